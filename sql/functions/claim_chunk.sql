@@ -1,0 +1,60 @@
+-- claim_chunk: open the chunk p_chunk with up to p_size claimable videos for a worker.
+-- Returns one row a video; none means nothing is claimable now.
+-- The caller draws p_chunk: a claim whose answer was lost on the way is asked for again with the same token and
+-- returns the same videos, instead of leaving a chunk that nobody works on.
+CREATE OR REPLACE FUNCTION validation.claim_chunk(
+    p_chunk     uuid,
+    p_worker    text,
+    p_flow_run  uuid,
+    p_size      integer,
+    p_languages text[],
+    p_lease_s   integer,
+    p_suite     text
+) RETURNS TABLE (shard_number integer, video_id text, language text, segment_count integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_start  bigint := floor(random() * 4294967296)::bigint - 2147483648;  -- anywhere in hashtext's range
+    v_ids    text[];
+    v_number integer;
+BEGIN
+    -- The worker's row is locked first here, and only here: what follows never waits for anybody.
+    PERFORM FROM worker_validators w WHERE w.worker_id = p_worker FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'worker % is not registered', p_worker USING ERRCODE = 'VF003';
+    END IF;
+
+    IF NOT EXISTS (SELECT FROM validation_chunks c WHERE c.chunk_id = p_chunk) THEN
+        v_ids := pick_suspects(p_size, p_languages);
+        IF cardinality(v_ids) = 0 THEN
+            v_ids := pick_fresh(p_size, v_start, 2147483648, p_languages);
+            v_ids := v_ids || pick_fresh(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);  -- wrap once
+        END IF;
+        IF cardinality(v_ids) = 0 THEN
+            RETURN;
+        END IF;
+        SELECT coalesce(max(c.shard_number), 0) + 1 INTO v_number FROM validation_chunks c WHERE c.worker_id = p_worker;
+        INSERT INTO validation_chunks
+               (chunk_id, worker_id, shard_number, flow_run_id, suite, lease_expires_at, videos_claimed)
+        VALUES (p_chunk, p_worker, v_number, p_flow_run, p_suite, now() + make_interval(secs => p_lease_s), cardinality(v_ids));
+        UPDATE video_queue q
+        SET validation_status   = 'validating',
+            validation_chunk    = p_chunk,
+            validation_attempts = q.validation_attempts + 1,
+            claimed_by          = p_worker,
+            claimed_at          = now()
+        WHERE q.video_id = ANY (v_ids);
+        UPDATE worker_validators w SET status = 'online', last_heartbeat_at = now()
+        WHERE w.worker_id = p_worker AND w.status <> 'draining';
+        PERFORM mirror_worker(p_worker);
+    END IF;
+
+    RETURN QUERY
+    SELECT c.shard_number, q.video_id, q.language, q.segment_count
+    FROM validation_chunks c
+    JOIN video_queue q ON q.validation_chunk = c.chunk_id AND q.validation_status = 'validating'
+    WHERE c.chunk_id = p_chunk AND c.worker_id = p_worker AND c.state = 'open'
+    ORDER BY q.video_id;
+END
+$$;

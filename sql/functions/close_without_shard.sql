@@ -1,0 +1,13 @@
+-- close_without_shard: end a chunk that leaves nothing behind, and take its progress off its worker's counters.
+CREATE OR REPLACE FUNCTION validation.close_without_shard(p_old validation_chunks, p_state text, p_reason text)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp
+AS $$
+BEGIN
+    UPDATE validation_chunks c
+    SET state = p_state, closed_at = now(), close_reason = p_reason,
+        videos_validated = 0, videos_failed = 0, segments = 0, segments_per_s = 0
+    WHERE c.chunk_id = p_old.chunk_id;
+    PERFORM mirror_worker(p_old.worker_id, -p_old.videos_validated, -p_old.videos_failed, -p_old.segments);
+END
+$$;

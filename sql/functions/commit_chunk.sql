@@ -1,0 +1,89 @@
+-- commit_chunk: close an open chunk for good, all or nothing.
+-- p_shard: {key, sha256, size_bytes}, or null when no video was validated.
+-- p_validated: [{video_id, segments}]; p_failed: [{video_id, error, transient}].
+-- Videos named in neither go back to the queue without losing an attempt. A transient failure goes back with a
+-- back-off that doubles from p_backoff_s, until p_max_attempts claims ended in one.
+-- Raises VF001 if the chunk is not open, VF002 if a named video is not in it. A commit whose answer was lost on the
+-- way may be repeated: equal shard, equal answer.
+CREATE OR REPLACE FUNCTION validation.commit_chunk(
+    p_chunk        uuid,
+    p_shard        jsonb,
+    p_validated    jsonb,
+    p_failed       jsonb,
+    p_max_attempts integer,
+    p_backoff_s    integer
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+AS $$
+DECLARE
+    v_old      validation_chunks;
+    v_segments integer := coalesce((SELECT sum((v ->> 'segments')::integer) FROM jsonb_array_elements(p_validated) v), 0);
+    v_touched  integer;
+    v_returned integer;
+BEGIN
+    SELECT * INTO v_old FROM validation_chunks c
+    WHERE c.chunk_id = p_chunk AND c.state = 'open'
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        IF EXISTS (SELECT FROM validation_chunks c
+                   WHERE c.chunk_id = p_chunk AND c.state = 'committed'
+                     AND c.shard_sha256 IS NOT DISTINCT FROM p_shard ->> 'sha256') THEN
+            RETURN;
+        END IF;
+        PERFORM raise_claim_lost(p_chunk);
+    END IF;
+
+    UPDATE video_queue q
+    SET validation_status   = 'validated',
+        validated_at        = now(),
+        validation_segments = (v ->> 'segments')::integer,
+        validation_error    = NULL
+    FROM jsonb_array_elements(p_validated) v
+    WHERE q.video_id = v ->> 'video_id' AND q.validation_chunk = p_chunk AND q.validation_status = 'validating';
+    GET DIAGNOSTICS v_touched = ROW_COUNT;
+
+    UPDATE video_queue q
+    SET validation_status     = CASE WHEN retry.again THEN 'pending' ELSE 'validation_failed' END,
+        validation_chunk      = CASE WHEN retry.again THEN NULL ELSE p_chunk END,
+        claimed_by            = CASE WHEN retry.again THEN NULL ELSE q.claimed_by END,
+        validation_not_before = CASE WHEN retry.again
+                                     THEN now() + make_interval(secs => p_backoff_s * 2 ^ (retry.attempts - 1))
+                                     ELSE q.validation_not_before END,
+        validation_error      = retry.error
+    FROM (
+        SELECT held.video_id, f ->> 'error' AS error, held.validation_attempts AS attempts,
+               (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again
+        FROM jsonb_array_elements(p_failed) f
+        JOIN video_queue held ON held.video_id = f ->> 'video_id'
+        WHERE held.validation_chunk = p_chunk AND held.validation_status = 'validating'
+    ) retry
+    WHERE q.video_id = retry.video_id;
+    GET DIAGNOSTICS v_returned = ROW_COUNT;
+
+    IF v_touched <> jsonb_array_length(p_validated) OR v_returned <> jsonb_array_length(p_failed) THEN
+        RAISE EXCEPTION 'chunk %: a committed video is not in the chunk, or named twice', p_chunk USING ERRCODE = 'VF002';
+    END IF;
+
+    UPDATE validation_chunks c
+    SET state            = 'committed',
+        closed_at        = now(),
+        videos_validated = v_touched,
+        videos_failed    = v_returned,
+        segments         = v_segments,
+        segments_per_s   = 0,
+        shard_key        = p_shard ->> 'key',
+        shard_sha256     = p_shard ->> 'sha256',
+        shard_bytes      = (p_shard ->> 'size_bytes')::bigint
+    WHERE c.chunk_id = p_chunk;
+
+    PERFORM return_videos(p_chunk);
+    PERFORM heartbeat_worker(v_old.worker_id);
+    PERFORM mirror_worker(
+        v_old.worker_id,
+        v_touched  - v_old.videos_validated,
+        v_returned - v_old.videos_failed,
+        v_segments - v_old.segments,
+        CASE WHEN p_shard IS NULL THEN 0 ELSE 1 END,
+        coalesce((p_shard ->> 'size_bytes')::bigint, 0));
+END
+$$;

@@ -1,0 +1,15 @@
+-- heartbeat_worker: a sign of life. Keeps what it is not told; a worker that drains stays draining.
+CREATE OR REPLACE FUNCTION validation.heartbeat_worker(
+    p_worker        text,
+    p_current_video text DEFAULT NULL,
+    p_last_error    text DEFAULT NULL
+) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+AS $$
+    UPDATE worker_validators w
+    SET status            = CASE WHEN w.status = 'draining' THEN w.status ELSE 'online' END,
+        last_heartbeat_at = now(),
+        current_video_id  = coalesce(p_current_video, w.current_video_id),
+        last_error        = coalesce(p_last_error, w.last_error)
+    WHERE w.worker_id = p_worker;
+$$;

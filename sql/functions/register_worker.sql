@@ -1,0 +1,51 @@
+-- register_worker: enter a worker, or take its row over after a restart, before it claims anything.
+-- Chunks still open under its id died with its last life and are taken back; returns how many.
+-- p_config carries `instance`, which names one process of one machine. Raises VF004 if another instance heartbeats
+-- under this id: two machines must not share one. p_succeeds is an instance that the caller knows to be dead.
+CREATE OR REPLACE FUNCTION validation.register_worker(
+    p_worker         text,
+    p_gpu_type       text,
+    p_gpu_vram_gb    real,
+    p_config         jsonb,
+    p_prefect_worker text,
+    p_succeeds       text,
+    p_max_crashes    integer
+) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+AS $$
+DECLARE
+    v_dead     validation_chunks;
+    v_other    text;
+    v_released integer := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext(p_worker));  -- of two machines that start at once, one waits and is refused
+    SELECT w.config_json ->> 'instance' INTO v_other
+    FROM worker_validators w
+    WHERE w.worker_id = p_worker
+      AND w.status IN ('online', 'draining') AND w.last_heartbeat_at > now() - interval '60 seconds'
+      AND w.config_json ->> 'instance' <> p_config ->> 'instance'
+      AND w.config_json ->> 'instance' IS DISTINCT FROM p_succeeds;
+    IF FOUND THEN
+        RAISE EXCEPTION '%', v_other USING ERRCODE = 'VF004';
+    END IF;
+
+    FOR v_dead IN
+        SELECT * FROM validation_chunks c WHERE c.worker_id = p_worker AND c.state = 'open' FOR NO KEY UPDATE
+    LOOP
+        PERFORM expire_chunk(v_dead, 'worker restarted', p_max_crashes);
+        v_released := v_released + 1;
+    END LOOP;
+
+    INSERT INTO worker_validators (worker_id, gpu_type, gpu_vram_gb, config_json, prefect_worker)
+    VALUES (p_worker, p_gpu_type, p_gpu_vram_gb, p_config, p_prefect_worker)
+    ON CONFLICT (worker_id) DO UPDATE
+    SET status            = 'online',
+        gpu_type          = excluded.gpu_type,
+        gpu_vram_gb       = excluded.gpu_vram_gb,
+        config_json       = excluded.config_json,
+        prefect_worker    = excluded.prefect_worker,
+        started_at        = now(),
+        last_heartbeat_at = now();
+    RETURN v_released;
+END
+$$;

@@ -1,0 +1,20 @@
+-- release_chunk: the holder gives its open chunk back; no attempt is lost. Returns how many videos went back.
+-- Raises VF001 if the chunk is not open: a committed chunk cannot be taken back.
+CREATE OR REPLACE FUNCTION validation.release_chunk(p_chunk uuid, p_reason text) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+AS $$
+DECLARE
+    v_old      validation_chunks;
+    v_returned integer;
+BEGIN
+    SELECT * INTO v_old FROM validation_chunks c
+    WHERE c.chunk_id = p_chunk AND c.state = 'open'
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM raise_claim_lost(p_chunk);
+    END IF;
+    v_returned := return_videos(p_chunk);
+    PERFORM close_without_shard(v_old, 'released', p_reason);
+    RETURN v_returned;
+END
+$$;

@@ -1,0 +1,39 @@
+-- renew_chunk: move the lease of an open chunk and mirror its progress. One row a chunk, never one a video.
+-- Returns when the lease ends. Raises VF001 if the chunk is not open or not this worker's.
+CREATE OR REPLACE FUNCTION validation.renew_chunk(
+    p_chunk    uuid,
+    p_worker   text,
+    p_lease_s  integer,
+    p_progress jsonb
+) RETURNS timestamptz
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+AS $$
+DECLARE
+    v_old validation_chunks;
+    v_new validation_chunks;
+BEGIN
+    SELECT * INTO v_old FROM validation_chunks c
+    WHERE c.chunk_id = p_chunk AND c.worker_id = p_worker AND c.state = 'open'
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM raise_claim_lost(p_chunk);
+    END IF;
+
+    UPDATE validation_chunks c
+    SET lease_expires_at = now() + make_interval(secs => p_lease_s),
+        videos_validated = (p_progress ->> 'videos_validated')::integer,
+        videos_failed    = (p_progress ->> 'videos_failed')::integer,
+        segments         = (p_progress ->> 'segments')::integer,
+        segments_per_s   = (p_progress ->> 'segments_per_s')::real
+    WHERE c.chunk_id = p_chunk
+    RETURNING * INTO v_new;
+
+    PERFORM heartbeat_worker(p_worker, p_progress ->> 'current_video_id', p_progress ->> 'last_error');
+    PERFORM mirror_worker(
+        p_worker,
+        v_new.videos_validated - v_old.videos_validated,
+        v_new.videos_failed    - v_old.videos_failed,
+        v_new.segments         - v_old.segments);
+    RETURN v_new.lease_expires_at;
+END
+$$;

@@ -1,0 +1,28 @@
+-- What validation adds to the queue. Constant defaults: no row is rewritten, however many there are.
+SET LOCAL lock_timeout = '5s';
+
+ALTER TABLE video_queue
+    ADD COLUMN IF NOT EXISTS validation_status     text        NOT NULL DEFAULT 'pending',
+    ADD COLUMN IF NOT EXISTS validation_chunk      uuid,        -- while validating: the token that holds it; after: its last chunk
+    ADD COLUMN IF NOT EXISTS validation_attempts   smallint    NOT NULL DEFAULT 0,  -- claims that are open or ended in its own failure
+    ADD COLUMN IF NOT EXISTS validation_crashes    smallint    NOT NULL DEFAULT 0,  -- claims that died with their process
+    ADD COLUMN IF NOT EXISTS validation_not_before timestamptz NOT NULL DEFAULT 'epoch',
+    ADD COLUMN IF NOT EXISTS validation_error      text,
+    ADD COLUMN IF NOT EXISTS validation_segments   integer,     -- found in the tar; may differ from segment_count
+    ADD COLUMN IF NOT EXISTS validated_at          timestamptz;
+
+ALTER TABLE video_queue
+    DROP CONSTRAINT IF EXISTS video_queue_validation_is_legal,
+    ADD CONSTRAINT video_queue_validation_is_legal CHECK (
+        CASE validation_status
+            -- claimable; claim_chunk moves it on
+            WHEN 'pending'           THEN validation_chunk IS NULL
+            -- held by one open chunk; commit_chunk, release_chunk or sweep_stale_claims moves it on
+            WHEN 'validating'        THEN validation_chunk IS NOT NULL AND claimed_at IS NOT NULL
+            -- its rows stand in the shard of its chunk; nobody moves it on but an operator's requeue
+            WHEN 'validated'         THEN validation_chunk IS NOT NULL AND validated_at IS NOT NULL
+            -- trying again cannot help; requeue_failed moves it back
+            WHEN 'validation_failed' THEN validation_error IS NOT NULL
+            ELSE false
+        END
+    ) NOT VALID;  -- proven for old rows by the next migration, without blocking writers

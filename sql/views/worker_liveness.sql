@@ -1,0 +1,16 @@
+-- worker_liveness: every worker with its silence and what it holds.
+CREATE OR REPLACE VIEW validation.worker_liveness AS
+SELECT w.worker_id, w.status, w.gpu_type, w.gpu_vram_gb, w.prefect_worker,
+       extract(epoch FROM now() - w.last_heartbeat_at)::real AS silent_s,
+       CASE
+           WHEN w.status = 'offline'                                       THEN 'offline'
+           WHEN w.last_heartbeat_at > now() - interval '60 seconds'        THEN 'online'
+           WHEN w.last_heartbeat_at > now() - interval '120 seconds'       THEN 'late'
+           ELSE 'stale'
+       END                                                   AS liveness,
+       w.current_video_id, w.videos_processed, w.videos_failed, w.segments_processed, w.avg_segs_per_second,
+       w.shards_uploaded, w.total_parquet_mb, w.started_at, w.last_video_completed_at, w.last_error,
+       cardinality(w.flow_run_ids)                           AS open_chunks,
+       w.flow_run_ids
+FROM worker_validators w
+ORDER BY w.worker_id;

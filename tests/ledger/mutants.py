@@ -1,0 +1,61 @@
+"""One-line faults in the ledger's SQL that its tests must catch. `make mutants` proves that they do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+FUNCTIONS = Path(__file__).resolve().parents[2] / "sql" / "functions"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    function: str
+    line: str
+    instead: str
+
+
+MUTANTS = {
+    "no-row-lock": Mutant("pick_fresh", "        FOR NO KEY UPDATE SKIP LOCKED\n", ""),
+    "wait-instead-of-skip": Mutant("pick_fresh", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+    "commit-without-token": Mutant(
+        "commit_chunk", "WHERE c.chunk_id = p_chunk AND c.state = 'open'\n", "WHERE c.chunk_id = p_chunk\n"
+    ),
+    "commit-of-foreign-videos": Mutant(
+        "commit_chunk",
+        "IF v_touched <> jsonb_array_length(p_validated) OR v_returned <> jsonb_array_length(p_failed) THEN",
+        "IF false THEN",
+    ),
+    "commit-again-with-another-shard": Mutant(
+        "commit_chunk", "AND c.shard_sha256 IS NOT DISTINCT FROM p_shard ->> 'sha256') THEN", ") THEN"
+    ),
+    "sweep-without-deadline": Mutant("sweep_stale_claims", "c.lease_expires_at < now() OR", "true OR"),
+    "sweep-waits-for-the-living": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+    "renew-without-token": Mutant(
+        "renew_chunk", "AND c.worker_id = p_worker AND c.state = 'open'", "AND c.worker_id = p_worker"
+    ),
+    "renew-for-another-worker": Mutant("renew_chunk", "AND c.worker_id = p_worker AND c.state", "AND c.state"),
+    "release-of-a-committed-chunk": Mutant(
+        "release_chunk", "WHERE c.chunk_id = p_chunk AND c.state = 'open'", "WHERE c.chunk_id = p_chunk"
+    ),
+    "release-costs-an-attempt": Mutant("return_videos", "q.validation_attempts - 1", "q.validation_attempts"),
+    "crash-costs-an-attempt": Mutant("return_crashed_videos", "q.validation_attempts - 1", "q.validation_attempts"),
+    "crash-is-forgotten": Mutant("return_crashed_videos", "= q.validation_crashes + 1,", "= q.validation_crashes,"),
+    "suspects-travel-in-company": Mutant("pick_suspects", "ELSE 0 END FROM first)", "ELSE p_size END FROM first)"),
+    "claim-does-not-wrap": Mutant(
+        "claim_chunk",
+        "v_ids := v_ids || pick_fresh(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);",
+        "",
+    ),
+    "claim-ignores-back-off": Mutant("pick_fresh", "AND q.validation_not_before <= now()", ""),
+    "progress-outlives-its-chunk": Mutant("close_without_shard", "-p_old.videos_validated,", "0,"),
+}
+
+
+def apply_mutant(engine: Engine, mutant: Mutant) -> None:
+    """Replace one function by its broken twin."""
+    source = (FUNCTIONS / f"{mutant.function}.sql").read_text()
+    if mutant.line not in source:
+        raise AssertionError(f"the line to break is not in {mutant.function}.sql any more: {mutant.line!r}")
+    with engine.begin() as connection:
+        connection.connection.cursor().execute(source.replace(mutant.line, mutant.instead))

@@ -1,0 +1,76 @@
+"""One way to call a SQL function, and what its refusals mean."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Row, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from validation.errors import BadInput, ClaimLost, FleetError, Permanent, Transient, Unreachable
+from validation.ledger.engine import describe_address
+
+
+class LedgerRefused(Permanent):
+    """The ledger refused a call that breaks its rules: a fault of this program."""
+
+    def __init__(self, function: str, reason: str) -> None:
+        self.function, self.reason = function, reason
+        super().__init__(f"the ledger refused {function}: {reason}")
+
+
+class LedgerBusy(Transient):
+    """The ledger could not serve a call now: a lock, a deadlock, too many connections."""
+
+    def __init__(self, function: str, reason: str) -> None:
+        self.function, self.reason = function, reason
+        super().__init__(f"the ledger could not serve {function}: {reason}")
+
+
+class WorkerUnknown(Permanent):
+    """A worker claims without having registered."""
+
+
+class WorkerIdTaken(BadInput):
+    """Another live machine heartbeats under this worker id."""
+
+    def __init__(self, worker_id: str, other: str) -> None:
+        self.worker_id, self.other = worker_id, other
+        super().__init__(f"worker id {worker_id} is in use by {other}: give this machine another WORKER_ID")
+
+
+def call_ledger(engine: Engine, function: str, /, **arguments: Any) -> Sequence[Row[Any]]:
+    """Call ``validation.<function>`` in a transaction of its own, arguments by name.
+
+    Raises:
+        ClaimLost: the chunk is not open.
+        Unreachable, LedgerBusy: try again; nothing is known to have changed.
+        LedgerRefused, WorkerUnknown, WorkerIdTaken: trying again cannot help.
+    """
+    named = ", ".join(f"p_{name} => :{name}" for name in arguments)
+    statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are ours, values are bound
+    try:
+        with engine.begin() as connection:
+            return connection.execute(statement, arguments).all()
+    except DBAPIError as error:
+        raise explain(error, engine, function, arguments) from error
+
+
+def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[str, Any]) -> FleetError:
+    """Say what a database error asks of the caller."""
+    state = getattr(error.orig, "sqlstate", None)
+    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
+    no_connection = state is None and isinstance(error, OperationalError | InterfaceError)
+    if no_connection or (state or "").startswith(
+        ("08", "57P", "28", "3D")
+    ):  # lost, shutting down, refused, no such database
+        return Unreachable("the ledger", describe_address(engine), "check DATABASE_URL and that Postgres is up", reason)
+    match state:
+        case "VF001":
+            return ClaimLost(arguments["chunk"], reason)
+        case "VF003":
+            return WorkerUnknown(reason)
+        case "VF004":
+            return WorkerIdTaken(arguments["worker"], reason)
+    if (state or "").startswith(("40", "53", "55", "57")):  # serialisation, resources, locks, operator intervention
+        return LedgerBusy(function, reason)
+    return LedgerRefused(function, reason)

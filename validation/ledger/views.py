@@ -1,0 +1,92 @@
+"""What the ledger shows: one Python function a view."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, RowMapping, text
+from sqlalchemy.exc import DBAPIError
+
+from validation.ledger.calls import call_ledger, explain
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChunk:
+    """A chunk that somebody holds."""
+
+    chunk_id: UUID
+    worker_id: str
+    shard_number: int
+    flow_run_id: UUID | None
+    claimed_at: datetime
+    lease_expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedShard:
+    """A shard that exists for readers."""
+
+    shard_key: str
+    shard_sha256: str
+    shard_bytes: int
+    segments: int
+    chunk_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What there is to do, and who could do it now."""
+
+    claimable_videos: int
+    open_chunks: int
+    slots_online: int
+    """Chunks that the workers online can hold at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedLaw:
+    """A law of the ledger, and how often it is broken."""
+
+    law: str
+    violations: int
+    example: str | None
+
+
+def read_open_chunks(engine: Engine) -> list[OpenChunk]:
+    return [_pick(OpenChunk, row) for row in read_view(engine, "open_chunks")]
+
+
+def read_committed_shards(engine: Engine) -> list[CommittedShard]:
+    return [_pick(CommittedShard, row) for row in read_view(engine, "committed_shards")]
+
+
+def read_workload(engine: Engine) -> Workload:
+    (row,) = read_view(engine, "workload")
+    return _pick(Workload, row)
+
+
+def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
+    """Segments by video, by shard key: what each committed shard must hold."""
+    shards: dict[str, dict[str, int]] = {}
+    for row in read_view(engine, "shard_videos"):
+        shards.setdefault(row["shard_key"], {})[row["video_id"]] = row["segments"]
+    return shards
+
+
+def audit_ledger(engine: Engine) -> list[AuditedLaw]:
+    """Hold the ledger against its own laws. Reads only."""
+    return [AuditedLaw(*row) for row in call_ledger(engine, "audit")]
+
+
+def read_view(engine: Engine, view: str) -> list[RowMapping]:
+    """Read a whole view of the schema ``validation``, in its own order."""
+    try:
+        with engine.connect() as connection:
+            return list(connection.execute(text(f"SELECT * FROM validation.{view}")).mappings())  # noqa: S608 - a name of ours
+    except DBAPIError as error:
+        raise explain(error, engine, view, {}) from error
+
+
+def _pick(shape: type[Any], row: RowMapping) -> Any:
+    return shape(**{field: row[field] for field in shape.__dataclass_fields__})

@@ -1,0 +1,90 @@
+"""What a box or a control plane is told from outside. The environment is the only source."""
+
+import os
+import socket
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from validation.errors import BadInput
+
+
+class Settings(BaseSettings):
+    """Settings of one process. Field descriptions are the reference that the README points to."""
+
+    model_config = SettingsConfigDict(env_prefix="VFLEET_", extra="ignore", populate_by_name=True)
+
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("DATABASE_URL", "VFLEET_DATABASE_URL"),
+        description="Postgres, as postgresql://user:password@host:port/database. Safe behind a transaction pooler.",
+    )
+    source_url: str = Field("s3://transcribed", description="Where the tars are: s3://bucket/prefix or file:///folder.")
+    source_key: str = Field("{video_id}.tar", description="A video's object key under source_url.")
+    results_url: str = Field("s3://validation-results", description="Where shards go: s3://bucket or file:///folder.")
+    s3_endpoint_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("R2_ENDPOINT_URL", "VFLEET_S3_ENDPOINT_URL"),
+        description="The object store's address, for R2 https://<account>.r2.cloudflarestorage.com.",
+    )
+    s3_access_key_id: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("R2_ACCESS_KEY_ID", "VFLEET_S3_ACCESS_KEY_ID")
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("R2_SECRET_ACCESS_KEY", "VFLEET_S3_SECRET_ACCESS_KEY")
+    )
+    s3_session_token: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("R2_SESSION_TOKEN", "VFLEET_S3_SESSION_TOKEN")
+    )
+    s3_region: str = Field("auto", description="R2 knows one region, `auto`.")
+
+    worker_id: str = Field(
+        default_factory=lambda: default_worker_id(),
+        validation_alias=AliasChoices("WORKER_ID", "VFLEET_WORKER_ID"),
+        description="Stable across restarts of one box: WORKER_ID, else the rented machine's id, else the host's name.",
+    )
+    gpu_type: str | None = Field(default=None, validation_alias=AliasChoices("GPU_TYPE", "VFLEET_GPU_TYPE"))
+
+    suite: str = Field("local", description="Which models answer: `local`, or `indic` in production.")
+    languages: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Only claim videos of these languages, comma-separated; empty means all."
+    )
+    chunk_videos: int = Field(
+        50, ge=1, le=1000, validation_alias=AliasChoices("PARQUET_SHARD_SIZE", "VFLEET_CHUNK_VIDEOS"),
+        description="Videos a chunk, and so a shard.",
+    )
+    group_videos: int = Field(10, ge=1, description="Videos a task run: 10 keeps a chunk near 15 task runs.")
+    look_ahead_videos: int = Field(20, ge=1, description="How many videos may wait decoded while others are scored.")
+    look_ahead_bytes: int = Field(
+        2 << 30, ge=1, description="How many bytes of decoded audio may wait; one video may overshoot it a fetcher."
+    )
+    fetchers: int = Field(8, ge=1, description="Downloads at a time. Eight draw 5-6 times what one draws from R2.")
+    lease_s: int = Field(120, ge=10, description="A chunk that no heartbeat renewed for so long is swept.")
+    heartbeat_s: int = Field(30, ge=1, description="Seconds between heartbeats, give or take a quarter.")
+    drain_grace_s: int = Field(
+        120, ge=0, description="Seconds after a SIGTERM in which running chunks may finish the video in hand and commit."
+    )
+    max_attempts: int = Field(3, ge=1, description="Claims that may end in a video's transient failure before it is given up.")
+
+
+def default_worker_id() -> str:
+    """Name this box: the rented machine's id where there is one, else the host's name."""
+    rented = os.environ.get("CONTAINER_ID") or os.environ.get("VAST_CONTAINERLABEL")
+    return rented or f"val-{socket.gethostname()}"
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """Read the environment once a process.
+
+    Raises:
+        BadInput: a variable has a value that its setting refuses; the sentence names both.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"setting {where} is {first['input']!r}: {first['msg'].lower()}") from None
