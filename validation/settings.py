@@ -5,7 +5,7 @@ import socket
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from validation.errors import BadInput
@@ -67,6 +67,18 @@ class Settings(BaseSettings):
         120, ge=0, description="Seconds after a SIGTERM in which running chunks may finish the video in hand and commit."
     )
     max_attempts: int = Field(3, ge=1, description="Claims that may end in a video's transient failure before it is given up.")
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _split_languages(cls, value: object) -> object:
+        return [code.strip() for code in value.split(",") if code.strip()] if isinstance(value, str) else value
+
+    @field_validator("source_key")
+    @classmethod
+    def _name_the_video(cls, template: str) -> str:
+        if template.replace("{video_id}", "").count("{") or "{video_id}" not in template:
+            raise ValueError("must contain {video_id} and no other placeholder")
+        return template
 
 
 def default_worker_id() -> str:

@@ -3,5 +3,5 @@ CREATE OR REPLACE VIEW validation.workload AS
 SELECT (SELECT count(*) FROM video_queue
          WHERE status = 'done' AND validation_status = 'pending' AND validation_not_before <= now()) AS claimable_videos,
        (SELECT count(*) FROM validation_chunks WHERE state = 'open')                                 AS open_chunks,
-       (SELECT coalesce(sum(coalesce((config_json ->> 'slots')::integer, 1)), 0) FROM worker_validators
+       (SELECT coalesce(sum(coalesce((config_json -> 'budgets' ->> 'flow_runs')::integer, 1)), 0) FROM worker_validators
          WHERE status = 'online' AND last_heartbeat_at > now() - interval '60 seconds')              AS slots_online;

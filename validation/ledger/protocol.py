@@ -157,7 +157,7 @@ class SweptChunk:
 def sweep_stale_claims(engine: Engine, *, ended_runs: Sequence[UUID] = ()) -> list[SweptChunk]:
     """Take back every chunk whose lease ended, or whose flow run is known to have ended."""
     rows = call_ledger(engine, "sweep_stale_claims", ended_runs=list(ended_runs), max_crashes=MAX_CRASHES)
-    return [SweptChunk(*row) for row in rows]
+    return [SweptChunk(*tuple(row)) for row in rows]
 
 
 def release_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:

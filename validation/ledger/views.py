@@ -1,14 +1,20 @@
 """What the ledger shows: one Python function a view."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Engine, RowMapping, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from validation.ledger.calls import call_ledger, explain
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Shape = TypeVar("Shape", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +82,18 @@ def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
 
 def audit_ledger(engine: Engine) -> list[AuditedLaw]:
     """Hold the ledger against its own laws. Reads only."""
-    return [AuditedLaw(*row) for row in call_ledger(engine, "audit")]
+    return [AuditedLaw(*tuple(row)) for row in call_ledger(engine, "audit")]
 
 
-def read_view(engine: Engine, view: str) -> list[RowMapping]:
+def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
     """Read a whole view of the schema ``validation``, in its own order."""
     try:
         with engine.connect() as connection:
-            return list(connection.execute(text(f"SELECT * FROM validation.{view}")).mappings())  # noqa: S608 - a name of ours
+            rows = connection.execute(text(f"SELECT * FROM validation.{view}"))  # noqa: S608 - a name of ours
+            return [dict(row) for row in rows.mappings()]
     except DBAPIError as error:
         raise explain(error, engine, view, {}) from error
 
 
-def _pick(shape: type[Any], row: RowMapping) -> Any:
-    return shape(**{field: row[field] for field in shape.__dataclass_fields__})
+def _pick(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
+    return shape(**{field.name: row[field.name] for field in fields(shape)})

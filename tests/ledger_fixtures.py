@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from ledger_mutants import MUTANTS, apply_mutant
 from ledger_steps import engine_for
-from mutants import MUTANTS, apply_mutant
 from sqlalchemy import Engine
 
 from validation.domain import Video, WorkerProfile

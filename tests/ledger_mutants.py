@@ -1,11 +1,16 @@
 """One-line faults in the ledger's SQL that its tests must catch. `make mutants` proves that they do."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-FUNCTIONS = Path(__file__).resolve().parents[2] / "sql" / "functions"
+TESTS = Path(__file__).parent / "ledger"
+PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:randomly", *sys.argv[1:]]
+FUNCTIONS = Path(__file__).resolve().parents[1] / "sql" / "functions"
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,33 @@ def apply_mutant(engine: Engine, mutant: Mutant) -> None:
         raise AssertionError(f"the line to break is not in {mutant.function}.sql any more: {mutant.line!r}")
     with engine.begin() as connection:
         connection.connection.cursor().execute(source.replace(mutant.line, mutant.instead))
+
+
+def main() -> int:
+    """Print a line a mutant; fail if one survives, or if the tests fail without any."""
+    if run_tests(None).returncode != 0:
+        print("the tests fail without a mutant: repair them first")
+        return 1
+    survivors = [name for name in MUTANTS if not is_caught(name)]
+    print(f"{len(MUTANTS) - len(survivors)} of {len(MUTANTS)} mutants caught")
+    return 1 if survivors else 0
+
+
+def is_caught(name: str) -> bool:
+    done = run_tests(name)
+    failed = next(
+        (line.split()[1].split("::")[-1] for line in done.stdout.splitlines() if line.startswith("FAILED")), None
+    )
+    print(f"{name:34} {'caught by ' + failed if failed else 'SURVIVED'}", flush=True)
+    return failed is not None
+
+
+def run_tests(mutant: str | None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({"VFLEET_MUTANT": mutant} if mutant else {})
+    # test_migrate.py migrates again, which mends the mutant: it would catch every one for the wrong reason.
+    command = [*PYTEST, str(TESTS), f"--ignore={TESTS / 'test_migrate.py'}"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

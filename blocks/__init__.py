@@ -1,0 +1,1 @@
+"""With what: typed credentials that build the core's clients."""

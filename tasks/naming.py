@@ -1,0 +1,27 @@
+"""What people read in the Prefect UI."""
+
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+
+from validation.chunk.session import HeldChunk
+from validation.domain import ChunkClaim
+
+
+def name_after_claim(claim: ChunkClaim) -> None:
+    """Rename the run after what it holds: worker, shard number, count."""
+    name = f"{claim.worker_id} · shard {claim.shard_number:04d} · {len(claim.videos)} videos"
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(flow_run.id), name=name)
+
+
+def describe_outcome(held: HeldChunk) -> str:
+    """One sentence on what became of a chunk."""
+    done = held.work.progress()
+    back = len(held.work.claim.videos) - done.videos_validated - done.videos_failed
+    drained = " Drained on request." if held.work.draining() else ""
+    return (
+        f"{done.videos_validated} videos validated ({done.segments} segments), {done.videos_failed} failed, "
+        f"{back} returned.{drained}"
+    )

@@ -1,0 +1,32 @@
+"""Which failures are tried again, and how patiently."""
+
+from typing import Any, TypedDict
+
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from validation.errors import Transient
+
+
+def may_heal(_task: object, _run: object, state: Any) -> bool:
+    """Only what is transient is tried again: a lost claim or a broken file stays what it is."""
+    return isinstance(state.data, Transient)
+
+
+class Policy(TypedDict):
+    """The options that every task of a chunk shares."""
+
+    retries: int
+    retry_delay_seconds: Any
+    retry_jitter_factor: float
+    retry_condition_fn: Any
+    cache_policy: Any
+
+
+POLICY = Policy(
+    retries=4,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),  # 2, 4, 8, 16 s: half a minute, a quarter of a lease
+    retry_jitter_factor=0.5,  # a hundred boxes that lost the same service must not come back in step
+    retry_condition_fn=may_heal,
+    cache_policy=NO_CACHE,  # every step is an effect: two equal calls must not share an answer
+)

@@ -1,0 +1,211 @@
+"""A chunk from claim to commit against a real ledger and a real store, without an orchestrator."""
+
+from contextlib import suppress
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from box_fixtures import pack_tone
+from ledger_steps import expire, fetch, statuses
+
+from validation.chunk.run import run_chunk
+from validation.chunk.work import GroupIncomplete
+from validation.corpus.store import get_bytes, list_keys, put_once
+from validation.domain import Video
+from validation.errors import ClaimLost, Transient, Unreachable
+from validation.ledger.protocol import sweep_stale_claims
+from validation.ledger.views import audit_ledger, read_committed_shards
+from validation.shards.manifest import ShardManifest
+from validation.shards.reader import read_shard
+from validation.shards.verify import verify_shard
+
+
+def attempts(engine) -> set[int]:
+    return {n for (n,) in fetch(engine, "SELECT validation_attempts FROM video_queue")}
+
+
+def shard_keys(box) -> list[str]:
+    return sorted(list_keys(box.session.results, "shards"))
+
+
+def test_a_chunk_ends_as_one_verified_shard(box):
+    """What is committed lies in the store as the ledger and the manifest say, row for row."""
+    box.add_videos(*"abcdefg")
+    done = run_chunk(box.session)
+    assert (done.videos_validated, done.videos_failed, done.segments) == (7, 0, 14)
+
+    (shard,) = read_committed_shards(box.engine)
+    payload = get_bytes(box.session.results, shard.shard_key)
+    key = "shards/ann/validation_ann_shard_0001"
+    assert shard_keys(box) == [f"{key}.manifest.json", f"{key}.parquet"]
+    manifest = ShardManifest.from_json(get_bytes(box.session.results, f"{key}.manifest.json"), key)
+    verify_shard(payload, manifest)
+    assert manifest.sha256 == shard.shard_sha256
+    assert read_shard(payload).select("video_id", "segment_index").rows() == [(v, n) for v in "abcdefg" for n in (0, 1)]
+    assert not any(law.violations for law in audit_ledger(box.engine))
+
+
+def test_an_empty_queue_is_no_work(box):
+    """Nothing to claim: nothing is opened, nothing is written."""
+    assert run_chunk(box.session) is None
+    assert shard_keys(box) == []
+
+
+def test_a_broken_video_fails_alone(box):
+    """A missing object, a broken tar and an empty one fail with their reasons; the others are validated."""
+    box.add_videos("good")
+    box.add_videos("missing", tar=False)
+    box.add_videos("cut", tar=pack_tone(Video("cut", "hi", 2), 2)[:3000])
+    box.add_videos("empty", tar=b"\0" * 10240)
+    run_chunk(box.session)
+    errors = dict(fetch(box.engine, "SELECT video_id, validation_error FROM video_queue"))
+    assert statuses(box.engine) == {
+        "good": "validated", "missing": "validation_failed", "cut": "validation_failed", "empty": "validation_failed",
+    }  # fmt: skip
+    assert "does not exist" in errors["missing"]
+    assert "unexpected end of data" in errors["cut"]
+    assert "no segments" in errors["empty"]
+
+
+def test_a_difference_in_counts_is_recorded_not_punished(box):
+    """A tar with other than the promised number of segments is validated; queue and manifest tell both numbers."""
+    box.add_videos("short", tar=pack_tone(Video("short", "hi", 5), 5), segments=9)
+    run_chunk(box.session)
+    assert fetch(box.engine, "SELECT validation_status, segment_count, validation_segments FROM video_queue") == [
+        ("validated", 9, 5)
+    ]
+
+
+def test_a_store_that_is_away_costs_no_video_an_attempt(box, monkeypatch):
+    """Where nothing can be fetched, no video is to blame: all return as they were."""
+    box.add_videos("a", "b")
+
+    def away(*_):
+        raise Unreachable("the store", "s3://x", "check the network", "timed out")
+
+    monkeypatch.setattr("validation.chunk.session.fetch_video", away)
+    run_chunk(box.session)
+    assert statuses(box.engine) == {"a": "pending", "b": "pending"}
+    assert attempts(box.engine) == {0}
+
+
+def test_a_video_that_alone_cannot_be_fetched_spends_an_attempt(box, monkeypatch):
+    """Where the store answers for others, a transient failure is held against its video, with a back-off."""
+    box.add_videos("a", "b")
+    fetch_video = __import__("validation.chunk.session", fromlist=["fetch_video"]).fetch_video
+
+    def flaky(store, key, video):
+        if video.video_id == "b":
+            raise Unreachable("the store", key, "check the network", "timed out")
+        return fetch_video(store, key, video)
+
+    monkeypatch.setattr("validation.chunk.session.fetch_video", flaky)
+    run_chunk(box.session)
+    assert statuses(box.engine) == {"a": "validated", "b": "pending"}
+    assert attempts(box.engine) == {1}
+
+
+def test_a_retry_fetches_only_what_is_lacking(box, monkeypatch):
+    """What a group already fetched is kept when its fetching is tried again."""
+    box.add_videos("a", "b", "c")
+    asked: list[str] = []
+    fetch_video = __import__("validation.chunk.session", fromlist=["fetch_video"]).fetch_video
+
+    def once_flaky(store, key, video):
+        asked.append(video.video_id)
+        if video.video_id == "b" and asked.count("b") == 1:
+            raise Unreachable("the store", key, "check the network", "timed out")
+        return fetch_video(store, key, video)
+
+    monkeypatch.setattr("validation.chunk.session.fetch_video", once_flaky)
+    claim = box.session.claim(uuid4(), flow_run_id=None, size=3, languages=())
+    with box.session.hold(claim, flow_run_id=None) as held:
+        with pytest.raises(GroupIncomplete):
+            held.work.fetch_group(0)
+        held.work.fetch_group(0)
+    assert sorted(asked) == ["a", "b", "b", "c"]
+
+
+def test_a_failing_scorer_gives_the_chunk_back(box):
+    """A chunk that cannot be scored returns whole, no attempt lost, and leaves no shard."""
+    box.add_videos("a", "b")
+
+    def fail():
+        raise Transient("the model host is gone")
+
+    box.scorer.before = fail
+    with pytest.raises(Transient, match="model host"):
+        run_chunk(box.session)
+    assert statuses(box.engine) == {"a": "pending", "b": "pending"}
+    assert attempts(box.engine) == {0}
+    assert shard_keys(box) == []
+
+
+def test_a_drain_commits_what_is_done_and_returns_the_rest(box):
+    """Told to stop, a chunk finishes the wave in hand, commits it, and returns what it had not begun."""
+    box.add_videos(*"abcdef", segments=2)
+    session = replace(box.session, draining=lambda: box.scorer.heard >= 4)
+    done = run_chunk(session)
+    assert done.videos_validated == 2
+    assert sorted(statuses(box.engine).values()) == ["pending"] * 4 + ["validated"] * 2
+    assert fetch(
+        box.engine, "SELECT max(validation_attempts) FROM video_queue WHERE validation_status = 'pending'"
+    ) == [(0,)]
+
+
+def test_a_chunk_swept_under_its_holder_leaves_nothing(box):
+    """A holder that lost its chunk while scoring commits nothing and takes its shard back."""
+    box.add_videos("a", "b")
+    claim = box.session.claim(uuid4(), flow_run_id=None, size=2, languages=())
+    with suppress(ClaimLost), box.session.hold(claim, flow_run_id=None) as held:
+        held.work.fetch_group(0)
+        held.work.score_group(0, check=held.lease.require)
+        held.write_shard()
+        expire(box.engine, claim.chunk_id)
+        sweep_stale_claims(box.engine)
+        held.commit()
+    assert shard_keys(box) == []
+    assert set(statuses(box.engine).values()) == {"pending"}
+
+
+def test_an_upload_and_a_commit_may_be_repeated(box):
+    """Steps whose answer was lost are done again without harm."""
+    box.add_videos("a")
+    claim = box.session.claim(uuid4(), flow_run_id=None, size=1, languages=())
+    with box.session.hold(claim, flow_run_id=None) as held:
+        held.work.fetch_group(0)
+        held.work.score_group(0, check=held.lease.require)
+        held.write_shard()
+        held.write_shard()
+        held.commit()
+        held.commit()
+    assert len(shard_keys(box)) == 2
+    assert statuses(box.engine) == {"a": "validated"}
+
+
+def test_a_commit_whose_answer_never_came_keeps_its_shard(box, monkeypatch):
+    """The ledger committed, the holder does not know: giving back finds out and deletes nothing."""
+    box.add_videos("a")
+
+    def commit_then_lose(engine, chunk_id, **facts):
+        commit(engine, chunk_id, **facts)
+        raise Unreachable("the ledger", "db", "check it", "connection lost")
+
+    module = "validation.chunk.session.commit_chunk"
+    commit = __import__("validation.ledger.protocol", fromlist=["commit_chunk"]).commit_chunk
+    monkeypatch.setattr(module, commit_then_lose)
+    with pytest.raises(Unreachable):
+        run_chunk(box.session)
+    assert statuses(box.engine) == {"a": "validated"}
+    assert len(shard_keys(box)) == 2
+
+
+def test_another_shard_is_never_overwritten(box):
+    """A name that is taken by other bytes stops the chunk; what lay there stays."""
+    box.add_videos("a")
+    key = "shards/ann/validation_ann_shard_0001.parquet"
+    put_once(box.session.results, key, b"somebody else's")
+    with pytest.raises(Exception, match="shard_0001"):
+        run_chunk(box.session)
+    assert statuses(box.engine) == {"a": "pending"}
+    assert get_bytes(box.session.results, key) == b"somebody else's"

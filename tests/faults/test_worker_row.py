@@ -1,0 +1,104 @@
+"""The worker's row: heartbeats through an outage, and the right to take a row over."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from validation.domain import WorkerProfile
+from validation.ledger.calls import WorkerIdTaken
+from validation.ledger.protocol import register_worker
+from validation.prefect_worker import ledger_row
+from validation.prefect_worker.instance import is_known_dead, start_of, this_instance
+from validation.prefect_worker.ledger_row import LedgerRow
+
+
+@pytest.fixture
+def told():
+    """The levels of what the row says in the log. Prefect's loggers need not pass on what they are told."""
+    levels = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            levels.append(record.levelname)
+
+    listener = Listener()
+    ledger_row.log.addHandler(listener)
+    yield levels
+    ledger_row.log.removeHandler(listener)
+
+
+@contextmanager
+def outage(postgres, name):
+    """The database ends every connection and takes no new one."""
+    with psycopg.connect(postgres.libpq_url(), autocommit=True) as admin:
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        admin.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        admin.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+
+
+def test_an_outage_of_the_ledger_is_told_once_and_survived(ledger, postgres, told):
+    """A worker beats on through an outage. Its log says when it began and when it ended, not every thirty seconds."""
+    row = LedgerRow(ledger.engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+    row.register()
+    with outage(postgres, ledger.engine.url.database):
+        for _ in range(3):
+            asyncio.run(row.beat())
+        assert told == ["WARNING"]
+    for _ in range(2):
+        asyncio.run(row.beat())
+    assert told == ["WARNING", "INFO"]
+
+
+def test_a_row_is_taken_over_from_the_dead_and_from_nobody_else(ledger):
+    """Two lives of one box may follow each other at once; two boxes that share an id by mistake may not."""
+    with child() as (dead, end):
+        register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": str(dead)}))
+        row = LedgerRow(ledger.engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+        with pytest.raises(WorkerIdTaken, match=str(dead)):
+            row.register()
+        end()
+    row.register()
+
+
+def test_a_process_is_known_dead_when_it_has_ended_whether_or_not_it_was_reaped():
+    """In a container the first process may never collect its children: they stay listed, but do not run."""
+    with child() as (instance, end):
+        assert not is_known_dead(str(instance))
+        end()
+        assert is_known_dead(str(instance))  # a zombie
+    assert is_known_dead(str(instance))  # gone
+    assert is_known_dead(str(replace(this_instance(), started="0")))  # its pid is another's now
+
+
+def test_a_process_that_cannot_be_seen_from_here_is_not_known_dead():
+    """Another host, another boot, another container: its pid means nothing here."""
+    gone = replace(this_instance(), started="0")
+    for elsewhere in (
+        replace(gone, host="other"),
+        replace(gone, boot_id="other"),
+        replace(gone, pid_namespace="other"),
+    ):
+        assert not is_known_dead(str(elsewhere))
+    assert not is_known_dead("an instance of another making")
+
+
+@contextmanager
+def child():
+    """A process, and how to end it without reaping it."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+
+        def end():
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+        yield replace(this_instance(), pid=process.pid, started=start_of(process.pid)), end

@@ -1,0 +1,190 @@
+"""What a worker is before its first poll, what it accepts, and what keeps it from starting."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from conftest import wait_until
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from validation.domain import WorkerProfile
+from validation.errors import BadInput, Unreachable
+from validation.ledger.engine import open_engine
+from validation.ledger.migrate import known_revision
+from validation.ledger.protocol import register_worker
+from validation.local.loopback import free_port
+from validation.prefect_worker import VastGpuWorker
+from validation.prefect_worker.instance import this_instance
+from validation.prefect_worker.server import require_work_pool
+from validation.settings import load_settings
+
+pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+
+FETCH = {"prefect.deployments.steps.git_clone": {"repository": "https://example.invalid/code.git"}}
+INSTALL = {
+    "prefect.deployments.steps.set_working_directory": {"directory": "/tmp", "requires": "a-package"},
+}
+
+
+def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker):
+    """Whoever sees a run on a worker can look the worker up: who it is, where it runs, what it takes on.
+
+    On the way: a deployment that would bring code of its own is refused, by name, and its run says so.
+    """
+
+    def has_crashed(run):
+        return prefect.state(run)["type"] == "CRASHED"
+
+    def message(run):
+        return prefect.state(run)["message"]
+
+    runs = [prefect.schedule(prefect.deploy(pull_steps=[step])) for step in (FETCH, INSTALL)]
+    worker = start_worker(ledger.url, VFLEET_CHUNK_VIDEOS="7")
+    for run in runs:
+        wait_until(partial(has_crashed, run), within_s=60, what="it is refused", log=worker.told)
+    assert "would fetch code by the pull step prefect.deployments.steps.git_clone:" in message(runs[0])
+    assert "steps.set_working_directory with requires:" in message(runs[1])
+
+    ((status, prefect_worker, config, started_at),) = ledger.rows(
+        "SELECT status, prefect_worker, config_json, started_at FROM worker_validators WHERE worker_id = 'box-1'"
+    )
+    assert (status, prefect_worker, prefect.workers()) == ("online", "box-1", ["box-1"])
+    assert started_at < min(map(prefect.first_pending_at, runs))
+    assert config["suite"] == "local"
+    assert config["budgets"]["chunk_videos"] == 7
+    assert config["budgets"]["flow_runs"] == 2
+    assert set(config["versions"]) == {"prefect", "python", "validation-fleet"}
+    assert f":{worker.process.pid}:" in config["instance"]
+
+    worker.send(signal.SIGTERM)
+    assert worker.exit_code(within_s=60) == 0
+
+
+def test_the_pool_offers_what_may_be_chosen(prefect):
+    """The form that a new pool gets explains each variable, and does not offer the command: a deployment may not
+    choose what a box runs. The server finds the template consistent."""
+    template = VastGpuWorker.get_default_base_job_template()
+    pool = {"name": f"{prefect.pool}-made", "type": "vast-gpu", "base_job_template": template}
+    prefect.http.post("/work_pools/", json=pool).raise_for_status()
+    variables = template["variables"]["properties"]
+    assert set(variables) == {"name", "env", "labels", "stream_output", "working_dir"}
+    assert all(variable["description"] for variable in variables.values())
+    assert "command" not in template["job_configuration"]
+
+
+def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_worker):
+    """2 for what somebody must change, 3 for what may heal by itself; no traceback. Prefect never hears of it."""
+    living = str(this_instance())
+    register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": living}))
+    nobody = f"127.0.0.1:{free_port()}"
+    started = {
+        start_worker(ledger.url): (2, f"worker id box-1 is in use by {living}"),
+        start_worker(ledger.url, PREFECT_API_URL=f"http://{nobody}/api"): (3, f"server at http://{nobody}/api is unr"),
+    }
+    for worker, (code, words) in started.items():
+        assert (worker.exit_code(within_s=120), words in worker.told()) == (code, True), worker.told()
+        assert len(worker.told().strip().splitlines()) == 1, worker.told()
+    assert prefect.workers() == []
+    assert ledger.value("SELECT config_json ->> 'instance' FROM worker_validators") == living
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("VFLEET_LEASE_S", "soon", "setting lease_s is 'soon'"),
+        ("WORKER_ID", "a/b", "worker id 'a/b' cannot name a Prefect worker"),
+        ("PREFECT_API_URL", "", "PREFECT_API_URL is not set"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(variable, value, sentence, refusal):
+    """Whoever reads the sentence knows which variable to change."""
+    code, told = refusal("any", api_url=None, **{variable: value})
+    assert (code, told.startswith(sentence)) == (2, True), told
+
+
+def test_a_ledger_at_another_migration_is_refused(unmigrated, prefect, prefect_server, refusal):
+    """A worker writes nothing to tables that it does not know; the sentence names both versions."""
+    code, told = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=unmigrated)
+    assert code == 2
+    assert told.startswith(f"this code knows migration {known_revision()}, the database is not migrated at all")
+
+
+def test_a_ledger_that_does_not_answer_is_named(prefect, prefect_server, refusal):
+    """It may come back: exit code 3."""
+    nobody = f"127.0.0.1:{free_port()}"
+    code, told = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=f"postgresql://me:secret@{nobody}/none")
+    assert code == 3
+    assert told.startswith(f"the ledger at {nobody}/none is unreachable")
+    assert "secret" not in told
+
+
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """Start a worker that is refused, as `prefect worker start` does once it has found the worker's class."""
+
+    def start(pool, api_url, **environment):
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        settings = {PREFECT_API_URL: api_url} if api_url else {}
+        load_settings.cache_clear()
+        with temporary_settings(settings, restore_defaults={PREFECT_API_URL}), pytest.raises(SystemExit) as exit_:
+            asyncio.run(VastGpuWorker(pool).start())
+        load_settings.cache_clear()
+        return exit_.value.code, capsys.readouterr().err
+
+    return start
+
+
+def test_a_pool_of_another_type_is_refused(prefect, prefect_server):
+    """Its flow runs expect another worker than this; a pool that nobody has made yet is made by the worker."""
+    prefect.http.post("/work_pools/", json={"name": f"{prefect.pool}-other", "type": "process"}).raise_for_status()
+    with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
+        asyncio.run(require_work_pool(f"{prefect.pool}-unmade", "vast-gpu"))
+        with pytest.raises(BadInput, match=f"{prefect.pool}-other is for workers of the type process, not vast-gpu"):
+            asyncio.run(require_work_pool(f"{prefect.pool}-other", "vast-gpu"))
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, BadInput), (500, Unreachable)])
+def test_a_prefect_server_that_answers_with_an_error_is_told_from_a_silent_one(status, error):
+    """Credentials must be changed, a broken server may be mended."""
+    with (
+        answering(status) as url,
+        temporary_settings({PREFECT_API_URL: url}),
+        pytest.raises(error, match=f"status {status}"),
+    ):
+        asyncio.run(require_work_pool("any", "vast-gpu"))
+
+
+@pytest.fixture
+def unmigrated(postgres) -> Iterator[str]:
+    name = f"unmigrated_{os.getpid()}"
+    url = postgres.create_database(name)
+    yield url
+    open_engine(url).dispose()
+    postgres.drop_database(name)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A server that answers everything with one status; yields its address."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *arguments) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()

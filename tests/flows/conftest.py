@@ -1,0 +1,28 @@
+"""Flows run in this process against a real Prefect server."""
+
+from collections.abc import Iterator
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+import blocks.session
+from validation.ledger.engine import open_engine
+from validation.settings import load_settings
+
+
+@pytest.fixture
+def prefect(prefect_server) -> Iterator:
+    """A client of the session's server, which is also the one that flows of this process report to."""
+    with temporary_settings({PREFECT_API_URL: prefect_server.api_url}), get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def flow_box(box, monkeypatch) -> Iterator:
+    """The box as a flow opens it: from the environment, but with the scorer that costs nothing."""
+    monkeypatch.setattr("validation.chunk.open.load_suite", lambda _name: box.scorer)
+    yield box
+    open_engine(box.environment["DATABASE_URL"]).dispose()
+    for cached in (blocks.session.open_session, load_settings):
+        cached.cache_clear()

@@ -1,0 +1,146 @@
+"""The servers of the stack start together and end together, however their parent ends."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+from signal import SIGINT, SIGKILL, SIGTERM
+
+import psutil
+import psycopg
+import pytest
+
+from validation.local.loopback import HOST, ask_http
+from validation.local.objectstore import EmbeddedObjectStore
+from validation.local.postgres import EmbeddedPostgres
+from validation.local.process import is_alive, poll_until
+from validation.local.service import LocalServiceFailed
+from validation.local.stack import LocalStack, running
+from validation.settings import Settings
+
+SOME_SERVICES = """
+import json, signal, sys
+from pathlib import Path
+from validation.local.objectstore import EmbeddedObjectStore
+from validation.local.postgres import EmbeddedPostgres
+from validation.local.stack import running
+folder = Path(sys.argv[1])
+services = EmbeddedObjectStore(folder / "objects"), EmbeddedPostgres(folder / "postgres")
+with running(services, lambda line: print(line, file=sys.stderr)):
+    print(json.dumps([service.pid for service in services]), flush=True)
+    signal.pause()
+"""
+
+WHOLE_STACK = """
+import json, signal, sys
+from pathlib import Path
+from validation.local.stack import LocalStack
+with LocalStack(Path(sys.argv[1]), report=lambda line: print(line, file=sys.stderr)) as stack:
+    print(json.dumps(stack.environment()), flush=True)
+    signal.pause()
+"""
+
+
+@contextmanager
+def parent_running(script, folder):
+    """Run a script in another process; yield that process, all it started, and the line that it printed."""
+    with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True) as parent:
+        line = json.loads(parent.stdout.readline())
+        family = psutil.Process(parent.pid).children(recursive=True)
+        try:
+            yield parent, family, line
+        finally:
+            parent.kill()
+
+
+@pytest.mark.parametrize(("ending", "status"), [(SIGINT, -SIGINT), (SIGTERM, 128 + SIGTERM), (SIGKILL, -SIGKILL)])
+def test_every_server_ends_with_its_parent(open_folder, ending, status):
+    """Ctrl-C, a polite end and a kill of the parent all leave nothing running."""
+    with parent_running(SOME_SERVICES, open_folder) as (parent, family, pids):
+        assert set(pids) < {process.pid for process in family}
+        parent.send_signal(ending)
+        assert parent.wait(30) == status
+        assert poll_until(lambda: not any(map(is_alive, family)), within_s=10), family
+    if ending != SIGKILL:
+        assert not list(open_folder.rglob("*.pid"))
+
+
+def copy_history(server, home):
+    """Spare a second Prefect server the migration of a new database, which takes longer than all else."""
+    home.mkdir()
+    source, copy = (sqlite3.connect(folder / "prefect.db") for folder in (server.base_dir, home))
+    with closing(source), closing(copy):
+        source.backup(copy)
+
+
+def test_the_whole_stack_serves_what_its_environment_says_and_dies_with_its_parent(prefect_server, open_folder):
+    """A process needs that environment and nothing else; a killed parent leaves none of the servers behind."""
+    copy_history(prefect_server, open_folder / "prefect")
+    with parent_running(WHOLE_STACK, open_folder) as (parent, family, environment):
+        with psycopg.connect(environment["DATABASE_URL"]) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        store_port = int(environment["R2_ENDPOINT_URL"].rpartition(":")[2])
+        for setting in ("VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL"):
+            assert ask_http(store_port, "HEAD", f"/{environment[setting].removeprefix('s3://')}") is None
+        prefect_port = int(environment["PREFECT_API_URL"].split(":")[2].partition("/")[0])
+        assert ask_http(prefect_port, "GET", "/api/health") is None
+        parent.kill()
+        assert poll_until(lambda: not any(map(is_alive, family)), within_s=10), family
+
+
+def test_the_environment_is_what_settings_read(open_folder, monkeypatch):
+    """Each name is one that the project, or Prefect, listens to."""
+    stack = LocalStack(open_folder)
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.database_url.get_secret_value() == stack.postgres.libpq_url()
+    assert settings.s3_endpoint_url == stack.object_store.endpoint_url
+    assert settings.s3_access_key_id.get_secret_value() == stack.object_store.access_key_id
+    assert settings.s3_secret_access_key.get_secret_value() == stack.object_store.secret_access_key
+    assert (settings.source_url, settings.results_url) == ("s3://transcribed", "s3://validation-results")
+
+
+def test_proxies_of_the_machine_are_kept_out_of_loopback(open_folder, monkeypatch):
+    """What the machine already exempts stays exempt."""
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    assert LocalStack(open_folder).environment()["NO_PROXY"] == f"example.org,{HOST}"
+
+
+def test_one_server_that_fails_takes_the_others_down(open_folder):
+    """A stack is all there or not there at all, and the error names the one that failed."""
+    postgres = EmbeddedPostgres(open_folder / "postgres")
+    store = EmbeddedObjectStore(open_folder / "objects", buckets=["X"])  # no legal bucket name
+    store.ready_within_s = 0.1
+    with pytest.raises(LocalServiceFailed, match="Object store: it does not answer"), running((postgres, store), print):
+        pass
+    assert postgres.pid is None
+    assert store.pid is None
+
+
+def test_a_port_that_is_taken_is_named(open_folder):
+    """Another server's answer is not mistaken for ours."""
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(LocalServiceFailed, match=f"another program has port {port}"):
+            EmbeddedObjectStore(open_folder / "objects", port=port).start()
+
+
+def test_progress_is_told_as_servers_come_up(open_folder):
+    """One line a server, with the time that it took."""
+    told = []
+    with running((EmbeddedPostgres(open_folder / "postgres"),), told.append):
+        assert len(told) == 1
+        assert told[0].startswith("Postgres ready in ")
+
+
+def test_sigterm_is_as_it_was_after_the_stack(open_folder):
+    """The handler is the stack's only while it runs."""
+    before = signal.getsignal(SIGTERM)
+    with pytest.raises(SystemExit, match="143"), running((), print):
+        os.kill(os.getpid(), SIGTERM)
+    assert signal.getsignal(SIGTERM) is before

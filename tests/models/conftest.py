@@ -1,0 +1,27 @@
+import pytest
+from speech_samples import Clip, read_clips
+
+from validation.domain import Answer
+from validation.models.base import SegmentModel
+from validation.models.suite import Suite, load_suite
+
+
+@pytest.fixture(scope="session")
+def clips() -> dict[str, Clip]:
+    return read_clips()
+
+
+@pytest.fixture(scope="session")
+def suite() -> Suite:
+    return load_suite("local")
+
+
+@pytest.fixture(scope="session")
+def models(suite) -> dict[str, SegmentModel]:
+    return {model.name: model for model in suite._models}
+
+
+@pytest.fixture(scope="session")
+def own_answers(suite, clips) -> dict[str, dict[str, Answer]]:
+    """What the whole suite says of each clip as it is, by clip and model."""
+    return dict(zip(clips, suite.score([clip.utterance() for clip in clips.values()]), strict=True))

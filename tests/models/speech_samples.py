@@ -1,0 +1,73 @@
+"""Speech and what is no speech, and how to ask a model about it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import soundfile
+
+from validation.domain import SAMPLE_RATE, Answer, Scalar, Scored, Utterance, Waveform
+from validation.models.base import SegmentModel
+from validation.models.batching import pad_batch
+
+_AS_IT_IS = "as it is"
+
+
+@dataclass(frozen=True)
+class Clip:
+    name: str
+    text: str
+    language: str
+    human: bool
+    audio: Waveform
+
+    def utterance(self, *, text: str = _AS_IT_IS, language: str | None = _AS_IT_IS) -> Utterance:
+        """What the clip says, or what somebody claims of it."""
+        return Utterance(
+            self.audio,
+            self.text if text == _AS_IT_IS else text,
+            self.language if language == _AS_IT_IS else language,
+        )
+
+
+def read_clips() -> dict[str, Clip]:
+    """The project's own clips, by file name without suffix."""
+    folder = files("validation.local") / "clips"
+    found = {}
+    for entry in json.loads((folder / "manifest.json").read_text()):
+        audio, rate = soundfile.read(str(folder / entry["file"]), dtype="float32")
+        assert rate == SAMPLE_RATE
+        name = entry["file"].removesuffix(".flac")
+        found[name] = Clip(name, entry["text"], entry["lang"], entry["human"], audio)
+    return found
+
+
+def values_of(answer: Answer) -> Mapping[str, Scalar]:
+    assert isinstance(answer, Scored), answer
+    return answer.values
+
+
+def ask(model: SegmentModel, *utterances: Utterance) -> list[Mapping[str, Scalar]]:
+    """Put utterances to a model as one batch."""
+    return [values_of(answer) for answer in model.score(pad_batch(utterances))]
+
+
+def silence(duration_s: float) -> Waveform:
+    return np.zeros(round(duration_s * SAMPLE_RATE), dtype=np.float32)
+
+
+def white_noise(duration_s: float, *, level: float = 0.1) -> Waveform:
+    generator = np.random.default_rng(7)
+    return generator.normal(0, level, round(duration_s * SAMPLE_RATE)).astype(np.float32)
+
+
+def same_values(found: Mapping[str, Scalar], expected: Mapping[str, Scalar]) -> bool:
+    """Whether two answers are the same: numbers up to rounding, everything else exactly."""
+    assert found.keys() == expected.keys()
+    return all(
+        found[key] == pytest.approx(value, abs=1e-4) if isinstance(value, float) else found[key] == value
+        for key, value in expected.items()
+    )

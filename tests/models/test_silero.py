@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from faster_whisper.vad import SileroVADModel, get_assets_path
+from speech_samples import ask, silence, values_of, white_noise
+
+from validation.domain import Utterance
+from validation.models.silero import cut_windows
+
+
+@pytest.mark.parametrize("audio", [silence(3.0), silence(0.1), white_noise(3.0), white_noise(3.0, level=1e-3)])
+def test_nobody_speaks_in_silence_or_noise(models, audio):
+    """What holds no speech has the ratio 0."""
+    assert ask(models["silero"], Utterance(audio, "", None)) == [{"speech_ratio": 0.0, "speech_s": 0.0}]
+
+
+def test_most_of_read_speech_is_speech(clips, own_answers):
+    """Every clip is speech with short pauses around it, in whatever language."""
+    for name, clip in clips.items():
+        found = values_of(own_answers[name]["silero"])
+        assert 0.5 < found["speech_ratio"] < 1
+        assert found["speech_s"] == pytest.approx(found["speech_ratio"] * clip.utterance().duration_s)
+
+
+def test_half_a_segment_of_silence_halves_the_ratio(models, clips):
+    """Speech is counted in seconds: silence around it adds none."""
+    speech = clips["en_librivox_0920"].audio
+    padded = np.concatenate([speech, np.zeros_like(speech)])
+    alone, with_silence = ask(models["silero"], Utterance(speech, "", "en"), Utterance(padded, "", "en"))
+    assert with_silence["speech_s"] == pytest.approx(alone["speech_s"], abs=0.1)
+    assert with_silence["speech_ratio"] == pytest.approx(alone["speech_ratio"] / 2, abs=0.02)
+
+
+def test_probabilities_are_those_of_the_reference(models, clips):
+    """The same graph, fed by the code that it was published with, says the same of every window."""
+    audio = clips["en_librivox_0880"].audio
+    padded = np.pad(audio, (0, -len(audio) % 512))
+    expected = SileroVADModel(f"{get_assets_path()}/silero_vad_v6.onnx")(padded.copy())
+    state = np.zeros((1, 1, 128), dtype=np.float32)
+    fed = {"input": cut_windows(audio), "h": state, "c": state}
+    assert np.ravel(models["silero"]._session.run(["speech_probs"], fed)[0]) == pytest.approx(np.ravel(expected))

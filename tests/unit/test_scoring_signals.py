@@ -1,0 +1,105 @@
+"""The laws of what is derived from one segment and its models' answers."""
+
+import math
+
+import numpy as np
+import pytest
+
+from validation.domain import SAMPLE_RATE, DecodedSegment, Fault, Scored, Segment, Unscored
+from validation.scoring.rules_file import load_rules
+from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles, segment_signals
+
+ROLES = SuiteRoles(models=("whisper", "dnsmos"), transcriber="whisper", judges=("whisper",))
+AUDIO = (0.1 * np.sin(np.arange(2 * SAMPLE_RATE) / 5)).astype(np.float32)
+HEARD = {
+    "whisper": Scored(
+        {"text": "नमस्ते दुनिया", "language": "hi", "language_p": 0.9, "declared_p": 0.9, "align_tok": -0.2}
+    ),
+    "dnsmos": Scored({"ovr": 3.0, "bak": 3.5}),
+}
+
+
+def decode(*, audio=AUDIO, text="नमस्ते, दुनिया।") -> DecodedSegment:
+    return DecodedSegment(Segment("vid", "seg-0", text, "hin"), audio)
+
+
+def gather(decoded=None, answers=HEARD, *, language="hi", roles=ROLES):
+    return segment_signals(decoded or decode(), answers, language=language, roles=roles)
+
+
+def test_a_segment_has_every_signal_by_its_column_name():
+    """Whatever happened, rules and shards find each derived signal and each model's fault, if only as None."""
+    expected = {"fault", "whisper_fault", "dnsmos_fault", *(column.name for column in DERIVED_SIGNALS)}
+    for decoded in (decode(), decode(audio=Fault("undecodable", "no such codec")), decode(text="")):
+        assert expected <= gather(decoded).keys()
+    assert gather().keys() - expected == {f"{m}_{name}" for m, answer in HEARD.items() for name in answer.values}
+
+
+def test_signals_of_a_good_segment():
+    """Each signal has the value that its definition gives it."""
+    signals = gather()
+    assert signals["fault"] is None
+    assert signals["duration_s"] == 2.0
+    assert signals["rms_dbfs"] == pytest.approx(-23.0, abs=0.1)
+    assert signals["text_normalised"] == "नमस्ते दुनिया"
+    assert signals["cer"] == signals["edge_cer_start"] == signals["edge_cer_end"] == 0
+    assert signals["chars_per_s"] == len("नमस्तेदुनिया") / 2.0
+    assert (signals["script_fraction"], signals["latin_fraction"]) == (1.0, 0.0)
+    assert (signals["language_code"], signals["language_votes_for"], signals["language_abstentions"]) == ("hi", 1, 0)
+    assert signals["whisper_align_tok"] == -0.2
+
+
+def test_undecodable_audio_leaves_faults_and_no_number():
+    """Nobody is asked about it, every model's fault repeats the reason, and the text keeps its own signals."""
+    signals = gather(decode(audio=Fault("undecodable", "no such codec")), answers={})
+    assert signals["fault"] == signals["whisper_fault"] == signals["dnsmos_fault"] == "undecodable: no such codec"
+    assert all(signals[name] is None for name in ("duration_s", "rms_dbfs", "clipped_fraction", "cer", "chars_per_s"))
+    assert signals["text_normalised"] == "नमस्ते दुनिया"
+    assert signals["language_abstentions"] == 1
+    assert load_rules("local-1").judge(signals).reasons == ("undecodable",)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_an_answer_that_is_not_finite_is_no_answer(broken):
+    """One NaN makes the whole answer a fault: what else that model said is not believed either."""
+    signals = gather(answers=HEARD | {"dnsmos": Scored({"ovr": broken, "bak": 3.5})})
+    assert signals["dnsmos_fault"] == f"not_finite: ovr is {broken}"
+    assert "dnsmos_bak" not in signals
+    assert signals["whisper_fault"] is None
+
+
+def test_a_silent_transcriber_leaves_the_error_rate_unknown():
+    """No recognised text is not the same as an empty one, which is wrong from end to end."""
+    unheard = HEARD | {"whisper": Unscored(Fault("model_failed", "boom"))}
+    assert gather(answers=unheard)["cer"] is None
+    assert gather(answers=unheard)["language_abstentions"] == 1
+    assert gather(answers=HEARD | {"whisper": Scored({"text": None})})["cer"] is None
+    assert gather(answers=HEARD | {"whisper": Scored({"text": ""})})["cer"] == 1
+
+
+def test_a_suite_without_transcriber_and_judges_still_measures():
+    """Roles are optional: the audio and the text speak for themselves."""
+    signals = gather(roles=SuiteRoles(models=("dnsmos",)), answers={"dnsmos": HEARD["dnsmos"]})
+    assert signals["cer"] is None
+    assert signals["language_votes_for"] == signals["language_abstentions"] == 0
+    assert signals["script_fraction"] == 1.0
+
+
+def test_a_model_that_was_not_asked_is_a_mistake_of_the_caller():
+    """A missing answer is never taken for an abstention."""
+    with pytest.raises(KeyError, match="dnsmos"):
+        gather(answers={"whisper": HEARD["whisper"]})
+
+
+def test_an_undeclared_language_is_nobodys_opinion():
+    """Without a known language nothing is held against the segment's script or speech."""
+    signals = gather(language=None)
+    assert signals["language_code"] is None
+    assert signals["script_fraction"] is None
+    assert signals["language_abstentions"] == 1
+
+
+def test_spaces_do_not_count_as_errors_where_a_language_writes_none():
+    """A recogniser may cut Japanese as it likes."""
+    spaced = HEARD | {"whisper": Scored({"text": "こんにちは 世界"})}
+    assert gather(decode(text="こんにちは世界。"), spaced, language="ja")["cer"] == 0

@@ -1,0 +1,88 @@
+"""The laws of the normal form of a transcript."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from validation.scoring.text import comparable_text, has_digits, normalise_text
+
+SPELLING = st.text(st.characters(categories=["L", "M", "Nd", "Zs"]))
+ZERO_WIDTH = ["\u200b", "\u200c", "\u200d", "\u2060", "\ufeff", "\u00ad", "\ufe0f"]
+EVERY_CHARACTER = [chr(code_point) for code_point in range(0x110000)]
+
+
+@given(st.text())
+def test_normalising_twice_changes_nothing(text):
+    """The normal form is a fixed point: comparing normal forms of normal forms is comparing normal forms."""
+    normal = normalise_text(text)
+    assert normalise_text(normal) == normal
+
+
+def test_the_normal_form_of_every_character_is_stable_and_clean():
+    """No code point, surrogates included, leaves anything but letters, marks, numbers and single spaces."""
+    normal = normalise_text(" ".join(EVERY_CHARACTER))
+    assert normalise_text(normal) == normal
+    assert {unicodedata.category(character)[0] for character in set(normal) - {" "}} == {"L", "M", "N"}
+    assert "  " not in normal
+
+
+@given(st.text())
+def test_canonically_equal_texts_have_one_normal_form(text):
+    """How a keyboard composes a letter does not matter."""
+    decomposed, composed = unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)
+    assert normalise_text(decomposed) == normalise_text(composed) == normalise_text(text)
+
+
+@given(SPELLING, SPELLING, st.sampled_from(ZERO_WIDTH))
+def test_invisible_characters_do_not_count(before, after, invisible):
+    """A joiner, a byte order mark or a variation selector changes how a text looks, not what it says."""
+    assert normalise_text(before + invisible + after) == normalise_text(before + after)
+
+
+@given(
+    st.lists(st.text(st.characters(categories=["L"]), min_size=1)), st.sampled_from(list("।॥,.!?…—\"'()؟،。、 \t\n♪"))
+)
+def test_punctuation_separates_and_nothing_else(words, mark):
+    """Any mark between two words is as good as a space."""
+    assert normalise_text(mark.join(words)) == normalise_text(" ".join(words))
+
+
+def test_digits_of_every_script_are_ascii():
+    """A number is the same number in any script."""
+    digits = [character for character in EVERY_CHARACTER if unicodedata.category(character) == "Nd"]
+    assert len(digits) > 600
+    assert all(normalise_text(digit) == str(unicodedata.decimal(digit)) for digit in digits)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("नमस्ते,  दुनिया।", "नमस्ते दुनिया"),
+        ("क़लम", "क़लम"),  # U+0958 stays decomposed, as NFC demands
+        ("क्\u200dष १२३", "क्ष 123"),
+        ("Hello,\tWORLD!", "hello world"),
+        ("Straße", "strasse"),
+        ("50%", "50"),
+        ("", ""),
+        (" …।— ", ""),
+    ],
+)
+def test_normal_forms_are_what_they_were(text, normal):
+    """Normalisation version 1, pinned: a change here is a new version."""
+    assert normalise_text(text) == unicodedata.normalize("NFC", normal)
+
+
+def test_spaces_count_only_where_a_language_writes_them():
+    """Japanese and Chinese transcripts are compared without spaces, all others with."""
+    assert comparable_text("今日 は。良い", "ja") == "今日は良い"
+    assert comparable_text("今日 は。良い", None) == "今日 は 良い"
+    assert comparable_text("a b", "en") == "a b"
+
+
+def test_digits_are_noticed_in_any_script():
+    """Digits make a spelt-out recognition look wrong, so they are flagged."""
+    assert has_digits("कमरा १२")
+    assert has_digits("room 12")
+    assert not has_digits("room twelve")

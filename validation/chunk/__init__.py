@@ -1,0 +1,1 @@
+"""The life of a chunk, from its claim to its commit, without an orchestrator."""

@@ -1,0 +1,55 @@
+"""From a decoded video and the models' answers to the rows of its shard."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from validation.domain import Answer, Column, DecodedSegment, DecodedVideo, Scalar, Utterance
+from validation.models.languages import canonical
+from validation.scoring.signals import SuiteRoles, segment_signals
+from validation.scoring.verdict import Rules
+
+Row: TypeAlias = dict[str, Scalar | list[str]]
+"""One segment as the shard keeps it, by column name."""
+
+
+class Scorer(Protocol):
+    """A suite of models, wherever it runs: in this process or in the model host."""
+
+    name: str
+    roles: SuiteRoles
+    rules: Rules
+    revisions: Mapping[str, str]
+    columns: Mapping[str, Sequence[Column]]
+    pool_audio_s: float
+    """Seconds of audio it wants at once to fill its batches well."""
+
+    def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
+        """Ask every model about every utterance; answers in the same order, by model name."""
+        ...
+
+
+def judge_video(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], scorer: Scorer) -> list[Row]:
+    """Make the rows of one video, drawing one set of answers for each segment that has audio."""
+    return [
+        _judge_segment(index, segment, next(answers) if segment.utterance is not None else {}, scorer)
+        for index, segment in enumerate(decoded.segments)
+    ]
+
+
+def _judge_segment(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
+    segment = decoded.segment
+    signals = segment_signals(decoded, answers, language=canonical(segment.language), roles=scorer.roles)
+    verdict = scorer.rules.judge(signals)
+    return {
+        "video_id": segment.video_id,
+        "segment_index": index,
+        "segment": segment.name,
+        "language": segment.language,
+        "text": segment.text,
+        "start_s": segment.start_s,
+        "end_s": segment.end_s,
+        "speaker": segment.speaker,
+        **signals,
+        "verdict": verdict.verdict,
+        "reasons": list(verdict.reasons),
+    }

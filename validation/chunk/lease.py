@@ -1,0 +1,72 @@
+"""Keep a chunk's lease while it is worked on, and know when it is lost."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Engine
+
+from validation.domain import ChunkClaim, Progress
+from validation.errors import ClaimLost, FleetError
+from validation.ledger.protocol import renew_chunk
+
+JITTER = 0.25
+"""Share of the period by which a beat comes early or late, so that a hundred boxes do not beat in step."""
+
+
+class LeaseKeeper:
+    """Renews a chunk's lease from a thread and mirrors its progress, until the chunk is done or lost.
+
+    A ledger that is away costs nothing as long as it comes back before the lease ends. After that the lease counts as
+    lost here, whether or not anybody took the videos: only the ledger may say who holds them.
+    """
+
+    def __init__(self, engine: Engine, claim: ChunkClaim, progress: Callable[[], Progress], *, period_s: float) -> None:
+        self._engine, self._claim, self._progress, self._period_s = engine, claim, progress, period_s
+        self._lost: ClaimLost | None = None
+        self._done = threading.Event()
+        self._held_until = time.monotonic() + claim.lease_s
+        self._thread = threading.Thread(target=self._run, name=f"lease-{claim.chunk_id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def require(self) -> None:
+        """Go on only while the lease is held.
+
+        Raises:
+            ClaimLost: it is not; write nothing.
+        """
+        if self._lost is None and time.monotonic() > self._held_until:
+            self._lost = ClaimLost(self._claim.chunk_id, "past its lease")
+        if self._lost is not None:
+            raise self._lost
+
+    def beat(self) -> None:
+        """Renew once. A ledger that does not answer is asked again at the next beat."""
+        asked_at = time.monotonic()
+        try:
+            renew_chunk(self._engine, self._claim, self._progress())
+        except ClaimLost as lost:
+            self._lost = lost
+        except FleetError:
+            return
+        else:
+            self._held_until = asked_at + self._claim.lease_s
+
+    def _run(self) -> None:
+        while self._lost is None and not self._done.wait(self._next_beat_s()):
+            self.beat()
+
+    def _next_beat_s(self) -> float:
+        return self._period_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter, not a secret

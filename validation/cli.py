@@ -1,0 +1,100 @@
+"""`vfleet`: what an operator does by hand.
+
+Exit codes: 0 done, 2 bad input, 3 a service is unreachable, 1 anything else.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from validation.errors import BadInput, FleetError, Unreachable
+from validation.ledger.engine import open_engine
+from validation.ledger.migrate import migrate, render_migration, require_revision
+from validation.ledger.seed import read_manifest, seed_videos
+from validation.settings import load_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. A failure is one sentence on stderr, never a traceback."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.command(options) or 0)
+    except FleetError as error:
+        print(f"vfleet: {error}", file=sys.stderr)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        print("vfleet: interrupted", file=sys.stderr)
+        return 130
+
+
+def exit_code(error: FleetError) -> int:
+    """2: the caller must change something; 3: a service must come back; 1: neither."""
+    if isinstance(error, BadInput):
+        return 2
+    return 3 if isinstance(error, Unreachable) else 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vfleet", description="Operate the validation fleet.")
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    migrating = commands.add_parser("migrate", help="bring the ledger to the schema that this code knows")
+    migrating.add_argument("--dry-run", action="store_true", help="print the SQL and change nothing")
+    migrating.set_defaults(command=run_migrate)
+
+    seeding = commands.add_parser("seed", help="enter transcribed videos into the queue")
+    seeding.add_argument("manifest", type=Path, help=".json, .jsonl or .csv with video_id, language, segment_count")
+    seeding.set_defaults(command=run_seed)
+
+    chunk = commands.add_parser("run-chunk", help="validate one chunk here and now, without Prefect")
+    chunk.add_argument("--size", type=int, default=None, help="videos to claim (default: PARQUET_SHARD_SIZE)")
+    chunk.set_defaults(command=run_one_chunk)
+
+    demo = commands.add_parser("demo", help="do the whole job on this machine, on real speech")
+    demo.add_argument("--folder", type=Path, default=Path(".local"), help="where everything is kept")
+    demo.add_argument("--keep", action="store_true", help="leave the stack and the Prefect UI up until Ctrl-C")
+    demo.set_defaults(command=run_demo)
+    return parser
+
+
+def ledger_from_environment() -> Engine:
+    return open_engine(load_settings().database_url.get_secret_value())
+
+
+def run_migrate(options: argparse.Namespace) -> None:
+    if options.dry_run:
+        print(render_migration())
+        return
+    print(f"the ledger stands at migration {migrate(ledger_from_environment())}")
+
+
+def run_seed(options: argparse.Namespace) -> None:
+    videos = read_manifest(options.manifest)
+    engine = ledger_from_environment()
+    require_revision(engine)
+    new = seed_videos(engine, videos)
+    print(f"{new} videos entered, {len(videos) - new} were there already")
+
+
+def run_one_chunk(options: argparse.Namespace) -> None:
+    from validation.chunk.open import open_session  # noqa: PLC0415 - loads the models' libraries
+    from validation.chunk.run import run_chunk  # noqa: PLC0415
+
+    done = run_chunk(open_session(load_settings()), size=options.size)
+    if done is None:
+        print("nothing to claim: no transcribed video is waiting")
+        return
+    print(f"{done.videos_validated} videos validated ({done.segments} segments), {done.videos_failed} failed")
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    from validation.local.demo import run_demo as run  # noqa: PLC0415 - needs the extra `local`
+
+    return run(options.folder, keep=options.keep)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Videos as tars in the default layout: how the sample corpus and the tests make what the transcription makes."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from validation.domain import SAMPLE_RATE, Seconds, Video, Waveform
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSegment:
+    """One segment to pack."""
+
+    audio: Waveform | bytes
+    """A waveform to encode, or the bytes of a FLAC file, written as they are."""
+    text: str
+    language: str | None = None
+    start_s: Seconds | None = None
+    end_s: Seconds | None = None
+    speaker: str | None = None
+
+
+def pack_video(video: Video, segments: Sequence[PackedSegment]) -> bytes:
+    """Pack a video: ``metadata.json``, then ``segments/000000.flac`` and ``segments/000000.json`` and so on.
+
+    The same input makes the same bytes, on any day and any machine with the same libsndfile.
+    """
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, payload in _list_files(video, segments):
+            header = tarfile.TarInfo(name)  # owner, group and time stay zero: they would differ from run to run
+            header.size = len(payload)
+            tar.addfile(header, io.BytesIO(payload))
+    return packed.getvalue()
+
+
+def _list_files(video: Video, segments: Sequence[PackedSegment]) -> Iterator[tuple[str, bytes]]:
+    facts = {"video_id": video.video_id, "language": video.language, "segment_count": len(segments)}
+    yield "metadata.json", _encode_json(facts)
+    for place, segment in enumerate(segments):
+        yield f"segments/{place:06d}.flac", _encode_audio(segment.audio)
+        yield f"segments/{place:06d}.json", _encode_json(_describe(segment))
+
+
+def _describe(segment: PackedSegment) -> dict[str, object]:
+    claims = {
+        "start": segment.start_s,
+        "end": segment.end_s,
+        "text": segment.text,
+        "language": segment.language,
+        "speaker": segment.speaker,
+    }
+    return {name: claim for name, claim in claims.items() if claim is not None}
+
+
+def _encode_json(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, indent=1).encode()
+
+
+def _encode_audio(audio: Waveform | bytes) -> bytes:
+    if isinstance(audio, bytes):
+        return audio
+    encoded = io.BytesIO()
+    soundfile.write(encoded, np.asarray(audio, np.float32), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return encoded.getvalue()

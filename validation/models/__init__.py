@@ -1,0 +1,1 @@
+"""The speech models: one file each, grouped into suites."""

@@ -1,0 +1,159 @@
+"""Weight files: which bytes a model may run on, and where the installed packages keep them."""
+
+import hashlib
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from validation.errors import BadInput
+
+_BLOCK_BYTES = 1 << 20
+
+
+class WeightsRefused(BadInput):
+    """A weight file is missing, or holds other bytes than the ones that this code was measured with."""
+
+    def __init__(self, model: str, file: str, *, expected: str, found: str | None, remedy: str) -> None:
+        self.model, self.file, self.expected, self.found = model, file, expected, found
+        what = "is missing" if found is None else f"has sha256 {found}"
+        super().__init__(f"weights of {model}: {file} {what}, expected sha256 {expected}: {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """One file of a model, as the catalogue pins it."""
+
+    name: str
+    sha256: str
+    parts: tuple[str, ...]
+    """Files in packages, ``<import name>:<path>``, that make up the whole in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """All files of one model."""
+
+    model: str
+    source: str
+    packages: tuple[str, ...]
+    """What to install, as pip takes it."""
+    licence: str
+    files: tuple[WeightFile, ...]
+    """The file that holds the parameters comes first."""
+
+    @property
+    def revision(self) -> str:
+        """The start of the parameters' sha256: enough to look the file up at its source."""
+        return self.files[0].sha256[:12]
+
+    def read(self, name: str) -> bytes:
+        """Read one file whole, checked.
+
+        Raises:
+            WeightsRefused: it is missing or altered.
+        """
+        file = next(file for file in self.files if file.name == name)
+        content = b"".join(self._blocks(file))
+        self._check(file, hashlib.sha256(content).hexdigest())
+        return content
+
+    def lay_out(self, cache: Path | None = None) -> Path:
+        """Put all files side by side, for loaders that want a folder; checked at every call.
+
+        A file that lies there with the right bytes is left alone, any other is written anew: beside its place
+        first, then moved there, so that several processes may do this at once.
+
+        Args:
+            cache: where folders of weights are kept; ``validation-fleet/weights`` in the user's cache by default.
+
+        Returns:
+            The folder. It is named for the revision, so two versions of this code share one cache.
+
+        Raises:
+            WeightsRefused: a file is missing or altered in its package.
+        """
+        folder = (cache or default_cache()) / self.model / self.revision
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in self.files:
+            if _sha256_of(folder / file.name) != file.sha256:
+                self._write(file, folder)
+        return folder
+
+    def _write(self, file: WeightFile, folder: Path) -> None:
+        digest = hashlib.sha256()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file.name}.", delete=False) as unfinished:
+            try:
+                for block in self._blocks(file):
+                    digest.update(block)
+                    unfinished.write(block)
+                unfinished.flush()
+                self._check(file, digest.hexdigest())
+                Path(unfinished.name).replace(folder / file.name)
+            except BaseException:
+                Path(unfinished.name).unlink(missing_ok=True)
+                raise
+
+    def _blocks(self, file: WeightFile) -> Iterator[bytes]:
+        for part in file.parts:
+            path = _locate(part)
+            if path is None:
+                raise WeightsRefused(self.model, part, expected=file.sha256, found=None, remedy=self._remedy)
+            with path.open("rb") as opened:
+                while block := opened.read(_BLOCK_BYTES):
+                    yield block
+
+    def _check(self, file: WeightFile, found: str) -> None:
+        if found != file.sha256:
+            raise WeightsRefused(self.model, file.name, expected=file.sha256, found=found, remedy=self._remedy)
+
+    @property
+    def _remedy(self) -> str:
+        return f"pip install --force-reinstall {' '.join(self.packages)}"
+
+
+def find_weights(model: str) -> Weights:
+    """Look a model's weights up in the catalogue. Reads no weights yet."""
+    return read_catalogue()[model]
+
+
+@lru_cache(maxsize=1)
+def read_catalogue() -> Mapping[str, Weights]:
+    """Read ``weights.toml``: every weight file that any suite may load."""
+    entries = tomllib.loads((files(__package__) / "weights.toml").read_text(encoding="utf-8"))
+    return {model: _parse_weights(model, entry) for model, entry in entries.items()}
+
+
+def default_cache() -> Path:
+    """Where this user's caches are, by the XDG convention."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "validation-fleet" / "weights"
+
+
+def _parse_weights(model: str, entry: Mapping[str, object]) -> Weights:
+    match entry:
+        case {"source": str(source), "packages": list(packages), "licence": str(licence), "files": dict(named)}:
+            pinned = [WeightFile(name, pin["sha256"], tuple(pin["parts"])) for name, pin in named.items()]
+            return Weights(model, source, tuple(packages), licence, tuple(pinned))
+        case _:
+            raise BadInput(f"weights.toml: {model} lacks source, packages, licence or files")
+
+
+def _locate(part: str) -> Path | None:
+    """Find a file in a package without importing the package: its import may be slow or have effects."""
+    package, _, path = part.partition(":")
+    spec = find_spec(package)
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    return next((found for folder in folders if (found := Path(folder, path)).is_file()), None)
+
+
+def _sha256_of(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,78 @@
+"""A worker's row in the ledger, from before its first poll to its last breath."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from prefect.logging import get_logger
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from validation.domain import Seconds, WorkerProfile
+from validation.errors import FleetError
+from validation.ledger.calls import WorkerIdTaken
+from validation.ledger.protocol import drain_worker, heartbeat_worker, register_worker, retire_worker
+from validation.prefect_worker.instance import is_known_dead
+
+JITTER = 0.25
+"""Share of the period by which a beat comes early or late, so that a hundred boxes do not beat in step."""
+
+log = get_logger("vast-gpu.ledger")
+
+
+class LedgerRow:
+    """Keeps one worker's row true. After `register` an outage of the ledger is logged, never raised."""
+
+    def __init__(self, engine: Engine, profile: WorkerProfile) -> None:
+        self._engine, self._profile = engine, profile
+        self._worker_id = profile.worker_id
+        self._silent = False
+
+    def register(self) -> None:
+        """Enter the row, or take it over from an earlier life of this worker, whose open chunks go back to the queue.
+
+        Raises:
+            WorkerIdTaken: another instance lives under this id, or cannot be known to be dead.
+            Unreachable: the ledger does not answer.
+        """
+        try:
+            taken_back = register_worker(self._engine, self._profile)
+        except WorkerIdTaken as taken:
+            if not is_known_dead(taken.other):
+                raise
+            taken_back = register_worker(self._engine, self._profile, succeeds=taken.other)
+        if taken_back:
+            log.warning("took back %d chunks that died with the last life of %s", taken_back, self._worker_id)
+
+    async def keep_alive(self, period_s: Seconds) -> None:
+        """Beat for ever. In the worker's event loop on purpose: a worker that hangs must not look alive."""
+        while True:
+            await asyncio.sleep(period_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - jitter, not a secret
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Say that the worker lives. Says in the log when this begins to fail, and when it works again."""
+        try:
+            await asyncio.to_thread(heartbeat_worker, self._engine, self._worker_id)
+        except (FleetError, SQLAlchemyError) as error:
+            if not self._silent:
+                log.warning("heartbeats do not reach the ledger: %s", error)
+            self._silent = True
+        else:
+            if self._silent:
+                log.info("heartbeats reach the ledger again")
+            self._silent = False
+
+    async def announce_drain(self) -> None:
+        """Show that the worker takes no new chunk."""
+        await self._tell(drain_worker)
+
+    async def retire(self) -> None:
+        """Give back what is still open, no attempt lost, and show the worker as offline."""
+        await self._tell(retire_worker)
+
+    async def _tell(self, call: Callable[[Engine, str], object]) -> None:
+        try:
+            await asyncio.to_thread(call, self._engine, self._worker_id)
+        except (FleetError, SQLAlchemyError) as error:
+            log.warning("%s did not reach the ledger: %s", call.__name__, error)

@@ -1,0 +1,200 @@
+"""Prefect's process worker with a row in the ledger, and an end that loses nothing.
+
+Built on parts of Prefect that are no public API: `_submit_scheduled_flow_runs`, `_submitting_flow_run_ids`,
+`_logger`, and what `setup` and `teardown` leave to each other. Prefect is pinned to one version for that, and
+tests/faults proves each of them on the installed one.
+"""
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Self
+from uuid import UUID
+
+import anyio
+import httpx
+from anyio.abc import TaskStatus
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.logging.loggers import get_worker_logger
+from prefect.states import Crashed
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+
+from validation.chunk.drain import DRAIN_FILE_VARIABLE
+from validation.domain import Seconds
+from validation.errors import BadInput, FleetError, Transient
+from validation.ledger.engine import open_engine
+from validation.ledger.migrate import require_revision
+from validation.prefect_worker.flow_processes import FlowProcesses
+from validation.prefect_worker.job import VastGpuJobConfiguration, VastGpuVariables
+from validation.prefect_worker.ledger_row import LedgerRow
+from validation.prefect_worker.profile import describe_worker
+from validation.prefect_worker.server import require_work_pool
+from validation.settings import load_settings
+
+DEFAULT_LIMIT = 2
+"""Flow runs at a time: one chunk is scored while the next is downloaded. Prefect's default is no limit at all: a
+worker that meets a backlog would take all of it."""
+KILL_AFTER_S: Seconds = 3.0
+"""From SIGTERM to SIGKILL of a flow process that outlived its grace. A container's stop leaves ten seconds in all."""
+SETTLE_S: Seconds = 5.0
+"""How long Prefect may take to notice and report the end of a killed flow process."""
+POLL_S: Seconds = 0.1
+
+
+class VastGpuWorker(ProcessWorker):
+    """Runs flow runs as processes beside a GPU. Its row is in the ledger before its first poll.
+
+    SIGTERM or SIGINT: no new flow run; the running ones are asked to drain and have `drain_grace_s` to end by
+    themselves. What still runs then, or at a second signal, is ended and its run says so. In every case nothing stays
+    claimed, the row says `offline` and the exit code is 0.
+    """
+
+    type = "vast-gpu"
+    job_configuration = VastGpuJobConfiguration
+    job_configuration_variables = VastGpuVariables  # type: ignore[assignment]  # mypy takes the parent's `type[...]` for its `type`
+    _display_name = "Vast GPU"
+    _description = "Runs validation chunks on a rented GPU box: registers in the ledger, drains when it is stopped."
+
+    def __init__(
+        self, work_pool_name: str, *, name: str | None = None, limit: int | None = None, **options: Any
+    ) -> None:
+        super().__init__(work_pool_name, name=name, limit=DEFAULT_LIMIT if limit is None else limit, **options)
+        self._is_named = name is not None
+        self._processes = FlowProcesses()
+        self._signals = 0
+        self._ending = False
+
+    async def start(
+        self, run_once: bool = False, with_healthcheck: bool = False, printer: Callable[..., None] = print
+    ) -> None:
+        """Serve until told to stop. A start that is refused is one sentence and exit code 2, or 3 if it may heal."""
+        try:
+            await super().start(run_once, with_healthcheck, printer)
+        except FleetError as refusal:
+            sys.stderr.write(f"{refusal}\n")
+            raise SystemExit(3 if isinstance(refusal, Transient) else 2) from None
+
+    async def __aenter__(self) -> Self:
+        """Enter the ledger, then Prefect. Here and not in `setup`, whose errors Prefect wraps in groups.
+
+        Raises:
+            FleetError: why this worker cannot work here. Nobody was told of it.
+        """
+        settings = load_settings()
+        self._take_name(settings.worker_id)
+        await require_work_pool(self._work_pool_name, self.type)
+        engine = open_engine(settings.database_url.get_secret_value())
+        require_revision(engine)
+        self._grace_s = settings.drain_grace_s
+        self._row = LedgerRow(engine, describe_worker(settings, prefect_worker=self.name, limit=self._limit))
+        self._take_over_signals()
+        self._row.register()
+        self._beats = asyncio.create_task(self._row.keep_alive(settings.heartbeat_s))
+        try:
+            await super().__aenter__()
+        except BaseException:
+            await self._leave_ledger()
+            raise
+        return self
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """Drain, then leave Prefect and the ledger. Also the way out when Prefect's own loops give up."""
+        self._ending = True
+        try:
+            await self._drain()
+            await super().teardown(*exc_info)
+        finally:
+            self._processes.forget_drain()
+            await self._leave_ledger()
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: ProcessJobConfiguration,
+        task_status: TaskStatus[int] | None = None,
+    ) -> ProcessWorkerResult:
+        """Run a flow in a process that knows our drain file and ends with us.
+
+        Raises:
+            ForeignCode: the run's deployment would fetch code; Prefect marks the run Crashed with that sentence.
+        """
+        if isinstance(configuration, VastGpuJobConfiguration):
+            configuration.require_own_code()
+        configuration.env[DRAIN_FILE_VARIABLE] = str(self._processes.drain_file)
+        with self._processes.watch(flow_run.id, task_status or anyio.TASK_STATUS_IGNORED) as status:
+            return await super().run(flow_run, configuration, status)
+
+    async def _leave_ledger(self) -> None:
+        self._beats.cancel()
+        await self._row.retire()
+
+    async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
+        # A poll reserves nothing: workers that all begin with the oldest run take it from each other.
+        return await super()._submit_scheduled_flow_runs(random.sample(flow_run_response, len(flow_run_response)))
+
+    def _take_name(self, worker_id: str) -> None:
+        """Be the same worker to Prefect after a restart, as to the ledger, unless an operator chose another name."""
+        if set(worker_id) & set("/%"):
+            raise BadInput(f"worker id {worker_id!r} cannot name a Prefect worker: give a WORKER_ID without / and %")
+        if not self._is_named:
+            self.name = worker_id
+            self._logger = get_worker_logger(self)
+
+    def _take_over_signals(self) -> None:
+        """Replace Prefect's handlers, which would cancel this worker and so SIGKILL its flow processes."""
+        serving = asyncio.current_task()
+        assert serving is not None  # noqa: S101 - `setup` is a coroutine
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number, serving)
+
+    def _on_signal(self, number: signal.Signals, serving: asyncio.Task[Any]) -> None:
+        self._signals += 1
+        self._logger.info("%s: %s", number.name, "draining" if self._signals == 1 else "ending at once")
+        if not self._ending:
+            self._ending = True
+            serving.cancel()  # ends Prefect's loops, and so the polling; `teardown` does the rest
+
+    async def _drain(self) -> None:
+        """Return when no flow run is in progress."""
+        asked_at = time.monotonic()
+        self._processes.ask_to_drain()
+        await self._row.announce_drain()
+        grace_ends = asked_at + self._grace_s
+        if not await self._is_idle(by=grace_ends, or_when=lambda: self._signals > 1):
+            reason = "a second signal came" if self._signals > 1 else f"its grace of {self._grace_s} s was over"
+            await self._end_flow_runs(f"The worker {self.name} was stopped and {reason} before this run had ended.")
+
+    async def _is_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
+        """Wait for the last flow run to end; whether it did."""
+        while self.limiter.borrowed_tokens:  # a run holds its token from its submission to its end
+            if time.monotonic() >= by or or_when():
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
+
+    async def _end_flow_runs(self, message: str) -> None:
+        unfinished = self._processes.flow_run_ids | self._submitting_flow_run_ids
+        self._logger.warning("ending %d flow runs that have not drained", len(unfinished))
+        self._processes.signal(signal.SIGTERM)
+        if not await self._is_idle(by=time.monotonic() + KILL_AFTER_S):
+            self._processes.signal(signal.SIGKILL)
+            await self._is_idle(by=time.monotonic() + SETTLE_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                for flow_run_id in unfinished:
+                    await self._mark_crashed(flow_run_id, message)
+
+    async def _mark_crashed(self, flow_run_id: UUID, message: str) -> None:
+        """Say in the run's state why it ended, whatever its process said of its end, unless it was done after all."""
+        try:
+            state = (await self.client.read_flow_run(flow_run_id)).state
+            if state is not None and (state.is_completed() or state.is_scheduled()):
+                return
+            await self.client.set_flow_run_state(flow_run_id, Crashed(message=message), force=True)
+        except httpx.HTTPError as error:
+            self._logger.warning("flow run %s could not be marked: %s", flow_run_id, error)

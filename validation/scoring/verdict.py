@@ -1,0 +1,125 @@
+"""Verdicts: an ordered list of rules over one segment's signals. Rules are data, and have a version."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
+from typing import Any, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from validation.domain import Scalar
+
+Decision: TypeAlias = Literal["accept", "review", "reject"]
+"""From mild to severe. ``review`` asks for a person's ear, or for a model that can tell."""
+_SEVERITY: tuple[Decision, ...] = ("accept", "review", "reject")
+
+Operator: TypeAlias = Literal["<", "<=", ">", ">=", "==", "!=", "missing", "present"]
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say of one segment. ``accept`` exactly when there is no reason against it."""
+
+    verdict: Decision
+    reasons: tuple[str, ...]
+    """Each once, in the order of the rules."""
+    rules_version: str
+
+
+class _Rulebook(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Condition(_Rulebook):
+    """One comparison of one column: simple enough for any engine that reads the shards to repeat it."""
+
+    column: str
+    op: Operator
+    value: Scalar = None
+
+    @model_validator(mode="after")
+    def _fit_value_to_operator(self) -> Self:
+        if (self.value is None) is not (self.op in {"missing", "present"}):
+            raise ValueError(f"operator {self.op} takes {'no' if self.value is not None else 'a'} value")
+        if self.op in {"<", "<=", ">", ">="} and isinstance(self.value, bool | str):
+            raise ValueError(f"operator {self.op} takes a number, not {self.value!r}")
+        if isinstance(self.value, float) and not isfinite(self.value):
+            raise ValueError(f"{self.value} compares with nothing")
+        return self
+
+    def holds(self, signals: Mapping[str, Scalar]) -> bool:
+        """Say whether the condition is met. A comparison of a missing signal never is, not even ``!=``."""
+        signal = signals.get(self.column)
+        if self.op in {"missing", "present"}:
+            return (signal is None) is (self.op == "missing")
+        return signal is not None and _COMPARISONS[self.op](signal, self.value)
+
+
+class Rule(_Rulebook):
+    """A reason to doubt a segment, given when all its conditions hold."""
+
+    reason: str = Field(pattern=r"^[a-z][a-z0-9_]*(:[a-z0-9_]+)?$")
+    verdict: Literal["review", "reject"]
+    when: tuple[Condition, ...] = Field(min_length=1)
+    sentence: str = Field(min_length=1)
+    """What the reason means, for a person."""
+
+    def fires(self, signals: Mapping[str, Scalar]) -> bool:
+        return all(condition.holds(signals) for condition in self.when)
+
+
+class Rules(_Rulebook):
+    """A versioned list of rules. A change of any rule is a new version."""
+
+    version: str = Field(min_length=1)
+    required_models: tuple[str, ...]
+    """Models without whose answer nothing is accepted."""
+    rules: tuple[Rule, ...]
+
+    @cached_property
+    def in_force(self) -> tuple[Rule, ...]:
+        """The rules of the file after those that hold for every file: what was not heard is not accepted."""
+        return (_UNDECODABLE, *map(_unscored, self.required_models), *self.rules)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Every column that some rule reads."""
+        return frozenset(condition.column for rule in self.in_force for condition in rule.when)
+
+    def judge(self, signals: Mapping[str, Scalar]) -> Verdict:
+        """Judge one segment by its signals, named as the columns of a shard.
+
+        The verdict is the severest of the rules that fire, ``accept`` if none does.
+        """
+        fired = [rule for rule in self.in_force if rule.fires(signals)]
+        decisions: list[Decision] = ["accept", *(rule.verdict for rule in fired)]
+        verdict = max(decisions, key=_SEVERITY.index)
+        return Verdict(verdict, tuple(dict.fromkeys(rule.reason for rule in fired)), self.version)
+
+
+_UNDECODABLE = Rule(
+    reason="undecodable",
+    verdict="reject",
+    when=(Condition(column="fault", op="present"),),
+    sentence="The audio could not be decoded.",
+)
+
+
+def _unscored(model: str) -> Rule:
+    """Doubt a segment that could be heard but that a required model gave no answer for."""
+    return Rule(
+        reason=f"unscored:{model}",
+        verdict="review",
+        when=(Condition(column="fault", op="missing"), Condition(column=f"{model}_fault", op="present")),
+        sentence=f"The model {model} gave no answer.",
+    )

@@ -1,0 +1,30 @@
+"""Where a shard and its manifest lie in the results bucket."""
+
+import re
+
+from validation.errors import BadInput
+
+_WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def shard_key(worker_id: str, number: int) -> str:
+    """Name the parquet file of a worker's chunk.
+
+    Raises:
+        BadInput: the worker id has a character that object keys should not have, such as a slash.
+    """
+    return f"{_stem(worker_id, number)}.parquet"
+
+
+def manifest_key(worker_id: str, number: int) -> str:
+    """Name the manifest that lies beside ``shard_key``. Raises as it does."""
+    return f"{_stem(worker_id, number)}.manifest.json"
+
+
+def _stem(worker_id: str, number: int) -> str:
+    if not _WORKER_ID.fullmatch(worker_id):
+        raise BadInput(
+            f"worker id {worker_id!r} cannot name a shard: use letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit"
+        )
+    return f"shards/{worker_id}/validation_{worker_id}_shard_{number:04d}"
