@@ -8,12 +8,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
+from validation.control.audit import audit
+from validation.control.sweep import sweep
+from validation.corpus.store import open_store
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate, render_migration, require_revision
+from validation.ledger.protocol import requeue_failed
 from validation.ledger.seed import read_manifest, seed_videos
+from validation.ledger.views import read_committed_shards
 from validation.settings import load_settings
 
 
@@ -53,6 +59,18 @@ def build_parser() -> argparse.ArgumentParser:
     chunk.add_argument("--size", type=int, default=None, help="videos to claim (default: PARQUET_SHARD_SIZE)")
     chunk.set_defaults(command=run_one_chunk)
 
+    sweeping = commands.add_parser("sweep", help="take back what dead workers hold, by the clock alone")
+    sweeping.set_defaults(command=run_sweep)
+
+    auditing = commands.add_parser("audit", help="prove that nothing is lost, doubled or altered; changes nothing")
+    auditing.set_defaults(command=run_audit)
+
+    requeuing = commands.add_parser("requeue", help="give failed videos a fresh start")
+    chosen = requeuing.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("video", nargs="*", default=[], help="ids of failed videos")
+    chosen.add_argument("--all", action="store_true", help="every failed video")
+    requeuing.set_defaults(command=run_requeue)
+
     demo = commands.add_parser("demo", help="do the whole job on this machine, on real speech")
     demo.add_argument("--folder", type=Path, default=Path(".local"), help="where everything is kept")
     demo.add_argument("--keep", action="store_true", help="leave the stack and the Prefect UI up until Ctrl-C")
@@ -62,6 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def ledger_from_environment() -> Engine:
     return open_engine(load_settings().database_url.get_secret_value())
+
+
+def results_from_environment() -> ObjectStore:
+    settings = load_settings()
+    return open_store(settings.results_url, settings)
 
 
 def run_migrate(options: argparse.Namespace) -> None:
@@ -88,6 +111,34 @@ def run_one_chunk(options: argparse.Namespace) -> None:
         print("nothing to claim: no transcribed video is waiting")
         return
     print(f"{done.videos_validated} videos validated ({done.segments} segments), {done.videos_failed} failed")
+
+
+def run_sweep(_options: argparse.Namespace) -> None:
+    engine, results = ledger_from_environment(), results_from_environment()
+    require_revision(engine)
+    report = sweep(engine, results, ended_runs=[])
+    for chunk in report.swept:
+        print(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
+    print(
+        f"{len(report.swept)} chunks, {report.stranded_videos} stranded videos, "
+        f"{len(report.silent_workers)} workers flagged, {len(report.orphans)} orphans deleted"
+    )
+
+
+def run_audit(_options: argparse.Namespace) -> int:
+    engine, results = ledger_from_environment(), results_from_environment()
+    require_revision(engine)
+    findings = 0
+    for finding in audit(engine, results):
+        print(finding)
+        findings += 1
+    print(f"{findings} findings in {len(read_committed_shards(engine))} committed shards")
+    return 1 if findings else 0
+
+
+def run_requeue(options: argparse.Namespace) -> None:
+    count = requeue_failed(ledger_from_environment(), None if options.all else options.video)
+    print(f"{count} videos back in the queue")
 
 
 def run_demo(options: argparse.Namespace) -> int:

@@ -31,4 +31,4 @@ class Unreachable(Transient):
     def __init__(self, service: str, address: str, check: str, cause: object) -> None:
         self.service, self.address, self.check = service, address, check
         reason = str(cause).strip().splitlines()
-        super().__init__(f"{service} at {address} is unreachable: {check} ({reason[0] if reason else cause!r})")
+        super().__init__(f"{service} at {address} is unreachable: {check} ({reason[0] if reason else repr(cause)})")

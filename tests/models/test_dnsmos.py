@@ -37,6 +37,17 @@ def test_company_does_not_change_a_rating(models, clips):
         assert same_values(found, ask(alone, utterance)[0])
 
 
+def test_a_long_segment_has_the_mean_of_its_windows(models, clips):
+    """Speech for one window, noise for the next, and a rest too short to count."""
+    speech = np.resize(clips["en_librivox_0870"].audio, WINDOW_SAMPLES)
+    noise = white_noise(9.01)
+    both = np.concatenate([speech, noise, silence(3.0)])
+    first, second, together = ask(models["dnsmos"], *(Utterance(audio, "", "en") for audio in (speech, noise, both)))
+    assert first["ovr"] > second["ovr"] + 1
+    for scale in ("sig", "bak", "ovr"):
+        assert together[scale] == pytest.approx((first[scale] + second[scale]) / 2, abs=1e-4)
+
+
 def test_silence_has_finite_ratings(models):
     """No length and no content gives NaN."""
     for audio in (silence(0.1), silence(20.0), white_noise(0.1)):

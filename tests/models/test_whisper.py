@@ -120,15 +120,23 @@ def test_numbers_may_be_digits_where_the_transcript_has_digits(whisper, clips):
 
 
 def test_a_swapped_transcript_stands_apart_from_every_true_one(whisper, clips, own_answers):
-    """The least likely true transcript of all clips is likelier than the likeliest one of another clip."""
+    """The least likely true transcript of all clips is likelier than any other of the same language.
+
+    Of all 506 pairs of clip and foreign transcript, only translations come closer: Chinese numbers on Japanese
+    counting, ``Hola mundo`` on ``Olá mundo``.
+    """
     everyone = list(clips.values())[::2]
-    strangers = [*everyone[5:], *everyone[:5]]
-    swapped = ask(whisper, *(clip.utterance(text=other.text) for clip, other in zip(everyone, strangers, strict=True)))
+    strangers = [
+        next(other for other in clips.values() if other.language == clip.language and other.name != clip.name)
+        for clip in everyone
+    ]
+    pairs = zip(everyone, strangers, strict=True)
+    swapped = ask(whisper, *(clip.utterance(text=stranger.text) for clip, stranger in pairs))
     true_tok = [values_of(own_answers[name]["whisper"])["align_tok"] for name in clips]
     swapped_tok = [found["align_tok"] for found in swapped]
     assert min(true_tok) > -2.0
     assert max(swapped_tok) < -2.4
-    assert np.median(true_tok) > -0.4
+    assert np.median(true_tok) > -0.2
     assert np.median(swapped_tok) < -4
 
 

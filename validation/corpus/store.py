@@ -8,7 +8,7 @@ Errors that every function here may raise:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -121,11 +121,25 @@ def delete_object(store: ObjectStore, key: str) -> None:
         return
 
 
-def list_keys(store: ObjectStore, prefix: str = "") -> Iterator[str]:
-    """Name the objects under a folder-like prefix (``shards`` holds ``shards/a``, not ``shards2/a``), in any order."""
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing tells of it."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+def list_objects(store: ObjectStore, prefix: str = "") -> Iterator[StoredObject]:
+    """List what lies under a folder-like prefix (``shards`` holds ``shards/a``, not ``shards2/a``), in any order."""
     with store_errors(store, prefix):
         for page in obstore.list(store, prefix or None):
-            yield from (entry["path"] for entry in page)
+            yield from (StoredObject(entry["path"], entry["size"], entry["last_modified"]) for entry in page)
+
+
+def list_keys(store: ObjectStore, prefix: str = "") -> Iterator[str]:
+    """Name the objects of ``list_objects``."""
+    return (item.key for item in list_objects(store, prefix))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +54,12 @@ def run_demo(folder: Path, *, keep: bool) -> int:
         prefect.deploy_all()
         console.print(f"deployed; the Prefect UI is at [link]{stack.prefect.ui_url}[/link]")
         console.rule("validating")
-        worker = WorkerProcess(folder / "stack", stack.environment()).launch()
-        try:
-            start_runs(prefect, len(corpus.videos))
-            await_end(engine, worker, len(corpus.videos), console)
-        finally:
-            worker.stop()
+        with workers(folder / "stack", stack.environment()) as box:
+            await_row(engine, box, console, until=lambda row: row["workers_online"], total=len(corpus.videos))
+            prefect.run(
+                "deployment", "run", "dispatch-chunks/dispatch-chunks", "--param", f"chunk_videos={CHUNK_VIDEOS}"
+            )
+            await_row(engine, box, console, until=is_done, total=len(corpus.videos))
         console.rule("found")
         outcome = read_outcome(engine, open_store(settings.results_url, settings))
         copy_results(settings, folder / "results")
@@ -86,34 +85,44 @@ def load_corpus(engine: Engine, settings: Settings) -> SampleCorpus:
     return corpus
 
 
-def start_runs(prefect: PrefectClient, videos: int) -> None:
-    """Create as many flow runs as there are chunks, as `prefect deployment run` does by hand."""
-    for _ in range(ceil(videos / CHUNK_VIDEOS)):
-        prefect.run("deployment", "run", "validate-chunk/validate-chunk", "--param", f"size={CHUNK_VIDEOS}")
+@contextmanager
+def workers(folder: Path, environment: dict[str, str]) -> Iterator[WorkerProcess]:
+    """A box and the control plane's worker, drained at the end. Yields the box."""
+    box = WorkerProcess(folder, environment | {"PARQUET_SHARD_SIZE": str(CHUNK_VIDEOS)}, name="val-1")
+    control = WorkerProcess(folder, environment, name="control-1", pool="control", kind="process")
+    try:
+        control.launch()
+        yield box.launch()
+    finally:
+        box.stop()
+        control.stop()
 
 
-def await_end(engine: Engine, worker: WorkerProcess, videos: int, console: Console) -> None:
-    """Show progress until no video is pending or validating.
+def await_row(
+    engine: Engine, box: WorkerProcess, console: Console, *, until: Callable[[dict[str, Any]], object], total: int
+) -> None:
+    """Show progress until the fleet's row is as wanted.
 
     Raises:
-        DemoFailed: the worker ended, or time is up; says so with the worker's last words.
+        DemoFailed: the box ended, or time is up; says so with the box's last words.
     """
     deadline = time.monotonic() + PATIENCE_S
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=False) as bars:
-        bar = bars.add_task("videos", total=videos)
-        while (row := progress_row(engine))["pending"] or row["validating"]:
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task("videos", total=total)
+        while True:
+            (row,) = read_view(engine, "fleet_overview")
             bars.update(bar, completed=row["validated"] + row["failed"], description=describe(row))
-            if worker.has_ended() or time.monotonic() > deadline:
-                why = "the worker ended" if worker.has_ended() else f"not done after {PATIENCE_S:.0f} s"
-                raise DemoFailed(f"{why}; its log ends:\n{worker.log_tail()}")
+            if until(row):
+                return
+            if box.has_ended() or time.monotonic() > deadline:
+                why = "the worker ended" if box.has_ended() else f"not done after {PATIENCE_S:.0f} s"
+                raise DemoFailed(f"{why}; its log ends:\n{box.log_tail()}")
             time.sleep(1)
-        bars.update(bar, completed=videos, description=describe(row))
 
 
-def progress_row(engine: Engine) -> dict[str, Any]:
-    (row,) = read_view(engine, "fleet_overview")
-    return row
+def is_done(row: dict[str, Any]) -> bool:
+    return not (row["pending"] or row["validating"])
 
 
 def describe(row: dict[str, Any]) -> str:

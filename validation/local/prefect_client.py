@@ -52,14 +52,30 @@ class PrefectClient:
     def deploy_all(self) -> None:
         """Create the pools that are not there, then every deployment of prefect.yaml."""
         self.run("work-pool", "create", "vast-gpu", "--type", "vast-gpu", "--overwrite")
+        self.run("work-pool", "create", "control", "--type", "process", "--overwrite")
         self.run("deploy", "--all")
+
+    def reschedule(self, deployment: str, *, every_s: int) -> None:
+        """Give every schedule of a deployment another period."""
+        for schedule in self._deployment(deployment)["schedules"]:
+            rule = schedule["schedule"] | {"interval": every_s}
+            self._call("PATCH", f"/deployments/{schedule['deployment_id']}/schedules/{schedule['id']}", schedule=rule)
+
+    def set_parameters(self, deployment: str, **parameters: Any) -> None:
+        """Give a deployment other default parameters."""
+        self._call("PATCH", f"/deployments/{self._deployment(deployment)['id']}", parameters=parameters)
 
     def flow_runs(self, **filters: Any) -> list[dict[str, Any]]:
         """Read flow runs, newest first; filters as in the API's `/flow_runs/filter`."""
-        reply = httpx.post(f"{self._api_url}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC", **filters})
-        reply.raise_for_status()
-        return list(reply.json())
+        return list(self._call("POST", "/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", **filters))
 
     def count_states(self) -> Counter[str]:
         """Count flow runs by the name of their state."""
         return Counter(run["state_name"] for run in self.flow_runs())
+
+    def _deployment(self, name: str) -> dict[str, Any]:
+        return dict(self._call("GET", f"/deployments/name/{name}/{name}"))
+
+    def _call(self, method: str, path: str, **body: Any) -> Any:
+        reply = httpx.request(method, f"{self._api_url}{path}", json=body or None, timeout=30)
+        return reply.raise_for_status().json() if reply.content else reply.raise_for_status()

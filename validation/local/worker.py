@@ -1,4 +1,4 @@
-"""A `vast-gpu` worker of the embedded stack, started as an operator starts it."""
+"""Workers of the embedded stack, started as an operator starts them."""
 
 import os
 import sys
@@ -6,24 +6,28 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Self
 
-from validation.local.process import Child, Program, poll_until
+from validation.local.process import Child, Program
 
 
 class WorkerProcess:
-    """`prefect worker start --pool vast-gpu` as a child that is drained at the end."""
+    """`prefect worker start` as a child, drained at the end: a GPU box, or with another pool the control plane."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], *, worker_id: str = "val-1") -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], *, name: str, pool: str = "vast-gpu", kind: str = "vast-gpu"
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._environment = {**os.environ, **environment, "WORKER_ID": worker_id}
-        self._child = Child(f"worker-{worker_id}", folder)
+        self._environment = {**os.environ, **environment, "WORKER_ID": name}
+        self._command = ["worker", "start", "--name", name, "--pool", pool, "--type", kind, "--limit", "2"]
+        self._child = Child(f"worker-{name}", folder)
 
     @property
     def pid(self) -> int | None:
         return self._child.pid
 
     def launch(self) -> Self:
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "vast-gpu", "--type", "vast-gpu"]
-        self._child.launch(Program(command, self._environment), orphan_signal=SIGKILL)
+        self._child.launch(
+            Program([sys.executable, "-m", "prefect", *self._command], self._environment), orphan_signal=SIGKILL
+        )
         return self
 
     def has_ended(self) -> bool:
@@ -35,10 +39,3 @@ class WorkerProcess:
     def stop(self) -> None:
         """Drain it: what it holds is finished or given back."""
         self._child.end(SIGTERM, grace_s=150.0)
-
-    def kill(self) -> None:
-        """End it as a lost machine would."""
-        self._child.end(SIGKILL, grace_s=0)
-
-    def wait_for_end(self, within_s: float) -> bool:
-        return poll_until(self.has_ended, within_s=within_s)

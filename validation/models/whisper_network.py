@@ -22,10 +22,10 @@ _LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 class WhisperNetwork:
-    """Whisper-base with int8 weights on the CPU. Its answers for one item do not depend on the others.
+    """Whisper-base with int8 weights on the CPU.
 
-    Everything is deterministic, and item i of a batch has bit for bit the answer that it has alone: weights and
-    activations are quantised a row at a time.
+    Deterministic, and an item's answers do not depend on the others of its batch: activations are quantised a row
+    at a time. Windows of different lengths must not share a batch.
     """
 
     def __init__(self, folder: Path, tokens: WhisperTokens, *, threads: int) -> None:

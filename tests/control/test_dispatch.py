@@ -1,0 +1,36 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from validation.control.dispatch import plan_runs
+from validation.ledger.views import Workload
+
+COUNTS = st.integers(0, 600_000)
+
+
+@given(COUNTS, st.integers(0, 300), st.integers(0, 300), COUNTS, st.integers(1, 100))
+def test_runs_never_outnumber_slots_or_chunks(videos, chunks, slots, active, size):
+    """Created or active, there are never more runs than 1.2 a slot and never more than chunks left."""
+    new = plan_runs(Workload(videos, chunks, slots), active_runs=active, chunk_videos=size)
+    assert new >= 0
+    if new:
+        assert active + new <= slots * 1.2 + 1
+        assert active + new <= videos / size + 1 + chunks
+
+
+@given(st.integers(1, 600_000), st.integers(1, 300))
+def test_no_worker_waits_while_there_is_work(videos, slots):
+    """With work for everybody, every slot finds a run and a fifth more wait."""
+    new = plan_runs(Workload(videos, 0, slots), active_runs=0, chunk_videos=1)
+    assert new >= min(slots, videos)
+
+
+def test_dispatching_twice_creates_nothing_twice():
+    """What the first tick created counts in the second."""
+    workload = Workload(claimable_videos=1000, open_chunks=0, slots_online=10)
+    first = plan_runs(workload, active_runs=0, chunk_videos=50)
+    assert (first, plan_runs(workload, active_runs=first, chunk_videos=50)) == (12, 0)
+
+
+def test_an_empty_queue_gets_no_runs():
+    """Nothing claimable: runs that hold chunks are enough."""
+    assert plan_runs(Workload(0, 3, 200), active_runs=3, chunk_videos=50) == 0

@@ -1,0 +1,82 @@
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from ledger_steps import execute, fetch
+
+from validation.chunk.run import run_chunk
+from validation.control.audit import audit
+from validation.control.sweep import find_orphans, sweep
+from validation.corpus.store import delete_object, get_bytes, list_keys, put_once
+
+NOW = timedelta(seconds=-5)
+"""A margin that makes objects of this moment old enough."""
+
+
+def test_only_objects_that_nobody_owns_are_orphans(box):
+    """Shards of committed chunks and of chunks that may still commit are no orphans; leftovers and manifests are."""
+    box.add_videos("a", "b")
+    run_chunk(box.session, size=1)
+    open_chunk = box.session.claim(uuid4(), flow_run_id=None, size=1, languages=())
+    stem = "shards/ann/validation_ann_shard_"
+    leftovers = [f"{stem}0009.manifest.json", f"{stem}0009.parquet"]
+    for key in (*leftovers, f"{stem}{open_chunk.shard_number:04d}.parquet"):
+        put_once(box.session.results, key, b"x")
+    assert find_orphans(box.engine, box.session.results, margin=NOW) == leftovers
+
+
+def test_a_young_object_is_never_an_orphan(box):
+    """What was written within the margin may belong to a commit that is on its way."""
+    put_once(box.session.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
+    report = sweep(box.engine, box.session.results, ended_runs=[])
+    assert report.is_empty
+    assert len(list(list_keys(box.session.results))) == 1
+
+
+def test_the_audit_is_silent_on_a_sound_fleet(box):
+    """Committed and checked: nothing to say."""
+    box.add_videos(*"abcd")
+    run_chunk(box.session, size=2)
+    run_chunk(box.session, size=2)
+    assert list(audit(box.engine, box.session.results, orphan_margin=NOW)) == []
+
+
+def damage_missing(box, key):
+    delete_object(box.session.results, key)
+
+
+def damage_bytes(box, key):
+    payload = get_bytes(box.session.results, key)
+    delete_object(box.session.results, key)
+    put_once(box.session.results, key, payload[:-9] + b"U" + payload[-8:])
+
+
+def damage_hash(box, _key):
+    execute(box.engine, "UPDATE validation_chunks SET shard_sha256 = repeat('0', 64)")
+
+
+def damage_count(box, _key):
+    execute(box.engine, "UPDATE video_queue SET validation_segments = validation_segments + 1 WHERE video_id = 'a'")
+
+
+def damage_orphan(box, key):
+    put_once(box.session.results, key.replace("0001", "0777"), b"x")
+
+
+DAMAGES = {
+    damage_missing: "does not exist",
+    damage_bytes: "sha256",
+    damage_hash: "the ledger committed sha256",
+    damage_count: "video a has 2 rows, the ledger says 3",
+    damage_orphan: "orphan object",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_the_audit_names_damage(box, damage):
+    """Whatever was lost, altered or added, the audit says so and names it."""
+    box.add_videos("a", "b")
+    run_chunk(box.session)
+    ((key,),) = fetch(box.engine, "SELECT shard_key FROM validation_chunks")
+    damage(box, key)
+    assert any(DAMAGES[damage] in finding for finding in audit(box.engine, box.session.results, orphan_margin=NOW))

@@ -1,0 +1,109 @@
+from datetime import timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from ledger_steps import claim, expire, fetch, statuses
+from prefect import flow
+from prefect.artifacts import Artifact
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running
+from prefect.types._datetime import now
+
+import blocks.session
+from flows.dispatch import dispatch_chunks
+from flows.sweep import sweep_stale_claims
+from tasks.control import correct_state
+
+
+@pytest.fixture
+def control_box(flow_box):
+    yield flow_box
+    blocks.session.open_control.cache_clear()
+
+
+@flow
+def some_chunk() -> None:
+    """Stands for a chunk's run: the sweeper looks at states, not at names, where it knows the run."""
+
+
+def a_run(prefect, state) -> FlowRun:
+    run = prefect.create_flow_run(some_chunk)
+    prefect.set_flow_run_state(run.id, state, force=True)
+    return run
+
+
+def test_a_chunk_is_freed_when_prefect_knows_that_its_run_ended(prefect, control_box):
+    """Long before its lease ends."""
+    control_box.add_videos("a", "b")
+    ended, alive = a_run(prefect, Crashed()), a_run(prefect, Running())
+    claim(control_box.engine, size=1, flow_run_id=ended.id)
+    kept = claim(control_box.engine, size=1, flow_run_id=alive.id)
+    assert sweep_stale_claims() == "1 chunks, 0 orphans, 0 silent workers"
+    assert sorted(statuses(control_box.engine).values()) == ["pending", "validating"]
+    assert statuses(control_box.engine)[kept.videos[0].video_id] == "validating"
+
+
+def test_a_run_that_prefect_does_not_know_is_over(prefect, control_box):
+    """Deleted from Prefect's database, or from another one: nobody works on it."""
+    control_box.add_videos("a")
+    claim(control_box.engine, flow_run_id=uuid4())
+    sweep_stale_claims()
+    assert set(statuses(control_box.engine).values()) == {"pending"}
+
+
+def test_without_prefect_the_clock_decides(prefect, control_box, monkeypatch):
+    """When Prefect cannot be asked, leases that ended are swept all the same, and no others."""
+    control_box.add_videos("a", "b")
+    ended = a_run(prefect, Completed())
+    claim(control_box.engine, size=1, flow_run_id=ended.id)
+    expired = claim(control_box.engine, size=1, flow_run_id=a_run(prefect, Running()).id)
+    expire(control_box.engine, expired.chunk_id)
+
+    def away(**_):
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr("tasks.control.read_runs", away)
+    sweep_stale_claims()
+    assert fetch(control_box.engine, "SELECT state, close_reason FROM validation_chunks ORDER BY state") == [
+        ("expired", "lease expired"), ("open", None),
+    ]  # fmt: skip
+
+
+def test_a_sweep_leaves_a_report_of_what_it_did(prefect, control_box):
+    """An artifact tells which chunk was taken from whom and why."""
+    control_box.add_videos("a", "b")
+    expire(control_box.engine, claim(control_box.engine, flow_run_id=a_run(prefect, Running()).id).chunk_id)
+    sweep_stale_claims()
+    assert "ann: lease expired" in Artifact.get("sweep").data
+
+
+HOLDS, IDLE = {"is_holding": True, "is_lost": False}, {"is_holding": False, "is_lost": False}
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "facts", "expected"),
+    [
+        (Running(), timedelta(hours=3), HOLDS, None),
+        (Running(), timedelta(hours=3), IDLE, Crashed),
+        (Running(), timedelta(minutes=1), IDLE, None),
+        (Running(), timedelta(minutes=1), {"is_holding": False, "is_lost": True}, Crashed),
+        (Pending(), timedelta(minutes=1), IDLE, None),
+        (Pending(), timedelta(minutes=4), IDLE, AwaitingRetry),
+    ],
+)
+def test_prefect_is_told_the_truth(state, age, facts, expected):
+    """A run is a zombie when its chunk was taken, or when it has held none for minutes; a stuck one is put back."""
+    state.timestamp = now("UTC") - age
+    told = correct_state(FlowRun(flow_id=uuid4(), state=state), **facts)
+    assert (told.name if told else None) == (expected().name if expected else None)
+
+
+def test_dispatch_follows_slots_and_queue(prefect, control_box, tmp_path):
+    """Runs are created for the workers online, once; a second tick creates none."""
+    control_box.add_videos(*(f"v{n}" for n in range(20)), tar=False)
+    prefect.create_deployment(
+        flow_id=prefect.create_flow_from_name("validate-chunk"), name="validate-chunk",
+    )  # fmt: skip
+    assert dispatch_chunks(chunk_videos=5) == 3  # two workers with one slot each, and a fifth more
+    assert dispatch_chunks(chunk_videos=5) == 0

@@ -1,0 +1,57 @@
+"""Is nothing lost, nothing doubled, nothing altered? Reads ledger and store; changes nothing."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+
+import polars as pl
+from obstore.store import ObjectStore
+from sqlalchemy import Engine
+
+from validation.control.sweep import ORPHAN_MARGIN, find_orphans
+from validation.corpus.store import get_bytes
+from validation.errors import Permanent
+from validation.ledger.views import CommittedShard, audit_ledger, read_committed_shards, read_shard_segments
+from validation.shards.manifest import ShardManifest
+from validation.shards.reader import read_shard
+from validation.shards.verify import verify_shard
+
+READERS = 8
+"""Shards read at a time."""
+
+
+def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = ORPHAN_MARGIN) -> Iterator[str]:
+    """Yield one sentence for everything that is wrong: nothing means that the books and the store agree.
+
+    The ledger is held against its own laws; every committed shard is read and held against manifest and ledger, byte
+    for byte and video for video; objects that no chunk owns are named.
+    """
+    for law in audit_ledger(engine):
+        if law.violations:
+            yield f"not so: {law.law} ({law.violations} times, for example {law.example})"
+    shards = read_committed_shards(engine)
+    segments = read_shard_segments(engine)
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from filter(None, pool.map(partial(check_shard, results, segments), shards))
+    yield from (f"orphan object {key}" for key in find_orphans(engine, results, margin=orphan_margin))
+
+
+def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]], shard: CommittedShard) -> str | None:
+    """Say what is wrong with one committed shard, None if nothing is."""
+    key = shard.shard_key
+    try:
+        payload = get_bytes(results, key)
+        manifest = ShardManifest.from_json(get_bytes(results, key.replace(".parquet", ".manifest.json")), key)
+        verify_shard(payload, manifest)
+    except Permanent as error:
+        return str(error)
+    if manifest.sha256 != shard.shard_sha256:
+        return f"{key}: the ledger committed sha256 {shard.shard_sha256}, the store holds {manifest.sha256}"
+    counts = read_shard(payload).group_by("video_id").agg(pl.len())
+    found = dict(counts.iter_rows())
+    expected = dict(segments.get(key, {}))
+    if found != expected:
+        differing = sorted(v for v in found.keys() | expected.keys() if found.get(v) != expected.get(v))
+        return f"{key}: video {(v := differing[0])} has {found.get(v)} rows, the ledger says {expected.get(v)}"
+    return None
