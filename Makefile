@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint mutants clean
+.PHONY: demo test lint mutants deploy chaos chaos-short lock clean
 .DELETE_ON_ERROR:
 
 # Ctrl-C ends the demo itself; KEEP=1 leaves the stack and the Prefect UI up until then.
@@ -21,6 +21,20 @@ lint: $(VENV)/installed
 
 mutants: $(VENV)/installed
 	$(BIN)/python tests/ledger_mutants.py
+
+# Pools and deployments on the Prefect server of PREFECT_API_URL. VFLEET_HOME is where the project lies on the workers.
+deploy: export VFLEET_HOME ?= /app
+deploy: $(VENV)/installed
+	$(BIN)/prefect --no-prompt work-pool create vast-gpu --type vast-gpu --overwrite
+	$(BIN)/prefect --no-prompt work-pool create control --type process --overwrite
+	$(BIN)/prefect --no-prompt deploy --all
+
+# Kills, stops and starves everything for four minutes, then audits. CI runs it.
+chaos-short: $(VENV)/installed
+	$(BIN)/vfleet chaos --minutes 2 --seed 7
+
+chaos: $(VENV)/installed
+	$(BIN)/vfleet chaos --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)
 
 # uv takes 15 s where pip takes 2 min; both install exactly what constraints.lock pins. Compiled now, or every
 # Prefect process would pay for it at its start.

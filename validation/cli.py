@@ -7,20 +7,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from obstore.store import ObjectStore
-from sqlalchemy import Engine
-
-from validation.control.audit import audit
-from validation.control.sweep import sweep
-from validation.corpus.store import open_store
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.ledger.engine import open_engine
-from validation.ledger.migrate import migrate, render_migration, require_revision
-from validation.ledger.protocol import requeue_failed
-from validation.ledger.seed import read_manifest, seed_videos
-from validation.ledger.views import read_committed_shards
-from validation.settings import load_settings
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+    from sqlalchemy import Engine
+
+# Each command imports what it needs: `vfleet --help` answers at once, and the demo's extra is not needed by others.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,16 +73,26 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def ledger_from_environment() -> Engine:
+def ledger_from_environment() -> "Engine":
+    """The ledger of DATABASE_URL."""
+    from validation.ledger.engine import open_engine
+    from validation.settings import load_settings
+
     return open_engine(load_settings().database_url.get_secret_value())
 
 
-def results_from_environment() -> ObjectStore:
+def results_from_environment() -> "ObjectStore":
+    """The store of VFLEET_RESULTS_URL."""
+    from validation.corpus.store import open_store
+    from validation.settings import load_settings
+
     settings = load_settings()
     return open_store(settings.results_url, settings)
 
 
 def run_migrate(options: argparse.Namespace) -> None:
+    from validation.ledger.migrate import migrate, render_migration
+
     if options.dry_run:
         print(render_migration())
         return
@@ -95,6 +100,9 @@ def run_migrate(options: argparse.Namespace) -> None:
 
 
 def run_seed(options: argparse.Namespace) -> None:
+    from validation.ledger.migrate import require_revision
+    from validation.ledger.seed import read_manifest, seed_videos
+
     videos = read_manifest(options.manifest)
     engine = ledger_from_environment()
     require_revision(engine)
@@ -103,8 +111,9 @@ def run_seed(options: argparse.Namespace) -> None:
 
 
 def run_one_chunk(options: argparse.Namespace) -> None:
-    from validation.chunk.open import open_session  # noqa: PLC0415 - loads the models' libraries
-    from validation.chunk.run import run_chunk  # noqa: PLC0415
+    from validation.chunk.open import open_session
+    from validation.chunk.run import run_chunk
+    from validation.settings import load_settings
 
     done = run_chunk(open_session(load_settings()), size=options.size)
     if done is None:
@@ -114,6 +123,9 @@ def run_one_chunk(options: argparse.Namespace) -> None:
 
 
 def run_sweep(_options: argparse.Namespace) -> None:
+    from validation.control.sweep import sweep
+    from validation.ledger.migrate import require_revision
+
     engine, results = ledger_from_environment(), results_from_environment()
     require_revision(engine)
     report = sweep(engine, results, ended_runs=[])
@@ -126,6 +138,10 @@ def run_sweep(_options: argparse.Namespace) -> None:
 
 
 def run_audit(_options: argparse.Namespace) -> int:
+    from validation.control.audit import audit
+    from validation.ledger.migrate import require_revision
+    from validation.ledger.views import read_committed_shards
+
     engine, results = ledger_from_environment(), results_from_environment()
     require_revision(engine)
     findings = 0
@@ -137,12 +153,14 @@ def run_audit(_options: argparse.Namespace) -> int:
 
 
 def run_requeue(options: argparse.Namespace) -> None:
+    from validation.ledger.protocol import requeue_failed
+
     count = requeue_failed(ledger_from_environment(), None if options.all else options.video)
     print(f"{count} videos back in the queue")
 
 
 def run_demo(options: argparse.Namespace) -> int:
-    from validation.local.demo import run_demo as run  # noqa: PLC0415 - needs the extra `local`
+    from validation.local.demo import run_demo as run
 
     return run(options.folder, keep=options.keep)
 

@@ -40,6 +40,17 @@ class Settings(BaseSettings):
     )
     s3_region: str = Field("auto", description="R2 knows one region, `auto`.")
 
+    vast_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("VAST_API_KEY", "VFLEET_VAST_API_KEY"),
+        description="Key of the Vast.ai account that rents. The control plane's alone: no box ever holds it.",
+    )
+    vast_url: str = Field(
+        "https://console.vast.ai",
+        validation_alias=AliasChoices("VAST_URL", "VFLEET_VAST_URL"),
+        description="Where the Vast.ai API is; a fake in tests.",
+    )
+
     worker_id: str = Field(
         default_factory=lambda: default_worker_id(),
         validation_alias=AliasChoices("WORKER_ID", "VFLEET_WORKER_ID"),
@@ -52,7 +63,10 @@ class Settings(BaseSettings):
         default=(), description="Only claim videos of these languages, comma-separated; empty means all."
     )
     chunk_videos: int = Field(
-        50, ge=1, le=1000, validation_alias=AliasChoices("PARQUET_SHARD_SIZE", "VFLEET_CHUNK_VIDEOS"),
+        50,
+        ge=1,
+        le=1000,
+        validation_alias=AliasChoices("PARQUET_SHARD_SIZE", "VFLEET_CHUNK_VIDEOS"),
         description="Videos a chunk, and so a shard.",
     )
     group_videos: int = Field(10, ge=1, description="Videos a task run: 10 keeps a chunk near 15 task runs.")
@@ -64,9 +78,13 @@ class Settings(BaseSettings):
     lease_s: int = Field(90, ge=10, description="A chunk that no heartbeat renewed for so long is swept.")
     heartbeat_s: int = Field(30, ge=1, description="Seconds between heartbeats, give or take a quarter.")
     drain_grace_s: int = Field(
-        120, ge=0, description="Seconds after a SIGTERM in which running chunks may finish the video in hand and commit."
+        120,
+        ge=0,
+        description="Seconds after a SIGTERM in which running chunks may finish the video in hand and commit.",
     )
-    max_attempts: int = Field(3, ge=1, description="Claims that may end in a video's transient failure before it is given up.")
+    max_attempts: int = Field(
+        3, ge=1, description="Claims that may end in a video's transient failure before it is given up."
+    )
 
     @field_validator("languages", mode="before")
     @classmethod

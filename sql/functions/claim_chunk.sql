@@ -1,7 +1,7 @@
 -- claim_chunk: open the chunk p_chunk with up to p_size claimable videos for a worker.
 -- Returns one row a video; none means nothing is claimable now.
 -- The caller draws p_chunk: a claim whose answer was lost on the way is asked for again with the same token and
--- returns the same videos, instead of leaving a chunk that nobody works on.
+-- returns the same videos, instead of leaving a chunk that nobody works on. A worker that drains gets no new one.
 CREATE OR REPLACE FUNCTION validation.claim_chunk(
     p_chunk     uuid,
     p_worker    text,
@@ -18,14 +18,18 @@ DECLARE
     v_start  bigint := floor(random() * 4294967296)::bigint - 2147483648;  -- anywhere in hashtext's range
     v_ids    text[];
     v_number integer;
+    v_status text;
 BEGIN
     -- The worker's row is locked first here, and only here: what follows never waits for anybody.
-    PERFORM FROM worker_validators w WHERE w.worker_id = p_worker FOR NO KEY UPDATE;
+    SELECT w.status INTO v_status FROM worker_validators w WHERE w.worker_id = p_worker FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'worker % is not registered', p_worker USING ERRCODE = 'VF003';
     END IF;
 
     IF NOT EXISTS (SELECT FROM validation_chunks c WHERE c.chunk_id = p_chunk) THEN
+        IF v_status = 'draining' THEN
+            RETURN;
+        END IF;
         v_ids := pick_suspects(p_size, p_languages);
         IF cardinality(v_ids) = 0 THEN
             v_ids := pick_fresh(p_size, v_start, 2147483648, p_languages);
@@ -46,7 +50,7 @@ BEGIN
             claimed_at          = now()
         WHERE q.video_id = ANY (v_ids);
         UPDATE worker_validators w SET status = 'online', last_heartbeat_at = now()
-        WHERE w.worker_id = p_worker AND w.status <> 'draining';
+        WHERE w.worker_id = p_worker;
         PERFORM mirror_worker(p_worker);
     END IF;
 

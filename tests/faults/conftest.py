@@ -18,26 +18,11 @@ from sqlalchemy import Engine, text
 
 from validation.domain import Video
 from validation.ledger.engine import open_engine
-from validation.ledger.migrate import migrate
 from validation.ledger.seed import seed_videos
 from validation.local.process import poll_until
 
 FOLDER = Path(__file__).parent
 _names = (f"faults_{os.getpid()}_{n}" for n in itertools.count())
-
-
-def wait_until(predicate: Callable[[], bool], *, within_s: float, what: str, log: Callable[[], str]) -> None:
-    assert poll_until(predicate, within_s=within_s), f"not within {within_s} s: {what}; the worker told:\n{log()}"
-
-
-@pytest.fixture(scope="session")
-def migrated_template(postgres) -> Iterator[str]:
-    name = next(_names)
-    engine = open_engine(postgres.create_database(name))
-    migrate(engine)
-    engine.dispose()  # a template must have no connections
-    yield name
-    postgres.drop_database(name)
 
 
 @dataclass(frozen=True)
@@ -133,6 +118,11 @@ class PrefectCommand:
 
     def exit_code(self, *, within_s: float) -> int:
         return self.process.wait(timeout=within_s)
+
+    def wait_until(self, predicate: Callable[[], bool], *, within_s: float, what: str) -> None:
+        """Fail if something does not come true in time, or the command ends before it does."""
+        poll_until(lambda: predicate() or self.process.poll() is not None, within_s=within_s)
+        assert predicate(), f"not within {within_s} s: {what}; exit {self.process.poll()}; it told:\n{self.told()}"
 
     def told(self) -> str:
         """What it wrote to standard error."""

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from conftest import wait_until
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.workers.process import ProcessWorker
 
 from validation.domain import WorkerProfile
 from validation.errors import BadInput, Unreachable
@@ -47,7 +47,7 @@ def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker
     runs = [prefect.schedule(prefect.deploy(pull_steps=[step])) for step in (FETCH, INSTALL)]
     worker = start_worker(ledger.url, VFLEET_CHUNK_VIDEOS="7")
     for run in runs:
-        wait_until(partial(has_crashed, run), within_s=60, what="it is refused", log=worker.told)
+        worker.wait_until(partial(has_crashed, run), within_s=60, what="it is refused")
     assert "would fetch code by the pull step prefect.deployments.steps.git_clone:" in message(runs[0])
     assert "steps.set_working_directory with requires:" in message(runs[1])
 
@@ -76,6 +76,22 @@ def test_the_pool_offers_what_may_be_chosen(prefect):
     assert set(variables) == {"name", "env", "labels", "stream_output", "working_dir"}
     assert all(variable["description"] for variable in variables.values())
     assert "command" not in template["job_configuration"]
+
+
+def test_a_worker_picks_at_random_among_what_it_is_offered(monkeypatch):
+    """A hundred workers are offered the same list at once. Were all to begin at its head, one of them would get the
+    first run and the others a refusal each; so each begins elsewhere, and forgets none."""
+    offered = [f"run-{n}" for n in range(50)]
+    taken = []
+
+    async def take(_, flow_run_response):
+        taken.append(flow_run_response)
+
+    monkeypatch.setattr(ProcessWorker, "_submit_scheduled_flow_runs", take)
+    for _ in range(10):
+        asyncio.run(VastGpuWorker("any")._submit_scheduled_flow_runs(offered))
+    assert len({order[0] for order in taken}) > 1
+    assert all(sorted(order) == sorted(offered) for order in taken)
 
 
 def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_worker):

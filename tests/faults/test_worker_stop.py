@@ -5,7 +5,6 @@ import signal
 
 import psutil
 import pytest
-from conftest import wait_until
 
 from validation.domain import WorkerProfile
 from validation.prefect_worker.instance import this_instance
@@ -29,7 +28,7 @@ def hold(ledger, prefect, start_worker):
     def start(*, stubborn=False, **settings):
         run = prefect.schedule(prefect.deploy(), stubborn=stubborn)
         worker = start_worker(ledger.url, **settings)
-        wait_until(lambda: ledger.value(OPEN_CHUNKS) == 1, within_s=90, what="a chunk is held", log=worker.told)
+        worker.wait_until(lambda: ledger.value(OPEN_CHUNKS) == 1, within_s=90, what="a chunk is held")
         return worker, run
 
     return start
@@ -74,7 +73,7 @@ def test_a_second_sigterm_ends_the_grace(ledger, prefect, hold):
     worker, run = hold(stubborn=True, VFLEET_DRAIN_GRACE_S="600")
 
     worker.send(signal.SIGTERM)
-    wait_until(lambda: ledger.value(WORKER) == "draining", within_s=30, what="it drains", log=worker.told)
+    worker.wait_until(lambda: ledger.value(WORKER) == "draining", within_s=30, what="it drains")
     worker.send(signal.SIGTERM)
 
     assert worker.exit_code(within_s=60) == 0

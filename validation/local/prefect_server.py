@@ -21,6 +21,10 @@ _BATCHES = {
 """Prefect records task runs and events one by one unless told otherwise. In batches a task run costs the
 server 10 ms of CPU instead of 40, and 50 a second leave no backlog, where one by one it grows without end."""
 
+_LIMITS = {"PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30"}
+"""How long a flow run whose process died keeps its deployment's only place. By default five minutes: so long would one
+killed control worker keep every sweep and every dispatch from running. A run that lives renews it."""
+
 
 class EmbeddedPrefect(EmbeddedService):
     """`prefect server start` on SQLite in `base_dir`, or on the Postgres database whose URL it is given."""
@@ -47,7 +51,7 @@ class EmbeddedPrefect(EmbeddedService):
     def program(self) -> Program:
         """The command, in an environment without the settings of any other Prefect."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-        settings = self._discretion() | self._address() | self._database() | _BATCHES
+        settings = self._discretion() | self._address() | self._database() | _BATCHES | _LIMITS
         return Program([sys.executable, "-m", "prefect", "server", "start"], inherited | settings)
 
     def why_not_ready(self) -> str | None:

@@ -27,6 +27,8 @@ class LedgerRow:
         self._engine, self._profile = engine, profile
         self._worker_id = profile.worker_id
         self._silent = False
+        self._retiring = asyncio.Event()
+        self._beats: asyncio.Task[None] | None = None
 
     def register(self) -> None:
         """Enter the row, or take it over from an earlier life of this worker, whose open chunks go back to the queue.
@@ -44,11 +46,9 @@ class LedgerRow:
         if taken_back:
             log.warning("took back %d chunks that died with the last life of %s", taken_back, self._worker_id)
 
-    async def keep_alive(self, period_s: Seconds) -> None:
-        """Beat for ever. In the worker's event loop on purpose: a worker that hangs must not look alive."""
-        while True:
-            await asyncio.sleep(period_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - jitter, not a secret
-            await self.beat()
+    def keep_alive(self, period_s: Seconds) -> None:
+        """Beat until retired. In the worker's event loop on purpose: a worker that hangs must not look alive."""
+        self._beats = asyncio.create_task(self._beat_until_retired(period_s))
 
     async def beat(self) -> None:
         """Say that the worker lives. Says in the log when this begins to fail, and when it works again."""
@@ -69,7 +69,18 @@ class LedgerRow:
 
     async def retire(self) -> None:
         """Give back what is still open, no attempt lost, and show the worker as offline."""
+        self._retiring.set()
+        if self._beats is not None:
+            await self._beats  # one that arrived after the retirement would bring the worker back to life
         await self._tell(retire_worker)
+
+    async def _beat_until_retired(self, period_s: Seconds) -> None:
+        while not self._retiring.is_set():
+            try:
+                async with asyncio.timeout(period_s * random.uniform(1 - JITTER, 1 + JITTER)):  # noqa: S311 - no secret
+                    await self._retiring.wait()
+            except TimeoutError:
+                await self.beat()
 
     async def _tell(self, call: Callable[[Engine, str], object]) -> None:
         try:

@@ -1,8 +1,9 @@
 """Prefect's process worker with a row in the ledger, and an end that loses nothing.
 
 Built on parts of Prefect that are no public API: `_submit_scheduled_flow_runs`, `_submitting_flow_run_ids`,
-`_logger`, and what `setup` and `teardown` leave to each other. Prefect is pinned to one version for that, and
-tests/faults proves each of them on the installed one.
+`_work_pool_name`, `_limit` and `_logger`; that `start` enters the worker before its loops and tears it down after
+them, in the task that was cancelled; and that a configured command is run as it is. So Prefect is pinned to one
+version, and tests/faults runs the real command, real signals and real flow processes on it.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from prefect.states import Crashed
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from validation.chunk.drain import DRAIN_FILE_VARIABLE
+from validation.chunk.open import require_known
 from validation.domain import Seconds
 from validation.errors import BadInput, FleetError, Transient
 from validation.ledger.engine import open_engine
@@ -42,7 +44,9 @@ worker that meets a backlog would take all of it."""
 KILL_AFTER_S: Seconds = 3.0
 """From SIGTERM to SIGKILL of a flow process that outlived its grace. A container's stop leaves ten seconds in all."""
 SETTLE_S: Seconds = 5.0
-"""How long Prefect may take to notice and report the end of a killed flow process."""
+"""How long Prefect may take to notice and report the end of a killed flow process, before we say why it ended."""
+REPORT_S: Seconds = 10.0
+"""How long a Prefect server that does not answer may hold up the end, waiting for Prefect's own report included."""
 POLL_S: Seconds = 0.1
 
 
@@ -86,6 +90,7 @@ class VastGpuWorker(ProcessWorker):
             FleetError: why this worker cannot work here. Nobody was told of it.
         """
         settings = load_settings()
+        require_known(settings)
         self._take_name(settings.worker_id)
         await require_work_pool(self._work_pool_name, self.type)
         engine = open_engine(settings.database_url.get_secret_value())
@@ -94,23 +99,27 @@ class VastGpuWorker(ProcessWorker):
         self._row = LedgerRow(engine, describe_worker(settings, prefect_worker=self.name, limit=self._limit))
         self._take_over_signals()
         self._row.register()
-        self._beats = asyncio.create_task(self._row.keep_alive(settings.heartbeat_s))
+        self._row.keep_alive(settings.heartbeat_s)
         try:
             await super().__aenter__()
         except BaseException:
-            await self._leave_ledger()
+            await self._row.retire()
             raise
         return self
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Drain, then leave Prefect and the ledger. Also the way out when Prefect's own loops give up."""
+        """Drain, leave the ledger, then Prefect. Also the way out when Prefect's own loops give up.
+
+        The ledger first: who stops us may not wait for a Prefect server that does not answer.
+        """
         self._ending = True
         try:
-            await self._drain()
-            await super().teardown(*exc_info)
+            overdue = await self._drain()
         finally:
             self._processes.forget_drain()
-            await self._leave_ledger()
+            await self._row.retire()
+        await self._report_overdue(overdue)
+        await super().teardown(*exc_info)
 
     async def run(
         self,
@@ -129,10 +138,6 @@ class VastGpuWorker(ProcessWorker):
         with self._processes.watch(flow_run.id, task_status or anyio.TASK_STATUS_IGNORED) as status:
             return await super().run(flow_run, configuration, status)
 
-    async def _leave_ledger(self) -> None:
-        self._beats.cancel()
-        await self._row.retire()
-
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
         # A poll reserves nothing: workers that all begin with the oldest run take it from each other.
         return await super()._submit_scheduled_flow_runs(random.sample(flow_run_response, len(flow_run_response)))
@@ -148,7 +153,7 @@ class VastGpuWorker(ProcessWorker):
     def _take_over_signals(self) -> None:
         """Replace Prefect's handlers, which would cancel this worker and so SIGKILL its flow processes."""
         serving = asyncio.current_task()
-        assert serving is not None  # noqa: S101 - `setup` is a coroutine
+        assert serving is not None  # noqa: S101 - this is called by a coroutine
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number, serving)
 
@@ -159,15 +164,19 @@ class VastGpuWorker(ProcessWorker):
             self._ending = True
             serving.cancel()  # ends Prefect's loops, and so the polling; `teardown` does the rest
 
-    async def _drain(self) -> None:
-        """Return when no flow run is in progress."""
-        asked_at = time.monotonic()
+    async def _drain(self) -> frozenset[UUID]:
+        """Return when no flow process runs: which flow runs had to be ended."""
+        grace_ends = time.monotonic() + self._grace_s
         self._processes.ask_to_drain()
         await self._row.announce_drain()
-        grace_ends = asked_at + self._grace_s
-        if not await self._is_idle(by=grace_ends, or_when=lambda: self._signals > 1):
-            reason = "a second signal came" if self._signals > 1 else f"its grace of {self._grace_s} s was over"
-            await self._end_flow_runs(f"The worker {self.name} was stopped and {reason} before this run had ended.")
+        if await self._is_idle(by=grace_ends, or_when=lambda: self._signals > 1):
+            return frozenset()
+        overdue = self._processes.flow_run_ids | self._submitting_flow_run_ids
+        self._logger.warning("ending %d flow runs that have not drained", len(overdue))
+        self._processes.signal(signal.SIGTERM)
+        if not await self._is_idle(by=time.monotonic() + KILL_AFTER_S):
+            self._processes.signal(signal.SIGKILL)
+        return overdue
 
     async def _is_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
         """Wait for the last flow run to end; whether it did."""
@@ -177,24 +186,21 @@ class VastGpuWorker(ProcessWorker):
             await asyncio.sleep(POLL_S)
         return True
 
-    async def _end_flow_runs(self, message: str) -> None:
-        unfinished = self._processes.flow_run_ids | self._submitting_flow_run_ids
-        self._logger.warning("ending %d flow runs that have not drained", len(unfinished))
-        self._processes.signal(signal.SIGTERM)
-        if not await self._is_idle(by=time.monotonic() + KILL_AFTER_S):
-            self._processes.signal(signal.SIGKILL)
-            await self._is_idle(by=time.monotonic() + SETTLE_S)
+    async def _report_overdue(self, flow_run_ids: frozenset[UUID]) -> None:
+        """Say in each run's state why it was ended, whatever Prefect makes of the end of its process."""
+        why = "a second signal came" if self._signals > 1 else f"its grace of {self._grace_s} s was over"
+        message = f"The worker {self.name} was stopped, and {why} before this run had ended."
         with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_S):
-                for flow_run_id in unfinished:
+            async with asyncio.timeout(REPORT_S):
+                await self._is_idle(by=time.monotonic() + SETTLE_S)
+                for flow_run_id in flow_run_ids:
                     await self._mark_crashed(flow_run_id, message)
 
     async def _mark_crashed(self, flow_run_id: UUID, message: str) -> None:
-        """Say in the run's state why it ended, whatever its process said of its end, unless it was done after all."""
+        """Mark a run Crashed, unless it was done after all, or was never ours."""
         try:
             state = (await self.client.read_flow_run(flow_run_id)).state
-            if state is not None and (state.is_completed() or state.is_scheduled()):
-                return
-            await self.client.set_flow_run_state(flow_run_id, Crashed(message=message), force=True)
+            if state is None or not (state.is_completed() or state.is_scheduled()):
+                await self.client.set_flow_run_state(flow_run_id, Crashed(message=message), force=True)
         except httpx.HTTPError as error:
-            self._logger.warning("flow run %s could not be marked: %s", flow_run_id, error)
+            self._logger.warning("flow run %s could not be marked Crashed: %s", flow_run_id, error)
