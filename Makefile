@@ -22,12 +22,9 @@ lint: $(VENV)/installed
 mutants: $(VENV)/installed
 	$(BIN)/python tests/ledger_mutants.py
 
-# Pools and deployments on the Prefect server of PREFECT_API_URL. VFLEET_HOME is where the project lies on the workers.
-deploy: export VFLEET_HOME ?= /app
+# On the Prefect server of PREFECT_API_URL; VFLEET_HOME is where the project lies on the workers.
 deploy: $(VENV)/installed
-	$(BIN)/prefect --no-prompt work-pool create vast-gpu --type vast-gpu --overwrite
-	$(BIN)/prefect --no-prompt work-pool create control --type process --overwrite
-	$(BIN)/prefect --no-prompt deploy --all
+	$(BIN)/vfleet deploy --home $(or $(VFLEET_HOME),/app)
 
 # Kills, stops and starves everything for four minutes, then audits. CI runs it.
 chaos-short: $(VENV)/installed

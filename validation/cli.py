@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 bad input, 3 a service is unreachable, 1 anything else.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
     chunk = commands.add_parser("run-chunk", help="validate one chunk here and now, without Prefect")
     chunk.add_argument("--size", type=int, default=None, help="videos to claim (default: PARQUET_SHARD_SIZE)")
     chunk.set_defaults(command=run_one_chunk)
+
+    deploying = commands.add_parser("deploy", help="create pools, deployments and automations on Prefect's server")
+    deploying.add_argument("--home", default="/app", help="where the project lies on the workers (default: /app)")
+    deploying.set_defaults(command=run_deploy)
 
     sweeping = commands.add_parser("sweep", help="take back what dead workers hold, by the clock alone")
     sweeping.set_defaults(command=run_sweep)
@@ -120,6 +125,15 @@ def run_one_chunk(options: argparse.Namespace) -> None:
         print("nothing to claim: no transcribed video is waiting")
         return
     print(f"{done.videos_validated} videos validated ({done.segments} segments), {done.videos_failed} failed")
+
+
+def run_deploy(options: argparse.Namespace) -> None:
+    from validation.local.prefect_client import PrefectClient
+
+    if "PREFECT_API_URL" not in os.environ:
+        raise BadInput("PREFECT_API_URL is not set: it is the Prefect server's address, ending in /api")
+    PrefectClient(os.environ, home=options.home).deploy_all()
+    print(f"deployed to {os.environ['PREFECT_API_URL']}; the workers run the code in {options.home}")
 
 
 def run_sweep(_options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from validation.settings import load_settings
 
 @flow
 def hold_chunk(*, stubborn: bool = False) -> str:
-    """Hold a chunk; commit its first video when asked to drain. A stubborn one never hears."""
+    """Hold a chunk, if there is one; commit its first video when asked to drain. A stubborn one never hears."""
     settings = load_settings()
     engine = open_engine(settings.database_url.get_secret_value())
     claim = claim_chunk(
@@ -27,6 +27,8 @@ def hold_chunk(*, stubborn: bool = False) -> str:
         lease_s=60,
         suite="local",
     )
+    if claim is None:
+        return "nothing to hold"
     while stubborn or not drain_requested():
         Event().wait(0.05)
     shard = ShardReceipt(f"shards/{claim.chunk_id}", "0" * 64, size_bytes=1, segments=3, suite="local")

@@ -204,3 +204,15 @@ def answering(status: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/api"
         server.shutdown()
         thread.join()
+
+
+def test_a_slot_that_falls_free_is_filled_at_once(ledger, prefect, start_worker):
+    """The end of a run asks for the next: with an hour between regular polls, a third still follows the first two."""
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE video_queue SET status = 'processing'")  # nothing to hold
+    deployment = prefect.deploy()
+    runs = [prefect.schedule(deployment) for _ in range(3)]
+    worker = start_worker(ledger.url, PREFECT_WORKER_QUERY_SECONDS="3600")
+    worker.wait_until(
+        lambda: all(prefect.state(run)["type"] == "COMPLETED" for run in runs), within_s=110, what="three runs have ended"
+    )

@@ -13,7 +13,8 @@ from prefect.types._datetime import now
 import blocks.session
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import correct_state
+from tasks.control import correct_state, outlived_worker
+from validation.ledger.views import WorkerLife
 
 
 @pytest.fixture
@@ -90,6 +91,9 @@ HOLDS, IDLE = {"is_holding": True, "is_lost": False}, {"is_holding": False, "is_
         (Running(), timedelta(minutes=1), {"is_holding": False, "is_lost": True}, Crashed),
         (Pending(), timedelta(minutes=1), IDLE, None),
         (Pending(), timedelta(minutes=4), IDLE, AwaitingRetry),
+        (Pending(), timedelta(minutes=1), IDLE | {"is_orphan": True}, AwaitingRetry),
+        (Running(), timedelta(minutes=1), IDLE | {"is_orphan": True}, Crashed),
+        (Running(), timedelta(minutes=1), HOLDS | {"is_orphan": True}, None),
     ],
 )
 def test_prefect_is_told_the_truth(state, age, facts, expected):
@@ -97,6 +101,24 @@ def test_prefect_is_told_the_truth(state, age, facts, expected):
     state.timestamp = now("UTC") - age
     told = correct_state(FlowRun(flow_id=uuid4(), state=state), **facts)
     assert (told.name if told else None) == (expected().name if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("status", "began", "outlived"),
+    [
+        ("online", timedelta(minutes=-5), False),  # the life that took the run
+        ("online", timedelta(seconds=5), False),  # clocks may differ by so much
+        ("online", timedelta(seconds=30), True),  # another life
+        ("stale", timedelta(minutes=-5), False),  # silent, which is not dead
+        ("offline", timedelta(minutes=-5), True),
+    ],
+)
+def test_a_run_does_not_outlive_its_worker(status, began, outlived):
+    """What a worker took in an earlier life died with that; what no known worker took is nobody's orphan."""
+    taken = Running()
+    run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
+    assert outlived_worker(run, {"ann": WorkerLife("ann", status, taken.timestamp + began)}) is outlived
+    assert not outlived_worker(run, {"bob": WorkerLife("bob", "offline", taken.timestamp)})
 
 
 def test_dispatch_follows_slots_and_queue(prefect, control_box, tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from validation.errors import Permanent
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where prefect.yaml and the flows are."""
+
+AUTOMATION = "crash-silent-runs"
+"""The one of automations.yaml: Prefect has no command that replaces one by name."""
 
 
 class PrefectCommandFailed(Permanent):
@@ -27,8 +31,8 @@ class PrefectCommandFailed(Permanent):
 class PrefectClient:
     """One Prefect server, spoken to as an operator does: by its command line, and by its API for counts."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = {**os.environ, **environment, "VFLEET_HOME": str(PROJECT)}
+    def __init__(self, environment: Mapping[str, str], *, home: str = str(PROJECT)) -> None:
+        self._environment = {**os.environ, **environment, "VFLEET_HOME": home}
         self._api_url = environment["PREFECT_API_URL"]
 
     def run(self, *arguments: str) -> str:
@@ -50,10 +54,13 @@ class PrefectClient:
         return done.stdout
 
     def deploy_all(self) -> None:
-        """Create the pools that are not there, then every deployment of prefect.yaml."""
+        """Bring pools, deployments and automations to what this project says. Repeating it changes nothing."""
         self.run("work-pool", "create", "vast-gpu", "--type", "vast-gpu", "--overwrite")
         self.run("work-pool", "create", "control", "--type", "process", "--overwrite")
         self.run("deploy", "--all")
+        with suppress(PrefectCommandFailed):  # there is none yet
+            self.run("automation", "delete", AUTOMATION)
+        self.run("automation", "create", "--from-file", "automations.yaml")
 
     def reschedule(self, deployment: str, *, every_s: int) -> None:
         """Give every schedule of a deployment another period."""

@@ -48,6 +48,8 @@ SETTLE_S: Seconds = 5.0
 REPORT_S: Seconds = 10.0
 """How long a Prefect server that does not answer may hold up the end, waiting for Prefect's own report included."""
 POLL_S: Seconds = 0.1
+HEARTBEAT_EVENT_S = "60"
+"""How often a run tells Prefect that it lives: five times in what automations.yaml waits. An event is 4.5 KB there."""
 
 
 class VastGpuWorker(ProcessWorker):
@@ -70,6 +72,7 @@ class VastGpuWorker(ProcessWorker):
         super().__init__(work_pool_name, name=name, limit=DEFAULT_LIMIT if limit is None else limit, **options)
         self._is_named = name is not None
         self._processes = FlowProcesses()
+        self._ended_runs: set[UUID] = set()
         self._signals = 0
         self._ending = False
 
@@ -135,12 +138,29 @@ class VastGpuWorker(ProcessWorker):
         if isinstance(configuration, VastGpuJobConfiguration):
             configuration.require_own_code()
         configuration.env[DRAIN_FILE_VARIABLE] = str(self._processes.drain_file)
-        with self._processes.watch(flow_run.id, task_status or anyio.TASK_STATUS_IGNORED) as status:
-            return await super().run(flow_run, configuration, status)
+        configuration.env.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_EVENT_S)
+        try:
+            with self._processes.watch(flow_run.id, task_status or anyio.TASK_STATUS_IGNORED) as status:
+                return await super().run(flow_run, configuration, status)
+        finally:
+            self._ended_runs.add(flow_run.id)
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
         # A poll reserves nothing: workers that all begin with the oldest run take it from each other.
         return await super()._submit_scheduled_flow_runs(random.sample(flow_run_response, len(flow_run_response)))
+
+    def _release_limit_slot(self, flow_run_id: UUID) -> None:
+        """Free the slot; after a run, fill it at once. The next regular poll may be ten seconds away."""
+        super()._release_limit_slot(flow_run_id)
+        if flow_run_id in self._ended_runs:
+            self._ended_runs.remove(flow_run_id)
+            if not self._ending and self._runs_task_group is not None:
+                self._runs_task_group.start_soon(self._poll_now)
+
+    async def _poll_now(self) -> None:
+        # A failure here is the regular poll's to meet again and to report: this one must not end the worker.
+        with suppress(httpx.HTTPError):
+            await self.get_and_submit_flow_runs()
 
     def _take_name(self, worker_id: str) -> None:
         """Be the same worker to Prefect after a restart, as to the ledger, unless an operator chose another name."""
