@@ -5,7 +5,7 @@ from prefect import flow, get_run_logger
 from blocks.session import open_control
 from tasks.control import find_ended_runs, leave_report, tell_prefect
 from validation.control.sweep import sweep
-from validation.ledger.views import read_open_chunks
+from validation.ledger.views import read_open_chunks, read_worker_lives
 
 
 @flow(name="sweep-stale-claims", flow_run_name="sweep")
@@ -22,6 +22,6 @@ def sweep_stale_claims() -> str:
         log.warning("Prefect cannot be asked, so only the clock decides: %s", ended.message)
     report = sweep(control.engine, control.results, ended_runs=ended.result() if ended.is_completed() else [])
     holding = [chunk.flow_run_id for chunk in read_open_chunks(control.engine)]
-    told = tell_prefect(report.swept, holding, return_state=True)
+    told = tell_prefect(report.swept, holding, read_worker_lives(control.engine), return_state=True)
     leave_report(report, told.result() if told.is_completed() else [])
     return f"{len(report.swept)} chunks, {len(report.orphans)} orphans, {len(report.silent_workers)} silent workers"

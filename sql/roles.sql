@@ -30,5 +30,14 @@ GRANT EXECUTE ON FUNCTION
     validation.sweep_stale_claims, validation.release_stranded_videos, validation.flag_silent_workers,
     validation.requeue_failed, validation.retire_worker, validation.schema_revision
 TO validation_control;
+
+-- The control plane: the rented machines.
+GRANT EXECUTE ON FUNCTION
+    validation.fleet_want, validation.fleet_dismiss, validation.fleet_take_turn, validation.fleet_end_turn,
+    validation.fleet_may_search, validation.fleet_request, validation.fleet_move, validation.fleet_observe,
+    validation.fleet_ban, validation.fleet_pardon, validation.fleet_record_credit, validation.fleet_transitions,
+    validation.fleet_now, validation.fleet_spent
+TO validation_control;
+GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spent TO validation_reader;  -- views call them
 GRANT EXECUTE ON FUNCTION validation.audit TO validation_control, validation_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA validation TO validation_control, validation_reader;

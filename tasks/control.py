@@ -1,6 +1,6 @@
 """What the control flows ask of Prefect and of the core."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -24,13 +24,18 @@ from prefect.types._datetime import now
 from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.ledger.protocol import SweptChunk
-from validation.ledger.views import OpenChunk, Workload
+from validation.ledger.views import OpenChunk, WorkerLife, Workload
 
 CHUNK_DEPLOYMENT = "validate-chunk"
+CONTROL_DEPLOYMENTS = ("dispatch-chunks", "sweep-stale-claims", "reconcile-fleet", "report-progress")
 STUCK_PENDING = timedelta(minutes=3)
 """No poll offers a run again once it is PENDING, so one whose worker died then would wait for ever."""
 ZOMBIE_AFTER = timedelta(minutes=3)
 """A run that has been RUNNING for so long holds a chunk, unless its process is gone: models load in seconds."""
+CLOCKS_AGREE_WITHIN = timedelta(seconds=10)
+"""A run's state is dated by the box that it runs on, the life of a worker by the database."""
+WORKER_LABEL = "prefect.worker.name"
+"""The label by which Prefect tells which worker took a run."""
 PAGE = 200
 """Flow runs a request: the server's own limit."""
 
@@ -49,33 +54,48 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> list[UUID]:
 
 
 @task(name="tell-prefect", **QUICK)
-def tell_prefect(swept: Sequence[SweptChunk], holding: Sequence[UUID]) -> list[str]:
+def tell_prefect(swept: Sequence[SweptChunk], holding: Sequence[UUID], lives: Sequence[WorkerLife]) -> list[str]:
     """Make Prefect's states true: runs without a process are Crashed, runs that nobody will poll again are put back.
 
     Args:
         swept: chunks that were just taken back; their runs, if Prefect believes them alive, are not.
         holding: runs that hold a chunk with a living lease.
+        lives: the workers; what one took in an earlier life died with that.
     """
     lost = {chunk.flow_run_id for chunk in swept}
+    workers = {life.prefect_worker: life for life in lives}
     told = []
     with get_client(sync_client=True) as client:
         for run in read_runs(states=[StateType.RUNNING, StateType.PENDING]):
-            truth = correct_state(run, is_lost=run.id in lost, is_holding=run.id in holding)
+            is_orphan = outlived_worker(run, workers)
+            truth = correct_state(run, is_lost=run.id in lost, is_holding=run.id in holding, is_orphan=is_orphan)
             if truth is not None:
                 client.set_flow_run_state(run.id, truth, force=True)
                 told.append(f"{run.name}: {truth.name}")
+        for run in read_runs(states=[StateType.RUNNING, StateType.PENDING], deployments=CONTROL_DEPLOYMENTS):
+            if run.state is not None and now("UTC") - run.state.timestamp > ZOMBIE_AFTER:
+                client.set_flow_run_state(run.id, Crashed(message="Its process is gone: it takes seconds."), force=True)
+                told.append(f"{run.name}: Crashed")
     return told
 
 
-def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool) -> State[Any] | None:
+def outlived_worker(run: FlowRun, workers: Mapping[str | None, WorkerLife]) -> bool:
+    """Whether the worker that took a run has ended since, or lives another life: flow processes end with theirs."""
+    life = workers.get(str(run.labels.get(WORKER_LABEL)))
+    if life is None or run.state is None:
+        return False
+    return life.status == "offline" or life.started_at > run.state.timestamp + CLOCKS_AGREE_WITHIN
+
+
+def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: bool = False) -> State[Any] | None:
     """Which state a run that Prefect believes alive should have instead, None if it may well be alive."""
     if run.state is None:
         return None
     since = now("UTC") - run.state.timestamp
     if run.state.type == StateType.PENDING:
-        stuck = since > STUCK_PENDING
+        stuck = is_orphan or since > STUCK_PENDING
         return AwaitingRetry(message="PENDING too long: the worker that took it is gone.") if stuck else None
-    if is_lost or (not is_holding and since > ZOMBIE_AFTER):
+    if is_lost or (not is_holding and (is_orphan or since > ZOMBIE_AFTER)):
         return Crashed(message="Its process is gone: the sweeper took back what it held.")
     return None
 
@@ -108,13 +128,18 @@ def leave_report(report: SweepReport, told: Sequence[str]) -> None:
         create_table_artifact(rows, key="sweep", description="What the sweeper did.")
 
 
-def read_runs(*, ids: Sequence[UUID] | None = None, states: Sequence[StateType] | None = None) -> list[FlowRun]:
-    """Read runs of the chunk deployment by id or by state, all pages."""
+def read_runs(
+    *,
+    ids: Sequence[UUID] | None = None,
+    states: Sequence[StateType] | None = None,
+    deployments: Sequence[str] = (CHUNK_DEPLOYMENT,),
+) -> list[FlowRun]:
+    """Read runs by id, or those of some deployments by state, all pages."""
     chosen = FlowRunFilter(
         id=FlowRunFilterId(any_=list(ids)) if ids is not None else None,
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))) if states else None,
     )
-    ours = DeploymentFilter(name=DeploymentFilterName(any_=[CHUNK_DEPLOYMENT])) if states else None
+    ours = DeploymentFilter(name=DeploymentFilterName(any_=list(deployments))) if states else None
     runs: list[FlowRun] = []
     with get_client(sync_client=True) as client:
         while page := client.read_flow_runs(

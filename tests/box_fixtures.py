@@ -22,8 +22,8 @@ class EarScorer:
     """Answers at once with the loudest sample. `before` is called with every wave, and may fail."""
 
     name: str = "tiny"
-    roles: SuiteRoles = SuiteRoles(("ear",))
-    rules: Rules = Rules(version="tiny-1", required_models=("ear",), rules=())
+    roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear",)))
+    rules: Rules = field(default_factory=lambda: Rules(version="tiny-1", required_models=("ear",), rules=()))
     revisions: Mapping[str, str] = field(default_factory=lambda: {"ear": "1"})
     columns: Mapping[str, Sequence[Column]] = field(
         default_factory=lambda: {"ear": (Column("peak", "float", "ratio", "Loudest sample."),)}

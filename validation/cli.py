@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from validation.errors import BadInput, FleetError, Unreachable
+from validation.fleet.cli import add_fleet_commands
+from validation.local.chaos.command import add_chaos_command
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -75,6 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--folder", type=Path, default=Path(".local"), help="where everything is kept")
     demo.add_argument("--keep", action="store_true", help="leave the stack and the Prefect UI up until Ctrl-C")
     demo.set_defaults(command=run_demo)
+    add_chaos_command(commands)
+    add_fleet_commands(commands)
     return parser
 
 

@@ -11,6 +11,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from validation.errors import BadInput
 
 
+def default_worker_id() -> str:
+    """Name this box: the rented machine's id where there is one, else the host's name."""
+    rented = os.environ.get("CONTAINER_ID") or os.environ.get("VAST_CONTAINERLABEL")
+    return rented or f"val-{socket.gethostname()}"
+
+
 class Settings(BaseSettings):
     """Settings of one process. Field descriptions are the reference that the README points to."""
 
@@ -52,7 +58,7 @@ class Settings(BaseSettings):
     )
 
     worker_id: str = Field(
-        default_factory=lambda: default_worker_id(),
+        default_factory=default_worker_id,
         validation_alias=AliasChoices("WORKER_ID", "VFLEET_WORKER_ID"),
         description="Stable across restarts of one box: WORKER_ID, else the rented machine's id, else the host's name.",
     )
@@ -97,12 +103,6 @@ class Settings(BaseSettings):
         if template.replace("{video_id}", "").count("{") or "{video_id}" not in template:
             raise ValueError("must contain {video_id} and no other placeholder")
         return template
-
-
-def default_worker_id() -> str:
-    """Name this box: the rented machine's id where there is one, else the host's name."""
-    rented = os.environ.get("CONTAINER_ID") or os.environ.get("VAST_CONTAINERLABEL")
-    return rented or f"val-{socket.gethostname()}"
 
 
 @lru_cache(maxsize=1)

@@ -34,3 +34,11 @@ def test_dispatching_twice_creates_nothing_twice():
 def test_an_empty_queue_gets_no_runs():
     """Nothing claimable: runs that hold chunks are enough."""
     assert plan_runs(Workload(0, 3, 200), active_runs=3, chunk_videos=50) == 0
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 100))
+def test_suspects_are_not_taken_for_full_chunks(fresh, suspects, alone, size):
+    """A chunk that crashed comes back as five small ones, then as one a video: each finds a run."""
+    workload = Workload(fresh + suspects + alone, 0, 10_000, suspects=suspects, lone_suspects=alone)
+    new = plan_runs(workload, active_runs=0, chunk_videos=size)
+    assert new >= fresh / size + suspects / max(size / 5, 1) + alone

@@ -214,5 +214,7 @@ def test_a_slot_that_falls_free_is_filled_at_once(ledger, prefect, start_worker)
     runs = [prefect.schedule(deployment) for _ in range(3)]
     worker = start_worker(ledger.url, PREFECT_WORKER_QUERY_SECONDS="3600")
     worker.wait_until(
-        lambda: all(prefect.state(run)["type"] == "COMPLETED" for run in runs), within_s=110, what="three runs have ended"
+        lambda: all(prefect.state(run)["type"] == "COMPLETED" for run in runs),
+        within_s=110,
+        what="three runs have ended",
     )

@@ -97,8 +97,10 @@ def test_nothing_is_prepared_in_a_session(ledger, seed):
 
 ALLOWED = {
     "validation_worker": "register_worker claim_chunk renew_chunk heartbeat_worker commit_chunk release_chunk drain_worker retire_worker schema_revision",
-    "validation_control": "sweep_stale_claims release_stranded_videos flag_silent_workers requeue_failed retire_worker schema_revision audit",
-    "validation_reader": "audit",
+    "validation_control": "sweep_stale_claims release_stranded_videos flag_silent_workers requeue_failed retire_worker schema_revision audit "
+    "fleet_want fleet_dismiss fleet_take_turn fleet_end_turn fleet_may_search fleet_request fleet_move fleet_observe "
+    "fleet_ban fleet_pardon fleet_record_credit fleet_transitions fleet_now fleet_spent",
+    "validation_reader": "audit fleet_now fleet_spent",
     "public": "",
 }
 

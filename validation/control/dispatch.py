@@ -20,6 +20,13 @@ def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int) -> int
     Returns:
         None too many: no more runs than the slots online call for, nor than there are chunks left.
     """
-    chunks_left = ceil(workload.claimable_videos / chunk_videos) + workload.open_chunks
+    chunks_left = count_chunks(workload, chunk_videos) + workload.open_chunks
     wanted = min(ceil(workload.slots_online * RUNS_PER_SLOT), chunks_left)
     return max(wanted - active_runs, 0)
+
+
+def count_chunks(workload: Workload, chunk_videos: int) -> int:
+    """How many chunks the claimable videos make: suspects of a crash travel in smaller ones (pick_suspects)."""
+    fresh = workload.claimable_videos - workload.suspects - workload.lone_suspects
+    small = max(chunk_videos // 5, 1)
+    return ceil(fresh / chunk_videos) + ceil(workload.suspects / small) + workload.lone_suspects

@@ -1,0 +1,1 @@
+"""Rented machines: finding, renting, watching, replacing and dismissing them."""

@@ -48,6 +48,19 @@ class Workload:
     open_chunks: int
     slots_online: int
     """Chunks that the workers online can hold at once."""
+    suspects: int = 0
+    """Claimable videos whose process died once: they travel in a fifth of a chunk (pick_suspects)."""
+    lone_suspects: int = 0
+    """Claimable videos whose process died more often: each travels alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLife:
+    """Since when a worker has lived, under the name that Prefect knows it by, and whether it still does."""
+
+    prefect_worker: str | None
+    status: str
+    started_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,10 @@ def read_committed_shards(engine: Engine) -> list[CommittedShard]:
 def read_workload(engine: Engine) -> Workload:
     (row,) = read_view(engine, "workload")
     return _pick(Workload, row)
+
+
+def read_worker_lives(engine: Engine) -> list[WorkerLife]:
+    return [_pick(WorkerLife, row) for row in read_view(engine, "worker_liveness")]
 
 
 def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:

@@ -76,6 +76,10 @@ class PrefectClient:
         """Read flow runs, newest first; filters as in the API's `/flow_runs/filter`."""
         return list(self._call("POST", "/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", **filters))
 
+    def task_runs(self, name: str) -> list[dict[str, Any]]:
+        """Read task runs whose name contains this, up to 200."""
+        return list(self._call("POST", "/task_runs/filter", task_runs={"name": {"like_": name}}))
+
     def count_states(self) -> Counter[str]:
         """Count flow runs by the name of their state."""
         return Counter(run["state_name"] for run in self.flow_runs())

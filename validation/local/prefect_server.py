@@ -21,9 +21,13 @@ _BATCHES = {
 """Prefect records task runs and events one by one unless told otherwise. In batches a task run costs the
 server 10 ms of CPU instead of 40, and 50 a second leave no backlog, where one by one it grows without end."""
 
-_LIMITS = {"PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30"}
-"""How long a flow run whose process died keeps its deployment's only place. By default five minutes: so long would one
-killed control worker keep every sweep and every dispatch from running. A run that lives renews it."""
+_LIMITS = {
+    "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30",
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+}
+"""How long a flow run whose process died keeps its deployment's only place; one that lives renews it. By default five
+minutes, in which no control flow runs after the control worker was killed; and in memory, so that with the server the
+lease is forgotten and the place, which the database remembers, is taken for ever."""
 
 
 class EmbeddedPrefect(EmbeddedService):

@@ -30,10 +30,11 @@ class LocalStack:
     run left running there, killed before it could stop it, is ended first.
     """
 
-    def __init__(self, folder: Path, *, report: Report = print) -> None:
+    def __init__(self, folder: Path, *, prefect_database_url: str | None = None, report: Report = print) -> None:
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.object_store = EmbeddedObjectStore(folder / "objects", buckets=(SOURCE_BUCKET, RESULTS_BUCKET))
-        self.prefect = EmbeddedPrefect(folder / "prefect")
+        # On SQLite unless told otherwise, which bears one worker: with several its writers lock each other out.
+        self.prefect = EmbeddedPrefect(folder / "prefect", database_url=prefect_database_url)
         self._report = report
         self._undo = ExitStack()
 

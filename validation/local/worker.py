@@ -13,11 +13,18 @@ class WorkerProcess:
     """`prefect worker start` as a child, drained at the end: a GPU box, or with another pool the control plane."""
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], *, name: str, pool: str = "vast-gpu", kind: str = "vast-gpu"
+        self,
+        folder: Path,
+        environment: dict[str, str],
+        *,
+        name: str,
+        pool: str = "vast-gpu",
+        kind: str = "vast-gpu",
+        limit: int = 2,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._environment = {**os.environ, **environment, "WORKER_ID": name}
-        self._command = ["worker", "start", "--name", name, "--pool", pool, "--type", kind, "--limit", "2"]
+        self._command = ["worker", "start", "--name", name, "--pool", pool, "--type", kind, "--limit", str(limit)]
         self._child = Child(f"worker-{name}", folder)
 
     @property

@@ -1,0 +1,43 @@
+"""The account that rents machines."""
+
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+from validation.fleet.client import VastClient
+from validation.settings import Settings, load_settings
+
+BLOCK = "vast"
+"""The name of the block document that is used where the environment has no key."""
+
+
+class VastCredentials(Block):
+    """A Vast.ai account.
+
+    Whoever may read this block may spend the account's money. On a self-hosted Prefect server that is everybody with
+    its one password, the boxes included: there, give the key to the control plane's environment (VAST_API_KEY) instead.
+    """
+
+    _block_type_name = "Vast.ai credentials"
+    _block_type_slug = "vast-credentials"
+
+    api_key: SecretStr = Field(description="A key with the permissions misc, user_read, instance_read, instance_write.")
+    url: str = Field("https://console.vast.ai", description="Where the API is.")
+
+    def open_client(self) -> VastClient:
+        """Open the account; nothing is sent yet."""
+        return VastClient(self.api_key, self.url)
+
+
+def find_credentials(settings: Settings | None = None) -> VastCredentials:
+    """The account of the environment, else of the block ``vast``.
+
+    Raises:
+        VastKeyMissing: neither has a key, once the client is opened.
+    """
+    settings = settings or load_settings()
+    if not settings.vast_api_key.get_secret_value():
+        try:
+            return VastCredentials.load(BLOCK)  # type: ignore[return-value]  # sync here, whatever its signature says
+        except ValueError:  # there is no such block
+            pass
+    return VastCredentials(api_key=settings.vast_api_key, url=settings.vast_url)

@@ -1,0 +1,181 @@
+"""A box that is of no more use ends its own rental, whoever is there to control it."""
+
+import sys
+from dataclasses import replace
+
+import psutil
+import pytest
+from test_plan import make_offer
+from vast_steps import ORDER, VirtualClock
+
+from validation.errors import BadInput
+from validation.fleet.box import MOST_RESTARTS, RESTART_S, Rental, Watch, check_box, destroy_self, has_flows, run_worker
+from validation.fleet.offers import OfferFilter
+from validation.fleet.order import DEFAULTS, FleetOrder, build_order, read_box_environment
+from validation.ledger.engine import open_engine
+from validation.local.fake_vast.transport import FakeTransport
+from validation.local.process import is_alive, poll_until
+
+RENTAL = Rental("1", "key", "http://fake", lifetime_s=10_000, idle_s=600)
+TOLD = {
+    "BOX_DATABASE_URL": "postgresql://box@h/d",
+    "BOX_R2_ENDPOINT_URL": "https://r2",
+    "BOX_PREFECT_API_URL": "https://p",
+}
+
+
+def rent_one(fake) -> Rental:
+    offer = next(number for number, offer in fake.cloud.offers.items() if offer["rentable"])
+    contract = fake.cloud.create(offer, ORDER)
+    return replace(RENTAL, instance_id=str(contract.id), key=contract.key)
+
+
+def test_a_box_destroys_itself_with_a_key_of_its_own(fake):
+    """The key opens this one instance and no other."""
+    first, second = rent_one(fake), rent_one(fake)
+    assert destroy_self(first, clock=VirtualClock(fake), transport=FakeTransport(fake))
+    assert [str(contract.id) for contract in fake.cloud.living()] == [second.instance_id]
+    thief = replace(second, key=first.key)
+    assert not destroy_self(thief, clock=VirtualClock(fake), transport=FakeTransport(fake))
+    assert [str(contract.id) for contract in fake.cloud.living()] == [second.instance_id]
+
+
+def test_a_box_insists(fake):
+    """A vendor that is away for some minutes is asked again."""
+    rental = rent_one(fake)
+    fake.faults.play_next("destroy", "html_502", "reject_then_502", "refuse_politely")
+    fake.faults.play_next("destroy", "none")
+    assert destroy_self(rental, clock=VirtualClock(fake), transport=FakeTransport(fake))
+    assert fake.cloud.living() == []
+
+
+def test_a_machine_that_is_not_rented_is_left_alone(fake):
+    """The same program runs in a container at home."""
+    assert not destroy_self(replace(RENTAL, instance_id=None), clock=VirtualClock(fake))
+
+
+def test_work_keeps_a_box_and_idleness_ends_it():
+    """A box that worked a moment ago stays; ten idle minutes later it goes."""
+    watch = Watch(RENTAL, started=0)
+    assert watch.verdict(590, busy=True) is None
+    assert watch.verdict(1100, busy=False) is None
+    assert watch.verdict(1200, busy=False) == "idle for 600 s"
+
+
+def test_a_box_has_its_time():
+    """However busy: a forgotten box ends too."""
+    assert Watch(RENTAL, started=0).verdict(10_001, busy=True) == "past its time of 10000 s"
+
+
+def test_a_worker_that_keeps_ending_ends_the_box():
+    """Ten restarts within an hour are borne; ends of long ago are forgiven."""
+    watch = Watch(RENTAL, started=0)
+    for end in range(MOST_RESTARTS + 1):
+        watch.note_end(end * 1000.0)
+    assert watch.verdict(1, busy=True) is None
+    for _ in range(MOST_RESTARTS):
+        watch.note_end(10_000.0)
+    assert "within an hour" in watch.verdict(10_000, busy=True)
+
+
+SCRIPT = """
+import os, pathlib, signal, sys
+log = pathlib.Path(sys.argv[1])
+again = log.exists()
+signal.signal(signal.SIGTERM, lambda *_: (log.open("a").write("drained"), sys.exit()))
+log.open("a").write(f"{os.getpid()} ")
+if again:
+    signal.pause()
+"""
+
+
+class WorkerClock(VirtualClock):
+    """Virtual time that waits for the worker: its first life to end, its second to begin."""
+
+    def __init__(self, fake, log) -> None:
+        super().__init__(fake)
+        self.log, self.restarted = log, False
+
+    def lives(self) -> list[str]:
+        return self.log.read_text().split() if self.log.exists() else []
+
+    def sleep(self, seconds) -> None:
+        super().sleep(seconds)
+        if seconds == RESTART_S:
+            self.restarted = True
+        elif self.restarted:
+            assert poll_until(lambda: len(self.lives()) > 1, within_s=30)
+        else:
+            assert poll_until(lambda: self.lives() != [] and not self.first_lives(), within_s=30)
+
+    def first_lives(self) -> bool:
+        try:
+            return is_alive(psutil.Process(int(self.lives()[0])))
+        except psutil.NoSuchProcess:
+            return False
+
+
+def test_the_worker_is_restarted_and_drained_at_the_end(fake, tmp_path):
+    """A real process each time: the first ends by itself, the second is asked to."""
+    clock = WorkerClock(fake, tmp_path / "log")
+    command = [sys.executable, "-c", SCRIPT, str(clock.log)]
+    assert run_worker(command, Watch(RENTAL, fake.cloud.now), clock=clock, busy=lambda: False) == "idle for 600 s"
+    first, second, farewell = clock.lives()
+    assert first != second
+    assert farewell == "drained"
+
+
+def test_flow_processes_are_seen(tmp_path):
+    """As the worker starts them; nothing else counts as work."""
+    (tmp_path / "12").mkdir()
+    (tmp_path / "12/cmdline").write_bytes(b"python\0-m\0prefect\0worker\0")
+    assert not has_flows(tmp_path)
+    (tmp_path / "13").mkdir()
+    (tmp_path / "13/cmdline").write_bytes(b"python\0-m\0validation.chunk.orphan\0")
+    assert has_flows(tmp_path)
+
+
+def test_a_box_that_cannot_work_says_why(ledger, tmp_path):
+    """Another card than ordered, or a ledger that it does not know: it does not join."""
+    url = ledger.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    told = {"GPU_TYPE": "RTX_3090", "DATABASE_URL": url}
+    assert check_box(told, find_gpus=lambda: "NVIDIA GeForce RTX 3090") is None
+    assert check_box(told, find_gpus=lambda: "NVIDIA GTX 1060") == (
+        "no RTX 3090 is visible: the driver shows NVIDIA GTX 1060"
+    )
+    assert "driver shows nothing" in check_box(told, find_gpus=lambda: None)
+    assert "DATABASE_URL is not set" in check_box({})
+    open_engine(url).dispose()
+
+
+def test_a_box_is_told_what_the_users_plan_names():
+    """DATABASE_URL, R2_ENDPOINT_URL, WORKER_ID=val-N, GPU_TYPE, CONFORMER_BATCH_SIZE and PARQUET_SHARD_SIZE=50."""
+    environment = read_box_environment(TOLD | {"BOX_CONFORMER_BATCH_SIZE": "16"})
+    body = build_order(
+        FleetOrder("image", OfferFilter()), make_offer(1), label="l", worker_id="val-7", environment=environment
+    )
+    assert body["env"] == DEFAULTS | {
+        "DATABASE_URL": "postgresql://box@h/d", "R2_ENDPOINT_URL": "https://r2", "PREFECT_API_URL": "https://p",
+        "CONFORMER_BATCH_SIZE": "16", "PARQUET_SHARD_SIZE": "50", "WORKER_ID": "val-7", "GPU_TYPE": "RTX_3090",
+    }  # fmt: skip
+    assert body["disk"] == 50
+    assert body["cancel_unavail"] is True
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ({"BOX_R2_ENDPOINT_URL": ""}, "BOX_R2_ENDPOINT_URL is not set"),
+        ({"BOX_VAST_API_KEY": "k"}, "BOX_VAST_API_KEY is not for a rented machine"),
+        ({"DATABASE_URL": "postgresql://box@h/d"}, "the control plane's own login"),
+    ],
+)
+def test_a_box_is_told_nothing_that_it_must_not_know(told, sentence):
+    """The owner of a rented machine can read all that is on it."""
+    with pytest.raises(BadInput, match=sentence):
+        read_box_environment(TOLD | told)
+
+
+def test_an_environment_that_is_too_large_is_refused():
+    with pytest.raises(BadInput, match=r"Vast\.ai accepts 32768"):
+        build_order(FleetOrder("i"), make_offer(1), label="l", worker_id="w", environment={"HF_TOKEN": "x" * 40_000})

@@ -1,0 +1,88 @@
+"""What a plan may ask for."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from validation.fleet.blacklist import Reason
+from validation.fleet.offers import Offer
+from validation.ledger.fleet import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A create whose answer was lost did take effect: a listing shows its label."""
+
+    machine: Machine
+    instance_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Its worker heartbeats: it counts."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Let it finish what it holds."""
+
+    machine: Machine
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Destroy it, and ban it where it was at fault."""
+
+    machine: Machine
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """Send the destroy again: the vendor has not agreed yet, or still lists the machine."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyOrphan:
+    """A machine with our label that no row of the ledger wants."""
+
+    instance_id: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """It is proven to be gone, or never to have been."""
+
+    machine: Machine
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Rent:
+    """Ask for one more, under this slot's name."""
+
+    slot: int
+    offer: Offer
+
+
+Step: TypeAlias = Adopt | Accept | Drain | Dismiss | Destroy | Close
+"""What one machine of the ledger is due."""
+Action: TypeAlias = Step | DestroyOrphan | Rent
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, in order: what frees money comes before what costs some."""
+
+    actions: tuple[Action, ...] = ()
+    to_rent: int = 0
+    """How many machines are lacking, and may be rented, if the market has them."""
+    spares: tuple[Offer, ...] = ()
+    """What to take instead of an offer that is gone."""
+    notes: tuple[str, ...] = field(default=())
+    """Sentences for an operator: why less is done than one may expect."""

@@ -1,0 +1,31 @@
+"""Why machines leave, and for how long they are not rented again."""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+Reason: TypeAlias = Literal[
+    # the machine's own fault
+    "never_booted", "pull_failed", "runtime_failed", "stopped", "lost", "vanished", "silent", "slow", "stuck", "lying",
+    "over_price",
+    # nobody's, or ours
+    "image_refused", "account_event", "surplus", "dismissed", "budget", "drained", "refused", "created_but_failed",
+    "never_rented", "unreachable",
+]  # fmt: skip
+
+HOUR_S = 3600
+DAY_S = 24 * HOUR_S
+
+BAN_S: Mapping[Reason, int] = {
+    "never_booted": 3 * DAY_S,  # too slow a line, or a broken daemon: seldom better the same day
+    "pull_failed": DAY_S,  # disk full or line cut: its owner may see to it
+    "runtime_failed": 14 * DAY_S,  # a driver too old stays old
+    "stopped": 6 * HOUR_S,  # its owner wanted it back
+    "lost": DAY_S,
+    "vanished": DAY_S,
+    "silent": DAY_S,
+    "slow": 14 * DAY_S,
+    "stuck": DAY_S,
+    "lying": 30 * DAY_S,  # another card than the one that we pay for
+    "over_price": 7 * DAY_S,
+}
+"""A reason that is not here is not the machine's fault."""

@@ -1,0 +1,199 @@
+"""The first program of a rented box: test it, start its worker, and end the rental when there is no more use for it.
+
+It holds the last cap on cost, the one that works when nobody controls the fleet any more: a box that is past its time,
+idle, or broken destroys itself, with a key of the vendor's that opens this one instance.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+import httpx
+
+from validation.domain import Seconds
+from validation.errors import FleetError
+from validation.fleet.pace import Clock, WallClock
+from validation.ledger.engine import open_engine
+from validation.ledger.migrate import require_revision
+
+log = logging.getLogger("vfleet.box")
+
+WORKER = ("prefect", "worker", "start", "--pool", "vast-gpu", "--type", "vast-gpu", "--limit", "2")
+FLOW_MARK = b"validation.chunk.orphan"
+"""Stands in the command line of every flow process that the worker starts."""
+
+LOOK_S: Seconds = 15.0
+RESTART_S: Seconds = 10.0
+MOST_RESTARTS = 10
+"""Ends of the worker within an hour after which the box is no good."""
+FAREWELL_S: Seconds = 180.0
+"""How long the worker may drain: its own grace is two minutes."""
+DESTROY_TRIES = 30
+DESTROY_PAUSE_S: Seconds = 60.0
+FREE_DISK_BYTES = 5 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rental:
+    """What a box knows of its own rental. ``instance_id`` is None where it is not rented at all."""
+
+    instance_id: str | None
+    key: str
+    url: str
+    lifetime_s: Seconds
+    idle_s: Seconds
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """Read the variables that the vendor and the order put there."""
+        return cls(
+            instance_id=environment.get("CONTAINER_ID"),
+            key=environment.get("CONTAINER_API_KEY", ""),
+            url=environment.get("VAST_URL", "https://console.vast.ai"),
+            lifetime_s=float(environment.get("VFLEET_BOX_LIFETIME_S", 7 * 24 * 3600)),
+            idle_s=float(environment.get("VFLEET_BOX_IDLE_S", 1800)),
+        )
+
+
+class Watch:
+    """Decides when a box is of no more use. Times are one clock's, in seconds."""
+
+    def __init__(self, rental: Rental, started: Seconds) -> None:
+        self._rental, self._started, self._busy_at = rental, started, started
+        self._ends: list[Seconds] = []
+
+    def note_end(self, now: Seconds) -> None:
+        """The worker has ended by itself."""
+        self._ends = [*(end for end in self._ends if now - end < 3600), now]  # noqa: PLR2004 - an hour
+
+    def verdict(self, now: Seconds, *, busy: bool) -> str | None:
+        """Why the box should go now, None while it may stay."""
+        if busy:
+            self._busy_at = now
+        if now - self._started > self._rental.lifetime_s:
+            return f"past its time of {self._rental.lifetime_s:.0f} s"
+        if now - self._busy_at > self._rental.idle_s:
+            return f"idle for {self._rental.idle_s:.0f} s"
+        if len(self._ends) > MOST_RESTARTS:
+            return f"its worker ended {len(self._ends)} times within an hour"
+        return None
+
+
+def check_box(environment: Mapping[str, str], *, find_gpus: Callable[[], str | None] | None = None) -> str | None:
+    """Say why this box cannot work, None if it can: the card that was ordered, room on the disk, a ledger we know.
+
+    Args:
+        environment: the box's.
+        find_gpus: returns the driver's list of cards, None where there is none.
+    """
+    wanted = environment.get("GPU_TYPE", "").replace("_", " ")
+    found = (find_gpus or list_gpus)() if wanted else ""
+    if found is None or wanted not in found:
+        return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
+    if (free := shutil.disk_usage("/").free) < FREE_DISK_BYTES:
+        return f"only {free >> 20} MiB of disk are free"
+    try:
+        require_revision(open_engine(environment.get("DATABASE_URL", "")))
+    except FleetError as error:
+        return str(error)
+    return None
+
+
+def list_gpus() -> str | None:
+    """The names of the cards, as the driver tells them."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command = [program, "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def has_flows(proc: Path = Path("/proc")) -> bool:
+    """Whether a flow process runs. The box is one container: all processes in it are ours."""
+    for entry in proc.glob("[0-9]*/cmdline"):
+        try:
+            if FLOW_MARK in entry.read_bytes():
+                return True
+        except OSError:  # it ended meanwhile
+            continue
+    return False
+
+
+def run_worker(command: Sequence[str], watch: Watch, *, clock: Clock, busy: Callable[[], bool]) -> str:
+    """Keep a worker running until the watch says why to end, or somebody asks us to; drain it. Returns the reason."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    worker = subprocess.Popen(command)
+    try:
+        while not asked:
+            clock.sleep(LOOK_S)
+            reason = watch.verdict(clock.monotonic(), busy=busy())
+            if reason:
+                return reason
+            if worker.poll() is not None and not asked:
+                watch.note_end(clock.monotonic())
+                clock.sleep(RESTART_S)
+                worker = subprocess.Popen(command)
+        return "asked to end"
+    finally:
+        _drain(worker)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _drain(worker: subprocess.Popen[bytes]) -> None:
+    worker.terminate()
+    try:
+        worker.wait(FAREWELL_S)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def destroy_self(rental: Rental, *, clock: Clock, transport: httpx.BaseTransport | None = None) -> bool:
+    """Ask the vendor to end this rental, for half an hour if need be. Whether it agreed."""
+    if rental.instance_id is None:
+        return False
+    address = f"{rental.url}/api/v0/instances/{rental.instance_id}/"
+    with httpx.Client(transport=transport, timeout=30, headers={"Authorization": f"Bearer {rental.key}"}) as http:
+        for _ in range(DESTROY_TRIES):
+            try:
+                answer = http.request("DELETE", address, json={})
+                if answer.is_success and answer.json().get("success"):
+                    return True
+                log.warning("the vendor keeps this box: status %d", answer.status_code)
+            except (httpx.TransportError, ValueError) as error:
+                log.warning("the vendor does not answer: %r", error)
+            clock.sleep(DESTROY_PAUSE_S)
+    return False
+
+
+def main() -> int:
+    """Test, work, and go. An asked-for end (a stop by the vendor) is no reason to destroy the rental."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    rental, clock = Rental.read(os.environ), WallClock()
+    reason = check_box(os.environ)
+    if reason is None:
+        reason = run_worker(WORKER, Watch(rental, clock.monotonic()), clock=clock, busy=has_flows)
+    log.info("this box ends: %s", reason)
+    if reason == "asked to end":
+        return 0
+    destroy_self(rental, clock=clock)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

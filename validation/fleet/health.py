@@ -1,0 +1,99 @@
+"""What is wrong with a machine, if anything. Its vendor's word counts against it, never for it: work does."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from statistics import median
+
+from validation.domain import Seconds
+from validation.fleet.blacklist import Reason
+from validation.fleet.instances import Instance
+from validation.fleet.rules import Rules
+from validation.ledger.fleet import Machine
+
+FATAL: tuple[tuple[re.Pattern[str], Reason], ...] = (
+    (re.compile(r"OCI runtime create failed|unsatisfied condition", re.IGNORECASE), "runtime_failed"),
+    (re.compile(r"pull rate limit|manifest unknown|unauthorized|denied", re.IGNORECASE), "image_refused"),
+    (re.compile(r"no space left|connection reset", re.IGNORECASE), "pull_failed"),
+)
+"""Messages after which a machine never starts."""
+
+
+def judge(machine: Machine, seen: Instance | None, now: datetime, rules: Rules, *, max_usd: float) -> Reason | None:
+    """Why this machine must go, None if it may stay.
+
+    Args:
+        machine: one that is renting, working or draining.
+        seen: its row in a complete listing.
+        now: the ledger's time.
+        rules: how patient we are.
+        max_usd: the most that a machine may cost an hour.
+    """
+    if seen is None:
+        alive = _age(machine.heartbeat_at, now) < rules.silent_s
+        return "vanished" if machine.absences >= rules.absences_to_close and not alive else None
+    if seen.dph_total > max_usd:
+        return "over_price"
+    if seen.is_stopped and _age(machine.requested_at, now) > rules.blip_s:
+        return "stopped"
+    if seen.actual_status in {"offline", "unknown"} and _age(machine.vendor_status_since, now) > rules.lost_s:
+        return "lost"
+    return _judge_start(machine, seen, now, rules) if machine.state == "renting" else _judge_work(machine, now, rules)
+
+
+def _judge_start(machine: Machine, seen: Instance, now: datetime, rules: Rules) -> Reason | None:
+    for pattern, reason in FATAL:
+        if pattern.search(seen.status_msg or ""):
+            return reason
+    if machine.heartbeat_at is None and machine.first_running_at is not None:
+        return "silent" if _age(machine.first_running_at, now) > rules.silent_boot_s else None
+    late = machine.first_running_at is None and _age(machine.requested_at, now) > machine.boot_within_s
+    return "never_booted" if late else None
+
+
+def _judge_work(machine: Machine, now: datetime, rules: Rules) -> Reason | None:
+    if is_lying(machine):
+        return "lying"
+    if _age(machine.heartbeat_at, now) > rules.silent_s:
+        return "silent"
+    if machine.slow_since is not None and _age(machine.slow_since, now) > rules.slow_s:
+        return "slow"
+    progress = max(filter(None, (machine.video_completed_at, machine.accepted_at)), default=None)
+    if machine.open_chunks and _age(progress, now) > rules.stuck_s:
+        return "stuck"
+    return None
+
+
+def is_heard(machine: Machine, now: datetime, rules: Rules) -> bool:
+    """Whether its worker heartbeats on the card that we pay for."""
+    return _age(machine.heartbeat_at, now) <= rules.silent_s and not is_lying(machine)
+
+
+def is_lying(machine: Machine) -> bool:
+    """Whether the driver on the box names another card than the one rented."""
+    return machine.gpu_seen is not None and machine.gpu_name not in machine.gpu_seen
+
+
+def speeds_by_card(machines: Iterable[Machine], rules: Rules) -> dict[str, float]:
+    """The median segments a second of each card of which enough machines have shown theirs."""
+    shown: dict[str, list[float]] = {}
+    for machine in machines:
+        if machine.state == "working" and machine.segments_per_s > 0:
+            shown.setdefault(machine.gpu_name, []).append(machine.segments_per_s)
+    return {card: median(rates) for card, rates in shown.items() if len(rates) >= rules.class_size}
+
+
+def is_slow(machine: Machine, speeds: Mapping[str, float], rules: Rules) -> bool:
+    """Whether a machine that works now does so at less than its share of its class."""
+    normal = speeds.get(machine.gpu_name)
+    return normal is not None and 0 < machine.segments_per_s < rules.slow_share * normal
+
+
+def is_event(struck: Sequence[Machine], alive: int, rules: Rules) -> bool:
+    """Whether so many failed together that the cause is not theirs: the account, the vendor, our own services."""
+    return len(struck) >= rules.event_machines and len(struck) > rules.event_share * alive
+
+
+def _age(since: datetime | None, now: datetime) -> Seconds:
+    """Seconds since then; never is very long ago."""
+    return (now - since).total_seconds() if since is not None else float("inf")

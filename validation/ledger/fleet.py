@@ -1,0 +1,248 @@
+"""The books of the rented machines: one Python function a SQL function or view. All times are the database's."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from validation.errors import BadInput
+from validation.ledger.calls import call_ledger
+from validation.ledger.views import read_view
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+State: TypeAlias = Literal["requested", "renting", "working", "draining", "destroying", "destroyed", "gone"]
+BanKind: TypeAlias = Literal["machine", "host"]
+Shape = TypeVar("Shape", bound="DataclassInstance")
+
+
+class FleetUnknown(BadInput):
+    """Nobody ever wanted a fleet of this name."""
+
+    def __init__(self, fleet: str) -> None:
+        self.fleet = fleet
+        super().__init__(f"there is no fleet {fleet!r}: `vfleet fleet up` makes one")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One rented machine, or the intent to rent one, beside what its worker shows."""
+
+    label: str
+    slot: int
+    worker_id: str
+    state: State
+    offer_id: int
+    machine_id: int
+    host_id: int
+    gpu_name: str
+    usd_per_hour: float
+    usd_once: float
+    boot_within_s: int
+    instance_id: int | None
+    requested_at: datetime
+    changed_at: datetime
+    vendor_status: str | None = None
+    vendor_status_since: datetime | None = None
+    vendor_message: str | None = None
+    absences: int = 0
+    first_running_at: datetime | None = None
+    accepted_at: datetime | None = None
+    slow_since: datetime | None = None
+    reason: str | None = None
+    closed_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    segments_per_s: float = 0.0
+    video_completed_at: datetime | None = None
+    open_chunks: int = 0
+    gpu_seen: str | None = None
+    """The card that the worker found on the box, in its driver's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetBudget:
+    """What is wanted of a fleet, what it has cost, and what there is to do."""
+
+    fleet: str
+    now: datetime
+    label_prefix: str
+    machines: int
+    max_usd_per_hour: float
+    max_usd: float
+    order_json: Mapping[str, Any]
+    usd_per_hour: float
+    """Of every machine that is not known to be gone, unknown outcomes included."""
+    spent_usd: float
+    """An upper bound: see fleet_spent."""
+    videos_waiting: int
+    chunks_open: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A machine or host that is not rented until ``expires_at``."""
+
+    kind: BanKind
+    vendor_id: int
+    reason: str
+    banned_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a listing showed of one machine of ours."""
+
+    label: str
+    instance_id: int
+    status: str | None
+    message: str | None
+    usd_per_hour: float
+    slow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be asked for."""
+
+    offer_id: int
+    machine_id: int
+    host_id: int
+    gpu_name: str
+    usd_per_hour: float
+    usd_once: float
+    boot_within_s: int
+    """From the request to a running container; longer is a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendCheck:
+    """A day of the account's credit against our books."""
+
+    credit_fell_usd: float
+    books_rose_usd: float
+    intervals: int
+
+
+def want_fleet(
+    engine: Engine, fleet: str, *, machines: int, max_usd_per_hour: float, max_usd: float, order: Mapping[str, Any]
+) -> None:
+    """Enter what an operator wants. The next tick acts on it."""
+    call_ledger(
+        engine, "fleet_want", fleet=fleet, machines=machines,
+        max_usd_per_hour=_dollars(max_usd_per_hour), max_usd=_dollars(max_usd), order=json.dumps(dict(order)),
+    )  # fmt: skip
+
+
+def dismiss_fleet(engine: Engine, fleet: str) -> None:
+    """Want no machines any more.
+
+    Raises:
+        FleetUnknown: there is no such fleet.
+    """
+    if not call_ledger(engine, "fleet_dismiss", fleet=fleet)[0][0]:
+        raise FleetUnknown(fleet)
+
+
+def take_turn(engine: Engine, fleet: str, holder: UUID, *, lease_s: int) -> bool:
+    """Become, or go on being, the one reconciler that may rent. False while another is."""
+    return bool(call_ledger(engine, "fleet_take_turn", fleet=fleet, holder=holder, lease_s=lease_s)[0][0])
+
+
+def end_turn(engine: Engine, fleet: str, holder: UUID) -> None:
+    call_ledger(engine, "fleet_end_turn", fleet=fleet, holder=holder)
+
+
+def may_search(engine: Engine, fleet: str, holder: UUID) -> bool:
+    """Whether the market may be asked now; counts the search if so."""
+    return bool(call_ledger(engine, "fleet_may_search", fleet=fleet, holder=holder)[0][0])
+
+
+def request_machine(engine: Engine, fleet: str, holder: UUID, *, label: str, slot: int, intent: Intent) -> str | None:
+    """Enter the intent to rent one machine. None: entered, now ask for it. Else the sentence why it must not be."""
+    (row,) = call_ledger(
+        engine, "fleet_request", fleet=fleet, holder=holder, label=label, slot=slot, offer=json.dumps(asdict(intent))
+    )
+    return None if row[0] is None else str(row[0])
+
+
+def move_machine(
+    engine: Engine, label: str, to: State, *, instance_id: int | None = None, reason: str | None = None
+) -> bool:
+    """Move a machine one step of ``read_transitions``. Whether it stands there now; may be repeated."""
+    rows = call_ledger(engine, "fleet_move", label=label, to=to, instance_id=instance_id, reason=reason)
+    return bool(rows[0][0])
+
+
+def observe_machines(engine: Engine, fleet: str, seen: Sequence[Sighting], *, complete: bool) -> None:
+    """Enter what a listing showed; with ``complete``, what it lacks is absent."""
+    rows = json.dumps([asdict(sighting) for sighting in seen])
+    call_ledger(engine, "fleet_observe", fleet=fleet, seen=rows, complete=complete)
+
+
+def ban_machine(engine: Engine, machine: Machine, *, reason: str, ttl_s: int) -> None:
+    """Rent this machine no more for a while; the third machine of one host bans the host."""
+    call_ledger(
+        engine, "fleet_ban", machine=machine.machine_id, host=machine.host_id, reason=reason, ttl_s=ttl_s
+    )  # fmt: skip
+
+
+def pardon(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
+    """Lift a ban. Whether there was one."""
+    return bool(call_ledger(engine, "fleet_pardon", kind=kind, vendor_id=vendor_id)[0][0])
+
+
+def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
+    """Note what the account has left, beside what our books say is spent."""
+    call_ledger(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
+
+
+def read_transitions(engine: Engine) -> frozenset[tuple[str, str]]:
+    """Every step that a machine may take."""
+    return frozenset((row.from_state, row.to_state) for row in call_ledger(engine, "fleet_transitions"))
+
+
+def read_machines(engine: Engine, fleet: str) -> list[Machine]:
+    """The machines that may still bill, and those that left within the last half hour."""
+    return [_shape(Machine, row) for row in read_view(engine, "fleet_machines") if row["fleet"] == fleet]
+
+
+def read_budget(engine: Engine, fleet: str) -> FleetBudget:
+    """Raises FleetUnknown where nobody ever wanted such a fleet."""
+    for row in read_view(engine, "fleet_budget"):
+        if row["fleet"] == fleet:
+            return _shape(FleetBudget, row)
+    raise FleetUnknown(fleet)
+
+
+def read_fleets(engine: Engine) -> list[str]:
+    """The names of all fleets."""
+    return [row["fleet"] for row in read_view(engine, "fleet_budget")]
+
+
+def read_bans(engine: Engine) -> list[Ban]:
+    return [_shape(Ban, row) for row in read_view(engine, "fleet_bans")]
+
+
+def read_spend_check(engine: Engine, fleet: str) -> SpendCheck | None:
+    """None before the account was read twice."""
+    rows = [row for row in read_view(engine, "fleet_spend_check") if row["fleet"] == fleet]
+    return _shape(SpendCheck, rows[0]) if rows else None
+
+
+def _shape(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
+    return shape(**{field.name: _plain(row[field.name]) for field in fields(shape)})
+
+
+def _dollars(amount: float) -> Decimal:
+    return Decimal(str(amount))
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else value

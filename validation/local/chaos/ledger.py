@@ -1,0 +1,50 @@
+"""The few statements of a chaos run that are nobody else's: editing time, and reading how chunks ended."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, Row, text
+from sqlalchemy.exc import DBAPIError
+
+from validation.domain import Seconds
+from validation.ledger.calls import explain
+
+STATEMENTS = Path(__file__).resolve().parents[3] / "sql" / "chaos"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEnd:
+    """How a chunk ended."""
+
+    chunk_id: UUID
+    state: str
+    close_reason: str | None
+    closed_at: Seconds
+    """Unix time, by the database's clock."""
+
+
+def expire_leases(engine: Engine, worker_id: str) -> int:
+    """Let the leases of a worker have ended a second ago. Returns how many."""
+    return len(_execute(engine, "expire_leases", worker=worker_id))
+
+
+def end_backoffs(engine: Engine) -> None:
+    """Let every back-off be over."""
+    _execute(engine, "end_backoffs")
+
+
+def read_chunk_ends(engine: Engine) -> dict[UUID, ChunkEnd]:
+    """Read how every closed chunk ended."""
+    return {row.chunk_id: ChunkEnd(*tuple(row)) for row in _execute(engine, "chunk_ends")}
+
+
+def _execute(engine: Engine, name: str, **parameters: Any) -> list[Row[Any]]:
+    statement = text((STATEMENTS / f"{name}.sql").read_text())
+    try:
+        with engine.begin() as connection:
+            done = connection.execute(statement, parameters)
+            return list(done) if done.returns_rows else []
+    except DBAPIError as error:
+        raise explain(error, engine, name, parameters) from error

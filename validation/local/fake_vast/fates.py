@@ -1,0 +1,80 @@
+"""What becomes of a rented machine: drawn when it is rented, a list of phases in seconds from then."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from validation.domain import Seconds
+
+WEIGHTS: Mapping[str, float] = {
+    "ok": 60, "stuck_loading": 8, "pull_fatal": 5, "oci_error": 5, "exits_on_start": 4, "zombie_running": 6,
+    "slow": 5, "dies_midway": 4, "vanishes": 2, "host_reclaim": 1,
+}  # fmt: skip
+"""Shares of what rentals came to, in the field reports of 2026."""
+
+PULL_ERRORS = (
+    "toomanyrequests: You have reached your pull rate limit",
+    "failed to register layer: no space left on device",
+    "error pulling image: connection reset by peer",
+)
+IMAGE_BITS_M = 80_000.0
+"""A 10 GB image, in Mbit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """From ``at_s`` on, until the next phase."""
+
+    at_s: Seconds
+    status: str | None
+    message: str = ""
+    speed: float = 0.0
+    """The worker's share of the card's normal speed; 0 means that no worker is heard of."""
+    listed: bool = True
+    stopped: bool = False
+
+
+def draw_fate(rng: random.Random, weights: Mapping[str, float] = WEIGHTS) -> str:
+    return rng.choices(list(weights), list(weights.values()))[0]
+
+
+def draw_life(  # noqa: PLR0911 - one return a fate
+    rng: random.Random, fate: str, offer: Mapping[str, Any], image: str
+) -> tuple[Phase, ...]:
+    """The phases of one machine under a fate."""
+    created_s = rng.uniform(2, 10)
+    loading_s = created_s + rng.uniform(1, 5)
+    pulled_s = loading_s + IMAGE_BITS_M / offer["inet_down"] * rng.uniform(1, 2.5) + 20
+    joined_s = pulled_s + rng.uniform(20, 60)
+    worked_s = joined_s + rng.uniform(600, 14_400)
+    begin = (Phase(0, None), Phase(created_s, "created"), Phase(loading_s, "loading", f"Pulling from {image}"))
+    run = f"success, running {image}"
+    up = (*begin, Phase(pulled_s, "running", run), Phase(joined_s, "running", run, rng.uniform(0.85, 1.15)))
+    match fate:
+        case "stuck_loading":
+            return begin
+        case "pull_fatal":
+            return (*begin, Phase(loading_s + 30, "loading", rng.choice(PULL_ERRORS)))
+        case "oci_error":
+            message = "failed to create task: OCI runtime create failed: unsatisfied condition: cuda>=12.8"
+            return (*begin[:2], Phase(loading_s, "created", message))
+        case "exits_on_start":
+            return (*begin, Phase(pulled_s, "running", run), Phase(pulled_s + 15, "exited", "exited with code 1"))
+        case "zombie_running":
+            return (*begin, Phase(pulled_s, "running", run))
+        case "slow":
+            return (*up[:-1], Phase(joined_s, "running", run, 0.2))
+        case "dies_midway":
+            return (*up, Phase(worked_s, rng.choice(("offline", "unknown"))), *_perhaps_back(rng, worked_s, run))
+        case "vanishes":
+            return (*up, Phase(worked_s, None, listed=False))
+        case "host_reclaim":
+            return (*up, Phase(worked_s, "exited", "contract ended by its host", stopped=True))
+    return up
+
+
+def _perhaps_back(rng: random.Random, since_s: Seconds, run: str) -> tuple[Phase, ...]:
+    if rng.random() < 0.5:  # noqa: PLR2004 - half of them
+        return (Phase(since_s + rng.uniform(60, 600), "running", run, 1.0),)
+    return ()

@@ -1,0 +1,51 @@
+"""The machines that the fake has to offer."""
+
+import random
+from typing import Any
+
+from validation.domain import Seconds
+
+CARDS = {"RTX 3090": (0.18, 0.12, 0.40, 24_268, 860), "RTX 4090": (0.40, 0.25, 0.97, 24_564, 890)}
+"""Median, lowest and highest $/h, memory in MB, compute capability: as the vendor's market had them in 2026."""
+PLACES = ("Texas, US", "Quebec, CA", "Bavaria, DE", "Norway, NO", "Tokyo, JP", "Iceland, IS")
+CUDA = (11.8, 12.2, 12.4, 12.6, 12.8, 13.0)
+FIRST_OFFER = 20_000_000
+
+
+def make_market(
+    rng: random.Random, now: Seconds, *, offers: int = 320, machines: int = 230
+) -> dict[int, dict[str, Any]]:
+    """Draw offers by id. Some share a machine, many share a host, and one in ten is not verified."""
+    ids = [30_000 + n for n in range(machines)]
+    owner = {machine: 5_000 + rng.randrange(machines // 2) for machine in ids}
+    drawn = {}
+    for n in range(offers):
+        machine = ids[n] if n < machines else rng.choice(ids)
+        drawn[FIRST_OFFER + n] = _draw_offer(rng, FIRST_OFFER + n, machine, owner[machine], now)
+    drawn[FIRST_OFFER]["cpu_cores"] = None  # as the vendor's sometimes is
+    return drawn
+
+
+def _draw_offer(rng: random.Random, offer: int, machine: int, host: int, now: Seconds) -> dict[str, Any]:
+    card = rng.choice(list(CARDS))
+    median, lowest, highest, memory_mb, capability = CARDS[card]
+    price = round(min(max(rng.lognormvariate(0, 0.35) * median, lowest), highest), 4)
+    cores = rng.choice((8, 12, 16, 24, 32))
+    reliability = round(min(rng.betavariate(40, 1), 0.9999), 4)
+    lasts_s = rng.uniform(0.2, 60) * 86_400
+    return {
+        "id": offer, "ask_contract_id": offer, "machine_id": machine, "host_id": host, "gpu_name": card, "num_gpus": 1,
+        "gpu_ram": memory_mb, "gpu_total_ram": memory_mb, "compute_cap": capability, "gpu_frac": 1.0,
+        "cpu_cores": cores, "cpu_cores_effective": float(cores), "cpu_ram": rng.choice((32_000, 64_000, 128_000)),
+        "disk_space": round(rng.uniform(30, 900), 1), "disk_bw": round(rng.uniform(300, 5_000), 1),
+        "inet_down": round(10 ** rng.uniform(1.7, 3.7), 1), "inet_up": round(10 ** rng.uniform(1.5, 3.3), 1),
+        "inet_down_cost": rng.choices((0.0026, 0.026), (93, 7))[0], "inet_up_cost": 0.0026,
+        "storage_cost": round(rng.uniform(0.08, 0.25), 3), "dph_base": price, "dph_total": price,
+        "min_bid": round(price * 0.5, 4), "reliability": reliability, "reliability2": reliability,
+        "cuda_max_good": rng.choice(CUDA), "driver_version": "550.54.14", "direct_port_count": rng.randrange(1, 200),
+        "dlperf": round(rng.uniform(20, 110), 1), "score": round(rng.uniform(50, 400), 1),
+        "hosting_type": rng.choices((0, 1), (8, 2))[0],
+        "verification": rng.choices(("verified", "unverified"), (9, 1))[0],
+        "geolocation": rng.choice(PLACES), "rentable": True, "rented": False, "external": False,
+        "duration": lasts_s, "start_date": now - 86_400, "end_date": now + lasts_s,
+    }  # fmt: skip

@@ -1,0 +1,77 @@
+"""How the fake answers a search: filters, order, and the vendor's quirks."""
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from validation.domain import Seconds
+
+MOST_ROWS = 64
+"""Whatever the limit says."""
+HOURS_PER_MONTH = 730
+NOT_FILTERS = {"order", "type", "limit", "allocated_storage", "disable_bundling", "resource_type"}
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq,
+    "neq": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "in": lambda value, wanted: value in wanted,
+    "notin": lambda value, wanted: value not in wanted,
+}
+
+
+class UnknownOperator(Exception):
+    """The query compares in a way that the vendor does not know."""
+
+
+def search(offers: Iterable[Mapping[str, Any]], query: Mapping[str, Any], now: Seconds) -> list[dict[str, Any]]:
+    """Offers that are free and pass, priced with the disk that was asked for.
+
+    Raises:
+        UnknownOperator: of a filter.
+    """
+    if "id" in query:  # the vendor's own: only ask_contract_id finds an offer
+        return []
+    storage_gb = float(query.get("allocated_storage") or 8)
+    priced = [price(offer, query.get("type", "on-demand"), storage_gb, now) for offer in offers]
+    found = [row for row in priced if _passes(row, query)]
+    for column, direction in reversed(query.get("order") or []):
+        found.sort(key=lambda row: (row.get(column) is None, row.get(column) or 0), reverse=direction == "desc")
+    return found[: min(int(query.get("limit") or MOST_ROWS), MOST_ROWS)]
+
+
+def price(offer: Mapping[str, Any], kind: str, storage_gb: float, now: Seconds) -> dict[str, Any]:
+    """The offer as a row: $/h with its disk, by the kind of rental."""
+    base = offer["min_bid"] if kind == "bid" else offer["dph_base"]
+    total = base + storage_gb * offer["storage_cost"] / HOURS_PER_MONTH
+    return {**offer, "dph_base": base, "dph_total": round(total, 6), "duration": offer["end_date"] - now}
+
+
+def _passes(row: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
+    filters = {name: bounds for name, bounds in query.items() if name not in NOT_FILTERS and isinstance(bounds, dict)}
+    return all(_holds(_value(row, name), op, wanted) for name, b in filters.items() for op, wanted in b.items())
+
+
+def _value(row: Mapping[str, Any], name: str) -> Any:
+    match name:
+        case "verified":
+            return row["verification"] == "verified"
+        case "datacenter":
+            return row["hosting_type"] == 1
+        case "geolocation":
+            return row["geolocation"].rpartition(", ")[2]
+        case "driver_version":
+            return int("".join(f"{int(part):03d}" for part in row["driver_version"].split(".")))
+    return row.get(name)
+
+
+def _holds(value: Any, op: str, wanted: Any) -> bool:
+    if op not in OPERATORS:
+        raise UnknownOperator(op)
+    if value is None:
+        return False
+    if isinstance(value, int | float) and isinstance(wanted, str):  # the vendor's client sends numbers as text
+        wanted = float(wanted)
+    return OPERATORS[op](value, wanted)

@@ -1,0 +1,145 @@
+"""Requests and replies of the fake, and the ways in which a connection spoils them."""
+
+import json
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx
+
+from validation.domain import Seconds
+
+SLOW_S: Seconds = 35.0
+"""Longer than a client's patience for an answer."""
+
+KINDS = (
+    "commit_then_drop",  # the request takes effect, the connection dies before the answer
+    "commit_then_504",
+    "reject_then_502",  # nothing takes effect
+    "slow",  # the answer comes after the client gave up
+    "html_502",
+    "refuse_politely",  # status 200, success false, no effect
+    "truncated",  # half of the answer
+    "wrong_total",  # a listing that does not add up
+    "error_500",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client sent."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    key: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What it gets: JSON, or text. ``lost`` means that the connection closes without a word."""
+
+    status: int
+    body: Mapping[str, Any] | str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    lost: bool = False
+    late: bool = False
+
+    def encode(self) -> tuple[bytes, str]:
+        if isinstance(self.body, str):
+            return self.body.encode(), "text/html"
+        return json.dumps(self.body).encode(), "application/json"
+
+
+class Faults:
+    """Spoils requests: the next ones of a kind as told, others by chance."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._next: dict[str, deque[str]] = defaultdict(deque)
+        self._chances: dict[str, dict[str, float]] = {}
+        self.played: dict[str, int] = defaultdict(int)
+
+    def play_next(self, endpoint: str, *kinds: str) -> None:
+        """Spoil the next requests to this endpoint, each in the way named; ``none`` leaves one alone."""
+        self._next[endpoint].extend(kinds)
+
+    def set_chances(self, endpoint: str, chances: Mapping[str, float]) -> None:
+        self._chances[endpoint] = dict(chances)
+
+    def spoil(self, endpoint: str, serve: Callable[[], Reply]) -> Reply:  # noqa: PLR0911 - one return a kind
+        """Serve a request, or not, and answer it, or not."""
+        kind = self._draw(endpoint)
+        if kind == "none":
+            return serve()
+        self.played[f"{endpoint}:{kind}"] += 1
+        match kind:
+            case "commit_then_drop":
+                serve()
+                return Reply(0, "", lost=True)
+            case "commit_then_504":
+                serve()
+                return Reply(504, "<html>504 Gateway Time-out</html>")
+            case "slow":
+                serve()
+                return Reply(0, "", lost=True, late=True)
+            case "truncated":
+                reply = serve()
+                return Reply(reply.status, reply.encode()[0].decode()[: len(reply.encode()[0]) // 2])
+            case "wrong_total":
+                reply = serve()
+                body = reply.body if isinstance(reply.body, Mapping) else {}
+                return Reply(reply.status, {**body, "total_instances": (body.get("total_instances") or 0) + 3})
+            case "refuse_politely":
+                return Reply(200, {"success": False, "error": "internal", "msg": "try again"})
+            case "error_500":
+                return Reply(500, {"success": False, "error": "internal_error", "msg": "oops"})
+        return Reply(502, "<html>502 Bad Gateway</html>")
+
+    def _draw(self, endpoint: str) -> str:
+        if self._next[endpoint]:
+            return self._next[endpoint].popleft()
+        roll = self._rng.random()
+        for kind, chance in self._chances.get(endpoint, {}).items():
+            if (roll := roll - chance) < 0:
+                return kind
+        return "none"
+
+
+class Serving(Protocol):
+    """Whatever answers requests and has a clock that can be moved."""
+
+    def handle(self, request: Request) -> Reply: ...
+
+    def advance(self, seconds: Seconds) -> None: ...
+
+
+class FakeTransport(httpx.BaseTransport):
+    """The fake without a socket: for simulations in which a day must pass in a minute."""
+
+    def __init__(self, cloud: Serving) -> None:
+        self._cloud = cloud
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        reply = self._cloud.handle(read_request(request))
+        if reply.late:
+            self._cloud.advance(SLOW_S)
+            raise httpx.ReadTimeout("no answer in time", request=request)
+        if reply.lost:
+            raise httpx.RemoteProtocolError("server disconnected without sending a response", request=request)
+        content, kind = reply.encode()
+        return httpx.Response(reply.status, content=content, headers={**reply.headers, "Content-Type": kind})
+
+
+def read_request(request: httpx.Request) -> Request:
+    content = request.read()
+    return Request(
+        request.method,
+        request.url.path,
+        dict(request.url.params),
+        request.headers.get("Authorization", "").removeprefix("Bearer "),
+        json.loads(content) if content else {},
+    )
