@@ -36,8 +36,8 @@ def validate_chunk(size: int | None = None, languages: list[str] | None = None) 
     )
     if claim is None:
         return Completed(message="Nothing to claim: no transcribed video is waiting.")
-    name_after_claim(claim)
     with session.hold(claim, flow_run_id=run_id) as held:
+        name_after_claim(claim)
         score_ahead(held)
         write_shard(held)
         commit_chunk(held)
