@@ -81,8 +81,9 @@ class PrefectClient:
         return list(self._call("POST", "/task_runs/filter", task_runs={"name": {"like_": name}}))
 
     def count_states(self) -> Counter[str]:
-        """Count flow runs by the name of their state."""
-        return Counter(run["state_name"] for run in self.flow_runs())
+        """Count the runs of chunks by the name of their state."""
+        chunks = self.flow_runs(deployments={"name": {"any_": ["validate-chunk"]}})
+        return Counter(run["state_name"] for run in chunks)
 
     def _deployment(self, name: str) -> dict[str, Any]:
         return dict(self._call("GET", f"/deployments/name/{name}/{name}"))
