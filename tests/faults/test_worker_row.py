@@ -16,6 +16,7 @@ from validation.domain import WorkerProfile
 from validation.ledger.calls import WorkerIdTaken
 from validation.ledger.protocol import register_worker
 from validation.prefect_worker import ledger_row
+from validation.prefect_worker.flow_processes import FlowProcesses
 from validation.prefect_worker.instance import is_known_dead, start_of, this_instance
 from validation.prefect_worker.ledger_row import LedgerRow
 
@@ -102,3 +103,12 @@ def child():
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
         yield replace(this_instance(), pid=process.pid, started=start_of(process.pid)), end
+
+
+def test_a_wish_to_drain_that_a_killed_life_left_is_forgotten(tmp_path, monkeypatch):
+    """The next life of a worker finds the file of the last under its own name; another worker's it does not touch."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    FlowProcesses("box-1").ask_to_drain()
+    FlowProcesses("box-2").ask_to_drain()
+    FlowProcesses("box-1").forget_drain()
+    assert [path.name for path in tmp_path.iterdir()] == ["vfleet-drain-box-2"]

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from anyio.abc import TaskStatus
 
@@ -14,11 +14,12 @@ from anyio.abc import TaskStatus
 class FlowProcesses:
     """Processes that were started by `validation.chunk.orphan`: each leads a process group of its own.
 
-    They are asked to drain by a file. It does not exist before, so a worker that is killed leaves no litter.
+    They are asked to drain by a file that does not exist before. A worker that is killed while it drains leaves it
+    behind; its next life has the same id, finds it, and forgets it before it starts anything.
     """
 
-    def __init__(self) -> None:
-        self.drain_file = Path(tempfile.gettempdir()) / f"vfleet-drain-{uuid4().hex}"
+    def __init__(self, worker_id: str) -> None:
+        self.drain_file = Path(tempfile.gettempdir()) / f"vfleet-drain-{worker_id}"
         self._pids: dict[UUID, int] = {}
 
     @property

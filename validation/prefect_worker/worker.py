@@ -71,7 +71,6 @@ class VastGpuWorker(ProcessWorker):
     ) -> None:
         super().__init__(work_pool_name, name=name, limit=DEFAULT_LIMIT if limit is None else limit, **options)
         self._is_named = name is not None
-        self._processes = FlowProcesses()
         self._ended_runs: set[UUID] = set()
         self._signals = 0
         self._ending = False
@@ -101,7 +100,9 @@ class VastGpuWorker(ProcessWorker):
         self._grace_s = settings.drain_grace_s
         self._row = LedgerRow(engine, describe_worker(settings, prefect_worker=self.name, limit=self._limit))
         self._take_over_signals()
+        self._processes = FlowProcesses(settings.worker_id)
         self._row.register()
+        self._processes.forget_drain()  # a life that was killed while it drained may have left the wish behind
         self._row.keep_alive(settings.heartbeat_s)
         try:
             await super().__aenter__()
