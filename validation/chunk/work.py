@@ -119,7 +119,6 @@ class ChunkWork:
             Transient: the scorer could not answer; call again. Videos already scored are kept.
         """
         group = self.groups[number]
-        self.room.advance(number)
         for wave in self._waves(group):
             check()
             if self.draining():
