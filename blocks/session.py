@@ -8,9 +8,7 @@ from sqlalchemy import Engine
 
 from validation.chunk.open import open_session as open_from_settings
 from validation.chunk.session import Session
-from validation.corpus.store import open_store
-from validation.ledger.engine import open_engine
-from validation.ledger.migrate import require_revision
+from validation.services import open_ledger, open_results
 from validation.settings import load_settings
 
 
@@ -35,7 +33,4 @@ def open_control() -> Control:
     Raises:
         SchemaMismatch: the ledger is of another migration.
     """
-    settings = load_settings()
-    engine = open_engine(settings.database_url.get_secret_value())
-    require_revision(engine)
-    return Control(engine, open_store(settings.results_url, settings))
+    return Control(open_ledger(), open_results())

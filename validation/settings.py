@@ -2,7 +2,6 @@
 
 import os
 import socket
-from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -105,9 +104,8 @@ class Settings(BaseSettings):
         return template
 
 
-@lru_cache(maxsize=1)
 def load_settings() -> Settings:
-    """Read the environment once a process.
+    """Read the environment as it is now.
 
     Raises:
         BadInput: a variable has a value that its setting refuses; the sentence names both.

@@ -22,7 +22,6 @@ from validation.local.loopback import free_port
 from validation.prefect_worker import VastGpuWorker
 from validation.prefect_worker.instance import this_instance
 from validation.prefect_worker.server import require_work_pool
-from validation.settings import load_settings
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
@@ -148,10 +147,8 @@ def refusal(monkeypatch, capsys):
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
         settings = {PREFECT_API_URL: api_url} if api_url else {}
-        load_settings.cache_clear()
         with temporary_settings(settings, restore_defaults={PREFECT_API_URL}), pytest.raises(SystemExit) as exit_:
             asyncio.run(VastGpuWorker(pool).start())
-        load_settings.cache_clear()
         return exit_.value.code, capsys.readouterr().err
 
     return start

@@ -6,8 +6,9 @@ import pytest
 from fleet_world import FLEET, World
 from vast_steps import VirtualClock, client_of
 
+from validation.commands.fleet import add_fleet_commands
 from validation.errors import BadInput
-from validation.fleet import cli
+from validation.fleet import operate
 from validation.fleet.faults import VastKeyRefused
 from validation.ledger.fleet import FleetUnknown, read_bans, read_budget
 from validation.settings import load_settings
@@ -29,20 +30,18 @@ def command(world, monkeypatch):
     for name in ("BOX_DATABASE_URL", "BOX_R2_ENDPOINT_URL", "BOX_PREFECT_API_URL"):
         monkeypatch.setenv(name, "somewhere")
     monkeypatch.setenv("VAST_API_KEY", "account-key")
-    monkeypatch.setattr(cli, "_open_ledger", lambda: world.ledger)
+    monkeypatch.setattr(operate, "open_ledger", lambda: world.ledger)
     monkeypatch.setattr(
-        cli, "_open_client", lambda: client_of(world.fake, load_settings().vast_api_key.get_secret_value())
+        operate, "_open_client", lambda: client_of(world.fake, load_settings().vast_api_key.get_secret_value())
     )
-    load_settings.cache_clear()
 
     def run(*words: str) -> None:
         parser = argparse.ArgumentParser()
-        cli.add_fleet_commands(parser.add_subparsers())
+        add_fleet_commands(parser.add_subparsers())
         options = parser.parse_args(["fleet", *words])
         options.command(options)
 
-    yield run
-    load_settings.cache_clear()
+    return run
 
 
 def test_up_enters_the_wish_and_rents_nothing(world, command, capsys):
@@ -93,7 +92,7 @@ def test_down_now_returns_when_nothing_is_left(world, command, capsys):
     world.want(2)
     world.ticks(10)
     options = argparse.Namespace(fleet=FLEET, now=True)
-    cli.run_down(options, VirtualClock(world.fake))
+    operate.down(options, VirtualClock(world.fake))
     assert world.cloud.living() == []
     assert world.states() == {}
     assert capsys.readouterr().out.strip().endswith("were spent in all")
@@ -137,6 +136,5 @@ def test_what_cannot_work_is_refused_in_one_sentence(world, command, words, sent
 def test_without_a_key_or_with_a_wrong_one_no_wish_is_entered(world, command, monkeypatch):
     for key, sentence in (("", "VAST_API_KEY is not set"), ("wrong", "check VAST_API_KEY")):
         monkeypatch.setenv("VAST_API_KEY", key)
-        load_settings.cache_clear()
         with pytest.raises((BadInput, VastKeyRefused), match=sentence):
             command("up", *UP)

@@ -8,7 +8,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import blocks.session
 from validation.ledger.engine import open_engine
-from validation.settings import load_settings
 
 
 @pytest.fixture
@@ -24,5 +23,5 @@ def flow_box(box, monkeypatch) -> Iterator:
     monkeypatch.setattr("validation.chunk.open.load_suite", lambda _name: box.scorer)
     yield box
     open_engine(box.environment["DATABASE_URL"]).dispose()
-    for cached in (blocks.session.open_session, load_settings):
-        cached.cache_clear()
+    blocks.session.open_session.cache_clear()
+    blocks.session.open_control.cache_clear()

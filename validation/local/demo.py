@@ -28,6 +28,8 @@ from validation.settings import Settings
 
 CHUNK_VIDEOS = 6
 """Small, so that a corpus of this size makes several chunks and two run side by side."""
+DISPATCH_EVERY_S = 10
+"""A minute, as for a fleet, would be half of what the demo takes."""
 PATIENCE_S = 600.0
 """After which a demo that has not finished has failed."""
 
@@ -52,13 +54,12 @@ def run_demo(folder: Path, *, keep: bool) -> int:
         corpus = load_corpus(engine, settings)
         console.print(f"{len(corpus.videos)} videos packed, uploaded and queued; {len(corpus.faults)} faults planted")
         prefect.deploy_all()
+        prefect.set_parameters("dispatch-chunks", chunk_videos=CHUNK_VIDEOS)
+        prefect.reschedule("dispatch-chunks", every_s=DISPATCH_EVERY_S)
         console.print(f"deployed; the Prefect UI is at [link]{stack.prefect.ui_url}[/link]")
         console.rule("validating")
         with workers(folder / "stack", stack.environment()) as box:
             await_row(engine, box, console, until=lambda row: row["workers_online"], total=len(corpus.videos))
-            prefect.run(
-                "deployment", "run", "dispatch-chunks/dispatch-chunks", "--param", f"chunk_videos={CHUNK_VIDEOS}"
-            )
             await_row(engine, box, console, until=is_done, total=len(corpus.videos))
         console.rule("found")
         outcome = read_outcome(engine, open_store(settings.results_url, settings))

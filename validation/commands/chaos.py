@@ -2,10 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+
+from validation.commands import Subparsers
 
 
-def add_chaos_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_chaos_command(commands: Subparsers) -> None:
     """Add the subcommand. What it needs is imported when it runs."""
     chaos = commands.add_parser("chaos", help="strike a fleet on this machine with faults, then audit what is left")
     chaos.add_argument("--folder", type=Path, default=Path(".local"), help="where everything is kept")
@@ -17,7 +18,7 @@ def add_chaos_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run_chaos_command(options: argparse.Namespace) -> int:
-    from validation.local.chaos.run import run_chaos  # noqa: PLC0415 - needs the extra `local`
+    from validation.local.chaos.run import run_chaos
 
     return run_chaos(
         options.folder,
