@@ -1,11 +1,12 @@
 -- retire_worker: a worker says goodbye. What it still holds goes back with no attempt lost. Returns how many chunks.
-CREATE OR REPLACE FUNCTION validation.retire_worker(p_worker text) RETURNS integer
+CREATE OR REPLACE FUNCTION validation.retire_worker(p_worker text, p_instance text DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
 AS $$
 DECLARE
     v_chunk    uuid;
     v_released integer := 0;
 BEGIN
+    PERFORM require_instance(p_worker, p_instance);
     FOR v_chunk IN
         SELECT c.chunk_id FROM validation_chunks c WHERE c.worker_id = p_worker AND c.state = 'open' FOR NO KEY UPDATE
     LOOP

@@ -83,7 +83,10 @@ class Prefect:
         return [worker["name"] for worker in self._post(f"/work_pools/{self.pool}/workers/filter")]
 
     def _post(self, path: str, **body: Any) -> Any:
-        return self.http.post(path, json=body).raise_for_status().json()
+        reply = self.http.post(path, json=body)
+        while reply.status_code == httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy: "try again"
+            reply = self.http.post(path, json=body)
+        return reply.raise_for_status().json()
 
 
 @pytest.fixture

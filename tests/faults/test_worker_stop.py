@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from validation.domain import WorkerProfile
+from validation.ledger.protocol import register_worker
 from validation.prefect_worker.instance import this_instance
 from validation.prefect_worker.ledger_row import LedgerRow
 
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect
 OPEN_CHUNKS = "SELECT count(*) FROM validation_chunks WHERE state = 'open'"
 CHUNKS = "SELECT state FROM validation_chunks"
 WORKER = "SELECT status FROM worker_validators WHERE worker_id = 'box-1'"
+INSTANCE = "SELECT config_json ->> 'instance' FROM worker_validators WHERE worker_id = 'box-1'"
 VIDEOS = """
     SELECT validation_status, validation_attempts, validation_crashes, count(*)
     FROM video_queue GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
@@ -66,6 +68,20 @@ def test_a_run_that_outlives_its_grace_is_ended_and_says_so(ledger, prefect, hol
     assert ledger.rows(CHUNKS) == [("released",)]
     assert ledger.rows(VIDEOS) == [("pending", 0, 0, 4)]
     assert ledger.value(WORKER) == "offline"
+
+
+def test_a_worker_that_was_succeeded_drains_and_touches_nothing(ledger, prefect, hold):
+    """A box that was frozen so long that another took its id ends by itself, and leaves the other's row alone."""
+    worker, _ = hold(VFLEET_HEARTBEAT_S="1")
+    worker.send(signal.SIGSTOP)
+    successor = WorkerProfile("box-1", config={"instance": "another machine"})
+    register_worker(ledger.engine, successor, succeeds=ledger.value(INSTANCE))
+    worker.send(signal.SIGCONT)
+
+    assert worker.exit_code(within_s=60) == 0
+    assert "another machine works as box-1 now" in worker.told()
+    assert ledger.rows(CHUNKS) == [("expired",)]
+    assert (ledger.value(WORKER), ledger.value(INSTANCE)) == ("online", "another machine")
 
 
 def test_a_second_sigterm_ends_the_grace(ledger, prefect, hold):

@@ -8,6 +8,7 @@ from validation.domain import WorkerProfile
 from validation.ledger.calls import WorkerIdTaken
 from validation.ledger.protocol import (
     commit_chunk,
+    drain_worker,
     flag_silent_workers,
     heartbeat_worker,
     register_worker,
@@ -97,6 +98,19 @@ def test_two_live_machines_cannot_share_a_worker_id(ledger, seed):
         register_worker(ledger, twin)
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '61 s' WHERE worker_id = 'ann'")
     register_worker(ledger, twin)
+
+
+@pytest.mark.parametrize("call", [heartbeat_worker, drain_worker, retire_worker])
+def test_a_succeeded_worker_speaks_for_nobody(ledger, seed, call):
+    """Who was silent so long that another took its place neither revives, drains nor retires the worker that lives."""
+    seed(2)
+    register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), succeeds="ann-1")
+    claim(ledger, worker_id="ann")
+    with pytest.raises(WorkerIdTaken, match="ann-2"):
+        call(ledger, "ann", instance="ann-1")
+    assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("online",)]
+    assert fetch(ledger, "SELECT state FROM validation_chunks") == [("open",)]
+    call(ledger, "ann", instance="ann-2")
 
 
 def test_a_retiring_worker_returns_what_it_holds(ledger, seed):

@@ -126,19 +126,27 @@ def release_chunk(engine: Engine, chunk_id: UUID, *, reason: str) -> int:
     return int(row[0])
 
 
-def heartbeat_worker(engine: Engine, worker_id: str, *, last_error: str | None = None) -> None:
-    """Say that the worker lives, whether or not it holds a chunk."""
-    call_ledger(engine, "heartbeat_worker", worker=worker_id, last_error=last_error)
+def heartbeat_worker(
+    engine: Engine, worker_id: str, *, instance: str | None = None, last_error: str | None = None
+) -> None:
+    """Say that the worker lives, whether or not it holds a chunk.
+
+    ``instance`` fences this and the next two calls: the process that says it, as it registered.
+
+    Raises:
+        WorkerIdTaken: another instance has taken the worker's row over; nothing was changed.
+    """
+    call_ledger(engine, "heartbeat_worker", worker=worker_id, last_error=last_error, instance=instance)
 
 
-def drain_worker(engine: Engine, worker_id: str) -> None:
-    """Announce that the worker takes no new chunk."""
-    call_ledger(engine, "drain_worker", worker=worker_id)
+def drain_worker(engine: Engine, worker_id: str, *, instance: str | None = None) -> None:
+    """Announce that the worker takes no new chunk. Raises as ``heartbeat_worker``."""
+    call_ledger(engine, "drain_worker", worker=worker_id, instance=instance)
 
 
-def retire_worker(engine: Engine, worker_id: str) -> int:
-    """Say goodbye; returns how many chunks were still open and went back."""
-    (row,) = call_ledger(engine, "retire_worker", worker=worker_id)
+def retire_worker(engine: Engine, worker_id: str, *, instance: str | None = None) -> int:
+    """Say goodbye; returns how many chunks were still open and went back. Raises as ``heartbeat_worker``."""
+    (row,) = call_ledger(engine, "retire_worker", worker=worker_id, instance=instance)
     return int(row[0])
 
 

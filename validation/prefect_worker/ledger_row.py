@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from collections.abc import Callable
 
 from prefect.logging import get_logger
@@ -25,7 +26,7 @@ class LedgerRow:
 
     def __init__(self, engine: Engine, profile: WorkerProfile) -> None:
         self._engine, self._profile = engine, profile
-        self._worker_id = profile.worker_id
+        self._worker_id, self._instance = profile.worker_id, str(profile.config["instance"])
         self._silent = False
         self._retiring = asyncio.Event()
         self._beats: asyncio.Task[None] | None = None
@@ -51,9 +52,16 @@ class LedgerRow:
         self._beats = asyncio.create_task(self._beat_until_retired(period_s))
 
     async def beat(self) -> None:
-        """Say that the worker lives. Says in the log when this begins to fail, and when it works again."""
+        """Say that the worker lives. Says in the log when this begins to fail, and when it works again.
+
+        A worker that was silent for so long that another took its place ends as if told to.
+        """
         try:
-            await asyncio.to_thread(heartbeat_worker, self._engine, self._worker_id)
+            await asyncio.to_thread(heartbeat_worker, self._engine, self._worker_id, instance=self._instance)
+        except WorkerIdTaken as taken:
+            log.error("%s works as %s now; this worker ends", taken.other, self._worker_id)  # noqa: TRY400 - no trace
+            self._retiring.set()
+            signal.raise_signal(signal.SIGTERM)
         except (FleetError, SQLAlchemyError) as error:
             if not self._silent:
                 log.warning("heartbeats do not reach the ledger: %s", error)
@@ -82,8 +90,8 @@ class LedgerRow:
             except TimeoutError:
                 await self.beat()
 
-    async def _tell(self, call: Callable[[Engine, str], object]) -> None:
+    async def _tell(self, call: Callable[..., object]) -> None:
         try:
-            await asyncio.to_thread(call, self._engine, self._worker_id)
+            await asyncio.to_thread(call, self._engine, self._worker_id, instance=self._instance)
         except (FleetError, SQLAlchemyError) as error:
             log.warning("%s did not reach the ledger: %s", call.__name__, error)
