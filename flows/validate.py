@@ -9,7 +9,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from blocks.session import open_session
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
-from tasks.naming import describe_outcome, name_after_claim
+from tasks.naming import describe_no_claim, describe_outcome, name_after_claim
 from validation.chunk.session import HeldChunk
 
 
@@ -35,7 +35,7 @@ def validate_chunk(size: int | None = None, languages: list[str] | None = None) 
         languages=languages or list(session.settings.languages),
     )
     if claim is None:
-        return Completed(message="Nothing to claim: no transcribed video is waiting.")
+        return Completed(message=describe_no_claim(session))
     with session.hold(claim, flow_run_id=run_id) as held:
         name_after_claim(claim)
         score_ahead(held)

@@ -5,7 +5,7 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
-from validation.chunk.session import HeldChunk
+from validation.chunk.session import HeldChunk, Session
 from validation.domain import ChunkClaim
 
 
@@ -25,3 +25,9 @@ def describe_outcome(held: HeldChunk) -> str:
         f"{done.videos_validated} videos validated ({done.segments} segments), {done.videos_failed} failed, "
         f"{back} returned.{drained}"
     )
+
+
+def describe_no_claim(session: Session) -> str:
+    """Say why a run has no chunk."""
+    why = "this worker takes no new chunk, it drains" if session.draining() else "no transcribed video is waiting"
+    return f"Nothing to claim: {why}."

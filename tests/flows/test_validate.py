@@ -6,7 +6,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.validate import validate_chunk
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
+from validation.chunk.drain import DRAIN_FILE_VARIABLE
 from validation.errors import ClaimLost, Transient, Unreachable
+from validation.ledger.protocol import drain_worker
 from validation.local.process import poll_until
 
 
@@ -53,6 +55,16 @@ def test_nothing_to_claim_completes_saying_so(prefect, flow_box):
     state = run_flow()
     assert state.is_completed()
     assert state.message.startswith("Nothing to claim")
+
+
+def test_a_run_on_a_draining_worker_says_so(prefect, flow_box, monkeypatch, tmp_path):
+    """The queue is not empty, and nobody who reads the run shall think so."""
+    flow_box.add_videos("a")
+    drain_worker(flow_box.engine, "ann")
+    (tmp_path / "drain").touch()
+    monkeypatch.setenv(DRAIN_FILE_VARIABLE, str(tmp_path / "drain"))
+    assert run_flow().message == "Nothing to claim: this worker takes no new chunk, it drains."
+    assert statuses(flow_box.engine) == {"a": "pending"}
 
 
 @pytest.fixture
