@@ -10,8 +10,9 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/vfleet demo $(if $(KEEP),--keep)
 
+# Two processes, each with servers of its own: half of the time is waiting.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -38,11 +39,12 @@ fleet-conformance: $(VENV)/installed
 	$(BIN)/python tests/fleet/conformance.py .local/vastai
 
 # uv takes 15 s where pip takes 2 min; both install exactly what constraints.lock pins. Compiled now, or every
-# Prefect process would pay for it at its start.
+# Prefect process would pay for it at its start. Torch comes by pip, which takes the CPU build where it is told of one.
 $(VENV)/installed: pyproject.toml constraints.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.lock -e '.[local,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.lock '.[models]'
 	touch $@
 
 # Pins are for all extras and platforms at once; no index address is written.
