@@ -44,7 +44,7 @@ $(VENV)/installed: pyproject.toml constraints.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.lock -e '.[local,test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.lock '.[models]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.lock -e '.[models]'
 	touch $@
 
 # Pins are for all extras and platforms at once; no index address is written.

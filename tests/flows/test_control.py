@@ -10,17 +10,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running
 from prefect.types._datetime import now
 
-import blocks.session
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import correct_state, outlived_worker
+from tasks.control import correct_state, outlived_worker, tell_prefect
 from validation.ledger.views import WorkerLife
-
-
-@pytest.fixture
-def control_box(flow_box):
-    yield flow_box
-    blocks.session.open_control.cache_clear()
 
 
 @flow
@@ -34,47 +27,47 @@ def a_run(prefect, state) -> FlowRun:
     return run
 
 
-def test_a_chunk_is_freed_when_prefect_knows_that_its_run_ended(prefect, control_box):
+def test_a_chunk_is_freed_when_prefect_knows_that_its_run_ended(prefect, flow_box):
     """Long before its lease ends."""
-    control_box.add_videos("a", "b")
+    flow_box.add_videos("a", "b")
     ended, alive = a_run(prefect, Crashed()), a_run(prefect, Running())
-    claim(control_box.engine, size=1, flow_run_id=ended.id)
-    kept = claim(control_box.engine, size=1, flow_run_id=alive.id)
+    claim(flow_box.engine, size=1, flow_run_id=ended.id)
+    kept = claim(flow_box.engine, size=1, flow_run_id=alive.id)
     assert sweep_stale_claims() == "1 chunks, 0 orphans, 0 silent workers"
-    assert sorted(statuses(control_box.engine).values()) == ["pending", "validating"]
-    assert statuses(control_box.engine)[kept.videos[0].video_id] == "validating"
+    assert sorted(statuses(flow_box.engine).values()) == ["pending", "validating"]
+    assert statuses(flow_box.engine)[kept.videos[0].video_id] == "validating"
 
 
-def test_a_run_that_prefect_does_not_know_is_over(prefect, control_box):
+def test_a_run_that_prefect_does_not_know_is_over(prefect, flow_box):
     """Deleted from Prefect's database, or from another one: nobody works on it."""
-    control_box.add_videos("a")
-    claim(control_box.engine, flow_run_id=uuid4())
+    flow_box.add_videos("a")
+    claim(flow_box.engine, flow_run_id=uuid4())
     sweep_stale_claims()
-    assert set(statuses(control_box.engine).values()) == {"pending"}
+    assert set(statuses(flow_box.engine).values()) == {"pending"}
 
 
-def test_without_prefect_the_clock_decides(prefect, control_box, monkeypatch):
+def test_without_prefect_the_clock_decides(prefect, flow_box, monkeypatch):
     """When Prefect cannot be asked, leases that ended are swept all the same, and no others."""
-    control_box.add_videos("a", "b")
+    flow_box.add_videos("a", "b")
     ended = a_run(prefect, Completed())
-    claim(control_box.engine, size=1, flow_run_id=ended.id)
-    expired = claim(control_box.engine, size=1, flow_run_id=a_run(prefect, Running()).id)
-    expire(control_box.engine, expired.chunk_id)
+    claim(flow_box.engine, size=1, flow_run_id=ended.id)
+    expired = claim(flow_box.engine, size=1, flow_run_id=a_run(prefect, Running()).id)
+    expire(flow_box.engine, expired.chunk_id)
 
     def away(**_):
         raise httpx.ConnectError("connection refused")
 
     monkeypatch.setattr("tasks.control.read_runs", away)
     sweep_stale_claims()
-    assert fetch(control_box.engine, "SELECT state, close_reason FROM validation_chunks ORDER BY state") == [
+    assert fetch(flow_box.engine, "SELECT state, close_reason FROM validation_chunks ORDER BY state") == [
         ("expired", "lease expired"), ("open", None),
     ]  # fmt: skip
 
 
-def test_a_sweep_leaves_a_report_of_what_it_did(prefect, control_box):
+def test_a_sweep_leaves_a_report_of_what_it_did(prefect, flow_box):
     """An artifact tells which chunk was taken from whom and why."""
-    control_box.add_videos("a", "b")
-    expire(control_box.engine, claim(control_box.engine, flow_run_id=a_run(prefect, Running()).id).chunk_id)
+    flow_box.add_videos("a", "b")
+    expire(flow_box.engine, claim(flow_box.engine, flow_run_id=a_run(prefect, Running()).id).chunk_id)
     sweep_stale_claims()
     assert "ann: lease expired" in Artifact.get("sweep").data
 
@@ -121,9 +114,20 @@ def test_a_run_does_not_outlive_its_worker(status, began, outlived):
     assert not outlived_worker(run, {"bob": WorkerLife("bob", "offline", taken.timestamp)})
 
 
-def test_dispatch_follows_slots_and_queue(prefect, control_box, tmp_path):
+def test_a_control_run_without_a_process_is_crashed(prefect, flow_box, monkeypatch):
+    """One that a killed worker left Running would hold its deployment's only slot for ever."""
+    deployment = prefect.create_deployment(prefect.create_flow(dispatch_chunks), "dispatch-chunks")
+    run = prefect.create_flow_run_from_deployment(deployment, state=Running())
+    assert not [told for told in tell_prefect.fn([], [], []) if run.name in told]
+
+    monkeypatch.setattr("tasks.control.ZOMBIE_AFTER", timedelta(0))
+    assert f"{run.name}: Crashed" in tell_prefect.fn([], [], [])
+    assert prefect.read_flow_run(run.id).state.is_crashed()
+
+
+def test_dispatch_follows_slots_and_queue(prefect, flow_box, tmp_path):
     """Runs are created for the workers online, once; a second tick creates none."""
-    control_box.add_videos(*(f"v{n}" for n in range(20)), tar=False)
+    flow_box.add_videos(*(f"v{n}" for n in range(20)), tar=False)
     prefect.create_deployment(
         flow_id=prefect.create_flow_from_name("validate-chunk"), name="validate-chunk",
     )  # fmt: skip

@@ -323,6 +323,11 @@ def test_times_go_by_many_names(times):
     assert (record.start_s, record.end_s) == (1.0, 3.0)
 
 
+def test_an_end_beyond_all_numbers_is_none():
+    """Two finite times may add up to none."""
+    assert read_record({"text": "a", "start": 1e308, "duration": 1e308}).end_s is None
+
+
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers())
 keys = st.sampled_from(["text", "start", "end", "duration", "offset", "lang", "speaker", "id", "file"])
 

@@ -109,7 +109,7 @@ def _find_end(claims: Object, start_s: Seconds | None) -> Seconds | None:
     end_s = _find_seconds(claims, END_KEYS)
     duration_s = _find_seconds(claims, ("duration",))
     if end_s is None and start_s is not None and duration_s is not None:
-        return start_s + duration_s
+        return _read_seconds(start_s + duration_s)  # the sum of two finite times may be none
     return end_s
 
 
