@@ -7,7 +7,6 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import blocks.session
-from validation.ledger.engine import open_engine
 
 
 @pytest.fixture
@@ -22,6 +21,7 @@ def flow_box(box, monkeypatch) -> Iterator:
     """The box as a flow opens it: from the environment, but with the scorer that costs nothing."""
     monkeypatch.setattr("validation.chunk.open.load_suite", lambda _name: box.scorer)
     yield box
-    open_engine(box.environment["DATABASE_URL"]).dispose()
-    blocks.session.open_session.cache_clear()
-    blocks.session.open_control.cache_clear()
+    for opened in (blocks.session.open_session, blocks.session.open_control):
+        if opened.cache_info().currsize:
+            opened().engine.dispose()
+            opened.cache_clear()

@@ -1,0 +1,34 @@
+"""`report_progress` on a real Prefect server."""
+
+from ledger_steps import claim
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+from flows.progress import report_progress
+
+
+def artifacts(prefect, run_id):
+    found = prefect.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id])))
+    return {artifact.key: artifact for artifact in found}
+
+
+def test_the_standing_is_left_where_people_look(prefect, flow_box):
+    """A page, a table of workers and a bar a language; the run says the most important of it."""
+    flow_box.add_videos("a", "b")
+    claim(flow_box.engine, size=1)
+    state = report_progress(return_state=True)
+    left = artifacts(prefect, state.state_details.flow_run_id)
+    assert {key: artifact.type for key, artifact in left.items()} == {
+        "fleet": "markdown", "fleet-workers": "table", "language-hi": "progress",
+    }  # fmt: skip
+    assert left["language-hi"].data == 0
+    assert left["fleet"].description == state.result()
+    assert "of 2 videos done" in state.result()
+    assert '"worker": "ann"' in left["fleet-workers"].data
+
+
+def test_an_empty_fleet_leaves_a_page_that_says_so(prefect, flow_box):
+    """Nothing to show is shown."""
+    state = report_progress(return_state=True)
+    left = artifacts(prefect, state.state_details.flow_run_id)
+    assert "The queue is empty" in left["fleet"].data
+    assert [key for key in left if key.startswith("language")] == []
