@@ -3,29 +3,48 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint mutants deploy chaos chaos-short fleet-conformance lock clean
+.PHONY: demo test lint bootstrap image weights lock clean \
+        bench bench-gpu bench-gpu-tiny bench-host chaos chaos-short docs-check fleet-box fleet-conformance \
+        fleet-soak fleet-soak-short gateway image-check mutants prefect-load scale scale-short secrets truth
 .DELETE_ON_ERROR:
+
+# --- every day -------------------------------------------------------------------------------------------------------
 
 # Ctrl-C ends the demo itself; KEEP=1 leaves the stack and the Prefect UI up until then.
 demo: $(VENV)/installed
 	$(BIN)/vfleet demo $(if $(KEEP),--keep)
 
 # Two processes, each with servers of its own: half of the time is waiting.
-test: $(VENV)/installed
+test: $(VENV)/complete
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
-lint: $(VENV)/installed
+lint: $(VENV)/complete
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-mutants: $(VENV)/installed
-	$(BIN)/python tests/ledger_mutants.py
+# --- for real --------------------------------------------------------------------------------------------------------
 
 # On the Prefect server of PREFECT_API_URL; VFLEET_HOME is where the project lies on the workers.
-deploy: $(VENV)/installed
-	$(BIN)/vfleet deploy --home $(or $(VFLEET_HOME),/app)
+bootstrap: $(VENV)/installed
+	$(BIN)/vfleet bootstrap --home $(or $(VFLEET_HOME),/app)
+
+# Fetches the production weights once, on a machine that you trust, and writes their hashes to deploy/image/weights.lock.
+weights: $(VENV)/installed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.lock onnx huggingface-hub
+	$(BIN)/python deploy/image/fetch_weights.py --write-lock $(if $(HF_TOKEN_FILE),--token-file $(HF_TOKEN_FILE)) \
+	    .local/weights indicconformer-600m mms-lid-256 voxlingua107-ecapa
+
+# The worker image, with Docker. HF_TOKEN is a secret of one step of the build.
+image:
+	docker build -f Dockerfile.validation -t $(or $(IMAGE),vfleet-worker) --secret id=hf_token,env=HF_TOKEN \
+	    --build-arg REVISION=$$(git rev-parse HEAD) .
+
+# --- proofs that take longer -----------------------------------------------------------------------------------------
+
+mutants: $(VENV)/installed
+	$(BIN)/python tests/ledger_mutants.py
 
 # Kills, stops and starves everything for a minute and a half, lets the queue drain, then audits. CI runs it.
 chaos-short: $(VENV)/installed
@@ -34,16 +53,87 @@ chaos-short: $(VENV)/installed
 chaos: $(VENV)/installed
 	$(BIN)/vfleet chaos --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)
 
+# A day of a hundred machines against the fake market with every fault on, beside the script that everybody writes
+# first. Five to twenty minutes of two cores; fails on a duplicate, an orphan or a broken cap. JSON under .local/soak.
+fleet-soak: $(VENV)/installed
+	$(BIN)/vfleet fleet soak --machines $(or $(MACHINES),100) --hours $(or $(HOURS),24) --seed $(or $(SEED),1)
+
+# Four hours of twenty machines, half a minute on an idle machine. CI runs it.
+fleet-soak-short: $(VENV)/installed
+	$(BIN)/vfleet fleet soak --machines 20 --hours 4 --seed 7
+
+# Machines of the fake run the real entrypoint, self-test and worker, on a real Prefect server and ledger.
+fleet-box: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow tests/fleet
+
 # Drives the fake market with the vendor's own command-line client; skipped with a message where it cannot be had.
 fleet-conformance: $(VENV)/installed
 	$(BIN)/python tests/fleet/conformance.py .local/vastai
 
+# The boxes' door, with a real worker behind it.
+gateway: $(VENV)/installed
+	$(BIN)/python -m pytest tests/gateway
+
+# Builds the image for real with buildah on a base made here, looks into it and drives a chunk through it. Needs root,
+# buildah and mmdebstrap; says so and ends well where they are not.
+image-check: $(VENV)/complete
+	$(BIN)/python tests/image/built_image.py .local/image
+
+# Plants secrets in a box's environment and looks for them wherever anything is written.
+secrets: $(VENV)/complete
+	$(BIN)/python -m pytest -m slow tests/privilege
+
+# Runs every command of docs/deploy.md and docs/operate.md, in order, against the embedded stack and fakes.
+docs-check: $(VENV)/installed
+	PYTHONPATH=tests/docs $(BIN)/python tests/docs/walk.py .local/docs
+
+# --- measurements ----------------------------------------------------------------------------------------------------
+
+# The plain way against ours on tiny models of the production architectures: ratios, parity first. Under three minutes.
+bench: $(VENV)/complete
+	$(BIN)/python bench/throughput.py
+
+# What the model host costs over the same suite in one's own process.
+bench-host: $(VENV)/installed
+	$(BIN)/python bench/host.py
+
+# On a machine with a card, full size, random weights made there; under ten minutes. Needs torch and transformers alone.
+bench-gpu:
+	$(PYTHON) bench/gpu.py
+
+# Every line of bench/gpu.py without a card; two minutes.
+bench-gpu-tiny: $(VENV)/complete
+	$(BIN)/python -m pytest tests/bench -m slow
+
+# Faults planted in trusted clips: which signal finds which.
+truth: $(VENV)/installed
+	nice -n 10 $(BIN)/python bench/truth.py
+
+# The ledger at full scale, to the end of the queue: 507,387 videos, 100 workers, a real Postgres.
+scale: $(VENV)/installed
+	nice -n 10 $(BIN)/python bench/scale.py
+
+# The same in under a minute: CI runs it.
+scale-short: $(VENV)/installed
+	$(BIN)/python bench/scale.py --rows 20000 --paced-s 5 --pace 10 --every 2 --out scale-short.json
+
+# How many workers a Prefect server bears, on SQLite and on Postgres.
+prefect-load: $(VENV)/installed
+	nice -n 10 $(BIN)/python bench/prefect_load.py
+
+# --- the house -------------------------------------------------------------------------------------------------------
+
 # uv takes 15 s where pip takes 2 min; both install exactly what constraints.lock pins. Compiled now, or every
-# Prefect process would pay for it at its start. Torch comes by pip, which takes the CPU build where it is told of one.
+# Prefect process would pay for it at its start.
 $(VENV)/installed: pyproject.toml constraints.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.lock -e '.[local,test]'
+	touch $@
+
+# The production models' libraries, for tests, types and benchmarks. By pip, which takes torch's CPU build where it is
+# told of one.
+$(VENV)/complete: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.lock -e '.[models]'
 	touch $@
 

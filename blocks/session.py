@@ -6,15 +6,21 @@ from functools import lru_cache
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
+from blocks.control import complete_settings
 from validation.chunk.open import open_session as open_from_settings
 from validation.chunk.session import Session
-from validation.services import open_ledger, open_results
+from validation.corpus.store import open_store
+from validation.ledger.engine import open_engine
+from validation.ledger.migrate import require_revision
 from validation.settings import load_settings
 
 
 @lru_cache(maxsize=1)
 def open_session() -> Session:
-    """Open ledger, object stores and models as the environment says. Raises as the core's own does."""
+    """Open ledger, object stores and models as the environment says, and it alone: a box reads no block.
+
+    Raises as the core's own does.
+    """
     return open_from_settings(load_settings())
 
 
@@ -28,9 +34,12 @@ class Control:
 
 @lru_cache(maxsize=1)
 def open_control() -> Control:
-    """Open ledger and results as the environment says.
+    """Open ledger and results as the environment says, and blocks where it says nothing.
 
     Raises:
         SchemaMismatch: the ledger is of another migration.
     """
-    return Control(open_ledger(), open_results())
+    settings = complete_settings(load_settings())
+    engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
+    require_revision(engine)
+    return Control(engine, open_store(settings.results_url, settings))

@@ -1,20 +1,84 @@
 -- Who may do what. Roles carry no password and cannot log in: an operator grants them to logins.
 -- Runs after the functions and views were (re)created, in the same transaction: a new function is executable by
--- everybody until this line has run.
+-- everybody until this has run.
+--   validation_owner    owns what is ours; the functions run with its rights, so that none of them reaches further
+--   validation_control  the control plane: sweep, queue, rented machines; every view
+--   validation_worker   a rented box: the functions of its own chunks
+--   validation_reader   dashboards: every view
 DO $$
 DECLARE
     v_role text;
 BEGIN
-    FOREACH v_role IN ARRAY ARRAY['validation_worker', 'validation_control', 'validation_reader'] LOOP
+    FOREACH v_role IN ARRAY ARRAY['validation_owner', 'validation_worker', 'validation_control', 'validation_reader'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = v_role) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', v_role);
+        END IF;
+    END LOOP;
+    -- Who migrates may go on migrating what it gives away here, and may do by hand what the control plane does.
+    -- A superuser may anyhow.
+    FOREACH v_role IN ARRAY ARRAY['validation_owner', 'validation_control'] LOOP
+        IF NOT pg_has_role(current_user, v_role, 'usage') THEN
+            EXECUTE format('GRANT %I TO %I', v_role, current_user);
         END IF;
     END LOOP;
 END
 $$;
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA validation FROM PUBLIC;
-REVOKE ALL ON ALL TABLES    IN SCHEMA validation FROM PUBLIC;
+-- Of the queue, which is the transcription pipeline's, the functions move the columns of validation and no other one.
+DO $$
+DECLARE
+    v_columns text := (
+        SELECT string_agg(quote_ident(a.attname), ', ')
+        FROM pg_attribute a
+        WHERE a.attrelid = 'video_queue'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+          AND (a.attname LIKE 'validation\_%' OR a.attname IN ('validated_at', 'claimed_by', 'claimed_at')));
+BEGIN
+    EXECUTE format('GRANT SELECT, UPDATE (%s) ON video_queue TO validation_owner', v_columns);
+    -- Without effect until its owner switches row-level security on; then the functions still see the rows.
+    IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = 'video_queue'::regclass AND polname = 'validation_works') THEN
+        CREATE POLICY validation_works ON video_queue TO validation_owner USING (true) WITH CHECK (true);
+    END IF;
+END
+$$;
+
+-- A new owner must be allowed to create where it is to own; in the schema that others use, for this moment only.
+GRANT USAGE, CREATE ON SCHEMA public, validation TO validation_owner;
+DO $$
+DECLARE
+    v_ours record;
+BEGIN
+    FOR v_ours IN
+        SELECT CASE WHEN c.relkind = 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name
+        FROM pg_class c
+        WHERE c.relkind IN ('r', 'v') AND c.relowner <> 'validation_owner'::regrole
+          AND (c.relnamespace = 'validation'::regnamespace
+               OR c.oid = ANY (ARRAY['worker_validators', 'validation_chunks', 'validation_shards', 'validation_results',
+                                     'fleets', 'fleet_instances', 'fleet_blacklist', 'fleet_credit_readings']::regclass[]))
+        UNION ALL
+        SELECT 'FUNCTION', p.oid::regprocedure::text
+        FROM pg_proc p
+        WHERE p.pronamespace = 'validation'::regnamespace AND p.proowner <> 'validation_owner'::regrole
+    LOOP
+        EXECUTE format('ALTER %s %s OWNER TO validation_owner', v_ours.kind, v_ours.name);
+    END LOOP;
+    -- A hosted Postgres grants every new table to the roles of its public API. Row-level security hides the rows from
+    -- them, but it does not stop a TRUNCATE.
+    FOR v_ours IN
+        SELECT DISTINCT c.oid::regclass::text AS name, r.rolname
+        FROM pg_class c, aclexplode(c.relacl) a
+        JOIN pg_roles r ON r.oid = a.grantee
+        WHERE c.relowner = 'validation_owner'::regrole AND r.rolname IN ('anon', 'authenticated')
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %I', v_ours.name, v_ours.rolname);
+    END LOOP;
+END
+$$;
+REVOKE CREATE ON SCHEMA public FROM validation_owner;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA validation
+    FROM PUBLIC, validation_worker, validation_control, validation_reader;
+REVOKE ALL ON ALL TABLES    IN SCHEMA validation
+    FROM PUBLIC, validation_worker, validation_control, validation_reader;
 REVOKE ALL ON SCHEMA validation FROM PUBLIC;
 GRANT USAGE ON SCHEMA validation TO validation_worker, validation_control, validation_reader;
 
@@ -22,13 +86,14 @@ GRANT USAGE ON SCHEMA validation TO validation_worker, validation_control, valid
 GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,
     validation.commit_chunk, validation.release_chunk, validation.drain_worker, validation.retire_worker,
-    validation.schema_revision
+    validation.schema_revision, validation.borrow_credential
 TO validation_worker;
 
 -- The control plane: the sweep and the queue.
 GRANT EXECUTE ON FUNCTION
     validation.sweep_stale_claims, validation.release_stranded_videos, validation.flag_silent_workers,
-    validation.requeue_failed, validation.retire_worker, validation.schema_revision
+    validation.requeue_videos, validation.compact_shards, validation.forget_shards,
+    validation.retire_worker, validation.schema_revision
 TO validation_control;
 
 -- The control plane: the rented machines.
@@ -36,8 +101,18 @@ GRANT EXECUTE ON FUNCTION
     validation.fleet_want, validation.fleet_dismiss, validation.fleet_take_turn, validation.fleet_end_turn,
     validation.fleet_may_search, validation.fleet_request, validation.fleet_move, validation.fleet_observe,
     validation.fleet_ban, validation.fleet_pardon, validation.fleet_record_credit, validation.fleet_transitions,
-    validation.fleet_now, validation.fleet_spent
+    validation.fleet_now, validation.fleet_spent, validation.admit_box, validation.lend_credential
 TO validation_control;
 GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spent TO validation_reader;  -- views call them
 GRANT EXECUTE ON FUNCTION validation.audit TO validation_control, validation_reader;
-GRANT SELECT ON ALL TABLES IN SCHEMA validation TO validation_control, validation_reader;
+
+-- Views, and no table: keys and lent credentials are tables of this schema too.
+DO $$
+DECLARE
+    v_view regclass;
+BEGIN
+    FOR v_view IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'validation'::regnamespace AND c.relkind = 'v' LOOP
+        EXECUTE format('GRANT SELECT ON %s TO validation_control, validation_reader', v_view);
+    END LOOP;
+END
+$$;

@@ -5,10 +5,12 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks.session import open_control
+from blocks.suite import tell_boxes
 from blocks.vast import find_credentials
-from validation.fleet.order import read_box_environment
+from validation.fleet.lending import lending
 from validation.fleet.reconcile import Desk, Report, reconcile
 from validation.ledger.fleet import read_fleets
+from validation.settings import load_settings
 
 
 def list_fleets() -> list[str]:
@@ -24,8 +26,9 @@ def list_fleets() -> list[str]:
 )
 def tick(fleet: str) -> Report | None:
     """Look, plan and act once for one fleet. None: somebody else is at it."""
-    with find_credentials().open_client() as client:
-        return reconcile(Desk(open_control().engine, client, fleet, read_box_environment))
+    engine = open_control().engine
+    with find_credentials().open_client() as client, lending(engine, load_settings()) as lender:
+        return reconcile(Desk(engine, client, fleet, tell_boxes, lender=lender))
 
 
 def describe_tick(fleet: str, report: Report | None) -> str:

@@ -34,6 +34,7 @@ MUTANTS = {
     "commit-again-with-another-shard": Mutant(
         "commit_chunk", "AND c.shard_sha256 IS NOT DISTINCT FROM p_shard ->> 'sha256') THEN", ") THEN"
     ),
+    "verdicts-are-mixed-up": Mutant("commit_chunk", "'verdicts' ->> 'review'", "'verdicts' ->> 'reject'"),
     "sweep-without-deadline": Mutant("sweep_stale_claims", "c.lease_expires_at < now() OR", "true OR"),
     "sweep-waits-for-the-living": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
     "renew-without-token": Mutant(
@@ -54,6 +55,20 @@ MUTANTS = {
     ),
     "claim-ignores-back-off": Mutant("pick_fresh", "AND q.validation_not_before <= now()", ""),
     "progress-outlives-its-chunk": Mutant("close_without_shard", "-p_old.videos_validated,", "0,"),
+    "commit-without-results": Mutant("commit_chunk", "PERFORM record_shard(p_shard, p_chunk, p_validated);", "NULL;"),
+    "commit-supersedes-other-revisions": Mutant("record_shard", " AND r.revision = v_new.revision", ""),
+    "requeue-of-the-held": Mutant(
+        "requeue_videos",
+        "WHERE q.status = 'done' AND q.validation_status IN ('validated', 'validation_failed')",
+        "WHERE q.status = 'done'",
+    ),
+    "dry-run-moves": Mutant("requeue_videos", "IF NOT p_dry_run THEN", "IF true THEN"),
+    "lacking-forgets-the-revision": Mutant("requeue_videos", "(wanted.value IS NULL OR s.models", "(true OR s.models"),
+    "a-fresh-video-is-half-validated": Mutant("claim_chunk", "bool_and(validation_models", "bool_or(validation_models"),
+    "compaction-of-what-has-changed": Mutant(
+        "compact_shards", "WHERE stands.video_id IS NULL OR written.video_id IS NULL", "WHERE false"
+    ),
+    "current-shards-are-forgotten": Mutant("forget_shards", "coalesce(r.superseded_at, 'infinity')", "r.superseded_at"),
 }
 
 

@@ -7,11 +7,24 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from validation.commands.bootstrap import add_bootstrap_command
+from validation.commands.box import add_box_commands
+from validation.commands.calibrate import add_calibrate_command
 from validation.commands.chaos import add_chaos_command
+from validation.commands.doctor import add_doctor_command
 from validation.commands.fleet import add_fleet_commands
+from validation.commands.gateway import add_gateway_commands
 from validation.commands.here import add_here_commands
+from validation.commands.host import add_host_commands
+from validation.commands.precision import add_precision_command
 from validation.commands.queue import add_queue_commands
+from validation.commands.report import add_report_command
+from validation.commands.requeue import add_requeue_command
+from validation.commands.select import add_select_command
+from validation.commands.shards import add_shards_commands
+from validation.commands.status import add_status_commands
 from validation.commands.upkeep import add_upkeep_commands
+from validation.commands.weights import add_weights_commands
 from validation.errors import BadInput, FleetError, Unreachable
 
 
@@ -39,9 +52,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vfleet", description="Operate the validation fleet.")
     commands = parser.add_subparsers(title="commands", required=True)
     add_queue_commands(commands)
+    add_requeue_command(commands)
+    add_status_commands(commands)
+    add_report_command(commands)
     add_here_commands(commands)
+    add_host_commands(commands)
+    add_bootstrap_command(commands)
     add_upkeep_commands(commands)
     add_fleet_commands(commands)
+    add_box_commands(commands)
+    add_gateway_commands(commands)
+    add_doctor_command(commands)
+    add_weights_commands(commands)
+    add_precision_command(commands)
+    add_select_command(commands)
+    add_shards_commands(commands)
+    add_calibrate_command(commands)
     add_chaos_command(commands)
     return parser
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, TypeAlias
 from uuid import UUID
 
@@ -39,6 +40,8 @@ class ChunkClaim:
     """The ordinal of this chunk among its worker's: names the shard. A chunk without a shard leaves a gap."""
     lease_s: Seconds
     videos: tuple[Video, ...]
+    models: tuple[str, ...] | None = None
+    """Which models of the suite its videos still want; None is all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ class Utterance:
     audio: Waveform
     text: str
     language: str | None
+    wanted: tuple[str, ...] | None = None
+    """Which models must answer; None is all of them. Company in a batch may bring more answers."""
 
     @property
     def duration_s(self) -> Seconds:
@@ -164,6 +169,12 @@ class ShardReceipt:
     size_bytes: int
     segments: int
     suite: str
+    audio_s: Seconds | None = None
+    """Decoded audio of all segments; None where nobody counted."""
+    verdicts: Mapping[str, int] | None = None
+    """Segments by verdict, all three named; None where nobody counted."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """The revision of each model that was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +188,17 @@ class Progress:
     segments_per_s: float = 0.0
     """Over the last ten videos."""
     last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCredential:
+    """What opens an object store. It prints without its secrets."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+    """By this machine's clock; None means that it does not end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ def open_ledger() -> Engine:
     Raises:
         SchemaMismatch: it stands at another migration.
     """
-    engine = open_engine(load_settings().database_url.get_secret_value())
+    settings = load_settings()
+    engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
     require_revision(engine)
     return engine
 

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -43,6 +44,23 @@ class Settings(BaseSettings):
     s3_session_token: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("R2_SESSION_TOKEN", "VFLEET_S3_SESSION_TOKEN")
     )
+    box_key: SecretStr | None = Field(
+        default=None,
+        description="Says which machine this is: the ledger then lends it what opens the stores, unless it has keys. "
+        "A rented box is given one; `vfleet box admit` gives one to any other machine.",
+    )
+    cloudflare_api_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("CLOUDFLARE_API_TOKEN", "VFLEET_CLOUDFLARE_API_TOKEN"),
+        description="The R2 token of which R2_ACCESS_KEY_ID is a part. With it the control plane lends each box "
+        "credentials of its own, for hours; the control plane's alone.",
+    )
+    cloudflare_account_id: str = Field(
+        "",
+        validation_alias=AliasChoices("CLOUDFLARE_ACCOUNT_ID", "VFLEET_CLOUDFLARE_ACCOUNT_ID"),
+        description="Whose buckets they are: the first part of the R2 address.",
+    )
+    cloudflare_url: str = Field("https://api.cloudflare.com", description="Where Cloudflare's API is; a fake in tests.")
     s3_region: str = Field("auto", description="R2 knows one region, `auto`.")
 
     vast_api_key: SecretStr = Field(
@@ -64,6 +82,21 @@ class Settings(BaseSettings):
     gpu_type: str | None = Field(default=None, validation_alias=AliasChoices("GPU_TYPE", "VFLEET_GPU_TYPE"))
 
     suite: str = Field("local", description="Which models answer: `local`, or `indic` in production.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the suite `indic` computes: `cuda` refuses to start without a card."
+    )
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Weights of its large networks: by default float16 on a card, float32 on a CPU."
+    )
+    conformer_engine: Literal["onnx", "torch"] = Field(
+        "onnx", description="What runs IndicConformer: ONNX Runtime in float32, or torch in VFLEET_PRECISION."
+    )
+    weights: Path | None = Field(
+        default=None, description="Where weights lie that no package carries: a folder a model. Never fetched."
+    )
+    weights_lock: Path | None = Field(
+        default=None, description="What their bytes must be; weights.lock in that folder by default."
+    )
     languages: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Only claim videos of these languages, comma-separated; empty means all."
     )
@@ -74,13 +107,19 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("PARQUET_SHARD_SIZE", "VFLEET_CHUNK_VIDEOS"),
         description="Videos a chunk, and so a shard.",
     )
+    conformer_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        validation_alias=AliasChoices("CONFORMER_BATCH_SIZE", "VFLEET_CONFORMER_BATCH_SIZE"),
+        description="Accepted and checked, and of no effect: batches hold as many padded seconds as the card bears.",
+    )
     group_videos: int = Field(10, ge=1, description="Videos a task run: 10 keeps a chunk near 15 task runs.")
     look_ahead_videos: int = Field(20, ge=1, description="How many videos may wait decoded while others are scored.")
     look_ahead_bytes: int = Field(
         2 << 30, ge=1, description="How many bytes of decoded audio may wait; one video may overshoot it a fetcher."
     )
     fetchers: int = Field(8, ge=1, description="Downloads at a time. Eight draw 5-6 times what one draws from R2.")
-    lease_s: int = Field(90, ge=10, description="A chunk that no heartbeat renewed for so long is swept.")
+    lease_s: int = Field(90, ge=10, le=3600, description="A chunk that no heartbeat renewed for so long is swept.")
     heartbeat_s: int = Field(30, ge=1, description="Seconds between heartbeats, give or take a quarter.")
     drain_grace_s: int = Field(
         120,

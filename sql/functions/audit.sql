@@ -8,18 +8,46 @@ AS $$
     WHERE q.validation_status = 'validating' AND c.state IS DISTINCT FROM 'open'
     UNION ALL
     SELECT 'a validated video stands in a committed shard', count(*), min(q.video_id)
-    FROM video_queue q LEFT JOIN validation_chunks c ON c.chunk_id = q.validation_chunk
-    WHERE q.validation_status = 'validated' AND (c.state IS DISTINCT FROM 'committed' OR c.shard_key IS NULL)
+    FROM video_queue q
+    LEFT JOIN validation_chunks c  ON c.chunk_id = q.validation_chunk
+    LEFT JOIN validation_results r ON r.shard_key = c.shard_key AND r.video_id = q.video_id
+    WHERE q.validation_status = 'validated'
+      AND (c.state IS DISTINCT FROM 'committed' OR r.segments IS DISTINCT FROM q.validation_segments)
     UNION ALL
     SELECT 'a committed chunk counts its validated videos and their segments', count(*), min(bad.chunk_id::text)
     FROM (
         SELECT c.chunk_id
-        FROM validation_chunks c LEFT JOIN video_queue q ON q.validation_chunk = c.chunk_id
+        FROM validation_chunks c LEFT JOIN validation_results r USING (shard_key)
         WHERE c.state = 'committed'
         GROUP BY c.chunk_id
-        HAVING c.videos_validated <> count(*) FILTER (WHERE q.validation_status = 'validated')
-            OR c.segments <> coalesce(sum(q.validation_segments) FILTER (WHERE q.validation_status = 'validated'), 0)
+        HAVING c.videos_validated <> count(r.video_id) OR c.segments <> coalesce(sum(r.segments), 0)
     ) bad
+    UNION ALL
+    SELECT 'a shard counts its videos and their segments', count(*), min(bad.shard_key)
+    FROM (
+        SELECT s.shard_key
+        FROM validation_shards s LEFT JOIN validation_results r USING (shard_key)
+        GROUP BY s.shard_key
+        HAVING s.videos <> count(r.video_id) OR s.segments <> coalesce(sum(r.segments), 0)
+    ) bad
+    UNION ALL
+    SELECT 'a chunk''s shard is the one that it uploaded', count(*), min(c.shard_key)
+    FROM validation_chunks c LEFT JOIN validation_shards s USING (shard_key)
+    WHERE c.shard_key IS NOT NULL
+      AND (s.shard_sha256, s.shard_bytes, s.chunk_id) IS DISTINCT FROM (c.shard_sha256, c.shard_bytes, c.chunk_id)
+    UNION ALL
+    -- That it is not two is the law of the index validation_results_current.
+    SELECT 'what stood in a shard stands in one for ever', count(*), min(bad.video_id)
+    FROM (
+        SELECT r.video_id
+        FROM validation_results r
+        GROUP BY r.video_id, r.suite, r.revision
+        HAVING bool_and(r.superseded_at IS NOT NULL)
+    ) bad
+    UNION ALL
+    SELECT 'nothing current stands in a deleted shard', count(*), min(r.video_id)
+    FROM validation_results r JOIN validation_shards s USING (shard_key)
+    WHERE r.superseded_at IS NULL AND s.deleted_at IS NOT NULL
     UNION ALL
     SELECT 'an open chunk holds the videos that it claimed', count(*), min(bad.chunk_id::text)
     FROM (

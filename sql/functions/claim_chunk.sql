@@ -1,5 +1,6 @@
 -- claim_chunk: open the chunk p_chunk with up to p_size claimable videos for a worker.
--- Returns one row a video; none means nothing is claimable now.
+-- Returns one row a video; none means nothing is claimable now. `models`, the same in each row, are the models that
+-- the chunk wants: null is all of the suite, which a chunk wants as soon as one of its videos does.
 -- The caller draws p_chunk: a claim whose answer was lost on the way is asked for again with the same token and
 -- returns the same videos, instead of leaving a chunk that nobody works on. A worker that drains gets no new one.
 CREATE OR REPLACE FUNCTION validation.claim_chunk(
@@ -10,7 +11,7 @@ CREATE OR REPLACE FUNCTION validation.claim_chunk(
     p_languages text[],
     p_lease_s   integer,
     p_suite     text
-) RETURNS TABLE (shard_number integer, video_id text, language text, segment_count integer)
+) RETURNS TABLE (shard_number integer, video_id text, language text, segment_count integer, models text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
 AS $$
 #variable_conflict use_column
@@ -20,6 +21,9 @@ DECLARE
     v_number integer;
     v_status text;
 BEGIN
+    PERFORM require_box(p_worker);
+    p_size    := least(p_size, 1000);  -- the most that one claim takes, and for how long, whoever asks
+    p_lease_s := least(p_lease_s, 3600);
     -- The worker's row is locked first here, and only here: what follows never waits for anybody.
     SELECT w.status INTO v_status FROM worker_validators w WHERE w.worker_id = p_worker FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -30,6 +34,7 @@ BEGIN
         IF v_status = 'draining' THEN
             RETURN;
         END IF;
+        PERFORM require_room(p_worker);
         v_ids := pick_suspects(p_size, p_languages);
         IF cardinality(v_ids) = 0 THEN
             v_ids := pick_fresh(p_size, v_start, 2147483648, p_languages);
@@ -55,10 +60,16 @@ BEGIN
     END IF;
 
     RETURN QUERY
-    SELECT c.shard_number, q.video_id, q.language, q.segment_count
-    FROM validation_chunks c
-    JOIN video_queue q ON q.validation_chunk = c.chunk_id AND q.validation_status = 'validating'
-    WHERE c.chunk_id = p_chunk AND c.worker_id = p_worker AND c.state = 'open'
-    ORDER BY q.video_id;
+    WITH held AS (
+        SELECT c.shard_number, q.video_id, q.language, q.segment_count, q.validation_models
+        FROM validation_chunks c
+        JOIN video_queue q ON q.validation_chunk = c.chunk_id AND q.validation_status = 'validating'
+        WHERE c.chunk_id = p_chunk AND c.worker_id = p_worker AND c.state = 'open'
+    )
+    SELECT h.shard_number, h.video_id, h.language, h.segment_count,
+           CASE WHEN (SELECT bool_and(validation_models IS NOT NULL) FROM held)
+                THEN (SELECT array_agg(DISTINCT m ORDER BY m) FROM held, unnest(held.validation_models) m) END
+    FROM held h
+    ORDER BY h.video_id;
 END
 $$;

@@ -1,5 +1,6 @@
 -- commit_chunk: close an open chunk for good, all or nothing.
--- p_shard: {key, sha256, size_bytes}, or null when no video was validated.
+-- p_shard: {key, sha256, size_bytes, suite, models: {model: revision}} and, from a holder that counted,
+-- {audio_s, verdicts: {accept, review, reject}}; null when no video was validated.
 -- p_validated: [{video_id, segments}]; p_failed: [{video_id, error, transient}].
 -- Videos named in neither go back to the queue without losing an attempt. A transient failure goes back with a
 -- back-off that doubles from p_backoff_s, until p_max_attempts claims ended in one.
@@ -65,17 +66,24 @@ BEGIN
     END IF;
 
     UPDATE validation_chunks c
-    SET state            = 'committed',
-        closed_at        = now(),
-        videos_validated = v_touched,
-        videos_failed    = v_returned,
-        segments         = v_segments,
-        segments_per_s   = 0,
-        shard_key        = p_shard ->> 'key',
-        shard_sha256     = p_shard ->> 'sha256',
-        shard_bytes      = (p_shard ->> 'size_bytes')::bigint
+    SET state             = 'committed',
+        closed_at         = now(),
+        videos_validated  = v_touched,
+        videos_failed     = v_returned,
+        segments          = v_segments,
+        segments_per_s    = 0,
+        shard_key         = p_shard ->> 'key',
+        shard_sha256      = p_shard ->> 'sha256',
+        shard_bytes       = (p_shard ->> 'size_bytes')::bigint,
+        audio_s           = (p_shard ->> 'audio_s')::double precision,
+        segments_accepted = (p_shard -> 'verdicts' ->> 'accept')::integer,
+        segments_review   = (p_shard -> 'verdicts' ->> 'review')::integer,
+        segments_rejected = (p_shard -> 'verdicts' ->> 'reject')::integer
     WHERE c.chunk_id = p_chunk;
 
+    IF p_shard IS NOT NULL THEN
+        PERFORM record_shard(p_shard, p_chunk, p_validated);
+    END IF;
     PERFORM return_videos(p_chunk);
     PERFORM heartbeat_worker(v_old.worker_id);
     PERFORM mirror_worker(

@@ -15,6 +15,7 @@ BEGIN
             p_machines, p_max_usd_per_hour, p_max_usd, p_order, fleet_now())
     ON CONFLICT (fleet) DO UPDATE
     SET machines         = excluded.machines,
+        abandoned        = false,
         max_usd_per_hour = excluded.max_usd_per_hour,
         max_usd          = excluded.max_usd,
         order_json       = excluded.order_json,

@@ -20,7 +20,7 @@ BEGIN
     END IF;
 
     UPDATE validation_chunks c
-    SET lease_expires_at = now() + make_interval(secs => p_lease_s),
+    SET lease_expires_at = now() + make_interval(secs => least(p_lease_s, 3600)),
         videos_validated = (p_progress ->> 'videos_validated')::integer,
         videos_failed    = (p_progress ->> 'videos_failed')::integer,
         segments         = (p_progress ->> 'segments')::integer,

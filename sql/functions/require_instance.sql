@@ -1,12 +1,14 @@
 -- require_instance: let one instance of a worker speak of its row, and no other take it over meanwhile.
 -- A box that was silent for long may have been succeeded under its id; whatever it says then is not about the worker
--- that lives now. Raises VF004, naming the instance that has the row. NULL: the caller speaks of the row, whoever has it.
+-- that lives now. Raises VF004, naming the instance that has the row, and VF007 if the caller is another box (see
+-- require_box). NULL: the caller speaks of the row, whoever has it.
 CREATE OR REPLACE FUNCTION validation.require_instance(p_worker text, p_instance text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp
 AS $$
 DECLARE
     v_holder text;
 BEGIN
+    PERFORM require_box(p_worker);
     IF p_instance IS NULL THEN
         RETURN;
     END IF;

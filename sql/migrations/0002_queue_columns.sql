@@ -19,9 +19,9 @@ ALTER TABLE video_queue
             WHEN 'pending'           THEN validation_chunk IS NULL
             -- held by one open chunk; commit_chunk, release_chunk or sweep_stale_claims moves it on
             WHEN 'validating'        THEN validation_chunk IS NOT NULL AND claimed_at IS NOT NULL
-            -- its rows stand in the shard of its chunk; nobody moves it on but an operator's requeue
+            -- its rows stand in the shard of its chunk; requeue_videos moves it on
             WHEN 'validated'         THEN validation_chunk IS NOT NULL AND validated_at IS NOT NULL
-            -- trying again cannot help; requeue_failed moves it back
+            -- trying again cannot help; requeue_videos moves it back
             WHEN 'validation_failed' THEN validation_error IS NOT NULL
             ELSE false
         END

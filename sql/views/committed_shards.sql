@@ -1,7 +1,20 @@
--- committed_shards: the shards that exist for readers, and no others.
+-- committed_shards: the shards that exist for readers, and no others. The rows of the videos in `superseded` are not to
+-- be read: they stand in a newer shard of the same suite and revision. Everything that a reader needs is in this one
+-- statement, and so of one moment. revision_since orders the revisions of a suite: the later one is preferred.
 CREATE OR REPLACE VIEW validation.committed_shards AS
-SELECT c.shard_key, c.shard_sha256, c.shard_bytes, c.segments, c.videos_validated, c.suite, c.chunk_id, c.worker_id,
-       c.flow_run_id, c.closed_at
-FROM validation_chunks c
-WHERE c.shard_key IS NOT NULL
-ORDER BY c.shard_key;
+SELECT s.shard_key, s.shard_sha256, s.shard_bytes, s.segments, s.videos AS videos_validated, s.suite, s.chunk_id,
+       c.worker_id, c.flow_run_id, s.committed_at AS closed_at, s.revision, s.models, since.revision_since,
+       stands.superseded
+FROM validation_shards s
+JOIN (
+    SELECT r.shard_key,
+           coalesce(array_agg(r.video_id) FILTER (WHERE r.superseded_at IS NOT NULL), '{}') AS superseded
+    FROM validation_results r
+    GROUP BY 1
+    HAVING bool_or(r.superseded_at IS NULL)
+) stands USING (shard_key)
+JOIN (
+    SELECT suite, revision, min(committed_at) AS revision_since FROM validation_shards GROUP BY 1, 2
+) since ON since.suite = s.suite AND since.revision = s.revision
+LEFT JOIN validation_chunks c USING (chunk_id)
+ORDER BY s.shard_key;

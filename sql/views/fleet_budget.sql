@@ -5,7 +5,8 @@ SELECT f.fleet, validation.fleet_now() AS now, f.label_prefix, f.machines, f.max
        validation.fleet_spent(f.fleet) AS spent_usd,
        (SELECT count(*) FROM video_queue q
          WHERE q.status = 'done' AND q.validation_status = 'pending')          AS videos_waiting,
-       (SELECT count(*) FROM validation_chunks c WHERE c.state = 'open')       AS chunks_open
+       (SELECT count(*) FROM validation_chunks c WHERE c.state = 'open')       AS chunks_open,
+       f.abandoned
 FROM fleets f
 LEFT JOIN (
     SELECT fleet, sum(usd_per_hour) AS usd_per_hour FROM fleet_instances WHERE state <> 'gone' GROUP BY fleet

@@ -1,4 +1,6 @@
 -- fleet_overview: the whole fleet in one row.
+-- accepted, review and rejected are segments by the verdict that stands in their shard; they and audio_s leave out what
+-- nobody counted, and are null where that is all.
 CREATE OR REPLACE VIEW validation.fleet_overview AS
 SELECT (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'online')   AS workers_online,
        (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'late')     AS workers_late,
@@ -9,9 +11,15 @@ SELECT (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'online
        (SELECT count(*) FROM validation_chunks WHERE state = 'open')                 AS chunks_open,
        (SELECT count(*) FROM validation_chunks WHERE state = 'committed')            AS chunks_committed,
        (SELECT count(*) FROM validation_chunks WHERE state = 'expired')              AS chunks_expired,
-       p.pending, p.validating, p.validated, p.failed, p.segments
+       p.pending, p.validating, p.validated, p.failed, p.segments,
+       d.audio_s, d.accepted, d.review, d.rejected
 FROM (
     SELECT sum(pending) AS pending, sum(validating) AS validating, sum(validated) AS validated,
            sum(failed) AS failed, sum(segments) AS segments
     FROM validation.queue_progress
-) p;
+) p CROSS JOIN (
+    SELECT sum(audio_s) AS audio_s, sum(segments_accepted) AS accepted, sum(segments_review) AS review,
+           sum(segments_rejected) AS rejected
+    FROM validation_chunks
+    WHERE state = 'committed'
+) d;

@@ -52,11 +52,11 @@ def damage_bytes(box, key):
 
 
 def damage_hash(box, _key):
-    execute(box.engine, "UPDATE validation_chunks SET shard_sha256 = repeat('0', 64)")
+    execute(box.engine, "UPDATE validation_shards SET shard_sha256 = repeat('0', 64)")
 
 
 def damage_count(box, _key):
-    execute(box.engine, "UPDATE video_queue SET validation_segments = validation_segments + 1 WHERE video_id = 'a'")
+    execute(box.engine, "UPDATE validation_results SET segments = segments + 1 WHERE video_id = 'a'")
 
 
 def damage_orphan(box, key):

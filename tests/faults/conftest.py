@@ -119,6 +119,10 @@ class PrefectCommand:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if "prefect.engine" in child.cmdline()]
 
+    def model_hosts(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if "validation.host" in child.cmdline()]
+
     def exit_code(self, *, within_s: float) -> int:
         return self.process.wait(timeout=within_s)
 
@@ -148,6 +152,9 @@ def start_worker(prefect, prefect_server, tmp_path) -> Iterator[Callable[..., Pr
             **prefect_server.client_environment(),
             "DATABASE_URL": database_url,
             "WORKER_ID": "box-1",
+            "VFLEET_SOURCE_URL": folder.as_uri(),
+            "VFLEET_RESULTS_URL": folder.as_uri(),
+            "VFLEET_SUITE": "vad",  # its model host is up in two seconds
             "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         }
         words = ["worker", "start", "--pool", prefect.pool, "--type", "vast-gpu"]

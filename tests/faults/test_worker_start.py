@@ -19,6 +19,7 @@ from validation.ledger.engine import open_engine
 from validation.ledger.migrate import known_revision
 from validation.ledger.protocol import register_worker
 from validation.local.loopback import free_port
+from validation.models.suite import SUITES, load_suite
 from validation.prefect_worker import VastGpuWorker
 from validation.prefect_worker.instance import this_instance
 from validation.prefect_worker.server import require_work_pool
@@ -55,7 +56,9 @@ def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker
     )
     assert (status, prefect_worker, prefect.workers()) == ("online", "box-1", ["box-1"])
     assert started_at < min(map(prefect.first_pending_at, runs))
-    assert config["suite"] == "local"
+    assert config["suite"] == "vad"
+    assert config["revisions"] == load_suite("vad").revisions
+    assert config["batch_budget_s"] == SUITES["vad"].budget_s
     assert config["budgets"]["chunk_videos"] == 7
     assert config["budgets"]["flow_runs"] == 2
     assert set(config["versions"]) == {"prefect", "python", "validation-fleet"}

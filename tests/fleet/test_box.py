@@ -1,20 +1,36 @@
 """A box that is of no more use ends its own rental, whoever is there to control it."""
 
+import os
 import sys
 from dataclasses import replace
 
+import numpy as np
 import psutil
 import pytest
 from test_plan import make_offer
 from vast_steps import ORDER, VirtualClock
 
+from validation.domain import Fault, Scored, Unscored
 from validation.errors import BadInput
-from validation.fleet.box import MOST_RESTARTS, RESTART_S, Rental, Watch, check_box, destroy_self, has_flows, run_worker
+from validation.fleet import box
+from validation.fleet.box import (
+    MOST_RESTARTS,
+    RESTART_S,
+    Rental,
+    Watch,
+    check_box,
+    destroy_self,
+    has_flows,
+    run_worker,
+    try_models,
+)
 from validation.fleet.offers import OfferFilter
 from validation.fleet.order import DEFAULTS, FleetOrder, build_order, read_box_environment
+from validation.fleet.self_test import find_fault, make_probe
 from validation.ledger.engine import open_engine
 from validation.local.fake_vast.transport import FakeTransport
 from validation.local.process import is_alive, poll_until
+from validation.settings import load_settings
 
 RENTAL = Rental("1", "key", "http://fake", lifetime_s=10_000, idle_s=600)
 TOLD = {
@@ -89,18 +105,20 @@ if again:
 """
 
 
-class WorkerClock(VirtualClock):
+class WorkerClock:
     """Virtual time that waits for the worker: its first life to end, its second to begin."""
 
     def __init__(self, fake, log) -> None:
-        super().__init__(fake)
-        self.log, self.restarted = log, False
+        self.time, self.log, self.restarted = VirtualClock(fake), log, False
+
+    def monotonic(self) -> float:
+        return self.time.monotonic()
 
     def lives(self) -> list[str]:
         return self.log.read_text().split() if self.log.exists() else []
 
     def sleep(self, seconds) -> None:
-        super().sleep(seconds)
+        self.time.sleep(seconds)
         if seconds == RESTART_S:
             self.restarted = True
         elif self.restarted:
@@ -136,16 +154,80 @@ def test_flow_processes_are_seen(tmp_path):
 
 
 def test_a_box_that_cannot_work_says_why(ledger, tmp_path):
-    """Another card than ordered, or a ledger that it does not know: it does not join."""
+    """Another card than ordered, a ledger that it does not know, models that do not load: it does not join."""
     url = ledger.url.set(drivername="postgresql").render_as_string(hide_password=False)
     told = {"GPU_TYPE": "RTX_3090", "DATABASE_URL": url}
+    told |= {"PATH": os.environ["PATH"], "VFLEET_SUITE": "vad"}
     assert check_box(told, find_gpus=lambda: "NVIDIA GeForce RTX 3090") is None
+    broken = told | {"VFLEET_SUITE": "nope"}
+    assert "the models cannot work here: no suite is called 'nope'" in check_box(
+        broken, find_gpus=lambda: "NVIDIA GeForce RTX 3090"
+    )
     assert check_box(told, find_gpus=lambda: "NVIDIA GTX 1060") == (
         "no RTX 3090 is visible: the driver shows NVIDIA GTX 1060"
     )
     assert "driver shows nothing" in check_box(told, find_gpus=lambda: None)
     assert "DATABASE_URL is not set" in check_box({})
     open_engine(url).dispose()
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "it said nothing (exit -11)"),
+        ("raise RuntimeError('CUDA error: no kernel image')", "RuntimeError: CUDA error: no kernel image (exit 1)"),
+    ],
+)
+def test_a_box_outlives_its_self_test(script, sentence):
+    """A driver that crashes the process that loads the models is a reason, and not the end of the box's start."""
+    assert sentence in try_models({}, [sys.executable, "-c", script])
+
+
+def test_a_box_whose_start_fails_as_nobody_foresaw_gives_itself_back(monkeypatch):
+    """A box that ends with a traceback and goes on billing would be the vendor's gain alone."""
+    given_back = []
+
+    def fail(_):
+        raise FileNotFoundError("prefect")
+
+    monkeypatch.setattr(box, "check_box", fail)
+    monkeypatch.setattr(box, "destroy_self", lambda rental, clock: given_back.append(rental.instance_id))
+    monkeypatch.setenv("CONTAINER_ID", "31000007")
+    assert box.main() == 1
+    assert given_back == ["31000007"]
+
+
+def test_a_model_that_answers_nothing_fails_the_self_test():
+    """No answer is never taken for one."""
+    assert find_fault({"whisper": Scored({}), "silero": Scored({})}) is None
+    fault = Unscored(Fault("model_failed", "CUDA out of memory"))
+    assert find_fault({"whisper": Scored({}), "mms": fault}) == "model mms does not answer: CUDA out of memory"
+
+
+def test_the_probe_is_something_to_answer():
+    """Neither silence nor clipped, the same everywhere."""
+    probe = make_probe()
+    assert 0.05 < float(np.abs(probe).max()) < 0.9
+    assert np.array_equal(probe, make_probe())
+
+
+def test_every_name_of_the_users_plan_is_a_setting(monkeypatch):
+    """As a box is told them; a value that makes no sense is refused by its name."""
+    told = {
+        "DATABASE_URL": "postgresql://box@h/d", "R2_ENDPOINT_URL": "https://r2", "WORKER_ID": "val-7",
+        "GPU_TYPE": "RTX_3090", "CONFORMER_BATCH_SIZE": "32", "PARQUET_SHARD_SIZE": "50",
+    }  # fmt: skip
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.database_url.get_secret_value() == "postgresql://box@h/d"
+    assert (settings.s3_endpoint_url, settings.worker_id, settings.gpu_type) == ("https://r2", "val-7", "RTX_3090")
+    assert (settings.conformer_batch_size, settings.chunk_videos) == (32, 50)
+    for name in ("CONFORMER_BATCH_SIZE", "PARQUET_SHARD_SIZE"):
+        monkeypatch.setenv(name, "many")
+        with pytest.raises(BadInput, match=r"is 'many'"):
+            load_settings()
+        monkeypatch.setenv(name, "8")
 
 
 def test_a_box_is_told_what_the_users_plan_names():

@@ -88,12 +88,13 @@ def test_down_lets_machines_finish(world, command, capsys):
 
 
 def test_down_now_returns_when_nothing_is_left(world, command, capsys):
-    """Two complete listings have shown none; what it cost is the last word."""
+    """Two complete listings have shown none; what it cost is the last word. The wish is the flow's too."""
     world.want(2)
     world.ticks(10)
     options = argparse.Namespace(fleet=FLEET, now=True)
     operate.down(options, VirtualClock(world.fake))
     assert world.cloud.living() == []
+    assert read_budget(world.ledger, FLEET).abandoned
     assert world.states() == {}
     assert capsys.readouterr().out.strip().endswith("were spent in all")
 
@@ -129,6 +130,15 @@ def test_what_cannot_work_is_refused_in_one_sentence(world, command, words, sent
     """No wish is entered."""
     with pytest.raises(BadInput, match=sentence):
         command("up", *UP, *words, "--fleet", FLEET)
+    with pytest.raises(FleetUnknown):
+        read_budget(world.ledger, FLEET)
+
+
+def test_an_account_without_credit_gets_no_wish_entered(world, command):
+    """The sentence says whose fault it is, and what to do."""
+    world.cloud.credit_usd = 0.0
+    with pytest.raises(BadInput, match=r"has no credit \(it shows \$0\.00\): top it up"):
+        command("up", *UP, "--fleet", FLEET)
     with pytest.raises(FleetUnknown):
         read_budget(world.ledger, FLEET)
 

@@ -12,6 +12,8 @@ from blocks.vast import VastCredentials, find_credentials
 from flows.reconcile import reconcile_fleet
 from validation.settings import Settings
 
+OPEN_CLIENT = VastCredentials.open_client
+
 
 @pytest.fixture
 def world(ledger, prefect_server, monkeypatch):
@@ -44,6 +46,41 @@ def test_a_run_says_what_it_did_or_fails_with_what_to_do(world):
     state = reconcile_fleet(return_state=True)
     assert state.is_failed()
     assert state.message.startswith(f"{FLEET}: $0.01 are left")
+
+
+def lose_the_key(world, monkeypatch):
+    monkeypatch.setattr(tasks.fleet, "find_credentials", lambda: VastCredentials(api_key=""))
+    monkeypatch.setattr(VastCredentials, "open_client", OPEN_CLIENT)
+
+
+def mistype_the_key(world, monkeypatch):
+    monkeypatch.setattr(VastCredentials, "open_client", lambda self: client_of(world.fake, "wrong"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "wanted", "sentence"),
+    [
+        (lose_the_key, {}, "VAST_API_KEY is not set: make a key in the Vast.ai console, nothing was rented"),
+        (mistype_the_key, {}, "(Invalid user key): check VAST_API_KEY and its permissions"),
+        (lambda world, _: setattr(world.cloud, "credit_usd", 0.0), {}, "$0.00 are left"),
+        (None, {"gpu_names": ("RTX 2060",)}, "the market has no RTX 2060 that meets the filter"),
+        (None, {"usd_per_hour": 0.01}, "an hour together, above the cap of $0.01"),
+        (None, {"max_usd_per_hour": 0.01}, "no offer costs at most $0.010 an hour all in: the cheapest costs $0."),
+    ],
+    ids=["no key", "wrong key", "no credit", "impossible filter", "cap below the cheapest", "price below the cheapest"],
+)
+def test_what_cannot_work_fails_the_run_with_one_sentence_and_rents_nothing(
+    world, monkeypatch, spoil, wanted, sentence
+):
+    """An operator who opens the run reads which it is and what to do."""
+    if spoil:
+        spoil(world, monkeypatch)
+    world.want(3, **wanted)
+    state = reconcile_fleet(return_state=True)
+    assert state.is_failed()
+    assert sentence in state.message
+    assert "Traceback" not in state.message
+    assert world.cloud.contracts == {}
 
 
 def test_the_environments_key_comes_first_and_the_block_second(world):

@@ -1,30 +1,108 @@
-from validation.local.prefect_client import PrefectClient
+import inspect
+from importlib import import_module
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from validation.local.prefect_client import PROJECT, PrefectClient, says_as_much
+
+pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
 
 def survey(client: PrefectClient) -> dict[str, list]:
-    """Everything that deploying makes, by identity and content."""
-    return {
-        "pools": [(pool["id"], pool["name"], pool["type"]) for pool in client._call("POST", "/work_pools/filter")],
-        "deployments": [
-            (d["id"], d["name"], d["entrypoint"], d["work_pool_name"], len(d["schedules"]), d["concurrency_limit"])
-            for d in client._call("POST", "/deployments/filter")
-        ],
-        "automations": [(a["name"], a["enabled"]) for a in client._call("POST", "/automations/filter")],
+    """Everything that bootstrapping makes: all that the server knows of it, but for when it was touched."""
+    made = {
+        kind: client._call("POST", f"/{kind}/filter")
+        for kind in ("work_pools", "deployments", "automations", "block_types", "block_schemas", "concurrency_limits")
     }
+    return {kind: sorted((timeless(one) for one in things), key=str) for kind, things in made.items()}
 
 
-def test_deploying_twice_changes_nothing(prefect_server, monkeypatch):
-    """Pools, deployments, schedules and automations are what the files say, once."""
-    environment = prefect_server.client_environment()
-    client = PrefectClient(environment, home="/app")
-    client.deploy_all()
+def timeless(thing):
+    """Without dates and without what other processes say of it."""
+    moving = {"created", "updated", "last_polled", "status", "version_id", "version_info", "global_concurrency_limit"}
+    if isinstance(thing, dict):
+        return {key: timeless(value) for key, value in thing.items() if key not in moving}
+    return [timeless(one) for one in thing] if isinstance(thing, list) else thing
+
+
+def test_bootstrapping_twice_changes_nothing(prefect_server):
+    """Pools, deployments, schedules, limits, automations and block types are what the files say, once; the second run
+    leaves the same objects, by id and by content."""
+    client = PrefectClient(prefect_server.client_environment(), home="/app")
+    client.bootstrap()
     first = survey(client)
-    client.deploy_all()
+    client.bootstrap()
     assert survey(client) == first
 
-    ours = {(name, pool) for _, name, _, pool, _, _ in first["deployments"] if pool}
-    assert {("validate-chunk", "vast-gpu"), ("dispatch-chunks", "control"), ("sweep-stale-claims", "control")} <= ours
-    assert ("vast-gpu", "vast-gpu") in {(name, kind) for _, name, kind in first["pools"]}
-    assert first["automations"] == [("crash-silent-runs", True)]
-    (chunk,) = client._call("POST", "/deployments/filter", deployments={"name": {"any_": ["validate-chunk"]}})[:1]
-    assert chunk["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": "/app"}}]
+    wanted = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    made = {one["name"]: one for one in first["deployments"]}
+    for deployment in wanted:
+        assert made[deployment["name"]]["work_pool_name"] == deployment["work_pool"]["name"]
+        assert made[deployment["name"]]["description"]
+    assert {("vast-gpu", "vast-gpu"), ("control", "process")} <= {(p["name"], p["type"]) for p in first["work_pools"]}
+    assert [automation["name"] for automation in first["automations"]].count("crash-silent-runs") == 1
+    assert {"vast-credentials", "validation-database", "model-suite"} <= {kind["slug"] for kind in first["block_types"]}
+    assert made["validate-chunk"]["pull_steps"] == [
+        {"prefect.deployments.steps.set_working_directory": {"directory": "/app"}}
+    ]
+    for name, deployment in made.items():
+        for parameter, schema in deployment["parameter_openapi_schema"].get("properties", {}).items():
+            assert schema.get("description"), f"{name} shows its parameter {parameter} without a word"
+
+
+def test_an_automation_that_somebody_bent_is_put_right(prefect_server):
+    """In its place: what refers to it by id goes on doing so."""
+    client = PrefectClient(prefect_server.client_environment())
+    wanted = {
+        "name": f"test-{uuid4().hex[:8]}",
+        "trigger": {"type": "event", "posture": "Reactive", "expect": ["b", "a"], "threshold": 1, "within": 0},
+        "actions": [{"type": "do-nothing"}],
+    }
+    client._automate(wanted)
+    (made,) = [one for one in client._call("POST", "/automations/filter") if one["name"] == wanted["name"]]
+    client._call("PUT", f"/automations/{made['id']}", **wanted | {"description": "bent", "enabled": False})
+    client._automate(wanted | {"description": "straight", "enabled": True})
+    (mended,) = [one for one in client._call("POST", "/automations/filter") if one["name"] == wanted["name"]]
+    assert (mended["id"], mended["description"], mended["enabled"]) == (made["id"], "straight", True)
+    client._call("DELETE", f"/automations/{made['id']}")
+
+
+@pytest.mark.parametrize(
+    ("found", "equal"),
+    [
+        ({"a": 1, "b": ["y", "x"], "id": 7}, True),
+        ({"a": 1.0, "b": ["x", "y"]}, True),
+        ({"a": 2, "b": ["x", "y"]}, False),
+        ({"a": 1, "b": ["x"]}, False),
+        ({"b": ["x", "y"]}, False),
+    ],
+)
+def test_defaults_and_orders_of_the_server_are_no_difference(found, equal):
+    """What was asked for decides."""
+    assert says_as_much(found, {"a": 1, "b": ["x", "y"]}) is equal
+
+
+def test_the_image_is_built_by_steps_that_exist():
+    """`prefect deploy --all` builds and pushes the image before it deploys what runs in it; each step takes what it is
+    given."""
+    (chunk,) = [
+        one
+        for one in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+        if one["name"] == "validate-chunk"
+    ]
+    for step in [*chunk["build"], *chunk["push"]]:
+        ((name, inputs),) = step.items()
+        module, _, function = name.rpartition(".")
+        given = {key: value for key, value in inputs.items() if key not in {"id", "requires"}}
+        inspect.signature(getattr(import_module(module), function)).bind(**given)
+    assert (PROJECT / chunk["build"][0]["prefect_docker.deployments.steps.build_docker_image"]["dockerfile"]).is_file()
+
+
+def test_every_control_flow_runs_one_at_a_time():
+    """Two sweeps at once would tell the same story twice."""
+    for deployment in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]:
+        if "control" in deployment["tags"]:
+            assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+            assert deployment["schedules"]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from ledger_steps import claim, expire, fetch, shard, statuses
 
@@ -153,3 +155,16 @@ def test_renewal_saves_a_chunk_from_the_sweep(ledger, seed):
     expire(ledger, chunk.chunk_id)
     renew_chunk(ledger, chunk, Progress())
     assert sweep_stale_claims(ledger) == []
+
+
+def test_a_commit_keeps_what_its_holder_counted(ledger, seed):
+    """Seconds of audio and segments by verdict, each under its own name; verdicts that do not add up are refused."""
+    seed(2)
+    chunk = claim(ledger)
+    counted = {"accept": 3, "review": 2, "reject": 1}
+    receipt = replace(shard(), audio_s=12.5, verdicts=counted)
+    with pytest.raises(LedgerRefused, match="verdicts_add_up"):
+        commit(ledger, chunk, receipt=replace(receipt, verdicts=counted | {"reject": 2}))
+    commit(ledger, chunk, receipt=receipt)
+    kept = "SELECT audio_s, segments_accepted, segments_review, segments_rejected FROM validation_chunks"
+    assert fetch(ledger, kept) == [(12.5, 3, 2, 1)]

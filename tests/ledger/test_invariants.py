@@ -8,12 +8,20 @@ from hypothesis import strategies as st
 from ledger_steps import claim, execute, expire, shard
 
 from validation.domain import Progress, VideoFailure
-from validation.ledger.protocol import commit_chunk, release_chunk, renew_chunk, retire_worker, sweep_stale_claims
+from validation.ledger.protocol import (
+    Requeue,
+    commit_chunk,
+    release_chunk,
+    renew_chunk,
+    requeue_videos,
+    retire_worker,
+    sweep_stale_claims,
+)
 from validation.ledger.views import audit_ledger
 
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["claim", "claim", "renew", "commit", "commit", "release", "crash", "retire"]),
+        st.sampled_from(["claim", "claim", "renew", "commit", "commit", "release", "crash", "retire", "requeue"]),
         st.sampled_from(["ann", "bob"]),
         st.integers(0, 9),
     ),
@@ -30,6 +38,8 @@ def play(engine, events) -> None:
         elif event == "retire":
             retire_worker(engine, worker)
             held = [chunk for chunk in held if chunk.worker_id != worker]
+        elif event == "requeue":
+            requeue_videos(engine, Requeue(lacking={"ear": None} if n > 7 else None))
         elif held:
             chunk = held[n % len(held)]
             if event == "renew":
@@ -59,7 +69,7 @@ def finish(engine, event, chunk, n) -> None:
 @given(EVENTS)
 def test_the_books_balance_after_any_history(ledger, seed, events):
     """Counters equal the sums over chunks; who is validating is held by an open chunk; who is validated has a shard."""
-    execute(ledger, "TRUNCATE video_queue, validation_chunks, worker_validators")
+    execute(ledger, "TRUNCATE video_queue, validation_chunks, worker_validators, validation_shards, validation_results")
     seed(30)
     play(ledger, events)
 
@@ -71,6 +81,10 @@ VANDALISM = {
     "a validating video is held by an open chunk": "UPDATE video_queue SET validation_chunk = gen_random_uuid() WHERE validation_status = 'validating'",
     "a validated video stands in a committed shard": "UPDATE video_queue SET validation_chunk = gen_random_uuid() WHERE validation_status = 'validated'",
     "a committed chunk counts its validated videos and their segments": "UPDATE validation_chunks SET segments = segments + 1 WHERE state = 'committed'",
+    "a shard counts its videos and their segments": "UPDATE validation_shards SET segments = segments + 1",
+    "a chunk's shard is the one that it uploaded": "UPDATE validation_shards SET shard_sha256 = repeat('0', 64)",
+    "what stood in a shard stands in one for ever": "UPDATE validation_results SET superseded_at = now()",
+    "nothing current stands in a deleted shard": "UPDATE validation_shards SET deleted_at = now()",
     "an open chunk holds the videos that it claimed": "UPDATE validation_chunks SET videos_claimed = videos_claimed + 1 WHERE state = 'open'",
     "a worker's counters equal the sums over its chunks": "UPDATE worker_validators SET segments_processed = segments_processed + 1",
     "a worker names the flow runs of its open chunks": "UPDATE worker_validators SET flow_run_ids = '{}'",

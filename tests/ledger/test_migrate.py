@@ -1,6 +1,5 @@
 import pytest
 from ledger_steps import engine_for, execute, fetch
-from sqlalchemy.exc import ProgrammingError
 
 from validation.ledger.migrate import SchemaMismatch, known_revision, migrate, render_migration, require_revision
 
@@ -93,38 +92,3 @@ def test_nothing_is_prepared_in_a_session(ledger, seed):
         for _ in range(10):
             connection.exec_driver_sql("SELECT count(*) FROM video_queue")
         assert connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar() == 0
-
-
-ALLOWED = {
-    "validation_worker": "register_worker claim_chunk renew_chunk heartbeat_worker commit_chunk release_chunk drain_worker retire_worker schema_revision",
-    "validation_control": "sweep_stale_claims release_stranded_videos flag_silent_workers requeue_failed retire_worker schema_revision audit "
-    "fleet_want fleet_dismiss fleet_take_turn fleet_end_turn fleet_may_search fleet_request fleet_move fleet_observe "
-    "fleet_ban fleet_pardon fleet_record_credit fleet_transitions fleet_now fleet_spent",
-    "validation_reader": "audit fleet_now fleet_spent",
-    "public": "",
-}
-
-
-@pytest.mark.parametrize("role", ALLOWED)
-def test_a_role_executes_its_functions_and_no_other(ledger, role):
-    """Least privilege, for every function there is, also those that are added later."""
-    granted = fetch(
-        ledger,
-        "SELECT proname FROM pg_proc WHERE pronamespace = 'validation'::regnamespace "
-        "AND has_function_privilege(:role, oid, 'execute') AND (:role <> 'public' OR proacl::text LIKE '%=X%' AND proacl::text LIKE '{=X%')",
-        role=role,
-    )
-    assert {name for (name,) in granted} == set(ALLOWED[role].split())
-
-
-@pytest.mark.parametrize(
-    "table", ["video_queue", "worker_validators", "validation_chunks", "validation.fleet_overview"]
-)
-def test_a_worker_reads_no_table(ledger, table):
-    """A rented box reaches the queue through functions only."""
-    with ledger.connect() as connection:
-        connection.exec_driver_sql("SET ROLE validation_worker")
-        with pytest.raises(ProgrammingError, match="permission denied"):
-            connection.exec_driver_sql(f"SELECT * FROM {table}")
-        connection.rollback()
-        connection.exec_driver_sql("RESET ROLE")

@@ -13,7 +13,6 @@ from validation.ledger.protocol import (
     heartbeat_worker,
     register_worker,
     release_stranded_videos,
-    requeue_failed,
     retire_worker,
     sweep_stale_claims,
 )
@@ -145,17 +144,3 @@ def test_a_stranded_video_is_found_by_the_last_net(ledger, seed):
     execute(ledger, "UPDATE video_queue SET claimed_at = now() - interval '31 min'")
     assert release_stranded_videos(ledger) == 3
     assert {v for v, status in statuses(ledger).items() if status == "validating"} == {v.video_id for v in held.videos}
-
-
-def test_requeued_failures_start_afresh(ledger, seed):
-    """Only the failures named return, with clean counts."""
-    seed(2)
-    execute(
-        ledger,
-        "UPDATE video_queue SET validation_status = 'validation_failed', validation_error = 'x', validation_crashes = 3, validation_attempts = 2",
-    )
-    assert requeue_failed(ledger, ["v0000", "nobody"]) == 1
-    assert fetch(
-        ledger,
-        "SELECT validation_crashes, validation_attempts, validation_error FROM video_queue WHERE validation_status = 'pending'",
-    ) == [(0, 0, None)]

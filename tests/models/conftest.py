@@ -1,5 +1,6 @@
 import pytest
 from speech_samples import Clip, read_clips
+from tiny_indic import lay_out_weights
 
 from validation.domain import Answer
 from validation.models.base import SegmentModel
@@ -25,3 +26,9 @@ def models(suite) -> dict[str, SegmentModel]:
 def own_answers(suite, clips) -> dict[str, dict[str, Answer]]:
     """What the whole suite says of each clip as it is, by clip and model."""
     return dict(zip(clips, suite.score([clip.utterance() for clip in clips.values()]), strict=True))
+
+
+@pytest.fixture(scope="session")
+def weights_root(tmp_path_factory):
+    """The weights of a tiny `indic`, locked. Read only."""
+    return lay_out_weights(tmp_path_factory.mktemp("weights"))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speech_samples import silence
 
-from validation.domain import Answer, Scored, Unscored, Utterance
-from validation.models.base import Batch, SegmentModel
+from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
+from validation.models.base import Batch, GpuOutOfMemory, SegmentModel
 from validation.models.batching import pad_batch
 from validation.models.isolation import score_isolated
 
@@ -16,10 +16,14 @@ def batch_of(texts: Sequence[str]) -> Batch:
     return pad_batch([Utterance(silence(0.2), text, None) for text in texts])
 
 
+def never(batch: Batch) -> None:
+    raise AssertionError(f"{len(batch)} items were said to be too many for the memory")
+
+
 @given(st.lists(st.sampled_from(["a", "b", "poison"]), min_size=1, max_size=40))
 def test_the_guilty_stand_alone(texts):
     """However many items fail a batch, exactly they have no answer, and all others have their own."""
-    answers = score_isolated(Fussy(), batch_of(texts))
+    answers = score_isolated(Fussy(), batch_of(texts), on_overrun=never)
     for text, answer in zip(texts, answers, strict=True):
         if text == "poison":
             assert isinstance(answer, Unscored)
@@ -33,8 +37,31 @@ def test_the_guilty_stand_alone(texts):
 def test_finding_one_of_thirty_two_takes_eleven_calls(guilty):
     """The search halves: one call for the whole, two a level."""
     model = Fussy()
-    score_isolated(model, batch_of(["a"] * guilty + ["poison"] + ["a"] * (31 - guilty)))
+    texts = ["a"] * guilty + ["poison"] + ["a"] * (31 - guilty)
+    score_isolated(model, batch_of(texts), on_overrun=never)
     assert len(model.batches) == 11
+
+
+@given(st.lists(st.sampled_from([0.2, 0.4, 3.0]), min_size=1, max_size=20), st.floats(0.3, 5.0))
+def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s):
+    """Everyone who fits alone is answered, and every batch that did not fit is told of."""
+
+    class Small(Fussy):
+        def score(self, batch: Batch) -> Sequence[Answer]:
+            if batch.waveforms.size > memory_s * SAMPLE_RATE:
+                raise GpuOutOfMemory(f"{batch.waveforms.size} samples are too many")
+            return super().score(batch)
+
+    overruns: list[Batch] = []
+    batch = pad_batch([Utterance(silence(s), f"{s}", None) for s in durations_s])
+    answers = score_isolated(Small(), batch, on_overrun=overruns.append)
+    for duration_s, answer in zip(durations_s, answers, strict=True):
+        if int(duration_s * SAMPLE_RATE) <= memory_s * SAMPLE_RATE:
+            assert answer == Scored({"said": f"{duration_s}"})
+        else:
+            assert isinstance(answer, Unscored)
+            assert answer.fault.kind == "out_of_memory"
+    assert all(len(batch) > 1 and batch.waveforms.size > memory_s * SAMPLE_RATE for batch in overruns)
 
 
 def test_a_model_that_loses_an_answer_has_failed():
@@ -44,7 +71,7 @@ def test_a_model_that_loses_an_answer_has_failed():
         def score(self, batch: Batch) -> Sequence[Answer]:
             return super().score(batch)[1:]
 
-    answers = score_isolated(Forgetful(), batch_of(["a", "b"]))
+    answers = score_isolated(Forgetful(), batch_of(["a", "b"]), on_overrun=never)
     assert all(isinstance(answer, Unscored) for answer in answers)
 
 

@@ -1,14 +1,26 @@
 """Open what a box works with, from its settings."""
 
+import os
+from pathlib import Path
+
+from obstore.store import ObjectStore
+from sqlalchemy import Engine
+
+from validation.chunk.borrowed import BorrowedCredential
 from validation.chunk.drain import drain_requested
+from validation.chunk.judge import Scorer
 from validation.chunk.session import Session
-from validation.corpus.store import check_store, open_store
+from validation.corpus.store import CredentialSource, check_store, open_store
 from validation.errors import BadInput
+from validation.host.address import HOST_SOCKET_VARIABLE
+from validation.host.client import HostScorer
+from validation.ledger.boxes import StoreName
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.models.languages import canonical
 from validation.models.suite import SUITES, load_suite
 from validation.settings import Settings
+from validation.shards.naming import shard_folder
 
 
 def require_known(settings: Settings) -> None:
@@ -25,23 +37,50 @@ def require_known(settings: Settings) -> None:
 
 
 def open_session(settings: Settings) -> Session:
-    """Open ledger, object stores and models, and prove that each answers before anything is claimed.
+    """Open ledger, object stores and the way to the models, and prove that each answers before anything is claimed.
 
     Raises:
         Unreachable: a service does not answer; names its address.
         BadInput: a setting is wrong; names it.
     """
     require_known(settings)
-    engine = open_engine(settings.database_url.get_secret_value())
+    engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
     require_revision(engine)
-    source, results = open_store(settings.source_url, settings), open_store(settings.results_url, settings)
-    for store in (source, results):
-        check_store(store)
+    source, results = open_stores(settings, engine)
     return Session(
         settings=settings,
         engine=engine,
         source=source,
         results=results,
-        scorer=load_suite(settings.suite),
+        scorer=open_scorer(settings.suite),
         draining=drain_requested,
     )
+
+
+def open_stores(settings: Settings, engine: Engine) -> tuple[ObjectStore, ObjectStore]:
+    """Open source and results, and prove that each answers where this worker may ask.
+
+    Raises:
+        NothingLent: this box has no keys of its own, and the ledger lends it none now.
+        Unreachable, StoreRefused, BadInput: as ``check_store`` and ``open_store``.
+    """
+    source = open_store(settings.source_url, settings, find_credentials(settings, engine, "source"))
+    results = open_store(settings.results_url, settings, find_credentials(settings, engine, "results"))
+    check_store(source)
+    check_store(results, shard_folder(settings.worker_id))
+    return source, results
+
+
+def find_credentials(settings: Settings, engine: Engine, store: StoreName) -> CredentialSource | None:
+    """What the ledger lends a box for a store; None where the box has keys of its own, or is not known by a key."""
+    if settings.box_key is None or settings.s3_access_key_id is not None:
+        return None
+    lent = BorrowedCredential(engine, settings.worker_id, store)
+    lent()  # the store's client would hide why there is none
+    return lent
+
+
+def open_scorer(suite: str) -> Scorer:
+    """Reach the worker's model host where there is one; without a worker load the suite into this process."""
+    socket = os.environ.get(HOST_SOCKET_VARIABLE)
+    return HostScorer(Path(socket)) if socket else load_suite(suite)

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from validation.chunk.judge import Scorer
 from validation.chunk.lease import LeaseKeeper
+from validation.chunk.partial import narrow_scorer
 from validation.chunk.shard import EncodedShard, delete_shard, encode_chunk, upload_shard
 from validation.chunk.work import ChunkWork
 from validation.corpus.fetch import fetch_video
@@ -58,7 +59,7 @@ class Session:
         work = ChunkWork(
             claim,
             fetch=self._fetch,
-            scorer=self.scorer,
+            scorer=narrow_scorer(self.scorer, claim.models),
             settings=self.settings,
             draining=self.draining,
         )
@@ -94,7 +95,7 @@ class HeldChunk:
         if not self.work.rows:
             return None
         if self._encoded is None:
-            self._encoded = encode_chunk(self.work, self.session.scorer, flow_run_id=self.flow_run_id)
+            self._encoded = encode_chunk(self.work, self.work.scorer, flow_run_id=self.flow_run_id)
         self.lease.require()
         try:
             upload_shard(self.session.results, self._encoded)

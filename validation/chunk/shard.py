@@ -1,15 +1,18 @@
 """From a chunk's rows to a shard and its manifest in the results store."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from obstore.store import ObjectStore
 
-from validation.chunk.judge import Scorer
+from validation.chunk.judge import Row, Scorer
 from validation.chunk.work import ChunkWork
 from validation.corpus.store import delete_object, get_bytes, put_once
 from validation.corpus.store_errors import ObjectExists
-from validation.domain import ShardReceipt
+from validation.domain import Seconds, ShardReceipt
+from validation.models.suite import name_policy
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.provenance import ShardProvenance
@@ -24,10 +27,7 @@ class EncodedShard:
     payload: bytes
     manifest: ShardManifest
     manifest_key: str
-
-    @property
-    def receipt(self) -> ShardReceipt:
-        return self.manifest.receipt
+    receipt: ShardReceipt
 
 
 def encode_chunk(work: ChunkWork, scorer: Scorer, *, flow_run_id: UUID | None) -> EncodedShard:
@@ -41,6 +41,7 @@ def encode_chunk(work: ChunkWork, scorer: Scorer, *, flow_run_id: UUID | None) -
         chunk_id=claim.chunk_id,
         worker_id=claim.worker_id,
         flow_run_id=flow_run_id,
+        policy=name_policy(scorer.name),
     )
     payload = encode_shard(rows, shard_schema(scorer.columns), provenance)
     manifest = describe_shard(
@@ -51,7 +52,18 @@ def encode_chunk(work: ChunkWork, scorer: Scorer, *, flow_run_id: UUID | None) -
         videos=claim.videos,
         failed=work.failures.values(),
     )
-    return EncodedShard(payload, manifest, manifest_key(claim.worker_id, claim.shard_number))
+    receipt = replace(manifest.receipt, audio_s=sum_audio_s(rows), verdicts=count_verdicts(rows))
+    return EncodedShard(payload, manifest, manifest_key(claim.worker_id, claim.shard_number), receipt)
+
+
+def sum_audio_s(rows: Sequence[Row]) -> Seconds:
+    """Seconds of audio that was heard: a segment that could not be decoded has none."""
+    return sum(row["duration_s"] for row in rows if isinstance(row["duration_s"], float))
+
+
+def count_verdicts(rows: Sequence[Row]) -> Mapping[str, int]:
+    """Segments by verdict, all three named."""
+    return {"accept": 0, "review": 0, "reject": 0} | Counter(str(row["verdict"]) for row in rows)
 
 
 def upload_shard(store: ObjectStore, shard: EncodedShard) -> None:

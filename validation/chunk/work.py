@@ -56,7 +56,7 @@ class ChunkWork:
         self.failures: dict[str, VideoFailure] = {}
         self.draining = draining
         self.room = LookAhead(max_videos=settings.look_ahead_videos, max_bytes=settings.look_ahead_bytes)
-        self._fetch_video, self._scorer, self._fetchers = fetch, scorer, settings.fetchers
+        self.scorer, self._fetch_video, self._fetchers = scorer, fetch, settings.fetchers
         self._fetched: dict[str, DecodedVideo] = {}
         self._current: str | None = None
         self._last_error: str | None = None
@@ -137,7 +137,7 @@ class ChunkWork:
                 continue
             wave.append(decoded)
             waiting_s += decoded.audio_s
-            if waiting_s >= self._scorer.pool_audio_s:
+            if waiting_s >= self.scorer.pool_audio_s:
                 yield wave
                 wave, waiting_s = [], 0.0
         if wave:
@@ -146,9 +146,9 @@ class ChunkWork:
     def _score_wave(self, wave: Sequence[DecodedVideo]) -> None:
         self._current = wave[0].video.video_id
         utterances = [s.utterance for video in wave for s in video.segments if s.utterance is not None]
-        answers = iter(self._scorer.score(utterances))
+        answers = iter(self.scorer.score(utterances))
         for decoded in wave:
-            rows = judge_video(decoded, answers, self._scorer)
+            rows = judge_video(decoded, answers, self.scorer)
             with self._lock:
                 self.rows[decoded.video.video_id] = rows
                 self._finished.append((time.monotonic(), len(rows)))

@@ -1,14 +1,16 @@
 """`vfleet fleet`: the rented machines."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from validation.commands import Subparsers
+from validation.errors import BadInput
 
 
 def add_fleet_commands(subparsers: Subparsers) -> None:
     """Add `fleet` with its commands. What they need is imported when one runs."""
-    fleet = subparsers.add_parser("fleet", help="rented machines: plan, up, down, status, blacklist")
+    fleet = subparsers.add_parser("fleet", help="rented machines: plan, up, down, status, blacklist, soak")
     commands = fleet.add_subparsers(title="commands", required=True)
 
     up = _add(commands, "up", "say how many machines are wanted, at what price and for how much in all")
@@ -29,6 +31,25 @@ def add_fleet_commands(subparsers: Subparsers) -> None:
 
     banned = _add(commands, "blacklist", "machines and hosts that are not rented for a while")
     banned.add_argument("--pardon", nargs=2, metavar=("KIND", "ID"), help="lift a ban: machine 123, or host 45")
+
+    _add_soak(commands)
+
+
+def _add_soak(commands: Subparsers) -> None:
+    soak = commands.add_parser("soak", help="simulate a day against a vendor with every fault, and what it costs")
+    soak.add_argument("--folder", type=Path, default=Path(".local"), help="where the report goes (default: .local)")
+    soak.add_argument("--machines", type=int, default=100, help="slots (default: 100)")
+    soak.add_argument("--hours", type=float, default=24.0, help="simulated hours (default: 24)")
+    soak.add_argument("--seed", type=int, default=1, help="decides the market and every fault")
+    soak.set_defaults(command=run_soak_command)
+
+
+def run_soak_command(options: argparse.Namespace) -> int:
+    from validation.local.soak.run import run_soak
+
+    if options.machines < 1 or options.hours <= 0:
+        raise BadInput("give at least one machine, and hours above 0")
+    return run_soak(options.folder, machines=options.machines, hours=options.hours, seed=options.seed)
 
 
 def _add(commands: Subparsers, name: str, help_text: str) -> argparse.ArgumentParser:

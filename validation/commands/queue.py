@@ -1,4 +1,4 @@
-"""`vfleet migrate | seed | requeue`: the ledger and its queue."""
+"""`vfleet migrate | seed`: the ledger and its queue."""
 
 import argparse
 from pathlib import Path
@@ -14,12 +14,6 @@ def add_queue_commands(commands: Subparsers) -> None:
     seeding = commands.add_parser("seed", help="enter transcribed videos into the queue")
     seeding.add_argument("manifest", type=Path, help=".json, .jsonl or .csv with video_id, language, segment_count")
     seeding.set_defaults(command=run_seed)
-
-    requeuing = commands.add_parser("requeue", help="give failed videos a fresh start")
-    chosen = requeuing.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("video", nargs="*", default=[], help="ids of failed videos")
-    chosen.add_argument("--all", action="store_true", help="every failed video")
-    requeuing.set_defaults(command=run_requeue)
 
 
 def run_migrate(options: argparse.Namespace) -> None:
@@ -40,11 +34,3 @@ def run_seed(options: argparse.Namespace) -> None:
     videos = read_manifest(options.manifest)
     new = seed_videos(open_ledger(), videos)
     print(f"{new} videos entered, {len(videos) - new} were there already")
-
-
-def run_requeue(options: argparse.Namespace) -> None:
-    from validation.ledger.protocol import requeue_failed
-    from validation.services import open_ledger
-
-    count = requeue_failed(open_ledger(), None if options.all else options.video)
-    print(f"{count} videos back in the queue")

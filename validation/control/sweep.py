@@ -15,7 +15,7 @@ from validation.ledger.protocol import (
     release_stranded_videos,
     sweep_stale_claims,
 )
-from validation.ledger.views import read_committed_shards, read_open_chunks
+from validation.ledger.views import read_committed_shards, read_open_chunks, read_retired_shards
 from validation.shards.naming import manifest_key, shard_key
 
 ORPHAN_MARGIN = timedelta(hours=1)
@@ -64,6 +64,8 @@ def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = OR
     if not listed:
         return []
     owned = {shard.shard_key for shard in read_committed_shards(engine)}
+    # Read after the committed ones: a shard retires, and never returns.
+    owned |= {shard.shard_key for shard in read_retired_shards(engine)}
     owned |= {key.replace(".parquet", ".manifest.json") for key in owned}
     for chunk in read_open_chunks(engine):
         owned |= {shard_key(chunk.worker_id, chunk.shard_number), manifest_key(chunk.worker_id, chunk.shard_number)}

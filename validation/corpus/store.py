@@ -6,19 +6,19 @@ Errors that every function here may raise:
     KeyRefused: the key is no possible name of an object.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import obstore
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
-from pydantic import SecretStr
 
 from validation.corpus.object_stream import ObjectStream
 from validation.corpus.store_errors import ObjectMissing, StoreRefused, name_address, store_errors
+from validation.domain import StoreCredential
 from validation.errors import BadInput
 from validation.settings import Settings
 
@@ -39,19 +39,24 @@ _CONNECT_TIMEOUT_S, _STALL_TIMEOUT_S, _REQUEST_TIMEOUT_S = 5, 30, 900
 """A request may take long (a gigabyte at 2 MB/s is 500 s) as long as bytes keep coming."""
 
 
-def open_store(url: str, settings: Settings) -> ObjectStore:
+CredentialSource: TypeAlias = Callable[[], StoreCredential]
+"""Asked before the first request, and again from five minutes before what it gave ends. It should answer at once."""
+
+
+def open_store(url: str, settings: Settings, credentials: CredentialSource | None = None) -> ObjectStore:
     """Open the store that ``url`` names. Sends nothing; ``check_store`` does.
 
     Args:
         url: ``s3://bucket/prefix``, ``file:///folder`` (which must exist), or ``memory://`` (a new, empty store).
         settings: the endpoint, region and credentials of every ``s3://`` address.
+        credentials: for an ``s3://`` address, in place of the settings'.
 
     Raises:
         BadInput: the address is none of these, the folder is not there, or a setting that S3 needs is missing.
     """
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
-        return _open_s3(parts, settings)
+        return _open_s3(parts, settings, credentials or _read_credentials(parts, settings))
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return _open_folder(Path(unquote(parts.path)))
     if parts.scheme == "memory":
@@ -59,15 +64,21 @@ def open_store(url: str, settings: Settings) -> ObjectStore:
     raise BadInput(f"object store address {url!r}: write s3://bucket/prefix, file:///folder or memory://")
 
 
-def check_store(store: ObjectStore) -> None:
-    """Ask the store one cheap question, so that a wrong address is known before anything is claimed."""
+def check_store(store: ObjectStore, folder: str = "") -> None:
+    """Ask the store one cheap question, so that a wrong address is known before anything is claimed.
+
+    Args:
+        store: the store.
+        folder: where to ask. A rented box may look into its own folder only.
+    """
     if isinstance(store, LocalStore):
         if not Path(str(store.prefix)).is_dir():
             raise StoreRefused(name_address(store), "no such folder", "create it, or correct the address")
         return
     try:
-        with store_errors(store, _PREFLIGHT_KEY):
-            obstore.get(store, _PREFLIGHT_KEY)
+        key = f"{folder}/{_PREFLIGHT_KEY}".strip("/")
+        with store_errors(store, key):
+            obstore.get(store, key)
     except ObjectMissing:
         return
 
@@ -143,29 +154,38 @@ def list_keys(store: ObjectStore, prefix: str = "") -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class _FixedCredentials:
-    """The settings' credentials and no others.
+class _Provider:
+    """A source of credentials, as the client wants to be told them.
 
     Given as plain arguments they would stand readable in the store's ``config``, and an ``AWS_SESSION_TOKEN`` of the
     environment would be sent along with them.
     """
 
-    access_key_id: SecretStr
-    secret_access_key: SecretStr
-    session_token: SecretStr | None
+    source: CredentialSource
 
     def __call__(self) -> "S3Credential":
+        given = self.source()
         return {
-            "access_key_id": self.access_key_id.get_secret_value(),
-            "secret_access_key": self.secret_access_key.get_secret_value(),
-            "token": self.session_token.get_secret_value() if self.session_token else None,
-            "expires_at": None,
+            "access_key_id": given.access_key_id,
+            "secret_access_key": given.secret_access_key,
+            "token": given.session_token,
+            "expires_at": given.expires_at,
         }
 
 
-def _open_s3(parts: SplitResult, settings: Settings) -> S3Store:
-    endpoint, key, secret = settings.s3_endpoint_url, settings.s3_access_key_id, settings.s3_secret_access_key
-    if not endpoint or key is None or secret is None:
+def _read_credentials(parts: SplitResult, settings: Settings) -> CredentialSource:
+    key, secret, token = settings.s3_access_key_id, settings.s3_secret_access_key, settings.s3_session_token
+    if key is None or secret is None:
+        raise BadInput(f"{parts.geturl()} needs R2_ENDPOINT_URL, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY")
+    fixed = StoreCredential(
+        key.get_secret_value(), secret.get_secret_value(), token.get_secret_value() if token else None
+    )
+    return lambda: fixed
+
+
+def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSource) -> S3Store:
+    endpoint = settings.s3_endpoint_url
+    if not endpoint:
         raise BadInput(f"{parts.geturl()} needs R2_ENDPOINT_URL, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY")
     if urlsplit(endpoint).scheme not in {"http", "https"}:
         raise BadInput(f"R2_ENDPOINT_URL is {endpoint!r}: write https://<account>.r2.cloudflarestorage.com")
@@ -177,7 +197,7 @@ def _open_s3(parts: SplitResult, settings: Settings) -> S3Store:
         virtual_hosted_style_request=False,
         skip_signature=False,
         disable_bulk_delete=True,  # objects are deleted one at a time, and a plain DELETE says what went wrong
-        credential_provider=_FixedCredentials(key, secret, settings.s3_session_token),
+        credential_provider=_Provider(credentials),
         client_options=_client_options(endpoint),
         retry_config=_RETRY,
     )

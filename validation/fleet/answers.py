@@ -14,6 +14,7 @@ from validation.fleet.faults import (
     OutcomeUnknown,
     RequestRefused,
     SearchQuotaExceeded,
+    SpendLimited,
     Throttled,
     VastKeyRefused,
 )
@@ -70,6 +71,8 @@ def _refusal(endpoint: str, status: int, body: Mapping[str, Any]) -> FleetError:
         return CreatedButFailed(left, error)
     if "no_such_ask" in f"{error} {message}":
         return OfferGone(_first_number(body.get("ask_id"), endpoint))
+    if "spend_rate_limit" in f"{error} {message}":
+        return SpendLimited(message or error)
     if error == "insufficient_credit":
         return CreditExhausted(message or error)
     if error in {"auth_error", "unauthorized", "forbidden"} or status in {401, 403}:

@@ -5,8 +5,8 @@ from typing import Literal, TypeAlias
 
 Reason: TypeAlias = Literal[
     # the machine's own fault
-    "never_booted", "pull_failed", "runtime_failed", "stopped", "lost", "vanished", "silent", "slow", "stuck", "lying",
-    "over_price",
+    "never_booted", "pull_failed", "pull_limited", "runtime_failed", "stopped", "lost", "vanished", "silent", "slow",
+    "stuck", "lying", "over_price",
     # nobody's, or ours
     "image_refused", "account_event", "surplus", "dismissed", "budget", "drained", "refused", "created_but_failed",
     "never_rented", "unreachable",
@@ -18,6 +18,7 @@ DAY_S = 24 * HOUR_S
 BAN_S: Mapping[Reason, int] = {
     "never_booted": 3 * DAY_S,  # too slow a line, or a broken daemon: seldom better the same day
     "pull_failed": DAY_S,  # disk full or line cut: its owner may see to it
+    "pull_limited": 6 * HOUR_S,  # a registry counts the pulls of an address, by the hour
     "runtime_failed": 14 * DAY_S,  # a driver too old stays old
     "stopped": 6 * HOUR_S,  # its owner wanted it back
     "lost": DAY_S,

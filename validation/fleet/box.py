@@ -26,7 +26,10 @@ from validation.ledger.migrate import require_revision
 
 log = logging.getLogger("vfleet.box")
 
-WORKER = ("prefect", "worker", "start", "--pool", "vast-gpu", "--type", "vast-gpu", "--limit", "2")
+WORKER = (
+    *(sys.executable, "-m", "prefect", "worker", "start", "--pool", "vast-gpu", "--type", "vast-gpu", "--limit", "2"),
+    "--with-healthcheck",  # on PREFECT_WORKER_WEBSERVER_HOST and _PORT: the image's healthcheck asks there
+)
 FLOW_MARK = b"validation.chunk.orphan"
 """Stands in the command line of every flow process that the worker starts."""
 
@@ -39,6 +42,9 @@ FAREWELL_S: Seconds = 180.0
 DESTROY_TRIES = 30
 DESTROY_PAUSE_S: Seconds = 60.0
 FREE_DISK_BYTES = 5 << 30
+SELF_TEST = (sys.executable, "-m", "validation.fleet.self_test")
+SELF_TEST_S: Seconds = 180.0
+"""Weights load within two minutes. A box that is not heard of within six of its start is replaced anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,10 @@ class Watch:
 
 
 def check_box(environment: Mapping[str, str], *, find_gpus: Callable[[], str | None] | None = None) -> str | None:
-    """Say why this box cannot work, None if it can: the card that was ordered, room on the disk, a ledger we know.
+    """Say why this box cannot work, None if it can.
+
+    It has the card that was ordered, room on the disk, a ledger that we know, and models that load and answer. What is
+    cheap to ask is asked first.
 
     Args:
         environment: the box's.
@@ -104,7 +113,21 @@ def check_box(environment: Mapping[str, str], *, find_gpus: Callable[[], str | N
         require_revision(open_engine(environment.get("DATABASE_URL", "")))
     except FleetError as error:
         return str(error)
-    return None
+    return try_models(environment)
+
+
+def try_models(environment: Mapping[str, str], command: Sequence[str] = SELF_TEST) -> str | None:
+    """Let every model answer once, in a process that may die of it. Why one did not, None if all did."""
+    try:
+        done = subprocess.run(
+            command, env=dict(environment), capture_output=True, text=True, timeout=SELF_TEST_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"the models have not answered within {SELF_TEST_S:.0f} s"
+    if done.returncode == 0:
+        return None
+    told = done.stderr.strip().splitlines() or ["it said nothing"]
+    return f"the models cannot work here: {told[-1][:200]} (exit {done.returncode})"
 
 
 def list_gpus() -> str | None:
@@ -185,9 +208,13 @@ def main() -> int:
     """Test, work, and go. An asked-for end (a stop by the vendor) is no reason to destroy the rental."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     rental, clock = Rental.read(os.environ), WallClock()
-    reason = check_box(os.environ)
-    if reason is None:
-        reason = run_worker(WORKER, Watch(rental, clock.monotonic()), clock=clock, busy=has_flows)
+    try:
+        reason = check_box(os.environ)
+        if reason is None:
+            reason = run_worker(WORKER, Watch(rental, clock.monotonic()), clock=clock, busy=has_flows)
+    except Exception as error:  # whatever it is, a box that does not work must not go on billing
+        log.exception("this box cannot go on")
+        reason = repr(error)
     log.info("this box ends: %s", reason)
     if reason == "asked to end":
         return 0

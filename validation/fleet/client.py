@@ -78,7 +78,7 @@ class VastClient:
         """Rent. Sent once, whatever happens.
 
         Raises:
-            OfferGone, CreditExhausted, VastKeyRefused, RequestRefused, Throttled: nothing was rented.
+            OfferGone, CreditExhausted, SpendLimited, VastKeyRefused, RequestRefused, Throttled: nothing was rented.
             CreatedButFailed: something was rented that must be destroyed.
             OutcomeUnknown: nobody knows. Only listings can tell.
         """

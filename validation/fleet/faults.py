@@ -26,6 +26,17 @@ class CreditExhausted(BadInput):
         super().__init__(f"the Vast.ai account has no credit ({message}): top it up, nothing more is rented until then")
 
 
+class SpendLimited(BadInput):
+    """The account may not cost more an hour, however much credit it has: new ones are held so by the vendor."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(
+            f"the Vast.ai account is at its spend rate limit ({message}): ask the vendor to raise it, nothing more is "
+            "rented until then"
+        )
+
+
 class OfferGone(Permanent):
     """Somebody else rented it, or it was never there. Take the next one."""
 

@@ -13,7 +13,8 @@ from validation.ledger.fleet import Machine
 
 FATAL: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"OCI runtime create failed|unsatisfied condition", re.IGNORECASE), "runtime_failed"),
-    (re.compile(r"pull rate limit|manifest unknown|unauthorized|denied", re.IGNORECASE), "image_refused"),
+    (re.compile(r"pull rate limit", re.IGNORECASE), "pull_limited"),
+    (re.compile(r"manifest unknown|unauthorized|denied", re.IGNORECASE), "image_refused"),
     (re.compile(r"no space left|connection reset", re.IGNORECASE), "pull_failed"),
 )
 """Messages after which a machine never starts."""
@@ -45,10 +46,13 @@ def _judge_start(machine: Machine, seen: Instance, now: datetime, rules: Rules) 
     for pattern, reason in FATAL:
         if pattern.search(seen.status_msg or ""):
             return reason
-    if machine.heartbeat_at is None and machine.first_running_at is not None:
+    if is_lying(machine):
+        return "lying"
+    if machine.heartbeat_at is not None:  # heard, and not accepted yet: it has fallen silent, or a tick is due
+        return "silent" if _age(machine.heartbeat_at, now) > rules.silent_s else None
+    if machine.first_running_at is not None:
         return "silent" if _age(machine.first_running_at, now) > rules.silent_boot_s else None
-    late = machine.first_running_at is None and _age(machine.requested_at, now) > machine.boot_within_s
-    return "never_booted" if late else None
+    return "never_booted" if _age(machine.requested_at, now) > machine.boot_within_s else None
 
 
 def _judge_work(machine: Machine, now: datetime, rules: Rules) -> Reason | None:

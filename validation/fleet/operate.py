@@ -13,6 +13,7 @@ from validation.domain import Seconds
 from validation.errors import BadInput
 from validation.fleet.actions import Dismiss, Drain, Rent
 from validation.fleet.client import VastClient
+from validation.fleet.faults import CreditExhausted
 from validation.fleet.offers import OfferFilter, rank_offers, relax_price, why_none
 from validation.fleet.order import FleetOrder, read_box_environment
 from validation.fleet.pace import Clock, WallClock
@@ -39,7 +40,7 @@ def up(options: argparse.Namespace) -> None:
 
     Raises:
         BadInput: a number makes no sense, boxes cannot be told what they need, or no offer meets the filter.
-        VastKeyMissing, VastKeyRefused: there is no account to rent with.
+        VastKeyMissing, VastKeyRefused, CreditExhausted: there is no account to rent with.
     """
     bounds = _read_bounds(options)
     if options.machines < 0 or min(options.budget, options.max_usd_per_hour, bounds.max_usd_per_hour) <= 0:
@@ -75,8 +76,9 @@ def _read_bounds(options: argparse.Namespace) -> OfferFilter:
 
 
 def _check_market(client: VastClient, bounds: OfferFilter) -> float:
-    """The cheapest offer's price; BadInput with the reason where there is none."""
-    client.read_credit()
+    """The cheapest offer's price; BadInput with the reason where there is none, or nothing to pay it with."""
+    if (credit := client.read_credit()) <= 0:
+        raise CreditExhausted(f"it shows ${credit:.2f}")
     found = client.search(bounds.query())
     offers = rank_offers(found, bounds, {})
     if not offers:
@@ -87,11 +89,13 @@ def _check_market(client: VastClient, bounds: OfferFilter) -> float:
 def down(options: argparse.Namespace, clock: Clock | None = None) -> None:
     """Want no machine. With --now, destroy all and return when two complete listings have shown none.
 
+    The wish is in the ledger: every tick acts on it, the flow's too, also when this command is cut short.
+
     Raises:
         BadInput: after half an hour something is still listed.
     """
     engine = open_ledger()
-    dismiss_fleet(engine, options.fleet)
+    dismiss_fleet(engine, options.fleet, abandon=options.now)
     if not options.now:
         _say(f"fleet {options.fleet}: every machine finishes its chunk and goes; `vfleet fleet status` shows how far")
         return
@@ -99,7 +103,7 @@ def down(options: argparse.Namespace, clock: Clock | None = None) -> None:
     with _open_client() as client:
         desk = Desk(engine, client, options.fleet, dict)
         for _ in range(MOST_TICKS):
-            report = reconcile(desk, abandon=True)
+            report = reconcile(desk)
             if report is not None and report.is_empty:
                 _say(f"fleet {options.fleet}: no machine is left; ${report.spent_usd:.2f} were spent in all")
                 return

@@ -13,9 +13,10 @@ PREFIX = "BOX_"
 
 ALLOWED = frozenset(
     {
-        "DATABASE_URL", "R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_SESSION_TOKEN", "HF_TOKEN",
+        "DATABASE_URL", "R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_SESSION_TOKEN",
         "PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS",
         "VFLEET_SOURCE_URL", "VFLEET_SOURCE_KEY", "VFLEET_RESULTS_URL", "VFLEET_SUITE", "VFLEET_LANGUAGES",
+        "VFLEET_DEVICE", "VFLEET_PRECISION",
         "CONFORMER_BATCH_SIZE", "PARQUET_SHARD_SIZE", "VFLEET_BOX_LIFETIME_S", "VFLEET_BOX_IDLE_S",
     }
 )  # fmt: skip
@@ -23,6 +24,7 @@ ALLOWED = frozenset(
 
 REQUIRED = ("DATABASE_URL", "R2_ENDPOINT_URL", "PREFECT_API_URL")
 DEFAULTS = {
+    "VFLEET_DEVICE": "cuda",  # a box whose card does not work must fail its self-test, not compute on its CPU
     "CONFORMER_BATCH_SIZE": "32",
     "PARQUET_SHARD_SIZE": "50",
     "VFLEET_BOX_LIFETIME_S": str(7 * 24 * 3600),
@@ -61,6 +63,11 @@ def read_box_environment(environment: Mapping[str, str] = os.environ) -> dict[st
         )
     if missing := [name for name in REQUIRED if not told.get(name)]:
         raise BadInput(f"{PREFIX}{missing[0]} is not set: boxes need it, nothing was rented")
+    if environment.get("CLOUDFLARE_API_TOKEN") and "R2_ACCESS_KEY_ID" in told:
+        raise BadInput(
+            f"{PREFIX}R2_ACCESS_KEY_ID would give every box a key that does not end, while CLOUDFLARE_API_TOKEN is "
+            "there to lend each its own: unset one of the two"
+        )
     if told["DATABASE_URL"] == environment.get("DATABASE_URL"):
         raise BadInput(
             f"{PREFIX}DATABASE_URL is the control plane's own login: give boxes one that may only execute the worker's "

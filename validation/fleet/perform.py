@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
 
-from validation.errors import Permanent, Transient, Unreachable
+from validation.domain import StoreCredential
+from validation.errors import FleetError, Permanent, Transient, Unreachable
 from validation.fleet.actions import Accept, Action, Adopt, Close, Destroy, DestroyOrphan, Dismiss, Drain, Plan, Rent
 from validation.fleet.blacklist import BAN_S
 from validation.fleet.client import VastClient
@@ -17,10 +18,13 @@ from validation.fleet.faults import (
     OfferGone,
     OutcomeUnknown,
     RequestRefused,
+    SpendLimited,
     Throttled,
 )
+from validation.fleet.lending import Lender
 from validation.fleet.offers import Offer, intent_for
 from validation.fleet.order import FleetOrder, build_order
+from validation.ledger.boxes import StoreName, admit_box
 from validation.ledger.fleet import ban_machine, move_machine, request_machine, take_turn
 
 log = logging.getLogger("vfleet.fleet")
@@ -53,6 +57,7 @@ class Performer:
     order: FleetOrder
     environment: Mapping[str, str]
     holder: UUID
+    lender: Lender | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def perform(self, plan: Plan) -> None:
@@ -118,6 +123,11 @@ class Performer:
     def _rent(self, rent: Rent, spares: list[Offer]) -> bool:
         """Rent for one slot, with a spare where an offer has gone. Whether more may be rented in this tick."""
         offer: Offer | None = rent.offer
+        try:
+            credentials = self.lender.mint(f"val-{rent.slot}") if self.lender else {}
+        except FleetError as error:  # before anything is entered: a machine that can open no store is of no use
+            self.outcome.notes.append(f"nothing is rented while boxes cannot be lent credentials: {error}")
+            return False
         while offer is not None:
             label = f"{self.label_prefix}{rent.slot}/{uuid4().hex[:12]}"
             refusal = request_machine(
@@ -127,20 +137,24 @@ class Performer:
                 self.outcome.notes.append(refusal)
                 return False
             try:
-                self._create(rent.slot, offer, label)
+                self._create(rent.slot, offer, label, credentials)
             except OfferGone:
                 move_machine(self.engine, label, "gone", reason="refused")
                 self.outcome.count("offers_gone")
                 offer = spares.pop(0) if spares else None
                 continue
-            except (Permanent, Transient, CreditExhausted) as error:
+            except (Permanent, Transient, CreditExhausted, SpendLimited) as error:
                 return self._survive(label, error)
             self.outcome.count("rented")
             return True
         return True
 
-    def _create(self, slot: int, offer: Offer, label: str) -> None:
-        body = build_order(self.order, offer, label=label, worker_id=f"val-{slot}", environment=self.environment)
+    def _create(self, slot: int, offer: Offer, label: str, credentials: Mapping[StoreName, StoreCredential]) -> None:
+        worker_id = f"val-{slot}"
+        told = {**self.environment, "VFLEET_BOX_KEY": admit_box(self.engine, worker_id, label=label)}
+        if self.lender:
+            self.lender.lend(worker_id, credentials)
+        body = build_order(self.order, offer, label=label, worker_id=worker_id, environment=told)
         created = self.client.create(offer.id, body)
         move_machine(self.engine, label, "renting", instance_id=created.instance_id)
         log.info("rented %d for %s: %s at $%.3f/h", created.instance_id, label, offer.gpu_name, offer.usd_per_hour)
@@ -158,7 +172,7 @@ class Performer:
             case Unreachable():
                 move_machine(self.engine, label, "gone", reason="unreachable")
                 return False
-            case CreditExhausted() | Throttled():
+            case CreditExhausted() | SpendLimited() | Throttled():
                 move_machine(self.engine, label, "gone", reason="refused")
                 return False
             case _:

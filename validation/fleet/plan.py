@@ -221,9 +221,16 @@ def _why_hold(picture: Picture, faults: Mapping[str, Reason]) -> str | None:
 
     if lately("account_event", rules.hold_s):
         return "machines were stopped together: check the account's credit and the vendor; renting waits"
-    if lately("image_refused", rules.image_hold_s) >= rules.image_refusals:
+    refused = lately("image_refused", rules.image_hold_s) + lately("pull_limited", rules.image_hold_s)
+    if refused >= max(rules.image_refusals, _pulled_lately(picture)):
         return "several machines may not pull the image: check its name and its registry; renting waits"
     return None
+
+
+def _pulled_lately(picture: Picture) -> int:
+    """How many machines got the image while others were refused it."""
+    starts = [machine.first_running_at for machine in picture.machines if machine.first_running_at]
+    return sum((picture.now - start).total_seconds() < picture.rules.image_hold_s for start in starts)
 
 
 def _wave(actions: Sequence[Action], rules: Rules) -> list[Action]:

@@ -13,6 +13,7 @@ from validation.fleet.client import VastClient
 from validation.fleet.faults import RequestRefused, SearchQuotaExceeded
 from validation.fleet.health import is_slow, speeds_by_card
 from validation.fleet.instances import Listing
+from validation.fleet.lending import Lender
 from validation.fleet.money import Purse
 from validation.fleet.offers import Offer, rank_offers, relax_price, why_none
 from validation.fleet.order import FleetOrder
@@ -43,6 +44,8 @@ class Desk:
     fleet: str
     environment: Callable[[], Mapping[str, str]]
     rules: Rules = field(default_factory=Rules)
+    lender: Lender | None = None
+    """Lends boxes what opens the stores; None where they are told keys of the operator's choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,8 @@ class Report:
         return self.listing_complete and self.listed == 0 and not self.by_state
 
 
-def reconcile(desk: Desk, *, abandon: bool = False) -> Report | None:
+def reconcile(desk: Desk) -> Report | None:
     """Do one tick. None: another reconciler has the turn.
-
-    Args:
-        desk: the means.
-        abandon: destroy everything without draining.
 
     Raises:
         FleetUnknown: nobody ever wanted this fleet.
@@ -86,7 +85,7 @@ def reconcile(desk: Desk, *, abandon: bool = False) -> Report | None:
         return None
     try:
         listing, credit = _look(desk, budget)
-        picture = draw_picture(desk, listing, credit, abandon=abandon)
+        picture = draw_picture(desk, listing, credit)
         order = FleetOrder.from_json(budget.order_json)
         chosen, lack, environment = plan(picture), None, dict[str, str]()
         if chosen.to_rent:
@@ -94,15 +93,18 @@ def reconcile(desk: Desk, *, abandon: bool = False) -> Report | None:
         if chosen.to_rent and not lack and may_search(desk.engine, desk.fleet, holder):
             picture, lack = ask_market(desk, picture, order)
             chosen = plan(picture)
-        performer = Performer(desk.engine, desk.client, desk.fleet, budget.label_prefix, order, environment, holder)
+        performer = Performer(
+            desk.engine, desk.client, desk.fleet, budget.label_prefix, order, environment, holder, desk.lender
+        )
         performer.perform(chosen)
-        notes = tuple(filter(None, [lack, *performer.outcome.notes]))
+        unlent = desk.lender.renew() if desk.lender else []
+        notes = tuple(filter(None, [lack, *performer.outcome.notes, *unlent]))
         return _report(desk, picture, performer.outcome.counts, notes)
     finally:
         end_turn(desk.engine, desk.fleet, holder)
 
 
-def draw_picture(desk: Desk, listing: Listing, credit_usd: float | None, *, abandon: bool = False) -> Picture:
+def draw_picture(desk: Desk, listing: Listing, credit_usd: float | None) -> Picture:
     """Read the ledger, after the listing: so every label that the listing shows has its row."""
     budget = read_budget(desk.engine, desk.fleet)
     order = FleetOrder.from_json(budget.order_json)
@@ -112,7 +114,7 @@ def draw_picture(desk: Desk, listing: Listing, credit_usd: float | None, *, aban
             chunks_left=ceil(budget.videos_waiting / order.chunk_videos) + budget.chunks_open,
             max_usd_per_machine=order.bounds.max_usd_per_hour,
             max_per_host=order.bounds.max_per_host,
-            abandon=abandon,
+            abandon=budget.abandoned,
         ),
         machines=read_machines(desk.engine, desk.fleet),
         listing=listing,

@@ -39,7 +39,7 @@ class Rules:
     hold_s: Seconds = 600.0
     """How long nothing is rented after such an event."""
     image_refusals: int = 3
-    """So many machines that may not pull the image: it is the image."""
+    """So many machines that may not pull the image, and no more that could: it is the image, or its registry."""
     image_hold_s: Seconds = 1500.0
 
     rent_runway_h: float = 2.0

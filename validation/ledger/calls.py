@@ -38,13 +38,28 @@ class WorkerIdTaken(BadInput):
         super().__init__(f"worker id {worker_id} is in use by {other}: give this machine another WORKER_ID")
 
 
+class ShardsChanged(Transient):
+    """What a compaction was made of is not what is current now. Nothing was changed; make it again."""
+
+
+class BoxRefused(BadInput):
+    """The ledger knows this worker by another machine's key, or by none."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(
+            f"this machine may not be worker {worker_id}: its VFLEET_BOX_KEY is missing, of another machine, or was "
+            "withdrawn. `vfleet box admit` gives a machine that nobody rented a key"
+        )
+
+
 def call_ledger(engine: Engine, function: str, /, **arguments: Any) -> Sequence[Row[Any]]:
     """Call ``validation.<function>`` in a transaction of its own, arguments by name.
 
     Raises:
         ClaimLost: the chunk is not open.
         Unreachable, LedgerBusy: try again; nothing is known to have changed.
-        LedgerRefused, WorkerUnknown, WorkerIdTaken: trying again cannot help.
+        LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxRefused: trying again cannot help.
     """
     named = ", ".join(f"p_{name} => :{name}" for name in arguments)
     statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are ours, values are bound
@@ -64,6 +79,15 @@ def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[st
         ("08", "57P", "28", "3D")
     ):  # lost, shutting down, refused, no such database
         return Unreachable("the ledger", describe_address(engine), "check DATABASE_URL and that Postgres is up", reason)
+    if (refusal := _read_refusal(state, reason, arguments)) is not None:
+        return refusal
+    if (state or "").startswith(("40", "53", "55", "57")):  # serialisation, resources, locks, operator intervention
+        return LedgerBusy(function, reason)
+    return LedgerRefused(function, reason)
+
+
+def _read_refusal(state: str | None, reason: str, arguments: dict[str, Any]) -> FleetError | None:
+    """What our own functions raise, by their own codes."""
     match state:
         case "VF001":
             return ClaimLost(arguments["chunk"], reason)
@@ -71,6 +95,8 @@ def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[st
             return WorkerUnknown(reason)
         case "VF004":
             return WorkerIdTaken(arguments["worker"], reason)
-    if (state or "").startswith(("40", "53", "55", "57")):  # serialisation, resources, locks, operator intervention
-        return LedgerBusy(function, reason)
-    return LedgerRefused(function, reason)
+        case "VF005":
+            return ShardsChanged(reason)
+        case "VF007":
+            return BoxRefused(reason)
+    return None

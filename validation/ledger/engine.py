@@ -1,9 +1,12 @@
 """The way to Postgres: one engine a process, safe behind a transaction pooler."""
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 
-from sqlalchemy import Engine, create_engine, make_url
+import certifi
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 
@@ -22,6 +25,10 @@ CONNECT_ARGS: Mapping[str, object] = {
 def parse_database_url(database_url: str) -> URL:
     """Read a Postgres address as people write it, and choose our driver.
 
+    The way to another machine is encrypted and the other end verified, unless the address itself says otherwise
+    (``?sslmode=``): libpq by itself would settle for less. A database with an authority of its own, such as
+    Supabase's, needs ``&sslrootcert=FILE``.
+
     Raises:
         BadInput: it is empty, or not the address of a Postgres database.
     """
@@ -35,23 +42,53 @@ def parse_database_url(database_url: str) -> URL:
         ) from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise BadInput(f"DATABASE_URL names a {url.get_backend_name()} database: the ledger needs Postgres")
-    return url.set(drivername="postgresql+psycopg")
+    url = url.set(drivername="postgresql+psycopg")
+    if not is_remote(url) or {"sslmode", "PGSSLMODE"} & {*url.query, *os.environ}:
+        return url
+    authorities = url.query.get("sslrootcert") or os.environ.get("PGSSLROOTCERT") or certifi.where()
+    return url.update_query_dict({"sslmode": "verify-full", "sslrootcert": authorities})
+
+
+def is_remote(url: URL) -> bool:
+    """Whether the way to a database leaves this machine."""
+    host = str(url.host or url.query.get("host") or "localhost")
+    return not (host.startswith(("/", "127.")) or host in {"localhost", "::1"})
+
+
+def open_engine(database_url: str, box_key: SecretStr | None = None) -> Engine:
+    """Open the ledger, once a process. Cheap: connects on first use.
+
+    A process holds one connection, and two more for moments: work and heartbeat may call at once. A box is three
+    processes (the worker, two flow runs), so it holds three: 300 of a pooler's places for a hundred boxes.
+
+    Args:
+        database_url: where it is.
+        box_key: says which machine asks. All boxes share one login, and nothing may live in a session: so every
+            transaction begins by saying it.
+    """
+    return _open_engine(database_url, box_key)
 
 
 @lru_cache(maxsize=4)
-def open_engine(database_url: str) -> Engine:
-    """Open the ledger. Cheap: connects on first use.
-
-    A box holds at most three connections: one for each flow run's work, one for heartbeats.
-    """
-    return create_engine(
+def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
+    engine = create_engine(
         parse_database_url(database_url),
         connect_args=dict(CONNECT_ARGS),
         pool_size=1,
         max_overflow=2,
         pool_pre_ping=True,
         pool_recycle=300,  # poolers drop idle connections after minutes
+        hide_parameters=True,  # errors are logged where others read them, and keys and credentials are parameters
     )
+    if box_key is not None:
+        _say_who_asks(engine, box_key)
+    return engine
+
+
+def _say_who_asks(engine: Engine, box_key: SecretStr) -> None:
+    @event.listens_for(engine, "begin")
+    def say(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT set_config('vfleet.box_key', %s, true)", (box_key.get_secret_value(),))
 
 
 def describe_address(engine: Engine) -> str:

@@ -82,6 +82,8 @@ class FleetBudget:
     """An upper bound: see fleet_spent."""
     videos_waiting: int
     chunks_open: int
+    abandoned: bool
+    """Destroy without draining."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +142,13 @@ def want_fleet(
     )  # fmt: skip
 
 
-def dismiss_fleet(engine: Engine, fleet: str) -> None:
-    """Want no machines any more.
+def dismiss_fleet(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
+    """Want no machines any more; with ``abandon``, nor that they finish what they hold.
 
     Raises:
         FleetUnknown: there is no such fleet.
     """
-    if not call_ledger(engine, "fleet_dismiss", fleet=fleet)[0][0]:
+    if not call_ledger(engine, "fleet_dismiss", fleet=fleet, abandon=abandon)[0][0]:
         raise FleetUnknown(fleet)
 
 

@@ -6,6 +6,7 @@ Every write names its chunk; all times are the database's.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -29,9 +30,11 @@ def register_worker(engine: Engine, profile: WorkerProfile, *, succeeds: str | N
     Raises:
         WorkerIdTaken: another live instance heartbeats under this id.
     """
+    vram_gb = profile.gpu_vram_gb
     (row,) = call_ledger(
         engine, "register_worker",
-        worker=profile.worker_id, gpu_type=profile.gpu_type, gpu_vram_gb=profile.gpu_vram_gb,
+        worker=profile.worker_id, gpu_type=profile.gpu_type,
+        gpu_vram_gb=None if vram_gb is None else str(vram_gb),  # sent as a float it is a double, and no function's real
         config=json.dumps(dict(profile.config)), prefect_worker=profile.prefect_worker,
         succeeds=succeeds, max_crashes=MAX_CRASHES,
     )  # fmt: skip
@@ -65,7 +68,8 @@ def claim_chunk(
     if not rows:
         return None
     videos = tuple(Video(row.video_id, row.language, row.segment_count) for row in rows)
-    return ChunkClaim(chunk_id, worker_id, rows[0].shard_number, lease_s, videos)
+    models = tuple(rows[0].models) if rows[0].models is not None else None
+    return ChunkClaim(chunk_id, worker_id, rows[0].shard_number, lease_s, videos, models)
 
 
 def renew_chunk(engine: Engine, claim: ChunkClaim, progress: Progress) -> None:
@@ -179,8 +183,65 @@ def flag_silent_workers(engine: Engine, *, silent_s: int = 120) -> list[str]:
     return [row[0] for row in call_ledger(engine, "flag_silent_workers", silent_s=silent_s)]
 
 
-def requeue_failed(engine: Engine, video_ids: Sequence[str] | None = None) -> int:
-    """Give failed videos a fresh start: those named, or all. Returns how many."""
-    ids = None if video_ids is None else list(video_ids)
-    (row,) = call_ledger(engine, "requeue_failed", video_ids=ids)
-    return int(row[0])
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Which validated or failed videos to take: those that meet every condition. None of any meets all."""
+
+    video_ids: Sequence[str] | None = None
+    status: Literal["validated", "validation_failed"] | None = None
+    languages: Sequence[str] | None = None
+    worker_id: str | None = None
+    """Who committed them last."""
+    suite: str | None = None
+    """Of which suite they have a current result."""
+    revision: str | None = None
+    """Of which revision they have a current result, as ``read_suite_revisions`` names it."""
+    lacking: Mapping[str, str | None] | None = None
+    """Models, with their revision or None for any: validated videos that some of them never answered for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """How many videos of a language and a state went back to the queue, or would."""
+
+    language: str
+    status: str
+    videos: int
+
+
+def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> list[Requeued]:
+    """Give videos a fresh start; what they have stands for readers until the same is committed again.
+
+    With ``which.lacking``, only those models are asked about them.
+    """
+    rows = call_ledger(
+        engine, "requeue_videos",
+        video_ids=None if which.video_ids is None else list(which.video_ids), status=which.status,
+        languages=None if which.languages is None else list(which.languages), worker=which.worker_id,
+        suite=which.suite, revision=which.revision,
+        lacking=None if which.lacking is None else json.dumps(dict(which.lacking)), dry_run=dry_run,
+    )  # fmt: skip
+    return [Requeued(*tuple(row)) for row in rows]
+
+
+def compact_shards(engine: Engine, shard: ShardReceipt, *, sources: Sequence[str], videos: Mapping[str, int]) -> None:
+    """Let an uploaded shard stand for all that is current in others, in one moment.
+
+    Args:
+        engine: the ledger.
+        shard: what was uploaded.
+        sources: keys of the shards that it was made of.
+        videos: video id -> segments in the new shard.
+
+    Raises:
+        ShardsChanged: a source holds something else by now; nothing changed.
+    """
+    call_ledger(
+        engine, "compact_shards", shard=json.dumps(asdict(shard)), sources=list(sources),
+        videos=json.dumps([{"video_id": video, "segments": n} for video, n in videos.items()]),
+    )  # fmt: skip
+
+
+def forget_shards(engine: Engine, *, older_than_s: int) -> list[str]:
+    """Give up the objects that no reader has needed for so long. Returns their keys, for the caller to delete."""
+    return [row[0] for row in call_ledger(engine, "forget_shards", older_than_s=older_than_s)]

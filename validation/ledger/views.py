@@ -1,6 +1,6 @@
 """What the ledger shows: one Python function a view."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,7 +37,44 @@ class CommittedShard:
     shard_sha256: str
     shard_bytes: int
     segments: int
-    chunk_id: UUID
+    chunk_id: UUID | None
+    """None: compacted."""
+    suite: str
+    revision: str
+    models: Mapping[str, str]
+    """Revisions by model, what ``revision`` stands for."""
+    closed_at: datetime
+    revision_since: datetime
+    """When the first shard of its revision was committed: of two revisions, the later is preferred."""
+    superseded: Sequence[str]
+    """Videos that stand in a newer shard, and are not to be read here."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetiredShard:
+    """A shard that no reader needs any more, since when."""
+
+    shard_key: str
+    shard_sha256: str
+    shard_bytes: int
+    segments: int
+    suite: str
+    revision: str
+    retired_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteRevision:
+    """A suite with certain revisions of certain models, and what of it is current."""
+
+    suite: str
+    revision: str
+    models: Mapping[str, str]
+    shards: int
+    videos: int
+    segments: int
+    first_committed_at: datetime
+    last_committed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +126,16 @@ def read_worker_lives(engine: Engine) -> list[WorkerLife]:
     return [_pick(WorkerLife, row) for row in read_view(engine, "worker_liveness")]
 
 
+def read_retired_shards(engine: Engine) -> list[RetiredShard]:
+    return [_pick(RetiredShard, row) for row in read_view(engine, "retired_shards")]
+
+
+def read_suite_revisions(engine: Engine) -> list[SuiteRevision]:
+    return [_pick(SuiteRevision, row) for row in read_view(engine, "suite_revisions")]
+
+
 def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
-    """Segments by video, by shard key: what each committed shard must hold."""
+    """Segments by video, by shard key: what each shard that is not deleted must hold, superseded or not."""
     shards: dict[str, dict[str, int]] = {}
     for row in read_view(engine, "shard_videos"):
         shards.setdefault(row["shard_key"], {})[row["video_id"]] = row["segments"]

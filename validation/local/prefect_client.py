@@ -3,21 +3,24 @@
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from validation.errors import Permanent
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where prefect.yaml and the flows are."""
 
-AUTOMATION = "crash-silent-runs"
-"""The one of automations.yaml: Prefect has no command that replaces one by name."""
+BLOCK_TYPES = "blocks.types"
+"""The module that has all block types of ours."""
 
 
 class PrefectCommandFailed(Permanent):
@@ -53,14 +56,39 @@ class PrefectClient:
             raise PrefectCommandFailed(f"prefect {' '.join(arguments)}", done.stdout + done.stderr)
         return done.stdout
 
-    def deploy_all(self) -> None:
+    def bootstrap(self, *, image: str | None = None) -> None:
+        """Bring a server to what this project says: all that `deploy_all` makes, and the types of our blocks.
+
+        Args:
+            image: build and push the boxes' image under this name first, as ``registry/name:tag``.
+        """
+        self.deploy_all(image=image)
+        self.run("block", "register", "--module", BLOCK_TYPES)
+
+    def deploy_all(self, *, image: str | None = None) -> None:
         """Bring pools, deployments and automations to what this project says. Repeating it changes nothing."""
         self.run("work-pool", "create", "vast-gpu", "--type", "vast-gpu", "--overwrite")
         self.run("work-pool", "create", "control", "--type", "process", "--overwrite")
-        self.run("deploy", "--all")
-        with suppress(PrefectCommandFailed):  # there is none yet
-            self.run("automation", "delete", AUTOMATION)
-        self.run("automation", "create", "--from-file", "automations.yaml")
+        if image is None:
+            with without_image(PROJECT / "prefect.yaml") as plain:
+                self.run("deploy", "--all", "--prefect-file", str(plain))
+        else:
+            name, _, tag = image.rpartition(":")
+            self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
+            self.run("deploy", "--all")
+        for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
+            self._automate(wanted)
+
+    def _automate(self, wanted: Mapping[str, Any]) -> None:
+        """See to it that there is this automation, once; one of its name that says the same stays untouched."""
+        everything = self._call("POST", "/automations/filter", limit=200)
+        found, *doubles = [one for one in everything if one["name"] == wanted["name"]] or [None]
+        if found is None:
+            self._call("POST", "/automations/", **wanted)
+        elif not says_as_much(found, wanted):
+            self._call("PUT", f"/automations/{found['id']}", **wanted)
+        for double in doubles:
+            self._call("DELETE", f"/automations/{double['id']}")
 
     def reschedule(self, deployment: str, *, every_s: int) -> None:
         """Give every schedule of a deployment another period."""
@@ -89,5 +117,35 @@ class PrefectClient:
         return dict(self._call("GET", f"/deployments/name/{name}/{name}"))
 
     def _call(self, method: str, path: str, **body: Any) -> Any:
-        reply = httpx.request(method, f"{self._api_url}{path}", json=body or None, timeout=30)
+        user, _, password = self._environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
+        auth = (user, password) if user else None
+        for _ in range(5):  # a server on SQLite that is busy writing says so, and means "again"
+            reply = httpx.request(method, f"{self._api_url}{path}", json=body or None, auth=auth, timeout=30)
+            if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
         return reply.raise_for_status().json() if reply.content else reply.raise_for_status()
+
+
+@contextmanager
+def without_image(prefect_file: Path) -> Iterator[Path]:
+    """A copy of a prefect.yaml that builds and pushes nothing: deploying needs no Docker."""
+    described = yaml.safe_load(prefect_file.read_text())
+    for deployment in described["deployments"]:
+        deployment.pop("build", None)
+        deployment.pop("push", None)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as plain:
+        yaml.safe_dump(described, plain)
+        plain.flush()
+        yield Path(plain.name)
+
+
+def says_as_much(found: Any, wanted: Any) -> bool:
+    """Whether a server's object has all that is wanted of it. It has more: ids, and defaults for what nobody said."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(says_as_much(found.get(key), wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        if not isinstance(found, list) or len(found) != len(wanted):
+            return False
+        return all(any(says_as_much(one, other) for one in found) for other in wanted)  # the server keeps sets
+    return bool(found == wanted)

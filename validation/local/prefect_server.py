@@ -1,6 +1,7 @@
 """The embedded Prefect server: one process, in a Prefect home of its own, that tells nobody about itself."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -10,24 +11,8 @@ from validation.local.loopback import HOST, ask_http
 from validation.local.process import Program
 from validation.local.service import EmbeddedService
 
-_BATCHES = {
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "200",
-}
-"""Prefect records task runs and events one by one unless told otherwise. In batches a task run costs the
-server 10 ms of CPU instead of 40, and 50 a second leave no backlog, where one by one it grows without end."""
-
-_LIMITS = {
-    "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30",
-    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-}
-"""How long a flow run whose process died keeps its deployment's only place; one that lives renews it. By default five
-minutes, in which no control flow runs after the control worker was killed; and in memory, so that with the server the
-lease is forgotten and the place, which the database remembers, is taken for ever."""
+SETTINGS_FILE = Path(__file__).resolve().parents[2] / "deploy/prefect-server.env"
+"""The settings of a server that holds a fleet, with their reasons. This one has them too."""
 
 
 class EmbeddedPrefect(EmbeddedService):
@@ -37,9 +22,16 @@ class EmbeddedPrefect(EmbeddedService):
     check: ClassVar[str] = "check that prefect and fastapi have the versions of constraints.lock"
     ready_within_s: ClassVar[Seconds] = 180.0  # its first start migrates a new database: 30 s on two busy cores
 
-    def __init__(self, base_dir: Path, *, port: int | None = None, database_url: str | None = None) -> None:
+    def __init__(
+        self,
+        base_dir: Path,
+        *,
+        port: int | None = None,
+        database_url: str | None = None,
+        auth_string: str | None = None,
+    ) -> None:
         super().__init__(base_dir, port=port)
-        self._database_url = database_url
+        self._database_url, self._auth_string = database_url, auth_string
 
     @property
     def ui_url(self) -> str:
@@ -50,12 +42,15 @@ class EmbeddedPrefect(EmbeddedService):
         return f"{self.ui_url}/api"
 
     def client_environment(self) -> dict[str, str]:
-        return {"PREFECT_API_URL": self.api_url, **self._discretion()}
+        password = {"PREFECT_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
+        return {"PREFECT_API_URL": self.api_url, **password, **self._discretion()}
 
     def program(self) -> Program:
         """The command, in an environment without the settings of any other Prefect."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-        settings = self._discretion() | self._address() | self._database() | _BATCHES | _LIMITS
+        password = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
+        own = self._discretion() | self._address() | self._database() | password
+        settings = read_settings_file(SETTINGS_FILE) | own
         return Program([sys.executable, "-m", "prefect", "server", "start"], inherited | settings)
 
     def why_not_ready(self) -> str | None:
@@ -79,3 +74,9 @@ class EmbeddedPrefect(EmbeddedService):
         authority = self._database_url.partition("://")[2]
         # Prefect speaks to Postgres through asyncpg alone, whatever driver the URL names.
         return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{authority}"}
+
+
+def read_settings_file(path: Path) -> dict[str, str]:
+    """Read assignments as a shell would: one a line, comments and quotes understood."""
+    words = shlex.split(path.read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words)

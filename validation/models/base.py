@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.domain import Answer, Column, ColumnType
+from validation.errors import Transient
 
-__all__ = ["Batch", "Column", "ColumnType", "SegmentModel"]
+__all__ = ["Batch", "Column", "ColumnType", "GpuOutOfMemory", "SegmentModel"]
+
+
+class GpuOutOfMemory(Transient):
+    """A card has too little memory for a batch, which a smaller one may not need. The model can be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +26,14 @@ class Batch:
         lengths: (B,) int64 true lengths in samples, ``1 <= lengths[i] <= T``.
         texts: B stored transcripts, as the tar tells them.
         languages: B declared languages, None where nobody declared one.
+        wanted: which models anybody in the batch asks; None is all.
     """
 
     waveforms: NDArray[np.float32]
     lengths: NDArray[np.int64]
     texts: Sequence[str]
     languages: Sequence[str | None]
+    wanted: frozenset[str] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -52,6 +59,6 @@ class SegmentModel(Protocol):
             B answers in input order. The company an item travels in does not change its answer.
 
         Raises:
-            GpuOutOfMemory: nothing was scored; halve the budget and call again.
+            GpuOutOfMemory: nothing was scored, and what the batch took on the card is free again: ask for less.
         """
         ...

@@ -1,12 +1,17 @@
 """Which utterances travel together: longest first, within a budget of padded seconds. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Seconds, Utterance
 from validation.models.base import Batch
+
+Allocate: TypeAlias = Callable[[tuple[int, int], type[np.float32]], NDArray[np.float32]]
 
 QUADRATIC_S = 161.0
 """Seconds at which attention costs as much as all the rest of a large speech encoder: MMS-LID's 100.5 d + 0.623 d^2
@@ -46,11 +51,20 @@ def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, least_s: 
     longest_first = sorted(range(len(durations_s)), key=lambda item: -durations_s[item])
     batches, start = [], 0
     while start < len(longest_first):
-        longest_s = max(durations_s[longest_first[start]], least_s)
-        room = max(1, int(budget_s // cost_s(longest_s)))
+        room = count_room(durations_s[longest_first[start]], budget_s, least_s=least_s)
         batches.append(longest_first[start : start + room])
         start += room
     return batches
+
+
+def count_room(longest_s: Seconds, budget_s: Seconds, *, least_s: Seconds = 0.0) -> int:
+    """How many items travel with one of this length that is their longest, itself included; at least one."""
+    return max(1, int(budget_s // cost_s(max(longest_s, least_s))))
+
+
+def batch_cost_s(batch: Batch, *, least_s: Seconds = 0.0) -> Seconds:
+    """What a batch counts against a budget."""
+    return len(batch) * cost_s(max(batch.waveforms.shape[1] / SAMPLE_RATE, least_s))
 
 
 def measure_fill(durations_s: Sequence[Seconds]) -> Fill:
@@ -58,20 +72,34 @@ def measure_fill(durations_s: Sequence[Seconds]) -> Fill:
     return Fill(sum(durations_s), len(durations_s) * max(durations_s, default=0.0))
 
 
-def pad_batch(utterances: Sequence[Utterance]) -> Batch:
-    """Lay utterances out as one batch, zero-padded on the right to the longest."""
+def pad_batch(utterances: Sequence[Utterance], *, allocate: Allocate = np.empty) -> Batch:
+    """Lay utterances out as one batch, zero-padded on the right to the longest.
+
+    Args:
+        utterances: what travels.
+        allocate: makes the array of waveforms, whatever it holds at first; ``pinned_memory`` where a card reads it.
+    """
     lengths = np.array([len(utterance.audio) for utterance in utterances], dtype=np.int64)
-    waveforms = np.zeros((len(utterances), int(lengths.max(initial=0))), dtype=np.float32)
+    waveforms = allocate((len(utterances), int(lengths.max(initial=0))), np.float32)
     for row, utterance in zip(waveforms, utterances, strict=True):
         row[: len(utterance.audio)] = utterance.audio
-    return Batch(waveforms, lengths, [u.text for u in utterances], [u.language for u in utterances])
+        row[len(utterance.audio) :] = 0.0
+    texts, languages = [u.text for u in utterances], [u.language for u in utterances]
+    return Batch(waveforms, lengths, texts, languages, wanted=_unite(utterances))
 
 
-def take_rows(batch: Batch, start: int, stop: int) -> Batch:
+def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
     """Make a batch of some rows of another, padded no further than they need."""
-    lengths = batch.lengths[start:stop]
-    waveforms = batch.waveforms[start:stop, : int(lengths.max(initial=0))]
-    return Batch(waveforms, lengths, batch.texts[start:stop], batch.languages[start:stop])
+    lengths = batch.lengths[rows]
+    waveforms = batch.waveforms[rows, : int(lengths.max(initial=0))]
+    texts, languages = [batch.texts[row] for row in rows], [batch.languages[row] for row in rows]
+    return Batch(waveforms, lengths, texts, languages, wanted=batch.wanted)
+
+
+def _unite(utterances: Sequence[Utterance]) -> frozenset[str] | None:
+    """Whom anybody wants to be asked; None if somebody wants all."""
+    wanted = [utterance.wanted for utterance in utterances]
+    return frozenset(chain.from_iterable(some for some in wanted if some is not None)) if None not in wanted else None
 
 
 def true_audio_s(batch: Batch) -> Seconds:

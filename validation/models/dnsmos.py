@@ -1,7 +1,7 @@
 """DNSMOS P.835: how listeners would rate the speech, the background, and both together."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,16 +42,17 @@ class Dnsmos:
     )
     languages: frozenset[str] | None = None
 
-    def __init__(self, *, threads: int, windows_a_run: int = 1) -> None:
+    def __init__(self, *, threads: int, windows_a_run: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
         """Load the network.
 
         Args:
-            threads: threads to compute with.
+            threads: threads to compute with on a CPU.
             windows_a_run: windows that go through the network together. One is fastest on a CPU: each further one
                 takes 240 MB, and at eight the caches miss so often that a window costs twice the time.
+            device: where to compute.
         """
         weights = find_weights("dnsmos-p835")
-        self._session = open_session(weights.read("sig_bak_ovr.onnx"), threads=threads)
+        self._session = open_session(weights.read("sig_bak_ovr.onnx"), threads=threads, device=device)
         self._windows_a_run = windows_a_run
         self.revision = f"{weights.revision}-side-by-side"
 
@@ -68,6 +69,14 @@ class Dnsmos:
         runs = [windows[start : start + self._windows_a_run] for start in starts]
         raw = np.concatenate([self._session.run(None, {"input_1": run})[0] for run in runs]).astype(np.float64)
         return np.stack([fit(column) for fit, column in zip(_POLYNOMIALS, raw.T, strict=True)], axis=1)
+
+
+def place_dnsmos(*, threads: int) -> Dnsmos:
+    """Load DNSMOS where the settings place the large networks. On a card eight windows go together, in 2 GB."""
+    from validation.models.placement import place_by_settings  # noqa: PLC0415 - torch, which the suite `local` lacks
+
+    device = place_by_settings().device
+    return Dnsmos(threads=threads, windows_a_run=8 if device == "cuda" else 1, device=device)
 
 
 def cut_windows(audio: Waveform) -> NDArray[np.float32]:

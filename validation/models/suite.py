@@ -4,15 +4,20 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 
-from validation.domain import Answer, Column, ColumnType, Fault, Seconds, Unscored, Utterance
+from validation.domain import SAMPLE_RATE, Answer, Column, ColumnType, Fault, Seconds, Unscored, Utterance, Waveform
 from validation.errors import BadInput
 from validation.models.base import Batch, SegmentModel
-from validation.models.batching import Fill, measure_fill, pad_batch, plan_batches, true_audio_s
+from validation.models.batching import Fill, batch_cost_s, measure_fill, pad_batch, plan_batches, true_audio_s
+from validation.models.budget import Budget, budget_file
+from validation.models.cascade import Cascade
+from validation.models.gpu import read_gpus
 from validation.models.isolation import score_isolated
 from validation.scoring.rules_file import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles
@@ -27,7 +32,7 @@ class Recipe:
     """What a suite is made of."""
 
     models: Mapping[str, str]
-    """``module:class`` of each model by its name, in the order of their columns."""
+    """``module:callable`` that loads each model, by its name, in the order of their columns."""
     transcriber: str | None
     judges: tuple[str, ...]
     rules: str
@@ -37,7 +42,32 @@ class Recipe:
     """The shortest that a segment becomes inside the models: how many short ones a batch may hold."""
     extra: str
     """The extra of this distribution that brings what the models import."""
+    card_s_per_gib: float | None = None
+    """On a card, the budget that it starts with instead, a GiB of its memory; at most ``CARD_BUDGET_S``."""
+    cascade: Cascade | None = None
+    """Spares a judge where others are sure; None asks everybody about everything."""
 
+
+CARD_BUDGET_S: Seconds = 1280.0
+"""Beyond it padding grows, and the fastest cards compute no faster."""
+
+_INDIC = Recipe(
+    models={
+        "conformer": "validation.models.conformer.model:IndicConformer",
+        "mms": "validation.models.mms_lid:MmsLid",
+        "voxlingua": "validation.models.voxlingua:VoxLingua107",
+        "dnsmos": "validation.models.dnsmos:place_dnsmos",
+    },
+    transcriber="conformer",
+    judges=("conformer", "mms", "voxlingua"),
+    rules="indic-1",
+    # On a CPU, which gains nothing from more: of 5 to 80 s, 10 and 20 took the least (a tenth less than 40).
+    budget_s=20.0,
+    least_s=0.5,
+    extra="models",
+    # 320 s in 24 GB: what MMS-LID holds of them outside its sliced front end, beside 3.2 GB of half weights.
+    card_s_per_gib=13.5,
+)
 
 SUITES: Mapping[str, Recipe] = {
     "local": Recipe(
@@ -64,6 +94,11 @@ SUITES: Mapping[str, Recipe] = {
         budget_s=60.0,
         least_s=1.0,
         extra="local",
+    ),
+    "indic": _INDIC,
+    # MMS-LID is 84 % of the work. Here it is spared where both others are sure; results carry the suite's name.
+    "indic-cascade": replace(
+        _INDIC, cascade=Cascade("cascade-1", spared="mms", sure_p={"conformer": 0.5, "voxlingua": 0.8})
     ),
 }
 """Every suite by name. A new model is a file that keeps ``SegmentModel``'s promise, and a line here."""
@@ -93,17 +128,20 @@ class Suite:
         rules: Rules,
         budget_s: Seconds,
         least_s: Seconds,
+        budget_kept_in: Path | None = None,
+        cascade: Cascade | None = None,
     ) -> None:
         self.name, self.roles, self.rules = name, roles, rules
         self.revisions: Mapping[str, str] = {model.name: model.revision for model in models}
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
-        self.pool_audio_s = 2 * budget_s
+        self.budget, self.least_s = Budget(budget_s, kept_in=budget_kept_in), least_s
+        self.pool_audio_s = 2 * self.budget.seconds
         """Seconds of audio that it wants at once: batches are then full and of like lengths, and a wait stays short."""
-        self.meters: Mapping[str, Meter] = {model.name: Meter() for model in models}
-        self.fill = Fill()
-        """Seconds of audio put to the models so far, without and with padding."""
-        self._models, self._budget_s, self._least_s = tuple(models), budget_s, least_s
+        self._models, self._cascade = tuple(models), cascade
+        # Who may be spared is asked last, when the others have answered.
+        self._in_turn = sorted(models, key=lambda model: cascade is not None and model.name == cascade.spared)
         self._lock = threading.Lock()  # held for one batch: callers take turns
+        self.start_counting()
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
         """Ask every model about every utterance.
@@ -114,29 +152,53 @@ class Suite:
         Returns:
             For each utterance, in input order, one answer a model by the model's name.
         """
-        faults = [find_fault(utterance) for utterance in utterances]
+        faults = [find_fault(utterance.audio) for utterance in utterances]
         answers: list[dict[str, Answer]] = [
             dict.fromkeys(self.columns, Unscored(fault)) if fault else {} for fault in faults
         ]
         askable = [row for row, fault in enumerate(faults) if fault is None]
         durations_s = [utterances[row].duration_s for row in askable]
-        for batch in plan_batches(durations_s, self._budget_s, least_s=self._least_s):
+        for batch in plan_batches(durations_s, self.budget.seconds, least_s=self.least_s):
             rows = [askable[item] for item in batch]
-            for model, replies in self._ask_all([utterances[row] for row in rows]).items():
+            for model, replies in self.score_batch(pad_batch([utterances[row] for row in rows])).items():
                 for row, reply in zip(rows, replies, strict=True):
                     answers[row][model] = reply
         return answers
 
-    def _ask_all(self, utterances: Sequence[Utterance]) -> dict[str, list[Answer]]:
-        batch = pad_batch(utterances)
+    def start_counting(self) -> None:
+        """Set ``meters`` and ``fill``, what the models have cost and how full their batches were, to nothing."""
+        self.meters: Mapping[str, Meter] = {model.name: Meter() for model in self._models}
+        self.fill = Fill()
+
+    def score_batch(self, batch: Batch) -> dict[str, list[Answer]]:
+        """Ask every model about one batch of utterances that have no fault of their own.
+
+        Whoever makes batches keeps them within ``budget``, which shrinks where memory does not suffice; the batch
+        that shrank it is answered all the same.
+
+        Returns:
+            By model that the batch wants, one answer an item, in order.
+        """
         with self._lock:
-            self.fill += measure_fill([utterance.duration_s for utterance in utterances])
-            return {model.name: self._ask(model, batch) for model in self._models}
+            self.fill += measure_fill((batch.lengths / SAMPLE_RATE).tolist())
+            return self._ask_in_turn(batch)
+
+    def _ask_in_turn(self, batch: Batch) -> dict[str, list[Answer]]:
+        answers: dict[str, list[Answer]] = {}
+        wanted = [model for model in self._in_turn if batch.wanted is None or model.name in batch.wanted]
+        for model in wanted:
+            ask = partial(self._ask, model)
+            # Who is wanted by name is not spared: the cheaper judges need not be there to say so.
+            if self._cascade and self._cascade.spared == model.name and batch.wanted is None:
+                answers[model.name] = self._cascade.ask_unsettled(batch, answers, ask)
+            else:
+                answers[model.name] = ask(batch)
+        return {name: answers[name] for name in self.columns if name in answers}
 
     def _ask(self, model: SegmentModel, batch: Batch) -> list[Answer]:
         meter = self.meters[model.name]
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        replies = score_isolated(model, batch)
+        replies = score_isolated(model, batch, on_overrun=self._note_overrun)
         meter.wall_s += time.perf_counter() - wall_s
         meter.cpu_s += time.process_time() - cpu_s
         meter.audio_s += true_audio_s(batch)
@@ -144,12 +206,16 @@ class Suite:
         meter.faults += sum(isinstance(reply, Unscored) for reply in replies)
         return replies
 
+    def _note_overrun(self, batch: Batch) -> None:
+        self.budget.halve(batch_cost_s(batch, least_s=self.least_s))
 
-def find_fault(utterance: Utterance) -> Fault | None:
-    """Say why no model can be asked about an utterance, if so."""
-    if utterance.duration_s < SHORTEST_S:
-        return Fault("too_short", f"{utterance.duration_s:.3f} s of audio; {SHORTEST_S} s are needed")
-    if not np.isfinite(utterance.audio).all():
+
+def find_fault(audio: Waveform) -> Fault | None:
+    """Say why no model can be asked about audio, if so."""
+    duration_s = len(audio) / SAMPLE_RATE
+    if duration_s < SHORTEST_S:
+        return Fault("too_short", f"{duration_s:.3f} s of audio; {SHORTEST_S} s are needed")
+    if not np.isfinite(audio).all():
         return Fault("not_finite", "the audio holds NaN or infinity")
     return None
 
@@ -173,7 +239,30 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
     rules = load_rules(recipe.rules)
     models = [_load_model(where, recipe.extra, threads or count_cores()) for where in recipe.models.values()]
     check_columns(rules, _rule_columns(models))
-    return Suite(name, models, roles=roles, rules=rules, budget_s=recipe.budget_s, least_s=recipe.least_s)
+    card = next(iter(read_gpus()), None)
+    return Suite(
+        name,
+        models,
+        roles=roles,
+        rules=rules,
+        budget_s=start_budget_s(recipe, card.memory_gib if card else None),
+        least_s=recipe.least_s,
+        budget_kept_in=budget_file(name, {model.name: model.revision for model in models}, card.name if card else None),
+        cascade=recipe.cascade,
+    )
+
+
+def name_policy(suite: str) -> str:
+    """Name the policy by which a suite asks its models: ``all``, or what spares one of them."""
+    recipe = SUITES.get(suite)
+    return recipe.cascade.name if recipe and recipe.cascade else "all"
+
+
+def start_budget_s(recipe: Recipe, card_gib: float | None) -> Seconds:
+    """What a batch may hold before anything is known of a machine's memory but its size."""
+    if card_gib is None or recipe.card_s_per_gib is None:
+        return recipe.budget_s
+    return min(CARD_BUDGET_S, recipe.card_s_per_gib * card_gib)
 
 
 def count_cores() -> int:

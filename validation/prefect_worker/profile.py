@@ -2,11 +2,12 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 
 from validation.domain import WorkerProfile
-from validation.prefect_worker.gpu import read_gpus
+from validation.host.protocol import SuiteProfile
+from validation.models.gpu import read_gpus
 from validation.prefect_worker.instance import this_instance
 from validation.settings import Settings
 
@@ -42,6 +43,12 @@ def describe_worker(settings: Settings, *, prefect_worker: str, limit: int | Non
         },
         prefect_worker=prefect_worker,
     )
+
+
+def add_models(profile: WorkerProfile, suite: SuiteProfile) -> WorkerProfile:
+    """Describe the worker with what its model host has loaded."""
+    models = {"revisions": dict(suite.revisions), "batch_budget_s": suite.budget_s}
+    return replace(profile, config={**profile.config, **models})
 
 
 def _versions() -> Mapping[str, str]:

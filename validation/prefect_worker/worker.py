@@ -27,14 +27,18 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from validation.chunk.drain import DRAIN_FILE_VARIABLE
 from validation.chunk.open import require_known
+from validation.doctor.examine import check_box
 from validation.domain import Seconds
 from validation.errors import BadInput, FleetError, Transient
+from validation.host.address import HOST_SOCKET_VARIABLE
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
+from validation.ledger.protocol import register_worker
 from validation.prefect_worker.flow_processes import FlowProcesses
 from validation.prefect_worker.job import VastGpuJobConfiguration, VastGpuVariables
 from validation.prefect_worker.ledger_row import LedgerRow
-from validation.prefect_worker.profile import describe_worker
+from validation.prefect_worker.model_host import ModelHost
+from validation.prefect_worker.profile import add_models, describe_worker
 from validation.prefect_worker.server import require_work_pool
 from validation.settings import load_settings
 
@@ -86,7 +90,7 @@ class VastGpuWorker(ProcessWorker):
             raise SystemExit(3 if isinstance(refusal, Transient) else 2) from None
 
     async def __aenter__(self) -> Self:
-        """Enter the ledger, then Prefect. Here and not in `setup`, whose errors Prefect wraps in groups.
+        """Enter the ledger, load the models, enter Prefect. Here and not in `setup`, whose errors Prefect groups.
 
         Raises:
             FleetError: why this worker cannot work here. Nobody was told of it.
@@ -95,20 +99,27 @@ class VastGpuWorker(ProcessWorker):
         require_known(settings)
         self._take_name(settings.worker_id)
         await require_work_pool(self._work_pool_name, self.type)
-        engine = open_engine(settings.database_url.get_secret_value())
+        engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
         require_revision(engine)
+        doubts = await asyncio.to_thread(check_box, settings)
         self._grace_s = settings.drain_grace_s
-        self._row = LedgerRow(engine, describe_worker(settings, prefect_worker=self.name, limit=self._limit))
+        profile = describe_worker(settings, prefect_worker=self.name, limit=self._limit)
+        self._row = LedgerRow(engine, profile)
         self._take_over_signals()
         self._processes = FlowProcesses(settings.worker_id)
+        self._host = ModelHost(settings.worker_id)
         self._row.register()
         self._processes.forget_drain()  # a life that was killed while it drained may have left the wish behind
         self._row.keep_alive(settings.heartbeat_s)
         try:
+            suite = await self._host.start()
+            await asyncio.to_thread(register_worker, engine, add_models(profile, suite))
             await super().__aenter__()
         except BaseException:
-            await self._row.retire()
+            await self._leave()
             raise
+        for doubt in doubts:  # said by a worker that serves: a refused start is one sentence
+            self._logger.warning("%s", doubt)
         return self
 
     async def teardown(self, *exc_info: Any) -> None:
@@ -120,8 +131,7 @@ class VastGpuWorker(ProcessWorker):
         try:
             overdue = await self._drain()
         finally:
-            self._processes.forget_drain()
-            await self._row.retire()
+            await self._leave()
         await self._report_overdue(overdue)
         await super().teardown(*exc_info)
 
@@ -131,7 +141,7 @@ class VastGpuWorker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Run a flow in a process that knows our drain file and ends with us.
+        """Run a flow in a process that knows our drain file and our model host, and ends with us.
 
         Raises:
             ForeignCode: the run's deployment would fetch code; Prefect marks the run Crashed with that sentence.
@@ -139,6 +149,7 @@ class VastGpuWorker(ProcessWorker):
         if isinstance(configuration, VastGpuJobConfiguration):
             configuration.require_own_code()
         configuration.env[DRAIN_FILE_VARIABLE] = str(self._processes.drain_file)
+        configuration.env[HOST_SOCKET_VARIABLE] = str(self._host.socket)
         configuration.env.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_EVENT_S)
         try:
             with self._processes.watch(flow_run.id, task_status or anyio.TASK_STATUS_IGNORED) as status:
@@ -162,6 +173,12 @@ class VastGpuWorker(ProcessWorker):
         # A failure here is the regular poll's to meet again and to report: this one must not end the worker.
         with suppress(httpx.HTTPError):
             await self.get_and_submit_flow_runs()
+
+    async def _leave(self) -> None:
+        """Give back what is held, first of all to the ledger."""
+        self._processes.forget_drain()
+        await self._row.retire()
+        await self._host.stop()
 
     def _take_name(self, worker_id: str) -> None:
         """Be the same worker to Prefect after a restart, as to the ledger, unless an operator chose another name."""

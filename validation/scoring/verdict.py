@@ -16,6 +16,8 @@ Decision: TypeAlias = Literal["accept", "review", "reject"]
 _SEVERITY: tuple[Decision, ...] = ("accept", "review", "reject")
 
 Operator: TypeAlias = Literal["<", "<=", ">", ">=", "==", "!=", "missing", "present"]
+_EXACT = 2**53
+"""Up to here a whole number and a float compare alike in every engine. Counts in shards stay far below."""
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -55,6 +57,8 @@ class Condition(_Rulebook):
             raise ValueError(f"operator {self.op} takes a number, not {self.value!r}")
         if isinstance(self.value, float) and not isfinite(self.value):
             raise ValueError(f"{self.value} compares with nothing")
+        if isinstance(self.value, int) and abs(self.value) > _EXACT:
+            raise ValueError(f"{self.value} is too large to be compared exactly")
         return self
 
     def holds(self, signals: Mapping[str, Scalar]) -> bool:

@@ -37,11 +37,16 @@ class ShardManifest:
     provenance: ShardProvenance
     videos: tuple[ShardVideo, ...]
     failed: tuple[VideoFailure, ...]
+    sources: tuple[str, ...] = ()
+    """Keys of the shards that it was compacted from; none if a chunk wrote it."""
 
     @property
     def receipt(self) -> ShardReceipt:
         """What the ledger keeps of it."""
-        return ShardReceipt(self.key, self.sha256, self.size_bytes, self.rows, self.provenance.suite)
+        made = self.provenance
+        return ShardReceipt(
+            self.key, self.sha256, self.size_bytes, self.rows, made.suite, models=dict(made.model_revisions)
+        )
 
     def to_json(self) -> bytes:
         return _MANIFEST_JSON.dump_json(self, indent=2)

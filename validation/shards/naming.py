@@ -1,6 +1,7 @@
 """Where a shard and its manifest lie in the results bucket."""
 
 import re
+from uuid import UUID
 
 from validation.errors import BadInput
 
@@ -21,10 +22,25 @@ def manifest_key(worker_id: str, number: int) -> str:
     return f"{_stem(worker_id, number)}.manifest.json"
 
 
-def _stem(worker_id: str, number: int) -> str:
+def shard_folder(worker_id: str) -> str:
+    """Name the folder of a worker's shards: nothing else of its is written anywhere. Raises as ``shard_key`` does."""
     if not _WORKER_ID.fullmatch(worker_id):
         raise BadInput(
             f"worker id {worker_id!r} cannot name a shard: use letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit"
         )
-    return f"shards/{worker_id}/validation_{worker_id}_shard_{number:04d}"
+    return f"shards/{worker_id}"
+
+
+def compacted_key(suite: str, token: UUID) -> str:
+    """Name the parquet file of a compaction; ``token`` is drawn for each attempt, so that none meets another's."""
+    return f"shards/compacted/validation_{suite}_{token.hex}.parquet"
+
+
+def key_beside(key: str) -> str:
+    """Name the manifest that lies beside a shard's parquet file."""
+    return f"{key.removesuffix('.parquet')}.manifest.json"
+
+
+def _stem(worker_id: str, number: int) -> str:
+    return f"{shard_folder(worker_id)}/validation_{worker_id}_shard_{number:04d}"

@@ -41,8 +41,17 @@ def read_provenance(payload: bytes, key: str) -> ShardProvenance:
     Raises:
         ShardCorrupt: the bytes are not a parquet file, not a shard, or of a newer format than this code's.
     """
+    return _parse_provenance(pa.BufferReader(payload), key)
+
+
+def read_file_provenance(path: Path) -> ShardProvenance:
+    """Read the same of a local file, from its footer alone. Raises as ``read_provenance`` does."""
+    return _parse_provenance(path, str(path))
+
+
+def _parse_provenance(source: pa.BufferReader | Path, key: str) -> ShardProvenance:
     try:
-        metadata = pq.read_schema(pa.BufferReader(payload)).metadata or {}
+        metadata = pq.read_schema(source).metadata or {}
     except pa.ArrowInvalid as error:
         raise ShardCorrupt(key, "content", expected="a parquet file", found=str(error)) from None
     try:

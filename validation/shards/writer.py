@@ -43,19 +43,24 @@ def encode_shard(rows: Iterable[Row], schema: pa.Schema, provenance: ShardProven
     """
     ordered = sorted(rows, key=itemgetter("video_id", "segment_index"))
     _check_identity(ordered)
-    table = _build_table(ordered, schema.with_metadata({METADATA_KEY: PROVENANCE_JSON.dump_json(provenance)}))
+    return write_table(_build_table(ordered, schema), provenance)
+
+
+def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
+    """Write a table that keeps the promises of FORMAT.md, rows in their order, as one parquet file."""
+    table = table.replace_schema_metadata({METADATA_KEY: PROVENANCE_JSON.dump_json(provenance)})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         table.schema,
         compression="zstd",
         compression_level=_ZSTD_LEVEL,
-        use_dictionary=[field.name for field in schema if pa.types.is_string(field.type)],
+        use_dictionary=[field.name for field in table.schema if pa.types.is_string(field.type)],
         sorting_columns=pq.SortingColumn.from_ordering(
-            schema, [("video_id", "ascending"), ("segment_index", "ascending")]
+            table.schema, [("video_id", "ascending"), ("segment_index", "ascending")]
         ),
     ) as writer:
-        for start, stop in _cut_row_groups(ordered):
+        for start, stop in _cut_row_groups(table["video_id"].to_pylist()):
             writer.write_table(table.slice(start, stop - start))
     payload: bytes = sink.getvalue().to_pybytes()
     return payload
@@ -75,10 +80,10 @@ def _check_identity(ordered: Sequence[Row]) -> None:
             names.add(row["segment"])
 
 
-def _cut_row_groups(ordered: Sequence[Row]) -> Iterator[tuple[int, int]]:
+def _cut_row_groups(video_ids: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Where row groups start and stop: between videos, once there are ``ROW_GROUP_ROWS``."""
     start = stop = 0
-    for _, group in groupby(ordered, key=itemgetter("video_id")):
+    for _, group in groupby(video_ids):
         stop += sum(1 for _ in group)
         if stop - start >= ROW_GROUP_ROWS:
             yield start, stop

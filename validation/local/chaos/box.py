@@ -15,6 +15,8 @@ from validation.local.process import Child, Program, is_alive
 
 FLOW_MARK = "prefect.engine"
 """In the command line of every process that runs a flow for a `vast-gpu` worker."""
+HOST_MARK = "validation.host"
+"""In that of the one that holds its models."""
 INIT_PAUSE_S: Seconds = 1.0
 """From the end of a worker to its next life, as in the image's entry point."""
 STOP_GRACE_S: Seconds = 60.0
@@ -59,7 +61,11 @@ class Box:
 
     def flow_processes(self) -> list[psutil.Process]:
         """The processes of its flow runs."""
-        return [process for process in self._family() if FLOW_MARK in " ".join(_command_line(process))]
+        return self._find(FLOW_MARK)
+
+    def host_processes(self) -> list[psutil.Process]:
+        """Its model host; none while it is between two lives."""
+        return self._find(HOST_MARK)
 
     def send(self, number: Signals) -> list[psutil.Process]:
         """Send a signal to the worker alone; returns it."""
@@ -94,6 +100,9 @@ class Box:
 
     def log_tail(self) -> str:
         return self._child.log_tail()
+
+    def _find(self, mark: str) -> list[psutil.Process]:
+        return [process for process in self._family() if mark in _command_line(process)]
 
     def _family(self) -> list[psutil.Process]:
         if (pid := self._child.pid) is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent
-from validation.ledger.protocol import requeue_failed
+from validation.ledger.protocol import Requeue, requeue_videos
 from validation.ledger.views import read_open_chunks, read_view, read_workload
 from validation.local.chaos.faults import Strike, strike
 from validation.local.chaos.ledger import end_backoffs
@@ -139,7 +139,7 @@ class Conductor:
         innocent = [] if self.record.requeued else self._given_up()
         if innocent:
             self.record.requeued = innocent
-            requeue_failed(stage.engine, innocent)
+            requeue_videos(stage.engine, Requeue(innocent, "validation_failed"))
         return not innocent
 
     def _given_up(self) -> list[str]:

@@ -136,6 +136,16 @@ def _signal_flow(number: Signals) -> Callable[[Stage, PlannedFault], Strike | No
     return strike_flow
 
 
+def _kill_host(stage: Stage, fault: PlannedFault) -> Strike | None:
+    if (found := _busy_box(stage, fault)) is None:
+        return None
+    box, held = found
+    if not (hosts := box.host_processes()):
+        return None
+    signal_all(hosts, SIGKILL)
+    return _done(fault, f"the model host of {box.name}", chunks=held)
+
+
 def _expire_leases(stage: Stage, fault: PlannedFault) -> Strike | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
@@ -186,6 +196,7 @@ _STRIKERS: Mapping[FaultKind, Callable[[Stage, PlannedFault], Strike | None]] = 
     FaultKind.KILL_FLOW: _signal_flow(SIGKILL),
     FaultKind.STOP_FLOW: _signal_flow(SIGTERM),
     FaultKind.FREEZE_FLOW: _signal_flow(SIGSTOP),
+    FaultKind.KILL_HOST: _kill_host,
     FaultKind.EXPIRE_LEASES: _expire_leases,
     FaultKind.CRASH_LEDGER: _crash_ledger,
     FaultKind.STORM: _raise_storm,

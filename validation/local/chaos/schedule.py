@@ -9,7 +9,8 @@ from validation.domain import Seconds
 LEASE_S = 15
 """The lease in a chaos run: a sixth of what a fleet has, so that minutes of chaos stand for many of the fleet's."""
 ROUND_S: Seconds = 120.0
-"""In so long every kind of fault comes once: one in eight seconds, so that most meet a fleet that others still hurt."""
+"""In so long every kind of fault comes once: one in seven seconds and a half, so that most meet a fleet that others
+still hurt."""
 QUIET_S: Seconds = 5.0
 """Left alone at the start, for every box to have work."""
 
@@ -26,6 +27,7 @@ class FaultKind(StrEnum):
     KILL_FLOW = "SIGKILL a flow process"
     STOP_FLOW = "SIGTERM a flow process"
     FREEZE_FLOW = "SIGSTOP a flow process, SIGCONT past the lease"
+    KILL_HOST = "SIGKILL a model host"
     EXPIRE_LEASES = "edit the leases of a worker into the past"
     CRASH_LEDGER = "SIGKILL Postgres, started again soon"
     STORM = "object store: resets, 503s, cut and lost answers, delays"

@@ -8,6 +8,7 @@ from validation.domain import Seconds
 
 INTERVALS_S: Mapping[str, Seconds] = {
     "search": 0.0, "create": 4.5, "destroy": 3.0, "list": 1.0, "show": 2.0, "update": 1.0, "bid": 5.5, "account": 1.0,
+    "metrics": 3.0,
 }  # fmt: skip
 PENALTIES_S: Mapping[str, Seconds] = {"create": 12.0}
 SEARCHES_A_MINUTE = 10

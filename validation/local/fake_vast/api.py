@@ -9,6 +9,8 @@ from validation.domain import Seconds
 from validation.local.fake_vast import listing, rental, search
 from validation.local.fake_vast.account import Throttle
 from validation.local.fake_vast.cloud import ACCOUNT_KEY, Cloud
+from validation.local.fake_vast.failures import FailureMix
+from validation.local.fake_vast.market import describe_market
 from validation.local.fake_vast.transport import Faults, Reply, Request
 
 Handler = Callable[["FakeVast", Request, int], Reply]
@@ -22,6 +24,19 @@ class FakeVast:
         self.throttle = Throttle(strict=strict)
         self.faults = Faults(random.Random(seed + 1))  # noqa: S311 - a simulation
         self.requests: list[tuple[str, str]] = []
+        self._leak = random.Random(seed + 2)  # noqa: S311 - a simulation
+        self.mix = FailureMix()
+        """Of it, what a request itself is subject to; `play` sets all of it."""
+
+    def play(self, mix: FailureMix) -> None:
+        """Let go wrong what this mix says, and nothing else."""
+        self.mix, self.throttle.strict, self.cloud.fates = mix, mix.strict, mix.fates
+        self.cloud.outbids_per_hour, self.cloud.takings_per_hour = mix.outbids_per_hour, mix.takings_per_hour
+        self.faults.set_all(mix.transport)
+
+    def leaks(self) -> bool:
+        """Whether a search lets one more offer through that it should not."""
+        return self._leak.random() < self.mix.leaky_share
 
     def advance(self, seconds: Seconds) -> None:
         self.cloud.advance(seconds)
@@ -43,10 +58,16 @@ class FakeVast:
         if kind == "open":
             return serve()
         if not self._may(request, kind, number):
-            return Reply(404, {"success": False, "error": "auth_error", "msg": "Invalid user key"})
+            return self._forbid(request)
         if refusal := self.throttle.refuse(kind, request.key, self.cloud.now):
             return Reply(429, *refusal)
         return self.faults.spoil(kind, serve)
+
+    def _forbid(self, request: Request) -> Reply:
+        """A machine's own key opens nothing else; any other key is unknown."""
+        if any(contract.key == request.key for contract in self.cloud.contracts.values()):
+            return rental.refusal(403, "forbidden", "This key may not do that")
+        return rental.refusal(self.mix.auth_status, "auth_error", "Invalid user key")
 
     def _may(self, request: Request, kind: str, number: int) -> bool:
         contract = self.cloud.contracts.get(number)
@@ -64,7 +85,7 @@ def search_asks(fake: FakeVast, request: Request, _: int) -> Reply:
 
 def _search(fake: FakeVast, query: Mapping[str, Any]) -> Reply:
     try:
-        found = search.search(fake.cloud.offers.values(), query, fake.cloud.now)
+        found = search.search(fake.cloud.offers.values(), query, fake.cloud.now, fake.leaks)
     except search.UnknownOperator as unknown:
         return rental.refusal(400, "invalid_request", f"{unknown} is not a valid search op")
     if quota := fake.throttle.count_rows(len(found), fake.cloud.now):
@@ -85,16 +106,23 @@ def name_gpus(_: FakeVast, __: Request, ___: int) -> Reply:
     return Reply(200, {"success": True, "gpu_names": ["RTX 3090", "RTX 4090"]})
 
 
+def read_metrics(fake: FakeVast, _: Request, __: int) -> Reply:
+    """Supply and prices by card: what an account may ask for nothing."""
+    return Reply(200, {"success": True, "gpus": describe_market(fake.cloud.offers)})
+
+
 ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", r"/api/v0/bundles/", "search", search_offers),
     ("PUT", r"/api/v0/search/asks/", "search", search_asks),
     ("PUT", r"/api/v0/asks/(\d+)/", "create", rental.create),
+    ("POST", r"/api/v0/asks/bulk/", "create", rental.create_many),
     ("GET", r"/api/v1/instances/", "list", listing.list_page),
     ("GET", r"/api/v0/instances/", "list", listing.refuse_old_listing),
     ("GET", r"/api/v0/instances/filters/", "show", listing.list_filters),
     ("GET", r"/api/v0/instances/(\d+)/", "show", listing.show_one),
     ("PUT", r"/api/v0/instances/(\d+)/", "update", rental.update),
     ("DELETE", r"/api/v0/instances/(\d+)/", "destroy", rental.destroy),
+    ("PUT", r"/api/v0/instances/", "update", rental.update_many),
     ("DELETE", r"/api/v0/instances/", "destroy", rental.destroy_many),
     ("PUT", r"/api/v0/instances/bid_price/(\d+)/", "bid", rental.change_bid),
     ("PUT", r"/api/v0/instances/(?:reboot|recycle)/(\d+)/", "update", rental.reboot),
@@ -102,4 +130,5 @@ ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", r"/logs/(\d+)/", "open", listing.read_logs),
     ("GET", r"/api/v0/users/current/", "account", read_account),
     ("GET", r"/api/v0/gpu_names/unique/", "open", name_gpus),
+    ("GET", r"/api/v0/metrics/gpu/current/", "metrics", read_metrics),
 )

@@ -1,6 +1,6 @@
 """One rented machine of the fake."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,9 @@ from validation.domain import Seconds
 from validation.local.fake_vast.fates import IMAGE_BITS_M, Phase
 
 HOURS_PER_MONTH = 730
+READ_GB_PER_HOUR: Mapping[str, float] = {"RTX 3090": 11.4, "RTX 4090": 18.7}
+"""What a worker reads at a card's normal speed: 11 or 18 segments a second of 8 s, as 24 kB/s of compressed audio, and
+half as much again."""
 
 
 @dataclass
@@ -28,11 +31,16 @@ class Contract:
     label: str
     life_from: Seconds = 0.0
     stopped_at: Seconds | None = None
+    stopped_status: str = "exited"
+    resumes_at: Seconds | None = None
+    """When a machine that was outbid comes back by itself, if ever."""
     destroyed_at: Seconds | None = None
     unlisted_at: Seconds | None = None
     billed_to: Seconds = 0.0
     pull_billed: bool = False
     usd_billed: float = 0.0
+    running_s: Seconds = 0.0
+    """For which the card was billed."""
     log_reads: int = field(default=0)
 
     def __post_init__(self) -> None:
@@ -58,7 +66,7 @@ class Contract:
         return now >= self.listed_from and self.phase(now).listed
 
     def status(self, now: Seconds) -> str | None:
-        return "exited" if self.is_stopped(now) else self.phase(now).status
+        return self.stopped_status if self.is_stopped(now) else self.phase(now).status
 
     def speed(self, now: Seconds) -> float:
         """The share of a card's normal speed at which its worker works."""
@@ -66,30 +74,44 @@ class Contract:
         return self.phase(now).speed if works else 0.0
 
     def bill(self, now: Seconds) -> float:
-        """Charge up to now; returns the dollars. The card bills while running, the disk always, the pull once."""
+        """Charge up to now; returns the dollars.
+
+        The card bills while running, the disk always, the pull once, and what the worker reads as it works.
+        """
         until = now if self.destroyed_at is None else min(now, self.destroyed_at)
         since, self.billed_to = self.billed_to, max(until, self.billed_to)
         if until <= since:
             return 0.0
-        disk_gb = float(self.order.get("disk") or 10)
-        usd: float = (until - since) / 3600 * disk_gb * self.offer["storage_cost"] / HOURS_PER_MONTH
-        usd += self._running_s(since, until) / 3600 * self.usd_per_hour
+        usd: float = (until - since) / 3600 * self.storage_per_hour
+        for phase, seconds in self._lived(since, until):
+            if phase.status == "running" and not phase.stopped:
+                self.running_s += seconds
+                usd += seconds / 3600 * self.usd_per_hour
+                read_gb = READ_GB_PER_HOUR[self.offer["gpu_name"]] * phase.speed * seconds / 3600
+                usd += read_gb * self.offer["inet_down_cost"]
         if not self.pull_billed and self.phase(until).status == "running":
             self.pull_billed = True
             usd += IMAGE_BITS_M / 8_000 * self.offer["inet_down_cost"]
         self.usd_billed += usd
         return usd
 
-    def _running_s(self, since: Seconds, until: Seconds) -> Seconds:
+    def _lived(self, since: Seconds, until: Seconds) -> Iterator[tuple[Phase, Seconds]]:
+        """Its phases between two times, each with the seconds that it lasted there; none while it was stopped."""
         until = until if self.stopped_at is None else min(until, self.stopped_at)
         starts = [self.life_from + phase.at_s for phase in self.life]
-        ends = [*starts[1:], float("inf")]
-        spans = zip(self.life, starts, ends, strict=True)
-        return sum(
-            max(0.0, min(end, until) - max(start, since))
-            for phase, start, end in spans
-            if phase.status == "running" and not phase.stopped
-        )
+        for phase, start, end in zip(self.life, starts, [*starts[1:], float("inf")], strict=True):
+            if (seconds := min(end, until) - max(start, since)) > 0:
+                yield phase, seconds
+
+    @property
+    def storage_per_hour(self) -> float:
+        """$/h of its disk."""
+        return float(self.order.get("disk") or 10) * float(self.offer["storage_cost"]) / HOURS_PER_MONTH
+
+    @property
+    def dph_total(self) -> float:
+        """$/h of card and disk."""
+        return self.usd_per_hour + self.storage_per_hour
 
     def row(self, now: Seconds) -> dict[str, Any]:
         """The machine as a listing shows it: every key of the vendor's, the box's secrets in clear among them."""
@@ -97,7 +119,7 @@ class Contract:
         up = status == "running"
         state = "stopped" if stopped else "running"
         disk_gb = float(self.order.get("disk") or 10)
-        storage = disk_gb * self.offer["storage_cost"] / HOURS_PER_MONTH
+        storage = self.storage_per_hour
         environment = self.order.get("env") or {}
         shared = {
             name: self.offer[name]
@@ -113,7 +135,7 @@ class Contract:
             "next_state": state, "intended_status": state, "status_msg": phase.message or None,
             "start_date": self.created_at, "duration": self.offer["end_date"] - now,
             "uptime_mins": max(0.0, (now - self.life_from) / 60) if up else None,
-            "dph_total": round(self.usd_per_hour + storage, 6), "dph_base": self.usd_per_hour,
+            "dph_total": round(self.dph_total, 6), "dph_base": self.usd_per_hour,
             "storage_total_cost": round(storage, 6), "is_bid": self.is_bid, "gpu_util": 90.0 if phase.speed else 0.0,
             "gpu_temp": 60.0, "cpu_util": 0.2, "mem_usage": 0.3, "mem_limit": 32.0, "vmem_usage": 0.1,
             "disk_util": 10.0, "disk_usage": 0.2, "disk_space": disk_gb, "disk_name": "nvme", "cpu_name": "EPYC",

@@ -7,15 +7,10 @@ from typing import Any
 
 from validation.domain import Seconds
 
-WEIGHTS: Mapping[str, float] = {
-    "ok": 60, "stuck_loading": 8, "pull_fatal": 5, "oci_error": 5, "exits_on_start": 4, "zombie_running": 6,
-    "slow": 5, "dies_midway": 4, "vanishes": 2, "host_reclaim": 1,
-}  # fmt: skip
-"""Shares of what rentals came to, in the field reports of 2026."""
-
 PULL_ERRORS = (
     "toomanyrequests: You have reached your pull rate limit",
     "failed to register layer: no space left on device",
+    "manifest unknown: manifest unknown",
     "error pulling image: connection reset by peer",
 )
 IMAGE_BITS_M = 80_000.0
@@ -35,11 +30,11 @@ class Phase:
     stopped: bool = False
 
 
-def draw_fate(rng: random.Random, weights: Mapping[str, float] = WEIGHTS) -> str:
+def draw_fate(rng: random.Random, weights: Mapping[str, float]) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def draw_life(  # noqa: PLR0911 - one return a fate
+def draw_life(  # noqa: C901, PLR0911 - one return a fate
     rng: random.Random, fate: str, offer: Mapping[str, Any], image: str
 ) -> tuple[Phase, ...]:
     """The phases of one machine under a fate."""
@@ -63,6 +58,8 @@ def draw_life(  # noqa: PLR0911 - one return a fate
             return (*begin, Phase(pulled_s, "running", run), Phase(pulled_s + 15, "exited", "exited with code 1"))
         case "zombie_running":
             return (*begin, Phase(pulled_s, "running", run))
+        case "port_taken":  # the second of two rentals of one offer
+            return (*begin[:2], Phase(loading_s, "created", "OCI runtime create failed: port is already allocated"))
         case "slow":
             return (*up[:-1], Phase(joined_s, "running", run, 0.2))
         case "dies_midway":

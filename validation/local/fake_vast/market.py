@@ -1,7 +1,8 @@
 """The machines that the fake has to offer."""
 
 import random
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 from validation.domain import Seconds
 
@@ -9,12 +10,14 @@ CARDS = {"RTX 3090": (0.18, 0.12, 0.40, 24_268, 860), "RTX 4090": (0.40, 0.25, 0
 """Median, lowest and highest $/h, memory in MB, compute capability: as the vendor's market had them in 2026."""
 PLACES = ("Texas, US", "Quebec, CA", "Bavaria, DE", "Norway, NO", "Tokyo, JP", "Iceland, IS")
 CUDA = (11.8, 12.2, 12.4, 12.6, 12.8, 13.0)
+QUANTILES = {"price_p10": 0.1, "price_median": 0.5, "price_p90": 0.9}
 FIRST_OFFER = 20_000_000
 
+Offers: TypeAlias = dict[int, dict[str, Any]]
+"""By id. One that is not rentable has been taken; ``back_at`` says when, if somebody else took it."""
 
-def make_market(
-    rng: random.Random, now: Seconds, *, offers: int = 320, machines: int = 230
-) -> dict[int, dict[str, Any]]:
+
+def make_market(rng: random.Random, now: Seconds, *, offers: int = 320, machines: int = 230) -> Offers:
     """Draw offers by id. Some share a machine, many share a host, and one in ten is not verified."""
     ids = [30_000 + n for n in range(machines)]
     owner = {machine: 5_000 + rng.randrange(machines // 2) for machine in ids}
@@ -24,6 +27,34 @@ def make_market(
         drawn[FIRST_OFFER + n] = _draw_offer(rng, FIRST_OFFER + n, machine, owner[machine], now)
     drawn[FIRST_OFFER]["cpu_cores"] = None  # as the vendor's sometimes is
     return drawn
+
+
+def settle_market(offers: Offers, rng: random.Random, now: Seconds, *, takings: float) -> None:
+    """Let others rent so large a share of what is free, for some hours each."""
+    for offer in [offer for offer in offers.values() if offer.get("back_at", now) < now]:
+        release(offers, offer)
+    free = [offer for offer in offers.values() if offer["rentable"]] if takings else []
+    for offer in rng.sample(free, min(len(free), int(takings * len(free) + rng.random()))):
+        offer |= {"rentable": False, "back_at": now + rng.uniform(3_600, 20_000)}
+
+
+def release(offers: Offers, taken: Mapping[str, Any]) -> None:
+    """Put a machine on the market again, under another id."""
+    fresh = max(offers) + 1
+    offer = {name: value for name, value in taken.items() if name not in {"back_at", "taken_at"}}
+    offers.pop(taken["id"], None)
+    offers[fresh] = {**offer, "id": fresh, "ask_contract_id": fresh, "rentable": True}
+
+
+def describe_market(offers: Offers) -> list[dict[str, Any]]:
+    """How many of each card are free and taken, and the deciles of their $/h."""
+    return [_describe_card(card, [offer for offer in offers.values() if offer["gpu_name"] == card]) for card in CARDS]
+
+
+def _describe_card(card: str, offers: list[dict[str, Any]]) -> dict[str, Any]:
+    prices = sorted(offer["dph_base"] for offer in offers if offer["rentable"])
+    marks = {name: prices[int(share * (len(prices) - 1))] for name, share in QUANTILES.items()} if prices else {}
+    return {"gpu_name": card, "available": len(prices), "rented": len(offers) - len(prices), **marks}
 
 
 def _draw_offer(rng: random.Random, offer: int, machine: int, host: int, now: Seconds) -> dict[str, Any]:

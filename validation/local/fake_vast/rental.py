@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from validation.local.fake_vast.api import FakeVast
 
 REBOOT_S: Seconds = 30.0
+RACE_S: Seconds = 3.0
+MOST_AT_ONCE = 64
 
 
 def refusal(status: int, error: str, message: str, **more: Any) -> Reply:
@@ -25,15 +27,45 @@ def create(fake: "FakeVast", request: Request, offer_id: int) -> Reply:
         order["env"] = {}  # the vendor ignores any other shape without a word
     if cloud.credit_usd <= 0:
         return refusal(400, "insufficient_credit", "Your account lacks credit; see the billing page.")
+    if cloud.usd_per_hour() > fake.mix.spend_limit_usd_per_hour:
+        return refusal(400, "spend_rate_limit", "Your account has reached its spend rate limit; contact support.")
     offer = cloud.offers.get(offer_id)
     if offer is None or not offer["rentable"]:
-        message = f"error 404/3603: no_such_ask  Instance type by id {offer_id} is not available."
-        return refusal(400, "invalid_args", message, ask_id=offer_id)
+        return _sell_again(fake, offer_id, order)
     contract = cloud.create(offer_id, order)
     if contract.is_bid and contract.usd_per_hour < offer["min_bid"]:
         cloud.stop(contract)
         return refusal(400, "invalid_price", "bid is below the minimum", new_contract=contract.id)
     return Reply(200, {"success": True, "new_contract": contract.id, "instance_api_key": contract.key})
+
+
+def _sell_again(fake: "FakeVast", offer_id: int, order: dict[str, Any]) -> Reply:
+    """An offer that has gone. Within seconds of its taking, some report to have rented it a second time."""
+    cloud, offer = fake.cloud, fake.cloud.offers.get(offer_id)
+    message = f"error 404/3603: no_such_ask  Instance type by id {offer_id} is not available."
+    if fake.mix.race_mode == "accept_both" and offer and cloud.now - offer.get("taken_at", 0.0) <= RACE_S:
+        contract = cloud.create(offer_id, order, fate="port_taken")
+        return Reply(200, {"success": True, "new_contract": contract.id, "instance_api_key": contract.key})
+    if fake.mix.race_mode == "refuse_410":
+        return refusal(410, "no_such_ask", message)
+    return refusal(400, "invalid_args", message, ask_id=offer_id)
+
+
+def create_many(fake: "FakeVast", request: Request, _: int) -> Reply:
+    """Rent several offers with one order. What the vendor answers is not documented: here, one answer an offer."""
+    numbers = request.body.get("ids") or []
+    if not numbers or len(numbers) > MOST_AT_ONCE:
+        return refusal(400, "invalid_args", f"error 400/1001: ids must name 1 to {MOST_AT_ONCE} offers")
+    answers = {int(number): create(fake, request, int(number)).body for number in numbers}
+    made = [body["new_contract"] for body in answers.values() if isinstance(body, dict) and body["success"]]
+    return Reply(200, {"success": bool(made), "new_contracts": made, "results": answers})
+
+
+def update_many(fake: "FakeVast", request: Request, _: int) -> Reply:
+    """Label, stop or start several."""
+    numbers = request.body.get("ids") or []
+    answers = {int(number): update(fake, request, int(number)).body for number in numbers}
+    return Reply(200, {"success": True, "results": answers})
 
 
 def update(fake: "FakeVast", request: Request, number: int) -> Reply:

@@ -26,8 +26,19 @@ class UnknownOperator(Exception):
     """The query compares in a way that the vendor does not know."""
 
 
-def search(offers: Iterable[Mapping[str, Any]], query: Mapping[str, Any], now: Seconds) -> list[dict[str, Any]]:
+def search(
+    offers: Iterable[Mapping[str, Any]],
+    query: Mapping[str, Any],
+    now: Seconds,
+    leaks: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
     """Offers that are free and pass, priced with the disk that was asked for.
+
+    Args:
+        offers: the market.
+        query: the filter, with its order, limit, kind of rental and disk.
+        now: the time.
+        leaks: asked for each offer that breaks exactly one bound: whether it is let through.
 
     Raises:
         UnknownOperator: of a filter.
@@ -36,7 +47,8 @@ def search(offers: Iterable[Mapping[str, Any]], query: Mapping[str, Any], now: S
         return []
     storage_gb = float(query.get("allocated_storage") or 8)
     priced = [price(offer, query.get("type", "on-demand"), storage_gb, now) for offer in offers]
-    found = [row for row in priced if _passes(row, query)]
+    broken = [(row, _count_broken(row, query)) for row in priced]
+    found = [row for row, bounds in broken if bounds == 0 or (bounds == 1 and row["rentable"] and leaks())]
     for column, direction in reversed(query.get("order") or []):
         found.sort(key=lambda row: (row.get(column) is None, row.get(column) or 0), reverse=direction == "desc")
     return found[: min(int(query.get("limit") or MOST_ROWS), MOST_ROWS)]
@@ -49,9 +61,10 @@ def price(offer: Mapping[str, Any], kind: str, storage_gb: float, now: Seconds) 
     return {**offer, "dph_base": base, "dph_total": round(total, 6), "duration": offer["end_date"] - now}
 
 
-def _passes(row: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
+def _count_broken(row: Mapping[str, Any], query: Mapping[str, Any]) -> int:
+    """How many bounds of the query a row breaks."""
     filters = {name: bounds for name, bounds in query.items() if name not in NOT_FILTERS and isinstance(bounds, dict)}
-    return all(_holds(_value(row, name), op, wanted) for name, b in filters.items() for op, wanted in b.items())
+    return sum(not _holds(_value(row, name), op, wanted) for name, b in filters.items() for op, wanted in b.items())
 
 
 def _value(row: Mapping[str, Any], name: str) -> Any:

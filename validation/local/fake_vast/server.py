@@ -1,7 +1,8 @@
 """The fake as a program: `python -m validation.local.fake_vast.server PORT [SEED]`.
 
-Beside the vendor's paths it has its own, for tests: `GET /__fake/state`, `POST /__fake/advance` and
-`POST /__fake/scenario`. Time passes as fast as the machine's, and faster where a test advances it.
+Beside the vendor's paths it has its own, for tests: `GET /__fake/state`, `GET /__fake/requests` (all that was asked so
+far), `POST /__fake/advance` and `POST /__fake/scenario`. Time passes as fast as the machine's, and faster where a test
+advances it.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from validation.local.fake_vast.api import FakeVast
+from validation.local.fake_vast.failures import STANDARD, FailureMix
 from validation.local.fake_vast.transport import SLOW_S, Reply, Request
 from validation.local.loopback import HOST
 
@@ -48,12 +50,20 @@ class FakeServer(ThreadingHTTPServer):
                 self._fake.advance(float(request.body["seconds"]))
             case "/__fake/scenario":
                 play_scenario(self._fake, request.body)
+            case "/__fake/requests":
+                return Reply(200, {"requests": self._fake.requests})
         return Reply(200, describe(self._fake))
 
 
 def play_scenario(fake: FakeVast, scenario: Mapping[str, Any]) -> None:
-    """Change the world: `credit_usd`, `strict`, `fates`, `next` and `chances` (endpoint -> faults), `stop` (ids)."""
+    """Change the world.
+
+    `mix` (the word `standard`, or fields of `FailureMix`), then `credit_usd`, `strict`, `fates`, `next` and `chances`
+    (endpoint -> faults), `stop` (ids).
+    """
     cloud = fake.cloud
+    if (mix := scenario.get("mix")) is not None:
+        fake.play(STANDARD if mix == "standard" else FailureMix(**mix))
     cloud.credit_usd = float(scenario.get("credit_usd", cloud.credit_usd))
     cloud.fates = scenario.get("fates", cloud.fates)
     fake.throttle.strict = bool(scenario.get("strict", fake.throttle.strict))

@@ -17,6 +17,7 @@ SLOW_S: Seconds = 35.0
 KINDS = (
     "commit_then_drop",  # the request takes effect, the connection dies before the answer
     "commit_then_504",
+    "commit_then_refuse",  # a create that is refused, and yet left a machine
     "reject_then_502",  # nothing takes effect
     "slow",  # the answer comes after the client gave up
     "html_502",
@@ -70,6 +71,10 @@ class Faults:
     def set_chances(self, endpoint: str, chances: Mapping[str, float]) -> None:
         self._chances[endpoint] = dict(chances)
 
+    def set_all(self, chances: Mapping[str, Mapping[str, float]]) -> None:
+        """Spoil these endpoints' requests by chance, and no others'."""
+        self._chances = {endpoint: dict(kinds) for endpoint, kinds in chances.items()}
+
     def spoil(self, endpoint: str, serve: Callable[[], Reply]) -> Reply:  # noqa: PLR0911 - one return a kind
         """Serve a request, or not, and answer it, or not."""
         kind = self._draw(endpoint)
@@ -83,6 +88,16 @@ class Faults:
             case "commit_then_504":
                 serve()
                 return Reply(504, "<html>504 Gateway Time-out</html>")
+            case "commit_then_refuse":
+                reply = serve()
+                left = reply.body.get("new_contract") if isinstance(reply.body, Mapping) else None
+                refusal = {
+                    "success": False,
+                    "error": "invalid_price",
+                    "msg": "the bid is too low",
+                    "new_contract": left,
+                }
+                return Reply(400, refusal) if left else reply
             case "slow":
                 serve()
                 return Reply(0, "", lost=True, late=True)

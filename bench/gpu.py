@@ -1,0 +1,272 @@
+"""What a real card makes of the suite `indic` at full size. Under ten minutes on an H200; writes JSON beside the table.
+
+    python bench/gpu.py [--out FOLDER] [--segments 600] [--skip-host]
+    python bench/gpu.py --tiny        (no card needed: small networks, every line runs, no number means anything)
+
+Weights are random and made on the card, so texts and languages mean nothing; times and memory are real. In order:
+ceilings (matrix products, copies); parity of batches with single segments, and what half precision changes; the plain
+arm in fp32 and in TF32 (segments as they come, 32 at a time, models one after another); a ladder to ours; budgets from
+160 to 2560 s; the kernels of one batch; and the model host with four clients, where its packages are installed.
+
+Not in it: ONNX Runtime, the alignment of transcripts and the opinion by 22 masks, cheap beside the networks.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from gpu_host import run_host
+from gpu_models import TINY, Net, Sizes, gflop, make_nets
+
+from validation.domain import SAMPLE_RATE, Utterance
+from validation.models.base import Batch
+from validation.models.batching import pad_batch, plan_batches
+
+BATCH = 32
+START_BUDGET_S = 1280.0
+BUDGETS_S = (160.0, 320.0, 640.0, 1280.0, 2560.0)
+TINY_S = 300.0
+"""By how much budgets are divided where there is no card."""
+ROUNDS = 3
+
+
+def main() -> None:
+    options = parse_options()
+    device = "cuda" if torch.cuda.is_available() and not options.tiny else "cpu"
+    sizes = TINY if options.tiny else Sizes()
+    bench = Bench(device, sizes, make_utterances(options.segments, tiny=options.tiny), options.tiny)
+    told = {"card": name_card(device), "torch": torch.__version__, "segments": options.segments, "tiny": options.tiny}
+    for step in (bench.ceilings, bench.parity, bench.plain, bench.ladder, bench.budgets, bench.kernels):
+        began_s = time.perf_counter()
+        told[step.__name__] = step()
+        print(f"[{step.__name__}: {time.perf_counter() - began_s:.0f} s]", flush=True)
+    if not options.skip_host:
+        told["host"] = run_host(bench.utterances, device, tiny=options.tiny, budget_s=bench.budget_s)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "gpu.json").write_text(json.dumps(told, indent=1))
+    print_summary(told)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--segments", type=int, default=600)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--skip-host", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out")
+    return parser.parse_args()
+
+
+def name_card(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "no card: small networks on a CPU"
+
+
+def make_utterances(count: int, *, tiny: bool) -> list[Utterance]:
+    """Lognormal lengths with a mean of 10 s, 1 to 30 s; a tenth of that where there is no card."""
+    generator = np.random.default_rng(0)
+    lengths_s = np.exp(generator.normal(np.log(7.8), 0.7, count)).clip(1.0, 30.0) / (10 if tiny else 1)
+    noise = generator.normal(0, 0.1, int(30.0 * SAMPLE_RATE)).astype(np.float32)
+    return [Utterance(noise[: int(s * SAMPLE_RATE)], "", "hi") for s in lengths_s]
+
+
+def as_they_come(utterances: Sequence[Utterance]) -> Iterable[list[Utterance]]:
+    return [list(utterances[start : start + BATCH]) for start in range(0, len(utterances), BATCH)]
+
+
+def within_budget(utterances: Sequence[Utterance], budget_s: float) -> Iterable[list[Utterance]]:
+    plan = plan_batches([u.duration_s for u in utterances], budget_s)
+    return [[utterances[row] for row in rows] for rows in plan]
+
+
+class Bench:
+    """One card and what is put to it. Networks of one precision are on it at a time."""
+
+    def __init__(self, device: str, sizes: Sizes, utterances: list[Utterance], tiny: bool) -> None:
+        self.device, self.sizes, self.utterances, self.tiny = device, sizes, utterances, tiny
+        self.budget_s = 4.0 if tiny else START_BUDGET_S
+        self.rounds = 1 if tiny else ROUNDS
+        self.peak_flops = 1.0
+        self._nets: tuple[torch.dtype, list[Net]] | None = None
+
+    def ceilings(self) -> dict[str, float]:
+        """Matrix products of 8192 in each precision, TFLOP/s, and a copy, GB/s: what is to be had here."""
+        n, found = 256 if self.tiny else 8192, {}
+        for name, dtype, tf32 in (
+            ("fp32", torch.float32, False),
+            ("tf32", torch.float32, True),
+            ("fp16", torch.float16, False),
+            ("bf16", torch.bfloat16, False),
+        ):
+            with allowing_tf32(tf32):
+                left, right = (torch.randn(n, n, device=self.device).to(dtype) for _ in range(2))
+                found[name] = 2 * n**3 / self.time(lambda a=left, b=right: a @ b) / 1e12
+        large = torch.empty(2**20 if self.tiny else 2**31, dtype=torch.uint8, device=self.device)
+        found["copy_gb_per_s"] = 2 * large.numel() / self.time(large.clone) / 1e9
+        self.peak_flops = found["fp16"] * 1e12
+        print("ceilings: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        return found
+
+    def parity(self) -> dict[str, dict[str, float]]:
+        """The greatest difference of a log-probability: batches against single segments, half against single."""
+        asked = self.utterances[: 8 if self.tiny else 64]
+        batch = pad_batch(asked)
+        found, fine = {}, {}
+        for net in self.nets(torch.float32):
+            fine[net.name] = hear(net, batch)
+            alone = torch.cat([hear(net, pad_batch([utterance])) for utterance in asked])
+            found[net.name] = {"batch against single": float((fine[net.name] - alone).abs().max())}
+        for dtype in (torch.float16, torch.bfloat16):
+            for net in self.nets(dtype):
+                changed = (hear(net, batch) - fine[net.name]).abs()
+                found[net.name][f"{dtype} against fp32"] = float(changed.max())
+        for name, values in found.items():
+            print(f"{name:10} " + "  ".join(f"{what} {value:.1e}" for what, value in values.items()))
+        return found
+
+    def plain(self) -> dict[str, dict]:
+        """The plain arm in single precision, strict and with TF32: nobody shall call it a straw man."""
+        batches = [pad_batch(asked) for asked in as_they_come(self.utterances)]
+        found = {}
+        for name, tf32 in (("plain fp32", False), ("plain TF32", True)):
+            with allowing_tf32(tf32):
+                found[name] = self.measure(name, self.nets(torch.float32), batches, rounds=1)
+        return found
+
+    def ladder(self) -> dict[str, dict]:
+        """From the plain arm to ours, one thing more at a time."""
+        pooled = [pad_batch(asked) for asked in within_budget(self.utterances, self.budget_s)]
+        found = {}
+        with allowing_tf32(True):
+            found["TF32 + pool"] = self.measure("TF32 + pool", self.nets(torch.float32), pooled)
+            for dtype in (torch.bfloat16, torch.float16):
+                name = f"+ {dtype}".replace("torch.", "")
+                found[name] = self.measure(name, self.nets(dtype), pooled)
+            if self.device == "cuda":
+                nets = self.nets(torch.float16)
+                for layer in layers_of(nets):
+                    layer.compile(dynamic=True)
+                found["+ compiled"] = self.measure("+ compiled", nets, pooled)
+                self._nets = None
+        return found
+
+    def budgets(self) -> dict[float, dict]:
+        """Half precision by the size of a batch."""
+        found, scale = {}, TINY_S if self.tiny else 1.0
+        with allowing_tf32(True):
+            for budget_s in BUDGETS_S[:2] if self.tiny else BUDGETS_S:
+                batches = [pad_batch(asked) for asked in within_budget(self.utterances, budget_s / scale)]
+                found[budget_s] = self.measure(f"budget {budget_s:.0f} s", self.nets(torch.float16), batches)
+        return found
+
+    def kernels(self) -> str:
+        """Where the time of one batch goes."""
+        asked = next(iter(within_budget(self.utterances, self.budget_s)))
+        activity = torch.profiler.ProfilerActivity
+        with torch.profiler.profile(activities=[activity.CUDA if self.device == "cuda" else activity.CPU]) as profile:
+            self.run(self.nets(torch.float16), [pad_batch(asked)])
+        key = "cuda_time_total" if self.device == "cuda" else "cpu_time_total"
+        table = profile.key_averages().table(sort_by=key, row_limit=12, max_name_column_width=60)
+        print(table)
+        return table
+
+    def nets(self, dtype: torch.dtype) -> list[Net]:
+        if self._nets is None or self._nets[0] is not dtype:
+            self._nets = None  # before the next are made: a small card does not hold both
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
+            self._nets = dtype, make_nets(self.sizes, self.device, dtype)
+        return self._nets[1]
+
+    def measure(self, name: str, nets: list[Net], batches: Sequence[Batch], rounds: int | None = None) -> dict:
+        """Score all batches some times after a short warm-up; the median counts."""
+        self.run(nets, [batches[0], batches[-1]])
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        times = [self.run(nets, batches) for _ in range(rounds or self.rounds)]
+        took_s = statistics.median(sum(by_net.values()) for by_net in times)
+        real_s = sum(float(batch.lengths.sum()) for batch in batches) / SAMPLE_RATE
+        needed = sum(1e9 * sum(gflop(n / SAMPLE_RATE).values()) for batch in batches for n in batch.lengths.tolist())
+        found = {
+            "segments_per_s": sum(map(len, batches)) / took_s,
+            "audio_s_per_s": real_s / took_s,
+            "padded_per_real": sum(batch.waveforms.size for batch in batches) / SAMPLE_RATE / real_s,
+            "of_ceiling": needed / took_s / self.peak_flops,
+            "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if self.device == "cuda" else 0.0,
+            "rounds": times,
+        }
+        shares = "  ".join(f"{net} {s / sum(times[-1].values()):.0%}" for net, s in times[-1].items())
+        print(
+            f"{name:16} {found['segments_per_s']:8.1f} segments/s  padded/real {found['padded_per_real']:.2f}  "
+            f"{found['of_ceiling']:6.1%} of fp16 ceiling  {found['peak_gib']:5.1f} GiB  {shares}",
+            flush=True,
+        )
+        return found
+
+    def run(self, nets: list[Net], batches: Sequence[Batch]) -> dict[str, float]:
+        """Seconds a network took for all batches, upload and answers included."""
+        took_s = dict.fromkeys((net.name for net in nets), 0.0)
+        for batch in batches:
+            for net in nets:
+                began_s = time.perf_counter()
+                net.score(batch)
+                took_s[net.name] += time.perf_counter() - began_s
+        return took_s
+
+    def time(self, work: Callable[[], object]) -> float:
+        """Seconds of one call: the median of ten after three."""
+        times = []
+        for _ in range(13):
+            self.wait()
+            began_s = time.perf_counter()
+            work()
+            self.wait()
+            times.append(time.perf_counter() - began_s)
+        return statistics.median(times[3:])
+
+    def wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def hear(net: Net, batch: Batch) -> torch.Tensor:
+    with torch.inference_mode():
+        return net.hear(batch)
+
+
+def layers_of(nets: Sequence[Net]) -> Iterable[torch.nn.Module]:
+    """The layers of the two transformers: one compiled code serves all of a network, and every length."""
+    for net in nets:
+        if net.name in {"mms", "conformer"}:
+            yield from net.layers
+
+
+@contextmanager
+def allowing_tf32(allowed: bool) -> Iterable[None]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def print_summary(told: dict) -> None:
+    arms = told["plain"] | told["ladder"]
+    base = arms["plain fp32"]["segments_per_s"]
+    print(f"\n{told['card']}, torch {told['torch']}, random weights; IndicConformer, MMS-LID, VoxLingua107, DNSMOS")
+    print(f"{'arm':16} {'segments/s':>11} {'ratio':>7} {'padded/real':>12} {'of ceiling':>11} {'GiB':>6}")
+    for name, arm in arms.items():
+        rate, padding = arm["segments_per_s"], arm["padded_per_real"]
+        used = f"{arm['of_ceiling']:11.1%} {arm['peak_gib']:6.1f}"
+        print(f"{name:16} {rate:11.1f} {rate / base:7.2f} {padding:12.2f} {used}")
+    print("\n".join(f"{key}: {value}" for key, value in told.get("host", {}).items()))
+    if told["tiny"]:
+        print("Small networks without a card: no number above means anything.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The model host on a card: four clients of one process that owns it."""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from gpu_models import TINY, Sizes, make_nets
+
+from validation.domain import Utterance
+
+CLIENTS = 4
+
+
+def run_host(utterances: Sequence[Utterance], device: str, *, tiny: bool, budget_s: float) -> dict[str, float | str]:
+    """Put the segments to a host through four clients at once, each with all of them.
+
+    The host needs this project's own packages (pydantic and others), which a bare machine with a card may lack: then
+    it is left out, and the answer says so.
+    """
+    try:
+        from validation.host.client import HostScorer
+    except ModuleNotFoundError as lacking:
+        return {"left out": f"the model host needs {lacking.name}, which is not installed here"}
+    with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
+        path = Path(folder) / "socket"
+        host = get_context("spawn").Process(target=serve, args=(path, device, tiny, budget_s), daemon=True)
+        host.start()
+        try:
+            scorers = [HostScorer(path) for _ in range(CLIENTS)]
+            scorers[0].score(utterances[:64])
+            began_s = time.perf_counter()
+            threads = [threading.Thread(target=scorer.score, args=(utterances,)) for scorer in scorers]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            took_s = time.perf_counter() - began_s
+            for scorer in scorers:
+                scorer.close()
+        finally:
+            host.terminate()
+            host.join()
+    return {"host segments/s": round(CLIENTS * len(utterances) / took_s, 1), "clients": CLIENTS}
+
+
+def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
+    from validation.host.__main__ import end
+    from validation.host.__main__ import serve as serve_suite
+    from validation.models.suite import Suite
+    from validation.scoring.rules_file import load_rules
+    from validation.scoring.signals import SuiteRoles
+
+    torch.backends.cuda.matmul.allow_tf32 = True
+    nets = make_nets(TINY if tiny else Sizes(), device, torch.float16)
+    roles = SuiteRoles(tuple(net.name for net in nets))
+    suite = Suite("bench", nets, roles=roles, rules=load_rules("indic-1"), budget_s=budget_s, least_s=0.5)
+    with Path(os.devnull).open("w") as nobody:
+        serve_suite(suite, path, nobody)
+    end(0)

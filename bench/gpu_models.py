@@ -1,0 +1,247 @@
+"""The four networks of `indic` at full size with random weights, made where they compute: nothing travels to the card.
+
+MMS-LID is transformers' module in the suite's own wrapping, IndicConformer the suite's torch network with its front
+end. VoxLingua107's ECAPA-TDNN and DNSMOS are written down here in their shapes, the former with the suite's own
+reflecting convolutions, because speechbrain and ONNX Runtime for CUDA are not everywhere where a card is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from validation.domain import SAMPLE_RATE, Answer, Column, Scored
+from validation.models.base import Batch
+from validation.models.card_memory import report_overrun
+from validation.models.conformer.mel import LogMel
+from validation.models.conformer.network import FastConformer, NetworkShape, own_frames
+from validation.models.ecapa_padding import FrameCounts, ReflectingConv1d
+from validation.models.mms_network import MmsNetwork
+from validation.models.third_party import allow_torchaudio
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the networks are."""
+
+    mms_layers: int = 48
+    mms_width: int = 1280
+    mms_conv: int = 512
+    conformer_layers: int = 24
+    conformer_width: int = 1024
+    conformer_channels: int = 256
+    ecapa_channels: int = 1024
+    dnsmos_channels: int = 32
+    dnsmos_samples: int = 144_160
+    """One window, 9.01 s."""
+
+
+TINY = Sizes(2, 32, 16, 2, 32, 8, 16, 2, 16_000)
+"""For a machine without a card: every line runs, no number means anything."""
+
+
+class Net:
+    """One network as a model of a suite: a number or two an item, told after they have left the card."""
+
+    languages = None
+    revision = "random"
+    columns = (Column("value", "float", "none", "A number that depends on all of the audio."),)
+
+    def __init__(self, name: str, device: str, dtype: torch.dtype) -> None:
+        self.name, self.device, self.dtype = name, device, dtype
+
+    def score(self, batch: Batch) -> Sequence[Answer]:
+        with report_overrun(), torch.inference_mode():
+            return [Scored({"value": float(row.max())}) for row in self.hear(batch)]
+
+    def hear(self, batch: Batch) -> Tensor:
+        """(B, n) float32 on the CPU: what parity is measured on."""
+        raise NotImplementedError
+
+    def upload(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        audio, lengths = torch.from_numpy(batch.waveforms), torch.from_numpy(batch.lengths)
+        return audio.to(self.device, non_blocking=True), lengths.to(self.device, non_blocking=True)
+
+
+class Mms(Net):
+    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
+        super().__init__("mms", device, dtype)
+        allow_torchaudio()
+        from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+
+        config = Wav2Vec2Config(
+            hidden_size=sizes.mms_width,
+            num_hidden_layers=sizes.mms_layers,
+            num_attention_heads=16,
+            intermediate_size=4 * sizes.mms_width,
+            conv_dim=(sizes.mms_conv,) * 7,
+            feat_extract_norm="layer",
+            do_stable_layer_norm=True,
+            conv_bias=True,
+            classifier_proj_size=sizes.mms_width,
+            num_labels=256,
+        )
+        with torch.device("meta"):
+            stock = Wav2Vec2ForSequenceClassification(config)
+        self.layers = stock.wav2vec2.encoder.layers
+        self.network = MmsNetwork(fill(stock, device), device, dtype)
+
+    def hear(self, batch: Batch) -> Tensor:
+        return torch.from_numpy(self.network.hear(batch.waveforms, batch.lengths)).log().float()
+
+
+class Conformer(Net):
+    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
+        super().__init__("conformer", device, dtype)
+        width = sizes.conformer_width
+        shape = NetworkShape(
+            sizes.conformer_layers, width, 8, 4 * width, 9, sizes.conformer_channels, 3, 80, 5633, scales_input=True
+        )
+        with torch.device("meta"):
+            network = FastConformer(shape)
+        self.network, self.mel, self.layers = fill(network, device).to(dtype), LogMel(device), network.layers
+
+    def hear(self, batch: Batch) -> Tensor:
+        features, counts = self.mel(*self.upload(batch))
+        logits, lengths = self.network(features.to(self.dtype), counts)
+        log_p = logits[:, :, -257:].float().log_softmax(-1)
+        real = own_frames(lengths, log_p.shape[1])
+        return (log_p * real[..., None]).sum(1).div(lengths[:, None]).cpu()
+
+
+class Ecapa(Net):
+    """Channels [C, C, C, C, 3C], kernels [5, 3, 3, 3, 1], dilations [1, 2, 3, 4, 1]; in single precision, always."""
+
+    HOP, FFT, MELS, SCALE = 160, 400, 60, 8
+
+    def __init__(self, sizes: Sizes, device: str, _dtype: torch.dtype) -> None:
+        super().__init__("voxlingua", device, torch.float32)
+        self.counts, width = FrameCounts(), sizes.ecapa_channels
+        with torch.device("meta"):
+            network = nn.ModuleDict(
+                {
+                    "mel": nn.Linear(self.FFT // 2 + 1, self.MELS, bias=False),
+                    "first": self._reflecting(self.MELS, width, 5, 1),
+                    "blocks": nn.ModuleList(self._block(width, dilation) for dilation in (2, 3, 4)),
+                    "mfa": nn.Conv1d(3 * width, 3 * width, 1),
+                    "attend": nn.Sequential(nn.Conv1d(9 * width, 128, 1), nn.Tanh(), nn.Conv1d(128, 3 * width, 1)),
+                    "out": nn.Linear(6 * width, 107),
+                }
+            )
+        self.network, self.window = fill(network, device), torch.hamming_window(self.FFT, device=device)
+
+    def _reflecting(self, before: int, after: int, kernel: int, dilation: int) -> ReflectingConv1d:
+        conv = nn.Conv1d(before, after, kernel, dilation=dilation)
+        return ReflectingConv1d(conv, (kernel - 1) * dilation // 2, self.counts)
+
+    def _block(self, width: int, dilation: int) -> nn.ModuleDict:
+        part = width // self.SCALE
+        parts = nn.ModuleList(self._reflecting(part, part, 3, dilation) for _ in range(self.SCALE - 1))
+        squeeze = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, width), nn.Sigmoid())
+        around = {"before": nn.Conv1d(width, width, 1), "after": nn.Conv1d(width, width, 1)}
+        return nn.ModuleDict({**around, "parts": parts, "squeeze": squeeze})
+
+    def hear(self, batch: Batch) -> Tensor:
+        audio, lengths = self.upload(batch)
+        self.counts.of_items = counts = lengths // self.HOP + 1
+        spectrum = torch.stft(audio, self.FFT, self.HOP, window=self.window, return_complex=True, pad_mode="constant")
+        real = own_frames(counts, spectrum.shape[2])[:, None]
+        net = self.network
+        mels = net["mel"]((spectrum.abs().square() * real).transpose(1, 2)).abs().add(1e-10).log().transpose(1, 2)
+        hidden, kept = net["first"](mels - _mean(mels, real)).relu(), []
+        for block in net["blocks"]:
+            hidden = hidden + self._run_block(block, hidden, real)
+            kept.append(hidden)
+        hidden = net["mfa"](torch.cat(kept, 1)).relu()
+        context = [_mean(hidden, real), _spread(hidden, real)]
+        weight = net["attend"](torch.cat([hidden, *(c.expand_as(hidden) for c in context)], 1))
+        weight = weight.masked_fill(~real, -torch.inf).softmax(2)
+        mean = (weight * hidden).sum(2)
+        spread = (weight * (hidden - mean[..., None]).square()).sum(2).clamp(1e-12).sqrt()
+        return net["out"](torch.cat([mean, spread], 1)).log_softmax(-1).cpu()
+
+    def _run_block(self, block: nn.ModuleDict, hidden: Tensor, real: Tensor) -> Tensor:
+        first, *rest = block["before"](hidden).relu().chunk(self.SCALE, 1)
+        outs, last = [first], None
+        for part, conv in zip(rest, block["parts"], strict=True):
+            last = conv(part if last is None else part + last).relu()
+            outs.append(last)
+        hidden = block["after"](torch.cat(outs, 1)).relu()
+        return hidden * block["squeeze"](_mean(hidden, real)[..., 0])[..., None]
+
+
+class Dnsmos(Net):
+    """DNSMOS P.835: log power of 900 frames and 161 bins, seven convolutions, three linear layers."""
+
+    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
+        super().__init__("dnsmos", device, dtype)
+        c, self.samples = sizes.dnsmos_channels, sizes.dnsmos_samples
+        plan = [(1, 4 * c), (4 * c, 2 * c), (2 * c, 2 * c), (2 * c, c), "pool", (c, c), "pool", (c, c), "pool"]
+        with torch.device("meta"):
+            layers = [
+                layer
+                for step in [*plan, (c, 2 * c)]
+                for layer in ([nn.MaxPool2d(2)] if step == "pool" else [nn.Conv2d(*step, 3, padding=1), nn.ReLU()])
+            ]
+            head = [nn.Linear(2 * c, 4 * c), nn.ReLU(), nn.Linear(4 * c, 2 * c), nn.ReLU(), nn.Linear(2 * c, 3)]
+            network = nn.ModuleList([nn.Sequential(*layers), nn.Sequential(*head)])
+        self.convolve, self.rate = fill(network, device).to(dtype)
+        self.window = torch.ones(320, device=device)
+
+    def hear(self, batch: Batch) -> Tensor:
+        audio, lengths = self.upload(batch)
+        counts = (lengths // self.samples).clamp(min=1).tolist()
+        rows = zip(audio, lengths.tolist(), counts, strict=True)
+        windows = torch.cat([self._cut(row[:n], count) for row, n, count in rows])
+        rated = torch.cat([self._rate(part) for part in windows.split(8)]).cpu()
+        return torch.stack([own.mean(0) for own in rated.split(counts)])
+
+    def _cut(self, audio: Tensor, count: int) -> Tensor:
+        needed = count * self.samples
+        return audio.repeat(-(-needed // len(audio)))[:needed].view(count, self.samples)
+
+    def _rate(self, windows: Tensor) -> Tensor:
+        spectrum = torch.stft(windows, 320, 160, window=self.window, center=False, return_complex=True)
+        power = spectrum.abs().square().clamp(1e-12).log().transpose(1, 2)[:, None]
+        return self.rate(self.convolve(power.to(self.dtype)).amax((2, 3))).float()
+
+
+def make_nets(sizes: Sizes, device: str, dtype: torch.dtype) -> list[Net]:
+    torch.manual_seed(0)
+    return [make(sizes, device, dtype) for make in (Conformer, Mms, Ecapa, Dnsmos)]
+
+
+def fill(network: nn.Module, device: str) -> nn.Module:
+    """Give a network without weights random ones, on the device: matrices as an untrained network has them."""
+    network = network.to_empty(device=device).eval().requires_grad_(requires_grad=False)
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1:
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+        else:
+            nn.init.constant_(weight, 0.0 if name.endswith("bias") else 1.0)
+    return network
+
+
+def gflop(duration_s: float) -> dict[str, float]:
+    """What one segment of this length must cost at full size, in 10^9 operations: counted, two for each product.
+
+    MMS-LID 1 067 at 10 s and 3 574 at 30; IndicConformer 163 and 506, head included; ECAPA 37.3 at 10; DNSMOS 38.8 a
+    window.
+    """
+    d = duration_s
+    windows = max(1, int(d * SAMPLE_RATE) // Sizes().dnsmos_samples)
+    return {
+        "mms": 100.5 * d + 0.623 * d * d,
+        "conformer": 16.15 * d + 0.028 * d * d,
+        "voxlingua": 3.73 * d,
+        "dnsmos": 38.8 * windows,
+    }
+
+
+def _mean(hidden: Tensor, real: Tensor) -> Tensor:
+    return (hidden * real).sum(2, keepdim=True) / real.sum(2, keepdim=True)
+
+
+def _spread(hidden: Tensor, real: Tensor) -> Tensor:
+    return _mean((hidden - _mean(hidden, real)).square(), real).clamp(1e-12).sqrt()

@@ -1,0 +1,171 @@
+"""The ledger at full scale: every video of the corpus, a hundred workers, to the end of the queue.
+
+    python bench/scale.py [--rows 507387] [--workers 100] [--pace 5] [--paced-s 60]
+
+Against a real Postgres of its own, by the real protocol. First the fleet's own rhythm, ten times as fast as a hundred
+cards make it (0.5 chunks a second); then every worker in a closed loop, which is the second in which a fleet starts or
+its database comes back, kept up until the queue is empty. Meanwhile the sizes of tables and indexes, dead rows,
+vacuums, and the time that each view of the dashboard takes. At the end the audit must find nothing and every video
+must be done.
+
+Prints tables and writes bench/out/scale.json. Nothing is forced to disk (the embedded Postgres promises no more), so a
+commit lacks a disk's flush; clients and server share this machine's cores, so a latency under the closed loop is mostly
+a queue for them.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import quantiles
+
+from ledger_watch import INDEXES, LedgerWatch, read_rows
+from sqlalchemy import create_engine
+from virtual_workers import Sample, run_workers
+
+from validation.domain import Video
+from validation.ledger.engine import CONNECT_ARGS, parse_database_url
+from validation.ledger.migrate import migrate
+from validation.ledger.seed import seed_videos
+from validation.ledger.views import audit_ledger, read_view
+from validation.local.postgres import EmbeddedPostgres
+
+CORPUS = 507_387
+LANGUAGES = ("hi", "ta", "te", "bn", "mr", "kn", "ml", "gu", "pa", "or", "as")
+OUT = Path(__file__).parent / "out"
+FOREVER_S = 1e9
+
+
+def main() -> int:
+    options = parse_options()
+    with tempfile.TemporaryDirectory(prefix="vfleet-scale-") as folder:
+        os.chmod(folder, 0o711)  # noqa: PTH101 - the cluster's account must reach its files
+        with EmbeddedPostgres(Path(folder), max_connections=options.workers + 30) as server:
+            result = measure(server.create_database("scale"), options)
+    OUT.mkdir(exist_ok=True)
+    (OUT / options.out).write_text(json.dumps(result, indent=1))
+    report(result)
+    return 0 if result["audit"] == [] and result["left"] == 0 else 1
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=CORPUS)
+    parser.add_argument("--workers", type=int, default=100)
+    parser.add_argument("--chunk", type=int, default=50, help="videos a chunk")
+    parser.add_argument("--processes", type=int, default=2, help="that share the workers")
+    parser.add_argument("--pace", type=float, default=5.0, help="chunks a second of the paced part")
+    parser.add_argument("--paced-s", type=float, default=60.0, help="how long the paced part lasts; 0 leaves it out")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between looks at the dashboard")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SQL", help="run after the migration: a trial setting"
+    )
+    parser.add_argument("--out", default="scale.json", help="name in bench/out")
+    return parser.parse_args()
+
+
+def measure(url: str, options: argparse.Namespace) -> dict:
+    engine = create_engine(parse_database_url(url), connect_args=dict(CONNECT_ARGS), pool_size=2)
+    migrate(engine)
+    for statement in options.set:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+    began = time.time()
+    seed_videos(engine, [Video(f"v{n:09d}", LANGUAGES[n * n % len(LANGUAGES)], 90) for n in range(options.rows)])
+    print(f"{options.rows:,} videos entered in {time.time() - began:.0f} s", flush=True)
+    before = read_rows(engine, INDEXES)
+    phases = {}
+    if options.paced_s:
+        period_s = options.workers / options.pace
+        phases["paced"] = run_phase(engine, url, options, period_s=period_s, for_s=options.paced_s)
+    phases["closed loop"] = run_phase(engine, url, options, period_s=0.0, for_s=FOREVER_S)
+    (eta,) = read_view(engine, "eta")
+    return {
+        "rows": options.rows, "workers": options.workers, "set": options.set, "phases": phases,
+        "left": eta["videos_left"],
+        "audit": [f"{law.law}: {law.violations}" for law in audit_ledger(engine) if law.violations],
+        "indexes": {"before": before, "after": read_rows(engine, INDEXES)},
+    }  # fmt: skip
+
+
+def run_phase(engine, url: str, options: argparse.Namespace, *, period_s: float, for_s: float) -> dict:
+    names = [f"val-{n:03d}" for n in range(options.workers)]
+    shares = [names[n :: options.processes] for n in range(options.processes)]
+    began = time.time()
+    with (
+        LedgerWatch(engine, every_s=options.every) as watch,
+        ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool,
+    ):
+        crews = [pool.submit(run_workers, url, share, options.chunk, period_s, for_s) for share in shares]
+        samples: list[Sample] = sorted((s for crew in crews for s in crew.result().samples), key=lambda s: s[1])
+        errors = [error for crew in crews for error in crew.result().errors]
+    watch.look()
+    first, last = samples[0][1], samples[-1][1]
+    return {
+        "seconds": last - first, "chunks": sum(what == "commit" for what, _, _ in samples), "errors": errors[:20],
+        "latencies": {what: by_fifth(samples, what, first, last) for what in ("claim", "renew", "heartbeat", "commit")},
+        "views": {what: spread([s for w, _, s in watch.latencies if w == what]) for what, _, _ in watch.latencies},
+        "states": [(at - began, rows) for at, rows in watch.states],
+    }  # fmt: skip
+
+
+def by_fifth(samples: list[Sample], what: str, first: float, last: float) -> list[dict]:
+    """Latencies in each fifth of the phase."""
+    width = (last - first) / 5 or 1.0
+    fifths = [[s for w, at, s in samples if w == what and min(int((at - first) / width), 4) == n] for n in range(5)]
+    return [spread(fifth) for fifth in fifths]
+
+
+def spread(seconds: list[float]) -> dict:
+    if len(seconds) < 2:
+        return {"count": len(seconds), "p50_ms": None, "p99_ms": None}
+    cuts = quantiles(seconds, n=100, method="inclusive")
+    return {"count": len(seconds), "p50_ms": cuts[49] * 1000, "p99_ms": cuts[98] * 1000}
+
+
+def report(result: dict) -> None:
+    for name, phase in result["phases"].items():
+        rate = phase["chunks"] / phase["seconds"]
+        print(
+            f"\n{name}: {phase['chunks']:,} chunks in {phase['seconds']:.0f} s, {rate:.1f} a second, "
+            f"{len(phase['errors'])} errors"
+        )
+        print(f"{'ms, by fifth':14}" + "".join(f"{f'p50  p99 ({n})':>16}" for n in range(1, 6)))
+        for what, fifths in phase["latencies"].items():
+            print(f"{what:14}" + "".join(f"{say(f['p50_ms']):>8}{say(f['p99_ms']):>8}" for f in fifths))
+        print(f"{'view':22}{'p50 ms':>8}{'p99 ms':>8}")
+        for view, taken in phase["views"].items():
+            print(f"{view:22}{say(taken['p50_ms']):>8}{say(taken['p99_ms']):>8}")
+        report_tables(phase["states"])
+    grown = {row["name"]: row["bytes"] for row in result["indexes"]["before"]}
+    for row in result["indexes"]["after"]:
+        print(f"index {row['name']:28} {grown[row['name']] / 1e6:8.1f} -> {row['bytes'] / 1e6:.1f} MB")
+    print(f"left: {result['left']}; audit: {result['audit'] or 'nothing'}")
+
+
+def report_tables(states: list) -> None:
+    print(f"{'table':20}{'MB, first to last':>22}{'indexes MB':>20}{'dead rows, most':>17}{'vacuums':>9}{'hot':>7}")
+    history: dict[str, list[dict]] = {}
+    for _, rows in states:
+        for row in rows:
+            history.setdefault(row["name"], []).append(row)
+    for name, rows in history.items():
+        first, last = rows[0], rows[-1]
+        hot = (last["hot_updates"] - first["hot_updates"]) / max(last["updates"] - first["updates"], 1)
+        table = f"{first['table_bytes'] / 1e6:.1f} -> {last['table_bytes'] / 1e6:.1f}"
+        index = f"{first['index_bytes'] / 1e6:.1f} -> {last['index_bytes'] / 1e6:.1f}"
+        vacuums = last["vacuums"] - first["vacuums"]
+        print(f"{name:20}{table:>22}{index:>20}{max(r['dead_rows'] for r in rows):>17,}{vacuums:>9}{hot:>7.0%}")
+
+
+def say(ms: float | None) -> str:
+    return "–" if ms is None else f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

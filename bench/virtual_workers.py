@@ -1,0 +1,117 @@
+"""Workers that speak the real protocol and do no work: claim, two renewals, a sign of life, commit, again.
+
+A process of its own, so that its clients do not wait for each other's Python more than they must.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from sqlalchemy import Engine, create_engine
+
+from validation.domain import ChunkClaim, Progress, ShardReceipt, VideoFailure, WorkerProfile
+from validation.errors import Transient
+from validation.ledger.engine import CONNECT_ARGS, parse_database_url
+from validation.ledger.protocol import claim_chunk, commit_chunk, heartbeat_worker, register_worker, renew_chunk
+
+SEGMENTS = 90
+"""Segments a video, as the corpus has them."""
+AUDIO_S = 6.0
+"""Seconds a segment."""
+
+Sample = tuple[str, float, float]
+"""What was called, when it was answered (epoch seconds), and after how many seconds."""
+
+
+@dataclass
+class Crew:
+    """The workers of one process, and what they measured."""
+
+    engine: Engine
+    chunk_videos: int
+    period_s: float
+    """Seconds from one chunk to the next of a worker; 0 for as fast as the ledger answers."""
+    stop_at: float
+    samples: list[Sample] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def work(self, name: str) -> None:
+        """Be one worker until nothing is claimable, or time is up."""
+        time.sleep(random.random() * self.period_s)
+        while time.time() < self.stop_at:
+            began = time.monotonic()
+            try:
+                if (chunk := self._claim(name)) is None:
+                    return
+                self._see_through(chunk)
+            except Transient as error:
+                self.errors.append(str(error))
+            time.sleep(max(0.0, began + self.period_s * random.uniform(0.75, 1.25) - time.monotonic()))
+
+    def _claim(self, name: str) -> ChunkClaim | None:
+        with self._timed("claim"):
+            return claim_chunk(
+                self.engine, chunk_id=uuid4(), worker_id=name, flow_run_id=uuid4(), size=self.chunk_videos,
+                lease_s=90, suite="local",
+            )  # fmt: skip
+
+    def _see_through(self, chunk: ChunkClaim) -> None:
+        for part in (1, 2):
+            time.sleep(self.period_s / 4)
+            done = part * len(chunk.videos) // 3
+            progress = Progress(chunk.videos[0].video_id, done, segments=done * SEGMENTS, segments_per_s=25.0)
+            with self._timed("renew"):
+                renew_chunk(self.engine, chunk, progress)
+        with self._timed("heartbeat"):
+            heartbeat_worker(self.engine, chunk.worker_id, instance=f"{chunk.worker_id}-1")
+        self._commit(chunk)
+
+    def _commit(self, chunk: ChunkClaim) -> None:
+        """All of it but, every third time, one video that failed for good."""
+        failed = [VideoFailure(chunk.videos[0].video_id, "member ends early", transient=False)] * (
+            random.random() < 1 / 3
+        )
+        sound = [video.video_id for video in chunk.videos[len(failed) :]]
+        segments = len(sound) * SEGMENTS
+        name = f"shards/{chunk.worker_id}/validation_{chunk.worker_id}_shard_{chunk.shard_number:04d}.parquet"
+        verdicts = {"accept": segments - 2 * len(sound), "review": len(sound), "reject": len(sound)}
+        receipt = ShardReceipt(
+            name, uuid4().hex * 2, 1_400_000, segments, "local", audio_s=segments * AUDIO_S, verdicts=verdicts
+        )
+        with self._timed("commit"):
+            commit_chunk(
+                self.engine, chunk.chunk_id, shard=receipt if sound else None,
+                validated=dict.fromkeys(sound, SEGMENTS), failed=failed, max_attempts=3,
+            )  # fmt: skip
+
+    @contextmanager
+    def _timed(self, what: str):
+        began = time.perf_counter()
+        yield
+        self.samples.append((what, time.time(), time.perf_counter() - began))
+
+
+def run_workers(url: str, names: list[str], chunk_videos: int, period_s: float, for_s: float) -> Crew:
+    """Run one thread a worker, each with a connection of its own, and return what they measured."""
+    engine = create_engine(
+        parse_database_url(url), connect_args=dict(CONNECT_ARGS), pool_size=len(names), max_overflow=0
+    )
+    for name in names:
+        register_worker(engine, WorkerProfile(name, gpu_type="RTX 3090", config={"instance": f"{name}-1"}))
+    crew = Crew(engine, chunk_videos, period_s, stop_at=time.time() + for_s)
+    start_all([lambda name=name: crew.work(name) for name in names])
+    engine.dispose()
+    crew.engine = None  # it goes back to the parent process
+    return crew
+
+
+def start_all(jobs: list[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,75 @@
+"""`python -m blocks save | test`: keep the environment's settings as blocks, and try out what is kept.
+
+`save` writes the documents `ledger`, `suite` and `validation-results` from DATABASE_URL, the VFLEET_ and the R2_
+variables of this process. `test` loads each document that there is and uses it once.
+"""
+
+import sys
+
+from prefect_aws import S3Bucket
+
+from blocks.database import BLOCK as DATABASE
+from blocks.database import ValidationDatabase
+from blocks.documents import RESULTS, build_bucket, find_block, read_bucket
+from blocks.suite import BLOCK as SUITE
+from blocks.suite import ModelSuite
+from validation.corpus.store import check_store, open_store
+from validation.corpus.store_errors import name_address
+from validation.errors import FleetError
+from validation.settings import load_settings
+
+
+def save_blocks() -> int:
+    """Write the documents anew. Nothing is written if one cannot be made."""
+    settings = load_settings()
+    documents = {
+        DATABASE: ValidationDatabase.from_settings(settings),
+        SUITE: ModelSuite.from_settings(settings),
+        RESULTS: build_bucket(settings),
+    }
+    for name, document in documents.items():
+        document.save(name, overwrite=True)
+        sys.stdout.write(f"{name} saved as {document.get_block_type_slug()}\n")
+    return 0
+
+
+def test_blocks() -> int:
+    """Use every document once. Returns 1 if one does not work."""
+    failed = 0
+    for name, test in ((DATABASE, test_database), (SUITE, test_suite), (RESULTS, test_results)):
+        try:
+            says = test()
+        except FleetError as error:
+            failed, says = 1, str(error)
+        sys.stdout.write(f"{name}: {says}\n")
+    return failed
+
+
+def test_database() -> str:
+    block = find_block(ValidationDatabase, DATABASE)
+    return "; ".join(block.test_connection()) if block else "none: the environment's DATABASE_URL is used"
+
+
+def test_suite() -> str:
+    block = find_block(ModelSuite, SUITE)
+    return "; ".join(block.test_connection()) if block else "none: boxes are told what BOX_ variables say"
+
+
+def test_results() -> str:
+    block = find_block(S3Bucket, RESULTS)
+    if block is None:
+        return "none: the environment's VFLEET_RESULTS_URL and R2_ variables are used"
+    settings = read_bucket(block, load_settings())
+    store = open_store(settings.results_url, settings)
+    check_store(store)
+    return f"{name_address(store)} answers"
+
+
+if __name__ == "__main__":
+    commands = {"save": save_blocks, "test": test_blocks}
+    if len(sys.argv) != 2 or sys.argv[1] not in commands:  # noqa: PLR2004 - the program and its one word
+        sys.exit(__doc__)
+    try:
+        sys.exit(commands[sys.argv[1]]())
+    except FleetError as error:
+        sys.exit(f"blocks: {error}")

@@ -1,0 +1,71 @@
+"""Block documents: where the control plane looks for what its environment does not say.
+
+The environment comes first, and where it is complete no block is ever asked for. So whoever runs a command by hand
+knows what it works with, a block cannot quietly lead it elsewhere, and a box, which has its environment alone, needs no
+right to read blocks.
+"""
+
+from typing import Any, TypeVar
+
+from prefect.blocks.core import Block
+from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
+
+from validation.errors import BadInput
+from validation.settings import Settings
+
+Kind = TypeVar("Kind", bound=Block)
+
+RESULTS = "validation-results"
+"""The name of the document that is the results' bucket."""
+R2_CLIENT: dict[str, Any] = {
+    "request_checksum_calculation": "when_required",  # R2 refuses some checksums that boto3 sends unasked
+    "response_checksum_validation": "when_required",
+    "retries": {"mode": "adaptive", "max_attempts": 8},
+    "s3": {"addressing_style": "path"},
+}
+
+
+def find_block(kind: type[Kind], name: str) -> Kind | None:
+    """Load a document; None if there is none of this name."""
+    try:
+        return kind.load(name)  # type: ignore[return-value]  # sync here, whatever its signature says
+    except ValueError:
+        return None
+
+
+def build_bucket(settings: Settings) -> S3Bucket:
+    """The results' bucket of the environment, as prefect-aws knows it, with the client that R2 bears.
+
+    Raises:
+        BadInput: the results are not in an S3-compatible store, or its keys are missing.
+    """
+    scheme, _, place = settings.results_url.partition("://")
+    key, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+    if scheme != "s3" or key is None or secret is None:
+        raise BadInput("a bucket block needs VFLEET_RESULTS_URL=s3://bucket, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY")
+    bucket, _, folder = place.partition("/")
+    credentials = AwsCredentials(
+        aws_access_key_id=key.get_secret_value(),
+        aws_secret_access_key=secret,
+        region_name=settings.s3_region,
+        aws_client_parameters=AwsClientParameters(endpoint_url=settings.s3_endpoint_url, config=R2_CLIENT),
+    )
+    return S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=credentials)
+
+
+def read_bucket(bucket: S3Bucket, settings: Settings) -> Settings:
+    """Settings whose results are in a bucket block's bucket."""
+    found = bucket.credentials
+    place = "/".join(part.strip("/") for part in (bucket.bucket_name, bucket.bucket_folder) if part)
+    secret = found.aws_secret_access_key if isinstance(found, AwsCredentials) else None
+    if not isinstance(found, AwsCredentials) or found.aws_access_key_id is None or secret is None:
+        raise BadInput(f"block {RESULTS} has no AWS credentials with keys: `python -m blocks save` makes one that does")
+    return settings.model_copy(
+        update={
+            "results_url": f"s3://{place}",
+            "s3_endpoint_url": found.aws_client_parameters.endpoint_url,
+            "s3_access_key_id": type(secret)(found.aws_access_key_id),
+            "s3_secret_access_key": secret,
+            "s3_region": found.region_name or settings.s3_region,
+        }
+    )

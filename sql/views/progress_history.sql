@@ -1,0 +1,58 @@
+-- progress_history: the last week of work in steps, the present one included: what was committed in each, what was left
+-- to do at its end, and what the rented machines cost meanwhile. No row until something was committed.
+-- A step is a minute long in the first two hours, ten minutes in the first day, then an hour; lasted_s says how much of
+-- it there was, less than that in the first and in the present one.
+-- videos_left is counted back from what is left now: a video that was entered later counts as if it had been there.
+-- usd is null where nothing was ever rented; verdicts and audio_s are null where nobody counted.
+CREATE OR REPLACE VIEW validation.progress_history AS
+WITH work AS (
+    SELECT greatest(min(claimed_at), now() - interval '7 days') AS began_at
+    FROM validation_chunks
+    WHERE state = 'committed' AND closed_at > now() - interval '7 days'
+    HAVING count(*) > 0
+), scale AS (
+    SELECT began_at,
+           CASE WHEN now() - began_at <= interval '2 hours' THEN interval '1 minute'
+                WHEN now() - began_at <= interval '1 day'   THEN interval '10 minutes'
+                ELSE interval '1 hour' END AS step
+    FROM work
+), steps AS (
+    SELECT starts_at,
+           greatest(starts_at, began_at)  AS from_at,
+           least(starts_at + step, now()) AS until_at
+    FROM scale CROSS JOIN generate_series(date_bin(step, began_at, 'epoch'), now(), step) AS starts_at
+), committed AS (
+    SELECT date_bin(step, closed_at, 'epoch') AS starts_at, count(*) AS chunks, sum(videos_validated) AS videos,
+           sum(segments) AS segments, sum(audio_s) AS audio_s, sum(segments_accepted) AS accepted,
+           sum(segments_review) AS review, sum(segments_rejected) AS rejected
+    FROM scale CROSS JOIN validation_chunks
+    WHERE state = 'committed' AND closed_at > now() - interval '7 days'
+    GROUP BY 1
+), billed AS (
+    SELECT s.starts_at,
+           sum(i.usd_per_hour * extract(epoch FROM least(coalesce(i.billed_until, s.until_at), s.until_at)
+                                                   - greatest(i.requested_at, s.from_at)) / 3600
+               + CASE WHEN i.requested_at >= s.from_at THEN i.usd_once ELSE 0 END) AS usd
+    FROM steps s
+    JOIN fleet_instances i ON i.requested_at < s.until_at AND coalesce(i.billed_until, s.until_at) > s.from_at
+                          AND (i.state <> 'gone' OR i.instance_id IS NOT NULL)
+    GROUP BY s.starts_at
+), remaining AS (
+    SELECT count(*) AS videos
+    FROM video_queue
+    WHERE status = 'done' AND validation_status IN ('pending', 'validating')
+)
+SELECT s.starts_at,
+       extract(epoch FROM s.until_at - s.from_at)::real AS lasted_s,
+       coalesce(c.chunks, 0)                            AS chunks,
+       coalesce(c.videos, 0)                            AS videos,
+       coalesce(c.segments, 0)                          AS segments,
+       c.audio_s, c.accepted, c.review, c.rejected,
+       remaining.videos + coalesce(sum(c.videos) OVER later, 0) AS videos_left,
+       CASE WHEN EXISTS (SELECT FROM fleet_instances) THEN coalesce(b.usd, 0) END AS usd
+FROM steps s
+LEFT JOIN committed c USING (starts_at)
+LEFT JOIN billed    b USING (starts_at)
+CROSS JOIN remaining
+WINDOW later AS (ORDER BY s.starts_at DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+ORDER BY s.starts_at;

@@ -1,0 +1,41 @@
+"""Where the fleet stands, as Prefect's artifacts."""
+
+import re
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from blocks.session import open_control
+from validation.progress.page import describe_language, describe_silence, write_page
+from validation.progress.sentences import headline, worker_cells
+from validation.progress.standing import Standing, read_standing
+
+MOST_LANGUAGES = 30
+"""Progress bars at most: a queue with hundreds of labels has them in the page's table."""
+
+
+@task(name="read-standing", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
+def look() -> Standing:
+    """Read the ledger's views once."""
+    return read_standing(open_control().engine)
+
+
+def leave_page(standing: Standing) -> None:
+    """Leave the page with its plots, under one key: its history shows earlier ones."""
+    create_markdown_artifact(write_page(standing), key="fleet", description=headline(standing))
+
+
+def leave_workers(standing: Standing) -> None:
+    """Leave the table of workers, those in trouble first."""
+    if standing.workers:
+        rows = [worker_cells(row) for row in standing.workers]
+        create_table_artifact(rows, key="fleet-workers", description=describe_silence(standing))
+
+
+def leave_language_bars(standing: Standing) -> None:
+    """Leave a progress bar a language, the largest languages first."""
+    for row in standing.languages[:MOST_LANGUAGES]:
+        key = re.sub("[^a-z0-9]+", "-", row["language"].lower()).strip("-") or "unnamed"
+        percent = float(100 * row["done_share"])
+        create_progress_artifact(percent, key=f"language-{key}", description=describe_language(row))

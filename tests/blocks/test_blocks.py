@@ -1,0 +1,154 @@
+"""Blocks: what the control plane works with where its environment says nothing, and nothing that a box needs."""
+
+import pytest
+from prefect_aws import S3Bucket
+from pydantic import SecretStr
+
+from blocks.__main__ import save_blocks, test_blocks
+from blocks.control import complete_settings
+from blocks.database import BLOCK, ValidationDatabase
+from blocks.documents import RESULTS, build_bucket, find_block
+from blocks.session import open_session
+from blocks.suite import BLOCK as SUITE
+from blocks.suite import ModelSuite, tell_boxes
+from blocks.types import __all__ as kinds
+from validation.corpus.store import list_keys, put_once
+from validation.errors import BadInput
+from validation.settings import load_settings
+
+test_blocks.__test__ = False  # a command, not a test
+
+pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+
+SECRETS = ("DATABASE_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "VFLEET_RESULTS_URL")
+
+
+@pytest.fixture
+def saved(prefect, box):
+    """Documents made from the environment, as `python -m blocks save` makes them; gone after the test."""
+    assert save_blocks() == 0
+    yield prefect
+    for kind, name in ((ValidationDatabase, BLOCK), (ModelSuite, SUITE), (S3Bucket, RESULTS)):
+        kind.delete(name)
+
+
+def test_blocks_alone_open_the_control_plane(saved, box, control, monkeypatch):
+    """A control machine that is told nothing but where Prefect is works on the same ledger and the same bucket."""
+    put_once(box.session.results, "shards/x", b"x")
+    for name in SECRETS:
+        monkeypatch.delenv(name)
+    opened = control()
+    assert opened.engine.url.database == box.engine.url.database
+    assert list(list_keys(opened.results)) == ["shards/x"]
+
+
+def test_the_environment_comes_first(saved, box, monkeypatch):
+    """Each service is the environment's where that says anything of it, and whole: no half of a block is mixed in."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://here@127.0.0.1/own")
+    monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://own-bucket")
+    settings = complete_settings(load_settings())
+    assert settings.database_url.get_secret_value() == "postgresql://here@127.0.0.1/own"
+    assert settings.results_url == "s3://own-bucket"
+    monkeypatch.delenv("DATABASE_URL")
+    settings = complete_settings(load_settings())
+    assert settings.database_url.get_secret_value() == box.environment["DATABASE_URL"]
+    assert settings.results_url == "s3://own-bucket"
+
+
+def test_a_complete_environment_asks_for_no_block(box, control, monkeypatch):
+    """So a box, whose token may not read blocks, and a machine without Prefect work from their environment alone."""
+
+    def refuse(*_):
+        raise AssertionError("a block was asked for")
+
+    monkeypatch.setattr("prefect.blocks.core.Block.load", refuse)
+    assert control().engine.url.database == box.engine.url.database
+
+
+def test_a_box_reads_no_block(saved, monkeypatch):
+    """Without its variables a box says which one is missing, though a block would have it."""
+    monkeypatch.delenv("DATABASE_URL")
+    open_session.cache_clear()
+    with pytest.raises(BadInput, match="DATABASE_URL is not set"):
+        open_session()
+
+
+def test_secrets_are_kept_as_secrets(saved, box):
+    """The server shows documents without them, unless it is asked for them by somebody who may."""
+    shown = saved.read_block_document_by_name(BLOCK, "validation-database", include_secrets=False)
+    assert box.environment["DATABASE_URL"] not in str(shown)
+    assert isinstance(find_block(ValidationDatabase, BLOCK).url, SecretStr)
+    bucket = saved.read_block_document_by_name(RESULTS, "s3-bucket", include_secrets=False)
+    assert bucket.data["credentials"]["aws_secret_access_key"] == "********"
+
+
+def test_the_bucket_speaks_to_r2_as_r2_bears(saved, box, tmp_path):
+    """Region auto, no checksum that was not asked for, the account's own endpoint; boto3 reads what we wrote."""
+    put_once(box.session.results, "shards/x", b"x")
+    bucket = find_block(S3Bucket, RESULTS)
+    client = bucket.credentials.get_s3_client()
+    assert client.meta.region_name == "auto"
+    assert client.meta.config.request_checksum_calculation == "when_required"
+    assert client.meta.endpoint_url == box.environment["R2_ENDPOINT_URL"]
+    bucket.download_object_to_path("shards/x", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"x"
+
+
+def test_every_block_can_be_tried_out(saved, capsys):
+    """`python -m blocks test` uses each document once, and says what it found."""
+    assert test_blocks() == 0
+    told = capsys.readouterr().out
+    assert "Postgres" in told
+    assert "answers" in told
+    assert "BOX_PARQUET_SHARD_SIZE=50" in told
+
+
+def test_a_block_that_does_not_work_is_named(saved, capsys):
+    """And the command fails."""
+    ValidationDatabase(url="postgresql://me:secret@127.0.0.1:9/x").save(BLOCK, overwrite=True)
+    assert test_blocks() == 1
+    told = capsys.readouterr().out
+    assert "127.0.0.1:9/x is unreachable" in told
+    assert "secret" not in told
+
+
+def test_the_suite_is_told_to_new_boxes_unless_a_variable_says_otherwise(prefect):
+    """The block fills in what BOX_ variables lack."""
+    told = {
+        "BOX_DATABASE_URL": "postgresql://b@h/x",
+        "BOX_R2_ENDPOINT_URL": "https://r2",
+        "BOX_PREFECT_API_URL": "https://p/api",
+    }
+    ModelSuite(suite="vad", languages=["hi", "te"], chunk_videos=20).save(SUITE, overwrite=True)
+    try:
+        box = tell_boxes(told)
+        assert (box["VFLEET_SUITE"], box["VFLEET_LANGUAGES"], box["PARQUET_SHARD_SIZE"]) == ("vad", "hi,te", "20")
+        assert tell_boxes(told | {"BOX_VFLEET_SUITE": "local"})["VFLEET_SUITE"] == "local"
+    finally:
+        ModelSuite.delete(SUITE)
+    assert "VFLEET_SUITE" not in tell_boxes(told)
+
+
+def test_a_suite_that_does_not_exist_is_refused(prefect):
+    """Before a box is rented for it."""
+    with pytest.raises(BadInput, match="known suites"):
+        ModelSuite(suite="best").test_connection()
+    with pytest.raises(BadInput, match="klingon"):
+        ModelSuite(suite="vad", languages=["klingon"]).test_connection()
+
+
+def test_a_bucket_without_keys_is_refused(box, monkeypatch):
+    """What cannot be opened is not kept."""
+    monkeypatch.delenv("R2_ACCESS_KEY_ID")
+    with pytest.raises(BadInput, match="R2_ACCESS_KEY_ID"):
+        build_bucket(load_settings())
+
+
+def test_every_field_is_described():
+    """The form in the UI explains itself."""
+    import blocks.types
+
+    for kind in kinds:
+        block = getattr(blocks.types, kind)
+        assert block.__doc__
+        assert all(field.description for field in block.model_fields.values()), kind

@@ -1,0 +1,129 @@
+"""Every command and every alert on the pages is one that works. `make docs-check` runs the commands in order."""
+
+import re
+
+import pytest
+import yaml
+from ledger_steps import claim
+from pages import DOCS, read_blocks, words_of
+
+from validation.cli import build_parser
+from validation.domain import StoreCredential
+from validation.fleet.order import ALLOWED, PREFIX
+from validation.ledger.boxes import admit_box, lend_credential
+from validation.settings import Settings
+
+ROOT = DOCS.parent
+PAGES = ("deploy.md", "operate.md")
+COMMANDS = [
+    line for page in PAGES for block in read_blocks(page) if block.kind.startswith("sh") for line in block.lines
+]
+ALERTS = {block.heading: block.body for block in read_blocks("operate.md") if block.kind == "sql"}
+
+
+def test_the_pages_have_commands_and_alerts():
+    """Or the tests below would pass for nothing."""
+    assert len(COMMANDS) > 40
+    assert len(ALERTS) >= 12
+
+
+@pytest.mark.parametrize("line", sorted({line for line in COMMANDS if line.startswith("vfleet ")}))
+def test_a_command_is_one_that_vfleet_takes(line):
+    """With its options and their values."""
+    assert callable(build_parser().parse_args(words_of(line)[1:]).command)
+
+
+def test_a_deployment_that_is_run_exists():
+    """By flow and name."""
+    known = {d["entrypoint"].partition(":")[2].replace("_", "-") + "/" + d["name"]
+             for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}  # fmt: skip
+    named = {words_of(line)[3] for line in COMMANDS if line.startswith("prefect deployment run")}
+    assert named
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_page_points_to_exists(page):
+    """Make targets, files, other pages."""
+    text = (DOCS / page).read_text()
+    targets = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE))
+    assert targets - set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) == set()
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (DOCS / link).exists(), link
+    for path in re.findall(r"`((?:deploy|validation|docs)/[\w./-]+\.\w+)`", text):
+        assert (ROOT / path).exists() or path == "deploy/image/weights.lock", path
+
+
+def test_every_variable_is_one_that_something_reads():
+    """A setting of ours, one of Prefect's, or what a box may be told."""
+    lines = [line for block in read_blocks("deploy.md") if block.kind == "env" for line in block.lines]
+    aliases = {f"VFLEET_{name.upper()}" for name in Settings.model_fields}
+    for field in Settings.model_fields.values():
+        aliases |= {str(choice) for choice in getattr(field.validation_alias, "choices", [])}
+    names = {line.partition("=")[0] for line in lines}
+    boxes = {name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)}
+    assert boxes <= ALLOWED
+    assert {n for n in names if not n.startswith((PREFIX, "PREFECT_"))} <= aliases
+
+
+def find_alerts(engine) -> list[str]:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET ROLE validation_reader")
+        found = [name for name, query in ALERTS.items() if connection.exec_driver_sql(query).fetchall()]
+        connection.rollback()
+        connection.exec_driver_sql("RESET ROLE")
+    return found
+
+
+def test_where_all_is_well_no_alert_sounds(ledger, seed):
+    """A worker at work, a chunk in hand, a loan that lasts."""
+    seed(5)
+    claim(ledger, size=2)
+    admit_box(ledger, "ann")
+    lend_credential(ledger, "ann", "source", StoreCredential("i", "s", "t"), lasts_s=20_000)
+    assert find_alerts(ledger) == []
+
+
+FLEET = """
+    INSERT INTO fleets (fleet, label_prefix, machines, max_usd_per_hour, max_usd, order_json, changed_at)
+    VALUES ('f', 'f/', 1, 1, 1, '{}', now());
+    INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name,
+        usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at, reason)
+    VALUES ('f/1', 'f', 1, 'val-1', 'destroying', 1, 1, 1, 'g', 1, 0.95, 1, 1, now() - interval '20 min',
+            now() - interval '16 min', now(), 'r');
+"""
+WRONG = {
+    "nobody-works": "UPDATE worker_validators SET status = 'offline'",
+    "worker-silent": "UPDATE worker_validators SET last_heartbeat_at = now() - interval '3 min'",
+    "nothing-committed": "UPDATE validation_chunks SET claimed_at = now() - interval '40 min'",
+    "nobody-sweeps": "UPDATE validation_chunks SET lease_expires_at = now() - interval '4 min'",
+    "many-fail": "UPDATE video_queue SET validation_status = 'validation_failed', validation_error = 'e' "
+    "WHERE validation_status = 'pending'",
+    "boxes-die": "INSERT INTO validation_chunks (chunk_id, worker_id, shard_number, suite, state, closed_at, "
+    "lease_expires_at, videos_claimed) SELECT gen_random_uuid(), 'ann', 100 + n, 's', 'expired', now(), now(), 1 "
+    "FROM generate_series(1, 20) n",
+    "credentials-end": "INSERT INTO validation.box_keys VALUES ('ann', NULL, sha256('k')); INSERT INTO "
+    "validation.lent_credentials VALUES ('ann', 'source', 'i', 's', 't', now(), now() + interval '1 hour')",
+    "budget-ends": FLEET,
+    "credit-falls": FLEET + "INSERT INTO fleet_credit_readings VALUES ('f', now() - interval '1 hour', 100, 0), "
+    "('f', now(), 50, 1)",
+    "machine-stays": FLEET,
+    "market-is-bad": "INSERT INTO fleet_blacklist SELECT 'machine', n, 'slow', 1, now(), now() + interval '1 day' "
+    "FROM generate_series(1, 21) n",
+    "ledger-contradicts-itself": "UPDATE validation_chunks SET state = 'released', closed_at = now()",
+}
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_sounds(ledger, seed, alert):
+    """Where what it is about is the case."""
+    seed(25)
+    claim(ledger, size=2)
+    with ledger.begin() as connection:
+        connection.connection.driver_connection.execute(WRONG[alert])
+    assert alert in find_alerts(ledger)
+
+
+def test_every_alert_has_its_case():
+    """None is left untried, and none is tried that the page does not have."""
+    assert WRONG.keys() == ALERTS.keys()

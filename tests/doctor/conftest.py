@@ -1,0 +1,41 @@
+"""A machine where everything is well, to break one thing at a time."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from validation.errors import FleetError
+from validation.ledger.engine import open_engine
+from validation.prefect_worker import VastGpuWorker
+from validation.settings import load_settings
+
+
+@pytest.fixture
+def well(box, prefect_server, monkeypatch) -> Iterator:
+    """Change settings by environment and read them: `well(DATABASE_URL=...)`."""
+    seen = []
+
+    def change(**environment: str):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        seen.append(load_settings())
+        return seen[-1]
+
+    for name, value in prefect_server.client_environment().items():
+        monkeypatch.setenv(name, value)
+    yield change
+    for settings in seen:
+        with suppress(FleetError):
+            open_engine(settings.database_url.get_secret_value(), settings.box_key).dispose()
+
+
+@pytest.fixture(scope="session")
+def pool(prefect_server) -> None:
+    """The boxes' work pool, as `vfleet bootstrap` makes it."""
+    template = VastGpuWorker.get_default_base_job_template()
+    made = {"name": "vast-gpu", "type": "vast-gpu", "base_job_template": template}
+    with httpx.Client(base_url=prefect_server.api_url, timeout=30) as http:
+        http.post("/work_pools/", json=made)  # it may be there already
+        http.patch("/work_pools/vast-gpu", json={"base_job_template": template}).raise_for_status()

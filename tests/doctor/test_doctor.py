@@ -1,0 +1,241 @@
+"""The doctor names what is wrong, and says what to do."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from certificates import make_certificate
+from tls_front import front
+
+from validation.doctor import machine
+from validation.doctor.card import DriverTooOld, check_card, check_onnxruntime, require_driver
+from validation.doctor.database import (
+    SessionPooler,
+    WrongRole,
+    check_box_role,
+    check_control_role,
+    check_database,
+    check_pooler,
+    check_tls,
+)
+from validation.doctor.examine import CONTROL_CHECKS, check_box, examine, make_check
+from validation.doctor.finding import Doubt
+from validation.doctor.machine import check_clock, check_disk
+from validation.doctor.orchestrator import PrefectRefused, check_pool, check_prefect
+from validation.doctor.stores import check_results, describe_end
+from validation.errors import BadInput, FleetError, Unreachable
+from validation.ledger.engine import open_engine, parse_database_url
+from validation.ledger.migrate import SchemaMismatch
+
+pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+
+
+def test_a_machine_where_all_is_well_has_no_failure(well, pool):
+    """Every check of the control machine passes on the real stack, and every finding has words."""
+    findings = list(examine(well(), CONTROL_CHECKS))
+    assert [finding for finding in findings if finding.verdict == "failed"] == []
+    assert all(finding.says for finding in findings)
+
+
+def test_a_worker_may_start_where_all_is_well(well, pool):
+    """What is doubtful is told and keeps nobody from working: here the login may do more than a box must."""
+    (doubt,) = check_box(well())
+    assert "reaches everything: give boxes one that has the role validation_worker" in doubt
+
+
+@pytest.mark.parametrize(
+    ("variables", "check", "error", "says"),
+    [
+        ({"DATABASE_URL": "mysql://x/y"}, check_database, BadInput, "needs Postgres"),
+        ({"DATABASE_URL": "host=x dbname=y"}, check_database, BadInput, "cannot be read"),
+        ({"DATABASE_URL": "postgresql://me:secret@127.0.0.1:9/x"}, check_database, Unreachable, "127.0.0.1:9/x"),
+        (
+            {"DATABASE_URL": "postgresql://me:secret@aws-0-eu-central-1.pooler.supabase.com:5432/postgres"},
+            check_pooler,
+            SessionPooler,
+            "session mode.*write port 6543",
+        ),
+        ({"PREFECT_API_URL": "localhost:4200"}, check_prefect, BadInput, "as https://HOST/api"),
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, check_prefect, Unreachable, "check PREFECT_API_URL"),
+        ({"PREFECT_CLIENT_CUSTOM_HEADERS": "token"}, check_prefect, BadInput, "gateway token add"),
+        ({"VFLEET_RESULTS_URL": "s3://no-such-bucket"}, check_results, FleetError, "NoSuchBucket.*VFLEET_RESULTS_URL"),
+        ({"VFLEET_RESULTS_URL": "https://bucket"}, check_results, BadInput, "write s3://bucket"),
+        ({"R2_ENDPOINT_URL": "abc.r2.cloudflarestorage.com"}, check_results, BadInput, "write https://<account>"),
+        ({"VFLEET_DEVICE": "cuda"}, check_card, BadInput, "no card"),
+        ({"VFLEET_DEVICE": "cuda"}, check_onnxruntime, BadInput, r"validation-fleet\[gpu\]"),
+    ],
+)
+def test_what_is_wrong_is_named(well, *, variables, check, error, says):
+    """A wrong scheme, a session pooler, a missing bucket, a missing card: one sentence, with what to do, no secret."""
+    with pytest.raises(error, match=says) as raised:
+        check(well(**variables))
+    assert "secret" not in str(raised.value)
+
+
+def test_a_revoked_token_is_named(well, monkeypatch):
+    """The server's answer becomes the name of the variable to change."""
+    monkeypatch.setattr("httpx.get", lambda *_, **__: httpx.Response(401))
+    with pytest.raises(PrefectRefused, match=r"revoked or mistyped.*gateway token add"):
+        check_prefect(well())
+
+
+def test_a_missing_pool_is_named(well, monkeypatch):
+    """A worker behind the gateway cannot make the pool itself."""
+    monkeypatch.setattr("validation.doctor.orchestrator.POOL", f"none-{uuid4().hex}")
+    with pytest.raises(BadInput, match="run `vfleet bootstrap`"):
+        check_pool(well())
+
+
+def test_a_ledger_at_another_migration_fails_its_check_and_no_other(well, postgres):
+    """Each check stands alone: one failure hides nothing behind it."""
+    url = postgres.create_database("doctor_unmigrated")
+    findings = {finding.check: finding for finding in examine(well(DATABASE_URL=url), CONTROL_CHECKS)}
+    assert {name for name, finding in findings.items() if finding.verdict == "failed"} >= {"migration"}
+    assert findings["database"].verdict == "ok"
+    assert findings["results"].verdict == "ok"
+    with pytest.raises(SchemaMismatch):
+        check_box(well(DATABASE_URL=url))
+    open_engine(url).dispose()
+    postgres.drop_database("doctor_unmigrated")
+
+
+@pytest.fixture
+def login(well, box):
+    """A login of its own in the ledger's database: `login("validation_worker")`, or with no role at all."""
+    owner = box.environment["DATABASE_URL"].replace("+psycopg", "")
+    name = f"doctor_{uuid4().hex[:8]}"
+
+    def make(*roles: str):
+        with psycopg.connect(owner, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+            for role in roles:
+                connection.execute(f"GRANT {role} TO {name}")
+        head, _, tail = owner.partition("://")
+        return well(DATABASE_URL=f"{head}://{name}:x@{tail.partition('@')[2]}")
+
+    yield make
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(f"DROP ROLE IF EXISTS {name}")
+
+
+def test_the_login_of_a_box_is_told_from_the_control_planes(login):
+    """A box's login passes as a box's, and is refused as the control plane's."""
+    settings = login("validation_worker")
+    assert "read no table" in check_box_role(settings)
+    with pytest.raises(WrongRole, match="GRANT validation_control TO doctor_"):
+        check_control_role(settings)
+
+
+def test_the_control_planes_login_is_too_much_for_a_box(login):
+    """It would work there, and whoever rents out the machine could then do as the control plane does."""
+    settings = login("validation_worker", "validation_control")
+    assert "functions" in check_control_role(settings)
+    with pytest.raises(Doubt, match="give boxes one that has the role validation_worker and no other"):
+        check_box_role(settings)
+
+
+def test_a_login_without_a_role_is_named(login):
+    """The sentence is the statement to run."""
+    with pytest.raises(WrongRole, match=r"may not execute claim_chunk.*GRANT validation_worker TO doctor_"):
+        check_box_role(login())
+
+
+def test_connections_that_are_not_shared_are_counted(well):
+    """Without a pooler in between, each connection of a box is one of Postgres: their number bounds the fleet."""
+    assert "100 of them bear 33 boxes at most" in check_pooler(well())
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "verdict"), [(0, "ok"), (60, "doubt"), (-60, "doubt"), (1200, "failed"), (-1200, "failed")]
+)
+def test_a_clock_that_is_off_is_noticed(well, monkeypatch, skew_s, verdict):
+    """Ten minutes off, object stores refuse signatures; a minute off, nobody can tell what came first."""
+    real = machine.time.time
+    monkeypatch.setattr(machine.time, "time", lambda: real() + skew_s)
+    assert make_check(well(), check_clock).verdict == verdict
+
+
+def test_a_full_disk_is_noticed(well, monkeypatch):
+    """By how much there must be."""
+    monkeypatch.setattr(machine, "LEAST_DISK_BYTES", 1 << 60)
+    with pytest.raises(BadInput, match="make room for"):
+        check_disk(well())
+
+
+@pytest.mark.parametrize(("bears", "needs", "fits"), [(12, 12, True), (13, 12, True), (12, 13, False), (11, 12, False)])
+def test_a_driver_bears_its_own_cuda_and_older_ones(bears, needs, fits):
+    """CUDA's promise: within a major every driver will do, and a newer driver runs older programs."""
+    if fits:
+        require_driver("570.1", bears, needs)
+        return
+    with pytest.raises(DriverTooOld, match=f"up to CUDA {bears}.*built for CUDA {needs}: rent a machine with driver"):
+        require_driver("570.1", bears, needs)
+
+
+def test_credentials_that_end_are_noticed_before_they_do():
+    """Nobody renews what has half an hour left: the control plane does so hours before."""
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert describe_end(None, now=now) == "keys without an end"
+    assert describe_end(now + timedelta(hours=2), now=now) == "lent until 14:00 UTC"
+    with pytest.raises(Doubt, match="ends at 12:10"):
+        describe_end(now + timedelta(minutes=10), now=now)
+    with pytest.raises(BadInput, match="ended at 11:59"):
+        describe_end(now - timedelta(minutes=1), now=now)
+
+
+def test_the_command_tells_people_and_programs_alike(well, pool):
+    """A line a check, or a JSON object a check; exit 1 if and only if something has failed."""
+    well()
+    vfleet = [sys.executable, "-m", "validation.cli", "doctor"]
+    told = subprocess.run([*vfleet, "--json"], capture_output=True, text=True, check=False)
+    findings = [json.loads(line) for line in told.stdout.splitlines()]
+    assert {"database", "migration", "control role", "prefect"} <= {finding["check"] for finding in findings}
+    assert (told.returncode, told.stderr) == (0, "")
+    well(VFLEET_RESULTS_URL="s3://no-such-bucket")
+    failing = subprocess.run(vfleet, capture_output=True, text=True, check=False)
+    assert failing.returncode == 1
+    (line,) = [line for line in failing.stdout.splitlines() if line.startswith("failed")]
+    assert "no-such-bucket" in line
+
+
+@pytest.fixture
+def encrypted(postgres, tmp_path):
+    """A Postgres behind TLS, and the authority that vouches for it."""
+    certificate, key = make_certificate(tmp_path)
+    with front(postgres.port, certificate, key) as port:
+        yield postgres.libpq_url().replace(f":{postgres.port}/", f":{port}/"), certificate
+
+
+def test_the_way_to_another_machine_is_verified(encrypted, well, tmp_path):
+    """Real TLS: what the named authority vouches for passes, anything else is refused, and a mode that verifies nobody
+    is doubted."""
+    url, authority = encrypted
+    assert (
+        check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={authority}"))
+        == "TLS, verified (verify-full)"
+    )
+    with pytest.raises(Doubt, match="nobody verifies to whom"):
+        check_tls(well(DATABASE_URL=f"{url}?sslmode=require"))
+    with pytest.raises(BadInput, match="not encrypted"):
+        check_tls(well(DATABASE_URL=f"{url}?sslmode=disable"))
+    (tmp_path / "other").mkdir()
+    other, _ = make_certificate(tmp_path / "other")
+    with pytest.raises(Unreachable, match="certificate verify failed"):
+        check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={other}"))
+
+
+def test_an_address_elsewhere_is_verified_without_being_told_to():
+    """libpq by itself would take any certificate, or none; what the address says of itself stands."""
+    far = parse_database_url("postgresql://me:x@db.example.org/x").query
+    assert (far["sslmode"], Path(far["sslrootcert"]).is_file()) == ("verify-full", True)
+    own = parse_database_url("postgresql://me:x@db.example.org/x?sslrootcert=/ca.crt").query
+    assert (own["sslmode"], own["sslrootcert"]) == ("verify-full", "/ca.crt")
+    assert parse_database_url("postgresql://me:x@10.0.0.5/x?sslmode=disable").query == {"sslmode": "disable"}
+    for here in ("127.0.0.1", "localhost", "/run/postgresql"):
+        assert "sslmode" not in parse_database_url(f"postgresql:///x?host={here}").query

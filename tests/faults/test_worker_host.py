@@ -1,0 +1,90 @@
+"""A worker keeps one model host: there before any flow run, back after its death, gone with the worker."""
+
+import asyncio
+import os
+import re
+import signal
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from validation.domain import Scored, Utterance
+from validation.host.address import HOST_SOCKET_VARIABLE
+from validation.host.client import HostScorer, read_status
+from validation.local.process import poll_until
+from validation.prefect_worker import model_host
+
+pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+
+NOISE = Utterance(np.random.default_rng(1).normal(0, 0.1, 32_000).astype(np.float32), "", None)
+
+
+def test_a_worker_keeps_a_model_host(ledger, prefect, start_worker):
+    """A flow process finds it through its environment and answers through it; a host that is killed is replaced, and
+    one that is stopped leaves nothing."""
+    run = prefect.schedule(prefect.deploy())
+    worker = start_worker(ledger.url)
+    worker.wait_until(lambda: prefect.state(run)["type"] == "RUNNING", within_s=120, what="the run has begun")
+    (flow_process,) = worker.flow_processes()
+    socket = Path(flow_process.environ()[HOST_SOCKET_VARIABLE])
+    with HostScorer(socket, patience_s=120) as scorer:
+        (before,) = scorer.score([NOISE])
+        assert isinstance(before["silero"], Scored)
+
+        (host,) = worker.model_hosts()
+        host.kill()
+        assert scorer.score([NOISE]) == [before]
+    (successor,) = worker.model_hosts()
+    assert successor.pid != host.pid
+    assert flow_process.is_running()
+
+    worker.send(signal.SIGTERM)
+    assert worker.exit_code(within_s=60) == 0
+    assert poll_until(lambda: not successor.is_running(), within_s=10)
+    assert worker.litter() == []
+    assert re.search(r"the model host ended with code -9; another is started in 1 s", worker.told())
+
+
+def test_a_host_that_hangs_is_killed_and_replaced(monkeypatch, tmp_path):
+    """One that does not answer in time is as good as dead, and its clients wait for its successor. No Prefect here."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("VFLEET_SUITE", "vad")
+    monkeypatch.setattr(model_host, "CHECK_EVERY_S", 0.2)
+    monkeypatch.setattr(model_host, "ANSWER_WITHIN_S", 2.0)
+
+    async def hang() -> None:
+        host = model_host.ModelHost("hangs")
+        suite = await host.start()
+        assert suite.name == "vad"
+        hung = read_status(host.socket)["pid"]
+        os.kill(hung, signal.SIGSTOP)
+        with await asyncio.to_thread(HostScorer, host.socket) as scorer:
+            assert isinstance((await asyncio.to_thread(scorer.score, [NOISE]))[0]["silero"], Scored)
+        assert (await asyncio.to_thread(read_status, host.socket))["pid"] != hung
+        await host.stop()
+
+    asyncio.run(hang())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_whose_host_cannot_start_is_refused_with_that_sentence(ledger, prefect, start_worker):
+    """A machine without its weights claims nothing: it says what is wrong, and leaves the ledger in order."""
+    worker = start_worker(ledger.url, VFLEET_SUITE="indic")
+    assert worker.exit_code(within_s=120) == 2
+    assert worker.told().startswith("VFLEET_WEIGHTS is not set"), worker.told()
+    assert len(worker.told().splitlines()) == 1
+    assert ledger.value("SELECT status FROM worker_validators WHERE worker_id = 'box-1'") == "offline"
+    assert worker.litter() == []
+    assert prefect.workers() == []
+
+
+def test_a_worker_told_to_stop_while_its_models_load_ends_at_once(ledger, start_worker):
+    """A large suite takes minutes; whoever stops the worker meanwhile waits for none of it."""
+    worker = start_worker(ledger.url, VFLEET_SUITE="local")
+    worker.wait_until(lambda: worker.model_hosts() != [], within_s=120, what="its host is starting")
+    worker.send(signal.SIGTERM)
+    assert worker.exit_code(within_s=60) == 0
+    assert ledger.value("SELECT status FROM worker_validators WHERE worker_id = 'box-1'") == "offline"
+    assert worker.litter() == []

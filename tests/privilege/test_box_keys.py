@@ -1,0 +1,182 @@
+"""All boxes share one login. The key tells them apart, and a box in wrong hands reaches no other one's work."""
+
+import pytest
+from ledger_steps import claim, execute, fetch, shard
+
+from validation.domain import StoreCredential, WorkerProfile
+from validation.errors import BadInput
+from validation.ledger.boxes import admit_box, borrow_credential, lend_credential, read_box_loans
+from validation.ledger.calls import BoxRefused, LedgerRefused
+from validation.ledger.protocol import (
+    commit_chunk,
+    drain_worker,
+    heartbeat_worker,
+    register_worker,
+    retire_worker,
+)
+
+WORKER = "validation_worker"
+LENT = StoreCredential("id", "secret", "token")
+
+
+def enter(engine, worker_id: str) -> None:
+    register_worker(engine, WorkerProfile(worker_id, config={"instance": f"{worker_id}-1"}))
+
+
+@pytest.fixture
+def boxes(ledger, seed, log_in):
+    """Two boxes under one login, each with its key and its name: ann and bob."""
+    seed(40)
+    return {name: log_in(WORKER, admit_box(ledger, name)) for name in ("ann", "bob")}
+
+
+SPOKEN = {
+    "register": enter,
+    "claim": lambda engine, name: claim(engine, worker_id=name),
+    "heartbeat": heartbeat_worker,
+    "drain": drain_worker,
+    "retire": retire_worker,
+    "borrow": lambda engine, name: borrow_credential(engine, name, "results"),
+}
+
+
+@pytest.mark.parametrize("say", SPOKEN.values(), ids=SPOKEN)
+def test_a_box_speaks_in_its_own_name_only(ledger, boxes, log_in, say):
+    """With another's key, with none, or under a name that nobody has, the ledger hears nothing."""
+    say(boxes["ann"], "ann")
+    before = fetch(ledger, "SELECT * FROM worker_validators WHERE worker_id = 'bob'")
+    for engine, name in [(boxes["ann"], "bob"), (log_in(WORKER), "bob"), (boxes["ann"], "carl")]:
+        with pytest.raises(BoxRefused, match=name):
+            say(engine, name)
+    assert fetch(ledger, "SELECT * FROM worker_validators WHERE worker_id = 'bob'") == before
+
+
+def test_anothers_chunk_is_safe_even_from_who_knows_its_token(boxes):
+    """A token that leaked opens nothing without the key of the box that claimed it."""
+    held = claim(boxes["ann"], worker_id="ann", size=1)
+    done = {"shard": shard(), "validated": {held.videos[0].video_id: 1}, "failed": [], "max_attempts": 3}
+    with pytest.raises(BoxRefused, match="ann"):
+        commit_chunk(boxes["bob"], held.chunk_id, **done)
+    commit_chunk(boxes["ann"], held.chunk_id, **done)
+
+
+def test_without_any_key_any_name_will_do(seed, log_in):
+    """One machine at home, or a test, needs no keys."""
+    seed(1)
+    assert claim(log_in(WORKER), worker_id="ann").videos
+
+
+def test_the_control_plane_speaks_of_every_box(boxes, log_in):
+    """It retires whom it must, and has no key."""
+    claim(boxes["ann"], worker_id="ann", size=1)
+    assert retire_worker(log_in("validation_control"), "ann") == 1
+
+
+def test_a_new_machine_under_a_name_shuts_out_the_old_one(ledger, boxes, log_in):
+    """The successor's key replaces its predecessor's, and what that was lent is forgotten."""
+    lend_credential(ledger, "ann", "results", LENT, lasts_s=60)
+    successor = log_in(WORKER, admit_box(ledger, "ann"))
+    enter(successor, "ann")
+    assert borrow_credential(successor, "ann", "results") is None
+    with pytest.raises(BoxRefused):
+        heartbeat_worker(boxes["ann"], "ann")
+
+
+@pytest.mark.parametrize(("state", "may_speak"), [("working", True), ("draining", True), ("destroyed", False)])
+def test_a_key_ends_with_its_rental(ledger, seed, log_in, state, may_speak):
+    """What somebody copied from a machine is worth nothing once it is given back."""
+    seed(1)
+    execute(
+        ledger,
+        "INSERT INTO fleets (fleet, label_prefix, machines, max_usd_per_hour, max_usd, order_json, changed_at)"
+        " VALUES ('f', 'f/', 1, 1, 1, '{}', now())",
+    )
+    execute(
+        ledger,
+        "INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name,"
+        " usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at, reason)"
+        " VALUES ('f/1', 'f', 1, 'ann', :state, 1, 1, 1, 'g', 1, 1, 1, 1, now(), now(), now(), 'r')",
+        state=state,
+    )
+    box = log_in(WORKER, admit_box(ledger, "ann", label="f/1"))
+    if may_speak:
+        heartbeat_worker(box, "ann")
+    else:
+        with pytest.raises(BoxRefused):
+            heartbeat_worker(box, "ann")
+    assert [loan.worker_id for loan in read_box_loans(ledger)] == (["ann"] if may_speak else [])
+
+
+def test_a_box_cannot_empty_the_queue_into_its_own(ledger, boxes):
+    """However it asks, it holds 16 chunks of a thousand videos for an hour at the most."""
+    for _ in range(16):
+        claim(boxes["ann"], worker_id="ann", size=1, lease_s=10**9)
+    with pytest.raises(LedgerRefused, match="16 open chunks"):
+        claim(boxes["ann"], worker_id="ann", size=1)
+    longest = "SELECT max(lease_expires_at) <= now() + interval '1 hour' FROM validation_chunks"
+    assert fetch(ledger, longest) == [(True,)]
+
+
+def test_a_thousand_videos_are_the_most_of_a_claim(ledger, seed):
+    """Whoever asks for more gets a thousand."""
+    seed(1001)
+    assert len(claim(ledger, size=10**6).videos) == 1000
+
+
+def test_a_box_cannot_watch_another_one_say_its_key(boxes):
+    """Sessions of one login see each other's statements: keys are parameters, which are not shown."""
+    with boxes["ann"].begin(), boxes["bob"].connect() as watching:
+        seen = {row[0] for row in watching.exec_driver_sql("SELECT query FROM pg_stat_activity WHERE usename = user")}
+    assert "SELECT set_config('vfleet.box_key', $1, true)" in seen
+
+
+def test_a_key_lives_for_one_transaction(boxes):
+    """Behind a pooler the next transaction on a connection is somebody else's."""
+    with boxes["ann"].connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        connection.rollback()
+        with connection.connection.driver_connection.cursor() as cursor:
+            assert cursor.execute("SELECT current_setting('vfleet.box_key', true)").fetchone()[0] in {None, ""}
+            connection.connection.driver_connection.rollback()
+
+
+def test_what_was_lent_comes_back_to_its_box_until_it_ends(ledger, boxes):
+    """The newest credential, with what is left of it; nothing once that is over."""
+    lend_credential(ledger, "ann", "results", StoreCredential("old", "old", "old"), lasts_s=60)
+    lend_credential(ledger, "ann", "results", LENT, lasts_s=3600)
+    held = borrow_credential(boxes["ann"], "ann", "results")
+    assert (held.access_key_id, held.secret_access_key, held.session_token) == ("id", "secret", "token")
+    assert "secret" not in repr(held)
+    assert borrow_credential(boxes["ann"], "ann", "source") is None
+    execute(ledger, "UPDATE validation.lent_credentials SET lent_at = 'epoch', expires_at = now() - interval '1 s'")
+    assert borrow_credential(boxes["ann"], "ann", "results") is None
+
+
+def test_a_loan_is_due_when_half_of_it_is_over(ledger, boxes):
+    """Or when one of the two stores has none."""
+
+    def due() -> list[str]:
+        return [loan.worker_id for loan in read_box_loans(ledger) if loan.is_due]
+
+    for store in ("source", "results"):
+        assert due() == ["ann", "bob"]
+        lend_credential(ledger, "ann", store, LENT, lasts_s=3600)
+    assert due() == ["bob"]
+    execute(ledger, "UPDATE validation.lent_credentials SET lent_at = lent_at - interval '61 minutes'")
+    execute(ledger, "UPDATE validation.lent_credentials SET expires_at = expires_at - interval '1 minutes'")
+    assert due() == ["ann", "bob"]
+
+
+def test_nothing_is_lent_to_a_name_without_a_key(ledger, seed):
+    """There is no box that could ask for it."""
+    seed(1)
+    lend_credential(ledger, "ann", "source", LENT, lasts_s=60)
+    assert fetch(ledger, "SELECT * FROM validation.lent_credentials") == []
+
+
+def test_a_refusal_names_no_key(boxes):
+    """Errors are logged: they tell the worker, and neither the key nor a credential."""
+    with pytest.raises(BadInput) as refused:
+        heartbeat_worker(boxes["ann"], "bob")
+    chain = f"{refused.value!r} {refused.value.__cause__!r} {refused.value.__cause__}"
+    assert "SQL parameters hidden" in chain

@@ -1,0 +1,156 @@
+"""What each login reaches. The catalogue is asked what there is, so that nothing new slips through."""
+
+import pytest
+from ledger_steps import claim, execute, fetch, shard, statuses
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+
+from validation.domain import WorkerProfile
+from validation.ledger.protocol import commit_chunk, register_worker
+
+ALLOWED = {
+    "validation_worker": "register_worker claim_chunk renew_chunk heartbeat_worker commit_chunk release_chunk "
+    "drain_worker retire_worker schema_revision borrow_credential",
+    "validation_control": "sweep_stale_claims release_stranded_videos flag_silent_workers requeue_videos "
+    "compact_shards forget_shards retire_worker schema_revision audit fleet_want fleet_dismiss fleet_take_turn "
+    "fleet_end_turn fleet_may_search fleet_request fleet_move fleet_observe fleet_ban fleet_pardon "
+    "fleet_record_credit fleet_transitions fleet_now fleet_spent admit_box lend_credential",
+    "validation_reader": "audit fleet_now fleet_spent",
+}
+SEES_VIEWS = {"validation_control", "validation_reader"}
+
+FUNCTIONS = """
+    SELECT p.proname, format('SELECT validation.%I(%s)', p.proname,
+           (SELECT coalesce(string_agg('NULL::' || format_type(t, NULL), ', '), '') FROM unnest(p.proargtypes) t))
+    FROM pg_proc p WHERE p.pronamespace = 'validation'::regnamespace
+"""
+RELATIONS = """
+    SELECT c.oid::regclass::text, c.relkind = 'v' AND c.relnamespace = 'validation'::regnamespace,
+           (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+ATTEMPTS = (
+    "SELECT * FROM {0} LIMIT 0",
+    "INSERT INTO {0} DEFAULT VALUES",
+    "UPDATE {0} SET {1} = NULL WHERE false",
+    "DELETE FROM {0} WHERE false",
+    "TRUNCATE {0}",
+)
+INTRUSIONS = (
+    "CREATE TABLE public.mine (n int)",
+    "CREATE SCHEMA mine",
+    "CREATE FUNCTION validation.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "ALTER TABLE worker_validators DISABLE ROW LEVEL SECURITY",
+    "SET ROLE validation_owner",
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+)
+
+
+REFUSED = {"42501", "55000", "42809"}
+"""For want of privilege; a view that takes no writes, or no TRUNCATE, whoever asks."""
+
+
+def attempt(engine: Engine, statement: str) -> bool:
+    """Whether the database let it be tried. Every other end than a refusal counts as yes."""
+    with engine.connect() as connection:
+        try:
+            connection.exec_driver_sql(statement)
+        except DBAPIError as error:
+            return getattr(getattr(error, "orig", None), "sqlstate", None) not in REFUSED
+        finally:
+            connection.rollback()
+    return True
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_a_login_calls_its_functions_and_no_other(ledger, log_in, role):
+    """Logged in for real, each function that there is was called, also those that come later."""
+    engine = log_in(role)
+    callable_ = {name for name, call in fetch(ledger, FUNCTIONS) if attempt(engine, call)}
+    assert callable_ == set(ALLOWED[role].split())
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_a_login_reads_views_at_most(ledger, log_in, role):
+    """No table is read or written by anybody but through functions, and a box does not even read a view."""
+    engine = log_in(role)
+    relations = fetch(ledger, RELATIONS)
+    done = {
+        (name, index)
+        for name, _, column in relations
+        for index, statement in enumerate(ATTEMPTS)
+        if attempt(engine, statement.format(name, column))
+    }
+    views = {name for name, is_view, _ in relations if is_view}
+    assert len(views) >= 10
+    assert done == ({(view, 0) for view in views} if role in SEES_VIEWS else set())
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_a_login_changes_nothing_of_the_database(log_in, role):
+    """It makes nothing, gives itself nothing, and leaves the database by no door."""
+    engine = log_in(role)
+    assert [statement for statement in INTRUSIONS if attempt(engine, statement)] == []
+
+
+def test_everybody_else_is_shut_out(hosted):
+    """The public API of a hosted Postgres is granted every new table, and reaches none of ours."""
+    owner, guest = hosted
+    reached = [
+        statement.format(name, column)
+        for name, _, column in fetch(owner, RELATIONS)
+        if name != "video_queue"  # the pipeline's own, and its owner's to protect
+        for statement in ATTEMPTS
+        if attempt(guest, statement.format(name, column))
+    ]
+    reached += [name for name, call in fetch(owner, FUNCTIONS) if attempt(guest, call)]
+    assert reached == []
+
+
+def test_what_is_ours_has_one_owner_and_closed_rows(hosted):
+    """Each table of ours has row-level security and belongs to the role that the functions run as."""
+    owner, _ = hosted
+    tables = fetch(
+        owner,
+        "SELECT c.relname, c.relrowsecurity, c.relowner = 'validation_owner'::regrole FROM pg_class c "
+        "WHERE c.relkind = 'r' AND c.relnamespace IN ('public'::regnamespace, 'validation'::regnamespace) "
+        "AND c.relname NOT IN ('video_queue', 'alembic_version')",
+    )
+    assert len(tables) >= 8
+    assert [name for name, is_closed, is_owned in tables if not (is_closed and is_owned)] == []
+
+
+def test_a_function_runs_with_its_owners_rights_along_a_path_of_its_own(hosted):
+    """Whoever calls: no function can be led to another's table or function by the caller's search path."""
+    owner, _ = hosted
+    loose = fetch(
+        owner,
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'validation'::regnamespace AND (NOT prosecdef "
+        "OR proowner <> 'validation_owner'::regrole "
+        "OR NOT coalesce(proconfig, '{}') @> ARRAY['search_path=validation, public, pg_temp'])",
+    )
+    assert loose == []
+
+
+@pytest.mark.parametrize("change", ["SET status = 'lost'", "SET language = 'xx'", "SET video_id = 'other'"])
+def test_the_functions_leave_the_pipelines_columns_alone(ledger, change):
+    """Even a function gone wrong could not change what belongs to the transcription pipeline."""
+    with ledger.connect() as connection:
+        connection.exec_driver_sql("SET ROLE validation_owner")
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            connection.exec_driver_sql(f"UPDATE video_queue {change}")
+        connection.rollback()
+        connection.exec_driver_sql("RESET ROLE")
+
+
+def test_a_hosted_database_serves_a_chunk(hosted):
+    """Migrated twice by an owner that is no superuser, its queue under row-level security: a box can still work."""
+    owner, _ = hosted
+    execute(owner, "INSERT INTO video_queue (video_id, status) VALUES ('a', 'done'), ('b', 'done')")
+    with owner.begin() as connection:
+        connection.execute(text("SELECT 1"))
+    register_worker(owner, WorkerProfile("ann", config={"instance": "ann-1"}))
+    held = claim(owner, worker_id="ann", size=2)
+    commit_chunk(owner, held.chunk_id, shard=shard(), validated={"a": 2, "b": 1}, failed=[], max_attempts=3)
+    assert statuses(owner) == {"a": "validated", "b": "validated"}

@@ -1,0 +1,92 @@
+"""A new revision of one model: only it is asked, its shards stand alone, and reading joins them."""
+
+import polars as pl
+from ledger_steps import fetch
+from polars.testing import assert_frame_equal
+
+from validation.chunk.run import run_chunk
+from validation.control.audit import audit
+from validation.ledger.protocol import Requeue, requeue_videos
+from validation.ledger.views import read_committed_shards
+from validation.select.layers import KEY
+from validation.select.open import open_segments
+from validation.select.sources import find_committed
+from validation.select.verdicts import judge_segments
+
+
+def read_segments(pair):
+    source = find_committed(pair.box.engine, "pair", pair.session.settings)
+    return judge_segments(open_segments(source), pair.scorer.rules).collect().sort(KEY)
+
+
+def test_only_what_is_missing_is_asked_and_reading_joins_it(pair):
+    """The old ear and the new nose together give what the whole new suite would have given."""
+    pair.box.add_videos("a", "b", "c")
+    run_chunk(pair.session)
+    pair.upgrade("2")
+    requeue_videos(pair.box.engine, Requeue(["a", "b"], lacking={"nose": "2"}))
+    run_chunk(pair.session)
+    assert pair.scorer.asked == {"ear": 0, "nose": 4}
+    joined = read_segments(pair)
+    assert list(audit(pair.box.engine, pair.session.results)) == []
+
+    requeue_videos(pair.box.engine, Requeue(["a", "b"]))
+    run_chunk(pair.session)
+    whole = read_segments(pair)
+    assert_frame_equal(joined, whole, check_column_order=False)
+    assert dict(zip(joined["video_id"], joined["nose_age"], strict=True)) == {"a": 2.0, "b": 2.0, "c": 1.0}
+    assert joined["language_votes_against"].to_list() == [1, 1, 1, 1, 0, 0]
+    assert joined["verdict"].to_list() == ["review"] * 4 + ["accept"] * 2
+
+
+def test_a_shard_of_some_models_accepts_nothing(pair):
+    """Its verdict says that it must be read together with the others'."""
+    pair.box.add_videos("a")
+    run_chunk(pair.session)
+    pair.upgrade("2")
+    requeue_videos(pair.box.engine, Requeue(lacking={"nose": "2"}))
+    run_chunk(pair.session)
+    newest = max(read_committed_shards(pair.box.engine), key=lambda shard: shard.closed_at)
+    assert newest.models == {"nose": "2"}
+    rows = pl.read_parquet(
+        f"s3://{pair.session.settings.results_url[5:]}/{newest.shard_key}", storage_options=_options(pair)
+    )
+    assert rows["reasons"].to_list() == [["partial"]] * 2
+    assert not [name for name in rows.columns if name.startswith("ear_")]
+
+
+def _options(pair):
+    return find_committed(pair.box.engine, "pair", pair.session.settings).storage_options
+
+
+def test_a_model_that_joined_later_was_not_asked_about_the_rest(pair):
+    """For segments that it has not heard, the new model's fault says so; null alone would mean that it abstained."""
+    pair.box.add_videos("a", "b")
+    whole, pair.session = pair.session, pair.session
+    columns, revisions = dict(whole.scorer.columns), dict(whole.scorer.revisions)
+    whole.scorer.columns, whole.scorer.revisions = {"ear": columns["ear"]}, {"ear": "1"}
+    whole.scorer.score = lambda utterances: [{"ear": whole.scorer._hear(u)} for u in utterances]
+    whole.scorer.roles = type(whole.scorer.roles)(("ear",), judges=("ear",))
+    run_chunk(whole)
+    pair.upgrade("1")
+    requeue_videos(pair.box.engine, Requeue(["a"], lacking={"nose": None}))
+    run_chunk(pair.session)
+
+    faults = read_segments(pair).select("video_id", "nose_fault", "ear_fault").unique("video_id").sort("video_id")
+    assert faults["nose_fault"].is_null().to_list() == [True, False]
+    assert faults["nose_fault"][1].startswith("not_asked: ")
+    assert faults["ear_fault"].null_count() == 2
+    assert revisions == pair.scorer.revisions
+
+
+def test_what_was_validated_again_is_read_once(pair):
+    """The same revision again: the newer rows count, the older shard keeps the others."""
+    pair.box.add_videos("a", "b")
+    run_chunk(pair.session)
+    requeue_videos(pair.box.engine, Requeue(["a"]))
+    run_chunk(pair.session)
+    assert read_segments(pair).select(KEY).rows() == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    ((worker, processed),) = fetch(
+        pair.box.engine, "SELECT worker_id, videos_processed FROM worker_validators WHERE worker_id = 'ann'"
+    )
+    assert (worker, processed) == ("ann", 3)

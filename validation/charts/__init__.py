@@ -1,0 +1,1 @@
+"""Small pictures as SVG, and numbers as people say them. Pure: values in, text out."""

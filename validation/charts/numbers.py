@@ -1,0 +1,60 @@
+"""Numbers as people say them. What is not known is a dash, never a nought."""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from validation.domain import Seconds
+
+UNKNOWN = "–"
+
+Number = float | Decimal | None
+"""As views give them: None where nothing is known."""
+
+
+def say_count(value: Number) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def say_share(value: Number) -> str:
+    """A share of 1 as a percentage; only nothing is 0 %, only all is 100 %."""
+    if value is None:
+        return UNKNOWN
+    percent = float(value) * 100
+    if 0 < percent < 0.1:  # noqa: PLR2004 - what one decimal can show
+        return "<0.1 %"
+    if 99.9 < percent < 100:  # noqa: PLR2004
+        return ">99.9 %"
+    return f"{percent:.0f} %" if percent in {0, 100} else f"{percent:.1f} %"
+
+
+def say_usd(value: Number) -> str:
+    return UNKNOWN if value is None else f"${value:,.2f}"
+
+
+def say_rate(value: Number) -> str:
+    """Three digits that matter."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.0f}" if abs(float(value)) >= 100 else f"{value:.3g}"  # noqa: PLR2004
+
+
+def say_hours(audio_s: Number) -> str:
+    """Hours of audio from its seconds."""
+    return UNKNOWN if audio_s is None else f"{say_rate(float(audio_s) / 3600)} h"
+
+
+def say_duration(seconds: Seconds | None) -> str:
+    """A length of time in its two largest units."""
+    if seconds is None:
+        return UNKNOWN
+    for unit_s, name, next_s, next_name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= unit_s:
+            return f"{int(seconds // unit_s)} {name} {int(seconds % unit_s // next_s)} {next_name}"
+    return f"{seconds:.0f} s"
+
+
+def say_between(least: float | None, most: float | None, say: Callable[[float | None], str]) -> str:
+    """An interval whose upper end may be unknown."""
+    if least is None:
+        return UNKNOWN
+    return f"at least {say(least)}" if most is None else f"{say(least)} to {say(most)}"

@@ -1,0 +1,97 @@
+"""`vfleet report`: a page of results."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from validation.commands import Subparsers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from validation.domain import Fault
+    from validation.report.listen import Place
+    from validation.select.sources import ShardSource
+
+
+def add_report_command(commands: Subparsers) -> None:
+    """Add the subcommand. What it needs is imported when it runs."""
+    reporting = commands.add_parser("report", help="write a page of results from committed shards, to look at and hear")
+    reporting.add_argument("out", nargs="?", type=Path, default=Path("report.html"), help="default: report.html")
+    reporting.add_argument("--rules", help="a rules file, or the version of a packaged one (default: the suite's own)")
+    reporting.add_argument("--suite", help="whose shards (default: VFLEET_SUITE, or the only one of a folder)")
+    reporting.add_argument("--shards", type=Path, help="read from this copy of the results store")
+    reporting.add_argument("--worst", type=int, default=3, help="segments to show a reason (default: 3)")
+    reporting.add_argument("--borderline", type=int, default=12, help="borderline segments to show (default: 12)")
+    reporting.add_argument("--silent", action="store_true", help="without players: the source is not read")
+    reporting.set_defaults(command=run_report)
+
+
+def run_report(options: argparse.Namespace) -> None:
+    from datetime import UTC, datetime
+
+    from validation.commands.select import find_rules, find_source
+    from validation.errors import BadInput
+    from validation.report.findings import gather_findings
+    from validation.report.page import Origin, write_page
+    from validation.report.signals import find_signals
+    from validation.select.open import open_segments, scan_errors
+    from validation.select.verdicts import judge_segments
+
+    if not options.out.absolute().parent.is_dir():
+        raise BadInput(f"{options.out} cannot be written: folder {options.out.absolute().parent} does not exist")
+    source = find_source(options)
+    rules = find_rules(options.rules, source.suite)
+    with scan_errors(source.suite):
+        judged = judge_segments(open_segments(source), rules)
+        signals = find_signals(judged, describe_columns(source))
+        findings = gather_findings(
+            judged, rules, signals, worst_a_reason=max(options.worst, 0), borderline=max(options.borderline, 0)
+        )
+    audio = {} if options.silent else listen([*findings.worst, *findings.borderline])
+    origin = Origin(
+        source.suite,
+        {model: made for revision in source.revisions for model, made in revision.models.items()},
+        layers=len(source.revisions),
+        shards=sum(len(revision.shards) for revision in source.revisions),
+        rules=rules,
+        written_at=datetime.now(UTC),
+    )
+    options.out.write_text(write_page(origin, findings, signals, audio), encoding="utf-8")
+    print(f"{findings.segments:,} segments of {findings.hours():.2f} h told in {options.out}")
+
+
+def describe_columns(source: "ShardSource") -> "dict[str, pa.Field]":
+    """The columns of the shards, with units and meanings: polars keeps neither."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from validation.corpus.store import get_bytes
+    from validation.services import open_results
+    from validation.settings import load_settings
+
+    described: dict[str, pa.Field] = {}
+    for uri in [revision.shards[0].uri for revision in source.revisions]:
+        if Path(uri).is_file():
+            schema = pq.read_schema(uri)
+        else:
+            key = uri.removeprefix(load_settings().results_url.rstrip("/") + "/")
+            schema = pq.read_schema(pa.BufferReader(get_bytes(open_results(), key)))
+        described |= {field.name: field for field in schema}
+    return described
+
+
+def listen(rows: Sequence[Any]) -> "dict[Place, str | Fault]":
+    """What the segments sound like. A source that cannot be opened is told in each player's place."""
+    from validation.corpus.store import open_store
+    from validation.domain import Fault
+    from validation.errors import FleetError
+    from validation.report.listen import fetch_audio
+    from validation.settings import load_settings
+
+    settings = load_settings()
+    try:
+        return fetch_audio(rows, open_store(settings.source_url, settings), settings.source_key)
+    except FleetError as error:
+        return {(row["video_id"], row["segment"]): Fault("no_source", str(error)) for row in rows}

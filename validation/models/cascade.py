@@ -1,0 +1,59 @@
+"""A policy that spares an expensive judge where cheaper ones are sure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from validation.domain import Answer, Fault, Scored, Unscored
+from validation.models.base import Batch
+from validation.models.batching import take_rows
+from validation.models.languages import canonical
+
+NOT_ASKED = Unscored(Fault("not_asked", "the cheaper judges are sure of the declared language"))
+"""What is said of a segment for a judge who was spared. Rules know the sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """Asks one judge only about segments whose declared language the cheaper judges do not settle.
+
+    Settled is: every cheaper judge knows the language, names it first, and gives it the probability that is asked of
+    that judge. Any doubt, any abstention and any failure goes to the judge who was to be spared. So a wrong label is
+    still judged by all; what is lost is the third opinion on what two already confirm.
+    """
+
+    name: str
+    """Stands in every shard's provenance; another bound is another name."""
+    spared: str
+    sure_p: Mapping[str, float]
+    """From which probability of the declared language each cheaper judge is sure."""
+
+    def settles(self, declared: str | None, answers: Mapping[str, Answer]) -> bool:
+        """Say whether the cheaper judges settle a segment's language, given their answers by name."""
+        language = canonical(declared)
+        return language is not None and all(
+            _is_sure(answers[judge], language, sure_p) for judge, sure_p in self.sure_p.items()
+        )
+
+    def ask_unsettled(
+        self, batch: Batch, answers: Mapping[str, list[Answer]], ask: Callable[[Batch], list[Answer]]
+    ) -> list[Answer]:
+        """Put to the spared judge what remains of a batch; it is ``NOT_ASKED`` about the rest.
+
+        Args:
+            batch: what the cheaper judges have heard.
+            answers: theirs, by name, an item each.
+            ask: asks the spared judge.
+        """
+        cheap = [{judge: answers[judge][row] for judge in self.sure_p} for row in range(len(batch))]
+        rows = [row for row, own in enumerate(cheap) if not self.settles(batch.languages[row], own)]
+        replies: list[Answer] = [NOT_ASKED] * len(batch)
+        for row, reply in zip(rows, ask(take_rows(batch, rows)) if rows else [], strict=True):
+            replies[row] = reply
+        return replies
+
+
+def _is_sure(answer: Answer, language: str, sure_p: float) -> bool:
+    if not isinstance(answer, Scored) or answer.values["language"] != language:
+        return False
+    declared_p = answer.values["declared_p"]
+    return declared_p is not None and float(declared_p) >= sure_p

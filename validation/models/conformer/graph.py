@@ -1,0 +1,126 @@
+"""An ONNX graph and its weights, wherever they lie: in the file, in hundreds of files beside it, or behind links."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+
+from validation.errors import BadInput
+
+LEAST_OPSET = 13
+"""Below it some operators that the edits add take their axes in another way."""
+_ALIGNMENT_BYTES = 4096
+"""Where a tensor may begin in a file that is mapped into memory."""
+
+
+class GraphRefused(BadInput):
+    """A graph is not the one that this code knows how to run."""
+
+    def __init__(self, file: str, fault: str) -> None:
+        self.file, self.fault = file, fault
+        super().__init__(f"{file}: {fault}")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph whose larger weights stand beside it."""
+
+    file: str
+    proto: ModelProto
+    """It names the weights below, and holds all others."""
+    weights: Mapping[str, NDArray[np.generic]]
+    """By initialiser, mapped from their files: read when they are used."""
+
+    def read_weight(self, name: str) -> NDArray[np.generic] | None:
+        """Read one weight, None if the graph has none of that name."""
+        if name in self.weights:
+            return self.weights[name]
+        found = (tensor for tensor in self.proto.graph.initializer if tensor.name == name)
+        return next((numpy_helper.to_array(tensor) for tensor in found), None)
+
+
+def read_graph(path: Path) -> Graph:
+    """Read a graph; its external weights are mapped and not yet read.
+
+    The library's own reader refuses links, which download tools lay out, and leaves external data of attributes
+    where it is.
+
+    Raises:
+        GraphRefused: a weight lies outside the graph's folder, or its file is too short, or the graph is too old.
+    """
+    proto = onnx.load(path, load_external_data=False)
+    _require_opset(path, proto)
+    weights: dict[str, NDArray[np.generic]] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            weights[tensor.name] = _map_tensor(path, tensor)
+    for tensor in _inner_tensors(proto.graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.CopyFrom(numpy_helper.from_array(_map_tensor(path, tensor), tensor.name))
+    return Graph(path.name, proto, weights)
+
+
+def count_symbols(head: Graph) -> int:
+    """Count the columns of a head, a convolution of kernel 1."""
+    widths = [tensor.dims[0] for tensor in head.proto.graph.initializer if tuple(tensor.dims[2:]) == (1,)]
+    if len(widths) != 1:
+        raise GraphRefused(head.file, f"it has {len(widths)} convolutions of kernel 1, not the one of a CTC head")
+    return int(widths[0])
+
+
+def write_graph(graph: Graph, path: Path) -> None:
+    """Write a graph as two files, the graph and ``<name>.data`` with all that is external."""
+    proto = ModelProto()
+    proto.CopyFrom(graph.proto)
+    data = path.with_name(f"{path.name}.data")
+    with data.open("wb") as opened:
+        for tensor in proto.graph.initializer:
+            if tensor.name in graph.weights:
+                opened.seek(-(-opened.tell() // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES)
+                _point_at(tensor, data.name, opened.tell(), graph.weights[tensor.name].nbytes)
+                opened.write(np.ascontiguousarray(graph.weights[tensor.name]).data)
+    if not graph.weights:
+        data.unlink()
+    path.write_bytes(proto.SerializeToString())
+
+
+def _inner_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """All tensors of a graph's attributes, and everything in the graphs within it."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for inner in [attribute.g, *attribute.graphs]:
+                yield from inner.initializer
+                yield from _inner_tensors(inner)
+
+
+def _map_tensor(path: Path, tensor: TensorProto) -> NDArray[np.generic]:
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    location = PurePosixPath(where["location"])
+    if location.is_absolute() or ".." in location.parts:
+        raise GraphRefused(path.name, f"the weight {tensor.name} lies at {location}, outside its folder")
+    dtype, shape = helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
+    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    offset = int(where.get("offset", 0))
+    if (path.parent / location).stat().st_size < offset + needed:
+        raise GraphRefused(path.name, f"{location} is too short for the weight {tensor.name} of {needed} bytes")
+    # Copy on write: the runtime asks for memory that may be written, and never does.
+    return np.memmap(path.parent / location, dtype, "c", offset, shape) if needed else np.zeros(shape, dtype)
+
+
+def _point_at(tensor: TensorProto, location: str, offset: int, size_bytes: int) -> None:
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(size_bytes))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def _require_opset(path: Path, proto: ModelProto) -> None:
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < LEAST_OPSET:
+        raise GraphRefused(path.name, f"it is of opset {opset}; {LEAST_OPSET} or later is needed")

@@ -1,0 +1,106 @@
+"""IndicConformer in ONNX Runtime, in single precision."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from validation.models.base import GpuOutOfMemory
+from validation.models.card_memory import report_overrun
+from validation.models.conformer.engine import Heard
+from validation.models.conformer.graph import GraphRefused, read_graph
+from validation.models.conformer.head_edit import BEST_COUNTS, BEST_SUMS, FRAMES, LANGUAGES, LOG_PROBS, narrow_head
+from validation.models.conformer.mel import MELS, LogMel
+from validation.models.conformer.padding_edit import LENGTHS, make_padding_exact
+from validation.models.conformer.vocabulary import Vocabulary
+from validation.models.onnx import open_session
+
+FEATURES, ENCODED, ENCODED_LENGTHS = "audio_signal", "outputs", "encoded_lengths"
+"""The encoder's first input, and its outputs."""
+_HEAD_INPUT = "encoder_output"
+_PROBE_FRAMES = 101
+"""One second of features."""
+
+
+class OnnxEngine:
+    """The published graphs, edited in memory: made indifferent to padding, and the head narrowed to what is asked.
+
+    Features and the encoder's output stay on the device; log-probabilities of one language an item leave it.
+    """
+
+    def __init__(
+        self, assets: Path, vocabulary: Vocabulary, *, threads: int, device: Literal["cpu", "cuda"] = "cpu"
+    ) -> None:
+        """Load both graphs.
+
+        Raises:
+            GraphRefused: a graph is not what is known here.
+            BadInput: a card is asked for, and ONNX Runtime would compute on the CPU.
+        """
+        self.name = "onnx-float32"
+        self._device, self._mel = device, LogMel(device)
+        encoder, head = read_graph(assets / "encoder.onnx"), read_graph(assets / "ctc_decoder.onnx")
+        subsampling = make_padding_exact(encoder.proto, encoder.file)
+        narrow_head(head.proto, vocabulary.columns)
+        self._encoder, self._head = (
+            open_session(graph.proto.SerializeToString(), threads=threads, device=device, weights=graph.weights)
+            for graph in (encoder, head)
+        )
+        self._probe(encoder.file, subsampling)
+
+    def hear(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> Heard:
+        """Listen to a batch, as ``Engine`` promises."""
+        with report_overrun(), _report_onnx_overrun():
+            features, counts = self._mel(
+                torch.from_numpy(audio).to(self._device), torch.from_numpy(lengths).to(self._device)
+            )
+            encoded, frames = self._encode(features.contiguous(), counts)
+            head = self._head.io_binding()
+            head.bind_ortvalue_input(_HEAD_INPUT, encoded)
+            head.bind_ortvalue_input(FRAMES, frames)
+            head.bind_cpu_input(LANGUAGES, languages)
+            for output in (LOG_PROBS, BEST_SUMS, BEST_COUNTS):
+                head.bind_output(output, "cpu")
+            self._head.run_with_iobinding(head)
+            log_probs, sums, counted = (value.numpy() for value in head.get_outputs())
+            return Heard(log_probs, frames.numpy(), sums, counted)
+
+    def _encode(self, features: Tensor, counts: Tensor) -> tuple[Any, Any]:
+        """Run the encoder on features where they are; what it makes of them stays there."""
+        binding = self._encoder.io_binding()
+        for name, tensor, dtype in ((FEATURES, features, np.float32), (LENGTHS, counts, np.int64)):
+            binding.bind_input(name, self._device, 0, dtype, list(tensor.shape), tensor.data_ptr())
+        for output in (ENCODED, ENCODED_LENGTHS):
+            binding.bind_output(output, self._device)
+        if self._device == "cuda":
+            torch.cuda.synchronize()  # the features are torch's, on a stream of its own
+        self._encoder.run_with_iobinding(binding)
+        encoded, lengths = binding.get_outputs()
+        return encoded, lengths
+
+    def _probe(self, file: str, subsampling: int) -> None:
+        """Run the encoder once: one frame off, and every transcript would look wrong."""
+        features = torch.zeros(1, MELS, _PROBE_FRAMES, device=self._device)
+        encoded, lengths = self._encode(features, torch.tensor([_PROBE_FRAMES], device=self._device))
+        expected, found = (_PROBE_FRAMES - 1) // subsampling + 1, int(lengths.numpy()[0])
+        if not expected == found == encoded.shape()[2]:
+            raise GraphRefused(file, f"{_PROBE_FRAMES} frames become {found}, not {expected}")
+
+
+@contextmanager
+def _report_onnx_overrun() -> Iterator[None]:
+    """Turn ONNX Runtime's overrun, which is known by its sentence alone, into ``GpuOutOfMemory``."""
+    overrun = None
+    try:
+        yield
+    except Exception as error:
+        if "Failed to allocate memory" not in str(error):
+            raise
+        overrun = str(error)
+    if overrun is not None:
+        raise GpuOutOfMemory(overrun)

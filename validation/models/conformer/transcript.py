@@ -1,0 +1,123 @@
+"""Stored transcripts as the tokens that IndicConformer would write them in."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby, pairwise
+from math import inf
+
+from validation.models.ctc import WILDCARD
+
+_WORD_START = "▁"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeltTranscript:
+    """A transcript in tokens."""
+
+    tokens: tuple[int, ...]
+    """Local ids, with ``WILDCARD`` for a stretch that cannot be spelt; never two of those in a row."""
+    words: tuple[int, ...]
+    """The ordinal of each token's word; -1 for a wildcard."""
+    covered: float | None
+    """Share of the letters, marks and digits that are spelt by tokens; None if it has none of these."""
+
+    @property
+    def spelt(self) -> int:
+        """Number of tokens without the wildcards."""
+        return sum(token != WILDCARD for token in self.tokens)
+
+
+class Speller:
+    """Spells transcripts of one language in its pieces.
+
+    The published model has no tokenizer file, only the list of pieces. Where that is a byte-pair vocabulary, in the
+    order of its merges, merging by that order gives back the tokenizer's own spelling; a vocabulary is one if every
+    piece of it is what merging its own characters leads to. Else the fewest pieces are taken that spell the word. Any
+    spelling is a legal target of CTC, but the model gives its own the most probability.
+    """
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self._ids = {piece: token for token, piece in enumerate(pieces) if token > 0}
+        self._alphabet = frozenset("".join(self._ids)) - {_WORD_START}
+        self.is_byte_pair = all(self._merge(piece) == [token] for piece, token in self._ids.items())
+        self._split = lru_cache(maxsize=1 << 14)(self._split_word)
+
+    def spell(self, text: str) -> SpeltTranscript:
+        """Spell a transcript. Punctuation is dropped: nobody says it, and the model never writes it."""
+        tokens: list[int] = []
+        words: list[int] = []
+        spelt = spoken = 0
+        for number, word in enumerate(split_spoken(text, self._alphabet)):
+            spoken += len(word)
+            for known, letters in self._runs(word):
+                if known:
+                    own = self._split(letters)
+                    tokens += own
+                    words += [number] * len(own)
+                    spelt += len(letters.removeprefix(_WORD_START))
+                elif not tokens or tokens[-1] != WILDCARD:
+                    tokens.append(WILDCARD)
+                    words.append(-1)
+        return SpeltTranscript(tuple(tokens), tuple(words), spelt / spoken if spoken else None)
+
+    def _runs(self, word: str) -> Iterator[tuple[bool, str]]:
+        """Cut a word into stretches that can be spelt and such that cannot; the first one begins the word."""
+        lead = _WORD_START
+        for known, letters in groupby(word, key=self._alphabet.__contains__):
+            stretch = lead + "".join(letters)
+            yield known and bool(self._split(stretch)), stretch
+            lead = ""
+
+    def _split_word(self, letters: str) -> tuple[int, ...]:
+        """Cut into pieces; none if they cannot spell it."""
+        merged = self._merge(letters) if self.is_byte_pair else None
+        return tuple(merged if merged is not None else self._take_fewest(letters))
+
+    def _merge(self, letters: str) -> list[int] | None:
+        """Merge the pair that makes the earliest piece, until none makes one; None if a letter is left over."""
+        parts = list(letters)
+        while True:
+            made = [self._ids.get(left + right, inf) for left, right in pairwise(parts)]
+            earliest = min(made, default=inf)
+            if earliest == inf:
+                break
+            at = made.index(earliest)
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        tokens = [self._ids.get(part) for part in parts]
+        return None if None in tokens else [token for token in tokens if token is not None]
+
+    def _take_fewest(self, letters: str) -> list[int]:
+        """Find the spelling of the fewest pieces, of those the one whose first pieces are longest; none without any."""
+        longest = max(map(len, self._ids))
+        best: list[tuple[int, list[int]] | None] = [None] * len(letters) + [(0, [])]
+        for start in reversed(range(len(letters))):
+            for stop in range(min(len(letters), start + longest), start, -1):
+                token, rest = self._ids.get(letters[start:stop]), best[stop]
+                if token is None or rest is None:
+                    continue
+                here = best[start]
+                if here is None or rest[0] + 1 < here[0]:
+                    best[start] = (rest[0] + 1, [token, *rest[1]])
+        found = best[0]
+        return found[1] if found else []
+
+
+def split_spoken(text: str, alphabet: frozenset[str]) -> list[str]:
+    """Cut a transcript into words of what is spoken: letters, marks and numbers, and joiners that the alphabet has."""
+    kept = (
+        character if _is_spoken(character, alphabet) else _gap(character)
+        for character in unicodedata.normalize("NFC", text)
+    )
+    return "".join(kept).split()
+
+
+def _is_spoken(character: str, alphabet: frozenset[str]) -> bool:
+    category = unicodedata.category(character)
+    return category[0] in "LMN" or (category == "Cf" and character in alphabet)
+
+
+def _gap(character: str) -> str:
+    """What is not spoken parts words, except what has no width."""
+    return "" if unicodedata.category(character) == "Cf" else " "

@@ -1,0 +1,1 @@
+"""Which segments are good enough? Verdict rules over committed shards, without a model and without a card."""

@@ -1,0 +1,88 @@
+"""Several shards to one: the same rows, fewer files."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from validation.errors import BadInput
+from validation.shards.manifest import ShardManifest
+from validation.shards.naming import compacted_key
+from validation.shards.provenance import ShardProvenance
+from validation.shards.writer import write_table
+
+COMPACTOR = "compaction"
+"""The worker id in the provenance of a shard that no worker wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPart:
+    """A shard, and which of its videos are not to be taken over."""
+
+    payload: bytes
+    manifest: ShardManifest
+    superseded: Collection[str] = ()
+
+
+def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
+    """What two shards must share to become one: all that their numbers depend on."""
+    return (
+        provenance.suite,
+        tuple(sorted(provenance.model_revisions.items())),
+        provenance.rules_version,
+        provenance.policy,
+        provenance.schema_version,
+        provenance.normalisation_version,
+    )
+
+
+def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardManifest]:
+    """Write the current rows of several shards as one shard, and describe it.
+
+    Its failed videos are nobody's: each is told in the manifest of the chunk in which it failed.
+
+    Raises:
+        BadInput: the parts differ in ``merging_key``, or two hold the same video.
+    """
+    made = parts[0].manifest.provenance
+    if len({merging_key(part.manifest.provenance) for part in parts}) > 1:
+        raise BadInput("shards of different suites, revisions or rules cannot become one")
+    videos = [v for part in parts for v in part.manifest.videos if v.video_id not in part.superseded]
+    if twice := [video for video, count in Counter(v.video_id for v in videos).items() if count > 1]:
+        raise BadInput(f"video {twice[0]} stands in two shards that are to become one")
+    provenance = replace(made, chunk_id=token, worker_id=COMPACTOR, flow_run_id=None)
+    table = pa.concat_tables(_take_rows(part) for part in parts)
+    payload = write_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
+    return payload, ShardManifest(
+        key=compacted_key(made.suite, token),
+        rows=len(table),
+        size_bytes=len(payload),
+        sha256=sha256(payload).hexdigest(),
+        provenance=provenance,
+        videos=tuple(sorted(videos, key=lambda video: video.video_id)),
+        failed=(),
+        sources=tuple(part.manifest.key for part in parts),
+    )
+
+
+def _take_rows(part: ShardPart) -> pa.Table:
+    table = pq.read_table(pa.BufferReader(part.payload))
+    table = table.cast(pa.schema([_own_metadata(field) for field in table.schema]))
+    if part.superseded:
+        stale = pc.is_in(table["video_id"], value_set=pa.array(part.superseded, pa.string()))
+        table = table.filter(pc.invert(stale))
+    return table
+
+
+def _own_metadata(field: pa.Field) -> pa.Field:
+    """Leave out what parquet adds to a column's metadata when it is read."""
+    return field.with_metadata(_without_parquet((field.metadata or {}).items()))
+
+
+def _without_parquet(items: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    return {key: value for key, value in items if not key.startswith(b"PARQUET:")}

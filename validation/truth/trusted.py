@@ -1,0 +1,77 @@
+"""Clips whose transcript and label are known to be right."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from validation.corpus.decode import decode_audio
+from validation.domain import Waveform
+from validation.errors import BadInput, Permanent
+from validation.models.languages import canonical
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedClip:
+    """A recording, what is said in it, and in which language."""
+
+    name: str
+    audio: Waveform
+    text: str
+    language: str
+    """In its canonical code."""
+
+
+def load_trusted(folder: Path) -> list[TrustedClip]:
+    """Read a folder of audio files and its ``manifest.json`` (a list) or ``manifest.jsonl``.
+
+    An entry has ``file``, ``text`` and ``language`` (or ``lang``); what else it has is ignored.
+
+    Raises:
+        BadInput: there is no manifest, or an entry lacks something, names no language or no readable audio; names it.
+    """
+    return [_load_clip(folder, place, entry) for place, entry in _read_entries(folder)]
+
+
+def _read_entries(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    path = next((folder / name for name in ("manifest.json", "manifest.jsonl") if (folder / name).is_file()), None)
+    if path is None:
+        raise BadInput(
+            f"{folder} has no manifest.json and no manifest.jsonl: one entry a clip, with file, text, language"
+        )
+    entries = _parse(path)
+    if not entries:
+        raise BadInput(f"{path} names no clip")
+    for number, entry in enumerate(entries, start=1):
+        place = f"{path}, entry {number}"
+        if not isinstance(entry, dict):
+            raise BadInput(f"{place} is no object")
+        yield place, entry
+
+
+def _parse(path: Path) -> Sequence[Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        entries = (
+            json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+        )
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from None
+    if not isinstance(entries, list):
+        raise BadInput(f"{path} must hold a list of clips")
+    return entries
+
+
+def _load_clip(folder: Path, place: str, entry: Mapping[str, Any]) -> TrustedClip:
+    file, text, label = entry.get("file"), entry.get("text"), entry.get("language", entry.get("lang"))
+    if not (isinstance(file, str) and isinstance(text, str) and text.strip() and isinstance(label, str)):
+        raise BadInput(f"{place} needs file, text and language")
+    language = canonical(label)
+    if language is None:
+        raise BadInput(f"{place}: {label!r} is no ISO 639 code that the fleet knows")
+    try:
+        audio = decode_audio((folder / file).read_bytes())
+    except (OSError, Permanent) as error:
+        raise BadInput(f"{place}: {file} cannot be decoded: {error}") from None
+    return TrustedClip(Path(file).stem, audio, text, language)
