@@ -70,7 +70,7 @@ fleet-box: $(VENV)/installed
 fleet-conformance: $(VENV)/installed
 	$(BIN)/python tests/fleet/conformance.py .local/vastai
 
-# The boxes' door, with a real worker behind it.
+# The boxes' door, with a real worker that does a chunk behind it.
 gateway: $(VENV)/installed
 	$(BIN)/python -m pytest tests/gateway
 

@@ -9,7 +9,7 @@ from validation.ledger.views import read_view
 from validation.local.process import poll_until
 from validation.local.worker import WorkerProcess
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]  # `make gateway`
 
 NAME = "box-7"
 KNOWN = ("/workers/connect 404", " 422")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 
 import certifi
 from pydantic import SecretStr
@@ -69,7 +69,7 @@ def open_engine(database_url: str, box_key: SecretStr | None = None) -> Engine:
     return _open_engine(database_url, box_key)
 
 
-@lru_cache(maxsize=4)
+@cache
 def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
     engine = create_engine(
         parse_database_url(database_url),
