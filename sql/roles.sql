@@ -93,6 +93,7 @@ TO validation_worker;
 GRANT EXECUTE ON FUNCTION
     validation.sweep_stale_claims, validation.release_stranded_videos, validation.flag_silent_workers,
     validation.requeue_videos, validation.compact_shards, validation.forget_shards,
+    validation.draw_videos, validation.plant_canaries, validation.judge_canary, validation.pardon_worker,
     validation.retire_worker, validation.schema_revision
 TO validation_control;
 
@@ -106,7 +107,7 @@ TO validation_control;
 GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spent TO validation_reader;  -- views call them
 GRANT EXECUTE ON FUNCTION validation.audit TO validation_control, validation_reader;
 
--- Views, and no table: keys and lent credentials are tables of this schema too.
+-- Views, and no table: keys, lent credentials and canaries with their answers are tables of this schema too.
 DO $$
 DECLARE
     v_view regclass;

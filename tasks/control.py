@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import AwaitingRetry, Crashed
 from prefect.types._datetime import now
 
+from validation.control.canaries import JudgedCanary
 from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.ledger.protocol import SweptChunk
@@ -112,7 +113,7 @@ def create_runs(workload: Workload, *, chunk_videos: int) -> int:
     return count
 
 
-def leave_report(report: SweepReport, told: Sequence[str]) -> None:
+def leave_report(report: SweepReport, told: Sequence[str], judged: Sequence[JudgedCanary] = ()) -> None:
     """Leave an artifact that says what a sweep did; none where it did nothing."""
     rows = [
         {"what": "chunk taken back", "which": str(chunk.chunk_id), "why": f"{chunk.worker_id}: {chunk.reason}",
@@ -122,6 +123,11 @@ def leave_report(report: SweepReport, told: Sequence[str]) -> None:
     rows += [{"what": "worker is silent", "which": worker} for worker in report.silent_workers]
     rows += [{"what": "orphan deleted", "which": key} for key in report.orphans]
     rows += [{"what": "flow run corrected", "which": sentence} for sentence in told]
+    rows += [
+        {"what": "canary is wrong", "which": canary.video_id, "why": f"{canary.worker_id}: {canary.finding}"}
+        for canary in judged
+        if canary.outcome == "wrong"
+    ]
     if report.stranded_videos:
         rows.append({"what": "stranded videos returned", "which": str(report.stranded_videos)})
     if rows:

@@ -9,6 +9,7 @@ from blocks.suite import tell_boxes
 from blocks.vast import find_credentials
 from validation.fleet.lending import lending
 from validation.fleet.reconcile import Desk, Report, reconcile
+from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import read_fleets
 from validation.settings import load_settings
 
@@ -26,9 +27,9 @@ def list_fleets() -> list[str]:
 )
 def tick(fleet: str) -> Report | None:
     """Look, plan and act once for one fleet. None: somebody else is at it."""
-    engine = open_control().engine
-    with find_credentials().open_client() as client, lending(engine, load_settings()) as lender:
-        return reconcile(Desk(engine, client, fleet, tell_boxes, lender=lender))
+    engine, settings = open_control().engine, load_settings()
+    with find_credentials().open_client() as client, lending(engine, settings) as lender:
+        return reconcile(Desk(engine, client, fleet, tell_boxes, lender=lender, tokens=find_tokens(settings)))
 
 
 def describe_tick(fleet: str, report: Report | None) -> str:

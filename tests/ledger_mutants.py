@@ -68,6 +68,16 @@ MUTANTS = {
     "compaction-of-what-has-changed": Mutant(
         "compact_shards", "WHERE stands.video_id IS NULL OR written.video_id IS NULL", "WHERE false"
     ),
+    "distrust-is-not-asked": Mutant("claim_chunk", "PERFORM require_trust(p_worker);", ""),
+    "a-name-is-distrusted-whoever-bears-it": Mutant(
+        "require_trust", "d.worker_id = p_worker AND d.is_present", "d.worker_id = p_worker"
+    ),
+    "the-distrusted-keep-what-they-hold": Mutant(
+        "judge_canary", "PERFORM release_chunk(v_held, 'its worker is distrusted');", "NULL;"
+    ),
+    "somebodys-video-becomes-a-canary": Mutant(
+        "plant_canaries", "WHERE NOT EXISTS (SELECT FROM video_queue q WHERE q.video_id = c ->> 'video_id')", ""
+    ),
     "current-shards-are-forgotten": Mutant("forget_shards", "coalesce(r.superseded_at, 'infinity')", "r.superseded_at"),
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from validation.commands.bootstrap import add_bootstrap_command
 from validation.commands.box import add_box_commands
 from validation.commands.calibrate import add_calibrate_command
+from validation.commands.canaries import add_canaries_commands
 from validation.commands.chaos import add_chaos_command
 from validation.commands.doctor import add_doctor_command
 from validation.commands.fleet import add_fleet_commands
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_select_command(commands)
     add_shards_commands(commands)
     add_calibrate_command(commands)
+    add_canaries_commands(commands)
     add_chaos_command(commands)
     return parser
 

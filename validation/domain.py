@@ -28,6 +28,8 @@ class Video:
     """The language that the transcription claims, an ISO 639-1 or 639-3 code."""
     segment_count: int | None
     """How many segments the queue promises. The tar decides; a difference is recorded, never fatal."""
+    crashes: int = 0
+    """How often a process has died while it held this video. Any at all makes it a suspect."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         description="Says which machine this is: the ledger then lends it what opens the stores, unless it has keys. "
         "A rented box is given one; `vfleet box admit` gives one to any other machine.",
     )
+    gateway_tokens: Path | None = Field(
+        default=None,
+        description="The token file of the boxes' gateway. With it the control plane gives each machine that it rents "
+        "a token of its own, which ends with the rental; the control plane's alone.",
+    )
     cloudflare_api_token: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("CLOUDFLARE_API_TOKEN", "VFLEET_CLOUDFLARE_API_TOKEN"),

@@ -1,8 +1,10 @@
 -- claim_chunk: open the chunk p_chunk with up to p_size claimable videos for a worker.
 -- Returns one row a video; none means nothing is claimable now. `models`, the same in each row, are the models that
--- the chunk wants: null is all of the suite, which a chunk wants as soon as one of its videos does.
+-- the chunk wants: null is all of the suite, which a chunk wants as soon as one of its videos does. `crashes` says how
+-- often a process has died under the video.
 -- The caller draws p_chunk: a claim whose answer was lost on the way is asked for again with the same token and
 -- returns the same videos, instead of leaving a chunk that nobody works on. A worker that drains gets no new one.
+-- Raises VF008 to a worker that is distrusted (see require_trust).
 CREATE OR REPLACE FUNCTION validation.claim_chunk(
     p_chunk     uuid,
     p_worker    text,
@@ -11,7 +13,7 @@ CREATE OR REPLACE FUNCTION validation.claim_chunk(
     p_languages text[],
     p_lease_s   integer,
     p_suite     text
-) RETURNS TABLE (shard_number integer, video_id text, language text, segment_count integer, models text[])
+) RETURNS TABLE (shard_number integer, video_id text, language text, segment_count integer, crashes smallint, models text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
 AS $$
 #variable_conflict use_column
@@ -31,6 +33,7 @@ BEGIN
     END IF;
 
     IF NOT EXISTS (SELECT FROM validation_chunks c WHERE c.chunk_id = p_chunk) THEN
+        PERFORM require_trust(p_worker);
         IF v_status = 'draining' THEN
             RETURN;
         END IF;
@@ -45,8 +48,9 @@ BEGIN
         END IF;
         SELECT coalesce(max(c.shard_number), 0) + 1 INTO v_number FROM validation_chunks c WHERE c.worker_id = p_worker;
         INSERT INTO validation_chunks
-               (chunk_id, worker_id, shard_number, flow_run_id, suite, lease_expires_at, videos_claimed)
-        VALUES (p_chunk, p_worker, v_number, p_flow_run, p_suite, now() + make_interval(secs => p_lease_s), cardinality(v_ids));
+               (chunk_id, worker_id, shard_number, flow_run_id, suite, lease_expires_at, videos_claimed, machine)
+        VALUES (p_chunk, p_worker, v_number, p_flow_run, p_suite, now() + make_interval(secs => p_lease_s),
+                cardinality(v_ids), (SELECT k.label FROM box_keys k WHERE k.worker_id = p_worker));
         UPDATE video_queue q
         SET validation_status   = 'validating',
             validation_chunk    = p_chunk,
@@ -61,12 +65,12 @@ BEGIN
 
     RETURN QUERY
     WITH held AS (
-        SELECT c.shard_number, q.video_id, q.language, q.segment_count, q.validation_models
+        SELECT c.shard_number, q.video_id, q.language, q.segment_count, q.validation_crashes, q.validation_models
         FROM validation_chunks c
         JOIN video_queue q ON q.validation_chunk = c.chunk_id AND q.validation_status = 'validating'
         WHERE c.chunk_id = p_chunk AND c.worker_id = p_worker AND c.state = 'open'
     )
-    SELECT h.shard_number, h.video_id, h.language, h.segment_count,
+    SELECT h.shard_number, h.video_id, h.language, h.segment_count, h.validation_crashes,
            CASE WHEN (SELECT bool_and(validation_models IS NOT NULL) FROM held)
                 THEN (SELECT array_agg(DISTINCT m ORDER BY m) FROM held, unnest(held.validation_models) m) END
     FROM held h

@@ -1,5 +1,6 @@
 -- heartbeat_worker: a sign of life. Keeps what it is not told; a worker that drains stays draining.
 -- A worker names its instance (see require_instance); a chunk's own heartbeat needs none, its token says enough.
+-- Raises VF008 to a worker that is distrusted: it gets no work and may as well end. What it holds it loses by itself.
 CREATE OR REPLACE FUNCTION validation.heartbeat_worker(
     p_worker        text,
     p_current_video text DEFAULT NULL,
@@ -10,6 +11,9 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp 
 AS $$
 BEGIN
     PERFORM require_instance(p_worker, p_instance);
+    IF p_instance IS NOT NULL THEN
+        PERFORM require_trust(p_worker);
+    END IF;
     UPDATE worker_validators w
     SET status            = CASE WHEN w.status = 'draining' THEN w.status ELSE 'online' END,
         last_heartbeat_at = now(),

@@ -1,7 +1,7 @@
 -- register_worker: enter a worker, or take its row over after a restart, before it claims anything.
 -- Chunks still open under its id died with its last life and are taken back; returns how many.
 -- p_config carries `instance`, which names one process of one machine. Raises VF007 if the caller is another box (see
--- require_box), VF004 if another instance heartbeats under this id: two machines must not share one.
+-- require_box), VF008 if it is distrusted (see require_trust), VF004 if another instance heartbeats under this id: two machines must not share one.
 -- p_succeeds is an instance that the caller knows to be dead.
 CREATE OR REPLACE FUNCTION validation.register_worker(
     p_worker         text,
@@ -20,6 +20,7 @@ DECLARE
     v_released integer := 0;
 BEGIN
     PERFORM require_box(p_worker);
+    PERFORM require_trust(p_worker);
     PERFORM pg_advisory_xact_lock(hashtext(p_worker));  -- of two machines that start at once, one waits and is refused
     SELECT w.config_json ->> 'instance' INTO v_other
     FROM worker_validators w

@@ -2,7 +2,7 @@
 -- Their results stand until the same suite and revision is committed again. Returns how many, by language and state;
 -- with p_dry_run, changes nothing.
 --   p_status:   'validated' or 'validation_failed'.
---   p_worker:   whose last commit was this worker's.
+--   p_worker:   whose last commit was this worker's, or this rented machine's, by the label of its rental.
 --   p_suite, p_revision: which have a result of it.
 --   p_lacking:  {model: revision or null}: validated, but by no result that asked each of these models. Only these
 --               models are asked then.
@@ -29,7 +29,7 @@ BEGIN
       AND (p_video_ids IS NULL OR q.video_id = ANY (p_video_ids))
       AND (p_languages IS NULL OR q.language = ANY (p_languages))
       AND (p_worker    IS NULL OR EXISTS (
-              SELECT FROM validation_chunks c WHERE c.chunk_id = q.validation_chunk AND c.worker_id = p_worker))
+              SELECT FROM validation_chunks c WHERE c.chunk_id = q.validation_chunk AND p_worker IN (c.worker_id, c.machine)))
       AND (coalesce(p_suite, p_revision) IS NULL OR EXISTS (
               SELECT FROM validation_results r
               WHERE r.video_id = q.video_id AND r.superseded_at IS NULL

@@ -9,9 +9,11 @@ SELECT i.fleet, i.label, i.slot, i.worker_id, i.state, i.offer_id, i.machine_id,
        coalesce(w.avg_segs_per_second, 0)::real         AS segments_per_s,
        w.last_video_completed_at                        AS video_completed_at,
        coalesce(cardinality(w.flow_run_ids), 0)         AS open_chunks,
-       w.config_json -> 'gpus' -> 0 ->> 'name'          AS gpu_seen
+       w.config_json -> 'gpus' -> 0 ->> 'name'          AS gpu_seen,
+       d.finding                                        AS distrust
 FROM fleet_instances i
 LEFT JOIN worker_validators w
        ON w.worker_id = i.worker_id AND i.state NOT IN ('requested', 'gone') AND w.last_heartbeat_at >= i.requested_at
+LEFT JOIN validation.distrusted_workers d ON d.machine = i.label AND NOT d.is_excused
 WHERE i.state <> 'gone' OR i.closed_at > validation.fleet_now() - interval '30 minutes'
 ORDER BY i.fleet, i.slot, i.requested_at;

@@ -1,4 +1,4 @@
--- worker_liveness: every worker with its silence and what it holds.
+-- worker_liveness: every worker with its silence, what it holds, and why it is distrusted, if it is.
 CREATE OR REPLACE VIEW validation.worker_liveness AS
 SELECT w.worker_id, w.status, w.gpu_type, w.gpu_vram_gb, w.prefect_worker,
        extract(epoch FROM now() - w.last_heartbeat_at)::real AS silent_s,
@@ -11,6 +11,8 @@ SELECT w.worker_id, w.status, w.gpu_type, w.gpu_vram_gb, w.prefect_worker,
        w.current_video_id, w.videos_processed, w.videos_failed, w.segments_processed, w.avg_segs_per_second,
        w.shards_uploaded, w.total_parquet_mb, w.started_at, w.last_video_completed_at, w.last_error,
        cardinality(w.flow_run_ids)                           AS open_chunks,
-       w.flow_run_ids
+       w.flow_run_ids,
+       d.finding                                             AS distrust
 FROM worker_validators w
+LEFT JOIN validation.distrusted_workers d ON d.worker_id = w.worker_id AND d.is_present AND NOT d.is_excused
 ORDER BY w.worker_id;

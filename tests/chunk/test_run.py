@@ -4,17 +4,21 @@ from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
 
+import fragile_decoder
 import pytest
 from box_fixtures import pack_tone
 from ledger_steps import expire, fetch, statuses
 
 from validation.chunk.run import run_chunk
 from validation.chunk.work import GroupIncomplete
+from validation.corpus import decode_apart
+from validation.corpus.pack import PackedSegment, pack_video
 from validation.corpus.store import get_bytes, list_keys, put_once
 from validation.domain import Video
 from validation.errors import ClaimLost, Transient, Unreachable
 from validation.ledger.protocol import sweep_stale_claims
 from validation.ledger.views import audit_ledger, read_committed_shards
+from validation.local.sample_corpus import CLIPS
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_shard
 from validation.shards.verify import verify_shard
@@ -43,6 +47,23 @@ def test_a_chunk_ends_as_one_verified_shard(box):
     assert manifest.sha256 == shard.shard_sha256
     assert read_shard(payload).select("video_id", "segment_index").rows() == [(v, n) for v in "abcdefg" for n in (0, 1)]
     assert not any(law.violations for law in audit_ledger(box.engine))
+
+
+def test_a_segment_that_kills_its_decoder_costs_the_video_no_more(box, monkeypatch):
+    """After the crash that it caused, its video is decoded apart: validated, but for that segment."""
+    monkeypatch.setattr(decode_apart, "COMMAND", fragile_decoder.COMMAND)
+    tone = (CLIPS / "hi_ginti.flac").read_bytes()
+    audio = [tone, tone + fragile_decoder.KILLER, tone]
+    video = Video("a", "hi", 3)
+    box.add_videos("a", segments=3, tar=pack_video(video, [PackedSegment(flac, "text") for flac in audio]))
+    died = box.session.claim(uuid4(), flow_run_id=None, size=50, languages=())
+    expire(box.engine, died.chunk_id)
+    sweep_stale_claims(box.engine)
+
+    assert run_chunk(box.session).videos_validated == 1
+    (shard,) = read_committed_shards(box.engine)
+    rows = read_shard(get_bytes(box.session.results, shard.shard_key))
+    assert rows["fault"].to_list() == [None, "decoder_crashed: its decoder died: SIGSEGV", None]
 
 
 def test_an_empty_queue_is_no_work(box):

@@ -25,6 +25,11 @@ def test_only_objects_that_nobody_owns_are_orphans(box):
     assert find_orphans(box.engine, box.session.results, margin=NOW) == leftovers
 
 
+def test_without_a_store_nothing_is_listed_or_deleted(box):
+    """The sweep of every half minute leaves orphans to the hourly one."""
+    assert sweep(box.engine, None, ended_runs=[]).is_empty
+
+
 def test_a_young_object_is_never_an_orphan(box):
     """What was written within the margin may belong to a commit that is on its way."""
     put_once(box.session.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")

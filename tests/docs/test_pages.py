@@ -107,6 +107,9 @@ WRONG = {
     "budget-ends": FLEET,
     "credit-falls": FLEET + "INSERT INTO fleet_credit_readings VALUES ('f', now() - interval '1 hour', 100, 0), "
     "('f', now(), 50, 1)",
+    "machine-is-distrusted": "UPDATE validation_chunks SET state = 'committed', closed_at = now(); "
+    "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]'); INSERT INTO validation.canary_judgements "
+    "SELECT 'c', chunk_id, 'wrong', 'segment 0' FROM validation_chunks",
     "machine-stays": FLEET,
     "market-is-bad": "INSERT INTO fleet_blacklist SELECT 'machine', n, 'slow', 1, now(), now() + interval '1 day' "
     "FROM generate_series(1, 21) n",

@@ -9,6 +9,7 @@ what the page told before: the login `box` and the key that `vfleet box admit` p
 # ruff: noqa: T201 - a report
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from validation.local.demo import applied
 from validation.local.fake_cloudflare import FakeCloudflare
 from validation.local.fake_vast.service import EmbeddedVast
 from validation.local.prefect_client import PROJECT
-from validation.local.sample_corpus import build_sample_corpus
+from validation.local.sample_corpus import CLIPS, build_sample_corpus
 from validation.local.stack import LocalStack
 from validation.local.worker import WorkerProcess
 from validation.settings import Settings
@@ -114,7 +115,7 @@ SCENE = """
 
 
 def upload(settings: Settings, folder: Path) -> None:
-    """The tars of a small corpus, and the manifest that section 3 seeds."""
+    """The tars of a small corpus, the manifest that section 3 seeds, and clips to trust."""
     store = open_store(settings.source_url, settings)
     rows = ["video_id,language,segment_count"]
     for video in build_sample_corpus().videos:
@@ -122,6 +123,7 @@ def upload(settings: Settings, folder: Path) -> None:
             put_once(store, f"{video.queued.video_id}.tar", video.tar)
             rows.append(f"{video.queued.video_id},{video.queued.language},{video.queued.segment_count}")
     (folder / "videos.csv").write_text("\n".join(rows) + "\n")
+    shutil.copytree(CLIPS, folder / "clips", dirs_exist_ok=True)
 
 
 def main(folder: Path) -> int:
@@ -139,6 +141,7 @@ def main(folder: Path) -> int:
             "BOX_R2_ENDPOINT_URL": told["R2_ENDPOINT_URL"],
             "BOX_PREFECT_API_URL": told["PREFECT_API_URL"],
             "BOX_DATABASE_URL": "postgresql://box@127.0.0.1/box",
+            "VFLEET_GATEWAY_TOKENS": str(work / "boxes.tokens"),
         }
         with applied(told), ExitStack() as undo:
             upload(Settings(), work)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import httpx
@@ -13,8 +14,8 @@ import pytest
 from certificates import make_certificate
 from tls_front import front
 
-from validation.doctor import machine
-from validation.doctor.card import DriverTooOld, check_card, check_onnxruntime, require_driver
+from validation.doctor import card, machine
+from validation.doctor.card import check_card, check_driver, check_onnxruntime
 from validation.doctor.database import (
     SessionPooler,
     WrongRole,
@@ -27,11 +28,12 @@ from validation.doctor.database import (
 from validation.doctor.examine import CONTROL_CHECKS, check_box, examine, make_check
 from validation.doctor.finding import Doubt
 from validation.doctor.machine import check_clock, check_disk
-from validation.doctor.orchestrator import PrefectRefused, check_pool, check_prefect
+from validation.doctor.orchestrator import PrefectRefused, check_pool, check_prefect, check_tokens
 from validation.doctor.stores import check_results, describe_end
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.ledger.migrate import SchemaMismatch
+from validation.models.driver import DriverTooOld, _built_for, require_driver
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
@@ -67,6 +69,12 @@ def test_a_worker_may_start_where_all_is_well(well, pool):
         ({"VFLEET_RESULTS_URL": "s3://no-such-bucket"}, check_results, FleetError, "NoSuchBucket.*VFLEET_RESULTS_URL"),
         ({"VFLEET_RESULTS_URL": "https://bucket"}, check_results, BadInput, "write s3://bucket"),
         ({"R2_ENDPOINT_URL": "abc.r2.cloudflarestorage.com"}, check_results, BadInput, "write https://<account>"),
+        (
+            {"VFLEET_GATEWAY_TOKENS": "/nowhere/boxes"},
+            check_tokens,
+            BadInput,
+            "let this account write it and its folder",
+        ),
         ({"VFLEET_DEVICE": "cuda"}, check_card, BadInput, "no card"),
         ({"VFLEET_DEVICE": "cuda"}, check_onnxruntime, BadInput, r"validation-fleet\[gpu\]"),
     ],
@@ -168,14 +176,56 @@ def test_a_full_disk_is_noticed(well, monkeypatch):
         check_disk(well())
 
 
-@pytest.mark.parametrize(("bears", "needs", "fits"), [(12, 12, True), (13, 12, True), (12, 13, False), (11, 12, False)])
-def test_a_driver_bears_its_own_cuda_and_older_ones(bears, needs, fits):
+@pytest.mark.parametrize(
+    ("driver", "needs", "bears"),
+    [("525.60.13", 12, None), ("570.1", 11, None), ("580.65.06", 13, None), ("999.1", 14, None),
+     ("570.133.07", 13, "CUDA 12 at most"), ("525.60", 13, "CUDA 12 at most"), ("450.80.02", 12, "CUDA 11 at most"),
+     ("390.157", 12, "no CUDA that we know")],
+)  # fmt: skip
+def test_a_driver_bears_its_own_cuda_and_older_ones(driver, needs, bears):
     """CUDA's promise: within a major every driver will do, and a newer driver runs older programs."""
-    if fits:
-        require_driver("570.1", bears, needs)
+    if bears is None:
+        require_driver(driver, needs)
         return
-    with pytest.raises(DriverTooOld, match=f"up to CUDA {bears}.*built for CUDA {needs}: rent a machine with driver"):
-        require_driver("570.1", bears, needs)
+    with pytest.raises(
+        DriverTooOld, match=f"{driver} runs programs of {bears}.*built for CUDA {needs}: rent a machine"
+    ):
+        require_driver(driver, needs)
+
+
+@pytest.fixture
+def old_card(monkeypatch):
+    """A machine whose driver, as NVML tells of it, is of the time of CUDA 12; the image is of CUDA 13."""
+    told = {
+        "nvmlInit": None, "nvmlShutdown": None, "nvmlDeviceGetCount": 1, "nvmlDeviceGetHandleByIndex": object(),
+        "nvmlDeviceGetName": "NVIDIA GeForce RTX 3090", "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=24 << 30),
+        "nvmlSystemGetDriverVersion": "535.183.01",
+    }  # fmt: skip
+    nvml = {name: (lambda *_, answer=answer: answer) for name, answer in told.items()}
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=OSError, **nvml))
+    monkeypatch.setattr(card, "built_for", lambda: 13)
+
+
+def test_a_driver_too_old_for_the_image_stops_the_start_before_anything_is_claimed(well, old_card, monkeypatch):
+    """The worker's own check refuses before the ledger is asked; the doctor's finding has the same sentence."""
+    settings = well(VFLEET_DEVICE="cuda", DATABASE_URL="postgresql://me:secret@127.0.0.1:9/x")
+    with pytest.raises(DriverTooOld, match=r"535\.183\.01 .* CUDA 13: rent a machine with driver 580\.65 or newer"):
+        check_box(settings)
+    assert make_check(settings, check_driver).verdict == "failed"
+    monkeypatch.setattr(card, "built_for", lambda: 12)
+    assert make_check(settings, check_driver).verdict == "ok"
+
+
+@pytest.mark.parametrize(("stated", "major"), [("'13.0'", 13), ("'12.8'", 12), ("None", None)])
+def test_the_cuda_that_a_package_was_built_for_is_read_without_loading_it(tmp_path, monkeypatch, stated, major):
+    """Loading it is what a driver that is too old may not survive."""
+    package = tmp_path / "netlib"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('libcuda.so.1')")
+    (package / "version.py").write_text(f"cuda = {stated}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert _built_for("netlib", "version.py", "cuda") == major
+    assert _built_for("no_such_netlib", "version.py", "cuda") is None
 
 
 def test_credentials_that_end_are_noticed_before_they_do():

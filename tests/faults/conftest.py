@@ -57,12 +57,15 @@ class Prefect:
     pool: str
     http: httpx.Client
 
-    def deploy(self, *, pull_steps: list[dict[str, Any]] | None = None) -> str:
-        """Deploy `hold_chunk` to the pool; returns the deployment's id."""
-        steps = pull_steps or [{"prefect.deployments.steps.set_working_directory": {"directory": str(FOLDER)}}]
-        flow = self._post("/flows/", name="hold-chunk")
-        deployment = {"name": next(_names), "flow_id": flow["id"], "entrypoint": "holder.py:hold_chunk"}
-        return self._post("/deployments/", **deployment, work_pool_name=self.pool, pull_steps=steps)["id"]
+    def deploy(self, **changes: Any) -> str:
+        """Deploy `hold_chunk` to the pool, changed so; returns the deployment's id."""
+        deployment = {
+            "name": next(_names),
+            "flow_id": self._post("/flows/", name="hold-chunk")["id"],
+            "entrypoint": "flows/holder.py:hold_chunk",
+            "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(FOLDER)}}],
+        }
+        return self._post("/deployments/", **{**deployment, **changes}, work_pool_name=self.pool)["id"]
 
     def schedule(self, deployment: str, **parameters: Any) -> str:
         """Schedule a run for now; returns its id."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from ledger_steps import claim, execute, shard
 from psycopg import sql
 
-from validation.domain import WorkerProfile
+from validation.domain import Video, WorkerProfile
 from validation.ledger.calls import WorkerIdTaken
-from validation.ledger.protocol import register_worker
+from validation.ledger.protocol import commit_chunk, register_worker
+from validation.ledger.seed import seed_videos
 from validation.prefect_worker import ledger_row
 from validation.prefect_worker.flow_processes import FlowProcesses
 from validation.prefect_worker.instance import is_known_dead, start_of, this_instance
@@ -103,6 +106,30 @@ def child():
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
         yield replace(this_instance(), pid=process.pid, started=start_of(process.pid)), end
+
+
+def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
+    """At its next heartbeat: it would take flow runs from others, and get no work for them."""
+    engine = ledger.engine
+    seed_videos(engine, [Video("v0000", "hi", 3)])
+    row = LedgerRow(engine, WorkerProfile("ann", config={"instance": str(this_instance())}))
+    row.register()
+    chunk = claim(engine)
+    commit_chunk(engine, chunk.chunk_id, shard=shard(), validated={"v0000": 3}, failed=[], max_attempts=3)
+    execute(engine, "INSERT INTO validation.canaries VALUES ('v0000', 'local', '{}', '[{}]')")
+    execute(
+        engine,
+        "INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding) "
+        "VALUES ('v0000', :c, 'wrong', 'x')",
+        c=chunk.chunk_id,
+    )
+    heard = []
+    usual = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        asyncio.run(row.beat())
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert (heard, told) == ([signal.SIGTERM], ["ERROR"])
 
 
 def test_a_wish_to_drain_that_a_killed_life_left_is_forgotten(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -31,11 +32,18 @@ INSTALL = {
     "prefect.deployments.steps.set_working_directory": {"directory": "/tmp", "requires": "a-package"},
 }
 
+CALL = {
+    "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(Path(os.__file__).parent)}}],
+    "entrypoint": "subprocess.py:call",
+    "parameters": {"popenargs": [["touch", "/tmp/stolen"]]},
+}
+PRELOAD = {"job_variables": {"env": {"LD_PRELOAD": "/tmp/evil.so", "VFLEET_CHUNK_VIDEOS": "7"}}}
+
 
 def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker):
     """Whoever sees a run on a worker can look the worker up: who it is, where it runs, what it takes on.
 
-    On the way: a deployment that would bring code of its own is refused, by name, and its run says so.
+    On the way: a deployment that would bring code or settings of its own is refused, by name, and its run says so.
     """
 
     def has_crashed(run):
@@ -44,12 +52,15 @@ def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker
     def message(run):
         return prefect.state(run)["message"]
 
-    runs = [prefect.schedule(prefect.deploy(pull_steps=[step])) for step in (FETCH, INSTALL)]
+    foreign = [{"pull_steps": [FETCH]}, {"pull_steps": [INSTALL]}, CALL, PRELOAD]
+    runs = [prefect.schedule(prefect.deploy(**changes)) for changes in foreign]
     worker = start_worker(ledger.url, VFLEET_CHUNK_VIDEOS="7")
     for run in runs:
         worker.wait_until(partial(has_crashed, run), within_s=60, what="it is refused")
-    assert "would fetch code by the pull step prefect.deployments.steps.git_clone:" in message(runs[0])
+    assert "would run other code by the pull step prefect.deployments.steps.git_clone:" in message(runs[0])
     assert "steps.set_working_directory with requires:" in message(runs[1])
+    assert "would run other code by the entrypoint subprocess.py:call:" in message(runs[2])
+    assert "the job variable env sets LD_PRELOAD:" in message(runs[3])
 
     ((status, prefect_worker, config, started_at),) = ledger.rows(
         "SELECT status, prefect_worker, config_json, started_at FROM worker_validators WHERE worker_id = 'box-1'"

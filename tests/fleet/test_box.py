@@ -153,16 +153,43 @@ def test_flow_processes_are_seen(tmp_path):
     assert has_flows(tmp_path)
 
 
+CARD = "NVIDIA GeForce RTX 3090, 580.65.06"
+
+
+@pytest.mark.parametrize(
+    ("driver", "fault"),
+    [
+        ("580.65.06", None),
+        ("590.44.01", None),
+        ("535.183.01", "driver 535.183.01 runs programs of CUDA 12 at most, and this image was built for CUDA 13"),
+        ("580.05", "driver 580.05 runs programs of CUDA 12 at most"),
+    ],
+)  # fmt: skip
+def test_a_driver_too_old_for_the_image_is_named_before_the_worker_starts(monkeypatch, tmp_path, driver, fault):
+    """From what the driver's own program prints; no ledger is asked, no model loaded and nothing claimed."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(SMI.format(driver=driver))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(box, "built_for", lambda: 13)
+    found = check_box({"GPU_TYPE": "RTX_3090"})
+    assert ("DATABASE_URL" in found) if fault is None else found.startswith(fault)
+
+
+SMI = """#!/bin/sh
+test "$*" = "--query-gpu=name,driver_version --format=csv,noheader" || exit 2
+echo 'NVIDIA GeForce RTX 3090, {driver}'
+"""
+
+
 def test_a_box_that_cannot_work_says_why(ledger, tmp_path):
     """Another card than ordered, a ledger that it does not know, models that do not load: it does not join."""
     url = ledger.url.set(drivername="postgresql").render_as_string(hide_password=False)
     told = {"GPU_TYPE": "RTX_3090", "DATABASE_URL": url}
     told |= {"PATH": os.environ["PATH"], "VFLEET_SUITE": "vad"}
-    assert check_box(told, find_gpus=lambda: "NVIDIA GeForce RTX 3090") is None
+    assert check_box(told, find_gpus=lambda: CARD) is None
     broken = told | {"VFLEET_SUITE": "nope"}
-    assert "the models cannot work here: no suite is called 'nope'" in check_box(
-        broken, find_gpus=lambda: "NVIDIA GeForce RTX 3090"
-    )
+    assert "the models cannot work here: no suite is called 'nope'" in check_box(broken, find_gpus=lambda: CARD)
     assert check_box(told, find_gpus=lambda: "NVIDIA GTX 1060") == (
         "no RTX 3090 is visible: the driver shows NVIDIA GTX 1060"
     )

@@ -7,6 +7,7 @@ import pytest
 from test_plan import NOW, PREFIX, ago, make_offer
 
 from validation.fleet.actions import Dismiss, Drain, Rent
+from validation.fleet.blacklist import BAN_S, DAY_S
 from validation.fleet.health import judge
 from validation.fleet.instances import Instance, Listing
 from validation.fleet.money import Purse
@@ -43,6 +44,13 @@ def at_work(slot=1, *, state="working", **more) -> Machine:
 
 def verdict(of: Machine, seen: Instance | None) -> str | None:
     return judge(of, seen, NOW, RULES, max_usd=0.6)
+
+
+@pytest.mark.parametrize("state", ["renting", "working", "draining"])
+def test_a_machine_whose_canary_was_wrong_goes(state):
+    """However well it looks: what it says is worth nothing."""
+    assert verdict(at_work(state=state, distrust="c: segment 0: no"), sight()) == "distrusted"
+    assert BAN_S["distrusted"] == 30 * DAY_S
 
 
 @pytest.mark.parametrize("state", ["renting", "working", "draining"])

@@ -29,7 +29,7 @@ def test_the_default_filter_is_the_users():
 @pytest.mark.parametrize(
     ("field", "value"),
     [("gpu_name", "RTX 2060"), ("num_gpus", 4), ("verified", False), ("disk_space", 49.9), ("inet_down", 199.0),
-     ("inet_down_cost", 0.026), ("reliability", 0.9), ("cuda_max_good", 11.8), ("cpu_cores_effective", 2.0),
+     ("inet_down_cost", 0.026), ("reliability", 0.9), ("cuda_max_good", 12.8), ("cpu_cores_effective", 2.0),
      ("duration", 3600.0)],
 )  # fmt: skip
 def test_every_bound_is_checked_again(field, value):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from fleet_world import FLEET, World
-from ledger_steps import execute
+from ledger_steps import execute, fetch
 
 from validation.fleet.reconcile import Desk, reconcile
 from validation.ledger.fleet import (
@@ -70,6 +70,28 @@ def test_a_machine_is_accepted_by_real_claims_and_its_work_outlives_it(world):
     world.dismiss()
     assert set(world.chunk_states()) <= {"committed", "expired"}, "drained: nobody was interrupted"
     assert [law for law in audit_ledger(world.ledger) if law.violations] == []
+
+
+def test_a_machine_that_is_distrusted_is_replaced_and_banned(world):
+    """Whoever bears its name next works at once."""
+    world.want(3)
+    world.ticks(16)
+    (label, chunk), *_ = fetch(
+        world.ledger,
+        "SELECT machine, chunk_id FROM validation_chunks WHERE state = 'committed' ORDER BY closed_at DESC",
+    )
+    execute(world.ledger, "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]')")
+    execute(
+        world.ledger,
+        "INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding) "
+        "VALUES ('c', :c, 'wrong', 'segment 0')",
+        c=chunk,
+    )
+    world.ticks(16)
+    assert (world.reasons(), world.states()) == ({"distrusted": 1}, {"working": 3})
+    assert fetch(world.ledger, "SELECT reason FROM fleet_instances WHERE label = :l", l=label) == [("distrusted",)]
+    assert [ban.reason for ban in read_bans(world.ledger)] == ["distrusted"]
+    assert world.chunk_states()["open"] == 3
 
 
 def test_a_drained_machine_finishes_what_it_holds_and_claims_nothing_new(world):

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.host.pool import Ask, Pool, may_ask
+from validation.host.pool import ELDEST_WEIGHT, Ask, Pool, may_ask
 from validation.models.batching import cost_s, plan_batches
 
 LEAST_S = 0.5
@@ -71,15 +71,17 @@ def test_who_leaves_takes_along_what_it_asked(crowd, budget_s, data):
     )
 
 
-@given(st.lists(DURATIONS, min_size=1, max_size=60), st.lists(DURATIONS, min_size=1, max_size=8), BUDGETS)
-@example(greedy=[2.0], small=[1.0, 1.0], budget_s=1.0)  # a queue that empties for a moment earns nothing by it
-def test_a_greedy_client_delays_a_small_one_by_no_more_than_its_share(greedy, small, budget_s):
+@given(
+    st.lists(DURATIONS, min_size=1, max_size=60), st.lists(DURATIONS, min_size=1, max_size=8), BUDGETS, st.booleans()
+)
+@example([2.0], [1.0, 1.0], 1.0, True)  # a queue that empties for a moment earns nothing by it
+def test_a_greedy_client_delays_a_small_one_by_no_more_than_its_share(greedy, small, budget_s, greedy_is_eldest):
     """However much another client has waiting and goes on to ask: until the small one is done, batches that the greedy
-    one led gave it no more than what the small one was given, and one batch."""
-    pool = pool_of([ask("greedy", duration_s) for duration_s in greedy])
+    one led gave it no more than its weight of what the small one was given, and one batch."""
     waiting = {ask("small", duration_s) for duration_s in small}
-    for one in waiting:
-        pool.add(one)
+    crowd = [[ask("greedy", duration_s) for duration_s in greedy], waiting]
+    pool = pool_of([one for asks in (crowd if greedy_is_eldest else crowd[::-1]) for one in asks])
+    weight = ELDEST_WEIGHT if greedy_is_eldest else 1 / ELDEST_WEIGHT
     led_s = given_s = 0.0
     while waiting:
         batch = pool.take(budget_s)
@@ -91,7 +93,22 @@ def test_a_greedy_client_delays_a_small_one_by_no_more_than_its_share(greedy, sm
             else:
                 led_s += share_s if batch[0].client == "greedy" else 0.0
                 pool.add(ask("greedy", one.utterance.duration_s))
-    assert led_s <= given_s + max(budget_s, cost_s(max(greedy))) + 1e-6
+    assert led_s <= weight * given_s + max(budget_s, cost_s(max(greedy))) + 1e-6
+
+
+@given(st.lists(DURATIONS, min_size=1, max_size=60), BUDGETS)
+def test_clients_that_begin_together_do_not_end_together(durations_s, budget_s):
+    """When the eldest of two with the same work is done, the other was given its weight's share of that, a batch that
+    it led and a place in the last: so the models have work while the successor of the first one starts."""
+    pool = pool_of([ask(client, duration_s) for duration_s in durations_s for client in ("elder", "younger")])
+    given_s = Counter()
+    while given_s["elders"] < len(durations_s):
+        batch = pool.take(budget_s)
+        for one in batch:
+            given_s[one.client] += cost_of(batch) / len(batch)
+            given_s["elders"] += one.client == "elder"
+    most_s = max(budget_s, cost_s(max(LEAST_S, *durations_s)))
+    assert given_s["younger"] <= given_s["elder"] / ELDEST_WEIGHT + 2 * most_s + 1e-6
 
 
 def test_short_segments_of_a_client_do_not_wait_for_ever():

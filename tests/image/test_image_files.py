@@ -12,6 +12,8 @@ import pytest
 
 from validation.errors import BadInput
 from validation.fleet.box import WORKER
+from validation.fleet.offers import OfferFilter
+from validation.models.driver import LEAST_DRIVERS
 from validation.models.weights import WeightsRefused
 from validation.models.weights_folder import read_folder_catalogue
 
@@ -44,6 +46,14 @@ def test_the_base_is_the_pair_that_the_lock_pins():
     assert LOCK["cuda-toolkit"].startswith(f"{cuda}.")
     assert LOCK["nvidia-cudnn-cu13"].startswith(f"{cudnn}.")
     assert tuple(map(int, LOCK["onnxruntime-gpu"].split(".")[:2])) >= (1, 27)  # the first for CUDA 13
+
+
+def test_only_machines_that_run_the_cuda_of_the_image_are_rented():
+    """What the base brings, what an offer must bear and what a driver is held against are one version."""
+    cuda = re.search(r"pytorch:[\d.]+-cuda([\d.]+)-", DOCKERFILE)[1]
+    assert OfferFilter().min_cuda == float(cuda)
+    least = LEAST_DRIVERS[int(float(cuda))]
+    assert f"driver of {least.partition('.')[0]} or newer" in DOCKERFILE
 
 
 def test_the_token_of_the_hub_is_a_secret_of_one_step():

@@ -69,7 +69,10 @@ def finish(engine, event, chunk, n) -> None:
 @given(EVENTS)
 def test_the_books_balance_after_any_history(ledger, seed, events):
     """Counters equal the sums over chunks; who is validating is held by an open chunk; who is validated has a shard."""
-    execute(ledger, "TRUNCATE video_queue, validation_chunks, worker_validators, validation_shards, validation_results")
+    execute(
+        ledger,
+        "TRUNCATE video_queue, validation_chunks, worker_validators, validation_shards, validation_results, validation.canary_judgements",
+    )
     seed(30)
     play(ledger, events)
 

@@ -12,9 +12,11 @@ ALLOWED = {
     "validation_worker": "register_worker claim_chunk renew_chunk heartbeat_worker commit_chunk release_chunk "
     "drain_worker retire_worker schema_revision borrow_credential",
     "validation_control": "sweep_stale_claims release_stranded_videos flag_silent_workers requeue_videos "
-    "compact_shards forget_shards retire_worker schema_revision audit fleet_want fleet_dismiss fleet_take_turn "
-    "fleet_end_turn fleet_may_search fleet_request fleet_move fleet_observe fleet_ban fleet_pardon "
-    "fleet_record_credit fleet_transitions fleet_now fleet_spent admit_box lend_credential",
+    "compact_shards forget_shards draw_videos plant_canaries judge_canary pardon_worker "
+    "retire_worker schema_revision audit fleet_want fleet_dismiss fleet_take_turn "
+    "fleet_end_turn fleet_may_search fleet_request fleet_move fleet_observe fleet_ban "
+    "fleet_pardon fleet_record_credit fleet_transitions fleet_now fleet_spent admit_box "
+    "lend_credential",
     "validation_reader": "audit fleet_now fleet_spent",
 }
 SEES_VIEWS = {"validation_control", "validation_reader"}

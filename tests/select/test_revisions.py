@@ -40,7 +40,7 @@ def test_only_what_is_missing_is_asked_and_reading_joins_it(pair):
 
 
 def test_a_shard_of_some_models_accepts_nothing(pair):
-    """Its verdict says that it must be read together with the others'."""
+    """Its verdict says that it must be read together with the others', and nobody counts it or its hours again."""
     pair.box.add_videos("a")
     run_chunk(pair.session)
     pair.upgrade("2")
@@ -53,6 +53,11 @@ def test_a_shard_of_some_models_accepts_nothing(pair):
     )
     assert rows["reasons"].to_list() == [["partial"]] * 2
     assert not [name for name in rows.columns if name.startswith("ear_")]
+    ((segments, verdicts, hours),) = fetch(
+        pair.box.engine,
+        "SELECT sum(segments), count(segments_review), count(audio_s) FROM validation_chunks WHERE state = 'committed'",
+    )
+    assert (segments, verdicts, hours) == (4, 1, 1)
 
 
 def _options(pair):

@@ -8,6 +8,7 @@ from uuid import UUID
 from obstore.store import ObjectStore
 
 from validation.chunk.judge import Row, Scorer
+from validation.chunk.partial import PARTIAL
 from validation.chunk.work import ChunkWork
 from validation.corpus.store import delete_object, get_bytes, put_once
 from validation.corpus.store_errors import ObjectExists
@@ -52,7 +53,9 @@ def encode_chunk(work: ChunkWork, scorer: Scorer, *, flow_run_id: UUID | None) -
         videos=claim.videos,
         failed=work.failures.values(),
     )
-    receipt = replace(manifest.receipt, audio_s=sum_audio_s(rows), verdicts=count_verdicts(rows))
+    receipt = manifest.receipt
+    if scorer.rules is not PARTIAL:  # whose hours were counted before, and whose verdicts are none
+        receipt = replace(receipt, audio_s=sum_audio_s(rows), verdicts=count_verdicts(rows))
     return EncodedShard(payload, manifest, manifest_key(claim.worker_id, claim.shard_number), receipt)
 
 

@@ -24,27 +24,36 @@ def add_box_commands(subparsers: Subparsers) -> None:
 
 def run_admit(options: argparse.Namespace) -> None:
     from validation.fleet.lending import lending
+    from validation.gateway.tokens import find_tokens, headers_for
     from validation.ledger.boxes import admit_box
     from validation.services import open_ledger
     from validation.settings import load_settings
     from validation.shards.naming import shard_folder
 
     shard_folder(options.worker_id)  # refuses a name that cannot name a folder
-    engine = open_ledger()
-    with lending(engine, load_settings()) as lender:
+    engine, settings = open_ledger(), load_settings()
+    tokens = find_tokens(settings)
+    with lending(engine, settings) as lender:
         minted = lender.mint(options.worker_id) if lender else {}
+        token = tokens.add(options.worker_id) if tokens else None
         key = admit_box(engine, options.worker_id)
         if lender:
             lender.lend(options.worker_id, minted)
     print(f"WORKER_ID={options.worker_id}\nVFLEET_BOX_KEY={key}")
+    if token:
+        print(f"PREFECT_CLIENT_CUSTOM_HEADERS={headers_for(options.worker_id, token)}")
 
 
 def run_revoke(options: argparse.Namespace) -> None:
+    from validation.gateway.tokens import find_tokens
     from validation.ledger.boxes import admit_box
     from validation.ledger.protocol import retire_worker
     from validation.services import open_ledger
+    from validation.settings import load_settings
 
-    engine = open_ledger()
+    engine, tokens = open_ledger(), find_tokens(load_settings())
+    if tokens and options.worker_id in tokens.read():
+        tokens.revoke(options.worker_id)
     admit_box(engine, options.worker_id)  # a key that nobody is told
     released = retire_worker(engine, options.worker_id)
     print(f"{options.worker_id} is shut out; {released} chunks went back")

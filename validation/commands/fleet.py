@@ -20,6 +20,7 @@ def add_fleet_commands(subparsers: Subparsers) -> None:
     up.add_argument("--max-price", type=float, help="dollars an hour for one machine")
     up.add_argument("--image", required=True, help="the worker image, best by digest")
     up.add_argument("--gpu", action="append", help='a card, such as "RTX 3090"; may be repeated')
+    up.add_argument("--cuda", type=float, help="the CUDA that the image was built for (default: 13.0)")
     up.add_argument("--disk", type=float, help="GB of disk")
     up.add_argument("--inet-down", type=float, help="Mb/s down")
 

@@ -49,7 +49,8 @@ def _add_token_commands(commands: Subparsers) -> None:
 
 
 def _add_tokens_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tokens", type=Path, default=TOKENS, help=f"the token file (default: {TOKENS})")
+    default = Path(os.environ.get("VFLEET_GATEWAY_TOKENS", TOKENS))
+    parser.add_argument("--tokens", type=Path, default=default, help=f"the token file (default: {default})")
 
 
 def _add_back_options(parser: argparse.ArgumentParser) -> None:

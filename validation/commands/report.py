@@ -10,6 +10,7 @@ from validation.commands import Subparsers
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from validation.control.canaries import CanaryTally
     from validation.domain import Fault
     from validation.report.listen import Place
     from validation.select.sources import ShardSource
@@ -49,6 +50,8 @@ def run_report(options: argparse.Namespace) -> None:
         findings = gather_findings(
             judged, rules, signals, worst_a_reason=max(options.worst, 0), borderline=max(options.borderline, 0)
         )
+    if not findings.segments:  # a canary's are not counted
+        raise BadInput(f"no segment of suite {source.suite} stands in a committed shard yet: there is nothing to tell")
     audio = {} if options.silent else listen([*findings.worst, *findings.borderline])
     origin = Origin(
         source.suite,
@@ -58,8 +61,20 @@ def run_report(options: argparse.Namespace) -> None:
         rules=rules,
         written_at=datetime.now(UTC),
     )
-    options.out.write_text(write_page(origin, findings, signals, audio), encoding="utf-8")
+    options.out.write_text(write_page(origin, findings, signals, audio, count_canaries()), encoding="utf-8")
     print(f"{findings.segments:,} segments of {findings.hours():.2f} h told in {options.out}")
+
+
+def count_canaries() -> "CanaryTally | None":
+    """What became of the canaries; None where no ledger is set."""
+    from validation.control.canaries import tally_results
+    from validation.ledger.canaries import read_canary_results
+    from validation.services import open_ledger
+    from validation.settings import load_settings
+
+    if not load_settings().database_url.get_secret_value():
+        return None
+    return tally_results(read_canary_results(open_ledger()))
 
 
 def describe_columns(source: "ShardSource") -> "dict[str, pa.Field]":

@@ -14,11 +14,14 @@ def add_upkeep_commands(commands: Subparsers) -> None:
 
 
 def run_sweep(_options: argparse.Namespace) -> None:
+    from validation.control.canaries import judge_canaries
     from validation.control.sweep import sweep
     from validation.services import open_ledger, open_results
 
     engine, results = open_ledger(), open_results()
     report = sweep(engine, results, ended_runs=[])
+    for canary in judge_canaries(engine, results):
+        print(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
     for chunk in report.swept:
         print(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
     print(

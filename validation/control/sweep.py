@@ -37,12 +37,12 @@ class SweepReport:
         return not (self.swept or self.stranded_videos or self.silent_workers or self.orphans)
 
 
-def sweep(engine: Engine, results: ObjectStore, *, ended_runs: Sequence[UUID]) -> SweepReport:
+def sweep(engine: Engine, results: ObjectStore | None, *, ended_runs: Sequence[UUID]) -> SweepReport:
     """Sweep once. Safe to repeat and to run beside another.
 
     Args:
         engine: the ledger.
-        results: where shards lie.
+        results: where shards lie; None leaves orphans for another time: to find them, all shards are listed.
         ended_runs: flow runs that the orchestrator knows to have ended; none if it could not be asked, and the
             clock alone decides.
     """
@@ -50,7 +50,7 @@ def sweep(engine: Engine, results: ObjectStore, *, ended_runs: Sequence[UUID]) -
         swept=sweep_stale_claims(engine, ended_runs=ended_runs),
         stranded_videos=release_stranded_videos(engine),
         silent_workers=flag_silent_workers(engine),
-        orphans=delete_orphans(engine, results),
+        orphans=delete_orphans(engine, results) if results is not None else [],
     )
 
 

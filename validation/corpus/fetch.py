@@ -1,18 +1,24 @@
 """From a key in the store to a video that can be scored."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import TypeAlias
 
 from obstore.store import ObjectStore
 
 from validation.corpus.claims import Claim, Cut
 from validation.corpus.contents import is_wanted
 from validation.corpus.decode import Undecodable, cut_stretch, decode_audio
+from validation.corpus.decode_apart import decoding_apart
 from validation.corpus.layouts import Layout, read_layout
 from validation.corpus.limits import CorpusLimits
 from validation.corpus.store import stream_object
 from validation.corpus.tar import read_members
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Fault, Seconds, Segment, Video, Waveform
 from validation.errors import Permanent
+
+Decoder: TypeAlias = Callable[[bytes, Seconds], Waveform]
+"""``decode_audio``, here or elsewhere."""
 
 
 class VideoTooLong(Permanent):
@@ -27,7 +33,8 @@ def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits
     """Read a video's tar from the store and decode every segment of it.
 
     A segment without usable audio or transcript is there all the same, with its fault in the audio's place. Of a
-    broken tar nothing is kept.
+    broken tar nothing is kept. A video under which a process died is decoded in a process of its own: if it was a
+    decoder that died, only the segments of that file are lost.
 
     Args:
         store: where the tar lies.
@@ -44,7 +51,8 @@ def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits
     limits = limits or CorpusLimits()
     with stream_object(store, key) as stream:
         layout = read_layout(key, read_members(stream, key, limits.tar, keep=is_wanted))
-    audio = _decode_segments(key, layout, limits)
+    with decoding_apart() if video.crashes else nullcontext() as apart:
+        audio = _decode_segments(key, layout, limits, apart.decode if apart else decode_audio)
     segments = tuple(DecodedSegment(_describe(claim, layout, video), audio[claim.name]) for claim in layout.claims)
     return DecodedVideo(video, segments, stream.size_bytes, layout.kind)
 
@@ -62,10 +70,10 @@ def _describe(claim: Claim, layout: Layout, video: Video) -> Segment:
     )
 
 
-def _decode_segments(key: str, layout: Layout, limits: CorpusLimits) -> dict[str, Waveform | Fault]:
+def _decode_segments(key: str, layout: Layout, limits: CorpusLimits, decode: Decoder) -> dict[str, Waveform | Fault]:
     audio: dict[str, Waveform | Fault] = {}
     samples_left = limits.video_s * SAMPLE_RATE
-    for name, outcome in _decode_claims(layout, limits):
+    for name, outcome in _decode_claims(layout, limits, decode):
         samples_left -= 0 if isinstance(outcome, Fault) else len(outcome)
         if samples_left < 0:
             raise VideoTooLong(key, limits.video_s)
@@ -73,7 +81,7 @@ def _decode_segments(key: str, layout: Layout, limits: CorpusLimits) -> dict[str
     return audio
 
 
-def _decode_claims(layout: Layout, limits: CorpusLimits) -> Iterator[tuple[str, Waveform | Fault]]:
+def _decode_claims(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Iterator[tuple[str, Waveform | Fault]]:
     """Decode each audio file once, however many segments it holds, and yield each segment's name and audio."""
     claims_by_member: dict[str, list[tuple[str, Cut]]] = {}
     for claim in layout.claims:
@@ -83,7 +91,7 @@ def _decode_claims(layout: Layout, limits: CorpusLimits) -> Iterator[tuple[str, 
             claims_by_member.setdefault(claim.audio.member, []).append((claim.name, claim.audio))
     for member, cuts in claims_by_member.items():
         sliced = any(cut.stretch_s for _, cut in cuts)
-        whole = _attempt(decode_audio, layout.audio[member], limits.video_s if sliced else limits.segment_s)
+        whole = _attempt(decode, layout.audio[member], limits.video_s if sliced else limits.segment_s)
         for name, cut in cuts:
             yield name, _take(cut, whole, limits.segment_s)
 

@@ -43,7 +43,7 @@ def _list_files(video: Video, segments: Sequence[PackedSegment]) -> Iterator[tup
     facts = {"video_id": video.video_id, "language": video.language, "segment_count": len(segments)}
     yield "metadata.json", _encode_json(facts)
     for place, segment in enumerate(segments):
-        yield f"segments/{place:06d}.flac", _encode_audio(segment.audio)
+        yield f"segments/{place:06d}.flac", encode_audio(segment.audio)
         yield f"segments/{place:06d}.json", _encode_json(_describe(segment))
 
 
@@ -62,7 +62,8 @@ def _encode_json(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
 
-def _encode_audio(audio: Waveform | bytes) -> bytes:
+def encode_audio(audio: Waveform | bytes) -> bytes:
+    """Encode a waveform as FLAC of 16 bits; bytes stay as they are."""
     if isinstance(audio, bytes):
         return audio
     encoded = io.BytesIO()

@@ -15,7 +15,7 @@ from validation.doctor.database import (
 )
 from validation.doctor.finding import Doubt
 from validation.doctor.machine import check_clock, check_disk, check_models, check_versions
-from validation.doctor.orchestrator import check_pool, check_prefect
+from validation.doctor.orchestrator import check_pool, check_prefect, check_tokens
 from validation.doctor.stores import check_credentials, check_results, check_stores
 from validation.errors import FleetError
 from validation.settings import Settings
@@ -54,6 +54,7 @@ CONTROL_CHECKS: Sequence[Check] = (
     check_results,
     check_prefect,
     check_pool,
+    check_tokens,
 )
 
 

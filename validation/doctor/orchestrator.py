@@ -11,6 +11,7 @@ import httpx
 
 from validation.domain import Seconds
 from validation.errors import BadInput, Unreachable
+from validation.gateway.tokens import TokensUnwritable, find_tokens
 from validation.settings import Settings
 
 POOL = "vast-gpu"
@@ -47,6 +48,16 @@ def check_pool(_settings: Settings) -> str:
     if pool["is_paused"]:
         raise BadInput(f"work pool {POOL} is paused, so no run would come: `prefect work-pool resume {POOL}`")
     return f"{POOL}, {pool['status']}"
+
+
+def check_tokens(settings: Settings) -> str | None:
+    """Machines that are rented can be let in by the gateway, and shut out."""
+    tokens = find_tokens(settings)
+    if tokens is None:
+        return None
+    if not os.access(tokens.path.parent, os.W_OK):
+        raise TokensUnwritable(tokens.path, "no folder that this account may write")
+    return f"{len(tokens.read())} machines may pass, by {tokens.path}"
 
 
 def _ask(path: str, environment: Mapping[str, str] = os.environ) -> Any:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 Reason: TypeAlias = Literal[
     # the machine's own fault
     "never_booted", "pull_failed", "pull_limited", "runtime_failed", "stopped", "lost", "vanished", "silent", "slow",
-    "stuck", "lying", "over_price",
+    "stuck", "lying", "over_price", "distrusted",
     # nobody's, or ours
     "image_refused", "account_event", "surplus", "dismissed", "budget", "drained", "refused", "created_but_failed",
     "never_rented", "unreachable",
@@ -28,5 +28,6 @@ BAN_S: Mapping[Reason, int] = {
     "stuck": DAY_S,
     "lying": 30 * DAY_S,  # another card than the one that we pay for
     "over_price": 7 * DAY_S,
+    "distrusted": 30 * DAY_S,  # memory or a card that errs, or a hand that does: neither heals by itself
 }
 """A reason that is not here is not the machine's fault."""

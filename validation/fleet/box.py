@@ -23,6 +23,7 @@ from validation.errors import FleetError
 from validation.fleet.pace import Clock, WallClock
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
+from validation.models.driver import DriverTooOld, bears_cuda, built_for
 
 log = logging.getLogger("vfleet.box")
 
@@ -96,17 +97,16 @@ class Watch:
 def check_box(environment: Mapping[str, str], *, find_gpus: Callable[[], str | None] | None = None) -> str | None:
     """Say why this box cannot work, None if it can.
 
-    It has the card that was ordered, room on the disk, a ledger that we know, and models that load and answer. What is
-    cheap to ask is asked first.
+    It has the card that was ordered, a driver that runs this image's CUDA, room on the disk, a ledger that we know, and
+    models that load and answer. What is cheap to ask is asked first.
 
     Args:
         environment: the box's.
-        find_gpus: returns the driver's list of cards, None where there is none.
+        find_gpus: returns what ``list_gpus`` does.
     """
     wanted = environment.get("GPU_TYPE", "").replace("_", " ")
-    found = (find_gpus or list_gpus)() if wanted else ""
-    if found is None or wanted not in found:
-        return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
+    if wanted and (fault := find_card_fault(wanted, (find_gpus or list_gpus)())):
+        return fault
     if (free := shutil.disk_usage("/").free) < FREE_DISK_BYTES:
         return f"only {free >> 20} MiB of disk are free"
     try:
@@ -114,6 +114,14 @@ def check_box(environment: Mapping[str, str], *, find_gpus: Callable[[], str | N
     except FleetError as error:
         return str(error)
     return try_models(environment)
+
+
+def find_card_fault(wanted: str, found: str | None) -> str | None:
+    """Say what is wrong with the cards of a box, as ``list_gpus`` returns them; None if nothing is."""
+    if found is None or wanted not in found:
+        return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
+    needs, driver = built_for(), found.splitlines()[0].rpartition(",")[2].strip()
+    return str(DriverTooOld(driver, needs)) if needs and not bears_cuda(driver, needs) else None
 
 
 def try_models(environment: Mapping[str, str], command: Sequence[str] = SELF_TEST) -> str | None:
@@ -131,11 +139,11 @@ def try_models(environment: Mapping[str, str], command: Sequence[str] = SELF_TES
 
 
 def list_gpus() -> str | None:
-    """The names of the cards, as the driver tells them."""
+    """A line a card, with its name and the driver's version, as ``NVIDIA GeForce RTX 3090, 580.65.06``."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    command = [program, "--query-gpu=name", "--format=csv,noheader"]
+    command = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 

@@ -33,6 +33,8 @@ def judge(machine: Machine, seen: Instance | None, now: datetime, rules: Rules, 
     if seen is None:
         alive = _age(machine.heartbeat_at, now) < rules.silent_s
         return "vanished" if machine.absences >= rules.absences_to_close and not alive else None
+    if machine.distrust is not None:
+        return "distrusted"
     if seen.dph_total > max_usd:
         return "over_price"
     if seen.is_stopped and _age(machine.requested_at, now) > rules.blip_s:

@@ -100,7 +100,8 @@ class OfferFilter:
     """All in: card, disk and traffic."""
     min_reliability: float = 0.95
     max_inet_usd_per_gb: float = 0.01
-    min_cuda: float = 12.4
+    min_cuda: float = 13.0
+    """Of the CUDA that the image was built for: a machine whose driver knows only an older one cannot run it."""
     min_cpu_cores: float = 4.0
     min_duration_h: float = 24.0
     max_per_host: int = 3

@@ -18,6 +18,7 @@ from validation.fleet.offers import OfferFilter, rank_offers, relax_price, why_n
 from validation.fleet.order import FleetOrder, read_box_environment
 from validation.fleet.pace import Clock, WallClock
 from validation.fleet.reconcile import Desk, plan_tick, reconcile
+from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import (
     dismiss_fleet,
     pardon,
@@ -68,6 +69,7 @@ def _read_bounds(options: argparse.Namespace) -> OfferFilter:
     """The default filter, with what the operator says otherwise."""
     said = {
         "gpu_names": tuple(options.gpu) if options.gpu else None,
+        "min_cuda": options.cuda,
         "disk_gb": options.disk,
         "inet_down_mbps": options.inet_down,
         "max_usd_per_hour": options.max_price,
@@ -101,7 +103,7 @@ def down(options: argparse.Namespace, clock: Clock | None = None) -> None:
         return
     waiting = clock or WallClock()
     with _open_client() as client:
-        desk = Desk(engine, client, options.fleet, dict)
+        desk = Desk(engine, client, options.fleet, dict, tokens=find_tokens(load_settings()))
         for _ in range(MOST_TICKS):
             report = reconcile(desk)
             if report is not None and report.is_empty:

@@ -22,6 +22,7 @@ ALLOWED = frozenset(
 )  # fmt: skip
 """What a box may know. A rented machine's owner can read all of it."""
 
+PREFECT_CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS")
 REQUIRED = ("DATABASE_URL", "R2_ENDPOINT_URL", "PREFECT_API_URL")
 DEFAULTS = {
     "VFLEET_DEVICE": "cuda",  # a box whose card does not work must fail its self-test, not compute on its CPU
@@ -67,6 +68,11 @@ def read_box_environment(environment: Mapping[str, str] = os.environ) -> dict[st
         raise BadInput(
             f"{PREFIX}R2_ACCESS_KEY_ID would give every box a key that does not end, while CLOUDFLARE_API_TOKEN is "
             "there to lend each its own: unset one of the two"
+        )
+    if environment.get("VFLEET_GATEWAY_TOKENS") and (shared := [name for name in PREFECT_CREDENTIALS if name in told]):
+        raise BadInput(
+            f"{PREFIX}{shared[0]} would let every box into Prefect alike, while VFLEET_GATEWAY_TOKENS is there to give "
+            "each a token of its own: unset one of the two"
         )
     if told["DATABASE_URL"] == environment.get("DATABASE_URL"):
         raise BadInput(

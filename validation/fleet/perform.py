@@ -24,6 +24,7 @@ from validation.fleet.faults import (
 from validation.fleet.lending import Lender
 from validation.fleet.offers import Offer, intent_for
 from validation.fleet.order import FleetOrder, build_order
+from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
 from validation.ledger.boxes import StoreName, admit_box
 from validation.ledger.fleet import ban_machine, move_machine, request_machine, take_turn
 
@@ -58,6 +59,7 @@ class Performer:
     environment: Mapping[str, str]
     holder: UUID
     lender: Lender | None = None
+    tokens: TokenFile | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def perform(self, plan: Plan) -> None:
@@ -143,7 +145,7 @@ class Performer:
                 self.outcome.count("offers_gone")
                 offer = spares.pop(0) if spares else None
                 continue
-            except (Permanent, Transient, CreditExhausted, SpendLimited) as error:
+            except (Permanent, Transient, CreditExhausted, SpendLimited, TokensUnwritable) as error:
                 return self._survive(label, error)
             self.outcome.count("rented")
             return True
@@ -152,6 +154,9 @@ class Performer:
     def _create(self, slot: int, offer: Offer, label: str, credentials: Mapping[StoreName, StoreCredential]) -> None:
         worker_id = f"val-{slot}"
         told = {**self.environment, "VFLEET_BOX_KEY": admit_box(self.engine, worker_id, label=label)}
+        if self.tokens:
+            token = self.tokens.add(worker_id, rental=label)
+            told["PREFECT_CLIENT_CUSTOM_HEADERS"] = headers_for(worker_id, token)
         if self.lender:
             self.lender.lend(worker_id, credentials)
         body = build_order(self.order, offer, label=label, worker_id=worker_id, environment=told)
@@ -172,7 +177,7 @@ class Performer:
             case Unreachable():
                 move_machine(self.engine, label, "gone", reason="unreachable")
                 return False
-            case CreditExhausted() | SpendLimited() | Throttled():
+            case CreditExhausted() | SpendLimited() | Throttled() | TokensUnwritable():
                 move_machine(self.engine, label, "gone", reason="refused")
                 return False
             case _:

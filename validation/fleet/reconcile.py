@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
 
@@ -20,6 +20,8 @@ from validation.fleet.order import FleetOrder
 from validation.fleet.perform import TURN_S, Performer
 from validation.fleet.plan import Desired, Picture, plan
 from validation.fleet.rules import Rules
+from validation.fleet.states import OCCUPYING
+from validation.gateway.tokens import TokenFile, TokensUnwritable
 from validation.ledger.fleet import (
     FleetBudget,
     Machine,
@@ -46,6 +48,8 @@ class Desk:
     rules: Rules = field(default_factory=Rules)
     lender: Lender | None = None
     """Lends boxes what opens the stores; None where they are told keys of the operator's choice."""
+    tokens: TokenFile | None = None
+    """Who passes the gateway to Prefect; None where boxes come by another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +98,13 @@ def reconcile(desk: Desk) -> Report | None:
             picture, lack = ask_market(desk, picture, order)
             chosen = plan(picture)
         performer = Performer(
-            desk.engine, desk.client, desk.fleet, budget.label_prefix, order, environment, holder, desk.lender
-        )
+            desk.engine, desk.client, desk.fleet, budget.label_prefix, order, environment, holder,
+            desk.lender, desk.tokens,
+        )  # fmt: skip
         performer.perform(chosen)
         unlent = desk.lender.renew() if desk.lender else []
-        notes = tuple(filter(None, [lack, *performer.outcome.notes, *unlent]))
-        return _report(desk, picture, performer.outcome.counts, notes)
+        notes = filter(None, [lack, *performer.outcome.notes, *unlent, _shut_out(desk, budget, holder)])
+        return _report(desk, picture, performer.outcome.counts, tuple(dict.fromkeys(notes)))
     finally:
         end_turn(desk.engine, desk.fleet, holder)
 
@@ -158,6 +163,21 @@ def _tell_boxes(desk: Desk) -> tuple[dict[str, str], str | None]:
         return dict(desk.environment()), None
     except BadInput as error:
         return {}, str(error)
+
+
+def _shut_out(desk: Desk, budget: FleetBudget, holder: UUID) -> str | None:
+    """End the tokens of machines that are gone, whichever way they went. Returns why that did not work.
+
+    In one's own turn only: in another's, a token may be there whose machine is not in the ledger as we read it.
+    """
+    if desk.tokens is None or not take_turn(desk.engine, desk.fleet, holder, lease_s=TURN_S):
+        return None
+    there = {machine.label for machine in read_machines(desk.engine, desk.fleet) if machine.state in OCCUPYING}
+    try:
+        desk.tokens.revoke_rentals(budget.label_prefix, but=there)
+    except TokensUnwritable as error:
+        return str(error)
+    return None
 
 
 def _any_price(desk: Desk, order: FleetOrder) -> list[Offer]:

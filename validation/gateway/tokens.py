@@ -9,19 +9,38 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from validation.errors import BadInput
+from validation.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SALT_BYTES = 16
 _TOKEN_BYTES = 32
 
 
+class TokensUnwritable(BadInput):
+    """Nobody can be let in, and nobody shut out."""
+
+    def __init__(self, path: Path, reason: str | None) -> None:
+        self.path = path
+        super().__init__(f"token file {path} cannot be changed ({reason}): let this account write it and its folder")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    hashed: str
+    rental: str = ""
+    """The label of the rented machine whose token it is; empty for a token that an operator gave."""
+
+
 class TokenFile:
-    """A password file in nginx's own format: ``name:{SSHA}...``, one box a line.
+    """A password file in nginx's own format: ``name:{SSHA}...:comment``, one box a line.
+
+    The comment is the label of the rented machine with whose end the token ends; what has none ends by hand alone.
 
     Changes are atomic and take effect at the next request, without a reload. Only salted hashes are kept. They are of
     a fast kind, for nginx computes one at every request: a token has 256 random bits, which no speed can guess.
@@ -30,44 +49,71 @@ class TokenFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, box: str) -> str:
+    def add(self, box: str, *, rental: str = "") -> str:
         """Let a box in; a token that it had before ends. Returns the new one, which is nowhere kept.
 
+        Args:
+            box: its worker id.
+            rental: the label of the rented machine that it is, if it is one.
+
         Raises:
-            BadInput: no worker can have this name, or the file cannot be written.
+            BadInput: no worker can have this name.
+            TokensUnwritable: the file cannot be written.
         """
         if not _NAME.fullmatch(box):
             raise BadInput(f"{box!r} cannot name a box: letters, digits, '.', '_' and '-', as in its WORKER_ID")
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        with self._changing() as hashes:
-            hashes[box] = _hash(token, secrets.token_bytes(_SALT_BYTES))
+        with self._changing() as entries:
+            entries[box] = _Entry(_hash(token, secrets.token_bytes(_SALT_BYTES)), rental)
         return token
 
     def revoke(self, box: str) -> None:
         """Let a box in no more.
 
         Raises:
-            BadInput: it has no token, or the file cannot be written.
+            BadInput: it has no token.
+            TokensUnwritable: the file cannot be written.
         """
-        with self._changing() as hashes:
-            if hashes.pop(box, None) is None:
+        with self._changing() as entries:
+            if entries.pop(box, None) is None:
                 raise BadInput(f"{box} has no token in {self.path}: `vfleet gateway token list` shows who has")
+
+    def revoke_rentals(self, label_prefix: str, *, but: Collection[str]) -> list[str]:
+        """Let in no more the rented machines of one fleet, but those with these labels. Returns which that met.
+
+        Raises:
+            TokensUnwritable: the file cannot be written.
+        """
+        with self._changing() as entries:
+            ended = [
+                box
+                for box, entry in entries.items()
+                if entry.rental and entry.rental.startswith(label_prefix) and entry.rental not in but
+            ]
+            for box in ended:
+                del entries[box]
+        return ended
 
     def read(self) -> Mapping[str, str]:
         """Each box's hash by its name; a file that is not there yet holds none."""
+        return {box: entry.hashed for box, entry in self._read_entries().items()}
+
+    def _read_entries(self) -> dict[str, _Entry]:
         return dict(_parse(self.path.read_text())) if self.path.exists() else {}
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, str]]:
-        """Hold the file against other writers, and replace it whole."""
+    def _changing(self) -> Iterator[dict[str, _Entry]]:
+        """Hold the file against other writers, and replace it whole where something changes."""
         try:
             with self.path.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                hashes = dict(self.read())
-                yield hashes
-                self._replace("".join(f"{box}:{hashed}\n" for box, hashed in sorted(hashes.items())))
+                entries = self._read_entries()
+                before = dict(entries)
+                yield entries
+                if entries != before:
+                    self._replace("".join(_line(box, entry) for box, entry in sorted(entries.items())))
         except OSError as error:
-            raise BadInput(f"token file {self.path} cannot be changed: {error.strerror}") from None
+            raise TokensUnwritable(self.path, error.strerror) from None
 
     def _replace(self, content: str) -> None:
         with tempfile.NamedTemporaryFile("w", dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as new:
@@ -79,6 +125,11 @@ class TokenFile:
             stat = self.path.stat()
             os.chown(new.name, stat.st_uid, stat.st_gid)
         Path(new.name).replace(self.path)
+
+
+def find_tokens(settings: Settings) -> TokenFile | None:
+    """The token file in which the control plane lets its machines in; None where boxes come by another way."""
+    return TokenFile(settings.gateway_tokens) if settings.gateway_tokens else None
 
 
 def headers_for(box: str, token: str) -> str:
@@ -94,8 +145,13 @@ def _hash(token: str, salt: bytes) -> str:
     return "{SSHA}" + base64.b64encode(digest + salt).decode()
 
 
-def _parse(content: str) -> Iterator[tuple[str, str]]:
+def _line(box: str, entry: _Entry) -> str:
+    return ":".join([box, entry.hashed, *filter(None, [entry.rental])]) + "\n"
+
+
+def _parse(content: str) -> Iterator[tuple[str, _Entry]]:
     for line in content.splitlines():
-        box, colon, hashed = line.partition(":")
+        box, colon, rest = line.partition(":")
         if colon and not line.startswith("#"):
-            yield box, hashed
+            hashed, _, rental = rest.partition(":")
+            yield box, _Entry(hashed, rental)

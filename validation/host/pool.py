@@ -3,10 +3,13 @@
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from validation.domain import Seconds, Utterance
 from validation.models.batching import cost_s, count_room
+
+ELDEST_WEIGHT = 3
+"""How much more the eldest client is given than any other. Even shares would let two chunks that began together end
+together, and the models would stand still while both their successors start."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +29,7 @@ class _Line:
     """What one client waits for."""
 
     served_s: Seconds = 0.0
-    """Cost of what was taken from it, and of what it let others have while it had nothing to ask."""
+    """Cost of what was taken from it, by its weight, and of what it let others have while it had nothing to ask."""
     waiting: set[Ask] = field(default_factory=set)
     turn: set[Ask] = field(default_factory=set)
     """Those of them that go before all that come later, however long: nothing short waits for ever."""
@@ -35,10 +38,10 @@ class _Line:
 class Pool:
     """Segments of every client, given out in batches of like lengths, longest first.
 
-    Clients take turns by what they were given so far: the least served one's longest segment leads the next batch,
-    and its company are those next in length, whosever they are. So a client with a thousand segments fills the
-    batches of one with ten, and keeps it waiting for no more than a batch beyond what that one has cost itself. One
-    client alone gets the batches of ``plan_batches``.
+    Clients take turns by what they were given so far, of which the eldest is given ``ELDEST_WEIGHT`` times as much: the
+    least served one's longest segment leads the next batch, and its company are its client's next in length, then
+    everybody's. So a client with a thousand segments fills the batches of one with ten, and keeps it waiting for no
+    more than a batch beyond that share. One client alone gets the batches of ``plan_batches``.
     """
 
     def __init__(self, *, least_s: Seconds) -> None:
@@ -81,8 +84,9 @@ class Pool:
             return []
         lead = self._choose_lead()
         batch = [lead] if lead.deaths else self._gather(lead, budget_s)
+        eldest, share_s = next(iter(self._lines)), cost_s(max(lead.utterance.duration_s, self._least_s))
         for ask in batch:
-            self._lines[ask.client].served_s += cost_s(max(lead.utterance.duration_s, self._least_s))
+            self._lines[ask.client].served_s += share_s / (ELDEST_WEIGHT if ask.client == eldest else 1)
         self._remove(batch)
         return batch
 
@@ -98,8 +102,9 @@ class Pool:
     def _gather(self, lead: Ask, budget_s: Seconds) -> list[Ask]:
         start = bisect_left(self._longest_first, _rank(lead), key=_rank)
         room = count_room(lead.utterance.duration_s, budget_s, least_s=self._least_s)
-        company = (ask for ask in self._longest_first[start:] if ask is not lead and not ask.deaths)
-        return [lead, *islice(company, room - 1)]
+        company = [ask for ask in self._longest_first[start:] if ask is not lead and not ask.deaths]
+        own_first = sorted(company, key=lambda ask: ask.client != lead.client)
+        return [lead, *sorted(own_first[: room - 1], key=_rank)]
 
     def _count(self, ask: Ask, sign: int) -> None:
         self.audio_s += sign * ask.utterance.duration_s

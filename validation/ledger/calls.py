@@ -1,6 +1,6 @@
 """One way to call a SQL function, and what its refusals mean."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row, text
@@ -53,13 +53,24 @@ class BoxRefused(BadInput):
         )
 
 
+class WorkerDistrusted(BadInput):
+    """A machine answered wrongly for a video whose answers are known. It gets no more work."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(
+            f"worker {worker_id} is distrusted: its answers for a video with known answers were wrong. On the control "
+            "machine, `vfleet canaries list` says what was, and `vfleet canaries pardon` lets it work again"
+        )
+
+
 def call_ledger(engine: Engine, function: str, /, **arguments: Any) -> Sequence[Row[Any]]:
     """Call ``validation.<function>`` in a transaction of its own, arguments by name.
 
     Raises:
         ClaimLost: the chunk is not open.
         Unreachable, LedgerBusy: try again; nothing is known to have changed.
-        LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxRefused: trying again cannot help.
+        LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxRefused, WorkerDistrusted: trying again cannot help.
     """
     named = ", ".join(f"p_{name} => :{name}" for name in arguments)
     statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are ours, values are bound
@@ -86,17 +97,21 @@ def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[st
     return LedgerRefused(function, reason)
 
 
+_REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
+    "VF003": WorkerUnknown,
+    "VF005": ShardsChanged,
+    "VF007": BoxRefused,
+    "VF008": WorkerDistrusted,
+}
+"""What our own functions raise with nothing but a reason, or a worker's name."""
+
+
 def _read_refusal(state: str | None, reason: str, arguments: dict[str, Any]) -> FleetError | None:
     """What our own functions raise, by their own codes."""
     match state:
         case "VF001":
             return ClaimLost(arguments["chunk"], reason)
-        case "VF003":
-            return WorkerUnknown(reason)
         case "VF004":
             return WorkerIdTaken(arguments["worker"], reason)
-        case "VF005":
-            return ShardsChanged(reason)
-        case "VF007":
-            return BoxRefused(reason)
-    return None
+    refusal = _REFUSALS.get(state or "")
+    return refusal(reason) if refusal else None

@@ -63,6 +63,8 @@ class Machine:
     open_chunks: int = 0
     gpu_seen: str | None = None
     """The card that the worker found on the box, in its driver's words."""
+    distrust: str | None = None
+    """What it said wrongly of a canary; None as long as it is beyond doubt."""
 
 
 @dataclass(frozen=True, slots=True)

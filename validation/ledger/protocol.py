@@ -29,6 +29,7 @@ def register_worker(engine: Engine, profile: WorkerProfile, *, succeeds: str | N
 
     Raises:
         WorkerIdTaken: another live instance heartbeats under this id.
+        WorkerDistrusted: its answers were wrong; nothing was changed.
     """
     vram_gb = profile.gpu_vram_gb
     (row,) = call_ledger(
@@ -59,6 +60,7 @@ def claim_chunk(
 
     Raises:
         WorkerUnknown: the worker never registered.
+        WorkerDistrusted: its answers were wrong; it gets nothing.
     """
     rows = call_ledger(
         engine, "claim_chunk",
@@ -67,7 +69,7 @@ def claim_chunk(
     )  # fmt: skip
     if not rows:
         return None
-    videos = tuple(Video(row.video_id, row.language, row.segment_count) for row in rows)
+    videos = tuple(Video(row.video_id, row.language, row.segment_count, row.crashes) for row in rows)
     models = tuple(rows[0].models) if rows[0].models is not None else None
     return ChunkClaim(chunk_id, worker_id, rows[0].shard_number, lease_s, videos, models)
 
@@ -139,6 +141,7 @@ def heartbeat_worker(
 
     Raises:
         WorkerIdTaken: another instance has taken the worker's row over; nothing was changed.
+        WorkerDistrusted: to a worker that names its instance; nothing was changed.
     """
     call_ledger(engine, "heartbeat_worker", worker=worker_id, last_error=last_error, instance=instance)
 
@@ -191,7 +194,7 @@ class Requeue:
     status: Literal["validated", "validation_failed"] | None = None
     languages: Sequence[str] | None = None
     worker_id: str | None = None
-    """Who committed them last."""
+    """Who committed them last: a worker's id, or the label of a rented machine."""
     suite: str | None = None
     """Of which suite they have a current result."""
     revision: str | None = None

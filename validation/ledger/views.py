@@ -48,6 +48,8 @@ class CommittedShard:
     """When the first shard of its revision was committed: of two revisions, the later is preferred."""
     superseded: Sequence[str]
     """Videos that stand in a newer shard, and are not to be read here."""
+    withheld: Sequence[str]
+    """These and the canaries: what no reader takes for data."""
 
 
 @dataclass(frozen=True, slots=True)

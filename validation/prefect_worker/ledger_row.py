@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from validation.domain import Seconds, WorkerProfile
 from validation.errors import FleetError
-from validation.ledger.calls import WorkerIdTaken
+from validation.ledger.calls import WorkerDistrusted, WorkerIdTaken
 from validation.ledger.protocol import drain_worker, heartbeat_worker, register_worker, retire_worker
 from validation.prefect_worker.instance import is_known_dead
 
@@ -54,12 +54,17 @@ class LedgerRow:
     async def beat(self) -> None:
         """Say that the worker lives. Says in the log when this begins to fail, and when it works again.
 
-        A worker that was silent for so long that another took its place ends as if told to.
+        A worker that was silent for so long that another took its place ends as if told to, and so does one that is
+        distrusted: it would take flow runs from others and get no work.
         """
         try:
             await asyncio.to_thread(heartbeat_worker, self._engine, self._worker_id, instance=self._instance)
         except WorkerIdTaken as taken:
             log.error("%s works as %s now; this worker ends", taken.other, self._worker_id)  # noqa: TRY400 - no trace
+            self._retiring.set()
+            signal.raise_signal(signal.SIGTERM)
+        except WorkerDistrusted as refusal:
+            log.error("%s; this worker ends", refusal)  # noqa: TRY400 - no trace
             self._retiring.set()
             signal.raise_signal(signal.SIGTERM)
         except (FleetError, SQLAlchemyError) as error:

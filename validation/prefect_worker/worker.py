@@ -144,10 +144,11 @@ class VastGpuWorker(ProcessWorker):
         """Run a flow in a process that knows our drain file and our model host, and ends with us.
 
         Raises:
-            ForeignCode: the run's deployment would fetch code; Prefect marks the run Crashed with that sentence.
+            ForeignCode, ForeignSetting: the run would bring code or settings that are not the box's own; Prefect marks
+                it Crashed with that sentence.
         """
         if isinstance(configuration, VastGpuJobConfiguration):
-            configuration.require_own_code()
+            configuration.require_own()
         configuration.env[DRAIN_FILE_VARIABLE] = str(self._processes.drain_file)
         configuration.env[HOST_SOCKET_VARIABLE] = str(self._host.socket)
         configuration.env.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_EVENT_S)

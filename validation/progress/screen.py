@@ -11,7 +11,14 @@ from validation.charts.numbers import say_count, say_share
 from validation.progress.sentences import facts, headline, worker_cells
 from validation.progress.standing import Row, Standing
 
-COLOURS = {"online": "green", "late": "yellow", "stale": "red", "offline": "dim", "draining": "cyan"}
+COLOURS = {
+    "online": "green",
+    "late": "yellow",
+    "stale": "red",
+    "offline": "dim",
+    "draining": "cyan",
+    "distrusted": "red",
+}
 BLOCKS = "▁▂▃▄▅▆▇█"
 RIGHT = {"silent", "segments/s", "chunks", "validated", "failed"}
 """Columns of numbers."""

@@ -34,6 +34,8 @@ def facts(standing: Standing) -> Iterator[tuple[str, str]]:
     fleet, eta = standing.fleet, standing.eta
     yield "videos", describe_videos(fleet)
     yield "workers", describe_workers(fleet)
+    if distrusted := sum(bool(row["distrust"]) for row in standing.workers):
+        yield "distrusted", f"{say_count(distrusted)}: `vfleet canaries list` says why, and what of theirs to take back"
     yield "rate", f"{say_rate(eta['videos_per_s'])} videos/s, {say_rate(fleet['segments_per_s'])} segments/s"
     if eta["videos_left"]:
         bounds = say_between(eta["seconds_left_least"], eta["seconds_left_most"], say_duration)
@@ -86,7 +88,7 @@ def worker_cells(row: Row) -> dict[str, str]:
     """One worker, as every table of workers shows it."""
     return {
         "worker": row["worker_id"],
-        "state": row["liveness"] if row["status"] != "draining" else "draining",
+        "state": say_state(row),
         "silent": say_duration(row["silent_s"]),
         "GPU": row["gpu_type"] or UNKNOWN,
         "segments/s": say_rate(row["avg_segs_per_second"]),
@@ -94,5 +96,12 @@ def worker_cells(row: Row) -> dict[str, str]:
         "video": row["current_video_id"] or UNKNOWN,
         "validated": say_count(row["videos_processed"]),
         "failed": say_count(row["videos_failed"]),
-        "last error": (row["last_error"] or UNKNOWN).splitlines()[0],
+        "last error": (row["distrust"] or row["last_error"] or UNKNOWN).splitlines()[0],
     }
+
+
+def say_state(row: Row) -> str:
+    """A worker's liveness, unless something matters more."""
+    if row["distrust"]:
+        return "distrusted"
+    return str(row["status"] if row["status"] == "draining" else row["liveness"])

@@ -56,7 +56,7 @@ def read_standing(engine: Engine) -> Standing:
     return Standing(
         fleet=fleet,
         languages=read_view(engine, "queue_progress"),
-        workers=sorted(workers, key=lambda row: TROUBLE.index(row["liveness"])),
+        workers=sorted(workers, key=lambda row: (row["distrust"] is None, TROUBLE.index(row["liveness"]))),
         eta=eta,
         cost=cost,
         history=read_view(engine, "progress_history"),

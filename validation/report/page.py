@@ -10,8 +10,10 @@ from validation.charts.histogram import draw_histogram
 from validation.charts.numbers import say_count, say_rate, say_share
 from validation.charts.style import FONT, SHAPES_CSS, palette_css
 from validation.charts.svg import tag
+from validation.control.canaries import CanaryTally
 from validation.domain import Fault
 from validation.report.agreement import write_agreement
+from validation.report.canaries import write_canaries
 from validation.report.distributions import describe_distribution
 from validation.report.findings import VERDICTS, Findings, Row
 from validation.report.listen import Place
@@ -37,15 +39,26 @@ class Origin:
     written_at: datetime
 
 
-def write_page(origin: Origin, findings: Findings, signals: list[Signal], audio: Mapping[Place, str | Fault]) -> str:
-    """Write the page of a suite. ``audio`` has what the shown segments sound like, as far as it was fetched."""
+def write_page(
+    origin: Origin,
+    findings: Findings,
+    signals: list[Signal],
+    audio: Mapping[Place, str | Fault],
+    canaries: CanaryTally | None = None,
+) -> str:
+    """Write the page of a suite.
+
+    ``audio`` has what the shown segments sound like, as far as it was fetched; ``canaries`` is None where no ledger
+    was asked.
+    """
     title = f"Validation by suite {origin.suite}"
     head = tag(
         "head",
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{escape(title)}</title><style>{palette_css()}:root{{--font:{FONT}}}{CSS}{SHAPES_CSS}</style>",
     )
-    main = tag("main", *_sections(title, origin, findings, signals, audio))
+    trust = write_canaries(canaries) if canaries else ()
+    main = tag("main", *_sections(title, origin, findings, signals, audio), *trust)
     return f'<!doctype html>\n<html lang="en">{head}<body>{main}</body></html>\n'
 
 

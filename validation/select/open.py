@@ -55,12 +55,12 @@ def scan_errors(suite: str) -> Iterator[None]:
 
 
 def _scan(revision: RevisionShards, options: Mapping[str, str] | None) -> pl.LazyFrame:
-    whole = [shard.uri for shard in revision.shards if not shard.superseded]
+    whole = [shard.uri for shard in revision.shards if not shard.withheld]
     frames = [scan_shards(whole, options)] if whole else []
     frames += [
-        scan_shards([shard.uri], options).filter(~pl.col("video_id").is_in(shard.superseded))
+        scan_shards([shard.uri], options).filter(~pl.col("video_id").is_in(shard.withheld))
         for shard in revision.shards
-        if shard.superseded
+        if shard.withheld
     ]
     return pl.concat(frames)
 

@@ -23,8 +23,8 @@ class ReadableShard:
     """A shard that counts."""
 
     uri: str
-    superseded: tuple[str, ...] = ()
-    """Videos whose rows in it are not current."""
+    withheld: tuple[str, ...] = ()
+    """Videos whose rows in it are not current, and canaries, which are nobody's data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def find_committed(engine: Engine, suite: str, settings: Settings, *, folder: Pa
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
-        readable = tuple(ReadableShard(f"{root}/{shard.shard_key}", tuple(shard.superseded)) for shard in shards)
+        readable = tuple(ReadableShard(f"{root}/{shard.shard_key}", tuple(shard.withheld)) for shard in shards)
         revisions.append(RevisionShards(shards[0].models, readable))
     if folder:
         _require_files(shard for revision in revisions for shard in revision.shards)

@@ -9,7 +9,9 @@ from validation.domain import Seconds
 CARDS = {"RTX 3090": (0.18, 0.12, 0.40, 24_268, 860), "RTX 4090": (0.40, 0.25, 0.97, 24_564, 890)}
 """Median, lowest and highest $/h, memory in MB, compute capability: as the vendor's market had them in 2026."""
 PLACES = ("Texas, US", "Quebec, CA", "Bavaria, DE", "Norway, NO", "Tokyo, JP", "Iceland, IS")
-CUDA = (11.8, 12.2, 12.4, 12.6, 12.8, 13.0)
+DRIVERS = (("535.183.01", 12.2), ("570.133.07", 12.8), ("580.65.06", 13.0), ("580.95.05", 13.0), ("590.44.01", 13.1),
+           ("590.48.01", 13.1))  # fmt: skip
+"""A driver's version, and the newest CUDA whose programs it runs."""
 QUANTILES = {"price_p10": 0.1, "price_median": 0.5, "price_p90": 0.9}
 FIRST_OFFER = 20_000_000
 
@@ -57,6 +59,11 @@ def _describe_card(card: str, offers: list[dict[str, Any]]) -> dict[str, Any]:
     return {"gpu_name": card, "available": len(prices), "rented": len(offers) - len(prices), **marks}
 
 
+def _draw_driver(rng: random.Random) -> dict[str, Any]:
+    driver, cuda = rng.choice(DRIVERS)
+    return {"driver_version": driver, "cuda_max_good": cuda}
+
+
 def _draw_offer(rng: random.Random, offer: int, machine: int, host: int, now: Seconds) -> dict[str, Any]:
     card = rng.choice(list(CARDS))
     median, lowest, highest, memory_mb, capability = CARDS[card]
@@ -73,7 +80,7 @@ def _draw_offer(rng: random.Random, offer: int, machine: int, host: int, now: Se
         "inet_down_cost": rng.choices((0.0026, 0.026), (93, 7))[0], "inet_up_cost": 0.0026,
         "storage_cost": round(rng.uniform(0.08, 0.25), 3), "dph_base": price, "dph_total": price,
         "min_bid": round(price * 0.5, 4), "reliability": reliability, "reliability2": reliability,
-        "cuda_max_good": rng.choice(CUDA), "driver_version": "550.54.14", "direct_port_count": rng.randrange(1, 200),
+        **_draw_driver(rng), "direct_port_count": rng.randrange(1, 200),
         "dlperf": round(rng.uniform(20, 110), 1), "score": round(rng.uniform(50, 400), 1),
         "hosting_type": rng.choices((0, 1), (8, 2))[0],
         "verification": rng.choices(("verified", "unverified"), (9, 1))[0],

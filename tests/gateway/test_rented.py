@@ -1,0 +1,46 @@
+"""A rented machine comes through the real gateway with what its order told it, for as long as it is rented."""
+
+import json
+
+import pytest
+
+from validation.fleet.offers import OfferFilter
+from validation.fleet.order import FleetOrder
+from validation.fleet.reconcile import Desk, reconcile
+from validation.ledger.fleet import dismiss_fleet, want_fleet
+from validation.local.soak.world import World
+
+pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+
+FLEET = "blue"
+SEEN_GONE_S = 40
+"""Longer than half a minute: two listings so far apart prove that a machine is gone."""
+
+
+def test_a_rented_machine_comes_in_until_it_is_destroyed(door, ledger):
+    """Nobody types a token: renting gives one, which opens the box's own work, and destroying ends it."""
+    world = World(ledger)
+    world.cloud.fates = {"ok": 1.0}
+    world.queue(4)
+    order = FleetOrder("worker:1", OfferFilter()).to_json()
+    want_fleet(ledger, FLEET, machines=1, max_usd_per_hour=2.0, max_usd=10.0, order=order)
+    with world.client:
+        desk = Desk(ledger, world.client, FLEET, lambda: {"PREFECT_API_URL": door.nginx.api_url}, tokens=door.tokens)
+        reconcile(desk)
+        (contract,) = world.cloud.living()
+        told = contract.order["env"]
+        assert told["PREFECT_API_URL"] == door.nginx.api_url
+        with door.enter(json.loads(told["PREFECT_CLIENT_CUSTOM_HEADERS"])) as box:
+            beat = "/work_pools/vast-gpu/workers/heartbeat"
+            assert box.get("/work_pools/vast-gpu").status_code == 200
+            assert box.post(beat, json={"name": told["WORKER_ID"]}).status_code == 204
+            assert box.post(beat, json={"name": "val-99"}).status_code == 403
+
+            dismiss_fleet(ledger, FLEET, abandon=True)
+            reconcile(desk)
+            assert world.cloud.living() == []
+            assert box.get("/work_pools/vast-gpu").status_code == 401
+        for _ in range(3):
+            world.fake.advance(SEEN_GONE_S)
+            last = reconcile(desk)
+        assert last.is_empty

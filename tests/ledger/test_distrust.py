@@ -1,0 +1,189 @@
+"""Whom the ledger distrusts, which machine it means, and when it holds its tongue."""
+
+import pytest
+from ledger_steps import claim, execute, fetch, statuses
+from result_steps import broken_laws, validate
+
+from validation.domain import Video, WorkerProfile
+from validation.ledger.boxes import admit_box
+from validation.ledger.calls import WorkerDistrusted
+from validation.ledger.canaries import (
+    KnownAnswer,
+    draw_videos,
+    judge_canary,
+    pardon_worker,
+    plant_canaries,
+    read_canary_results,
+    read_distrusted,
+    read_suspect_shards,
+    read_unjudged,
+)
+from validation.ledger.protocol import Requeue, register_worker, requeue_videos
+from validation.ledger.seed import seed_videos
+from validation.ledger.views import read_committed_shards
+
+RIGHT = (KnownAnswer("accept", {"ear_peak": 0.5}),)
+
+
+@pytest.fixture
+def plant(ledger, seed):
+    """Enter canaries `c0, c1, ...` and as many ordinary videos."""
+
+    def enter(count: int) -> None:
+        seed(count)
+        names = [f"c{n}" for n in range(count)]
+        plant_canaries(ledger, "tiny", {"ear": "1", "nose": "1"}, dict.fromkeys(names, RIGHT))
+        seed_videos(ledger, [Video(name, "hi", 1) for name in names])
+
+    return enter
+
+
+def judge(ledger, outcome="wrong"):
+    """Judge everything that was committed."""
+    for canary in read_unjudged(ledger):
+        judge_canary(ledger, canary, outcome, None if outcome == "right" else "segment 0: it is not so")
+
+
+def offer_only(ledger, *videos):
+    """Of what waits, only these may be claimed."""
+    execute(
+        ledger,
+        "UPDATE video_queue SET validation_not_before = CASE WHEN video_id = ANY (:v) THEN 'epoch'::timestamptz "
+        "ELSE 'infinity' END WHERE validation_status = 'pending'",
+        v=list(videos),
+    )
+
+
+def rent(ledger, label, worker="val-1"):
+    """A machine is rented for a worker's name, and its worker registers."""
+    execute(ledger, "INSERT INTO fleets (fleet, label_prefix, machines, max_usd_per_hour, max_usd, order_json, "
+            "changed_at) VALUES ('f', 'f/', 1, 9, 9, '{}', now()) ON CONFLICT DO NOTHING")  # fmt: skip
+    execute(
+        ledger,
+        "UPDATE fleet_instances SET state = 'gone', reason = 'drained', closed_at = now(), billed_until = now() WHERE worker_id = :w",
+        w=worker,
+    )
+    execute(
+        ledger,
+        "INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name, "
+        "usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at) VALUES "
+        "(:l, 'f', 1, :w, 'working', 1, 1, 1, 'g', 1, 0, 1, hashtext(:l), now(), now(), now())",
+        l=label, w=worker,
+    )  # fmt: skip
+    admit_box(ledger, worker, label=label)
+    register_worker(ledger, WorkerProfile(worker, config={"instance": worker}))
+
+
+def test_a_distrusted_worker_neither_claims_nor_registers(ledger, plant):
+    """It is told so; what it committed is named; others work on."""
+    plant(2)
+    validate(ledger, "one", size=4)
+    judge(ledger)
+    with pytest.raises(WorkerDistrusted, match="ann is distrusted"):
+        claim(ledger, worker_id="ann")
+    with pytest.raises(WorkerDistrusted):
+        register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-1"}))
+    assert claim(ledger, worker_id="bob") is None
+    assert [(s.known_as, s.shard_key, s.videos) for s in read_suspect_shards(ledger)] == [("ann", "shards/one", 4)]
+
+
+def test_a_pardon_lifts_it_until_the_next_wrong_answer(ledger, plant):
+    """What was wrong then is no reason any more; what is wrong later is."""
+    plant(1)
+    validate(ledger, "one", size=1)
+    validate(ledger, "two", size=1)
+    judge(ledger)
+    assert pardon_worker(ledger, "bob") == 0
+    assert pardon_worker(ledger, "ann") == 1
+    assert pardon_worker(ledger, "ann") == 0
+    assert read_distrusted(ledger) == []
+    requeue_videos(ledger, Requeue(worker_id="ann"))
+    validate(ledger, "three", size=2)
+    judge(ledger)
+    assert [worker.wrong for worker in read_distrusted(ledger)] == [1]
+
+
+def test_a_canary_is_judged_once_in_each_chunk(ledger, plant):
+    """Whoever says it again changes nothing; done anew, by whomever, it is judged anew."""
+    plant(1)
+    validate(ledger, "one", size=2)
+    (waiting,) = read_unjudged(ledger)
+    assert (waiting.answers, waiting.is_comparable, waiting.error) == (RIGHT, True, None)
+    judge_canary(ledger, waiting, "right", None)
+    judge_canary(ledger, waiting, "wrong", "no")
+    assert read_unjudged(ledger) == []
+    requeue_videos(ledger, Requeue(["c0"]))
+    assert read_unjudged(ledger) == []
+    validate(ledger, "two", worker_id="bob")
+    judge(ledger)
+    found = {(row.worker_id, row.outcome) for row in read_canary_results(ledger)}
+    assert found == {("ann", "right"), ("bob", "wrong")}
+
+
+def test_another_machine_of_the_same_name_is_not_meant(ledger, plant):
+    """A rented machine answers for itself: the next one in its slot works, and only the first one's work is taken."""
+    plant(2)
+    rent(ledger, "f/1/first")
+    offer_only(ledger, "c0", "v0000")
+    validate(ledger, "first", worker_id="val-1")
+    judge(ledger)
+    with pytest.raises(WorkerDistrusted):
+        claim(ledger, worker_id="val-1")
+    assert [(w.known_as, w.is_present) for w in read_distrusted(ledger)] == [("f/1/first", True)]
+
+    rent(ledger, "f/1/second")
+    assert [(w.known_as, w.is_present) for w in read_distrusted(ledger)] == [("f/1/first", False)]
+    offer_only(ledger, "c1", "v0001")
+    validate(ledger, "second", worker_id="val-1")
+    judge(ledger, "right")
+    assert {shard.shard_key for shard in read_suspect_shards(ledger)} == {"shards/first"}
+    requeue_videos(ledger, Requeue(worker_id="f/1/first"))
+    assert {video for video, status in statuses(ledger).items() if status == "pending"} == {"c0", "v0000"}
+    assert (pardon_worker(ledger, "f/1/second"), pardon_worker(ledger, "f/1/first")) == (0, 1)
+
+
+@pytest.mark.parametrize(("wrong", "right", "excused"), [(2, 1, False), (3, 6, True), (3, 7, False), (4, 5, True)])
+def test_what_strikes_many_machines_is_no_machines_fault(ledger, plant, wrong, right, excused):
+    """Three, and more than three in ten: then the answers that were planted are wrong, and the fleet works on."""
+    plant(wrong + right)
+    for n in range(wrong + right):
+        register_worker(ledger, WorkerProfile(f"w{n}", config={"instance": f"w{n}"}))
+        offer_only(ledger, f"c{n}")
+        validate(ledger, f"s{n}", worker_id=f"w{n}")
+        judge(ledger, "wrong" if n < wrong else "right")
+    assert {worker.is_excused for worker in read_distrusted(ledger)} == {excused}
+    if excused:
+        assert claim(ledger, worker_id="w0") is None
+        assert read_suspect_shards(ledger) == []
+    else:
+        with pytest.raises(WorkerDistrusted):
+            claim(ledger, worker_id="w0")
+
+
+def test_the_held_chunks_of_a_distrusted_machine_go_back(ledger, plant):
+    """No attempt is lost, its books balance, and nobody else's are touched."""
+    plant(3)
+    validate(ledger, "one", size=4)
+    held, others = claim(ledger, size=1), claim(ledger, worker_id="bob", size=1)
+    judge(ledger)
+    states = dict(fetch(ledger, "SELECT chunk_id, state FROM validation_chunks"))
+    assert (states[held.chunk_id], states[others.chunk_id]) == ("released", "open")
+    assert fetch(
+        ledger, "SELECT validation_attempts FROM video_queue WHERE video_id = :v", v=held.videos[0].video_id
+    ) == [(0,)]
+    assert broken_laws(ledger) == []
+
+
+def test_somebodys_video_never_becomes_a_canary(ledger, plant):
+    """An id that is in the queue is left alone, and a canary is nothing to imitate."""
+    plant(2)
+    assert plant_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}) == {"c9"}
+    assert {video.video_id for video in draw_videos(ledger, ["hi"], 10)} == {"v0000", "v0001"}
+
+
+def test_readers_are_told_to_leave_canaries_out(ledger, plant):
+    """They are withheld, and not superseded: a compaction keeps them."""
+    plant(1)
+    validate(ledger, "one")
+    (shard,) = read_committed_shards(ledger)
+    assert (list(shard.withheld), list(shard.superseded)) == (["c0"], [])

@@ -1,0 +1,147 @@
+"""Videos with known answers, and whom they made us distrust. One Python function a SQL function or view."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from validation.domain import Video
+from validation.ledger.calls import call_ledger
+from validation.ledger.views import read_view
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Outcome: TypeAlias = Literal["right", "wrong", "moot"]
+"""``moot``: no answer, or one by other models; nothing to compare."""
+Shape = TypeVar("Shape", bound="DataclassInstance")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """What is right to say of one segment."""
+
+    verdict: str
+    signals: Mapping[str, float | None]
+    """Every number of its row, by column."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnjudgedCanary:
+    """A canary in a committed chunk that was not held against its answers yet."""
+
+    video_id: str
+    chunk_id: UUID
+    worker_id: str
+    shard_key: str | None
+    """None: the video failed there."""
+    shard_sha256: str | None
+    error: str | None
+    answers: tuple[KnownAnswer, ...]
+    """One a segment, in order."""
+    is_comparable: bool
+    """The same revisions of the same models gave both answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryResult:
+    """A canary, and what became of it in one chunk; without an outcome as long as nothing did."""
+
+    video_id: str
+    suite: str
+    segments: int
+    planted_at: datetime
+    worker_id: str | None
+    machine: str | None
+    """The label of the rental; None for a machine that nobody rented."""
+    outcome: Outcome | None
+    finding: str | None
+    judged_at: datetime | None
+    pardoned_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DistrustedWorker:
+    """A machine with a wrong canary that nobody pardoned."""
+
+    worker_id: str
+    known_as: str
+    """What `requeue --worker` and `canaries pardon` take: a label where it was rented, else its worker's id."""
+    judged: int
+    wrong: int
+    since: datetime
+    finding: str
+    """The first."""
+    is_present: bool
+    """It still bears the worker's name."""
+    is_excused: bool
+    """So many machines are wrong that it is the canaries, and nobody is distrusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectShard:
+    """A committed shard of a distrusted machine, of which some videos were not taken back."""
+
+    known_as: str
+    worker_id: str
+    shard_key: str
+    videos: int
+    segments: int
+
+
+def draw_videos(engine: Engine, languages: Sequence[str], count: int) -> list[Video]:
+    """Draw up to so many transcribed videos of some languages, as the queue spells them. No canary among them."""
+    rows = call_ledger(engine, "draw_videos", languages=list(languages), count=count)
+    return [Video(row.video_id, row.language, row.segment_count) for row in rows]
+
+
+def plant_canaries(
+    engine: Engine, suite: str, models: Mapping[str, str], answers: Mapping[str, Sequence[KnownAnswer]]
+) -> set[str]:
+    """Enter canaries by their ids, before they are in the queue. Returns those that were: nobody's video has the id."""
+    rows = [{"video_id": video, "answers": [asdict(each) for each in known]} for video, known in answers.items()]
+    entered = call_ledger(
+        engine, "plant_canaries", suite=suite, models=json.dumps(dict(models)), canaries=json.dumps(rows)
+    )
+    return {row[0] for row in entered}
+
+
+def judge_canary(engine: Engine, canary: UnjudgedCanary, outcome: Outcome, finding: str | None) -> None:
+    """Enter an outcome; ``finding`` says why it is not right. What a distrusted machine holds is given back at once."""
+    call_ledger(
+        engine, "judge_canary", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome, finding=finding
+    )  # fmt: skip
+
+
+def pardon_worker(engine: Engine, worker: str) -> int:
+    """Hold nothing against a worker, or a machine by its label, that was wrong until now. Returns how much that was."""
+    return int(call_ledger(engine, "pardon_worker", worker=worker)[0][0])
+
+
+def read_unjudged(engine: Engine) -> list[UnjudgedCanary]:
+    return [_shape_unjudged(row) for row in read_view(engine, "unjudged_canaries")]
+
+
+def read_canary_results(engine: Engine) -> list[CanaryResult]:
+    return [_shape(CanaryResult, row) for row in read_view(engine, "canary_results")]
+
+
+def read_distrusted(engine: Engine) -> list[DistrustedWorker]:
+    return [_shape(DistrustedWorker, row) for row in read_view(engine, "distrusted_workers")]
+
+
+def read_suspect_shards(engine: Engine) -> list[SuspectShard]:
+    return [_shape(SuspectShard, row) for row in read_view(engine, "suspect_shards")]
+
+
+def _shape_unjudged(row: Mapping[str, Any]) -> UnjudgedCanary:
+    known = tuple(KnownAnswer(each["verdict"], each["signals"]) for each in row["answers"])
+    return _shape(UnjudgedCanary, {**row, "answers": known})
+
+
+def _shape(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
+    return shape(**{field.name: row[field.name] for field in fields(shape)})
