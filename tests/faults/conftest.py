@@ -19,6 +19,7 @@ from sqlalchemy import Engine, text
 from validation.domain import Video
 from validation.ledger.engine import open_engine
 from validation.ledger.seed import seed_videos
+from validation.local.prefect_client import PatientTransport
 from validation.local.process import poll_until
 
 FOLDER = Path(__file__).parent
@@ -86,16 +87,13 @@ class Prefect:
         return [worker["name"] for worker in self._post(f"/work_pools/{self.pool}/workers/filter")]
 
     def _post(self, path: str, **body: Any) -> Any:
-        reply = self.http.post(path, json=body)
-        while reply.status_code == httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy: "try again"
-            reply = self.http.post(path, json=body)
-        return reply.raise_for_status().json()
+        return self.http.post(path, json=body).raise_for_status().json()
 
 
 @pytest.fixture
 def prefect(prefect_server) -> Iterator[Prefect]:
     pool = next(_names).replace("_", "-")
-    with httpx.Client(base_url=prefect_server.api_url, timeout=30) as http:
+    with httpx.Client(transport=PatientTransport(), base_url=prefect_server.api_url, timeout=30) as http:
         http.post("/work_pools/", json={"name": pool, "type": "vast-gpu"}).raise_for_status()
         yield Prefect(pool, http)
 

@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from validation.gateway.tokens import TokenFile, headers_for
 from validation.local.gateway import EmbeddedInspector, EmbeddedNginx, find_nginx, place_gateway
-from validation.local.prefect_client import PROJECT
+from validation.local.prefect_client import PROJECT, PatientTransport
 from validation.local.prefect_server import EmbeddedPrefect
 from validation.prefect_worker import VastGpuWorker
 
@@ -41,7 +41,12 @@ class Door:
         return self.enter(headers)
 
     def enter(self, headers: dict[str, str]) -> httpx.Client:
-        return httpx.Client(base_url=self.nginx.api_url, headers=headers, verify=self.nginx.trust(), timeout=30)
+        return httpx.Client(
+            transport=PatientTransport(verify=self.nginx.trust()),
+            base_url=self.nginx.api_url,
+            headers=headers,
+            timeout=30,
+        )
 
     def open_events(self, box: str, direction: str) -> ClientConnection:
         """An event stream of a box, greeted."""
@@ -59,9 +64,9 @@ class Door:
     def ask(self, method: str, path: str, **body: Any) -> Any:
         """Ask the server itself, past the gateway, as an operator may."""
         user, _, password = PASSWORD.partition(":")
-        url = f"{self.prefect.api_url}{path}"
-        answer = httpx.request(method, url, json=body or None, auth=(user, password), timeout=30)
-        return answer.raise_for_status().json() if answer.content else None
+        with httpx.Client(transport=PatientTransport(), auth=(user, password), timeout=30) as http:
+            answer = http.request(method, f"{self.prefect.api_url}{path}", json=body or None).raise_for_status()
+        return answer.json() if answer.content else None
 
     def refusals(self) -> list[str]:
         """What was not let through: who asked, for what, with which status it was refused."""

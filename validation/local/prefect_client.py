@@ -119,12 +119,25 @@ class PrefectClient:
     def _call(self, method: str, path: str, **body: Any) -> Any:
         user, _, password = self._environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
         auth = (user, password) if user else None
-        for _ in range(5):  # a server on SQLite that is busy writing says so, and means "again"
-            reply = httpx.request(method, f"{self._api_url}{path}", json=body or None, auth=auth, timeout=30)
+        with httpx.Client(transport=PatientTransport(), base_url=self._api_url, auth=auth, timeout=30) as http:
+            reply = http.request(method, path, json=body or None).raise_for_status()
+        return reply.json() if reply.content else None
+
+
+class PatientTransport(httpx.HTTPTransport):
+    """Asks again where the server says 503: on SQLite it does so whenever it is busy writing, and means "again"."""
+
+    TRIES = 30
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Ask up to ``TRIES`` times, a second apart. The last answer stands."""
+        for _ in range(self.TRIES - 1):
+            reply = super().handle_request(request)
             if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
+                return reply
+            reply.close()
             time.sleep(1)
-        return reply.raise_for_status().json() if reply.content else reply.raise_for_status()
+        return super().handle_request(request)
 
 
 @contextmanager
