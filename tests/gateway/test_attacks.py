@@ -147,7 +147,7 @@ def test_a_token_ends_at_its_revocation(door):
         stream = door.open_events("box-9", "in")  # with a new token: the old one has ended
         assert box.get("/health").status_code == 401
         door.tokens.revoke("box-9")
-        with pytest.raises(ConnectionClosed):  # with the reason, where the close frame outruns the end of the connection
+        with pytest.raises(ConnectionClosed):  # with the reason, if its frame outruns the end
             stream.recv(timeout=30)
 
 
