@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from validation.corpus.store import delete_object, get_bytes, list_keys, open_st
 from validation.corpus.store_errors import ObjectExists
 from validation.errors import Unreachable
 from validation.local.chaos.line import FaultyStoreLine
-from validation.local.chaos.proxy import MARK_VARIABLE
+from validation.local.chaos.proxy import MARK_VARIABLE, find_client
 from validation.local.chaos.weather import CALM, STORM, Mishap
 from validation.local.loopback import HOST
 from validation.settings import Settings
@@ -155,3 +156,27 @@ def test_poison_kills_who_asks_for_it_and_belongs_to_the_run(line, bucket, mark,
     command = [sys.executable, "-c", PROGRAM, str(line.port), f"/{bucket}/poison.tar"]
     assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == ended
     assert ask(line, "GET", f"/{bucket}/other").status == 404  # the line itself lives on
+
+
+def test_the_client_is_found_behind_a_connection_just_closed_that_bore_its_port():
+    """A port says who asks only together with where it leads: what is closed has no process, and hides nobody."""
+    with listen() as closed, listen() as lasting:
+        first = connect(0, closed)
+        port = first.getsockname()[1]
+        with closed.accept()[0]:
+            first.close()
+        with connect(port, lasting), lasting.accept()[0] as served:
+            assert find_client(served) == os.getpid()
+
+
+def listen() -> socket.socket:
+    return socket.create_server((HOST, 0))
+
+
+def connect(port: int, server: socket.socket) -> socket.socket:
+    """A connection from this port (0: any), which another of this process may just have left."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    connection.bind((HOST, port))
+    connection.connect(server.getsockname())
+    return connection

@@ -30,6 +30,8 @@ MARK_VARIABLE = "CHAOS_RUN"
 """Every process that belongs to a run has it in its environment, with a value that is this run's alone."""
 UPSTREAM_WITHIN_S: Seconds = 30.0
 DELAY_S: tuple[Seconds, Seconds] = (0.5, 3.0)
+LOOKS = 10
+BETWEEN_LOOKS_S: Seconds = 0.1
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: closing sends a reset instead of an orderly end."""
@@ -75,7 +77,7 @@ class Relay(BaseHTTPRequestHandler):
     def relay(self) -> None:
         payload = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.partition("?")[0] == self.server.poison_path:
-            kill_client(self.client_address[1], self.server.mark)
+            kill_client(self.connection, self.server.mark)
         time.sleep(self.server.latency_s)
         mishap = draw_mishap(read_weather(self.server.weather_file), self.server.random)
         if mishap is Mishap.RESET:
@@ -130,18 +132,27 @@ class Relay(BaseHTTPRequestHandler):
         """Say nothing: there are thousands of requests."""
 
 
-def kill_client(client_port: int, mark: str) -> None:
-    """SIGKILL the process at the other end of a connection from this port, if it belongs to the run."""
+def kill_client(connection: socket, mark: str) -> None:
+    """SIGKILL the process at the other end of a connection, if it belongs to the run."""
     with suppress(psutil.Error, ProcessLookupError):
-        pid = find_process(client_port)
+        pid = find_client(connection)
         if pid is not None and psutil.Process(pid).environ().get(MARK_VARIABLE) == mark:
             os.kill(pid, SIGKILL)
 
 
-def find_process(port: int) -> int | None:
-    """Which process has the end of a connection that bears this port of loopback; None if none has any more."""
-    ends = (end for end in psutil.net_connections("tcp4") if end.laddr and end.laddr.port == port)
-    return next((end.pid for end in ends if end.pid != os.getpid()), None)
+def find_client(connection: socket) -> int | None:
+    """Which process holds the other end of this connection over loopback; None if none is found.
+
+    A port alone does not tell: another connection, or one just closed, may bear the same. And the kernel's table is
+    read in pieces while others open and close, so that an end can be missed: it is looked for again.
+    """
+    ends = (connection.getpeername(), connection.getsockname())
+    for _ in range(LOOKS):
+        for found in psutil.net_connections("tcp4"):
+            if found.pid is not None and (found.laddr, found.raddr) == ends:
+                return int(found.pid)
+        time.sleep(BETWEEN_LOOKS_S)
+    return None
 
 
 def main() -> None:
