@@ -15,6 +15,7 @@ from report_steps import MODELS, RULES_TOML, make_row, sample_rows, write_shards
 from validation.charts.style import DARK, LIGHT
 from validation.chunk.run import run_chunk
 from validation.cli import main
+from validation.ledger.canaries import KnownAnswer, plant_canaries
 from validation.ledger.engine import open_engine
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -142,6 +143,24 @@ def test_a_report_over_nothing_says_so(ledger, tmp_path, capsys):
     open_engine(url).dispose()
 
 
+def test_a_report_over_canaries_alone_says_that_there_is_nothing(box, tmp_path, capsys):
+    """They are nobody's data, though their shard is committed: one sentence, exit code 2, and no page."""
+    plant_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2})
+    box.add_videos("a")
+    run_chunk(box.session)
+    assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 2
+    assert "no segment of suite tiny stands in a committed shard yet" in capsys.readouterr().err
+    assert not (tmp_path / "out.html").exists()
+    open_engine(box.environment["DATABASE_URL"]).dispose()
+
+
+def write_tiny_rules(folder):
+    """Of the suite that a box of the tests asks: whatever was heard is good."""
+    rules = folder / "tiny.toml"
+    rules.write_text('version = "tiny-1"\nrequired_models = ["ear"]\nrules = []\n')
+    return rules
+
+
 def test_a_shard_that_is_not_ours_is_refused(tmp_path, rules_file, capsys):
     """Named, with the reason: somebody else's file, or bytes that are not those of the manifest."""
     write_shards(tmp_path, [make_row("a", 0)])
@@ -157,9 +176,7 @@ def test_the_ledger_says_which_shards_count(box, tmp_path):
     """From committed chunks in an object store, through the whole of a chunk's life."""
     box.add_videos("one", "two")
     run_chunk(box.session)
-    rules = tmp_path / "tiny.toml"
-    rules.write_text('version = "tiny-1"\nrequired_models = ["ear"]\nrules = []\n')
-    assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", rules) == 0
+    assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 0
     html = (tmp_path / "out.html").read_text()
     assert "From 1 committed shard." in html
     assert "ear_peak" in html
