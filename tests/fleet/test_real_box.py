@@ -85,13 +85,18 @@ def box_login(postgres, migrated_template) -> Iterator[tuple[Engine, str]]:
 
 
 @pytest.fixture
-def open_site(box_login, prefect_server, open_folder) -> Iterator[Callable[[str], Site]]:
+def open_site(box_login, prefect_server, object_store, open_folder) -> Iterator[Callable[[str], Site]]:
     """Open a site whose machines show a card of this name."""
     ledger, box_url = box_login
     seed_videos(ledger, [Video("v1", "hi", 3)])
-    told = {
-        "BOX_DATABASE_URL": box_url, "BOX_R2_ENDPOINT_URL": "http://127.0.0.1:9", "BOX_VFLEET_SUITE": "vad",
+    buckets = {kind: f"{kind}-{os.getpid()}" for kind in ("source", "results")}
+    for bucket in buckets.values():
+        object_store.create_bucket(bucket)
+    told = {f"BOX_{name}": value for name, value in object_store.client_environment().items()} | {
+        "BOX_DATABASE_URL": box_url, "BOX_VFLEET_SUITE": "vad",
+        "BOX_VFLEET_SOURCE_URL": f"s3://{buckets['source']}", "BOX_VFLEET_RESULTS_URL": f"s3://{buckets['results']}",
         "BOX_PREFECT_API_URL": prefect_server.api_url,
+        "BOX_VFLEET_DEVICE": "cpu",  # the driver's program is faked here, its library is not; this suite needs no card
     }  # fmt: skip
     with EmbeddedVast(open_folder / "vast") as vast, VastClient(SecretStr("account-key"), vast.url) as client:
         vast.play(mix={})
