@@ -30,6 +30,7 @@ GOOD_SEGMENT = {
     "whisper_language_p": 0.97,
     "whisper_declared_p": 0.97,
     "whisper_align_tok": -0.4,
+    "whisper_align_min": -2.1,
     "dnsmos_bak": 3.9,
     "dnsmos_ovr": 3.1,
     "silero_speech_ratio": 0.8,
@@ -118,6 +119,7 @@ def test_a_required_model_that_is_not_in_the_suite_is_refused():
 FAULTS = [
     ({"whisper_align_tok": -5.2, "cer": 0.9}, "reject", ("transcript_mismatch",)),
     ({"whisper_align_tok": -5.2, "cer": 0.3}, "review", ("transcript_mismatch",)),
+    ({"whisper_align_min": -9.0}, "review", ("word_mismatch",)),
     ({"whisper_align_tok": -1.7, "cer": 0.9}, "accept", ()),
     (
         {"language_votes_for": 0, "language_votes_against": 1, "whisper_declared_p": 0.001},
