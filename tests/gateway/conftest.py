@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,3 +109,18 @@ def door(nginx_program, session_folder) -> Iterator[Door]:
             flow = door.ask("POST", "/flows/", name="validate-chunk")
             door.ask("POST", "/deployments/", **DEPLOYMENT, flow_id=flow["id"])
             yield door
+
+
+@pytest.fixture
+def waiting_run(door) -> Iterator[Callable[[], str]]:
+    """Makes runs of `validate-chunk` that wait for a worker. They go with the test, or the next worker would take them."""
+    made = []
+
+    def make() -> str:
+        deployment = door.ask("GET", "/deployments/name/validate-chunk/validate-chunk")["id"]
+        made.append(door.ask("POST", f"/deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})["id"])
+        return made[-1]
+
+    yield make
+    for run in made:
+        door.ask("DELETE", f"/flow_runs/{run}")

@@ -69,18 +69,13 @@ def thief(door):
 
 
 @pytest.fixture
-def run_of_other(door):
+def run_of_other(door, waiting_run):
     """A run that another box has taken and is running."""
-    run = new_run(door)
+    run = waiting_run()
     with door.let_in("honest") as honest:
         assert honest.post(f"/flow_runs/{run}/set_state", json=PENDING).status_code == 201
         assert honest.patch(f"/flow_runs/{run}/labels", json={"prefect.worker.name": "honest"}).status_code == 204
     return run
-
-
-def new_run(door) -> str:
-    deployment = door.ask("GET", "/deployments/name/validate-chunk/validate-chunk")["id"]
-    return door.ask("POST", f"/deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})["id"]
 
 
 @pytest.mark.parametrize(
@@ -103,9 +98,9 @@ def test_the_run_of_another_box_is_left_alone(door, thief, run_of_other, *, meth
     assert [after[key] for key in ("state", "name", "labels")] == [before[key] for key in ("state", "name", "labels")]
 
 
-def test_a_waiting_run_may_be_taken_and_nothing_else(door, thief):
+def test_a_waiting_run_may_be_taken_and_nothing_else(door, thief, waiting_run):
     """Before it is taken it cannot be cancelled, renamed or given an environment; after, it is the taker's alone."""
-    run = f"/flow_runs/{new_run(door)}"
+    run = f"/flow_runs/{waiting_run()}"
     for method, path, body in [
         ("POST", f"{run}/set_state", {"state": {"type": "CANCELLED"}}),
         ("PATCH", run, {"name": "mine"}),
@@ -151,10 +146,10 @@ def test_a_token_ends_at_its_revocation(door):
             stream.recv(timeout=30)
 
 
-def test_a_box_tells_of_itself_alone(door, run_of_other):
+def test_a_box_tells_of_itself_alone(door, run_of_other, waiting_run):
     """A false end of another's run, a false heartbeat or an event of any other kind never reaches the server; a true
     word of a box about its own run does."""
-    mine, own = uuid4(), new_run(door)
+    mine, own = uuid4(), waiting_run()
     told = [
         ("prefect.flow-run.Completed", f"prefect.flow-run.{run_of_other}"),
         ("prefect.flow-run.heartbeat", f"prefect.flow-run.{run_of_other}"),
