@@ -83,7 +83,7 @@ def test_an_unsure_model_listens_in_the_declared_language(whisper, clips):
     (found,) = ask(whisper, clips["it_ciao_mondo"].utterance())
     assert found["language_p"] < 0.5
     assert found["text_language"] == "it"
-    assert found["text"] == "Ciao mondo!"
+    assert comparable_text(found["text"], "it") == "ciao mondo"
 
 
 @pytest.mark.parametrize("declared", ["eng", "EN", "en-IN"])
@@ -122,8 +122,8 @@ def test_numbers_may_be_digits_where_the_transcript_has_digits(whisper, clips):
 def test_a_swapped_transcript_stands_apart_from_every_true_one(whisper, clips, own_answers):
     """The least likely true transcript of all clips is likelier than any other of the same language.
 
-    Of all 506 pairs of clip and foreign transcript, only translations come closer: Chinese numbers on Japanese
-    counting, ``Hola mundo`` on ``Olá mundo``.
+    The bound is the one of ``local-1``. Of all 506 pairs of clip and foreign transcript, only those of other languages
+    come closer, counting above all.
     """
     everyone = list(clips.values())[::2]
     strangers = [
@@ -135,7 +135,7 @@ def test_a_swapped_transcript_stands_apart_from_every_true_one(whisper, clips, o
     true_tok = [values_of(own_answers[name]["whisper"])["align_tok"] for name in clips]
     swapped_tok = [found["align_tok"] for found in swapped]
     assert min(true_tok) > -2.0
-    assert max(swapped_tok) < -2.4
+    assert max(swapped_tok) < -2.2
     assert np.median(true_tok) > -0.2
     assert np.median(swapped_tok) < -4
 
@@ -198,10 +198,11 @@ def test_company_does_not_change_an_answer(whisper, travellers, alone, company):
 
 def test_a_segment_beyond_thirty_seconds_is_heard_in_pieces(whisper, clips):
     """Its text goes on over the cut, its language is one, and its transcript is left unscored."""
-    long = np.tile(clips["en_librivox_0920"].audio, 6)
-    (found,) = ask(whisper, Utterance(long, "had he married", "en"))
+    read = [clips[f"en_librivox_{number}"] for number in ("0870", "0920", "0930", "0880", "0870", "0920")]
+    long, said = np.concatenate([clip.audio for clip in read]), " ".join(clip.text for clip in read)
     assert len(long) / SAMPLE_RATE > 30
-    assert found["text"].count("amiable woman") >= 4
+    (found,) = ask(whisper, Utterance(long, said, "en"))
+    assert cer(comparable_text(said, "en"), comparable_text(found["text"], "en")) < 0.1
     assert (found["language"], found["text_language"]) == ("en", "en")
     assert found["align_tok"] is None
 

@@ -62,7 +62,7 @@ class WhisperBase:
         self._tokens = WhisperTokens(folder)
         self._network = WhisperNetwork(folder, self._tokens, threads=threads)
         self.languages: frozenset[str] | None = frozenset(self._tokens.language_of_label.values())
-        self.revision = f"{weights.revision}-int8"
+        self.revision = f"{weights.revision}-float32"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Score a batch. Only segments of one window go through the network together."""
