@@ -54,7 +54,7 @@ def test_a_box_speaks_in_its_own_name_only(ledger, boxes, log_in, say):
 def test_anothers_chunk_is_safe_even_from_who_knows_its_token(boxes):
     """A token that leaked opens nothing without the key of the box that claimed it."""
     held = claim(boxes["ann"], worker_id="ann", size=1)
-    done = {"shard": shard(), "validated": {held.videos[0].video_id: 1}, "failed": [], "max_attempts": 3}
+    done = {"shard": shard(of=held), "validated": {held.videos[0].video_id: 1}, "failed": [], "max_attempts": 3}
     with pytest.raises(BoxRefused, match="ann"):
         commit_chunk(boxes["bob"], held.chunk_id, **done)
     commit_chunk(boxes["ann"], held.chunk_id, **done)

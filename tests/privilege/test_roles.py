@@ -154,5 +154,5 @@ def test_a_hosted_database_serves_a_chunk(hosted):
         connection.execute(text("SELECT 1"))
     register_worker(owner, WorkerProfile("ann", config={"instance": "ann-1"}))
     held = claim(owner, worker_id="ann", size=2)
-    commit_chunk(owner, held.chunk_id, shard=shard(), validated={"a": 2, "b": 1}, failed=[], max_attempts=3)
+    commit_chunk(owner, held.chunk_id, shard=shard(of=held), validated={"a": 2, "b": 1}, failed=[], max_attempts=3)
     assert statuses(owner) == {"a": "validated", "b": "validated"}

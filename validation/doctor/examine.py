@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from validation.doctor.box_login import check_box_login
 from validation.doctor.card import check_card, check_driver, check_onnxruntime
 from validation.doctor.database import (
     check_box_role,
@@ -50,6 +51,7 @@ CONTROL_CHECKS: Sequence[Check] = (
     check_clock,
     check_migration,
     check_control_role,
+    check_box_login,
     check_credentials,
     check_results,
     check_prefect,
