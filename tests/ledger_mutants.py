@@ -35,7 +35,7 @@ MUTANTS = {
         "commit_chunk", "AND c.shard_sha256 IS NOT DISTINCT FROM p_shard ->> 'sha256') THEN", ") THEN"
     ),
     "verdicts-are-mixed-up": Mutant("commit_chunk", "'verdicts' ->> 'review'", "'verdicts' ->> 'reject'"),
-    "sweep-without-deadline": Mutant("sweep_stale_claims", "c.lease_expires_at < now() OR", "true OR"),
+    "sweep-without-deadline": Mutant("sweep_stale_claims", "(c.lease_expires_at < now()\n", "(true\n"),
     "sweep-waits-for-the-living": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
     "renew-without-token": Mutant(
         "renew_chunk", "AND c.worker_id = p_worker AND c.state = 'open'", "AND c.worker_id = p_worker"
@@ -46,7 +46,29 @@ MUTANTS = {
     ),
     "release-costs-an-attempt": Mutant("return_videos", "q.validation_attempts - 1", "q.validation_attempts"),
     "crash-costs-an-attempt": Mutant("return_crashed_videos", "q.validation_attempts - 1", "q.validation_attempts"),
-    "crash-is-forgotten": Mutant("return_crashed_videos", "= q.validation_crashes + 1,", "= q.validation_crashes,"),
+    "crash-is-forgotten": Mutant("return_crashed_videos", "h.validation_crashes + h.is_crash::integer", "0"),
+    "a-lost-box-is-a-crash": Mutant("expire_chunk", "has_outlived(p_old)", "true"),
+    "a-lost-box-is-nothing": Mutant("return_crashed_videos", "p_is_crash OR q.validation_losses >= 3", "p_is_crash"),
+    "what-is-heard-again-was-always-there": Mutant(
+        "has_outlived", "greatest(w.heard_since, w.started_at) <= p_chunk.renewed_at", "true"
+    ),
+    "every-heartbeat-begins-a-series": Mutant(
+        "heartbeat_worker", "THEN now() ELSE w.heard_since END", "THEN now() ELSE now() END"
+    ),
+    "an-ended-run-is-believed": Mutant("sweep_stale_claims", "AND has_outlived(c))", "AND true)"),
+    "a-renewal-after-the-end-is-overlooked": Mutant(
+        "sweep_stale_claims",
+        "AND c.renewed_at < now() - make_interval(secs => ended.ago_s) + interval '10 seconds')",
+        ")",
+    ),
+    "a-renewal-is-not-dated": Mutant("renew_chunk", "renewed_at       = now()", "renewed_at       = c.renewed_at"),
+    "a-vanished-box-stops-the-sweep": Mutant(
+        "sweep_stale_claims", "EXCEPTION WHEN lock_not_available", "EXCEPTION WHEN division_by_zero"
+    ),
+    "a-vanished-box-stops-the-flags": Mutant(
+        "flag_silent_workers", "FOR NO KEY UPDATE SKIP LOCKED)", "FOR NO KEY UPDATE)"
+    ),
+    "a-flow-run-keeps-its-worker-alive": Mutant("heartbeat_worker", "IF p_instance IS NOT NULL THEN", "IF true THEN"),
     "suspects-travel-in-company": Mutant("pick_suspects", "ELSE 0 END FROM first)", "ELSE p_size END FROM first)"),
     "claim-does-not-wrap": Mutant(
         "claim_chunk",

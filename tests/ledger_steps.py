@@ -28,10 +28,35 @@ def shard(name: str = "one", *, of: ChunkClaim | None = None) -> ShardReceipt:
 
 
 def expire(engine: Engine, chunk_id: UUID) -> None:
-    """Edit time: the chunk's lease ended a second ago."""
+    """Edit time: the chunk's process fell silent so long ago that its lease ended a second ago; its worker lives on."""
+    fall_silent(engine, chunk_id, lease_left_s=-1)
     execute(
-        engine, "UPDATE validation_chunks SET lease_expires_at = now() - interval '1 s' WHERE chunk_id = :c", c=chunk_id
+        engine,
+        "UPDATE worker_validators SET started_at = now() - interval '1 h', heard_since = now() - interval '1 h'"
+        " WHERE worker_id = (SELECT worker_id FROM validation_chunks WHERE chunk_id = :c)",
+        c=chunk_id,
     )
+
+
+def lose_box(engine: Engine, chunk_id: UUID) -> None:
+    """Edit time: as ``expire``, but of the chunk's worker nothing was heard since either."""
+    expire(engine, chunk_id)
+    execute(
+        engine,
+        "UPDATE worker_validators w SET last_heartbeat_at = c.renewed_at"
+        " FROM validation_chunks c WHERE c.chunk_id = :c AND c.worker_id = w.worker_id",
+        c=chunk_id,
+    )
+
+
+def fall_silent(engine: Engine, chunk_id: UUID, *, lease_left_s: float) -> None:
+    """Edit time: the chunk was renewed so long ago that so much of its lease is left."""
+    execute(
+        engine,
+        "UPDATE validation_chunks SET lease_expires_at = now() + make_interval(secs => :left),"
+        " renewed_at = now() + make_interval(secs => :left) - (lease_expires_at - renewed_at) WHERE chunk_id = :c",
+        c=chunk_id, left=lease_left_s,
+    )  # fmt: skip
 
 
 def execute(engine: Engine, sql: str, **parameters) -> None:

@@ -124,8 +124,8 @@ class Settings(BaseSettings):
         2 << 30, ge=1, description="How many bytes of decoded audio may wait; one video may overshoot it a fetcher."
     )
     fetchers: int = Field(8, ge=1, description="Downloads at a time. Eight draw 5-6 times what one draws from R2.")
-    lease_s: int = Field(90, ge=10, le=3600, description="A chunk that no heartbeat renewed for so long is swept.")
-    heartbeat_s: int = Field(30, ge=1, description="Seconds between heartbeats, give or take a quarter.")
+    lease_s: int = Field(75, ge=10, le=3600, description="A chunk that no heartbeat renewed for so long is swept.")
+    heartbeat_s: int = Field(25, ge=1, description="Seconds between heartbeats, give or take a quarter.")
     drain_grace_s: int = Field(
         120,
         ge=0,

@@ -1,6 +1,7 @@
 -- expire_leases: edit time, for the chaos run alone: the leases of a worker's open chunks ended a second ago.
 -- Returns the chunks.
 UPDATE validation_chunks c
-SET lease_expires_at = now() - interval '1 second'
+SET lease_expires_at = now() - interval '1 second',
+    renewed_at       = now() - interval '1 second' - (c.lease_expires_at - c.renewed_at)
 WHERE c.worker_id = :worker AND c.state = 'open'
 RETURNING c.chunk_id;

@@ -1,9 +1,14 @@
 -- flag_silent_workers: mark workers that have said nothing for p_silent_s as stale. Returns their ids.
+-- SKIP LOCKED: whoever writes a row at this moment lives, or has vanished amid a call; neither keeps the others.
 CREATE OR REPLACE FUNCTION validation.flag_silent_workers(p_silent_s integer) RETURNS SETOF text
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
 AS $$
     UPDATE worker_validators w
     SET status = 'stale'
-    WHERE w.status IN ('online', 'draining') AND w.last_heartbeat_at < now() - make_interval(secs => p_silent_s)
+    WHERE w.worker_id IN (
+        SELECT s.worker_id
+        FROM worker_validators s
+        WHERE s.status IN ('online', 'draining') AND s.last_heartbeat_at < now() - make_interval(secs => p_silent_s)
+        FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING w.worker_id;
 $$;

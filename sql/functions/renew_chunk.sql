@@ -26,7 +26,8 @@ BEGIN
         videos_validated = (p_progress ->> 'videos_validated')::integer,
         videos_failed    = (p_progress ->> 'videos_failed')::integer,
         segments         = require_segments((p_progress ->> 'segments')::bigint, c.videos_claimed),
-        segments_per_s   = greatest(least(coalesce((p_progress ->> 'segments_per_s')::real, 0), 1e6), 0)
+        segments_per_s   = greatest(least(coalesce((p_progress ->> 'segments_per_s')::real, 0), 1e6), 0),
+        renewed_at       = now()
     WHERE c.chunk_id = p_chunk
     RETURNING * INTO v_new;
 

@@ -1,9 +1,13 @@
--- sweep_stale_claims: take back every chunk whose holder is dead: its flow run is known to have ended
--- (p_ended_runs, as the orchestrator tells), or its lease ended unrenewed. Returns one row a chunk.
+-- sweep_stale_claims: take back every chunk whose holder is dead. Its lease ended unrenewed; or, sooner, its flow run is
+-- known to have ended (p_ended_runs, p_ended_ago_s seconds ago, as the orchestrator tells), it was not renewed since,
+-- and its worker has outlived it. A chunk that is still renewed is held, whatever is said of its run.
+-- Returns one row a chunk.
 -- SKIP LOCKED: a chunk that is being committed or renewed at this moment is alive.
-CREATE OR REPLACE FUNCTION validation.sweep_stale_claims(p_ended_runs uuid[], p_max_crashes integer)
+-- Each chunk by itself: what a vanished box has locked, its worker's row or its videos, is passed over after half a
+-- second, and keeps nobody else's chunk.
+CREATE OR REPLACE FUNCTION validation.sweep_stale_claims(p_ended_runs uuid[], p_ended_ago_s double precision[], p_max_crashes integer)
 RETURNS TABLE (chunk_id uuid, worker_id text, flow_run_id uuid, reason text, videos_returned integer, videos_failed integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -12,17 +16,27 @@ BEGIN
     FOR v_dead IN
         SELECT * FROM validation_chunks c
         WHERE c.state = 'open'
-          AND (c.lease_expires_at < now() OR c.flow_run_id = ANY (p_ended_runs))
+          AND (c.lease_expires_at < now()
+               OR EXISTS (
+                   SELECT FROM unnest(p_ended_runs, p_ended_ago_s) AS ended (run, ago_s)
+                   WHERE ended.run = c.flow_run_id
+                     -- The end is dated by the box's clock, which may be wrong by so much.
+                     AND c.renewed_at < now() - make_interval(secs => ended.ago_s) + interval '10 seconds')
+                  AND has_outlived(c))
         ORDER BY c.worker_id
         FOR NO KEY UPDATE SKIP LOCKED
     LOOP
-        chunk_id    := v_dead.chunk_id;
-        worker_id   := v_dead.worker_id;
-        flow_run_id := v_dead.flow_run_id;
-        reason      := CASE WHEN v_dead.flow_run_id = ANY (p_ended_runs) THEN 'flow run ended' ELSE 'lease expired' END;
-        SELECT e.returned, e.failed INTO videos_returned, videos_failed
-        FROM expire_chunk(v_dead, reason, p_max_crashes) e;
-        RETURN NEXT;
+        BEGIN
+            chunk_id    := v_dead.chunk_id;
+            worker_id   := v_dead.worker_id;
+            flow_run_id := v_dead.flow_run_id;
+            reason      := CASE WHEN v_dead.lease_expires_at < now() THEN 'lease expired' ELSE 'flow run ended' END;
+            SELECT e.returned, e.failed INTO videos_returned, videos_failed
+            FROM expire_chunk(v_dead, reason, p_max_crashes) e;
+            RETURN NEXT;
+        EXCEPTION WHEN lock_not_available THEN
+            CONTINUE;
+        END;
     END LOOP;
 END
 $$;

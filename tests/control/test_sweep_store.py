@@ -26,14 +26,15 @@ def test_only_objects_that_nobody_owns_are_orphans(box):
 
 
 def test_without_a_store_nothing_is_listed_or_deleted(box):
-    """The sweep of every half minute leaves orphans to the hourly one."""
-    assert sweep(box.engine, None, ended_runs=[]).is_empty
+    """The frequent sweep leaves orphans to the hourly one."""
+    put_once(box.session.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
+    assert sweep(box.engine, box.session.results, orphans=False).is_empty
 
 
 def test_a_young_object_is_never_an_orphan(box):
     """What was written within the margin may belong to a commit that is on its way."""
     put_once(box.session.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
-    report = sweep(box.engine, box.session.results, ended_runs=[])
+    report = sweep(box.engine, box.session.results)
     assert report.is_empty
     assert len(list(list_keys(box.session.results))) == 1
 

@@ -1,10 +1,10 @@
 from uuid import uuid4
 
 import pytest
-from ledger_steps import claim, execute, expire, fetch, shard, statuses
+from ledger_steps import claim, execute, expire, fall_silent, fetch, lose_box, shard, statuses
 from sqlalchemy import text
 
-from validation.domain import WorkerProfile
+from validation.domain import Progress, WorkerProfile
 from validation.ledger.calls import WorkerIdTaken
 from validation.ledger.protocol import (
     commit_chunk,
@@ -13,6 +13,7 @@ from validation.ledger.protocol import (
     heartbeat_worker,
     register_worker,
     release_stranded_videos,
+    renew_chunk,
     retire_worker,
     sweep_stale_claims,
 )
@@ -26,12 +27,41 @@ def test_a_live_chunk_is_not_swept(ledger, seed):
     assert sweep_stale_claims(ledger) == []
 
 
-def test_a_chunk_whose_run_ended_is_swept_at_once(ledger, seed):
-    """The orchestrator's word that a flow run ended frees its videos long before the lease does."""
+def test_a_chunk_whose_run_ended_is_swept_before_its_lease_ends(ledger, seed):
+    """The orchestrator's word frees its videos once its worker has outlived half a lease without a renewal."""
     seed(3)
     chunk = claim(ledger, flow_run_id=(run := uuid4()))
-    (swept,) = sweep_stale_claims(ledger, ended_runs=[uuid4(), run])
+    expire(ledger, chunk.chunk_id)
+    fall_silent(ledger, chunk.chunk_id, lease_left_s=20)
+    (swept,) = sweep_stale_claims(ledger, ended_runs={uuid4(): 0.0, run: 40.0})
     assert (swept.chunk_id, swept.reason) == (chunk.chunk_id, "flow run ended")
+    assert fetch(ledger, "SELECT DISTINCT validation_crashes, validation_losses FROM video_queue") == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("lease_left_s", "ended_ago_s"),
+    [
+        (50, 5),  # it ended, and its worker has had no time to outlive it
+        (50, 3600),  # it is renewed, an hour after it ended
+        (20, 3600),  # it was renewed long after it ended, and then fell silent
+    ],
+)
+def test_a_holder_that_renews_keeps_its_chunk_whatever_is_said_of_its_run(ledger, seed, lease_left_s, ended_ago_s):
+    """A run that was marked Crashed by mistake works on, and so does one that ends in a Prefect which restarts."""
+    seed(3)
+    chunk = claim(ledger, flow_run_id=(run := uuid4()))
+    expire(ledger, chunk.chunk_id)
+    fall_silent(ledger, chunk.chunk_id, lease_left_s=lease_left_s)
+    assert sweep_stale_claims(ledger, ended_runs={run: ended_ago_s}) == []
+
+
+def test_a_lost_box_is_judged_by_the_clock_alone(ledger, seed):
+    """Nobody lives who could have seen its flow run end."""
+    seed(3)
+    chunk = claim(ledger, flow_run_id=(run := uuid4()))
+    lose_box(ledger, chunk.chunk_id)
+    fall_silent(ledger, chunk.chunk_id, lease_left_s=20)
+    assert sweep_stale_claims(ledger, ended_runs={run: 40.0}) == []
 
 
 def test_a_chunk_that_is_being_written_is_not_waited_for(connect, seed):
@@ -45,6 +75,83 @@ def test_a_chunk_that_is_being_written_is_not_waited_for(connect, seed):
             text("SELECT FROM validation_chunks WHERE chunk_id = :c FOR NO KEY UPDATE"), {"c": chunk.chunk_id}
         )
         assert sweep_stale_claims(sweeper) == []
+
+
+LOCKS = {
+    "its worker": "SELECT FROM worker_validators WHERE worker_id = 'ann' FOR UPDATE",
+    "its videos": "SELECT FROM video_queue WHERE claimed_by = 'ann' FOR UPDATE",
+}
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+def test_a_box_that_vanishes_amid_a_call_keeps_no_other_boxs_chunk(connect, seed, lock):
+    """What its last transaction locked waits for the end of that; everybody else is swept and flagged meanwhile."""
+    seed(6)
+    vanished, sweeper = connect(), connect()
+    for worker in ("ann", "bob"):
+        lose_box(sweeper, claim(sweeper, worker_id=worker, size=3).chunk_id)
+    execute(sweeper, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '1 h'")
+    with vanished.begin() as call:
+        call.execute(text(lock))
+        assert [chunk.worker_id for chunk in sweep_stale_claims(sweeper)] == ["bob"]
+        assert "bob" in flag_silent_workers(sweeper)
+    assert [chunk.worker_id for chunk in sweep_stale_claims(sweeper)] == ["ann"]
+
+
+def test_a_sound_video_survives_the_loss_of_any_box_that_holds_it(ledger, seed):
+    """Box after box is lost, restarts or loses its ledger: no crash is counted against what it held by chance."""
+    seed(1)
+    for _ in range(3):
+        lose_box(ledger, claim(ledger).chunk_id)
+        sweep_stale_claims(ledger)
+    assert fetch(ledger, "SELECT validation_status, validation_crashes, validation_attempts FROM video_queue") == [
+        ("pending", 0, 0)
+    ]
+
+
+def test_what_a_restarted_worker_held_counts_no_crash(ledger, seed):
+    """Its last life fell silent together with the chunk."""
+    seed(1)
+    lose_box(ledger, claim(ledger).chunk_id)
+    register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), succeeds="ann-1")
+    assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(0, 1)]
+
+
+def test_a_ledger_that_was_away_past_the_lease_counts_no_crash(ledger, seed):
+    """The worker's heartbeats stopped with the renewals; that it is heard again proves nothing of the process."""
+    seed(1)
+    lose_box(ledger, claim(ledger).chunk_id)
+    heartbeat_worker(ledger, "ann", instance="ann-1")
+    sweep_stale_claims(ledger)
+    assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(0, 1)]
+
+
+def test_a_heartbeat_in_time_lets_the_series_go_on(ledger, seed):
+    """A worker that is heard all along outlives the process that died under it."""
+    seed(1)
+    chunk = claim(ledger)
+    expire(ledger, chunk.chunk_id)
+    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '25 s'")
+    heartbeat_worker(ledger, "ann", instance="ann-1")
+    sweep_stale_claims(ledger)
+    assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(1, 0)]
+
+
+def test_a_video_that_takes_its_box_along_is_found_too(ledger, seed):
+    """Each fourth loss is a crash: so it travels alone before it is given up, and its mates are validated."""
+    videos = seed(10)
+    poison, losses = videos[3], 0
+    while chunk := claim(ledger, size=10):
+        ids = [video.video_id for video in chunk.videos]
+        if poison in ids:
+            losses += 1
+            lose_box(ledger, chunk.chunk_id)
+            sweep_stale_claims(ledger)
+        else:
+            validated = dict.fromkeys(ids, 1)
+            commit_chunk(ledger, chunk.chunk_id, shard=shard(of=chunk), validated=validated, failed=[], max_attempts=3)
+    assert losses == 12
+    assert {video for video, status in statuses(ledger).items() if status != "validated"} == {poison}
 
 
 def test_poison_fails_alone_and_its_mates_lose_nothing(ledger, seed):
@@ -124,12 +231,24 @@ def test_a_retiring_worker_returns_what_it_holds(ledger, seed):
 
 
 def test_silence_is_flagged_and_a_heartbeat_lifts_the_flag(ledger, seed):
-    """A worker silent for two minutes is stale until it speaks."""
+    """A worker that is silent for the length of a lease is stale until it speaks."""
     seed(1)
-    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '121 s' WHERE worker_id = 'ann'")
+    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s' WHERE worker_id = 'ann'")
     assert flag_silent_workers(ledger) == ["ann"]
-    heartbeat_worker(ledger, "ann")
+    heartbeat_worker(ledger, "ann", instance="ann-1")
     assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("online",)]
+
+
+def test_a_worker_that_hangs_is_not_kept_alive_by_its_flow_runs(ledger, seed):
+    """A renewal and a commit say what is in hand, and nothing of the worker's own process."""
+    seed(1)
+    chunk = claim(ledger)
+    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s' WHERE worker_id = 'ann'")
+    renew_chunk(ledger, chunk, Progress(current_video_id="v0000"))
+    assert flag_silent_workers(ledger) == ["ann"]
+    assert fetch(ledger, "SELECT current_video_id FROM worker_validators WHERE worker_id = 'ann'") == [("v0000",)]
+    commit_chunk(ledger, chunk.chunk_id, shard=shard(of=chunk), validated={"v0000": 1}, failed=[], max_attempts=3)
+    assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("stale",)]
 
 
 def test_a_stranded_video_is_found_by_the_last_net(ledger, seed):

@@ -14,20 +14,21 @@ def add_upkeep_commands(commands: Subparsers) -> None:
 
 
 def run_sweep(_options: argparse.Namespace) -> None:
-    from validation.control.canaries import judge_canaries
     from validation.control.sweep import sweep
     from validation.services import open_ledger, open_results
 
-    engine, results = open_ledger(), open_results()
-    report = sweep(engine, results, ended_runs=[])
-    for canary in judge_canaries(engine, results):
+    report = sweep(open_ledger(), open_results())
+    for canary in report.judged:
         print(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
     for chunk in report.swept:
         print(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
+    for chunk in report.locked:
+        print(f"chunk {chunk.chunk_id} of {chunk.worker_id} is locked by a call that does not end")
     print(
         f"{len(report.swept)} chunks, {report.stranded_videos} stranded videos, "
         f"{len(report.silent_workers)} workers flagged, {len(report.orphans)} orphans deleted"
     )
+    report.require_whole()
 
 
 def run_audit(_options: argparse.Namespace) -> int:

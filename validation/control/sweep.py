@@ -1,74 +1,129 @@
-"""Take back what dead holders held, and clear away what they left."""
+"""Take back what dead holders held, and clear away what they left.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+How long a loss goes unnoticed. A box that vanishes is silent from then on; its chunks are claimable again after its
+lease (75 s) and the worker is `stale` after as long (``SILENT_S``), both when the next sweep comes (every 20 s) and has
+started (10 s on a busy machine). That makes 105 s, and its flow runs are marked Crashed by the same sweep: the truth
+within two minutes. A flow process that dies while its worker lives is known sooner, by the worker's word and half a
+lease without a renewal. ``tests/control/test_promised_times.py`` adds it up.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
+from validation.control.canaries import JudgedCanary, judge_canaries
 from validation.corpus.store import delete_object, list_objects
+from validation.domain import Seconds
+from validation.errors import FleetError, Transient
 from validation.ledger.protocol import (
     SweptChunk,
     flag_silent_workers,
     release_stranded_videos,
     sweep_stale_claims,
 )
-from validation.ledger.views import read_committed_shards, read_open_chunks, read_retired_shards
-from validation.shards.naming import manifest_key, shard_key
+from validation.ledger.views import OpenChunk, read_committed_shards, read_open_chunks, read_retired_shards
+from validation.shards.naming import shard_key
+
+log = logging.getLogger(__name__)
 
 ORPHAN_MARGIN = timedelta(hours=1)
 """How old an object must be before it can be an orphan. Longer than any clock of a store is wrong."""
 
+Outcome = TypeVar("Outcome")
+FindEnded = Callable[[Sequence[OpenChunk]], Mapping[UUID, Seconds]]
+"""Which of the flow runs that hold chunks have ended, and how long ago; none where nobody can tell."""
 
-@dataclass(frozen=True, slots=True)
+
+class SweepIncomplete(Transient):
+    """Steps of a sweep failed; the others were done, and the next sweep tries all again."""
+
+    def __init__(self, failures: Sequence[str]) -> None:
+        self.failures = tuple(failures)
+        super().__init__(f"{len(failures)} steps of the sweep failed: {'; '.join(failures)}")
+
+
+@dataclass(slots=True)
 class SweepReport:
     """What a sweep did."""
 
-    swept: Sequence[SweptChunk]
-    stranded_videos: int
-    silent_workers: Sequence[str]
-    orphans: Sequence[str]
+    swept: list[SweptChunk] = field(default_factory=list)
+    locked: Sequence[OpenChunk] = ()
+    """Chunks whose lease has ended and that could not be taken: a call that does not end has locked them."""
+    stranded_videos: int = 0
+    silent_workers: Sequence[str] = ()
+    judged: Sequence[JudgedCanary] = ()
+    orphans: Sequence[str] = ()
     """Objects that were deleted."""
+    failures: list[str] = field(default_factory=list)
+    """What could not be done, and why: no step depends on another's success."""
 
     @property
     def is_empty(self) -> bool:
         return not (self.swept or self.stranded_videos or self.silent_workers or self.orphans)
 
+    def attempt(self, what: str, step: Callable[[], Outcome], otherwise: Outcome) -> Outcome:
+        """Take one step; note its failure."""
+        try:
+            return step()
+        except FleetError as error:
+            log.warning("sweep: %s: %s", what, error)
+            self.failures.append(f"{what}: {error}")
+            return otherwise
 
-def sweep(engine: Engine, results: ObjectStore | None, *, ended_runs: Sequence[UUID]) -> SweepReport:
-    """Sweep once. Safe to repeat and to run beside another.
+    def require_whole(self) -> None:
+        """Raises ``SweepIncomplete`` if a step failed."""
+        if self.failures:
+            raise SweepIncomplete(self.failures)
+
+
+def sweep(
+    engine: Engine, results: ObjectStore, *, orphans: bool = True, find_ended: FindEnded = lambda _: {}
+) -> SweepReport:
+    """Sweep once, by the clock first. Safe to repeat and to run beside another.
 
     Args:
         engine: the ledger.
-        results: where shards lie; None leaves orphans for another time: to find them, all shards are listed.
-        ended_runs: flow runs that the orchestrator knows to have ended; none if it could not be asked, and the
-            clock alone decides.
+        results: where shards lie.
+        orphans: whether to look for orphans too: to find them, all shards are listed.
+        find_ended: asks the orchestrator, which may take its time or not answer: the clock alone has decided by then.
     """
-    return SweepReport(
-        swept=sweep_stale_claims(engine, ended_runs=ended_runs),
-        stranded_videos=release_stranded_videos(engine),
-        silent_workers=flag_silent_workers(engine),
-        orphans=delete_orphans(engine, results) if results is not None else [],
-    )
+    report = SweepReport()
+    attempt, swept = report.attempt, report.swept
+    swept += attempt("leases", lambda: sweep_stale_claims(engine), [])
+    held = attempt("open chunks", lambda: read_open_chunks(engine), [])
+    if ended := find_ended(held):
+        swept += attempt("ended runs", lambda: sweep_stale_claims(engine, ended_runs=ended), [])
+    taken = {chunk.chunk_id for chunk in swept}
+    report.locked = [chunk for chunk in held if chunk.lease_left_s < 0 and chunk.chunk_id not in taken]
+    report.stranded_videos = attempt("stranded videos", lambda: release_stranded_videos(engine), 0)
+    report.silent_workers = attempt("silent workers", lambda: flag_silent_workers(engine), [])
+    report.judged = attempt("canaries", lambda: judge_canaries(engine, results), [])
+    if orphans:
+        report.orphans = attempt("orphans", lambda: delete_orphans(engine, results), [])
+    return report
 
 
 def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> list[str]:
     """Name the objects under ``shards/`` that no committed chunk owns and no open one may yet commit.
 
-    The store is listed before the ledger is read: what is committed in between is known by then.
+    The store is listed before the ledger is read, and open chunks before committed ones: what is uploaded or committed
+    in between is found in one of them.
     """
     before = datetime.now(UTC) - margin
     listed = [item.key for item in list_objects(results, "shards") if item.modified_at < before]
     if not listed:
         return []
-    owned = {shard.shard_key for shard in read_committed_shards(engine)}
+    owned = {shard_key(chunk.worker_id, chunk.shard_number) for chunk in read_open_chunks(engine)}
+    owned |= {shard.shard_key for shard in read_committed_shards(engine)}
     # Read after the committed ones: a shard retires, and never returns.
     owned |= {shard.shard_key for shard in read_retired_shards(engine)}
     owned |= {key.replace(".parquet", ".manifest.json") for key in owned}
-    for chunk in read_open_chunks(engine):
-        owned |= {shard_key(chunk.worker_id, chunk.shard_number), manifest_key(chunk.worker_id, chunk.shard_number)}
     return sorted(set(listed) - owned)
 
 

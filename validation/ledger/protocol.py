@@ -11,12 +11,15 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from validation.domain import ChunkClaim, Progress, ShardReceipt, Video, VideoFailure, WorkerProfile
+from validation.domain import ChunkClaim, Progress, Seconds, ShardReceipt, Video, VideoFailure, WorkerProfile
 from validation.ledger.calls import call_ledger
 
 MAX_CRASHES = 3
-"""Deaths of its process after which a video is poison. Two would fail the innocent: a video can be in company
-twice (pick_suspects), and only its third crash is certainly its own."""
+"""Deaths of its process, on a worker that lived on, after which a video is poison. Two would fail the innocent: a video
+can be in company twice (pick_suspects), and only its third crash is its own. A box that is lost as a whole is no crash;
+four of them are (return_crashed_videos), and a ledger that is away is neither."""
+SILENT_S = 75
+"""After so long without a heartbeat a worker is stale: the default lease, within which two heartbeats were due."""
 
 
 def register_worker(engine: Engine, profile: WorkerProfile, *, succeeds: str | None = None) -> int:
@@ -138,7 +141,8 @@ def heartbeat_worker(
 ) -> None:
     """Say that the worker lives, whether or not it holds a chunk.
 
-    ``instance`` fences this and the next two calls: the process that says it, as it registered.
+    ``instance`` fences this and the next two calls: the process that says it, as it registered. Without one this says
+    nothing of the worker's life.
 
     Raises:
         WorkerIdTaken: another instance has taken the worker's row over; nothing was changed.
@@ -170,9 +174,18 @@ class SweptChunk:
     videos_failed: int
 
 
-def sweep_stale_claims(engine: Engine, *, ended_runs: Sequence[UUID] = ()) -> list[SweptChunk]:
-    """Take back every chunk whose lease ended, or whose flow run is known to have ended."""
-    rows = call_ledger(engine, "sweep_stale_claims", ended_runs=list(ended_runs), max_crashes=MAX_CRASHES)
+def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | None = None) -> list[SweptChunk]:
+    """Take back every chunk whose lease ended, or whose flow run did and whose holder fell silent with it.
+
+    Args:
+        engine: the ledger.
+        ended_runs: flow runs that are known to have ended, and how long ago.
+    """
+    ended = dict(ended_runs or {})
+    rows = call_ledger(
+        engine, "sweep_stale_claims",
+        ended_runs=list(ended), ended_ago_s=list(ended.values()), max_crashes=MAX_CRASHES,
+    )  # fmt: skip
     return [SweptChunk(*tuple(row)) for row in rows]
 
 
@@ -182,7 +195,7 @@ def release_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
     return int(row[0])
 
 
-def flag_silent_workers(engine: Engine, *, silent_s: int = 120) -> list[str]:
+def flag_silent_workers(engine: Engine, *, silent_s: int = SILENT_S) -> list[str]:
     """Mark workers stale that said nothing for so long. Returns their ids."""
     return [row[0] for row in call_ledger(engine, "flag_silent_workers", silent_s=silent_s)]
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from validation.domain import Seconds
 from validation.ledger.calls import call_ledger, explain
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ class OpenChunk:
     flow_run_id: UUID | None
     claimed_at: datetime
     lease_expires_at: datetime
+    lease_left_s: Seconds
+    """Less than nothing: its lease has ended, and no sweep has taken it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingChunk:
+    """A chunk that its holder closed a moment ago: its flow run has yet to tell that it ended."""
+
+    chunk_id: UUID
+    worker_id: str
+    flow_run_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +136,10 @@ class AuditedLaw:
 
 def read_open_chunks(engine: Engine) -> list[OpenChunk]:
     return [_pick(OpenChunk, row) for row in read_view(engine, "open_chunks")]
+
+
+def read_closing_chunks(engine: Engine) -> list[ClosingChunk]:
+    return [_pick(ClosingChunk, row) for row in read_view(engine, "closing_chunks")]
 
 
 def read_committed_shards(engine: Engine) -> list[CommittedShard]:
