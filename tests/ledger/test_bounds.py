@@ -155,7 +155,7 @@ def test_a_shard_is_no_larger_than_any_shard(ledger, seed, lie):
 
 def test_words_are_kept_in_part(ledger, seed):
     """An error of megabytes is cut short, wherever it is told."""
-    (video, *_) = seed(2)
+    seed(2)
     heartbeat_worker(ledger, "ann", last_error="x" * 10**6)
     chunk = claim(ledger, size=1)
     failure = VideoFailure(chunk.videos[0].video_id, "x" * 10**6, transient=False)

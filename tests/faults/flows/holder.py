@@ -32,7 +32,9 @@ def hold_chunk(*, stubborn: bool = False) -> str:
         return "nothing to hold"
     while stubborn or not drain_requested():
         Event().wait(0.05)
-    shard = ShardReceipt(shard_key(claim.worker_id, claim.shard_number), "0" * 64, size_bytes=1, segments=3, suite="local")
+    shard = ShardReceipt(
+        shard_key(claim.worker_id, claim.shard_number), "0" * 64, size_bytes=1, segments=3, suite="local"
+    )
     commit_chunk(
         engine, claim.chunk_id, shard=shard, validated={claim.videos[0].video_id: 3}, failed=[], max_attempts=3
     )
