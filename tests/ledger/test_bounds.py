@@ -89,21 +89,24 @@ def test_a_lease_is_never_shorter_than_ten_seconds(ledger, seed, lease_s):
     assert sweep_stale_claims(ledger) == []
 
 
-@pytest.mark.parametrize(("attempts", "backoff_s", "max_attempts"), [(1, 2**31 - 1, 3), (9, 3600, 10**9), (9, 60, 10)])
-def test_a_video_is_put_off_for_a_day_at_the_most(ledger, seed, attempts, backoff_s, max_attempts):
-    """Whatever the holder asks for, and however often it failed before."""
+@pytest.mark.parametrize(
+    ("attempts", "backoff_s", "hours"), [(1, 2**31 - 1, 1), (9, 2**31 - 1, 24), (9, 3600, 24), (1, -(2**31), 0)]
+)
+def test_a_video_is_put_off_for_an_hour_at_first_and_a_day_at_last(ledger, seed, attempts, backoff_s, hours):
+    """Whatever the holder asks for, and however often the video failed before."""
     (video,) = seed(1)
     chunk = claim(ledger)
     execute(ledger, "UPDATE video_queue SET validation_attempts = :n", n=attempts)
     failure = VideoFailure(video, "connection reset", transient=True)
     commit_chunk(
-        ledger, chunk.chunk_id, shard=None, validated={}, failed=[failure], max_attempts=max_attempts,
-        backoff_s=backoff_s,
-    )  # fmt: skip
-    assert fetch(
+        ledger, chunk.chunk_id, shard=None, validated={}, failed=[failure], max_attempts=10, backoff_s=backoff_s
+    )
+    ((status, put_off_h),) = fetch(
         ledger,
-        "SELECT validation_status, validation_not_before BETWEEN now() AND now() + interval '1 day' FROM video_queue",
-    ) == [("pending", True)]
+        "SELECT q.validation_status, extract(epoch FROM q.validation_not_before - c.closed_at) / 3600 "
+        "FROM video_queue q, validation_chunks c",
+    )
+    assert (status, put_off_h) == ("pending", hours)
 
 
 def test_a_tenth_transient_failure_is_the_last(ledger, seed):
@@ -155,7 +158,7 @@ def test_a_shard_is_no_larger_than_any_shard(ledger, seed, lie):
 
 def test_words_are_kept_in_part(ledger, seed):
     """An error of megabytes is cut short, wherever it is told."""
-    (video, *_) = seed(2)
+    seed(2)
     heartbeat_worker(ledger, "ann", last_error="x" * 10**6)
     chunk = claim(ledger, size=1)
     failure = VideoFailure(chunk.videos[0].video_id, "x" * 10**6, transient=False)

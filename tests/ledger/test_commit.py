@@ -101,8 +101,8 @@ def test_a_chunk_in_which_everything_failed_leaves_no_shard(ledger, seed):
 def test_a_shard_without_videos_is_refused(ledger, seed):
     """The ledger cannot hold a shard that validates nothing."""
     seed(1)
+    chunk = claim(ledger)
     with pytest.raises(LedgerRefused):
-        chunk = claim(ledger)
         commit(ledger, chunk, receipt=shard(of=chunk), validated={})
 
 

@@ -19,8 +19,8 @@ class BoxLoginRefused(BadInput):
     def __init__(self, login: str, evidence: object) -> None:
         self.login = login
         super().__init__(
-            f"the ledger does not let boxes in as {login}: if {VARIABLE} is right, one of them has changed the password "
-            f"for all; set it again as the database's owner, ALTER ROLE {login} PASSWORD '...': {evidence}"
+            f"the ledger does not let boxes in as {login}: if {VARIABLE} is right, one of them has changed the "
+            f"password for all; set it again as the database's owner, ALTER ROLE {login} PASSWORD '...': {evidence}"
         )
 
 
@@ -29,10 +29,10 @@ def check_box_login(settings: Settings) -> str | None:
     if not (address := os.environ.get(VARIABLE)):
         return None
     login = parse_database_url(address).username or "box"
-    for altered in read_altered_logins(open_engine(settings.database_url.get_secret_value(), settings.box_key)):
+    if altered := read_altered_logins(open_engine(settings.database_url.get_secret_value(), settings.box_key)):
         raise Doubt(
-            f"every session of the boxes' login {altered.login} sets {altered.settings}, and any box may have told it "
-            f"to: if you did not, say as the database's owner {altered.remedy}"
+            f"every session of the boxes' login {altered[0].login} sets {altered[0].settings}, and any box may have "
+            f"told it to: if you did not, say as the database's owner {altered[0].remedy}"
         )
     engine = open_engine(address)
     try:
