@@ -48,7 +48,7 @@ mutants: $(VENV)/installed
 
 # Kills, stops and starves everything for a minute and a half, lets the queue drain, then audits. CI runs it.
 chaos-short: $(VENV)/installed
-	$(BIN)/vfleet chaos --minutes 1.5 --seed 7
+	$(BIN)/vfleet chaos --minutes 1.5 --seed 7 --drain-within 120
 
 chaos: $(VENV)/installed
 	$(BIN)/vfleet chaos --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)

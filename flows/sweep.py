@@ -13,9 +13,9 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
     """Take back what dead workers held, and make Prefect's states true. Safe to run by hand at any time.
 
     Releases the claims of leases that expired and of flow runs that ended, fails videos that kill their process, flags
-    silent workers, judges canaries, deletes orphan shards and marks zombie runs Crashed. The clock decides first; Prefect
-    is asked then, and if it does not answer, that was all. No step waits for another's success: what failed is told at
-    the end, when the rest is done.
+    silent workers, judges canaries, deletes orphan shards and marks zombie runs Crashed. The clock decides first and
+    Prefect is asked second; if it does not answer, the clock was all. No step depends on another's success: what failed
+    is told at the end.
 
     Args:
         orphans: whether to look for orphan shards too, which lists all of the results store.

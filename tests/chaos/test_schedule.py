@@ -44,5 +44,5 @@ def test_faults_come_in_order_strike_a_box_that_exists_and_end_in_time(seed, min
 def test_what_is_said_to_outlast_the_lease_does():
     """A box that comes back within its lease and one that comes back after it are different faults."""
     assert LASTS_S[FaultKind.FREEZE_BOX][1] < LEASE_S
-    for kind in (FaultKind.FREEZE_BOX_LONG, FaultKind.FREEZE_FLOW, FaultKind.LOSE_BOX):
+    for kind in (FaultKind.FREEZE_BOX_LONG, FaultKind.FREEZE_FLOW, FaultKind.FREEZE_CALL, FaultKind.LOSE_BOX):
         assert LASTS_S[kind][0] > LEASE_S

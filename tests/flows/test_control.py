@@ -3,18 +3,22 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from ledger_steps import claim, expire, fetch, statuses
+from ledger_steps import claim, execute, expire, fall_silent, fetch, statuses
 from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running
 from prefect.types._datetime import now
+from sqlalchemy import text
 
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import correct_state, outlived_worker, tell_prefect
+from tasks.control import correct, correct_state, outlived_worker, tell_prefect
+from validation.control.sweep import SweepIncomplete
 from validation.domain import WorkerProfile
-from validation.ledger.protocol import register_worker
+from validation.errors import Unreachable
+from validation.ledger.protocol import register_worker, release_chunk
 from validation.ledger.views import WorkerLife
 
 
@@ -30,22 +34,82 @@ def a_run(prefect, state) -> FlowRun:
 
 
 def test_a_chunk_is_freed_when_prefect_knows_that_its_run_ended(prefect, flow_box):
-    """Long before its lease ends."""
+    """Before its lease ends, once its worker has outlived it."""
     flow_box.add_videos("a", "b")
     ended, alive = a_run(prefect, Crashed()), a_run(prefect, Running())
-    claim(flow_box.engine, size=1, flow_run_id=ended.id)
+    died = claim(flow_box.engine, size=1, flow_run_id=ended.id)
+    expire(flow_box.engine, died.chunk_id)
+    fall_silent(flow_box.engine, died.chunk_id, lease_left_s=20)
     kept = claim(flow_box.engine, size=1, flow_run_id=alive.id)
     assert sweep_stale_claims() == "1 chunks, 0 orphans, 0 silent workers"
     assert sorted(statuses(flow_box.engine).values()) == ["pending", "validating"]
     assert statuses(flow_box.engine)[kept.videos[0].video_id] == "validating"
 
 
-def test_a_run_that_prefect_does_not_know_is_over(prefect, flow_box):
-    """Deleted from Prefect's database, or from another one: nobody works on it."""
+def test_a_run_that_is_crashed_by_mistake_keeps_its_chunk(prefect, flow_box):
+    """By the automation, by hand or while it waited for its model host: it renews, so it lives."""
     flow_box.add_videos("a")
-    claim(flow_box.engine, flow_run_id=uuid4())
+    run = a_run(prefect, Crashed())
+    claim(flow_box.engine, flow_run_id=run.id)
+    sweep_stale_claims(orphans=False)
+    assert set(statuses(flow_box.engine).values()) == {"validating"}
+
+
+def test_a_run_that_prefect_does_not_know_is_judged_by_the_clock(prefect, flow_box):
+    """A Prefect that lost its database, or is another one than the fleet's, ends nobody's work."""
+    flow_box.add_videos("a")
+    chunk = claim(flow_box.engine, flow_run_id=uuid4())
+    expire(flow_box.engine, chunk.chunk_id)
+    fall_silent(flow_box.engine, chunk.chunk_id, lease_left_s=20)
+    sweep_stale_claims(orphans=False)
+    assert set(statuses(flow_box.engine).values()) == {"validating"}
+    expire(flow_box.engine, chunk.chunk_id)
     sweep_stale_claims(orphans=False)
     assert set(statuses(flow_box.engine).values()) == {"pending"}
+
+
+def test_the_clock_does_not_wait_for_prefect(prefect, flow_box, monkeypatch):
+    """What lapsed is claimable before Prefect is asked; and a Prefect that is away is not asked for a minute."""
+    flow_box.add_videos("a", "b")
+    expire(flow_box.engine, claim(flow_box.engine, size=1).chunk_id)
+    held = claim(flow_box.engine, size=1)
+    seen = []
+
+    def ask(**_):
+        seen.append((set(statuses(flow_box.engine).values()), PREFECT_CLIENT_MAX_RETRIES.value()))
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr("tasks.control.read_runs", ask)
+    sweep_stale_claims(orphans=False)
+    assert seen == [({"pending", "validating"}, 0)] * 2  # of ended runs, then of zombies
+    assert statuses(flow_box.engine)[held.videos[0].video_id] == "validating"
+
+
+def test_a_step_that_fails_keeps_no_other_from_its_work(prefect, flow_box, monkeypatch):
+    """With the store away claims are freed and told all the same, and the run says at its end what failed."""
+    flow_box.add_videos("a")
+    expire(flow_box.engine, claim(flow_box.engine).chunk_id)
+
+    def away(*_):
+        raise Unreachable("the object store", "r2", "check it", "connection refused")
+
+    for step in ("judge_canaries", "delete_orphans", "release_stranded_videos"):
+        monkeypatch.setattr(f"validation.control.sweep.{step}", away)
+    with pytest.raises(SweepIncomplete, match=r"3 steps.*connection refused"):
+        sweep_stale_claims()
+    assert set(statuses(flow_box.engine).values()) == {"pending"}
+    assert "connection refused" in Artifact.get("sweep").data
+
+
+def test_a_chunk_that_a_vanished_box_has_locked_is_named(prefect, flow_box):
+    """Nobody can take it before its transaction ends; the report says so."""
+    flow_box.add_videos("a")
+    chunk = claim(flow_box.engine)
+    expire(flow_box.engine, chunk.chunk_id)
+    with flow_box.engine.begin() as call:
+        call.execute(text("SELECT FROM worker_validators FOR UPDATE"))
+        sweep_stale_claims(orphans=False)
+    assert "chunk is locked" in Artifact.get("sweep").data
 
 
 def test_without_prefect_the_clock_decides(prefect, flow_box, monkeypatch):
@@ -82,11 +146,11 @@ HOLDS, IDLE = {"is_holding": True, "is_lost": False}, {"is_holding": False, "is_
     [
         (Running(), timedelta(hours=3), HOLDS, None),
         (Running(), timedelta(hours=3), IDLE, Crashed),
-        (Running(), timedelta(minutes=1), IDLE, None),
+        (Running(), timedelta(minutes=6), IDLE, None),  # it may wait for its model host
         (Running(), timedelta(minutes=1), {"is_holding": False, "is_lost": True}, Crashed),
         (Running(), timedelta(minutes=1), {"is_holding": True, "is_lost": True}, None),
-        (Pending(), timedelta(minutes=1), IDLE, None),
-        (Pending(), timedelta(minutes=4), IDLE, AwaitingRetry),
+        (Pending(), timedelta(minutes=6), IDLE, None),
+        (Pending(), timedelta(minutes=11), IDLE, AwaitingRetry),
         (Pending(), timedelta(minutes=1), IDLE | {"is_orphan": True}, AwaitingRetry),
         (Running(), timedelta(minutes=1), IDLE | {"is_orphan": True}, Crashed),
         (Running(), timedelta(minutes=1), HOLDS | {"is_orphan": True}, None),
@@ -108,7 +172,7 @@ def test_prefect_is_told_the_truth(state, age, facts, expected):
         ("online", timedelta(minutes=-5), False),  # the life that took the run
         ("online", timedelta(seconds=5), False),  # clocks may differ by so much
         ("online", timedelta(seconds=30), True),  # another life
-        ("stale", timedelta(minutes=-5), False),  # silent, which is not dead
+        ("stale", timedelta(minutes=-5), True),
         ("offline", timedelta(minutes=-5), True),
     ],
 )
@@ -150,20 +214,29 @@ def eve(flow_box):
     return flow_box
 
 
-def chunk_deployment_run(prefect, worker: str) -> FlowRun:
-    """A run of the deployment that boxes take, as the sweep looks for it."""
-    deployment = prefect.create_deployment(prefect.create_flow_from_name("validate-chunk"), "validate-chunk")
-    run = prefect.create_flow_run_from_deployment(deployment)
-    prefect.update_flow_run_labels(run.id, {"prefect.worker.name": worker})
-    prefect.set_flow_run_state(run.id, Running(), force=True)
-    return run
+@pytest.fixture
+def chunk_run(prefect):
+    """Makes runs of the deployment that boxes take, as the sweep looks for them; they go with the test."""
+    made = []
+
+    def make(worker: str) -> FlowRun:
+        deployment = prefect.create_deployment(prefect.create_flow_from_name("validate-chunk"), "validate-chunk")
+        run = prefect.create_flow_run_from_deployment(deployment)
+        made.append(run.id)
+        prefect.update_flow_run_labels(run.id, {"prefect.worker.name": worker})
+        prefect.set_flow_run_state(run.id, Running(), force=True)
+        return run
+
+    yield make
+    for run_id in made:
+        prefect.delete_flow_run(run_id)
 
 
 @pytest.mark.parametrize("she_claims", ["before", "never"])
-def test_a_chunk_that_lapses_under_anothers_run_ends_nothing_of_its(prefect, eve, she_claims):
+def test_a_chunk_that_lapses_under_anothers_run_ends_nothing_of_its(prefect, chunk_run, eve, she_claims):
     """A box claims in the name of a run that it knows of and lets the lease go: neither run nor chunk is lost."""
     eve.add_videos("a", "b")
-    run = chunk_deployment_run(prefect, "ann")
+    run = chunk_run("ann")
     held = claim(eve.engine, size=1, flow_run_id=run.id) if she_claims == "before" else None
     lapsed = claim(eve.engine, worker_id="eve", size=1, flow_run_id=run.id)
     expire(eve.engine, lapsed.chunk_id)
@@ -174,13 +247,46 @@ def test_a_chunk_that_lapses_under_anothers_run_ends_nothing_of_its(prefect, eve
         assert statuses(eve.engine)[held.videos[0].video_id] == "validating"
 
 
-def test_a_run_whose_own_chunk_lapsed_is_crashed(prefect, eve):
+def test_a_run_whose_own_chunk_lapsed_is_crashed(prefect, chunk_run, eve):
     """Its worker took it and held the chunk: what the sweep takes back was its."""
     eve.add_videos("a")
-    run = chunk_deployment_run(prefect, "ann")
+    run = chunk_run("ann")
     expire(eve.engine, claim(eve.engine, flow_run_id=run.id).chunk_id)
     sweep_stale_claims(orphans=False)
     assert prefect.read_flow_run(run.id).state.is_crashed()
+
+
+def test_a_run_that_has_just_committed_is_left_to_tell_so(prefect, chunk_run, eve):
+    """It holds nothing any more and is as old as can be; a minute later, it is a zombie."""
+    eve.add_videos("a")
+    run = chunk_run("ann")
+    release_chunk(eve.engine, claim(eve.engine, flow_run_id=run.id).chunk_id, reason="done")
+    execute(eve.engine, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s'")
+    sweep_stale_claims(orphans=False)
+    assert prefect.read_flow_run(run.id).state.is_running()
+    execute(eve.engine, "UPDATE validation_chunks SET closed_at = now() - interval '61 s'")
+    sweep_stale_claims(orphans=False)
+    assert prefect.read_flow_run(run.id).state.is_crashed()
+
+
+def test_what_a_silent_worker_took_is_put_back_or_crashed_at_once(prefect, chunk_run, eve):
+    """Runs that never claimed, as soon as their worker is stale."""
+    pending, running = (chunk_run("ann") for _ in range(2))
+    prefect.set_flow_run_state(pending.id, Pending(), force=True)
+    execute(eve.engine, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s'")
+    sweep_stale_claims(orphans=False)
+    assert prefect.read_flow_run(pending.id).state.name == "AwaitingRetry"
+    assert prefect.read_flow_run(running.id).state.is_crashed()
+
+
+def test_a_run_that_told_its_end_meanwhile_keeps_it(prefect, chunk_run, flow_box):
+    """Between the look and the word it completed: neither state is changed, nor would the server let an end be."""
+    run = chunk_run("ann")
+    seen = prefect.read_flow_run(run.id)
+    prefect.set_flow_run_state(run.id, Completed())
+    assert not correct(prefect, seen, Crashed())
+    assert not correct(prefect, prefect.read_flow_run(run.id), Crashed())
+    assert prefect.read_flow_run(run.id).state.is_completed()
 
 
 def test_a_control_run_without_a_process_is_crashed(prefect, flow_box, monkeypatch):
@@ -189,7 +295,7 @@ def test_a_control_run_without_a_process_is_crashed(prefect, flow_box, monkeypat
     run = prefect.create_flow_run_from_deployment(deployment, state=Running())
     assert not [told for told in tell_prefect.fn([], [], []) if run.name in told]
 
-    monkeypatch.setattr("tasks.control.ZOMBIE_AFTER", timedelta(0))
+    monkeypatch.setattr("tasks.control.CONTROL_ENDED_AFTER", timedelta(0))
     assert f"{run.name}: Crashed" in tell_prefect.fn([], [], [])
     assert prefect.read_flow_run(run.id).state.is_crashed()
 

@@ -30,6 +30,7 @@ class OpenChunk:
     lease_expires_at: datetime
     lease_left_s: Seconds
     """Less than nothing: its lease has ended, and no sweep has taken it yet."""
+    videos_claimed: int
 
 
 @dataclass(frozen=True, slots=True)

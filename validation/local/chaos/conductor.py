@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent
-from validation.ledger.protocol import Requeue, requeue_videos
 from validation.ledger.views import read_open_chunks, read_view, read_workload
 from validation.local.chaos.faults import Strike, strike
 from validation.local.chaos.ledger import end_backoffs
@@ -33,10 +32,15 @@ class Record:
     strikes: list[Strike] = field(default_factory=list)
     missed: list[PlannedFault] = field(default_factory=list)
     """Faults that found no victim."""
-    requeued: list[str] = field(default_factory=list)
-    """Sound videos that the run itself hit until they were given up, queued again in calm weather."""
     drained_s: Seconds | None = None
     """From the last fault to an empty queue; None if it did not come to that."""
+
+
+def find_unproven(record: Record) -> list[str]:
+    """Kinds of fault that were planned and never struck, one sentence each: of those the run proves nothing."""
+    struck = {strike.fault.kind for strike in record.strikes}
+    missed = dict.fromkeys(fault.kind for fault in record.missed if fault.kind not in struck)
+    return [f"proves nothing of {kind.value!r}: it found no victim" for kind in missed]
 
 
 class NoWorkBegan(Permanent):
@@ -84,7 +88,7 @@ class Conductor:
         self.record.missed += self._plan
 
     def drain(self, *, within_s: Seconds) -> None:
-        """Let the fleet finish in calm weather. Sound videos that were given up meanwhile get a fresh start."""
+        """Let the fleet finish in calm weather."""
         began = time.monotonic()
         while time.monotonic() - began < within_s:
             self._stage.tend()
@@ -134,23 +138,7 @@ class Conductor:
             stage.queue_backlog()
         self._every("back-offs", FED_EVERY_S, lambda: end_backoffs(stage.engine))
         (row,) = read_view(stage.engine, "fleet_overview")
-        if row["pending"] or row["validating"]:
-            return False
-        innocent = [] if self.record.requeued else self._given_up()
-        if innocent:
-            self.record.requeued = innocent
-            requeue_videos(stage.engine, Requeue(innocent, "validation_failed"))
-        return not innocent
-
-    def _given_up(self) -> list[str]:
-        """Videos that failed for another reason than the one planted in them."""
-        made = self._stage.corpus.videos
-        return [
-            row["video_id"]
-            for row in read_view(self._stage.engine, "video_outcomes")
-            if row["validation_status"] == "validation_failed"
-            and (made[row["video_id"]].error or "sound") not in row["validation_error"]
-        ]
+        return not (row["pending"] or row["validating"])
 
     def _every(self, what: str, period_s: Seconds, act: Callable[[], object]) -> None:
         if (now_s := self._now_s()) >= self._due.get(what, 0.0):

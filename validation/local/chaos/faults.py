@@ -11,7 +11,7 @@ import psutil
 from validation.domain import Seconds
 from validation.ledger.views import OpenChunk, read_open_chunks
 from validation.local.chaos.box import Box, signal_all
-from validation.local.chaos.ledger import expire_leases
+from validation.local.chaos.ledger import expire_leases, hold_worker
 from validation.local.chaos.schedule import FaultKind, PlannedFault
 from validation.local.chaos.stage import Stage
 from validation.local.chaos.weather import CALM, STORM
@@ -65,12 +65,20 @@ def _busy_box(stage: Stage, fault: PlannedFault) -> tuple[Box, list[OpenChunk]] 
 
 def _busy_flow(stage: Stage, fault: PlannedFault) -> tuple[psutil.Process, OpenChunk] | None:
     """A flow process that holds a chunk."""
-    by_run = {str(chunk.flow_run_id): chunk for chunk in read_open_chunks(stage.engine)}
+    by_run = {str(chunk.flow_run_id): chunk for chunk in read_open_chunks(stage.engine) if _has_company(chunk)}
     for box in _from(fault.box, stage.boxes):
         for process in box.flow_processes() if not box.is_frozen else ():
             if (chunk := by_run.get(_flow_run_of(process))) is not None:
                 return process, chunk
     return None
+
+
+def _has_company(chunk: OpenChunk) -> bool:
+    """Whether its process may die without making poison of a sound video.
+
+    Of a video that is alone, as it is after two crashes, nothing tells poison from a third stroke of ours.
+    """
+    return chunk.videos_claimed > 1
 
 
 def _from(first: int, boxes: Sequence[Box]) -> Iterator[Box]:
@@ -150,6 +158,8 @@ def _expire_leases(stage: Stage, fault: PlannedFault) -> Strike | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
     box, held = found
+    if not all(map(_has_company, held)):
+        return None
     return _done(fault, box.name, chunks=held) if expire_leases(stage.engine, box.name) else None
 
 
@@ -172,10 +182,28 @@ def _hang_store(stage: Stage, fault: PlannedFault) -> Strike:
     return _done(fault, "object store", _wake(line))
 
 
-def _restart_prefect(stage: Stage, fault: PlannedFault) -> Strike:
+def _restart_prefect(stage: Stage, fault: PlannedFault) -> Strike | None:
+    if not stage.stack.prefect.is_ready():
+        return None
     stage.stack.prefect.kill()
     stage.stack.prefect.launch()
     return _done(fault, "Prefect server")
+
+
+def _freeze_call(stage: Stage, fault: PlannedFault) -> Strike | None:
+    """What a box leaves behind that vanishes amid a call: a transaction that holds its row and does not end."""
+    if (found := _busy_box(stage, fault)) is None:
+        return None
+    box, held = found
+    let_go = hold_worker(stage.engine, box.name)
+    return _done(fault, f"a call of {box.name}", let_go, held) if let_go else None
+
+
+def _lose_prefect(stage: Stage, fault: PlannedFault) -> Strike | None:
+    if not stage.stack.prefect.is_ready():
+        return None
+    stage.stack.prefect.kill()
+    return _done(fault, "Prefect server", stage.stack.prefect.launch)
 
 
 def _kill_control(stage: Stage, fault: PlannedFault) -> Strike | None:
@@ -199,8 +227,10 @@ _STRIKERS: Mapping[FaultKind, Callable[[Stage, PlannedFault], Strike | None]] = 
     FaultKind.KILL_HOST: _kill_host,
     FaultKind.EXPIRE_LEASES: _expire_leases,
     FaultKind.CRASH_LEDGER: _crash_ledger,
+    FaultKind.FREEZE_CALL: _freeze_call,
     FaultKind.STORM: _raise_storm,
     FaultKind.HANG_STORE: _hang_store,
     FaultKind.RESTART_PREFECT: _restart_prefect,
+    FaultKind.LOSE_PREFECT: _lose_prefect,
     FaultKind.KILL_CONTROL: _kill_control,
 }

@@ -1,11 +1,13 @@
 """The few statements of a chaos run that are nobody else's: editing time, and reading how chunks ended."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Engine, Row, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from validation.domain import Seconds
@@ -30,6 +32,25 @@ def expire_leases(engine: Engine, worker_id: str) -> int:
     return len(_execute(engine, "expire_leases", worker=worker_id))
 
 
+def hold_worker(engine: Engine, worker_id: str) -> Callable[[], None] | None:
+    """Lock a worker's row in a transaction that stays open. Returns what ends it; None if somebody holds the row."""
+    parameters = {"worker": worker_id}
+    try:
+        connection = engine.connect()
+        held = connection.execute(_read("hold_worker"), parameters).first()
+    except DBAPIError as error:
+        raise explain(error, engine, "hold_worker", parameters) from error
+
+    def let_go() -> None:
+        with suppress(DBAPIError):  # the ledger was killed meanwhile, and the transaction with it
+            connection.close()
+
+    if held is None:
+        let_go()
+        return None
+    return let_go
+
+
 def end_backoffs(engine: Engine) -> None:
     """Let every back-off be over."""
     _execute(engine, "end_backoffs")
@@ -40,11 +61,14 @@ def read_chunk_ends(engine: Engine) -> dict[UUID, ChunkEnd]:
     return {row.chunk_id: ChunkEnd(*tuple(row)) for row in _execute(engine, "chunk_ends")}
 
 
+def _read(name: str) -> TextClause:
+    return text((STATEMENTS / f"{name}.sql").read_text())
+
+
 def _execute(engine: Engine, name: str, **parameters: Any) -> list[Row[Any]]:
-    statement = text((STATEMENTS / f"{name}.sql").read_text())
     try:
         with engine.begin() as connection:
-            done = connection.execute(statement, parameters)
+            done = connection.execute(_read(name), parameters)
             return list(done) if done.returns_rows else []
     except DBAPIError as error:
         raise explain(error, engine, name, parameters) from error

@@ -48,7 +48,6 @@ class ChaosReport:
     worker_drains_s: Sequence[Seconds]
     queue_drained_s: Seconds | None
     worker_lives: Mapping[str, int]
-    given_up_by_chaos: Sequence[str]
     orphans_deleted: int
     overview: Mapping[str, Any]
     flow_runs: Mapping[str, int]
@@ -74,7 +73,6 @@ def describe_run(
         worker_drains_s=sorted(seconds for box in stage.boxes for seconds in box.drains_s),
         queue_drained_s=record.drained_s,
         worker_lives={box.name: box.lives for box in (*stage.boxes, *stage.control)},
-        given_up_by_chaos=record.requeued,
         orphans_deleted=orphans_deleted,
         overview=overview,
         flow_runs=Counter(run["state_name"] for run in stage.prefect.flow_runs(flow_runs=STARTED)),
@@ -120,10 +118,7 @@ def _print_counts(console: Console, report: ChaosReport) -> None:
     if drains:
         console.print(f"workers drained on SIGTERM in {median(drains):.1f} s (p50), {drains[-1]:.1f} s (max)")
     emptied = "never" if report.queue_drained_s is None else f"{report.queue_drained_s:.0f} s after the last fault"
-    console.print(
-        f"queue empty {emptied}; {len(report.given_up_by_chaos)} sound videos hit three times and queued again; "
-        f"{report.orphans_deleted} orphan objects deleted"
-    )
+    console.print(f"queue empty {emptied}; {report.orphans_deleted} orphan objects deleted")
     console.print(f"worker lives: {dict(report.worker_lives)}; flow runs: {dict(report.flow_runs)}")
     verdict = "[bold red]VIOLATED[/]" if report.violations else "[bold green]survived[/]"
     console.print(f"{sum(report.faults.values())} faults, {len(report.violations)} violations: {verdict}")

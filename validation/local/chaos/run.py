@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from validation.control.audit import audit
 from validation.control.sweep import delete_orphans
 from validation.domain import Seconds
 from validation.errors import FleetError
-from validation.local.chaos.checks import find_violations, sweep_once
-from validation.local.chaos.conductor import Conductor, Record
+from validation.local.chaos.checks import find_false_silence, find_violations, sweep_once
+from validation.local.chaos.conductor import Conductor, Record, find_unproven
 from validation.local.chaos.report import ChaosReport, describe_run, print_report, write_report
 from validation.local.chaos.schedule import plan_faults
 from validation.local.chaos.stage import CHUNK_VIDEOS, Stage, open_stage
@@ -46,6 +47,8 @@ def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_with
 def end_run(stage: Stage, record: Record, seed: int) -> ChaosReport:
     """Stop the fleet in order, sweep a last time, and look at everything."""
     violations = [] if record.drained_s is not None else ["the queue did not drain in time"]
+    violations += find_unproven(record)
+    violations += find_false_silence(stage)
     for box in stage.boxes:
         box.stop()
     for box in stage.control:
@@ -53,6 +56,7 @@ def end_run(stage: Stage, record: Record, seed: int) -> ChaosReport:
     if not poll_until(stage.stack.prefect.is_ready, within_s=SERVERS_WITHIN_S):
         violations.append("the Prefect server did not come back")
     violations += filter(None, [sweep_once(stage)])
+    violations += audit(stage.engine, stage.results)  # as an operator would, before anything is cleared away
     orphans = delete_orphans(stage.engine, stage.results, margin=timedelta(0))
     try:
         violations += find_violations(stage)

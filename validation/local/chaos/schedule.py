@@ -7,9 +7,9 @@ from random import Random
 from validation.domain import Seconds
 
 LEASE_S = 15
-"""The lease in a chaos run: a sixth of what a fleet has, so that minutes of chaos stand for many of the fleet's."""
+"""The lease in a chaos run: a fifth of what a fleet has, so that minutes of chaos stand for many of the fleet's."""
 ROUND_S: Seconds = 120.0
-"""In so long every kind of fault comes once: one in seven seconds and a half, so that most meet a fleet that others
+"""In so long every kind of fault comes once: one in seven seconds, so that most meet a fleet that others
 still hurt."""
 QUIET_S: Seconds = 5.0
 """Left alone at the start, for every box to have work."""
@@ -30,9 +30,11 @@ class FaultKind(StrEnum):
     KILL_HOST = "SIGKILL a model host"
     EXPIRE_LEASES = "edit the leases of a worker into the past"
     CRASH_LEDGER = "SIGKILL Postgres, started again soon"
+    FREEZE_CALL = "freeze a backend amid a transaction, past the lease"
     STORM = "object store: resets, 503s, cut and lost answers, delays"
     HANG_STORE = "object store: accepts and does not answer"
     RESTART_PREFECT = "restart the Prefect server"
+    LOSE_PREFECT = "Prefect server away for longer than its clients try"
     KILL_CONTROL = "SIGKILL the control worker"
 
 
@@ -43,6 +45,8 @@ LASTS_S: dict[FaultKind, tuple[Seconds, Seconds]] = {
     FaultKind.FREEZE_BOX_LONG: (LEASE_S + 3, LEASE_S + 10),
     FaultKind.FREEZE_FLOW: (LEASE_S + 3, LEASE_S + 10),
     FaultKind.CRASH_LEDGER: (2, LEASE_S * 0.5),
+    FaultKind.FREEZE_CALL: (LEASE_S + 3, LEASE_S + 10),
+    FaultKind.LOSE_PREFECT: (38, 42),
     FaultKind.STORM: (6, 12),
     FaultKind.HANG_STORE: (3, 6),
 }

@@ -1,0 +1,37 @@
+"""How long a loss goes unnoticed, added up from what is deployed."""
+
+from pathlib import Path
+
+import yaml
+
+from validation.chunk.lease import JITTER
+from validation.ledger.protocol import SILENT_S
+from validation.settings import Settings
+
+TRUTH_S = 120
+"""Within two minutes Prefect and the ledger say of a lost box what is true: docs/operate.md."""
+START_S = 10
+"""From a control run's time to its first statement, on a busy machine."""
+
+
+def read_sweep_period_s() -> int:
+    deployed = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
+    (sweep,) = [item for item in deployed["deployments"] if item["name"] == "sweep-stale-claims"]
+    return min(schedule["interval"] for schedule in sweep["schedules"])
+
+
+def default(setting: str) -> int:
+    return Settings.model_fields[setting].default
+
+
+def test_a_lost_box_is_known_within_two_minutes():
+    """Its chunk is claimable, and its worker stale, when the next sweep has come and started."""
+    for unnoticed_s in (default("lease_s"), SILENT_S):
+        assert unnoticed_s + read_sweep_period_s() + START_S <= TRUTH_S
+
+
+def test_a_beat_that_is_lost_costs_nothing():
+    """Two heartbeats, as late as can be, come before a worker is stale or a lease ends; one within half a lease."""
+    latest_s = default("heartbeat_s") * (1 + JITTER)
+    assert 2 * latest_s < min(SILENT_S, default("lease_s"))
+    assert latest_s < default("lease_s") / 2
