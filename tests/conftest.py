@@ -3,16 +3,18 @@
 - `postgres`, `object_store`, `prefect_server` are real. Databases and buckets of their own keep tests apart;
   whoever kills or reconfigures a server starts one for itself, under `open_folder`.
 - No test sees the settings of whoever runs it, or reaches an address outside this machine.
-- A session that leaves a process running fails, and ends it.
+- A test that leaves a multipart upload fails; a session that leaves a process running fails, and ends it.
 """
 
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
 import psutil
@@ -47,13 +49,15 @@ _MARK = "TEST_SESSION"
 """Every process that a test starts inherits this variable, with a value that is this session's alone."""
 
 _FOLDER = pytest.StashKey[Path]()
+_BUCKETS = pytest.StashKey[set[str]]()
+"""Those of the session's store that an earlier test made."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Settle the environment before any module under test is imported."""
     folder = Path(tempfile.mkdtemp(prefix="vfleet-tests-"))
     folder.chmod(0o711)  # pytest's own folders are closed to the account that Postgres runs as; this one is not
-    config.stash[_FOLDER] = folder
+    config.stash[_FOLDER], config.stash[_BUCKETS] = folder, set()
     config.add_cleanup(lambda: shutil.rmtree(folder))
     for name in [name for name in os.environ if name.startswith(_FOREIGN) and name != _OWN]:
         del os.environ[name]
@@ -108,6 +112,19 @@ def object_store(session_folder: Path) -> Iterator[EmbeddedObjectStore]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_uploading(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test no bucket that it made in the session's store holds a multipart upload that nobody ends."""
+    yield
+    if "object_store" not in request.fixturenames:
+        return
+    store, looked_at = request.getfixturevalue("object_store"), request.config.stash[_BUCKETS]
+    buckets = set(re.findall("<Name>(.+?)</Name>", _ask(store, ""))) - looked_at
+    looked_at |= buckets
+    if left := [bucket for bucket in sorted(buckets) if "<Upload>" in _ask(store, f"{bucket}?uploads")]:
+        pytest.fail(f"the test left multipart uploads in {left}")
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[EmbeddedPrefect]:
     """A Prefect server. It takes 10 to 30 s to come, so ask for it only where nothing less will do.
@@ -116,6 +133,12 @@ def prefect_server() -> Iterator[EmbeddedPrefect]:
     """
     with EmbeddedPrefect(Path(os.environ["PREFECT_HOME"])) as server:
         yield server
+
+
+def _ask(store: EmbeddedObjectStore, path: str) -> str:
+    ask = build_opener(ProxyHandler({}))  # the store is on loopback, whatever proxy the environment names
+    with ask.open(f"{store.endpoint_url}/{path}", timeout=30) as reply:
+        return str(reply.read(), "utf-8")
 
 
 def _left_running() -> list[psutil.Process]:

@@ -96,7 +96,8 @@ def sweep(
     report = SweepReport()
     attempt, swept = report.attempt, report.swept
     swept += attempt("leases", lambda: sweep_stale_claims(engine), [])
-    held = attempt("open chunks", lambda: read_open_chunks(engine), [])
+    nobody: list[OpenChunk] = []
+    held = attempt("open chunks", lambda: read_open_chunks(engine), nobody)
     if ended := find_ended(held):
         swept += attempt("ended runs", lambda: sweep_stale_claims(engine, ended_runs=ended), [])
     taken = {chunk.chunk_id for chunk in swept}
