@@ -25,10 +25,11 @@ def test_other_seeds_make_other_plans():
 
 @given(SEEDS, MINUTES)
 def test_every_kind_of_fault_comes_once_a_round(seed, minutes):
-    """A short run leaves nothing out, and a long one favours nothing."""
+    """A long run favours nothing; one shorter than a round leaves out the fault that lasts for half of it."""
     rounds = max(1, round(minutes * 60 / ROUND_S))
     plan = plan_faults(seed, duration_s=minutes * 60, boxes=3)
-    assert Counter(fault.kind for fault in plan) == dict.fromkeys(FaultKind, rounds)
+    left_out = {FaultKind.LOSE_PREFECT} if minutes * 60 < ROUND_S else set()
+    assert Counter(fault.kind for fault in plan) == dict.fromkeys(set(FaultKind) - left_out, rounds)
 
 
 @given(SEEDS, MINUTES, st.integers(min_value=1, max_value=5))

@@ -55,6 +55,15 @@ def test_a_holder_that_renews_keeps_its_chunk_whatever_is_said_of_its_run(ledger
     assert sweep_stale_claims(ledger, ended_runs={run: ended_ago_s}) == []
 
 
+def test_a_renewal_is_dated(ledger, seed):
+    """A holder that came back just before the sweep is no dead one, though its run was said to have ended before."""
+    seed(3)
+    chunk = claim(ledger, flow_run_id=(run := uuid4()))
+    expire(ledger, chunk.chunk_id)
+    renew_chunk(ledger, chunk, Progress())
+    assert sweep_stale_claims(ledger, ended_runs={run: 0.0}) == []
+
+
 def test_a_lost_box_is_judged_by_the_clock_alone(ledger, seed):
     """Nobody lives who could have seen its flow run end."""
     seed(3)

@@ -72,6 +72,8 @@ class PlannedFault:
 def plan_faults(seed: int, *, duration_s: Seconds, boxes: int) -> list[PlannedFault]:
     """Plan a run: every kind of fault once a round, in an order and at moments that the seed decides.
 
+    A run shorter than a round does without ``LOSE_PREFECT``, which would leave it no work to strike.
+
     Args:
         seed: equal seeds make equal plans.
         duration_s: when the last fault is over; the first comes after ``QUIET_S``.
@@ -82,7 +84,8 @@ def plan_faults(seed: int, *, duration_s: Seconds, boxes: int) -> list[PlannedFa
     """
     random = Random(seed)  # noqa: S311 - a plan that can be repeated is the point
     rounds = max(1, round(duration_s / ROUND_S))
-    kinds = [kind for _ in range(rounds) for kind in random.sample(list(FaultKind), len(FaultKind))]
+    round_kinds = [kind for kind in FaultKind if kind != FaultKind.LOSE_PREFECT or duration_s >= ROUND_S]
+    kinds = [kind for _ in range(rounds) for kind in random.sample(round_kinds, len(round_kinds))]
     gap_s = (duration_s - QUIET_S) / len(kinds)
     return sorted(
         (

@@ -29,8 +29,9 @@ CHUNK_VIDEOS = 20
 LATENCY_S: Seconds = 0.4
 """Of every request to the store. It makes a chunk last ten seconds, longer than its process takes to start, without
 costing any CPU: most faults then meet a chunk in work."""
-SCHEDULES_S = {"dispatch-chunks": 20, "sweep-stale-claims": 20}
-"""How often the control flows run here: prefect.yaml's periods, shortened with the lease."""
+SCHEDULES_S = {"dispatch-chunks": 10, "sweep-stale-claims": 20}
+"""How often the control flows run here: prefect.yaml's periods, shortened with the lease as far as two cores bear. A
+suspect of a crash needs a run of its own, so dispatch decides how soon the queue is empty."""
 
 SETTINGS = {
     "VFLEET_SUITE": "vad",
