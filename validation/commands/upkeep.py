@@ -22,8 +22,8 @@ def run_sweep(_options: argparse.Namespace) -> None:
         print(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
     for chunk in report.swept:
         print(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
-    for chunk in report.locked:
-        print(f"chunk {chunk.chunk_id} of {chunk.worker_id} is locked by a call that does not end")
+    for held in report.locked:
+        print(f"chunk {held.chunk_id} of {held.worker_id} is locked by a call that does not end")
     print(
         f"{len(report.swept)} chunks, {report.stranded_videos} stranded videos, "
         f"{len(report.silent_workers)} workers flagged, {len(report.orphans)} orphans deleted"
