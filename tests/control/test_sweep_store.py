@@ -2,12 +2,14 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from ledger_steps import execute, fetch
+from ledger_steps import execute, fetch, shard
 
 from validation.chunk.run import run_chunk
 from validation.control.audit import audit
 from validation.control.sweep import find_orphans, sweep
 from validation.corpus.store import delete_object, get_bytes, list_keys, put_once
+from validation.ledger.protocol import commit_chunk
+from validation.ledger.views import read_committed_shards, read_open_chunks
 
 NOW = timedelta(seconds=-5)
 """A margin that makes objects of this moment old enough."""
@@ -23,6 +25,29 @@ def test_only_objects_that_nobody_owns_are_orphans(box):
     for key in (*leftovers, f"{stem}{open_chunk.shard_number:04d}.parquet"):
         put_once(box.session.results, key, b"x")
     assert find_orphans(box.engine, box.session.results, margin=NOW) == leftovers
+
+
+def test_a_shard_that_is_committed_during_the_look_is_no_orphan(box, monkeypatch):
+    """Whoever looks between two reads of the ledger finds the chunk open or committed, never neither."""
+    box.add_videos("a")
+    chunk = box.session.claim(uuid4(), flow_run_id=None, size=1, languages=())
+    receipt = shard(of=chunk)
+    put_once(box.session.results, receipt.key, b"x")
+    waiting = [chunk.chunk_id]
+
+    def read_then_commit(read):
+        def reading(engine):
+            seen = read(engine)
+            if waiting:
+                commit_chunk(engine, waiting.pop(), shard=receipt, validated={"a": 3}, failed=[], max_attempts=3)
+            return seen
+
+        return reading
+
+    for read in (read_open_chunks, read_committed_shards):
+        monkeypatch.setattr(f"validation.control.sweep.{read.__name__}", read_then_commit(read))
+    assert find_orphans(box.engine, box.session.results, margin=NOW) == []
+    assert waiting == []
 
 
 def test_without_a_store_nothing_is_listed_or_deleted(box):
