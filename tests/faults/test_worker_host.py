@@ -12,7 +12,8 @@ import pytest
 
 from validation.domain import Scored, Utterance
 from validation.host.address import HOST_SOCKET_VARIABLE
-from validation.host.client import HostScorer, read_status
+from validation.host.client import HostScorer
+from validation.host.link import read_status
 from validation.local.process import poll_until
 from validation.prefect_worker import model_host
 

@@ -113,7 +113,7 @@ def door(nginx_program, session_folder) -> Iterator[Door]:
 
 @pytest.fixture
 def waiting_run(door) -> Iterator[Callable[[], str]]:
-    """Makes runs of `validate-chunk` that wait for a worker. They go with the test, or the next worker would take them."""
+    """Makes runs of `validate-chunk` that wait for a worker. They go with the test: another worker would take them."""
     made = []
 
     def make() -> str:

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from running_host import said, spoken
+from running_host import exchange, said, spoken
 
 from validation.host.arena import Arena
-from validation.host.client import HostAway, HostRefused, _Link
+from validation.host.link import HostAway, HostRefused, Link
 from validation.host.protocol import pack_frame
 
 CROWD = [spoken(3, "wait"), *(spoken(1 + n / 8, f"{n}") for n in range(30))]
@@ -84,15 +84,15 @@ def test_what_is_asked_again_is_not_scored_again(host):
     answers = {}
     with closing(arena):
         for _ in range(2):
-            with closing(_Link(host.socket)) as link:
+            with closing(Link(host.socket)) as link:
                 link.greet(arena)
                 link._socket.sendall(ask)
                 host.wait_for("wait")
         host.gate.touch()
         for _ in range(2):
-            with closing(_Link(host.socket)) as link:
+            with closing(Link(host.socket)) as link:
                 link.greet(arena)
-                link.exchange([ask], answers)
+                exchange(link, [ask], answers)
     assert said(answers.values()) == ["wait"]
     assert host.batches() == [["wait"]]
 

@@ -23,6 +23,7 @@ from validation.ledger.calls import WorkerDistrusted
 from validation.ledger.canaries import read_canary_results, read_distrusted, read_suspect_shards
 from validation.ledger.protocol import heartbeat_worker
 from validation.local.sample_corpus import CLIPS
+from validation.models.awaited import ScoredInTurn
 from validation.models.suite import load_suite
 from validation.scoring.verdict import Condition, Rule, Rules
 from validation.select.open import open_segments
@@ -58,7 +59,7 @@ def probes(suite, trusted):
 
 
 @dataclass
-class Deaf:
+class Deaf(ScoredInTurn):
     """The suite on a card that hears no speech."""
 
     suite: object

@@ -63,7 +63,6 @@ def describe_suite(suite: Suite) -> SuiteProfile:
         rules=suite.rules.version,
         revisions=suite.revisions,
         columns=suite.columns,
-        pool_audio_s=suite.pool_audio_s,
         budget_s=suite.budget.seconds,
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from validation.domain import SAMPLE_RATE, Answer, Column, ColumnType, Fault, Seconds, Unscored, Utterance, Waveform
 from validation.errors import BadInput
+from validation.models.awaited import ScoredInTurn
 from validation.models.base import Batch, SegmentModel
 from validation.models.batching import Fill, batch_cost_s, measure_fill, pad_batch, plan_batches, true_audio_s
 from validation.models.budget import Budget, budget_file
@@ -116,7 +117,7 @@ class Meter:
     """Of the whole process while the model ran: an upper bound where other threads work meanwhile."""
 
 
-class Suite:
+class Suite(ScoredInTurn):
     """A named, ordered set of models that answer together. Safe to share between threads."""
 
     def __init__(
@@ -135,8 +136,6 @@ class Suite:
         self.revisions: Mapping[str, str] = {model.name: model.revision for model in models}
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
         self.budget, self.least_s = Budget(budget_s, kept_in=budget_kept_in), least_s
-        self.pool_audio_s = 2 * self.budget.seconds
-        """Seconds of audio that it wants at once: batches are then full and of like lengths, and a wait stays short."""
         self._models, self._cascade = tuple(models), cascade
         # Who may be spared is asked last, when the others have answered.
         self._in_turn = sorted(models, key=lambda model: cascade is not None and model.name == cascade.spared)

@@ -15,7 +15,7 @@ from prefect.logging import get_logger
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent, Transient
 from validation.host.address import HOST_SOCKET_VARIABLE, socket_path
-from validation.host.client import read_status
+from validation.host.link import read_status
 from validation.host.protocol import SuiteProfile
 
 FIRST_PAUSE_S: Seconds = 1.0

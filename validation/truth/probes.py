@@ -11,13 +11,14 @@ from zlib import crc32
 
 import numpy as np
 
-from validation.chunk.judge import Row, Scorer, judge_video
+from validation.chunk.judge import Row, judge_video
 from validation.control.canaries import Units, find_deviation
 from validation.control.tolerance import tolerate
 from validation.corpus.decode import decode_audio
 from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
 from validation.ledger.canaries import KnownAnswer
+from validation.models.suite import Suite
 from validation.scoring.verdict import Condition, Rules
 from validation.shards.schema import shard_columns
 from validation.truth.specimens import SOUND, Specimen, make_specimens
@@ -44,7 +45,7 @@ class Probe:
     answer: KnownAnswer
 
 
-def make_probes(suite: Scorer, clips: Sequence[TrustedClip]) -> list[Probe]:
+def make_probes(suite: Suite, clips: Sequence[TrustedClip]) -> list[Probe]:
     """Make sound and faulty segments of the clips and ask the suite, twice each. Those whose answers stand are left."""
     columns = [column for column in shard_columns(suite.columns) if column.type in {"float", "int"}]
     units = {column.name: column.unit for column in columns if column.name not in _PLACES}
@@ -82,7 +83,7 @@ def _know(row: Row, units: Mapping[str, str]) -> KnownAnswer:
     return KnownAnswer(str(row["verdict"]), {n: v if isinstance(v, int | float) else None for n, v in numbers.items()})
 
 
-def _hear(suite: Scorer, specimens: Sequence[Specimen], heard: Sequence[Waveform]) -> list[Row]:
+def _hear(suite: Suite, specimens: Sequence[Specimen], heard: Sequence[Waveform]) -> list[Row]:
     """The rows that a chunk would write."""
     segments = tuple(
         DecodedSegment(Segment("probe", f"{place:06d}", each.text, each.language), audio)
