@@ -17,6 +17,7 @@ from validation.control.tolerance import tolerate
 from validation.corpus.decode import decode_audio
 from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
+from validation.host.client import HostScorer
 from validation.ledger.canaries import KnownAnswer
 from validation.models.suite import Suite
 from validation.scoring.verdict import Condition, Rules
@@ -45,7 +46,7 @@ class Probe:
     answer: KnownAnswer
 
 
-def make_probes(suite: Suite, clips: Sequence[TrustedClip]) -> list[Probe]:
+def make_probes(suite: Suite | HostScorer, clips: Sequence[TrustedClip]) -> list[Probe]:
     """Make sound and faulty segments of the clips and ask the suite, twice each. Those whose answers stand are left."""
     columns = [column for column in shard_columns(suite.columns) if column.type in {"float", "int"}]
     units = {column.name: column.unit for column in columns if column.name not in _PLACES}
@@ -83,7 +84,7 @@ def _know(row: Row, units: Mapping[str, str]) -> KnownAnswer:
     return KnownAnswer(str(row["verdict"]), {n: v if isinstance(v, int | float) else None for n, v in numbers.items()})
 
 
-def _hear(suite: Suite, specimens: Sequence[Specimen], heard: Sequence[Waveform]) -> list[Row]:
+def _hear(suite: Suite | HostScorer, specimens: Sequence[Specimen], heard: Sequence[Waveform]) -> list[Row]:
     """The rows that a chunk would write."""
     segments = tuple(
         DecodedSegment(Segment("probe", f"{place:06d}", each.text, each.language), audio)
