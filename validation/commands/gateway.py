@@ -6,7 +6,7 @@ from pathlib import Path
 
 from validation.commands import Subparsers
 
-TOKENS = Path("/etc/nginx/vfleet-boxes")
+TOKENS = Path("/var/lib/vfleet/boxes")
 
 
 def add_gateway_commands(subparsers: Subparsers) -> None:
@@ -49,7 +49,7 @@ def _add_token_commands(commands: Subparsers) -> None:
 
 
 def _add_tokens_option(parser: argparse.ArgumentParser) -> None:
-    default = Path(os.environ.get("VFLEET_GATEWAY_TOKENS", TOKENS))
+    default = Path(os.environ.get("VFLEET_GATEWAY_TOKENS") or TOKENS)
     parser.add_argument("--tokens", type=Path, default=default, help=f"the token file (default: {default})")
 
 
