@@ -344,6 +344,16 @@ def test_one_box_cannot_use_up_the_server(door):
         assert honest.get("/health").status_code == 200
 
 
+def test_a_box_has_one_rate_however_it_spells_its_credential(door):
+    """Any number of spaces before it makes no other box of it."""
+    token = json.loads(headers_for("wordy", door.tokens.add("wordy")))["Authorization"].removeprefix("Basic ")
+    with door.enter({}) as wordy:
+        spellings = [{"Authorization": f"Basic {' ' * n}{token}"} for n in range(400)]
+        answers = [wordy.get("/health", headers=headers).status_code for headers in spellings]
+    assert answers[0] == 200
+    assert 429 in answers
+
+
 def test_headers_carry_the_credential_that_nginx_reads():
     """Basic, of name and token."""
     header = json.loads(headers_for("box", "t"))["Authorization"]
