@@ -86,6 +86,21 @@ def test_what_is_wrong_is_named(well, *, variables, check, error, says):
     assert "secret" not in str(raised.value)
 
 
+def test_a_token_file_is_really_tried(well, monkeypatch, tmp_path):
+    """A folder that may be written is not enough: what nginx reads must keep its group."""
+    tokens = tmp_path / "boxes"
+    tokens.touch()
+    settings = well(VFLEET_GATEWAY_TOKENS=str(tokens))
+    assert "0 machines may pass" in check_tokens(settings)
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(BadInput, match="cannot be changed"):
+        check_tokens(settings)
+
+
+def refuse(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+
 def test_a_revoked_token_is_named(well, monkeypatch):
     """The server's answer becomes the name of the variable to change."""
     monkeypatch.setattr("httpx.get", lambda *_, **__: httpx.Response(401))

@@ -11,7 +11,7 @@ import httpx
 
 from validation.domain import Seconds
 from validation.errors import BadInput, Unreachable
-from validation.gateway.tokens import TokensUnwritable, find_tokens
+from validation.gateway.tokens import find_tokens
 from validation.settings import Settings
 
 POOL = "vast-gpu"
@@ -55,8 +55,7 @@ def check_tokens(settings: Settings) -> str | None:
     tokens = find_tokens(settings)
     if tokens is None:
         return None
-    if not os.access(tokens.path.parent, os.W_OK):
-        raise TokensUnwritable(tokens.path, "no folder that this account may write")
+    tokens.require_changeable()
     return f"{len(tokens.read())} machines may pass, by {tokens.path}"
 
 
