@@ -2,9 +2,13 @@ import inspect
 from importlib import import_module
 from uuid import uuid4
 
+import httpx
 import pytest
 import yaml
+from prefect_cloud import cloud_before
 
+from validation.doctor.prefect_access import PrefectRefused
+from validation.errors import BadInput
 from validation.local.prefect_client import PROJECT, PrefectClient, says_as_much
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
@@ -29,12 +33,23 @@ def timeless(thing):
 
 def test_bootstrapping_twice_changes_nothing(prefect_server):
     """Pools, deployments, schedules, limits, automations and block types are what the files say, once; the second run
-    leaves the same objects, by id and by content."""
+    leaves the same objects, by id and by content. What an operator did to a pool meanwhile stands; an older form of a
+    box's job, which is ours, is renewed."""
     client = PrefectClient(prefect_server.client_environment(), home="/app")
     client.bootstrap()
+    untouched = survey(client)
+    theirs = {"is_paused": True, "concurrency_limit": 7, "description": "paused until Monday"}
+    client._call("PATCH", "/work_pools/control", **theirs)
+    client._call("PATCH", "/work_pools/vast-gpu", **theirs)
     first = survey(client)
+    older = {"job_configuration": {"name": "of 0.0.9"}, "variables": {"type": "object"}}
+    client._call("PATCH", "/work_pools/vast-gpu", base_job_template=older)
     client.bootstrap()
     assert survey(client) == first
+    theirs = {"is_paused": False, "concurrency_limit": None, "description": None}
+    for pool in ("control", "vast-gpu"):
+        client._call("PATCH", f"/work_pools/{pool}", **theirs)
+    assert [pool["is_paused"] for pool in survey(client)["work_pools"]] == [False] * len(untouched["work_pools"])
 
     wanted = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
     made = {one["name"]: one for one in first["deployments"]}
@@ -50,6 +65,34 @@ def test_bootstrapping_twice_changes_nothing(prefect_server):
     for name, deployment in made.items():
         for parameter, schema in deployment["parameter_openapi_schema"].get("properties", {}).items():
             assert schema.get("description"), f"{name} shows its parameter {parameter} without a word"
+
+
+def test_a_pool_for_other_workers_is_not_taken_over(prefect_server):
+    """Its runs are somebody's."""
+    client = PrefectClient(prefect_server.client_environment())
+    name = f"test-{uuid4().hex[:8]}"
+    client._call("POST", "/work_pools/", name=name, type="process")
+    with pytest.raises(BadInput, match="for workers of the type process, not vast-gpu"):
+        client._make_pool(name, "vast-gpu")
+    client._call("DELETE", f"/work_pools/{name}")
+
+
+def test_a_workspace_of_prefect_cloud_is_bootstrapped_with_its_key(prefect_server, tmp_path):
+    """Every request, the command line's and ours, has the key and verifies the server; a dead key is named, and neither
+    it nor a password in the address is told."""
+    with cloud_before(prefect_server.api_url, tmp_path) as told:
+        private = prefect_server.client_environment() | told
+        client = PrefectClient(private, home="/app")
+        client.bootstrap()
+        assert {"vast-gpu", "control"} <= {pool["name"] for pool in client._call("POST", "/work_pools/filter")}
+        dead = private | {"PREFECT_API_KEY": "pnu_dead"}
+        dead["PREFECT_API_URL"] = told["PREFECT_API_URL"].replace("//", "//me:secret@")
+        with pytest.raises(PrefectRefused, match="PREFECT_API_KEY for Prefect Cloud") as refused:
+            PrefectClient(dead).bootstrap()
+        assert "secret" not in str(refused.value)
+        assert "pnu_dead" not in str(refused.value)
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            PrefectClient(private | {"PREFECT_API_SSL_CERT_FILE": ""}).flow_runs()
 
 
 def test_an_automation_that_somebody_bent_is_put_right(prefect_server):
