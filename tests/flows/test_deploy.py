@@ -1,16 +1,22 @@
+import asyncio
 import inspect
+import re
+import subprocess
 from importlib import import_module
 from uuid import uuid4
 
 import httpx
 import pytest
 import yaml
+from prefect.deployments.steps.core import run_steps
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_cloud import cloud_before
 
 from validation.doctor.prefect_access import PrefectRefused
 from validation.errors import BadInput
 from validation.local.prefect_client import PROJECT, PrefectClient, says_as_much
 
+BUILD = "prefect_docker.deployments.steps.build_docker_image"
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
 
@@ -140,7 +146,25 @@ def test_the_image_is_built_by_steps_that_exist():
         module, _, function = name.rpartition(".")
         given = {key: value for key, value in inputs.items() if key not in {"id", "requires"}}
         inspect.signature(getattr(import_module(module), function)).bind(**given)
-    assert (PROJECT / chunk["build"][0]["prefect_docker.deployments.steps.build_docker_image"]["dockerfile"]).is_file()
+    (built,) = [step[BUILD] for step in chunk["build"] if BUILD in step]
+    assert (PROJECT / built["dockerfile"]).is_file()
+
+
+def test_an_image_is_labelled_with_the_commit_that_it_is_of(prefect_server, monkeypatch):
+    """As `make image` and the page have it; two machines that differ can then be told apart."""
+    given = {}
+    monkeypatch.setattr(BUILD, lambda **inputs: given.update(inputs) or {"image": "i"})
+    monkeypatch.setenv("VFLEET_IMAGE", "registry/vfleet")
+    monkeypatch.chdir(PROJECT)
+    described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    (steps,) = [deployment["build"] for deployment in described if "build" in deployment]
+    with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
+        asyncio.run(run_steps(steps))
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert given["build_args"] == {"REVISION": head.stdout.strip()}
+    assert given["image_name"] == "registry/vfleet"
+    (step,) = [step for step in steps if BUILD in step]
+    assert re.search(r"^ARG REVISION=", (PROJECT / step[BUILD]["dockerfile"]).read_text(), re.MULTILINE)
 
 
 def test_every_control_flow_runs_one_at_a_time():
