@@ -350,6 +350,8 @@ def test_the_way_to_another_machine_is_verified(encrypted, well, tmp_path):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=require"))
     with pytest.raises(BadInput, match="not encrypted"):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=disable"))
+    with pytest.raises(Unreachable, match=r"/nowhere/database\.crt.* does not exist"):
+        check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert=/nowhere/database.crt"))
     (tmp_path / "other").mkdir()
     other, _ = make_certificate(tmp_path / "other")
     with pytest.raises(Unreachable, match="certificate verify failed"):

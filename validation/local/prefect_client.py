@@ -102,7 +102,8 @@ class PrefectClient:
         Raises:
             BadInput: one of this name is there, for workers of another type.
         """
-        (found,) = self._call("POST", "/work_pools/filter", work_pools={"name": {"any_": [name]}}) or [None]
+        named = self._call("POST", "/work_pools/filter", work_pools={"name": {"any_": [name]}})
+        found: dict[str, Any] | None = next(iter(named), None)
         if found is None:
             self.run("work-pool", "create", name, "--type", kind)
         elif found["type"] != kind:
