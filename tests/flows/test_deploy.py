@@ -39,19 +39,22 @@ def timeless(thing):
 
 def test_bootstrapping_twice_changes_nothing(prefect_server):
     """Pools, deployments, schedules, limits, automations and block types are what the files say, once; the second run
-    leaves the same objects, by id and by content. What an operator did to a pool meanwhile stands; an older form of a
-    box's job, which is ours, is renewed."""
+    leaves the same objects, by id and by content. What an operator did to a pool meanwhile stands, and what he paused
+    stays so; an older form of a box's job, which is ours, is renewed."""
     client = PrefectClient(prefect_server.client_environment(), home="/app")
     client.bootstrap()
     untouched = survey(client)
     theirs = {"is_paused": True, "concurrency_limit": 7, "description": "paused until Monday"}
     client._call("PATCH", "/work_pools/control", **theirs)
     client._call("PATCH", "/work_pools/vast-gpu", **theirs)
+    renting = client._deployment("reconcile-fleet")["id"]
+    client._call("POST", f"/deployments/{renting}/pause_deployment")
     first = survey(client)
     older = {"job_configuration": {"name": "of 0.0.9"}, "variables": {"type": "object"}}
     client._call("PATCH", "/work_pools/vast-gpu", base_job_template=older)
     client.bootstrap()
     assert survey(client) == first
+    client._call("POST", f"/deployments/{renting}/resume_deployment")
     theirs = {"is_paused": False, "concurrency_limit": None, "description": None}
     for pool in ("control", "vast-gpu"):
         client._call("PATCH", f"/work_pools/{pool}", **theirs)

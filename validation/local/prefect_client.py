@@ -84,6 +84,16 @@ class PrefectClient:
         if found := self._make_pool("vast-gpu", "vast-gpu"):
             self._renew_template(found)
         self._make_pool("control", "process")
+        paused = [one["id"] for one in self._call("POST", "/deployments/filter") if one["paused"]]
+        try:
+            self._deploy(image)
+        finally:  # it sets every deployment going again, whoever paused it
+            for deployment in paused:
+                self._call("POST", f"/deployments/{deployment}/pause_deployment")
+        for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
+            self._automate(wanted)
+
+    def _deploy(self, image: str | None) -> None:
         if image is None:
             with without_image(PROJECT / "prefect.yaml") as plain:
                 self.run("deploy", "--all", "--prefect-file", str(plain))
@@ -91,8 +101,6 @@ class PrefectClient:
             name, _, tag = image.rpartition(":")
             self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
             self.run("deploy", "--all")
-        for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
-            self._automate(wanted)
 
     def _make_pool(self, name: str, kind: str) -> dict[str, Any] | None:
         """See to it that there is this pool, and return it untouched where it was there already.
