@@ -64,6 +64,12 @@ def test_the_token_of_the_hub_is_a_secret_of_one_step():
     assert DOCKERFILE.count("--mount=type=secret,id=hf_token") == 1
 
 
+def test_the_image_demands_a_card_unless_it_is_told_otherwise():
+    """A container that is started by hand with nothing but its own settings never computes on the CPU unnoticed."""
+    told = re.search(r"^ENV (?:.*\\\n)+.*$", DOCKERFILE, re.MULTILINE)[0]
+    assert "VFLEET_DEVICE=cuda" in told.split()
+
+
 def test_the_image_installs_what_the_project_asks_for():
     """The layer of dependencies is made of the same list, so code can change without it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
