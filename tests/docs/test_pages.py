@@ -126,7 +126,7 @@ def test_the_service_runs_what_the_page_runs():
     """From the folder that the deployments name, with the file that section 2 names."""
     unit = ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str
-    unit.read(ROOT / "deploy/vfleet-control.service")
+    unit.read(ROOT / "deploy/systemd/vfleet-control.service")
     service, page = unit["Service"], (DOCS / "deploy.md").read_text()
     command = service["ExecStart"].removeprefix("/app/.venv/bin/")
     assert f"{command} &" in page

@@ -9,7 +9,7 @@ from pages import DOCS
 from validation.cli import build_parser
 
 PROJECT = DOCS.parent
-HOME = "/opt/vfleet/"
+HOME = "/app/"
 """Where the units take the project to lie."""
 UNITS = sorted((PROJECT / "deploy/systemd").glob("*.service"))
 
