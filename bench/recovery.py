@@ -2,9 +2,9 @@
 
     python bench/recovery.py [--videos 12]
 
-A real worker, Prefect server, Postgres, object store and control worker, at the settings of production; chunks of videos
-of four real segments, suite `local`. Each arm waits until a chunk is being scored, strikes, and takes the time until none
-of its videos is held:
+A real worker, Prefect server, Postgres, object store and control worker, at the settings of production; videos of four
+real segments, suite `local`. Each arm waits until a chunk is being scored, strikes, and takes the time until none of
+its videos is held:
 
 - `flow process`: SIGKILL of the flow's process alone; its worker tells Prefect, and the sweeper reads it there.
 - `box`: SIGKILL of the worker, its flows and its model host at once, as when a machine vanishes; the clock decides.
