@@ -186,6 +186,9 @@ WRONG = {
     "machine-is-distrusted": "UPDATE validation_chunks SET state = 'committed', closed_at = now(); "
     "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]'); INSERT INTO validation.canary_judgements "
     "SELECT 'c', chunk_id, 'wrong', 'segment 0' FROM validation_chunks",
+    # Of this database alone, so that it ends with it. A role is the same in all databases of a cluster.
+    "box-login-altered": "DO $$ BEGIN EXECUTE format('ALTER ROLE validation_worker IN DATABASE %I "
+    "SET statement_timeout = 1', current_database()); END $$",
     "machine-stays": FLEET,
     "market-is-bad": "INSERT INTO fleet_blacklist SELECT 'machine', n, 'slow', 1, now(), now() + interval '1 day' "
     "FROM generate_series(1, 21) n",

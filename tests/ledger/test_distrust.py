@@ -2,7 +2,7 @@
 
 import pytest
 from ledger_steps import claim, execute, fetch, statuses
-from result_steps import broken_laws, validate
+from result_steps import ONE, broken_laws, validate
 
 from validation.domain import Video, WorkerProfile
 from validation.ledger.boxes import admit_box
@@ -21,6 +21,7 @@ from validation.ledger.canaries import (
 from validation.ledger.protocol import Requeue, register_worker, requeue_videos
 from validation.ledger.seed import seed_videos
 from validation.ledger.views import read_committed_shards
+from validation.shards.naming import shard_key
 
 RIGHT = (KnownAnswer("accept", {"ear_peak": 0.5}),)
 
@@ -84,7 +85,7 @@ def test_a_distrusted_worker_neither_claims_nor_registers(ledger, plant):
     with pytest.raises(WorkerDistrusted):
         register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-1"}))
     assert claim(ledger, worker_id="bob") is None
-    assert [(s.known_as, s.shard_key, s.videos) for s in read_suspect_shards(ledger)] == [("ann", "shards/one", 4)]
+    assert [(s.known_as, s.shard_key, s.videos) for s in read_suspect_shards(ledger)] == [("ann", ONE, 4)]
 
 
 def test_a_pardon_lifts_it_until_the_next_wrong_answer(ledger, plant):
@@ -136,7 +137,7 @@ def test_another_machine_of_the_same_name_is_not_meant(ledger, plant):
     offer_only(ledger, "c1", "v0001")
     validate(ledger, "second", worker_id="val-1")
     judge(ledger, "right")
-    assert {shard.shard_key for shard in read_suspect_shards(ledger)} == {"shards/first"}
+    assert {shard.shard_key for shard in read_suspect_shards(ledger)} == {shard_key("val-1", 1)}
     requeue_videos(ledger, Requeue(worker_id="f/1/first"))
     assert {video for video, status in statuses(ledger).items() if status == "pending"} == {"c0", "v0000"}
     assert (pardon_worker(ledger, "f/1/second"), pardon_worker(ledger, "f/1/first")) == (0, 1)

@@ -61,7 +61,7 @@ def test_poison_fails_alone_and_its_mates_lose_nothing(ledger, seed):
             commit_chunk(
                 ledger,
                 chunk.chunk_id,
-                shard=shard(f"{claims}"),
+                shard=shard(f"{claims}", of=chunk),
                 validated=dict.fromkeys(ids, 1),
                 failed=[],
                 max_attempts=3,

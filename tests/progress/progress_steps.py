@@ -8,6 +8,7 @@ from validation.domain import ShardReceipt, Video, WorkerProfile
 from validation.ledger.fleet import want_fleet
 from validation.ledger.protocol import commit_chunk, register_worker
 from validation.ledger.seed import seed_videos
+from validation.shards.naming import shard_key
 
 CLOSE = """
     UPDATE validation_chunks
@@ -27,8 +28,8 @@ def commit_one(ledger, *, ended_s_ago: float, took_s: float = 60, size: int = 5,
     chunk = claim(ledger, size=size)
     videos = {video.video_id: 4 for video in chunk.videos}
     counted = dict(zip(("accept", "review", "reject"), verdicts, strict=True)) if verdicts else None
-    name = uuid4().hex
-    receipt = ShardReceipt(f"shards/{name}", name * 2, 1000, 4 * size, "local", audio_s=audio_s, verdicts=counted)
+    key = shard_key(chunk.worker_id, chunk.shard_number)
+    receipt = ShardReceipt(key, uuid4().hex * 2, 1000, 4 * size, "local", audio_s=audio_s, verdicts=counted)
     commit_chunk(ledger, chunk.chunk_id, shard=receipt, validated=videos, failed=[], max_attempts=3)
     execute(ledger, CLOSE, chunk=chunk.chunk_id, from_s=ended_s_ago + took_s, until_s=ended_s_ago)
 

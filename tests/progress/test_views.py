@@ -25,7 +25,7 @@ def test_what_nobody_counted_is_unknown(ledger):
     chunk = claim(ledger)
     videos = {video.video_id: 4 for video in chunk.videos}
     receipt = ShardReceipt(
-        **{name: getattr(shard(), name) for name in ("key", "sha256", "size_bytes", "suite")}, segments=20
+        **{name: getattr(shard(of=chunk), name) for name in ("key", "sha256", "size_bytes", "suite")}, segments=20
     )
     commit_chunk(ledger, chunk.chunk_id, shard=receipt, validated=videos, failed=[], max_attempts=3)
     (fleet,) = view(ledger, "fleet_overview")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from validation.doctor.accounts import check_cloudflare, check_vast
+from validation.doctor.box_login import check_box_login
 from validation.doctor.card import check_card, check_driver, check_onnx_session, check_onnxruntime
 from validation.doctor.database import (
     check_box_role,
@@ -51,6 +52,7 @@ CONTROL_CHECKS: Sequence[Check] = (
     check_clock,
     check_migration,
     check_control_role,
+    check_box_login,
     check_credentials,
     check_source,
     check_results,

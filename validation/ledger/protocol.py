@@ -60,6 +60,7 @@ def claim_chunk(
 
     Raises:
         WorkerUnknown: the worker never registered.
+        RunHoldsChunk: the flow run holds another chunk of this worker.
         WorkerDistrusted: its answers were wrong; it gets nothing.
     """
     rows = call_ledger(
@@ -104,13 +105,13 @@ def commit_chunk(
         shard: what was uploaded; None if and only if ``validated`` is empty.
         validated: video id -> segments in the shard.
         failed: videos that have no rows in the shard. Transient ones go back to the queue until ``max_attempts``
-            claims ended so, after ``backoff_s`` seconds that double each time.
+            claims ended so, ten at most, after ``backoff_s`` seconds that double each time, up to a day.
         max_attempts: see ``failed``.
         backoff_s: see ``failed``.
 
     Raises:
         ClaimLost: the chunk is not ours any more: delete the shard and stop.
-        LedgerRefused: a named video is not in the chunk.
+        LedgerRefused: a named video is not in the chunk, or ``shard.key`` is not the key of its shard.
     """
     receipt = json.dumps(asdict(shard)) if shard else None
     call_ledger(
