@@ -32,7 +32,7 @@ def plant(ledger, seed):
     def enter(count: int) -> None:
         seed(count)
         names = [f"c{n}" for n in range(count)]
-        plant_canaries(ledger, "tiny", {"ear": "1", "nose": "1"}, dict.fromkeys(names, RIGHT))
+        plant_canaries(ledger, "tiny", {"ear": "1", "nose": "1"}, dict.fromkeys(names, RIGHT), basis={})
         seed_videos(ledger, [Video(name, "hi", 1) for name in names])
 
     return enter
@@ -177,7 +177,7 @@ def test_the_held_chunks_of_a_distrusted_machine_go_back(ledger, plant):
 def test_somebodys_video_never_becomes_a_canary(ledger, plant):
     """An id that is in the queue is left alone, and a canary is nothing to imitate."""
     plant(2)
-    assert plant_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}) == {"c9"}
+    assert plant_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}, basis={}) == {"c9"}
     assert {video.video_id for video in draw_videos(ledger, ["hi"], 10)} == {"v0000", "v0001"}
 
 
