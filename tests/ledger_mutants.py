@@ -62,6 +62,11 @@ MUTANTS = {
         "WHERE q.status = 'done' AND q.validation_status IN ('validated', 'validation_failed')",
         "WHERE q.status = 'done'",
     ),
+    "what-lies-below-another-machines-work-is-kept": Mutant(
+        "requeue_videos",
+        "OR q.video_id IN (SELECT r.video_id FROM standing_results r WHERE p_worker IN (r.worker_id, r.machine)))",
+        ")",
+    ),
     "dry-run-moves": Mutant("requeue_videos", "IF NOT p_dry_run THEN", "IF true THEN"),
     "lacking-forgets-the-revision": Mutant("requeue_videos", "(wanted.value IS NULL OR s.models", "(true OR s.models"),
     "a-fresh-video-is-half-validated": Mutant("claim_chunk", "bool_and(validation_models", "bool_or(validation_models"),

@@ -194,7 +194,7 @@ class Requeue:
     status: Literal["validated", "validation_failed"] | None = None
     languages: Sequence[str] | None = None
     worker_id: str | None = None
-    """Who committed them last: a worker's id, or the label of a rented machine."""
+    """Who committed them last, or wrote something of them that is read: a worker's id, or a rented machine's label."""
     suite: str | None = None
     """Of which suite they have a current result."""
     revision: str | None = None
