@@ -5,4 +5,4 @@ down_revision = "0013"
 
 
 def upgrade() -> None:
-    run_file("0014_results_by_video.sql")
+    run_file("0014_more_indexes.sql")
