@@ -83,6 +83,7 @@ MUTANTS = {
     "somebodys-video-becomes-a-canary": Mutant(
         "plant_canaries", "WHERE NOT EXISTS (SELECT FROM video_queue q WHERE q.video_id = c ->> 'video_id')", ""
     ),
+    "the-dead-are-silent-for-ever": Mutant("flag_silent_workers", "SET status = 'offline'", "SET status = 'stale'"),
     "current-shards-are-forgotten": Mutant("forget_shards", "coalesce(r.superseded_at, 'infinity')", "r.superseded_at"),
 }
 

@@ -182,7 +182,7 @@ def release_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
 
 
 def flag_silent_workers(engine: Engine, *, silent_s: int = 120) -> list[str]:
-    """Mark workers stale that said nothing for so long. Returns their ids."""
+    """Mark workers stale that said nothing for so long, offline after a day. Returns who fell silent now."""
     return [row[0] for row in call_ledger(engine, "flag_silent_workers", silent_s=silent_s)]
 
 
