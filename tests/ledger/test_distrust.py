@@ -2,9 +2,9 @@
 
 import pytest
 from ledger_steps import claim, execute, fetch, statuses
-from result_steps import broken_laws, receipt, validate
+from result_steps import broken_laws, validate
 
-from validation.domain import Video, WorkerProfile
+from validation.domain import ShardReceipt, Video, WorkerProfile
 from validation.ledger.boxes import admit_box
 from validation.ledger.calls import WorkerDistrusted
 from validation.ledger.canaries import (
@@ -193,12 +193,13 @@ def test_what_a_distrusted_machine_wrote_is_seen_below_what_another_added(ledger
     judge(ledger)
     requeue_videos(ledger, lacking("nose", "2"))
     validate(ledger, "part", models={"nose": "2"}, worker_id="bob")
-    named = [("ann", "shards/whole", 4)]
-    assert [(s.known_as, s.shard_key, s.videos) for s in read_suspect_shards(ledger)] == named
+    (named,) = read_suspect_shards(ledger)
+    assert (named.known_as, named.worker_id, named.videos) == ("ann", "ann", 4)
 
+    big = ShardReceipt("shards/big", "b" * 64, 1000, 12, "tiny", models={"ear": "1", "nose": "1"})
     videos = dict.fromkeys(("c0", "c1", "v0000", "v0001"), 3)
-    compact_shards(ledger, receipt("big"), sources=["shards/whole"], videos=videos)
-    assert [(s.known_as, s.shard_key, s.videos) for s in read_suspect_shards(ledger)] == named
+    compact_shards(ledger, big, sources=[named.shard_key], videos=videos)
+    assert read_suspect_shards(ledger) == [named]
     requeue_videos(ledger, Requeue(worker_id="ann"))
     assert set(statuses(ledger).values()) == {"pending"}
     assert read_suspect_shards(ledger) == []
