@@ -37,6 +37,7 @@ MUTANTS = {
     "verdicts-are-mixed-up": Mutant("commit_chunk", "'verdicts' ->> 'review'", "'verdicts' ->> 'reject'"),
     "sweep-without-deadline": Mutant("sweep_stale_claims", "c.lease_expires_at < now() OR", "true OR"),
     "sweep-waits-for-the-living": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+    "the-dead-are-silent-for-ever": Mutant("flag_silent_workers", "SET status = 'offline'", "SET status = 'stale'"),
     "renew-without-token": Mutant(
         "renew_chunk", "AND c.worker_id = p_worker AND c.state = 'open'", "AND c.worker_id = p_worker"
     ),
@@ -83,7 +84,6 @@ MUTANTS = {
     "somebodys-video-becomes-a-canary": Mutant(
         "plant_canaries", "WHERE NOT EXISTS (SELECT FROM video_queue q WHERE q.video_id = c ->> 'video_id')", ""
     ),
-    "the-dead-are-silent-for-ever": Mutant("flag_silent_workers", "SET status = 'offline'", "SET status = 'stale'"),
     "current-shards-are-forgotten": Mutant("forget_shards", "coalesce(r.superseded_at, 'infinity')", "r.superseded_at"),
 }
 
