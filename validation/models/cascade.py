@@ -7,6 +7,7 @@ from validation.domain import Answer, Fault, Scored, Unscored
 from validation.models.base import Batch
 from validation.models.batching import take_rows
 from validation.models.languages import canonical
+from validation.scoring.verdict import Condition
 
 NOT_ASKED = Unscored(Fault("not_asked", "the cheaper judges are sure of the declared language"))
 """What is said of a segment for a judge who was spared. Rules know the sentence."""
@@ -26,6 +27,11 @@ class Cascade:
     spared: str
     sure_p: Mapping[str, float]
     """From which probability of the declared language each cheaper judge is sure."""
+
+    @property
+    def bounds(self) -> tuple[Condition, ...]:
+        """The bounds as conditions on a row of a shard."""
+        return tuple(Condition(column=f"{judge}_declared_p", op=">=", value=p) for judge, p in self.sure_p.items())
 
     def settles(self, declared: str | None, answers: Mapping[str, Answer]) -> bool:
         """Say whether the cheaper judges settle a segment's language, given their answers by name."""

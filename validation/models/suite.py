@@ -253,8 +253,14 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
 
 def name_policy(suite: str) -> str:
     """Name the policy by which a suite asks its models: ``all``, or what spares one of them."""
+    cascade = find_cascade(suite)
+    return cascade.name if cascade else "all"
+
+
+def find_cascade(suite: str) -> Cascade | None:
+    """Find what spares a judge of a suite, None where nothing does."""
     recipe = SUITES.get(suite)
-    return recipe.cascade.name if recipe and recipe.cascade else "all"
+    return recipe.cascade if recipe else None
 
 
 def start_budget_s(recipe: Recipe, card_gib: float | None) -> Seconds:
