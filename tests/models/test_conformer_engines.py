@@ -14,13 +14,12 @@ from tiny_indic import voice
 from validation.domain import Utterance
 from validation.errors import BadInput
 from validation.local.tiny_conformer import ConformerSize, save_conformer
-from validation.models.base import GpuOutOfMemory
 from validation.models.batching import pad_batch
 from validation.models.conformer.consolidate import consolidate_repository
 from validation.models.conformer.graph import GraphRefused, read_graph
 from validation.models.conformer.mapping import build_network
 from validation.models.conformer.mel import LogMel
-from validation.models.conformer.onnx_engine import OnnxEngine, _report_onnx_overrun
+from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.padding_edit import make_padding_exact
 from validation.models.conformer.torch_engine import TorchEngine
 from validation.models.conformer.vocabulary import BLANK, read_vocabulary
@@ -279,11 +278,3 @@ def test_a_card_that_cannot_be_had_is_refused(assets, vocabulary, monkeypatch):
     monkeypatch.setattr("validation.models.conformer.onnx_engine.LogMel", lambda device: None)
     with pytest.raises(BadInput, match="not on the card"):
         OnnxEngine(assets, vocabulary, threads=1, device="cuda")
-
-
-def test_an_overrun_is_known_by_its_sentence():
-    """ONNX Runtime has no error of its own for a card that is full; any other failure stays what it is."""
-    with pytest.raises(GpuOutOfMemory), _report_onnx_overrun():
-        raise ValueError("BFCArena: Failed to allocate memory for requested buffer of size 9000000000")
-    with pytest.raises(ValueError, match="shape"), _report_onnx_overrun():
-        raise ValueError("the shape is wrong")

@@ -100,11 +100,7 @@ class IndicConformer:
         self.revision = f"{weights.revision}-{self._engine.name}"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Score a batch.
-
-        Raises:
-            GpuOutOfMemory: nothing was scored; ask for less.
-        """
+        """Score a batch."""
         answers: list[Answer] = [Unscored(_too_short(int(length))) for length in batch.lengths]
         audible = [row for row, length in enumerate(batch.lengths) if length >= SHORTEST_SAMPLES]
         listenings = self._listen(batch, audible) if audible else []
