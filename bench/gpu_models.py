@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from validation.models.card_memory import report_overrun
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch

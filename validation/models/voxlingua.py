@@ -110,7 +110,7 @@ def _load_classifier(folder: Path, device: str) -> Any:
             source=str(folder),
             savedir=gathered,
             overrides={"pretrained_path": str(folder)},
-            run_opts={"device": device},
+            run_opts={"device": "cuda:0" if device == "cuda" else device},  # it reads an index out of the name
             local_strategy=LocalStrategy.COPY,
             fetch_config=FetchConfig(allow_network=False),
         )
