@@ -1,5 +1,6 @@
 """IndicConformer-600M: what is said, how well the stored transcript fits, and which of 22 languages it is."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -23,6 +24,8 @@ from validation.models.languages import canonical
 from validation.models.placement import Placement, place_by_settings
 from validation.models.weights_folder import open_weights_folder
 from validation.settings import load_settings
+
+log = logging.getLogger(__name__)
 
 
 class IndicConformer:
@@ -96,6 +99,8 @@ class IndicConformer:
             else load_torch_engine(assets, self._vocabulary, placement)
         )
         self._spellers = {language: Speller(pieces) for language, pieces in self._vocabulary.pieces.items()}
+        merging = sum(speller.is_byte_pair for speller in self._spellers.values())
+        log.info("transcripts of %d of %d languages are spelt by merges", merging, len(self._spellers))
         self.languages: frozenset[str] | None = frozenset(self._vocabulary.languages)
         self.revision = f"{weights.revision}-{self._engine.name}"
 
