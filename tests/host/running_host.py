@@ -17,6 +17,7 @@ from validation.host.address import HOST_SOCKET_VARIABLE
 from validation.host.client import HostScorer
 from validation.host.link import Link, read_status
 from validation.host.protocol import read_answers
+from validation.host.trial import TRIAL_TEXT
 from validation.local.process import poll_until
 
 TOY_HOST = [sys.executable, str(Path(__file__).with_name("toy_host.py"))]
@@ -78,9 +79,9 @@ class RunningHost:
         self.process.kill()
         self.end()
 
-    def restart(self) -> None:
-        """Start again once it has died by itself, which it must."""
-        assert self.process.wait(60) == -signal.SIGKILL
+    def restart(self, *, after: int = -signal.SIGKILL) -> None:
+        """Start again once it has died by itself, which it must, with this exit code."""
+        assert self.process.wait(60) == after
         self.process.stdout.close()
         self.start()
 
@@ -96,7 +97,7 @@ class RunningHost:
     def batches(self) -> list[list[str]]:
         """The transcripts of each batch so far, the trial's left out."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [texts for _, texts in map(json.loads, lines) if texts[0]]
+        return [texts for _, texts in map(json.loads, lines) if TRIAL_TEXT not in texts]
 
     def status(self) -> dict:
         return read_status(self.socket)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from validation.chunk.judge import Scorer, Scoring
-from validation.domain import Answer, Column, Seconds, Utterance
+from validation.domain import Column, Utterance
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Condition, Rule, Rules
 
@@ -36,26 +36,9 @@ class PartialScorer:
     columns: Mapping[str, Sequence[Column]]
 
     def begin(self, utterances: Sequence[Utterance]) -> Scoring:
-        """Ask the models that are wanted; answers of others, which company in a batch may bring, are dropped."""
+        """Ask the models that are wanted."""
         wanted = tuple(self.columns)
-        return PartialScoring(self.whole.begin([replace(utterance, wanted=wanted) for utterance in utterances]), wanted)
-
-
-@dataclass(frozen=True, slots=True)
-class PartialScoring:
-    """What some models answer."""
-
-    whole: Scoring
-    wanted: tuple[str, ...]
-
-    def wait(self, timeout_s: Seconds | None = None) -> bool:
-        return self.whole.wait(timeout_s)
-
-    def answers(self) -> list[dict[str, Answer] | None]:
-        return [{model: each[model] for model in self.wanted} if each else None for each in self.whole.answers()]
-
-    def withdraw(self) -> None:
-        self.whole.withdraw()
+        return self.whole.begin([replace(utterance, wanted=wanted) for utterance in utterances])
 
 
 def narrow_scorer(scorer: Scorer, wanted: Sequence[str] | None) -> Scorer:

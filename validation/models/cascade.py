@@ -1,11 +1,10 @@
 """A policy that spares an expensive judge where cheaper ones are sure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from validation.domain import Answer, Fault, Scored, Unscored
 from validation.models.base import Batch
-from validation.models.batching import take_rows
 from validation.models.languages import canonical
 from validation.scoring.verdict import Condition
 
@@ -40,22 +39,15 @@ class Cascade:
             _is_sure(answers[judge], language, sure_p) for judge, sure_p in self.sure_p.items()
         )
 
-    def ask_unsettled(
-        self, batch: Batch, answers: Mapping[str, list[Answer]], ask: Callable[[Batch], list[Answer]]
-    ) -> list[Answer]:
-        """Put to the spared judge what remains of a batch; it is ``NOT_ASKED`` about the rest.
+    def find_settled(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
+        """Say for which rows the spared judge is ``NOT_ASKED``: who wants it by name is never one of them.
 
         Args:
             batch: what the cheaper judges have heard.
-            answers: theirs, by name, an item each.
-            ask: asks the spared judge.
+            answers: theirs, by name, for each row.
         """
-        cheap = [{judge: answers[judge][row] for judge in self.sure_p} for row in range(len(batch))]
-        rows = [row for row, own in enumerate(cheap) if not self.settles(batch.languages[row], own)]
-        replies: list[Answer] = [NOT_ASKED] * len(batch)
-        for row, reply in zip(rows, ask(take_rows(batch, rows)) if rows else [], strict=True):
-            replies[row] = reply
-        return replies
+        everybodys = (row for row, wanted in enumerate(batch.wanted) if wanted is None)
+        return {row for row in everybodys if self.settles(batch.languages[row], answers[row])}
 
 
 def _is_sure(answer: Answer, language: str, sure_p: float) -> bool:
