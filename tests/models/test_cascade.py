@@ -45,7 +45,7 @@ def judged(*texts: str, language: str | None = "hin", cascade: Cascade | None = 
         "toy",
         list(judges.values()),
         roles=SuiteRoles(tuple(judges)),
-        rules=load_rules("local-1"),
+        rules=load_rules("local-2"),
         budget_s=100.0,
         least_s=1.0,
         cascade=cascade,
