@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -174,6 +175,22 @@ def test_a_shard_that_is_not_ours_is_refused(tmp_path, rules_file, capsys):
         shard.write_bytes(payload)
         assert vfleet("report", tmp_path / "out.html", "--shards", tmp_path, "--rules", rules_file) != 0
         assert shard.name in capsys.readouterr().err
+
+
+def test_a_page_is_replaced_whole_or_not_at_all(tmp_path, rules_file, capsys):
+    """On a full disk the older page stays, and the sentence names the file."""
+    write_shards(tmp_path / "results", [make_row("a", 0)])
+    out = tmp_path / "report.html"
+    out.write_text("older")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        code = vfleet("report", out, "--shards", tmp_path / "results", "--rules", rules_file, "--silent")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (code, out.read_text()) == (2, "older")
+    assert f"{out} cannot be written: File too large" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results"]
 
 
 def test_the_ledger_says_which_shards_count(box, tmp_path):
