@@ -49,7 +49,7 @@ def judged(*asked: str | Utterance, language: str | None = "hin", cascade: Casca
         "toy",
         list(judges.values()),
         roles=SuiteRoles(tuple(judges)),
-        rules=load_rules("local-1"),
+        rules=load_rules("local-2"),
         budget_s=100.0,
         least_s=1.0,
         cascade=cascade,

@@ -87,7 +87,7 @@ SUITES: Mapping[str, Recipe] = {
         },
         transcriber="whisper",
         judges=("whisper",),
-        rules="local-1",
+        rules="local-2",
         # Four segments in Whisper's shortest window. A CPU gains nothing from more: eight cost the same each, and
         # 23 half as much again.
         budget_s=45.0,
