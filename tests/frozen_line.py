@@ -27,6 +27,10 @@ class FrozenLine:
     def port(self) -> int:
         return self._listener.getsockname()[1]
 
+    @property
+    def is_frozen(self) -> bool:
+        return not self._flows.is_set()
+
     def lead(self, database_url: str) -> str:
         """The address of the same database, along this line."""
         return database_url.replace(f":{self._upstream}/", f":{self.port}/")

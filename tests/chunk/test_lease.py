@@ -96,7 +96,7 @@ def test_a_ledger_that_never_answers_does_not_hold_up_the_end(ledger, postgres, 
         line.freeze_after(b"renew_chunk")
         began = time.monotonic()
         with keeper(along, claim(ledger), period_s=0.01) as lease:
-            assert poll_until(lambda: not line._flows.is_set(), within_s=10)
+            assert poll_until(lambda: line.is_frozen, within_s=10)
         assert time.monotonic() - began < 10
         assert lease._thread.is_alive()
     lease._thread.join()

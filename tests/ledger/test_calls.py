@@ -44,7 +44,7 @@ def vanish(ledger, line, seed):
         thread = Thread(target=renew, args=(engine,))
         thread.start()
         opened.append((engine, thread))
-        assert poll_until(lambda: not line._flows.is_set(), within_s=10)
+        assert poll_until(lambda: line.is_frozen, within_s=10)
         return raised
 
     opened = []
