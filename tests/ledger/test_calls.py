@@ -1,5 +1,7 @@
 """One call of the ledger: what its caller leaves behind who vanishes in the midst of it, and what its failures mean."""
 
+import os
+import socket
 from threading import Thread
 
 import pytest
@@ -16,6 +18,8 @@ from validation.local.process import poll_until
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in trans%'"
 FREE = "SELECT count(*) FROM (SELECT FROM validation_chunks FOR UPDATE SKIP LOCKED) free"
+
+KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
 
 @pytest.fixture
@@ -91,6 +95,18 @@ def test_a_box_says_how_long_it_may_wait_in_the_message_that_says_who_it_is(ledg
         bare = connection.connection.driver_connection
         bare.rollback()
         assert bare.execute(limits).fetchone() == ("0", "0")
+    engine.dispose()
+
+
+def test_a_ledger_that_vanished_is_known_to_be_gone_in_half_a_minute(ledger):
+    """Also by a caller that only waits for an answer: the kernel asks after the other end, of its own accord."""
+    engine = engines.open_engine(ledger.url.render_as_string(hide_password=False))
+    with (
+        engine.connect() as connection,
+        socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno())) as line,
+    ):
+        asks = [line.getsockopt(socket.IPPROTO_TCP, option) for option in KEEPALIVE]
+    assert asks[0] + asks[1] * asks[2] <= 30
     engine.dispose()
 
 
