@@ -26,7 +26,7 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
         log.warning("Prefect cannot be asked, so only the clock decides: %s", ended.message)
     ended_runs = ended.result() if ended.is_completed() else []
     report = sweep(control.engine, control.results if orphans else None, ended_runs=ended_runs)
-    holding = [chunk.flow_run_id for chunk in read_open_chunks(control.engine)]
-    told = tell_prefect(report.swept, holding, read_worker_lives(control.engine), return_state=True)
+    held, lives = read_open_chunks(control.engine), read_worker_lives(control.engine)
+    told = tell_prefect(report.swept, held, lives, return_state=True)
     leave_report(report, told.result() if told.is_completed() else [], judge_canaries(control.engine, control.results))
     return f"{len(report.swept)} chunks, {len(report.orphans)} orphans, {len(report.silent_workers)} silent workers"

@@ -82,6 +82,30 @@ REVOKE ALL ON ALL TABLES    IN SCHEMA validation
 REVOKE ALL ON SCHEMA validation FROM PUBLIC;
 GRANT USAGE ON SCHEMA validation TO validation_worker, validation_control, validation_reader;
 
+-- What every login of a Postgres may do by default, and a box has no use for: fill the disk. Privileges of PUBLIC cannot
+-- be kept from one login, so they are taken from all, by who may: on a hosted Postgres that is often not who migrates.
+DO $$
+DECLARE
+    v_function regprocedure;
+BEGIN
+    IF pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'usage') THEN
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    ELSE
+        RAISE NOTICE 'temporary tables are left to every login: the owner of the database may revoke them';
+    END IF;
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        FOR v_function IN
+            SELECT p.oid FROM pg_proc p
+            WHERE p.pronamespace = 'pg_catalog'::regnamespace AND (p.proname LIKE 'lo\_%' OR p.proname = 'lowrite')
+        LOOP
+            EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', v_function);
+        END LOOP;
+    ELSE
+        RAISE NOTICE 'large objects are left to every login: a superuser may revoke their functions';
+    END IF;
+END
+$$;
+
 -- A rented box: its own chunks, through these functions, and nothing else.
 GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,

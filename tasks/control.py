@@ -1,6 +1,6 @@
 """What the control flows ask of Prefect and of the core."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -55,21 +55,23 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> list[UUID]:
 
 
 @task(name="tell-prefect", **QUICK)
-def tell_prefect(swept: Sequence[SweptChunk], holding: Sequence[UUID], lives: Sequence[WorkerLife]) -> list[str]:
+def tell_prefect(swept: Sequence[SweptChunk], held: Sequence[OpenChunk], lives: Sequence[WorkerLife]) -> list[str]:
     """Make Prefect's states true: runs without a process are Crashed, runs that nobody will poll again are put back.
 
     Args:
         swept: chunks that were just taken back; their runs, if Prefect believes them alive, are not.
-        holding: runs that hold a chunk with a living lease.
+        held: chunks with a living lease.
         lives: the workers; what one took in an earlier life died with that.
     """
-    lost = {chunk.flow_run_id for chunk in swept}
-    workers = {life.prefect_worker: life for life in lives}
     told = []
     with get_client(sync_client=True) as client:
         for run in read_runs(states=[StateType.RUNNING, StateType.PENDING]):
-            is_orphan = outlived_worker(run, workers)
-            truth = correct_state(run, is_lost=run.id in lost, is_holding=run.id in holding, is_orphan=is_orphan)
+            truth = correct_state(
+                run,
+                is_lost=any(is_of_run(chunk, run, lives) for chunk in swept),
+                is_holding=any(is_of_run(chunk, run, lives) for chunk in held),
+                is_orphan=outlived_worker(run, lives),
+            )
             if truth is not None:
                 client.set_flow_run_state(run.id, truth, force=True)
                 told.append(f"{run.name}: {truth.name}")
@@ -80,12 +82,26 @@ def tell_prefect(swept: Sequence[SweptChunk], holding: Sequence[UUID], lives: Se
     return told
 
 
-def outlived_worker(run: FlowRun, workers: Mapping[str | None, WorkerLife]) -> bool:
-    """Whether the worker that took a run has ended since, or lives another life: flow processes end with theirs."""
-    life = workers.get(str(run.labels.get(WORKER_LABEL)))
-    if life is None or run.state is None:
+def is_of_run(chunk: OpenChunk | SweptChunk, run: FlowRun, lives: Sequence[WorkerLife]) -> bool:
+    """Whether a run held a chunk: what a box says of a run that another worker took is not believed."""
+    taker = run.labels.get(WORKER_LABEL)
+    return chunk.flow_run_id == run.id and not any(
+        life.worker_id == chunk.worker_id and taker and life.prefect_worker not in {None, taker} for life in lives
+    )
+
+
+def outlived_worker(run: FlowRun, lives: Sequence[WorkerLife]) -> bool:
+    """Whether the worker that took a run has ended since, or lives another life: flow processes end with theirs.
+
+    Any box may say that Prefect knows it by that name: while one of those that say so lives on, so may the run.
+    """
+    if run.state is None:
         return False
-    return life.status == "offline" or life.started_at > run.state.timestamp + CLOCKS_AGREE_WITHIN
+    taken_at, taker = run.state.timestamp, run.labels.get(WORKER_LABEL)
+    named = [life for life in lives if taker and life.prefect_worker == taker]
+    return bool(named) and all(
+        life.status == "offline" or life.started_at > taken_at + CLOCKS_AGREE_WITHIN for life in named
+    )
 
 
 def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: bool = False) -> State[Any] | None:
@@ -96,7 +112,7 @@ def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: b
     if run.state.type == StateType.PENDING:
         stuck = is_orphan or since > STUCK_PENDING
         return AwaitingRetry(message="PENDING too long: the worker that took it is gone.") if stuck else None
-    if is_lost or (not is_holding and (is_orphan or since > ZOMBIE_AFTER)):
+    if not is_holding and (is_lost or is_orphan or since > ZOMBIE_AFTER):
         return Crashed(message="Its process is gone: the sweeper took back what it held.")
     return None
 

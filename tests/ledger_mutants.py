@@ -37,6 +37,7 @@ MUTANTS = {
     "verdicts-are-mixed-up": Mutant("commit_chunk", "'verdicts' ->> 'review'", "'verdicts' ->> 'reject'"),
     "sweep-without-deadline": Mutant("sweep_stale_claims", "c.lease_expires_at < now() OR", "true OR"),
     "sweep-waits-for-the-living": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+    "the-dead-are-silent-for-ever": Mutant("flag_silent_workers", "SET status = 'offline'", "SET status = 'stale'"),
     "renew-without-token": Mutant(
         "renew_chunk", "AND c.worker_id = p_worker AND c.state = 'open'", "AND c.worker_id = p_worker"
     ),
@@ -62,6 +63,11 @@ MUTANTS = {
         "WHERE q.status = 'done' AND q.validation_status IN ('validated', 'validation_failed')",
         "WHERE q.status = 'done'",
     ),
+    "what-lies-below-another-machines-work-is-kept": Mutant(
+        "requeue_videos",
+        "OR q.video_id IN (SELECT r.video_id FROM standing_results r WHERE p_worker IN (r.worker_id, r.machine)))",
+        ")",
+    ),
     "dry-run-moves": Mutant("requeue_videos", "IF NOT p_dry_run THEN", "IF true THEN"),
     "lacking-forgets-the-revision": Mutant("requeue_videos", "(wanted.value IS NULL OR s.models", "(true OR s.models"),
     "a-fresh-video-is-half-validated": Mutant("claim_chunk", "bool_and(validation_models", "bool_or(validation_models"),
@@ -77,6 +83,35 @@ MUTANTS = {
     ),
     "somebodys-video-becomes-a-canary": Mutant(
         "plant_canaries", "WHERE NOT EXISTS (SELECT FROM video_queue q WHERE q.video_id = c ->> 'video_id')", ""
+    ),
+    "a-shard-of-another-name": Mutant("commit_chunk", "IS DISTINCT FROM shard_key_of(v_old) THEN", "IS NULL THEN"),
+    "a-run-holds-two-chunks": Mutant("claim_chunk", "c.flow_run_id = p_flow_run AND c.state = 'open'", "false"),
+    "a-run-is-whose-who-named-it-first": Mutant(
+        "claim_chunk", "c.worker_id = p_worker AND c.flow_run_id", "c.flow_run_id"
+    ),
+    "a-claim-lapses-at-once": Mutant("claim_chunk", "greatest(least(p_lease_s, 3600), 10)", "least(p_lease_s, 3600)"),
+    "a-renewal-lapses-at-once": Mutant("renew_chunk", "greatest(least(p_lease_s, 3600), 10)", "least(p_lease_s, 3600)"),
+    "a-video-is-put-off-for-ever": Mutant(
+        "commit_chunk", "retry.attempts - 1, 20), 86400)", "retry.attempts, 30), 1e9)"
+    ),
+    "a-back-off-begins-anywhere": Mutant("commit_chunk", "least(greatest(p_backoff_s, 0), 3600)", "p_backoff_s"),
+    "a-video-goes-round-for-ever": Mutant("commit_chunk", "least(greatest(p_max_attempts, 1), 10)", "p_max_attempts"),
+    "a-worker-makes-poison": Mutant("register_worker", "greatest(p_max_crashes, 3)", "p_max_crashes"),
+    "a-name-is-held-by-anybody": Mutant(
+        "lock_worker",
+        "SELECT FROM worker_locks l WHERE l.worker_id = p_worker FOR UPDATE",
+        "SELECT pg_advisory_xact_lock(hashtext(p_worker))",
+    ),
+    "a-name-is-not-held": Mutant(
+        "register_worker", "PERFORM lock_worker(p_worker);  -- of two machines that start at once", "--"
+    ),
+    "a-rate-is-no-number": Mutant(
+        "renew_chunk",
+        "greatest(least(coalesce((p_progress ->> 'segments_per_s')::real, 0), 1e6), 0)",
+        "(p_progress ->> 'segments_per_s')::real",
+    ),
+    "a-count-is-any-number": Mutant(
+        "require_segments", "p_segments NOT BETWEEN 0 AND 100000 * p_videos::bigint", "false"
     ),
     "current-shards-are-forgotten": Mutant("forget_shards", "coalesce(r.superseded_at, 'infinity')", "r.superseded_at"),
 }

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, create_engine, text
 from validation.domain import ChunkClaim, ShardReceipt
 from validation.ledger.engine import CONNECT_ARGS, parse_database_url
 from validation.ledger.protocol import claim_chunk
+from validation.shards.naming import shard_key
 
 
 def engine_for(url: str) -> Engine:
@@ -18,10 +19,12 @@ def claim(engine: Engine, *, worker_id: str = "ann", size: int = 50, **options) 
     return claim_chunk(engine, worker_id=worker_id, size=size, **given)
 
 
-def shard(name: str = "one") -> ShardReceipt:
+def shard(name: str = "one", *, of: ChunkClaim | None = None) -> ShardReceipt:
+    """What was uploaded: the shard of a chunk, or one that stands for others and may be called anything."""
     return ShardReceipt(
-        key=f"shards/{name}", sha256=name.encode().hex().ljust(64, "0"), size_bytes=1000, segments=3, suite="local"
-    )
+        key=shard_key(of.worker_id, of.shard_number) if of else f"shards/{name}",
+        sha256=name.encode().hex().ljust(64, "0"), size_bytes=1000, segments=3, suite="local",
+    )  # fmt: skip
 
 
 def expire(engine: Engine, chunk_id: UUID) -> None:

@@ -2,22 +2,25 @@
 
 from ledger_steps import claim, shard
 
-from validation.domain import ShardReceipt
+from validation.domain import ChunkClaim, ShardReceipt
 from validation.ledger.protocol import commit_chunk
 from validation.ledger.views import audit_ledger, read_committed_shards, read_shard_segments
+from validation.shards.naming import shard_key
 
+ONE, TWO, THREE = (shard_key("ann", number) for number in (1, 2, 3))
+"""Where the shards of ann's first three chunks lie."""
 OLD, NEW = {"ear": "1", "nose": "1"}, {"ear": "1", "nose": "2"}
 
 
-def receipt(name: str, models=OLD, suite: str = "tiny") -> ShardReceipt:
-    made = shard(name)
+def receipt(name: str, models=OLD, suite: str = "tiny", *, of: ChunkClaim | None = None) -> ShardReceipt:
+    made = shard(name, of=of)
     return ShardReceipt(made.key, made.sha256, made.size_bytes, made.segments, suite, models=models)
 
 
 def validate(engine, name: str, *, models=OLD, suite: str = "tiny", size: int = 50, worker_id: str = "ann"):
     chunk = claim(engine, worker_id=worker_id, size=size)
     videos = {video.video_id: 3 for video in chunk.videos}
-    made = receipt(name, models, suite)
+    made = receipt(name, models, suite, of=chunk)
     commit_chunk(engine, chunk.chunk_id, shard=made, validated=videos, failed=(), max_attempts=3)
     return chunk
 

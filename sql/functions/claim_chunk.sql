@@ -4,7 +4,9 @@
 -- often a process has died under the video.
 -- The caller draws p_chunk: a claim whose answer was lost on the way is asked for again with the same token and
 -- returns the same videos, instead of leaving a chunk that nobody works on. A worker that drains gets no new one.
--- Raises VF008 to a worker that is distrusted (see require_trust).
+-- Of a worker, a flow run holds one chunk at a time; raises VF009 to one that holds another. Of two workers that name one
+-- run, the ledger cannot tell who has it, and refuses neither: a box could else keep runs that it knows of from working.
+-- The control plane asks Prefect. Raises VF008 to a worker that is distrusted (see require_trust).
 CREATE OR REPLACE FUNCTION validation.claim_chunk(
     p_chunk     uuid,
     p_worker    text,
@@ -25,7 +27,7 @@ DECLARE
 BEGIN
     PERFORM require_box(p_worker);
     p_size    := least(p_size, 1000);  -- the most that one claim takes, and for how long, whoever asks
-    p_lease_s := least(p_lease_s, 3600);
+    p_lease_s := greatest(least(p_lease_s, 3600), 10);  -- less, and a chunk lapses between two heartbeats
     -- The worker's row is locked first here, and only here: what follows never waits for anybody.
     SELECT w.status INTO v_status FROM worker_validators w WHERE w.worker_id = p_worker FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -38,6 +40,10 @@ BEGIN
             RETURN;
         END IF;
         PERFORM require_room(p_worker);
+        IF EXISTS (SELECT FROM validation_chunks c
+                   WHERE c.worker_id = p_worker AND c.flow_run_id = p_flow_run AND c.state = 'open') THEN
+            RAISE EXCEPTION 'flow run % holds a chunk already', p_flow_run USING ERRCODE = 'VF009';
+        END IF;
         v_ids := pick_suspects(p_size, p_languages);
         IF cardinality(v_ids) = 0 THEN
             v_ids := pick_fresh(p_size, v_start, 2147483648, p_languages);
@@ -49,7 +55,7 @@ BEGIN
         SELECT coalesce(max(c.shard_number), 0) + 1 INTO v_number FROM validation_chunks c WHERE c.worker_id = p_worker;
         INSERT INTO validation_chunks
                (chunk_id, worker_id, shard_number, flow_run_id, suite, lease_expires_at, videos_claimed, machine)
-        VALUES (p_chunk, p_worker, v_number, p_flow_run, p_suite, now() + make_interval(secs => p_lease_s),
+        VALUES (p_chunk, p_worker, v_number, p_flow_run, left(p_suite, 200), now() + make_interval(secs => p_lease_s),
                 cardinality(v_ids), (SELECT k.label FROM box_keys k WHERE k.worker_id = p_worker));
         UPDATE video_queue q
         SET validation_status   = 'validating',

@@ -3,9 +3,11 @@
 -- {audio_s, verdicts: {accept, review, reject}}; null when no video was validated.
 -- p_validated: [{video_id, segments}]; p_failed: [{video_id, error, transient}].
 -- Videos named in neither go back to the queue without losing an attempt. A transient failure goes back with a
--- back-off that doubles from p_backoff_s, until p_max_attempts claims ended in one.
--- Raises VF001 if the chunk is not open, VF002 if a named video is not in it. A commit whose answer was lost on the
--- way may be repeated: equal shard, equal answer.
+-- back-off that doubles from p_backoff_s, until p_max_attempts claims ended in one. Whoever asks: at most ten claims, an
+-- hour to begin with and a day at last. A box could else put a video off for a lifetime, and leave no trace of it.
+-- Raises VF001 if the chunk is not open, VF002 if a named video is not in it or the shard's key is not the one that
+-- belongs to it: a box could else take another's key, or have the control plane delete what it names. A commit whose
+-- answer was lost on the way may be repeated: equal shard, equal answer.
 CREATE OR REPLACE FUNCTION validation.commit_chunk(
     p_chunk        uuid,
     p_shard        jsonb,
@@ -18,7 +20,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp 
 AS $$
 DECLARE
     v_old      validation_chunks;
-    v_segments integer := coalesce((SELECT sum((v ->> 'segments')::integer) FROM jsonb_array_elements(p_validated) v), 0);
+    v_segments integer;
     v_touched  integer;
     v_returned integer;
 BEGIN
@@ -33,6 +35,18 @@ BEGIN
         END IF;
         PERFORM raise_claim_lost(p_chunk);
     END IF;
+    IF p_shard IS NOT NULL AND p_shard ->> 'key' IS DISTINCT FROM shard_key_of(v_old) THEN
+        RAISE EXCEPTION 'chunk %: its shard lies at %, not at %', p_chunk, shard_key_of(v_old), left(p_shard ->> 'key', 200)
+            USING ERRCODE = 'VF002';
+    END IF;
+    IF octet_length((p_shard -> 'models')::text) > 16384 OR (p_shard ->> 'size_bytes')::bigint NOT BETWEEN 0 AND 1e12
+       OR (p_shard ->> 'audio_s')::double precision NOT BETWEEN 0 AND 1e9 THEN
+        RAISE EXCEPTION 'chunk %: no shard is so large', p_chunk USING ERRCODE = 'VF002';
+    END IF;
+    p_max_attempts := least(greatest(p_max_attempts, 1), 10);
+    p_backoff_s    := least(greatest(p_backoff_s, 0), 3600);
+    v_segments     := coalesce((SELECT sum(require_segments((v ->> 'segments')::bigint, 1))
+                                FROM jsonb_array_elements(p_validated) v), 0);
 
     UPDATE video_queue q
     SET validation_status   = 'validated',
@@ -48,11 +62,12 @@ BEGIN
         validation_chunk      = CASE WHEN retry.again THEN NULL ELSE p_chunk END,
         claimed_by            = CASE WHEN retry.again THEN NULL ELSE q.claimed_by END,
         validation_not_before = CASE WHEN retry.again
-                                     THEN now() + make_interval(secs => p_backoff_s * 2 ^ (retry.attempts - 1))
+                                     THEN now() + make_interval(
+                                         secs => least(p_backoff_s * 2 ^ least(retry.attempts - 1, 20), 86400))
                                      ELSE q.validation_not_before END,
         validation_error      = retry.error
     FROM (
-        SELECT held.video_id, f ->> 'error' AS error, held.validation_attempts AS attempts,
+        SELECT held.video_id, left(f ->> 'error', 2000) AS error, held.validation_attempts AS attempts,
                (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again
         FROM jsonb_array_elements(p_failed) f
         JOIN video_queue held ON held.video_id = f ->> 'video_id'

@@ -17,8 +17,8 @@ BEGIN
     UPDATE worker_validators w
     SET status            = CASE WHEN w.status = 'draining' THEN w.status ELSE 'online' END,
         last_heartbeat_at = now(),
-        current_video_id  = coalesce(p_current_video, w.current_video_id),
-        last_error        = coalesce(p_last_error, w.last_error)
+        current_video_id  = coalesce(left(p_current_video, 200), w.current_video_id),
+        last_error        = coalesce(left(p_last_error, 2000), w.last_error)
     WHERE w.worker_id = p_worker;
 END
 $$;

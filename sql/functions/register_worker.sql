@@ -3,6 +3,9 @@
 -- p_config carries `instance`, which names one process of one machine. Raises VF007 if the caller is another box (see
 -- require_box), VF008 if it is distrusted (see require_trust), VF004 if another instance heartbeats under this id: two machines must not share one.
 -- p_succeeds is an instance that the caller knows to be dead.
+-- p_max_crashes is at least 3, whoever asks: fewer would fail videos that were in bad company (see pick_suspects).
+-- p_config of more than 64 KiB is refused with VF002, and so is a worker of more than 99 runs at once: dispatch makes
+-- as many as workers say.
 CREATE OR REPLACE FUNCTION validation.register_worker(
     p_worker         text,
     p_gpu_type       text,
@@ -21,7 +24,13 @@ DECLARE
 BEGIN
     PERFORM require_box(p_worker);
     PERFORM require_trust(p_worker);
-    PERFORM pg_advisory_xact_lock(hashtext(p_worker));  -- of two machines that start at once, one waits and is refused
+    IF octet_length(p_config::text) > 65536 THEN
+        RAISE EXCEPTION 'worker %: a configuration of more than 64 KiB', p_worker USING ERRCODE = 'VF002';
+    END IF;
+    IF p_config -> 'budgets' ->> 'flow_runs' !~ '^[0-9]{1,2}$' THEN
+        RAISE EXCEPTION 'worker %: no number of runs that a worker takes at once', p_worker USING ERRCODE = 'VF002';
+    END IF;
+    PERFORM lock_worker(p_worker);  -- of two machines that start at once, one waits and is refused
     SELECT w.config_json ->> 'instance' INTO v_other
     FROM worker_validators w
     WHERE w.worker_id = p_worker
@@ -35,12 +44,12 @@ BEGIN
     FOR v_dead IN
         SELECT * FROM validation_chunks c WHERE c.worker_id = p_worker AND c.state = 'open' FOR NO KEY UPDATE
     LOOP
-        PERFORM expire_chunk(v_dead, 'worker restarted', p_max_crashes);
+        PERFORM expire_chunk(v_dead, 'worker restarted', greatest(p_max_crashes, 3));
         v_released := v_released + 1;
     END LOOP;
 
     INSERT INTO worker_validators (worker_id, gpu_type, gpu_vram_gb, config_json, prefect_worker)
-    VALUES (p_worker, p_gpu_type, p_gpu_vram_gb, p_config, p_prefect_worker)
+    VALUES (p_worker, left(p_gpu_type, 200), p_gpu_vram_gb, p_config, left(p_prefect_worker, 200))
     ON CONFLICT (worker_id) DO UPDATE
     SET status            = 'online',
         gpu_type          = excluded.gpu_type,

@@ -1,4 +1,6 @@
 -- renew_chunk: move the lease of an open chunk and mirror its progress. One row a chunk, never one a video.
+-- A rate is never more than a million a second, nor NaN (which Postgres takes for the largest):
+-- one such number would spoil every sum that it enters.
 -- Returns when the lease ends. Raises VF001 if the chunk is not open or not this worker's.
 CREATE OR REPLACE FUNCTION validation.renew_chunk(
     p_chunk    uuid,
@@ -20,11 +22,11 @@ BEGIN
     END IF;
 
     UPDATE validation_chunks c
-    SET lease_expires_at = now() + make_interval(secs => least(p_lease_s, 3600)),
+    SET lease_expires_at = now() + make_interval(secs => greatest(least(p_lease_s, 3600), 10)),
         videos_validated = (p_progress ->> 'videos_validated')::integer,
         videos_failed    = (p_progress ->> 'videos_failed')::integer,
-        segments         = (p_progress ->> 'segments')::integer,
-        segments_per_s   = (p_progress ->> 'segments_per_s')::real
+        segments         = require_segments((p_progress ->> 'segments')::bigint, c.videos_claimed),
+        segments_per_s   = greatest(least(coalesce((p_progress ->> 'segments_per_s')::real, 0), 1e6), 0)
     WHERE c.chunk_id = p_chunk
     RETURNING * INTO v_new;
 

@@ -12,7 +12,7 @@ BEGIN
     IF p_instance IS NULL THEN
         RETURN;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtext(p_worker));  -- register_worker takes it too
+    PERFORM lock_worker(p_worker);  -- register_worker takes it too
     SELECT w.config_json ->> 'instance' INTO v_holder FROM worker_validators w WHERE w.worker_id = p_worker;
     IF FOUND AND v_holder <> p_instance THEN
         RAISE EXCEPTION '%', v_holder USING ERRCODE = 'VF004';

@@ -237,12 +237,12 @@ def test_a_claim_that_was_asked_twice_is_held_since_the_first_time(box, monkeypa
 
 
 def test_a_drain_commits_what_is_done_and_returns_the_rest(box):
-    """Told to stop, a chunk finishes the wave in hand, commits it, and returns what it had not begun."""
-    box.add_videos(*"abcdef", segments=2)
+    """Told to stop, a chunk finishes the group in hand, commits it, and returns what it had not waited for."""
+    box.add_videos(*"abcdefghi", segments=2)
     session = replace(box.session, draining=lambda: box.scorer.heard >= 4)
     done = run_chunk(session)
-    assert done.videos_validated == 2
-    assert sorted(statuses(box.engine).values()) == ["pending"] * 4 + ["validated"] * 2
+    assert done.videos_validated == 3
+    assert sorted(statuses(box.engine).values()) == ["pending"] * 6 + ["validated"] * 3
     assert fetch(
         box.engine, "SELECT max(validation_attempts) FROM video_queue WHERE validation_status = 'pending'"
     ) == [(0,)]

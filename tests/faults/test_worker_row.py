@@ -119,7 +119,7 @@ def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
     row = LedgerRow(engine, WorkerProfile("ann", config={"instance": str(this_instance())}))
     row.register()
     chunk = claim(engine)
-    commit_chunk(engine, chunk.chunk_id, shard=shard(), validated={"v0000": 3}, failed=[], max_attempts=3)
+    commit_chunk(engine, chunk.chunk_id, shard=shard(of=chunk), validated={"v0000": 3}, failed=[], max_attempts=3)
     execute(engine, "INSERT INTO validation.canaries VALUES ('v0000', 'local', '{}', '[{}]')")
     execute(
         engine,

@@ -16,6 +16,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
+from validation.doctor.prefect_access import PrefectRefused
 from validation.domain import WorkerProfile
 from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine
@@ -190,7 +191,7 @@ def test_a_pool_of_another_type_is_refused(prefect, prefect_server):
             asyncio.run(require_work_pool(f"{prefect.pool}-other", "vast-gpu"))
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, BadInput), (500, Unreachable)])
+@pytest.mark.parametrize(("status", "error"), [(401, PrefectRefused), (422, BadInput), (500, Unreachable)])
 def test_a_prefect_server_that_answers_with_an_error_is_told_from_a_silent_one(status, error):
     """Credentials must be changed, a broken server may be mended."""
     with (

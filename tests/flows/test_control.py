@@ -13,6 +13,8 @@ from prefect.types._datetime import now
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
 from tasks.control import correct_state, outlived_worker, tell_prefect
+from validation.domain import WorkerProfile
+from validation.ledger.protocol import register_worker
 from validation.ledger.views import WorkerLife
 
 
@@ -82,6 +84,7 @@ HOLDS, IDLE = {"is_holding": True, "is_lost": False}, {"is_holding": False, "is_
         (Running(), timedelta(hours=3), IDLE, Crashed),
         (Running(), timedelta(minutes=1), IDLE, None),
         (Running(), timedelta(minutes=1), {"is_holding": False, "is_lost": True}, Crashed),
+        (Running(), timedelta(minutes=1), {"is_holding": True, "is_lost": True}, None),
         (Pending(), timedelta(minutes=1), IDLE, None),
         (Pending(), timedelta(minutes=4), IDLE, AwaitingRetry),
         (Pending(), timedelta(minutes=1), IDLE | {"is_orphan": True}, AwaitingRetry),
@@ -90,7 +93,10 @@ HOLDS, IDLE = {"is_holding": True, "is_lost": False}, {"is_holding": False, "is_
     ],
 )
 def test_prefect_is_told_the_truth(state, age, facts, expected):
-    """A run is a zombie when its chunk was taken, or when it has held none for minutes; a stuck one is put back."""
+    """A run is a zombie when its chunk was taken, or when it has held none for minutes; a stuck one is put back.
+
+    One that holds a living chunk is alive, whatever else was taken in its name.
+    """
     state.timestamp = now("UTC") - age
     told = correct_state(FlowRun(flow_id=uuid4(), state=state), **facts)
     assert (told.name if told else None) == (expected().name if expected else None)
@@ -110,8 +116,71 @@ def test_a_run_does_not_outlive_its_worker(status, began, outlived):
     """What a worker took in an earlier life died with that; what no known worker took is nobody's orphan."""
     taken = Running()
     run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
-    assert outlived_worker(run, {"ann": WorkerLife("ann", status, taken.timestamp + began)}) is outlived
-    assert not outlived_worker(run, {"bob": WorkerLife("bob", "offline", taken.timestamp)})
+    life = WorkerLife("ann-1", "ann", status, taken.timestamp + began)
+    assert outlived_worker(run, [life]) is outlived
+    assert not outlived_worker(run, [WorkerLife("bob-1", "bob", "offline", taken.timestamp)])
+
+
+@pytest.mark.parametrize("status", ["online", "offline"])
+def test_a_worker_that_takes_anothers_name_makes_no_orphan_of_its_runs(status):
+    """A box that registers as what Prefect knows another one by, later or earlier in the list, ends nothing of its."""
+    taken = Running()
+    run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
+    ann = WorkerLife("ann-1", "ann", "online", taken.timestamp - timedelta(minutes=5))
+    eve = WorkerLife("eve", "ann", status, taken.timestamp + timedelta(minutes=5))
+    assert not outlived_worker(run, [ann, eve])
+    assert not outlived_worker(run, [eve, ann])
+
+
+def test_a_run_that_no_worker_took_is_nobodys_orphan():
+    """A worker whose name Prefect does not know, as of `vfleet run-chunk`, is not its taker."""
+    run = FlowRun(flow_id=uuid4(), state=Running())
+    assert not outlived_worker(run, [WorkerLife("ann-1", None, "offline", now("UTC") - timedelta(hours=1))])
+
+
+@pytest.fixture
+def eve(flow_box):
+    """A worker in wrong hands beside ann, who is known to Prefect by a name of her own."""
+    for name in ("ann", "eve"):
+        register_worker(
+            flow_box.engine,
+            WorkerProfile(name, config={"instance": f"{name}-1"}, prefect_worker=name),
+            succeeds="ann-1",
+        )
+    return flow_box
+
+
+def chunk_deployment_run(prefect, worker: str) -> FlowRun:
+    """A run of the deployment that boxes take, as the sweep looks for it."""
+    deployment = prefect.create_deployment(prefect.create_flow_from_name("validate-chunk"), "validate-chunk")
+    run = prefect.create_flow_run_from_deployment(deployment)
+    prefect.update_flow_run_labels(run.id, {"prefect.worker.name": worker})
+    prefect.set_flow_run_state(run.id, Running(), force=True)
+    return run
+
+
+@pytest.mark.parametrize("she_claims", ["before", "never"])
+def test_a_chunk_that_lapses_under_anothers_run_ends_nothing_of_its(prefect, eve, she_claims):
+    """A box claims in the name of a run that it knows of and lets the lease go: neither run nor chunk is lost."""
+    eve.add_videos("a", "b")
+    run = chunk_deployment_run(prefect, "ann")
+    held = claim(eve.engine, size=1, flow_run_id=run.id) if she_claims == "before" else None
+    lapsed = claim(eve.engine, worker_id="eve", size=1, flow_run_id=run.id)
+    expire(eve.engine, lapsed.chunk_id)
+    for _ in range(2):
+        sweep_stale_claims(orphans=False)
+    assert prefect.read_flow_run(run.id).state.is_running()
+    if held:
+        assert statuses(eve.engine)[held.videos[0].video_id] == "validating"
+
+
+def test_a_run_whose_own_chunk_lapsed_is_crashed(prefect, eve):
+    """Its worker took it and held the chunk: what the sweep takes back was its."""
+    eve.add_videos("a")
+    run = chunk_deployment_run(prefect, "ann")
+    expire(eve.engine, claim(eve.engine, flow_run_id=run.id).chunk_id)
+    sweep_stale_claims(orphans=False)
+    assert prefect.read_flow_run(run.id).state.is_crashed()
 
 
 def test_a_control_run_without_a_process_is_crashed(prefect, flow_box, monkeypatch):

@@ -11,7 +11,7 @@ from validation.ledger.protocol import commit_chunk, release_chunk, renew_chunk,
 
 def commit(engine, chunk, *, receipt=None, validated=None, failed=()):
     validated = {v.video_id: 3 for v in chunk.videos} if validated is None else validated
-    receipt = receipt or (shard() if validated else None)
+    receipt = receipt or (shard(of=chunk) if validated else None)
     commit_chunk(engine, chunk.chunk_id, shard=receipt, validated=validated, failed=failed, max_attempts=3)
 
 
@@ -75,7 +75,7 @@ def test_a_commit_settles_every_video_of_its_chunk(ledger, seed):
     assert (attempts, segments) == (0, 7)
     assert fetch(
         ledger, "SELECT state, shard_key, shard_bytes, videos_validated, videos_failed, segments FROM validation_chunks"
-    ) == [("committed", "shards/one", 1000, 1, 1, 7)]
+    ) == [("committed", shard(of=chunk).key, 1000, 1, 1, 7)]
 
 
 def test_a_commit_whose_answer_was_lost_may_be_repeated(ledger, seed):
@@ -86,7 +86,7 @@ def test_a_commit_whose_answer_was_lost_may_be_repeated(ledger, seed):
     before = snapshot(ledger)
     commit(ledger, chunk)
     with pytest.raises(ClaimLost, match="committed"):
-        commit(ledger, chunk, receipt=shard("two"))
+        commit(ledger, chunk, receipt=shard("two", of=chunk))
     assert snapshot(ledger) == before
 
 
@@ -101,8 +101,9 @@ def test_a_chunk_in_which_everything_failed_leaves_no_shard(ledger, seed):
 def test_a_shard_without_videos_is_refused(ledger, seed):
     """The ledger cannot hold a shard that validates nothing."""
     seed(1)
+    chunk = claim(ledger)
     with pytest.raises(LedgerRefused):
-        commit(ledger, claim(ledger), receipt=shard(), validated={})
+        commit(ledger, chunk, receipt=shard(of=chunk), validated={})
 
 
 def test_a_committed_chunk_cannot_be_released(ledger, seed):
@@ -162,7 +163,7 @@ def test_a_commit_keeps_what_its_holder_counted(ledger, seed):
     seed(2)
     chunk = claim(ledger)
     counted = {"accept": 3, "review": 2, "reject": 1}
-    receipt = replace(shard(), audio_s=12.5, verdicts=counted)
+    receipt = replace(shard(of=chunk), audio_s=12.5, verdicts=counted)
     with pytest.raises(LedgerRefused, match="verdicts_add_up"):
         commit(ledger, chunk, receipt=replace(receipt, verdicts=counted | {"reject": 2}))
     commit(ledger, chunk, receipt=receipt)

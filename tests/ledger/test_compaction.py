@@ -2,13 +2,13 @@
 
 import pytest
 from ledger_steps import fetch
-from result_steps import NEW, broken_laws, current, receipt, validate
+from result_steps import NEW, ONE, THREE, TWO, broken_laws, current, receipt, validate
 
 from validation.ledger.calls import ShardsChanged
 from validation.ledger.protocol import Requeue, compact_shards, forget_shards, requeue_videos
 from validation.ledger.views import read_committed_shards
 
-SOURCES = ["shards/one", "shards/two"]
+SOURCES = [ONE, TWO]
 VIDEOS = {"v0000": 3, "v0001": 3, "w0000": 3}
 
 
@@ -32,7 +32,7 @@ def test_the_new_shard_stands_for_the_old_ones(two):
     compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
     assert keys(two) == ["shards/big"]
     assert {video for video, _, _ in current(two)} == set(VIDEOS)
-    assert fetch(two, "SELECT shard_key FROM validation.retired_shards") == [("shards/one",), ("shards/two",)]
+    assert fetch(two, "SELECT shard_key FROM validation.retired_shards") == [(ONE,), (TWO,)]
     assert fetch(two, "SELECT worker_id, videos_processed, shards_uploaded FROM worker_validators ORDER BY 1") == before
     assert broken_laws(two) == []
 
@@ -63,7 +63,7 @@ def test_a_video_that_was_validated_again_is_left_where_it_is(two):
     with pytest.raises(ShardsChanged):
         compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
     compact_shards(two, receipt("big"), sources=SOURCES, videos={"v0001": 3, "w0000": 3})
-    assert keys(two) == ["shards/big", "shards/three"]
+    assert keys(two) == [THREE, "shards/big"]
     assert broken_laws(two) == []
 
 

@@ -55,7 +55,7 @@ def finish(engine, event, chunk, n) -> None:
         ids = [video.video_id for video in chunk.videos]
         validated, failed = dict.fromkeys(ids[n % 3 :], n + 1), ids[: n % 2]
         commit_chunk(
-            engine, chunk.chunk_id, shard=shard(uuid4().hex[:16]) if validated else None, validated=validated,
+            engine, chunk.chunk_id, shard=shard(uuid4().hex[:16], of=chunk) if validated else None, validated=validated,
             failed=[VideoFailure(v, "reason", transient=n > 4) for v in failed if v not in validated], max_attempts=3,
         )  # fmt: skip
     elif event == "release":

@@ -2,7 +2,7 @@
 
 import pytest
 from ledger_steps import claim, execute, fetch, statuses
-from result_steps import NEW, OLD, broken_laws, current, validate
+from result_steps import NEW, OLD, ONE, TWO, broken_laws, current, validate
 
 from validation.ledger.protocol import Requeue, release_chunk, requeue_videos
 from validation.ledger.views import read_committed_shards, read_suite_revisions
@@ -46,11 +46,11 @@ def test_what_a_requeued_video_has_stands_until_it_is_committed_again(ledger, se
     seed(4)
     validate(ledger, "one")
     requeue_videos(ledger, Requeue(["v0001", "v0002"]))
-    assert set(current(ledger).values()) == {"shards/one"}
+    assert set(current(ledger).values()) == {ONE}
 
     validate(ledger, "two")
     standing = {video: key for (video, _, _), key in current(ledger).items()}
-    assert standing == {"v0000": "shards/one", "v0001": "shards/two", "v0002": "shards/two", "v0003": "shards/one"}
+    assert standing == {"v0000": ONE, "v0001": TWO, "v0002": TWO, "v0003": ONE}
     assert broken_laws(ledger) == []
 
 
@@ -60,8 +60,8 @@ def test_a_shard_of_which_nothing_is_current_is_for_nobody(ledger, seed):
     validate(ledger, "one")
     requeue_videos(ledger, Requeue())
     validate(ledger, "two")
-    assert [found.shard_key for found in read_committed_shards(ledger)] == ["shards/two"]
-    assert fetch(ledger, "SELECT shard_key FROM validation.retired_shards") == [("shards/one",)]
+    assert [found.shard_key for found in read_committed_shards(ledger)] == [TWO]
+    assert fetch(ledger, "SELECT shard_key FROM validation.retired_shards") == [(ONE,)]
     assert broken_laws(ledger) == []
 
 
@@ -139,7 +139,7 @@ def test_a_result_of_another_model_supersedes_nothing(ledger, seed):
     validate(ledger, "one")
     requeue_videos(ledger, Requeue(lacking={"nose": "2"}))
     validate(ledger, "two", models={"nose": "2"})
-    assert sorted(current(ledger).values()) == ["shards/one"] * 2 + ["shards/two"] * 2
+    assert sorted(current(ledger).values()) == [ONE] * 2 + [TWO] * 2
     assert requeue_videos(ledger, Requeue(lacking={"nose": "2"})) == []
     requeue_videos(ledger, Requeue())
     assert claim(ledger).models is None

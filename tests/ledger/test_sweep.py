@@ -61,7 +61,7 @@ def test_poison_fails_alone_and_its_mates_lose_nothing(ledger, seed):
             commit_chunk(
                 ledger,
                 chunk.chunk_id,
-                shard=shard(f"{claims}"),
+                shard=shard(f"{claims}", of=chunk),
                 validated=dict.fromkeys(ids, 1),
                 failed=[],
                 max_attempts=3,
@@ -130,6 +130,21 @@ def test_silence_is_flagged_and_a_heartbeat_lifts_the_flag(ledger, seed):
     assert flag_silent_workers(ledger) == ["ann"]
     heartbeat_worker(ledger, "ann")
     assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("online",)]
+
+
+def test_nobody_waits_for_a_machine_that_was_silent_for_a_day(ledger, seed):
+    """It is gone without goodbye: offline, and no alarm any more; should it speak after all, it is back."""
+    seed(1)
+    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '23 h' WHERE worker_id = 'ann'")
+    assert flag_silent_workers(ledger) == ["ann"]
+    assert flag_silent_workers(ledger) == []
+    alarm = "SELECT worker_id FROM validation.worker_liveness WHERE liveness = 'stale'"
+    assert fetch(ledger, alarm) == [("ann",)]
+    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '25 h' WHERE worker_id = 'ann'")
+    assert flag_silent_workers(ledger) == []
+    assert fetch(ledger, alarm) == []
+    heartbeat_worker(ledger, "ann")
+    assert fetch(ledger, "SELECT liveness FROM validation.worker_liveness WHERE worker_id = 'ann'") == [("online",)]
 
 
 def test_a_stranded_video_is_found_by_the_last_net(ledger, seed):

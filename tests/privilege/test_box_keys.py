@@ -3,7 +3,7 @@
 import pytest
 from ledger_steps import claim, execute, fetch, shard
 
-from validation.domain import StoreCredential, WorkerProfile
+from validation.domain import Progress, StoreCredential, WorkerProfile
 from validation.errors import BadInput
 from validation.ledger.boxes import admit_box, borrow_credential, lend_credential, read_box_loans
 from validation.ledger.calls import BoxRefused, LedgerRefused
@@ -12,6 +12,8 @@ from validation.ledger.protocol import (
     drain_worker,
     heartbeat_worker,
     register_worker,
+    release_chunk,
+    renew_chunk,
     retire_worker,
 )
 
@@ -54,10 +56,20 @@ def test_a_box_speaks_in_its_own_name_only(ledger, boxes, log_in, say):
 def test_anothers_chunk_is_safe_even_from_who_knows_its_token(boxes):
     """A token that leaked opens nothing without the key of the box that claimed it."""
     held = claim(boxes["ann"], worker_id="ann", size=1)
-    done = {"shard": shard(), "validated": {held.videos[0].video_id: 1}, "failed": [], "max_attempts": 3}
+    done = {"shard": shard(of=held), "validated": {held.videos[0].video_id: 1}, "failed": [], "max_attempts": 3}
     with pytest.raises(BoxRefused, match="ann"):
         commit_chunk(boxes["bob"], held.chunk_id, **done)
     commit_chunk(boxes["ann"], held.chunk_id, **done)
+
+
+def test_anothers_chunk_is_not_given_back_either(boxes):
+    """Nor is its lease moved: its holder goes on."""
+    held = claim(boxes["ann"], worker_id="ann", size=1)
+    with pytest.raises(BoxRefused, match="ann"):
+        release_chunk(boxes["bob"], held.chunk_id, reason="test")
+    with pytest.raises(BoxRefused, match="ann"):
+        renew_chunk(boxes["bob"], held, Progress())
+    assert release_chunk(boxes["ann"], held.chunk_id, reason="test") == 1
 
 
 def test_without_any_key_any_name_will_do(seed, log_in):
@@ -121,6 +133,16 @@ def test_a_thousand_videos_are_the_most_of_a_claim(ledger, seed):
     """Whoever asks for more gets a thousand."""
     seed(1001)
     assert len(claim(ledger, size=10**6).videos) == 1000
+
+
+def test_a_box_cannot_hold_anothers_calls_up(boxes):
+    """By a lock that anybody may take, or by calls of its own that it does not end."""
+    with boxes["bob"].begin() as held:
+        held.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('ann'))")
+        held.exec_driver_sql("SELECT validation.heartbeat_worker('bob', p_instance => 'bob-1')")
+        for say in (enter, lambda engine, name: heartbeat_worker(engine, name, instance=f"{name}-1")):
+            say(boxes["ann"], "ann")
+        assert claim(boxes["ann"], worker_id="ann", size=1).videos
 
 
 def test_a_box_cannot_watch_another_one_say_its_key(boxes):

@@ -45,8 +45,28 @@ INTRUSIONS = (
     "CREATE FUNCTION validation.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "ALTER TABLE worker_validators DISABLE ROW LEVEL SECURITY",
     "SET ROLE validation_owner",
+    "SET SESSION AUTHORIZATION validation_owner",
+    "GRANT validation_control TO CURRENT_USER",
+    "CREATE ROLE mine",
+    "ALTER ROLE validation_worker SET statement_timeout = 1",
+    "ALTER ROLE CURRENT_USER CREATEROLE",
+    "ALTER ROLE CURRENT_USER CONNECTION LIMIT 1",
+    "ALTER ROLE CURRENT_USER VALID UNTIL 'epoch'",
+    "CREATE EXTENSION dblink",
+    "CREATE PUBLICATION mine",
+    "LOCK TABLE worker_validators IN ACCESS SHARE MODE",
+    "SELECT FROM validation.worker_locks FOR UPDATE",
+    "SELECT pg_read_file('PG_VERSION')",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'x')",
     "COPY (SELECT 1) TO PROGRAM 'true'",
+    "COPY (SELECT 1) TO '/tmp/mine'",
 )
+ALTERS_ITSELF = (
+    "ALTER ROLE CURRENT_USER PASSWORD 'mine'",
+    "ALTER ROLE CURRENT_USER SET statement_timeout = 1",
+)
+"""What Postgres lets every login do to itself. `vfleet doctor` and the alert box-login-altered tell of it."""
 
 
 REFUSED = {"42501", "55000", "42809"}
@@ -94,6 +114,22 @@ def test_a_login_changes_nothing_of_the_database(log_in, role):
     """It makes nothing, gives itself nothing, and leaves the database by no door."""
     engine = log_in(role)
     assert [statement for statement in INTRUSIONS if attempt(engine, statement)] == []
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_a_login_alters_itself_and_no_other(log_in, role):
+    """The first cannot be forbidden, and is watched instead; should a Postgres forbid it, the watch may go."""
+    engine, other = log_in(role), log_in("validation_reader" if role == "validation_worker" else "validation_worker")
+    assert [statement for statement in ALTERS_ITSELF if not attempt(engine, statement)] == []
+    theirs = [statement.replace("CURRENT_USER", f'"{other.url.username}"') for statement in ALTERS_ITSELF]
+    assert [statement for statement in theirs if attempt(engine, statement)] == []
+
+
+def test_no_login_makes_temporary_tables(hosted):
+    """They fill the disk. What the database's owner migrated is closed to all others; that one keeps them."""
+    owner, guest = hosted
+    assert not attempt(guest, "CREATE TEMPORARY TABLE mine (n int)")
+    assert attempt(owner, "CREATE TEMPORARY TABLE mine (n int)")
 
 
 def test_everybody_else_is_shut_out(hosted):
@@ -154,5 +190,5 @@ def test_a_hosted_database_serves_a_chunk(hosted):
         connection.execute(text("SELECT 1"))
     register_worker(owner, WorkerProfile("ann", config={"instance": "ann-1"}))
     held = claim(owner, worker_id="ann", size=2)
-    commit_chunk(owner, held.chunk_id, shard=shard(), validated={"a": 2, "b": 1}, failed=[], max_attempts=3)
+    commit_chunk(owner, held.chunk_id, shard=shard(of=held), validated={"a": 2, "b": 1}, failed=[], max_attempts=3)
     assert statuses(owner) == {"a": "validated", "b": "validated"}

@@ -145,7 +145,7 @@ def test_a_report_over_nothing_says_so(ledger, tmp_path, capsys):
 
 def test_a_report_over_canaries_alone_says_that_there_is_nothing(box, tmp_path, capsys):
     """They are nobody's data, though their shard is committed: one sentence, exit code 2, and no page."""
-    plant_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2})
+    plant_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2}, basis={})
     box.add_videos("a")
     run_chunk(box.session)
     assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 2

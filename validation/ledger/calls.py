@@ -45,6 +45,10 @@ class ShardsChanged(Transient):
     """What a compaction was made of is not what is current now. Nothing was changed; make it again."""
 
 
+class RunHoldsChunk(Transient):
+    """A flow run claims while its worker has a chunk open in its name: one that a process left behind is swept soon."""
+
+
 class BoxRefused(BadInput):
     """The ledger knows this worker by another machine's key, or by none."""
 
@@ -72,7 +76,7 @@ def call_ledger(engine: Engine, function: str, /, **arguments: Any) -> Sequence[
 
     Raises:
         ClaimLost: the chunk is not open.
-        Unreachable, LedgerBusy: try again; nothing is known to have changed.
+        Unreachable, LedgerBusy, RunHoldsChunk: try again; nothing is known to have changed.
         LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxRefused, WorkerDistrusted: trying again cannot help.
     """
     named = ", ".join(f"p_{name} => :{name}" for name in arguments)
@@ -107,6 +111,7 @@ _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF005": ShardsChanged,
     "VF007": BoxRefused,
     "VF008": WorkerDistrusted,
+    "VF009": RunHoldsChunk,
 }
 """What our own functions raise with nothing but a reason, or a worker's name."""
 

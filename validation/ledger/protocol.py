@@ -60,6 +60,7 @@ def claim_chunk(
 
     Raises:
         WorkerUnknown: the worker never registered.
+        RunHoldsChunk: the flow run holds another chunk of this worker.
         WorkerDistrusted: its answers were wrong; it gets nothing.
     """
     rows = call_ledger(
@@ -104,13 +105,13 @@ def commit_chunk(
         shard: what was uploaded; None if and only if ``validated`` is empty.
         validated: video id -> segments in the shard.
         failed: videos that have no rows in the shard. Transient ones go back to the queue until ``max_attempts``
-            claims ended so, after ``backoff_s`` seconds that double each time.
+            claims ended so, ten at most, after ``backoff_s`` seconds that double each time, up to a day.
         max_attempts: see ``failed``.
         backoff_s: see ``failed``.
 
     Raises:
         ClaimLost: the chunk is not ours any more: delete the shard and stop.
-        LedgerRefused: a named video is not in the chunk.
+        LedgerRefused: a named video is not in the chunk, or ``shard.key`` is not the key of its shard.
     """
     receipt = json.dumps(asdict(shard)) if shard else None
     call_ledger(
@@ -182,7 +183,7 @@ def release_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
 
 
 def flag_silent_workers(engine: Engine, *, silent_s: int = 120) -> list[str]:
-    """Mark workers stale that said nothing for so long. Returns their ids."""
+    """Mark workers stale that said nothing for so long, offline after a day. Returns who fell silent now."""
     return [row[0] for row in call_ledger(engine, "flag_silent_workers", silent_s=silent_s)]
 
 
@@ -194,7 +195,7 @@ class Requeue:
     status: Literal["validated", "validation_failed"] | None = None
     languages: Sequence[str] | None = None
     worker_id: str | None = None
-    """Who committed them last: a worker's id, or the label of a rented machine."""
+    """Who committed them last, or wrote something of them that is read: a worker's id, or a rented machine's label."""
     suite: str | None = None
     """Of which suite they have a current result."""
     revision: str | None = None

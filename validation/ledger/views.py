@@ -97,9 +97,20 @@ class Workload:
 class WorkerLife:
     """Since when a worker has lived, under the name that Prefect knows it by, and whether it still does."""
 
+    worker_id: str
     prefect_worker: str | None
     status: str
     started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AlteredLogin:
+    """A box's login whose sessions begin with settings that one of the boxes may have chosen for all."""
+
+    login: str
+    settings: str
+    remedy: str
+    """What the database's owner says to take them back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,10 @@ def read_workload(engine: Engine) -> Workload:
 
 def read_worker_lives(engine: Engine) -> list[WorkerLife]:
     return [_pick(WorkerLife, row) for row in read_view(engine, "worker_liveness")]
+
+
+def read_altered_logins(engine: Engine) -> list[AlteredLogin]:
+    return [_pick(AlteredLogin, row) for row in read_view(engine, "altered_logins")]
 
 
 def read_retired_shards(engine: Engine) -> list[RetiredShard]:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from contextlib import suppress
 
 from prefect.logging import get_logger
@@ -15,7 +16,7 @@ from prefect.logging import get_logger
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent, Transient
 from validation.host.address import HOST_SOCKET_VARIABLE, socket_path
-from validation.host.client import read_status
+from validation.host.link import read_status
 from validation.host.protocol import SuiteProfile
 
 FIRST_PAUSE_S: Seconds = 1.0
@@ -23,6 +24,8 @@ LAST_PAUSE_S: Seconds = 60.0
 """The pause before a host is started again doubles from the first to the last of these while none comes to serve."""
 STEADY_S: Seconds = 60.0
 """A host that served for so long was well: the next pause is the first again."""
+MOST_FAILED_STARTS = 5
+"""Starts in a row after none of which a host served: the machine is at fault, and its worker ends."""
 CHECK_EVERY_S: Seconds = 15.0
 ANSWER_WITHIN_S: Seconds = 60.0
 """A host that does not say for so long how it is hangs."""
@@ -44,10 +47,15 @@ class HostDied(Transient):
 
 
 class ModelHost:
-    """Keeps one host alive. Its death is its clients' to wait out, and costs no claim."""
+    """Keeps one host alive. Its death is its clients' to wait out, and costs no claim.
 
-    def __init__(self, worker_id: str) -> None:
-        self.socket = socket_path(worker_id)
+    Args:
+        worker_id: whose host it is.
+        on_hopeless: told once, in the last one's words, that none can be started here any more.
+    """
+
+    def __init__(self, worker_id: str, *, on_hopeless: Callable[[FleetError], None]) -> None:
+        self.socket, self._on_hopeless = socket_path(worker_id), on_hopeless
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -95,9 +103,10 @@ class ModelHost:
         raise HostDied(f"the model host ended with code {code} before it served: see what it wrote above")
 
     async def _keep(self) -> None:
-        """Start the host again whenever it ends, until cancelled."""
+        """Start the host again whenever it ends, until cancelled or hopeless."""
         pause_s, served_s = FIRST_PAUSE_S, time.monotonic()
-        while True:
+        refusals: list[FleetError] = []
+        while len(refusals) < MOST_FAILED_STARTS:
             code = await self._watch()
             if time.monotonic() - served_s > STEADY_S:
                 pause_s = FIRST_PAUSE_S
@@ -106,11 +115,15 @@ class ModelHost:
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
             try:
                 await self._launch()
-            except (FleetError, OSError) as error:
+            except FleetError as error:
+                log.warning("%s", error)
+                refusals.append(error)
+            except OSError as error:
                 log.warning("%s", error)
             else:
-                served_s = time.monotonic()
+                served_s, refusals = time.monotonic(), []
                 log.info("the model host serves again")
+        self._on_hopeless(refusals[-1])
 
     async def _watch(self) -> int:
         """Wait for the end of the host, and bring it about where it hangs; returns its exit code."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from uuid import UUID
 
 import anyio
@@ -82,16 +82,23 @@ class VastGpuWorker(ProcessWorker):
         self._ended_runs: set[UUID] = set()
         self._signals = 0
         self._ending = False
+        self._hopeless: FleetError | None = None
 
     async def start(
         self, run_once: bool = False, with_healthcheck: bool = False, printer: Callable[..., None] = print
     ) -> None:
-        """Serve until told to stop. A start that is refused is one sentence and exit code 2, or 3 if it may heal."""
+        """Serve until told to stop. A start that is refused is one sentence and exit code 2, or 3 if it may heal.
+
+        So is the end of a worker for which no model host starts any more.
+        """
         try:
             await super().start(run_once, with_healthcheck, printer)
+        except asyncio.CancelledError:
+            if self._hopeless is None:
+                raise
+            _refuse(self._hopeless)
         except FleetError as refusal:
-            sys.stderr.write(f"{refusal}\n")
-            raise SystemExit(3 if isinstance(refusal, Transient) else 2) from None
+            _refuse(refusal)
 
     async def __aenter__(self) -> Self:
         """Enter the ledger, load the models, enter Prefect. Here and not in `setup`, whose errors Prefect groups.
@@ -111,7 +118,7 @@ class VastGpuWorker(ProcessWorker):
         self._row = LedgerRow(engine, profile)
         self._take_over_signals()
         self._processes = FlowProcesses(settings.worker_id)
-        self._host = ModelHost(settings.worker_id)
+        self._host = ModelHost(settings.worker_id, on_hopeless=partial(self._give_up, _current_task()))
         self._row.register()
         clear_ended_lives(settings.worker_id)
         self._row.keep_alive(settings.heartbeat_s)
@@ -220,14 +227,21 @@ class VastGpuWorker(ProcessWorker):
 
     def _take_over_signals(self) -> None:
         """Replace Prefect's handlers, which would cancel this worker and so SIGKILL its flow processes."""
-        serving = asyncio.current_task()
-        assert serving is not None  # noqa: S101 - this is called by a coroutine
+        serving = _current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number, serving)
 
     def _on_signal(self, number: signal.Signals, serving: asyncio.Task[Any]) -> None:
         self._signals += 1
         self._logger.info("%s: %s", number.name, "draining" if self._signals == 1 else "ending at once")
+        self._stop_serving(serving)
+
+    def _give_up(self, serving: asyncio.Task[Any], refusal: FleetError) -> None:
+        self._logger.warning("no model host starts here any more: draining")
+        self._hopeless = refusal
+        self._stop_serving(serving)
+
+    def _stop_serving(self, serving: asyncio.Task[Any]) -> None:
         if not self._ending:
             self._ending = True
             serving.cancel()  # ends Prefect's loops, and so the polling; `teardown` does the rest
@@ -275,3 +289,14 @@ class VastGpuWorker(ProcessWorker):
                 await self.client.set_flow_run_state(flow_run_id, Crashed(message=message), force=True)
         except httpx.HTTPError as error:
             self._logger.warning("flow run %s could not be marked Crashed: %s", flow_run_id, error)
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - this is called by a coroutine
+    return task
+
+
+def _refuse(refusal: FleetError) -> NoReturn:
+    sys.stderr.write(f"{refusal}\n")
+    raise SystemExit(3 if isinstance(refusal, Transient) else 2) from None

@@ -11,6 +11,7 @@ from validation.domain import ShardReceipt
 from validation.ledger.engine import open_engine
 from validation.ledger.protocol import claim_chunk, commit_chunk
 from validation.settings import load_settings
+from validation.shards.naming import shard_key
 
 
 @flow
@@ -31,7 +32,9 @@ def hold_chunk(*, stubborn: bool = False) -> str:
         return "nothing to hold"
     while stubborn or not drain_requested():
         Event().wait(0.05)
-    shard = ShardReceipt(f"shards/{claim.chunk_id}", "0" * 64, size_bytes=1, segments=3, suite="local")
+    shard = ShardReceipt(
+        shard_key(claim.worker_id, claim.shard_number), "0" * 64, size_bytes=1, segments=3, suite="local"
+    )
     commit_chunk(
         engine, claim.chunk_id, shard=shard, validated={claim.videos[0].video_id: 3}, failed=[], max_attempts=3
     )

@@ -1,0 +1,11 @@
+-- altered_logins: what a box's login sets in each of its sessions, and how its owner takes that back. Postgres lets a
+-- login alter itself, and all boxes share one: what one box sets so holds for all. Empty, unless an operator meant it.
+CREATE OR REPLACE VIEW validation.altered_logins AS
+SELECT l.rolname::text                                                                   AS login,
+       array_to_string(s.setconfig, ', ')                                                AS settings,
+       format('ALTER ROLE %I%s RESET ALL', l.rolname, ' IN DATABASE ' || quote_ident(d.datname)) AS remedy
+FROM pg_db_role_setting s
+JOIN pg_roles l         ON l.oid = s.setrole
+LEFT JOIN pg_database d ON d.oid = s.setdatabase
+WHERE (s.setdatabase = 0 OR d.datname = current_database())
+  AND pg_has_role(l.oid, 'validation_worker', 'usage') AND NOT pg_has_role(l.oid, 'validation_control', 'usage');

@@ -1,0 +1,61 @@
+"""One box can shut all others out, for they share a login; the control machine's doctor says so."""
+
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from validation.doctor.box_login import BoxLoginRefused, check_box_login
+from validation.doctor.finding import Doubt
+
+
+@pytest.fixture
+def box_login(well, box):
+    """Settings of a control machine whose boxes share a login, and a way to say something as one of those boxes."""
+    owner = box.environment["DATABASE_URL"].replace("+psycopg", "")
+    name = f"box_{uuid4().hex[:8]}"
+    head, _, tail = owner.partition("://")
+    theirs = f"{head}://{name}:x@{tail.partition('@')[2]}"
+
+    def say(statement: str) -> None:
+        with psycopg.connect(theirs, autocommit=True) as connection:
+            connection.execute(statement)
+
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' IN ROLE validation_worker")
+        yield well(BOX_DATABASE_URL=theirs), say
+        connection.execute(f"DROP ROLE {name}")
+
+
+def test_a_login_that_is_as_it_was_made_is_well(box_login):
+    """And its name is told."""
+    settings, _ = box_login
+    assert "is let in" in check_box_login(settings)
+
+
+def test_where_no_boxes_are_told_anything_there_is_nothing_to_look_at(well, monkeypatch):
+    """A machine at home, or a demo."""
+    monkeypatch.delenv("BOX_DATABASE_URL", raising=False)
+    assert check_box_login(well()) is None
+
+
+def test_a_password_that_a_box_has_changed_is_named(box_login):
+    """With what the owner says to set it again, and without the password."""
+    settings, say = box_login
+    say("ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+    with pytest.raises(BoxLoginRefused, match=r"ALTER ROLE box_\w+ PASSWORD '\.\.\.'.*authentication") as refused:
+        check_box_login(settings)
+    assert ":x@" not in str(refused.value)
+
+
+@pytest.mark.parametrize("where", ["", " IN DATABASE {}"])
+def test_what_a_box_lets_all_sessions_begin_with_is_named(box_login, where):
+    """With what the owner says to take it back, and then it is gone."""
+    settings, say = box_login
+    database = settings.database_url.get_secret_value().rpartition("/")[2].partition("?")[0]
+    say(f"ALTER ROLE CURRENT_USER{where.format(database)} SET statement_timeout = '1ms'")
+    with pytest.raises(Doubt, match=r"sets statement_timeout=1ms.*ALTER ROLE box_\w+.* RESET ALL") as doubt:
+        check_box_login(settings)
+    with psycopg.connect(settings.database_url.get_secret_value().replace("+psycopg", ""), autocommit=True) as owner:
+        owner.execute(str(doubt.value).rpartition("owner ")[2])
+    assert "is let in" in check_box_login(settings)

@@ -1,0 +1,224 @@
+"""What a caller may say of its own chunk: a box in wrong hands says anything."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from ledger_steps import claim, execute, expire, fetch, shard, statuses
+from sqlalchemy import text
+
+from validation.domain import Progress, VideoFailure, WorkerProfile
+from validation.ledger.calls import LedgerRefused, RunHoldsChunk, WorkerIdTaken
+from validation.ledger.protocol import (
+    commit_chunk,
+    heartbeat_worker,
+    register_worker,
+    release_chunk,
+    renew_chunk,
+    sweep_stale_claims,
+)
+from validation.ledger.views import read_workload
+from validation.shards.naming import shard_key
+
+
+def commit(engine, chunk, receipt, segments: int = 1) -> None:
+    validated = {video.video_id: segments for video in chunk.videos}
+    commit_chunk(engine, chunk.chunk_id, shard=receipt, validated=validated, failed=[], max_attempts=3)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [shard_key("bob", 1), shard_key("ann", 2), "shards/compacted/validation_x.parquet", "shards/ann/other.parquet"],
+)
+def test_a_shard_lies_where_its_chunk_says(ledger, seed, key):
+    """Under another's name it would take that one's place; and what readers need no more, the control plane deletes."""
+    seed(1)
+    chunk = claim(ledger)
+    with pytest.raises(LedgerRefused, match="its shard lies at shards/ann/validation_ann_shard_0001"):
+        commit(ledger, chunk, replace(shard(), key=key))
+    commit(ledger, chunk, shard(of=chunk))
+
+
+@pytest.mark.parametrize("number", [1, 9999, 10000, 123456])
+def test_the_ledger_names_a_shard_as_its_writer_does(ledger, seed, number):
+    """However many chunks a worker has had."""
+    seed(1)
+    chunk = replace(claim(ledger), shard_number=number)
+    execute(ledger, "UPDATE validation_chunks SET shard_number = :n", n=number)
+    commit(ledger, chunk, shard(of=chunk))
+    assert fetch(ledger, "SELECT shard_key FROM validation_shards") == [(shard_key("ann", number),)]
+
+
+def test_a_flow_run_holds_one_chunk_of_a_worker(ledger, seed):
+    """A second is refused while the first is open; the first asked for again is the first."""
+    seed(9)
+    token, run = uuid4(), uuid4()
+    held = claim(ledger, size=3, chunk_id=token, flow_run_id=run)
+    with pytest.raises(RunHoldsChunk):
+        claim(ledger, size=3, flow_run_id=run)
+    assert claim(ledger, size=3, chunk_id=token, flow_run_id=run) == held
+    release_chunk(ledger, token, reason="test")
+    assert claim(ledger, size=3, flow_run_id=run).videos
+
+
+def test_nobody_is_kept_from_work_by_another_who_names_its_run(ledger, seed):
+    """Whose run it is, the ledger cannot tell: who held it first would else decide."""
+    seed(6)
+    run = uuid4()
+    claim(ledger, worker_id="bob", size=3, flow_run_id=run)
+    assert claim(ledger, worker_id="ann", size=3, flow_run_id=run).videos
+
+
+def test_chunks_without_a_flow_run_are_many(ledger, seed):
+    """As by `vfleet run-chunk`."""
+    seed(6)
+    assert [len(claim(ledger, size=3, flow_run_id=None).videos) for _ in range(2)] == [3, 3]
+
+
+@pytest.mark.parametrize("lease_s", [-(10**6), 0, 1])
+def test_a_lease_is_never_shorter_than_ten_seconds(ledger, seed, lease_s):
+    """Neither claimed nor renewed: a chunk that lapses at once is a crash of each of its videos."""
+    seed(2)
+    chunk = claim(ledger, lease_s=lease_s)
+    left = "SELECT lease_expires_at > now() + interval '5 s' FROM validation_chunks"
+    assert fetch(ledger, left) == [(True,)]
+    expire(ledger, chunk.chunk_id)
+    renew_chunk(ledger, replace(chunk, lease_s=lease_s), Progress())
+    assert fetch(ledger, left) == [(True,)]
+    assert sweep_stale_claims(ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("attempts", "backoff_s", "hours"), [(1, 2**31 - 1, 1), (9, 2**31 - 1, 24), (9, 3600, 24), (1, -(2**31), 0)]
+)
+def test_a_video_is_put_off_for_an_hour_at_first_and_a_day_at_last(ledger, seed, attempts, backoff_s, hours):
+    """Whatever the holder asks for, and however often the video failed before."""
+    (video,) = seed(1)
+    chunk = claim(ledger)
+    execute(ledger, "UPDATE video_queue SET validation_attempts = :n", n=attempts)
+    failure = VideoFailure(video, "connection reset", transient=True)
+    commit_chunk(
+        ledger, chunk.chunk_id, shard=None, validated={}, failed=[failure], max_attempts=10, backoff_s=backoff_s
+    )
+    ((status, put_off_h),) = fetch(
+        ledger,
+        "SELECT q.validation_status, extract(epoch FROM q.validation_not_before - c.closed_at) / 3600 "
+        "FROM video_queue q, validation_chunks c",
+    )
+    assert (status, put_off_h) == ("pending", hours)
+
+
+def test_a_tenth_transient_failure_is_the_last(ledger, seed):
+    """No holder keeps a video going round for ever, whatever limit it names, and no number is too large to count."""
+    (video,) = seed(1)
+    chunk = claim(ledger)
+    execute(ledger, "UPDATE video_queue SET validation_attempts = 30000")
+    failure = VideoFailure(video, "connection reset", transient=True)
+    commit_chunk(
+        ledger, chunk.chunk_id, shard=None, validated={}, failed=[failure], max_attempts=2**31 - 1, backoff_s=2**31 - 1
+    )
+    assert statuses(ledger) == {video: "validation_failed"}
+
+
+@pytest.mark.parametrize("rate", ["NaN", "Infinity", -1.0, 1e30])
+def test_a_rate_is_a_number_that_can_be_summed(ledger, seed, rate):
+    """One NaN would make the rate of the whole fleet NaN."""
+    seed(1)
+    renew_chunk(ledger, claim(ledger), Progress(segments_per_s=rate))
+    assert fetch(ledger, "SELECT segments_per_s BETWEEN 0 AND 1e6 FROM validation_chunks") == [(True,)]
+
+
+@pytest.mark.parametrize("segments", [-1, 100_001, 2**31 - 1])
+def test_nobody_counts_more_segments_than_a_video_can_have(ledger, seed, segments):
+    """Neither so far nor at last: sums of them stand in for others' work."""
+    seed(1)
+    chunk = claim(ledger)
+    with pytest.raises(LedgerRefused):
+        renew_chunk(ledger, chunk, Progress(segments=segments))
+    with pytest.raises(LedgerRefused):
+        commit(ledger, chunk, shard(of=chunk), segments=segments)
+    assert fetch(ledger, "SELECT state, segments FROM validation_chunks") == [("open", 0)]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"size_bytes": -1}, {"size_bytes": 10**13}, {"audio_s": "NaN"}, {"audio_s": "Infinity"},
+        {"models": {"ear": "1" * 20_000}},
+    ],
+)  # fmt: skip
+def test_a_shard_is_no_larger_than_any_shard(ledger, seed, lie):
+    """Its size, its audio and the names of its models are kept, and summed over the fleet."""
+    seed(1)
+    chunk = claim(ledger)
+    with pytest.raises(LedgerRefused, match="no shard is so large"):
+        commit(ledger, chunk, replace(shard(of=chunk), **lie))
+
+
+def test_words_are_kept_in_part(ledger, seed):
+    """An error of megabytes is cut short, wherever it is told."""
+    seed(2)
+    heartbeat_worker(ledger, "ann", last_error="x" * 10**6)
+    chunk = claim(ledger, size=1)
+    failure = VideoFailure(chunk.videos[0].video_id, "x" * 10**6, transient=False)
+    commit_chunk(ledger, chunk.chunk_id, shard=None, validated={}, failed=[failure], max_attempts=3)
+    release_chunk(ledger, claim(ledger, size=1).chunk_id, reason="x" * 10**6)
+    kept = "SELECT max(length(validation_error)) FROM video_queue"
+    assert fetch(ledger, kept) == [(2000,)]
+    assert fetch(ledger, "SELECT length(last_error) FROM worker_validators WHERE worker_id = 'ann'") == [(2000,)]
+    assert fetch(ledger, "SELECT max(length(close_reason)) FROM validation_chunks") == [(2000,)]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"budgets": {"flow_runs": 10**9}}, {"budgets": {"flow_runs": "many"}}, {"budgets": {"flow_runs": -1}},
+     {"note": "x" * 70_000}],
+)  # fmt: skip
+def test_a_worker_says_no_more_of_itself_than_there_is_room_for(ledger, seed, config):
+    """Dispatch makes as many runs as workers say that they take, and must be able to read the number."""
+    seed(1)
+    with pytest.raises(LedgerRefused):
+        register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-1"} | config))
+    assert read_workload(ledger).slots_online == 2
+
+
+REGISTER = "SELECT validation.register_worker('carl', '', NULL, :config, NULL, NULL, 1)"
+WAITING = "SELECT FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())"
+
+
+def test_a_restart_makes_no_poison(ledger, seed):
+    """A worker that starts again and again with a limit of its own fails no video before its third crash."""
+    (video,) = seed(1)
+    for crashes in (1, 2):
+        execute(ledger, REGISTER, config="{}")
+        claim(ledger, worker_id="carl")
+        execute(ledger, REGISTER, config="{}")
+        assert fetch(ledger, "SELECT validation_status, validation_crashes FROM video_queue") == [("pending", crashes)]
+    assert statuses(ledger) == {video: "pending"}
+
+
+def test_a_name_is_held_by_a_lock_that_no_login_can_take(connect, seed):
+    """An advisory lock on a worker's name, which anybody may take, keeps that worker from nothing."""
+    seed(1)
+    held, working = connect(), connect()
+    with held.begin() as connection:
+        for name in ("ann", "carl"):
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:n))"), {"n": name})
+        heartbeat_worker(working, "ann", instance="ann-1")
+        register_worker(working, WorkerProfile("carl", config={"instance": "carl-1"}))
+
+
+def test_of_two_machines_of_one_new_name_one_waits_and_is_refused(connect, seed):
+    """Also where the name has no row yet."""
+    seed(0)
+    first, second, watching = connect(), connect(), connect()
+    twin = WorkerProfile("carl", config={"instance": "carl-2"})
+    with ThreadPoolExecutor() as pool:
+        with first.begin() as held:
+            held.execute(text(REGISTER), {"config": '{"instance": "carl-1"}'})
+            waiting = pool.submit(register_worker, second, twin)
+            while not fetch(watching, WAITING) and not waiting.done():
+                pass
+        with pytest.raises(WorkerIdTaken, match="carl-1"):
+            waiting.result()
