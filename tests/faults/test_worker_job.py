@@ -57,7 +57,7 @@ def test_a_heartbeat_that_would_lose_its_lease_ends_the_run_that_it_was_chosen_f
     """Job variables are settings of the run, which reads them as any process does: nothing is claimed."""
     for name, value in prepare(env={"VFLEET_HEARTBEAT_S": "90"}).env.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(BadInput, match="setting heartbeat_s is '90': value error, must be at most 36"):
+    with pytest.raises(BadInput, match="setting heartbeat_s is '90': value error, must be at most "):
         load_settings()
 
 
