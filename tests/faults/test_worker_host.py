@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from prefect.workers.process import ProcessWorker
 
 from validation.domain import Scored, Utterance
-from validation.host.address import HOST_SOCKET_VARIABLE
+from validation.host.address import HOST_SOCKET_VARIABLE, find_socket
 from validation.host.client import HostScorer
 from validation.host.link import read_status
 from validation.local.process import poll_until
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect
 NOISE = Utterance(np.random.default_rng(1).normal(0, 0.1, 32_000).astype(np.float32), "", None)
 
 
-def test_a_worker_keeps_a_model_host(ledger, prefect, start_worker):
+def test_a_worker_keeps_a_model_host(ledger, prefect, start_worker, monkeypatch):
     """A flow process finds it through its environment and answers through it; a host that is killed is replaced, and
     one that is stopped leaves nothing."""
     run = prefect.schedule(prefect.deploy())
@@ -32,6 +33,8 @@ def test_a_worker_keeps_a_model_host(ledger, prefect, start_worker):
     worker.wait_until(lambda: prefect.state(run)["type"] == "RUNNING", within_s=120, what="the run has begun")
     (flow_process,) = worker.flow_processes()
     socket = Path(flow_process.environ()[HOST_SOCKET_VARIABLE])
+    monkeypatch.setattr(tempfile, "tempdir", str(worker.folder))
+    assert find_socket("box-1") == socket  # as `vfleet host status` does
     with HostScorer(socket, patience_s=120) as scorer:
         (before,) = scorer.score([NOISE])
         assert isinstance(before["silero"], Scored)
@@ -70,6 +73,48 @@ def test_a_host_that_hangs_is_killed_and_replaced(monkeypatch, tmp_path):
 
     asyncio.run(hang())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_lost_its_socket_is_replaced(monkeypatch, tmp_path):
+    """It lives, but no new client finds it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("VFLEET_SUITE", "vad")
+    monkeypatch.setattr(model_host, "CHECK_EVERY_S", 0.2)
+
+    async def lose() -> None:
+        host = model_host.ModelHost("lost", on_hopeless=pytest.fail)
+        await host.start()
+        lost = read_status(host.socket)["pid"]
+        host.socket.unlink()
+        assert await asyncio.to_thread(poll_until, host.socket.exists, within_s=60)
+        assert (await asyncio.to_thread(read_status, host.socket))["pid"] != lost
+        await host.stop()
+
+    asyncio.run(lose())
+
+
+def test_a_host_that_hangs_while_it_loads_is_ended(monkeypatch, tmp_path):
+    """A start that says nothing within its time has failed, and leaves no process."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(model_host, "LOAD_WITHIN_S", 0.1)
+
+    async def load() -> None:
+        host = model_host.ModelHost("slow", on_hopeless=pytest.fail)
+        with pytest.raises(model_host.HostDied, match="told nothing within 0 s"):
+            await host.start()
+        assert host._process.returncode is not None
+
+    asyncio.run(load())
+
+
+def test_a_host_that_dies_in_the_midst_of_a_word_has_died(monkeypatch, tmp_path):
+    """What cannot be read is no reason to keep no host any more: it is started again like any that died."""
+    torn = tmp_path / "python"
+    torn.write_text("#!/bin/sh\nprintf '{\"ready\": {'\n")
+    torn.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(torn))
+    with pytest.raises(model_host.HostDied, match="that can be read"):
+        asyncio.run(model_host.ModelHost("torn", on_hopeless=pytest.fail).start())
 
 
 def test_a_host_that_never_serves_again_is_given_up(monkeypatch, tmp_path):

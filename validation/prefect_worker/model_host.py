@@ -31,6 +31,8 @@ ANSWER_WITHIN_S: Seconds = 60.0
 """A host that does not say for so long how it is hangs."""
 BATCH_WITHIN_S: Seconds = 600.0
 """So does one that has had a batch in hand for longer. A full batch takes seconds on a card, a minute on a slow CPU."""
+LOAD_WITHIN_S: Seconds = 600.0
+"""So does one that has not said for so long whether it can serve. A large suite loads for a minute or two."""
 END_WITHIN_S: Seconds = 5.0
 
 log = get_logger("vast-gpu.host")
@@ -41,7 +43,7 @@ class HostRefusal(Permanent):
 
 
 class HostDied(Transient):
-    """The model host ended before it said anything."""
+    """The model host ended, or hung and was killed, before it said that it serves."""
 
 
 class ModelHost:
@@ -62,7 +64,7 @@ class ModelHost:
 
         Raises:
             HostRefusal: it cannot serve here, and says why.
-            HostDied: it ended without a word; its log has more.
+            HostDied: it ended, or hung, without a word; its log has more.
         """
         suite = await self._launch()
         self._keeping = asyncio.create_task(self._keep())
@@ -87,7 +89,12 @@ class ModelHost:
             limit=1 << 20,
         )
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        told = json.loads(await self._process.stdout.readline() or "{}")
+        try:
+            async with asyncio.timeout(LOAD_WITHIN_S):
+                told = json.loads(await self._process.stdout.readline() or "{}")
+        except (TimeoutError, ValueError) as error:  # it hangs, or its word was cut off
+            await self._end()
+            raise HostDied(f"the model host told nothing within {LOAD_WITHIN_S:.0f} s that can be read") from error
         if "ready" in told:
             return SuiteProfile.read(told["ready"])
         code = await self._process.wait()
@@ -124,7 +131,7 @@ class ModelHost:
         while self._process.returncode is None:
             with suppress(TimeoutError):
                 return await asyncio.wait_for(self._process.wait(), CHECK_EVERY_S)
-            if (trouble := await self._find_trouble()) is not None:
+            if (trouble := await self._find_trouble()) is not None and self._process.returncode is None:
                 log.warning("the model host %s; it is killed", trouble)
                 self._process.kill()
         return self._process.returncode
@@ -135,8 +142,8 @@ class ModelHost:
                 status = await asyncio.to_thread(read_status, self.socket)
         except TimeoutError:
             return f"has not answered for {ANSWER_WITHIN_S:.0f} s"
-        except FleetError:
-            return None  # it has just ended, or has too many clients to hear another: it answers
+        except FleetError:  # it has just ended, or has too many clients to hear another: it answers
+            return None if self.socket.exists() else "has no socket any more, so that no client finds it"
         batch_s = status["present_batch_s"]
         return f"has had a batch in hand for {batch_s:.0f} s" if batch_s > BATCH_WITHIN_S else None
 
