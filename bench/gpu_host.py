@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -31,14 +32,17 @@ def run_host(utterances: Sequence[Utterance], device: str, *, tiny: bool, budget
         host = get_context("spawn").Process(target=serve, args=(path, device, tiny, budget_s), daemon=True)
         host.start()
         try:
+            await_host(host, path)
             scorers = [HostScorer(path) for _ in range(CLIENTS)]
             scorers[0].score(utterances[:64])
             began_s = time.perf_counter()
-            threads = [threading.Thread(target=scorer.score, args=(utterances,)) for scorer in scorers]
+            threads = [threading.Thread(target=scorer.score, args=(utterances,), daemon=True) for scorer in scorers]
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()
+                while thread.is_alive():
+                    thread.join(1.0)
+                    require_alive(host)
             took_s = time.perf_counter() - began_s
             for scorer in scorers:
                 scorer.close()
@@ -48,6 +52,19 @@ def run_host(utterances: Sequence[Utterance], device: str, *, tiny: bool, budget
     return {"host segments/s": round(CLIENTS * len(utterances) / took_s, 1), "clients": CLIENTS}
 
 
+def await_host(host: BaseProcess, path: Path) -> None:
+    """Return once it listens."""
+    while not path.exists():
+        require_alive(host)
+        time.sleep(0.2)
+
+
+def require_alive(host: BaseProcess) -> None:
+    """Its clients would wait five minutes for another, and nobody starts one here."""
+    if not host.is_alive():
+        raise RuntimeError(f"the model host ended with code {host.exitcode}: see what it wrote above")
+
+
 def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
     from validation.host.__main__ import end
     from validation.host.__main__ import serve as serve_suite
@@ -55,7 +72,7 @@ def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
     from validation.scoring.rules_file import load_rules
     from validation.scoring.signals import SuiteRoles
 
-    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     nets = make_nets(TINY if tiny else Sizes(), device, torch.float16)
     roles = SuiteRoles(tuple(net.name for net in nets))
     suite = Suite("bench", nets, roles=roles, rules=load_rules("indic-1"), budget_s=budget_s, least_s=0.5)

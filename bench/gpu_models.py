@@ -1,21 +1,26 @@
 """The four networks of `indic` at full size with random weights, made where they compute: nothing travels to the card.
 
-MMS-LID is transformers' module in the suite's own wrapping, IndicConformer the suite's torch network with its front
-end. VoxLingua107's ECAPA-TDNN and DNSMOS are written down here in their shapes, the former with the suite's own
-reflecting convolutions, because speechbrain and ONNX Runtime for CUDA are not everywhere where a card is.
+MMS-LID is transformers' module in the suite's own wrapping, IndicConformer the suite's torch engine with its front end,
+its 22 masks and the comparison of transcripts. VoxLingua107's ECAPA-TDNN and DNSMOS are written down here in their
+shapes, the former with the suite's own reflecting convolutions, because speechbrain and ONNX Runtime for CUDA are not
+everywhere where a card is.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch
-from validation.models.card_memory import report_overrun
-from validation.models.conformer.mel import LogMel
+from validation.models.conformer.comparing import compare_transcripts
+from validation.models.conformer.engine import Heard
+from validation.models.conformer.listening import Listening, join_pieces
 from validation.models.conformer.network import FastConformer, NetworkShape, own_frames
+from validation.models.conformer.torch_engine import TorchEngine
+from validation.models.conformer.transcript import SpeltTranscript
 from validation.models.ecapa_padding import FrameCounts, ReflectingConv1d
 from validation.models.mms_network import MmsNetwork
 from validation.models.third_party import allow_torchaudio
@@ -37,6 +42,8 @@ class Sizes:
     """One window, 9.01 s."""
 
 
+COLUMNS = np.concatenate([np.arange(22 * 256).reshape(22, 256), np.full((22, 1), 22 * 256)], axis=1)
+"""The head's columns of each language, the blank's last, as IndicConformer has them."""
 TINY = Sizes(2, 32, 16, 2, 32, 8, 16, 2, 16_000)
 """For a machine without a card: every line runs, no number means anything."""
 
@@ -52,11 +59,11 @@ class Net:
         self.name, self.device, self.dtype = name, device, dtype
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        with report_overrun(), torch.inference_mode():
+        with torch.inference_mode():
             return [Scored({"value": float(row.max())}) for row in self.hear(batch)]
 
-    def hear(self, batch: Batch) -> Tensor:
-        """(B, n) float32 on the CPU: what parity is measured on."""
+    def hear(self, batch: Batch) -> Sequence[Tensor]:
+        """Float32 on the CPU for each item, (n,) or (its own frames, n): what parity is measured on."""
         raise NotImplementedError
 
     def upload(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -92,6 +99,8 @@ class Mms(Net):
 
 
 class Conformer(Net):
+    """The suite's torch engine, its opinion by 22 masks, and transcripts of three tokens a second held against it."""
+
     def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
         super().__init__("conformer", device, dtype)
         width = sizes.conformer_width
@@ -100,14 +109,27 @@ class Conformer(Net):
         )
         with torch.device("meta"):
             network = FastConformer(shape)
-        self.network, self.mel, self.layers = fill(network, device).to(dtype), LogMel(device), network.layers
+        self.engine = TorchEngine(fill(network, device), COLUMNS, device=device, dtype=dtype)
+        self.layers = network.layers
 
-    def hear(self, batch: Batch) -> Tensor:
-        features, counts = self.mel(*self.upload(batch))
-        logits, lengths = self.network(features.to(self.dtype), counts)
-        log_p = logits[:, :, -257:].float().log_softmax(-1)
-        real = own_frames(lengths, log_p.shape[1])
-        return (log_p * real[..., None]).sum(1).div(lengths[:, None]).cpu()
+    def score(self, batch: Batch) -> Sequence[Answer]:
+        heard = self._listen(batch)
+        told = [Listening("hi", spell(rows[0]), *rows) for rows in (join_pieces(heard, [n]) for n in range(len(batch)))]
+        compare_transcripts(told, self.device)
+        return [Scored({"value": listening.comparison.transcript_lp}) for listening in told]
+
+    def hear(self, batch: Batch) -> Sequence[Tensor]:
+        heard = self._listen(batch)
+        return [torch.from_numpy(own[:count]) for own, count in zip(heard.log_probs, heard.frames, strict=True)]
+
+    def _listen(self, batch: Batch) -> Heard:
+        return self.engine.hear(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
+
+
+def spell(log_probs: np.ndarray) -> SpeltTranscript:
+    """A transcript that fits, of other tokens than are heard."""
+    tokens = tuple(1 + n % 200 for n in range(max(1, len(log_probs) // 4)))
+    return SpeltTranscript(tokens, tuple(n // 3 for n in range(len(tokens))), 1.0)
 
 
 class Ecapa(Net):

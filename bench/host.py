@@ -26,7 +26,8 @@ import psutil
 
 from validation.domain import SAMPLE_RATE, Utterance
 from validation.host.address import HOST_SOCKET_VARIABLE
-from validation.host.client import HostScorer, read_status
+from validation.host.client import HostScorer
+from validation.host.link import read_status
 from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.suite import load_suite
 

@@ -1,6 +1,6 @@
 """How many workers a Prefect server bears, on SQLite and on Postgres: where it breaks.
 
-    python bench/prefect_load.py [--fleets 25 50 100 200 400] [--seconds 40] [--on sqlite postgres]
+    python bench/prefect_load.py [--fleets 25 50 100 200 400 800 1600] [--seconds 40] [--on sqlite postgres]
 
 A card makes a chunk of 50 videos in 200 s, so a fleet of N begins N / 200 chunks a second, each a flow run with 13
 task runs, and polls N / 10 times a second. This is offered to a server with the settings of this project, one size of
@@ -64,7 +64,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fleets", type=int, nargs="+", default=[25, 50, 100, 200, 400])
+    parser.add_argument("--fleets", type=int, nargs="+", default=[25, 50, 100, 200, 400, 800, 1600])
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--on", nargs="+", choices=("sqlite", "postgres"), default=["sqlite", "postgres"])
     return parser.parse_args()

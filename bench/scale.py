@@ -107,7 +107,7 @@ def run_phase(engine, url: str, options: argparse.Namespace, *, period_s: float,
     watch.look()
     first, last = samples[0][1], samples[-1][1]
     return {
-        "seconds": last - first, "chunks": sum(what == "commit" for what, _, _ in samples), "errors": errors[:20],
+        "seconds": last - first, "chunks": sum(crew.result().commits for crew in crews), "errors": errors[:20],
         "latencies": {what: by_fifth(samples, what, first, last) for what in ("claim", "renew", "heartbeat", "commit")},
         "views": {what: spread([s for w, _, s in watch.latencies if w == what]) for what, _, _ in watch.latencies},
         "states": [(at - began, rows) for at, rows in watch.states],

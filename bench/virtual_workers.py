@@ -24,7 +24,7 @@ AUDIO_S = 6.0
 """Seconds a segment."""
 
 Sample = tuple[str, float, float]
-"""What was called, when it was answered (epoch seconds), and after how many seconds."""
+"""What was called, when it was over (epoch seconds), and after how many seconds."""
 
 
 @dataclass
@@ -37,6 +37,8 @@ class Crew:
     """Seconds from one chunk to the next of a worker; 0 for as fast as the ledger answers."""
     stop_at: float
     samples: list[Sample] = field(default_factory=list)
+    """Of every call, answered or not."""
+    commits: int = 0
     errors: list[str] = field(default_factory=list)
 
     def work(self, name: str) -> None:
@@ -87,12 +89,16 @@ class Crew:
                 self.engine, chunk.chunk_id, shard=receipt if sound else None,
                 validated=dict.fromkeys(sound, SEGMENTS), failed=failed, max_attempts=3,
             )  # fmt: skip
+        self.commits += 1
 
     @contextmanager
     def _timed(self, what: str):
+        """Also of a call that fails: who waited for a time-out has waited."""
         began = time.perf_counter()
-        yield
-        self.samples.append((what, time.time(), time.perf_counter() - began))
+        try:
+            yield
+        finally:
+            self.samples.append((what, time.time(), time.perf_counter() - began))
 
 
 def run_workers(url: str, names: list[str], chunk_videos: int, period_s: float, for_s: float) -> Crew:

@@ -1,11 +1,14 @@
 """`python -m blocks save | test`: keep the environment's settings as blocks, and try out what is kept.
 
 `save` writes the documents `ledger`, `suite` and `validation-results` from DATABASE_URL, the VFLEET_ and the R2_
-variables of this process. `test` loads each document that there is and uses it once.
+variables of this process, and `vast` where VAST_API_KEY is set. `test` loads each document that there is and uses it
+once.
 """
 
 import sys
+from collections.abc import Callable, Mapping
 
+from prefect.blocks.core import Block
 from prefect_aws import S3Bucket
 
 from blocks.database import BLOCK as DATABASE
@@ -13,6 +16,8 @@ from blocks.database import ValidationDatabase
 from blocks.documents import RESULTS, build_bucket, find_block, read_bucket
 from blocks.suite import BLOCK as SUITE
 from blocks.suite import ModelSuite
+from blocks.vast import BLOCK as VAST
+from blocks.vast import VastCredentials
 from validation.corpus.store import check_store, open_store
 from validation.corpus.store_errors import name_address
 from validation.errors import FleetError
@@ -22,11 +27,13 @@ from validation.settings import load_settings
 def save_blocks() -> int:
     """Write the documents anew. Nothing is written if one cannot be made."""
     settings = load_settings()
-    documents = {
+    documents: dict[str, Block] = {
         DATABASE: ValidationDatabase.from_settings(settings),
         SUITE: ModelSuite.from_settings(settings),
         RESULTS: build_bucket(settings),
     }
+    if settings.vast_api_key.get_secret_value():
+        documents[VAST] = VastCredentials.from_settings(settings)
     for name, document in documents.items():
         document.save(name, overwrite=True)
         sys.stdout.write(f"{name} saved as {document.get_block_type_slug()}\n")
@@ -36,7 +43,7 @@ def save_blocks() -> int:
 def test_blocks() -> int:
     """Use every document once. Returns 1 if one does not work."""
     failed = 0
-    for name, test in ((DATABASE, test_database), (SUITE, test_suite), (RESULTS, test_results)):
+    for name, test in TESTS.items():
         try:
             says = test()
         except FleetError as error:
@@ -64,6 +71,18 @@ def test_results() -> str:
     check_store(store)
     return f"{name_address(store)} answers"
 
+
+def test_vast() -> str:
+    block = find_block(VastCredentials, VAST)
+    return "; ".join(block.test_connection()) if block else "none: the environment's VAST_API_KEY is used"
+
+
+TESTS: Mapping[str, Callable[[], str]] = {
+    DATABASE: test_database,
+    SUITE: test_suite,
+    RESULTS: test_results,
+    VAST: test_vast,
+}
 
 if __name__ == "__main__":
     commands = {"save": save_blocks, "test": test_blocks}

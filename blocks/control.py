@@ -6,16 +6,19 @@ from blocks.database import BLOCK, ValidationDatabase
 from blocks.documents import RESULTS, find_block, read_bucket
 from validation.settings import Settings
 
+OF_A_BUCKET = frozenset({"results_url", "s3_access_key_id", "s3_secret_access_key"})
+"""Each of these in the environment says that the results' bucket is the environment's. Where R2 is, its address, says
+nothing of whose bucket."""
+
 
 def complete_settings(settings: Settings) -> Settings:
     """Fill in the database and the results' bucket from blocks, each only where the environment has nothing of it.
 
-    Half of a bucket is never mixed with half of another: with R2_ACCESS_KEY_ID set, the whole bucket is the
+    Half of a bucket is never mixed with half of another: with VFLEET_RESULTS_URL or a key set, the whole bucket is the
     environment's.
     """
     if not settings.database_url.get_secret_value() and (database := find_block(ValidationDatabase, BLOCK)):
         settings = settings.model_copy(update={"database_url": database.url})
-    in_s3 = settings.results_url.startswith("s3://")
-    if in_s3 and settings.s3_access_key_id is None and (bucket := find_block(S3Bucket, RESULTS)):
+    if not OF_A_BUCKET & settings.model_fields_set and (bucket := find_block(S3Bucket, RESULTS)):
         settings = read_bucket(bucket, settings)
     return settings

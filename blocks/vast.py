@@ -1,9 +1,14 @@
 """The account that rents machines."""
 
+from typing import Self
+
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.documents import find_block
+from validation.doctor.accounts import check_vast
 from validation.fleet.client import VastClient
+from validation.fleet.faults import VastKeyMissing
 from validation.settings import Settings, load_settings
 
 BLOCK = "vast"
@@ -27,6 +32,22 @@ class VastCredentials(Block):
         """Open the account; nothing is sent yet."""
         return VastClient(self.api_key, self.url)
 
+    def test_connection(self) -> list[str]:
+        """Say what the account has.
+
+        Raises:
+            FleetError: what is wrong or doubtful, with what to do.
+        """
+        found = check_vast(Settings(vast_api_key=self.api_key, vast_url=self.url))
+        if found is None:
+            raise VastKeyMissing
+        return [found]
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The account of the environment."""
+        return cls(api_key=settings.vast_api_key, url=settings.vast_url)
+
 
 def find_credentials(settings: Settings | None = None) -> VastCredentials:
     """The account of the environment, else of the block ``vast``.
@@ -36,8 +57,5 @@ def find_credentials(settings: Settings | None = None) -> VastCredentials:
     """
     settings = settings or load_settings()
     if not settings.vast_api_key.get_secret_value():
-        try:
-            return VastCredentials.load(BLOCK)  # type: ignore[return-value]  # sync here, whatever its signature says
-        except ValueError:  # there is no such block
-            pass
-    return VastCredentials(api_key=settings.vast_api_key, url=settings.vast_url)
+        return find_block(VastCredentials, BLOCK) or VastCredentials.from_settings(settings)
+    return VastCredentials.from_settings(settings)

@@ -49,7 +49,7 @@ def score_ahead(held: HeldChunk) -> None:
     ahead = [fetch_group.submit(held, number) for number in range(len(held.work.groups))]
     for number, fetching in enumerate(ahead):
         held.work.room.advance(number)
-        fetching.wait()
-        if fetching.state.is_failed():
-            held.work.give_up_group(number, fetching.state.data)
+        fetched = fetching.result(raise_on_failure=False)
+        if isinstance(fetched, Exception):
+            held.work.give_up_group(number, fetched)
         score_group(held, number)

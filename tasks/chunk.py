@@ -4,7 +4,7 @@ from uuid import UUID
 
 from prefect import task
 
-from tasks.policy import POLICY
+from tasks.policy import LAST_STEPS, POLICY
 from validation.chunk.session import HeldChunk, Session
 from validation.chunk.work import GroupReport
 from validation.domain import ChunkClaim, ShardReceipt
@@ -30,14 +30,14 @@ def score_group(held: HeldChunk, number: int) -> GroupReport:
     return held.work.score_group(number, check=held.lease.require)
 
 
-@task(name="write-shard", task_run_name="write shard", **POLICY)
+@task(name="write-shard", task_run_name="write shard", **LAST_STEPS)
 def write_shard(held: HeldChunk) -> ShardReceipt | None:
     """Encode what was scored and upload it once; a retry finds its own bytes there and is content."""
     encoded = held.write_shard()
     return encoded.receipt if encoded else None
 
 
-@task(name="commit-chunk", task_run_name="commit", **POLICY)
+@task(name="commit-chunk", task_run_name="commit", **LAST_STEPS)
 def commit_chunk(held: HeldChunk) -> None:
     """Close the chunk in the ledger; a retry of a commit that arrived changes nothing."""
     held.commit()

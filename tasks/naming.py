@@ -2,7 +2,10 @@
 
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from validation.chunk.session import HeldChunk, Session
@@ -10,10 +13,13 @@ from validation.domain import ChunkClaim
 
 
 def name_after_claim(claim: ChunkClaim) -> None:
-    """Rename the run after what it holds: worker, shard number, count."""
+    """Rename the run after what it holds: worker, shard number, count. A name that cannot be given is done without."""
     name = f"{claim.worker_id} · shard {claim.shard_number:04d} · {len(claim.videos)} videos"
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(UUID(flow_run.id), name=name)
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(flow_run.id), name=name)
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("this run keeps its name, it holds %s: %s", name, error)
 
 
 def describe_outcome(held: HeldChunk) -> str:

@@ -13,8 +13,8 @@ def may_heal(_task: object, _run: object, state: Any) -> bool:
     return isinstance(state.data, Transient)
 
 
-class Policy(TypedDict):
-    """The options that every task of a chunk shares."""
+class Policy(TypedDict, total=False):
+    """The options that tasks of a chunk share."""
 
     retries: int
     retry_delay_seconds: Any
@@ -30,3 +30,8 @@ POLICY = Policy(
     retry_condition_fn=may_heal,
     cache_policy=NO_CACHE,  # every step is an effect: two equal calls must not share an answer
 )
+"""The steps of a chunk. Each may be repeated: what an attempt achieved is kept by the chunk that it is handed."""
+
+LAST_STEPS = POLICY | Policy(retries=720, retry_delay_seconds=[2, 4, 5])
+"""The steps that keep what was scored: tried for as long as the chunk is held, which each attempt asks first. A ledger
+that is away ends that within a lease; a store that is away alone, after an hour."""

@@ -1,6 +1,7 @@
 """Where the fleet stands, as Prefect's artifacts."""
 
 import re
+from hashlib import sha256
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
@@ -36,6 +37,15 @@ def leave_workers(standing: Standing) -> None:
 def leave_language_bars(standing: Standing) -> None:
     """Leave a progress bar a language, the largest languages first."""
     for row in standing.languages[:MOST_LANGUAGES]:
-        key = re.sub("[^a-z0-9]+", "-", row["language"].lower()).strip("-") or "unnamed"
         percent = float(100 * row["done_share"])
-        create_progress_artifact(percent, key=f"language-{key}", description=describe_language(row))
+        create_progress_artifact(percent, key=language_key(row["language"]), description=describe_language(row))
+
+
+def language_key(language: str) -> str:
+    """Name a language's bar: one label, one key.
+
+    A key has small letters, digits and dashes; labels that these cannot spell are told apart by a hash.
+    """
+    spelled = re.sub("[^a-z0-9]+", "-", language.lower()).strip("-")
+    told = [spelled] if spelled == language else [spelled, sha256(language.encode()).hexdigest()[:8]]
+    return "-".join(["language", *filter(None, told)])

@@ -12,13 +12,14 @@ from validation.corpus.pack import PackedSegment, pack_video
 from validation.corpus.store import open_store, put_once
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Utterance, Video
 from validation.ledger.seed import seed_videos
+from validation.models.awaited import ScoredInTurn
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 from validation.settings import Settings
 
 
 @dataclass
-class EarScorer:
+class EarScorer(ScoredInTurn):
     """Answers at once with the loudest sample. `before` is called with every wave, and may fail."""
 
     name: str = "tiny"
@@ -28,7 +29,6 @@ class EarScorer:
     columns: Mapping[str, Sequence[Column]] = field(
         default_factory=lambda: {"ear": (Column("peak", "float", "ratio", "Loudest sample."),)}
     )
-    pool_audio_s: float = 0.5
     before: Callable[[], None] = lambda: None
     heard: int = 0
 

@@ -37,6 +37,7 @@ MUTANTS = {
     "verdicts-are-mixed-up": Mutant("commit_chunk", "'verdicts' ->> 'review'", "'verdicts' ->> 'reject'"),
     "sweep-without-deadline": Mutant("sweep_stale_claims", "(c.lease_expires_at < now()\n", "(true\n"),
     "sweep-waits-for-the-living": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+    "the-dead-are-silent-for-ever": Mutant("flag_silent_workers", "SET status = 'offline'", "SET status = 'stale'"),
     "renew-without-token": Mutant(
         "renew_chunk", "AND c.worker_id = p_worker AND c.state = 'open'", "AND c.worker_id = p_worker"
     ),
@@ -83,6 +84,11 @@ MUTANTS = {
         "requeue_videos",
         "WHERE q.status = 'done' AND q.validation_status IN ('validated', 'validation_failed')",
         "WHERE q.status = 'done'",
+    ),
+    "what-lies-below-another-machines-work-is-kept": Mutant(
+        "requeue_videos",
+        "OR q.video_id IN (SELECT r.video_id FROM standing_results r WHERE p_worker IN (r.worker_id, r.machine)))",
+        ")",
     ),
     "dry-run-moves": Mutant("requeue_videos", "IF NOT p_dry_run THEN", "IF true THEN"),
     "lacking-forgets-the-revision": Mutant("requeue_videos", "(wanted.value IS NULL OR s.models", "(true OR s.models"),

@@ -146,7 +146,7 @@ class Utterance:
     text: str
     language: str | None
     wanted: tuple[str, ...] | None = None
-    """Which models must answer; None is all of them. Company in a batch may bring more answers."""
+    """Which models must answer; None is all of them."""
 
     @property
     def duration_s(self) -> Seconds:

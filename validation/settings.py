@@ -5,10 +5,13 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from validation.errors import BadInput
+
+BEATS_A_LEASE = 2.5
+"""Two heartbeats, each a quarter late, come within a lease: one may be lost."""
 
 
 def default_worker_id() -> str:
@@ -125,7 +128,12 @@ class Settings(BaseSettings):
     )
     fetchers: int = Field(8, ge=1, description="Downloads at a time. Eight draw 5-6 times what one draws from R2.")
     lease_s: int = Field(75, ge=10, le=3600, description="A chunk that no heartbeat renewed for so long is swept.")
-    heartbeat_s: int = Field(25, ge=1, description="Seconds between heartbeats, give or take a quarter.")
+    heartbeat_s: int = Field(
+        25,
+        ge=1,
+        validate_default=True,
+        description="Seconds between heartbeats, give or take a quarter: at most two fifths of the lease.",
+    )
     drain_grace_s: int = Field(
         120,
         ge=0,
@@ -139,6 +147,17 @@ class Settings(BaseSettings):
     @classmethod
     def _split_languages(cls, value: object) -> object:
         return [code.strip() for code in value.split(",") if code.strip()] if isinstance(value, str) else value
+
+    @field_validator("heartbeat_s")
+    @classmethod
+    def _beat_twice_a_lease(cls, heartbeat_s: int, others: ValidationInfo) -> int:
+        lease_s = others.data.get("lease_s")  # absent where it is itself refused
+        if lease_s is not None and lease_s < BEATS_A_LEASE * heartbeat_s:
+            raise ValueError(
+                f"must be at most {int(lease_s / BEATS_A_LEASE)} with a lease_s of {lease_s}, which has to outlast one "
+                "heartbeat that is lost"
+            )
+        return heartbeat_s
 
     @field_validator("source_key")
     @classmethod

@@ -12,9 +12,12 @@ from pathlib import Path
 
 from validation.errors import BadInput, FleetError
 from validation.models.weights_folder import (
+    COMMIT_NAME,
     LOCK_NAME,
+    find_commits,
     lock_folders,
     open_weights_folder,
+    read_commits,
     read_folder_catalogue,
     write_lock,
 )
@@ -23,24 +26,32 @@ LOCK = Path(__file__).with_name(LOCK_NAME)
 SCATTERED = "indicconformer-600m"
 
 
-def fetch_model(model: str, folder: Path, token: str | None) -> None:
+def fetch_model(model: str, folder: Path, token: str | None, commit: str | None) -> None:
     """Put one model's files into ``folder/model``: as they lie at their source, or as they load faster.
 
     IndicConformer's two graphs lie in four hundred files, which every start of a box would open.
+
+    Args:
+        model: which.
+        folder: of all models.
+        token: for the hub.
+        commit: of the source; None is the one at which the catalogue's branch stands now.
     """
     # Not asked for where no model is.
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
 
     from validation.models.conformer.consolidate import consolidate_repository  # noqa: PLC0415
 
     entry = read_folder_catalogue()[model]
+    commit = commit or HfApi(token=token).model_info(entry.source, revision=entry.revision).sha
     if model != SCATTERED:
-        snapshot_download(entry.source, revision=entry.revision, local_dir=folder / model, token=token)
+        snapshot_download(entry.source, revision=commit, local_dir=folder / model, token=token)
         shutil.rmtree(folder / model / ".cache", ignore_errors=True)
-        return
-    with tempfile.TemporaryDirectory(dir=folder) as download:
-        snapshot_download(entry.source, revision=entry.revision, local_dir=download, token=token)
-        consolidate_repository(Path(download), folder / model)
+    else:
+        with tempfile.TemporaryDirectory(dir=folder) as download:
+            snapshot_download(entry.source, revision=commit, local_dir=download, token=token)
+            consolidate_repository(Path(download), folder / model)
+    (folder / model / COMMIT_NAME).write_text(f"{commit}\n", encoding="utf-8")
 
 
 def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new_lock: bool) -> None:
@@ -52,10 +63,11 @@ def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new
     if models and not write_new_lock and not LOCK.exists():
         raise BadInput(f"{LOCK} does not exist: `make weights` fetches the weights once and writes it; commit it then")
     token = token_file.read_text(encoding="utf-8").strip() if token_file and token_file.exists() else None
+    commits = read_commits(LOCK) if LOCK.exists() and not write_new_lock else {}
     for model in models:
-        fetch_model(model, folder, token)
+        fetch_model(model, folder, token, commits.get(model))
     if write_new_lock:
-        write_lock(LOCK, lock_folders(folder))
+        write_lock(LOCK, lock_folders(folder), find_commits(folder))
     elif models:
         shutil.copy(LOCK, folder / LOCK_NAME)
     for model in models:

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS worker_validators (
         'online',    -- heartbeats; register_worker and every heartbeat put it here
         'draining',  -- takes no new chunk; the worker says so on SIGTERM, retire_worker ends it
         'stale',     -- silent; flag_silent_workers puts it here, a heartbeat takes it back
-        'offline'    -- said goodbye; retire_worker puts it here
+        'offline'    -- said goodbye, or silent for a day; retire_worker or flag_silent_workers puts it here
     ))
 );
 

@@ -1,6 +1,6 @@
 -- cost_so_far: one row: dollars spent on rented machines, dollars an hour now, and dollars a thousand hours of audio
--- that was validated. Null where nothing was ever rented. An upper bound, as fleet_spent is; audio that nobody counted
--- is left out.
+-- that stand validated (see chunk_tallies). Null where nothing was ever rented. An upper bound, as fleet_spent is; audio
+-- that nobody counted is left out.
 CREATE OR REPLACE VIEW validation.cost_so_far AS
 SELECT spent.usd                                        AS spent_usd,
        spent.usd_per_hour,
@@ -15,5 +15,5 @@ FROM (
         GROUP BY fleet
     ) b USING (fleet)
 ) spent CROSS JOIN (
-    SELECT sum(audio_s)::numeric AS audio_s FROM validation_chunks WHERE state = 'committed'
+    SELECT sum(audio_s)::numeric AS audio_s FROM validation.chunk_tallies
 ) heard;

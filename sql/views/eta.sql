@@ -1,4 +1,6 @@
--- eta: videos left, the rate since the first commit of the last hour, and when the queue is empty at that rate.
+-- eta: videos left, the rate of the last hour, and when the queue is empty at that rate. Where work began within the
+-- hour, the rate is that since then: since the first claim of what was committed in it.
+-- Done is what was validated or failed for good; what failed and waits for another attempt is left.
 -- Claims start at random points, so what is done is an unbiased sample of what is left.
 -- seconds_left_least and seconds_left_most enclose the truth nine times in ten if the fleet goes on as it did: commits
 -- come in lumps, so the error of the rate is estimated from the spread of five-minute blocks (the method of batch
@@ -6,11 +8,14 @@
 -- there are three blocks; seconds_left_most while the rate cannot be told from none.
 CREATE OR REPLACE VIEW validation.eta AS
 WITH recent AS (
-    SELECT claimed_at, closed_at, videos_validated + videos_failed AS videos
-    FROM validation_chunks
-    WHERE state = 'committed' AND closed_at > now() - interval '60 minutes'
+    SELECT c.claimed_at, c.closed_at, c.videos_validated + (
+               SELECT count(*) FROM video_queue q
+               WHERE q.validation_chunk = c.chunk_id AND q.validation_status = 'validation_failed') AS videos
+    FROM validation_chunks c
+    WHERE c.state = 'committed' AND c.closed_at > now() - interval '60 minutes'
 ), rate AS (
-    SELECT sum(videos) / nullif(extract(epoch FROM now() - min(claimed_at)), 0) AS videos_per_s
+    -- At most the hour, however long ago a chunk was claimed: a straggler's other hours had commits of their own.
+    SELECT sum(videos) / nullif(least(extract(epoch FROM now() - min(claimed_at)), 3600), 0) AS videos_per_s
     FROM recent
 ), block AS (
     SELECT coalesce(sum(r.videos), 0) AS videos

@@ -1,6 +1,6 @@
 -- fleet_overview: the whole fleet in one row.
--- accepted, review and rejected are segments by the verdict that stands in their shard; they and audio_s leave out what
--- nobody counted, and are null where that is all.
+-- accepted, review and rejected are segments by the verdict that their last commit gave; they and audio_s leave out what
+-- nobody counted and canaries (see chunk_tallies), and are null where that is all.
 CREATE OR REPLACE VIEW validation.fleet_overview AS
 SELECT (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'online')   AS workers_online,
        (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'late')     AS workers_late,
@@ -18,8 +18,7 @@ FROM (
            sum(failed) AS failed, sum(segments) AS segments
     FROM validation.queue_progress
 ) p CROSS JOIN (
-    SELECT sum(audio_s) AS audio_s, sum(segments_accepted) AS accepted, sum(segments_review) AS review,
-           sum(segments_rejected) AS rejected
-    FROM validation_chunks
-    WHERE state = 'committed'
+    SELECT sum(audio_s) AS audio_s, round(sum(accepted))::bigint AS accepted, round(sum(review))::bigint AS review,
+           round(sum(rejected))::bigint AS rejected
+    FROM validation.chunk_tallies
 ) d;

@@ -2,6 +2,7 @@
 -- to do at its end, and what the rented machines cost meanwhile. No row until something was committed.
 -- A step is a minute long in the first two hours, ten minutes in the first day, then an hour; lasted_s says how much of
 -- it there was, less than that in the first and in the present one.
+-- failed are videos that failed for good; what failed and waits for another attempt is left.
 -- videos_left is counted back from what is left now: a video that was entered later counts as if it had been there.
 -- usd is null where nothing was ever rented; verdicts and audio_s are null where nobody counted.
 CREATE OR REPLACE VIEW validation.progress_history AS
@@ -28,6 +29,12 @@ WITH work AS (
     FROM scale CROSS JOIN validation_chunks
     WHERE state = 'committed' AND closed_at > now() - interval '7 days'
     GROUP BY 1
+), failed AS (
+    SELECT date_bin(step, c.closed_at, 'epoch') AS starts_at, count(*) AS failed
+    FROM scale CROSS JOIN video_queue q
+    JOIN validation_chunks c ON c.chunk_id = q.validation_chunk
+    WHERE q.validation_status = 'validation_failed' AND c.closed_at > now() - interval '7 days'
+    GROUP BY 1
 ), billed AS (
     SELECT s.starts_at,
            sum(i.usd_per_hour * extract(epoch FROM least(coalesce(i.billed_until, s.until_at), s.until_at)
@@ -48,10 +55,12 @@ SELECT s.starts_at,
        coalesce(c.videos, 0)                            AS videos,
        coalesce(c.segments, 0)                          AS segments,
        c.audio_s, c.accepted, c.review, c.rejected,
-       remaining.videos + coalesce(sum(c.videos) OVER later, 0) AS videos_left,
-       CASE WHEN EXISTS (SELECT FROM fleet_instances) THEN coalesce(b.usd, 0) END AS usd
+       remaining.videos + coalesce(sum(coalesce(c.videos, 0) + coalesce(f.failed, 0)) OVER later, 0) AS videos_left,
+       CASE WHEN EXISTS (SELECT FROM fleet_instances) THEN coalesce(b.usd, 0) END AS usd,
+       coalesce(f.failed, 0)                            AS failed
 FROM steps s
 LEFT JOIN committed c USING (starts_at)
+LEFT JOIN failed    f USING (starts_at)
 LEFT JOIN billed    b USING (starts_at)
 CROSS JOIN remaining
 WINDOW later AS (ORDER BY s.starts_at DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)

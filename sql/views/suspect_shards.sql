@@ -1,11 +1,15 @@
--- suspect_shards: the committed shards of distrusted machines whose videos were not taken back, nor committed again.
+-- suspect_shards: the shards that distrusted machines wrote, with what of them is still read, by itself or below what
+-- another machine added to it, and was not taken back.
+-- OFFSET 0 binds the planner to go from the few machines outwards: it might otherwise sort out the results of all first.
 CREATE OR REPLACE VIEW validation.suspect_shards AS
-SELECT d.known_as, c.worker_id, c.shard_key, c.closed_at AS committed_at, count(*) AS videos,
-       sum(q.validation_segments) AS segments
+SELECT d.known_as, d.worker_id, r.shard_key, r.committed_at, count(*) AS videos, sum(r.segments) AS segments
 FROM validation.distrusted_workers d
-JOIN validation_chunks c ON c.worker_id = d.worker_id AND c.machine IS NOT DISTINCT FROM d.machine
-                        AND c.state = 'committed'
-JOIN video_queue q       ON q.validation_chunk = c.chunk_id AND q.validation_status = 'validated'
+CROSS JOIN LATERAL (
+    SELECT * FROM validation.standing_results
+    WHERE worker_id = d.worker_id AND machine IS NOT DISTINCT FROM d.machine
+    OFFSET 0
+) r
+JOIN video_queue q ON q.video_id = r.video_id AND q.validation_status = 'validated'
 WHERE NOT d.is_excused
-GROUP BY d.known_as, c.worker_id, c.shard_key, c.closed_at
-ORDER BY d.known_as, c.shard_key;
+GROUP BY d.known_as, d.worker_id, r.shard_key, r.committed_at
+ORDER BY d.known_as, r.shard_key;

@@ -1,4 +1,5 @@
--- throughput_recent: what was committed in each of the last 60 minutes in which anything was.
+-- throughput_recent: what was committed in each of the last 60 minutes in which anything was. videos_failed are tries:
+-- those that failed for good, and those that went back for another attempt.
 CREATE OR REPLACE VIEW validation.throughput_recent AS
 SELECT date_trunc('minute', closed_at) AS minute,
        count(*)                        AS chunks,

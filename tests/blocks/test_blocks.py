@@ -12,8 +12,11 @@ from blocks.session import open_session
 from blocks.suite import BLOCK as SUITE
 from blocks.suite import ModelSuite, tell_boxes
 from blocks.types import __all__ as kinds
+from blocks.vast import BLOCK as VAST
+from blocks.vast import VastCredentials, find_credentials
 from validation.corpus.store import list_keys, put_once
 from validation.errors import BadInput
+from validation.local.fake_vast.service import EmbeddedVast
 from validation.settings import load_settings
 
 test_blocks.__test__ = False  # a command, not a test
@@ -22,13 +25,15 @@ pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect
 
 SECRETS = ("DATABASE_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "VFLEET_RESULTS_URL")
 
+SAVED = ((ValidationDatabase, BLOCK), (ModelSuite, SUITE), (S3Bucket, RESULTS))
+
 
 @pytest.fixture
 def saved(prefect, box):
     """Documents made from the environment, as `python -m blocks save` makes them; gone after the test."""
     assert save_blocks() == 0
     yield prefect
-    for kind, name in ((ValidationDatabase, BLOCK), (ModelSuite, SUITE), (S3Bucket, RESULTS)):
+    for kind, name in SAVED:
         kind.delete(name)
 
 
@@ -43,9 +48,12 @@ def test_blocks_alone_open_the_control_plane(saved, box, control, monkeypatch):
 
 
 def test_the_environment_comes_first(saved, box, monkeypatch):
-    """Each service is the environment's where that says anything of it, and whole: no half of a block is mixed in."""
+    """Each service is the environment's where that says anything of it, and whole: no half of a block is mixed in. Also
+    without keys: a command that names its bucket never works on another."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://here@127.0.0.1/own")
     monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://own-bucket")
+    monkeypatch.delenv("R2_ACCESS_KEY_ID")
+    monkeypatch.delenv("R2_SECRET_ACCESS_KEY")
     settings = complete_settings(load_settings())
     assert settings.database_url.get_secret_value() == "postgresql://here@127.0.0.1/own"
     assert settings.results_url == "s3://own-bucket"
@@ -101,6 +109,27 @@ def test_every_block_can_be_tried_out(saved, capsys):
     assert "Postgres" in told
     assert "answers" in told
     assert "BOX_PARQUET_SHARD_SIZE=50" in told
+
+
+def test_the_account_that_rents_is_kept_and_tried_like_the_rest(prefect, box, open_folder, monkeypatch, capsys):
+    """`save` writes it where there is a key, `test` asks the vendor, and a dead key fails."""
+    with EmbeddedVast(open_folder) as vast:
+        for name, value in vast.client_environment().items():
+            monkeypatch.setenv(name, value)
+        try:
+            assert save_blocks() == 0
+            monkeypatch.delenv("VAST_API_KEY")
+            assert find_credentials().api_key.get_secret_value() == vast.client_environment()["VAST_API_KEY"]
+            assert test_blocks() == 0
+            assert "of credit" in capsys.readouterr().out
+            VastCredentials(api_key="dead-secret", url=vast.url).save(VAST, overwrite=True)
+            assert test_blocks() == 1
+            told = capsys.readouterr().out
+            assert "vast: Vast.ai refuses the key" in told
+            assert "dead-secret" not in told
+        finally:
+            for kind, name in (*SAVED, (VastCredentials, VAST)):
+                kind.delete(name)
 
 
 def test_a_block_that_does_not_work_is_named(saved, capsys):

@@ -1,5 +1,6 @@
 """A chunk from claim to commit against a real ledger and a real store, without an orchestrator."""
 
+import time
 from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
@@ -7,7 +8,7 @@ from uuid import uuid4
 import fragile_decoder
 import pytest
 from box_fixtures import pack_tone
-from ledger_steps import expire, fetch, statuses
+from ledger_steps import execute, expire, fetch, statuses
 
 from validation.chunk.run import run_chunk
 from validation.chunk.work import GroupIncomplete
@@ -15,7 +16,7 @@ from validation.corpus import decode_apart
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.corpus.store import get_bytes, list_keys, put_once
 from validation.domain import Video
-from validation.errors import ClaimLost, Transient, Unreachable
+from validation.errors import BadInput, ClaimLost, Transient, Unreachable
 from validation.ledger.protocol import sweep_stale_claims
 from validation.ledger.views import audit_ledger, read_committed_shards
 from validation.local.sample_corpus import CLIPS
@@ -162,13 +163,86 @@ def test_a_failing_scorer_gives_the_chunk_back(box):
     assert shard_keys(box) == []
 
 
+def claim_two(session):
+    return session.claim(uuid4(), flow_run_id=None, size=2, languages=())
+
+
+def test_what_nobody_foresaw_spends_an_attempt_and_is_written_down(box):
+    """Were it given back at no cost, a failure that meets every holder would circle for ever. It ends in the queue."""
+    box.add_videos("a", "b")
+
+    def fail():
+        raise KeyError("peak")
+
+    box.scorer.before = fail
+    for attempt in (1, 2, 3):
+        with pytest.raises(KeyError):
+            run_chunk(box.session)
+        assert attempts(box.engine) == {attempt}
+        execute(box.engine, "UPDATE video_queue SET validation_not_before = now()")
+    told = fetch(box.engine, "SELECT DISTINCT validation_status, validation_error FROM video_queue")
+    assert told == [("validation_failed", "KeyError: 'peak'")]
+    assert shard_keys(box) == []
+
+
+def test_what_nobody_foresaw_leaves_a_video_with_its_own_failure(box):
+    """What is certain of a video is not overwritten by what befell its chunk; the shard of the others is deleted."""
+    box.add_videos("a")
+    box.add_videos("missing", tar=False)
+    with suppress(ZeroDivisionError), box.session.hold(claim_two(box.session), flow_run_id=None) as held:
+        held.work.fetch_group(0)
+        held.work.score_group(0, check=held.lease.require)
+        held.write_shard()
+        assert len(shard_keys(box)) == 2
+        raise ZeroDivisionError
+    assert statuses(box.engine) == {"a": "pending", "missing": "validation_failed"}
+    assert shard_keys(box) == []
+    assert not any(law.violations for law in audit_ledger(box.engine))
+
+
+@pytest.mark.parametrize("failure", [BadInput("the store's keys are wrong"), KeyError("peak")])
+def test_a_wrong_setting_and_a_drain_cost_no_attempt(box, failure):
+    """A box that is set up wrongly, or is being ended, says nothing about its videos."""
+    box.add_videos("a", "b")
+    session = replace(box.session, draining=lambda: isinstance(failure, KeyError) and bool(ended))
+    ended = []
+    with suppress(type(failure)), session.hold(claim_two(session), flow_run_id=None):
+        ended.append(True)
+        raise failure
+    assert statuses(box.engine) == {"a": "pending", "b": "pending"}
+    assert attempts(box.engine) == {0}
+
+
+def test_a_worker_that_drains_claims_nothing_new(box):
+    """But what it had asked for before is found when it asks again: nobody else knows of it."""
+    box.add_videos("a", "b")
+    drains = []
+    session = replace(box.session, draining=lambda: bool(drains))
+    token = uuid4()
+    first = session.claim(token, flow_run_id=None, size=1, languages=())
+    drains.append(True)
+    assert claim_two(session) is None
+    assert session.claim(token, flow_run_id=None, size=1, languages=()) == first
+
+
+def test_a_claim_that_was_asked_twice_is_held_since_the_first_time(box, monkeypatch):
+    """Its lease is the ledger's, which began then."""
+    box.add_videos("a")
+    token, began = uuid4(), time.monotonic()
+    for later_s in (0, 40):
+        monkeypatch.setattr("validation.chunk.session.time.monotonic", lambda later_s=later_s: began + later_s)
+        claim = box.session.claim(token, flow_run_id=None, size=1, languages=())
+    with box.session.hold(claim, flow_run_id=None) as held:
+        assert held.lease._held_until == began + box.session.settings.lease_s
+
+
 def test_a_drain_commits_what_is_done_and_returns_the_rest(box):
-    """Told to stop, a chunk finishes the wave in hand, commits it, and returns what it had not begun."""
-    box.add_videos(*"abcdef", segments=2)
+    """Told to stop, a chunk finishes the group in hand, commits it, and returns what it had not waited for."""
+    box.add_videos(*"abcdefghi", segments=2)
     session = replace(box.session, draining=lambda: box.scorer.heard >= 4)
     done = run_chunk(session)
-    assert done.videos_validated == 2
-    assert sorted(statuses(box.engine).values()) == ["pending"] * 4 + ["validated"] * 2
+    assert done.videos_validated == 3
+    assert sorted(statuses(box.engine).values()) == ["pending"] * 6 + ["validated"] * 3
     assert fetch(
         box.engine, "SELECT max(validation_attempts) FROM video_queue WHERE validation_status = 'pending'"
     ) == [(0,)]

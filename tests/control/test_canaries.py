@@ -1,15 +1,21 @@
 """What counts as a wrong answer, and what two honest machines may differ by."""
 
+from dataclasses import replace
+
 import pytest
-from ledger_steps import fetch
+from ledger_steps import execute, fetch
 
 from validation.chunk.run import run_chunk
 from validation.control.canaries import find_error, judge_canaries
+from validation.control.compact import compact_all
 from validation.control.tolerance import tolerate
 from validation.corpus.store import delete_object
-from validation.domain import Fault, Scored, Unscored
+from validation.domain import Fault, Scored, Unscored, WorkerProfile
 from validation.ledger.canaries import KnownAnswer, plant_canaries, read_canary_results, read_unjudged
+from validation.ledger.protocol import Requeue, register_worker, requeue_videos
 from validation.ledger.views import read_committed_shards
+from validation.scoring.verdict import Condition, Rule, Rules
+from validation.shards.provenance import name_basis
 
 RIGHT = KnownAnswer("accept", {"cer": 0.1, "ear_p": 0.9, "votes": 2, "declared_p": None})
 UNITS = {"cer": "ratio", "ear_p": "probability", "votes": "judges", "declared_p": "probability"}
@@ -32,12 +38,16 @@ def say(verdict="accept", **values):
         ),
         ([say(), say("reject"), say()], "segment 1: the verdict is reject instead of accept"),
         ([say(), say(), say(cer=None)], "segment 2: no cer, which is 0.1"),
+        ([say(), say("review", cer=None, ear_fault="model_crashed: x"), say()], None),
+        ([say("reject", fault="undecodable: x"), say(cer=0.9), say(cer=None)], "segment 2: no cer"),
+        ([say(), say(), say(cer=None, ear_fault="not_asked: x")], "segment 2: no cer, which is 0.1"),
         ([say(), say()], "2 segments instead of 3"),
         ([], "0 segments instead of 3"),
     ],
 )
 def test_one_verdict_one_silence_or_two_numbers_are_wrong(said, error):
-    """One number that is off may be chance; a judgement that is, or none where one is known, is not."""
+    """One number that is off may be chance; a judgement that is, or none where one is known, is not. A segment that
+    failed proves nothing, and hides no other; one that a machine spares where it should not has not failed."""
     found = find_error([RIGHT] * 3, said, UNITS)
     assert found is None if error is None else found.startswith(error)
 
@@ -58,7 +68,8 @@ def planted(box):
     """Video `b` is a canary whose answers are those of the box itself; `a` is none."""
     box.add_videos("a")
     tones = {"duration_s": 0.5, "ear_peak": 0.1}
-    plant_canaries(box.engine, "tiny", {"ear": "1"}, {"b": (KnownAnswer("accept", tones),) * 2})
+    answers = {"b": (KnownAnswer("accept", tones),) * 2}
+    plant_canaries(box.engine, "tiny", {"ear": "1"}, answers, basis=name_basis("tiny-1", "all"))
     box.add_videos("b")
     return box
 
@@ -76,14 +87,65 @@ def test_an_honest_box_is_right(planted):
     assert outcome(planted) == [("right", None)]
 
 
-@pytest.mark.parametrize("answer", [Scored({"peak": 0.7}), Unscored(Fault("model_failed", "no"))])
-def test_a_box_that_errs_or_is_silent_is_wrong(planted, answer):
-    """Two segments off, or an answer that is known and lacking."""
-    scorer = planted.scorer
-    scorer.score = lambda utterances: [{"ear": answer} for _ in utterances]
+@pytest.mark.parametrize(
+    ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "moot")]
+)
+def test_a_box_that_errs_is_wrong_and_one_that_fails_is_not(planted, answer, judged):
+    """Two segments off are wrong; a model that crashed on them gave no answer, whatever the verdict is without it."""
+    planted.scorer.score = lambda utterances: [{"ear": answer} for _ in utterances]
     run_chunk(planted.session)
     judge_canaries(planted.engine, planted.session.results)
-    assert [found for found, _ in outcome(planted)] == ["wrong"]
+    assert [found for found, _ in outcome(planted)] == [judged]
+
+
+STRICT = Rule(
+    reason="any", verdict="reject", when=(Condition(column="duration_s", op="present"),), sentence="There is audio."
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rules": Rules(version="tiny-2", required_models=("ear",), rules=(STRICT,))}, "rules_version tiny-2"),
+        ({"revisions": {"ear": "2"}}, "other models"),
+    ],
+)
+def test_what_was_judged_by_other_rules_or_models_is_moot(planted, change, told):
+    """A new version of the rules, rolled out to honest machines, makes no machine wrong."""
+    vars(planted.scorer).update(change)
+    run_chunk(planted.session)
+    judge_canaries(planted.engine, planted.session.results)
+    ((found, finding),) = outcome(planted)
+    assert found == "moot"
+    assert told in finding
+
+
+def test_a_canary_that_nobody_knows_the_rules_of_is_moot(planted):
+    """One that was planted before they were written down."""
+    execute(planted.engine, "UPDATE validation.canaries SET basis = '{}'")
+    run_chunk(planted.session)
+    judge_canaries(planted.engine, planted.session.results)
+    assert [found for found, _ in outcome(planted)] == ["moot"]
+
+
+def test_a_machine_answers_for_what_stands_elsewhere_by_now(planted):
+    """Compacted, or done again by another machine, before anybody judged it: each is judged for its own."""
+    ann = planted.session
+    bob = replace(ann, settings=ann.settings.model_copy(update={"worker_id": "bob"}))
+    register_worker(planted.engine, WorkerProfile("bob", config={"instance": "bob-1"}))
+    for worker in (ann, bob):
+        run_chunk(worker, size=1)
+        run_chunk(worker)
+        requeue_videos(planted.engine, Requeue(["a", "b"]))
+    run_chunk(ann)
+    planted.add_videos("c")
+    run_chunk(ann)
+    assert [made.rows for _, made in compact_all(planted.engine, ann.results)] == [6]
+    judged = judge_canaries(planted.engine, ann.results)
+    assert sorted((canary.worker_id, canary.outcome) for canary in judged) == [
+        ("ann", "right"), ("ann", "right"), ("bob", "right"),
+    ]  # fmt: skip
+    assert judge_canaries(planted.engine, ann.results) == []
 
 
 def test_a_shard_that_cannot_be_read_waits(planted):

@@ -11,7 +11,7 @@ from validation.chunk.run import run_chunk
 from validation.control.audit import audit
 from validation.control.compact import compact_all, compact_group, compact_steps, delete_retired, plan_compactions
 from validation.control.sweep import delete_orphans
-from validation.corpus.store import get_bytes, list_keys
+from validation.corpus.store import delete_object, get_bytes, list_keys, put_once
 from validation.ledger.protocol import Requeue, requeue_videos
 from validation.ledger.views import read_committed_shards, read_retired_shards
 from validation.select.open import open_segments
@@ -111,6 +111,22 @@ def test_groups_fill_up_to_the_target_and_large_shards_are_left(three):
     groups = plan_compactions(three.session.results, shards, target_bytes=2 * largest)
     assert groups
     assert all(sum(shard.shard_bytes for shard in group[:-1]) < 2 * largest for group in groups)
+
+
+def test_what_failed_is_told_on(box):
+    """The manifest of the larger shard outlives those of the chunks; what was validated since is no failure."""
+    box.add_videos(*"abc")
+    for video in "bc":
+        delete_object(box.session.source, f"{video}.tar")
+        put_once(box.session.source, f"{video}.tar", b"no tar")
+    run_chunk(box.session)
+    requeue_videos(box.engine, Requeue(["c"]))
+    delete_object(box.session.source, "c.tar")
+    box.add_videos("c", "d")
+    run_chunk(box.session)
+    ((_, made),) = compact_all(box.engine, box.session.results)
+    kept = ShardManifest.from_json(get_bytes(box.session.results, key_beside(made.key)), "m")
+    assert [failure.video_id for failure in kept.failed] == ["b"]
 
 
 def test_old_shards_go_only_when_asked_and_after_their_time(three):

@@ -1,6 +1,8 @@
 """Every command and every alert on the pages is one that works. `make docs-check` runs the commands in order."""
 
 import re
+import subprocess
+from configparser import ConfigParser
 
 import pytest
 import yaml
@@ -8,13 +10,16 @@ from ledger_steps import claim
 from pages import DOCS, read_blocks, words_of
 
 from validation.cli import build_parser
+from validation.doctor.database import CONNECTIONS_A_BOX
 from validation.domain import StoreCredential
 from validation.fleet.order import ALLOWED, PREFIX
 from validation.ledger.boxes import admit_box, lend_credential
+from validation.ledger.engine import open_engine, parse_database_url
 from validation.settings import Settings
 
 ROOT = DOCS.parent
 PAGES = ("deploy.md", "operate.md")
+MADE_BY_THE_READER = {"deploy/image/weights.lock", "deploy/image/database.crt"}
 COMMANDS = [
     line for page in PAGES for block in read_blocks(page) if block.kind.startswith("sh") for line in block.lines
 ]
@@ -51,7 +56,7 @@ def test_what_the_page_points_to_exists(page):
     for link in re.findall(r"\]\((?!http)([^)#]+)", text):
         assert (DOCS / link).exists(), link
     for path in re.findall(r"`((?:deploy|validation|docs)/[\w./-]+\.\w+)`", text):
-        assert (ROOT / path).exists() or path == "deploy/image/weights.lock", path
+        assert (ROOT / path).exists() or path in MADE_BY_THE_READER, path
 
 
 def test_every_variable_is_one_that_something_reads():
@@ -64,6 +69,77 @@ def test_every_variable_is_one_that_something_reads():
     boxes = {name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)}
     assert boxes <= ALLOWED
     assert {n for n in names if not n.startswith((PREFIX, "PREFECT_"))} <= aliases
+
+
+SETTINGS = [
+    (block.heading[:2], line) for block in read_blocks("deploy.md") if block.kind == "env" for line in block.lines
+]
+
+
+@pytest.mark.parametrize("line", [line for section, line in SETTINGS if section != "6."])
+def test_a_setting_of_the_control_machine_is_read_alike_by_a_shell_and_by_systemd(line):
+    """An address ends at an unquoted `&` in a shell, which would run its beginning in the background."""
+    name, _, value = line.partition("=")
+    said = subprocess.run(
+        ["sh", "-euc", f'set -a; {line}\nprintf %s "${name}"'], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == (value[1:-1] if value.startswith("'") else value)
+
+
+def test_a_setting_of_a_container_is_not_quoted():
+    """Docker takes each line of --env-file as it stands, quotes included."""
+    lines = [line for section, line in SETTINGS if section == "6."]
+    assert {"WORKER_ID", "VFLEET_BOX_KEY", "DATABASE_URL"} <= {line.partition("=")[0] for line in lines}
+    assert not [line for line in lines if line.partition("=")[2].startswith(("'", '"'))]
+
+
+def test_every_way_to_the_database_is_verified_by_a_file_that_is_there():
+    """On the control machine, whose project lies in /app, and in the image, which has what .dockerignore lets in."""
+    addresses = [line.partition("=")[2].strip("'") for _, line in SETTINGS if "DATABASE_URL=" in line]
+    queries = [parse_database_url(address).query for address in addresses]
+    assert len(queries) == 3
+    assert {query["sslmode"] for query in queries} == {"verify-full"}
+    (authority,) = {query["sslrootcert"] for query in queries}
+    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert any(authority.startswith(f"/app/{folder}/") for folder in let_in)
+    assert "COPY --from=build /app /app" in (ROOT / "Dockerfile.validation").read_text()
+
+
+def test_what_the_reader_keeps_secret_is_not_committed():
+    """The page has these files beside the project, and has its reader commit the lock."""
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    page = (DOCS / "deploy.md").read_text()
+    for name in ("hf_token", "control.env", "box.env"):
+        assert name in page
+        assert f"/{name}" in ignored
+
+
+def test_every_login_that_is_made_is_taken_back():
+    """The shutdown leaves nobody who could come in."""
+    page = (DOCS / "deploy.md").read_text()
+    assert set(re.findall(r"^DROP ROLE (\w+)", page, re.MULTILINE)) == set(
+        re.findall(r"^CREATE ROLE (\w+)", page, re.MULTILINE)
+    )
+
+
+def test_the_service_runs_what_the_page_runs():
+    """From the folder that the deployments name, with the file that section 2 names."""
+    unit = ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str
+    unit.read(ROOT / "deploy/systemd/vfleet-control.service")
+    service, page = unit["Service"], (DOCS / "deploy.md").read_text()
+    command = service["ExecStart"].removeprefix("/app/.venv/bin/")
+    assert f"{command} &" in page
+    assert service["WorkingDirectory"] == "/app"
+    assert service["EnvironmentFile"] in page
+
+
+def test_the_page_counts_connections_as_the_engine_opens_them():
+    """What a box holds, and what it may open for moments, times a hundred."""
+    pool = open_engine("postgresql://nobody@127.0.0.1/x").pool
+    held, most = CONNECTIONS_A_BOX * pool.size(), CONNECTIONS_A_BOX * (pool.size() + pool._max_overflow)
+    page = " ".join((DOCS / "deploy.md").read_text().split())
+    assert f"A hundred boxes are {100 * held} clients of the pooler, and {100 * most} if all should burst" in page
 
 
 def find_alerts(engine) -> list[str]:

@@ -65,6 +65,12 @@ class Walk:
                 case "sh elsewhere" if "docker run" in block.body:
                     self.start_box()
 
+    def come_back(self) -> None:
+        """Make the login `control` again: deploy.md ends with the shutdown, and operate.md is for the time before."""
+        (logins,) = [block for block in read_blocks("deploy.md") if "CREATE ROLE control" in block.body]
+        with psycopg.connect(self.owner_url, autocommit=True) as connection:
+            connection.execute("\n".join(line for line in logins.lines if " control" in line))
+
     def log_in(self, name: str) -> str:
         return make_url(self.owner_url).set(username=name, password=PASSWORDS[name]).render_as_string(False)
 
@@ -148,6 +154,8 @@ def main(folder: Path) -> int:
             walk = Walk(work, stack.postgres.libpq_url(), told, undo)
             for page in ("deploy.md", "operate.md"):
                 print(f"\n== {page}")
+                if page == "operate.md":
+                    walk.come_back()
                 walk.follow(page)
     for failure in walk.failed:
         print(f"\nFAILED: {failure}")

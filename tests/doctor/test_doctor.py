@@ -1,6 +1,7 @@
 """The doctor names what is wrong, and says what to do."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,12 @@ import httpx
 import psycopg
 import pytest
 from certificates import make_certificate
+from prefect_cloud import cloud_before
 from tls_front import front
 
 from validation.doctor import card, machine
-from validation.doctor.card import check_card, check_driver, check_onnxruntime
+from validation.doctor.accounts import check_cloudflare, check_vast
+from validation.doctor.card import check_card, check_driver, check_onnx_session, check_onnxruntime
 from validation.doctor.database import (
     SessionPooler,
     WrongRole,
@@ -28,11 +31,16 @@ from validation.doctor.database import (
 from validation.doctor.examine import CONTROL_CHECKS, check_box, examine, make_check
 from validation.doctor.finding import Doubt
 from validation.doctor.machine import check_clock, check_disk
-from validation.doctor.orchestrator import PrefectRefused, check_pool, check_prefect, check_tokens
-from validation.doctor.stores import check_results, describe_end
+from validation.doctor.orchestrator import check_pool, check_prefect, check_tokens
+from validation.doctor.prefect_access import PrefectRefused, read_headers
+from validation.doctor.stores import check_results, check_source, describe_end
 from validation.errors import BadInput, FleetError, Unreachable
+from validation.fleet.credentials import CloudflareRefused
+from validation.fleet.faults import VastKeyRefused
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.ledger.migrate import SchemaMismatch
+from validation.local.fake_cloudflare import FakeCloudflare
+from validation.local.fake_vast.service import EmbeddedVast
 from validation.models.driver import DriverTooOld, _built_for, require_driver
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
@@ -76,7 +84,14 @@ def test_a_worker_may_start_where_all_is_well(well, pool):
             "let this account write it and its folder",
         ),
         ({"VFLEET_DEVICE": "cuda"}, check_card, BadInput, "no card"),
+        ({"VFLEET_DEVICE": "cuda"}, check_driver, BadInput, "NVML"),
         ({"VFLEET_DEVICE": "cuda"}, check_onnxruntime, BadInput, r"validation-fleet\[gpu\]"),
+        ({"VFLEET_DEVICE": "cuda"}, check_onnx_session, BadInput, r"validation-fleet\[gpu\]"),
+        ({"VFLEET_SOURCE_URL": "s3://no-such-bucket"}, check_source, FleetError, "NoSuchBucket.*VFLEET_SOURCE_URL"),
+        ({"PREFECT_API_URL": "http://me:secret@127.0.0.1:9/api"}, check_prefect, Unreachable, "http://127.0.0.1:9/api"),
+        ({"PREFECT_API_URL": "ftp://me:secret@127.0.0.1:9/api"}, check_prefect, BadInput, "'ftp://127.0.0.1:9/api'"),
+        ({"PREFECT_API_SSL_CERT_FILE": "/nowhere/ca.pem"}, check_prefect, BadInput, "PREFECT_API_SSL_CERT_FILE is"),
+        ({"CLOUDFLARE_API_TOKEN": "t"}, check_cloudflare, BadInput, "needs CLOUDFLARE_ACCOUNT_ID"),
     ],
 )
 def test_what_is_wrong_is_named(well, *, variables, check, error, says):
@@ -86,11 +101,87 @@ def test_what_is_wrong_is_named(well, *, variables, check, error, says):
     assert "secret" not in str(raised.value)
 
 
+def test_a_token_file_is_really_tried(well, monkeypatch, tmp_path):
+    """A folder that may be written is not enough: what nginx reads must keep its group."""
+    tokens = tmp_path / "boxes"
+    tokens.touch()
+    settings = well(VFLEET_GATEWAY_TOKENS=str(tokens))
+    assert "0 machines may pass" in check_tokens(settings)
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(BadInput, match="cannot be changed"):
+        check_tokens(settings)
+
+
+def refuse(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+
 def test_a_revoked_token_is_named(well, monkeypatch):
     """The server's answer becomes the name of the variable to change."""
     monkeypatch.setattr("httpx.get", lambda *_, **__: httpx.Response(401))
     with pytest.raises(PrefectRefused, match=r"revoked or mistyped.*gateway token add"):
         check_prefect(well())
+
+
+def test_a_password_in_the_address_is_shown_to_nobody(well, prefect_server):
+    """Where all is well neither: people paste what the doctor says."""
+    address = prefect_server.api_url.replace("//", "//me:secret@")
+    assert check_prefect(well(PREFECT_API_URL=address)).endswith(f" at {prefect_server.api_url}")
+
+
+def test_prefect_cloud_is_asked_with_its_key_and_for_no_version(well, prefect_server, pool, tmp_path):
+    """It has none to tell and serves every client; a dead key is a failure all the same."""
+    with cloud_before(prefect_server.api_url, tmp_path) as told:
+        assert check_prefect(well(**told)) == f"Prefect Cloud, at {told['PREFECT_API_URL']}"
+        assert check_pool(well(**told)).startswith("vast-gpu")
+        with pytest.raises(PrefectRefused, match="PREFECT_API_KEY"):
+            check_prefect(well(**told | {"PREFECT_API_KEY": "pnu_dead"}))
+
+
+def test_a_password_goes_before_a_key_and_a_header_of_ones_own_before_both():
+    """As Prefect's own client has it, or the doctor would pass where the worker does not."""
+    told = {"PREFECT_API_KEY": "k"}
+    assert read_headers(told) == {"Authorization": "Bearer k"}
+    told["PREFECT_API_AUTH_STRING"] = "a:b"
+    assert read_headers(told) == {"Authorization": "Basic YTpi"}
+    told["PREFECT_CLIENT_CUSTOM_HEADERS"] = '{"Authorization": "Basic own", "User-Agent": "me"}'
+    assert read_headers(told) == {"Authorization": "Basic own"}
+
+
+def test_an_account_that_is_not_set_is_not_asked(well):
+    """A control machine may rent nothing, and lend nothing."""
+    assert make_check(well(), check_vast).verdict == "skipped"
+    assert make_check(well(), check_cloudflare).verdict == "skipped"
+
+
+def test_a_dead_key_of_vast_is_found_before_anything_is_to_be_rented(well, open_folder):
+    """A living one tells the credit."""
+    with EmbeddedVast(open_folder) as vast:
+        settings = well(**vast.client_environment())
+        assert re.fullmatch(r"\$\d+\.\d\d of credit, 0 machines", check_vast(settings))
+        with pytest.raises(VastKeyRefused, match="check VAST_API_KEY"):
+            check_vast(well(VAST_API_KEY="dead"))
+
+
+def test_a_dead_token_of_cloudflare_is_found_before_a_box_needs_what_it_lends(well):
+    """What is made to see that it can be made ends soon, and opens no more than a box's would."""
+    with FakeCloudflare() as cloudflare:
+        told = cloudflare.client_environment() | {"R2_ACCESS_KEY_ID": cloudflare.parent_access_key_id}
+        assert "object-read-only" in check_cloudflare(well(**told))
+        assert {wish["ttlSeconds"] for wish in cloudflare.wishes} == {900}
+        assert {tuple(wish.get("prefixes", ())) for wish in cloudflare.wishes} == {(), ("shards/doctor/",)}
+        with pytest.raises(CloudflareRefused, match="CLOUDFLARE_API_TOKEN"):
+            check_cloudflare(well(CLOUDFLARE_API_TOKEN="dead"))
+
+
+def test_a_runtime_that_was_built_for_the_card_and_cannot_use_it_is_found(well, monkeypatch):
+    """What is compiled in says nothing of what loads here: a session does."""
+    assert check_onnx_session(well()) == "computes with CPUExecutionProvider"
+    built_with = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: built_with)
+    settings = well(VFLEET_DEVICE="cuda")
+    assert make_check(settings, check_onnxruntime).verdict == "ok"
+    assert make_check(settings, check_onnx_session).verdict == "failed"
 
 
 def test_a_missing_pool_is_named(well, monkeypatch):
@@ -274,6 +365,8 @@ def test_the_way_to_another_machine_is_verified(encrypted, well, tmp_path):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=require"))
     with pytest.raises(BadInput, match="not encrypted"):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=disable"))
+    with pytest.raises(Unreachable, match=r"/nowhere/database\.crt.* does not exist"):
+        check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert=/nowhere/database.crt"))
     (tmp_path / "other").mkdir()
     other, _ = make_certificate(tmp_path / "other")
     with pytest.raises(Unreachable, match="certificate verify failed"):

@@ -6,8 +6,9 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 
+from validation.errors import BadInput
 from validation.prefect_worker.job import ALLOWED, ForeignCode, ForeignSetting, VastGpuJobConfiguration
-from validation.settings import Settings
+from validation.settings import Settings, load_settings
 
 STEP = "prefect.deployments.steps.set_working_directory"
 
@@ -50,6 +51,14 @@ def test_what_a_deployment_may_choose_reaches_its_flow_run():
     ours = {name.removeprefix("VFLEET_").lower() for name in ALLOWED if name.startswith("VFLEET_")}
     assert ours <= set(Settings.model_fields)
     assert not [name for name in ALLOWED if any(word in name for word in ("URL", "KEY", "SECRET", "TOKEN", "PATH"))]
+
+
+def test_a_heartbeat_that_would_lose_its_lease_ends_the_run_that_it_was_chosen_for(monkeypatch):
+    """Job variables are settings of the run, which reads them as any process does: nothing is claimed."""
+    for name, value in prepare(env={"VFLEET_HEARTBEAT_S": "90"}).env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match="setting heartbeat_s is '90': value error, must be at most "):
+        load_settings()
 
 
 @pytest.mark.parametrize(

@@ -6,21 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
 import pytest
+from frozen_line import FrozenLine
 from ledger_steps import claim, execute, shard
 from psycopg import sql
 
 from validation.domain import Video, WorkerProfile
 from validation.ledger.calls import WorkerIdTaken
+from validation.ledger.engine import open_engine
 from validation.ledger.protocol import commit_chunk, register_worker
 from validation.ledger.seed import seed_videos
+from validation.local.process import poll_until
 from validation.prefect_worker import ledger_row
 from validation.prefect_worker.flow_processes import FlowProcesses
-from validation.prefect_worker.instance import is_known_dead, start_of, this_instance
+from validation.prefect_worker.instance import clear_ended_lives, is_known_dead, start_of, this_instance
 from validation.prefect_worker.ledger_row import LedgerRow
 
 
@@ -132,10 +136,45 @@ def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
     assert (heard, told) == ([signal.SIGTERM], ["ERROR"])
 
 
-def test_a_wish_to_drain_that_a_killed_life_left_is_forgotten(tmp_path, monkeypatch):
-    """The next life of a worker finds the file of the last under its own name; another worker's it does not touch."""
+def test_a_frozen_ledger_holds_up_the_end_for_seconds_only(ledger, postgres, monkeypatch):
+    """It has taken each question, so no connection is lost. Neither a beat under way nor a goodbye is waited for long,
+    and the end of the process waits for no thread of theirs."""
+    monkeypatch.setattr(ledger_row, "ANSWER_WITHIN_S", 0.2)
+    with FrozenLine(postgres.port) as line:
+        engine = open_engine(line.lead(ledger.url))
+        row = LedgerRow(engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+        row.register()
+
+        async def end() -> None:
+            line.freeze_after(b"heartbeat_worker")
+            row.keep_alive(0.01)
+            assert await asyncio.to_thread(poll_until, lambda: line.is_frozen, within_s=10)
+            await row.announce_drain()
+            await row.retire()
+
+        began = time.monotonic()
+        asyncio.run(end())
+        assert time.monotonic() - began < 10
+    engine.dispose()
+
+
+def test_the_lives_of_a_worker_share_nothing(tmp_path, monkeypatch):
+    """A life that was succeeded asks its own flow runs to drain. What ended lives left goes at the next start; those of
+    another worker, whose name begins alike, and of one that still runs stay."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    FlowProcesses("box-1").ask_to_drain()
-    FlowProcesses("box-2").ask_to_drain()
-    FlowProcesses("box-1").forget_drain()
-    assert [path.name for path in tmp_path.iterdir()] == ["vfleet-drain-box-2"]
+    with child() as (dead, end):
+        end()
+    lives = {"own": os.getpid(), "running": os.getppid(), "ended": dead.pid}
+    files = {}
+    for name, pid in lives.items():
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        files[name] = FlowProcesses("box-1").drain_file
+        FlowProcesses("box-1").ask_to_drain()
+    FlowProcesses("box-1-2").ask_to_drain()
+    monkeypatch.setattr(os, "getpid", lambda: lives["own"])
+    assert len(set(files.values())) == 3
+
+    clear_ended_lives("box-1")
+    left = {f"vfleet-host-box-1-{lives['running']}", f"vfleet-host-box-1-2-{lives['ended']}"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    assert files["running"].exists()

@@ -9,11 +9,14 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
+import anyio
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
+from validation.doctor.prefect_access import PrefectRefused
 from validation.domain import WorkerProfile
 from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine
@@ -98,11 +101,16 @@ def test_a_worker_picks_at_random_among_what_it_is_offered(monkeypatch):
     taken = []
 
     async def take(_, flow_run_response):
-        taken.append(flow_run_response)
+        taken.append([offer.flow_run.id for offer in flow_run_response])
+
+    async def offer():
+        worker = VastGpuWorker("any")
+        worker._limiter = anyio.CapacityLimiter(1)
+        await worker._submit_scheduled_flow_runs([SimpleNamespace(flow_run=SimpleNamespace(id=run)) for run in offered])
 
     monkeypatch.setattr(ProcessWorker, "_submit_scheduled_flow_runs", take)
     for _ in range(10):
-        asyncio.run(VastGpuWorker("any")._submit_scheduled_flow_runs(offered))
+        asyncio.run(offer())
     assert len({order[0] for order in taken}) > 1
     assert all(sorted(order) == sorted(offered) for order in taken)
 
@@ -127,6 +135,12 @@ def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_wor
     ("variable", "value", "sentence"),
     [
         ("VFLEET_LEASE_S", "soon", "setting lease_s is 'soon'"),
+        (
+            "VFLEET_HEARTBEAT_S",
+            "37",
+            "setting heartbeat_s is '37': value error, must be at most 36 with a lease_s of 90",
+        ),
+        ("VFLEET_LEASE_S", "40", "setting heartbeat_s is "),
         ("WORKER_ID", "a/b", "worker id 'a/b' cannot name a Prefect worker"),
         ("PREFECT_API_URL", "", "PREFECT_API_URL is not set"),
     ],
@@ -177,7 +191,7 @@ def test_a_pool_of_another_type_is_refused(prefect, prefect_server):
             asyncio.run(require_work_pool(f"{prefect.pool}-other", "vast-gpu"))
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, BadInput), (500, Unreachable)])
+@pytest.mark.parametrize(("status", "error"), [(401, PrefectRefused), (422, BadInput), (500, Unreachable)])
 def test_a_prefect_server_that_answers_with_an_error_is_told_from_a_silent_one(status, error):
     """Credentials must be changed, a broken server may be mended."""
     with (

@@ -2,18 +2,22 @@
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
+from box_fixtures import pack_tone
 
-from validation.domain import WorkerProfile
+from validation.domain import Video, WorkerProfile
 from validation.ledger.protocol import register_worker
+from validation.ledger.seed import seed_videos
 from validation.prefect_worker.instance import this_instance
 from validation.prefect_worker.ledger_row import LedgerRow
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
 OPEN_CHUNKS = "SELECT count(*) FROM validation_chunks WHERE state = 'open'"
+SCORED = "SELECT coalesce(max(videos_validated), 0) FROM validation_chunks"
 CHUNKS = "SELECT state FROM validation_chunks"
 WORKER = "SELECT status FROM worker_validators WHERE worker_id = 'box-1'"
 INSTANCE = "SELECT config_json ->> 'instance' FROM worker_validators WHERE worker_id = 'box-1'"
@@ -21,6 +25,10 @@ VIDEOS = """
     SELECT validation_status, validation_attempts, validation_crashes, count(*)
     FROM video_queue GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
+
+IN_REPOSITORY = {
+    "prefect.deployments.steps.set_working_directory": {"directory": str(Path(__file__).resolve().parents[2])}
+}
 
 
 @pytest.fixture
@@ -49,6 +57,41 @@ def test_a_sigterm_lets_the_chunk_in_hand_be_committed(ledger, prefect, hold):
     assert prefect.state(run)["type"] == "COMPLETED"
     assert ledger.rows(CHUNKS) == [("committed",)]
     assert ledger.rows(VIDEOS) == [("pending", 0, 0, 3), ("validated", 1, 0, 1)]
+    assert ledger.value(WORKER) == "offline"
+    assert worker.litter() == []
+
+
+def test_a_sigterm_lets_the_real_flow_commit_what_it_has_scored(ledger, prefect, start_worker, tmp_path):
+    """`validate_chunk` with models: the wave in hand is finished and committed, the rest returned, no attempt lost.
+
+    Its model host is frozen while the signal comes, so that there is a wave in hand and a rest.
+    """
+    source, results = tmp_path / "source", tmp_path / "results"
+    results.mkdir()
+    source.mkdir()
+    videos = [Video(f"v{n}", "hi", 3) for n in range(400)]
+    for video in videos:
+        (source / f"{video.video_id}.tar").write_bytes(pack_tone(video, 3))
+    seed_videos(ledger.engine, videos)
+    run = prefect.schedule(prefect.deploy(entrypoint="flows/validate.py:validate_chunk", pull_steps=[IN_REPOSITORY]))
+    worker = start_worker(
+        ledger.url, VFLEET_SOURCE_URL=source.as_uri(), VFLEET_RESULTS_URL=results.as_uri(),
+        VFLEET_CHUNK_VIDEOS="400", VFLEET_GROUP_VIDEOS="1", VFLEET_HEARTBEAT_S="1",
+    )  # fmt: skip
+    worker.wait_until(lambda: ledger.value(SCORED) > 0, within_s=120, what="a video is scored")
+    (host,) = worker.model_hosts()
+    host.suspend()
+    worker.send(signal.SIGTERM)
+    worker.wait_until(lambda: ledger.value(WORKER) == "draining", within_s=30, what="it drains")
+    host.resume()
+
+    assert worker.exit_code(within_s=60) == 0
+    assert ledger.rows(CHUNKS) == [("committed",)]
+    (returned, validated) = ledger.rows(VIDEOS)
+    assert (returned[:3], validated[:3]) == (("pending", 0, 0), ("validated", 1, 0))
+    assert returned[3] + validated[3] == 400
+    assert prefect.state(run)["message"].endswith(f"{returned[3]} returned. Drained on request.")
+    assert len(list(results.rglob("*.parquet"))) == 1
     assert ledger.value(WORKER) == "offline"
     assert worker.litter() == []
 

@@ -1,6 +1,8 @@
 """A box that is of no more use ends its own rental, whoever is there to control it."""
 
 import os
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -26,6 +28,7 @@ from validation.fleet.box import (
 )
 from validation.fleet.offers import OfferFilter
 from validation.fleet.order import DEFAULTS, FleetOrder, build_order, read_box_environment
+from validation.fleet.pace import WakefulClock
 from validation.fleet.self_test import find_fault, make_probe
 from validation.ledger.engine import open_engine
 from validation.local.fake_vast.transport import FakeTransport
@@ -143,6 +146,57 @@ def test_the_worker_is_restarted_and_drained_at_the_end(fake, tmp_path):
     assert farewell == "drained"
 
 
+ENTRYPOINT = """
+import sys
+from validation.fleet import box
+from validation.fleet.pace import WakefulClock
+box.LOOK_S = box.RESTART_S = 3600.0
+rental = box.Rental(None, "", "", lifetime_s=1e9, idle_s=1e9)
+with WakefulClock() as clock:
+    watch = box.Watch(rental, clock.monotonic())
+    print(box.run_worker(sys.argv[1:], watch, clock=clock, busy=lambda: False))
+"""
+
+
+def test_a_stop_reaches_the_worker_at_once(tmp_path):
+    """A real SIGTERM, in the middle of a look that lasts an hour: a container's stop leaves ten seconds in all, and the
+    worker needs them to drain."""
+    log = tmp_path / "log"
+    log.touch()  # as in a second life, the worker stays
+    command = [sys.executable, "-c", ENTRYPOINT, sys.executable, "-c", SCRIPT, str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as entrypoint:
+        assert poll_until(lambda: log.read_text().endswith(" "), within_s=30)
+        entrypoint.terminate()
+        told, _ = entrypoint.communicate(timeout=30)
+    assert told == "asked to end\n"
+    assert log.read_text().endswith(" drained")
+
+
+def test_a_stop_between_two_lives_starts_no_third(fake, tmp_path):
+    """A worker that is started only to be drained would register in vain."""
+    log = tmp_path / "log"
+
+    class Stopping(WorkerClock):
+        def sleep(self, seconds) -> None:
+            super().sleep(seconds)
+            if seconds == RESTART_S:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    command = [sys.executable, "-c", SCRIPT, str(log)]
+    told = run_worker(command, Watch(RENTAL, fake.cloud.now), clock=Stopping(fake, log), busy=lambda: False)
+    assert told == "asked to end"
+    assert len(log.read_text().split()) == 1
+
+
+def test_a_signal_before_the_sleep_ends_it_too():
+    """Nothing may come between the look whether somebody asked and the sleep."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    with WakefulClock() as clock:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        clock.sleep(3600.0)
+    signal.signal(signal.SIGUSR1, before)
+
+
 def test_flow_processes_are_seen(tmp_path):
     """As the worker starts them; nothing else counts as work."""
     (tmp_path / "12").mkdir()
@@ -188,6 +242,7 @@ def test_a_box_that_cannot_work_says_why(ledger, tmp_path):
     told = {"GPU_TYPE": "RTX_3090", "DATABASE_URL": url}
     told |= {"PATH": os.environ["PATH"], "VFLEET_SUITE": "vad"}
     assert check_box(told, find_gpus=lambda: CARD) is None
+    assert open_engine(url).pool.checkedin() == 0, "the entrypoint keeps a connection for the box's life"
     broken = told | {"VFLEET_SUITE": "nope"}
     assert "the models cannot work here: no suite is called 'nope'" in check_box(broken, find_gpus=lambda: CARD)
     assert check_box(told, find_gpus=lambda: "NVIDIA GTX 1060") == (

@@ -4,6 +4,8 @@ from ledger_steps import claim
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.progress import report_progress
+from validation.domain import Video
+from validation.ledger.seed import seed_videos
 
 
 def artifacts(prefect, run_id):
@@ -24,6 +26,18 @@ def test_the_standing_is_left_where_people_look(prefect, flow_box):
     assert left["fleet"].description == state.result()
     assert "of 2 videos done" in state.result()
     assert '"worker": "ann"' in left["fleet-workers"].data
+
+
+def test_every_language_has_a_bar_of_its_own(prefect, flow_box):
+    """However its label is spelled: none takes another's place, and the key of a plain code is the code."""
+    labels = ["hi", "हिन्दी", "বাংলা", "Hi", "hi_IN", "hi-in", "__"]
+    seed_videos(flow_box.engine, [Video(f"v{n}", label, 1) for n, label in enumerate(labels)])
+    state = report_progress(return_state=True)
+    left = artifacts(prefect, state.state_details.flow_run_id)
+    bars = {key: artifact.description for key, artifact in left.items() if key.startswith("language")}
+    assert {told.split(":")[0] for told in bars.values()} == set(labels)
+    assert len(bars) == len(labels)
+    assert {"language-hi", "language-hi-in"} <= bars.keys()
 
 
 def test_an_empty_fleet_leaves_a_page_that_says_so(prefect, flow_box):

@@ -1,11 +1,13 @@
 from uuid import UUID
 
+import httpx
 import pytest
 from ledger_steps import fetch, statuses
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.validate import validate_chunk
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
+from validation.chunk import session
 from validation.chunk.drain import DRAIN_FILE_VARIABLE
 from validation.errors import ClaimLost, Transient, Unreachable
 from validation.ledger.protocol import drain_worker
@@ -86,6 +88,54 @@ def test_a_transient_failure_is_tried_again(prefect, flow_box, no_patience):
     flow_box.scorer.before = stumble
     assert run_flow().is_completed()
     assert set(statuses(flow_box.engine).values()) == {"validated"}
+
+
+def test_a_commit_is_tried_for_as_long_as_the_chunk_is_held(prefect, flow_box, no_patience, monkeypatch):
+    """The work of minutes is not lost to a ledger that is away for less than a lease: ten failures are four too many
+    for any other step."""
+    flow_box.add_videos("a", "b")
+    failures = iter(range(10))
+
+    def stumble(*arguments, **facts):
+        for _ in failures:
+            raise Unreachable("the ledger", "db", "check it", "connection refused")
+        return ledgers_own(*arguments, **facts)
+
+    ledgers_own = session.commit_chunk
+    monkeypatch.setattr(session, "commit_chunk", stumble)
+    assert run_flow().is_completed()
+    assert set(statuses(flow_box.engine).values()) == {"validated"}
+
+
+def test_a_commit_ends_with_the_lease(prefect, flow_box, no_patience, monkeypatch):
+    """Not before, and not after: what is past its lease may be another's."""
+    flow_box.add_videos("a")
+    tries = []
+
+    def away(*_, **__):
+        tries.append(1)
+        if len(tries) == 8:
+            held_lease[0]._held_until = 0.0
+        raise Unreachable("the ledger", "db", "check it", "connection refused")
+
+    held_lease = []
+    entered = session.LeaseKeeper.__enter__
+    monkeypatch.setattr(session.LeaseKeeper, "__enter__", lambda lease: held_lease.append(lease) or entered(lease))
+    monkeypatch.setattr(session, "commit_chunk", away)
+    state = run_flow()
+    assert (state.is_failed(), len(tries)) == (True, 8)
+    assert "past its lease" in state.message
+
+
+def test_a_name_that_cannot_be_given_is_done_without(prefect, flow_box, monkeypatch):
+    """A Prefect server that is away while a run is renamed costs no chunk."""
+    flow_box.add_videos("a")
+
+    def away(**_):
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr("tasks.naming.get_client", away)
+    assert run_flow().message == "1 videos validated (2 segments), 0 failed, 0 returned."
 
 
 def test_what_cannot_heal_is_not_tried_again(prefect, flow_box, no_patience):

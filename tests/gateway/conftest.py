@@ -24,6 +24,11 @@ DEPLOYMENT = {
     "work_pool_name": "vast-gpu",
     "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
 }
+CONTROL_DEPLOYMENT = {
+    "name": "dispatch-chunks",
+    "entrypoint": "flows/dispatch.py:dispatch_chunks",
+    "work_pool_name": "control",
+}
 PASSWORD = "operator:only-the-server-and-the-gateway-know"
 
 
@@ -48,12 +53,12 @@ class Door:
             timeout=30,
         )
 
-    def open_events(self, box: str, direction: str) -> ClientConnection:
-        """An event stream of a box, greeted."""
+    def open_events(self, box: str, direction: str, *, token: str | None = None) -> ClientConnection:
+        """An event stream of a box, greeted. A fresh token ends the box's other streams; one that it has does not."""
         socket = connect(
             self.nginx.api_url.replace("https", "wss") + f"/events/{direction}",
             ssl=self.nginx.trust(),
-            additional_headers=json.loads(headers_for(box, self.tokens.add(box))),
+            additional_headers=json.loads(headers_for(box, token or self.tokens.add(box))),
             subprotocols=["prefect"],
             proxy=None,
         )
@@ -106,18 +111,23 @@ def door(nginx_program, session_folder) -> Iterator[Door]:
             door = Door(prefect, nginx, tokens)
             template = VastGpuWorker.get_default_base_job_template()  # as `vfleet bootstrap` does: no box may write it
             door.ask("POST", "/work_pools/", name="vast-gpu", type="vast-gpu", base_job_template=template)
-            flow = door.ask("POST", "/flows/", name="validate-chunk")
-            door.ask("POST", "/deployments/", **DEPLOYMENT, flow_id=flow["id"])
+            door.ask("POST", "/work_pools/", name="control", type="process")
+            for deployment in (DEPLOYMENT, CONTROL_DEPLOYMENT):
+                flow = door.ask("POST", "/flows/", name=deployment["name"])
+                door.ask("POST", "/deployments/", **deployment, flow_id=flow["id"])
             yield door
 
 
 @pytest.fixture
-def waiting_run(door) -> Iterator[Callable[[], str]]:
-    """Makes runs of `validate-chunk` that wait for a worker. They go with the test, or the next worker would take them."""
+def waiting_run(door) -> Iterator[Callable[..., str]]:
+    """Makes runs of `validate-chunk`, or of another deployment, that wait for a worker.
+
+    They go with the test, or the next worker would take them.
+    """
     made = []
 
-    def make() -> str:
-        deployment = door.ask("GET", "/deployments/name/validate-chunk/validate-chunk")["id"]
+    def make(name: str = "validate-chunk") -> str:
+        deployment = door.ask("GET", f"/deployments/name/{name}/{name}")["id"]
         made.append(door.ask("POST", f"/deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})["id"])
         return made[-1]
 

@@ -2,6 +2,8 @@
 
 import base64
 import json
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -103,6 +105,8 @@ def test_a_waiting_run_may_be_taken_and_nothing_else(door, thief, waiting_run):
     run = f"/flow_runs/{waiting_run()}"
     for method, path, body in [
         ("POST", f"{run}/set_state", {"state": {"type": "CANCELLED"}}),
+        ("POST", f"{run}/set_state", PENDING | {"force": True}),  # it would also take what was taken a moment ago
+        ("POST", f"{run}/set_state", PENDING | {"force": "yes"}),
         ("PATCH", run, {"name": "mine"}),
         ("PATCH", run, {"job_variables": {"env": {"R2_ENDPOINT_URL": "https://elsewhere.example"}}}),
     ]:
@@ -110,6 +114,43 @@ def test_a_waiting_run_may_be_taken_and_nothing_else(door, thief, waiting_run):
     assert thief.post(f"{run}/set_state", json=PENDING).status_code == 201
     assert thief.patch(run, json={"infrastructure_pid": "1"}).status_code == 204
     assert thief.patch(run, json={"name": "x", "parameters": {"size": 1}}).status_code == 403
+
+
+def test_the_control_planes_runs_are_no_boxs(door, thief, waiting_run):
+    """Whoever ended those that dispatch, sweep and rent would stop the fleet. Not even a box that bears the name of the
+    control plane's worker may."""
+    run = waiting_run("dispatch-chunks")
+    assert thief.post(f"/flow_runs/{run}/set_state", json=PENDING).status_code == 403
+    door.ask("POST", f"/flow_runs/{run}/set_state", **PENDING)
+    door.ask("PATCH", f"/flow_runs/{run}/labels", **{"prefect.worker.name": "control-1"})
+    with door.let_in("control-1") as namesake:
+        answer = namesake.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLED"}})
+    assert answer.status_code == 403
+    assert door.ask("GET", f"/flow_runs/{run}")["state_type"] == "PENDING"
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {},
+        {"work_pools": {"name": {"any_": ["control"]}}},
+        {"flow_runs": {"id": {"not_any_": [ID]}}},
+        {"flow_runs": {"id": {"any_": [ID] * 101}}},
+    ],
+)
+def test_a_box_searches_for_runs_that_it_names_alone(thief, search):
+    """A list of what runs on the server is nothing that a worker needs."""
+    assert thief.post("/flow_runs/filter", json=search).status_code == 403
+
+
+def test_a_box_finds_its_own_runs_alone(thief, run_of_other, waiting_run):
+    """As its worker looks for a wish to cancel; others' are left out, however the search is put."""
+    own = waiting_run()
+    assert thief.post(f"/flow_runs/{own}/set_state", json=PENDING).status_code == 201
+    named = {"id": {"any_": [own, run_of_other, waiting_run("dispatch-chunks")]}}
+    for search in (named, named | {"operator": "or_", "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}):
+        answer = thief.post("/flow_runs/filter", json={"flow_runs": search})
+        assert [found["id"] for found in answer.json()] == [own]
 
 
 def test_a_worker_lives_under_its_own_name_alone(door, thief):
@@ -169,12 +210,111 @@ def test_a_box_tells_of_itself_alone(door, run_of_other, waiting_run):
         stream.send("no event")
 
     def arrived():
-        events = door.ask("POST", "/events/filter", filter={"occurred": {"since": "2025-12-31T00:00:00Z"}})["events"]
+        day = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-01T01:00:00Z"}  # a page holds the latest fifty alone
+        events = door.ask("POST", "/events/filter", filter={"occurred": day})["events"]
         return [event["event"] for event in events if event["payload"].get("by") == str(mine)]
 
     assert poll_until(lambda: "prefect.worker.started" in arrived(), within_s=30)
     assert arrived() == ["prefect.worker.started"]
     assert door.ask("GET", f"/flow_runs/{own}")["state_name"] == "Scheduled"
+
+
+TASK_RUN = {"task_key": "score", "tags": [], "task_inputs": {}, "run_count": 1}
+
+
+def tell_of(task_run, run, *, name, state="Running", related=True, **payload):
+    """What a flow run says of a task run as it moves on, as Prefect's engine says it; `payload` overrules."""
+    beside = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.role": "flow-run"}
+    event = {
+        "id": str(uuid4()),
+        "event": f"prefect.task-run.{state}",
+        "occurred": datetime.now(UTC).isoformat(),
+        "resource": {"prefect.resource.id": f"prefect.task-run.{task_run}", "prefect.orchestration": "client"},
+        "related": [beside] if related else [],
+        "payload": {
+            "validated_state": {"type": state.upper(), "name": state},
+            "task_run": {**TASK_RUN, "dynamic_key": str(task_run), "name": name, **payload},
+        },
+    }
+    return json.dumps(event)
+
+
+@pytest.fixture
+def running(door, waiting_run):
+    """Makes runs that a box has taken."""
+
+    def take(box):
+        run = waiting_run()
+        with door.let_in(box) as client:
+            assert client.post(f"/flow_runs/{run}/set_state", json=PENDING).status_code == 201
+        return run
+
+    return take
+
+
+def names_of_task_runs(door, run):
+    return [found["name"] for found in door.ask("POST", "/task_runs/filter", flow_runs={"id": {"any_": [run]}})]
+
+
+def test_a_box_tells_of_its_own_task_runs_alone(door, running):
+    """Prefect's server makes a task run of what an event says of it, and believes its payload last: whose it is must
+    stand where the gateway looks, and its id must be no other's."""
+    theirs, own = running("honest"), running("stolen")
+    victim, mine = uuid4(), uuid4()
+    with door.open_events("honest", "in") as stream:
+        stream.send(tell_of(victim, theirs, name="true"))
+    assert poll_until(lambda: names_of_task_runs(door, theirs) == ["true"], within_s=60)
+    with door.open_events("stolen", "in") as stream:
+        stream.send(tell_of(victim, theirs, name="false"))
+        stream.send(tell_of(victim, own, name="false", related=False))
+        stream.send(tell_of(victim, own, name="false"))
+        stream.send(tell_of(uuid4(), own, name="false", id=str(victim)))
+        stream.send(tell_of(uuid4(), own, name="false", flow_run_id=theirs, dynamic_key=str(victim)))
+        stream.send(tell_of(mine, own, name="true"))
+    assert poll_until(lambda: names_of_task_runs(door, own) != [], within_s=60)
+    assert (names_of_task_runs(door, own), names_of_task_runs(door, theirs)) == (["true"], ["true"])
+
+
+@contextmanager
+def listening(door, token, names):
+    """A stream of events of these names, from a minute ago on, as Prefect's client asks for it."""
+    now, lasting = datetime.now(UTC), timedelta(minutes=1)
+    times = {"since": (now - lasting).isoformat(), "until": (now + 60 * lasting).isoformat()}
+    with door.open_events("stolen", "out", token=token) as stream:
+        stream.send(json.dumps({"type": "filter", "filter": {"event": {"name": names}, "occurred": times}}))
+        yield stream
+
+
+def test_a_box_hears_of_its_own_task_runs_alone(door, running):
+    """The ends of others' task runs carry their ids, with which somebody could tell lies of them."""
+    theirs, own = running("honest"), running("stolen")
+    token = door.tokens.add("stolen")
+    with listening(door, token, ["prefect.task-run.Completed"]) as stream:
+        with door.open_events("honest", "in") as honest:
+            honest.send(tell_of(uuid4(), theirs, name="theirs", state="Completed"))
+        assert poll_until(lambda: names_of_task_runs(door, theirs) == ["theirs"], within_s=60)
+        with door.open_events("stolen", "in", token=token) as told:
+            told.send(tell_of(uuid4(), own, name="own", state="Completed"))
+            heard = json.loads(stream.recv(timeout=60))["event"]
+    assert heard["payload"]["task_run"]["name"] == "own"
+
+
+def test_a_box_hears_of_the_wish_to_cancel_its_run(door, running):
+    """And of no other's."""
+    theirs, own = running("honest"), running("stolen")
+    for run in (theirs, own):
+        door.ask("POST", f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"}, force=True)
+
+    heard = []
+
+    def hear():
+        token = door.tokens.add("stolen")
+        with listening(door, token, ["prefect.flow-run.Cancelling"]) as stream, suppress(TimeoutError):
+            heard.append(json.loads(stream.recv(timeout=5))["event"]["resource"]["prefect.resource.id"])
+        return heard != []
+
+    assert poll_until(hear, within_s=60)
+    assert heard == [f"prefect.flow-run.{own}"]
 
 
 @pytest.mark.parametrize(
@@ -195,13 +335,24 @@ def test_a_box_hears_what_it_waits_for_alone(door, wanted):
             stream.recv(timeout=30)
 
 
-def test_one_box_cannot_use_up_the_server(door, thief):
+def test_one_box_cannot_use_up_the_server(door):
     """A box has a rate; past it, it is told to wait, as Prefect's client understands. Others are served."""
-    answers = [thief.get("/health").status_code for _ in range(400)]
+    with door.let_in("greedy") as greedy:
+        answers = [greedy.get("/health").status_code for _ in range(400)]
     assert answers[0] == 200
     assert 429 in answers
     with door.let_in("honest") as honest:
         assert honest.get("/health").status_code == 200
+
+
+def test_a_box_has_one_rate_however_it_spells_its_credential(door):
+    """Any number of spaces before it makes no other box of it."""
+    token = json.loads(headers_for("wordy", door.tokens.add("wordy")))["Authorization"].removeprefix("Basic ")
+    with door.enter({}) as wordy:
+        spellings = [{"Authorization": f"Basic {' ' * n}{token}"} for n in range(400)]
+        answers = [wordy.get("/health", headers=headers).status_code for headers in spellings]
+    assert answers[0] == 200
+    assert 429 in answers
 
 
 def test_headers_carry_the_credential_that_nginx_reads():

@@ -3,14 +3,16 @@
 import base64
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from validation.cli import build_parser
 from validation.errors import BadInput
-from validation.gateway.tokens import TokenFile, headers_for
+from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
 
 
 def test_a_token_is_kept_as_a_hash_alone(tmp_path):
@@ -53,6 +55,49 @@ def test_the_file_stays_as_readable_as_it_was(tmp_path):
     tokens.path.chmod(0o640)
     tokens.add("box-2")
     assert tokens.path.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_account_outside_the_files_group_may_change_it(tmp_path, monkeypatch):
+    """In a folder that hands on its group a new file has it already. Asking for it again is refused to an account that
+    is not of that group, so it is not asked for."""
+    tokens = TokenFile(tmp_path / "boxes")
+    tokens.add("box-1")
+    monkeypatch.setattr(os, "chown", refuse)
+    tokens.add("box-2")
+    assert set(tokens.read()) == {"box-1", "box-2"}
+
+
+@pytest.mark.parametrize("change", [lambda tokens: tokens.add("box-2"), TokenFile.require_changeable])
+def test_a_change_that_fails_leaves_nothing(tmp_path, monkeypatch, change):
+    """No copy of the hashes lies about, the file is as before, and trying to change it would have told."""
+    tokens = TokenFile(tmp_path / "boxes")
+    tokens.add("box-1")
+    before = tokens.path.read_text()
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(TokensUnwritable, match="let this account write it and its folder"):
+        change(tokens)
+    assert {path.name for path in tmp_path.iterdir()} == {"boxes", "boxes.lock"}
+    assert tokens.path.read_text() == before
+
+
+def test_to_try_a_change_changes_nothing(tmp_path):
+    """Not even a file that is not there yet is made."""
+    tokens = TokenFile(tmp_path / "boxes")
+    tokens.require_changeable()
+    assert not tokens.path.exists()
+
+
+def refuse(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_commands_take_the_file_of_the_setting(monkeypatch):
+    """Whoever tells the control plane of a token file has nginx and the inspector read the same one."""
+    told = ["--server-name", "x", "--certificate", "c", "--certificate-key", "k", "--out", "o"]
+    commands = (["config", *told], ["inspect"], ["token", "list"])
+    for variable, file in [("/srv/boxes", "/srv/boxes"), ("", "/var/lib/vfleet/boxes")]:
+        monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", variable)
+        assert {str(build_parser().parse_args(["gateway", *words]).tokens) for words in commands} == {file}
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nroot", "../x", "a b", "-x"])

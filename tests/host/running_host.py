@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import numpy as np
 
 from validation.domain import SAMPLE_RATE, Scored, Utterance
 from validation.host.address import HOST_SOCKET_VARIABLE
-from validation.host.client import HostScorer, read_status
+from validation.host.client import HostScorer
+from validation.host.link import Link, read_status
+from validation.host.protocol import read_answers
+from validation.host.trial import TRIAL_TEXT
 from validation.local.process import poll_until
 
 TOY_HOST = [sys.executable, str(Path(__file__).with_name("toy_host.py"))]
@@ -32,6 +36,21 @@ def said(answers: Sequence[dict]) -> list[str]:
         answer["silero"].values["said"] if isinstance(answer["silero"], Scored) else answer["silero"].fault.kind
         for answer in answers
     ]
+
+
+def exchange(link: Link, asks: Sequence[bytes], answers: dict) -> None:
+    """Send asks, and gather as many answers at the same time."""
+    unsent, lacking = bytearray().join(asks), len(asks)
+    while lacking:
+        readable, writable, _ = select.select([link], [link] if unsent else [], [])
+        if writable:
+            del unsent[: link.send(unsent)]
+        if readable:
+            link.receive()
+        while (frame := link.pop()) is not None:
+            ask_id, spelled = frame["answer"]
+            answers[ask_id] = read_answers(spelled)
+            lacking -= 1
 
 
 class RunningHost:
@@ -60,9 +79,9 @@ class RunningHost:
         self.process.kill()
         self.end()
 
-    def restart(self) -> None:
-        """Start again once it has died by itself, which it must."""
-        assert self.process.wait(60) == -signal.SIGKILL
+    def restart(self, *, after: int = -signal.SIGKILL) -> None:
+        """Start again once it has died by itself, which it must, with this exit code."""
+        assert self.process.wait(60) == after
         self.process.stdout.close()
         self.start()
 
@@ -78,7 +97,7 @@ class RunningHost:
     def batches(self) -> list[list[str]]:
         """The transcripts of each batch so far, the trial's left out."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [texts for _, texts in map(json.loads, lines) if texts[0]]
+        return [texts for _, texts in map(json.loads, lines) if TRIAL_TEXT not in texts]
 
     def status(self) -> dict:
         return read_status(self.socket)

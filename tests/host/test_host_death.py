@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from running_host import said, spoken
+from running_host import exchange, said, spoken
 
 from validation.host.arena import Arena
-from validation.host.client import HostAway, HostRefused, _Link
+from validation.host.link import HostAway, HostRefused, Link
+from validation.host.mill import BROKEN
 from validation.host.protocol import pack_frame
 
 CROWD = [spoken(3, "wait"), *(spoken(1 + n / 8, f"{n}") for n in range(30))]
@@ -49,6 +50,55 @@ def test_a_segment_that_kills_its_host_is_given_up_and_nothing_else(host, aside)
     assert host.batches().count(["crash"]) == 2
 
 
+def test_a_card_that_fails_ends_its_host_and_costs_nobody_an_answer(host, aside):
+    """What a library says of the card is no segment's failure: the host ends at the first call, the next one finds
+    out whose company does it, and only that segment is given up."""
+    crowd = [spoken(1, "a"), spoken(1, "card"), spoken(1, "b")]
+    with host.scorer() as scorer:
+        answers = aside.submit(scorer.score, crowd)
+        for _ in range(3):
+            host.restart(after=BROKEN)
+        answers = answers.result(60)
+    assert said(answers) == ["a", "model_crashed", "b"]
+    assert sum("card" in batch for batch in host.batches()) == 3
+
+
+def test_a_model_that_fails_on_everything_ends_its_host_before_anything_is_answered(host, aside):
+    """Whatever its words: a batch of which it answers nothing is held against a segment that it bore at the start. On
+    a machine that stays broken no host serves, and on one that recovers all is answered."""
+    broken = host.folder / "broken"
+    with host.scorer() as scorer:
+        broken.touch()
+        answers = aside.submit(scorer.score, [spoken(1, "a"), spoken(1, "b")])
+        host.restart(after=BROKEN)
+        assert host.told["refused"].startswith("model silero fails on this machine before any work: model_failed")
+        broken.unlink()
+        assert host.process.wait(60) == 2
+        host.process.stdout.close()
+        host.start()
+        assert said(answers.result(60)) == ["a", "b"]
+
+
+def test_a_batch_of_poison_alone_leaves_its_host_alive(host):
+    """Its model bears the segment that it is known to bear, so the fault is theirs."""
+    with host.scorer() as scorer:
+        assert said(scorer.score([spoken(1, "poison")] * 3)) == ["model_failed"] * 3
+    assert host.process.poll() is None
+
+
+def test_a_host_that_is_ended_in_the_middle_of_a_batch_convicts_nobody(host, aside):
+    """Who is told to end has not died: however often a machine is stopped, no segment counts a death."""
+    with host.scorer() as scorer:
+        answers = aside.submit(scorer.score, [spoken(1, "wait")])
+        for _ in range(3):
+            host.wait_for("wait")
+            host.log.unlink()
+            assert host.end() == 0
+            host.start()
+        host.gate.touch()
+        assert said(answers.result(60)) == ["wait"]
+
+
 def test_a_death_that_somebody_else_caused_convicts_nobody(host, aside):
     """A segment that was in hand when the host was killed from outside is scored alone, and answered."""
     with host.scorer() as scorer:
@@ -84,15 +134,15 @@ def test_what_is_asked_again_is_not_scored_again(host):
     answers = {}
     with closing(arena):
         for _ in range(2):
-            with closing(_Link(host.socket)) as link:
+            with closing(Link(host.socket)) as link:
                 link.greet(arena)
                 link._socket.sendall(ask)
                 host.wait_for("wait")
         host.gate.touch()
         for _ in range(2):
-            with closing(_Link(host.socket)) as link:
+            with closing(Link(host.socket)) as link:
                 link.greet(arena)
-                link.exchange([ask], answers)
+                exchange(link, [ask], answers)
     assert said(answers.values()) == ["wait"]
     assert host.batches() == [["wait"]]
 

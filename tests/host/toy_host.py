@@ -2,9 +2,10 @@
 
     python toy_host.py
 
-`poison` fails, `crash` takes the process along, `wait` waits for the file TOY_GATE; all else is said back, with the
-loudest sample. TOY_MEMORY_S is how much padded audio fits the memory, TOY_BUDGET_S what the suite hopes for. Batches
-are written to TOY_LOG, one a line.
+`poison` fails, `crash` takes the process along, `card` fails as a card does, `wait` waits for the file TOY_GATE; all
+else is said back, with the loudest sample. While a file `broken` lies beside TOY_LOG everything fails, in words of no
+library. TOY_MEMORY_S is how much padded audio fits the memory, TOY_BUDGET_S what the suite hopes for. Batches are
+written to TOY_LOG, one a line.
 """
 
 import json
@@ -44,6 +45,7 @@ class Parrot:
 
     def __init__(self, *, threads: int) -> None:
         self._log = Path(os.environ["TOY_LOG"])
+        self._broken = self._log.with_name("broken")
         self._memory_s = float(os.environ.get("TOY_MEMORY_S", "inf"))
 
     def score(self, batch: Batch) -> Sequence[Answer]:
@@ -51,6 +53,10 @@ class Parrot:
             log.write(json.dumps([batch.waveforms.shape[1], list(batch.texts)]) + "\n")
         if batch.waveforms.size > self._memory_s * SAMPLE_RATE:
             raise GpuOutOfMemory(f"{batch.waveforms.size} samples are too many")
+        if self._broken.exists():
+            raise ValueError("nothing works any more")
+        if "card" in batch.texts:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if "poison" in batch.texts:
             raise RuntimeError("I cannot bear it")
         if "crash" in batch.texts:

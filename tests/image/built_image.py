@@ -114,12 +114,14 @@ def look_into(buildah: Buildah) -> list[str]:
         "Entrypoint": ["tini", "--", "/app/deploy/image/entrypoint"],
         "Healthcheck": ["CMD", "/app/deploy/image/healthcheck"],
         "revision": "0123abc",
+        "device": ["VFLEET_DEVICE=cuda"],
     }
     found = {
         "User": config["User"],
         "Entrypoint": config["Entrypoint"],
         "Healthcheck": config["Healthcheck"]["Test"],
         "revision": config["Labels"]["org.opencontainers.image.revision"],
+        "device": [told for told in config["Env"] if told.startswith("VFLEET_DEVICE=")],
     }
     wrong = [f"{name} is {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
     if SECRET in inspected:
@@ -198,7 +200,8 @@ def drive(buildah: Buildah, folder: Path) -> list[str]:
         prefect.deploy_all()
         prefect.run("deployment", "run", "validate-chunk/validate-chunk")
         told = stack.environment() | {"DATABASE_URL": log_in_box(url), "VFLEET_BOX_KEY": admit_box(engine, "val-1")}
-        box = Box(buildah, told | {"WORKER_ID": "val-1", "PREFECT_WORKER_QUERY_SECONDS": "2"})
+        told |= {"WORKER_ID": "val-1", "PREFECT_WORKER_QUERY_SECONDS": "2"}
+        box = Box(buildah, told | {"VFLEET_DEVICE": "cpu"})  # no card here; the image by itself demands one
         undo.callback(box.remove)
         print("user and code inside:", box.ask("sh", "-c", "id -u; touch /app/x 2>&1; vfleet --help | head -1"))
         began = time.monotonic()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -15,7 +16,7 @@ from validation.fleet.box import WORKER
 from validation.fleet.offers import OfferFilter
 from validation.models.driver import LEAST_DRIVERS
 from validation.models.weights import WeightsRefused
-from validation.models.weights_folder import read_folder_catalogue
+from validation.models.weights_folder import read_commits, read_folder_catalogue, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile.validation").read_text()
@@ -64,6 +65,12 @@ def test_the_token_of_the_hub_is_a_secret_of_one_step():
     assert DOCKERFILE.count("--mount=type=secret,id=hf_token") == 1
 
 
+def test_the_image_demands_a_card_unless_it_is_told_otherwise():
+    """A container that is started by hand with nothing but its own settings never computes on the CPU unnoticed."""
+    told = re.search(r"^ENV (?:.*\\\n)+.*$", DOCKERFILE, re.MULTILINE)[0]
+    assert "VFLEET_DEVICE=cuda" in told.split()
+
+
 def test_the_image_installs_what_the_project_asks_for():
     """The layer of dependencies is made of the same list, so code can change without it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -110,7 +117,20 @@ def hub(monkeypatch, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{source} {name}")
 
+    class Api:
+        """Its branches move with every question."""
+
+        def __init__(self, token):
+            pass
+
+        def model_info(self, source, *, revision):
+            assert revision == "main"
+            branch.append(f"{len(branch):040x}")
+            return SimpleNamespace(sha=branch[-1])
+
+    branch: list[str] = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     program = load_program("fetch_weights")
     monkeypatch.setattr(program, "LOCK", tmp_path / "weights.lock")
     program.asked = asked
@@ -130,8 +150,11 @@ def test_weights_are_held_to_a_lock_that_was_written_before(hub, tmp_path):
     hub.fetch(tmp_path / "image", MODELS, token_file=token, write_new_lock=False)
     assert (tmp_path / "image/weights.lock").read_text() == hub.LOCK.read_text()
     assert {token for _, _, token in hub.asked} == {"hf_x"}
+    commits = [commit for _, commit, _ in hub.asked]
+    assert commits[:2] == commits[2:] == list(read_commits(hub.LOCK).values()) == [f"{n:040x}" for n in range(2)]
 
-    hub.LOCK.write_text(hub.LOCK.read_text().replace(hub.LOCK.read_text().split()[0][:8], "00000000", 1))
+    (locked, *_) = read_lock(hub.LOCK).values()
+    hub.LOCK.write_text(hub.LOCK.read_text().replace(locked[:8], "00000000", 1))
     with pytest.raises(WeightsRefused):
         hub.fetch(tmp_path / "again", MODELS, token_file=token, write_new_lock=False)
 

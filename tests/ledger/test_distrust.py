@@ -4,7 +4,7 @@ import pytest
 from ledger_steps import claim, execute, fetch, statuses
 from result_steps import ONE, broken_laws, validate
 
-from validation.domain import Video, WorkerProfile
+from validation.domain import ShardReceipt, Video, WorkerProfile
 from validation.ledger.boxes import admit_box
 from validation.ledger.calls import WorkerDistrusted
 from validation.ledger.canaries import (
@@ -18,7 +18,7 @@ from validation.ledger.canaries import (
     read_suspect_shards,
     read_unjudged,
 )
-from validation.ledger.protocol import Requeue, register_worker, requeue_videos
+from validation.ledger.protocol import Requeue, compact_shards, register_worker, requeue_videos
 from validation.ledger.seed import seed_videos
 from validation.ledger.views import read_committed_shards
 from validation.shards.naming import shard_key
@@ -33,7 +33,7 @@ def plant(ledger, seed):
     def enter(count: int) -> None:
         seed(count)
         names = [f"c{n}" for n in range(count)]
-        plant_canaries(ledger, "tiny", {"ear": "1", "nose": "1"}, dict.fromkeys(names, RIGHT))
+        plant_canaries(ledger, "tiny", {"ear": "1", "nose": "1"}, dict.fromkeys(names, RIGHT), basis={})
         seed_videos(ledger, [Video(name, "hi", 1) for name in names])
 
     return enter
@@ -161,6 +161,68 @@ def test_what_strikes_many_machines_is_no_machines_fault(ledger, plant, wrong, r
             claim(ledger, worker_id="w0")
 
 
+def test_machines_of_other_days_excuse_and_accuse_nobody(ledger, plant):
+    """However many were right long ago, a planting that strikes the machines of today is no machine's fault."""
+    plant(12)
+    for n in range(12):
+        register_worker(ledger, WorkerProfile(f"w{n}", config={"instance": f"w{n}"}))
+        offer_only(ledger, f"c{n}")
+        validate(ledger, f"s{n}", worker_id=f"w{n}")
+        judge(ledger, "right" if n < 9 else "wrong")
+        if n == 6:
+            assert read_distrusted(ledger) == []
+            execute(ledger, "UPDATE validation.canary_judgements SET judged_at = now() - interval '3 days'")
+    assert [worker.is_excused for worker in read_distrusted(ledger)] == [True] * 3
+    assert claim(ledger, worker_id="w11") is None
+
+    execute(ledger, "UPDATE validation.canary_judgements SET judged_at = judged_at - interval '2 days' "
+            "WHERE video_id = 'c11'")  # fmt: skip
+    assert {worker.worker_id: worker.is_excused for worker in read_distrusted(ledger)} == {
+        "w9": False, "w10": False, "w11": False,
+    }  # fmt: skip
+
+
+def lacking(model, revision=None):
+    return Requeue(lacking={model: revision})
+
+
+def test_what_a_distrusted_machine_wrote_is_seen_below_what_another_added(ledger, plant):
+    """A wrote the whole suite and B a model more: A's numbers are still read, so they are named and taken back, also
+    when a compaction has put them elsewhere. Done again, nothing of A's is left."""
+    plant(2)
+    validate(ledger, "whole", size=4)
+    judge(ledger)
+    requeue_videos(ledger, lacking("nose", "2"))
+    validate(ledger, "part", models={"nose": "2"}, worker_id="bob")
+    (named,) = read_suspect_shards(ledger)
+    assert (named.known_as, named.worker_id, named.videos) == ("ann", "ann", 4)
+
+    big = ShardReceipt("shards/big", "b" * 64, 1000, 12, "tiny", models={"ear": "1", "nose": "1"})
+    videos = dict.fromkeys(("c0", "c1", "v0000", "v0001"), 3)
+    compact_shards(ledger, big, sources=[named.shard_key], videos=videos)
+    assert read_suspect_shards(ledger) == [named]
+    requeue_videos(ledger, Requeue(worker_id="ann"))
+    assert set(statuses(ledger).values()) == {"pending"}
+    assert read_suspect_shards(ledger) == []
+
+    validate(ledger, "again", worker_id="bob")
+    assert read_suspect_shards(ledger) == []
+    assert requeue_videos(ledger, Requeue(worker_id="ann")) == []
+
+
+def test_what_newer_models_answer_hides_the_old(ledger, plant):
+    """Every model of A's was asked anew by later revisions: nothing of A's is read any more, and nothing suspect."""
+    plant(1)
+    validate(ledger, "whole")
+    judge(ledger)
+    for name, models in (("ears", {"ear": "2"}), ("noses", {"nose": "2"})):
+        assert len(read_suspect_shards(ledger)) == 1
+        requeue_videos(ledger, lacking(*models, *models.values()))
+        validate(ledger, name, models=models, worker_id="bob")
+    assert read_suspect_shards(ledger) == []
+    assert requeue_videos(ledger, Requeue(worker_id="ann")) == []
+
+
 def test_the_held_chunks_of_a_distrusted_machine_go_back(ledger, plant):
     """No attempt is lost, its books balance, and nobody else's are touched."""
     plant(3)
@@ -178,7 +240,7 @@ def test_the_held_chunks_of_a_distrusted_machine_go_back(ledger, plant):
 def test_somebodys_video_never_becomes_a_canary(ledger, plant):
     """An id that is in the queue is left alone, and a canary is nothing to imitate."""
     plant(2)
-    assert plant_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}) == {"c9"}
+    assert plant_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}, basis={}) == {"c9"}
     assert {video.video_id for video in draw_videos(ledger, ["hi"], 10)} == {"v0000", "v0001"}
 
 

@@ -260,6 +260,21 @@ def test_a_worker_that_hangs_is_not_kept_alive_by_its_flow_runs(ledger, seed):
     assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("stale",)]
 
 
+def test_nobody_waits_for_a_machine_that_was_silent_for_a_day(ledger, seed):
+    """It is gone without goodbye: offline, and no alarm any more; should it speak after all, it is back."""
+    seed(1)
+    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '23 h' WHERE worker_id = 'ann'")
+    assert flag_silent_workers(ledger) == ["ann"]
+    assert flag_silent_workers(ledger) == []
+    alarm = "SELECT worker_id FROM validation.worker_liveness WHERE liveness = 'stale'"
+    assert fetch(ledger, alarm) == [("ann",)]
+    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '25 h' WHERE worker_id = 'ann'")
+    assert flag_silent_workers(ledger) == []
+    assert fetch(ledger, alarm) == []
+    heartbeat_worker(ledger, "ann")
+    assert fetch(ledger, "SELECT liveness FROM validation.worker_liveness WHERE worker_id = 'ann'") == [("online",)]
+
+
 def test_a_stranded_video_is_found_by_the_last_net(ledger, seed):
     """`validating` for 30 minutes without an open chunk: back to the queue. With one: left alone."""
     seed(6)

@@ -38,19 +38,23 @@ class Judge:
         return Scored({"language": language, "declared_p": float(p) if p else None})
 
 
-def judged(*texts: str, language: str | None = "hin", cascade: Cascade | None = CASCADE):
+def judged(*asked: str | Utterance, language: str | None = "hin", cascade: Cascade | None = CASCADE):
     """Put transcripts to three judges, the dear one in their midst; returns them by name, and the answers."""
+    utterances = [
+        one if isinstance(one, Utterance) else Utterance(silence(1.0 + 0.1 * n), one, language)
+        for n, one in enumerate(asked)
+    ]
     judges = {name: Judge(name) for name in ("cheap", "dear", "fair")}
     suite = Suite(
         "toy",
         list(judges.values()),
         roles=SuiteRoles(tuple(judges)),
-        rules=load_rules("local-1"),
+        rules=load_rules("local-2"),
         budget_s=100.0,
         least_s=1.0,
         cascade=cascade,
     )
-    return judges, suite.score([Utterance(silence(1.0 + 0.1 * n), text, language) for n, text in enumerate(texts)])
+    return judges, suite.score(utterances)
 
 
 DOUBTS = {
@@ -76,6 +80,21 @@ def test_what_the_cheaper_judges_settle_is_not_asked():
     assert answers["dear"] == NOT_ASKED
     assert list(answers) == ["cheap", "dear", "fair"]
     assert judges["dear"].batches == []
+
+
+@pytest.mark.parametrize("wanted", [("dear",), ("dear", "cheap"), ("fair",), None])
+def test_company_changes_neither_who_is_asked_nor_the_answer(wanted):
+    """Each utterance is asked what it wants and nothing else, whatever the others of its batch want: who names the
+    dear judge has its answer beside one that the cheaper judges settle."""
+    own = Utterance(silence(1.0), "", "hin", wanted)
+    _, (alone,) = judged(own)
+    for other in (None, ("cheap",), ("dear",)):
+        _, (together, beside) = judged(own, Utterance(silence(1.1), "", "hin", other))
+        assert together == alone
+        assert set(beside) == set(other or ("cheap", "dear", "fair"))
+    assert set(alone) == set(wanted or ("cheap", "dear", "fair"))
+    if wanted and "dear" in wanted:
+        assert isinstance(alone["dear"], Scored)
 
 
 def test_without_a_declared_language_everybody_is_asked():

@@ -196,7 +196,7 @@ def test_what_memory_does_not_hold_is_not_aligned(exported, monkeypatch):
     crowd = [speak(2.0, "hi", 3), speak(2.1, "hi", 4), speak(2.2, "hi", 60), speak(2.0, "ta", 2)]
     before = ask(exported, *crowd)
     monkeypatch.setattr("validation.models.conformer.listening.LARGEST_LATTICE", 28 * 51)
-    monkeypatch.setattr("validation.models.conformer.model.LARGEST_LATTICE", 28 * 51)
+    monkeypatch.setattr("validation.models.conformer.comparing.LARGEST_LATTICE", 28 * 51)
     after = ask(exported, *crowd)
     for kept, told in zip(before, after, strict=True):
         if told["align_tok"] is not None:

@@ -112,3 +112,14 @@ def test_any_text_has_a_spelling(text):
     assert (spelt.covered is not None) == bool(spelt.tokens)
     if not normalise_text(text):
         assert spelt.covered is None
+
+
+@pytest.mark.parametrize("splitter", ["_merge", "_take_fewest"])
+def test_what_does_not_read_back_is_passed_over(splitter, monkeypatch):
+    """A word that comes back as another is none of the transcript's: its tokens would be looked for in the audio, and
+    not be there."""
+    speller = Speller(PIECES)
+    speller.is_byte_pair = splitter == "_merge"
+    monkeypatch.setattr(speller, splitter, lambda letters: [PIECES.index(KA)] * len(letters))
+    spelt = speller.spell(f"{KA}{KHA}")
+    assert (spelt.tokens, spelt.covered) == ((WILDCARD,), 0.0)

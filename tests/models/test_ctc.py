@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validation.models.ctc import WILDCARD, align_texts, collapse, is_feasible, score_texts
+from validation.models.ctc import WILDCARD, align_texts, collapse, is_feasible, one_thread, score_texts
 
 BLANK = 3
 
@@ -78,6 +78,30 @@ def test_a_wildcard_never_makes_a_text_likelier_than_what_was_heard():
     log_probs = draw_log_probs(12, 5)
     (alignment,) = ask_batch(align_texts, [log_probs], [[0, WILDCARD, 1]])
     assert alignment.log_p <= float(log_probs.amax(dim=1).sum()) + 1e-12
+
+
+def test_everything_is_made_where_the_log_probabilities_lie():
+    """On a card a tensor that was made elsewhere would end the call. Here "elsewhere" is where torch makes what it is
+    told no place for: nothing that is computed with may be made there."""
+    log_probs, texts = torch.stack([draw_log_probs(9, 0), draw_log_probs(9, 1)]), [[0, WILDCARD, 1], []]
+    frames = torch.tensor([9, 7])
+    expected = [ask(log_probs, frames, texts, blank=BLANK) for ask in (score_texts, align_texts)]
+    with torch.device("meta"):
+        found = [ask(log_probs, frames, texts, blank=BLANK) for ask in (score_texts, align_texts)]
+    assert found[0] == expected[0]
+    assert [alignment.log_p for alignment in found[1]] == [alignment.log_p for alignment in expected[1]]
+
+
+def test_one_thread_is_enough_and_the_rest_come_back():
+    """Threads that share small tensors wait for each other; the networks have theirs again afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_collapse_reads_tokens():

@@ -10,6 +10,7 @@ from validation.errors import BadInput
 from validation.local.tiny_models import save_voxlingua
 from validation.models.batching import pad_batch
 from validation.models.placement import Placement
+from validation.models.third_party import importing_speechbrain
 from validation.models.voxlingua import VoxLingua107, _load_classifier
 
 CPU = Placement()
@@ -96,3 +97,14 @@ def test_another_kind_of_classifier_is_refused(tmp_path):
     recipe.write_text(recipe.read_text().replace("norm_type: sentence", "norm_type: batch"))
     with pytest.raises(BadInput, match="batch"):
         VoxLingua107(threads=1, root=lock(tmp_path), placement=CPU)
+
+
+@pytest.mark.parametrize(("device", "named"), [("cuda", "cuda:0"), ("cpu", "cpu")])
+def test_a_card_is_named_as_speechbrain_reads_it(device, named, tmp_path, monkeypatch):
+    """It takes an index out of the name, and complains of a name that has none in the log of every start."""
+    with importing_speechbrain():
+        from speechbrain.inference.classifiers import EncoderClassifier
+    told = {}
+    monkeypatch.setattr(EncoderClassifier, "from_hparams", lambda **options: told.update(options))
+    _load_classifier(tmp_path, device)
+    assert told["run_opts"] == {"device": named}

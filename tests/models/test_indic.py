@@ -1,7 +1,9 @@
 """The production suite, tiny: loaded as a box loads it, asked as a box asks it."""
 
+import gc
 import socket
 
+import onnxruntime
 import pytest
 from speech_samples import same_values, values_of
 from tiny_indic import voice
@@ -9,6 +11,9 @@ from tiny_indic import voice
 from validation.chunk.judge import judge_video
 from validation.domain import DecodedSegment, DecodedVideo, Segment, Unscored, Utterance, Video
 from validation.errors import BadInput
+from validation.host.trial import LONG_TRIAL_S, TRIAL_S, make_trial_batch
+from validation.models.conformer.onnx_engine import OnnxEngine
+from validation.models.dnsmos import Dnsmos
 from validation.models.suite import Suite, load_suite
 
 PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
@@ -55,6 +60,24 @@ def test_every_model_answers_in_exactly_its_columns(indic, answers):
             for column in indic.columns[model]:
                 value = values[column.name]
                 assert value is None or type(value) is PYTHON_TYPES[column.type], column
+
+
+def test_the_trial_of_a_host_tries_everything_that_a_segment_can_ask_for(indic):
+    """Its segments have a language that all judges know and a transcript that is aligned, in both lengths: what
+    fails on a machine fails before any work."""
+    for duration_s in (TRIAL_S, LONG_TRIAL_S):
+        (told,) = indic.score_batch(make_trial_batch(indic.columns, 1, duration_s))
+        assert values_of(told["conformer"])["align_tok"] is not None
+        assert all(values_of(told[judge])["declared_p"] is not None for judge in indic.roles.judges)
+
+
+def test_no_session_goes_on_on_the_cpu_when_the_card_fails(indic):
+    """ONNX Runtime would make it anew there, without a word, and compute at a hundredth of the speed for good."""
+    models = [found for found in gc.get_objects() if type(found) in {OnnxEngine, Dnsmos}]
+    held = [value for model in models for value in vars(model).values()]
+    sessions = [value for value in held if isinstance(value, onnxruntime.InferenceSession)]
+    assert len(sessions) >= 3
+    assert not any(session._enable_fallback for session in sessions)
 
 
 def test_judges_abstain_on_what_they_do_not_know(answers):

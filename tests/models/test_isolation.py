@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from speech_samples import silence
 
 from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
-from validation.models.base import Batch, GpuOutOfMemory, SegmentModel
+from validation.models.base import Batch, CardBroken, GpuOutOfMemory, SegmentModel
 from validation.models.batching import pad_batch
 from validation.models.isolation import score_isolated
 
@@ -62,6 +62,36 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s
             assert isinstance(answer, Unscored)
             assert answer.fault.kind == "out_of_memory"
     assert all(len(batch) > 1 and batch.waveforms.size > memory_s * SAMPLE_RATE for batch in overruns)
+
+
+def test_what_does_not_fit_is_tried_once_more_before_it_is_halved():
+    """The first failure has freed what other models kept, and that may be all that was lacking."""
+
+    class Crowded(Fussy):
+        def score(self, batch: Batch) -> Sequence[Answer]:
+            if not self.batches:
+                self.batches.append(batch)
+                raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+            return super().score(batch)
+
+    model = Crowded()
+    answers = score_isolated(model, batch_of(["a", "b"]), on_overrun=never)
+    assert answers == [Scored({"said": "a"}), Scored({"said": "b"})]
+    assert [len(batch) for batch in model.batches] == [2, 2]
+
+
+def test_a_broken_card_is_asked_once_and_convicts_nobody():
+    """Every further call would fail as well, and 32 segments be unscored for ever after 63 calls."""
+
+    class OnBrokenCard(Fussy):
+        def score(self, batch: Batch) -> Sequence[Answer]:
+            self.batches.append(batch)
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    model = OnBrokenCard()
+    with pytest.raises(CardBroken, match="illegal memory access"):
+        score_isolated(model, batch_of(["a"] * 32), on_overrun=never)
+    assert len(model.batches) == 1
 
 
 def test_a_model_that_loses_an_answer_has_failed():

@@ -2,6 +2,7 @@ import shutil
 from importlib.resources import files
 
 import pytest
+import torch
 from speech_samples import silence
 
 from validation.cli import main
@@ -89,11 +90,29 @@ def test_without_transcripts_the_text_of_single_precision_is_the_reference():
     assert rate.found == pytest.approx(7 / 13)
 
 
+def test_texts_that_become_better_and_worse_have_changed():
+    """An overflow that helps one segment and ruins the next is no agreement, though the mean rate stays."""
+    asked = [Utterance(silence(1.0), "नमस्ते दुनिया", "hi")] * 400
+    better, worse = {"text": "नमस्ते दुनिया"}, {"text": "नमस्ते दुनियां"}
+    fine = answers(conformer=worse, changed=200)
+    coarse = [*answers(conformer=better)[:200], *answers(conformer=worse)[:200]]
+    (rate,) = [c for c in compare_precisions(asked, fine, coarse, ROLES) if c.measure == "mean CER change"]
+    assert rate.found == pytest.approx(1 / 13)
+    assert not rate.passed
+
+
+def test_a_suite_that_has_no_half_precision_passes_nothing(speech, capsys):
+    """Two times the same computation agree, and prove nothing."""
+    assert main(["check-precision", str(speech), "--suite", "vad"]) == 2
+    assert "no model of suite vad computes in half precision" in capsys.readouterr().err
+
+
 @pytest.fixture
 def speech(tmp_path, clips, monkeypatch, weights_root):
     """A clip with its transcript beside it, a tar of one segment, and a file that is no audio."""
     monkeypatch.setenv("VFLEET_WEIGHTS", str(weights_root))
     monkeypatch.setenv("VFLEET_PRECISION", "auto")  # put back afterwards
+    monkeypatch.setenv("VFLEET_CONFORMER_ENGINE", "onnx")
     clip = clips["hi_ginti"]
     shutil.copy(str(files("validation.local") / "clips" / "hi_ginti.flac"), tmp_path)
     (tmp_path / "hi_ginti.txt").write_text(clip.text)
@@ -112,15 +131,23 @@ def test_the_command_scores_the_same_speech_at_both_precisions(speech, capsys, m
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("broken.wav is left out")
     assert told[1].startswith("float16 against float32 on 2 segments")
-    assert {line.split()[1] for line in told[2:]} == {"conformer", "mms", "voxlingua", "dnsmos"}
-    assert all(line.startswith("pass") for line in told[2:])
+    assert told[2:4] == ["----  voxlingua  not in half precision", "----  dnsmos     not in half precision"]
+    assert {line.split()[1] for line in told[4:]} == {"conformer", "mms"}
+    assert all(line.startswith("pass") for line in told[4:])
+    conformers = {precision: suite.revisions["conformer"] for precision, (suite, _) in scored.items()}
+    assert {at: revision.partition("-")[2] for at, revision in conformers.items()} == {
+        "float32": "torch-float32",
+        "float16": "torch-float16",
+    }
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
     # The same answers are judged again, by a limit that nothing keeps.
     monkeypatch.setattr(precision, "MOST_P_CHANGE", 0.0)
     assert main(["check-precision", str(speech), "--language", "hi"]) == 1
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")] == [
-        ["FAIL", "mms"],
-        ["FAIL", "mms"],
+        *[["FAIL", "conformer"]] * 2,
+        *[["FAIL", "mms"]] * 2,
     ]
 
 

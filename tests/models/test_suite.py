@@ -21,7 +21,7 @@ def toy_suite(*models: Fussy, budget_s: float = 10.0) -> Suite:
         "toy",
         models,
         roles=SuiteRoles(tuple(model.name for model in models)),
-        rules=load_rules("local-1"),
+        rules=load_rules("local-2"),
         budget_s=budget_s,
         least_s=1.0,
     )
@@ -69,7 +69,7 @@ def test_the_local_suite_says_who_it_is(suite):
     assert list(suite.revisions) == list(suite.columns) == list(suite.roles.models) == ["whisper", "dnsmos", "silero"]
     assert suite.revisions["whisper"].startswith("d01c3014881c")
     assert suite.roles.transcriber == "whisper"
-    assert suite.rules.version == "local-1"
+    assert suite.rules.version == "local-2"
 
 
 # --- answers ------------------------------------------------------------------------------------------------------

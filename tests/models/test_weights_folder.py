@@ -8,6 +8,8 @@ from validation.errors import BadInput
 from validation.models.weights import WeightsRefused
 from validation.models.weights_folder import (
     WeightsUnlocked,
+    find_commit,
+    find_commits,
     hash_files,
     lock_folders,
     open_weights_folder,
@@ -16,6 +18,7 @@ from validation.models.weights_folder import (
 )
 
 MODEL = "indicconformer-600m"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -106,6 +109,29 @@ def test_the_command_writes_a_lock_that_coreutils_check(root, monkeypatch, capsy
     monkeypatch.setenv("VFLEET_WEIGHTS", str(root))
     monkeypatch.setenv("VFLEET_WEIGHTS_LOCK", str(lock))
     assert open_weights_folder(MODEL).path == root / MODEL
+
+
+@pytest.mark.parametrize("told", [".commit", ".cache/huggingface/download/config.json.metadata"])
+def test_the_commit_stands_in_the_lock_and_in_the_revision(root, told):
+    """A branch moves: what was locked is named by the commit that it was at, as the download says, and coreutils read
+    such a lock as well. A copy that loads faster is of the same commit."""
+    before = open_weights_folder(MODEL, root).revision
+    (root / MODEL / told).parent.mkdir(parents=True, exist_ok=True)
+    (root / MODEL / told).write_text(f"{COMMIT}\nan etag\n")
+    assert main(["weights", "lock", str(root)]) == 0
+    assert open_weights_folder(MODEL, root).revision == f"{COMMIT[:12]}-{before}"
+    checked = ["sha256sum", "--check", "--quiet", "--strict", "weights.lock"]
+    assert subprocess.run(checked, cwd=root, check=False).returncode == 0
+    assert find_commit(root / MODEL) == COMMIT
+
+
+def test_files_of_two_commits_are_of_none(root):
+    """A download that was begun at one and finished at another has no name to look it up by."""
+    folder = root / MODEL / ".cache/huggingface/download"
+    folder.mkdir(parents=True)
+    for name, commit in (("a", "0" * 40), ("b", "1" * 40)):
+        (folder / f"{name}.metadata").write_text(f"{commit}\n")
+    assert find_commits(root) == {}
 
 
 def test_an_incomplete_folder_is_not_locked(root):

@@ -122,7 +122,7 @@ def test_numbers_may_be_digits_where_the_transcript_has_digits(whisper, clips):
 def test_a_swapped_transcript_stands_apart_from_every_true_one(whisper, clips, own_answers):
     """The least likely true transcript of all clips is likelier than any other of the same language.
 
-    The bound is the one of ``local-1``. Of all 506 pairs of clip and foreign transcript, only those of other languages
+    The bound is the one of ``local-2``. Of all 506 pairs of clip and foreign transcript, only those of other languages
     come closer, counting above all.
     """
     everyone = list(clips.values())[::2]

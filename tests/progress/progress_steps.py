@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from ledger_steps import claim, execute, fetch
 
-from validation.domain import ShardReceipt, Video, WorkerProfile
+from validation.domain import ShardReceipt, Video, VideoFailure, WorkerProfile
 from validation.ledger.fleet import want_fleet
 from validation.ledger.protocol import commit_chunk, register_worker
 from validation.ledger.seed import seed_videos
@@ -24,13 +24,26 @@ def queue(ledger, **counts: int) -> None:
 
 
 def commit_one(ledger, *, ended_s_ago: float, took_s: float = 60, size: int = 5, verdicts=(12, 5, 3), audio_s=100.0):
-    """Claim and commit a chunk whose every video has four segments, then say that it was so long ago."""
+    """Claim and commit a chunk whose every video has four segments, then say that it was so long ago. Returns it."""
     chunk = claim(ledger, size=size)
     videos = {video.video_id: 4 for video in chunk.videos}
     counted = dict(zip(("accept", "review", "reject"), verdicts, strict=True)) if verdicts else None
     key = shard_key(chunk.worker_id, chunk.shard_number)
     receipt = ShardReceipt(key, uuid4().hex * 2, 1000, 4 * size, "local", audio_s=audio_s, verdicts=counted)
     commit_chunk(ledger, chunk.chunk_id, shard=receipt, validated=videos, failed=[], max_attempts=3)
+    _move(ledger, chunk, ended_s_ago, took_s)
+    return chunk
+
+
+def fail_one(ledger, *, ended_s_ago: float, transient: bool, size: int = 5) -> None:
+    """Claim a chunk and fail all of it, then say that it was so long ago."""
+    chunk = claim(ledger, size=size)
+    failed = [VideoFailure(video.video_id, "it is torn", transient) for video in chunk.videos]
+    commit_chunk(ledger, chunk.chunk_id, shard=None, validated={}, failed=failed, max_attempts=3)
+    _move(ledger, chunk, ended_s_ago, 60)
+
+
+def _move(ledger, chunk, ended_s_ago: float, took_s: float) -> None:
     execute(ledger, CLOSE, chunk=chunk.chunk_id, from_s=ended_s_ago + took_s, until_s=ended_s_ago)
 
 

@@ -5,19 +5,35 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from ledger_steps import claim, execute
 from progress_steps import queue, rent, work
+
+from validation.domain import WorkerProfile
+from validation.ledger.protocol import register_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "deploy/grafana/validation-fleet.json").read_text())
+DISTRUST = """
+    WITH canary AS (
+        INSERT INTO validation.canaries (video_id, suite, models, answers) VALUES ('c', 's', '{}', '[{}]')
+    )
+    INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding)
+    VALUES ('c', :chunk, 'wrong', 'it lies')
+"""
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"]}
 
 
 @pytest.fixture
 def answers(ledger):
-    """Every panel's query and its answer, asked as a reader of the dashboard may ask."""
+    """Every panel's query and its answer, on a working fleet."""
     queue(ledger, hi=60, ta=20)
     work(ledger, minutes=5)
     rent(ledger, hours=0.5, usd_per_hour=0.3)
+    return ask(ledger)
+
+
+def ask(ledger):
+    """Ask everything, as a reader of the dashboard may."""
     with ledger.connect() as connection:
         connection.exec_driver_sql("SET ROLE validation_reader")
         found = {}
@@ -35,6 +51,17 @@ def test_every_query_is_answered_by_the_ledger(answers):
     assert float(answers["Done"][0]["done"]) == pytest.approx(25 / 80)
     assert {row["language"] for row in answers["Done by language"]} == {"hi", "ta"}
     assert answers["Workers"][-1].keys() >= {"worker_id", "liveness", "last_error"}
+
+
+def test_distrust_is_seen_where_workers_are(ledger):
+    """Both panels of workers say who is distrusted, and the table says it first, and why."""
+    queue(ledger, hi=10)
+    register_worker(ledger, WorkerProfile("zoe", config={"instance": "zoe-1"}))
+    chunk = claim(ledger, worker_id="zoe")
+    execute(ledger, DISTRUST, chunk=chunk.chunk_id)
+    answers = ask(ledger)
+    assert answers["Workers by liveness"][0]["distrusted"] == 1
+    assert [(row["worker_id"], row["distrust"]) for row in answers["Workers"]] == [("zoe", "c: it lies"), ("ann", None)]
 
 
 def test_series_have_a_time_and_numbers(answers):

@@ -63,6 +63,14 @@ def test_a_working_fleet_is_shown_whole(ledger):
     assert worker_cells(standing.workers[0])["GPU"] == "RTX 3090"
 
 
+def test_a_label_is_shown_as_it_is_spelled(ledger):
+    """What looks like markup is somebody's name of a language."""
+    queue(ledger, **{"[red]hi[/]": 1, "[/]": 1})
+    shown = on_screen(read_standing(ledger))
+    assert "[red]hi[/]" in shown
+    assert "\n[/] " in shown
+
+
 def test_trouble_comes_first(ledger):
     """With more workers than lines, those that fell silent are the ones that are seen."""
     queue(ledger, hi=1)

@@ -1,7 +1,9 @@
 """The page as its reader gets it: from the command, in a real browser."""
 
 import json
+import os
 import re
+import resource
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -19,7 +21,9 @@ from validation.ledger.canaries import KnownAnswer, plant_canaries
 from validation.ledger.engine import open_engine
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: nobody looks at the page")
+in_browser = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine: nobody looks at the page"
+)
 PROBE = """<script>
 const sounds = [...document.querySelectorAll('audio')];
 const ready = sounds.map(a => a.readyState ? 0 : new Promise(done => { a.onloadedmetadata = a.onerror = done }));
@@ -118,6 +122,7 @@ def test_the_page_fits_its_window_and_plays(page, tmp_path):
 
 
 def browse(page, folder, *options) -> str:
+    assert CHROMIUM is not None, "no Chromium on this machine, and in CI somebody must look at the page"
     profile = folder / "profile"
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
                "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
@@ -145,7 +150,7 @@ def test_a_report_over_nothing_says_so(ledger, tmp_path, capsys):
 
 def test_a_report_over_canaries_alone_says_that_there_is_nothing(box, tmp_path, capsys):
     """They are nobody's data, though their shard is committed: one sentence, exit code 2, and no page."""
-    plant_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2})
+    plant_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2}, basis={})
     box.add_videos("a")
     run_chunk(box.session)
     assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 2
@@ -170,6 +175,22 @@ def test_a_shard_that_is_not_ours_is_refused(tmp_path, rules_file, capsys):
         shard.write_bytes(payload)
         assert vfleet("report", tmp_path / "out.html", "--shards", tmp_path, "--rules", rules_file) != 0
         assert shard.name in capsys.readouterr().err
+
+
+def test_a_page_is_replaced_whole_or_not_at_all(tmp_path, rules_file, capsys):
+    """On a full disk the older page stays, and the sentence names the file."""
+    write_shards(tmp_path / "results", [make_row("a", 0)])
+    out = tmp_path / "report.html"
+    out.write_text("older")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        code = vfleet("report", out, "--shards", tmp_path / "results", "--rules", rules_file, "--silent")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (code, out.read_text()) == (2, "older")
+    assert f"{out} cannot be written: File too large" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results"]
 
 
 def test_the_ledger_says_which_shards_count(box, tmp_path):

@@ -6,6 +6,7 @@ from polars.testing import assert_frame_equal
 
 from validation.chunk.run import run_chunk
 from validation.control.audit import audit
+from validation.domain import Column, Scored
 from validation.ledger.protocol import Requeue, requeue_videos
 from validation.ledger.views import read_committed_shards
 from validation.select.layers import KEY
@@ -14,8 +15,8 @@ from validation.select.sources import find_committed
 from validation.select.verdicts import judge_segments
 
 
-def read_segments(pair):
-    source = find_committed(pair.box.engine, "pair", pair.session.settings)
+def read_segments(pair, **options):
+    source = find_committed(pair.box.engine, "pair", pair.session.settings, **options)
     return judge_segments(open_segments(source), pair.scorer.rules).collect().sort(KEY)
 
 
@@ -95,3 +96,31 @@ def test_what_was_validated_again_is_read_once(pair):
         pair.box.engine, "SELECT worker_id, videos_processed FROM worker_validators WHERE worker_id = 'ann'"
     )
     assert (worker, processed) == ("ann", 3)
+
+
+def test_a_fleet_that_was_rolled_back_is_read_up_to_its_revision(pair):
+    """By default the revision that began last counts, also after older ones went on; who asks leaves it out."""
+    pair.box.add_videos("a")
+    run_chunk(pair.session)
+    first = read_committed_shards(pair.box.engine)[0].revision
+    pair.upgrade("2")
+    requeue_videos(pair.box.engine, Requeue(["a"]))
+    run_chunk(pair.session)
+    pair.upgrade("1")
+    requeue_videos(pair.box.engine, Requeue(["a"]))
+    run_chunk(pair.session)
+    assert read_segments(pair)["nose_age"].to_list() == [2.0, 2.0]
+    assert read_segments(pair, up_to=first)["nose_age"].to_list() == [1.0, 1.0]
+
+
+def test_shards_of_two_schema_versions_are_read_together(pair, monkeypatch):
+    """What an older version lacks is null in its rows; no column of either is lost."""
+    pair.box.add_videos("a", "b")
+    run_chunk(pair.session, size=1)
+    grown = Column("wet", "float", "ratio", "How wet it is.")
+    pair.scorer.columns["nose"] = (*pair.scorer.columns["nose"], grown)
+    monkeypatch.setattr(
+        pair.scorer, "_smell", lambda: Scored({"age": 1.0, "language": "hi", "declared_p": 0.5, "wet": 0.7})
+    )
+    run_chunk(pair.session, size=1)
+    assert sorted(read_segments(pair)["nose_wet"].to_list(), key=str) == [0.7, 0.7, None, None]

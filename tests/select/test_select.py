@@ -1,11 +1,15 @@
 """`vfleet select`: what is kept, what is lost, and why."""
 
 import json
+import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from ledger_steps import statuses
 
@@ -19,8 +23,10 @@ from validation.ledger.views import read_committed_shards
 from validation.scoring.rules_file import parse_rules
 from validation.select.open import open_segments
 from validation.select.sources import find_committed
-from validation.select.tally import tally_selection
+from validation.select.tally import ACCEPTED, tally_selection
 from validation.select.verdicts import judge_segments
+from validation.shards.reader import read_file_provenance
+from validation.shards.writer import write_table
 
 RULES = """
 version = "mine-1"
@@ -81,13 +87,44 @@ def test_hours_are_those_of_the_audio(selected, capsys):
     """2 s and 3 s are kept of 8 s; what is quiet alone is 2 s."""
     pair, _ = selected
     source = find_committed(pair.box.engine, "pair", pair.session.settings)
-    tally = tally_selection(judge_segments(open_segments(source), parse_rules(RULES, "mine")), ["accept"])
+    rules = parse_rules(RULES, "mine")
+    tally = tally_selection(judge_segments(open_segments(source), rules), rules, ["accept"])
     (language,) = tally.languages
     assert (language.hours * 3600, language.hours_kept * 3600) == pytest.approx((8.0, 5.0))
     assert {lost.reason: (lost.hours * 3600, lost.hours_alone * 3600) for lost in tally.reasons} == {
         "quiet": pytest.approx((2.5, 2.0)),
         "short": pytest.approx((1.0, 0.5)),
     }
+
+
+def test_what_is_lost_is_told_by_the_rules_that_lose_it(selected):
+    """A rule whose verdict is kept loses nothing; who keeps no accepted segment is told how many those are."""
+    pair, _ = selected
+    rules = parse_rules(RULES, "mine")
+    judged = judge_segments(open_segments(find_committed(pair.box.engine, "pair", pair.session.settings)), rules)
+
+    def lost(*keep):
+        rows = tally_selection(judged, rules, keep).reasons
+        return {row.reason: (row.segments, pytest.approx(row.hours_alone * 3600)) for row in rows}
+
+    assert lost("accept", "review") == {"quiet": (2, 2.5)}
+    assert lost("accept", "reject") == {"short": (1, 0.5)}
+    assert lost("review") == {ACCEPTED: (2, 0.0), "quiet": (2, 0.5)}
+    assert lost("accept", "review", "reject") == {}
+
+
+def test_a_disk_that_is_full_is_told_as_that(selected, capsys):
+    """Not as shards that cannot be read; nothing is left of the file."""
+    _, folder = selected
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name in ("kept.parquet", "kept.jsonl", "kept.wds.jsonl"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+        try:
+            code, _, err = select(capsys, folder / name, "--rules", folder / "mine.toml")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (code, err.strip()) == (2, f"vfleet: {folder / name} cannot be written: File too large")
+    assert [path.name for path in folder.iterdir() if "kept" in path.name] == []
 
 
 def test_it_writes_what_is_kept_in_every_format(selected, capsys):
@@ -181,7 +218,15 @@ def spoil_exchange(first, second):
     shutil.copy(second.with_suffix(".manifest.json"), first.with_suffix(".manifest.json"))
 
 
+def spoil_footer(first, _second):
+    payload = bytearray(first.read_bytes())
+    length = int.from_bytes(payload[-8:-4], "little")
+    payload[-8 - length : -8] = bytes(length)
+    first.write_bytes(payload)
+
+
 SPOILT = {
+    spoil_footer: (1, "content should be a parquet file"),
     spoil_manifest: (1, "manifest should be"),
     spoil_content: (1, "content should be a parquet file"),
     spoil_kind: (1, "should be"),
@@ -202,6 +247,29 @@ def test_a_shard_that_is_not_ours_is_refused(selected, capsys, monkeypatch):
         assert code == expected_code
 
 
+def spoil_chunk(first, _second):
+    """The same rows by another chunk, as long as this one was."""
+    made = read_file_provenance(first)
+    first.write_bytes(write_table(pq.read_table(first), replace(made, chunk_id=UUID(int=1))))
+
+
+def test_the_ledger_knows_its_shards_in_a_copy(selected, capsys):
+    """By size and by who made them: a foreign file under the right name is named, and nothing of it is read."""
+    pair, folder = selected
+    for spoil, says in (
+        (spoil_footer, "content should be a parquet file"),
+        (spoil_size, "size in bytes should be"),
+        (spoil_chunk, "provenance should be"),
+    ):
+        copy = copy_results(pair, folder / spoil.__name__)
+        first, second = sorted(copy.rglob("*.parquet"))
+        spoil(first, second)
+        code, _, err = select(capsys, "--shards", copy, "--rules", folder / "mine.toml")
+        assert says in err, spoil.__name__
+        assert first.name in err
+        assert code == 1
+
+
 REFUSED = {
     "a column that does not exist": (["--rules", "{typo}"], "no column ear_peek; the nearest is ear_peak"),
     "rules that are not there": (["--rules", "none.toml"], "rules file none.toml cannot be read"),
@@ -210,6 +278,7 @@ REFUSED = {
     "a verdict": (["--keep", "good"], "'good' is no verdict"),
     "an ending": (["out.csv"], "the ending says no format"),
     "a folder": (["/nowhere/out.jsonl", "--rules", "{mine}"], "folder /nowhere does not exist"),
+    "a revision": (["--revision", "r0"], "no committed shard is of revision 'r0'; there are "),
     "a video": (["--explain", "zz/0", "--rules", "{mine}"], "no committed shard holds video 'zz'"),
     "a segment": (["--explain", "a/9", "--rules", "{mine}"], "video a has no segment '9': it has 2"),
     "an empty folder": (["--shards", "{folder}"], "is not there"),

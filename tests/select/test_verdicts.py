@@ -77,7 +77,7 @@ LOCAL = {
     "chars_per_s": FLOAT,
 }  # fmt: skip
 LIMITS = sorted(
-    {c.value for rule in load_rules("local-1").rules for c in rule.when if isinstance(c.value, float | int)}
+    {c.value for rule in load_rules("local-2").rules for c in rule.when if isinstance(c.value, float | int)}
 )
 
 
@@ -95,7 +95,7 @@ LIMITS = sorted(
 )  # fmt: skip
 def test_the_packaged_rules_judge_alike_everywhere(rows):
     """Also exactly at their limits."""
-    rules = load_rules("local-1")
+    rules = load_rules("local-2")
     assert judge_all(rules, rows, LOCAL) == judge_each(rules, rows)
 
 

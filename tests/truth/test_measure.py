@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validation.scoring.verdict import Condition, Rule, Rules
-from validation.truth.calibrate import apply_proposals, expected_loss, propose_limits
+from validation.truth.calibrate import apply_proposals, count_loss, propose_limits, validate_limits
 from validation.truth.measure import estimate, find_signs, measure_auc, measure_recall, measure_signs, measure_verdicts
 from validation.truth.specimens import SOUND, Specimen
 from validation.truth.trial import Heard
@@ -83,8 +83,18 @@ def test_a_proposed_limit_costs_no_more_than_is_bearable(sound, faulty, bearable
     for proposal in propose_limits(crowd, book, bearable=bearable):
         assert proposal.loss.value <= bearable
         assert proposal.finds > proposal.finds_before or proposal.loss_before.value > bearable
-        rejected, doubted = expected_loss(crowd, apply_proposals(book, [proposal], "c"))
+        rejected, doubted = count_loss(crowd, apply_proposals(book, [proposal], "c"))
         assert rejected == doubted == proposal.loss
+
+
+def test_the_loss_that_is_expected_is_of_clips_that_set_no_limit():
+    """A limit at the edge of the clips costs none of them; the outermost clip would be lost by the others' limit."""
+    crowd = [heard(SOUND, f"{n:02d}", p=0.6 + n / 100, n=0) for n in range(10)] + [
+        heard("hiss", f"{n:02d}", p=0.58, n=0) for n in range(10)
+    ]
+    proposed = apply_proposals(BOOK, list(propose_limits(crowd, BOOK, bearable=0.01)), "c")
+    assert count_loss(crowd, proposed)[0].value == 0.0
+    assert validate_limits(crowd, BOOK, bearable=0.01)[0].value == pytest.approx(0.1)
 
 
 def test_a_limit_stays_where_nothing_is_won():

@@ -23,12 +23,13 @@ from validation.ledger.calls import WorkerDistrusted
 from validation.ledger.canaries import read_canary_results, read_distrusted, read_suspect_shards
 from validation.ledger.protocol import heartbeat_worker
 from validation.local.sample_corpus import CLIPS
+from validation.models.awaited import ScoredInTurn
 from validation.models.suite import load_suite
-from validation.scoring.verdict import Condition, Rule, Rules
+from validation.scoring.verdict import Condition, Rules
 from validation.select.open import open_segments
 from validation.select.sources import find_committed
 from validation.truth.canaries import imitate_videos
-from validation.truth.probes import make_probes, stands_firm
+from validation.truth.probes import list_conditions, make_probes, stands_firm
 from validation.truth.trusted import load_trusted
 
 SPOKEN = {"en", "hi"}
@@ -58,7 +59,15 @@ def probes(suite, trusted):
 
 
 @dataclass
-class Deaf:
+class Named:
+    """What of a suite can be known without its models."""
+
+    name: str
+    rules: Rules
+
+
+@dataclass
+class Deaf(ScoredInTurn):
     """The suite on a card that hears no speech."""
 
     suite: object
@@ -218,18 +227,24 @@ def test_no_two_canaries_are_the_same_file(probes):
         ({"ear_p": 0.5}, {"ear_p": 0.5}, True),
         ({"ear_p": 0.25}, {"ear_p": 0.25}, False),  # within a tenth of the limit
         ({"ear_p": 0.5}, {"ear_p": 0.8}, False),  # moved by what half precision rounds
+        ({"ear_p": 0.85}, {"ear_p": 0.85}, False),  # another machine might be sure, and spare the nose
+        ({"ear_p": 0.99, "nose_fault": "not_asked: x"}, {"ear_p": 0.99}, True),
         ({"ear_p": 0.5, "ear_fault": "model_failed: x"}, {"ear_p": 0.5}, False),
         ({"ear_p": 0.5, "verdict": "accept"}, {"ear_p": 0.5, "verdict": "review"}, False),
     ],
 )
 def test_a_probe_hangs_by_no_hair(row, shaken, firm):
     """What an honest machine could answer differently is not asked."""
-    when = (Condition(column="ear_p", op="<", value=0.2),)
-    rules = Rules(
-        version="t", required_models=(), rules=(Rule(reason="low", verdict="reject", when=when, sentence="."),)
-    )
+    limit, bound = Condition(column="ear_p", op="<", value=0.2), Condition(column="ear_p", op=">=", value=0.9)
     rows = [{"verdict": "accept", "fault": None, **each} for each in (row, shaken)]
-    assert stands_firm(*rows, rules, {"ear_p": "probability"}) is firm
+    assert stands_firm(*rows, [limit, bound], {"ear_p": "probability"}) is firm
+
+
+def test_nor_by_what_decides_who_is_spared(suite):
+    """A cascade's bounds are conditions like those of the rules, on the numbers that its shards have."""
+    found = {(each.column, each.op, each.value) for each in list_conditions(Named("indic-cascade", suite.rules))}
+    assert {("conformer_declared_p", ">=", 0.5), ("voxlingua_declared_p", ">=", 0.8)} <= found
+    assert list_conditions(suite) == [each for rule in suite.rules.in_force for each in rule.when]
 
 
 def test_nothing_is_asked_of_nobody(suite):

@@ -8,7 +8,7 @@ import pytest
 from validation.domain import SAMPLE_RATE
 from validation.errors import BadInput
 from validation.local.sample_corpus import CLIPS
-from validation.truth.specimens import FAULTS, HARMLESS, SOUND, make_specimens
+from validation.truth.specimens import FAULTS, HARMLESS, SOUND, find_unplantable, make_specimens, plant_shares
 from validation.truth.trusted import load_trusted
 
 
@@ -32,6 +32,25 @@ def test_every_clip_is_heard_sound_and_with_every_fault(clips, planted):
     assert {fault: len(of(planted, fault)) for fault in FAULTS} == dict.fromkeys(FAULTS, 23)
     assert {specimen.fault for specimen in planted.values()} == {SOUND, *FAULTS}
     assert sum(specimen.fault == SOUND for specimen in planted.values()) == 23 * len(HARMLESS)
+
+
+def test_clips_of_one_language_say_what_cannot_be_planted(clips):
+    """A wrong label and a second voice need another language."""
+    hindi = [clip for clip in clips.values() if clip.language == "hi"]
+    assert set(find_unplantable(make_specimens(hindi))) >= {"wrong language", "overlap"}
+
+
+def test_faults_are_planted_in_the_shares_that_are_asked(planted):
+    """Of all specimens that are left; a share that the clips do not allow is refused."""
+    every = list(planted.values())
+    left = plant_shares(every, {"swapped transcript": 0.02, "silence": 0.01})
+    counts = {fault: sum(each.fault == fault for each in left) for fault in (SOUND, "swapped transcript", "silence")}
+    assert counts[SOUND] == 23 * len(HARMLESS)
+    assert counts["swapped transcript"] / len(left) == pytest.approx(0.02, abs=0.5 / len(left) + 0.001)
+    assert counts["silence"] / len(left) == pytest.approx(0.01, abs=0.5 / len(left) + 0.001)
+    for wrong in ({"silence": 0.5}, {"no fault": 0.1}, {"silence": 1.0}, {"silence": -0.1}):
+        with pytest.raises(BadInput, match="cannot be"):
+            plant_shares(every, wrong)
 
 
 def test_the_same_clips_give_the_same_specimens(clips, planted):

@@ -39,7 +39,7 @@ def test_written_rules_read_back_as_they_were(rules):
     assert parse_rules(spell_rules(rules, preface="One.\nTwo.", notes={0: "Why."}), "x") == rules
 
 
-@pytest.mark.parametrize("version", ["local-1", "vad-1"])
+@pytest.mark.parametrize("version", ["local-1", "local-2", "vad-1"])
 def test_the_packaged_rules_survive(version):
     """What is calibrated starts from them."""
     rules = load_rules(version)

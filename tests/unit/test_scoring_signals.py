@@ -56,7 +56,7 @@ def test_undecodable_audio_leaves_faults_and_no_number():
     assert all(signals[name] is None for name in ("duration_s", "rms_dbfs", "clipped_fraction", "cer", "chars_per_s"))
     assert signals["text_normalised"] == "नमस्ते दुनिया"
     assert signals["language_abstentions"] == 1
-    assert load_rules("local-1").judge(signals).reasons == ("undecodable",)
+    assert load_rules("local-2").judge(signals).reasons == ("undecodable",)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])

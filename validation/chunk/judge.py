@@ -3,13 +3,33 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from validation.domain import Answer, Column, DecodedSegment, DecodedVideo, Scalar, Utterance
+from validation.domain import Answer, Column, DecodedSegment, DecodedVideo, Scalar, Seconds, Utterance
 from validation.models.languages import canonical
 from validation.scoring.signals import SuiteRoles, segment_signals
 from validation.scoring.verdict import Rules
 
 Row: TypeAlias = dict[str, Scalar | list[str]]
 """One segment as the shard keeps it, by column name."""
+
+
+class Scoring(Protocol):
+    """Utterances on their way through the models."""
+
+    def wait(self, timeout_s: Seconds | None = None) -> bool:
+        """Wait until nothing more will be answered, or until time is over; whether nothing more will.
+
+        Raises:
+            Transient: the models could not answer; begin again.
+        """
+        ...
+
+    def answers(self) -> Sequence[Mapping[str, Answer] | None]:
+        """What has been answered so far, by model name, in the order of the utterances; None for what has not."""
+        ...
+
+    def withdraw(self) -> None:
+        """Do without what has not been answered."""
+        ...
 
 
 class Scorer(Protocol):
@@ -20,11 +40,9 @@ class Scorer(Protocol):
     rules: Rules
     revisions: Mapping[str, str]
     columns: Mapping[str, Sequence[Column]]
-    pool_audio_s: float
-    """Seconds of audio it wants at once to fill its batches well."""
 
-    def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Ask every model about every utterance; answers in the same order, by model name."""
+    def begin(self, utterances: Sequence[Utterance]) -> Scoring:
+        """Ask every model about every utterance, without waiting. Safe from any thread."""
         ...
 
 

@@ -8,7 +8,6 @@ from sqlalchemy import Engine
 
 from validation.chunk.borrowed import BorrowedCredential
 from validation.chunk.drain import drain_requested
-from validation.chunk.judge import Scorer
 from validation.chunk.session import Session
 from validation.corpus.store import CredentialSource, check_store, open_store
 from validation.errors import BadInput
@@ -18,7 +17,7 @@ from validation.ledger.boxes import StoreName
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.models.languages import canonical
-from validation.models.suite import SUITES, load_suite
+from validation.models.suite import SUITES, Suite, load_suite
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
 
@@ -80,7 +79,7 @@ def find_credentials(settings: Settings, engine: Engine, store: StoreName) -> Cr
     return lent
 
 
-def open_scorer(suite: str) -> Scorer:
+def open_scorer(suite: str) -> Suite | HostScorer:
     """Reach the worker's model host where there is one; without a worker load the suite into this process."""
     socket = os.environ.get(HOST_SOCKET_VARIABLE)
     return HostScorer(Path(socket)) if socket else load_suite(suite)

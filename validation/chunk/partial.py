@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from validation.chunk.judge import Scorer
-from validation.domain import Answer, Column, Utterance
+from validation.chunk.judge import Scorer, Scoring
+from validation.domain import Column, Utterance
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Condition, Rule, Rules
 
@@ -34,13 +34,11 @@ class PartialScorer:
     rules: Rules
     revisions: Mapping[str, str]
     columns: Mapping[str, Sequence[Column]]
-    pool_audio_s: float
 
-    def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Ask the models that are wanted; answers of others, which company in a batch may bring, are dropped."""
+    def begin(self, utterances: Sequence[Utterance]) -> Scoring:
+        """Ask the models that are wanted."""
         wanted = tuple(self.columns)
-        answers = self.whole.score([replace(utterance, wanted=wanted) for utterance in utterances])
-        return [{model: each[model] for model in wanted} for each in answers]
+        return self.whole.begin([replace(utterance, wanted=wanted) for utterance in utterances])
 
 
 def narrow_scorer(scorer: Scorer, wanted: Sequence[str] | None) -> Scorer:
@@ -60,5 +58,4 @@ def narrow_scorer(scorer: Scorer, wanted: Sequence[str] | None) -> Scorer:
         rules=PARTIAL,
         revisions={model: scorer.revisions[model] for model in kept},
         columns={model: scorer.columns[model] for model in kept},
-        pool_audio_s=scorer.pool_audio_s,
     )

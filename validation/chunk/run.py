@@ -31,7 +31,7 @@ def _score_ahead(held: HeldChunk) -> None:
                 try:
                     fetched.result()
                 except GroupIncomplete as incomplete:
-                    work.give_up_group(number, incomplete.cause)
+                    work.give_up_group(number, incomplete)
                 work.score_group(number, check=held.lease.require)
         finally:
             work.stop()  # a fetcher may be waiting for room that nobody will free

@@ -1,6 +1,7 @@
 """What a box needs to work on chunks, opened once a process; and the holding of one chunk."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ from validation.chunk.shard import EncodedShard, delete_shard, encode_chunk, upl
 from validation.chunk.work import ChunkWork
 from validation.corpus.fetch import fetch_video
 from validation.corpus.store_errors import ObjectExists
-from validation.domain import ChunkClaim, DecodedVideo, Video
-from validation.errors import ClaimLost, FleetError
+from validation.domain import ChunkClaim, DecodedVideo, Seconds, Video, VideoFailure
+from validation.errors import BadInput, ClaimLost, FleetError, Transient
 from validation.ledger.protocol import claim_chunk, commit_chunk, release_chunk
 from validation.settings import Settings
 
@@ -34,11 +35,19 @@ class Session:
     results: ObjectStore
     scorer: Scorer
     draining: Callable[[], bool]
+    _asked_at: dict[UUID, Seconds] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """When each claim that is not held yet was first asked for, by the monotonic clock."""
 
     def claim(
         self, chunk_id: UUID, *, flow_run_id: UUID | None, size: int, languages: Sequence[str]
     ) -> ChunkClaim | None:
-        """Claim a chunk under a token drawn by the caller; None when nothing is claimable."""
+        """Claim a chunk under a token drawn by the caller; None when nothing is claimable, or nothing new is wanted.
+
+        May be repeated under the same token, which finds a claim whose answer was lost.
+        """
+        if chunk_id not in self._asked_at and self.draining():
+            return None
+        self._asked_at.setdefault(chunk_id, time.monotonic())
         return claim_chunk(
             self.engine,
             chunk_id=chunk_id,
@@ -55,7 +64,11 @@ class Session:
 
     @contextmanager
     def hold(self, claim: ChunkClaim, *, flow_run_id: UUID | None) -> Iterator["HeldChunk"]:
-        """Keep a claim's lease while it is worked on. What was not committed at the end is given back."""
+        """Keep a claim's lease while it is worked on. What was not committed at the end goes back to the queue.
+
+        It loses no attempt by what may heal, by a wrong setting or by a drain. A failure of another kind would meet
+        whoever claims the videos next: it spends an attempt of each and stands in the queue as their error.
+        """
         work = ChunkWork(
             claim,
             fetch=self._fetch,
@@ -63,15 +76,27 @@ class Session:
             settings=self.settings,
             draining=self.draining,
         )
-        lease = LeaseKeeper(self.engine, claim, work.progress, period_s=self.settings.heartbeat_s)
+        lease = LeaseKeeper(
+            self.engine,
+            claim,
+            work.progress,
+            period_s=self.settings.heartbeat_s,
+            asked_at=self._asked_at.pop(claim.chunk_id, None),
+        )
         held = HeldChunk(self, work, lease, flow_run_id)
+        failure: Exception | None = None
         try:
             with lease:
                 yield held
+        except (Transient, ClaimLost, BadInput):
+            raise
+        except Exception as error:
+            failure = None if self.draining() else error
+            raise
         finally:
             work.stop()
             if not held.committed:
-                held.give_back()
+                held.give_back(failure)
 
 
 @dataclass(slots=True)
@@ -121,14 +146,20 @@ class HeldChunk:
         )
         self.committed = True
 
-    def give_back(self) -> None:
+    def give_back(self, failure: Exception | None = None) -> None:
         """Return what is held, and leave no shard behind that the ledger does not know.
 
         A ledger that cannot be asked is left to the sweeper: the commit may have arrived though its answer did not.
+
+        Args:
+            failure: what each video that has not failed by itself is to be blamed for; None for nothing.
         """
         chunk_id = self.work.claim.chunk_id
         try:
-            release_chunk(self.session.engine, chunk_id, reason="given back by its holder")
+            if failure is None:
+                release_chunk(self.session.engine, chunk_id, reason="given back by its holder")
+            else:
+                self._commit_failure(failure)
         except ClaimLost as lost:
             if lost.state == "committed":
                 self.committed = True
@@ -138,3 +169,15 @@ class HeldChunk:
             return
         if self._encoded is not None:
             delete_shard(self.session.results, self._encoded)
+
+    def _commit_failure(self, failure: Exception) -> None:
+        claim, own = self.work.claim, self.work.failures
+        error = f"{type(failure).__name__}: {failure}"
+        commit_chunk(
+            self.session.engine,
+            claim.chunk_id,
+            shard=None,
+            validated={},
+            failed=[own.get(v.video_id) or VideoFailure(v.video_id, error, transient=True) for v in claim.videos],
+            max_attempts=self.session.settings.max_attempts,
+        )

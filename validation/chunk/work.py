@@ -3,27 +3,41 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from validation.chunk.judge import Row, Scorer, judge_video
+from validation.chunk.inquiry import Inquiry
+from validation.chunk.judge import Row, Scorer
 from validation.chunk.look_ahead import LookAhead, Stopped
-from validation.domain import ChunkClaim, DecodedVideo, Progress, Video, VideoFailure
-from validation.errors import Permanent, Transient
+from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
+from validation.errors import BadInput, Permanent, Transient
 from validation.settings import Settings
 
 RATE_WINDOW = 10
 """Videos over which the worker's segments per second are averaged."""
+PATROL_S: Seconds = 0.5
+"""How often a wait for answers looks up: for the lease, for a wish to drain, for videos that are done."""
+DRAIN_SHARE = 0.5
+"""How much of a worker's grace a drain waits for the models; the rest is for writing and committing the shard."""
+
+
+class FetchBroke(Transient):
+    """Our own code failed over one video."""
+
+    def __init__(self, video_id: str, cause: Exception) -> None:
+        self.video_id, self.cause = video_id, cause
+        super().__init__(f"fetching {video_id} broke: {type(cause).__name__}: {cause}")
 
 
 class GroupIncomplete(Transient):
     """Some videos of a group could not be fetched now. Those that were are kept: a retry fetches only the rest."""
 
-    def __init__(self, group: int, missing: Sequence[str], cause: Exception) -> None:
-        self.group, self.missing, self.cause = group, tuple(missing), cause
-        super().__init__(f"group {group}: {len(missing)} videos not fetched, {missing[0]} because {cause}")
+    def __init__(self, group: int, troubles: Mapping[str, Transient]) -> None:
+        self.group, self.troubles = group, troubles
+        first, why = next(iter(troubles.items()))
+        super().__init__(f"group {group}: {len(troubles)} videos not fetched, {first} because {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,9 @@ class ChunkWork:
         self.room = LookAhead(max_videos=settings.look_ahead_videos, max_bytes=settings.look_ahead_bytes)
         self.scorer, self._fetch_video, self._fetchers = scorer, fetch, settings.fetchers
         self._fetched: dict[str, DecodedVideo] = {}
+        self._inquiries: dict[int, Inquiry] = {}
+        self._drain_patience_s = settings.drain_grace_s * DRAIN_SHARE
+        self._drain_ends: Seconds | None = None
         self._current: str | None = None
         self._last_error: str | None = None
         self._finished: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=RATE_WINDOW + 1)
@@ -66,12 +83,13 @@ class ChunkWork:
     # --- fetching -------------------------------------------------------------------------------------------------
 
     def fetch_group(self, number: int) -> GroupReport:
-        """Fetch and decode what the group still lacks.
+        """Fetch and decode what the group still lacks, and ask the models about it.
 
-        A video that can never be fetched is recorded as failed and does not count as lacking.
+        A video that can never be fetched is recorded as failed and does not count as lacking. A drain fetches nothing.
 
         Raises:
             GroupIncomplete: some videos could not be fetched now; call again.
+            BadInput: the store refuses us; no video is to blame.
         """
         group = self.groups[number]
         lacking = [video for video in group if not self._is_settled(video)]
@@ -79,14 +97,21 @@ class ChunkWork:
             troubles = list(pool.map(partial(self._fetch, number), lacking))
         missing = {video.video_id: trouble for video, trouble in zip(lacking, troubles, strict=True) if trouble}
         if missing:
-            raise GroupIncomplete(number, tuple(missing), next(iter(missing.values())))
+            raise GroupIncomplete(number, missing)
+        self._inquire(number)
         return self._report(group)
 
     def give_up_group(self, number: int, cause: Exception) -> None:
-        """Go on without the videos that the group still lacks, once retrying has not helped."""
+        """Go on without the videos that the group still lacks, once retrying has not helped.
+
+        Raises:
+            cause: where it is no fault of theirs.
+        """
+        if not isinstance(cause, GroupIncomplete):
+            raise cause
         for video in self.groups[number]:
-            if not self._is_settled(video):
-                self._fail(video, str(cause), transient=True)
+            if (trouble := cause.troubles.get(video.video_id)) and not self._is_settled(video):
+                self._fail(video, str(trouble), transient=True)
 
     def _fetch(self, number: int, video: Video) -> Transient | None:
         try:
@@ -94,65 +119,83 @@ class ChunkWork:
         except Stopped:
             return None
         try:
-            decoded = self._fetch_video(video)
-        except (Permanent, Transient) as error:
+            decoded = None if self.draining() else self._fetch_video(video)
+        except Permanent as error:
             self.room.leave(0)
-            if isinstance(error, Transient):
-                return error
             self._fail(video, str(error), transient=False)
-        else:
-            self.room.fill(decoded.audio_bytes)
-            with self._lock:
-                self._fetched[video.video_id] = decoded
+            return None
+        except BaseException as error:
+            self.room.leave(0)
+            if isinstance(error, BadInput) or not isinstance(error, Exception):
+                raise
+            return error if isinstance(error, Transient) else FetchBroke(video.video_id, error)
+        if decoded is None:
+            self.room.leave(0)
+            return None
+        self.room.fill(decoded.audio_bytes)
+        with self._lock:
+            self._fetched[video.video_id] = decoded
         return None
 
     # --- scoring --------------------------------------------------------------------------------------------------
 
     def score_group(self, number: int, *, check: Callable[[], None]) -> GroupReport:
-        """Score the group's fetched videos, a wave at a time, until done or told to drain.
+        """Wait for the models' answers about the group's videos, and keep the rows that come of them.
+
+        A drain waits for the group that is waited for when it comes, within ``drain_patience_s``, and for no other.
 
         Args:
             number: which group.
-            check: called before each wave; raises if the chunk is not ours any more.
+            check: called twice a second; raises if the chunk is not ours any more.
 
         Raises:
-            Transient: the scorer could not answer; call again. Videos already scored are kept.
+            Transient: the models could not answer; call again. Videos already scored are kept.
         """
-        group = self.groups[number]
-        for wave in self._waves(group):
-            check()
-            if self.draining():
-                break
-            self._score_wave(wave)
-        return self._report(group)
-
-    def _waves(self, group: Sequence[Video]) -> Iterator[list[DecodedVideo]]:
-        """As many videos at once as keep the scorer's batches full, and no more: a drain waits for one wave."""
-        wave: list[DecodedVideo] = []
-        waiting_s = 0.0
-        for video in group:
+        inquiry = self._inquire(number)
+        is_over, waited_for = False, None
+        try:
+            while inquiry is not None and not is_over:
+                check()
+                if self.draining():
+                    self._wind_up(waited_for)
+                self._current, waited_for = inquiry.current, inquiry
+                is_over = inquiry.wait(PATROL_S)
+                self._keep_answered(inquiry)
+        finally:
             with self._lock:
-                decoded = self._fetched.get(video.video_id)
-            if decoded is None:
-                continue
-            wave.append(decoded)
-            waiting_s += decoded.audio_s
-            if waiting_s >= self.scorer.pool_audio_s:
-                yield wave
-                wave, waiting_s = [], 0.0
-        if wave:
-            yield wave
+                self._inquiries.pop(number, None)
+            if inquiry is not None:
+                inquiry.withdraw()
+        return self._report(self.groups[number])
 
-    def _score_wave(self, wave: Sequence[DecodedVideo]) -> None:
-        self._current = wave[0].video.video_id
-        utterances = [s.utterance for video in wave for s in video.segments if s.utterance is not None]
-        answers = iter(self.scorer.score(utterances))
-        for decoded in wave:
-            rows = judge_video(decoded, answers, self.scorer)
+    def _inquire(self, number: int) -> Inquiry | None:
+        """Ask about the group's videos that have no rows yet, unless they have been asked about; None in a drain.
+
+        Done as soon as a group is fetched: the models then have the next one before them too, and fill their batches
+        from both.
+        """
+        with self._lock:
+            if number not in self._inquiries and not self.draining():
+                videos = [fetched for v in self.groups[number] if (fetched := self._fetched.get(v.video_id))]
+                self._inquiries[number] = Inquiry(videos, self.scorer)
+            return self._inquiries.get(number)
+
+    def _wind_up(self, waited_for: Inquiry | None) -> None:
+        """Have the models finish what is waited for, and nothing else; nor that, when time is over."""
+        with self._lock:
+            if self._drain_ends is None:
+                self._drain_ends = time.monotonic() + self._drain_patience_s
+            kept = waited_for if time.monotonic() < self._drain_ends else None
+            for inquiry in self._inquiries.values():
+                if inquiry is not kept:
+                    inquiry.withdraw()
+
+    def _keep_answered(self, inquiry: Inquiry) -> None:
+        for decoded, rows in inquiry.take_answered():
             with self._lock:
                 self.rows[decoded.video.video_id] = rows
                 self._finished.append((time.monotonic(), len(rows)))
-                del self._fetched[decoded.video.video_id]
+                self._fetched.pop(decoded.video.video_id, None)
             self.room.leave(decoded.audio_bytes)
 
     # --- what has been done ---------------------------------------------------------------------------------------
@@ -182,10 +225,12 @@ class ChunkWork:
             return [f for f in self.failures.values() if store_answers or not f.transient]
 
     def stop(self) -> None:
-        """End all fetching; what was fetched and not scored is dropped."""
+        """End all fetching; what was fetched or asked about and has no rows is dropped."""
         self.room.stop()
         with self._lock:
             self._fetched.clear()
+            for inquiry in self._inquiries.values():
+                inquiry.withdraw()
 
     def _is_settled(self, video: Video) -> bool:
         with self._lock:

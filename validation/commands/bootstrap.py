@@ -19,11 +19,10 @@ def add_bootstrap_command(commands: Subparsers) -> None:
 
 
 def run_bootstrap(options: argparse.Namespace) -> None:
+    from validation.doctor.prefect_access import hide_password
     from validation.local.prefect_client import PrefectClient
 
-    if "PREFECT_API_URL" not in os.environ:
-        raise BadInput("PREFECT_API_URL is not set: it is the Prefect server's address, ending in /api")
     if options.image and ":" not in options.image.rpartition("/")[2]:
         raise BadInput(f"--image is {options.image!r}: name its tag, as registry/name:tag")
     PrefectClient(os.environ, home=options.home).bootstrap(image=options.image)
-    print(f"deployed to {os.environ['PREFECT_API_URL']}; the workers run the code in {options.home}")
+    print(f"deployed to {hide_password(os.environ['PREFECT_API_URL'])}; the workers run the code in {options.home}")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from validation.scoring.verdict import Rules
     from validation.truth.calibrate import Proposal
+    from validation.truth.measure import Estimate
     from validation.truth.trial import Heard
 
 
@@ -36,7 +37,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
     from validation.models.suite import load_suite
     from validation.scoring.rules_file import check_columns
     from validation.settings import load_settings
-    from validation.truth.calibrate import apply_proposals, propose_limits
+    from validation.truth.calibrate import apply_proposals, propose_limits, validate_limits
     from validation.truth.specimens import make_specimens
     from validation.truth.trial import describe_columns, hear_specimens
     from validation.truth.trusted import load_trusted
@@ -55,7 +56,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
     proposals = list(propose_limits(heard, rules, bearable=options.loss))
     proposed = apply_proposals(rules, proposals, options.version)
     _print_proposals(proposals)
-    _print_outcome(heard, rules, proposed)
+    _print_outcome(heard, rules, proposed, validate_limits(heard, rules, bearable=options.loss))
     if len(clips) < 1 / options.loss:
         print(f"{len(clips)} clips cannot tell a loss of {options.loss:.1%}: the limits lie beyond the worst of them")
     if options.out is not None:
@@ -75,12 +76,19 @@ def _print_proposals(proposals: "Sequence[Proposal]") -> None:
         print(f"{name:32} {measure:24} {each.limit:10} {each.condition.value!s:>10} {each.loss!s:>20} {finds:>12}")
 
 
-def _print_outcome(heard: "Sequence[Heard]", rules: "Rules", proposed: "Rules") -> None:
-    from validation.truth.calibrate import expected_loss, found_by_fault
+def _print_outcome(
+    heard: "Sequence[Heard]", rules: "Rules", proposed: "Rules", unseen: "tuple[Estimate, Estimate]"
+) -> None:
+    from validation.truth.calibrate import count_loss, found_by_fault
 
     for book in (rules, proposed):
-        rejected, doubted = expected_loss(heard, book)
-        print(f"{book.version}: expected loss of sound segments: rejected {rejected}, not accepted {doubted}")
+        rejected, doubted = count_loss(heard, book)
+        print(f"{book.version}: of these sound segments: rejected {rejected}, not accepted {doubted}")
+    rejected, doubted = unseen
+    print(
+        f"{proposed.version}: expected loss of sound segments, by limits that the others set: "
+        f"rejected {rejected}, not accepted {doubted}"
+    )
     before, after = found_by_fault(heard, rules), found_by_fault(heard, proposed)
     print(f"{'not accepted':24} {rules.version:>14} {proposed.version:>14}")
     for fault, share in before.items():

@@ -40,8 +40,10 @@ def run_plant(options: argparse.Namespace) -> None:
 
     from validation.chunk.open import open_scorer
     from validation.corpus.store import open_store
+    from validation.models.suite import name_policy
     from validation.services import open_ledger
     from validation.settings import load_settings
+    from validation.shards.provenance import name_basis
     from validation.truth.canaries import find_models, imitate_videos, plant
     from validation.truth.probes import make_probes
     from validation.truth.trusted import load_trusted
@@ -57,8 +59,14 @@ def run_plant(options: argparse.Namespace) -> None:
     flock = list(imitate_videos(find_models(engine, probes, options.count, draw), probes, draw))
     source = open_store(settings.source_url, settings)
     planted = plant(
-        engine, source, flock, source_key=settings.source_key, suite=suite.name, models=suite.revisions
-    )  # fmt: skip
+        engine,
+        source,
+        flock,
+        source_key=settings.source_key,
+        suite=suite.name,
+        models=suite.revisions,
+        basis=name_basis(suite.rules.version, name_policy(suite.name)),
+    )
     print(
         f"{len(planted)} canaries with {sum(video.segment_count or 0 for video in planted)} segments are in the queue"
     )

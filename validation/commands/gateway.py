@@ -6,7 +6,7 @@ from pathlib import Path
 
 from validation.commands import Subparsers
 
-TOKENS = Path("/etc/nginx/vfleet-boxes")
+TOKENS = Path("/var/lib/vfleet/boxes")
 
 
 def add_gateway_commands(subparsers: Subparsers) -> None:
@@ -19,7 +19,6 @@ def add_gateway_commands(subparsers: Subparsers) -> None:
     config.add_argument("--certificate", required=True, help="TLS certificate with its chain, PEM")
     config.add_argument("--certificate-key", required=True, help="its private key, PEM")
     config.add_argument("--listen", default="443", help="address and port (default: 443)")
-    config.add_argument("--pool", default="vast-gpu", help="the boxes' work pool (default: vast-gpu)")
     _add_tokens_option(config)
     _add_back_options(config)
     config.add_argument(
@@ -49,13 +48,14 @@ def _add_token_commands(commands: Subparsers) -> None:
 
 
 def _add_tokens_option(parser: argparse.ArgumentParser) -> None:
-    default = Path(os.environ.get("VFLEET_GATEWAY_TOKENS", TOKENS))
+    default = Path(os.environ.get("VFLEET_GATEWAY_TOKENS") or TOKENS)
     parser.add_argument("--tokens", type=Path, default=default, help=f"the token file (default: {default})")
 
 
 def _add_back_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", default="127.0.0.1:4200", help="Prefect's server (default: 127.0.0.1:4200)")
     parser.add_argument("--inspector", default="127.0.0.1:4280", help="the inspector (default: 127.0.0.1:4280)")
+    parser.add_argument("--pool", default="vast-gpu", help="the boxes' work pool (default: vast-gpu)")
 
 
 def add_token(options: argparse.Namespace) -> None:
@@ -103,4 +103,5 @@ def run_inspector(options: argparse.Namespace) -> None:
         server_url=f"http://{options.server}",
         auth_string=os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""),
         tokens=options.tokens,
+        pool=options.pool,
     )

@@ -33,7 +33,7 @@ def print_metrics(options: argparse.Namespace) -> None:
 
 def _ask(options: argparse.Namespace) -> dict[str, Any]:
     from validation.host.address import find_socket
-    from validation.host.client import read_status
+    from validation.host.link import read_status
     from validation.settings import load_settings
 
     return read_status(options.socket or find_socket(load_settings().worker_id))

@@ -23,6 +23,10 @@ def add_report_command(commands: Subparsers) -> None:
     reporting.add_argument("--rules", help="a rules file, or the version of a packaged one (default: the suite's own)")
     reporting.add_argument("--suite", help="whose shards (default: VFLEET_SUITE, or the only one of a folder)")
     reporting.add_argument("--shards", type=Path, help="read from this copy of the results store")
+    reporting.add_argument(
+        "--revision",
+        help="read nothing of revisions first committed after this one (default: of each model the newest answers)",
+    )
     reporting.add_argument("--worst", type=int, default=3, help="segments to show a reason (default: 3)")
     reporting.add_argument("--borderline", type=int, default=12, help="borderline segments to show (default: 12)")
     reporting.add_argument("--silent", action="store_true", help="without players: the source is not read")
@@ -39,6 +43,7 @@ def run_report(options: argparse.Namespace) -> None:
     from validation.report.signals import find_signals
     from validation.select.open import open_segments, scan_errors
     from validation.select.verdicts import judge_segments
+    from validation.select.write import replace_whole
 
     if not options.out.absolute().parent.is_dir():
         raise BadInput(f"{options.out} cannot be written: folder {options.out.absolute().parent} does not exist")
@@ -61,7 +66,9 @@ def run_report(options: argparse.Namespace) -> None:
         rules=rules,
         written_at=datetime.now(UTC),
     )
-    options.out.write_text(write_page(origin, findings, signals, audio, count_canaries()), encoding="utf-8")
+    page = write_page(origin, findings, signals, audio, count_canaries())
+    with replace_whole(options.out) as partial:
+        partial.write_text(page, encoding="utf-8")
     print(f"{findings.segments:,} segments of {findings.hours():.2f} h told in {options.out}")
 
 

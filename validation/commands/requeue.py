@@ -30,7 +30,7 @@ def add_requeue_command(commands: Subparsers) -> None:
     status.add_argument("--validated", action="store_true", help="that were validated")
     requeuing.add_argument("--language", metavar="CODES", help="of these languages, comma-separated, as in the queue")
     requeuing.add_argument("--verdict", metavar="VERDICTS", help="with a segment that the suite's rules judge so")
-    requeuing.add_argument("--worker", help="that this worker committed last; or a rented machine, by its label")
+    requeuing.add_argument("--worker", help="of which this worker wrote something; or a rented machine, by its label")
     requeuing.add_argument("--suite", help="with a result of this suite")
     requeuing.add_argument("--revision", help="with a result of this revision, as `vfleet shards ls` names it")
     requeuing.add_argument(

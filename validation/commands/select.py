@@ -25,6 +25,10 @@ def add_select_command(commands: Subparsers) -> None:
     selecting.add_argument(
         "--format", choices=("parquet", "jsonl", "webdataset"), help="if the file's ending says none"
     )
+    selecting.add_argument(
+        "--revision",
+        help="read nothing of revisions first committed after this one (default: of each model the newest answers)",
+    )
     selecting.add_argument("--explain", metavar="VIDEO/SEGMENT", help="tell why one segment has its verdict, and end")
     selecting.set_defaults(command=run_select)
 
@@ -49,7 +53,7 @@ def run_select(options: argparse.Namespace) -> None:
         if options.explain:
             print("\n".join(explain_verdict(find_segment(judged, options.explain), rules)))
             return
-        _print_tally(tally_selection(judged, keep), rules)
+        _print_tally(tally_selection(judged, rules, keep), rules)
         if form is not None:
             write_selection(judged.filter(pl.col("verdict").is_in(keep)), options.out, form, load_settings())
             print(f"written to {options.out} as {form}")
@@ -64,7 +68,8 @@ def find_source(options: argparse.Namespace) -> "ShardSource":
     settings = load_settings()
     if options.shards is not None and not settings.database_url.get_secret_value():
         return find_in_folder(options.shards, options.suite)
-    return find_committed(open_ledger(), options.suite or settings.suite, settings, folder=options.shards)
+    suite = options.suite or settings.suite
+    return find_committed(open_ledger(), suite, settings, folder=options.shards, up_to=options.revision)
 
 
 def find_rules(name: str | None, suite: str) -> "Rules":

@@ -25,13 +25,14 @@ def add_weights_commands(commands: Subparsers) -> None:
 
 
 def lock_weights(options: argparse.Namespace) -> None:
-    from validation.models.weights_folder import LOCK_NAME, lock_folders, write_lock
+    from validation.models.weights_folder import LOCK_NAME, find_commits, lock_folders, write_lock
 
-    hashes = lock_folders(options.folder)
+    hashes, commits = lock_folders(options.folder), find_commits(options.folder)
     lock = options.output or options.folder / LOCK_NAME
-    write_lock(lock, hashes)
+    write_lock(lock, hashes, commits)
     models = sorted({name.partition("/")[0] for name in hashes})
-    print(f"{len(hashes)} files of {', '.join(models)} locked in {lock}")
+    told = [f"{model} at {commits[model]}" if model in commits else f"{model} of an unknown commit" for model in models]
+    print(f"{len(hashes)} files of {', '.join(told)} locked in {lock}")
 
 
 def check_weights(_options: argparse.Namespace) -> None:

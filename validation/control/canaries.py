@@ -4,7 +4,8 @@ A canary is wrong if one of its segments has another verdict, lacks an answer th
 two of its segments a number is off by more than two honest machines may differ (``tolerate``). One number by itself is
 no proof: tolerances have a tail, and the numbers of one segment stray together.
 
-A canary that failed is moot, and so is one that other models answered: what is no answer is no wrong answer. A machine
+What is no answer is no wrong answer. A canary that failed is moot, and so is one that other models answered or other
+rules judged; a segment that a model failed on proves nothing, and makes moot what is not wrong without it. A machine
 that fails what is sound is told by the share of its failures.
 """
 
@@ -34,7 +35,9 @@ from validation.ledger.canaries import (
     judge_canary,
     read_unjudged,
 )
+from validation.models.cascade import NOT_ASKED
 from validation.shards.faults import ShardCorrupt
+from validation.shards.provenance import METADATA_KEY, PROVENANCE_JSON
 
 log = logging.getLogger("vfleet.canaries")
 
@@ -43,6 +46,7 @@ Said: TypeAlias = Mapping[str, Any]
 Units: TypeAlias = Mapping[str, str]
 """The unit of each column."""
 
+OTHER_MODELS: tuple[Outcome, str] = ("moot", "other models answered than those that gave the right answers")
 DEVIATING = 2
 """So many segments with a number that is off are no chance."""
 
@@ -114,11 +118,13 @@ def judge_canaries(engine: Engine, results: ObjectStore) -> list[JudgedCanary]:
 
 
 def find_error(known: Sequence[KnownAnswer], said: Sequence[Said], units: Units) -> str | None:
-    """Say what is wrong about what was said of a video's segments, None if nothing is."""
+    """Say what is wrong about what was said of a video's segments, None if nothing is. What failed is passed over."""
     if len(known) != len(said):
         return f"{len(said)} segments instead of {len(known)}"
     deviations = []
     for place, (right, row) in enumerate(zip(known, said, strict=True)):
+        if find_failure(row):
+            continue
         if row["verdict"] != right.verdict:
             return f"segment {place}: the verdict is {row['verdict']} instead of {right.verdict}"
         if silent := [name for name, value in right.signals.items() if value is not None and row.get(name) is None]:
@@ -126,6 +132,13 @@ def find_error(known: Sequence[KnownAnswer], said: Sequence[Said], units: Units)
         if deviation := find_deviation(right, row, units):
             deviations.append(f"segment {place}: {deviation}")
     return "; ".join(deviations[:DEVIATING]) if len(deviations) >= DEVIATING else None
+
+
+def find_failure(said: Said) -> str | None:
+    """Tell the first failure of a segment, None if it was heard and every model that was asked has answered."""
+    spared = f"{NOT_ASKED.fault.kind}: "
+    told = {name: str(why) for name, why in said.items() if why and (name == "fault" or name.endswith("_fault"))}
+    return next((f"{name} {why}" for name, why in told.items() if not why.startswith(spared)), None)
 
 
 def find_deviation(right: KnownAnswer, said: Said, units: Units) -> str | None:
@@ -139,24 +152,46 @@ def find_deviation(right: KnownAnswer, said: Said, units: Units) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What a shard says of its canaries."""
+
+    rows: Mapping[str, Sequence[Said]]
+    """By video, in order."""
+    units: Units
+    basis: Mapping[str, str]
+    """What it depends on beside the models."""
+
+
 def _weigh(results: ObjectStore, canaries: Sequence[UnjudgedCanary]) -> list[tuple[Outcome, str | None]]:
     """The outcomes of canaries of one shard, or of such as are in none. The shard is read once, if at all."""
-    key = canaries[0].shard_key
-    rows, units = _read(results, canaries) if key and any(c.is_comparable for c in canaries) else ({}, {})
-    outcomes: list[tuple[Outcome, str | None]] = []
-    for canary in canaries:
-        if canary.shard_key is None:
-            outcomes.append(("moot", f"it failed: {canary.error}"))
-        elif not canary.is_comparable:
-            outcomes.append(("moot", "other models answered than those that gave the right answers"))
-        else:
-            error = find_error(canary.answers, rows.get(canary.video_id, ()), units)
-            outcomes.append(("wrong" if error else "right", error))
-    return outcomes
+    if canaries[0].shard_key is None:
+        return [("moot", f"it failed: {canary.error}") for canary in canaries]
+    if not any(canary.is_comparable for canary in canaries):
+        return [OTHER_MODELS for _ in canaries]
+    heard = _read(results, canaries)
+    return [_compare(canary, heard) for canary in canaries]
 
 
-def _read(results: ObjectStore, canaries: Sequence[UnjudgedCanary]) -> tuple[dict[str, list[Said]], Units]:
-    """The canaries' rows by video, in order, and the columns' units.
+def _compare(canary: UnjudgedCanary, heard: _Heard) -> tuple[Outcome, str | None]:
+    if not canary.is_comparable:
+        return OTHER_MODELS
+    if canary.basis != heard.basis:
+        return "moot", f"judged by {_spell(heard.basis)}, the right answers by {_spell(canary.basis)}"
+    said = heard.rows.get(canary.video_id, ())
+    if error := find_error(canary.answers, said, heard.units):
+        return "wrong", error
+    if failure := next(filter(None, map(find_failure, said)), None):
+        return "moot", f"it failed in part: {failure}"
+    return "right", None
+
+
+def _spell(basis: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in basis.items()) or "what nobody wrote down"
+
+
+def _read(results: ObjectStore, canaries: Sequence[UnjudgedCanary]) -> _Heard:
+    """What the canaries' shard says of them.
 
     Raises:
         ObjectMissing, ShardCorrupt: the shard is not what was committed.
@@ -167,9 +202,10 @@ def _read(results: ObjectStore, canaries: Sequence[UnjudgedCanary]) -> tuple[dic
         raise ShardCorrupt(key, "sha256", expected=committed, found=found)
     table = pq.read_table(pa.BufferReader(payload))
     units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
+    basis = PROVENANCE_JSON.validate_json(table.schema.metadata[METADATA_KEY]).basis
     wanted = pa.array([canary.video_id for canary in canaries], pa.string())
     own = table.filter(pc.is_in(table["video_id"], value_set=wanted))
     rows: dict[str, list[Said]] = {}
     for row in own.sort_by("segment_index").to_pylist():
         rows.setdefault(row["video_id"], []).append(row)
-    return rows, units
+    return _Heard(rows, units, basis)

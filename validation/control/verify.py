@@ -40,9 +40,9 @@ def verify_shards(
     Raises:
         BadInput: the log is no log of this command.
     """
-    sound = _read_log(log) if log else set()
-    segments = read_shard_segments(engine)
+    sound = _open_log(log) if log else set()
     waiting = [shard for shard in read_committed_shards(engine) if (shard.shard_key, shard.shard_sha256) not in sound]
+    segments = read_shard_segments(engine)  # after the shards: of one that is committed in between, nothing is asked
 
     def verify(shard: CommittedShard) -> Verified:
         return Verified(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
@@ -58,15 +58,17 @@ def verify_shards(
         pool.shutdown(cancel_futures=True)
 
 
-def _read_log(log: Path) -> set[tuple[str, str]]:
-    """The shards that an earlier run found sound. A last line that was cut off by the end of that run is ignored."""
+def _open_log(log: Path) -> set[tuple[str, str]]:
+    """The shards that an earlier run found sound. A last line that the end of that run cut off is taken out again."""
     if not log.exists():
         return set()
-    lines = log.read_text(encoding="utf-8").split("\n")[:-1]
+    whole, newline, _ = log.read_bytes().rpartition(b"\n")
     try:
-        told = [Verified(**json.loads(line)) for line in lines]
+        told = [Verified(**json.loads(line)) for line in whole.splitlines()]
     except (TypeError, ValueError):
         raise BadInput(f"{log} is no log of `vfleet shards verify`: name another file") from None
+    with log.open("r+b") as file:
+        file.truncate(len(whole + newline))
     return {(verified.key, verified.sha256) for verified in told if verified.problem is None}
 
 

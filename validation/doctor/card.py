@@ -2,10 +2,18 @@
 
 import importlib.util
 
+import numpy as np
+
 from validation.errors import BadInput
 from validation.models.driver import built_for, read_driver, require_driver
 from validation.models.gpu import read_gpus
 from validation.settings import Settings
+
+_SAME = bytes.fromhex(
+    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a02080162"
+    "0f0a0179120a0a08080112040a0208014202100d"
+)
+"""The smallest graph there is, y = x for one float32, as ONNX writes it (IR 8, opset 13)."""
 
 
 def check_card(settings: Settings) -> str | None:
@@ -22,6 +30,10 @@ def check_card(settings: Settings) -> str | None:
 def check_driver(settings: Settings) -> str | None:
     """The driver is new enough for the CUDA of the image."""
     driver, needs = read_driver(), built_for()
+    if settings.device == "cuda" and driver is None:
+        raise BadInput(
+            "VFLEET_DEVICE is cuda, and the driver's library (NVML) does not load: start the container with --gpus all"
+        )
     if settings.device == "cpu" or driver is None or needs is None:
         return None
     require_driver(driver, needs)
@@ -29,7 +41,7 @@ def check_driver(settings: Settings) -> str | None:
 
 
 def check_onnxruntime(settings: Settings) -> str | None:
-    """ONNX Runtime computes on the card where one is wanted. By itself it falls back to the CPU without a word."""
+    """ONNX Runtime was built for the card where one is wanted. Cheap: no card is touched."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
     import onnxruntime  # noqa: PLC0415 - a control machine has none
@@ -41,3 +53,25 @@ def check_onnxruntime(settings: Settings) -> str | None:
             "pip install 'validation-fleet[gpu]', without onnxruntime beside it"
         )
     return f"{onnxruntime.__version__} with {', '.join(providers)}"
+
+
+def check_onnx_session(settings: Settings) -> str | None:
+    """ONNX Runtime computes on the card where one is wanted: what it was built with may not load, or see none.
+
+    Touches the card, which costs a process hundreds of megabytes of its memory: not for one that stays.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    from validation.models.onnx import open_session  # noqa: PLC0415 - a control machine has no ONNX Runtime
+
+    try:
+        session = open_session(_SAME, threads=1, device="cuda" if settings.device == "cuda" else "cpu")
+        session.run(None, {"x": np.ones(1, dtype=np.float32)})
+    except BadInput:
+        raise
+    except Exception as error:  # ONNX Runtime's own have no ancestor in common
+        told = (str(error).splitlines() or [repr(error)])[0]
+        raise BadInput(
+            f"ONNX Runtime cannot compute here: rent another machine, or mend its driver ({told})"
+        ) from error
+    return f"computes with {', '.join(session.get_providers())}"

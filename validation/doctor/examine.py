@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from validation.doctor.accounts import check_cloudflare, check_vast
 from validation.doctor.box_login import check_box_login
-from validation.doctor.card import check_card, check_driver, check_onnxruntime
+from validation.doctor.card import check_card, check_driver, check_onnx_session, check_onnxruntime
 from validation.doctor.database import (
     check_box_role,
     check_control_role,
@@ -17,7 +18,7 @@ from validation.doctor.database import (
 from validation.doctor.finding import Doubt
 from validation.doctor.machine import check_clock, check_disk, check_models, check_versions
 from validation.doctor.orchestrator import check_pool, check_prefect, check_tokens
-from validation.doctor.stores import check_credentials, check_results, check_stores
+from validation.doctor.stores import check_credentials, check_results, check_source, check_stores
 from validation.errors import FleetError
 from validation.settings import Settings
 
@@ -40,7 +41,7 @@ BOX_CHECKS: Sequence[Check] = (
 """What must be well before a worker starts, the cheapest first, beside Prefect, which it asks by itself. Together they
 take a second or two."""
 
-GPU_CHECKS: Sequence[Check] = (check_versions, *BOX_CHECKS, check_prefect, check_pool, check_models)
+GPU_CHECKS: Sequence[Check] = (check_versions, *BOX_CHECKS, check_prefect, check_pool, check_onnx_session, check_models)
 
 CONTROL_CHECKS: Sequence[Check] = (
     check_versions,
@@ -53,7 +54,10 @@ CONTROL_CHECKS: Sequence[Check] = (
     check_control_role,
     check_box_login,
     check_credentials,
+    check_source,
     check_results,
+    check_cloudflare,
+    check_vast,
     check_prefect,
     check_pool,
     check_tokens,

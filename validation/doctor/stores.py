@@ -21,6 +21,13 @@ def check_stores(settings: Settings) -> str:
     return ", ".join(map(name_address, stores))
 
 
+def check_source(settings: Settings) -> str:
+    """The tars answer the control plane, before a machine is paid for that would look for them in vain."""
+    store = open_store(settings.source_url, settings)
+    check_store(store)
+    return name_address(store)
+
+
 def check_results(settings: Settings) -> str:
     """The results answer the control plane, which sweeps and reads them."""
     store = open_store(settings.results_url, settings)

@@ -20,7 +20,7 @@ import httpx
 
 from validation.domain import Seconds
 from validation.errors import FleetError
-from validation.fleet.pace import Clock, WallClock
+from validation.fleet.pace import Clock, WakefulClock, WallClock
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.models.driver import DriverTooOld, bears_cuda, built_for
@@ -110,10 +110,24 @@ def check_box(environment: Mapping[str, str], *, find_gpus: Callable[[], str | N
     if (free := shutil.disk_usage("/").free) < FREE_DISK_BYTES:
         return f"only {free >> 20} MiB of disk are free"
     try:
-        require_revision(open_engine(environment.get("DATABASE_URL", "")))
+        check_ledger(environment.get("DATABASE_URL", ""))
     except FleetError as error:
         return str(error)
     return try_models(environment)
+
+
+def check_ledger(database_url: str) -> None:
+    """Ask the ledger once and hold no connection: this program needs none while its worker lives.
+
+    Raises:
+        SchemaMismatch: the ledger is of another migration.
+        FleetError: as ``open_engine`` and its first use.
+    """
+    engine = open_engine(database_url)
+    try:
+        require_revision(engine)
+    finally:
+        engine.dispose()
 
 
 def find_card_fault(wanted: str, found: str | None) -> str | None:
@@ -160,7 +174,10 @@ def has_flows(proc: Path = Path("/proc")) -> bool:
 
 
 def run_worker(command: Sequence[str], watch: Watch, *, clock: Clock, busy: Callable[[], bool]) -> str:
-    """Keep a worker running until the watch says why to end, or somebody asks us to; drain it. Returns the reason."""
+    """Keep a worker running until the watch says why to end, or somebody asks us to; drain it. Returns the reason.
+
+    A clock whose sleep a signal ends lets the drain begin at once.
+    """
     asked: list[int] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -177,7 +194,8 @@ def run_worker(command: Sequence[str], watch: Watch, *, clock: Clock, busy: Call
             if worker.poll() is not None and not asked:
                 watch.note_end(clock.monotonic())
                 clock.sleep(RESTART_S)
-                worker = subprocess.Popen(command)
+                if not asked:
+                    worker = subprocess.Popen(command)
         return "asked to end"
     finally:
         _drain(worker)
@@ -215,18 +233,19 @@ def destroy_self(rental: Rental, *, clock: Clock, transport: httpx.BaseTransport
 def main() -> int:
     """Test, work, and go. An asked-for end (a stop by the vendor) is no reason to destroy the rental."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    rental, clock = Rental.read(os.environ), WallClock()
+    rental = Rental.read(os.environ)
     try:
         reason = check_box(os.environ)
         if reason is None:
-            reason = run_worker(WORKER, Watch(rental, clock.monotonic()), clock=clock, busy=has_flows)
+            with WakefulClock() as clock:
+                reason = run_worker(WORKER, Watch(rental, clock.monotonic()), clock=clock, busy=has_flows)
     except Exception as error:  # whatever it is, a box that does not work must not go on billing
         log.exception("this box cannot go on")
         reason = repr(error)
     log.info("this box ends: %s", reason)
     if reason == "asked to end":
         return 0
-    destroy_self(rental, clock=clock)
+    destroy_self(rental, clock=WallClock())
     return 1
 
 

@@ -1,8 +1,12 @@
 """How often the vendor may be asked what."""
 
+import os
+import select
+import signal
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from validation.domain import Seconds
 
@@ -38,6 +42,31 @@ class WallClock:
 
     def sleep(self, seconds: Seconds) -> None:
         time.sleep(seconds)
+
+
+class WakefulClock(WallClock):
+    """The time of this machine, whose sleep ends when a signal comes: ``time.sleep`` goes on after the handler.
+
+    Use as a context manager, in the main thread. A signal that came before the sleep ends it as well.
+    """
+
+    def sleep(self, seconds: Seconds) -> None:
+        came, _, _ = select.select([self._came], [], [], seconds)
+        if came:
+            os.read(self._came, 4096)
+
+    def __enter__(self) -> Self:
+        self._came, self._told = os.pipe()
+        os.set_blocking(self._told, False)
+        self._before = signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.set_wakeup_fd(self._before)
+        os.close(self._came)
+        os.close(self._told)
 
 
 class Pacer:

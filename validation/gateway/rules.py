@@ -1,7 +1,8 @@
 """What a box may say about itself and its flow runs, judged by what a request holds. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,20 @@ _TOLD = re.compile(r"prefect\.(flow-run\.(heartbeat|pull-step\.\w+)|task-run\.\w
 """Events that a worker and its flow runs send. Not those of a flow run's states: the server makes them."""
 _HEARD = re.compile(r"prefect\.(flow-run\.(Cancelling|Suspended)|task-run\.\w+)")
 """Events that a worker and its flow runs wait for."""
-_RUN = "prefect.flow-run."
+_RUN, _TASK_RUN = "prefect.flow-run.", "prefect.task-run."
+_SERVERS_OWN = frozenset({"id", "flow_run_id", "state", "state_id", "state_type", "state_name"})
+"""What Prefect's server takes from the other parts of an event about a task run, unless its payload overrules them."""
+_STATE_FIELDS = frozenset({"type", "name", "message", "state_details", "data"})
+MOST_ASKED = 100
+"""Flow runs that a box may ask about at a time. It holds two; each that is not known yet costs the server a look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Whom an event tells of."""
+
+    run: UUID | None
+    task_run: UUID | None
 
 
 def find_foreign_fields(change: object) -> set[str]:
@@ -31,12 +45,36 @@ def may_label(box: str, labels: object) -> bool:
 
 
 def proposed_state(body: object) -> str | None:
-    """The type of state that is proposed for a flow run, None where the body proposes none."""
+    """The type of state that is proposed for a flow run, None where the body proposes none that a box may.
+
+    A run is never taken by force: between our look and the server's move another box may have taken it, and only the
+    server's own rules refuse the second.
+    """
     match body:
+        case {"state": {"type": "PENDING"}, "force": force} if force is not False:
+            return None
         case {"state": {"type": str(kind)}}:
             return kind
         case _:
             return None
+
+
+def find_asked_runs(body: object) -> list[UUID] | None:
+    """Which flow runs a search is for, None where it is for others than a few that it names."""
+    match body:
+        case {"flow_runs": {"id": {"any_": list(named)}}} if len(named) <= MOST_ASKED:
+            try:
+                return [UUID(str(name)) for name in named]
+            except ValueError:
+                return None
+        case _:
+            return None
+
+
+def narrow_search(body: Mapping[str, Any], runs: Sequence[UUID]) -> dict[str, Any]:
+    """The same search, for these flow runs and no others."""
+    wanted = {"id": {"any_": [str(run) for run in runs]}, "operator": "and_"}  # by `or_` it would find others too
+    return {**body, "flow_runs": {**body["flow_runs"], **wanted}}
 
 
 def may_hear(request: object) -> bool:
@@ -48,26 +86,61 @@ def may_hear(request: object) -> bool:
             return False
 
 
-def is_own_worker(box: str, event: Mapping[str, Any]) -> bool:
-    """Whether an event that tells of a worker tells of the box's own."""
-    subject = _resources(event)[0]
-    return not subject.startswith("prefect.worker.") or subject.endswith(f".{box}")
-
-
-def may_tell(event: object) -> bool:
-    """Whether an event is of a kind that a worker and its flow runs send."""
-    return isinstance(event, dict) and bool(_TOLD.fullmatch(str(event.get("event"))))
-
-
-def find_runs(event: Mapping[str, Any]) -> set[UUID]:
-    """The flow runs that an event tells of.
+def read_told(box: str, event: Any) -> Told:
+    """Whom an event tells of, if it is one that a box's worker and its flow runs send.
 
     Raises:
-        ValueError: it names a flow run by something that is no id.
+        ValueError: it is of another kind or shape, or tells of another worker or of several flow runs.
     """
-    return {UUID(name.removeprefix(_RUN)) for name in _resources(event) if name.startswith(_RUN)}
+    match event:
+        case {"event": str(name), "resource": {"prefect.resource.id": str(subject)}} if _TOLD.fullmatch(name):
+            run, kind = find_run(event), name.split(".")[1]
+        case _:
+            raise ValueError("of no kind that a box sends")
+    if kind == "task-run":
+        _require_task_run(event)
+        return Told(run, UUID(subject.removeprefix(_TASK_RUN)))
+    if kind == "flow-run" and not subject.startswith(_RUN):
+        raise ValueError("about no flow run")
+    if kind == "worker" and not re.fullmatch(rf"prefect\.worker\.[\w-]+\.{_slug(box)}", subject):
+        raise ValueError("about another worker")
+    return Told(run, None)
 
 
-def _resources(event: Mapping[str, Any]) -> list[str]:
-    described = [event.get("resource"), *(event.get("related") or ())]
-    return [str(one.get("prefect.resource.id", "")) if isinstance(one, dict) else "" for one in described]
+def find_run(event: Mapping[str, Any]) -> UUID | None:
+    """The flow run that an event tells of, as its subject or beside it.
+
+    Raises:
+        ValueError: there are several, or it is no event.
+    """
+    named = [str(one.get("prefect.resource.id", "")) for one in (event.get("resource"), *_related(event))
+             if isinstance(one, dict)]  # fmt: skip
+    runs = {UUID(name.removeprefix(_RUN)) for name in named if name.startswith(_RUN)}
+    if len(runs) > 1:
+        raise ValueError("about several flow runs")
+    return runs.pop() if runs else None
+
+
+def _require_task_run(event: Mapping[str, Any]) -> None:
+    """See that whose task run it is stands in the event's resources, and that its payload does not overrule them."""
+    parents = [one for one in _related(event) if one.get("prefect.resource.role") == "flow-run"]
+    if not parents or not all(str(one.get("prefect.resource.id")).startswith(_RUN) for one in parents):
+        raise ValueError("about a task run of no flow run")
+    match event.get("payload"):
+        case {"task_run": dict(row), "validated_state": dict(state)}:
+            if row.keys() & _SERVERS_OWN or state.keys() - _STATE_FIELDS:
+                raise ValueError("with ids of its own in the payload")
+        case _:
+            raise ValueError("about a task run without its state")
+
+
+def _related(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    related = event.get("related") or []
+    if not isinstance(related, list) or not all(isinstance(one, dict) for one in related):
+        raise ValueError("with something that is no resource")
+    return related
+
+
+def _slug(box: str) -> str:
+    """The name of a worker as Prefect writes it into what it tells of it."""
+    return re.sub(r"[^a-z0-9]+", "-", box.lower()).strip("-")

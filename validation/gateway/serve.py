@@ -11,7 +11,7 @@ from validation.gateway.server import PrefectServer
 from validation.gateway.tokens import TokenFile
 
 
-def serve_inspector(address: str, *, server_url: str, auth_string: str, tokens: Path) -> None:
+def serve_inspector(address: str, *, server_url: str, auth_string: str, tokens: Path, pool: str) -> None:
     """Serve until told to stop.
 
     Raises:
@@ -25,5 +25,5 @@ def serve_inspector(address: str, *, server_url: str, auth_string: str, tokens: 
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell of every request
-    app = Inspector(PrefectServer(server_url, auth_string), TokenFile(tokens)).build_app()
+    app = Inspector(PrefectServer(server_url, auth_string), TokenFile(tokens), pool).build_app()
     uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False, ws="websockets-sansio")

@@ -29,8 +29,17 @@ class Run:
     """What decides who may move a flow run."""
 
     state: str
+    pool: str | None
     worker: str | None
     """The name by which the worker that took it last is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """What decides who may tell of a task run."""
+
+    run: UUID | None
+    """The flow run that it is of."""
 
 
 class PrefectServer:
@@ -52,15 +61,34 @@ class PrefectServer:
         Raises:
             httpx.HTTPError: the server does not answer, or has been too busy to for a while.
         """
+        found = await self._read(f"/api/flow_runs/{run}")
+        if found is None:
+            return None
+        worker = (found.get("labels") or {}).get("prefect.worker.name")
+        return Run(str(found["state_type"]), found.get("work_pool_name"), worker)
+
+    async def read_task_run(self, task_run: UUID) -> TaskRun | None:
+        """Look a task run up; None if there is none.
+
+        Raises:
+            httpx.HTTPError: as ``read_run``.
+        """
+        found = await self._read(f"/api/task_runs/{task_run}")
+        if found is None:
+            return None
+        run = found.get("flow_run_id")
+        return TaskRun(UUID(run) if run else None)
+
+    async def _read(self, path: str) -> dict[str, Any] | None:
         for pause_s in _PAUSES_S:
-            answer = await self._http.get(f"/api/flow_runs/{run}")
+            answer = await self._http.get(path)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             await asyncio.sleep(pause_s)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
-        found = answer.raise_for_status().json()
-        return Run(str(found["state_type"]), (found.get("labels") or {}).get("prefect.worker.name"))
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
 
     async def repeat(self, method: str, path: str, headers: httpx.Headers, body: bytes) -> httpx.Response:
         """Send a box's request on."""

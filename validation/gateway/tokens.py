@@ -7,7 +7,7 @@ import json
 import os
 import re
 import secrets
-import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +27,10 @@ class TokensUnwritable(BadInput):
 
     def __init__(self, path: Path, reason: str | None) -> None:
         self.path = path
-        super().__init__(f"token file {path} cannot be changed ({reason}): let this account write it and its folder")
+        super().__init__(
+            f"token file {path} cannot be changed ({reason}): let this account write it and its folder, and "
+            "give the folder the file's group with chmod g+s"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,15 @@ class TokenFile:
                 del entries[box]
         return ended
 
+    def require_changeable(self) -> None:
+        """Do all that a change does, but the change.
+
+        Raises:
+            TokensUnwritable: the file cannot be written.
+        """
+        with self._changing() as entries, self._prepared(entries):
+            pass
+
     def read(self) -> Mapping[str, str]:
         """Each box's hash by its name; a file that is not there yet holds none."""
         return {box: entry.hashed for box, entry in self._read_entries().items()}
@@ -111,20 +123,37 @@ class TokenFile:
                 before = dict(entries)
                 yield entries
                 if entries != before:
-                    self._replace("".join(_line(box, entry) for box, entry in sorted(entries.items())))
+                    with self._prepared(entries) as new:
+                        new.replace(self.path)
         except OSError as error:
             raise TokensUnwritable(self.path, error.strerror) from None
 
-    def _replace(self, content: str) -> None:
+    @contextmanager
+    def _prepared(self, entries: Mapping[str, _Entry]) -> Iterator[Path]:
+        """Write what may take the file's place. What has not taken it by the end is gone."""
         with tempfile.NamedTemporaryFile("w", dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as new:
-            new.write(content)
-            new.flush()
-            os.fsync(new.fileno())
-        if self.path.exists():  # nginx reads it as another user: who may read it is the operator's choice
-            shutil.copymode(self.path, new.name)
-            stat = self.path.stat()
-            os.chown(new.name, stat.st_uid, stat.st_gid)
-        Path(new.name).replace(self.path)
+            made = Path(new.name)
+            try:
+                new.write("".join(_line(box, entry) for box, entry in sorted(entries.items())))
+                new.flush()
+                os.fsync(new.fileno())
+                if self.path.exists():
+                    _share_alike(made, self.path.stat())
+                yield made
+            finally:
+                made.unlink(missing_ok=True)
+
+
+def _share_alike(new: Path, old: os.stat_result) -> None:
+    """Let those read a file who may read another: nginx is another user, and who it is is the operator's choice.
+
+    Only what differs is changed: in a folder that hands on its group nothing does, and an account may write that is
+    not of the group.
+    """
+    made = new.stat()
+    if (made.st_uid, made.st_gid) != (old.st_uid, old.st_gid):
+        os.chown(new, old.st_uid, old.st_gid)
+    new.chmod(stat.S_IMODE(old.st_mode))
 
 
 def find_tokens(settings: Settings) -> TokenFile | None:

@@ -21,6 +21,7 @@ from validation.host.protocol import SuiteProfile
 from validation.host.server import Server, listening
 from validation.host.status import HostStatus
 from validation.host.trial import try_suite
+from validation.models.card_faults import sort_card_faults
 from validation.models.suite import Suite, load_suite
 from validation.settings import load_settings
 
@@ -33,7 +34,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         settings = load_settings()
-        suite = load_suite(settings.suite)
+        suite = sort_card_faults(lambda: load_suite(settings.suite))
         try_suite(suite)
         serve(suite, find_socket(settings.worker_id), told)
     except FleetError as refusal:
@@ -54,6 +55,7 @@ def serve(suite: Suite, path: Path, told: TextIO) -> None:
         mill.start()
         _tell(told, {"ready": describe_suite(suite).spell()})
         server.serve()
+        journal.close()
 
 
 def describe_suite(suite: Suite) -> SuiteProfile:
@@ -63,7 +65,6 @@ def describe_suite(suite: Suite) -> SuiteProfile:
         rules=suite.rules.version,
         revisions=suite.revisions,
         columns=suite.columns,
-        pool_audio_s=suite.pool_audio_s,
         budget_s=suite.budget.seconds,
     )
 

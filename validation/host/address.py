@@ -1,5 +1,6 @@
 """Where a host listens."""
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,14 +12,37 @@ HOST_SOCKET_VARIABLE = "VFLEET_HOST_SOCKET"
 
 
 def socket_path(worker_id: str) -> Path:
-    """Where the host of a worker listens: in a folder of its own, for what else it keeps."""
-    return Path(tempfile.gettempdir()) / f"vfleet-host-{worker_id}" / "socket"
+    """Where the host of this process listens: in a folder of its own, for what else it keeps.
+
+    No two lives of a worker share a folder. One that was succeeded clears its own at its end, not its successor's.
+    """
+    return Path(tempfile.gettempdir()) / f"{_stem(worker_id)}{os.getpid()}" / "socket"
 
 
 def find_socket(worker_id: str) -> Path:
-    """Where the environment says that the host listens, else where that worker's does."""
-    named = os.environ.get(HOST_SOCKET_VARIABLE)
-    return Path(named) if named else socket_path(worker_id)
+    """Where the environment says that the host listens, else where that of the worker's latest life does."""
+    if named := os.environ.get(HOST_SOCKET_VARIABLE):
+        return Path(named)
+    sockets = [folder / "socket" for folder in list_folders(worker_id).values()]
+    return max(sockets, key=_bound_at, default=socket_path(worker_id))
+
+
+def list_folders(worker_id: str) -> dict[int, Path]:
+    """The folders of a worker's lives, ended ones included, by the pid of each."""
+    stem = _stem(worker_id)
+    found = Path(tempfile.gettempdir()).glob(f"{glob.escape(stem)}*")
+    return {int(pid): folder for folder in found if (pid := folder.name.removeprefix(stem)).isdecimal()}
+
+
+def _stem(worker_id: str) -> str:
+    return f"vfleet-host-{worker_id}-"
+
+
+def _bound_at(socket: Path) -> float:
+    try:
+        return socket.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import fcntl
 import mmap
 import os
+from bisect import bisect
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,33 @@ class Arena:
         """Let go of it. The host reads on as long as it has something of it to score."""
         self._samples = np.empty(0, np.float32)
         os.close(self.fd)
+
+
+class Room:
+    """Which samples of an arena are free. Not safe for threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self._gaps: list[tuple[int, int]] = [(0, capacity)]
+        """Where each gap begins and ends, in order; no two touch."""
+
+    def take(self, samples: int) -> int | None:
+        """Take the first gap that is long enough; where it begins, None if there is none."""
+        for number, (start, end) in enumerate(self._gaps):
+            if end - start >= samples:
+                self._gaps[number : number + 1] = [(start + samples, end)] if end - start > samples else []
+                return start
+        return None
+
+    def give(self, offset: int, samples: int) -> None:
+        """Give back what was taken there."""
+        place = bisect(self._gaps, (offset, offset))
+        start, end = offset, offset + samples
+        first, last = place, place
+        if place and self._gaps[place - 1][1] == start:
+            first, start = place - 1, self._gaps[place - 1][0]
+        if place < len(self._gaps) and self._gaps[place][0] == end:
+            last, end = place + 1, self._gaps[place][1]
+        self._gaps[first:last] = [(start, end)] if end > start else []
 
 
 def map_arena(fd: int) -> NDArray[np.float32]:

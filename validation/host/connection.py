@@ -108,6 +108,8 @@ class Connection:
                     raise BadFrame("an ask before hello")
                 audio = view_audio(self._arena, offset, samples)
                 self._desk.ask(self, ask_id, Utterance(audio, text, language, read_wanted(wanted)))
+            case {"withdraw": [*ask_ids]} if all(isinstance(ask_id, str) for ask_id in ask_ids):
+                self._desk.withdraw(self, ask_ids)
             case {"status": None}:
                 self._post({"status": self._status.describe()})
             case {"hello": int(version)}:

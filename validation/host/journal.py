@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +19,12 @@ class Journal:
     """Counts, for each segment, the deaths of the host that it was being scored in.
 
     Written before each batch, to a file that outlives the process: what stands there at the next start died with it.
+    Safe for the thread that scores and the one that ends the host.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._turn = path, threading.Lock()
+        self._closed = False
         self._deaths, in_hand = _read(path)
         for ask_id in in_hand:
             self._deaths[ask_id] = self._deaths.get(ask_id, 0) + 1
@@ -40,7 +43,18 @@ class Journal:
             self._deaths.pop(ask_id, None)
         self._write(())
 
+    def close(self) -> None:
+        """The host ends of its own accord, whatever it has in hand: nobody has died over it."""
+        with self._turn:
+            self._replace(())
+            self._closed = True
+
     def _write(self, in_hand: Sequence[str]) -> None:
+        with self._turn:
+            if not self._closed:
+                self._replace(in_hand)
+
+    def _replace(self, in_hand: Sequence[str]) -> None:
         unfinished = self._path.with_suffix(".unfinished")
         try:
             unfinished.write_text(json.dumps({"in_hand": list(in_hand), "deaths": self._deaths}))

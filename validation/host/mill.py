@@ -13,6 +13,7 @@ from validation.domain import Seconds
 from validation.host.desk import Desk
 from validation.host.journal import Journal
 from validation.host.pool import Ask
+from validation.host.trial import find_silent, require_answers
 from validation.models.base import Batch
 from validation.models.batching import pad_batch, take_rows
 from validation.models.staging import pinned_memory
@@ -20,7 +21,7 @@ from validation.models.suite import Suite, find_fault
 
 log = logging.getLogger(__name__)
 BROKEN = 70
-"""Exit code of a host whose own code failed; sysexits.h calls it an internal software error."""
+"""Exit code of a host whose own code failed, or its card; sysexits.h calls it an internal software error."""
 
 
 @dataclass(slots=True)
@@ -43,6 +44,9 @@ class Mill:
     """Scores what lies on the desk, as long as the process lives.
 
     Both threads let go of a batch before they wait for the next: it holds the arenas of its clients.
+
+    What says that the card is broken ends the host, and so does a model that fails on all of a batch and on a segment
+    that it is known to bear as well: the batch is not answered, but tried by the next host, or by one on another card.
     """
 
     def __init__(self, suite: Suite, desk: Desk, journal: Journal) -> None:
@@ -82,11 +86,13 @@ class Mill:
         self._journal.begin(ids)
         began_s = self.work.began_s = time.monotonic()
         replies = self._suite.score_batch(batch)
+        if silent := find_silent(replies):
+            require_answers(self._suite, silent)
         self.work.began_s = None
         self.work.busy_s += time.monotonic() - began_s
         self.work.batches += 1
         self._journal.end(ids)
-        self._desk.answer(asks, [{model: own[row] for model, own in replies.items()} for row in range(len(asks))])
+        self._desk.answer(asks, replies)
 
 
 def _repeat(step: Callable[[], None]) -> NoReturn:
@@ -95,5 +101,5 @@ def _repeat(step: Callable[[], None]) -> NoReturn:
         while True:
             step()
     except BaseException:
-        log.exception("the host's own code failed")
+        log.exception("the host cannot go on")
         os._exit(BROKEN)

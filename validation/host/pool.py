@@ -1,7 +1,7 @@
 """Which segment is next, of all that all clients wait for. Pure: no clock, no thread, no socket."""
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from validation.domain import Seconds, Utterance
@@ -73,6 +73,12 @@ class Pool:
         self._remove(dropped)
         self._lines.pop(client, None)
         return dropped
+
+    def withdraw(self, asks: Iterable[Ask]) -> list[Ask]:
+        """Forget those of a client's asks that still wait; returns them."""
+        waiting = [ask for ask in asks if ask.client in self._lines and ask in self._lines[ask.client].waiting]
+        self._remove(waiting)
+        return waiting
 
     def fills(self, budget_s: Seconds) -> bool:
         """Whether there is enough for a full batch."""

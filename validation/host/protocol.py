@@ -4,8 +4,9 @@ A frame is its length as four bytes, big-endian, and so many bytes of JSON. A st
 frames are then bounded by us and not by a buffer of the kernel, and many travel in one system call.
 
     client                                                     host
-    {"hello": 1}, with the arena's descriptor              ->  {"welcome": {the suite}}
+    {"hello": 2}, with the arena's descriptor              ->  {"welcome": {the suite}}
     {"ask": [id, offset, samples, text, language, wanted]} ->  {"answer": [id, {model: answer}]}, in no order
+    {"withdraw": [id, ...]}: what of it no model has in hand is forgotten
     {"status": null}, also without a hello                 ->  {"status": {...}}
                                                                {"refused": sentence}, then the connection ends
 
@@ -23,7 +24,7 @@ from validation.domain import Answer, Column, Fault, Scored, Seconds, Unscored
 from validation.errors import Permanent
 from validation.scoring.signals import SuiteRoles
 
-VERSION = 1
+VERSION = 2
 FRAME_BYTES = 64 << 20
 """No frame is larger; a transcript of a tar is smaller by far."""
 
@@ -126,7 +127,6 @@ class SuiteProfile:
     """The version of the verdict rules, which the client loads itself."""
     revisions: Mapping[str, str]
     columns: Mapping[str, Sequence[Column]]
-    pool_audio_s: Seconds
     budget_s: Seconds
 
     def spell(self) -> dict[str, Any]:

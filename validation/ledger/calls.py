@@ -5,9 +5,12 @@ from typing import Any
 
 from sqlalchemy import Engine, Row, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from validation.errors import BadInput, ClaimLost, FleetError, Permanent, Transient, Unreachable
-from validation.ledger.engine import describe_address
+from validation.ledger.engine import connect_for_call, describe_address
+
+_CHECK = "check DATABASE_URL and that Postgres is up"
 
 
 class LedgerRefused(Permanent):
@@ -79,10 +82,12 @@ def call_ledger(engine: Engine, function: str, /, **arguments: Any) -> Sequence[
     named = ", ".join(f"p_{name} => :{name}" for name in arguments)
     statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are ours, values are bound
     try:
-        with engine.begin() as connection:
+        with connect_for_call(engine) as connection:
             return connection.execute(statement, arguments).all()
     except DBAPIError as error:
         raise explain(error, engine, function, arguments) from error
+    except NoConnectionFree as error:  # each waits for an answer, or for a server that is away
+        raise Unreachable("the ledger", describe_address(engine), _CHECK, "no connection came free") from error
 
 
 def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[str, Any]) -> FleetError:
@@ -91,9 +96,9 @@ def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[st
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
     no_connection = state is None and isinstance(error, OperationalError | InterfaceError)
     if no_connection or (state or "").startswith(
-        ("08", "57P", "28", "3D")
-    ):  # lost, shutting down, refused, no such database
-        return Unreachable("the ledger", describe_address(engine), "check DATABASE_URL and that Postgres is up", reason)
+        ("08", "57P", "28", "3D", "25P03")
+    ):  # lost, shutting down, refused, no such database, cut off for its silence
+        return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
     if (refusal := _read_refusal(state, reason, arguments)) is not None:
         return refusal
     if (state or "").startswith(("40", "53", "55", "57")):  # serialisation, resources, locks, operator intervention

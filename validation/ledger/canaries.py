@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Outcome: TypeAlias = Literal["right", "wrong", "moot"]
-"""``moot``: no answer, or one by other models; nothing to compare."""
+"""``moot``: no answer, or one by other models or rules; nothing to compare."""
 Shape = TypeVar("Shape", bound="DataclassInstance")
 
 
@@ -45,6 +45,8 @@ class UnjudgedCanary:
     """One a segment, in order."""
     is_comparable: bool
     """The same revisions of the same models gave both answers."""
+    basis: Mapping[str, str]
+    """What the right answers depend on beside these; nothing if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,25 @@ def draw_videos(engine: Engine, languages: Sequence[str], count: int) -> list[Vi
 
 
 def plant_canaries(
-    engine: Engine, suite: str, models: Mapping[str, str], answers: Mapping[str, Sequence[KnownAnswer]]
+    engine: Engine,
+    suite: str,
+    models: Mapping[str, str],
+    answers: Mapping[str, Sequence[KnownAnswer]],
+    *,
+    basis: Mapping[str, str],
 ) -> set[str]:
-    """Enter canaries by their ids, before they are in the queue. Returns those that were: nobody's video has the id."""
+    """Enter canaries by their ids, before they are in the queue. Returns those that were: nobody's video has the id.
+
+    ``basis`` is what the answers depend on beside suite and models (``ShardProvenance.basis``).
+    """
     rows = [{"video_id": video, "answers": [asdict(each) for each in known]} for video, known in answers.items()]
     entered = call_ledger(
-        engine, "plant_canaries", suite=suite, models=json.dumps(dict(models)), canaries=json.dumps(rows)
+        engine,
+        "plant_canaries",
+        suite=suite,
+        models=json.dumps(dict(models)),
+        basis=json.dumps(dict(basis)),
+        canaries=json.dumps(rows),
     )
     return {row[0] for row in entered}
 

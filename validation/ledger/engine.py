@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 
 import certifi
@@ -17,9 +18,26 @@ from validation.errors import BadInput
 CONNECT_ARGS: Mapping[str, object] = {
     "prepare_threshold": None,
     "connect_timeout": 10,
-    "tcp_user_timeout": 30_000,  # ms; a rented box that lost its route must not hang in a write for minutes
+    # A rented box that lost its route must not hang: in a write for 30 s (ms), nor in a wait for an answer for 25 s.
+    "tcp_user_timeout": 30_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
     "application_name": "vfleet",
 }
+
+IDLE_WITHIN = "30s"
+"""How long a transaction may wait for its client's next word. A box that vanished in the midst of one holds its locks
+no longer; one that is only slow is never so slow."""
+STATEMENT_WITHIN = "300s"
+"""Longer than anything that a box asks takes."""
+
+
+_OPENING = (
+    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('statement_timeout', %s, true), "
+    "set_config('vfleet.box_key', %s, true)"
+)
+_SAYS_WHO_ASKS = "says_who_asks"
 
 
 def parse_database_url(database_url: str) -> URL:
@@ -86,9 +104,24 @@ def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
 
 
 def _say_who_asks(engine: Engine, box_key: SecretStr) -> None:
+    # The key is bound, never spelled in the statement: every box's login may read what its sessions run.
+    limits = (IDLE_WITHIN, STATEMENT_WITHIN, box_key.get_secret_value())
+    engine.update_execution_options(**{_SAYS_WHO_ASKS: True})
+
     @event.listens_for(engine, "begin")
     def say(connection: Connection) -> None:
-        connection.exec_driver_sql("SELECT set_config('vfleet.box_key', %s, true)", (box_key.get_secret_value(),))
+        connection.exec_driver_sql(_OPENING, limits)
+
+
+def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
+    """Open what one statement runs in, and commits with, such that a caller who vanishes leaves no lock behind.
+
+    A statement alone is its own transaction: the server ends it whoever listens, and it costs one round trip. Where it
+    must be said who asks there is a transaction around it, with a limit on its waiting, which the same message sets.
+    """
+    if engine.get_execution_options().get(_SAYS_WHO_ASKS):
+        return engine.begin()
+    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
 
 
 def describe_address(engine: Engine) -> str:

@@ -196,7 +196,7 @@ def release_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
 
 
 def flag_silent_workers(engine: Engine, *, silent_s: int = SILENT_S) -> list[str]:
-    """Mark workers stale that said nothing for so long. Returns their ids."""
+    """Mark workers stale that said nothing for so long, offline after a day. Returns who fell silent now."""
     return [row[0] for row in call_ledger(engine, "flag_silent_workers", silent_s=silent_s)]
 
 
@@ -208,7 +208,7 @@ class Requeue:
     status: Literal["validated", "validation_failed"] | None = None
     languages: Sequence[str] | None = None
     worker_id: str | None = None
-    """Who committed them last: a worker's id, or the label of a rented machine."""
+    """Who committed them last, or wrote something of them that is read: a worker's id, or a rented machine's label."""
     suite: str | None = None
     """Of which suite they have a current result."""
     revision: str | None = None

@@ -1,5 +1,6 @@
 """The Prefect commands and questions of an operator, for processes that may not import prefect."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,14 @@ from typing import Any
 import httpx
 import yaml
 
-from validation.errors import Permanent
+from validation.doctor.prefect_access import (
+    PrefectRefused,
+    hide_password,
+    read_address,
+    read_authorities,
+    read_headers,
+)
+from validation.errors import BadInput, Permanent
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where prefect.yaml and the flows are."""
@@ -36,7 +44,8 @@ class PrefectClient:
 
     def __init__(self, environment: Mapping[str, str], *, home: str = str(PROJECT)) -> None:
         self._environment = {**os.environ, **environment, "VFLEET_HOME": home}
-        self._api_url = environment["PREFECT_API_URL"]
+        self._api_url, self._headers = read_address(self._environment), read_headers(self._environment)
+        self._authorities = read_authorities(self._environment)
 
     def run(self, *arguments: str) -> str:
         """Run `prefect <arguments>` in the project's folder and return what it printed.
@@ -66,9 +75,25 @@ class PrefectClient:
         self.run("block", "register", "--module", BLOCK_TYPES)
 
     def deploy_all(self, *, image: str | None = None) -> None:
-        """Bring pools, deployments and automations to what this project says. Repeating it changes nothing."""
-        self.run("work-pool", "create", "vast-gpu", "--type", "vast-gpu", "--overwrite")
-        self.run("work-pool", "create", "control", "--type", "process", "--overwrite")
+        """Bring pools, deployments and automations to what this project says. Repeating it changes nothing.
+
+        Raises:
+            PrefectRefused, BadInput: the server does not let us in, or has something else of the same name.
+            PrefectCommandFailed: as ``run``.
+        """
+        if found := self._make_pool("vast-gpu", "vast-gpu"):
+            self._renew_template(found)
+        self._make_pool("control", "process")
+        paused = [one["id"] for one in self._call("POST", "/deployments/filter") if one["paused"]]
+        try:
+            self._deploy(image)
+        finally:  # it sets every deployment going again, whoever paused it
+            for deployment in paused:
+                self._call("POST", f"/deployments/{deployment}/pause_deployment")
+        for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
+            self._automate(wanted)
+
+    def _deploy(self, image: str | None) -> None:
         if image is None:
             with without_image(PROJECT / "prefect.yaml") as plain:
                 self.run("deploy", "--all", "--prefect-file", str(plain))
@@ -76,8 +101,28 @@ class PrefectClient:
             name, _, tag = image.rpartition(":")
             self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
             self.run("deploy", "--all")
-        for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
-            self._automate(wanted)
+
+    def _make_pool(self, name: str, kind: str) -> dict[str, Any] | None:
+        """See to it that there is this pool, and return it untouched where it was there already.
+
+        An operator may have paused it, limited it or described it, and goes on from there.
+
+        Raises:
+            BadInput: one of this name is there, for workers of another type.
+        """
+        named = self._call("POST", "/work_pools/filter", work_pools={"name": {"any_": [name]}})
+        found: dict[str, Any] | None = next(iter(named), None)
+        if found is None:
+            self.run("work-pool", "create", name, "--type", kind)
+        elif found["type"] != kind:
+            raise BadInput(f"work pool {name} is for workers of the type {found['type']}, not {kind}: delete it first")
+        return found
+
+    def _renew_template(self, pool: Mapping[str, Any]) -> None:
+        """The form of a box's job is this project's own, and may be of an older version of it."""
+        wanted = json.loads(self.run("work-pool", "get-default-base-job-template", "--type", pool["type"]))
+        if pool["base_job_template"] != wanted:
+            self._call("PATCH", f"/work_pools/{pool['name']}", base_job_template=wanted)
 
     def _automate(self, wanted: Mapping[str, Any]) -> None:
         """See to it that there is this automation, once; one of its name that says the same stays untouched."""
@@ -117,10 +162,12 @@ class PrefectClient:
         return dict(self._call("GET", f"/deployments/name/{name}/{name}"))
 
     def _call(self, method: str, path: str, **body: Any) -> Any:
-        user, _, password = self._environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
-        auth = (user, password) if user else None
-        with httpx.Client(transport=PatientTransport(), base_url=self._api_url, auth=auth, timeout=30) as http:
-            reply = http.request(method, path, json=body or None).raise_for_status()
+        transport = PatientTransport(verify=self._authorities)
+        with httpx.Client(transport=transport, base_url=self._api_url, headers=self._headers, timeout=30) as http:
+            reply = http.request(method, path, json=body or None)
+        if reply.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise PrefectRefused(hide_password(self._api_url), reply.status_code)
+        reply.raise_for_status()
         return reply.json() if reply.content else None
 
 

@@ -33,7 +33,7 @@ class LocalStack:
     def __init__(self, folder: Path, *, prefect_database_url: str | None = None, report: Report = print) -> None:
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.object_store = EmbeddedObjectStore(folder / "objects", buckets=(SOURCE_BUCKET, RESULTS_BUCKET))
-        # On SQLite unless told otherwise, which bears one worker: with several its writers lock each other out.
+        # On SQLite unless told otherwise, which bears a hundred workers at most and now and then refuses one with 503.
         self.prefect = EmbeddedPrefect(folder / "prefect", database_url=prefect_database_url)
         self._report = report
         self._undo = ExitStack()

@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from validation.domain import Answer, Column, ColumnType
 from validation.errors import Transient
 
-__all__ = ["Batch", "Column", "ColumnType", "GpuOutOfMemory", "SegmentModel"]
+__all__ = ["Batch", "CardBroken", "Column", "ColumnType", "GpuOutOfMemory", "SegmentModel"]
 
 
 class GpuOutOfMemory(Transient):
     """A card has too little memory for a batch, which a smaller one may not need. The model can be asked again."""
+
+
+class CardBroken(Transient):
+    """A card, or this process's hold of it, has failed: nothing is computed here any more. Another process may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +30,21 @@ class Batch:
         lengths: (B,) int64 true lengths in samples, ``1 <= lengths[i] <= T``.
         texts: B stored transcripts, as the tar tells them.
         languages: B declared languages, None where nobody declared one.
-        wanted: which models anybody in the batch asks; None is all.
+        wanted: for each which models it asks; None is all.
     """
 
     waveforms: NDArray[np.float32]
     lengths: NDArray[np.int64]
     texts: Sequence[str]
     languages: Sequence[str | None]
-    wanted: frozenset[str] | None = None
+    wanted: Sequence[Sequence[str] | None]
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def rows_for(self, model: str) -> list[int]:
+        """Say which rows ask a model."""
+        return [row for row, wanted in enumerate(self.wanted) if wanted is None or model in wanted]
 
 
 @runtime_checkable
@@ -59,6 +67,6 @@ class SegmentModel(Protocol):
             B answers in input order. The company an item travels in does not change its answer.
 
         Raises:
-            GpuOutOfMemory: nothing was scored, and what the batch took on the card is free again: ask for less.
+            Exception: nothing was scored. What a library says of the card is sorted by ``score_isolated``, for all.
         """
         ...

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -85,21 +84,17 @@ def pad_batch(utterances: Sequence[Utterance], *, allocate: Allocate = np.empty)
         row[: len(utterance.audio)] = utterance.audio
         row[len(utterance.audio) :] = 0.0
     texts, languages = [u.text for u in utterances], [u.language for u in utterances]
-    return Batch(waveforms, lengths, texts, languages, wanted=_unite(utterances))
+    return Batch(waveforms, lengths, texts, languages, wanted=[u.wanted for u in utterances])
 
 
 def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Make a batch of some rows of another, padded no further than they need."""
+    """Make a batch of some rows of another, in its order, padded no further than they need."""
+    if len(rows) == len(batch):
+        return batch
     lengths = batch.lengths[rows]
     waveforms = batch.waveforms[rows, : int(lengths.max(initial=0))]
     texts, languages = [batch.texts[row] for row in rows], [batch.languages[row] for row in rows]
-    return Batch(waveforms, lengths, texts, languages, wanted=batch.wanted)
-
-
-def _unite(utterances: Sequence[Utterance]) -> frozenset[str] | None:
-    """Whom anybody wants to be asked; None if somebody wants all."""
-    wanted = [utterance.wanted for utterance in utterances]
-    return frozenset(chain.from_iterable(some for some in wanted if some is not None)) if None not in wanted else None
+    return Batch(waveforms, lengths, texts, languages, wanted=[batch.wanted[row] for row in rows])
 
 
 def true_audio_s(batch: Batch) -> Seconds:

@@ -1,12 +1,12 @@
 """A policy that spares an expensive judge where cheaper ones are sure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from validation.domain import Answer, Fault, Scored, Unscored
 from validation.models.base import Batch
-from validation.models.batching import take_rows
 from validation.models.languages import canonical
+from validation.scoring.verdict import Condition
 
 NOT_ASKED = Unscored(Fault("not_asked", "the cheaper judges are sure of the declared language"))
 """What is said of a segment for a judge who was spared. Rules know the sentence."""
@@ -27,6 +27,11 @@ class Cascade:
     sure_p: Mapping[str, float]
     """From which probability of the declared language each cheaper judge is sure."""
 
+    @property
+    def bounds(self) -> tuple[Condition, ...]:
+        """The bounds as conditions on a row of a shard."""
+        return tuple(Condition(column=f"{judge}_declared_p", op=">=", value=p) for judge, p in self.sure_p.items())
+
     def settles(self, declared: str | None, answers: Mapping[str, Answer]) -> bool:
         """Say whether the cheaper judges settle a segment's language, given their answers by name."""
         language = canonical(declared)
@@ -34,22 +39,15 @@ class Cascade:
             _is_sure(answers[judge], language, sure_p) for judge, sure_p in self.sure_p.items()
         )
 
-    def ask_unsettled(
-        self, batch: Batch, answers: Mapping[str, list[Answer]], ask: Callable[[Batch], list[Answer]]
-    ) -> list[Answer]:
-        """Put to the spared judge what remains of a batch; it is ``NOT_ASKED`` about the rest.
+    def find_settled(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
+        """Say for which rows the spared judge is ``NOT_ASKED``: who wants it by name is never one of them.
 
         Args:
             batch: what the cheaper judges have heard.
-            answers: theirs, by name, an item each.
-            ask: asks the spared judge.
+            answers: theirs, by name, for each row.
         """
-        cheap = [{judge: answers[judge][row] for judge in self.sure_p} for row in range(len(batch))]
-        rows = [row for row, own in enumerate(cheap) if not self.settles(batch.languages[row], own)]
-        replies: list[Answer] = [NOT_ASKED] * len(batch)
-        for row, reply in zip(rows, ask(take_rows(batch, rows)) if rows else [], strict=True):
-            replies[row] = reply
-        return replies
+        everybodys = (row for row, wanted in enumerate(batch.wanted) if wanted is None)
+        return {row for row in everybodys if self.settles(batch.languages[row], answers[row])}
 
 
 def _is_sure(answer: Answer, language: str, sure_p: float) -> bool:

@@ -2,9 +2,13 @@
 
 A text is laid out as the states of CTC (Graves et al. 2006): a blank, then each token followed by a blank. At each
 frame one stays, goes on by one state, or by two past a blank between different tokens.
+
+Everything is computed where the log-probabilities lie. A frame is a handful of small operations on all items at once,
+so on a CPU one thread is fastest: see ``one_thread``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -41,12 +45,10 @@ def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
     Returns:
         B log-probabilities, summed in double precision; minus infinity for a text without an alignment.
     """
-    wild, counts = log_probs.shape[2], torch.tensor([len(text) for text in texts])
+    wild, counts = log_probs.shape[2], _tensor([len(text) for text in texts], log_probs)
     with_wild = torch.cat([log_probs, log_probs.amax(dim=2, keepdim=True)], dim=2).double()
-    targets = torch.tensor([wild if token == WILDCARD else token for text in texts for token in text])
-    losses = functional.ctc_loss(
-        with_wild.transpose(0, 1), targets.long(), frames, counts, blank=blank, reduction="none"
-    )
+    targets = _tensor([wild if token == WILDCARD else token for text in texts for token in text], log_probs)
+    losses = functional.ctc_loss(with_wild.transpose(0, 1), targets, frames, counts, blank=blank, reduction="none")
     return (-losses).tolist()
 
 
@@ -55,19 +57,25 @@ def align_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
 
     Every text must have an alignment: see ``is_feasible``.
     """
-    lattice = _lay_out(log_probs, texts, blank)
-    reached = _start(lattice)
-    steps = torch.zeros(lattice.emissions.shape, dtype=torch.uint8)
-    for frame in range(1, log_probs.shape[1]):
-        best, step = _arrive(reached, lattice.may_skip).max(dim=0)
-        steps[:, frame] = step.to(torch.uint8)
-        alive = frame < frames[:, None]
-        reached = torch.where(alive, best + lattice.emissions[:, frame], reached)
+    lattice = _lay_out(log_probs, frames, texts, blank)
+    reached, steps = _advance(lattice)
     log_p, back = _end(reached, lattice.last).max(dim=0)
-    states = _trace_back(frames, steps, lattice.last - back)
+    states = _trace_back(lattice.alive, steps, lattice.last - back)
     own = lattice.emissions.gather(2, states[:, :, None])[:, :, 0]
-    rows = zip(log_p.tolist(), states.numpy(), own.double().numpy(), frames, texts, strict=True)
+    told = (log_p.tolist(), states.T.cpu().numpy(), own.T.double().cpu().numpy(), frames.tolist(), texts)
+    rows = zip(*told, strict=True)
     return [_describe(p, path[:count], emitted[:count], len(text)) for p, path, emitted, count, text in rows]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread of a CPU within: more of them wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_feasible(text: Sequence[int], frames: int) -> bool:
@@ -87,38 +95,50 @@ class _Lattice:
     """Texts laid out as states, against the frames of their audio."""
 
     emissions: Tensor
-    """(B, T, S) log-probability of each state's symbol in each frame."""
-    may_skip: Tensor
-    """(B, S) whether a state may follow the one before the last."""
+    """(T, B, S) log-probability of each state's symbol in each frame."""
+    skip_lp: Tensor
+    """(B, S) float64: 0 where a state may follow the one before the last, else minus infinity."""
+    alive: Tensor
+    """(T, B) whether an item still has this frame."""
     last: Tensor
     """(B,) each item's last state, the blank after its last token."""
 
 
-def _lay_out(log_probs: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
-    counts = torch.tensor([len(text) for text in texts])
-    symbols = torch.full((len(texts), 2 * int(counts.max()) + 1), blank)
-    for row, text in zip(symbols, texts, strict=True):
-        row[1 : 2 * len(text) : 2] = torch.tensor(text, dtype=torch.int64)
+def _lay_out(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
+    laid_out = np.full((len(texts), 2 * max(map(len, texts)) + 1), blank)
+    for row, text in zip(laid_out, texts, strict=True):
+        row[1 : 2 * len(text) : 2] = text
+    symbols, by_frame = torch.from_numpy(laid_out).to(log_probs.device), log_probs.transpose(0, 1)
     wild = symbols == WILDCARD
-    places = symbols.masked_fill(wild, blank)[:, None].expand(-1, log_probs.shape[1], -1)
-    emissions = torch.where(wild[:, None], log_probs.amax(dim=2, keepdim=True), log_probs.gather(2, places))
-    may_skip = torch.zeros_like(wild)
-    may_skip[:, 2:] = (symbols[:, 2:] != blank) & (symbols[:, 2:] != symbols[:, :-2])
-    return _Lattice(emissions, may_skip, 2 * counts)
+    places = symbols.masked_fill(wild, blank).expand(len(by_frame), -1, -1)
+    emissions = torch.where(wild, by_frame.amax(dim=2, keepdim=True), by_frame.gather(2, places))
+    skip_lp = torch.full_like(symbols, -inf, dtype=torch.float64)
+    may_skip = (symbols[:, 2:] != blank) & (symbols[:, 2:] != symbols[:, :-2])
+    skip_lp[:, 2:].masked_fill_(may_skip, 0.0)
+    alive = torch.arange(len(by_frame), device=frames.device)[:, None] < frames
+    return _Lattice(emissions, skip_lp, alive, _tensor([2 * len(text) for text in texts], log_probs))
 
 
-def _start(lattice: _Lattice) -> Tensor:
-    """Begin in the first blank or in the first token."""
-    reached = torch.full(lattice.may_skip.shape, -inf, dtype=torch.float64)
-    reached[:, :2] = lattice.emissions[:, 0, :2]
-    return reached
+def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
+    """Go through all frames.
 
-
-def _arrive(reached: Tensor, may_skip: Tensor) -> Tensor:
-    """Come from the same state, the one before, or the one before that: (3, B, S)."""
-    one, two = (reached.roll(step, dims=1) for step in (1, 2))
-    one[:, :1] = -inf
-    return torch.stack([reached, one, two.masked_fill(~may_skip, -inf)])
+    Returns:
+        (B, S) the log-probability of the likeliest way to each state at each item's end, and (T, B, S) uint8 by how
+        many states it went on in each frame.
+    """
+    emissions = lattice.emissions
+    steps = torch.zeros_like(emissions, dtype=torch.uint8)
+    reached = torch.full_like(lattice.skip_lp, -inf)
+    reached[:, :2] = emissions[0, :, :2]  # begin in the first blank or in the first token
+    edge = reached.new_full((len(reached), 2), -inf)
+    for frame in range(1, len(emissions)):
+        before = torch.cat([edge, reached], dim=1)
+        one, two = before[:, 1:-1], before[:, :-2] + lattice.skip_lp
+        best = torch.maximum(reached, one)
+        steps[frame] = (one > reached).to(torch.uint8).masked_fill_(two > best, 2)
+        arrived = torch.maximum(best, two) + emissions[frame]
+        reached = torch.where(lattice.alive[frame, :, None], arrived, reached)
+    return reached, steps
 
 
 def _end(reached: Tensor, last: Tensor) -> Tensor:
@@ -128,14 +148,18 @@ def _end(reached: Tensor, last: Tensor) -> Tensor:
     return torch.stack([in_blank, in_token.masked_fill(last == 0, -inf)])
 
 
-def _trace_back(frames: Tensor, steps: Tensor, state: Tensor) -> Tensor:
-    """Follow the steps back from each item's end: (B, T) its state in each frame, and in frames beyond its last."""
-    states = torch.empty(steps.shape[:2], dtype=torch.int64)
-    for frame in reversed(range(steps.shape[1])):
-        states[:, frame] = state
-        taken = steps[:, frame].gather(1, state[:, None])[:, 0].long()
-        state = torch.where(frame < frames, state - taken, state)
+def _trace_back(alive: Tensor, steps: Tensor, state: Tensor) -> Tensor:
+    """Follow the steps back from each item's end: (T, B) its state in each frame, and in frames beyond its last."""
+    states = torch.empty_like(alive, dtype=torch.int64)
+    for frame in reversed(range(len(steps))):
+        states[frame] = state
+        taken = steps[frame].gather(1, state[:, None])[:, 0]
+        state = torch.where(alive[frame], state - taken, state)
     return states
+
+
+def _tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.int64, device=like.device)
 
 
 def _describe(log_p: float, path: NDArray[np.int64], emitted: NDArray[np.float64], tokens: int) -> Alignment:

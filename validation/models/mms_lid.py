@@ -8,7 +8,6 @@ import torch
 
 from validation.domain import Answer, Column
 from validation.models.base import Batch
-from validation.models.card_memory import report_overrun
 from validation.models.language_judge import JUDGE_COLUMNS, LanguageLabels, judge_batch
 from validation.models.mms_network import SHORTEST_SAMPLES, load_mms
 from validation.models.placement import Placement, place_by_settings
@@ -42,10 +41,5 @@ class MmsLid:
         self.revision = f"{weights.revision}-{placement.precision}"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Name the language of each segment.
-
-        Raises:
-            GpuOutOfMemory: nothing was scored; ask for less.
-        """
-        with report_overrun():
-            return judge_batch(batch, self._network.hear, self._labels, shortest=SHORTEST_SAMPLES)
+        """Name the language of each segment."""
+        return judge_batch(batch, self._network.hear, self._labels, shortest=SHORTEST_SAMPLES)

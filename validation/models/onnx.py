@@ -53,6 +53,7 @@ def open_session(
     _require_card(device, onnxruntime.get_available_providers())
     session = onnxruntime.InferenceSession(graph, options, providers=providers)
     _require_card(device, session.get_providers())
+    session.disable_fallback()  # at a failure of the card it would be made anew on the CPU, for good
     return session
 
 

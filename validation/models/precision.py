@@ -90,7 +90,7 @@ def _compare_transcriber(model: str, asked: Sequence[Utterance], pairs: _Pairs) 
         if (change := _cer_change(utterance, before, after)) is not None
     ]
     if changes:
-        mean = abs(float(np.mean(changes)))
+        mean = float(np.mean(np.abs(changes)))
         yield Check(model, "mean CER change", mean, f"<= {MOST_CER_CHANGE:g}", mean <= MOST_CER_CHANGE)
     for column in ("align_tok", "align_frame"):
         yield from _compare_numbers(model, column, pairs, MOST_ALIGN_CHANGE)

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -13,10 +12,19 @@ import numpy as np
 
 from validation.domain import SAMPLE_RATE, Answer, Column, ColumnType, Fault, Seconds, Unscored, Utterance, Waveform
 from validation.errors import BadInput
+from validation.models.awaited import ScoredInTurn
 from validation.models.base import Batch, SegmentModel
-from validation.models.batching import Fill, batch_cost_s, measure_fill, pad_batch, plan_batches, true_audio_s
+from validation.models.batching import (
+    Fill,
+    batch_cost_s,
+    measure_fill,
+    pad_batch,
+    plan_batches,
+    take_rows,
+    true_audio_s,
+)
 from validation.models.budget import Budget, budget_file
-from validation.models.cascade import Cascade
+from validation.models.cascade import NOT_ASKED, Cascade
 from validation.models.gpu import read_gpus
 from validation.models.isolation import score_isolated
 from validation.scoring.rules_file import check_columns, load_rules
@@ -48,7 +56,7 @@ class Recipe:
     """Spares a judge where others are sure; None asks everybody about everything."""
 
 
-CARD_BUDGET_S: Seconds = 1280.0
+CARD_BUDGET_S: Seconds = 640.0
 """Beyond it padding grows, and the fastest cards compute no faster."""
 
 _INDIC = Recipe(
@@ -65,7 +73,8 @@ _INDIC = Recipe(
     budget_s=20.0,
     least_s=0.5,
     extra="models",
-    # 320 s in 24 GB: what MMS-LID holds of them outside its sliced front end, beside 3.2 GB of half weights.
+    # 320 s in 24 GB: what MMS-LID holds of them outside its sliced front end, beside 4.4 GB of weights: its own are
+    # half, IndicConformer's in ONNX Runtime are single.
     card_s_per_gib=13.5,
 )
 
@@ -78,7 +87,7 @@ SUITES: Mapping[str, Recipe] = {
         },
         transcriber="whisper",
         judges=("whisper",),
-        rules="local-1",
+        rules="local-2",
         # Four segments in Whisper's shortest window. A CPU gains nothing from more: eight cost the same each, and
         # 23 half as much again.
         budget_s=45.0,
@@ -116,7 +125,7 @@ class Meter:
     """Of the whole process while the model ran: an upper bound where other threads work meanwhile."""
 
 
-class Suite:
+class Suite(ScoredInTurn):
     """A named, ordered set of models that answer together. Safe to share between threads."""
 
     def __init__(
@@ -135,8 +144,6 @@ class Suite:
         self.revisions: Mapping[str, str] = {model.name: model.revision for model in models}
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
         self.budget, self.least_s = Budget(budget_s, kept_in=budget_kept_in), least_s
-        self.pool_audio_s = 2 * self.budget.seconds
-        """Seconds of audio that it wants at once: batches are then full and of like lengths, and a wait stays short."""
         self._models, self._cascade = tuple(models), cascade
         # Who may be spared is asked last, when the others have answered.
         self._in_turn = sorted(models, key=lambda model: cascade is not None and model.name == cascade.spared)
@@ -150,7 +157,10 @@ class Suite:
         fails by itself (``model_failed``) is ``Unscored``; nothing is raised on its account.
 
         Returns:
-            For each utterance, in input order, one answer a model by the model's name.
+            For each utterance, in input order, one answer of each model that it wants, by the model's name.
+
+        Raises:
+            CardBroken: this process can compute nothing more.
         """
         faults = [find_fault(utterance.audio) for utterance in utterances]
         answers: list[dict[str, Answer]] = [
@@ -160,9 +170,8 @@ class Suite:
         durations_s = [utterances[row].duration_s for row in askable]
         for batch in plan_batches(durations_s, self.budget.seconds, least_s=self.least_s):
             rows = [askable[item] for item in batch]
-            for model, replies in self.score_batch(pad_batch([utterances[row] for row in rows])).items():
-                for row, reply in zip(rows, replies, strict=True):
-                    answers[row][model] = reply
+            for row, reply in zip(rows, self.score_batch(pad_batch([utterances[row] for row in rows])), strict=True):
+                answers[row] = reply
         return answers
 
     def start_counting(self) -> None:
@@ -170,30 +179,34 @@ class Suite:
         self.meters: Mapping[str, Meter] = {model.name: Meter() for model in self._models}
         self.fill = Fill()
 
-    def score_batch(self, batch: Batch) -> dict[str, list[Answer]]:
-        """Ask every model about one batch of utterances that have no fault of their own.
+    def score_batch(self, batch: Batch) -> list[dict[str, Answer]]:
+        """Ask about one batch of utterances that have no fault of their own.
 
         Whoever makes batches keeps them within ``budget``, which shrinks where memory does not suffice; the batch
         that shrank it is answered all the same.
 
         Returns:
-            By model that the batch wants, one answer an item, in order.
+            For each item, in order, one answer of each model that it wants, by the model's name.
+
+        Raises:
+            CardBroken: this process can compute nothing more.
         """
         with self._lock:
             self.fill += measure_fill((batch.lengths / SAMPLE_RATE).tolist())
             return self._ask_in_turn(batch)
 
-    def _ask_in_turn(self, batch: Batch) -> dict[str, list[Answer]]:
-        answers: dict[str, list[Answer]] = {}
-        wanted = [model for model in self._in_turn if batch.wanted is None or model.name in batch.wanted]
-        for model in wanted:
-            ask = partial(self._ask, model)
-            # Who is wanted by name is not spared: the cheaper judges need not be there to say so.
-            if self._cascade and self._cascade.spared == model.name and batch.wanted is None:
-                answers[model.name] = self._cascade.ask_unsettled(batch, answers, ask)
-            else:
-                answers[model.name] = ask(batch)
-        return {name: answers[name] for name in self.columns if name in answers}
+    def _ask_in_turn(self, batch: Batch) -> list[dict[str, Answer]]:
+        answers: list[dict[str, Answer]] = [{} for _ in range(len(batch))]
+        for model in self._in_turn:
+            rows = batch.rows_for(model.name)
+            if self._cascade and self._cascade.spared == model.name:
+                settled = self._cascade.find_settled(batch, answers)
+                for row in settled:
+                    answers[row][model.name] = NOT_ASKED
+                rows = [row for row in rows if row not in settled]
+            for row, reply in zip(rows, self._ask(model, take_rows(batch, rows)) if rows else [], strict=True):
+                answers[row][model.name] = reply
+        return [{name: own[name] for name in self.columns if name in own} for own in answers]
 
     def _ask(self, model: SegmentModel, batch: Batch) -> list[Answer]:
         meter = self.meters[model.name]
@@ -254,8 +267,14 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
 
 def name_policy(suite: str) -> str:
     """Name the policy by which a suite asks its models: ``all``, or what spares one of them."""
+    cascade = find_cascade(suite)
+    return cascade.name if cascade else "all"
+
+
+def find_cascade(suite: str) -> Cascade | None:
+    """Find what spares a judge of a suite, None where nothing does."""
     recipe = SUITES.get(suite)
-    return recipe.cascade.name if recipe and recipe.cascade else "all"
+    return recipe.cascade if recipe else None
 
 
 def start_budget_s(recipe: Recipe, card_gib: float | None) -> Seconds:

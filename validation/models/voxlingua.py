@@ -13,7 +13,6 @@ from torch import Tensor
 from validation.domain import Answer, Column
 from validation.errors import BadInput
 from validation.models.base import Batch
-from validation.models.card_memory import report_overrun
 from validation.models.ecapa_padding import FrameCounts, reflect_at_own_end
 from validation.models.language_judge import JUDGE_COLUMNS, LanguageLabels, judge_batch
 from validation.models.placement import Placement, place_by_settings
@@ -58,14 +57,9 @@ class VoxLingua107:
         self.revision = weights.revision
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Name the language of each segment.
-
-        Raises:
-            GpuOutOfMemory: nothing was scored; ask for less.
-        """
+        """Name the language of each segment."""
         network = self._network
-        with report_overrun():
-            return judge_batch(batch, network.listen, self._labels, shortest=network.shortest_samples)
+        return judge_batch(batch, network.listen, self._labels, shortest=network.shortest_samples)
 
 
 class _EcapaTdnn:
@@ -116,7 +110,7 @@ def _load_classifier(folder: Path, device: str) -> Any:
             source=str(folder),
             savedir=gathered,
             overrides={"pretrained_path": str(folder)},
-            run_opts={"device": device},
+            run_opts={"device": "cuda:0" if device == "cuda" else device},  # it reads an index out of the name
             local_strategy=LocalStrategy.COPY,
             fetch_config=FetchConfig(allow_network=False),
         )

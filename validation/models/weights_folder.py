@@ -1,6 +1,7 @@
 """Weights that no package carries: folders that an image brings, and the lock that says what their bytes must be."""
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,12 @@ from validation.models.weights import WeightsRefused
 from validation.settings import load_settings
 
 LOCK_NAME = "weights.lock"
+COMMIT_NAME = ".commit"
+"""In a model's folder, the commit of its source that the files are of. Hidden, so it is none of the files."""
+_COMMIT_LINE = re.compile(r"# commit ([0-9a-f]{40})  (\S+)")
+_HUB_METADATA = ".cache/huggingface/download"
+"""Where the hub's client keeps, below a folder that it filled, a file of metadata a file, whose first line is the
+commit."""
 
 
 class WeightsUnlocked(BadInput):
@@ -35,7 +42,7 @@ class FolderEntry:
     source: str
     """The repository that the folder's files come from."""
     revision: str
-    """The branch or commit that is expected. The lock's hashes decide, not this name."""
+    """The branch or commit to lock. From then on the lock's hashes decide, and its commit where it names one."""
     licence: str
     required: tuple[str, ...]
     """Files without which it cannot load, as paths below its folder."""
@@ -48,7 +55,8 @@ class WeightsFolder:
     model: str
     path: Path
     revision: str
-    """The start of a sha256 over all names and hashes: names these weights, wherever they came from."""
+    """The start of a sha256 over all names and hashes: names these weights, wherever they came from. Before it stands
+    the start of the commit that the lock names, if it names one: that is where to look them up."""
 
 
 @lru_cache(maxsize=1)
@@ -83,7 +91,8 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
         if found[name] != sha256:
             remedy = f"put {entry.source} at {entry.revision} into {folder} as it was when {lock} was written"
             raise WeightsRefused(model, name, expected=sha256, found=found[name], remedy=remedy)
-    return WeightsFolder(model, folder, name_revision(pinned))
+    commit = read_commits(lock).get(model)
+    return WeightsFolder(model, folder, f"{commit[:12]}-{name_revision(pinned)}" if commit else name_revision(pinned))
 
 
 def lock_folders(root: Path) -> dict[str, str]:
@@ -106,9 +115,24 @@ def lock_folders(root: Path) -> dict[str, str]:
     return {name: sha256 for name, sha256 in hash_files(root, names).items() if sha256}
 
 
-def write_lock(path: Path, hashes: Mapping[str, str]) -> None:
+def find_commits(root: Path) -> dict[str, str]:
+    """Find out which commit of its source each model's folder holds, by model; none for what does not say so."""
+    found = ((model, find_commit(root / model)) for model in read_folder_catalogue())
+    return {model: commit for model, commit in found if commit}
+
+
+def find_commit(folder: Path) -> str | None:
+    """Say which one commit a folder's files are of, by itself or by the hub's client; None if nobody says so."""
+    named = folder / COMMIT_NAME
+    told = [named] if named.is_file() else sorted((folder / _HUB_METADATA).rglob("*.metadata"))
+    commits = {path.read_text(encoding="utf-8").split("\n", maxsplit=1)[0].strip() for path in told}
+    return commits.pop() if len(commits) == 1 else None
+
+
+def write_lock(path: Path, hashes: Mapping[str, str], commits: Mapping[str, str] | None = None) -> None:
     """Write a lock. ``sha256sum --check`` reads it too, from the folder of the weights."""
-    path.write_text("".join(f"{sha256}  {name}\n" for name, sha256 in hashes.items()), encoding="utf-8")
+    lines = [f"# commit {commit}  {model}\n" for model, commit in (commits or {}).items()]
+    path.write_text("".join([*lines, *(f"{sha256}  {name}\n" for name, sha256 in hashes.items())]), encoding="utf-8")
 
 
 def read_lock(path: Path) -> dict[str, str]:
@@ -119,11 +143,19 @@ def read_lock(path: Path) -> dict[str, str]:
     """
     hashes: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if _COMMIT_LINE.fullmatch(line):
+            continue
         sha256, _, name = line.partition("  ")
         if len(sha256) != hashlib.sha256().digest_size * 2 or not name:
             raise BadInput(f"{path}, line {number}: not a sha256, two spaces and a name")
         hashes[name] = sha256
     return hashes
+
+
+def read_commits(path: Path) -> dict[str, str]:
+    """Read which commits of their sources a lock's files are of, by model."""
+    found = map(_COMMIT_LINE.fullmatch, path.read_text(encoding="utf-8").splitlines())
+    return {line[2]: line[1] for line in found if line}
 
 
 def name_revision(pinned: Mapping[str, str]) -> str:

@@ -1,8 +1,13 @@
 """Whisper's encoder and decoder in CTranslate2: arrays and token lists in, arrays and token lists out."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+# Read when the library loads. Its threads otherwise spin while they wait for each other: on two cores with other work
+# beside it an answer then takes many times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import ctranslate2
 import numpy as np

@@ -2,25 +2,27 @@
 
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from uuid import UUID
 
+from anyio import CancelScope
 from anyio.abc import TaskStatus
+
+from validation.host.address import socket_path
 
 
 class FlowProcesses:
     """Processes that were started by `validation.chunk.orphan`: each leads a process group of its own.
 
-    They are asked to drain by a file that does not exist before. A worker that is killed while it drains leaves it
-    behind; its next life has the same id, finds it, and forgets it before it starts anything.
+    They are asked to drain by a file that does not exist before. It lies in the folder of this life of the worker: one
+    that was succeeded under the same id asks its own flow runs and not its successor's.
     """
 
     def __init__(self, worker_id: str) -> None:
-        self.drain_file = Path(tempfile.gettempdir()) / f"vfleet-drain-{worker_id}"
+        self.drain_file = socket_path(worker_id).with_name("drain")
         self._pids: dict[UUID, int] = {}
+        self._shields: set[CancelScope] = set()
 
     @property
     def flow_run_ids(self) -> frozenset[UUID]:
@@ -29,14 +31,27 @@ class FlowProcesses:
 
     @contextmanager
     def watch(self, flow_run_id: UUID, status: TaskStatus[int]) -> Iterator[TaskStatus[int]]:
-        """Keep the pid that Prefect reports on the yielded status, until the block ends."""
-        try:
-            yield _Heard(self._pids, flow_run_id, status)
-        finally:
-            self._pids.pop(flow_run_id, None)
+        """Keep the pid that Prefect reports on the yielded status, until the block ends.
+
+        The block cannot be cancelled until ``unshield``: Prefect kills the process of a run that it cancels, and it
+        cancels every run when anything of its own fails.
+        """
+        with CancelScope(shield=True) as shield:
+            self._shields.add(shield)
+            try:
+                yield _Heard(self._pids, flow_run_id, status)
+            finally:
+                self._pids.pop(flow_run_id, None)
+                self._shields.discard(shield)
+
+    def unshield(self) -> None:
+        """Let what still waits for a flow process be cancelled, once there is nothing to lose by it."""
+        for shield in self._shields:
+            shield.shield = False
 
     def ask_to_drain(self) -> None:
         """Let every flow run, also one that starts later, know that it should finish the video in hand."""
+        self.drain_file.parent.mkdir(mode=0o700, exist_ok=True)
         self.drain_file.touch()
 
     def signal(self, number: signal.Signals) -> None:

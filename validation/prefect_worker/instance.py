@@ -1,10 +1,13 @@
-"""Name one process of one machine, and tell from a name whether that process is dead."""
+"""Name one process of one machine, tell from a name whether it is dead, and clear up after those that are."""
 
 import os
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from validation.host.address import list_folders
 
 PROC = Path("/proc")
 
@@ -55,6 +58,13 @@ def is_known_dead(name: str) -> bool:
     """Whether the named process certainly runs no more. False where this machine cannot know."""
     other = Instance.parse(name)
     return other is not None and other.machine == this_instance().machine and start_of(other.pid) != other.started
+
+
+def clear_ended_lives(worker_id: str) -> None:
+    """Delete what earlier lives of a worker left among the temporary files. One that still runs keeps its own."""
+    for pid, folder in list_folders(worker_id).items():
+        if pid == os.getpid() or start_of(pid) is None:  # in a container each life may have the same pid
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pid_namespace() -> str:

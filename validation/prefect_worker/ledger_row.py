@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 
 from prefect.logging import get_logger
 from sqlalchemy import Engine
@@ -14,7 +15,11 @@ from validation.errors import FleetError
 from validation.ledger.calls import WorkerDistrusted, WorkerIdTaken
 from validation.ledger.protocol import drain_worker, heartbeat_worker, register_worker, retire_worker
 from validation.prefect_worker.instance import is_known_dead
+from validation.prefect_worker.patience import await_call
 
+ANSWER_WITHIN_S: Seconds = 10.0
+"""How long the ledger may take over one call of a worker that serves or ends. Longer than a lock's wait or a connection
+may take; and whoever stops the worker waits for at most one beat and one goodbye."""
 JITTER = 0.25
 """Share of the period by which a beat comes early or late, so that a hundred boxes do not beat in step."""
 
@@ -22,7 +27,7 @@ log = get_logger("vast-gpu.ledger")
 
 
 class LedgerRow:
-    """Keeps one worker's row true. After `register` an outage of the ledger is logged, never raised."""
+    """Keeps one worker's row true. After `register` an outage of the ledger is logged, never raised nor waited out."""
 
     def __init__(self, engine: Engine, profile: WorkerProfile) -> None:
         self._engine, self._profile = engine, profile
@@ -58,7 +63,7 @@ class LedgerRow:
         distrusted: it would take flow runs from others and get no work.
         """
         try:
-            await asyncio.to_thread(heartbeat_worker, self._engine, self._worker_id, instance=self._instance)
+            await self._call(heartbeat_worker)
         except WorkerIdTaken as taken:
             log.error("%s works as %s now; this worker ends", taken.other, self._worker_id)  # noqa: TRY400 - no trace
             self._retiring.set()
@@ -67,9 +72,9 @@ class LedgerRow:
             log.error("%s; this worker ends", refusal)  # noqa: TRY400 - no trace
             self._retiring.set()
             signal.raise_signal(signal.SIGTERM)
-        except (FleetError, SQLAlchemyError) as error:
+        except (FleetError, SQLAlchemyError, TimeoutError) as error:
             if not self._silent:
-                log.warning("heartbeats do not reach the ledger: %s", error)
+                log.warning("heartbeats do not reach the ledger: %s", _describe(error))
             self._silent = True
         else:
             if self._silent:
@@ -97,6 +102,14 @@ class LedgerRow:
 
     async def _tell(self, call: Callable[..., object]) -> None:
         try:
-            await asyncio.to_thread(call, self._engine, self._worker_id, instance=self._instance)
-        except (FleetError, SQLAlchemyError) as error:
-            log.warning("%s did not reach the ledger: %s", call.__name__, error)
+            await self._call(call)
+        except (FleetError, SQLAlchemyError, TimeoutError) as error:
+            log.warning("%s did not reach the ledger: %s", call.__name__, _describe(error))
+
+    async def _call(self, call: Callable[..., object]) -> None:
+        said = partial(call, self._engine, self._worker_id, instance=self._instance)
+        await await_call(said, within_s=ANSWER_WITHIN_S)
+
+
+def _describe(error: Exception) -> str:
+    return str(error) or f"it has not answered for {ANSWER_WITHIN_S:.0f} s"

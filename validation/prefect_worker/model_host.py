@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from contextlib import suppress
 
 from prefect.logging import get_logger
@@ -15,7 +16,7 @@ from prefect.logging import get_logger
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent, Transient
 from validation.host.address import HOST_SOCKET_VARIABLE, socket_path
-from validation.host.client import read_status
+from validation.host.link import read_status
 from validation.host.protocol import SuiteProfile
 
 FIRST_PAUSE_S: Seconds = 1.0
@@ -23,11 +24,15 @@ LAST_PAUSE_S: Seconds = 60.0
 """The pause before a host is started again doubles from the first to the last of these while none comes to serve."""
 STEADY_S: Seconds = 60.0
 """A host that served for so long was well: the next pause is the first again."""
+MOST_FAILED_STARTS = 5
+"""Starts in a row after none of which a host served: the machine is at fault, and its worker ends."""
 CHECK_EVERY_S: Seconds = 15.0
 ANSWER_WITHIN_S: Seconds = 60.0
 """A host that does not say for so long how it is hangs."""
 BATCH_WITHIN_S: Seconds = 600.0
 """So does one that has had a batch in hand for longer. A full batch takes seconds on a card, a minute on a slow CPU."""
+LOAD_WITHIN_S: Seconds = 600.0
+"""So does one that has not said for so long whether it can serve. A large suite loads for a minute or two."""
 END_WITHIN_S: Seconds = 5.0
 
 log = get_logger("vast-gpu.host")
@@ -38,14 +43,19 @@ class HostRefusal(Permanent):
 
 
 class HostDied(Transient):
-    """The model host ended before it said anything."""
+    """The model host ended, or hung and was killed, before it said that it serves."""
 
 
 class ModelHost:
-    """Keeps one host alive. Its death is its clients' to wait out, and costs no claim."""
+    """Keeps one host alive. Its death is its clients' to wait out, and costs no claim.
 
-    def __init__(self, worker_id: str) -> None:
-        self.socket = socket_path(worker_id)
+    Args:
+        worker_id: whose host it is.
+        on_hopeless: told once, in the last one's words, that none can be started here any more.
+    """
+
+    def __init__(self, worker_id: str, *, on_hopeless: Callable[[FleetError], None]) -> None:
+        self.socket, self._on_hopeless = socket_path(worker_id), on_hopeless
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -54,7 +64,7 @@ class ModelHost:
 
         Raises:
             HostRefusal: it cannot serve here, and says why.
-            HostDied: it ended without a word; its log has more.
+            HostDied: it ended, or hung, without a word; its log has more.
         """
         suite = await self._launch()
         self._keeping = asyncio.create_task(self._keep())
@@ -79,7 +89,12 @@ class ModelHost:
             limit=1 << 20,
         )
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        told = json.loads(await self._process.stdout.readline() or "{}")
+        try:
+            async with asyncio.timeout(LOAD_WITHIN_S):
+                told = json.loads(await self._process.stdout.readline() or "{}")
+        except (TimeoutError, ValueError) as error:  # it hangs, or its word was cut off
+            await self._end()
+            raise HostDied(f"the model host told nothing within {LOAD_WITHIN_S:.0f} s that can be read") from error
         if "ready" in told:
             return SuiteProfile.read(told["ready"])
         code = await self._process.wait()
@@ -88,9 +103,10 @@ class ModelHost:
         raise HostDied(f"the model host ended with code {code} before it served: see what it wrote above")
 
     async def _keep(self) -> None:
-        """Start the host again whenever it ends, until cancelled."""
+        """Start the host again whenever it ends, until cancelled or hopeless."""
         pause_s, served_s = FIRST_PAUSE_S, time.monotonic()
-        while True:
+        refusals: list[FleetError] = []
+        while len(refusals) < MOST_FAILED_STARTS:
             code = await self._watch()
             if time.monotonic() - served_s > STEADY_S:
                 pause_s = FIRST_PAUSE_S
@@ -99,11 +115,15 @@ class ModelHost:
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
             try:
                 await self._launch()
-            except (FleetError, OSError) as error:
+            except FleetError as error:
+                log.warning("%s", error)
+                refusals.append(error)
+            except OSError as error:
                 log.warning("%s", error)
             else:
-                served_s = time.monotonic()
+                served_s, refusals = time.monotonic(), []
                 log.info("the model host serves again")
+        self._on_hopeless(refusals[-1])
 
     async def _watch(self) -> int:
         """Wait for the end of the host, and bring it about where it hangs; returns its exit code."""
@@ -111,7 +131,7 @@ class ModelHost:
         while self._process.returncode is None:
             with suppress(TimeoutError):
                 return await asyncio.wait_for(self._process.wait(), CHECK_EVERY_S)
-            if (trouble := await self._find_trouble()) is not None:
+            if (trouble := await self._find_trouble()) is not None and self._process.returncode is None:
                 log.warning("the model host %s; it is killed", trouble)
                 self._process.kill()
         return self._process.returncode
@@ -122,8 +142,8 @@ class ModelHost:
                 status = await asyncio.to_thread(read_status, self.socket)
         except TimeoutError:
             return f"has not answered for {ANSWER_WITHIN_S:.0f} s"
-        except FleetError:
-            return None  # it has just ended, or has too many clients to hear another: it answers
+        except FleetError:  # it has just ended, or has too many clients to hear another: it answers
+            return None if self.socket.exists() else "has no socket any more, so that no client finds it"
         batch_s = status["present_batch_s"]
         return f"has had a batch in hand for {batch_s:.0f} s" if batch_s > BATCH_WITHIN_S else None
 

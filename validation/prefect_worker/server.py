@@ -7,6 +7,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
+from validation.doctor.prefect_access import PrefectRefused, hide_password
 from validation.domain import Seconds
 from validation.errors import BadInput, Unreachable
 
@@ -23,7 +24,7 @@ async def require_work_pool(name: str, worker_type: str) -> None:
     """
     if not (url := PREFECT_API_URL.value()):
         raise BadInput("PREFECT_API_URL is not set: give the address of the Prefect server, as http://host:4200/api")
-    address = str(httpx.URL(url).copy_with(username=None, password=None))
+    address = hide_password(url)
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S), get_client() as client:
             pool = await client.read_work_pool(name)
@@ -46,6 +47,6 @@ async def require_work_pool(name: str, worker_type: str) -> None:
 def _explain_status(address: str, status: int) -> BadInput | Unreachable:
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return Unreachable("the Prefect server", address, "look at its log", f"it answers with status {status}")
-    return BadInput(
-        f"the Prefect server at {address} refuses this worker (status {status}): check PREFECT_API_AUTH_STRING"
-    )
+    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        return PrefectRefused(address, status)
+    return BadInput(f"the Prefect server at {address} answers with status {status}: check PREFECT_API_URL")

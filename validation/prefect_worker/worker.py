@@ -1,9 +1,9 @@
 """Prefect's process worker with a row in the ledger, and an end that loses nothing.
 
-Built on parts of Prefect that are no public API: `_submit_scheduled_flow_runs`, `_submitting_flow_run_ids`,
-`_work_pool_name`, `_limit` and `_logger`; that `start` enters the worker before its loops and tears it down after
-them, in the task that was cancelled; and that a configured command is run as it is. So Prefect is pinned to one
-version, and tests/faults runs the real command, real signals and real flow processes on it.
+Built on parts of Prefect that are no public API: `_submit_scheduled_flow_runs`, `_submit_run`,
+`_submitting_flow_run_ids`, `_work_pool_name`, `_limit` and `_logger`; that `start` enters the worker before its loops
+and tears it down after them, in the task that was cancelled; and that a configured command is run as it is. So Prefect
+is pinned to one version, and tests/faults runs the real command, real signals and real flow processes on it.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Self
+from functools import partial
+from typing import Any, NoReturn, Self
 from uuid import UUID
 
 import anyio
@@ -35,9 +36,11 @@ from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.ledger.protocol import register_worker
 from validation.prefect_worker.flow_processes import FlowProcesses
+from validation.prefect_worker.instance import clear_ended_lives
 from validation.prefect_worker.job import VastGpuJobConfiguration, VastGpuVariables
 from validation.prefect_worker.ledger_row import LedgerRow
 from validation.prefect_worker.model_host import ModelHost
+from validation.prefect_worker.patience import await_call
 from validation.prefect_worker.profile import add_models, describe_worker
 from validation.prefect_worker.server import require_work_pool
 from validation.settings import load_settings
@@ -60,8 +63,9 @@ class VastGpuWorker(ProcessWorker):
     """Runs flow runs as processes beside a GPU. Its row is in the ledger before its first poll.
 
     SIGTERM or SIGINT: no new flow run; the running ones are asked to drain and have `drain_grace_s` to end by
-    themselves. What still runs then, or at a second signal, is ended and its run says so. In every case nothing stays
-    claimed, the row says `offline` and the exit code is 0.
+    themselves. What still runs then, or at a second signal, is ended and its run says so; the exit code is 0. A worker
+    that Prefect gives up drains likewise, and its exit code is not 0. In every case nothing stays claimed and the row
+    says `offline`, if the ledger answers; a ledger that does not holds up the end for seconds only.
     """
 
     type = "vast-gpu"
@@ -78,16 +82,23 @@ class VastGpuWorker(ProcessWorker):
         self._ended_runs: set[UUID] = set()
         self._signals = 0
         self._ending = False
+        self._hopeless: FleetError | None = None
 
     async def start(
         self, run_once: bool = False, with_healthcheck: bool = False, printer: Callable[..., None] = print
     ) -> None:
-        """Serve until told to stop. A start that is refused is one sentence and exit code 2, or 3 if it may heal."""
+        """Serve until told to stop. A start that is refused is one sentence and exit code 2, or 3 if it may heal.
+
+        So is the end of a worker for which no model host starts any more.
+        """
         try:
             await super().start(run_once, with_healthcheck, printer)
+        except asyncio.CancelledError:
+            if self._hopeless is None:
+                raise
+            _refuse(self._hopeless)
         except FleetError as refusal:
-            sys.stderr.write(f"{refusal}\n")
-            raise SystemExit(3 if isinstance(refusal, Transient) else 2) from None
+            _refuse(refusal)
 
     async def __aenter__(self) -> Self:
         """Enter the ledger, load the models, enter Prefect. Here and not in `setup`, whose errors Prefect groups.
@@ -107,13 +118,13 @@ class VastGpuWorker(ProcessWorker):
         self._row = LedgerRow(engine, profile)
         self._take_over_signals()
         self._processes = FlowProcesses(settings.worker_id)
-        self._host = ModelHost(settings.worker_id)
+        self._host = ModelHost(settings.worker_id, on_hopeless=partial(self._give_up, _current_task()))
         self._row.register()
-        self._processes.forget_drain()  # a life that was killed while it drained may have left the wish behind
+        clear_ended_lives(settings.worker_id)
         self._row.keep_alive(settings.heartbeat_s)
         try:
             suite = await self._host.start()
-            await asyncio.to_thread(register_worker, engine, add_models(profile, suite))
+            await await_call(partial(register_worker, engine, add_models(profile, suite)))
             await super().__aenter__()
         except BaseException:
             await self._leave()
@@ -123,16 +134,19 @@ class VastGpuWorker(ProcessWorker):
         return self
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Drain, leave the ledger, then Prefect. Also the way out when Prefect's own loops give up.
+        """Drain, leave the ledger, then Prefect. Also the way out when Prefect's own loops or tasks give up.
 
         The ledger first: who stops us may not wait for a Prefect server that does not answer.
         """
         self._ending = True
-        try:
-            overdue = await self._drain()
-        finally:
-            await self._leave()
-        await self._report_overdue(overdue)
+        # Where a task of Prefect's has failed, this runs in a scope that is cancelled: each await would be its last.
+        with anyio.CancelScope(shield=True):
+            try:
+                overdue = await self._drain()
+            finally:
+                await self._leave()
+            await self._report_overdue(overdue)
+        self._processes.unshield()
         await super().teardown(*exc_info)
 
     async def run(
@@ -159,8 +173,30 @@ class VastGpuWorker(ProcessWorker):
             self._ended_runs.add(flow_run.id)
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
+        """Take what there is room for, but nothing once the end has begun, nor a run that already holds a slot here.
+
+        Prefect fails over the latter: a run whose heartbeats it missed is scheduled again though its process lives.
+        """
+        if self._ending:
+            return []
+        here = self.limiter.statistics().borrowers
+        offered = [offer for offer in flow_run_response if offer.flow_run.id not in here]
         # A poll reserves nothing: workers that all begin with the oldest run take it from each other.
-        return await super()._submit_scheduled_flow_runs(random.sample(flow_run_response, len(flow_run_response)))
+        return await super()._submit_scheduled_flow_runs(random.sample(offered, len(offered)))
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """Begin a run. One that a Prefect server in trouble could not tell us about is left to a later poll.
+
+        Prefect lets the error of one run end all: it cancels the task group in which every run of this worker lives.
+        """
+        try:
+            await super()._submit_run(flow_run)
+        except (httpx.HTTPError, ValueError) as error:  # an answer that cannot be read is a ValueError
+            self._logger.warning("flow run %s was not begun: %r", flow_run.id, error)
+            self._submitting_flow_run_ids.discard(flow_run.id)
+        finally:
+            if flow_run.id not in self._processes.flow_run_ids:  # Prefect keeps the slot of a run that it only cancels
+                self._release_limit_slot(flow_run.id)
 
     def _release_limit_slot(self, flow_run_id: UUID) -> None:
         """Free the slot; after a run, fill it at once. The next regular poll may be ten seconds away."""
@@ -191,14 +227,21 @@ class VastGpuWorker(ProcessWorker):
 
     def _take_over_signals(self) -> None:
         """Replace Prefect's handlers, which would cancel this worker and so SIGKILL its flow processes."""
-        serving = asyncio.current_task()
-        assert serving is not None  # noqa: S101 - this is called by a coroutine
+        serving = _current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number, serving)
 
     def _on_signal(self, number: signal.Signals, serving: asyncio.Task[Any]) -> None:
         self._signals += 1
         self._logger.info("%s: %s", number.name, "draining" if self._signals == 1 else "ending at once")
+        self._stop_serving(serving)
+
+    def _give_up(self, serving: asyncio.Task[Any], refusal: FleetError) -> None:
+        self._logger.warning("no model host starts here any more: draining")
+        self._hopeless = refusal
+        self._stop_serving(serving)
+
+    def _stop_serving(self, serving: asyncio.Task[Any]) -> None:
         if not self._ending:
             self._ending = True
             serving.cancel()  # ends Prefect's loops, and so the polling; `teardown` does the rest
@@ -236,10 +279,24 @@ class VastGpuWorker(ProcessWorker):
                     await self._mark_crashed(flow_run_id, message)
 
     async def _mark_crashed(self, flow_run_id: UUID, message: str) -> None:
-        """Mark a run Crashed, unless it was done after all, or was never ours."""
+        """Mark a run Crashed, unless it had ended in another way after all, or was never ours.
+
+        Prefect's own report of a process that was ended knows no reason, and is replaced.
+        """
         try:
             state = (await self.client.read_flow_run(flow_run_id)).state
-            if state is None or not (state.is_completed() or state.is_scheduled()):
+            if state is None or state.is_crashed() or not (state.is_final() or state.is_scheduled()):
                 await self.client.set_flow_run_state(flow_run_id, Crashed(message=message), force=True)
         except httpx.HTTPError as error:
             self._logger.warning("flow run %s could not be marked Crashed: %s", flow_run_id, error)
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - this is called by a coroutine
+    return task
+
+
+def _refuse(refusal: FleetError) -> NoReturn:
+    sys.stderr.write(f"{refusal}\n")
+    raise SystemExit(3 if isinstance(refusal, Transient) else 2) from None

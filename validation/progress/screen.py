@@ -55,7 +55,7 @@ def _show_languages(languages: Sequence[Row]) -> Table:
         table.add_column(name, justify="right")
     for row in languages:
         table.add_row(
-            row["language"],
+            Text(row["language"]),
             ProgressBar(total=1.0, completed=float(row["done_share"]), width=30),
             say_share(row["done_share"]),
             *map(say_count, (row["videos"], row["validated"], row["failed"], row["pending"] + row["validating"])),

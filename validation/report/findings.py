@@ -1,4 +1,8 @@
-"""Everything that the page says, counted over all current segments in one reading of the shards."""
+"""Everything that the page says, counted over all current segments.
+
+All questions are put to polars together, which then reads the shards once or twice, not once a question. The bounds of
+the signals are taken before, in two readings of their own (``find_signals``).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ import polars as pl
 from validation.report.doubt import DOUBT, measure_doubt, rules_by_reason
 from validation.report.signals import Signal
 from validation.scoring.verdict import Rules
-from validation.select.tally import ReasonTally, tally_selection
+from validation.select.tally import ReasonTally, count_reasons
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -71,6 +75,7 @@ def gather_findings(
     read = [signal.name for signal in signals if signal.name in rules.columns]
     plans: dict[str, pl.LazyFrame] = {
         "languages": _by_language(judged),
+        "reasons": count_reasons(judged, rules, ["accept"]),
         **{f"histogram {signal.name}": _histogram(judged, signal) for signal in signals},
         **{f"judge {judge}": _by_judge(judged, judge) for judge in judges},
         **{f"heard {judge}": _confusions(judged, judge) for judge in judges},
@@ -81,7 +86,7 @@ def gather_findings(
     found = dict(zip(plans, pl.collect_all(list(plans.values()), engine="streaming"), strict=True))
     return Findings(
         languages=found["languages"].rows(named=True),
-        reasons=tally_selection(judged, ["accept"]).reasons,
+        reasons=[ReasonTally(**row) for row in found["reasons"].iter_rows(named=True)],
         histograms={signal.name: found[f"histogram {signal.name}"] for signal in signals},
         judges=[row for judge in judges for row in found[f"judge {judge}"].rows(named=True)],
         pairs=[_read_pair(found["pairs"], *pair) for pair in combinations(judges, 2)],
@@ -173,14 +178,14 @@ def _plan_samples(
 ) -> dict[str, pl.LazyFrame]:
     """By reason the furthest from acceptance; and those nearest to another verdict. Only what can be heard is shown."""
     by_name = {signal.name: signal for signal in signals}
-    heard = judged.filter(pl.col("fault").is_null())
+    is_heard = pl.col("fault").is_null()
     shown = {
-        f"worst {reason}": heard.filter(pl.col("reasons").list.get(0, null_on_oob=True) == reason)
+        f"worst {reason}": judged.filter(is_heard & (pl.col("reasons").list.get(0, null_on_oob=True) == reason))
         .with_columns(measure_doubt(grouped, by_name))
         .sort(DOUBT, "video_id", "segment_index", descending=[True, False, False])
         .head(worst_a_reason)
         for reason, grouped in rules_by_reason(rules).items()
     }
-    nearest = heard.with_columns(measure_doubt(rules.in_force, by_name)).filter(pl.col(DOUBT).is_finite())
+    nearest = judged.with_columns(measure_doubt(rules.in_force, by_name)).filter(is_heard & pl.col(DOUBT).is_finite())
     shown["borderline"] = nearest.sort(pl.col(DOUBT).abs(), "video_id", "segment_index").head(borderline)
     return shown

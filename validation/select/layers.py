@@ -28,25 +28,30 @@ class Layer:
     """Those that were asked."""
     rows: pl.LazyFrame
 
+    def filter(self, predicate: pl.Expr) -> "Layer":
+        return Layer(self.models, self.rows.filter(predicate))
 
-def join_layers(layers: Sequence[Layer], roles: SuiteRoles) -> pl.LazyFrame:
+
+def join_layers(layers: Sequence[Layer], roles: SuiteRoles, *, as_if_of: pl.Schema | None = None) -> pl.LazyFrame:
     """Lay newer answers over older ones; stored verdicts are dropped if there are several layers.
 
     Args:
         layers: from the oldest revision to the newest, at least one.
         roles: who of the suite transcribes, and who judges languages.
+        as_if_of: what several layers join to, if these may be fewer of them.
 
     Returns:
         One row a segment of any layer. A model that no layer asked about a segment has its fault say so.
     """
-    if len(layers) == 1:
+    if len(layers) == 1 and as_if_of is None:
         return layers[0].rows
-    return _count_votes(reduce(lambda older, newer: _overlay(older, newer, roles), layers).rows, roles)
+    joined = _count_votes(reduce(lambda older, newer: _overlay(older, newer, roles), layers).rows, roles)
+    return joined if as_if_of is None else joined.select(as_if_of.names())
 
 
 def _overlay(older: Layer, newer: Layer, roles: SuiteRoles) -> Layer:
     models = [*older.models, *(model for model in newer.models if model not in older.models)]
-    old_names, new_names = (_own_columns(layer, models, roles) for layer in (older, newer))
+    old_names, new_names = (own_columns(layer, models, roles) for layer in (older, newer))
     joined = older.rows.select(*old_names, pl.lit(value=True).alias("::in_old")).join(
         newer.rows.select(
             *KEY, *(pl.col(name).alias(name + _NEW) for name in new_names), pl.lit(value=True).alias("::in_new")
@@ -83,7 +88,7 @@ def _tell_absence(pick: _Pick, faults: Collection[str]) -> pl.Expr:
     return value.alias(pick.name)
 
 
-def _own_columns(layer: Layer, models: Collection[str], roles: SuiteRoles) -> list[str]:
+def own_columns(layer: Layer, models: Collection[str], roles: SuiteRoles) -> list[str]:
     """The columns on which a layer has a say: not those derived from the answer of a model that it did not ask."""
     return [
         name

@@ -1,7 +1,9 @@
 """From a list of shards to one lazy frame of segments, each exactly once."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import polars as pl
 
@@ -9,14 +11,18 @@ from validation.errors import BadInput, Permanent
 from validation.models.suite import SUITES
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Decision, Rules
-from validation.select.layers import Layer, join_layers
-from validation.select.sources import RevisionShards, ShardSource
+from validation.select.layers import Layer
+from validation.select.parts import open_layers
+from validation.select.sources import ReadableShard, RevisionShards, ShardSource
 from validation.select.verdicts import judge_segments
 from validation.shards.reader import scan_shards
 
+READERS = 32
+"""Shards whose schema is read at a time: most of it is waiting for the store."""
+
 
 class ShardsUnreadable(Permanent):
-    """Committed shards could not be scanned: one is missing, damaged, or has other columns than its revision."""
+    """Committed shards could not be scanned: one is missing or damaged."""
 
     def __init__(self, suite: str, cause: object) -> None:
         self.suite = suite
@@ -26,14 +32,16 @@ class ShardsUnreadable(Permanent):
 
 
 def open_segments(source: ShardSource) -> pl.LazyFrame:
-    """Open all current segments of a suite as one lazy frame; of the shards only the schema is read.
+    """Open all current segments of a suite as one lazy frame; of each shard only the schema is read.
+
+    A column that only some schema versions have is null in the shards of the others.
 
     Raises:
         BadInput: there are several revisions, and the suite is not known here: who transcribes and judges in it?
     """
     with scan_errors(source.suite):
         layers = [Layer(tuple(rev.models), _scan(rev, source.storage_options)) for rev in source.revisions]
-        return join_layers(layers, _find_roles(source))
+        return open_layers(layers, _find_roles(source))
 
 
 def find_videos(source: ShardSource, rules: Rules, verdicts: Collection[Decision]) -> list[str]:
@@ -55,11 +63,24 @@ def scan_errors(suite: str) -> Iterator[None]:
 
 
 def _scan(revision: RevisionShards, options: Mapping[str, str] | None) -> pl.LazyFrame:
-    whole = [shard.uri for shard in revision.shards if not shard.withheld]
+    with ThreadPoolExecutor(READERS) as pool:
+        schemas = list(pool.map(partial(_read_schema, options=options), revision.shards))
+    alike: dict[Hashable, list[ReadableShard]] = {}
+    for shard, schema in zip(revision.shards, schemas, strict=True):
+        alike.setdefault(tuple(schema.items()), []).append(shard)
+    return pl.concat([_scan_alike(shards, options) for shards in alike.values()], how="diagonal_relaxed")
+
+
+def _read_schema(shard: ReadableShard, options: Mapping[str, str] | None) -> pl.Schema:
+    return scan_shards([shard.uri], options).collect_schema()
+
+
+def _scan_alike(shards: Sequence[ReadableShard], options: Mapping[str, str] | None) -> pl.LazyFrame:
+    whole = [shard.uri for shard in shards if not shard.withheld]
     frames = [scan_shards(whole, options)] if whole else []
     frames += [
         scan_shards([shard.uri], options).filter(~pl.col("video_id").is_in(shard.withheld))
-        for shard in revision.shards
+        for shard in shards
         if shard.withheld
     ]
     return pl.concat(frames)

@@ -1,7 +1,7 @@
 """Which shards are read, and where: the ledger's committed ones, or a folder of shards beside their manifests."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import Engine
 
 from validation.errors import BadInput
-from validation.ledger.views import read_committed_shards
+from validation.ledger.views import CommittedShard, read_committed_shards
 from validation.settings import Settings
 from validation.shards.faults import ShardCorrupt
 from validation.shards.manifest import ShardManifest
@@ -44,7 +44,9 @@ class ShardSource:
     storage_options: Mapping[str, str] | None = None
 
 
-def find_committed(engine: Engine, suite: str, settings: Settings, *, folder: Path | None = None) -> ShardSource:
+def find_committed(
+    engine: Engine, suite: str, settings: Settings, *, folder: Path | None = None, up_to: str | None = None
+) -> ShardSource:
     """Ask the ledger which shards of a suite count.
 
     Args:
@@ -52,9 +54,12 @@ def find_committed(engine: Engine, suite: str, settings: Settings, *, folder: Pa
         suite: its name.
         settings: the results store.
         folder: a copy of the results store to read instead; keys are paths in it.
+        up_to: leave out the revisions that were first committed after this one.
 
     Raises:
-        BadInput: the suite has committed nothing, a file is not in the folder, or the store cannot be scanned.
+        BadInput: the suite has committed nothing, or nothing of that revision; a file is not in the folder, or the
+            store cannot be scanned.
+        ShardCorrupt: a file of the folder is not what the ledger says.
     """
     root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
     everything = read_committed_shards(engine)
@@ -65,13 +70,16 @@ def find_committed(engine: Engine, suite: str, settings: Settings, *, folder: Pa
             f"no committed shard is of suite {suite!r}" + (f"; there are shards of {others}" if others else "")
         )
     committed.sort(key=lambda shard: (shard.revision_since, shard.revision, shard.shard_key))
+    if up_to is not None:
+        committed = _leave_out_later(committed, up_to)
+    if folder:
+        for shard in committed:
+            _check_copy(folder / shard.shard_key, shard)
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
         readable = tuple(ReadableShard(f"{root}/{shard.shard_key}", tuple(shard.withheld)) for shard in shards)
         revisions.append(RevisionShards(shards[0].models, readable))
-    if folder:
-        _require_files(shard for revision in revisions for shard in revision.shards)
     return ShardSource(suite, tuple(revisions), options)
 
 
@@ -140,10 +148,23 @@ def _read_beside(path: Path) -> ShardManifest:
     return manifest
 
 
-def _require_files(shards: Iterator[ReadableShard]) -> None:
-    for shard in shards:
-        if not Path(shard.uri).is_file():
-            raise BadInput(f"the ledger's shard {shard.uri} is not there: copy the results store whole")
+def _leave_out_later(committed: Sequence[CommittedShard], revision: str) -> list[CommittedShard]:
+    since = {shard.revision: shard.revision_since for shard in committed}
+    if revision not in since:
+        raise BadInput(f"no committed shard is of revision {revision!r}; there are {', '.join(since)}")
+    return [shard for shard in committed if (shard.revision_since, shard.revision) <= (since[revision], revision)]
+
+
+def _check_copy(path: Path, shard: CommittedShard) -> None:
+    """Hold the size and provenance of a copied file against the ledger; its bytes are `vfleet shards verify`'s."""
+    if not path.is_file():
+        raise BadInput(f"the ledger's shard {path} is not there: copy the results store whole")
+    if shard.shard_bytes != (found := path.stat().st_size):
+        raise ShardCorrupt(str(path), "size in bytes", expected=shard.shard_bytes, found=found)
+    made = read_file_provenance(path)
+    told = (shard.suite, dict(shard.models), shard.chunk_id or made.chunk_id)  # compacted: no chunk's
+    if told != (found_made := (made.suite, dict(made.model_revisions), made.chunk_id)):
+        raise ShardCorrupt(str(path), "provenance", expected=told, found=found_made)
 
 
 def _require_one(what: str, found: Sequence[str], remedy: str) -> None:

@@ -36,11 +36,13 @@ def judge_segments(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
     verdict = pl.lit("accept")
     for decision in ("review", "reject"):  # from mild to severe: the last word is the severest
         verdict = pl.when(_any_of(fired, decision)).then(pl.lit(decision)).otherwise(verdict)
-    reasons = pl.concat_list(pl.when(fires).then(pl.lit(rule.reason)) for rule, fires in fired)
-    return segments.with_columns(
-        verdict=verdict,
-        reasons=reasons.list.drop_nulls().list.unique(maintain_order=True),
-    )
+    return segments.with_columns(verdict=verdict, reasons=give_reasons(rules.in_force))
+
+
+def give_reasons(rules: Sequence[Rule]) -> pl.Expr:
+    """The reasons of those of the rules that fire, each once, in their order; at least one rule."""
+    reasons = pl.concat_list(pl.when(_fires(rule)).then(pl.lit(rule.reason)) for rule in rules)
+    return reasons.list.drop_nulls().list.unique(maintain_order=True)
 
 
 def name_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:

@@ -1,6 +1,8 @@
 """Write a selection down: as parquet, as JSON lines, or as a list for WebDataset."""
 
-from collections.abc import Callable, Mapping
+import errno
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,16 +22,50 @@ def write_selection(segments: pl.LazyFrame, path: Path, form: Format, settings: 
       the segments that are kept, in its order: what `wds.WebDataset(urls).select(lambda s: s["__key__"] in keys)` asks.
 
     Raises:
-        BadInput: the file's folder is not there.
+        BadInput: the file cannot be written; nothing stands in its place.
+    """
+    with replace_whole(path) as partial:
+        try:
+            _WRITERS[form](segments, partial, settings)
+        except (OSError, pl.exceptions.PolarsError):
+            _ask_for_room(partial)
+            raise
+
+
+@contextmanager
+def replace_whole(path: Path) -> Iterator[Path]:
+    """Lend a file beside ``path``, which takes its place at the end, or goes if there is an error.
+
+    Raises:
+        BadInput: the folder is not there, may not be written to, or is full.
     """
     if not path.absolute().parent.is_dir():
         raise BadInput(f"{path} cannot be written: folder {path.absolute().parent} does not exist")
     partial = path.with_name(f".{path.name}.partial")
     try:
-        _WRITERS[form](segments, partial, settings)
+        partial.touch()
+        yield partial
         partial.replace(path)
+    except OSError as error:
+        if error.errno not in {*_FULL, *_CLOSED}:
+            raise
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+_ROOM_BYTES = 64 << 20
+"""More than is written at once."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where no more can be written."""
+_CLOSED = (errno.EROFS, errno.EISDIR, errno.EACCES, errno.EPERM)
+"""What it says where no file can be made."""
+
+
+def _ask_for_room(path: Path) -> None:
+    """Say in the system's own words that a file cannot grow, if so: polars does not tell writing from reading."""
+    with path.open("ab") as file:
+        file.write(bytes(_ROOM_BYTES))
 
 
 def guess_format(path: Path) -> Format:

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from operator import attrgetter
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from validation.domain import VideoFailure
 from validation.errors import BadInput
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import compacted_key
@@ -44,7 +46,7 @@ def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
 def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardManifest]:
     """Write the current rows of several shards as one shard, and describe it.
 
-    Its failed videos are nobody's: each is told in the manifest of the chunk in which it failed.
+    What failed in the parts is told on, but of videos that have rows by now.
 
     Raises:
         BadInput: the parts differ in ``merging_key``, or two hold the same video.
@@ -65,9 +67,14 @@ def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardM
         sha256=sha256(payload).hexdigest(),
         provenance=provenance,
         videos=tuple(sorted(videos, key=lambda video: video.video_id)),
-        failed=(),
+        failed=_tell_failures(parts, {video.video_id for video in videos}),
         sources=tuple(part.manifest.key for part in parts),
     )
+
+
+def _tell_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> tuple[VideoFailure, ...]:
+    told = {failure: None for part in parts for failure in part.manifest.failed if failure.video_id not in validated}
+    return tuple(sorted(told, key=attrgetter("video_id")))
 
 
 def _take_rows(part: ShardPart) -> pa.Table:

@@ -29,6 +29,16 @@ class ShardProvenance:
     schema_version: int = SCHEMA_VERSION
     normalisation_version: str = NORMALISATION
 
+    @property
+    def basis(self) -> Mapping[str, str]:
+        """What its numbers and verdicts depend on beside the models: see ``name_basis``."""
+        return name_basis(self.rules_version, self.policy, self.normalisation_version)
+
+
+def name_basis(rules_version: str, policy: str, normalisation_version: str = NORMALISATION) -> Mapping[str, str]:
+    """Name what answers depend on beside the models' revisions: where all is equal, honest machines answer alike."""
+    return {"rules_version": rules_version, "normalisation_version": normalisation_version, "policy": policy}
+
 
 PROVENANCE_JSON = TypeAdapter(ShardProvenance)
 """Reads and writes a provenance as JSON."""

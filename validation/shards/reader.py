@@ -52,7 +52,7 @@ def read_file_provenance(path: Path) -> ShardProvenance:
 def _parse_provenance(source: pa.BufferReader | Path, key: str) -> ShardProvenance:
     try:
         metadata = pq.read_schema(source).metadata or {}
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:  # OSError: of a footer that is damaged inside
         raise ShardCorrupt(key, "content", expected="a parquet file", found=str(error)) from None
     try:
         provenance = PROVENANCE_JSON.validate_json(metadata.get(METADATA_KEY, b""))

@@ -4,13 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
-from validation.scoring.verdict import Condition, Rule, Rules
+from validation.scoring.verdict import Condition, Decision, Rule, Rules
 from validation.truth.measure import Estimate, count_clips, estimate, name_faults
 from validation.truth.specimens import SOUND
 from validation.truth.trial import Heard
 
 DIGITS = 4
 """Decimals of a proposed limit, rounded to the side where it costs less."""
+
+FOLDS = 5
+"""Parts of the clips, each of which is judged by limits that the others set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,34 @@ def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
     return Rule(reason=rule.reason, verdict=rule.verdict, when=when, sentence=rule.sentence)
 
 
-def expected_loss(heard: Sequence[Heard], rules: Rules) -> tuple[Estimate, Estimate]:
+def count_loss(heard: Sequence[Heard], rules: Rules) -> tuple[Estimate, Estimate]:
     """The shares of the sound specimens that the rules reject, and that they do not accept."""
     verdicts = [rules.judge(each.signals).verdict for each in heard if each.specimen.fault == SOUND]
-    clips = count_clips(heard, SOUND)
+    return _estimate_loss(verdicts, count_clips(heard, SOUND))
+
+
+def validate_limits(heard: Sequence[Heard], rules: Rules, *, bearable: float) -> tuple[Estimate, Estimate]:
+    """The shares that proposed limits would cost of clips that had no part in them.
+
+    Cross-validated by clip: those of each fifth are judged by limits that the others propose. Limits are set at the
+    edge of the clips that they have seen, so what they cost of these alone is told too low.
+    """
+    clips = sorted({each.specimen.clip for each in heard})
+    folds = [frozenset(clips[fold::FOLDS]) for fold in range(min(FOLDS, len(clips)))]
+    verdicts: list[Decision] = []
+    for held_out in folds:
+        seen = [each for each in heard if each.specimen.clip not in held_out]
+        proposals = list(propose_limits(seen, rules, bearable=bearable))
+        book = apply_proposals(rules, proposals, rules.version)
+        verdicts += [
+            book.judge(each.signals).verdict
+            for each in heard
+            if each.specimen.fault == SOUND and each.specimen.clip in held_out
+        ]
+    return _estimate_loss(verdicts, count_clips(heard, SOUND))
+
+
+def _estimate_loss(verdicts: Sequence[Decision], clips: int) -> tuple[Estimate, Estimate]:
     rejected, accepted = verdicts.count("reject"), verdicts.count("accept")
     return estimate(rejected / len(verdicts), clips), estimate((len(verdicts) - accepted) / len(verdicts), clips)
 

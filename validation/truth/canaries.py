@@ -80,6 +80,7 @@ def plant(
     source_key: str,
     suite: str,
     models: Mapping[str, str],
+    basis: Mapping[str, str],
 ) -> list[Video]:
     """Enter canaries as such, upload their tars, and last let them into the queue. Returns those that are in it.
 
@@ -92,8 +93,10 @@ def plant(
         source_key: a video's key in the source.
         suite: whose answers they are.
         models: by which revisions.
+        basis: what they depend on beside these (``name_basis``).
     """
-    entered = plant_canaries(engine, suite, models, {canary.video.video_id: canary.answers for canary in flock})
+    answers = {canary.video.video_id: canary.answers for canary in flock}
+    entered = plant_canaries(engine, suite, models, answers, basis=basis)
     planted = [
         canary.video
         for canary in flock

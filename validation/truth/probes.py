@@ -1,8 +1,9 @@
 """Probes: segments made of trusted clips, with what it is right to say of them. Canaries are made of them.
 
 A machine's answers may differ a little from another's, and an answer that hangs by a hair may fall to either side. So
-nothing is asked that hangs: a probe has an answer of every model, no number of it is nearer to a limit of the rules
-than honest machines differ, and the answer stays when the audio is shaken by as much as half precision rounds it.
+nothing is asked that hangs: a probe has an answer of every model that is asked, no number of it is nearer to a limit of
+the rules or a bound of the cascade than honest machines differ, and the answer stays when the audio is shaken by as
+much as half precision rounds it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,15 @@ from zlib import crc32
 import numpy as np
 
 from validation.chunk.judge import Row, Scorer, judge_video
-from validation.control.canaries import Units, find_deviation
+from validation.control.canaries import Units, find_deviation, find_failure
 from validation.control.tolerance import tolerate
 from validation.corpus.decode import decode_audio
 from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
+from validation.host.client import HostScorer
 from validation.ledger.canaries import KnownAnswer
-from validation.scoring.verdict import Condition, Rules
+from validation.models.suite import Suite, find_cascade
+from validation.scoring.verdict import Condition
 from validation.shards.schema import shard_columns
 from validation.truth.specimens import SOUND, Specimen, make_specimens
 from validation.truth.trusted import TrustedClip
@@ -44,7 +47,7 @@ class Probe:
     answer: KnownAnswer
 
 
-def make_probes(suite: Scorer, clips: Sequence[TrustedClip]) -> list[Probe]:
+def make_probes(suite: Suite | HostScorer, clips: Sequence[TrustedClip]) -> list[Probe]:
     """Make sound and faulty segments of the clips and ask the suite, twice each. Those whose answers stand are left."""
     columns = [column for column in shard_columns(suite.columns) if column.type in {"float", "int"}]
     units = {column.name: column.unit for column in columns if column.name not in _PLACES}
@@ -55,17 +58,23 @@ def make_probes(suite: Scorer, clips: Sequence[TrustedClip]) -> list[Probe]:
     return [
         Probe(each.clip, flac, len(each.audio) / SAMPLE_RATE, each.text, each.language, _know(row, units))
         for each, flac, row, other in zip(specimens, recorded, calm, shaken, strict=True)
-        if stands_firm(row, other, suite.rules, units)
+        if stands_firm(row, other, list_conditions(suite), units)
     ]
 
 
-def stands_firm(row: Row, shaken: Row, rules: Rules, units: Units) -> bool:
+def list_conditions(suite: Scorer) -> list[Condition]:
+    """List what a number decides: which rules fire, and who is spared."""
+    cascade = find_cascade(suite.name)
+    return [each for rule in suite.rules.in_force for each in rule.when] + list(cascade.bounds if cascade else ())
+
+
+def stands_firm(row: Row, shaken: Row, conditions: Sequence[Condition], units: Units) -> bool:
     """Whether an answer is whole, hangs at no limit, and is the same of shaken audio."""
-    if any(value is not None for name, value in row.items() if name == "fault" or name.endswith("_fault")):
+    if find_failure(row):
         return False
     if row["verdict"] != shaken["verdict"] or find_deviation(_know(row, units), shaken, units):
         return False
-    return not any(_hangs(condition, row, units) for rule in rules.in_force for condition in rule.when)
+    return not any(_hangs(condition, row, units) for condition in conditions)
 
 
 def _hangs(condition: Condition, row: Row, units: Units) -> bool:
@@ -82,7 +91,7 @@ def _know(row: Row, units: Mapping[str, str]) -> KnownAnswer:
     return KnownAnswer(str(row["verdict"]), {n: v if isinstance(v, int | float) else None for n, v in numbers.items()})
 
 
-def _hear(suite: Scorer, specimens: Sequence[Specimen], heard: Sequence[Waveform]) -> list[Row]:
+def _hear(suite: Suite | HostScorer, specimens: Sequence[Specimen], heard: Sequence[Waveform]) -> list[Row]:
     """The rows that a chunk would write."""
     segments = tuple(
         DecodedSegment(Segment("probe", f"{place:06d}", each.text, each.language), audio)

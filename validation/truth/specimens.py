@@ -10,6 +10,7 @@ import numpy as np
 import soxr
 
 from validation.domain import SAMPLE_RATE, Waveform
+from validation.errors import BadInput
 from validation.truth.trusted import TrustedClip
 
 SOUND = "sound"
@@ -39,6 +40,38 @@ Change: TypeAlias = Callable[[TrustedClip, Sequence[TrustedClip], Draw], Trusted
 def make_specimens(clips: Sequence[TrustedClip]) -> list[Specimen]:
     """Make every specimen of every clip. The same clips give the same specimens."""
     return [specimen for clip in clips for specimen in _make_of(clip, clips)]
+
+
+def find_unplantable(specimens: Sequence[Specimen]) -> list[str]:
+    """The faults that no specimen has, such as a wrong language and a second voice where all clips are of one."""
+    planted = {specimen.fault for specimen in specimens}
+    return [fault for fault in FAULTS if fault not in planted]
+
+
+def plant_shares(specimens: Sequence[Specimen], shares: Mapping[str, float]) -> list[Specimen]:
+    """Leave out specimens, drawn by their names, until each of these faults has its share of what is left.
+
+    Args:
+        specimens: from ``make_specimens``.
+        shares: by fault, each of all specimens that are left; what is not named stays whole.
+
+    Raises:
+        BadInput: there is no such fault among the specimens, or too few of it for its share.
+    """
+    rest = [specimen for specimen in specimens if specimen.fault not in shares]
+    total = len(rest) / (1 - sum(shares.values())) if sum(shares.values()) < 1 else float("inf")
+    left = list(rest)
+    for fault, share in shares.items():
+        planted = [specimen for specimen in specimens if specimen.fault == fault]
+        if not planted or not 0 <= share * total <= len(planted):
+            most = len(planted) / (len(rest) + len(planted))
+            raise BadInput(
+                f"{fault!r} cannot be {share} of the specimens: {len(planted)} have it, {most:.3f} by itself"
+            )
+        planted.sort(key=lambda specimen: crc32(f"{specimen.clip}/{specimen.variant}".encode()))
+        left += planted[: round(share * total)]
+    kept = set(map(id, left))
+    return [specimen for specimen in specimens if id(specimen) in kept]
 
 
 def _make_of(clip: TrustedClip, clips: Sequence[TrustedClip]) -> Iterator[Specimen]:

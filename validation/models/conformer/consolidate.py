@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from validation.models.conformer.graph import read_graph, write_graph
+from validation.models.weights_folder import COMMIT_NAME, find_commit
 
 KEPT = ("assets/ctc_decoder.onnx", "assets/vocab.json", "assets/language_masks.json", "config.json")
 
@@ -21,4 +22,6 @@ def consolidate_repository(source: Path, target: Path) -> None:
     (target / "assets").mkdir(parents=True)
     for name in KEPT:
         shutil.copyfile(source / name, target / name)
+    if commit := find_commit(source):
+        (target / COMMIT_NAME).write_text(f"{commit}\n")
     write_graph(read_graph(source / "assets/encoder.onnx"), target / "assets/encoder.onnx")

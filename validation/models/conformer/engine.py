@@ -35,8 +35,5 @@ class Engine(Protocol):
             audio: (B, T) float32, zero-padded on the right.
             lengths: (B,) int64 samples, each at least ``SHORTEST_SAMPLES``.
             languages: (B,) int64, each item's language as an index into the vocabulary's.
-
-        Raises:
-            GpuOutOfMemory: the card is too small for this batch; nothing of it is left there.
         """
         ...

@@ -3,14 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from onnx import NodeProto
 from torch import Tensor
 
-from validation.models.conformer.graph import Graph, GraphRefused, count_symbols
+from validation.models.conformer.graph import Graph, GraphRefused, count_symbols, read_graph
 from validation.models.conformer.network import FastConformer, NetworkShape
+from validation.models.conformer.torch_engine import TorchEngine
+from validation.models.conformer.vocabulary import Vocabulary
+from validation.models.placement import Placement
 
 _SCALING_NODE = "/pos_enc/Mul"
 """There exactly if the encoder scales its input."""
@@ -24,6 +28,16 @@ class _Use:
     weight: str
     bias: str | None
     transposed: bool
+
+
+def load_torch_engine(assets: Path, vocabulary: Vocabulary, placement: Placement) -> TorchEngine:
+    """Load the exported graphs' weights into torch.
+
+    Raises:
+        GraphRefused: they do not make up the network that is known here.
+    """
+    network = build_network(read_graph(assets / "encoder.onnx"), read_graph(assets / "ctc_decoder.onnx"))
+    return TorchEngine(network, vocabulary.columns, device=placement.device, dtype=placement.dtype)
 
 
 def build_network(encoder: Graph, head: Graph) -> FastConformer:

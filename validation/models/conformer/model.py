@@ -1,6 +1,7 @@
 """IndicConformer-600M: what is said, how well the stored transcript fits, and which of 22 languages it is."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,19 +11,21 @@ from numpy.typing import NDArray
 
 from validation.domain import Answer, Column, Fault, Scalar, Scored, Unscored, Waveform
 from validation.models.base import Batch
+from validation.models.conformer.comparing import compare_transcripts
 from validation.models.conformer.engine import Engine
 from validation.models.conformer.graph import count_symbols, read_graph
-from validation.models.conformer.listening import LARGEST_LATTICE, Comparison, Listening, cut_pieces, join_pieces
+from validation.models.conformer.listening import Listening, cut_pieces, join_pieces
+from validation.models.conformer.mapping import load_torch_engine
 from validation.models.conformer.mel import SHORTEST_SAMPLES
 from validation.models.conformer.onnx_engine import OnnxEngine
-from validation.models.conformer.torch_engine import TorchEngine
 from validation.models.conformer.transcript import Speller, SpeltTranscript
-from validation.models.conformer.vocabulary import BLANK, read_vocabulary
-from validation.models.ctc import align_texts, score_texts
+from validation.models.conformer.vocabulary import read_vocabulary
 from validation.models.languages import canonical
 from validation.models.placement import Placement, place_by_settings
 from validation.models.weights_folder import open_weights_folder
 from validation.settings import load_settings
+
+log = logging.getLogger(__name__)
 
 
 class IndicConformer:
@@ -88,28 +91,25 @@ class IndicConformer:
         weights, placement = open_weights_folder("indicconformer-600m", root), placement or place_by_settings()
         if placement.device == "cpu":
             torch.set_num_threads(threads)  # the features are torch's, whoever runs the network
-        assets = weights.path / "assets"
+        assets, self._device = weights.path / "assets", placement.device
         self._vocabulary = read_vocabulary(assets, count_symbols(read_graph(assets / "ctc_decoder.onnx")))
         self._engine: Engine = (
             OnnxEngine(assets, self._vocabulary, threads=threads, device=placement.device)
             if (engine or load_settings().conformer_engine) == "onnx"
-            else TorchEngine(assets, self._vocabulary, placement)
+            else load_torch_engine(assets, self._vocabulary, placement)
         )
         self._spellers = {language: Speller(pieces) for language, pieces in self._vocabulary.pieces.items()}
+        merging = sum(speller.is_byte_pair for speller in self._spellers.values())
+        log.info("transcripts of %d of %d languages are spelt by merges", merging, len(self._spellers))
         self.languages: frozenset[str] | None = frozenset(self._vocabulary.languages)
         self.revision = f"{weights.revision}-{self._engine.name}"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Score a batch.
-
-        Raises:
-            GpuOutOfMemory: nothing was scored; ask for less.
-        """
+        """Score a batch."""
         answers: list[Answer] = [Unscored(_too_short(int(length))) for length in batch.lengths]
         audible = [row for row, length in enumerate(batch.lengths) if length >= SHORTEST_SAMPLES]
         listenings = self._listen(batch, audible) if audible else []
-        for group in _share_out([listening for listening in listenings if listening.is_comparable]):
-            _compare(group)
+        compare_transcripts(listenings, self._device)
         for row, listening in zip(audible, listenings, strict=True):
             answers[row] = Scored(self._describe(listening, batch.languages[row]))
         return answers
@@ -182,36 +182,6 @@ def _describe_comparison(listening: Listening) -> Mapping[str, Scalar]:
         "align_frame": (comparison.alignment.log_p - listening.max_lp) / listening.frames,
         "align_min": listening.worst_word_lp,
     }
-
-
-def _share_out(listenings: Sequence[Listening]) -> Iterator[list[Listening]]:
-    """Cut into groups whose lattices, padded to the largest of each, fit in memory together."""
-    group: list[Listening] = []
-    for listening in listenings:
-        wider = [*group, listening]
-        cells = len(wider) * max(item.frames for item in wider) * max(item.states for item in wider)
-        if group and cells > LARGEST_LATTICE:
-            yield group
-            wider = [listening]
-        group = wider
-    if group:
-        yield group
-
-
-def _compare(group: Sequence[Listening]) -> None:
-    """Score the transcript and the recognised text of each, and align the transcript."""
-    frames = torch.tensor([item.frames for item in group])
-    padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(item.log_probs) for item in group], batch_first=True)
-    transcripts = [item.transcript_tokens for item in group]
-    rows = zip(
-        group,
-        score_texts(padded, frames, transcripts, blank=BLANK),
-        score_texts(padded, frames, [item.greedy for item in group], blank=BLANK),
-        align_texts(padded, frames, transcripts, blank=BLANK),
-        strict=True,
-    )
-    for item, transcript_lp, greedy_lp, alignment in rows:
-        item.comparison = Comparison(transcript_lp, greedy_lp, alignment)
 
 
 def _lay_out(pieces: Sequence[Waveform]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

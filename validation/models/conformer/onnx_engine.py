@@ -1,7 +1,5 @@
 """IndicConformer in ONNX Runtime, in single precision."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from validation.models.base import GpuOutOfMemory
-from validation.models.card_memory import report_overrun
 from validation.models.conformer.engine import Heard
 from validation.models.conformer.graph import GraphRefused, read_graph
 from validation.models.conformer.head_edit import BEST_COUNTS, BEST_SUMS, FRAMES, LANGUAGES, LOG_PROBS, narrow_head
@@ -55,20 +51,19 @@ class OnnxEngine:
 
     def hear(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> Heard:
         """Listen to a batch, as ``Engine`` promises."""
-        with report_overrun(), _report_onnx_overrun():
-            features, counts = self._mel(
-                torch.from_numpy(audio).to(self._device), torch.from_numpy(lengths).to(self._device)
-            )
-            encoded, frames = self._encode(features.contiguous(), counts)
-            head = self._head.io_binding()
-            head.bind_ortvalue_input(_HEAD_INPUT, encoded)
-            head.bind_ortvalue_input(FRAMES, frames)
-            head.bind_cpu_input(LANGUAGES, languages)
-            for output in (LOG_PROBS, BEST_SUMS, BEST_COUNTS):
-                head.bind_output(output, "cpu")
-            self._head.run_with_iobinding(head)
-            log_probs, sums, counted = (value.numpy() for value in head.get_outputs())
-            return Heard(log_probs, frames.numpy(), sums, counted)
+        features, counts = self._mel(
+            torch.from_numpy(audio).to(self._device), torch.from_numpy(lengths).to(self._device)
+        )
+        encoded, frames = self._encode(features.contiguous(), counts)
+        head = self._head.io_binding()
+        head.bind_ortvalue_input(_HEAD_INPUT, encoded)
+        head.bind_ortvalue_input(FRAMES, frames)
+        head.bind_cpu_input(LANGUAGES, languages)
+        for output in (LOG_PROBS, BEST_SUMS, BEST_COUNTS):
+            head.bind_output(output, "cpu")
+        self._head.run_with_iobinding(head)
+        log_probs, sums, counted = (value.numpy() for value in head.get_outputs())
+        return Heard(log_probs, frames.numpy(), sums, counted)
 
     def _encode(self, features: Tensor, counts: Tensor) -> tuple[Any, Any]:
         """Run the encoder on features where they are; what it makes of them stays there."""
@@ -90,17 +85,3 @@ class OnnxEngine:
         expected, found = (_PROBE_FRAMES - 1) // subsampling + 1, int(lengths.numpy()[0])
         if not expected == found == encoded.shape()[2]:
             raise GraphRefused(file, f"{_PROBE_FRAMES} frames become {found}, not {expected}")
-
-
-@contextmanager
-def _report_onnx_overrun() -> Iterator[None]:
-    """Turn ONNX Runtime's overrun, which is known by its sentence alone, into ``GpuOutOfMemory``."""
-    overrun = None
-    try:
-        yield
-    except Exception as error:
-        if "Failed to allocate memory" not in str(error):
-            raise
-        overrun = str(error)
-    if overrun is not None:
-        raise GpuOutOfMemory(overrun)

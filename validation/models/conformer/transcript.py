@@ -39,6 +39,7 @@ class Speller:
     """
 
     def __init__(self, pieces: Sequence[str]) -> None:
+        self._pieces = tuple(pieces)
         self._ids = {piece: token for token, piece in enumerate(pieces) if token > 0}
         self._alphabet = frozenset("".join(self._ids)) - {_WORD_START}
         self.is_byte_pair = all(self._merge(piece) == [token] for piece, token in self._ids.items())
@@ -71,9 +72,10 @@ class Speller:
             lead = ""
 
     def _split_word(self, letters: str) -> tuple[int, ...]:
-        """Cut into pieces; none if they cannot spell it."""
+        """Cut into pieces; none if they cannot spell it. What they spell is read back, and must be what was given."""
         merged = self._merge(letters) if self.is_byte_pair else None
-        return tuple(merged if merged is not None else self._take_fewest(letters))
+        tokens = merged if merged is not None else self._take_fewest(letters)
+        return tuple(tokens) if "".join(self._pieces[token] for token in tokens) == letters else ()
 
     def _merge(self, letters: str) -> list[int] | None:
         """Merge the pair that makes the earliest piece, until none makes one; None if a letter is left over."""

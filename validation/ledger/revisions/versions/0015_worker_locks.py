@@ -1,7 +1,7 @@
 from validation.ledger.migrate import run_file
 
 revision = "0015"
-down_revision = "0012"
+down_revision = "0014"
 
 
 def upgrade() -> None:

@@ -1,0 +1,37 @@
+"""The services of deploy/systemd start what there is, with files that the page made."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from pages import DOCS
+
+from validation.cli import build_parser
+
+PROJECT = DOCS.parent
+HOME = "/app/"
+"""Where the units take the project to lie."""
+UNITS = sorted((PROJECT / "deploy/systemd").glob("*.service"))
+
+
+def settings_of(unit: Path, name: str) -> list[str]:
+    return [line.partition("=")[2] for line in unit.read_text().splitlines() if line.startswith(f"{name}=")]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_service_starts_a_program_of_this_project(unit):
+    """By its path, for systemd knows no other, and with options that it takes."""
+    (command,) = settings_of(unit, "ExecStart")
+    program, *words = shlex.split(command)
+    assert program in {f"{HOME}.venv/bin/vfleet", f"{HOME}.venv/bin/prefect"}
+    if program.endswith("vfleet"):
+        assert callable(build_parser().parse_args(words).command)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_what_a_service_reads_is_there_or_told_of(unit):
+    """A file of the repository, or one that the page says how to make; and the page says to start it."""
+    page = (DOCS / "deploy.md").read_text()
+    for file in settings_of(unit, "EnvironmentFile"):
+        assert (PROJECT / file.removeprefix(HOME)).exists() or file.removeprefix(HOME) in page, file
+    assert unit.stem in page

@@ -1,0 +1,72 @@
+"""What an event may hold, judged by itself."""
+
+from uuid import uuid4
+
+import pytest
+
+from validation.gateway.rules import Told, read_told
+
+RUN, OTHER, TASK_RUN = uuid4(), uuid4(), uuid4()
+OWN = {"prefect.resource.id": f"prefect.flow-run.{RUN}", "prefect.resource.role": "flow-run"}
+OTHERS = {"prefect.resource.id": f"prefect.flow-run.{OTHER}", "prefect.resource.role": "flow-run"}
+PAYLOAD = {"validated_state": {"type": "RUNNING"}, "task_run": {"task_key": "x"}}
+
+
+def event(name, subject, related=(), **more):
+    return {
+        "event": f"prefect.{name}",
+        "resource": {"prefect.resource.id": f"prefect.{subject}"},
+        "related": list(related),
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("box", "told", "of"),
+    [
+        ("b", event("worker.started", "worker.vast-gpu.b"), Told(None, None)),
+        ("A.b_1", event("worker.started", "worker.vast-gpu.a-b-1"), Told(None, None)),  # as Prefect spells it
+        ("b", event("worker.executed-flow-run", "worker.vast-gpu.b", [OWN]), Told(RUN, None)),
+        ("b", event("flow-run.heartbeat", f"flow-run.{RUN}"), Told(RUN, None)),
+        ("b", event("task-run.Running", f"task-run.{TASK_RUN}", [OWN], payload=PAYLOAD), Told(RUN, TASK_RUN)),
+    ],
+)
+def test_what_a_box_sends_tells_whom_it_is_about(box, told, of):
+    """A worker of itself, a flow run of itself and of its task runs."""
+    assert read_told(box, told) == of
+
+
+TASK = f"task-run.{TASK_RUN}"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        {"event": "prefect.worker.started"},
+        {"event": "prefect.worker.started", "resource": "prefect.worker.vast-gpu.b"},
+        event("worker.started", "worker.vast-gpu.a.b"),
+        event("worker.started", "worker.vast-gpu.a-b"),
+        event("worker.started", f"flow-run.{RUN}"),
+        event("flow-run.heartbeat", "work-pool.vast-gpu", [OWN]),
+        event("flow-run.heartbeat", "flow-run.none"),
+        event("flow-run.heartbeat", f"flow-run.{RUN}", [OTHERS]),
+        event("flow-run.heartbeat", f"flow-run.{RUN}") | {"related": 5},
+        event("flow-run.heartbeat", f"flow-run.{RUN}", [5]),
+        event("flow-run.Completed", f"flow-run.{RUN}"),
+        event("task-run.Running", TASK, payload=PAYLOAD),
+        event("task-run.Running", TASK, [OWN | {"prefect.resource.role": "tag"}], payload=PAYLOAD),
+        event("task-run.Running", TASK, [OWN, {"prefect.resource.role": "flow-run"}], payload=PAYLOAD),
+        event("task-run.Running", f"flow-run.{RUN}", [OWN], payload=PAYLOAD),
+        event("task-run.Running", TASK, [OWN]),
+        event("task-run.Running", TASK, [OWN], payload=PAYLOAD | {"task_run": {"id": str(TASK_RUN)}}),
+        event("task-run.Running", TASK, [OWN], payload=PAYLOAD | {"task_run": {"flow_run_id": str(OTHER)}}),
+        event("task-run.Running", TASK, [OWN], payload=PAYLOAD | {"validated_state": {"id": str(OTHER)}}),
+    ],
+)
+def test_what_no_box_sends_is_refused(told):
+    """Another's worker, several flow runs, a task run of none, a payload with ids of its own; and whatever is no event
+    is refused like them, not stumbled over."""
+    with pytest.raises(ValueError, match=r"about|with|of no kind|badly formed"):
+        read_told("b", told)

@@ -1,0 +1,118 @@
+"""One call of the ledger: what its caller leaves behind who vanishes in the midst of it, and what its failures mean."""
+
+import os
+import socket
+from threading import Thread
+
+import pytest
+from frozen_line import FrozenLine
+from ledger_steps import claim, fetch
+from pydantic import SecretStr
+from sqlalchemy import create_engine
+
+from validation.domain import Progress
+from validation.errors import FleetError, Unreachable
+from validation.ledger import engine as engines
+from validation.ledger.protocol import renew_chunk, sweep_stale_claims
+from validation.local.process import poll_until
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in trans%'"
+FREE = "SELECT count(*) FROM (SELECT FROM validation_chunks FOR UPDATE SKIP LOCKED) free"
+
+KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+
+
+@pytest.fixture
+def line(postgres):
+    with FrozenLine(postgres.port) as line:
+        yield line
+
+
+@pytest.fixture
+def vanish(ledger, line, seed):
+    """Let a box vanish while it renews its chunk; returns what its call raised once the line is whole again."""
+    seed(1)
+    chunk = claim(ledger)
+    raised = []
+
+    def renew(engine):
+        try:
+            renew_chunk(engine, chunk, Progress())
+        except FleetError as error:
+            raised.append(error)
+
+    def vanish(box_key=None):
+        engine = engines.open_engine(line.lead(ledger.url.render_as_string(hide_password=False)), box_key)
+        fetch(engine, "SELECT 1")  # it is connected
+        line.freeze_after(b"renew_chunk")
+        thread = Thread(target=renew, args=(engine,))
+        thread.start()
+        opened.append((engine, thread))
+        assert poll_until(lambda: line.is_frozen, within_s=10)
+        return raised
+
+    opened = []
+    yield vanish
+    line.thaw()
+    for engine, thread in opened:
+        thread.join()
+        engine.dispose()
+
+
+def test_a_box_that_vanishes_in_the_midst_of_a_call_holds_no_lock(ledger, vanish):
+    """Its statement is its own transaction, which the server ends though nobody listens: no word of it is awaited."""
+    vanish()
+    assert poll_until(lambda: is_free(ledger), within_s=5)
+    assert fetch(ledger, WAITING) == [(0,)]
+
+
+def test_a_box_known_by_a_key_that_vanishes_is_cut_off(ledger, line, vanish, monkeypatch):
+    """Its transaction awaits its next word, but not for long. Should it speak again, it is told to try again."""
+    monkeypatch.setattr(engines, "IDLE_WITHIN", "1500ms")
+    raised = vanish(SecretStr("key"))
+    assert poll_until(lambda: fetch(ledger, WAITING) == [(1,)], within_s=5)
+    assert not is_free(ledger)
+    assert poll_until(lambda: is_free(ledger), within_s=10)
+    assert fetch(ledger, WAITING) == [(0,)]
+
+    line.thaw()
+    assert poll_until(lambda: raised != [], within_s=10)
+    assert isinstance(raised[0], Unreachable)
+    assert "idle-in-transaction" in str(raised[0])
+
+
+def is_free(ledger) -> bool:
+    """Whether nobody holds the chunk's row."""
+    return fetch(ledger, FREE) == [(1,)]
+
+
+def test_a_box_says_how_long_it_may_wait_in_the_message_that_says_who_it_is(ledger):
+    """Each transaction of a box that has a key begins with both, and with no message more. No session keeps either."""
+    engine = engines.open_engine(ledger.url.render_as_string(hide_password=False), SecretStr("key"))
+    limits = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('statement_timeout')"
+    with engine.begin() as connection:
+        assert tuple(connection.exec_driver_sql(limits).one()) == ("30s", "5min")
+        bare = connection.connection.driver_connection
+        bare.rollback()
+        assert bare.execute(limits).fetchone() == ("0", "0")
+    engine.dispose()
+
+
+def test_a_ledger_that_vanished_is_known_to_be_gone_in_half_a_minute(ledger):
+    """Also by a caller that only waits for an answer: the kernel asks after the other end, of its own accord."""
+    engine = engines.open_engine(ledger.url.render_as_string(hide_password=False))
+    with (
+        engine.connect() as connection,
+        socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno())) as line,
+    ):
+        asks = [line.getsockopt(socket.IPPROTO_TCP, option) for option in KEEPALIVE]
+    assert asks[0] + asks[1] * asks[2] <= 30
+    engine.dispose()
+
+
+def test_a_ledger_whose_connections_are_all_taken_is_tried_again(ledger):
+    """Each of them waits for an answer: the next caller may wait as for a server that is away."""
+    small = create_engine(ledger.url, pool_size=1, max_overflow=0, pool_timeout=0.1)
+    with small.connect(), pytest.raises(Unreachable, match="no connection came free"):
+        sweep_stale_claims(small)
+    small.dispose()

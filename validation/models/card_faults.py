@@ -1,0 +1,61 @@
+"""What libraries raise about a card, sorted by what is to be done: ask for less, or end this process. Loads none."""
+
+import re
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from validation.models.base import CardBroken, GpuOutOfMemory
+
+T = TypeVar("T")
+
+_TOO_LITTLE = re.compile(
+    r"CUDA out of memory"  # torch's allocator
+    r"|CUDA error: out of memory|CUDA failure 2:"  # the driver itself, as torch and as ONNX Runtime tell it
+    r"|(?:CUBLAS|CUDNN|CUFFT|CUSOLVER)_\w*ALLOC\w*_FAILED"
+    r"|Failed to allocate memory|smaller than requested bytes"  # ONNX Runtime's arena
+)
+_BAD_ARGUMENT = re.compile(r"(?:CUBLAS|CUDNN|CUFFT)_\w*(?:NOT_SUPPORTED|BAD_PARAM|INVALID_VALUE)")
+"""A library declines one call and the card is as it was: so it is the model's failure on that batch."""
+_BROKEN = re.compile(
+    r"CUDA (?:driver )?error|CUDA failure"
+    r"|(?:CUBLAS|CUDNN|CUFFT|CUSOLVER)_|(?:cuDNN|cuBLAS|cuFFT|cusolver) error|(?:CUBLAS|CUDNN\w*|CUFFT) failure"
+)
+
+
+def sort_card_faults(work: Callable[[], T]) -> T:
+    """Do work; raise ``GpuOutOfMemory`` or ``CardBroken`` in place of a library's error that means it.
+
+    At an overrun all that the work took is free again, and what torch keeps for later calls as well: another library
+    cannot have that. The error is raised anew after the old one is gone: a traceback keeps the tensors of its frames
+    alive, and so does a ``with`` whose body has failed, until it is left.
+    """
+    try:
+        return work()
+    except Exception as error:
+        found = _sort(error)
+        if found is None:
+            raise
+    if isinstance(found, GpuOutOfMemory):
+        _free_cache()
+    raise found
+
+
+def _sort(error: Exception) -> GpuOutOfMemory | CardBroken | None:
+    if isinstance(error, GpuOutOfMemory):
+        return GpuOutOfMemory(str(error))
+    kinds, told = {kind.__name__ for kind in type(error).__mro__}, str(error)
+    # Others may quote a transcript, and a transcript may say anything.
+    if not (isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")):
+        return None
+    if "OutOfMemoryError" in kinds or _TOO_LITTLE.search(told):
+        return GpuOutOfMemory(told)
+    if "AcceleratorError" in kinds or (_BROKEN.search(told) and not _BAD_ARGUMENT.search(told)):
+        return CardBroken(f"the card has failed under this process: {told}")
+    return None
+
+
+def _free_cache() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
