@@ -137,8 +137,8 @@ def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_wor
         ("VFLEET_LEASE_S", "soon", "setting lease_s is 'soon'"),
         (
             "VFLEET_HEARTBEAT_S",
-            "37",
-            "setting heartbeat_s is '37': value error, must be at most 36 with a lease_s of 90",
+            "31",
+            "setting heartbeat_s is '31': value error, must be at most 30 with a lease_s of 75",
         ),
         ("VFLEET_LEASE_S", "40", "setting heartbeat_s is "),
         ("WORKER_ID", "a/b", "worker id 'a/b' cannot name a Prefect worker"),

@@ -271,7 +271,7 @@ def test_nobody_waits_for_a_machine_that_was_silent_for_a_day(ledger, seed):
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '25 h' WHERE worker_id = 'ann'")
     assert flag_silent_workers(ledger) == []
     assert fetch(ledger, alarm) == []
-    heartbeat_worker(ledger, "ann")
+    heartbeat_worker(ledger, "ann", instance="ann-1")
     assert fetch(ledger, "SELECT liveness FROM validation.worker_liveness WHERE worker_id = 'ann'") == [("online",)]
 
 
