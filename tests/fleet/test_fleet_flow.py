@@ -86,6 +86,9 @@ def test_what_cannot_work_fails_the_run_with_one_sentence_and_rents_nothing(
 def test_the_environments_key_comes_first_and_the_block_second(world):
     """A self-hosted server's blocks are everybody's: the key belongs in the control plane's environment."""
     VastCredentials(api_key="of the block").save("vast", overwrite=True)
-    assert find_credentials(Settings()).api_key.get_secret_value() == "of the block"
-    told = Settings(vast_api_key="of the environment")
-    assert find_credentials(told).api_key.get_secret_value() == "of the environment"
+    try:
+        assert find_credentials(Settings()).api_key.get_secret_value() == "of the block"
+        told = Settings(vast_api_key="of the environment")
+        assert find_credentials(told).api_key.get_secret_value() == "of the environment"
+    finally:
+        VastCredentials.delete("vast")

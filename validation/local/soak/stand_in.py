@@ -96,8 +96,7 @@ class StandIn:
                 self._end(held)
         if self._held:
             self._renew(self._held, segments_per_s)
-        else:
-            heartbeat_worker(self.ledger, self.worker_id, instance=self.instance)
+        heartbeat_worker(self.ledger, self.worker_id, instance=self.instance)
 
     def _claim(self) -> HeldWork | None:
         claim = claim_chunk(
