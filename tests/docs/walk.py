@@ -53,7 +53,7 @@ class Walk:
     def follow(self, page: str) -> None:
         for block in read_blocks(page):
             if page == "operate.md" or not block.heading.startswith(WITH_OWNERS_LOGIN):
-                self.environment["DATABASE_URL"] = self.log_in("control")
+                self.environment["DATABASE_URL"] = log_in(self.owner_url, "control")
             if block.heading.startswith("7."):
                 self.set_scene()
             match block.kind:
@@ -66,13 +66,9 @@ class Walk:
                     self.start_box()
 
     def come_back(self) -> None:
-        """Make the login `control` again: deploy.md ends with the shutdown, and operate.md is for the time before."""
+        """Make the logins again: deploy.md ends with the shutdown, and operate.md is for the time before."""
         (logins,) = [block for block in read_blocks("deploy.md") if "CREATE ROLE control" in block.body]
-        with psycopg.connect(self.owner_url, autocommit=True) as connection:
-            connection.execute("\n".join(line for line in logins.lines if " control" in line))
-
-    def log_in(self, name: str) -> str:
-        return make_url(self.owner_url).set(username=name, password=PASSWORDS[name]).render_as_string(False)
+        self.run_sql(logins)
 
     def set_scene(self) -> None:
         with psycopg.connect(self.owner_url, autocommit=True) as connection:
@@ -106,7 +102,11 @@ class Walk:
     def start_box(self) -> None:
         kept = ("PREFECT_API_URL", "R2_ENDPOINT_URL", "VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL", "PATH", "NO_PROXY")
         told = {name: self.environment[name] for name in kept if name in self.environment}
-        told |= {**self.admitted, "DATABASE_URL": self.log_in("box"), "VFLEET_SUITE": self.environment["VFLEET_SUITE"]}
+        told |= {
+            **self.admitted,
+            "DATABASE_URL": log_in(self.owner_url, "box"),
+            "VFLEET_SUITE": self.environment["VFLEET_SUITE"],
+        }
         box = WorkerProcess(self.folder, told, name=self.admitted["WORKER_ID"])
         self.undo.callback(box.launch().stop)
         print(f"(a box starts as {self.admitted['WORKER_ID']})")
@@ -118,6 +118,11 @@ SCENE = """
     INSERT INTO fleet_blacklist VALUES ('machine', 12345, 'slow', 1, now(), now() + interval '1 day');
 """
 """Work for a hundred machines, that the one box here leaves alone; and the ban that operate.md lifts."""
+
+
+def log_in(owner_url: str, name: str) -> str:
+    """The address of a login that the page makes."""
+    return make_url(owner_url).set(username=name, password=PASSWORDS[name]).render_as_string(False)
 
 
 def upload(settings: Settings, folder: Path) -> None:
@@ -146,7 +151,7 @@ def main(folder: Path) -> int:
             "VFLEET_SUITE": "vad",  # the cheapest real answers
             "BOX_R2_ENDPOINT_URL": told["R2_ENDPOINT_URL"],
             "BOX_PREFECT_API_URL": told["PREFECT_API_URL"],
-            "BOX_DATABASE_URL": "postgresql://box@127.0.0.1/box",
+            "BOX_DATABASE_URL": log_in(stack.postgres.libpq_url(), "box"),
             "VFLEET_GATEWAY_TOKENS": str(work / "boxes.tokens"),
         }
         with applied(told), ExitStack() as undo:

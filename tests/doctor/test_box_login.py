@@ -7,6 +7,7 @@ import pytest
 
 from validation.doctor.box_login import BoxLoginRefused, check_box_login
 from validation.doctor.finding import Doubt
+from validation.errors import Unreachable
 
 
 @pytest.fixture
@@ -46,6 +47,14 @@ def test_a_password_that_a_box_has_changed_is_named(box_login):
     with pytest.raises(BoxLoginRefused, match=r"ALTER ROLE box_\w+ PASSWORD '\.\.\.'.*authentication") as refused:
         check_box_login(settings)
     assert ":x@" not in str(refused.value)
+
+
+def test_a_ledger_that_is_away_is_not_taken_for_a_changed_password(well):
+    """It is named with its address, and nobody is told to alter a login."""
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9/x is unreachable: check BOX_DATABASE_URL") as away:
+        check_box_login(well(BOX_DATABASE_URL="postgresql://box:secret@127.0.0.1:9/x"))
+    assert "ALTER" not in str(away.value)
+    assert "secret" not in str(away.value)
 
 
 @pytest.mark.parametrize("where", ["", " IN DATABASE {}"])

@@ -5,12 +5,14 @@ import os
 from sqlalchemy.exc import DBAPIError
 
 from validation.doctor.finding import Doubt
-from validation.errors import BadInput
+from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.ledger.views import read_altered_logins
 from validation.settings import Settings
 
 VARIABLE = "BOX_DATABASE_URL"
+REFUSALS = ("authentication failed", "is not permitted to log in", "does not exist")
+"""What Postgres says to a login that it does not let in. The words, for libpq keeps no code of a refused connection."""
 
 
 class BoxLoginRefused(BadInput):
@@ -38,7 +40,11 @@ def check_box_login(settings: Settings) -> str | None:
     try:
         engine.connect().close()
     except DBAPIError as error:
-        raise BoxLoginRefused(login, str(error.orig).strip().splitlines()[-1]) from None
+        evidence = str(error.orig)
+        if any(refusal in evidence for refusal in REFUSALS):
+            raise BoxLoginRefused(login, evidence.strip().splitlines()[-1]) from None
+        where = engine.url.render_as_string()
+        raise Unreachable("the ledger that boxes are told of", where, f"check {VARIABLE}", evidence) from None
     finally:
         engine.dispose()
     return f"{login} is let in"
