@@ -37,7 +37,6 @@ class HostScorer:
         self._path, self._patience_s = path, patience_s
         self._arena, self._closed = Arena(arena_bytes), False
         link, profile = self._reach()
-        self._profile = profile
         self.name = profile.name
         self.roles: SuiteRoles = profile.roles
         self.rules: Rules = load_rules(profile.rules)

@@ -79,6 +79,8 @@ class Courier:
         """Forget asks that are not over; the host forgets those that no model has in hand."""
         with self._changed:
             unwanted = [ask for ask in asks if not ask.is_over]
+            if not unwanted:
+                return
             for ask in unwanted:
                 ask.is_over = True
             self._waiting = deque(ask for ask in self._waiting if not ask.is_over)
