@@ -44,23 +44,23 @@ image:
 # --- proofs that take longer -----------------------------------------------------------------------------------------
 
 mutants: $(VENV)/installed
-	$(BIN)/python tests/ledger_mutants.py
+	$(BIN)/python -m tests.support.ledger_mutants
 
 # Kills, stops and starves everything for a minute and a half, lets the queue drain, then audits. CI runs it.
 chaos-short: $(VENV)/installed
-	$(BIN)/vfleet chaos --minutes 1.5 --seed 7 --drain-within 120
+	$(BIN)/python -m simulation.chaos --minutes 1.5 --seed 7 --drain-within 120
 
 chaos: $(VENV)/installed
-	$(BIN)/vfleet chaos --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)
+	$(BIN)/python -m simulation.chaos --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)
 
 # A day of a hundred machines against the fake market with every fault on, beside the script that everybody writes
 # first. Five to twenty minutes of two cores; fails on a duplicate, an orphan or a broken cap. JSON under .local/soak.
 fleet-soak: $(VENV)/installed
-	$(BIN)/vfleet fleet soak --machines $(or $(MACHINES),100) --hours $(or $(HOURS),24) --seed $(or $(SEED),1)
+	$(BIN)/python -m simulation.market --machines $(or $(MACHINES),100) --hours $(or $(HOURS),24) --seed $(or $(SEED),1)
 
 # Four hours of twenty machines, half a minute on an idle machine. CI runs it.
 fleet-soak-short: $(VENV)/installed
-	$(BIN)/vfleet fleet soak --machines 20 --hours 4 --seed 7
+	$(BIN)/python -m simulation.market --machines 20 --hours 4 --seed 7
 
 # Machines of the fake run the real entrypoint, self-test and worker, on a real Prefect server and ledger.
 fleet-box: $(VENV)/installed
@@ -68,7 +68,7 @@ fleet-box: $(VENV)/installed
 
 # Drives the fake market with the vendor's own command-line client; skipped with a message where it cannot be had.
 fleet-conformance: $(VENV)/installed
-	$(BIN)/python tests/fleet/conformance.py .local/vastai
+	$(BIN)/python -m tests.vast.conformance .local/vastai
 
 # The boxes' door, with a real worker that does a chunk behind it.
 gateway: $(VENV)/installed
@@ -77,7 +77,7 @@ gateway: $(VENV)/installed
 # Builds the image for real with buildah on a base made here, looks into it and drives a chunk through it. Needs root,
 # buildah and mmdebstrap; says so and ends well where they are not.
 image-check: $(VENV)/complete
-	$(BIN)/python tests/image/built_image.py .local/image
+	$(BIN)/python -m tests.image.built_image .local/image
 
 # Plants secrets in a box's environment and looks for them wherever anything is written.
 secrets: $(VENV)/complete
@@ -85,7 +85,7 @@ secrets: $(VENV)/complete
 
 # Runs every command of docs/deploy.md and docs/operate.md, in order, against the embedded stack and fakes.
 docs-check: $(VENV)/installed
-	PYTHONPATH=tests/docs $(BIN)/python tests/docs/walk.py .local/docs
+	$(BIN)/python -m tests.support.docs_walk .local/docs
 
 # --- measurements ----------------------------------------------------------------------------------------------------
 

@@ -20,17 +20,17 @@ from typing import NamedTuple
 
 from orchestration import OUT, sample_videos
 
-from validation.corpus.store import open_store, put_once
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
+from validation.ledger.queries import read_view
 from validation.ledger.seed import seed_videos
-from validation.ledger.views import read_view
 from validation.local.demo import applied
 from validation.local.prefect_client import PrefectClient
 from validation.local.process import poll_until
 from validation.local.stack import LocalStack
 from validation.local.worker import WorkerProcess
 from validation.settings import Settings
+from validation.storage.store import open_store, put_once
 
 
 class Idleness(NamedTuple):

@@ -24,7 +24,7 @@ def run_host(utterances: Sequence[Utterance], device: str, *, tiny: bool, budget
     it is left out, and the answer says so.
     """
     try:
-        from validation.host.client import HostScorer
+        from validation.inference.client import HostScorer
     except ModuleNotFoundError as lacking:
         return {"left out": f"the model host needs {lacking.name}, which is not installed here"}
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
@@ -66,8 +66,8 @@ def require_alive(host: BaseProcess) -> None:
 
 
 def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
-    from validation.host.__main__ import end
-    from validation.host.__main__ import serve as serve_suite
+    from validation.inference.__main__ import end
+    from validation.inference.__main__ import serve as serve_suite
     from validation.models.suite import Suite
     from validation.scoring.rules_file import load_rules
     from validation.scoring.signals import SuiteRoles

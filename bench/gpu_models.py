@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch
-from validation.models.conformer.comparing import compare_transcripts
 from validation.models.conformer.engine import Heard
-from validation.models.conformer.listening import Listening, join_pieces
 from validation.models.conformer.network import FastConformer, NetworkShape, own_frames
+from validation.models.conformer.segment import Listening, join_pieces
+from validation.models.conformer.tokenizer import SpeltTranscript
 from validation.models.conformer.torch_engine import TorchEngine
-from validation.models.conformer.transcript import SpeltTranscript
+from validation.models.conformer.transcript_scoring import compare_transcripts
 from validation.models.ecapa_padding import FrameCounts, ReflectingConv1d
+from validation.models.import_shims import allow_torchaudio
 from validation.models.mms_network import MmsNetwork
-from validation.models.third_party import allow_torchaudio
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ import numpy as np
 import psutil
 
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.host.address import HOST_SOCKET_VARIABLE
-from validation.host.client import HostScorer
-from validation.host.link import read_status
+from validation.inference.address import HOST_SOCKET_VARIABLE
+from validation.inference.client import HostScorer
+from validation.inference.transport import read_status
 from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.suite import load_suite
 
@@ -88,7 +88,7 @@ def host_of(suite: str) -> Iterator[tuple[Path, psutil.Process]]:
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
         socket = Path(folder) / "run" / "socket"
         environment = {**os.environ, HOST_SOCKET_VARIABLE: str(socket), "VFLEET_SUITE": suite}
-        command = [sys.executable, "-m", "validation.host"]
+        command = [sys.executable, "-m", "validation.inference"]
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
             assert "ready" in json.loads(process.stdout.readline())
             yield socket, psutil.Process(process.pid)

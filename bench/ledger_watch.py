@@ -6,7 +6,7 @@ from typing import Self
 
 from sqlalchemy import Engine, text
 
-from validation.ledger.views import read_view
+from validation.ledger.queries import read_view
 
 DASHBOARD = (
     "fleet_overview", "queue_progress", "eta", "cost_so_far", "worker_liveness", "progress_history",

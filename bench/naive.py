@@ -17,10 +17,10 @@ import torch
 
 from validation.domain import SAMPLE_RATE, Scalar, Utterance
 from validation.models.conformer.mel import LogMel
-from validation.models.conformer.transcript import Speller
+from validation.models.conformer.tokenizer import Speller
 from validation.models.conformer.vocabulary import BLANK
-from validation.models.language_judge import name_language
-from validation.models.third_party import allow_torchaudio, importing_speechbrain
+from validation.models.import_shims import allow_torchaudio, importing_speechbrain
+from validation.models.language_id import name_language
 
 BATCH = 32
 """CONFORMER_BATCH_SIZE of the plan."""

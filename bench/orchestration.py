@@ -74,15 +74,15 @@ def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callab
     """The two arms, each on a fresh queue of the same videos, and what their latest shards hold."""
     from blocks.session import open_session
     from flows.validate import validate_chunk
-    from validation.chunk.run import run_chunk
-    from validation.corpus.store import get_bytes, open_store, put_once
     from validation.domain import WorkerProfile
     from validation.ledger.engine import open_engine
     from validation.ledger.migrate import migrate
     from validation.ledger.protocol import register_worker
-    from validation.ledger.views import read_committed_shards
+    from validation.ledger.queries import read_committed_shards
     from validation.settings import load_settings
     from validation.shards.reader import read_shard
+    from validation.storage.store import get_bytes, open_store, put_once
+    from validation.worker.chunk.run import run_chunk
 
     settings = load_settings()
     engine = open_engine(settings.database_url.get_secret_value())

@@ -26,17 +26,17 @@ from pathlib import Path
 import psutil
 from orchestration import OUT, sample_videos
 
-from validation.corpus.store import open_store, put_once
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
+from validation.ledger.queries import read_open_chunks
 from validation.ledger.seed import seed_videos
-from validation.ledger.views import read_open_chunks
 from validation.local.demo import applied
 from validation.local.prefect_client import PrefectClient
 from validation.local.process import poll_until
 from validation.local.stack import LocalStack
 from validation.local.worker import WorkerProcess
 from validation.settings import Settings
+from validation.storage.store import open_store, put_once
 
 SETTLED_S = 5.0
 """From its claim on, until a chunk is fetched and its first segments are before the models."""
@@ -94,7 +94,7 @@ class Scene:
 
     def kill_flow(self) -> None:
         for process in psutil.Process(self.box.pid).children():
-            if "validation.host" not in process.cmdline():
+            if "validation.inference" not in process.cmdline():
                 process.kill()
 
     def kill_box(self) -> None:

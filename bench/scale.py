@@ -31,8 +31,8 @@ from virtual_workers import Sample, run_workers
 from validation.domain import Video
 from validation.ledger.engine import CONNECT_ARGS, parse_database_url
 from validation.ledger.migrate import migrate
+from validation.ledger.queries import audit_ledger, read_view
 from validation.ledger.seed import seed_videos
-from validation.ledger.views import audit_ledger, read_view
 from validation.local.postgres import EmbeddedPostgres
 
 CORPUS = 507_387

@@ -35,10 +35,10 @@ from throughput_report import Cost, report
 from workload import Workload, make_workload
 
 from validation.domain import Scored, Utterance
+from validation.hardware.device import Placement
 from validation.models.batching import measure_fill, pad_batch, plan_batches
 from validation.models.conformer.model import IndicConformer
 from validation.models.mms_lid import MmsLid
-from validation.models.placement import Placement
 from validation.models.suite import SUITES, Suite
 from validation.models.voxlingua import VoxLingua107
 from validation.scoring.rules_file import load_rules
@@ -204,7 +204,7 @@ def metered(cost: Cost) -> Iterator[None]:
 
 def run_hosted(work: Workload, rounds: int) -> dict[str, list[Cost]]:
     """Our arm through the model host: its process's CPU and this one's. Host and suite in turn, on the same pool."""
-    from validation.host.client import HostScorer
+    from validation.inference.client import HostScorer
 
     suite, costs = make_suite(work.weights), {"suite": [], "host": []}
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
@@ -250,7 +250,7 @@ def make_suite(weights: Path) -> Suite:
 
 
 def serve_suite(weights: Path, path: Path) -> None:
-    from validation.host.__main__ import end, serve
+    from validation.inference.__main__ import end, serve
 
     torch.set_num_threads(1)
     with Path(os.devnull).open("w") as nobody:

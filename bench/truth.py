@@ -18,12 +18,12 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
+from validation.calibration.evaluate import hear_specimens
+from validation.calibration.fault_injection import FAULTS, HARMLESS, find_unplantable, make_specimens, plant_shares
+from validation.calibration.metrics import SignReport, VerdictReport, measure_signs, measure_verdicts
+from validation.calibration.trusted_clips import load_trusted
 from validation.local.sample_corpus import CLIPS
 from validation.models.suite import load_suite
-from validation.truth.measure import SignReport, VerdictReport, measure_signs, measure_verdicts
-from validation.truth.specimens import FAULTS, HARMLESS, find_unplantable, make_specimens, plant_shares
-from validation.truth.trial import hear_specimens
-from validation.truth.trusted import load_trusted
 
 OUT = Path(__file__).parent / "out"
 BEST = 3
@@ -40,7 +40,7 @@ def main() -> None:
     suite, clips = load_suite(options.suite), load_trusted(options.trusted)
     specimens = plant_shares(make_specimens(clips), dict(options.share))
     for fault in find_unplantable(specimens):
-        print(f"not planted: {fault}; no clip of these allows it (see validation/truth/specimens.py)")
+        print(f"not planted: {fault}; no clip of these allows it (see validation/calibration/fault_injection.py)")
     began_s = time.perf_counter()
     heard = hear_specimens(suite, specimens)
     print(

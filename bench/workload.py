@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from simulation.tiny_models.conformer import ConformerSize, save_conformer
+from simulation.tiny_models.language_id import MmsSize, save_mms, save_voxlingua
 from validation.corpus.fetch import fetch_video
 from validation.corpus.pack import PackedSegment, pack_video
-from validation.corpus.store import open_store
 from validation.domain import SAMPLE_RATE, Utterance, Video, Waveform
-from validation.local.tiny_conformer import ConformerSize, save_conformer
-from validation.local.tiny_models import MmsSize, save_mms, save_voxlingua
 from validation.models.weights_folder import lock_folders, write_lock
 from validation.settings import Settings
+from validation.storage.store import open_store
 
 MMS_SIZE = MmsSize(layers=8, hidden=160, feed_forward=640, heads=4, conv=48, classifier=64)
 VOXLINGUA_CHANNELS = 32

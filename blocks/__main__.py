@@ -18,10 +18,10 @@ from blocks.suite import BLOCK as SUITE
 from blocks.suite import ModelSuite
 from blocks.vast import BLOCK as VAST
 from blocks.vast import VastCredentials
-from validation.corpus.store import check_store, open_store
-from validation.corpus.store_errors import name_address
 from validation.errors import FleetError
 from validation.settings import load_settings
+from validation.storage.errors import name_address
+from validation.storage.store import check_store, open_store
 
 
 def save_blocks() -> int:

@@ -7,12 +7,12 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from blocks.control import complete_settings
-from validation.chunk.open import open_session as open_from_settings
-from validation.chunk.session import Session
-from validation.corpus.store import open_store
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.settings import load_settings
+from validation.storage.store import open_store
+from validation.worker.chunk.context import Session
+from validation.worker.chunk.open import open_session as open_from_settings
 
 
 @lru_cache(maxsize=1)

@@ -8,9 +8,9 @@ from prefect.blocks.core import Block
 from pydantic import Field
 
 from blocks.documents import find_block
-from validation.chunk.open import require_known
-from validation.fleet.order import PREFIX, read_box_environment
+from validation.fleet.launch_spec import PREFIX, read_box_environment
 from validation.settings import Settings
+from validation.worker.chunk.open import require_known
 
 BLOCK = "suite"
 """The name of the block document that fills in what the control plane's environment does not tell boxes."""

@@ -7,9 +7,9 @@ from pydantic import Field, SecretStr
 
 from blocks.documents import find_block
 from validation.doctor.accounts import check_vast
-from validation.fleet.client import VastClient
-from validation.fleet.faults import VastKeyMissing
 from validation.settings import Settings, load_settings
+from validation.vast.client import VastClient
+from validation.vast.errors import VastKeyMissing
 
 BLOCK = "vast"
 """The name of the block document that is used where the environment has no key."""

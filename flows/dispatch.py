@@ -4,7 +4,7 @@ from prefect import flow
 
 from blocks.session import open_control
 from tasks.control import create_runs
-from validation.ledger.views import read_workload
+from validation.ledger.queries import read_workload
 
 
 @flow(name="dispatch-chunks", flow_run_name="dispatch")

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.progress import leave_language_bars, leave_page, leave_workers, look
-from validation.progress.sentences import headline
+from validation.analysis.status.format import headline
 
 
 @flow(name="report-progress", flow_run_name="report progress")

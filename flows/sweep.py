@@ -5,7 +5,7 @@ from prefect import flow
 from blocks.session import open_control
 from tasks.control import ask_ended_runs, leave_report, tell_prefect
 from validation.control.sweep import sweep
-from validation.ledger.views import read_closing_chunks, read_open_chunks, read_worker_lives
+from validation.ledger.queries import read_closing_chunks, read_open_chunks, read_worker_lives
 
 
 @flow(name="sweep-stale-claims", flow_run_name="sweep")

@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from blocks.session import open_session
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
 from tasks.naming import describe_no_claim, describe_outcome, name_after_claim
-from validation.chunk.session import HeldChunk
+from validation.worker.chunk.context import HeldChunk
 
 
 @flow(

@@ -5,9 +5,9 @@ from uuid import UUID
 from prefect import task
 
 from tasks.policy import LAST_STEPS, POLICY
-from validation.chunk.session import HeldChunk, Session
-from validation.chunk.work import GroupReport
 from validation.domain import ChunkClaim, ShardReceipt
+from validation.worker.chunk.context import HeldChunk, Session
+from validation.worker.chunk.runner import GroupReport
 
 
 @task(name="claim-chunk", task_run_name="claim up to {size} videos", **POLICY)

@@ -27,7 +27,7 @@ from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
 from validation.ledger.protocol import SweptChunk
-from validation.ledger.views import ClosingChunk, OpenChunk, WorkerLife, Workload
+from validation.ledger.queries import ClosingChunk, OpenChunk, WorkerLife, Workload
 
 HeldChunk: TypeAlias = OpenChunk | ClosingChunk
 

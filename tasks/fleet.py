@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from blocks.session import open_control
 from blocks.suite import tell_boxes
 from blocks.vast import find_credentials
-from validation.fleet.lending import lending
+from validation.credentials.issuer import lending
 from validation.fleet.reconcile import Desk, Report, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import read_fleets

@@ -8,8 +8,8 @@ from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from validation.chunk.session import HeldChunk, Session
 from validation.domain import ChunkClaim
+from validation.worker.chunk.context import HeldChunk, Session
 
 
 def name_after_claim(claim: ChunkClaim) -> None:

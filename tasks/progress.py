@@ -8,9 +8,9 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks.session import open_control
-from validation.progress.page import describe_language, describe_silence, write_page
-from validation.progress.sentences import headline, worker_cells
-from validation.progress.standing import Standing, read_standing
+from validation.analysis.status.fleet_status import Standing, read_standing
+from validation.analysis.status.format import headline, worker_cells
+from validation.analysis.status.markdown import describe_language, describe_silence, write_page
 
 MOST_LANGUAGES = 30
 """Progress bars at most: a queue with hundreds of labels has them in the page's table."""

@@ -25,7 +25,7 @@ from validation.local.postgres import EmbeddedPostgres
 from validation.local.prefect_server import EmbeddedPrefect
 from validation.local.process import is_alive
 
-pytest_plugins = ["ledger_fixtures", "box_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures", "tests.support.worker_fixtures", "tests.support.fleet_fixtures"]
 
 _FOREIGN = (
     "AWS_",

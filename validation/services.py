@@ -3,10 +3,10 @@
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.corpus.store import open_store
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.settings import load_settings
+from validation.storage.store import open_store
 
 
 def open_ledger() -> Engine:

@@ -14,10 +14,10 @@ from blocks.suite import ModelSuite, tell_boxes
 from blocks.types import __all__ as kinds
 from blocks.vast import BLOCK as VAST
 from blocks.vast import VastCredentials, find_credentials
-from validation.corpus.store import list_keys, put_once
+from simulation.fake_vast.service import EmbeddedVast
 from validation.errors import BadInput
-from validation.local.fake_vast.service import EmbeddedVast
 from validation.settings import load_settings
+from validation.storage.store import list_keys, put_once
 
 test_blocks.__test__ = False  # a command, not a test
 

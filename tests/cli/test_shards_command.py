@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from validation.chunk.run import run_chunk
-from validation.cli import main
-from validation.corpus.store import delete_object
-from validation.ledger.views import read_committed_shards
+from validation.cli.main import main
+from validation.ledger.queries import read_committed_shards
+from validation.storage.store import delete_object
+from validation.worker.chunk.run import run_chunk
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from ledger_steps import claim, expire, fetch, statuses
+
+from tests.support.ledger_helpers import claim, expire, fetch, statuses
 
 VFLEET = [sys.executable, "-m", "validation.cli"]
 

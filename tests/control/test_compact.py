@@ -5,20 +5,20 @@ from itertools import islice
 
 import polars as pl
 import pytest
-from ledger_steps import execute
 
-from validation.chunk.run import run_chunk
+from tests.support.ledger_helpers import execute
+from validation.analysis.selection.open import open_segments
+from validation.analysis.selection.sources import find_committed
 from validation.control.audit import audit
 from validation.control.compact import compact_all, compact_group, compact_steps, delete_retired, plan_compactions
 from validation.control.sweep import delete_orphans
-from validation.corpus.store import delete_object, get_bytes, list_keys, put_once
 from validation.ledger.protocol import Requeue, requeue_videos
-from validation.ledger.views import read_committed_shards, read_retired_shards
-from validation.select.open import open_segments
-from validation.select.sources import find_committed
+from validation.ledger.queries import read_committed_shards, read_retired_shards
 from validation.shards.faults import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import key_beside
+from validation.storage.store import delete_object, get_bytes, list_keys, put_once
+from validation.worker.chunk.run import run_chunk
 
 NOW = timedelta(seconds=-5)
 """A margin that makes objects of this moment old enough to be orphans."""

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validation.control.dispatch import plan_runs
-from validation.ledger.views import Workload
+from validation.ledger.queries import Workload
 
 COUNTS = st.integers(0, 600_000)
 

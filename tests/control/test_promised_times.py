@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
-from validation.chunk.lease import JITTER
 from validation.ledger.protocol import SILENT_S
 from validation.settings import Settings
+from validation.worker.chunk.lease import JITTER
 
 TRUTH_S = 120
 """Within two minutes Prefect and the ledger say of a lost box what is true: docs/operate.md."""

@@ -2,14 +2,14 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from ledger_steps import execute, fetch, shard
 
-from validation.chunk.run import run_chunk
+from tests.support.ledger_helpers import execute, fetch, shard
 from validation.control.audit import audit
 from validation.control.sweep import find_orphans, sweep
-from validation.corpus.store import delete_object, get_bytes, list_keys, put_once
 from validation.ledger.protocol import commit_chunk
-from validation.ledger.views import read_committed_shards, read_open_chunks
+from validation.ledger.queries import read_committed_shards, read_open_chunks
+from validation.storage.store import delete_object, get_bytes, list_keys, put_once
+from validation.worker.chunk.run import run_chunk
 
 NOW = timedelta(seconds=-5)
 """A margin that makes objects of this moment old enough."""

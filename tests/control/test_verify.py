@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from validation.chunk.run import run_chunk
 from validation.control import verify
 from validation.control.verify import verify_shards
-from validation.corpus.store import delete_object, get_bytes, put_once
 from validation.errors import BadInput
-from validation.ledger.views import read_committed_shards
+from validation.ledger.queries import read_committed_shards
+from validation.storage.store import delete_object, get_bytes, put_once
+from validation.worker.chunk.run import run_chunk
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from configparser import ConfigParser
 
 import pytest
 import yaml
-from ledger_steps import claim
-from pages import DOCS, read_blocks, words_of
 
-from validation.cli import build_parser
+from tests.support.doc_pages import DOCS, read_blocks, words_of
+from tests.support.ledger_helpers import claim
+from validation.cli.main import build_parser
 from validation.doctor.database import CONNECTIONS_A_BOX
 from validation.domain import StoreCredential
-from validation.fleet.order import ALLOWED, PREFIX
-from validation.ledger.boxes import admit_box, lend_credential
+from validation.fleet.launch_spec import ALLOWED, PREFIX
+from validation.ledger.box_credentials import admit_box, lend_credential
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.settings import Settings
 

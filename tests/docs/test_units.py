@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from pages import DOCS
 
-from validation.cli import build_parser
+from tests.support.doc_pages import DOCS
+from validation.cli.main import build_parser
 
 PROJECT = DOCS.parent
 HOME = "/app/"

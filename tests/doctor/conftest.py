@@ -9,8 +9,8 @@ import pytest
 from validation.errors import FleetError
 from validation.ledger.engine import open_engine
 from validation.local.prefect_client import PatientTransport
-from validation.prefect_worker import VastGpuWorker
 from validation.settings import load_settings
+from validation.worker.prefect import VastGpuWorker
 
 
 @pytest.fixture

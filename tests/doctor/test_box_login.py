@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from validation.doctor.box_login import BoxLoginRefused, check_box_login
-from validation.doctor.finding import Doubt
+from validation.doctor.warning import Doubt
 from validation.errors import Unreachable
 
 

@@ -12,13 +12,16 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from certificates import make_certificate
-from prefect_cloud import cloud_before
-from tls_front import front
 
-from validation.doctor import card, machine
+from simulation.fake_cloudflare import FakeCloudflare
+from simulation.fake_vast.service import EmbeddedVast
+from tests.support.certificates import make_certificate
+from tests.support.fake_prefect_cloud import cloud_before
+from tests.support.tls_proxy import front
+from validation.credentials.cloudflare import CloudflareRefused
+from validation.doctor import gpu as card
+from validation.doctor import machine
 from validation.doctor.accounts import check_cloudflare, check_vast
-from validation.doctor.card import check_card, check_driver, check_onnx_session, check_onnxruntime
 from validation.doctor.database import (
     SessionPooler,
     WrongRole,
@@ -28,20 +31,18 @@ from validation.doctor.database import (
     check_pooler,
     check_tls,
 )
-from validation.doctor.examine import CONTROL_CHECKS, check_box, examine, make_check
-from validation.doctor.finding import Doubt
+from validation.doctor.gpu import check_card, check_driver, check_onnx_session, check_onnxruntime
 from validation.doctor.machine import check_clock, check_disk
-from validation.doctor.orchestrator import check_pool, check_prefect, check_tokens
 from validation.doctor.prefect_access import PrefectRefused, read_headers
+from validation.doctor.prefect_pools import check_pool, check_prefect, check_tokens
+from validation.doctor.runner import CONTROL_CHECKS, check_box, examine, make_check
 from validation.doctor.stores import check_results, check_source, describe_end
+from validation.doctor.warning import Doubt
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.fleet.credentials import CloudflareRefused
-from validation.fleet.faults import VastKeyRefused
+from validation.hardware.driver import DriverTooOld, _built_for, require_driver
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.ledger.migrate import SchemaMismatch
-from validation.local.fake_cloudflare import FakeCloudflare
-from validation.local.fake_vast.service import EmbeddedVast
-from validation.models.driver import DriverTooOld, _built_for, require_driver
+from validation.vast.errors import VastKeyRefused
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
@@ -186,7 +187,7 @@ def test_a_runtime_that_was_built_for_the_card_and_cannot_use_it_is_found(well, 
 
 def test_a_missing_pool_is_named(well, monkeypatch):
     """A worker behind the gateway cannot make the pool itself."""
-    monkeypatch.setattr("validation.doctor.orchestrator.POOL", f"none-{uuid4().hex}")
+    monkeypatch.setattr("validation.doctor.prefect_pools.POOL", f"none-{uuid4().hex}")
     with pytest.raises(BadInput, match="run `vfleet bootstrap`"):
         check_pool(well())
 

@@ -4,16 +4,16 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from test_plan import NOW, PREFIX, ago, make_offer
 
+from tests.support.fleet_builders import NOW, PREFIX, ago, make_offer
 from validation.fleet.actions import Dismiss, Drain, Rent
 from validation.fleet.blacklist import BAN_S, DAY_S
+from validation.fleet.budget import Purse
 from validation.fleet.health import judge
-from validation.fleet.instances import Instance, Listing
-from validation.fleet.money import Purse
 from validation.fleet.plan import Desired, Picture, plan
-from validation.fleet.rules import Rules
+from validation.fleet.policy import Rules
 from validation.ledger.fleet import Machine
+from validation.vast.instances import Instance, Listing
 
 RULES = Rules()
 
@@ -168,7 +168,7 @@ def test_the_money_that_is_left_decides_what_may_still_be_done(hours, expected):
 
 def test_an_offer_must_last_as_long_as_the_work_and_more():
     """Twenty-four hours: no chunk is longer than an hour, and a machine that leaves at once is not worth its pull."""
-    from validation.fleet.offers import OfferFilter
+    from validation.vast.offers import OfferFilter
 
     assert OfferFilter().query()["duration"] == {"gte": 86_400}
     assert OfferFilter().why_not(replace(make_offer(1), duration=86_399)) == "duration"

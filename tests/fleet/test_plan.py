@@ -2,35 +2,21 @@
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.fleet_builders import NOW, PREFIX, ago, make_offer
 from validation.fleet.actions import Accept, Adopt, Close, Destroy, DestroyOrphan, Dismiss, Drain, Rent
-from validation.fleet.instances import Instance, Listing
-from validation.fleet.money import Purse
-from validation.fleet.offers import Offer
+from validation.fleet.budget import Purse
 from validation.fleet.plan import Desired, Picture, plan
 from validation.fleet.states import OCCUPYING, SERVING, TRANSITIONS
 from validation.ledger.fleet import Ban, Machine
+from validation.vast.instances import Instance, Listing
 
-NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LAW = settings(max_examples=40, deadline=None)
-PREFIX = "vfleet/blue-1/"
 STEPS = {Adopt: "renting", Accept: "working", Drain: "draining", Dismiss: "destroying", Close: "gone"}
-
-
-def ago(seconds: float) -> datetime:
-    return NOW - timedelta(seconds=seconds)
-
-
-def make_offer(n: int, *, usd=0.25, host=None, machine=None) -> Offer:
-    return Offer(
-        id=n, machine_id=machine or 1000 + n, host_id=host or 500 + n, gpu_name="RTX 3090", num_gpus=1, dph_total=usd,
-        reliability=0.99, disk_space=100, inet_down=500, inet_down_cost=0.0026, cuda_max_good=13.0,
-        cpu_cores_effective=8, duration=1e6, verified=True,
-    )  # fmt: skip
 
 
 @st.composite

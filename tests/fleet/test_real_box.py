@@ -9,25 +9,25 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fleet_steps import pass_time
-from ledger_steps import engine_for, execute, fetch
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url
 
+from simulation.fake_vast.container_runner import MachineRoom
+from simulation.fake_vast.service import EmbeddedVast
+from tests.support.fleet_helpers import pass_time
+from tests.support.ledger_helpers import engine_for, execute, fetch
 from validation.domain import Video
-from validation.fleet.client import VastClient
-from validation.fleet.offers import OfferFilter
-from validation.fleet.order import FleetOrder, read_box_environment
+from validation.fleet.launch_spec import FleetOrder, read_box_environment
 from validation.fleet.reconcile import Desk, Report, reconcile
 from validation.ledger.fleet import dismiss_fleet, want_fleet
 from validation.ledger.seed import seed_videos
-from validation.local.fake_vast.machine_room import MachineRoom
-from validation.local.fake_vast.service import EmbeddedVast
 from validation.local.process import poll_until
+from validation.vast.client import VastClient
+from validation.vast.offers import OfferFilter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 FLEET = "real"
-ENTRYPOINT = (sys.executable, "-m", "validation.fleet.box")
+ENTRYPOINT = (sys.executable, "-m", "validation.worker.bootstrap")
 _names = (f"real_box_{os.getpid()}_{n}" for n in itertools.count())
 
 

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from fleet_world import FLEET, World
-from ledger_steps import execute, fetch
 
+from simulation.fake_vast.failures import STANDARD
+from tests.support.fleet_world import FLEET, World
+from tests.support.ledger_helpers import execute, fetch
 from validation.fleet.reconcile import Desk, reconcile
 from validation.ledger.fleet import (
     FleetUnknown,
@@ -16,8 +17,7 @@ from validation.ledger.fleet import (
     read_spend_check,
     take_turn,
 )
-from validation.ledger.views import audit_ledger
-from validation.local.fake_vast.failures import STANDARD
+from validation.ledger.queries import audit_ledger
 
 GOOD = {"ok": 1.0}
 

@@ -3,18 +3,18 @@
 from dataclasses import replace
 
 import pytest
-from fleet_world import FLEET, World
-from vast_steps import client_of
 
-from validation.fleet.faults import VastKeyRefused
-from validation.fleet.order import read_box_environment
+from simulation.fake_vast.failures import FailureMix
+from tests.support.fleet_world import FLEET, World
+from tests.support.vast_helpers import client_of
+from validation.fleet.launch_spec import read_box_environment
 from validation.fleet.reconcile import Desk, reconcile
 from validation.ledger.fleet import (
     read_bans,
     read_budget,
     read_machines,
 )
-from validation.local.fake_vast.failures import FailureMix
+from validation.vast.errors import VastKeyRefused
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def prefect(prefect_server) -> Iterator:
 @pytest.fixture
 def flow_box(box, monkeypatch) -> Iterator:
     """The box as a flow opens it: from the environment, but with the scorer that costs nothing."""
-    monkeypatch.setattr("validation.chunk.open.load_suite", lambda _name: box.scorer)
+    monkeypatch.setattr("validation.worker.chunk.open.load_suite", lambda _name: box.scorer)
     yield box
     for opened in (blocks.session.open_session, blocks.session.open_control):
         if opened.cache_info().currsize:

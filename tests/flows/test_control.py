@@ -3,7 +3,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from ledger_steps import claim, execute, expire, fall_silent, fetch, statuses
 from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.client.schemas.objects import FlowRun
@@ -15,11 +14,12 @@ from sqlalchemy import text
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
 from tasks.control import correct, correct_state, outlived_worker, tell_prefect
+from tests.support.ledger_helpers import claim, execute, expire, fall_silent, fetch, statuses
 from validation.control.sweep import SweepIncomplete
 from validation.domain import WorkerProfile
 from validation.errors import Unreachable
 from validation.ledger.protocol import register_worker, release_chunk
-from validation.ledger.views import WorkerLife
+from validation.ledger.queries import WorkerLife
 
 
 @flow

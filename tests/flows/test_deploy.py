@@ -10,8 +10,8 @@ import pytest
 import yaml
 from prefect.deployments.steps.core import run_steps
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect_cloud import cloud_before
 
+from tests.support.fake_prefect_cloud import cloud_before
 from validation.doctor.prefect_access import PrefectRefused
 from validation.errors import BadInput
 from validation.local.prefect_client import PROJECT, PrefectClient, says_as_much

@@ -1,9 +1,9 @@
 """`report_progress` on a real Prefect server."""
 
-from ledger_steps import claim
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.progress import report_progress
+from tests.support.ledger_helpers import claim
 from validation.domain import Video
 from validation.ledger.seed import seed_videos
 

@@ -2,16 +2,16 @@ from uuid import UUID
 
 import httpx
 import pytest
-from ledger_steps import fetch, statuses
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.validate import validate_chunk
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
-from validation.chunk import session
-from validation.chunk.drain import DRAIN_FILE_VARIABLE
+from tests.support.ledger_helpers import fetch, statuses
 from validation.errors import ClaimLost, Transient, Unreachable
 from validation.ledger.protocol import drain_worker
 from validation.local.process import poll_until
+from validation.worker.chunk import context as session
+from validation.worker.chunk.drain import DRAIN_FILE_VARIABLE
 
 
 def task_runs(prefect, flow_run_id: UUID) -> list:
@@ -163,7 +163,7 @@ def test_a_group_that_stays_away_is_given_up_alone(prefect, flow_box, no_patienc
             raise Unreachable("the store", key, "check the network", "timed out")
         return fetch_video(store, key, video)
 
-    monkeypatch.setattr("validation.chunk.session.fetch_video", one_away)
+    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", one_away)
     state = run_flow(size=6)
     assert state.message == "5 videos validated (10 segments), 1 failed, 0 returned."
     assert statuses(flow_box.engine)["b"] == "pending"

@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from certificates import make_certificate
 from websockets.sync.client import ClientConnection, connect
 
+from simulation.gateway import EmbeddedInspector, EmbeddedNginx, find_nginx, place_gateway
+from tests.support.certificates import make_certificate
 from validation.gateway.tokens import TokenFile, headers_for
-from validation.local.gateway import EmbeddedInspector, EmbeddedNginx, find_nginx, place_gateway
 from validation.local.prefect_client import PROJECT, PatientTransport
 from validation.local.prefect_server import EmbeddedPrefect
-from validation.prefect_worker import VastGpuWorker
+from validation.worker.prefect import VastGpuWorker
 
 DEPLOYMENT = {
     "name": "validate-chunk",

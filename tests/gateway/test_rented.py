@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from validation.fleet.offers import OfferFilter
-from validation.fleet.order import FleetOrder
+from simulation.market.world import World
+from validation.fleet.launch_spec import FleetOrder
 from validation.fleet.reconcile import Desk, reconcile
 from validation.ledger.fleet import dismiss_fleet, want_fleet
-from validation.local.soak.world import World
+from validation.vast.offers import OfferFilter
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 

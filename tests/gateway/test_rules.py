@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from validation.gateway.rules import Told, read_told
+from validation.gateway.policy import Told, read_told
 
 RUN, OTHER, TASK_RUN = uuid4(), uuid4(), uuid4()
 OWN = {"prefect.resource.id": f"prefect.flow-run.{RUN}", "prefect.resource.role": "flow-run"}

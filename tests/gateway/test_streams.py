@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.websockets import WebSocket
 
-from validation.gateway import inspector as module
-from validation.gateway.inspector import Inspector
+from validation.gateway import proxy as module
+from validation.gateway.proxy import Inspector
 from validation.gateway.tokens import TokenFile
 
 WANTED = {"type": "filter", "filter": {"event": {"name": ["prefect.flow-run.Cancelling"]}}}

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from validation.cli import build_parser
+from validation.cli.main import build_parser
 from validation.errors import BadInput
 from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from validation.ledger.views import read_view
+from validation.ledger.queries import read_view
 from validation.local.process import poll_until
 from validation.local.worker import WorkerProcess
 

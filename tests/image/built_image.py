@@ -24,18 +24,18 @@ import psutil
 import psycopg
 from sqlalchemy import make_url
 
-from validation.corpus.store import open_store, put_once
-from validation.ledger.boxes import admit_box
+from validation.ledger.box_credentials import admit_box
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
+from validation.ledger.queries import read_committed_shards
 from validation.ledger.seed import seed_videos
-from validation.ledger.views import read_committed_shards
 from validation.local.demo import applied
 from validation.local.prefect_client import PROJECT, PrefectClient
 from validation.local.process import poll_until
 from validation.local.sample_corpus import build_sample_corpus
 from validation.local.stack import LocalStack
 from validation.settings import Settings
+from validation.storage.store import open_store, put_once
 
 BASE, IMAGE = "localhost/vfleet-base", "localhost/vfleet-worker"
 NEEDS = ("buildah", "mmdebstrap")

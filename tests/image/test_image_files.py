@@ -12,11 +12,11 @@ import huggingface_hub
 import pytest
 
 from validation.errors import BadInput
-from validation.fleet.box import WORKER
-from validation.fleet.offers import OfferFilter
-from validation.models.driver import LEAST_DRIVERS
+from validation.hardware.driver import LEAST_DRIVERS
 from validation.models.weights import WeightsRefused
 from validation.models.weights_folder import read_commits, read_folder_catalogue, read_lock
+from validation.vast.offers import OfferFilter
+from validation.worker.bootstrap import WORKER
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile.validation").read_text()

@@ -5,11 +5,10 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from ledger_steps import claim, execute, expire, fetch, shard, statuses
 from sqlalchemy import text
 
+from tests.support.ledger_helpers import claim, execute, expire, fetch, shard, statuses
 from validation.domain import Progress, VideoFailure, WorkerProfile
-from validation.ledger.calls import LedgerRefused, RunHoldsChunk, WorkerIdTaken
 from validation.ledger.protocol import (
     commit_chunk,
     heartbeat_worker,
@@ -18,7 +17,8 @@ from validation.ledger.protocol import (
     renew_chunk,
     sweep_stale_claims,
 )
-from validation.ledger.views import read_workload
+from validation.ledger.queries import read_workload
+from validation.ledger.rpc import LedgerRefused, RunHoldsChunk, WorkerIdTaken
 from validation.shards.naming import shard_key
 
 

@@ -5,11 +5,11 @@ import socket
 from threading import Thread
 
 import pytest
-from frozen_line import FrozenLine
-from ledger_steps import claim, fetch
 from pydantic import SecretStr
 from sqlalchemy import create_engine
 
+from tests.support.ledger_helpers import claim, fetch
+from tests.support.stalled_proxy import FrozenLine
 from validation.domain import Progress
 from validation.errors import FleetError, Unreachable
 from validation.ledger import engine as engines

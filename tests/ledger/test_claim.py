@@ -2,12 +2,12 @@ import threading
 from uuid import uuid4
 
 import pytest
-from ledger_steps import claim, execute, fetch, statuses
 from sqlalchemy import text
 
+from tests.support.ledger_helpers import claim, execute, fetch, statuses
 from validation.domain import VideoFailure
-from validation.ledger.calls import WorkerUnknown
 from validation.ledger.protocol import commit_chunk, release_chunk
+from validation.ledger.rpc import WorkerUnknown
 
 
 def test_two_claimers_never_share_a_video(connect, seed):

@@ -1,12 +1,12 @@
 from dataclasses import replace
 
 import pytest
-from ledger_steps import claim, expire, fetch, shard, statuses
 
+from tests.support.ledger_helpers import claim, expire, fetch, shard, statuses
 from validation.domain import Progress, VideoFailure
 from validation.errors import ClaimLost
-from validation.ledger.calls import LedgerRefused
 from validation.ledger.protocol import commit_chunk, release_chunk, renew_chunk, sweep_stale_claims
+from validation.ledger.rpc import LedgerRefused
 
 
 def commit(engine, chunk, *, receipt=None, validated=None, failed=()):

@@ -1,12 +1,12 @@
 """One shard in the place of several: in one moment, or not at all."""
 
 import pytest
-from ledger_steps import fetch
-from result_steps import NEW, ONE, THREE, TWO, broken_laws, current, receipt, validate
 
-from validation.ledger.calls import ShardsChanged
+from tests.support.ledger_helpers import fetch
+from tests.support.result_helpers import NEW, ONE, THREE, TWO, broken_laws, current, receipt, validate
 from validation.ledger.protocol import Requeue, compact_shards, forget_shards, requeue_videos
-from validation.ledger.views import read_committed_shards
+from validation.ledger.queries import read_committed_shards
+from validation.ledger.rpc import ShardsChanged
 
 SOURCES = [ONE, TWO]
 VIDEOS = {"v0000": 3, "v0001": 3, "w0000": 3}

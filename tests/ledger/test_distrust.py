@@ -1,12 +1,11 @@
 """Whom the ledger distrusts, which machine it means, and when it holds its tongue."""
 
 import pytest
-from ledger_steps import claim, execute, fetch, statuses
-from result_steps import ONE, broken_laws, validate
 
+from tests.support.ledger_helpers import claim, execute, fetch, statuses
+from tests.support.result_helpers import ONE, broken_laws, validate
 from validation.domain import ShardReceipt, Video, WorkerProfile
-from validation.ledger.boxes import admit_box
-from validation.ledger.calls import WorkerDistrusted
+from validation.ledger.box_credentials import admit_box
 from validation.ledger.canaries import (
     KnownAnswer,
     draw_videos,
@@ -19,8 +18,9 @@ from validation.ledger.canaries import (
     read_unjudged,
 )
 from validation.ledger.protocol import Requeue, compact_shards, register_worker, requeue_videos
+from validation.ledger.queries import read_committed_shards
+from validation.ledger.rpc import WorkerDistrusted
 from validation.ledger.seed import seed_videos
-from validation.ledger.views import read_committed_shards
 from validation.shards.naming import shard_key
 
 RIGHT = (KnownAnswer("accept", {"ear_peak": 0.5}),)

@@ -5,8 +5,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_steps import claim, execute, expire, shard
 
+from tests.support.ledger_helpers import claim, execute, expire, shard
 from validation.domain import Progress, VideoFailure
 from validation.ledger.protocol import (
     Requeue,
@@ -17,7 +17,7 @@ from validation.ledger.protocol import (
     retire_worker,
     sweep_stale_claims,
 )
-from validation.ledger.views import audit_ledger
+from validation.ledger.queries import audit_ledger
 
 EVENTS = st.lists(
     st.tuples(

@@ -1,6 +1,6 @@
 import pytest
-from ledger_steps import engine_for, execute, fetch
 
+from tests.support.ledger_helpers import engine_for, execute, fetch
 from validation.ledger.migrate import SchemaMismatch, known_revision, migrate, render_migration, require_revision
 
 SHAPE = """

@@ -1,11 +1,11 @@
 """The way back into the queue: who returns, and what stands meanwhile."""
 
 import pytest
-from ledger_steps import claim, execute, fetch, statuses
-from result_steps import NEW, OLD, ONE, TWO, broken_laws, current, validate
 
+from tests.support.ledger_helpers import claim, execute, fetch, statuses
+from tests.support.result_helpers import NEW, OLD, ONE, TWO, broken_laws, current, validate
 from validation.ledger.protocol import Requeue, release_chunk, requeue_videos
-from validation.ledger.views import read_committed_shards, read_suite_revisions
+from validation.ledger.queries import read_committed_shards, read_suite_revisions
 
 
 def test_requeued_failures_start_afresh(ledger, seed):

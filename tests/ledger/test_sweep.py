@@ -1,11 +1,10 @@
 from uuid import uuid4
 
 import pytest
-from ledger_steps import claim, execute, expire, fall_silent, fetch, lose_box, shard, statuses
 from sqlalchemy import text
 
+from tests.support.ledger_helpers import claim, execute, expire, fall_silent, fetch, lose_box, shard, statuses
 from validation.domain import Progress, WorkerProfile
-from validation.ledger.calls import WorkerIdTaken
 from validation.ledger.protocol import (
     commit_chunk,
     drain_worker,
@@ -17,6 +16,7 @@ from validation.ledger.protocol import (
     retire_worker,
     sweep_stale_claims,
 )
+from validation.ledger.rpc import WorkerIdTaken
 
 
 def test_a_live_chunk_is_not_swept(ledger, seed):

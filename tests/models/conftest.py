@@ -1,7 +1,7 @@
 import pytest
-from speech_samples import Clip, read_clips
-from tiny_indic import lay_out_weights
 
+from tests.support.speech_samples import Clip, read_clips
+from tests.support.tiny_indic import lay_out_weights
 from validation.domain import Answer
 from validation.models.base import SegmentModel
 from validation.models.suite import Suite, load_suite

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
-from speech_samples import silence
 
+from tests.support.speech_samples import silence
 from validation.domain import Utterance
 from validation.models.batching import cost_s, measure_fill, pad_batch, plan_batches, take_rows
 

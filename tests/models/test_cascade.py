@@ -1,8 +1,8 @@
 from collections.abc import Sequence
 
 import pytest
-from speech_samples import silence
 
+from tests.support.speech_samples import silence
 from validation.domain import Answer, Column, DecodedSegment, Fault, Scored, Segment, Unscored, Utterance
 from validation.models.base import Batch
 from validation.models.cascade import NOT_ASKED, Cascade

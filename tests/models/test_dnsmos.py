@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speech_samples import ask, same_values, silence, values_of, white_noise
 
+from tests.support.speech_samples import ask, same_values, silence, values_of, white_noise
 from validation.domain import Utterance
 from validation.models.dnsmos import WINDOW_SAMPLES, Dnsmos, cut_windows
 

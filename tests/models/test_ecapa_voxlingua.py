@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from speech_samples import ask, silence
-from tiny_indic import company, lock, voice
 
+from simulation.tiny_models.language_id import save_voxlingua
+from tests.support.speech_samples import ask, silence
+from tests.support.tiny_indic import company, lock, voice
 from validation.domain import Unscored, Utterance
 from validation.errors import BadInput
-from validation.local.tiny_models import save_voxlingua
+from validation.hardware.device import Placement
 from validation.models.batching import pad_batch
-from validation.models.placement import Placement
-from validation.models.third_party import importing_speechbrain
+from validation.models.import_shims import importing_speechbrain
 from validation.models.voxlingua import VoxLingua107, _load_classifier
 
 CPU = Placement()

@@ -5,16 +5,16 @@ import socket
 
 import onnxruntime
 import pytest
-from speech_samples import same_values, values_of
-from tiny_indic import voice
 
-from validation.chunk.judge import judge_video
+from tests.support.speech_samples import same_values, values_of
+from tests.support.tiny_indic import voice
 from validation.domain import DecodedSegment, DecodedVideo, Segment, Unscored, Utterance, Video
 from validation.errors import BadInput
-from validation.host.trial import LONG_TRIAL_S, TRIAL_S, make_trial_batch
+from validation.inference.warmup import LONG_TRIAL_S, TRIAL_S, make_trial_batch
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.dnsmos import Dnsmos
 from validation.models.suite import Suite, load_suite
+from validation.worker.chunk.rows import judge_video
 
 PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
 

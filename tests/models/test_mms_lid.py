@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from speech_samples import ask, silence
-from tiny_indic import company, lock, voice
 
+from simulation.tiny_models.language_id import save_mms
+from tests.support.speech_samples import ask, silence
+from tests.support.tiny_indic import company, lock, voice
 from validation.domain import Unscored, Utterance
 from validation.errors import BadInput
-from validation.local.tiny_models import save_mms
+from validation.hardware.device import Placement, choose_placement
 from validation.models.batching import pad_batch
-from validation.models.language_judge import LanguageLabels
+from validation.models.language_id import LanguageLabels
 from validation.models.mms_lid import MmsLid
-from validation.models.placement import Placement, choose_placement
 from validation.models.weights import WeightsRefused
 
 CPU = Placement()

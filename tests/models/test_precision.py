@@ -3,11 +3,11 @@ from importlib.resources import files
 
 import pytest
 import torch
-from speech_samples import silence
 
-from validation.cli import main
-from validation.commands import precision as command
-from validation.commands.precision import score_at
+from tests.support.speech_samples import silence
+from validation.cli import precision as command
+from validation.cli.main import main
+from validation.cli.precision import score_at
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Fault, Scored, Unscored, Utterance, Video
 from validation.models import precision

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from faster_whisper.vad import SileroVADModel, get_assets_path
-from speech_samples import ask, silence, values_of, white_noise
 
+from tests.support.speech_samples import ask, silence, values_of, white_noise
 from validation.domain import Utterance
 from validation.models.silero import cut_windows
 

@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fussy_model import Fussy
-from speech_samples import same_values, silence, values_of
 
+from tests.support.flaky_model import Fussy
+from tests.support.speech_samples import same_values, silence, values_of
 from validation.domain import Scored, Unscored, Utterance
 from validation.errors import BadInput
 from validation.models.suite import Suite, load_suite
@@ -49,7 +49,7 @@ def test_a_suite_without_its_packages_says_what_to_install():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.stderr.splitlines()[-1] == (
-        "validation.errors.BadInput: validation.models.whisper needs ctranslate2, which is not installed: "
+        "validation.errors.BadInput: validation.models.whisper.model needs ctranslate2, which is not installed: "
         "pip install 'validation-fleet[local]'"
     )
 

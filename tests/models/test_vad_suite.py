@@ -1,8 +1,8 @@
 """The suite that costs nearly nothing: Silero alone."""
 
 import pytest
-from speech_samples import silence
 
+from tests.support.speech_samples import silence
 from validation.domain import DecodedSegment, Scored, Segment, Utterance
 from validation.local.sample_corpus import decode_clip
 from validation.models.suite import load_suite

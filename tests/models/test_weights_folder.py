@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from validation.cli import main
+from validation.cli.main import main
 from validation.errors import BadInput
 from validation.models.weights import WeightsRefused
 from validation.models.weights_folder import (

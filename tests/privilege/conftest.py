@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from ledger_steps import CONNECT_ARGS, execute, fetch
-from logins import PASSWORD, login_url
 from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, make_url
 
+from tests.support.ledger_helpers import CONNECT_ARGS, execute, fetch
+from tests.support.logins import PASSWORD, login_url
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 

@@ -1,12 +1,11 @@
 """All boxes share one login. The key tells them apart, and a box in wrong hands reaches no other one's work."""
 
 import pytest
-from ledger_steps import claim, execute, fetch, shard
 
+from tests.support.ledger_helpers import claim, execute, fetch, shard
 from validation.domain import Progress, StoreCredential, WorkerProfile
 from validation.errors import BadInput
-from validation.ledger.boxes import admit_box, borrow_credential, lend_credential, read_box_loans
-from validation.ledger.calls import BoxRefused, LedgerRefused
+from validation.ledger.box_credentials import admit_box, borrow_credential, lend_credential, read_box_loans
 from validation.ledger.protocol import (
     commit_chunk,
     drain_worker,
@@ -16,6 +15,7 @@ from validation.ledger.protocol import (
     renew_chunk,
     retire_worker,
 )
+from validation.ledger.rpc import BoxRefused, LedgerRefused
 
 WORKER = "validation_worker"
 LENT = StoreCredential("id", "secret", "token")

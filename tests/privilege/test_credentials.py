@@ -4,21 +4,27 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from guarded_store import start_guarded
-from ledger_steps import execute, fetch
 from pydantic import SecretStr
 
-from validation.chunk.borrowed import BorrowedCredential, NothingLent
-from validation.chunk.open import open_stores
-from validation.corpus.store import delete_object, get_bytes, list_keys, put_once
-from validation.corpus.store_errors import StoreRefused
+from simulation.fake_cloudflare import FakeCloudflare
+from tests.support.guarded_store import start_guarded
+from tests.support.ledger_helpers import execute, fetch
+from validation.credentials.cloudflare import (
+    AnswerUnclear,
+    CloudflareClient,
+    CloudflareRefused,
+    CloudflareThrottled,
+    Scope,
+)
+from validation.credentials.issuer import LASTS_S, Lender, choose_scopes, lending
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.fleet.credentials import AnswerUnclear, CloudflareClient, CloudflareRefused, CloudflareThrottled, Scope
-from validation.fleet.lending import LASTS_S, Lender, choose_scopes, lending
-from validation.ledger.boxes import admit_box, borrow_credential, lend_credential, read_box_loans
-from validation.local.fake_cloudflare import FakeCloudflare
+from validation.ledger.box_credentials import admit_box, borrow_credential, lend_credential, read_box_loans
 from validation.settings import Settings
+from validation.storage.errors import StoreRefused
+from validation.storage.store import delete_object, get_bytes, list_keys, put_once
+from validation.worker.chunk.credentials import BorrowedCredential, NothingLent
+from validation.worker.chunk.open import open_stores
 
 SCOPE = Scope("results", "object-read-write", "shards/val-1/")
 URLS = {"source_url": "s3://transcribed/tars", "results_url": "s3://results"}
@@ -137,7 +143,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("validation.chunk.borrowed.time", clock)
+    monkeypatch.setattr("validation.worker.chunk.credentials.time", clock)
     return clock
 
 
@@ -162,10 +168,10 @@ def test_a_ledger_that_is_away_is_no_matter_while_a_credential_lasts(monkeypatch
         raise Unreachable("the ledger", "h", "check it", "gone")
 
     lent = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
-    monkeypatch.setattr("validation.chunk.borrowed.borrow_credential", lambda *_: lent)
+    monkeypatch.setattr("validation.worker.chunk.credentials.borrow_credential", lambda *_: lent)
     borrowed = BorrowedCredential(ledger, "ann", "results")
     assert borrowed() is lent
-    monkeypatch.setattr("validation.chunk.borrowed.borrow_credential", away)
+    monkeypatch.setattr("validation.worker.chunk.credentials.borrow_credential", away)
     clock.now += 60
     assert borrowed() is lent
     object.__setattr__(lent, "expires_at", datetime.now(UTC) - timedelta(seconds=1))

@@ -12,16 +12,16 @@ import httpx
 import polars as pl
 import psycopg
 import pytest
-from ledger_steps import execute, fetch, statuses
-from logins import PASSWORD as FIRST_PASSWORD
-from logins import login_url
 
-from validation.corpus.store import get_bytes, list_keys
+from tests.support.ledger_helpers import execute, fetch, statuses
+from tests.support.logins import PASSWORD as FIRST_PASSWORD
+from tests.support.logins import login_url
 from validation.domain import StoreCredential
-from validation.ledger.boxes import admit_box, lend_credential
+from validation.ledger.box_credentials import admit_box, lend_credential
 from validation.local.prefect_client import PROJECT, PatientTransport, PrefectClient
 from validation.local.process import poll_until
 from validation.local.worker import WorkerProcess
+from validation.storage.store import get_bytes, list_keys
 
 PLANTED = {
     "R2_ACCESS_KEY_ID": "planted-r2-id-4f1a",

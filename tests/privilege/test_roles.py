@@ -1,10 +1,10 @@
 """What each login reaches. The catalogue is asked what there is, so that nothing new slips through."""
 
 import pytest
-from ledger_steps import claim, execute, fetch, shard, statuses
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
+from tests.support.ledger_helpers import claim, execute, fetch, shard, statuses
 from validation.domain import WorkerProfile
 from validation.ledger.protocol import commit_chunk, register_worker
 

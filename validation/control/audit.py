@@ -10,12 +10,12 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.control.sweep import ORPHAN_MARGIN, find_orphans
-from validation.corpus.store import get_bytes
 from validation.errors import Permanent
-from validation.ledger.views import CommittedShard, audit_ledger, read_committed_shards, read_shard_segments
+from validation.ledger.queries import CommittedShard, audit_ledger, read_committed_shards, read_shard_segments
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_shard
 from validation.shards.verify import verify_shard
+from validation.storage.store import get_bytes
 
 READERS = 8
 """Shards read at a time."""

@@ -18,15 +18,15 @@ from sqlalchemy import Engine
 
 from validation.control.audit import READERS
 from validation.control.sweep import ORPHAN_MARGIN
-from validation.corpus.store import delete_object, get_bytes, put_once
-from validation.ledger.calls import ShardsChanged
 from validation.ledger.protocol import compact_shards, forget_shards
-from validation.ledger.views import CommittedShard, read_committed_shards
+from validation.ledger.queries import CommittedShard, read_committed_shards
+from validation.ledger.rpc import ShardsChanged
 from validation.shards.faults import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.merge import ShardPart, merge_shards, merging_key
 from validation.shards.naming import key_beside
 from validation.shards.verify import verify_shard
+from validation.storage.store import delete_object, get_bytes, put_once
 
 TARGET_BYTES = 64 << 20
 """How large a compacted shard becomes. Merging holds all of it decoded in memory."""

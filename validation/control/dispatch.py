@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from validation.ledger.views import Workload
+from validation.ledger.queries import Workload
 
 RUNS_PER_SLOT = 1.2
 """Runs waiting or running for each chunk that the workers online can hold. A fifth more than they need: a worker that

@@ -17,8 +17,7 @@ from uuid import UUID
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.canaries import JudgedCanary, judge_canaries
-from validation.corpus.store import delete_object, list_objects
+from validation.canaries.evaluate import JudgedCanary, judge_canaries
 from validation.domain import Seconds
 from validation.errors import FleetError, Transient
 from validation.ledger.protocol import (
@@ -27,8 +26,9 @@ from validation.ledger.protocol import (
     release_stranded_videos,
     sweep_stale_claims,
 )
-from validation.ledger.views import OpenChunk, read_committed_shards, read_open_chunks, read_retired_shards
+from validation.ledger.queries import OpenChunk, read_committed_shards, read_open_chunks, read_retired_shards
 from validation.shards.naming import shard_key
+from validation.storage.store import delete_object, list_objects
 
 log = logging.getLogger(__name__)
 

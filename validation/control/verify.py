@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from validation.control.audit import READERS, check_shard
 from validation.errors import BadInput
-from validation.ledger.views import CommittedShard, read_committed_shards, read_shard_segments
+from validation.ledger.queries import CommittedShard, read_committed_shards, read_shard_segments
 
 
 @dataclass(frozen=True, slots=True)

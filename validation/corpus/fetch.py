@@ -6,16 +6,16 @@ from typing import TypeAlias
 
 from obstore.store import ObjectStore
 
-from validation.corpus.claims import Claim, Cut
-from validation.corpus.contents import is_wanted
 from validation.corpus.decode import Undecodable, cut_stretch, decode_audio
-from validation.corpus.decode_apart import decoding_apart
+from validation.corpus.decode_subprocess import decoding_apart
 from validation.corpus.layouts import Layout, read_layout
 from validation.corpus.limits import CorpusLimits
-from validation.corpus.store import stream_object
+from validation.corpus.listing import is_wanted
+from validation.corpus.segment_refs import Claim, Cut
 from validation.corpus.tar import read_members
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Fault, Seconds, Segment, Video, Waveform
 from validation.errors import Permanent
+from validation.storage.store import stream_object
 
 Decoder: TypeAlias = Callable[[bytes, Seconds], Waveform]
 """``decode_audio``, here or elsewhere."""

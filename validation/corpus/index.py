@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from validation.corpus.claims import BadLayout, Claim, claim_file, claim_missing, claim_stretch, claim_unlisted
-from validation.corpus.contents import INDEX_STEMS, Contents, folder_of, strip_suffix
+from validation.corpus.listing import INDEX_STEMS, Contents, folder_of, strip_suffix
 from validation.corpus.records import Record, find_records, parse_document, read_record
+from validation.corpus.segment_refs import BadLayout, Claim, claim_file, claim_missing, claim_stretch, claim_unlisted
 
 
 def read_index(contents: Contents) -> tuple[str, list[Claim]] | None:

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from validation.corpus.claims import BadLayout, Claim
-from validation.corpus.contents import Contents, natural_order, sort_contents
 from validation.corpus.index import read_index
+from validation.corpus.lhotse_shar import read_shar
+from validation.corpus.listing import Contents, natural_order, sort_contents
 from validation.corpus.pairs import read_pairs
 from validation.corpus.records import parse_document, read_record
-from validation.corpus.shar import read_shar
+from validation.corpus.segment_refs import BadLayout, Claim
 from validation.corpus.tar import Member
 from validation.errors import Permanent
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from validation.corpus.claims import Claim, claim_file, claim_missing, claim_unlisted
-from validation.corpus.contents import INDEX_STEMS, Contents, folder_of, strip_suffix
+from validation.corpus.listing import INDEX_STEMS, Contents, folder_of, strip_suffix
 from validation.corpus.records import Record, find_records, merge_records, parse_document, read_record
+from validation.corpus.segment_refs import Claim, claim_file, claim_missing, claim_unlisted
 from validation.domain import Fault
 
 

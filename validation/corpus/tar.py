@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from validation.corpus.decompression import PlainStream, Refused
 from validation.corpus.limits import TarLimits
-from validation.corpus.plain_stream import PlainStream, Refused
 from validation.errors import Permanent
 
 _BUFFER_BYTES = 1 << 18

@@ -1,10 +1,10 @@
 """The accounts that rent and lend: does each still know its key?"""
 
-from validation.doctor.finding import Doubt
-from validation.fleet.client import VastClient
-from validation.fleet.lending import choose_scopes, lending
+from validation.credentials.issuer import choose_scopes, lending
+from validation.doctor.warning import Doubt
 from validation.ledger.engine import open_engine
 from validation.settings import Settings
+from validation.vast.client import VastClient
 
 TRIAL_S = 900
 """How long a credential lasts that is made only to see that it can be made."""

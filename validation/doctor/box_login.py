@@ -4,10 +4,10 @@ import os
 
 from sqlalchemy.exc import DBAPIError
 
-from validation.doctor.finding import Doubt
+from validation.doctor.warning import Doubt
 from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine, parse_database_url
-from validation.ledger.views import read_altered_logins
+from validation.ledger.queries import read_altered_logins
 from validation.settings import Settings
 
 VARIABLE = "BOX_DATABASE_URL"

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DBAPIError
 
-from validation.doctor.finding import Doubt
+from validation.doctor.warning import Doubt
 from validation.errors import BadInput
-from validation.ledger.calls import explain
 from validation.ledger.engine import describe_address, is_remote, open_engine, parse_database_url
 from validation.ledger.migrate import known_revision, require_revision
+from validation.ledger.rpc import explain
 from validation.settings import Settings
 
 SQL = Path(__file__).resolve().parents[2] / "sql/doctor"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from validation.doctor.database import read_session
-from validation.doctor.finding import Doubt
+from validation.doctor.warning import Doubt
 from validation.domain import SAMPLE_RATE, Scored, Seconds, Utterance
 from validation.errors import BadInput, Permanent
 from validation.models.suite import load_suite

@@ -3,13 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from validation.chunk.open import find_credentials, open_stores
-from validation.corpus.store import check_store, open_store
-from validation.corpus.store_errors import name_address
-from validation.doctor.finding import Doubt
+from validation.doctor.warning import Doubt
 from validation.errors import BadInput
 from validation.ledger.engine import open_engine
 from validation.settings import Settings
+from validation.storage.errors import name_address
+from validation.storage.store import check_store, open_store
+from validation.worker.chunk.open import find_credentials, open_stores
 
 SHORT = timedelta(minutes=30)
 """A chunk takes minutes; the control plane renews what it lends long before."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from validation.fleet.blacklist import Reason
-from validation.fleet.offers import Offer
 from validation.ledger.fleet import Machine
+from validation.vast.offers import Offer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from statistics import median
 
 from validation.domain import Seconds
 from validation.fleet.blacklist import Reason
-from validation.fleet.instances import Instance
-from validation.fleet.rules import Rules
+from validation.fleet.policy import Rules
 from validation.ledger.fleet import Machine
+from validation.vast.instances import Instance
 
 FATAL: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"OCI runtime create failed|unsatisfied condition", re.IGNORECASE), "runtime_failed"),

@@ -11,14 +11,14 @@ from math import ceil
 from validation.domain import Seconds
 from validation.fleet.actions import Accept, Action, Adopt, Close, Destroy, DestroyOrphan, Dismiss, Drain, Plan, Step
 from validation.fleet.blacklist import Reason
+from validation.fleet.budget import Purse
 from validation.fleet.health import is_event, is_heard, judge
-from validation.fleet.instances import Instance, Listing
-from validation.fleet.money import Purse
-from validation.fleet.offers import Offer
+from validation.fleet.policy import Rules
 from validation.fleet.rent import choose_rents
-from validation.fleet.rules import Rules
 from validation.fleet.states import OCCUPYING, SERVING
 from validation.ledger.fleet import Ban, Machine
+from validation.vast.instances import Instance, Listing
+from validation.vast.offers import Offer
 
 
 @dataclass(frozen=True, slots=True)

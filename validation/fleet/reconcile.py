@@ -7,19 +7,15 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
 
+from validation.credentials.issuer import Lender
 from validation.errors import BadInput, Transient
 from validation.fleet.actions import Plan
-from validation.fleet.client import VastClient
-from validation.fleet.faults import RequestRefused, SearchQuotaExceeded
+from validation.fleet.budget import Purse
+from validation.fleet.executor import TURN_S, Performer
 from validation.fleet.health import is_slow, speeds_by_card
-from validation.fleet.instances import Listing
-from validation.fleet.lending import Lender
-from validation.fleet.money import Purse
-from validation.fleet.offers import Offer, rank_offers, relax_price, why_none
-from validation.fleet.order import FleetOrder
-from validation.fleet.perform import TURN_S, Performer
+from validation.fleet.launch_spec import FleetOrder
 from validation.fleet.plan import Desired, Picture, plan
-from validation.fleet.rules import Rules
+from validation.fleet.policy import Rules
 from validation.fleet.states import OCCUPYING
 from validation.gateway.tokens import TokenFile, TokensUnwritable
 from validation.ledger.fleet import (
@@ -35,6 +31,10 @@ from validation.ledger.fleet import (
     record_credit,
     take_turn,
 )
+from validation.vast.client import VastClient
+from validation.vast.errors import RequestRefused, SearchQuotaExceeded
+from validation.vast.instances import Listing
+from validation.vast.offers import Offer, rank_offers, relax_price, why_none
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from validation.fleet.actions import Plan, Rent
-from validation.fleet.money import Purse
-from validation.fleet.offers import Offer
+from validation.fleet.budget import Purse
+from validation.vast.offers import Offer
 
 if TYPE_CHECKING:
     from validation.fleet.plan import Picture

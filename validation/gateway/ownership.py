@@ -4,8 +4,8 @@ from collections import OrderedDict
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from validation.gateway.rules import Told
-from validation.gateway.server import PrefectServer
+from validation.gateway.policy import Told
+from validation.gateway.prefect_server import PrefectServer
 
 REMEMBERED_RUNS = 10_000
 """A hundred boxes hold two hundred at a time, of 13 task runs each; a forgotten one is looked up again."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import uvicorn
 
 from validation.errors import BadInput
-from validation.gateway.inspector import Inspector
-from validation.gateway.server import PrefectServer
+from validation.gateway.prefect_server import PrefectServer
+from validation.gateway.proxy import Inspector
 from validation.gateway.tokens import TokenFile
 
 

@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from validation.domain import Video
-from validation.ledger.calls import call_ledger
-from validation.ledger.views import read_view
+from validation.ledger.queries import read_view
+from validation.ledger.rpc import call_ledger
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

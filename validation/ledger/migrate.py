@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from validation.errors import BadInput
-from validation.ledger.calls import call_ledger, explain
+from validation.ledger.rpc import call_ledger, explain
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
 

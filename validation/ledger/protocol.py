@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from validation.domain import ChunkClaim, Progress, Seconds, ShardReceipt, Video, VideoFailure, WorkerProfile
-from validation.ledger.calls import call_ledger
+from validation.ledger.rpc import call_ledger
 
 MAX_CRASHES = 3
 """Deaths of its process, on a worker that lived on, after which a video is poison. Two would fail the innocent: a video

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from validation.domain import Video
 from validation.errors import BadInput
-from validation.ledger.calls import explain
+from validation.ledger.rpc import explain
 
 SEED = Path(__file__).resolve().parents[2] / "sql" / "seed_videos.sql"
 BATCH = 5_000

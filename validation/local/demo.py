@@ -13,18 +13,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
-from validation.corpus.store import get_bytes, list_keys, open_store, put_once
 from validation.errors import Permanent
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
+from validation.ledger.queries import read_view
 from validation.ledger.seed import seed_videos
-from validation.ledger.views import read_view
 from validation.local.demo_report import check_outcome, print_outcome, read_outcome
 from validation.local.prefect_client import PrefectClient
 from validation.local.sample_corpus import SampleCorpus, build_sample_corpus
 from validation.local.stack import LocalStack
 from validation.local.worker import WorkerProcess
 from validation.settings import Settings
+from validation.storage.store import get_bytes, list_keys, open_store, put_once
 
 CHUNK_VIDEOS = 6
 """Small, so that a corpus of this size makes several chunks and two run side by side."""

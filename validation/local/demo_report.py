@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
 
-from validation.corpus.store import get_bytes, list_keys
-from validation.ledger.views import audit_ledger, read_committed_shards, read_view
+from validation.ledger.queries import audit_ledger, read_committed_shards, read_view
 from validation.local.sample_corpus import PlantedFault, SampleCorpus
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_shard
 from validation.shards.verify import verify_shard
+from validation.storage.store import get_bytes, list_keys
 
 COLOURS = {"accept": "green", "review": "yellow", "reject": "red"}
 

@@ -73,7 +73,7 @@ class Dnsmos:
 
 def place_dnsmos(*, threads: int) -> Dnsmos:
     """Load DNSMOS where the settings place the large networks. On a card eight windows go together, in 2 GB."""
-    from validation.models.placement import place_by_settings  # noqa: PLC0415 - torch, which the suite `local` lacks
+    from validation.hardware.device import place_by_settings  # noqa: PLC0415 - torch, which the suite `local` lacks
 
     device = place_by_settings().device
     return Dnsmos(threads=threads, windows_a_run=8 if device == "cuda" else 1, device=device)

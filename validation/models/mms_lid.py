@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 
 from validation.domain import Answer, Column
+from validation.hardware.device import Placement, place_by_settings
 from validation.models.base import Batch
-from validation.models.language_judge import JUDGE_COLUMNS, LanguageLabels, judge_batch
+from validation.models.language_id import JUDGE_COLUMNS, LanguageLabels, judge_batch
 from validation.models.mms_network import SHORTEST_SAMPLES, load_mms
-from validation.models.placement import Placement, place_by_settings
 from validation.models.weights_folder import open_weights_folder
 
 

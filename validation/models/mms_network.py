@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import remove_parametrizations
 
 from validation.domain import SAMPLE_RATE
 from validation.errors import BadInput
-from validation.models.third_party import allow_torchaudio
+from validation.models.import_shims import allow_torchaudio
 
 FRONT_END_S = 80.0
 """Seconds that go through the convolutions at once. They take 3.3 MB a second and layer in half precision, three

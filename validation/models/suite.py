@@ -12,7 +12,7 @@ import numpy as np
 
 from validation.domain import SAMPLE_RATE, Answer, Column, ColumnType, Fault, Seconds, Unscored, Utterance, Waveform
 from validation.errors import BadInput
-from validation.models.awaited import ScoredInTurn
+from validation.hardware.gpu import read_gpus
 from validation.models.base import Batch, SegmentModel
 from validation.models.batching import (
     Fill,
@@ -23,10 +23,10 @@ from validation.models.batching import (
     take_rows,
     true_audio_s,
 )
+from validation.models.bisect import score_isolated
 from validation.models.budget import Budget, budget_file
 from validation.models.cascade import NOT_ASKED, Cascade
-from validation.models.gpu import read_gpus
-from validation.models.isolation import score_isolated
+from validation.models.sync_scorer import ScoredInTurn
 from validation.scoring.rules_file import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles
 from validation.scoring.verdict import Rules
@@ -81,7 +81,7 @@ _INDIC = Recipe(
 SUITES: Mapping[str, Recipe] = {
     "local": Recipe(
         models={
-            "whisper": "validation.models.whisper:WhisperBase",
+            "whisper": "validation.models.whisper.model:WhisperBase",
             "dnsmos": "validation.models.dnsmos:Dnsmos",
             "silero": "validation.models.silero:SileroVad",
         },

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from validation.domain import Answer, Column
 from validation.errors import BadInput
+from validation.hardware.device import Placement, place_by_settings
 from validation.models.base import Batch
 from validation.models.ecapa_padding import FrameCounts, reflect_at_own_end
-from validation.models.language_judge import JUDGE_COLUMNS, LanguageLabels, judge_batch
-from validation.models.placement import Placement, place_by_settings
-from validation.models.third_party import importing_speechbrain
+from validation.models.import_shims import importing_speechbrain
+from validation.models.language_id import JUDGE_COLUMNS, LanguageLabels, judge_batch
 from validation.models.weights_folder import open_weights_folder
 
 

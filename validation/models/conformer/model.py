@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from validation.domain import Answer, Column, Fault, Scalar, Scored, Unscored, Waveform
+from validation.hardware.device import Placement, place_by_settings
 from validation.models.base import Batch
-from validation.models.conformer.comparing import compare_transcripts
 from validation.models.conformer.engine import Engine
 from validation.models.conformer.graph import count_symbols, read_graph
-from validation.models.conformer.listening import Listening, cut_pieces, join_pieces
-from validation.models.conformer.mapping import load_torch_engine
 from validation.models.conformer.mel import SHORTEST_SAMPLES
 from validation.models.conformer.onnx_engine import OnnxEngine
-from validation.models.conformer.transcript import Speller, SpeltTranscript
+from validation.models.conformer.onnx_to_torch import load_torch_engine
+from validation.models.conformer.segment import Listening, cut_pieces, join_pieces
+from validation.models.conformer.tokenizer import Speller, SpeltTranscript
+from validation.models.conformer.transcript_scoring import compare_transcripts
 from validation.models.conformer.vocabulary import read_vocabulary
 from validation.models.languages import canonical
-from validation.models.placement import Placement, place_by_settings
 from validation.models.weights_folder import open_weights_folder
 from validation.settings import load_settings
 

@@ -10,9 +10,16 @@ from torch import Tensor
 
 from validation.models.conformer.engine import Heard
 from validation.models.conformer.graph import GraphRefused, read_graph
-from validation.models.conformer.head_edit import BEST_COUNTS, BEST_SUMS, FRAMES, LANGUAGES, LOG_PROBS, narrow_head
 from validation.models.conformer.mel import MELS, LogMel
-from validation.models.conformer.padding_edit import LENGTHS, make_padding_exact
+from validation.models.conformer.onnx_patch_head import (
+    BEST_COUNTS,
+    BEST_SUMS,
+    FRAMES,
+    LANGUAGES,
+    LOG_PROBS,
+    narrow_head,
+)
+from validation.models.conformer.onnx_patch_padding import LENGTHS, make_padding_exact
 from validation.models.conformer.vocabulary import Vocabulary
 from validation.models.onnx import open_session
 

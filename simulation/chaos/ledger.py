@@ -1,0 +1,74 @@
+"""The few statements of a chaos run that are nobody else's: editing time, and reading how chunks ended."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, Row, TextClause, text
+from sqlalchemy.exc import DBAPIError
+
+from validation.domain import Seconds
+from validation.ledger.rpc import explain
+
+STATEMENTS = Path(__file__).parent / "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEnd:
+    """How a chunk ended."""
+
+    chunk_id: UUID
+    state: str
+    close_reason: str | None
+    closed_at: Seconds
+    """Unix time, by the database's clock."""
+
+
+def expire_leases(engine: Engine, worker_id: str) -> int:
+    """Let the leases of a worker have ended a second ago. Returns how many."""
+    return len(_execute(engine, "expire_leases", worker=worker_id))
+
+
+def hold_worker(engine: Engine, worker_id: str) -> Callable[[], None] | None:
+    """Lock a worker's row in a transaction that stays open. Returns what ends it; None if somebody holds the row."""
+    parameters = {"worker": worker_id}
+    try:
+        connection = engine.connect()
+        held = connection.execute(_read("hold_worker"), parameters).first()
+    except DBAPIError as error:
+        raise explain(error, engine, "hold_worker", parameters) from error
+
+    def let_go() -> None:
+        with suppress(DBAPIError):  # the ledger was killed meanwhile, and the transaction with it
+            connection.close()
+
+    if held is None:
+        let_go()
+        return None
+    return let_go
+
+
+def end_backoffs(engine: Engine) -> None:
+    """Let every back-off be over."""
+    _execute(engine, "end_backoffs")
+
+
+def read_chunk_ends(engine: Engine) -> dict[UUID, ChunkEnd]:
+    """Read how every closed chunk ended."""
+    return {row.chunk_id: ChunkEnd(*tuple(row)) for row in _execute(engine, "chunk_ends")}
+
+
+def _read(name: str) -> TextClause:
+    return text((STATEMENTS / f"{name}.sql").read_text())
+
+
+def _execute(engine: Engine, name: str, **parameters: Any) -> list[Row[Any]]:
+    try:
+        with engine.begin() as connection:
+            done = connection.execute(_read(name), parameters)
+            return list(done) if done.returns_rows else []
+    except DBAPIError as error:
+        raise explain(error, engine, name, parameters) from error

@@ -1,0 +1,129 @@
+"""What a chaos run did, what the fleet made of it, and how long that took."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from simulation.chaos.environment import Stage
+from simulation.chaos.injections import Strike
+from simulation.chaos.ledger import ChunkEnd, read_chunk_ends
+from simulation.chaos.runner import Record
+from simulation.chaos.schedule import FaultKind
+from validation.domain import Seconds
+from validation.ledger.queries import read_view
+
+STARTED = {"state": {"type": {"not_any_": ["SCHEDULED"]}}}
+SHOWN = 20
+"""Violations that are printed; the written report has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a chunk whose holder was struck."""
+
+    kind: FaultKind
+    end: str
+    """``committed``, or why it was closed."""
+    after_s: Seconds
+    """From the fault to its end: from then on its videos could be claimed again, unless it was committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosReport:
+    """All of a run that is worth keeping."""
+
+    seed: int
+    faults: Mapping[str, int]
+    missed: Mapping[str, int]
+    fates: Sequence[Fate]
+    worker_drains_s: Sequence[Seconds]
+    queue_drained_s: Seconds | None
+    worker_lives: Mapping[str, int]
+    orphans_deleted: int
+    overview: Mapping[str, Any]
+    flow_runs: Mapping[str, int]
+    violations: Sequence[str]
+
+    def to_json(self) -> str:
+        facts = {name: getattr(self, name) for name in self.__slots__ if name != "fates"}
+        facts["fates"] = [{"kind": f.kind.name, "end": f.end, "after_s": round(f.after_s, 2)} for f in self.fates]
+        return json.dumps(facts, indent=1, default=str)
+
+
+def describe_run(
+    stage: Stage, record: Record, *, seed: int, orphans_deleted: int, violations: Sequence[str]
+) -> ChaosReport:
+    """Gather what the run left in the ledger, in Prefect and in its own record."""
+    ends = read_chunk_ends(stage.engine)
+    (overview,) = read_view(stage.engine, "fleet_overview")
+    return ChaosReport(
+        seed=seed,
+        faults=Counter(strike.fault.kind.name for strike in record.strikes),
+        missed=Counter(fault.kind.name for fault in record.missed),
+        fates=list(_trace(record.strikes, ends)),
+        worker_drains_s=sorted(seconds for box in stage.boxes for seconds in box.drains_s),
+        queue_drained_s=record.drained_s,
+        worker_lives={box.name: box.lives for box in (*stage.boxes, *stage.control)},
+        orphans_deleted=orphans_deleted,
+        overview=overview,
+        flow_runs=Counter(run["state_name"] for run in stage.prefect.flow_runs(flow_runs=STARTED)),
+        violations=violations,
+    )
+
+
+def _trace(strikes: Sequence[Strike], ends: Mapping[UUID, ChunkEnd]) -> Iterator[Fate]:
+    for strike in strikes:
+        for end in filter(None, map(ends.get, strike.chunks)):
+            yield Fate(strike.fault.kind, end.close_reason or end.state, end.closed_at - strike.struck_at)
+
+
+def print_report(console: Console, report: ChaosReport) -> None:
+    """Print the faults with what became of the chunks they hit, then the counts, then what is wrong."""
+    table = Table("fault", "times", "its chunks", "p50 s", "max s", title=f"seed {report.seed}")
+    for kind in FaultKind:
+        ends: dict[str, list[Seconds]] = {}
+        for fate in report.fates:
+            if fate.kind == kind:
+                ends.setdefault(fate.end, []).append(fate.after_s)
+        missed = f" ({report.missed[kind.name]} found nobody)" if report.missed.get(kind.name) else ""
+        first = (kind.value, f"{report.faults.get(kind.name, 0)}{missed}")
+        for end, seconds in sorted(ends.items()) or [("", [])]:
+            told = (f"{len(seconds)} {end}", f"{median(seconds):.1f}", f"{max(seconds):.1f}") if seconds else ("",) * 3
+            table.add_row(*first, *told)
+            first = ("", "")
+    console.print(table)
+    _print_counts(console, report)
+    for violation in report.violations[:SHOWN]:
+        console.print("[bold red]not as it must be:[/]", escape(violation))
+    if (more := len(report.violations) - SHOWN) > 0:
+        console.print(f"[bold red]and {more} more[/]: see the written report")
+
+
+def _print_counts(console: Console, report: ChaosReport) -> None:
+    row, drains = report.overview, report.worker_drains_s
+    console.print(
+        f"{row['validated']} videos validated with {row['segments']} segments, {row['failed']} failed, "
+        f"{row['pending']} pending, {row['validating']} validating; chunks: {row['chunks_committed']} committed, "
+        f"{row['chunks_expired']} taken back, {row['chunks_open']} open"
+    )
+    if drains:
+        console.print(f"workers drained on SIGTERM in {median(drains):.1f} s (p50), {drains[-1]:.1f} s (max)")
+    emptied = "never" if report.queue_drained_s is None else f"{report.queue_drained_s:.0f} s after the last fault"
+    console.print(f"queue empty {emptied}; {report.orphans_deleted} orphan objects deleted")
+    console.print(f"worker lives: {dict(report.worker_lives)}; flow runs: {dict(report.flow_runs)}")
+    verdict = "[bold red]VIOLATED[/]" if report.violations else "[bold green]survived[/]"
+    console.print(f"{sum(report.faults.values())} faults, {len(report.violations)} violations: {verdict}")
+
+
+def write_report(path: Path, report: ChaosReport) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report.to_json())

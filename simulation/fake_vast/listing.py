@@ -1,0 +1,87 @@
+"""What the fake shows of its machines."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from simulation.fake_vast.rental_api import find, not_found, refusal
+from simulation.fake_vast.transport import Reply, Request
+
+if TYPE_CHECKING:
+    from simulation.fake_vast.api import FakeVast
+
+MOST_ROWS = 25
+COMPUTED = {"dph_total", "uptime_mins", "duration"}
+"""Columns that the vendor cannot search by."""
+
+
+def list_page(fake: "FakeVast", request: Request, _: int) -> Reply:
+    """One page of at most 25 rows, by id."""
+    rows = [
+        contract.row(fake.cloud.now) for contract in fake.cloud.contracts.values() if contract.is_listed(fake.cloud.now)
+    ]
+    filters = json.loads(request.query.get("select_filters") or "{}")
+    if bad := COMPUTED & set(filters):
+        return refusal(400, "invalid_request", f"{min(bad)} is not a valid search key")
+    chosen = sorted((row for row in rows if _passes(row, filters)), key=lambda row: row["id"])
+    token = request.query.get("after_token") or "0"
+    if not token.isdecimal():
+        return refusal(400, "invalid_token", "after_token is not valid")
+    page = [row for row in chosen if row["id"] > int(token)][
+        : min(int(request.query.get("limit") or MOST_ROWS), MOST_ROWS)
+    ]
+    more = bool(page) and page[-1]["id"] < chosen[-1]["id"]
+    return Reply(
+        200,
+        {
+            "success": True,
+            "instances_found": len(page),
+            "total_instances": len(chosen),
+            "label_counts": Counter(row["label"] or "" for row in chosen),
+            "next_token": str(page[-1]["id"]) if more else None,
+            "instances": page,
+        },
+    )
+
+
+def _passes(row: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
+    for column, wanted in filters.items():
+        allowed = wanted.get("in", [wanted.get("eq")]) if isinstance(wanted, dict) else [wanted]
+        if row.get(column) not in allowed:
+            return False
+    return True
+
+
+def refuse_old_listing(_: "FakeVast", __: Request, ___: int) -> Reply:
+    message = "/api/v0/instances/ is deprecated. Use /api/v1/instances/ instead."
+    return refusal(410, "deprecated_endpoint", message)
+
+
+def list_filters(fake: "FakeVast", _: Request, __: int) -> Reply:
+    rows = [c.row(fake.cloud.now) for c in fake.cloud.contracts.values() if c.is_listed(fake.cloud.now)]
+    names = ("actual_status", "gpu_name", "verification")
+    return Reply(200, {"success": True, "filters": [{name: row[name] for name in names} for row in rows]})
+
+
+def show_one(fake: "FakeVast", _: Request, number: int) -> Reply:
+    contract = find(fake, number)
+    return Reply(200, {"instances": contract.row(fake.cloud.now) if contract else None})
+
+
+def request_logs(fake: "FakeVast", request: Request, number: int) -> Reply:
+    contract = find(fake, number)
+    if contract is None:
+        return not_found(number)
+    contract.log_reads = 0
+    host = request.query.get("host", "")
+    return Reply(200, {"success": True, "result_url": f"{host}/logs/{number}"})
+
+
+def read_logs(fake: "FakeVast", _: Request, number: int) -> Reply:
+    """Not there for the first two reads, as at the vendor's."""
+    contract = fake.cloud.contracts.get(number)
+    if contract is None:
+        return not_found(number)
+    contract.log_reads += 1
+    return Reply(404, "") if contract.log_reads <= 2 else Reply(200, f"log of instance {number}\n")  # noqa: PLR2004

@@ -1,0 +1,58 @@
+"""The fake Vast server of the embedded stack."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+
+from simulation.fake_vast.cloud import ACCOUNT_KEY
+from validation.domain import Seconds
+from validation.local.loopback import HOST, ask_http
+from validation.local.process import Program
+from validation.local.service import EmbeddedService
+
+
+class EmbeddedVast(EmbeddedService):
+    """Vast.ai on loopback: a market, an account with credit, and machines that live in virtual time."""
+
+    name: ClassVar[str] = "Fake Vast"
+    check: ClassVar[str] = "its log says why"
+    ready_within_s: ClassVar[Seconds] = 30.0
+
+    def __init__(self, base_dir: Path, *, seed: int = 0, port: int | None = None) -> None:
+        super().__init__(base_dir, port=port)
+        self._seed = seed
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def client_environment(self) -> dict[str, str]:
+        return {"VAST_URL": self.url, "VAST_API_KEY": ACCOUNT_KEY}
+
+    def program(self) -> Program:
+        module = "simulation.fake_vast.server"
+        return Program([sys.executable, "-m", module, str(self.port), str(self._seed)], os.environ)
+
+    def why_not_ready(self) -> str | None:
+        return ask_http(self.port, "GET", "/__fake/state")
+
+    def state(self) -> dict[str, Any]:
+        """What the vendor knows and no client can ask: see ``server.describe``."""
+        return dict(self._steer("GET", "state", {}))
+
+    def advance(self, seconds: Seconds) -> None:
+        """Let virtual time pass."""
+        self._steer("POST", "advance", {"seconds": seconds})
+
+    def play(self, **scenario: Any) -> None:
+        """Change the world: see ``server.play_scenario``."""
+        self._steer("POST", "scenario", scenario)
+
+    def _steer(self, method: str, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        answer = httpx.request(method, f"{self.url}/__fake/{what}", json=dict(body), trust_env=False)
+        answer.raise_for_status()
+        return dict(answer.json())

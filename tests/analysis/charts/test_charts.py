@@ -1,0 +1,113 @@
+"""Pictures and numbers, for people."""
+
+import xml.etree.ElementTree as ET
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from validation.analysis.charts.numbers import say_between, say_count, say_duration, say_rate, say_share, say_usd
+from validation.analysis.charts.style import DARK, LIGHT
+from validation.analysis.charts.ticks import round_ticks, time_ticks
+from validation.analysis.charts.time_chart import HEIGHT, WIDTH, Outlook, Series, TimeChart, draw_time_chart
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (say_count(507_387), "507,387"),
+        (say_count(None), "–"),
+        (say_share(Decimal("0.9996")), ">99.9 %"),
+        (say_share(0.0004), "<0.1 %"),
+        (say_share(1), "100 %"),
+        (say_share(0.5), "50.0 %"),
+        (say_usd(Decimal("1234.5")), "$1,234.50"),
+        (say_rate(0.123456), "0.123"),
+        (say_rate(Decimal(2214)), "2,214"),
+        (say_duration(59), "59 s"),
+        (say_duration(3700), "1 h 1 min"),
+        (say_duration(200_000), "2 d 7 h"),
+        (say_between(60, None, say_duration), "at least 1 min 0 s"),
+        (say_between(None, None, say_duration), "–"),
+    ],
+)
+def test_numbers_are_said_as_people_say_them(said, expected):
+    """Unknown is a dash and never a nought; nearly all is not all."""
+    assert said == expected
+
+
+@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
+def test_ticks_span_their_axis_in_round_steps(low, span):
+    """The first is at most the lowest value, the last at least the highest, and there is never a crowd of them."""
+    ticks = round_ticks(low, low + span)
+    assert ticks[0] <= low + 1e-6 * span + 1e-9 * abs(low)
+    assert ticks[-1] >= low + span - 1e-6 * span - 1e-9 * abs(low)
+    assert 2 <= len(ticks) <= 7
+
+
+@pytest.mark.parametrize("length_s", [90, 3600, 40_000, 300_000, 604_800])
+def test_times_are_round_and_few(length_s):
+    """Whole minutes, hours or days, within the span."""
+    ticks, write = time_ticks(1_790_000_123, 1_790_000_123 + length_s)
+    assert 1 <= len(ticks) <= 8
+    assert all(tick % 60 == 0 for tick in ticks)
+    assert len({write(tick) for tick in ticks}) == len(ticks)
+
+
+def chart(points, **options) -> TimeChart:
+    return TimeChart("Things <left>", "a note & more", [Series("things", "blue", points)], **options)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 4e6), st.just(0.0) | st.floats(1e-3, 1e12)), max_size=20))
+def test_every_mark_is_on_the_paper(points):
+    """Whatever the values, the picture is well-formed and nothing is drawn outside it."""
+    points = sorted(points)
+    outlook = Outlook(0.0, 6e6, 5e6, None) if points else None
+    root = ET.fromstring(draw_time_chart(chart(points, outlook=outlook)))
+    assert root.find(f"{SVG}title").text == "Things <left>"
+    for shape in root.iter(f"{SVG}path"):
+        for pair in shape.get("d")[1:].split("L"):
+            x, y = map(float, pair.split())
+            assert 0 <= x <= WIDTH
+            assert 0 <= y <= HEIGHT
+
+
+def test_a_chart_of_nothing_says_so():
+    """An empty fleet has a picture too."""
+    assert "nothing yet" in draw_time_chart(chart([]))
+
+
+def test_shares_are_stacked_to_the_top():
+    """What adds up to one reaches from the floor to the ceiling."""
+    halves = [Series(name, colour, [(0, 0.5), (60, 0.5)]) for name, colour in (("a", "accept"), ("b", "reject"))]
+    svg = draw_time_chart(TimeChart("Shares", "", halves, stacked=True, ceiling=1.0))
+    areas = [p.get("d") for p in ET.fromstring(svg).iter(f"{SVG}path") if "fill-" in (p.get("class") or "")]
+    heights = [[float(pair.split()[1]) for pair in area[1:].split("L")] for area in areas]
+    assert heights[0][0] == heights[1][-1]  # the second lies on the first
+    assert heights[1][0] == 62
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_everything_can_be_read(palette):
+    """Letters stand out from their paper by 4.5 and shapes by 3, in light and in dark."""
+    for paper in ("paper", "raised"):
+        for letters in ("ink", "muted"):
+            assert contrast(palette[letters], palette[paper]) >= 4.5, letters
+        for shape in ("accept", "review", "reject", "blue"):
+            assert contrast(palette[shape], palette[paper]) >= 3, shape

@@ -1,0 +1,208 @@
+"""The page as its reader gets it: from the command, in a real browser."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import av
+import numpy as np
+import pytest
+
+from tests.support.ledger_helpers import fetch
+from tests.support.report_helpers import MODELS, RULES_TOML, make_row, sample_rows, write_shards, write_tar
+from validation.analysis.charts.style import DARK, LIGHT
+from validation.cli.main import main
+from validation.ledger.canaries import KnownAnswer, plant_canaries
+from validation.ledger.engine import open_engine
+from validation.worker.chunk.run import run_chunk
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+in_browser = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine: nobody looks at the page"
+)
+PROBE = """<script>
+const sounds = [...document.querySelectorAll('audio')];
+const ready = sounds.map(a => a.readyState ? 0 : new Promise(done => { a.onloadedmetadata = a.onerror = done }));
+Promise.all(ready).then(() => document.body.dataset.seen = JSON.stringify({
+    overflows: document.documentElement.scrollWidth > innerWidth,
+    sounds: sounds.map(a => a.duration),
+    pictures: [...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height > 40),
+}))
+</script>"""
+
+
+def vfleet(*arguments, **environment) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def rules_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rules") / "sample.toml"
+    path.write_text(RULES_TOML)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, rules_file):
+    """The page of the sample rows. Of one video the tar is there, of the others not."""
+    folder = tmp_path_factory.mktemp("page")
+    write_shards(folder / "results", sample_rows())
+    (folder / "source").mkdir()
+    write_tar(folder / "source", "v0", 20)
+    source = f"file://{folder / 'source'}"
+    out = folder / "report.html"
+    assert vfleet("report", out, "--shards", folder / "results", "--rules", rules_file, VFLEET_SOURCE_URL=source) == 0
+    return out
+
+
+class Reader(HTMLParser):
+    """Everything that a page would load, and the names that it shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.loads += [value for name, value in attributes if name in {"src", "href", "srcset"}]
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        """An element of SVG that closes itself."""
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone(page):
+    """Well-formed, loads nothing, says who made it, and shows text as text."""
+    html = page.read_text()
+    reader = Reader()
+    reader.feed(html)
+    assert reader.open == []
+    assert all(address.startswith("data:audio/flac;base64,") for address in reader.loads)
+    assert "url(" not in html
+    assert "<script" not in html
+    for said in ("suite sample", "sample-1", *MODELS, "r1", "noisy", "It says &lt;something&gt; else.", "undecodable"):
+        assert said in html
+    assert "words 0 &lt;of&gt; v0" in html
+    assert "No audio:" in html  # of the videos whose tar is away
+
+
+@in_browser
+@pytest.mark.parametrize(("scheme", "palette"), [(1, LIGHT), (0, DARK)], ids=["light", "dark"])
+def test_the_page_is_seen_in_light_and_in_dark(page, tmp_path, scheme, palette):
+    """Each comes out in its own colours."""
+    screenshot = tmp_path / "page.png"
+    browse(page, tmp_path, f"--screenshot={screenshot}", f"--blink-settings=preferredColorScheme={scheme}")
+    pixels = next(av.open(screenshot).decode(video=0)).to_ndarray(format="rgb24").reshape(-1, 3)
+    for name in ("paper", "raised", "accept", "review", "reject"):
+        assert count_pixels(pixels, palette[name]) > 200, name
+
+
+@in_browser
+def test_the_page_fits_its_window_and_plays(page, tmp_path):
+    """Nothing overflows; every picture has a size; every player knows how long it plays."""
+    probed = page.with_name("probed.html")
+    probed.write_text(page.read_text().replace("</body>", f"{PROBE}</body>"))
+    dom = browse(probed, tmp_path, "--dump-dom", "--virtual-time-budget=10000")
+    seen = json.loads(re.search(r'data-seen="([^"]*)"', dom)[1].replace("&quot;", '"'))
+    assert not seen["overflows"]
+    assert seen["pictures"] == [True] * 5
+    assert seen["sounds"]
+    assert all(duration == pytest.approx(0.5, abs=0.01) for duration in seen["sounds"])
+
+
+def browse(page, folder, *options) -> str:
+    assert CHROMIUM is not None, "no Chromium on this machine, and in CI somebody must look at the page"
+    profile = folder / "profile"
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
+               "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+               f"--user-data-dir={profile}", "--window-size=1280,2400", *options, page.as_uri()]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def count_pixels(pixels, colour: str) -> int:
+    return int(np.all(pixels == [int(colour[n : n + 2], 16) for n in (1, 3, 5)], axis=1).sum())
+
+
+def test_a_report_over_nothing_says_so(ledger, tmp_path, capsys):
+    """No committed shard, no shard in a folder: one sentence, exit code 2, and no page."""
+    (tmp_path / "empty").mkdir()
+    url = ledger.url.render_as_string(hide_password=False)
+    for arguments, environment, says in (
+        (["--shards", tmp_path / "empty"], {}, "holds no shard"),
+        ([], {"DATABASE_URL": url, "VFLEET_RESULTS_URL": "file:///tmp"}, "no committed shard"),
+    ):
+        assert vfleet("report", tmp_path / "out.html", *arguments, **environment) == 2
+        assert says in capsys.readouterr().err
+        assert not (tmp_path / "out.html").exists()
+    open_engine(url).dispose()
+
+
+def test_a_report_over_canaries_alone_says_that_there_is_nothing(box, tmp_path, capsys):
+    """They are nobody's data, though their shard is committed: one sentence, exit code 2, and no page."""
+    plant_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2}, basis={})
+    box.add_videos("a")
+    run_chunk(box.session)
+    assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 2
+    assert "no segment of suite tiny stands in a committed shard yet" in capsys.readouterr().err
+    assert not (tmp_path / "out.html").exists()
+    open_engine(box.environment["DATABASE_URL"]).dispose()
+
+
+def write_tiny_rules(folder):
+    """Of the suite that a box of the tests asks: whatever was heard is good."""
+    rules = folder / "tiny.toml"
+    rules.write_text('version = "tiny-1"\nrequired_models = ["ear"]\nrules = []\n')
+    return rules
+
+
+def test_a_shard_that_is_not_ours_is_refused(tmp_path, rules_file, capsys):
+    """Named, with the reason: somebody else's file, or bytes that are not those of the manifest."""
+    write_shards(tmp_path, [make_row("a", 0)])
+    (shard,) = tmp_path.rglob("*.parquet")
+    good = shard.read_bytes()
+    for payload in (b"PAR1 not parquet PAR1", good[:-60] + bytes(60)):
+        shard.write_bytes(payload)
+        assert vfleet("report", tmp_path / "out.html", "--shards", tmp_path, "--rules", rules_file) != 0
+        assert shard.name in capsys.readouterr().err
+
+
+def test_a_page_is_replaced_whole_or_not_at_all(tmp_path, rules_file, capsys):
+    """On a full disk the older page stays, and the sentence names the file."""
+    write_shards(tmp_path / "results", [make_row("a", 0)])
+    out = tmp_path / "report.html"
+    out.write_text("older")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        code = vfleet("report", out, "--shards", tmp_path / "results", "--rules", rules_file, "--silent")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (code, out.read_text()) == (2, "older")
+    assert f"{out} cannot be written: File too large" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results"]
+
+
+def test_the_ledger_says_which_shards_count(box, tmp_path):
+    """From committed chunks in an object store, through the whole of a chunk's life."""
+    box.add_videos("one", "two")
+    run_chunk(box.session)
+    assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 0
+    html = (tmp_path / "out.html").read_text()
+    assert "From 1 committed shard." in html
+    assert "ear_peak" in html
+    assert "Loudest sample." in html
+    assert html.count("<audio") == 0  # nothing is bad, and nothing nearly so
+    (tally,) = fetch(box.engine, "SELECT audio_s, segments_accepted FROM validation_chunks")
+    assert tuple(tally) == (2.0, 4)
+    open_engine(box.environment["DATABASE_URL"]).dispose()

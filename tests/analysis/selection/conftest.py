@@ -1,0 +1,97 @@
+"""A box whose suite has two models, of which one may be replaced by a later revision."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from tests.support.worker_fixtures import EarScorer
+from validation.domain import Column, Scored
+from validation.models.suite import SUITES, Recipe
+from validation.scoring.signals import SuiteRoles
+from validation.scoring.verdict import Condition, Rule, Rules
+from validation.worker.chunk.context import Session
+
+QUIET = Rule(
+    reason="quiet",
+    verdict="reject",
+    when=(Condition(column="ear_peak", op="<", value=0.05),),
+    sentence="Hardly anything is heard.",
+)
+STALE = Rule(
+    reason="stale",
+    verdict="review",
+    when=(Condition(column="nose_age", op=">", value=1.0),),
+    sentence="It smells of yesterday.",
+)
+
+
+@dataclass
+class TwoScorer(EarScorer):
+    """Hears how loud it is, and smells its revision. `asked` counts the answers of each model."""
+
+    name: str = "pair"
+    roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear", "nose"), judges=("ear", "nose")))
+    rules: Rules = field(
+        default_factory=lambda: Rules(version="pair-1", required_models=("ear",), rules=(QUIET, STALE))
+    )
+    revisions: dict = field(default_factory=lambda: {"ear": "1", "nose": "1"})
+    columns: dict = field(
+        default_factory=lambda: {
+            "ear": (
+                Column("peak", "float", "ratio", "Loudest sample."),
+                Column("language", "str", "ISO 639", "Heard."),
+                Column("declared_p", "float", "probability", "Of the declared language."),
+            ),
+            "nose": (
+                Column("age", "float", "days", "Its revision."),
+                Column("language", "str", "ISO 639", "Smelt."),
+                Column("declared_p", "float", "probability", "Of the declared language."),
+            ),
+        }
+    )
+    asked: dict = field(default_factory=lambda: {"ear": 0, "nose": 0})
+
+    def score(self, utterances):
+        answers = []
+        for utterance in utterances:
+            wanted = utterance.wanted or tuple(self.columns)
+            for model in wanted:
+                self.asked[model] += 1
+            said = {"ear": self._hear(utterance), "nose": self._smell()}
+            answers.append({model: said[model] for model in wanted})
+        return answers
+
+    def _hear(self, utterance):
+        return Scored({"peak": float(np.abs(utterance.audio).max()), "language": "hi", "declared_p": 0.9})
+
+    def _smell(self):
+        revision = self.revisions["nose"]
+        return Scored({"age": float(revision), "language": "hi" if revision == "1" else "ta", "declared_p": 0.5})
+
+
+@pytest.fixture
+def pair(box, monkeypatch):
+    """The box with the suite `pair`; `upgrade` gives the nose another revision."""
+    recipe = Recipe({"ear": "", "nose": ""}, None, ("ear", "nose"), "local-1", 1.0, 1.0, "local")
+    monkeypatch.setitem(SUITES, "pair", recipe)
+    monkeypatch.setenv("VFLEET_SUITE", "pair")
+    scorer = TwoScorer()
+    session = replace_scorer(box.session, scorer)
+    monkeypatch.setattr("validation.services.open_engine", lambda *_: box.engine)  # for commands in this process
+    return Pair(box, session, scorer)
+
+
+def replace_scorer(session: Session, scorer: TwoScorer) -> Session:
+    return replace(session, scorer=scorer)
+
+
+@dataclass
+class Pair:
+    box: object
+    session: Session
+    scorer: TwoScorer
+
+    def upgrade(self, revision: str) -> None:
+        self.scorer = TwoScorer(revisions={"ear": "1", "nose": revision})
+        self.session = replace_scorer(self.session, self.scorer)

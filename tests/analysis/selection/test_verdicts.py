@@ -1,0 +1,125 @@
+"""The rules in polars are the rules of the scorer."""
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from validation.analysis.selection.verdicts import judge_segments
+from validation.scoring.rules_file import BadRules, load_rules, parse_rules
+from validation.scoring.verdict import Condition, Rule, Rules
+
+COLUMNS = {
+    "fault": pl.String,
+    "ear_fault": pl.String,
+    "p": pl.Float64,
+    "n": pl.Int64,
+    "text": pl.String,
+    "sure": pl.Boolean,
+}
+EDGES = [-1.5, -1.0, -0.0, 0.0, 0.1, 1.0, 1.5, 2.0, 1e300]
+VALUES = {
+    pl.Float64: st.sampled_from(EDGES) | st.floats(allow_nan=False, allow_infinity=False),
+    pl.Int64: st.integers(-2, 2) | st.integers(-(2**53), 2**53),
+    pl.String: st.sampled_from(["", "a", "b", "A"]),
+    pl.Boolean: st.booleans(),
+}
+ROWS = st.lists(
+    st.fixed_dictionaries({name: st.none() | VALUES[kind] for name, kind in COLUMNS.items()}), min_size=1, max_size=8
+)
+
+
+@st.composite
+def conditions(draw):
+    name, kind = draw(st.sampled_from(list(COLUMNS.items())))
+    numeric = kind in {pl.Float64, pl.Int64}
+    op = draw(st.sampled_from(["==", "!=", "missing", "present", *(["<", "<=", ">", ">="] if numeric else [])]))
+    values = VALUES[pl.Float64] | VALUES[pl.Int64] if numeric else VALUES[kind]
+    return Condition(column=name, op=op, value=None if op in {"missing", "present"} else draw(values))
+
+
+RULES = st.lists(
+    st.builds(
+        Rule,
+        reason=st.sampled_from(["noisy", "odd", "short"]),
+        verdict=st.sampled_from(["review", "reject"]),
+        when=st.lists(conditions(), min_size=1, max_size=3).map(tuple),
+        sentence=st.just("So it is."),
+    ),
+    max_size=5,
+)
+
+
+def judge_each(rules, rows):
+    return [(verdict.verdict, list(verdict.reasons)) for verdict in map(rules.judge, rows)]
+
+
+def judge_all(rules, rows, schema):
+    judged = judge_segments(pl.DataFrame(rows, schema=schema, orient="row").lazy(), rules).collect()
+    return list(zip(judged["verdict"].to_list(), judged["reasons"].to_list(), strict=True))
+
+
+@settings(max_examples=200, deadline=None)
+@given(ROWS, RULES)
+def test_polars_judges_as_the_scorer_does(rows, rules):
+    """Any rules over any signals: the same verdict and the same reasons in the same order."""
+    book = Rules(version="any", required_models=("ear",), rules=tuple(rules))
+    assert judge_all(book, rows, COLUMNS) == judge_each(book, rows)
+
+
+FLOAT, INT, STR = pl.Float64, pl.Int64, pl.String
+LOCAL = {
+    "fault": STR, "whisper_fault": STR, "dnsmos_fault": STR, "silero_fault": STR, "silero_speech_ratio": FLOAT,
+    "rms_dbfs": FLOAT, "dnsmos_bak": FLOAT, "dnsmos_ovr": FLOAT, "clipped_fraction": FLOAT,
+    "language_votes_for": INT, "language_votes_against": INT, "whisper_language_p": FLOAT, "whisper_declared_p": FLOAT,
+    "duration_s": FLOAT, "text_normalised": STR, "whisper_align_tok": FLOAT,
+    "whisper_align_min": FLOAT, "cer": FLOAT, "script_fraction": FLOAT,
+    "chars_per_s": FLOAT,
+}  # fmt: skip
+LIMITS = sorted(
+    {c.value for rule in load_rules("local-2").rules for c in rule.when if isinstance(c.value, float | int)}
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                name: st.none() | {FLOAT: st.sampled_from(LIMITS).map(float) | st.floats(-70, 70),
+                                   INT: st.integers(0, 2), STR: st.sampled_from(["", "x"])}[kind]
+                for name, kind in LOCAL.items()
+            }
+        ), min_size=1, max_size=20,
+    )
+)  # fmt: skip
+def test_the_packaged_rules_judge_alike_everywhere(rows):
+    """Also exactly at their limits."""
+    rules = load_rules("local-2")
+    assert judge_all(rules, rows, LOCAL) == judge_each(rules, rows)
+
+
+def test_a_rule_on_a_column_that_does_not_exist_names_the_nearest():
+    """A typing error is no rule that never fires."""
+    rules = parse_rules(
+        'version = "mine"\nrequired_models = []\n[[rules]]\nreason = "noisy"\nverdict = "review"\nsentence = "x"\n'
+        'when = [{ column = "dnsmos_orv", op = "<", value = 2.0 }]',
+        file="mine.toml",
+    )
+    with pytest.raises(BadRules, match="no column dnsmos_orv; the nearest is dnsmos_ovr"):
+        judge_segments(pl.LazyFrame(schema=LOCAL), rules)
+
+
+@pytest.mark.parametrize("column", ["verdict", "reasons"])
+def test_rules_do_not_read_what_older_rules_wrote(column):
+    """A verdict is judged from signals alone."""
+    rule = Rule(reason="odd", verdict="review", sentence="x", when=(Condition(column=column, op="present"),))
+    rules = Rules(version="mine", required_models=(), rules=(rule,))
+    with pytest.raises(BadRules, match=f"no column {column}"):
+        judge_segments(pl.LazyFrame(schema=LOCAL | {"verdict": STR, "reasons": pl.List(STR)}), rules)
+
+
+def test_a_number_that_engines_compare_differently_is_no_limit():
+    """Beyond 2**53 a float cannot tell a whole number from its neighbour."""
+    with pytest.raises(ValueError, match="too large"):
+        Condition(column="n", op="<", value=2**53 + 1)

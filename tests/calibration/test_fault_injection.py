@@ -1,0 +1,132 @@
+"""What is planted is what it says, and nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from validation.calibration.fault_injection import (
+    FAULTS,
+    HARMLESS,
+    SOUND,
+    find_unplantable,
+    make_specimens,
+    plant_shares,
+)
+from validation.calibration.trusted_clips import load_trusted
+from validation.domain import SAMPLE_RATE
+from validation.errors import BadInput
+from validation.local.sample_corpus import CLIPS
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return {clip.name: clip for clip in load_trusted(CLIPS)}
+
+
+@pytest.fixture(scope="module")
+def planted(clips):
+    return {(specimen.clip, specimen.variant): specimen for specimen in make_specimens(list(clips.values()))}
+
+
+def of(planted, variant):
+    return {clip: specimen for (clip, found), specimen in planted.items() if found == variant}
+
+
+def test_every_clip_is_heard_sound_and_with_every_fault(clips, planted):
+    """All that can be planted is: only the clip of one word has no word to spare."""
+    assert len(of(planted, "as it is")) == len(clips) == 23
+    assert {fault: len(of(planted, fault)) for fault in FAULTS} == dict.fromkeys(FAULTS, 23)
+    assert {specimen.fault for specimen in planted.values()} == {SOUND, *FAULTS}
+    assert sum(specimen.fault == SOUND for specimen in planted.values()) == 23 * len(HARMLESS)
+
+
+def test_clips_of_one_language_say_what_cannot_be_planted(clips):
+    """A wrong label and a second voice need another language."""
+    hindi = [clip for clip in clips.values() if clip.language == "hi"]
+    assert set(find_unplantable(make_specimens(hindi))) >= {"wrong language", "overlap"}
+
+
+def test_faults_are_planted_in_the_shares_that_are_asked(planted):
+    """Of all specimens that are left; a share that the clips do not allow is refused."""
+    every = list(planted.values())
+    left = plant_shares(every, {"swapped transcript": 0.02, "silence": 0.01})
+    counts = {fault: sum(each.fault == fault for each in left) for fault in (SOUND, "swapped transcript", "silence")}
+    assert counts[SOUND] == 23 * len(HARMLESS)
+    assert counts["swapped transcript"] / len(left) == pytest.approx(0.02, abs=0.5 / len(left) + 0.001)
+    assert counts["silence"] / len(left) == pytest.approx(0.01, abs=0.5 / len(left) + 0.001)
+    for wrong in ({"silence": 0.5}, {"no fault": 0.1}, {"silence": 1.0}, {"silence": -0.1}):
+        with pytest.raises(BadInput, match="cannot be"):
+            plant_shares(every, wrong)
+
+
+def test_the_same_clips_give_the_same_specimens(clips, planted):
+    """Figures of two days are of the same faults."""
+    again = make_specimens(list(clips.values())[:3])
+    assert all(
+        np.array_equal(s.audio, planted[s.clip, s.variant].audio) for s in again if s.variant.startswith("noise")
+    )
+
+
+def test_nothing_is_beyond_full_scale_and_nothing_else_is_changed(clips, planted):
+    """A fault of the transcript leaves the audio, a fault of the audio leaves the transcript."""
+    textual = {"swapped transcript", "one wrong word", "wrong language"}
+    for specimen in planted.values():
+        clip = clips[specimen.clip]
+        assert np.abs(specimen.audio).max() <= 1.0
+        assert specimen.audio.dtype == np.float32
+        if specimen.variant in textual:
+            assert specimen.audio is clip.audio
+            assert (specimen.text, specimen.language) != (clip.text, clip.language)
+        else:
+            assert (specimen.text, specimen.language) == (clip.text, clip.language)
+
+
+def test_one_wrong_word_is_one(clips, planted):
+    """The others stand where they stood."""
+    for name, specimen in of(planted, "one wrong word").items():
+        own, told = clips[name].text.split(), specimen.text.split()
+        if len(own) > 1:
+            assert sum(a != b for a, b in zip(own, told, strict=True)) == 1
+
+
+@pytest.mark.parametrize("snr_db", [20, 10, 5, 0])
+def test_noise_is_as_loud_as_it_says(clips, planted, snr_db):
+    """Measured on the mixture, whose level may have been lowered as a whole."""
+    for name, specimen in of(planted, f"noise at {snr_db} dB").items():
+        speech = clips[name].audio.astype(np.float64)
+        gain = np.dot(specimen.audio, speech) / np.dot(speech, speech)
+        noise = specimen.audio - gain * speech
+        found_db = 10 * np.log10(np.mean((gain * speech) ** 2) / np.mean(noise**2))
+        assert found_db == pytest.approx(snr_db, abs=0.3)
+
+
+def test_faults_of_the_audio_are_there(clips, planted):
+    """Cut off, silent, short, fast."""
+    for name, clip in clips.items():
+        assert np.mean(np.abs(planted[name, "clipping"].audio) >= 0.99) >= 0.045
+        assert not planted[name, "silence"].audio.any()
+        assert len(planted[name, "truncation"].audio) == int(0.6 * len(clip.audio))
+        assert len(planted[name, "doubled speed"].audio) == pytest.approx(len(clip.audio) / 2, abs=2)
+        assert len(planted[name, "pauses around"].audio) - len(clip.audio) == pytest.approx(0.6 * SAMPLE_RATE, abs=2)
+
+
+MANIFESTS = {
+    "no manifest": (None, "has no manifest.json"),
+    "no list": ("{}", "must hold a list"),
+    "no JSON": ("[", "cannot be read"),
+    "nothing": ("[]", "names no clip"),
+    "no text": ('[{"file": "a.flac", "language": "hi"}]', "entry 1 needs file, text and language"),
+    "no language": ('[{"file": "a.flac", "text": "x", "language": "klingon"}]', "'klingon' is no ISO 639 code"),
+    "no file": ('[{"file": "a.flac", "text": "x", "language": "hi"}]', "a.flac cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("what", MANIFESTS)
+def test_a_set_that_cannot_be_trusted_is_refused(tmp_path: Path, what):
+    """The sentence names the entry and what it lacks."""
+    manifest, says = MANIFESTS[what]
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(BadInput, match=says):
+        load_trusted(tmp_path)

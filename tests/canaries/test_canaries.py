@@ -1,0 +1,254 @@
+"""Canaries: planted, answered by an honest machine and by one that errs, judged, and what follows."""
+
+import json
+import re
+import shlex
+import shutil
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from tests.support.ledger_helpers import execute, fetch, statuses
+from tests.support.result_helpers import broken_laws
+from validation.analysis.selection.open import open_segments
+from validation.analysis.selection.sources import find_committed
+from validation.calibration.trusted_clips import load_trusted
+from validation.canaries.generate import imitate_videos
+from validation.canaries.probes import list_conditions, make_probes, stands_firm
+from validation.cli.main import main
+from validation.control.audit import audit
+from validation.control.compact import compact_all
+from validation.corpus.fetch import fetch_video
+from validation.domain import Scored, Video
+from validation.errors import BadInput
+from validation.ledger.canaries import read_canary_results, read_distrusted, read_suspect_shards
+from validation.ledger.protocol import heartbeat_worker
+from validation.ledger.rpc import WorkerDistrusted
+from validation.local.sample_corpus import CLIPS
+from validation.models.suite import load_suite
+from validation.models.sync_scorer import ScoredInTurn
+from validation.scoring.verdict import Condition, Rules
+from validation.worker.chunk.run import run_chunk
+
+SPOKEN = {"en", "hi"}
+OURS = ("dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "OPf0YbXqDm0")
+"""Ordinary videos of the queue."""
+
+
+@pytest.fixture(scope="module")
+def trusted(tmp_path_factory):
+    """Clips of two languages."""
+    folder = tmp_path_factory.mktemp("trusted")
+    entries = [each for each in json.loads((CLIPS / "manifest.json").read_text()) if each["lang"] in SPOKEN]
+    for entry in entries:
+        shutil.copy(CLIPS / entry["file"], folder)
+    (folder / "manifest.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def suite():
+    return load_suite("vad")
+
+
+@pytest.fixture(scope="module")
+def probes(suite, trusted):
+    return make_probes(suite, load_trusted(trusted))
+
+
+@dataclass
+class Named:
+    """What of a suite can be known without its models."""
+
+    name: str
+    rules: Rules
+
+
+@dataclass
+class Deaf(ScoredInTurn):
+    """The suite on a card that hears no speech."""
+
+    suite: object
+
+    def __getattr__(self, name):
+        return getattr(self.suite, name)
+
+    def score(self, utterances):
+        heard = self.suite.score(utterances)
+        return [{"silero": Scored({**each["silero"].values, "speech_ratio": 0.0, "speech_s": 0.0})} for each in heard]
+
+
+@pytest.fixture
+def machines(box, suite, trusted, monkeypatch, capsys):
+    """Ann is honest and bob errs; twelve canaries wait among four videos."""
+    monkeypatch.setenv("VFLEET_SUITE", "vad")
+    box.add_videos(*OURS)
+    assert main(["canaries", "plant", str(trusted), "--count", "12", "--seed", "3"]) == 0
+    assert "12 canaries with" in capsys.readouterr().out
+    settings = box.session.settings.model_copy(update={"suite": "vad"})
+    ann = replace(box.session, scorer=suite, settings=settings)
+    bob = replace(ann, scorer=Deaf(suite), settings=settings.model_copy(update={"worker_id": "bob"}))
+    return ann, bob
+
+
+def readable(box):
+    source = find_committed(box.engine, "vad", box.session.settings)
+    return set(open_segments(source).collect()["video_id"])
+
+
+def outcomes(box):
+    found = {}
+    for row in read_canary_results(box.engine):
+        found.setdefault(row.worker_id, set()).add(row.outcome)
+    return found
+
+
+def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, machines, capsys, tmp_path):
+    """From planting to clean data: what it committed is named, taken back by the printed command, and done anew."""
+    ann, bob = machines
+    for worker in (ann, bob):  # eight of sixteen each: four canaries at least
+        run_chunk(worker, size=8)
+    assert main(["sweep"]) == 0
+    assert outcomes(box) == {"ann": {"right"}, "bob": {"wrong"}}
+
+    with pytest.raises(WorkerDistrusted, match="worker bob is distrusted"):
+        run_chunk(bob, size=1)
+    capsys.readouterr()
+    assert main(["canaries", "list"]) == 0
+    told = capsys.readouterr().out
+    assert "shards/bob/validation_bob_shard_0001.parquet: 8 videos" in told
+    assert main(["status"]) == 0
+    assert "distrusted" in capsys.readouterr().out
+
+    (command,) = re.findall("take them back: vfleet (.+)", told)
+    assert main(shlex.split(command)) == 0
+    assert "8 videos back in the queue" in capsys.readouterr().out
+    assert read_suspect_shards(box.engine) == []
+    run_chunk(ann)
+    assert main(["sweep"]) == 0
+    assert set(statuses(box.engine).values()) == {"validated"}
+    assert outcomes(box) == {"ann": {"right"}, "bob": {"wrong"}}, "judged again, by another machine"
+
+    assert readable(box) == set(OURS)
+    assert len(list(compact_all(box.engine, box.session.results))) == 1
+    assert readable(box) == set(OURS), "nor after a compaction"
+    assert list(audit(box.engine, box.session.results)) == []
+
+    assert main(["report", str(tmp_path / "r.html"), "--silent"]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "<h2>Canaries</h2>" in page
+    assert "12 videos with known answers" in page
+    assert main(["canaries", "pardon", "bob"]) == 0
+    assert run_chunk(bob) is None, "nothing is left, and nothing is held against it"
+
+
+def test_what_a_distrusted_machine_holds_goes_back_at_once(box, machines):
+    """Its open chunk is closed under it, no attempt lost; its own heartbeat tells it to end."""
+    _, bob = machines
+    run_chunk(bob, size=13)  # one canary at least
+    held = bob.claim(uuid4(), flow_run_id=None, size=3, languages=())
+    assert len(held.videos) == 3
+    assert main(["sweep"]) == 0
+    assert fetch(box.engine, "SELECT state FROM validation_chunks WHERE chunk_id = :c", c=held.chunk_id) == [
+        ("released",)
+    ]
+    back = {video.video_id for video in held.videos}
+    assert {video for video, status in statuses(box.engine).items() if status == "pending"} == back
+    with pytest.raises(WorkerDistrusted):
+        heartbeat_worker(box.engine, "bob", instance="bob-1")
+    assert broken_laws(box.engine) == []
+
+
+def test_a_canary_looks_like_any_video(box, machines, suite):
+    """Same pattern of id, a language of the queue, a tar that reads like others and says the canary's own id."""
+    entered = {row.video_id for row in read_canary_results(box.engine)}
+    rows = {
+        v: (lang, n) for v, lang, n in fetch(box.engine, "SELECT video_id, language, segment_count FROM video_queue")
+    }
+    for video_id in entered:
+        assert re.fullmatch(r"[A-Za-z0-9]{11}", video_id)
+        language, count = rows[video_id]
+        assert (language, count) == ("hi", 2)
+        decoded = fetch_video(box.session.source, f"{video_id}.tar", Video(video_id, language, count))
+        assert len(decoded.segments) == 2
+        assert {each.segment.video_id for each in decoded.segments} == {video_id}
+
+
+def test_other_models_and_failures_are_no_wrong_answers(box, machines):
+    """A revision that gave no right answers, and a tar that is gone, tell nothing of a machine."""
+    ann, bob = machines
+    bob.scorer.suite.revisions, kept = {"silero": "another"}, bob.scorer.suite.revisions
+    try:
+        run_chunk(bob, size=13)
+    finally:
+        bob.scorer.suite.revisions = kept
+    execute(box.engine, "UPDATE video_queue SET video_id = 'gone-' || video_id WHERE validation_status = 'pending'")
+    execute(
+        box.engine, "UPDATE validation.canaries SET video_id = 'gone-' || video_id WHERE 'gone-' || video_id IN "
+        "(SELECT video_id FROM video_queue)"
+    )  # fmt: skip
+    run_chunk(ann)
+    assert "validation_failed" in statuses(box.engine).values()
+    assert main(["sweep"]) == 0
+    assert set().union(*outcomes(box).values()) == {"moot"}
+    assert read_distrusted(box.engine) == []
+
+
+def test_canaries_hide_only_where_there_is_company(box, trusted, monkeypatch):
+    """In an empty queue, or one of other languages, nothing is planted."""
+    monkeypatch.setenv("VFLEET_SUITE", "vad")
+    assert main(["canaries", "plant", str(trusted), "--count", "2"]) == 2
+    assert read_canary_results(box.engine) == []
+    assert main(["canaries", "pardon", "ann"]) == 2
+
+
+def test_probes_are_of_every_language_and_many_clips(probes):
+    """And each knows what to say, in numbers too."""
+    assert {probe.language for probe in probes} == SPOKEN
+    assert len({probe.clip for probe in probes}) >= 6
+    assert all(probe.answer.signals["duration_s"] > 0 for probe in probes)
+
+
+def test_no_two_canaries_are_the_same_file(probes):
+    """Clips stand in them once each, in an order of their own, and the same seed makes the same ones."""
+    models = [Video(f"v{n:03d}", "en", 4) for n in range(8)]
+    flock, again = (list(imitate_videos(models, probes, np.random.default_rng(1))) for _ in range(2))
+    assert len({canary.tar for canary in flock}) == len({canary.video.video_id for canary in flock}) == 8
+    assert [canary.tar for canary in flock] == [canary.tar for canary in again]
+    assert {len(canary.answers) for canary in flock} == {4}
+    assert not {canary.video.video_id for canary in flock} & {model.video_id for model in models}
+
+
+@pytest.mark.parametrize(
+    ("row", "shaken", "firm"),
+    [
+        ({"ear_p": 0.5}, {"ear_p": 0.5}, True),
+        ({"ear_p": 0.25}, {"ear_p": 0.25}, False),  # within a tenth of the limit
+        ({"ear_p": 0.5}, {"ear_p": 0.8}, False),  # moved by what half precision rounds
+        ({"ear_p": 0.85}, {"ear_p": 0.85}, False),  # another machine might be sure, and spare the nose
+        ({"ear_p": 0.99, "nose_fault": "not_asked: x"}, {"ear_p": 0.99}, True),
+        ({"ear_p": 0.5, "ear_fault": "model_failed: x"}, {"ear_p": 0.5}, False),
+        ({"ear_p": 0.5, "verdict": "accept"}, {"ear_p": 0.5, "verdict": "review"}, False),
+    ],
+)
+def test_a_probe_hangs_by_no_hair(row, shaken, firm):
+    """What an honest machine could answer differently is not asked."""
+    limit, bound = Condition(column="ear_p", op="<", value=0.2), Condition(column="ear_p", op=">=", value=0.9)
+    rows = [{"verdict": "accept", "fault": None, **each} for each in (row, shaken)]
+    assert stands_firm(*rows, [limit, bound], {"ear_p": "probability"}) is firm
+
+
+def test_nor_by_what_decides_who_is_spared(suite):
+    """A cascade's bounds are conditions like those of the rules, on the numbers that its shards have."""
+    found = {(each.column, each.op, each.value) for each in list_conditions(Named("indic-cascade", suite.rules))}
+    assert {("conformer_declared_p", ">=", 0.5), ("voxlingua_declared_p", ">=", 0.8)} <= found
+    assert list_conditions(suite) == [each for rule in suite.rules.in_force for each in rule.when]
+
+
+def test_nothing_is_asked_of_nobody(suite):
+    """No clip, no probe."""
+    assert make_probes(suite, []) == []
+    with pytest.raises(BadInput):
+        load_trusted(CLIPS / "nowhere")

@@ -1,0 +1,206 @@
+"""From a key to a video that can be scored: real speech, through the store, the tar and the decoders."""
+
+import numpy as np
+import pytest
+from obstore.store import MemoryStore
+
+from tests.support.corpus_samples import CLIPS, encode, encode_with_ffmpeg, make_tar, read_speech
+from tests.support.scripted_http_server import respond, serve
+from validation.corpus.fetch import VideoTooLong, fetch_video
+from validation.corpus.layouts import NoSegments
+from validation.corpus.limits import CorpusLimits, TarLimits
+from validation.corpus.pack import PackedSegment, pack_video
+from validation.corpus.tar import TarCorrupt, TarHostile
+from validation.domain import DecodedVideo, Fault, Video
+from validation.errors import Transient
+from validation.settings import Settings
+from validation.storage.errors import ObjectMissing
+from validation.storage.store import open_store, put_once
+
+VIDEO = Video("v1", "en", segment_count=3)
+HINDI = (CLIPS / "hi_ginti.flac").read_bytes()
+
+
+def fetch(packed: bytes, video: Video = VIDEO, limits: CorpusLimits | None = None) -> DecodedVideo:
+    store = MemoryStore()
+    put_once(store, "v1.tar", packed)
+    return fetch_video(store, "v1.tar", video, limits)
+
+
+def kinds(video: DecodedVideo) -> list[str]:
+    return [s.audio.kind if isinstance(s.audio, Fault) else "heard" for s in video.segments]
+
+
+def test_a_packed_video_comes_back_as_it_was():
+    """What the packer writes in the default layout is what the fetcher reads: sound, words, order and labels."""
+    packed = pack_video(
+        VIDEO,
+        [
+            PackedSegment(read_speech(), "he was not an ill disposed young man", start_s=0.0, end_s=2.99, speaker="A"),
+            PackedSegment(HINDI, "एक दो तीन", language="hi"),
+        ],
+    )
+    video = fetch(packed)
+    first, second = (decoded.segment for decoded in video.segments)
+    assert (video.video, video.layout, video.tar_bytes) == (VIDEO, "pairs", len(packed))
+    assert (first.name, first.language, first.text) == ("segments/000000", "en", "he was not an ill disposed young man")
+    assert (first.video_id, first.start_s, first.end_s, first.speaker) == ("v1", 0.0, 2.99, "A")
+    assert (second.name, second.language, second.text) == ("segments/000001", "hi", "एक दो तीन")
+    np.testing.assert_array_equal(video.segments[0].audio, read_speech())
+    np.testing.assert_array_equal(video.segments[1].audio, read_speech("hi_ginti"))
+
+
+def test_packing_is_deterministic():
+    """The same input makes the same bytes, so that a corpus can be made again and compared."""
+    segments = [PackedSegment(read_speech(), "words")] * 2
+    assert pack_video(VIDEO, segments) == pack_video(VIDEO, segments)
+
+
+def test_one_bad_segment_costs_one_segment():
+    """Damaged, empty, silent for a moment, not finite: each is a row with its reason among the others."""
+    spoiled = read_speech().copy()
+    spoiled[0] = np.nan
+    video = fetch(
+        pack_video(
+            VIDEO,
+            [
+                PackedSegment(HINDI, "fine"),
+                PackedSegment(b"this is no audio", "damaged"),
+                PackedSegment(b"", "empty"),
+                PackedSegment(read_speech()[:100], "short"),
+                PackedSegment(encode(spoiled, "WAV", "FLOAT"), "not finite"),
+                PackedSegment(HINDI[:-2000], "cut off"),
+                PackedSegment(HINDI, "fine too"),
+            ],
+        )
+    )
+    assert kinds(video) == ["heard", "undecodable", "too_short", "too_short", "not_finite", "undecodable", "heard"]
+    assert [s.segment.text for s in video.segments][1] == "damaged"
+
+
+def test_formats_may_be_mixed():
+    """Each file is decoded by what it is, not by what it is called."""
+    speech = read_speech()
+    sounds = {
+        "a.flac": encode(speech),
+        "b.wav": encode(speech, "WAV"),
+        "c.mp3": encode(speech, "MP3"),
+        "d.m4a": encode_with_ffmpeg(speech, "ipod", "aac"),
+        "e.wav": encode(speech, "OGG", "OPUS"),
+    }
+    video = fetch(make_tar({**sounds, **{f"{name[0]}.txt": b"words" for name in sounds}}))
+    assert kinds(video) == ["heard"] * 5
+
+
+def test_long_audio_is_decoded_once_and_cut():
+    """Every slice is its own stretch of the sound, to the sample; a bad one costs itself alone."""
+    speech = read_speech("en_librivox_0870")
+    rows = [
+        {"text": "first", "start": 0, "end": 2},
+        {"text": "second", "start": 2, "end": 3.5},
+        {"text": "beyond", "start": 60, "end": 62},
+        {"text": "blink", "start": 1, "end": 1.01},
+    ]
+    video = fetch(make_tar({"audio.flac": encode(speech), "segments.json": rows}))
+    assert (video.layout, kinds(video)) == ("sliced", ["heard", "heard", "bad_times", "too_short"])
+    np.testing.assert_array_equal(video.segments[0].audio, speech[:32_000])
+    np.testing.assert_array_equal(video.segments[1].audio, speech[32_000:56_000])
+    assert video.audio_bytes == 4 * 56_000
+
+
+def test_a_segments_language_is_its_own_or_its_videos():
+    """The segment's label, else the queue's, else the tar's own."""
+    tar = make_tar(
+        {
+            "metadata.json": {"language": "bn"},
+            "0.flac": HINDI,
+            "0.json": {"text": "a", "lang": "hi"},
+            "1.flac": HINDI,
+            "1.txt": b"b",
+        }
+    )
+    assert [s.segment.language for s in fetch(tar).segments] == ["hi", "en"]
+    assert [s.segment.language for s in fetch(tar, Video("v1", None, None)).segments] == ["hi", "bn"]
+
+
+def test_two_videos_may_call_their_segments_alike():
+    """Names are unique within a video; with the video's id they are unique altogether."""
+    store = MemoryStore()
+    fetched = []
+    for video_id in ("v1", "v2"):
+        video = Video(video_id, "hi", 1)
+        put_once(store, f"{video_id}.tar", pack_video(video, [PackedSegment(HINDI, video_id)]))
+        fetched.append(fetch_video(store, f"{video_id}.tar", video))
+    ids = {(s.segment.video_id, s.segment.name): s.segment.text for video in fetched for s in video.segments}
+    assert ids == {("v1", "segments/000000"): "v1", ("v2", "segments/000000"): "v2"}
+
+
+def test_a_wrong_segment_count_is_no_error():
+    """The tar decides; the difference can be seen in the answer."""
+    video = fetch(pack_video(VIDEO, [PackedSegment(HINDI, "only one")]))
+    assert (video.video.segment_count, len(video.segments)) == (3, 1)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 511, 512, 1024, 5000, -10240, -513])
+def test_a_truncated_tar_fails_its_video(kept):
+    """None of its segments counts, not even those that arrived whole."""
+    packed = pack_video(VIDEO, [PackedSegment(HINDI, "a"), PackedSegment(HINDI, "b")]).rstrip(b"\0")
+    whole = packed.ljust(-len(packed) % 512 + len(packed), b"\0") + bytes(1024)
+    with pytest.raises(TarCorrupt, match=r"v1\.tar"):
+        fetch(whole[:kept])
+
+
+def test_a_tar_without_segments_fails_its_video():
+    """In the words that the queue shows."""
+    for packed in (make_tar({}), pack_video(VIDEO, [])):
+        with pytest.raises(NoSegments, match=r"^no segments$"):
+            fetch(packed)
+
+
+def test_a_missing_object_fails_its_video():
+    """Permanent: trying again cannot help."""
+    with pytest.raises(ObjectMissing, match=r"v1\.tar"):
+        fetch_video(MemoryStore(), "v1.tar", VIDEO)
+
+
+def test_limits_are_enforced():
+    """In the tar, in one segment, and in the sum."""
+    packed = pack_video(VIDEO, [PackedSegment(read_speech(), "2.99 s")] * 4)
+    with pytest.raises(TarHostile, match="members"):
+        fetch(packed, limits=CorpusLimits(tar=TarLimits(members=2)))
+    assert kinds(fetch(packed, limits=CorpusLimits(segment_s=2.0))) == ["too_long"] * 4
+    with pytest.raises(VideoTooLong, match=r"v1\.tar: its segments hold more than 0\.0025 h"):
+        fetch(packed, limits=CorpusLimits(video_s=9.0))
+
+
+def test_overlapping_slices_cannot_fill_the_memory():
+    """A small index could ask for the same hour a thousand times."""
+    rows = [{"text": "all of it", "start": 0, "end": 2.9}] * 1000
+    with pytest.raises(VideoTooLong):
+        fetch(make_tar({"a.flac": encode(read_speech()), "segments.json": rows}), limits=CorpusLimits(video_s=60))
+
+
+def test_a_lost_connection_is_transient_and_a_broken_tar_is_not(object_store):
+    """The same missing bytes: lost on the way they are worth another try, missing in the store they are not."""
+    packed = pack_video(VIDEO, [PackedSegment(HINDI, "a")])
+    settings = Settings(s3_access_key_id="key", s3_secret_access_key="secret")
+    with serve(respond(200, packed[:20_000], content_length=len(packed))) as script, pytest.raises(Transient):
+        fetch_video(
+            open_store("s3://bucket", settings.model_copy(update={"s3_endpoint_url": script.url})), "v1.tar", VIDEO
+        )
+    object_store.create_bucket("broken-tars")
+    real = settings.model_copy(update={"s3_endpoint_url": object_store.endpoint_url})
+    store = open_store("s3://broken-tars", real)
+    put_once(store, "v1.tar", packed[:20_000])
+    with pytest.raises(TarCorrupt):
+        fetch_video(store, "v1.tar", VIDEO)
+    put_once(store, "v2.tar", packed)
+    assert kinds(fetch_video(store, "v2.tar", VIDEO)) == ["heard"]
+
+
+def test_nothing_of_the_tar_is_kept_but_the_audio(tmp_path, monkeypatch):
+    """Nothing touches the disk."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    fetch(pack_video(VIDEO, [PackedSegment(HINDI, "a")]))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,141 @@
+"""A tick lets each machine that it rents through the gateway to Prefect, and no machine that is gone."""
+
+import base64
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.support.fleet_world import FLEET, World
+from validation.cli.main import main
+from validation.errors import BadInput
+from validation.fleet.launch_spec import read_box_environment
+from validation.gateway.tokens import TokenFile
+from validation.ledger.fleet import read_budget
+
+BOX = {
+    "BOX_DATABASE_URL": "postgresql://box", "BOX_R2_ENDPOINT_URL": "https://r2", "BOX_PREFECT_API_URL": "https://x/api",
+}  # fmt: skip
+
+
+@pytest.fixture
+def tokens(tmp_path):
+    """A token file in which an operator has let somebody in by hand."""
+    tokens = TokenFile(tmp_path / "boxes")
+    tokens.add("home-1")
+    return tokens
+
+
+@pytest.fixture
+def world(ledger, tokens):
+    """A fleet whose control plane keeps the gateway's tokens."""
+    world = World(ledger)
+    world.desk = replace(world.desk, tokens=tokens)
+    world.queue(50)
+    with world.client:
+        yield world
+
+
+def presented(environment) -> tuple[str, str]:
+    """The name and the token that a box shows at the gateway."""
+    scheme, _, credential = json.loads(environment["PREFECT_CLIENT_CUSTOM_HEADERS"])["Authorization"].partition(" ")
+    assert scheme == "Basic"
+    name, _, token = base64.b64decode(credential).decode().partition(":")
+    return name, token
+
+
+def test_each_rented_machine_has_a_token_of_its_own_for_as_long_as_it_is_there(world, tokens):
+    """In its environment, under its own name; it ends with the machine, in the tick that sees to it. Who was let in
+    by hand stays."""
+    by_hand = tokens.read()["home-1"]
+    world.want(2)
+    world.tick()
+    told = [contract.order["env"] for contract in world.cloud.living()]
+    assert {presented(env)[0] for env in told} == {env["WORKER_ID"] for env in told} == {"val-1", "val-2"}
+    assert len({presented(env)[1] for env in told}) == 2
+    assert set(tokens.read()) == {"home-1", "val-1", "val-2"}
+    before = tokens.read()
+    world.ticks(5)
+    assert tokens.read() == before, "a machine that works keeps its token"
+
+    world.want(1)
+    world.ticks(20)
+    (left,) = world.cloud.living()
+    assert set(tokens.read()) == {"home-1", left.order["env"]["WORKER_ID"]}
+    world.dismiss(now=True)
+    assert tokens.read() == {"home-1": by_hand}
+
+
+def test_a_request_that_came_to_nothing_leaves_no_token(world, tokens):
+    """Refused: none when the tick ends. Unanswered: until it is proven absent, for its machine may be on its way."""
+    world.fake.faults.play_next("create", "reject_then_502")
+    world.want(1)
+    world.tick()
+    assert world.states() == {"requested": 1}
+    assert set(tokens.read()) == {"home-1", "val-1"}
+    unanswered = tokens.read()["val-1"]
+    world.want(0)
+    world.ticks(6)
+    assert world.states() == {}
+    assert set(tokens.read()) == {"home-1"}, "the machine never was"
+    world.fake.faults.play_next("create", "commit_then_refuse")
+    world.want(1)
+    assert world.tick().done == {"refused": 1, "destroyed": 1}
+    assert tokens.read().get("val-1") != unanswered
+    assert set(tokens.read()) == {"home-1"}
+
+
+def test_a_control_plane_that_dies_between_token_and_machine_leaves_nothing_behind(world, tokens, monkeypatch):
+    """Also a token whose machine never reached the ledger is ended by the next tick; another fleet's is not its own."""
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    world.want(1)
+    with monkeypatch.context() as dying:
+        dying.setattr(world.client, "create", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.tick()
+    assert set(tokens.read()) == {"home-1", "val-1"}
+    world.want(0)
+    world.ticks(6)
+    tokens.add("val-7", rental=read_budget(world.ledger, FLEET).label_prefix + "7/0123456789ab")
+    tokens.add("val-8", rental="vfleet/green-0f0f0f0f/8/0123456789ab")
+    world.tick()
+    assert set(tokens.read()) == {"home-1", "val-8"}
+
+
+def test_nothing_is_rented_that_could_not_come_in(world, tmp_path):
+    """A token file that cannot be written costs no money; the tick says which, and rents when it can be."""
+    folder = tmp_path / "gone"
+    world.desk = replace(world.desk, tokens=TokenFile(folder / "boxes"))
+    world.want(2)
+    report = world.tick()
+    assert world.cloud.contracts == {}
+    assert (world.states(), report.done) == ({}, {})
+    assert f"token file {folder}/boxes cannot be changed" in report.problem
+    folder.mkdir()
+    world.tick()
+    assert len(world.cloud.living()) == 2
+
+
+@pytest.mark.parametrize("name", ["PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS"])
+def test_a_credential_for_all_boxes_is_refused_where_each_has_its_own(name):
+    """It would open the server to every box alike, and outlive them all."""
+    told = {**BOX, f"BOX_{name}": "x"}
+    assert name in read_box_environment(told)
+    with pytest.raises(BadInput, match=f"BOX_{name} would let every box into Prefect alike"):
+        read_box_environment(told | {"VFLEET_GATEWAY_TOKENS": "/etc/nginx/vfleet-boxes"})
+
+
+def test_a_machine_that_nobody_rented_is_let_in_and_shut_out_by_hand(ledger, tokens, monkeypatch, capsys):
+    """`vfleet box admit` prints all that its environment needs; no tick ends its token, `vfleet box revoke` does."""
+    monkeypatch.setenv("DATABASE_URL", ledger.url.set(drivername="postgresql").render_as_string(hide_password=False))
+    monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", str(tokens.path))
+    assert main(["box", "admit", "home-2"]) == 0
+    told = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
+    assert set(told) == {"WORKER_ID", "VFLEET_BOX_KEY", "PREFECT_CLIENT_CUSTOM_HEADERS"}
+    assert presented(told)[0] == "home-2"
+    assert tokens.revoke_rentals("", but=()) == []
+    assert main(["box", "revoke", "home-2"]) == 0
+    assert set(tokens.read()) == {"home-1"}

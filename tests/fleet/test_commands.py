@@ -1,0 +1,150 @@
+"""An operator's commands do what they say, refuse in one sentence, and rent nothing by themselves."""
+
+import argparse
+
+import pytest
+
+from tests.support.fleet_world import FLEET, World
+from tests.support.vast_helpers import VirtualClock, client_of
+from validation.cli.fleet import add_fleet_commands
+from validation.errors import BadInput
+from validation.fleet import commands as operate
+from validation.ledger.fleet import FleetUnknown, read_bans, read_budget
+from validation.settings import load_settings
+from validation.vast.errors import VastKeyRefused
+
+UP = ["--machines", "3", "--budget", "50", "--max-usd-per-hour", "5", "--image", "ghcr.io/o/worker:1"]
+
+
+@pytest.fixture
+def world(ledger) -> World:
+    world = World(ledger)
+    world.cloud.fates = {"ok": 1.0}
+    world.queue(100)
+    return world
+
+
+@pytest.fixture
+def command(world, monkeypatch):
+    """Run `fleet ...` against the fake; its client is opened anew each time, as in a process of its own."""
+    for name in ("BOX_DATABASE_URL", "BOX_R2_ENDPOINT_URL", "BOX_PREFECT_API_URL"):
+        monkeypatch.setenv(name, "somewhere")
+    monkeypatch.setenv("VAST_API_KEY", "account-key")
+    monkeypatch.setattr(operate, "open_ledger", lambda: world.ledger)
+    monkeypatch.setattr(
+        operate, "_open_client", lambda: client_of(world.fake, load_settings().vast_api_key.get_secret_value())
+    )
+
+    def run(*words: str) -> None:
+        parser = argparse.ArgumentParser()
+        add_fleet_commands(parser.add_subparsers())
+        options = parser.parse_args(["fleet", *words])
+        options.command(options)
+
+    return run
+
+
+def test_up_enters_the_wish_and_rents_nothing(world, command, capsys):
+    """The next tick acts on it; the sentence says what it may cost."""
+    world.queue(1000)
+    command("up", *UP, "--fleet", FLEET)
+    assert (
+        "3 machines wanted, at most $5.00 an hour and $50.00 in all; the cheapest offer costs $0."
+        in capsys.readouterr().out
+    )
+    assert world.cloud.contracts == {}
+    assert world.tick().done == {"rented": 3}
+
+
+def test_plan_shows_what_would_be_done_and_what_it_costs(world, command, capsys):
+    """And changes nothing."""
+    world.want(2)
+    command("plan", "--fleet", FLEET)
+    shown = capsys.readouterr().out
+    assert shown.count("slot ") == 2
+    assert "now $0.00 an hour, then $0." in shown
+    assert "of at most $20.00; $0.00 spent of $500.00" in shown
+    assert (world.cloud.contracts, world.states()) == ({}, {})
+
+
+def test_status_shows_machines_and_money(world, command, capsys):
+    world.want(2)
+    world.ticks(10)
+    command("status", "--fleet", FLEET)
+    shown = capsys.readouterr().out
+    assert shown.count("working") == 2
+    assert "2 machines wanted; $0." in shown
+    assert "the account fell by $0." in shown
+
+
+def test_down_lets_machines_finish(world, command, capsys):
+    world.want(2)
+    world.ticks(10)
+    command("down", "--fleet", FLEET)
+    assert "finishes its chunk" in capsys.readouterr().out
+    assert len(world.cloud.living()) == 2
+    world.ticks(8)
+    assert world.cloud.living() == []
+
+
+def test_down_now_returns_when_nothing_is_left(world, command, capsys):
+    """Two complete listings have shown none; what it cost is the last word. The wish is the flow's too."""
+    world.want(2)
+    world.ticks(10)
+    options = argparse.Namespace(fleet=FLEET, now=True)
+    operate.down(options, VirtualClock(world.fake))
+    assert world.cloud.living() == []
+    assert read_budget(world.ledger, FLEET).abandoned
+    assert world.states() == {}
+    assert capsys.readouterr().out.strip().endswith("were spent in all")
+
+
+def test_the_blacklist_is_shown_and_bans_are_lifted(world, command, capsys):
+    world.cloud.fates = {"oci_error": 1.0}
+    world.want(1)
+    world.tick()
+    world.want(0)
+    world.ticks(2)
+    (ban,) = read_bans(world.ledger)
+    command("blacklist")
+    assert "runtime_failed" in capsys.readouterr().out
+    command("blacklist", "--pardon", "machine", str(ban.vendor_id))
+    assert read_bans(world.ledger) == []
+    with pytest.raises(BadInput, match="is not banned"):
+        command("blacklist", "--pardon", "machine", str(ban.vendor_id))
+    with pytest.raises(BadInput, match="of a machine or a host"):
+        command("blacklist", "--pardon", "planet", "3")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--max-price", "0.01"], "no offer costs at most.*the cheapest costs"),
+        (["--max-usd-per-hour", "0.01"], "the fleet's cap of .0.010 an hour is below the cheapest offer"),
+        (["--gpu", "RTX 2060"], "the market has no RTX 2060"),
+        (["--machines", "-1"], "a number of machines of at least 0"),
+        (["--disk", "-5"], "disk_gb is -5"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence(world, command, words, sentence):
+    """No wish is entered."""
+    with pytest.raises(BadInput, match=sentence):
+        command("up", *UP, *words, "--fleet", FLEET)
+    with pytest.raises(FleetUnknown):
+        read_budget(world.ledger, FLEET)
+
+
+def test_an_account_without_credit_gets_no_wish_entered(world, command):
+    """The sentence says whose fault it is, and what to do."""
+    world.cloud.credit_usd = 0.0
+    with pytest.raises(BadInput, match=r"has no credit \(it shows \$0\.00\): top it up"):
+        command("up", *UP, "--fleet", FLEET)
+    with pytest.raises(FleetUnknown):
+        read_budget(world.ledger, FLEET)
+
+
+def test_without_a_key_or_with_a_wrong_one_no_wish_is_entered(world, command, monkeypatch):
+    for key, sentence in (("", "VAST_API_KEY is not set"), ("wrong", "check VAST_API_KEY")):
+        monkeypatch.setenv("VAST_API_KEY", key)
+        with pytest.raises((BadInput, VastKeyRefused), match=sentence):
+            command("up", *UP)

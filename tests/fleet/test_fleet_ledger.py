@@ -1,0 +1,272 @@
+"""The books of the rented machines cannot lie, whoever writes them."""
+
+from uuid import UUID
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from tests.support.fleet_helpers import HOLDER, label_for, machine_of, pass_time, request, want
+from tests.support.ledger_helpers import claim, execute, fetch
+from validation.domain import WorkerProfile
+from validation.fleet.states import TRANSITIONS
+from validation.ledger.fleet import (
+    FleetUnknown,
+    Intent,
+    Sighting,
+    ban_machine,
+    dismiss_fleet,
+    end_turn,
+    may_search,
+    move_machine,
+    observe_machines,
+    pardon,
+    read_bans,
+    read_budget,
+    read_spend_check,
+    read_transitions,
+    record_credit,
+    request_machine,
+    take_turn,
+)
+from validation.ledger.protocol import register_worker
+
+RIVAL = UUID(int=2)
+
+
+def sight(label, instance_id=7, status="running", **more) -> Sighting:
+    return Sighting(label, instance_id, status, None, more.pop("usd_per_hour", 0.2), **more)
+
+
+def test_the_ways_of_a_machine_are_the_same_in_python_and_sql(ledger):
+    """The plan knows exactly the steps that the ledger allows."""
+    assert read_transitions(ledger) == {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
+
+
+def test_a_machine_takes_no_other_way(ledger):
+    """A step that the table lacks is refused and changes nothing; a repeated step is no step."""
+    want(ledger)
+    label, _ = request(ledger)
+    assert not move_machine(ledger, label, "working")
+    assert move_machine(ledger, label, "renting", instance_id=7)
+    assert move_machine(ledger, label, "renting", instance_id=8)
+    assert (machine_of(ledger, label).state, machine_of(ledger, label).instance_id) == ("renting", 7)
+
+
+@pytest.mark.parametrize(
+    ("edit", "law"),
+    [
+        ("state = 'asleep', instance_id = 1, reason = 'x'", "state_is_known"),
+        ("state = 'renting'", "rented_has_an_id"),
+        ("state = 'destroying', instance_id = 1", "leaves_for_a_reason"),
+        ("state = 'working', instance_id = 1", "accepted_before_work"),
+        ("state = 'gone', reason = 'x'", "closed_iff_gone"),
+    ],
+)
+def test_an_illegal_row_is_refused(ledger, edit, law):
+    """No code path can write what makes no sense."""
+    want(ledger)
+    request(ledger)
+    with pytest.raises(IntegrityError, match=law):
+        execute(ledger, f"UPDATE fleet_instances SET {edit}")
+
+
+def test_caps_hold_in_the_ledger_itself(ledger):
+    """Machines, dollars an hour and dollars in all: an intent above any of them is not entered, and says why."""
+    want(ledger, machines=2, max_usd_per_hour=0.6, max_usd=5)
+    assert request(ledger, 1)[1] is None
+    assert request(ledger, 2, usd_per_hour=0.4)[1] == (
+        "with it the fleet would cost $0.6500 an hour, above its cap of $0.6"
+    )
+    assert request(ledger, 2)[1] is None
+    assert request(ledger, 3, usd_per_hour=0.01)[1] == "2 machines are there or on their way, and 2 are wanted"
+    want(ledger, machines=9, max_usd_per_hour=9, max_usd=0.05)
+    assert request(ledger, 3)[1] == "$0.04 are spent, of a budget of $0.05"
+
+
+def test_a_slot_and_an_offer_are_taken_once(ledger):
+    """Two machines never answer to one name, and one offer is never asked for twice."""
+    want(ledger)
+    request(ledger, 1)
+    assert request(ledger, 1, offer_id=99)[1] == "slot 1 has a machine"
+    assert request(ledger, 2, offer_id=1)[1] == "offer 1 is rented already"
+
+
+def test_only_the_holder_of_the_turn_may_rent(ledger):
+    """A second reconciler, or one that overslept its turn, enters nothing."""
+    want(ledger)
+    assert not take_turn(ledger, "blue", RIVAL, lease_s=300)
+    pass_time(ledger, 301)
+    assert request(ledger)[1] == "another reconciler has the turn"
+    assert take_turn(ledger, "blue", RIVAL, lease_s=300)
+    assert request(ledger)[1] == "another reconciler has the turn"
+    end_turn(ledger, "blue", RIVAL)
+    assert take_turn(ledger, "blue", HOLDER, lease_s=300)
+
+
+def test_a_label_of_somebody_else_is_refused(ledger):
+    """What we rent can be told from what we did not rent."""
+    want(ledger)
+    intent = Intent(1, 1, 1, "RTX 3090", 0.1, 0, 900)
+    refusal = request_machine(ledger, "blue", HOLDER, label="vfleet/blue/1/x", slot=1, intent=intent)
+    assert "does not begin with" in refusal
+    assert label_for(ledger, 1).startswith("vfleet/blue-")
+
+
+def test_spend_counts_what_may_have_been_rented(ledger):
+    """An unknown outcome costs its full price until it is proven absent; then it never cost anything."""
+    want(ledger)
+    label, _ = request(ledger, usd_per_hour=0.5, usd_once=0.1)
+    pass_time(ledger, 3600)
+    assert read_budget(ledger, "blue").spent_usd == pytest.approx(0.6, abs=0.001)
+    assert read_budget(ledger, "blue").usd_per_hour == 0.5
+    move_machine(ledger, label, "gone", reason="never_rented")
+    assert read_budget(ledger, "blue").spent_usd == 0
+
+
+def test_spend_ends_with_the_vendors_word_and_resumes_if_it_was_wrong(ledger):
+    """A machine that is listed after its destruction was agreed to has been billing all along."""
+    want(ledger)
+    label, _ = request(ledger, usd_per_hour=1.0, usd_once=0)
+    move_machine(ledger, label, "renting", instance_id=7)
+    pass_time(ledger, 1800)
+    for state in ("destroying", "destroyed"):
+        move_machine(ledger, label, state, reason="surplus")
+    pass_time(ledger, 1800)
+    assert read_budget(ledger, "blue").spent_usd == pytest.approx(0.5, abs=0.001)
+    move_machine(ledger, label, "destroying")
+    assert read_budget(ledger, "blue").spent_usd == pytest.approx(1.0, abs=0.001)
+
+
+def test_a_dearer_price_than_expected_is_believed(ledger):
+    """The vendor does not echo the price of a rental: what the listing says counts, if it is more."""
+    want(ledger)
+    label, _ = request(ledger)
+    move_machine(ledger, label, "renting", instance_id=7)
+    observe_machines(ledger, "blue", [sight(label, usd_per_hour=0.9)], complete=True)
+    observe_machines(ledger, "blue", [sight(label, usd_per_hour=0.1)], complete=True)
+    assert machine_of(ledger, label).usd_per_hour == 0.9
+
+
+def test_absences_count_in_complete_listings_half_a_minute_apart(ledger):
+    """Neither an incomplete listing nor one in quick succession proves anything."""
+    want(ledger)
+    label, _ = request(ledger)
+    observe_machines(ledger, "blue", [], complete=True)  # too soon after the request
+    pass_time(ledger, 31)
+    observe_machines(ledger, "blue", [], complete=False)
+    assert machine_of(ledger, label).absences == 0
+    observe_machines(ledger, "blue", [], complete=True)
+    observe_machines(ledger, "blue", [], complete=True)
+    assert machine_of(ledger, label).absences == 1
+    pass_time(ledger, 31)
+    observe_machines(ledger, "blue", [], complete=True)
+    assert machine_of(ledger, label).absences == 2
+    observe_machines(ledger, "blue", [sight(label)], complete=True)
+    assert machine_of(ledger, label).absences == 0
+
+
+def test_a_status_is_known_since_it_changed(ledger):
+    """How long a machine has been in its vendor's status decides about it, so a repeated word does not move it."""
+    want(ledger)
+    label, _ = request(ledger)
+    move_machine(ledger, label, "renting", instance_id=7)
+    observe_machines(ledger, "blue", [sight(label, status="loading")], complete=True)
+    since = machine_of(ledger, label).vendor_status_since
+    observe_machines(ledger, "blue", [sight(label, status="loading")], complete=True)
+    assert machine_of(ledger, label).vendor_status_since == since
+    observe_machines(ledger, "blue", [sight(label, slow=True)], complete=True)
+    seen = machine_of(ledger, label)
+    assert seen.vendor_status_since > since
+    assert seen.first_running_at == seen.slow_since == seen.vendor_status_since
+
+
+def test_a_worker_of_an_earlier_machine_is_not_this_ones(ledger):
+    """Slots are used again: a heartbeat from before the request says nothing about the new machine."""
+    want(ledger)
+    register_worker(ledger, WorkerProfile("val-1", config={"instance": "a"}))
+    execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '1 s'")
+    label, _ = request(ledger)
+    move_machine(ledger, label, "renting", instance_id=7)
+    assert machine_of(ledger, label).heartbeat_at is None
+    register_worker(ledger, WorkerProfile("val-1", config={"instance": "a", "gpus": [{"name": "NVIDIA A"}]}))
+    assert machine_of(ledger, label).heartbeat_at is not None
+    assert machine_of(ledger, label).gpu_seen == "NVIDIA A"
+
+
+def test_a_draining_machine_gets_no_new_chunk_and_a_destroyed_one_gives_back_what_it_held(ledger, seed):
+    """Draining reaches the worker through the ledger; the end of a machine frees its videos at once."""
+    seed(4)
+    want(ledger)
+    label, _ = request(ledger)
+    move_machine(ledger, label, "renting", instance_id=7)
+    register_worker(ledger, WorkerProfile("val-1", config={"instance": "a"}))
+    move_machine(ledger, label, "working")
+    held = claim(ledger, worker_id="val-1", size=2)
+    assert machine_of(ledger, label).open_chunks == 1
+    move_machine(ledger, label, "draining", reason="surplus")
+    assert claim(ledger, worker_id="val-1", size=2) is None
+    assert claim(ledger, worker_id="val-1", size=2, chunk_id=held.chunk_id) is not None, "a repeated claim is not new"
+    for state in ("destroying", "destroyed"):
+        move_machine(ledger, label, state)
+    assert fetch(ledger, "SELECT state FROM validation_chunks") == [("released",)]
+
+
+def test_a_ban_ends_by_itself_and_a_third_machine_bans_its_host(ledger):
+    """Machines and hosts are forgiven with time, or by hand; a short ban never shortens a long one."""
+    want(ledger)
+    for slot in (1, 2, 3):
+        label, _ = request(ledger, slot)
+        ban_machine(ledger, machine_of(ledger, label), reason="slow", ttl_s=1000)
+        ban_machine(ledger, machine_of(ledger, label), reason="lost", ttl_s=10)
+    bans = {(ban.kind, ban.vendor_id): ban.reason for ban in read_bans(ledger)}
+    assert bans == {
+        ("host", 100): "3 of its machines are banned",
+        ("machine", 10): "slow",
+        ("machine", 20): "slow",
+        ("machine", 30): "slow",
+    }
+    assert pardon(ledger, "machine", 20)
+    assert not pardon(ledger, "machine", 20)
+    pass_time(ledger, 1001)
+    assert read_bans(ledger) == []
+
+
+def test_searches_are_spread_over_the_day(ledger):
+    """A hundred may follow each other after two minutes; then eight minutes apart, within the account's quota."""
+    want(ledger)
+    assert may_search(ledger, "blue", HOLDER)
+    assert not may_search(ledger, "blue", HOLDER)
+    assert not may_search(ledger, "blue", RIVAL)
+    pass_time(ledger, 120)
+    take_turn(ledger, "blue", HOLDER, lease_s=300)
+    assert may_search(ledger, "blue", HOLDER)
+    midnight = fetch(ledger, "SELECT extract(epoch FROM now() - date_trunc('day', now(), 'UTC'))")[0][0]
+    if midnight > 1000:  # else the editing of time below would cross into another day
+        execute(ledger, "UPDATE fleets SET searches_today = 100")
+        pass_time(ledger, 120)
+        assert not may_search(ledger, "blue", HOLDER)
+        pass_time(ledger, 361)
+        take_turn(ledger, "blue", HOLDER, lease_s=300)
+        assert may_search(ledger, "blue", HOLDER)
+
+
+def test_the_books_are_held_against_the_account(ledger):
+    """A top-up is no negative expense: its interval is left out."""
+    want(ledger)
+    assert read_spend_check(ledger, "blue") is None
+    request(ledger, usd_per_hour=1.0, usd_once=0)
+    for credit in (50.0, 49.0, 100.0, 99.5):
+        record_credit(ledger, "blue", credit)
+        execute(ledger, "UPDATE fleet_credit_readings SET read_at = read_at - interval '30 min'")
+        pass_time(ledger, 1800)
+    check = read_spend_check(ledger, "blue")
+    assert (check.credit_fell_usd, check.intervals) == (1.5, 2)
+    assert check.books_rose_usd == pytest.approx(1.0, abs=0.001)
+
+
+def test_a_fleet_that_nobody_wanted_is_bad_input(ledger):
+    """The sentence says what to do."""
+    with pytest.raises(FleetUnknown, match="`vfleet fleet up` makes one"):
+        dismiss_fleet(ledger, "red")
+    with pytest.raises(FleetUnknown):
+        read_budget(ledger, "red")

@@ -1,8 +1,0 @@
-"""A client of a fake Vast without a socket, in virtual time."""
-
-from validation.local.soak.world import VirtualClock, open_client
-
-ORDER = {"image": "ghcr.io/o/worker:1", "disk": 50, "label": "l", "env": {"DATABASE_URL": "s3cret"}}
-client_of = open_client
-
-__all__ = ["ORDER", "VirtualClock", "client_of"]

@@ -1,0 +1,110 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.flaky_model import Fussy
+from tests.support.speech_samples import silence
+from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
+from validation.models.base import Batch, CardBroken, GpuOutOfMemory, SegmentModel
+from validation.models.batching import pad_batch
+from validation.models.bisect import score_isolated
+
+
+def batch_of(texts: Sequence[str]) -> Batch:
+    return pad_batch([Utterance(silence(0.2), text, None) for text in texts])
+
+
+def never(batch: Batch) -> None:
+    raise AssertionError(f"{len(batch)} items were said to be too many for the memory")
+
+
+@given(st.lists(st.sampled_from(["a", "b", "poison"]), min_size=1, max_size=40))
+def test_the_guilty_stand_alone(texts):
+    """However many items fail a batch, exactly they have no answer, and all others have their own."""
+    answers = score_isolated(Fussy(), batch_of(texts), on_overrun=never)
+    for text, answer in zip(texts, answers, strict=True):
+        if text == "poison":
+            assert isinstance(answer, Unscored)
+            assert answer.fault.kind == "model_failed"
+            assert "I cannot bear it" in answer.fault.message
+        else:
+            assert answer == Scored({"said": text})
+
+
+@pytest.mark.parametrize("guilty", [0, 13, 31])
+def test_finding_one_of_thirty_two_takes_eleven_calls(guilty):
+    """The search halves: one call for the whole, two a level."""
+    model = Fussy()
+    texts = ["a"] * guilty + ["poison"] + ["a"] * (31 - guilty)
+    score_isolated(model, batch_of(texts), on_overrun=never)
+    assert len(model.batches) == 11
+
+
+@given(st.lists(st.sampled_from([0.2, 0.4, 3.0]), min_size=1, max_size=20), st.floats(0.3, 5.0))
+def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s):
+    """Everyone who fits alone is answered, and every batch that did not fit is told of."""
+
+    class Small(Fussy):
+        def score(self, batch: Batch) -> Sequence[Answer]:
+            if batch.waveforms.size > memory_s * SAMPLE_RATE:
+                raise GpuOutOfMemory(f"{batch.waveforms.size} samples are too many")
+            return super().score(batch)
+
+    overruns: list[Batch] = []
+    batch = pad_batch([Utterance(silence(s), f"{s}", None) for s in durations_s])
+    answers = score_isolated(Small(), batch, on_overrun=overruns.append)
+    for duration_s, answer in zip(durations_s, answers, strict=True):
+        if int(duration_s * SAMPLE_RATE) <= memory_s * SAMPLE_RATE:
+            assert answer == Scored({"said": f"{duration_s}"})
+        else:
+            assert isinstance(answer, Unscored)
+            assert answer.fault.kind == "out_of_memory"
+    assert all(len(batch) > 1 and batch.waveforms.size > memory_s * SAMPLE_RATE for batch in overruns)
+
+
+def test_what_does_not_fit_is_tried_once_more_before_it_is_halved():
+    """The first failure has freed what other models kept, and that may be all that was lacking."""
+
+    class Crowded(Fussy):
+        def score(self, batch: Batch) -> Sequence[Answer]:
+            if not self.batches:
+                self.batches.append(batch)
+                raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+            return super().score(batch)
+
+    model = Crowded()
+    answers = score_isolated(model, batch_of(["a", "b"]), on_overrun=never)
+    assert answers == [Scored({"said": "a"}), Scored({"said": "b"})]
+    assert [len(batch) for batch in model.batches] == [2, 2]
+
+
+def test_a_broken_card_is_asked_once_and_convicts_nobody():
+    """Every further call would fail as well, and 32 segments be unscored for ever after 63 calls."""
+
+    class OnBrokenCard(Fussy):
+        def score(self, batch: Batch) -> Sequence[Answer]:
+            self.batches.append(batch)
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    model = OnBrokenCard()
+    with pytest.raises(CardBroken, match="illegal memory access"):
+        score_isolated(model, batch_of(["a"] * 32), on_overrun=never)
+    assert len(model.batches) == 1
+
+
+def test_a_model_that_loses_an_answer_has_failed():
+    """Answers are matched by position: one too few would give every later segment its neighbour's."""
+
+    class Forgetful(Fussy):
+        def score(self, batch: Batch) -> Sequence[Answer]:
+            return super().score(batch)[1:]
+
+    answers = score_isolated(Forgetful(), batch_of(["a", "b"]), on_overrun=never)
+    assert all(isinstance(answer, Unscored) for answer in answers)
+
+
+def test_the_models_of_a_suite_keep_the_interface(models):
+    """What a suite is given is a ``SegmentModel``, by structure."""
+    assert all(isinstance(model, SegmentModel) for model in [Fussy(), *models.values()])

@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from validation.models.casing import join_words, respell, split_words
+from validation.scoring.text import normalise_text
+
+WORDS = st.lists(st.sampled_from(["one", "two", "Two", "three,", "—", "चार", "..."]), max_size=8).map(" ".join)
+TEXTS = st.one_of(WORDS, st.text(max_size=30))
+
+
+@pytest.mark.parametrize(
+    ("transcript", "heard", "spelt"),
+    [
+        ("and mister dashwood had", "And Mr. Dashwood had.", "And mister Dashwood had."),
+        ("Bonjour le monde.", "Bonjour, le monde.", "Bonjour, le monde."),
+        ("he was not ill", "", "he was not ill"),
+        ("one two", "Something else entirely.", "one two"),
+    ],
+)
+def test_a_word_that_was_heard_is_spelt_as_heard(transcript, heard, spelt):
+    """Case and punctuation come from the recogniser, words from the transcript."""
+    assert respell(transcript, heard, spaced=True) == spelt
+
+
+def test_without_spaces_characters_are_compared():
+    """Japanese and Chinese have no words to look at."""
+    assert respell("一二三。四", "一二、三四", spaced=False) == "一二、三四"
+
+
+@given(TEXTS, TEXTS)
+def test_respelling_changes_no_word(transcript, heard):
+    """What is scored is the transcript: its letters and numbers, all of them, and none of what was heard."""
+    assert normalise_text(respell(transcript, heard, spaced=True)) == normalise_text(transcript)
+
+
+@given(TEXTS, st.booleans())
+def test_words_joined_again_are_the_text(text, spaced):
+    """Cutting loses nothing but superfluous space."""
+    expected = " ".join(text.split()) if spaced else "".join(text.split())
+    assert join_words(split_words(text, spaced=spaced), spaced=spaced) == expected
+
+
+@given(TEXTS, st.booleans())
+def test_every_word_has_a_letter_or_a_number(text, spaced):
+    """Punctuation by itself is not a word, so it is never the least likely one."""
+    words = split_words(text, spaced=spaced)
+    assert len(words) <= 1 or all(normalise_text(word) for word in words)

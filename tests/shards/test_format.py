@@ -1,0 +1,103 @@
+"""The schema against its version and against its written description."""
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from tests.support.sample_shards import MODELS, SCHEMA
+from validation.domain import Column
+from validation.errors import BadInput
+from validation.scoring.signals import DERIVED_SIGNALS
+from validation.shards.schema import IDENTITY, SCHEMA_VERSION, shard_schema
+
+COLUMNS_OF_VERSION = {
+    1: """
+    video_id: string not null
+    segment_index: int64 not null
+    segment: string not null
+    language: string
+    speaker: string
+    start_s: double
+    end_s: double
+    text: string not null
+    fault: string
+    language_code: string
+    duration_s: double
+    rms_dbfs: double
+    clipped_fraction: double
+    text_normalised: string not null
+    has_digits: bool
+    script_fraction: double
+    latin_fraction: double
+    chars_per_s: double
+    cer: double
+    edge_cer_start: double
+    edge_cer_end: double
+    language_votes_for: int64
+    language_votes_against: int64
+    language_abstentions: int64
+    ear_text: string
+    ear_tokens: int64
+    ear_p: double
+    ear_sure: bool
+    ear_fault: string
+    nose_ovr: double
+    nose_fault: string
+    verdict: string not null
+    reasons: list<item: string not null> not null
+    """
+}
+"""What each schema version has meant. A line is never changed: a new version gets a new entry."""
+
+
+def test_the_columns_are_those_of_the_schema_version():
+    """Who changes a column changes SCHEMA_VERSION too, and adds an entry above."""
+    assert max(COLUMNS_OF_VERSION) == SCHEMA_VERSION
+    pinned = [line.strip() for line in COLUMNS_OF_VERSION[SCHEMA_VERSION].strip().splitlines()]
+    assert [f"{field.name}: {field.type}{'' if field.nullable else ' not null'}" for field in SCHEMA] == pinned
+
+
+def test_the_written_format_lists_exactly_these_columns():
+    """FORMAT.md and the schema say the same of name, type, unit, nullability and meaning, in the same order."""
+    text = (files("validation.shards") / "FORMAT.md").read_text(encoding="utf-8")
+    assert f"schema version {SCHEMA_VERSION}\n" in text
+    cells = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    written = [(row[0].strip("`"), row[1].replace("\\", ""), *row[2:]) for row in cells if "<" not in row[0]]
+    own = [field for field in SCHEMA if not re.match("ear_|nose_", field.name)]
+    assert written == [
+        (
+            field.name,
+            "list<string>" if field.name == "reasons" else str(field.type),
+            field.metadata[b"unit"].decode(),
+            "allowed" if field.nullable else "never",
+            field.metadata[b"description"].decode(),
+        )
+        for field in own
+    ]
+
+
+def test_a_models_columns_stand_between_signals_and_verdict():
+    """In the suite's order, each model's fault after its columns; other models move nothing else."""
+    names = SCHEMA.names
+    bare = shard_schema({}).names
+    first = len(IDENTITY) + len(DERIVED_SIGNALS)
+    assert names[:first] + names[-2:] == bare
+    own = {model: [*(column.name for column in columns), "fault"] for model, columns in MODELS.items()}
+    assert names[first:-2] == [f"{model}_{name}" for model, its_names in own.items() for name in its_names]
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        {"edge_cer": [Column("start", "float", "ratio", "")]},
+        {"ear": [Column("fault", "str", "text", "")]},
+        {"ear": [Column("a_b", "int", "", "")], "ear_a": [Column("b", "int", "", "")]},
+    ],
+)
+def test_two_columns_of_one_name_are_refused(models):
+    """A model cannot shadow another's column, nor one of ours."""
+    with pytest.raises(BadInput, match="would stand twice"):
+        shard_schema(models)

@@ -1,0 +1,84 @@
+"""A fleet in virtual time, and what tests ask of it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from simulation.market import world
+from simulation.market.world import CHUNK_VIDEOS
+from tests.support.ledger_helpers import fetch
+from validation.fleet.launch_spec import FleetOrder
+from validation.fleet.reconcile import Desk, Report, reconcile
+from validation.ledger.fleet import dismiss_fleet, read_machines, want_fleet
+from validation.vast.offers import OfferFilter
+
+FLEET = "blue"
+TICK_S = 120
+
+
+@dataclass
+class World(world.World):
+    """One fleet, from `want` to nothing, with a vendor without fault as long as no test says otherwise."""
+
+    reports: list[Report] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.fake.throttle.strict = True
+        self.cloud.fates = {"ok": 1.0}
+        self.desk = Desk(self.ledger, self.client, FLEET, lambda: {"DATABASE_URL": "postgresql://box"})
+
+    def want(self, machines: int, *, usd_per_hour=20.0, usd=500.0, **bounds) -> None:
+        order = FleetOrder("ghcr.io/o/worker:1", OfferFilter(**bounds), chunk_videos=CHUNK_VIDEOS)
+        want_fleet(
+            self.ledger, FLEET, machines=machines, max_usd_per_hour=usd_per_hour, max_usd=usd, order=order.to_json()
+        )
+
+    def tick(self) -> Report:
+        """The reconciler runs; two minutes pass, in which boxes work."""
+        started = self.cloud.now
+        report = reconcile(self.desk)
+        self.reports.append(report)
+        self.check_slots()
+        self.pass_time(max(0.0, TICK_S - (self.cloud.now - started)))
+        return report
+
+    def ticks(self, count: int) -> Report:
+        return [self.tick() for _ in range(count)][-1]
+
+    def pass_time(self, seconds: float) -> None:
+        self.fake.advance(seconds)
+
+    def dismiss(self, *, now: bool = False, within_ticks: int = 60) -> None:
+        """Want nothing, and tick until nothing is there."""
+        dismiss_fleet(self.ledger, FLEET, abandon=now)
+        for _ in range(within_ticks):
+            if self.tick().is_empty:
+                return
+        raise AssertionError(f"after {within_ticks} ticks: {self.reports[-1]}")
+
+    def check_slots(self) -> None:
+        """No two living machines answer to one name."""
+        names = [contract.order["env"]["WORKER_ID"] for contract in self.cloud.living()]
+        assert len(names) == len(set(names)), names
+
+    def states(self) -> dict[str, int]:
+        return dict(fetch(self.ledger, "SELECT state, count(*) FROM fleet_instances WHERE state <> 'gone' GROUP BY 1"))
+
+    def reasons(self) -> dict[str, int]:
+        return dict(
+            fetch(self.ledger, "SELECT reason, count(*) FROM fleet_instances WHERE reason IS NOT NULL GROUP BY 1")
+        )
+
+    def chunk_states(self) -> dict[str, int]:
+        return dict(fetch(self.ledger, "SELECT state, count(*) FROM validation_chunks GROUP BY 1"))
+
+    def machine(self):
+        """The one that the ledger has."""
+        (machine,) = read_machines(self.ledger, FLEET)
+        return machine
+
+    def spoil(
+        self, chances: Mapping[str, float], endpoints: Iterable[str] = ("create", "list", "destroy", "account")
+    ) -> None:
+        for endpoint in endpoints:
+            self.fake.faults.set_chances(endpoint, chances)

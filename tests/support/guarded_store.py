@@ -1,0 +1,71 @@
+"""An S3-compatible store that honours credentials, and a Cloudflare that lends what it honours.
+
+moto judges every request by the policies of whoever signed it, down to the key of the object. A credential that is lent
+is an assumed role there, whose policy says what Cloudflare's scope says.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+
+from simulation.fake_cloudflare import FakeCloudflare, Wish
+from validation.local.objectstore import EmbeddedObjectStore
+
+READ, WRITE = ("s3:GetObject",), ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+ACTIONS = {"object-read-only": READ, "object-read-write": WRITE}
+ANYBODY = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}
+SHORTEST_S = 900
+"""moto's own limit of an assumed role."""
+
+
+class GuardedStore(EmbeddedObjectStore):
+    """The embedded store, which from `guard` on answers nobody who may not ask."""
+
+    def guard(self) -> None:
+        """Make an administrator, then ask everybody who they are."""
+        iam = self._client("iam", "anybody", "anything")
+        iam.create_user(UserName="admin")
+        iam.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=write_policy(["*"], "*"))
+        made = iam.create_access_key(UserName="admin")["AccessKey"]
+        httpx.post(f"{self.endpoint_url}/moto-api/reset-auth", content="0").raise_for_status()
+        self._admin = made["AccessKeyId"], made["SecretAccessKey"]
+
+    def admin_environment(self) -> dict[str, str]:
+        key, secret = self._admin
+        return {"R2_ENDPOINT_URL": self.endpoint_url, "R2_ACCESS_KEY_ID": key, "R2_SECRET_ACCESS_KEY": secret}
+
+    def lend(self, wish: Wish) -> Mapping[str, str]:
+        """What Cloudflare would make of a wish, as this store honours it."""
+        role = f"lent-{abs(hash(json.dumps(wish, sort_keys=True)))}"
+        keys = [f"arn:aws:s3:::{wish['bucket']}/{prefix}*" for prefix in wish.get("prefixes", [""])]
+        iam, sts = self._client("iam", *self._admin), self._client("sts", *self._admin)
+        trust = json.dumps({"Version": "2012-10-17", "Statement": [ANYBODY]})
+        arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        policy = write_policy(list(ACTIONS[wish["permission"]]), keys)
+        iam.put_role_policy(RoleName=role, PolicyName="scope", PolicyDocument=policy)
+        lent = sts.assume_role(RoleArn=arn, RoleSessionName="box", DurationSeconds=SHORTEST_S)["Credentials"]
+        names = {"accessKeyId": "AccessKeyId", "secretAccessKey": "SecretAccessKey", "sessionToken": "SessionToken"}
+        return {ours: lent[theirs] for ours, theirs in names.items()}
+
+    def _client(self, service: str, key: str, secret: str) -> Any:
+        return boto3.client(
+            service, endpoint_url=self.endpoint_url, region_name="us-east-1", aws_access_key_id=key,
+            aws_secret_access_key=secret,
+        )  # fmt: skip
+
+
+def write_policy(actions: list[str], resource: object) -> str:
+    allowed = {"Effect": "Allow", "Action": actions, "Resource": resource}
+    return json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+
+
+def start_guarded(folder: Path, *buckets: str) -> tuple[GuardedStore, FakeCloudflare]:
+    """Both, the store started and guarded. The caller stops it."""
+    store = GuardedStore(folder, buckets=buckets)
+    store.start()
+    store.guard()
+    return store, FakeCloudflare(issue=store.lend)

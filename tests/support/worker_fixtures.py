@@ -1,0 +1,92 @@
+"""A box to work on chunks with: a ledger, two real buckets, and a scorer that costs nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from validation.corpus.pack import PackedSegment, pack_video
+from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Utterance, Video
+from validation.ledger.seed import seed_videos
+from validation.models.sync_scorer import ScoredInTurn
+from validation.scoring.signals import SuiteRoles
+from validation.scoring.verdict import Rules
+from validation.settings import Settings
+from validation.storage.store import open_store, put_once
+from validation.worker.chunk.context import Session
+
+
+@dataclass
+class EarScorer(ScoredInTurn):
+    """Answers at once with the loudest sample. `before` is called with every wave, and may fail."""
+
+    name: str = "tiny"
+    roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear",)))
+    rules: Rules = field(default_factory=lambda: Rules(version="tiny-1", required_models=("ear",), rules=()))
+    revisions: Mapping[str, str] = field(default_factory=lambda: {"ear": "1"})
+    columns: Mapping[str, Sequence[Column]] = field(
+        default_factory=lambda: {"ear": (Column("peak", "float", "ratio", "Loudest sample."),)}
+    )
+    before: Callable[[], None] = lambda: None
+    heard: int = 0
+
+    def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
+        self.before()
+        self.heard += len(utterances)
+        return [{"ear": Scored({"peak": float(np.abs(u.audio).max())})} for u in utterances]
+
+
+@dataclass
+class Box:
+    """What a test needs of a box."""
+
+    session: Session
+    scorer: EarScorer
+    environment: Mapping[str, str]
+    engine: object
+
+    def add_videos(self, *names: str, segments: int = 2, tar: bool | bytes = True) -> None:
+        """Queue videos; upload a sound tar for each, these bytes instead, or nothing."""
+        videos = [Video(name, "hi", segments) for name in names]
+        for video in videos:
+            if tar is not False:
+                payload = tar if isinstance(tar, bytes) else pack_tone(video, segments)
+                put_once(self.session.source, f"{video.video_id}.tar", payload)
+        seed_videos(self.engine, videos)
+
+
+def pack_tone(video: Video, segments: int) -> bytes:
+    tone = 0.1 * np.sin(np.arange(SAMPLE_RATE // 2, dtype=np.float32))
+    return pack_video(video, [PackedSegment(tone, f"text {n}") for n in range(segments)])
+
+
+@pytest.fixture
+def box(connect, seed, object_store, monkeypatch) -> Box:
+    """A box whose worker is `ann`; an empty queue; nothing uploaded. Its settings are also the environment's."""
+    seed(0)
+    buckets = {kind: f"{kind}-{uuid4().hex[:8]}" for kind in ("source", "results")}
+    for bucket in buckets.values():
+        object_store.create_bucket(bucket)
+    engine = connect()
+    environment = {
+        **object_store.client_environment(),
+        "DATABASE_URL": engine.url.render_as_string(hide_password=False),
+        "WORKER_ID": "ann",
+        "VFLEET_SOURCE_URL": f"s3://{buckets['source']}",
+        "VFLEET_RESULTS_URL": f"s3://{buckets['results']}",
+        "VFLEET_GROUP_VIDEOS": "3",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings, scorer = Settings(), EarScorer()
+    session = Session(
+        settings=settings,
+        engine=engine,
+        source=open_store(settings.source_url, settings),
+        results=open_store(settings.results_url, settings),
+        scorer=scorer,
+        draining=lambda: False,
+    )
+    return Box(session, scorer, environment, engine)

@@ -1,0 +1,41 @@
+"""A flow that stands for a chunk's: claims real videos and holds them until its worker asks it to drain."""
+
+from threading import Event
+from uuid import uuid4
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from validation.domain import ShardReceipt
+from validation.ledger.engine import open_engine
+from validation.ledger.protocol import claim_chunk, commit_chunk
+from validation.settings import load_settings
+from validation.shards.naming import shard_key
+from validation.worker.chunk.drain import drain_requested
+
+
+@flow
+def hold_chunk(*, stubborn: bool = False) -> str:
+    """Hold a chunk, if there is one; commit its first video when asked to drain. A stubborn one never hears."""
+    settings = load_settings()
+    engine = open_engine(settings.database_url.get_secret_value())
+    claim = claim_chunk(
+        engine,
+        chunk_id=uuid4(),
+        worker_id=settings.worker_id,
+        flow_run_id=flow_run.id,
+        size=2,
+        lease_s=60,
+        suite="local",
+    )
+    if claim is None:
+        return "nothing to hold"
+    while stubborn or not drain_requested():
+        Event().wait(0.05)
+    shard = ShardReceipt(
+        shard_key(claim.worker_id, claim.shard_number), "0" * 64, size_bytes=1, segments=3, suite="local"
+    )
+    commit_chunk(
+        engine, claim.chunk_id, shard=shard, validated={claim.videos[0].video_id: 3}, failed=[], max_attempts=3
+    )
+    return "drained after 1 of 2 videos"

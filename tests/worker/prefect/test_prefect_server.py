@@ -1,0 +1,180 @@
+"""A Prefect server in trouble: what it costs the run that it concerns, and what it does not cost the others."""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
+from uuid import uuid4
+
+import anyio
+import httpx
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled
+
+from validation.local.process import poll_until
+from validation.worker.prefect import VastGpuWorker
+from validation.worker.prefect.flow_processes import FlowProcesses
+
+pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+
+OPEN_CHUNKS = "SELECT count(*) FROM validation_chunks WHERE state = 'open'"
+CHUNKS = "SELECT DISTINCT state FROM validation_chunks"
+WORKER = "SELECT status FROM worker_validators"
+
+
+@pytest.fixture
+def serve(ledger, prefect, prefect_server, monkeypatch, tmp_path):
+    """Serve as a worker of this process, whose client of Prefect a test can break, and do ``steps`` meanwhile."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = {"DATABASE_URL": ledger.url, "WORKER_ID": "box-1", "VFLEET_SUITE": "vad"}
+    stores = dict.fromkeys(("VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL"), tmp_path.as_uri())
+    for name, value in {**environment, **stores}.items():
+        monkeypatch.setenv(name, value)
+
+    async def serve_during(steps: Callable[[], None]) -> None:
+        serving = asyncio.create_task(VastGpuWorker(prefect.pool).start())
+        await asyncio.to_thread(steps)
+        if not serving.done():
+            signal.raise_signal(signal.SIGTERM)
+        with suppress(asyncio.CancelledError):
+            await serving
+
+    def serve(steps: Callable[[], None]) -> None:
+        with temporary_settings({PREFECT_API_URL: prefect_server.api_url, PREFECT_WORKER_QUERY_SECONDS: 0.5}):
+            asyncio.run(serve_during(steps))
+
+    return serve
+
+
+@pytest.fixture
+def break_deployment(monkeypatch):
+    """Let the question after one deployment end in an error; returns how often it was asked."""
+    ask = PrefectClient.read_deployment
+    broken: dict[str, Exception] = {}
+    asked: list[str] = []
+
+    async def answer(client, deployment_id):
+        if (error := broken.get(str(deployment_id))) is not None:
+            asked.append(str(deployment_id))
+            raise error
+        return await ask(client, deployment_id)
+
+    monkeypatch.setattr(PrefectClient, "read_deployment", answer)
+
+    def break_one(deployment: str, error: Exception | None) -> list[str]:
+        broken[deployment] = error
+        return asked
+
+    return break_one
+
+
+def refusal(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "http://prefect/api")
+    return httpx.HTTPStatusError(str(status), request=request, response=httpx.Response(status, request=request))
+
+
+def test_an_error_over_one_run_ends_neither_the_worker_nor_its_other_runs(ledger, prefect, serve, break_deployment):
+    """The run stays where it was and is offered again: once Prefect is well, this worker does it too."""
+    good, bad = prefect.deploy(), prefect.deploy()
+
+    def steps():
+        prefect.schedule(good)
+        assert poll_until(lambda: ledger.value(OPEN_CHUNKS) == 1, within_s=90)
+        asked = break_deployment(bad, refusal(503))
+        prefect.schedule(bad)
+        assert poll_until(lambda: len(asked) >= 3, within_s=30)  # more often than there are slots
+        assert ledger.value(WORKER) == "online"
+        break_deployment(bad, None)
+        assert poll_until(lambda: ledger.value(OPEN_CHUNKS) == 2, within_s=60)
+
+    serve(steps)
+    assert ledger.rows(CHUNKS) == [("committed",)]
+    assert ledger.value(WORKER) == "offline"
+
+
+def test_a_failure_within_prefect_that_ends_the_worker_ends_it_drained(ledger, prefect, serve, break_deployment):
+    """Prefect then cancels all that its worker awaits: the drain and the goodbye are made all the same, and whoever
+    started the worker learns that it did not end as it was told to."""
+    good, bad = prefect.deploy(), prefect.deploy()
+    break_deployment(bad, RuntimeError("nobody expects it"))
+
+    def steps():
+        prefect.schedule(good)
+        assert poll_until(lambda: ledger.value(OPEN_CHUNKS) == 1, within_s=90)
+        prefect.schedule(bad)
+        assert poll_until(lambda: ledger.value(WORKER) == "offline", within_s=60)
+
+    with pytest.raises(RuntimeError, match="nobody expects it"):
+        serve(steps)
+    assert ledger.rows(CHUNKS) == [("committed",)]
+
+
+@pytest.fixture
+def worker():
+    """A worker with a slot and without a server."""
+    worker = VastGpuWorker("any")
+    worker._limiter = anyio.CapacityLimiter(1)
+    worker._processes = FlowProcesses("any")
+    return worker
+
+
+def test_a_run_whose_deployment_is_gone_keeps_no_slot(worker):
+    """It is cancelled, and the next run may begin."""
+    run = FlowRun(id=uuid4(), name="run", flow_id=uuid4(), deployment_id=uuid4())
+
+    async def lose(*_, **__):
+        raise ObjectNotFound(refusal(404))
+
+    async def submit():
+        worker._client = SimpleNamespace(read_deployment=lose, set_flow_run_state=lose)
+        worker.limiter.acquire_on_behalf_of_nowait(run.id)
+        worker._submitting_flow_run_ids.add(run.id)
+        await worker._submit_run(run)
+        assert worker.limiter.borrowed_tokens == 0
+
+    asyncio.run(submit())
+    assert worker._submitting_flow_run_ids == set()
+
+
+def test_a_run_is_not_begun_twice_nor_after_the_end_has_begun(worker):
+    """One that Prefect took for dead is offered to its own worker; and a poll may be answered after a SIGTERM."""
+    here, other = (SimpleNamespace(flow_run=SimpleNamespace(id=uuid4())) for _ in range(2))
+
+    async def submit():
+        worker.limiter.acquire_on_behalf_of_nowait(here.flow_run.id)
+        yield await worker._submit_scheduled_flow_runs([here])
+        worker.limiter.release_on_behalf_of(here.flow_run.id)
+        worker._ending = True
+        yield await worker._submit_scheduled_flow_runs([other])
+
+    async def gather():
+        return [begun async for begun in submit()]
+
+    assert asyncio.run(gather()) == [[], []]
+    assert worker._submitting_flow_run_ids == set()
+
+
+@pytest.mark.parametrize(
+    ("state", "is_marked"),
+    [(Running(), True), (Crashed(), True), (Cancelled(), False), (Failed(), False), (Completed(), False),
+     (Scheduled(), False)],
+)  # fmt: skip
+def test_a_run_that_ended_in_its_own_way_is_not_called_crashed(worker, state, is_marked):
+    """The reason replaces only what Prefect itself makes of a process that was ended."""
+    marked = []
+
+    async def read(_):
+        return SimpleNamespace(state=state)
+
+    async def mark(_, state, *, force):
+        marked.append((state.message, force))
+
+    worker._client = SimpleNamespace(read_flow_run=read, set_flow_run_state=mark)
+    asyncio.run(worker._mark_crashed(uuid4(), "its grace was over"))
+    assert bool(marked) == is_marked

@@ -1,0 +1,180 @@
+"""The worker's row: heartbeats through an outage, and the right to take a row over."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.support.ledger_helpers import claim, execute, shard
+from tests.support.stalled_proxy import FrozenLine
+from validation.domain import Video, WorkerProfile
+from validation.ledger.engine import open_engine
+from validation.ledger.protocol import commit_chunk, register_worker
+from validation.ledger.rpc import WorkerIdTaken
+from validation.ledger.seed import seed_videos
+from validation.local.process import poll_until
+from validation.worker.prefect import registration as ledger_row
+from validation.worker.prefect.flow_processes import FlowProcesses
+from validation.worker.prefect.process_identity import clear_ended_lives, is_known_dead, start_of, this_instance
+from validation.worker.prefect.registration import LedgerRow
+
+
+@pytest.fixture
+def told():
+    """The levels of what the row says in the log. Prefect's loggers need not pass on what they are told."""
+    levels = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            levels.append(record.levelname)
+
+    listener = Listener()
+    ledger_row.log.addHandler(listener)
+    yield levels
+    ledger_row.log.removeHandler(listener)
+
+
+@contextmanager
+def outage(postgres, name):
+    """The database ends every connection and takes no new one."""
+    with psycopg.connect(postgres.libpq_url(), autocommit=True) as admin:
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        admin.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        admin.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+
+
+def test_an_outage_of_the_ledger_is_told_once_and_survived(ledger, postgres, told):
+    """A worker beats on through an outage. Its log says when it began and when it ended, not every thirty seconds."""
+    row = LedgerRow(ledger.engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+    row.register()
+    with outage(postgres, ledger.engine.url.database):
+        for _ in range(3):
+            asyncio.run(row.beat())
+        assert told == ["WARNING"]
+    for _ in range(2):
+        asyncio.run(row.beat())
+    assert told == ["WARNING", "INFO"]
+
+
+def test_a_row_is_taken_over_from_the_dead_and_from_nobody_else(ledger):
+    """Two lives of one box may follow each other at once; two boxes that share an id by mistake may not."""
+    with child() as (dead, end):
+        register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": str(dead)}))
+        row = LedgerRow(ledger.engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+        with pytest.raises(WorkerIdTaken, match=str(dead)):
+            row.register()
+        end()
+    row.register()
+
+
+def test_a_process_is_known_dead_when_it_has_ended_whether_or_not_it_was_reaped():
+    """In a container the first process may never collect its children: they stay listed, but do not run."""
+    with child() as (instance, end):
+        assert not is_known_dead(str(instance))
+        end()
+        assert is_known_dead(str(instance))  # a zombie
+    assert is_known_dead(str(instance))  # gone
+    assert is_known_dead(str(replace(this_instance(), started="0")))  # its pid is another's now
+
+
+def test_a_process_that_cannot_be_seen_from_here_is_not_known_dead():
+    """Another host, another boot, another container: its pid means nothing here."""
+    gone = replace(this_instance(), started="0")
+    for elsewhere in (
+        replace(gone, host="other"),
+        replace(gone, boot_id="other"),
+        replace(gone, pid_namespace="other"),
+    ):
+        assert not is_known_dead(str(elsewhere))
+    assert not is_known_dead("an instance of another making")
+
+
+@contextmanager
+def child():
+    """A process, and how to end it without reaping it."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+
+        def end():
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+        yield replace(this_instance(), pid=process.pid, started=start_of(process.pid)), end
+
+
+def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
+    """At its next heartbeat: it would take flow runs from others, and get no work for them."""
+    engine = ledger.engine
+    seed_videos(engine, [Video("v0000", "hi", 3)])
+    row = LedgerRow(engine, WorkerProfile("ann", config={"instance": str(this_instance())}))
+    row.register()
+    chunk = claim(engine)
+    commit_chunk(engine, chunk.chunk_id, shard=shard(of=chunk), validated={"v0000": 3}, failed=[], max_attempts=3)
+    execute(engine, "INSERT INTO validation.canaries VALUES ('v0000', 'local', '{}', '[{}]')")
+    execute(
+        engine,
+        "INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding) "
+        "VALUES ('v0000', :c, 'wrong', 'x')",
+        c=chunk.chunk_id,
+    )
+    heard = []
+    usual = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        asyncio.run(row.beat())
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert (heard, told) == ([signal.SIGTERM], ["ERROR"])
+
+
+def test_a_frozen_ledger_holds_up_the_end_for_seconds_only(ledger, postgres, monkeypatch):
+    """It has taken each question, so no connection is lost. Neither a beat under way nor a goodbye is waited for long,
+    and the end of the process waits for no thread of theirs."""
+    monkeypatch.setattr(ledger_row, "ANSWER_WITHIN_S", 0.2)
+    with FrozenLine(postgres.port) as line:
+        engine = open_engine(line.lead(ledger.url))
+        row = LedgerRow(engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+        row.register()
+
+        async def end() -> None:
+            line.freeze_after(b"heartbeat_worker")
+            row.keep_alive(0.01)
+            assert await asyncio.to_thread(poll_until, lambda: line.is_frozen, within_s=10)
+            await row.announce_drain()
+            await row.retire()
+
+        began = time.monotonic()
+        asyncio.run(end())
+        assert time.monotonic() - began < 10
+    engine.dispose()
+
+
+def test_the_lives_of_a_worker_share_nothing(tmp_path, monkeypatch):
+    """A life that was succeeded asks its own flow runs to drain. What ended lives left goes at the next start; those of
+    another worker, whose name begins alike, and of one that still runs stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with child() as (dead, end):
+        end()
+    lives = {"own": os.getpid(), "running": os.getppid(), "ended": dead.pid}
+    files = {}
+    for name, pid in lives.items():
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        files[name] = FlowProcesses("box-1").drain_file
+        FlowProcesses("box-1").ask_to_drain()
+    FlowProcesses("box-1-2").ask_to_drain()
+    monkeypatch.setattr(os, "getpid", lambda: lives["own"])
+    assert len(set(files.values())) == 3
+
+    clear_ended_lives("box-1")
+    left = {f"vfleet-host-box-1-{lives['running']}", f"vfleet-host-box-1-2-{lives['ended']}"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    assert files["running"].exists()

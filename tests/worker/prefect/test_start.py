@@ -1,0 +1,245 @@
+"""What a worker is before its first poll, what it accepts, and what keeps it from starting."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+
+import anyio
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.workers.process import ProcessWorker
+
+from validation.doctor.prefect_access import PrefectRefused
+from validation.domain import WorkerProfile
+from validation.errors import BadInput, Unreachable
+from validation.ledger.engine import open_engine
+from validation.ledger.migrate import known_revision
+from validation.ledger.protocol import register_worker
+from validation.local.loopback import free_port
+from validation.models.suite import SUITES, load_suite
+from validation.worker.prefect import VastGpuWorker
+from validation.worker.prefect.process_identity import this_instance
+from validation.worker.prefect.server import require_work_pool
+
+pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+
+FETCH = {"prefect.deployments.steps.git_clone": {"repository": "https://example.invalid/code.git"}}
+INSTALL = {
+    "prefect.deployments.steps.set_working_directory": {"directory": "/tmp", "requires": "a-package"},
+}
+
+CALL = {
+    "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(Path(os.__file__).parent)}}],
+    "entrypoint": "subprocess.py:call",
+    "parameters": {"popenargs": [["touch", "/tmp/stolen"]]},
+}
+PRELOAD = {"job_variables": {"env": {"LD_PRELOAD": "/tmp/evil.so", "VFLEET_CHUNK_VIDEOS": "7"}}}
+
+
+def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker):
+    """Whoever sees a run on a worker can look the worker up: who it is, where it runs, what it takes on.
+
+    On the way: a deployment that would bring code or settings of its own is refused, by name, and its run says so.
+    """
+
+    def has_crashed(run):
+        return prefect.state(run)["type"] == "CRASHED"
+
+    def message(run):
+        return prefect.state(run)["message"]
+
+    foreign = [{"pull_steps": [FETCH]}, {"pull_steps": [INSTALL]}, CALL, PRELOAD]
+    runs = [prefect.schedule(prefect.deploy(**changes)) for changes in foreign]
+    worker = start_worker(ledger.url, VFLEET_CHUNK_VIDEOS="7")
+    for run in runs:
+        worker.wait_until(partial(has_crashed, run), within_s=60, what="it is refused")
+    assert "would run other code by the pull step prefect.deployments.steps.git_clone:" in message(runs[0])
+    assert "steps.set_working_directory with requires:" in message(runs[1])
+    assert "would run other code by the entrypoint subprocess.py:call:" in message(runs[2])
+    assert "the job variable env sets LD_PRELOAD:" in message(runs[3])
+
+    ((status, prefect_worker, config, started_at),) = ledger.rows(
+        "SELECT status, prefect_worker, config_json, started_at FROM worker_validators WHERE worker_id = 'box-1'"
+    )
+    assert (status, prefect_worker, prefect.workers()) == ("online", "box-1", ["box-1"])
+    assert started_at < min(map(prefect.first_pending_at, runs))
+    assert config["suite"] == "vad"
+    assert config["revisions"] == load_suite("vad").revisions
+    assert config["batch_budget_s"] == SUITES["vad"].budget_s
+    assert config["budgets"]["chunk_videos"] == 7
+    assert config["budgets"]["flow_runs"] == 2
+    assert set(config["versions"]) == {"prefect", "python", "validation-fleet"}
+    assert f":{worker.process.pid}:" in config["instance"]
+
+    worker.send(signal.SIGTERM)
+    assert worker.exit_code(within_s=60) == 0
+
+
+def test_the_pool_offers_what_may_be_chosen(prefect):
+    """The form that a new pool gets explains each variable, and does not offer the command: a deployment may not
+    choose what a box runs. The server finds the template consistent."""
+    template = VastGpuWorker.get_default_base_job_template()
+    pool = {"name": f"{prefect.pool}-made", "type": "vast-gpu", "base_job_template": template}
+    prefect.http.post("/work_pools/", json=pool).raise_for_status()
+    variables = template["variables"]["properties"]
+    assert set(variables) == {"name", "env", "labels", "stream_output", "working_dir"}
+    assert all(variable["description"] for variable in variables.values())
+    assert "command" not in template["job_configuration"]
+
+
+def test_a_worker_picks_at_random_among_what_it_is_offered(monkeypatch):
+    """A hundred workers are offered the same list at once. Were all to begin at its head, one of them would get the
+    first run and the others a refusal each; so each begins elsewhere, and forgets none."""
+    offered = [f"run-{n}" for n in range(50)]
+    taken = []
+
+    async def take(_, flow_run_response):
+        taken.append([offer.flow_run.id for offer in flow_run_response])
+
+    async def offer():
+        worker = VastGpuWorker("any")
+        worker._limiter = anyio.CapacityLimiter(1)
+        await worker._submit_scheduled_flow_runs([SimpleNamespace(flow_run=SimpleNamespace(id=run)) for run in offered])
+
+    monkeypatch.setattr(ProcessWorker, "_submit_scheduled_flow_runs", take)
+    for _ in range(10):
+        asyncio.run(offer())
+    assert len({order[0] for order in taken}) > 1
+    assert all(sorted(order) == sorted(offered) for order in taken)
+
+
+def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_worker):
+    """2 for what somebody must change, 3 for what may heal by itself; no traceback. Prefect never hears of it."""
+    living = str(this_instance())
+    register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": living}))
+    nobody = f"127.0.0.1:{free_port()}"
+    started = {
+        start_worker(ledger.url): (2, f"worker id box-1 is in use by {living}"),
+        start_worker(ledger.url, PREFECT_API_URL=f"http://{nobody}/api"): (3, f"server at http://{nobody}/api is unr"),
+    }
+    for worker, (code, words) in started.items():
+        assert (worker.exit_code(within_s=120), words in worker.told()) == (code, True), worker.told()
+        assert len(worker.told().strip().splitlines()) == 1, worker.told()
+    assert prefect.workers() == []
+    assert ledger.value("SELECT config_json ->> 'instance' FROM worker_validators") == living
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("VFLEET_LEASE_S", "soon", "setting lease_s is 'soon'"),
+        (
+            "VFLEET_HEARTBEAT_S",
+            "31",
+            "setting heartbeat_s is '31': value error, must be at most 30 with a lease_s of 75",
+        ),
+        ("VFLEET_LEASE_S", "40", "setting heartbeat_s is "),
+        ("WORKER_ID", "a/b", "worker id 'a/b' cannot name a Prefect worker"),
+        ("PREFECT_API_URL", "", "PREFECT_API_URL is not set"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(variable, value, sentence, refusal):
+    """Whoever reads the sentence knows which variable to change."""
+    code, told = refusal("any", api_url=None, **{variable: value})
+    assert (code, told.startswith(sentence)) == (2, True), told
+
+
+def test_a_ledger_at_another_migration_is_refused(unmigrated, prefect, prefect_server, refusal):
+    """A worker writes nothing to tables that it does not know; the sentence names both versions."""
+    code, told = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=unmigrated)
+    assert code == 2
+    assert told.startswith(f"this code knows migration {known_revision()}, the database is not migrated at all")
+
+
+def test_a_ledger_that_does_not_answer_is_named(prefect, prefect_server, refusal):
+    """It may come back: exit code 3."""
+    nobody = f"127.0.0.1:{free_port()}"
+    code, told = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=f"postgresql://me:secret@{nobody}/none")
+    assert code == 3
+    assert told.startswith(f"the ledger at {nobody}/none is unreachable")
+    assert "secret" not in told
+
+
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """Start a worker that is refused, as `prefect worker start` does once it has found the worker's class."""
+
+    def start(pool, api_url, **environment):
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        settings = {PREFECT_API_URL: api_url} if api_url else {}
+        with temporary_settings(settings, restore_defaults={PREFECT_API_URL}), pytest.raises(SystemExit) as exit_:
+            asyncio.run(VastGpuWorker(pool).start())
+        return exit_.value.code, capsys.readouterr().err
+
+    return start
+
+
+def test_a_pool_of_another_type_is_refused(prefect, prefect_server):
+    """Its flow runs expect another worker than this; a pool that nobody has made yet is made by the worker."""
+    prefect.http.post("/work_pools/", json={"name": f"{prefect.pool}-other", "type": "process"}).raise_for_status()
+    with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
+        asyncio.run(require_work_pool(f"{prefect.pool}-unmade", "vast-gpu"))
+        with pytest.raises(BadInput, match=f"{prefect.pool}-other is for workers of the type process, not vast-gpu"):
+            asyncio.run(require_work_pool(f"{prefect.pool}-other", "vast-gpu"))
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, PrefectRefused), (422, BadInput), (500, Unreachable)])
+def test_a_prefect_server_that_answers_with_an_error_is_told_from_a_silent_one(status, error):
+    """Credentials must be changed, a broken server may be mended."""
+    with (
+        answering(status) as url,
+        temporary_settings({PREFECT_API_URL: url}),
+        pytest.raises(error, match=f"status {status}"),
+    ):
+        asyncio.run(require_work_pool("any", "vast-gpu"))
+
+
+@pytest.fixture
+def unmigrated(postgres) -> Iterator[str]:
+    name = f"unmigrated_{os.getpid()}"
+    url = postgres.create_database(name)
+    yield url
+    open_engine(url).dispose()
+    postgres.drop_database(name)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A server that answers everything with one status; yields its address."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *arguments) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_slot_that_falls_free_is_filled_at_once(ledger, prefect, start_worker):
+    """The end of a run asks for the next: with an hour between regular polls, a third still follows the first two."""
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE video_queue SET status = 'processing'")  # nothing to hold
+    deployment = prefect.deploy()
+    runs = [prefect.schedule(deployment) for _ in range(3)]
+    worker = start_worker(ledger.url, PREFECT_WORKER_QUERY_SECONDS="3600")
+    worker.wait_until(
+        lambda: all(prefect.state(run)["type"] == "COMPLETED" for run in runs),
+        within_s=110,
+        what="three runs have ended",
+    )

@@ -1,0 +1,1 @@
+"""What people read: selections, reports, status and charts."""

@@ -1,0 +1,53 @@
+"""The least of SVG."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+
+from validation.analysis.charts.style import SHAPES_CSS, palette_css
+
+Point = tuple[float, float]
+
+
+def tag(name: str, *children: str, **attributes: object) -> str:
+    """Write an element. ``class_`` is ``class``, other underscores are hyphens; children must be markup already."""
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_write(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return f"<{name}{written}>{''.join(children)}</{name}>" if children else f"<{name}{written}/>"
+
+
+def label(text: str, x: float, y: float, **attributes: object) -> str:
+    return tag("text", escape(text), x=x, y=y, **attributes)
+
+
+def path(points: Sequence[Point], **attributes: object) -> str:
+    """Draw straight from point to point."""
+    return tag("path", d="M" + "L".join(f"{_write(x)} {_write(y)}" for x, y in points), **attributes)
+
+
+def picture(width: float, height: float, *children: str, title: str) -> str:
+    """Frame a picture for use inside a page, which brings the style; ``title`` is what it is called when not seen."""
+    return tag(
+        "svg", tag("title", escape(title)), *children, xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {_write(width)} {_write(height)}", role="img",
+    )  # fmt: skip
+
+
+def standalone(width: float, height: float, *children: str, title: str) -> str:
+    """Frame a picture that carries its own paper and style, so that it reads well on any page, light or dark."""
+    paper = tag("rect", class_="paper", x=0.5, y=0.5, width=width - 1, height=height - 1, rx=10)
+    style = f"<style>{palette_css()}{SHAPES_CSS}</style>"
+    framed = picture(width, height, style, paper, *children, title=title)
+    return framed.replace("<svg ", f'<svg width="{_write(width)}" height="{_write(height)}" ', 1)
+
+
+def data_uri(svg: str) -> str:
+    """The picture as an address that needs no server."""
+    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
+
+
+def _write(value: object) -> str:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)

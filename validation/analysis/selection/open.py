@@ -1,0 +1,97 @@
+"""From a list of shards to one lazy frame of segments, each exactly once."""
+
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import polars as pl
+
+from validation.analysis.selection.partitioned import open_layers
+from validation.analysis.selection.revisions import Layer
+from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
+from validation.analysis.selection.verdicts import judge_segments
+from validation.errors import BadInput, Permanent
+from validation.models.suite import SUITES
+from validation.scoring.signals import SuiteRoles
+from validation.scoring.verdict import Decision, Rules
+from validation.shards.reader import scan_shards
+
+READERS = 32
+"""Shards whose schema is read at a time: most of it is waiting for the store."""
+
+
+class ShardsUnreadable(Permanent):
+    """Committed shards could not be scanned: one is missing or damaged."""
+
+    def __init__(self, suite: str, cause: object) -> None:
+        self.suite = suite
+        super().__init__(
+            f"the shards of suite {suite} cannot be read ({cause}): `vfleet shards verify` names the bad one"
+        )
+
+
+def open_segments(source: ShardSource) -> pl.LazyFrame:
+    """Open all current segments of a suite as one lazy frame; of each shard only the schema is read.
+
+    A column that only some schema versions have is null in the shards of the others.
+
+    Raises:
+        BadInput: there are several revisions, and the suite is not known here: who transcribes and judges in it?
+    """
+    with scan_errors(source.suite):
+        layers = [Layer(tuple(rev.models), _scan(rev, source.storage_options)) for rev in source.revisions]
+        return open_layers(layers, _find_roles(source))
+
+
+def find_videos(source: ShardSource, rules: Rules, verdicts: Collection[Decision]) -> list[str]:
+    """Name the videos with a segment of one of these verdicts, by these rules. Raises as ``open_segments`` does."""
+    with scan_errors(source.suite):
+        judged = judge_segments(open_segments(source), rules).filter(pl.col("verdict").is_in(list(verdicts)))
+        videos = judged.select(pl.col("video_id").unique().sort()).collect(engine="streaming")
+    return videos["video_id"].to_list()
+
+
+@contextmanager
+def scan_errors(suite: str) -> Iterator[None]:
+    """Turn what polars says of shards that it cannot read into our own error. Wrap every collect in it."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ShardsUnreadable(suite, first) from None
+
+
+def _scan(revision: RevisionShards, options: Mapping[str, str] | None) -> pl.LazyFrame:
+    with ThreadPoolExecutor(READERS) as pool:
+        schemas = list(pool.map(partial(_read_schema, options=options), revision.shards))
+    alike: dict[Hashable, list[ReadableShard]] = {}
+    for shard, schema in zip(revision.shards, schemas, strict=True):
+        alike.setdefault(tuple(schema.items()), []).append(shard)
+    return pl.concat([_scan_alike(shards, options) for shards in alike.values()], how="diagonal_relaxed")
+
+
+def _read_schema(shard: ReadableShard, options: Mapping[str, str] | None) -> pl.Schema:
+    return scan_shards([shard.uri], options).collect_schema()
+
+
+def _scan_alike(shards: Sequence[ReadableShard], options: Mapping[str, str] | None) -> pl.LazyFrame:
+    whole = [shard.uri for shard in shards if not shard.withheld]
+    frames = [scan_shards(whole, options)] if whole else []
+    frames += [
+        scan_shards([shard.uri], options).filter(~pl.col("video_id").is_in(shard.withheld))
+        for shard in shards
+        if shard.withheld
+    ]
+    return pl.concat(frames)
+
+
+def _find_roles(source: ShardSource) -> SuiteRoles:
+    recipe = SUITES.get(source.suite)
+    if recipe is not None:
+        return SuiteRoles(tuple(recipe.models), recipe.transcriber, recipe.judges)
+    if len(source.revisions) > 1:
+        raise BadInput(
+            f"suite {source.suite!r} is not known here, so its {len(source.revisions)} revisions cannot be joined"
+        )
+    return SuiteRoles(tuple(source.revisions[0].models))

@@ -1,0 +1,85 @@
+"""One reading of the ledger's views: where the fleet stands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from sqlalchemy import Engine
+
+from validation.ledger.queries import read_view
+
+Row: TypeAlias = Mapping[str, Any]
+"""A row of a view, by column; the view's own file in sql/views says what each means."""
+
+TROUBLE = ("stale", "late", "online", "offline")
+"""Liveness in the order in which an operator wants to see it; stale and late may hold chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the fleet stands."""
+
+    fleet: Row
+    languages: Sequence[Row]
+    workers: Sequence[Row]
+    """Those in trouble first."""
+    eta: Row
+    cost: Row
+    history: Sequence[Row]
+
+    @property
+    def videos(self) -> int:
+        """Transcribed videos, whatever became of them."""
+        return sum(row["videos"] for row in self.languages)
+
+    @property
+    def done_share(self) -> float | None:
+        """Share of the videos that are validated or have failed for good; None where there are none."""
+        done = sum(row["validated"] + row["failed"] for row in self.languages)
+        return done / self.videos if self.videos else None
+
+    @property
+    def usd_at_end(self) -> float | None:
+        """What the fleet will have cost when the queue is empty, at the present price and rate."""
+        spent, usd_per_hour, seconds = self.cost["spent_usd"], self.cost["usd_per_hour"], self.eta["seconds_left"]
+        return None if spent is None or seconds is None else float(spent) + float(usd_per_hour) * seconds / 3600
+
+
+def read_standing(engine: Engine) -> Standing:
+    """Read every view once."""
+    (fleet,) = read_view(engine, "fleet_overview")
+    (eta,) = read_view(engine, "eta")
+    (cost,) = read_view(engine, "cost_so_far")
+    workers = read_view(engine, "worker_liveness")
+    return Standing(
+        fleet=fleet,
+        languages=read_view(engine, "queue_progress"),
+        workers=sorted(workers, key=lambda row: (row["distrust"] is None, TROUBLE.index(row["liveness"]))),
+        eta=eta,
+        cost=cost,
+        history=read_view(engine, "progress_history"),
+    )
+
+
+def dump_standing(standing: Standing) -> dict[str, Any]:
+    """The reading as plain JSON values: times in ISO 8601, numbers as numbers, what is not known as null."""
+    plain: dict[str, Any] = _plain(asdict(standing))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case datetime():
+            return value.isoformat()
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return str(value)

@@ -1,0 +1,1 @@
+"""Issues short-lived object store credentials to boxes."""

@@ -1,0 +1,1 @@
+"""GPUs: devices, drivers, errors and pinned memory."""

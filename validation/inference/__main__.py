@@ -1,0 +1,91 @@
+"""The model host: `python -m validation.inference`, by the environment's settings.
+
+It prints one line of JSON on standard output: ``{"ready": {the suite}}`` once it serves, or ``{"refused": sentence}``.
+Everything else goes to standard error. It ends at SIGTERM.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from validation.errors import FleetError, Transient
+from validation.hardware.gpu_errors import sort_card_faults
+from validation.inference.address import find_socket
+from validation.inference.crash_log import Journal
+from validation.inference.executor import Mill
+from validation.inference.protocol import SuiteProfile
+from validation.inference.scheduler import Desk
+from validation.inference.server import Server, listening
+from validation.inference.status import HostStatus
+from validation.inference.warmup import try_suite
+from validation.models.suite import Suite, load_suite
+from validation.settings import load_settings
+
+log = logging.getLogger("model-host")
+
+
+def main() -> int:
+    """Serve until SIGTERM. Exit codes as of every command: 2 for what somebody must change, 3 for what may heal."""
+    told = _keep_stdout()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        settings = load_settings()
+        suite = sort_card_faults(lambda: load_suite(settings.suite))
+        try_suite(suite)
+        serve(suite, find_socket(settings.worker_id), told)
+    except FleetError as refusal:
+        _tell(told, {"refused": str(refusal)})
+        return 3 if isinstance(refusal, Transient) else 2
+    return 0
+
+
+def serve(suite: Suite, path: Path, told: TextIO) -> None:
+    """Answer at a socket until SIGTERM; say on ``told`` when it can be reached."""
+    with listening(path) as listener:
+        wakeup = os.eventfd(0, os.EFD_NONBLOCK)
+        journal = Journal(path.with_name("in-hand.json"))
+        desk = Desk(suite, journal.deaths_of, on_answers=lambda: os.eventfd_write(wakeup, 1))
+        mill = Mill(suite, desk, journal)
+        server = Server(listener, desk, describe_suite(suite), HostStatus(suite, desk, mill), wakeup)
+        signal.signal(signal.SIGTERM, lambda *_: server.stop())
+        mill.start()
+        _tell(told, {"ready": describe_suite(suite).spell()})
+        server.serve()
+        journal.close()
+
+
+def describe_suite(suite: Suite) -> SuiteProfile:
+    return SuiteProfile(
+        name=suite.name,
+        roles=suite.roles,
+        rules=suite.rules.version,
+        revisions=suite.revisions,
+        columns=suite.columns,
+        budget_s=suite.budget.seconds,
+    )
+
+
+def _keep_stdout() -> TextIO:
+    """Keep standard output for what the starter reads; what libraries print there goes to standard error."""
+    kept = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return kept
+
+
+def _tell(told: TextIO, line: dict[str, Any]) -> None:
+    told.write(json.dumps(line) + "\n")
+    told.flush()
+
+
+def end(code: int) -> NoReturn:
+    """End now: the models' threads may be in the midst of a batch, and nobody waits for it."""
+    logging.shutdown()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    end(main())

@@ -1,0 +1,1 @@
+"""Whisper base as language identifier and recogniser."""

@@ -1,5 +1,0 @@
-"""The `vast-gpu` worker type: Prefect finds it here by the `prefect.collections` entry point."""
-
-from validation.prefect_worker.worker import VastGpuWorker
-
-__all__ = ["VastGpuWorker"]

@@ -1,0 +1,1 @@
+"""The object store: streams, listings, conditional writes and its errors."""

@@ -1,0 +1,1 @@
+"""The Vast.ai API: client, responses, errors, offers, instances and rate limits."""
