@@ -24,7 +24,7 @@ def run_host(utterances: Sequence[Utterance], device: str, *, tiny: bool, budget
     it is left out, and the answer says so.
     """
     try:
-        from validation.inference.client import HostScorer
+        from validation.inference.client import InferenceClient
     except ModuleNotFoundError as lacking:
         return {"left out": f"the model host needs {lacking.name}, which is not installed here"}
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
@@ -33,7 +33,7 @@ def run_host(utterances: Sequence[Utterance], device: str, *, tiny: bool, budget
         host.start()
         try:
             await_host(host, path)
-            scorers = [HostScorer(path) for _ in range(CLIENTS)]
+            scorers = [InferenceClient(path) for _ in range(CLIENTS)]
             scorers[0].score(utterances[:64])
             began_s = time.perf_counter()
             threads = [threading.Thread(target=scorer.score, args=(utterances,), daemon=True) for scorer in scorers]
@@ -75,7 +75,7 @@ def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     nets = make_nets(TINY if tiny else Sizes(), device, torch.float16)
     roles = SuiteRoles(tuple(net.name for net in nets))
-    suite = Suite("bench", nets, roles=roles, rules=load_rules("indic-1"), budget_s=budget_s, least_s=0.5)
+    suite = Suite("bench", nets, roles=roles, rules=load_rules("indic-1"), budget_s=budget_s, min_padded_s=0.5)
     with Path(os.devnull).open("w") as nobody:
         serve_suite(suite, path, nobody)
     end(0)

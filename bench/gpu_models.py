@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch
 from validation.models.conformer.engine import Heard
-from validation.models.conformer.network import FastConformer, NetworkShape, own_frames
+from validation.models.conformer.network import FastConformer, NetworkShape, length_mask
 from validation.models.conformer.segment import Listening, join_pieces
-from validation.models.conformer.tokenizer import SpeltTranscript
+from validation.models.conformer.tokenizer import TokenizedTranscript
 from validation.models.conformer.torch_engine import TorchEngine
 from validation.models.conformer.transcript_scoring import compare_transcripts
 from validation.models.ecapa_padding import FrameCounts, ReflectingConv1d
@@ -126,10 +126,10 @@ class Conformer(Net):
         return self.engine.hear(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
 
 
-def spell(log_probs: np.ndarray) -> SpeltTranscript:
+def spell(log_probs: np.ndarray) -> TokenizedTranscript:
     """A transcript that fits, of other tokens than are heard."""
     tokens = tuple(1 + n % 200 for n in range(max(1, len(log_probs) // 4)))
-    return SpeltTranscript(tokens, tuple(n // 3 for n in range(len(tokens))), 1.0)
+    return TokenizedTranscript(tokens, tuple(n // 3 for n in range(len(tokens))), 1.0)
 
 
 class Ecapa(Net):
@@ -168,7 +168,7 @@ class Ecapa(Net):
         audio, lengths = self.upload(batch)
         self.counts.of_items = counts = lengths // self.HOP + 1
         spectrum = torch.stft(audio, self.FFT, self.HOP, window=self.window, return_complex=True, pad_mode="constant")
-        real = own_frames(counts, spectrum.shape[2])[:, None]
+        real = length_mask(counts, spectrum.shape[2])[:, None]
         net = self.network
         mels = net["mel"]((spectrum.abs().square() * real).transpose(1, 2)).abs().add(1e-10).log().transpose(1, 2)
         hidden, kept = net["first"](mels - _mean(mels, real)).relu(), []

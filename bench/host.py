@@ -2,7 +2,8 @@
 
     python bench/host.py [--suite local] [--segments 60] [--rounds 3]
 
-Clips of the sample corpus, cut and joined to the demo's lengths, are scored by `Suite.score` here and by `HostScorer`
+Clips of the sample corpus, cut and joined to the demo's lengths, are scored by `Suite.score` here and by
+`InferenceClient`
 through a host of its own, in turns and never at once, in waves as a chunk sends them. Answers must be equal before
 time counts. CPU is that of every process that took part. Overhead is the ratio of the arms' sums, less one. Prints a
 table and writes bench/out/host.json.
@@ -25,8 +26,8 @@ import numpy as np
 import psutil
 
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.inference.address import HOST_SOCKET_VARIABLE
-from validation.inference.client import HostScorer
+from validation.inference.address import INFERENCE_SOCKET_VARIABLE
+from validation.inference.client import InferenceClient
 from validation.inference.transport import read_status
 from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.suite import load_suite
@@ -49,7 +50,7 @@ def main() -> None:
     utterances = make_segments(options.segments)
     audio_s = sum(utterance.duration_s for utterance in utterances)
     suite = load_suite(options.suite)
-    with host_of(options.suite) as (socket, process), HostScorer(socket) as scorer:
+    with host_of(options.suite) as (socket, process), InferenceClient(socket) as scorer:
         arms = {"in process": suite.score, "through the host": scorer.score}
         answers = [score_all(score, utterances) for score in arms.values()]
         assert answers[0] == answers[1], "the arms disagree"
@@ -87,7 +88,7 @@ def make_segments(count: int) -> list[Utterance]:
 def host_of(suite: str) -> Iterator[tuple[Path, psutil.Process]]:
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
         socket = Path(folder) / "run" / "socket"
-        environment = {**os.environ, HOST_SOCKET_VARIABLE: str(socket), "VFLEET_SUITE": suite}
+        environment = {**os.environ, INFERENCE_SOCKET_VARIABLE: str(socket), "VFLEET_SUITE": suite}
         command = [sys.executable, "-m", "validation.inference"]
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
             assert "ready" in json.loads(process.stdout.readline())

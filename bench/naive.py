@@ -17,7 +17,7 @@ import torch
 
 from validation.domain import SAMPLE_RATE, Scalar, Utterance
 from validation.models.conformer.mel import LogMel
-from validation.models.conformer.tokenizer import Speller
+from validation.models.conformer.tokenizer import SubwordTokenizer
 from validation.models.conformer.vocabulary import BLANK
 from validation.models.import_shims import allow_torchaudio, importing_speechbrain
 from validation.models.language_id import name_language
@@ -89,7 +89,7 @@ class StockConformer:
         self._vocabulary = json.loads((assets / "vocab.json").read_text())
         masks = json.loads((assets / "language_masks.json").read_text())
         self._columns = {language: np.flatnonzero(mask) for language, mask in masks.items()}
-        self._spellers = {language: Speller(pieces[:BLANK]) for language, pieces in self._vocabulary.items()}
+        self._spellers = {language: SubwordTokenizer(pieces[:BLANK]) for language, pieces in self._vocabulary.items()}
         self._mel = LogMel()
 
     def __call__(self, utterances: Sequence[Utterance]) -> list[Values]:

@@ -35,7 +35,7 @@ from throughput_report import Cost, report
 from workload import Workload, make_workload
 
 from validation.domain import Scored, Utterance
-from validation.hardware.device import Placement
+from validation.hardware.device import DeviceConfig
 from validation.models.batching import measure_fill, pad_batch, plan_batches
 from validation.models.conformer.model import IndicConformer
 from validation.models.mms_lid import MmsLid
@@ -91,7 +91,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def load_models(weights: Path) -> list:
-    placed = {"threads": 1, "root": weights, "placement": Placement()}
+    placed = {"threads": 1, "root": weights, "placement": DeviceConfig()}
     return [IndicConformer(**placed), MmsLid(**placed), VoxLingua107(**placed)]
 
 
@@ -159,7 +159,7 @@ def sorted_in_video(videos: Sequence[Sequence[Utterance]]) -> Iterator[list[Utte
 
 def pooled_by_budget(videos: Sequence[Sequence[Utterance]]) -> Iterator[list[Utterance]]:
     pool = [utterance for segments in videos for utterance in segments]
-    for rows in plan_batches([u.duration_s for u in pool], BUDGET_S, least_s=SUITES["indic"].least_s):
+    for rows in plan_batches([u.duration_s for u in pool], BUDGET_S, min_padded_s=SUITES["indic"].min_padded_s):
         yield [pool[row] for row in rows]
 
 
@@ -204,7 +204,7 @@ def metered(cost: Cost) -> Iterator[None]:
 
 def run_hosted(work: Workload, rounds: int) -> dict[str, list[Cost]]:
     """Our arm through the model host: its process's CPU and this one's. Host and suite in turn, on the same pool."""
-    from validation.inference.client import HostScorer
+    from validation.inference.client import InferenceClient
 
     suite, costs = make_suite(work.weights), {"suite": [], "host": []}
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
@@ -212,7 +212,7 @@ def run_hosted(work: Workload, rounds: int) -> dict[str, list[Cost]]:
         host = get_context("spawn").Process(target=serve_suite, args=(work.weights, path), daemon=True)
         host.start()
         try:
-            with HostScorer(path) as client, ThreadPoolExecutor(FETCHERS) as threads:
+            with InferenceClient(path) as client, ThreadPoolExecutor(FETCHERS) as threads:
                 asked = [u for segments in threads.map(work.fetch, work.videos) for u in segments]
                 check_hosted(client.score(asked), suite.score(asked))
                 for _ in range(rounds):
@@ -245,8 +245,10 @@ def make_suite(weights: Path) -> Suite:
     """`indic` without DNSMOS."""
     models = load_models(weights)
     roles = SuiteRoles(tuple(model.name for model in models), "conformer", ("conformer", "mms", "voxlingua"))
-    least_s = SUITES["indic"].least_s
-    return Suite("bench", models, roles=roles, rules=load_rules("indic-1"), budget_s=BUDGET_S, least_s=least_s)
+    min_padded_s = SUITES["indic"].min_padded_s
+    return Suite(
+        "bench", models, roles=roles, rules=load_rules("indic-1"), budget_s=BUDGET_S, min_padded_s=min_padded_s
+    )
 
 
 def serve_suite(weights: Path, path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from workload import Workload, draw_durations_s
 
 from validation.domain import Seconds
-from validation.models.batching import Fill, measure_fill, plan_batches
+from validation.models.batching import PaddingStats, measure_fill, plan_batches
 from validation.models.suite import SUITES
 
 OUT = Path(__file__).parent / "out"
@@ -22,7 +22,7 @@ class Cost:
 
     wall_s: Seconds = 0.0
     cpu_s: Seconds = 0.0
-    fill: Fill = field(default_factory=Fill)
+    fill: PaddingStats = field(default_factory=PaddingStats)
     model_cpu_s: dict[str, Seconds] = field(default_factory=dict)
 
     @property
@@ -98,8 +98,8 @@ def print_shares(plain: Cost, ours: Cost) -> None:
 def chunk_padding() -> float:
     """Lengths four times the benchmark's, 50 videos of about 100: computed, not run."""
     durations_s = [4 * s for s in draw_durations_s(np.random.default_rng(1), 5_000)]
-    plan = plan_batches(durations_s, 320.0, least_s=SUITES["indic"].least_s)
-    fill = sum((measure_fill([durations_s[row] for row in rows]) for rows in plan), Fill())
+    plan = plan_batches(durations_s, 320.0, min_padded_s=SUITES["indic"].min_padded_s)
+    fill = sum((measure_fill([durations_s[row] for row in rows]) for rows in plan), PaddingStats())
     return fill.padded_s / fill.real_s
 
 

@@ -18,8 +18,8 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from validation.calibration.evaluate import hear_specimens
-from validation.calibration.fault_injection import FAULTS, HARMLESS, find_unplantable, make_specimens, plant_shares
+from validation.calibration.evaluate import evaluate_clips
+from validation.calibration.fault_injection import FAULTS, HARMLESS, find_unplantable, inject_faults, inject_shares
 from validation.calibration.metrics import SignReport, VerdictReport, measure_signs, measure_verdicts
 from validation.calibration.trusted_clips import load_trusted
 from validation.local.sample_corpus import CLIPS
@@ -38,11 +38,11 @@ def main() -> None:
                         help="of all specimens; the other faults are as frequent as the clips allow")  # fmt: skip
     options = parser.parse_args()
     suite, clips = load_suite(options.suite), load_trusted(options.trusted)
-    specimens = plant_shares(make_specimens(clips), dict(options.share))
+    specimens = inject_shares(inject_faults(clips), dict(options.share))
     for fault in find_unplantable(specimens):
         print(f"not planted: {fault}; no clip of these allows it (see validation/calibration/fault_injection.py)")
     began_s = time.perf_counter()
-    heard = hear_specimens(suite, specimens)
+    heard = evaluate_clips(suite, specimens)
     print(
         f"{len(clips)} clips, each in {len(HARMLESS)} sound variants and with up to {len(FAULTS)} faults: "
         f"{len(specimens)} specimens, heard by suite {suite.name} in {time.perf_counter() - began_s:.0f} s"

@@ -11,12 +11,12 @@ from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.settings import load_settings
 from validation.storage.store import open_store
-from validation.worker.chunk.context import Session
+from validation.worker.chunk.context import ChunkContext
 from validation.worker.chunk.open import open_session as open_from_settings
 
 
 @lru_cache(maxsize=1)
-def open_session() -> Session:
+def open_session() -> ChunkContext:
     """Open ledger, object stores and models as the environment says, and it alone: a box reads no block.
 
     Raises as the core's own does.

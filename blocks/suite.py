@@ -10,7 +10,7 @@ from pydantic import Field
 from blocks.documents import find_block
 from validation.fleet.launch_spec import PREFIX, read_box_environment
 from validation.settings import Settings
-from validation.worker.chunk.open import require_known
+from validation.worker.chunk.open import validate_settings
 
 BLOCK = "suite"
 """The name of the block document that fills in what the control plane's environment does not tell boxes."""
@@ -43,7 +43,7 @@ class ModelSuite(Block):
         Raises:
             BadInput: the suite or a language is unknown.
         """
-        require_known(Settings(suite=self.suite, languages=tuple(self.languages)))
+        validate_settings(Settings(suite=self.suite, languages=tuple(self.languages)))
         return [f"{name}={value}" for name, value in self.box_environment().items()]
 
     @classmethod
@@ -52,7 +52,7 @@ class ModelSuite(Block):
         return cls(suite=settings.suite, languages=list(settings.languages), chunk_videos=settings.chunk_videos)
 
 
-def tell_boxes(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def collect_box_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Collect what every box is told: the environment's ``BOX_`` variables, and the block ``suite`` for what they lack.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.progress import leave_language_bars, leave_page, leave_workers, look
+from tasks.progress import look, publish_language_bars, publish_page, publish_workers
 from validation.analysis.status.format import headline
 
 
@@ -10,7 +10,7 @@ from validation.analysis.status.format import headline
 def report_progress() -> str:
     """Leave artifacts: a page with plots, rates, cost and the end in sight; the workers; a progress bar a language."""
     standing = look()
-    leave_page(standing)
-    leave_workers(standing)
-    leave_language_bars(standing)
+    publish_page(standing)
+    publish_workers(standing)
+    publish_language_bars(standing)
     return headline(standing)

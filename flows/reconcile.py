@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.states import Completed, Failed, State
 
-from tasks.fleet import describe_tick, leave_notes, list_fleets, tick
+from tasks.fleet import describe_tick, list_fleets, publish_notes, tick
 
 
 @flow(name="reconcile-fleet", flow_run_name="reconcile the fleet")
@@ -16,7 +16,7 @@ def reconcile_fleet() -> State[None]:
     sentences, problems = [], []
     for fleet in list_fleets():
         report = tick(fleet)
-        leave_notes(fleet, report)
+        publish_notes(fleet, report)
         sentences.append(describe_tick(fleet, report))
         if report is not None and report.problem:
             problems.append(f"{fleet}: {report.problem}")

@@ -3,9 +3,9 @@
 from prefect import flow
 
 from blocks.session import open_control
-from tasks.control import ask_ended_runs, leave_report, tell_prefect
+from tasks.control import ask_ended_runs, publish_report, reconcile_flow_runs
 from validation.control.sweep import sweep
-from validation.ledger.queries import read_closing_chunks, read_open_chunks, read_worker_lives
+from validation.ledger.queries import read_closing_chunks, read_open_chunks, read_worker_sessions
 
 
 @flow(name="sweep-stale-claims", flow_run_name="sweep")
@@ -23,7 +23,7 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
     control = open_control()
     report = sweep(control.engine, control.results, orphans=orphans, find_ended=ask_ended_runs)
     held = [*read_open_chunks(control.engine), *read_closing_chunks(control.engine)]
-    told = tell_prefect(report.swept, held, read_worker_lives(control.engine), return_state=True)
-    leave_report(report, told.result() if told.is_completed() else [])
-    report.require_whole()
+    told = reconcile_flow_runs(report.swept, held, read_worker_sessions(control.engine), return_state=True)
+    publish_report(report, told.result() if told.is_completed() else [])
+    report.raise_if_incomplete()
     return f"{len(report.swept)} chunks, {len(report.orphans)} orphans, {len(report.silent_workers)} silent workers"

@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from blocks.session import open_session
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
 from tasks.naming import describe_no_claim, describe_outcome, name_after_claim
-from validation.worker.chunk.context import HeldChunk
+from validation.worker.chunk.context import LeasedChunk
 
 
 @flow(
@@ -44,7 +44,7 @@ def validate_chunk(size: int | None = None, languages: list[str] | None = None) 
     return Completed(message=describe_outcome(held))
 
 
-def score_ahead(held: HeldChunk) -> None:
+def score_ahead(held: LeasedChunk) -> None:
     """Score the groups in order while later ones are being fetched."""
     ahead = [fetch_group.submit(held, number) for number in range(len(held.work.groups))]
     for number, fetching in enumerate(ahead):

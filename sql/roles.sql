@@ -110,25 +110,25 @@ $$;
 GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,
     validation.commit_chunk, validation.release_chunk, validation.drain_worker, validation.retire_worker,
-    validation.schema_revision, validation.borrow_credential
+    validation.schema_revision, validation.get_credential
 TO validation_worker;
 
 -- The control plane: the sweep and the queue.
 GRANT EXECUTE ON FUNCTION
-    validation.sweep_stale_claims, validation.release_stranded_videos, validation.flag_silent_workers,
-    validation.requeue_videos, validation.compact_shards, validation.forget_shards,
-    validation.draw_videos, validation.plant_canaries, validation.judge_canary, validation.pardon_worker,
+    validation.sweep_stale_claims, validation.requeue_stranded_videos, validation.mark_stale_workers,
+    validation.requeue_videos, validation.compact_shards, validation.purge_retired_shards,
+    validation.sample_videos, validation.insert_canaries, validation.record_canary_result, validation.clear_quarantine,
     validation.retire_worker, validation.schema_revision
 TO validation_control;
 
 -- The control plane: the rented machines.
 GRANT EXECUTE ON FUNCTION
-    validation.fleet_want, validation.fleet_dismiss, validation.fleet_take_turn, validation.fleet_end_turn,
-    validation.fleet_may_search, validation.fleet_request, validation.fleet_move, validation.fleet_observe,
-    validation.fleet_ban, validation.fleet_pardon, validation.fleet_record_credit, validation.fleet_transitions,
-    validation.fleet_now, validation.fleet_spent, validation.admit_box, validation.lend_credential
+    validation.fleet_set_target, validation.fleet_scale_to_zero, validation.fleet_acquire_lock, validation.fleet_release_lock,
+    validation.fleet_acquire_search_quota, validation.fleet_request, validation.fleet_transition, validation.fleet_record_observation,
+    validation.fleet_ban, validation.fleet_lift_ban, validation.fleet_record_credit, validation.fleet_transitions,
+    validation.fleet_now, validation.fleet_spend, validation.issue_box_key, validation.store_credential
 TO validation_control;
-GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spent TO validation_reader;  -- views call them
+GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spend TO validation_reader;  -- views call them
 GRANT EXECUTE ON FUNCTION validation.audit TO validation_control, validation_reader;
 
 -- Views, and no table: keys, lent credentials and canaries with their answers are tables of this schema too.

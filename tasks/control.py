@@ -27,13 +27,13 @@ from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
 from validation.ledger.protocol import SweptChunk
-from validation.ledger.queries import ClosingChunk, OpenChunk, WorkerLife, Workload
+from validation.ledger.queries import ClosingChunk, OpenChunk, WorkerSession, Workload
 
-HeldChunk: TypeAlias = OpenChunk | ClosingChunk
+LeasedChunk: TypeAlias = OpenChunk | ClosingChunk
 
 CHUNK_DEPLOYMENT = "validate-chunk"
 CONTROL_DEPLOYMENTS = ("dispatch-chunks", "sweep-stale-claims", "reconcile-fleet", "report-progress")
-LEFT_ALONE = timedelta(minutes=10)
+MIN_RUN_AGE = timedelta(minutes=10)
 """A run whose worker lives is believed for so long without a chunk: it may wait five minutes for its model host, or for
 a slow machine to start its process. Most that die are known sooner: their worker says so, or dies with them."""
 CONTROL_ENDED_AFTER = timedelta(minutes=3)
@@ -48,7 +48,7 @@ PAGE = 200
 
 QUICK: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 1, "cache_policy": NO_CACHE}
 """A control flow comes again in seconds: it does not wait long for a server that is away."""
-IMPATIENT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
+SHORT_TIMEOUT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
 """How the sweep asks: by its default the client would try for a minute to reach a server that is away."""
 
 
@@ -68,7 +68,7 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
     Not those that Prefect does not know: it may be another Prefect than theirs, or one that lost its database.
     """
     holders = [chunk.flow_run_id for chunk in chunks if chunk.flow_run_id]
-    with temporary_settings(IMPATIENT):
+    with temporary_settings(SHORT_TIMEOUT):
         pages = [read_runs(ids=holders[start : start + PAGE]) for start in range(0, len(holders), PAGE)]
     return {
         run.id: (now("UTC") - run.state.timestamp).total_seconds()
@@ -79,7 +79,9 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
 
 
 @task(name="tell-prefect", cache_policy=NO_CACHE)
-def tell_prefect(swept: Sequence[SweptChunk], held: Sequence[HeldChunk], lives: Sequence[WorkerLife]) -> list[str]:
+def reconcile_flow_runs(
+    swept: Sequence[SweptChunk], held: Sequence[LeasedChunk], lives: Sequence[WorkerSession]
+) -> list[str]:
     """Make Prefect's states true: runs without a process are Crashed, runs that nobody will poll again are put back.
 
     Args:
@@ -88,7 +90,7 @@ def tell_prefect(swept: Sequence[SweptChunk], held: Sequence[HeldChunk], lives: 
         lives: the workers; what one took in an earlier life died with that.
     """
     told = []
-    with temporary_settings(IMPATIENT), get_client(sync_client=True) as client:
+    with temporary_settings(SHORT_TIMEOUT), get_client(sync_client=True) as client:
         for run in read_runs(states=ALIVE):
             truth = correct_state(
                 run,
@@ -117,7 +119,7 @@ def is_older(run: FlowRun, age: timedelta) -> bool:
     return run.state is not None and now("UTC") - run.state.timestamp > age
 
 
-def is_of_run(chunk: HeldChunk | SweptChunk, run: FlowRun, lives: Sequence[WorkerLife]) -> bool:
+def is_of_run(chunk: LeasedChunk | SweptChunk, run: FlowRun, lives: Sequence[WorkerSession]) -> bool:
     """Whether a run held a chunk: what a box says of a run that another worker took is not believed."""
     taker = run.labels.get(WORKER_LABEL)
     return chunk.flow_run_id == run.id and not any(
@@ -125,7 +127,7 @@ def is_of_run(chunk: HeldChunk | SweptChunk, run: FlowRun, lives: Sequence[Worke
     )
 
 
-def outlived_worker(run: FlowRun, lives: Sequence[WorkerLife]) -> bool:
+def outlived_worker(run: FlowRun, lives: Sequence[WorkerSession]) -> bool:
     """Whether the worker that took a run is silent or has ended, or lives another life: flow processes end with theirs.
 
     Any box may say that Prefect knows it by that name: while one of those that say so lives on, so may the run.
@@ -143,7 +145,7 @@ def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: b
     """Which state a run that Prefect believes alive should have instead, None if it may well be alive."""
     if run.state is None:
         return None
-    is_old = is_older(run, LEFT_ALONE)
+    is_old = is_older(run, MIN_RUN_AGE)
     if run.state.type == StateType.PENDING:
         stuck = is_orphan or is_old
         return AwaitingRetry(message="PENDING too long: the worker that took it is gone.") if stuck else None
@@ -164,7 +166,7 @@ def create_runs(workload: Workload, *, chunk_videos: int) -> int:
     return count
 
 
-def leave_report(report: SweepReport, told: Sequence[str]) -> None:
+def publish_report(report: SweepReport, told: Sequence[str]) -> None:
     """Leave an artifact that says what a sweep did; none where it did nothing."""
     rows = [
         {"what": "chunk taken back", "which": str(chunk.chunk_id), "why": f"{chunk.worker_id}: {chunk.reason}",

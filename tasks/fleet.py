@@ -5,10 +5,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks.session import open_control
-from blocks.suite import tell_boxes
+from blocks.suite import collect_box_environment
 from blocks.vast import find_credentials
 from validation.credentials.issuer import lending
-from validation.fleet.reconcile import Desk, Report, reconcile
+from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import read_fleets
 from validation.settings import load_settings
@@ -29,7 +29,11 @@ def tick(fleet: str) -> Report | None:
     """Look, plan and act once for one fleet. None: somebody else is at it."""
     engine, settings = open_control().engine, load_settings()
     with find_credentials().open_client() as client, lending(engine, settings) as lender:
-        return reconcile(Desk(engine, client, fleet, tell_boxes, lender=lender, tokens=find_tokens(settings)))
+        return reconcile(
+            ReconcileContext(
+                engine, client, fleet, collect_box_environment, lender=lender, tokens=find_tokens(settings)
+            )
+        )
 
 
 def describe_tick(fleet: str, report: Report | None) -> str:
@@ -44,7 +48,7 @@ def describe_tick(fleet: str, report: Report | None) -> str:
     )
 
 
-def leave_notes(fleet: str, report: Report | None) -> None:
+def publish_notes(fleet: str, report: Report | None) -> None:
     """Leave an artifact where a tick did something or has something to say."""
     if report is None or not (report.done or report.notes):
         return

@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from validation.domain import ChunkClaim
-from validation.worker.chunk.context import HeldChunk, Session
+from validation.worker.chunk.context import ChunkContext, LeasedChunk
 
 
 def name_after_claim(claim: ChunkClaim) -> None:
@@ -22,7 +22,7 @@ def name_after_claim(claim: ChunkClaim) -> None:
         get_run_logger().warning("this run keeps its name, it holds %s: %s", name, error)
 
 
-def describe_outcome(held: HeldChunk) -> str:
+def describe_outcome(held: LeasedChunk) -> str:
     """One sentence on what became of a chunk."""
     done = held.work.progress()
     back = len(held.work.claim.videos) - done.videos_validated - done.videos_failed
@@ -33,7 +33,7 @@ def describe_outcome(held: HeldChunk) -> str:
     )
 
 
-def describe_no_claim(session: Session) -> str:
+def describe_no_claim(session: ChunkContext) -> str:
     """Say why a run has no chunk."""
     why = "this worker takes no new chunk, it drains" if session.draining() else "no transcribed video is waiting"
     return f"Nothing to claim: {why}."

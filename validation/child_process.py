@@ -15,7 +15,7 @@ import sys
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent(parent_pid: int) -> None:
+def set_pdeathsig(parent_pid: int) -> None:
     """Have the kernel SIGKILL this process when the parent ends, in whatever way; exit at once if it already has.
 
     The request holds across an exec and is not inherited by children. It follows the parent's *thread* that started
@@ -28,13 +28,13 @@ def die_with_parent(parent_pid: int) -> None:
         sys.exit(f"parent {parent_pid} ended before its child began")
 
 
-def run_under_parent(parent_pid: int, module: str) -> None:
+def exec_with_pdeathsig(parent_pid: int, module: str) -> None:
     """Become ``module``, in a session of its own, so that a terminal's Ctrl-C reaches the parent alone."""
     os.setsid()
-    die_with_parent(parent_pid)
+    set_pdeathsig(parent_pid)
     sys.argv[1:] = []
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    run_under_parent(int(sys.argv[1]), sys.argv[2])
+    exec_with_pdeathsig(int(sys.argv[1]), sys.argv[2])

@@ -9,7 +9,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-from simulation.chaos.environment import Stage
+from simulation.chaos.environment import ChaosEnvironment
 from simulation.chaos.proxy import MARK_VARIABLE
 from validation.control.audit import audit
 from validation.ledger.queries import read_open_chunks, read_view
@@ -30,7 +30,7 @@ boxes' are judged as in production: their workers have said goodbye.
 """
 
 
-def sweep_once(stage: Stage) -> str | None:
+def sweep_once(stage: ChaosEnvironment) -> str | None:
     """Run the product's own sweep by hand, as an operator may. Returns what went wrong."""
     done = subprocess.run(
         [sys.executable, "-c", SWEEP],
@@ -43,7 +43,7 @@ def sweep_once(stage: Stage) -> str | None:
     return f"the last sweep failed: {done.stderr.strip()[-500:]}" if done.returncode else None
 
 
-def find_false_silence(stage: Stage) -> Iterator[str]:
+def find_false_silence(stage: ChaosEnvironment) -> Iterator[str]:
     """Before the fleet is stopped: a worker that is up is online in the ledger, whatever was done to it."""
     rows = {row["worker_id"]: row for row in read_view(stage.engine, "worker_liveness")}
     for box in stage.boxes:
@@ -51,7 +51,7 @@ def find_false_silence(stage: Stage) -> Iterator[str]:
             yield f"worker {box.name} is up, and the table says {status}"
 
 
-def find_violations(stage: Stage) -> Iterator[str]:
+def find_violations(stage: ChaosEnvironment) -> Iterator[str]:
     """Look at everything. The fleet has been stopped; the stack still runs."""
     yield from audit(stage.engine, stage.results, orphan_margin=timedelta(0))
     yield from (f"chunk {chunk.chunk_id} of {chunk.worker_id} is open" for chunk in read_open_chunks(stage.engine))
@@ -64,7 +64,7 @@ def find_violations(stage: Stage) -> Iterator[str]:
     yield from _find_uploads(stage)
 
 
-def _judge_videos(stage: Stage) -> Iterator[str]:
+def _judge_videos(stage: ChaosEnvironment) -> Iterator[str]:
     rows = {row["video_id"]: row for row in read_view(stage.engine, "video_outcomes")}
     for video_id, made in stage.corpus.videos.items():
         if (row := rows.get(video_id)) is None:
@@ -77,14 +77,14 @@ def _judge_videos(stage: Stage) -> Iterator[str]:
             yield f"{video_id} is {status} ({error}), not failed because {made.error!r}"
 
 
-def _judge_workers(stage: Stage) -> Iterator[str]:
+def _judge_workers(stage: ChaosEnvironment) -> Iterator[str]:
     rows = {row["worker_id"]: row for row in read_view(stage.engine, "worker_liveness")}
     for box in stage.boxes:
         if (status := rows[box.name]["status"] if box.name in rows else "unknown") != "offline":
             yield f"worker {box.name} has ended, and the table says {status}"
 
 
-def _judge_flow_runs(stage: Stage) -> Iterator[str]:
+def _judge_flow_runs(stage: ChaosEnvironment) -> Iterator[str]:
     alive = {"state": {"type": {"any_": list(ALIVE)}}}
     for run in stage.prefect.flow_runs(flow_runs=alive):
         yield f"Prefect believes {run['name']!r} to be {run['state_name']} since {run['state']['timestamp']}"
@@ -103,7 +103,7 @@ def _command(process: psutil.Process) -> str:
     return " ".join(process.cmdline())[:120] if process.is_running() else "(ended meanwhile)"
 
 
-def _find_uploads(stage: Stage) -> Iterator[str]:
+def _find_uploads(stage: ChaosEnvironment) -> Iterator[str]:
     ask = build_opener(ProxyHandler({}))  # the store is on loopback, whatever proxy the environment names
     for bucket in (SOURCE_BUCKET, RESULTS_BUCKET):
         with ask.open(f"{stage.stack.object_store.endpoint_url}/{bucket}?uploads", timeout=30) as reply:

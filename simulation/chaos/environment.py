@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from simulation.chaos.box import Box
 from simulation.chaos.corpus import POISON, ChaosCorpus
-from simulation.chaos.faulty_store import FaultyStoreLine
+from simulation.chaos.faulty_store import FaultyStore
 from simulation.chaos.proxy import MARK_VARIABLE
 from simulation.chaos.schedule import LEASE_S
 from validation.domain import Seconds, Video
@@ -50,13 +50,13 @@ SETTINGS = {
 
 
 @dataclass(slots=True)
-class Stage:
+class ChaosEnvironment:
     """Everything that faults strike and checks look at."""
 
     folder: Path
     mark: str
     stack: LocalStack
-    line: FaultyStoreLine
+    line: FaultyStore
     engine: Engine
     source: ObjectStore
     results: ObjectStore
@@ -97,8 +97,8 @@ class Stage:
 
 
 @contextmanager
-def open_stage(folder: Path, *, seed: int, boxes: int, report: Report) -> Iterator[Stage]:
-    """Start the stack and the line, deploy, and describe the boxes; they are started by ``Stage.tend``.
+def open_environment(folder: Path, *, seed: int, boxes: int, report: Report) -> Iterator[ChaosEnvironment]:
+    """Start the stack and the line, deploy, and describe the boxes; they are started by ``ChaosEnvironment.tend``.
 
     However the block ends, nothing of it runs afterwards.
     """
@@ -111,7 +111,7 @@ def open_stage(folder: Path, *, seed: int, boxes: int, report: Report) -> Iterat
         stack = undo.enter_context(LocalStack(folder / "stack", prefect_database_url=url, report=report))
         undo.enter_context(applied(stack.environment() | SETTINGS))
         poison_path = f"/{SOURCE_BUCKET}/{POISON}.tar"
-        line = FaultyStoreLine(
+        line = FaultyStore(
             folder / "stack" / "line",
             stack.object_store,
             poison_path=poison_path,
@@ -121,7 +121,7 @@ def open_stage(folder: Path, *, seed: int, boxes: int, report: Report) -> Iterat
         undo.enter_context(line)
         settings, engine = Settings(), open_engine(stack.postgres.libpq_url())
         undo.callback(engine.dispose)
-        stage = Stage(
+        stage = ChaosEnvironment(
             folder=folder,
             mark=mark,
             stack=stack,
@@ -142,7 +142,7 @@ def open_stage(folder: Path, *, seed: int, boxes: int, report: Report) -> Iterat
         yield stage
 
 
-def _describe_boxes(stage: Stage, count: int) -> None:
+def _describe_boxes(stage: ChaosEnvironment, count: int) -> None:
     stage.scratch.mkdir(parents=True)
     environment = {
         **stage.stack.environment(),
@@ -159,6 +159,6 @@ def _describe_boxes(stage: Stage, count: int) -> None:
     stage.control = [Box("control", logs, environment, pool="control", worker_type="process")]
 
 
-def _kill_boxes(stage: Stage) -> None:
+def _kill_boxes(stage: ChaosEnvironment) -> None:
     for box in (*stage.boxes, *stage.control):
         box.kill()

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-from simulation.chaos.network_faults import CALM, Weather, write_weather
+from simulation.chaos.network_faults import NONE, FaultProfile, write_profile
 from validation.domain import Seconds
 from validation.local.loopback import HOST, ask_http
 from validation.local.objectstore import EmbeddedObjectStore
@@ -13,7 +13,7 @@ from validation.local.process import Program
 from validation.local.service import EmbeddedService
 
 
-class FaultyStoreLine(EmbeddedService):
+class FaultyStore(EmbeddedService):
     """The way to the object store that the fleet knows. The run itself takes the direct one."""
 
     name: ClassVar[str] = "Faulty line"
@@ -29,12 +29,12 @@ class FaultyStoreLine(EmbeddedService):
     def client_environment(self) -> dict[str, str]:
         return self._store.client_environment() | {"R2_ENDPOINT_URL": f"http://{HOST}:{self.port}"}
 
-    def set_weather(self, weather: Weather) -> None:
-        write_weather(self._weather_file, weather)
+    def set_profile(self, weather: FaultProfile) -> None:
+        write_profile(self._weather_file, weather)
 
     def prepare(self) -> None:
         super().prepare()
-        self.set_weather(CALM)
+        self.set_profile(NONE)
 
     def program(self) -> Program:
         words = [self.port, self._store.port, self._latency_s, self._weather_file, self._poison_path, self._mark]

@@ -9,23 +9,23 @@ from uuid import UUID
 import psutil
 
 from simulation.chaos.box import Box, signal_all
-from simulation.chaos.environment import Stage
+from simulation.chaos.environment import ChaosEnvironment
 from simulation.chaos.ledger import expire_leases, hold_worker
-from simulation.chaos.network_faults import CALM, STORM
+from simulation.chaos.network_faults import NONE, SEVERE
 from simulation.chaos.schedule import FaultKind, PlannedFault
 from validation.domain import Seconds
 from validation.ledger.queries import OpenChunk, read_open_chunks
 
-Heal = Callable[[], object]
+Undo = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
+class Injection:
     """A fault that has struck."""
 
     fault: PlannedFault
     whom: str
-    heal: Heal
+    heal: Undo
     """Ends it, where ending is not the product's own business."""
     chunks: tuple[UUID, ...]
     """Chunks whose holder it hit."""
@@ -33,27 +33,27 @@ class Strike:
     """Unix time."""
 
 
-def strike(stage: Stage, fault: PlannedFault) -> Strike | None:
+def inject(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     """Do a fault. None: there is no victim now; nothing was done.
 
     Raises:
         FleetError: the ledger cannot be asked who could be struck; nothing was done.
     """
-    return _STRIKERS[fault.kind](stage, fault)
+    return _INJECTORS[fault.kind](stage, fault)
 
 
-def _done(fault: PlannedFault, whom: str, heal: Heal = lambda: None, chunks: Sequence[OpenChunk] = ()) -> Strike:
-    return Strike(fault, whom, heal, tuple(chunk.chunk_id for chunk in chunks), time.time())
+def _done(fault: PlannedFault, whom: str, heal: Undo = lambda: None, chunks: Sequence[OpenChunk] = ()) -> Injection:
+    return Injection(fault, whom, heal, tuple(chunk.chunk_id for chunk in chunks), time.time())
 
 
-def _wake(processes: Sequence[psutil.Process]) -> Heal:
+def _wake(processes: Sequence[psutil.Process]) -> Undo:
     return lambda: signal_all(processes, SIGCONT)
 
 
 # --- boxes and their flow runs --------------------------------------------------------------------------------
 
 
-def _busy_box(stage: Stage, fault: PlannedFault) -> tuple[Box, list[OpenChunk]] | None:
+def _busy_box(stage: ChaosEnvironment, fault: PlannedFault) -> tuple[Box, list[OpenChunk]] | None:
     """A box that holds chunks and that no other fault holds: the planned one, else the next."""
     open_chunks = read_open_chunks(stage.engine)
     for box in _from(fault.box, stage.boxes):
@@ -63,7 +63,7 @@ def _busy_box(stage: Stage, fault: PlannedFault) -> tuple[Box, list[OpenChunk]] 
     return None
 
 
-def _busy_flow(stage: Stage, fault: PlannedFault) -> tuple[psutil.Process, OpenChunk] | None:
+def _busy_flow(stage: ChaosEnvironment, fault: PlannedFault) -> tuple[psutil.Process, OpenChunk] | None:
     """A flow process that holds a chunk."""
     by_run = {str(chunk.flow_run_id): chunk for chunk in read_open_chunks(stage.engine) if _has_company(chunk)}
     for box in _from(fault.box, stage.boxes):
@@ -93,7 +93,7 @@ def _flow_run_of(process: psutil.Process) -> str:
         return ""
 
 
-def _kill_worker(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _kill_worker(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
     box, held = found
@@ -101,7 +101,7 @@ def _kill_worker(stage: Stage, fault: PlannedFault) -> Strike | None:
     return _done(fault, box.name, chunks=held)
 
 
-def _lose_box(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _lose_box(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
     box, held = found
@@ -109,7 +109,7 @@ def _lose_box(stage: Stage, fault: PlannedFault) -> Strike | None:
     return _done(fault, box.name, chunks=held)
 
 
-def _drain_worker(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _drain_worker(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
     box, held = found
@@ -117,7 +117,7 @@ def _drain_worker(stage: Stage, fault: PlannedFault) -> Strike | None:
     return _done(fault, box.name, chunks=held)
 
 
-def _hurry_worker(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _hurry_worker(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
     box, held = found
@@ -125,15 +125,15 @@ def _hurry_worker(stage: Stage, fault: PlannedFault) -> Strike | None:
     return _done(fault, box.name, lambda: signal_all(worker, SIGTERM), held)
 
 
-def _freeze_box(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _freeze_box(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
     box, held = found
     return _done(fault, box.name, _wake(box.freeze()), held)
 
 
-def _signal_flow(number: Signals) -> Callable[[Stage, PlannedFault], Strike | None]:
-    def strike_flow(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _signal_flow(number: Signals) -> Callable[[ChaosEnvironment, PlannedFault], Injection | None]:
+    def strike_flow(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
         if (found := _busy_flow(stage, fault)) is None:
             return None
         process, chunk = found
@@ -144,7 +144,7 @@ def _signal_flow(number: Signals) -> Callable[[Stage, PlannedFault], Strike | No
     return strike_flow
 
 
-def _kill_host(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _kill_host(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
     box, held = found
@@ -154,7 +154,7 @@ def _kill_host(stage: Stage, fault: PlannedFault) -> Strike | None:
     return _done(fault, f"the model host of {box.name}", chunks=held)
 
 
-def _expire_leases(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _expire_leases(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if (found := _busy_box(stage, fault)) is None:
         return None
     box, held = found
@@ -166,23 +166,23 @@ def _expire_leases(stage: Stage, fault: PlannedFault) -> Strike | None:
 # --- servers --------------------------------------------------------------------------------------------------
 
 
-def _crash_ledger(stage: Stage, fault: PlannedFault) -> Strike:
+def _crash_ledger(stage: ChaosEnvironment, fault: PlannedFault) -> Injection:
     stage.stack.postgres.kill()
     return _done(fault, "Postgres", stage.stack.postgres.launch)
 
 
-def _raise_storm(stage: Stage, fault: PlannedFault) -> Strike:
-    stage.line.set_weather(STORM)
-    return _done(fault, "object store", lambda: stage.line.set_weather(CALM))
+def _raise_storm(stage: ChaosEnvironment, fault: PlannedFault) -> Injection:
+    stage.line.set_profile(SEVERE)
+    return _done(fault, "object store", lambda: stage.line.set_profile(NONE))
 
 
-def _hang_store(stage: Stage, fault: PlannedFault) -> Strike:
+def _hang_store(stage: ChaosEnvironment, fault: PlannedFault) -> Injection:
     line = [psutil.Process(stage.line.pid)]
     signal_all(line, SIGSTOP)
     return _done(fault, "object store", _wake(line))
 
 
-def _restart_prefect(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _restart_prefect(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if not stage.stack.prefect.is_ready():
         return None
     stage.stack.prefect.kill()
@@ -190,7 +190,7 @@ def _restart_prefect(stage: Stage, fault: PlannedFault) -> Strike | None:
     return _done(fault, "Prefect server")
 
 
-def _freeze_call(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _freeze_call(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     """What a box leaves behind that vanishes amid a call: a transaction that holds its row and does not end."""
     if (found := _busy_box(stage, fault)) is None:
         return None
@@ -199,14 +199,14 @@ def _freeze_call(stage: Stage, fault: PlannedFault) -> Strike | None:
     return _done(fault, f"a call of {box.name}", let_go, held) if let_go else None
 
 
-def _lose_prefect(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _lose_prefect(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     if not stage.stack.prefect.is_ready():
         return None
     stage.stack.prefect.kill()
     return _done(fault, "Prefect server", stage.stack.prefect.launch)
 
 
-def _kill_control(stage: Stage, fault: PlannedFault) -> Strike | None:
+def _kill_control(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
     (control,) = stage.control
     if not control.is_up:
         return None
@@ -214,7 +214,7 @@ def _kill_control(stage: Stage, fault: PlannedFault) -> Strike | None:
     return _done(fault, control.name)
 
 
-_STRIKERS: Mapping[FaultKind, Callable[[Stage, PlannedFault], Strike | None]] = {
+_INJECTORS: Mapping[FaultKind, Callable[[ChaosEnvironment, PlannedFault], Injection | None]] = {
     FaultKind.KILL_WORKER: _kill_worker,
     FaultKind.LOSE_BOX: _lose_box,
     FaultKind.DRAIN_WORKER: _drain_worker,
@@ -228,7 +228,7 @@ _STRIKERS: Mapping[FaultKind, Callable[[Stage, PlannedFault], Strike | None]] = 
     FaultKind.EXPIRE_LEASES: _expire_leases,
     FaultKind.CRASH_LEDGER: _crash_ledger,
     FaultKind.FREEZE_CALL: _freeze_call,
-    FaultKind.STORM: _raise_storm,
+    FaultKind.SEVERE: _raise_storm,
     FaultKind.HANG_STORE: _hang_store,
     FaultKind.RESTART_PREFECT: _restart_prefect,
     FaultKind.LOSE_PREFECT: _lose_prefect,

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, Row, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from validation.domain import Seconds
-from validation.ledger.rpc import explain
+from validation.ledger.rpc import translate_error
 
 STATEMENTS = Path(__file__).parent / "sql"
 
@@ -39,7 +39,7 @@ def hold_worker(engine: Engine, worker_id: str) -> Callable[[], None] | None:
         connection = engine.connect()
         held = connection.execute(_read("hold_worker"), parameters).first()
     except DBAPIError as error:
-        raise explain(error, engine, "hold_worker", parameters) from error
+        raise translate_error(error, engine, "hold_worker", parameters) from error
 
     def let_go() -> None:
         with suppress(DBAPIError):  # the ledger was killed meanwhile, and the transaction with it
@@ -71,4 +71,4 @@ def _execute(engine: Engine, name: str, **parameters: Any) -> list[Row[Any]]:
             done = connection.execute(_read(name), parameters)
             return list(done) if done.returns_rows else []
     except DBAPIError as error:
-        raise explain(error, engine, name, parameters) from error
+        raise translate_error(error, engine, name, parameters) from error

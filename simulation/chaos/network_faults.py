@@ -6,11 +6,11 @@ from enum import StrEnum
 from pathlib import Path
 from random import Random
 
-Weather = Mapping["Mishap", float]
+FaultProfile = Mapping["NetworkFault", float]
 """The share of requests that meet each mishap. What is left of 1 is served as it should be."""
 
 
-class Mishap(StrEnum):
+class NetworkFault(StrEnum):
     """What may happen to one request."""
 
     RESET = "reset"  # the connection breaks before the request arrives
@@ -20,12 +20,12 @@ class Mishap(StrEnum):
     DELAY = "delay"  # served, but late
 
 
-CALM: Weather = {}
-STORM: Weather = dict.fromkeys(Mishap, 0.08)
+NONE: FaultProfile = {}
+SEVERE: FaultProfile = dict.fromkeys(NetworkFault, 0.08)
 """Four requests in ten. A client that tries three times still fails now and then, and its caller has to try again."""
 
 
-def draw_mishap(weather: Weather, random: Random) -> Mishap | None:
+def draw_network_fault(weather: FaultProfile, random: Random) -> NetworkFault | None:
     """Draw what happens to the next request; None: nothing."""
     drawn = random.random()
     for mishap, share in weather.items():
@@ -35,12 +35,12 @@ def draw_mishap(weather: Weather, random: Random) -> Mishap | None:
     return None
 
 
-def write_weather(path: Path, weather: Weather) -> None:
+def write_profile(path: Path, weather: FaultProfile) -> None:
     """Change the weather: what reads it sees the old or the new, never half of one."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(weather))
     unfinished.rename(path)
 
 
-def read_weather(path: Path) -> Weather:
-    return {Mishap(name): share for name, share in json.loads(path.read_text()).items()}
+def read_profile(path: Path) -> FaultProfile:
+    return {NetworkFault(name): share for name, share in json.loads(path.read_text()).items()}

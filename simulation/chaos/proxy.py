@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import psutil
 
-from simulation.chaos.network_faults import Mishap, draw_mishap, read_weather
+from simulation.chaos.network_faults import NetworkFault, draw_network_fault, read_profile
 from validation.domain import Seconds
 from validation.local.loopback import HOST
 
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class FaultyLine(ThreadingHTTPServer):
+class FaultyProxy(ThreadingHTTPServer):
     """The proxy. One thread a connection; the mishaps are drawn in the order in which requests come."""
 
     daemon_threads = True
@@ -72,34 +72,34 @@ class Relay(BaseHTTPRequestHandler):
     """Passes requests on to the store, and its answers back."""
 
     protocol_version = "HTTP/1.1"
-    server: FaultyLine
+    server: FaultyProxy
 
     def relay(self) -> None:
         payload = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.partition("?")[0] == self.server.poison_path:
             kill_client(self.connection, self.server.mark)
         time.sleep(self.server.latency_s)
-        mishap = draw_mishap(read_weather(self.server.weather_file), self.server.random)
-        if mishap is Mishap.RESET:
+        mishap = draw_network_fault(read_profile(self.server.weather_file), self.server.random)
+        if mishap is NetworkFault.RESET:
             self._break_off()
-        elif mishap is Mishap.UNAVAILABLE:
+        elif mishap is NetworkFault.UNAVAILABLE:
             self._answer(Answer(503, {}, "0", b""))
         else:
-            if mishap is Mishap.DELAY:
+            if mishap is NetworkFault.DELAY:
                 time.sleep(self.server.random.uniform(*DELAY_S))
             self._serve(payload, mishap)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = relay  # noqa: N815 - names of the standard library
 
-    def _serve(self, payload: bytes, mishap: Mishap | None) -> None:
+    def _serve(self, payload: bytes, mishap: NetworkFault | None) -> None:
         try:
             answer = self._ask(payload)
         except (OSError, HTTPException):
             self._break_off()
             return
-        if mishap is Mishap.CUT_ANSWER:
+        if mishap is NetworkFault.CUT_ANSWER:
             self._answer(answer._replace(body=answer.body[: len(answer.body) // 2]))
-        if mishap in {Mishap.LOST_ANSWER, Mishap.CUT_ANSWER}:
+        if mishap in {NetworkFault.LOST_ANSWER, NetworkFault.CUT_ANSWER}:
             self._break_off()
         else:
             self._answer(answer)
@@ -157,7 +157,7 @@ def find_client(connection: socket) -> int | None:
 
 def main() -> None:
     port, upstream_port, latency_s, weather_file, poison_path, mark = sys.argv[1:7]
-    FaultyLine(
+    FaultyProxy(
         int(port),
         int(upstream_port),
         latency_s=float(latency_s),

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from simulation.chaos.environment import Stage
-from simulation.chaos.injections import Strike
+from simulation.chaos.environment import ChaosEnvironment
+from simulation.chaos.injections import Injection
 from simulation.chaos.ledger import ChunkEnd, read_chunk_ends
 from simulation.chaos.runner import Record
 from simulation.chaos.schedule import FaultKind
@@ -27,7 +27,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class ChunkOutcome:
     """What became of a chunk whose holder was struck."""
 
     kind: FaultKind
@@ -44,7 +44,7 @@ class ChaosReport:
     seed: int
     faults: Mapping[str, int]
     missed: Mapping[str, int]
-    fates: Sequence[Fate]
+    fates: Sequence[ChunkOutcome]
     worker_drains_s: Sequence[Seconds]
     queue_drained_s: Seconds | None
     worker_lives: Mapping[str, int]
@@ -60,14 +60,14 @@ class ChaosReport:
 
 
 def describe_run(
-    stage: Stage, record: Record, *, seed: int, orphans_deleted: int, violations: Sequence[str]
+    stage: ChaosEnvironment, record: Record, *, seed: int, orphans_deleted: int, violations: Sequence[str]
 ) -> ChaosReport:
     """Gather what the run left in the ledger, in Prefect and in its own record."""
     ends = read_chunk_ends(stage.engine)
     (overview,) = read_view(stage.engine, "fleet_overview")
     return ChaosReport(
         seed=seed,
-        faults=Counter(strike.fault.kind.name for strike in record.strikes),
+        faults=Counter(inject.fault.kind.name for inject in record.strikes),
         missed=Counter(fault.kind.name for fault in record.missed),
         fates=list(_trace(record.strikes, ends)),
         worker_drains_s=sorted(seconds for box in stage.boxes for seconds in box.drains_s),
@@ -80,10 +80,10 @@ def describe_run(
     )
 
 
-def _trace(strikes: Sequence[Strike], ends: Mapping[UUID, ChunkEnd]) -> Iterator[Fate]:
-    for strike in strikes:
-        for end in filter(None, map(ends.get, strike.chunks)):
-            yield Fate(strike.fault.kind, end.close_reason or end.state, end.closed_at - strike.struck_at)
+def _trace(strikes: Sequence[Injection], ends: Mapping[UUID, ChunkEnd]) -> Iterator[ChunkOutcome]:
+    for inject in strikes:
+        for end in filter(None, map(ends.get, inject.chunks)):
+            yield ChunkOutcome(inject.fault.kind, end.close_reason or end.state, end.closed_at - inject.struck_at)
 
 
 def print_report(console: Console, report: ChaosReport) -> None:

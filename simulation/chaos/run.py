@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from simulation.chaos.checks import find_false_silence, find_violations, sweep_once
-from simulation.chaos.environment import CHUNK_VIDEOS, Stage, open_stage
+from simulation.chaos.environment import CHUNK_VIDEOS, ChaosEnvironment, open_environment
 from simulation.chaos.report import ChaosReport, describe_run, print_report, write_report
-from simulation.chaos.runner import Conductor, Record, find_unproven
+from simulation.chaos.runner import ChaosRunner, Record, find_unproven
 from simulation.chaos.schedule import plan_faults
 from validation.control.audit import audit
 from validation.control.sweep import delete_orphans
@@ -29,9 +29,9 @@ def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_with
     folder = folder.resolve() / "chaos"
     shutil.rmtree(folder / "scratch", ignore_errors=True)
     began = time.monotonic()
-    with open_stage(folder, seed=seed, boxes=boxes, report=console.print) as stage:
+    with open_environment(folder, seed=seed, boxes=boxes, report=console.print) as stage:
         stage.queue_videos(CHUNK_VIDEOS)  # no more than the first chunk: the poison in it needs three crashes
-        conductor = Conductor(stage, plan_faults(seed, duration_s=minutes * 60, boxes=boxes), console.print)
+        conductor = ChaosRunner(stage, plan_faults(seed, duration_s=minutes * 60, boxes=boxes), console.print)
         conductor.await_work(within_s=WORK_WITHIN_S)
         console.rule(f"striking for {minutes:g} minutes, seed {seed}")
         conductor.strike_all(duration_s=minutes * 60)
@@ -44,7 +44,7 @@ def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_with
     return 1 if report.violations else 0
 
 
-def end_run(stage: Stage, record: Record, seed: int) -> ChaosReport:
+def end_run(stage: ChaosEnvironment, record: Record, seed: int) -> ChaosReport:
     """Stop the fleet in order, sweep a last time, and look at everything."""
     violations = [] if record.drained_s is not None else ["the queue did not drain in time"]
     violations += find_unproven(record)

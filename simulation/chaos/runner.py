@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from simulation.chaos.environment import CHUNK_VIDEOS, Stage
-from simulation.chaos.injections import Strike, strike
+from simulation.chaos.environment import CHUNK_VIDEOS, ChaosEnvironment
+from simulation.chaos.injections import Injection, inject
 from simulation.chaos.ledger import end_backoffs
 from simulation.chaos.schedule import PlannedFault
 from validation.domain import Seconds
@@ -29,7 +29,7 @@ Tell = Callable[[str], None]
 class Record:
     """What was done to the fleet."""
 
-    strikes: list[Strike] = field(default_factory=list)
+    strikes: list[Injection] = field(default_factory=list)
     missed: list[PlannedFault] = field(default_factory=list)
     """Faults that found no victim."""
     drained_s: Seconds | None = None
@@ -38,7 +38,7 @@ class Record:
 
 def find_unproven(record: Record) -> list[str]:
     """Kinds of fault that were planned and never struck, one sentence each: of those the run proves nothing."""
-    struck = {strike.fault.kind for strike in record.strikes}
+    struck = {inject.fault.kind for inject in record.strikes}
     missed = dict.fromkeys(fault.kind for fault in record.missed if fault.kind not in struck)
     return [f"proves nothing of {kind.value!r}: it found no victim" for kind in missed]
 
@@ -51,14 +51,14 @@ class NoWorkBegan(Permanent):
         super().__init__(f"no chunk was claimed within {within_s:.0f} s: see the logs of the boxes and of Prefect")
 
 
-class Conductor:
+class ChaosRunner:
     """Strikes when the plan says so, and is everybody's init meanwhile."""
 
-    def __init__(self, stage: Stage, plan: Sequence[PlannedFault], tell: Tell) -> None:
+    def __init__(self, stage: ChaosEnvironment, plan: Sequence[PlannedFault], tell: Tell) -> None:
         self.record = Record()
         self._stage, self._plan, self._tell = stage, list(plan), tell
         self._struck_s = -GAP_S
-        self._waiting: list[Strike] = []
+        self._waiting: list[Injection] = []
         self._began = time.monotonic()
         self._due: dict[str, Seconds] = {}
 
@@ -117,9 +117,9 @@ class Conductor:
                 self._say(f"[bold red]{fault.kind}[/]{lasts}: {struck.whom}{chunks}")
                 return
 
-    def _try(self, fault: PlannedFault) -> Strike | None:
+    def _try(self, fault: PlannedFault) -> Injection | None:
         try:
-            return strike(self._stage, fault)
+            return inject(self._stage, fault)
         except FleetError:  # the ledger is away, and cannot tell who works
             return None
 

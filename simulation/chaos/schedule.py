@@ -31,7 +31,7 @@ class FaultKind(StrEnum):
     EXPIRE_LEASES = "edit the leases of a worker into the past"
     CRASH_LEDGER = "SIGKILL Postgres, started again soon"
     FREEZE_CALL = "freeze a backend amid a transaction, past the lease"
-    STORM = "object store: resets, 503s, cut and lost answers, delays"
+    SEVERE = "object store: resets, 503s, cut and lost answers, delays"
     HANG_STORE = "object store: accepts and does not answer"
     RESTART_PREFECT = "restart the Prefect server"
     LOSE_PREFECT = "Prefect server away for longer than its clients try"
@@ -47,7 +47,7 @@ LASTS_S: dict[FaultKind, tuple[Seconds, Seconds]] = {
     FaultKind.CRASH_LEDGER: (2, LEASE_S * 0.5),
     FaultKind.FREEZE_CALL: (LEASE_S + 3, LEASE_S + 10),
     FaultKind.LOSE_PREFECT: (38, 42),
-    FaultKind.STORM: (6, 12),
+    FaultKind.SEVERE: (6, 12),
     FaultKind.HANG_STORE: (3, 6),
 }
 """Least and most that a fault lasts; those not named are over when they have struck."""

@@ -10,7 +10,7 @@ from simulation.fake_vast.service import EmbeddedVast
 from validation.local.process import Child, Program
 
 
-class MachineRoom:
+class ContainerRunner:
     """Runs the image's entrypoint on every machine that the fake says is running, and kills it when it no longer is.
 
     A container knows what the image sets, what the order told it, and what the vendor adds: its id, a key that opens

@@ -30,11 +30,11 @@ class Phase:
     stopped: bool = False
 
 
-def draw_fate(rng: random.Random, weights: Mapping[str, float]) -> str:
+def draw_lifecycle(rng: random.Random, weights: Mapping[str, float]) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def draw_life(  # noqa: C901, PLR0911 - one return a fate
+def draw_lifespan(  # noqa: C901, PLR0911 - one return a fate
     rng: random.Random, fate: str, offer: Mapping[str, Any], image: str
 ) -> tuple[Phase, ...]:
     """The phases of one machine under a fate."""

@@ -11,7 +11,7 @@ from simulation.fake_vast.transport import Reply, Request
 if TYPE_CHECKING:
     from simulation.fake_vast.api import FakeVast
 
-MOST_ROWS = 25
+MAX_ROWS = 25
 COMPUTED = {"dph_total", "uptime_mins", "duration"}
 """Columns that the vendor cannot search by."""
 
@@ -29,7 +29,7 @@ def list_page(fake: "FakeVast", request: Request, _: int) -> Reply:
     if not token.isdecimal():
         return refusal(400, "invalid_token", "after_token is not valid")
     page = [row for row in chosen if row["id"] > int(token)][
-        : min(int(request.query.get("limit") or MOST_ROWS), MOST_ROWS)
+        : min(int(request.query.get("limit") or MAX_ROWS), MAX_ROWS)
     ]
     more = bool(page) and page[-1]["id"] < chosen[-1]["id"]
     return Reply(

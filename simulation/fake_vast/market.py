@@ -31,7 +31,7 @@ def make_market(rng: random.Random, now: Seconds, *, offers: int = 320, machines
     return drawn
 
 
-def settle_market(offers: Offers, rng: random.Random, now: Seconds, *, takings: float) -> None:
+def advance_market(offers: Offers, rng: random.Random, now: Seconds, *, takings: float) -> None:
     """Let others rent so large a share of what is free, for some hours each."""
     for offer in [offer for offer in offers.values() if offer.get("back_at", now) < now]:
         release(offers, offer)

@@ -14,7 +14,7 @@ half as much again."""
 
 
 @dataclass
-class Contract:
+class Rental:
     """A machine from its create to its destruction. Times are the fake's, in seconds."""
 
     id: int

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from simulation.fake_vast.rental import Contract
+from simulation.fake_vast.rental import Rental
 from simulation.fake_vast.transport import Reply, Request
 from validation.domain import Seconds
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 REBOOT_S: Seconds = 30.0
 RACE_S: Seconds = 3.0
-MOST_AT_ONCE = 64
+MAX_AT_ONCE = 64
 
 
 def refusal(status: int, error: str, message: str, **more: Any) -> Reply:
@@ -54,8 +54,8 @@ def _sell_again(fake: "FakeVast", offer_id: int, order: dict[str, Any]) -> Reply
 def create_many(fake: "FakeVast", request: Request, _: int) -> Reply:
     """Rent several offers with one order. What the vendor answers is not documented: here, one answer an offer."""
     numbers = request.body.get("ids") or []
-    if not numbers or len(numbers) > MOST_AT_ONCE:
-        return refusal(400, "invalid_args", f"error 400/1001: ids must name 1 to {MOST_AT_ONCE} offers")
+    if not numbers or len(numbers) > MAX_AT_ONCE:
+        return refusal(400, "invalid_args", f"error 400/1001: ids must name 1 to {MAX_AT_ONCE} offers")
     answers = {int(number): create(fake, request, int(number)).body for number in numbers}
     made = [body["new_contract"] for body in answers.values() if isinstance(body, dict) and body["success"]]
     return Reply(200, {"success": bool(made), "new_contracts": made, "results": answers})
@@ -82,7 +82,7 @@ def update(fake: "FakeVast", request: Request, number: int) -> Reply:
     return Reply(200, {"success": True})
 
 
-def _start(fake: "FakeVast", contract: Contract) -> Reply:
+def _start(fake: "FakeVast", contract: Rental) -> Reply:
     if fake.cloud.rng.random() < 0.5:  # noqa: PLR2004 - half of them: the card has gone to somebody else
         fake.cloud.resume(contract, after_s=fake.cloud.rng.uniform(600, 7200))
         queued = "Required resources are currently unavailable, state change queued."
@@ -124,7 +124,7 @@ def reboot(fake: "FakeVast", _: Request, number: int) -> Reply:
     return Reply(200, {"success": True})
 
 
-def find(fake: "FakeVast", number: int) -> Contract | None:
+def find(fake: "FakeVast", number: int) -> Rental | None:
     """A machine that lives."""
     contract = fake.cloud.contracts.get(number)
     return contract if contract is not None and contract.is_alive(fake.cloud.now) else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from validation.domain import Seconds
 
-MOST_ROWS = 64
+MAX_ROWS = 64
 """Whatever the limit says."""
 HOURS_PER_MONTH = 730
 NOT_FILTERS = {"order", "type", "limit", "allocated_storage", "disable_bundling", "resource_type"}
@@ -51,7 +51,7 @@ def search(
     found = [row for row, bounds in broken if bounds == 0 or (bounds == 1 and row["rentable"] and leaks())]
     for column, direction in reversed(query.get("order") or []):
         found.sort(key=lambda row: (row.get(column) is None, row.get(column) or 0), reverse=direction == "desc")
-    return found[: min(int(query.get("limit") or MOST_ROWS), MOST_ROWS)]
+    return found[: min(int(query.get("limit") or MAX_ROWS), MAX_ROWS)]
 
 
 def price(offer: Mapping[str, Any], kind: str, storage_gb: float, now: Seconds) -> dict[str, Any]:

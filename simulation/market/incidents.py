@@ -13,7 +13,7 @@ RECLAIMED = 0.2
 
 
 @dataclass
-class Troubles:
+class Incidents:
     """Each comes once, when its share of the day has passed, and is the same for whoever keeps the machines."""
 
     world: World
@@ -30,9 +30,9 @@ class Troubles:
             0.55 * day_s + SILENCE_S: self._fill_the_account,
             0.80 * day_s: self._reclaim_machines,
         }
-        self._due = [(self.world.began + after_s, befall) for after_s, befall in plan.items()]
+        self._due = [(self.world.began + after_s, trigger_due) for after_s, trigger_due in plan.items()]
 
-    def befall(self) -> None:
+    def trigger_due(self) -> None:
         """Let come what is due."""
         while self._due and self._due[0][0] <= self.world.cloud.now:
             self._due.pop(0)[1]()

@@ -19,7 +19,7 @@ class Caps:
 
 
 @dataclass
-class Watcher:
+class InvariantMonitor:
     """Counts what must never happen. Each machine is counted once, each broken cap at every look."""
 
     world: World

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from simulation.market.invariant_monitor import Watcher
+from simulation.market.invariant_monitor import InvariantMonitor
 from simulation.market.ledger import read_committed
 from validation.domain import Seconds
 
@@ -18,7 +18,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class ArmFigures:
+class StrategyMetrics:
     """One arm's day."""
 
     name: str
@@ -59,7 +59,7 @@ class SoakReport:
     hours: float
     machines: int
     took_s: Seconds
-    arms: Sequence[ArmFigures]
+    arms: Sequence[StrategyMetrics]
 
     @property
     def is_clean(self) -> bool:
@@ -67,14 +67,14 @@ class SoakReport:
         return self.arms[0].violations == 0
 
 
-def measure(name: str, watcher: Watcher) -> ArmFigures:
+def measure(name: str, watcher: InvariantMonitor) -> StrategyMetrics:
     """Gather one arm's figures at its end."""
     world, cloud = watcher.world, watcher.world.cloud
     contracts = list(cloud.contracts.values())
     fates: dict[str, int] = {}
     for contract in contracts:
         fates[contract.fate] = fates.get(contract.fate, 0) + 1
-    return ArmFigures(
+    return StrategyMetrics(
         name=name,
         rentals=len(contracts),
         paid_h=sum(contract.running_s for contract in contracts) / 3600,

@@ -12,10 +12,10 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from simulation.fake_vast.failures import STANDARD
-from simulation.market.incidents import Troubles
-from simulation.market.invariant_monitor import Caps, Watcher
-from simulation.market.metrics import ArmFigures, SoakReport, measure, print_report, write_report
-from simulation.market.strategies import FLEET, TICK_S, Arm, CheapestArm, FleetArm
+from simulation.market.incidents import Incidents
+from simulation.market.invariant_monitor import Caps, InvariantMonitor
+from simulation.market.metrics import SoakReport, StrategyMetrics, measure, print_report, write_report
+from simulation.market.strategies import FLEET, TICK_S, CheapestStrategy, FleetStrategy, Strategy
 from simulation.market.world import World
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
@@ -28,7 +28,7 @@ OFFERS_A_SLOT, MACHINES_A_SLOT = 12, 9
 the vendor's market had them free for a hundred."""
 CREDIT_USD_A_SLOT = 100.0
 CAP_USD_PER_HOUR_A_SLOT = 0.5
-MOST_ENDING_TICKS = 120
+MAX_ENDING_TICKS = 120
 """Four hours."""
 
 
@@ -65,31 +65,31 @@ def open_world(ledger: Engine, machines: int, seed: int) -> World:
     return world
 
 
-def simulate_fleet(world: World, caps: Caps, *, hours: float) -> ArmFigures:
+def simulate_fleet(world: World, caps: Caps, *, hours: float) -> StrategyMetrics:
     """This project's day, held against its caps and its books all the time."""
-    arm = FleetArm(world, machines=caps.machines, usd_per_hour=caps.usd_per_hour, usd=caps.usd)
-    watcher = Watcher(world, caps)
-    live(world, arm, hours=hours, watcher=watcher, troubles=Troubles(world, hours))
+    arm = FleetStrategy(world, machines=caps.machines, usd_per_hour=caps.usd_per_hour, usd=caps.usd)
+    watcher = InvariantMonitor(world, caps)
+    live(world, arm, hours=hours, watcher=watcher, troubles=Incidents(world, hours))
     watcher.end(FLEET)
     return measure(arm.name, watcher)
 
 
-def simulate_cheapest(world: World, machines: int, *, hours: float) -> ArmFigures:
+def simulate_cheapest(world: World, machines: int, *, hours: float) -> StrategyMetrics:
     """The script's day."""
-    arm = CheapestArm(world, machines=machines)
-    watcher = Watcher(world)
-    live(world, arm, hours=hours, watcher=watcher, troubles=Troubles(world, hours))
+    arm = CheapestStrategy(world, machines=machines)
+    watcher = InvariantMonitor(world)
+    live(world, arm, hours=hours, watcher=watcher, troubles=Incidents(world, hours))
     return measure(arm.name, watcher)
 
 
-def live(world: World, arm: Arm, *, hours: float, watcher: Watcher, troubles: Troubles | None) -> None:
+def live(world: World, arm: Strategy, *, hours: float, watcher: InvariantMonitor, troubles: Incidents | None) -> None:
     """A tick every two minutes for so many hours, then the end, until the arm believes that nothing is left."""
     while world.cloud.now < world.began + hours * 3600:
         if troubles:
-            troubles.befall()
+            troubles.trigger_due()
         _pass_tick(world, arm.tick)
         watcher.look()
-    for _ in range(MOST_ENDING_TICKS):
+    for _ in range(MAX_ENDING_TICKS):
         ended = _pass_tick(world, arm.dismiss)
         watcher.look()
         if ended:

@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Engine
 
 from simulation.fake_vast.cloud import Cloud
-from simulation.fake_vast.rental import Contract
+from simulation.fake_vast.rental import Rental
 from validation.domain import ChunkClaim, Progress, Seconds, ShardReceipt, WorkerProfile
 from validation.errors import ClaimLost
 from validation.ledger.protocol import claim_chunk, commit_chunk, heartbeat_worker, register_worker, renew_chunk
@@ -47,11 +47,11 @@ class HeldWork:
 
 
 @dataclass
-class StandIn:
+class SimulatedWorker:
     """One box's worker: registers, claims, heartbeats, commits shards of a few bytes. Silent while its machine is."""
 
     ledger: Engine
-    contract: Contract
+    contract: Rental
     chunk_videos: int
     gpu_seen: str
     useful_s: Seconds = 0.0
@@ -142,7 +142,7 @@ class Boxes:
     chunk_videos: int
     lying: set[int] = field(default_factory=set)
     """Machines whose driver names another card than the one that is paid for."""
-    _boxes: dict[int, StandIn] = field(default_factory=dict)
+    _boxes: dict[int, SimulatedWorker] = field(default_factory=dict)
 
     def live(self, seconds: Seconds) -> None:
         """Let every box live for some seconds."""
@@ -165,8 +165,8 @@ class Boxes:
         """How often a box found another one alive under its name."""
         return sum(box.refusals for box in self._boxes.values())
 
-    def _box_of(self, contract: Contract) -> StandIn:
+    def _box_of(self, contract: Rental) -> SimulatedWorker:
         if contract.id not in self._boxes:
             name = "GTX 1060" if contract.id in self.lying else f"GeForce {contract.offer['gpu_name']}"
-            self._boxes[contract.id] = StandIn(self.ledger, contract, self.chunk_videos, f"NVIDIA {name}")
+            self._boxes[contract.id] = SimulatedWorker(self.ledger, contract, self.chunk_videos, f"NVIDIA {name}")
         return self._boxes[contract.id]

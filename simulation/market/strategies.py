@@ -6,20 +6,20 @@ from typing import Protocol
 from simulation.market.world import CHUNK_VIDEOS, World
 from validation.domain import Seconds
 from validation.errors import FleetError
-from validation.fleet.launch_spec import FleetOrder, build_order
-from validation.fleet.reconcile import Desk, Report, reconcile
-from validation.ledger.fleet import dismiss_fleet, want_fleet
+from validation.fleet.launch_spec import LaunchSpec, build_create_request
+from validation.fleet.reconcile import ReconcileContext, Report, reconcile
+from validation.ledger.fleet import scale_to_zero, set_target
 from validation.vast.errors import OfferGone
 from validation.vast.instances import Instance
 from validation.vast.offers import OfferFilter
 
 FLEET = "soak"
 TICK_S: Seconds = 120.0
-ORDER = FleetOrder("ghcr.io/o/worker:1", OfferFilter(), CHUNK_VIDEOS)
+ORDER = LaunchSpec("ghcr.io/o/worker:1", OfferFilter(), CHUNK_VIDEOS)
 ENVIRONMENT: Mapping[str, str] = {"DATABASE_URL": "postgresql://box@ledger/fleet"}
 
 
-class Arm(Protocol):
+class Strategy(Protocol):
     """Keeps machines, one tick at a time."""
 
     name: str
@@ -31,16 +31,16 @@ class Arm(Protocol):
         """Do one tick of ending. Whether it believes that nothing is left."""
 
 
-class FleetArm:
+class FleetStrategy:
     """`reconcile_fleet`, with its ledger and caps."""
 
     name = "this fleet"
 
     def __init__(self, world: World, *, machines: int, usd_per_hour: float, usd: float) -> None:
-        self._desk = Desk(world.ledger, world.client, FLEET, lambda: ENVIRONMENT)
+        self._desk = ReconcileContext(world.ledger, world.client, FLEET, lambda: ENVIRONMENT)
         self.reports: list[Report] = []
         self._dismissed = False
-        want_fleet(
+        set_target(
             world.ledger, FLEET, machines=machines, max_usd_per_hour=usd_per_hour, max_usd=usd, order=ORDER.to_json()
         )
 
@@ -50,13 +50,13 @@ class FleetArm:
 
     def dismiss(self) -> bool:
         if not self._dismissed:
-            dismiss_fleet(self._desk.engine, FLEET)
+            scale_to_zero(self._desk.engine, FLEET)
             self._dismissed = True
         self.tick()
         return self.reports[-1].is_empty
 
 
-class CheapestArm:
+class CheapestStrategy:
     """Rents the cheapest offers that meet the user's filter, and replaces what dies.
 
     Better than the script: it keeps the vendor's paces, never repeats a create, waits for a listing that adds up, and
@@ -91,7 +91,7 @@ class CheapestArm:
             return
         while names and offers:
             offer = offers.pop(0)
-            order = build_order(ORDER, offer, label=names[0], worker_id=names[0], environment=ENVIRONMENT)
+            order = build_create_request(ORDER, offer, label=names[0], worker_id=names[0], environment=ENVIRONMENT)
             try:
                 self._client.create(offer.id, order)
             except OfferGone:

@@ -6,7 +6,7 @@
 -- returns the same videos, instead of leaving a chunk that nobody works on. A worker that drains gets no new one.
 -- Of a worker, a flow run holds one chunk at a time; raises VF009 to one that holds another. Of two workers that name one
 -- run, the ledger cannot tell who has it, and refuses neither: a box could else keep runs that it knows of from working.
--- The control plane asks Prefect. Raises VF008 to a worker that is distrusted (see require_trust).
+-- The control plane asks Prefect. Raises VF008 to a worker that is distrusted (see check_not_quarantined).
 CREATE OR REPLACE FUNCTION validation.claim_chunk(
     p_chunk     uuid,
     p_worker    text,
@@ -25,7 +25,7 @@ DECLARE
     v_number integer;
     v_status text;
 BEGIN
-    PERFORM require_box(p_worker);
+    PERFORM check_box_key(p_worker);
     p_size    := least(p_size, 1000);  -- the most that one claim takes, and for how long, whoever asks
     p_lease_s := greatest(least(p_lease_s, 3600), 10);  -- less, and a chunk lapses between two heartbeats
     -- The worker's row is locked first here, and only here: what follows never waits for anybody.
@@ -35,19 +35,19 @@ BEGIN
     END IF;
 
     IF NOT EXISTS (SELECT FROM validation_chunks c WHERE c.chunk_id = p_chunk) THEN
-        PERFORM require_trust(p_worker);
+        PERFORM check_not_quarantined(p_worker);
         IF v_status = 'draining' THEN
             RETURN;
         END IF;
-        PERFORM require_room(p_worker);
+        PERFORM check_chunk_limit(p_worker);
         IF EXISTS (SELECT FROM validation_chunks c
                    WHERE c.worker_id = p_worker AND c.flow_run_id = p_flow_run AND c.state = 'open') THEN
             RAISE EXCEPTION 'flow run % holds a chunk already', p_flow_run USING ERRCODE = 'VF009';
         END IF;
-        v_ids := pick_suspects(p_size, p_languages);
+        v_ids := pick_crash_suspects(p_size, p_languages);
         IF cardinality(v_ids) = 0 THEN
-            v_ids := pick_fresh(p_size, v_start, 2147483648, p_languages);
-            v_ids := v_ids || pick_fresh(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);  -- wrap once
+            v_ids := pick_pending(p_size, v_start, 2147483648, p_languages);
+            v_ids := v_ids || pick_pending(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);  -- wrap once
         END IF;
         IF cardinality(v_ids) = 0 THEN
             RETURN;
@@ -66,7 +66,7 @@ BEGIN
         WHERE q.video_id = ANY (v_ids);
         UPDATE worker_validators w SET status = 'online', last_heartbeat_at = now()
         WHERE w.worker_id = p_worker;
-        PERFORM mirror_worker(p_worker);
+        PERFORM update_worker_counters(p_worker);
     END IF;
 
     RETURN QUERY

@@ -8,6 +8,6 @@ BEGIN
     SET state = p_state, closed_at = now(), close_reason = p_reason,
         videos_validated = 0, videos_failed = 0, segments = 0, segments_per_s = 0
     WHERE c.chunk_id = p_old.chunk_id;
-    PERFORM mirror_worker(p_old.worker_id, -p_old.videos_validated, -p_old.videos_failed, -p_old.segments);
+    PERFORM update_worker_counters(p_old.worker_id, -p_old.videos_validated, -p_old.videos_failed, -p_old.segments);
 END
 $$;

@@ -45,7 +45,7 @@ BEGIN
     END IF;
     p_max_attempts := least(greatest(p_max_attempts, 1), 10);
     p_backoff_s    := least(greatest(p_backoff_s, 0), 3600);
-    v_segments     := coalesce((SELECT sum(require_segments((v ->> 'segments')::bigint, 1))
+    v_segments     := coalesce((SELECT sum(check_segment_counts((v ->> 'segments')::bigint, 1))
                                 FROM jsonb_array_elements(p_validated) v), 0);
 
     UPDATE video_queue q
@@ -101,7 +101,7 @@ BEGIN
     END IF;
     PERFORM return_videos(p_chunk);
     PERFORM heartbeat_worker(v_old.worker_id);
-    PERFORM mirror_worker(
+    PERFORM update_worker_counters(
         v_old.worker_id,
         v_touched  - v_old.videos_validated,
         v_returned - v_old.videos_failed,

@@ -1,6 +1,6 @@
 -- compact_shards: let one shard stand for all that is current in others, or for nothing if that changed meanwhile.
 -- p_shard, p_videos: as in record_shard; p_sources: the keys whose current videos it holds. The sources keep their
--- rows and objects until forget_shards.
+-- rows and objects until purge_retired_shards.
 -- Raises VF005 if p_videos is not what is current in the sources now, or they are not of its suite and models.
 CREATE OR REPLACE FUNCTION validation.compact_shards(p_shard jsonb, p_sources text[], p_videos jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION validation.drain_worker(p_worker text, p_instance tex
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
 AS $$
 BEGIN
-    PERFORM require_instance(p_worker, p_instance);
+    PERFORM check_instance(p_worker, p_instance);
     UPDATE worker_validators w SET status = 'draining', last_heartbeat_at = now() WHERE w.worker_id = p_worker;
 END
 $$;

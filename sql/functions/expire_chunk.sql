@@ -5,7 +5,7 @@ RETURNS TABLE (returned integer, failed integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp
 AS $$
 BEGIN
-    RETURN QUERY SELECT * FROM return_crashed_videos(p_old.chunk_id, has_outlived(p_old), p_max_crashes);
+    RETURN QUERY SELECT * FROM return_crashed_videos(p_old.chunk_id, worker_outlived_run(p_old), p_max_crashes);
     PERFORM close_without_shard(p_old, 'expired', p_reason);
 END
 $$;

@@ -5,7 +5,7 @@ AS $$
 BEGIN
     DELETE FROM fleet_credit_readings r WHERE r.fleet = p_fleet AND r.read_at < fleet_now() - interval '7 days';
     INSERT INTO fleet_credit_readings (fleet, read_at, credit_usd, spent_usd)
-    VALUES (p_fleet, fleet_now(), p_credit_usd, fleet_spent(p_fleet))
+    VALUES (p_fleet, fleet_now(), p_credit_usd, fleet_spend(p_fleet))
     ON CONFLICT DO NOTHING;
 END
 $$;

@@ -29,7 +29,7 @@ BEGIN
         boot_within_s integer);
     SELECT count(*) FILTER (WHERE i.state <> 'destroyed'), coalesce(sum(i.usd_per_hour), 0) INTO v_machines, v_per_hour
     FROM fleet_instances i WHERE i.fleet = p_fleet AND i.state <> 'gone';
-    v_spent := fleet_spent(p_fleet);
+    v_spent := fleet_spend(p_fleet);
     IF v_machines >= v_fleet.machines THEN
         RETURN format('%s machines are there or on their way, and %s are wanted', v_machines, v_fleet.machines);
     ELSIF v_per_hour + v_offer.usd_per_hour > v_fleet.max_usd_per_hour THEN

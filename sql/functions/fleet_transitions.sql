@@ -1,4 +1,4 @@
--- fleet_transitions: the ways that a machine may go. The table is the law: fleet_move refuses every other way.
+-- fleet_transitions: the ways that a machine may go. The table is the law: fleet_transition refuses every other way.
 CREATE OR REPLACE FUNCTION validation.fleet_transitions() RETURNS TABLE (from_state text, to_state text)
 LANGUAGE sql IMMUTABLE SECURITY DEFINER SET search_path = validation, public, pg_temp
 AS $$

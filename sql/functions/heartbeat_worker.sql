@@ -1,7 +1,7 @@
 -- heartbeat_worker: a sign of life. Keeps what it is not told; a worker that drains stays draining.
--- A worker names its instance (see require_instance). A chunk's own beat names none: it says what is in hand, and is no
+-- A worker names its instance (see check_instance). A chunk's own beat names none: it says what is in hand, and is no
 -- sign of life of the worker, which may hang while its flow processes go on.
--- heard_since begins anew after a gap of half a lease (see has_outlived).
+-- heard_since begins anew after a gap of half a lease (see worker_outlived_run).
 -- Raises VF008 to a worker that is distrusted: it gets no work and may as well end. What it holds it loses by itself.
 CREATE OR REPLACE FUNCTION validation.heartbeat_worker(
     p_worker        text,
@@ -12,9 +12,9 @@ CREATE OR REPLACE FUNCTION validation.heartbeat_worker(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
 AS $$
 BEGIN
-    PERFORM require_instance(p_worker, p_instance);
+    PERFORM check_instance(p_worker, p_instance);
     IF p_instance IS NOT NULL THEN
-        PERFORM require_trust(p_worker);
+        PERFORM check_not_quarantined(p_worker);
         UPDATE worker_validators w
         SET status            = CASE WHEN w.status = 'draining' THEN w.status ELSE 'online' END,
             heard_since       = CASE WHEN w.last_heartbeat_at < now() - make_interval(

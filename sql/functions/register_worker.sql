@@ -1,9 +1,9 @@
 -- register_worker: enter a worker, or take its row over after a restart, before it claims anything.
 -- Chunks still open under its id died with its last life and are taken back; returns how many.
 -- p_config carries `instance`, which names one process of one machine. Raises VF007 if the caller is another box (see
--- require_box), VF008 if it is distrusted (see require_trust), VF004 if another instance heartbeats under this id: two machines must not share one.
+-- check_box_key), VF008 if it is distrusted (see check_not_quarantined), VF004 if another instance heartbeats under this id: two machines must not share one.
 -- p_succeeds is an instance that the caller knows to be dead.
--- p_max_crashes is at least 3, whoever asks: fewer would fail videos that were in bad company (see pick_suspects).
+-- p_max_crashes is at least 3, whoever asks: fewer would fail videos that were in bad company (see pick_crash_suspects).
 -- p_config of more than 64 KiB is refused with VF002, and so is a worker of more than 99 runs at once: dispatch makes
 -- as many as workers say.
 CREATE OR REPLACE FUNCTION validation.register_worker(
@@ -22,8 +22,8 @@ DECLARE
     v_other    text;
     v_released integer := 0;
 BEGIN
-    PERFORM require_box(p_worker);
-    PERFORM require_trust(p_worker);
+    PERFORM check_box_key(p_worker);
+    PERFORM check_not_quarantined(p_worker);
     IF octet_length(p_config::text) > 65536 THEN
         RAISE EXCEPTION 'worker %: a configuration of more than 64 KiB', p_worker USING ERRCODE = 'VF002';
     END IF;

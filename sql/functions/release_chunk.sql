@@ -1,6 +1,6 @@
 -- release_chunk: the holder gives its open chunk back; no attempt is lost. Returns how many videos went back.
 -- Raises VF001 if the chunk is not open: a committed chunk cannot be taken back. Raises VF007 if the caller is another
--- box than its holder (see require_box).
+-- box than its holder (see check_box_key).
 CREATE OR REPLACE FUNCTION validation.release_chunk(p_chunk uuid, p_reason text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
 AS $$
@@ -14,7 +14,7 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM raise_claim_lost(p_chunk);
     END IF;
-    PERFORM require_box(v_old.worker_id);
+    PERFORM check_box_key(v_old.worker_id);
     v_returned := return_videos(p_chunk);
     PERFORM close_without_shard(v_old, 'released', left(p_reason, 2000));
     RETURN v_returned;

@@ -25,14 +25,14 @@ BEGIN
     SET lease_expires_at = now() + make_interval(secs => greatest(least(p_lease_s, 3600), 10)),
         videos_validated = (p_progress ->> 'videos_validated')::integer,
         videos_failed    = (p_progress ->> 'videos_failed')::integer,
-        segments         = require_segments((p_progress ->> 'segments')::bigint, c.videos_claimed),
+        segments         = check_segment_counts((p_progress ->> 'segments')::bigint, c.videos_claimed),
         segments_per_s   = greatest(least(coalesce((p_progress ->> 'segments_per_s')::real, 0), 1e6), 0),
         renewed_at       = now()
     WHERE c.chunk_id = p_chunk
     RETURNING * INTO v_new;
 
     PERFORM heartbeat_worker(p_worker, p_progress ->> 'current_video_id', p_progress ->> 'last_error');
-    PERFORM mirror_worker(
+    PERFORM update_worker_counters(
         p_worker,
         v_new.videos_validated - v_old.videos_validated,
         v_new.videos_failed    - v_old.videos_failed,

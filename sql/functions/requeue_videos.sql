@@ -3,7 +3,7 @@
 -- with p_dry_run, changes nothing.
 --   p_status:   'validated' or 'validation_failed'.
 --   p_worker:   whose last commit was this worker's, or this rented machine's, by the label of its rental; and those of
---               which something is read that it wrote (see standing_results).
+--               which something is read that it wrote (see current_results).
 --   p_suite, p_revision: which have a result of it.
 --   p_lacking:  {model: revision or null}: validated, but by no result that asked each of these models. Only these
 --               models are asked then.
@@ -31,7 +31,7 @@ BEGIN
       AND (p_languages IS NULL OR q.language = ANY (p_languages))
       AND (p_worker    IS NULL OR EXISTS (
               SELECT FROM validation_chunks c WHERE c.chunk_id = q.validation_chunk AND p_worker IN (c.worker_id, c.machine))
-           OR q.video_id IN (SELECT r.video_id FROM standing_results r WHERE p_worker IN (r.worker_id, r.machine)))
+           OR q.video_id IN (SELECT r.video_id FROM current_results r WHERE p_worker IN (r.worker_id, r.machine)))
       AND (coalesce(p_suite, p_revision) IS NULL OR EXISTS (
               SELECT FROM validation_results r
               WHERE r.video_id = q.video_id AND r.superseded_at IS NULL

@@ -6,7 +6,7 @@ DECLARE
     v_chunk    uuid;
     v_released integer := 0;
 BEGIN
-    PERFORM require_instance(p_worker, p_instance);
+    PERFORM check_instance(p_worker, p_instance);
     FOR v_chunk IN
         SELECT c.chunk_id FROM validation_chunks c WHERE c.worker_id = p_worker AND c.state = 'open' FOR NO KEY UPDATE
     LOOP

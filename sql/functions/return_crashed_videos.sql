@@ -1,5 +1,5 @@
 -- return_crashed_videos: take what a dead chunk held back into the queue, remembering that its process died.
--- The claim is counted as a crash instead of an attempt: company in a crash costs no attempt (pick_suspects), and
+-- The claim is counted as a crash instead of an attempt: company in a crash costs no attempt (pick_crash_suspects), and
 -- p_max_crashes of them fail the video.
 -- A crash is a process that died while its worker lived on (p_is_crash). A box that was lost as a whole says little of
 -- its videos: only the fourth such loss since the last crash counts as one, so that a video that kills boxes is found

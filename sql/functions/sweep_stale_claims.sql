@@ -22,7 +22,7 @@ BEGIN
                    WHERE ended.run = c.flow_run_id
                      -- The end is dated by the box's clock, which may be wrong by so much.
                      AND c.renewed_at < now() - make_interval(secs => ended.ago_s) + interval '10 seconds')
-                  AND has_outlived(c))
+                  AND worker_outlived_run(c))
         ORDER BY c.worker_id
         FOR NO KEY UPDATE SKIP LOCKED
     LOOP

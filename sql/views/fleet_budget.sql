@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW validation.fleet_budget AS
 SELECT f.fleet, validation.fleet_now() AS now, f.label_prefix, f.machines, f.max_usd_per_hour, f.max_usd, f.order_json,
        coalesce(i.usd_per_hour, 0)     AS usd_per_hour,
-       validation.fleet_spent(f.fleet) AS spent_usd,
+       validation.fleet_spend(f.fleet) AS spent_usd,
        (SELECT count(*) FROM video_queue q
          WHERE q.status = 'done' AND q.validation_status = 'pending')          AS videos_waiting,
        (SELECT count(*) FROM validation_chunks c WHERE c.state = 'open')       AS chunks_open,

@@ -14,6 +14,6 @@ SELECT i.fleet, i.label, i.slot, i.worker_id, i.state, i.offer_id, i.machine_id,
 FROM fleet_instances i
 LEFT JOIN worker_validators w
        ON w.worker_id = i.worker_id AND i.state NOT IN ('requested', 'gone') AND w.last_heartbeat_at >= i.requested_at
-LEFT JOIN validation.distrusted_workers d ON d.machine = i.label AND NOT d.is_excused
+LEFT JOIN validation.quarantined_workers d ON d.machine = i.label AND NOT d.is_excused
 WHERE i.state <> 'gone' OR i.closed_at > validation.fleet_now() - interval '30 minutes'
 ORDER BY i.fleet, i.slot, i.requested_at;

@@ -1,5 +1,5 @@
 -- retired_shards: objects that no reader needs any more, since everything in them stands in newer shards. They are kept
--- until forget_shards.
+-- until purge_retired_shards.
 CREATE OR REPLACE VIEW validation.retired_shards AS
 SELECT s.shard_key, s.shard_sha256, s.shard_bytes, s.segments, s.suite, s.revision, max(r.superseded_at) AS retired_at
 FROM validation_shards s

@@ -14,5 +14,5 @@ SELECT w.worker_id, w.status, w.gpu_type, w.gpu_vram_gb, w.prefect_worker,
        w.flow_run_ids,
        d.finding                                             AS distrust
 FROM worker_validators w
-LEFT JOIN validation.distrusted_workers d ON d.worker_id = w.worker_id AND d.is_present AND NOT d.is_excused
+LEFT JOIN validation.quarantined_workers d ON d.worker_id = w.worker_id AND d.is_present AND NOT d.is_excused
 ORDER BY w.worker_id;

@@ -10,7 +10,7 @@ from blocks.database import BLOCK, ValidationDatabase
 from blocks.documents import RESULTS, build_bucket, find_block
 from blocks.session import open_session
 from blocks.suite import BLOCK as SUITE
-from blocks.suite import ModelSuite, tell_boxes
+from blocks.suite import ModelSuite, collect_box_environment
 from blocks.types import __all__ as kinds
 from blocks.vast import BLOCK as VAST
 from blocks.vast import VastCredentials, find_credentials
@@ -150,12 +150,12 @@ def test_the_suite_is_told_to_new_boxes_unless_a_variable_says_otherwise(prefect
     }
     ModelSuite(suite="vad", languages=["hi", "te"], chunk_videos=20).save(SUITE, overwrite=True)
     try:
-        box = tell_boxes(told)
+        box = collect_box_environment(told)
         assert (box["VFLEET_SUITE"], box["VFLEET_LANGUAGES"], box["PARQUET_SHARD_SIZE"]) == ("vad", "hi,te", "20")
-        assert tell_boxes(told | {"BOX_VFLEET_SUITE": "local"})["VFLEET_SUITE"] == "local"
+        assert collect_box_environment(told | {"BOX_VFLEET_SUITE": "local"})["VFLEET_SUITE"] == "local"
     finally:
         ModelSuite.delete(SUITE)
-    assert "VFLEET_SUITE" not in tell_boxes(told)
+    assert "VFLEET_SUITE" not in collect_box_environment(told)
 
 
 def test_a_suite_that_does_not_exist_is_refused(prefect):

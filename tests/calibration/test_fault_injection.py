@@ -10,8 +10,8 @@ from validation.calibration.fault_injection import (
     HARMLESS,
     SOUND,
     find_unplantable,
-    make_specimens,
-    plant_shares,
+    inject_faults,
+    inject_shares,
 )
 from validation.calibration.trusted_clips import load_trusted
 from validation.domain import SAMPLE_RATE
@@ -26,7 +26,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def planted(clips):
-    return {(specimen.clip, specimen.variant): specimen for specimen in make_specimens(list(clips.values()))}
+    return {(specimen.clip, specimen.variant): specimen for specimen in inject_faults(list(clips.values()))}
 
 
 def of(planted, variant):
@@ -44,25 +44,25 @@ def test_every_clip_is_heard_sound_and_with_every_fault(clips, planted):
 def test_clips_of_one_language_say_what_cannot_be_planted(clips):
     """A wrong label and a second voice need another language."""
     hindi = [clip for clip in clips.values() if clip.language == "hi"]
-    assert set(find_unplantable(make_specimens(hindi))) >= {"wrong language", "overlap"}
+    assert set(find_unplantable(inject_faults(hindi))) >= {"wrong language", "overlap"}
 
 
 def test_faults_are_planted_in_the_shares_that_are_asked(planted):
     """Of all specimens that are left; a share that the clips do not allow is refused."""
     every = list(planted.values())
-    left = plant_shares(every, {"swapped transcript": 0.02, "silence": 0.01})
+    left = inject_shares(every, {"swapped transcript": 0.02, "silence": 0.01})
     counts = {fault: sum(each.fault == fault for each in left) for fault in (SOUND, "swapped transcript", "silence")}
     assert counts[SOUND] == 23 * len(HARMLESS)
     assert counts["swapped transcript"] / len(left) == pytest.approx(0.02, abs=0.5 / len(left) + 0.001)
     assert counts["silence"] / len(left) == pytest.approx(0.01, abs=0.5 / len(left) + 0.001)
     for wrong in ({"silence": 0.5}, {"no fault": 0.1}, {"silence": 1.0}, {"silence": -0.1}):
         with pytest.raises(BadInput, match="cannot be"):
-            plant_shares(every, wrong)
+            inject_shares(every, wrong)
 
 
 def test_the_same_clips_give_the_same_specimens(clips, planted):
     """Figures of two days are of the same faults."""
-    again = make_specimens(list(clips.values())[:3])
+    again = inject_faults(list(clips.values())[:3])
     assert all(
         np.array_equal(s.audio, planted[s.clip, s.variant].audio) for s in again if s.variant.startswith("noise")
     )

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.calibration.evaluate import Heard
-from validation.calibration.fault_injection import SOUND, Specimen
+from validation.calibration.evaluate import EvaluatedClip
+from validation.calibration.fault_injection import SOUND, FaultyClip
 from validation.calibration.limits import apply_proposals, count_loss, propose_limits, validate_limits
 from validation.calibration.metrics import (
     estimate,
-    find_signs,
+    list_indicators,
     measure_auc,
     measure_recall,
     measure_signs,
@@ -41,8 +41,8 @@ def test_bounds_are_those_of_the_clips():
     assert (estimate(0.5, 100).low, estimate(0.5, 100).high) == pytest.approx((0.404, 0.596), abs=0.001)
 
 
-def heard(fault: str, clip: str, **signals) -> Heard:
-    return Heard(Specimen(clip, fault, fault, np.zeros(1, np.float32), "", "hi"), {"fault": None} | signals)
+def heard(fault: str, clip: str, **signals) -> EvaluatedClip:
+    return EvaluatedClip(FaultyClip(clip, fault, fault, np.zeros(1, np.float32), "", "hi"), {"fault": None} | signals)
 
 
 def rule(*when: Condition, verdict="reject") -> Rule:
@@ -56,8 +56,10 @@ BOOK = Rules(version="b", required_models=(), rules=(rule(BAD), rule(LOUD, BAD, 
 
 def test_signs_are_those_that_rules_compare():
     """Each once, with the direction in which the rule fires."""
-    assert [str(sign) for sign in find_signs(BOOK)] == ["p low", "n high"]
-    assert [str(sign) for sign in find_signs(BOOK, ["p", "ear_align_min", "ear_text"])][2:] == ["ear_align_min low"]
+    assert [str(sign) for sign in list_indicators(BOOK)] == ["p low", "n high"]
+    assert [str(sign) for sign in list_indicators(BOOK, ["p", "ear_align_min", "ear_text"])][2:] == [
+        "ear_align_min low"
+    ]
 
 
 def test_no_answer_is_no_alarm():

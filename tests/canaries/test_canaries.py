@@ -15,20 +15,20 @@ from tests.support.result_helpers import broken_laws
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed
 from validation.calibration.trusted_clips import load_trusted
-from validation.canaries.generate import imitate_videos
-from validation.canaries.probes import list_conditions, make_probes, stands_firm
+from validation.canaries.generate import generate_canaries
+from validation.canaries.probes import is_stable, list_conditions, make_probes
 from validation.cli.main import main
 from validation.control.audit import audit
 from validation.control.compact import compact_all
 from validation.corpus.fetch import fetch_video
 from validation.domain import Scored, Video
 from validation.errors import BadInput
-from validation.ledger.canaries import read_canary_results, read_distrusted, read_suspect_shards
+from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
 from validation.ledger.protocol import heartbeat_worker
-from validation.ledger.rpc import WorkerDistrusted
+from validation.ledger.rpc import WorkerQuarantined
 from validation.local.sample_corpus import CLIPS
 from validation.models.suite import load_suite
-from validation.models.sync_scorer import ScoredInTurn
+from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.verdict import Condition, Rules
 from validation.worker.chunk.run import run_chunk
 
@@ -67,7 +67,7 @@ class Named:
 
 
 @dataclass
-class Deaf(ScoredInTurn):
+class Deaf(SyncScorerMixin):
     """The suite on a card that hears no speech."""
 
     suite: object
@@ -113,7 +113,7 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     assert main(["sweep"]) == 0
     assert outcomes(box) == {"ann": {"right"}, "bob": {"wrong"}}
 
-    with pytest.raises(WorkerDistrusted, match="worker bob is distrusted"):
+    with pytest.raises(WorkerQuarantined, match="worker bob is distrusted"):
         run_chunk(bob, size=1)
     capsys.readouterr()
     assert main(["canaries", "list"]) == 0
@@ -125,7 +125,7 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     (command,) = re.findall("take them back: vfleet (.+)", told)
     assert main(shlex.split(command)) == 0
     assert "8 videos back in the queue" in capsys.readouterr().out
-    assert read_suspect_shards(box.engine) == []
+    assert read_quarantined_shards(box.engine) == []
     run_chunk(ann)
     assert main(["sweep"]) == 0
     assert set(statuses(box.engine).values()) == {"validated"}
@@ -156,7 +156,7 @@ def test_what_a_distrusted_machine_holds_goes_back_at_once(box, machines):
     ]
     back = {video.video_id for video in held.videos}
     assert {video for video, status in statuses(box.engine).items() if status == "pending"} == back
-    with pytest.raises(WorkerDistrusted):
+    with pytest.raises(WorkerQuarantined):
         heartbeat_worker(box.engine, "bob", instance="bob-1")
     assert broken_laws(box.engine) == []
 
@@ -193,7 +193,7 @@ def test_other_models_and_failures_are_no_wrong_answers(box, machines):
     assert "validation_failed" in statuses(box.engine).values()
     assert main(["sweep"]) == 0
     assert set().union(*outcomes(box).values()) == {"moot"}
-    assert read_distrusted(box.engine) == []
+    assert read_quarantined_workers(box.engine) == []
 
 
 def test_canaries_hide_only_where_there_is_company(box, trusted, monkeypatch):
@@ -214,7 +214,7 @@ def test_probes_are_of_every_language_and_many_clips(probes):
 def test_no_two_canaries_are_the_same_file(probes):
     """Clips stand in them once each, in an order of their own, and the same seed makes the same ones."""
     models = [Video(f"v{n:03d}", "en", 4) for n in range(8)]
-    flock, again = (list(imitate_videos(models, probes, np.random.default_rng(1))) for _ in range(2))
+    flock, again = (list(generate_canaries(models, probes, np.random.default_rng(1))) for _ in range(2))
     assert len({canary.tar for canary in flock}) == len({canary.video.video_id for canary in flock}) == 8
     assert [canary.tar for canary in flock] == [canary.tar for canary in again]
     assert {len(canary.answers) for canary in flock} == {4}
@@ -237,14 +237,14 @@ def test_a_probe_hangs_by_no_hair(row, shaken, firm):
     """What an honest machine could answer differently is not asked."""
     limit, bound = Condition(column="ear_p", op="<", value=0.2), Condition(column="ear_p", op=">=", value=0.9)
     rows = [{"verdict": "accept", "fault": None, **each} for each in (row, shaken)]
-    assert stands_firm(*rows, [limit, bound], {"ear_p": "probability"}) is firm
+    assert is_stable(*rows, [limit, bound], {"ear_p": "probability"}) is firm
 
 
 def test_nor_by_what_decides_who_is_spared(suite):
     """A cascade's bounds are conditions like those of the rules, on the numbers that its shards have."""
     found = {(each.column, each.op, each.value) for each in list_conditions(Named("indic-cascade", suite.rules))}
     assert {("conformer_declared_p", ">=", 0.5), ("voxlingua_declared_p", ">=", 0.8)} <= found
-    assert list_conditions(suite) == [each for rule in suite.rules.in_force for each in rule.when]
+    assert list_conditions(suite) == [each for rule in suite.rules.effective for each in rule.when]
 
 
 def test_nothing_is_asked_of_nobody(suite):

@@ -6,14 +6,14 @@ import pytest
 
 from tests.support.ledger_helpers import execute, fetch
 from validation.canaries.evaluate import find_error, judge_canaries
-from validation.canaries.tolerance import tolerate
+from validation.canaries.tolerance import tolerance_for
 from validation.control.compact import compact_all
 from validation.domain import Fault, Scored, Unscored, WorkerProfile
-from validation.ledger.canaries import KnownAnswer, plant_canaries, read_canary_results, read_unjudged
+from validation.ledger.canaries import KnownAnswer, insert_canaries, read_canary_results, read_pending_canaries
 from validation.ledger.protocol import Requeue, register_worker, requeue_videos
 from validation.ledger.queries import read_committed_shards
 from validation.scoring.verdict import Condition, Rule, Rules
-from validation.shards.provenance import name_basis
+from validation.shards.provenance import comparability_key
 from validation.storage.store import delete_object
 from validation.worker.chunk.run import run_chunk
 
@@ -55,12 +55,12 @@ def test_one_verdict_one_silence_or_two_numbers_are_wrong(said, error):
 def test_what_may_be_off_by_how_much():
     """A long sum by more than a short one, a sure judge by less than a doubtful one, what is counted by nothing, and
     what is computed of the samples by rounding."""
-    assert tolerate("ear_lp", -100.0, "log-probability") == pytest.approx(2.3)
-    assert tolerate("ear_p", 0.5, "probability") == pytest.approx(0.12)
-    assert tolerate("ear_p", 0.999, "probability") < 0.021
-    assert tolerate("ear_tokens", 7, "tokens") == 0.0
-    assert tolerate("language_votes_for", 2, "judges") == 0.0
-    assert tolerate("clipped_fraction", 0.0, "ratio") == 0.001
+    assert tolerance_for("ear_lp", -100.0, "log-probability") == pytest.approx(2.3)
+    assert tolerance_for("ear_p", 0.5, "probability") == pytest.approx(0.12)
+    assert tolerance_for("ear_p", 0.999, "probability") < 0.021
+    assert tolerance_for("ear_tokens", 7, "tokens") == 0.0
+    assert tolerance_for("language_votes_for", 2, "judges") == 0.0
+    assert tolerance_for("clipped_fraction", 0.0, "ratio") == 0.001
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def planted(box):
     box.add_videos("a")
     tones = {"duration_s": 0.5, "ear_peak": 0.1}
     answers = {"b": (KnownAnswer("accept", tones),) * 2}
-    plant_canaries(box.engine, "tiny", {"ear": "1"}, answers, basis=name_basis("tiny-1", "all"))
+    insert_canaries(box.engine, "tiny", {"ear": "1"}, answers, basis=comparability_key("tiny-1", "all"))
     box.add_videos("b")
     return box
 
@@ -154,16 +154,14 @@ def test_a_shard_that_cannot_be_read_waits(planted):
     (shard,) = read_committed_shards(planted.engine)
     delete_object(planted.session.results, shard.shard_key)
     assert judge_canaries(planted.engine, planted.session.results) == []
-    assert len(read_unjudged(planted.engine)) == 1
+    assert len(read_pending_canaries(planted.engine)) == 1
 
 
 def test_without_canaries_nothing_is_read(box):
     """A fleet that plants none pays one look at an empty table."""
     box.add_videos("a")
     run_chunk(box.session)
-    plan = "\n".join(
-        row[0] for row in fetch(box.engine, "EXPLAIN (ANALYZE) SELECT * FROM validation.unjudged_canaries")
-    )
+    plan = "\n".join(row[0] for row in fetch(box.engine, "EXPLAIN (ANALYZE) SELECT * FROM validation.pending_canaries"))
     read = [line for line in plan.splitlines() if "Scan" in line and " canaries " not in line]
     assert judge_canaries(box.engine, box.session.results) == []
     assert read

@@ -16,7 +16,7 @@ from validation.ledger.protocol import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_retired_shards
 from validation.shards.faults import ShardCorrupt
 from validation.shards.manifest import ShardManifest
-from validation.shards.naming import key_beside
+from validation.shards.naming import sibling_key
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
 from validation.worker.chunk.run import run_chunk
 
@@ -40,7 +40,7 @@ def three(box):
     for _ in range(3):
         run_chunk(box.session, size=2)
     first = read_committed_shards(box.engine)[0]
-    manifest = ShardManifest.from_json(get_bytes(box.session.results, key_beside(first.shard_key)), "m")
+    manifest = ShardManifest.from_json(get_bytes(box.session.results, sibling_key(first.shard_key)), "m")
     requeue_videos(box.engine, Requeue([manifest.videos[0].video_id]))
     run_chunk(box.session)
     return box
@@ -53,7 +53,7 @@ def test_one_shard_stands_for_many(three):
     assert len(group) == 4
     assert [shard.shard_key for shard in read_committed_shards(three.engine)] == [made.key]
     assert read_rows(three).equals(before)
-    assert set(list_keys(three.session.results)) == keys | {made.key, key_beside(made.key)}
+    assert set(list_keys(three.session.results)) == keys | {made.key, sibling_key(made.key)}
     assert len(read_retired_shards(three.engine)) == 4
     assert findings(three) == []
     assert list(compact_all(three.engine, three.session.results)) == []
@@ -125,7 +125,7 @@ def test_what_failed_is_told_on(box):
     box.add_videos("c", "d")
     run_chunk(box.session)
     ((_, made),) = compact_all(box.engine, box.session.results)
-    kept = ShardManifest.from_json(get_bytes(box.session.results, key_beside(made.key)), "m")
+    kept = ShardManifest.from_json(get_bytes(box.session.results, sibling_key(made.key)), "m")
     assert [failure.video_id for failure in kept.failed] == ["b"]
 
 

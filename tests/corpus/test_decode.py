@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.corpus_samples import CLIPS, encode, encode_with_ffmpeg, read_speech
-from validation.corpus.decode import Undecodable, cut_stretch, decode_audio
+from validation.corpus.decode import Undecodable, decode_audio, slice_audio
 from validation.domain import SAMPLE_RATE, Fault
 
 SPEECH = read_speech()
@@ -37,7 +37,7 @@ ENCODED = {
 DECLARING_LENGTH = [kind for kind in ENCODED if kind != "aac"]
 
 
-def fault_of(payload: bytes, **limits: float) -> Fault:
+def quarantine_fault(payload: bytes, **limits: float) -> Fault:
     with pytest.raises(Undecodable) as caught:
         decode_audio(payload, **limits)
     return caught.value.fault
@@ -120,14 +120,14 @@ def test_loud_audio_is_clipped_and_not_wrapped():
 def test_a_file_cut_short_is_undecodable(kind, kept):
     """No prefix of a file passes for a shorter recording, and none is filled up with silence."""
     payload = ENCODED[kind]
-    assert fault_of(payload[: int(kept * len(payload))]).kind == "undecodable"
+    assert quarantine_fault(payload[: int(kept * len(payload))]).kind == "undecodable"
 
 
 def test_less_than_a_tenth_of_a_second_is_too_short():
     """Nothing, and next to nothing, is no segment. The bound itself is long enough."""
     assert len(decode_audio(encode(SPEECH[:1600]))) == 1600
     for payload in (b"", encode(SPEECH[:0]), encode(SPEECH[:1599]), encode(SPEECH[:400], "MP3")):
-        assert fault_of(payload).kind == "too_short"
+        assert quarantine_fault(payload).kind == "too_short"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -136,14 +136,14 @@ def test_samples_that_are_no_numbers_are_a_fault(value, rate):
     """One NaN would spread to every score of the segment; infinity is not clipped to one."""
     spoiled = SPEECH.copy()
     spoiled[20_000] = value
-    assert fault_of(encode(spoiled, "WAV", "FLOAT", rate)).kind == "not_finite"
+    assert quarantine_fault(encode(spoiled, "WAV", "FLOAT", rate)).kind == "not_finite"
 
 
 def test_more_audio_than_the_limit_is_not_decoded():
     """A small file of endless silence costs no more memory than the limit."""
     silence = encode(np.zeros(120 * SAMPLE_RATE, np.float32))
     assert len(silence) < 100_000
-    assert fault_of(silence, limit_s=60.0) == Fault("too_long", "the file holds more than 60 s")
+    assert quarantine_fault(silence, limit_s=60.0) == Fault("too_long", "the file holds more than 60 s")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_more_audio_than_the_limit_is_not_decoded():
 )
 def test_what_is_no_audio_is_undecodable(payload):
     """The fault is one line for people to read."""
-    fault = fault_of(payload)
+    fault = quarantine_fault(payload)
     assert fault.kind == "undecodable"
     assert fault.message
     assert "\n" not in fault.message
@@ -190,7 +190,7 @@ def test_a_file_that_names_another_is_not_followed(monkeypatch):
         b"ffconcat version 1.0\nfile hi_ginti.flac\n",
         b"v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 9 RTP/AVP 0\r\n",
     ):
-        assert fault_of(playlist).kind == "undecodable"
+        assert quarantine_fault(playlist).kind == "undecodable"
 
 
 def test_a_writer_that_could_not_seek_is_forgiven():
@@ -203,7 +203,7 @@ def test_a_writer_that_could_not_seek_is_forgiven():
 
 def test_a_stretch_is_cut_to_the_sample():
     """Its own copy: the long audio can go."""
-    stretch = cut_stretch(SPEECH, 1.0, 2.5)
+    stretch = slice_audio(SPEECH, 1.0, 2.5)
     np.testing.assert_array_equal(stretch, SPEECH[16_000:40_000])
     assert stretch.base is None
 
@@ -215,10 +215,10 @@ def test_a_stretch_is_cut_to_the_sample():
 def test_a_stretch_outside_the_audio_is_a_fault(start_s, end_s, kind):
     """An index that speaks of audio that is not there is not cut to fit."""
     with pytest.raises(Undecodable) as caught:
-        cut_stretch(SPEECH, start_s, end_s, limit_s=2.0)
+        slice_audio(SPEECH, start_s, end_s, limit_s=2.0)
     assert caught.value.fault.kind == kind
 
 
 def test_a_stretch_may_end_a_rounding_past_the_end():
     """Indexes round to the tenth of a second."""
-    assert len(cut_stretch(SPEECH, 2.0, 3.1)) == len(SPEECH) - 32_000
+    assert len(slice_audio(SPEECH, 2.0, 3.1)) == len(SPEECH) - 32_000

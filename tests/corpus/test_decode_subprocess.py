@@ -42,7 +42,7 @@ def outcome(decode, payload: bytes) -> Fault | list[float]:
 def test_apart_is_as_here():
     """Where nothing dies it makes no difference: the same samples, the same refusals, in any order."""
     payloads = [SPEECH, b"", (CLIPS / "hi_ginti.flac").read_bytes(), b"no audio", SPEECH[:5000], SPEECH]
-    with decode_apart.decoding_apart() as apart:
+    with decode_apart.subprocess_decoder() as apart:
         assert [outcome(apart.decode, payload) for payload in payloads] == [
             outcome(decode_audio, payload) for payload in payloads
         ]
@@ -61,13 +61,13 @@ def test_a_segment_that_kills_its_decoder_is_lost_alone(fragile):
 )
 def test_the_end_of_a_decoder_is_told(fragile, mark, reason):
     """The fault says how the process ended: of a signal, or because it took too long."""
-    with decode_apart.decoding_apart() as apart, pytest.raises(Undecodable, match=reason):
+    with decode_apart.subprocess_decoder() as apart, pytest.raises(Undecodable, match=reason):
         apart.decode(SPEECH + mark)
 
 
 def test_a_decoder_ends_with_who_asks_it():
     """Nothing is left running: a decoder whose input ends has ended."""
-    with decode_apart.decoding_apart() as apart:
+    with decode_apart.subprocess_decoder() as apart:
         apart.decode(SPEECH)
         process = apart._process
     assert process.returncode == 0

@@ -10,7 +10,7 @@ from validation.corpus.fetch import VideoTooLong, fetch_video
 from validation.corpus.layouts import NoSegments
 from validation.corpus.limits import CorpusLimits, TarLimits
 from validation.corpus.pack import PackedSegment, pack_video
-from validation.corpus.tar import TarCorrupt, TarHostile
+from validation.corpus.tar import TarCorrupt, TarUnsafe
 from validation.domain import DecodedVideo, Fault, Video
 from validation.errors import Transient
 from validation.settings import Settings
@@ -166,7 +166,7 @@ def test_a_missing_object_fails_its_video():
 def test_limits_are_enforced():
     """In the tar, in one segment, and in the sum."""
     packed = pack_video(VIDEO, [PackedSegment(read_speech(), "2.99 s")] * 4)
-    with pytest.raises(TarHostile, match="members"):
+    with pytest.raises(TarUnsafe, match="members"):
         fetch(packed, limits=CorpusLimits(tar=TarLimits(members=2)))
     assert kinds(fetch(packed, limits=CorpusLimits(segment_s=2.0))) == ["too_long"] * 4
     with pytest.raises(VideoTooLong, match=r"v1\.tar: its segments hold more than 0\.0025 h"):

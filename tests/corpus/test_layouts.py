@@ -15,7 +15,7 @@ from validation.corpus.layouts import Layout, NoSegments, read_layout
 from validation.corpus.limits import TarLimits
 from validation.corpus.listing import is_wanted, natural_order
 from validation.corpus.records import read_record
-from validation.corpus.segment_refs import BadLayout, Cut
+from validation.corpus.segment_refs import AudioSpan, BadLayout
 from validation.corpus.tar import Member, read_members
 from validation.domain import Fault
 
@@ -59,7 +59,7 @@ def test_the_default_layout_is_read_as_documented():
     (claim,) = layout.claims
     assert (layout.kind, layout.language) == ("pairs", "hi")
     assert claim.name == "segments/000000"
-    assert claim.audio == Cut("segments/000000.flac")
+    assert claim.audio == AudioSpan("segments/000000.flac")
     record = claim.record
     assert (record.text, record.language, record.start_s, record.end_s) == ("नमस्ते", "mr", 1.5, 4.0)
     assert record.speaker == "S1"
@@ -175,7 +175,7 @@ def test_an_index_may_list_the_segments(index):
     """Under any accepted name, as list, object or lines, naming files by path, from its own folder, or barely."""
     layout = lay_out({"clips/a.wav": AUDIO, "clips/b.wav": AUDIO, **index})
     assert (layout.kind, names(layout), texts(layout)) == ("indexed", ["clips/a", "clips/b"], ["one", "two"])
-    assert [claim.audio for claim in layout.claims] == [Cut("clips/a.wav"), Cut("clips/b.wav")]
+    assert [claim.audio for claim in layout.claims] == [AudioSpan("clips/a.wav"), AudioSpan("clips/b.wav")]
 
 
 def test_an_index_and_its_files_may_disagree():
@@ -204,7 +204,7 @@ def test_long_audio_is_sliced_by_its_index(files):
     layout = lay_out(files)
     audio = next(name for name in files if name.endswith((".mp3", ".m4a", "long.wav")))
     assert (layout.kind, names(layout), texts(layout)) == ("sliced", ["000000", "000001"], ["b", "a"])
-    assert [claim.audio for claim in layout.claims] == [Cut(audio, (2.5, 4.0)), Cut(audio, (0.5, 2.5))]
+    assert [claim.audio for claim in layout.claims] == [AudioSpan(audio, (2.5, 4.0)), AudioSpan(audio, (0.5, 2.5))]
 
 
 def test_slices_keep_their_own_ids_where_these_tell_them_apart():
@@ -248,9 +248,9 @@ def test_lhotse_shar_is_read_by_its_cuts(index):
     assert names(layout) == ["c-7", "c-8", "c-9.5-000", "c-9.5-001", "c-10"]
     assert texts(layout) == [None, "lost", "nine", "half", "ten"]
     assert [claim.audio for claim in layout.claims[2:]] == [
-        Cut("c-9.5.flac", (0.0, 1.0)),
-        Cut("c-9.5.flac", (1.0, 3.0)),
-        Cut("c-10.flac"),
+        AudioSpan("c-9.5.flac", (0.0, 1.0)),
+        AudioSpan("c-9.5.flac", (1.0, 3.0)),
+        AudioSpan("c-10.flac"),
     ]
     assert faults(layout) == {"c-7": "no_transcript", "c-8": "no_audio"}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.corpus_samples import make_tar
 from validation.corpus.limits import TarLimits
-from validation.corpus.tar import Member, TarCorrupt, TarHostile, read_members
+from validation.corpus.tar import Member, TarCorrupt, TarUnsafe, read_members
 from validation.errors import Permanent
 
 FILES = {"metadata.json": b"{}", "segments/000000.flac": bytes(range(256)), "segments/000000.json": b'{"text": "a"}'}
@@ -84,7 +84,7 @@ def test_any_tar_cut_anywhere_is_refused_or_whole(packed, data):
     """Long names, empty files and headers of every style: a cut tar is never read as a tar of fewer files."""
     try:
         whole = read(packed)
-    except TarHostile:  # one name is another's folder, say: nothing is read either way
+    except TarUnsafe:  # one name is another's folder, say: nothing is read either way
         return
     cut = packed[: data.draw(st.integers(0, len(packed) - 1))]
     try:
@@ -167,7 +167,7 @@ def test_other_compressions_are_refused(compress):
 )
 def test_what_no_video_holds_is_refused_by_name(member, reason):
     """Links, devices, ways out, doubles and giants: the error names the key and the member."""
-    with pytest.raises(TarHostile, match=reason) as caught:
+    with pytest.raises(TarUnsafe, match=reason) as caught:
         read(with_member(**{"name": "bad", **member}))
     assert caught.value.key == "v1.tar"
     assert caught.value.member == member.get("name", "bad")
@@ -181,14 +181,14 @@ def test_a_sparse_file_told_by_an_extended_header_is_refused():
     header.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 42)}
     header.size = 512
     packed = header.tobuf(tarfile.PAX_FORMAT) + b"1\n0\n0\n".ljust(512, b"\0") + bytes(1024)
-    with pytest.raises(TarHostile, match="a sparse file"):
+    with pytest.raises(TarUnsafe, match="a sparse file"):
         read(packed)
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
 def test_a_giant_extended_header_is_refused_unread(kind):
     """``tarfile`` would hold it in memory before anybody saw a member."""
-    with pytest.raises(TarHostile, match="a header of 1000000 bytes"):
+    with pytest.raises(TarUnsafe, match="a header of 1000000 bytes"):
         read(with_member(type=kind, size=1_000_000))
 
 
@@ -212,19 +212,19 @@ def test_a_size_below_zero_is_refused():
 def test_one_member_too_many_is_refused():
     """Folders count as well: each costs memory, whatever it holds."""
     assert len(read(TAR, TarLimits(members=3))) == 3
-    with pytest.raises(TarHostile, match="it is one more than 2 members"):
+    with pytest.raises(TarUnsafe, match="it is one more than 2 members"):
         read(TAR, TarLimits(members=2))
 
 
 def test_more_bytes_than_the_limit_are_refused():
     """The sum counts, headers and unread files included."""
-    with pytest.raises(TarHostile, match="holds more than 2048 bytes"):
+    with pytest.raises(TarUnsafe, match="holds more than 2048 bytes"):
         read(TAR, TarLimits(total_bytes=2048))
 
 
 def test_a_bomb_is_refused_before_it_unpacks():
     """A megabyte that would become much more costs no more than the first few of its megabytes."""
-    with pytest.raises(TarHostile, match=r"member 'zeros.wav' is refused: it unpacks \d+ to 1, more than 100 to 1"):
+    with pytest.raises(TarUnsafe, match=r"member 'zeros.wav' is refused: it unpacks \d+ to 1, more than 100 to 1"):
         read(gzip.compress(make_tar({"zeros.wav": bytes(32 << 20)})))
 
 
@@ -240,5 +240,5 @@ def test_files_nobody_wants_pass_by_unread():
     """They are skipped, and still checked for where they lead."""
     kept = list(read_members(io.BytesIO(TAR), "v1.tar", LIMITS, keep=lambda name: name.endswith(".flac")))
     assert [member.name for member in kept] == ["segments/000000.flac"]
-    with pytest.raises(TarHostile):
+    with pytest.raises(TarUnsafe):
         list(read_members(io.BytesIO(with_member("../x.exe")), "v1.tar", LIMITS, keep=lambda _: False))

@@ -9,8 +9,8 @@ from simulation.fake_cloudflare import FakeCloudflare
 from tests.support.fleet_world import World
 from tests.support.ledger_helpers import execute, fetch
 from validation.credentials.cloudflare import CloudflareClient
-from validation.credentials.issuer import Lender
-from validation.ledger.box_credentials import read_box_loans
+from validation.credentials.issuer import CredentialIssuer
+from validation.ledger.box_credentials import read_issued_credentials
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def world(ledger, cloudflare):
         SecretStr(cloudflare.api_token), account_id=cloudflare.account_id,
         parent_access_key_id=SecretStr(cloudflare.parent_access_key_id), base_url=cloudflare.url,
     )  # fmt: skip
-    world.desk = replace(world.desk, lender=Lender(ledger, client, "s3://transcribed", "s3://results"))
+    world.desk = replace(world.desk, lender=CredentialIssuer(ledger, client, "s3://transcribed", "s3://results"))
     world.queue(50)
     world.want(2)
     with client, world.client:
@@ -39,7 +39,9 @@ def test_each_rented_machine_has_a_key_and_a_loan_of_its_own(world, ledger, clou
     world.ticks(3)
     told = [contract.order["env"] for contract in world.cloud.living()]
     assert (
-        {env["WORKER_ID"] for env in told} == {"val-1", "val-2"} == {loan.worker_id for loan in read_box_loans(ledger)}
+        {env["WORKER_ID"] for env in told}
+        == {"val-1", "val-2"}
+        == {loan.worker_id for loan in read_issued_credentials(ledger)}
     )
     assert len({env["VFLEET_BOX_KEY"] for env in told}) == 2
     assert not any("R2_ACCESS_KEY_ID" in env for env in told)
@@ -70,7 +72,7 @@ def test_a_tick_renews_what_is_half_over(world, ledger, cloudflare):
                     "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-1'")  # fmt: skip
     world.tick()
     assert len(cloudflare.wishes) == minted + 2
-    assert not any(loan.is_due for loan in read_box_loans(ledger))
+    assert not any(loan.is_due for loan in read_issued_credentials(ledger))
 
 
 def test_without_a_token_a_machine_still_has_its_key(ledger):

@@ -13,7 +13,7 @@ from validation.cli.main import build_parser
 from validation.doctor.database import CONNECTIONS_A_BOX
 from validation.domain import StoreCredential
 from validation.fleet.launch_spec import ALLOWED, PREFIX
-from validation.ledger.box_credentials import admit_box, lend_credential
+from validation.ledger.box_credentials import issue_box_key, store_credential
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.settings import Settings
 
@@ -155,8 +155,8 @@ def test_where_all_is_well_no_alert_sounds(ledger, seed):
     """A worker at work, a chunk in hand, a loan that lasts."""
     seed(5)
     claim(ledger, size=2)
-    admit_box(ledger, "ann")
-    lend_credential(ledger, "ann", "source", StoreCredential("i", "s", "t"), lasts_s=20_000)
+    issue_box_key(ledger, "ann")
+    store_credential(ledger, "ann", "source", StoreCredential("i", "s", "t"), lasts_s=20_000)
     assert find_alerts(ledger) == []
 
 

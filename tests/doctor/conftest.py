@@ -8,7 +8,7 @@ import pytest
 
 from validation.errors import FleetError
 from validation.ledger.engine import open_engine
-from validation.local.prefect_client import PatientTransport
+from validation.local.prefect_client import RetryingTransport
 from validation.settings import load_settings
 from validation.worker.prefect import VastGpuWorker
 
@@ -37,6 +37,6 @@ def pool(prefect_server) -> None:
     """The boxes' work pool, as `vfleet bootstrap` makes it."""
     template = VastGpuWorker.get_default_base_job_template()
     made = {"name": "vast-gpu", "type": "vast-gpu", "base_job_template": template}
-    with httpx.Client(transport=PatientTransport(), base_url=prefect_server.api_url, timeout=30) as http:
+    with httpx.Client(transport=RetryingTransport(), base_url=prefect_server.api_url, timeout=30) as http:
         http.post("/work_pools/", json=made)  # it may be there already
         http.patch("/work_pools/vast-gpu", json={"base_job_template": template}).raise_for_status()

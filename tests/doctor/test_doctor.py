@@ -35,7 +35,7 @@ from validation.doctor.gpu import check_card, check_driver, check_onnx_session, 
 from validation.doctor.machine import check_clock, check_disk
 from validation.doctor.prefect_access import PrefectRefused, read_headers
 from validation.doctor.prefect_pools import check_pool, check_prefect, check_tokens
-from validation.doctor.runner import CONTROL_CHECKS, check_box, examine, make_check
+from validation.doctor.runner import CONTROL_CHECKS, check_box, make_check, run_checks
 from validation.doctor.stores import check_results, check_source, describe_end
 from validation.doctor.warning import Doubt
 from validation.errors import BadInput, FleetError, Unreachable
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect
 
 def test_a_machine_where_all_is_well_has_no_failure(well, pool):
     """Every check of the control machine passes on the real stack, and every finding has words."""
-    findings = list(examine(well(), CONTROL_CHECKS))
+    findings = list(run_checks(well(), CONTROL_CHECKS))
     assert [finding for finding in findings if finding.verdict == "failed"] == []
     assert all(finding.says for finding in findings)
 
@@ -195,7 +195,7 @@ def test_a_missing_pool_is_named(well, monkeypatch):
 def test_a_ledger_at_another_migration_fails_its_check_and_no_other(well, postgres):
     """Each check stands alone: one failure hides nothing behind it."""
     url = postgres.create_database("doctor_unmigrated")
-    findings = {finding.check: finding for finding in examine(well(DATABASE_URL=url), CONTROL_CHECKS)}
+    findings = {finding.check: finding for finding in run_checks(well(DATABASE_URL=url), CONTROL_CHECKS)}
     assert {name for name, finding in findings.items() if finding.verdict == "failed"} >= {"migration"}
     assert findings["database"].verdict == "ok"
     assert findings["results"].verdict == "ok"
@@ -263,7 +263,7 @@ def test_a_clock_that_is_off_is_noticed(well, monkeypatch, skew_s, verdict):
 
 def test_a_full_disk_is_noticed(well, monkeypatch):
     """By how much there must be."""
-    monkeypatch.setattr(machine, "LEAST_DISK_BYTES", 1 << 60)
+    monkeypatch.setattr(machine, "MIN_DISK_BYTES", 1 << 60)
     with pytest.raises(BadInput, match="make room for"):
         check_disk(well())
 

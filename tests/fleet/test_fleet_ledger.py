@@ -11,30 +11,30 @@ from validation.domain import WorkerProfile
 from validation.fleet.states import TRANSITIONS
 from validation.ledger.fleet import (
     FleetUnknown,
-    Intent,
-    Sighting,
+    ObservedInstance,
+    RentalRequest,
+    acquire_lock,
+    acquire_search_quota,
     ban_machine,
-    dismiss_fleet,
-    end_turn,
-    may_search,
-    move_machine,
-    observe_machines,
     pardon,
     read_bans,
     read_budget,
     read_spend_check,
     read_transitions,
     record_credit,
+    record_observations,
+    release_lock,
     request_machine,
-    take_turn,
+    scale_to_zero,
+    transition_instance,
 )
 from validation.ledger.protocol import register_worker
 
 RIVAL = UUID(int=2)
 
 
-def sight(label, instance_id=7, status="running", **more) -> Sighting:
-    return Sighting(label, instance_id, status, None, more.pop("usd_per_hour", 0.2), **more)
+def sight(label, instance_id=7, status="running", **more) -> ObservedInstance:
+    return ObservedInstance(label, instance_id, status, None, more.pop("usd_per_hour", 0.2), **more)
 
 
 def test_the_ways_of_a_machine_are_the_same_in_python_and_sql(ledger):
@@ -46,9 +46,9 @@ def test_a_machine_takes_no_other_way(ledger):
     """A step that the table lacks is refused and changes nothing; a repeated step is no step."""
     want(ledger)
     label, _ = request(ledger)
-    assert not move_machine(ledger, label, "working")
-    assert move_machine(ledger, label, "renting", instance_id=7)
-    assert move_machine(ledger, label, "renting", instance_id=8)
+    assert not transition_instance(ledger, label, "working")
+    assert transition_instance(ledger, label, "renting", instance_id=7)
+    assert transition_instance(ledger, label, "renting", instance_id=8)
     assert (machine_of(ledger, label).state, machine_of(ledger, label).instance_id) == ("renting", 7)
 
 
@@ -94,19 +94,19 @@ def test_a_slot_and_an_offer_are_taken_once(ledger):
 def test_only_the_holder_of_the_turn_may_rent(ledger):
     """A second reconciler, or one that overslept its turn, enters nothing."""
     want(ledger)
-    assert not take_turn(ledger, "blue", RIVAL, lease_s=300)
+    assert not acquire_lock(ledger, "blue", RIVAL, lease_s=300)
     pass_time(ledger, 301)
     assert request(ledger)[1] == "another reconciler has the turn"
-    assert take_turn(ledger, "blue", RIVAL, lease_s=300)
+    assert acquire_lock(ledger, "blue", RIVAL, lease_s=300)
     assert request(ledger)[1] == "another reconciler has the turn"
-    end_turn(ledger, "blue", RIVAL)
-    assert take_turn(ledger, "blue", HOLDER, lease_s=300)
+    release_lock(ledger, "blue", RIVAL)
+    assert acquire_lock(ledger, "blue", HOLDER, lease_s=300)
 
 
 def test_a_label_of_somebody_else_is_refused(ledger):
     """What we rent can be told from what we did not rent."""
     want(ledger)
-    intent = Intent(1, 1, 1, "RTX 3090", 0.1, 0, 900)
+    intent = RentalRequest(1, 1, 1, "RTX 3090", 0.1, 0, 900)
     refusal = request_machine(ledger, "blue", HOLDER, label="vfleet/blue/1/x", slot=1, intent=intent)
     assert "does not begin with" in refusal
     assert label_for(ledger, 1).startswith("vfleet/blue-")
@@ -119,7 +119,7 @@ def test_spend_counts_what_may_have_been_rented(ledger):
     pass_time(ledger, 3600)
     assert read_budget(ledger, "blue").spent_usd == pytest.approx(0.6, abs=0.001)
     assert read_budget(ledger, "blue").usd_per_hour == 0.5
-    move_machine(ledger, label, "gone", reason="never_rented")
+    transition_instance(ledger, label, "gone", reason="never_rented")
     assert read_budget(ledger, "blue").spent_usd == 0
 
 
@@ -127,13 +127,13 @@ def test_spend_ends_with_the_vendors_word_and_resumes_if_it_was_wrong(ledger):
     """A machine that is listed after its destruction was agreed to has been billing all along."""
     want(ledger)
     label, _ = request(ledger, usd_per_hour=1.0, usd_once=0)
-    move_machine(ledger, label, "renting", instance_id=7)
+    transition_instance(ledger, label, "renting", instance_id=7)
     pass_time(ledger, 1800)
     for state in ("destroying", "destroyed"):
-        move_machine(ledger, label, state, reason="surplus")
+        transition_instance(ledger, label, state, reason="surplus")
     pass_time(ledger, 1800)
     assert read_budget(ledger, "blue").spent_usd == pytest.approx(0.5, abs=0.001)
-    move_machine(ledger, label, "destroying")
+    transition_instance(ledger, label, "destroying")
     assert read_budget(ledger, "blue").spent_usd == pytest.approx(1.0, abs=0.001)
 
 
@@ -141,9 +141,9 @@ def test_a_dearer_price_than_expected_is_believed(ledger):
     """The vendor does not echo the price of a rental: what the listing says counts, if it is more."""
     want(ledger)
     label, _ = request(ledger)
-    move_machine(ledger, label, "renting", instance_id=7)
-    observe_machines(ledger, "blue", [sight(label, usd_per_hour=0.9)], complete=True)
-    observe_machines(ledger, "blue", [sight(label, usd_per_hour=0.1)], complete=True)
+    transition_instance(ledger, label, "renting", instance_id=7)
+    record_observations(ledger, "blue", [sight(label, usd_per_hour=0.9)], complete=True)
+    record_observations(ledger, "blue", [sight(label, usd_per_hour=0.1)], complete=True)
     assert machine_of(ledger, label).usd_per_hour == 0.9
 
 
@@ -151,17 +151,17 @@ def test_absences_count_in_complete_listings_half_a_minute_apart(ledger):
     """Neither an incomplete listing nor one in quick succession proves anything."""
     want(ledger)
     label, _ = request(ledger)
-    observe_machines(ledger, "blue", [], complete=True)  # too soon after the request
+    record_observations(ledger, "blue", [], complete=True)  # too soon after the request
     pass_time(ledger, 31)
-    observe_machines(ledger, "blue", [], complete=False)
+    record_observations(ledger, "blue", [], complete=False)
     assert machine_of(ledger, label).absences == 0
-    observe_machines(ledger, "blue", [], complete=True)
-    observe_machines(ledger, "blue", [], complete=True)
+    record_observations(ledger, "blue", [], complete=True)
+    record_observations(ledger, "blue", [], complete=True)
     assert machine_of(ledger, label).absences == 1
     pass_time(ledger, 31)
-    observe_machines(ledger, "blue", [], complete=True)
+    record_observations(ledger, "blue", [], complete=True)
     assert machine_of(ledger, label).absences == 2
-    observe_machines(ledger, "blue", [sight(label)], complete=True)
+    record_observations(ledger, "blue", [sight(label)], complete=True)
     assert machine_of(ledger, label).absences == 0
 
 
@@ -169,12 +169,12 @@ def test_a_status_is_known_since_it_changed(ledger):
     """How long a machine has been in its vendor's status decides about it, so a repeated word does not move it."""
     want(ledger)
     label, _ = request(ledger)
-    move_machine(ledger, label, "renting", instance_id=7)
-    observe_machines(ledger, "blue", [sight(label, status="loading")], complete=True)
+    transition_instance(ledger, label, "renting", instance_id=7)
+    record_observations(ledger, "blue", [sight(label, status="loading")], complete=True)
     since = machine_of(ledger, label).vendor_status_since
-    observe_machines(ledger, "blue", [sight(label, status="loading")], complete=True)
+    record_observations(ledger, "blue", [sight(label, status="loading")], complete=True)
     assert machine_of(ledger, label).vendor_status_since == since
-    observe_machines(ledger, "blue", [sight(label, slow=True)], complete=True)
+    record_observations(ledger, "blue", [sight(label, slow=True)], complete=True)
     seen = machine_of(ledger, label)
     assert seen.vendor_status_since > since
     assert seen.first_running_at == seen.slow_since == seen.vendor_status_since
@@ -186,7 +186,7 @@ def test_a_worker_of_an_earlier_machine_is_not_this_ones(ledger):
     register_worker(ledger, WorkerProfile("val-1", config={"instance": "a"}))
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '1 s'")
     label, _ = request(ledger)
-    move_machine(ledger, label, "renting", instance_id=7)
+    transition_instance(ledger, label, "renting", instance_id=7)
     assert machine_of(ledger, label).heartbeat_at is None
     register_worker(ledger, WorkerProfile("val-1", config={"instance": "a", "gpus": [{"name": "NVIDIA A"}]}))
     assert machine_of(ledger, label).heartbeat_at is not None
@@ -198,16 +198,16 @@ def test_a_draining_machine_gets_no_new_chunk_and_a_destroyed_one_gives_back_wha
     seed(4)
     want(ledger)
     label, _ = request(ledger)
-    move_machine(ledger, label, "renting", instance_id=7)
+    transition_instance(ledger, label, "renting", instance_id=7)
     register_worker(ledger, WorkerProfile("val-1", config={"instance": "a"}))
-    move_machine(ledger, label, "working")
+    transition_instance(ledger, label, "working")
     held = claim(ledger, worker_id="val-1", size=2)
     assert machine_of(ledger, label).open_chunks == 1
-    move_machine(ledger, label, "draining", reason="surplus")
+    transition_instance(ledger, label, "draining", reason="surplus")
     assert claim(ledger, worker_id="val-1", size=2) is None
     assert claim(ledger, worker_id="val-1", size=2, chunk_id=held.chunk_id) is not None, "a repeated claim is not new"
     for state in ("destroying", "destroyed"):
-        move_machine(ledger, label, state)
+        transition_instance(ledger, label, state)
     assert fetch(ledger, "SELECT state FROM validation_chunks") == [("released",)]
 
 
@@ -234,20 +234,20 @@ def test_a_ban_ends_by_itself_and_a_third_machine_bans_its_host(ledger):
 def test_searches_are_spread_over_the_day(ledger):
     """A hundred may follow each other after two minutes; then eight minutes apart, within the account's quota."""
     want(ledger)
-    assert may_search(ledger, "blue", HOLDER)
-    assert not may_search(ledger, "blue", HOLDER)
-    assert not may_search(ledger, "blue", RIVAL)
+    assert acquire_search_quota(ledger, "blue", HOLDER)
+    assert not acquire_search_quota(ledger, "blue", HOLDER)
+    assert not acquire_search_quota(ledger, "blue", RIVAL)
     pass_time(ledger, 120)
-    take_turn(ledger, "blue", HOLDER, lease_s=300)
-    assert may_search(ledger, "blue", HOLDER)
+    acquire_lock(ledger, "blue", HOLDER, lease_s=300)
+    assert acquire_search_quota(ledger, "blue", HOLDER)
     midnight = fetch(ledger, "SELECT extract(epoch FROM now() - date_trunc('day', now(), 'UTC'))")[0][0]
     if midnight > 1000:  # else the editing of time below would cross into another day
         execute(ledger, "UPDATE fleets SET searches_today = 100")
         pass_time(ledger, 120)
-        assert not may_search(ledger, "blue", HOLDER)
+        assert not acquire_search_quota(ledger, "blue", HOLDER)
         pass_time(ledger, 361)
-        take_turn(ledger, "blue", HOLDER, lease_s=300)
-        assert may_search(ledger, "blue", HOLDER)
+        acquire_lock(ledger, "blue", HOLDER, lease_s=300)
+        assert acquire_search_quota(ledger, "blue", HOLDER)
 
 
 def test_the_books_are_held_against_the_account(ledger):
@@ -267,6 +267,6 @@ def test_the_books_are_held_against_the_account(ledger):
 def test_a_fleet_that_nobody_wanted_is_bad_input(ledger):
     """The sentence says what to do."""
     with pytest.raises(FleetUnknown, match="`vfleet fleet up` makes one"):
-        dismiss_fleet(ledger, "red")
+        scale_to_zero(ledger, "red")
     with pytest.raises(FleetUnknown):
         read_budget(ledger, "red")

@@ -6,26 +6,26 @@ from datetime import datetime
 import pytest
 
 from tests.support.fleet_builders import NOW, PREFIX, ago, make_offer
-from validation.fleet.actions import Dismiss, Drain, Rent
+from validation.fleet.actions import Drain, Rent, Terminate
 from validation.fleet.blacklist import BAN_S, DAY_S
-from validation.fleet.budget import Purse
+from validation.fleet.budget import BudgetState
 from validation.fleet.health import judge
-from validation.fleet.plan import Desired, Picture, plan
-from validation.fleet.policy import Rules
-from validation.ledger.fleet import Machine
+from validation.fleet.plan import Desired, FleetSnapshot, plan
+from validation.fleet.policy import ControllerPolicy
+from validation.ledger.fleet import RentedInstance
 from validation.vast.instances import Instance, Listing
 
-RULES = Rules()
+RULES = ControllerPolicy()
 
 
-def machine(slot=1, *, state="renting", age=1000.0, **more) -> Machine:
+def machine(slot=1, *, state="renting", age=1000.0, **more) -> RentedInstance:
     given = {
         "label": f"{PREFIX}{slot}/x", "slot": slot, "worker_id": f"val-{slot}", "state": state, "offer_id": slot,
         "machine_id": slot, "host_id": slot, "gpu_name": "RTX 3090", "usd_per_hour": 0.25, "usd_once": 0.02,
         "boot_within_s": 900, "instance_id": 7000 + slot, "requested_at": ago(age), "changed_at": ago(age),
         "vendor_status_since": ago(age), "accepted_at": ago(age) if state == "working" else None,
     }  # fmt: skip
-    return Machine(**(given | more))
+    return RentedInstance(**(given | more))
 
 
 def sight(*, status="running", slot=1, **more) -> Instance:
@@ -33,7 +33,7 @@ def sight(*, status="running", slot=1, **more) -> Instance:
     return Instance(actual_status=status, **(shown | more))
 
 
-def at_work(slot=1, *, state="working", **more) -> Machine:
+def at_work(slot=1, *, state="working", **more) -> RentedInstance:
     """Heard a moment ago, on the card that we pay for."""
     well = {
         "heartbeat_at": ago(10), "gpu_seen": "NVIDIA GeForce RTX 3090", "first_running_at": ago(900), "open_chunks": 1,
@@ -42,7 +42,7 @@ def at_work(slot=1, *, state="working", **more) -> Machine:
     return machine(slot, state=state, **(well | more))
 
 
-def verdict(of: Machine, seen: Instance | None) -> str | None:
+def verdict(of: RentedInstance, seen: Instance | None) -> str | None:
     return judge(of, seen, NOW, RULES, max_usd=0.6)
 
 
@@ -137,8 +137,8 @@ def test_a_machine_that_is_not_listed_but_works_stays():
     assert verdict(machine(absences=2), None) == "vanished"
 
 
-def picture(*machines: Machine, purse: Purse, wanted=10, now: datetime = NOW) -> Picture:
-    return Picture(
+def picture(*machines: RentedInstance, purse: BudgetState, wanted=10, now: datetime = NOW) -> FleetSnapshot:
+    return FleetSnapshot(
         desired=Desired(machines=wanted, chunks_left=100, max_usd_per_machine=0.6),
         machines=machines,
         listing=Listing(tuple(sight(slot=m.slot) for m in machines if m.state != "gone")),
@@ -155,13 +155,16 @@ def picture(*machines: Machine, purse: Purse, wanted=10, now: datetime = NOW) ->
         (2.6, {Rent}),
         (1.9, set()),  # not two hours with one more: nobody is rented, nobody goes
         (0.3, {Drain}),  # less than twenty minutes: finish and go
-        (0.15, {Dismiss}),  # less than ten: a hundred paced destroys take five
+        (0.15, {Terminate}),  # less than ten: a hundred paced destroys take five
     ],
 )
 def test_the_money_that_is_left_decides_what_may_still_be_done(hours, expected):
     """By how long it lasts, be it the budget's or the account's."""
     there = [at_work(slot) for slot in range(1, 11)]
-    for purse in (Purse(50.0, 100.0, 2.5, 100.0 - 2.5 * hours), Purse(50.0, 1000.0, 2.5, 0.0, credit_usd=2.5 * hours)):
+    for purse in (
+        BudgetState(50.0, 100.0, 2.5, 100.0 - 2.5 * hours),
+        BudgetState(50.0, 1000.0, 2.5, 0.0, credit_usd=2.5 * hours),
+    ):
         actions = plan(picture(*there, purse=purse, wanted=11)).actions
         assert {type(action) for action in actions} == expected
 
@@ -171,7 +174,7 @@ def test_an_offer_must_last_as_long_as_the_work_and_more():
     from validation.vast.offers import OfferFilter
 
     assert OfferFilter().query()["duration"] == {"gte": 86_400}
-    assert OfferFilter().why_not(replace(make_offer(1), duration=86_399)) == "duration"
+    assert OfferFilter().rejection_reason(replace(make_offer(1), duration=86_399)) == "duration"
 
 
 def test_an_image_that_nobody_may_pull_holds_the_renting_and_one_that_most_may_does_not():
@@ -181,7 +184,7 @@ def test_an_image_that_nobody_may_pull_holds_the_renting_and_one_that_most_may_d
         for slot, reason in enumerate(("image_refused", "pull_limited", "image_refused"), 1)
     ]
     others = [at_work(slot, first_running_at=ago(300)) for slot in range(4, 9)]
-    rich = Purse(50.0, 1000.0, 2.0, 0.0)
+    rich = BudgetState(50.0, 1000.0, 2.0, 0.0)
     held = plan(picture(*refused, purse=rich))
     assert (held.actions, held.notes[0][:41]) == ((), "several machines may not pull the image: ")
     there = plan(picture(*refused, *others, purse=rich))

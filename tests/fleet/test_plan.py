@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fleet_builders import NOW, PREFIX, ago, make_offer
-from validation.fleet.actions import Accept, Adopt, Close, Destroy, DestroyOrphan, Dismiss, Drain, Rent
-from validation.fleet.budget import Purse
-from validation.fleet.plan import Desired, Picture, plan
+from validation.fleet.actions import Adopt, Destroy, DestroyOrphan, Drain, MarkClosed, MarkReady, Rent, Terminate
+from validation.fleet.budget import BudgetState
+from validation.fleet.plan import Desired, FleetSnapshot, plan
 from validation.fleet.states import OCCUPYING, SERVING, TRANSITIONS
-from validation.ledger.fleet import Ban, Machine
+from validation.ledger.fleet import Ban, RentedInstance
 from validation.vast.instances import Instance, Listing
 
 LAW = settings(max_examples=40, deadline=None)
-STEPS = {Adopt: "renting", Accept: "working", Drain: "draining", Dismiss: "destroying", Close: "gone"}
+STEPS = {Adopt: "renting", MarkReady: "working", Drain: "draining", Terminate: "destroying", MarkClosed: "gone"}
 
 
 @st.composite
-def machines(draw, slot: int) -> Machine:
+def machines(draw, slot: int) -> RentedInstance:
     """A machine in any state that the ledger would allow."""
     state = draw(
         st.sampled_from(["requested", "renting", "working", "working", "draining", "destroying", "destroyed", "gone"])
@@ -31,7 +31,7 @@ def machines(draw, slot: int) -> Machine:
     requested = changed + draw(age)
     heard = draw(st.sampled_from([None, 10.0, 10.0, 1000.0]))
     running = draw(maybe_age)
-    return Machine(
+    return RentedInstance(
         label=f"{PREFIX}{slot}/x", slot=slot, worker_id=f"val-{slot}", state=state, offer_id=slot, machine_id=slot,
         host_id=draw(st.integers(1, 4)), gpu_name="RTX 3090", usd_per_hour=0.25, usd_once=0.02, boot_within_s=900,
         instance_id=None if state == "requested" else 7000 + slot, requested_at=ago(requested), changed_at=ago(changed),
@@ -48,7 +48,7 @@ def machines(draw, slot: int) -> Machine:
 
 
 @st.composite
-def listings(draw, fleet: list[Machine]) -> Listing:
+def listings(draw, fleet: list[RentedInstance]) -> Listing:
     """Some of the fleet's machines, orphans, and machines of others."""
     shown = [machine for machine in fleet if draw(st.integers(0, 4))]
     rows = [
@@ -67,7 +67,7 @@ def listings(draw, fleet: list[Machine]) -> Listing:
 
 
 @st.composite
-def pictures(draw) -> Picture:
+def pictures(draw) -> FleetSnapshot:
     fleet = [draw(machines(slot + 1)) for slot in range(draw(st.integers(0, 8)))]
     offers = [
         make_offer(100 + n, usd=draw(st.sampled_from([0.1, 0.25, 0.5])), host=draw(st.integers(1, 6)),
@@ -76,7 +76,7 @@ def pictures(draw) -> Picture:
     ]  # fmt: skip
     burn = sum(machine.usd_per_hour for machine in fleet if machine.state != "gone")
     spent = draw(st.sampled_from([0.0, 5.0, 9.9]))
-    return Picture(
+    return FleetSnapshot(
         desired=Desired(
             machines=draw(st.integers(0, 10)), chunks_left=draw(st.integers(0, 20)), max_usd_per_machine=1.0,
             max_per_host=2, abandon=draw(st.booleans()) and draw(st.booleans()),
@@ -84,7 +84,7 @@ def pictures(draw) -> Picture:
         machines=fleet,
         listing=draw(listings(fleet)),
         label_prefix=PREFIX,
-        purse=Purse(draw(st.sampled_from([0.5, 2.0, 50.0])), 10.0, burn, spent,
+        purse=BudgetState(draw(st.sampled_from([0.5, 2.0, 50.0])), 10.0, burn, spent,
                     draw(st.sampled_from([None, 0.1, 50.0]))),
         now=NOW,
         bans=[Ban(kind, draw(st.integers(1, 3)), "slow", ago(9), NOW + timedelta(1)) for kind in ("machine", "host")],
@@ -97,7 +97,7 @@ def rents(chosen) -> list[Rent]:
 
 
 @st.composite
-def eager_pictures(draw) -> Picture:
+def eager_pictures(draw) -> FleetSnapshot:
     """Pictures in which nothing stands in the way of renting but the caps and what is there already."""
     picture = draw(pictures())
     fleet = [replace(machine, reason=machine.reason and "surplus", absences=0) for machine in picture.machines]
@@ -184,7 +184,7 @@ def test_every_step_of_a_plan_is_one_of_the_table_and_no_machine_takes_two(pictu
 def test_an_incomplete_listing_is_for_reading_only(picture):
     """On its evidence nothing is rented, accepted, adopted, closed or called an orphan."""
     blind = replace(picture, listing=replace(picture.listing, why_incomplete="cut"))
-    allowed = (Destroy, Dismiss) if picture.desired.abandon else (Destroy,)
+    allowed = (Destroy, Terminate) if picture.desired.abandon else (Destroy,)
     assert all(isinstance(action, allowed) for action in plan(blind).actions)
 
 
@@ -194,7 +194,7 @@ def test_a_plan_does_not_rent_with_one_hand_and_dismiss_with_the_other(picture):
     """In one plan there is never both a machine too many and one too few."""
     chosen = plan(picture)
     too_many = [
-        a for a in chosen.actions if isinstance(a, Drain | Dismiss) and a.reason in {"surplus", "budget", "dismissed"}
+        a for a in chosen.actions if isinstance(a, Drain | Terminate) and a.reason in {"surplus", "budget", "dismissed"}
     ]
     assert not (too_many and rents(chosen))
 
@@ -207,7 +207,7 @@ def test_nothing_wanted_is_nothing_rented(picture):
         assert rents(plan(replace(picture, desired=desired))) == []
 
 
-def advance(picture: Picture, number: int) -> Picture:
+def advance(picture: FleetSnapshot, number: int) -> FleetSnapshot:
     """What a vendor and a world without faults make of a plan, and two minutes later."""
     chosen = plan(picture)
     rows = {machine.label: machine for machine in picture.machines}
@@ -217,19 +217,19 @@ def advance(picture: Picture, number: int) -> Picture:
         match action:
             case Rent(slot, offer):
                 label = f"{PREFIX}{slot}/{number}"
-                rows[label] = Machine(
+                rows[label] = RentedInstance(
                     label, slot, f"val-{slot}", "renting", offer.id, offer.machine_id, offer.host_id, offer.gpu_name,
                     offer.usd_per_hour, offer.usd_once, 900, 20_000 + 100 * number + slot, NOW, NOW,
                 )  # fmt: skip
                 listed[rows[label].instance_id] = Instance(rows[label].instance_id, label, dph_total=0.25)
             case Adopt(machine, instance_id):
                 rows[machine.label] = replace(machine, state="renting", instance_id=instance_id)
-            case Dismiss(machine) | Destroy(machine):
+            case Terminate(machine) | Destroy(machine):
                 rows[machine.label] = replace(machine, state="destroyed", reason="surplus", absences=0)
                 listed.pop(machine.instance_id, None)
             case DestroyOrphan(instance_id):
                 listed.pop(instance_id)
-            case Accept(machine) | Drain(machine) | Close(machine):
+            case MarkReady(machine) | Drain(machine) | MarkClosed(machine):
                 step = STEPS[type(action)]
                 rows[machine.label] = replace(
                     machine, state=step, open_chunks=0, reason="surplus" if step != "working" else None
@@ -250,7 +250,7 @@ def advance(picture: Picture, number: int) -> Picture:
 @given(pictures())
 def test_in_a_world_without_faults_the_fleet_comes_to_rest_and_stays(picture):
     """From any picture, ticks lead to a state in which the next ones do nothing, and which is the one wanted."""
-    now = replace(picture, purse=Purse(50.0, 1000.0, picture.purse.usd_per_hour, 0.0))
+    now = replace(picture, purse=BudgetState(50.0, 1000.0, picture.purse.usd_per_hour, 0.0))
     now = replace(now, offers=[make_offer(300 + n) for n in range(60)])
     for number in range(20):
         now = advance(now, number)

@@ -12,14 +12,14 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url
 
-from simulation.fake_vast.container_runner import MachineRoom
+from simulation.fake_vast.container_runner import ContainerRunner
 from simulation.fake_vast.service import EmbeddedVast
 from tests.support.fleet_helpers import pass_time
 from tests.support.ledger_helpers import engine_for, execute, fetch
 from validation.domain import Video
-from validation.fleet.launch_spec import FleetOrder, read_box_environment
-from validation.fleet.reconcile import Desk, Report, reconcile
-from validation.ledger.fleet import dismiss_fleet, want_fleet
+from validation.fleet.launch_spec import LaunchSpec, read_box_environment
+from validation.fleet.reconcile import ReconcileContext, Report, reconcile
+from validation.ledger.fleet import scale_to_zero, set_target
 from validation.ledger.seed import seed_videos
 from validation.local.process import poll_until
 from validation.vast.client import VastClient
@@ -37,15 +37,15 @@ class Site:
 
     ledger: Engine
     vast: EmbeddedVast
-    room: MachineRoom
-    desk: Desk
+    room: ContainerRunner
+    desk: ReconcileContext
     prefect_url: str
 
     def rent(self) -> int:
         """Rent one machine and let its container start; returns the vendor's id."""
-        want_fleet(
+        set_target(
             self.ledger, FLEET, machines=1, max_usd_per_hour=1.0, max_usd=10.0,
-            order=FleetOrder("worker:1", OfferFilter(gpu_names=("RTX 3090",))).to_json(),
+            order=LaunchSpec("worker:1", OfferFilter(gpu_names=("RTX 3090",))).to_json(),
         )  # fmt: skip
         assert self.tick().done == {"rented": 1}
         self.vast.advance(1000)
@@ -103,12 +103,12 @@ def open_site(box_login, prefect_server, object_store, open_folder) -> Iterator[
 
         def open_one(card: str) -> Site:
             image = describe_image(open_folder, card)
-            room = MachineRoom(vast, ENTRYPOINT, image, open_folder / "boxes").__enter__()
+            room = ContainerRunner(vast, ENTRYPOINT, image, open_folder / "boxes").__enter__()
             rooms.append(room)
-            desk = Desk(ledger, client, FLEET, lambda: read_box_environment(told))
+            desk = ReconcileContext(ledger, client, FLEET, lambda: read_box_environment(told))
             return Site(ledger, vast, room, desk, prefect_server.api_url)
 
-        rooms: list[MachineRoom] = []
+        rooms: list[ContainerRunner] = []
         yield open_one
         for room in rooms:
             room.__exit__(None, None, None)
@@ -138,7 +138,7 @@ def test_a_real_worker_is_rented_accepted_drained_and_destroyed(open_site):
     assert site.tick().done == {"accepted": 1}
     site.wait_until(lambda: "val-1" in polling_workers(site.prefect_url), "it polls Prefect")
 
-    dismiss_fleet(site.ledger, FLEET)
+    scale_to_zero(site.ledger, FLEET)
     assert site.tick().done == {"drained": 1}
     assert site.worker() == ("val-1", "draining", "RTX_3090")
     assert site.tick().done == {"destroyed": 1}

@@ -7,15 +7,15 @@ import pytest
 from simulation.fake_vast.failures import STANDARD
 from tests.support.fleet_world import FLEET, World
 from tests.support.ledger_helpers import execute, fetch
-from validation.fleet.reconcile import Desk, reconcile
+from validation.fleet.reconcile import ReconcileContext, reconcile
 from validation.ledger.fleet import (
     FleetUnknown,
-    dismiss_fleet,
+    acquire_lock,
     read_bans,
     read_budget,
-    read_machines,
+    read_rented_instances,
     read_spend_check,
-    take_turn,
+    scale_to_zero,
 )
 from validation.ledger.queries import audit_ledger
 
@@ -146,7 +146,7 @@ def test_a_machine_that_does_not_come_up_is_replaced_and_banned(world, fate, rea
     world.cloud.fates = {fate: 1.0}
     world.want(1)
     world.tick()
-    (bad,) = read_machines(world.ledger, FLEET)
+    (bad,) = read_rented_instances(world.ledger, FLEET)
     world.cloud.fates = GOOD
     world.ticks(30)
     assert world.states() == {"working": 1}
@@ -221,9 +221,9 @@ def test_a_fleet_once_abandoned_is_destroyed_by_whoever_ticks_next(world):
     """The wish of `down --now` is in the ledger: the flow neither rents nor drains in between, until it is wanted."""
     world.want(4)
     world.ticks(10)
-    dismiss_fleet(world.ledger, FLEET, abandon=True)
-    dismiss_fleet(world.ledger, FLEET)
-    assert reconcile(Desk(world.ledger, world.client, FLEET, dict)).done == {"destroyed": 4}
+    scale_to_zero(world.ledger, FLEET, abandon=True)
+    scale_to_zero(world.ledger, FLEET)
+    assert reconcile(ReconcileContext(world.ledger, world.client, FLEET, dict)).done == {"destroyed": 4}
     assert world.reasons() == {"dismissed": 4}
     world.ticks(4)
     assert world.cloud.living() == []
@@ -236,7 +236,7 @@ def test_only_one_reconciler_acts(world):
     from uuid import uuid4
 
     world.want(3)
-    take_turn(world.ledger, FLEET, uuid4(), lease_s=60)
+    acquire_lock(world.ledger, FLEET, uuid4(), lease_s=60)
     assert reconcile(world.desk) is None
     assert world.cloud.contracts == {}
 
@@ -245,7 +245,7 @@ def test_down_now_destroys_without_draining(world):
     """Paced, until complete listings are empty."""
     world.want(8)
     world.ticks(10)
-    dismiss_fleet(world.ledger, FLEET, abandon=True)
+    scale_to_zero(world.ledger, FLEET, abandon=True)
     assert world.tick().done == {"destroyed": 8}
     assert world.cloud.living() == []
     assert world.fake.throttle.refusals == 0

@@ -8,11 +8,11 @@ from simulation.fake_vast.failures import FailureMix
 from tests.support.fleet_world import FLEET, World
 from tests.support.vast_helpers import client_of
 from validation.fleet.launch_spec import read_box_environment
-from validation.fleet.reconcile import Desk, reconcile
+from validation.fleet.reconcile import ReconcileContext, reconcile
 from validation.ledger.fleet import (
     read_bans,
     read_budget,
-    read_machines,
+    read_rented_instances,
 )
 from validation.vast.errors import VastKeyRefused
 
@@ -58,7 +58,7 @@ def test_an_intent_stands_in_the_ledger_before_the_request_leaves(world, monkeyp
 
     def handle(request):
         if request.method == "PUT" and "/asks/" in request.path:
-            rows.append((request.body["label"], request.path, read_machines(world.ledger, FLEET)))
+            rows.append((request.body["label"], request.path, read_rented_instances(world.ledger, FLEET)))
         return ask(request)
 
     monkeypatch.setattr(world.fake, "handle", handle)
@@ -158,7 +158,7 @@ def test_an_account_without_credit_rents_nothing(world):
 def test_a_wrong_key_rents_nothing(world):
     """It ends the tick with one sentence, and the turn is free again."""
     world.want(3)
-    desk = Desk(world.ledger, client_of(world.fake, "wrong"), FLEET, dict)
+    desk = ReconcileContext(world.ledger, client_of(world.fake, "wrong"), FLEET, dict)
     with pytest.raises(VastKeyRefused):
         reconcile(desk)
     assert world.tick().done == {"rented": 3}

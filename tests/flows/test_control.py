@@ -13,13 +13,13 @@ from sqlalchemy import text
 
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import correct, correct_state, outlived_worker, tell_prefect
-from tests.support.ledger_helpers import claim, execute, expire, fall_silent, fetch, statuses
+from tasks.control import correct, correct_state, outlived_worker, reconcile_flow_runs
+from tests.support.ledger_helpers import claim, execute, expire, fetch, statuses, stop_heartbeat
 from validation.control.sweep import SweepIncomplete
 from validation.domain import WorkerProfile
 from validation.errors import Unreachable
 from validation.ledger.protocol import register_worker, release_chunk
-from validation.ledger.queries import WorkerLife
+from validation.ledger.queries import WorkerSession
 
 
 @flow
@@ -39,7 +39,7 @@ def test_a_chunk_is_freed_when_prefect_knows_that_its_run_ended(prefect, flow_bo
     ended, alive = a_run(prefect, Crashed()), a_run(prefect, Running())
     died = claim(flow_box.engine, size=1, flow_run_id=ended.id)
     expire(flow_box.engine, died.chunk_id)
-    fall_silent(flow_box.engine, died.chunk_id, lease_left_s=20)
+    stop_heartbeat(flow_box.engine, died.chunk_id, lease_left_s=20)
     kept = claim(flow_box.engine, size=1, flow_run_id=alive.id)
     assert sweep_stale_claims() == "1 chunks, 0 orphans, 0 silent workers"
     assert sorted(statuses(flow_box.engine).values()) == ["pending", "validating"]
@@ -60,7 +60,7 @@ def test_a_run_that_prefect_does_not_know_is_judged_by_the_clock(prefect, flow_b
     flow_box.add_videos("a")
     chunk = claim(flow_box.engine, flow_run_id=uuid4())
     expire(flow_box.engine, chunk.chunk_id)
-    fall_silent(flow_box.engine, chunk.chunk_id, lease_left_s=20)
+    stop_heartbeat(flow_box.engine, chunk.chunk_id, lease_left_s=20)
     sweep_stale_claims(orphans=False)
     assert set(statuses(flow_box.engine).values()) == {"validating"}
     expire(flow_box.engine, chunk.chunk_id)
@@ -93,7 +93,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_work(prefect, flow_box, monke
     def away(*_):
         raise Unreachable("the object store", "r2", "check it", "connection refused")
 
-    for step in ("judge_canaries", "delete_orphans", "release_stranded_videos"):
+    for step in ("judge_canaries", "delete_orphans", "requeue_stranded_videos"):
         monkeypatch.setattr(f"validation.control.sweep.{step}", away)
     with pytest.raises(SweepIncomplete, match=r"3 steps.*connection refused"):
         sweep_stale_claims()
@@ -180,9 +180,9 @@ def test_a_run_does_not_outlive_its_worker(status, began, outlived):
     """What a worker took in an earlier life died with that; what no known worker took is nobody's orphan."""
     taken = Running()
     run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
-    life = WorkerLife("ann-1", "ann", status, taken.timestamp + began)
+    life = WorkerSession("ann-1", "ann", status, taken.timestamp + began)
     assert outlived_worker(run, [life]) is outlived
-    assert not outlived_worker(run, [WorkerLife("bob-1", "bob", "offline", taken.timestamp)])
+    assert not outlived_worker(run, [WorkerSession("bob-1", "bob", "offline", taken.timestamp)])
 
 
 @pytest.mark.parametrize("status", ["online", "offline"])
@@ -190,8 +190,8 @@ def test_a_worker_that_takes_anothers_name_makes_no_orphan_of_its_runs(status):
     """A box that registers as what Prefect knows another one by, later or earlier in the list, ends nothing of its."""
     taken = Running()
     run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
-    ann = WorkerLife("ann-1", "ann", "online", taken.timestamp - timedelta(minutes=5))
-    eve = WorkerLife("eve", "ann", status, taken.timestamp + timedelta(minutes=5))
+    ann = WorkerSession("ann-1", "ann", "online", taken.timestamp - timedelta(minutes=5))
+    eve = WorkerSession("eve", "ann", status, taken.timestamp + timedelta(minutes=5))
     assert not outlived_worker(run, [ann, eve])
     assert not outlived_worker(run, [eve, ann])
 
@@ -199,7 +199,7 @@ def test_a_worker_that_takes_anothers_name_makes_no_orphan_of_its_runs(status):
 def test_a_run_that_no_worker_took_is_nobodys_orphan():
     """A worker whose name Prefect does not know, as of `vfleet run-chunk`, is not its taker."""
     run = FlowRun(flow_id=uuid4(), state=Running())
-    assert not outlived_worker(run, [WorkerLife("ann-1", None, "offline", now("UTC") - timedelta(hours=1))])
+    assert not outlived_worker(run, [WorkerSession("ann-1", None, "offline", now("UTC") - timedelta(hours=1))])
 
 
 @pytest.fixture
@@ -293,10 +293,10 @@ def test_a_control_run_without_a_process_is_crashed(prefect, flow_box, monkeypat
     """One that a killed worker left Running would hold its deployment's only slot for ever."""
     deployment = prefect.create_deployment(prefect.create_flow(dispatch_chunks), "dispatch-chunks")
     run = prefect.create_flow_run_from_deployment(deployment, state=Running())
-    assert not [told for told in tell_prefect.fn([], [], []) if run.name in told]
+    assert not [told for told in reconcile_flow_runs.fn([], [], []) if run.name in told]
 
     monkeypatch.setattr("tasks.control.CONTROL_ENDED_AFTER", timedelta(0))
-    assert f"{run.name}: Crashed" in tell_prefect.fn([], [], [])
+    assert f"{run.name}: Crashed" in reconcile_flow_runs.fn([], [], [])
     assert prefect.read_flow_run(run.id).state.is_crashed()
 
 

@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from tests.support.fake_prefect_cloud import cloud_before
 from validation.doctor.prefect_access import PrefectRefused
 from validation.errors import BadInput
-from validation.local.prefect_client import PROJECT, PrefectClient, says_as_much
+from validation.local.prefect_client import PROJECT, PrefectClient, is_superset
 
 BUILD = "prefect_docker.deployments.steps.build_docker_image"
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
@@ -133,7 +133,7 @@ def test_an_automation_that_somebody_bent_is_put_right(prefect_server):
 )
 def test_defaults_and_orders_of_the_server_are_no_difference(found, equal):
     """What was asked for decides."""
-    assert says_as_much(found, {"a": 1, "b": ["x", "y"]}) is equal
+    assert is_superset(found, {"a": 1, "b": ["x", "y"]}) is equal
 
 
 def test_the_image_is_built_by_steps_that_exist():

@@ -119,8 +119,8 @@ def test_a_commit_ends_with_the_lease(prefect, flow_box, no_patience, monkeypatc
         raise Unreachable("the ledger", "db", "check it", "connection refused")
 
     held_lease = []
-    entered = session.LeaseKeeper.__enter__
-    monkeypatch.setattr(session.LeaseKeeper, "__enter__", lambda lease: held_lease.append(lease) or entered(lease))
+    entered = session.LeaseRenewer.__enter__
+    monkeypatch.setattr(session.LeaseRenewer, "__enter__", lambda lease: held_lease.append(lease) or entered(lease))
     monkeypatch.setattr(session, "commit_chunk", away)
     state = run_flow()
     assert (state.is_failed(), len(tries)) == (True, 8)

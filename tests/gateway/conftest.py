@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from simulation.gateway import EmbeddedInspector, EmbeddedNginx, find_nginx, place_gateway
 from tests.support.certificates import make_certificate
 from validation.gateway.tokens import TokenFile, headers_for
-from validation.local.prefect_client import PROJECT, PatientTransport
+from validation.local.prefect_client import PROJECT, RetryingTransport
 from validation.local.prefect_server import EmbeddedPrefect
 from validation.worker.prefect import VastGpuWorker
 
@@ -47,7 +47,7 @@ class Door:
 
     def enter(self, headers: dict[str, str]) -> httpx.Client:
         return httpx.Client(
-            transport=PatientTransport(verify=self.nginx.trust()),
+            transport=RetryingTransport(verify=self.nginx.trust()),
             base_url=self.nginx.api_url,
             headers=headers,
             timeout=30,
@@ -69,7 +69,7 @@ class Door:
     def ask(self, method: str, path: str, **body: Any) -> Any:
         """Ask the server itself, past the gateway, as an operator may."""
         user, _, password = PASSWORD.partition(":")
-        with httpx.Client(transport=PatientTransport(), auth=(user, password), timeout=30) as http:
+        with httpx.Client(transport=RetryingTransport(), auth=(user, password), timeout=30) as http:
             answer = http.request(method, f"{self.prefect.api_url}{path}", json=body or None).raise_for_status()
         return answer.json() if answer.content else None
 

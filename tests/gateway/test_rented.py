@@ -5,9 +5,9 @@ import json
 import pytest
 
 from simulation.market.world import World
-from validation.fleet.launch_spec import FleetOrder
+from validation.fleet.launch_spec import LaunchSpec
 from validation.fleet.reconcile import Desk, reconcile
-from validation.ledger.fleet import dismiss_fleet, want_fleet
+from validation.ledger.fleet import scale_to_zero, set_target
 from validation.vast.offers import OfferFilter
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
@@ -22,8 +22,8 @@ def test_a_rented_machine_comes_in_until_it_is_destroyed(door, ledger):
     world = World(ledger)
     world.cloud.fates = {"ok": 1.0}
     world.queue(4)
-    order = FleetOrder("worker:1", OfferFilter()).to_json()
-    want_fleet(ledger, FLEET, machines=1, max_usd_per_hour=2.0, max_usd=10.0, order=order)
+    order = LaunchSpec("worker:1", OfferFilter()).to_json()
+    set_target(ledger, FLEET, machines=1, max_usd_per_hour=2.0, max_usd=10.0, order=order)
     with world.client:
         desk = Desk(ledger, world.client, FLEET, lambda: {"PREFECT_API_URL": door.nginx.api_url}, tokens=door.tokens)
         reconcile(desk)
@@ -36,7 +36,7 @@ def test_a_rented_machine_comes_in_until_it_is_destroyed(door, ledger):
             assert box.post(beat, json={"name": told["WORKER_ID"]}).status_code == 204
             assert box.post(beat, json={"name": "val-99"}).status_code == 403
 
-            dismiss_fleet(ledger, FLEET, abandon=True)
+            scale_to_zero(ledger, FLEET, abandon=True)
             reconcile(desk)
             assert world.cloud.living() == []
             assert box.get("/work_pools/vast-gpu").status_code == 401

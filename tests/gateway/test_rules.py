@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from validation.gateway.policy import Told, read_told
+from validation.gateway.policy import EventTarget, parse_event
 
 RUN, OTHER, TASK_RUN = uuid4(), uuid4(), uuid4()
 OWN = {"prefect.resource.id": f"prefect.flow-run.{RUN}", "prefect.resource.role": "flow-run"}
@@ -24,16 +24,16 @@ def event(name, subject, related=(), **more):
 @pytest.mark.parametrize(
     ("box", "told", "of"),
     [
-        ("b", event("worker.started", "worker.vast-gpu.b"), Told(None, None)),
-        ("A.b_1", event("worker.started", "worker.vast-gpu.a-b-1"), Told(None, None)),  # as Prefect spells it
-        ("b", event("worker.executed-flow-run", "worker.vast-gpu.b", [OWN]), Told(RUN, None)),
-        ("b", event("flow-run.heartbeat", f"flow-run.{RUN}"), Told(RUN, None)),
-        ("b", event("task-run.Running", f"task-run.{TASK_RUN}", [OWN], payload=PAYLOAD), Told(RUN, TASK_RUN)),
+        ("b", event("worker.started", "worker.vast-gpu.b"), EventTarget(None, None)),
+        ("A.b_1", event("worker.started", "worker.vast-gpu.a-b-1"), EventTarget(None, None)),  # as Prefect spells it
+        ("b", event("worker.executed-flow-run", "worker.vast-gpu.b", [OWN]), EventTarget(RUN, None)),
+        ("b", event("flow-run.heartbeat", f"flow-run.{RUN}"), EventTarget(RUN, None)),
+        ("b", event("task-run.Running", f"task-run.{TASK_RUN}", [OWN], payload=PAYLOAD), EventTarget(RUN, TASK_RUN)),
     ],
 )
 def test_what_a_box_sends_tells_whom_it_is_about(box, told, of):
     """A worker of itself, a flow run of itself and of its task runs."""
-    assert read_told(box, told) == of
+    assert parse_event(box, told) == of
 
 
 TASK = f"task-run.{TASK_RUN}"
@@ -69,4 +69,4 @@ def test_what_no_box_sends_is_refused(told):
     """Another's worker, several flow runs, a task run of none, a payload with ids of its own; and whatever is no event
     is refused like them, not stumbled over."""
     with pytest.raises(ValueError, match=r"about|with|of no kind|badly formed"):
-        read_told("b", told)
+        parse_event("b", told)

@@ -8,7 +8,7 @@ import pytest
 from starlette.websockets import WebSocket
 
 from validation.gateway import proxy as module
-from validation.gateway.proxy import Inspector
+from validation.gateway.proxy import AuthorizingProxy
 from validation.gateway.tokens import TokenFile
 
 WANTED = {"type": "filter", "filter": {"event": {"name": ["prefect.flow-run.Cancelling"]}}}
@@ -73,7 +73,7 @@ def listen(tokens, then):
 
     async def live():
         box, server = Box({"type": "auth"}, WANTED), SilentServer()
-        stream = asyncio.create_task(Inspector(server, tokens, "vast-gpu").give_events(box.socket))
+        stream = asyncio.create_task(AuthorizingProxy(server, tokens, "vast-gpu").give_events(box.socket))
         await box.greeted.wait()
         assert server.is_open
         then(box)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
-from validation.hardware.gpu_errors import sort_card_faults
-from validation.models.base import CardBroken, GpuOutOfMemory
+from validation.hardware.gpu_errors import classify_gpu_errors
+from validation.models.base import GpuLost, GpuOutOfMemory
 
 TOO_LITTLE = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.6 GiB"),
@@ -63,21 +63,21 @@ def named(errors: list[Exception]) -> dict:
 def test_too_little_memory_is_known_in_every_librarys_words(error):
     """The suite asks for less then, which it must do for no other failure."""
     with pytest.raises(GpuOutOfMemory):
-        sort_card_faults(partial(fail, error))
+        classify_gpu_errors(partial(fail, error))
 
 
 @pytest.mark.parametrize("error", **named(BROKEN))
 def test_a_broken_card_is_known_in_every_librarys_words(error):
     """After one of these every call of this process fails: no segment is to blame, and none may be told that it is."""
-    with pytest.raises(CardBroken, match="the card has failed"):
-        sort_card_faults(partial(fail, error))
+    with pytest.raises(GpuLost, match="the card has failed"):
+        classify_gpu_errors(partial(fail, error))
 
 
 @pytest.mark.parametrize("error", **named(OWN))
 def test_any_other_failure_stays_what_it_is(error):
     """A model's own failure is nobody else's, whatever words a transcript brings into it."""
     with pytest.raises(type(error)) as raised:
-        sort_card_faults(partial(fail, error))
+        classify_gpu_errors(partial(fail, error))
     assert raised.value is error
 
 
@@ -87,8 +87,8 @@ def test_an_overrun_of_any_library_frees_what_torch_keeps(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
     for error in (*TOO_LITTLE, *BROKEN):
-        with pytest.raises((GpuOutOfMemory, CardBroken)):
-            sort_card_faults(partial(fail, error))
+        with pytest.raises((GpuOutOfMemory, GpuLost)):
+            classify_gpu_errors(partial(fail, error))
     assert len(freed) == len(TOO_LITTLE)
 
 
@@ -106,7 +106,7 @@ def test_what_the_failed_call_held_is_gone_when_the_cache_is_freed(monkeypatch):
     gc.disable()
     try:
         with pytest.raises(GpuOutOfMemory):
-            sort_card_faults(overrun)
+            classify_gpu_errors(overrun)
     finally:
         gc.enable()
     assert held[1]

@@ -24,7 +24,7 @@ import psutil
 import psycopg
 from sqlalchemy import make_url
 
-from validation.ledger.box_credentials import admit_box
+from validation.ledger.box_credentials import issue_box_key
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 from validation.ledger.queries import read_committed_shards
@@ -199,7 +199,7 @@ def drive(buildah: Buildah, folder: Path) -> list[str]:
         prefect = PrefectClient(stack.environment(), home="/app")
         prefect.deploy_all()
         prefect.run("deployment", "run", "validate-chunk/validate-chunk")
-        told = stack.environment() | {"DATABASE_URL": log_in_box(url), "VFLEET_BOX_KEY": admit_box(engine, "val-1")}
+        told = stack.environment() | {"DATABASE_URL": log_in_box(url), "VFLEET_BOX_KEY": issue_box_key(engine, "val-1")}
         told |= {"WORKER_ID": "val-1", "PREFECT_WORKER_QUERY_SECONDS": "2"}
         box = Box(buildah, told | {"VFLEET_DEVICE": "cpu"})  # no card here; the image by itself demands one
         undo.callback(box.remove)

@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 
 from validation.errors import BadInput
-from validation.hardware.driver import LEAST_DRIVERS
+from validation.hardware.driver import MIN_DRIVERS
 from validation.models.weights import WeightsRefused
 from validation.models.weights_folder import read_commits, read_folder_catalogue, read_lock
 from validation.vast.offers import OfferFilter
@@ -53,7 +53,7 @@ def test_only_machines_that_run_the_cuda_of_the_image_are_rented():
     """What the base brings, what an offer must bear and what a driver is held against are one version."""
     cuda = re.search(r"pytorch:[\d.]+-cuda([\d.]+)-", DOCKERFILE)[1]
     assert OfferFilter().min_cuda == float(cuda)
-    least = LEAST_DRIVERS[int(float(cuda))]
+    least = MIN_DRIVERS[int(float(cuda))]
     assert f"driver of {least.partition('.')[0]} or newer" in DOCKERFILE
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.inference_process import REAL_HOST, said, spoken
 from validation.cli.main import main
 from validation.domain import Utterance
-from validation.inference.address import HOST_SOCKET_VARIABLE
+from validation.inference.address import INFERENCE_SOCKET_VARIABLE
 from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.suite import load_suite
 
@@ -45,7 +45,7 @@ def test_a_flow_process_with_a_host_loads_no_model(shared_host):
         "with open_scorer('local') as scorer: assert scorer.name == 'toy'\n"
         "assert not {'ctranslate2', 'onnxruntime', 'faster_whisper', 'torch', 'transformers'} & set(sys.modules)"
     )
-    environment = {**os.environ, HOST_SOCKET_VARIABLE: str(shared_host.socket)}
+    environment = {**os.environ, INFERENCE_SOCKET_VARIABLE: str(shared_host.socket)}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.inference.batch_queue import ELDEST_WEIGHT, Ask, Pool, may_ask
-from validation.inference.scheduler import CREDIT_BUDGETS
+from validation.inference.batch_queue import OLDEST_CLIENT_WEIGHT, FairBatchQueue, Request, may_ask
+from validation.inference.scheduler import MAX_INFLIGHT_BATCHES_PER_CLIENT
 from validation.inference.shared_memory import ARENA_BYTES
 from validation.models.batching import cost_s, plan_batches
 
@@ -18,26 +18,26 @@ BUDGETS = st.floats(1, 200)
 CROWDS = st.lists(st.tuples(st.sampled_from("abc"), DURATIONS), max_size=40)
 
 
-def ask(client: object, duration_s: float, *, arrived_s: float = 0.0, deaths: int = 0) -> Ask:
+def ask(client: object, duration_s: float, *, arrived_s: float = 0.0, deaths: int = 0) -> Request:
     audio = np.broadcast_to(np.float32(0), (int(duration_s * SAMPLE_RATE),))  # no memory
-    return Ask(f"{client}-{duration_s}", client, Utterance(audio, "", None), arrived_s, deaths)
+    return Request(f"{client}-{duration_s}", client, Utterance(audio, "", None), arrived_s, deaths)
 
 
-def pool_of(asks: list[Ask]) -> Pool:
-    pool = Pool(least_s=LEAST_S)
+def pool_of(asks: list[Request]) -> FairBatchQueue:
+    pool = FairBatchQueue(min_padded_s=LEAST_S)
     for one in asks:
         pool.add(one)
     return pool
 
 
-def drain(pool: Pool, budget_s: float) -> list[list[Ask]]:
+def drain(pool: FairBatchQueue, budget_s: float) -> list[list[Request]]:
     batches = []
     while len(pool):
         batches.append(pool.take(budget_s))
     return batches
 
 
-def cost_of(batch: list[Ask]) -> float:
+def cost_of(batch: list[Request]) -> float:
     return len(batch) * cost_s(max(LEAST_S, *(one.utterance.duration_s for one in batch)))
 
 
@@ -56,7 +56,7 @@ def test_everything_that_waits_travels_once_within_the_budget(crowd, budget_s):
 def test_one_client_alone_gets_the_batches_of_the_suite(durations_s, budget_s):
     """So answers in the host and in one's own process come from the very same batches."""
     asks = [ask("a", duration_s, arrived_s=n) for n, duration_s in enumerate(durations_s)]
-    plan = plan_batches([one.utterance.duration_s for one in asks], budget_s, least_s=LEAST_S)
+    plan = plan_batches([one.utterance.duration_s for one in asks], budget_s, min_padded_s=LEAST_S)
     assert [[int(one.arrived_s) for one in batch] for batch in drain(pool_of(asks), budget_s)] == plan
 
 
@@ -83,7 +83,7 @@ def test_a_greedy_client_delays_a_small_one_by_no_more_than_its_share(greedy, sm
     waiting = {ask("small", duration_s) for duration_s in small}
     crowd = [[ask("greedy", duration_s) for duration_s in greedy], waiting]
     pool = pool_of([one for asks in (crowd if greedy_is_eldest else crowd[::-1]) for one in asks])
-    weight = ELDEST_WEIGHT if greedy_is_eldest else 1 / ELDEST_WEIGHT
+    weight = OLDEST_CLIENT_WEIGHT if greedy_is_eldest else 1 / OLDEST_CLIENT_WEIGHT
     led_s = given_s = 0.0
     while waiting:
         batch = pool.take(budget_s)
@@ -110,7 +110,7 @@ def test_clients_that_begin_together_do_not_end_together(durations_s, budget_s):
             given_s[one.client] += cost_of(batch) / len(batch)
             given_s["elders"] += one.client == "elder"
     most_s = max(budget_s, cost_s(max(LEAST_S, *durations_s)))
-    assert given_s["younger"] <= given_s["elder"] / ELDEST_WEIGHT + 2 * most_s + 1e-6
+    assert given_s["younger"] <= given_s["elder"] / OLDEST_CLIENT_WEIGHT + 2 * most_s + 1e-6
 
 
 def test_short_segments_of_a_client_do_not_wait_for_ever():
@@ -169,4 +169,4 @@ def test_batches_of_chunks_on_their_way_are_hardly_padded():
             before[one.client] -= one.utterance.duration_s
     assert real_s > 90_000
     assert padded_s / real_s < 1.03
-    assert CREDIT_BUDGETS * ON_A_CARD_S > ARENA_S
+    assert MAX_INFLIGHT_BATCHES_PER_CLIENT * ON_A_CARD_S > ARENA_S

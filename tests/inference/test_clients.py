@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.inference_process import exchange, said, spoken
 from validation.inference.protocol import FRAME_BYTES, VERSION, pack_frame
-from validation.inference.scheduler import CREDIT_BUDGETS
+from validation.inference.scheduler import MAX_INFLIGHT_BATCHES_PER_CLIENT
 from validation.inference.shared_memory import Arena
-from validation.inference.transport import HostRefused, Link
+from validation.inference.transport import ServerConnection, ServerRejectedClient
 from validation.local.process import poll_until
 
 HELLO = {"hello": VERSION}
@@ -66,13 +66,13 @@ def shared(kind: str):
 def test_a_client_that_breaks_the_rules_is_told_so_and_left(well_host, kind, stream, sentence):
     """Offsets outside its arena, memory that could vanish, frames that are none: the client learns which rule it broke,
     the host lives, and it holds nothing of that client any more."""
-    with shared(kind) as fd, closing(Link(well_host.socket)) as link:
+    with shared(kind) as fd, closing(ServerConnection(well_host.socket)) as link:
         socket.send_fds(link._socket, [stream], [fd])
-        with pytest.raises(HostRefused, match=sentence):
+        with pytest.raises(ServerRejectedClient, match=sentence):
             hear_all(link)
 
 
-def hear_all(link: Link) -> None:
+def hear_all(link: ServerConnection) -> None:
     while True:
         link.await_frame()
 
@@ -92,18 +92,18 @@ def well_host(shared_host):
 def test_clients_come_and_go_without_a_trace(well_host):
     """With or without a goodbye, in the middle of a frame, with half a dozen arenas: nothing stays open."""
     for cut in (0, 3, 20, None):
-        with shared("sealed") as fd, closing(Link(well_host.socket)) as link:
+        with shared("sealed") as fd, closing(ServerConnection(well_host.socket)) as link:
             socket.send_fds(
                 link._socket, [(pack_frame(HELLO) + pack_frame(ask("gone", 0, 16_000)))[:cut] or b"\0"], [fd]
             )
-    with shared("sealed") as fd, closing(Link(well_host.socket)) as link, suppress(BrokenPipeError):
+    with shared("sealed") as fd, closing(ServerConnection(well_host.socket)) as link, suppress(BrokenPipeError):
         for _ in range(6):
             socket.send_fds(link._socket, [b"\0"], [fd])
 
 
 def test_a_host_takes_no_more_clients_than_it_can_bear(well_host):
     """The one too many is refused; when one has left, it may come."""
-    links = [Link(well_host.socket) for _ in range(64)]
+    links = [ServerConnection(well_host.socket) for _ in range(64)]
     try:
         assert poll_until(lambda: is_refused(well_host), within_s=30)
     finally:
@@ -115,7 +115,7 @@ def test_a_host_takes_no_more_clients_than_it_can_bear(well_host):
 def is_refused(host) -> bool:
     try:
         return not host.status()
-    except HostRefused as refused:
+    except ServerRejectedClient as refused:
         return "has 64 clients already" in str(refused)
 
 
@@ -123,7 +123,7 @@ def test_what_a_client_writes_after_it_asked_reaches_nobody_else(well_host):
     """Audio is read from the asker's own arena and copied once: a client that goes on writing harms its own answer
     alone."""
     restless = Arena(ARENA_BYTES)
-    with closing(restless), closing(Link(well_host.socket)) as link, well_host.scorer() as scorer:
+    with closing(restless), closing(ServerConnection(well_host.socket)) as link, well_host.scorer() as scorer:
         link.greet(restless)
         restless.write(0, np.full(32_000, 0.5, np.float32))
         link._socket.sendall(pack_frame(ask("restless", 0, 32_000)))
@@ -153,7 +153,7 @@ def test_a_client_that_only_asks_is_heard_no_further_than_its_credit(host):
     """What waits is bounded by audio, whatever a client sends; another is served meanwhile, and what was sent is all
     answered once the client reads."""
     count, budget_s = 300, host.status()["budget_s"]
-    with closing(Arena(ARENA_BYTES)) as arena, closing(Link(host.socket)) as link, host.scorer() as other:
+    with closing(Arena(ARENA_BYTES)) as arena, closing(ServerConnection(host.socket)) as link, host.scorer() as other:
         link.greet(arena)
         asks = [
             pack_frame(ask(f"id-{n}", 0, 160_000, "wait" if n == 0 else f"{n} " + "x" * 1000)) for n in range(count)
@@ -162,9 +162,12 @@ def test_a_client_that_only_asks_is_heard_no_further_than_its_credit(host):
         with ThreadPoolExecutor(2) as aside:
             flood = aside.submit(exchange, link, asks, answers)
             host.wait_for("wait")
-            assert poll_until(lambda: host.status()["queue"]["audio_s"] > (CREDIT_BUDGETS - 3) * budget_s, within_s=30)
+            assert poll_until(
+                lambda: host.status()["queue"]["audio_s"] > (MAX_INFLIGHT_BATCHES_PER_CLIENT - 3) * budget_s,
+                within_s=30,
+            )
             for _ in range(5):
-                assert host.status()["queue"]["audio_s"] <= CREDIT_BUDGETS * budget_s + 10
+                assert host.status()["queue"]["audio_s"] <= MAX_INFLIGHT_BATCHES_PER_CLIENT * budget_s + 10
             host.gate.touch()
             assert said(other.score([spoken(1, "other")])) == ["other"]
             assert host.status()["queue"]["segments"] > 0
@@ -205,7 +208,7 @@ def test_a_client_asks_far_ahead_of_its_arena(shared_host):
 def test_a_client_that_never_reads_stops_nobody(host):
     """Its answers wait for it in a bounded space; the host goes on with others."""
     host.gate.touch()
-    with closing(Arena(ARENA_BYTES)) as arena, closing(Link(host.socket)) as deaf, host.scorer() as other:
+    with closing(Arena(ARENA_BYTES)) as arena, closing(ServerConnection(host.socket)) as deaf, host.scorer() as other:
         deaf.greet(arena)
         deaf._socket.setblocking(False)
         stream = b"".join(pack_frame(ask(f"id-{n}", 0, 1600, "x" * 10_000)) for n in range(1000))

@@ -10,7 +10,7 @@ from tests.support.inference_process import exchange, said, spoken
 from validation.inference.executor import BROKEN
 from validation.inference.protocol import pack_frame
 from validation.inference.shared_memory import Arena
-from validation.inference.transport import HostAway, HostRefused, Link
+from validation.inference.transport import ServerConnection, ServerRejectedClient, ServerUnavailable
 
 CROWD = [spoken(3, "wait"), *(spoken(1 + n / 8, f"{n}") for n in range(30))]
 TEXTS = [utterance.text for utterance in CROWD]
@@ -134,13 +134,13 @@ def test_what_is_asked_again_is_not_scored_again(host):
     answers = {}
     with closing(arena):
         for _ in range(2):
-            with closing(Link(host.socket)) as link:
+            with closing(ServerConnection(host.socket)) as link:
                 link.greet(arena)
                 link._socket.sendall(ask)
                 host.wait_for("wait")
         host.gate.touch()
         for _ in range(2):
-            with closing(Link(host.socket)) as link:
+            with closing(ServerConnection(host.socket)) as link:
                 link.greet(arena)
                 exchange(link, [ask], answers)
     assert said(answers.values()) == ["wait"]
@@ -151,7 +151,7 @@ def test_a_host_that_stays_away_is_named(host):
     """After its patience a client says who does not answer; nothing is half done, so it may be called again."""
     with host.scorer(patience_s=0) as scorer:
         host.kill()
-        with pytest.raises(HostAway, match=f"the model host at {host.socket} is unreachable"):
+        with pytest.raises(ServerUnavailable, match=f"the model host at {host.socket} is unreachable"):
             scorer.score([spoken(1, "a")])
         host.start()
         assert said(scorer.score([spoken(1, "a")])) == ["a"]
@@ -163,5 +163,5 @@ def test_a_host_that_comes_back_with_other_weights_is_not_believed(host):
         host.kill()
         host._environment["TOY_REVISION"] = "2"
         host.start()
-        with pytest.raises(HostRefused, match="came back with other models"):
+        with pytest.raises(ServerRejectedClient, match="came back with other models"):
             scorer.score([spoken(1, "a")])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.inference.shared_memory import Room
+from validation.inference.shared_memory import FreeList
 
 CAPACITY = 50
 
@@ -12,7 +12,7 @@ CAPACITY = 50
 def test_no_two_hold_the_same_sample_and_what_is_given_back_is_free(steps):
     """A number takes so many samples, a tuple gives back what was taken by that place. Nothing overlaps, nothing that
     would fit is refused, and at the end all of it is one gap again."""
-    room, held = Room(CAPACITY), []
+    room, held = FreeList(CAPACITY), []
     for step in steps:
         if isinstance(step, tuple):
             if held:

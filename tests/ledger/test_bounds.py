@@ -18,7 +18,7 @@ from validation.ledger.protocol import (
     sweep_stale_claims,
 )
 from validation.ledger.queries import read_workload
-from validation.ledger.rpc import LedgerRefused, RunHoldsChunk, WorkerIdTaken
+from validation.ledger.rpc import FlowRunAlreadyHoldsChunk, LedgerRefused, WorkerIdTaken
 from validation.shards.naming import shard_key
 
 
@@ -55,7 +55,7 @@ def test_a_flow_run_holds_one_chunk_of_a_worker(ledger, seed):
     seed(9)
     token, run = uuid4(), uuid4()
     held = claim(ledger, size=3, chunk_id=token, flow_run_id=run)
-    with pytest.raises(RunHoldsChunk):
+    with pytest.raises(FlowRunAlreadyHoldsChunk):
         claim(ledger, size=3, flow_run_id=run)
     assert claim(ledger, size=3, chunk_id=token, flow_run_id=run) == held
     release_chunk(ledger, token, reason="test")

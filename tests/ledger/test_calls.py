@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine
 
 from tests.support.ledger_helpers import claim, fetch
-from tests.support.stalled_proxy import FrozenLine
+from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Progress
 from validation.errors import FleetError, Unreachable
 from validation.ledger import engine as engines
@@ -24,7 +24,7 @@ KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
 @pytest.fixture
 def line(postgres):
-    with FrozenLine(postgres.port) as line:
+    with StalledProxy(postgres.port) as line:
         yield line
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from tests.support.ledger_helpers import fetch
 from tests.support.result_helpers import NEW, ONE, THREE, TWO, broken_laws, current, receipt, validate
-from validation.ledger.protocol import Requeue, compact_shards, forget_shards, requeue_videos
+from validation.ledger.protocol import Requeue, compact_shards, purge_retired_shards, requeue_videos
 from validation.ledger.queries import read_committed_shards
-from validation.ledger.rpc import ShardsChanged
+from validation.ledger.rpc import CompactionConflict
 
 SOURCES = [ONE, TWO]
 VIDEOS = {"v0000": 3, "v0001": 3, "w0000": 3}
@@ -50,7 +50,7 @@ WRONG = {
 def test_what_is_not_exactly_in_the_old_shards_stands_for_nothing(two, what):
     """Nothing is lost, doubled or renamed by a compaction."""
     videos, shard = WRONG[what]
-    with pytest.raises(ShardsChanged):
+    with pytest.raises(CompactionConflict):
         compact_shards(two, shard, sources=SOURCES, videos=videos)
     assert keys(two) == SOURCES
     assert broken_laws(two) == []
@@ -60,7 +60,7 @@ def test_a_video_that_was_validated_again_is_left_where_it_is(two):
     """A compaction of what was read before does not bring old rows back."""
     requeue_videos(two, Requeue(["v0000"]))
     validate(two, "three")
-    with pytest.raises(ShardsChanged):
+    with pytest.raises(CompactionConflict):
         compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
     compact_shards(two, receipt("big"), sources=SOURCES, videos={"v0001": 3, "w0000": 3})
     assert keys(two) == [THREE, "shards/big"]
@@ -69,10 +69,10 @@ def test_a_video_that_was_validated_again_is_left_where_it_is(two):
 
 def test_only_what_nobody_needs_is_forgotten(two):
     """Not what is current, not before its time, and each once."""
-    assert forget_shards(two, older_than_s=-10) == []
+    assert purge_retired_shards(two, older_than_s=-10) == []
     compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
-    assert forget_shards(two, older_than_s=3600) == []
-    assert sorted(forget_shards(two, older_than_s=-10)) == SOURCES
-    assert forget_shards(two, older_than_s=-10) == []
+    assert purge_retired_shards(two, older_than_s=3600) == []
+    assert sorted(purge_retired_shards(two, older_than_s=-10)) == SOURCES
+    assert purge_retired_shards(two, older_than_s=-10) == []
     assert keys(two) == ["shards/big"]
     assert broken_laws(two) == []

@@ -5,21 +5,21 @@ import pytest
 from tests.support.ledger_helpers import claim, execute, fetch, statuses
 from tests.support.result_helpers import ONE, broken_laws, validate
 from validation.domain import ShardReceipt, Video, WorkerProfile
-from validation.ledger.box_credentials import admit_box
+from validation.ledger.box_credentials import issue_box_key
 from validation.ledger.canaries import (
     KnownAnswer,
-    draw_videos,
-    judge_canary,
-    pardon_worker,
-    plant_canaries,
+    clear_quarantine,
+    insert_canaries,
     read_canary_results,
-    read_distrusted,
-    read_suspect_shards,
-    read_unjudged,
+    read_pending_canaries,
+    read_quarantined_shards,
+    read_quarantined_workers,
+    record_canary_result,
+    sample_videos,
 )
 from validation.ledger.protocol import Requeue, compact_shards, register_worker, requeue_videos
 from validation.ledger.queries import read_committed_shards
-from validation.ledger.rpc import WorkerDistrusted
+from validation.ledger.rpc import WorkerQuarantined
 from validation.ledger.seed import seed_videos
 from validation.shards.naming import shard_key
 
@@ -33,7 +33,7 @@ def plant(ledger, seed):
     def enter(count: int) -> None:
         seed(count)
         names = [f"c{n}" for n in range(count)]
-        plant_canaries(ledger, "tiny", {"ear": "1", "nose": "1"}, dict.fromkeys(names, RIGHT), basis={})
+        insert_canaries(ledger, "tiny", {"ear": "1", "nose": "1"}, dict.fromkeys(names, RIGHT), basis={})
         seed_videos(ledger, [Video(name, "hi", 1) for name in names])
 
     return enter
@@ -41,8 +41,8 @@ def plant(ledger, seed):
 
 def judge(ledger, outcome="wrong"):
     """Judge everything that was committed."""
-    for canary in read_unjudged(ledger):
-        judge_canary(ledger, canary, outcome, None if outcome == "right" else "segment 0: it is not so")
+    for canary in read_pending_canaries(ledger):
+        record_canary_result(ledger, canary, outcome, None if outcome == "right" else "segment 0: it is not so")
 
 
 def offer_only(ledger, *videos):
@@ -71,7 +71,7 @@ def rent(ledger, label, worker="val-1"):
         "(:l, 'f', 1, :w, 'working', 1, 1, 1, 'g', 1, 0, 1, hashtext(:l), now(), now(), now())",
         l=label, w=worker,
     )  # fmt: skip
-    admit_box(ledger, worker, label=label)
+    issue_box_key(ledger, worker, label=label)
     register_worker(ledger, WorkerProfile(worker, config={"instance": worker}))
 
 
@@ -80,12 +80,12 @@ def test_a_distrusted_worker_neither_claims_nor_registers(ledger, plant):
     plant(2)
     validate(ledger, "one", size=4)
     judge(ledger)
-    with pytest.raises(WorkerDistrusted, match="ann is distrusted"):
+    with pytest.raises(WorkerQuarantined, match="ann is distrusted"):
         claim(ledger, worker_id="ann")
-    with pytest.raises(WorkerDistrusted):
+    with pytest.raises(WorkerQuarantined):
         register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-1"}))
     assert claim(ledger, worker_id="bob") is None
-    assert [(s.known_as, s.shard_key, s.videos) for s in read_suspect_shards(ledger)] == [("ann", ONE, 4)]
+    assert [(s.known_as, s.shard_key, s.videos) for s in read_quarantined_shards(ledger)] == [("ann", ONE, 4)]
 
 
 def test_a_pardon_lifts_it_until_the_next_wrong_answer(ledger, plant):
@@ -94,27 +94,27 @@ def test_a_pardon_lifts_it_until_the_next_wrong_answer(ledger, plant):
     validate(ledger, "one", size=1)
     validate(ledger, "two", size=1)
     judge(ledger)
-    assert pardon_worker(ledger, "bob") == 0
-    assert pardon_worker(ledger, "ann") == 1
-    assert pardon_worker(ledger, "ann") == 0
-    assert read_distrusted(ledger) == []
+    assert clear_quarantine(ledger, "bob") == 0
+    assert clear_quarantine(ledger, "ann") == 1
+    assert clear_quarantine(ledger, "ann") == 0
+    assert read_quarantined_workers(ledger) == []
     requeue_videos(ledger, Requeue(worker_id="ann"))
     validate(ledger, "three", size=2)
     judge(ledger)
-    assert [worker.wrong for worker in read_distrusted(ledger)] == [1]
+    assert [worker.wrong for worker in read_quarantined_workers(ledger)] == [1]
 
 
 def test_a_canary_is_judged_once_in_each_chunk(ledger, plant):
     """Whoever says it again changes nothing; done anew, by whomever, it is judged anew."""
     plant(1)
     validate(ledger, "one", size=2)
-    (waiting,) = read_unjudged(ledger)
+    (waiting,) = read_pending_canaries(ledger)
     assert (waiting.answers, waiting.is_comparable, waiting.error) == (RIGHT, True, None)
-    judge_canary(ledger, waiting, "right", None)
-    judge_canary(ledger, waiting, "wrong", "no")
-    assert read_unjudged(ledger) == []
+    record_canary_result(ledger, waiting, "right", None)
+    record_canary_result(ledger, waiting, "wrong", "no")
+    assert read_pending_canaries(ledger) == []
     requeue_videos(ledger, Requeue(["c0"]))
-    assert read_unjudged(ledger) == []
+    assert read_pending_canaries(ledger) == []
     validate(ledger, "two", worker_id="bob")
     judge(ledger)
     found = {(row.worker_id, row.outcome) for row in read_canary_results(ledger)}
@@ -128,19 +128,19 @@ def test_another_machine_of_the_same_name_is_not_meant(ledger, plant):
     offer_only(ledger, "c0", "v0000")
     validate(ledger, "first", worker_id="val-1")
     judge(ledger)
-    with pytest.raises(WorkerDistrusted):
+    with pytest.raises(WorkerQuarantined):
         claim(ledger, worker_id="val-1")
-    assert [(w.known_as, w.is_present) for w in read_distrusted(ledger)] == [("f/1/first", True)]
+    assert [(w.known_as, w.is_present) for w in read_quarantined_workers(ledger)] == [("f/1/first", True)]
 
     rent(ledger, "f/1/second")
-    assert [(w.known_as, w.is_present) for w in read_distrusted(ledger)] == [("f/1/first", False)]
+    assert [(w.known_as, w.is_present) for w in read_quarantined_workers(ledger)] == [("f/1/first", False)]
     offer_only(ledger, "c1", "v0001")
     validate(ledger, "second", worker_id="val-1")
     judge(ledger, "right")
-    assert {shard.shard_key for shard in read_suspect_shards(ledger)} == {shard_key("val-1", 1)}
+    assert {shard.shard_key for shard in read_quarantined_shards(ledger)} == {shard_key("val-1", 1)}
     requeue_videos(ledger, Requeue(worker_id="f/1/first"))
     assert {video for video, status in statuses(ledger).items() if status == "pending"} == {"c0", "v0000"}
-    assert (pardon_worker(ledger, "f/1/second"), pardon_worker(ledger, "f/1/first")) == (0, 1)
+    assert (clear_quarantine(ledger, "f/1/second"), clear_quarantine(ledger, "f/1/first")) == (0, 1)
 
 
 @pytest.mark.parametrize(("wrong", "right", "excused"), [(2, 1, False), (3, 6, True), (3, 7, False), (4, 5, True)])
@@ -152,12 +152,12 @@ def test_what_strikes_many_machines_is_no_machines_fault(ledger, plant, wrong, r
         offer_only(ledger, f"c{n}")
         validate(ledger, f"s{n}", worker_id=f"w{n}")
         judge(ledger, "wrong" if n < wrong else "right")
-    assert {worker.is_excused for worker in read_distrusted(ledger)} == {excused}
+    assert {worker.is_excused for worker in read_quarantined_workers(ledger)} == {excused}
     if excused:
         assert claim(ledger, worker_id="w0") is None
-        assert read_suspect_shards(ledger) == []
+        assert read_quarantined_shards(ledger) == []
     else:
-        with pytest.raises(WorkerDistrusted):
+        with pytest.raises(WorkerQuarantined):
             claim(ledger, worker_id="w0")
 
 
@@ -170,14 +170,14 @@ def test_machines_of_other_days_excuse_and_accuse_nobody(ledger, plant):
         validate(ledger, f"s{n}", worker_id=f"w{n}")
         judge(ledger, "right" if n < 9 else "wrong")
         if n == 6:
-            assert read_distrusted(ledger) == []
+            assert read_quarantined_workers(ledger) == []
             execute(ledger, "UPDATE validation.canary_judgements SET judged_at = now() - interval '3 days'")
-    assert [worker.is_excused for worker in read_distrusted(ledger)] == [True] * 3
+    assert [worker.is_excused for worker in read_quarantined_workers(ledger)] == [True] * 3
     assert claim(ledger, worker_id="w11") is None
 
     execute(ledger, "UPDATE validation.canary_judgements SET judged_at = judged_at - interval '2 days' "
             "WHERE video_id = 'c11'")  # fmt: skip
-    assert {worker.worker_id: worker.is_excused for worker in read_distrusted(ledger)} == {
+    assert {worker.worker_id: worker.is_excused for worker in read_quarantined_workers(ledger)} == {
         "w9": False, "w10": False, "w11": False,
     }  # fmt: skip
 
@@ -194,19 +194,19 @@ def test_what_a_distrusted_machine_wrote_is_seen_below_what_another_added(ledger
     judge(ledger)
     requeue_videos(ledger, lacking("nose", "2"))
     validate(ledger, "part", models={"nose": "2"}, worker_id="bob")
-    (named,) = read_suspect_shards(ledger)
+    (named,) = read_quarantined_shards(ledger)
     assert (named.known_as, named.worker_id, named.videos) == ("ann", "ann", 4)
 
     big = ShardReceipt("shards/big", "b" * 64, 1000, 12, "tiny", models={"ear": "1", "nose": "1"})
     videos = dict.fromkeys(("c0", "c1", "v0000", "v0001"), 3)
     compact_shards(ledger, big, sources=[named.shard_key], videos=videos)
-    assert read_suspect_shards(ledger) == [named]
+    assert read_quarantined_shards(ledger) == [named]
     requeue_videos(ledger, Requeue(worker_id="ann"))
     assert set(statuses(ledger).values()) == {"pending"}
-    assert read_suspect_shards(ledger) == []
+    assert read_quarantined_shards(ledger) == []
 
     validate(ledger, "again", worker_id="bob")
-    assert read_suspect_shards(ledger) == []
+    assert read_quarantined_shards(ledger) == []
     assert requeue_videos(ledger, Requeue(worker_id="ann")) == []
 
 
@@ -216,10 +216,10 @@ def test_what_newer_models_answer_hides_the_old(ledger, plant):
     validate(ledger, "whole")
     judge(ledger)
     for name, models in (("ears", {"ear": "2"}), ("noses", {"nose": "2"})):
-        assert len(read_suspect_shards(ledger)) == 1
+        assert len(read_quarantined_shards(ledger)) == 1
         requeue_videos(ledger, lacking(*models, *models.values()))
         validate(ledger, name, models=models, worker_id="bob")
-    assert read_suspect_shards(ledger) == []
+    assert read_quarantined_shards(ledger) == []
     assert requeue_videos(ledger, Requeue(worker_id="ann")) == []
 
 
@@ -240,8 +240,8 @@ def test_the_held_chunks_of_a_distrusted_machine_go_back(ledger, plant):
 def test_somebodys_video_never_becomes_a_canary(ledger, plant):
     """An id that is in the queue is left alone, and a canary is nothing to imitate."""
     plant(2)
-    assert plant_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}, basis={}) == {"c9"}
-    assert {video.video_id for video in draw_videos(ledger, ["hi"], 10)} == {"v0000", "v0001"}
+    assert insert_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}, basis={}) == {"c9"}
+    assert {video.video_id for video in sample_videos(ledger, ["hi"], 10)} == {"v0000", "v0001"}
 
 
 def test_readers_are_told_to_leave_canaries_out(ledger, plant):

@@ -3,16 +3,16 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from tests.support.ledger_helpers import claim, execute, expire, fall_silent, fetch, lose_box, shard, statuses
+from tests.support.ledger_helpers import claim, execute, expire, expire_box, fetch, shard, statuses, stop_heartbeat
 from validation.domain import Progress, WorkerProfile
 from validation.ledger.protocol import (
     commit_chunk,
     drain_worker,
-    flag_silent_workers,
     heartbeat_worker,
+    mark_stale_workers,
     register_worker,
-    release_stranded_videos,
     renew_chunk,
+    requeue_stranded_videos,
     retire_worker,
     sweep_stale_claims,
 )
@@ -32,7 +32,7 @@ def test_a_chunk_whose_run_ended_is_swept_before_its_lease_ends(ledger, seed):
     seed(3)
     chunk = claim(ledger, flow_run_id=(run := uuid4()))
     expire(ledger, chunk.chunk_id)
-    fall_silent(ledger, chunk.chunk_id, lease_left_s=20)
+    stop_heartbeat(ledger, chunk.chunk_id, lease_left_s=20)
     (swept,) = sweep_stale_claims(ledger, ended_runs={uuid4(): 0.0, run: 40.0})
     assert (swept.chunk_id, swept.reason) == (chunk.chunk_id, "flow run ended")
     assert fetch(ledger, "SELECT DISTINCT validation_crashes, validation_losses FROM video_queue") == [(1, 0)]
@@ -51,7 +51,7 @@ def test_a_holder_that_renews_keeps_its_chunk_whatever_is_said_of_its_run(ledger
     seed(3)
     chunk = claim(ledger, flow_run_id=(run := uuid4()))
     expire(ledger, chunk.chunk_id)
-    fall_silent(ledger, chunk.chunk_id, lease_left_s=lease_left_s)
+    stop_heartbeat(ledger, chunk.chunk_id, lease_left_s=lease_left_s)
     assert sweep_stale_claims(ledger, ended_runs={run: ended_ago_s}) == []
 
 
@@ -68,8 +68,8 @@ def test_a_lost_box_is_judged_by_the_clock_alone(ledger, seed):
     """Nobody lives who could have seen its flow run end."""
     seed(3)
     chunk = claim(ledger, flow_run_id=(run := uuid4()))
-    lose_box(ledger, chunk.chunk_id)
-    fall_silent(ledger, chunk.chunk_id, lease_left_s=20)
+    expire_box(ledger, chunk.chunk_id)
+    stop_heartbeat(ledger, chunk.chunk_id, lease_left_s=20)
     assert sweep_stale_claims(ledger, ended_runs={run: 40.0}) == []
 
 
@@ -98,12 +98,12 @@ def test_a_box_that_vanishes_amid_a_call_keeps_no_other_boxs_chunk(connect, seed
     seed(6)
     vanished, sweeper = connect(), connect()
     for worker in ("ann", "bob"):
-        lose_box(sweeper, claim(sweeper, worker_id=worker, size=3).chunk_id)
+        expire_box(sweeper, claim(sweeper, worker_id=worker, size=3).chunk_id)
     execute(sweeper, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '1 h'")
     with vanished.begin() as call:
         call.execute(text(lock))
         assert [chunk.worker_id for chunk in sweep_stale_claims(sweeper)] == ["bob"]
-        assert "bob" in flag_silent_workers(sweeper)
+        assert "bob" in mark_stale_workers(sweeper)
     assert [chunk.worker_id for chunk in sweep_stale_claims(sweeper)] == ["ann"]
 
 
@@ -111,7 +111,7 @@ def test_a_sound_video_survives_the_loss_of_any_box_that_holds_it(ledger, seed):
     """Box after box is lost, restarts or loses its ledger: no crash is counted against what it held by chance."""
     seed(1)
     for _ in range(3):
-        lose_box(ledger, claim(ledger).chunk_id)
+        expire_box(ledger, claim(ledger).chunk_id)
         sweep_stale_claims(ledger)
     assert fetch(ledger, "SELECT validation_status, validation_crashes, validation_attempts FROM video_queue") == [
         ("pending", 0, 0)
@@ -121,7 +121,7 @@ def test_a_sound_video_survives_the_loss_of_any_box_that_holds_it(ledger, seed):
 def test_what_a_restarted_worker_held_counts_no_crash(ledger, seed):
     """Its last life fell silent together with the chunk."""
     seed(1)
-    lose_box(ledger, claim(ledger).chunk_id)
+    expire_box(ledger, claim(ledger).chunk_id)
     register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), succeeds="ann-1")
     assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(0, 1)]
 
@@ -129,7 +129,7 @@ def test_what_a_restarted_worker_held_counts_no_crash(ledger, seed):
 def test_a_ledger_that_was_away_past_the_lease_counts_no_crash(ledger, seed):
     """The worker's heartbeats stopped with the renewals; that it is heard again proves nothing of the process."""
     seed(1)
-    lose_box(ledger, claim(ledger).chunk_id)
+    expire_box(ledger, claim(ledger).chunk_id)
     heartbeat_worker(ledger, "ann", instance="ann-1")
     sweep_stale_claims(ledger)
     assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(0, 1)]
@@ -154,7 +154,7 @@ def test_a_video_that_takes_its_box_along_is_found_too(ledger, seed):
         ids = [video.video_id for video in chunk.videos]
         if poison in ids:
             losses += 1
-            lose_box(ledger, chunk.chunk_id)
+            expire_box(ledger, chunk.chunk_id)
             sweep_stale_claims(ledger)
         else:
             validated = dict.fromkeys(ids, 1)
@@ -243,7 +243,7 @@ def test_silence_is_flagged_and_a_heartbeat_lifts_the_flag(ledger, seed):
     """A worker that is silent for the length of a lease is stale until it speaks."""
     seed(1)
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s' WHERE worker_id = 'ann'")
-    assert flag_silent_workers(ledger) == ["ann"]
+    assert mark_stale_workers(ledger) == ["ann"]
     heartbeat_worker(ledger, "ann", instance="ann-1")
     assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("online",)]
 
@@ -254,7 +254,7 @@ def test_a_worker_that_hangs_is_not_kept_alive_by_its_flow_runs(ledger, seed):
     chunk = claim(ledger)
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s' WHERE worker_id = 'ann'")
     renew_chunk(ledger, chunk, Progress(current_video_id="v0000"))
-    assert flag_silent_workers(ledger) == ["ann"]
+    assert mark_stale_workers(ledger) == ["ann"]
     assert fetch(ledger, "SELECT current_video_id FROM worker_validators WHERE worker_id = 'ann'") == [("v0000",)]
     commit_chunk(ledger, chunk.chunk_id, shard=shard(of=chunk), validated={"v0000": 1}, failed=[], max_attempts=3)
     assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("stale",)]
@@ -264,12 +264,12 @@ def test_nobody_waits_for_a_machine_that_was_silent_for_a_day(ledger, seed):
     """It is gone without goodbye: offline, and no alarm any more; should it speak after all, it is back."""
     seed(1)
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '23 h' WHERE worker_id = 'ann'")
-    assert flag_silent_workers(ledger) == ["ann"]
-    assert flag_silent_workers(ledger) == []
+    assert mark_stale_workers(ledger) == ["ann"]
+    assert mark_stale_workers(ledger) == []
     alarm = "SELECT worker_id FROM validation.worker_liveness WHERE liveness = 'stale'"
     assert fetch(ledger, alarm) == [("ann",)]
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '25 h' WHERE worker_id = 'ann'")
-    assert flag_silent_workers(ledger) == []
+    assert mark_stale_workers(ledger) == []
     assert fetch(ledger, alarm) == []
     heartbeat_worker(ledger, "ann", instance="ann-1")
     assert fetch(ledger, "SELECT liveness FROM validation.worker_liveness WHERE worker_id = 'ann'") == [("online",)]
@@ -285,5 +285,5 @@ def test_a_stranded_video_is_found_by_the_last_net(ledger, seed):
         c=lost.chunk_id,
     )
     execute(ledger, "UPDATE video_queue SET claimed_at = now() - interval '31 min'")
-    assert release_stranded_videos(ledger) == 3
+    assert requeue_stranded_videos(ledger) == 3
     assert {v for v, status in statuses(ledger).items() if status == "validating"} == {v.video_id for v in held.videos}

@@ -17,10 +17,10 @@ def test_every_item_travels_once(durations_s, budget_s):
 
 
 @given(DURATIONS, BUDGETS, st.sampled_from([0.0, 10.0]))
-def test_no_batch_exceeds_the_budget_unless_it_is_one_item(durations_s, budget_s, least_s):
+def test_no_batch_exceeds_the_budget_unless_it_is_one_item(durations_s, budget_s, min_padded_s):
     """The budget bounds memory; only an item that is too long by itself goes beyond it."""
-    for batch in plan_batches(durations_s, budget_s, least_s=least_s):
-        longest_s = max(least_s, *(durations_s[item] for item in batch))
+    for batch in plan_batches(durations_s, budget_s, min_padded_s=min_padded_s):
+        longest_s = max(min_padded_s, *(durations_s[item] for item in batch))
         assert len(batch) == 1 or len(batch) * cost_s(longest_s) <= budget_s * (1 + 1e-12)
 
 

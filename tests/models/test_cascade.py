@@ -5,8 +5,8 @@ import pytest
 from tests.support.speech_samples import silence
 from validation.domain import Answer, Column, DecodedSegment, Fault, Scored, Segment, Unscored, Utterance
 from validation.models.base import Batch
-from validation.models.cascade import NOT_ASKED, Cascade
-from validation.models.suite import SUITES, Suite, name_policy
+from validation.models.cascade import SKIPPED, Cascade
+from validation.models.suite import SUITES, Suite, batching_policy
 from validation.scoring.rules_file import load_rules
 from validation.scoring.signals import SuiteRoles, segment_signals
 
@@ -51,7 +51,7 @@ def judged(*asked: str | Utterance, language: str | None = "hin", cascade: Casca
         roles=SuiteRoles(tuple(judges)),
         rules=load_rules("local-2"),
         budget_s=100.0,
-        least_s=1.0,
+        min_padded_s=1.0,
         cascade=cascade,
     )
     return judges, suite.score(utterances)
@@ -77,7 +77,7 @@ def test_any_doubt_goes_to_the_judge_who_is_spared(text):
 def test_what_the_cheaper_judges_settle_is_not_asked():
     """Both name the declared language and are sure of it: no answer, and its reason, and no work."""
     judges, (answers,) = judged("")
-    assert answers["dear"] == NOT_ASKED
+    assert answers["dear"] == SKIPPED
     assert list(answers) == ["cheap", "dear", "fair"]
     assert judges["dear"].batches == []
 
@@ -123,7 +123,11 @@ def test_a_suite_without_a_cascade_asks_everybody():
 def test_results_say_which_policy_made_them():
     """The suites differ by name and policy, and by nothing else; the policy's bounds belong to its name."""
     assert SUITES["indic"].cascade is None
-    assert (name_policy("indic"), name_policy("local"), name_policy("indic-cascade")) == ("all", "all", "cascade-1")
+    assert (batching_policy("indic"), batching_policy("local"), batching_policy("indic-cascade")) == (
+        "all",
+        "all",
+        "cascade-1",
+    )
     assert SUITES["indic-cascade"].models == SUITES["indic"].models
 
 
@@ -138,7 +142,7 @@ def test_who_was_not_asked_is_no_reason_against_a_segment():
     answers = {"conformer": conformer, "voxlingua": sure, "dnsmos": Scored({"sig": 4.0, "bak": 4.0, "ovr": 4.0})}
     decoded = DecodedSegment(Segment("v", "s", "नमस्ते", "hi"), silence(2.0) + 0.1)
     reasons = {}
-    for kind, mms in {"spared": NOT_ASKED, "failed": Unscored(Fault("model_failed", "it broke"))}.items():
+    for kind, mms in {"spared": SKIPPED, "failed": Unscored(Fault("model_failed", "it broke"))}.items():
         signals = segment_signals(decoded, answers | {"mms": mms}, language="hi", roles=roles)
         assert (signals["language_votes_for"], signals["language_abstentions"]) == (2, 1)
         reasons[kind] = recipe.judge(signals).reasons

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.models.casing import join_words, respell, split_words
+from validation.models.casing import join_words, split_words, transfer_casing
 from validation.scoring.text import normalise_text
 
 WORDS = st.lists(st.sampled_from(["one", "two", "Two", "three,", "—", "चार", "..."]), max_size=8).map(" ".join)
@@ -20,18 +20,18 @@ TEXTS = st.one_of(WORDS, st.text(max_size=30))
 )
 def test_a_word_that_was_heard_is_spelt_as_heard(transcript, heard, spelt):
     """Case and punctuation come from the recogniser, words from the transcript."""
-    assert respell(transcript, heard, spaced=True) == spelt
+    assert transfer_casing(transcript, heard, spaced=True) == spelt
 
 
 def test_without_spaces_characters_are_compared():
     """Japanese and Chinese have no words to look at."""
-    assert respell("一二三。四", "一二、三四", spaced=False) == "一二、三四"
+    assert transfer_casing("一二三。四", "一二、三四", spaced=False) == "一二、三四"
 
 
 @given(TEXTS, TEXTS)
 def test_respelling_changes_no_word(transcript, heard):
     """What is scored is the transcript: its letters and numbers, all of them, and none of what was heard."""
-    assert normalise_text(respell(transcript, heard, spaced=True)) == normalise_text(transcript)
+    assert normalise_text(transfer_casing(transcript, heard, spaced=True)) == normalise_text(transcript)
 
 
 @given(TEXTS, st.booleans())

@@ -8,12 +8,12 @@ from tests.support.speech_samples import ask, silence
 from tests.support.tiny_indic import company, lock, voice
 from validation.domain import Unscored, Utterance
 from validation.errors import BadInput
-from validation.hardware.device import Placement
+from validation.hardware.device import DeviceConfig
 from validation.models.batching import pad_batch
 from validation.models.import_shims import importing_speechbrain
 from validation.models.voxlingua import VoxLingua107, _load_classifier
 
-CPU = Placement()
+CPU = DeviceConfig()
 
 
 @pytest.fixture(scope="module")

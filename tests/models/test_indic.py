@@ -10,11 +10,11 @@ from tests.support.speech_samples import same_values, values_of
 from tests.support.tiny_indic import voice
 from validation.domain import DecodedSegment, DecodedVideo, Segment, Unscored, Utterance, Video
 from validation.errors import BadInput
-from validation.inference.warmup import LONG_TRIAL_S, TRIAL_S, make_trial_batch
+from validation.inference.warmup import LONG_PROBE_S, TRIAL_S, make_probe_batch
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.dnsmos import Dnsmos
 from validation.models.suite import Suite, load_suite
-from validation.worker.chunk.rows import judge_video
+from validation.worker.chunk.rows import build_rows
 
 PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
 
@@ -65,8 +65,8 @@ def test_every_model_answers_in_exactly_its_columns(indic, answers):
 def test_the_trial_of_a_host_tries_everything_that_a_segment_can_ask_for(indic):
     """Its segments have a language that all judges know and a transcript that is aligned, in both lengths: what
     fails on a machine fails before any work."""
-    for duration_s in (TRIAL_S, LONG_TRIAL_S):
-        (told,) = indic.score_batch(make_trial_batch(indic.columns, 1, duration_s))
+    for duration_s in (TRIAL_S, LONG_PROBE_S):
+        (told,) = indic.score_batch(make_probe_batch(indic.columns, 1, duration_s))
         assert values_of(told["conformer"])["align_tok"] is not None
         assert all(values_of(told[judge])["declared_p"] is not None for judge in indic.roles.judges)
 
@@ -106,7 +106,7 @@ def test_answers_become_rows_with_a_verdict(indic, answers, clips):
     clip = clips["hi_ginti"]
     segment = DecodedSegment(Segment("v", "s", clip.text, "hi"), clip.audio)
     video = DecodedVideo(Video("v", "hi", 1), (segment,), tar_bytes=1, layout="pairs")
-    (row,) = judge_video(video, iter([answers["hi_ginti"]]), indic)
+    (row,) = build_rows(video, iter([answers["hi_ginti"]]), indic)
     assert row["language_votes_for"] + row["language_votes_against"] == 3
     assert row["language_abstentions"] == 0
     assert row["cer"] > 0.5

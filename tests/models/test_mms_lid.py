@@ -10,13 +10,13 @@ from tests.support.speech_samples import ask, silence
 from tests.support.tiny_indic import company, lock, voice
 from validation.domain import Unscored, Utterance
 from validation.errors import BadInput
-from validation.hardware.device import Placement, choose_placement
+from validation.hardware.device import DeviceConfig, select_device
 from validation.models.batching import pad_batch
 from validation.models.language_id import LanguageLabels
 from validation.models.mms_lid import MmsLid
 from validation.models.weights import WeightsRefused
 
-CPU = Placement()
+CPU = DeviceConfig()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_convolutions_in_slices_hear_the_same(mms, monkeypatch):
 
 def test_half_precision_is_close_and_its_mean_cannot_overflow(weights_root, mms):
     """Weights are half; the mean over time and the head are not."""
-    half = MmsLid(threads=1, root=weights_root, placement=Placement("cpu", "float16"))
+    half = MmsLid(threads=1, root=weights_root, placement=DeviceConfig("cpu", "float16"))
     assert half.revision == mms.revision.replace("float32", "float16")
     assert half._network._network.wav2vec2.encoder.layers[0].feed_forward.output_dense.weight.dtype == torch.float16
     utterances = [Utterance(voice(duration_s, 3), "", "hi") for duration_s in (0.5, 6.0)]
@@ -141,5 +141,5 @@ def test_a_box_without_its_card_refuses_to_start():
     if torch.cuda.is_available():
         pytest.skip("there is a card")
     with pytest.raises(BadInput, match=r"VFLEET_DEVICE is cuda, but torch .* sees no card"):
-        choose_placement("cuda", "auto")
-    assert choose_placement("auto", "auto") == CPU
+        select_device("cuda", "auto")
+    assert select_device("auto", "auto") == CPU

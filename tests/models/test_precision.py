@@ -143,7 +143,7 @@ def test_the_command_scores_the_same_speech_at_both_precisions(speech, capsys, m
     assert not torch.backends.cuda.matmul.allow_tf32
 
     # The same answers are judged again, by a limit that nothing keeps.
-    monkeypatch.setattr(precision, "MOST_P_CHANGE", 0.0)
+    monkeypatch.setattr(precision, "MAX_P_CHANGE", 0.0)
     assert main(["check-precision", str(speech), "--language", "hi"]) == 1
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")] == [
         *[["FAIL", "conformer"]] * 2,

@@ -23,7 +23,7 @@ def toy_suite(*models: Fussy, budget_s: float = 10.0) -> Suite:
         roles=SuiteRoles(tuple(model.name for model in models)),
         rules=load_rules("local-2"),
         budget_s=budget_s,
-        least_s=1.0,
+        min_padded_s=1.0,
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.support.ledger_helpers import claim, execute, fetch, shard
 from validation.domain import Progress, StoreCredential, WorkerProfile
 from validation.errors import BadInput
-from validation.ledger.box_credentials import admit_box, borrow_credential, lend_credential, read_box_loans
+from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
 from validation.ledger.protocol import (
     commit_chunk,
     drain_worker,
@@ -15,7 +15,7 @@ from validation.ledger.protocol import (
     renew_chunk,
     retire_worker,
 )
-from validation.ledger.rpc import BoxRefused, LedgerRefused
+from validation.ledger.rpc import BoxKeyRejected, LedgerRefused
 
 WORKER = "validation_worker"
 LENT = StoreCredential("id", "secret", "token")
@@ -29,7 +29,7 @@ def enter(engine, worker_id: str) -> None:
 def boxes(ledger, seed, log_in):
     """Two boxes under one login, each with its key and its name: ann and bob."""
     seed(40)
-    return {name: log_in(WORKER, admit_box(ledger, name)) for name in ("ann", "bob")}
+    return {name: log_in(WORKER, issue_box_key(ledger, name)) for name in ("ann", "bob")}
 
 
 SPOKEN = {
@@ -38,7 +38,7 @@ SPOKEN = {
     "heartbeat": heartbeat_worker,
     "drain": drain_worker,
     "retire": retire_worker,
-    "borrow": lambda engine, name: borrow_credential(engine, name, "results"),
+    "borrow": lambda engine, name: get_credential(engine, name, "results"),
 }
 
 
@@ -48,7 +48,7 @@ def test_a_box_speaks_in_its_own_name_only(ledger, boxes, log_in, say):
     say(boxes["ann"], "ann")
     before = fetch(ledger, "SELECT * FROM worker_validators WHERE worker_id = 'bob'")
     for engine, name in [(boxes["ann"], "bob"), (log_in(WORKER), "bob"), (boxes["ann"], "carl")]:
-        with pytest.raises(BoxRefused, match=name):
+        with pytest.raises(BoxKeyRejected, match=name):
             say(engine, name)
     assert fetch(ledger, "SELECT * FROM worker_validators WHERE worker_id = 'bob'") == before
 
@@ -57,7 +57,7 @@ def test_anothers_chunk_is_safe_even_from_who_knows_its_token(boxes):
     """A token that leaked opens nothing without the key of the box that claimed it."""
     held = claim(boxes["ann"], worker_id="ann", size=1)
     done = {"shard": shard(of=held), "validated": {held.videos[0].video_id: 1}, "failed": [], "max_attempts": 3}
-    with pytest.raises(BoxRefused, match="ann"):
+    with pytest.raises(BoxKeyRejected, match="ann"):
         commit_chunk(boxes["bob"], held.chunk_id, **done)
     commit_chunk(boxes["ann"], held.chunk_id, **done)
 
@@ -65,9 +65,9 @@ def test_anothers_chunk_is_safe_even_from_who_knows_its_token(boxes):
 def test_anothers_chunk_is_not_given_back_either(boxes):
     """Nor is its lease moved: its holder goes on."""
     held = claim(boxes["ann"], worker_id="ann", size=1)
-    with pytest.raises(BoxRefused, match="ann"):
+    with pytest.raises(BoxKeyRejected, match="ann"):
         release_chunk(boxes["bob"], held.chunk_id, reason="test")
-    with pytest.raises(BoxRefused, match="ann"):
+    with pytest.raises(BoxKeyRejected, match="ann"):
         renew_chunk(boxes["bob"], held, Progress())
     assert release_chunk(boxes["ann"], held.chunk_id, reason="test") == 1
 
@@ -86,11 +86,11 @@ def test_the_control_plane_speaks_of_every_box(boxes, log_in):
 
 def test_a_new_machine_under_a_name_shuts_out_the_old_one(ledger, boxes, log_in):
     """The successor's key replaces its predecessor's, and what that was lent is forgotten."""
-    lend_credential(ledger, "ann", "results", LENT, lasts_s=60)
-    successor = log_in(WORKER, admit_box(ledger, "ann"))
+    store_credential(ledger, "ann", "results", LENT, lasts_s=60)
+    successor = log_in(WORKER, issue_box_key(ledger, "ann"))
     enter(successor, "ann")
-    assert borrow_credential(successor, "ann", "results") is None
-    with pytest.raises(BoxRefused):
+    assert get_credential(successor, "ann", "results") is None
+    with pytest.raises(BoxKeyRejected):
         heartbeat_worker(boxes["ann"], "ann")
 
 
@@ -110,13 +110,13 @@ def test_a_key_ends_with_its_rental(ledger, seed, log_in, state, may_speak):
         " VALUES ('f/1', 'f', 1, 'ann', :state, 1, 1, 1, 'g', 1, 1, 1, 1, now(), now(), now(), 'r')",
         state=state,
     )
-    box = log_in(WORKER, admit_box(ledger, "ann", label="f/1"))
+    box = log_in(WORKER, issue_box_key(ledger, "ann", label="f/1"))
     if may_speak:
         heartbeat_worker(box, "ann")
     else:
-        with pytest.raises(BoxRefused):
+        with pytest.raises(BoxKeyRejected):
             heartbeat_worker(box, "ann")
-    assert [loan.worker_id for loan in read_box_loans(ledger)] == (["ann"] if may_speak else [])
+    assert [loan.worker_id for loan in read_issued_credentials(ledger)] == (["ann"] if may_speak else [])
 
 
 def test_a_box_cannot_empty_the_queue_into_its_own(ledger, boxes):
@@ -164,25 +164,25 @@ def test_a_key_lives_for_one_transaction(boxes):
 
 def test_what_was_lent_comes_back_to_its_box_until_it_ends(ledger, boxes):
     """The newest credential, with what is left of it; nothing once that is over."""
-    lend_credential(ledger, "ann", "results", StoreCredential("old", "old", "old"), lasts_s=60)
-    lend_credential(ledger, "ann", "results", LENT, lasts_s=3600)
-    held = borrow_credential(boxes["ann"], "ann", "results")
+    store_credential(ledger, "ann", "results", StoreCredential("old", "old", "old"), lasts_s=60)
+    store_credential(ledger, "ann", "results", LENT, lasts_s=3600)
+    held = get_credential(boxes["ann"], "ann", "results")
     assert (held.access_key_id, held.secret_access_key, held.session_token) == ("id", "secret", "token")
     assert "secret" not in repr(held)
-    assert borrow_credential(boxes["ann"], "ann", "source") is None
+    assert get_credential(boxes["ann"], "ann", "source") is None
     execute(ledger, "UPDATE validation.lent_credentials SET lent_at = 'epoch', expires_at = now() - interval '1 s'")
-    assert borrow_credential(boxes["ann"], "ann", "results") is None
+    assert get_credential(boxes["ann"], "ann", "results") is None
 
 
 def test_a_loan_is_due_when_half_of_it_is_over(ledger, boxes):
     """Or when one of the two stores has none."""
 
     def due() -> list[str]:
-        return [loan.worker_id for loan in read_box_loans(ledger) if loan.is_due]
+        return [loan.worker_id for loan in read_issued_credentials(ledger) if loan.is_due]
 
     for store in ("source", "results"):
         assert due() == ["ann", "bob"]
-        lend_credential(ledger, "ann", store, LENT, lasts_s=3600)
+        store_credential(ledger, "ann", store, LENT, lasts_s=3600)
     assert due() == ["bob"]
     execute(ledger, "UPDATE validation.lent_credentials SET lent_at = lent_at - interval '61 minutes'")
     execute(ledger, "UPDATE validation.lent_credentials SET expires_at = expires_at - interval '1 minutes'")
@@ -192,7 +192,7 @@ def test_a_loan_is_due_when_half_of_it_is_over(ledger, boxes):
 def test_nothing_is_lent_to_a_name_without_a_key(ledger, seed):
     """There is no box that could ask for it."""
     seed(1)
-    lend_credential(ledger, "ann", "source", LENT, lasts_s=60)
+    store_credential(ledger, "ann", "source", LENT, lasts_s=60)
     assert fetch(ledger, "SELECT * FROM validation.lent_credentials") == []
 
 

@@ -16,14 +16,14 @@ from validation.credentials.cloudflare import (
     CloudflareThrottled,
     Scope,
 )
-from validation.credentials.issuer import LASTS_S, Lender, choose_scopes, lending
+from validation.credentials.issuer import LASTS_S, CredentialIssuer, choose_scopes, lending
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.ledger.box_credentials import admit_box, borrow_credential, lend_credential, read_box_loans
+from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
-from validation.worker.chunk.credentials import BorrowedCredential, NothingLent
+from validation.worker.chunk.credentials import CredentialCache, NoCredentialIssued
 from validation.worker.chunk.open import open_stores
 
 SCOPE = Scope("results", "object-read-write", "shards/val-1/")
@@ -99,9 +99,9 @@ def test_a_box_is_lent_the_tars_for_reading_and_its_own_folder():
 def test_a_loan_is_renewed_when_half_of_it_is_over(ledger, cloudflare):
     """Every box with a key is lent both credentials; at the next tick nothing is due."""
     for name in ("val-1", "val-2"):
-        admit_box(ledger, name)
+        issue_box_key(ledger, name)
     with client_of(cloudflare) as client:
-        lender = Lender(ledger, client, **URLS)
+        lender = CredentialIssuer(ledger, client, **URLS)
         assert lender.renew() == []
         assert lender.renew() == []
         assert len(cloudflare.wishes) == 4
@@ -109,15 +109,15 @@ def test_a_loan_is_renewed_when_half_of_it_is_over(ledger, cloudflare):
                         "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-2'")  # fmt: skip
         assert lender.renew() == []
     assert [wish.get("prefixes") for wish in cloudflare.wishes[4:]] == [["tars/"], ["shards/val-2/"]]
-    assert all(LASTS_S - 60 < loan.lasts_s <= LASTS_S for loan in read_box_loans(ledger))
+    assert all(LASTS_S - 60 < loan.lasts_s <= LASTS_S for loan in read_issued_credentials(ledger))
 
 
 def test_a_cloudflare_that_is_away_is_a_note_and_not_the_end_of_a_tick(ledger, cloudflare):
     """Boxes work on with what they hold; an operator reads why it is not renewed."""
-    admit_box(ledger, "val-1")
+    issue_box_key(ledger, "val-1")
     cloudflare.next_statuses.append(503)
     with client_of(cloudflare) as client:
-        (note,) = Lender(ledger, client, **URLS).renew()
+        (note,) = CredentialIssuer(ledger, client, **URLS).renew()
     assert "Cloudflare" in note
     assert fetch(ledger, "SELECT * FROM validation.lent_credentials") == []
 
@@ -149,12 +149,12 @@ def clock(monkeypatch):
 
 def test_a_box_takes_up_a_newer_credential(ledger, clock):
     """It asks the ledger at most every half minute, however often the store's client asks it."""
-    admit_box(ledger, "ann")
-    borrowed = BorrowedCredential(ledger, "ann", "results")
-    with pytest.raises(NothingLent, match="CLOUDFLARE_API_TOKEN"):
+    issue_box_key(ledger, "ann")
+    borrowed = CredentialCache(ledger, "ann", "results")
+    with pytest.raises(NoCredentialIssued, match="CLOUDFLARE_API_TOKEN"):
         borrowed()
     for name in ("one", "two"):
-        lend_credential(ledger, "ann", "results", StoreCredential(name, "s", "t"), lasts_s=600)
+        store_credential(ledger, "ann", "results", StoreCredential(name, "s", "t"), lasts_s=600)
         clock.now += 1 if name == "two" else 31
         assert borrowed().access_key_id == "one"
     clock.now += 30
@@ -168,10 +168,10 @@ def test_a_ledger_that_is_away_is_no_matter_while_a_credential_lasts(monkeypatch
         raise Unreachable("the ledger", "h", "check it", "gone")
 
     lent = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
-    monkeypatch.setattr("validation.worker.chunk.credentials.borrow_credential", lambda *_: lent)
-    borrowed = BorrowedCredential(ledger, "ann", "results")
+    monkeypatch.setattr("validation.worker.chunk.credentials.get_credential", lambda *_: lent)
+    borrowed = CredentialCache(ledger, "ann", "results")
     assert borrowed() is lent
-    monkeypatch.setattr("validation.worker.chunk.credentials.borrow_credential", away)
+    monkeypatch.setattr("validation.worker.chunk.credentials.get_credential", away)
     clock.now += 60
     assert borrowed() is lent
     object.__setattr__(lent, "expires_at", datetime.now(UTC) - timedelta(seconds=1))
@@ -204,7 +204,7 @@ def test_a_box_writes_in_its_own_folder_and_nowhere_else(ledger, log_in, guarded
     put_once(source, "v.tar", b"tar")
     put_once(results, "shards/val-10/theirs", b"theirs")
     with lending(ledger, Settings()) as lender:
-        key = admit_box(ledger, "val-1")
+        key = issue_box_key(ledger, "val-1")
         lender.lend("val-1", lender.mint("val-1"))
 
     for name in ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", *cloudflare.client_environment()):
@@ -227,7 +227,7 @@ def test_a_box_writes_in_its_own_folder_and_nowhere_else(ledger, log_in, guarded
         "list": lambda: list(list_keys(results, "shards/val-10")),
         "change a tar": lambda: put_once(source, "w.tar", b"x"),
         "delete a tar": lambda: delete_object(source, "v.tar"),
-        "open the other store": lambda: borrow_credential(engine, "val-10", "results"),
+        "open the other store": lambda: get_credential(engine, "val-10", "results"),
     }
     for what, intrude in intrusions.items():
         with pytest.raises(FleetError) as refused:

@@ -17,8 +17,8 @@ from tests.support.ledger_helpers import execute, fetch, statuses
 from tests.support.logins import PASSWORD as FIRST_PASSWORD
 from tests.support.logins import login_url
 from validation.domain import StoreCredential
-from validation.ledger.box_credentials import admit_box, lend_credential
-from validation.local.prefect_client import PROJECT, PatientTransport, PrefectClient
+from validation.ledger.box_credentials import issue_box_key, store_credential
+from validation.local.prefect_client import PROJECT, PrefectClient, RetryingTransport
 from validation.local.process import poll_until
 from validation.local.worker import WorkerProcess
 from validation.storage.store import get_bytes, list_keys
@@ -78,7 +78,7 @@ def planted(box, ledger, prefect_server, log_in, monkeypatch) -> tuple[dict[str,
     """A box's environment with a secret wherever there can be one, and the secrets."""
     box.add_videos("a", "b")
     box.add_videos("broken", tar=b"no tar")
-    key = admit_box(ledger, "val-1")
+    key = issue_box_key(ledger, "val-1")
     role = log_in("validation_worker", key).url.username
     execute(ledger, f"ALTER ROLE {role} PASSWORD '{PASSWORD}'")
     url = login_url(ledger.url.render_as_string(hide_password=False), role).replace(FIRST_PASSWORD, PASSWORD)
@@ -136,7 +136,7 @@ def run_vfleet(environment: dict[str, str]) -> tuple[int, bytes]:
 
 def run_chunk(prefect_server, **parameters) -> str:
     """Run the deployment once; the type of the state that it ends in."""
-    with httpx.Client(transport=PatientTransport(), base_url=prefect_server.api_url, timeout=60) as http:
+    with httpx.Client(transport=RetryingTransport(), base_url=prefect_server.api_url, timeout=60) as http:
         deployment = ask(http, "GET", "/deployments/name/validate-chunk/validate-chunk")["id"]
         body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
         run = ask(http, "POST", f"/deployments/{deployment}/create_flow_run", json=body)["id"]
@@ -163,8 +163,8 @@ def test_the_search_finds_what_it_is_to_find():
 
 def test_a_lent_credential_is_in_one_table_and_in_no_view(ledger):
     """Where it is kept is the only place that tells it."""
-    admit_box(ledger, "val-1")
-    lend_credential(ledger, "val-1", "results", StoreCredential("planted-id", "planted-s", "planted-t"), lasts_s=60)
+    issue_box_key(ledger, "val-1")
+    store_credential(ledger, "val-1", "results", StoreCredential("planted-id", "planted-s", "planted-t"), lasts_s=60)
     leaks = [where for where, what in read_ledger(ledger) if b"planted-" in what]
     assert leaks == []
     with psycopg.connect(ledger.url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:

@@ -10,14 +10,14 @@ from validation.ledger.protocol import commit_chunk, register_worker
 
 ALLOWED = {
     "validation_worker": "register_worker claim_chunk renew_chunk heartbeat_worker commit_chunk release_chunk "
-    "drain_worker retire_worker schema_revision borrow_credential",
-    "validation_control": "sweep_stale_claims release_stranded_videos flag_silent_workers requeue_videos "
-    "compact_shards forget_shards draw_videos plant_canaries judge_canary pardon_worker "
-    "retire_worker schema_revision audit fleet_want fleet_dismiss fleet_take_turn "
-    "fleet_end_turn fleet_may_search fleet_request fleet_move fleet_observe fleet_ban "
-    "fleet_pardon fleet_record_credit fleet_transitions fleet_now fleet_spent admit_box "
-    "lend_credential",
-    "validation_reader": "audit fleet_now fleet_spent",
+    "drain_worker retire_worker schema_revision get_credential",
+    "validation_control": "sweep_stale_claims requeue_stranded_videos mark_stale_workers requeue_videos "
+    "compact_shards purge_retired_shards sample_videos insert_canaries record_canary_result clear_quarantine "
+    "retire_worker schema_revision audit fleet_set_target fleet_scale_to_zero fleet_acquire_lock "
+    "fleet_release_lock fleet_acquire_search_quota fleet_request fleet_transition fleet_record_observation fleet_ban "
+    "fleet_lift_ban fleet_record_credit fleet_transitions fleet_now fleet_spend issue_box_key "
+    "store_credential",
+    "validation_reader": "audit fleet_now fleet_spend",
 }
 SEES_VIEWS = {"validation_control", "validation_reader"}
 

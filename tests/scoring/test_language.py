@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.scoring.language import Opinion, count_votes
+from validation.scoring.language import LidPrediction, count_votes
 
 CODES = st.sampled_from(["hi", "ur", "en"])
-OPINIONS = st.lists(st.builds(Opinion, top1=st.none() | CODES, p_declared=st.none() | st.floats(0, 1)))
+OPINIONS = st.lists(st.builds(LidPrediction, top1=st.none() | CODES, p_declared=st.none() | st.floats(0, 1)))
 
 
 @given(st.none() | CODES, OPINIONS)
@@ -27,10 +27,10 @@ def test_without_a_declared_language_everybody_abstains(opinions):
 @pytest.mark.parametrize(
     ("opinion", "counts"),
     [
-        (Opinion("hi", 0.9), (1, 0, 0)),
-        (Opinion("en", 0.02), (0, 1, 0)),
-        (Opinion("en", None), (0, 0, 1)),
-        (Opinion(None, None), (0, 0, 1)),
+        (LidPrediction("hi", 0.9), (1, 0, 0)),
+        (LidPrediction("en", 0.02), (0, 1, 0)),
+        (LidPrediction("en", None), (0, 0, 1)),
+        (LidPrediction(None, None), (0, 0, 1)),
     ],
     ids=["agrees", "opposes", "does not know the declared language", "gave no answer"],
 )

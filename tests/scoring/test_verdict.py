@@ -100,9 +100,9 @@ def test_another_engine_reads_the_rules_the_same_way(rules, rows):
     """Every condition is one comparison of one column: polars, over a whole frame, comes to the same reasons."""
     types = {**dict.fromkeys(NUMBERS, pl.Float64), **dict.fromkeys(TEXTS + FAULTS, pl.String), "b0": pl.Boolean}
     frame = pl.DataFrame(rows, schema={column: types[column] for column in VALUES})
-    fired = [frame.select(fires=express_rule(rule))["fires"].to_list() for rule in rules.in_force]
+    fired = [frame.select(fires=express_rule(rule))["fires"].to_list() for rule in rules.effective]
     for number, row in enumerate(rows):
-        reasons = [rule.reason for rule, firings in zip(rules.in_force, fired, strict=True) if firings[number]]
+        reasons = [rule.reason for rule, firings in zip(rules.effective, fired, strict=True) if firings[number]]
         assert rules.judge(row).reasons == tuple(dict.fromkeys(reasons))
 
 

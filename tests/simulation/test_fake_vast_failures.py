@@ -4,7 +4,7 @@ import pytest
 
 from simulation.fake_vast.cloud import ACCOUNT_KEY
 from simulation.fake_vast.failures import STANDARD, WEIGHTS, FailureMix
-from simulation.fake_vast.lifecycle import draw_life
+from simulation.fake_vast.lifecycle import draw_lifespan
 from simulation.fake_vast.transport import KINDS, Request
 from tests.support.vast_helpers import ORDER, client_of
 from validation.vast.errors import CreatedButFailed, OfferGone, SpendLimited, VastKeyRefused
@@ -30,9 +30,9 @@ def test_the_standard_mix_names_only_what_the_fake_can_do(fake):
     """Every fate leads to a life, every fault of the line is known, and every kind of both is in the mix."""
     assert sum(WEIGHTS.values()) == 100
     offer = next(iter(fake.cloud.offers.values()))
-    healthy = draw_life(fake.cloud.rng, "ok", offer, "i")
+    healthy = draw_lifespan(fake.cloud.rng, "ok", offer, "i")
     for fate in set(STANDARD.fates) - {"ok"}:
-        life = draw_life(fake.cloud.rng, fate, offer, "i")
+        life = draw_lifespan(fake.cloud.rng, fate, offer, "i")
         assert [phase.status for phase in life] != [phase.status for phase in healthy] or life[-1].speed != 1
     played = {kind for kinds in STANDARD.transport.values() for kind in kinds}
     assert played == set(KINDS)
@@ -76,7 +76,7 @@ def test_a_leaky_search_breaks_one_bound_at_most_and_our_own_check_sees_it(calm)
     bounds = OfferFilter(max_usd_per_hour=0.3)
     with client_of(calm) as client:
         found = client.search(bounds.query())
-    broken = [offer for offer in found if bounds.why_not(offer) not in {None, "usd_per_hour"}]
+    broken = [offer for offer in found if bounds.rejection_reason(offer) not in {None, "usd_per_hour"}]
     assert broken
 
 

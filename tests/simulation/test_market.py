@@ -5,14 +5,14 @@ import json
 import pytest
 
 from simulation.fake_vast.failures import FailureMix
-from simulation.market.incidents import Troubles
-from simulation.market.invariant_monitor import Caps, Watcher
+from simulation.market.incidents import Incidents
+from simulation.market.invariant_monitor import Caps, InvariantMonitor
 from simulation.market.metrics import SoakReport, measure, write_report
 from simulation.market.run import live
-from simulation.market.strategies import FLEET, ORDER, CheapestArm, FleetArm
+from simulation.market.strategies import FLEET, ORDER, CheapestStrategy, FleetStrategy
 from simulation.market.world import BEGINNING, World
 from tests.support.ledger_helpers import fetch
-from validation.ledger.fleet import want_fleet
+from validation.ledger.fleet import set_target
 
 CAPS = Caps(machines=3, usd_per_hour=2.0, usd=50.0)
 
@@ -33,7 +33,7 @@ def rent_behind_the_books(world, label="vfleet/soak-x/1/x", name="val-9"):
 
 def test_all_of_the_ledger_lives_in_the_simulated_time(world):
     """Registration, leases and commits bear the fake's time, whatever the real one is."""
-    arm = FleetArm(world, machines=2, usd_per_hour=2.0, usd=50.0)
+    arm = FleetStrategy(world, machines=2, usd_per_hour=2.0, usd=50.0)
     for _ in range(15):
         arm.tick()
         world.fake.advance(120)
@@ -49,7 +49,7 @@ def test_all_of_the_ledger_lives_in_the_simulated_time(world):
 
 def test_a_quiet_day_has_nothing_to_report(world, tmp_path):
     """Three machines for an hour: accepted, drained, gone; the figures add up."""
-    arm, watcher = FleetArm(world, machines=3, usd_per_hour=2.0, usd=50.0), Watcher(world, CAPS)
+    arm, watcher = FleetStrategy(world, machines=3, usd_per_hour=2.0, usd=50.0), InvariantMonitor(world, CAPS)
     live(world, arm, hours=1, watcher=watcher, troubles=None)
     watcher.end(FLEET)
     figures = measure(arm.name, watcher)
@@ -63,8 +63,8 @@ def test_a_quiet_day_has_nothing_to_report(world, tmp_path):
 
 def test_the_judge_sees_orphans_duplicates_and_broken_caps(world):
     """Each planted behind the fleet's back, each counted, each named."""
-    want_fleet(world.ledger, FLEET, machines=3, max_usd_per_hour=2.0, max_usd=50.0, order=ORDER.to_json())
-    watcher = Watcher(world, Caps(machines=1, usd_per_hour=0.2, usd=0.01))
+    set_target(world.ledger, FLEET, machines=3, max_usd_per_hour=2.0, max_usd=50.0, order=ORDER.to_json())
+    watcher = InvariantMonitor(world, Caps(machines=1, usd_per_hour=0.2, usd=0.01))
     watcher.look()
     assert watcher.sentences == []
     for _ in range(2):
@@ -80,7 +80,7 @@ def test_the_judge_sees_orphans_duplicates_and_broken_caps(world):
 
 def test_the_script_rents_the_cheapest_and_replaces_what_the_vendor_calls_dead(world):
     """The comparison is what it says it is, and no straw man."""
-    arm = CheapestArm(world, machines=4)
+    arm = CheapestStrategy(world, machines=4)
     arm.tick()
     assert len(world.cloud.living()) == 4
     world.fake.advance(600)
@@ -105,13 +105,13 @@ def test_troubles_come_and_go(world):
     world.queue(0)
     machines = [rent_behind_the_books(world, name=f"val-{n}") for n in range(5)]
     credit = world.cloud.credit_usd
-    troubles = Troubles(world, hours=2)
+    troubles = Incidents(world, hours=2)
     for hours, away, broke in ((0.68, False, False), (0.75, True, False), (1.05, False, False), (1.15, False, True)):
         world.fake.advance(BEGINNING + hours * 3600 - world.cloud.now)
-        troubles.befall()
+        troubles.trigger_due()
         assert bool(world.client.list_instances().why_incomplete) == away
         assert (world.cloud.credit_usd <= 0) == broke
     assert all(contract.stopped_at is not None for contract in machines)
     world.fake.advance(3600)
-    troubles.befall()
+    troubles.trigger_due()
     assert 0 < world.cloud.credit_usd < credit

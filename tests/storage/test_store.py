@@ -13,7 +13,7 @@ from tests.support.scripted_http_server import respond, send, serve
 from validation.errors import BadInput, FleetError, Permanent, Unreachable
 from validation.settings import Settings
 from validation.storage import store as store_module
-from validation.storage.errors import KeyRefused, ObjectExists, ObjectMissing, StoreRefused
+from validation.storage.errors import CredentialRejected, ObjectExists, ObjectMissing, StoreRefused
 from validation.storage.store import (
     check_store,
     delete_object,
@@ -310,7 +310,7 @@ def test_an_endpoint_without_scheme_is_one_sentence():
 
 def test_every_error_is_one_of_ours():
     """The hierarchy tells callers what to do: fail the video, give up the claim, or try again."""
-    assert issubclass(KeyRefused, Permanent)
+    assert issubclass(CredentialRejected, Permanent)
     assert issubclass(StoreRefused, BadInput)
     assert not issubclass(StoreRefused, Permanent)
     assert issubclass(Unreachable, FleetError)

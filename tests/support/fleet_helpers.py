@@ -3,7 +3,15 @@
 from uuid import UUID, uuid4
 
 from tests.support.ledger_helpers import execute
-from validation.ledger.fleet import Intent, Machine, read_budget, read_machines, request_machine, take_turn, want_fleet
+from validation.ledger.fleet import (
+    RentalRequest,
+    RentedInstance,
+    acquire_lock,
+    read_budget,
+    read_rented_instances,
+    request_machine,
+    set_target,
+)
 
 HOLDER = UUID(int=1)
 
@@ -11,8 +19,8 @@ HOLDER = UUID(int=1)
 def want(ledger, fleet="blue", **wanted) -> str:
     """Want a fleet, take its turn, and return its label prefix."""
     caps = {"machines": 3, "max_usd_per_hour": 1.0, "max_usd": 10.0, "order": {}} | wanted
-    want_fleet(ledger, fleet, **caps)
-    assert take_turn(ledger, fleet, HOLDER, lease_s=300)
+    set_target(ledger, fleet, **caps)
+    assert acquire_lock(ledger, fleet, HOLDER, lease_s=300)
     return read_budget(ledger, fleet).label_prefix
 
 
@@ -23,13 +31,13 @@ def label_for(ledger, slot: int, fleet="blue") -> str:
 def request(ledger, slot=1, *, fleet="blue", **offer) -> tuple[str, str | None]:
     """Enter an intent; returns its label and the refusal, if any."""
     given = {"offer_id": slot, "machine_id": 10 * slot, "host_id": 100, "gpu_name": "RTX 3090"}
-    intent = Intent(**(given | {"usd_per_hour": 0.25, "usd_once": 0.02, "boot_within_s": 900} | offer))
+    intent = RentalRequest(**(given | {"usd_per_hour": 0.25, "usd_once": 0.02, "boot_within_s": 900} | offer))
     label = label_for(ledger, slot, fleet)
     return label, request_machine(ledger, fleet, HOLDER, label=label, slot=slot, intent=intent)
 
 
-def machine_of(ledger, label, fleet="blue") -> Machine:
-    return next(machine for machine in read_machines(ledger, fleet) if machine.label == label)
+def machine_of(ledger, label, fleet="blue") -> RentedInstance:
+    return next(machine for machine in read_rented_instances(ledger, fleet) if machine.label == label)
 
 
 TIMES = {

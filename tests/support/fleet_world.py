@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from simulation.market import world
 from simulation.market.world import CHUNK_VIDEOS
 from tests.support.ledger_helpers import fetch
-from validation.fleet.launch_spec import FleetOrder
-from validation.fleet.reconcile import Desk, Report, reconcile
-from validation.ledger.fleet import dismiss_fleet, read_machines, want_fleet
+from validation.fleet.launch_spec import LaunchSpec
+from validation.fleet.reconcile import ReconcileContext, Report, reconcile
+from validation.ledger.fleet import read_rented_instances, scale_to_zero, set_target
 from validation.vast.offers import OfferFilter
 
 FLEET = "blue"
@@ -25,11 +25,11 @@ class World(world.World):
         super().__post_init__()
         self.fake.throttle.strict = True
         self.cloud.fates = {"ok": 1.0}
-        self.desk = Desk(self.ledger, self.client, FLEET, lambda: {"DATABASE_URL": "postgresql://box"})
+        self.desk = ReconcileContext(self.ledger, self.client, FLEET, lambda: {"DATABASE_URL": "postgresql://box"})
 
     def want(self, machines: int, *, usd_per_hour=20.0, usd=500.0, **bounds) -> None:
-        order = FleetOrder("ghcr.io/o/worker:1", OfferFilter(**bounds), chunk_videos=CHUNK_VIDEOS)
-        want_fleet(
+        order = LaunchSpec("ghcr.io/o/worker:1", OfferFilter(**bounds), chunk_videos=CHUNK_VIDEOS)
+        set_target(
             self.ledger, FLEET, machines=machines, max_usd_per_hour=usd_per_hour, max_usd=usd, order=order.to_json()
         )
 
@@ -50,7 +50,7 @@ class World(world.World):
 
     def dismiss(self, *, now: bool = False, within_ticks: int = 60) -> None:
         """Want nothing, and tick until nothing is there."""
-        dismiss_fleet(self.ledger, FLEET, abandon=now)
+        scale_to_zero(self.ledger, FLEET, abandon=now)
         for _ in range(within_ticks):
             if self.tick().is_empty:
                 return
@@ -74,7 +74,7 @@ class World(world.World):
 
     def machine(self):
         """The one that the ledger has."""
-        (machine,) = read_machines(self.ledger, FLEET)
+        (machine,) = read_rented_instances(self.ledger, FLEET)
         return machine
 
     def spoil(

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from validation.domain import SAMPLE_RATE, Scored, Utterance
-from validation.inference.address import HOST_SOCKET_VARIABLE
-from validation.inference.client import HostScorer
-from validation.inference.protocol import read_answers
-from validation.inference.transport import Link, read_status
+from validation.inference.address import INFERENCE_SOCKET_VARIABLE
+from validation.inference.client import InferenceClient
+from validation.inference.protocol import decode_answers
+from validation.inference.transport import ServerConnection, read_status
 from validation.inference.warmup import TRIAL_TEXT
 from validation.local.process import poll_until
 
@@ -38,7 +38,7 @@ def said(answers: Sequence[dict]) -> list[str]:
     ]
 
 
-def exchange(link: Link, asks: Sequence[bytes], answers: dict) -> None:
+def exchange(link: ServerConnection, asks: Sequence[bytes], answers: dict) -> None:
     """Send asks, and gather as many answers at the same time."""
     unsent, lacking = bytearray().join(asks), len(asks)
     while lacking:
@@ -49,7 +49,7 @@ def exchange(link: Link, asks: Sequence[bytes], answers: dict) -> None:
             link.receive()
         while (frame := link.pop()) is not None:
             ask_id, spelled = frame["answer"]
-            answers[ask_id] = read_answers(spelled)
+            answers[ask_id] = decode_answers(spelled)
             lacking -= 1
 
 
@@ -62,7 +62,7 @@ class RunningHost:
         self._command = command
         self._environment = {
             **os.environ,
-            HOST_SOCKET_VARIABLE: str(self.socket),
+            INFERENCE_SOCKET_VARIABLE: str(self.socket),
             "XDG_CACHE_HOME": str(folder / "cache"),
             "TOY_LOG": str(self.log),
             "TOY_GATE": str(self.gate),
@@ -91,8 +91,8 @@ class RunningHost:
         self.process.stdout.close()
         return code
 
-    def scorer(self, **options) -> HostScorer:
-        return HostScorer(self.socket, **options)
+    def scorer(self, **options) -> InferenceClient:
+        return InferenceClient(self.socket, **options)
 
     def batches(self) -> list[list[str]]:
         """The transcripts of each batch so far, the trial's left out."""

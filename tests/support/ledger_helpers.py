@@ -29,7 +29,7 @@ def shard(name: str = "one", *, of: ChunkClaim | None = None) -> ShardReceipt:
 
 def expire(engine: Engine, chunk_id: UUID) -> None:
     """Edit time: the chunk's process fell silent so long ago that its lease ended a second ago; its worker lives on."""
-    fall_silent(engine, chunk_id, lease_left_s=-1)
+    stop_heartbeat(engine, chunk_id, lease_left_s=-1)
     execute(
         engine,
         "UPDATE worker_validators SET started_at = now() - interval '1 h', heard_since = now() - interval '1 h'"
@@ -38,7 +38,7 @@ def expire(engine: Engine, chunk_id: UUID) -> None:
     )
 
 
-def lose_box(engine: Engine, chunk_id: UUID) -> None:
+def expire_box(engine: Engine, chunk_id: UUID) -> None:
     """Edit time: as ``expire``, but of the chunk's worker nothing was heard since either."""
     expire(engine, chunk_id)
     execute(
@@ -49,7 +49,7 @@ def lose_box(engine: Engine, chunk_id: UUID) -> None:
     )
 
 
-def fall_silent(engine: Engine, chunk_id: UUID, *, lease_left_s: float) -> None:
+def stop_heartbeat(engine: Engine, chunk_id: UUID, *, lease_left_s: float) -> None:
     """Edit time: the chunk was renewed so long ago that so much of its lease is left."""
     execute(
         engine,

@@ -21,8 +21,8 @@ class Mutant:
 
 
 MUTANTS = {
-    "no-row-lock": Mutant("pick_fresh", "        FOR NO KEY UPDATE SKIP LOCKED\n", ""),
-    "wait-instead-of-skip": Mutant("pick_fresh", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+    "no-row-lock": Mutant("pick_pending", "        FOR NO KEY UPDATE SKIP LOCKED\n", ""),
+    "wait-instead-of-skip": Mutant("pick_pending", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
     "commit-without-token": Mutant(
         "commit_chunk", "WHERE c.chunk_id = p_chunk AND c.state = 'open'\n", "WHERE c.chunk_id = p_chunk\n"
     ),
@@ -37,7 +37,7 @@ MUTANTS = {
     "verdicts-are-mixed-up": Mutant("commit_chunk", "'verdicts' ->> 'review'", "'verdicts' ->> 'reject'"),
     "sweep-without-deadline": Mutant("sweep_stale_claims", "(c.lease_expires_at < now()\n", "(true\n"),
     "sweep-waits-for-the-living": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
-    "the-dead-are-silent-for-ever": Mutant("flag_silent_workers", "SET status = 'offline'", "SET status = 'stale'"),
+    "the-dead-are-silent-for-ever": Mutant("mark_stale_workers", "SET status = 'offline'", "SET status = 'stale'"),
     "renew-without-token": Mutant(
         "renew_chunk", "AND c.worker_id = p_worker AND c.state = 'open'", "AND c.worker_id = p_worker"
     ),
@@ -48,15 +48,15 @@ MUTANTS = {
     "release-costs-an-attempt": Mutant("return_videos", "q.validation_attempts - 1", "q.validation_attempts"),
     "crash-costs-an-attempt": Mutant("return_crashed_videos", "q.validation_attempts - 1", "q.validation_attempts"),
     "crash-is-forgotten": Mutant("return_crashed_videos", "h.validation_crashes + h.is_crash::integer", "0"),
-    "a-lost-box-is-a-crash": Mutant("expire_chunk", "has_outlived(p_old)", "true"),
+    "a-lost-box-is-a-crash": Mutant("expire_chunk", "worker_outlived_run(p_old)", "true"),
     "a-lost-box-is-nothing": Mutant("return_crashed_videos", "p_is_crash OR q.validation_losses >= 3", "p_is_crash"),
     "what-is-heard-again-was-always-there": Mutant(
-        "has_outlived", "greatest(w.heard_since, w.started_at) <= p_chunk.renewed_at", "true"
+        "worker_outlived_run", "greatest(w.heard_since, w.started_at) <= p_chunk.renewed_at", "true"
     ),
     "every-heartbeat-begins-a-series": Mutant(
         "heartbeat_worker", "THEN now() ELSE w.heard_since END", "THEN now() ELSE now() END"
     ),
-    "an-ended-run-is-believed": Mutant("sweep_stale_claims", "AND has_outlived(c))", "AND true)"),
+    "an-ended-run-is-believed": Mutant("sweep_stale_claims", "AND worker_outlived_run(c))", "AND true)"),
     "a-renewal-after-the-end-is-overlooked": Mutant(
         "sweep_stale_claims",
         "AND c.renewed_at < now() - make_interval(secs => ended.ago_s) + interval '10 seconds')",
@@ -67,16 +67,18 @@ MUTANTS = {
         "sweep_stale_claims", "EXCEPTION WHEN lock_not_available", "EXCEPTION WHEN division_by_zero"
     ),
     "a-vanished-box-stops-the-flags": Mutant(
-        "flag_silent_workers", "FOR NO KEY UPDATE SKIP LOCKED)", "FOR NO KEY UPDATE)"
+        "mark_stale_workers", "FOR NO KEY UPDATE SKIP LOCKED)", "FOR NO KEY UPDATE)"
     ),
     "a-flow-run-keeps-its-worker-alive": Mutant("heartbeat_worker", "IF p_instance IS NOT NULL THEN", "IF true THEN"),
-    "suspects-travel-in-company": Mutant("pick_suspects", "ELSE 0 END FROM first)", "ELSE p_size END FROM first)"),
+    "suspects-travel-in-company": Mutant(
+        "pick_crash_suspects", "ELSE 0 END FROM first)", "ELSE p_size END FROM first)"
+    ),
     "claim-does-not-wrap": Mutant(
         "claim_chunk",
-        "v_ids := v_ids || pick_fresh(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);",
+        "v_ids := v_ids || pick_pending(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);",
         "",
     ),
-    "claim-ignores-back-off": Mutant("pick_fresh", "AND q.validation_not_before <= now()", ""),
+    "claim-ignores-back-off": Mutant("pick_pending", "AND q.validation_not_before <= now()", ""),
     "progress-outlives-its-chunk": Mutant("close_without_shard", "-p_old.videos_validated,", "0,"),
     "commit-without-results": Mutant("commit_chunk", "PERFORM record_shard(p_shard, p_chunk, p_validated);", "NULL;"),
     "commit-supersedes-other-revisions": Mutant("record_shard", " AND r.revision = v_new.revision", ""),
@@ -87,7 +89,7 @@ MUTANTS = {
     ),
     "what-lies-below-another-machines-work-is-kept": Mutant(
         "requeue_videos",
-        "OR q.video_id IN (SELECT r.video_id FROM standing_results r WHERE p_worker IN (r.worker_id, r.machine)))",
+        "OR q.video_id IN (SELECT r.video_id FROM current_results r WHERE p_worker IN (r.worker_id, r.machine)))",
         ")",
     ),
     "dry-run-moves": Mutant("requeue_videos", "IF NOT p_dry_run THEN", "IF true THEN"),
@@ -96,15 +98,15 @@ MUTANTS = {
     "compaction-of-what-has-changed": Mutant(
         "compact_shards", "WHERE stands.video_id IS NULL OR written.video_id IS NULL", "WHERE false"
     ),
-    "distrust-is-not-asked": Mutant("claim_chunk", "PERFORM require_trust(p_worker);", ""),
+    "distrust-is-not-asked": Mutant("claim_chunk", "PERFORM check_not_quarantined(p_worker);", ""),
     "a-name-is-distrusted-whoever-bears-it": Mutant(
-        "require_trust", "d.worker_id = p_worker AND d.is_present", "d.worker_id = p_worker"
+        "check_not_quarantined", "d.worker_id = p_worker AND d.is_present", "d.worker_id = p_worker"
     ),
     "the-distrusted-keep-what-they-hold": Mutant(
-        "judge_canary", "PERFORM release_chunk(v_held, 'its worker is distrusted');", "NULL;"
+        "record_canary_result", "PERFORM release_chunk(v_held, 'its worker is distrusted');", "NULL;"
     ),
     "somebodys-video-becomes-a-canary": Mutant(
-        "plant_canaries", "WHERE NOT EXISTS (SELECT FROM video_queue q WHERE q.video_id = c ->> 'video_id')", ""
+        "insert_canaries", "WHERE NOT EXISTS (SELECT FROM video_queue q WHERE q.video_id = c ->> 'video_id')", ""
     ),
     "a-shard-of-another-name": Mutant("commit_chunk", "IS DISTINCT FROM shard_key_of(v_old) THEN", "IS NULL THEN"),
     "a-run-holds-two-chunks": Mutant("claim_chunk", "c.flow_run_id = p_flow_run AND c.state = 'open'", "false"),
@@ -133,9 +135,11 @@ MUTANTS = {
         "(p_progress ->> 'segments_per_s')::real",
     ),
     "a-count-is-any-number": Mutant(
-        "require_segments", "p_segments NOT BETWEEN 0 AND 100000 * p_videos::bigint", "false"
+        "check_segment_counts", "p_segments NOT BETWEEN 0 AND 100000 * p_videos::bigint", "false"
     ),
-    "current-shards-are-forgotten": Mutant("forget_shards", "coalesce(r.superseded_at, 'infinity')", "r.superseded_at"),
+    "current-shards-are-forgotten": Mutant(
+        "purge_retired_shards", "coalesce(r.superseded_at, 'infinity')", "r.superseded_at"
+    ),
 }
 
 

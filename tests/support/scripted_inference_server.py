@@ -20,18 +20,18 @@ from validation.inference.__main__ import end, main
 from validation.models import suite
 from validation.models.base import Batch, GpuOutOfMemory
 
-RECIPE = suite.Recipe(
+RECIPE = suite.SuiteSpec(
     models={"silero": "toy_host:Parrot"},
     transcriber=None,
     judges=(),
     rules="vad-1",
     budget_s=float(os.environ.get("TOY_BUDGET_S", "10")),
-    least_s=0.5,
+    min_padded_s=0.5,
     extra="test",
 )
 
 
-class Parrot:
+class EchoScorer:
     """Goes by Silero's name, because some verdict rules must fit it."""
 
     name = "silero"

@@ -9,7 +9,7 @@ from typing import Self
 from validation.local.loopback import HOST
 
 
-class FrozenLine:
+class StalledProxy:
     """Relays connections to a port of this machine until frozen. Neither end is told: that is how a machine vanishes.
 
     Usable as a context manager; every connection is closed at the end.

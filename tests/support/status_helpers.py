@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from tests.support.ledger_helpers import claim, execute, fetch
 from validation.domain import ShardReceipt, Video, VideoFailure, WorkerProfile
-from validation.ledger.fleet import want_fleet
+from validation.ledger.fleet import set_target
 from validation.ledger.protocol import commit_chunk, register_worker
 from validation.ledger.seed import seed_videos
 from validation.shards.naming import shard_key
@@ -54,7 +54,7 @@ def work(ledger, *, minutes: int, a_minute: int = 1) -> None:
 
 def rent(ledger, *, hours: float, usd_per_hour: float, usd_once: float = 0.0) -> None:
     """Enter a machine that has billed for so long."""
-    want_fleet(ledger, "blue", machines=1, max_usd_per_hour=9, max_usd=99, order={})
+    set_target(ledger, "blue", machines=1, max_usd_per_hour=9, max_usd=99, order={})
     execute(
         ledger,
         "INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name, "

@@ -10,16 +10,16 @@ import pytest
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Utterance, Video
 from validation.ledger.seed import seed_videos
-from validation.models.sync_scorer import ScoredInTurn
+from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 from validation.settings import Settings
 from validation.storage.store import open_store, put_once
-from validation.worker.chunk.context import Session
+from validation.worker.chunk.context import ChunkContext
 
 
 @dataclass
-class EarScorer(ScoredInTurn):
+class PeakScorer(SyncScorerMixin):
     """Answers at once with the loudest sample. `before` is called with every wave, and may fail."""
 
     name: str = "tiny"
@@ -42,8 +42,8 @@ class EarScorer(ScoredInTurn):
 class Box:
     """What a test needs of a box."""
 
-    session: Session
-    scorer: EarScorer
+    session: ChunkContext
+    scorer: PeakScorer
     environment: Mapping[str, str]
     engine: object
 
@@ -80,8 +80,8 @@ def box(connect, seed, object_store, monkeypatch) -> Box:
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    settings, scorer = Settings(), EarScorer()
-    session = Session(
+    settings, scorer = Settings(), PeakScorer()
+    session = ChunkContext(
         settings=settings,
         engine=engine,
         source=open_store(settings.source_url, settings),

@@ -162,7 +162,7 @@ def test_a_search_returns_offers_that_can_be_read(fake, client):
     found = client.search(bounds.query())
     assert 10 < len(found) <= 64
     assert [offer.dph_total for offer in found] == sorted(offer.dph_total for offer in found)
-    assert {bounds.why_not(offer) for offer in found} <= {None, "usd_per_hour"}
+    assert {bounds.rejection_reason(offer) for offer in found} <= {None, "usd_per_hour"}
     number = found[0].id
     fake.cloud.offers[number]["cuda_max_good"] = "none"
     assert number not in {offer.id for offer in client.search({"limit": 64})}

@@ -11,8 +11,8 @@ from validation.vast.offers import (
     OfferFilter,
     boot_within_s,
     expected_usd_per_1000_segments,
+    explain_no_offers,
     rank_offers,
-    why_none,
 )
 
 BOUNDS = OfferFilter()
@@ -35,15 +35,15 @@ def test_the_default_filter_is_the_users():
 def test_every_bound_is_checked_again(field, value):
     """The vendor lets rows through that break its own filter."""
     good = make_offer(1)
-    assert BOUNDS.why_not(good) is None
-    assert BOUNDS.why_not(replace(good, **{field: value})) == field
+    assert BOUNDS.rejection_reason(good) is None
+    assert BOUNDS.rejection_reason(replace(good, **{field: value})) == field
 
 
 def test_the_price_that_counts_is_all_in():
     """Traffic is not in the vendor's $/h: on a dear line it is more than the card."""
     dear = replace(make_offer(1), dph_total=0.5, inet_down_cost=0.0099)
     assert dear.usd_per_hour == pytest.approx(0.5 + 15 * 0.0099)
-    assert BOUNDS.why_not(dear) == "usd_per_hour"
+    assert BOUNDS.rejection_reason(dear) == "usd_per_hour"
 
 
 def test_offers_are_ranked_by_expected_cost_for_the_work():
@@ -79,8 +79,8 @@ def test_a_row_with_holes_is_no_offer():
 
 
 def test_an_operator_reads_why_there_is_nothing():
-    assert "the cheapest costs $0.939" in why_none([make_offer(1, usd=0.9)], BOUNDS)
-    assert "has no RTX 3090 or RTX 4090" in why_none([], BOUNDS)
+    assert "the cheapest costs $0.939" in explain_no_offers([make_offer(1, usd=0.9)], BOUNDS)
+    assert "has no RTX 3090 or RTX 4090" in explain_no_offers([], BOUNDS)
 
 
 @pytest.mark.parametrize(

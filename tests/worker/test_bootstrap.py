@@ -15,17 +15,17 @@ from tests.support.fleet_builders import make_offer
 from tests.support.vast_helpers import ORDER, VirtualClock
 from validation.domain import Fault, Scored, Unscored
 from validation.errors import BadInput
-from validation.fleet.launch_spec import DEFAULTS, FleetOrder, build_order, read_box_environment
+from validation.fleet.launch_spec import DEFAULTS, LaunchSpec, build_create_request, read_box_environment
 from validation.ledger.engine import open_engine
 from validation.local.process import is_alive, poll_until
 from validation.settings import load_settings
 from validation.vast.offers import OfferFilter
-from validation.vast.rate_limit import WakefulClock
+from validation.vast.rate_limit import InterruptibleClock
 from validation.worker import bootstrap as box
 from validation.worker.bootstrap import (
-    MOST_RESTARTS,
+    MAX_RESTARTS,
     RESTART_S,
-    Rental,
+    InstanceInfo,
     Watch,
     check_box,
     destroy_self,
@@ -35,7 +35,7 @@ from validation.worker.bootstrap import (
 )
 from validation.worker.self_test import find_fault, make_probe
 
-RENTAL = Rental("1", "key", "http://fake", lifetime_s=10_000, idle_s=600)
+RENTAL = InstanceInfo("1", "key", "http://fake", lifetime_s=10_000, idle_s=600)
 TOLD = {
     "BOX_DATABASE_URL": "postgresql://box@h/d",
     "BOX_R2_ENDPOINT_URL": "https://r2",
@@ -43,7 +43,7 @@ TOLD = {
 }
 
 
-def rent_one(fake) -> Rental:
+def rent_one(fake) -> InstanceInfo:
     offer = next(number for number, offer in fake.cloud.offers.items() if offer["rentable"])
     contract = fake.cloud.create(offer, ORDER)
     return replace(RENTAL, instance_id=str(contract.id), key=contract.key)
@@ -89,10 +89,10 @@ def test_a_box_has_its_time():
 def test_a_worker_that_keeps_ending_ends_the_box():
     """Ten restarts within an hour are borne; ends of long ago are forgiven."""
     watch = Watch(RENTAL, started=0)
-    for end in range(MOST_RESTARTS + 1):
+    for end in range(MAX_RESTARTS + 1):
         watch.note_end(end * 1000.0)
     assert watch.verdict(1, busy=True) is None
-    for _ in range(MOST_RESTARTS):
+    for _ in range(MAX_RESTARTS):
         watch.note_end(10_000.0)
     assert "within an hour" in watch.verdict(10_000, busy=True)
 
@@ -149,10 +149,10 @@ def test_the_worker_is_restarted_and_drained_at_the_end(fake, tmp_path):
 ENTRYPOINT = """
 import sys
 from validation.worker import bootstrap as box
-from validation.vast.rate_limit import WakefulClock
+from validation.vast.rate_limit import InterruptibleClock
 box.LOOK_S = box.RESTART_S = 3600.0
 rental = box.Rental(None, "", "", lifetime_s=1e9, idle_s=1e9)
-with WakefulClock() as clock:
+with InterruptibleClock() as clock:
     watch = box.Watch(rental, clock.monotonic())
     print(box.run_worker(sys.argv[1:], watch, clock=clock, busy=lambda: False))
 """
@@ -191,7 +191,7 @@ def test_a_stop_between_two_lives_starts_no_third(fake, tmp_path):
 def test_a_signal_before_the_sleep_ends_it_too():
     """Nothing may come between the look whether somebody asked and the sleep."""
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
-    with WakefulClock() as clock:
+    with InterruptibleClock() as clock:
         os.kill(os.getpid(), signal.SIGUSR1)
         clock.sleep(3600.0)
     signal.signal(signal.SIGUSR1, before)
@@ -315,8 +315,8 @@ def test_every_name_of_the_users_plan_is_a_setting(monkeypatch):
 def test_a_box_is_told_what_the_users_plan_names():
     """DATABASE_URL, R2_ENDPOINT_URL, WORKER_ID=val-N, GPU_TYPE, CONFORMER_BATCH_SIZE and PARQUET_SHARD_SIZE=50."""
     environment = read_box_environment(TOLD | {"BOX_CONFORMER_BATCH_SIZE": "16"})
-    body = build_order(
-        FleetOrder("image", OfferFilter()), make_offer(1), label="l", worker_id="val-7", environment=environment
+    body = build_create_request(
+        LaunchSpec("image", OfferFilter()), make_offer(1), label="l", worker_id="val-7", environment=environment
     )
     assert body["env"] == DEFAULTS | {
         "DATABASE_URL": "postgresql://box@h/d", "R2_ENDPOINT_URL": "https://r2", "PREFECT_API_URL": "https://p",
@@ -342,4 +342,6 @@ def test_a_box_is_told_nothing_that_it_must_not_know(told, sentence):
 
 def test_an_environment_that_is_too_large_is_refused():
     with pytest.raises(BadInput, match=r"Vast\.ai accepts 32768"):
-        build_order(FleetOrder("i"), make_offer(1), label="l", worker_id="w", environment={"HF_TOKEN": "x" * 40_000})
+        build_create_request(
+            LaunchSpec("i"), make_offer(1), label="l", worker_id="w", environment={"HF_TOKEN": "x" * 40_000}
+        )

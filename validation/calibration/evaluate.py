@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from validation.calibration.fault_injection import Specimen
+from validation.calibration.fault_injection import FaultyClip
 from validation.domain import Answer, Column, ColumnType, DecodedSegment, Scalar, Segment, Utterance
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles, segment_signals
 
 
-class Judge(Protocol):
+class Scorer(Protocol):
     """A suite."""
 
     roles: SuiteRoles
@@ -25,20 +25,20 @@ def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, Column
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class EvaluatedClip:
     """A specimen, and every signal that the suite's rules may read."""
 
-    specimen: Specimen
+    specimen: FaultyClip
     signals: Mapping[str, Scalar]
 
 
-def hear_specimens(suite: Judge, specimens: Sequence[Specimen]) -> list[Heard]:
+def evaluate_clips(suite: Scorer, specimens: Sequence[FaultyClip]) -> list[EvaluatedClip]:
     """Ask the suite about every specimen, in order."""
     decoded = [
         DecodedSegment(Segment("trial", f"{s.clip}/{s.variant}", s.text, s.language), s.audio) for s in specimens
     ]
     answers = suite.score([Utterance(s.audio, s.text, s.language) for s in specimens])
     return [
-        Heard(specimen, segment_signals(segment, said, language=specimen.language, roles=suite.roles))
+        EvaluatedClip(specimen, segment_signals(segment, said, language=specimen.language, roles=suite.roles))
         for specimen, segment, said in zip(specimens, decoded, answers, strict=True)
     ]

@@ -19,7 +19,7 @@ PEAK = 0.999
 
 
 @dataclass(frozen=True, slots=True)
-class Specimen:
+class FaultyClip:
     """A clip as models hear it, and what is known to be wrong with it."""
 
     clip: str
@@ -37,22 +37,22 @@ Change: TypeAlias = Callable[[TrustedClip, Sequence[TrustedClip], Draw], Trusted
 """Changes a clip, given all of them; None where it cannot, such as for want of a second speaker."""
 
 
-def make_specimens(clips: Sequence[TrustedClip]) -> list[Specimen]:
+def inject_faults(clips: Sequence[TrustedClip]) -> list[FaultyClip]:
     """Make every specimen of every clip. The same clips give the same specimens."""
     return [specimen for clip in clips for specimen in _make_of(clip, clips)]
 
 
-def find_unplantable(specimens: Sequence[Specimen]) -> list[str]:
+def find_unplantable(specimens: Sequence[FaultyClip]) -> list[str]:
     """The faults that no specimen has, such as a wrong language and a second voice where all clips are of one."""
     planted = {specimen.fault for specimen in specimens}
     return [fault for fault in FAULTS if fault not in planted]
 
 
-def plant_shares(specimens: Sequence[Specimen], shares: Mapping[str, float]) -> list[Specimen]:
+def inject_shares(specimens: Sequence[FaultyClip], shares: Mapping[str, float]) -> list[FaultyClip]:
     """Leave out specimens, drawn by their names, until each of these faults has its share of what is left.
 
     Args:
-        specimens: from ``make_specimens``.
+        specimens: from ``inject_faults``.
         shares: by fault, each of all specimens that are left; what is not named stays whole.
 
     Raises:
@@ -74,12 +74,12 @@ def plant_shares(specimens: Sequence[Specimen], shares: Mapping[str, float]) -> 
     return [specimen for specimen in specimens if id(specimen) in kept]
 
 
-def _make_of(clip: TrustedClip, clips: Sequence[TrustedClip]) -> Iterator[Specimen]:
+def _make_of(clip: TrustedClip, clips: Sequence[TrustedClip]) -> Iterator[FaultyClip]:
     for fault, changes in ((SOUND, HARMLESS), *((name, {name: change}) for name, change in FAULTS.items())):
         for variant, change in changes.items():
             draw = np.random.default_rng(crc32(f"{clip.name}/{variant}".encode()))
             if (changed := change(clip, clips, draw)) is not None:
-                yield Specimen(clip.name, fault, variant, changed.audio, changed.text, changed.language)
+                yield FaultyClip(clip.name, fault, variant, changed.audio, changed.text, changed.language)
 
 
 # --- What is no fault -----------------------------------------------------------------------------------------------

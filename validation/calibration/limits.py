@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
-from validation.calibration.evaluate import Heard
+from validation.calibration.evaluate import EvaluatedClip
 from validation.calibration.fault_injection import SOUND
 from validation.calibration.metrics import Estimate, count_clips, estimate, name_faults
 from validation.scoring.verdict import Condition, Decision, Rule, Rules
@@ -33,7 +33,7 @@ class Proposal:
     finds: int
 
 
-def propose_limits(heard: Sequence[Heard], rules: Rules, *, bearable: float) -> Iterator[Proposal]:
+def propose_limits(heard: Sequence[EvaluatedClip], rules: Rules, *, bearable: float) -> Iterator[Proposal]:
     """Propose a limit for each rule that compares a measurement, where another one is better.
 
     The first such comparison of a rule is its measure; its other conditions stay as they are. Its limit becomes the
@@ -76,13 +76,13 @@ def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
     return Rule(reason=rule.reason, verdict=rule.verdict, when=when, sentence=rule.sentence)
 
 
-def count_loss(heard: Sequence[Heard], rules: Rules) -> tuple[Estimate, Estimate]:
+def count_loss(heard: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
     """The shares of the sound specimens that the rules reject, and that they do not accept."""
     verdicts = [rules.judge(each.signals).verdict for each in heard if each.specimen.fault == SOUND]
     return _estimate_loss(verdicts, count_clips(heard, SOUND))
 
 
-def validate_limits(heard: Sequence[Heard], rules: Rules, *, bearable: float) -> tuple[Estimate, Estimate]:
+def validate_limits(heard: Sequence[EvaluatedClip], rules: Rules, *, bearable: float) -> tuple[Estimate, Estimate]:
     """The shares that proposed limits would cost of clips that had no part in them.
 
     Cross-validated by clip: those of each fifth are judged by limits that the others propose. Limits are set at the
@@ -108,7 +108,7 @@ def _estimate_loss(verdicts: Sequence[Decision], clips: int) -> tuple[Estimate, 
     return estimate(rejected / len(verdicts), clips), estimate((len(verdicts) - accepted) / len(verdicts), clips)
 
 
-def found_by_fault(heard: Sequence[Heard], rules: Rules) -> dict[str, float]:
+def found_by_fault(heard: Sequence[EvaluatedClip], rules: Rules) -> dict[str, float]:
     """The share of each fault's specimens that the rules do not accept."""
     shares = {}
     for fault in name_faults(heard):
@@ -124,7 +124,7 @@ def _find_measure(rule: Rule) -> Condition | None:
     )
 
 
-def _find_limit(sound: Sequence[Heard], rule: Rule, condition: Condition, bearable: float) -> float | None:
+def _find_limit(sound: Sequence[EvaluatedClip], rule: Rule, condition: Condition, bearable: float) -> float | None:
     """The strictest limit; None where too few sound specimens meet the rule's other conditions to tell."""
     others = [each for each in rule.when if each is not condition]
     values = [
@@ -143,5 +143,5 @@ def _find_limit(sound: Sequence[Heard], rule: Rule, condition: Condition, bearab
     return float(floor(scaled) if is_low else ceil(scaled)) / 10.0**DIGITS
 
 
-def _count(heard: Sequence[Heard], rule: Rule) -> int:
+def _count(heard: Sequence[EvaluatedClip], rule: Rule) -> int:
     return sum(rule.fires(each.signals) for each in heard)

@@ -7,16 +7,16 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.calibration.evaluate import Heard
+from validation.calibration.evaluate import EvaluatedClip
 from validation.calibration.fault_injection import SOUND
 from validation.domain import Scalar
 from validation.scoring.verdict import Rules
 
-Doubts: TypeAlias = NDArray[np.float64]
+AnomalyScores: TypeAlias = NDArray[np.float64]
 """(n,) how suspicious a signal finds each specimen; -inf where it has nothing to say."""
 ALARMS = 0.01
 """False alarms at which recall is told."""
-UNRULED = {
+WITHOUT_RULE = {
     "edge_cer_start": ">",
     "edge_cer_end": ">",
     "_align_min": "<",
@@ -28,7 +28,7 @@ UNRULED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class Indicator:
     """A column, and the direction in which it is suspicious."""
 
     column: str
@@ -62,7 +62,7 @@ class SignReport:
     """How well one sign finds one fault."""
 
     fault: str
-    sign: Sign
+    sign: Indicator
     specimens: int
     auc: Estimate
     """Chance that a faulty specimen is more suspicious than a sound one; one half is worth nothing."""
@@ -82,22 +82,22 @@ class VerdictReport:
     """Rejected, or sent to review."""
 
 
-def find_signs(rules: Rules, columns: Iterable[str] = ()) -> list[Sign]:
-    """The signs that rules compare with a limit, each once, in their order; then those of ``UNRULED``."""
+def list_indicators(rules: Rules, columns: Iterable[str] = ()) -> list[Indicator]:
+    """The signs that rules compare with a limit, each once, in their order; then those of ``WITHOUT_RULE``."""
     signs = [
-        Sign(condition.column, condition.op[0])
+        Indicator(condition.column, condition.op[0])
         for rule in rules.rules
         for condition in rule.when
         if condition.op in {"<", "<=", ">", ">="}
     ]
-    unruled = [Sign(name, op) for name in columns for ending, op in UNRULED.items() if name.endswith(ending)]
+    unruled = [Indicator(name, op) for name in columns for ending, op in WITHOUT_RULE.items() if name.endswith(ending)]
     return list(dict.fromkeys([*signs, *unruled]))
 
 
-def measure_signs(heard: Sequence[Heard], rules: Rules) -> Iterator[SignReport]:
+def measure_signs(heard: Sequence[EvaluatedClip], rules: Rules) -> Iterator[SignReport]:
     """Measure every sign on every fault."""
     columns = dict.fromkeys(name for each in heard for name in each.signals)
-    for sign in find_signs(rules, columns):
+    for sign in list_indicators(rules, columns):
         doubts = np.array([sign.doubt(each.signals.get(sign.column)) for each in heard])
         faults = np.array([each.specimen.fault for each in heard])
         sound = doubts[faults == SOUND]
@@ -107,7 +107,7 @@ def measure_signs(heard: Sequence[Heard], rules: Rules) -> Iterator[SignReport]:
             yield SignReport(fault, sign, len(faulty), auc, estimate(measure_recall(sound, faulty), clips))
 
 
-def measure_verdicts(heard: Sequence[Heard], rules: Rules) -> Iterator[VerdictReport]:
+def measure_verdicts(heard: Sequence[EvaluatedClip], rules: Rules) -> Iterator[VerdictReport]:
     """Say how often the rules reject and doubt each kind of specimen, the sound ones first."""
     for fault in (SOUND, *name_faults(heard)):
         verdicts = [rules.judge(each.signals).verdict for each in heard if each.specimen.fault == fault]
@@ -116,11 +116,11 @@ def measure_verdicts(heard: Sequence[Heard], rules: Rules) -> Iterator[VerdictRe
         yield VerdictReport(fault, count, rejected, estimate((count - verdicts.count("accept")) / count, clips))
 
 
-def name_faults(heard: Sequence[Heard]) -> list[str]:
+def name_faults(heard: Sequence[EvaluatedClip]) -> list[str]:
     return [fault for fault in dict.fromkeys(each.specimen.fault for each in heard) if fault != SOUND]
 
 
-def count_clips(heard: Sequence[Heard], fault: str) -> int:
+def count_clips(heard: Sequence[EvaluatedClip], fault: str) -> int:
     """How many clips stand behind the specimens of a fault."""
     return len({each.specimen.clip for each in heard if each.specimen.fault == fault})
 
@@ -138,14 +138,14 @@ def estimate(share: float, clips: int) -> Estimate:
     return Estimate(share, max(0.0, middle - reach), min(1.0, middle + reach))
 
 
-def measure_auc(sound: Doubts, faulty: Doubts) -> float:
+def measure_auc(sound: AnomalyScores, faulty: AnomalyScores) -> float:
     """The area under the ROC curve: how often a faulty specimen is the more suspicious of two; ties count half."""
     ordered = np.sort(sound)
     below, up_to = (np.searchsorted(ordered, faulty, side=side) for side in ("left", "right"))
     return float((below + up_to).mean() / (2 * len(sound)))
 
 
-def measure_recall(sound: Doubts, faulty: Doubts, alarms: float = ALARMS) -> float:
+def measure_recall(sound: AnomalyScores, faulty: AnomalyScores, alarms: float = ALARMS) -> float:
     """Share of the faulty beyond the limit that at most ``alarms`` of the sound pass; of few, none may pass."""
     limit = np.sort(sound)[::-1][int(alarms * len(sound))]
     return float((faulty > limit).mean())

@@ -1,8 +1,8 @@
 """Hold what machines said of canaries against the right answers.
 
 A canary is wrong if one of its segments has another verdict, lacks an answer that is known, or is not there, or if in
-two of its segments a number is off by more than two honest machines may differ (``tolerate``). One number by itself is
-no proof: tolerances have a tail, and the numbers of one segment stray together.
+two of its segments a number is off by more than two honest machines may differ (``tolerance_for``). One number by
+itself is no proof: tolerances have a tail, and the numbers of one segment stray together.
 
 What is no answer is no wrong answer. A canary that failed is moot, and so is one that other models answered or other
 rules judged; a segment that a model failed on proves nothing, and makes moot what is not wrong without it. A machine
@@ -24,17 +24,17 @@ import pyarrow.parquet as pq
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.canaries.tolerance import tolerate
+from validation.canaries.tolerance import tolerance_for
 from validation.errors import Permanent
 from validation.ledger.canaries import (
     CanaryResult,
     KnownAnswer,
     Outcome,
-    UnjudgedCanary,
-    judge_canary,
-    read_unjudged,
+    PendingCanary,
+    read_pending_canaries,
+    record_canary_result,
 )
-from validation.models.cascade import NOT_ASKED
+from validation.models.cascade import SKIPPED
 from validation.shards.faults import ShardCorrupt
 from validation.shards.provenance import METADATA_KEY, PROVENANCE_JSON
 from validation.storage.store import get_bytes
@@ -104,7 +104,7 @@ def judge_canaries(engine: Engine, results: ObjectStore) -> list[JudgedCanary]:
     A shard that cannot be read is left for the next time: `vfleet audit` names it.
     """
     judged = []
-    for _, group in groupby(read_unjudged(engine), key=attrgetter("shard_key")):
+    for _, group in groupby(read_pending_canaries(engine), key=attrgetter("shard_key")):
         canaries = list(group)
         try:
             outcomes = _weigh(results, canaries)
@@ -112,7 +112,7 @@ def judge_canaries(engine: Engine, results: ObjectStore) -> list[JudgedCanary]:
             log.warning("%d canaries wait: %s", len(canaries), error)
             continue
         for canary, (outcome, finding) in zip(canaries, outcomes, strict=True):
-            judge_canary(engine, canary, outcome, finding)
+            record_canary_result(engine, canary, outcome, finding)
             judged.append(JudgedCanary(canary.video_id, canary.worker_id, outcome, finding))
     return judged
 
@@ -136,7 +136,7 @@ def find_error(known: Sequence[KnownAnswer], said: Sequence[Said], units: Units)
 
 def find_failure(said: Said) -> str | None:
     """Tell the first failure of a segment, None if it was heard and every model that was asked has answered."""
-    spared = f"{NOT_ASKED.fault.kind}: "
+    spared = f"{SKIPPED.fault.kind}: "
     told = {name: str(why) for name, why in said.items() if why and (name == "fault" or name.endswith("_fault"))}
     return next((f"{name} {why}" for name, why in told.items() if not why.startswith(spared)), None)
 
@@ -147,7 +147,7 @@ def find_deviation(right: KnownAnswer, said: Said, units: Units) -> str | None:
         found = said.get(name)
         if value is None and found is None:
             continue
-        if value is None or found is None or abs(found - value) > tolerate(name, value, units.get(name)):
+        if value is None or found is None or abs(found - value) > tolerance_for(name, value, units.get(name)):
             return f"{name} is {found} instead of {value}"
     return None
 
@@ -163,7 +163,7 @@ class _Heard:
     """What it depends on beside the models."""
 
 
-def _weigh(results: ObjectStore, canaries: Sequence[UnjudgedCanary]) -> list[tuple[Outcome, str | None]]:
+def _weigh(results: ObjectStore, canaries: Sequence[PendingCanary]) -> list[tuple[Outcome, str | None]]:
     """The outcomes of canaries of one shard, or of such as are in none. The shard is read once, if at all."""
     if canaries[0].shard_key is None:
         return [("moot", f"it failed: {canary.error}") for canary in canaries]
@@ -173,7 +173,7 @@ def _weigh(results: ObjectStore, canaries: Sequence[UnjudgedCanary]) -> list[tup
     return [_compare(canary, heard) for canary in canaries]
 
 
-def _compare(canary: UnjudgedCanary, heard: _Heard) -> tuple[Outcome, str | None]:
+def _compare(canary: PendingCanary, heard: _Heard) -> tuple[Outcome, str | None]:
     if not canary.is_comparable:
         return OTHER_MODELS
     if canary.basis != heard.basis:
@@ -190,7 +190,7 @@ def _spell(basis: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in basis.items()) or "what nobody wrote down"
 
 
-def _read(results: ObjectStore, canaries: Sequence[UnjudgedCanary]) -> _Heard:
+def _read(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _Heard:
     """What the canaries' shard says of them.
 
     Raises:

@@ -13,7 +13,7 @@ from validation.canaries.probes import Probe
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Video
 from validation.errors import BadInput
-from validation.ledger.canaries import KnownAnswer, draw_videos, plant_canaries
+from validation.ledger.canaries import KnownAnswer, insert_canaries, sample_videos
 from validation.ledger.queries import read_view
 from validation.ledger.seed import seed_videos
 from validation.models.languages import canonical
@@ -35,7 +35,7 @@ class Canary:
     """One a segment, in order."""
 
 
-def find_models(engine: Engine, probes: Sequence[Probe], count: int, draw: np.random.Generator) -> list[Video]:
+def find_templates(engine: Engine, probes: Sequence[Probe], count: int, draw: np.random.Generator) -> list[Video]:
     """Draw videos of the queue for canaries to imitate, of languages that the probes speak; some twice if it is short.
 
     Raises:
@@ -43,14 +43,14 @@ def find_models(engine: Engine, probes: Sequence[Probe], count: int, draw: np.ra
     """
     spoken = {probe.language for probe in probes}
     spelled = [row["language"] for row in read_view(engine, "queue_progress")]
-    drawn = draw_videos(engine, [code for code in spelled if canonical(code) in spoken], count)
+    drawn = sample_videos(engine, [code for code in spelled if canonical(code) in spoken], count)
     if not drawn:
         told = ", ".join(sorted(spoken)) or "none whose answers stand firm"
         raise BadInput(f"the queue holds no video to hide a canary among: the clips speak {told}")
     return drawn + [drawn[place] for place in draw.integers(len(drawn), size=count - len(drawn))]
 
 
-def imitate_videos(models: Sequence[Video], probes: Sequence[Probe], draw: np.random.Generator) -> Iterator[Canary]:
+def generate_canaries(models: Sequence[Video], probes: Sequence[Probe], draw: np.random.Generator) -> Iterator[Canary]:
     """Make a canary after each video: its language, an id of the same pattern, as many segments as there are clips for.
 
     A clip stands in a canary once, sound or with a fault, and no two canaries need have the same company.
@@ -93,10 +93,10 @@ def plant(
         source_key: a video's key in the source.
         suite: whose answers they are.
         models: by which revisions.
-        basis: what they depend on beside these (``name_basis``).
+        basis: what they depend on beside these (``comparability_key``).
     """
     answers = {canary.video.video_id: canary.answers for canary in flock}
-    entered = plant_canaries(engine, suite, models, answers, basis=basis)
+    entered = insert_canaries(engine, suite, models, answers, basis=basis)
     planted = [
         canary.video
         for canary in flock

@@ -12,19 +12,19 @@ from zlib import crc32
 
 import numpy as np
 
-from validation.calibration.fault_injection import SOUND, Specimen, make_specimens
+from validation.calibration.fault_injection import SOUND, FaultyClip, inject_faults
 from validation.calibration.trusted_clips import TrustedClip
 from validation.canaries.evaluate import Units, find_deviation, find_failure
-from validation.canaries.tolerance import tolerate
+from validation.canaries.tolerance import tolerance_for
 from validation.corpus.decode import decode_audio
 from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
-from validation.inference.client import HostScorer
+from validation.inference.client import InferenceClient
 from validation.ledger.canaries import KnownAnswer
 from validation.models.suite import Suite, find_cascade
 from validation.scoring.verdict import Condition
 from validation.shards.schema import shard_columns
-from validation.worker.chunk.rows import Row, Scorer, judge_video
+from validation.worker.chunk.rows import Row, Scorer, build_rows
 
 FAULTS = ("swapped transcript", "wrong language")
 """Faults that leave the speech clear: what is heard in noise or in half a sentence, each machine guesses anew."""
@@ -47,28 +47,28 @@ class Probe:
     answer: KnownAnswer
 
 
-def make_probes(suite: Suite | HostScorer, clips: Sequence[TrustedClip]) -> list[Probe]:
+def make_probes(suite: Suite | InferenceClient, clips: Sequence[TrustedClip]) -> list[Probe]:
     """Make sound and faulty segments of the clips and ask the suite, twice each. Those whose answers stand are left."""
     columns = [column for column in shard_columns(suite.columns) if column.type in {"float", "int"}]
     units = {column.name: column.unit for column in columns if column.name not in _PLACES}
-    specimens = [each for each in make_specimens(clips) if each.fault in {SOUND, *FAULTS}]
+    specimens = [each for each in inject_faults(clips) if each.fault in {SOUND, *FAULTS}]
     recorded = [encode_audio(each.audio) for each in specimens]
     calm = _hear(suite, specimens, [decode_audio(flac) for flac in recorded])
     shaken = _hear(suite, specimens, [_shake(decode_audio(flac)) for flac in recorded])
     return [
         Probe(each.clip, flac, len(each.audio) / SAMPLE_RATE, each.text, each.language, _know(row, units))
         for each, flac, row, other in zip(specimens, recorded, calm, shaken, strict=True)
-        if stands_firm(row, other, list_conditions(suite), units)
+        if is_stable(row, other, list_conditions(suite), units)
     ]
 
 
 def list_conditions(suite: Scorer) -> list[Condition]:
     """List what a number decides: which rules fire, and who is spared."""
     cascade = find_cascade(suite.name)
-    return [each for rule in suite.rules.in_force for each in rule.when] + list(cascade.bounds if cascade else ())
+    return [each for rule in suite.rules.effective for each in rule.when] + list(cascade.bounds if cascade else ())
 
 
-def stands_firm(row: Row, shaken: Row, conditions: Sequence[Condition], units: Units) -> bool:
+def is_stable(row: Row, shaken: Row, conditions: Sequence[Condition], units: Units) -> bool:
     """Whether an answer is whole, hangs at no limit, and is the same of shaken audio."""
     if find_failure(row):
         return False
@@ -82,7 +82,7 @@ def _hangs(condition: Condition, row: Row, units: Units) -> bool:
     value = row.get(condition.column)
     if condition.value is None or condition.column not in units or not isinstance(value, int | float):
         return False
-    reach = tolerate(condition.column, value, units[condition.column])
+    reach = tolerance_for(condition.column, value, units[condition.column])
     return len({condition.holds({condition.column: value + step}) for step in (-reach, 0.0, reach)}) > 1
 
 
@@ -91,14 +91,14 @@ def _know(row: Row, units: Mapping[str, str]) -> KnownAnswer:
     return KnownAnswer(str(row["verdict"]), {n: v if isinstance(v, int | float) else None for n, v in numbers.items()})
 
 
-def _hear(suite: Suite | HostScorer, specimens: Sequence[Specimen], heard: Sequence[Waveform]) -> list[Row]:
+def _hear(suite: Suite | InferenceClient, specimens: Sequence[FaultyClip], heard: Sequence[Waveform]) -> list[Row]:
     """The rows that a chunk would write."""
     segments = tuple(
         DecodedSegment(Segment("probe", f"{place:06d}", each.text, each.language), audio)
         for place, (each, audio) in enumerate(zip(specimens, heard, strict=True))
     )
     answers = suite.score([asked for segment in segments if (asked := segment.utterance) is not None])
-    return judge_video(DecodedVideo(Video("probe", None, None), segments, 0, "pairs"), iter(answers), suite)
+    return build_rows(DecodedVideo(Video("probe", None, None), segments, 0, "pairs"), iter(answers), suite)
 
 
 def _shake(audio: Waveform) -> Waveform:

@@ -25,7 +25,7 @@ _HEARD = frozenset({"cer", "edge_cer_start", "edge_cer_end"})
 _COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type == "float") - _HEARD
 
 
-def tolerate(column: str, value: float, unit: str | None) -> float:
+def tolerance_for(column: str, value: float, unit: str | None) -> float:
     """By how much a number of a shard may be off; ``unit`` is its column's."""
     if column in _COMPUTED:
         return ROUNDING * (1 + abs(value))

@@ -25,7 +25,7 @@ def add_box_commands(subparsers: Subparsers) -> None:
 def run_admit(options: argparse.Namespace) -> None:
     from validation.credentials.issuer import lending
     from validation.gateway.tokens import find_tokens, headers_for
-    from validation.ledger.box_credentials import admit_box
+    from validation.ledger.box_credentials import issue_box_key
     from validation.services import open_ledger
     from validation.settings import load_settings
     from validation.shards.naming import shard_folder
@@ -36,7 +36,7 @@ def run_admit(options: argparse.Namespace) -> None:
     with lending(engine, settings) as lender:
         minted = lender.mint(options.worker_id) if lender else {}
         token = tokens.add(options.worker_id) if tokens else None
-        key = admit_box(engine, options.worker_id)
+        key = issue_box_key(engine, options.worker_id)
         if lender:
             lender.lend(options.worker_id, minted)
     print(f"WORKER_ID={options.worker_id}\nVFLEET_BOX_KEY={key}")
@@ -46,7 +46,7 @@ def run_admit(options: argparse.Namespace) -> None:
 
 def run_revoke(options: argparse.Namespace) -> None:
     from validation.gateway.tokens import find_tokens
-    from validation.ledger.box_credentials import admit_box
+    from validation.ledger.box_credentials import issue_box_key
     from validation.ledger.protocol import retire_worker
     from validation.services import open_ledger
     from validation.settings import load_settings
@@ -54,15 +54,15 @@ def run_revoke(options: argparse.Namespace) -> None:
     engine, tokens = open_ledger(), find_tokens(load_settings())
     if tokens and options.worker_id in tokens.read():
         tokens.revoke(options.worker_id)
-    admit_box(engine, options.worker_id)  # a key that nobody is told
+    issue_box_key(engine, options.worker_id)  # a key that nobody is told
     released = retire_worker(engine, options.worker_id)
     print(f"{options.worker_id} is shut out; {released} chunks went back")
 
 
 def run_loans(_options: argparse.Namespace) -> None:
-    from validation.ledger.box_credentials import read_box_loans
+    from validation.ledger.box_credentials import read_issued_credentials
     from validation.services import open_ledger
 
-    for loan in read_box_loans(open_ledger()):
+    for loan in read_issued_credentials(open_ledger()):
         lasts = "nothing lent" if loan.lasts_s is None else f"lasts {loan.lasts_s / 3600:.1f} h"
         print(f"{loan.worker_id}: {lasts}{', due' if loan.is_due else ''}, key of {loan.issued_at:%d %b %H:%M}")

@@ -10,7 +10,7 @@ from validation.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from validation.calibration.evaluate import Heard
+    from validation.calibration.evaluate import EvaluatedClip
     from validation.calibration.limits import Proposal
     from validation.calibration.metrics import Estimate
     from validation.scoring.verdict import Rules
@@ -33,8 +33,8 @@ def add_calibrate_command(commands: Subparsers) -> None:
 
 
 def run_calibrate(options: argparse.Namespace) -> None:
-    from validation.calibration.evaluate import describe_columns, hear_specimens
-    from validation.calibration.fault_injection import make_specimens
+    from validation.calibration.evaluate import describe_columns, evaluate_clips
+    from validation.calibration.fault_injection import inject_faults
     from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
     from validation.calibration.trusted_clips import load_trusted
     from validation.cli.select import find_rules
@@ -50,9 +50,9 @@ def run_calibrate(options: argparse.Namespace) -> None:
     rules = find_rules(options.rules, options.suite or load_settings().suite)
     suite = load_suite(options.suite or load_settings().suite)
     check_columns(rules, describe_columns(suite.columns))
-    specimens = make_specimens(clips)
+    specimens = inject_faults(clips)
     print(f"{len(clips)} clips, {len(specimens)} specimens", flush=True)
-    heard = hear_specimens(suite, specimens)
+    heard = evaluate_clips(suite, specimens)
     proposals = list(propose_limits(heard, rules, bearable=options.loss))
     proposed = apply_proposals(rules, proposals, options.version)
     _print_proposals(proposals)
@@ -77,7 +77,7 @@ def _print_proposals(proposals: "Sequence[Proposal]") -> None:
 
 
 def _print_outcome(
-    heard: "Sequence[Heard]", rules: "Rules", proposed: "Rules", unseen: "tuple[Estimate, Estimate]"
+    heard: "Sequence[EvaluatedClip]", rules: "Rules", proposed: "Rules", unseen: "tuple[Estimate, Estimate]"
 ) -> None:
     from validation.calibration.limits import count_loss, found_by_fault
 
@@ -96,10 +96,10 @@ def _print_outcome(
 
 
 def _spell(rules: "Rules", proposals: "Sequence[Proposal]", clips: int) -> str:
-    from validation.scoring.rules_text import spell_rules
+    from validation.scoring.rules_text import dump_rules
 
     notes = {
         each.place: f"The limit was {each.condition.value}. Of {clips} trusted clips it costs {each.loss}."
         for each in proposals
     }
-    return spell_rules(rules, preface=f"Limits proposed by `vfleet calibrate` from {clips} trusted clips.", notes=notes)
+    return dump_rules(rules, preface=f"Limits proposed by `vfleet calibrate` from {clips} trusted clips.", notes=notes)

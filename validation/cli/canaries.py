@@ -9,7 +9,7 @@ from validation.cli import Subparsers
 from validation.errors import BadInput
 
 if TYPE_CHECKING:
-    from validation.ledger.canaries import CanaryResult, DistrustedWorker, SuspectShard
+    from validation.ledger.canaries import CanaryResult, QuarantinedShard, QuarantinedWorker
 
 
 def add_canaries_commands(commands: Subparsers) -> None:
@@ -39,12 +39,12 @@ def run_plant(options: argparse.Namespace) -> None:
     import numpy as np
 
     from validation.calibration.trusted_clips import load_trusted
-    from validation.canaries.generate import find_models, imitate_videos, plant
+    from validation.canaries.generate import find_templates, generate_canaries, plant
     from validation.canaries.probes import make_probes
-    from validation.models.suite import name_policy
+    from validation.models.suite import batching_policy
     from validation.services import open_ledger
     from validation.settings import load_settings
-    from validation.shards.provenance import name_basis
+    from validation.shards.provenance import comparability_key
     from validation.storage.store import open_store
     from validation.worker.chunk.open import open_scorer
 
@@ -56,7 +56,7 @@ def run_plant(options: argparse.Namespace) -> None:
     print(
         f"{len(probes)} segments of {len(clips)} clips have answers that stand firm, by suite {suite.name}", flush=True
     )
-    flock = list(imitate_videos(find_models(engine, probes, options.count, draw), probes, draw))
+    flock = list(generate_canaries(find_templates(engine, probes, options.count, draw), probes, draw))
     source = open_store(settings.source_url, settings)
     planted = plant(
         engine,
@@ -65,7 +65,7 @@ def run_plant(options: argparse.Namespace) -> None:
         source_key=settings.source_key,
         suite=suite.name,
         models=suite.revisions,
-        basis=name_basis(suite.rules.version, name_policy(suite.name)),
+        basis=comparability_key(suite.rules.version, batching_policy(suite.name)),
     )
     print(
         f"{len(planted)} canaries with {sum(video.segment_count or 0 for video in planted)} segments are in the queue"
@@ -76,20 +76,20 @@ def run_plant(options: argparse.Namespace) -> None:
 
 def run_list(_options: argparse.Namespace) -> None:
     from validation.canaries.evaluate import judge_canaries
-    from validation.ledger.canaries import read_canary_results, read_distrusted, read_suspect_shards
+    from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
     from validation.services import open_ledger, open_results
 
     engine = open_ledger()
     judge_canaries(engine, open_results())
     _print_results(read_canary_results(engine))
-    _print_distrusted(read_distrusted(engine), read_suspect_shards(engine))
+    _print_distrusted(read_quarantined_workers(engine), read_quarantined_shards(engine))
 
 
 def run_pardon(options: argparse.Namespace) -> None:
-    from validation.ledger.canaries import pardon_worker
+    from validation.ledger.canaries import clear_quarantine
     from validation.services import open_ledger
 
-    pardoned = pardon_worker(open_ledger(), options.worker)
+    pardoned = clear_quarantine(open_ledger(), options.worker)
     if not pardoned:
         raise BadInput(f"{options.worker} has no wrong canary that was not pardoned")
     print(f"{pardoned} wrong canaries of {options.worker} are pardoned: it may work again")
@@ -109,7 +109,7 @@ def _print_results(results: "Sequence[CanaryResult]") -> None:
             print(f"{result.outcome}: {result.video_id} by {result.machine or result.worker_id}: {result.finding}")
 
 
-def _print_distrusted(distrusted: "Sequence[DistrustedWorker]", shards: "Sequence[SuspectShard]") -> None:
+def _print_distrusted(distrusted: "Sequence[QuarantinedWorker]", shards: "Sequence[QuarantinedShard]") -> None:
     if any(each.is_excused for each in distrusted):
         print(
             f"{len(distrusted)} machines are wrong, too many to be the machines' fault: nobody is distrusted. Look at "

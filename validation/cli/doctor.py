@@ -16,11 +16,11 @@ def add_doctor_command(commands: Subparsers) -> None:
 def run_doctor(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from validation.doctor.runner import CONTROL_CHECKS, GPU_CHECKS, examine
+    from validation.doctor.runner import CONTROL_CHECKS, GPU_CHECKS, run_checks
     from validation.settings import load_settings
 
     failed = 0
-    for finding in examine(load_settings(), GPU_CHECKS if options.gpu else CONTROL_CHECKS):
+    for finding in run_checks(load_settings(), GPU_CHECKS if options.gpu else CONTROL_CHECKS):
         failed += finding.verdict == "failed"
         told = f"{finding.verdict:8}{finding.check:14}{finding.says}"
         print(json.dumps(asdict(finding)) if options.json else told, flush=True)

@@ -23,24 +23,24 @@ def add_status_commands(commands: Subparsers) -> None:
 def run_status(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from validation.analysis.status.fleet_status import read_standing
+    from validation.analysis.status.fleet_status import read_status
     from validation.services import open_ledger
 
     engine = open_ledger()
     if options.watch is not None:
         watch(engine, every_s=max(options.watch, 0.5))
         return
-    standing = read_standing(engine)
+    standing = read_status(engine)
     if options.json:
         import json
 
-        from validation.analysis.status.fleet_status import dump_standing
+        from validation.analysis.status.fleet_status import dump_status
 
-        print(json.dumps(dump_standing(standing), indent=2, ensure_ascii=False))
+        print(json.dumps(dump_status(standing), indent=2, ensure_ascii=False))
         return
-    from validation.analysis.status.terminal import show_standing
+    from validation.analysis.status.terminal import show_status
 
-    Console().print(show_standing(standing))
+    Console().print(show_status(standing))
 
 
 def watch(engine: "Engine", *, every_s: float) -> None:
@@ -64,11 +64,11 @@ def look(engine: "Engine", *, most_workers: int) -> "RenderableType":
     """What a watcher sees now."""
     from rich.text import Text
 
-    from validation.analysis.status.fleet_status import read_standing
-    from validation.analysis.status.terminal import show_standing
+    from validation.analysis.status.fleet_status import read_status
+    from validation.analysis.status.terminal import show_status
     from validation.errors import Transient
 
     try:
-        return show_standing(read_standing(engine), most_workers=most_workers)
+        return show_status(read_status(engine), most_workers=most_workers)
     except Transient as error:
         return Text(str(error), style="bold red")

@@ -28,7 +28,7 @@ def run_sweep(_options: argparse.Namespace) -> None:
         f"{len(report.swept)} chunks, {report.stranded_videos} stranded videos, "
         f"{len(report.silent_workers)} workers flagged, {len(report.orphans)} orphans deleted"
     )
-    report.require_whole()
+    report.raise_if_incomplete()
 
 
 def run_audit(_options: argparse.Namespace) -> int:

@@ -18,13 +18,13 @@ from sqlalchemy import Engine
 
 from validation.control.audit import READERS
 from validation.control.sweep import ORPHAN_MARGIN
-from validation.ledger.protocol import compact_shards, forget_shards
+from validation.ledger.protocol import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
-from validation.ledger.rpc import ShardsChanged
+from validation.ledger.rpc import CompactionConflict
 from validation.shards.faults import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.merge import ShardPart, merge_shards, merging_key
-from validation.shards.naming import key_beside
+from validation.shards.naming import sibling_key
 from validation.shards.verify import verify_shard
 from validation.storage.store import delete_object, get_bytes, put_once
 
@@ -77,7 +77,7 @@ def compact_steps(
     began_s = time.monotonic()
     put_once(results, manifest.key, payload)
     yield manifest
-    put_once(results, key_beside(manifest.key), manifest.to_json())
+    put_once(results, sibling_key(manifest.key), manifest.to_json())
     yield manifest
     if time.monotonic() - began_s > COMMIT_WITHIN_S or not _commit(engine, manifest):
         _delete_shard(results, manifest.key)
@@ -91,7 +91,7 @@ def _commit(engine: Engine, manifest: ShardManifest) -> bool:
     videos = {video.video_id: video.segments for video in manifest.videos}
     try:
         compact_shards(engine, manifest.receipt, sources=manifest.sources, videos=videos)
-    except ShardsChanged:
+    except CompactionConflict:
         return False
     return True
 
@@ -101,7 +101,7 @@ def delete_retired(engine: Engine, results: ObjectStore, *, older_than_s: int) -
 
     The ledger gives them up first: what a crash leaves behind is an orphan like any other.
     """
-    forgotten = forget_shards(engine, older_than_s=older_than_s)
+    forgotten = purge_retired_shards(engine, older_than_s=older_than_s)
     for key in forgotten:
         _delete_shard(results, key)
     return forgotten
@@ -127,7 +127,7 @@ def _fill(shards: Sequence[CommittedShard], target_bytes: int) -> Iterator[list[
 
 
 def _read_manifest(results: ObjectStore, shard: CommittedShard) -> ShardManifest:
-    return ShardManifest.from_json(get_bytes(results, key_beside(shard.shard_key)), key_beside(shard.shard_key))
+    return ShardManifest.from_json(get_bytes(results, sibling_key(shard.shard_key)), sibling_key(shard.shard_key))
 
 
 def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:
@@ -140,5 +140,5 @@ def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:
 
 
 def _delete_shard(results: ObjectStore, key: str) -> None:
-    delete_object(results, key_beside(key))
+    delete_object(results, sibling_key(key))
     delete_object(results, key)

@@ -26,7 +26,7 @@ def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int) -> int
 
 
 def count_chunks(workload: Workload, chunk_videos: int) -> int:
-    """How many chunks the claimable videos make: suspects of a crash travel in smaller ones (pick_suspects)."""
+    """How many chunks the claimable videos make: suspects of a crash travel in smaller ones (pick_crash_suspects)."""
     fresh = workload.claimable_videos - workload.suspects - workload.lone_suspects
     small = max(chunk_videos // 5, 1)
     return ceil(fresh / chunk_videos) + ceil(workload.suspects / small) + workload.lone_suspects

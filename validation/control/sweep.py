@@ -1,7 +1,8 @@
 """Take back what dead holders held, and clear away what they left.
 
 How long a loss goes unnoticed. A box that vanishes is silent from then on; its chunks are claimable again after its
-lease (75 s) and the worker is `stale` after as long (``SILENT_S``), both when the next sweep comes (every 20 s) and has
+lease (75 s) and the worker is `stale` after as long (``HEARTBEAT_TIMEOUT_S``), both when the next sweep comes (every
+20 s) and has
 started (10 s on a busy machine). That makes 105 s, and its flow runs are marked Crashed by the same sweep: the truth
 within two minutes. A flow process that dies while its worker lives is known sooner, by the worker's word and half a
 lease without a renewal. ``tests/control/test_promised_times.py`` adds it up.
@@ -22,8 +23,8 @@ from validation.domain import Seconds
 from validation.errors import FleetError, Transient
 from validation.ledger.protocol import (
     SweptChunk,
-    flag_silent_workers,
-    release_stranded_videos,
+    mark_stale_workers,
+    requeue_stranded_videos,
     sweep_stale_claims,
 )
 from validation.ledger.queries import OpenChunk, read_committed_shards, read_open_chunks, read_retired_shards
@@ -36,7 +37,7 @@ ORPHAN_MARGIN = timedelta(hours=1)
 """How old an object must be before it can be an orphan. Longer than any clock of a store is wrong."""
 
 Outcome = TypeVar("Outcome")
-FindEnded = Callable[[Sequence[OpenChunk]], Mapping[UUID, Seconds]]
+EndedRunsLookup = Callable[[Sequence[OpenChunk]], Mapping[UUID, Seconds]]
 """Which of the flow runs that hold chunks have ended, and how long ago; none where nobody can tell."""
 
 
@@ -76,14 +77,14 @@ class SweepReport:
             self.failures.append(f"{what}: {error}")
             return otherwise
 
-    def require_whole(self) -> None:
+    def raise_if_incomplete(self) -> None:
         """Raises ``SweepIncomplete`` if a step failed."""
         if self.failures:
             raise SweepIncomplete(self.failures)
 
 
 def sweep(
-    engine: Engine, results: ObjectStore, *, orphans: bool = True, find_ended: FindEnded = lambda _: {}
+    engine: Engine, results: ObjectStore, *, orphans: bool = True, find_ended: EndedRunsLookup = lambda _: {}
 ) -> SweepReport:
     """Sweep once, by the clock first. Safe to repeat and to run beside another.
 
@@ -102,8 +103,8 @@ def sweep(
         swept += attempt("ended runs", lambda: sweep_stale_claims(engine, ended_runs=ended), [])
     taken = {chunk.chunk_id for chunk in swept}
     report.locked = [chunk for chunk in held if chunk.lease_left_s < 0 and chunk.chunk_id not in taken]
-    report.stranded_videos = attempt("stranded videos", lambda: release_stranded_videos(engine), 0)
-    report.silent_workers = attempt("silent workers", lambda: flag_silent_workers(engine), [])
+    report.stranded_videos = attempt("stranded videos", lambda: requeue_stranded_videos(engine), 0)
+    report.silent_workers = attempt("silent workers", lambda: mark_stale_workers(engine), [])
     report.judged = attempt("canaries", lambda: judge_canaries(engine, results), [])
     if orphans:
         report.orphans = attempt("orphans", lambda: delete_orphans(engine, results), [])

@@ -51,7 +51,7 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
     return _require_long(np.clip(waveform, -1.0, 1.0, out=waveform))
 
 
-def cut_stretch(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: Seconds = 3600.0) -> Waveform:
+def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: Seconds = 3600.0) -> Waveform:
     """Copy the stretch from ``start_s`` to ``end_s``.
 
     Raises:

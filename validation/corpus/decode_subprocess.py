@@ -31,7 +31,7 @@ _ANSWER = struct.Struct("<QQ")
 """Bytes of a fault as JSON, bytes of a float32 waveform; both follow."""
 
 
-class DecoderApart:
+class SubprocessDecoder:
     """``decode_audio`` elsewhere. One process decodes file after file; one that dies is replaced for the next."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
@@ -61,9 +61,9 @@ class DecoderApart:
 
 
 @contextmanager
-def decoding_apart() -> Iterator[DecoderApart]:
+def subprocess_decoder() -> Iterator[SubprocessDecoder]:
     """Have a decoder apart for as long as the context lasts."""
-    decoder = DecoderApart(COMMAND)
+    decoder = SubprocessDecoder(COMMAND)
     try:
         yield decoder
     finally:
@@ -108,7 +108,7 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     return payload
 
 
-def answer_questions(questions: IO[bytes], answers: IO[bytes]) -> None:
+def serve_requests(questions: IO[bytes], answers: IO[bytes]) -> None:
     """Decode what is asked until nothing is. The kernel ends a decoder that does not end by itself, native or not."""
     while head := questions.read(_QUESTION.size):
         limit_s, size = _QUESTION.unpack(head)
@@ -130,7 +130,7 @@ def main() -> None:
     with suppress(OSError):  # if one of us takes all the memory, it is to be this one that dies
         Path("/proc/self/oom_score_adj").write_text("1000")
     with suppress(BrokenPipeError):
-        answer_questions(sys.stdin.buffer, answers)
+        serve_requests(sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ _RATIO_FROM_BYTES = 16 << 20
 """The ratio counts from here on: a small tar is mostly padding, and padding packs a thousand to one."""
 
 
-class Refused(Permanent):
+class LimitExceeded(Permanent):
     """A stream holds what no tar of ours may hold. Its reader knows which stream, and where in it."""
 
 
-class PlainStream(io.RawIOBase):
+class DecompressedStream(io.RawIOBase):
     """Reads a plain or a gzip-compressed stream as plain bytes.
 
     Raises:
@@ -46,10 +46,10 @@ class PlainStream(io.RawIOBase):
 
     def _require_within_limits(self) -> None:
         if self._plain_bytes > self._limits.total_bytes:
-            raise Refused(f"it holds more than {self._limits.total_bytes} bytes")
+            raise LimitExceeded(f"it holds more than {self._limits.total_bytes} bytes")
         ratio = self._plain_bytes / max(1, self._packed.passed_bytes)
         if self._plain_bytes > _RATIO_FROM_BYTES and ratio > self._limits.ratio:
-            raise Refused(f"it unpacks {ratio:.0f} to 1, more than {self._limits.ratio:.0f} to 1")
+            raise LimitExceeded(f"it unpacks {ratio:.0f} to 1, more than {self._limits.ratio:.0f} to 1")
 
 
 class _CountedStream(io.RawIOBase):

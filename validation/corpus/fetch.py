@@ -6,12 +6,12 @@ from typing import TypeAlias
 
 from obstore.store import ObjectStore
 
-from validation.corpus.decode import Undecodable, cut_stretch, decode_audio
-from validation.corpus.decode_subprocess import decoding_apart
+from validation.corpus.decode import Undecodable, decode_audio, slice_audio
+from validation.corpus.decode_subprocess import subprocess_decoder
 from validation.corpus.layouts import Layout, read_layout
 from validation.corpus.limits import CorpusLimits
 from validation.corpus.listing import is_wanted
-from validation.corpus.segment_refs import Claim, Cut
+from validation.corpus.segment_refs import AudioSpan, SegmentRef
 from validation.corpus.tar import read_members
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Fault, Seconds, Segment, Video, Waveform
 from validation.errors import Permanent
@@ -43,7 +43,8 @@ def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits
         limits: how much the tar and its audio may be.
 
     Raises:
-        Permanent: the video can never be read: ``ObjectMissing``, ``KeyRefused``, ``TarCorrupt``, ``TarHostile``,
+        Permanent: the video can never be read: ``ObjectMissing``, ``CredentialRejected``, ``TarCorrupt``,
+        ``TarUnsafe``,
             ``BadLayout``, ``NoSegments`` or ``VideoTooLong``.
         Transient: the store could not be read: ``Unreachable``.
         BadInput: the store refuses us: ``StoreRefused``. The video is not to blame, so it is not to fail.
@@ -51,13 +52,13 @@ def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits
     limits = limits or CorpusLimits()
     with stream_object(store, key) as stream:
         layout = read_layout(key, read_members(stream, key, limits.tar, keep=is_wanted))
-    with decoding_apart() if video.crashes else nullcontext() as apart:
+    with subprocess_decoder() if video.crashes else nullcontext() as apart:
         audio = _decode_segments(key, layout, limits, apart.decode if apart else decode_audio)
     segments = tuple(DecodedSegment(_describe(claim, layout, video), audio[claim.name]) for claim in layout.claims)
     return DecodedVideo(video, segments, stream.size_bytes, layout.kind)
 
 
-def _describe(claim: Claim, layout: Layout, video: Video) -> Segment:
+def _describe(claim: SegmentRef, layout: Layout, video: Video) -> Segment:
     record = claim.record
     return Segment(
         video_id=video.video_id,
@@ -83,7 +84,7 @@ def _decode_segments(key: str, layout: Layout, limits: CorpusLimits, decode: Dec
 
 def _decode_claims(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Iterator[tuple[str, Waveform | Fault]]:
     """Decode each audio file once, however many segments it holds, and yield each segment's name and audio."""
-    claims_by_member: dict[str, list[tuple[str, Cut]]] = {}
+    claims_by_member: dict[str, list[tuple[str, AudioSpan]]] = {}
     for claim in layout.claims:
         if isinstance(claim.audio, Fault):
             yield claim.name, claim.audio
@@ -96,10 +97,10 @@ def _decode_claims(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Ite
             yield name, _take(cut, whole, limits.segment_s)
 
 
-def _take(cut: Cut, whole: Waveform | Fault, limit_s: Seconds) -> Waveform | Fault:
+def _take(cut: AudioSpan, whole: Waveform | Fault, limit_s: Seconds) -> Waveform | Fault:
     if isinstance(whole, Fault) or cut.stretch_s is None:
         return whole
-    return _attempt(cut_stretch, whole, *cut.stretch_s, limit_s)
+    return _attempt(slice_audio, whole, *cut.stretch_s, limit_s)
 
 
 def _attempt(decode: Callable[..., Waveform], *args: object) -> Waveform | Fault:

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from validation.corpus.listing import INDEX_STEMS, Contents, folder_of, strip_suffix
+from validation.corpus.listing import INDEX_STEMS, TarListing, folder_of, strip_suffix
 from validation.corpus.records import Record, find_records, parse_document, read_record
-from validation.corpus.segment_refs import BadLayout, Claim, claim_file, claim_missing, claim_stretch, claim_unlisted
+from validation.corpus.segment_refs import BadLayout, SegmentRef, ref_file, ref_missing, ref_span, ref_unlisted
 
 
-def read_index(contents: Contents) -> tuple[str, list[Claim]] | None:
+def read_index(contents: TarListing) -> tuple[str, list[SegmentRef]] | None:
     """Read a tar by its index; None if it has none.
 
     Records that name no audio, or several that name the same, are stretches of it: ``sliced``. Otherwise each
@@ -34,7 +34,7 @@ def read_index(contents: Contents) -> tuple[str, list[Claim]] | None:
     return ("indexed", []) if empty else None
 
 
-def _list_index_names(contents: Contents) -> list[str]:
+def _list_index_names(contents: TarListing) -> list[str]:
     """List what may be the index, likeliest first: an index's name, then the name of an audio file."""
     stems = [PurePosixPath(audio).stem for audio in contents.audio]
     rank = {stem: place for place, stem in enumerate(dict.fromkeys([*INDEX_STEMS, *stems]))}
@@ -43,23 +43,23 @@ def _list_index_names(contents: Contents) -> list[str]:
     return sorted(ranked, key=lambda name: (rank[PurePosixPath(name).stem], name.count("/"), name))
 
 
-def _claim_records(contents: Contents, index: str, records: Sequence[Record]) -> tuple[str, list[Claim]]:
+def _claim_records(contents: TarListing, index: str, records: Sequence[Record]) -> tuple[str, list[SegmentRef]]:
     if not any(record.audio for record in records):
         return "sliced", _claim_stretches(records, [_find_only_audio(contents, index)] * len(records))
     members = _find_members(contents, index, records)
     named = Counter(member for member in members if member)
     if max(named.values(), default=0) > 1:
         return "sliced", _claim_stretches(records, members)
-    return "indexed", [*_claim_files(records, members), *claim_unlisted(contents, named)]
+    return "indexed", [*_claim_files(records, members), *ref_unlisted(contents, named)]
 
 
-def _find_only_audio(contents: Contents, index: str) -> str:
+def _find_only_audio(contents: TarListing, index: str) -> str:
     if len(contents.audio) != 1:
         raise BadLayout(contents.key, f"{index} names no audio, and the tar holds {len(contents.audio)} files of it")
     return next(iter(contents.audio))
 
 
-def _find_members(contents: Contents, index: str, records: Sequence[Record]) -> list[str | None]:
+def _find_members(contents: TarListing, index: str, records: Sequence[Record]) -> list[str | None]:
     """Find the audio file that each record names: by its path, by its path from the index, or by its bare name."""
     bare_names = Counter(PurePosixPath(audio).name for audio in contents.audio)
     by_bare_name = {name: audio for audio in contents.audio if bare_names[name := PurePosixPath(audio).name] == 1}
@@ -71,18 +71,18 @@ def _find_members(contents: Contents, index: str, records: Sequence[Record]) -> 
     return members
 
 
-def _claim_stretches(records: Sequence[Record], members: Sequence[str | None]) -> list[Claim]:
+def _claim_stretches(records: Sequence[Record], members: Sequence[str | None]) -> list[SegmentRef]:
     ids = [record.id or "" for record in records]
     names = ids if all(ids) and len(set(ids)) == len(ids) else _number(records)
     return [
-        claim_stretch(name, record, member) if member else claim_missing(name, record)
+        ref_span(name, record, member) if member else ref_missing(name, record)
         for name, record, member in zip(names, records, members, strict=True)
     ]
 
 
-def _claim_files(records: Sequence[Record], members: Sequence[str | None]) -> list[Claim]:
+def _claim_files(records: Sequence[Record], members: Sequence[str | None]) -> list[SegmentRef]:
     return [
-        claim_file(member, record) if member else claim_missing(strip_suffix(record.audio or number), record)
+        ref_file(member, record) if member else ref_missing(strip_suffix(record.audio or number), record)
         for number, record, member in zip(_number(records), records, members, strict=True)
     ]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from validation.corpus.index import read_index
 from validation.corpus.lhotse_shar import read_shar
-from validation.corpus.listing import Contents, natural_order, sort_contents
+from validation.corpus.listing import TarListing, natural_order, sort_contents
 from validation.corpus.pairs import read_pairs
 from validation.corpus.records import parse_document, read_record
-from validation.corpus.segment_refs import BadLayout, Claim
+from validation.corpus.segment_refs import BadLayout, SegmentRef
 from validation.corpus.tar import Member
 from validation.errors import Permanent
 
@@ -28,7 +28,7 @@ class Layout:
 
     kind: str
     """``pairs``, ``indexed``, ``sliced`` or ``shar``."""
-    claims: tuple[Claim, ...]
+    claims: tuple[SegmentRef, ...]
     """In the order in which people count their names; no two have the same name."""
     language: str | None
     """The language that the tar's ``metadata.json`` claims for the whole video."""
@@ -56,7 +56,7 @@ def read_layout(key: str, members: Iterable[Member]) -> Layout:
     return Layout(kind, tuple(ordered), _find_language(contents), contents.audio)
 
 
-def _find_layout(contents: Contents) -> tuple[str, list[Claim]]:
+def _find_layout(contents: TarListing) -> tuple[str, list[SegmentRef]]:
     if (pairs := read_pairs(contents)) is not None:
         return "pairs", pairs
     if (index := read_index(contents)) is not None:
@@ -68,7 +68,7 @@ def _find_layout(contents: Contents) -> tuple[str, list[Claim]]:
     raise NoSegments(contents.key)
 
 
-def _find_language(contents: Contents) -> str | None:
+def _find_language(contents: TarListing) -> str | None:
     try:
         facts = parse_document("metadata.json", contents.texts.get("metadata.json", b"{}"))
     except ValueError:

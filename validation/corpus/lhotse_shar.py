@@ -6,15 +6,15 @@ import zlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from validation.corpus.listing import Contents
+from validation.corpus.listing import TarListing
 from validation.corpus.records import Object, Record, parse_document, read_record
-from validation.corpus.segment_refs import BadLayout, Claim, claim_audio, claim_missing, claim_stretch
+from validation.corpus.segment_refs import BadLayout, SegmentRef, ref_audio, ref_missing, ref_span
 
 _CUTS_BYTES = 64 << 20
 """After decompression. A cut takes about 1 KiB, and no tar may have sixty thousand."""
 
 
-def read_shar(contents: Contents) -> list[Claim] | None:
+def read_shar(contents: TarListing) -> list[SegmentRef] | None:
     """Read a tar by its cuts; None if it has none.
 
     A cut with one supervision is one segment. A cut with several is sliced, one segment a supervision.
@@ -28,7 +28,7 @@ def read_shar(contents: Contents) -> list[Claim] | None:
     return [claim for cut in cuts for claim in _claim_cut(cut, audio_by_id)] if cuts else None
 
 
-def _read_cuts(contents: Contents, name: str) -> list[Object]:
+def _read_cuts(contents: TarListing, name: str) -> list[Object]:
     try:
         rows = parse_document(name.lower().removesuffix(".gz"), _inflate(name, contents.texts[name]))
     except (ValueError, EOFError, OSError, zlib.error) as error:
@@ -46,15 +46,15 @@ def _inflate(name: str, payload: bytes) -> bytes:
     return plain
 
 
-def _claim_cut(cut: Object, audio_by_id: Mapping[str, str]) -> list[Claim]:
+def _claim_cut(cut: Object, audio_by_id: Mapping[str, str]) -> list[SegmentRef]:
     cut_id = str(cut.get("id"))
     member = audio_by_id.get(cut_id)
     records = [read_record(row) for row in cut["supervisions"] if isinstance(row, Mapping)] or [Record()]
     if member is None:
-        return [claim_missing(name, record) for name, record in _name_supervisions(cut_id, records)]
+        return [ref_missing(name, record) for name, record in _name_supervisions(cut_id, records)]
     if len(records) == 1:
-        return [claim_audio(cut_id, records[0], member)]
-    return [claim_stretch(name, record, member) for name, record in _name_supervisions(cut_id, records)]
+        return [ref_audio(cut_id, records[0], member)]
+    return [ref_span(name, record, member) for name, record in _name_supervisions(cut_id, records)]
 
 
 def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Record]]:

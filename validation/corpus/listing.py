@@ -15,7 +15,7 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class TarListing:
     """The files of one tar that can say something of a segment, by name."""
 
     key: str
@@ -29,14 +29,14 @@ def is_wanted(name: str) -> bool:
     return not path.name.startswith(".") and path.name.lower().endswith(AUDIO_SUFFIXES + TEXT_SUFFIXES)
 
 
-def sort_contents(key: str, members: Iterable[Member]) -> Contents:
+def sort_contents(key: str, members: Iterable[Member]) -> TarListing:
     """Tell audio from text. Members that are neither must have been left out before."""
     audio: dict[str, bytes] = {}
     texts: dict[str, bytes] = {}
     for member in members:
         kind = audio if member.name.lower().endswith(AUDIO_SUFFIXES) else texts
         kind[member.name] = member.payload
-    return Contents(key, audio, texts)
+    return TarListing(key, audio, texts)
 
 
 def strip_suffix(name: str) -> str:
@@ -52,10 +52,10 @@ def folder_of(name: str) -> PurePosixPath:
 def natural_order(name: str) -> tuple[tuple[object, ...], str]:
     """Order names as people count: ``seg_2`` before ``seg_10``."""
     parts = _DIGITS.split(name)  # a word, a number, a word, ...
-    return tuple(_weigh(part) if place % 2 else part for place, part in enumerate(parts)), name
+    return tuple(_numeric_key(part) if place % 2 else part for place, part in enumerate(parts)), name
 
 
-def _weigh(digits: str) -> tuple[int, str]:
+def _numeric_key(digits: str) -> tuple[int, str]:
     """Order digits by value, however many there are."""
     value = digits.lstrip("0")
     return len(value), value

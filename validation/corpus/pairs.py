@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from validation.corpus.listing import INDEX_STEMS, Contents, folder_of, strip_suffix
+from validation.corpus.listing import INDEX_STEMS, TarListing, folder_of, strip_suffix
 from validation.corpus.records import Record, find_records, merge_records, parse_document, read_record
-from validation.corpus.segment_refs import Claim, claim_file, claim_missing, claim_unlisted
+from validation.corpus.segment_refs import SegmentRef, ref_file, ref_missing, ref_unlisted
 from validation.domain import Fault
 
 
@@ -18,17 +18,17 @@ class Sidecar:
     fault: Fault | None
 
 
-def read_pairs(contents: Contents) -> list[Claim] | None:
+def read_pairs(contents: TarListing) -> list[SegmentRef] | None:
     """Read a tar as pairs; None unless at least one audio file has a transcript beside it."""
     texts_of = _match_texts(contents)
     sidecars = {audio: _read_sidecar(contents, texts) for audio, texts in texts_of.items()}
     if all(sidecar.record.text is None for sidecar in sidecars.values()):
         return None
     pairs = [_claim_pair(audio, sidecar) for audio, sidecar in sidecars.items()]
-    return [*pairs, *claim_unlisted(contents, texts_of), *_claim_widowed(contents, texts_of)]
+    return [*pairs, *ref_unlisted(contents, texts_of), *_transcripts_without_audio(contents, texts_of)]
 
 
-def _match_texts(contents: Contents) -> dict[str, list[str]]:
+def _match_texts(contents: TarListing) -> dict[str, list[str]]:
     """Find the texts of each audio file: those named like it up to the last dot.
 
     Where there are none, those named like it up to the first dot, as long as no other audio is: that is
@@ -46,7 +46,7 @@ def _match_texts(contents: Contents) -> dict[str, list[str]]:
     return texts_of
 
 
-def _read_sidecar(contents: Contents, texts: Sequence[str]) -> Sidecar:
+def _read_sidecar(contents: TarListing, texts: Sequence[str]) -> Sidecar:
     record, fault = Record(), None
     for name in texts:
         try:
@@ -65,12 +65,12 @@ def _read_text(name: str, payload: bytes) -> Record:
     return Record()  # an index: it speaks of many segments, not of this one
 
 
-def _claim_pair(audio: str, sidecar: Sidecar) -> Claim:
-    claim = claim_file(audio, sidecar.record)
+def _claim_pair(audio: str, sidecar: Sidecar) -> SegmentRef:
+    claim = ref_file(audio, sidecar.record)
     return replace(claim, audio=sidecar.fault) if sidecar.fault else claim
 
 
-def _claim_widowed(contents: Contents, texts_of: Mapping[str, Collection[str]]) -> list[Claim]:
+def _transcripts_without_audio(contents: TarListing, texts_of: Mapping[str, Collection[str]]) -> list[SegmentRef]:
     """Claim the transcripts whose audio is not there, in the folders where the others lie."""
     folders = {folder_of(audio) for audio in texts_of}
     matched = {text for texts in texts_of.values() for text in texts}
@@ -79,7 +79,7 @@ def _claim_widowed(contents: Contents, texts_of: Mapping[str, Collection[str]]) 
         if name not in matched and folder_of(name) in folders and PurePosixPath(name).stem not in INDEX_STEMS:
             widowed[name] = _read_sidecar(contents, [name])
     return [
-        claim_missing(strip_suffix(name), sidecar.record)
+        ref_missing(strip_suffix(name), sidecar.record)
         for name, sidecar in widowed.items()
         if sidecar.fault or sidecar.record.text is not None
     ]

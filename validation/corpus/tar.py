@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from validation.corpus.decompression import PlainStream, Refused
+from validation.corpus.decompression import DecompressedStream, LimitExceeded
 from validation.corpus.limits import TarLimits
 from validation.errors import Permanent
 
@@ -43,7 +43,7 @@ class TarCorrupt(Permanent):
         super().__init__(f"{key}: the tar is broken {where}: {reason}")
 
 
-class TarHostile(Permanent):
+class TarUnsafe(Permanent):
     """A tar holds what no video has: a link, a device, a path that leads outside, or too much."""
 
     def __init__(self, key: str, member: str | None, reason: str) -> None:
@@ -78,12 +78,12 @@ def read_members(
 
     Raises:
         TarCorrupt: the tar is cut off, damaged, or no tar.
-        TarHostile: a member is not a plain file or folder inside the tar, or a limit is passed.
+        TarUnsafe: a member is not a plain file or folder inside the tar, or a limit is passed.
     """
     name: str | None = None
     paths: set[str] = set()
     try:
-        with _open_tar(PlainStream(stream, limits)) as tar:
+        with _open_tar(DecompressedStream(stream, limits)) as tar:
             for count, info in enumerate(tar, 1):
                 name = info.name
                 path = _require_harmless(info, count, limits)
@@ -93,8 +93,8 @@ def read_members(
                 if keep(path):
                     yield Member(path, _read_payload(tar, info))
             _require_only_padding(tar)
-    except Refused as refusal:
-        raise TarHostile(key, name, str(refusal)) from None
+    except LimitExceeded as refusal:
+        raise TarUnsafe(key, name, str(refusal)) from None
     except _DAMAGE as damage:
         raise TarCorrupt(key, name, str(damage)) from damage
 
@@ -115,11 +115,11 @@ class _StrictHeader(tarfile.TarInfo):
         if header.size < 0:
             raise tarfile.ReadError(f"member {header.name!r} claims {header.size} bytes")
         if header.type in _EXTENSION_HEADERS and header.size > _EXTENSION_HEADER_BYTES:
-            raise Refused(f"a header of {header.size} bytes follows")
+            raise LimitExceeded(f"a header of {header.size} bytes follows")
         return header
 
 
-def _open_tar(plain: PlainStream) -> tarfile.TarFile:
+def _open_tar(plain: DecompressedStream) -> tarfile.TarFile:
     return tarfile.open(
         fileobj=plain, mode="r|", bufsize=_BUFFER_BYTES, tarinfo=_StrictHeader, errors="backslashreplace"
     )
@@ -129,21 +129,21 @@ def _require_harmless(info: tarfile.TarInfo, count: int, limits: TarLimits) -> s
     """Return the member's path inside the tar, or refuse the member."""
     path = PurePosixPath(info.name)
     if path.is_absolute() or ".." in path.parts:
-        raise Refused("its path leads outside the tar")
+        raise LimitExceeded("its path leads outside the tar")
     if info.type in _REFUSED_KINDS or info.issparse():
-        raise Refused(f"it is {_REFUSED_KINDS.get(info.type, 'a sparse file')}")
+        raise LimitExceeded(f"it is {_REFUSED_KINDS.get(info.type, 'a sparse file')}")
     if not info.isdir() and info.type not in _FILE_KINDS:
-        raise Refused(f"its type is {info.type!r}")
+        raise LimitExceeded(f"its type is {info.type!r}")
     if info.size > limits.member_bytes:
-        raise Refused(f"it has {info.size} bytes, more than {limits.member_bytes}")
+        raise LimitExceeded(f"it has {info.size} bytes, more than {limits.member_bytes}")
     if count > limits.members:
-        raise Refused(f"it is one more than {limits.members} members")
+        raise LimitExceeded(f"it is one more than {limits.members} members")
     return str(path)
 
 
 def _require_first(path: str, paths: set[str]) -> None:
     if path in paths:
-        raise Refused("a member of this name came before")
+        raise LimitExceeded("a member of this name came before")
     paths.add(path)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from validation.credentials.cloudflare import CloudflareClient, Scope
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError
-from validation.ledger.box_credentials import StoreName, lend_credential, read_box_loans
+from validation.ledger.box_credentials import StoreName, read_issued_credentials, store_credential
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
 
@@ -20,7 +20,7 @@ three hours before the first box notices."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lender:
+class CredentialIssuer:
     """Makes credentials and keeps them in the ledger, where the box that they are for can ask for them."""
 
     engine: Engine
@@ -36,11 +36,11 @@ class Lender:
     def lend(self, worker_id: str, minted: Mapping[StoreName, StoreCredential]) -> None:
         """Keep what was made for a box that has a key."""
         for store, credential in minted.items():
-            lend_credential(self.engine, worker_id, store, credential, lasts_s=LASTS_S)
+            store_credential(self.engine, worker_id, store, credential, lasts_s=LASTS_S)
 
     def renew(self) -> list[str]:
         """Lend anew to every box whose loan is half over. Returns why that did not work, where it did not."""
-        for loan in read_box_loans(self.engine):
+        for loan in read_issued_credentials(self.engine):
             if loan.is_due:
                 try:
                     self.lend(loan.worker_id, self.mint(loan.worker_id))
@@ -59,7 +59,7 @@ def choose_scopes(worker_id: str, *, source_url: str, results_url: str) -> Mappi
 
 
 @contextmanager
-def lending(engine: Engine, settings: Settings) -> Iterator[Lender | None]:
+def lending(engine: Engine, settings: Settings) -> Iterator[CredentialIssuer | None]:
     """Who lends, where the environment has a token to lend from. None: boxes are told keys of the operator's choice.
 
     Raises:
@@ -77,7 +77,7 @@ def lending(engine: Engine, settings: Settings) -> Iterator[Lender | None]:
         parent_access_key_id=parent,
         base_url=settings.cloudflare_url,
     ) as client:
-        yield Lender(engine, client, settings.source_url, settings.results_url)
+        yield CredentialIssuer(engine, client, settings.source_url, settings.results_url)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from validation.doctor.warning import Doubt
 from validation.errors import BadInput
 from validation.ledger.engine import describe_address, is_remote, open_engine, parse_database_url
 from validation.ledger.migrate import known_revision, require_revision
-from validation.ledger.rpc import explain
+from validation.ledger.rpc import translate_error
 from validation.settings import Settings
 
 SQL = Path(__file__).resolve().parents[2] / "sql/doctor"
@@ -22,7 +22,7 @@ _SUPABASE_POOLER = ".pooler.supabase.com"
 _SESSION_PORT, _TRANSACTION_PORT = 5432, 6543
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
 _BOX_NEEDS = frozenset({"register_worker", "claim_chunk", "renew_chunk", "commit_chunk", "release_chunk"})
-_CONTROL_NEEDS = frozenset({"sweep_stale_claims", "flag_silent_workers", "fleet_want"})
+_CONTROL_NEEDS = frozenset({"sweep_stale_claims", "mark_stale_workers", "fleet_set_target"})
 
 
 class SessionPooler(BadInput):
@@ -135,7 +135,7 @@ def _connect(settings: Settings) -> Iterator[Connection]:
         with engine.connect() as connection:
             yield connection
     except DBAPIError as error:
-        raise explain(error, engine, "doctor", {}) from None
+        raise translate_error(error, engine, "doctor", {}) from None
 
 
 def _read(connection: Connection, question: str) -> Row[Any]:

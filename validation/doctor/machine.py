@@ -15,7 +15,7 @@ from validation.errors import BadInput, Permanent
 from validation.models.suite import load_suite
 from validation.settings import Settings
 
-LEAST_DISK_BYTES = 5 << 30
+MIN_DISK_BYTES = 5 << 30
 SKEW_DOUBT_S: Seconds = 10.0
 """By so much states that this machine dates and times that the ledger dates stop telling what came first."""
 SKEW_FAILED_S: Seconds = 600.0
@@ -39,9 +39,9 @@ def check_versions(_settings: Settings) -> str:
 def check_disk(_settings: Settings) -> str:
     """There is room for what a chunk leaves behind while it lasts."""
     free = shutil.disk_usage(Path.cwd()).free
-    if free < LEAST_DISK_BYTES:
+    if free < MIN_DISK_BYTES:
         raise BadInput(
-            f"only {free >> 20} MiB of disk are free: make room for {LEAST_DISK_BYTES >> 30} GiB, or rent more"
+            f"only {free >> 20} MiB of disk are free: make room for {MIN_DISK_BYTES >> 30} GiB, or rent more"
         )
     return f"{free >> 30} GiB free"
 

@@ -65,7 +65,7 @@ CONTROL_CHECKS: Sequence[Check] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What came of one check."""
 
     check: str
@@ -73,22 +73,22 @@ class Finding:
     says: str
 
 
-def examine(settings: Settings, checks: Sequence[Check]) -> Iterator[Finding]:
+def run_checks(settings: Settings, checks: Sequence[Check]) -> Iterator[CheckResult]:
     """Make every check, whatever became of those before it."""
     for check in checks:
         yield make_check(settings, check)
 
 
-def make_check(settings: Settings, check: Check) -> Finding:
+def make_check(settings: Settings, check: Check) -> CheckResult:
     """Make one check."""
     name = check.__name__.removeprefix("check_").replace("_", " ")
     try:
         found = check(settings)
     except Doubt as doubt:
-        return Finding(name, "doubt", str(doubt))
+        return CheckResult(name, "doubt", str(doubt))
     except FleetError as error:
-        return Finding(name, "failed", str(error))
-    return Finding(name, "skipped" if found is None else "ok", found or "nothing to look at here")
+        return CheckResult(name, "failed", str(error))
+    return CheckResult(name, "skipped" if found is None else "ok", found or "nothing to look at here")
 
 
 def check_box(settings: Settings) -> list[str]:

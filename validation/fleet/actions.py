@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from validation.fleet.blacklist import Reason
-from validation.ledger.fleet import Machine
+from validation.ledger.fleet import RentedInstance
 from validation.vast.offers import Offer
 
 
@@ -12,30 +12,30 @@ from validation.vast.offers import Offer
 class Adopt:
     """A create whose answer was lost did take effect: a listing shows its label."""
 
-    machine: Machine
+    machine: RentedInstance
     instance_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class Accept:
+class MarkReady:
     """Its worker heartbeats: it counts."""
 
-    machine: Machine
+    machine: RentedInstance
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
     """Let it finish what it holds."""
 
-    machine: Machine
+    machine: RentedInstance
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Dismiss:
+class Terminate:
     """Destroy it, and ban it where it was at fault."""
 
-    machine: Machine
+    machine: RentedInstance
     reason: Reason
 
 
@@ -43,7 +43,7 @@ class Dismiss:
 class Destroy:
     """Send the destroy again: the vendor has not agreed yet, or still lists the machine."""
 
-    machine: Machine
+    machine: RentedInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,10 @@ class DestroyOrphan:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
+class MarkClosed:
     """It is proven to be gone, or never to have been."""
 
-    machine: Machine
+    machine: RentedInstance
     reason: Reason
 
 
@@ -70,7 +70,7 @@ class Rent:
     offer: Offer
 
 
-Step: TypeAlias = Adopt | Accept | Drain | Dismiss | Destroy | Close
+Step: TypeAlias = Adopt | MarkReady | Drain | Terminate | Destroy | MarkClosed
 """What one machine of the ledger is due."""
 Action: TypeAlias = Step | DestroyOrphan | Rent
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Purse:
+class BudgetState:
     """Caps, and what is used of them. ``usd_per_hour`` counts every machine that is not known to be gone."""
 
     max_usd_per_hour: float
@@ -25,7 +25,7 @@ class Purse:
         """Hours until the money ends at the present rate; infinite where nothing is spent."""
         return max(0.0, self.left_usd) / self.usd_per_hour if self.usd_per_hour > 0 else float("inf")
 
-    def why_not(self, usd_per_hour: float, usd_once: float, *, hours: float) -> str | None:
+    def rejection_reason(self, usd_per_hour: float, usd_once: float, *, hours: float) -> str | None:
         """Why one more machine would be too much; None if caps and money allow it for so many hours."""
         rate = self.usd_per_hour + usd_per_hour
         if rate > self.max_usd_per_hour:

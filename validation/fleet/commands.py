@@ -11,29 +11,29 @@ from rich.table import Table
 
 from validation.domain import Seconds
 from validation.errors import BadInput
-from validation.fleet.actions import Dismiss, Drain, Rent
-from validation.fleet.launch_spec import FleetOrder, read_box_environment
-from validation.fleet.reconcile import Desk, plan_tick, reconcile
+from validation.fleet.actions import Drain, Rent, Terminate
+from validation.fleet.launch_spec import LaunchSpec, read_box_environment
+from validation.fleet.reconcile import ReconcileContext, plan_tick, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import (
-    dismiss_fleet,
     pardon,
     read_bans,
     read_budget,
-    read_machines,
+    read_rented_instances,
     read_spend_check,
-    want_fleet,
+    scale_to_zero,
+    set_target,
 )
 from validation.services import open_ledger
 from validation.settings import load_settings
 from validation.vast.client import VastClient
 from validation.vast.errors import CreditExhausted
-from validation.vast.offers import OfferFilter, rank_offers, relax_price, why_none
+from validation.vast.offers import OfferFilter, explain_no_offers, rank_offers, without_price_limit
 from validation.vast.rate_limit import Clock, WallClock
 
 BETWEEN_TICKS_S: Seconds = 31.0
 """Absences from the listing count when they are 30 s apart."""
-MOST_TICKS = 60
+MAX_TICKS = 60
 
 
 def up(options: argparse.Namespace) -> None:
@@ -54,8 +54,8 @@ def up(options: argparse.Namespace) -> None:
             f"the fleet's cap of ${options.max_usd_per_hour:.3f} an hour is below the cheapest offer, ${cheapest:.3f}: "
             "raise --max-usd-per-hour"
         )
-    order = FleetOrder(options.image, bounds, load_settings().chunk_videos)
-    want_fleet(
+    order = LaunchSpec(options.image, bounds, load_settings().chunk_videos)
+    set_target(
         open_ledger(), options.fleet, machines=options.machines, max_usd_per_hour=options.max_usd_per_hour,
         max_usd=options.budget, order=order.to_json(),
     )  # fmt: skip
@@ -84,7 +84,7 @@ def _check_market(client: VastClient, bounds: OfferFilter) -> float:
     found = client.search(bounds.query())
     offers = rank_offers(found, bounds, {})
     if not offers:
-        raise BadInput(why_none(found or client.search(relax_price(bounds).query()), bounds))
+        raise BadInput(explain_no_offers(found or client.search(without_price_limit(bounds).query()), bounds))
     return min(offer.usd_per_hour for offer in offers)
 
 
@@ -97,14 +97,14 @@ def down(options: argparse.Namespace, clock: Clock | None = None) -> None:
         BadInput: after half an hour something is still listed.
     """
     engine = open_ledger()
-    dismiss_fleet(engine, options.fleet, abandon=options.now)
+    scale_to_zero(engine, options.fleet, abandon=options.now)
     if not options.now:
         _say(f"fleet {options.fleet}: every machine finishes its chunk and goes; `vfleet fleet status` shows how far")
         return
     waiting = clock or WallClock()
     with _open_client() as client:
-        desk = Desk(engine, client, options.fleet, dict, tokens=find_tokens(load_settings()))
-        for _ in range(MOST_TICKS):
+        desk = ReconcileContext(engine, client, options.fleet, dict, tokens=find_tokens(load_settings()))
+        for _ in range(MAX_TICKS):
             report = reconcile(desk)
             if report is not None and report.is_empty:
                 _say(f"fleet {options.fleet}: no machine is left; ${report.spent_usd:.2f} were spent in all")
@@ -120,7 +120,7 @@ def down(options: argparse.Namespace, clock: Clock | None = None) -> None:
 def plan(options: argparse.Namespace) -> None:
     """Show the next tick."""
     with _open_client() as client:
-        chosen, picture = plan_tick(Desk(open_ledger(), client, options.fleet, dict))
+        chosen, picture = plan_tick(ReconcileContext(open_ledger(), client, options.fleet, dict))
     table = Table("what", "which", "why or what", "$/h", title=f"fleet {options.fleet}: the next tick would")
     for action in chosen.actions:
         table.add_row(type(action).__name__.lower(), *_describe(action))
@@ -141,7 +141,7 @@ def _describe(action: Any) -> tuple[str, str, str]:
         return f"slot {action.slot}", f"{offer.gpu_name}, machine {offer.machine_id}", f"{offer.usd_per_hour:.3f}"
     if not hasattr(action, "machine"):
         return str(action.instance_id), action.label, ""
-    reason = action.reason if isinstance(action, Dismiss | Drain) else ""
+    reason = action.reason if isinstance(action, Terminate | Drain) else ""
     return action.machine.worker_id, reason, f"{action.machine.usd_per_hour:.3f}"
 
 
@@ -150,7 +150,7 @@ def status(options: argparse.Namespace) -> None:
     engine = open_ledger()
     budget = read_budget(engine, options.fleet)
     table = Table("worker", "state", "instance", "card", "$/h", "vendor says", "segments/s", "since", "reason")
-    for m in read_machines(engine, options.fleet):
+    for m in read_rented_instances(engine, options.fleet):
         if m.state != "gone":
             table.add_row(
                 m.worker_id, m.state, str(m.instance_id or ""), m.gpu_name, f"{m.usd_per_hour:.3f}",

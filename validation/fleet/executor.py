@@ -7,15 +7,26 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
 
-from validation.credentials.issuer import Lender
+from validation.credentials.issuer import CredentialIssuer
 from validation.domain import StoreCredential
 from validation.errors import FleetError, Permanent, Transient, Unreachable
-from validation.fleet.actions import Accept, Action, Adopt, Close, Destroy, DestroyOrphan, Dismiss, Drain, Plan, Rent
+from validation.fleet.actions import (
+    Action,
+    Adopt,
+    Destroy,
+    DestroyOrphan,
+    Drain,
+    MarkClosed,
+    MarkReady,
+    Plan,
+    Rent,
+    Terminate,
+)
 from validation.fleet.blacklist import BAN_S
-from validation.fleet.launch_spec import FleetOrder, build_order
+from validation.fleet.launch_spec import LaunchSpec, build_create_request
 from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
-from validation.ledger.box_credentials import StoreName, admit_box
-from validation.ledger.fleet import ban_machine, move_machine, request_machine, take_turn
+from validation.ledger.box_credentials import StoreName, issue_box_key
+from validation.ledger.fleet import acquire_lock, ban_machine, request_machine, transition_instance
 from validation.vast.client import VastClient
 from validation.vast.errors import (
     CreatedButFailed,
@@ -26,13 +37,13 @@ from validation.vast.errors import (
     SpendLimited,
     Throttled,
 )
-from validation.vast.offers import Offer, intent_for
+from validation.vast.offers import Offer, to_rental_request
 
 log = logging.getLogger("vfleet.fleet")
 
-TURN_S = 300
+LOCK_S = 300
 """A reconciler that says nothing for so long has lost its turn. Longer than any one request with its repeats."""
-MOST_REFUSALS = 3
+MAX_REFUSALS = 3
 """Creates in one tick that may be refused or unanswered before the tick rents no more."""
 
 
@@ -48,17 +59,17 @@ class Outcome:
 
 
 @dataclass
-class Performer:
+class PlanExecutor:
     """Carries out the plans of one turn."""
 
     engine: Engine
     client: VastClient
     fleet: str
     label_prefix: str
-    order: FleetOrder
+    order: LaunchSpec
     environment: Mapping[str, str]
     holder: UUID
-    lender: Lender | None = None
+    lender: CredentialIssuer | None = None
     tokens: TokenFile | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -72,7 +83,7 @@ class Performer:
         self.outcome.notes += plan.notes
         spares = list(plan.spares)
         for action in plan.actions:
-            if not take_turn(self.engine, self.fleet, self.holder, lease_s=TURN_S):
+            if not acquire_lock(self.engine, self.fleet, self.holder, lease_s=LOCK_S):
                 self.outcome.notes.append("another reconciler took over")
                 return
             if isinstance(action, Rent):
@@ -85,21 +96,24 @@ class Performer:
         match action:
             case Adopt(machine, instance_id):
                 self._move(
-                    "adopted", lambda: move_machine(self.engine, machine.label, "renting", instance_id=instance_id)
+                    "adopted",
+                    lambda: transition_instance(self.engine, machine.label, "renting", instance_id=instance_id),
                 )
-            case Accept(machine):
-                self._move("accepted", lambda: move_machine(self.engine, machine.label, "working"))
+            case MarkReady(machine):
+                self._move("accepted", lambda: transition_instance(self.engine, machine.label, "working"))
             case Drain(machine, reason):
-                self._move("drained", lambda: move_machine(self.engine, machine.label, "draining", reason=reason))
-            case Close(machine, reason):
-                self._move("closed", lambda: move_machine(self.engine, machine.label, "gone", reason=reason))
-            case Dismiss(machine, reason):
-                move_machine(self.engine, machine.label, "destroying", reason=reason)
+                self._move(
+                    "drained", lambda: transition_instance(self.engine, machine.label, "draining", reason=reason)
+                )
+            case MarkClosed(machine, reason):
+                self._move("closed", lambda: transition_instance(self.engine, machine.label, "gone", reason=reason))
+            case Terminate(machine, reason):
+                transition_instance(self.engine, machine.label, "destroying", reason=reason)
                 if reason in BAN_S:
                     ban_machine(self.engine, machine, reason=reason, ttl_s=BAN_S[reason])
                 self._destroy(machine.label, machine.instance_id)
             case Destroy(machine):
-                move_machine(self.engine, machine.label, "destroying")
+                transition_instance(self.engine, machine.label, "destroying")
                 self._destroy(machine.label, machine.instance_id)
             case DestroyOrphan(instance_id, label):
                 self.outcome.notes.append(f"instance {instance_id} ({label}) was nobody's: destroyed")
@@ -120,7 +134,7 @@ class Performer:
             return
         self.outcome.count("destroyed")
         if label is not None:
-            move_machine(self.engine, label, "destroyed")
+            transition_instance(self.engine, label, "destroyed")
 
     def _rent(self, rent: Rent, spares: list[Offer]) -> bool:
         """Rent for one slot, with a spare where an offer has gone. Whether more may be rented in this tick."""
@@ -133,7 +147,7 @@ class Performer:
         while offer is not None:
             label = f"{self.label_prefix}{rent.slot}/{uuid4().hex[:12]}"
             refusal = request_machine(
-                self.engine, self.fleet, self.holder, label=label, slot=rent.slot, intent=intent_for(offer)
+                self.engine, self.fleet, self.holder, label=label, slot=rent.slot, intent=to_rental_request(offer)
             )
             if refusal:
                 self.outcome.notes.append(refusal)
@@ -141,7 +155,7 @@ class Performer:
             try:
                 self._create(rent.slot, offer, label, credentials)
             except OfferGone:
-                move_machine(self.engine, label, "gone", reason="refused")
+                transition_instance(self.engine, label, "gone", reason="refused")
                 self.outcome.count("offers_gone")
                 offer = spares.pop(0) if spares else None
                 continue
@@ -153,15 +167,15 @@ class Performer:
 
     def _create(self, slot: int, offer: Offer, label: str, credentials: Mapping[StoreName, StoreCredential]) -> None:
         worker_id = f"val-{slot}"
-        told = {**self.environment, "VFLEET_BOX_KEY": admit_box(self.engine, worker_id, label=label)}
+        told = {**self.environment, "VFLEET_BOX_KEY": issue_box_key(self.engine, worker_id, label=label)}
         if self.tokens:
             token = self.tokens.add(worker_id, rental=label)
             told["PREFECT_CLIENT_CUSTOM_HEADERS"] = headers_for(worker_id, token)
         if self.lender:
             self.lender.lend(worker_id, credentials)
-        body = build_order(self.order, offer, label=label, worker_id=worker_id, environment=told)
+        body = build_create_request(self.order, offer, label=label, worker_id=worker_id, environment=told)
         created = self.client.create(offer.id, body)
-        move_machine(self.engine, label, "renting", instance_id=created.instance_id)
+        transition_instance(self.engine, label, "renting", instance_id=created.instance_id)
         log.info("rented %d for %s: %s at $%.3f/h", created.instance_id, label, offer.gpu_name, offer.usd_per_hour)
 
     def _survive(self, label: str, error: Exception) -> bool:
@@ -171,17 +185,17 @@ class Performer:
             case OutcomeUnknown():
                 self.outcome.count("unknown")  # stays requested, and counts against the caps, until listings tell
             case CreatedButFailed(instance_id=left):
-                move_machine(self.engine, label, "destroying", instance_id=left, reason="created_but_failed")
+                transition_instance(self.engine, label, "destroying", instance_id=left, reason="created_but_failed")
                 self._destroy(label, left)
                 self.outcome.count("refused")
             case Unreachable():
-                move_machine(self.engine, label, "gone", reason="unreachable")
+                transition_instance(self.engine, label, "gone", reason="unreachable")
                 return False
             case CreditExhausted() | SpendLimited() | Throttled() | TokensUnwritable():
-                move_machine(self.engine, label, "gone", reason="refused")
+                transition_instance(self.engine, label, "gone", reason="refused")
                 return False
             case _:
-                move_machine(self.engine, label, "gone", reason="refused")
+                transition_instance(self.engine, label, "gone", reason="refused")
                 self.outcome.count("refused")
         bad = self.outcome.counts.get("unknown", 0) + self.outcome.counts.get("refused", 0)
-        return bad < MOST_REFUSALS
+        return bad < MAX_REFUSALS

@@ -7,8 +7,8 @@ from statistics import median
 
 from validation.domain import Seconds
 from validation.fleet.blacklist import Reason
-from validation.fleet.policy import Rules
-from validation.ledger.fleet import Machine
+from validation.fleet.policy import ControllerPolicy
+from validation.ledger.fleet import RentedInstance
 from validation.vast.instances import Instance
 
 FATAL: tuple[tuple[re.Pattern[str], Reason], ...] = (
@@ -20,7 +20,9 @@ FATAL: tuple[tuple[re.Pattern[str], Reason], ...] = (
 """Messages after which a machine never starts."""
 
 
-def judge(machine: Machine, seen: Instance | None, now: datetime, rules: Rules, *, max_usd: float) -> Reason | None:
+def judge(
+    machine: RentedInstance, seen: Instance | None, now: datetime, rules: ControllerPolicy, *, max_usd: float
+) -> Reason | None:
     """Why this machine must go, None if it may stay.
 
     Args:
@@ -44,11 +46,11 @@ def judge(machine: Machine, seen: Instance | None, now: datetime, rules: Rules, 
     return _judge_start(machine, seen, now, rules) if machine.state == "renting" else _judge_work(machine, now, rules)
 
 
-def _judge_start(machine: Machine, seen: Instance, now: datetime, rules: Rules) -> Reason | None:
+def _judge_start(machine: RentedInstance, seen: Instance, now: datetime, rules: ControllerPolicy) -> Reason | None:
     for pattern, reason in FATAL:
         if pattern.search(seen.status_msg or ""):
             return reason
-    if is_lying(machine):
+    if gpu_mismatch(machine):
         return "lying"
     if machine.heartbeat_at is not None:  # heard, and not accepted yet: it has fallen silent, or a tick is due
         return "silent" if _age(machine.heartbeat_at, now) > rules.silent_s else None
@@ -57,8 +59,8 @@ def _judge_start(machine: Machine, seen: Instance, now: datetime, rules: Rules) 
     return "never_booted" if _age(machine.requested_at, now) > machine.boot_within_s else None
 
 
-def _judge_work(machine: Machine, now: datetime, rules: Rules) -> Reason | None:
-    if is_lying(machine):
+def _judge_work(machine: RentedInstance, now: datetime, rules: ControllerPolicy) -> Reason | None:
+    if gpu_mismatch(machine):
         return "lying"
     if _age(machine.heartbeat_at, now) > rules.silent_s:
         return "silent"
@@ -70,17 +72,17 @@ def _judge_work(machine: Machine, now: datetime, rules: Rules) -> Reason | None:
     return None
 
 
-def is_heard(machine: Machine, now: datetime, rules: Rules) -> bool:
+def has_heartbeat(machine: RentedInstance, now: datetime, rules: ControllerPolicy) -> bool:
     """Whether its worker heartbeats on the card that we pay for."""
-    return _age(machine.heartbeat_at, now) <= rules.silent_s and not is_lying(machine)
+    return _age(machine.heartbeat_at, now) <= rules.silent_s and not gpu_mismatch(machine)
 
 
-def is_lying(machine: Machine) -> bool:
+def gpu_mismatch(machine: RentedInstance) -> bool:
     """Whether the driver on the box names another card than the one rented."""
     return machine.gpu_seen is not None and machine.gpu_name not in machine.gpu_seen
 
 
-def speeds_by_card(machines: Iterable[Machine], rules: Rules) -> dict[str, float]:
+def speeds_by_card(machines: Iterable[RentedInstance], rules: ControllerPolicy) -> dict[str, float]:
     """The median segments a second of each card of which enough machines have shown theirs."""
     shown: dict[str, list[float]] = {}
     for machine in machines:
@@ -89,13 +91,13 @@ def speeds_by_card(machines: Iterable[Machine], rules: Rules) -> dict[str, float
     return {card: median(rates) for card, rates in shown.items() if len(rates) >= rules.class_size}
 
 
-def is_slow(machine: Machine, speeds: Mapping[str, float], rules: Rules) -> bool:
+def is_slow(machine: RentedInstance, speeds: Mapping[str, float], rules: ControllerPolicy) -> bool:
     """Whether a machine that works now does so at less than its share of its class."""
     normal = speeds.get(machine.gpu_name)
     return normal is not None and 0 < machine.segments_per_s < rules.slow_share * normal
 
 
-def is_event(struck: Sequence[Machine], alive: int, rules: Rules) -> bool:
+def is_correlated_failure(struck: Sequence[RentedInstance], alive: int, rules: ControllerPolicy) -> bool:
     """Whether so many failed together that the cause is not theirs: the account, the vendor, our own services."""
     return len(struck) >= rules.event_machines and len(struck) > rules.event_share * alive
 

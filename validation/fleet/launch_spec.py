@@ -31,12 +31,12 @@ DEFAULTS = {
     "VFLEET_BOX_LIFETIME_S": str(7 * 24 * 3600),
     "VFLEET_BOX_IDLE_S": "1800",
 }
-MOST_ENVIRONMENT_BYTES = 32_768
+MAX_ENVIRONMENT_BYTES = 32_768
 """The vendor's own limit."""
 
 
 @dataclass(frozen=True, slots=True)
-class FleetOrder:
+class LaunchSpec:
     """What an operator orders, beside how many and for how much."""
 
     image: str
@@ -82,8 +82,8 @@ def read_box_environment(environment: Mapping[str, str] = os.environ) -> dict[st
     return DEFAULTS | told
 
 
-def build_order(
-    order: FleetOrder, offer: Offer, *, label: str, worker_id: str, environment: Mapping[str, str]
+def build_create_request(
+    order: LaunchSpec, offer: Offer, *, label: str, worker_id: str, environment: Mapping[str, str]
 ) -> dict[str, Any]:
     """The body of a create. ``env`` must be an object: the vendor ignores a string without a word.
 
@@ -92,8 +92,8 @@ def build_order(
     """
     env = {**environment, "WORKER_ID": worker_id, "GPU_TYPE": offer.gpu_name.replace(" ", "_")}
     size_bytes = sum(len(name) + len(value) for name, value in env.items())
-    if size_bytes > MOST_ENVIRONMENT_BYTES:
-        raise BadInput(f"the environment of a box has {size_bytes} bytes, and Vast.ai accepts {MOST_ENVIRONMENT_BYTES}")
+    if size_bytes > MAX_ENVIRONMENT_BYTES:
+        raise BadInput(f"the environment of a box has {size_bytes} bytes, and Vast.ai accepts {MAX_ENVIRONMENT_BYTES}")
     return {
         "client_id": "me",
         "image": order.image,

@@ -9,14 +9,25 @@ from datetime import datetime
 from math import ceil
 
 from validation.domain import Seconds
-from validation.fleet.actions import Accept, Action, Adopt, Close, Destroy, DestroyOrphan, Dismiss, Drain, Plan, Step
+from validation.fleet.actions import (
+    Action,
+    Adopt,
+    Destroy,
+    DestroyOrphan,
+    Drain,
+    MarkClosed,
+    MarkReady,
+    Plan,
+    Step,
+    Terminate,
+)
 from validation.fleet.blacklist import Reason
-from validation.fleet.budget import Purse
-from validation.fleet.health import is_event, is_heard, judge
-from validation.fleet.policy import Rules
-from validation.fleet.rent import choose_rents
+from validation.fleet.budget import BudgetState
+from validation.fleet.health import has_heartbeat, is_correlated_failure, judge
+from validation.fleet.policy import ControllerPolicy
+from validation.fleet.rent import choose_offers
 from validation.fleet.states import OCCUPYING, SERVING
-from validation.ledger.fleet import Ban, Machine
+from validation.ledger.fleet import Ban, RentedInstance
 from validation.vast.instances import Instance, Listing
 from validation.vast.offers import Offer
 
@@ -49,53 +60,53 @@ class Desired:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class FleetSnapshot:
     """Everything that a plan stands on."""
 
     desired: Desired
-    machines: Sequence[Machine]
+    machines: Sequence[RentedInstance]
     """Every machine that may bill, and those that left lately."""
     listing: Listing
     label_prefix: str
-    purse: Purse
+    purse: BudgetState
     now: datetime
     bans: Sequence[Ban] = ()
     offers: Sequence[Offer] | None = None
     """Good enough ones, best value first; None before the market was asked."""
-    rules: Rules = field(default_factory=Rules)
+    rules: ControllerPolicy = field(default_factory=ControllerPolicy)
 
 
-def plan(picture: Picture) -> Plan:
+def plan(picture: FleetSnapshot) -> Plan:
     """Choose the actions of one tick."""
     if not picture.listing.complete:
-        return _plan_blind(picture)
+        return _plan_without_listing(picture)
     sights = _match(picture)
     faults = _find_faults(picture, sights)
     upkeep = [action for machine in picture.machines if (action := _tend(machine, sights, faults, picture))]
-    leaving = {action.machine.label for action in upkeep if isinstance(action, Dismiss | Close)}
+    leaving = {action.machine.label for action in upkeep if isinstance(action, Terminate | MarkClosed)}
     orphans = _find_orphans(picture, sights)
-    trims = _trim(picture, leaving)
+    trims = _scale_down(picture, leaving)
     trimmed = {action.machine.label for action in trims}
     upkeep = [a for a in upkeep if a.machine.label not in trimmed]  # one that was about to be accepted goes instead
-    frees = _wave([*orphans, *upkeep, *trims], picture.rules)
-    hold = _why_hold(picture, faults)
+    frees = _limit_per_tick([*orphans, *upkeep, *trims], picture.rules)
+    hold = _hold_reason(picture, faults)
     if hold:
         return Plan(tuple(frees), notes=(hold,))
-    chosen = choose_rents(picture, _lacking(picture, leaving | trimmed))
+    chosen = choose_offers(picture, _deficit(picture, leaving | trimmed))
     return Plan((*frees, *chosen.actions), chosen.to_rent, chosen.spares, chosen.notes)
 
 
-def _plan_blind(picture: Picture) -> Plan:
+def _plan_without_listing(picture: FleetSnapshot) -> Plan:
     """Without a complete listing: only what needs no evidence, destroying what has been told to go."""
     known = [machine for machine in picture.machines if machine.instance_id is not None]
     actions: list[Action] = [Destroy(machine) for machine in known if machine.state == "destroying"]
     if picture.desired.abandon:
-        actions += [Dismiss(m, "dismissed") for m in known if m.state in {"renting", "working", "draining"}]
+        actions += [Terminate(m, "dismissed") for m in known if m.state in {"renting", "working", "draining"}]
     why = f"the listing is not complete ({picture.listing.why_incomplete}): nothing is rented on its evidence"
-    return Plan(tuple(_wave(actions, picture.rules)), notes=(why,))
+    return Plan(tuple(_limit_per_tick(actions, picture.rules)), notes=(why,))
 
 
-def _match(picture: Picture) -> dict[str, Instance]:
+def _match(picture: FleetSnapshot) -> dict[str, Instance]:
     """The listed instance of each machine: by its id, or by its label where its id is not known yet."""
     ours = picture.listing.ours(picture.label_prefix)
     by_id = {(instance.label, instance.id): instance for instance in ours}
@@ -110,14 +121,14 @@ def _match(picture: Picture) -> dict[str, Instance]:
     return {label: instance for label, instance in matched.items() if instance is not None}
 
 
-def _find_orphans(picture: Picture, sights: Mapping[str, Instance]) -> list[DestroyOrphan]:
+def _find_orphans(picture: FleetSnapshot, sights: Mapping[str, Instance]) -> list[DestroyOrphan]:
     """Listed machines with our label that no open row of the ledger stands for."""
     wanted = {instance.id for instance in sights.values()}
     ours = picture.listing.ours(picture.label_prefix)
     return [DestroyOrphan(instance.id, instance.label) for instance in ours if instance.id not in wanted]
 
 
-def _find_faults(picture: Picture, sights: Mapping[str, Instance]) -> dict[str, Reason]:
+def _find_faults(picture: FleetSnapshot, sights: Mapping[str, Instance]) -> dict[str, Reason]:
     """What is wrong, by label. What strikes a good part of the fleet at once is no machine's fault."""
     rules, limit = picture.rules, picture.desired.max_usd_per_machine
     alive = [m for m in picture.machines if m.state in {"renting", "working", "draining"}]
@@ -125,16 +136,16 @@ def _find_faults(picture: Picture, sights: Mapping[str, Instance]) -> dict[str, 
     faults = {label: reason for label, (_, reason) in judged.items() if reason}
     stopped = [m for m, reason in judged.values() if reason == "stopped"]
     silent = [m for m, reason in judged.values() if reason == "silent" and m.state != "renting"]
-    if is_event(stopped, len(alive), rules):
+    if is_correlated_failure(stopped, len(alive), rules):
         faults |= {machine.label: "account_event" for machine in stopped}
-    if is_event(silent, sum(m.state != "renting" for m in alive), rules):
+    if is_correlated_failure(silent, sum(m.state != "renting" for m in alive), rules):
         for machine in silent:
             del faults[machine.label]  # the ledger or the network was away: they may well be at work
     return faults
 
 
 def _tend(
-    machine: Machine, sights: Mapping[str, Instance], faults: Mapping[str, Reason], picture: Picture
+    machine: RentedInstance, sights: Mapping[str, Instance], faults: Mapping[str, Reason], picture: FleetSnapshot
 ) -> Step | None:
     """The one step, if any, that a machine is due, by its state."""
     seen = sights.get(machine.label)
@@ -150,67 +161,67 @@ def _tend(
     return _tend_rented(machine, faults.get(machine.label), picture)
 
 
-def _tend_rented(machine: Machine, fault: Reason | None, picture: Picture) -> Step | None:
+def _tend_rented(machine: RentedInstance, fault: Reason | None, picture: FleetSnapshot) -> Step | None:
     reason = fault or ("dismissed" if picture.desired.abandon else None)
     if reason:
-        return Dismiss(machine, reason)
+        return Terminate(machine, reason)
     if machine.state == "renting":
-        return Accept(machine) if is_heard(machine, picture.now, picture.rules) else None
+        return MarkReady(machine) if has_heartbeat(machine, picture.now, picture.rules) else None
     done = machine.open_chunks == 0 or _in_state_s(machine, picture) > picture.rules.drain_s
-    return Dismiss(machine, "drained") if machine.state == "draining" and done else None
+    return Terminate(machine, "drained") if machine.state == "draining" and done else None
 
 
-def _tend_requested(machine: Machine, seen: Instance | None, rules: Rules) -> Step | None:
+def _tend_requested(machine: RentedInstance, seen: Instance | None, rules: ControllerPolicy) -> Step | None:
     if seen is not None:
         return Adopt(machine, seen.id)
-    return Close(machine, "never_rented") if machine.absences >= rules.absences_to_disbelieve else None
+    return MarkClosed(machine, "never_rented") if machine.absences >= rules.absences_to_disbelieve else None
 
 
-def _tend_destroyed(machine: Machine, seen: Instance | None, picture: Picture) -> Step | None:
+def _tend_destroyed(machine: RentedInstance, seen: Instance | None, picture: FleetSnapshot) -> Step | None:
     if seen is not None:
         return Destroy(machine) if _in_state_s(machine, picture) > picture.rules.lag_s else None
-    return Close(machine, "drained") if machine.absences >= picture.rules.absences_to_close else None
+    return MarkClosed(machine, "drained") if machine.absences >= picture.rules.absences_to_close else None
 
 
-def _in_state_s(machine: Machine, picture: Picture) -> Seconds:
+def _in_state_s(machine: RentedInstance, picture: FleetSnapshot) -> Seconds:
     return (picture.now - machine.changed_at).total_seconds()
 
 
-def _trim(picture: Picture, leaving: set[str]) -> list[Dismiss | Drain]:
+def _scale_down(picture: FleetSnapshot, leaving: set[str]) -> list[Terminate | Drain]:
     """Let go of what is too much, or too dear: first what does not work yet, then the worst value."""
     staying = [m for m in picture.machines if m.state in SERVING and m.label not in leaving]
     hours, rules = picture.purse.runway_h, picture.rules
     if hours < rules.destroy_runway_h:
-        return [Dismiss(m, "budget") for m in _known(picture) if m.label not in leaving]
+        return [Terminate(m, "budget") for m in _known(picture) if m.label not in leaving]
     if hours < rules.drain_runway_h:
-        return [_let_go(machine, "budget") for machine in staying if machine.state != "requested"]
+        return [_drain_or_terminate(machine, "budget") for machine in staying if machine.state != "requested"]
     excess = max(0, len(staying) - picture.desired.most)
     worst = sorted((m for m in staying if m.state != "requested"), key=_value)[:excess]
-    return [_let_go(machine, "surplus") for machine in worst]
+    return [_drain_or_terminate(machine, "surplus") for machine in worst]
 
 
-def _known(picture: Picture) -> list[Machine]:
+def _known(picture: FleetSnapshot) -> list[RentedInstance]:
     return [m for m in picture.machines if m.state in {"renting", "working", "draining"}]
 
 
-def _let_go(machine: Machine, reason: Reason) -> Dismiss | Drain:
-    return Drain(machine, reason) if machine.state == "working" else Dismiss(machine, reason)
+def _drain_or_terminate(machine: RentedInstance, reason: Reason) -> Terminate | Drain:
+    return Drain(machine, reason) if machine.state == "working" else Terminate(machine, reason)
 
 
-def _value(machine: Machine) -> tuple[bool, float, int]:
+def _value(machine: RentedInstance) -> tuple[bool, float, int]:
     """Sorts the machine that is missed least to the front."""
     per_dollar = machine.segments_per_s / machine.usd_per_hour if machine.usd_per_hour else 0.0
     return machine.state == "working", per_dollar, -machine.slot
 
 
-def _lacking(picture: Picture, leaving: set[str]) -> int:
+def _deficit(picture: FleetSnapshot, leaving: set[str]) -> int:
     """How many more machines may be rented: what is wanted, less what is there or on its way out."""
     serving = sum(m.state in SERVING and m.label not in leaving for m in picture.machines)
     occupying = sum(m.state in OCCUPYING for m in picture.machines)
     return max(0, min(picture.desired.enough - serving, picture.desired.machines - occupying))
 
 
-def _why_hold(picture: Picture, faults: Mapping[str, Reason]) -> str | None:
+def _hold_reason(picture: FleetSnapshot, faults: Mapping[str, Reason]) -> str | None:
     """Why nothing is rented although machines are lacking."""
     rules = picture.rules
 
@@ -222,19 +233,19 @@ def _why_hold(picture: Picture, faults: Mapping[str, Reason]) -> str | None:
     if lately("account_event", rules.hold_s):
         return "machines were stopped together: check the account's credit and the vendor; renting waits"
     refused = lately("image_refused", rules.image_hold_s) + lately("pull_limited", rules.image_hold_s)
-    if refused >= max(rules.image_refusals, _pulled_lately(picture)):
+    if refused >= max(rules.image_refusals, _count_recent_pulls(picture)):
         return "several machines may not pull the image: check its name and its registry; renting waits"
     return None
 
 
-def _pulled_lately(picture: Picture) -> int:
+def _count_recent_pulls(picture: FleetSnapshot) -> int:
     """How many machines got the image while others were refused it."""
     starts = [machine.first_running_at for machine in picture.machines if machine.first_running_at]
     return sum((picture.now - start).total_seconds() < picture.rules.image_hold_s for start in starts)
 
 
-def _wave(actions: Sequence[Action], rules: Rules) -> list[Action]:
+def _limit_per_tick(actions: Sequence[Action], rules: ControllerPolicy) -> list[Action]:
     """Everything that costs no request, and as many destroys as a tick has time for: failures before surplus."""
-    destroys = [action for action in actions if isinstance(action, Destroy | DestroyOrphan | Dismiss)]
+    destroys = [action for action in actions if isinstance(action, Destroy | DestroyOrphan | Terminate)]
     kept = {id(action) for action in destroys[: rules.destroys_a_tick]}
-    return [a for a in actions if not isinstance(a, Destroy | DestroyOrphan | Dismiss) or id(a) in kept]
+    return [a for a in actions if not isinstance(a, Destroy | DestroyOrphan | Terminate) or id(a) in kept]

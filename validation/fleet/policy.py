@@ -6,7 +6,7 @@ from validation.domain import Seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ControllerPolicy:
     """The constants of the plan, each with its reason."""
 
     silent_boot_s: Seconds = 360.0

@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from validation.fleet.actions import Plan, Rent
-from validation.fleet.budget import Purse
+from validation.fleet.budget import BudgetState
 from validation.vast.offers import Offer
 
 if TYPE_CHECKING:
-    from validation.fleet.plan import Picture
+    from validation.fleet.plan import FleetSnapshot
 
 
-def choose_rents(picture: "Picture", lacking: int) -> Plan:
+def choose_offers(picture: "FleetSnapshot", lacking: int) -> Plan:
     """Take the best offers that caps, bans and hosts allow, each for the lowest free slot."""
     count = min(lacking, picture.rules.rents_a_tick)
     if count == 0 or picture.offers is None:
-        refusal = picture.purse.why_not(0.0, 0.0, hours=picture.rules.rent_runway_h) if count else None
+        refusal = picture.purse.rejection_reason(0.0, 0.0, hours=picture.rules.rent_runway_h) if count else None
         return Plan(to_rent=0 if refusal else count, notes=(refusal,) if refusal else ())
     slots, hosts = _free_slots(picture), _hosts(picture)
     rents: list[Rent] = []
@@ -31,7 +31,7 @@ def choose_rents(picture: "Picture", lacking: int) -> Plan:
         if len(rents) == count:
             spares.append(offer)  # the ledger holds it against the caps, should it come to that
             continue
-        refusal = purse.why_not(offer.usd_per_hour, offer.usd_once, hours=picture.rules.rent_runway_h)
+        refusal = purse.rejection_reason(offer.usd_per_hour, offer.usd_once, hours=picture.rules.rent_runway_h)
         if refusal:
             notes.append(refusal)
             break
@@ -42,7 +42,7 @@ def choose_rents(picture: "Picture", lacking: int) -> Plan:
     return Plan(tuple(rents), count, tuple(spares), tuple(notes))
 
 
-def _eligible(picture: "Picture") -> Iterator[Offer]:
+def _eligible(picture: "FleetSnapshot") -> Iterator[Offer]:
     """Offers of machines that are neither banned nor ours already."""
     banned = {(ban.kind, ban.vendor_id) for ban in picture.bans if ban.expires_at > picture.now}
     ours = {machine.machine_id for machine in picture.machines if machine.state != "gone"}
@@ -53,7 +53,7 @@ def _eligible(picture: "Picture") -> Iterator[Offer]:
         yield offer
 
 
-def _free_slots(picture: "Picture") -> Iterator[int]:
+def _free_slots(picture: "FleetSnapshot") -> Iterator[int]:
     taken = {machine.slot for machine in picture.machines if machine.state != "gone"}
     slot = 1
     while True:
@@ -62,11 +62,11 @@ def _free_slots(picture: "Picture") -> Iterator[int]:
         slot += 1
 
 
-def _hosts(picture: "Picture") -> Counter[int]:
+def _hosts(picture: "FleetSnapshot") -> Counter[int]:
     return Counter(machine.host_id for machine in picture.machines if machine.state != "gone")
 
 
-def _spend(purse: Purse, offer: Offer) -> Purse:
+def _spend(purse: BudgetState, offer: Offer) -> BudgetState:
     return replace(
         purse, usd_per_hour=purse.usd_per_hour + offer.usd_per_hour, spent_usd=purse.spent_usd + offer.usd_once
     )

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from validation.gateway.policy import Told
+from validation.gateway.policy import EventTarget
 from validation.gateway.prefect_server import PrefectServer
 
 REMEMBERED_RUNS = 10_000
@@ -21,7 +21,7 @@ class Ownership:
         self._boxes = _Memory[str]()
         self._flow_runs = _Memory[UUID]()
 
-    def note_taken(self, run: UUID, box: str) -> None:
+    def record_assignment(self, run: UUID, box: str) -> None:
         """Remember that the server gave a box a run."""
         self._boxes.keep(run, box)
 
@@ -47,7 +47,7 @@ class Ownership:
         found = await self._server.read_run(run)
         return found is not None and found.pool == self._pool and found.state == "SCHEDULED"
 
-    async def covers(self, box: str, told: Told) -> bool:
+    async def covers(self, box: str, told: EventTarget) -> bool:
         """Whether an event tells of nothing but what is the box's. One about no run tells of its worker.
 
         Raises:

@@ -20,12 +20,12 @@ _RUN, _TASK_RUN = "prefect.flow-run.", "prefect.task-run."
 _SERVERS_OWN = frozenset({"id", "flow_run_id", "state", "state_id", "state_type", "state_name"})
 """What Prefect's server takes from the other parts of an event about a task run, unless its payload overrules them."""
 _STATE_FIELDS = frozenset({"type", "name", "message", "state_details", "data"})
-MOST_ASKED = 100
+MAX_REQUESTED_RUNS = 100
 """Flow runs that a box may ask about at a time. It holds two; each that is not known yet costs the server a look."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EventTarget:
     """Whom an event tells of."""
 
     run: UUID | None
@@ -59,10 +59,10 @@ def proposed_state(body: object) -> str | None:
             return None
 
 
-def find_asked_runs(body: object) -> list[UUID] | None:
+def find_requested_runs(body: object) -> list[UUID] | None:
     """Which flow runs a search is for, None where it is for others than a few that it names."""
     match body:
-        case {"flow_runs": {"id": {"any_": list(named)}}} if len(named) <= MOST_ASKED:
+        case {"flow_runs": {"id": {"any_": list(named)}}} if len(named) <= MAX_REQUESTED_RUNS:
             try:
                 return [UUID(str(name)) for name in named]
             except ValueError:
@@ -77,7 +77,7 @@ def narrow_search(body: Mapping[str, Any], runs: Sequence[UUID]) -> dict[str, An
     return {**body, "flow_runs": {**body["flow_runs"], **wanted}}
 
 
-def may_hear(request: object) -> bool:
+def may_subscribe(request: object) -> bool:
     """Whether a subscription is for those events alone that a worker and its flow runs wait for."""
     match request:
         case {"type": "filter", "filter": {"event": {"name": list(names)}}} if names:
@@ -86,7 +86,7 @@ def may_hear(request: object) -> bool:
             return False
 
 
-def read_told(box: str, event: Any) -> Told:
+def parse_event(box: str, event: Any) -> EventTarget:
     """Whom an event tells of, if it is one that a box's worker and its flow runs send.
 
     Raises:
@@ -99,12 +99,12 @@ def read_told(box: str, event: Any) -> Told:
             raise ValueError("of no kind that a box sends")
     if kind == "task-run":
         _require_task_run(event)
-        return Told(run, UUID(subject.removeprefix(_TASK_RUN)))
+        return EventTarget(run, UUID(subject.removeprefix(_TASK_RUN)))
     if kind == "flow-run" and not subject.startswith(_RUN):
         raise ValueError("about no flow run")
     if kind == "worker" and not re.fullmatch(rf"prefect\.worker\.[\w-]+\.{_slug(box)}", subject):
         raise ValueError("about another worker")
-    return Told(run, None)
+    return EventTarget(run, None)
 
 
 def find_run(event: Mapping[str, Any]) -> UUID | None:

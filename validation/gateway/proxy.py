@@ -38,7 +38,7 @@ _Carry = Callable[[str, WebSocket, ClientConnection], Coroutine[Any, Any, str]]
 """Carries the messages of one stream until a side ends it, which raises. Returns why the gateway ends it."""
 
 
-class Inspector:
+class AuthorizingProxy:
     """The requests and streams that nginx hands on. ``X-Vfleet-Box`` says whose they are; nobody but nginx sets it."""
 
     def __init__(self, server: PrefectServer, tokens: TokenFile, pool: str) -> None:
@@ -70,7 +70,7 @@ class Inspector:
             return _refuse(box, f"flow run {run} is not this box's")
         answer = await self._repeat(request)
         if taking and answer.is_success and answer.json().get("status") == "ACCEPT":
-            self._ownership.note_taken(run, box)
+            self._ownership.record_assignment(run, box)
         return _hand_back(answer)
 
     async def label_run(self, request: Request) -> Response:
@@ -92,7 +92,7 @@ class Inspector:
     async def find_runs(self, request: Request) -> Response:
         """Let a box look up runs that it took, as it does where the event stream cannot tell it of a wish to cancel."""
         box, body = _box(request), await _json(request)
-        asked = rules.find_asked_runs(body)
+        asked = rules.find_requested_runs(body)
         if asked is None:
             return _refuse(box, "a search for other flow runs")
         own = [run for run in asked if await self._ownership.owns(box, run)]
@@ -143,7 +143,7 @@ class Inspector:
             message = await socket.receive_text()
             try:
                 event = json.loads(message)
-                if await self._ownership.covers(box, rules.read_told(box, event)):
+                if await self._ownership.covers(box, rules.parse_event(box, event)):
                     await upstream.send(json.dumps(event))  # as it was read, however another might read the message
                     continue
                 why = "about what is not this box's"
@@ -153,7 +153,7 @@ class Inspector:
 
     async def _carry_down(self, box: str, socket: WebSocket, upstream: ClientConnection) -> str:
         wanted = json.loads(await socket.receive_text())
-        if not rules.may_hear(wanted):
+        if not rules.may_subscribe(wanted):
             log.warning("%s refused: a subscription to other events", box)
             return "not these events"
         await upstream.send(json.dumps(wanted))

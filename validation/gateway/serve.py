@@ -7,7 +7,7 @@ import uvicorn
 
 from validation.errors import BadInput
 from validation.gateway.prefect_server import PrefectServer
-from validation.gateway.proxy import Inspector
+from validation.gateway.proxy import AuthorizingProxy
 from validation.gateway.tokens import TokenFile
 
 
@@ -25,5 +25,5 @@ def serve_inspector(address: str, *, server_url: str, auth_string: str, tokens: 
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell of every request
-    app = Inspector(PrefectServer(server_url, auth_string), TokenFile(tokens), pool).build_app()
+    app = AuthorizingProxy(PrefectServer(server_url, auth_string), TokenFile(tokens), pool).build_app()
     uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False, ws="websockets-sansio")

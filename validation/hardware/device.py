@@ -19,7 +19,7 @@ _DTYPES: dict[Precision, torch.dtype] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class DeviceConfig:
     """A device, and the type of the weights of what is large there."""
 
     device: Device = "cpu"
@@ -30,7 +30,7 @@ class Placement:
         return _DTYPES[self.precision]
 
 
-def choose_placement(device: Literal["auto", "cpu", "cuda"], precision: Literal["auto"] | Precision) -> Placement:
+def select_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["auto"] | Precision) -> DeviceConfig:
     """Settle on a device and a precision.
 
     ``auto`` is the card where torch sees one, and there half precision: float16, whose rounding moves MMS-LID's
@@ -44,7 +44,7 @@ def choose_placement(device: Literal["auto", "cpu", "cuda"], precision: Literal[
         raise BadInput(f"VFLEET_DEVICE is cuda, but torch {torch.__version__} sees no card")
     chosen: Device = "cuda" if seen and device != "cpu" else "cpu"
     fitting: Precision = "float16" if chosen == "cuda" else "float32"
-    return Placement(chosen, fitting if precision == "auto" else precision)
+    return DeviceConfig(chosen, fitting if precision == "auto" else precision)
 
 
 def forbid_tf32() -> None:
@@ -56,11 +56,11 @@ def forbid_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def place_by_settings() -> Placement:
-    """Settle on what VFLEET_DEVICE and VFLEET_PRECISION leave open. Raises as ``choose_placement``.
+def place_by_settings() -> DeviceConfig:
+    """Settle on what VFLEET_DEVICE and VFLEET_PRECISION leave open. Raises as ``select_device``.
 
     Whatever is computed in single precision is so from then on.
     """
     forbid_tf32()
     settings = load_settings()
-    return choose_placement(settings.device, settings.precision)
+    return select_device(settings.device, settings.precision)

@@ -9,7 +9,7 @@ from runpy import run_path
 
 from validation.errors import BadInput
 
-LEAST_DRIVERS: Mapping[int, str] = {11: "450.80", 12: "525.60", 13: "580.65"}
+MIN_DRIVERS: Mapping[int, str] = {11: "450.80", 12: "525.60", 13: "580.65"}
 """The oldest Linux driver that runs every program of a major CUDA version (CUDA Compatibility, table 1). Within a major
 each driver runs each program, and a newer driver runs the programs of all majors before."""
 
@@ -19,17 +19,17 @@ class DriverTooOld(BadInput):
 
     def __init__(self, driver: str, needs: int) -> None:
         self.driver, self.needs = driver, needs
-        newest = max((cuda for cuda in LEAST_DRIVERS if bears_cuda(driver, cuda)), default=None)
+        newest = max((cuda for cuda in MIN_DRIVERS if supports_cuda(driver, cuda)), default=None)
         bears = f"CUDA {newest} at most" if newest else "no CUDA that we know"
         super().__init__(
             f"driver {driver} runs programs of {bears}, and this image was built for CUDA {needs}: rent a machine with "
-            f"driver {LEAST_DRIVERS[needs]} or newer"
+            f"driver {MIN_DRIVERS[needs]} or newer"
         )
 
 
-def bears_cuda(driver: str, cuda: int) -> bool:
+def supports_cuda(driver: str, cuda: int) -> bool:
     """Whether a driver, such as 535.183.01, runs programs of a major CUDA version; yes for one not in the table."""
-    least = LEAST_DRIVERS.get(cuda)
+    least = MIN_DRIVERS.get(cuda)
     return least is None or _version(driver) >= _version(least)
 
 
@@ -39,7 +39,7 @@ def require_driver(driver: str, needs: int) -> None:
     Raises:
         DriverTooOld: it cannot run them.
     """
-    if not bears_cuda(driver, needs):
+    if not supports_cuda(driver, needs):
         raise DriverTooOld(driver, needs)
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from validation.models.base import CardBroken, GpuOutOfMemory
+from validation.models.base import GpuLost, GpuOutOfMemory
 
 T = TypeVar("T")
 
@@ -23,8 +23,8 @@ _BROKEN = re.compile(
 )
 
 
-def sort_card_faults(work: Callable[[], T]) -> T:
-    """Do work; raise ``GpuOutOfMemory`` or ``CardBroken`` in place of a library's error that means it.
+def classify_gpu_errors(work: Callable[[], T]) -> T:
+    """Do work; raise ``GpuOutOfMemory`` or ``GpuLost`` in place of a library's error that means it.
 
     At an overrun all that the work took is free again, and what torch keeps for later calls as well: another library
     cannot have that. The error is raised anew after the old one is gone: a traceback keeps the tensors of its frames
@@ -41,7 +41,7 @@ def sort_card_faults(work: Callable[[], T]) -> T:
     raise found
 
 
-def _sort(error: Exception) -> GpuOutOfMemory | CardBroken | None:
+def _sort(error: Exception) -> GpuOutOfMemory | GpuLost | None:
     if isinstance(error, GpuOutOfMemory):
         return GpuOutOfMemory(str(error))
     kinds, told = {kind.__name__ for kind in type(error).__mro__}, str(error)
@@ -51,7 +51,7 @@ def _sort(error: Exception) -> GpuOutOfMemory | CardBroken | None:
     if "OutOfMemoryError" in kinds or _TOO_LITTLE.search(told):
         return GpuOutOfMemory(told)
     if "AcceleratorError" in kinds or (_BROKEN.search(told) and not _BAD_ARGUMENT.search(told)):
-        return CardBroken(f"the card has failed under this process: {told}")
+        return GpuLost(f"the card has failed under this process: {told}")
     return None
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from validation.errors import FleetError, Transient
-from validation.hardware.gpu_errors import sort_card_faults
+from validation.hardware.gpu_errors import classify_gpu_errors
 from validation.inference.address import find_socket
-from validation.inference.crash_log import Journal
-from validation.inference.executor import Mill
-from validation.inference.protocol import SuiteProfile
-from validation.inference.scheduler import Desk
+from validation.inference.crash_log import CrashLog
+from validation.inference.executor import BatchExecutor
+from validation.inference.protocol import SuiteInfo
+from validation.inference.scheduler import RequestScheduler
 from validation.inference.server import Server, listening
-from validation.inference.status import HostStatus
-from validation.inference.warmup import try_suite
+from validation.inference.status import InferenceStatus
+from validation.inference.warmup import warm_up
 from validation.models.suite import Suite, load_suite
 from validation.settings import load_settings
 
@@ -34,8 +34,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         settings = load_settings()
-        suite = sort_card_faults(lambda: load_suite(settings.suite))
-        try_suite(suite)
+        suite = classify_gpu_errors(lambda: load_suite(settings.suite))
+        warm_up(suite)
         serve(suite, find_socket(settings.worker_id), told)
     except FleetError as refusal:
         _tell(told, {"refused": str(refusal)})
@@ -47,10 +47,10 @@ def serve(suite: Suite, path: Path, told: TextIO) -> None:
     """Answer at a socket until SIGTERM; say on ``told`` when it can be reached."""
     with listening(path) as listener:
         wakeup = os.eventfd(0, os.EFD_NONBLOCK)
-        journal = Journal(path.with_name("in-hand.json"))
-        desk = Desk(suite, journal.deaths_of, on_answers=lambda: os.eventfd_write(wakeup, 1))
-        mill = Mill(suite, desk, journal)
-        server = Server(listener, desk, describe_suite(suite), HostStatus(suite, desk, mill), wakeup)
+        journal = CrashLog(path.with_name("in-hand.json"))
+        desk = RequestScheduler(suite, journal.crash_count, on_answers=lambda: os.eventfd_write(wakeup, 1))
+        mill = BatchExecutor(suite, desk, journal)
+        server = Server(listener, desk, describe_suite(suite), InferenceStatus(suite, desk, mill), wakeup)
         signal.signal(signal.SIGTERM, lambda *_: server.stop())
         mill.start()
         _tell(told, {"ready": describe_suite(suite).spell()})
@@ -58,8 +58,8 @@ def serve(suite: Suite, path: Path, told: TextIO) -> None:
         journal.close()
 
 
-def describe_suite(suite: Suite) -> SuiteProfile:
-    return SuiteProfile(
+def describe_suite(suite: Suite) -> SuiteInfo:
+    return SuiteInfo(
         name=suite.name,
         roles=suite.roles,
         rules=suite.rules.version,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-HOST_SOCKET_VARIABLE = "VFLEET_HOST_SOCKET"
+INFERENCE_SOCKET_VARIABLE = "VFLEET_HOST_SOCKET"
 """Names, in the environment of the host and of its clients, the socket's path."""
 
 
@@ -21,13 +21,13 @@ def socket_path(worker_id: str) -> Path:
 
 def find_socket(worker_id: str) -> Path:
     """Where the environment says that the host listens, else where that of the worker's latest life does."""
-    if named := os.environ.get(HOST_SOCKET_VARIABLE):
+    if named := os.environ.get(INFERENCE_SOCKET_VARIABLE):
         return Path(named)
-    sockets = [folder / "socket" for folder in list_folders(worker_id).values()]
-    return max(sockets, key=_bound_at, default=socket_path(worker_id))
+    sockets = [folder / "socket" for folder in list_server_dirs(worker_id).values()]
+    return max(sockets, key=_socket_mtime, default=socket_path(worker_id))
 
 
-def list_folders(worker_id: str) -> dict[int, Path]:
+def list_server_dirs(worker_id: str) -> dict[int, Path]:
     """The folders of a worker's lives, ended ones included, by the pid of each."""
     stem = _stem(worker_id)
     found = Path(tempfile.gettempdir()).glob(f"{glob.escape(stem)}*")
@@ -38,7 +38,7 @@ def _stem(worker_id: str) -> str:
     return f"vfleet-host-{worker_id}-"
 
 
-def _bound_at(socket: Path) -> float:
+def _socket_mtime(socket: Path) -> float:
     try:
         return socket.stat().st_mtime
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def _bound_at(socket: Path) -> float:
 
 
 @contextmanager
-def short_address(path: Path) -> Iterator[str]:
+def proc_fd_path(path: Path) -> Iterator[str]:
     """Name a socket for `bind` or `connect`: an address holds 107 bytes, a path may be longer."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

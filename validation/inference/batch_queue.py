@@ -5,15 +5,15 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from validation.domain import Seconds, Utterance
-from validation.models.batching import cost_s, count_room
+from validation.models.batching import cost_s, max_batch_size
 
-ELDEST_WEIGHT = 3
+OLDEST_CLIENT_WEIGHT = 3
 """How much more the eldest client is given than any other. Even shares would let two chunks that began together end
 together, and the models would stand still while both their successors start."""
 
 
 @dataclass(slots=True, eq=False)
-class Ask:
+class Request:
     """One segment that a client wants every model's answer about."""
 
     id: str
@@ -25,29 +25,30 @@ class Ask:
 
 
 @dataclass(slots=True)
-class _Line:
+class _ClientQueue:
     """What one client waits for."""
 
     served_s: Seconds = 0.0
     """Cost of what was taken from it, by its weight, and of what it let others have while it had nothing to ask."""
-    waiting: set[Ask] = field(default_factory=set)
-    turn: set[Ask] = field(default_factory=set)
+    waiting: set[Request] = field(default_factory=set)
+    turn: set[Request] = field(default_factory=set)
     """Those of them that go before all that come later, however long: nothing short waits for ever."""
 
 
-class Pool:
+class FairBatchQueue:
     """Segments of every client, given out in batches of like lengths, longest first.
 
-    Clients take turns by what they were given so far, of which the eldest is given ``ELDEST_WEIGHT`` times as much: the
+    Clients take turns by what they were given so far, of which the eldest is given ``OLDEST_CLIENT_WEIGHT`` times as
+    much: the
     least served one's longest segment leads the next batch, and its company are its client's next in length, then
     everybody's. So a client with a thousand segments fills the batches of one with ten, and keeps it waiting for no
     more than a batch beyond that share. One client alone gets the batches of ``plan_batches``.
     """
 
-    def __init__(self, *, least_s: Seconds) -> None:
-        self._least_s = least_s
-        self._lines: dict[Hashable, _Line] = {}
-        self._longest_first: list[Ask] = []
+    def __init__(self, *, min_padded_s: Seconds) -> None:
+        self._least_s = min_padded_s
+        self._lines: dict[Hashable, _ClientQueue] = {}
+        self._longest_first: list[Request] = []
         self.audio_s: Seconds = 0.0
         """Audio that waits."""
         self._cost_s: Seconds = 0.0
@@ -59,22 +60,22 @@ class Pool:
         """When the one that waits longest came; None if none waits."""
         return min((ask.arrived_s for ask in self._longest_first), default=None)
 
-    def add(self, ask: Ask) -> None:
-        line = self._lines.setdefault(ask.client, _Line())
+    def add(self, ask: Request) -> None:
+        line = self._lines.setdefault(ask.client, _ClientQueue())
         if not line.waiting:  # its absence is no merit
             line.served_s = max(line.served_s, min((other.served_s for other in self._waiting()), default=0.0))
         line.waiting.add(ask)
         insort(self._longest_first, ask, key=_rank)
         self._count(ask, 1)
 
-    def drop(self, client: Hashable) -> list[Ask]:
+    def drop(self, client: Hashable) -> list[Request]:
         """Forget a client; returns what it waits for."""
-        dropped = list(self._lines.get(client, _Line()).waiting)
+        dropped = list(self._lines.get(client, _ClientQueue()).waiting)
         self._remove(dropped)
         self._lines.pop(client, None)
         return dropped
 
-    def withdraw(self, asks: Iterable[Ask]) -> list[Ask]:
+    def withdraw(self, asks: Iterable[Request]) -> list[Request]:
         """Forget those of a client's asks that still wait; returns them."""
         waiting = [ask for ask in asks if ask.client in self._lines and ask in self._lines[ask.client].waiting]
         self._remove(waiting)
@@ -84,7 +85,7 @@ class Pool:
         """Whether there is enough for a full batch."""
         return self._cost_s >= budget_s
 
-    def take(self, budget_s: Seconds) -> list[Ask]:
+    def take(self, budget_s: Seconds) -> list[Request]:
         """Take the next batch, longest first; empty if nothing waits. A batch fits the budget or is a single item."""
         if not self._longest_first:
             return []
@@ -92,31 +93,31 @@ class Pool:
         batch = [lead] if lead.deaths else self._gather(lead, budget_s)
         eldest, share_s = next(iter(self._lines)), cost_s(max(lead.utterance.duration_s, self._least_s))
         for ask in batch:
-            self._lines[ask.client].served_s += share_s / (ELDEST_WEIGHT if ask.client == eldest else 1)
+            self._lines[ask.client].served_s += share_s / (OLDEST_CLIENT_WEIGHT if ask.client == eldest else 1)
         self._remove(batch)
         return batch
 
-    def _waiting(self) -> Iterator[_Line]:
+    def _waiting(self) -> Iterator[_ClientQueue]:
         return (line for line in self._lines.values() if line.waiting)
 
-    def _choose_lead(self) -> Ask:
+    def _choose_lead(self) -> Request:
         line = min(self._waiting(), key=lambda line: line.served_s)
         if not line.turn:
             line.turn |= line.waiting
         return min(line.turn, key=lambda ask: (_rank(ask), ask.arrived_s))
 
-    def _gather(self, lead: Ask, budget_s: Seconds) -> list[Ask]:
+    def _gather(self, lead: Request, budget_s: Seconds) -> list[Request]:
         start = bisect_left(self._longest_first, _rank(lead), key=_rank)
-        room = count_room(lead.utterance.duration_s, budget_s, least_s=self._least_s)
+        room = max_batch_size(lead.utterance.duration_s, budget_s, min_padded_s=self._least_s)
         company = [ask for ask in self._longest_first[start:] if ask is not lead and not ask.deaths]
         own_first = sorted(company, key=lambda ask: ask.client != lead.client)
         return [lead, *sorted(own_first[: room - 1], key=_rank)]
 
-    def _count(self, ask: Ask, sign: int) -> None:
+    def _count(self, ask: Request, sign: int) -> None:
         self.audio_s += sign * ask.utterance.duration_s
         self._cost_s += sign * cost_s(max(ask.utterance.duration_s, self._least_s))
 
-    def _remove(self, asks: list[Ask]) -> None:
+    def _remove(self, asks: list[Request]) -> None:
         gone = set(asks)
         self._longest_first = [ask for ask in self._longest_first if ask not in gone]
         for ask in asks:
@@ -128,7 +129,7 @@ class Pool:
             self.audio_s = self._cost_s = 0.0  # sums of floats drift
 
 
-def _rank(ask: Ask) -> Seconds:
+def _rank(ask: Request) -> Seconds:
     """Longest first."""
     return -ask.utterance.duration_s
 

@@ -8,10 +8,10 @@ from typing import Self
 from uuid import uuid4
 
 from validation.domain import Answer, Column, Fault, Seconds, Unscored, Utterance
-from validation.inference.client_io import Courier, Errand
-from validation.inference.protocol import SuiteProfile
+from validation.inference.client_io import PendingRequest, RequestSender
+from validation.inference.protocol import SuiteInfo
 from validation.inference.shared_memory import ARENA_BYTES, Arena
-from validation.inference.transport import HostAway, HostRefused, Link, greet_host
+from validation.inference.transport import ServerConnection, ServerRejectedClient, ServerUnavailable, connect_to_server
 from validation.scoring.rules_file import load_rules
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
@@ -21,16 +21,17 @@ PATIENCE_S: Seconds = 300.0
 RETRY_S: Seconds = 0.2
 
 
-class HostScorer:
+class InferenceClient:
     """Asks the model host. To its caller a ``Suite``, but for where the models are, and that it need not be waited for.
 
     A host that dies is waited for, and what it had not answered is asked again: its audio still lies in the arena.
     Safe to share between threads.
 
     Raises:
-        HostAway: no host could be reached for ``patience_s``. Raised here, and by whoever waits for answers; it may be
+        ServerUnavailable: no host could be reached for ``patience_s``. Raised here, and by whoever waits for answers;
+        it may be
             asked again.
-        HostRefused: it speaks another protocol, or serves another suite than before.
+        ServerRejectedClient: it speaks another protocol, or serves another suite than before.
     """
 
     def __init__(self, path: Path, *, patience_s: Seconds = PATIENCE_S, arena_bytes: int = ARENA_BYTES) -> None:
@@ -42,17 +43,17 @@ class HostScorer:
         self.rules: Rules = load_rules(profile.rules)
         self.revisions: Mapping[str, str] = profile.revisions
         self.columns: Mapping[str, Sequence[Column]] = profile.columns
-        self._courier = Courier(self._arena, self._reach_again, link)
+        self._courier = RequestSender(self._arena, self._reach_again, link)
 
-    def begin(self, utterances: Sequence[Utterance]) -> "HostScoring":
+    def begin(self, utterances: Sequence[Utterance]) -> "InferenceJob":
         """Ask every model about every utterance, without waiting."""
         key = uuid4().hex
-        asks = [Errand(f"{key}-{number}", utterance) for number, utterance in enumerate(utterances)]
+        asks = [PendingRequest(f"{key}-{number}", utterance) for number, utterance in enumerate(utterances)]
         for ask in asks:
             if ask.samples > self._arena.capacity:
                 ask.answer, ask.is_over = self._refuse_length(ask.utterance), True
         self._courier.carry([ask for ask in asks if not ask.is_over])
-        return HostScoring(self._courier, asks)
+        return InferenceJob(self._courier, asks)
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
         """Ask every model about every utterance; answers in the same order, by model name."""
@@ -77,35 +78,37 @@ class HostScorer:
         fault = Fault("too_long", f"{utterance.duration_s:.0f} s of audio are more than the model host takes")
         return dict.fromkeys(self.columns, Unscored(fault))
 
-    def _reach_again(self) -> Link:
+    def _reach_again(self) -> ServerConnection:
         link, profile = self._reach()
         if (profile.name, profile.revisions) != (self.name, self.revisions):
             link.close()
-            raise HostRefused(f"the model host came back with other models: {profile.name} {dict(profile.revisions)}")
+            raise ServerRejectedClient(
+                f"the model host came back with other models: {profile.name} {dict(profile.revisions)}"
+            )
         return link
 
-    def _reach(self) -> tuple[Link, SuiteProfile]:
+    def _reach(self) -> tuple[ServerConnection, SuiteInfo]:
         deadline = time.monotonic() + self._patience_s
         while True:
             try:
-                return greet_host(self._path, self._arena)
+                return connect_to_server(self._path, self._arena)
             except OSError as error:
                 if time.monotonic() >= deadline or self._closed:
-                    raise HostAway(self._path, error) from error
+                    raise ServerUnavailable(self._path, error) from error
             time.sleep(RETRY_S)
 
 
-class HostScoring:
+class InferenceJob:
     """Utterances that the model host was asked about."""
 
-    def __init__(self, courier: Courier, asks: Sequence[Errand]) -> None:
+    def __init__(self, courier: RequestSender, asks: Sequence[PendingRequest]) -> None:
         self._courier, self._asks = courier, asks
 
     def wait(self, timeout_s: Seconds | None = None) -> bool:
         """Wait until nothing more will be answered, or until time is over; whether nothing more will.
 
         Raises:
-            HostAway, HostRefused: of the host, since these utterances were asked about.
+            ServerUnavailable, ServerRejectedClient: of the host, since these utterances were asked about.
         """
         is_over = self._courier.wait_for(self._asks, timeout_s)
         for ask in self._asks:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from validation.domain import Answer, Seconds, Utterance
-from validation.inference.protocol import Frame, pack_frame, read_answers
-from validation.inference.shared_memory import Arena, Room
-from validation.inference.transport import Link
+from validation.inference.protocol import Frame, decode_answers, pack_frame
+from validation.inference.shared_memory import Arena, FreeList
+from validation.inference.transport import ServerConnection
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class Errand:
+class PendingRequest:
     """One segment that a client waits for."""
 
     id: str
@@ -38,7 +38,7 @@ class Errand:
         return pack_frame({"ask": [self.id, self.offset, self.samples, heard.text, heard.language, heard.wanted]})
 
 
-class Courier:
+class RequestSender:
     """Carries asks to the host and answers back, in a thread of its own. Safe for all other threads.
 
     An ask waits here until the arena has room for its audio, which is free again once it is answered: so a client may
@@ -51,11 +51,11 @@ class Courier:
         link: the first.
     """
 
-    def __init__(self, arena: Arena, connect: Callable[[], Link], link: Link) -> None:
-        self._arena, self._room, self._connect = arena, Room(arena.capacity), connect
-        self._link: Link | None = link
-        self._waiting: deque[Errand] = deque()
-        self._asked: dict[str, Errand] = {}
+    def __init__(self, arena: Arena, connect: Callable[[], ServerConnection], link: ServerConnection) -> None:
+        self._arena, self._room, self._connect = arena, FreeList(arena.capacity), connect
+        self._link: ServerConnection | None = link
+        self._waiting: deque[PendingRequest] = deque()
+        self._asked: dict[str, PendingRequest] = {}
         """Those whose audio lies in the arena."""
         self._unsent = bytearray()
         self._changed = threading.Condition()
@@ -64,18 +64,18 @@ class Courier:
         self._thread = threading.Thread(target=self._run, name="model-host", daemon=True)
         self._thread.start()
 
-    def carry(self, asks: Sequence[Errand]) -> None:
+    def carry(self, asks: Sequence[PendingRequest]) -> None:
         """Take asks along; none may be longer than the arena."""
         with self._changed:
             self._waiting += asks
         self._wake()
 
-    def wait_for(self, asks: Sequence[Errand], timeout_s: Seconds | None) -> bool:
+    def wait_for(self, asks: Sequence[PendingRequest], timeout_s: Seconds | None) -> bool:
         """Wait until nothing more will come of any of them, or until time is over; whether nothing more will."""
         with self._changed:
             return self._changed.wait_for(lambda: all(ask.is_over for ask in asks), timeout_s)
 
-    def withdraw(self, asks: Sequence[Errand]) -> None:
+    def withdraw(self, asks: Sequence[PendingRequest]) -> None:
         """Forget asks that are not over; the host forgets those that no model has in hand."""
         with self._changed:
             unwanted = [ask for ask in asks if not ask.is_over]
@@ -126,7 +126,7 @@ class Courier:
                 self._exchange(self._link, events)
         self._lay_out()
 
-    def _exchange(self, link: Link, events: int) -> None:
+    def _exchange(self, link: ServerConnection, events: int) -> None:
         if events & select.POLLOUT:
             with self._changed:
                 del self._unsent[: link.send(self._unsent)]
@@ -141,7 +141,7 @@ class Courier:
         ask_id, spelled = frame["answer"]
         ask = self._forget(ask_id)
         if ask is not None:  # or it was withdrawn meanwhile
-            ask.answer, ask.is_over = read_answers(spelled), True
+            ask.answer, ask.is_over = decode_answers(spelled), True
 
     def _lay_out(self) -> None:
         """Put as many segments as there is room for into the arena, and ask about them."""
@@ -153,7 +153,7 @@ class Courier:
                 self._asked[ask.id] = ask
                 self._unsent += ask.frame()
 
-    def _forget(self, ask_id: str) -> Errand | None:
+    def _forget(self, ask_id: str) -> PendingRequest | None:
         ask = self._asked.pop(ask_id, None)
         if ask is not None:
             self._room.give(ask.offset, ask.samples)

@@ -12,28 +12,30 @@ from validation.inference.protocol import (
     Answers,
     BadFrame,
     Frame,
-    Inbox,
-    SuiteProfile,
+    FrameDecoder,
+    SuiteInfo,
+    decode_requested,
+    encode_answers,
     pack_frame,
-    read_wanted,
-    spell_answers,
 )
-from validation.inference.scheduler import Desk
-from validation.inference.shared_memory import BadArena, map_arena, view_audio
-from validation.inference.status import HostStatus
+from validation.inference.scheduler import RequestScheduler
+from validation.inference.shared_memory import InvalidSharedMemory, map_arena, view_audio
+from validation.inference.status import InferenceStatus
 
 READ_BYTES = 1 << 18
 UNSENT_BYTES = 1 << 20
 """Answers that a client has not read, beyond which the host hears no more of it."""
 
 
-class Connection:
+class ClientConnection:
     """Reads what a client asks, and keeps what it is answered until its socket takes it. Never waits for it."""
 
-    def __init__(self, sock: socket.socket, desk: Desk, profile: SuiteProfile, status: HostStatus) -> None:
+    def __init__(
+        self, sock: socket.socket, desk: RequestScheduler, profile: SuiteInfo, status: InferenceStatus
+    ) -> None:
         self.sock = sock
         self._desk, self._profile, self._status = desk, profile, status
-        self._inbox, self._unsent = Inbox(), bytearray()
+        self._inbox, self._unsent = FrameDecoder(), bytearray()
         self._descriptors: list[int] = []
         self._arena = np.empty(0, np.float32)
         self._has_joined = False
@@ -45,7 +47,7 @@ class Connection:
         return bool(self._unsent)
 
     @property
-    def is_heard(self) -> bool:
+    def has_heartbeat(self) -> bool:
         """Whether the host takes more of it now."""
         if self.is_over or len(self._unsent) > UNSENT_BYTES:
             return False
@@ -69,13 +71,13 @@ class Connection:
     def hear(self) -> None:
         """Do what the client has asked, as far as it is let in. One that breaks the rules is told so and left."""
         try:
-            while self.is_heard and (frame := self._inbox.pop()) is not None:
+            while self.has_heartbeat and (frame := self._inbox.pop()) is not None:
                 self._obey(frame)
-        except (BadFrame, BadArena) as refusal:
+        except (BadFrame, InvalidSharedMemory) as refusal:
             self.refuse(str(refusal))
 
     def answer(self, ask_id: str, answers: Answers) -> None:
-        self._post({"answer": [ask_id, spell_answers(answers)]})
+        self._post({"answer": [ask_id, encode_answers(answers)]})
 
     def refuse(self, sentence: str) -> None:
         """Say why nothing more is heard of it."""
@@ -107,7 +109,7 @@ class Connection:
                 if not self._has_joined:
                     raise BadFrame("an ask before hello")
                 audio = view_audio(self._arena, offset, samples)
-                self._desk.ask(self, ask_id, Utterance(audio, text, language, read_wanted(wanted)))
+                self._desk.ask(self, ask_id, Utterance(audio, text, language, decode_requested(wanted)))
             case {"withdraw": [*ask_ids]} if all(isinstance(ask_id, str) for ask_id in ask_ids):
                 self._desk.withdraw(self, ask_ids)
             case {"status": None}:

@@ -10,12 +10,12 @@ from validation.domain import Fault
 
 log = logging.getLogger(__name__)
 
-FATAL_DEATHS = 3
+MAX_CRASHES_PER_REQUEST = 3
 """Deaths over one segment after which it is given up. From the first on it travels alone, so the later ones are its
 own, unless somebody else killed the host just then: twice in a row is no accident."""
 
 
-class Journal:
+class CrashLog:
     """Counts, for each segment, the deaths of the host that it was being scored in.
 
     Written before each batch, to a file that outlives the process: what stands there at the next start died with it.
@@ -30,7 +30,7 @@ class Journal:
             self._deaths[ask_id] = self._deaths.get(ask_id, 0) + 1
         self._write(())
 
-    def deaths_of(self, ask_id: str) -> int:
+    def crash_count(self, ask_id: str) -> int:
         return self._deaths.get(ask_id, 0)
 
     def begin(self, ask_ids: Sequence[str]) -> None:
@@ -63,9 +63,9 @@ class Journal:
             log.warning("what is scored now is not written down: %s", error)
 
 
-def fault_of(deaths: int) -> Fault | None:
+def quarantine_fault(deaths: int) -> Fault | None:
     """Why a segment is not tried again, if so."""
-    if deaths < FATAL_DEATHS:
+    if deaths < MAX_CRASHES_PER_REQUEST:
         return None
     return Fault("model_crashed", f"the model host died {deaths} times while it scored this segment")
 

@@ -11,10 +11,10 @@ from typing import NoReturn
 
 from validation.domain import Seconds
 from validation.hardware.pinned_memory import pinned_memory
-from validation.inference.batch_queue import Ask
-from validation.inference.crash_log import Journal
-from validation.inference.scheduler import Desk
-from validation.inference.warmup import find_silent, require_answers
+from validation.inference.batch_queue import Request
+from validation.inference.crash_log import CrashLog
+from validation.inference.scheduler import RequestScheduler
+from validation.inference.warmup import models_failing_all, require_all_respond
 from validation.models.base import Batch
 from validation.models.batching import pad_batch, take_rows
 from validation.models.suite import Suite, find_fault
@@ -25,7 +25,7 @@ BROKEN = 70
 
 
 @dataclass(slots=True)
-class Work:
+class ExecutorStats:
     """What the models have done so far."""
 
     batches: int = 0
@@ -40,7 +40,7 @@ class Work:
         return 0.0 if began_s is None else time.monotonic() - began_s
 
 
-class Mill:
+class BatchExecutor:
     """Scores what lies on the desk, as long as the process lives.
 
     Both threads let go of a batch before they wait for the next: it holds the arenas of its clients.
@@ -49,11 +49,11 @@ class Mill:
     that it is known to bear as well: the batch is not answered, but tried by the next host, or by one on another card.
     """
 
-    def __init__(self, suite: Suite, desk: Desk, journal: Journal) -> None:
-        self.work = Work()
+    def __init__(self, suite: Suite, desk: RequestScheduler, journal: CrashLog) -> None:
+        self.work = ExecutorStats()
         self._suite, self._desk, self._journal = suite, desk, journal
         self._free = threading.Semaphore(1)  # for one batch beyond the one that is scored
-        self._prepared: Queue[tuple[list[Ask], Batch]] = Queue()
+        self._prepared: Queue[tuple[list[Request], Batch]] = Queue()
 
     def start(self) -> None:
         for step in (self._prepare_next, self._score_next):
@@ -81,13 +81,13 @@ class Mill:
         self._free.release()
         self._score_one(asks, batch)
 
-    def _score_one(self, asks: list[Ask], batch: Batch) -> None:
+    def _score_one(self, asks: list[Request], batch: Batch) -> None:
         ids = [ask.id for ask in asks]
         self._journal.begin(ids)
         began_s = self.work.began_s = time.monotonic()
         replies = self._suite.score_batch(batch)
-        if silent := find_silent(replies):
-            require_answers(self._suite, silent)
+        if silent := models_failing_all(replies):
+            require_all_respond(self._suite, silent)
         self.work.began_s = None
         self.work.busy_s += time.monotonic() - began_s
         self.work.batches += 1

@@ -44,7 +44,7 @@ def pack_frame(frame: Frame) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-class Inbox:
+class FrameDecoder:
     """Bytes as they come, frames as they were sent."""
 
     def __init__(self) -> None:
@@ -82,15 +82,15 @@ def _parse(body: bytes) -> Frame:
     return frame
 
 
-def spell_answers(answers: Answers) -> dict[str, Any]:
+def encode_answers(answers: Answers) -> dict[str, Any]:
     return {model: _spell(answer) for model, answer in answers.items()}
 
 
-def read_answers(spelled: Mapping[str, Any]) -> dict[str, Answer]:
+def decode_answers(spelled: Mapping[str, Any]) -> dict[str, Answer]:
     return {model: _read(answer) for model, answer in spelled.items()}
 
 
-def read_wanted(spelled: Any) -> tuple[str, ...] | None:
+def decode_requested(spelled: Any) -> tuple[str, ...] | None:
     """Read which models an ask wants; None for all.
 
     Raises:
@@ -118,7 +118,7 @@ def _read(spelled: Mapping[str, Any]) -> Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class SuiteProfile:
+class SuiteInfo:
     """A suite as it introduces itself: all that a client must know to make rows of its answers."""
 
     name: str

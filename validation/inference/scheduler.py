@@ -7,17 +7,17 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from validation.domain import Fault, Seconds, Unscored, Utterance
-from validation.inference.batch_queue import Ask, Pool, may_ask
-from validation.inference.crash_log import fault_of
+from validation.inference.batch_queue import FairBatchQueue, Request, may_ask
+from validation.inference.crash_log import quarantine_fault
 from validation.inference.protocol import Answers, BadFrame
 from validation.models.suite import Suite
 
-GATHER_S: Seconds = 0.05
+MAX_BATCH_WAIT_S: Seconds = 0.05
 """How long an idle host waits for company for a batch that is not full: a client's wave comes within less."""
-CREDIT_BUDGETS = 32
+MAX_INFLIGHT_BATCHES_PER_CLIENT = 32
 """How many full batches of one client's audio may wait: so many of like lengths that 3 % of a batch are padding. With 8
 they are 7 %. Their audio lies in the client's own arena, which bounds it on a large card."""
-REMEMBERED_ANSWERS = 4096
+RESPONSE_CACHE_SIZE = 4096
 """For clients that lost their connection and ask again."""
 
 
@@ -31,16 +31,16 @@ class Queue:
     """How long the one that has waited longest has."""
 
 
-class Desk:
+class RequestScheduler:
     """The host's one meeting point of clients and models.
 
     ``on_answers`` is called, from any thread, when ``collect`` has something new.
     """
 
-    def __init__(self, suite: Suite, deaths_of: Callable[[str], int], on_answers: Callable[[], None]) -> None:
-        self._suite, self._deaths_of, self._on_answers = suite, deaths_of, on_answers
-        self._pool = Pool(least_s=suite.least_s)
-        self._asked: dict[str, Ask] = {}
+    def __init__(self, suite: Suite, crash_count: Callable[[str], int], on_answers: Callable[[], None]) -> None:
+        self._suite, self._deaths_of, self._on_answers = suite, crash_count, on_answers
+        self._pool = FairBatchQueue(min_padded_s=suite.min_padded_s)
+        self._asked: dict[str, Request] = {}
         self._in_hand = 0
         self._unanswered_s: dict[Hashable, Seconds] = {}
         self._answered: list[tuple[Hashable, str, Answers]] = []
@@ -57,7 +57,7 @@ class Desk:
         """Whether the host should hear more of this client now."""
         with self._changed:
             own_s, everybodys_s = self._unanswered_s[client], self._unanswered_s.values()
-            credit_s = CREDIT_BUDGETS * self._suite.budget.seconds
+            credit_s = MAX_INFLIGHT_BATCHES_PER_CLIENT * self._suite.budget.seconds
             return may_ask(own_s, sum(everybodys_s), len(everybodys_s), credit_s=credit_s)
 
     def ask(self, client: Hashable, ask_id: str, utterance: Utterance) -> None:
@@ -70,7 +70,7 @@ class Desk:
         with self._changed:
             if (known := self._remembered.get(ask_id)) is not None:
                 self._hand_back(client, ask_id, known)
-            elif (fatal := fault_of(deaths)) is not None:
+            elif (fatal := quarantine_fault(deaths)) is not None:
                 self._hand_back(client, ask_id, self._without_answer(fatal))
             elif (asked := self._asked.get(ask_id)) is not None:
                 if asked.client in self._unanswered_s:
@@ -78,7 +78,7 @@ class Desk:
                 asked.client = client  # the models have it in hand
                 self._owe(client, utterance.duration_s)
             else:
-                ask = self._asked[ask_id] = Ask(ask_id, client, utterance, time.monotonic(), deaths)
+                ask = self._asked[ask_id] = Request(ask_id, client, utterance, time.monotonic(), deaths)
                 self._owe(client, utterance.duration_s)
                 self._pool.add(ask)
                 self._changed.notify_all()
@@ -106,19 +106,19 @@ class Desk:
 
     # --- for models -------------------------------------------------------------------------------------------
 
-    def take_batch(self) -> list[Ask]:
+    def take_batch(self) -> list[Request]:
         """Wait for the next batch.
 
         While the models work only full batches are given out: what is not full yet may still be, when they are idle.
         """
         with self._changed:
             while not self._is_ready():
-                self._changed.wait(GATHER_S if len(self._pool) and not self._in_hand else None)
+                self._changed.wait(MAX_BATCH_WAIT_S if len(self._pool) and not self._in_hand else None)
             batch = self._pool.take(self._suite.budget.seconds)
             self._in_hand += len(batch)
             return batch
 
-    def answer(self, asks: Sequence[Ask], answers: Sequence[Answers]) -> None:
+    def answer(self, asks: Sequence[Request], answers: Sequence[Answers]) -> None:
         """Hand the answers to a batch, or to a part of it, back."""
         with self._changed:
             self._in_hand -= len(asks)
@@ -130,7 +130,7 @@ class Desk:
                     self._hand_back(ask.client, ask.id, reply)
             self._changed.notify_all()
 
-    def refuse(self, ask: Ask, fault: Fault) -> None:
+    def refuse(self, ask: Request, fault: Fault) -> None:
         """Hand a segment of a batch back that no model can be asked about."""
         self.answer([ask], [self._without_answer(fault)])
 
@@ -146,7 +146,7 @@ class Desk:
         oldest = self._pool.oldest_s()
         if oldest is None:
             return False
-        is_gathered = not self._in_hand and time.monotonic() >= oldest + GATHER_S
+        is_gathered = not self._in_hand and time.monotonic() >= oldest + MAX_BATCH_WAIT_S
         return is_gathered or self._pool.fills(self._suite.budget.seconds)
 
     def _without_answer(self, fault: Fault) -> Answers:
@@ -157,7 +157,7 @@ class Desk:
 
     def _remember(self, ask_id: str, answers: Answers) -> None:
         self._remembered[ask_id] = answers
-        while len(self._remembered) > REMEMBERED_ANSWERS:
+        while len(self._remembered) > RESPONSE_CACHE_SIZE:
             self._remembered.popitem(last=False)
 
     def _hand_back(self, client: Hashable, ask_id: str, answers: Answers) -> None:

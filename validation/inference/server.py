@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from validation.inference.address import short_address
-from validation.inference.connection import Connection
-from validation.inference.protocol import SuiteProfile
-from validation.inference.scheduler import Desk
-from validation.inference.status import HostStatus
+from validation.inference.address import proc_fd_path
+from validation.inference.connection import ClientConnection
+from validation.inference.protocol import SuiteInfo
+from validation.inference.scheduler import RequestScheduler
+from validation.inference.status import InferenceStatus
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,11 @@ class Server:
     """Serves clients until stopped."""
 
     def __init__(
-        self, listener: socket.socket, desk: Desk, profile: SuiteProfile, status: HostStatus, wakeup: int
+        self, listener: socket.socket, desk: RequestScheduler, profile: SuiteInfo, status: InferenceStatus, wakeup: int
     ) -> None:
         self._listener, self._desk, self._profile, self._status = listener, desk, profile, status
         self._wakeup = wakeup
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, ClientConnection] = {}
         self._stopped = False
         self._poll = select.epoll()
         for descriptor in (listener.fileno(), wakeup):
@@ -60,14 +60,14 @@ class Server:
     def _accept(self) -> None:
         sock, _ = self._listener.accept()
         sock.setblocking(False)
-        connection = self._connections[sock.fileno()] = Connection(sock, self._desk, self._profile, self._status)
+        connection = self._connections[sock.fileno()] = ClientConnection(sock, self._desk, self._profile, self._status)
         self._poll.register(sock, select.EPOLLIN)
         if len(self._connections) > MAX_CLIENTS:
             connection.refuse(f"the host has {MAX_CLIENTS} clients already")
             self._settle(connection)
         self._status.clients = len(self._connections)
 
-    def _exchange(self, connection: Connection, events: int) -> None:
+    def _exchange(self, connection: ClientConnection, events: int) -> None:
         try:
             if events & (select.EPOLLHUP | select.EPOLLERR):
                 raise ConnectionResetError
@@ -83,13 +83,13 @@ class Server:
     def _hand_out(self) -> None:
         """Pass on what was answered. Room has become free: hear also what had to wait."""
         for client, ask_id, answers in self._desk.collect():
-            if isinstance(client, Connection):
+            if isinstance(client, ClientConnection):
                 client.answer(ask_id, answers)
         for connection in list(self._connections.values()):
             connection.hear()
             self._settle(connection)
 
-    def _settle(self, connection: Connection) -> None:
+    def _settle(self, connection: ClientConnection) -> None:
         """Send what can be sent, then wait for what may come next; nothing more may come of one that was refused."""
         with suppress(OSError):
             connection.send()
@@ -98,11 +98,11 @@ class Server:
                 return
         self._drop(connection)
 
-    def _await(self, connection: Connection) -> None:
-        reads = select.EPOLLIN if connection.is_heard else 0
+    def _await(self, connection: ClientConnection) -> None:
+        reads = select.EPOLLIN if connection.has_heartbeat else 0
         self._poll.modify(connection.sock, reads | (select.EPOLLOUT if connection.wants_to_send else 0))
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: ClientConnection) -> None:
         del self._connections[connection.sock.fileno()]
         self._poll.unregister(connection.sock)
         connection.close()
@@ -117,7 +117,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as listener:
         before = os.umask(0o177)
         try:
-            with short_address(path) as address:
+            with proc_fd_path(path) as address:
                 listener.bind(address)
         finally:
             os.umask(before)

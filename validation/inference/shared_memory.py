@@ -17,7 +17,7 @@ _SAMPLE_BYTES = np.dtype(np.float32).itemsize
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-class BadArena(Permanent):
+class InvalidSharedMemory(Permanent):
     """What a client shares is nothing that the host may safely read, or not where it says."""
 
 
@@ -45,7 +45,7 @@ class Arena:
         os.close(self.fd)
 
 
-class Room:
+class FreeList:
     """Which samples of an arena are free. Not safe for threads."""
 
     def __init__(self, capacity: int) -> None:
@@ -76,17 +76,17 @@ def map_arena(fd: int) -> NDArray[np.float32]:
     """Map a client's arena for reading; the descriptor may be closed then.
 
     Raises:
-        BadArena: it is no sealed memfd. What can shrink under its reader kills it.
+        InvalidSharedMemory: it is no sealed memfd. What can shrink under its reader kills it.
     """
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:
         seals = 0
     if seals & _SEALS != _SEALS:
-        raise BadArena("the arena is no memfd that is sealed against a change of its size")
+        raise InvalidSharedMemory("the arena is no memfd that is sealed against a change of its size")
     size_bytes = os.fstat(fd).st_size
     if not 0 < size_bytes <= ARENA_BYTES:
-        raise BadArena(f"an arena of {size_bytes} bytes; it must have at least one, at most {ARENA_BYTES}")
+        raise InvalidSharedMemory(f"an arena of {size_bytes} bytes; it must have at least one, at most {ARENA_BYTES}")
     return np.frombuffer(mmap.mmap(fd, size_bytes, prot=mmap.PROT_READ), np.float32, size_bytes // _SAMPLE_BYTES)
 
 
@@ -94,8 +94,8 @@ def view_audio(arena: NDArray[np.float32], offset: int, samples: int) -> Wavefor
     """Look at audio in an arena without copying it.
 
     Raises:
-        BadArena: it does not lie inside.
+        InvalidSharedMemory: it does not lie inside.
     """
     if offset < 0 or samples < 0 or offset + samples > len(arena):
-        raise BadArena(f"{samples} samples from {offset} on do not lie in an arena of {len(arena)}")
+        raise InvalidSharedMemory(f"{samples} samples from {offset} on do not lie in an arena of {len(arena)}")
     return arena[offset : offset + samples]

@@ -5,18 +5,18 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from validation.inference.executor import Mill
-from validation.inference.scheduler import Desk
+from validation.inference.executor import BatchExecutor
+from validation.inference.scheduler import RequestScheduler
 from validation.models.suite import Suite
 
 
 @dataclass(slots=True)
-class HostStatus:
+class InferenceStatus:
     """Gathers the counters of everything in the host."""
 
     suite: Suite
-    desk: Desk
-    mill: Mill
+    desk: RequestScheduler
+    mill: BatchExecutor
     clients: int = 0
     started_s: float = field(default_factory=time.monotonic)
 

@@ -7,37 +7,37 @@ from pathlib import Path
 from typing import Any
 
 from validation.errors import Permanent, Unreachable
-from validation.inference.address import short_address
-from validation.inference.protocol import VERSION, Frame, Inbox, SuiteProfile, pack_frame
+from validation.inference.address import proc_fd_path
+from validation.inference.protocol import VERSION, Frame, FrameDecoder, SuiteInfo, pack_frame
 from validation.inference.shared_memory import Arena
 
 RECEIVE_BYTES = 1 << 18
 
 
-class HostAway(Unreachable):
+class ServerUnavailable(Unreachable):
     """No host answers at its socket."""
 
     def __init__(self, path: Path, cause: object) -> None:
         super().__init__("the model host", str(path), "see the log of its worker, which starts it again", cause)
 
 
-class HostRefused(Permanent):
+class ServerRejectedClient(Permanent):
     """The host will not serve this client; its own sentence says why."""
 
 
-class Link:
+class ServerConnection:
     """Frames to a host and from it.
 
     Raises:
         OSError: from any call, the host is gone.
-        HostRefused: from any call, the host has closed the connection and said why.
+        ServerRejectedClient: from any call, the host has closed the connection and said why.
     """
 
     def __init__(self, path: Path) -> None:
-        self._inbox = Inbox()
+        self._inbox = FrameDecoder()
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            with short_address(path) as address:
+            with proc_fd_path(path) as address:
                 self._socket.connect(address)
         except BaseException:
             self._socket.close()
@@ -46,11 +46,11 @@ class Link:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def greet(self, arena: Arena) -> SuiteProfile:
+    def greet(self, arena: Arena) -> SuiteInfo:
         """Share the arena; from then on no call waits, but ``await_frame``."""
         with self._hearing_why():
             socket.send_fds(self._socket, [pack_frame({"hello": VERSION})], [arena.fd])
-        profile = SuiteProfile.read(self.await_frame()["welcome"])
+        profile = SuiteInfo.read(self.await_frame()["welcome"])
         self._socket.setblocking(False)
         return profile
 
@@ -76,7 +76,7 @@ class Link:
         """The next frame that has come as a whole."""
         frame = self._inbox.pop()
         if frame is not None and "refused" in frame:
-            raise HostRefused(f"the model host refuses this client: {frame['refused']}")
+            raise ServerRejectedClient(f"the model host refuses this client: {frame['refused']}")
         return frame
 
     def await_frame(self) -> Frame:
@@ -98,9 +98,9 @@ class Link:
                 self.await_frame()
 
 
-def greet_host(path: Path, arena: Arena) -> tuple[Link, SuiteProfile]:
+def connect_to_server(path: Path, arena: Arena) -> tuple[ServerConnection, SuiteInfo]:
     """Connect to a host and share an arena with it."""
-    link = Link(path)
+    link = ServerConnection(path)
     try:
         return link, link.greet(arena)
     except BaseException:
@@ -112,11 +112,11 @@ def read_status(path: Path) -> dict[str, Any]:
     """Ask a host how it is.
 
     Raises:
-        HostAway: nobody answers at the socket.
+        ServerUnavailable: nobody answers at the socket.
     """
     try:
-        with closing(Link(path)) as link:
+        with closing(ServerConnection(path)) as link:
             link.post({"status": None})
             return dict(link.await_frame()["status"])
     except OSError as error:
-        raise HostAway(path, error) from error
+        raise ServerUnavailable(path, error) from error

@@ -10,20 +10,20 @@ from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utt
 from validation.errors import Permanent
 from validation.hardware.pinned_memory import pinned_memory
 from validation.models.base import Batch
-from validation.models.batching import cost_s, count_room, pad_batch
+from validation.models.batching import cost_s, max_batch_size, pad_batch
 from validation.models.suite import Suite
 
 log = logging.getLogger(__name__)
 
 TRIAL_S: Seconds = 10.0
 """Length of an ordinary segment, of which a batch has as many as they come."""
-LONG_TRIAL_S: Seconds = 30.0
+LONG_PROBE_S: Seconds = 30.0
 """Length of a long one: what attention and alignment hold grows faster than its seconds."""
 TRIAL_LANGUAGE, TRIAL_TEXT = "hi", "नमस्ते दुनिया"
 """A language that every transcriber knows, and a transcript that it can spell, so that it is aligned as well."""
 
 
-class TrialFailed(Permanent):
+class WarmupFailed(Permanent):
     """A model of this machine does not answer."""
 
     def __init__(self, model: str, fault: Fault) -> None:
@@ -31,7 +31,7 @@ class TrialFailed(Permanent):
         super().__init__(f"model {model} fails on this machine before any work: {fault.kind}: {fault.message}")
 
 
-class ModelSilent(Permanent):
+class ModelUnresponsive(Permanent):
     """A model that answered at the start does so no more."""
 
     def __init__(self, model: str, fault: Fault) -> None:
@@ -39,47 +39,47 @@ class ModelSilent(Permanent):
         super().__init__(f"model {model} fails on everything by now: {fault.kind}: {fault.message}")
 
 
-def try_suite(suite: Suite) -> None:
+def warm_up(suite: Suite) -> None:
     """Score faint noise at the full budget: segments of ordinary length and, where the budget holds one, long ones.
 
     A memory too small for it shows now, and shrinks the budget.
 
     Raises:
-        TrialFailed: a model failed, or memory does not suffice for a single segment.
-        CardBroken: the card is at fault.
+        WarmupFailed: a model failed, or memory does not suffice for a single segment.
+        GpuLost: the card is at fault.
     """
-    _try_length(suite, TRIAL_S)
-    if cost_s(LONG_TRIAL_S) <= suite.budget.seconds:
-        _try_length(suite, LONG_TRIAL_S)
-    suite.start_counting()
+    _warm_up_length(suite, TRIAL_S)
+    if cost_s(LONG_PROBE_S) <= suite.budget.seconds:
+        _warm_up_length(suite, LONG_PROBE_S)
+    suite.reset_stats()
 
 
-def _try_length(suite: Suite, duration_s: Seconds) -> None:
+def _warm_up_length(suite: Suite, duration_s: Seconds) -> None:
     began_s = time.monotonic()
-    count = count_room(duration_s, suite.budget.seconds, least_s=suite.least_s)
-    for model, fault in _find_faults(suite.score_batch(make_trial_batch(suite.columns, count, duration_s))):
-        raise TrialFailed(model, fault)
+    count = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
+    for model, fault in _find_faults(suite.score_batch(make_probe_batch(suite.columns, count, duration_s))):
+        raise WarmupFailed(model, fault)
     log.info("a batch of %d times %.0f s took %.1f s", count, duration_s, time.monotonic() - began_s)
 
 
-def find_silent(replies: Sequence[Mapping[str, Answer]]) -> list[str]:
+def models_failing_all(replies: Sequence[Mapping[str, Answer]]) -> list[str]:
     """Name the models that failed on everything that a batch asked them."""
     asked = {model for own in replies for model in own}
     return [model for model in asked if all(_has_failed(own[model]) for own in replies if model in own)]
 
 
-def require_answers(suite: Suite, models: Sequence[str]) -> None:
+def require_all_respond(suite: Suite, models: Sequence[str]) -> None:
     """Put a segment that every model can bear to some of them.
 
     Raises:
-        ModelSilent: one of them does not answer: this machine is at fault, and no segment.
-        CardBroken: the card is.
+        ModelUnresponsive: one of them does not answer: this machine is at fault, and no segment.
+        GpuLost: the card is.
     """
-    for model, fault in _find_faults(suite.score_batch(make_trial_batch(models, 1, TRIAL_S))):
-        raise ModelSilent(model, fault)
+    for model, fault in _find_faults(suite.score_batch(make_probe_batch(models, 1, TRIAL_S))):
+        raise ModelUnresponsive(model, fault)
 
 
-def make_trial_batch(models: Sequence[str] | Mapping[str, object], count: int, duration_s: Seconds) -> Batch:
+def make_probe_batch(models: Sequence[str] | Mapping[str, object], count: int, duration_s: Seconds) -> Batch:
     """Make a batch that each of these models must answer, also one that a cascade would spare."""
     noise = np.random.default_rng(0).normal(0, 0.01, int(duration_s * SAMPLE_RATE)).astype(np.float32)
     segment = Utterance(noise, TRIAL_TEXT, TRIAL_LANGUAGE, tuple(models))

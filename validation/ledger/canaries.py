@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from validation.domain import Video
 from validation.ledger.queries import read_view
-from validation.ledger.rpc import call_ledger
+from validation.ledger.rpc import call_function
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -31,7 +31,7 @@ class KnownAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class UnjudgedCanary:
+class PendingCanary:
     """A canary in a committed chunk that was not held against its answers yet."""
 
     video_id: str
@@ -67,7 +67,7 @@ class CanaryResult:
 
 
 @dataclass(frozen=True, slots=True)
-class DistrustedWorker:
+class QuarantinedWorker:
     """A machine with a wrong canary that nobody pardoned."""
 
     worker_id: str
@@ -85,7 +85,7 @@ class DistrustedWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class SuspectShard:
+class QuarantinedShard:
     """A committed shard of a distrusted machine, of which some videos were not taken back."""
 
     known_as: str
@@ -95,13 +95,13 @@ class SuspectShard:
     segments: int
 
 
-def draw_videos(engine: Engine, languages: Sequence[str], count: int) -> list[Video]:
+def sample_videos(engine: Engine, languages: Sequence[str], count: int) -> list[Video]:
     """Draw up to so many transcribed videos of some languages, as the queue spells them. No canary among them."""
-    rows = call_ledger(engine, "draw_videos", languages=list(languages), count=count)
+    rows = call_function(engine, "sample_videos", languages=list(languages), count=count)
     return [Video(row.video_id, row.language, row.segment_count) for row in rows]
 
 
-def plant_canaries(
+def insert_canaries(
     engine: Engine,
     suite: str,
     models: Mapping[str, str],
@@ -114,9 +114,9 @@ def plant_canaries(
     ``basis`` is what the answers depend on beside suite and models (``ShardProvenance.basis``).
     """
     rows = [{"video_id": video, "answers": [asdict(each) for each in known]} for video, known in answers.items()]
-    entered = call_ledger(
+    entered = call_function(
         engine,
-        "plant_canaries",
+        "insert_canaries",
         suite=suite,
         models=json.dumps(dict(models)),
         basis=json.dumps(dict(basis)),
@@ -125,37 +125,37 @@ def plant_canaries(
     return {row[0] for row in entered}
 
 
-def judge_canary(engine: Engine, canary: UnjudgedCanary, outcome: Outcome, finding: str | None) -> None:
+def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome, finding: str | None) -> None:
     """Enter an outcome; ``finding`` says why it is not right. What a distrusted machine holds is given back at once."""
-    call_ledger(
-        engine, "judge_canary", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome, finding=finding
+    call_function(
+        engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome, finding=finding
     )  # fmt: skip
 
 
-def pardon_worker(engine: Engine, worker: str) -> int:
+def clear_quarantine(engine: Engine, worker: str) -> int:
     """Hold nothing against a worker, or a machine by its label, that was wrong until now. Returns how much that was."""
-    return int(call_ledger(engine, "pardon_worker", worker=worker)[0][0])
+    return int(call_function(engine, "clear_quarantine", worker=worker)[0][0])
 
 
-def read_unjudged(engine: Engine) -> list[UnjudgedCanary]:
-    return [_shape_unjudged(row) for row in read_view(engine, "unjudged_canaries")]
+def read_pending_canaries(engine: Engine) -> list[PendingCanary]:
+    return [_shape_unjudged(row) for row in read_view(engine, "pending_canaries")]
 
 
 def read_canary_results(engine: Engine) -> list[CanaryResult]:
     return [_shape(CanaryResult, row) for row in read_view(engine, "canary_results")]
 
 
-def read_distrusted(engine: Engine) -> list[DistrustedWorker]:
-    return [_shape(DistrustedWorker, row) for row in read_view(engine, "distrusted_workers")]
+def read_quarantined_workers(engine: Engine) -> list[QuarantinedWorker]:
+    return [_shape(QuarantinedWorker, row) for row in read_view(engine, "quarantined_workers")]
 
 
-def read_suspect_shards(engine: Engine) -> list[SuspectShard]:
-    return [_shape(SuspectShard, row) for row in read_view(engine, "suspect_shards")]
+def read_quarantined_shards(engine: Engine) -> list[QuarantinedShard]:
+    return [_shape(QuarantinedShard, row) for row in read_view(engine, "quarantined_shards")]
 
 
-def _shape_unjudged(row: Mapping[str, Any]) -> UnjudgedCanary:
+def _shape_unjudged(row: Mapping[str, Any]) -> PendingCanary:
     known = tuple(KnownAnswer(each["verdict"], each["signals"]) for each in row["answers"])
-    return _shape(UnjudgedCanary, {**row, "answers": known})
+    return _shape(PendingCanary, {**row, "answers": known})
 
 
 def _shape(shape: type[Shape], row: Mapping[str, Any]) -> Shape:

@@ -33,11 +33,11 @@ STATEMENT_WITHIN = "300s"
 """Longer than anything that a box asks takes."""
 
 
-_OPENING = (
+_TRANSACTION_SETTINGS = (
     "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('statement_timeout', %s, true), "
     "set_config('vfleet.box_key', %s, true)"
 )
-_SAYS_WHO_ASKS = "says_who_asks"
+_SETS_BOX_KEY = "says_who_asks"
 
 
 def parse_database_url(database_url: str) -> URL:
@@ -99,18 +99,18 @@ def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
         hide_parameters=True,  # errors are logged where others read them, and keys and credentials are parameters
     )
     if box_key is not None:
-        _say_who_asks(engine, box_key)
+        _set_box_key(engine, box_key)
     return engine
 
 
-def _say_who_asks(engine: Engine, box_key: SecretStr) -> None:
+def _set_box_key(engine: Engine, box_key: SecretStr) -> None:
     # The key is bound, never spelled in the statement: every box's login may read what its sessions run.
     limits = (IDLE_WITHIN, STATEMENT_WITHIN, box_key.get_secret_value())
-    engine.update_execution_options(**{_SAYS_WHO_ASKS: True})
+    engine.update_execution_options(**{_SETS_BOX_KEY: True})
 
     @event.listens_for(engine, "begin")
     def say(connection: Connection) -> None:
-        connection.exec_driver_sql(_OPENING, limits)
+        connection.exec_driver_sql(_TRANSACTION_SETTINGS, limits)
 
 
 def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
@@ -119,7 +119,7 @@ def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
     A statement alone is its own transaction: the server ends it whoever listens, and it costs one round trip. Where it
     must be said who asks there is a transaction around it, with a limit on its waiting, which the same message sets.
     """
-    if engine.get_execution_options().get(_SAYS_WHO_ASKS):
+    if engine.get_execution_options().get(_SETS_BOX_KEY):
         return engine.begin()
     return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from validation.errors import BadInput
 from validation.ledger.queries import read_view
-from validation.ledger.rpc import call_ledger
+from validation.ledger.rpc import call_function
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -31,7 +31,7 @@ class FleetUnknown(BadInput):
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class RentedInstance:
     """One rented machine, or the intent to rent one, beside what its worker shows."""
 
     label: str
@@ -81,7 +81,7 @@ class FleetBudget:
     usd_per_hour: float
     """Of every machine that is not known to be gone, unknown outcomes included."""
     spent_usd: float
-    """An upper bound: see fleet_spent."""
+    """An upper bound: see fleet_spend."""
     videos_waiting: int
     chunks_open: int
     abandoned: bool
@@ -100,7 +100,7 @@ class Ban:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ObservedInstance:
     """What a listing showed of one machine of ours."""
 
     label: str
@@ -112,7 +112,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
+class RentalRequest:
     """What is about to be asked for."""
 
     offer_id: int
@@ -134,87 +134,89 @@ class SpendCheck:
     intervals: int
 
 
-def want_fleet(
+def set_target(
     engine: Engine, fleet: str, *, machines: int, max_usd_per_hour: float, max_usd: float, order: Mapping[str, Any]
 ) -> None:
     """Enter what an operator wants. The next tick acts on it."""
-    call_ledger(
-        engine, "fleet_want", fleet=fleet, machines=machines,
+    call_function(
+        engine, "fleet_set_target", fleet=fleet, machines=machines,
         max_usd_per_hour=_dollars(max_usd_per_hour), max_usd=_dollars(max_usd), order=json.dumps(dict(order)),
     )  # fmt: skip
 
 
-def dismiss_fleet(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
+def scale_to_zero(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
     """Want no machines any more; with ``abandon``, nor that they finish what they hold.
 
     Raises:
         FleetUnknown: there is no such fleet.
     """
-    if not call_ledger(engine, "fleet_dismiss", fleet=fleet, abandon=abandon)[0][0]:
+    if not call_function(engine, "fleet_scale_to_zero", fleet=fleet, abandon=abandon)[0][0]:
         raise FleetUnknown(fleet)
 
 
-def take_turn(engine: Engine, fleet: str, holder: UUID, *, lease_s: int) -> bool:
+def acquire_lock(engine: Engine, fleet: str, holder: UUID, *, lease_s: int) -> bool:
     """Become, or go on being, the one reconciler that may rent. False while another is."""
-    return bool(call_ledger(engine, "fleet_take_turn", fleet=fleet, holder=holder, lease_s=lease_s)[0][0])
+    return bool(call_function(engine, "fleet_acquire_lock", fleet=fleet, holder=holder, lease_s=lease_s)[0][0])
 
 
-def end_turn(engine: Engine, fleet: str, holder: UUID) -> None:
-    call_ledger(engine, "fleet_end_turn", fleet=fleet, holder=holder)
+def release_lock(engine: Engine, fleet: str, holder: UUID) -> None:
+    call_function(engine, "fleet_release_lock", fleet=fleet, holder=holder)
 
 
-def may_search(engine: Engine, fleet: str, holder: UUID) -> bool:
+def acquire_search_quota(engine: Engine, fleet: str, holder: UUID) -> bool:
     """Whether the market may be asked now; counts the search if so."""
-    return bool(call_ledger(engine, "fleet_may_search", fleet=fleet, holder=holder)[0][0])
+    return bool(call_function(engine, "fleet_acquire_search_quota", fleet=fleet, holder=holder)[0][0])
 
 
-def request_machine(engine: Engine, fleet: str, holder: UUID, *, label: str, slot: int, intent: Intent) -> str | None:
+def request_machine(
+    engine: Engine, fleet: str, holder: UUID, *, label: str, slot: int, intent: RentalRequest
+) -> str | None:
     """Enter the intent to rent one machine. None: entered, now ask for it. Else the sentence why it must not be."""
-    (row,) = call_ledger(
+    (row,) = call_function(
         engine, "fleet_request", fleet=fleet, holder=holder, label=label, slot=slot, offer=json.dumps(asdict(intent))
     )
     return None if row[0] is None else str(row[0])
 
 
-def move_machine(
+def transition_instance(
     engine: Engine, label: str, to: State, *, instance_id: int | None = None, reason: str | None = None
 ) -> bool:
     """Move a machine one step of ``read_transitions``. Whether it stands there now; may be repeated."""
-    rows = call_ledger(engine, "fleet_move", label=label, to=to, instance_id=instance_id, reason=reason)
+    rows = call_function(engine, "fleet_transition", label=label, to=to, instance_id=instance_id, reason=reason)
     return bool(rows[0][0])
 
 
-def observe_machines(engine: Engine, fleet: str, seen: Sequence[Sighting], *, complete: bool) -> None:
+def record_observations(engine: Engine, fleet: str, seen: Sequence[ObservedInstance], *, complete: bool) -> None:
     """Enter what a listing showed; with ``complete``, what it lacks is absent."""
     rows = json.dumps([asdict(sighting) for sighting in seen])
-    call_ledger(engine, "fleet_observe", fleet=fleet, seen=rows, complete=complete)
+    call_function(engine, "fleet_record_observation", fleet=fleet, seen=rows, complete=complete)
 
 
-def ban_machine(engine: Engine, machine: Machine, *, reason: str, ttl_s: int) -> None:
+def ban_machine(engine: Engine, machine: RentedInstance, *, reason: str, ttl_s: int) -> None:
     """Rent this machine no more for a while; the third machine of one host bans the host."""
-    call_ledger(
+    call_function(
         engine, "fleet_ban", machine=machine.machine_id, host=machine.host_id, reason=reason, ttl_s=ttl_s
     )  # fmt: skip
 
 
 def pardon(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
     """Lift a ban. Whether there was one."""
-    return bool(call_ledger(engine, "fleet_pardon", kind=kind, vendor_id=vendor_id)[0][0])
+    return bool(call_function(engine, "fleet_lift_ban", kind=kind, vendor_id=vendor_id)[0][0])
 
 
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
     """Note what the account has left, beside what our books say is spent."""
-    call_ledger(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
+    call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
 
 
 def read_transitions(engine: Engine) -> frozenset[tuple[str, str]]:
     """Every step that a machine may take."""
-    return frozenset((row.from_state, row.to_state) for row in call_ledger(engine, "fleet_transitions"))
+    return frozenset((row.from_state, row.to_state) for row in call_function(engine, "fleet_transitions"))
 
 
-def read_machines(engine: Engine, fleet: str) -> list[Machine]:
+def read_rented_instances(engine: Engine, fleet: str) -> list[RentedInstance]:
     """The machines that may still bill, and those that left within the last half hour."""
-    return [_shape(Machine, row) for row in read_view(engine, "fleet_machines") if row["fleet"] == fleet]
+    return [_shape(RentedInstance, row) for row in read_view(engine, "fleet_machines") if row["fleet"] == fleet]
 
 
 def read_budget(engine: Engine, fleet: str) -> FleetBudget:

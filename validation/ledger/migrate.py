@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from validation.errors import BadInput
-from validation.ledger.rpc import call_ledger, explain
+from validation.ledger.rpc import call_function, translate_error
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
 
@@ -36,7 +36,7 @@ def migrate(engine: Engine) -> str:
             for source in _replaceable():
                 _execute_script(connection, source.read_text())
     except DBAPIError as error:
-        raise explain(error, engine, "migrate", {}) from error
+        raise translate_error(error, engine, "migrate", {}) from error
     return known_revision()
 
 
@@ -69,8 +69,8 @@ def database_revision(engine: Engine) -> str | None:
             if connection.exec_driver_sql("SELECT to_regprocedure('validation.schema_revision()')").scalar() is None:
                 return None
     except DBAPIError as error:
-        raise explain(error, engine, "schema_revision", {}) from error
-    (row,) = call_ledger(engine, "schema_revision")
+        raise translate_error(error, engine, "schema_revision", {}) from error
+    (row,) = call_function(engine, "schema_revision")
     return str(row[0])
 
 

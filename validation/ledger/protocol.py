@@ -12,13 +12,13 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from validation.domain import ChunkClaim, Progress, Seconds, ShardReceipt, Video, VideoFailure, WorkerProfile
-from validation.ledger.rpc import call_ledger
+from validation.ledger.rpc import call_function
 
 MAX_CRASHES = 3
 """Deaths of its process, on a worker that lived on, after which a video is poison. Two would fail the innocent: a video
-can be in company twice (pick_suspects), and only its third crash is its own. A box that is lost as a whole is no crash;
-four of them are (return_crashed_videos), and a ledger that is away is neither."""
-SILENT_S = 75
+can be in company twice (pick_crash_suspects), and only its third crash is its own. A box that is lost as a whole is
+no crash; four of them are (return_crashed_videos), and a ledger that is away is neither."""
+HEARTBEAT_TIMEOUT_S = 75
 """After so long without a heartbeat a worker is stale: the default lease, within which two heartbeats were due."""
 
 
@@ -32,10 +32,10 @@ def register_worker(engine: Engine, profile: WorkerProfile, *, succeeds: str | N
 
     Raises:
         WorkerIdTaken: another live instance heartbeats under this id.
-        WorkerDistrusted: its answers were wrong; nothing was changed.
+        WorkerQuarantined: its answers were wrong; nothing was changed.
     """
     vram_gb = profile.gpu_vram_gb
-    (row,) = call_ledger(
+    (row,) = call_function(
         engine, "register_worker",
         worker=profile.worker_id, gpu_type=profile.gpu_type,
         gpu_vram_gb=None if vram_gb is None else str(vram_gb),  # sent as a float it is a double, and no function's real
@@ -63,10 +63,10 @@ def claim_chunk(
 
     Raises:
         WorkerUnknown: the worker never registered.
-        RunHoldsChunk: the flow run holds another chunk of this worker.
-        WorkerDistrusted: its answers were wrong; it gets nothing.
+        FlowRunAlreadyHoldsChunk: the flow run holds another chunk of this worker.
+        WorkerQuarantined: its answers were wrong; it gets nothing.
     """
-    rows = call_ledger(
+    rows = call_function(
         engine, "claim_chunk",
         chunk=chunk_id, worker=worker_id, flow_run=flow_run_id, size=size,
         languages=list(languages) or None, lease_s=lease_s, suite=suite,
@@ -84,7 +84,7 @@ def renew_chunk(engine: Engine, claim: ChunkClaim, progress: Progress) -> None:
     Raises:
         ClaimLost: the chunk is not ours any more.
     """
-    call_ledger(
+    call_function(
         engine, "renew_chunk",
         chunk=claim.chunk_id, worker=claim.worker_id, lease_s=int(claim.lease_s), progress=json.dumps(asdict(progress)),
     )  # fmt: skip
@@ -117,7 +117,7 @@ def commit_chunk(
         LedgerRefused: a named video is not in the chunk, or ``shard.key`` is not the key of its shard.
     """
     receipt = json.dumps(asdict(shard)) if shard else None
-    call_ledger(
+    call_function(
         engine, "commit_chunk",
         chunk=chunk_id, shard=receipt,
         validated=json.dumps([{"video_id": video, "segments": n} for video, n in validated.items()]),
@@ -132,7 +132,7 @@ def release_chunk(engine: Engine, chunk_id: UUID, *, reason: str) -> int:
     Raises:
         ClaimLost: the chunk is not open.
     """
-    (row,) = call_ledger(engine, "release_chunk", chunk=chunk_id, reason=reason)
+    (row,) = call_function(engine, "release_chunk", chunk=chunk_id, reason=reason)
     return int(row[0])
 
 
@@ -146,19 +146,19 @@ def heartbeat_worker(
 
     Raises:
         WorkerIdTaken: another instance has taken the worker's row over; nothing was changed.
-        WorkerDistrusted: to a worker that names its instance; nothing was changed.
+        WorkerQuarantined: to a worker that names its instance; nothing was changed.
     """
-    call_ledger(engine, "heartbeat_worker", worker=worker_id, last_error=last_error, instance=instance)
+    call_function(engine, "heartbeat_worker", worker=worker_id, last_error=last_error, instance=instance)
 
 
 def drain_worker(engine: Engine, worker_id: str, *, instance: str | None = None) -> None:
     """Announce that the worker takes no new chunk. Raises as ``heartbeat_worker``."""
-    call_ledger(engine, "drain_worker", worker=worker_id, instance=instance)
+    call_function(engine, "drain_worker", worker=worker_id, instance=instance)
 
 
 def retire_worker(engine: Engine, worker_id: str, *, instance: str | None = None) -> int:
     """Say goodbye; returns how many chunks were still open and went back. Raises as ``heartbeat_worker``."""
-    (row,) = call_ledger(engine, "retire_worker", worker=worker_id, instance=instance)
+    (row,) = call_function(engine, "retire_worker", worker=worker_id, instance=instance)
     return int(row[0])
 
 
@@ -182,22 +182,22 @@ def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | N
         ended_runs: flow runs that are known to have ended, and how long ago.
     """
     ended = dict(ended_runs or {})
-    rows = call_ledger(
+    rows = call_function(
         engine, "sweep_stale_claims",
         ended_runs=list(ended), ended_ago_s=list(ended.values()), max_crashes=MAX_CRASHES,
     )  # fmt: skip
     return [SweptChunk(*tuple(row)) for row in rows]
 
 
-def release_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
+def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
     """Take back videos that no open chunk holds. Returns how many; anything but 0 is worth a look."""
-    (row,) = call_ledger(engine, "release_stranded_videos", older_than_s=older_than_s)
+    (row,) = call_function(engine, "requeue_stranded_videos", older_than_s=older_than_s)
     return int(row[0])
 
 
-def flag_silent_workers(engine: Engine, *, silent_s: int = SILENT_S) -> list[str]:
+def mark_stale_workers(engine: Engine, *, silent_s: int = HEARTBEAT_TIMEOUT_S) -> list[str]:
     """Mark workers stale that said nothing for so long, offline after a day. Returns who fell silent now."""
-    return [row[0] for row in call_ledger(engine, "flag_silent_workers", silent_s=silent_s)]
+    return [row[0] for row in call_function(engine, "mark_stale_workers", silent_s=silent_s)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> 
 
     With ``which.lacking``, only those models are asked about them.
     """
-    rows = call_ledger(
+    rows = call_function(
         engine, "requeue_videos",
         video_ids=None if which.video_ids is None else list(which.video_ids), status=which.status,
         languages=None if which.languages is None else list(which.languages), worker=which.worker_id,
@@ -251,14 +251,14 @@ def compact_shards(engine: Engine, shard: ShardReceipt, *, sources: Sequence[str
         videos: video id -> segments in the new shard.
 
     Raises:
-        ShardsChanged: a source holds something else by now; nothing changed.
+        CompactionConflict: a source holds something else by now; nothing changed.
     """
-    call_ledger(
+    call_function(
         engine, "compact_shards", shard=json.dumps(asdict(shard)), sources=list(sources),
         videos=json.dumps([{"video_id": video, "segments": n} for video, n in videos.items()]),
     )  # fmt: skip
 
 
-def forget_shards(engine: Engine, *, older_than_s: int) -> list[str]:
+def purge_retired_shards(engine: Engine, *, older_than_s: int) -> list[str]:
     """Give up the objects that no reader has needed for so long. Returns their keys, for the caller to delete."""
-    return [row[0] for row in call_ledger(engine, "forget_shards", older_than_s=older_than_s)]
+    return [row[0] for row in call_function(engine, "purge_retired_shards", older_than_s=older_than_s)]

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from validation.domain import Seconds
-from validation.ledger.rpc import call_ledger, explain
+from validation.ledger.rpc import call_function, translate_error
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -101,13 +101,13 @@ class Workload:
     slots_online: int
     """Chunks that the workers online can hold at once."""
     suspects: int = 0
-    """Claimable videos whose process died once: they travel in a fifth of a chunk (pick_suspects)."""
+    """Claimable videos whose process died once: they travel in a fifth of a chunk (pick_crash_suspects)."""
     lone_suspects: int = 0
     """Claimable videos whose process died more often: each travels alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerLife:
+class WorkerSession:
     """Since when a worker has lived, under the name that Prefect knows it by, and whether it still does."""
 
     worker_id: str
@@ -127,7 +127,7 @@ class AlteredLogin:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditedLaw:
+class InvariantCheck:
     """A law of the ledger, and how often it is broken."""
 
     law: str
@@ -152,8 +152,8 @@ def read_workload(engine: Engine) -> Workload:
     return _pick(Workload, row)
 
 
-def read_worker_lives(engine: Engine) -> list[WorkerLife]:
-    return [_pick(WorkerLife, row) for row in read_view(engine, "worker_liveness")]
+def read_worker_sessions(engine: Engine) -> list[WorkerSession]:
+    return [_pick(WorkerSession, row) for row in read_view(engine, "worker_liveness")]
 
 
 def read_altered_logins(engine: Engine) -> list[AlteredLogin]:
@@ -176,9 +176,9 @@ def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
     return shards
 
 
-def audit_ledger(engine: Engine) -> list[AuditedLaw]:
+def audit_ledger(engine: Engine) -> list[InvariantCheck]:
     """Hold the ledger against its own laws. Reads only."""
-    return [AuditedLaw(*tuple(row)) for row in call_ledger(engine, "audit")]
+    return [InvariantCheck(*tuple(row)) for row in call_function(engine, "audit")]
 
 
 def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
@@ -188,7 +188,7 @@ def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
             rows = connection.execute(text(f"SELECT * FROM validation.{view}"))  # noqa: S608 - a name of ours
             return [dict(row) for row in rows.mappings()]
     except DBAPIError as error:
-        raise explain(error, engine, view, {}) from error
+        raise translate_error(error, engine, view, {}) from error
 
 
 def _pick(shape: type[Shape], row: Mapping[str, Any]) -> Shape:

@@ -41,15 +41,15 @@ class WorkerIdTaken(BadInput):
         super().__init__(f"worker id {worker_id} is in use by {other}: give this machine another WORKER_ID")
 
 
-class ShardsChanged(Transient):
+class CompactionConflict(Transient):
     """What a compaction was made of is not what is current now. Nothing was changed; make it again."""
 
 
-class RunHoldsChunk(Transient):
+class FlowRunAlreadyHoldsChunk(Transient):
     """A flow run claims while its worker has a chunk open in its name: one that a process left behind is swept soon."""
 
 
-class BoxRefused(BadInput):
+class BoxKeyRejected(BadInput):
     """The ledger knows this worker by another machine's key, or by none."""
 
     def __init__(self, worker_id: str) -> None:
@@ -60,7 +60,7 @@ class BoxRefused(BadInput):
         )
 
 
-class WorkerDistrusted(BadInput):
+class WorkerQuarantined(BadInput):
     """A machine answered wrongly for a video whose answers are known. It gets no more work."""
 
     def __init__(self, worker_id: str) -> None:
@@ -71,13 +71,13 @@ class WorkerDistrusted(BadInput):
         )
 
 
-def call_ledger(engine: Engine, function: str, /, **arguments: Any) -> Sequence[Row[Any]]:
+def call_function(engine: Engine, function: str, /, **arguments: Any) -> Sequence[Row[Any]]:
     """Call ``validation.<function>`` in a transaction of its own, arguments by name.
 
     Raises:
         ClaimLost: the chunk is not open.
-        Unreachable, LedgerBusy, RunHoldsChunk: try again; nothing is known to have changed.
-        LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxRefused, WorkerDistrusted: trying again cannot help.
+        Unreachable, LedgerBusy, FlowRunAlreadyHoldsChunk: try again; nothing is known to have changed.
+        LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxKeyRejected, WorkerQuarantined: trying again cannot help.
     """
     named = ", ".join(f"p_{name} => :{name}" for name in arguments)
     statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are ours, values are bound
@@ -85,12 +85,12 @@ def call_ledger(engine: Engine, function: str, /, **arguments: Any) -> Sequence[
         with connect_for_call(engine) as connection:
             return connection.execute(statement, arguments).all()
     except DBAPIError as error:
-        raise explain(error, engine, function, arguments) from error
+        raise translate_error(error, engine, function, arguments) from error
     except NoConnectionFree as error:  # each waits for an answer, or for a server that is away
         raise Unreachable("the ledger", describe_address(engine), _CHECK, "no connection came free") from error
 
 
-def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[str, Any]) -> FleetError:
+def translate_error(error: DBAPIError, engine: Engine, function: str, arguments: dict[str, Any]) -> FleetError:
     """Say what a database error asks of the caller."""
     state = getattr(error.orig, "sqlstate", None)
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
@@ -99,7 +99,7 @@ def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[st
         ("08", "57P", "28", "3D", "25P03")
     ):  # lost, shutting down, refused, no such database, cut off for its silence
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
-    if (refusal := _read_refusal(state, reason, arguments)) is not None:
+    if (refusal := _parse_error(state, reason, arguments)) is not None:
         return refusal
     if (state or "").startswith(("40", "53", "55", "57")):  # serialisation, resources, locks, operator intervention
         return LedgerBusy(function, reason)
@@ -108,15 +108,15 @@ def explain(error: DBAPIError, engine: Engine, function: str, arguments: dict[st
 
 _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF003": WorkerUnknown,
-    "VF005": ShardsChanged,
-    "VF007": BoxRefused,
-    "VF008": WorkerDistrusted,
-    "VF009": RunHoldsChunk,
+    "VF005": CompactionConflict,
+    "VF007": BoxKeyRejected,
+    "VF008": WorkerQuarantined,
+    "VF009": FlowRunAlreadyHoldsChunk,
 }
 """What our own functions raise with nothing but a reason, or a worker's name."""
 
 
-def _read_refusal(state: str | None, reason: str, arguments: dict[str, Any]) -> FleetError | None:
+def _parse_error(state: str | None, reason: str, arguments: dict[str, Any]) -> FleetError | None:
     """What our own functions raise, by their own codes."""
     match state:
         case "VF001":

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from validation.domain import Video
 from validation.errors import BadInput
-from validation.ledger.rpc import explain
+from validation.ledger.rpc import translate_error
 
 SEED = Path(__file__).resolve().parents[2] / "sql" / "seed_videos.sql"
 BATCH = 5_000
@@ -30,7 +30,7 @@ def seed_videos(engine: Engine, videos: Sequence[Video]) -> int:
             with engine.begin() as connection:
                 new += connection.execute(text(SEED.read_text()), {"videos": json.dumps(rows)}).rowcount
     except DBAPIError as error:
-        raise explain(error, engine, "seed", {}) from error
+        raise translate_error(error, engine, "seed", {}) from error
     return new
 
 

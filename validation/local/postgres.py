@@ -16,7 +16,7 @@ from psycopg import sql
 from validation.domain import Seconds
 from validation.local.loopback import HOST
 from validation.local.postgres_home import choose_home, reachable_installation, unprivileged_account
-from validation.local.process import Account, Child, Program, end_family
+from validation.local.process import Account, Child, Program, kill_process_tree
 from validation.local.service import EmbeddedService
 
 _SUPERUSER = "postgres"
@@ -79,14 +79,14 @@ class EmbeddedPostgres(EmbeddedService):
         """As every service, and also where its files lie outside `base_dir`."""
         home = self._home
         super().erase()
-        _end_strays(self.data_dir)
+        _kill_orphans(self.data_dir)
         shutil.rmtree(home, ignore_errors=True)
 
     def prepare(self) -> None:
         """Make the cluster if there is none, and clear the way for a server that was killed."""
         if not self.data_dir.exists():
             self._create_cluster()
-        _end_strays(self.data_dir)
+        _kill_orphans(self.data_dir)
         (self.data_dir / "postmaster.pid").unlink(missing_ok=True)  # or it might name a zombie, or a recycled number
 
     def program(self) -> Program:
@@ -168,8 +168,8 @@ class EmbeddedPostgres(EmbeddedService):
         return path.read_text()
 
 
-def _end_strays(data_dir: Path) -> None:
+def _kill_orphans(data_dir: Path) -> None:
     """End servers that outlive a killed postmaster for a moment: they work in its folder."""
     for process in psutil.process_iter(["name", "cwd"]):
         if process.info["name"] == "postgres" and process.info["cwd"] == str(data_dir):
-            end_family(process, SIGINT, grace_s=0)
+            kill_process_tree(process, SIGINT, grace_s=0)

@@ -130,7 +130,7 @@ class PrefectClient:
         found, *doubles = [one for one in everything if one["name"] == wanted["name"]] or [None]
         if found is None:
             self._call("POST", "/automations/", **wanted)
-        elif not says_as_much(found, wanted):
+        elif not is_superset(found, wanted):
             self._call("PUT", f"/automations/{found['id']}", **wanted)
         for double in doubles:
             self._call("DELETE", f"/automations/{double['id']}")
@@ -162,7 +162,7 @@ class PrefectClient:
         return dict(self._call("GET", f"/deployments/name/{name}/{name}"))
 
     def _call(self, method: str, path: str, **body: Any) -> Any:
-        transport = PatientTransport(verify=self._authorities)
+        transport = RetryingTransport(verify=self._authorities)
         with httpx.Client(transport=transport, base_url=self._api_url, headers=self._headers, timeout=30) as http:
             reply = http.request(method, path, json=body or None)
         if reply.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
@@ -171,7 +171,7 @@ class PrefectClient:
         return reply.json() if reply.content else None
 
 
-class PatientTransport(httpx.HTTPTransport):
+class RetryingTransport(httpx.HTTPTransport):
     """Asks again where the server says 503: on SQLite it does so whenever it is busy writing, and means "again"."""
 
     TRIES = 30
@@ -200,12 +200,12 @@ def without_image(prefect_file: Path) -> Iterator[Path]:
         yield Path(plain.name)
 
 
-def says_as_much(found: Any, wanted: Any) -> bool:
+def is_superset(found: Any, wanted: Any) -> bool:
     """Whether a server's object has all that is wanted of it. It has more: ids, and defaults for what nobody said."""
     if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(says_as_much(found.get(key), wanted[key]) for key in wanted)
+        return isinstance(found, Mapping) and all(is_superset(found.get(key), wanted[key]) for key in wanted)
     if isinstance(wanted, list):
         if not isinstance(found, list) or len(found) != len(wanted):
             return False
-        return all(any(says_as_much(one, other) for one in found) for other in wanted)  # the server keeps sets
+        return all(any(is_superset(one, other) for one in found) for other in wanted)  # the server keeps sets
     return bool(found == wanted)

@@ -43,20 +43,20 @@ class EmbeddedPrefect(EmbeddedService):
 
     def client_environment(self) -> dict[str, str]:
         password = {"PREFECT_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
-        return {"PREFECT_API_URL": self.api_url, **password, **self._discretion()}
+        return {"PREFECT_API_URL": self.api_url, **password, **self._privacy_settings()}
 
     def program(self) -> Program:
         """The command, in an environment without the settings of any other Prefect."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         password = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
-        own = self._discretion() | self._address() | self._database() | password
+        own = self._privacy_settings() | self._address() | self._database() | password
         settings = read_settings_file(SETTINGS_FILE) | own
         return Program([sys.executable, "-m", "prefect", "server", "start"], inherited | settings)
 
     def why_not_ready(self) -> str | None:
         return ask_http(self.port, "GET", "/api/health")
 
-    def _discretion(self) -> dict[str, str]:
+    def _privacy_settings(self) -> dict[str, str]:
         return {
             "PREFECT_HOME": str(self.base_dir),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -91,7 +91,7 @@ class Child:
             return
         process = self._spawning.result()
         if process.poll() is None:
-            end_family(psutil.Process(process.pid), farewell, grace_s=grace_s)
+            kill_process_tree(psutil.Process(process.pid), farewell, grace_s=grace_s)
             process.wait()
         self._pid_path.unlink(missing_ok=True)
         self._spawning = None
@@ -111,7 +111,7 @@ class Child:
                 f"{self._pid_path.parent} is in use: process {process.ppid()} runs {self._pid_path.stem} "
                 f"(pid {process.pid}) there; end that run, or choose another folder"
             )
-        end_family(process, farewell, grace_s=grace_s)
+        kill_process_tree(process, farewell, grace_s=grace_s)
 
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines that it wrote since its latest launch."""
@@ -121,7 +121,7 @@ class Child:
         return "\n".join(written.strip().splitlines()[-lines:])
 
 
-def end_family(root: psutil.Process, farewell: Signals, *, grace_s: Seconds) -> None:
+def kill_process_tree(root: psutil.Process, farewell: Signals, *, grace_s: Seconds) -> None:
     """Send `farewell` to a process; what is left of it and its descendants after `grace_s` is killed.
 
     Returns when none of them runs. A dead process that nobody has reaped does not run.

@@ -21,7 +21,7 @@ def drop_privileges(uid: int, gid: int) -> None:
     os.setuid(uid)
 
 
-def end_with_parent(parent_pid: int, signal_number: int) -> None:
+def exec_with_pdeathsig_as(parent_pid: int, signal_number: int) -> None:
     """Ask the kernel for a signal when the parent is gone. After `drop_privileges`, which undoes the request.
 
     Only Linux can. Elsewhere the next run of the stack finds what was left, by its pid file.
@@ -37,7 +37,7 @@ def main() -> None:
     program = sys.argv[5:]
     if uid >= 0:
         drop_privileges(uid, gid)
-    end_with_parent(parent_pid, signal_number)
+    exec_with_pdeathsig_as(parent_pid, signal_number)
     try:
         os.execv(program[0], program)  # noqa: S606 - becoming the program is the point
     except OSError as error:

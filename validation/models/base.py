@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from validation.domain import Answer, Column, ColumnType
 from validation.errors import Transient
 
-__all__ = ["Batch", "CardBroken", "Column", "ColumnType", "GpuOutOfMemory", "SegmentModel"]
+__all__ = ["Batch", "Column", "ColumnType", "GpuLost", "GpuOutOfMemory", "SegmentModel"]
 
 
 class GpuOutOfMemory(Transient):
     """A card has too little memory for a batch, which a smaller one may not need. The model can be asked again."""
 
 
-class CardBroken(Transient):
+class GpuLost(Transient):
     """A card, or this process's hold of it, has failed: nothing is computed here any more. Another process may."""
 
 
@@ -67,6 +67,7 @@ class SegmentModel(Protocol):
             B answers in input order. The company an item travels in does not change its answer.
 
         Raises:
-            Exception: nothing was scored. What a library says of the card is sorted by ``score_isolated``, for all.
+            Exception: nothing was scored. What a library says of the card is sorted by ``score_with_bisection``, for
+            all.
         """
         ...

@@ -12,28 +12,28 @@ from validation.models.base import Batch
 
 Allocate: TypeAlias = Callable[[tuple[int, int], type[np.float32]], NDArray[np.float32]]
 
-QUADRATIC_S = 161.0
+ATTENTION_QUADRATIC_S = 161.0
 """Seconds at which attention costs as much as all the rest of a large speech encoder: MMS-LID's 100.5 d + 0.623 d^2
 GFLOP for d seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class PaddingStats:
     """How well batches are filled, in seconds of audio."""
 
     real_s: Seconds = 0.0
     padded_s: Seconds = 0.0
 
-    def __add__(self, other: "Fill") -> "Fill":
-        return Fill(self.real_s + other.real_s, self.padded_s + other.padded_s)
+    def __add__(self, other: "PaddingStats") -> "PaddingStats":
+        return PaddingStats(self.real_s + other.real_s, self.padded_s + other.padded_s)
 
 
 def cost_s(duration_s: Seconds) -> Seconds:
     """What an item of this padded length costs: its seconds, and attention's quadratic part as further seconds."""
-    return duration_s + duration_s**2 / QUADRATIC_S
+    return duration_s + duration_s**2 / ATTENTION_QUADRATIC_S
 
 
-def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, least_s: Seconds = 0.0) -> list[list[int]]:
+def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> list[list[int]]:
     """Group items into batches of similar length.
 
     Longest first, so that the greatest need of memory shows at once. A batch holds as many items as the budget
@@ -42,7 +42,7 @@ def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, least_s: 
     Args:
         durations_s: one length an item.
         budget_s: the greatest ``len(batch) * cost_s(longest of batch)``.
-        least_s: what the shortest item is padded to by the models themselves; it costs as much.
+        min_padded_s: what the shortest item is padded to by the models themselves; it costs as much.
 
     Returns:
         Indices into ``durations_s``, each exactly once. Equal lengths keep their order.
@@ -50,25 +50,25 @@ def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, least_s: 
     longest_first = sorted(range(len(durations_s)), key=lambda item: -durations_s[item])
     batches, start = [], 0
     while start < len(longest_first):
-        room = count_room(durations_s[longest_first[start]], budget_s, least_s=least_s)
+        room = max_batch_size(durations_s[longest_first[start]], budget_s, min_padded_s=min_padded_s)
         batches.append(longest_first[start : start + room])
         start += room
     return batches
 
 
-def count_room(longest_s: Seconds, budget_s: Seconds, *, least_s: Seconds = 0.0) -> int:
+def max_batch_size(longest_s: Seconds, budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> int:
     """How many items travel with one of this length that is their longest, itself included; at least one."""
-    return max(1, int(budget_s // cost_s(max(longest_s, least_s))))
+    return max(1, int(budget_s // cost_s(max(longest_s, min_padded_s))))
 
 
-def batch_cost_s(batch: Batch, *, least_s: Seconds = 0.0) -> Seconds:
+def batch_cost_s(batch: Batch, *, min_padded_s: Seconds = 0.0) -> Seconds:
     """What a batch counts against a budget."""
-    return len(batch) * cost_s(max(batch.waveforms.shape[1] / SAMPLE_RATE, least_s))
+    return len(batch) * cost_s(max(batch.waveforms.shape[1] / SAMPLE_RATE, min_padded_s))
 
 
-def measure_fill(durations_s: Sequence[Seconds]) -> Fill:
+def measure_fill(durations_s: Sequence[Seconds]) -> PaddingStats:
     """Measure one batch: what of it is audio, and what is audio or padding."""
-    return Fill(sum(durations_s), len(durations_s) * max(durations_s, default=0.0))
+    return PaddingStats(sum(durations_s), len(durations_s) * max(durations_s, default=0.0))
 
 
 def pad_batch(utterances: Sequence[Utterance], *, allocate: Allocate = np.empty) -> Batch:

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from validation.domain import Answer, Fault, Unscored
-from validation.hardware.gpu_errors import sort_card_faults
-from validation.models.base import Batch, CardBroken, GpuOutOfMemory, SegmentModel
+from validation.hardware.gpu_errors import classify_gpu_errors
+from validation.models.base import Batch, GpuLost, GpuOutOfMemory, SegmentModel
 from validation.models.batching import take_rows
 
 
-def score_isolated(model: SegmentModel, batch: Batch, *, on_overrun: Callable[[Batch], None]) -> list[Answer]:
+def score_with_bisection(model: SegmentModel, batch: Batch, *, on_overrun: Callable[[Batch], None]) -> list[Answer]:
     """Score a batch; where that fails, find out whose fault it is.
 
     A batch that fails is halved and each half scored by itself, until the guilty item stands alone. So one bad
@@ -26,15 +26,15 @@ def score_isolated(model: SegmentModel, batch: Batch, *, on_overrun: Callable[[B
         ``out_of_memory`` where even alone it was too large.
 
     Raises:
-        CardBroken: nothing more can be computed in this process, so no item is to blame.
+        GpuLost: nothing more can be computed in this process, so no item is to blame.
     """
     return _search(model, batch, on_overrun, tries=2)
 
 
 def _search(model: SegmentModel, batch: Batch, on_overrun: Callable[[Batch], None], *, tries: int = 1) -> list[Answer]:
     try:
-        return _score_whole(model, batch)
-    except CardBroken:
+        return _score_batch(model, batch)
+    except GpuLost:
         raise
     except GpuOutOfMemory as error:
         if tries > 1:
@@ -50,8 +50,8 @@ def _search(model: SegmentModel, batch: Batch, on_overrun: Callable[[Batch], Non
     return [answer for half in halves for answer in _search(model, half, on_overrun)]
 
 
-def _score_whole(model: SegmentModel, batch: Batch) -> list[Answer]:
-    answers = sort_card_faults(lambda: list(model.score(batch)))
+def _score_batch(model: SegmentModel, batch: Batch) -> list[Answer]:
+    answers = classify_gpu_errors(lambda: list(model.score(batch)))
     if len(answers) != len(batch):
         raise ValueError(f"{len(answers)} answers to {len(batch)} segments")
     return answers

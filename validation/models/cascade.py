@@ -8,7 +8,7 @@ from validation.models.base import Batch
 from validation.models.languages import canonical
 from validation.scoring.verdict import Condition
 
-NOT_ASKED = Unscored(Fault("not_asked", "the cheaper judges are sure of the declared language"))
+SKIPPED = Unscored(Fault("not_asked", "the cheaper judges are sure of the declared language"))
 """What is said of a segment for a judge who was spared. Rules know the sentence."""
 
 
@@ -39,8 +39,8 @@ class Cascade:
             _is_sure(answers[judge], language, sure_p) for judge, sure_p in self.sure_p.items()
         )
 
-    def find_settled(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
-        """Say for which rows the spared judge is ``NOT_ASKED``: who wants it by name is never one of them.
+    def find_confident(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
+        """Say for which rows the spared judge is ``SKIPPED``: who wants it by name is never one of them.
 
         Args:
             batch: what the cheaper judges have heard.

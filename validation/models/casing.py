@@ -28,7 +28,7 @@ def join_words(words: list[str], *, spaced: bool) -> str:
     return (" " if spaced else "").join(words)
 
 
-def respell(transcript: str, heard: str, *, spaced: bool) -> str:
+def transfer_casing(transcript: str, heard: str, *, spaced: bool) -> str:
     """Give a transcript the case and punctuation of what was heard, wherever both have the same words.
 
     A recogniser finds ``and mister dashwood`` unlikely where it would itself write ``And Mister Dashwood,``,

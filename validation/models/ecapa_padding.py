@@ -41,7 +41,7 @@ class ReflectingConv1d(nn.Module):
         return result
 
 
-def reflect_at_own_end(network: nn.Module, counts: FrameCounts) -> int:
+def reflect_pad_per_item(network: nn.Module, counts: FrameCounts) -> int:
     """Replace every convolution of a network that sees more than one frame.
 
     Returns:

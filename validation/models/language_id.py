@@ -13,7 +13,7 @@ from validation.models.languages import canonical
 LONGEST_S: Seconds = 60.0
 """A longer segment is heard in pieces: attention costs by the square of what it hears at once."""
 
-JUDGE_COLUMNS = (
+LID_COLUMNS = (
     Column("language", "str", "ISO 639", "The likeliest of all languages that it knows, by the audio alone."),
     Column("language_p", "float", "probability", "Its probability."),
     Column("declared_p", "float", "probability", "The declared language's; null if the model has no such language."),
@@ -61,7 +61,7 @@ def name_language(label: str) -> str:
     return canonical(spelt) or spelt
 
 
-def judge_batch(batch: Batch, listen: Listen, labels: LanguageLabels, *, shortest: int) -> list[Answer]:
+def classify_batch(batch: Batch, listen: Listen, labels: LanguageLabels, *, shortest: int) -> list[Answer]:
     """Put a batch to a classifier.
 
     Segments beyond ``LONGEST_S`` are heard in pieces of equal length, whose probabilities are averaged.

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 
 from validation.domain import Answer, Column
-from validation.hardware.device import Placement, place_by_settings
+from validation.hardware.device import DeviceConfig, place_by_settings
 from validation.models.base import Batch
-from validation.models.language_id import JUDGE_COLUMNS, LanguageLabels, judge_batch
+from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch
 from validation.models.mms_network import SHORTEST_SAMPLES, load_mms
 from validation.models.weights_folder import open_weights_folder
 
@@ -18,9 +18,9 @@ class MmsLid:
     """MMS-LID, a judge of the suite ``indic``; how it computes is told by ``MmsNetwork``."""
 
     name: ClassVar[str] = "mms"
-    columns: ClassVar[tuple[Column, ...]] = JUDGE_COLUMNS
+    columns: ClassVar[tuple[Column, ...]] = LID_COLUMNS
 
-    def __init__(self, *, threads: int, root: Path | None = None, placement: Placement | None = None) -> None:
+    def __init__(self, *, threads: int, root: Path | None = None, placement: DeviceConfig | None = None) -> None:
         """Load the network from its folder, as ``save_pretrained`` writes it. Nothing is ever fetched.
 
         Args:
@@ -42,4 +42,4 @@ class MmsLid:
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Name the language of each segment."""
-        return judge_batch(batch, self._network.hear, self._labels, shortest=SHORTEST_SAMPLES)
+        return classify_batch(batch, self._network.hear, self._labels, shortest=SHORTEST_SAMPLES)

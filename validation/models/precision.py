@@ -16,10 +16,10 @@ from validation.scoring.text import comparable_text
 Answers: TypeAlias = Sequence[Mapping[str, Answer]]
 """What a suite says of each utterance, by model."""
 
-LEAST_TOP1_AGREEMENT = 0.995
-MOST_P_CHANGE = 0.02
-MOST_CER_CHANGE = 0.001
-MOST_ALIGN_CHANGE = 0.02
+MIN_TOP1_AGREEMENT = 0.995
+MAX_P_CHANGE = 0.02
+MAX_CER_CHANGE = 0.001
+MAX_ALIGN_CHANGE = 0.02
 """Half precision moves a sound model by a tenth of these. What exceeds them has overflowed somewhere: a published
 build of this recogniser in float16 wrote blank transcripts while everything about it looked well."""
 
@@ -75,9 +75,9 @@ def _compare_judge(model: str, pairs: _Pairs) -> Iterator[Check]:
     if not named:
         return
     agreeing = float(np.mean([before["language"] == after["language"] for before, after in named]))
-    yield Check(model, "top-1 agreement", agreeing, f">= {LEAST_TOP1_AGREEMENT:.1%}", agreeing >= LEAST_TOP1_AGREEMENT)
+    yield Check(model, "top-1 agreement", agreeing, f">= {MIN_TOP1_AGREEMENT:.1%}", agreeing >= MIN_TOP1_AGREEMENT)
     for column in ("language_p", "declared_p"):
-        yield from _compare_numbers(model, column, named, MOST_P_CHANGE)
+        yield from _compare_numbers(model, column, named, MAX_P_CHANGE)
 
 
 def _compare_transcriber(model: str, asked: Sequence[Utterance], pairs: _Pairs) -> Iterator[Check]:
@@ -91,9 +91,9 @@ def _compare_transcriber(model: str, asked: Sequence[Utterance], pairs: _Pairs) 
     ]
     if changes:
         mean = float(np.mean(np.abs(changes)))
-        yield Check(model, "mean CER change", mean, f"<= {MOST_CER_CHANGE:g}", mean <= MOST_CER_CHANGE)
+        yield Check(model, "mean CER change", mean, f"<= {MAX_CER_CHANGE:g}", mean <= MAX_CER_CHANGE)
     for column in ("align_tok", "align_frame"):
-        yield from _compare_numbers(model, column, pairs, MOST_ALIGN_CHANGE)
+        yield from _compare_numbers(model, column, pairs, MAX_ALIGN_CHANGE)
 
 
 def _cer_change(utterance: Utterance, before: str, after: str) -> float | None:

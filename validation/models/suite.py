@@ -15,7 +15,7 @@ from validation.errors import BadInput
 from validation.hardware.gpu import read_gpus
 from validation.models.base import Batch, SegmentModel
 from validation.models.batching import (
-    Fill,
+    PaddingStats,
     batch_cost_s,
     measure_fill,
     pad_batch,
@@ -23,10 +23,10 @@ from validation.models.batching import (
     take_rows,
     true_audio_s,
 )
-from validation.models.bisect import score_isolated
+from validation.models.bisect import score_with_bisection
 from validation.models.budget import Budget, budget_file
-from validation.models.cascade import NOT_ASKED, Cascade
-from validation.models.sync_scorer import ScoredInTurn
+from validation.models.cascade import SKIPPED, Cascade
+from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.rules_file import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles
 from validation.scoring.verdict import Rules
@@ -36,7 +36,7 @@ SHORTEST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class SuiteSpec:
     """What a suite is made of."""
 
     models: Mapping[str, str]
@@ -46,7 +46,7 @@ class Recipe:
     rules: str
     budget_s: Seconds
     """Padded seconds a batch, with attention's share: see ``plan_batches``."""
-    least_s: Seconds
+    min_padded_s: Seconds
     """The shortest that a segment becomes inside the models: how many short ones a batch may hold."""
     extra: str
     """The extra of this distribution that brings what the models import."""
@@ -59,7 +59,7 @@ class Recipe:
 CARD_BUDGET_S: Seconds = 640.0
 """Beyond it padding grows, and the fastest cards compute no faster."""
 
-_INDIC = Recipe(
+_INDIC = SuiteSpec(
     models={
         "conformer": "validation.models.conformer.model:IndicConformer",
         "mms": "validation.models.mms_lid:MmsLid",
@@ -71,15 +71,15 @@ _INDIC = Recipe(
     rules="indic-1",
     # On a CPU, which gains nothing from more: of 5 to 80 s, 10 and 20 took the least (a tenth less than 40).
     budget_s=20.0,
-    least_s=0.5,
+    min_padded_s=0.5,
     extra="models",
     # 320 s in 24 GB: what MMS-LID holds of them outside its sliced front end, beside 4.4 GB of weights: its own are
     # half, IndicConformer's in ONNX Runtime are single.
     card_s_per_gib=13.5,
 )
 
-SUITES: Mapping[str, Recipe] = {
-    "local": Recipe(
+SUITES: Mapping[str, SuiteSpec] = {
+    "local": SuiteSpec(
         models={
             "whisper": "validation.models.whisper.model:WhisperBase",
             "dnsmos": "validation.models.dnsmos:Dnsmos",
@@ -91,17 +91,17 @@ SUITES: Mapping[str, Recipe] = {
         # Four segments in Whisper's shortest window. A CPU gains nothing from more: eight cost the same each, and
         # 23 half as much again.
         budget_s=45.0,
-        least_s=10.0,
+        min_padded_s=10.0,
         extra="local",
     ),
     # The cheapest real answer, for runs that test the fleet and not the speech: a second of audio costs 3 ms.
-    "vad": Recipe(
+    "vad": SuiteSpec(
         models={"silero": "validation.models.silero:SileroVad"},
         transcriber=None,
         judges=(),
         rules="vad-1",
         budget_s=60.0,
-        least_s=1.0,
+        min_padded_s=1.0,
         extra="local",
     ),
     "indic": _INDIC,
@@ -114,7 +114,7 @@ SUITES: Mapping[str, Recipe] = {
 
 
 @dataclass(slots=True)
-class Meter:
+class ModelStats:
     """What one model has cost so far."""
 
     segments: int = 0
@@ -125,7 +125,7 @@ class Meter:
     """Of the whole process while the model ran: an upper bound where other threads work meanwhile."""
 
 
-class Suite(ScoredInTurn):
+class Suite(SyncScorerMixin):
     """A named, ordered set of models that answer together. Safe to share between threads."""
 
     def __init__(
@@ -136,19 +136,19 @@ class Suite(ScoredInTurn):
         roles: SuiteRoles,
         rules: Rules,
         budget_s: Seconds,
-        least_s: Seconds,
+        min_padded_s: Seconds,
         budget_kept_in: Path | None = None,
         cascade: Cascade | None = None,
     ) -> None:
         self.name, self.roles, self.rules = name, roles, rules
         self.revisions: Mapping[str, str] = {model.name: model.revision for model in models}
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
-        self.budget, self.least_s = Budget(budget_s, kept_in=budget_kept_in), least_s
+        self.budget, self.min_padded_s = Budget(budget_s, kept_in=budget_kept_in), min_padded_s
         self._models, self._cascade = tuple(models), cascade
         # Who may be spared is asked last, when the others have answered.
         self._in_turn = sorted(models, key=lambda model: cascade is not None and model.name == cascade.spared)
         self._lock = threading.Lock()  # held for one batch: callers take turns
-        self.start_counting()
+        self.reset_stats()
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
         """Ask every model about every utterance.
@@ -160,7 +160,7 @@ class Suite(ScoredInTurn):
             For each utterance, in input order, one answer of each model that it wants, by the model's name.
 
         Raises:
-            CardBroken: this process can compute nothing more.
+            GpuLost: this process can compute nothing more.
         """
         faults = [find_fault(utterance.audio) for utterance in utterances]
         answers: list[dict[str, Answer]] = [
@@ -168,16 +168,16 @@ class Suite(ScoredInTurn):
         ]
         askable = [row for row, fault in enumerate(faults) if fault is None]
         durations_s = [utterances[row].duration_s for row in askable]
-        for batch in plan_batches(durations_s, self.budget.seconds, least_s=self.least_s):
+        for batch in plan_batches(durations_s, self.budget.seconds, min_padded_s=self.min_padded_s):
             rows = [askable[item] for item in batch]
             for row, reply in zip(rows, self.score_batch(pad_batch([utterances[row] for row in rows])), strict=True):
                 answers[row] = reply
         return answers
 
-    def start_counting(self) -> None:
+    def reset_stats(self) -> None:
         """Set ``meters`` and ``fill``, what the models have cost and how full their batches were, to nothing."""
-        self.meters: Mapping[str, Meter] = {model.name: Meter() for model in self._models}
-        self.fill = Fill()
+        self.meters: Mapping[str, ModelStats] = {model.name: ModelStats() for model in self._models}
+        self.fill = PaddingStats()
 
     def score_batch(self, batch: Batch) -> list[dict[str, Answer]]:
         """Ask about one batch of utterances that have no fault of their own.
@@ -189,7 +189,7 @@ class Suite(ScoredInTurn):
             For each item, in order, one answer of each model that it wants, by the model's name.
 
         Raises:
-            CardBroken: this process can compute nothing more.
+            GpuLost: this process can compute nothing more.
         """
         with self._lock:
             self.fill += measure_fill((batch.lengths / SAMPLE_RATE).tolist())
@@ -200,9 +200,9 @@ class Suite(ScoredInTurn):
         for model in self._in_turn:
             rows = batch.rows_for(model.name)
             if self._cascade and self._cascade.spared == model.name:
-                settled = self._cascade.find_settled(batch, answers)
+                settled = self._cascade.find_confident(batch, answers)
                 for row in settled:
-                    answers[row][model.name] = NOT_ASKED
+                    answers[row][model.name] = SKIPPED
                 rows = [row for row in rows if row not in settled]
             for row, reply in zip(rows, self._ask(model, take_rows(batch, rows)) if rows else [], strict=True):
                 answers[row][model.name] = reply
@@ -211,7 +211,7 @@ class Suite(ScoredInTurn):
     def _ask(self, model: SegmentModel, batch: Batch) -> list[Answer]:
         meter = self.meters[model.name]
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        replies = score_isolated(model, batch, on_overrun=self._note_overrun)
+        replies = score_with_bisection(model, batch, on_overrun=self._record_oom)
         meter.wall_s += time.perf_counter() - wall_s
         meter.cpu_s += time.process_time() - cpu_s
         meter.audio_s += true_audio_s(batch)
@@ -219,8 +219,8 @@ class Suite(ScoredInTurn):
         meter.faults += sum(isinstance(reply, Unscored) for reply in replies)
         return replies
 
-    def _note_overrun(self, batch: Batch) -> None:
-        self.budget.halve(batch_cost_s(batch, least_s=self.least_s))
+    def _record_oom(self, batch: Batch) -> None:
+        self.budget.halve(batch_cost_s(batch, min_padded_s=self.min_padded_s))
 
 
 def find_fault(audio: Waveform) -> Fault | None:
@@ -259,13 +259,13 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
         roles=roles,
         rules=rules,
         budget_s=start_budget_s(recipe, card.memory_gib if card else None),
-        least_s=recipe.least_s,
+        min_padded_s=recipe.min_padded_s,
         budget_kept_in=budget_file(name, {model.name: model.revision for model in models}, card.name if card else None),
         cascade=recipe.cascade,
     )
 
 
-def name_policy(suite: str) -> str:
+def batching_policy(suite: str) -> str:
     """Name the policy by which a suite asks its models: ``all``, or what spares one of them."""
     cascade = find_cascade(suite)
     return cascade.name if cascade else "all"
@@ -277,7 +277,7 @@ def find_cascade(suite: str) -> Cascade | None:
     return recipe.cascade if recipe else None
 
 
-def start_budget_s(recipe: Recipe, card_gib: float | None) -> Seconds:
+def start_budget_s(recipe: SuiteSpec, card_gib: float | None) -> Seconds:
     """What a batch may hold before anything is known of a machine's memory but its size."""
     if card_gib is None or recipe.card_s_per_gib is None:
         return recipe.budget_s

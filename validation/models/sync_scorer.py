@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from validation.domain import Answer, Seconds, Utterance
 
 
-class ScoredInTurn:
+class SyncScorerMixin:
     """A mixin for scorers that answer while their caller waits."""
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
         """Ask every model about every utterance; answers in the same order, by model name."""
         raise NotImplementedError
 
-    def begin(self, utterances: Sequence[Utterance]) -> "AwaitedScoring":
+    def begin(self, utterances: Sequence[Utterance]) -> "CompletedJob":
         """Ask about utterances; they are scored once the answers are waited for."""
-        return AwaitedScoring(self, utterances)
+        return CompletedJob(self, utterances)
 
 
-class AwaitedScoring:
+class CompletedJob:
     """Utterances whose answers are made by whoever waits for them, however long it takes."""
 
-    def __init__(self, scorer: ScoredInTurn, utterances: Sequence[Utterance]) -> None:
+    def __init__(self, scorer: SyncScorerMixin, utterances: Sequence[Utterance]) -> None:
         self._scorer, self._utterances = scorer, utterances
         self._answers: list[dict[str, Answer] | None] = [None] * len(utterances)
         self._is_over = not utterances

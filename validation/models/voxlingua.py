@@ -12,11 +12,11 @@ from torch import Tensor
 
 from validation.domain import Answer, Column
 from validation.errors import BadInput
-from validation.hardware.device import Placement, place_by_settings
+from validation.hardware.device import DeviceConfig, place_by_settings
 from validation.models.base import Batch
-from validation.models.ecapa_padding import FrameCounts, reflect_at_own_end
+from validation.models.ecapa_padding import FrameCounts, reflect_pad_per_item
 from validation.models.import_shims import importing_speechbrain
-from validation.models.language_id import JUDGE_COLUMNS, LanguageLabels, judge_batch
+from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch
 from validation.models.weights_folder import open_weights_folder
 
 
@@ -31,9 +31,9 @@ class VoxLingua107:
     """
 
     name: ClassVar[str] = "voxlingua"
-    columns: ClassVar[tuple[Column, ...]] = JUDGE_COLUMNS
+    columns: ClassVar[tuple[Column, ...]] = LID_COLUMNS
 
-    def __init__(self, *, threads: int, root: Path | None = None, placement: Placement | None = None) -> None:
+    def __init__(self, *, threads: int, root: Path | None = None, placement: DeviceConfig | None = None) -> None:
         """Load the network from its folder, as speechbrain's ``from_hparams`` reads it. Nothing is ever fetched.
 
         Its ``hyperparams.yaml`` is code: what it builds and calls is as trusted as the lock that pins it.
@@ -59,7 +59,7 @@ class VoxLingua107:
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Name the language of each segment."""
         network = self._network
-        return judge_batch(batch, network.listen, self._labels, shortest=network.shortest_samples)
+        return classify_batch(batch, network.listen, self._labels, shortest=network.shortest_samples)
 
 
 class _EcapaTdnn:
@@ -71,7 +71,7 @@ class _EcapaTdnn:
         self._device, self._counts = device, FrameCounts()
         _require_sentence_norm(self._norm, self._features)
         self._hop = self._features.compute_STFT.hop_length
-        self.shortest_samples = reflect_at_own_end(self._embed, self._counts) * self._hop
+        self.shortest_samples = reflect_pad_per_item(self._embed, self._counts) * self._hop
 
     @torch.inference_mode()
     def listen(self, waveforms: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class LidPrediction:
     """What one judge hears, in the code that the declared language is written in (ISO 639-1, else 639-3)."""
 
     top1: str | None
@@ -15,7 +15,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
-class LanguageVotes:
+class VoteCounts:
     """How the judges voted. The three counts add up to the number of judges."""
 
     agreeing: int
@@ -23,7 +23,7 @@ class LanguageVotes:
     abstaining: int
 
 
-def count_votes(declared: str | None, opinions: Iterable[Opinion]) -> LanguageVotes:
+def count_votes(declared: str | None, opinions: Iterable[LidPrediction]) -> VoteCounts:
     """Count the judges for and against the declared language.
 
     A judge abstains who gave no answer, or who does not know the declared language: what else it hears is
@@ -31,9 +31,9 @@ def count_votes(declared: str | None, opinions: Iterable[Opinion]) -> LanguageVo
     first choice, however sure; the probabilities are columns of their own.
     """
     votes = [_vote(declared, opinion) for opinion in opinions]
-    return LanguageVotes(votes.count(True), votes.count(False), votes.count(None))
+    return VoteCounts(votes.count(True), votes.count(False), votes.count(None))
 
 
-def _vote(declared: str | None, opinion: Opinion) -> bool | None:
+def _vote(declared: str | None, opinion: LidPrediction) -> bool | None:
     knows_it = declared is not None and opinion.p_declared is not None
     return opinion.top1 == declared if knows_it and opinion.top1 is not None else None

@@ -62,7 +62,7 @@ def check_columns(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
     Raises:
         BadRules: names the rule, the column and the nearest column that exists, or the two types.
     """
-    for rule in rules.in_force:
+    for rule in rules.effective:
         for condition in rule.when:
             if problem := _misfit(condition, columns):
                 raise BadRules(rules.version, f"rule {rule.reason}", problem)

@@ -7,7 +7,7 @@ from validation.domain import Scalar
 from validation.scoring.verdict import Condition, Rule, Rules
 
 
-def spell_rules(rules: Rules, *, preface: str = "", notes: Mapping[int, str] | None = None) -> str:
+def dump_rules(rules: Rules, *, preface: str = "", notes: Mapping[int, str] | None = None) -> str:
     """Spell rules as TOML.
 
     Args:

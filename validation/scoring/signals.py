@@ -18,7 +18,7 @@ from validation.domain import (
 )
 from validation.scoring.audio import clipped_fraction, rms_dbfs
 from validation.scoring.cer import cer, chars_per_second, edge_cer_end, edge_cer_start
-from validation.scoring.language import Opinion, count_votes
+from validation.scoring.language import LidPrediction, count_votes
 from validation.scoring.scripts import latin_fraction, script_fraction
 from validation.scoring.text import comparable_text, has_digits, normalise_text
 
@@ -141,10 +141,10 @@ def _vote_signals(language: str | None, judgements: list[Answer]) -> dict[str, S
     }
 
 
-def _opinion(answer: Answer) -> Opinion:
+def _opinion(answer: Answer) -> LidPrediction:
     values = answer.values if isinstance(answer, Scored) else {}
     top1, p_declared = values.get("language"), values.get("declared_p")
-    return Opinion(None if top1 is None else str(top1), None if p_declared is None else float(p_declared))
+    return LidPrediction(None if top1 is None else str(top1), None if p_declared is None else float(p_declared))
 
 
 def _model_signals(settled: Mapping[str, Answer]) -> dict[str, Scalar]:

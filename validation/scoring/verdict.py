@@ -91,21 +91,21 @@ class Rules(_Rulebook):
     rules: tuple[Rule, ...]
 
     @cached_property
-    def in_force(self) -> tuple[Rule, ...]:
+    def effective(self) -> tuple[Rule, ...]:
         """The rules of the file after those that hold for every file: what was not heard is not accepted."""
         return (_UNDECODABLE, *map(_unscored, self.required_models), *self.rules)
 
     @property
     def columns(self) -> frozenset[str]:
         """Every column that some rule reads."""
-        return frozenset(condition.column for rule in self.in_force for condition in rule.when)
+        return frozenset(condition.column for rule in self.effective for condition in rule.when)
 
     def judge(self, signals: Mapping[str, Scalar]) -> Verdict:
         """Judge one segment by its signals, named as the columns of a shard.
 
         The verdict is the severest of the rules that fire, ``accept`` if none does.
         """
-        fired = [rule for rule in self.in_force if rule.fires(signals)]
+        fired = [rule for rule in self.effective if rule.fires(signals)]
         decisions: list[Decision] = ["accept", *(rule.verdict for rule in fired)]
         verdict = max(decisions, key=_SEVERITY.index)
         return Verdict(verdict, tuple(dict.fromkeys(rule.reason for rule in fired)), self.version)

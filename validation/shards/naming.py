@@ -37,7 +37,7 @@ def compacted_key(suite: str, token: UUID) -> str:
     return f"shards/compacted/validation_{suite}_{token.hex}.parquet"
 
 
-def key_beside(key: str) -> str:
+def sibling_key(key: str) -> str:
     """Name the manifest that lies beside a shard's parquet file."""
     return f"{key.removesuffix('.parquet')}.manifest.json"
 

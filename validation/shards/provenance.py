@@ -31,11 +31,11 @@ class ShardProvenance:
 
     @property
     def basis(self) -> Mapping[str, str]:
-        """What its numbers and verdicts depend on beside the models: see ``name_basis``."""
-        return name_basis(self.rules_version, self.policy, self.normalisation_version)
+        """What its numbers and verdicts depend on beside the models: see ``comparability_key``."""
+        return comparability_key(self.rules_version, self.policy, self.normalisation_version)
 
 
-def name_basis(rules_version: str, policy: str, normalisation_version: str = NORMALISATION) -> Mapping[str, str]:
+def comparability_key(rules_version: str, policy: str, normalisation_version: str = NORMALISATION) -> Mapping[str, str]:
     """Name what answers depend on beside the models' revisions: where all is equal, honest machines answer alike."""
     return {"rules_version": rules_version, "normalisation_version": normalisation_version, "policy": policy}
 

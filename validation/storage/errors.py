@@ -47,7 +47,7 @@ class ObjectExists(Permanent):
         super().__init__(f"object {key!r} exists already in {address}, and is written only once")
 
 
-class KeyRefused(Permanent):
+class CredentialRejected(Permanent):
     """A name that no object can have, such as one with an empty or a ``..`` part."""
 
     def __init__(self, key: str, address: str) -> None:
@@ -99,7 +99,7 @@ def _explain(error: Exception, store: ObjectStore, key: str) -> FleetError:
     if isinstance(error, AlreadyExistsError) and status != _CONFLICT:
         return ObjectExists(key, address)
     if isinstance(error, ValueError):
-        return KeyRefused(key, address)
+        return CredentialRejected(key, address)
     if _is_final(status) or isinstance(error, PermissionError):
         return StoreRefused(address, answer or "permission denied", _what_grants(store))
     return Unreachable("object store", address, _what_answers(store), answer or _find_transport_cause(text))

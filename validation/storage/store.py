@@ -3,7 +3,7 @@
 Errors that every function here may raise:
     Unreachable: no connection, a time-out, a server error or throttling that outlasted the client's own retries.
     StoreRefused: a wrong bucket or credential; no video is to blame.
-    KeyRefused: the key is no possible name of an object.
+    CredentialRejected: the key is no possible name of an object.
 """
 
 from collections.abc import Callable, Iterator

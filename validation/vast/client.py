@@ -17,8 +17,8 @@ from validation.errors import FleetError, Transient, Unreachable
 from validation.vast.errors import OutcomeUnknown, RequestRefused, Throttled, VastKeyMissing
 from validation.vast.instances import Instance, Listing
 from validation.vast.offers import Offer
-from validation.vast.rate_limit import Clock, Pacer, WallClock
-from validation.vast.responses import is_gone, read_answer
+from validation.vast.rate_limit import Clock, RateLimiter, WallClock
+from validation.vast.responses import is_gone, parse_response
 
 log = logging.getLogger("vfleet.vast")
 
@@ -54,7 +54,7 @@ class VastClient:
             raise VastKeyMissing
         self._base_url = base_url
         self._clock = clock or WallClock()
-        self._pacer = Pacer(self._clock)
+        self._pacer = RateLimiter(self._clock)
         self._http = httpx.Client(
             base_url=base_url,
             headers={"Authorization": f"Bearer {api_key.get_secret_value()}"},
@@ -85,7 +85,7 @@ class VastClient:
         path = f"/api/v0/asks/{offer_id}/"
         self._pacer.wait("create")
         try:
-            body = read_answer(path, self._http.put(path, json=dict(order)))
+            body = parse_response(path, self._http.put(path, json=dict(order)))
         except httpx.ConnectError as error:  # never reached anybody
             raise self._unreachable(error) from error
         except httpx.TransportError as error:
@@ -154,7 +154,7 @@ class VastClient:
     def _send(self, endpoint: str, method: str, path: str, **options: Any) -> dict[str, Any]:
         self._pacer.wait(endpoint)
         try:
-            return read_answer(path, self._http.request(method, path, **options))
+            return parse_response(path, self._http.request(method, path, **options))
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 

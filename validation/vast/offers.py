@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from validation.errors import BadInput
-from validation.ledger.fleet import Intent
+from validation.ledger.fleet import RentalRequest
 
 PREDICTED_SEGMENTS_PER_S: Mapping[str, float] = {"RTX 3090": 11.0, "RTX 4090": 18.0}
 """What the suite does on one card. The 3090 was measured (all four models); the 4090 is predicted from it, by the
@@ -22,7 +22,7 @@ STAY_HOURS = 12.0
 """Over how long the pull is spread when offers are compared."""
 
 
-def chance_to_work(reliability: float) -> float:
+def success_probability(reliability: float) -> float:
     """The share of rentals that became a useful machine: 23 % below a reliability of 0.98, 45 % above (54 rentals)."""
     return 0.45 if reliability >= 0.98 else 0.23  # noqa: PLR2004 - see above
 
@@ -154,7 +154,7 @@ class OfferFilter:
             query["machine_id"] = {"notin": sorted(banned_machines)[:50]}
         return query
 
-    def why_not(self, offer: Offer) -> str | None:
+    def rejection_reason(self, offer: Offer) -> str | None:
         """Check every bound again: the vendor's filters let some rows through that break them."""
         bounds = {
             "gpu_name": offer.gpu_name in self.gpu_names,
@@ -181,21 +181,21 @@ def expected_usd_per_1000_segments(offer: Offer, measured: Mapping[str, float]) 
     """
     rate = measured.get(offer.gpu_name) or PREDICTED_SEGMENTS_PER_S.get(offer.gpu_name) or 1.0
     per_hour = offer.usd_per_hour + offer.usd_once / STAY_HOURS
-    return per_hour / (3.6 * rate * chance_to_work(offer.reliability))
+    return per_hour / (3.6 * rate * success_probability(offer.reliability))
 
 
 def rank_offers(offers: Iterable[Offer], bounds: OfferFilter, measured: Mapping[str, float]) -> list[Offer]:
     """The offers that are good enough, best value first; one a machine, however many slices it is offered in."""
     best: dict[int, Offer] = {}
     for offer in sorted(offers, key=lambda o: (expected_usd_per_1000_segments(o, measured), o.id)):
-        if bounds.why_not(offer) is None:
+        if bounds.rejection_reason(offer) is None:
             best.setdefault(offer.machine_id, offer)
     return list(best.values())
 
 
-def why_none(offers: Sequence[Offer], bounds: OfferFilter) -> str:
+def explain_no_offers(offers: Sequence[Offer], bounds: OfferFilter) -> str:
     """One sentence for an operator whose filter nothing meets."""
-    dearer = [o for o in offers if bounds.why_not(o) == "usd_per_hour"]
+    dearer = [o for o in offers if bounds.rejection_reason(o) == "usd_per_hour"]
     if dearer:
         cheapest = min(o.usd_per_hour for o in dearer)
         return (
@@ -208,7 +208,7 @@ def why_none(offers: Sequence[Offer], bounds: OfferFilter) -> str:
     )
 
 
-def relax_price(bounds: OfferFilter) -> OfferFilter:
+def without_price_limit(bounds: OfferFilter) -> OfferFilter:
     """The same filter at any price: what would be there, and for how much."""
     return replace(bounds, max_usd_per_hour=1000.0)
 
@@ -219,9 +219,9 @@ def boot_within_s(offer: Offer) -> int:
     return int(min(1200.0, 120.0 + 2 * pull_s))
 
 
-def intent_for(offer: Offer) -> Intent:
+def to_rental_request(offer: Offer) -> RentalRequest:
     """What the ledger keeps of an offer."""
-    return Intent(
+    return RentalRequest(
         offer_id=offer.id,
         machine_id=offer.machine_id,
         host_id=offer.host_id,

@@ -44,7 +44,7 @@ class WallClock:
         time.sleep(seconds)
 
 
-class WakefulClock(WallClock):
+class InterruptibleClock(WallClock):
     """The time of this machine, whose sleep ends when a signal comes: ``time.sleep`` goes on after the handler.
 
     Use as a context manager, in the main thread. A signal that came before the sleep ends it as well.
@@ -69,7 +69,7 @@ class WakefulClock(WallClock):
         os.close(self._told)
 
 
-class Pacer:
+class RateLimiter:
     """Keeps requests to each endpoint far enough apart."""
 
     def __init__(self, clock: Clock) -> None:

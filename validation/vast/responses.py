@@ -23,7 +23,7 @@ MESSAGE_CHARS = 200
 """How much of a foreign sentence is passed on."""
 
 
-def read_answer(endpoint: str, response: httpx.Response) -> dict[str, Any]:
+def parse_response(endpoint: str, response: httpx.Response) -> dict[str, Any]:
     """Return the body of a request that took effect.
 
     Raises:

@@ -20,10 +20,10 @@ import httpx
 
 from validation.domain import Seconds
 from validation.errors import FleetError
-from validation.hardware.driver import DriverTooOld, bears_cuda, built_for
+from validation.hardware.driver import DriverTooOld, built_for, supports_cuda
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
-from validation.vast.rate_limit import Clock, WakefulClock, WallClock
+from validation.vast.rate_limit import Clock, InterruptibleClock, WallClock
 
 log = logging.getLogger("vfleet.box")
 
@@ -36,20 +36,20 @@ FLOW_MARK = b"validation.child_process"
 
 LOOK_S: Seconds = 15.0
 RESTART_S: Seconds = 10.0
-MOST_RESTARTS = 10
+MAX_RESTARTS = 10
 """Ends of the worker within an hour after which the box is no good."""
-FAREWELL_S: Seconds = 180.0
+DRAIN_TIMEOUT_S: Seconds = 180.0
 """How long the worker may drain: its own grace is two minutes."""
 DESTROY_TRIES = 30
 DESTROY_PAUSE_S: Seconds = 60.0
-FREE_DISK_BYTES = 5 << 30
+MIN_DISK_BYTES = 5 << 30
 SELF_TEST = (sys.executable, "-m", "validation.worker.self_test")
 SELF_TEST_S: Seconds = 180.0
 """Weights load within two minutes. A box that is not heard of within six of its start is replaced anyway."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rental:
+class InstanceInfo:
     """What a box knows of its own rental. ``instance_id`` is None where it is not rented at all."""
 
     instance_id: str | None
@@ -73,7 +73,7 @@ class Rental:
 class Watch:
     """Decides when a box is of no more use. Times are one clock's, in seconds."""
 
-    def __init__(self, rental: Rental, started: Seconds) -> None:
+    def __init__(self, rental: InstanceInfo, started: Seconds) -> None:
         self._rental, self._started, self._busy_at = rental, started, started
         self._ends: list[Seconds] = []
 
@@ -89,7 +89,7 @@ class Watch:
             return f"past its time of {self._rental.lifetime_s:.0f} s"
         if now - self._busy_at > self._rental.idle_s:
             return f"idle for {self._rental.idle_s:.0f} s"
-        if len(self._ends) > MOST_RESTARTS:
+        if len(self._ends) > MAX_RESTARTS:
             return f"its worker ended {len(self._ends)} times within an hour"
         return None
 
@@ -107,7 +107,7 @@ def check_box(environment: Mapping[str, str], *, find_gpus: Callable[[], str | N
     wanted = environment.get("GPU_TYPE", "").replace("_", " ")
     if wanted and (fault := find_card_fault(wanted, (find_gpus or list_gpus)())):
         return fault
-    if (free := shutil.disk_usage("/").free) < FREE_DISK_BYTES:
+    if (free := shutil.disk_usage("/").free) < MIN_DISK_BYTES:
         return f"only {free >> 20} MiB of disk are free"
     try:
         check_ledger(environment.get("DATABASE_URL", ""))
@@ -135,7 +135,7 @@ def find_card_fault(wanted: str, found: str | None) -> str | None:
     if found is None or wanted not in found:
         return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
     needs, driver = built_for(), found.splitlines()[0].rpartition(",")[2].strip()
-    return str(DriverTooOld(driver, needs)) if needs and not bears_cuda(driver, needs) else None
+    return str(DriverTooOld(driver, needs)) if needs and not supports_cuda(driver, needs) else None
 
 
 def try_models(environment: Mapping[str, str], command: Sequence[str] = SELF_TEST) -> str | None:
@@ -206,13 +206,13 @@ def run_worker(command: Sequence[str], watch: Watch, *, clock: Clock, busy: Call
 def _drain(worker: subprocess.Popen[bytes]) -> None:
     worker.terminate()
     try:
-        worker.wait(FAREWELL_S)
+        worker.wait(DRAIN_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         worker.kill()
         worker.wait()
 
 
-def destroy_self(rental: Rental, *, clock: Clock, transport: httpx.BaseTransport | None = None) -> bool:
+def destroy_self(rental: InstanceInfo, *, clock: Clock, transport: httpx.BaseTransport | None = None) -> bool:
     """Ask the vendor to end this rental, for half an hour if need be. Whether it agreed."""
     if rental.instance_id is None:
         return False
@@ -233,11 +233,11 @@ def destroy_self(rental: Rental, *, clock: Clock, transport: httpx.BaseTransport
 def main() -> int:
     """Test, work, and go. An asked-for end (a stop by the vendor) is no reason to destroy the rental."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    rental = Rental.read(os.environ)
+    rental = InstanceInfo.read(os.environ)
     try:
         reason = check_box(os.environ)
         if reason is None:
-            with WakefulClock() as clock:
+            with InterruptibleClock() as clock:
                 reason = run_worker(WORKER, Watch(rental, clock.monotonic()), clock=clock, busy=has_flows)
     except Exception as error:  # whatever it is, a box that does not work must not go on billing
         log.exception("this box cannot go on")

@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validation.analysis.charts.numbers import say_between, say_count, say_duration, say_rate, say_share, say_usd
+from validation.analysis.charts.numbers import (
+    format_between,
+    format_count,
+    format_duration,
+    format_rate,
+    format_share,
+    format_usd,
+)
 from validation.analysis.charts.style import DARK, LIGHT
 from validation.analysis.charts.ticks import round_ticks, time_ticks
-from validation.analysis.charts.time_chart import HEIGHT, WIDTH, Outlook, Series, TimeChart, draw_time_chart
+from validation.analysis.charts.time_chart import HEIGHT, WIDTH, Forecast, Series, TimeChart, draw_time_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -18,20 +25,20 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (say_count(507_387), "507,387"),
-        (say_count(None), "–"),
-        (say_share(Decimal("0.9996")), ">99.9 %"),
-        (say_share(0.0004), "<0.1 %"),
-        (say_share(1), "100 %"),
-        (say_share(0.5), "50.0 %"),
-        (say_usd(Decimal("1234.5")), "$1,234.50"),
-        (say_rate(0.123456), "0.123"),
-        (say_rate(Decimal(2214)), "2,214"),
-        (say_duration(59), "59 s"),
-        (say_duration(3700), "1 h 1 min"),
-        (say_duration(200_000), "2 d 7 h"),
-        (say_between(60, None, say_duration), "at least 1 min 0 s"),
-        (say_between(None, None, say_duration), "–"),
+        (format_count(507_387), "507,387"),
+        (format_count(None), "–"),
+        (format_share(Decimal("0.9996")), ">99.9 %"),
+        (format_share(0.0004), "<0.1 %"),
+        (format_share(1), "100 %"),
+        (format_share(0.5), "50.0 %"),
+        (format_usd(Decimal("1234.5")), "$1,234.50"),
+        (format_rate(0.123456), "0.123"),
+        (format_rate(Decimal(2214)), "2,214"),
+        (format_duration(59), "59 s"),
+        (format_duration(3700), "1 h 1 min"),
+        (format_duration(200_000), "2 d 7 h"),
+        (format_between(60, None, format_duration), "at least 1 min 0 s"),
+        (format_between(None, None, format_duration), "–"),
     ],
 )
 def test_numbers_are_said_as_people_say_them(said, expected):
@@ -66,7 +73,7 @@ def chart(points, **options) -> TimeChart:
 def test_every_mark_is_on_the_paper(points):
     """Whatever the values, the picture is well-formed and nothing is drawn outside it."""
     points = sorted(points)
-    outlook = Outlook(0.0, 6e6, 5e6, None) if points else None
+    outlook = Forecast(0.0, 6e6, 5e6, None) if points else None
     root = ET.fromstring(draw_time_chart(chart(points, outlook=outlook)))
     assert root.find(f"{SVG}title").text == "Things <left>"
     for shape in root.iter(f"{SVG}path"):

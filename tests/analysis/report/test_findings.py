@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.report_helpers import RULES, SCHEMA, make_row, sample_rows
 from validation.analysis.report.distributions import find_limits, find_quantiles
 from validation.analysis.report.findings import gather_findings
-from validation.analysis.report.rule_margin import DOUBT, measure_doubt
+from validation.analysis.report.rule_margin import DOUBT, rule_margin
 from validation.analysis.report.signals import Signal, find_signals
 from validation.analysis.selection.verdicts import judge_segments
 
@@ -89,7 +89,7 @@ VALUE = st.none() | st.floats(0, 10)
 def test_doubt_has_the_sign_of_the_verdict(values):
     """Above nought not accepted, below it accepted, whatever is missing; at nought it may be either."""
     rows = [make_row("a", n, ovr=ovr, cer=cer, duration_s=long) for n, (ovr, cer, long) in enumerate(values)]
-    doubts = frame(rows).select(measure_doubt(RULES.in_force, SIGNALS)).collect()[DOUBT]
+    doubts = frame(rows).select(rule_margin(RULES.effective, SIGNALS)).collect()[DOUBT]
     for row, doubt in zip(rows, doubts, strict=True):
         if doubt > 0:
             assert row["verdict"] != "accept"
@@ -100,7 +100,7 @@ def test_doubt_has_the_sign_of_the_verdict(values):
 def test_doubt_is_the_way_to_the_other_verdict():
     """A usual segment is one away from the nearest limit; a rule with two conditions holds by its weaker one."""
     rows = [make_row("a", 0, ovr=3.0, cer=0.0), make_row("a", 1, ovr=1.5), make_row("a", 2, cer=0.9, duration_s=1.3)]
-    doubts = frame(rows).select(measure_doubt(RULES.in_force, SIGNALS)).collect()[DOUBT].to_list()
+    doubts = frame(rows).select(rule_margin(RULES.effective, SIGNALS)).collect()[DOUBT].to_list()
     assert doubts == pytest.approx([-1.0, 0.5, 0.1])
 
 

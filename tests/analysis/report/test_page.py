@@ -16,7 +16,7 @@ from tests.support.ledger_helpers import fetch
 from tests.support.report_helpers import MODELS, RULES_TOML, make_row, sample_rows, write_shards, write_tar
 from validation.analysis.charts.style import DARK, LIGHT
 from validation.cli.main import main
-from validation.ledger.canaries import KnownAnswer, plant_canaries
+from validation.ledger.canaries import KnownAnswer, insert_canaries
 from validation.ledger.engine import open_engine
 from validation.worker.chunk.run import run_chunk
 
@@ -150,7 +150,7 @@ def test_a_report_over_nothing_says_so(ledger, tmp_path, capsys):
 
 def test_a_report_over_canaries_alone_says_that_there_is_nothing(box, tmp_path, capsys):
     """They are nobody's data, though their shard is committed: one sentence, exit code 2, and no page."""
-    plant_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2}, basis={})
+    insert_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2}, basis={})
     box.add_videos("a")
     run_chunk(box.session)
     assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 2

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from tests.support.worker_fixtures import EarScorer
+from tests.support.worker_fixtures import PeakScorer
 from validation.domain import Column, Scored
-from validation.models.suite import SUITES, Recipe
+from validation.models.suite import SUITES, SuiteSpec
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Condition, Rule, Rules
-from validation.worker.chunk.context import Session
+from validation.worker.chunk.context import ChunkContext
 
 QUIET = Rule(
     reason="quiet",
@@ -27,7 +27,7 @@ STALE = Rule(
 
 
 @dataclass
-class TwoScorer(EarScorer):
+class TwoScorer(PeakScorer):
     """Hears how loud it is, and smells its revision. `asked` counts the answers of each model."""
 
     name: str = "pair"
@@ -73,7 +73,7 @@ class TwoScorer(EarScorer):
 @pytest.fixture
 def pair(box, monkeypatch):
     """The box with the suite `pair`; `upgrade` gives the nose another revision."""
-    recipe = Recipe({"ear": "", "nose": ""}, None, ("ear", "nose"), "local-1", 1.0, 1.0, "local")
+    recipe = SuiteSpec({"ear": "", "nose": ""}, None, ("ear", "nose"), "local-1", 1.0, 1.0, "local")
     monkeypatch.setitem(SUITES, "pair", recipe)
     monkeypatch.setenv("VFLEET_SUITE", "pair")
     scorer = TwoScorer()
@@ -82,14 +82,14 @@ def pair(box, monkeypatch):
     return Pair(box, session, scorer)
 
 
-def replace_scorer(session: Session, scorer: TwoScorer) -> Session:
+def replace_scorer(session: ChunkContext, scorer: TwoScorer) -> ChunkContext:
     return replace(session, scorer=scorer)
 
 
 @dataclass
 class Pair:
     box: object
-    session: Session
+    session: ChunkContext
     scorer: TwoScorer
 
     def upgrade(self, revision: str) -> None:

@@ -9,8 +9,8 @@ from polars.testing import assert_frame_equal
 from validation.analysis.report.findings import gather_findings
 from validation.analysis.report.signals import Signal
 from validation.analysis.selection import partitioned as parts
-from validation.analysis.selection.partitioned import open_layers
-from validation.analysis.selection.revisions import KEY, Layer, join_layers
+from validation.analysis.selection.partitioned import open_revisions
+from validation.analysis.selection.revisions import KEY, Revision, overlay_revisions
 from validation.analysis.selection.summary import tally_selection
 from validation.analysis.selection.verdicts import judge_segments
 from validation.scoring.signals import SuiteRoles
@@ -21,14 +21,14 @@ COLUMNS = {"ear": ("ear_peak", "ear_language", "ear_declared_p"), "nose": ("nose
 VIDEOS = st.dictionaries(st.sampled_from("abcdeé𝒇"), st.integers(1, 3), max_size=6)
 
 
-def make_layer(models, videos, stamp: float) -> Layer:
+def make_layer(models, videos, stamp: float) -> Revision:
     """The rows of some videos, each with as many segments as is said; every value tells its layer."""
     rows = [(video, index) for video, segments in videos.items() for index in range(segments)]
     frame = pl.DataFrame(rows, schema={"video_id": pl.String, "segment_index": pl.Int64}, orient="row")
     own = {name: pl.lit("hi" if name.endswith("language") else stamp) for model in models for name in COLUMNS[model]}
     faults = {f"{model}_fault": pl.lit(None, pl.String) for model in models}
     said = {"language_code": pl.lit("hi"), "verdict": pl.lit("accept"), "reasons": pl.lit([], pl.List(pl.String))}
-    return Layer(models, frame.with_columns(**said, **own, **faults).lazy())
+    return Revision(models, frame.with_columns(**said, **own, **faults).lazy())
 
 
 LAYERS = st.lists(
@@ -42,8 +42,8 @@ def test_joined_by_parts_or_at_once_is_the_same(layers, rows):
     """Whatever the layers hold and however small the parts: also a part in which later layers replace earlier ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "PART_ROWS", rows)
-        found = open_layers(layers, ROLES)
-        plain = join_layers(layers, ROLES)
+        found = open_revisions(layers, ROLES)
+        plain = overlay_revisions(layers, ROLES)
         assert_frame_equal(found.collect().sort(KEY), plain.collect().sort(KEY))
         one = pl.col("video_id") == "b"
         assert_frame_equal(found.filter(one).collect().sort(KEY), plain.filter(one).collect().sort(KEY))
@@ -61,9 +61,9 @@ def spy_on_parts(monkeypatch) -> list[list[tuple[str, ...]]]:
     def join(layers, roles, **options):
         if "as_if_of" in options:
             seen.append([tuple(layer.models) for layer in layers])
-        return join_layers(layers, roles, **options)
+        return overlay_revisions(layers, roles, **options)
 
-    monkeypatch.setattr(parts, "join_layers", join)
+    monkeypatch.setattr(parts, "overlay_revisions", join)
     return seen
 
 
@@ -72,9 +72,9 @@ def test_a_layer_that_later_ones_replace_is_not_read(monkeypatch):
     seen = spy_on_parts(monkeypatch)
     old = make_layer(("ear", "nose"), {"a": 2, "b": 2}, 0.0)
     ear, nose = make_layer(("ear",), {"a": 2, "b": 2}, 1.0), make_layer(("nose",), {"a": 2, "b": 2}, 2.0)
-    open_layers([old, make_layer(("ear", "nose"), {"a": 2, "b": 2}, 1.0)], ROLES).collect()
-    open_layers([old, ear, nose], ROLES).collect()
-    open_layers([old, make_layer(("ear", "nose"), {"a": 2}, 1.0)], ROLES).collect()
+    open_revisions([old, make_layer(("ear", "nose"), {"a": 2, "b": 2}, 1.0)], ROLES).collect()
+    open_revisions([old, ear, nose], ROLES).collect()
+    open_revisions([old, make_layer(("ear", "nose"), {"a": 2}, 1.0)], ROLES).collect()
     assert [len(part) for part in seen] == [1, 2, 2]
 
 
@@ -82,7 +82,7 @@ def test_plans_that_are_collected_together_are_read_together(monkeypatch):
     """A page asks thirty questions: the shards are not joined once for each."""
     seen = spy_on_parts(monkeypatch)
     rules = Rules(version="any", required_models=("ear",), rules=())
-    rows = open_layers([make_layer(("ear",), {"a": 2}, 0.0), make_layer(("nose",), {"a": 1}, 1.0)], ROLES)
+    rows = open_revisions([make_layer(("ear",), {"a": 2}, 0.0), make_layer(("nose",), {"a": 1}, 1.0)], ROLES)
     judged = judge_segments(
         rows.with_columns(fault=pl.lit(None, pl.String), duration_s=pl.lit(1.0), language=pl.lit("hi")), rules
     )
@@ -98,7 +98,7 @@ def test_whoever_asks_for_one_video_reads_that_alone(monkeypatch):
     monkeypatch.setattr(parts, "PART_ROWS", 1)
     seen = spy_on_parts(monkeypatch)
     videos = dict.fromkeys("abcdef", 2)
-    rows = open_layers([make_layer(("ear",), videos, 0.0), make_layer(("nose",), videos, 1.0)], ROLES)
+    rows = open_revisions([make_layer(("ear",), videos, 0.0), make_layer(("nose",), videos, 1.0)], ROLES)
     assert len(rows.filter(pl.col("video_id") == "c").collect(engine="streaming")) == 2
     assert len(seen) == 1
 

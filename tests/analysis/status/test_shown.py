@@ -11,10 +11,10 @@ from rich.console import Console
 
 from tests.support.ledger_helpers import execute
 from tests.support.status_helpers import queue, rent, work
-from validation.analysis.status.fleet_status import dump_standing, read_standing
+from validation.analysis.status.fleet_status import dump_status, read_status
 from validation.analysis.status.format import headline, worker_cells
 from validation.analysis.status.markdown import draw_bar, write_page
-from validation.analysis.status.terminal import draw_spark, show_standing
+from validation.analysis.status.terminal import draw_spark, show_status
 from validation.cli.status import look
 from validation.ledger.engine import open_engine
 
@@ -22,26 +22,26 @@ from validation.ledger.engine import open_engine
 def on_screen(standing, **options) -> str:
     console = Console(width=160, no_color=True)
     with console.capture() as captured:
-        console.print(show_standing(standing, **options))
+        console.print(show_status(standing, **options))
     return captured.get()
 
 
 def test_an_empty_ledger_says_so(ledger):
     """Nothing is divided by nothing."""
-    standing = read_standing(ledger)
+    standing = read_status(ledger)
     assert headline(standing) == "The queue is empty: no transcribed video is known."
     assert headline(standing) in write_page(standing)
     assert headline(standing) in on_screen(standing)
-    json.dumps(dump_standing(standing))
+    json.dumps(dump_status(standing))
 
 
 def test_a_fleet_that_never_worked_says_so(ledger, seed):
     """Videos without workers, then workers without commits."""
     queue(ledger, hi=3)
-    assert "nobody knows how long" in headline(read_standing(ledger))
+    assert "nobody knows how long" in headline(read_status(ledger))
     execute(ledger, "DELETE FROM worker_validators")
-    assert "No worker has ever registered" in headline(read_standing(ledger))
-    assert "![" not in write_page(read_standing(ledger))
+    assert "No worker has ever registered" in headline(read_status(ledger))
+    assert "![" not in write_page(read_status(ledger))
 
 
 def test_a_working_fleet_is_shown_whole(ledger):
@@ -50,7 +50,7 @@ def test_a_working_fleet_is_shown_whole(ledger):
     work(ledger, minutes=20)
     rent(ledger, hours=1.0, usd_per_hour=0.5)
     execute(ledger, "UPDATE worker_validators SET last_error = E'the store is away\\nat line 2'")
-    standing = read_standing(ledger)
+    standing = read_status(ledger)
     page, screen = write_page(standing), on_screen(standing)
     for shown in (page, screen):
         assert "of 180 videos done, empty in" in shown
@@ -66,7 +66,7 @@ def test_a_working_fleet_is_shown_whole(ledger):
 def test_a_label_is_shown_as_it_is_spelled(ledger):
     """What looks like markup is somebody's name of a language."""
     queue(ledger, **{"[red]hi[/]": 1, "[/]": 1})
-    shown = on_screen(read_standing(ledger))
+    shown = on_screen(read_status(ledger))
     assert "[red]hi[/]" in shown
     assert "\n[/] " in shown
 
@@ -79,7 +79,7 @@ def test_trouble_comes_first(ledger):
         "INSERT INTO worker_validators (worker_id, last_heartbeat_at) "
         "SELECT 'w' || n, now() - make_interval(mins => n) FROM generate_series(0, 4) n",
     )
-    standing = read_standing(ledger)
+    standing = read_status(ledger)
     assert [row["worker_id"] for row in standing.workers] == ["w2", "w3", "w4", "w1", "ann", "w0"]
     assert "and 4 more" in on_screen(standing, most_workers=2)
 

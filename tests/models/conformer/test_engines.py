@@ -14,10 +14,10 @@ from simulation.tiny_models.conformer import ConformerSize, save_conformer
 from tests.support.tiny_indic import voice
 from validation.domain import Utterance
 from validation.errors import BadInput
-from validation.hardware.device import Placement
+from validation.hardware.device import DeviceConfig
 from validation.models.batching import pad_batch
 from validation.models.conformer.consolidate import consolidate_repository
-from validation.models.conformer.graph import GraphRefused, read_graph
+from validation.models.conformer.graph import UnsupportedGraph, read_graph
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.onnx_patch_padding import make_padding_exact
@@ -54,7 +54,7 @@ def onnx_engine(assets, vocabulary):
 
 @pytest.fixture(scope="module")
 def torch_engine(assets, vocabulary):
-    return load_torch_engine(assets, vocabulary, Placement())
+    return load_torch_engine(assets, vocabulary, DeviceConfig())
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_both_engines_hear_the_same(onnx_engine, torch_engine):
 def test_half_precision_hears_nearly_the_same(assets, vocabulary, torch_engine, precision):
     """Half weights move log-probabilities by rounding, and nothing overflows."""
     audios, languages = [voice(s, 9) for s in (0.4, 6.0)], [3, 11]
-    half = load_torch_engine(assets, vocabulary, Placement("cpu", precision))
+    half = load_torch_engine(assets, vocabulary, DeviceConfig("cpu", precision))
     assert half.name == f"torch-{precision}"
     fine, coarse = (hear(engine, audios, languages) for engine in (torch_engine, half))
     assert np.isfinite(coarse.log_probs).all()
@@ -193,7 +193,7 @@ def test_other_sizes_are_read_off_the_weights(tmp_path):
     sizes = ConformerSize(layers=3, width=24, heads=3, feed_forward=40, channels=6, scales_input=False)
     folder = save_conformer(tmp_path / "other", sizes) / "assets"
     vocabulary = read_vocabulary(folder, 5633)
-    engines = OnnxEngine(folder, vocabulary, threads=1), load_torch_engine(folder, vocabulary, Placement())
+    engines = OnnxEngine(folder, vocabulary, threads=1), load_torch_engine(folder, vocabulary, DeviceConfig())
     exported, ours = (hear(engine, [voice(2.5)], [1]) for engine in engines)
     assert exported.log_probs == pytest.approx(ours.log_probs, abs=1e-4)
 
@@ -211,21 +211,21 @@ def change_encoder(folder, change):
 def test_a_weight_outside_its_folder_is_refused(own_assets):
     """Only what lies in the folder has been checked against the lock."""
     change_encoder(own_assets, lambda proto: proto.graph.initializer[0].external_data.add(key="location", value="../x"))
-    with pytest.raises(GraphRefused, match=r"lies at \.\./x, outside its folder"):
+    with pytest.raises(UnsupportedGraph, match=r"lies at \.\./x, outside its folder"):
         read_graph(own_assets / "encoder.onnx")
 
 
 def test_a_weight_that_ends_early_is_refused(own_assets):
     """A file cut short is named, not read as far as it goes."""
     (own_assets / "pre_encode.conv.0.weight").write_bytes(b"\0" * 7)
-    with pytest.raises(GraphRefused, match=r"pre_encode\.conv\.0\.weight is too short"):
+    with pytest.raises(UnsupportedGraph, match=r"pre_encode\.conv\.0\.weight is too short"):
         read_graph(own_assets / "encoder.onnx")
 
 
 def test_a_graph_that_is_too_old_is_refused(own_assets):
     """The edits are written for the operators of opset 13 and later."""
     change_encoder(own_assets, lambda proto: setattr(proto.opset_import[0], "version", 11))
-    with pytest.raises(GraphRefused, match="opset 11"):
+    with pytest.raises(UnsupportedGraph, match="opset 11"):
         read_graph(own_assets / "encoder.onnx")
 
 
@@ -237,7 +237,7 @@ def test_another_subsampling_is_refused(own_assets, vocabulary):
         next(attribute for attribute in conv.attribute if attribute.name == "pads").ints[0] = 2
 
     change_encoder(own_assets, widen)
-    with pytest.raises(GraphRefused, match="kernel 3 and padding 1"):
+    with pytest.raises(UnsupportedGraph, match="kernel 3 and padding 1"):
         OnnxEngine(own_assets, vocabulary, threads=1)
 
 
@@ -251,7 +251,7 @@ def test_lengths_that_do_not_fit_the_frames_are_refused(own_assets, vocabulary):
         proto.graph.node.append(onnx.helper.make_node("Add", ["lengths_before", "one_more"], ["encoded_lengths"]))
 
     change_encoder(own_assets, shift)
-    with pytest.raises(GraphRefused, match="101 frames become 14, not 13"):
+    with pytest.raises(UnsupportedGraph, match="101 frames become 14, not 13"):
         OnnxEngine(own_assets, vocabulary, threads=1)
 
 
@@ -268,7 +268,7 @@ def test_lengths_that_do_not_fit_the_frames_are_refused(own_assets, vocabulary):
 def test_a_network_that_is_not_ours_is_refused(own_assets, change, sentence):
     """A weight that no module takes, or a module that finds none: neither is passed over."""
     change_encoder(own_assets, change)
-    with pytest.raises(GraphRefused, match=sentence):
+    with pytest.raises(UnsupportedGraph, match=sentence):
         build_network(read_graph(own_assets / "encoder.onnx"), read_graph(own_assets / "ctc_decoder.onnx"))
 
 

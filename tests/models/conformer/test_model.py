@@ -8,7 +8,7 @@ from tests.support.speech_samples import ask, silence
 from tests.support.tiny_indic import lock, voice
 from validation.cli.main import main
 from validation.domain import Fault, Scored, Unscored, Utterance
-from validation.hardware.device import Placement
+from validation.hardware.device import DeviceConfig
 from validation.models.base import SegmentModel
 from validation.models.batching import pad_batch
 from validation.models.conformer import segment
@@ -22,12 +22,12 @@ TRANSCRIBED = ("tokens", "covered", "feasible", *COMPARED)
 
 @pytest.fixture(scope="module", params=["onnx", "torch"])
 def conformer(request, weights_root):
-    return IndicConformer(threads=1, root=weights_root, placement=Placement(), engine=request.param)
+    return IndicConformer(threads=1, root=weights_root, placement=DeviceConfig(), engine=request.param)
 
 
 @pytest.fixture(scope="module")
 def exported(weights_root):
-    return IndicConformer(threads=1, root=weights_root, placement=Placement(), engine="onnx")
+    return IndicConformer(threads=1, root=weights_root, placement=DeviceConfig(), engine="onnx")
 
 
 def spell(language, words):
@@ -160,7 +160,9 @@ def test_silence_is_heard_like_anything_else(conformer):
 
 def test_where_no_language_would_write_anything_none_is_named(weights_root):
     """Nothing but blanks in all 22 is no opinion, and an empty text is a text."""
-    heard = segment.Listening("hi", None, np.log(np.eye(257, dtype=np.float32)[[256, 256]] + 1e-9), *np.zeros((2, 22)))
+    heard = segment.SegmentResult(
+        "hi", None, np.log(np.eye(257, dtype=np.float32)[[256, 256]] + 1e-9), *np.zeros((2, 22))
+    )
     assert heard.opinion is None
     assert heard.greedy == ()
     assert heard.blank_rate == 1.0
@@ -169,7 +171,7 @@ def test_where_no_language_would_write_anything_none_is_named(weights_root):
 def test_languages_are_weighed_by_what_they_would_write():
     """The best mean wins; one that would write nothing counts as a guess; shares add up to 1."""
     sums, counts = np.array([-2.0, -6.0, 0.0]), np.array([20.0, 20.0, 0.0])
-    opinion = segment.Listening("hi", None, np.zeros((1, 257), np.float32), sums, counts).opinion
+    opinion = segment.SegmentResult("hi", None, np.zeros((1, 257), np.float32), sums, counts).opinion
     assert opinion.p.sum() == pytest.approx(1)
     assert opinion.p[0] > 0.97
     assert opinion.margin == pytest.approx(0.2)
@@ -210,7 +212,7 @@ def test_a_vocabulary_that_does_not_fit_the_head_is_refused(weights_root, tmp_pa
     masks = folder / "assets/language_masks.json"
     masks.write_text(masks.read_text().replace("[true, ", "[true, false, ", 1))
     with pytest.raises(VocabularyRefused, match="not 257 of the head's 5633"):
-        IndicConformer(threads=1, root=lock(tmp_path), placement=Placement(), engine="onnx")
+        IndicConformer(threads=1, root=lock(tmp_path), placement=DeviceConfig(), engine="onnx")
 
 
 def test_the_command_consolidates_a_download(weights_root, tmp_path, capsys):
@@ -222,7 +224,7 @@ def test_the_command_consolidates_a_download(weights_root, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert main(["weights", "lock", str(tmp_path)]) == 0
     told, expected = (
-        ask(IndicConformer(threads=1, root=root, placement=Placement(), engine="torch"), speak(1.0))
+        ask(IndicConformer(threads=1, root=root, placement=DeviceConfig(), engine="torch"), speak(1.0))
         for root in (tmp_path, weights_root)
     )
     assert told == expected

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulation.tiny_models.conformer import LETTERS, spell_pieces
-from validation.models.conformer.tokenizer import Speller
+from validation.models.conformer.tokenizer import SubwordTokenizer
 from validation.models.ctc import WILDCARD
 from validation.scoring.text import normalise_text
 
 PIECES = spell_pieces(LETTERS["hi"])
-SPELLER = Speller(PIECES)
+SPELLER = SubwordTokenizer(PIECES)
 KA, KHA, GA = "कखग"
 
 
@@ -46,7 +46,7 @@ def test_spelling_is_the_tokenizers_own(trained):
     """From the list of pieces alone, in the order of their merges, every text is spelt as by the tokenizer's file."""
     processor, words = trained
     pieces = [processor.id_to_piece(token) for token in range(processor.get_piece_size())]
-    speller = Speller(pieces)
+    speller = SubwordTokenizer(pieces)
     assert speller.is_byte_pair
     rng = random.Random(5)
     texts = [" ".join(rng.choices(words, k=7)) for _ in range(50)]
@@ -68,7 +68,7 @@ def test_a_spelling_reads_back(text):
 def test_a_vocabulary_in_no_order_of_merges_is_spelt_with_the_fewest_pieces():
     """A vocabulary of another kind is noticed, and its longest pieces are used."""
     pieces = ["<unk>", f"▁{KA}{KHA}{GA}", "▁", KA, KHA, GA, KHA + GA + KA]
-    speller = Speller(pieces)
+    speller = SubwordTokenizer(pieces)
     assert not speller.is_byte_pair
     assert read(speller.spell(KA + KHA + GA + KHA + GA + KA).tokens, pieces) == KA + KHA + GA + KHA + GA + KA
     assert len(speller.spell(KA + KHA + GA + KHA + GA + KA).tokens) == 2
@@ -114,11 +114,11 @@ def test_any_text_has_a_spelling(text):
         assert spelt.covered is None
 
 
-@pytest.mark.parametrize("splitter", ["_merge", "_take_fewest"])
+@pytest.mark.parametrize("splitter", ["_merge", "_fewest_pieces"])
 def test_what_does_not_read_back_is_passed_over(splitter, monkeypatch):
     """A word that comes back as another is none of the transcript's: its tokens would be looked for in the audio, and
     not be there."""
-    speller = Speller(PIECES)
+    speller = SubwordTokenizer(PIECES)
     speller.is_byte_pair = splitter == "_merge"
     monkeypatch.setattr(speller, splitter, lambda letters: [PIECES.index(KA)] * len(letters))
     spelt = speller.spell(f"{KA}{KHA}")

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from tests.support.speech_samples import ask, same_values, silence, values_of, white_noise
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.models.whisper.segment import Likelihood, cut_pieces, weigh_spellings
-from validation.models.whisper.tokenizer import Spelling
+from validation.models.whisper.segment import Likelihood, best_spelling_score, cut_pieces
+from validation.models.whisper.tokenizer import TokenizedText
 from validation.scoring.cer import cer
 from validation.scoring.text import comparable_text
 
@@ -180,8 +180,8 @@ def test_a_transcript_beyond_the_decoder_has_no_likelihood(whisper, clips):
 def test_a_transcript_counts_in_its_likeliest_spelling():
     """The likelier of two spellings speaks for the transcript, with its own worst word."""
     greedy = np.array([-0.1, -0.3])
-    spellings = (Spelling((1, 2), (1, 2)), Spelling((1, 2, 3), (1, 3)))
-    found = weigh_spellings(spellings, [greedy, np.array([-1.0, -4.0]), np.array([-0.5, -1.0, -3.0])])
+    spellings = (TokenizedText((1, 2), (1, 2)), TokenizedText((1, 2, 3), (1, 3)))
+    found = best_spelling_score(spellings, [greedy, np.array([-1.0, -4.0]), np.array([-0.5, -1.0, -3.0])])
     assert found == Likelihood(tokens=3, transcript_lp=-1.5, greedy_lp=-0.2, worst_word_lp=-2.0)
 
 

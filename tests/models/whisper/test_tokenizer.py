@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validation.models.weights import find_weights
-from validation.models.whisper.tokenizer import WhisperTokens, repair_merges
+from validation.models.whisper.tokenizer import WhisperTokenizer, repair_merges
 from validation.scoring.text import has_digits, normalise_text
 
 
 @pytest.fixture(scope="session")
-def tokens() -> WhisperTokens:
-    return WhisperTokens(find_weights("whisper-base").lay_out())
+def tokens() -> WhisperTokenizer:
+    return WhisperTokenizer(find_weights("whisper-base").lay_out())
 
 
 @pytest.fixture(scope="session")

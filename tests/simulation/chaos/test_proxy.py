@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import pytest
 
-from simulation.chaos.faulty_store import FaultyStoreLine
-from simulation.chaos.network_faults import CALM, STORM, Mishap
+from simulation.chaos.faulty_store import FaultyStore
+from simulation.chaos.network_faults import NONE, SEVERE, NetworkFault
 from simulation.chaos.proxy import MARK_VARIABLE, find_client
 from validation.errors import Unreachable
 from validation.local.loopback import HOST
@@ -37,16 +37,16 @@ def bucket(object_store) -> str:
 
 
 @pytest.fixture(scope="module")
-def running_line(object_store, session_folder, bucket, mark) -> Iterator[FaultyStoreLine]:
+def running_line(object_store, session_folder, bucket, mark) -> Iterator[FaultyStore]:
     poison_path = f"/{bucket}/poison.tar"
-    with FaultyStoreLine(session_folder / "line", object_store, poison_path=poison_path, mark=mark) as line:
+    with FaultyStore(session_folder / "line", object_store, poison_path=poison_path, mark=mark) as line:
         yield line
 
 
 @pytest.fixture
-def line(running_line) -> Iterator[FaultyStoreLine]:
+def line(running_line) -> Iterator[FaultyStore]:
     yield running_line
-    running_line.set_weather(CALM)
+    running_line.set_profile(NONE)
 
 
 def store_at(endpoint: str, bucket: str):
@@ -70,7 +70,7 @@ def direct(object_store, bucket):
         delete_object(store, key)
 
 
-def ask(line: FaultyStoreLine, method: str, path: str, payload: bytes | None = None) -> HTTPResponse:
+def ask(line: FaultyStore, method: str, path: str, payload: bytes | None = None) -> HTTPResponse:
     """One request without retries; raises what a broken connection raises."""
     connection = HTTPConnection(HOST, line.port, timeout=10)
     try:
@@ -95,7 +95,7 @@ def test_in_calm_weather_the_store_is_as_it_is(through, direct):
 
 def test_a_reset_request_never_arrives(line, bucket, direct):
     """The client sees a broken connection, and the store nothing."""
-    line.set_weather({Mishap.RESET: 1.0})
+    line.set_profile({NetworkFault.RESET: 1.0})
     with pytest.raises((OSError, HTTPException)):
         ask(line, "PUT", f"/{bucket}/lost", b"x")
     assert list(list_keys(direct)) == []
@@ -103,7 +103,7 @@ def test_a_reset_request_never_arrives(line, bucket, direct):
 
 def test_a_lost_answer_is_to_a_request_that_was_carried_out(line, bucket, direct):
     """The client sees a broken connection, and the object is there."""
-    line.set_weather({Mishap.LOST_ANSWER: 1.0})
+    line.set_profile({NetworkFault.LOST_ANSWER: 1.0})
     with pytest.raises((OSError, HTTPException)):
         ask(line, "PUT", f"/{bucket}/written", b"x")
     assert get_bytes(direct, "written") == b"x"
@@ -111,7 +111,7 @@ def test_a_lost_answer_is_to_a_request_that_was_carried_out(line, bucket, direct
 
 def test_a_cut_answer_is_known_to_be_cut(line, through, direct):
     """Its length was told: a plain client notices, and ours reads on from where it broke or fails, never short."""
-    line.set_weather({Mishap.CUT_ANSWER: 1.0})
+    line.set_profile({NetworkFault.CUT_ANSWER: 1.0})
     with pytest.raises((OSError, HTTPException)):
         ask(line, "GET", "/moto-api/")
     put_once(direct, "cut", PAYLOAD)
@@ -121,7 +121,7 @@ def test_a_cut_answer_is_known_to_be_cut(line, through, direct):
 
 def test_an_unavailable_store_says_so(line, bucket, through):
     """503, which clients take for transient."""
-    line.set_weather({Mishap.UNAVAILABLE: 1.0})
+    line.set_profile({NetworkFault.UNAVAILABLE: 1.0})
     assert ask(line, "GET", f"/{bucket}/a").status == 503
     with pytest.raises(Unreachable):
         get_bytes(through, "a")
@@ -129,7 +129,7 @@ def test_an_unavailable_store_says_so(line, bucket, through):
 
 def test_a_patient_client_gets_through_a_storm(line, through, direct):
     """Two in five requests go wrong; whoever asks again gets every byte, and writes one object once."""
-    line.set_weather(STORM)
+    line.set_profile(SEVERE)
     written = None
     for _ in range(20):
         with suppress(Unreachable):

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from tests.support.ledger_helpers import claim, engine_for, expire, fetch
-from tests.support.stalled_proxy import FrozenLine
+from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Progress, Video, WorkerProfile
 from validation.errors import ClaimLost
 from validation.ledger.migrate import migrate
@@ -12,13 +12,13 @@ from validation.ledger.seed import seed_videos
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.process import poll_until
 from validation.worker.chunk import lease as leases
-from validation.worker.chunk.lease import LeaseKeeper
+from validation.worker.chunk.lease import LeaseRenewer
 
 RENEWED = "SELECT FROM validation_chunks WHERE lease_expires_at > now()"
 
 
-def keeper(engine, chunk, **options) -> LeaseKeeper:
-    return LeaseKeeper(engine, chunk, lambda: Progress(videos_validated=1, segments=4), **{"period_s": 30} | options)
+def keeper(engine, chunk, **options) -> LeaseRenewer:
+    return LeaseRenewer(engine, chunk, lambda: Progress(videos_validated=1, segments=4), **{"period_s": 30} | options)
 
 
 def test_a_beat_moves_the_lease_and_mirrors_progress(ledger, seed):
@@ -75,7 +75,7 @@ def test_a_ledger_that_is_away_for_less_than_the_lease_costs_nothing(own_postgre
 def test_a_beat_that_failed_is_tried_again_soon(ledger, postgres, seed):
     """Not after a whole period: of a lease of three periods the outage may have left less."""
     seed(1)
-    with FrozenLine(postgres.port) as line:
+    with StalledProxy(postgres.port) as line:
         along = engine_for(line.lead(ledger.url.render_as_string(hide_password=False)))
         lease = keeper(along, claim(ledger))
         lease.beat()
@@ -90,7 +90,7 @@ def test_a_ledger_that_never_answers_does_not_hold_up_the_end(ledger, postgres, 
     """It has taken the beat's question, so no connection is lost; whoever ends the chunk waits for seconds."""
     monkeypatch.setattr(leases, "JOIN_WITHIN_S", 0.2)
     seed(1)
-    with FrozenLine(postgres.port) as line:
+    with StalledProxy(postgres.port) as line:
         along = engine_for(line.lead(ledger.url.render_as_string(hide_password=False)))
         fetch(along, "SELECT 1")
         line.freeze_after(b"renew_chunk")
@@ -129,7 +129,7 @@ def test_the_keeper_beats_by_itself(ledger, seed):
     seed(3)
     chunk = claim(ledger)
     expire(ledger, chunk.chunk_id)
-    lease = LeaseKeeper(ledger, chunk, Progress, period_s=0.01)
+    lease = LeaseRenewer(ledger, chunk, Progress, period_s=0.01)
     with lease:
         for _ in range(500):
             if fetch(ledger, "SELECT FROM validation_chunks WHERE lease_expires_at > now()"):

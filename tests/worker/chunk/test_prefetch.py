@@ -2,10 +2,10 @@ import threading
 
 import pytest
 
-from validation.worker.chunk.prefetch import LookAhead, Stopped
+from validation.worker.chunk.prefetch import PrefetchLimiter, Stopped
 
 
-def enters(room: LookAhead, group: int) -> threading.Thread:
+def enters(room: PrefetchLimiter, group: int) -> threading.Thread:
     thread = threading.Thread(target=room.enter, args=(group,), daemon=True)
     thread.start()
     return thread
@@ -13,7 +13,7 @@ def enters(room: LookAhead, group: int) -> threading.Thread:
 
 def test_the_group_in_hand_never_waits():
     """Were its last video to wait for room that only its own scoring frees, nothing would ever move again."""
-    room = LookAhead(max_videos=1, max_bytes=1)
+    room = PrefetchLimiter(max_videos=1, max_bytes=1)
     for _ in range(10):
         room.enter(0)
         room.fill(1000)
@@ -21,7 +21,7 @@ def test_the_group_in_hand_never_waits():
 
 def test_later_groups_wait_for_room_in_videos():
     """No more videos than allowed are decoded ahead; one that leaves lets one in."""
-    room = LookAhead(max_videos=2, max_bytes=1000)
+    room = PrefetchLimiter(max_videos=2, max_bytes=1000)
     room.enter(1)
     room.enter(1)
     third = enters(room, 1)
@@ -34,7 +34,7 @@ def test_later_groups_wait_for_room_in_videos():
 
 def test_later_groups_wait_for_room_in_bytes():
     """Few large videos fill the room as many small ones do."""
-    room = LookAhead(max_videos=100, max_bytes=1000)
+    room = PrefetchLimiter(max_videos=100, max_bytes=1000)
     room.enter(1)
     room.fill(1000)
     second = enters(room, 1)
@@ -48,7 +48,7 @@ def test_later_groups_wait_for_room_in_bytes():
 
 def test_a_group_that_comes_to_hand_is_let_in():
     """What waited while it was ahead does not wait once it is next."""
-    room = LookAhead(max_videos=1, max_bytes=1000)
+    room = PrefetchLimiter(max_videos=1, max_bytes=1000)
     room.enter(0)
     waiting = enters(room, 1)
     waiting.join(0.05)
@@ -60,7 +60,7 @@ def test_a_group_that_comes_to_hand_is_let_in():
 
 def test_stopping_turns_everybody_away():
     """A chunk that ends leaves no fetcher waiting."""
-    room = LookAhead(max_videos=1, max_bytes=1)
+    room = PrefetchLimiter(max_videos=1, max_bytes=1)
     room.enter(0)
     outcome: list[type] = []
 

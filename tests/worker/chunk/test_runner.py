@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tests.support.worker_fixtures import EarScorer, pack_tone
+from tests.support.worker_fixtures import PeakScorer, pack_tone
 from validation.corpus.fetch import fetch_video
 from validation.domain import ChunkClaim, Scored, Video
 from validation.errors import Unreachable
 from validation.storage.errors import StoreRefused
 from validation.storage.store import put_once
-from validation.worker.chunk.runner import ChunkWork, GroupIncomplete
+from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete
 
 
 @dataclass
-class SlowEars(EarScorer):
+class SlowEars(PeakScorer):
     """Answers each segment when the test says so, and knows what it was asked and what is not wanted any more."""
 
     begun: list = field(default_factory=list)
@@ -59,7 +59,7 @@ def work_on(box):
         videos = [Video(name, "hi", 2) for name in names]
         for video in videos:
             put_once(box.session.source, f"{video.video_id}.tar", pack_tone(video, 2))
-        return ChunkWork(
+        return ChunkRunner(
             ChunkClaim(chunk_id="c", worker_id="ann", shard_number=1, videos=tuple(videos), lease_s=90),
             fetch=fetch or (lambda video: fetch_video(box.session.source, f"{video.video_id}.tar", video)),
             scorer=SlowEars(),

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 from validation.domain import Video
 from validation.ledger.engine import open_engine
 from validation.ledger.seed import seed_videos
-from validation.local.prefect_client import PatientTransport
+from validation.local.prefect_client import RetryingTransport
 from validation.local.process import poll_until
 
 FOLDER = Path(__file__).parent
@@ -93,7 +93,7 @@ class Prefect:
 @pytest.fixture
 def prefect(prefect_server) -> Iterator[Prefect]:
     pool = next(_names).replace("_", "-")
-    with httpx.Client(transport=PatientTransport(), base_url=prefect_server.api_url, timeout=30) as http:
+    with httpx.Client(transport=RetryingTransport(), base_url=prefect_server.api_url, timeout=30) as http:
         http.post("/work_pools/", json={"name": pool, "type": "vast-gpu"}).raise_for_status()
         yield Prefect(pool, http)
 

@@ -13,8 +13,8 @@ import pytest
 from prefect.workers.process import ProcessWorker
 
 from validation.domain import Scored, Utterance
-from validation.inference.address import HOST_SOCKET_VARIABLE, find_socket
-from validation.inference.client import HostScorer
+from validation.inference.address import INFERENCE_SOCKET_VARIABLE, find_socket
+from validation.inference.client import InferenceClient
 from validation.inference.transport import read_status
 from validation.local.process import poll_until
 from validation.worker.prefect import inference_supervisor as model_host
@@ -32,10 +32,10 @@ def test_a_worker_keeps_a_model_host(ledger, prefect, start_worker, monkeypatch)
     worker = start_worker(ledger.url)
     worker.wait_until(lambda: prefect.state(run)["type"] == "RUNNING", within_s=120, what="the run has begun")
     (flow_process,) = worker.flow_processes()
-    socket = Path(flow_process.environ()[HOST_SOCKET_VARIABLE])
+    socket = Path(flow_process.environ()[INFERENCE_SOCKET_VARIABLE])
     monkeypatch.setattr(tempfile, "tempdir", str(worker.folder))
     assert find_socket("box-1") == socket  # as `vfleet host status` does
-    with HostScorer(socket, patience_s=120) as scorer:
+    with InferenceClient(socket, patience_s=120) as scorer:
         (before,) = scorer.score([NOISE])
         assert isinstance(before["silero"], Scored)
 
@@ -61,12 +61,12 @@ def test_a_host_that_hangs_is_killed_and_replaced(monkeypatch, tmp_path):
     monkeypatch.setattr(model_host, "ANSWER_WITHIN_S", 2.0)
 
     async def hang() -> None:
-        host = model_host.ModelHost("hangs", on_hopeless=pytest.fail)
+        host = model_host.InferenceSupervisor("hangs", on_hopeless=pytest.fail)
         suite = await host.start()
         assert suite.name == "vad"
         hung = read_status(host.socket)["pid"]
         os.kill(hung, signal.SIGSTOP)
-        with await asyncio.to_thread(HostScorer, host.socket) as scorer:
+        with await asyncio.to_thread(InferenceClient, host.socket) as scorer:
             assert isinstance((await asyncio.to_thread(scorer.score, [NOISE]))[0]["silero"], Scored)
         assert (await asyncio.to_thread(read_status, host.socket))["pid"] != hung
         await host.stop()
@@ -82,7 +82,7 @@ def test_a_host_that_lost_its_socket_is_replaced(monkeypatch, tmp_path):
     monkeypatch.setattr(model_host, "CHECK_EVERY_S", 0.2)
 
     async def lose() -> None:
-        host = model_host.ModelHost("lost", on_hopeless=pytest.fail)
+        host = model_host.InferenceSupervisor("lost", on_hopeless=pytest.fail)
         await host.start()
         lost = read_status(host.socket)["pid"]
         host.socket.unlink()
@@ -99,8 +99,8 @@ def test_a_host_that_hangs_while_it_loads_is_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(model_host, "LOAD_WITHIN_S", 0.1)
 
     async def load() -> None:
-        host = model_host.ModelHost("slow", on_hopeless=pytest.fail)
-        with pytest.raises(model_host.HostDied, match="told nothing within 0 s"):
+        host = model_host.InferenceSupervisor("slow", on_hopeless=pytest.fail)
+        with pytest.raises(model_host.ServerExited, match="told nothing within 0 s"):
             await host.start()
         assert host._process.returncode is not None
 
@@ -113,8 +113,8 @@ def test_a_host_that_dies_in_the_midst_of_a_word_has_died(monkeypatch, tmp_path)
     torn.write_text("#!/bin/sh\nprintf '{\"ready\": {'\n")
     torn.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(torn))
-    with pytest.raises(model_host.HostDied, match="that can be read"):
-        asyncio.run(model_host.ModelHost("torn", on_hopeless=pytest.fail).start())
+    with pytest.raises(model_host.ServerExited, match="that can be read"):
+        asyncio.run(model_host.InferenceSupervisor("torn", on_hopeless=pytest.fail).start())
 
 
 def test_a_host_that_never_serves_again_is_given_up(monkeypatch, tmp_path):
@@ -123,12 +123,12 @@ def test_a_host_that_never_serves_again_is_given_up(monkeypatch, tmp_path):
     monkeypatch.setattr(model_host, "FIRST_PAUSE_S", 0.0)
     starts = iter([True, False, False, False, False, True, *[False] * 5])
 
-    class Doomed(model_host.ModelHost):
+    class Doomed(model_host.InferenceSupervisor):
         async def _launch(self):
             self._process = await asyncio.create_subprocess_exec("true")
             await self._process.wait()
             if not next(starts):
-                raise model_host.HostRefusal("model mms fails on this machine before any work")
+                raise model_host.StartRefused("model mms fails on this machine before any work")
 
     async def give_up() -> str:
         hopeless = asyncio.get_running_loop().create_future()
@@ -146,7 +146,7 @@ def test_a_worker_without_hope_of_a_host_ends_with_its_sentence(monkeypatch, cap
     """It stops polling and exits with 2, so that its box counts an end, and after some of them gives itself back."""
 
     async def serve(worker, *_):
-        worker._give_up(asyncio.current_task(), model_host.HostRefusal("the card is broken"))
+        worker._give_up(asyncio.current_task(), model_host.StartRefused("the card is broken"))
         await asyncio.Event().wait()
 
     monkeypatch.setattr(ProcessWorker, "start", serve)

@@ -8,7 +8,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from validation.errors import BadInput
 from validation.settings import Settings, load_settings
-from validation.worker.prefect.job import ALLOWED, ForeignCode, ForeignSetting, VastGpuJobConfiguration
+from validation.worker.prefect.job import ALLOWED, DisallowedEnv, UntrustedCode, VastGpuJobConfiguration
 
 STEP = "prefect.deployments.steps.set_working_directory"
 
@@ -36,9 +36,7 @@ def prepare(*, env=None, entrypoint="flows/validate.py:validate_chunk") -> VastG
 def test_no_variable_that_leads_elsewhere_or_loads_something_reaches_a_flow_run(name):
     """Refused by its name, in one sentence, also beside one that is allowed, and also where it would only unset."""
     for value in ("x", None):
-        with pytest.raises(
-            ForeignSetting, match=f"the job variable env sets {name}: .* and nothing else; take"
-        ) as told:
+        with pytest.raises(DisallowedEnv, match=f"the job variable env sets {name}: .* and nothing else; take") as told:
             prepare(env={name: value, "VFLEET_CHUNK_VIDEOS": "7"}).require_own()
         assert told.value.names == (name,)
 
@@ -68,6 +66,6 @@ def test_a_heartbeat_that_would_lose_its_lease_ends_the_run_that_it_was_chosen_f
 )  # fmt: skip
 def test_no_function_that_happens_to_lie_in_the_image_can_be_run_as_a_flow(entrypoint):
     """Prefect would make a flow of it, with parameters of the caller's choice."""
-    with pytest.raises(ForeignCode, match="would run other code by the entrypoint"):
+    with pytest.raises(UntrustedCode, match="would run other code by the entrypoint"):
         prepare(entrypoint=entrypoint).require_own()
     prepare().require_own()

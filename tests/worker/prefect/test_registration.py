@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from tests.support.ledger_helpers import claim, execute, shard
-from tests.support.stalled_proxy import FrozenLine
+from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Video, WorkerProfile
 from validation.ledger.engine import open_engine
 from validation.ledger.protocol import commit_chunk, register_worker
@@ -24,8 +24,13 @@ from validation.ledger.seed import seed_videos
 from validation.local.process import poll_until
 from validation.worker.prefect import registration as ledger_row
 from validation.worker.prefect.flow_processes import FlowProcesses
-from validation.worker.prefect.process_identity import clear_ended_lives, is_known_dead, start_of, this_instance
-from validation.worker.prefect.registration import LedgerRow
+from validation.worker.prefect.process_identity import (
+    current_identity,
+    is_confirmed_dead,
+    process_start_time,
+    remove_stale_dirs,
+)
+from validation.worker.prefect.registration import WorkerRegistration
 
 
 @pytest.fixture
@@ -56,7 +61,7 @@ def outage(postgres, name):
 
 def test_an_outage_of_the_ledger_is_told_once_and_survived(ledger, postgres, told):
     """A worker beats on through an outage. Its log says when it began and when it ended, not every thirty seconds."""
-    row = LedgerRow(ledger.engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+    row = WorkerRegistration(ledger.engine, WorkerProfile("box-1", config={"instance": str(current_identity())}))
     row.register()
     with outage(postgres, ledger.engine.url.database):
         for _ in range(3):
@@ -71,7 +76,7 @@ def test_a_row_is_taken_over_from_the_dead_and_from_nobody_else(ledger):
     """Two lives of one box may follow each other at once; two boxes that share an id by mistake may not."""
     with child() as (dead, end):
         register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": str(dead)}))
-        row = LedgerRow(ledger.engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+        row = WorkerRegistration(ledger.engine, WorkerProfile("box-1", config={"instance": str(current_identity())}))
         with pytest.raises(WorkerIdTaken, match=str(dead)):
             row.register()
         end()
@@ -81,23 +86,23 @@ def test_a_row_is_taken_over_from_the_dead_and_from_nobody_else(ledger):
 def test_a_process_is_known_dead_when_it_has_ended_whether_or_not_it_was_reaped():
     """In a container the first process may never collect its children: they stay listed, but do not run."""
     with child() as (instance, end):
-        assert not is_known_dead(str(instance))
+        assert not is_confirmed_dead(str(instance))
         end()
-        assert is_known_dead(str(instance))  # a zombie
-    assert is_known_dead(str(instance))  # gone
-    assert is_known_dead(str(replace(this_instance(), started="0")))  # its pid is another's now
+        assert is_confirmed_dead(str(instance))  # a zombie
+    assert is_confirmed_dead(str(instance))  # gone
+    assert is_confirmed_dead(str(replace(current_identity(), started="0")))  # its pid is another's now
 
 
 def test_a_process_that_cannot_be_seen_from_here_is_not_known_dead():
     """Another host, another boot, another container: its pid means nothing here."""
-    gone = replace(this_instance(), started="0")
+    gone = replace(current_identity(), started="0")
     for elsewhere in (
         replace(gone, host="other"),
         replace(gone, boot_id="other"),
         replace(gone, pid_namespace="other"),
     ):
-        assert not is_known_dead(str(elsewhere))
-    assert not is_known_dead("an instance of another making")
+        assert not is_confirmed_dead(str(elsewhere))
+    assert not is_confirmed_dead("an instance of another making")
 
 
 @contextmanager
@@ -109,14 +114,14 @@ def child():
             process.kill()
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
-        yield replace(this_instance(), pid=process.pid, started=start_of(process.pid)), end
+        yield replace(current_identity(), pid=process.pid, started=process_start_time(process.pid)), end
 
 
 def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
     """At its next heartbeat: it would take flow runs from others, and get no work for them."""
     engine = ledger.engine
     seed_videos(engine, [Video("v0000", "hi", 3)])
-    row = LedgerRow(engine, WorkerProfile("ann", config={"instance": str(this_instance())}))
+    row = WorkerRegistration(engine, WorkerProfile("ann", config={"instance": str(current_identity())}))
     row.register()
     chunk = claim(engine)
     commit_chunk(engine, chunk.chunk_id, shard=shard(of=chunk), validated={"v0000": 3}, failed=[], max_attempts=3)
@@ -140,9 +145,9 @@ def test_a_frozen_ledger_holds_up_the_end_for_seconds_only(ledger, postgres, mon
     """It has taken each question, so no connection is lost. Neither a beat under way nor a goodbye is waited for long,
     and the end of the process waits for no thread of theirs."""
     monkeypatch.setattr(ledger_row, "ANSWER_WITHIN_S", 0.2)
-    with FrozenLine(postgres.port) as line:
+    with StalledProxy(postgres.port) as line:
         engine = open_engine(line.lead(ledger.url))
-        row = LedgerRow(engine, WorkerProfile("box-1", config={"instance": str(this_instance())}))
+        row = WorkerRegistration(engine, WorkerProfile("box-1", config={"instance": str(current_identity())}))
         row.register()
 
         async def end() -> None:
@@ -174,7 +179,7 @@ def test_the_lives_of_a_worker_share_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: lives["own"])
     assert len(set(files.values())) == 3
 
-    clear_ended_lives("box-1")
+    remove_stale_dirs("box-1")
     left = {f"vfleet-host-box-1-{lives['running']}", f"vfleet-host-box-1-2-{lives['ended']}"}
     assert {path.name for path in tmp_path.iterdir()} == left
     assert files["running"].exists()

@@ -25,7 +25,7 @@ from validation.ledger.protocol import register_worker
 from validation.local.loopback import free_port
 from validation.models.suite import SUITES, load_suite
 from validation.worker.prefect import VastGpuWorker
-from validation.worker.prefect.process_identity import this_instance
+from validation.worker.prefect.process_identity import current_identity
 from validation.worker.prefect.server import require_work_pool
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
@@ -117,7 +117,7 @@ def test_a_worker_picks_at_random_among_what_it_is_offered(monkeypatch):
 
 def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_worker):
     """2 for what somebody must change, 3 for what may heal by itself; no traceback. Prefect never hears of it."""
-    living = str(this_instance())
+    living = str(current_identity())
     register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": living}))
     nobody = f"127.0.0.1:{free_port()}"
     started = {

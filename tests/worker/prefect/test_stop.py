@@ -11,8 +11,8 @@ from tests.support.worker_fixtures import pack_tone
 from validation.domain import Video, WorkerProfile
 from validation.ledger.protocol import register_worker
 from validation.ledger.seed import seed_videos
-from validation.worker.prefect.process_identity import this_instance
-from validation.worker.prefect.registration import LedgerRow
+from validation.worker.prefect.process_identity import current_identity
+from validation.worker.prefect.registration import WorkerRegistration
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
@@ -154,7 +154,7 @@ def test_a_killed_worker_leaves_no_flow_process_and_its_next_life_takes_its_chun
     assert not flow_process.is_running()
     assert ledger.rows(CHUNKS) == [("open",)]
 
-    LedgerRow(ledger.engine, WorkerProfile("box-1", config={"instance": str(this_instance())})).register()
+    WorkerRegistration(ledger.engine, WorkerProfile("box-1", config={"instance": str(current_identity())})).register()
     assert ledger.rows(CHUNKS) == [("expired",)]
     assert ledger.rows(VIDEOS) == [("pending", 0, 0, 4)]  # a box-side death is no crash of the videos
     assert ledger.value(WORKER) == "online"

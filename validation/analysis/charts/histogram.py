@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from validation.analysis.charts.numbers import say_rate
+from validation.analysis.charts.numbers import format_rate
 from validation.analysis.charts.svg import label, path, picture, tag
 from validation.analysis.charts.ticks import round_ticks
 
@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, AXIS = 44.0, 14.0, 6.0, 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
+class QuantileStrip:
     """Where one group's values lie: five quantiles, from the 5th to the 95th percentile."""
 
     name: str
@@ -29,7 +29,7 @@ class Distribution:
     counts: Sequence[tuple[str, Sequence[int]]]
     limits: Sequence[tuple[float, str]] = ()
     """Values with colours, drawn as lines."""
-    strips: Sequence[Strip] = ()
+    strips: Sequence[QuantileStrip] = ()
 
     def across(self, value: float) -> float:
         """Where a value stands; beyond the bounds, at them."""
@@ -73,10 +73,10 @@ def _draw_bars(chart: Distribution, floor: float) -> list[str]:
 
 def _draw_ticks(chart: Distribution, y: float) -> list[str]:
     ticks = [value for value in round_ticks(chart.low, chart.high) if chart.low <= value <= chart.high]
-    return [label(say_rate(value), chart.across(value), y, text_anchor="middle") for value in ticks]
+    return [label(format_rate(value), chart.across(value), y, text_anchor="middle") for value in ticks]
 
 
-def _draw_strip(chart: Distribution, strip: Strip, y: float) -> list[str]:
+def _draw_strip(chart: Distribution, strip: QuantileStrip, y: float) -> list[str]:
     lowest, low, middle, high, highest = map(chart.across, strip.quantiles)
     return [
         label(strip.name, LEFT - 8, y + 4, text_anchor="end"),

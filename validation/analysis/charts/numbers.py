@@ -11,11 +11,11 @@ Number = float | Decimal | None
 """As views give them: None where nothing is known."""
 
 
-def say_count(value: Number) -> str:
+def format_count(value: Number) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
-def say_share(value: Number) -> str:
+def format_share(value: Number) -> str:
     """A share of 1 as a percentage; only nothing is 0 %, only all is 100 %."""
     if value is None:
         return UNKNOWN
@@ -27,23 +27,23 @@ def say_share(value: Number) -> str:
     return f"{percent:.0f} %" if percent in {0, 100} else f"{percent:.1f} %"
 
 
-def say_usd(value: Number) -> str:
+def format_usd(value: Number) -> str:
     return UNKNOWN if value is None else f"${value:,.2f}"
 
 
-def say_rate(value: Number) -> str:
+def format_rate(value: Number) -> str:
     """Three digits that matter."""
     if value is None:
         return UNKNOWN
     return f"{value:,.0f}" if abs(float(value)) >= 100 else f"{value:.3g}"  # noqa: PLR2004
 
 
-def say_hours(audio_s: Number) -> str:
+def format_hours(audio_s: Number) -> str:
     """Hours of audio from its seconds."""
-    return UNKNOWN if audio_s is None else f"{say_rate(float(audio_s) / 3600)} h"
+    return UNKNOWN if audio_s is None else f"{format_rate(float(audio_s) / 3600)} h"
 
 
-def say_duration(seconds: Seconds | None) -> str:
+def format_duration(seconds: Seconds | None) -> str:
     """A length of time in its two largest units."""
     if seconds is None:
         return UNKNOWN
@@ -53,7 +53,7 @@ def say_duration(seconds: Seconds | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def say_between(least: float | None, most: float | None, say: Callable[[float | None], str]) -> str:
+def format_between(least: float | None, most: float | None, say: Callable[[float | None], str]) -> str:
     """An interval whose upper end may be unknown."""
     if least is None:
         return UNKNOWN

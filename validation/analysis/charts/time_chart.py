@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from validation.analysis.charts.numbers import say_count
+from validation.analysis.charts.numbers import format_count
 from validation.analysis.charts.svg import Point, label, path, standalone, tag
 from validation.analysis.charts.ticks import round_ticks, time_ticks
 from validation.domain import Seconds
@@ -22,7 +22,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Forecast:
     """Where a line is expected to go: to ``value`` at a time that is known with an uncertainty.
 
     ``most_s`` is None where the interval is open.
@@ -30,7 +30,7 @@ class Outlook:
 
     value: float
     expected_s: Seconds
-    least_s: Seconds
+    min_padded_s: Seconds
     most_s: Seconds | None
 
 
@@ -42,9 +42,9 @@ class TimeChart:
     note: str
     """What it comes to, in words; stands beside the title."""
     series: Sequence[Series]
-    say: Callable[[float], str] = say_count
+    say: Callable[[float], str] = format_count
     stacked: bool = False
-    outlook: Outlook | None = None
+    outlook: Forecast | None = None
     ceiling: float | None = None
     """The top of the axis, where it is known beforehand."""
 
@@ -116,7 +116,7 @@ def _draw_outlook(chart: TimeChart, axes: Axes) -> list[str]:
     here = axes.place(*series.points[-1])
     expected = axes.place(outlook.expected_s, outlook.value)
     latest = axes.place(outlook.most_s or axes.end_s, outlook.value)
-    fan = path([here, axes.place(outlook.least_s, outlook.value), latest], class_=f"band fill-{series.colour}")
+    fan = path([here, axes.place(outlook.min_padded_s, outlook.value), latest], class_=f"band fill-{series.colour}")
     return [fan, path([here, expected], class_=f"guess stroke-{series.colour}")]
 
 

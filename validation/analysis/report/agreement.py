@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from html import escape
 
-from validation.analysis.charts.numbers import say_count, say_share
+from validation.analysis.charts.numbers import format_count, format_share
 from validation.analysis.charts.svg import tag
 from validation.analysis.report.findings import Findings, Row
 from validation.analysis.report.tables import draw_bar, table
 from validation.scoring.verdict import Rules
 
-STANCES = {"agrees": "accept", "differs": "reject", "abstains": "review", "silent": "muted"}
+VOTE_COLOURS = {"agrees": "accept", "differs": "reject", "abstains": "review", "silent": "muted"}
 """What a judge may say of the declared language, with its colour."""
 
 
@@ -29,12 +29,14 @@ def _write_judges(findings: Findings) -> str:
         known = row["agrees"] + row["differs"]
         yield escape(row["language"])
         yield escape(row["judge"])
-        yield draw_bar([(colour, row[stance]) for stance, colour in STANCES.items()], sum(row[s] for s in STANCES))
-        yield say_share(row["agrees"] / known if known else None)
+        yield draw_bar(
+            [(colour, row[stance]) for stance, colour in VOTE_COLOURS.items()], sum(row[s] for s in VOTE_COLOURS)
+        )
+        yield format_share(row["agrees"] / known if known else None)
 
     order = {row["language"]: place for place, row in enumerate(findings.languages)}
     rows = sorted(findings.judges, key=lambda row: (order[row["language"]], row["judge"]))
-    key = tag("div", *(tag("span", f'<i class="{c}"></i>', s) for s, c in STANCES.items()), class_="key")
+    key = tag("div", *(tag("span", f'<i class="{c}"></i>', s) for s, c in VOTE_COLOURS.items()), class_="key")
     body = table(["declared", "judge", "", "agrees"], map(cells, rows), numbers_from=3)
     note = tag("p", "A judge that does not know the language abstains; the share is of those that do.", class_="small")
     return tag("h3", "Is it the declared language?") + note + key + body
@@ -44,8 +46,9 @@ def _write_pairs(findings: Findings) -> str:
     if not findings.pairs:
         return ""
     rows = [
-        [escape(pair["one"]), escape(pair["other"]), say_share(pair["same"] / pair["both"] if pair["both"] else None),
-         say_count(pair["both"])]
+        [escape(pair["one"]), escape(pair["other"]),
+         format_share(pair["same"] / pair["both"] if pair["both"] else None),
+         format_count(pair["both"])]
         for pair in findings.pairs
     ]  # fmt: skip
     return tag("h3", "Do two judges hear the same language?") + table(
@@ -57,7 +60,7 @@ def _write_confusions(findings: Findings) -> str:
     if not findings.confusions:
         return ""
     rows = [
-        [escape(row["judge"]), escape(row["declared"]), escape(row["heard"]), say_count(row["count"])]
+        [escape(row["judge"]), escape(row["declared"]), escape(row["heard"]), format_count(row["count"])]
         for row in findings.confusions
     ]
     return tag("h3", "Heard instead of the declared language") + table(

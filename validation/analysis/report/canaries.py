@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from html import escape
 
-from validation.analysis.charts.numbers import say_count
+from validation.analysis.charts.numbers import format_count
 from validation.analysis.charts.svg import tag
 from validation.analysis.report.tables import draw_bar, table
 from validation.canaries.evaluate import CanaryTally, MachineTally
@@ -17,9 +17,9 @@ def write_canaries(tally: CanaryTally) -> Iterator[str]:
     yield tag("h2", "Canaries")
     yield tag(
         "p",
-        f"{say_count(tally.planted)} videos with known answers were mixed into the queue, and are in no other number "
-        f"of this page. {say_count(right + wrong + moot)} answers were judged: {say_count(right)} right, "
-        f"{say_count(wrong)} wrong, {say_count(moot)} without anything to compare. {say_count(tally.waiting)} "
+        f"{format_count(tally.planted)} videos with known answers were mixed into the queue, and are in no other "
+        f"number of this page. {format_count(right + wrong + moot)} answers were judged: {format_count(right)} right, "
+        f"{format_count(wrong)} wrong, {format_count(moot)} without anything to compare. {format_count(tally.waiting)} "
         "canaries wait.",
         class_="lead",
     )
@@ -31,4 +31,4 @@ def write_canaries(tally: CanaryTally) -> Iterator[str]:
 def _cells(row: MachineTally) -> Iterator[str]:
     yield escape(row.known_as)
     yield draw_bar([("accept", row.right), ("reject", row.wrong)], row.right + row.wrong + row.moot)
-    yield from map(say_count, (row.right, row.wrong, row.moot))
+    yield from map(format_count, (row.right, row.wrong, row.moot))

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from validation.analysis.charts.histogram import Distribution, Strip
+from validation.analysis.charts.histogram import Distribution, QuantileStrip
 from validation.analysis.report.findings import BINS, VERDICTS
 from validation.analysis.report.signals import Signal
 from validation.scoring.verdict import Rules
 
-MOST_STRIPS = 8
+MAX_STRIPS = 8
 """Languages that are shown by themselves: those with the most hours."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -25,10 +25,10 @@ def describe_distribution(signal: Signal, counts: pl.DataFrame, rules: Rules, la
     """
     by_verdict = [(verdict, _spread(counts.filter(pl.col("verdict") == verdict))) for verdict in VERDICTS]
     strips = []
-    for language in languages[:MOST_STRIPS]:
+    for language in languages[:MAX_STRIPS]:
         bins = _spread(counts.filter(pl.col("language") == language))
         if any(bins):
-            strips.append(Strip(language, find_quantiles(bins, signal.low, signal.high)))
+            strips.append(QuantileStrip(language, find_quantiles(bins, signal.low, signal.high)))
     limits = [limit for limit in find_limits(signal.name, rules) if signal.low <= limit[0] <= signal.high]
     return Distribution(signal.name, signal.low, signal.high, by_verdict, limits, strips)
 
@@ -37,7 +37,7 @@ def find_limits(column: str, rules: Rules) -> list[tuple[float, str]]:
     """The values with which rules compare a column, each with the verdict that it leads to."""
     limits = {
         (float(condition.value), str(rule.verdict))
-        for rule in rules.in_force
+        for rule in rules.effective
         for condition in rule.when
         if condition.column == column and isinstance(condition.value, int | float)
     }

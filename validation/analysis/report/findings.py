@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from validation.analysis.report.rule_margin import DOUBT, measure_doubt, rules_by_reason
+from validation.analysis.report.rule_margin import DOUBT, rule_margin, rules_by_reason
 from validation.analysis.report.signals import Signal
 from validation.analysis.selection.summary import ReasonTally, count_reasons
 from validation.scoring.verdict import Rules
@@ -178,14 +178,16 @@ def _plan_samples(
 ) -> dict[str, pl.LazyFrame]:
     """By reason the furthest from acceptance; and those nearest to another verdict. Only what can be heard is shown."""
     by_name = {signal.name: signal for signal in signals}
-    is_heard = pl.col("fault").is_null()
+    has_heartbeat = pl.col("fault").is_null()
     shown = {
-        f"worst {reason}": judged.filter(is_heard & (pl.col("reasons").list.get(0, null_on_oob=True) == reason))
-        .with_columns(measure_doubt(grouped, by_name))
+        f"worst {reason}": judged.filter(has_heartbeat & (pl.col("reasons").list.get(0, null_on_oob=True) == reason))
+        .with_columns(rule_margin(grouped, by_name))
         .sort(DOUBT, "video_id", "segment_index", descending=[True, False, False])
         .head(worst_a_reason)
         for reason, grouped in rules_by_reason(rules).items()
     }
-    nearest = judged.with_columns(measure_doubt(rules.in_force, by_name)).filter(is_heard & pl.col(DOUBT).is_finite())
+    nearest = judged.with_columns(rule_margin(rules.effective, by_name)).filter(
+        has_heartbeat & pl.col(DOUBT).is_finite()
+    )
     shown["borderline"] = nearest.sort(pl.col(DOUBT).abs(), "video_id", "segment_index").head(borderline)
     return shown

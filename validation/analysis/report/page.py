@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 
 from validation.analysis.charts.histogram import draw_histogram
-from validation.analysis.charts.numbers import say_count, say_rate, say_share
+from validation.analysis.charts.numbers import format_count, format_rate, format_share
 from validation.analysis.charts.style import FONT, SHAPES_CSS, palette_css
 from validation.analysis.charts.svg import tag
 from validation.analysis.report.agreement import write_agreement
@@ -17,7 +17,7 @@ from validation.analysis.report.distributions import describe_distribution
 from validation.analysis.report.findings import VERDICTS, Findings, Row
 from validation.analysis.report.segments import write_segments
 from validation.analysis.report.signals import Signal
-from validation.analysis.report.tables import draw_bar, say_hour_count, table
+from validation.analysis.report.tables import draw_bar, format_hour_count, table
 from validation.canaries.evaluate import CanaryTally
 from validation.domain import Fault
 from validation.scoring.verdict import Rules
@@ -109,10 +109,10 @@ def _describe_origin(origin: Origin) -> str:
 
 def _write_figures(findings: Findings) -> str:
     total, segments = findings.hours(), findings.segments
-    cards = [("", say_hour_count(total), f"of audio in {say_count(segments)} segments")]
+    cards = [("", format_hour_count(total), f"of audio in {format_count(segments)} segments")]
     for verdict, said in zip(VERDICTS, ("accepted", "for review", "rejected"), strict=True):
         count = sum(row[verdict] for row in findings.languages)
-        cards.append((verdict, say_share(count / segments), f"{said}: {say_hour_count(findings.hours(verdict))}"))
+        cards.append((verdict, format_share(count / segments), f"{said}: {format_hour_count(findings.hours(verdict))}"))
     return tag("div", *(_figure(*card) for card in cards), class_="figures")
 
 
@@ -124,26 +124,26 @@ def _write_languages(findings: Findings) -> str:
     def cells(row: Row) -> Iterator[str]:
         yield escape(row["language"])
         yield draw_bar([(verdict, row[verdict]) for verdict in VERDICTS], row["segments"])
-        yield say_share(row["accept"] / row["segments"])
-        yield say_count(row["segments"])
-        yield say_hour_count(row["hours"])
-        yield say_hour_count(row["accept_hours"])
+        yield format_share(row["accept"] / row["segments"])
+        yield format_count(row["segments"])
+        yield format_hour_count(row["hours"])
+        yield format_hour_count(row["accept_hours"])
 
     header = ["language", "", "accepted", "segments", "audio", "accepted audio"]
     return table(header, map(cells, findings.languages), numbers_from=2)
 
 
 def _write_reasons(findings: Findings, rules: Rules) -> str:
-    sentences = {rule.reason: rule.sentence for rule in reversed(rules.in_force)}
+    sentences = {rule.reason: rule.sentence for rule in reversed(rules.effective)}
     most = max((reason.segments for reason in findings.reasons), default=1)
     rows = [
         [
             f"<b>{escape(reason.reason)}</b><br><span class=small>{escape(sentences.get(reason.reason, ''))}</span>",
             draw_bar([("blue", reason.segments)], most),
-            say_count(reason.segments),
-            say_share(reason.segments / findings.segments),
-            say_hour_count(reason.hours),
-            say_hour_count(reason.hours_alone),
+            format_count(reason.segments),
+            format_share(reason.segments / findings.segments),
+            format_hour_count(reason.hours),
+            format_hour_count(reason.hours_alone),
         ]
         for reason in findings.reasons
     ]
@@ -159,6 +159,6 @@ def _write_signals(findings: Findings, signals: list[Signal], rules: Rules) -> I
         chart = describe_distribution(signal, counts, rules, languages)
         known = counts["count"].sum() / findings.segments
         unit = f" <span class=small>{escape(signal.unit)}</span>" if signal.unit else ""
-        note = f"{escape(signal.description)} Known of {say_share(known)}, median {say_rate(signal.usual)}."
+        note = f"{escape(signal.description)} Known of {format_share(known)}, median {format_rate(signal.usual)}."
         picture = draw_histogram(chart)
         yield tag("div", tag("h3", escape(signal.name), unit), tag("p", note), picture, class_="card")

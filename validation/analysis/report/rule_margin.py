@@ -10,7 +10,7 @@ from validation.scoring.verdict import Condition, Rule, Rules
 DOUBT = "::doubt"
 
 
-def measure_doubt(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr:
+def rule_margin(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr:
     """How deep inside the rules' reach a segment lies. One is the way from a limit to the usual value of its signal.
 
     Positive where a rule fires: by so much would a signal have to move for none to fire. Negative where none does: by
@@ -19,7 +19,7 @@ def measure_doubt(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Ex
     by its weakest condition, the rules together by their strongest rule.
 
     Args:
-        rules: some of ``Rules.in_force``, at least one.
+        rules: some of ``Rules.effective``, at least one.
         signals: the numbers that rules compare, by column.
     """
     depths = [pl.min_horizontal([_margin(condition, signals) for condition in rule.when]) for rule in rules]
@@ -29,7 +29,7 @@ def measure_doubt(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Ex
 def rules_by_reason(rules: Rules) -> dict[str, list[Rule]]:
     """The rules that give each reason, in their order."""
     grouped: dict[str, list[Rule]] = {}
-    for rule in rules.in_force:
+    for rule in rules.effective:
         grouped.setdefault(rule.reason, []).append(rule)
     return grouped
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from validation.analysis.charts.numbers import UNKNOWN, say_rate
+from validation.analysis.charts.numbers import UNKNOWN, format_rate
 from validation.analysis.charts.svg import tag
 from validation.analysis.report.audio_samples import Place
 from validation.analysis.report.findings import Row
@@ -51,10 +51,10 @@ def _details(row: Row, rules: Rules) -> Iterator[tuple[str, str]]:
     for name in row:
         if name.endswith("_text") and row[name] is not None:
             yield f"{name.removesuffix('_text')} heard", row[name] or UNKNOWN
-    yield "language", f"{row['language'] or UNKNOWN}, {say_rate(row['duration_s'])} s"
+    yield "language", f"{row['language'] or UNKNOWN}, {format_rate(row['duration_s'])} s"
     if row["reasons"]:
         yield "because", ", ".join(row["reasons"])
-    told = {c: None for rule in rules.in_force if rule.reason in row["reasons"] and rule.fires(row) for c in rule.when}
+    told = {c: None for rule in rules.effective if rule.reason in row["reasons"] and rule.fires(row) for c in rule.when}
     for condition in told:
         if condition.op not in {"missing", "present"}:
             yield condition.column, _say_condition(condition, row)
@@ -62,5 +62,5 @@ def _details(row: Row, rules: Rules) -> Iterator[tuple[str, str]]:
 
 def _say_condition(condition: Condition, row: Row) -> str:
     value = row[condition.column]
-    said = say_rate(value) if isinstance(value, int | float) else repr(value)
+    said = format_rate(value) if isinstance(value, int | float) else repr(value)
     return f"{said} ({condition.op} {condition.value})"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from validation.analysis.charts.numbers import say_duration, say_rate
+from validation.analysis.charts.numbers import format_duration, format_rate
 from validation.analysis.charts.svg import tag
 
 
@@ -23,6 +23,6 @@ def draw_bar(parts: Iterable[tuple[str, int]], whole: int) -> str:
     return tag("div", *drawn or [""], class_="bar")
 
 
-def say_hour_count(hours: float) -> str:
+def format_hour_count(hours: float) -> str:
     """Hours as people say them; what is less than one in minutes and seconds."""
-    return say_duration(hours * 3600) if hours < 1 else f"{say_rate(hours)} h"
+    return format_duration(hours * 3600) if hours < 1 else f"{format_rate(hours)} h"

@@ -7,8 +7,8 @@ from functools import partial
 
 import polars as pl
 
-from validation.analysis.selection.partitioned import open_layers
-from validation.analysis.selection.revisions import Layer
+from validation.analysis.selection.partitioned import open_revisions
+from validation.analysis.selection.revisions import Revision
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.analysis.selection.verdicts import judge_segments
 from validation.errors import BadInput, Permanent
@@ -40,8 +40,8 @@ def open_segments(source: ShardSource) -> pl.LazyFrame:
         BadInput: there are several revisions, and the suite is not known here: who transcribes and judges in it?
     """
     with scan_errors(source.suite):
-        layers = [Layer(tuple(rev.models), _scan(rev, source.storage_options)) for rev in source.revisions]
-        return open_layers(layers, _find_roles(source))
+        layers = [Revision(tuple(rev.models), _scan(rev, source.storage_options)) for rev in source.revisions]
+        return open_revisions(layers, _find_roles(source))
 
 
 def find_videos(source: ShardSource, rules: Rules, verdicts: Collection[Decision]) -> list[str]:

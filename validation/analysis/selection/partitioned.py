@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from validation.analysis.selection.revisions import Layer, join_layers, own_columns
+from validation.analysis.selection.revisions import Revision, overlay_revisions, own_columns
 from validation.scoring.signals import SuiteRoles
 
 PART_ROWS = 1_000_000
@@ -16,9 +16,9 @@ PART_ROWS = 1_000_000
 _VIDEO = "video_id"
 
 
-def open_layers(layers: Sequence[Layer], roles: SuiteRoles) -> pl.LazyFrame:
-    """Open what ``join_layers`` says of several layers as one frame that is joined part by part as it is read."""
-    joined = join_layers(layers, roles)
+def open_revisions(layers: Sequence[Revision], roles: SuiteRoles) -> pl.LazyFrame:
+    """Open what ``overlay_revisions`` says of several layers as one frame that is joined part by part as it is read."""
+    joined = overlay_revisions(layers, roles)
     if len(layers) == 1:
         return joined
     schema = joined.collect_schema()
@@ -27,7 +27,7 @@ def open_layers(layers: Sequence[Layer], roles: SuiteRoles) -> pl.LazyFrame:
         columns: list[str] | None, predicate: pl.Expr | None, most_rows: int | None, _batch_rows: int | None
     ) -> Iterator[pl.DataFrame]:
         for part in _cut_parts(_restrict(layers, predicate), roles):
-            rows = join_layers(part, roles, as_if_of=schema)
+            rows = overlay_revisions(part, roles, as_if_of=schema)
             rows = rows if predicate is None else rows.filter(predicate)
             rows = rows if columns is None else rows.select(columns)
             frame = (rows if most_rows is None else rows.head(most_rows)).collect(engine="streaming")
@@ -37,14 +37,14 @@ def open_layers(layers: Sequence[Layer], roles: SuiteRoles) -> pl.LazyFrame:
     return register_io_source(read, schema=schema, is_pure=True)  # pure: plans that read it together read it once
 
 
-def _restrict(layers: Sequence[Layer], predicate: pl.Expr | None) -> Sequence[Layer]:
+def _restrict(layers: Sequence[Revision], predicate: pl.Expr | None) -> Sequence[Revision]:
     """Filter before the join where only the video is asked for: the same in every layer."""
     if predicate is None or set(predicate.meta.root_names()) != {_VIDEO}:
         return layers
     return [layer.filter(predicate) for layer in layers]
 
 
-def _cut_parts(layers: Sequence[Layer], roles: SuiteRoles) -> Iterator[Sequence[Layer]]:
+def _cut_parts(layers: Sequence[Revision], roles: SuiteRoles) -> Iterator[Sequence[Revision]]:
     """Yield the layers of each range of videos, without those that later ones replace in all of it.
 
     Reads the column of videos, and holds one row a video and layer.
@@ -60,7 +60,7 @@ def _cut_parts(layers: Sequence[Layer], roles: SuiteRoles) -> Iterator[Sequence[
         yield [layers[place].filter(within) for place in _find_needed(layers, of_part, roles)]
 
 
-def _find_needed(layers: Sequence[Layer], census: pl.DataFrame, roles: SuiteRoles) -> list[int]:
+def _find_needed(layers: Sequence[Revision], census: pl.DataFrame, roles: SuiteRoles) -> list[int]:
     """The places of the layers of which anything is left: not each column of each segment stands in a later one."""
     models = [model for layer in layers for model in layer.models]
     columns = [frozenset(own_columns(layer, models, roles)) for layer in layers]

@@ -16,23 +16,25 @@ from validation.scoring.signals import SuiteRoles
 KEY = ["video_id", "segment_index"]
 RECOGNISED = frozenset({"cer", "edge_cer_start", "edge_cer_end"})
 """What is derived from the transcriber's answer, and so goes with it."""
-NOT_ASKED = "not_asked: no shard of the suite has its answer for this segment"
+SKIPPED = "not_asked: no shard of the suite has its answer for this segment"
 _NEW = "::new"
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class Revision:
     """The rows of one revision of a suite, each segment once."""
 
     models: Collection[str]
     """Those that were asked."""
     rows: pl.LazyFrame
 
-    def filter(self, predicate: pl.Expr) -> "Layer":
-        return Layer(self.models, self.rows.filter(predicate))
+    def filter(self, predicate: pl.Expr) -> "Revision":
+        return Revision(self.models, self.rows.filter(predicate))
 
 
-def join_layers(layers: Sequence[Layer], roles: SuiteRoles, *, as_if_of: pl.Schema | None = None) -> pl.LazyFrame:
+def overlay_revisions(
+    layers: Sequence[Revision], roles: SuiteRoles, *, as_if_of: pl.Schema | None = None
+) -> pl.LazyFrame:
     """Lay newer answers over older ones; stored verdicts are dropped if there are several layers.
 
     Args:
@@ -49,7 +51,7 @@ def join_layers(layers: Sequence[Layer], roles: SuiteRoles, *, as_if_of: pl.Sche
     return joined if as_if_of is None else joined.select(as_if_of.names())
 
 
-def _overlay(older: Layer, newer: Layer, roles: SuiteRoles) -> Layer:
+def _overlay(older: Revision, newer: Revision, roles: SuiteRoles) -> Revision:
     models = [*older.models, *(model for model in newer.models if model not in older.models)]
     old_names, new_names = (own_columns(layer, models, roles) for layer in (older, newer))
     joined = older.rows.select(*old_names, pl.lit(value=True).alias("::in_old")).join(
@@ -63,7 +65,7 @@ def _overlay(older: Layer, newer: Layer, roles: SuiteRoles) -> Layer:
     names = [*old_names, *(name for name in new_names if name not in old_names)]
     others = [_pick(name, name in old_names, name in new_names) for name in names if name not in KEY]
     faults = {f"{model}_fault" for model in models}
-    return Layer(models, joined.select(*KEY, *(_tell_absence(pick, faults) for pick in others)))
+    return Revision(models, joined.select(*KEY, *(_tell_absence(pick, faults) for pick in others)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,11 @@ def _pick(name: str, in_old: bool, in_new: bool) -> _Pick:
 def _tell_absence(pick: _Pick, faults: Collection[str]) -> pl.Expr:
     value = pick.value
     if pick.name in faults:
-        value = pl.when(pick.is_known).then(value).otherwise(pl.lit(NOT_ASKED))
+        value = pl.when(pick.is_known).then(value).otherwise(pl.lit(SKIPPED))
     return value.alias(pick.name)
 
 
-def own_columns(layer: Layer, models: Collection[str], roles: SuiteRoles) -> list[str]:
+def own_columns(layer: Revision, models: Collection[str], roles: SuiteRoles) -> list[str]:
     """The columns on which a layer has a say: not those derived from the answer of a model that it did not ask."""
     return [
         name

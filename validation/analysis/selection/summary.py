@@ -84,7 +84,7 @@ def _by_language(judged: pl.LazyFrame, keep: Collection[Decision]) -> pl.LazyFra
 
 def count_reasons(judged: pl.LazyFrame, rules: Rules, keep: Collection[Decision]) -> pl.LazyFrame:
     """Plan the rows of ``ReasonTally``; the arguments are those of ``tally_selection``."""
-    against = [rule for rule in rules.in_force if rule.verdict not in keep]
+    against = [rule for rule in rules.effective if rule.verdict not in keep]
     reasons = give_reasons(against) if against else pl.lit([], pl.List(pl.String))
     only_one = pl.col("against").list.len() == 1
     is_left_with_one = pl.lit("accept" in keep) | (pl.col("reasons").list.set_difference("against").list.len() > 0)

@@ -32,11 +32,11 @@ def judge_segments(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
     check_columns(rules, name_columns(segments))
     if "verdict" in segments.collect_schema():
         segments = segments.with_columns(stored_verdict="verdict")
-    fired = [(rule, _fires(rule)) for rule in rules.in_force]
+    fired = [(rule, _fires(rule)) for rule in rules.effective]
     verdict = pl.lit("accept")
     for decision in ("review", "reject"):  # from mild to severe: the last word is the severest
         verdict = pl.when(_any_of(fired, decision)).then(pl.lit(decision)).otherwise(verdict)
-    return segments.with_columns(verdict=verdict, reasons=give_reasons(rules.in_force))
+    return segments.with_columns(verdict=verdict, reasons=give_reasons(rules.effective))
 
 
 def give_reasons(rules: Sequence[Rule]) -> pl.Expr:

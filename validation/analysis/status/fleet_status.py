@@ -18,7 +18,7 @@ TROUBLE = ("stale", "late", "online", "offline")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FleetStatus:
     """Where the fleet stands."""
 
     fleet: Row
@@ -47,13 +47,13 @@ class Standing:
         return None if spent is None or seconds is None else float(spent) + float(usd_per_hour) * seconds / 3600
 
 
-def read_standing(engine: Engine) -> Standing:
+def read_status(engine: Engine) -> FleetStatus:
     """Read every view once."""
     (fleet,) = read_view(engine, "fleet_overview")
     (eta,) = read_view(engine, "eta")
     (cost,) = read_view(engine, "cost_so_far")
     workers = read_view(engine, "worker_liveness")
-    return Standing(
+    return FleetStatus(
         fleet=fleet,
         languages=read_view(engine, "queue_progress"),
         workers=sorted(workers, key=lambda row: (row["distrust"] is None, TROUBLE.index(row["liveness"]))),
@@ -63,7 +63,7 @@ def read_standing(engine: Engine) -> Standing:
     )
 
 
-def dump_standing(standing: Standing) -> dict[str, Any]:
+def dump_status(standing: FleetStatus) -> dict[str, Any]:
     """The reading as plain JSON values: times in ISO 8601, numbers as numbers, what is not known as null."""
     plain: dict[str, Any] = _plain(asdict(standing))
     return plain

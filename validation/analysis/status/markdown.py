@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from validation.analysis.charts.numbers import say_count, say_duration, say_share
+from validation.analysis.charts.numbers import format_count, format_duration, format_share
 from validation.analysis.charts.svg import data_uri
-from validation.analysis.status.fleet_status import Row, Standing
+from validation.analysis.status.fleet_status import FleetStatus, Row
 from validation.analysis.status.format import facts, headline
 from validation.analysis.status.plots import draw_plots
 
@@ -12,12 +12,12 @@ BAR = 20
 """Characters of a bar."""
 
 
-def write_page(standing: Standing) -> str:
+def write_page(standing: FleetStatus) -> str:
     """Write the page. Its pictures are in it, as data URIs, so nothing has to be served beside it."""
     return "\n\n".join(_parts(standing)) + "\n"
 
 
-def _parts(standing: Standing) -> Iterator[str]:
+def _parts(standing: FleetStatus) -> Iterator[str]:
     yield f"# {headline(standing)}"
     if not standing.videos:
         return
@@ -32,25 +32,25 @@ def _parts(standing: Standing) -> Iterator[str]:
 def _language_line(row: Row) -> str:
     share = float(row["done_share"])
     counts = (row["videos"], row["validated"], row["failed"], row["pending"] + row["validating"])
-    cells = " | ".join(map(say_count, counts))
-    return f"| {_escape(row['language'])} | `{draw_bar(share)}` | {say_share(share)} | {cells} |"
+    cells = " | ".join(map(format_count, counts))
+    return f"| {_escape(row['language'])} | `{draw_bar(share)}` | {format_share(share)} | {cells} |"
 
 
 def describe_language(row: Row) -> str:
     """One sentence on a language, for its progress bar."""
     return (
-        f"{row['language']}: {say_count(row['validated'])} validated and {say_count(row['failed'])} failed "
-        f"of {say_count(row['videos'])} videos"
+        f"{row['language']}: {format_count(row['validated'])} validated and {format_count(row['failed'])} failed "
+        f"of {format_count(row['videos'])} videos"
     )
 
 
-def describe_silence(standing: Standing) -> str:
+def describe_silence(standing: FleetStatus) -> str:
     """Who is silent, for the table of workers."""
     silent = [row for row in standing.workers if row["liveness"] in {"late", "stale"}]
     if not silent:
         return f"{len(standing.workers)} workers, none silent."
     longest = max(silent, key=lambda row: row["silent_s"])
-    since = f"{longest['worker_id']} for {say_duration(longest['silent_s'])}"
+    since = f"{longest['worker_id']} for {format_duration(longest['silent_s'])}"
     return f"{len(silent)} of {len(standing.workers)} workers silent, {since}."
 
 

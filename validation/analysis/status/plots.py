@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from validation.analysis.charts.numbers import (
-    say_between,
-    say_count,
-    say_duration,
-    say_hours,
-    say_rate,
-    say_share,
-    say_usd,
+    format_between,
+    format_count,
+    format_duration,
+    format_hours,
+    format_rate,
+    format_share,
+    format_usd,
 )
-from validation.analysis.charts.time_chart import Outlook, Series, TimeChart, draw_time_chart
-from validation.analysis.status.fleet_status import Row, Standing
+from validation.analysis.charts.time_chart import Forecast, Series, TimeChart, draw_time_chart
+from validation.analysis.status.fleet_status import FleetStatus, Row
 
 FAR = 6
 """An end is not drawn that lies more than so many times as far ahead as the history reaches back."""
@@ -22,7 +22,7 @@ VERDICTS = (("accepted", "accept"), ("review", "review"), ("rejected", "reject")
 """Columns of the history with their colours."""
 
 
-def draw_plots(standing: Standing) -> dict[str, str]:
+def draw_plots(standing: FleetStatus) -> dict[str, str]:
     """Draw what there is to draw, by name, as standalone SVG."""
     charts = {"throughput": _throughput, "queue": _queue, "verdicts": _verdicts}
     if standing.cost["spent_usd"] is not None:
@@ -30,34 +30,34 @@ def draw_plots(standing: Standing) -> dict[str, str]:
     return {name: draw_time_chart(chart(standing)) for name, chart in charts.items()}
 
 
-def _throughput(standing: Standing) -> TimeChart:
+def _throughput(standing: FleetStatus) -> TimeChart:
     rate = standing.fleet["segments_per_s"]
     return TimeChart(
         title="Segments a second, committed",
-        note=f"now {say_rate(rate)} /s on {say_count(standing.fleet['workers_online'])} workers",
+        note=f"now {format_rate(rate)} /s on {format_count(standing.fleet['workers_online'])} workers",
         series=[Series("segments", "blue", _points(standing.history, _segment_rate))],
-        say=say_rate,
+        say=format_rate,
     )
 
 
-def _queue(standing: Standing) -> TimeChart:
+def _queue(standing: FleetStatus) -> TimeChart:
     eta = standing.eta
-    ends = say_between(eta["seconds_left_least"], eta["seconds_left_most"], say_duration)
+    ends = format_between(eta["seconds_left_least"], eta["seconds_left_most"], format_duration)
     return TimeChart(
         title="Videos left",
-        note=f"{say_count(eta['videos_left'])} left, empty in {say_duration(eta['seconds_left'])} ({ends})",
+        note=f"{format_count(eta['videos_left'])} left, empty in {format_duration(eta['seconds_left'])} ({ends})",
         series=[Series("left", "blue", _points(standing.history, lambda row: float(row["videos_left"])))],
         outlook=_outlook(standing),
     )
 
 
-def _verdicts(standing: Standing) -> TimeChart:
+def _verdicts(standing: FleetStatus) -> TimeChart:
     fleet = standing.fleet
     judged = [row for row in standing.history if row["accepted"] is not None]
-    heard = say_hours(fleet["audio_s"])
+    heard = format_hours(fleet["audio_s"])
     return TimeChart(
         title="Verdicts, share of segments",
-        note=f"{say_share(_share(fleet, 'accepted'))} accepted of {heard} of audio",
+        note=f"{format_share(_share(fleet, 'accepted'))} accepted of {heard} of audio",
         series=[Series(name, colour, _points(judged, _share_of(name))) for name, colour in VERDICTS],
         say=lambda share: f"{share:.0%}",
         stacked=True,
@@ -65,15 +65,15 @@ def _verdicts(standing: Standing) -> TimeChart:
     )
 
 
-def _cost(standing: Standing) -> TimeChart:
+def _cost(standing: FleetStatus) -> TimeChart:
     spent = list(accumulate(float(row["usd"]) for row in standing.history))
     before = max(0.0, float(standing.cost["spent_usd"]) - spent[-1]) if spent else 0.0
     points = [(_end_s(row), before + usd) for row, usd in zip(standing.history, spent, strict=True)]
     return TimeChart(
         title="Dollars spent",
-        note=f"{say_usd(standing.cost['spent_usd'])}, now {say_usd(standing.cost['usd_per_hour'])} an hour",
+        note=f"{format_usd(standing.cost['spent_usd'])}, now {format_usd(standing.cost['usd_per_hour'])} an hour",
         series=[Series("spent", "review", points)],
-        say=lambda usd: say_usd(usd).removesuffix(".00"),
+        say=lambda usd: format_usd(usd).removesuffix(".00"),
     )
 
 
@@ -101,7 +101,7 @@ def _share(row: Row, name: str) -> float | None:
     return row[name] / counted if counted else None
 
 
-def _outlook(standing: Standing) -> Outlook | None:
+def _outlook(standing: FleetStatus) -> Forecast | None:
     eta, history = standing.eta, standing.history
     if not history or not eta["seconds_left"]:
         return None
@@ -110,4 +110,4 @@ def _outlook(standing: Standing) -> Outlook | None:
     if (latest or eta["seconds_left"]) > FAR * (now_s - began_s):
         return None
     least = eta["seconds_left_least"] or eta["seconds_left"]
-    return Outlook(0.0, now_s + eta["seconds_left"], now_s + least, now_s + latest if latest else None)
+    return Forecast(0.0, now_s + eta["seconds_left"], now_s + least, now_s + latest if latest else None)

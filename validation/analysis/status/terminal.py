@@ -7,8 +7,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from validation.analysis.charts.numbers import say_count, say_share
-from validation.analysis.status.fleet_status import Row, Standing
+from validation.analysis.charts.numbers import format_count, format_share
+from validation.analysis.status.fleet_status import FleetStatus, Row
 from validation.analysis.status.format import facts, headline, worker_cells
 
 COLOURS = {
@@ -24,7 +24,7 @@ RIGHT = {"silent", "segments/s", "chunks", "validated", "failed"}
 """Columns of numbers."""
 
 
-def show_standing(standing: Standing, *, most_workers: int | None = None) -> RenderableType:
+def show_status(standing: FleetStatus, *, most_workers: int | None = None) -> RenderableType:
     """Lay out everything; of the workers at most so many, those in trouble first."""
     parts: list[RenderableType] = [Text(headline(standing), style="bold")]
     if standing.videos:
@@ -36,7 +36,7 @@ def show_standing(standing: Standing, *, most_workers: int | None = None) -> Ren
     return Group(*parts)
 
 
-def _show_facts(standing: Standing) -> Table:
+def _show_facts(standing: FleetStatus) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -57,8 +57,8 @@ def _show_languages(languages: Sequence[Row]) -> Table:
         table.add_row(
             Text(row["language"]),
             ProgressBar(total=1.0, completed=float(row["done_share"]), width=30),
-            say_share(row["done_share"]),
-            *map(say_count, (row["videos"], row["validated"], row["failed"], row["pending"] + row["validating"])),
+            format_share(row["done_share"]),
+            *map(format_count, (row["videos"], row["validated"], row["failed"], row["pending"] + row["validating"])),
         )
     return table
 

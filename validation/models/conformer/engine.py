@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class EngineOutput:
     """What the network makes of a batch."""
 
     log_probs: NDArray[np.float32]
@@ -28,7 +28,9 @@ class Engine(Protocol):
     name: str
     """What computes, and how finely: part of the model's revision."""
 
-    def hear(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> Heard:
+    def hear(
+        self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]
+    ) -> EngineOutput:
         """Listen to a batch.
 
         Args:

@@ -11,13 +11,13 @@ from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from validation.errors import BadInput
 
-LEAST_OPSET = 13
+MIN_OPSET = 13
 """Below it some operators that the edits add take their axes in another way."""
 _ALIGNMENT_BYTES = 4096
 """Where a tensor may begin in a file that is mapped into memory."""
 
 
-class GraphRefused(BadInput):
+class UnsupportedGraph(BadInput):
     """A graph is not the one that this code knows how to run."""
 
     def __init__(self, file: str, fault: str) -> None:
@@ -50,7 +50,7 @@ def read_graph(path: Path) -> Graph:
     where it is.
 
     Raises:
-        GraphRefused: a weight lies outside the graph's folder, or its file is too short, or the graph is too old.
+        UnsupportedGraph: a weight lies outside the graph's folder, or its file is too short, or the graph is too old.
     """
     proto = onnx.load(path, load_external_data=False)
     _require_opset(path, proto)
@@ -68,7 +68,7 @@ def count_symbols(head: Graph) -> int:
     """Count the columns of a head, a convolution of kernel 1."""
     widths = [tensor.dims[0] for tensor in head.proto.graph.initializer if tuple(tensor.dims[2:]) == (1,)]
     if len(widths) != 1:
-        raise GraphRefused(head.file, f"it has {len(widths)} convolutions of kernel 1, not the one of a CTC head")
+        raise UnsupportedGraph(head.file, f"it has {len(widths)} convolutions of kernel 1, not the one of a CTC head")
     return int(widths[0])
 
 
@@ -104,12 +104,12 @@ def _map_tensor(path: Path, tensor: TensorProto) -> NDArray[np.generic]:
     where = {entry.key: entry.value for entry in tensor.external_data}
     location = PurePosixPath(where["location"])
     if location.is_absolute() or ".." in location.parts:
-        raise GraphRefused(path.name, f"the weight {tensor.name} lies at {location}, outside its folder")
+        raise UnsupportedGraph(path.name, f"the weight {tensor.name} lies at {location}, outside its folder")
     dtype, shape = helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     offset = int(where.get("offset", 0))
     if (path.parent / location).stat().st_size < offset + needed:
-        raise GraphRefused(path.name, f"{location} is too short for the weight {tensor.name} of {needed} bytes")
+        raise UnsupportedGraph(path.name, f"{location} is too short for the weight {tensor.name} of {needed} bytes")
     # Copy on write: the runtime asks for memory that may be written, and never does.
     return np.memmap(path.parent / location, dtype, "c", offset, shape) if needed else np.zeros(shape, dtype)
 
@@ -122,5 +122,5 @@ def _point_at(tensor: TensorProto, location: str, offset: int, size_bytes: int) 
 
 def _require_opset(path: Path, proto: ModelProto) -> None:
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if opset < LEAST_OPSET:
-        raise GraphRefused(path.name, f"it is of opset {opset}; {LEAST_OPSET} or later is needed")
+    if opset < MIN_OPSET:
+        raise UnsupportedGraph(path.name, f"it is of opset {opset}; {MIN_OPSET} or later is needed")

@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from validation.domain import Answer, Column, Fault, Scalar, Scored, Unscored, Waveform
-from validation.hardware.device import Placement, place_by_settings
+from validation.hardware.device import DeviceConfig, place_by_settings
 from validation.models.base import Batch
 from validation.models.conformer.engine import Engine
 from validation.models.conformer.graph import count_symbols, read_graph
 from validation.models.conformer.mel import SHORTEST_SAMPLES
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.onnx_to_torch import load_torch_engine
-from validation.models.conformer.segment import Listening, cut_pieces, join_pieces
-from validation.models.conformer.tokenizer import Speller, SpeltTranscript
+from validation.models.conformer.segment import SegmentResult, cut_pieces, join_pieces
+from validation.models.conformer.tokenizer import SubwordTokenizer, TokenizedTranscript
 from validation.models.conformer.transcript_scoring import compare_transcripts
 from validation.models.conformer.vocabulary import read_vocabulary
 from validation.models.languages import canonical
@@ -72,7 +72,7 @@ class IndicConformer:
         *,
         threads: int,
         root: Path | None = None,
-        placement: Placement | None = None,
+        placement: DeviceConfig | None = None,
         engine: Literal["onnx", "torch"] | None = None,
     ) -> None:
         """Load the network from its folder, as its repository lays it out. Nothing is ever fetched.
@@ -98,7 +98,7 @@ class IndicConformer:
             if (engine or load_settings().conformer_engine) == "onnx"
             else load_torch_engine(assets, self._vocabulary, placement)
         )
-        self._spellers = {language: Speller(pieces) for language, pieces in self._vocabulary.pieces.items()}
+        self._spellers = {language: SubwordTokenizer(pieces) for language, pieces in self._vocabulary.pieces.items()}
         merging = sum(speller.is_byte_pair for speller in self._spellers.values())
         log.info("transcripts of %d of %d languages are spelt by merges", merging, len(self._spellers))
         self.languages: frozenset[str] | None = frozenset(self._vocabulary.languages)
@@ -114,7 +114,7 @@ class IndicConformer:
             answers[row] = Scored(self._describe(listening, batch.languages[row]))
         return answers
 
-    def _listen(self, batch: Batch, rows: Sequence[int]) -> list[Listening]:
+    def _listen(self, batch: Batch, rows: Sequence[int]) -> list[SegmentResult]:
         """Put all pieces of all segments through the network together."""
         index_of = self._vocabulary.index_of
         languages = [code if (code := canonical(batch.languages[row])) in index_of else None for row in rows]
@@ -125,16 +125,16 @@ class IndicConformer:
         heard = self._engine.hear(audio, lengths, indices.repeat([len(pieces) for pieces in cut]))
         ends = np.cumsum([len(pieces) for pieces in cut])
         return [
-            Listening(
+            SegmentResult(
                 language, self._spell(language, batch.texts[row]), *join_pieces(heard, range(end - len(pieces), end))
             )
             for row, language, pieces, end in zip(rows, languages, cut, ends.tolist(), strict=True)
         ]
 
-    def _spell(self, language: str | None, text: str) -> SpeltTranscript | None:
+    def _spell(self, language: str | None, text: str) -> TokenizedTranscript | None:
         return self._spellers[language].spell(text) if language else None
 
-    def _describe(self, listening: Listening, declared: str | None) -> Mapping[str, Scalar]:
+    def _describe(self, listening: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
         return {
             **self._describe_languages(listening, declared),
             **self._describe_text(listening),
@@ -142,7 +142,7 @@ class IndicConformer:
             **_describe_comparison(listening),
         }
 
-    def _describe_languages(self, listening: Listening, declared: str | None) -> Mapping[str, Scalar]:
+    def _describe_languages(self, listening: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
         opinion = listening.opinion
         if opinion is None:
             return dict.fromkeys(("language", "language_p", "declared_p", "language_margin"))
@@ -154,7 +154,7 @@ class IndicConformer:
             "language_margin": opinion.margin,
         }
 
-    def _describe_text(self, listening: Listening) -> Mapping[str, Scalar]:
+    def _describe_text(self, listening: SegmentResult) -> Mapping[str, Scalar]:
         if listening.language is None:
             return {"text": None, "frames": listening.frames, "blank_rate": None}
         return {
@@ -164,14 +164,14 @@ class IndicConformer:
         }
 
 
-def _describe_transcript(listening: Listening) -> Mapping[str, Scalar]:
+def _describe_transcript(listening: SegmentResult) -> Mapping[str, Scalar]:
     transcript = listening.transcript
     if transcript is None or transcript.covered is None:
         return dict.fromkeys(("tokens", "covered", "feasible"))
     return {"tokens": transcript.spelt, "covered": transcript.covered, "feasible": listening.is_feasible}
 
 
-def _describe_comparison(listening: Listening) -> Mapping[str, Scalar]:
+def _describe_comparison(listening: SegmentResult) -> Mapping[str, Scalar]:
     comparison, transcript = listening.comparison, listening.transcript
     if comparison is None or transcript is None:
         return dict.fromkeys(("transcript_lp", "greedy_lp", "align_tok", "align_frame", "align_min"))

@@ -59,7 +59,7 @@ class FastConformer(nn.Module):
         if self.shape.scales_input:
             hidden = hidden * math.sqrt(self.shape.width)
         positions = encode_positions(hidden.shape[1], self.shape.width, hidden)
-        real = own_frames(lengths, hidden.shape[1])
+        real = length_mask(lengths, hidden.shape[1])
         for layer in self.layers:
             hidden = layer(hidden, positions, real)
         return self.head(hidden), lengths
@@ -84,7 +84,7 @@ class Subsampling(nn.Module):
         for module in self.conv:
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
                 # Bias and ReLU made something of the padding: the convolution would mix it into the last frames.
-                hidden = hidden * own_frames(lengths, hidden.shape[2])[:, None, :, None]
+                hidden = hidden * length_mask(lengths, hidden.shape[2])[:, None, :, None]
                 lengths = (lengths - 1) // 2 + 1
             hidden = module(hidden)
         return self.out(hidden.transpose(1, 2).flatten(2)), lengths
@@ -171,7 +171,7 @@ class ConvolutionModule(nn.Module):
         return mixed.transpose(1, 2)
 
 
-def own_frames(lengths: Tensor, frames: int) -> Tensor:
+def length_mask(lengths: Tensor, frames: int) -> Tensor:
     """Say which frames are an item's own: (B, frames) bool."""
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 

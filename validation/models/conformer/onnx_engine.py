@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from validation.models.conformer.engine import Heard
-from validation.models.conformer.graph import GraphRefused, read_graph
+from validation.models.conformer.engine import EngineOutput
+from validation.models.conformer.graph import UnsupportedGraph, read_graph
 from validation.models.conformer.mel import MELS, LogMel
 from validation.models.conformer.onnx_patch_head import (
     BEST_COUNTS,
@@ -17,7 +17,7 @@ from validation.models.conformer.onnx_patch_head import (
     FRAMES,
     LANGUAGES,
     LOG_PROBS,
-    narrow_head,
+    prune_head,
 )
 from validation.models.conformer.onnx_patch_padding import LENGTHS, make_padding_exact
 from validation.models.conformer.vocabulary import Vocabulary
@@ -42,21 +42,23 @@ class OnnxEngine:
         """Load both graphs.
 
         Raises:
-            GraphRefused: a graph is not what is known here.
+            UnsupportedGraph: a graph is not what is known here.
             BadInput: a card is asked for, and ONNX Runtime would compute on the CPU.
         """
         self.name = "onnx-float32"
         self._device, self._mel = device, LogMel(device)
         encoder, head = read_graph(assets / "encoder.onnx"), read_graph(assets / "ctc_decoder.onnx")
         subsampling = make_padding_exact(encoder.proto, encoder.file)
-        narrow_head(head.proto, vocabulary.columns)
+        prune_head(head.proto, vocabulary.columns)
         self._encoder, self._head = (
             open_session(graph.proto.SerializeToString(), threads=threads, device=device, weights=graph.weights)
             for graph in (encoder, head)
         )
         self._probe(encoder.file, subsampling)
 
-    def hear(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> Heard:
+    def hear(
+        self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]
+    ) -> EngineOutput:
         """Listen to a batch, as ``Engine`` promises."""
         features, counts = self._mel(
             torch.from_numpy(audio).to(self._device), torch.from_numpy(lengths).to(self._device)
@@ -70,7 +72,7 @@ class OnnxEngine:
             head.bind_output(output, "cpu")
         self._head.run_with_iobinding(head)
         log_probs, sums, counted = (value.numpy() for value in head.get_outputs())
-        return Heard(log_probs, frames.numpy(), sums, counted)
+        return EngineOutput(log_probs, frames.numpy(), sums, counted)
 
     def _encode(self, features: Tensor, counts: Tensor) -> tuple[Any, Any]:
         """Run the encoder on features where they are; what it makes of them stays there."""
@@ -91,4 +93,4 @@ class OnnxEngine:
         encoded, lengths = self._encode(features, torch.tensor([_PROBE_FRAMES], device=self._device))
         expected, found = (_PROBE_FRAMES - 1) // subsampling + 1, int(lengths.numpy()[0])
         if not expected == found == encoded.shape()[2]:
-            raise GraphRefused(file, f"{_PROBE_FRAMES} frames become {found}, not {expected}")
+            raise UnsupportedGraph(file, f"{_PROBE_FRAMES} frames become {found}, not {expected}")

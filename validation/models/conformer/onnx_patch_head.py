@@ -12,10 +12,10 @@ _PREFIX = "narrow_"
 FRAMES, LANGUAGES = f"{_PREFIX}frames", f"{_PREFIX}languages"
 """Inputs that the edit adds, both (B,) int64: each item's own frames, and the index of its language."""
 LOG_PROBS, BEST_SUMS, BEST_COUNTS = f"{_PREFIX}log_probs", f"{_PREFIX}best_sums", f"{_PREFIX}best_counts"
-"""Outputs that the edit puts in place of the logits; ``Heard`` says what they are."""
+"""Outputs that the edit puts in place of the logits; ``EngineOutput`` says what they are."""
 
 
-def narrow_head(proto: ModelProto, columns: NDArray[np.int64]) -> None:
+def prune_head(proto: ModelProto, columns: NDArray[np.int64]) -> None:
     """Put the choice of language and the log-softmax into the graph.
 
     So a frame takes 257 numbers off the device instead of 5,633.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from validation.models.conformer.graph import GraphRefused
+from validation.models.conformer.graph import UnsupportedGraph
 
 LENGTHS = "length"
 """The graph's input with each item's number of feature frames."""
@@ -28,14 +28,14 @@ def make_padding_exact(proto: ModelProto, file: str) -> int:
         By how much the frames are subsampled, a power of two.
 
     Raises:
-        GraphRefused: the convolutions are not of the kind that is known here.
+        UnsupportedGraph: the convolutions are not of the kind that is known here.
     """
     halving = [node for node in proto.graph.node if node.op_type == "Conv" and set(_ints(node, "strides")) == {2}]
     if LENGTHS not in {value.name for value in proto.graph.input} or not halving:
-        raise GraphRefused(file, f"it has no input {LENGTHS}, or no convolution that halves the frames")
+        raise UnsupportedGraph(file, f"it has no input {LENGTHS}, or no convolution that halves the frames")
     for node in halving:
         if set(_ints(node, "kernel_shape")) != {3} or set(_ints(node, "pads")) != {1}:
-            raise GraphRefused(file, f"{node.name or node.output[0]} is not of kernel 3 and padding 1")
+            raise UnsupportedGraph(file, f"{node.name or node.output[0]} is not of kernel 3 and padding 1")
     proto.graph.initializer.extend(_constants())
     nodes: list[NodeProto] = []
     lengths = LENGTHS

@@ -10,8 +10,8 @@ import torch
 from onnx import NodeProto
 from torch import Tensor
 
-from validation.hardware.device import Placement
-from validation.models.conformer.graph import Graph, GraphRefused, count_symbols, read_graph
+from validation.hardware.device import DeviceConfig
+from validation.models.conformer.graph import Graph, UnsupportedGraph, count_symbols, read_graph
 from validation.models.conformer.network import FastConformer, NetworkShape
 from validation.models.conformer.torch_engine import TorchEngine
 from validation.models.conformer.vocabulary import Vocabulary
@@ -30,11 +30,11 @@ class _Use:
     transposed: bool
 
 
-def load_torch_engine(assets: Path, vocabulary: Vocabulary, placement: Placement) -> TorchEngine:
+def load_torch_engine(assets: Path, vocabulary: Vocabulary, placement: DeviceConfig) -> TorchEngine:
     """Load the exported graphs' weights into torch.
 
     Raises:
-        GraphRefused: they do not make up the network that is known here.
+        UnsupportedGraph: they do not make up the network that is known here.
     """
     network = build_network(read_graph(assets / "encoder.onnx"), read_graph(assets / "ctc_decoder.onnx"))
     return TorchEngine(network, vocabulary.columns, device=placement.device, dtype=placement.dtype)
@@ -47,7 +47,7 @@ def build_network(encoder: Graph, head: Graph) -> FastConformer:
     or merged (convolutions with the batch norms after them), but names each node for the module that it comes from.
 
     Raises:
-        GraphRefused: a weight is not found, has another shape, or is one that the network has no place for.
+        UnsupportedGraph: a weight is not found, has another shape, or is one that the network has no place for.
     """
     uses = _find_uses(encoder)
     shape = _read_shape(encoder, head, uses)
@@ -90,17 +90,19 @@ def _find_source(name: str, graph: Graph, uses: Mapping[str, _Use]) -> tuple[str
     use = uses.get(module)
     source = {"weight": use.weight, "bias": use.bias}.get(parameter) if use else None
     if use is None or source is None:
-        raise GraphRefused(graph.file, f"it has no weight for {name}")
+        raise UnsupportedGraph(graph.file, f"it has no weight for {name}")
     return source, use.transposed
 
 
 def _read(graph: Graph, source: str, transposed: bool, shape: torch.Size) -> Tensor:
     found = graph.read_weight(source)
     if found is None:
-        raise GraphRefused(graph.file, f"it has no weight {source}")
+        raise UnsupportedGraph(graph.file, f"it has no weight {source}")
     weight = torch.from_numpy(np.array(found.T if transposed else found))
     if weight.shape != shape:
-        raise GraphRefused(graph.file, f"the weight {source} has the shape {tuple(weight.shape)}, not {tuple(shape)}")
+        raise UnsupportedGraph(
+            graph.file, f"the weight {source} has the shape {tuple(weight.shape)}, not {tuple(shape)}"
+        )
     return weight
 
 
@@ -109,7 +111,7 @@ def _read_head(head: Graph) -> dict[str, Tensor]:
     (use,) = _find_uses(head).values()
     weight, bias = head.read_weight(use.weight), head.read_weight(use.bias or "")
     if weight is None:
-        raise GraphRefused(head.file, f"it has no weight {use.weight}")
+        raise UnsupportedGraph(head.file, f"it has no weight {use.weight}")
     bias = np.zeros(len(weight), np.float32) if bias is None else bias
     return {"head.weight": torch.from_numpy(weight[:, :, 0].copy()), "head.bias": torch.from_numpy(bias.copy())}
 
@@ -124,7 +126,9 @@ def _read_shape(encoder: Graph, head: Graph, uses: Mapping[str, _Use]) -> Networ
         heads, _ = dims["layers.0.self_attn.pos_bias_u"]
         channels = dims[uses["pre_encode.conv.0"].weight][0]
     except KeyError as missing:
-        raise GraphRefused(encoder.file, f"it is no FastConformer that is known here: it has no {missing}") from None
+        raise UnsupportedGraph(
+            encoder.file, f"it is no FastConformer that is known here: it has no {missing}"
+        ) from None
     mels = encoder.proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     halvings = sum(dims[use.weight][2:] == (3, 3) for use in uses.values())
     scales_input = any(node.name == _SCALING_NODE for node in encoder.proto.graph.node)
@@ -151,4 +155,4 @@ def _refuse_leftovers(graph: Graph, taken: set[str]) -> None:
             and max(tensor.dims) > 1
             and tensor.data_type == tensor.FLOAT
         ):
-            raise GraphRefused(graph.file, f"the torch network has no place for its weight {tensor.name}")
+            raise UnsupportedGraph(graph.file, f"the torch network has no place for its weight {tensor.name}")

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Seconds, Waveform
-from validation.models.conformer.engine import Heard
-from validation.models.conformer.tokenizer import SpeltTranscript
+from validation.models.conformer.engine import EngineOutput
+from validation.models.conformer.tokenizer import TokenizedTranscript
 from validation.models.conformer.vocabulary import BLANK, PIECES
 from validation.models.ctc import Alignment, collapse, is_feasible
 
@@ -27,7 +27,7 @@ _GUESS_LP = float(-np.log(PIECES + 1))
 
 
 @dataclass(frozen=True, slots=True)
-class LanguageOpinion:
+class LanguageScores:
     """How well each language fits, and by how much the best one leads."""
 
     p: NDArray[np.float64]
@@ -37,7 +37,7 @@ class LanguageOpinion:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TranscriptScore:
     """The stored transcript against what was heard, in nats."""
 
     transcript_lp: float
@@ -49,19 +49,19 @@ class Comparison:
 
 
 @dataclass
-class Listening:
+class SegmentResult:
     """One segment."""
 
     language: str | None
     """The declared language; None if the model has no such language."""
-    transcript: SpeltTranscript | None
+    transcript: TokenizedTranscript | None
     """None without a language to spell it in."""
     log_probs: NDArray[np.float32]
     """(T, 257) of all pieces, one after the other."""
     best_sums: NDArray[np.float32]
     best_counts: NDArray[np.float32]
-    """(L,) as in ``Heard``, over all pieces."""
-    comparison: Comparison | None = None
+    """(L,) as in ``EngineOutput``, over all pieces."""
+    comparison: TranscriptScore | None = None
 
     @property
     def frames(self) -> int:
@@ -102,7 +102,7 @@ class Listening:
         return spelt > 0 and self.is_feasible and self.frames * self.states <= LARGEST_LATTICE
 
     @property
-    def opinion(self) -> LanguageOpinion | None:
+    def opinion(self) -> LanguageScores | None:
         """Weigh the languages; None if none of them would write anything.
 
         Each language scores the mean log-probability of the tokens that it would write by itself. Shares are a softmax
@@ -114,7 +114,7 @@ class Listening:
         scores = np.where(self.best_counts > 0, means, _GUESS_LP)
         odds = np.exp((scores - scores.max()) / DECISIVE_MARGIN)
         runner_up, best = np.sort(scores)[-2:]
-        return LanguageOpinion(odds / odds.sum(), float(best - runner_up))
+        return LanguageScores(odds / odds.sum(), float(best - runner_up))
 
     @property
     def worst_word_lp(self) -> float | None:
@@ -133,7 +133,7 @@ def cut_pieces(audio: Waveform) -> tuple[Waveform, ...]:
 
 
 def join_pieces(
-    heard: Heard, rows: Sequence[int]
+    heard: EngineOutput, rows: Sequence[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Join what was heard in a segment's pieces: log-probabilities in time, and the languages' sums and counts."""
     log_probs = np.concatenate([heard.log_probs[row, : heard.frames[row]] for row in rows])

@@ -13,7 +13,7 @@ _WORD_START = "▁"
 
 
 @dataclass(frozen=True, slots=True)
-class SpeltTranscript:
+class TokenizedTranscript:
     """A transcript in tokens."""
 
     tokens: tuple[int, ...]
@@ -29,7 +29,7 @@ class SpeltTranscript:
         return sum(token != WILDCARD for token in self.tokens)
 
 
-class Speller:
+class SubwordTokenizer:
     """Spells transcripts of one language in its pieces.
 
     The published model has no tokenizer file, only the list of pieces. Where that is a byte-pair vocabulary, in the
@@ -45,12 +45,12 @@ class Speller:
         self.is_byte_pair = all(self._merge(piece) == [token] for piece, token in self._ids.items())
         self._split = lru_cache(maxsize=1 << 14)(self._split_word)
 
-    def spell(self, text: str) -> SpeltTranscript:
+    def spell(self, text: str) -> TokenizedTranscript:
         """Spell a transcript. Punctuation is dropped: nobody says it, and the model never writes it."""
         tokens: list[int] = []
         words: list[int] = []
         spelt = spoken = 0
-        for number, word in enumerate(split_spoken(text, self._alphabet)):
+        for number, word in enumerate(split_into_words(text, self._alphabet)):
             spoken += len(word)
             for known, letters in self._runs(word):
                 if known:
@@ -61,7 +61,7 @@ class Speller:
                 elif not tokens or tokens[-1] != WILDCARD:
                     tokens.append(WILDCARD)
                     words.append(-1)
-        return SpeltTranscript(tuple(tokens), tuple(words), spelt / spoken if spoken else None)
+        return TokenizedTranscript(tuple(tokens), tuple(words), spelt / spoken if spoken else None)
 
     def _runs(self, word: str) -> Iterator[tuple[bool, str]]:
         """Cut a word into stretches that can be spelt and such that cannot; the first one begins the word."""
@@ -74,7 +74,7 @@ class Speller:
     def _split_word(self, letters: str) -> tuple[int, ...]:
         """Cut into pieces; none if they cannot spell it. What they spell is read back, and must be what was given."""
         merged = self._merge(letters) if self.is_byte_pair else None
-        tokens = merged if merged is not None else self._take_fewest(letters)
+        tokens = merged if merged is not None else self._fewest_pieces(letters)
         return tuple(tokens) if "".join(self._pieces[token] for token in tokens) == letters else ()
 
     def _merge(self, letters: str) -> list[int] | None:
@@ -90,7 +90,7 @@ class Speller:
         tokens = [self._ids.get(part) for part in parts]
         return None if None in tokens else [token for token in tokens if token is not None]
 
-    def _take_fewest(self, letters: str) -> list[int]:
+    def _fewest_pieces(self, letters: str) -> list[int]:
         """Find the spelling of the fewest pieces, of those the one whose first pieces are longest; none without any."""
         longest = max(map(len, self._ids))
         best: list[tuple[int, list[int]] | None] = [None] * len(letters) + [(0, [])]
@@ -106,7 +106,7 @@ class Speller:
         return found[1] if found else []
 
 
-def split_spoken(text: str, alphabet: frozenset[str]) -> list[str]:
+def split_into_words(text: str, alphabet: frozenset[str]) -> list[str]:
     """Cut a transcript into words of what is spoken: letters, marks and numbers, and joiners that the alphabet has."""
     kept = (
         character if _is_spoken(character, alphabet) else _gap(character)

@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from validation.models.conformer.engine import Heard
+from validation.models.conformer.engine import EngineOutput
 from validation.models.conformer.mel import LogMel
-from validation.models.conformer.network import FastConformer, own_frames
+from validation.models.conformer.network import FastConformer, length_mask
 from validation.models.conformer.vocabulary import BLANK
 
 
@@ -34,7 +34,9 @@ class TorchEngine:
         self._columns = torch.from_numpy(columns).to(device)
 
     @torch.inference_mode()
-    def hear(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> Heard:
+    def hear(
+        self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]
+    ) -> EngineOutput:
         """Listen to a batch, as ``Engine`` promises."""
         waveforms, samples, spoken = (torch.from_numpy(given).to(self._device) for given in (audio, lengths, languages))
         features, counts = self._mel(waveforms, samples)
@@ -42,11 +44,11 @@ class TorchEngine:
         columns = self._columns[spoken]
         own = logits.gather(2, columns[:, None].expand(-1, logits.shape[1], -1)).float().log_softmax(dim=2)
         sums, tokens = self._score_languages(logits, frames)
-        return Heard(own.cpu().numpy(), frames.cpu().numpy(), sums.cpu().numpy(), tokens.cpu().numpy())
+        return EngineOutput(own.cpu().numpy(), frames.cpu().numpy(), sums.cpu().numpy(), tokens.cpu().numpy())
 
     def _score_languages(self, logits: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the log-probabilities of the tokens that each language would write, one language at a time."""
-        real = own_frames(frames, logits.shape[1])
+        real = length_mask(frames, logits.shape[1])
         scores = [sum_written(logits[:, :, columns].float().log_softmax(dim=2), real) for columns in self._columns]
         sums, counts = zip(*scores, strict=True)
         return torch.stack(sums, dim=1), torch.stack(counts, dim=1)

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from validation.models.conformer.segment import LARGEST_LATTICE, Comparison, Listening
+from validation.models.conformer.segment import LARGEST_LATTICE, SegmentResult, TranscriptScore
 from validation.models.conformer.vocabulary import BLANK
 from validation.models.ctc import align_texts, one_thread, score_texts
 
 
-def compare_transcripts(listenings: Sequence[Listening], device: str) -> None:
+def compare_transcripts(listenings: Sequence[SegmentResult], device: str) -> None:
     """Score the transcript and the recognised text of each that can be compared, and align the transcript.
 
     On a card where there is one: its few hundred small steps take as long for one segment as for a hundred, and the
@@ -24,9 +24,9 @@ def compare_transcripts(listenings: Sequence[Listening], device: str) -> None:
             _compare(group, device)
 
 
-def _share_out(listenings: Sequence[Listening]) -> Iterator[list[Listening]]:
+def _share_out(listenings: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
     """Cut into groups whose lattices, padded to the largest of each, fit in memory together."""
-    group: list[Listening] = []
+    group: list[SegmentResult] = []
     for listening in listenings:
         wider = [*group, listening]
         cells = len(wider) * max(item.frames for item in wider) * max(item.states for item in wider)
@@ -38,7 +38,7 @@ def _share_out(listenings: Sequence[Listening]) -> Iterator[list[Listening]]:
         yield group
 
 
-def _compare(group: Sequence[Listening], device: str) -> None:
+def _compare(group: Sequence[SegmentResult], device: str) -> None:
     frames = torch.tensor([item.frames for item in group], device=device)
     heard = [torch.from_numpy(item.log_probs) for item in group]
     padded = torch.nn.utils.rnn.pad_sequence(heard, batch_first=True).to(device)
@@ -51,4 +51,4 @@ def _compare(group: Sequence[Listening], device: str) -> None:
         strict=True,
     )
     for item, transcript_lp, greedy_lp, alignment in rows:
-        item.comparison = Comparison(transcript_lp, greedy_lp, alignment)
+        item.comparison = TranscriptScore(transcript_lp, greedy_lp, alignment)

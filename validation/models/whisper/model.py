@@ -9,11 +9,11 @@ import numpy as np
 
 from validation.domain import Answer, Column, Scalar, Scored
 from validation.models.base import Batch
-from validation.models.casing import respell
+from validation.models.casing import transfer_casing
 from validation.models.weights import find_weights
 from validation.models.whisper.network import WhisperNetwork
-from validation.models.whisper.segment import Hearing, Likelihood, cut_pieces, weigh_spellings
-from validation.models.whisper.tokenizer import Spelling, WhisperTokens
+from validation.models.whisper.segment import Likelihood, SegmentState, best_spelling_score, cut_pieces
+from validation.models.whisper.tokenizer import TokenizedText, WhisperTokenizer
 from validation.scoring.text import UNSPACED_LANGUAGES
 
 LONGEST_TRANSCRIPT = 440
@@ -59,7 +59,7 @@ class WhisperBase:
     def __init__(self, *, threads: int) -> None:
         weights = find_weights("whisper-base")
         folder = weights.lay_out()
-        self._tokens = WhisperTokens(folder)
+        self._tokens = WhisperTokenizer(folder)
         self._network = WhisperNetwork(folder, self._tokens, threads=threads)
         self.languages: frozenset[str] | None = frozenset(self._tokens.language_of_label.values())
         self.revision = f"{weights.revision}-float32"
@@ -67,7 +67,7 @@ class WhisperBase:
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Score a batch. Only segments of one window go through the network together."""
         rows = zip(batch.texts, batch.languages, batch.waveforms, batch.lengths, strict=True)
-        hearings = [Hearing(text, language, cut_pieces(row[:length])) for text, language, row, length in rows]
+        hearings = [SegmentState(text, language, cut_pieces(row[:length])) for text, language, row, length in rows]
         self._listen(hearings)
         understood = [hearing for hearing in hearings if hearing.language]
         self._transcribe(understood)
@@ -76,16 +76,16 @@ class WhisperBase:
         self._compare([hearing for hearing in understood if hearing.spellings])
         return [Scored(self._describe(hearing)) for hearing in hearings]
 
-    def _listen(self, hearings: Sequence[Hearing]) -> None:
+    def _listen(self, hearings: Sequence[SegmentState]) -> None:
         """Encode every piece, and name its language."""
         for window_s, group in _group(hearings, lambda hearing: hearing.window_s).items():
             encoded = self._network.encode([piece for hearing in group for piece in hearing.pieces], window_s)
-            items, languages = iter(encoded), iter(self._network.name_languages(encoded))
+            items, languages = iter(encoded), iter(self._network.detect_languages(encoded))
             for hearing in group:
                 hearing.encoded = list(islice(items, len(hearing.pieces)))
                 hearing.languages_of_pieces = list(islice(languages, len(hearing.pieces)))
 
-    def _transcribe(self, hearings: Sequence[Hearing]) -> None:
+    def _transcribe(self, hearings: Sequence[SegmentState]) -> None:
         """Write down every piece in the language of its segment."""
         asked = _group(hearings, lambda hearing: (hearing.window_s, hearing.wants_numerals))
         for (_, numerals), group in asked.items():
@@ -95,7 +95,7 @@ class WhisperBase:
             for hearing in group:
                 hearing.tokens = list(islice(tokens, len(hearing.pieces)))
 
-    def _compare(self, hearings: Sequence[Hearing]) -> None:
+    def _compare(self, hearings: Sequence[SegmentState]) -> None:
         """Score each transcript, in all its spellings, and the recognised text beside it."""
         asked = _group(hearings, lambda hearing: (hearing.window_s, str(hearing.language)))
         for (_, language), group in asked.items():
@@ -104,19 +104,19 @@ class WhisperBase:
             encoded = np.repeat(np.stack([hearing.encoded[0] for hearing in group]), copies, axis=0)
             log_ps = iter(self._network.log_probabilities(encoded, language, texts))
             for hearing, count in zip(group, copies, strict=True):
-                hearing.likelihood = weigh_spellings(hearing.spellings, list(islice(log_ps, count)))
+                hearing.likelihood = best_spelling_score(hearing.spellings, list(islice(log_ps, count)))
 
-    def _spell(self, hearing: Hearing) -> tuple[Spelling, ...]:
+    def _spell(self, hearing: SegmentState) -> tuple[TokenizedText, ...]:
         """Write a transcript as stored, and as Whisper would, without those that are too long for its decoder."""
         if not hearing.is_comparable:
             return ()
         language = str(hearing.language)
         spaced = language not in UNSPACED_LANGUAGES
-        as_heard = respell(hearing.transcript, self._tokens.read(hearing.tokens[0]), spaced=spaced)
+        as_heard = transfer_casing(hearing.transcript, self._tokens.read(hearing.tokens[0]), spaced=spaced)
         both = dict.fromkeys(self._tokens.spell(text, language) for text in (hearing.transcript, as_heard))
         return tuple(spelling for spelling in both if len(spelling.tokens) <= LONGEST_TRANSCRIPT)
 
-    def _describe(self, hearing: Hearing) -> Mapping[str, Scalar]:
+    def _describe(self, hearing: SegmentState) -> Mapping[str, Scalar]:
         language, language_p = max(hearing.languages.items(), key=lambda item: item[1])
         text = "".join(map(self._tokens.read, hearing.tokens)).strip() if hearing.language else None
         return {

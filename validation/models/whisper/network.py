@@ -15,7 +15,7 @@ from faster_whisper.feature_extractor import FeatureExtractor
 from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Waveform
-from validation.models.whisper.tokenizer import WhisperTokens
+from validation.models.whisper.tokenizer import WhisperTokenizer
 
 CALL_S = 120
 """Seconds, silence included, that go through the network in one call: memory stays bounded for a segment of an hour."""
@@ -34,7 +34,7 @@ class WhisperNetwork:
     CPU's kernels to another's, and one text in four changed. Windows of different lengths must not share a batch.
     """
 
-    def __init__(self, folder: Path, tokens: WhisperTokens, *, threads: int) -> None:
+    def __init__(self, folder: Path, tokens: WhisperTokenizer, *, threads: int) -> None:
         self._model: Any = ctranslate2.models.Whisper(
             str(folder), device="cpu", compute_type="float32", intra_threads=threads
         )
@@ -54,7 +54,7 @@ class WhisperNetwork:
         features = np.stack([self._features(audio, padding=0) for audio in padded]).astype(np.float32)
         return np.concatenate([np.array(self._model.encode(_view(part))) for part in _cut(features, window_s)])
 
-    def name_languages(self, encoded: NDArray[np.float32]) -> list[Mapping[str, float]]:
+    def detect_languages(self, encoded: NDArray[np.float32]) -> list[Mapping[str, float]]:
         """Give each item the probability of every language that Whisper names."""
         names = self._tokens.language_of_label
         found = [

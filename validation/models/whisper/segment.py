@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Waveform
 from validation.models.languages import canonical
-from validation.models.whisper.tokenizer import Spelling
+from validation.models.whisper.tokenizer import TokenizedText
 from validation.scoring.text import has_digits, normalise_text
 
 WINDOWS_S = (10, 20, 30)
 """Seconds that the encoder listens at once. Ten cost a quarter of Whisper's usual thirty and name languages as well."""
-CERTAIN_P = 0.5
+CONFIDENT_P = 0.5
 """A language above this is likelier than all others together."""
 
 
@@ -28,7 +28,7 @@ class Likelihood:
 
 
 @dataclass(slots=True)
-class Hearing:
+class SegmentState:
     """One segment. Its pieces are heard one by one; most have one piece."""
 
     transcript: str
@@ -38,7 +38,7 @@ class Hearing:
     languages_of_pieces: list[Mapping[str, float]] = field(default_factory=list)
     tokens: list[tuple[int, ...]] = field(default_factory=list)
     """What was recognised in each piece."""
-    spellings: tuple[Spelling, ...] = ()
+    spellings: tuple[TokenizedText, ...] = ()
     """Ways to write the transcript; none if it cannot be compared."""
     likelihood: Likelihood | None = None
 
@@ -67,7 +67,7 @@ class Hearing:
             return likeliest
         if self.declared_p is None:
             return None
-        return likeliest if p > CERTAIN_P else canonical(self.declared)
+        return likeliest if p > CONFIDENT_P else canonical(self.declared)
 
     @property
     def wants_numerals(self) -> bool:
@@ -91,7 +91,7 @@ def cut_pieces(audio: Waveform) -> tuple[Waveform, ...]:
     return tuple(np.array_split(audio, -(-len(audio) // longest)))
 
 
-def weigh_spellings(spellings: Sequence[Spelling], log_ps: Sequence[NDArray[np.float64]]) -> Likelihood:
+def best_spelling_score(spellings: Sequence[TokenizedText], log_ps: Sequence[NDArray[np.float64]]) -> Likelihood:
     """Compare a transcript, in its likeliest spelling, with the recognised text.
 
     Args:

@@ -17,7 +17,7 @@ _FIRST_MERGE = "Ġ t"
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
+class TokenizedText:
     """One way to write a transcript, as tokens."""
 
     tokens: tuple[int, ...]
@@ -25,7 +25,7 @@ class Spelling:
     """Where each word ends, as an index into ``tokens``: strictly rising, the last is their number."""
 
 
-class WhisperTokens:
+class WhisperTokenizer:
     """Whisper's tokenizer, and the special tokens that steer its decoder."""
 
     def __init__(self, folder: Path) -> None:
@@ -53,13 +53,13 @@ class WhisperTokens:
         """Begin a transcript without timestamps."""
         return [*self.start_of(language), self._special("notimestamps")]
 
-    def spell(self, text: str, language: str) -> Spelling:
+    def spell(self, text: str, language: str) -> TokenizedText:
         """Write a transcript, not empty, as Whisper writes one: after a space, where the language has spaces."""
         spaced = language not in UNSPACED_LANGUAGES
         words = split_words(text, spaced=spaced)
         lead = " " if spaced else ""
         encoding = self._tokenizer.encode(lead + join_words(words, spaced=spaced), add_special_tokens=False)
-        return Spelling(tuple(encoding.ids), _find_word_ends(encoding.offsets, words, len(lead)))
+        return TokenizedText(tuple(encoding.ids), _find_word_ends(encoding.offsets, words, len(lead)))
 
     def read(self, tokens: Sequence[int]) -> str:
         """Read a transcript back, with the space that it may begin with."""

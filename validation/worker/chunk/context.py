@@ -16,17 +16,17 @@ from validation.errors import BadInput, ClaimLost, FleetError, Transient
 from validation.ledger.protocol import claim_chunk, commit_chunk, release_chunk
 from validation.settings import Settings
 from validation.storage.errors import ObjectExists
-from validation.worker.chunk.lease import LeaseKeeper
+from validation.worker.chunk.lease import LeaseRenewer
 from validation.worker.chunk.rows import Scorer
-from validation.worker.chunk.runner import ChunkWork
+from validation.worker.chunk.runner import ChunkRunner
 from validation.worker.chunk.shard import EncodedShard, delete_shard, encode_chunk, upload_shard
-from validation.worker.chunk.subset import narrow_scorer
+from validation.worker.chunk.subset import restrict_models
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ChunkContext:
     """The services of one box: ledger, object stores and models."""
 
     settings: Settings
@@ -63,27 +63,27 @@ class Session:
         return fetch_video(self.source, self.settings.source_key.format(video_id=video.video_id), video)
 
     @contextmanager
-    def hold(self, claim: ChunkClaim, *, flow_run_id: UUID | None) -> Iterator["HeldChunk"]:
+    def hold(self, claim: ChunkClaim, *, flow_run_id: UUID | None) -> Iterator["LeasedChunk"]:
         """Keep a claim's lease while it is worked on. What was not committed at the end goes back to the queue.
 
         It loses no attempt by what may heal, by a wrong setting or by a drain. A failure of another kind would meet
         whoever claims the videos next: it spends an attempt of each and stands in the queue as their error.
         """
-        work = ChunkWork(
+        work = ChunkRunner(
             claim,
             fetch=self._fetch,
-            scorer=narrow_scorer(self.scorer, claim.models),
+            scorer=restrict_models(self.scorer, claim.models),
             settings=self.settings,
             draining=self.draining,
         )
-        lease = LeaseKeeper(
+        lease = LeaseRenewer(
             self.engine,
             claim,
             work.progress,
             period_s=self.settings.heartbeat_s,
             asked_at=self._asked_at.pop(claim.chunk_id, None),
         )
-        held = HeldChunk(self, work, lease, flow_run_id)
+        held = LeasedChunk(self, work, lease, flow_run_id)
         failure: Exception | None = None
         try:
             with lease:
@@ -100,12 +100,12 @@ class Session:
 
 
 @dataclass(slots=True)
-class HeldChunk:
+class LeasedChunk:
     """A claimed chunk, its lease, and what of it has left this process."""
 
-    session: Session
-    work: ChunkWork
-    lease: LeaseKeeper
+    session: ChunkContext
+    work: ChunkRunner
+    lease: LeaseRenewer
     flow_run_id: UUID | None
     committed: bool = False
     _encoded: EncodedShard | None = field(default=None)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from validation.domain import Seconds, StoreCredential
 from validation.errors import FleetError, Transient
-from validation.ledger.box_credentials import StoreName, borrow_credential
+from validation.ledger.box_credentials import StoreName, get_credential
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ ASK_AGAIN_S: Seconds = 30.0
 """The store's client asks at every request once the end is five minutes away: the ledger is not asked as often."""
 
 
-class NothingLent(Transient):
+class NoCredentialIssued(Transient):
     """The control plane has lent this box nothing for a store, or nothing that lasts still."""
 
     def __init__(self, worker_id: str, store: StoreName) -> None:
@@ -28,7 +28,7 @@ class NothingLent(Transient):
         )
 
 
-class BorrowedCredential:
+class CredentialCache:
     """A source of one store's credential. A ledger that is away is no matter while what is held still lasts."""
 
     def __init__(self, engine: Engine, worker_id: str, store: StoreName) -> None:
@@ -41,8 +41,8 @@ class BorrowedCredential:
         """What is held, after asking whether there is a newer one.
 
         Raises:
-            NothingLent: and nothing is held that lasts.
-            BoxRefused, Unreachable, LedgerBusy: likewise.
+            NoCredentialIssued: and nothing is held that lasts.
+            BoxKeyRejected, Unreachable, LedgerBusy: likewise.
         """
         with self._lock:
             held = self._held
@@ -54,9 +54,9 @@ class BorrowedCredential:
     def _ask(self, held: StoreCredential | None) -> StoreCredential:
         self._asked_at = time.monotonic()
         try:
-            lent = borrow_credential(self._engine, self._worker_id, self._store)
+            lent = get_credential(self._engine, self._worker_id, self._store)
             if lent is None:
-                raise NothingLent(self._worker_id, self._store)
+                raise NoCredentialIssued(self._worker_id, self._store)
         except FleetError as error:
             if held is None or not lasts(held):
                 raise

@@ -21,7 +21,7 @@ JOIN_WITHIN_S: Seconds = 5.0
 """How long the end of a chunk waits for a beat under way: a ledger may have taken its question and never answer."""
 
 
-class LeaseKeeper:
+class LeaseRenewer:
     """Renews a chunk's lease from a thread and mirrors its progress, until the chunk is done or lost.
 
     A ledger that is away costs nothing as long as it comes back before the lease ends. After that the lease counts as

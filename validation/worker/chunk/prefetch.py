@@ -7,7 +7,7 @@ class Stopped(Exception):
     """The chunk ended while a fetcher waited for room."""
 
 
-class LookAhead:
+class PrefetchLimiter:
     """Room for decoded videos that wait to be scored.
 
     A fetcher waits for room before each video, so the bounds may be overshot by one video a fetcher. The group that

@@ -46,15 +46,15 @@ class Scorer(Protocol):
         ...
 
 
-def judge_video(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], scorer: Scorer) -> list[Row]:
+def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], scorer: Scorer) -> list[Row]:
     """Make the rows of one video, drawing one set of answers for each segment that has audio."""
     return [
-        _judge_segment(index, segment, next(answers) if segment.utterance is not None else {}, scorer)
+        _build_row(index, segment, next(answers) if segment.utterance is not None else {}, scorer)
         for index, segment in enumerate(decoded.segments)
     ]
 
 
-def _judge_segment(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
+def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
     segment = decoded.segment
     signals = segment_signals(decoded, answers, language=canonical(segment.language), roles=scorer.roles)
     verdict = scorer.rules.judge(signals)

@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 from validation.domain import Progress
-from validation.worker.chunk.context import HeldChunk, Session
+from validation.worker.chunk.context import ChunkContext, LeasedChunk
 from validation.worker.chunk.runner import GroupIncomplete
 
 
-def run_chunk(session: Session, *, size: int | None = None) -> Progress | None:
+def run_chunk(session: ChunkContext, *, size: int | None = None) -> Progress | None:
     """Claim a chunk and see it through. None: nothing was claimable. One attempt at everything, no retries."""
     settings = session.settings
     claim = session.claim(uuid4(), flow_run_id=None, size=size or settings.chunk_videos, languages=settings.languages)
@@ -21,7 +21,7 @@ def run_chunk(session: Session, *, size: int | None = None) -> Progress | None:
     return held.work.progress()
 
 
-def _score_ahead(held: HeldChunk) -> None:
+def _score_ahead(held: LeasedChunk) -> None:
     work = held.work
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="look-ahead") as pool:
         ahead = [pool.submit(work.fetch_group, number) for number in range(len(work.groups))]

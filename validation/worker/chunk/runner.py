@@ -11,19 +11,19 @@ from functools import partial
 from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
 from validation.errors import BadInput, Permanent, Transient
 from validation.settings import Settings
-from validation.worker.chunk.prefetch import LookAhead, Stopped
+from validation.worker.chunk.prefetch import PrefetchLimiter, Stopped
 from validation.worker.chunk.rows import Row, Scorer
-from validation.worker.chunk.scoring_jobs import Inquiry
+from validation.worker.chunk.scoring_jobs import GroupScoringJob
 
 RATE_WINDOW = 10
 """Videos over which the worker's segments per second are averaged."""
-PATROL_S: Seconds = 0.5
+POLL_INTERVAL_S: Seconds = 0.5
 """How often a wait for answers looks up: for the lease, for a wish to drain, for videos that are done."""
-DRAIN_SHARE = 0.5
+DRAIN_GRACE_SHARE = 0.5
 """How much of a worker's grace a drain waits for the models; the rest is for writing and committing the shard."""
 
 
-class FetchBroke(Transient):
+class FetchFailed(Transient):
     """Our own code failed over one video."""
 
     def __init__(self, video_id: str, cause: Exception) -> None:
@@ -49,7 +49,7 @@ class GroupReport:
     segments: int
 
 
-class ChunkWork:
+class ChunkRunner:
     """The videos of one claim: fetched ahead in groups, scored in order, kept as rows until the shard is written.
 
     Fetching may run in other threads than scoring; a group is fetched by one thread and scored by one.
@@ -69,11 +69,11 @@ class ChunkWork:
         self.rows: dict[str, list[Row]] = {}
         self.failures: dict[str, VideoFailure] = {}
         self.draining = draining
-        self.room = LookAhead(max_videos=settings.look_ahead_videos, max_bytes=settings.look_ahead_bytes)
+        self.room = PrefetchLimiter(max_videos=settings.look_ahead_videos, max_bytes=settings.look_ahead_bytes)
         self.scorer, self._fetch_video, self._fetchers = scorer, fetch, settings.fetchers
         self._fetched: dict[str, DecodedVideo] = {}
-        self._inquiries: dict[int, Inquiry] = {}
-        self._drain_patience_s = settings.drain_grace_s * DRAIN_SHARE
+        self._inquiries: dict[int, GroupScoringJob] = {}
+        self._drain_patience_s = settings.drain_grace_s * DRAIN_GRACE_SHARE
         self._drain_ends: Seconds | None = None
         self._current: str | None = None
         self._last_error: str | None = None
@@ -128,7 +128,7 @@ class ChunkWork:
             self.room.leave(0)
             if isinstance(error, BadInput) or not isinstance(error, Exception):
                 raise
-            return error if isinstance(error, Transient) else FetchBroke(video.video_id, error)
+            return error if isinstance(error, Transient) else FetchFailed(video.video_id, error)
         if decoded is None:
             self.room.leave(0)
             return None
@@ -159,7 +159,7 @@ class ChunkWork:
                 if self.draining():
                     self._wind_up(waited_for)
                 self._current, waited_for = inquiry.current, inquiry
-                is_over = inquiry.wait(PATROL_S)
+                is_over = inquiry.wait(POLL_INTERVAL_S)
                 self._keep_answered(inquiry)
         finally:
             with self._lock:
@@ -168,7 +168,7 @@ class ChunkWork:
                 inquiry.withdraw()
         return self._report(self.groups[number])
 
-    def _inquire(self, number: int) -> Inquiry | None:
+    def _inquire(self, number: int) -> GroupScoringJob | None:
         """Ask about the group's videos that have no rows yet, unless they have been asked about; None in a drain.
 
         Done as soon as a group is fetched: the models then have the next one before them too, and fill their batches
@@ -177,10 +177,10 @@ class ChunkWork:
         with self._lock:
             if number not in self._inquiries and not self.draining():
                 videos = [fetched for v in self.groups[number] if (fetched := self._fetched.get(v.video_id))]
-                self._inquiries[number] = Inquiry(videos, self.scorer)
+                self._inquiries[number] = GroupScoringJob(videos, self.scorer)
             return self._inquiries.get(number)
 
-    def _wind_up(self, waited_for: Inquiry | None) -> None:
+    def _wind_up(self, waited_for: GroupScoringJob | None) -> None:
         """Have the models finish what is waited for, and nothing else; nor that, when time is over."""
         with self._lock:
             if self._drain_ends is None:
@@ -190,7 +190,7 @@ class ChunkWork:
                 if inquiry is not kept:
                     inquiry.withdraw()
 
-    def _keep_answered(self, inquiry: Inquiry) -> None:
+    def _keep_answered(self, inquiry: GroupScoringJob) -> None:
         for decoded, rows in inquiry.take_answered():
             with self._lock:
                 self.rows[decoded.video.video_id] = rows

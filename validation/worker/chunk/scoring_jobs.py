@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from validation.domain import DecodedVideo, Seconds
-from validation.worker.chunk.rows import Row, Scorer, judge_video
+from validation.worker.chunk.rows import Row, Scorer, build_rows
 
 
-class Inquiry:
+class GroupScoringJob:
     """Some videos before the models. Each is taken as rows once, when its last segment is answered."""
 
     def __init__(self, videos: Sequence[DecodedVideo], scorer: Scorer) -> None:
@@ -38,7 +38,7 @@ class Inquiry:
             known = [answer for answer in answers[own] if answer is not None]
             if len(known) == own.stop - own.start:
                 self._open.remove((video, own))
-                yield video, judge_video(video, iter(known), self._scorer)
+                yield video, build_rows(video, iter(known), self._scorer)
 
     def withdraw(self) -> None:
         """Do without what has not been answered."""

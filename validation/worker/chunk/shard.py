@@ -8,7 +8,7 @@ from uuid import UUID
 from obstore.store import ObjectStore
 
 from validation.domain import Seconds, ShardReceipt
-from validation.models.suite import name_policy
+from validation.models.suite import batching_policy
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.provenance import ShardProvenance
@@ -17,7 +17,7 @@ from validation.shards.writer import encode_shard
 from validation.storage.errors import ObjectExists
 from validation.storage.store import delete_object, get_bytes, put_once
 from validation.worker.chunk.rows import Row, Scorer
-from validation.worker.chunk.runner import ChunkWork
+from validation.worker.chunk.runner import ChunkRunner
 from validation.worker.chunk.subset import PARTIAL
 
 
@@ -31,7 +31,7 @@ class EncodedShard:
     receipt: ShardReceipt
 
 
-def encode_chunk(work: ChunkWork, scorer: Scorer, *, flow_run_id: UUID | None) -> EncodedShard:
+def encode_chunk(work: ChunkRunner, scorer: Scorer, *, flow_run_id: UUID | None) -> EncodedShard:
     """Encode all rows of a chunk and describe them."""
     claim = work.claim
     rows = [row for video_rows in work.rows.values() for row in video_rows]
@@ -42,7 +42,7 @@ def encode_chunk(work: ChunkWork, scorer: Scorer, *, flow_run_id: UUID | None) -
         chunk_id=claim.chunk_id,
         worker_id=claim.worker_id,
         flow_run_id=flow_run_id,
-        policy=name_policy(scorer.name),
+        policy=batching_policy(scorer.name),
     )
     payload = encode_shard(rows, shard_schema(scorer.columns), provenance)
     manifest = describe_shard(

@@ -25,7 +25,7 @@ so those would accept what nobody heard."""
 
 
 @dataclass(slots=True)
-class PartialScorer:
+class ModelSubsetScorer:
     """Asks some models of a suite. Its rows hold their columns alone, and no verdict but ``partial``."""
 
     whole: Scorer
@@ -41,13 +41,13 @@ class PartialScorer:
         return self.whole.begin([replace(utterance, wanted=wanted) for utterance in utterances])
 
 
-def narrow_scorer(scorer: Scorer, wanted: Sequence[str] | None) -> Scorer:
+def restrict_models(scorer: Scorer, wanted: Sequence[str] | None) -> Scorer:
     """Ask only the models that are wanted. One that the suite does not have makes it ask all: more is never wrong."""
     if wanted is None or not set(wanted) < set(scorer.columns):
         return scorer
     roles = scorer.roles
     kept = tuple(model for model in scorer.columns if model in wanted)
-    return PartialScorer(
+    return ModelSubsetScorer(
         whole=scorer,
         name=scorer.name,
         roles=SuiteRoles(

@@ -39,7 +39,7 @@ class FlowProcesses:
         with CancelScope(shield=True) as shield:
             self._shields.add(shield)
             try:
-                yield _Heard(self._pids, flow_run_id, status)
+                yield _PidCapture(self._pids, flow_run_id, status)
             finally:
                 self._pids.pop(flow_run_id, None)
                 self._shields.discard(shield)
@@ -64,7 +64,7 @@ class FlowProcesses:
         self.drain_file.unlink(missing_ok=True)
 
 
-class _Heard(TaskStatus[int]):
+class _PidCapture(TaskStatus[int]):
     """Passes on the news that a flow process has started, and keeps its pid."""
 
     def __init__(self, pids: dict[UUID, int], flow_run_id: UUID, heard_by: TaskStatus[int]) -> None:

@@ -15,16 +15,16 @@ from prefect.logging import get_logger
 
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent, Transient
-from validation.inference.address import HOST_SOCKET_VARIABLE, socket_path
-from validation.inference.protocol import SuiteProfile
+from validation.inference.address import INFERENCE_SOCKET_VARIABLE, socket_path
+from validation.inference.protocol import SuiteInfo
 from validation.inference.transport import read_status
 
 FIRST_PAUSE_S: Seconds = 1.0
-LAST_PAUSE_S: Seconds = 60.0
+MAX_BACKOFF_S: Seconds = 60.0
 """The pause before a host is started again doubles from the first to the last of these while none comes to serve."""
-STEADY_S: Seconds = 60.0
+STABLE_AFTER_S: Seconds = 60.0
 """A host that served for so long was well: the next pause is the first again."""
-MOST_FAILED_STARTS = 5
+MAX_FAILED_STARTS = 5
 """Starts in a row after none of which a host served: the machine is at fault, and its worker ends."""
 CHECK_EVERY_S: Seconds = 15.0
 ANSWER_WITHIN_S: Seconds = 60.0
@@ -38,15 +38,15 @@ END_WITHIN_S: Seconds = 5.0
 log = get_logger("vast-gpu.host")
 
 
-class HostRefusal(Permanent):
+class StartRefused(Permanent):
     """The model host would not start; the sentence is its own."""
 
 
-class HostDied(Transient):
+class ServerExited(Transient):
     """The model host ended, or hung and was killed, before it said that it serves."""
 
 
-class ModelHost:
+class InferenceSupervisor:
     """Keeps one host alive. Its death is its clients' to wait out, and costs no claim.
 
     Args:
@@ -59,12 +59,12 @@ class ModelHost:
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
-    async def start(self) -> SuiteProfile:
+    async def start(self) -> SuiteInfo:
         """Start the host and wait until it serves; returns the suite as it introduces itself.
 
         Raises:
-            HostRefusal: it cannot serve here, and says why.
-            HostDied: it ended, or hung, without a word; its log has more.
+            StartRefused: it cannot serve here, and says why.
+            ServerExited: it ended, or hung, without a word; its log has more.
         """
         suite = await self._launch()
         self._keeping = asyncio.create_task(self._keep())
@@ -79,11 +79,11 @@ class ModelHost:
         await self._end()
         shutil.rmtree(self.socket.parent, ignore_errors=True)
 
-    async def _launch(self) -> SuiteProfile:
+    async def _launch(self) -> SuiteInfo:
         # From the event loop's thread, which lives as long as this worker: the kernel ends the host with that thread.
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "validation.child_process", str(os.getpid()), "validation.inference"),
-            env={**os.environ, HOST_SOCKET_VARIABLE: str(self.socket)},
+            env={**os.environ, INFERENCE_SOCKET_VARIABLE: str(self.socket)},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=PIPE,
             limit=1 << 20,
@@ -94,25 +94,25 @@ class ModelHost:
                 told = json.loads(await self._process.stdout.readline() or "{}")
         except (TimeoutError, ValueError) as error:  # it hangs, or its word was cut off
             await self._end()
-            raise HostDied(f"the model host told nothing within {LOAD_WITHIN_S:.0f} s that can be read") from error
+            raise ServerExited(f"the model host told nothing within {LOAD_WITHIN_S:.0f} s that can be read") from error
         if "ready" in told:
-            return SuiteProfile.read(told["ready"])
+            return SuiteInfo.read(told["ready"])
         code = await self._process.wait()
         if "refused" in told:
-            raise HostRefusal(told["refused"])
-        raise HostDied(f"the model host ended with code {code} before it served: see what it wrote above")
+            raise StartRefused(told["refused"])
+        raise ServerExited(f"the model host ended with code {code} before it served: see what it wrote above")
 
     async def _keep(self) -> None:
         """Start the host again whenever it ends, until cancelled or hopeless."""
         pause_s, served_s = FIRST_PAUSE_S, time.monotonic()
         refusals: list[FleetError] = []
-        while len(refusals) < MOST_FAILED_STARTS:
+        while len(refusals) < MAX_FAILED_STARTS:
             code = await self._watch()
-            if time.monotonic() - served_s > STEADY_S:
+            if time.monotonic() - served_s > STABLE_AFTER_S:
                 pause_s = FIRST_PAUSE_S
             log.warning("the model host ended with code %s; another is started in %.0f s", code, pause_s)
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LAST_PAUSE_S)
+            pause_s = min(2 * pause_s, MAX_BACKOFF_S)
             try:
                 await self._launch()
             except FleetError as error:

@@ -17,7 +17,7 @@ from validation.errors import BadInput
 
 CHANGE_FOLDER = "prefect.deployments.steps.set_working_directory"
 
-OWN_FLOW = re.compile(r"flows/\w+\.py:\w+")
+ALLOWED_ENTRYPOINT = re.compile(r"flows/\w+\.py:\w+")
 """What a deployment may run. Prefect makes a flow of any function that an entrypoint names: of `subprocess.py:call`, in
 the folder of Python's own library, with a command as its parameters."""
 
@@ -32,7 +32,7 @@ ALLOWED = frozenset(
 box is, nor what its programs load at their start: with those, whoever may change a deployment would own the box."""
 
 
-class ForeignCode(BadInput):
+class UntrustedCode(BadInput):
     """A deployment would run code that is not the project's, as it is in this box's image."""
 
     def __init__(self, deployment: str, source: str) -> None:
@@ -44,7 +44,7 @@ class ForeignCode(BadInput):
         )
 
 
-class ForeignSetting(BadInput):
+class DisallowedEnv(BadInput):
     """A deployment, its pool or its run would tell the flow run what only its box may."""
 
     def __init__(self, names: Collection[str]) -> None:
@@ -104,37 +104,37 @@ class VastGpuJobConfiguration(ProcessJobConfiguration):
         self.command = command_to_string(
             [get_sys_executable(), "-m", "validation.child_process", str(os.getpid()), "prefect.engine"]
         )
-        self._refusal = find_foreign_settings(self.env) or (find_foreign_code(deployment) if deployment else None)
+        self._refusal = find_disallowed_env(self.env) or (find_untrusted_code(deployment) if deployment else None)
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
 
     def require_own(self) -> None:
         """Refuse a run that would bring code or settings which are not this box's own.
 
         Raises:
-            ForeignCode: naming the deployment, and what it would run or fetch by.
-            ForeignSetting: naming the variables.
+            UntrustedCode: naming the deployment, and what it would run or fetch by.
+            DisallowedEnv: naming the variables.
         """
         if self._refusal is not None:
             raise self._refusal
 
 
-def find_foreign_settings(env: Collection[str]) -> ForeignSetting | None:
+def find_disallowed_env(env: Collection[str]) -> DisallowedEnv | None:
     """Say which variables are not a deployment's to set; None if there are none."""
     foreign = set(env) - ALLOWED
-    return ForeignSetting(foreign) if foreign else None
+    return DisallowedEnv(foreign) if foreign else None
 
 
-def find_foreign_code(deployment: DeploymentResponse) -> ForeignCode | None:
+def find_untrusted_code(deployment: DeploymentResponse) -> UntrustedCode | None:
     """Say how a deployment would bring code of its own; None if it would not."""
-    if not OWN_FLOW.fullmatch(deployment.entrypoint or ""):
-        return ForeignCode(deployment.name, f"the entrypoint {deployment.entrypoint}")
+    if not ALLOWED_ENTRYPOINT.fullmatch(deployment.entrypoint or ""):
+        return UntrustedCode(deployment.name, f"the entrypoint {deployment.entrypoint}")
     if deployment.storage_document_id is not None:
-        return ForeignCode(deployment.name, "a storage block")
+        return UntrustedCode(deployment.name, "a storage block")
     for step in deployment.pull_steps or []:
         for name, inputs in step.items():
             if name != CHANGE_FOLDER:
-                return ForeignCode(deployment.name, f"the pull step {name}")
+                return UntrustedCode(deployment.name, f"the pull step {name}")
             # Nothing beside the folder: any step may carry `requires`, which installs packages.
             if more := set(inputs or ()) - {"directory"}:
-                return ForeignCode(deployment.name, f"the pull step {name} with {', '.join(sorted(more))}")
+                return UntrustedCode(deployment.name, f"the pull step {name} with {', '.join(sorted(more))}")
     return None

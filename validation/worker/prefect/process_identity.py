@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from validation.inference.address import list_folders
+from validation.inference.address import list_server_dirs
 
 PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class ProcessIdentity:
     """One life of a worker. No two are ever equal, not even after a reboot or when a pid is used again."""
 
     host: str
@@ -42,28 +42,32 @@ class Instance:
         return cls(host, boot_id, namespace, int(pid), started)
 
 
-def this_instance() -> Instance:
+def current_identity() -> ProcessIdentity:
     """Name this process."""
     pid = os.getpid()
-    return Instance(
+    return ProcessIdentity(
         host=socket.gethostname(),
         boot_id=(PROC / "sys/kernel/random/boot_id").read_text().strip(),
         pid_namespace=_pid_namespace(),
         pid=pid,
-        started=start_of(pid) or "",
+        started=process_start_time(pid) or "",
     )
 
 
-def is_known_dead(name: str) -> bool:
+def is_confirmed_dead(name: str) -> bool:
     """Whether the named process certainly runs no more. False where this machine cannot know."""
-    other = Instance.parse(name)
-    return other is not None and other.machine == this_instance().machine and start_of(other.pid) != other.started
+    other = ProcessIdentity.parse(name)
+    return (
+        other is not None
+        and other.machine == current_identity().machine
+        and process_start_time(other.pid) != other.started
+    )
 
 
-def clear_ended_lives(worker_id: str) -> None:
+def remove_stale_dirs(worker_id: str) -> None:
     """Delete what earlier lives of a worker left among the temporary files. One that still runs keeps its own."""
-    for pid, folder in list_folders(worker_id).items():
-        if pid == os.getpid() or start_of(pid) is None:  # in a container each life may have the same pid
+    for pid, folder in list_server_dirs(worker_id).items():
+        if pid == os.getpid() or process_start_time(pid) is None:  # in a container each life may have the same pid
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -72,7 +76,7 @@ def _pid_namespace() -> str:
     return link.name.removeprefix("pid:[").removesuffix("]")
 
 
-def start_of(pid: int) -> str | None:
+def process_start_time(pid: int) -> str | None:
     """When a process started; None if there is none, or only its unreaped remains."""
     try:
         stat = (PROC / str(pid) / "stat").read_text()

@@ -7,9 +7,9 @@ from importlib.metadata import version
 
 from validation.domain import WorkerProfile
 from validation.hardware.gpu import read_gpus
-from validation.inference.protocol import SuiteProfile
+from validation.inference.protocol import SuiteInfo
 from validation.settings import Settings
-from validation.worker.prefect.process_identity import this_instance
+from validation.worker.prefect.process_identity import current_identity
 
 BUDGETS = (
     "chunk_videos",
@@ -33,7 +33,7 @@ def describe_worker(settings: Settings, *, prefect_worker: str, limit: int | Non
         gpu_type=settings.gpu_type or (gpus[0].name if gpus else None),
         gpu_vram_gb=gpus[0].memory_gib if gpus else None,
         config={
-            "instance": str(this_instance()),
+            "instance": str(current_identity()),
             "hostname": platform.node(),
             "suite": settings.suite,
             "languages": list(settings.languages),
@@ -45,7 +45,7 @@ def describe_worker(settings: Settings, *, prefect_worker: str, limit: int | Non
     )
 
 
-def add_models(profile: WorkerProfile, suite: SuiteProfile) -> WorkerProfile:
+def add_models(profile: WorkerProfile, suite: SuiteInfo) -> WorkerProfile:
     """Describe the worker with what its model host has loaded."""
     models = {"revisions": dict(suite.revisions), "batch_budget_s": suite.budget_s}
     return replace(profile, config={**profile.config, **models})

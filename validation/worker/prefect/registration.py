@@ -13,9 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from validation.domain import Seconds, WorkerProfile
 from validation.errors import FleetError
 from validation.ledger.protocol import drain_worker, heartbeat_worker, register_worker, retire_worker
-from validation.ledger.rpc import WorkerDistrusted, WorkerIdTaken
-from validation.worker.prefect.process_identity import is_known_dead
-from validation.worker.prefect.timeouts import await_call
+from validation.ledger.rpc import WorkerIdTaken, WorkerQuarantined
+from validation.worker.prefect.process_identity import is_confirmed_dead
+from validation.worker.prefect.timeouts import call_in_thread
 
 ANSWER_WITHIN_S: Seconds = 10.0
 """How long the ledger may take over one call of a worker that serves or ends. Longer than a lock's wait or a connection
@@ -26,7 +26,7 @@ JITTER = 0.25
 log = get_logger("vast-gpu.ledger")
 
 
-class LedgerRow:
+class WorkerRegistration:
     """Keeps one worker's row true. After `register` an outage of the ledger is logged, never raised nor waited out."""
 
     def __init__(self, engine: Engine, profile: WorkerProfile) -> None:
@@ -46,7 +46,7 @@ class LedgerRow:
         try:
             taken_back = register_worker(self._engine, self._profile)
         except WorkerIdTaken as taken:
-            if not is_known_dead(taken.other):
+            if not is_confirmed_dead(taken.other):
                 raise
             taken_back = register_worker(self._engine, self._profile, succeeds=taken.other)
         if taken_back:
@@ -68,7 +68,7 @@ class LedgerRow:
             log.error("%s works as %s now; this worker ends", taken.other, self._worker_id)  # noqa: TRY400 - no trace
             self._retiring.set()
             signal.raise_signal(signal.SIGTERM)
-        except WorkerDistrusted as refusal:
+        except WorkerQuarantined as refusal:
             log.error("%s; this worker ends", refusal)  # noqa: TRY400 - no trace
             self._retiring.set()
             signal.raise_signal(signal.SIGTERM)
@@ -108,7 +108,7 @@ class LedgerRow:
 
     async def _call(self, call: Callable[..., object]) -> None:
         said = partial(call, self._engine, self._worker_id, instance=self._instance)
-        await await_call(said, within_s=ANSWER_WITHIN_S)
+        await call_in_thread(said, within_s=ANSWER_WITHIN_S)
 
 
 def _describe(error: Exception) -> str:

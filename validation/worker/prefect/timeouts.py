@@ -11,7 +11,7 @@ from validation.domain import Seconds
 Answer = TypeVar("Answer")
 
 
-async def await_call(call: Callable[[], Answer], *, within_s: Seconds | None = None) -> Answer:
+async def call_in_thread(call: Callable[[], Answer], *, within_s: Seconds | None = None) -> Answer:
     """Make a call in a thread of its own, and return its answer.
 
     Whoever gives up, or is cancelled, leaves the thread to itself. It is no thread of the event loop's, nor of any

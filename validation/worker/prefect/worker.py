@@ -29,28 +29,28 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 from validation.doctor.runner import check_box
 from validation.domain import Seconds
 from validation.errors import BadInput, FleetError, Transient
-from validation.inference.address import HOST_SOCKET_VARIABLE
+from validation.inference.address import INFERENCE_SOCKET_VARIABLE
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.ledger.protocol import register_worker
 from validation.settings import load_settings
 from validation.worker.chunk.drain import DRAIN_FILE_VARIABLE
-from validation.worker.chunk.open import require_known
+from validation.worker.chunk.open import validate_settings
 from validation.worker.prefect.flow_processes import FlowProcesses
-from validation.worker.prefect.inference_supervisor import ModelHost
+from validation.worker.prefect.inference_supervisor import InferenceSupervisor
 from validation.worker.prefect.job import VastGpuJobConfiguration, VastGpuVariables
-from validation.worker.prefect.process_identity import clear_ended_lives
+from validation.worker.prefect.process_identity import remove_stale_dirs
 from validation.worker.prefect.profile import add_models, describe_worker
-from validation.worker.prefect.registration import LedgerRow
+from validation.worker.prefect.registration import WorkerRegistration
 from validation.worker.prefect.server import require_work_pool
-from validation.worker.prefect.timeouts import await_call
+from validation.worker.prefect.timeouts import call_in_thread
 
 DEFAULT_LIMIT = 2
 """Flow runs at a time: one chunk is scored while the next is downloaded. Prefect's default is no limit at all: a
 worker that meets a backlog would take all of it."""
-KILL_AFTER_S: Seconds = 3.0
+KILL_TIMEOUT_S: Seconds = 3.0
 """From SIGTERM to SIGKILL of a flow process that outlived its grace. A container's stop leaves ten seconds in all."""
-SETTLE_S: Seconds = 5.0
+SETTLE_TIMEOUT_S: Seconds = 5.0
 """How long Prefect may take to notice and report the end of a killed flow process, before we say why it ended."""
 REPORT_S: Seconds = 10.0
 """How long a Prefect server that does not answer may hold up the end, waiting for Prefect's own report included."""
@@ -107,7 +107,7 @@ class VastGpuWorker(ProcessWorker):
             FleetError: why this worker cannot work here. Nobody was told of it.
         """
         settings = load_settings()
-        require_known(settings)
+        validate_settings(settings)
         self._take_name(settings.worker_id)
         await require_work_pool(self._work_pool_name, self.type)
         engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
@@ -115,16 +115,16 @@ class VastGpuWorker(ProcessWorker):
         doubts = await asyncio.to_thread(check_box, settings)
         self._grace_s = settings.drain_grace_s
         profile = describe_worker(settings, prefect_worker=self.name, limit=self._limit)
-        self._row = LedgerRow(engine, profile)
+        self._row = WorkerRegistration(engine, profile)
         self._take_over_signals()
         self._processes = FlowProcesses(settings.worker_id)
-        self._host = ModelHost(settings.worker_id, on_hopeless=partial(self._give_up, _current_task()))
+        self._host = InferenceSupervisor(settings.worker_id, on_hopeless=partial(self._give_up, _current_task()))
         self._row.register()
-        clear_ended_lives(settings.worker_id)
+        remove_stale_dirs(settings.worker_id)
         self._row.keep_alive(settings.heartbeat_s)
         try:
             suite = await self._host.start()
-            await await_call(partial(register_worker, engine, add_models(profile, suite)))
+            await call_in_thread(partial(register_worker, engine, add_models(profile, suite)))
             await super().__aenter__()
         except BaseException:
             await self._leave()
@@ -158,13 +158,13 @@ class VastGpuWorker(ProcessWorker):
         """Run a flow in a process that knows our drain file and our model host, and ends with us.
 
         Raises:
-            ForeignCode, ForeignSetting: the run would bring code or settings that are not the box's own; Prefect marks
+            UntrustedCode, DisallowedEnv: the run would bring code or settings that are not the box's own; Prefect marks
                 it Crashed with that sentence.
         """
         if isinstance(configuration, VastGpuJobConfiguration):
             configuration.require_own()
         configuration.env[DRAIN_FILE_VARIABLE] = str(self._processes.drain_file)
-        configuration.env[HOST_SOCKET_VARIABLE] = str(self._host.socket)
+        configuration.env[INFERENCE_SOCKET_VARIABLE] = str(self._host.socket)
         configuration.env.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_EVENT_S)
         try:
             with self._processes.watch(flow_run.id, task_status or anyio.TASK_STATUS_IGNORED) as status:
@@ -256,7 +256,7 @@ class VastGpuWorker(ProcessWorker):
         overdue = self._processes.flow_run_ids | self._submitting_flow_run_ids
         self._logger.warning("ending %d flow runs that have not drained", len(overdue))
         self._processes.signal(signal.SIGTERM)
-        if not await self._is_idle(by=time.monotonic() + KILL_AFTER_S):
+        if not await self._is_idle(by=time.monotonic() + KILL_TIMEOUT_S):
             self._processes.signal(signal.SIGKILL)
         return overdue
 
@@ -274,7 +274,7 @@ class VastGpuWorker(ProcessWorker):
         message = f"The worker {self.name} was stopped, and {why} before this run had ended."
         with suppress(TimeoutError):
             async with asyncio.timeout(REPORT_S):
-                await self._is_idle(by=time.monotonic() + SETTLE_S)
+                await self._is_idle(by=time.monotonic() + SETTLE_TIMEOUT_S)
                 for flow_run_id in flow_run_ids:
                     await self._mark_crashed(flow_run_id, message)
 

@@ -1,8 +1,0 @@
--- fleet_end_turn: let the next reconciler begin at once.
-CREATE OR REPLACE FUNCTION validation.fleet_end_turn(p_fleet text, p_holder uuid) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
-AS $$
-BEGIN
-    UPDATE fleets f SET turn_holder = NULL, turn_ends_at = NULL WHERE f.fleet = p_fleet AND f.turn_holder = p_holder;
-END
-$$;

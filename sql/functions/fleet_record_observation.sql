@@ -1,0 +1,36 @@
+-- fleet_record_observation: enter what one listing showed of a fleet's machines. A machine that a complete listing lacks is absent;
+-- absences count when they are 30 s apart, because a listing lags behind a create by seconds.
+CREATE OR REPLACE FUNCTION validation.fleet_record_observation(
+    p_fleet    text,
+    p_seen     jsonb,   -- a list of {label, instance_id, status, message, usd_per_hour, slow}
+    p_complete boolean  -- every page was read
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+AS $$
+BEGIN
+    UPDATE fleet_instances i
+    SET vendor_status       = s.status,
+        vendor_status_since = CASE WHEN i.vendor_status IS DISTINCT FROM s.status OR i.vendor_status_since IS NULL
+                                   THEN fleet_now() ELSE i.vendor_status_since END,
+        vendor_message      = s.message,
+        usd_per_hour        = greatest(i.usd_per_hour, s.usd_per_hour),
+        last_seen_at        = fleet_now(),
+        absences            = 0,
+        last_absence_at     = NULL,
+        first_running_at    = CASE WHEN s.status = 'running' THEN coalesce(i.first_running_at, fleet_now())
+                                   ELSE i.first_running_at END,
+        slow_since          = CASE WHEN s.slow THEN coalesce(i.slow_since, fleet_now()) END
+    FROM jsonb_to_recordset(p_seen) AS s(label text, instance_id bigint, status text, message text,
+                                         usd_per_hour numeric, slow boolean)
+    WHERE i.fleet = p_fleet AND i.state <> 'gone' AND i.label = s.label
+      AND s.instance_id = coalesce(i.instance_id, s.instance_id);
+
+    UPDATE fleet_instances i
+    SET absences = i.absences + 1, last_absence_at = fleet_now()
+    WHERE p_complete
+      AND i.fleet = p_fleet AND i.state <> 'gone'
+      AND coalesce(i.last_absence_at, i.changed_at) <= fleet_now() - interval '30 seconds'
+      AND NOT EXISTS (SELECT FROM jsonb_to_recordset(p_seen) AS s(label text, instance_id bigint)
+                      WHERE s.label = i.label AND s.instance_id = coalesce(i.instance_id, s.instance_id));
+END
+$$;

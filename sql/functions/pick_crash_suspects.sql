@@ -1,0 +1,31 @@
+-- pick_crash_suspects: lock a small company of videos whose process died under them.
+-- One of them may be poison. After its first crash a video travels with a fifth of a chunk, after its second alone:
+-- so at most one innocent crash more for each chunk-mate, and the third crash is only ever the guilty one's own.
+CREATE OR REPLACE FUNCTION validation.pick_crash_suspects(p_size integer, p_languages text[]) RETURNS text[]
+LANGUAGE sql SECURITY DEFINER SET search_path = validation, public, pg_temp
+AS $$
+    WITH first AS MATERIALIZED (
+        SELECT q.video_id, q.validation_crashes
+        FROM video_queue q
+        WHERE q.status = 'done' AND q.validation_status = 'pending' AND q.validation_crashes > 0
+          AND q.validation_not_before <= now()
+          AND (p_languages IS NULL OR q.language = ANY (p_languages))
+        ORDER BY q.validation_crashes, hashtext(q.video_id)
+        LIMIT 1
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), mates AS MATERIALIZED (
+        SELECT q.video_id
+        FROM video_queue q
+        WHERE q.status = 'done' AND q.validation_status = 'pending'
+          AND q.validation_crashes > 0  -- stated for the planner: the index holds no others
+          AND q.validation_crashes = (SELECT validation_crashes FROM first)
+          AND q.validation_not_before <= now()
+          AND q.video_id <> (SELECT video_id FROM first)
+          AND (p_languages IS NULL OR q.language = ANY (p_languages))
+        ORDER BY hashtext(q.video_id)
+        LIMIT (SELECT CASE WHEN validation_crashes = 1 THEN greatest(p_size / 5, 1) - 1 ELSE 0 END FROM first)
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    SELECT coalesce(array_agg(video_id), '{}')
+    FROM (SELECT video_id FROM first UNION ALL SELECT video_id FROM mates) picked;
+$$;
