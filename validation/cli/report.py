@@ -10,7 +10,7 @@ from validation.cli import Subparsers
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from validation.analysis.report.audio_samples import Place
+    from validation.analysis.report.audio_samples import SegmentKey
     from validation.analysis.selection.sources import ShardSource
     from validation.canaries.evaluate import CanaryTally
     from validation.domain import Fault
@@ -40,8 +40,8 @@ def run_report(options: argparse.Namespace) -> None:
     from validation.analysis.report.page import Origin, write_page
     from validation.analysis.report.signals import find_signals
     from validation.analysis.selection.open import open_segments, scan_errors
-    from validation.analysis.selection.verdicts import judge_segments
-    from validation.analysis.selection.write import replace_whole
+    from validation.analysis.selection.verdicts import apply_rules
+    from validation.analysis.selection.write import replace_when_complete
     from validation.cli.select import find_rules, find_source
     from validation.errors import BadInput
 
@@ -50,10 +50,10 @@ def run_report(options: argparse.Namespace) -> None:
     source = find_source(options)
     rules = find_rules(options.rules, source.suite)
     with scan_errors(source.suite):
-        judged = judge_segments(open_segments(source), rules)
+        judged = apply_rules(open_segments(source), rules)
         signals = find_signals(judged, describe_columns(source))
         findings = gather_findings(
-            judged, rules, signals, worst_a_reason=max(options.worst, 0), borderline=max(options.borderline, 0)
+            judged, rules, signals, worst_per_reason=max(options.worst, 0), borderline=max(options.borderline, 0)
         )
     if not findings.segments:  # a canary's are not counted
         raise BadInput(f"no segment of suite {source.suite} stands in a committed shard yet: there is nothing to tell")
@@ -61,13 +61,13 @@ def run_report(options: argparse.Namespace) -> None:
     origin = Origin(
         source.suite,
         {model: made for revision in source.revisions for model, made in revision.models.items()},
-        layers=len(source.revisions),
+        revisions=len(source.revisions),
         shards=sum(len(revision.shards) for revision in source.revisions),
         rules=rules,
         written_at=datetime.now(UTC),
     )
     page = write_page(origin, findings, signals, audio, count_canaries())
-    with replace_whole(options.out) as partial:
+    with replace_when_complete(options.out) as partial:
         partial.write_text(page, encoding="utf-8")
     print(f"{findings.segments:,} segments of {findings.hours():.2f} h told in {options.out}")
 
@@ -104,7 +104,7 @@ def describe_columns(source: "ShardSource") -> "dict[str, pa.Field]":
     return described
 
 
-def listen(rows: Sequence[Any]) -> "dict[Place, str | Fault]":
+def listen(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
     """What the segments sound like. A source that cannot be opened is told in each player's place."""
     from validation.analysis.report.audio_samples import fetch_audio
     from validation.domain import Fault

@@ -8,7 +8,7 @@ from validation.cli import Subparsers
 
 if TYPE_CHECKING:
     from validation.analysis.selection.sources import ShardSource
-    from validation.analysis.selection.summary import Tally
+    from validation.analysis.selection.summary import SelectionSummary
     from validation.scoring.verdict import Decision, Rules
 
 
@@ -36,10 +36,9 @@ def add_select_command(commands: Subparsers) -> None:
 def run_select(options: argparse.Namespace) -> None:
     import polars as pl
 
-    from validation.analysis.selection.explain import explain_verdict, find_segment
     from validation.analysis.selection.open import open_segments, scan_errors
-    from validation.analysis.selection.summary import tally_selection
-    from validation.analysis.selection.verdicts import judge_segments
+    from validation.analysis.selection.summary import explain_verdict, find_segment, summarize_selection
+    from validation.analysis.selection.verdicts import apply_rules
     from validation.analysis.selection.write import guess_format, write_selection
     from validation.settings import load_settings
 
@@ -49,11 +48,11 @@ def run_select(options: argparse.Namespace) -> None:
     source = find_source(options)
     rules = find_rules(options.rules, source.suite)
     with scan_errors(source.suite):
-        judged = judge_segments(open_segments(source), rules)
+        judged = apply_rules(open_segments(source), rules)
         if options.explain:
             print("\n".join(explain_verdict(find_segment(judged, options.explain), rules)))
             return
-        _print_tally(tally_selection(judged, rules, keep), rules)
+        _print_tally(summarize_selection(judged, rules, keep), rules)
         if form is not None:
             write_selection(judged.filter(pl.col("verdict").is_in(keep)), options.out, form, load_settings())
             print(f"written to {options.out} as {form}")
@@ -108,7 +107,7 @@ def parse_verdicts(given: str) -> "list[Decision]":
     return [verdict for verdict in get_args(Decision) if verdict in verdicts]
 
 
-def _print_tally(tally: "Tally", rules: "Rules") -> None:
+def _print_tally(tally: "SelectionSummary", rules: "Rules") -> None:
     print(f"{'language':12} {'segments':>10} {'kept':>10} {'hours':>10} {'kept':>10}")
     for row in tally.languages:
         print(

@@ -69,6 +69,6 @@ def look(engine: "Engine", *, most_workers: int) -> "RenderableType":
     from validation.errors import Transient
 
     try:
-        return show_status(read_status(engine), most_workers=most_workers)
+        return show_status(read_status(engine), max_workers=most_workers)
     except Transient as error:
         return Text(str(error), style="bold red")
