@@ -97,9 +97,9 @@ def _execute_script(connection: Connection, sql: str) -> None:
 
 def _replaceable() -> Iterator[Path]:
     yield from sorted((SQL / "functions").glob("*.sql"))
-    # Views stand on one another: fleet_overview comes last by name of what it reads.
-    views = sorted((SQL / "views").glob("*.sql"), key=lambda path: (path.stem == "fleet_overview", path.stem))
-    yield from views
+    # Views read other views: those that read a view of a later name come last.
+    last = ("fleet_machines", "fleet_overview", "quarantined_shards")
+    yield from sorted((SQL / "views").glob("*.sql"), key=lambda path: (path.stem in last, path.stem))
     yield SQL / "roles.sql"
 
 
