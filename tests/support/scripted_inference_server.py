@@ -22,7 +22,7 @@ from validation.models import suite
 from validation.models.base import Batch
 
 RECIPE = suite.SuiteSpec(
-    models={"silero": "toy_host:Parrot"},
+    models={"silero": "scripted_inference_server:EchoScorer"},
     transcriber=None,
     judges=(),
     rules="vad-1",
