@@ -168,7 +168,9 @@ def test_explain_lists_fired_rules_with_limits_and_values(selected, capsys):
     pair, folder = selected
     source = find_committed(pair.box.engine, "pair", pair.session.settings)
     names = open_segments(source).filter(video_id="b").sort("segment_index").collect()["segment"]
-    results = [select(capsys, "--explain", f"b/{segment}", "--rules", folder / "mine.toml") for segment in (1, names[1])]
+    results = [
+        select(capsys, "--explain", f"b/{segment}", "--rules", folder / "mine.toml") for segment in (1, names[1])
+    ]
     assert results[0] == results[1]
     code, out, _ = results[0]
     assert code == 0

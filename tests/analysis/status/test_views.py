@@ -29,8 +29,7 @@ CANARY = """
 
 
 def test_revalidated_videos_count_once(ledger):
-    """Audio, verdicts and price per hour count current results only: of each video the last chunk that counted it, and no
-    canaries."""
+    """Audio, verdicts and price per hour count current results only: each video's last chunk, and no canaries."""
     queue(ledger, hi=10)
     rent(ledger, hours=1.0, usd_per_hour=1.0)
     first = commit_one(ledger, ended_s_ago=3, verdicts=(12, 5, 3), audio_s=100.0)
