@@ -107,8 +107,10 @@ def test_image_holds_no_simulation():
 PRIVATE_WORDS = re.compile(
     r"\b(nobody|whoever|whom|somebody|nought|befalls?|shall|hearken|pardon(?:s|ed)?|errands?)\b", re.IGNORECASE
 )
-QUOTED = re.compile(r"`[^`\n]*`|account [`']?nobody[`']?")
+QUOTED = re.compile(r"`[^`\n]*`|[\"']nobody[\"']|account_nobody")
 """Code in prose, and the Unix account ``nobody``."""
+EXEMPT = {Path(__file__).name, "LICENCES.md"}
+"""This file, and licences, which are quoted."""
 NOT_YET_REWRITTEN = frozenset(Path(__file__).with_name("not_yet_rewritten.txt").read_text().split())
 """Files that may still use these words. The list only becomes shorter."""
 
@@ -128,7 +130,7 @@ def prose_of(path: Path) -> str:
 
 def test_prose_uses_plain_words():
     """No file outside the list uses the private words."""
-    checked = [path for path in TRACKED if path.suffix in {".py", ".sql", ".md", ".toml"} and path != Path(__file__)]
+    checked = [path for path in TRACKED if path.suffix in {".py", ".sql", ".md", ".toml"} and path.name not in EXEMPT]
     offenders = {
         str(path.relative_to(ROOT)) for path in checked if PRIVATE_WORDS.search(QUOTED.sub("", prose_of(path)))
     }
