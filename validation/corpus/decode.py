@@ -7,11 +7,9 @@ import soxr
 
 from validation.corpus.containers import find_truncation
 from validation.corpus.decoders import DECODER_ERRORS, Block, read_blocks
-from validation.domain import SAMPLE_RATE, Fault, Seconds, Waveform
+from validation.domain import MIN_SEGMENT_S, SAMPLE_RATE, Fault, Seconds, Waveform
 from validation.errors import Permanent
 
-SHORTEST_S: Seconds = 0.1
-"""Ten analysis frames of the shortest-sighted model. Less than that is a slip of the segmentation, not speech."""
 _OVERHANG_S: Seconds = 0.25
 """How far a stretch may reach past the end of its file: indexes round up, and encoders drop their padding."""
 
@@ -35,7 +33,7 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
         (n,) float32 in [-1, 1] at ``SAMPLE_RATE``; resampling overshoots loud edges, and what overshoots is clipped.
 
     Raises:
-        Undecodable: ``undecodable`` (damaged, cut off, or of no known kind), ``too_short`` (under ``SHORTEST_S``),
+        Undecodable: ``undecodable`` (damaged, cut off, or of no known kind), ``too_short`` (under ``MIN_SEGMENT_S``),
             ``too_long`` (over ``limit_s``; the rest is not decoded), ``not_finite`` (samples that are NaN or infinite).
     """
     if not payload:
@@ -82,6 +80,6 @@ def _resample(blocks: Iterable[Block], limit_s: Seconds) -> Waveform:
 
 
 def _require_long(waveform: Waveform) -> Waveform:
-    if len(waveform) < SHORTEST_S * SAMPLE_RATE:
-        raise Undecodable("too_short", f"it lasts {len(waveform) / SAMPLE_RATE:.3f} s, less than {SHORTEST_S} s")
+    if len(waveform) < MIN_SEGMENT_S * SAMPLE_RATE:
+        raise Undecodable("too_short", f"it lasts {len(waveform) / SAMPLE_RATE:.3f} s, less than {MIN_SEGMENT_S} s")
     return waveform
