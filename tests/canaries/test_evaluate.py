@@ -13,7 +13,7 @@ from validation.ledger.canaries import KnownAnswer, insert_canaries, read_canary
 from validation.ledger.protocol import Requeue, register_worker, requeue_videos
 from validation.ledger.queries import read_committed_shards
 from validation.scoring.verdict import Condition, Rule, Rules
-from validation.shards.provenance import comparability_key
+from validation.shards.schema import comparability_key
 from validation.storage.store import delete_object
 from validation.worker.chunk.run import run_chunk
 

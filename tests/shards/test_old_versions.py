@@ -4,8 +4,7 @@ from pathlib import Path
 
 from tests.support.sample_shards import PROVENANCE
 from validation.shards.manifest import ShardManifest
-from validation.shards.reader import read_file_provenance, read_shard, scan_shards
-from validation.shards.verify import verify_shard
+from validation.shards.reader import read_file_provenance, read_shard, scan_shards, verify_shard
 
 SHARD = Path(__file__).with_name("shard_0_1.parquet")
 MANIFEST = ShardManifest.from_json(SHARD.with_suffix(".manifest.json").read_bytes(), "shard_0_1.manifest.json")

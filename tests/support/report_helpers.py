@@ -9,8 +9,7 @@ from validation.domain import SAMPLE_RATE, Column, Video
 from validation.scoring.rules_file import parse_rules
 from validation.shards.manifest import describe_shard
 from validation.shards.naming import manifest_key, shard_key
-from validation.shards.provenance import ShardProvenance
-from validation.shards.schema import shard_schema
+from validation.shards.schema import ShardProvenance, shard_schema
 from validation.shards.writer import encode_shard
 from validation.worker.chunk.rows import Row
 
