@@ -1,7 +1,9 @@
 """Bring a database to the ledger that this code knows: numbered migrations, then functions, views and roles."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from alembic import command
@@ -97,10 +99,18 @@ def _execute_script(connection: Connection, sql: str) -> None:
 
 def _replaceable() -> Iterator[Path]:
     yield from sorted((SQL / "functions").glob("*.sql"))
-    # Views stand on one another: fleet_overview comes last by name of what it reads.
-    views = sorted((SQL / "views").glob("*.sql"), key=lambda path: (path.stem == "fleet_overview", path.stem))
-    yield from views
+    yield from _by_dependency(sorted((SQL / "views").glob("*.sql")))
     yield SQL / "roles.sql"
+
+
+def _by_dependency(views: Sequence[Path]) -> Iterator[Path]:
+    """Each view after the views that it names."""
+    texts = {path.stem: path.read_text() for path in views}
+    named = {
+        stem: set(re.findall(r"\bvalidation\.(\w+)", text)) & texts.keys() - {stem} for stem, text in texts.items()
+    }
+    for stem in TopologicalSorter(named).static_order():
+        yield SQL / "views" / f"{stem}.sql"
 
 
 def _configure(*, connection: Connection | None = None, output: io.StringIO | None = None) -> Config:
