@@ -58,7 +58,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
     """
     from validation.gateway.tokens import find_tokens
     from validation.ledger.box_credentials import issue_box_key
-    from validation.ledger.protocol import retire_worker
+    from validation.ledger.workers import retire_worker
     from validation.services import open_ledger
     from validation.settings import load_settings
 

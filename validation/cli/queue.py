@@ -14,7 +14,7 @@ from validation.output import print_table, say, say_json
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from validation.ledger.protocol import Requeue
+    from validation.ledger.maintenance import Requeue
 
 PANEL = "Queue"
 
@@ -98,7 +98,7 @@ def requeue(
     Examples: `vfleet requeue --failed --dry-run`, `vfleet requeue --worker val-7 --validated`,
     `vfleet requeue --lacking whisper`, `vfleet requeue -- -dQw4w9WgXc`
     """
-    from validation.ledger.protocol import requeue_videos
+    from validation.ledger.maintenance import requeue_videos
     from validation.services import open_ledger
 
     if failed and validated:
@@ -146,7 +146,7 @@ def _make_condition(
     revision: str | None,
     lacking: Sequence[str] | None,
 ) -> "Requeue":
-    from validation.ledger.protocol import Requeue
+    from validation.ledger.maintenance import Requeue
 
     ids = list(video) if video else None
     if verdict:
