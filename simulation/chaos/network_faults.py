@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from random import Random
 
+from validation.files import write_atomically
+
 FaultProfile = Mapping["NetworkFault", float]
 """The share of requests per fault; the remaining requests are served normally."""
 
@@ -37,9 +39,7 @@ def draw_network_fault(profile: FaultProfile, random: Random) -> NetworkFault | 
 
 def write_profile(path: Path, profile: FaultProfile) -> None:
     """Replace the profile atomically: a reader sees the old one or the new one."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(profile))
-    unfinished.rename(path)
+    write_atomically(path, json.dumps(profile))
 
 
 def read_profile(path: Path) -> FaultProfile:

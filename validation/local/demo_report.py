@@ -15,8 +15,7 @@ from validation.ledger.queries import audit_ledger, read_committed_shards, read_
 from validation.local.sample_corpus import PlantedFault, SampleCorpus
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import sibling_key
-from validation.shards.reader import read_shard
-from validation.shards.verify import verify_shard
+from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys
 
 COLOURS = {"accept": "green", "review": "yellow", "reject": "red"}

@@ -154,7 +154,7 @@ def test_report_over_canaries_only_is_refused(box, tmp_path, capsys):
     box.add_videos("a")
     run_chunk(box.session)
     assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 2
-    assert "no segment of suite tiny stands in a committed shard yet" in capsys.readouterr().err
+    assert "suite tiny has no segment in a committed shard yet" in capsys.readouterr().err
     assert not (tmp_path / "out.html").exists()
     open_engine(box.environment["DATABASE_URL"]).dispose()
 

@@ -80,7 +80,7 @@ def test_select_prints_segments_by_language_and_by_reason(selected, capsys):
     lines = [line.split() for line in out.splitlines()]
     assert lines[1][:3] == ["hi", "5", "2"]
     assert [line[:2] for line in lines[3:5]] == [["quiet", "2"], ["short", "2"]]
-    assert out.endswith("judged by mine-1; verdicts changed: 1\n")
+    assert out.endswith("verdicts by mine-1; verdicts changed: 1\n")
 
 
 def test_summary_hours_are_audio_durations(selected, capsys):
@@ -277,7 +277,7 @@ REFUSED = {
     "rules that are not there": (["--rules", "none.toml"], "rules file none.toml cannot be read"),
     "a version that is not there": (["--rules", "local-9"], "no rules are called 'local-9'"),
     "a suite without shards": (["--suite", "vad"], "no committed shard is of suite 'vad'; there are shards of pair"),
-    "a verdict": (["--keep", "good"], "'good' is no verdict"),
+    "a verdict": (["--keep", "good"], "'good' is not a verdict"),
     "an ending": (["out.csv"], "the ending names no format"),
     "a folder": (["/nowhere/out.jsonl", "--rules", "{mine}"], "folder /nowhere does not exist"),
     "a revision": (["--revision", "r0"], "no committed shard is of revision 'r0'; there are "),
@@ -301,7 +301,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(selected, capsys):
 def test_requeue_by_verdict_reads_the_shards(selected, monkeypatch):
     """Videos are requeued by their segments' verdicts, which only the shards hold."""
     pair, _ = selected
-    monkeypatch.setattr("validation.cli.select.find_rules", lambda *_: pair.scorer.rules)
+    monkeypatch.setattr("validation.cli.results.find_rules", lambda *_: pair.scorer.rules)
     assert main(["requeue", "--verdict", "reject", "--dry-run"]) == 0
     assert set(statuses(pair.box.engine).values()) == {"validated"}
     assert main(["requeue", "a", "--verdict", "reject,review"]) == 0

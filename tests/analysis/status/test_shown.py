@@ -14,7 +14,7 @@ from tests.support.status_helpers import queue, rent, work
 from validation.analysis.status.fleet_status import dump_status, read_status
 from validation.analysis.status.format import draw_bar, headline, worker_cells, write_page
 from validation.analysis.status.terminal import draw_spark, show_status
-from validation.cli.status import look
+from validation.cli.status import refresh
 from validation.ledger.engine import open_engine
 
 
@@ -86,8 +86,8 @@ def test_workers_with_problems_are_listed_first(ledger):
 def test_watch_shows_the_error_of_an_unreachable_ledger():
     """An unreachable ledger is one sentence on the screen, without the password, and watching goes on."""
     engine = open_engine("postgresql://user:secret@127.0.0.1:9/x")
-    assert "127.0.0.1:9/x is unreachable" in str(look(engine, most_workers=5))
-    assert "secret" not in str(look(engine, most_workers=5))
+    assert "127.0.0.1:9/x is unreachable" in str(refresh(engine, most_workers=5))
+    assert "secret" not in str(refresh(engine, most_workers=5))
 
 
 @pytest.mark.parametrize(("share", "full"), [(0.0, 0), (0.04, 0), (0.5, 10), (0.999, 19), (1.0, 20)])
