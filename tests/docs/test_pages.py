@@ -142,7 +142,7 @@ def test_the_page_counts_connections_as_the_engine_opens_them():
     assert f"| box (worker and two flow runs) | {held} | {burst} |" in page
     assert f"| 100 boxes | {100 * held} | {100 * burst} |" in page
     for clients, usual, at_once in re.findall(r"^\| [\w, ]+ \| ([\d,]+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE):
-        assert int(usual) == int(clients.replace(",", "")) // held * 9 // 10
+        assert int(usual) == int(clients.replace(",", "")) * 9 // (10 * held)
         assert int(at_once) == int(clients.replace(",", "")) // burst
 
 
