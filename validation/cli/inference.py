@@ -26,14 +26,14 @@ def print_status(options: argparse.Namespace) -> None:
 
 
 def print_metrics(options: argparse.Namespace) -> None:
-    from validation.inference.metrics import render_metrics
+    from validation.inference.status import render_metrics
 
     print(render_metrics(_ask(options)), end="")
 
 
 def _ask(options: argparse.Namespace) -> dict[str, Any]:
-    from validation.inference.address import find_socket
-    from validation.inference.transport import read_status
+    from validation.inference.client_io import read_status
+    from validation.inference.protocol import find_socket
     from validation.settings import load_settings
 
     return read_status(options.socket or find_socket(load_settings().worker_id))

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from validation.errors import FleetError, Transient
+from validation.errors import FleetError
+from validation.exit_codes import ExitCode, exit_code_of
 from validation.hardware.gpu_errors import classify_gpu_errors
 from validation.inference.crash_log import CrashLog
 from validation.inference.executor import BatchExecutor
@@ -26,7 +27,7 @@ from validation.settings import load_settings
 
 
 def main() -> int:
-    """Serve until SIGTERM. Exit codes are those of every command: 2 for a permanent error, 3 for a transient one."""
+    """Serve until SIGTERM. Returns an exit code of `validation.exit_codes`."""
     ready_pipe = _keep_stdout()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
@@ -36,8 +37,8 @@ def main() -> int:
         serve(suite, find_socket(settings.worker_id), ready_pipe)
     except FleetError as error:
         _notify(ready_pipe, {"refused": str(error)})
-        return 3 if isinstance(error, Transient) else 2
-    return 0
+        return exit_code_of(error)
+    return ExitCode.OK
 
 
 def serve(suite: Suite, path: Path, ready_pipe: TextIO) -> None:
@@ -45,9 +46,7 @@ def serve(suite: Suite, path: Path, ready_pipe: TextIO) -> None:
     with listen_unix(path) as listener:
         wakeup = os.eventfd(0, os.EFD_NONBLOCK)
         crash_log = CrashLog(path.with_name("in-flight.json"))
-        scheduler = RequestScheduler(
-            suite, crash_log.crash_count, on_completed=lambda: os.eventfd_write(wakeup, 1)
-        )
+        scheduler = RequestScheduler(suite, crash_log.crash_count, on_completed=lambda: os.eventfd_write(wakeup, 1))
         executor = BatchExecutor(suite, scheduler, crash_log)
         status = InferenceStatus(suite, scheduler, executor)
         server = Server(listener, scheduler, describe_suite(suite), status, wakeup)

@@ -1,5 +1,4 @@
-"""Which segments form the next batch: fair shares between clients, similar lengths in a batch. Pure: no clock, thread
-or socket."""
+"""Which segments form the next batch: fair shares between clients, similar lengths in a batch. Pure."""
 
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterable, Iterator

@@ -1,13 +1,21 @@
 """The client of the inference server, as flow runs use it: a ``Scorer`` whose models run in another process."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
-from tenacity.stop import stop_base
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_fixed,
+)
 
 from validation.domain import Answer, Column, Fault, Seconds, Unscored, Utterance
 from validation.inference.client_io import (
@@ -46,7 +54,7 @@ class InferenceClient:
         self, path: Path, *, reconnect_timeout_s: Seconds = RECONNECT_TIMEOUT_S, arena_bytes: int = ARENA_BYTES
     ) -> None:
         self._path, self._reconnect_timeout_s = path, reconnect_timeout_s
-        self._arena, self._closed = Arena(arena_bytes), False
+        self._arena, self._closed = Arena(arena_bytes), threading.Event()
         connection, suite = self._connect()
         self.name = suite.name
         self.roles: SuiteRoles = suite.roles
@@ -72,7 +80,7 @@ class InferenceClient:
         return [dict(answer) for answer in job.answers() if answer is not None]
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         self._sender.close()
         self._arena.close()
 
@@ -98,9 +106,12 @@ class InferenceClient:
         return connection
 
     def _connect(self) -> tuple[ServerConnection, SuiteInfo]:
-        stop: stop_base = stop_after_delay(self._reconnect_timeout_s) | (lambda _: self._closed)
         retrying = Retrying(
-            retry=retry_if_exception_type(OSError), stop=stop, wait=wait_fixed(RETRY_S), reraise=True
+            retry=retry_if_exception_type(OSError),
+            stop=stop_any(stop_after_delay(self._reconnect_timeout_s), stop_when_event_set(self._closed)),
+            wait=wait_fixed(RETRY_S),
+            sleep=sleep_using_event(self._closed),
+            reraise=True,
         )
         try:
             return retrying(connect, self._path, self._arena)

@@ -176,9 +176,7 @@ class RequestSender:
         connection: the first connection.
     """
 
-    def __init__(
-        self, arena: Arena, reconnect: Callable[[], ServerConnection], connection: ServerConnection
-    ) -> None:
+    def __init__(self, arena: Arena, reconnect: Callable[[], ServerConnection], connection: ServerConnection) -> None:
         self._arena, self._free_list, self._reconnect = arena, FreeList(arena.capacity), reconnect
         self._connection: ServerConnection | None = connection
         self._waiting: deque[PendingRequest] = deque()
@@ -231,7 +229,7 @@ class RequestSender:
             try:
                 self._step()
             except OSError as error:
-                log.warning("the inference server has gone (%s) with %d segments of this client", error, len(self._sent))
+                log.warning("the inference server has gone (%s) with %d of our segments", error, len(self._sent))
                 self._disconnect()
             except Exception as error:  # noqa: BLE001 - becomes the error of all requests, so that no caller hangs
                 self._fail_all(error)

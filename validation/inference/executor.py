@@ -10,6 +10,7 @@ from queue import Queue
 from typing import NoReturn
 
 from validation.domain import Seconds
+from validation.exit_codes import ExitCode
 from validation.hardware.pinned_memory import pinned_memory
 from validation.inference.batch_queue import Request
 from validation.inference.crash_log import CrashLog
@@ -21,9 +22,6 @@ from validation.models.self_test import run_self_test
 from validation.models.suite import Suite, find_fault
 
 log = logging.getLogger(__name__)
-
-FATAL_EXIT_CODE = 70
-"""Exit code after an error of the server's own code or of the GPU; sysexits.h: internal software error."""
 
 
 @dataclass(slots=True)
@@ -104,5 +102,5 @@ def _repeat(step: Callable[[], None]) -> NoReturn:
         while True:
             step()
     except BaseException:
-        log.exception("fatal error, the inference server exits with code %d", FATAL_EXIT_CODE)
-        os._exit(FATAL_EXIT_CODE)
+        log.exception("fatal error: the inference server exits with code %d", ExitCode.INTERNAL_ERROR)
+        os._exit(ExitCode.INTERNAL_ERROR)

@@ -146,7 +146,9 @@ class SuiteInfo:
 
     @classmethod
     def decode(cls, encoded: Mapping[str, Any]) -> Self:
-        roles = {role: tuple(names) if isinstance(names, list) else names for role, names in encoded["roles"].items()}
+        roles: dict[str, Any] = {
+            role: tuple(models) if isinstance(models, list) else models for role, models in encoded["roles"].items()
+        }
         columns = {model: tuple(Column(**column) for column in own) for model, own in encoded["columns"].items()}
         return cls(**{**encoded, "roles": SuiteRoles(**roles), "columns": columns})
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
-from validation.errors import Permanent
+from validation.errors import BadInput
 from validation.models.base import Batch
 from validation.models.batching import Allocate, pad_batch
 from validation.models.suite import Suite
@@ -19,8 +19,8 @@ PROBE_LANGUAGE, PROBE_TEXT = "hi", "नमस्ते दुनिया"
 """A language that every ASR model supports, and a transcript that it can tokenize, so that alignment is tested too."""
 
 
-class SelfTestFailed(Permanent):
-    """A model gives no answer on this machine."""
+class SelfTestFailed(BadInput):
+    """A model gives no answer on this machine: its GPU, driver or weights must be changed."""
 
     def __init__(self, model: str, fault: Fault, occasion: str = "in the self-test") -> None:
         self.model, self.fault = model, fault
@@ -45,9 +45,7 @@ def make_noise(duration_s: Seconds) -> Waveform:
     return np.random.default_rng(0).normal(0, 0.01, int(duration_s * SAMPLE_RATE)).astype(np.float32)
 
 
-def make_probe_batch(
-    models: Iterable[str], count: int, duration_s: Seconds, *, allocate: Allocate = np.empty
-) -> Batch:
+def make_probe_batch(models: Iterable[str], count: int, duration_s: Seconds, *, allocate: Allocate = np.empty) -> Batch:
     """Make a batch of ``count`` equal segments of noise that each of these models must answer."""
     return pad_batch([_make_probe(make_noise(duration_s), models)] * count, allocate=allocate)
 
