@@ -159,7 +159,8 @@ def test_batches_of_running_chunks_have_at_most_3_percent_padding():
     """Two clients of fifty videos each, a hundred segments per video, of the lengths that speech has: with as much
     pending as their arenas hold, padding is at most 3 % of the audio."""
     rng = np.random.default_rng(0)
-    unsent = {
+    lengths_s = {client: rng.lognormal(2.08, 0.7, 5000).clip(0.4, 30) for client in "ab"}
+    unsent = {client: [make_request(client, d) for d in own] for client, own in lengths_s.items()}
         client: [make_request(client, d) for d in rng.lognormal(2.08, 0.7, 5000).clip(0.4, 30)] for client in "ab"
     }
     inflight_s = dict.fromkeys(unsent, 0.0)
