@@ -17,7 +17,6 @@ from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
 from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.suite import load_suite
 
-COMMAND = "host"
 NOISE = np.random.default_rng(5).normal(0, 0.1, 160_000).astype(np.float32)
 
 
@@ -109,13 +108,13 @@ def test_commands_print_the_status_and_the_metrics(server, capsys):
     """`status` prints the counters as JSON, `metrics` the same counters in the Prometheus text format."""
     with server.client() as client:
         client.score([make_utterance(4, "a"), make_utterance(3, "poison"), make_utterance(2, "b")])
-    print_status = partial(main, [COMMAND, "--socket", str(server.socket), "status"])
+    print_status = partial(main, ["inference", "status", "--socket", str(server.socket)])
     assert print_status() == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["audio_s"], status["padded_s"], status["models"]["silero"]["faults"]) == (9.0, 10.0, 1)
     assert status["queue"] == {"segments": 0, "audio_s": 0.0, "oldest_s": 0.0}
 
-    assert main([COMMAND, "--socket", str(server.socket), "metrics"]) == 0
+    assert main(["inference", "metrics", "--socket", str(server.socket)]) == 0
     lines = capsys.readouterr().out.splitlines()
     samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert float(samples["vfleet_inference_audio_seconds_total"]) == 9.0

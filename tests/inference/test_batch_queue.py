@@ -161,8 +161,6 @@ def test_batches_of_running_chunks_have_at_most_3_percent_padding():
     rng = np.random.default_rng(0)
     lengths_s = {client: rng.lognormal(2.08, 0.7, 5000).clip(0.4, 30) for client in "ab"}
     unsent = {client: [make_request(client, d) for d in own] for client, own in lengths_s.items()}
-        client: [make_request(client, d) for d in rng.lognormal(2.08, 0.7, 5000).clip(0.4, 30)] for client in "ab"
-    }
     inflight_s = dict.fromkeys(unsent, 0.0)
     queue, real_s, padded_s = queue_of([]), 0.0, 0.0
     while True:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from validation.domain import Fault
+from validation.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,8 @@ class CrashLog:
                 self._replace(running)
 
     def _replace(self, running: Sequence[str]) -> None:
-        unfinished = self._path.with_suffix(".unfinished")
         try:
-            unfinished.write_text(json.dumps({"running": list(running), "crashes": self._crashes}))
-            unfinished.replace(self._path)
+            write_atomically(self._path, json.dumps({"running": list(running), "crashes": self._crashes}))
         except OSError as error:  # a full disk does not stop the scoring
             log.warning("cannot record in %s which segments are being scored: %s", self._path, error)
 

@@ -33,7 +33,7 @@ from validation.exit_codes import exit_code_of
 from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
-from validation.ledger.protocol import register_worker
+from validation.ledger.workers import register_worker
 from validation.settings import load_settings
 from validation.worker.chunk.drain import DRAIN_FILE_VARIABLE
 from validation.worker.chunk.open import validate_settings
