@@ -29,7 +29,7 @@ def test_the_guilty_stand_alone(texts):
         if text == "poison":
             assert isinstance(answer, Unscored)
             assert answer.fault.kind == "model_failed"
-            assert "I cannot bear it" in answer.fault.message
+            assert "poison is in the batch" in answer.fault.message
         else:
             assert answer == Scored({"said": text})
 
