@@ -6,10 +6,11 @@ from obstore.store import MemoryStore
 
 from tests.support.corpus_samples import CLIPS, encode, encode_with_ffmpeg, make_tar, read_speech
 from tests.support.scripted_http_server import respond, serve
+from validation.corpus.budget import TarLimits
 from validation.corpus.fetch import CorpusLimits, VideoTooLong, fetch_video
 from validation.corpus.layouts import NoSegments
 from validation.corpus.pack import PackedSegment, pack_video
-from validation.corpus.tar import TarCorrupt, TarLimits, TarUnsafe
+from validation.corpus.tar import TarCorrupt, TarUnsafe
 from validation.domain import DecodedVideo, Fault, Video
 from validation.errors import Transient
 from validation.settings import Settings

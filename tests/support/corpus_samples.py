@@ -56,5 +56,7 @@ def make_tar(files: Mapping[str, bytes | object], mode: str = "w", style: int = 
             payload = content if isinstance(content, bytes) else json.dumps(content).encode()
             header = tarfile.TarInfo(name)
             header.size = len(payload)
+            if "\0" in name:
+                header.pax_headers = {"path": name}
             tar.addfile(header, io.BytesIO(payload))
     return packed.getvalue()
