@@ -117,8 +117,10 @@ class _Mixer:
 
 
 def _add_padded(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    size = max(len(first), len(second))
-    return np.pad(first, (0, size - len(first))) + np.pad(second, (0, size - len(second)))
+    total = np.zeros(max(len(first), len(second)))
+    total[: len(first)] += first
+    total[: len(second)] += second
+    return total
 
 
 def _decode(file: AudioFile, limit_s: Seconds) -> Waveform:
@@ -215,7 +217,7 @@ def _split_channels(frame: av.AudioFrame) -> np.ndarray:
 
 def _find_declared_s(container: InputContainer, stream: AudioStream) -> Seconds | None:
     """Return the length that the file itself declares; None where its container declares none."""
-    if container.format.name.startswith(("mov", "mp3")):
+    if container.format.name.startswith(("asf", "mov", "mp3")):
         return float((stream.duration or 0) * (stream.time_base or Fraction(0)))
     if container.format.name.startswith("matroska") and len(container.streams) == 1:
         return (container.duration or 0) / av.time_base

@@ -294,6 +294,27 @@ def _read_mp4(payload: bytes) -> AudioFile:
     return AudioFile(payload, "ffmpeg", declares_length=True)
 
 
+def _read_caf(payload: bytes) -> AudioFile:
+    """Check that the last chunk is whole (Apple Core Audio Format 1.0); a size of -1 is unknown."""
+    start = 8
+    while start + 12 <= len(payload):
+        size = int.from_bytes(payload[start + 4 : start + 12], "big", signed=True)
+        if size < 0:
+            break
+        start += 12 + size
+    if start > len(payload):
+        raise WrongLength(f"the file has {len(payload)} of {start} bytes")
+    return AudioFile(payload, "ffmpeg", declares_length=False)
+
+
+def _read_au(payload: bytes) -> AudioFile:
+    """Compare the size of the samples with the file's; 0xFFFFFFFF is unknown (Sun, audio file format)."""
+    start, size = int.from_bytes(payload[4:8], "big"), int.from_bytes(payload[8:12], "big")
+    if size < _PLACEHOLDER_BYTES and start + size > len(payload):
+        raise WrongLength(f"its samples have {max(0, len(payload) - start)} of {size} bytes")
+    return AudioFile(payload, "ffmpeg", declares_length=False)
+
+
 _READERS: Mapping[bytes, Callable[[bytes], AudioFile]] = {
     b"RIFF": _read_wav,
     b"RF64": _read_wav,
@@ -301,4 +322,7 @@ _READERS: Mapping[bytes, Callable[[bytes], AudioFile]] = {
     b"FORM": _read_aiff,
     _OGG_PAGE: _read_ogg,
     _EBML: _read_matroska,
+    b"caff": _read_caf,
+    b".snd": _read_au,
+    b"\x30\x26\xb2\x75": lambda payload: AudioFile(payload, "ffmpeg", declares_length=True),  # ASF
 }
