@@ -15,6 +15,7 @@ from validation.errors import BadInput
 from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, SCHEMA_VERSION, ShardProvenance
+from validation.storage.store import hidden_aws_variables
 
 
 def read_shard(source: bytes | Path) -> pl.DataFrame:
@@ -36,7 +37,10 @@ def scan_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None =
     """
     if not uris:
         raise BadInput("there is no committed shard to read")
-    return _add_missing(pl.scan_parquet(list(uris), storage_options=dict(storage_options) if storage_options else None))
+    with hidden_aws_variables():  # reading the schema makes polars' client
+        return _add_missing(
+            pl.scan_parquet(list(uris), storage_options=dict(storage_options) if storage_options else None)
+        )
 
 
 def read_provenance(payload: bytes, key: str) -> ShardProvenance:
