@@ -145,7 +145,7 @@ class Utterance:
     audio: Waveform
     text: str
     language: str | None
-    wanted: tuple[str, ...] | None = None
+    requested_models: tuple[str, ...] | None = None
     """Which models must answer; None is all of them."""
 
     @property

@@ -10,7 +10,7 @@ from validation.domain import SAMPLE_RATE, Utterance
 from validation.inference.batch_queue import OLDEST_CLIENT_WEIGHT, FairBatchQueue, Request, may_ask
 from validation.inference.scheduler import MAX_INFLIGHT_BATCHES_PER_CLIENT
 from validation.inference.shared_memory import ARENA_BYTES
-from validation.models.batching import cost_s, plan_batches
+from validation.models.batching import padded_cost_s, plan_batches
 
 LEAST_S = 0.5
 DURATIONS = st.floats(0.01, 30)
@@ -38,7 +38,7 @@ def drain(pool: FairBatchQueue, budget_s: float) -> list[list[Request]]:
 
 
 def cost_of(batch: list[Request]) -> float:
-    return len(batch) * cost_s(max(LEAST_S, *(one.utterance.duration_s for one in batch)))
+    return len(batch) * padded_cost_s(max(LEAST_S, *(one.utterance.duration_s for one in batch)))
 
 
 @given(CROWDS, BUDGETS)
@@ -95,7 +95,7 @@ def test_a_greedy_client_delays_a_small_one_by_no_more_than_its_share(greedy, sm
             else:
                 led_s += share_s if batch[0].client == "greedy" else 0.0
                 pool.add(ask("greedy", one.utterance.duration_s))
-    assert led_s <= weight * given_s + max(budget_s, cost_s(max(greedy))) + 1e-6
+    assert led_s <= weight * given_s + max(budget_s, padded_cost_s(max(greedy))) + 1e-6
 
 
 @given(st.lists(DURATIONS, min_size=1, max_size=60), BUDGETS)
@@ -109,7 +109,7 @@ def test_clients_that_begin_together_do_not_end_together(durations_s, budget_s):
         for one in batch:
             given_s[one.client] += cost_of(batch) / len(batch)
             given_s["elders"] += one.client == "elder"
-    most_s = max(budget_s, cost_s(max(LEAST_S, *durations_s)))
+    most_s = max(budget_s, padded_cost_s(max(LEAST_S, *durations_s)))
     assert given_s["younger"] <= given_s["elder"] / OLDEST_CLIENT_WEIGHT + 2 * most_s + 1e-6
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.support.speech_samples import Clip, read_clips
-from tests.support.tiny_indic import lay_out_weights
+from tests.support.tiny_indic import save_tiny_weights
 from validation.domain import Answer
 from validation.models.base import SegmentModel
 from validation.models.suite import Suite, load_suite
@@ -31,4 +31,4 @@ def own_answers(suite, clips) -> dict[str, dict[str, Answer]]:
 @pytest.fixture(scope="session")
 def weights_root(tmp_path_factory):
     """The weights of a tiny `indic`, locked. Read only."""
-    return lay_out_weights(tmp_path_factory.mktemp("weights"))
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"))

@@ -8,8 +8,7 @@ from tests.support.flaky_model import Fussy
 from tests.support.speech_samples import silence
 from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
 from validation.models.base import Batch, GpuLost, GpuOutOfMemory, SegmentModel
-from validation.models.batching import pad_batch
-from validation.models.bisect import score_with_bisection
+from validation.models.batching import pad_batch, score_with_bisection
 
 
 def batch_of(texts: Sequence[str]) -> Batch:
@@ -23,7 +22,7 @@ def never(batch: Batch) -> None:
 @given(st.lists(st.sampled_from(["a", "b", "poison"]), min_size=1, max_size=40))
 def test_the_guilty_stand_alone(texts):
     """However many items fail a batch, exactly they have no answer, and all others have their own."""
-    answers = score_with_bisection(Fussy(), batch_of(texts), on_overrun=never)
+    answers = score_with_bisection(Fussy(), batch_of(texts), on_oom=never)
     for text, answer in zip(texts, answers, strict=True):
         if text == "poison":
             assert isinstance(answer, Unscored)
@@ -38,7 +37,7 @@ def test_finding_one_of_thirty_two_takes_eleven_calls(guilty):
     """The search halves: one call for the whole, two a level."""
     model = Fussy()
     texts = ["a"] * guilty + ["poison"] + ["a"] * (31 - guilty)
-    score_with_bisection(model, batch_of(texts), on_overrun=never)
+    score_with_bisection(model, batch_of(texts), on_oom=never)
     assert len(model.batches) == 11
 
 
@@ -54,7 +53,7 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s
 
     overruns: list[Batch] = []
     batch = pad_batch([Utterance(silence(s), f"{s}", None) for s in durations_s])
-    answers = score_with_bisection(Small(), batch, on_overrun=overruns.append)
+    answers = score_with_bisection(Small(), batch, on_oom=overruns.append)
     for duration_s, answer in zip(durations_s, answers, strict=True):
         if int(duration_s * SAMPLE_RATE) <= memory_s * SAMPLE_RATE:
             assert answer == Scored({"said": f"{duration_s}"})
@@ -75,7 +74,7 @@ def test_what_does_not_fit_is_tried_once_more_before_it_is_halved():
             return super().score(batch)
 
     model = Crowded()
-    answers = score_with_bisection(model, batch_of(["a", "b"]), on_overrun=never)
+    answers = score_with_bisection(model, batch_of(["a", "b"]), on_oom=never)
     assert answers == [Scored({"said": "a"}), Scored({"said": "b"})]
     assert [len(batch) for batch in model.batches] == [2, 2]
 
@@ -90,7 +89,7 @@ def test_a_broken_card_is_asked_once_and_convicts_nobody():
 
     model = OnBrokenCard()
     with pytest.raises(GpuLost, match="illegal memory access"):
-        score_with_bisection(model, batch_of(["a"] * 32), on_overrun=never)
+        score_with_bisection(model, batch_of(["a"] * 32), on_oom=never)
     assert len(model.batches) == 1
 
 
@@ -101,7 +100,7 @@ def test_a_model_that_loses_an_answer_has_failed():
         def score(self, batch: Batch) -> Sequence[Answer]:
             return super().score(batch)[1:]
 
-    answers = score_with_bisection(Forgetful(), batch_of(["a", "b"]), on_overrun=never)
+    answers = score_with_bisection(Forgetful(), batch_of(["a", "b"]), on_oom=never)
     assert all(isinstance(answer, Unscored) for answer in answers)
 
 

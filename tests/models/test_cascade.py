@@ -6,11 +6,12 @@ from tests.support.speech_samples import silence
 from validation.domain import Answer, Column, DecodedSegment, Fault, Scored, Segment, Unscored, Utterance
 from validation.models.base import Batch
 from validation.models.cascade import SKIPPED, Cascade
-from validation.models.suite import SUITES, Suite, batching_policy
-from validation.scoring.rules_file import load_rules
+from validation.models.suite import Suite
+from validation.models.suites import SUITES, batching_policy
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles, segment_signals
 
-CASCADE = Cascade("toy-cascade", spared="dear", sure_p={"cheap": 0.5, "fair": 0.8})
+CASCADE = Cascade("toy-cascade", skipped_model="dear", min_declared_p={"cheap": 0.5, "fair": 0.8})
 
 
 class Judge:
@@ -134,7 +135,7 @@ def test_results_say_which_policy_made_them():
 def test_who_was_not_asked_is_no_reason_against_a_segment():
     """The rules of `indic` know the difference between a judge who was spared and one who failed."""
     suite, recipe = SUITES["indic-cascade"], load_rules("indic-1")
-    roles = SuiteRoles(tuple(suite.models), None, suite.judges)
+    roles = SuiteRoles(tuple(suite.models), None, suite.lid_models)
     sure = Scored({"language": "hi", "declared_p": 0.9})
     conformer = Scored(
         sure.values | {"text": "", "align_tok": -0.1, "align_min": -1.0, "feasible": True, "covered": 1.0}
@@ -145,5 +146,5 @@ def test_who_was_not_asked_is_no_reason_against_a_segment():
     for kind, mms in {"spared": SKIPPED, "failed": Unscored(Fault("model_failed", "it broke"))}.items():
         signals = segment_signals(decoded, answers | {"mms": mms}, language="hi", roles=roles)
         assert (signals["language_votes_for"], signals["language_abstentions"]) == (2, 1)
-        reasons[kind] = recipe.judge(signals).reasons
+        reasons[kind] = recipe.evaluate(signals).reasons
     assert reasons["failed"] == ("unscored:mms", *reasons["spared"])

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.models.casing import join_words, split_words, transfer_casing
+from validation.models.whisper.tokenizer import join_words, split_words, transfer_casing
 from validation.scoring.text import normalise_text
 
 WORDS = st.lists(st.sampled_from(["one", "two", "Two", "three,", "—", "चार", "..."]), max_size=8).map(" ".join)

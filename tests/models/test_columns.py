@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from validation.models.suite import SUITES
+from validation.models.suites import SUITES
 from validation.shards.schema import SCHEMA_VERSION, shard_columns
 
 PINNED = Path(__file__).parent / "shard_columns"

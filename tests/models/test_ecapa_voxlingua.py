@@ -18,7 +18,7 @@ CPU = DeviceConfig()
 
 @pytest.fixture(scope="module")
 def voxlingua(weights_root) -> VoxLingua107:
-    return VoxLingua107(threads=1, root=weights_root, placement=CPU)
+    return VoxLingua107(threads=1, root=weights_root, device_config=CPU)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_alone_it_hears_what_the_library_hears_and_in_company_the_library_does_n
     utterances = [Utterance(voice(duration_s, seed=4), "", "hi") for duration_s in (0.1, 1.37, 9.0)]
     for utterance in utterances:
         own = pad_batch([utterance])
-        ours = np.log(voxlingua._network.listen(own.waveforms, own.lengths))[0]
+        ours = np.log(voxlingua._network.predict(own.waveforms, own.lengths))[0]
         assert ours == pytest.approx(stock_log_p(stock, utterance)[0], abs=1e-5)
     assert np.abs(stock_log_p(stock, *utterances)[1] - stock_log_p(stock, utterances[1])[0]).max() > 1e-2
 
@@ -86,7 +86,7 @@ def test_links_are_followed_and_nothing_is_left_beside_the_weights(weights_root,
     """The folder may be a link to a read-only store: what loading gathers lies elsewhere, and is gone afterwards."""
     (tmp_path / "voxlingua107-ecapa").symlink_to(weights_root / "voxlingua107-ecapa")
     before = sorted(path.name for path in (weights_root / "voxlingua107-ecapa").iterdir())
-    VoxLingua107(threads=1, root=lock(tmp_path), placement=CPU)
+    VoxLingua107(threads=1, root=lock(tmp_path), device_config=CPU)
     assert sorted(path.name for path in (weights_root / "voxlingua107-ecapa").iterdir()) == before
 
 
@@ -96,7 +96,7 @@ def test_another_kind_of_classifier_is_refused(tmp_path):
     recipe = folder / "hyperparams.yaml"
     recipe.write_text(recipe.read_text().replace("norm_type: sentence", "norm_type: batch"))
     with pytest.raises(BadInput, match="batch"):
-        VoxLingua107(threads=1, root=lock(tmp_path), placement=CPU)
+        VoxLingua107(threads=1, root=lock(tmp_path), device_config=CPU)
 
 
 @pytest.mark.parametrize(("device", "named"), [("cuda", "cuda:0"), ("cpu", "cpu")])

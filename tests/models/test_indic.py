@@ -43,8 +43,8 @@ def answers(indic, clips):
 def test_it_is_the_suite_that_production_names(indic):
     """Four models, three judges; revisions name the weights, and how finely they are computed with."""
     assert list(indic.columns) == list(indic.revisions) == ["conformer", "mms", "voxlingua", "dnsmos"]
-    assert indic.roles.judges == ("conformer", "mms", "voxlingua")
-    assert indic.roles.transcriber == "conformer"
+    assert indic.roles.lid_models == ("conformer", "mms", "voxlingua")
+    assert indic.roles.asr_model == "conformer"
     assert indic.rules.version == "indic-1"
     assert indic.revisions["mms"].endswith("-float32")
     assert indic.revisions["dnsmos"].endswith("-side-by-side")
@@ -68,7 +68,7 @@ def test_the_trial_of_a_host_tries_everything_that_a_segment_can_ask_for(indic):
     for duration_s in (TRIAL_S, LONG_PROBE_S):
         (told,) = indic.score_batch(make_probe_batch(indic.columns, 1, duration_s))
         assert values_of(told["conformer"])["align_tok"] is not None
-        assert all(values_of(told[judge])["declared_p"] is not None for judge in indic.roles.judges)
+        assert all(values_of(told[judge])["declared_p"] is not None for judge in indic.roles.lid_models)
 
 
 def test_no_session_goes_on_on_the_cpu_when_the_card_fails(indic):

@@ -21,7 +21,7 @@ CPU = DeviceConfig()
 
 @pytest.fixture(scope="module")
 def mms(weights_root) -> MmsLid:
-    return MmsLid(threads=1, root=weights_root, placement=CPU)
+    return MmsLid(threads=1, root=weights_root, device_config=CPU)
 
 
 @settings(max_examples=8, deadline=None)
@@ -29,10 +29,10 @@ def mms(weights_root) -> MmsLid:
 def test_company_does_not_change_what_mms_hears(mms, utterances):
     """Padded and masked, a segment's log-probabilities are those that it has alone, to 1e-5."""
     batch = pad_batch(utterances)
-    together = np.log(mms._network.hear(batch.waveforms, batch.lengths))
+    together = np.log(mms._network.forward(batch.waveforms, batch.lengths))
     for row, utterance in zip(together, utterances, strict=True):
         own = pad_batch([utterance])
-        assert row == pytest.approx(np.log(mms._network.hear(own.waveforms, own.lengths))[0], abs=1e-5)
+        assert row == pytest.approx(np.log(mms._network.forward(own.waveforms, own.lengths))[0], abs=1e-5)
 
 
 def test_it_hears_what_the_library_hears(mms, weights_root):
@@ -47,7 +47,7 @@ def test_it_hears_what_the_library_hears(mms, weights_root):
         with torch.inference_mode():
             logits = stock(**extractor(audio, sampling_rate=16_000, return_tensors="pt")).logits
         own = pad_batch([Utterance(audio, "", None)])
-        assert np.log(mms._network.hear(own.waveforms, own.lengths))[0] == pytest.approx(
+        assert np.log(mms._network.forward(own.waveforms, own.lengths))[0] == pytest.approx(
             logits[0].double().log_softmax(-1).numpy(), abs=1e-5
         )
 
@@ -56,14 +56,14 @@ def test_convolutions_in_slices_hear_the_same(mms, monkeypatch):
     """A batch that is too large for the front end goes through it in parts, to the same answers."""
     utterances = [Utterance(voice(2.0, seed), "", "hi") for seed in range(5)]
     whole = ask(mms, *utterances)
-    monkeypatch.setattr(mms._network._network.wav2vec2.feature_extractor, "most_samples", 70_000)
+    monkeypatch.setattr(mms._network._network.wav2vec2.feature_extractor, "max_samples", 70_000)
     for sliced, found in zip(ask(mms, *utterances), whole, strict=True):
         assert sliced == pytest.approx(found, abs=1e-6)
 
 
 def test_half_precision_is_close_and_its_mean_cannot_overflow(weights_root, mms):
     """Weights are half; the mean over time and the head are not."""
-    half = MmsLid(threads=1, root=weights_root, placement=DeviceConfig("cpu", "float16"))
+    half = MmsLid(threads=1, root=weights_root, device_config=DeviceConfig("cpu", "float16"))
     assert half.revision == mms.revision.replace("float32", "float16")
     assert half._network._network.wav2vec2.encoder.layers[0].feed_forward.output_dense.weight.dtype == torch.float16
     utterances = [Utterance(voice(duration_s, 3), "", "hi") for duration_s in (0.5, 6.0)]
@@ -123,7 +123,7 @@ def test_a_model_whose_padding_matters_is_refused(tmp_path, file, key, value):
     path = folder / file
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(BadInput, match=key):
-        MmsLid(threads=1, root=lock(tmp_path), placement=CPU)
+        MmsLid(threads=1, root=lock(tmp_path), device_config=CPU)
 
 
 def test_altered_weights_are_refused(tmp_path):
@@ -133,13 +133,13 @@ def test_altered_weights_are_refused(tmp_path):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     with pytest.raises(WeightsRefused, match=r"model\.safetensors has sha256 \w{64}, expected sha256 \w{64}"):
-        MmsLid(threads=1, root=tmp_path, placement=CPU)
+        MmsLid(threads=1, root=tmp_path, device_config=CPU)
 
 
 def test_a_box_without_its_card_refuses_to_start():
     """A rented card whose driver is broken would otherwise work at a hundredth of its speed, unnoticed."""
     if torch.cuda.is_available():
         pytest.skip("there is a card")
-    with pytest.raises(BadInput, match=r"VFLEET_DEVICE is cuda, but torch .* sees no card"):
+    with pytest.raises(BadInput, match=r"VFLEET_DEVICE is cuda, but torch .* sees no GPU"):
         select_device("cuda", "auto")
     assert select_device("auto", "auto") == CPU

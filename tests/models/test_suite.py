@@ -10,7 +10,7 @@ from tests.support.speech_samples import same_values, silence, values_of
 from validation.domain import Scored, Unscored, Utterance
 from validation.errors import BadInput
 from validation.models.suite import Suite, load_suite
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles
 
 PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
@@ -57,7 +57,7 @@ def test_a_suite_without_its_packages_says_what_to_install():
 def test_naming_suites_loads_no_model():
     """A control plane that only knows suites by name needs none of their packages."""
     program = (
-        "import sys; from validation.models.suite import SUITES\n"
+        "import sys; from validation.models.suites import SUITES\n"
         "assert not {'ctranslate2', 'onnxruntime', 'faster_whisper', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -68,7 +68,7 @@ def test_the_local_suite_says_who_it_is(suite):
     assert suite.name == "local"
     assert list(suite.revisions) == list(suite.columns) == list(suite.roles.models) == ["whisper", "dnsmos", "silero"]
     assert suite.revisions["whisper"].startswith("d01c3014881c")
-    assert suite.roles.transcriber == "whisper"
+    assert suite.roles.asr_model == "whisper"
     assert suite.rules.version == "local-2"
 
 
@@ -162,14 +162,14 @@ def test_meters_say_what_was_heard_and_what_failed():
     """Seconds are of audio, without padding; the fill tells how much padding there was."""
     suite = toy_suite(Fussy(), budget_s=100)
     suite.score([spoken(2, "a"), spoken(1, "poison"), spoken(0.01, "short")])
-    meter = suite.meters["fussy"]
+    meter = suite.stats["fussy"]
     assert (meter.segments, meter.faults, meter.audio_s) == (2, 1, 3.0)
-    assert (suite.fill.real_s, suite.fill.padded_s) == (3.0, 4.0)
+    assert (suite.padding.real_s, suite.padding.padded_s) == (3.0, 4.0)
 
 
 def test_models_are_timed_by_the_cores_they_use(suite, own_answers):
     """Whisper and DNSMOS take nearly all of the time, and each says how much."""
-    meters = suite.meters
+    meters = suite.stats
     assert meters["whisper"].cpu_s > 10 * meters["silero"].cpu_s > 0
     assert meters["dnsmos"].wall_s > 0
     assert meters["whisper"].faults <= 1

@@ -17,7 +17,7 @@ def suite():
 def judge(suite, audio, text: str):
     (answers,) = suite.score([Utterance(audio, text, "en")])
     decoded = DecodedSegment(Segment("v", "s", text, "en"), audio)
-    return answers, suite.rules.judge(segment_signals(decoded, answers, language="en", roles=suite.roles))
+    return answers, suite.rules.evaluate(segment_signals(decoded, answers, language="en", roles=suite.roles))
 
 
 def test_it_hears_speech_and_accepts_nothing(suite):

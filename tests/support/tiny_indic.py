@@ -13,7 +13,7 @@ from validation.models.weights_folder import lock_folders, write_lock
 LANGUAGES = ("hi", "or", "ta", "kok", "en", "ur", None)
 
 
-def lay_out_weights(root: Path) -> Path:
+def save_tiny_weights(root: Path) -> Path:
     save_conformer(root / "indicconformer-600m")
     save_mms(root / "mms-lid-256")
     save_voxlingua(root / "voxlingua107-ecapa")

@@ -78,7 +78,7 @@ def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
 
 def count_loss(heard: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
     """The shares of the sound specimens that the rules reject, and that they do not accept."""
-    verdicts = [rules.judge(each.signals).verdict for each in heard if each.specimen.fault == SOUND]
+    verdicts = [rules.evaluate(each.signals).verdict for each in heard if each.specimen.fault == SOUND]
     return _estimate_loss(verdicts, count_clips(heard, SOUND))
 
 
@@ -96,7 +96,7 @@ def validate_limits(heard: Sequence[EvaluatedClip], rules: Rules, *, bearable: f
         proposals = list(propose_limits(seen, rules, bearable=bearable))
         book = apply_proposals(rules, proposals, rules.version)
         verdicts += [
-            book.judge(each.signals).verdict
+            book.evaluate(each.signals).verdict
             for each in heard
             if each.specimen.fault == SOUND and each.specimen.clip in held_out
         ]
@@ -112,7 +112,7 @@ def found_by_fault(heard: Sequence[EvaluatedClip], rules: Rules) -> dict[str, fl
     """The share of each fault's specimens that the rules do not accept."""
     shares = {}
     for fault in name_faults(heard):
-        verdicts = [rules.judge(each.signals).verdict for each in heard if each.specimen.fault == fault]
+        verdicts = [rules.evaluate(each.signals).verdict for each in heard if each.specimen.fault == fault]
         shares[fault] = (len(verdicts) - verdicts.count("accept")) / len(verdicts)
     return shares
 
@@ -144,4 +144,4 @@ def _find_limit(sound: Sequence[EvaluatedClip], rule: Rule, condition: Condition
 
 
 def _count(heard: Sequence[EvaluatedClip], rule: Rule) -> int:
-    return sum(rule.fires(each.signals) for each in heard)
+    return sum(rule.matches(each.signals) for each in heard)

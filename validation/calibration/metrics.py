@@ -110,7 +110,7 @@ def measure_signs(heard: Sequence[EvaluatedClip], rules: Rules) -> Iterator[Sign
 def measure_verdicts(heard: Sequence[EvaluatedClip], rules: Rules) -> Iterator[VerdictReport]:
     """Say how often the rules reject and doubt each kind of specimen, the sound ones first."""
     for fault in (SOUND, *name_faults(heard)):
-        verdicts = [rules.judge(each.signals).verdict for each in heard if each.specimen.fault == fault]
+        verdicts = [rules.evaluate(each.signals).verdict for each in heard if each.specimen.fault == fault]
         clips, count = count_clips(heard, fault), len(verdicts)
         rejected = estimate(verdicts.count("reject") / count, clips)
         yield VerdictReport(fault, count, rejected, estimate((count - verdicts.count("accept")) / count, clips))

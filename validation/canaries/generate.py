@@ -13,10 +13,10 @@ from validation.canaries.probes import Probe
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Video
 from validation.errors import BadInput
+from validation.languages import normalize_language_code
 from validation.ledger.canaries import KnownAnswer, insert_canaries, sample_videos
 from validation.ledger.queries import read_view
 from validation.ledger.seed import seed_videos
-from validation.models.languages import canonical
 from validation.storage.errors import ObjectExists
 from validation.storage.store import put_once
 
@@ -43,7 +43,7 @@ def find_templates(engine: Engine, probes: Sequence[Probe], count: int, draw: np
     """
     spoken = {probe.language for probe in probes}
     spelled = [row["language"] for row in read_view(engine, "queue_progress")]
-    drawn = sample_videos(engine, [code for code in spelled if canonical(code) in spoken], count)
+    drawn = sample_videos(engine, [code for code in spelled if normalize_language_code(code) in spoken], count)
     if not drawn:
         told = ", ".join(sorted(spoken)) or "none whose answers stand firm"
         raise BadInput(f"the queue holds no video to hide a canary among: the clips speak {told}")
@@ -65,7 +65,7 @@ def generate_canaries(models: Sequence[Video], probes: Sequence[Probe], draw: np
         if video_id is None:
             continue
         taken.add(video_id)
-        kinds = list(clips[str(canonical(model.language))].values())
+        kinds = list(clips[str(normalize_language_code(model.language))].values())
         order = draw.permutation(len(kinds))[: model.segment_count or None]
         chosen = [kinds[place][draw.integers(len(kinds[place]))] for place in order]
         video = replace(model, video_id=video_id, segment_count=len(chosen))

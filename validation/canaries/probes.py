@@ -21,7 +21,8 @@ from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
 from validation.inference.client import InferenceClient
 from validation.ledger.canaries import KnownAnswer
-from validation.models.suite import Suite, find_cascade
+from validation.models.suite import Suite
+from validation.models.suites import find_cascade
 from validation.scoring.verdict import Condition
 from validation.shards.schema import shard_columns
 from validation.worker.chunk.rows import Row, Scorer, build_rows

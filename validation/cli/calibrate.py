@@ -39,7 +39,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
     from validation.calibration.trusted_clips import load_trusted
     from validation.cli.select import find_rules
     from validation.models.suite import load_suite
-    from validation.scoring.rules_file import check_columns
+    from validation.scoring.rules_io import check_columns
     from validation.settings import load_settings
 
     if not 0 < options.loss < 1:
@@ -96,7 +96,7 @@ def _print_outcome(
 
 
 def _spell(rules: "Rules", proposals: "Sequence[Proposal]", clips: int) -> str:
-    from validation.scoring.rules_text import dump_rules
+    from validation.scoring.rules_io import dump_rules
 
     notes = {
         each.place: f"The limit was {each.condition.value}. Of {clips} trusted clips it costs {each.loss}."

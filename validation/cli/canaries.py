@@ -41,7 +41,7 @@ def run_plant(options: argparse.Namespace) -> None:
     from validation.calibration.trusted_clips import load_trusted
     from validation.canaries.generate import find_templates, generate_canaries, plant
     from validation.canaries.probes import make_probes
-    from validation.models.suite import batching_policy
+    from validation.models.suites import batching_policy
     from validation.services import open_ledger
     from validation.settings import load_settings
     from validation.shards.provenance import comparability_key

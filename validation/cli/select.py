@@ -80,8 +80,8 @@ def find_rules(name: str | None, suite: str) -> "Rules":
         BadRules: the file does not hold rules.
     """
     from validation.errors import BadInput
-    from validation.models.suite import SUITES
-    from validation.scoring.rules_file import load_rules, parse_rules
+    from validation.models.suites import SUITES
+    from validation.scoring.rules_io import load_rules, parse_rules
 
     if name is None and suite not in SUITES:
         raise BadInput(f"suite {suite!r} has no rules here: name a file with --rules")

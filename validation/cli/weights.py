@@ -44,7 +44,7 @@ def check_weights(_options: argparse.Namespace) -> None:
 
 def consolidate_weights(options: argparse.Namespace) -> None:
     from validation.errors import BadInput
-    from validation.models.conformer.consolidate import consolidate_repository
+    from validation.models.conformer.graph import consolidate_repository
 
     if options.target.exists():
         raise BadInput(f"{options.target} exists already: name a folder that does not")

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from validation.domain import Seconds, Utterance
-from validation.models.batching import cost_s, max_batch_size
+from validation.models.batching import max_batch_size, padded_cost_s
 
 OLDEST_CLIENT_WEIGHT = 3
 """How much more the eldest client is given than any other. Even shares would let two chunks that began together end
@@ -91,7 +91,7 @@ class FairBatchQueue:
             return []
         lead = self._choose_lead()
         batch = [lead] if lead.deaths else self._gather(lead, budget_s)
-        eldest, share_s = next(iter(self._lines)), cost_s(max(lead.utterance.duration_s, self._least_s))
+        eldest, share_s = next(iter(self._lines)), padded_cost_s(max(lead.utterance.duration_s, self._least_s))
         for ask in batch:
             self._lines[ask.client].served_s += share_s / (OLDEST_CLIENT_WEIGHT if ask.client == eldest else 1)
         self._remove(batch)
@@ -115,7 +115,7 @@ class FairBatchQueue:
 
     def _count(self, ask: Request, sign: int) -> None:
         self.audio_s += sign * ask.utterance.duration_s
-        self._cost_s += sign * cost_s(max(ask.utterance.duration_s, self._least_s))
+        self._cost_s += sign * padded_cost_s(max(ask.utterance.duration_s, self._least_s))
 
     def _remove(self, asks: list[Request]) -> None:
         gone = set(asks)

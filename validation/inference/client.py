@@ -12,7 +12,7 @@ from validation.inference.client_io import PendingRequest, RequestSender
 from validation.inference.protocol import SuiteInfo
 from validation.inference.shared_memory import ARENA_BYTES, Arena
 from validation.inference.transport import ServerConnection, ServerRejectedClient, ServerUnavailable, connect_to_server
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 

@@ -35,7 +35,9 @@ class PendingRequest:
 
     def frame(self) -> bytes:
         heard = self.utterance
-        return pack_frame({"ask": [self.id, self.offset, self.samples, heard.text, heard.language, heard.wanted]})
+        return pack_frame(
+            {"ask": [self.id, self.offset, self.samples, heard.text, heard.language, heard.requested_models]}
+        )
 
 
 class RequestSender:

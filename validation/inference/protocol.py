@@ -136,7 +136,7 @@ class SuiteInfo:
     def read(cls, spelled: Mapping[str, Any]) -> Self:
         roles = spelled["roles"]
         own = {
-            "roles": SuiteRoles(tuple(roles["models"]), roles["transcriber"], tuple(roles["judges"])),
+            "roles": SuiteRoles(tuple(roles["models"]), roles["asr_model"], tuple(roles["lid_models"])),
             "columns": {
                 model: tuple(Column(**column) for column in columns) for model, columns in spelled["columns"].items()
             },

@@ -22,8 +22,8 @@ class InferenceStatus:
 
     def describe(self) -> dict[str, Any]:
         """Everything at this moment, in JSON's types. Counters run from the host's start."""
-        suite, work, fill = self.suite, self.mill.work, self.suite.fill
-        models_s = sum(meter.wall_s for meter in suite.meters.values())
+        suite, work, fill = self.suite, self.mill.work, self.suite.padding
+        models_s = sum(meter.wall_s for meter in suite.stats.values())
         return {
             "suite": suite.name,
             "pid": os.getpid(),
@@ -41,6 +41,6 @@ class InferenceStatus:
             "queue": asdict(self.desk.queue()),
             "models": {
                 name: asdict(meter) | {"share": meter.wall_s / models_s if models_s else None}
-                for name, meter in suite.meters.items()
+                for name, meter in suite.stats.items()
             },
         }

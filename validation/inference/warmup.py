@@ -8,9 +8,9 @@ import numpy as np
 
 from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance
 from validation.errors import Permanent
-from validation.hardware.pinned_memory import pinned_memory
+from validation.hardware.gpu import pinned_memory
 from validation.models.base import Batch
-from validation.models.batching import cost_s, max_batch_size, pad_batch
+from validation.models.batching import max_batch_size, pad_batch, padded_cost_s
 from validation.models.suite import Suite
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def warm_up(suite: Suite) -> None:
         GpuLost: the card is at fault.
     """
     _warm_up_length(suite, TRIAL_S)
-    if cost_s(LONG_PROBE_S) <= suite.budget.seconds:
+    if padded_cost_s(LONG_PROBE_S) <= suite.budget.seconds:
         _warm_up_length(suite, LONG_PROBE_S)
     suite.reset_stats()
 

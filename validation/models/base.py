@@ -37,14 +37,14 @@ class Batch:
     lengths: NDArray[np.int64]
     texts: Sequence[str]
     languages: Sequence[str | None]
-    wanted: Sequence[Sequence[str] | None]
+    requested_models: Sequence[Sequence[str] | None]
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def rows_for(self, model: str) -> list[int]:
         """Say which rows ask a model."""
-        return [row for row, wanted in enumerate(self.wanted) if wanted is None or model in wanted]
+        return [row for row, wanted in enumerate(self.requested_models) if wanted is None or model in wanted]
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ import httpx
 
 from validation.domain import Seconds
 from validation.errors import FleetError
-from validation.hardware.driver import DriverTooOld, built_for, supports_cuda
+from validation.hardware.gpu import DriverTooOld, built_for_cuda, supports_cuda
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.vast.rate_limit import Clock, InterruptibleClock, WallClock
@@ -134,7 +134,7 @@ def find_card_fault(wanted: str, found: str | None) -> str | None:
     """Say what is wrong with the cards of a box, as ``list_gpus`` returns them; None if nothing is."""
     if found is None or wanted not in found:
         return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
-    needs, driver = built_for(), found.splitlines()[0].rpartition(",")[2].strip()
+    needs, driver = built_for_cuda(), found.splitlines()[0].rpartition(",")[2].strip()
     return str(DriverTooOld(driver, needs)) if needs and not supports_cuda(driver, needs) else None
 
 

@@ -72,7 +72,7 @@ def test_a_model_that_joined_later_was_not_asked_about_the_rest(pair):
     columns, revisions = dict(whole.scorer.columns), dict(whole.scorer.revisions)
     whole.scorer.columns, whole.scorer.revisions = {"ear": columns["ear"]}, {"ear": "1"}
     whole.scorer.score = lambda utterances: [{"ear": whole.scorer._hear(u)} for u in utterances]
-    whole.scorer.roles = type(whole.scorer.roles)(("ear",), judges=("ear",))
+    whole.scorer.roles = type(whole.scorer.roles)(("ear",), lid_models=("ear",))
     run_chunk(whole)
     pair.upgrade("1")
     requeue_videos(pair.box.engine, Requeue(["a"], lacking={"nose": None}))

@@ -16,14 +16,13 @@ from validation.domain import Utterance
 from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig
 from validation.models.batching import pad_batch
-from validation.models.conformer.consolidate import consolidate_repository
-from validation.models.conformer.graph import UnsupportedGraph, read_graph
+from validation.models.conformer.graph import UnsupportedGraph, consolidate_repository, read_graph
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
-from validation.models.conformer.onnx_patch_padding import make_padding_exact
-from validation.models.conformer.onnx_to_torch import build_network, load_torch_engine
+from validation.models.conformer.onnx_patches import make_padding_exact
+from validation.models.conformer.torch_engine import build_network, load_torch_engine
 from validation.models.conformer.vocabulary import BLANK, read_vocabulary
-from validation.models.onnx import open_session
+from validation.models.onnx import create_onnx_session
 
 DURATIONS_S = [0.1, 0.11, 0.3, 1.0, 30.0]
 
@@ -63,9 +62,9 @@ def own_assets(assets, tmp_path):
     return shutil.copytree(assets, tmp_path / "assets")
 
 
-def hear(engine, audios, languages):
+def run(engine, audios, languages):
     batch = pad_batch([Utterance(audio, "", None) for audio in audios])
-    return engine.hear(batch.waveforms, batch.lengths, np.array(languages))
+    return engine.run(batch.waveforms, batch.lengths, np.array(languages))
 
 
 def assert_heard_alike(one, other, row, other_row, *, tolerance):
@@ -97,9 +96,9 @@ def companies(draw):
 def test_company_does_not_change_what_is_heard(kind, request, company):
     """A segment's log-probabilities are those that it has alone, to 1e-5; so is its greedy text, but for ties."""
     engine = request.getfixturevalue(kind)
-    together = hear(engine, [audio for audio, _ in company], [language for _, language in company])
+    together = run(engine, [audio for audio, _ in company], [language for _, language in company])
     for row, (audio, language) in enumerate(company):
-        alone = hear(engine, [audio], [language])
+        alone = run(engine, [audio], [language])
         assert together.frames[row] == alone.frames[0] == (len(audio) // 160) // 8 + 1
         assert_heard_alike(together, alone, row, 0, tolerance=1e-5)
 
@@ -107,7 +106,7 @@ def test_company_does_not_change_what_is_heard(kind, request, company):
 def test_both_engines_hear_the_same(onnx_engine, torch_engine):
     """Weights found by node path, in modules of ours: the exported graph's log-probabilities to 1e-4, and its text."""
     audios, languages = [voice(s, 7) for s in (0.1, 2.0, 5.3, 12.0)], [0, 5, 21, 8]
-    exported, ours = (hear(engine, audios, languages) for engine in (onnx_engine, torch_engine))
+    exported, ours = (run(engine, audios, languages) for engine in (onnx_engine, torch_engine))
     assert np.array_equal(exported.frames, ours.frames)
     for row in range(len(audios)):
         assert_heard_alike(exported, ours, row, row, tolerance=1e-4)
@@ -119,7 +118,7 @@ def test_half_precision_hears_nearly_the_same(assets, vocabulary, torch_engine, 
     audios, languages = [voice(s, 9) for s in (0.4, 6.0)], [3, 11]
     half = load_torch_engine(assets, vocabulary, DeviceConfig("cpu", precision))
     assert half.name == f"torch-{precision}"
-    fine, coarse = (hear(engine, audios, languages) for engine in (torch_engine, half))
+    fine, coarse = (run(engine, audios, languages) for engine in (torch_engine, half))
     assert np.isfinite(coarse.log_probs).all()
     assert np.abs(fine.log_probs - coarse.log_probs)[1].mean() < {"float16": 0.05, "bfloat16": 0.4}[precision]
 
@@ -129,21 +128,21 @@ def test_log_probabilities_are_the_published_decoding(onnx_engine, assets, vocab
     audio, language = voice(3.1, 4), vocabulary.index_of["or"]
     features, counts = LogMel()(torch.from_numpy(audio)[None], torch.tensor([len(audio)]))
     encoder, head = (read_graph(assets / name) for name in ("encoder.onnx", "ctc_decoder.onnx"))
-    stock = open_session(encoder.proto.SerializeToString(), threads=1, weights=encoder.weights)
+    stock = create_onnx_session(encoder.proto.SerializeToString(), threads=1, weights=encoder.weights)
     encoded, _ = stock.run(None, {"audio_signal": features.numpy(), "length": counts.numpy()})
-    (logits,) = open_session(head.proto.SerializeToString(), threads=1).run(None, {"encoder_output": encoded})
+    (logits,) = create_onnx_session(head.proto.SerializeToString(), threads=1).run(None, {"encoder_output": encoded})
     mask = json.loads((assets / "language_masks.json").read_text())["or"]
     expected = torch.from_numpy(logits[0][:, np.array(mask)]).log_softmax(1).numpy()
-    heard = hear(onnx_engine, [audio], [language])
+    heard = run(onnx_engine, [audio], [language])
     assert heard.log_probs[0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_every_language_is_scored_by_its_own_writing(onnx_engine, vocabulary):
     """Sums and counts for all 22 are those of 22 greedy texts, each heard in its language alone."""
     audio = voice(2.2, 8)
-    heard = hear(onnx_engine, [audio, voice(4.0)], [0, 0])
+    heard = run(onnx_engine, [audio, voice(4.0)], [0, 0])
     for index in range(len(vocabulary.languages)):
-        own = hear(onnx_engine, [audio], [index]).log_probs[0]
+        own = run(onnx_engine, [audio], [index]).log_probs[0]
         best = own.argmax(1)
         written = (best != BLANK) & np.concatenate([[True], best[1:] != best[:-1]])
         assert heard.best_counts[0, index] == written.sum()
@@ -157,7 +156,7 @@ def test_the_graph_as_it_was_exported_is_not_indifferent_to_padding(assets):
         graph = read_graph(assets / "encoder.onnx")
         if edit:
             make_padding_exact(graph.proto, graph.file)
-        session = open_session(graph.proto.SerializeToString(), threads=1, weights=graph.weights)
+        session = create_onnx_session(graph.proto.SerializeToString(), threads=1, weights=graph.weights)
         features = np.random.default_rng(0).normal(size=(1, 80, 93)).astype(np.float32)
         padded = np.pad(features, ((0, 0), (0, 0), (0, 60)))
         (alone, frames), (beside, _) = (
@@ -184,7 +183,7 @@ def test_weights_are_read_however_they_lie(assets, vocabulary, onnx_engine, tmp_
         assert {path.name for path in (other / "assets").iterdir()} == expected
         onnxruntime.InferenceSession(other / "assets/encoder.onnx", providers=["CPUExecutionProvider"])
     engine = OnnxEngine(other / "assets", vocabulary, threads=1)
-    before, after = (hear(either, [voice(1.7)], [2]) for either in (onnx_engine, engine))
+    before, after = (run(either, [voice(1.7)], [2]) for either in (onnx_engine, engine))
     assert np.array_equal(before.log_probs, after.log_probs)
 
 
@@ -194,7 +193,7 @@ def test_other_sizes_are_read_off_the_weights(tmp_path):
     folder = save_conformer(tmp_path / "other", sizes) / "assets"
     vocabulary = read_vocabulary(folder, 5633)
     engines = OnnxEngine(folder, vocabulary, threads=1), load_torch_engine(folder, vocabulary, DeviceConfig())
-    exported, ours = (hear(engine, [voice(2.5)], [1]) for engine in engines)
+    exported, ours = (run(engine, [voice(2.5)], [1]) for engine in engines)
     assert exported.log_probs == pytest.approx(ours.log_probs, abs=1e-4)
 
 
@@ -275,5 +274,5 @@ def test_a_network_that_is_not_ours_is_refused(own_assets, change, sentence):
 def test_a_card_that_cannot_be_had_is_refused(assets, vocabulary, monkeypatch):
     """ONNX Runtime would compute on the CPU instead, and a rented card stand idle."""
     monkeypatch.setattr("validation.models.conformer.onnx_engine.LogMel", lambda device: None)
-    with pytest.raises(BadInput, match="not on the card"):
+    with pytest.raises(BadInput, match="not on the GPU"):
         OnnxEngine(assets, vocabulary, threads=1, device="cuda")

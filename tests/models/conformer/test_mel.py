@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.tiny_indic import voice
 from validation.domain import Utterance
 from validation.models.batching import pad_batch
-from validation.models.conformer.mel import SHORTEST_SAMPLES, LogMel, build_mel_filters
+from validation.models.conformer.mel import MIN_SAMPLES, LogMel, build_mel_filters
 
 GOLDEN = Path(__file__).with_name("golden_mel.txt")
 
@@ -60,7 +60,7 @@ def test_the_filters_are_slaneys():
     assert build_mel_filters() == pytest.approx(mel_filters(), abs=1e-7)
 
 
-@pytest.mark.parametrize("samples", [SHORTEST_SAMPLES, 1600, 7999, 8000, 8001, 24_123])
+@pytest.mark.parametrize("samples", [MIN_SAMPLES, 1600, 7999, 8000, 8001, 24_123])
 def test_features_are_those_of_the_definition(samples):
     """One frame at a time, in double precision and with the names of the definition, the same comes out."""
     audio = voice(samples / 16_000, seed=3)
@@ -76,7 +76,7 @@ def test_features_are_what_they_were():
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.lists(st.integers(SHORTEST_SAMPLES, 24_000), min_size=2, max_size=5))
+@given(st.lists(st.integers(MIN_SAMPLES, 24_000), min_size=2, max_size=5))
 def test_company_does_not_change_features(lengths):
     """Reflection, mean and deviation are of an item's own samples, and beyond its frames there are zeros."""
     audios = [voice(length / 16_000, seed) for seed, length in enumerate(lengths)]

@@ -22,12 +22,12 @@ TRANSCRIBED = ("tokens", "covered", "feasible", *COMPARED)
 
 @pytest.fixture(scope="module", params=["onnx", "torch"])
 def conformer(request, weights_root):
-    return IndicConformer(threads=1, root=weights_root, placement=DeviceConfig(), engine=request.param)
+    return IndicConformer(threads=1, root=weights_root, device_config=DeviceConfig(), engine=request.param)
 
 
 @pytest.fixture(scope="module")
 def exported(weights_root):
-    return IndicConformer(threads=1, root=weights_root, placement=DeviceConfig(), engine="onnx")
+    return IndicConformer(threads=1, root=weights_root, device_config=DeviceConfig(), engine="onnx")
 
 
 def spell(language, words):
@@ -163,7 +163,7 @@ def test_where_no_language_would_write_anything_none_is_named(weights_root):
     heard = segment.SegmentResult(
         "hi", None, np.log(np.eye(257, dtype=np.float32)[[256, 256]] + 1e-9), *np.zeros((2, 22))
     )
-    assert heard.opinion is None
+    assert heard.language_scores is None
     assert heard.greedy == ()
     assert heard.blank_rate == 1.0
 
@@ -171,7 +171,7 @@ def test_where_no_language_would_write_anything_none_is_named(weights_root):
 def test_languages_are_weighed_by_what_they_would_write():
     """The best mean wins; one that would write nothing counts as a guess; shares add up to 1."""
     sums, counts = np.array([-2.0, -6.0, 0.0]), np.array([20.0, 20.0, 0.0])
-    opinion = segment.SegmentResult("hi", None, np.zeros((1, 257), np.float32), sums, counts).opinion
+    opinion = segment.SegmentResult("hi", None, np.zeros((1, 257), np.float32), sums, counts).language_scores
     assert opinion.p.sum() == pytest.approx(1)
     assert opinion.p[0] > 0.97
     assert opinion.margin == pytest.approx(0.2)
@@ -195,8 +195,7 @@ def test_what_memory_does_not_hold_is_not_aligned(exported, monkeypatch):
     """Lattices are cut into groups that fit; one that never fits is left out, and nobody else with it."""
     crowd = [speak(2.0, "hi", 3), speak(2.1, "hi", 4), speak(2.2, "hi", 60), speak(2.0, "ta", 2)]
     before = ask(exported, *crowd)
-    monkeypatch.setattr("validation.models.conformer.segment.LARGEST_LATTICE", 28 * 51)
-    monkeypatch.setattr("validation.models.conformer.transcript_scoring.LARGEST_LATTICE", 28 * 51)
+    monkeypatch.setattr("validation.models.conformer.segment.MAX_LATTICE_CELLS", 28 * 51)
     after = ask(exported, *crowd)
     for kept, told in zip(before, after, strict=True):
         if told["align_tok"] is not None:
@@ -212,7 +211,7 @@ def test_a_vocabulary_that_does_not_fit_the_head_is_refused(weights_root, tmp_pa
     masks = folder / "assets/language_masks.json"
     masks.write_text(masks.read_text().replace("[true, ", "[true, false, ", 1))
     with pytest.raises(VocabularyRefused, match="not 257 of the head's 5633"):
-        IndicConformer(threads=1, root=lock(tmp_path), placement=DeviceConfig(), engine="onnx")
+        IndicConformer(threads=1, root=lock(tmp_path), device_config=DeviceConfig(), engine="onnx")
 
 
 def test_the_command_consolidates_a_download(weights_root, tmp_path, capsys):
@@ -224,7 +223,7 @@ def test_the_command_consolidates_a_download(weights_root, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert main(["weights", "lock", str(tmp_path)]) == 0
     told, expected = (
-        ask(IndicConformer(threads=1, root=root, placement=DeviceConfig(), engine="torch"), speak(1.0))
+        ask(IndicConformer(threads=1, root=root, device_config=DeviceConfig(), engine="torch"), speak(1.0))
         for root in (tmp_path, weights_root)
     )
     assert told == expected

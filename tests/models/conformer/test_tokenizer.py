@@ -52,17 +52,17 @@ def test_spelling_is_the_tokenizers_own(trained):
     texts = [" ".join(rng.choices(words, k=7)) for _ in range(50)]
     texts += ["".join(rng.choices("कखगाििीीुे", k=12)) for _ in range(50)]
     for text in texts:
-        assert list(speller.spell(text).tokens) == processor.encode(text)
+        assert list(speller.tokenize(text).tokens) == processor.encode(text)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="".join(piece for piece in PIECES if len(piece) == 1 and piece != "▁") + "  ", max_size=40))
 def test_a_spelling_reads_back(text):
     """What the vocabulary can spell is spelt whole: the tokens read as the text again."""
-    spelt = SPELLER.spell(text)
+    spelt = SPELLER.tokenize(text)
     assert read(spelt.tokens) == " ".join(unicodedata.normalize("NFC", text).split())
     assert spelt.covered == (1.0 if text.split() else None)
-    assert spelt.spelt == len(spelt.tokens) == len(spelt.words)
+    assert spelt.known_tokens == len(spelt.tokens) == len(spelt.words)
 
 
 def test_a_vocabulary_in_no_order_of_merges_is_spelt_with_the_fewest_pieces():
@@ -70,8 +70,8 @@ def test_a_vocabulary_in_no_order_of_merges_is_spelt_with_the_fewest_pieces():
     pieces = ["<unk>", f"▁{KA}{KHA}{GA}", "▁", KA, KHA, GA, KHA + GA + KA]
     speller = SubwordTokenizer(pieces)
     assert not speller.is_byte_pair
-    assert read(speller.spell(KA + KHA + GA + KHA + GA + KA).tokens, pieces) == KA + KHA + GA + KHA + GA + KA
-    assert len(speller.spell(KA + KHA + GA + KHA + GA + KA).tokens) == 2
+    assert read(speller.tokenize(KA + KHA + GA + KHA + GA + KA).tokens, pieces) == KA + KHA + GA + KHA + GA + KA
+    assert len(speller.tokenize(KA + KHA + GA + KHA + GA + KA).tokens) == 2
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_a_vocabulary_in_no_order_of_merges_is_spelt_with_the_fewest_pieces():
 )
 def test_what_cannot_be_spelt_is_passed_over(text, spelling, covered):
     """Letters and digits of no piece are a wildcard, one a stretch; what is not spoken is nothing at all."""
-    spelt = SPELLER.spell(text)
+    spelt = SPELLER.tokenize(text)
     assert read(spelt.tokens) == spelling
     assert spelt.covered == (None if covered is None else pytest.approx(covered))
 
 
 def test_tokens_know_their_words():
     """A word's tokens carry its ordinal; wildcards belong to none."""
-    spelt = SPELLER.spell(f"{KA}{KHA}{GA} xyz {GA}{KA}")
+    spelt = SPELLER.tokenize(f"{KA}{KHA}{GA} xyz {GA}{KA}")
     own = dict.fromkeys(spelt.words)
     assert list(own) == [0, -1, 2]
     assert [token == WILDCARD for token in spelt.tokens] == [word == -1 for word in spelt.words]
@@ -106,7 +106,7 @@ def test_tokens_know_their_words():
 @given(st.text(max_size=60))
 def test_any_text_has_a_spelling(text):
     """Nothing that a tar may hold raises; wildcards never stand side by side, and coverage is a share."""
-    spelt = SPELLER.spell(text)
+    spelt = SPELLER.tokenize(text)
     assert all(not left == right == WILDCARD for left, right in zip(spelt.tokens, spelt.tokens[1:], strict=False))
     assert spelt.covered is None or 0 <= spelt.covered <= 1
     assert (spelt.covered is not None) == bool(spelt.tokens)
@@ -121,5 +121,5 @@ def test_what_does_not_read_back_is_passed_over(splitter, monkeypatch):
     speller = SubwordTokenizer(PIECES)
     speller.is_byte_pair = splitter == "_merge"
     monkeypatch.setattr(speller, splitter, lambda letters: [PIECES.index(KA)] * len(letters))
-    spelt = speller.spell(f"{KA}{KHA}")
+    spelt = speller.tokenize(f"{KA}{KHA}")
     assert (spelt.tokens, spelt.covered) == ((WILDCARD,), 0.0)

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from tests.support.speech_samples import ask, same_values, silence, values_of, white_noise
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.models.whisper.segment import Likelihood, best_spelling_score, cut_pieces
+from validation.models.batching import split_evenly
+from validation.models.whisper.model import WINDOWS_S, Likelihood, best_spelling_score
 from validation.models.whisper.tokenizer import TokenizedText
-from validation.scoring.cer import cer
+from validation.scoring.features import cer
 from validation.scoring.text import comparable_text
 
 HEARD_OF_IT = ("text", "text_language", "tokens", "transcript_lp", "greedy_lp", "align_tok", "align_min")
@@ -212,7 +213,7 @@ def test_a_segment_beyond_thirty_seconds_is_heard_in_pieces(whisper, clips):
 def test_pieces_make_up_the_segment(samples):
     """No sample is lost, and no piece is longer than the longest window or much shorter than another."""
     audio = np.arange(samples, dtype=np.float32)
-    pieces = cut_pieces(audio)
+    pieces = split_evenly(audio, WINDOWS_S[-1])
     assert (np.concatenate(pieces) == audio).all()
     assert len(pieces) == -(-samples // (30 * SAMPLE_RATE))
     assert max(map(len, pieces)) == len(pieces[0]) <= min(map(len, pieces)) + 1

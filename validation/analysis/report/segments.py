@@ -54,7 +54,9 @@ def _details(row: Row, rules: Rules) -> Iterator[tuple[str, str]]:
     yield "language", f"{row['language'] or UNKNOWN}, {format_rate(row['duration_s'])} s"
     if row["reasons"]:
         yield "because", ", ".join(row["reasons"])
-    told = {c: None for rule in rules.effective if rule.reason in row["reasons"] and rule.fires(row) for c in rule.when}
+    told = {
+        c: None for rule in rules.effective if rule.reason in row["reasons"] and rule.matches(row) for c in rule.when
+    }
     for condition in told:
         if condition.op not in {"missing", "present"}:
             yield condition.column, _say_condition(condition, row)

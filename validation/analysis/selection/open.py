@@ -12,7 +12,7 @@ from validation.analysis.selection.revisions import Revision
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.analysis.selection.verdicts import judge_segments
 from validation.errors import BadInput, Permanent
-from validation.models.suite import SUITES
+from validation.models.suites import SUITES
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Decision, Rules
 from validation.shards.reader import scan_shards
@@ -89,7 +89,7 @@ def _scan_alike(shards: Sequence[ReadableShard], options: Mapping[str, str] | No
 def _find_roles(source: ShardSource) -> SuiteRoles:
     recipe = SUITES.get(source.suite)
     if recipe is not None:
-        return SuiteRoles(tuple(recipe.models), recipe.transcriber, recipe.judges)
+        return SuiteRoles(tuple(recipe.models), recipe.asr_model, recipe.lid_models)
     if len(source.revisions) > 1:
         raise BadInput(
             f"suite {source.suite!r} is not known here, so its {len(source.revisions)} revisions cannot be joined"

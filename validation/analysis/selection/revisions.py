@@ -96,7 +96,7 @@ def own_columns(layer: Revision, models: Collection[str], roles: SuiteRoles) -> 
         name
         for name in layer.rows.collect_schema().names()
         if name not in JUDGED
-        and (name not in RECOGNISED or roles.transcriber is None or roles.transcriber in layer.models)
+        and (name not in RECOGNISED or roles.asr_model is None or roles.asr_model in layer.models)
         and (_owner(name, models) in {None, *layer.models})
     ]
 
@@ -109,7 +109,7 @@ def _owner(column: str, models: Collection[str]) -> str | None:
 def _count_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
     """Count the judges anew, as ``count_votes`` does: they may stand in different layers."""
     present = set(rows.collect_schema().names())
-    judges = [judge for judge in roles.judges if f"{judge}_language" in present]
+    judges = [judge for judge in roles.lid_models if f"{judge}_language" in present]
     declared = pl.col("language_code")
     votes = [
         pl.when(pl.col(f"{judge}_declared_p").is_not_null()).then(pl.col(f"{judge}_language") == declared)
@@ -122,5 +122,5 @@ def _count_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
     return rows.with_columns(
         language_votes_for=agreeing,
         language_votes_against=opposing,
-        language_abstentions=len(roles.judges) - agreeing - opposing,
+        language_abstentions=len(roles.lid_models) - agreeing - opposing,
     )

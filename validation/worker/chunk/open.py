@@ -9,11 +9,12 @@ from sqlalchemy import Engine
 from validation.errors import BadInput
 from validation.inference.address import INFERENCE_SOCKET_VARIABLE
 from validation.inference.client import InferenceClient
+from validation.languages import normalize_language_code
 from validation.ledger.box_credentials import StoreName
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
-from validation.models.languages import canonical
-from validation.models.suite import SUITES, Suite, load_suite
+from validation.models.suite import Suite, load_suite
+from validation.models.suites import SUITES
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
 from validation.storage.store import CredentialSource, check_store, open_store
@@ -31,7 +32,7 @@ def validate_settings(settings: Settings) -> None:
     if settings.suite not in SUITES:
         raise BadInput(f"VFLEET_SUITE is {settings.suite!r}; known suites are {', '.join(sorted(SUITES))}")
     for language in settings.languages:
-        if canonical(language) is None:
+        if normalize_language_code(language) is None:
             raise BadInput(f"VFLEET_LANGUAGES names {language!r}, which is no ISO 639 code that the fleet knows")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from validation.domain import Answer, Column, DecodedSegment, DecodedVideo, Scalar, Seconds, Utterance
-from validation.models.languages import canonical
+from validation.languages import normalize_language_code
 from validation.scoring.signals import SuiteRoles, segment_signals
 from validation.scoring.verdict import Rules
 
@@ -56,8 +56,8 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
 
 def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
     segment = decoded.segment
-    signals = segment_signals(decoded, answers, language=canonical(segment.language), roles=scorer.roles)
-    verdict = scorer.rules.judge(signals)
+    signals = segment_signals(decoded, answers, language=normalize_language_code(segment.language), roles=scorer.roles)
+    verdict = scorer.rules.evaluate(signals)
     return {
         "video_id": segment.video_id,
         "segment_index": index,

@@ -8,7 +8,7 @@ from uuid import UUID
 from obstore.store import ObjectStore
 
 from validation.domain import Seconds, ShardReceipt
-from validation.models.suite import batching_policy
+from validation.models.suites import batching_policy
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.provenance import ShardProvenance

@@ -38,7 +38,7 @@ class ModelSubsetScorer:
     def begin(self, utterances: Sequence[Utterance]) -> Scoring:
         """Ask the models that are wanted."""
         wanted = tuple(self.columns)
-        return self.whole.begin([replace(utterance, wanted=wanted) for utterance in utterances])
+        return self.whole.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
 
 
 def restrict_models(scorer: Scorer, wanted: Sequence[str] | None) -> Scorer:
@@ -52,8 +52,8 @@ def restrict_models(scorer: Scorer, wanted: Sequence[str] | None) -> Scorer:
         name=scorer.name,
         roles=SuiteRoles(
             kept,
-            roles.transcriber if roles.transcriber in kept else None,
-            tuple(judge for judge in roles.judges if judge in kept),
+            roles.asr_model if roles.asr_model in kept else None,
+            tuple(judge for judge in roles.lid_models if judge in kept),
         ),
         rules=PARTIAL,
         revisions={model: scorer.revisions[model] for model in kept},
