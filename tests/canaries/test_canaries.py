@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.ledger_helpers import execute, fetch, statuses
-from tests.support.result_helpers import broken_laws
+from tests.support.result_helpers import violated_invariants
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed
 from validation.calibration.trusted_clips import load_trusted
@@ -24,11 +24,11 @@ from validation.corpus.fetch import fetch_video
 from validation.domain import Scored, Video
 from validation.errors import BadInput
 from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
-from validation.ledger.protocol import heartbeat_worker
 from validation.ledger.rpc import WorkerQuarantined
+from validation.ledger.workers import heartbeat_worker
 from validation.local.sample_corpus import CLIPS
+from validation.models.base import SyncScorerMixin
 from validation.models.suite import load_suite
-from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.verdict import Condition, Rules
 from validation.worker.chunk.run import run_chunk
 
@@ -85,7 +85,7 @@ def machines(box, suite, trusted, monkeypatch, capsys):
     """Ann is honest and bob errs; twelve canaries wait among four videos."""
     monkeypatch.setenv("VFLEET_SUITE", "vad")
     box.add_videos(*OURS)
-    assert main(["canaries", "plant", str(trusted), "--count", "12", "--seed", "3"]) == 0
+    assert main(["canaries", "add", str(trusted), "--count", "12", "--seed", "3"]) == 0
     assert "12 canaries with" in capsys.readouterr().out
     settings = box.session.settings.model_copy(update={"suite": "vad"})
     ann = replace(box.session, scorer=suite, settings=settings)
@@ -122,7 +122,7 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     assert main(["status"]) == 0
     assert "distrusted" in capsys.readouterr().out
 
-    (command,) = re.findall("take them back: vfleet (.+)", told)
+    (command,) = re.findall("requeue their videos: vfleet (.+)", told)
     assert main(shlex.split(command)) == 0
     assert "8 videos back in the queue" in capsys.readouterr().out
     assert read_quarantined_shards(box.engine) == []
@@ -140,7 +140,7 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     page = (tmp_path / "r.html").read_text()
     assert "<h2>Canaries</h2>" in page
     assert "12 videos with known answers" in page
-    assert main(["canaries", "pardon", "bob"]) == 0
+    assert main(["canaries", "clear", "bob"]) == 0
     assert run_chunk(bob) is None, "nothing is left, and nothing is held against it"
 
 
@@ -158,7 +158,7 @@ def test_what_a_distrusted_machine_holds_goes_back_at_once(box, machines):
     assert {video for video, status in statuses(box.engine).items() if status == "pending"} == back
     with pytest.raises(WorkerQuarantined):
         heartbeat_worker(box.engine, "bob", instance="bob-1")
-    assert broken_laws(box.engine) == []
+    assert violated_invariants(box.engine) == []
 
 
 def test_a_canary_looks_like_any_video(box, machines, suite):
@@ -199,9 +199,9 @@ def test_other_models_and_failures_are_no_wrong_answers(box, machines):
 def test_canaries_hide_only_where_there_is_company(box, trusted, monkeypatch):
     """In an empty queue, or one of other languages, nothing is planted."""
     monkeypatch.setenv("VFLEET_SUITE", "vad")
-    assert main(["canaries", "plant", str(trusted), "--count", "2"]) == 2
+    assert main(["canaries", "add", str(trusted), "--count", "2"]) == 2
     assert read_canary_results(box.engine) == []
-    assert main(["canaries", "pardon", "ann"]) == 2
+    assert main(["canaries", "clear", "ann"]) == 2
 
 
 def test_probes_are_of_every_language_and_many_clips(probes):

@@ -6,7 +6,7 @@ import pytest
 
 from simulation.market.world import World
 from validation.fleet.launch_spec import LaunchSpec
-from validation.fleet.reconcile import Desk, reconcile
+from validation.fleet.reconcile import ReconcileContext, reconcile
 from validation.ledger.fleet import scale_to_zero, set_target
 from validation.vast.offers import OfferFilter
 
@@ -25,7 +25,9 @@ def test_a_rented_machine_comes_in_until_it_is_destroyed(door, ledger):
     order = LaunchSpec("worker:1", OfferFilter()).to_json()
     set_target(ledger, FLEET, machines=1, max_usd_per_hour=2.0, max_usd=10.0, order=order)
     with world.client:
-        desk = Desk(ledger, world.client, FLEET, lambda: {"PREFECT_API_URL": door.nginx.api_url}, tokens=door.tokens)
+        desk = ReconcileContext(
+            ledger, world.client, FLEET, lambda: {"PREFECT_API_URL": door.nginx.api_url}, tokens=door.tokens
+        )
         reconcile(desk)
         (contract,) = world.cloud.living()
         told = contract.order["env"]

@@ -8,8 +8,7 @@ import pytest
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
-from validation.hardware.gpu_errors import classify_gpu_errors
-from validation.models.base import GpuLost, GpuOutOfMemory
+from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory, classify_gpu_errors
 
 TOO_LITTLE = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.6 GiB"),
@@ -69,7 +68,7 @@ def test_too_little_memory_is_known_in_every_librarys_words(error):
 @pytest.mark.parametrize("error", **named(BROKEN))
 def test_a_broken_card_is_known_in_every_librarys_words(error):
     """After one of these every call of this process fails: no segment is to blame, and none may be told that it is."""
-    with pytest.raises(GpuLost, match="the card has failed"):
+    with pytest.raises(GpuLost, match="the GPU has failed"):
         classify_gpu_errors(partial(fail, error))
 
 

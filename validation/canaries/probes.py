@@ -16,16 +16,17 @@ from validation.calibration.fault_injection import SOUND, FaultyClip, inject_fau
 from validation.calibration.trusted_clips import TrustedClip
 from validation.canaries.evaluate import Units, find_deviation, find_failure
 from validation.canaries.tolerance import tolerance_for
-from validation.corpus.decode import decode_audio
+from validation.corpus.audio import decode_audio
 from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
 from validation.inference.client import InferenceClient
 from validation.ledger.canaries import KnownAnswer
+from validation.models.base import Scorer
+from validation.models.rows import Row, build_rows
 from validation.models.suite import Suite
 from validation.models.suites import find_cascade
 from validation.scoring.verdict import Condition
 from validation.shards.schema import shard_columns
-from validation.worker.chunk.rows import Row, Scorer, build_rows
 
 FAULTS = ("swapped transcript", "wrong language")
 """Faults that leave the speech clear: what is heard in noise or in half a sentence, each machine guesses anew."""

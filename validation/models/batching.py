@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
-from validation.hardware.gpu_errors import classify_gpu_errors
-from validation.models.base import Batch, GpuLost, GpuOutOfMemory, SegmentModel
+from validation.files import write_atomically
+from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory, classify_gpu_errors
+from validation.models.base import Batch, SegmentModel
 from validation.models.weights import default_cache
 
 log = logging.getLogger(__name__)
@@ -185,9 +186,7 @@ def _write_budget(path: Path | None, seconds: Seconds) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({"budget_s": seconds}))
-        unfinished.replace(path)
+        write_atomically(path, json.dumps({"budget_s": seconds}))
     except OSError as error:
         log.warning("the batch budget of %.0f s could not be saved: %s", seconds, error)
 

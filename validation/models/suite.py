@@ -10,10 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from validation.domain import SAMPLE_RATE, Answer, Column, ColumnType, Fault, Seconds, Unscored, Utterance, Waveform
+from validation.domain import (
+    MIN_SEGMENT_S,
+    SAMPLE_RATE,
+    Answer,
+    Column,
+    ColumnType,
+    Fault,
+    Seconds,
+    Unscored,
+    Utterance,
+    Waveform,
+)
 from validation.errors import BadInput
 from validation.hardware.gpu import read_gpus
-from validation.models.base import Batch, SegmentModel
+from validation.models.base import Batch, SegmentModel, SyncScorerMixin
 from validation.models.batching import (
     Budget,
     PaddingStats,
@@ -28,13 +39,9 @@ from validation.models.batching import (
 )
 from validation.models.cascade import SKIPPED, Cascade
 from validation.models.suites import SUITES, initial_budget_s
-from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.rules_io import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles
 from validation.scoring.verdict import Rules
-
-MIN_DURATION_S = 0.1
-"""The shortest segment that models are asked about: no speech is shorter."""
 
 
 @dataclass(slots=True)
@@ -150,8 +157,8 @@ class Suite(SyncScorerMixin):
 def find_fault(audio: Waveform) -> Fault | None:
     """Find the fault for which no model can be asked about audio; None if models can be asked."""
     duration_s = len(audio) / SAMPLE_RATE
-    if duration_s < MIN_DURATION_S:
-        return Fault("too_short", f"{duration_s:.3f} s of audio; {MIN_DURATION_S} s are needed")
+    if duration_s < MIN_SEGMENT_S:
+        return Fault("too_short", f"{duration_s:.3f} s of audio; {MIN_SEGMENT_S} s are needed")
     if not np.isfinite(audio).all():
         return Fault("not_finite", "the audio holds NaN or infinity")
     return None
