@@ -24,7 +24,7 @@ def models(suite) -> dict[str, SegmentModel]:
 
 @pytest.fixture(scope="session")
 def own_answers(suite, clips) -> dict[str, dict[str, Answer]]:
-    """What the whole suite says of each clip as it is, by clip and model."""
+    """The answers of the whole suite to each unchanged clip, by clip and model."""
     return dict(zip(clips, suite.score([clip.utterance() for clip in clips.values()]), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What readers of shards rely on."""
+"""The columns that readers of shards rely on."""
 
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +10,7 @@ PINNED = Path(__file__).parent / "shard_columns"
 
 
 def test_columns_change_with_the_schema_version():
-    """Whoever adds, drops or retypes a column raises SCHEMA_VERSION, and pins the new columns beside the old."""
+    """A change of columns raises SCHEMA_VERSION and pins the new columns beside the old."""
     models = {}
     for name, where in SUITES["local"].models.items():
         module, _, cls = where.partition(":")

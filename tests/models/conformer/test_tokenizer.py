@@ -22,7 +22,7 @@ def read(tokens, pieces=PIECES):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A byte-pair vocabulary as NeMo has them made, by SentencePiece itself."""
+    """A byte-pair vocabulary as NeMo's, trained by SentencePiece."""
     import sentencepiece
 
     rng = random.Random(4)
@@ -42,8 +42,8 @@ def trained():
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()), words
 
 
-def test_spelling_is_the_tokenizers_own(trained):
-    """From the list of pieces alone, in the order of their merges, every text is spelt as by the tokenizer's file."""
+def test_tokens_equal_those_of_sentencepiece(trained):
+    """From the list of pieces alone every text gets the tokens of SentencePiece's own model file."""
     processor, words = trained
     pieces = [processor.id_to_piece(token) for token in range(processor.get_piece_size())]
     speller = SubwordTokenizer(pieces)
@@ -57,16 +57,16 @@ def test_spelling_is_the_tokenizers_own(trained):
 
 @settings(deadline=None)
 @given(st.text(alphabet="".join(piece for piece in PIECES if len(piece) == 1 and piece != "▁") + "  ", max_size=40))
-def test_a_spelling_reads_back(text):
-    """What the vocabulary can spell is spelt whole: the tokens read as the text again."""
+def test_tokens_decode_to_the_text(text):
+    """Tokens of a text within the alphabet decode to the text."""
     spelt = SPELLER.tokenize(text)
     assert read(spelt.tokens) == " ".join(unicodedata.normalize("NFC", text).split())
     assert spelt.covered == (1.0 if text.split() else None)
     assert spelt.known_tokens == len(spelt.tokens) == len(spelt.words)
 
 
-def test_a_vocabulary_in_no_order_of_merges_is_spelt_with_the_fewest_pieces():
-    """A vocabulary of another kind is noticed, and its longest pieces are used."""
+def test_a_vocabulary_without_merge_order_uses_the_fewest_pieces():
+    """A vocabulary that is not byte-pair is recognised, and its longest pieces are used."""
     pieces = ["<unk>", f"▁{KA}{KHA}{GA}", "▁", KA, KHA, GA, KHA + GA + KA]
     speller = SubwordTokenizer(pieces)
     assert not speller.is_byte_pair
@@ -87,15 +87,15 @@ def test_a_vocabulary_in_no_order_of_merges_is_spelt_with_the_fewest_pieces():
         ("", "", None),
     ],
 )
-def test_what_cannot_be_spelt_is_passed_over(text, spelling, covered):
-    """Letters and digits of no piece are a wildcard, one a stretch; what is not spoken is nothing at all."""
+def test_unknown_characters_become_wildcards(text, spelling, covered):
+    """Letters and digits without a piece become one wildcard per stretch; punctuation becomes nothing."""
     spelt = SPELLER.tokenize(text)
     assert read(spelt.tokens) == spelling
     assert spelt.covered == (None if covered is None else pytest.approx(covered))
 
 
-def test_tokens_know_their_words():
-    """A word's tokens carry its ordinal; wildcards belong to none."""
+def test_tokens_carry_the_ordinal_of_their_word():
+    """A word's tokens carry its ordinal; wildcards belong to no word."""
     spelt = SPELLER.tokenize(f"{KA}{KHA}{GA} xyz {GA}{KA}")
     own = dict.fromkeys(spelt.words)
     assert list(own) == [0, -1, 2]
@@ -104,8 +104,8 @@ def test_tokens_know_their_words():
 
 @settings(deadline=None)
 @given(st.text(max_size=60))
-def test_any_text_has_a_spelling(text):
-    """Nothing that a tar may hold raises; wildcards never stand side by side, and coverage is a share."""
+def test_any_text_can_be_tokenized(text):
+    """No text raises, wildcards never follow each other, and coverage is within [0, 1]."""
     spelt = SPELLER.tokenize(text)
     assert all(not left == right == WILDCARD for left, right in zip(spelt.tokens, spelt.tokens[1:], strict=False))
     assert spelt.covered is None or 0 <= spelt.covered <= 1
@@ -115,9 +115,8 @@ def test_any_text_has_a_spelling(text):
 
 
 @pytest.mark.parametrize("splitter", ["_merge", "_fewest_pieces"])
-def test_what_does_not_read_back_is_passed_over(splitter, monkeypatch):
-    """A word that comes back as another is none of the transcript's: its tokens would be looked for in the audio, and
-    not be there."""
+def test_a_word_that_does_not_decode_back_becomes_a_wildcard(splitter, monkeypatch):
+    """Tokens that decode to another word would be searched in the audio in vain."""
     speller = SubwordTokenizer(PIECES)
     speller.is_byte_pair = splitter == "_merge"
     monkeypatch.setattr(speller, splitter, lambda letters: [PIECES.index(KA)] * len(letters))

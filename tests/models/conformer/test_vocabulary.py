@@ -27,7 +27,7 @@ def edit(assets):
 
 
 def test_columns_come_from_the_masks(assets, edit):
-    """Which columns are whose is read, never assumed: with Hindi's and Odia's masks exchanged, so are their columns."""
+    """Columns are read from the masks: when the masks of two languages are exchanged, so are their columns."""
     before = read_vocabulary(assets, WIDTH)
     assert len(before.languages) == 22
     assert before.columns.shape == (22, BLANK + 1)
@@ -40,8 +40,8 @@ def test_columns_come_from_the_masks(assets, edit):
         assert after.pieces[language] == before.pieces[language]
 
 
-def test_tokens_are_read_as_text(assets):
-    """Pieces are joined, the mark of a word's start is a space, and what cannot be written shows."""
+def test_tokens_decode_to_text(assets):
+    """Pieces are joined, the word mark is a space, and `<unk>` is visible."""
     vocabulary = read_vocabulary(assets, WIDTH)
     pieces = vocabulary.pieces["hi"]
     first, second = pieces.index("▁" + chr(0x915)), pieces.index(chr(0x916))
@@ -71,8 +71,8 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-def test_what_does_not_fit_is_refused(assets, edit, fault):
-    """Ids are local to a language: read through the wrong mask every transcript would be wrong, without a word."""
+def test_a_vocabulary_that_does_not_fit_is_refused(assets, edit, fault):
+    """With a wrong mask every transcript would look wrong without any error."""
     name, change, sentence = REFUSALS[fault]
     for changed in [name] if name else ["vocab.json", "language_masks.json"]:
         edit(changed, change)
