@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch
 from validation.models.conformer.network import FastConformer, NetworkShape, length_mask
-from validation.models.conformer.segment import EngineOutput, SegmentResult, join_pieces, score_transcripts
+from validation.models.conformer.segment import EngineOutput, SegmentResult, join_pieces
 from validation.models.conformer.tokenizer import TokenizedTranscript
 from validation.models.conformer.torch_engine import TorchEngine
 from validation.models.import_shims import allow_torchaudio
@@ -122,7 +122,7 @@ class Conformer(Net):
         return [torch.from_numpy(own[:count]) for own, count in zip(heard.log_probs, heard.frames, strict=True)]
 
     def _listen(self, batch: Batch) -> EngineOutput:
-        return self.engine.run(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
+        return self.engine.hear(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
 
 
 def spell(log_probs: np.ndarray) -> TokenizedTranscript:

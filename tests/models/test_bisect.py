@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.flaky_model import Fussy
+from tests.support.flaky_model import FlakyModel
 from tests.support.speech_samples import silence
 from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
 from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory
@@ -23,12 +23,12 @@ def never(batch: Batch) -> None:
 @given(st.lists(st.sampled_from(["a", "b", "poison"]), min_size=1, max_size=40))
 def test_only_failing_items_are_unscored(texts):
     """However many items make a batch fail, only they have no answer, and all others have their own."""
-    answers = score_with_bisection(Fussy(), batch_of(texts), on_oom=never)
+    answers = score_with_bisection(FlakyModel(), batch_of(texts), on_oom=never)
     for text, answer in zip(texts, answers, strict=True):
         if text == "poison":
             assert isinstance(answer, Unscored)
             assert answer.fault.kind == "model_failed"
-            assert "I cannot bear it" in answer.fault.message
+            assert "poison is in the batch" in answer.fault.message
         else:
             assert answer == Scored({"said": text})
 
@@ -36,7 +36,7 @@ def test_only_failing_items_are_unscored(texts):
 @pytest.mark.parametrize("guilty", [0, 13, 31])
 def test_finding_one_of_thirty_two_takes_eleven_calls(guilty):
     """Bisection needs one call for the whole batch and two per level."""
-    model = Fussy()
+    model = FlakyModel()
     texts = ["a"] * guilty + ["poison"] + ["a"] * (31 - guilty)
     score_with_bisection(model, batch_of(texts), on_oom=never)
     assert len(model.batches) == 11
@@ -46,7 +46,7 @@ def test_finding_one_of_thirty_two_takes_eleven_calls(guilty):
 def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s):
     """Every item that fits alone is answered, and every batch that did not fit is reported."""
 
-    class Small(Fussy):
+    class Small(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             if batch.waveforms.size > memory_s * SAMPLE_RATE:
                 raise GpuOutOfMemory(f"{batch.waveforms.size} samples are too many")
@@ -67,7 +67,7 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s
 def test_out_of_memory_is_tried_once_more_before_halving():
     """The first failure has freed what other models kept, so the second try may fit."""
 
-    class Crowded(Fussy):
+    class Crowded(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             if not self.batches:
                 self.batches.append(batch)
@@ -83,7 +83,7 @@ def test_out_of_memory_is_tried_once_more_before_halving():
 def test_a_lost_gpu_ends_the_batch_after_one_call():
     """Every further call would fail too, and 32 segments would be unscored after 63 calls."""
 
-    class OnBrokenCard(Fussy):
+    class OnBrokenCard(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             self.batches.append(batch)
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -97,7 +97,7 @@ def test_a_lost_gpu_ends_the_batch_after_one_call():
 def test_a_missing_answer_is_a_failure():
     """Answers are matched by position: with one too few later segments would get another segment's answer."""
 
-    class Forgetful(Fussy):
+    class Forgetful(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             return super().score(batch)[1:]
 
@@ -107,4 +107,4 @@ def test_a_missing_answer_is_a_failure():
 
 def test_models_implement_the_interface(models):
     """Every model of a suite is a ``SegmentModel`` by structure."""
-    assert all(isinstance(model, SegmentModel) for model in [Fussy(), *models.values()])
+    assert all(isinstance(model, SegmentModel) for model in [FlakyModel(), *models.values()])
