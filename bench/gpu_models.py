@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch
 from validation.models.conformer.network import FastConformer, NetworkShape, length_mask
-from validation.models.conformer.segment import EngineOutput, SegmentResult, join_pieces
+from validation.models.conformer.segment import EngineOutput, SegmentResult, join_pieces, score_transcripts
 from validation.models.conformer.tokenizer import TokenizedTranscript
 from validation.models.conformer.torch_engine import TorchEngine
 from validation.models.import_shims import allow_torchaudio
