@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from blocks.session import open_control
 from blocks.suite import collect_box_environment
 from blocks.vast import find_credentials
-from validation.credentials.issuer import lending
+from validation.credentials.issuer import open_issuer
 from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import read_fleets
@@ -28,10 +28,10 @@ def list_fleets() -> list[str]:
 def tick(fleet: str) -> Report | None:
     """Look, plan and act once for one fleet. None: somebody else is at it."""
     engine, settings = open_control().engine, load_settings()
-    with find_credentials().open_client() as client, lending(engine, settings) as lender:
+    with find_credentials().open_client() as client, open_issuer(engine, settings) as issuer:
         return reconcile(
             ReconcileContext(
-                engine, client, fleet, collect_box_environment, lender=lender, tokens=find_tokens(settings)
+                engine, client, fleet, collect_box_environment, issuer=issuer, tokens=find_tokens(settings)
             )
         )
 

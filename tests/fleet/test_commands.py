@@ -19,7 +19,7 @@ UP = ["--machines", "3", "--budget", "50", "--max-usd-per-hour", "5", "--image",
 @pytest.fixture
 def world(ledger) -> World:
     world = World(ledger)
-    world.cloud.fates = {"ok": 1.0}
+    world.cloud.lifecycles = {"ok": 1.0}
     world.queue(100)
     return world
 
@@ -52,7 +52,7 @@ def test_up_enters_the_wish_and_rents_nothing(world, command, capsys):
         "3 machines wanted, at most $5.00 an hour and $50.00 in all; the cheapest offer costs $0."
         in capsys.readouterr().out
     )
-    assert world.cloud.contracts == {}
+    assert world.cloud.rentals == {}
     assert world.tick().done == {"rented": 3}
 
 
@@ -64,7 +64,7 @@ def test_plan_shows_what_would_be_done_and_what_it_costs(world, command, capsys)
     assert shown.count("slot ") == 2
     assert "now $0.00 an hour, then $0." in shown
     assert "of at most $20.00; $0.00 spent of $500.00" in shown
-    assert (world.cloud.contracts, world.states()) == ({}, {})
+    assert (world.cloud.rentals, world.states()) == ({}, {})
 
 
 def test_status_shows_machines_and_money(world, command, capsys):
@@ -88,7 +88,7 @@ def test_down_lets_machines_finish(world, command, capsys):
 
 
 def test_down_now_returns_when_nothing_is_left(world, command, capsys):
-    """Two complete listings have shown none; what it cost is the last word. The wish is the flow's too."""
+    """Two complete listings have shown none; what it cost is the last word. The request is the flow's too."""
     world.want(2)
     world.ticks(10)
     options = argparse.Namespace(fleet=FLEET, now=True)
@@ -100,7 +100,7 @@ def test_down_now_returns_when_nothing_is_left(world, command, capsys):
 
 
 def test_the_blacklist_is_shown_and_bans_are_lifted(world, command, capsys):
-    world.cloud.fates = {"oci_error": 1.0}
+    world.cloud.lifecycles = {"oci_error": 1.0}
     world.want(1)
     world.tick()
     world.want(0)
@@ -127,7 +127,7 @@ def test_the_blacklist_is_shown_and_bans_are_lifted(world, command, capsys):
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(world, command, words, sentence):
-    """No wish is entered."""
+    """No request is entered."""
     with pytest.raises(BadInput, match=sentence):
         command("up", *UP, *words, "--fleet", FLEET)
     with pytest.raises(FleetUnknown):

@@ -19,7 +19,7 @@ OPEN_CLIENT = VastCredentials.open_client
 def world(ledger, prefect_server, monkeypatch):
     """A fleet whose flow runs in this process, against a real Prefect server."""
     world = World(ledger)
-    world.cloud.fates = {"ok": 1.0}
+    world.cloud.lifecycles = {"ok": 1.0}
     world.queue(10)
     monkeypatch.setattr(tasks.fleet, "open_control", lambda: Control(ledger, None))
     monkeypatch.setattr(VastCredentials, "open_client", lambda self: client_of(world.fake))
@@ -80,7 +80,7 @@ def test_what_cannot_work_fails_the_run_with_one_sentence_and_rents_nothing(
     assert state.is_failed()
     assert sentence in state.message
     assert "Traceback" not in state.message
-    assert world.cloud.contracts == {}
+    assert world.cloud.rentals == {}
 
 
 def test_the_environments_key_comes_first_and_the_block_second(world):

@@ -19,7 +19,7 @@ from validation.fleet.launch_spec import DEFAULTS, LaunchSpec, build_create_requ
 from validation.ledger.engine import open_engine
 from validation.local.process import is_alive, poll_until
 from validation.settings import load_settings
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 from validation.vast.rate_limit import InterruptibleClock
 from validation.worker import bootstrap as box
 from validation.worker.bootstrap import (

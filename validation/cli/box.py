@@ -23,7 +23,7 @@ def add_box_commands(subparsers: Subparsers) -> None:
 
 
 def run_admit(options: argparse.Namespace) -> None:
-    from validation.credentials.issuer import lending
+    from validation.credentials.issuer import open_issuer
     from validation.gateway.tokens import find_tokens, headers_for
     from validation.ledger.box_credentials import issue_box_key
     from validation.services import open_ledger
@@ -33,12 +33,12 @@ def run_admit(options: argparse.Namespace) -> None:
     shard_folder(options.worker_id)  # refuses a name that cannot name a folder
     engine, settings = open_ledger(), load_settings()
     tokens = find_tokens(settings)
-    with lending(engine, settings) as lender:
-        minted = lender.mint(options.worker_id) if lender else {}
+    with open_issuer(engine, settings) as issuer:
+        credentials = issuer.create(options.worker_id) if issuer else {}
         token = tokens.add(options.worker_id) if tokens else None
         key = issue_box_key(engine, options.worker_id)
-        if lender:
-            lender.lend(options.worker_id, minted)
+        if issuer:
+            issuer.store(options.worker_id, credentials)
     print(f"WORKER_ID={options.worker_id}\nVFLEET_BOX_KEY={key}")
     if token:
         print(f"PREFECT_CLIENT_CUSTOM_HEADERS={headers_for(options.worker_id, token)}")

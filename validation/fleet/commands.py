@@ -1,19 +1,16 @@
-"""What an operator does about the rented machines: the work behind `vfleet fleet ...`."""
+"""The work behind `vfleet fleet ...`: what an operator asks of the rented boxes."""
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from validation.domain import Seconds
 from validation.errors import BadInput
-from validation.fleet.actions import Drain, Rent, Terminate
 from validation.fleet.launch_spec import LaunchSpec, read_box_environment
-from validation.fleet.reconcile import ReconcileContext, plan_tick, reconcile
+from validation.fleet.plan import Action, DestroyOrphan, Drain, Rent, Terminate
+from validation.fleet.reconcile import ReconcileContext, explain_empty_search, preview_tick, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import (
     pardon,
@@ -28,160 +25,167 @@ from validation.services import open_ledger
 from validation.settings import load_settings
 from validation.vast.client import VastClient
 from validation.vast.errors import CreditExhausted
-from validation.vast.offers import OfferFilter, explain_no_offers, rank_offers, without_price_limit
+from validation.vast.offer_filter import OfferFilter
+from validation.vast.ranking import rank_offers
 from validation.vast.rate_limit import Clock, WallClock
 
-BETWEEN_TICKS_S: Seconds = 31.0
-"""Absences from the listing count when they are 30 s apart."""
+TICK_INTERVAL_S: Seconds = 31.0
+"""Between the ticks of ``down``: absences from the listing count when they are 30 s apart."""
 MAX_TICKS = 60
+"""Of ``down``: half an hour."""
+PIPE_WIDTH = 160
+"""Columns of a table that is written to a pipe, which has no width of its own."""
 
 
-def up(options: argparse.Namespace) -> None:
-    """Check that it can work, then enter the wish. The next tick acts on it.
+def up(
+    fleet: str, *, boxes: int, image: str, max_usd: float, max_usd_per_hour: float, offer_filter: OfferFilter
+) -> None:
+    """Check that the order can be met, then record it. The next tick rents.
 
     Raises:
-        BadInput: a number makes no sense, boxes cannot be told what they need, or no offer meets the filter.
+        BadInput: a number makes no sense, boxes lack a variable of their environment, or no offer meets the filter.
         VastKeyMissing, VastKeyRefused, CreditExhausted: there is no account to rent with.
     """
-    bounds = _read_bounds(options)
-    if options.machines < 0 or min(options.budget, options.max_usd_per_hour, bounds.max_usd_per_hour) <= 0:
-        raise BadInput("give a number of machines of at least 0, and amounts above 0")
+    if boxes < 0 or min(max_usd, max_usd_per_hour, offer_filter.max_usd_per_hour) <= 0:
+        raise BadInput("the number of boxes must be at least 0, and every amount of dollars above 0")
     read_box_environment()
     with _open_client() as client:
-        cheapest = _check_market(client, bounds)
-    if options.machines and cheapest > options.max_usd_per_hour:
+        cheapest = _find_cheapest(client, offer_filter)
+    if boxes and cheapest > max_usd_per_hour:
         raise BadInput(
-            f"the fleet's cap of ${options.max_usd_per_hour:.3f} an hour is below the cheapest offer, ${cheapest:.3f}: "
+            f"the fleet's cap of ${max_usd_per_hour:.3f} per hour is below the cheapest offer, ${cheapest:.3f}: "
             "raise --max-usd-per-hour"
         )
-    order = LaunchSpec(options.image, bounds, load_settings().chunk_videos)
+    launch_spec = LaunchSpec(image, offer_filter, load_settings().chunk_videos)
     set_target(
-        open_ledger(), options.fleet, machines=options.machines, max_usd_per_hour=options.max_usd_per_hour,
-        max_usd=options.budget, order=order.to_json(),
+        open_ledger(), fleet, machines=boxes, max_usd_per_hour=max_usd_per_hour, max_usd=max_usd,
+        order=launch_spec.to_json(),
     )  # fmt: skip
-    _say(
-        f"fleet {options.fleet}: {options.machines} machines wanted, at most ${options.max_usd_per_hour:.2f} an hour "
-        f"and ${options.budget:.2f} in all; the cheapest offer costs ${cheapest:.3f} an hour all in"
+    _print(
+        f"fleet {fleet}: {boxes} boxes wanted, at most ${max_usd_per_hour:.2f} per hour and ${max_usd:.2f} in all; "
+        f"the cheapest offer costs ${cheapest:.3f} per hour all in"
     )
 
 
-def _read_bounds(options: argparse.Namespace) -> OfferFilter:
-    """The default filter, with what the operator says otherwise."""
-    said = {
-        "gpu_names": tuple(options.gpu) if options.gpu else None,
-        "min_cuda": options.cuda,
-        "disk_gb": options.disk,
-        "inet_down_mbps": options.inet_down,
-        "max_usd_per_hour": options.max_price,
-    }
-    return replace(OfferFilter(), **{name: value for name, value in said.items() if value is not None})
+def _find_cheapest(client: VastClient, offer_filter: OfferFilter) -> float:
+    """The cheapest offer's dollars per hour.
 
-
-def _check_market(client: VastClient, bounds: OfferFilter) -> float:
-    """The cheapest offer's price; BadInput with the reason where there is none, or nothing to pay it with."""
-    if (credit := client.read_credit()) <= 0:
-        raise CreditExhausted(f"it shows ${credit:.2f}")
-    found = client.search(bounds.query())
-    offers = rank_offers(found, bounds, {})
+    Raises:
+        CreditExhausted: the account cannot pay for it.
+        BadInput: no offer meets the filter; the message says why.
+    """
+    if (credit_usd := client.read_credit()) <= 0:
+        raise CreditExhausted(f"it shows ${credit_usd:.2f}")
+    found = client.search(offer_filter.query())
+    offers = rank_offers(found, offer_filter, {})
     if not offers:
-        raise BadInput(explain_no_offers(found or client.search(without_price_limit(bounds).query()), bounds))
+        raise BadInput(explain_empty_search(client, found, offer_filter))
     return min(offer.usd_per_hour for offer in offers)
 
 
-def down(options: argparse.Namespace, clock: Clock | None = None) -> None:
-    """Want no machine. With --now, destroy all and return when two complete listings have shown none.
+def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
+    """Scale the fleet to zero. With ``now``, destroy all boxes and return when two complete listings show none.
 
-    The wish is in the ledger: every tick acts on it, the flow's too, also when this command is cut short.
+    The order is in the ledger, so the flow's ticks act on it too, also when this command is interrupted.
 
     Raises:
-        BadInput: after half an hour something is still listed.
+        BadInput: after half an hour an instance is still listed.
     """
     engine = open_ledger()
-    scale_to_zero(engine, options.fleet, abandon=options.now)
-    if not options.now:
-        _say(f"fleet {options.fleet}: every machine finishes its chunk and goes; `vfleet fleet status` shows how far")
+    scale_to_zero(engine, fleet, abandon=now)
+    if not now:
+        _print(f"fleet {fleet}: every box finishes its chunk and is destroyed; `vfleet fleet status` shows how far")
         return
-    waiting = clock or WallClock()
+    clock = clock or WallClock()
     with _open_client() as client:
-        desk = ReconcileContext(engine, client, options.fleet, dict, tokens=find_tokens(load_settings()))
+        context = ReconcileContext(engine, client, fleet, dict, tokens=find_tokens(load_settings()))
         for _ in range(MAX_TICKS):
-            report = reconcile(desk)
+            report = reconcile(context)
             if report is not None and report.is_empty:
-                _say(f"fleet {options.fleet}: no machine is left; ${report.spent_usd:.2f} were spent in all")
+                _print(f"fleet {fleet}: no box is left; ${report.spent_usd:.2f} were spent in all")
                 return
-            left = (
-                "another reconciler is at it" if report is None else f"{report.listed} listed, {dict(report.by_state)}"
-            )
-            _say(f"fleet {options.fleet}: {left}")
-            waiting.sleep(BETWEEN_TICKS_S)
-    raise BadInput(f"fleet {options.fleet} is not empty yet: run this again, and look at the Vast.ai console")
+            if report is None:
+                _print(f"fleet {fleet}: another reconciler holds the lock")
+            else:
+                _print(f"fleet {fleet}: {report.listed} listed, {dict(report.by_state)}")
+            clock.sleep(TICK_INTERVAL_S)
+    raise BadInput(f"fleet {fleet} is not empty yet: run this again, and look at the Vast.ai console")
 
 
-def plan(options: argparse.Namespace) -> None:
-    """Show the next tick."""
+def plan(fleet: str) -> None:
+    """Print what the next tick would do, and what it would cost; change nothing."""
     with _open_client() as client:
-        chosen, picture = plan_tick(ReconcileContext(open_ledger(), client, options.fleet, dict))
-    table = Table("what", "which", "why or what", "$/h", title=f"fleet {options.fleet}: the next tick would")
-    for action in chosen.actions:
+        next_plan, snapshot = preview_tick(ReconcileContext(open_ledger(), client, fleet, dict))
+    table = Table("action", "box", "reason or offer", "$/h", title=f"fleet {fleet}: the next tick would")
+    for action in next_plan.actions:
         table.add_row(type(action).__name__.lower(), *_describe(action))
-    rents = [action.offer.usd_per_hour for action in chosen.actions if isinstance(action, Rent)]
+    rented_usd_per_hour = sum(action.offer.usd_per_hour for action in next_plan.actions if isinstance(action, Rent))
     _console().print(table)
-    for note in chosen.notes:
-        _say(note)
-    purse = picture.purse
-    _say(
-        f"now ${purse.usd_per_hour:.2f} an hour, then ${purse.usd_per_hour + sum(rents):.2f} of at most "
-        f"${purse.max_usd_per_hour:.2f}; ${purse.spent_usd:.2f} spent of ${purse.max_usd:.2f}"
-    )
-
-
-def _describe(action: Any) -> tuple[str, str, str]:
-    if isinstance(action, Rent):
-        offer = action.offer
-        return f"slot {action.slot}", f"{offer.gpu_name}, machine {offer.machine_id}", f"{offer.usd_per_hour:.3f}"
-    if not hasattr(action, "machine"):
-        return str(action.instance_id), action.label, ""
-    reason = action.reason if isinstance(action, Terminate | Drain) else ""
-    return action.machine.worker_id, reason, f"{action.machine.usd_per_hour:.3f}"
-
-
-def status(options: argparse.Namespace) -> None:
-    """Show machines and money, from the ledger alone."""
-    engine = open_ledger()
-    budget = read_budget(engine, options.fleet)
-    table = Table("worker", "state", "instance", "card", "$/h", "vendor says", "segments/s", "since", "reason")
-    for m in read_rented_instances(engine, options.fleet):
-        if m.state != "gone":
-            table.add_row(
-                m.worker_id, m.state, str(m.instance_id or ""), m.gpu_name, f"{m.usd_per_hour:.3f}",
-                m.vendor_status or "", f"{m.segments_per_s:.1f}", f"{m.requested_at:%d %b %H:%M}", m.reason or "",
-            )  # fmt: skip
-    _console().print(table)
-    _say(
-        f"fleet {options.fleet}: {budget.machines} machines wanted; ${budget.usd_per_hour:.2f} an hour of at most "
+    for note in next_plan.notes:
+        _print(note)
+    budget = snapshot.budget
+    _print(
+        f"now ${budget.usd_per_hour:.2f} per hour, then ${budget.usd_per_hour + rented_usd_per_hour:.2f} of at most "
         f"${budget.max_usd_per_hour:.2f}; ${budget.spent_usd:.2f} spent of ${budget.max_usd:.2f}"
     )
-    if check := read_spend_check(engine, options.fleet):
-        _say(
-            f"last day: the account fell by ${check.credit_fell_usd:.2f}, the books rose by ${check.books_rose_usd:.2f}"
+
+
+def _describe(action: Action) -> tuple[str, str, str]:
+    """Box, reason or offer, and dollars per hour of an action."""
+    match action:
+        case Rent(slot, offer):
+            return f"slot {slot}", f"{offer.gpu_name}, machine {offer.machine_id}", f"{offer.usd_per_hour:.3f}"
+        case DestroyOrphan(instance_id, label):
+            return str(instance_id), label, ""
+        case Terminate(box, reason) | Drain(box, reason):
+            return box.worker_id, reason, f"{box.usd_per_hour:.3f}"
+        case _:
+            return action.box.worker_id, "", f"{action.box.usd_per_hour:.3f}"
+
+
+def status(fleet: str) -> None:
+    """Print the boxes and the money, from the ledger alone."""
+    engine = open_ledger()
+    budget = read_budget(engine, fleet)
+    table = Table("worker", "state", "instance", "GPU", "$/h", "vendor status", "segments/s", "since", "reason")
+    for box in read_rented_instances(engine, fleet):
+        if box.state != "gone":
+            table.add_row(
+                box.worker_id, box.state, str(box.instance_id or ""), box.gpu_name, f"{box.usd_per_hour:.3f}",
+                box.vendor_status or "", f"{box.segments_per_s:.1f}", f"{box.requested_at:%d %b %H:%M}",
+                box.reason or "",
+            )  # fmt: skip
+    _console().print(table)
+    _print(
+        f"fleet {fleet}: {budget.machines} boxes wanted; ${budget.usd_per_hour:.2f} per hour of at most "
+        f"${budget.max_usd_per_hour:.2f}; ${budget.spent_usd:.2f} spent of ${budget.max_usd:.2f}"
+    )
+    if check := read_spend_check(engine, fleet):
+        _print(
+            f"last day: the account's credit fell by ${check.credit_fell_usd:.2f}, the ledger's spend rose by "
+            f"${check.books_rose_usd:.2f}"
         )
 
 
-def blacklist(options: argparse.Namespace) -> None:
-    """Show the bans, or lift one."""
-    engine = open_ledger()
-    if options.pardon:
-        kind, number = options.pardon
-        if kind not in {"machine", "host"} or not number.isdecimal():
-            raise BadInput(f"a ban is of a machine or a host, by its number, not of {kind} {number}")
-        if not pardon(engine, kind, int(number)):
-            raise BadInput(f"{kind} {number} is not banned")
-        _say(f"{kind} {number} may be rented again")
-        return
+def bans() -> None:
+    """Print the machines and hosts that are not rented at present."""
     table = Table("kind", "id", "reason", "until")
-    for ban in read_bans(engine):
+    for ban in read_bans(open_ledger()):
         table.add_row(ban.kind, str(ban.vendor_id), ban.reason, f"{ban.expires_at:%d %b %H:%M}")
     _console().print(table)
+
+
+def unban(kind: str, vendor_id: str) -> None:
+    """Lift a ban.
+
+    Raises:
+        BadInput: the words name no machine and no host, or there is no such ban.
+    """
+    if kind not in {"machine", "host"} or not vendor_id.isdecimal():
+        raise BadInput(f"cannot unban {kind} {vendor_id}: give `machine` or `host` and its number")
+    if not pardon(open_ledger(), "machine" if kind == "machine" else "host", int(vendor_id)):
+        raise BadInput(f"{kind} {vendor_id} is not banned: `vfleet fleet bans` lists the bans")
+    _print(f"{kind} {vendor_id} may be rented again")
 
 
 @contextmanager
@@ -193,8 +197,8 @@ def _open_client() -> Iterator[VastClient]:
 
 def _console() -> Console:
     console = Console()
-    return console if console.is_terminal else Console(width=160)  # a pipe has no width; 80 would cut the tables
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     _console().print(sentence, highlight=False, soft_wrap=True, markup=False)
