@@ -6,15 +6,15 @@ class FleetError(Exception):
 
 
 class BadInput(FleetError):
-    """Somebody asked for something that does not exist; nothing was changed. Commands exit 2."""
+    """An argument, a setting, a credential or the machine must be changed first. Nothing was changed. Exit code 2."""
 
 
 class Transient(FleetError):
-    """Trying again later may succeed."""
+    """Trying again later may succeed. Exit code 3."""
 
 
 class Permanent(FleetError):
-    """Trying again cannot help."""
+    """Trying again cannot help. Exit code 1."""
 
 
 class ClaimLost(FleetError):
@@ -26,7 +26,7 @@ class ClaimLost(FleetError):
 
 
 class Unreachable(Transient):
-    """A service does not answer. Commands exit 3."""
+    """A service does not answer."""
 
     def __init__(self, service: str, address: str, check: str, cause: object) -> None:
         self.service, self.address, self.check = service, address, check

@@ -24,8 +24,8 @@ from validation.corpus.fetch import fetch_video
 from validation.domain import Scored, Video
 from validation.errors import BadInput
 from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
-from validation.ledger.protocol import heartbeat_worker
 from validation.ledger.rpc import WorkerQuarantined
+from validation.ledger.workers import heartbeat_worker
 from validation.local.sample_corpus import CLIPS
 from validation.models.suite import load_suite
 from validation.models.sync_scorer import SyncScorerMixin

@@ -124,7 +124,7 @@ def test_a_credential_for_all_boxes_is_refused_where_each_has_its_own(name):
     """It would open the server to every box alike, and outlive them all."""
     told = {**BOX, f"BOX_{name}": "x"}
     assert name in read_box_environment(told)
-    with pytest.raises(BadInput, match=f"BOX_{name} would let every box into Prefect alike"):
+    with pytest.raises(BadInput, match=f"BOX_{name} would give all boxes one credential for Prefect"):
         read_box_environment(told | {"VFLEET_GATEWAY_TOKENS": "/etc/nginx/vfleet-boxes"})
 
 

@@ -183,7 +183,7 @@ def test_what_is_withdrawn_is_not_scored(host):
         host.wait_for("wait")
         dropped = scorer.begin([spoken(9, f"{n}") for n in range(20)])
         assert poll_until(lambda: host.status()["queue"]["segments"] >= 20, within_s=30)
-        dropped.withdraw()
+        dropped.cancel()
         assert dropped.wait(0)
         assert poll_until(lambda: host.status()["queue"]["segments"] < 20, within_s=30)
         host.gate.touch()

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from tests.support.inference_process import exchange, said, spoken
-from validation.inference.executor import BROKEN
+from validation.exit_codes import ExitCode
 from validation.inference.protocol import pack_frame
 from validation.inference.shared_memory import Arena
 from validation.inference.transport import ServerConnection, ServerRejectedClient, ServerUnavailable
@@ -57,7 +57,7 @@ def test_a_card_that_fails_ends_its_host_and_costs_nobody_an_answer(host, aside)
     with host.scorer() as scorer:
         answers = aside.submit(scorer.score, crowd)
         for _ in range(3):
-            host.restart(after=BROKEN)
+            host.restart(after=ExitCode.INTERNAL_ERROR)
         answers = answers.result(60)
     assert said(answers) == ["a", "model_crashed", "b"]
     assert sum("card" in batch for batch in host.batches()) == 3
@@ -70,7 +70,7 @@ def test_a_model_that_fails_on_everything_ends_its_host_before_anything_is_answe
     with host.scorer() as scorer:
         broken.touch()
         answers = aside.submit(scorer.score, [spoken(1, "a"), spoken(1, "b")])
-        host.restart(after=BROKEN)
+        host.restart(after=ExitCode.INTERNAL_ERROR)
         assert host.told["refused"].startswith("model silero fails on this machine before any work: model_failed")
         broken.unlink()
         assert host.process.wait(60) == 2

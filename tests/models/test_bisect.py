@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from tests.support.flaky_model import Fussy
 from tests.support.speech_samples import silence
 from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
-from validation.models.base import Batch, GpuLost, GpuOutOfMemory, SegmentModel
+from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory
+from validation.models.base import Batch, SegmentModel
 from validation.models.batching import pad_batch
 from validation.models.bisect import score_with_bisection
 

@@ -13,8 +13,8 @@ from validation.errors import BadInput
 from validation.inference.warmup import LONG_PROBE_S, TRIAL_S, make_probe_batch
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.dnsmos import Dnsmos
+from validation.models.rows import build_rows
 from validation.models.suite import Suite, load_suite
-from validation.worker.chunk.rows import build_rows
 
 PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
 

@@ -6,13 +6,13 @@ import numpy as np
 
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Column, Video
+from validation.models.rows import Row
 from validation.scoring.rules_file import parse_rules
 from validation.shards.manifest import describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.provenance import ShardProvenance
 from validation.shards.schema import shard_schema
 from validation.shards.writer import encode_shard
-from validation.worker.chunk.rows import Row
 
 _JUDGE = (
     Column("language", "str", "ISO 639", "Its first choice."),

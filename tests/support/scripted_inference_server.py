@@ -16,12 +16,13 @@ from pathlib import Path
 from threading import Event
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
+from validation.hardware.gpu_errors import GpuOutOfMemory
 from validation.inference.__main__ import end, main
 from validation.models import suite
-from validation.models.base import Batch, GpuOutOfMemory
+from validation.models.base import Batch
 
 RECIPE = suite.SuiteSpec(
-    models={"silero": "toy_host:Parrot"},
+    models={"silero": "scripted_inference_server:EchoScorer"},
     transcriber=None,
     judges=(),
     rules="vad-1",

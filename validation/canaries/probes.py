@@ -21,10 +21,11 @@ from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
 from validation.inference.client import InferenceClient
 from validation.ledger.canaries import KnownAnswer
+from validation.models.base import Scorer
+from validation.models.rows import Row, build_rows
 from validation.models.suite import Suite, find_cascade
 from validation.scoring.verdict import Condition
 from validation.shards.schema import shard_columns
-from validation.worker.chunk.rows import Row, Scorer, build_rows
 
 FAULTS = ("swapped transcript", "wrong language")
 """Faults that leave the speech clear: what is heard in noise or in half a sentence, each machine guesses anew."""

@@ -47,7 +47,7 @@ def run_admit(options: argparse.Namespace) -> None:
 def run_revoke(options: argparse.Namespace) -> None:
     from validation.gateway.tokens import find_tokens
     from validation.ledger.box_credentials import issue_box_key
-    from validation.ledger.protocol import retire_worker
+    from validation.ledger.workers import retire_worker
     from validation.services import open_ledger
     from validation.settings import load_settings
 

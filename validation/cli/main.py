@@ -1,6 +1,6 @@
 """`vfleet`: what an operator does by hand.
 
-Exit codes: 0 done, 2 bad input, 3 a service is unreachable, 1 anything else.
+Exit codes: `validation.exit_codes`.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from validation.cli.shards import add_shards_commands
 from validation.cli.status import add_status_commands
 from validation.cli.upkeep import add_upkeep_commands
 from validation.cli.weights import add_weights_commands
-from validation.errors import BadInput, FleetError, Unreachable
+from validation.errors import FleetError
+from validation.exit_codes import ExitCode, exit_code_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,17 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options) or 0)
     except FleetError as error:
         print(f"vfleet: {error}", file=sys.stderr)
-        return exit_code(error)
+        return exit_code_of(error)
     except KeyboardInterrupt:
         print("vfleet: interrupted", file=sys.stderr)
-        return 130
-
-
-def exit_code(error: FleetError) -> int:
-    """2: the caller must change something; 3: a service must come back; 1: neither."""
-    if isinstance(error, BadInput):
-        return 2
-    return 3 if isinstance(error, Unreachable) else 1
+        return ExitCode.INTERRUPTED
 
 
 def build_parser() -> argparse.ArgumentParser:

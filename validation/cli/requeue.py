@@ -10,7 +10,7 @@ from validation.errors import BadInput
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from validation.ledger.protocol import Requeue
+    from validation.ledger.maintenance import Requeue
 
 _CONDITIONS = ("video", "failed", "validated", "language", "verdict", "worker", "suite", "revision", "lacking")
 
@@ -44,7 +44,7 @@ def add_requeue_command(commands: Subparsers) -> None:
 
 
 def run_requeue(options: argparse.Namespace) -> None:
-    from validation.ledger.protocol import requeue_videos
+    from validation.ledger.maintenance import requeue_videos
     from validation.services import open_ledger
 
     if not options.all and not any(getattr(options, name) for name in _CONDITIONS):
@@ -58,7 +58,7 @@ def run_requeue(options: argparse.Namespace) -> None:
 
 
 def _read_conditions(options: argparse.Namespace, engine: "Engine") -> "Requeue":
-    from validation.ledger.protocol import Requeue
+    from validation.ledger.maintenance import Requeue
 
     ids = list(options.video) or None
     if options.verdict:

@@ -1,13 +1,22 @@
-"""What libraries raise about a card, sorted by what is to be done: ask for less, or end this process. Loads none."""
+"""GPU errors of the libraries, classified by the remedy: a smaller batch, or a new process. Imports no GPU library."""
 
 import re
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from validation.models.base import GpuLost, GpuOutOfMemory
+from validation.errors import Transient
 
 T = TypeVar("T")
+
+
+class GpuOutOfMemory(Transient):
+    """The memory of the GPU does not suffice for a batch. A smaller batch may fit, on the same model."""
+
+
+class GpuLost(Transient):
+    """The GPU, or the CUDA context of this process, has failed. This process can compute nothing more; another may."""
+
 
 _TOO_LITTLE = re.compile(
     r"CUDA out of memory"  # torch's allocator

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from validation.errors import FleetError, Transient
+from validation.errors import FleetError
+from validation.exit_codes import ExitCode, exit_code_of
 from validation.hardware.gpu_errors import classify_gpu_errors
 from validation.inference.address import find_socket
 from validation.inference.crash_log import CrashLog
@@ -29,7 +30,7 @@ log = logging.getLogger("model-host")
 
 
 def main() -> int:
-    """Serve until SIGTERM. Exit codes as of every command: 2 for what somebody must change, 3 for what may heal."""
+    """Serve until SIGTERM. Returns an exit code of `validation.exit_codes`."""
     told = _keep_stdout()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
@@ -39,8 +40,8 @@ def main() -> int:
         serve(suite, find_socket(settings.worker_id), told)
     except FleetError as refusal:
         _tell(told, {"refused": str(refusal)})
-        return 3 if isinstance(refusal, Transient) else 2
-    return 0
+        return exit_code_of(refusal)
+    return ExitCode.OK
 
 
 def serve(suite: Suite, path: Path, told: TextIO) -> None:

@@ -119,6 +119,6 @@ class InferenceJob:
     def answers(self) -> list[Mapping[str, Answer] | None]:
         return [ask.answer for ask in self._asks]
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         """Do without what has not been answered."""
         self._courier.withdraw(self._asks)

@@ -10,6 +10,7 @@ from queue import Queue
 from typing import NoReturn
 
 from validation.domain import Seconds
+from validation.exit_codes import ExitCode
 from validation.hardware.pinned_memory import pinned_memory
 from validation.inference.batch_queue import Request
 from validation.inference.crash_log import CrashLog
@@ -20,8 +21,6 @@ from validation.models.batching import pad_batch, take_rows
 from validation.models.suite import Suite, find_fault
 
 log = logging.getLogger(__name__)
-BROKEN = 70
-"""Exit code of a host whose own code failed, or its card; sysexits.h calls it an internal software error."""
 
 
 @dataclass(slots=True)
@@ -102,4 +101,4 @@ def _repeat(step: Callable[[], None]) -> NoReturn:
             step()
     except BaseException:
         log.exception("the host cannot go on")
-        os._exit(BROKEN)
+        os._exit(ExitCode.INTERNAL_ERROR)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance
-from validation.errors import Permanent
+from validation.errors import BadInput
 from validation.hardware.pinned_memory import pinned_memory
 from validation.models.base import Batch
 from validation.models.batching import cost_s, max_batch_size, pad_batch
@@ -23,7 +23,7 @@ TRIAL_LANGUAGE, TRIAL_TEXT = "hi", "नमस्ते दुनिया"
 """A language that every transcriber knows, and a transcript that it can spell, so that it is aligned as well."""
 
 
-class WarmupFailed(Permanent):
+class WarmupFailed(BadInput):
     """A model of this machine does not answer."""
 
     def __init__(self, model: str, fault: Fault) -> None:
@@ -31,7 +31,7 @@ class WarmupFailed(Permanent):
         super().__init__(f"model {model} fails on this machine before any work: {fault.kind}: {fault.message}")
 
 
-class ModelUnresponsive(Permanent):
+class ModelUnresponsive(BadInput):
     """A model that answered at the start does so no more."""
 
     def __init__(self, model: str, fault: Fault) -> None:

@@ -1,7 +1,9 @@
 """Bring a database to the ledger that this code knows: numbered migrations, then functions, views and roles."""
 
 import io
+import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +16,7 @@ from validation.errors import BadInput
 from validation.ledger.rpc import call_function, translate_error
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
+_VIEW_NAME = re.compile(r"\bvalidation\.(\w+)")
 
 
 class SchemaMismatch(BadInput):
@@ -97,10 +100,16 @@ def _execute_script(connection: Connection, sql: str) -> None:
 
 def _replaceable() -> Iterator[Path]:
     yield from sorted((SQL / "functions").glob("*.sql"))
-    # Views stand on one another: fleet_overview comes last by name of what it reads.
-    views = sorted((SQL / "views").glob("*.sql"), key=lambda path: (path.stem == "fleet_overview", path.stem))
-    yield from views
+    yield from _views_in_order()
     yield SQL / "roles.sql"
+
+
+def _views_in_order() -> Iterator[Path]:
+    """The files of the views, each after those of the views that it reads."""
+    files = {path.stem: path for path in sorted((SQL / "views").glob("*.sql"))}
+    reads = {name: set(_VIEW_NAME.findall(path.read_text())) & files.keys() - {name} for name, path in files.items()}
+    for name in TopologicalSorter(reads).static_order():
+        yield files[name]
 
 
 def _configure(*, connection: Connection | None = None, output: io.StringIO | None = None) -> Config:

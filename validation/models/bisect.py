@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from validation.domain import Answer, Fault, Unscored
-from validation.hardware.gpu_errors import classify_gpu_errors
-from validation.models.base import Batch, GpuLost, GpuOutOfMemory, SegmentModel
+from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory, classify_gpu_errors
+from validation.models.base import Batch, SegmentModel
 from validation.models.batching import take_rows
 
 

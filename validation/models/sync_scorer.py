@@ -34,5 +34,5 @@ class CompletedJob:
     def answers(self) -> list[dict[str, Answer] | None]:
         return self._answers
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         self._is_over = True

@@ -14,7 +14,7 @@ from validation.corpus import decode_subprocess as decode_apart
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Video
 from validation.errors import BadInput, ClaimLost, Transient, Unreachable
-from validation.ledger.protocol import sweep_stale_claims
+from validation.ledger.maintenance import sweep_stale_claims
 from validation.ledger.queries import audit_ledger, read_committed_shards
 from validation.local.sample_corpus import CLIPS
 from validation.shards.manifest import ShardManifest
@@ -287,7 +287,7 @@ def test_a_commit_whose_answer_never_came_keeps_its_shard(box, monkeypatch):
         raise Unreachable("the ledger", "db", "check it", "connection lost")
 
     module = "validation.worker.chunk.context.commit_chunk"
-    commit = __import__("validation.ledger.protocol", fromlist=["commit_chunk"]).commit_chunk
+    commit = __import__("validation.ledger.chunks", fromlist=["commit_chunk"]).commit_chunk
     monkeypatch.setattr(module, commit_then_lose)
     with pytest.raises(Unreachable):
         run_chunk(box.session)

@@ -29,7 +29,7 @@ class SlowEars(PeakScorer):
 class Heard:
     def __init__(self, utterances):
         self.utterances, self.said = utterances, [None] * len(utterances)
-        self.is_withdrawn, self._changed = False, threading.Condition()
+        self.is_cancelled, self._changed = False, threading.Condition()
 
     def answer(self, count):
         """Answer the first of them."""
@@ -40,14 +40,14 @@ class Heard:
 
     def wait(self, timeout_s=None):
         with self._changed:
-            return self._changed.wait_for(lambda: self.is_withdrawn or None not in self.said, timeout_s)
+            return self._changed.wait_for(lambda: self.is_cancelled or None not in self.said, timeout_s)
 
     def answers(self):
         return self.said
 
-    def withdraw(self):
+    def cancel(self):
         with self._changed:
-            self.is_withdrawn = True
+            self.is_cancelled = True
             self._changed.notify_all()
 
 
@@ -98,7 +98,7 @@ def test_a_video_is_kept_when_its_last_segment_is_answered(work_on):
     with pytest.raises(KeyboardInterrupt):
         work.score_group(0, check=stop)
     assert seen[-1] == ["a", "b"]
-    assert work.scorer.begun[0].is_withdrawn
+    assert work.scorer.begun[0].is_cancelled
 
 
 def test_a_drain_fetches_nothing_and_does_without_what_is_not_waited_for(work_on):
@@ -111,10 +111,10 @@ def test_a_drain_fetches_nothing_and_does_without_what_is_not_waited_for(work_on
     second.answer(3)
 
     def check():
-        checks.append(second.is_withdrawn)
+        checks.append(second.is_cancelled)
         if len(checks) == 2:
             wishes.append("drain")
-        if second.is_withdrawn:
+        if second.is_cancelled:
             first.answer(6)
 
     work.score_group(0, check=check)

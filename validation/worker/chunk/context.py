@@ -13,11 +13,11 @@ from sqlalchemy import Engine
 from validation.corpus.fetch import fetch_video
 from validation.domain import ChunkClaim, DecodedVideo, Seconds, Video, VideoFailure
 from validation.errors import BadInput, ClaimLost, FleetError, Transient
-from validation.ledger.protocol import claim_chunk, commit_chunk, release_chunk
+from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk
+from validation.models.base import Scorer
 from validation.settings import Settings
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import LeaseRenewer
-from validation.worker.chunk.rows import Scorer
 from validation.worker.chunk.runner import ChunkRunner
 from validation.worker.chunk.shard import EncodedShard, delete_shard, encode_chunk, upload_shard
 from validation.worker.chunk.subset import restrict_models

@@ -10,9 +10,10 @@ from functools import partial
 
 from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
 from validation.errors import BadInput, Permanent, Transient
+from validation.models.base import Scorer
+from validation.models.rows import Row
 from validation.settings import Settings
 from validation.worker.chunk.prefetch import PrefetchLimiter, Stopped
-from validation.worker.chunk.rows import Row, Scorer
 from validation.worker.chunk.scoring_jobs import GroupScoringJob
 
 RATE_WINDOW = 10
@@ -165,7 +166,7 @@ class ChunkRunner:
             with self._lock:
                 self._inquiries.pop(number, None)
             if inquiry is not None:
-                inquiry.withdraw()
+                inquiry.cancel()
         return self._report(self.groups[number])
 
     def _inquire(self, number: int) -> GroupScoringJob | None:
@@ -188,7 +189,7 @@ class ChunkRunner:
             kept = waited_for if time.monotonic() < self._drain_ends else None
             for inquiry in self._inquiries.values():
                 if inquiry is not kept:
-                    inquiry.withdraw()
+                    inquiry.cancel()
 
     def _keep_answered(self, inquiry: GroupScoringJob) -> None:
         for decoded, rows in inquiry.take_answered():
@@ -230,7 +231,7 @@ class ChunkRunner:
         with self._lock:
             self._fetched.clear()
             for inquiry in self._inquiries.values():
-                inquiry.withdraw()
+                inquiry.cancel()
 
     def _is_settled(self, video: Video) -> bool:
         with self._lock:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from validation.domain import DecodedVideo, Seconds
-from validation.worker.chunk.rows import Row, Scorer, build_rows
+from validation.models.base import Scorer
+from validation.models.rows import Row, build_rows
 
 
 class GroupScoringJob:
@@ -40,6 +41,6 @@ class GroupScoringJob:
                 self._open.remove((video, own))
                 yield video, build_rows(video, iter(known), self._scorer)
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         """Do without what has not been answered."""
-        self._scoring.withdraw()
+        self._scoring.cancel()

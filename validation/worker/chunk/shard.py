@@ -8,6 +8,8 @@ from uuid import UUID
 from obstore.store import ObjectStore
 
 from validation.domain import Seconds, ShardReceipt
+from validation.models.base import Scorer
+from validation.models.rows import Row
 from validation.models.suite import batching_policy
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
@@ -16,7 +18,6 @@ from validation.shards.schema import shard_schema
 from validation.shards.writer import encode_shard
 from validation.storage.errors import ObjectExists
 from validation.storage.store import delete_object, get_bytes, put_once
-from validation.worker.chunk.rows import Row, Scorer
 from validation.worker.chunk.runner import ChunkRunner
 from validation.worker.chunk.subset import PARTIAL
 

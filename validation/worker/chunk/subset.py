@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from validation.domain import Column, Utterance
+from validation.models.base import Scorer, ScoringJob
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Condition, Rule, Rules
-from validation.worker.chunk.rows import Scorer, Scoring
 
 PARTIAL = Rules(
     version="partial-1",
@@ -35,7 +35,7 @@ class ModelSubsetScorer:
     revisions: Mapping[str, str]
     columns: Mapping[str, Sequence[Column]]
 
-    def begin(self, utterances: Sequence[Utterance]) -> Scoring:
+    def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
         """Ask the models that are wanted."""
         wanted = tuple(self.columns)
         return self.whole.begin([replace(utterance, wanted=wanted) for utterance in utterances])

@@ -14,7 +14,7 @@ from contextlib import suppress
 from prefect.logging import get_logger
 
 from validation.domain import Seconds
-from validation.errors import FleetError, Permanent, Transient
+from validation.errors import BadInput, FleetError, Transient
 from validation.inference.address import INFERENCE_SOCKET_VARIABLE, socket_path
 from validation.inference.protocol import SuiteInfo
 from validation.inference.transport import read_status
@@ -38,7 +38,7 @@ END_WITHIN_S: Seconds = 5.0
 log = get_logger("vast-gpu.host")
 
 
-class StartRefused(Permanent):
+class StartRefused(BadInput):
     """The model host would not start; the sentence is its own."""
 
 

@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from validation.domain import Seconds, WorkerProfile
 from validation.errors import FleetError
-from validation.ledger.protocol import drain_worker, heartbeat_worker, register_worker, retire_worker
 from validation.ledger.rpc import WorkerIdTaken, WorkerQuarantined
+from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
 from validation.worker.prefect.process_identity import is_confirmed_dead
 from validation.worker.prefect.timeouts import call_in_thread
 
@@ -48,7 +48,7 @@ class WorkerRegistration:
         except WorkerIdTaken as taken:
             if not is_confirmed_dead(taken.other):
                 raise
-            taken_back = register_worker(self._engine, self._profile, succeeds=taken.other)
+            taken_back = register_worker(self._engine, self._profile, replaces=taken.other)
         if taken_back:
             log.warning("took back %d chunks that died with the last life of %s", taken_back, self._worker_id)
 

@@ -28,11 +28,12 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from validation.doctor.runner import check_box
 from validation.domain import Seconds
-from validation.errors import BadInput, FleetError, Transient
+from validation.errors import BadInput, FleetError
+from validation.exit_codes import exit_code_of
 from validation.inference.address import INFERENCE_SOCKET_VARIABLE
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
-from validation.ledger.protocol import register_worker
+from validation.ledger.workers import register_worker
 from validation.settings import load_settings
 from validation.worker.chunk.drain import DRAIN_FILE_VARIABLE
 from validation.worker.chunk.open import validate_settings
@@ -299,4 +300,4 @@ def _current_task() -> asyncio.Task[Any]:
 
 def _refuse(refusal: FleetError) -> NoReturn:
     sys.stderr.write(f"{refusal}\n")
-    raise SystemExit(3 if isinstance(refusal, Transient) else 2) from None
+    raise SystemExit(int(exit_code_of(refusal))) from None

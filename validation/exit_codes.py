@@ -1,0 +1,37 @@
+"""The exit codes of every program of the fleet, and which error ends with which code.
+
+| code | name | meaning | who acts on it |
+|---|---|---|---|
+| 0 | OK | the work is done, or the program was asked to end and has drained | nobody |
+| 1 | FAILED | a check found something, or the program failed in a way that no other code names | an operator reads the message |
+| 2 | BAD_INPUT | an argument, a setting, a credential or the machine must be changed first | an operator; a retry cannot help |
+| 3 | UNREACHABLE | a service does not answer, or is busy: the same call may succeed later | a supervisor or script tries again later |
+| 70 | INTERNAL_ERROR | the inference server's own code or its GPU failed (sysexits.h: internal software error) | the worker starts the inference server again |
+| 130 | INTERRUPTED | Ctrl-C (128 + SIGINT) | nobody |
+| 143 | TERMINATED | SIGTERM ended a program that has nothing to drain (128 + SIGTERM) | nobody |
+
+A worker's bootstrap starts its worker again after any exit, and gives the box back after too many of them in an hour.
+"""  # noqa: E501 - rows of a table
+
+from enum import IntEnum
+
+from validation.errors import BadInput, FleetError, Transient
+
+
+class ExitCode(IntEnum):
+    """What a program's exit says. The table above documents each code."""
+
+    OK = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    UNREACHABLE = 3
+    INTERNAL_ERROR = 70
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+def exit_code_of(error: FleetError) -> ExitCode:
+    """The exit code of a program that ends with this error."""
+    if isinstance(error, BadInput):
+        return ExitCode.BAD_INPUT
+    return ExitCode.UNREACHABLE if isinstance(error, Transient) else ExitCode.FAILED
