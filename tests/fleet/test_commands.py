@@ -1,14 +1,12 @@
 """An operator's commands do what they say, refuse in one sentence, and rent nothing by themselves."""
 
-import argparse
-
 import pytest
 
 from tests.support.fleet_world import FLEET, World
 from tests.support.vast_helpers import VirtualClock, client_of
-from validation.cli.fleet import add_fleet_commands
+from validation.cli.main import app
 from validation.errors import BadInput
-from validation.fleet import commands as operate
+from validation.fleet import commands
 from validation.ledger.fleet import FleetUnknown, read_bans, read_budget
 from validation.settings import load_settings
 from validation.vast.errors import VastKeyRefused
@@ -30,16 +28,13 @@ def command(world, monkeypatch):
     for name in ("BOX_DATABASE_URL", "BOX_R2_ENDPOINT_URL", "BOX_PREFECT_API_URL"):
         monkeypatch.setenv(name, "somewhere")
     monkeypatch.setenv("VAST_API_KEY", "account-key")
-    monkeypatch.setattr(operate, "open_ledger", lambda: world.ledger)
+    monkeypatch.setattr(commands, "open_ledger", lambda: world.ledger)
     monkeypatch.setattr(
-        operate, "_open_client", lambda: client_of(world.fake, load_settings().vast_api_key.get_secret_value())
+        commands, "_open_client", lambda: client_of(world.fake, load_settings().vast_api_key.get_secret_value())
     )
 
     def run(*words: str) -> None:
-        parser = argparse.ArgumentParser()
-        add_fleet_commands(parser.add_subparsers())
-        options = parser.parse_args(["fleet", *words])
-        options.command(options)
+        app(["fleet", *words], standalone_mode=False)
 
     return run
 
@@ -49,7 +44,7 @@ def test_up_enters_the_wish_and_rents_nothing(world, command, capsys):
     world.queue(1000)
     command("up", *UP, "--fleet", FLEET)
     assert (
-        "3 machines wanted, at most $5.00 an hour and $50.00 in all; the cheapest offer costs $0."
+        "3 boxes wanted, at most $5.00 per hour and $50.00 in all; the cheapest offer costs $0."
         in capsys.readouterr().out
     )
     assert world.cloud.rentals == {}
@@ -62,7 +57,7 @@ def test_plan_shows_what_would_be_done_and_what_it_costs(world, command, capsys)
     command("plan", "--fleet", FLEET)
     shown = capsys.readouterr().out
     assert shown.count("slot ") == 2
-    assert "now $0.00 an hour, then $0." in shown
+    assert "now $0.00 per hour, then $0." in shown
     assert "of at most $20.00; $0.00 spent of $500.00" in shown
     assert (world.cloud.rentals, world.states()) == ({}, {})
 
@@ -73,8 +68,8 @@ def test_status_shows_machines_and_money(world, command, capsys):
     command("status", "--fleet", FLEET)
     shown = capsys.readouterr().out
     assert shown.count("working") == 2
-    assert "2 machines wanted; $0." in shown
-    assert "the account fell by $0." in shown
+    assert "2 boxes wanted; $0." in shown
+    assert "the account's credit fell by $0." in shown
 
 
 def test_down_lets_machines_finish(world, command, capsys):
@@ -88,46 +83,45 @@ def test_down_lets_machines_finish(world, command, capsys):
 
 
 def test_down_now_returns_when_nothing_is_left(world, command, capsys):
-    """Two complete listings have shown none; what it cost is the last word. The request is the flow's too."""
+    """Two complete listings have shown none; what it cost is the last word. The wish is the flow's too."""
     world.want(2)
     world.ticks(10)
-    options = argparse.Namespace(fleet=FLEET, now=True)
-    operate.down(options, VirtualClock(world.fake))
+    commands.down(FLEET, now=True, clock=VirtualClock(world.fake))
     assert world.cloud.living() == []
     assert read_budget(world.ledger, FLEET).abandoned
     assert world.states() == {}
     assert capsys.readouterr().out.strip().endswith("were spent in all")
 
 
-def test_the_blacklist_is_shown_and_bans_are_lifted(world, command, capsys):
+def test_bans_are_shown_and_lifted(world, command, capsys):
     world.cloud.lifecycles = {"oci_error": 1.0}
     world.want(1)
     world.tick()
     world.want(0)
     world.ticks(2)
     (ban,) = read_bans(world.ledger)
-    command("blacklist")
+    command("bans")
     assert "runtime_failed" in capsys.readouterr().out
-    command("blacklist", "--pardon", "machine", str(ban.vendor_id))
+    command("unban", "machine", str(ban.vendor_id))
     assert read_bans(world.ledger) == []
     with pytest.raises(BadInput, match="is not banned"):
-        command("blacklist", "--pardon", "machine", str(ban.vendor_id))
+        command("unban", "machine", str(ban.vendor_id))
     with pytest.raises(BadInput, match="of a machine or a host"):
-        command("blacklist", "--pardon", "planet", "3")
+        command("unban", "planet", "3")
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--max-price", "0.01"], "no offer costs at most.*the cheapest costs"),
-        (["--max-usd-per-hour", "0.01"], "the fleet's cap of .0.010 an hour is below the cheapest offer"),
+        (["--max-usd-per-hour", "0.01"], "the fleet's cap of .0.010 per hour is below the cheapest offer"),
         (["--gpu", "RTX 2060"], "the market has no RTX 2060"),
-        (["--machines", "-1"], "a number of machines of at least 0"),
+        (["--machines", "-1"], "the number of boxes must be at least 0"),
         (["--disk", "-5"], "disk_gb is -5"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(world, command, words, sentence):
-    """No request is entered."""
+    """No wish is entered."""
     with pytest.raises(BadInput, match=sentence):
         command("up", *UP, *words, "--fleet", FLEET)
     with pytest.raises(FleetUnknown):

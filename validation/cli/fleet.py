@@ -1,93 +1,108 @@
-"""`vfleet fleet`: the rented boxes."""
+"""`vfleet fleet`: rented boxes."""
 
-import argparse
-from dataclasses import replace
+from typing import Annotated, TypeAlias
 
-from validation.cli import Subparsers
+import typer
 
+from validation.cli import JsonOption
 
-def add_fleet_commands(subparsers: Subparsers) -> None:
-    """Add `fleet` with its commands. What they need is imported when one runs."""
-    fleet = subparsers.add_parser("fleet", help="rented boxes: plan, up, down, status, bans, unban")
-    commands = fleet.add_subparsers(title="commands", required=True)
+PANEL = "Fleet"
 
-    up = commands.add_parser("up", help="order boxes: how many, at what price, and for how much in all")
-    up.add_argument("--machines", type=int, required=True, help="number of boxes, each with one GPU")
-    up.add_argument("--budget", type=float, required=True, help="dollars for all that this fleet ever rents")
-    up.add_argument("--max-usd-per-hour", type=float, required=True, help="dollars per hour for all boxes together")
-    up.add_argument("--max-price", type=float, help="dollars per hour for one box")
-    up.add_argument("--image", required=True, help="the worker image, best by digest")
-    up.add_argument("--gpu", action="append", help='a GPU, such as "RTX 3090"; may be repeated')
-    up.add_argument("--cuda", type=float, help="the CUDA that the image was built for (default: 13.0)")
-    up.add_argument("--disk", type=float, help="GB of disk")
-    up.add_argument("--inet-down", type=float, help="Mb/s down")
-    up.set_defaults(command=run_up)
+fleet_app = typer.Typer(no_args_is_help=True)
 
-    down = commands.add_parser("down", help="let every box finish its chunk, then destroy it")
-    down.add_argument("--now", action="store_true", help="destroy all boxes at once, and return when none is left")
-    down.set_defaults(command=run_down)
-
-    plan = commands.add_parser("plan", help="show what the next tick would do, and what it costs; change nothing")
-    plan.set_defaults(command=run_plan)
-    status = commands.add_parser("status", help="show every box, and the money")
-    status.set_defaults(command=run_status)
-    for parser in (up, down, plan, status):
-        parser.add_argument("--fleet", default="main", help="which fleet (default: main)")
-
-    bans = commands.add_parser("bans", help="show the machines and hosts that are not rented for a while")
-    bans.set_defaults(command=run_bans)
-    unban = commands.add_parser("unban", help="lift a ban: machine 123, or host 45")
-    unban.add_argument("kind", metavar="KIND", help="machine or host")
-    unban.add_argument("vendor_id", metavar="ID", help="the vendor's number")
-    unban.set_defaults(command=run_unban)
+FleetOption: TypeAlias = Annotated[str, typer.Option("--fleet", help="Name of the fleet.")]
 
 
-def run_up(options: argparse.Namespace) -> None:
-    from validation.fleet import commands
-    from validation.vast.offer_filter import OfferFilter
-
-    given = {
-        "gpu_names": tuple(options.gpu) if options.gpu else None,
-        "min_cuda": options.cuda,
-        "disk_gb": options.disk,
-        "inet_down_mbps": options.inet_down,
-        "max_usd_per_hour": options.max_price,
-    }
-    commands.up(
-        options.fleet,
-        boxes=options.machines,
-        image=options.image,
-        max_usd=options.budget,
-        max_usd_per_hour=options.max_usd_per_hour,
-        offer_filter=replace(OfferFilter(), **{name: value for name, value in given.items() if value is not None}),
+def add_commands(app: typer.Typer) -> None:
+    app.add_typer(
+        fleet_app, name="fleet", rich_help_panel=PANEL, help="Rented boxes: order, plan, status, bans, shut down."
     )
 
 
-def run_down(options: argparse.Namespace) -> None:
+@fleet_app.command()
+def up(
+    machines: Annotated[int, typer.Option(help="How many GPUs to rent.")],
+    budget: Annotated[float, typer.Option(metavar="USD", help="Limit for everything that this fleet ever rents.")],
+    max_usd_per_hour: Annotated[float, typer.Option(metavar="USD", help="Limit per hour for all boxes together.")],
+    image: Annotated[str, typer.Option(help="The worker image, best named by digest.")],
+    max_price: Annotated[float | None, typer.Option(metavar="USD", help="Limit per hour for one box.")] = None,
+    gpu: Annotated[list[str] | None, typer.Option(help='A GPU model, such as "RTX 3090". May be repeated.')] = None,
+    cuda: Annotated[float | None, typer.Option(help="The CUDA that the image was built for; 13.0 by default.")] = None,
+    disk: Annotated[float | None, typer.Option(metavar="GB", help="Disk of a box.")] = None,
+    inet_down: Annotated[float | None, typer.Option(metavar="MBIT/S", help="Download rate of a box.")] = None,
+    fleet: FleetOption = "main",
+) -> None:
+    """Order boxes: how many, at what price, and for how much in all. The next tick rents them.
+
+    Example: `vfleet fleet up --machines 2 --budget 5 --max-usd-per-hour 1 --image registry/vfleet:1`
+    """
     from validation.fleet import commands
 
-    commands.down(options.fleet, now=options.now)
+    commands.up(
+        commands.FleetRequest(
+            fleet=fleet,
+            machines=machines,
+            budget=budget,
+            max_usd_per_hour=max_usd_per_hour,
+            image=image,
+            max_price=max_price,
+            gpu=tuple(gpu or ()),
+            cuda=cuda,
+            disk=disk,
+            inet_down=inet_down,
+        )
+    )
 
 
-def run_plan(options: argparse.Namespace) -> None:
+@fleet_app.command()
+def down(
+    now: Annotated[
+        bool, typer.Option("--now", help="Destroy all boxes at once, and return when the vendor lists none.")
+    ] = False,
+    fleet: FleetOption = "main",
+) -> None:
+    """Let every box finish its chunk, then give it back.
+
+    Examples: `vfleet fleet down`, `vfleet fleet down --now`
+    """
     from validation.fleet import commands
 
-    commands.plan(options.fleet)
+    commands.down(fleet, now=now)
 
 
-def run_status(options: argparse.Namespace) -> None:
+@fleet_app.command()
+def plan(fleet: FleetOption = "main", json: JsonOption = False) -> None:
+    """Show what the next tick would do and what it would cost. Changes nothing."""
     from validation.fleet import commands
 
-    commands.status(options.fleet)
+    commands.plan(fleet, json=json)
 
 
-def run_bans(_options: argparse.Namespace) -> None:
+@fleet_app.command()
+def status(fleet: FleetOption = "main", json: JsonOption = False) -> None:
+    """Show every box and what was spent, from the ledger alone."""
     from validation.fleet import commands
 
-    commands.bans()
+    commands.status(fleet, json=json)
 
 
-def run_unban(options: argparse.Namespace) -> None:
+@fleet_app.command()
+def bans(json: JsonOption = False) -> None:
+    """Show the vendor's machines and hosts that are not rented for a while."""
     from validation.fleet import commands
 
-    commands.unban(options.kind, options.vendor_id)
+    commands.bans(json=json)
+
+
+@fleet_app.command()
+def unban(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="`machine` or `host`.")],
+    vendor_id: Annotated[str, typer.Argument(metavar="ID", help="The number in `vfleet fleet bans`.")],
+) -> None:
+    """Lift a ban.
+
+    Example: `vfleet fleet unban machine 12345`
+    """
+    from validation.fleet import commands
+
+    commands.unban(kind, vendor_id)

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.table import Table
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
 from validation.domain import Seconds
 from validation.errors import BadInput
@@ -13,6 +12,7 @@ from validation.fleet.plan import Action, DestroyOrphan, Drain, Rent, Terminate
 from validation.fleet.reconcile import ReconcileContext, explain_empty_search, preview_tick, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import (
+    BanKind,
     pardon,
     read_bans,
     read_budget,
@@ -21,6 +21,7 @@ from validation.ledger.fleet import (
     scale_to_zero,
     set_target,
 )
+from validation.output import print_table, say, say_json
 from validation.services import open_ledger
 from validation.settings import load_settings
 from validation.vast.client import VastClient
@@ -33,37 +34,66 @@ TICK_INTERVAL_S: Seconds = 31.0
 """Between the ticks of ``down``: absences from the listing count when they are 30 s apart."""
 MAX_TICKS = 60
 """Of ``down``: half an hour."""
-PIPE_WIDTH = 160
-"""Columns of a table that is written to a pipe, which has no width of its own."""
 
 
-def up(
-    fleet: str, *, boxes: int, image: str, max_usd: float, max_usd_per_hour: float, offer_filter: OfferFilter
-) -> None:
+@dataclass(frozen=True, slots=True)
+class FleetRequest:
+    """The options of `vfleet fleet up`."""
+
+    fleet: str
+    machines: int
+    budget: float
+    """Dollars in all."""
+    max_usd_per_hour: float
+    """Dollars per hour for all boxes together."""
+    image: str
+    max_price: float | None = None
+    """Dollars per hour for one box."""
+    gpu: tuple[str, ...] = ()
+    cuda: float | None = None
+    disk: float | None = None
+    """GB."""
+    inet_down: float | None = None
+    """Mb/s."""
+
+    def to_offer_filter(self) -> OfferFilter:
+        """The default filter with the bounds that are given. Raises as ``OfferFilter``."""
+        given: dict[str, Any] = {
+            "gpu_names": self.gpu or None,
+            "min_cuda": self.cuda,
+            "disk_gb": self.disk,
+            "inet_down_mbps": self.inet_down,
+            "max_usd_per_hour": self.max_price,
+        }
+        return replace(OfferFilter(), **{name: value for name, value in given.items() if value is not None})
+
+
+def up(request: FleetRequest) -> None:
     """Check that the order can be met, then record it. The next tick rents.
 
     Raises:
         BadInput: a number makes no sense, boxes lack a variable of their environment, or no offer meets the filter.
         VastKeyMissing, VastKeyRefused, CreditExhausted: there is no account to rent with.
     """
-    if boxes < 0 or min(max_usd, max_usd_per_hour, offer_filter.max_usd_per_hour) <= 0:
+    offer_filter = request.to_offer_filter()
+    if request.machines < 0 or min(request.budget, request.max_usd_per_hour, offer_filter.max_usd_per_hour) <= 0:
         raise BadInput("the number of boxes must be at least 0, and every amount of dollars above 0")
     read_box_environment()
     with _open_client() as client:
         cheapest = _find_cheapest(client, offer_filter)
-    if boxes and cheapest > max_usd_per_hour:
+    if request.machines and cheapest > request.max_usd_per_hour:
         raise BadInput(
-            f"the fleet's cap of ${max_usd_per_hour:.3f} per hour is below the cheapest offer, ${cheapest:.3f}: "
-            "raise --max-usd-per-hour"
+            f"the fleet's cap of ${request.max_usd_per_hour:.3f} per hour is below the cheapest offer, "
+            f"${cheapest:.3f}: raise --max-usd-per-hour"
         )
-    launch_spec = LaunchSpec(image, offer_filter, load_settings().chunk_videos)
+    launch_spec = LaunchSpec(request.image, offer_filter, load_settings().chunk_videos)
     set_target(
-        open_ledger(), fleet, machines=boxes, max_usd_per_hour=max_usd_per_hour, max_usd=max_usd,
-        order=launch_spec.to_json(),
+        open_ledger(), request.fleet, machines=request.machines, max_usd_per_hour=request.max_usd_per_hour,
+        max_usd=request.budget, order=launch_spec.to_json(),
     )  # fmt: skip
-    _print(
-        f"fleet {fleet}: {boxes} boxes wanted, at most ${max_usd_per_hour:.2f} per hour and ${max_usd:.2f} in all; "
-        f"the cheapest offer costs ${cheapest:.3f} per hour all in"
+    say(
+        f"fleet {request.fleet}: {request.machines} boxes wanted, at most ${request.max_usd_per_hour:.2f} per hour and "
+        f"${request.budget:.2f} in all; the cheapest offer costs ${cheapest:.3f} per hour all in"
     )
 
 
@@ -94,7 +124,7 @@ def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
     engine = open_ledger()
     scale_to_zero(engine, fleet, abandon=now)
     if not now:
-        _print(f"fleet {fleet}: every box finishes its chunk and is destroyed; `vfleet fleet status` shows how far")
+        say(f"fleet {fleet}: every box finishes its chunk and is destroyed; `vfleet fleet status` shows how far")
         return
     clock = clock or WallClock()
     with _open_client() as client:
@@ -102,77 +132,89 @@ def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
         for _ in range(MAX_TICKS):
             report = reconcile(context)
             if report is not None and report.is_empty:
-                _print(f"fleet {fleet}: no box is left; ${report.spent_usd:.2f} were spent in all")
+                say(f"fleet {fleet}: no box is left; ${report.spent_usd:.2f} were spent in all")
                 return
             if report is None:
-                _print(f"fleet {fleet}: another reconciler holds the lock")
+                say(f"fleet {fleet}: another reconciler holds the lock")
             else:
-                _print(f"fleet {fleet}: {report.listed} listed, {dict(report.by_state)}")
+                say(f"fleet {fleet}: {report.listed} listed, {dict(report.by_state)}")
             clock.sleep(TICK_INTERVAL_S)
     raise BadInput(f"fleet {fleet} is not empty yet: run this again, and look at the Vast.ai console")
 
 
-def plan(fleet: str) -> None:
+def plan(fleet: str, *, json: bool = False) -> None:
     """Print what the next tick would do, and what it would cost; change nothing."""
     with _open_client() as client:
         next_plan, snapshot = preview_tick(ReconcileContext(open_ledger(), client, fleet, dict))
-    table = Table("action", "box", "reason or offer", "$/h", title=f"fleet {fleet}: the next tick would")
-    for action in next_plan.actions:
-        table.add_row(type(action).__name__.lower(), *_describe(action))
-    rented_usd_per_hour = sum(action.offer.usd_per_hour for action in next_plan.actions if isinstance(action, Rent))
-    _console().print(table)
+    rows = [(type(action).__name__.lower(), *_describe(action)) for action in next_plan.actions]
+    if json:
+        for action, box, detail, usd_per_hour in rows:
+            say_json({"action": action, "of": box, "detail": detail, "usd_per_hour": usd_per_hour})
+        return
+    if rows:
+        say(f"fleet {fleet}: the next tick would")
+    print_table(("action", "box", "reason or offer", "$/h"), rows)
     for note in next_plan.notes:
-        _print(note)
+        say(note)
     budget = snapshot.budget
-    _print(
-        f"now ${budget.usd_per_hour:.2f} per hour, then ${budget.usd_per_hour + rented_usd_per_hour:.2f} of at most "
+    added_usd_per_hour = sum(action.offer.usd_per_hour for action in next_plan.actions if isinstance(action, Rent))
+    say(
+        f"now ${budget.usd_per_hour:.2f} per hour, then ${budget.usd_per_hour + added_usd_per_hour:.2f} of at most "
         f"${budget.max_usd_per_hour:.2f}; ${budget.spent_usd:.2f} spent of ${budget.max_usd:.2f}"
     )
 
 
-def _describe(action: Action) -> tuple[str, str, str]:
+def _describe(action: Action) -> tuple[str, str, float | None]:
     """Box, reason or offer, and dollars per hour of an action."""
     match action:
         case Rent(slot, offer):
-            return f"slot {slot}", f"{offer.gpu_name}, machine {offer.machine_id}", f"{offer.usd_per_hour:.3f}"
+            return f"slot {slot}", f"{offer.gpu_name}, machine {offer.machine_id}", round(offer.usd_per_hour, 3)
         case DestroyOrphan(instance_id, label):
-            return str(instance_id), label, ""
+            return str(instance_id), label, None
         case Terminate(box, reason) | Drain(box, reason):
-            return box.worker_id, reason, f"{box.usd_per_hour:.3f}"
+            return box.worker_id, reason, round(box.usd_per_hour, 3)
         case _:
-            return action.box.worker_id, "", f"{action.box.usd_per_hour:.3f}"
+            return action.box.worker_id, "", round(action.box.usd_per_hour, 3)
 
 
-def status(fleet: str) -> None:
+def status(fleet: str, *, json: bool = False) -> None:
     """Print the boxes and the money, from the ledger alone."""
     engine = open_ledger()
     budget = read_budget(engine, fleet)
-    table = Table("worker", "state", "instance", "GPU", "$/h", "vendor status", "segments/s", "since", "reason")
-    for box in read_rented_instances(engine, fleet):
-        if box.state != "gone":
-            table.add_row(
-                box.worker_id, box.state, str(box.instance_id or ""), box.gpu_name, f"{box.usd_per_hour:.3f}",
-                box.vendor_status or "", f"{box.segments_per_s:.1f}", f"{box.requested_at:%d %b %H:%M}",
-                box.reason or "",
-            )  # fmt: skip
-    _console().print(table)
-    _print(
+    boxes = [box for box in read_rented_instances(engine, fleet) if box.state != "gone"]
+    if json:
+        for box in boxes:
+            say_json(box)
+        return
+    print_table(
+        ("worker", "state", "instance", "GPU", "$/h", "vendor status", "segments/s", "since", "reason"),
+        [
+            (box.worker_id, box.state, str(box.instance_id or ""), box.gpu_name, round(box.usd_per_hour, 3),
+             box.vendor_status, round(box.segments_per_s, 1), box.requested_at, box.reason)
+            for box in boxes
+        ],
+    )  # fmt: skip
+    say(
         f"fleet {fleet}: {budget.machines} boxes wanted; ${budget.usd_per_hour:.2f} per hour of at most "
         f"${budget.max_usd_per_hour:.2f}; ${budget.spent_usd:.2f} spent of ${budget.max_usd:.2f}"
     )
     if check := read_spend_check(engine, fleet):
-        _print(
+        say(
             f"last day: the account's credit fell by ${check.credit_fell_usd:.2f}, the ledger's spend rose by "
             f"${check.books_rose_usd:.2f}"
         )
 
 
-def bans() -> None:
+def bans(*, json: bool = False) -> None:
     """Print the machines and hosts that are not rented at present."""
-    table = Table("kind", "id", "reason", "until")
-    for ban in read_bans(open_ledger()):
-        table.add_row(ban.kind, str(ban.vendor_id), ban.reason, f"{ban.expires_at:%d %b %H:%M}")
-    _console().print(table)
+    found = read_bans(open_ledger())
+    if json:
+        for ban in found:
+            say_json(ban)
+        return
+    print_table(
+        ("kind", "id", "reason", "until"), [(ban.kind, str(ban.vendor_id), ban.reason, ban.expires_at) for ban in found]
+    )
 
 
 def unban(kind: str, vendor_id: str) -> None:
@@ -181,11 +223,11 @@ def unban(kind: str, vendor_id: str) -> None:
     Raises:
         BadInput: the words name no machine and no host, or there is no such ban.
     """
-    if kind not in {"machine", "host"} or not vendor_id.isdecimal():
-        raise BadInput(f"cannot unban {kind} {vendor_id}: give `machine` or `host` and its number")
-    if not pardon(open_ledger(), "machine" if kind == "machine" else "host", int(vendor_id)):
+    if kind not in get_args(BanKind) or not vendor_id.isdecimal():
+        raise BadInput(f"a ban is of a machine or a host, by its number, not of {kind} {vendor_id}")
+    if not pardon(open_ledger(), cast("BanKind", kind), int(vendor_id)):
         raise BadInput(f"{kind} {vendor_id} is not banned: `vfleet fleet bans` lists the bans")
-    _print(f"{kind} {vendor_id} may be rented again")
+    say(f"{kind} {vendor_id} may be rented again")
 
 
 @contextmanager
@@ -193,12 +235,3 @@ def _open_client() -> Iterator[VastClient]:
     settings = load_settings()
     with VastClient(settings.vast_api_key, settings.vast_url) as client:
         yield client
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
-
-
-def _print(sentence: str) -> None:
-    _console().print(sentence, highlight=False, soft_wrap=True, markup=False)

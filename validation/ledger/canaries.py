@@ -68,7 +68,7 @@ class QuarantinedWorker:
 
     worker_id: str
     known_as: str
-    """What `requeue --worker` and `canaries pardon` take: a label where it was rented, else its worker's id."""
+    """What `requeue --worker` and `canaries clear` take: a label where it was rented, else its worker's id."""
     judged: int
     wrong: int
     since: datetime
