@@ -64,8 +64,8 @@ def mistype_the_key(world, monkeypatch):
         (mistype_the_key, {}, "(Invalid user key): check VAST_API_KEY and its permissions"),
         (lambda world, _: setattr(world.cloud, "credit_usd", 0.0), {}, "$0.00 are left"),
         (None, {"gpu_names": ("RTX 2060",)}, "the market has no RTX 2060 that meets the filter"),
-        (None, {"usd_per_hour": 0.01}, "an hour together, above the cap of $0.01"),
-        (None, {"max_usd_per_hour": 0.01}, "no offer costs at most $0.010 an hour all in: the cheapest costs $0."),
+        (None, {"usd_per_hour": 0.01}, "per hour, above its cap of $0.01"),
+        (None, {"max_usd_per_hour": 0.01}, "no offer costs at most $0.010 per hour all in: the cheapest costs $0."),
     ],
     ids=["no key", "wrong key", "no credit", "impossible filter", "cap below the cheapest", "price below the cheapest"],
 )

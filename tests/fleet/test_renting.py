@@ -122,7 +122,7 @@ def test_the_price_an_hour_is_never_exceeded(world):
         report = world.tick()
         assert report.usd_per_hour <= 2.0
     assert world.cloud.peak_usd_per_hour <= 2.0
-    assert "above the cap of $2.00" in report.problem
+    assert "above its cap of $2.00" in report.problem
 
 
 def test_the_budget_is_never_exceeded(world):

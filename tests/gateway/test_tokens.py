@@ -94,7 +94,7 @@ def refuse(*_):
 def test_commands_take_the_file_of_the_setting(monkeypatch):
     """Whoever tells the control plane of a token file has nginx and the proxy read the same one."""
     told = ["--server-name", "x", "--certificate", "c", "--certificate-key", "k", "--out", "o"]
-    commands = (["config", *told], ["inspect"], ["token", "list"])
+    commands = (["config", *told], ["serve"], ["token", "list"])
     for variable, file in [("/srv/boxes", "/srv/boxes"), ("", "/var/lib/vfleet/boxes")]:
         monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", variable)
         assert {str(parse_command(["gateway", *words]).params["tokens"]) for words in commands} == {file}

@@ -77,7 +77,7 @@ class World(world.World):
         (machine,) = read_rented_instances(self.ledger, FLEET)
         return machine
 
-    def spoil(
+    def corrupt(
         self, chances: Mapping[str, float], endpoints: Iterable[str] = ("create", "list", "destroy", "account")
     ) -> None:
         for endpoint in endpoints:
