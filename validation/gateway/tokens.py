@@ -8,13 +8,13 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from validation.errors import BadInput
+from validation.files import replacing
 from validation.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -103,8 +103,10 @@ class TokenFile:
         Raises:
             TokensUnwritable: the file cannot be written.
         """
-        with self._edit() as entries, self._write_replacement(entries):
-            pass
+        with self._edit() as entries:
+            trial = self.path.with_name(f".{self.path.name}.trial")
+            self._write_entries(trial, entries)
+            trial.unlink()
 
     def read(self) -> Mapping[str, str]:
         """The hash of each box's token; empty where the file does not exist yet."""
@@ -123,25 +125,15 @@ class TokenFile:
                 before = dict(entries)
                 yield entries
                 if entries != before:
-                    with self._write_replacement(entries) as new:
-                        new.replace(self.path)
+                    self._write_entries(self.path, entries)
         except OSError as error:
             raise TokensUnwritable(self.path, error.strerror) from None
 
-    @contextmanager
-    def _write_replacement(self, entries: Mapping[str, _Entry]) -> Iterator[Path]:
-        """Write the entries to a temporary file, which is deleted at the end unless it replaced the token file."""
-        with tempfile.NamedTemporaryFile("w", dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as new:
-            replacement = Path(new.name)
-            try:
-                new.write("".join(_line(box, entry) for box, entry in sorted(entries.items())))
-                new.flush()
-                os.fsync(new.fileno())
-                if self.path.exists():
-                    _copy_permissions(replacement, self.path.stat())
-                yield replacement
-            finally:
-                replacement.unlink(missing_ok=True)
+    def _write_entries(self, path: Path, entries: Mapping[str, _Entry]) -> None:
+        with replacing(path, mode=0o600, durable=True) as partial:
+            partial.write_text("".join(_line(box, entry) for box, entry in sorted(entries.items())))
+            if self.path.exists():
+                _copy_permissions(partial, self.path.stat())
 
 
 def _copy_permissions(new: Path, old: os.stat_result) -> None:
