@@ -20,10 +20,10 @@ from validation.credentials.issuer import LASTS_S, CredentialIssuer, choose_scop
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
+from validation.services import CredentialCache, NoCredentialIssued
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
-from validation.worker.chunk.credentials import CredentialCache, NoCredentialIssued
 from validation.worker.chunk.open import open_stores
 
 SCOPE = Scope("results", "object-read-write", "shards/val-1/")
@@ -143,7 +143,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("validation.worker.chunk.credentials.time", clock)
+    monkeypatch.setattr("validation.services.time", clock)
     return clock
 
 
@@ -168,10 +168,10 @@ def test_a_ledger_that_is_away_is_no_matter_while_a_credential_lasts(monkeypatch
         raise Unreachable("the ledger", "h", "check it", "gone")
 
     lent = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
-    monkeypatch.setattr("validation.worker.chunk.credentials.get_credential", lambda *_: lent)
+    monkeypatch.setattr("validation.services.get_credential", lambda *_: lent)
     borrowed = CredentialCache(ledger, "ann", "results")
     assert borrowed() is lent
-    monkeypatch.setattr("validation.worker.chunk.credentials.get_credential", away)
+    monkeypatch.setattr("validation.services.get_credential", away)
     clock.now += 60
     assert borrowed() is lent
     object.__setattr__(lent, "expires_at", datetime.now(UTC) - timedelta(seconds=1))

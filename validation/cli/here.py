@@ -19,10 +19,10 @@ def add_here_commands(commands: Subparsers) -> None:
 
 def run_one_chunk(options: argparse.Namespace) -> None:
     from validation.settings import load_settings
-    from validation.worker.chunk.open import open_session
-    from validation.worker.chunk.run import run_chunk
+    from validation.worker.chunk.context import run_chunk
+    from validation.worker.chunk.open import open_chunk_context
 
-    done = run_chunk(open_session(load_settings()), size=options.size)
+    done = run_chunk(open_chunk_context(load_settings()), size=options.size)
     if done is None:
         print("nothing to claim: no transcribed video is waiting")
         return

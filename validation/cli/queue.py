@@ -17,14 +17,13 @@ def add_queue_commands(commands: Subparsers) -> None:
 
 
 def run_migrate(options: argparse.Namespace) -> None:
-    from validation.ledger.engine import open_engine
     from validation.ledger.migrate import migrate, render_migration
-    from validation.settings import load_settings
+    from validation.services import open_ledger
 
     if options.dry_run:
         print(render_migration())
         return
-    print(f"the ledger stands at migration {migrate(open_engine(load_settings().database_url.get_secret_value()))}")
+    print(f"the ledger stands at migration {migrate(open_ledger(check_revision=False))}")
 
 
 def run_seed(options: argparse.Namespace) -> None:

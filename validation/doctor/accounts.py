@@ -2,7 +2,7 @@
 
 from validation.credentials.issuer import choose_scopes, lending
 from validation.doctor.warning import Doubt
-from validation.ledger.engine import open_engine
+from validation.services import open_ledger
 from validation.settings import Settings
 from validation.vast.client import VastClient
 
@@ -25,7 +25,7 @@ def check_vast(settings: Settings) -> str | None:
 
 def check_cloudflare(settings: Settings) -> str | None:
     """Cloudflare lends what a box would be lent, of both buckets."""
-    engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
+    engine = open_ledger(settings, check_revision=False)
     with lending(engine, settings) as lender:
         if lender is None:
             return None

@@ -8,6 +8,7 @@ from validation.doctor.warning import Doubt
 from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.ledger.queries import read_altered_logins
+from validation.services import open_ledger
 from validation.settings import Settings
 
 VARIABLE = "BOX_DATABASE_URL"
@@ -31,7 +32,7 @@ def check_box_login(settings: Settings) -> str | None:
     if not (address := os.environ.get(VARIABLE)):
         return None
     login = parse_database_url(address).username or "box"
-    if altered := read_altered_logins(open_engine(settings.database_url.get_secret_value(), settings.box_key)):
+    if altered := read_altered_logins(open_ledger(settings, check_revision=False)):
         raise Doubt(
             f"every session of the boxes' login {altered[0].login} sets {altered[0].settings}, and any box may have "
             f"told it to: if you did not, say as the database's owner {altered[0].remedy}"

@@ -10,9 +10,10 @@ from sqlalchemy.exc import DBAPIError
 
 from validation.doctor.warning import Doubt
 from validation.errors import BadInput
-from validation.ledger.engine import describe_address, is_remote, open_engine, parse_database_url
+from validation.ledger.engine import describe_address, is_remote, parse_database_url
 from validation.ledger.migrate import known_revision, require_revision
 from validation.ledger.rpc import translate_error
+from validation.services import open_ledger
 from validation.settings import Settings
 
 SQL = Path(__file__).resolve().parents[2] / "sql/doctor"
@@ -125,7 +126,7 @@ def read_session(settings: Settings) -> Row[Any]:
 
 
 def _engine(settings: Settings) -> Engine:
-    return open_engine(settings.database_url.get_secret_value(), settings.box_key)
+    return open_ledger(settings, check_revision=False)
 
 
 @contextmanager
