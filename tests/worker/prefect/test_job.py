@@ -8,7 +8,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from validation.errors import BadInput
 from validation.settings import Settings, load_settings
-from validation.worker.prefect.job import ALLOWED, DisallowedEnv, UntrustedCode, VastGpuJobConfiguration
+from validation.worker.prefect.job import ALLOWED_ENV, DisallowedEnv, UntrustedCode, VastGpuJobConfiguration
 
 STEP = "prefect.deployments.steps.set_working_directory"
 
@@ -46,9 +46,9 @@ def test_what_a_deployment_may_choose_reaches_its_flow_run():
     job = prepare(env={"VFLEET_CHUNK_VIDEOS": "7", "PREFECT_LOGGING_LEVEL": "DEBUG"})
     job.validate_job()
     assert (job.env["VFLEET_CHUNK_VIDEOS"], job.env["PREFECT_LOGGING_LEVEL"]) == ("7", "DEBUG")
-    ours = {name.removeprefix("VFLEET_").lower() for name in ALLOWED if name.startswith("VFLEET_")}
+    ours = {name.removeprefix("VFLEET_").lower() for name in ALLOWED_ENV if name.startswith("VFLEET_")}
     assert ours <= set(Settings.model_fields)
-    assert not [name for name in ALLOWED if any(word in name for word in ("URL", "KEY", "SECRET", "TOKEN", "PATH"))]
+    assert not [name for name in ALLOWED_ENV if any(word in name for word in ("URL", "KEY", "SECRET", "TOKEN", "PATH"))]
 
 
 def test_a_heartbeat_that_would_lose_its_lease_ends_the_run_that_it_was_chosen_for(monkeypatch):

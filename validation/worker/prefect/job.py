@@ -54,7 +54,7 @@ class DisallowedEnv(BadInput):
         self.names = tuple(sorted(names))
         super().__init__(
             f"the job variable env sets {', '.join(self.names)}: on a vast-gpu worker it may set "
-            f"{', '.join(sorted(ALLOWED_ENV))} and nothing else; remove it from the deployment, run or work pool"
+            f"{', '.join(sorted(ALLOWED_ENV))} and nothing else; take it out of the deployment, the run or the pool"
         )
 
 
