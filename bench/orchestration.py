@@ -77,8 +77,8 @@ def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callab
     from validation.domain import WorkerProfile
     from validation.ledger.engine import open_engine
     from validation.ledger.migrate import migrate
-    from validation.ledger.protocol import register_worker
     from validation.ledger.queries import read_committed_shards
+    from validation.ledger.workers import register_worker
     from validation.settings import load_settings
     from validation.shards.reader import read_shard
     from validation.storage.store import get_bytes, open_store, put_once

@@ -15,8 +15,9 @@ from sqlalchemy import Engine, create_engine
 
 from validation.domain import ChunkClaim, Progress, ShardReceipt, VideoFailure, WorkerProfile
 from validation.errors import Transient
+from validation.ledger.chunks import claim_chunk, commit_chunk, renew_chunk
 from validation.ledger.engine import CONNECT_ARGS, parse_database_url
-from validation.ledger.protocol import claim_chunk, commit_chunk, heartbeat_worker, register_worker, renew_chunk
+from validation.ledger.workers import heartbeat_worker, register_worker
 
 SEGMENTS = 90
 """Segments a video, as the corpus has them."""

@@ -27,7 +27,7 @@ from prefect.types._datetime import now
 from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
-from validation.ledger.protocol import SweptChunk
+from validation.ledger.maintenance import SweptChunk
 from validation.ledger.queries import ClosingChunk, OpenChunk, WorkerSession, Workload
 
 LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"

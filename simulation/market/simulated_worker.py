@@ -11,8 +11,9 @@ from simulation.fake_vast.cloud import Cloud
 from simulation.fake_vast.rental import Rental
 from validation.domain import ChunkClaim, Progress, Seconds, ShardReceipt, WorkerProfile
 from validation.errors import ClaimLost
-from validation.ledger.protocol import claim_chunk, commit_chunk, heartbeat_worker, register_worker, renew_chunk
+from validation.ledger.chunks import claim_chunk, commit_chunk, renew_chunk
 from validation.ledger.rpc import WorkerIdTaken
+from validation.ledger.workers import heartbeat_worker, register_worker
 from validation.shards.naming import shard_key
 from validation.vast.offers import PREDICTED_SEGMENTS_PER_S
 

@@ -12,7 +12,7 @@ from simulation.fake_vast.transport import FakeTransport
 from simulation.market.ledger import SimulatedClock, fill_queue
 from simulation.market.simulated_worker import Boxes
 from validation.domain import Seconds
-from validation.ledger.protocol import sweep_stale_claims
+from validation.ledger.maintenance import sweep_stale_claims
 from validation.vast.client import VastClient
 
 STEP_S: Seconds = 120.0

@@ -2,7 +2,7 @@
 -- Chunks still open under its id died with its last life and are taken back; returns how many.
 -- p_config carries `instance`, which names one process of one machine. Raises VF007 if the caller is another box (see
 -- check_box_key), VF008 if it is distrusted (see check_not_quarantined), VF004 if another instance heartbeats under this id: two machines must not share one.
--- p_succeeds is an instance that the caller knows to be dead.
+-- p_replaces is an instance that the caller knows to be dead.
 -- p_max_crashes is at least 3, whoever asks: fewer would fail videos that were in bad company (see pick_crash_suspects).
 -- p_config of more than 64 KiB is refused with VF002, and so is a worker of more than 99 runs at once: dispatch makes
 -- as many as workers say.
@@ -12,7 +12,7 @@ CREATE OR REPLACE FUNCTION validation.register_worker(
     p_gpu_vram_gb    real,
     p_config         jsonb,
     p_prefect_worker text,
-    p_succeeds       text,
+    p_replaces       text,
     p_max_crashes    integer
 ) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
@@ -36,7 +36,7 @@ BEGIN
     WHERE w.worker_id = p_worker
       AND w.status IN ('online', 'draining') AND w.last_heartbeat_at > now() - interval '60 seconds'
       AND w.config_json ->> 'instance' <> p_config ->> 'instance'
-      AND w.config_json ->> 'instance' IS DISTINCT FROM p_succeeds;
+      AND w.config_json ->> 'instance' IS DISTINCT FROM p_replaces;
     IF FOUND THEN
         RAISE EXCEPTION '%', v_other USING ERRCODE = 'VF004';
     END IF;

@@ -10,8 +10,9 @@ from validation.canaries.tolerance import tolerance_for
 from validation.control.compact import compact_all
 from validation.domain import Fault, Scored, Unscored, WorkerProfile
 from validation.ledger.canaries import KnownAnswer, insert_canaries, read_canary_results, read_pending_canaries
-from validation.ledger.protocol import Requeue, register_worker, requeue_videos
+from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards
+from validation.ledger.workers import register_worker
 from validation.scoring.verdict import Condition, Rule, Rules
 from validation.shards.provenance import comparability_key
 from validation.storage.store import delete_object

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from validation.ledger.protocol import HEARTBEAT_TIMEOUT_S
+from validation.ledger.workers import HEARTBEAT_TIMEOUT_S
 from validation.settings import Settings
 from validation.worker.chunk.lease import JITTER
 

@@ -6,7 +6,7 @@ import pytest
 from tests.support.ledger_helpers import execute, fetch, shard
 from validation.control.audit import audit
 from validation.control.sweep import find_orphans, sweep
-from validation.ledger.protocol import commit_chunk
+from validation.ledger.chunks import commit_chunk
 from validation.ledger.queries import read_committed_shards, read_open_chunks
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
 from validation.worker.chunk.context import run_chunk

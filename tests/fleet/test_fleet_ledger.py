@@ -28,7 +28,7 @@ from validation.ledger.fleet import (
     scale_to_zero,
     transition_instance,
 )
-from validation.ledger.protocol import register_worker
+from validation.ledger.workers import register_worker
 
 RIVAL = UUID(int=2)
 

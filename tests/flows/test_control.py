@@ -18,8 +18,9 @@ from tests.support.ledger_helpers import claim, execute, expire, fetch, statuses
 from validation.control.sweep import SweepIncomplete
 from validation.domain import WorkerProfile
 from validation.errors import Unreachable
-from validation.ledger.protocol import register_worker, release_chunk
+from validation.ledger.chunks import release_chunk
 from validation.ledger.queries import WorkerSession
+from validation.ledger.workers import register_worker
 
 
 @flow
@@ -209,7 +210,7 @@ def eve(flow_box):
         register_worker(
             flow_box.engine,
             WorkerProfile(name, config={"instance": f"{name}-1"}, prefect_worker=name),
-            succeeds="ann-1",
+            replaces="ann-1",
         )
     return flow_box
 

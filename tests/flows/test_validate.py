@@ -8,7 +8,7 @@ from flows.validate import validate_chunk
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
 from tests.support.ledger_helpers import fetch, statuses
 from validation.errors import ClaimLost, Transient, Unreachable
-from validation.ledger.protocol import drain_worker
+from validation.ledger.workers import drain_worker
 from validation.local.process import poll_until
 from validation.worker.chunk import context as contexts
 from validation.worker.chunk.open import DRAIN_FILE_VARIABLE

@@ -9,16 +9,11 @@ from sqlalchemy import text
 
 from tests.support.ledger_helpers import claim, execute, expire, fetch, shard, statuses
 from validation.domain import Progress, VideoFailure, WorkerProfile
-from validation.ledger.protocol import (
-    commit_chunk,
-    heartbeat_worker,
-    register_worker,
-    release_chunk,
-    renew_chunk,
-    sweep_stale_claims,
-)
+from validation.ledger.chunks import commit_chunk, release_chunk, renew_chunk
+from validation.ledger.maintenance import sweep_stale_claims
 from validation.ledger.queries import read_workload
 from validation.ledger.rpc import FlowRunAlreadyHoldsChunk, LedgerRefused, WorkerIdTaken
+from validation.ledger.workers import heartbeat_worker, register_worker
 from validation.shards.naming import shard_key
 
 

@@ -13,7 +13,8 @@ from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Progress
 from validation.errors import FleetError, Unreachable
 from validation.ledger import engine as engines
-from validation.ledger.protocol import renew_chunk, sweep_stale_claims
+from validation.ledger.chunks import renew_chunk
+from validation.ledger.maintenance import sweep_stale_claims
 from validation.local.process import poll_until
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in trans%'"

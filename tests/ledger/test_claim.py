@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from tests.support.ledger_helpers import claim, execute, fetch, statuses
 from validation.domain import VideoFailure
-from validation.ledger.protocol import commit_chunk, release_chunk
+from validation.ledger.chunks import commit_chunk, release_chunk
 from validation.ledger.rpc import WorkerUnknown
 
 

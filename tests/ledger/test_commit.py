@@ -5,7 +5,8 @@ import pytest
 from tests.support.ledger_helpers import claim, expire, fetch, shard, statuses
 from validation.domain import Progress, VideoFailure
 from validation.errors import ClaimLost
-from validation.ledger.protocol import commit_chunk, release_chunk, renew_chunk, sweep_stale_claims
+from validation.ledger.chunks import commit_chunk, release_chunk, renew_chunk
+from validation.ledger.maintenance import sweep_stale_claims
 from validation.ledger.rpc import LedgerRefused
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.ledger_helpers import fetch
 from tests.support.result_helpers import NEW, ONE, THREE, TWO, broken_laws, current, receipt, validate
-from validation.ledger.protocol import Requeue, compact_shards, purge_retired_shards, requeue_videos
+from validation.ledger.maintenance import Requeue, compact_shards, purge_retired_shards, requeue_videos
 from validation.ledger.queries import read_committed_shards
 from validation.ledger.rpc import CompactionConflict
 

@@ -17,10 +17,11 @@ from validation.ledger.canaries import (
     record_canary_result,
     sample_videos,
 )
-from validation.ledger.protocol import Requeue, compact_shards, register_worker, requeue_videos
+from validation.ledger.maintenance import Requeue, compact_shards, requeue_videos
 from validation.ledger.queries import read_committed_shards
 from validation.ledger.rpc import WorkerQuarantined
 from validation.ledger.seed import seed_videos
+from validation.ledger.workers import register_worker
 from validation.shards.naming import shard_key
 
 RIGHT = (KnownAnswer("accept", {"ear_peak": 0.5}),)

@@ -8,16 +8,10 @@ from hypothesis import strategies as st
 
 from tests.support.ledger_helpers import claim, execute, expire, shard
 from validation.domain import Progress, VideoFailure
-from validation.ledger.protocol import (
-    Requeue,
-    commit_chunk,
-    release_chunk,
-    renew_chunk,
-    requeue_videos,
-    retire_worker,
-    sweep_stale_claims,
-)
+from validation.ledger.chunks import commit_chunk, release_chunk, renew_chunk
+from validation.ledger.maintenance import Requeue, requeue_videos, sweep_stale_claims
 from validation.ledger.queries import audit_ledger
+from validation.ledger.workers import retire_worker
 
 EVENTS = st.lists(
     st.tuples(

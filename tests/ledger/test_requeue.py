@@ -4,7 +4,8 @@ import pytest
 
 from tests.support.ledger_helpers import claim, execute, fetch, statuses
 from tests.support.result_helpers import NEW, OLD, ONE, TWO, broken_laws, current, validate
-from validation.ledger.protocol import Requeue, release_chunk, requeue_videos
+from validation.ledger.chunks import release_chunk
+from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_suite_revisions
 
 

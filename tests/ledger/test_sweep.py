@@ -5,18 +5,10 @@ from sqlalchemy import text
 
 from tests.support.ledger_helpers import claim, execute, expire, expire_box, fetch, shard, statuses, stop_heartbeat
 from validation.domain import Progress, WorkerProfile
-from validation.ledger.protocol import (
-    commit_chunk,
-    drain_worker,
-    heartbeat_worker,
-    mark_stale_workers,
-    register_worker,
-    renew_chunk,
-    requeue_stranded_videos,
-    retire_worker,
-    sweep_stale_claims,
-)
+from validation.ledger.chunks import commit_chunk, renew_chunk
+from validation.ledger.maintenance import mark_stale_workers, requeue_stranded_videos, sweep_stale_claims
 from validation.ledger.rpc import WorkerIdTaken
+from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
 
 
 def test_a_live_chunk_is_not_swept(ledger, seed):
@@ -122,7 +114,7 @@ def test_what_a_restarted_worker_held_counts_no_crash(ledger, seed):
     """Its last life fell silent together with the chunk."""
     seed(1)
     expire_box(ledger, claim(ledger).chunk_id)
-    register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), succeeds="ann-1")
+    register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), replaces="ann-1")
     assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(0, 1)]
 
 
@@ -201,7 +193,7 @@ def test_a_restarted_worker_takes_back_what_its_last_life_held(ledger, seed):
     seed(3)
     claim(ledger, worker_id="ann")
     again = WorkerProfile("ann", config={"instance": "ann-2"})
-    assert register_worker(ledger, again, succeeds="ann-1") == 1
+    assert register_worker(ledger, again, replaces="ann-1") == 1
     assert len(claim(ledger, worker_id="bob").videos) == 3
 
 
@@ -219,7 +211,7 @@ def test_two_live_machines_cannot_share_a_worker_id(ledger, seed):
 def test_a_succeeded_worker_speaks_for_nobody(ledger, seed, call):
     """Who was silent so long that another took its place neither revives, drains nor retires the worker that lives."""
     seed(2)
-    register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), succeeds="ann-1")
+    register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), replaces="ann-1")
     claim(ledger, worker_id="ann")
     with pytest.raises(WorkerIdTaken, match="ann-2"):
         call(ledger, "ann", instance="ann-1")

@@ -6,16 +6,9 @@ from tests.support.ledger_helpers import claim, execute, fetch, shard
 from validation.domain import Progress, StoreCredential, WorkerProfile
 from validation.errors import BadInput
 from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
-from validation.ledger.protocol import (
-    commit_chunk,
-    drain_worker,
-    heartbeat_worker,
-    register_worker,
-    release_chunk,
-    renew_chunk,
-    retire_worker,
-)
+from validation.ledger.chunks import commit_chunk, release_chunk, renew_chunk
 from validation.ledger.rpc import BoxKeyRejected, LedgerRefused
+from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
 
 WORKER = "validation_worker"
 LENT = StoreCredential("id", "secret", "token")

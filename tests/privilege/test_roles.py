@@ -6,7 +6,8 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from tests.support.ledger_helpers import claim, execute, fetch, shard, statuses
 from validation.domain import WorkerProfile
-from validation.ledger.protocol import commit_chunk, register_worker
+from validation.ledger.chunks import commit_chunk
+from validation.ledger.workers import register_worker
 
 ALLOWED = {
     "validation_worker": "register_worker claim_chunk renew_chunk heartbeat_worker commit_chunk release_chunk "

@@ -11,8 +11,8 @@ from tests.support.ledger_helpers import engine_for
 from tests.support.ledger_mutants import MUTANTS, apply_mutant
 from validation.domain import Video, WorkerProfile
 from validation.ledger.migrate import migrate
-from validation.ledger.protocol import register_worker
 from validation.ledger.seed import seed_videos
+from validation.ledger.workers import register_worker
 
 _names = (f"ledger_{os.getpid()}_{n}" for n in itertools.count())
 

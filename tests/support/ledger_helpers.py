@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Engine, create_engine, text
 
 from validation.domain import ChunkClaim, ShardReceipt
+from validation.ledger.chunks import claim_chunk
 from validation.ledger.engine import CONNECT_ARGS, parse_database_url
-from validation.ledger.protocol import claim_chunk
 from validation.shards.naming import shard_key
 
 

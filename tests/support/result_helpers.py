@@ -2,7 +2,7 @@
 
 from tests.support.ledger_helpers import claim, shard
 from validation.domain import ChunkClaim, ShardReceipt
-from validation.ledger.protocol import commit_chunk
+from validation.ledger.chunks import commit_chunk
 from validation.ledger.queries import audit_ledger, read_committed_shards, read_shard_segments
 from validation.shards.naming import shard_key
 

@@ -4,9 +4,10 @@ from uuid import uuid4
 
 from tests.support.ledger_helpers import claim, execute, fetch
 from validation.domain import ShardReceipt, Video, VideoFailure, WorkerProfile
+from validation.ledger.chunks import commit_chunk
 from validation.ledger.fleet import set_target
-from validation.ledger.protocol import commit_chunk, register_worker
 from validation.ledger.seed import seed_videos
+from validation.ledger.workers import register_worker
 from validation.shards.naming import shard_key
 
 CLOSE = """

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from validation.control.audit import READERS
 from validation.control.sweep import ORPHAN_MARGIN
-from validation.ledger.protocol import compact_shards, purge_retired_shards
+from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
 from validation.shards.faults import ShardCorrupt

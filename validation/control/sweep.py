@@ -21,12 +21,7 @@ from sqlalchemy import Engine
 from validation.canaries.evaluate import JudgedCanary, judge_canaries
 from validation.domain import Seconds
 from validation.errors import FleetError, Transient
-from validation.ledger.protocol import (
-    SweptChunk,
-    mark_stale_workers,
-    requeue_stranded_videos,
-    sweep_stale_claims,
-)
+from validation.ledger.maintenance import SweptChunk, mark_stale_workers, requeue_stranded_videos, sweep_stale_claims
 from validation.ledger.queries import OpenChunk, read_committed_shards, read_open_chunks, read_retired_shards
 from validation.shards.naming import shard_key
 from validation.storage.store import delete_object, list_objects

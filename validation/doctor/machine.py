@@ -6,8 +6,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from validation.doctor.check import CheckWarning
 from validation.doctor.database import read_session
-from validation.doctor.warning import Doubt
 from validation.domain import Seconds
 from validation.errors import BadInput
 from validation.models.self_test import run_self_test
@@ -46,7 +46,7 @@ def check_clock(settings: Settings) -> str:
     if abs(skew_s) > SKEW_FAILED_S:
         raise BadInput(f"{sentence}, and object stores will refuse its signatures: set it by NTP")
     if abs(skew_s) > SKEW_DOUBT_S:
-        raise Doubt(f"{sentence}: set it by NTP")
+        raise CheckWarning(f"{sentence}: set it by NTP")
     return f"{abs(skew_s):.1f} s from the database's"
 
 

@@ -2,23 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Engine
 
 from validation.domain import Video
-from validation.ledger.queries import read_view
+from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Outcome: TypeAlias = Literal["right", "wrong", "moot"]
 """``moot``: no answer, or one by other models or rules; nothing to compare."""
-Shape = TypeVar("Shape", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class QuarantinedWorker:
 
     worker_id: str
     known_as: str
-    """What `requeue --worker` and `canaries pardon` take: a label where it was rented, else its worker's id."""
+    """What `requeue --worker` and `canaries clear` take: a label where it was rented, else its worker's id."""
     judged: int
     wrong: int
     since: datetime
@@ -138,25 +134,21 @@ def clear_quarantine(engine: Engine, worker: str) -> int:
 
 
 def read_pending_canaries(engine: Engine) -> list[PendingCanary]:
-    return [_shape_unjudged(row) for row in read_view(engine, "pending_canaries")]
+    return [_to_pending_canary(row) for row in read_view(engine, "pending_canaries")]
 
 
 def read_canary_results(engine: Engine) -> list[CanaryResult]:
-    return [_shape(CanaryResult, row) for row in read_view(engine, "canary_results")]
+    return [row_to_dataclass(CanaryResult, row) for row in read_view(engine, "canary_results")]
 
 
 def read_quarantined_workers(engine: Engine) -> list[QuarantinedWorker]:
-    return [_shape(QuarantinedWorker, row) for row in read_view(engine, "quarantined_workers")]
+    return [row_to_dataclass(QuarantinedWorker, row) for row in read_view(engine, "quarantined_workers")]
 
 
 def read_quarantined_shards(engine: Engine) -> list[QuarantinedShard]:
-    return [_shape(QuarantinedShard, row) for row in read_view(engine, "quarantined_shards")]
+    return [row_to_dataclass(QuarantinedShard, row) for row in read_view(engine, "quarantined_shards")]
 
 
-def _shape_unjudged(row: Mapping[str, Any]) -> PendingCanary:
+def _to_pending_canary(row: Mapping[str, Any]) -> PendingCanary:
     known = tuple(KnownAnswer(each["verdict"], each["signals"]) for each in row["answers"])
-    return _shape(PendingCanary, {**row, "answers": known})
-
-
-def _shape(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
-    return shape(**{field.name: row[field.name] for field in fields(shape)})
+    return row_to_dataclass(PendingCanary, {**row, "answers": known})

@@ -2,24 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Engine
 
 from validation.errors import BadInput
-from validation.ledger.queries import read_view
+from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 State: TypeAlias = Literal["requested", "renting", "working", "draining", "destroying", "destroyed", "gone"]
 BanKind: TypeAlias = Literal["machine", "host"]
-Shape = TypeVar("Shape", bound="DataclassInstance")
 
 
 class FleetUnknown(BadInput):
@@ -216,14 +212,16 @@ def read_transitions(engine: Engine) -> frozenset[tuple[str, str]]:
 
 def read_rented_instances(engine: Engine, fleet: str) -> list[RentedInstance]:
     """The machines that may still bill, and those that left within the last half hour."""
-    return [_shape(RentedInstance, row) for row in read_view(engine, "fleet_machines") if row["fleet"] == fleet]
+    return [
+        row_to_dataclass(RentedInstance, row) for row in read_view(engine, "fleet_machines") if row["fleet"] == fleet
+    ]
 
 
 def read_budget(engine: Engine, fleet: str) -> FleetBudget:
     """Raises FleetUnknown where nobody ever wanted such a fleet."""
     for row in read_view(engine, "fleet_budget"):
         if row["fleet"] == fleet:
-            return _shape(FleetBudget, row)
+            return row_to_dataclass(FleetBudget, row)
     raise FleetUnknown(fleet)
 
 
@@ -233,22 +231,14 @@ def read_fleets(engine: Engine) -> list[str]:
 
 
 def read_bans(engine: Engine) -> list[Ban]:
-    return [_shape(Ban, row) for row in read_view(engine, "fleet_bans")]
+    return [row_to_dataclass(Ban, row) for row in read_view(engine, "fleet_bans")]
 
 
 def read_spend_check(engine: Engine, fleet: str) -> SpendCheck | None:
     """None before the account was read twice."""
     rows = [row for row in read_view(engine, "fleet_spend_check") if row["fleet"] == fleet]
-    return _shape(SpendCheck, rows[0]) if rows else None
-
-
-def _shape(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
-    return shape(**{field.name: _plain(row[field.name]) for field in fields(shape)})
+    return row_to_dataclass(SpendCheck, rows[0]) if rows else None
 
 
 def _dollars(amount: float) -> Decimal:
     return Decimal(str(amount))
-
-
-def _plain(value: Any) -> Any:
-    return float(value) if isinstance(value, Decimal) else value

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from validation.errors import BadInput
 from validation.ledger.rpc import call_function, translate_error
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
+_VIEW_NAME = re.compile(r"\bvalidation\.(\w+)")
 
 
 class SchemaMismatch(BadInput):
@@ -99,18 +100,16 @@ def _execute_script(connection: Connection, sql: str) -> None:
 
 def _replaceable() -> Iterator[Path]:
     yield from sorted((SQL / "functions").glob("*.sql"))
-    yield from _by_dependency(sorted((SQL / "views").glob("*.sql")))
+    yield from _views_in_order()
     yield SQL / "roles.sql"
 
 
-def _by_dependency(views: Sequence[Path]) -> Iterator[Path]:
-    """Each view after the views that it names."""
-    texts = {path.stem: path.read_text() for path in views}
-    named = {
-        stem: set(re.findall(r"\bvalidation\.(\w+)", text)) & texts.keys() - {stem} for stem, text in texts.items()
-    }
-    for stem in TopologicalSorter(named).static_order():
-        yield SQL / "views" / f"{stem}.sql"
+def _views_in_order() -> Iterator[Path]:
+    """The files of the views, each after those of the views that it reads."""
+    files = {path.stem: path for path in sorted((SQL / "views").glob("*.sql"))}
+    reads = {name: set(_VIEW_NAME.findall(path.read_text())) & files.keys() - {name} for name, path in files.items()}
+    for name in TopologicalSorter(reads).static_order():
+        yield files[name]
 
 
 def _configure(*, connection: Connection | None = None, output: io.StringIO | None = None) -> Config:

@@ -1,8 +1,9 @@
-"""What the ledger shows: one Python function a view."""
+"""Reading the ledger: one dataclass and one Python function per view of the schema ``validation``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -136,36 +137,36 @@ class InvariantCheck:
 
 
 def read_open_chunks(engine: Engine) -> list[OpenChunk]:
-    return [_pick(OpenChunk, row) for row in read_view(engine, "open_chunks")]
+    return [row_to_dataclass(OpenChunk, row) for row in read_view(engine, "open_chunks")]
 
 
 def read_closing_chunks(engine: Engine) -> list[ClosingChunk]:
-    return [_pick(ClosingChunk, row) for row in read_view(engine, "closing_chunks")]
+    return [row_to_dataclass(ClosingChunk, row) for row in read_view(engine, "closing_chunks")]
 
 
 def read_committed_shards(engine: Engine) -> list[CommittedShard]:
-    return [_pick(CommittedShard, row) for row in read_view(engine, "committed_shards")]
+    return [row_to_dataclass(CommittedShard, row) for row in read_view(engine, "committed_shards")]
 
 
 def read_workload(engine: Engine) -> Workload:
     (row,) = read_view(engine, "workload")
-    return _pick(Workload, row)
+    return row_to_dataclass(Workload, row)
 
 
 def read_worker_sessions(engine: Engine) -> list[WorkerSession]:
-    return [_pick(WorkerSession, row) for row in read_view(engine, "worker_liveness")]
+    return [row_to_dataclass(WorkerSession, row) for row in read_view(engine, "worker_liveness")]
 
 
 def read_altered_logins(engine: Engine) -> list[AlteredLogin]:
-    return [_pick(AlteredLogin, row) for row in read_view(engine, "altered_logins")]
+    return [row_to_dataclass(AlteredLogin, row) for row in read_view(engine, "altered_logins")]
 
 
 def read_retired_shards(engine: Engine) -> list[RetiredShard]:
-    return [_pick(RetiredShard, row) for row in read_view(engine, "retired_shards")]
+    return [row_to_dataclass(RetiredShard, row) for row in read_view(engine, "retired_shards")]
 
 
 def read_suite_revisions(engine: Engine) -> list[SuiteRevision]:
-    return [_pick(SuiteRevision, row) for row in read_view(engine, "suite_revisions")]
+    return [row_to_dataclass(SuiteRevision, row) for row in read_view(engine, "suite_revisions")]
 
 
 def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
@@ -191,5 +192,10 @@ def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
         raise translate_error(error, engine, view, {}) from error
 
 
-def _pick(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
-    return shape(**{field.name: row[field.name] for field in fields(shape)})
+def row_to_dataclass(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
+    """Fill a dataclass from the columns that bear its fields' names. A numeric, such as a price, becomes a float."""
+    return shape(**{field.name: _to_python(row[field.name]) for field in fields(shape)})
+
+
+def _to_python(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else value

@@ -56,7 +56,7 @@ class BoxKeyRejected(BadInput):
         self.worker_id = worker_id
         super().__init__(
             f"this machine may not be worker {worker_id}: its VFLEET_BOX_KEY is missing, of another machine, or was "
-            "withdrawn. `vfleet box admit` gives a machine that nobody rented a key"
+            "withdrawn. `vfleet box add` gives a machine that nobody rented a key"
         )
 
 
@@ -67,7 +67,7 @@ class WorkerQuarantined(BadInput):
         self.worker_id = worker_id
         super().__init__(
             f"worker {worker_id} is distrusted: its answers for a video with known answers were wrong. On the control "
-            "machine, `vfleet canaries list` says what was, and `vfleet canaries pardon` lets it work again"
+            "machine, `vfleet canaries list` says what was, and `vfleet canaries clear` lets it work again"
         )
 
 

@@ -10,7 +10,7 @@ from validation.analysis.selection.sources import find_committed
 from validation.analysis.selection.verdicts import judge_segments
 from validation.control.audit import audit
 from validation.domain import Column, Scored
-from validation.ledger.protocol import Requeue, requeue_videos
+from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards
 from validation.worker.chunk.context import run_chunk
 

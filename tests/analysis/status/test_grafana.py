@@ -9,7 +9,7 @@ import pytest
 from tests.support.ledger_helpers import claim, execute
 from tests.support.status_helpers import queue, rent, work
 from validation.domain import WorkerProfile
-from validation.ledger.protocol import register_worker
+from validation.ledger.workers import register_worker
 
 ROOT = Path(__file__).resolve().parents[3]
 DASHBOARD = json.loads((ROOT / "deploy/grafana/validation-fleet.json").read_text())

@@ -7,7 +7,8 @@ import pytest
 from tests.support.ledger_helpers import claim, execute, shard
 from tests.support.status_helpers import commit_one, fail_one, queue, rent, view, work
 from validation.domain import ShardReceipt
-from validation.ledger.protocol import Requeue, commit_chunk, requeue_videos
+from validation.ledger.chunks import commit_chunk
+from validation.ledger.maintenance import Requeue, requeue_videos
 
 
 def test_what_holders_counted_is_summed(ledger):

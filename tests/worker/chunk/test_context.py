@@ -14,7 +14,7 @@ from validation.corpus import decode_subprocess as decode_apart
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Video
 from validation.errors import BadInput, ClaimLost, Transient, Unreachable
-from validation.ledger.protocol import sweep_stale_claims
+from validation.ledger.maintenance import sweep_stale_claims
 from validation.ledger.queries import audit_ledger, read_committed_shards
 from validation.local.sample_corpus import CLIPS
 from validation.shards.manifest import ShardManifest

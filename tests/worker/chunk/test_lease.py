@@ -6,9 +6,11 @@ from tests.support.ledger_helpers import claim, engine_for, expire, fetch
 from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Progress, Video, WorkerProfile
 from validation.errors import ClaimLost
+from validation.ledger.chunks import commit_chunk
+from validation.ledger.maintenance import sweep_stale_claims
 from validation.ledger.migrate import migrate
-from validation.ledger.protocol import commit_chunk, register_worker, sweep_stale_claims
 from validation.ledger.seed import seed_videos
+from validation.ledger.workers import register_worker
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.process import poll_until
 from validation.worker.chunk import lease as leases

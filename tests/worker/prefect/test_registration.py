@@ -17,10 +17,11 @@ from psycopg import sql
 from tests.support.ledger_helpers import claim, execute, shard
 from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Video, WorkerProfile
+from validation.ledger.chunks import commit_chunk
 from validation.ledger.engine import open_engine
-from validation.ledger.protocol import commit_chunk, register_worker
 from validation.ledger.rpc import WorkerIdTaken
 from validation.ledger.seed import seed_videos
+from validation.ledger.workers import register_worker
 from validation.local.process import poll_until
 from validation.worker.prefect import registration as ledger_row
 from validation.worker.prefect.flow_processes import FlowProcesses

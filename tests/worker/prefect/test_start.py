@@ -16,12 +16,12 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
-from validation.doctor.prefect_access import PrefectRefused
+from validation.doctor.prefect_server import PrefectRefused
 from validation.domain import WorkerProfile
 from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import known_revision
-from validation.ledger.protocol import register_worker
+from validation.ledger.workers import register_worker
 from validation.local.loopback import free_port
 from validation.models.suite import SUITES, load_suite
 from validation.worker.prefect import VastGpuWorker

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.worker_fixtures import pack_tone
 from validation.domain import Video, WorkerProfile
-from validation.ledger.protocol import register_worker
 from validation.ledger.seed import seed_videos
+from validation.ledger.workers import register_worker
 from validation.worker.prefect.process_identity import current_identity
 from validation.worker.prefect.registration import WorkerRegistration
 
@@ -118,7 +118,7 @@ def test_a_worker_that_was_succeeded_drains_and_touches_nothing(ledger, prefect,
     worker, _ = hold(VFLEET_HEARTBEAT_S="1")
     worker.send(signal.SIGSTOP)
     successor = WorkerProfile("box-1", config={"instance": "another machine"})
-    register_worker(ledger.engine, successor, succeeds=ledger.value(INSTANCE))
+    register_worker(ledger.engine, successor, replaces=ledger.value(INSTANCE))
     worker.send(signal.SIGCONT)
 
     assert worker.exit_code(within_s=60) == 0

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from validation.corpus.fetch import fetch_video
 from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
 from validation.errors import BadInput, ClaimLost, FleetError, Transient
-from validation.ledger.protocol import claim_chunk, commit_chunk, release_chunk
+from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk
 from validation.models.base import Scorer
 from validation.settings import Settings
 from validation.storage.errors import ObjectExists

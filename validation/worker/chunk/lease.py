@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from validation.domain import ChunkClaim, Progress, Seconds
 from validation.errors import ClaimLost, FleetError
-from validation.ledger.protocol import renew_chunk
+from validation.ledger.chunks import renew_chunk
 
 JITTER = 0.25
 """Share of the period by which a renewal comes early or late, so that a hundred boxes do not renew at once."""

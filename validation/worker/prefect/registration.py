@@ -20,8 +20,8 @@ from validation.domain import Seconds, WorkerProfile
 from validation.errors import FleetError
 from validation.hardware.gpu import read_gpus
 from validation.inference.protocol import SuiteInfo
-from validation.ledger.protocol import drain_worker, heartbeat_worker, register_worker, retire_worker
 from validation.ledger.rpc import WorkerIdTaken, WorkerQuarantined
+from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
 from validation.settings import Settings
 from validation.worker.prefect.process_identity import current_identity, is_confirmed_dead
 
@@ -70,7 +70,7 @@ class WorkerRegistration:
         except WorkerIdTaken as taken:
             if not is_confirmed_dead(taken.other):
                 raise
-            taken_back = register_worker(self._engine, self._profile, succeeds=taken.other)
+            taken_back = register_worker(self._engine, self._profile, replaces=taken.other)
         if taken_back:
             log.warning("took back %d chunks of the last session of %s", taken_back, self._worker_id)
 

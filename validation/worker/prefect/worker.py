@@ -29,13 +29,13 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
-from validation.doctor.prefect_access import PrefectRefused, hide_password
+from validation.doctor.prefect_server import PrefectRefused, hide_password
 from validation.doctor.runner import check_box
 from validation.domain import Seconds
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.exit_codes import exit_code_of
 from validation.inference.address import INFERENCE_SOCKET_VARIABLE
-from validation.ledger.protocol import register_worker
+from validation.ledger.workers import register_worker
 from validation.services import open_ledger
 from validation.settings import load_settings
 from validation.worker.chunk.open import DRAIN_FILE_VARIABLE, validate_settings

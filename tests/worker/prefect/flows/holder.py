@@ -7,8 +7,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from validation.domain import ShardReceipt
+from validation.ledger.chunks import claim_chunk, commit_chunk
 from validation.ledger.engine import open_engine
-from validation.ledger.protocol import claim_chunk, commit_chunk
 from validation.settings import load_settings
 from validation.shards.naming import shard_key
 from validation.worker.chunk.open import drain_requested

@@ -1,0 +1,124 @@
+"""The calls of a chunk's holder: claim, renew, commit, release. One Python function per SQL function.
+
+Every call names the chunk by its token, which the ledger checks; all times are the database's.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from validation.domain import ChunkClaim, Progress, ShardReceipt, Video, VideoFailure
+from validation.ledger.rpc import call_function
+
+MAX_CRASHES = 3
+"""Crashes after which a video fails as poison. A crash is a flow process that died while its worker lived on. Two would
+fail innocent videos: a video can share a chunk with a poisonous one twice (pick_crash_suspects), and only then is it
+claimed alone. The loss of a whole box is no crash, though every fourth loss counts as one (return_crashed_videos); an
+unreachable ledger is neither."""
+
+
+def claim_chunk(
+    engine: Engine,
+    *,
+    chunk_id: UUID,
+    worker_id: str,
+    flow_run_id: UUID | None,
+    size: int,
+    languages: Sequence[str] = (),
+    lease_s: int,
+    suite: str,
+) -> ChunkClaim | None:
+    """Open a chunk of up to ``size`` pending videos.
+
+    Repeating the call with the same token returns the same claim, so a call whose answer was lost may be repeated.
+
+    Args:
+        engine: the ledger.
+        chunk_id: drawn by the caller: the token by which the ledger recognises the holder.
+        worker_id: the worker that will hold the chunk.
+        flow_run_id: the flow run that processes it; None outside of Prefect.
+        size: videos, at most 1000.
+        languages: claim only videos of these languages; none means any language.
+        lease_s: seconds until the chunk is taken back unless it is renewed; 10 to 3600.
+        suite: the suite that will score it.
+
+    Returns:
+        None if no video can be claimed now.
+
+    Raises:
+        WorkerUnknown: the worker never registered.
+        FlowRunAlreadyHoldsChunk: the flow run holds another chunk of this worker.
+        WorkerQuarantined: the worker's answers to a canary were wrong.
+    """
+    rows = call_function(
+        engine, "claim_chunk",
+        chunk=chunk_id, worker=worker_id, flow_run=flow_run_id, size=size,
+        languages=list(languages) or None, lease_s=lease_s, suite=suite,
+    )  # fmt: skip
+    if not rows:
+        return None
+    videos = tuple(Video(row.video_id, row.language, row.segment_count, row.crashes) for row in rows)
+    models = tuple(rows[0].models) if rows[0].models is not None else None
+    return ChunkClaim(chunk_id, worker_id, rows[0].shard_number, lease_s, videos, models)
+
+
+def renew_chunk(engine: Engine, claim: ChunkClaim, progress: Progress) -> None:
+    """Extend the lease and copy the progress into the worker's row.
+
+    Raises:
+        ClaimLost: the chunk is no longer open, or belongs to another worker.
+    """
+    call_function(
+        engine, "renew_chunk",
+        chunk=claim.chunk_id, worker=claim.worker_id, lease_s=int(claim.lease_s), progress=json.dumps(asdict(progress)),
+    )  # fmt: skip
+
+
+def commit_chunk(
+    engine: Engine,
+    chunk_id: UUID,
+    *,
+    shard: ShardReceipt | None,
+    validated: Mapping[str, int],
+    failed: Sequence[VideoFailure],
+    max_attempts: int,
+    backoff_s: int = 60,
+) -> None:
+    """Close a chunk for good, all or nothing; may be repeated when the answer was lost.
+
+    Args:
+        engine: the ledger.
+        chunk_id: the token.
+        shard: what was uploaded; None if and only if ``validated`` is empty.
+        validated: video id -> segments in the shard.
+        failed: videos without rows in the shard. A transient failure puts its video back into the queue, until
+            ``max_attempts`` attempts ended in one (10 at most). It becomes claimable after ``backoff_s`` seconds,
+            doubled per attempt, one day at most.
+        max_attempts: see ``failed``.
+        backoff_s: see ``failed``.
+
+    Raises:
+        ClaimLost: the chunk is no longer open: delete the shard and stop.
+        LedgerRefused: a named video is not in the chunk, or ``shard.key`` is not the key of its shard.
+    """
+    receipt = json.dumps(asdict(shard)) if shard else None
+    call_function(
+        engine, "commit_chunk",
+        chunk=chunk_id, shard=receipt,
+        validated=json.dumps([{"video_id": video, "segments": n} for video, n in validated.items()]),
+        failed=json.dumps([asdict(failure) for failure in failed]),
+        max_attempts=max_attempts, backoff_s=backoff_s,
+    )  # fmt: skip
+
+
+def release_chunk(engine: Engine, chunk_id: UUID, *, reason: str) -> int:
+    """Give an open chunk back; no video loses an attempt. Returns how many videos went back to the queue.
+
+    Raises:
+        ClaimLost: the chunk is not open.
+    """
+    (row,) = call_function(engine, "release_chunk", chunk=chunk_id, reason=reason)
+    return int(row[0])
