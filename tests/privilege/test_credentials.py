@@ -20,11 +20,10 @@ from validation.credentials.issuer import LASTS_S, CredentialIssuer, choose_scop
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
-from validation.services import CredentialCache, NoCredentialIssued
+from validation.services import CredentialCache, NoCredentialIssued, open_box_stores
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
-from validation.worker.chunk.open import open_stores
 
 SCOPE = Scope("results", "object-read-write", "shards/val-1/")
 URLS = {"source_url": "s3://transcribed/tars", "results_url": "s3://results"}
@@ -200,7 +199,7 @@ def test_a_box_writes_in_its_own_folder_and_nowhere_else(ledger, log_in, guarded
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://results")
     monkeypatch.setattr(cloudflare, "parent_access_key_id", store.admin_environment()["R2_ACCESS_KEY_ID"])
-    source, results = open_stores(Settings(), ledger)  # as the control plane
+    source, results = open_box_stores(Settings(), ledger)  # as the control plane
     put_once(source, "v.tar", b"tar")
     put_once(results, "shards/val-10/theirs", b"theirs")
     with lending(ledger, Settings()) as lender:
@@ -212,7 +211,7 @@ def test_a_box_writes_in_its_own_folder_and_nowhere_else(ledger, log_in, guarded
     monkeypatch.setenv("VFLEET_BOX_KEY", key)
     monkeypatch.setenv("WORKER_ID", "val-1")
     engine = log_in("validation_worker", key)
-    source, results = open_stores(Settings(), engine)
+    source, results = open_box_stores(Settings(), engine)
     assert get_bytes(source, "v.tar") == b"tar"
     put_once(results, "shards/val-1/mine", b"mine")
     assert get_bytes(results, "shards/val-1/mine") == b"mine"
