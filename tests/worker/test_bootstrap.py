@@ -21,7 +21,7 @@ from validation.errors import BadInput
 from validation.fleet.launch_spec import DEFAULTS, LaunchSpec, build_create_request, read_box_environment
 from validation.ledger.engine import open_engine
 from validation.local.process import is_alive, poll_until
-from validation.models.self_test import SelfTestFailed, make_probe, require_answers
+from validation.models.self_test import SelfTestFailed, make_noise, run_self_test
 from validation.settings import load_settings
 from validation.vast.offers import OfferFilter
 from validation.vast.rate_limit import InterruptibleClock
@@ -289,19 +289,26 @@ def test_a_box_whose_start_fails_as_nobody_foresaw_gives_itself_back(monkeypatch
     assert given_back == ["31000007"]
 
 
+class HalfDeafSuite:
+    """A suite of two models, of which one answers nothing."""
+
+    columns = {"whisper": (), "mms": ()}
+
+    def score_batch(self, _batch):
+        return [{"whisper": Scored({}), "mms": Unscored(Fault("model_failed", "CUDA out of memory"))}] * 2
+
+
 def test_a_model_that_answers_nothing_fails_the_self_test():
-    """No answer is never taken for one."""
-    require_answers({"whisper": Scored({}), "silero": Scored({})})
-    unscored = Unscored(Fault("model_failed", "CUDA out of memory"))
-    with pytest.raises(SelfTestFailed, match="model mms does not answer: CUDA out of memory"):
-        require_answers({"whisper": Scored({}), "mms": unscored})
+    """The error names the model and its fault."""
+    with pytest.raises(SelfTestFailed, match="model mms fails on this machine in the self-test: .* CUDA out of memory"):
+        run_self_test(HalfDeafSuite())
 
 
-def test_the_probe_is_something_to_answer():
-    """Neither silence nor clipped, the same everywhere."""
-    probe = make_probe()
-    assert 0.05 < float(np.abs(probe).max()) < 0.9
-    assert np.array_equal(probe, make_probe())
+def test_the_probe_is_audible_and_always_the_same():
+    """Neither silence nor clipped."""
+    probe = make_noise(2.0)
+    assert 0.01 < float(np.abs(probe).max()) < 0.9
+    assert np.array_equal(probe, make_noise(2.0))
 
 
 def test_every_name_of_the_users_plan_is_a_setting(monkeypatch):

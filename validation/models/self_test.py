@@ -1,69 +1,63 @@
-"""The self-test of a suite: load it and let every model answer once.
+"""Self-test of a suite on this machine: every model answers faint noise and silence.
 
-`python -m validation.models.self_test` runs it in a process of its own, so that a driver, GPU or weight file that
-crashes the process does not end the caller, which can still destroy the box.
+For all who must know whether the models work here: the inference server (at its warm-up, and again when a model fails
+on a whole batch), the start of a box (`validation.worker.self_test`) and `vfleet doctor` (`validation.doctor.machine`).
 """
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from validation.domain import SAMPLE_RATE, Answer, Scored, Seconds, Utterance, Waveform
-from validation.errors import FleetError, Permanent
-from validation.exit_codes import ExitCode, exit_code_of
-from validation.models.suite import Suite, load_suite
-from validation.settings import load_settings
+from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
+from validation.errors import BadInput
+from validation.models.base import Batch
+from validation.models.batching import Allocate, pad_batch
+from validation.models.suite import Suite
 
-PROBE_S: Seconds = 2.0
-
-
-class SelfTestFailed(Permanent):
-    """A model gives no answer to the probe."""
-
-    def __init__(self, model: str, reason: str) -> None:
-        self.model, self.reason = model, reason
-        super().__init__(f"model {model} does not answer: {reason}")
+PROBE_S: Seconds = 5.0
+PROBE_LANGUAGE, PROBE_TEXT = "hi", "नमस्ते दुनिया"
+"""A language that every ASR model supports, and a transcript that it can tokenize, so that alignment is tested too."""
 
 
-def run_self_test(suite: Suite) -> None:
-    """Let every model of a loaded suite answer the probe.
+class SelfTestFailed(BadInput):
+    """A model gives no answer on this machine: its GPU, driver or weights must be changed."""
 
-    Raises:
-        SelfTestFailed: a model gives no answer.
-    """
-    (answers,) = suite.score([Utterance(make_probe(), "a", "en")])
-    require_answers(answers)
+    def __init__(self, model: str, fault: Fault, occasion: str = "in the self-test") -> None:
+        self.model, self.fault = model, fault
+        super().__init__(f"model {model} fails on this machine {occasion}: {fault.kind}: {fault.message}")
 
 
-def make_probe() -> Waveform:
-    """Two seconds of a modulated 180 Hz tone with faint noise, always the same: no speech, but every model answers."""
-    at = np.arange(int(PROBE_S * SAMPLE_RATE)) / SAMPLE_RATE
-    noise = np.random.default_rng(0).normal(0, 0.01, at.size)
-    tone = np.sin(2 * np.pi * 180 * at) * (0.5 + 0.5 * np.sin(2 * np.pi * 4 * at))
-    return np.asarray(0.2 * tone + noise, dtype=np.float32)
-
-
-def require_answers(answers: Mapping[str, Answer]) -> None:
-    """Check that every model answered.
+def run_self_test(suite: Suite, models: Sequence[str] | None = None) -> None:
+    """Score ``PROBE_S`` of noise and of silence with some models, or with all.
 
     Raises:
-        SelfTestFailed: names the first model that did not, and why.
+        SelfTestFailed: a model does not answer one of them, so the machine or the weights are at fault.
+        GpuLost: this process can compute nothing more.
     """
-    for model, answer in answers.items():
-        if not isinstance(answer, Scored):
-            raise SelfTestFailed(model, answer.fault.message)
+    noise = make_noise(PROBE_S)
+    probes = [_make_probe(audio, suite.columns if models is None else models) for audio in (noise, 0 * noise)]
+    for model, fault in find_faults(suite.score_batch(pad_batch(probes))):
+        raise SelfTestFailed(model, fault)
 
 
-def main() -> int:
-    """Returns an exit code; the last line on standard error is the reason of a failure."""
-    try:
-        run_self_test(load_suite(load_settings().suite))
-    except FleetError as error:
-        sys.stderr.write(f"{error}\n")
-        return exit_code_of(error)
-    return ExitCode.OK
+def make_noise(duration_s: Seconds) -> Waveform:
+    """Make faint white noise, the same at each call."""
+    return np.random.default_rng(0).normal(0, 0.01, int(duration_s * SAMPLE_RATE)).astype(np.float32)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def make_probe_batch(models: Iterable[str], count: int, duration_s: Seconds, *, allocate: Allocate = np.empty) -> Batch:
+    """Make a batch of ``count`` equal segments of noise that each of these models must answer."""
+    return pad_batch([_make_probe(make_noise(duration_s), models)] * count, allocate=allocate)
+
+
+def _make_probe(audio: Waveform, models: Iterable[str]) -> Utterance:
+    """Make a segment that requests these models by name, so that no cascade skips one."""
+    return Utterance(audio, PROBE_TEXT, PROBE_LANGUAGE, tuple(models))
+
+
+def find_faults(answers: Sequence[Mapping[str, Answer]]) -> Iterator[tuple[str, Fault]]:
+    """List the answers that are faults, by model."""
+    for own in answers:
+        for model, answer in own.items():
+            if isinstance(answer, Unscored):
+                yield model, answer.fault

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from validation.errors import BadInput
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE
 from validation.inference.client import InferenceClient
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
 from validation.models.languages import canonical
 from validation.models.suite import SUITES, Suite, load_suite
 from validation.services import open_box_stores, open_ledger

@@ -15,9 +15,8 @@ from prefect.logging import get_logger
 
 from validation.domain import Seconds
 from validation.errors import BadInput, FleetError, Transient
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE, socket_path
-from validation.inference.protocol import SuiteInfo
-from validation.inference.transport import read_status
+from validation.inference.client_io import read_status
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE, SuiteInfo, socket_path
 
 FIRST_PAUSE_S: Seconds = 1.0
 MAX_BACKOFF_S: Seconds = 60.0
@@ -96,7 +95,7 @@ class InferenceSupervisor:
             await self._end()
             raise ServerExited(f"the inference server sent no message within {LOAD_TIMEOUT_S:.0f} s") from error
         if "ready" in message:
-            return SuiteInfo.read(message["ready"])
+            return SuiteInfo.decode(message["ready"])
         code = await self._process.wait()
         if "refused" in message:
             raise StartRefused(message["refused"])
@@ -144,7 +143,7 @@ class InferenceSupervisor:
             return f"has not answered for {STATUS_TIMEOUT_S:.0f} s"
         except FleetError:  # it has just ended, or refuses a further client
             return None if self.socket.exists() else "has lost its socket, so that no client can connect"
-        batch_s = status["present_batch_s"]
+        batch_s = status["current_batch_s"]
         return f"has worked on one batch for {batch_s:.0f} s" if batch_s > BATCH_TIMEOUT_S else None
 
     async def _end(self) -> None:

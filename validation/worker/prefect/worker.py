@@ -34,7 +34,7 @@ from validation.doctor.runner import check_box
 from validation.domain import Seconds
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.exit_codes import exit_code_of
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
 from validation.ledger.workers import register_worker
 from validation.services import open_ledger
 from validation.settings import load_settings
