@@ -292,7 +292,8 @@ def test_a_box_whose_start_fails_as_nobody_foresaw_gives_itself_back(monkeypatch
 class HalfDeafSuite:
     """A suite of two models, of which one answers nothing."""
 
-    columns = {"whisper": (), "mms": ()}
+    def __init__(self):
+        self.columns = ("whisper", "mms")
 
     def score_batch(self, _batch):
         return [{"whisper": Scored({}), "mms": Unscored(Fault("model_failed", "CUDA out of memory"))}] * 2
@@ -300,7 +301,9 @@ class HalfDeafSuite:
 
 def test_a_model_that_answers_nothing_fails_the_self_test():
     """The error names the model and its fault."""
-    with pytest.raises(SelfTestFailed, match="model mms fails on this machine in the self-test: .* CUDA out of memory"):
+    with pytest.raises(
+        SelfTestFailed, match=r"model mms fails on this machine in the self-test: .* CUDA out of memory"
+    ):
         run_self_test(HalfDeafSuite())
 
 

@@ -1,6 +1,6 @@
 """`python -m validation.worker.self_test`: load the suite and let every model answer once.
 
-The bootstrap runs it in a process of its own, so that a driver, GPU or weight file that crashes the process does not end
+The bootstrap runs it in its own process, so that a driver, GPU or weight file that crashes the process does not end
 the bootstrap, which can still destroy the instance.
 """
 
