@@ -5,7 +5,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks.fleet
-from blocks.session import Control
+from blocks.services import ControlServices
 from blocks.vast import VastCredentials, find_credentials
 from flows.reconcile import reconcile_fleet
 from tests.support.fleet_world import FLEET, World
@@ -21,7 +21,7 @@ def world(ledger, prefect_server, monkeypatch):
     world = World(ledger)
     world.cloud.lifecycles = {"ok": 1.0}
     world.queue(10)
-    monkeypatch.setattr(tasks.fleet, "open_control", lambda: Control(ledger, None))
+    monkeypatch.setattr(tasks.fleet, "open_control_services", lambda: ControlServices(ledger, None))
     monkeypatch.setattr(VastCredentials, "open_client", lambda self: client_of(world.fake))
     for name in ("BOX_DATABASE_URL", "BOX_R2_ENDPOINT_URL", "BOX_PREFECT_API_URL"):
         monkeypatch.setenv(name, "somewhere")

@@ -20,11 +20,10 @@ from validation.credentials.issuer import TTL_S, CredentialIssuer, choose_scopes
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
+from validation.services import CredentialCache, NoCredentialIssued, open_box_stores
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
-from validation.worker.chunk.credentials import CredentialCache, NoCredentialIssued
-from validation.worker.chunk.open import open_stores
 
 SCOPE = Scope("results", "object-read-write", "shards/val-1/")
 URLS = {"source_url": "s3://transcribed/tars", "results_url": "s3://results"}
@@ -143,7 +142,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("validation.worker.chunk.credentials.time", clock)
+    monkeypatch.setattr("validation.services.time", clock)
     return clock
 
 
@@ -168,10 +167,10 @@ def test_a_ledger_that_is_away_is_no_matter_while_a_credential_lasts(monkeypatch
         raise Unreachable("the ledger", "h", "check it", "gone")
 
     lent = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
-    monkeypatch.setattr("validation.worker.chunk.credentials.get_credential", lambda *_: lent)
+    monkeypatch.setattr("validation.services.get_credential", lambda *_: lent)
     borrowed = CredentialCache(ledger, "ann", "results")
     assert borrowed() is lent
-    monkeypatch.setattr("validation.worker.chunk.credentials.get_credential", away)
+    monkeypatch.setattr("validation.services.get_credential", away)
     clock.now += 60
     assert borrowed() is lent
     object.__setattr__(lent, "expires_at", datetime.now(UTC) - timedelta(seconds=1))
@@ -200,7 +199,7 @@ def test_a_box_writes_in_its_own_folder_and_nowhere_else(ledger, log_in, guarded
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://results")
     monkeypatch.setattr(cloudflare, "parent_access_key_id", store.admin_environment()["R2_ACCESS_KEY_ID"])
-    source, results = open_stores(Settings(), ledger)  # as the control plane
+    source, results = open_box_stores(Settings(), ledger)  # as the control plane
     put_once(source, "v.tar", b"tar")
     put_once(results, "shards/val-10/theirs", b"theirs")
     with open_issuer(ledger, Settings()) as issuer:
@@ -212,7 +211,7 @@ def test_a_box_writes_in_its_own_folder_and_nowhere_else(ledger, log_in, guarded
     monkeypatch.setenv("VFLEET_BOX_KEY", key)
     monkeypatch.setenv("WORKER_ID", "val-1")
     engine = log_in("validation_worker", key)
-    source, results = open_stores(Settings(), engine)
+    source, results = open_box_stores(Settings(), engine)
     assert get_bytes(source, "v.tar") == b"tar"
     put_once(results, "shards/val-1/mine", b"mine")
     assert get_bytes(results, "shards/val-1/mine") == b"mine"

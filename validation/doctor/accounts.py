@@ -2,7 +2,7 @@
 
 from validation.credentials.issuer import choose_scopes, open_issuer
 from validation.doctor.check import CheckWarning
-from validation.ledger.engine import open_engine
+from validation.services import open_ledger
 from validation.settings import Settings
 from validation.vast.client import VastClient
 
@@ -25,7 +25,7 @@ def check_vast(settings: Settings) -> str | None:
 
 def check_cloudflare(settings: Settings) -> str | None:
     """Cloudflare lends what a box would be lent, of both buckets."""
-    engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
+    engine = open_ledger(settings, check_revision=False)
     with open_issuer(engine, settings) as issuer:
         if issuer is None:
             return None
