@@ -1,4 +1,4 @@
-"""A tick gives each machine that it rents a key and credentials of its own, and renews what is half over."""
+"""Each tick issues box keys and store credentials to the boxes that it rents, and renews them at half of their life."""
 
 from dataclasses import replace
 
@@ -34,8 +34,8 @@ def world(ledger, cloudflare):
         yield world
 
 
-def test_each_rented_machine_has_a_key_and_a_loan_of_its_own(world, ledger, cloudflare):
-    """Its environment has its key, which opens its name alone; no key of the store travels with the order."""
+def test_each_rented_box_gets_its_own_key_and_credentials(world, ledger, cloudflare):
+    """The environment of a box has its own box key and no key of a store; its credentials are in the ledger."""
     world.ticks(3)
     told = [contract.order["env"] for contract in world.cloud.living()]
     assert (
@@ -52,8 +52,8 @@ def test_each_rented_machine_has_a_key_and_a_loan_of_its_own(world, ledger, clou
     }
 
 
-def test_nothing_is_rented_that_could_open_no_store(world, cloudflare):
-    """A Cloudflare that is away costs no money; the tick says so, and the next one rents."""
+def test_nothing_is_rented_while_credentials_cannot_be_issued(world, cloudflare):
+    """While Cloudflare is down the tick rents nothing and says so; the next tick rents."""
     cloudflare.next_statuses.append(503)
     report = world.tick()
     assert world.cloud.living() == []
@@ -62,8 +62,8 @@ def test_nothing_is_rented_that_could_open_no_store(world, cloudflare):
     assert len(world.cloud.living()) == 2
 
 
-def test_a_tick_renews_what_is_half_over(world, ledger, cloudflare):
-    """Of the machines that are there, and of no other."""
+def test_tick_renews_credentials_that_are_half_over(world, ledger, cloudflare):
+    """Only the credentials that are due are renewed."""
     world.ticks(3)
     minted = len(cloudflare.granted)
     world.tick()
@@ -75,8 +75,8 @@ def test_a_tick_renews_what_is_half_over(world, ledger, cloudflare):
     assert not any(loan.is_due for loan in read_issued_credentials(ledger))
 
 
-def test_without_a_token_a_machine_still_has_its_key(ledger):
-    """Then the operator tells boxes what opens the stores; who they are is told by the key all the same."""
+def test_box_gets_a_key_without_a_cloudflare_token(ledger):
+    """Without an R2 token the operator's keys open the stores, and each box still has its own box key."""
     world = World(ledger)
     world.queue(50)
     world.want(1)

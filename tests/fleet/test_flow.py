@@ -1,4 +1,4 @@
-"""The flow that keeps the fleet: what its runs end in."""
+"""The reconcile flow: the final states of its runs."""
 
 import pytest
 from prefect.logging.handlers import APILogHandler
@@ -30,8 +30,8 @@ def world(ledger, prefect_server, monkeypatch):
         APILogHandler().flush()  # what the runs logged is on its way, and the server may end before it arrives
 
 
-def test_a_run_says_what_it_did_or_fails_with_what_to_do(world):
-    """Nobody wants a fleet; one is wanted and comes; and one that its operator must see to."""
+def test_run_ends_with_what_it_did_or_what_to_do(world):
+    """Without a fleet, with one that comes up, and with one that its operator must see to."""
     state = reconcile_fleet(return_state=True)
     assert (state.is_completed(), state.message) == (True, "Nobody wants a fleet: `vfleet fleet up` makes one.")
 
@@ -69,10 +69,8 @@ def mistype_the_key(world, monkeypatch):
     ],
     ids=["no key", "wrong key", "no credit", "impossible filter", "cap below the cheapest", "price below the cheapest"],
 )
-def test_what_cannot_work_fails_the_run_with_one_sentence_and_rents_nothing(
-    world, monkeypatch, spoil, wanted, sentence
-):
-    """An operator who opens the run reads which it is and what to do."""
+def test_run_fails_with_one_sentence_and_rents_nothing(world, monkeypatch, spoil, wanted, sentence):
+    """The message of the failed run says what is wrong and what to do."""
     if spoil:
         spoil(world, monkeypatch)
     world.want(3, **wanted)
@@ -83,8 +81,9 @@ def test_what_cannot_work_fails_the_run_with_one_sentence_and_rents_nothing(
     assert world.cloud.rentals == {}
 
 
-def test_the_environments_key_comes_first_and_the_block_second(world):
-    """A self-hosted server's blocks are everybody's: the key belongs in the control plane's environment."""
+def test_environment_key_precedes_the_block(world):
+    """Every client of a self-hosted server can read its blocks, so the key belongs in the control machine's
+    environment."""
     VastCredentials(api_key="of the block").save("vast", overwrite=True)
     try:
         assert find_credentials(Settings()).api_key.get_secret_value() == "of the block"
