@@ -1,13 +1,13 @@
-"""Are the verdicts right? Faults planted in trusted clips: what every signal and the rules find of them.
+"""Accuracy of the verdicts: which injected faults the signals and the rules find in trusted clips.
 
-    python bench/truth.py [--trusted FOLDER] [--suite local] [--all] [--share FAULT=SHARE ...]
+    python bench/calibration.py [--trusted FOLDER] [--suite local] [--all] [--share FAULT=SHARE ...]
 
-Each clip is heard as it is, changed in ways that are no fault, and with each fault in turn (validation/truth). Prints
-AUC and recall at 1 % false alarms for the best signs of each fault (with --all, for all), and what the rules say of
-each; writes all of it to bench/out/truth.json. --share swapped_transcript=0.1 plants a fault in one specimen of ten, by
-leaving out specimens of that fault; a share that the clips do not allow is refused. The packaged clips are 23 in 8
-languages: too few to tell 1 % from 10 %, and the bounds say so. What is clean here is cleaner than a corpus, so recall
-in the field is lower.
+Each clip is scored unchanged, with harmless changes, and with each fault in turn (validation/calibration). Prints AUC
+and recall at 1 % false positives for the best indicators of each fault (with --all, for all), and the verdicts of each
+fault; writes everything to bench/out/calibration.json. --share swapped_transcript=0.1 gives one clip of ten that fault,
+by leaving out clips; a share that the clips do not allow is refused. The packaged clips are 23 in 8 languages: too few
+to tell 1 % from 10 %, as the confidence bounds show. The clean clips are cleaner than a corpus, so recall on a corpus
+is lower.
 """
 
 import argparse
@@ -33,19 +33,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trusted", type=Path, default=CLIPS)
     parser.add_argument("--suite", default="local")
-    parser.add_argument("--all", action="store_true", help="print every sign of each fault, not the best three")
+    parser.add_argument("--all", action="store_true", help="print every indicator of each fault, not the best three")
     parser.add_argument("--share", type=parse_share, action="append", default=[], metavar="FAULT=SHARE",
-                        help="of all specimens; the other faults are as frequent as the clips allow")  # fmt: skip
+                        help="share of all clips; the other faults are as frequent as the clips allow")  # fmt: skip
     options = parser.parse_args()
     suite, clips = load_suite(options.suite), load_trusted(options.trusted)
     specimens = inject_shares(inject_faults(clips), dict(options.share))
     for fault in find_unplantable(specimens):
-        print(f"not planted: {fault}; no clip of these allows it (see validation/calibration/fault_injection.py)")
+        print(f"not injected: {fault}; none of these clips allows it (see validation/calibration/fault_injection.py)")
     began_s = time.perf_counter()
     heard = evaluate_clips(suite, specimens)
     print(
-        f"{len(clips)} clips, each in {len(HARMLESS)} sound variants and with up to {len(FAULTS)} faults: "
-        f"{len(specimens)} specimens, heard by suite {suite.name} in {time.perf_counter() - began_s:.0f} s"
+        f"{len(clips)} clips, each in {len(HARMLESS)} harmless variants and with up to {len(FAULTS)} faults: "
+        f"{len(specimens)} faulty clips, scored by suite {suite.name} in {time.perf_counter() - began_s:.0f} s"
     )
     signs, verdicts = list(measure_signs(heard, suite.rules)), list(measure_verdicts(heard, suite.rules))
     print_verdicts(verdicts, len(specimens))
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def print_verdicts(verdicts: Sequence[VerdictReport], total: int) -> None:
-    print(f"\n{'planted':22} {'share':>6} {'rejected':>20} {'rejected or review':>20}")
+    print(f"\n{'injected':22} {'share':>6} {'rejected':>20} {'rejected or review':>20}")
     for row in verdicts:
         print(f"{row.fault:22} {row.specimens / total:6.1%} {row.rejected!s:>20} {row.doubted!s:>20}")
 
@@ -65,7 +65,7 @@ def parse_share(given: str) -> tuple[str, float]:
 
 
 def print_signs(signs: Sequence[SignReport], *, most: int | None) -> None:
-    print(f"\n{'fault':22} {'sign':28} {'AUC':>20} {'recall at 1 % alarms':>22}")
+    print(f"\n{'fault':22} {'indicator':28} {'AUC':>20} {'recall at 1 % FPR':>22}")
     by_fault = sorted(signs, key=lambda row: (list(FAULTS).index(row.fault), -row.auc.value, -row.recall.value))
     for _, rows in groupby(by_fault, key=lambda row: row.fault):
         for row in list(rows)[:most]:
@@ -75,7 +75,7 @@ def print_signs(signs: Sequence[SignReport], *, most: int | None) -> None:
 def write_report(signs: Sequence[SignReport], verdicts: Sequence[VerdictReport]) -> None:
     OUT.mkdir(exist_ok=True)
     report = {"signs": [asdict(row) for row in signs], "verdicts": [asdict(row) for row in verdicts]}
-    (OUT / "truth.json").write_text(json.dumps(report, indent=1))
+    (OUT / "calibration.json").write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
