@@ -37,8 +37,8 @@ class PrefectRefused(BadInput):
         self.address, self.status = address, status
         super().__init__(
             f"the Prefect server at {address} refuses this machine (status {status}): its token was revoked "
-            "or mistyped; check PREFECT_CLIENT_CUSTOM_HEADERS on a box (`vfleet gateway token add`), PREFECT_API_KEY for "
-            "Prefect Cloud, PREFECT_API_AUTH_STRING otherwise"
+            "or mistyped; check PREFECT_CLIENT_CUSTOM_HEADERS on a box (`vfleet gateway token add`), "
+            "PREFECT_API_KEY for Prefect Cloud, PREFECT_API_AUTH_STRING otherwise"
         )
 
 

@@ -6,7 +6,7 @@ from html import escape
 from validation.analysis.charts.numbers import format_count
 from validation.analysis.charts.svg import tag
 from validation.analysis.report.tables import draw_bar, table
-from validation.canaries.evaluate import CanaryTally, MachineTally
+from validation.canaries.evaluate import CanaryTally, WorkerTally
 
 
 def write_canaries(tally: CanaryTally) -> Iterator[str]:
@@ -28,7 +28,7 @@ def write_canaries(tally: CanaryTally) -> Iterator[str]:
         yield tag("div", table(header, map(_cells, tally.workers), numbers_from=2), class_="card scroll")
 
 
-def _cells(row: MachineTally) -> Iterator[str]:
+def _cells(row: WorkerTally) -> Iterator[str]:
     yield escape(row.known_as)
     yield draw_bar([("accept", row.right), ("reject", row.wrong)], row.right + row.wrong + row.moot)
     yield from map(format_count, (row.right, row.wrong, row.moot))
