@@ -64,7 +64,7 @@ def test_the_same_clips_give_the_same_specimens(clips, variants):
     """Figures of two days are of the same faults."""
     again = inject_faults(list(clips.values())[:3])
     assert all(
-        np.array_equal(s.audio, variants[s.clip, s.variant].audio) for s in again if s.variant.startswith("noise")
+        np.array_equal(s.audio, variants[s.original, s.variant].audio) for s in again if s.variant.startswith("noise")
     )
 
 

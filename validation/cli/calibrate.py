@@ -55,7 +55,7 @@ def calibrate(
     check_columns(book, describe_columns(models.columns))
     variants = inject_faults(clips)
     if not json:
-        say(f"{len(clips)} clips, {len(variants)} clips with faults injected")
+        say(f"{len(clips)} clips, {len(variants)} variants, sound and with one fault each")
     evaluated = evaluate_clips(models, variants)
     proposals = list(propose_limits(evaluated, book, max_loss=loss))
     proposed = apply_proposals(book, proposals, version)
