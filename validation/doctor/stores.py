@@ -4,11 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 from validation.doctor.check import CheckWarning
 from validation.errors import BadInput
-from validation.ledger.engine import open_engine
+from validation.services import find_store_credentials, open_box_stores, open_ledger
 from validation.settings import Settings
 from validation.storage.errors import name_address
 from validation.storage.store import check_store, open_store
-from validation.worker.chunk.open import find_credentials, open_stores
 
 MIN_REMAINING = timedelta(minutes=30)
 """The control machine renews credentials hours before they expire, so less than this means that it does not."""
@@ -16,7 +15,7 @@ MIN_REMAINING = timedelta(minutes=30)
 
 def check_stores(settings: Settings) -> str:
     """Source and results answer this box, below the prefixes that it may use."""
-    stores = open_stores(settings, open_engine(settings.database_url.get_secret_value(), settings.box_key))
+    stores = open_box_stores(settings, open_ledger(settings, check_revision=False))
     return ", ".join(map(name_address, stores))
 
 
@@ -38,9 +37,7 @@ def check_credentials(settings: Settings) -> str | None:
     """The store credentials do not expire soon."""
     if not settings.results_url.startswith("s3://"):
         return None
-    find_credential = find_credentials(
-        settings, open_engine(settings.database_url.get_secret_value(), settings.box_key), "results"
-    )
+    find_credential = find_store_credentials(settings, open_ledger(settings, check_revision=False), "results")
     if find_credential is None:
         token = settings.s3_session_token
         if token is None:
