@@ -16,7 +16,7 @@ from validation.ledger.workers import register_worker
 from validation.scoring.verdict import Condition, Rule, Rules
 from validation.shards.schema import comparability_key
 from validation.storage.store import delete_object
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 RIGHT = KnownAnswer("accept", {"cer": 0.1, "ear_p": 0.9, "votes": 2, "declared_p": None})
 UNITS = {"cer": "ratio", "ear_p": "probability", "votes": "judges", "declared_p": "probability"}
@@ -161,9 +161,9 @@ def test_a_shard_that_cannot_be_read_waits(planted):
 def test_without_canaries_nothing_is_read(box):
     """A fleet that plants none pays one look at an empty table."""
     box.add_videos("a")
-    run_chunk(box.session)
+    run_chunk(box.context)
     plan = "\n".join(row[0] for row in fetch(box.engine, "EXPLAIN (ANALYZE) SELECT * FROM validation.pending_canaries"))
     read = [line for line in plan.splitlines() if "Scan" in line and " canaries " not in line]
-    assert judge_canaries(box.engine, box.session.results) == []
+    assert judge_canaries(box.engine, box.context.results) == []
     assert read
     assert all("never executed" in line for line in read)

@@ -168,8 +168,8 @@ def test_a_dead_token_of_cloudflare_is_found_before_a_box_needs_what_it_lends(we
     with FakeCloudflare() as cloudflare:
         told = cloudflare.client_environment() | {"R2_ACCESS_KEY_ID": cloudflare.parent_access_key_id}
         assert "object-read-only" in check_cloudflare(well(**told))
-        assert {wish["ttlSeconds"] for wish in cloudflare.wishes} == {900}
-        assert {tuple(wish.get("prefixes", ())) for wish in cloudflare.wishes} == {(), ("shards/doctor/",)}
+        assert {request["ttlSeconds"] for request in cloudflare.granted} == {900}
+        assert {tuple(request.get("prefixes", ())) for request in cloudflare.granted} == {(), ("shards/doctor/",)}
         with pytest.raises(CloudflareRefused, match="CLOUDFLARE_API_TOKEN"):
             check_cloudflare(well(CLOUDFLARE_API_TOKEN="dead"))
 

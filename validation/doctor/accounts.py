@@ -1,8 +1,8 @@
 """The accounts that rent and lend: does each still know its key?"""
 
-from validation.credentials.issuer import choose_scopes, lending
+from validation.credentials.issuer import choose_scopes, open_issuer
 from validation.doctor.check import CheckWarning
-from validation.ledger.engine import open_engine
+from validation.services import open_ledger
 from validation.settings import Settings
 from validation.vast.client import VastClient
 
@@ -25,11 +25,11 @@ def check_vast(settings: Settings) -> str | None:
 
 def check_cloudflare(settings: Settings) -> str | None:
     """Cloudflare lends what a box would be lent, of both buckets."""
-    engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
-    with lending(engine, settings) as lender:
-        if lender is None:
+    engine = open_ledger(settings, check_revision=False)
+    with open_issuer(engine, settings) as issuer:
+        if issuer is None:
             return None
         scopes = choose_scopes("doctor", source_url=settings.source_url, results_url=settings.results_url)
         for scope in scopes.values():
-            lender.client.mint(scope, lasts_s=TRIAL_S)
+            issuer.client.create_credential(scope, ttl_s=TRIAL_S)
     return ", ".join(f"lends {scope.permission} of {scope.bucket}" for scope in scopes.values())

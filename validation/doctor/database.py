@@ -15,6 +15,7 @@ from validation.ledger.engine import describe_address, is_remote, open_engine, p
 from validation.ledger.migrate import known_revision, require_revision
 from validation.ledger.queries import read_altered_logins
 from validation.ledger.rpc import translate_error
+from validation.services import open_ledger
 from validation.settings import Settings
 
 SQL = Path(__file__).resolve().parents[2] / "sql/doctor"
@@ -131,7 +132,7 @@ def check_box_login(settings: Settings) -> str | None:
     if not (address := os.environ.get(VARIABLE)):
         return None
     login = parse_database_url(address).username or "box"
-    if altered := read_altered_logins(open_engine(settings.database_url.get_secret_value(), settings.box_key)):
+    if altered := read_altered_logins(open_ledger(settings, check_revision=False)):
         raise CheckWarning(
             f"every session of the boxes' login {altered[0].login} sets {altered[0].settings}, and any box may have "
             f"told it to: if you did not, say as the database's owner {altered[0].remedy}"
@@ -165,7 +166,7 @@ def read_session(settings: Settings) -> Row[Any]:
 
 
 def _engine(settings: Settings) -> Engine:
-    return open_engine(settings.database_url.get_secret_value(), settings.box_key)
+    return open_ledger(settings, check_revision=False)
 
 
 @contextmanager

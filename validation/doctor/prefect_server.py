@@ -71,7 +71,7 @@ def check_tokens(settings: Settings) -> str | None:
     tokens = find_tokens(settings)
     if tokens is None:
         return None
-    tokens.require_changeable()
+    tokens.check_writable()
     return f"{len(tokens.read())} machines may pass, by {tokens.path}"
 
 

@@ -5,11 +5,10 @@ from functools import partial
 
 from validation.doctor.check import CheckWarning
 from validation.errors import BadInput
-from validation.ledger.engine import open_engine
+from validation.services import find_store_credentials, open_box_stores, open_ledger
 from validation.settings import Settings
 from validation.storage.errors import name_address
 from validation.storage.store import check_store, open_store
-from validation.worker.chunk.open import find_credentials, open_stores
 
 SHORT = timedelta(minutes=30)
 """A chunk takes minutes; the control plane renews what it lends long before."""
@@ -17,7 +16,7 @@ SHORT = timedelta(minutes=30)
 
 def check_stores(settings: Settings) -> str:
     """Source and results answer this box, each where it may ask."""
-    stores = open_stores(settings, open_engine(settings.database_url.get_secret_value(), settings.box_key))
+    stores = open_box_stores(settings, open_ledger(settings, check_revision=False))
     return ", ".join(map(name_address, stores))
 
 
@@ -39,9 +38,7 @@ def check_credentials(settings: Settings) -> str | None:
     """What opens the stores lasts."""
     if not settings.results_url.startswith("s3://"):
         return None
-    lent = find_credentials(
-        settings, open_engine(settings.database_url.get_secret_value(), settings.box_key), "results"
-    )
+    lent = find_store_credentials(settings, open_ledger(settings, check_revision=False), "results")
     if lent is None:
         token = settings.s3_session_token
         if token is None:
