@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: demo test lint bootstrap image weights lock clean \
-        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-check fleet-box fleet-conformance \
+        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-check docs-config fleet-box fleet-conformance \
         fleet-soak fleet-soak-short gateway image-check mutants prefect-load scale scale-short secrets truth
 .DELETE_ON_ERROR:
 
@@ -86,6 +86,10 @@ secrets: $(VENV)/complete
 # Runs every command of docs/deploy.md and docs/operate.md, in order, against the embedded stack and fakes.
 docs-check: $(VENV)/installed
 	$(BIN)/python -m tests.support.docs_walk .local/docs
+
+# Writes docs/configuration.md from the settings. A test fails while the page is out of date.
+docs-config: $(VENV)/installed
+	$(BIN)/python -m validation.configuration > docs/configuration.md
 
 # --- measurements ----------------------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ def stack(folder: Path) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
 
 def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callable[[int], pl.DataFrame]]:
     """Return the two arms, each on a fresh queue of the same videos, and a reader of their shards' rows."""
-    from blocks.session import open_session
+    from blocks.services import open_box_services
     from flows.validate import validate_chunk
     from validation.domain import WorkerProfile
     from validation.ledger.engine import open_engine
@@ -82,7 +82,7 @@ def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callab
     from validation.settings import load_settings
     from validation.shards.reader import read_shard
     from validation.storage.store import get_bytes, open_store, put_once
-    from validation.worker.chunk.run import run_chunk
+    from validation.worker.chunk.context import run_chunk
 
     settings = load_settings()
     engine = open_engine(settings.database_url.get_secret_value())
@@ -104,7 +104,7 @@ def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callab
 
     def plain() -> object:
         refill()
-        return run_chunk(open_session(), size=count)
+        return run_chunk(open_box_services(), size=count)
 
     def flow() -> object:
         refill()

@@ -6,14 +6,9 @@ import pytest
 
 from tests.support.fleet_builders import make_offer
 from validation.errors import BadInput
-from validation.vast.offers import (
-    Offer,
-    OfferFilter,
-    boot_within_s,
-    expected_usd_per_1000_segments,
-    explain_no_offers,
-    rank_offers,
-)
+from validation.vast.offer_filter import OfferFilter, explain_no_offers
+from validation.vast.offers import Offer
+from validation.vast.ranking import boot_timeout_s, expected_usd_per_1000_segments, rank_offers
 
 BOUNDS = OfferFilter()
 
@@ -66,8 +61,8 @@ def test_the_expected_cost_is_dollars_a_thousand_segments():
 
 def test_nobody_waits_longer_than_twenty_minutes_for_a_boot():
     """Twice the pull at the machine's own speed and two minutes."""
-    assert boot_within_s(replace(make_offer(1), inet_down=1000.0)) == 280
-    assert boot_within_s(replace(make_offer(1), inet_down=60.0)) == 1200
+    assert boot_timeout_s(replace(make_offer(1), inet_down=1000.0)) == 280
+    assert boot_timeout_s(replace(make_offer(1), inet_down=60.0)) == 1200
 
 
 def test_a_row_with_holes_is_no_offer():
@@ -85,7 +80,7 @@ def test_an_operator_reads_why_there_is_nothing():
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [({"gpu_names": ()}, "names no card"), ({"disk_gb": -1}, "disk_gb is -1"), ({"min_reliability": 98}, "at most 1")],
+    [({"gpu_names": ()}, "names no GPU"), ({"disk_gb": -1}, "disk_gb is -1"), ({"min_reliability": 98}, "at most 1")],
 )
 def test_an_impossible_filter_is_refused(given, sentence):
     with pytest.raises(BadInput, match=sentence):
