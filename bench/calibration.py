@@ -5,9 +5,9 @@
 Each clip is scored unchanged, with harmless changes, and with each fault in turn (validation/calibration). Prints AUC
 and recall at 1 % false positives for the best indicators of each fault (with --all, for all), and the verdicts of each
 fault; writes everything to bench/out/calibration.json. --share swapped_transcript=0.1 gives one variant of ten that
-fault, by leaving out variants; a share that the clips do not allow is refused. The packaged clips are 23 in 8 languages: too few
-to tell 1 % from 10 %, as the confidence bounds show. The clean clips are cleaner than a corpus, so recall on a corpus
-is lower.
+fault, by leaving out variants; a share that the clips do not allow is refused. The packaged clips are 23 in 8
+languages: too few to tell 1 % from 10 %, as the confidence bounds show. The clean clips are cleaner than a corpus, so
+recall on a corpus is lower.
 """
 
 import argparse

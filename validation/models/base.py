@@ -1,4 +1,4 @@
-"""The interface of one model, and the batch that it scores. Imports nothing but numpy, so that a bare GPU machine can."""
+"""The interface of one model, and the batch that it scores. Imports no package that a bare GPU machine may lack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
