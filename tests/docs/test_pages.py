@@ -10,7 +10,7 @@ import yaml
 from tests.support.cli_parsing import parse_command
 from tests.support.doc_pages import DOCS, read_blocks, words_of
 from tests.support.ledger_helpers import claim
-from validation.doctor.database import CONNECTIONS_A_BOX
+from validation.doctor.database import CONNECTIONS_PER_BOX
 from validation.domain import StoreCredential
 from validation.fleet.launch_spec import ALLOWED, PREFIX
 from validation.ledger.box_credentials import issue_box_key, store_credential
@@ -137,7 +137,7 @@ def test_the_service_runs_what_the_page_runs():
 def test_the_page_counts_connections_as_the_engine_opens_them():
     """A box's clients of the pooler, held and in a burst, per box and for a hundred boxes."""
     pool = open_engine("postgresql://nobody@127.0.0.1/x").pool
-    held, burst = CONNECTIONS_A_BOX * pool.size(), CONNECTIONS_A_BOX * (pool.size() + pool._max_overflow)
+    held, burst = CONNECTIONS_PER_BOX * pool.size(), CONNECTIONS_PER_BOX * (pool.size() + pool._max_overflow)
     page = (DOCS / "deploy.md").read_text()
     assert f"| box (worker and two flow runs) | {held} | {burst} |" in page
     assert f"| 100 boxes | {100 * held} | {100 * burst} |" in page

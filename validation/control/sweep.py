@@ -18,7 +18,7 @@ from uuid import UUID
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.canaries.evaluate import JudgedCanary, judge_canaries
+from validation.canaries.evaluate import EvaluatedCanary, evaluate_canaries
 from validation.domain import Seconds
 from validation.errors import FleetError, Transient
 from validation.ledger.maintenance import SweptChunk, mark_stale_workers, requeue_stranded_videos, sweep_stale_claims
@@ -53,7 +53,7 @@ class SweepReport:
     """Chunks whose lease has ended and that could not be taken: a call that does not end has locked them."""
     stranded_videos: int = 0
     silent_workers: Sequence[str] = ()
-    judged: Sequence[JudgedCanary] = ()
+    judged: Sequence[EvaluatedCanary] = ()
     orphans: Sequence[str] = ()
     """Objects that were deleted."""
     failures: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ def sweep(
     report.locked = [chunk for chunk in held if chunk.lease_left_s < 0 and chunk.chunk_id not in taken]
     report.stranded_videos = attempt("stranded videos", lambda: requeue_stranded_videos(engine), 0)
     report.silent_workers = attempt("silent workers", lambda: mark_stale_workers(engine), [])
-    report.judged = attempt("canaries", lambda: judge_canaries(engine, results), [])
+    report.judged = attempt("canaries", lambda: evaluate_canaries(engine, results), [])
     if orphans:
         report.orphans = attempt("orphans", lambda: delete_orphans(engine, results), [])
     return report
