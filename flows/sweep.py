@@ -5,7 +5,7 @@ from prefect import flow
 from blocks.session import open_control
 from tasks.control import ask_ended_runs, publish_report, reconcile_flow_runs
 from validation.control.sweep import sweep
-from validation.ledger.queries import read_closing_chunks, read_open_chunks, read_worker_sessions
+from validation.ledger.queries import read_open_chunks, read_recently_closed_chunks, read_worker_sessions
 
 
 @flow(name="sweep-stale-claims", flow_run_name="sweep")
@@ -22,7 +22,7 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
     """
     control = open_control()
     report = sweep(control.engine, control.results, orphans=orphans, find_ended=ask_ended_runs)
-    held = [*read_open_chunks(control.engine), *read_closing_chunks(control.engine)]
+    held = [*read_open_chunks(control.engine), *read_recently_closed_chunks(control.engine)]
     told = reconcile_flow_runs(report.swept, held, read_worker_sessions(control.engine), return_state=True)
     publish_report(report, told.result() if told.is_completed() else [])
     report.raise_if_incomplete()

@@ -27,9 +27,9 @@ from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
 from validation.ledger.maintenance import SweptChunk
-from validation.ledger.queries import ClosingChunk, OpenChunk, WorkerSession, Workload
+from validation.ledger.queries import OpenChunk, RecentlyClosedChunk, WorkerSession, Workload
 
-LeasedChunk: TypeAlias = OpenChunk | ClosingChunk
+LeasedChunk: TypeAlias = OpenChunk | RecentlyClosedChunk
 
 CHUNK_DEPLOYMENT = "validate-chunk"
 CONTROL_DEPLOYMENTS = ("dispatch-chunks", "sweep-stale-claims", "reconcile-fleet", "report-progress")

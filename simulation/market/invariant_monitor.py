@@ -60,10 +60,10 @@ class InvariantMonitor:
         if billed > spent:
             self.cap_violations += 1
             self._say(f"the vendor billed ${billed:.2f}, the books say at most ${spent:.2f}")
-        for law in audit_ledger(self.world.ledger):
-            if law.violations:
-                self.duplicates.add(law.law)
-                self._say(f"not so: {law.law} ({law.violations} times)")
+        for check in audit_ledger(self.world.ledger):
+            if check.violations:
+                self.duplicates.add(check.invariant)
+                self._say(f"invariant broken: {check.invariant} ({check.violations} times)")
 
     def _broken_caps(self, living: int) -> Iterator[str]:
         cloud, caps = self.world.cloud, self.caps

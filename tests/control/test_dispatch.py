@@ -39,6 +39,6 @@ def test_an_empty_queue_gets_no_runs():
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 100))
 def test_suspects_are_not_taken_for_full_chunks(fresh, suspects, alone, size):
     """A chunk that crashed comes back as five small ones, then as one a video: each finds a run."""
-    workload = Workload(fresh + suspects + alone, 0, 10_000, suspects=suspects, lone_suspects=alone)
+    workload = Workload(fresh + suspects + alone, 0, 10_000, suspects=suspects, isolated_suspects=alone)
     new = plan_runs(workload, active_runs=0, chunk_videos=size)
     assert new >= fresh / size + suspects / max(size / 5, 1) + alone

@@ -22,7 +22,7 @@ def machine(slot=1, *, state="renting", age=1000.0, **more) -> RentedInstance:
     given = {
         "label": f"{PREFIX}{slot}/x", "slot": slot, "worker_id": f"val-{slot}", "state": state, "offer_id": slot,
         "machine_id": slot, "host_id": slot, "gpu_name": "RTX 3090", "usd_per_hour": 0.25, "usd_once": 0.02,
-        "boot_within_s": 900, "instance_id": 7000 + slot, "requested_at": ago(age), "changed_at": ago(age),
+        "boot_timeout_s": 900, "instance_id": 7000 + slot, "requested_at": ago(age), "changed_at": ago(age),
         "vendor_status_since": ago(age), "accepted_at": ago(age) if state == "working" else None,
     }  # fmt: skip
     return RentedInstance(**(given | more))
@@ -49,8 +49,8 @@ def verdict(of: RentedInstance, seen: Instance | None) -> str | None:
 @pytest.mark.parametrize("state", ["renting", "working", "draining"])
 def test_a_machine_whose_canary_was_wrong_goes(state):
     """However well it looks: what it says is worth nothing."""
-    assert verdict(at_work(state=state, distrust="c: segment 0: no"), sight()) == "distrusted"
-    assert BAN_S["distrusted"] == 30 * DAY_S
+    assert verdict(at_work(state=state, quarantine_reason="c: segment 0: no"), sight()) == "quarantined"
+    assert BAN_S["quarantined"] == 30 * DAY_S
 
 
 @pytest.mark.parametrize("state", ["renting", "working", "draining"])
@@ -100,20 +100,20 @@ def test_a_message_after_which_nothing_comes_ends_it_at_once(message, reason):
 def test_a_running_machine_is_heard_of_within_six_minutes_or_goes():
     """Running is its vendor's word; its worker's heartbeat is the proof."""
     assert verdict(machine(first_running_at=ago(359)), sight()) is None
-    assert verdict(machine(first_running_at=ago(361)), sight()) == "silent"
+    assert verdict(machine(first_running_at=ago(361)), sight()) == "heartbeat_timeout"
 
 
 @pytest.mark.parametrize("state", ["renting", "working"])
 def test_a_machine_that_falls_silent_goes_after_five_minutes(state):
     """Accepted or not yet."""
     assert verdict(at_work(state=state, heartbeat_at=ago(299)), sight()) is None
-    assert verdict(at_work(state=state, heartbeat_at=ago(301)), sight()) == "silent"
+    assert verdict(at_work(state=state, heartbeat_at=ago(301)), sight()) == "heartbeat_timeout"
 
 
 @pytest.mark.parametrize("state", ["renting", "working"])
 def test_another_card_than_the_one_paid_for_is_a_lie(state):
     """By the driver on the box, whatever the offer said, from its first word on."""
-    assert verdict(at_work(state=state, gpu_seen="NVIDIA GeForce GTX 1060"), sight()) == "lying"
+    assert verdict(at_work(state=state, gpu_seen="NVIDIA GeForce GTX 1060"), sight()) == "gpu_mismatch"
 
 
 def test_slowness_and_standstill_have_their_times():
@@ -121,7 +121,7 @@ def test_slowness_and_standstill_have_their_times():
     assert verdict(at_work(slow_since=ago(899)), sight()) is None
     assert verdict(at_work(slow_since=ago(901)), sight()) == "slow"
     still = {"age": 9000, "video_completed_at": ago(2701)}
-    assert verdict(at_work(**still), sight()) == "stuck"
+    assert verdict(at_work(**still), sight()) == "no_progress"
     assert verdict(at_work(**still, open_chunks=0), sight()) is None, "who holds nothing may wait"
 
 

@@ -40,7 +40,7 @@ def test_a_fleet_comes_up_works_and_goes(world):
     assert world.cloud.living() == []
     assert world.reasons() == {"surplus": 5}
     check = read_spend_check(world.ledger, FLEET)
-    assert check.credit_fell_usd <= check.books_rose_usd
+    assert check.credit_decrease_usd <= check.recorded_spend_usd
 
 
 def test_a_settled_fleet_is_left_alone(world):
@@ -83,14 +83,14 @@ def test_a_machine_that_is_distrusted_is_replaced_and_banned(world):
     execute(world.ledger, "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]')")
     execute(
         world.ledger,
-        "INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding) "
+        "INSERT INTO validation.canary_evaluations (video_id, chunk_id, outcome, finding) "
         "VALUES ('c', :c, 'wrong', 'segment 0')",
         c=chunk,
     )
     world.ticks(16)
-    assert (world.reasons(), world.states()) == ({"distrusted": 1}, {"working": 3})
-    assert fetch(world.ledger, "SELECT reason FROM fleet_instances WHERE label = :l", l=label) == [("distrusted",)]
-    assert [ban.reason for ban in read_bans(world.ledger)] == ["distrusted"]
+    assert (world.reasons(), world.states()) == ({"quarantined": 1}, {"working": 3})
+    assert fetch(world.ledger, "SELECT reason FROM fleet_instances WHERE label = :l", l=label) == [("quarantined",)]
+    assert [ban.reason for ban in read_bans(world.ledger)] == ["quarantined"]
     assert world.chunk_states()["open"] == 3
 
 
@@ -138,7 +138,7 @@ def test_an_incomplete_listing_rents_accepts_and_closes_nothing(world):
         ("stuck_loading", "never_booted"),
         ("oci_error", "runtime_failed"),
         ("exits_on_start", "stopped"),
-        ("zombie_running", "silent"),
+        ("zombie_running", "heartbeat_timeout"),
     ],
 )
 def test_a_machine_that_does_not_come_up_is_replaced_and_banned(world, fate, reason):
@@ -163,7 +163,7 @@ def test_slow_and_lying_machines_are_replaced(world):
     world.ticks(11)
     slow.life = tuple(replace(phase, speed=phase.speed * 0.2) for phase in slow.life)
     world.ticks(30)
-    assert world.reasons() == {"slow": 1, "lying": 1}
+    assert world.reasons() == {"slow": 1, "gpu_mismatch": 1}
     assert world.states() == {"working": 6}
     assert {slow.offer["machine_id"], liar.offer["machine_id"]} == {ban.vendor_id for ban in read_bans(world.ledger)}
 

@@ -30,7 +30,7 @@ def test_a_shard_lies_where_its_chunk_says(ledger, seed, key):
     """Under another's name it would take that one's place; and what readers need no more, the control plane deletes."""
     seed(1)
     chunk = claim(ledger)
-    with pytest.raises(LedgerRefused, match="its shard lies at shards/ann/validation_ann_shard_0001"):
+    with pytest.raises(LedgerRefused, match="the key of its shard is shards/ann/validation_ann_shard_0001"):
         commit(ledger, chunk, replace(shard(), key=key))
     commit(ledger, chunk, shard(of=chunk))
 

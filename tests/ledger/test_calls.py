@@ -69,7 +69,7 @@ def test_a_box_that_vanishes_in_the_midst_of_a_call_holds_no_lock(ledger, vanish
 
 def test_a_box_known_by_a_key_that_vanishes_is_cut_off(ledger, line, vanish, monkeypatch):
     """Its transaction awaits its next word, but not for long. Should it speak again, it is told to try again."""
-    monkeypatch.setattr(engines, "IDLE_WITHIN", "1500ms")
+    monkeypatch.setattr(engines, "IDLE_IN_TRANSACTION_TIMEOUT", "1500ms")
     raised = vanish(SecretStr("key"))
     assert poll_until(lambda: fetch(ledger, WAITING) == [(1,)], within_s=5)
     assert not is_free(ledger)

@@ -68,7 +68,7 @@ def rent(ledger, label, worker="val-1"):
     execute(
         ledger,
         "INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name, "
-        "usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at) VALUES "
+        "usd_per_hour, usd_once, boot_timeout_s, instance_id, requested_at, changed_at, accepted_at) VALUES "
         "(:l, 'f', 1, :w, 'working', 1, 1, 1, 'g', 1, 0, 1, hashtext(:l), now(), now(), now())",
         l=label, w=worker,
     )  # fmt: skip
@@ -81,7 +81,7 @@ def test_a_distrusted_worker_neither_claims_nor_registers(ledger, plant):
     plant(2)
     validate(ledger, "one", size=4)
     judge(ledger)
-    with pytest.raises(WorkerQuarantined, match="ann is distrusted"):
+    with pytest.raises(WorkerQuarantined, match="ann is quarantined"):
         claim(ledger, worker_id="ann")
     with pytest.raises(WorkerQuarantined):
         register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-1"}))
@@ -131,10 +131,10 @@ def test_another_machine_of_the_same_name_is_not_meant(ledger, plant):
     judge(ledger)
     with pytest.raises(WorkerQuarantined):
         claim(ledger, worker_id="val-1")
-    assert [(w.known_as, w.is_present) for w in read_quarantined_workers(ledger)] == [("f/1/first", True)]
+    assert [(w.known_as, w.is_current) for w in read_quarantined_workers(ledger)] == [("f/1/first", True)]
 
     rent(ledger, "f/1/second")
-    assert [(w.known_as, w.is_present) for w in read_quarantined_workers(ledger)] == [("f/1/first", False)]
+    assert [(w.known_as, w.is_current) for w in read_quarantined_workers(ledger)] == [("f/1/first", False)]
     offer_only(ledger, "c1", "v0001")
     validate(ledger, "second", worker_id="val-1")
     judge(ledger, "right")
@@ -172,11 +172,11 @@ def test_machines_of_other_days_excuse_and_accuse_nobody(ledger, plant):
         judge(ledger, "right" if n < 9 else "wrong")
         if n == 6:
             assert read_quarantined_workers(ledger) == []
-            execute(ledger, "UPDATE validation.canary_judgements SET judged_at = now() - interval '3 days'")
+            execute(ledger, "UPDATE validation.canary_evaluations SET evaluated_at = now() - interval '3 days'")
     assert [worker.is_excused for worker in read_quarantined_workers(ledger)] == [True] * 3
     assert claim(ledger, worker_id="w11") is None
 
-    execute(ledger, "UPDATE validation.canary_judgements SET judged_at = judged_at - interval '2 days' "
+    execute(ledger, "UPDATE validation.canary_evaluations SET evaluated_at = evaluated_at - interval '2 days' "
             "WHERE video_id = 'c11'")  # fmt: skip
     assert {worker.worker_id: worker.is_excused for worker in read_quarantined_workers(ledger)} == {
         "w9": False, "w10": False, "w11": False,

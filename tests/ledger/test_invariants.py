@@ -65,7 +65,7 @@ def test_the_books_balance_after_any_history(ledger, seed, events):
     """Counters equal the sums over chunks; who is validating is held by an open chunk; who is validated has a shard."""
     execute(
         ledger,
-        "TRUNCATE video_queue, validation_chunks, worker_validators, validation_shards, validation_results, validation.canary_judgements",
+        "TRUNCATE video_queue, validation_chunks, worker_validators, validation_shards, validation_results, validation.canary_evaluations",
     )
     seed(30)
     play(ledger, events)
@@ -95,7 +95,7 @@ def test_the_audit_notices(ledger, seed, law):
     seed(10)
     finish(ledger, "commit", claim(ledger, size=4), 0)
     claim(ledger, size=4)
-    assert {found.law for found in audit_ledger(ledger)} == set(VANDALISM)
+    assert {found.invariant for found in audit_ledger(ledger)} == set(VANDALISM)
     execute(ledger, VANDALISM[law])
-    broken = {found.law: found for found in audit_ledger(ledger) if found.violations}
+    broken = {found.invariant: found for found in audit_ledger(ledger) if found.violations}
     assert broken[law].example

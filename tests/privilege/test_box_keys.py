@@ -5,7 +5,7 @@ import pytest
 from tests.support.ledger_helpers import claim, execute, fetch, shard
 from validation.domain import Progress, StoreCredential, WorkerProfile
 from validation.errors import BadInput
-from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
+from validation.ledger.box_credentials import get_credential, issue_box_key, read_credential_status, store_credential
 from validation.ledger.chunks import commit_chunk, release_chunk, renew_chunk
 from validation.ledger.rpc import BoxKeyRejected, LedgerRefused
 from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
@@ -79,7 +79,7 @@ def test_the_control_plane_speaks_of_every_box(boxes, log_in):
 
 def test_a_new_machine_under_a_name_shuts_out_the_old_one(ledger, boxes, log_in):
     """The successor's key replaces its predecessor's, and what that was lent is forgotten."""
-    store_credential(ledger, "ann", "results", LENT, lasts_s=60)
+    store_credential(ledger, "ann", "results", LENT, ttl_s=60)
     successor = log_in(WORKER, issue_box_key(ledger, "ann"))
     enter(successor, "ann")
     assert get_credential(successor, "ann", "results") is None
@@ -99,7 +99,7 @@ def test_a_key_ends_with_its_rental(ledger, seed, log_in, state, may_speak):
     execute(
         ledger,
         "INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name,"
-        " usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at, reason)"
+        " usd_per_hour, usd_once, boot_timeout_s, instance_id, requested_at, changed_at, accepted_at, reason)"
         " VALUES ('f/1', 'f', 1, 'ann', :state, 1, 1, 1, 'g', 1, 1, 1, 1, now(), now(), now(), 'r')",
         state=state,
     )
@@ -109,7 +109,7 @@ def test_a_key_ends_with_its_rental(ledger, seed, log_in, state, may_speak):
     else:
         with pytest.raises(BoxKeyRejected):
             heartbeat_worker(box, "ann")
-    assert [loan.worker_id for loan in read_issued_credentials(ledger)] == (["ann"] if may_speak else [])
+    assert [loan.worker_id for loan in read_credential_status(ledger)] == (["ann"] if may_speak else [])
 
 
 def test_a_box_cannot_empty_the_queue_into_its_own(ledger, boxes):
@@ -157,13 +157,13 @@ def test_a_key_lives_for_one_transaction(boxes):
 
 def test_what_was_lent_comes_back_to_its_box_until_it_ends(ledger, boxes):
     """The newest credential, with what is left of it; nothing once that is over."""
-    store_credential(ledger, "ann", "results", StoreCredential("old", "old", "old"), lasts_s=60)
-    store_credential(ledger, "ann", "results", LENT, lasts_s=3600)
+    store_credential(ledger, "ann", "results", StoreCredential("old", "old", "old"), ttl_s=60)
+    store_credential(ledger, "ann", "results", LENT, ttl_s=3600)
     held = get_credential(boxes["ann"], "ann", "results")
     assert (held.access_key_id, held.secret_access_key, held.session_token) == ("id", "secret", "token")
     assert "secret" not in repr(held)
     assert get_credential(boxes["ann"], "ann", "source") is None
-    execute(ledger, "UPDATE validation.lent_credentials SET lent_at = 'epoch', expires_at = now() - interval '1 s'")
+    execute(ledger, "UPDATE validation.issued_credentials SET lent_at = 'epoch', expires_at = now() - interval '1 s'")
     assert get_credential(boxes["ann"], "ann", "results") is None
 
 
@@ -171,22 +171,22 @@ def test_a_loan_is_due_when_half_of_it_is_over(ledger, boxes):
     """Or when one of the two stores has none."""
 
     def due() -> list[str]:
-        return [loan.worker_id for loan in read_issued_credentials(ledger) if loan.is_due]
+        return [loan.worker_id for loan in read_credential_status(ledger) if loan.is_due]
 
     for store in ("source", "results"):
         assert due() == ["ann", "bob"]
-        store_credential(ledger, "ann", store, LENT, lasts_s=3600)
+        store_credential(ledger, "ann", store, LENT, ttl_s=3600)
     assert due() == ["bob"]
-    execute(ledger, "UPDATE validation.lent_credentials SET lent_at = lent_at - interval '61 minutes'")
-    execute(ledger, "UPDATE validation.lent_credentials SET expires_at = expires_at - interval '1 minutes'")
+    execute(ledger, "UPDATE validation.issued_credentials SET lent_at = lent_at - interval '61 minutes'")
+    execute(ledger, "UPDATE validation.issued_credentials SET expires_at = expires_at - interval '1 minutes'")
     assert due() == ["ann", "bob"]
 
 
 def test_nothing_is_lent_to_a_name_without_a_key(ledger, seed):
     """There is no box that could ask for it."""
     seed(1)
-    store_credential(ledger, "ann", "source", LENT, lasts_s=60)
-    assert fetch(ledger, "SELECT * FROM validation.lent_credentials") == []
+    store_credential(ledger, "ann", "source", LENT, ttl_s=60)
+    assert fetch(ledger, "SELECT * FROM validation.issued_credentials") == []
 
 
 def test_a_refusal_names_no_key(boxes):

@@ -28,7 +28,7 @@ MUTANTS = {
     ),
     "commit-of-foreign-videos": Mutant(
         "commit_chunk",
-        "IF v_touched <> jsonb_array_length(p_validated) OR v_returned <> jsonb_array_length(p_failed) THEN",
+        "IF v_validated <> jsonb_array_length(p_validated) OR v_failed <> jsonb_array_length(p_failed) THEN",
         "IF false THEN",
     ),
     "commit-again-with-another-shard": Mutant(
@@ -89,24 +89,25 @@ MUTANTS = {
     ),
     "what-lies-below-another-machines-work-is-kept": Mutant(
         "requeue_videos",
-        "OR q.video_id IN (SELECT r.video_id FROM current_results r WHERE p_worker IN (r.worker_id, r.machine)))",
+        "OR q.video_id IN (\n"
+        "              SELECT r.video_id FROM current_results r WHERE p_worker IN (r.worker_id, r.instance_label)))",
         ")",
     ),
     "dry-run-moves": Mutant("requeue_videos", "IF NOT p_dry_run THEN", "IF true THEN"),
     "lacking-forgets-the-revision": Mutant("requeue_videos", "(wanted.value IS NULL OR s.models", "(true OR s.models"),
     "a-fresh-video-is-half-validated": Mutant("claim_chunk", "bool_and(validation_models", "bool_or(validation_models"),
     "compaction-of-what-has-changed": Mutant(
-        "compact_shards", "WHERE stands.video_id IS NULL OR written.video_id IS NULL", "WHERE false"
+        "compact_shards", "WHERE present.video_id IS NULL OR written.video_id IS NULL", "WHERE false"
     ),
     "distrust-is-not-asked": Mutant("claim_chunk", "PERFORM check_not_quarantined(p_worker);", ""),
     "a-name-is-distrusted-whoever-bears-it": Mutant(
-        "check_not_quarantined", "d.worker_id = p_worker AND d.is_present", "d.worker_id = p_worker"
+        "check_not_quarantined", "q.worker_id = p_worker AND q.is_current", "q.worker_id = p_worker"
     ),
     "the-distrusted-keep-what-they-hold": Mutant(
-        "record_canary_result", "PERFORM release_chunk(v_held, 'its worker is distrusted');", "NULL;"
+        "record_canary_result", "PERFORM release_chunk(v_chunk, 'its worker is quarantined');", "NULL;"
     ),
     "somebodys-video-becomes-a-canary": Mutant(
-        "insert_canaries", "WHERE NOT EXISTS (SELECT FROM video_queue q WHERE q.video_id = c ->> 'video_id')", ""
+        "insert_canaries", "WHERE NOT EXISTS (SELECT FROM public.video_queue q WHERE q.video_id = c ->> 'video_id')", ""
     ),
     "a-shard-of-another-name": Mutant("commit_chunk", "IS DISTINCT FROM shard_key_of(v_old) THEN", "IS NULL THEN"),
     "a-run-holds-two-chunks": Mutant("claim_chunk", "c.flow_run_id = p_flow_run AND c.state = 'open'", "false"),
@@ -127,7 +128,7 @@ MUTANTS = {
         "SELECT pg_advisory_xact_lock(hashtext(p_worker))",
     ),
     "a-name-is-not-held": Mutant(
-        "register_worker", "PERFORM lock_worker(p_worker);  -- of two machines that start at once", "--"
+        "register_worker", "PERFORM lock_worker(p_worker);  -- of two boxes that start at once", "--"
     ),
     "a-rate-is-no-number": Mutant(
         "renew_chunk",

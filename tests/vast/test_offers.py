@@ -9,7 +9,7 @@ from validation.errors import BadInput
 from validation.vast.offers import (
     Offer,
     OfferFilter,
-    boot_within_s,
+    boot_timeout_s,
     expected_usd_per_1000_segments,
     explain_no_offers,
     rank_offers,
@@ -66,8 +66,8 @@ def test_the_expected_cost_is_dollars_a_thousand_segments():
 
 def test_nobody_waits_longer_than_twenty_minutes_for_a_boot():
     """Twice the pull at the machine's own speed and two minutes."""
-    assert boot_within_s(replace(make_offer(1), inet_down=1000.0)) == 280
-    assert boot_within_s(replace(make_offer(1), inet_down=60.0)) == 1200
+    assert boot_timeout_s(replace(make_offer(1), inet_down=1000.0)) == 280
+    assert boot_timeout_s(replace(make_offer(1), inet_down=60.0)) == 1200
 
 
 def test_a_row_with_holes_is_no_offer():

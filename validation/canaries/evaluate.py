@@ -4,9 +4,9 @@ A canary is wrong if one of its segments has another verdict, lacks an answer th
 two of its segments a number is off by more than two honest machines may differ (``tolerance_for``). One number by
 itself is no proof: tolerances have a tail, and the numbers of one segment stray together.
 
-What is no answer is no wrong answer. A canary that failed is moot, and so is one that other models answered or other
-rules judged; a segment that a model failed on proves nothing, and makes moot what is not wrong without it. A machine
-that fails what is sound is told by the share of its failures.
+Canaries without a comparable answer are inconclusive: the video failed, or it was scored by other models or rules. So
+is a canary with a segment that a model failed on, unless another segment is wrong. A box that fails sound videos is
+found by the share of its failures.
 """
 
 import logging
@@ -46,7 +46,7 @@ Said: TypeAlias = Mapping[str, Any]
 Units: TypeAlias = Mapping[str, str]
 """The unit of each column."""
 
-OTHER_MODELS: tuple[Outcome, str] = ("moot", "other models answered than those that gave the right answers")
+OTHER_MODELS: tuple[Outcome, str] = ("inconclusive", "other models answered than those that gave the right answers")
 DEVIATING = 2
 """So many segments with a number that is off are no chance."""
 
@@ -70,7 +70,7 @@ class MachineTally:
     right: int
     wrong: int
     """Pardoned ones too."""
-    moot: int
+    inconclusive: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def tally_results(results: Sequence[CanaryResult]) -> CanaryTally:
     counts: dict[str, Counter[str]] = {}
     for result in results:
         if result.outcome is not None:
-            counts.setdefault(result.machine or str(result.worker_id), Counter())[result.outcome] += 1
-    workers = [MachineTally(name, each["right"], each["wrong"], each["moot"]) for name, each in counts.items()]
+            counts.setdefault(result.instance_label or str(result.worker_id), Counter())[result.outcome] += 1
+    workers = [MachineTally(name, each["right"], each["wrong"], each["inconclusive"]) for name, each in counts.items()]
     return CanaryTally(
         planted=len({result.video_id for result in results}),
         waiting=sum(result.outcome is None for result in results),
@@ -166,7 +166,7 @@ class _Heard:
 def _weigh(results: ObjectStore, canaries: Sequence[PendingCanary]) -> list[tuple[Outcome, str | None]]:
     """The outcomes of canaries of one shard, or of such as are in none. The shard is read once, if at all."""
     if canaries[0].shard_key is None:
-        return [("moot", f"it failed: {canary.error}") for canary in canaries]
+        return [("inconclusive", f"it failed: {canary.error}") for canary in canaries]
     if not any(canary.is_comparable for canary in canaries):
         return [OTHER_MODELS for _ in canaries]
     heard = _read(results, canaries)
@@ -177,12 +177,12 @@ def _compare(canary: PendingCanary, heard: _Heard) -> tuple[Outcome, str | None]
     if not canary.is_comparable:
         return OTHER_MODELS
     if canary.basis != heard.basis:
-        return "moot", f"judged by {_spell(heard.basis)}, the right answers by {_spell(canary.basis)}"
+        return "inconclusive", f"judged by {_spell(heard.basis)}, the right answers by {_spell(canary.basis)}"
     said = heard.rows.get(canary.video_id, ())
     if error := find_error(canary.answers, said, heard.units):
         return "wrong", error
     if failure := next(filter(None, map(find_failure, said)), None):
-        return "moot", f"it failed in part: {failure}"
+        return "inconclusive", f"it failed in part: {failure}"
     return "right", None
 
 

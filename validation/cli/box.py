@@ -60,9 +60,9 @@ def run_revoke(options: argparse.Namespace) -> None:
 
 
 def run_loans(_options: argparse.Namespace) -> None:
-    from validation.ledger.box_credentials import read_issued_credentials
+    from validation.ledger.box_credentials import read_credential_status
     from validation.services import open_ledger
 
-    for loan in read_issued_credentials(open_ledger()):
-        lasts = "nothing lent" if loan.lasts_s is None else f"lasts {loan.lasts_s / 3600:.1f} h"
+    for loan in read_credential_status(open_ledger()):
+        lasts = "no credential" if loan.expires_in_s is None else f"expires in {loan.expires_in_s / 3600:.1f} h"
         print(f"{loan.worker_id}: {lasts}{', due' if loan.is_due else ''}, key of {loan.issued_at:%d %b %H:%M}")

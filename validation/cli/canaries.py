@@ -101,24 +101,26 @@ def _print_results(results: "Sequence[CanaryResult]") -> None:
     tally = tally_results(results)
     print(f"{tally.planted} canaries planted, {tally.waiting} not judged yet")
     if tally.workers:
-        print(f"{'worker':40} {'right':>6} {'wrong':>6} {'moot':>6}")
+        print(f"{'worker':40} {'right':>6} {'wrong':>6} {'inconclusive':>6}")
     for row in tally.workers:
-        print(f"{row.known_as:40} {row.right:6} {row.wrong:6} {row.moot:6}")
+        print(f"{row.known_as:40} {row.right:6} {row.wrong:6} {row.inconclusive:6}")
     for result in results:
-        if result.finding and result.pardoned_at is None:
-            print(f"{result.outcome}: {result.video_id} by {result.machine or result.worker_id}: {result.finding}")
+        if result.finding and result.cleared_at is None:
+            print(
+                f"{result.outcome}: {result.video_id} by {result.instance_label or result.worker_id}: {result.finding}"
+            )
 
 
 def _print_distrusted(distrusted: "Sequence[QuarantinedWorker]", shards: "Sequence[QuarantinedShard]") -> None:
     if any(each.is_excused for each in distrusted):
         print(
-            f"{len(distrusted)} machines are wrong, too many to be the machines' fault: nobody is distrusted. Look at "
+            f"{len(distrusted)} machines are wrong, too many to be the machines' fault: no box is quarantined. Look at "
             "what was wrong above; plant anew if the answers are, and pardon"
         )
         return
     for each in distrusted:
         own = [shard for shard in shards if shard.known_as == each.known_as]
-        print(f"{each.known_as} is distrusted since {each.since:%d %B, %H:%M}: {each.wrong} of {each.judged} are wrong")
+        print(f"{each.known_as} is quarantined since {each.since:%d %B, %H:%M}: {each.wrong} of {each.evaluated} wrong")
         for shard in own:
             print(f"  {shard.shard_key}: {shard.videos} videos, {shard.segments} segments")
         if own:

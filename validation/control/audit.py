@@ -27,9 +27,9 @@ def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = OR
     The ledger is held against its own laws; every committed shard is read and held against manifest and ledger, byte
     for byte and video for video; objects that no chunk owns are named.
     """
-    for law in audit_ledger(engine):
-        if law.violations:
-            yield f"not so: {law.law} ({law.violations} times, for example {law.example})"
+    for check in audit_ledger(engine):
+        if check.violations:
+            yield f"invariant broken: {check.invariant} ({check.violations} times, for example {check.example})"
     shards = read_committed_shards(engine)
     segments = read_shard_segments(engine)
     with ThreadPoolExecutor(READERS) as pool:

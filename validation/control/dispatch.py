@@ -27,6 +27,6 @@ def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int) -> int
 
 def count_chunks(workload: Workload, chunk_videos: int) -> int:
     """How many chunks the claimable videos make: suspects of a crash travel in smaller ones (pick_crash_suspects)."""
-    fresh = workload.claimable_videos - workload.suspects - workload.lone_suspects
+    fresh = workload.claimable_videos - workload.suspects - workload.isolated_suspects
     small = max(chunk_videos // 5, 1)
-    return ceil(fresh / chunk_videos) + ceil(workload.suspects / small) + workload.lone_suspects
+    return ceil(fresh / chunk_videos) + ceil(workload.suspects / small) + workload.isolated_suspects

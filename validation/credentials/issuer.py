@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from validation.credentials.cloudflare import CloudflareClient, Scope
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError
-from validation.ledger.box_credentials import StoreName, read_issued_credentials, store_credential
+from validation.ledger.box_credentials import StoreName, read_credential_status, store_credential
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
 
@@ -36,11 +36,11 @@ class CredentialIssuer:
     def lend(self, worker_id: str, minted: Mapping[StoreName, StoreCredential]) -> None:
         """Keep what was made for a box that has a key."""
         for store, credential in minted.items():
-            store_credential(self.engine, worker_id, store, credential, lasts_s=LASTS_S)
+            store_credential(self.engine, worker_id, store, credential, ttl_s=LASTS_S)
 
     def renew(self) -> list[str]:
         """Lend anew to every box whose loan is half over. Returns why that did not work, where it did not."""
-        for loan in read_issued_credentials(self.engine):
+        for loan in read_credential_status(self.engine):
             if loan.is_due:
                 try:
                     self.lend(loan.worker_id, self.mint(loan.worker_id))

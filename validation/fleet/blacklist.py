@@ -5,8 +5,8 @@ from typing import Literal, TypeAlias
 
 Reason: TypeAlias = Literal[
     # the machine's own fault
-    "never_booted", "pull_failed", "pull_limited", "runtime_failed", "stopped", "lost", "vanished", "silent", "slow",
-    "stuck", "lying", "over_price", "distrusted",
+    "never_booted", "pull_failed", "pull_limited", "runtime_failed", "stopped", "lost", "vanished",
+    "heartbeat_timeout", "slow", "no_progress", "gpu_mismatch", "over_price", "quarantined",
     # nobody's, or ours
     "image_refused", "account_event", "surplus", "dismissed", "budget", "drained", "refused", "created_but_failed",
     "never_rented", "unreachable",
@@ -23,11 +23,11 @@ BAN_S: Mapping[Reason, int] = {
     "stopped": 6 * HOUR_S,  # its owner wanted it back
     "lost": DAY_S,
     "vanished": DAY_S,
-    "silent": DAY_S,
+    "heartbeat_timeout": DAY_S,
     "slow": 14 * DAY_S,
-    "stuck": DAY_S,
-    "lying": 30 * DAY_S,  # another card than the one that we pay for
+    "no_progress": DAY_S,
+    "gpu_mismatch": 30 * DAY_S,  # another card than the one that we pay for
     "over_price": 7 * DAY_S,
-    "distrusted": 30 * DAY_S,  # memory or a card that errs, or a hand that does: neither heals by itself
+    "quarantined": 30 * DAY_S,  # memory or a card that errs, or a hand that does: neither heals by itself
 }
 """A reason that is not here is not the machine's fault."""

@@ -16,7 +16,7 @@ from validation.fleet.launch_spec import LaunchSpec, read_box_environment
 from validation.fleet.reconcile import ReconcileContext, plan_tick, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import (
-    pardon,
+    lift_ban,
     read_bans,
     read_budget,
     read_rented_instances,
@@ -163,7 +163,8 @@ def status(options: argparse.Namespace) -> None:
     )
     if check := read_spend_check(engine, options.fleet):
         _say(
-            f"last day: the account fell by ${check.credit_fell_usd:.2f}, the books rose by ${check.books_rose_usd:.2f}"
+            f"last day: the account's credit fell by ${check.credit_decrease_usd:.2f}, the recorded spend rose by "
+            f"${check.recorded_spend_usd:.2f}"
         )
 
 
@@ -174,7 +175,7 @@ def blacklist(options: argparse.Namespace) -> None:
         kind, number = options.pardon
         if kind not in {"machine", "host"} or not number.isdecimal():
             raise BadInput(f"a ban is of a machine or a host, by its number, not of {kind} {number}")
-        if not pardon(engine, kind, int(number)):
+        if not lift_ban(engine, kind, int(number)):
             raise BadInput(f"{kind} {number} is not banned")
         _say(f"{kind} {number} may be rented again")
         return

@@ -35,8 +35,8 @@ def judge(
     if seen is None:
         alive = _age(machine.heartbeat_at, now) < rules.silent_s
         return "vanished" if machine.absences >= rules.absences_to_close and not alive else None
-    if machine.distrust is not None:
-        return "distrusted"
+    if machine.quarantine_reason is not None:
+        return "quarantined"
     if seen.dph_total > max_usd:
         return "over_price"
     if seen.is_stopped and _age(machine.requested_at, now) > rules.blip_s:
@@ -51,24 +51,24 @@ def _judge_start(machine: RentedInstance, seen: Instance, now: datetime, rules: 
         if pattern.search(seen.status_msg or ""):
             return reason
     if gpu_mismatch(machine):
-        return "lying"
+        return "gpu_mismatch"
     if machine.heartbeat_at is not None:  # heard, and not accepted yet: it has fallen silent, or a tick is due
-        return "silent" if _age(machine.heartbeat_at, now) > rules.silent_s else None
+        return "heartbeat_timeout" if _age(machine.heartbeat_at, now) > rules.silent_s else None
     if machine.first_running_at is not None:
-        return "silent" if _age(machine.first_running_at, now) > rules.silent_boot_s else None
-    return "never_booted" if _age(machine.requested_at, now) > machine.boot_within_s else None
+        return "heartbeat_timeout" if _age(machine.first_running_at, now) > rules.silent_boot_s else None
+    return "never_booted" if _age(machine.requested_at, now) > machine.boot_timeout_s else None
 
 
 def _judge_work(machine: RentedInstance, now: datetime, rules: ControllerPolicy) -> Reason | None:
     if gpu_mismatch(machine):
-        return "lying"
+        return "gpu_mismatch"
     if _age(machine.heartbeat_at, now) > rules.silent_s:
-        return "silent"
+        return "heartbeat_timeout"
     if machine.slow_since is not None and _age(machine.slow_since, now) > rules.slow_s:
         return "slow"
     progress = max(filter(None, (machine.video_completed_at, machine.accepted_at)), default=None)
     if machine.open_chunks and _age(progress, now) > rules.stuck_s:
-        return "stuck"
+        return "no_progress"
     return None
 
 

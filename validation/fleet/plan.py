@@ -135,7 +135,7 @@ def _find_faults(picture: FleetSnapshot, sights: Mapping[str, Instance]) -> dict
     judged = {m.label: (m, judge(m, sights.get(m.label), picture.now, rules, max_usd=limit)) for m in alive}
     faults = {label: reason for label, (_, reason) in judged.items() if reason}
     stopped = [m for m, reason in judged.values() if reason == "stopped"]
-    silent = [m for m, reason in judged.values() if reason == "silent" and m.state != "renting"]
+    silent = [m for m, reason in judged.values() if reason == "heartbeat_timeout" and m.state != "renting"]
     if is_correlated_failure(stopped, len(alive), rules):
         faults |= {machine.label: "account_event" for machine in stopped}
     if is_correlated_failure(silent, sum(m.state != "renting" for m in alive), rules):

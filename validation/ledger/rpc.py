@@ -1,4 +1,4 @@
-"""One way to call a SQL function, and what its refusals mean."""
+"""Call a SQL function of the ledger, and translate its errors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _CHECK = "check DATABASE_URL and that Postgres is up"
 
 
 class LedgerRefused(Permanent):
-    """The ledger refused a call that breaks its rules: a fault of this program."""
+    """The ledger refused a call that breaks its rules: an error in this program."""
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -34,7 +34,7 @@ class WorkerUnknown(Permanent):
 
 
 class WorkerIdTaken(BadInput):
-    """Another live machine heartbeats under this worker id."""
+    """Another live box sends heartbeats under this worker id."""
 
     def __init__(self, worker_id: str, other: str) -> None:
         self.worker_id, self.other = worker_id, other
@@ -42,32 +42,32 @@ class WorkerIdTaken(BadInput):
 
 
 class CompactionConflict(Transient):
-    """What a compaction was made of is not what is current now. Nothing was changed; make it again."""
+    """The sources of a compaction have changed since they were read. Nothing was changed; compact them again."""
 
 
 class FlowRunAlreadyHoldsChunk(Transient):
-    """A flow run claims while its worker has a chunk open in its name: one that a process left behind is swept soon."""
+    """A flow run claims while it holds an open chunk of this worker. A chunk that a dead process left is swept soon."""
 
 
 class BoxKeyRejected(BadInput):
-    """The ledger knows this worker by another machine's key, or by none."""
+    """The box key is not the key of this worker id."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
-            f"this machine may not be worker {worker_id}: its VFLEET_BOX_KEY is missing, of another machine, or was "
-            "withdrawn. `vfleet box admit` gives a machine that nobody rented a key"
+            f"VFLEET_BOX_KEY is missing, revoked or belongs to another worker than {worker_id}. For a machine outside "
+            "the fleet, create a key with `vfleet box admit`"
         )
 
 
 class WorkerQuarantined(BadInput):
-    """A machine answered wrongly for a video whose answers are known. It gets no more work."""
+    """The worker's answers for a canary were wrong. It gets no more work."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
-            f"worker {worker_id} is distrusted: its answers for a video with known answers were wrong. On the control "
-            "machine, `vfleet canaries list` says what was, and `vfleet canaries pardon` lets it work again"
+            f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong. On the control "
+            "machine, `vfleet canaries list` says which, and `vfleet canaries clear` lets it work again"
         )
 
 
@@ -80,32 +80,43 @@ def call_function(engine: Engine, function: str, /, **arguments: Any) -> Sequenc
         LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxKeyRejected, WorkerQuarantined: trying again cannot help.
     """
     named = ", ".join(f"p_{name} => :{name}" for name in arguments)
-    statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are ours, values are bound
+    statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are fixed, values are bound
     try:
         with connect_for_call(engine) as connection:
             return connection.execute(statement, arguments).all()
     except DBAPIError as error:
         raise translate_error(error, engine, function, arguments) from error
-    except NoConnectionFree as error:  # each waits for an answer, or for a server that is away
+    except NoConnectionFree as error:  # all of them wait for an answer, or for an unreachable server
         raise Unreachable("the ledger", describe_address(engine), _CHECK, "no connection came free") from error
 
 
-def translate_error(error: DBAPIError, engine: Engine, function: str, arguments: dict[str, Any]) -> FleetError:
-    """Say what a database error asks of the caller."""
+def translate_error(error: DBAPIError, engine: Engine, function: str, arguments: Mapping[str, Any]) -> FleetError:
+    """The error that tells the caller what to do about a database error."""
     state = getattr(error.orig, "sqlstate", None)
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
     no_connection = state is None and isinstance(error, OperationalError | InterfaceError)
-    if no_connection or (state or "").startswith(
-        ("08", "57P", "28", "3D", "25P03")
-    ):  # lost, shutting down, refused, no such database, cut off for its silence
+    if no_connection or (state or "").startswith(_UNREACHABLE):
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
     if (refusal := _parse_error(state, reason, arguments)) is not None:
         return refusal
-    if (state or "").startswith(("40", "53", "55", "57")):  # serialisation, resources, locks, operator intervention
+    if (state or "").startswith(_BUSY):
         return LedgerBusy(function, reason)
     return LedgerRefused(function, reason)
 
 
+_UNREACHABLE = (
+    "08",  # connection exception
+    "57P",  # shutting down, starting up, crashed
+    "28",  # login refused
+    "3D",  # no such database
+    "25P03",  # the session was ended because it was idle in a transaction
+)
+_BUSY = (
+    "40",  # transaction rollback: serialization failure, deadlock
+    "53",  # insufficient resources: disk, memory, connections
+    "55",  # object not in prerequisite state: lock not available
+    "57",  # operator intervention: statement cancelled
+)
 _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF003": WorkerUnknown,
     "VF005": CompactionConflict,
@@ -113,11 +124,10 @@ _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF008": WorkerQuarantined,
     "VF009": FlowRunAlreadyHoldsChunk,
 }
-"""What our own functions raise with nothing but a reason, or a worker's name."""
+"""SQLSTATEs of the ledger's own functions whose message is a reason or the name of a worker."""
 
 
-def _parse_error(state: str | None, reason: str, arguments: dict[str, Any]) -> FleetError | None:
-    """What our own functions raise, by their own codes."""
+def _parse_error(state: str | None, reason: str, arguments: Mapping[str, Any]) -> FleetError | None:
     match state:
         case "VF001":
             return ClaimLost(arguments["chunk"], reason)

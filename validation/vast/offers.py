@@ -213,7 +213,7 @@ def without_price_limit(bounds: OfferFilter) -> OfferFilter:
     return replace(bounds, max_usd_per_hour=1000.0)
 
 
-def boot_within_s(offer: Offer) -> int:
+def boot_timeout_s(offer: Offer) -> int:
     """How long its first start may take: twice the pull at its own speed and two minutes, at most twenty in all."""
     pull_s = IMAGE_GB * 8_000 / offer.inet_down
     return int(min(1200.0, 120.0 + 2 * pull_s))
@@ -228,5 +228,5 @@ def to_rental_request(offer: Offer) -> RentalRequest:
         gpu_name=offer.gpu_name,
         usd_per_hour=round(offer.usd_per_hour, 6),
         usd_once=round(offer.usd_once, 6),
-        boot_within_s=boot_within_s(offer),
+        boot_timeout_s=boot_timeout_s(offer),
     )

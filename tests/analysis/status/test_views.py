@@ -74,13 +74,13 @@ def test_the_end_is_uncertain_before_it_is_known(ledger):
     commit_one(ledger, ended_s_ago=1)
     (eta,) = view(ledger, "eta")
     assert eta["seconds_left"] > 0
-    assert (eta["seconds_left_least"], eta["seconds_left_most"]) == (None, None)
+    assert (eta["seconds_left_min"], eta["seconds_left_max"]) == (None, None)
 
     work(ledger, minutes=30)
     (eta,) = view(ledger, "eta")
-    assert eta["seconds_left_least"] <= eta["seconds_left"] <= eta["seconds_left_most"]
+    assert eta["seconds_left_min"] <= eta["seconds_left"] <= eta["seconds_left_max"]
     assert eta["seconds_left"] == pytest.approx(245 / (155 / 1800), rel=0.05)
-    assert eta["seconds_left_most"] < 1.3 * eta["seconds_left"]
+    assert eta["seconds_left_max"] < 1.3 * eta["seconds_left"]
 
 
 def test_a_straggler_does_not_slow_the_rate(ledger):
@@ -115,8 +115,8 @@ def test_an_uneven_hour_makes_an_uncertain_end(ledger):
     for _ in range(6):
         commit_one(ledger, ended_s_ago=1490)
     (eta,) = view(ledger, "eta")
-    assert eta["seconds_left_least"] < eta["seconds_left"]
-    assert eta["seconds_left_most"] is None
+    assert eta["seconds_left_min"] < eta["seconds_left"]
+    assert eta["seconds_left_max"] is None
 
 
 def test_the_history_adds_up(ledger):
@@ -133,7 +133,7 @@ def test_the_history_adds_up(ledger):
     assert history[-1]["videos_left"] == 20
     assert history[0]["videos_left"] + history[0]["videos"] + history[0]["failed"] == 75
     assert all(a["videos_left"] - b["videos_left"] == b["videos"] + b["failed"] for a, b in pairwise(history))
-    assert sum(row["lasted_s"] for row in history) == pytest.approx(601, abs=5)
+    assert sum(row["duration_s"] for row in history) == pytest.approx(601, abs=5)
 
 
 @pytest.mark.parametrize(("hours_ago", "step_s"), [(1, 60), (5, 600), (100, 3600)])

@@ -56,7 +56,7 @@ def read_status(engine: Engine) -> FleetStatus:
     return FleetStatus(
         fleet=fleet,
         languages=read_view(engine, "queue_progress"),
-        workers=sorted(workers, key=lambda row: (row["distrust"] is None, TROUBLE.index(row["liveness"]))),
+        workers=sorted(workers, key=lambda row: (row["quarantine_reason"] is None, TROUBLE.index(row["liveness"]))),
         eta=eta,
         cost=cost,
         history=read_view(engine, "progress_history"),

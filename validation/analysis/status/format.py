@@ -34,14 +34,14 @@ def facts(standing: FleetStatus) -> Iterator[tuple[str, str]]:
     fleet, eta = standing.fleet, standing.eta
     yield "videos", describe_videos(fleet)
     yield "workers", describe_workers(fleet)
-    if distrusted := sum(bool(row["distrust"]) for row in standing.workers):
+    if quarantined := sum(bool(row["quarantine_reason"]) for row in standing.workers):
         yield (
-            "distrusted",
-            f"{format_count(distrusted)}: `vfleet canaries list` says why, and what of theirs to take back",
+            "quarantined",
+            f"{format_count(quarantined)}: `vfleet canaries list` says why, and what of theirs to take back",
         )
     yield "rate", f"{format_rate(eta['videos_per_s'])} videos/s, {format_rate(fleet['segments_per_s'])} segments/s"
     if eta["videos_left"]:
-        bounds = format_between(eta["seconds_left_least"], eta["seconds_left_most"], format_duration)
+        bounds = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
         told = f" (90 %: {bounds})" if bounds != UNKNOWN else ""
         yield "empty in", format_duration(eta["seconds_left"]) + told
     yield "segments", describe_segments(fleet)
@@ -91,19 +91,19 @@ def worker_cells(row: Row) -> dict[str, str]:
     return {
         "worker": row["worker_id"],
         "state": say_state(row),
-        "silent": format_duration(row["silent_s"]),
+        "silent": format_duration(row["heartbeat_age_s"]),
         "GPU": row["gpu_type"] or UNKNOWN,
         "segments/s": format_rate(row["avg_segs_per_second"]),
         "chunks": format_count(row["open_chunks"]),
         "video": row["current_video_id"] or UNKNOWN,
         "validated": format_count(row["videos_processed"]),
         "failed": format_count(row["videos_failed"]),
-        "last error": (row["distrust"] or row["last_error"] or UNKNOWN).splitlines()[0],
+        "last error": (row["quarantine_reason"] or row["last_error"] or UNKNOWN).splitlines()[0],
     }
 
 
 def say_state(row: Row) -> str:
     """A worker's liveness, unless something matters more."""
-    if row["distrust"]:
-        return "distrusted"
+    if row["quarantine_reason"]:
+        return "quarantined"
     return str(row["status"] if row["status"] == "draining" else row["liveness"])

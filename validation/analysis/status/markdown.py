@@ -49,8 +49,8 @@ def describe_silence(standing: FleetStatus) -> str:
     silent = [row for row in standing.workers if row["liveness"] in {"late", "stale"}]
     if not silent:
         return f"{len(standing.workers)} workers, none silent."
-    longest = max(silent, key=lambda row: row["silent_s"])
-    since = f"{longest['worker_id']} for {format_duration(longest['silent_s'])}"
+    longest = max(silent, key=lambda row: row["heartbeat_age_s"])
+    since = f"{longest['worker_id']} for {format_duration(longest['heartbeat_age_s'])}"
     return f"{len(silent)} of {len(standing.workers)} workers silent, {since}."
 
 

@@ -17,7 +17,7 @@ COLOURS = {
     "stale": "red",
     "offline": "dim",
     "draining": "cyan",
-    "distrusted": "red",
+    "quarantined": "red",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
 RIGHT = {"silent", "segments/s", "chunks", "validated", "failed"}
@@ -43,7 +43,7 @@ def _show_facts(standing: FleetStatus) -> Table:
     for name, value in facts(standing):
         table.add_row(name, value)
     if any(row["segments"] for row in standing.history):
-        table.add_row("so far", draw_spark([row["segments"] / row["lasted_s"] for row in standing.history]))
+        table.add_row("so far", draw_spark([row["segments"] / row["duration_s"] for row in standing.history]))
     return table
 
 
