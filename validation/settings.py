@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     box_key: SecretStr | None = Field(
         default=None,
         description="Says which machine this is: the ledger then lends it what opens the stores, unless it has keys. "
-        "A rented box is given one; `vfleet box admit` gives one to any other machine.",
+        "A rented box is given one; `vfleet box add` gives one to any other machine.",
     )
     gateway_tokens: Path | None = Field(
         default=None,

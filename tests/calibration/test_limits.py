@@ -1,7 +1,7 @@
 """`vfleet calibrate`, on the packaged clips and the cheapest suite."""
 
 from validation.cli.main import main
-from validation.cli.select import find_rules
+from validation.cli.results import find_rules
 from validation.local.sample_corpus import CLIPS
 from validation.scoring.rules_file import load_rules
 

@@ -85,7 +85,7 @@ def machines(box, suite, trusted, monkeypatch, capsys):
     """Ann is honest and bob errs; twelve canaries wait among four videos."""
     monkeypatch.setenv("VFLEET_SUITE", "vad")
     box.add_videos(*OURS)
-    assert main(["canaries", "plant", str(trusted), "--count", "12", "--seed", "3"]) == 0
+    assert main(["canaries", "add", str(trusted), "--count", "12", "--seed", "3"]) == 0
     assert "12 canaries with" in capsys.readouterr().out
     settings = box.session.settings.model_copy(update={"suite": "vad"})
     ann = replace(box.session, scorer=suite, settings=settings)
@@ -122,7 +122,7 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     assert main(["status"]) == 0
     assert "quarantined" in capsys.readouterr().out
 
-    (command,) = re.findall("take them back: vfleet (.+)", told)
+    (command,) = re.findall("requeue their videos: vfleet (.+)", told)
     assert main(shlex.split(command)) == 0
     assert "8 videos back in the queue" in capsys.readouterr().out
     assert read_quarantined_shards(box.engine) == []
@@ -140,7 +140,7 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     page = (tmp_path / "r.html").read_text()
     assert "<h2>Canaries</h2>" in page
     assert "12 videos with known answers" in page
-    assert main(["canaries", "pardon", "bob"]) == 0
+    assert main(["canaries", "clear", "bob"]) == 0
     assert run_chunk(bob) is None, "nothing is left, and nothing is held against it"
 
 
@@ -199,9 +199,9 @@ def test_other_models_and_failures_are_no_wrong_answers(box, machines):
 def test_canaries_hide_only_where_there_is_company(box, trusted, monkeypatch):
     """In an empty queue, or one of other languages, nothing is planted."""
     monkeypatch.setenv("VFLEET_SUITE", "vad")
-    assert main(["canaries", "plant", str(trusted), "--count", "2"]) == 2
+    assert main(["canaries", "add", str(trusted), "--count", "2"]) == 2
     assert read_canary_results(box.engine) == []
-    assert main(["canaries", "pardon", "ann"]) == 2
+    assert main(["canaries", "clear", "ann"]) == 2
 
 
 def test_probes_are_of_every_language_and_many_clips(probes):

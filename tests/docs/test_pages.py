@@ -7,9 +7,9 @@ from configparser import ConfigParser
 import pytest
 import yaml
 
+from tests.support.cli_parsing import parse_command
 from tests.support.doc_pages import DOCS, read_blocks, words_of
 from tests.support.ledger_helpers import claim
-from validation.cli.main import build_parser
 from validation.doctor.database import CONNECTIONS_A_BOX
 from validation.domain import StoreCredential
 from validation.fleet.launch_spec import ALLOWED, PREFIX
@@ -35,7 +35,7 @@ def test_the_pages_have_commands_and_alerts():
 @pytest.mark.parametrize("line", sorted({line for line in COMMANDS if line.startswith("vfleet ")}))
 def test_a_command_is_one_that_vfleet_takes(line):
     """With its options and their values."""
-    assert callable(build_parser().parse_args(words_of(line)[1:]).command)
+    assert parse_command(words_of(line)[1:]).command.callback
 
 
 def test_a_deployment_that_is_run_exists():
@@ -179,7 +179,7 @@ WRONG = {
     "lease_expires_at, videos_claimed) SELECT gen_random_uuid(), 'ann', 100 + n, 's', 'expired', now(), now(), 1 "
     "FROM generate_series(1, 20) n",
     "credentials-end": "INSERT INTO validation.box_keys VALUES ('ann', NULL, sha256('k')); INSERT INTO "
-    "validation.issued_credentials VALUES ('ann', 'source', 'i', 's', 't', now(), now() + interval '1 hour')",
+    "validation.credential_status VALUES ('ann', 'source', 'i', 's', 't', now(), now() + interval '1 hour')",
     "budget-ends": FLEET,
     "credit-falls": FLEET + "INSERT INTO fleet_credit_readings VALUES ('f', now() - interval '1 hour', 100, 0), "
     "('f', now(), 50, 1)",

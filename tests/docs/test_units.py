@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli_parsing import parse_command
 from tests.support.doc_pages import DOCS
-from validation.cli.main import build_parser
 
 PROJECT = DOCS.parent
 HOME = "/app/"
@@ -25,7 +25,7 @@ def test_a_service_starts_a_program_of_this_project(unit):
     program, *words = shlex.split(command)
     assert program in {f"{HOME}.venv/bin/vfleet", f"{HOME}.venv/bin/prefect"}
     if program.endswith("vfleet"):
-        assert callable(build_parser().parse_args(words).command)
+        assert parse_command(words).command.callback
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

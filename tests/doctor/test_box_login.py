@@ -5,8 +5,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from validation.doctor.box_login import BoxLoginRefused, check_box_login
-from validation.doctor.warning import Doubt
+from validation.doctor.check import CheckWarning
+from validation.doctor.database import BoxLoginRefused, check_box_login
 from validation.errors import Unreachable
 
 
@@ -63,7 +63,7 @@ def test_what_a_box_lets_all_sessions_begin_with_is_named(box_login, where):
     settings, say = box_login
     database = settings.database_url.get_secret_value().rpartition("/")[2].partition("?")[0]
     say(f"ALTER ROLE CURRENT_USER{where.format(database)} SET statement_timeout = '1ms'")
-    with pytest.raises(Doubt, match=r"sets statement_timeout=1ms.*ALTER ROLE box_\w+.* RESET ALL") as doubt:
+    with pytest.raises(CheckWarning, match=r"sets statement_timeout=1ms.*ALTER ROLE box_\w+.* RESET ALL") as doubt:
         check_box_login(settings)
     with psycopg.connect(settings.database_url.get_secret_value().replace("+psycopg", ""), autocommit=True) as owner:
         owner.execute(str(doubt.value).rpartition("owner ")[2])

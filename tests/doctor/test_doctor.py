@@ -22,6 +22,7 @@ from validation.credentials.cloudflare import CloudflareRefused
 from validation.doctor import gpu as card
 from validation.doctor import machine
 from validation.doctor.accounts import check_cloudflare, check_vast
+from validation.doctor.check import CheckWarning
 from validation.doctor.database import (
     SessionPooler,
     WrongRole,
@@ -31,13 +32,11 @@ from validation.doctor.database import (
     check_pooler,
     check_tls,
 )
-from validation.doctor.gpu import check_card, check_driver, check_onnx_session, check_onnxruntime
+from validation.doctor.gpu import check_driver, check_gpu, check_onnx_session, check_onnxruntime
 from validation.doctor.machine import check_clock, check_disk
-from validation.doctor.prefect_access import PrefectRefused, read_headers
-from validation.doctor.prefect_pools import check_pool, check_prefect, check_tokens
-from validation.doctor.runner import CONTROL_CHECKS, check_box, make_check, run_checks
+from validation.doctor.prefect_server import PrefectRefused, check_pool, check_prefect, check_tokens, read_headers
+from validation.doctor.runner import CONTROL_CHECKS, check_box, run_check, run_checks
 from validation.doctor.stores import check_results, check_source, describe_end
-from validation.doctor.warning import Doubt
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.hardware.driver import DriverTooOld, _built_for, require_driver
 from validation.ledger.engine import open_engine, parse_database_url
@@ -50,8 +49,8 @@ pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect
 def test_a_machine_where_all_is_well_has_no_failure(well, pool):
     """Every check of the control machine passes on the real stack, and every finding has words."""
     findings = list(run_checks(well(), CONTROL_CHECKS))
-    assert [finding for finding in findings if finding.verdict == "failed"] == []
-    assert all(finding.says for finding in findings)
+    assert [finding for finding in findings if finding.status == "failed"] == []
+    assert all(finding.message for finding in findings)
 
 
 def test_a_worker_may_start_where_all_is_well(well, pool):
@@ -84,7 +83,7 @@ def test_a_worker_may_start_where_all_is_well(well, pool):
             BadInput,
             "let this account write it and its folder",
         ),
-        ({"VFLEET_DEVICE": "cuda"}, check_card, BadInput, "no card"),
+        ({"VFLEET_DEVICE": "cuda"}, check_gpu, BadInput, "no card"),
         ({"VFLEET_DEVICE": "cuda"}, check_driver, BadInput, "NVML"),
         ({"VFLEET_DEVICE": "cuda"}, check_onnxruntime, BadInput, r"validation-fleet\[gpu\]"),
         ({"VFLEET_DEVICE": "cuda"}, check_onnx_session, BadInput, r"validation-fleet\[gpu\]"),
@@ -151,8 +150,8 @@ def test_a_password_goes_before_a_key_and_a_header_of_ones_own_before_both():
 
 def test_an_account_that_is_not_set_is_not_asked(well):
     """A control machine may rent nothing, and lend nothing."""
-    assert make_check(well(), check_vast).verdict == "skipped"
-    assert make_check(well(), check_cloudflare).verdict == "skipped"
+    assert run_check(well(), check_vast).status == "skipped"
+    assert run_check(well(), check_cloudflare).status == "skipped"
 
 
 def test_a_dead_key_of_vast_is_found_before_anything_is_to_be_rented(well, open_folder):
@@ -181,13 +180,13 @@ def test_a_runtime_that_was_built_for_the_card_and_cannot_use_it_is_found(well, 
     built_with = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: built_with)
     settings = well(VFLEET_DEVICE="cuda")
-    assert make_check(settings, check_onnxruntime).verdict == "ok"
-    assert make_check(settings, check_onnx_session).verdict == "failed"
+    assert run_check(settings, check_onnxruntime).status == "ok"
+    assert run_check(settings, check_onnx_session).status == "failed"
 
 
 def test_a_missing_pool_is_named(well, monkeypatch):
     """A worker behind the gateway cannot make the pool itself."""
-    monkeypatch.setattr("validation.doctor.prefect_pools.POOL", f"none-{uuid4().hex}")
+    monkeypatch.setattr("validation.doctor.prefect_server.POOL", f"none-{uuid4().hex}")
     with pytest.raises(BadInput, match="run `vfleet bootstrap`"):
         check_pool(well())
 
@@ -196,9 +195,9 @@ def test_a_ledger_at_another_migration_fails_its_check_and_no_other(well, postgr
     """Each check stands alone: one failure hides nothing behind it."""
     url = postgres.create_database("doctor_unmigrated")
     findings = {finding.check: finding for finding in run_checks(well(DATABASE_URL=url), CONTROL_CHECKS)}
-    assert {name for name, finding in findings.items() if finding.verdict == "failed"} >= {"migration"}
-    assert findings["database"].verdict == "ok"
-    assert findings["results"].verdict == "ok"
+    assert {name for name, finding in findings.items() if finding.status == "failed"} >= {"migration"}
+    assert findings["database"].status == "ok"
+    assert findings["results"].status == "ok"
     with pytest.raises(SchemaMismatch):
         check_box(well(DATABASE_URL=url))
     open_engine(url).dispose()
@@ -236,7 +235,7 @@ def test_the_control_planes_login_is_too_much_for_a_box(login):
     """It would work there, and whoever rents out the machine could then do as the control plane does."""
     settings = login("validation_worker", "validation_control")
     assert "functions" in check_control_role(settings)
-    with pytest.raises(Doubt, match="give boxes one that has the role validation_worker and no other"):
+    with pytest.raises(CheckWarning, match="give boxes one that has the role validation_worker and no other"):
         check_box_role(settings)
 
 
@@ -258,7 +257,7 @@ def test_a_clock_that_is_off_is_noticed(well, monkeypatch, skew_s, verdict):
     """Ten minutes off, object stores refuse signatures; a minute off, nobody can tell what came first."""
     real = machine.time.time
     monkeypatch.setattr(machine.time, "time", lambda: real() + skew_s)
-    assert make_check(well(), check_clock).verdict == verdict
+    assert run_check(well(), check_clock).status == verdict
 
 
 def test_a_full_disk_is_noticed(well, monkeypatch):
@@ -303,9 +302,9 @@ def test_a_driver_too_old_for_the_image_stops_the_start_before_anything_is_claim
     settings = well(VFLEET_DEVICE="cuda", DATABASE_URL="postgresql://me:secret@127.0.0.1:9/x")
     with pytest.raises(DriverTooOld, match=r"535\.183\.01 .* CUDA 13: rent a machine with driver 580\.65 or newer"):
         check_box(settings)
-    assert make_check(settings, check_driver).verdict == "failed"
+    assert run_check(settings, check_driver).status == "failed"
     monkeypatch.setattr(card, "built_for", lambda: 12)
-    assert make_check(settings, check_driver).verdict == "ok"
+    assert run_check(settings, check_driver).status == "ok"
 
 
 @pytest.mark.parametrize(("stated", "major"), [("'13.0'", 13), ("'12.8'", 12), ("None", None)])
@@ -325,7 +324,7 @@ def test_credentials_that_end_are_noticed_before_they_do():
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
     assert describe_end(None, now=now) == "keys without an end"
     assert describe_end(now + timedelta(hours=2), now=now) == "lent until 14:00 UTC"
-    with pytest.raises(Doubt, match="ends at 12:10"):
+    with pytest.raises(CheckWarning, match="ends at 12:10"):
         describe_end(now + timedelta(minutes=10), now=now)
     with pytest.raises(BadInput, match="ended at 11:59"):
         describe_end(now - timedelta(minutes=1), now=now)
@@ -362,7 +361,7 @@ def test_the_way_to_another_machine_is_verified(encrypted, well, tmp_path):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={authority}"))
         == "TLS, verified (verify-full)"
     )
-    with pytest.raises(Doubt, match="nobody verifies to whom"):
+    with pytest.raises(CheckWarning, match="nobody verifies to whom"):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=require"))
     with pytest.raises(BadInput, match="not encrypted"):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=disable"))

@@ -129,10 +129,10 @@ def test_a_credential_for_all_boxes_is_refused_where_each_has_its_own(name):
 
 
 def test_a_machine_that_nobody_rented_is_let_in_and_shut_out_by_hand(ledger, tokens, monkeypatch, capsys):
-    """`vfleet box admit` prints all that its environment needs; no tick ends its token, `vfleet box revoke` does."""
+    """`vfleet box add` prints all that its environment needs; no tick ends its token, `vfleet box revoke` does."""
     monkeypatch.setenv("DATABASE_URL", ledger.url.set(drivername="postgresql").render_as_string(hide_password=False))
     monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", str(tokens.path))
-    assert main(["box", "admit", "home-2"]) == 0
+    assert main(["box", "add", "home-2"]) == 0
     told = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
     assert set(told) == {"WORKER_ID", "VFLEET_BOX_KEY", "PREFECT_CLIENT_CUSTOM_HEADERS"}
     assert presented(told)[0] == "home-2"

@@ -1,14 +1,12 @@
 """An operator's commands do what they say, refuse in one sentence, and rent nothing by themselves."""
 
-import argparse
-
 import pytest
 
 from tests.support.fleet_world import FLEET, World
 from tests.support.vast_helpers import VirtualClock, client_of
-from validation.cli.fleet import add_fleet_commands
+from validation.cli.main import app
 from validation.errors import BadInput
-from validation.fleet import commands as operate
+from validation.fleet import commands
 from validation.ledger.fleet import FleetUnknown, read_bans, read_budget
 from validation.settings import load_settings
 from validation.vast.errors import VastKeyRefused
@@ -30,16 +28,13 @@ def command(world, monkeypatch):
     for name in ("BOX_DATABASE_URL", "BOX_R2_ENDPOINT_URL", "BOX_PREFECT_API_URL"):
         monkeypatch.setenv(name, "somewhere")
     monkeypatch.setenv("VAST_API_KEY", "account-key")
-    monkeypatch.setattr(operate, "open_ledger", lambda: world.ledger)
+    monkeypatch.setattr(commands, "open_ledger", lambda: world.ledger)
     monkeypatch.setattr(
-        operate, "_open_client", lambda: client_of(world.fake, load_settings().vast_api_key.get_secret_value())
+        commands, "_open_client", lambda: client_of(world.fake, load_settings().vast_api_key.get_secret_value())
     )
 
     def run(*words: str) -> None:
-        parser = argparse.ArgumentParser()
-        add_fleet_commands(parser.add_subparsers())
-        options = parser.parse_args(["fleet", *words])
-        options.command(options)
+        app(["fleet", *words], standalone_mode=False)
 
     return run
 
@@ -91,29 +86,28 @@ def test_down_now_returns_when_nothing_is_left(world, command, capsys):
     """Two complete listings have shown none; what it cost is the last word. The wish is the flow's too."""
     world.want(2)
     world.ticks(10)
-    options = argparse.Namespace(fleet=FLEET, now=True)
-    operate.down(options, VirtualClock(world.fake))
+    commands.down(FLEET, now=True, clock=VirtualClock(world.fake))
     assert world.cloud.living() == []
     assert read_budget(world.ledger, FLEET).abandoned
     assert world.states() == {}
     assert capsys.readouterr().out.strip().endswith("were spent in all")
 
 
-def test_the_blacklist_is_shown_and_bans_are_lifted(world, command, capsys):
+def test_bans_are_shown_and_lifted(world, command, capsys):
     world.cloud.fates = {"oci_error": 1.0}
     world.want(1)
     world.tick()
     world.want(0)
     world.ticks(2)
     (ban,) = read_bans(world.ledger)
-    command("blacklist")
+    command("bans")
     assert "runtime_failed" in capsys.readouterr().out
-    command("blacklist", "--pardon", "machine", str(ban.vendor_id))
+    command("unban", "machine", str(ban.vendor_id))
     assert read_bans(world.ledger) == []
     with pytest.raises(BadInput, match="is not banned"):
-        command("blacklist", "--pardon", "machine", str(ban.vendor_id))
+        command("unban", "machine", str(ban.vendor_id))
     with pytest.raises(BadInput, match="of a machine or a host"):
-        command("blacklist", "--pardon", "planet", "3")
+        command("unban", "planet", "3")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from prefect.deployments.steps.core import run_steps
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.support.fake_prefect_cloud import cloud_before
-from validation.doctor.prefect_access import PrefectRefused
+from validation.doctor.prefect_server import PrefectRefused
 from validation.errors import BadInput
 from validation.local.prefect_client import PROJECT, PrefectClient, is_superset
 

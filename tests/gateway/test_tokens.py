@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from validation.cli.main import build_parser
+from tests.support.cli_parsing import parse_command
 from validation.errors import BadInput
 from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
 
@@ -97,7 +97,7 @@ def test_commands_take_the_file_of_the_setting(monkeypatch):
     commands = (["config", *told], ["inspect"], ["token", "list"])
     for variable, file in [("/srv/boxes", "/srv/boxes"), ("", "/var/lib/vfleet/boxes")]:
         monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", variable)
-        assert {str(build_parser().parse_args(["gateway", *words]).tokens) for words in commands} == {file}
+        assert {str(parse_command(["gateway", *words]).params["tokens"]) for words in commands} == {file}
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nroot", "../x", "a b", "-x"])

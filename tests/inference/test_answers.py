@@ -112,7 +112,7 @@ def test_an_operator_sees_what_a_host_does(host, capsys):
     assert (status["audio_s"], status["padded_s"], status["models"]["silero"]["faults"]) == (9.0, 10.0, 1)
     assert status["queue"] == {"segments": 0, "audio_s": 0.0, "oldest_s": 0.0}
 
-    assert main(["host", "--socket", str(host.socket), "metrics"]) == 0
+    assert main(["inference", "metrics", "--socket", str(host.socket)]) == 0
     lines = capsys.readouterr().out.splitlines()
     samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert float(samples["vfleet_host_audio_seconds_total"]) == 9.0

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tests.support.speech_samples import silence
-from validation.cli import precision as command
+from validation.cli import weights as command
 from validation.cli.main import main
-from validation.cli.precision import score_at
+from validation.cli.weights import score_at
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Fault, Scored, Unscored, Utterance, Video
 from validation.models import precision

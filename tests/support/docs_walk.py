@@ -3,7 +3,7 @@
     python tests/support/docs_walk.py FOLDER
 
 What stands in `sh elsewhere` is not run. In its place, where a page starts a box by Docker, a worker is started with
-what the page told before: the login `box` and the key that `vfleet box admit` printed.
+what the page told before: the login `box` and the key that `vfleet box add` printed.
 """
 
 # ruff: noqa: T201 - a report

@@ -72,7 +72,7 @@ def generate_canaries(models: Sequence[Video], probes: Sequence[Probe], draw: np
         yield Canary(video, pack_video(video, list(_place(chosen))), tuple(probe.answer for probe in chosen))
 
 
-def plant(
+def add_to_queue(
     engine: Engine,
     source: ObjectStore,
     flock: Sequence[Canary],

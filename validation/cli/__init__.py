@@ -1,7 +1,11 @@
-"""The commands of `vfleet`, one module a family, which imports what a command needs when it runs."""
+"""The commands of `vfleet`, one module per subject.
 
-import argparse
-from typing import TypeAlias
+A command imports what it needs when it runs, so that `vfleet --help` and shell completion stay fast. Types of those
+modules are therefore imported under TYPE_CHECKING only.
+"""
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - argparse has no public name for it
-"""Where a family adds its parsers."""
+from typing import Annotated, TypeAlias
+
+import typer
+
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print strict JSON, one object per line.")]

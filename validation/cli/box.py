@@ -1,28 +1,34 @@
-"""`vfleet box`: which machine may use which worker id."""
+"""`vfleet box`: boxes of your own, and the credentials that boxes hold."""
 
-import argparse
+from typing import Annotated
 
-from validation.cli import Subparsers
+import typer
 
+from validation.cli import JsonOption
+from validation.output import print_table, say, say_json
 
-def add_box_commands(subparsers: Subparsers) -> None:
-    """Add `box` with its commands. Rented machines need none of them: the fleet's tick does it for them."""
-    box = subparsers.add_parser("box", help="machines that nobody rented, and what was lent: admit, revoke, loans")
-    commands = box.add_subparsers(title="commands", required=True)
+PANEL = "Fleet"
 
-    admitting = commands.add_parser("admit", help="give a worker id to one machine; prints what its environment needs")
-    admitting.add_argument("worker_id", help="its WORKER_ID")
-    admitting.set_defaults(command=run_admit)
-
-    revoking = commands.add_parser("revoke", help="shut out whoever works under a worker id, at once")
-    revoking.add_argument("worker_id", help="whose key ends")
-    revoking.set_defaults(command=run_revoke)
-
-    lent = commands.add_parser("loans", help="show every machine with a key, and how long what it was lent lasts")
-    lent.set_defaults(command=run_loans)
+box_app = typer.Typer(no_args_is_help=True)
 
 
-def run_admit(options: argparse.Namespace) -> None:
+def add_commands(app: typer.Typer) -> None:
+    app.add_typer(
+        box_app,
+        name="box",
+        rich_help_panel=PANEL,
+        help="Boxes outside the fleet: add, revoke; credentials of all boxes.",
+    )
+
+
+@box_app.command()
+def add(worker_id: Annotated[str, typer.Argument(help="Its WORKER_ID.")]) -> None:
+    """Give a box outside the fleet a key for a worker id, and print what its environment needs.
+
+    Rented boxes need this command never: each tick of the fleet does the same for them.
+
+    Example: `vfleet box add home-1 >> box.env`
+    """
     from validation.credentials.issuer import lending
     from validation.gateway.tokens import find_tokens, headers_for
     from validation.ledger.box_credentials import issue_box_key
@@ -30,21 +36,26 @@ def run_admit(options: argparse.Namespace) -> None:
     from validation.settings import load_settings
     from validation.shards.naming import shard_folder
 
-    shard_folder(options.worker_id)  # refuses a name that cannot name a folder
+    shard_folder(worker_id)  # refuses an id that cannot name a folder
     engine, settings = open_ledger(), load_settings()
     tokens = find_tokens(settings)
-    with lending(engine, settings) as lender:
-        minted = lender.mint(options.worker_id) if lender else {}
-        token = tokens.add(options.worker_id) if tokens else None
-        key = issue_box_key(engine, options.worker_id)
-        if lender:
-            lender.lend(options.worker_id, minted)
-    print(f"WORKER_ID={options.worker_id}\nVFLEET_BOX_KEY={key}")
+    with lending(engine, settings) as issuer:
+        credentials = issuer.mint(worker_id) if issuer else {}
+        token = tokens.add(worker_id) if tokens else None
+        key = issue_box_key(engine, worker_id)
+        if issuer:
+            issuer.lend(worker_id, credentials)
+    print(f"WORKER_ID={worker_id}\nVFLEET_BOX_KEY={key}")
     if token:
-        print(f"PREFECT_CLIENT_CUSTOM_HEADERS={headers_for(options.worker_id, token)}")
+        print(f"PREFECT_CLIENT_CUSTOM_HEADERS={headers_for(worker_id, token)}")
 
 
-def run_revoke(options: argparse.Namespace) -> None:
+@box_app.command()
+def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose key ends.")]) -> None:
+    """End the key and the gateway token of a worker id at once, and requeue what it holds.
+
+    Example: `vfleet box revoke home-1`
+    """
     from validation.gateway.tokens import find_tokens
     from validation.ledger.box_credentials import issue_box_key
     from validation.ledger.workers import retire_worker
@@ -52,17 +63,33 @@ def run_revoke(options: argparse.Namespace) -> None:
     from validation.settings import load_settings
 
     engine, tokens = open_ledger(), find_tokens(load_settings())
-    if tokens and options.worker_id in tokens.read():
-        tokens.revoke(options.worker_id)
-    issue_box_key(engine, options.worker_id)  # a key that nobody is told
-    released = retire_worker(engine, options.worker_id)
-    print(f"{options.worker_id} is shut out; {released} chunks went back")
+    if tokens and worker_id in tokens.read():
+        tokens.revoke(worker_id)
+    issue_box_key(engine, worker_id)  # replaces the key by one that no box has
+    released = retire_worker(engine, worker_id)
+    say(f"{worker_id} is revoked; {released} chunks went back to the queue")
 
 
-def run_loans(_options: argparse.Namespace) -> None:
+@box_app.command()
+def credentials(json: JsonOption = False) -> None:
+    """List the boxes with a key, and how long the store credentials issued to them are valid."""
     from validation.ledger.box_credentials import read_credential_status
     from validation.services import open_ledger
 
-    for loan in read_credential_status(open_ledger()):
-        lasts = "no credential" if loan.expires_in_s is None else f"expires in {loan.expires_in_s / 3600:.1f} h"
-        print(f"{loan.worker_id}: {lasts}{', due' if loan.is_due else ''}, key of {loan.issued_at:%d %b %H:%M}")
+    issued = read_credential_status(open_ledger())
+    if json:
+        for each in issued:
+            say_json(each)
+        return
+    print_table(
+        ("worker", "credentials", "renewal", "key issued"),
+        [
+            (
+                each.worker_id,
+                "none issued" if each.expires_in_s is None else f"valid for {each.expires_in_s / 3600:.1f} h",
+                "due" if each.is_due else "",
+                each.issued_at,
+            )
+            for each in issued
+        ],
+    )

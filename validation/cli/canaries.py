@@ -1,45 +1,49 @@
-"""`vfleet canaries plant | list | pardon`: videos with known answers, and who got them wrong."""
+"""`vfleet canaries add | list | clear`: videos with known answers, and the workers that got them wrong."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from validation.cli import Subparsers
+import typer
+
 from validation.errors import BadInput
+from validation.output import print_table, say, say_json
 
 if TYPE_CHECKING:
     from validation.ledger.canaries import CanaryResult, QuarantinedShard, QuarantinedWorker
 
+PANEL = "Fleet"
 
-def add_canaries_commands(commands: Subparsers) -> None:
-    """Add the subcommands. What they need is imported when they run."""
-    canaries = commands.add_parser("canaries", help="videos with known answers: who gets them wrong is distrusted")
-    verbs = canaries.add_subparsers(required=True)
+canaries_app = typer.Typer(no_args_is_help=True)
 
-    planting = verbs.add_parser(
-        "plant",
-        help="make canaries of clips that you trust, and mix them into the queue",
-        description="The suite answers here and now: run it on a machine that you trust, with a login that may seed.",
+
+def add_commands(app: typer.Typer) -> None:
+    app.add_typer(
+        canaries_app,
+        name="canaries",
+        rich_help_panel=PANEL,
+        help="Videos with known answers, which find boxes that compute wrong results.",
     )
-    planting.add_argument("trusted", type=Path, help="folder with clips and a manifest.json of file, text, language")
-    planting.add_argument("--count", type=int, default=100, help="how many (100)")
-    planting.add_argument("--seed", type=int, help="make the same canaries of the same queue and clips again")
-    planting.set_defaults(command=run_plant)
-
-    listing = verbs.add_parser("list", help="what became of them, who is distrusted, and how to take its work back")
-    listing.set_defaults(command=run_list)
-
-    pardoning = verbs.add_parser("pardon", help="hold what was wrong until now against a worker no more")
-    pardoning.add_argument("worker", help="a worker's id, or the label of a rented machine")
-    pardoning.set_defaults(command=run_pardon)
 
 
-def run_plant(options: argparse.Namespace) -> None:
+@canaries_app.command()
+def add(
+    trusted: Annotated[Path, typer.Argument(help="Folder of clips with a manifest.json of file, text, language.")],
+    count: Annotated[int, typer.Option(min=1, help="How many canaries.")] = 100,
+    seed: Annotated[
+        int | None, typer.Option(help="Makes the same canaries again from the same queue and clips.")
+    ] = None,
+) -> None:
+    """Make canaries from clips that you trust, and put them into the queue.
+
+    The suite computes the known answers here and now: run it on a machine that you trust, with a login that may seed.
+
+    Example: `vfleet canaries add clips --count 100`
+    """
     import numpy as np
 
     from validation.calibration.trusted_clips import load_trusted
-    from validation.canaries.generate import find_templates, generate_canaries, plant
+    from validation.canaries.generate import add_to_queue, find_templates, generate_canaries
     from validation.canaries.probes import make_probes
     from validation.models.suite import batching_policy
     from validation.services import open_ledger
@@ -48,80 +52,93 @@ def run_plant(options: argparse.Namespace) -> None:
     from validation.storage.store import open_store
     from validation.worker.chunk.open import open_scorer
 
-    if options.count < 1:
-        raise BadInput(f"--count {options.count}: plant one or more")
-    settings, engine, draw = load_settings(), open_ledger(), np.random.default_rng(options.seed)
-    clips, suite = load_trusted(options.trusted), open_scorer(settings.suite)
+    settings, engine, rng = load_settings(), open_ledger(), np.random.default_rng(seed)
+    clips, suite = load_trusted(trusted), open_scorer(settings.suite)
     probes = make_probes(suite, clips)
-    print(
-        f"{len(probes)} segments of {len(clips)} clips have answers that stand firm, by suite {suite.name}", flush=True
-    )
-    flock = list(generate_canaries(find_templates(engine, probes, options.count, draw), probes, draw))
+    say(f"{len(probes)} segments of {len(clips)} clips have stable answers by suite {suite.name}")
+    generated = list(generate_canaries(find_templates(engine, probes, count, rng), probes, rng))
     source = open_store(settings.source_url, settings)
-    planted = plant(
+    added = add_to_queue(
         engine,
         source,
-        flock,
+        generated,
         source_key=settings.source_key,
         suite=suite.name,
         models=suite.revisions,
         basis=comparability_key(suite.rules.version, batching_policy(suite.name)),
     )
-    print(
-        f"{len(planted)} canaries with {sum(video.segment_count or 0 for video in planted)} segments are in the queue"
-    )
-    if not planted:
-        raise BadInput("no id was free: the ids of this queue leave no room between them")
+    say(f"{len(added)} canaries with {sum(video.segment_count or 0 for video in added)} segments are in the queue")
+    if not added:
+        raise BadInput("no canary was added: the ids of this queue leave no free id of the same pattern")
 
 
-def run_list(_options: argparse.Namespace) -> None:
+@canaries_app.command(name="list")
+def list_canaries(
+    json: Annotated[
+        bool, typer.Option("--json", help="Print results and quarantined workers as one line of strict JSON.")
+    ] = False,
+) -> None:
+    """Show the outcomes, who is in quarantine, and how to requeue the work of those workers."""
     from validation.canaries.evaluate import judge_canaries
     from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
     from validation.services import open_ledger, open_results
 
     engine = open_ledger()
     judge_canaries(engine, open_results())
-    _print_results(read_canary_results(engine))
-    _print_distrusted(read_quarantined_workers(engine), read_quarantined_shards(engine))
+    results = read_canary_results(engine)
+    workers, shards = read_quarantined_workers(engine), read_quarantined_shards(engine)
+    if json:
+        say_json({"results": results, "quarantined_workers": workers, "quarantined_shards": shards})
+        return
+    _print_results(results)
+    _print_quarantined(workers, shards)
 
 
-def run_pardon(options: argparse.Namespace) -> None:
+@canaries_app.command()
+def clear(
+    worker: Annotated[str, typer.Argument(help="A worker's id, or the label of a rented box.")],
+) -> None:
+    """End the quarantine of a worker: its wrong canaries until now count no more.
+
+    Example: `vfleet canaries clear home-1`
+    """
     from validation.ledger.canaries import clear_quarantine
     from validation.services import open_ledger
 
-    pardoned = clear_quarantine(open_ledger(), options.worker)
-    if not pardoned:
-        raise BadInput(f"{options.worker} has no wrong canary that was not pardoned")
-    print(f"{pardoned} wrong canaries of {options.worker} are pardoned: it may work again")
+    cleared = clear_quarantine(open_ledger(), worker)
+    if not cleared:
+        raise BadInput(f"worker {worker} has no wrong canary that counts: there is nothing to clear")
+    say(f"{cleared} wrong canaries of {worker} are cleared: it may claim again")
 
 
 def _print_results(results: "Sequence[CanaryResult]") -> None:
     from validation.canaries.evaluate import tally_results
 
     tally = tally_results(results)
-    print(f"{tally.planted} canaries planted, {tally.waiting} not judged yet")
-    if tally.workers:
-        print(f"{'worker':40} {'right':>6} {'wrong':>6} {'inconclusive':>6}")
-    for row in tally.workers:
-        print(f"{row.known_as:40} {row.right:6} {row.wrong:6} {row.inconclusive:6}")
+    say(f"{tally.planted} canaries, {tally.waiting} without a result yet")
+    print_table(
+        ("worker", "right", "wrong", "inconclusive"),
+        [(row.known_as, row.right, row.wrong, row.inconclusive) for row in tally.workers],
+    )
     for result in results:
         if result.finding and result.cleared_at is None:
-            print(
-                f"{result.outcome}: {result.video_id} by {result.instance_label or result.worker_id}: {result.finding}"
-            )
+            say(f"{result.outcome}: {result.video_id} by {result.instance_label or result.worker_id}: {result.finding}")
 
 
-def _print_distrusted(distrusted: "Sequence[QuarantinedWorker]", shards: "Sequence[QuarantinedShard]") -> None:
-    if any(each.is_excused for each in distrusted):
-        print(
-            f"{len(distrusted)} machines are wrong, too many to be the machines' fault: no box is quarantined. Look at "
-            "what was wrong above; plant anew if the answers are, and pardon"
+def _print_quarantined(workers: "Sequence[QuarantinedWorker]", shards: "Sequence[QuarantinedShard]") -> None:
+    if any(each.is_excused for each in workers):
+        say(
+            f"{len(workers)} workers have wrong canaries, too many for a fault of single boxes: none is in quarantine. "
+            "Look at the findings above; if the known answers are wrong, add new canaries and clear these workers"
         )
         return
-    for each in distrusted:
+    for each in workers:
         own = [shard for shard in shards if shard.known_as == each.known_as]
-        print(f"{each.known_as} is quarantined since {each.since:%d %B, %H:%M}: {each.wrong} of {each.evaluated} wrong")
+        say(
+            f"{each.known_as} is in quarantine since {each.since:%d %B, %H:%M}: "
+            f"{each.wrong} of {each.evaluated} canaries are wrong"
+        )
         for shard in own:
-            print(f"  {shard.shard_key}: {shard.videos} videos, {shard.segments} segments")
+            say(f"  {shard.shard_key}: {shard.videos} videos, {shard.segments} segments")
         if own:
-            print(f"  take them back: vfleet requeue --worker {each.known_as} --validated")
+            say(f"  requeue their videos: vfleet requeue --worker {each.known_as} --validated")

@@ -1,44 +1,108 @@
-"""`vfleet fleet`: the rented machines."""
+"""`vfleet fleet`: rented boxes."""
 
-import argparse
-from typing import Any
+from typing import Annotated, TypeAlias
 
-from validation.cli import Subparsers
+import typer
 
+from validation.cli import JsonOption
 
-def add_fleet_commands(subparsers: Subparsers) -> None:
-    """Add `fleet` with its commands. What they need is imported when one runs."""
-    fleet = subparsers.add_parser("fleet", help="rented machines: plan, up, down, status, blacklist")
-    commands = fleet.add_subparsers(title="commands", required=True)
+PANEL = "Fleet"
 
-    up = _add(commands, "up", "say how many machines are wanted, at what price and for how much in all")
-    up.add_argument("--machines", type=int, required=True, help="how many GPUs")
-    up.add_argument("--budget", type=float, required=True, help="dollars for all that this fleet ever rents")
-    up.add_argument("--max-usd-per-hour", type=float, required=True, help="dollars an hour for all machines together")
-    up.add_argument("--max-price", type=float, help="dollars an hour for one machine")
-    up.add_argument("--image", required=True, help="the worker image, best by digest")
-    up.add_argument("--gpu", action="append", help='a card, such as "RTX 3090"; may be repeated')
-    up.add_argument("--cuda", type=float, help="the CUDA that the image was built for (default: 13.0)")
-    up.add_argument("--disk", type=float, help="GB of disk")
-    up.add_argument("--inet-down", type=float, help="Mb/s down")
+fleet_app = typer.Typer(no_args_is_help=True)
 
-    down = _add(commands, "down", "let every machine finish its chunk and go")
-    down.add_argument("--now", action="store_true", help="destroy them at once, and return when none is left")
-
-    _add(commands, "plan", "show what the next tick would do, and what it costs; change nothing")
-    _add(commands, "status", "show every machine, and the money")
-
-    banned = _add(commands, "blacklist", "machines and hosts that are not rented for a while")
-    banned.add_argument("--pardon", nargs=2, metavar=("KIND", "ID"), help="lift a ban: machine 123, or host 45")
+FleetOption: TypeAlias = Annotated[str, typer.Option("--fleet", help="Name of the fleet.")]
 
 
-def _add(commands: Subparsers, name: str, help_text: str) -> argparse.ArgumentParser:
-    def run(options: argparse.Namespace) -> Any:
-        from validation.fleet import commands as operate
+def add_commands(app: typer.Typer) -> None:
+    app.add_typer(
+        fleet_app, name="fleet", rich_help_panel=PANEL, help="Rented boxes: order, plan, status, bans, shut down."
+    )
 
-        return getattr(operate, name)(options)
 
-    parser = commands.add_parser(name, help=help_text)
-    parser.add_argument("--fleet", default="main", help="which fleet (default: main)")
-    parser.set_defaults(command=run)
-    return parser
+@fleet_app.command()
+def up(
+    machines: Annotated[int, typer.Option(help="How many GPUs to rent.")],
+    budget: Annotated[float, typer.Option(metavar="USD", help="Limit for everything that this fleet ever rents.")],
+    max_usd_per_hour: Annotated[float, typer.Option(metavar="USD", help="Limit per hour for all boxes together.")],
+    image: Annotated[str, typer.Option(help="The worker image, best named by digest.")],
+    max_price: Annotated[float | None, typer.Option(metavar="USD", help="Limit per hour for one box.")] = None,
+    gpu: Annotated[list[str] | None, typer.Option(help='A GPU model, such as "RTX 3090". May be repeated.')] = None,
+    cuda: Annotated[float | None, typer.Option(help="The CUDA that the image was built for; 13.0 by default.")] = None,
+    disk: Annotated[float | None, typer.Option(metavar="GB", help="Disk of a box.")] = None,
+    inet_down: Annotated[float | None, typer.Option(metavar="MBIT/S", help="Download rate of a box.")] = None,
+    fleet: FleetOption = "main",
+) -> None:
+    """Order boxes: how many, at what price, and for how much in all. The next tick rents them.
+
+    Example: `vfleet fleet up --machines 2 --budget 5 --max-usd-per-hour 1 --image registry/vfleet:1`
+    """
+    from validation.fleet import commands
+
+    commands.up(
+        commands.FleetRequest(
+            fleet=fleet,
+            machines=machines,
+            budget=budget,
+            max_usd_per_hour=max_usd_per_hour,
+            image=image,
+            max_price=max_price,
+            gpu=tuple(gpu or ()),
+            cuda=cuda,
+            disk=disk,
+            inet_down=inet_down,
+        )
+    )
+
+
+@fleet_app.command()
+def down(
+    now: Annotated[
+        bool, typer.Option("--now", help="Destroy all boxes at once, and return when the vendor lists none.")
+    ] = False,
+    fleet: FleetOption = "main",
+) -> None:
+    """Let every box finish its chunk, then give it back.
+
+    Examples: `vfleet fleet down`, `vfleet fleet down --now`
+    """
+    from validation.fleet import commands
+
+    commands.down(fleet, now=now)
+
+
+@fleet_app.command()
+def plan(fleet: FleetOption = "main", json: JsonOption = False) -> None:
+    """Show what the next tick would do and what it would cost. Changes nothing."""
+    from validation.fleet import commands
+
+    commands.plan(fleet, json=json)
+
+
+@fleet_app.command()
+def status(fleet: FleetOption = "main", json: JsonOption = False) -> None:
+    """Show every box and what was spent, from the ledger alone."""
+    from validation.fleet import commands
+
+    commands.status(fleet, json=json)
+
+
+@fleet_app.command()
+def bans(json: JsonOption = False) -> None:
+    """Show the vendor's machines and hosts that are not rented for a while."""
+    from validation.fleet import commands
+
+    commands.bans(json=json)
+
+
+@fleet_app.command()
+def unban(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="`machine` or `host`.")],
+    vendor_id: Annotated[str, typer.Argument(metavar="ID", help="The number in `vfleet fleet bans`.")],
+) -> None:
+    """Lift a ban.
+
+    Example: `vfleet fleet unban machine 12345`
+    """
+    from validation.fleet import commands
+
+    commands.unban(kind, vendor_id)

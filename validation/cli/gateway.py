@@ -1,107 +1,132 @@
-"""`vfleet gateway`: the boxes' door to a self-hosted Prefect server."""
+"""`vfleet gateway`: the authorizing proxy between boxes and a self-hosted Prefect server."""
 
-import argparse
 import os
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
-from validation.cli import Subparsers
+import typer
 
-TOKENS = Path("/var/lib/vfleet/boxes")
+from validation.cli import JsonOption
+from validation.output import say, say_json
+
+PANEL = "Set up and check"
+DEFAULT_TOKENS = Path("/var/lib/vfleet/boxes")
+
+gateway_app = typer.Typer(no_args_is_help=True)
+token_app = typer.Typer(no_args_is_help=True)
 
 
-def add_gateway_commands(subparsers: Subparsers) -> None:
-    gateway = subparsers.add_parser("gateway", help="the boxes' door to a self-hosted Prefect server")
-    commands = gateway.add_subparsers(title="commands", required=True)
-    _add_token_commands(commands)
+def _default_tokens() -> Path:
+    return Path(os.environ.get("VFLEET_GATEWAY_TOKENS") or DEFAULT_TOKENS)
 
-    config = commands.add_parser("config", help="write nginx's configuration")
-    config.add_argument("--server-name", required=True, help="the name by which boxes know this server")
-    config.add_argument("--certificate", required=True, help="TLS certificate with its chain, PEM")
-    config.add_argument("--certificate-key", required=True, help="its private key, PEM")
-    config.add_argument("--listen", default="443", help="address and port (default: 443)")
-    _add_tokens_option(config)
-    _add_back_options(config)
-    config.add_argument(
-        "--out", type=Path, required=True, help="the file to write, such as /etc/nginx/conf.d/vfleet.conf"
+
+TokensOption: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--tokens",
+        default_factory=_default_tokens,
+        show_default=f"VFLEET_GATEWAY_TOKENS, else {DEFAULT_TOKENS}",
+        help="The token file, which nginx reads.",
+    ),
+]
+ServerOption: TypeAlias = Annotated[str, typer.Option("--server", help="Address of the Prefect server.")]
+InspectorOption: TypeAlias = Annotated[str, typer.Option("--inspector", help="Address of `vfleet gateway inspect`.")]
+PoolOption: TypeAlias = Annotated[str, typer.Option("--pool", help="The boxes' work pool.")]
+BoxArgument: TypeAlias = Annotated[str, typer.Argument(help="Its WORKER_ID.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.add_typer(
+        gateway_app,
+        name="gateway",
+        rich_help_panel=PANEL,
+        help="The proxy through which boxes reach a self-hosted Prefect server.",
     )
-    config.set_defaults(command=write_config)
-
-    inspect = commands.add_parser("inspect", help="look into what nginx hands on; runs until it is stopped")
-    _add_tokens_option(inspect)
-    _add_back_options(inspect)
-    inspect.set_defaults(command=run_inspector)
+    gateway_app.add_typer(token_app, name="token", help="The boxes that may pass: add, revoke, list.")
 
 
-def _add_token_commands(commands: Subparsers) -> None:
-    token = commands.add_parser("token", help="who may enter: add, revoke, list")
-    actions = token.add_subparsers(title="commands", required=True)
-    add = actions.add_parser("add", help="let a box in, and print what it must be told; ends a token that it had")
-    add.add_argument("box", help="its WORKER_ID")
-    add.set_defaults(command=add_token)
-    revoke = actions.add_parser("revoke", help="let a box in no more, from its next request on")
-    revoke.add_argument("box", help="its WORKER_ID")
-    revoke.set_defaults(command=revoke_token)
-    listing = actions.add_parser("list", help="show who may enter")
-    listing.set_defaults(command=list_tokens)
-    for parser in (add, revoke, listing):
-        _add_tokens_option(parser)
+@token_app.command(name="add")
+def add_token(box: BoxArgument, tokens: TokensOption) -> None:
+    """Let a box pass, and print the variable that its environment needs. An earlier token of the box ends.
 
-
-def _add_tokens_option(parser: argparse.ArgumentParser) -> None:
-    default = Path(os.environ.get("VFLEET_GATEWAY_TOKENS") or TOKENS)
-    parser.add_argument("--tokens", type=Path, default=default, help=f"the token file (default: {default})")
-
-
-def _add_back_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", default="127.0.0.1:4200", help="Prefect's server (default: 127.0.0.1:4200)")
-    parser.add_argument("--inspector", default="127.0.0.1:4280", help="the inspector (default: 127.0.0.1:4280)")
-    parser.add_argument("--pool", default="vast-gpu", help="the boxes' work pool (default: vast-gpu)")
-
-
-def add_token(options: argparse.Namespace) -> None:
+    Example: `vfleet gateway token add home-1`
+    """
     from validation.gateway.tokens import TokenFile, headers_for
 
-    print(f"PREFECT_CLIENT_CUSTOM_HEADERS={headers_for(options.box, TokenFile(options.tokens).add(options.box))}")
+    print(f"PREFECT_CLIENT_CUSTOM_HEADERS={headers_for(box, TokenFile(tokens).add(box))}")
 
 
-def revoke_token(options: argparse.Namespace) -> None:
+@token_app.command(name="revoke")
+def revoke_token(box: BoxArgument, tokens: TokensOption) -> None:
+    """Refuse a box from its next request on.
+
+    Example: `vfleet gateway token revoke home-1`
+    """
     from validation.gateway.tokens import TokenFile
 
-    TokenFile(options.tokens).revoke(options.box)
-    print(f"{options.box} is let in no more")
+    TokenFile(tokens).revoke(box)
+    say(f"{box} is refused from its next request on")
 
 
-def list_tokens(options: argparse.Namespace) -> None:
+@token_app.command(name="list")
+def list_tokens(tokens: TokensOption, json: JsonOption = False) -> None:
+    """List the boxes that may pass."""
     from validation.gateway.tokens import TokenFile
 
-    for box in TokenFile(options.tokens).read():
-        print(box)
+    for box in TokenFile(tokens).read():
+        if json:
+            say_json({"worker_id": box})
+        else:
+            say(box)
 
 
-def write_config(options: argparse.Namespace) -> None:
+@gateway_app.command(name="config")
+def write_config(
+    server_name: Annotated[str, typer.Option(help="The host name under which boxes reach this server.")],
+    certificate: Annotated[str, typer.Option(metavar="PEM", help="TLS certificate with its chain.")],
+    certificate_key: Annotated[str, typer.Option(metavar="PEM", help="Its private key.")],
+    out: Annotated[Path, typer.Option(help="File to write, such as /etc/nginx/conf.d/vfleet.conf.")],
+    tokens: TokensOption,
+    listen: Annotated[str, typer.Option(help="Address and port of nginx.")] = "443",
+    server: ServerOption = "127.0.0.1:4200",
+    inspector: InspectorOption = "127.0.0.1:4280",
+    pool: PoolOption = "vast-gpu",
+) -> None:
+    """Write the configuration of nginx.
+
+    Example: `vfleet gateway config --server-name prefect.example.org --certificate fullchain.pem --certificate-key
+    privkey.pem --out /etc/nginx/conf.d/vfleet.conf`
+    """
     from validation.gateway.config import Gateway
 
     gateway = Gateway(
-        server_name=options.server_name,
-        certificate=options.certificate,
-        certificate_key=options.certificate_key,
-        tokens=str(options.tokens.absolute()),
-        listen=options.listen,
-        server=options.server,
-        inspector=options.inspector,
-        pool=options.pool,
+        server_name=server_name,
+        certificate=certificate,
+        certificate_key=certificate_key,
+        tokens=str(tokens.absolute()),
+        listen=listen,
+        server=server,
+        inspector=inspector,
+        pool=pool,
     )
-    gateway.write(options.out, os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""))
-    print(f"{options.out} written; `nginx -t && nginx -s reload` puts it to use")
+    gateway.write(out, os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""))
+    say(f"{out} written; `nginx -t && nginx -s reload` applies it")
 
 
-def run_inspector(options: argparse.Namespace) -> None:
+@gateway_app.command()
+def inspect(
+    tokens: TokensOption,
+    server: ServerOption = "127.0.0.1:4200",
+    inspector: InspectorOption = "127.0.0.1:4280",
+    pool: PoolOption = "vast-gpu",
+) -> None:
+    """Run the authorizing proxy behind nginx, until it is stopped."""
     from validation.gateway.serve import serve_inspector
 
     serve_inspector(
-        options.inspector,
-        server_url=f"http://{options.server}",
+        inspector,
+        server_url=f"http://{server}",
         auth_string=os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""),
-        tokens=options.tokens,
-        pool=options.pool,
+        tokens=tokens,
+        pool=pool,
     )

@@ -1,39 +1,50 @@
-"""`vfleet host status | metrics`: how the model host of this box is."""
+"""`vfleet inference`: the counters of this box's inference server."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from validation.cli import Subparsers
+import typer
+
+from validation.escape import to_json
+
+PANEL = "On a box"
+
+inference_app = typer.Typer(no_args_is_help=True)
+
+SocketOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--socket", help="Its socket; found by WORKER_ID by default.")
+]
 
 
-def add_host_commands(commands: Subparsers) -> None:
-    host = commands.add_parser("host", help="ask this box's model host how it is")
-    host.add_argument(
-        "--socket", type=Path, default=None, help="where it listens (default: that of the worker named by WORKER_ID)"
+def add_commands(app: typer.Typer) -> None:
+    app.add_typer(
+        inference_app,
+        name="inference",
+        rich_help_panel=PANEL,
+        help="This box's inference server: status, metrics.",
     )
-    asked = host.add_subparsers(title="commands", required=True)
-    status = asked.add_parser("status", help="its counters, as JSON")
-    status.set_defaults(command=print_status)
-    metrics = asked.add_parser("metrics", help="the same as Prometheus text, for a textfile collector")
-    metrics.set_defaults(command=print_metrics)
 
 
-def print_status(options: argparse.Namespace) -> None:
-    import json
+@inference_app.command()
+def status(socket: SocketOption = None) -> None:
+    """Print its counters as strict JSON: batches, padding, queue age, each model's share of the time."""
+    print(to_json(_read_status(socket), indent=2))
 
-    print(json.dumps(_ask(options), indent=2))
 
+@inference_app.command()
+def metrics(socket: SocketOption = None) -> None:
+    """Print its counters as Prometheus text, for a textfile collector.
 
-def print_metrics(options: argparse.Namespace) -> None:
+    Example: `vfleet inference metrics > /var/lib/node_exporter/vfleet.prom`
+    """
     from validation.inference.metrics import render_metrics
 
-    print(render_metrics(_ask(options)), end="")
+    print(render_metrics(_read_status(socket)), end="")
 
 
-def _ask(options: argparse.Namespace) -> dict[str, Any]:
+def _read_status(socket: Path | None) -> dict[str, Any]:
     from validation.inference.address import find_socket
     from validation.inference.transport import read_status
     from validation.settings import load_settings
 
-    return read_status(options.socket or find_socket(load_settings().worker_id))
+    return read_status(socket or find_socket(load_settings().worker_id))

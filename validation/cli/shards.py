@@ -1,89 +1,114 @@
-"""`vfleet shards verify | ls | compact`: the results, as files."""
+"""`vfleet shards verify | ls | compact`: the result files."""
 
-import argparse
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from validation.cli import Subparsers
+import typer
 
+from validation.cli import JsonOption
+from validation.exit_codes import ExitCode
+from validation.output import print_table, say, say_json
 
-def add_shards_commands(commands: Subparsers) -> None:
-    """Add `shards` with its commands. What they need is imported when one runs."""
-    shards = commands.add_parser("shards", help="the committed shards: verify, list, compact")
-    subcommands = shards.add_subparsers(title="commands", required=True)
+PANEL = "Results"
 
-    verifying = subcommands.add_parser("verify", help="read every committed shard, against ledger and manifest")
-    verifying.add_argument("--log", type=Path, help="write down what is done, and go on from there the next time")
-    verifying.add_argument("--readers", type=int, default=8, help="shards to read at a time (default: 8)")
-    verifying.set_defaults(command=run_verify)
-
-    listing = subcommands.add_parser("ls", help="list committed shards, and who made how much")
-    listing.add_argument("--suite", help="only of this suite")
-    listing.add_argument("--json", action="store_true", help="one JSON line a shard")
-    listing.set_defaults(command=run_ls)
-
-    compacting = subcommands.add_parser("compact", help="make fewer, larger shards; the old ones are kept")
-    compacting.add_argument("--target-mb", type=int, default=64, help="size of a new shard (default: 64)")
-    compacting.add_argument("--dry-run", action="store_true", help="say what would become one shard")
-    compacting.add_argument("--delete-old", action="store_true", help="delete shards that nobody has needed for a day")
-    compacting.add_argument("--older-than-h", type=float, default=24.0, help="hours, instead of a day")
-    compacting.set_defaults(command=run_compact)
+shards_app = typer.Typer(no_args_is_help=True)
 
 
-def run_verify(options: argparse.Namespace) -> int:
+def add_commands(app: typer.Typer) -> None:
+    app.add_typer(shards_app, name="shards", rich_help_panel=PANEL, help="The committed shards: list, verify, compact.")
+
+
+@shards_app.command()
+def verify(
+    log: Annotated[
+        Path | None, typer.Option(help="File that records verified shards; the next run with it skips them.")
+    ] = None,
+    readers: Annotated[int, typer.Option(min=1, help="Shards to read at once.")] = 8,
+    json: JsonOption = False,
+) -> int:
+    """Read every committed shard and compare it with the ledger and its manifest. Exit 1 if one is bad.
+
+    Example: `vfleet shards verify --log verified.jsonl`
+    """
     from validation.control.verify import verify_shards
     from validation.services import open_ledger, open_results
 
     checked = bad = 0
-    for verified in verify_shards(open_ledger(), open_results(), log=options.log, readers=max(1, options.readers)):
+    for verified in verify_shards(open_ledger(), open_results(), log=log, readers=readers):
         checked += 1
-        if verified.problem is not None:
-            bad += 1
-            print(verified.problem, flush=True)
-    print(f"{checked} shards read, {bad} of them bad")
-    return 1 if bad else 0
+        bad += verified.problem is not None
+        if json:
+            say_json(verified)
+        elif verified.problem is not None:
+            say(verified.problem)
+    if not json:
+        say(f"{checked} shards read, {bad} of them bad")
+    return ExitCode.FAILED if bad else ExitCode.OK
 
 
-def run_ls(options: argparse.Namespace) -> None:
-    import json
-    from dataclasses import asdict
-
+@shards_app.command()
+def ls(
+    suite: Annotated[str | None, typer.Option(help="Only shards of this suite.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the committed shards, and the suite revisions that wrote them."""
     from validation.ledger.queries import read_committed_shards, read_retired_shards, read_suite_revisions
     from validation.services import open_ledger
 
     engine = open_ledger()
-    shards = [shard for shard in read_committed_shards(engine) if options.suite in {None, shard.suite}]
-    for shard in shards:
-        if options.json:
-            print(json.dumps(asdict(shard), default=str))
-        else:
-            stale = f"  {len(shard.superseded)} videos superseded" if shard.superseded else ""
-            counts = f"{shard.segments:9} {shard.shard_bytes:12}"
-            print(f"{shard.suite:10} {shard.revision}  {counts}  {shard.shard_key}{stale}")
-    if options.json:
+    shards = [shard for shard in read_committed_shards(engine) if suite in {None, shard.suite}]
+    if json:
+        for shard in shards:
+            say_json(asdict(shard))
         return
+    print_table(
+        ("suite", "revision", "segments", "bytes", "superseded videos", "shard"),
+        [
+            (
+                shard.suite,
+                shard.revision,
+                shard.segments,
+                shard.shard_bytes,
+                len(shard.superseded) or None,
+                shard.shard_key,
+            )
+            for shard in shards
+        ],
+    )
     for revision in read_suite_revisions(engine):
         models = ", ".join(f"{model} {of}" for model, of in revision.models.items())
-        print(f"{revision.suite} {revision.revision}: {revision.videos} videos in {revision.shards} shards ({models})")
+        say(f"{revision.suite} {revision.revision}: {revision.videos} videos in {revision.shards} shards ({models})")
     retired = read_retired_shards(engine)
-    print(f"{len(retired)} retired shards of {sum(shard.shard_bytes for shard in retired)} bytes are kept")
+    say(f"{len(retired)} retired shards of {sum(shard.shard_bytes for shard in retired)} bytes are kept")
 
 
-def run_compact(options: argparse.Namespace) -> None:
+@shards_app.command()
+def compact(
+    target_mb: Annotated[int, typer.Option(min=1, metavar="MIB", help="Size of a new shard.")] = 64,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which shards would become one.")] = False,
+    delete_old: Annotated[
+        bool, typer.Option("--delete-old", help="Also delete shards that compaction replaced long enough ago.")
+    ] = False,
+    older_than_h: Annotated[float, typer.Option(metavar="HOURS", help="How long ago, for --delete-old.")] = 24.0,
+) -> None:
+    """Merge small shards into larger ones. Replaced shards are kept, so that readers can finish.
+
+    Examples: `vfleet shards compact --dry-run`, `vfleet shards compact --delete-old`
+    """
     from validation.control.compact import compact_all, delete_retired, plan_compactions
     from validation.ledger.queries import read_committed_shards
     from validation.services import open_ledger, open_results
 
     engine, results = open_ledger(), open_results()
-    target_bytes = options.target_mb << 20
-    if options.dry_run:
+    target_bytes = target_mb << 20
+    if dry_run:
         for planned in plan_compactions(results, read_committed_shards(engine), target_bytes=target_bytes):
-            print(f"{len(planned)} shards of {sum(shard.shard_bytes for shard in planned)} bytes would become one")
+            say(f"{len(planned)} shards of {sum(shard.shard_bytes for shard in planned)} bytes would become one")
         return
     for group, made in compact_all(engine, results, target_bytes=target_bytes):
-        became = (
-            f"{made.key}, {made.size_bytes} bytes" if made else "nothing: they changed meanwhile, or it took too long"
-        )
-        print(f"{len(group)} shards of {sum(shard.shard_bytes for shard in group)} bytes became {became}", flush=True)
-    if options.delete_old:
-        deleted = delete_retired(engine, results, older_than_s=int(options.older_than_h * 3600))
-        print(f"{len(deleted)} retired shards deleted")
+        became = f"{made.key}, {made.size_bytes} bytes" if made else "nothing: they changed meanwhile, or time ran out"
+        say(f"{len(group)} shards of {sum(shard.shard_bytes for shard in group)} bytes became {became}")
+    if delete_old:
+        deleted = delete_retired(engine, results, older_than_s=int(older_than_h * 3600))
+        say(f"{len(deleted)} retired shards deleted")

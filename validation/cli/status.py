@@ -1,50 +1,55 @@
-"""`vfleet status`: where the fleet stands."""
+"""`vfleet status`: progress, rate, cost and problems of the fleet."""
 
-import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from validation.cli import Subparsers
+import typer
+
+from validation.errors import BadInput
+from validation.output import say_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from sqlalchemy import Engine
 
-
-def add_status_commands(commands: Subparsers) -> None:
-    status = commands.add_parser("status", help="how far, how fast, at what cost, and what is wrong")
-    shown = status.add_mutually_exclusive_group()
-    shown.add_argument(
-        "--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="keep showing it (default: every 10 s)"
-    )
-    shown.add_argument("--json", action="store_true", help="print it as JSON, history included")
-    status.set_defaults(command=run_status)
+PANEL = "Fleet"
 
 
-def run_status(options: argparse.Namespace) -> None:
+def add_commands(app: typer.Typer) -> None:
+    app.command(rich_help_panel=PANEL)(status)
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh the screen until Ctrl-C.")] = False,
+    every_s: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.5, help="Time between two refreshes of --watch.")
+    ] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="Print strict JSON, with the history.")] = False,
+) -> None:
+    """Show how many videos are done, how fast, at what cost, and what is wrong.
+
+    Examples: `vfleet status --watch`, `vfleet status --json`
+    """
     from rich.console import Console
 
-    from validation.analysis.status.fleet_status import read_status
+    from validation.analysis.status.fleet_status import dump_status, read_status
+    from validation.analysis.status.terminal import show_status
     from validation.services import open_ledger
 
+    if watch and json:
+        raise BadInput("--watch and --json exclude each other: JSON is printed once")
     engine = open_ledger()
-    if options.watch is not None:
-        watch(engine, every_s=max(options.watch, 0.5))
+    if watch:
+        watch_status(engine, every_s=every_s)
         return
-    standing = read_status(engine)
-    if options.json:
-        import json
-
-        from validation.analysis.status.fleet_status import dump_status
-
-        print(json.dumps(dump_status(standing), indent=2, ensure_ascii=False))
+    fleet_status = read_status(engine)
+    if json:
+        say_json(dump_status(fleet_status))
         return
-    from validation.analysis.status.terminal import show_status
-
-    Console().print(show_status(standing))
+    Console().print(show_status(fleet_status))
 
 
-def watch(engine: "Engine", *, every_s: float) -> None:
-    """Show it until Ctrl-C. A ledger that does not answer is asked again, and its sentence stands there meanwhile."""
+def watch_status(engine: "Engine", *, every_s: float) -> None:
+    """Show the status until Ctrl-C. While the ledger does not answer, the screen shows its error."""
     import time
 
     from rich.console import Console
@@ -54,21 +59,22 @@ def watch(engine: "Engine", *, every_s: float) -> None:
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         try:
             while True:
-                live.update(look(engine, most_workers=max(console.height - 30, 5)), refresh=True)
+                live.update(refresh(engine, most_workers=max(console.height - 30, 5)), refresh=True)
                 time.sleep(every_s)
         except KeyboardInterrupt:
             return
 
 
-def look(engine: "Engine", *, most_workers: int) -> "RenderableType":
-    """What a watcher sees now."""
+def refresh(engine: "Engine", *, most_workers: int) -> "RenderableType":
+    """The screen as of now: the status, or the sentence of an error that may pass."""
     from rich.text import Text
 
     from validation.analysis.status.fleet_status import read_status
     from validation.analysis.status.terminal import show_status
     from validation.errors import Transient
+    from validation.escape import for_terminal
 
     try:
         return show_status(read_status(engine), most_workers=most_workers)
     except Transient as error:
-        return Text(str(error), style="bold red")
+        return Text(for_terminal(error), style="bold red")

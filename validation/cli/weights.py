@@ -1,54 +1,176 @@
-"""`vfleet weights lock | check | consolidate`: what the bytes of an image's weights must be, and whether they are."""
+"""`vfleet weights` and `vfleet check-precision`: the model weights of an image."""
 
-import argparse
+import os
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from validation.cli import Subparsers
+import typer
 
+from validation.cli import JsonOption
+from validation.errors import BadInput
+from validation.exit_codes import ExitCode
+from validation.output import print_table, say, say_json
 
-def add_weights_commands(commands: Subparsers) -> None:
-    parser = commands.add_parser("weights", help="pin and check the weights that an image brings")
-    actions = parser.add_subparsers(title="weights", required=True)
+if TYPE_CHECKING:
+    from validation.domain import Utterance
+    from validation.models.precision import Answers
+    from validation.models.suite import Suite
 
-    locking = actions.add_parser("lock", help="write down what is there, once, where it is known to be good")
-    locking.add_argument("folder", type=Path, help="what VFLEET_WEIGHTS will be: a folder a model")
-    locking.add_argument("--output", type=Path, default=None, help="the lock (default: weights.lock in FOLDER)")
-    locking.set_defaults(command=lock_weights)
+PANEL = "Set up and check"
+AUDIO_SUFFIXES = {".aac", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav", ".webm"}
 
-    checking = actions.add_parser("check", help="compare every locked file with the lock, as every start does")
-    checking.set_defaults(command=check_weights)
-
-    consolidating = actions.add_parser("consolidate", help="make five files of IndicConformer's four hundred")
-    consolidating.add_argument("source", type=Path, help="a download of its repository")
-    consolidating.add_argument("target", type=Path, help="a folder that does not exist yet")
-    consolidating.set_defaults(command=consolidate_weights)
+weights_app = typer.Typer(no_args_is_help=True)
 
 
-def lock_weights(options: argparse.Namespace) -> None:
+class HalfPrecision(StrEnum):
+    """What `vfleet check-precision` compares with float32."""
+
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.add_typer(
+        weights_app, name="weights", rich_help_panel=PANEL, help="The model weights of an image: pin and check them."
+    )
+    app.command(name="check-precision", rich_help_panel=PANEL)(check_precision)
+
+
+@weights_app.command()
+def lock(
+    folder: Annotated[Path, typer.Argument(help="The folder that VFLEET_WEIGHTS will name; a folder per model.")],
+    output: Annotated[Path | None, typer.Option(help="The lock file; weights.lock in FOLDER by default.")] = None,
+) -> None:
+    """Write the hash of every weights file to a lock file. Do it once, where the files are known to be good.
+
+    Example: `vfleet weights lock .local/weights --output deploy/image/weights.lock`
+    """
     from validation.models.weights_folder import LOCK_NAME, find_commits, lock_folders, write_lock
 
-    hashes, commits = lock_folders(options.folder), find_commits(options.folder)
-    lock = options.output or options.folder / LOCK_NAME
-    write_lock(lock, hashes, commits)
+    hashes, commits = lock_folders(folder), find_commits(folder)
+    path = output or folder / LOCK_NAME
+    write_lock(path, hashes, commits)
     models = sorted({name.partition("/")[0] for name in hashes})
-    told = [f"{model} at {commits[model]}" if model in commits else f"{model} of an unknown commit" for model in models]
-    print(f"{len(hashes)} files of {', '.join(told)} locked in {lock}")
+    named = [f"{model} at {commits.get(model, 'an unknown commit')}" for model in models]
+    say(f"{len(hashes)} files of {', '.join(named)} locked in {path}")
 
 
-def check_weights(_options: argparse.Namespace) -> None:
+@weights_app.command()
+def check(json: JsonOption = False) -> None:
+    """Compare every file below VFLEET_WEIGHTS with the lock, as every start of a worker does."""
     from validation.models.weights_folder import open_weights_folder, read_folder_catalogue
 
     for model, entry in read_folder_catalogue().items():
-        print(f"{model} ({entry.source}) is revision {open_weights_folder(model).revision}")
+        revision = open_weights_folder(model).revision
+        if json:
+            say_json({"model": model, "source": entry.source, "revision": revision})
+        else:
+            say(f"{model} ({entry.source}) is revision {revision}")
 
 
-def consolidate_weights(options: argparse.Namespace) -> None:
-    from validation.errors import BadInput
+@weights_app.command()
+def consolidate(
+    source: Annotated[Path, typer.Argument(help="A download of IndicConformer's repository.")],
+    target: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+) -> None:
+    """Make five files of the four hundred of IndicConformer."""
     from validation.models.conformer.consolidate import consolidate_repository
 
-    if options.target.exists():
-        raise BadInput(f"{options.target} exists already: name a folder that does not")
-    if not (options.source / "assets/encoder.onnx").is_file():
-        raise BadInput(f"{options.source} is no download of IndicConformer: it lacks assets/encoder.onnx")
-    consolidate_repository(options.source, options.target)
-    print(f"{options.target} holds what the suite `indic` loads: now run `vfleet weights lock`")
+    if target.exists():
+        raise BadInput(f"{target} exists: name a folder that does not exist yet")
+    if not (source / "assets/encoder.onnx").is_file():
+        raise BadInput(f"{source} is not a download of IndicConformer: it lacks assets/encoder.onnx")
+    consolidate_repository(source, target)
+    say(f"{target} holds the files that suite `indic` loads: now run `vfleet weights lock`")
+
+
+def check_precision(
+    audio: Annotated[
+        Path, typer.Argument(help="A folder of tars, or of audio files with their transcripts beside them (.txt).")
+    ],
+    suite: Annotated[str, typer.Option(help="Whose models.")] = "indic",
+    precision: Annotated[
+        HalfPrecision, typer.Option(help="The precision to compare with float32.")
+    ] = HalfPrecision.FLOAT16,
+    language: Annotated[str | None, typer.Option(metavar="CODE", help="For audio without a label of its own.")] = None,
+    json: JsonOption = False,
+) -> int:
+    """Score speech twice, in single and in half precision, and compare the answers. Exit 1 if a limit is exceeded.
+
+    Example: `vfleet check-precision speech --language hi`
+    """
+    from validation.models.precision import compare_precisions
+
+    utterances = list(read_speech(audio, language))
+    if not utterances:
+        raise BadInput(f"{audio} holds no tar and no audio file that can be decoded")
+    loaded, fine = score_at("float32", suite, utterances)
+    roles, revisions = loaded.roles, loaded.revisions
+    del loaded  # the memory of a GPU may not hold both
+    half, coarse = score_at(precision.value, suite, utterances)
+    unchanged = [model for model in roles.models if half.revisions[model] == revisions[model]]
+    if len(unchanged) == len(roles.models):
+        raise BadInput(f"no model of suite {suite} computes in half precision: there is nothing to check")
+    checks = [each for each in compare_precisions(utterances, fine, coarse, roles) if each.model not in unchanged]
+    if json:
+        for each in checks:
+            say_json(each)
+    else:
+        seconds = sum(utterance.duration_s for utterance in utterances)
+        say(f"{precision.value} against float32 on {len(utterances)} segments, {seconds:.0f} s")
+        for model in unchanged:
+            say(f"----  {model:10} not in half precision")
+        print_table(
+            ("", "model", "measure", "found", "limit"),
+            [
+                ("pass" if each.passed else "FAIL", each.model, each.measure, each.found, f"{each.limit}")
+                for each in checks
+            ],
+        )
+    return ExitCode.OK if all(each.passed for each in checks) else ExitCode.FAILED
+
+
+def score_at(precision: str, name: str, utterances: "Sequence[Utterance]") -> "tuple[Suite, Answers]":
+    """Load a suite at a precision and score. IndicConformer runs in torch, because ONNX Runtime has one precision."""
+    from validation.models.suite import load_suite
+
+    os.environ |= {"VFLEET_PRECISION": precision, "VFLEET_CONFORMER_ENGINE": "torch"}
+    suite = load_suite(name)
+    return suite, suite.score(utterances)
+
+
+def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
+    """Every segment of a folder's tars and every audio file, by name. Files that cannot be decoded are left out.
+
+    Raises:
+        BadInput: there is no such folder.
+        Permanent: a tar is broken; names it.
+    """
+    from validation.corpus.fetch import fetch_video
+    from validation.domain import Video
+    from validation.settings import load_settings
+    from validation.storage.store import open_store
+
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is not a folder")
+    store = open_store(folder.resolve().as_uri(), load_settings())
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".tar":
+            decoded = fetch_video(store, path.name, Video(path.stem, language, None))
+            yield from filter(None, (segment.utterance for segment in decoded.segments))
+        elif path.suffix.lower() in AUDIO_SUFFIXES:
+            yield from _read_file(path, language)
+
+
+def _read_file(path: Path, language: str | None) -> "Iterator[Utterance]":
+    from validation.corpus.decode import Undecodable, decode_audio
+    from validation.domain import Utterance
+
+    transcript = path.with_suffix(".txt")
+    text = transcript.read_text(encoding="utf-8").strip() if transcript.is_file() else ""
+    try:
+        yield Utterance(decode_audio(path.read_bytes()), text, language)
+    except Undecodable as error:
+        say(f"{path.name} is left out: {error}")

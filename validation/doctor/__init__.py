@@ -1,5 +1,5 @@
-"""What keeps this machine from working, said before anything is claimed: one check a function.
+"""Checks of a machine: does it have everything that its part of the fleet needs? One check per function.
 
-A check returns what it found in a phrase, None where there is nothing to look at here, and raises a ``FleetError``
-whose sentence says what is wrong and what to do.
+A check returns what it found in one phrase, or None where it does not apply to this machine. It raises a
+``FleetError`` that says what is wrong and what to do.
 """

@@ -1,7 +1,7 @@
 """The accounts that rent and lend: does each still know its key?"""
 
 from validation.credentials.issuer import choose_scopes, lending
-from validation.doctor.warning import Doubt
+from validation.doctor.check import CheckWarning
 from validation.ledger.engine import open_engine
 from validation.settings import Settings
 from validation.vast.client import VastClient
@@ -17,9 +17,9 @@ def check_vast(settings: Settings) -> str | None:
     with VastClient(settings.vast_api_key, settings.vast_url) as client:
         credit, listing = client.read_credit(), client.list_instances()
     if not listing.complete:
-        raise Doubt(f"Vast.ai does not list all machines of the account: {listing.why_incomplete}")
+        raise CheckWarning(f"Vast.ai does not list all machines of the account: {listing.why_incomplete}")
     if credit <= 0:
-        raise Doubt(f"the Vast.ai account has ${credit:.2f} of credit: top it up, or nothing is rented")
+        raise CheckWarning(f"the Vast.ai account has ${credit:.2f} of credit: top it up, or nothing is rented")
     return f"${credit:.2f} of credit, {len(listing.instances)} machines"
 
 

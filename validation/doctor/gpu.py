@@ -16,7 +16,7 @@ _SAME = bytes.fromhex(
 """The smallest graph there is, y = x for one float32, as ONNX writes it (IR 8, opset 13)."""
 
 
-def check_card(settings: Settings) -> str | None:
+def check_gpu(settings: Settings) -> str | None:
     """A card is there where one is wanted, and it is the one that was ordered."""
     cards, wanted = read_gpus(), (settings.gpu_type or "").replace("_", " ")
     names = ", ".join(f"{card.name} ({card.memory_gib} GiB)" for card in cards)

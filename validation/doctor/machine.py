@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from validation.doctor.check import CheckWarning
 from validation.doctor.database import read_session
-from validation.doctor.warning import Doubt
 from validation.domain import SAMPLE_RATE, Scored, Seconds, Utterance
 from validation.errors import BadInput, Permanent
 from validation.models.suite import load_suite
@@ -55,7 +55,7 @@ def check_clock(settings: Settings) -> str:
     if abs(skew_s) > SKEW_FAILED_S:
         raise BadInput(f"{sentence}, and object stores will refuse its signatures: set it by NTP")
     if abs(skew_s) > SKEW_DOUBT_S:
-        raise Doubt(f"{sentence}: set it by NTP")
+        raise CheckWarning(f"{sentence}: set it by NTP")
     return f"{abs(skew_s):.1f} s from the database's"
 
 

@@ -1,12 +1,11 @@
-"""Which checks are made where, and what comes of them."""
+"""Which checks run on which machine."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Iterator, Sequence
 
 from validation.doctor.accounts import check_cloudflare, check_vast
-from validation.doctor.box_login import check_box_login
+from validation.doctor.check import Check, CheckResult, CheckWarning, run_check
 from validation.doctor.database import (
+    check_box_login,
     check_box_role,
     check_control_role,
     check_database,
@@ -14,19 +13,15 @@ from validation.doctor.database import (
     check_pooler,
     check_tls,
 )
-from validation.doctor.gpu import check_card, check_driver, check_onnx_session, check_onnxruntime
+from validation.doctor.gpu import check_driver, check_gpu, check_onnx_session, check_onnxruntime
 from validation.doctor.machine import check_clock, check_disk, check_models, check_versions
-from validation.doctor.prefect_pools import check_pool, check_prefect, check_tokens
+from validation.doctor.prefect_server import check_pool, check_prefect, check_tokens
 from validation.doctor.stores import check_credentials, check_results, check_source, check_stores
-from validation.doctor.warning import Doubt
-from validation.errors import FleetError
 from validation.settings import Settings
-
-Check: TypeAlias = Callable[[Settings], str | None]
 
 BOX_CHECKS: Sequence[Check] = (
     check_disk,
-    check_card,
+    check_gpu,
     check_driver,
     check_onnxruntime,
     check_database,
@@ -38,10 +33,10 @@ BOX_CHECKS: Sequence[Check] = (
     check_credentials,
     check_stores,
 )
-"""What must be well before a worker starts, the cheapest first, beside Prefect, which it asks by itself. Together they
-take a second or two."""
+"""Run before a worker starts, the cheapest first; about two seconds in all. The worker itself asks Prefect."""
 
 GPU_CHECKS: Sequence[Check] = (check_versions, *BOX_CHECKS, check_prefect, check_pool, check_onnx_session, check_models)
+"""Run by `vfleet doctor --gpu` on a box."""
 
 CONTROL_CHECKS: Sequence[Check] = (
     check_versions,
@@ -62,45 +57,25 @@ CONTROL_CHECKS: Sequence[Check] = (
     check_pool,
     check_tokens,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What came of one check."""
-
-    check: str
-    verdict: Literal["ok", "doubt", "failed", "skipped"]
-    says: str
+"""Run by `vfleet doctor` on the control machine."""
 
 
 def run_checks(settings: Settings, checks: Sequence[Check]) -> Iterator[CheckResult]:
-    """Make every check, whatever became of those before it."""
+    """Run every check, whatever the results of those before it."""
     for check in checks:
-        yield make_check(settings, check)
-
-
-def make_check(settings: Settings, check: Check) -> CheckResult:
-    """Make one check."""
-    name = check.__name__.removeprefix("check_").replace("_", " ")
-    try:
-        found = check(settings)
-    except Doubt as doubt:
-        return CheckResult(name, "doubt", str(doubt))
-    except FleetError as error:
-        return CheckResult(name, "failed", str(error))
-    return CheckResult(name, "skipped" if found is None else "ok", found or "nothing to look at here")
+        yield run_check(settings, check)
 
 
 def check_box(settings: Settings) -> list[str]:
-    """Refuse to start a worker where no chunk could be finished. Returns what is doubtful, for the log.
+    """Refuse to start a worker where no chunk could be finished. Returns the warnings, for the log.
 
     Raises:
         FleetError: the first problem, with what to do.
     """
-    doubts = []
+    warnings = []
     for check in BOX_CHECKS:
         try:
             check(settings)
-        except Doubt as doubt:
-            doubts.append(str(doubt))
-    return doubts
+        except CheckWarning as warning:
+            warnings.append(str(warning))
+    return warnings

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from validation.doctor.warning import Doubt
+from validation.doctor.check import CheckWarning
 from validation.errors import BadInput
 from validation.ledger.engine import open_engine
 from validation.settings import Settings
@@ -46,7 +46,7 @@ def check_credentials(settings: Settings) -> str | None:
         token = settings.s3_session_token
         if token is None:
             return "keys without an end"
-        raise Doubt(
+        raise CheckWarning(
             "R2_SESSION_TOKEN was set by hand, and nobody renews it: give this machine a box key (VFLEET_BOX_KEY), "
             "for which the control plane lends credentials, or keys without an end"
         )
@@ -58,7 +58,7 @@ def describe_end(end: datetime | None, *, now: datetime) -> str:
 
     Raises:
         BadInput: it has ended.
-        Doubt: it ends soon, so nobody renews it.
+        CheckWarning: it ends soon, so nobody renews it.
     """
     if end is None:
         return "keys without an end"
@@ -66,5 +66,5 @@ def describe_end(end: datetime | None, *, now: datetime) -> str:
     if end <= now:
         raise BadInput(say("what the ledger lends this box ended", end))
     if end - now < SHORT:
-        raise Doubt(say("what the ledger lends this box ends", end))
+        raise CheckWarning(say("what the ledger lends this box ends", end))
     return f"lent until {end:%H:%M} UTC"

@@ -56,7 +56,7 @@ class BoxKeyRejected(BadInput):
         self.worker_id = worker_id
         super().__init__(
             f"VFLEET_BOX_KEY is missing, revoked or belongs to another worker than {worker_id}. For a machine outside "
-            "the fleet, create a key with `vfleet box admit`"
+            "the fleet, create a key with `vfleet box add`"
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import yaml
 
-from validation.doctor.prefect_access import (
+from validation.doctor.prefect_server import (
     PrefectRefused,
     hide_password,
     read_address,

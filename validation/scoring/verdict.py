@@ -120,7 +120,7 @@ _UNDECODABLE = Rule(
 
 
 def _unscored(model: str) -> Rule:
-    """Doubt a segment that could be heard but that a required model gave no answer for."""
+    """CheckWarning a segment that could be heard but that a required model gave no answer for."""
     return Rule(
         reason=f"unscored:{model}",
         verdict="review",

@@ -299,7 +299,7 @@ def test_what_does_not_exist_is_named(selected, capsys):
 def test_what_is_judged_so_returns_to_the_queue(selected, monkeypatch):
     """By verdict of the suite's rules, though the ledger keeps no verdicts."""
     pair, _ = selected
-    monkeypatch.setattr("validation.cli.select.find_rules", lambda *_: pair.scorer.rules)
+    monkeypatch.setattr("validation.cli.results.find_rules", lambda *_: pair.scorer.rules)
     assert main(["requeue", "--verdict", "reject", "--dry-run"]) == 0
     assert set(statuses(pair.box.engine).values()) == {"validated"}
     assert main(["requeue", "a", "--verdict", "reject,review"]) == 0

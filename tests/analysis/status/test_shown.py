@@ -15,7 +15,7 @@ from validation.analysis.status.fleet_status import dump_status, read_status
 from validation.analysis.status.format import headline, worker_cells
 from validation.analysis.status.markdown import draw_bar, write_page
 from validation.analysis.status.terminal import draw_spark, show_status
-from validation.cli.status import look
+from validation.cli.status import refresh
 from validation.ledger.engine import open_engine
 
 
@@ -87,8 +87,8 @@ def test_trouble_comes_first(ledger):
 def test_a_watcher_sees_why_the_ledger_does_not_answer():
     """An outage is a sentence on the screen, not the end of watching."""
     engine = open_engine("postgresql://user:secret@127.0.0.1:9/x")
-    assert "127.0.0.1:9/x is unreachable" in str(look(engine, most_workers=5))
-    assert "secret" not in str(look(engine, most_workers=5))
+    assert "127.0.0.1:9/x is unreachable" in str(refresh(engine, most_workers=5))
+    assert "secret" not in str(refresh(engine, most_workers=5))
 
 
 @pytest.mark.parametrize(("share", "full"), [(0.0, 0), (0.04, 0), (0.5, 10), (0.999, 19), (1.0, 20)])

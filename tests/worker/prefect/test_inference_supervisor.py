@@ -34,7 +34,7 @@ def test_a_worker_keeps_a_model_host(ledger, prefect, start_worker, monkeypatch)
     (flow_process,) = worker.flow_processes()
     socket = Path(flow_process.environ()[INFERENCE_SOCKET_VARIABLE])
     monkeypatch.setattr(tempfile, "tempdir", str(worker.folder))
-    assert find_socket("box-1") == socket  # as `vfleet host status` does
+    assert find_socket("box-1") == socket  # as `vfleet inference status` does
     with InferenceClient(socket, patience_s=120) as scorer:
         (before,) = scorer.score([NOISE])
         assert isinstance(before["silero"], Scored)

@@ -16,7 +16,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
-from validation.doctor.prefect_access import PrefectRefused
+from validation.doctor.prefect_server import PrefectRefused
 from validation.domain import WorkerProfile
 from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine

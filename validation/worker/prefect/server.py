@@ -7,7 +7,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
-from validation.doctor.prefect_access import PrefectRefused, hide_password
+from validation.doctor.prefect_server import PrefectRefused, hide_password
 from validation.domain import Seconds
 from validation.errors import BadInput, Unreachable
 

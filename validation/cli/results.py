@@ -1,0 +1,275 @@
+"""`vfleet select` and `vfleet report`: verdicts of the committed segments, as files and as a page."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
+
+import typer
+
+from validation.errors import BadInput
+from validation.output import print_table, say, say_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from validation.analysis.report.audio_samples import Place
+    from validation.analysis.selection.sources import ShardSource
+    from validation.analysis.selection.summary import Tally
+    from validation.canaries.evaluate import CanaryTally
+    from validation.domain import Fault
+    from validation.scoring.verdict import Decision, Rules
+
+PANEL = "Results"
+
+
+class Format(StrEnum):
+    """Formats of a selection."""
+
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+    WEBDATASET = "webdataset"
+
+
+RulesOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--rules",
+        metavar="FILE|VERSION",
+        help="A rules file or a packaged version; the suite's by default.",
+    ),
+]
+SuiteOption: TypeAlias = Annotated[
+    str | None, typer.Option("--suite", help="Whose shards; VFLEET_SUITE, or the only suite of a folder, by default.")
+]
+ShardsOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--shards", metavar="FOLDER", help="Read from this copy of the results store.")
+]
+RevisionOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        help="Ignore revisions first committed after this one. By default each model's newest answer counts.",
+    ),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command(rich_help_panel=PANEL)(select)
+    app.command(rich_help_panel=PANEL)(report)
+
+
+def select(
+    out: Annotated[Path | None, typer.Argument(help="File to write: .parquet, .jsonl or .wds.jsonl.")] = None,
+    rules: RulesOption = None,
+    keep: Annotated[str, typer.Option(metavar="VERDICTS", help="Verdicts to keep, comma-separated.")] = "accept",
+    suite: SuiteOption = None,
+    shards: ShardsOption = None,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="Needed where the file's ending names no format.")
+    ] = None,
+    revision: RevisionOption = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="VIDEO/SEGMENT", help="Print why one segment has its verdict, and end.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the counts as one line of strict JSON.")] = False,
+) -> None:
+    """Apply verdict rules to the committed segments, count them, and write those with the wanted verdicts.
+
+    No model runs: other rules are applied to the stored answers.
+
+    Examples: `vfleet select good.parquet`, `vfleet select good.jsonl --keep accept,review --rules mine.toml`,
+    `vfleet select --explain VIDEO/SEGMENT`
+    """
+    import polars as pl
+
+    from validation.analysis.selection.explain import explain_verdict, find_segment
+    from validation.analysis.selection.open import open_segments, scan_errors
+    from validation.analysis.selection.summary import tally_selection
+    from validation.analysis.selection.verdicts import judge_segments
+    from validation.analysis.selection.write import guess_format, write_selection
+    from validation.settings import load_settings
+
+    verdicts = parse_verdicts(keep)
+    form = (format_.value if format_ else guess_format(out)) if out is not None and not explain else None
+    source = find_source(suite=suite, shards=shards, revision=revision)
+    book = find_rules(rules, source.suite)
+    with scan_errors(source.suite):
+        judged = judge_segments(open_segments(source), book)
+        if explain:
+            for line in explain_verdict(find_segment(judged, explain), book):
+                say(line)
+            return
+        tally = tally_selection(judged, book, verdicts)
+        if json:
+            say_json({"rules": book.version, "tally": tally})
+        else:
+            _print_tally(tally, book)
+        if out is not None and form is not None:
+            write_selection(judged.filter(pl.col("verdict").is_in(verdicts)), out, form, load_settings())
+            if not json:
+                say(f"written to {out} as {form}")
+
+
+def _print_tally(tally: "Tally", rules: "Rules") -> None:
+    print_table(
+        ("language", "segments", "kept", "hours", "hours kept", "share"),
+        [
+            (
+                row.language,
+                row.segments,
+                row.segments_kept,
+                f"{row.hours:.2f}",
+                f"{row.hours_kept:.2f}",
+                f"{row.hours_kept / row.hours if row.hours else 0:.1%}",
+            )
+            for row in tally.languages
+        ],
+    )
+    print_table(
+        ("lost to", "segments", "hours", "hours lost to this rule alone"),
+        [(lost.reason, lost.segments, f"{lost.hours:.2f}", f"{lost.hours_alone:.2f}") for lost in tally.reasons],
+    )
+    changed = "no stored verdict to compare with" if tally.changed is None else f"verdicts changed: {tally.changed}"
+    say(f"verdicts by {rules.version}; {changed}")
+
+
+def report(
+    out: Annotated[Path, typer.Argument(help="File to write.")] = Path("report.html"),
+    rules: RulesOption = None,
+    suite: SuiteOption = None,
+    shards: ShardsOption = None,
+    revision: RevisionOption = None,
+    worst: Annotated[int, typer.Option(min=0, help="Segments to show per reason.")] = 3,
+    borderline: Annotated[int, typer.Option(min=0, help="Segments near a limit to show.")] = 12,
+    silent: Annotated[bool, typer.Option("--silent", help="Without audio players: the source is not read.")] = False,
+) -> None:
+    """Write an HTML page of the committed results: verdicts, reasons, agreement, distributions, audio.
+
+    Example: `vfleet report first.html`
+    """
+    from datetime import UTC, datetime
+
+    from validation.analysis.report.findings import gather_findings
+    from validation.analysis.report.page import Origin, write_page
+    from validation.analysis.report.signals import find_signals
+    from validation.analysis.selection.open import open_segments, scan_errors
+    from validation.analysis.selection.verdicts import judge_segments
+    from validation.analysis.selection.write import replace_whole
+
+    if not out.absolute().parent.is_dir():
+        raise BadInput(f"{out} cannot be written: folder {out.absolute().parent} does not exist")
+    source = find_source(suite=suite, shards=shards, revision=revision)
+    book = find_rules(rules, source.suite)
+    with scan_errors(source.suite):
+        judged = judge_segments(open_segments(source), book)
+        signals = find_signals(judged, read_columns(source))
+        findings = gather_findings(judged, book, signals, worst_a_reason=worst, borderline=borderline)
+    if not findings.segments:  # segments of canaries are not counted
+        raise BadInput(f"suite {source.suite} has no segment in a committed shard yet: there is nothing to report")
+    audio = {} if silent else fetch_players([*findings.worst, *findings.borderline])
+    origin = Origin(
+        source.suite,
+        {model: made for layer in source.revisions for model, made in layer.models.items()},
+        layers=len(source.revisions),
+        shards=sum(len(layer.shards) for layer in source.revisions),
+        rules=book,
+        written_at=datetime.now(UTC),
+    )
+    page = write_page(origin, findings, signals, audio, count_canaries())
+    with replace_whole(out) as partial:
+        partial.write_text(page, encoding="utf-8")
+    say(f"{findings.segments:,} segments of {findings.hours():.2f} h reported in {out}")
+
+
+def count_canaries() -> "CanaryTally | None":
+    """The outcomes of the canaries; None where no ledger is set."""
+    from validation.canaries.evaluate import tally_results
+    from validation.ledger.canaries import read_canary_results
+    from validation.services import open_ledger
+    from validation.settings import load_settings
+
+    if not load_settings().database_url.get_secret_value():
+        return None
+    return tally_results(read_canary_results(open_ledger()))
+
+
+def read_columns(source: "ShardSource") -> "dict[str, pa.Field]":
+    """The columns of the shards with their units and descriptions, which polars does not keep."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from validation.services import open_results
+    from validation.settings import load_settings
+    from validation.storage.store import get_bytes
+
+    columns: dict[str, pa.Field] = {}
+    for uri in [revision.shards[0].uri for revision in source.revisions]:
+        if Path(uri).is_file():
+            schema = pq.read_schema(uri)
+        else:
+            key = uri.removeprefix(load_settings().results_url.rstrip("/") + "/")
+            schema = pq.read_schema(pa.BufferReader(get_bytes(open_results(), key)))
+        columns |= {field.name: field for field in schema}
+    return columns
+
+
+def fetch_players(rows: Sequence[Any]) -> "dict[Place, str | Fault]":
+    """The audio of segments. If the source cannot be opened, each segment has that fault in its place."""
+    from validation.analysis.report.audio_samples import fetch_audio
+    from validation.domain import Fault
+    from validation.errors import FleetError
+    from validation.settings import load_settings
+    from validation.storage.store import open_store
+
+    settings = load_settings()
+    try:
+        return fetch_audio(rows, open_store(settings.source_url, settings), settings.source_key)
+    except FleetError as error:
+        return {(row["video_id"], row["segment"]): Fault("no_source", str(error)) for row in rows}
+
+
+def find_source(*, suite: str | None, shards: Path | None, revision: str | None) -> "ShardSource":
+    """The shards of a suite: by the ledger, or by the manifests of a folder where no ledger is set."""
+    from validation.analysis.selection.sources import find_committed, find_in_folder
+    from validation.services import open_ledger
+    from validation.settings import load_settings
+
+    settings = load_settings()
+    if shards is not None and not settings.database_url.get_secret_value():
+        return find_in_folder(shards, suite)
+    return find_committed(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
+
+
+def find_rules(name: str | None, suite: str) -> "Rules":
+    """The rules of a file (``*.toml``), of a packaged version, or of the suite.
+
+    Raises:
+        BadInput: there is no such file or version, or the suite is unknown here.
+        BadRules: the file does not hold rules.
+    """
+    from validation.models.suite import SUITES
+    from validation.scoring.rules_file import load_rules, parse_rules
+
+    if name is None and suite not in SUITES:
+        raise BadInput(f"suite {suite!r} is unknown here and has no rules: name a rules file with --rules")
+    if name is None or not name.endswith(".toml"):
+        return load_rules(name or SUITES[suite].rules)
+    try:
+        return parse_rules(Path(name).read_text(encoding="utf-8"), file=name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"rules file {name} cannot be read: {getattr(error, 'strerror', error)}") from None
+
+
+def parse_verdicts(given: str) -> "list[Decision]":
+    """Read comma-separated verdicts, in the order accept, review, reject.
+
+    Raises:
+        BadInput: one is not a verdict.
+    """
+    from validation.scoring.verdict import Decision
+
+    verdicts = [verdict.strip() for verdict in given.split(",")]
+    if unknown := sorted(set(verdicts) - set(get_args(Decision))):
+        raise BadInput(f"{unknown[0]!r} is not a verdict: write accept, review or reject")
+    return [verdict for verdict in get_args(Decision) if verdict in verdicts]

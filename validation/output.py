@@ -1,0 +1,85 @@
+"""What commands print: sentences, tables that fit the terminal, and strict JSON."""
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from validation.escape import for_terminal, to_json
+
+DEFAULT_COLUMNS = 80
+"""Width of the output where there is no terminal and COLUMNS is not set."""
+_GAP = "  "
+
+
+def say(sentence: object) -> None:
+    """Print one line. Characters that would change the terminal are shown as escapes."""
+    print(for_terminal(sentence), flush=True)
+
+
+def say_json(value: object) -> None:
+    """Print one value as one line of strict JSON: NaN and infinities become null."""
+    print(to_json(value), flush=True)
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows under headers. What does not fit beside the other columns goes to a line of its own below its row.
+
+    No cell is cut: the widest columns move below, the first column never does. Columns of numbers are aligned right.
+    Nothing is printed where there are no rows.
+    """
+    table = [list(row) for row in rows]
+    if not table:
+        return
+    cells = [[_format(value) for value in row] for row in table]
+    widths = [max(len(header), *(len(row[place]) for row in cells)) for place, header in enumerate(headers)]
+    is_number = [all(isinstance(row[place], int | float | None) for row in table) for place in range(len(headers))]
+    beside, below = _split_columns(widths, shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns)
+
+    def line(row: Sequence[str]) -> str:
+        parts = [row[at].rjust(widths[at]) if is_number[at] else row[at].ljust(widths[at]) for at in beside]
+        return _GAP.join(parts).rstrip()
+
+    print(line(headers))
+    for row in cells:
+        print(line(row))
+        for place in below:
+            if row[place]:
+                print(_wrap(f"{headers[place]}: {row[place]}"), flush=True)
+
+
+def _split_columns(widths: Sequence[int], columns: int) -> tuple[list[int], list[int]]:
+    """The columns that fit beside each other, and the others, both in order."""
+    beside, below = list(range(len(widths))), []
+    while len(beside) > 1 and sum(widths[at] for at in beside) + len(_GAP) * (len(beside) - 1) > columns:
+        widest = max(beside[1:], key=lambda at: widths[at])
+        beside.remove(widest)
+        below.append(widest)
+    return beside, sorted(below)
+
+
+def _wrap(text: str) -> str:
+    columns = shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns
+    return textwrap.fill(
+        text,
+        width=max(columns, 20),
+        initial_indent="    ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _format(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case datetime():
+            return f"{value:%d %b %H:%M}"
+        case _:
+            return for_terminal(value)
