@@ -9,7 +9,7 @@ BEGIN
     PERFORM check_box_key(p_worker);
     RETURN QUERY
     SELECT c.access_key_id, c.secret_access_key, c.session_token, extract(epoch FROM c.expires_at - now())::real
-    FROM credential_status c
+    FROM issued_credentials c
     WHERE c.worker_id = p_worker AND c.store = p_store AND c.expires_at > now();
 END
 $$;

@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION validation.store_credential(
 ) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
-    INSERT INTO credential_status
+    INSERT INTO issued_credentials
     SELECT k.worker_id, p_store, p_access_key_id, p_secret_access_key, p_session_token,
            now(), now() + make_interval(secs => p_ttl_s)
     FROM box_keys k WHERE k.worker_id = p_worker

@@ -4,8 +4,8 @@
 -- first.
 DROP VIEW IF EXISTS
     validation.altered_logins, validation.box_loans, validation.canary_results, validation.chunk_tallies,
-    validation.recently_closed_chunks, validation.committed_shards, validation.cost_so_far, validation.distrusted_workers,
-    validation.eta, validation.fleet_bans, validation.fleet_budget, validation.rented_instances,
+    validation.closing_chunks, validation.committed_shards, validation.cost_so_far, validation.distrusted_workers,
+    validation.eta, validation.fleet_bans, validation.fleet_budget, validation.fleet_machines,
     validation.fleet_overview, validation.fleet_spend_check, validation.open_chunks, validation.progress_history,
     validation.queue_progress, validation.retired_shards, validation.shard_videos, validation.standing_results,
     validation.suite_revisions, validation.suspect_shards, validation.throughput_recent, validation.unjudged_canaries,
@@ -43,8 +43,8 @@ DROP FUNCTION IF EXISTS
     validation.require_segments(bigint, integer),
     validation.require_trust(text);
 
-ALTER TABLE IF EXISTS validation.issued_credentials  RENAME TO credential_status;
-ALTER TABLE IF EXISTS validation.canary_evaluations RENAME TO canary_evaluations;
+ALTER TABLE IF EXISTS validation.lent_credentials  RENAME TO issued_credentials;
+ALTER TABLE IF EXISTS validation.canary_judgements RENAME TO canary_evaluations;
 ALTER INDEX IF EXISTS validation.canary_judgements_unpardoned RENAME TO canary_evaluations_uncleared;
 
 DO $$
@@ -53,14 +53,14 @@ DECLARE
 BEGIN
     FOR v_old IN
         SELECT renamed.* FROM (VALUES
-            ('validation.credential_status', 'lent_at',       'issued_at'),
-            ('validation.canaries',           'inserted_at',    'inserted_at'),
-            ('validation.canary_evaluations', 'evaluated_at',     'evaluated_at'),
-            ('validation.canary_evaluations', 'cleared_at',   'cleared_at'),
+            ('validation.issued_credentials', 'lent_at',       'issued_at'),
+            ('validation.canaries',           'planted_at',    'inserted_at'),
+            ('validation.canary_evaluations', 'judged_at',     'evaluated_at'),
+            ('validation.canary_evaluations', 'pardoned_at',   'cleared_at'),
             ('public.validation_chunks',      'machine',       'instance_label'),
-            ('public.fleets',                 'lock_holder',   'lock_holder'),
-            ('public.fleets',                 'lock_expires_at',  'lock_expires_at'),
-            ('public.fleet_instances',        'boot_timeout_s', 'boot_timeout_s')
+            ('public.fleets',                 'turn_holder',   'lock_holder'),
+            ('public.fleets',                 'turn_ends_at',  'lock_expires_at'),
+            ('public.fleet_instances',        'boot_within_s', 'boot_timeout_s')
         ) renamed (in_table, old_name, new_name)
         JOIN pg_attribute a ON a.attrelid = renamed.in_table::regclass AND a.attname = renamed.old_name
     LOOP

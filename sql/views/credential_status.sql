@@ -5,7 +5,7 @@ SELECT k.worker_id, k.label, k.issued_at,
        extract(epoch FROM min(c.expires_at) - now())::real        AS expires_in_s,
        count(c.*) < 2 OR min(c.expires_at - now() - (c.expires_at - c.issued_at) / 2) < '0' AS is_due
 FROM validation.box_keys k
-LEFT JOIN validation.credential_status c ON c.worker_id = k.worker_id
+LEFT JOIN validation.issued_credentials c ON c.worker_id = k.worker_id
 LEFT JOIN public.fleet_instances i ON i.label = k.label
 WHERE k.label IS NULL OR i.state NOT IN ('destroyed', 'gone')
 GROUP BY k.worker_id, k.label, k.issued_at

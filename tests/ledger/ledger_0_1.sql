@@ -100,7 +100,7 @@ BEGIN
     PERFORM require_box(p_worker);
     RETURN QUERY
     SELECT c.access_key_id, c.secret_access_key, c.session_token, extract(epoch FROM c.expires_at - now())::real
-    FROM issued_credentials c
+    FROM lent_credentials c
     WHERE c.worker_id = p_worker AND c.store = p_store AND c.expires_at > now();
 END
 $$;
@@ -440,7 +440,7 @@ CREATE FUNCTION validation.fleet_end_turn(p_fleet text, p_holder uuid) RETURNS v
     SET lock_timeout TO '5s'
     AS $$
 BEGIN
-    UPDATE fleets f SET lock_holder = NULL, lock_expires_at = NULL WHERE f.fleet = p_fleet AND f.lock_holder = p_holder;
+    UPDATE fleets f SET turn_holder = NULL, turn_ends_at = NULL WHERE f.fleet = p_fleet AND f.turn_holder = p_holder;
 END
 $$;
 ALTER FUNCTION validation.fleet_end_turn(p_fleet text, p_holder uuid) OWNER TO validation_owner;
@@ -455,7 +455,7 @@ BEGIN
     UPDATE fleets f
     SET searches_today = CASE WHEN f.searched_at >= v_today THEN f.searches_today + 1 ELSE 1 END,
         searched_at    = fleet_now()
-    WHERE f.fleet = p_fleet AND f.lock_holder = p_holder
+    WHERE f.fleet = p_fleet AND f.turn_holder = p_holder
       AND (f.searched_at IS NULL OR f.searched_at <= fleet_now()
            - CASE WHEN f.searches_today < 100 OR f.searched_at < v_today THEN interval '115 seconds'  -- a tick comes early
                   ELSE interval '8 minutes' END);
@@ -574,7 +574,7 @@ DECLARE
     v_spent    numeric;
 BEGIN
     SELECT * INTO v_fleet FROM fleets f WHERE f.fleet = p_fleet FOR NO KEY UPDATE;  -- one request at a time
-    IF v_fleet.lock_holder IS DISTINCT FROM p_holder OR v_fleet.lock_expires_at <= fleet_now() THEN
+    IF v_fleet.turn_holder IS DISTINCT FROM p_holder OR v_fleet.turn_ends_at <= fleet_now() THEN
         RETURN 'another reconciler has the turn';
     END IF;
     IF NOT starts_with(p_label, v_fleet.label_prefix) THEN
@@ -582,7 +582,7 @@ BEGIN
     END IF;
     SELECT * INTO v_offer FROM jsonb_to_record(p_offer) AS o(
         offer_id bigint, machine_id bigint, host_id bigint, gpu_name text, usd_per_hour numeric, usd_once numeric,
-        boot_timeout_s integer);
+        boot_within_s integer);
     SELECT count(*) FILTER (WHERE i.state <> 'destroyed'), coalesce(sum(i.usd_per_hour), 0) INTO v_machines, v_per_hour
     FROM fleet_instances i WHERE i.fleet = p_fleet AND i.state <> 'gone';
     v_spent := fleet_spent(p_fleet);
@@ -600,9 +600,9 @@ BEGIN
         RETURN format('offer %s is rented already', v_offer.offer_id);
     END IF;
     INSERT INTO fleet_instances (label, fleet, slot, worker_id, offer_id, machine_id, host_id, gpu_name,
-                                 usd_per_hour, usd_once, boot_timeout_s, requested_at, changed_at)
+                                 usd_per_hour, usd_once, boot_within_s, requested_at, changed_at)
     VALUES (p_label, p_fleet, p_slot, 'val-' || p_slot, v_offer.offer_id, v_offer.machine_id, v_offer.host_id,
-            v_offer.gpu_name, v_offer.usd_per_hour, v_offer.usd_once, v_offer.boot_timeout_s, fleet_now(), fleet_now());
+            v_offer.gpu_name, v_offer.usd_per_hour, v_offer.usd_once, v_offer.boot_within_s, fleet_now(), fleet_now());
     RETURN NULL;
 END
 $_$;
@@ -628,9 +628,9 @@ CREATE FUNCTION validation.fleet_take_turn(p_fleet text, p_holder uuid, p_lease_
     AS $$
 BEGIN
     UPDATE fleets f
-    SET lock_holder = p_holder, lock_expires_at = fleet_now() + make_interval(secs => p_lease_s)
+    SET turn_holder = p_holder, turn_ends_at = fleet_now() + make_interval(secs => p_lease_s)
     WHERE f.fleet = p_fleet
-      AND (f.lock_holder IS NULL OR f.lock_holder = p_holder OR f.lock_expires_at <= fleet_now());
+      AND (f.turn_holder IS NULL OR f.turn_holder = p_holder OR f.turn_ends_at <= fleet_now());
     RETURN FOUND;
 END
 $$;
@@ -728,7 +728,7 @@ CREATE FUNCTION validation.judge_canary(p_video text, p_chunk uuid, p_outcome te
 DECLARE
     v_held uuid;
 BEGIN
-    INSERT INTO canary_evaluations (video_id, chunk_id, outcome, finding)
+    INSERT INTO canary_judgements (video_id, chunk_id, outcome, finding)
     VALUES (p_video, p_chunk, p_outcome, p_finding)
     ON CONFLICT DO NOTHING;
     FOR v_held IN
@@ -750,7 +750,7 @@ CREATE FUNCTION validation.lend_credential(p_worker text, p_store text, p_access
     SET search_path TO 'validation', 'public', 'pg_temp'
     SET lock_timeout TO '5s'
     AS $$
-    INSERT INTO issued_credentials
+    INSERT INTO lent_credentials
     SELECT k.worker_id, p_store, p_access_key_id, p_secret_access_key, p_session_token,
            now(), now() + make_interval(secs => p_lasts_s)
     FROM box_keys k WHERE k.worker_id = p_worker
@@ -803,10 +803,10 @@ CREATE FUNCTION validation.pardon_worker(p_worker text) RETURNS integer
 DECLARE
     v_pardoned integer;
 BEGIN
-    UPDATE canary_evaluations j SET cleared_at = now()
+    UPDATE canary_judgements j SET pardoned_at = now()
     FROM validation_chunks c
     WHERE c.chunk_id = j.chunk_id AND p_worker IN (c.worker_id, c.machine)
-      AND j.outcome = 'wrong' AND j.cleared_at IS NULL;
+      AND j.outcome = 'wrong' AND j.pardoned_at IS NULL;
     GET DIAGNOSTICS v_pardoned = ROW_COUNT;
     RETURN v_pardoned;
 END
@@ -1147,9 +1147,9 @@ CREATE FUNCTION validation.require_trust(p_worker text) RETURNS void
     AS $$
 BEGIN
     -- The first condition reads an index that is nearly always empty: a fleet beyond doubt pays nothing.
-    IF EXISTS (SELECT FROM canary_evaluations j WHERE j.outcome = 'wrong' AND j.cleared_at IS NULL)
+    IF EXISTS (SELECT FROM canary_judgements j WHERE j.outcome = 'wrong' AND j.pardoned_at IS NULL)
        AND EXISTS (SELECT FROM distrusted_workers d
-                   WHERE d.worker_id = p_worker AND d.is_current AND NOT d.is_excused) THEN
+                   WHERE d.worker_id = p_worker AND d.is_present AND NOT d.is_excused) THEN
         RAISE EXCEPTION '%', p_worker USING ERRCODE = 'VF008';
     END IF;
 END
@@ -1310,7 +1310,7 @@ CREATE TABLE public.fleet_instances (
     gpu_name text NOT NULL,
     usd_per_hour numeric NOT NULL,
     usd_once numeric NOT NULL,
-    boot_timeout_s integer NOT NULL,
+    boot_within_s integer NOT NULL,
     instance_id bigint,
     requested_at timestamp with time zone NOT NULL,
     changed_at timestamp with time zone NOT NULL,
@@ -1328,7 +1328,7 @@ CREATE TABLE public.fleet_instances (
     closed_at timestamp with time zone,
     CONSTRAINT fleet_instances_absences_check CHECK ((absences >= 0)),
     CONSTRAINT fleet_instances_accepted_before_work CHECK (((state <> 'working'::text) OR (accepted_at IS NOT NULL))),
-    CONSTRAINT fleet_instances_boot_within_s_check CHECK ((boot_timeout_s > 0)),
+    CONSTRAINT fleet_instances_boot_within_s_check CHECK ((boot_within_s > 0)),
     CONSTRAINT fleet_instances_closed_iff_gone CHECK ((((state = 'gone'::text) = (closed_at IS NOT NULL)) AND ((closed_at IS NULL) OR (billed_until IS NOT NULL)))),
     CONSTRAINT fleet_instances_leaves_for_a_reason CHECK (((state = ANY (ARRAY['requested'::text, 'renting'::text, 'working'::text])) OR (reason IS NOT NULL))),
     CONSTRAINT fleet_instances_rented_has_an_id CHECK (((state = ANY (ARRAY['requested'::text, 'gone'::text])) OR (instance_id IS NOT NULL))),
@@ -1346,8 +1346,8 @@ CREATE TABLE public.fleets (
     max_usd numeric NOT NULL,
     order_json jsonb NOT NULL,
     changed_at timestamp with time zone NOT NULL,
-    lock_holder uuid,
-    lock_expires_at timestamp with time zone,
+    turn_holder uuid,
+    turn_ends_at timestamp with time zone,
     searched_at timestamp with time zone,
     searches_today integer DEFAULT 0 NOT NULL,
     abandoned boolean DEFAULT false NOT NULL,
@@ -1357,7 +1357,7 @@ CREATE TABLE public.fleets (
     CONSTRAINT fleets_max_usd_check CHECK ((max_usd >= (0)::numeric)),
     CONSTRAINT fleets_max_usd_per_hour_check CHECK ((max_usd_per_hour >= (0)::numeric)),
     CONSTRAINT fleets_searches_today_check CHECK ((searches_today >= 0)),
-    CONSTRAINT fleets_turn_has_an_end CHECK (((lock_holder IS NULL) = (lock_expires_at IS NULL)))
+    CONSTRAINT fleets_turn_has_an_end CHECK (((turn_holder IS NULL) = (turn_ends_at IS NULL)))
 );
 ALTER TABLE public.fleets OWNER TO validation_owner;
 CREATE TABLE public.validation_results (
@@ -1457,7 +1457,7 @@ CREATE TABLE validation.box_keys (
     CONSTRAINT box_keys_key_sha256_check CHECK ((length(key_sha256) = 32))
 );
 ALTER TABLE validation.box_keys OWNER TO validation_owner;
-CREATE TABLE validation.issued_credentials (
+CREATE TABLE validation.lent_credentials (
     worker_id text NOT NULL,
     store text NOT NULL,
     access_key_id text NOT NULL,
@@ -1468,7 +1468,7 @@ CREATE TABLE validation.issued_credentials (
     CONSTRAINT lent_credentials_check CHECK ((expires_at > lent_at)),
     CONSTRAINT lent_credentials_store_check CHECK ((store = ANY (ARRAY['source'::text, 'results'::text])))
 );
-ALTER TABLE validation.issued_credentials OWNER TO validation_owner;
+ALTER TABLE validation.lent_credentials OWNER TO validation_owner;
 CREATE VIEW validation.box_loans AS
  SELECT k.worker_id,
     k.label,
@@ -1476,7 +1476,7 @@ CREATE VIEW validation.box_loans AS
     (EXTRACT(epoch FROM (min(c.expires_at) - now())))::real AS lasts_s,
     ((count(c.*) < 2) OR (min(((c.expires_at - now()) - ((c.expires_at - c.lent_at) / (2)::double precision))) < '00:00:00'::interval)) AS is_due
    FROM ((validation.box_keys k
-     LEFT JOIN validation.issued_credentials c ON ((c.worker_id = k.worker_id)))
+     LEFT JOIN validation.lent_credentials c ON ((c.worker_id = k.worker_id)))
      LEFT JOIN public.fleet_instances i ON ((i.label = k.label)))
   WHERE ((k.label IS NULL) OR (i.state <> ALL (ARRAY['destroyed'::text, 'gone'::text])))
   GROUP BY k.worker_id, k.label, k.issued_at
@@ -1487,38 +1487,38 @@ CREATE TABLE validation.canaries (
     suite text NOT NULL,
     models jsonb NOT NULL,
     answers jsonb NOT NULL,
-    inserted_at timestamp with time zone DEFAULT now() NOT NULL,
+    planted_at timestamp with time zone DEFAULT now() NOT NULL,
     basis jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT canaries_answers_check CHECK ((jsonb_array_length(answers) > 0))
 );
 ALTER TABLE validation.canaries OWNER TO validation_owner;
-CREATE TABLE validation.canary_evaluations (
+CREATE TABLE validation.canary_judgements (
     video_id text NOT NULL,
     chunk_id uuid NOT NULL,
     outcome text NOT NULL,
     finding text,
-    evaluated_at timestamp with time zone DEFAULT now() NOT NULL,
-    cleared_at timestamp with time zone,
+    judged_at timestamp with time zone DEFAULT now() NOT NULL,
+    pardoned_at timestamp with time zone,
     CONSTRAINT canary_judgements_outcome_is_known CHECK ((outcome = ANY (ARRAY['right'::text, 'wrong'::text, 'moot'::text]))),
-    CONSTRAINT canary_judgements_pardon_the_wrong CHECK (((cleared_at IS NULL) OR (outcome = 'wrong'::text))),
+    CONSTRAINT canary_judgements_pardon_the_wrong CHECK (((pardoned_at IS NULL) OR (outcome = 'wrong'::text))),
     CONSTRAINT canary_judgements_say_why CHECK (((outcome = 'right'::text) = (finding IS NULL)))
 );
-ALTER TABLE validation.canary_evaluations OWNER TO validation_owner;
+ALTER TABLE validation.canary_judgements OWNER TO validation_owner;
 CREATE VIEW validation.canary_results AS
  SELECT n.video_id,
     n.suite,
-    n.inserted_at,
+    n.planted_at,
     jsonb_array_length(n.answers) AS segments,
     c.worker_id,
     c.machine,
     j.outcome,
     j.finding,
-    j.evaluated_at,
-    j.cleared_at
+    j.judged_at,
+    j.pardoned_at
    FROM ((validation.canaries n
-     LEFT JOIN validation.canary_evaluations j USING (video_id))
+     LEFT JOIN validation.canary_judgements j USING (video_id))
      LEFT JOIN public.validation_chunks c USING (chunk_id))
-  ORDER BY j.evaluated_at, n.video_id;
+  ORDER BY j.judged_at, n.video_id;
 ALTER VIEW validation.canary_results OWNER TO validation_owner;
 CREATE VIEW validation.chunk_tallies AS
  WITH validated AS (
@@ -1570,14 +1570,14 @@ CREATE VIEW validation.chunk_tallies AS
      JOIN public.validation_chunks c ON (((c.chunk_id = stands.chunk_id) AND (c.audio_s IS NOT NULL))))
      CROSS JOIN LATERAL ( SELECT COALESCE(((stands.segments)::double precision / (NULLIF(c.segments, 0))::double precision), (0)::double precision) AS share) left_of);
 ALTER VIEW validation.chunk_tallies OWNER TO validation_owner;
-CREATE VIEW validation.recently_closed_chunks AS
+CREATE VIEW validation.closing_chunks AS
  SELECT chunk_id,
     worker_id,
     flow_run_id,
     closed_at
    FROM public.validation_chunks c
   WHERE ((state = ANY (ARRAY['committed'::text, 'released'::text])) AND (closed_at > (now() - '00:01:00'::interval)));
-ALTER VIEW validation.recently_closed_chunks OWNER TO validation_owner;
+ALTER VIEW validation.closing_chunks OWNER TO validation_owner;
 CREATE VIEW validation.committed_shards AS
  SELECT s.shard_key,
     s.shard_sha256,
@@ -1631,9 +1631,9 @@ CREATE VIEW validation.distrusted_workers AS
             c.machine,
             j.video_id,
             j.finding,
-            j.evaluated_at,
-            ((j.outcome = 'wrong'::text) AND (j.cleared_at IS NULL)) AS is_wrong
-           FROM (validation.canary_evaluations j
+            j.judged_at,
+            ((j.outcome = 'wrong'::text) AND (j.pardoned_at IS NULL)) AS is_wrong
+           FROM (validation.canary_judgements j
              JOIN public.validation_chunks c USING (chunk_id))
           WHERE (j.outcome <> 'moot'::text)
         ), accused AS (
@@ -1641,8 +1641,8 @@ CREATE VIEW validation.distrusted_workers AS
             said.machine,
             count(*) AS judged,
             count(*) FILTER (WHERE said.is_wrong) AS wrong,
-            min(said.evaluated_at) FILTER (WHERE said.is_wrong) AS since,
-            (array_agg(((said.video_id || ': '::text) || said.finding) ORDER BY said.evaluated_at, said.video_id) FILTER (WHERE said.is_wrong))[1] AS finding
+            min(said.judged_at) FILTER (WHERE said.is_wrong) AS since,
+            (array_agg(((said.video_id || ': '::text) || said.finding) ORDER BY said.judged_at, said.video_id) FILTER (WHERE said.is_wrong))[1] AS finding
            FROM said
           GROUP BY said.worker_id, said.machine
          HAVING bool_or(said.is_wrong)
@@ -1654,14 +1654,14 @@ CREATE VIEW validation.distrusted_workers AS
     a.wrong,
     a.since,
     a.finding,
-    (NOT (k.label IS DISTINCT FROM a.machine)) AS is_current,
+    (NOT (k.label IS DISTINCT FROM a.machine)) AS is_present,
     ((peers.wrong >= 3) AND ((peers.wrong)::numeric > (0.3 * (peers.machines)::numeric))) AS is_excused
    FROM ((accused a
      LEFT JOIN validation.box_keys k USING (worker_id))
      CROSS JOIN LATERAL ( SELECT count(DISTINCT ROW(s.worker_id, s.machine)) AS machines,
             count(DISTINCT ROW(s.worker_id, s.machine)) FILTER (WHERE s.is_wrong) AS wrong
            FROM said s
-          WHERE ((s.evaluated_at >= (a.since - '1 day'::interval)) AND (s.evaluated_at <= (a.since + '1 day'::interval)))) peers)
+          WHERE ((s.judged_at >= (a.since - '1 day'::interval)) AND (s.judged_at <= (a.since + '1 day'::interval)))) peers)
   ORDER BY a.since;
 ALTER VIEW validation.distrusted_workers OWNER TO validation_owner;
 CREATE VIEW validation.eta AS
@@ -1695,8 +1695,8 @@ CREATE VIEW validation.eta AS
     (rate.videos_per_s)::real AS videos_per_s,
     (((remaining.videos_left)::numeric / NULLIF(rate.videos_per_s, (0)::numeric)))::real AS seconds_left,
     (now() + make_interval(secs => (((remaining.videos_left)::numeric / NULLIF(rate.videos_per_s, (0)::numeric)))::double precision)) AS empty_at,
-    (((remaining.videos_left)::double precision / NULLIF(((rate.videos_per_s)::double precision * ((1)::double precision + error.share)), (0)::double precision)))::real AS seconds_left_min,
-    (((remaining.videos_left)::double precision / NULLIF(((rate.videos_per_s)::double precision * GREATEST(((1)::double precision - error.share), (0)::double precision)), (0)::double precision)))::real AS seconds_left_max
+    (((remaining.videos_left)::double precision / NULLIF(((rate.videos_per_s)::double precision * ((1)::double precision + error.share)), (0)::double precision)))::real AS seconds_left_least,
+    (((remaining.videos_left)::double precision / NULLIF(((rate.videos_per_s)::double precision * GREATEST(((1)::double precision - error.share), (0)::double precision)), (0)::double precision)))::real AS seconds_left_most
    FROM ((remaining
      CROSS JOIN rate)
      CROSS JOIN error);
@@ -1737,7 +1737,7 @@ CREATE VIEW validation.fleet_budget AS
           GROUP BY fleet_instances.fleet) i USING (fleet))
   ORDER BY f.fleet;
 ALTER VIEW validation.fleet_budget OWNER TO validation_owner;
-CREATE VIEW validation.rented_instances AS
+CREATE VIEW validation.fleet_machines AS
  SELECT i.fleet,
     i.label,
     i.slot,
@@ -1749,7 +1749,7 @@ CREATE VIEW validation.rented_instances AS
     i.gpu_name,
     i.usd_per_hour,
     i.usd_once,
-    i.boot_timeout_s,
+    i.boot_within_s,
     i.instance_id,
     i.requested_at,
     i.changed_at,
@@ -1773,7 +1773,7 @@ CREATE VIEW validation.rented_instances AS
      LEFT JOIN validation.distrusted_workers d ON (((d.machine = i.label) AND (NOT d.is_excused))))
   WHERE ((i.state <> 'gone'::text) OR (i.closed_at > (validation.fleet_now() - '00:30:00'::interval)))
   ORDER BY i.fleet, i.slot, i.requested_at;
-ALTER VIEW validation.rented_instances OWNER TO validation_owner;
+ALTER VIEW validation.fleet_machines OWNER TO validation_owner;
 CREATE VIEW validation.queue_progress AS
  SELECT COALESCE(language, 'unknown'::text) AS language,
     count(*) AS videos,
@@ -1816,7 +1816,7 @@ CREATE VIEW validation.worker_liveness AS
     w.flow_run_ids,
     d.finding AS distrust
    FROM (public.worker_validators w
-     LEFT JOIN validation.distrusted_workers d ON (((d.worker_id = w.worker_id) AND d.is_current AND (NOT d.is_excused))))
+     LEFT JOIN validation.distrusted_workers d ON (((d.worker_id = w.worker_id) AND d.is_present AND (NOT d.is_excused))))
   ORDER BY w.worker_id;
 ALTER VIEW validation.worker_liveness OWNER TO validation_owner;
 CREATE VIEW validation.fleet_overview AS
@@ -1867,8 +1867,8 @@ CREATE VIEW validation.fleet_overview AS
 ALTER VIEW validation.fleet_overview OWNER TO validation_owner;
 CREATE VIEW validation.fleet_spend_check AS
  SELECT fleet,
-    COALESCE(sum((credit_before - credit_usd)), (0)::numeric) AS credit_decrease_usd,
-    COALESCE(sum((spent_usd - spent_before)), (0)::numeric) AS recorded_spend_usd,
+    COALESCE(sum((credit_before - credit_usd)), (0)::numeric) AS credit_fell_usd,
+    COALESCE(sum((spent_usd - spent_before)), (0)::numeric) AS books_rose_usd,
     count(*) AS intervals
    FROM ( SELECT r.fleet,
             r.credit_usd,
@@ -2124,7 +2124,7 @@ CREATE VIEW validation.unjudged_canaries AS
           WHERE ((q.video_id = n.video_id) AND (q.validation_status = 'validation_failed'::text))
          OFFSET 0)) found)
   WHERE (NOT (EXISTS ( SELECT
-           FROM validation.canary_evaluations j
+           FROM validation.canary_judgements j
           WHERE ((j.video_id = n.video_id) AND (j.chunk_id = found.chunk_id)))))
   ORDER BY found.shard_key, n.video_id;
 ALTER VIEW validation.unjudged_canaries OWNER TO validation_owner;
@@ -2167,7 +2167,7 @@ CREATE VIEW validation.workload AS
           WHERE ((video_queue.status = 'done'::text) AND (video_queue.validation_status = 'pending'::text) AND (video_queue.validation_not_before <= now()) AND (video_queue.validation_crashes = 1))) AS suspects,
     ( SELECT count(*) AS count
            FROM public.video_queue
-          WHERE ((video_queue.status = 'done'::text) AND (video_queue.validation_status = 'pending'::text) AND (video_queue.validation_not_before <= now()) AND (video_queue.validation_crashes > 1))) AS isolated_suspects;
+          WHERE ((video_queue.status = 'done'::text) AND (video_queue.validation_status = 'pending'::text) AND (video_queue.validation_not_before <= now()) AND (video_queue.validation_crashes > 1))) AS lone_suspects;
 ALTER VIEW validation.workload OWNER TO validation_owner;
 INSERT INTO public.fleet_blacklist VALUES
 	('machine', 10, 'lying', 10, '2026-11-29 00:38:49.420331+00', '2058-08-07 02:25:29.420331+00'),
@@ -2231,10 +2231,10 @@ INSERT INTO validation.box_keys VALUES
 INSERT INTO validation.canaries VALUES
 	('c0', 'tiny', '{"ear": "1"}', '[{"signals": {"ear_peak": 0.5}, "verdict": "accept"}]', '2026-11-29 00:38:49.288626+00', '{"rules_version": "1"}'),
 	('c1', 'tiny', '{"ear": "1"}', '[{"signals": {"ear_peak": 0.5}, "verdict": "accept"}]', '2026-11-29 00:38:49.288626+00', '{"rules_version": "1"}');
-INSERT INTO validation.canary_evaluations VALUES
+INSERT INTO validation.canary_judgements VALUES
 	('c1', 'c5043b6c-fbe6-480f-b069-fe1dfdb0ad2e', 'moot', 'it failed: x', '2026-11-29 00:38:49.703286+00', NULL),
 	('c0', '8b0d5b35-111e-49e0-9e2a-e0d344ea3490', 'wrong', 'segment 0: no', '2026-11-29 00:38:49.694463+00', '2026-11-29 00:38:49.712255+00');
-INSERT INTO validation.issued_credentials VALUES
+INSERT INTO validation.lent_credentials VALUES
 	('val-1', 'results', 'id', 'secret', 'token', '2026-11-29 00:38:49.46748+00', '2030-01-29 10:25:29.46748+00'),
 	('val-1', 'source', 'id', 'secret', 'token', '2026-11-29 00:38:49.470484+00', '2030-01-29 10:25:29.470484+00');
 INSERT INTO validation.worker_locks VALUES
@@ -2276,9 +2276,9 @@ ALTER TABLE ONLY validation.box_keys
     ADD CONSTRAINT box_keys_pkey PRIMARY KEY (worker_id);
 ALTER TABLE ONLY validation.canaries
     ADD CONSTRAINT canaries_pkey PRIMARY KEY (video_id);
-ALTER TABLE ONLY validation.canary_evaluations
+ALTER TABLE ONLY validation.canary_judgements
     ADD CONSTRAINT canary_judgements_pkey PRIMARY KEY (video_id, chunk_id);
-ALTER TABLE ONLY validation.issued_credentials
+ALTER TABLE ONLY validation.lent_credentials
     ADD CONSTRAINT lent_credentials_pkey PRIMARY KEY (worker_id, store);
 ALTER TABLE ONLY validation.worker_locks
     ADD CONSTRAINT worker_locks_pkey PRIMARY KEY (worker_id);
@@ -2293,7 +2293,7 @@ CREATE INDEX video_queue_claimable ON public.video_queue USING btree (hashtext(v
 CREATE INDEX video_queue_failed ON public.video_queue USING btree (validation_chunk) WHERE (validation_status = 'validation_failed'::text);
 CREATE INDEX video_queue_held ON public.video_queue USING btree (validation_chunk) WHERE (validation_status = 'validating'::text);
 CREATE INDEX video_queue_suspects ON public.video_queue USING btree (validation_crashes, hashtext(video_id)) WHERE ((status = 'done'::text) AND (validation_status = 'pending'::text) AND (validation_crashes > 0));
-CREATE INDEX canary_judgements_unpardoned ON validation.canary_evaluations USING btree (chunk_id) WHERE ((outcome = 'wrong'::text) AND (cleared_at IS NULL));
+CREATE INDEX canary_judgements_unpardoned ON validation.canary_judgements USING btree (chunk_id) WHERE ((outcome = 'wrong'::text) AND (pardoned_at IS NULL));
 CREATE OR REPLACE VIEW validation.retired_shards AS
  SELECT s.shard_key,
     s.shard_sha256,
@@ -2320,11 +2320,11 @@ ALTER TABLE ONLY public.validation_shards
     ADD CONSTRAINT validation_shards_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES public.validation_chunks(chunk_id);
 ALTER TABLE ONLY validation.box_keys
     ADD CONSTRAINT box_keys_label_fkey FOREIGN KEY (label) REFERENCES public.fleet_instances(label);
-ALTER TABLE ONLY validation.canary_evaluations
+ALTER TABLE ONLY validation.canary_judgements
     ADD CONSTRAINT canary_judgements_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES public.validation_chunks(chunk_id);
-ALTER TABLE ONLY validation.canary_evaluations
+ALTER TABLE ONLY validation.canary_judgements
     ADD CONSTRAINT canary_judgements_video_id_fkey FOREIGN KEY (video_id) REFERENCES validation.canaries(video_id);
-ALTER TABLE ONLY validation.issued_credentials
+ALTER TABLE ONLY validation.lent_credentials
     ADD CONSTRAINT lent_credentials_worker_id_fkey FOREIGN KEY (worker_id) REFERENCES validation.box_keys(worker_id) ON DELETE CASCADE;
 ALTER TABLE public.fleet_blacklist ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.fleet_credit_readings ENABLE ROW LEVEL SECURITY;
@@ -2337,8 +2337,8 @@ CREATE POLICY validation_works ON public.video_queue TO validation_owner USING (
 ALTER TABLE public.worker_validators ENABLE ROW LEVEL SECURITY;
 ALTER TABLE validation.box_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE validation.canaries ENABLE ROW LEVEL SECURITY;
-ALTER TABLE validation.canary_evaluations ENABLE ROW LEVEL SECURITY;
-ALTER TABLE validation.issued_credentials ENABLE ROW LEVEL SECURITY;
+ALTER TABLE validation.canary_judgements ENABLE ROW LEVEL SECURITY;
+ALTER TABLE validation.lent_credentials ENABLE ROW LEVEL SECURITY;
 ALTER TABLE validation.worker_locks ENABLE ROW LEVEL SECURITY;
 GRANT USAGE ON SCHEMA public TO validation_owner;
 GRANT ALL ON SCHEMA validation TO validation_owner;
@@ -2478,8 +2478,8 @@ GRANT SELECT ON TABLE validation.canary_results TO validation_control;
 GRANT SELECT ON TABLE validation.canary_results TO validation_reader;
 GRANT SELECT ON TABLE validation.chunk_tallies TO validation_control;
 GRANT SELECT ON TABLE validation.chunk_tallies TO validation_reader;
-GRANT SELECT ON TABLE validation.recently_closed_chunks TO validation_control;
-GRANT SELECT ON TABLE validation.recently_closed_chunks TO validation_reader;
+GRANT SELECT ON TABLE validation.closing_chunks TO validation_control;
+GRANT SELECT ON TABLE validation.closing_chunks TO validation_reader;
 GRANT SELECT ON TABLE validation.committed_shards TO validation_control;
 GRANT SELECT ON TABLE validation.committed_shards TO validation_reader;
 GRANT SELECT ON TABLE validation.cost_so_far TO validation_control;
@@ -2492,8 +2492,8 @@ GRANT SELECT ON TABLE validation.fleet_bans TO validation_control;
 GRANT SELECT ON TABLE validation.fleet_bans TO validation_reader;
 GRANT SELECT ON TABLE validation.fleet_budget TO validation_control;
 GRANT SELECT ON TABLE validation.fleet_budget TO validation_reader;
-GRANT SELECT ON TABLE validation.rented_instances TO validation_control;
-GRANT SELECT ON TABLE validation.rented_instances TO validation_reader;
+GRANT SELECT ON TABLE validation.fleet_machines TO validation_control;
+GRANT SELECT ON TABLE validation.fleet_machines TO validation_reader;
 GRANT SELECT ON TABLE validation.queue_progress TO validation_control;
 GRANT SELECT ON TABLE validation.queue_progress TO validation_reader;
 GRANT SELECT ON TABLE validation.worker_liveness TO validation_control;

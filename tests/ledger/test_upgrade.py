@@ -18,7 +18,7 @@ DUMP = Path(__file__).parent / "ledger_0_1.sql"
 ROWS = {
     "video_queue": 14, "worker_validators": 4, "validation_chunks": 7, "validation_shards": 4,
     "validation_results": 7, "fleets": 1, "fleet_instances": 3, "fleet_blacklist": 5, "fleet_credit_readings": 1,
-    "validation.box_keys": 1, "validation.credential_status": 2, "validation.canaries": 2,
+    "validation.box_keys": 1, "validation.issued_credentials": 2, "validation.canaries": 2,
     "validation.canary_evaluations": 2, "validation.worker_locks": 4,
 }  # fmt: skip
 OBJECTS = """

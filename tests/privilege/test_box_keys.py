@@ -163,7 +163,7 @@ def test_what_was_lent_comes_back_to_its_box_until_it_ends(ledger, boxes):
     assert (held.access_key_id, held.secret_access_key, held.session_token) == ("id", "secret", "token")
     assert "secret" not in repr(held)
     assert get_credential(boxes["ann"], "ann", "source") is None
-    execute(ledger, "UPDATE validation.credential_status SET lent_at = 'epoch', expires_at = now() - interval '1 s'")
+    execute(ledger, "UPDATE validation.issued_credentials SET issued_at = 'epoch', expires_at = now() - interval '1 s'")
     assert get_credential(boxes["ann"], "ann", "results") is None
 
 
@@ -177,8 +177,8 @@ def test_a_loan_is_due_when_half_of_it_is_over(ledger, boxes):
         assert due() == ["ann", "bob"]
         store_credential(ledger, "ann", store, LENT, ttl_s=3600)
     assert due() == ["bob"]
-    execute(ledger, "UPDATE validation.credential_status SET lent_at = lent_at - interval '61 minutes'")
-    execute(ledger, "UPDATE validation.credential_status SET expires_at = expires_at - interval '1 minutes'")
+    execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '61 minutes'")
+    execute(ledger, "UPDATE validation.issued_credentials SET expires_at = expires_at - interval '1 minutes'")
     assert due() == ["ann", "bob"]
 
 
@@ -186,7 +186,7 @@ def test_nothing_is_lent_to_a_name_without_a_key(ledger, seed):
     """There is no box that could ask for it."""
     seed(1)
     store_credential(ledger, "ann", "source", LENT, ttl_s=60)
-    assert fetch(ledger, "SELECT * FROM validation.credential_status") == []
+    assert fetch(ledger, "SELECT * FROM validation.issued_credentials") == []
 
 
 def test_a_refusal_names_no_key(boxes):

@@ -105,7 +105,7 @@ def test_a_loan_is_renewed_when_half_of_it_is_over(ledger, cloudflare):
         assert lender.renew() == []
         assert lender.renew() == []
         assert len(cloudflare.wishes) == 4
-        execute(ledger, "UPDATE validation.credential_status SET lent_at = lent_at - interval '4 h', "
+        execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                         "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-2'")  # fmt: skip
         assert lender.renew() == []
     assert [wish.get("prefixes") for wish in cloudflare.wishes[4:]] == [["tars/"], ["shards/val-2/"]]
@@ -119,7 +119,7 @@ def test_a_cloudflare_that_is_away_is_a_note_and_not_the_end_of_a_tick(ledger, c
     with client_of(cloudflare) as client:
         (note,) = CredentialIssuer(ledger, client, **URLS).renew()
     assert "Cloudflare" in note
-    assert fetch(ledger, "SELECT * FROM validation.credential_status") == []
+    assert fetch(ledger, "SELECT * FROM validation.issued_credentials") == []
 
 
 def test_who_has_no_token_lends_nothing(ledger, monkeypatch):

@@ -57,7 +57,7 @@ def read_ledger(engine) -> Iterator[tuple[str, bytes]]:
     relations = fetch(
         engine,
         "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE c.relkind IN ('r', 'v') AND n.nspname IN ('public', 'validation') AND c.relname <> 'credential_status'",
+        "WHERE c.relkind IN ('r', 'v') AND n.nspname IN ('public', 'validation') AND c.relname <> 'issued_credentials'",
     )
     for (name,) in relations:
         yield f"table {name}", repr(fetch(engine, f"SELECT * FROM {name}")).encode()
@@ -168,4 +168,4 @@ def test_a_lent_credential_is_in_one_table_and_in_no_view(ledger):
     leaks = [where for where, what in read_ledger(ledger) if b"planted-" in what]
     assert leaks == []
     with psycopg.connect(ledger.url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
-        assert connection.execute("SELECT count(*) FROM validation.credential_status").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM validation.issued_credentials").fetchone() == (1,)
