@@ -17,6 +17,8 @@ ColumnType: TypeAlias = Literal["float", "int", "str", "bool"]
 
 SAMPLE_RATE = 16_000
 """Hz. Every model of every suite listens at this rate; audio is resampled once, when it is decoded."""
+MIN_SEGMENT_S: Seconds = 0.1
+"""Shortest audio that a model is asked about: ten analysis frames of the model with the shortest window."""
 
 
 @dataclass(frozen=True, slots=True)

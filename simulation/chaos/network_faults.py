@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from random import Random
 
+from validation.files import write_atomically
+
 FaultProfile = Mapping["NetworkFault", float]
 """The share of requests that meet each mishap. What is left of 1 is served as it should be."""
 
@@ -37,9 +39,7 @@ def draw_network_fault(weather: FaultProfile, random: Random) -> NetworkFault | 
 
 def write_profile(path: Path, weather: FaultProfile) -> None:
     """Change the weather: what reads it sees the old or the new, never half of one."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(weather))
-    unfinished.rename(path)
+    write_atomically(path, json.dumps(weather))
 
 
 def read_profile(path: Path) -> FaultProfile:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.ledger_helpers import execute, fetch, statuses
-from tests.support.result_helpers import broken_laws
+from tests.support.result_helpers import violated_invariants
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed
 from validation.calibration.trusted_clips import load_trusted
@@ -158,7 +158,7 @@ def test_what_a_distrusted_machine_holds_goes_back_at_once(box, machines):
     assert {video for video, status in statuses(box.engine).items() if status == "pending"} == back
     with pytest.raises(WorkerQuarantined):
         heartbeat_worker(box.engine, "bob", instance="bob-1")
-    assert broken_laws(box.engine) == []
+    assert violated_invariants(box.engine) == []
 
 
 def test_a_canary_looks_like_any_video(box, machines, suite):

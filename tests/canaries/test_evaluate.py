@@ -14,7 +14,7 @@ from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards
 from validation.ledger.workers import register_worker
 from validation.scoring.verdict import Condition, Rule, Rules
-from validation.shards.provenance import comparability_key
+from validation.shards.schema import comparability_key
 from validation.storage.store import delete_object
 from validation.worker.chunk.run import run_chunk
 

@@ -14,7 +14,7 @@ from validation.control.compact import compact_all, compact_group, compact_steps
 from validation.control.sweep import delete_orphans
 from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_retired_shards
-from validation.shards.faults import ShardCorrupt
+from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import sibling_key
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once

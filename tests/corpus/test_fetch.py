@@ -1,4 +1,4 @@
-"""From a key to a video that can be scored: real speech, through the store, the tar and the decoders."""
+"""A video is fetched through the store, the tar and the decoders, with real speech."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,10 @@ from obstore.store import MemoryStore
 
 from tests.support.corpus_samples import CLIPS, encode, encode_with_ffmpeg, make_tar, read_speech
 from tests.support.scripted_http_server import respond, serve
-from validation.corpus.fetch import VideoTooLong, fetch_video
+from validation.corpus.fetch import CorpusLimits, VideoTooLong, fetch_video
 from validation.corpus.layouts import NoSegments
-from validation.corpus.limits import CorpusLimits, TarLimits
 from validation.corpus.pack import PackedSegment, pack_video
-from validation.corpus.tar import TarCorrupt, TarUnsafe
+from validation.corpus.tar import TarCorrupt, TarLimits, TarUnsafe
 from validation.domain import DecodedVideo, Fault, Video
 from validation.errors import Transient
 from validation.settings import Settings
@@ -27,12 +26,12 @@ def fetch(packed: bytes, video: Video = VIDEO, limits: CorpusLimits | None = Non
     return fetch_video(store, "v1.tar", video, limits)
 
 
-def kinds(video: DecodedVideo) -> list[str]:
-    return [s.audio.kind if isinstance(s.audio, Fault) else "heard" for s in video.segments]
+def outcomes(video: DecodedVideo) -> list[str]:
+    return [s.audio.kind if isinstance(s.audio, Fault) else "decoded" for s in video.segments]
 
 
-def test_a_packed_video_comes_back_as_it_was():
-    """What the packer writes in the default layout is what the fetcher reads: sound, words, order and labels."""
+def test_a_fetched_video_equals_the_packed_video():
+    """Audio, texts, order and labels of the default layout are read as they were packed."""
     packed = pack_video(
         VIDEO,
         [
@@ -56,8 +55,8 @@ def test_packing_is_deterministic():
     assert pack_video(VIDEO, segments) == pack_video(VIDEO, segments)
 
 
-def test_one_bad_segment_costs_one_segment():
-    """Damaged, empty, silent for a moment, not finite: each is a row with its reason among the others."""
+def test_a_segment_without_usable_audio_fails_alone():
+    """A damaged, empty, short, not finite or cut-off file is a fault among the other segments."""
     spoiled = read_speech().copy()
     spoiled[0] = np.nan
     video = fetch(
@@ -74,12 +73,20 @@ def test_one_bad_segment_costs_one_segment():
             ],
         )
     )
-    assert kinds(video) == ["heard", "undecodable", "too_short", "too_short", "not_finite", "undecodable", "heard"]
+    assert outcomes(video) == [
+        "decoded",
+        "undecodable",
+        "too_short",
+        "too_short",
+        "not_finite",
+        "undecodable",
+        "decoded",
+    ]
     assert [s.segment.text for s in video.segments][1] == "damaged"
 
 
-def test_formats_may_be_mixed():
-    """Each file is decoded by what it is, not by what it is called."""
+def test_audio_formats_may_be_mixed_in_one_tar():
+    """The content of a file selects its decoder, not its suffix."""
     speech = read_speech()
     sounds = {
         "a.flac": encode(speech),
@@ -89,11 +96,11 @@ def test_formats_may_be_mixed():
         "e.wav": encode(speech, "OGG", "OPUS"),
     }
     video = fetch(make_tar({**sounds, **{f"{name[0]}.txt": b"words" for name in sounds}}))
-    assert kinds(video) == ["heard"] * 5
+    assert outcomes(video) == ["decoded"] * 5
 
 
-def test_long_audio_is_decoded_once_and_cut():
-    """Every slice is its own stretch of the sound, to the sample; a bad one costs itself alone."""
+def test_long_audio_is_sliced_to_the_sample():
+    """Every slice is a span of the audio, to the sample; a span with bad times fails alone."""
     speech = read_speech("en_librivox_0870")
     rows = [
         {"text": "first", "start": 0, "end": 2},
@@ -102,13 +109,13 @@ def test_long_audio_is_decoded_once_and_cut():
         {"text": "blink", "start": 1, "end": 1.01},
     ]
     video = fetch(make_tar({"audio.flac": encode(speech), "segments.json": rows}))
-    assert (video.layout, kinds(video)) == ("sliced", ["heard", "heard", "bad_times", "too_short"])
+    assert (video.layout, outcomes(video)) == ("sliced", ["decoded", "decoded", "bad_times", "too_short"])
     np.testing.assert_array_equal(video.segments[0].audio, speech[:32_000])
     np.testing.assert_array_equal(video.segments[1].audio, speech[32_000:56_000])
     assert video.audio_bytes == 4 * 56_000
 
 
-def test_a_segments_language_is_its_own_or_its_videos():
+def test_the_language_of_a_segment_falls_back_to_the_queue_and_the_tar():
     """The segment's label, else the queue's, else the tar's own."""
     tar = make_tar(
         {
@@ -123,8 +130,8 @@ def test_a_segments_language_is_its_own_or_its_videos():
     assert [s.segment.language for s in fetch(tar, Video("v1", None, None)).segments] == ["hi", "bn"]
 
 
-def test_two_videos_may_call_their_segments_alike():
-    """Names are unique within a video; with the video's id they are unique altogether."""
+def test_segment_names_are_unique_within_a_video_only():
+    """Two videos may use the same segment names; with the video id they differ."""
     store = MemoryStore()
     fetched = []
     for video_id in ("v1", "v2"):
@@ -135,15 +142,15 @@ def test_two_videos_may_call_their_segments_alike():
     assert ids == {("v1", "segments/000000"): "v1", ("v2", "segments/000000"): "v2"}
 
 
-def test_a_wrong_segment_count_is_no_error():
-    """The tar decides; the difference can be seen in the answer."""
+def test_a_segment_count_that_differs_from_the_tar_is_no_error():
+    """The tar decides; both counts are in the result."""
     video = fetch(pack_video(VIDEO, [PackedSegment(HINDI, "only one")]))
     assert (video.video.segment_count, len(video.segments)) == (3, 1)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 511, 512, 1024, 5000, -10240, -513])
 def test_a_truncated_tar_fails_its_video(kept):
-    """None of its segments counts, not even those that arrived whole."""
+    """None of its segments is kept, not even those that arrived whole."""
     packed = pack_video(VIDEO, [PackedSegment(HINDI, "a"), PackedSegment(HINDI, "b")]).rstrip(b"\0")
     whole = packed.ljust(-len(packed) % 512 + len(packed), b"\0") + bytes(1024)
     with pytest.raises(TarCorrupt, match=r"v1\.tar"):
@@ -151,7 +158,7 @@ def test_a_truncated_tar_fails_its_video(kept):
 
 
 def test_a_tar_without_segments_fails_its_video():
-    """In the words that the queue shows."""
+    """The message is the one that the queue shows."""
     for packed in (make_tar({}), pack_video(VIDEO, [])):
         with pytest.raises(NoSegments, match=r"^no segments$"):
             fetch(packed)
@@ -163,25 +170,25 @@ def test_a_missing_object_fails_its_video():
         fetch_video(MemoryStore(), "v1.tar", VIDEO)
 
 
-def test_limits_are_enforced():
-    """In the tar, in one segment, and in the sum."""
+def test_limits_of_members_segment_and_video_are_enforced():
+    """Each limit has an error or a fault of its own."""
     packed = pack_video(VIDEO, [PackedSegment(read_speech(), "2.99 s")] * 4)
     with pytest.raises(TarUnsafe, match="members"):
         fetch(packed, limits=CorpusLimits(tar=TarLimits(members=2)))
-    assert kinds(fetch(packed, limits=CorpusLimits(segment_s=2.0))) == ["too_long"] * 4
+    assert outcomes(fetch(packed, limits=CorpusLimits(segment_s=2.0))) == ["too_long"] * 4
     with pytest.raises(VideoTooLong, match=r"v1\.tar: its segments hold more than 0\.0025 h"):
         fetch(packed, limits=CorpusLimits(video_s=9.0))
 
 
-def test_overlapping_slices_cannot_fill_the_memory():
-    """A small index could ask for the same hour a thousand times."""
+def test_overlapping_slices_cannot_exceed_the_video_limit():
+    """A small index that lists the same span a thousand times is refused."""
     rows = [{"text": "all of it", "start": 0, "end": 2.9}] * 1000
     with pytest.raises(VideoTooLong):
         fetch(make_tar({"a.flac": encode(read_speech()), "segments.json": rows}), limits=CorpusLimits(video_s=60))
 
 
 def test_a_lost_connection_is_transient_and_a_broken_tar_is_not(object_store):
-    """The same missing bytes: lost on the way they are worth another try, missing in the store they are not."""
+    """Missing bytes are retried if the connection broke, and fail the video if the stored object lacks them."""
     packed = pack_video(VIDEO, [PackedSegment(HINDI, "a")])
     settings = Settings(s3_access_key_id="key", s3_secret_access_key="secret")
     with serve(respond(200, packed[:20_000], content_length=len(packed))) as script, pytest.raises(Transient):
@@ -195,11 +202,11 @@ def test_a_lost_connection_is_transient_and_a_broken_tar_is_not(object_store):
     with pytest.raises(TarCorrupt):
         fetch_video(store, "v1.tar", VIDEO)
     put_once(store, "v2.tar", packed)
-    assert kinds(fetch_video(store, "v2.tar", VIDEO)) == ["heard"]
+    assert outcomes(fetch_video(store, "v2.tar", VIDEO)) == ["decoded"]
 
 
-def test_nothing_of_the_tar_is_kept_but_the_audio(tmp_path, monkeypatch):
-    """Nothing touches the disk."""
+def test_fetching_writes_nothing_to_the_disk(tmp_path, monkeypatch):
+    """Neither the temporary folder nor the working folder gets a file."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     fetch(pack_video(VIDEO, [PackedSegment(HINDI, "a")]))

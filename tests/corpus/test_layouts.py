@@ -7,16 +7,14 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.corpus_samples import make_tar
 from validation.corpus.layouts import Layout, NoSegments, read_layout
-from validation.corpus.limits import TarLimits
-from validation.corpus.listing import is_wanted, natural_order
 from validation.corpus.records import read_record
-from validation.corpus.segment_refs import AudioSpan, BadLayout
-from validation.corpus.tar import Member, read_members
+from validation.corpus.segment_refs import AudioSpan, BadLayout, is_wanted, natural_order
+from validation.corpus.tar import Member, TarLimits, read_members
 from validation.domain import Fault
 
 AUDIO = b"sound"
@@ -32,15 +30,15 @@ def lay_out(files: dict[str, object]) -> Layout:
 
 
 def names(layout: Layout) -> list[str]:
-    return [claim.name for claim in layout.claims]
+    return [ref.name for ref in layout.segments]
 
 
 def texts(layout: Layout) -> list[str | None]:
-    return [claim.record.text for claim in layout.claims]
+    return [ref.record.text for ref in layout.segments]
 
 
 def faults(layout: Layout) -> dict[str, str]:
-    return {claim.name: claim.audio.kind for claim in layout.claims if isinstance(claim.audio, Fault)}
+    return {ref.name: ref.audio.kind for ref in layout.segments if isinstance(ref.audio, Fault)}
 
 
 def lines(*rows: object) -> bytes:
@@ -56,25 +54,25 @@ def test_the_default_layout_is_read_as_documented():
             "segments/000000.json": {"start": 1.5, "end": 4, "text": "नमस्ते", "language": "mr", "speaker": "S1"},
         }
     )
-    (claim,) = layout.claims
+    (ref,) = layout.segments
     assert (layout.kind, layout.language) == ("pairs", "hi")
-    assert claim.name == "segments/000000"
-    assert claim.audio == AudioSpan("segments/000000.flac")
-    record = claim.record
+    assert ref.name == "segments/000000"
+    assert ref.audio == AudioSpan("segments/000000.flac")
+    record = ref.record
     assert (record.text, record.language, record.start_s, record.end_s) == ("नमस्ते", "mr", 1.5, 4.0)
     assert record.speaker == "S1"
 
 
-def test_a_plain_text_beside_the_audio_is_a_transcript():
-    """Shrutilipi's layout; an empty file claims that nothing is said."""
+def test_a_txt_beside_the_audio_is_a_transcript():
+    """Shrutilipi's layout; an empty file is an empty transcript."""
     layout = lay_out({"b/sent_1.wav": AUDIO, "b/sent_1.txt": b"one\n", "b/sent_2.wav": AUDIO, "b/sent_2.txt": b""})
     assert (layout.kind, texts(layout), faults(layout)) == ("pairs", ["one", ""], {})
 
 
 def test_a_json_and_a_text_beside_the_same_audio_complete_each_other():
-    """Facts in one, words in the other."""
+    """Labels come from the JSON, the text from the .txt."""
     layout = lay_out({"a.wav": AUDIO, "a.json": {"language": "ta"}, "a.txt": b"words"})
-    assert (layout.claims[0].record.text, layout.claims[0].record.language) == ("words", "ta")
+    assert (layout.segments[0].record.text, layout.segments[0].record.language) == ("words", "ta")
 
 
 def test_dots_in_names_do_not_merge_segments():
@@ -95,21 +93,22 @@ def test_compound_suffixes_are_paired_by_the_first_dot():
     assert (names(layout), texts(layout)) == (["7.audio"], ["seven"])
 
 
-def test_segments_are_ordered_as_people_count():
-    """The ninth comes before the tenth, whatever the tar's order."""
+def test_segments_are_ordered_by_number():
+    """Segment 9 comes before segment 10, in whatever order the tar holds them."""
     files = {f"seg_{place}.{kind}": AUDIO if kind == "wav" else b"x" for place in range(12) for kind in ("wav", "txt")}
     assert names(lay_out(files)) == [f"seg_{place}" for place in range(12)]
 
 
 @given(st.lists(st.text("a0179_/.", max_size=12)))
+@settings(deadline=None)
 def test_the_order_of_names_is_total(words):
     """Any names can be ordered, numbers of any length included, and equal ranks mean equal names."""
     ordered = sorted(words, key=natural_order)
     assert all(natural_order(a) < natural_order(b) or a == b for a, b in itertools.pairwise(ordered))
 
 
-def test_what_is_missing_on_one_side_is_a_fault_of_its_segment():
-    """Audio without words, words without audio, and words that cannot be read each keep their row."""
+def test_a_missing_or_broken_half_of_a_pair_is_a_fault_of_its_segment():
+    """Audio without text, text without audio, and text that cannot be read each keep their row."""
     layout = lay_out(
         {
             "metadata.json": b"{broken, and not needed",
@@ -140,8 +139,8 @@ def test_what_is_missing_on_one_side_is_a_fault_of_its_segment():
     assert dict(zip(names(layout), texts(layout), strict=True))["s/2"] == "words"
 
 
-def test_the_whole_sound_beside_the_segments_is_no_segment():
-    """Nor are other files that happen to lie in the tar, or that macOS left behind."""
+def test_other_audio_beside_the_segments_folder_is_no_segment():
+    """Neither are other files, and the hidden files of macOS."""
     layout = lay_out(
         {
             "audio.mp3": AUDIO,
@@ -172,14 +171,14 @@ INDEX_ROWS = [{"text": "two", "audio": "clips/b.wav"}, {"text": "one", "audio": 
     ],
 )
 def test_an_index_may_list_the_segments(index):
-    """Under any accepted name, as list, object or lines, naming files by path, from its own folder, or barely."""
+    """Under any accepted name, as list, object or lines, with paths from the tar or the index, or with bare names."""
     layout = lay_out({"clips/a.wav": AUDIO, "clips/b.wav": AUDIO, **index})
     assert (layout.kind, names(layout), texts(layout)) == ("indexed", ["clips/a", "clips/b"], ["one", "two"])
-    assert [claim.audio for claim in layout.claims] == [AudioSpan("clips/a.wav"), AudioSpan("clips/b.wav")]
+    assert [ref.audio for ref in layout.segments] == [AudioSpan("clips/a.wav"), AudioSpan("clips/b.wav")]
 
 
-def test_an_index_and_its_files_may_disagree():
-    """A record without a file, and a file without a record, are each a fault of their own."""
+def test_index_records_and_audio_files_may_not_match():
+    """A record without a file and a file without a record are a fault each."""
     rows = [{"text": "here", "audio": "a.wav"}, {"text": "gone", "audio": "b.wav"}, {"text": "nameless"}]
     layout = lay_out({"metadata.json": rows, "a.wav": AUDIO, "c.wav": AUDIO})
     assert names(layout) == ["000002", "a", "b", "c"]
@@ -204,11 +203,11 @@ def test_long_audio_is_sliced_by_its_index(files):
     layout = lay_out(files)
     audio = next(name for name in files if name.endswith((".mp3", ".m4a", "long.wav")))
     assert (layout.kind, names(layout), texts(layout)) == ("sliced", ["000000", "000001"], ["b", "a"])
-    assert [claim.audio for claim in layout.claims] == [AudioSpan(audio, (2.5, 4.0)), AudioSpan(audio, (0.5, 2.5))]
+    assert [ref.audio for ref in layout.segments] == [AudioSpan(audio, (2.5, 4.0)), AudioSpan(audio, (0.5, 2.5))]
 
 
-def test_slices_keep_their_own_ids_where_these_tell_them_apart():
-    """Otherwise their place in the index names them."""
+def test_slices_are_named_by_their_ids_if_these_are_unique():
+    """Otherwise they are named by their place in the index."""
     rows = [{**row, "id": place + 7} for place, row in enumerate(SLICES)]
     assert names(lay_out({"a.mp3": AUDIO, "segments.json": rows})) == ["7", "8"]
     twins = [{**row, "id": "same"} for row in SLICES]
@@ -247,7 +246,7 @@ def test_lhotse_shar_is_read_by_its_cuts(index):
     assert layout.kind == "shar"
     assert names(layout) == ["c-7", "c-8", "c-9.5-000", "c-9.5-001", "c-10"]
     assert texts(layout) == [None, "lost", "nine", "half", "ten"]
-    assert [claim.audio for claim in layout.claims[2:]] == [
+    assert [claim.audio for claim in layout.segments[2:]] == [
         AudioSpan("c-9.5.flac", (0.0, 1.0)),
         AudioSpan("c-9.5.flac", (1.0, 3.0)),
         AudioSpan("c-10.flac"),
@@ -288,28 +287,28 @@ def test_a_tar_without_segments_says_so_in_two_words(files):
         ({"a.wav": AUDIO, "a.flac": AUDIO, "a.txt": b"x"}, "2 segments are called 'a'"),
     ],
 )
-def test_any_other_arrangement_is_refused_with_its_reason(files, reason):
-    """Permanent, naming the key and what was looked for in vain."""
+def test_any_other_layout_is_refused_with_its_reason(files, reason):
+    """The error names the key and what is missing."""
     with pytest.raises(BadLayout, match=f"v1.tar: not an accepted tar layout: .*{reason}"):
         lay_out(files)
 
 
-def test_a_compressed_index_is_no_bomb(monkeypatch):
-    """It unpacks to its limit and no further."""
-    monkeypatch.setattr("validation.corpus.lhotse_shar._CUTS_BYTES", 1 << 20)
+def test_compressed_cuts_are_unpacked_to_their_limit_only(monkeypatch):
+    """Cuts that unpack to more are refused."""
+    monkeypatch.setattr("validation.corpus.lhotse_shar._MAX_CUTS_BYTES", 1 << 20)
     with pytest.raises(BadLayout, match="unpacks to more than 1048576 bytes"):
         lay_out({"a.wav": AUDIO, "cuts.jsonl.gz": gzip.compress(bytes(2 << 20))})
 
 
 @pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"text": "\\ud83d"}', b"\xff", b"", b"nonsense", b"1" * 5000])
-def test_json_that_nothing_can_store_is_a_fault_of_its_segment(payload):
-    """Bottomless nesting, half a character, numbers without end: one row, not one video."""
+def test_unusable_json_is_a_fault_of_its_segment(payload):
+    """Deep nesting, a lone surrogate or an endless number costs one segment, not the video."""
     layout = lay_out({"0.wav": AUDIO, "0.json": payload, "1.wav": AUDIO, "1.txt": b"fine"})
     assert faults(layout) == {"0": "bad_transcript"}
 
 
 @pytest.mark.parametrize("key", ["text", "transcript", "transcription", "pred_text", "normalized", "verbatim"])
-def test_a_transcript_goes_by_many_names(key):
+def test_a_transcript_has_several_accepted_keys(key):
     """All that the sources of this corpus use."""
     assert read_record({key: "words"}).text == "words"
 
@@ -317,14 +316,14 @@ def test_a_transcript_goes_by_many_names(key):
 @pytest.mark.parametrize(
     "times", [{"start": 1, "end": 3}, {"start_time": 1, "end_time": 3}, {"offset": "1", "duration": 2}]
 )
-def test_times_go_by_many_names(times):
+def test_times_have_several_accepted_keys(times):
     """Seconds, as numbers or as strings of numbers."""
     record = read_record(times)
     assert (record.start_s, record.end_s) == (1.0, 3.0)
 
 
-def test_an_end_beyond_all_numbers_is_none():
-    """Two finite times may add up to none."""
+def test_an_infinite_end_is_none():
+    """Start and duration may be finite and their sum not."""
     assert read_record({"text": "a", "start": 1e308, "duration": 1e308}).end_s is None
 
 
@@ -333,9 +332,10 @@ keys = st.sampled_from(["text", "start", "end", "duration", "offset", "lang", "s
 
 
 @given(st.dictionaries(keys, values))
-def test_a_record_of_any_types_is_read(claims):
-    """Values of the wrong kind claim nothing; times are finite and not negative."""
-    record = read_record(claims)
+@settings(deadline=None)
+def test_a_record_of_any_types_is_read(row):
+    """Values of a wrong type are ignored; times are finite and not negative."""
+    record = read_record(row)
     assert all(seconds is None or 0 <= seconds < float("inf") for seconds in (record.start_s, record.end_s))
 
 
@@ -350,12 +350,13 @@ paths = st.sampled_from(
 
 
 @given(st.dictionaries(paths, st.binary(max_size=20) | documents))
-def test_any_files_are_segments_or_a_refusal(files):
-    """Whatever the documents say, the answer is claims with distinct names or one of our two errors."""
+@settings(deadline=None)
+def test_any_files_give_segments_or_a_refusal(files):
+    """Any documents give segments with distinct names, or one of two errors."""
     payloads = {name: file if isinstance(file, bytes) else json.dumps(file).encode() for name, file in files.items()}
     try:
         layout = read_layout("v1.tar", [Member(name, payload) for name, payload in payloads.items()])
     except (BadLayout, NoSegments):
         return
-    assert layout.claims
-    assert len(set(names(layout))) == len(layout.claims)
+    assert layout.segments
+    assert len(set(names(layout))) == len(layout.segments)

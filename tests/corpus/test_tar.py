@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.corpus_samples import make_tar
-from validation.corpus.limits import TarLimits
-from validation.corpus.tar import Member, TarCorrupt, TarUnsafe, read_members
+from validation.corpus.tar import Member, TarCorrupt, TarLimits, TarUnsafe, read_members
 from validation.errors import Permanent
 
 FILES = {"metadata.json": b"{}", "segments/000000.flac": bytes(range(256)), "segments/000000.json": b'{"text": "a"}'}
@@ -42,37 +41,37 @@ def with_member(name: str = "bad", **fields: object) -> bytes:
 
 
 class CountingStream(io.RawIOBase):
-    """A stream that knows how far it was read."""
+    """A stream that counts the bytes read from it."""
 
     def __init__(self, payload: bytes) -> None:
         super().__init__()
-        self._source, self.passed_bytes = io.BytesIO(payload), 0
+        self._source, self.read_bytes = io.BytesIO(payload), 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray) -> int:
         count = self._source.readinto(buffer)
-        self.passed_bytes += count
+        self.read_bytes += count
         return count
 
 
-def test_a_tar_gives_its_files_in_its_order():
-    """What was packed is what is read, byte for byte, plain or compressed."""
+def test_files_are_yielded_in_the_order_of_the_tar():
+    """Names and bytes are those that were packed, in a plain or a gzip tar."""
     for packed in (TAR, gzip.compress(TAR)):
         assert [(member.name, member.payload) for member in read(packed)] == list(FILES.items())
 
 
-def test_a_tar_is_read_as_it_arrives():
-    """The first file is there before the second megabyte was asked for."""
+def test_a_tar_is_read_as_a_stream():
+    """The first file is yielded before the second megabyte is read."""
     stream = CountingStream(make_tar({f"{place}.flac": bytes(1 << 20) for place in range(8)}))
     members = read_members(stream, "v1.tar", LIMITS)
     next(members)
-    assert stream.passed_bytes < 2 << 20
+    assert stream.read_bytes < 2 << 20
 
 
 def test_a_tar_cut_before_its_end_mark_is_refused_at_every_byte():
-    """No shorter tar passes for a whole one, not even where a file ends and the next header would begin."""
+    """A cut tar is never read as a shorter one, not even if it is cut between two members."""
     for length in range(END_OF_FILES + 512):
         with pytest.raises(TarCorrupt):
             read(TAR[:length])
@@ -81,10 +80,10 @@ def test_a_tar_cut_before_its_end_mark_is_refused_at_every_byte():
 
 @given(tars, st.data())
 def test_any_tar_cut_anywhere_is_refused_or_whole(packed, data):
-    """Long names, empty files and headers of every style: a cut tar is never read as a tar of fewer files."""
+    """With long names, empty files and headers of every style, a cut tar is never read as a tar of fewer files."""
     try:
         whole = read(packed)
-    except TarUnsafe:  # one name is another's folder, say: nothing is read either way
+    except TarUnsafe:  # such as a name that is another one's folder: nothing is read either way
         return
     cut = packed[: data.draw(st.integers(0, len(packed) - 1))]
     try:
@@ -96,14 +95,14 @@ def test_any_tar_cut_anywhere_is_refused_or_whole(packed, data):
 
 @given(st.integers(0, len(gzip.compress(TAR, mtime=0)) - 1))
 def test_a_compressed_tar_cut_anywhere_is_refused(length):
-    """Even where every file has arrived, a missing checksum shows that something was lost."""
+    """Even if every file has arrived, the gzip checksum must be there."""
     with pytest.raises(TarCorrupt):
         read(gzip.compress(TAR, mtime=0)[:length])
 
 
 @given(tars, st.data())
-def test_damage_is_our_own_error_or_unseen(packed, data):
-    """Whatever byte is hit, nothing but our own errors comes out; header damage never shortens the tar."""
+def test_damage_raises_one_of_our_errors_or_changes_no_count(packed, data):
+    """Whatever byte is changed, only our errors leave the reader, and damage never shortens the tar."""
     place = data.draw(st.integers(0, len(packed) - 1))
     damaged = bytearray(packed)
     damaged[place] ^= data.draw(st.integers(1, 255))
@@ -115,28 +114,28 @@ def test_damage_is_our_own_error_or_unseen(packed, data):
 
 
 @given(st.binary(max_size=3000), st.booleans())
-def test_noise_is_no_tar(noise, compress):
-    """Bytes of any sort are refused as corrupt, never as something else."""
+def test_random_bytes_are_refused_as_corrupt(noise, compress):
+    """Random bytes, plain or in gzip, raise ``TarCorrupt`` and no other error."""
     with pytest.raises(TarCorrupt):
         read(gzip.compress(b"x" + noise) if compress else b"x" + noise)
 
 
-def test_a_damaged_header_in_the_middle_is_not_the_end():
-    """A tar whose second header is damaged has not one file, but an error naming the first."""
+def test_a_damaged_header_is_not_the_end_of_the_tar():
+    """If the second header is damaged, the error names the first member."""
     damaged = bytearray(TAR)
     damaged[1024 + 10] ^= 0xFF
     with pytest.raises(TarCorrupt, match=r"v1.tar: the tar is broken in or after member 'metadata.json'"):
         read(bytes(damaged))
 
 
-def test_what_follows_the_end_mark_is_not_dropped():
-    """Two tars glued together are not the first one."""
+def test_data_after_the_end_mark_is_refused():
+    """Two concatenated tars are not read as the first one."""
     with pytest.raises(TarCorrupt, match="more than padding follows"):
         read(TAR + TAR)
 
 
 def test_a_gzip_of_several_members_is_read_to_its_end():
-    """Parallel compressors write such files; a reader that stops after the first would lose the rest."""
+    """Parallel compressors write such files; a reader that stops after the first member would lose the rest."""
     assert read(gzip.compress(TAR[:700]) + gzip.compress(TAR[700:])) == read(TAR)
 
 
@@ -165,8 +164,8 @@ def test_other_compressions_are_refused(compress):
         ({"size": LIMITS.member_bytes + 1}, "more than 1610612736"),
     ],
 )
-def test_what_no_video_holds_is_refused_by_name(member, reason):
-    """Links, devices, ways out, doubles and giants: the error names the key and the member."""
+def test_unsafe_members_are_refused_by_name(member, reason):
+    """For links, devices, outside paths, duplicates and huge members the error names the key and the member."""
     with pytest.raises(TarUnsafe, match=reason) as caught:
         read(with_member(**{"name": "bad", **member}))
     assert caught.value.key == "v1.tar"
@@ -175,8 +174,8 @@ def test_what_no_video_holds_is_refused_by_name(member, reason):
     assert caught.value.member in str(caught.value)
 
 
-def test_a_sparse_file_told_by_an_extended_header_is_refused():
-    """A few bytes that claim to be terabytes of zeros are never inflated."""
+def test_a_sparse_file_of_an_extended_header_is_refused():
+    """A few bytes that expand to terabytes of zeros are never expanded."""
     header = tarfile.TarInfo("bad")
     header.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 42)}
     header.size = 512
@@ -186,22 +185,22 @@ def test_a_sparse_file_told_by_an_extended_header_is_refused():
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_a_giant_extended_header_is_refused_unread(kind):
-    """``tarfile`` would hold it in memory before anybody saw a member."""
+def test_a_huge_extended_header_is_refused_unread(kind):
+    """``tarfile`` would read it into memory before it returns a member."""
     with pytest.raises(TarUnsafe, match="a header of 1000000 bytes"):
         read(with_member(type=kind, size=1_000_000))
 
 
-def test_headers_without_end_are_refused():
-    """Extended headers that only announce further ones end in an error, not in a crash."""
+def test_endless_extended_headers_are_refused():
+    """Extended headers that are only followed by further ones raise an error, not a crash."""
     header = tarfile.TarInfo("h")
     header.type, header.size = tarfile.XHDTYPE, 0
     with pytest.raises(TarCorrupt):
         read(header.tobuf() * 5000 + bytes(1024))
 
 
-def test_a_size_below_zero_is_refused():
-    """A reader that believed it would go backwards."""
+def test_a_negative_size_is_refused():
+    """A reader that used it would seek backwards."""
     header = bytearray(tarfile.TarInfo("bad").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"\xff" * 12
     header[148:156] = b"%06o\0 " % sum(header[:148] + b" " * 8 + header[156:])
@@ -209,35 +208,35 @@ def test_a_size_below_zero_is_refused():
         read(bytes(header) + bytes(1024))
 
 
-def test_one_member_too_many_is_refused():
-    """Folders count as well: each costs memory, whatever it holds."""
+def test_more_members_than_the_limit_are_refused():
+    """Folders count as members, because each costs memory."""
     assert len(read(TAR, TarLimits(members=3))) == 3
     with pytest.raises(TarUnsafe, match="it is one more than 2 members"):
         read(TAR, TarLimits(members=2))
 
 
 def test_more_bytes_than_the_limit_are_refused():
-    """The sum counts, headers and unread files included."""
+    """All bytes count, those of headers and of skipped files included."""
     with pytest.raises(TarUnsafe, match="holds more than 2048 bytes"):
         read(TAR, TarLimits(total_bytes=2048))
 
 
-def test_a_bomb_is_refused_before_it_unpacks():
-    """A megabyte that would become much more costs no more than the first few of its megabytes."""
+def test_a_gzip_bomb_is_refused_before_it_is_unpacked():
+    """Only the first megabytes of it are unpacked."""
     with pytest.raises(TarUnsafe, match=r"member 'zeros.wav' is refused: it unpacks \d+ to 1, more than 100 to 1"):
         read(gzip.compress(make_tar({"zeros.wav": bytes(32 << 20)})))
 
 
-def test_a_name_that_is_no_text_can_still_be_written_down():
-    """Its odd bytes are spelled out: a name that UTF-8 cannot store would fail the whole shard."""
+def test_a_name_that_is_not_utf8_is_escaped():
+    """Invalid bytes become ``\\xNN``, because a name that UTF-8 cannot encode would fail the whole shard."""
     packed = bytearray(with_member("caf_.flac"))
     packed[1024 + 3] = 0xE9
     packed[1024 + 148 : 1024 + 156] = b"%06o\0 " % sum(packed[1024:1172] + b" " * 8 + packed[1180:1536])
     assert read(bytes(packed))[-1].name == r"caf\xe9.flac"
 
 
-def test_files_nobody_wants_pass_by_unread():
-    """They are skipped, and still checked for where they lead."""
+def test_unwanted_files_are_skipped_but_checked():
+    """Their payload is not read, and their paths must lead inside the tar."""
     kept = list(read_members(io.BytesIO(TAR), "v1.tar", LIMITS, keep=lambda name: name.endswith(".flac")))
     assert [member.name for member in kept] == ["segments/000000.flac"]
     with pytest.raises(TarUnsafe):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.ledger_helpers import fetch
-from tests.support.result_helpers import NEW, ONE, THREE, TWO, broken_laws, current, receipt, validate
+from tests.support.result_helpers import NEW, ONE, THREE, TWO, current, receipt, validate, violated_invariants
 from validation.ledger.maintenance import Requeue, compact_shards, purge_retired_shards, requeue_videos
 from validation.ledger.queries import read_committed_shards
 from validation.ledger.rpc import CompactionConflict
@@ -34,7 +34,7 @@ def test_the_new_shard_stands_for_the_old_ones(two):
     assert {video for video, _, _ in current(two)} == set(VIDEOS)
     assert fetch(two, "SELECT shard_key FROM validation.retired_shards") == [(ONE,), (TWO,)]
     assert fetch(two, "SELECT worker_id, videos_processed, shards_uploaded FROM worker_validators ORDER BY 1") == before
-    assert broken_laws(two) == []
+    assert violated_invariants(two) == []
 
 
 WRONG = {
@@ -53,7 +53,7 @@ def test_what_is_not_exactly_in_the_old_shards_stands_for_nothing(two, what):
     with pytest.raises(CompactionConflict):
         compact_shards(two, shard, sources=SOURCES, videos=videos)
     assert keys(two) == SOURCES
-    assert broken_laws(two) == []
+    assert violated_invariants(two) == []
 
 
 def test_a_video_that_was_validated_again_is_left_where_it_is(two):
@@ -64,7 +64,7 @@ def test_a_video_that_was_validated_again_is_left_where_it_is(two):
         compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
     compact_shards(two, receipt("big"), sources=SOURCES, videos={"v0001": 3, "w0000": 3})
     assert keys(two) == [THREE, "shards/big"]
-    assert broken_laws(two) == []
+    assert violated_invariants(two) == []
 
 
 def test_only_what_nobody_needs_is_forgotten(two):
@@ -75,4 +75,4 @@ def test_only_what_nobody_needs_is_forgotten(two):
     assert sorted(purge_retired_shards(two, older_than_s=-10)) == SOURCES
     assert purge_retired_shards(two, older_than_s=-10) == []
     assert keys(two) == ["shards/big"]
-    assert broken_laws(two) == []
+    assert violated_invariants(two) == []

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.ledger_helpers import claim, execute, fetch, statuses
-from tests.support.result_helpers import ONE, broken_laws, validate
+from tests.support.result_helpers import ONE, validate, violated_invariants
 from validation.domain import ShardReceipt, Video, WorkerProfile
 from validation.ledger.box_credentials import issue_box_key
 from validation.ledger.canaries import (
@@ -235,7 +235,7 @@ def test_the_held_chunks_of_a_distrusted_machine_go_back(ledger, plant):
     assert fetch(
         ledger, "SELECT validation_attempts FROM video_queue WHERE video_id = :v", v=held.videos[0].video_id
     ) == [(0,)]
-    assert broken_laws(ledger) == []
+    assert violated_invariants(ledger) == []
 
 
 def test_somebodys_video_never_becomes_a_canary(ledger, plant):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.ledger_helpers import claim, execute, fetch, statuses
-from tests.support.result_helpers import NEW, OLD, ONE, TWO, broken_laws, current, validate
+from tests.support.result_helpers import NEW, OLD, ONE, TWO, current, validate, violated_invariants
 from validation.ledger.chunks import release_chunk
 from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_suite_revisions
@@ -52,7 +52,7 @@ def test_what_a_requeued_video_has_stands_until_it_is_committed_again(ledger, se
     validate(ledger, "two")
     standing = {video: key for (video, _, _), key in current(ledger).items()}
     assert standing == {"v0000": ONE, "v0001": TWO, "v0002": TWO, "v0003": ONE}
-    assert broken_laws(ledger) == []
+    assert violated_invariants(ledger) == []
 
 
 def test_a_shard_of_which_nothing_is_current_is_for_nobody(ledger, seed):
@@ -63,7 +63,7 @@ def test_a_shard_of_which_nothing_is_current_is_for_nobody(ledger, seed):
     validate(ledger, "two")
     assert [found.shard_key for found in read_committed_shards(ledger)] == [TWO]
     assert fetch(ledger, "SELECT shard_key FROM validation.retired_shards") == [(ONE,)]
-    assert broken_laws(ledger) == []
+    assert violated_invariants(ledger) == []
 
 
 def test_another_revision_stands_beside_the_first(ledger, seed):
@@ -144,4 +144,4 @@ def test_a_result_of_another_model_supersedes_nothing(ledger, seed):
     assert requeue_videos(ledger, Requeue(lacking={"nose": "2"})) == []
     requeue_videos(ledger, Requeue())
     assert claim(ledger).models is None
-    assert broken_laws(ledger) == []
+    assert violated_invariants(ledger) == []

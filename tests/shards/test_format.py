@@ -48,18 +48,18 @@ COLUMNS_OF_VERSION = {
     reasons: list<item: string not null> not null
     """
 }
-"""What each schema version has meant. A line is never changed: a new version gets a new entry."""
+"""The columns of each schema version. An entry is never changed: a new version gets a new entry."""
 
 
 def test_the_columns_are_those_of_the_schema_version():
-    """Who changes a column changes SCHEMA_VERSION too, and adds an entry above."""
+    """A change of a column needs a new SCHEMA_VERSION and a new entry above."""
     assert max(COLUMNS_OF_VERSION) == SCHEMA_VERSION
     pinned = [line.strip() for line in COLUMNS_OF_VERSION[SCHEMA_VERSION].strip().splitlines()]
     assert [f"{field.name}: {field.type}{'' if field.nullable else ' not null'}" for field in SCHEMA] == pinned
 
 
-def test_the_written_format_lists_exactly_these_columns():
-    """FORMAT.md and the schema say the same of name, type, unit, nullability and meaning, in the same order."""
+def test_format_md_lists_exactly_these_columns():
+    """FORMAT.md and the schema agree on name, type, unit, nullability, meaning and order."""
     text = (files("validation.shards") / "FORMAT.md").read_text(encoding="utf-8")
     assert f"schema version {SCHEMA_VERSION}\n" in text
     cells = [
@@ -79,8 +79,8 @@ def test_the_written_format_lists_exactly_these_columns():
     ]
 
 
-def test_a_models_columns_stand_between_signals_and_verdict():
-    """In the suite's order, each model's fault after its columns; other models move nothing else."""
+def test_model_columns_are_between_signals_and_verdict():
+    """In the suite's order, each model's fault after its columns; other columns do not move."""
     names = SCHEMA.names
     bare = shard_schema({}).names
     first = len(IDENTITY) + len(DERIVED_SIGNALS)
@@ -98,6 +98,6 @@ def test_a_models_columns_stand_between_signals_and_verdict():
     ],
 )
 def test_two_columns_of_one_name_are_refused(models):
-    """A model cannot shadow another's column, nor one of ours."""
-    with pytest.raises(BadInput, match="would stand twice"):
+    """A model's column cannot have the name of another column."""
+    with pytest.raises(BadInput, match="would exist twice"):
         shard_schema(models)

@@ -1,4 +1,4 @@
-"""Manifests and the proof that a stored shard is the one that was committed."""
+"""Manifests, and the check that a stored shard is the one that was committed."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.support.sample_shards import PROVENANCE, SCHEMA, TEXT, make_video
 from validation.domain import Video, VideoFailure
 from validation.errors import BadInput
-from validation.shards.faults import ShardCorrupt
+from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
-from validation.shards.verify import verify_shard
+from validation.shards.reader import verify_shard
 from validation.shards.writer import encode_shard
 
 KEY = shard_key("val-07", 1)
@@ -24,8 +24,8 @@ PAYLOAD = encode_shard(ROWS, SCHEMA, PROVENANCE)
 MANIFEST = describe_shard(PAYLOAD, KEY, PROVENANCE, rows=ROWS, videos=VIDEOS, failed=FAILED)
 
 
-def test_a_manifest_tells_what_the_shard_holds():
-    """Its videos with their rows and what the queue promised, those that failed, and the file's size and hash."""
+def test_a_manifest_lists_what_the_shard_holds():
+    """Its videos with their row counts and the queue's counts, the failed videos, and the file's size and hash."""
     assert (MANIFEST.rows, MANIFEST.size_bytes, MANIFEST.sha256) == (6, len(PAYLOAD), sha256(PAYLOAD).hexdigest())
     assert [(v.video_id, v.language, v.segments, v.segments_expected) for v in MANIFEST.videos] == [
         ("v", None, 2, None),
@@ -34,8 +34,8 @@ def test_a_manifest_tells_what_the_shard_holds():
     assert MANIFEST.failed == tuple(FAILED)
 
 
-def test_the_ledgers_receipt_is_taken_from_the_manifest():
-    """Both say the same of the same bytes."""
+def test_the_receipt_repeats_the_facts_of_the_manifest():
+    """Key, hash, size, segments and suite are equal."""
     receipt = MANIFEST.receipt
     assert (receipt.key, receipt.sha256, receipt.size_bytes) == (KEY, MANIFEST.sha256, len(PAYLOAD))
     assert (receipt.segments, receipt.suite) == (6, "sample")
@@ -51,8 +51,8 @@ def test_a_manifest_survives_json(videos):
     assert ShardManifest.from_json(manifest.to_json(), "m") == manifest
 
 
-def test_keys_of_a_later_version_are_ignored():
-    """A reader of today reads a manifest that says more."""
+def test_unknown_keys_of_a_manifest_are_ignored():
+    """A manifest of a later version can be read."""
     assert ShardManifest.from_json(b'{"colour": "blue",' + MANIFEST.to_json()[1:], "m") == MANIFEST
 
 
@@ -65,7 +65,7 @@ def test_keys_of_a_later_version_are_ignored():
     ],
 )
 def test_a_broken_manifest_is_refused_by_name(payload, complaint):
-    """The sentence names the object and the key in it."""
+    """The message names the object and the key in it."""
     with pytest.raises(ShardCorrupt, match=complaint):
         ShardManifest.from_json(payload, "m.json")
 
@@ -73,23 +73,23 @@ def test_a_broken_manifest_is_refused_by_name(payload, complaint):
 # --- verification -----------------------------------------------------------------------------------------------
 
 
-def test_a_shard_agrees_with_its_own_manifest():
-    """What was written and described is what is found."""
+def test_verify_passes_for_a_shard_and_its_manifest():
+    """Also after the manifest was written as JSON and read again."""
     verify_shard(PAYLOAD, MANIFEST)
     verify_shard(PAYLOAD, ShardManifest.from_json(MANIFEST.to_json(), "m"))
 
 
 @given(st.integers(0, len(PAYLOAD) - 1), st.integers(1, 255))
-def test_no_changed_byte_goes_unnoticed(place, flip):
-    """Wherever it stands: the hash is over the whole file."""
+def test_verify_finds_any_changed_byte(place, flip):
+    """The hash is over the whole file."""
     spoilt = bytearray(PAYLOAD)
     spoilt[place] ^= flip
     with pytest.raises(ShardCorrupt, match="sha256 should be"):
         verify_shard(bytes(spoilt), MANIFEST)
 
 
-def test_a_truncated_shard_is_told_by_its_size():
-    """The cheapest test comes first and says most."""
+def test_verify_finds_a_truncated_shard_by_its_size():
+    """The size is compared first, and the error holds both sizes."""
     with pytest.raises(ShardCorrupt, match=f"size in bytes should be {len(PAYLOAD)}, is {len(PAYLOAD) - 1}") as caught:
         verify_shard(PAYLOAD[:-1], MANIFEST)
     assert (caught.value.key, caught.value.expected, caught.value.found) == (KEY, len(PAYLOAD), len(PAYLOAD) - 1)
@@ -106,8 +106,8 @@ def test_a_truncated_shard_is_told_by_its_size():
     ],
     ids=["rows", "a video too few", "a segment too many", "another worker", "another revision"],
 )
-def test_a_manifest_that_lies_about_the_content_is_caught(lie, fact):
-    """A right hash over wrong claims does not pass."""
+def test_verify_finds_a_manifest_that_differs_from_the_content(lie, fact):
+    """A right hash is not enough."""
     with pytest.raises(ShardCorrupt) as caught:
         verify_shard(PAYLOAD, replace(MANIFEST, **lie))
     assert (caught.value.key, caught.value.fact) == (KEY, fact)
@@ -116,14 +116,14 @@ def test_a_manifest_that_lies_about_the_content_is_caught(lie, fact):
 # --- names ------------------------------------------------------------------------------------------------------
 
 
-def test_names_are_those_of_the_format():
-    """Four digits at least, and more when a worker has written ten thousand."""
+def test_keys_have_the_form_of_the_format():
+    """The number has at least four digits."""
     assert KEY == "shards/val-07/validation_val-07_shard_0001.parquet"
     assert manifest_key("C.123_x", 12345) == "shards/C.123_x/validation_C.123_x_shard_12345.manifest.json"
 
 
 @pytest.mark.parametrize("worker_id", ["", "a/b", "../up", ".hidden", "a b", "ñ", "a\n"])
-def test_a_worker_id_that_is_no_name_is_refused(worker_id):
-    """An id from outside never leads out of the worker's own prefix."""
+def test_an_invalid_worker_id_is_refused(worker_id):
+    """No worker id leads out of the worker's own folder."""
     with pytest.raises(BadInput, match="cannot name a shard"):
         shard_key(worker_id, 1)

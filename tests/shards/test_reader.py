@@ -1,4 +1,4 @@
-"""Shards read by those who know nothing of us, and by ourselves."""
+"""Shards are read alike by this code, polars, DuckDB and pandas."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -11,16 +11,15 @@ from hypothesis import given, settings
 
 from tests.support.sample_shards import MODELS, PROVENANCE, SCHEMA, in_order, make_video, shard_rows
 from validation.errors import BadInput
-from validation.shards.faults import ShardCorrupt
-from validation.shards.provenance import METADATA_KEY
+from validation.shards.errors import ShardCorrupt
 from validation.shards.reader import read_provenance, read_shard, scan_shards
-from validation.shards.schema import SCHEMA_VERSION, shard_columns
+from validation.shards.schema import METADATA_KEY, SCHEMA_VERSION, shard_columns
 from validation.shards.writer import encode_shard
 
 
 @given(shard_rows())
 @settings(max_examples=25, deadline=None)
-def test_polars_reads_what_was_written(rows):
+def test_polars_reads_the_written_rows(rows):
     """Values, nulls, lists and order are the same."""
     assert read_shard(encode_shard(rows, SCHEMA, PROVENANCE)).to_dicts() == in_order(rows)
 
@@ -43,8 +42,8 @@ def test_duckdb_and_pandas_read_the_same_as_polars(rows, tmp_path_factory):
     assert [row | {"reasons": list(row["reasons"])} for row in records] == expected
 
 
-def test_null_and_zero_are_told_apart(tmp_path):
-    """An abstention is null in every engine, a score of zero is zero, and neither counts as the other."""
+def test_null_and_zero_are_distinct(tmp_path):
+    """An abstention is null in every engine, and a score of zero is zero."""
     rows = make_video("a", 2, cer=0.0) + make_video("b", 3, cer=None)
     path = tmp_path / "s.parquet"
     path.write_bytes(encode_shard(rows, SCHEMA, PROVENANCE))
@@ -55,8 +54,8 @@ def test_null_and_zero_are_told_apart(tmp_path):
         assert counts.fetchone() == (5, 2, 0.0)
 
 
-def test_many_shards_are_one_lazy_frame(tmp_path):
-    """Shards of one suite stack, and a filter on the video reaches into the files."""
+def test_several_shards_are_scanned_as_one_lazy_frame(tmp_path):
+    """Shards of one suite are concatenated, and can be filtered by video."""
     uris = []
     for number, video in enumerate(["a", "b", "c"]):
         path = tmp_path / f"{number}.parquet"
@@ -70,14 +69,14 @@ def test_many_shards_are_one_lazy_frame(tmp_path):
     ]
 
 
-def test_no_shards_is_said_in_a_sentence():
-    """An empty ledger is not a stack trace."""
+def test_scanning_no_shards_is_bad_input():
+    """The message says that there is no committed shard."""
     with pytest.raises(BadInput, match="no committed shard"):
         scan_shards([])
 
 
-def test_a_shard_tells_who_made_it(tmp_path):
-    """Provenance round-trips through the file, and DuckDB can read it without us."""
+def test_provenance_can_be_read_from_the_file(tmp_path):
+    """This code and DuckDB read the provenance that was written."""
     path = tmp_path / "s.parquet"
     path.write_bytes(encode_shard(make_video("v", 1), SCHEMA, PROVENANCE))
     assert read_provenance(path.read_bytes(), "s.parquet") == PROVENANCE
@@ -105,12 +104,12 @@ def shard_of_a_newer_version() -> bytes:
     ],
     ids=["no parquet", "not ours", "too new"],
 )
-def test_what_is_not_a_shard_is_refused(payload, complaint):
-    """The sentence names the key and what is wrong with it."""
+def test_a_file_that_is_no_shard_is_refused(payload, complaint):
+    """The message names the key and what is wrong."""
     with pytest.raises(ShardCorrupt, match=complaint):
         read_provenance(payload, "k")
 
 
 def test_rules_may_read_every_column_but_the_list_of_reasons():
-    """The columns offered to rules are those in the file, in its order."""
+    """``shard_columns`` lists the columns of the file in its order."""
     assert [column.name for column in shard_columns(MODELS)] == SCHEMA.names[:-1]

@@ -1,4 +1,4 @@
-"""What the writer promises of a shard's bytes, and what it refuses to write."""
+"""The bytes that the writer produces, and the rows that it refuses."""
 
 import math
 import random
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.support.sample_shards import PROVENANCE, SCHEMA, in_order, make_row, make_video, shard_rows
-from validation.shards.faults import ShardRefused
+from validation.shards.errors import ShardRefused
 from validation.shards.writer import ROW_GROUP_ROWS, encode_shard
 
 
@@ -19,20 +19,20 @@ def read_back(payload: bytes) -> list[dict]:
 
 @given(shard_rows())
 @settings(max_examples=25, deadline=None)
-def test_what_is_read_is_what_was_written(rows):
-    """Every value of every row comes back, nulls as nulls, in the order of the format."""
+def test_reading_returns_the_written_rows(rows):
+    """Every value of every row is equal, nulls included, in the order of the format."""
     assert read_back(encode_shard(rows, SCHEMA, PROVENANCE)) == in_order(rows)
 
 
 @given(shard_rows())
 @settings(max_examples=12, deadline=None)
 def test_the_same_rows_make_the_same_bytes(rows):
-    """An upload may be repeated after a retry: order of arrival does not show in the hash."""
+    """The order of the rows does not change the hash, so that an upload can be repeated."""
     assert encode_shard(rows, SCHEMA, PROVENANCE) == encode_shard(rows[::-1], SCHEMA, PROVENANCE)
 
 
-def test_rows_are_sorted_and_say_so():
-    """By video and then by place in the tar; the file's own metadata declares the order."""
+def test_rows_are_sorted_and_the_file_declares_it():
+    """By video and by place in the tar; the parquet metadata declares the order."""
     rows = [row for video in ("zz", "a", "é", "नम") for row in make_video(video, 12)]
     random.Random(1).shuffle(rows)
     payload = encode_shard(rows, SCHEMA, PROVENANCE)
@@ -43,7 +43,7 @@ def test_rows_are_sorted_and_say_so():
 
 
 def test_row_groups_are_cut_between_videos():
-    """No video is torn, groups are neither tiny nor without bound, and their statistics tell their videos."""
+    """No video is split, the size of groups is bounded, and their statistics name their videos."""
     sizes = {f"v{number:03d}": 60 + 37 * (number % 9) for number in range(30)}
     rows = [row for video, size in sizes.items() for row in make_video(video, size)]
     file = pq.ParquetFile(pa.BufferReader(encode_shard(rows, SCHEMA, PROVENANCE)))
@@ -56,7 +56,7 @@ def test_row_groups_are_cut_between_videos():
         assert (statistics.min, statistics.max) == (group[0], group[-1])
 
 
-def test_columns_are_stored_as_the_format_says():
+def test_columns_are_stored_as_the_format_defines():
     """Zstd everywhere; strings with a dictionary; the schema is the suite's, field by field."""
     payload = encode_shard(make_video("v", 20, ear_text="hello", cer=0.5), SCHEMA, PROVENANCE)
     group = pq.read_metadata(pa.BufferReader(payload)).row_group(0)
@@ -67,15 +67,15 @@ def test_columns_are_stored_as_the_format_says():
     assert pq.read_schema(pa.BufferReader(payload)).equals(SCHEMA, check_metadata=False)
 
 
-def test_units_travel_in_the_file():
-    """Who holds nothing but the file can learn what a column means."""
+def test_units_and_descriptions_are_in_the_file():
+    """The meaning of a column can be read from the file alone."""
     schema = pq.read_schema(pa.BufferReader(encode_shard([make_row("v", 0)], SCHEMA, PROVENANCE)))
     assert schema.field("rms_dbfs").metadata[b"unit"] == b"dBFS"
     assert schema.field("ear_p").metadata == {b"unit": b"probability", b"description": b"How sure it is."}
 
 
-def test_broken_unicode_is_spelt_out():
-    """A lone surrogate, from a broken name or from JSON, must not cost fifty videos their shard."""
+def test_lone_surrogates_are_escaped():
+    """A lone surrogate, from a broken name or from JSON, must not fail the shard."""
     (row,) = read_back(encode_shard([make_row("v", 0, segment="a\udcff", text="b\ud800c")], SCHEMA, PROVENANCE))
     assert (row["segment"], row["text"]) == ("a\\udcff", "b\\ud800c")
 
@@ -84,9 +84,9 @@ def test_broken_unicode_is_spelt_out():
     ("rows", "complaint"),
     [
         ([], "rows: there are none"),
-        ([*make_video("v", 2), make_row("v", 1, segment="x")], "video v: segment 2 is missing or stands twice"),
-        ([make_row("v", 0), make_row("v", 2)], "video v: segment 1 is missing or stands twice"),
-        ([make_row("v", 1)], "video v: segment 0 is missing or stands twice"),
+        ([*make_video("v", 2), make_row("v", 1, segment="x")], "video v: segment 2 is missing or repeated"),
+        ([make_row("v", 0), make_row("v", 2)], "video v: segment 1 is missing or repeated"),
+        ([make_row("v", 1)], "video v: segment 0 is missing or repeated"),
         ([make_row("v", 0, segment="x"), make_row("v", 1, segment="x")], "video v: two segments are called 'x'"),
         ([make_row("v", 0), make_row("v", 1, cer=math.nan)], "video v segment 1: cer is not finite: unknown is null"),
         ([make_row("v", 0, nose_ovr=math.inf)], "video v segment 0: nose_ovr is not finite"),
@@ -101,13 +101,13 @@ def test_broken_unicode_is_spelt_out():
         ([make_row("v", 0, reasons=[7])], "column reasons: "),
     ],
 )
-def test_what_the_format_forbids_is_refused(rows, complaint):
-    """Nothing is written, and the sentence names the row and the column."""
+def test_rows_that_break_the_format_are_refused(rows, complaint):
+    """Nothing is written, and the message names the row and the column."""
     with pytest.raises(ShardRefused, match=complaint):
         encode_shard(rows, SCHEMA, PROVENANCE)
 
 
 def test_two_videos_may_use_the_same_segment_names():
-    """A segment's name is its own only within its video."""
+    """A segment's name is unique only within its video."""
     payload = encode_shard(make_video("v", 2) + make_video("w", 2), SCHEMA, PROVENANCE)
     assert len(read_back(payload)) == 4

@@ -49,7 +49,7 @@ def encode_with_ffmpeg(speech: Waveform, container: str, codec: str, rate: int =
 
 
 def make_tar(files: Mapping[str, bytes | object], mode: str = "w", style: int = tarfile.USTAR_FORMAT) -> bytes:
-    """Pack files; what is not bytes is written as JSON."""
+    """Pack files; content that is not bytes is written as JSON."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode=mode, format=style) as tar:
         for name, content in files.items():

@@ -10,8 +10,7 @@ from validation.models.rows import Row
 from validation.scoring.rules_file import parse_rules
 from validation.shards.manifest import describe_shard
 from validation.shards.naming import manifest_key, shard_key
-from validation.shards.provenance import ShardProvenance
-from validation.shards.schema import shard_schema
+from validation.shards.schema import ShardProvenance, shard_schema
 from validation.shards.writer import encode_shard
 
 _JUDGE = (

@@ -1,12 +1,11 @@
-"""Rows of a small suite, as shards keep them: any values that the format allows."""
+"""Rows of a small suite, with any values that the format allows."""
 
 from uuid import UUID
 
 from hypothesis import strategies as st
 
 from validation.domain import Column
-from validation.shards.provenance import ShardProvenance
-from validation.shards.schema import shard_columns, shard_schema
+from validation.shards.schema import ShardProvenance, shard_columns, shard_schema
 
 MODELS = {
     "ear": [
@@ -37,7 +36,7 @@ VALUES = {
 
 
 def make_row(video_id: str, index: int, **values):
-    """The least that a row must hold, and what is asked for."""
+    """Return a row with the columns that are never null, and ``values``."""
     return {
         "video_id": video_id,
         "segment_index": index,

@@ -1,4 +1,4 @@
-"""An HTTP server that answers as a test tells it to, also wrongly."""
+"""An HTTP server whose responses a test scripts, also wrong ones."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,23 +9,23 @@ from threading import Event, Thread
 
 @dataclass
 class Script:
-    """What a server answers, and what it was asked."""
+    """The responses of a server, and the requests that it received."""
 
     answer: Callable[[BaseHTTPRequestHandler], None]
-    asked: list[BaseHTTPRequestHandler] = field(default_factory=list)
+    requests: list[BaseHTTPRequestHandler] = field(default_factory=list)
     over: Event = field(default_factory=Event)
-    """Set when the test is over: an answer that stalls waits for it."""
+    """Set at the end of the test: a response that stalls waits for it."""
     url: str = ""
 
 
 @contextmanager
 def serve(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Script]:
-    """Answer every request on loopback by calling `answer`, until the test is over."""
+    """Respond to every request on loopback by calling `answer`, until the test is over."""
     script = Script(answer)
 
     class Handler(BaseHTTPRequestHandler):
         def respond(self) -> None:
-            script.asked.append(self)
+            script.requests.append(self)
             self.close_connection = True
             script.answer(self)
 
@@ -48,7 +48,7 @@ def serve(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Script]:
 
 
 def respond(status: int, body: bytes = b"", **headers: object) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Answer every request in the same way."""
+    """Respond to every request in the same way."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         send(request, status, body, **headers)
@@ -57,7 +57,7 @@ def respond(status: int, body: bytes = b"", **headers: object) -> Callable[[Base
 
 
 def send(request: BaseHTTPRequestHandler, status: int, body: bytes, **headers: object) -> None:
-    """Answer one request. `content_length` may promise more than `body` holds."""
+    """Send one response. `content_length` may be larger than `body`."""
     request.send_response(status)
     defaults = {"content_length": len(body), "etag": '"1"', "last_modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
     for name, value in {**defaults, **headers}.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from validation.corpus.decode import decode_audio
+from validation.corpus.audio import decode_audio
 from validation.domain import Waveform
 from validation.errors import BadInput, Permanent
 from validation.models.languages import canonical

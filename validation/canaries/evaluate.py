@@ -35,8 +35,8 @@ from validation.ledger.canaries import (
     record_canary_result,
 )
 from validation.models.cascade import SKIPPED
-from validation.shards.faults import ShardCorrupt
-from validation.shards.provenance import METADATA_KEY, PROVENANCE_JSON
+from validation.shards.errors import ShardCorrupt
+from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON
 from validation.storage.store import get_bytes
 
 log = logging.getLogger("vfleet.canaries")

@@ -16,7 +16,7 @@ from validation.calibration.fault_injection import SOUND, FaultyClip, inject_fau
 from validation.calibration.trusted_clips import TrustedClip
 from validation.canaries.evaluate import Units, find_deviation, find_failure
 from validation.canaries.tolerance import tolerance_for
-from validation.corpus.decode import decode_audio
+from validation.corpus.audio import decode_audio
 from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
 from validation.inference.client import InferenceClient

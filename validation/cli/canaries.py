@@ -48,7 +48,7 @@ def add(
     from validation.models.suite import batching_policy
     from validation.services import open_ledger
     from validation.settings import load_settings
-    from validation.shards.provenance import comparability_key
+    from validation.shards.schema import comparability_key
     from validation.storage.store import open_store
     from validation.worker.chunk.open import open_scorer
 

@@ -165,7 +165,7 @@ def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
 
 
 def _read_file(path: Path, language: str | None) -> "Iterator[Utterance]":
-    from validation.corpus.decode import Undecodable, decode_audio
+    from validation.corpus.audio import Undecodable, decode_audio
     from validation.domain import Utterance
 
     transcript = path.with_suffix(".txt")

@@ -13,8 +13,7 @@ from validation.control.sweep import ORPHAN_MARGIN, find_orphans
 from validation.errors import Permanent
 from validation.ledger.queries import CommittedShard, audit_ledger, read_committed_shards, read_shard_segments
 from validation.shards.manifest import ShardManifest
-from validation.shards.reader import read_shard
-from validation.shards.verify import verify_shard
+from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes
 
 READERS = 8

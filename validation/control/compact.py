@@ -21,11 +21,11 @@ from validation.control.sweep import ORPHAN_MARGIN
 from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
-from validation.shards.faults import ShardCorrupt
+from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.merge import ShardPart, merge_shards, merging_key
 from validation.shards.naming import sibling_key
-from validation.shards.verify import verify_shard
+from validation.shards.reader import verify_shard
 from validation.storage.store import delete_object, get_bytes, put_once
 
 TARGET_BYTES = 64 << 20

@@ -1,4 +1,4 @@
-"""Videos as tars in the default layout: how the sample corpus and the tests make what the transcription makes."""
+"""Pack videos as tars in the default layout, for the sample corpus, canaries and tests."""
 
 import io
 import json
@@ -48,14 +48,14 @@ def _list_files(video: Video, segments: Sequence[PackedSegment]) -> Iterator[tup
 
 
 def _describe(segment: PackedSegment) -> dict[str, object]:
-    claims = {
+    fields = {
         "start": segment.start_s,
         "end": segment.end_s,
         "text": segment.text,
         "language": segment.language,
         "speaker": segment.speaker,
     }
-    return {name: claim for name, claim in claims.items() if claim is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _encode_json(document: Mapping[str, object]) -> bytes:

@@ -8,13 +8,13 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from validation.errors import BadInput
+from validation.files import replacing
 from validation.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -103,8 +103,10 @@ class TokenFile:
         Raises:
             TokensUnwritable: the file cannot be written.
         """
-        with self._changing() as entries, self._prepared(entries):
-            pass
+        with self._changing() as entries:
+            trial = self.path.with_name(f".{self.path.name}.trial")
+            self._write_entries(trial, entries)
+            trial.unlink()
 
     def read(self) -> Mapping[str, str]:
         """Each box's hash by its name; a file that is not there yet holds none."""
@@ -123,25 +125,15 @@ class TokenFile:
                 before = dict(entries)
                 yield entries
                 if entries != before:
-                    with self._prepared(entries) as new:
-                        new.replace(self.path)
+                    self._write_entries(self.path, entries)
         except OSError as error:
             raise TokensUnwritable(self.path, error.strerror) from None
 
-    @contextmanager
-    def _prepared(self, entries: Mapping[str, _Entry]) -> Iterator[Path]:
-        """Write what may take the file's place. What has not taken it by the end is gone."""
-        with tempfile.NamedTemporaryFile("w", dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as new:
-            made = Path(new.name)
-            try:
-                new.write("".join(_line(box, entry) for box, entry in sorted(entries.items())))
-                new.flush()
-                os.fsync(new.fileno())
-                if self.path.exists():
-                    _share_alike(made, self.path.stat())
-                yield made
-            finally:
-                made.unlink(missing_ok=True)
+    def _write_entries(self, path: Path, entries: Mapping[str, _Entry]) -> None:
+        with replacing(path, mode=0o600, durable=True) as partial:
+            partial.write_text("".join(_line(box, entry) for box, entry in sorted(entries.items())))
+            if self.path.exists():
+                _share_alike(partial, self.path.stat())
 
 
 def _share_alike(new: Path, old: os.stat_result) -> None:

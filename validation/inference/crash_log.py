@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from validation.domain import Fault
+from validation.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,8 @@ class CrashLog:
                 self._replace(in_hand)
 
     def _replace(self, in_hand: Sequence[str]) -> None:
-        unfinished = self._path.with_suffix(".unfinished")
         try:
-            unfinished.write_text(json.dumps({"in_hand": list(in_hand), "deaths": self._deaths}))
-            unfinished.replace(self._path)
+            write_atomically(self._path, json.dumps({"in_hand": list(in_hand), "deaths": self._deaths}))
         except OSError as error:  # a full disk is no reason not to score
             log.warning("what is scored now is not written down: %s", error)
 

@@ -14,8 +14,7 @@ from sqlalchemy import Engine
 from validation.ledger.queries import audit_ledger, read_committed_shards, read_view
 from validation.local.sample_corpus import PlantedFault, SampleCorpus
 from validation.shards.manifest import ShardManifest
-from validation.shards.reader import read_shard
-from validation.shards.verify import verify_shard
+from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys
 
 COLOURS = {"accept": "green", "review": "yellow", "reject": "red"}

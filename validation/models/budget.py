@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from validation.domain import Seconds
+from validation.files import write_atomically
 from validation.models.weights import default_cache
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,6 @@ def _write(path: Path | None, seconds: Seconds) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({"budget_s": seconds}))
-        unfinished.replace(path)
+        write_atomically(path, json.dumps({"budget_s": seconds}))
     except OSError as error:
         log.warning("the budget of %.0f s is not remembered: %s", seconds, error)

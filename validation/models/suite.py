@@ -10,7 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from validation.domain import SAMPLE_RATE, Answer, Column, ColumnType, Fault, Seconds, Unscored, Utterance, Waveform
+from validation.domain import (
+    MIN_SEGMENT_S,
+    SAMPLE_RATE,
+    Answer,
+    Column,
+    ColumnType,
+    Fault,
+    Seconds,
+    Unscored,
+    Utterance,
+    Waveform,
+)
 from validation.errors import BadInput
 from validation.hardware.gpu import read_gpus
 from validation.models.base import Batch, SegmentModel
@@ -30,9 +41,6 @@ from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.rules_file import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles
 from validation.scoring.verdict import Rules
-
-SHORTEST_S = 0.1
-"""Nobody says anything in less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +234,8 @@ class Suite(SyncScorerMixin):
 def find_fault(audio: Waveform) -> Fault | None:
     """Say why no model can be asked about audio, if so."""
     duration_s = len(audio) / SAMPLE_RATE
-    if duration_s < SHORTEST_S:
-        return Fault("too_short", f"{duration_s:.3f} s of audio; {SHORTEST_S} s are needed")
+    if duration_s < MIN_SEGMENT_S:
+        return Fault("too_short", f"{duration_s:.3f} s of audio; {MIN_SEGMENT_S} s are needed")
     if not np.isfinite(audio).all():
         return Fault("not_finite", "the audio holds NaN or infinity")
     return None

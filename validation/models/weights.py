@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from validation.errors import BadInput
+from validation.files import replacing
 
 _BLOCK_BYTES = 1 << 20
 
@@ -87,17 +87,12 @@ class Weights:
 
     def _write(self, file: WeightFile, folder: Path) -> None:
         digest = hashlib.sha256()
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file.name}.", delete=False) as unfinished:
-            try:
+        with replacing(folder / file.name) as partial:
+            with partial.open("wb") as opened:
                 for block in self._blocks(file):
                     digest.update(block)
-                    unfinished.write(block)
-                unfinished.flush()
-                self._check(file, digest.hexdigest())
-                Path(unfinished.name).replace(folder / file.name)
-            except BaseException:
-                Path(unfinished.name).unlink(missing_ok=True)
-                raise
+                    opened.write(block)
+            self._check(file, digest.hexdigest())
 
     def _blocks(self, file: WeightFile) -> Iterator[bytes]:
         for part in file.parts:

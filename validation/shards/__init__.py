@@ -1,1 +1,1 @@
-"""Shards: what is kept of every segment, as parquet files with manifests. FORMAT.md has their promises."""
+"""Shards: the result rows of every segment, as parquet files with manifests. FORMAT.md defines the format."""

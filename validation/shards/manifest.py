@@ -1,4 +1,4 @@
-"""The manifest: what a shard holds, told beside it, and the proof that it still does."""
+"""The manifest: the JSON beside a shard that lists what the shard holds."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from operator import attrgetter
 from pydantic import TypeAdapter, ValidationError
 
 from validation.domain import ShardReceipt, Video, VideoFailure
-from validation.shards.faults import ShardCorrupt
-from validation.shards.provenance import ShardProvenance
+from validation.shards.errors import ShardCorrupt
+from validation.shards.schema import ShardProvenance
 from validation.shards.writer import Row
 
 
@@ -23,12 +23,12 @@ class ShardVideo:
     segments: int
     """Its rows."""
     segments_expected: int | None
-    """What the queue promised; a difference is recorded here and nowhere punished."""
+    """The queue's segment count; a difference is recorded here and has no other effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardManifest:
-    """What one shard holds. Written as JSON; FORMAT.md shows it."""
+    """What one shard holds. Written as JSON, as FORMAT.md shows."""
 
     key: str
     rows: int
@@ -38,14 +38,19 @@ class ShardManifest:
     videos: tuple[ShardVideo, ...]
     failed: tuple[VideoFailure, ...]
     sources: tuple[str, ...] = ()
-    """Keys of the shards that it was compacted from; none if a chunk wrote it."""
+    """Keys of the shards that it was compacted from; empty if a chunk wrote it."""
 
     @property
     def receipt(self) -> ShardReceipt:
-        """What the ledger keeps of it."""
-        made = self.provenance
+        """The facts that the ledger keeps."""
+        provenance = self.provenance
         return ShardReceipt(
-            self.key, self.sha256, self.size_bytes, self.rows, made.suite, models=dict(made.model_revisions)
+            self.key,
+            self.sha256,
+            self.size_bytes,
+            self.rows,
+            provenance.suite,
+            models=dict(provenance.model_revisions),
         )
 
     def to_json(self) -> bytes:
@@ -78,15 +83,15 @@ def describe_shard(
     videos: Iterable[Video],
     failed: Iterable[VideoFailure] = (),
 ) -> ShardManifest:
-    """Write down what a shard holds.
+    """Build the manifest of a shard.
 
     Args:
-        payload: its bytes, from ``encode_shard``.
-        key: where it will lie, from ``shard_key``.
-        provenance: what it was encoded with.
-        rows: what it was encoded from.
-        videos: those that the chunk claimed; the ones with rows are listed.
-        failed: those that were tried and have no rows.
+        payload: the shard's bytes, from ``encode_shard``.
+        key: the shard's object key, from ``shard_key``.
+        provenance: what the shard was encoded with.
+        rows: the rows that it was encoded from.
+        videos: the videos that the chunk claimed; those with rows are listed.
+        failed: the videos that were tried and have no rows.
     """
     segments = Counter(row["video_id"] for row in rows)
     return ShardManifest(

@@ -1,4 +1,4 @@
-"""Several shards to one: the same rows, fewer files."""
+"""Merge several shards into one: the same rows in fewer files."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -15,16 +15,16 @@ from validation.domain import VideoFailure
 from validation.errors import BadInput
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import compacted_key
-from validation.shards.provenance import ShardProvenance
+from validation.shards.schema import ShardProvenance
 from validation.shards.writer import write_table
 
 COMPACTOR = "compaction"
-"""The worker id in the provenance of a shard that no worker wrote."""
+"""The worker id in the provenance of a compacted shard."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPart:
-    """A shard, and which of its videos are not to be taken over."""
+    """A shard to merge, and its videos whose rows are left out."""
 
     payload: bytes
     manifest: ShardManifest
@@ -32,7 +32,7 @@ class ShardPart:
 
 
 def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
-    """What two shards must share to become one: all that their numbers depend on."""
+    """Return what two shards must have in common to be merged: all that their numbers depend on."""
     return (
         provenance.suite,
         tuple(sorted(provenance.model_revisions.items())),
@@ -44,37 +44,39 @@ def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
 
 
 def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardManifest]:
-    """Write the current rows of several shards as one shard, and describe it.
+    """Write the current rows of several shards as one shard, and build its manifest.
 
-    What failed in the parts is told on, but of videos that have rows by now.
+    Failures of the parts are carried over, except of videos that have rows by now.
 
     Raises:
         BadInput: the parts differ in ``merging_key``, or two hold the same video.
     """
-    made = parts[0].manifest.provenance
+    first = parts[0].manifest.provenance
     if len({merging_key(part.manifest.provenance) for part in parts}) > 1:
-        raise BadInput("shards of different suites, revisions or rules cannot become one")
+        raise BadInput("shards of different suites, revisions or rules cannot be merged")
     videos = [v for part in parts for v in part.manifest.videos if v.video_id not in part.superseded]
     if twice := [video for video, count in Counter(v.video_id for v in videos).items() if count > 1]:
-        raise BadInput(f"video {twice[0]} stands in two shards that are to become one")
-    provenance = replace(made, chunk_id=token, worker_id=COMPACTOR, flow_run_id=None)
+        raise BadInput(f"video {twice[0]} is in two shards that are to be merged")
+    provenance = replace(first, chunk_id=token, worker_id=COMPACTOR, flow_run_id=None)
     table = pa.concat_tables(_take_rows(part) for part in parts)
     payload = write_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
     return payload, ShardManifest(
-        key=compacted_key(made.suite, token),
+        key=compacted_key(first.suite, token),
         rows=len(table),
         size_bytes=len(payload),
         sha256=sha256(payload).hexdigest(),
         provenance=provenance,
         videos=tuple(sorted(videos, key=lambda video: video.video_id)),
-        failed=_tell_failures(parts, {video.video_id for video in videos}),
+        failed=_carry_failures(parts, {video.video_id for video in videos}),
         sources=tuple(part.manifest.key for part in parts),
     )
 
 
-def _tell_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> tuple[VideoFailure, ...]:
-    told = {failure: None for part in parts for failure in part.manifest.failed if failure.video_id not in validated}
-    return tuple(sorted(told, key=attrgetter("video_id")))
+def _carry_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> tuple[VideoFailure, ...]:
+    failures = {
+        failure: None for part in parts for failure in part.manifest.failed if failure.video_id not in validated
+    }
+    return tuple(sorted(failures, key=attrgetter("video_id")))
 
 
 def _take_rows(part: ShardPart) -> pa.Table:
@@ -87,7 +89,7 @@ def _take_rows(part: ShardPart) -> pa.Table:
 
 
 def _own_metadata(field: pa.Field) -> pa.Field:
-    """Leave out what parquet adds to a column's metadata when it is read."""
+    """Remove what parquet adds to a column's metadata when it is read."""
     return field.with_metadata(_without_parquet((field.metadata or {}).items()))
 
 

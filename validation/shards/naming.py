@@ -1,4 +1,4 @@
-"""Where a shard and its manifest lie in the results bucket."""
+"""The object keys of shards and manifests in the results bucket."""
 
 import re
 from uuid import UUID
@@ -9,7 +9,7 @@ _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def shard_key(worker_id: str, number: int) -> str:
-    """Name the parquet file of a worker's chunk.
+    """Return the key of the parquet file of a worker's chunk.
 
     Raises:
         BadInput: the worker id has a character that object keys should not have, such as a slash.
@@ -18,12 +18,12 @@ def shard_key(worker_id: str, number: int) -> str:
 
 
 def manifest_key(worker_id: str, number: int) -> str:
-    """Name the manifest that lies beside ``shard_key``. Raises as it does."""
+    """Return the key of the manifest beside ``shard_key``. Raises as it does."""
     return f"{_stem(worker_id, number)}.manifest.json"
 
 
 def shard_folder(worker_id: str) -> str:
-    """Name the folder of a worker's shards: nothing else of its is written anywhere. Raises as ``shard_key`` does."""
+    """Return the folder of a worker's shards, the only one that the worker writes to. Raises as ``shard_key`` does."""
     if not _WORKER_ID.fullmatch(worker_id):
         raise BadInput(
             f"worker id {worker_id!r} cannot name a shard: use letters, digits, '.', '_' and '-', "
@@ -33,12 +33,12 @@ def shard_folder(worker_id: str) -> str:
 
 
 def compacted_key(suite: str, token: UUID) -> str:
-    """Name the parquet file of a compaction; ``token`` is drawn for each attempt, so that none meets another's."""
+    """Return the key of a compacted parquet file; ``token`` is new for each attempt, so that keys never collide."""
     return f"shards/compacted/validation_{suite}_{token.hex}.parquet"
 
 
 def sibling_key(key: str) -> str:
-    """Name the manifest that lies beside a shard's parquet file."""
+    """Return the key of the manifest beside a shard's parquet file."""
     return f"{key.removesuffix('.parquet')}.manifest.json"
 
 

@@ -1,6 +1,8 @@
-"""Shards as polars frames."""
+"""Read shards as polars frames, and verify that a stored shard is the one that was committed."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -10,9 +12,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from validation.errors import BadInput
-from validation.shards.faults import ShardCorrupt
-from validation.shards.provenance import METADATA_KEY, PROVENANCE_JSON, ShardProvenance
-from validation.shards.schema import SCHEMA_VERSION
+from validation.shards.errors import ShardCorrupt
+from validation.shards.manifest import ShardManifest
+from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, SCHEMA_VERSION, ShardProvenance
 
 
 def read_shard(source: bytes | Path) -> pl.DataFrame:
@@ -36,23 +38,46 @@ def scan_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None =
 
 
 def read_provenance(payload: bytes, key: str) -> ShardProvenance:
-    """Read who made a shard, and with what; ``key`` names it in errors.
+    """Read a shard's provenance; ``key`` names the shard in errors.
 
     Raises:
-        ShardCorrupt: the bytes are not a parquet file, not a shard, or of a newer format than this code's.
+        ShardCorrupt: the bytes are not a parquet file, not a shard, or of a newer schema version than this code's.
     """
     return _parse_provenance(pa.BufferReader(payload), key)
 
 
 def read_file_provenance(path: Path) -> ShardProvenance:
-    """Read the same of a local file, from its footer alone. Raises as ``read_provenance`` does."""
+    """Read the provenance of a local file from its footer alone. Raises as ``read_provenance`` does."""
     return _parse_provenance(path, str(path))
+
+
+def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
+    """Compare a shard's bytes with its manifest: size, hash, rows, provenance, videos and their segments.
+
+    Args:
+        payload: the parquet file, as read from ``manifest.key``.
+        manifest: compare its ``sha256`` with the ledger's first; a manifest alone proves nothing.
+
+    Raises:
+        ShardCorrupt: names the key, the first fact that differs, and both its values.
+    """
+
+    def check(fact: str, expected: object, found: object) -> None:
+        if expected != found:
+            raise ShardCorrupt(manifest.key, fact, expected=expected, found=found)
+
+    check("size in bytes", manifest.size_bytes, len(payload))
+    check("sha256", manifest.sha256, sha256(payload).hexdigest())
+    check("provenance", manifest.provenance, read_provenance(payload, manifest.key))
+    video_ids = pq.read_table(pa.BufferReader(payload), columns=["video_id"])["video_id"].to_pylist()
+    check("rows", manifest.rows, len(video_ids))
+    check("segments by video", {v.video_id: v.segments for v in manifest.videos}, dict(Counter(video_ids)))
 
 
 def _parse_provenance(source: pa.BufferReader | Path, key: str) -> ShardProvenance:
     try:
         metadata = pq.read_schema(source).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:  # OSError: of a footer that is damaged inside
+    except (pa.ArrowInvalid, OSError) as error:  # OSError: a footer that is damaged inside
         raise ShardCorrupt(key, "content", expected="a parquet file", found=str(error)) from None
     try:
         provenance = PROVENANCE_JSON.validate_json(metadata.get(METADATA_KEY, b""))

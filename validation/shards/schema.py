@@ -1,15 +1,22 @@
-"""The columns of a shard, from the list in FORMAT.md and the models of a suite."""
+"""The columns of a shard, and the provenance in its file's metadata, as FORMAT.md defines them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from validation.domain import Column, ColumnType
 from validation.errors import BadInput
 from validation.scoring.signals import DERIVED_SIGNALS
+from validation.scoring.text import NORMALISATION
 
 SCHEMA_VERSION = 1
 """Counts changes of columns or of their meaning; see FORMAT.md, Versions."""
+
+METADATA_KEY = b"validation_fleet"
+"""The key of the provenance, as JSON, in a parquet file's metadata."""
 
 IDENTITY = (
     Column("video_id", "str", "text", "The video, as in `video_queue`."),
@@ -35,7 +42,7 @@ _TYPES: dict[ColumnType, pa.DataType] = {
 
 
 def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
-    """List every column of a suite's shards but ``reasons``, in their order: what rules may read.
+    """List every column of a suite's shards except ``reasons``, in their order. Rules may read these columns.
 
     Args:
         models: the columns of each model under its name, in the suite's order.
@@ -46,7 +53,7 @@ def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
     columns = (*IDENTITY, *DERIVED_SIGNALS, *_model_columns(models), _VERDICT)
     names = [column.name for column in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise BadInput(f"shard column {twice[0]} would stand twice; rename the model or its column")
+        raise BadInput(f"shard column {twice[0]} would exist twice; rename the model or its column")
     return columns
 
 
@@ -60,6 +67,37 @@ def shard_schema(models: Mapping[str, Sequence[Column]]) -> pa.Schema:
         metadata={"unit": "reason", "description": _REASONS},
     )
     return pa.schema([*fields, reasons])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardProvenance:
+    """The suite, revisions and rules that the numbers of a shard depend on, and the run that wrote it."""
+
+    suite: str
+    model_revisions: Mapping[str, str]
+    rules_version: str
+    chunk_id: UUID
+    worker_id: str
+    flow_run_id: UUID | None
+    """None for a chunk that was validated outside Prefect."""
+    policy: str = "all"
+    """Which models were asked about which segments: ``all``, or the name of a policy that skips some models."""
+    schema_version: int = SCHEMA_VERSION
+    normalisation_version: str = NORMALISATION
+
+    @property
+    def basis(self) -> Mapping[str, str]:
+        """What its numbers and verdicts depend on besides the models: see ``comparability_key``."""
+        return comparability_key(self.rules_version, self.policy, self.normalisation_version)
+
+
+PROVENANCE_JSON = TypeAdapter(ShardProvenance)
+"""Reads and writes a provenance as JSON."""
+
+
+def comparability_key(rules_version: str, policy: str, normalisation_version: str = NORMALISATION) -> Mapping[str, str]:
+    """Return what answers depend on besides the models' revisions: if it is equal, correct machines answer alike."""
+    return {"rules_version": rules_version, "normalisation_version": normalisation_version, "policy": policy}
 
 
 def _model_columns(models: Mapping[str, Sequence[Column]]) -> list[Column]:

@@ -1,4 +1,4 @@
-"""Rows to the bytes of a shard, or a refusal."""
+"""Encode rows as the parquet bytes of a shard, and refuse rows that break the format."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -11,35 +11,38 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from validation.domain import Scalar
-from validation.shards.faults import ShardRefused
-from validation.shards.provenance import METADATA_KEY, PROVENANCE_JSON, ShardProvenance
+from validation.shards.errors import ShardRefused
+from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, ShardProvenance
 
 Row: TypeAlias = Mapping[str, Scalar | Sequence[str]]
-"""One segment by column name. A column that is not there is null."""
+"""One segment by column name. An absent column is null."""
 
 ROW_GROUP_ROWS = 1000
 """A row group ends with the video that brings it to this many rows. Fewer cost bytes: a group of 100 rows
 makes the file 70 % larger than one of 5000, a group of 1000 rows 9 %."""
 
-_KINDS: Mapping[pa.DataType, type] = {pa.float64(): Real, pa.int64(): Integral, pa.string(): str, pa.bool_(): bool}
-"""What a value must be to be stored as it is. NumPy's numbers are of these kinds too."""
+_PYTHON_TYPES: Mapping[pa.DataType, type] = {
+    pa.float64(): Real,
+    pa.int64(): Integral,
+    pa.string(): str,
+    pa.bool_(): bool,
+}
+"""The type that a value must have to be stored unchanged. NumPy's numbers have these types too."""
 
 _ZSTD_LEVEL = 9
-"""A tenth smaller than pyarrow's level 1, for a tenth of a second a shard."""
+"""A tenth smaller than pyarrow's level 1, for a tenth of a second per shard."""
 
 
 def encode_shard(rows: Iterable[Row], schema: pa.Schema, provenance: ShardProvenance) -> bytes:
-    """Write rows as one parquet file, in the order and with the promises of FORMAT.md.
-
-    The same rows, in whatever order, give the same bytes.
+    """Encode rows as one parquet file as FORMAT.md defines it. The same rows in any order give the same bytes.
 
     Args:
-        rows: one a segment; every segment of every validated video of the chunk.
+        rows: one per segment; every segment of every validated video of the chunk.
         schema: from ``shard_schema`` of the suite that answered.
         provenance: kept in the file's metadata.
 
     Raises:
-        ShardRefused: the rows break the format; names the row and the column.
+        ShardRefused: the rows break the format; the message names the row and the column.
     """
     ordered = sorted(rows, key=itemgetter("video_id", "segment_index"))
     _check_identity(ordered)
@@ -47,7 +50,7 @@ def encode_shard(rows: Iterable[Row], schema: pa.Schema, provenance: ShardProven
 
 
 def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
-    """Write a table that keeps the promises of FORMAT.md, rows in their order, as one parquet file."""
+    """Write a table whose rows are sorted and checked as FORMAT.md defines, as one parquet file."""
     table = table.replace_schema_metadata({METADATA_KEY: PROVENANCE_JSON.dump_json(provenance)})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
@@ -67,21 +70,21 @@ def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
 
 
 def _check_identity(ordered: Sequence[Row]) -> None:
-    """Refuse an empty shard, a lost or doubled segment, and two segments of one name."""
+    """Refuse an empty shard, a missing or repeated segment, and two segments of one name."""
     if not ordered:
         raise ShardRefused("rows", "there are none")
     for video_id, group in groupby(ordered, key=itemgetter("video_id")):
         names: set[object] = set()
         for expected, row in enumerate(group):
             if row["segment_index"] != expected:
-                raise ShardRefused(f"video {video_id}", f"segment {expected} is missing or stands twice")
+                raise ShardRefused(f"video {video_id}", f"segment {expected} is missing or repeated")
             if row["segment"] in names:
                 raise ShardRefused(f"video {video_id}", f"two segments are called {row['segment']!r}")
             names.add(row["segment"])
 
 
 def _cut_row_groups(video_ids: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where row groups start and stop: between videos, once there are ``ROW_GROUP_ROWS``."""
+    """Yield where row groups start and stop: between videos, after at least ``ROW_GROUP_ROWS`` rows."""
     start = stop = 0
     for _, group in groupby(video_ids):
         stop += sum(1 for _ in group)
@@ -96,15 +99,15 @@ def _build_table(ordered: Sequence[Row], schema: pa.Schema) -> pa.Table:
     known = set(schema.names)
     for row in ordered:
         if unknown := row.keys() - known:
-            raise ShardRefused(_name_row(row), f"the schema has no column {min(unknown)}")
+            raise ShardRefused(_describe_row(row), f"the schema has no column {min(unknown)}")
     return pa.table([_build_column(ordered, field) for field in schema], schema=schema)
 
 
 def _build_column(ordered: Sequence[Row], field: pa.Field) -> pa.Array:
     values = [row.get(field.name) for row in ordered]
-    _check_kinds(values, ordered, field)
+    _check_types(values, ordered, field)
     if pa.types.is_string(field.type):
-        values = [_spell_out(value) if isinstance(value, str) else value for value in values]
+        values = [_escape_surrogates(value) if isinstance(value, str) else value for value in values]
     try:
         column = pa.array(values, type=field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -116,26 +119,26 @@ def _build_column(ordered: Sequence[Row], field: pa.Field) -> pa.Array:
     return column
 
 
-def _check_kinds(values: Sequence[object], ordered: Sequence[Row], field: pa.Field) -> None:
-    """Refuse what Arrow would quietly convert: 1.5 to 1, True to 1."""
-    kind = _KINDS.get(field.type)
-    if kind is None:
+def _check_types(values: Sequence[object], ordered: Sequence[Row], field: pa.Field) -> None:
+    """Refuse values that Arrow would convert silently: 1.5 to 1, True to 1."""
+    expected = _PYTHON_TYPES.get(field.type)
+    if expected is None:
         return
     for value, row in zip(values, ordered, strict=True):
-        if value is not None and not (isinstance(value, kind) and isinstance(value, bool) is (kind is bool)):
-            raise ShardRefused(_name_row(row), f"{field.name} is {value!r}, not of type {field.type}")
+        if value is not None and not (isinstance(value, expected) and isinstance(value, bool) is (expected is bool)):
+            raise ShardRefused(_describe_row(row), f"{field.name} is {value!r}, not of type {field.type}")
 
 
 def _refuse_where(wrong: pa.Array, ordered: Sequence[Row], problem: str) -> None:
     place = pc.index(wrong, value=True).as_py()
     if place >= 0:
-        raise ShardRefused(_name_row(ordered[place]), problem)
+        raise ShardRefused(_describe_row(ordered[place]), problem)
 
 
-def _spell_out(text: str) -> str:
-    """Spell what is no Unicode text (lone surrogates, from broken names and JSON) with backslashes."""
+def _escape_surrogates(text: str) -> str:
+    r"""Write lone surrogates (from broken names and JSON), which are not valid Unicode, as ``\udcff``."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _name_row(row: Row) -> str:
+def _describe_row(row: Row) -> str:
     return f"video {row['video_id']} segment {row['segment_index']}"

@@ -1,7 +1,7 @@
-"""What an object store's refusals mean to us: never there, not allowed, or not now.
+"""The errors of an object store, sorted by what the caller must do: missing, refused or unreachable.
 
-No sentence made here holds a credential: of what the store answered only its status and its error code are kept,
-because S3 echoes access keys and signatures in its error bodies.
+No message holds a credential: only the status and the error code of a response are kept, because S3 repeats access
+keys and signatures in its error bodies.
 """
 
 import re
@@ -22,13 +22,13 @@ _CAUSE_KIND = re.compile(r"HttpError {\s*kind: (\w+)")
 _ADDRESS = re.compile(r"https?://\S+")
 
 _CONFLICT = 409
-"""Another conditional write of the same key was under way: nobody is known to have won, so ask again."""
-_MAY_HEAL = frozenset({408, _CONFLICT, 425, 429})
-"""The 4xx answers that another attempt may change. Every other one is about who asks, or for what."""
+"""Another conditional write of the same key was under way, and it is unknown which one succeeded: retry."""
+_RETRYABLE = frozenset({408, _CONFLICT, 425, 429})
+"""The 4xx statuses that another attempt may change. All others are about the credential or the request."""
 
 
 class ObjectMissing(Permanent):
-    """The store answers, and holds no object of this name."""
+    """The store responds, and holds no object of this key."""
 
     def __init__(self, key: str, address: str) -> None:
         self.key, self.address = key, address
@@ -36,10 +36,10 @@ class ObjectMissing(Permanent):
 
 
 class ObjectExists(Permanent):
-    """A write-once key is taken, and what lies there was not touched.
+    """A key that is written once exists already; the existing object was not changed.
 
-    After a ``put_once`` that ended ``Unreachable``, the object may be one's own: the write landed and its answer was
-    lost. Equal bytes tell.
+    After a ``put_once`` that ended ``Unreachable``, the object may be the caller's own: the write succeeded and its
+    response was lost. If the bytes are equal, it is.
     """
 
     def __init__(self, key: str, address: str) -> None:
@@ -47,8 +47,8 @@ class ObjectExists(Permanent):
         super().__init__(f"object {key!r} exists already in {address}, and is written only once")
 
 
-class CredentialRejected(Permanent):
-    """A name that no object can have, such as one with an empty or a ``..`` part."""
+class InvalidObjectKey(Permanent):
+    """A key that no object can have, such as one with an empty or a ``..`` part."""
 
     def __init__(self, key: str, address: str) -> None:
         self.key, self.address = key, address
@@ -56,18 +56,18 @@ class CredentialRejected(Permanent):
 
 
 class StoreRefused(BadInput):
-    """The store answers, and will not serve us: a wrong bucket, folder or credential.
+    """The store responds, and refuses this client: a wrong bucket, folder or credential.
 
-    Not about one object, so no video may fail for it: whoever holds a claim gives it back.
+    This is not about one object, so no video may fail for it: a worker releases its chunk.
     """
 
     def __init__(self, address: str, reason: str, check: str) -> None:
         self.address, self.reason, self.check = address, reason, check
-        super().__init__(f"object store {address} refuses us ({reason}): {check}")
+        super().__init__(f"object store {address} refused the request ({reason}): {check}")
 
 
 def name_address(store: ObjectStore) -> str:
-    """Say where a store is, as an operator would look for it, without credentials."""
+    """Return where a store is, as an operator would write it, without credentials."""
     if isinstance(store, S3Store):
         bucket = "/".join(part for part in (store.config.get("bucket"), store.prefix) if part)
         endpoint = store.config.get("endpoint")
@@ -79,37 +79,37 @@ def name_address(store: ObjectStore) -> str:
 
 @contextmanager
 def store_errors(store: ObjectStore, key: str) -> Iterator[None]:
-    """Turn what the client library raises for ``key`` into our own errors."""
+    """Raise the errors of this module in place of what the client library raises for ``key``."""
     try:
         yield
     except FleetError:
         raise
     except (BaseError, OSError, ValueError) as error:
-        raise _explain(error, store, key) from None  # the cause's text may hold an access key
+        raise _explain(error, store, key) from None  # the text of the cause may hold an access key
 
 
 def _explain(error: Exception, store: ObjectStore, key: str) -> FleetError:
     address, text = name_address(store), str(error)
     status, code = _find_status(error, text), _find_code(text)
-    answer = " ".join(str(part) for part in (status, code) if part)
+    response = " ".join(str(part) for part in (status, code) if part)
     if code == "NoSuchBucket":
-        return StoreRefused(address, answer, "check VFLEET_SOURCE_URL and VFLEET_RESULTS_URL")
+        return StoreRefused(address, response, "check VFLEET_SOURCE_URL and VFLEET_RESULTS_URL")
     if isinstance(error, FileNotFoundError):
-        return _explain_absence(store, key, address, is_s3_answer=code is not None or "performing HEAD" in text)
+        return _explain_missing(store, key, address, is_s3_response=code is not None or "performing HEAD" in text)
     if isinstance(error, AlreadyExistsError) and status != _CONFLICT:
         return ObjectExists(key, address)
     if isinstance(error, ValueError):
-        return CredentialRejected(key, address)
-    if _is_final(status) or isinstance(error, PermissionError):
-        return StoreRefused(address, answer or "permission denied", _what_grants(store))
-    return Unreachable("object store", address, _what_answers(store), answer or _find_transport_cause(text))
+        return InvalidObjectKey(key, address)
+    if _is_refusal(status) or isinstance(error, PermissionError):
+        return StoreRefused(address, response or "permission denied", _check_credentials(store))
+    return Unreachable("object store", address, _check_reachable(store), response or _find_transport_cause(text))
 
 
-def _explain_absence(store: ObjectStore, key: str, address: str, *, is_s3_answer: bool) -> FleetError:
+def _explain_missing(store: ObjectStore, key: str, address: str, *, is_s3_response: bool) -> FleetError:
     if isinstance(store, LocalStore) and not Path(str(store.prefix)).is_dir():
-        return Unreachable("object store", address, _what_answers(store), "the folder is gone")
-    if isinstance(store, S3Store) and not is_s3_answer:  # any web server says 404; S3 says what it did not find
-        return StoreRefused(address, "404, not in S3's words", "check R2_ENDPOINT_URL")
+        return Unreachable("object store", address, _check_reachable(store), "the folder is gone")
+    if isinstance(store, S3Store) and not is_s3_response:  # any web server responds 404; S3 also names what is missing
+        return StoreRefused(address, "404 without S3's error code", "check R2_ENDPOINT_URL")
     return ObjectMissing(key, address)
 
 
@@ -130,7 +130,7 @@ def _find_code(text: str) -> str | None:
 
 
 def _find_transport_cause(text: str) -> str:
-    """Name the innermost cause of a connection that failed; the client library lists causes outermost first."""
+    """Return the innermost cause of a failed connection; the client library lists causes outermost first."""
     if causes := _CAUSE.findall(text):
         return str(causes[-1])
     if kind := _CAUSE_KIND.search(text):
@@ -138,20 +138,20 @@ def _find_transport_cause(text: str) -> str:
     return _ADDRESS.sub("...", text.partition("\n")[0])  # an address may hold a password
 
 
-def _is_final(status: int | None) -> bool:
-    return status is not None and 300 <= status < 500 and status not in _MAY_HEAL  # noqa: PLR2004 - HTTP's own classes
+def _is_refusal(status: int | None) -> bool:
+    return status is not None and 300 <= status < 500 and status not in _RETRYABLE  # noqa: PLR2004 - the classes of HTTP statuses
 
 
-def _what_answers(store: ObjectStore) -> str:
+def _check_reachable(store: ObjectStore) -> str:
     if isinstance(store, S3Store):
-        return "check that it runs, that this machine reaches it, and R2_ENDPOINT_URL"
+        return "check that it runs, that this machine can reach it, and R2_ENDPOINT_URL"
     return "check that the folder exists, is mounted and readable"
 
 
-def _what_grants(store: ObjectStore) -> str:
+def _check_credentials(store: ObjectStore) -> str:
     if isinstance(store, S3Store):
-        return "check R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, the age of R2_SESSION_TOKEN"
-    return "check who owns the folder"
+        return "check R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, and whether R2_SESSION_TOKEN has expired"
+    return "check the owner and the permissions of the folder"
 
 
 def _strip_user(endpoint: str) -> str:

@@ -1,11 +1,12 @@
-"""The object store: S3 (R2), a folder or memory behind one set of functions, with our own errors.
+"""The object store: S3 (R2), a folder or memory behind one set of functions, with the errors of this package.
 
 Errors that every function here may raise:
-    Unreachable: no connection, a time-out, a server error or throttling that outlasted the client's own retries.
-    StoreRefused: a wrong bucket or credential; no video is to blame.
-    CredentialRejected: the key is no possible name of an object.
+    Unreachable: no connection, a time-out, a server error, or throttling that outlasted the client's own retries.
+    StoreRefused: a wrong bucket or credential; no video is the cause.
+    InvalidObjectKey: no object can have this key.
 """
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,27 +21,30 @@ from validation.domain import StoreCredential
 from validation.errors import BadInput
 from validation.settings import Settings
 from validation.storage.errors import ObjectMissing, StoreRefused, name_address, store_errors
-from validation.storage.stream import ObjectStream
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
     from obstore.store import ClientConfig, RetryConfig, S3Credential
 
 _PREFLIGHT_KEY = "vfleet-preflight"
-"""An object that nobody writes: asking for it shows whether a store answers, at the price of one small read."""
+"""An object that is never written: reading it shows whether a store responds, at the price of one small request."""
 
 _RETRY: "RetryConfig" = {
     "max_retries": 2,
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=2), "base": 2},
     "retry_timeout": timedelta(seconds=30),
 }
-"""Bridges a dropped connection (a broken download resumes where it broke). Outages belong to the caller's retries."""
+"""Bridges a dropped connection (a broken download resumes where it broke). Outages are left to the caller's retries."""
 
 _CONNECT_TIMEOUT_S, _STALL_TIMEOUT_S, _REQUEST_TIMEOUT_S = 5, 30, 900
 """A request may take long (a gigabyte at 2 MB/s is 500 s) as long as bytes keep coming."""
 
+_CHUNK_BYTES = 1 << 20
+"""Held at a time per stream: a box that fetches eight videos holds eight of these."""
 
 CredentialSource: TypeAlias = Callable[[], StoreCredential]
-"""Asked before the first request, and again from five minutes before what it gave ends. It should answer at once."""
+"""Called before the first request, and again from five minutes before the credential expires. It should return at
+once."""
 
 
 def open_store(url: str, settings: Settings, credentials: CredentialSource | None = None) -> ObjectStore:
@@ -49,10 +53,10 @@ def open_store(url: str, settings: Settings, credentials: CredentialSource | Non
     Args:
         url: ``s3://bucket/prefix``, ``file:///folder`` (which must exist), or ``memory://`` (a new, empty store).
         settings: the endpoint, region and credentials of every ``s3://`` address.
-        credentials: for an ``s3://`` address, in place of the settings'.
+        credentials: for an ``s3://`` address, in place of the settings' credentials.
 
     Raises:
-        BadInput: the address is none of these, the folder is not there, or a setting that S3 needs is missing.
+        BadInput: the address is none of these, the folder does not exist, or a setting that S3 needs is missing.
     """
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
@@ -65,11 +69,11 @@ def open_store(url: str, settings: Settings, credentials: CredentialSource | Non
 
 
 def check_store(store: ObjectStore, folder: str = "") -> None:
-    """Ask the store one cheap question, so that a wrong address is known before anything is claimed.
+    """Send the store one small request, so that a wrong address is found before anything is claimed.
 
     Args:
         store: the store.
-        folder: where to ask. A rented box may look into its own folder only.
+        folder: where to read. A rented box may read its own folder only.
     """
     if isinstance(store, LocalStore):
         if not Path(str(store.prefix)).is_dir():
@@ -84,17 +88,17 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
 
 
 def object_exists(store: ObjectStore, key: str) -> bool:
-    """Tell whether the store holds an object of this name. False is never a wrong bucket: that raises."""
+    """Return whether the store holds an object of this key. A wrong bucket raises; it is never False."""
     try:
         with store_errors(store, key):
             obstore.head(store, key)
     except ObjectMissing:
-        check_store(store)  # a HEAD has no body, so its 404 does not tell a missing object from a missing bucket
+        check_store(store)  # the 404 of a HEAD has no body that tells a missing object from a missing bucket
         return False
     return True
 
 
-def stream_object(store: ObjectStore, key: str) -> ObjectStream:
+def stream_object(store: ObjectStore, key: str) -> "ObjectStream":
     """Open an object for reading from its first byte to its last; nothing touches the disk. Close it after use.
 
     Raises:
@@ -114,17 +118,17 @@ def get_bytes(store: ObjectStore, key: str) -> bytes:
 
 
 def put_once(store: ObjectStore, key: str, payload: bytes) -> None:
-    """Write an object where none is. Of any number of writers of one key, one succeeds.
+    """Write an object where none is. Of any number of concurrent writers of one key, one succeeds.
 
     Raises:
-        ObjectExists: the key is taken; what lies there was not touched.
+        ObjectExists: the key is taken; the existing object was not changed.
     """
     with store_errors(store, key):
         obstore.put(store, key, payload, mode="create", use_multipart=False)  # one request, so the condition is atomic
 
 
 def delete_object(store: ObjectStore, key: str) -> None:
-    """See to it that the store holds no object of this name, whether or not it did."""
+    """Delete an object; one that does not exist is no error."""
     try:
         with store_errors(store, key):
             obstore.delete(store, key)
@@ -134,7 +138,7 @@ def delete_object(store: ObjectStore, key: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as a listing tells of it."""
+    """An object of a listing."""
 
     key: str
     size_bytes: int
@@ -142,34 +146,71 @@ class StoredObject:
 
 
 def list_objects(store: ObjectStore, prefix: str = "") -> Iterator[StoredObject]:
-    """List what lies under a folder-like prefix (``shards`` holds ``shards/a``, not ``shards2/a``), in any order."""
+    """List the objects under a folder-like prefix (``shards`` holds ``shards/a``, not ``shards2/a``), in any order."""
     with store_errors(store, prefix):
         for page in obstore.list(store, prefix or None):
             yield from (StoredObject(entry["path"], entry["size"], entry["last_modified"]) for entry in page)
 
 
 def list_keys(store: ObjectStore, prefix: str = "") -> Iterator[str]:
-    """Name the objects of ``list_objects``."""
+    """List the keys of ``list_objects``."""
     return (item.key for item in list_objects(store, prefix))
 
 
-@dataclass(frozen=True)
-class _Provider:
-    """A source of credentials, as the client wants to be told them.
+class ObjectStream(io.RawIOBase):
+    """An object's bytes in order, fetched while they are read.
 
-    Given as plain arguments they would stand readable in the store's ``config``, and an ``AWS_SESSION_TOKEN`` of the
-    environment would be sent along with them.
+    A short download is never a short object: the client library counts to ``size_bytes``, requests the missing rest
+    again, and gives up with an error that is ``Unreachable`` here.
+    """
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        super().__init__()
+        self._store, self.key = store, key
+        with store_errors(store, key):
+            response = obstore.get(store, key)
+        self.size_bytes: int = response.meta["size"]
+        self._chunk = memoryview(b"")
+        self._chunks: Iterator[bytes] = iter(response.stream(min_chunk_size=_CHUNK_BYTES))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        if not self._chunk:
+            self._chunk = memoryview(self._next_chunk())
+        target = memoryview(buffer).cast("B")
+        count = min(len(target), len(self._chunk))
+        target[:count] = self._chunk[:count]
+        self._chunk = self._chunk[count:]
+        return count
+
+    def close(self) -> None:
+        self._chunk, self._chunks = memoryview(b""), iter(())  # drops the connection, if it is still open
+        super().close()
+
+    def _next_chunk(self) -> bytes:
+        with store_errors(self._store, self.key):
+            return bytes(next(self._chunks, b""))
+
+
+@dataclass(frozen=True)
+class _CredentialProvider:
+    """A source of credentials in the form that the client library takes.
+
+    Credentials given as plain arguments would be readable in the store's ``config``, and an ``AWS_SESSION_TOKEN`` of
+    the environment would be sent with them.
     """
 
     source: CredentialSource
 
     def __call__(self) -> "S3Credential":
-        given = self.source()
+        credential = self.source()
         return {
-            "access_key_id": given.access_key_id,
-            "secret_access_key": given.secret_access_key,
-            "token": given.session_token,
-            "expires_at": given.expires_at,
+            "access_key_id": credential.access_key_id,
+            "secret_access_key": credential.secret_access_key,
+            "token": credential.session_token,
+            "expires_at": credential.expires_at,
         }
 
 
@@ -196,8 +237,8 @@ def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSour
         region=settings.s3_region,
         virtual_hosted_style_request=False,
         skip_signature=False,
-        disable_bulk_delete=True,  # objects are deleted one at a time, and a plain DELETE says what went wrong
-        credential_provider=_Provider(credentials),
+        disable_bulk_delete=True,  # objects are deleted one at a time, and the response names what went wrong
+        credential_provider=_CredentialProvider(credentials),
         client_options=_client_options(endpoint),
         retry_config=_RETRY,
     )

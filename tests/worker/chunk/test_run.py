@@ -10,7 +10,7 @@ import pytest
 from tests.support import fragile_decoder
 from tests.support.ledger_helpers import execute, expire, fetch, statuses
 from tests.support.worker_fixtures import pack_tone
-from validation.corpus import decode_subprocess as decode_apart
+from validation.corpus import decode_subprocess
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Video
 from validation.errors import BadInput, ClaimLost, Transient, Unreachable
@@ -18,8 +18,7 @@ from validation.ledger.maintenance import sweep_stale_claims
 from validation.ledger.queries import audit_ledger, read_committed_shards
 from validation.local.sample_corpus import CLIPS
 from validation.shards.manifest import ShardManifest
-from validation.shards.reader import read_shard
-from validation.shards.verify import verify_shard
+from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys, put_once
 from validation.worker.chunk.run import run_chunk
 from validation.worker.chunk.runner import GroupIncomplete
@@ -52,7 +51,7 @@ def test_a_chunk_ends_as_one_verified_shard(box):
 
 def test_a_segment_that_kills_its_decoder_costs_the_video_no_more(box, monkeypatch):
     """After the crash that it caused, its video is decoded apart: validated, but for that segment."""
-    monkeypatch.setattr(decode_apart, "COMMAND", fragile_decoder.COMMAND)
+    monkeypatch.setattr(decode_subprocess, "COMMAND", fragile_decoder.COMMAND)
     tone = (CLIPS / "hi_ginti.flac").read_bytes()
     audio = [tone, tone + fragile_decoder.KILLER, tone]
     video = Video("a", "hi", 3)

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from validation.errors import BadInput
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.settings import Settings
-from validation.shards.faults import ShardCorrupt
+from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_file_provenance
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import polars as pl
 
 from validation.errors import BadInput
+from validation.files import replacing
 from validation.settings import Settings
 
 Format: TypeAlias = Literal["parquet", "jsonl", "webdataset"]
@@ -41,17 +42,13 @@ def replace_whole(path: Path) -> Iterator[Path]:
     """
     if not path.absolute().parent.is_dir():
         raise BadInput(f"{path} cannot be written: folder {path.absolute().parent} does not exist")
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.touch()
-        yield partial
-        partial.replace(path)
+        with replacing(path) as partial:
+            yield partial
     except OSError as error:
         if error.errno not in {*_FULL, *_CLOSED}:
             raise
         raise BadInput(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 _ROOM_BYTES = 64 << 20

@@ -13,8 +13,7 @@ from validation.models.rows import Row
 from validation.models.suite import batching_policy
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
-from validation.shards.provenance import ShardProvenance
-from validation.shards.schema import shard_schema
+from validation.shards.schema import ShardProvenance, shard_schema
 from validation.shards.writer import encode_shard
 from validation.storage.errors import ObjectExists
 from validation.storage.store import delete_object, get_bytes, put_once

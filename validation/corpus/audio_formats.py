@@ -1,24 +1,24 @@
-"""Which decoder an audio file needs, and whether its container says that the file is cut off.
+"""What an audio file's own bytes say: which decoder reads it, and whether its end is missing.
 
-WAV and Ogg decode to less audio without an error when their end is missing. Their containers know better.
+WAV and Ogg files whose end is missing decode to less audio without an error, so their containers are read here.
 """
 
 import struct
 
 _RIFF_HEADER = struct.Struct("<4sI4s")
 _RIFF_UNKNOWN_SIZES = frozenset({0, 0xFFFFFFFF})
-"""What writers that cannot seek put where the size belongs."""
+"""Written in place of the size by encoders that cannot seek."""
 _OGG_PAGE = b"OggS"
 _OGG_HEADER_BYTES = 27
 _OGG_END_OF_STREAM = 0x04
 _OPUS_HEAD, _OGG_FIRST_PAGE_BYTES = b"OpusHead", 64
-_MP3_HEADER_WITHIN_BYTES = 64 << 10
+_MAX_MP3_HEADER_OFFSET = 64 << 10
 
 
 def suits_libsndfile(payload: bytes) -> bool:
-    """Tell WAV, FLAC and Ogg Vorbis from everything else.
+    """Return True for WAV, FLAC and Ogg Vorbis.
 
-    libsndfile reads MP3 and Opus too. But it fills a truncated MP3 with silence and reports success, and over Opus
+    libsndfile reads MP3 and Opus too. But it fills a truncated MP3 with silence and reports success, and for Opus
     at 48 kHz it takes nearly twice FFmpeg's time.
     """
     return (
@@ -27,13 +27,13 @@ def suits_libsndfile(payload: bytes) -> bool:
 
 
 def has_mp3_length(payload: bytes) -> bool:
-    """Tell whether an MP3 declares its length (a Xing or Info header in its first frame, behind tags of any sort)."""
-    start = payload[:_MP3_HEADER_WITHIN_BYTES]
+    """Return True if an MP3 declares its length: a Xing or Info header in its first frame, after any tags."""
+    start = payload[:_MAX_MP3_HEADER_OFFSET]
     return b"Xing" in start or b"Info" in start
 
 
 def find_truncation(payload: bytes) -> str | None:
-    """Say how a container shows that its end is missing; None if it does not."""
+    """Return how the container shows that its end is missing; None if it does not."""
     if payload.startswith(b"RIFF"):
         return _find_riff_truncation(payload)
     if payload.startswith(_OGG_PAGE):
@@ -42,7 +42,7 @@ def find_truncation(payload: bytes) -> str | None:
 
 
 def _find_riff_truncation(payload: bytes) -> str | None:
-    """Compare the size in the header (Microsoft/IBM RIFF 1.0: bytes after the first eight) with what is there."""
+    """Compare the size in the header (Microsoft/IBM RIFF 1.0: bytes after the first eight) with the file's size."""
     if len(payload) < _RIFF_HEADER.size:
         return "the file ends inside its header"
     _, size, _ = _RIFF_HEADER.unpack_from(payload)
@@ -52,7 +52,7 @@ def _find_riff_truncation(payload: bytes) -> str | None:
 
 
 def _find_ogg_truncation(payload: bytes) -> str | None:
-    """Look for the end-of-stream flag on the last page (RFC 3533, section 6), and for all of that page."""
+    """Check that the last page is whole and has the end-of-stream flag (RFC 3533, section 6)."""
     start = payload.rfind(_OGG_PAGE)
     header = payload[start : start + _OGG_HEADER_BYTES]
     if len(header) < _OGG_HEADER_BYTES or not header[5] & _OGG_END_OF_STREAM:

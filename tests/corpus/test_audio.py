@@ -1,4 +1,4 @@
-"""Audio is decoded whole, at the models' rate, or not at all."""
+"""Audio is decoded whole, at the sample rate of the models, or not at all."""
 
 import struct
 
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.corpus_samples import CLIPS, encode, encode_with_ffmpeg, read_speech
-from validation.corpus.decode import Undecodable, decode_audio, slice_audio
+from validation.corpus.audio import Undecodable, decode_audio, slice_audio
 from validation.domain import SAMPLE_RATE, Fault
 
 SPEECH = read_speech()
@@ -37,33 +37,33 @@ ENCODED = {
 DECLARING_LENGTH = [kind for kind in ENCODED if kind != "aac"]
 
 
-def quarantine_fault(payload: bytes, **limits: float) -> Fault:
+def fault_of(payload: bytes, **limits: float) -> Fault:
     with pytest.raises(Undecodable) as caught:
         decode_audio(payload, **limits)
     return caught.value.fault
 
 
-def similarity(heard: np.ndarray, spoken: np.ndarray) -> float:
+def similarity(decoded: np.ndarray, spoken: np.ndarray) -> float:
     """Correlate two recordings at the shift, up to 0.2 s, that suits them best: encoders delay what they encode."""
-    size = 1 << (len(heard) + len(spoken)).bit_length()
-    products = np.fft.irfft(np.fft.rfft(heard, size) * np.fft.rfft(spoken, size).conj())
+    size = 1 << (len(decoded) + len(spoken)).bit_length()
+    products = np.fft.irfft(np.fft.rfft(decoded, size) * np.fft.rfft(spoken, size).conj())
     shifts = np.r_[products[:3200], products[-3200:]]
-    return float(shifts.max() / (np.linalg.norm(heard) * np.linalg.norm(spoken)))
+    return float(shifts.max() / (np.linalg.norm(decoded) * np.linalg.norm(spoken)))
 
 
 @pytest.mark.parametrize("kind", ENCODED)
 def test_speech_survives_every_accepted_encoding(kind):
     """Same words, same length within the encoder's padding, mono float32 in [-1, 1] at 16 kHz."""
-    heard = decode_audio(ENCODED[kind])
-    assert heard.dtype == np.float32
-    assert heard.ndim == 1
-    assert np.abs(heard).max() <= 1
-    assert abs(len(heard) - len(SPEECH)) < 0.15 * SAMPLE_RATE
-    assert similarity(heard, SPEECH) > 0.95
+    decoded = decode_audio(ENCODED[kind])
+    assert decoded.dtype == np.float32
+    assert decoded.ndim == 1
+    assert np.abs(decoded).max() <= 1
+    assert abs(len(decoded) - len(SPEECH)) < 0.15 * SAMPLE_RATE
+    assert similarity(decoded, SPEECH) > 0.95
 
 
-def test_flac_and_wav_lose_nothing():
-    """What needs no resampling arrives sample by sample."""
+def test_flac_and_wav_are_decoded_without_loss():
+    """Without resampling, every sample is unchanged."""
     np.testing.assert_array_equal(decode_audio(ENCODED["flac"]), SPEECH)
     np.testing.assert_array_equal(decode_audio(ENCODED["wav"]), SPEECH)
     np.testing.assert_array_equal(decode_audio((CLIPS / "hi_ginti.flac").read_bytes()), read_speech("hi_ginti"))
@@ -80,21 +80,21 @@ def test_flac_and_wav_lose_nothing():
         ("DOUBLE", 2**-24),
     ],
 )
-def test_every_sample_format_has_the_same_scale(subtype, step):
+def test_every_wav_sample_format_has_the_same_scale(subtype, step):
     """Full scale is one, silence is zero, whether samples are bytes, integers or floats."""
     tone = (0.999 * np.sin(np.arange(SAMPLE_RATE) / 5)).astype(np.float32)
     np.testing.assert_allclose(decode_audio(encode(tone, "WAV", subtype)), tone, atol=step)
 
 
 @pytest.mark.parametrize(("codec", "step"), [("pcm_u8", 2**-7), ("pcm_s16le", 2**-15), ("pcm_s32le", 2**-15)])
-def test_ffmpeg_scales_integers_alike(codec, step):
+def test_ffmpeg_integer_formats_have_the_same_scale(codec, step):
     """Integer samples in a container that only FFmpeg reads come out as they went in."""
     tone = (0.999 * np.sin(np.arange(SAMPLE_RATE) / 5)).astype(np.float32)
     np.testing.assert_allclose(decode_audio(encode_with_ffmpeg(tone, "matroska", codec)), tone, atol=2 * step)
 
 
 def test_channels_are_averaged():
-    """Neither side of a stereo recording is left out."""
+    """Each channel of a stereo recording contributes one half."""
     left, right = SPEECH, np.zeros_like(SPEECH)
     np.testing.assert_allclose(decode_audio(encode(np.stack([left, right], axis=1))), SPEECH / 2, atol=2**-15)
 
@@ -106,52 +106,52 @@ def test_long_audio_is_resampled_without_seams():
     np.testing.assert_allclose(decode_audio(encode(noise, "WAV", "FLOAT", RATE_48K)), whole, atol=1e-5)
 
 
-def test_loud_audio_is_clipped_and_not_wrapped():
-    """A square wave at full scale overshoots when it is resampled; the answer stays within [-1, 1]."""
+def test_resampling_overshoot_is_clipped():
+    """A square wave at full scale overshoots when it is resampled; the waveform stays within [-1, 1]."""
     square = np.sign(np.sin(np.arange(RATE_48K) / 30)).astype(np.float32)
-    heard = decode_audio(encode(square, "WAV", "FLOAT", RATE_48K))
-    assert np.abs(heard).max() == 1
+    decoded = decode_audio(encode(square, "WAV", "FLOAT", RATE_48K))
+    assert np.abs(decoded).max() == 1
     whole = np.clip(soxr.resample(square, RATE_48K, SAMPLE_RATE), -1, 1)
-    np.testing.assert_allclose(heard[100:-100], whole[100:-100], atol=1e-3)
+    np.testing.assert_allclose(decoded[100:-100], whole[100:-100], atol=1e-3)
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize("kind", DECLARING_LENGTH)
-def test_a_file_cut_short_is_undecodable(kind, kept):
-    """No prefix of a file passes for a shorter recording, and none is filled up with silence."""
+def test_a_truncated_file_is_undecodable(kind, kept):
+    """No prefix of a file is accepted as a shorter recording, and none is filled with silence."""
     payload = ENCODED[kind]
-    assert quarantine_fault(payload[: int(kept * len(payload))]).kind == "undecodable"
+    assert fault_of(payload[: int(kept * len(payload))]).kind == "undecodable"
 
 
-def test_less_than_a_tenth_of_a_second_is_too_short():
-    """Nothing, and next to nothing, is no segment. The bound itself is long enough."""
+def test_audio_under_a_tenth_of_a_second_is_too_short():
+    """An empty or shorter file is a fault; a file of exactly 0.1 s is not."""
     assert len(decode_audio(encode(SPEECH[:1600]))) == 1600
     for payload in (b"", encode(SPEECH[:0]), encode(SPEECH[:1599]), encode(SPEECH[:400], "MP3")):
-        assert quarantine_fault(payload).kind == "too_short"
+        assert fault_of(payload).kind == "too_short"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rate", [SAMPLE_RATE, RATE_48K])
-def test_samples_that_are_no_numbers_are_a_fault(value, rate):
+def test_nan_and_infinite_samples_are_a_fault(value, rate):
     """One NaN would spread to every score of the segment; infinity is not clipped to one."""
     spoiled = SPEECH.copy()
     spoiled[20_000] = value
-    assert quarantine_fault(encode(spoiled, "WAV", "FLOAT", rate)).kind == "not_finite"
+    assert fault_of(encode(spoiled, "WAV", "FLOAT", rate)).kind == "not_finite"
 
 
 def test_more_audio_than_the_limit_is_not_decoded():
     """A small file of endless silence costs no more memory than the limit."""
     silence = encode(np.zeros(120 * SAMPLE_RATE, np.float32))
     assert len(silence) < 100_000
-    assert quarantine_fault(silence, limit_s=60.0) == Fault("too_long", "the file holds more than 60 s")
+    assert fault_of(silence, limit_s=60.0) == Fault("too_long", "the file holds more than 60 s")
 
 
 @pytest.mark.parametrize(
     "payload", [b"\x00" * 4000, b"not audio at all " * 50, b"fLaC" + b"\xff" * 999, b"RIFF", b"OggS"]
 )
-def test_what_is_no_audio_is_undecodable(payload):
-    """The fault is one line for people to read."""
-    fault = quarantine_fault(payload)
+def test_bytes_that_are_not_audio_are_undecodable(payload):
+    """The fault has a message of one line."""
+    fault = fault_of(payload)
     assert fault.kind == "undecodable"
     assert fault.message
     assert "\n" not in fault.message
@@ -160,65 +160,65 @@ def test_what_is_no_audio_is_undecodable(payload):
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=150)
 @given(st.sampled_from(sorted(ENCODED)), st.data())
 def test_damage_gives_a_waveform_or_a_fault(kind, data):
-    """Whatever bytes are hit, a decoder's own exceptions never come out, and neither do samples out of range."""
+    """Whatever bytes are changed, no exception of a decoder leaves the function, and samples stay in range."""
     payload = bytearray(ENCODED[kind])
     start = data.draw(st.one_of(st.integers(0, 200), st.integers(0, len(payload) - 1)))
     payload[start : start + 8] = data.draw(st.binary(min_size=1, max_size=8))
     try:
-        heard = decode_audio(bytes(payload))
+        decoded = decode_audio(bytes(payload))
     except Undecodable:
         return
-    assert np.abs(heard).max() <= 1
+    assert np.abs(decoded).max() <= 1
 
 
 @pytest.mark.parametrize("rate", [1, 7, 999, 192_000, 2_000_000])
-def test_an_absurd_rate_is_no_trap(rate):
-    """A header that lies about its rate makes a fault or odd audio, within the limit either way."""
+def test_an_absurd_sample_rate_stays_within_the_limit(rate):
+    """A header with a wrong rate gives a fault or odd audio, within the limit either way."""
     payload = bytearray(ENCODED["wav"])
     struct.pack_into("<II", payload, 24, rate, 2 * rate)
     try:
-        heard = decode_audio(bytes(payload), limit_s=60.0)
+        decoded = decode_audio(bytes(payload), limit_s=60.0)
     except Undecodable:
         return
-    assert len(heard) <= 60 * SAMPLE_RATE
+    assert len(decoded) <= 60 * SAMPLE_RATE
 
 
-def test_a_file_that_names_another_is_not_followed(monkeypatch):
-    """A tar cannot make a box play the box's own files, or listen on a port."""
+def test_a_playlist_is_not_followed(monkeypatch):
+    """A tar cannot make a box read its own files or listen on a port."""
     monkeypatch.chdir(CLIPS)
     for playlist in (
         b"ffconcat version 1.0\nfile hi_ginti.flac\n",
         b"v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 9 RTP/AVP 0\r\n",
     ):
-        assert quarantine_fault(playlist).kind == "undecodable"
+        assert fault_of(playlist).kind == "undecodable"
 
 
-def test_a_writer_that_could_not_seek_is_forgiven():
-    """A WAV piped out of an encoder does not know its size; all of it is there."""
+def test_a_wav_without_sizes_is_decoded_whole():
+    """An encoder that writes to a pipe cannot write the sizes; all samples are read."""
     payload = bytearray(ENCODED["wav"])
     struct.pack_into("<I", payload, 4, 0xFFFFFFFF)
     struct.pack_into("<I", payload, 40, 0xFFFFFFFF)
     np.testing.assert_array_equal(decode_audio(bytes(payload)), SPEECH)
 
 
-def test_a_stretch_is_cut_to_the_sample():
-    """Its own copy: the long audio can go."""
-    stretch = slice_audio(SPEECH, 1.0, 2.5)
-    np.testing.assert_array_equal(stretch, SPEECH[16_000:40_000])
-    assert stretch.base is None
+def test_a_span_is_sliced_to_the_sample():
+    """It is a copy, so that the long audio can be freed."""
+    span = slice_audio(SPEECH, 1.0, 2.5)
+    np.testing.assert_array_equal(span, SPEECH[16_000:40_000])
+    assert span.base is None
 
 
 @pytest.mark.parametrize(
     ("start_s", "end_s", "kind"),
     [(3.0, 4.0, "bad_times"), (2.0, 9.0, "bad_times"), (1.0, 1.05, "too_short"), (0.0, 2.9, "too_long")],
 )
-def test_a_stretch_outside_the_audio_is_a_fault(start_s, end_s, kind):
-    """An index that speaks of audio that is not there is not cut to fit."""
+def test_a_span_outside_the_audio_is_a_fault(start_s, end_s, kind):
+    """A span is never shortened to fit the audio."""
     with pytest.raises(Undecodable) as caught:
         slice_audio(SPEECH, start_s, end_s, limit_s=2.0)
     assert caught.value.fault.kind == kind
 
 
-def test_a_stretch_may_end_a_rounding_past_the_end():
+def test_a_span_may_end_a_quarter_second_past_the_audio():
     """Indexes round to the tenth of a second."""
     assert len(slice_audio(SPEECH, 2.0, 3.1)) == len(SPEECH) - 32_000

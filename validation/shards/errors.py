@@ -1,4 +1,4 @@
-"""What can be wrong with a shard: rows that must not become one, files that are not what was committed."""
+"""The errors of shards: rows that break the format, and stored files that differ from what was committed."""
 
 from validation.errors import Permanent
 
