@@ -68,7 +68,7 @@ def test_a_tick_renews_what_is_half_over(world, ledger, cloudflare):
     minted = len(cloudflare.wishes)
     world.tick()
     assert len(cloudflare.wishes) == minted
-    execute(ledger, "UPDATE validation.credential_status SET lent_at = lent_at - interval '4 h', "
+    execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                     "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-1'")  # fmt: skip
     world.tick()
     assert len(cloudflare.wishes) == minted + 2
