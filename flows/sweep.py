@@ -26,4 +26,4 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
     told = reconcile_flow_runs(report.swept, held, read_worker_sessions(control.engine), return_state=True)
     publish_report(report, told.result() if told.is_completed() else [])
     report.raise_if_incomplete()
-    return f"{len(report.swept)} chunks, {len(report.orphans)} orphans, {len(report.silent_workers)} silent workers"
+    return f"{len(report.swept)} chunks, {len(report.orphans)} orphans, {len(report.stale_workers)} silent workers"

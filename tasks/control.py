@@ -178,12 +178,12 @@ def publish_report(report: SweepReport, told: Sequence[str]) -> None:
         for chunk in report.locked
     ]
     rows += [{"what": "step failed", "why": failure} for failure in report.failures]
-    rows += [{"what": "worker is silent", "which": worker} for worker in report.silent_workers]
+    rows += [{"what": "worker is stale", "which": worker} for worker in report.stale_workers]
     rows += [{"what": "orphan deleted", "which": key} for key in report.orphans]
     rows += [{"what": "flow run corrected", "which": sentence} for sentence in told]
     rows += [
         {"what": "canary is wrong", "which": canary.video_id, "why": f"{canary.worker_id}: {canary.finding}"}
-        for canary in report.judged
+        for canary in report.evaluated
         if canary.outcome == "wrong"
     ]
     if report.stranded_videos:

@@ -179,7 +179,7 @@ WRONG = {
     "lease_expires_at, videos_claimed) SELECT gen_random_uuid(), 'ann', 100 + n, 's', 'expired', now(), now(), 1 "
     "FROM generate_series(1, 20) n",
     "credentials-end": "INSERT INTO validation.box_keys VALUES ('ann', NULL, sha256('k')); INSERT INTO "
-    "validation.credential_status VALUES ('ann', 'source', 'i', 's', 't', now(), now() + interval '1 hour')",
+    "validation.issued_credentials VALUES ('ann', 'source', 'i', 's', 't', now(), now() + interval '1 hour')",
     "budget-ends": FLEET,
     "credit-falls": FLEET + "INSERT INTO fleet_credit_readings VALUES ('f', now() - interval '1 hour', 100, 0), "
     "('f', now(), 50, 1)",

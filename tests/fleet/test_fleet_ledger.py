@@ -266,7 +266,7 @@ def test_the_books_are_held_against_the_account(ledger):
 
 def test_a_fleet_that_nobody_wanted_is_bad_input(ledger):
     """The sentence says what to do."""
-    with pytest.raises(FleetUnknown, match="`vfleet fleet up` makes one"):
+    with pytest.raises(FleetUnknown, match="`vfleet fleet up` creates one"):
         scale_to_zero(ledger, "red")
     with pytest.raises(FleetUnknown):
         read_budget(ledger, "red")

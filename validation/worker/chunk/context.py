@@ -16,10 +16,11 @@ from validation.errors import BadInput, ClaimLost, FleetError, Transient
 from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk
 from validation.models.base import Scorer
 from validation.settings import Settings
+from validation.shards.bucket import delete_shard
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import LeaseRenewer
 from validation.worker.chunk.runner import ChunkRunner
-from validation.worker.chunk.shard import EncodedShard, delete_shard, encode_chunk, upload_shard
+from validation.worker.chunk.shard import EncodedShard, encode_chunk, upload_shard
 from validation.worker.chunk.subset import restrict_models
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class LeasedChunk:
             log.warning("chunk %s is left to the sweeper: %s", chunk_id, error)
             return
         if self._encoded is not None:
-            delete_shard(self.session.results, self._encoded)
+            delete_shard(self.session.results, self._encoded.manifest.key)
 
     def _commit_failure(self, failure: Exception) -> None:
         claim, own = self.work.claim, self.work.failures

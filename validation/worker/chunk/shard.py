@@ -16,7 +16,7 @@ from validation.shards.naming import manifest_key, shard_key
 from validation.shards.schema import ShardProvenance, shard_schema
 from validation.shards.writer import encode_shard
 from validation.storage.errors import ObjectExists
-from validation.storage.store import delete_object, get_bytes, put_once
+from validation.storage.store import get_bytes, put_once
 from validation.worker.chunk.runner import ChunkRunner
 from validation.worker.chunk.subset import PARTIAL
 
@@ -84,9 +84,3 @@ def upload_shard(store: ObjectStore, shard: EncodedShard) -> None:
         except ObjectExists:
             if get_bytes(store, key) != payload:
                 raise
-
-
-def delete_shard(store: ObjectStore, shard: EncodedShard) -> None:
-    """Take back what the ledger never learnt of, the manifest first: it must not outlive its shard."""
-    delete_object(store, shard.manifest_key)
-    delete_object(store, shard.manifest.key)

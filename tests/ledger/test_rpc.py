@@ -1,4 +1,4 @@
-"""One call of the ledger: what its caller leaves behind who vanishes in the midst of it, and what its failures mean."""
+"""One call of the ledger: the locks of a caller that vanishes, and what database errors ask of the caller."""
 
 import os
 import socket
@@ -60,15 +60,15 @@ def vanish(ledger, line, seed):
         engine.dispose()
 
 
-def test_a_box_that_vanishes_in_the_midst_of_a_call_holds_no_lock(ledger, vanish):
-    """Its statement is its own transaction, which the server ends though nobody listens: no word of it is awaited."""
+def test_box_without_a_key_that_vanishes_during_a_call_leaves_no_lock(ledger, vanish):
+    """Its statement is a transaction of its own, which the server ends by itself."""
     vanish()
     assert poll_until(lambda: is_free(ledger), within_s=5)
     assert fetch(ledger, WAITING) == [(0,)]
 
 
-def test_a_box_known_by_a_key_that_vanishes_is_cut_off(ledger, line, vanish, monkeypatch):
-    """Its transaction awaits its next word, but not for long. Should it speak again, it is told to try again."""
+def test_box_with_a_key_that_vanishes_during_a_call_is_cut_off(ledger, line, vanish, monkeypatch):
+    """Its transaction waits for the next statement for a limited time. If it returns, its call is transient."""
     monkeypatch.setattr(engines, "IDLE_IN_TRANSACTION_TIMEOUT", "1500ms")
     raised = vanish(SecretStr("key"))
     assert poll_until(lambda: fetch(ledger, WAITING) == [(1,)], within_s=5)
@@ -86,8 +86,8 @@ def is_free(ledger) -> bool:
     return fetch(ledger, FREE) == [(1,)]
 
 
-def test_a_box_says_how_long_it_may_wait_in_the_message_that_says_who_it_is(ledger):
-    """Each transaction of a box that has a key begins with both, and with no message more. No session keeps either."""
+def test_box_key_and_timeouts_are_set_per_transaction(ledger):
+    """One statement sets both at the start of each transaction; no session keeps them."""
     engine = engines.open_engine(ledger.url.render_as_string(hide_password=False), SecretStr("key"))
     limits = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('statement_timeout')"
     with engine.begin() as connection:
@@ -98,8 +98,8 @@ def test_a_box_says_how_long_it_may_wait_in_the_message_that_says_who_it_is(ledg
     engine.dispose()
 
 
-def test_a_ledger_that_vanished_is_known_to_be_gone_in_half_a_minute(ledger):
-    """Also by a caller that only waits for an answer: the kernel asks after the other end, of its own accord."""
+def test_unreachable_ledger_is_noticed_within_30_s(ledger):
+    """Also by a caller that only waits for an answer: TCP keepalive is on."""
     engine = engines.open_engine(ledger.url.render_as_string(hide_password=False))
     with (
         engine.connect() as connection,
@@ -110,8 +110,8 @@ def test_a_ledger_that_vanished_is_known_to_be_gone_in_half_a_minute(ledger):
     engine.dispose()
 
 
-def test_a_ledger_whose_connections_are_all_taken_is_tried_again(ledger):
-    """Each of them waits for an answer: the next caller may wait as for a server that is away."""
+def test_exhausted_connection_pool_is_unreachable(ledger):
+    """All connections wait for an answer, so the next caller is told to try again."""
     small = create_engine(ledger.url, pool_size=1, max_overflow=0, pool_timeout=0.1)
     with small.connect(), pytest.raises(Unreachable, match="no connection came free"):
         sweep_stale_claims(small)
