@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch
-from validation.models.conformer.engine import Heard
+from validation.models.conformer.engine import EngineOutput
 from validation.models.conformer.network import FastConformer, NetworkShape, length_mask
-from validation.models.conformer.segment import Listening, join_pieces
+from validation.models.conformer.segment import SegmentResult, join_pieces
 from validation.models.conformer.tokenizer import TokenizedTranscript
 from validation.models.conformer.torch_engine import TorchEngine
 from validation.models.conformer.transcript_scoring import compare_transcripts
@@ -114,7 +114,9 @@ class Conformer(Net):
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         heard = self._listen(batch)
-        told = [Listening("hi", spell(rows[0]), *rows) for rows in (join_pieces(heard, [n]) for n in range(len(batch)))]
+        told = [
+            SegmentResult("hi", spell(rows[0]), *rows) for rows in (join_pieces(heard, [n]) for n in range(len(batch)))
+        ]
         compare_transcripts(told, self.device)
         return [Scored({"value": listening.comparison.transcript_lp}) for listening in told]
 
@@ -122,7 +124,7 @@ class Conformer(Net):
         heard = self._listen(batch)
         return [torch.from_numpy(own[:count]) for own, count in zip(heard.log_probs, heard.frames, strict=True)]
 
-    def _listen(self, batch: Batch) -> Heard:
+    def _listen(self, batch: Batch) -> EngineOutput:
         return self.engine.hear(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
 
 

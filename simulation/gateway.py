@@ -31,7 +31,7 @@ class EmbeddedInspector(EmbeddedService):
 
     name: ClassVar[str] = "Inspector"
     check: ClassVar[str] = "look at its log"
-    ready_within_s: ClassVar[Seconds] = 60.0
+    ready_timeout_s: ClassVar[Seconds] = 60.0
 
     def __init__(self, base_dir: Path, *, server_port: int, auth_string: str, tokens: TokenFile) -> None:
         super().__init__(base_dir)
@@ -65,7 +65,7 @@ class EmbeddedNginx(EmbeddedService):
 
     name: ClassVar[str] = "nginx"
     check: ClassVar[str] = "look at its log"
-    ready_within_s: ClassVar[Seconds] = 30.0
+    ready_timeout_s: ClassVar[Seconds] = 30.0
 
     def __init__(self, base_dir: Path, program: Path, *, certificate: Path, gateway: Gateway, auth_string: str) -> None:
         super().__init__(base_dir, port=int(gateway.listen.rpartition(":")[2]))

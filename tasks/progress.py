@@ -9,8 +9,13 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks.session import open_control
 from validation.analysis.status.fleet_status import FleetStatus, read_status
-from validation.analysis.status.format import headline, worker_cells
-from validation.analysis.status.markdown import describe_language, describe_silence, write_page
+from validation.analysis.status.format import (
+    describe_language,
+    describe_silence,
+    headline,
+    worker_cells,
+    write_page,
+)
 
 MAX_LANGUAGES = 30
 """Progress bars at most: a queue with hundreds of labels has them in the page's table."""

@@ -20,7 +20,7 @@ class EmbeddedVast(EmbeddedService):
 
     name: ClassVar[str] = "Fake Vast"
     check: ClassVar[str] = "its log says why"
-    ready_within_s: ClassVar[Seconds] = 30.0
+    ready_timeout_s: ClassVar[Seconds] = 30.0
 
     def __init__(self, base_dir: Path, *, seed: int = 0, port: int | None = None) -> None:
         super().__init__(base_dir, port=port)

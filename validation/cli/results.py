@@ -13,9 +13,9 @@ from validation.output import print_table, say, say_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from validation.analysis.report.audio_samples import Place
+    from validation.analysis.report.audio_samples import SegmentKey
     from validation.analysis.selection.sources import ShardSource
-    from validation.analysis.selection.summary import Tally
+    from validation.analysis.selection.summary import SelectionSummary
     from validation.canaries.evaluate import CanaryTally
     from validation.domain import Fault
     from validation.scoring.verdict import Decision, Rules
@@ -83,10 +83,9 @@ def select(
     """
     import polars as pl
 
-    from validation.analysis.selection.explain import explain_verdict, find_segment
     from validation.analysis.selection.open import open_segments, scan_errors
-    from validation.analysis.selection.summary import tally_selection
-    from validation.analysis.selection.verdicts import judge_segments
+    from validation.analysis.selection.summary import explain_verdict, find_segment, summarize_selection
+    from validation.analysis.selection.verdicts import apply_rules
     from validation.analysis.selection.write import guess_format, write_selection
     from validation.settings import load_settings
 
@@ -95,12 +94,12 @@ def select(
     source = find_source(suite=suite, shards=shards, revision=revision)
     book = find_rules(rules, source.suite)
     with scan_errors(source.suite):
-        judged = judge_segments(open_segments(source), book)
+        judged = apply_rules(open_segments(source), book)
         if explain:
             for line in explain_verdict(find_segment(judged, explain), book):
                 say(line)
             return
-        tally = tally_selection(judged, book, verdicts)
+        tally = summarize_selection(judged, book, verdicts)
         if json:
             say_json({"rules": book.version, "tally": tally})
         else:
@@ -111,7 +110,7 @@ def select(
                 say(f"written to {out} as {form}")
 
 
-def _print_tally(tally: "Tally", rules: "Rules") -> None:
+def _print_tally(tally: "SelectionSummary", rules: "Rules") -> None:
     print_table(
         ("language", "segments", "kept", "hours", "hours kept", "share"),
         [
@@ -154,30 +153,30 @@ def report(
     from validation.analysis.report.page import Origin, write_page
     from validation.analysis.report.signals import find_signals
     from validation.analysis.selection.open import open_segments, scan_errors
-    from validation.analysis.selection.verdicts import judge_segments
-    from validation.analysis.selection.write import replace_whole
+    from validation.analysis.selection.verdicts import apply_rules
+    from validation.analysis.selection.write import replace_when_complete
 
     if not out.absolute().parent.is_dir():
         raise BadInput(f"{out} cannot be written: folder {out.absolute().parent} does not exist")
     source = find_source(suite=suite, shards=shards, revision=revision)
     book = find_rules(rules, source.suite)
     with scan_errors(source.suite):
-        judged = judge_segments(open_segments(source), book)
+        judged = apply_rules(open_segments(source), book)
         signals = find_signals(judged, read_columns(source))
-        findings = gather_findings(judged, book, signals, worst_a_reason=worst, borderline=borderline)
+        findings = gather_findings(judged, book, signals, worst_per_reason=worst, borderline=borderline)
     if not findings.segments:  # segments of canaries are not counted
         raise BadInput(f"suite {source.suite} has no segment in a committed shard yet: there is nothing to report")
     audio = {} if silent else fetch_players([*findings.worst, *findings.borderline])
     origin = Origin(
         source.suite,
         {model: made for layer in source.revisions for model, made in layer.models.items()},
-        layers=len(source.revisions),
+        revisions=len(source.revisions),
         shards=sum(len(layer.shards) for layer in source.revisions),
         rules=book,
         written_at=datetime.now(UTC),
     )
     page = write_page(origin, findings, signals, audio, count_canaries())
-    with replace_whole(out) as partial:
+    with replace_when_complete(out) as partial:
         partial.write_text(page, encoding="utf-8")
     say(f"{findings.segments:,} segments of {findings.hours():.2f} h reported in {out}")
 
@@ -214,7 +213,7 @@ def read_columns(source: "ShardSource") -> "dict[str, pa.Field]":
     return columns
 
 
-def fetch_players(rows: Sequence[Any]) -> "dict[Place, str | Fault]":
+def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
     """The audio of segments. If the source cannot be opened, each segment has that fault in its place."""
     from validation.analysis.report.audio_samples import fetch_audio
     from validation.domain import Fault

@@ -22,13 +22,13 @@ STALE = Rule(
     reason="stale",
     verdict="review",
     when=(Condition(column="nose_age", op=">", value=1.0),),
-    sentence="It smells of yesterday.",
+    sentence="The revision is newer than 1.",
 )
 
 
 @dataclass
 class TwoScorer(PeakScorer):
-    """Hears how loud it is, and smells its revision. `asked` counts the answers of each model."""
+    """`ear` answers the loudest sample, `nose` its own revision. `asked` counts the answers of each model."""
 
     name: str = "pair"
     roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear", "nose"), judges=("ear", "nose")))
@@ -40,12 +40,12 @@ class TwoScorer(PeakScorer):
         default_factory=lambda: {
             "ear": (
                 Column("peak", "float", "ratio", "Loudest sample."),
-                Column("language", "str", "ISO 639", "Heard."),
+                Column("language", "str", "ISO 639", "Predicted."),
                 Column("declared_p", "float", "probability", "Of the declared language."),
             ),
             "nose": (
                 Column("age", "float", "days", "Its revision."),
-                Column("language", "str", "ISO 639", "Smelt."),
+                Column("language", "str", "ISO 639", "Predicted."),
                 Column("declared_p", "float", "probability", "Of the declared language."),
             ),
         }
@@ -58,23 +58,23 @@ class TwoScorer(PeakScorer):
             wanted = utterance.wanted or tuple(self.columns)
             for model in wanted:
                 self.asked[model] += 1
-            said = {"ear": self._hear(utterance), "nose": self._smell()}
-            answers.append({model: said[model] for model in wanted})
+            answer = {"ear": self._ear(utterance), "nose": self._nose()}
+            answers.append({model: answer[model] for model in wanted})
         return answers
 
-    def _hear(self, utterance):
+    def _ear(self, utterance):
         return Scored({"peak": float(np.abs(utterance.audio).max()), "language": "hi", "declared_p": 0.9})
 
-    def _smell(self):
+    def _nose(self):
         revision = self.revisions["nose"]
         return Scored({"age": float(revision), "language": "hi" if revision == "1" else "ta", "declared_p": 0.5})
 
 
 @pytest.fixture
 def pair(box, monkeypatch):
-    """The box with the suite `pair`; `upgrade` gives the nose another revision."""
-    recipe = SuiteSpec({"ear": "", "nose": ""}, None, ("ear", "nose"), "local-1", 1.0, 1.0, "local")
-    monkeypatch.setitem(SUITES, "pair", recipe)
+    """The box with the suite `pair`; `upgrade` gives `nose` another revision."""
+    spec = SuiteSpec({"ear": "", "nose": ""}, None, ("ear", "nose"), "local-1", 1.0, 1.0, "local")
+    monkeypatch.setitem(SUITES, "pair", spec)
     monkeypatch.setenv("VFLEET_SUITE", "pair")
     scorer = TwoScorer()
     session = replace_scorer(box.session, scorer)

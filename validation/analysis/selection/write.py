@@ -1,4 +1,4 @@
-"""Write a selection down: as parquet, as JSON lines, or as a list for WebDataset."""
+"""Write a selection: as parquet, as JSON lines, or as a list for WebDataset."""
 
 import errno
 from collections.abc import Callable, Iterator, Mapping
@@ -16,29 +16,29 @@ Format: TypeAlias = Literal["parquet", "jsonl", "webdataset"]
 
 
 def write_selection(segments: pl.LazyFrame, path: Path, form: Format, settings: Settings) -> None:
-    """Write segments as a stream, through a file beside ``path`` that takes its place when it is whole.
+    """Write segments as a stream to a temporary file, which replaces ``path`` when it is complete.
 
-    - ``parquet`` and ``jsonl``: every column of the shards, one row or line a segment.
-    - ``webdataset``: one JSON line a tar: ``{"url", "video_id", "keys"}``, where ``keys`` are the tar's own names of
-      the segments that are kept, in its order: what `wds.WebDataset(urls).select(lambda s: s["__key__"] in keys)` asks.
+    - ``parquet`` and ``jsonl``: every column of the shards, one row or line per segment.
+    - ``webdataset``: one JSON line per tar: ``{"url", "video_id", "keys"}``, where ``keys`` are the names of the kept
+      segments in the tar's order, for `wds.WebDataset(urls).select(lambda s: s["__key__"] in keys)`.
 
     Raises:
-        BadInput: the file cannot be written; nothing stands in its place.
+        BadInput: the file cannot be written; ``path`` is as before.
     """
-    with replace_whole(path) as partial:
+    with replace_when_complete(path) as partial:
         try:
             _WRITERS[form](segments, partial, settings)
         except (OSError, pl.exceptions.PolarsError):
-            _ask_for_room(partial)
+            _probe_free_space(partial)
             raise
 
 
 @contextmanager
-def replace_whole(path: Path) -> Iterator[Path]:
-    """Lend a file beside ``path``, which takes its place at the end, or goes if there is an error.
+def replace_when_complete(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``path``; it replaces ``path`` at the end, and is deleted after an error.
 
     Raises:
-        BadInput: the folder is not there, may not be written to, or is full.
+        BadInput: the folder does not exist, is not writable, or the disk is full.
     """
     if not path.absolute().parent.is_dir():
         raise BadInput(f"{path} cannot be written: folder {path.absolute().parent} does not exist")
@@ -46,35 +46,33 @@ def replace_whole(path: Path) -> Iterator[Path]:
         with replacing(path) as partial:
             yield partial
     except OSError as error:
-        if error.errno not in {*_FULL, *_CLOSED}:
+        if error.errno not in {*_DISK_FULL, *_NOT_WRITABLE}:
             raise
         raise BadInput(f"{path} cannot be written: {error.strerror}") from None
 
 
-_ROOM_BYTES = 64 << 20
-"""More than is written at once."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where no more can be written."""
-_CLOSED = (errno.EROFS, errno.EISDIR, errno.EACCES, errno.EPERM)
-"""What it says where no file can be made."""
+_PROBE_BYTES = 64 << 20
+"""More than polars writes at once."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EROFS, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 
-def _ask_for_room(path: Path) -> None:
-    """Say in the system's own words that a file cannot grow, if so: polars does not tell writing from reading."""
+def _probe_free_space(path: Path) -> None:
+    """Raise the operating system's error if a file cannot grow: polars' error does not say whether it was writing."""
     with path.open("ab") as file:
-        file.write(bytes(_ROOM_BYTES))
+        file.write(bytes(_PROBE_BYTES))
 
 
 def guess_format(path: Path) -> Format:
-    """Tell the format by the file's ending.
+    """The format that a file name's ending stands for.
 
     Raises:
-        BadInput: it tells nothing.
+        BadInput: the ending is unknown.
     """
     for ending, form in _ENDINGS.items():
         if path.name.endswith(ending):
             return form
-    raise BadInput(f"{path}: the ending says no format; use {', '.join(_ENDINGS)}")
+    raise BadInput(f"{path}: the ending names no format; use {', '.join(_ENDINGS)}")
 
 
 _ENDINGS: Mapping[str, Format] = {".wds.jsonl": "webdataset", ".parquet": "parquet", ".jsonl": "jsonl"}
