@@ -26,9 +26,9 @@ import numpy as np
 import psutil
 
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE
 from validation.inference.client import InferenceClient
-from validation.inference.transport import read_status
+from validation.inference.client_io import read_status
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
 from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.suite import load_suite
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.flaky_model import Fussy
+from tests.support.flaky_model import FlakyModel
 from tests.support.speech_samples import silence
 from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
 from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory
@@ -24,12 +24,12 @@ def never(batch: Batch) -> None:
 @given(st.lists(st.sampled_from(["a", "b", "poison"]), min_size=1, max_size=40))
 def test_the_guilty_stand_alone(texts):
     """However many items fail a batch, exactly they have no answer, and all others have their own."""
-    answers = score_with_bisection(Fussy(), batch_of(texts), on_overrun=never)
+    answers = score_with_bisection(FlakyModel(), batch_of(texts), on_overrun=never)
     for text, answer in zip(texts, answers, strict=True):
         if text == "poison":
             assert isinstance(answer, Unscored)
             assert answer.fault.kind == "model_failed"
-            assert "I cannot bear it" in answer.fault.message
+            assert "poison is in the batch" in answer.fault.message
         else:
             assert answer == Scored({"said": text})
 
@@ -37,7 +37,7 @@ def test_the_guilty_stand_alone(texts):
 @pytest.mark.parametrize("guilty", [0, 13, 31])
 def test_finding_one_of_thirty_two_takes_eleven_calls(guilty):
     """The search halves: one call for the whole, two a level."""
-    model = Fussy()
+    model = FlakyModel()
     texts = ["a"] * guilty + ["poison"] + ["a"] * (31 - guilty)
     score_with_bisection(model, batch_of(texts), on_overrun=never)
     assert len(model.batches) == 11
@@ -47,7 +47,7 @@ def test_finding_one_of_thirty_two_takes_eleven_calls(guilty):
 def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s):
     """Everyone who fits alone is answered, and every batch that did not fit is told of."""
 
-    class Small(Fussy):
+    class Small(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             if batch.waveforms.size > memory_s * SAMPLE_RATE:
                 raise GpuOutOfMemory(f"{batch.waveforms.size} samples are too many")
@@ -68,7 +68,7 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s
 def test_what_does_not_fit_is_tried_once_more_before_it_is_halved():
     """The first failure has freed what other models kept, and that may be all that was lacking."""
 
-    class Crowded(Fussy):
+    class Crowded(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             if not self.batches:
                 self.batches.append(batch)
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_tried_once_more_before_it_is_halved():
 def test_a_broken_card_is_asked_once_and_convicts_nobody():
     """Every further call would fail as well, and 32 segments be unscored for ever after 63 calls."""
 
-    class OnBrokenCard(Fussy):
+    class OnBrokenCard(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             self.batches.append(batch)
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -98,7 +98,7 @@ def test_a_broken_card_is_asked_once_and_convicts_nobody():
 def test_a_model_that_loses_an_answer_has_failed():
     """Answers are matched by position: one too few would give every later segment its neighbour's."""
 
-    class Forgetful(Fussy):
+    class Forgetful(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             return super().score(batch)[1:]
 
@@ -108,4 +108,4 @@ def test_a_model_that_loses_an_answer_has_failed():
 
 def test_the_models_of_a_suite_keep_the_interface(models):
     """What a suite is given is a ``SegmentModel``, by structure."""
-    assert all(isinstance(model, SegmentModel) for model in [Fussy(), *models.values()])
+    assert all(isinstance(model, SegmentModel) for model in [FlakyModel(), *models.values()])

@@ -10,10 +10,11 @@ from tests.support.speech_samples import same_values, values_of
 from tests.support.tiny_indic import voice
 from validation.domain import DecodedSegment, DecodedVideo, Segment, Unscored, Utterance, Video
 from validation.errors import BadInput
-from validation.inference.warmup import LONG_PROBE_S, TRIAL_S, make_probe_batch
+from validation.inference.warmup import LONG_WARMUP_S, WARMUP_S
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.dnsmos import Dnsmos
 from validation.models.rows import build_rows
+from validation.models.self_test import make_probe_batch
 from validation.models.suite import Suite, load_suite
 
 PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
@@ -65,7 +66,7 @@ def test_every_model_answers_in_exactly_its_columns(indic, answers):
 def test_the_trial_of_a_host_tries_everything_that_a_segment_can_ask_for(indic):
     """Its segments have a language that all judges know and a transcript that is aligned, in both lengths: what
     fails on a machine fails before any work."""
-    for duration_s in (TRIAL_S, LONG_PROBE_S):
+    for duration_s in (WARMUP_S, LONG_WARMUP_S):
         (told,) = indic.score_batch(make_probe_batch(indic.columns, 1, duration_s))
         assert values_of(told["conformer"])["align_tok"] is not None
         assert all(values_of(told[judge])["declared_p"] is not None for judge in indic.roles.judges)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.support.flaky_model import Fussy
+from tests.support.flaky_model import FlakyModel
 from tests.support.speech_samples import same_values, silence, values_of
 from validation.domain import Scored, Unscored, Utterance
 from validation.errors import BadInput
@@ -16,7 +16,7 @@ from validation.scoring.signals import SuiteRoles
 PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
 
 
-def toy_suite(*models: Fussy, budget_s: float = 10.0) -> Suite:
+def toy_suite(*models: FlakyModel, budget_s: float = 10.0) -> Suite:
     return Suite(
         "toy",
         models,
@@ -90,9 +90,9 @@ def test_every_answer_has_exactly_the_declared_columns(suite, own_answers):
 def test_answers_come_in_the_order_of_the_questions():
     """Batches go longest first; callers never see that."""
     durations_s = np.random.default_rng(3).uniform(0.2, 5, 60)
-    model = Fussy()
+    model = FlakyModel()
     answers = toy_suite(model).score([spoken(s, f"{i}") for i, s in enumerate(durations_s)])
-    assert [values_of(answer["fussy"])["said"] for answer in answers] == [f"{i}" for i in range(60)]
+    assert [values_of(answer["flaky"])["said"] for answer in answers] == [f"{i}" for i in range(60)]
     assert len(model.batches) > 10
     assert model.batches[0].lengths[0] == max(batch.lengths.max() for batch in model.batches)
 
@@ -100,14 +100,14 @@ def test_answers_come_in_the_order_of_the_questions():
 def test_one_bad_segment_costs_nobody_an_answer():
     """A segment that a model cannot bear is unscored by that model; its companions and other models answer."""
 
-    class Calm(Fussy):
+    class Calm(FlakyModel):
         name = "calm"
 
         def score(self, batch):
             return [Scored({"said": "fine"}) for _ in batch.texts]
 
-    answers = toy_suite(Fussy(), Calm()).score([spoken(1, text) for text in ("a", "poison", "b")])
-    assert [isinstance(answer["fussy"], Unscored) for answer in answers] == [False, True, False]
+    answers = toy_suite(FlakyModel(), Calm()).score([spoken(1, text) for text in ("a", "poison", "b")])
+    assert [isinstance(answer["flaky"], Unscored) for answer in answers] == [False, True, False]
     assert all(answer["calm"] == Scored({"said": "fine"}) for answer in answers)
 
 
@@ -122,11 +122,11 @@ def test_one_bad_segment_costs_nobody_an_answer():
 )
 def test_what_cannot_be_heard_is_put_to_nobody(audio, kind):
     """It is unscored by every model, with the reason, and its neighbours are scored."""
-    model = Fussy()
+    model = FlakyModel()
     bad, good = toy_suite(model).score([Utterance(audio, "bad", None), spoken(1, "good")])
-    assert isinstance(bad["fussy"], Unscored)
-    assert bad["fussy"].fault.kind == kind
-    assert good["fussy"] == Scored({"said": "good"})
+    assert isinstance(bad["flaky"], Unscored)
+    assert bad["flaky"].fault.kind == kind
+    assert good["flaky"] == Scored({"said": "good"})
     assert all("bad" not in batch.texts for batch in model.batches)
 
 
@@ -160,9 +160,9 @@ def test_two_groups_in_flight_get_their_own_answers(suite, clips, own_answers):
 
 def test_meters_say_what_was_heard_and_what_failed():
     """Seconds are of audio, without padding; the fill tells how much padding there was."""
-    suite = toy_suite(Fussy(), budget_s=100)
+    suite = toy_suite(FlakyModel(), budget_s=100)
     suite.score([spoken(2, "a"), spoken(1, "poison"), spoken(0.01, "short")])
-    meter = suite.meters["fussy"]
+    meter = suite.meters["flaky"]
     assert (meter.segments, meter.faults, meter.audio_s) == (2, 1, 3.0)
     assert (suite.fill.real_s, suite.fill.padded_s) == (3.0, 4.0)
 

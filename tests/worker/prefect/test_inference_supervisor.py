@@ -13,9 +13,9 @@ import pytest
 from prefect.workers.process import ProcessWorker
 
 from validation.domain import Scored, Utterance
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE, find_socket
 from validation.inference.client import InferenceClient
-from validation.inference.transport import read_status
+from validation.inference.client_io import read_status
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE, find_socket
 from validation.local.process import poll_until
 from validation.worker.prefect import inference_supervisor as model_host
 from validation.worker.prefect.worker import VastGpuWorker
@@ -35,7 +35,7 @@ def test_a_worker_keeps_a_model_host(ledger, prefect, start_worker, monkeypatch)
     socket = Path(flow_process.environ()[INFERENCE_SOCKET_VARIABLE])
     monkeypatch.setattr(tempfile, "tempdir", str(worker.folder))
     assert find_socket("box-1") == socket  # as `vfleet inference status` does
-    with InferenceClient(socket, patience_s=120) as scorer:
+    with InferenceClient(socket, reconnect_timeout_s=120) as scorer:
         (before,) = scorer.score([NOISE])
         assert isinstance(before["silero"], Scored)
 

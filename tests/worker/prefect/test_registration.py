@@ -181,6 +181,6 @@ def test_the_lives_of_a_worker_share_nothing(tmp_path, monkeypatch):
     assert len(set(files.values())) == 3
 
     remove_stale_dirs("box-1")
-    left = {f"vfleet-host-box-1-{lives['running']}", f"vfleet-host-box-1-2-{lives['ended']}"}
+    left = {f"vfleet-inference-box-1-{lives['running']}", f"vfleet-inference-box-1-2-{lives['ended']}"}
     assert {path.name for path in tmp_path.iterdir()} == left
     assert files["running"].exists()

@@ -7,8 +7,8 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.errors import BadInput
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE
 from validation.inference.client import InferenceClient
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
 from validation.ledger.box_credentials import StoreName
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision

@@ -9,7 +9,7 @@ from uuid import UUID
 from anyio import CancelScope
 from anyio.abc import TaskStatus
 
-from validation.inference.address import socket_path
+from validation.inference.protocol import socket_path
 
 
 class FlowProcesses:

@@ -15,9 +15,8 @@ from prefect.logging import get_logger
 
 from validation.domain import Seconds
 from validation.errors import BadInput, FleetError, Transient
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE, socket_path
-from validation.inference.protocol import SuiteInfo
-from validation.inference.transport import read_status
+from validation.inference.client_io import read_status
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE, SuiteInfo, socket_path
 
 FIRST_PAUSE_S: Seconds = 1.0
 MAX_BACKOFF_S: Seconds = 60.0
@@ -96,7 +95,7 @@ class InferenceSupervisor:
             await self._end()
             raise ServerExited(f"the model host told nothing within {LOAD_WITHIN_S:.0f} s that can be read") from error
         if "ready" in told:
-            return SuiteInfo.read(told["ready"])
+            return SuiteInfo.decode(told["ready"])
         code = await self._process.wait()
         if "refused" in told:
             raise StartRefused(told["refused"])
@@ -144,7 +143,7 @@ class InferenceSupervisor:
             return f"has not answered for {ANSWER_WITHIN_S:.0f} s"
         except FleetError:  # it has just ended, or has too many clients to hear another: it answers
             return None if self.socket.exists() else "has no socket any more, so that no client finds it"
-        batch_s = status["present_batch_s"]
+        batch_s = status["current_batch_s"]
         return f"has had a batch in hand for {batch_s:.0f} s" if batch_s > BATCH_WITHIN_S else None
 
     async def _end(self) -> None:

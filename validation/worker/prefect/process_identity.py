@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from validation.inference.address import list_server_dirs
+from validation.inference.protocol import list_server_dirs
 
 PROC = Path("/proc")
 

@@ -30,7 +30,7 @@ from validation.doctor.runner import check_box
 from validation.domain import Seconds
 from validation.errors import BadInput, FleetError
 from validation.exit_codes import exit_code_of
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.ledger.workers import register_worker
