@@ -22,7 +22,7 @@ def snapshot(engine):
 
 
 def test_a_swept_chunk_cannot_be_committed(connect, seed):
-    """A worker that slept through its lease writes nothing, even for videos that nobody took since."""
+    """A worker that slept through its lease writes nothing, even if no other worker took its videos since."""
     seed(2)
     sleeper, sweeper = connect(), connect()
     chunk = claim(sleeper)

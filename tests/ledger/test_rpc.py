@@ -4,17 +4,20 @@ import os
 import socket
 from threading import Thread
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.support.ledger_helpers import claim, fetch
 from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Progress
-from validation.errors import FleetError, Unreachable
+from validation.errors import FleetError, Transient, Unreachable
 from validation.ledger import engine as engines
 from validation.ledger.chunks import renew_chunk
 from validation.ledger.maintenance import sweep_stale_claims
+from validation.ledger.rpc import LedgerRefused, translate_error
 from validation.local.process import poll_until
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in trans%'"
@@ -82,7 +85,7 @@ def test_box_with_a_key_that_vanishes_during_a_call_is_cut_off(ledger, line, van
 
 
 def is_free(ledger) -> bool:
-    """Whether nobody holds the chunk's row."""
+    """Whether no transaction has locked the chunk's row."""
     return fetch(ledger, FREE) == [(1,)]
 
 
@@ -116,3 +119,49 @@ def test_exhausted_connection_pool_is_unreachable(ledger):
     with small.connect(), pytest.raises(Unreachable, match="no connection came free"):
         sweep_stale_claims(small)
     small.dispose()
+
+
+TRANSIENT = {
+    "XX000": "DbHandler exited",
+    "25006": "cannot execute UPDATE in a read-only transaction",
+    "58030": 'could not write to file "base/1": No space left on device',
+    "57P01": "terminating connection due to administrator command",
+    "57P02": "terminating connection because of crash of another server process",
+    "57P03": "the database system is starting up",
+    "57014": "canceling statement due to statement timeout",
+    "53100": "could not extend file",
+    "53200": "out of memory",
+    "53300": "sorry, too many clients already",
+    "08006": "connection failure",
+    "08P01": "query_wait_timeout",
+    "40001": "could not serialize access",
+    "40P01": "deadlock detected",
+    "55P03": "canceling statement due to lock timeout",
+    "25P03": "terminating connection due to idle-in-transaction timeout",
+    "26000": 'prepared statement "_pg3_0" does not exist',
+    "28P01": "password authentication failed",
+    "ZZ123": "a code of some later pooler",
+}
+
+
+@pytest.mark.parametrize("state", TRANSIENT)
+def test_database_error_that_may_pass_is_transient(ledger, state):
+    """Poolers, failovers and full disks: the call is repeated for as long as the lease holds."""
+    assert isinstance(translated(ledger, state, TRANSIENT[state]), Transient)
+
+
+@pytest.mark.parametrize("state", ["22P02", "23505", "42883", "42501", "VF002", "P0001", "0A000"])
+def test_database_error_that_stays_is_a_refusal(ledger, state):
+    """The same call would meet it again."""
+    assert isinstance(translated(ledger, state, "no"), LedgerRefused)
+
+
+def test_error_without_a_state_and_connection_is_unreachable(ledger):
+    """As when the socket was closed."""
+    lost = OperationalError("SELECT 1", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
+    assert isinstance(translate_error(lost, ledger, "f", {}), Unreachable)
+
+
+def translated(engine, state, message):
+    error = type("ServerError", (psycopg.DatabaseError,), {"sqlstate": state})(message)
+    return translate_error(DBAPIError("SELECT 1", {}, error), engine, "f", {})

@@ -71,7 +71,7 @@ ALTERS_ITSELF = (
 
 
 REFUSED = {"42501", "55000", "42809"}
-"""For want of privilege; a view that takes no writes, or no TRUNCATE, whoever asks."""
+"""For want of privilege; a view that takes no writes, and no TRUNCATE by any login."""
 
 
 def attempt(engine: Engine, statement: str) -> bool:

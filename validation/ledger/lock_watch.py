@@ -1,6 +1,7 @@
-"""Find out which session keeps a statement waiting, while it waits: an error for a lock names neither."""
+"""Find out which session keeps a statement waiting, while it waits: the error of a lock timeout does not say."""
 
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -8,34 +9,25 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 PERIOD_S = 0.5
-_BLOCKERS = """
-    SELECT coalesce(waiting.relation::regclass::text, waiting.locktype), blocker.pid, blocker.usename,
-           blocker.application_name, extract(epoch FROM now() - blocker.xact_start)::integer
-    FROM pg_locks waiting
-    JOIN pg_stat_activity own ON own.pid = waiting.pid
-    CROSS JOIN unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
-    JOIN pg_stat_activity blocker ON blocker.pid = blocking.pid
-    WHERE NOT waiting.granted AND (own.pid = %(pid)s OR own.query = %(statement)s)
-    LIMIT 1
-"""
+LOCK_HOLDER = Path(__file__).resolve().parents[2] / "sql" / "migrate" / "lock_holder.sql"
 
 
 class LockWatch:
-    """Look twice a second, over a connection of its own, who blocks a session. A context manager.
+    """A context manager that looks up twice a second, over a connection of its own, who blocks a session.
 
-    The session is known by ``pid``, or by the text of its statement where a pooler hides its pid.
+    The session is known by ``pid``, or by the text of its statement where a pooler hides the pid.
     """
 
     def __init__(self, engine: Engine, *, statement: str | None = None) -> None:
         self._engine, self._statement = engine, statement
         self.pid: int | None = None
-        self._blocker = ""
+        self._holder = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="lock-watch", daemon=True)
 
     def describe(self) -> str:
-        """What was waited for last, for the end of a sentence; empty if nothing was."""
-        return self._blocker
+        """Which session held the lock that was waited for last, as the end of a sentence; empty if none was."""
+        return self._holder
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -50,12 +42,16 @@ class LockWatch:
     def _watch(self) -> None:
         while not self._ended.wait(PERIOD_S):
             try:
-                with self._engine.connect() as connection:
-                    given = {"pid": self.pid, "statement": self._statement}
-                    rows = connection.exec_driver_sql(_BLOCKERS, given).all()
+                self._look()
             except SQLAlchemyError:  # the migration itself reports what is wrong with the database
                 continue
-            for table, pid, user, application, held_s in rows:
-                program = f", {application}" if application else ""
-                since = f", in a transaction for {held_s} s" if held_s is not None else ""
-                self._blocker = f" waits for {table}, which session {pid} has locked (login {user}{program}{since})"
+
+    def _look(self) -> None:
+        given = {"pid": self.pid, "statement": self._statement}
+        with self._engine.connect() as connection:
+            for row in connection.exec_driver_sql(LOCK_HOLDER.read_text(), given):
+                program = f", {row.application}" if row.application else ""
+                since = f", in a transaction for {row.held_s} s" if row.held_s is not None else ""
+                self._holder = (
+                    f" waits for {row.locked}, locked by session {row.pid} (login {row.login}{program}{since})"
+                )

@@ -26,16 +26,6 @@ STATEMENT_TIMEOUT = "10min"
 
 _AUTOCOMMIT = "-- autocommit:"
 """How a migration begins whose statements cannot run inside a transaction."""
-_VERSION_TABLE = """
-CREATE SCHEMA IF NOT EXISTS validation;
-CREATE TABLE IF NOT EXISTS validation.alembic_version (
-    version_num varchar(32) NOT NULL CONSTRAINT alembic_version_pkc PRIMARY KEY
-);
-"""
-_SET_VERSION = """
-DELETE FROM validation.alembic_version;
-INSERT INTO validation.alembic_version VALUES ('{}');
-"""
 _READ_VERSION = "SELECT version_num FROM validation.alembic_version"
 _TRANSACTION_SETTINGS = f"""
 SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
@@ -44,13 +34,6 @@ SET LOCAL search_path = public, pg_temp;
 """
 _VIEW_NAME = re.compile(r"\bvalidation\.(\w+)")
 _INDEX_NAME = re.compile(r"^CREATE (?:UNIQUE )?INDEX (?:CONCURRENTLY )?IF NOT EXISTS (\w+)", re.MULTILINE)
-_INVALID_INDEXES = """
-    SELECT c.oid::regclass::text, c.relname, EXISTS (
-        SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
-    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-    WHERE NOT i.indisvalid AND regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '') = ANY (%(names)s)
-    ORDER BY 1
-"""
 
 
 class SchemaMismatch(BadInput):
@@ -86,9 +69,9 @@ def migrate(engine: Engine) -> str:
 
 def render_migration() -> str:
     """All the SQL of ``migrate``, for a database without any of it. Needs no database."""
-    parts = [_VERSION_TABLE]
+    parts = [_text("version_table")]
     for path in _migrations():
-        sql, version = path.read_text(), _SET_VERSION.format(_number(path))
+        sql, version = path.read_text(), _set_version(_number(path))
         parts += [sql, "BEGIN;", version, "COMMIT;"] if _is_autocommit(sql) else ["BEGIN;", sql, version, "COMMIT;"]
     return "\n".join([*parts, "BEGIN;", *(source.read_text() for source in _replaceable()), "COMMIT;"])
 
@@ -124,7 +107,7 @@ def find_invalid_indexes(engine: Engine) -> list[str]:
     """The ledger's indexes that no query uses, because their build was cut off. ``migrate`` rebuilds them."""
     try:
         with engine.connect() as connection:
-            return [row[0] for row in connection.exec_driver_sql(_INVALID_INDEXES, {"names": _index_names()})]
+            return [row[0] for row in connection.exec_driver_sql(_text("invalid_indexes"), {"names": _index_names()})]
     except DBAPIError as error:
         raise translate_error(error, engine, "find_invalid_indexes", {}) from error
 
@@ -132,12 +115,12 @@ def find_invalid_indexes(engine: Engine) -> list[str]:
 def _prepare(engine: Engine) -> str:
     """Make the table of the version where there is none. Returns the version, empty for a new database."""
     with _transaction(engine, "the table of the version") as connection:
-        _execute(connection, _VERSION_TABLE)
+        _execute(connection, _text("version_table"))
         return str(connection.exec_driver_sql(_READ_VERSION).scalar() or "")
 
 
 def _apply(engine: Engine, path: Path) -> None:
-    sql, version = path.read_text(), _SET_VERSION.format(_number(path))
+    sql, version = path.read_text(), _set_version(_number(path))
     if not _is_autocommit(sql):
         with _transaction(engine, path.name) as connection:
             _execute(connection, "LOCK TABLE validation.alembic_version IN EXCLUSIVE MODE")
@@ -154,7 +137,7 @@ def _apply(engine: Engine, path: Path) -> None:
 def _rebuild_invalid_indexes(engine: Engine) -> None:
     """Rebuild the indexes whose build was cut off: ``CREATE INDEX IF NOT EXISTS`` passes over them."""
     with _transaction(engine, "invalid indexes") as connection:
-        found = connection.exec_driver_sql(_INVALID_INDEXES, {"names": _index_names()}).all()
+        found = connection.exec_driver_sql(_text("invalid_indexes"), {"names": _index_names()}).all()
     for qualified, name, is_being_built in found:
         if is_being_built:
             raise BadInput(f"index {qualified} is being built by another session: wait for it, then migrate again")
@@ -164,7 +147,7 @@ def _rebuild_invalid_indexes(engine: Engine) -> None:
 
 @contextmanager
 def _transaction(engine: Engine, what: str) -> Iterator[Connection]:
-    """A transaction with limits of its own; an error names what was executed and, if it waited, for whom."""
+    """A transaction with limits of its own; an error names what was executed and, if it waited, for which session."""
     watch = LockWatch(engine)
     try:
         with watch, engine.begin() as connection:
@@ -188,6 +171,14 @@ def _execute_alone(engine: Engine, what: str, statement: str) -> None:
 def _execute(connection: Connection, sql: str) -> None:
     # Without parameters: a % in PL/pgSQL is not a placeholder.
     connection.execution_options(no_parameters=True).exec_driver_sql(sql)
+
+
+def _text(name: str) -> str:
+    return (SQL / "migrate" / f"{name}.sql").read_text()
+
+
+def _set_version(revision: str) -> str:
+    return _text("set_version").replace("{revision}", revision)
 
 
 def _migrations() -> list[Path]:

@@ -22,7 +22,7 @@ class LedgerRefused(Permanent):
 
 
 class LedgerBusy(Transient):
-    """The ledger could not serve a call now: a lock, a deadlock, too many connections."""
+    """The ledger could not serve a call now: a lock, too many connections, a read-only database, a pooler's error."""
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -91,32 +91,51 @@ def call_function(engine: Engine, function: str, /, **arguments: Any) -> Sequenc
 
 
 def translate_error(error: DBAPIError, engine: Engine, function: str, arguments: Mapping[str, Any]) -> FleetError:
-    """The error that tells the caller what to do about a database error."""
-    state = getattr(error.orig, "sqlstate", None)
+    """The error that tells the caller what to do about a database error. No such error is about a video."""
+    state = getattr(error.orig, "sqlstate", None) or ""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
-    no_connection = state is None and isinstance(error, OperationalError | InterfaceError)
-    if no_connection or (state or "").startswith(_UNREACHABLE):
+    no_connection = not state and isinstance(error, OperationalError | InterfaceError)
+    if no_connection or state.startswith(_UNREACHABLE):
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
     if (refusal := _parse_error(state, reason, arguments)) is not None:
         return refusal
-    if (state or "").startswith(_BUSY):
-        return LedgerBusy(function, reason)
-    return LedgerRefused(function, reason)
+    if not state or state.startswith(_REFUSED):
+        return LedgerRefused(function, reason)
+    return LedgerBusy(function, reason)
 
 
 _UNREACHABLE = (
-    "08",  # connection exception
-    "57P",  # shutting down, starting up, crashed
-    "28",  # login refused
+    "08",  # connection exception; PgBouncer ends sessions with 08P01: query_wait_timeout, server login failed
+    "57P",  # the server shuts down, starts up, or has crashed
+    "28",  # login refused: a pooler that cannot ask its server says so too
     "3D",  # no such database
     "25P03",  # the session was ended because it was idle in a transaction
+    "25P04",  # the session was ended by transaction_timeout
 )
-_BUSY = (
-    "40",  # transaction rollback: serialization failure, deadlock
-    "53",  # insufficient resources: disk, memory, connections
-    "55",  # object not in prerequisite state: lock not available
-    "57",  # operator intervention: statement cancelled
-)
+"""Beginnings of SQLSTATEs after which the session has ended. Their classes are those of Postgres' manual, appendix A
+(postgresql.org/docs/current/errcodes-appendix.html); PgBouncer's are in pgbouncer.org/config.html, under timeouts."""
+_REFUSED = (
+    "0A",  # feature not supported
+    "21",  # cardinality violation
+    "22",  # data exception: a value that the function cannot read
+    "23",  # integrity constraint violation
+    "2B", "2F", "38", "39", "3B", "3F",  # errors within functions, of privileges and schema names
+    "42",  # syntax error, missing object or privilege: this code and the database do not fit
+    "44",  # WITH CHECK OPTION violation
+    "P0",  # PL/pgSQL: RAISE without a code, no or too many rows
+    "VF",  # the ledger's own refusals
+)  # fmt: skip
+"""Beginnings of SQLSTATEs that the same call will meet again. Every other state, known or unknown, may pass by itself:
+
+- 40, 53, 55, 57: deadlock, out of memory, disk or connections, lock not available, statement cancelled;
+- 25006: read-only, as a replica after a failover is, and as Supabase makes a database whose disk is 95 % full
+  (supabase.com/docs/guides/platform/database-size);
+- 58: the server's disk failed;
+- XX000: what a pooler reports of itself. Supavisor: "DbHandler exited", "Unable to check out process from the pool due
+  to timeout", "Max client connections reached" (github.com/supabase/supavisor, lib/supavisor/client_handler.ex); and
+  Postgres' own "tuple concurrently updated";
+- 26: a prepared statement that a pooler gave to another session.
+"""
 _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF003": WorkerUnknown,
     "VF005": CompactionConflict,
@@ -127,11 +146,11 @@ _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
 """SQLSTATEs of the ledger's own functions whose message is a reason or the name of a worker."""
 
 
-def _parse_error(state: str | None, reason: str, arguments: Mapping[str, Any]) -> FleetError | None:
+def _parse_error(state: str, reason: str, arguments: Mapping[str, Any]) -> FleetError | None:
     match state:
         case "VF001":
             return ClaimLost(arguments["chunk"], reason)
         case "VF004":
             return WorkerIdTaken(arguments["worker"], reason)
-    refusal = _REFUSALS.get(state or "")
+    refusal = _REFUSALS.get(state)
     return refusal(reason) if refusal else None
