@@ -18,19 +18,19 @@ from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import sibling_key
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 NOW = timedelta(seconds=-5)
 """A margin that makes objects of this moment old enough to be orphans."""
 
 
 def read_rows(box) -> pl.DataFrame:
-    source = find_committed(box.engine, "tiny", box.session.settings)
+    source = find_committed(box.engine, "tiny", box.context.settings)
     return open_segments(source).collect().sort("video_id", "segment_index")
 
 
 def findings(box) -> list[str]:
-    return list(audit(box.engine, box.session.results, orphan_margin=NOW))
+    return list(audit(box.engine, box.context.results, orphan_margin=NOW))
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def three(box):
     """Three shards of two videos each, of which one is superseded in the first."""
     box.add_videos(*"abcdef")
     for _ in range(3):
-        run_chunk(box.session, size=2)
+        run_chunk(box.context, size=2)
     first = read_committed_shards(box.engine)[0]
-    manifest = ShardManifest.from_json(get_bytes(box.session.results, sibling_key(first.shard_key)), "m")
+    manifest = ShardManifest.from_json(get_bytes(box.context.results, sibling_key(first.shard_key)), "m")
     requeue_videos(box.engine, Requeue([manifest.videos[0].video_id]))
-    run_chunk(box.session)
+    run_chunk(box.context)
     return box
 
 
@@ -97,8 +97,8 @@ def test_compaction_keeps_suites_revisions_and_rules_apart(box):
     box.add_videos(*"abcd")
     for suite, revision in (("tiny", "1"), ("tiny", "2"), ("huge", "1"), ("tiny", "1")):
         box.scorer.name, box.scorer.revisions = suite, {"ear": revision}
-        run_chunk(box.session, size=1)
-    ((group, _),) = compact_all(box.engine, box.session.results)
+        run_chunk(box.context, size=1)
+    ((group, _),) = compact_all(box.engine, box.context.results)
     assert {(shard.suite, shard.models["ear"]) for shard in group} == {("tiny", "1")}
     assert len(read_committed_shards(box.engine)) == 3
 
@@ -117,15 +117,15 @@ def test_failed_videos_stay_in_the_compacted_manifest(box):
     """The compacted manifest lists them; a video that was validated since is not among them."""
     box.add_videos(*"abc")
     for video in "bc":
-        delete_object(box.session.source, f"{video}.tar")
-        put_once(box.session.source, f"{video}.tar", b"no tar")
-    run_chunk(box.session)
+        delete_object(box.context.source, f"{video}.tar")
+        put_once(box.context.source, f"{video}.tar", b"no tar")
+    run_chunk(box.context)
     requeue_videos(box.engine, Requeue(["c"]))
-    delete_object(box.session.source, "c.tar")
+    delete_object(box.context.source, "c.tar")
     box.add_videos("c", "d")
-    run_chunk(box.session)
-    ((_, made),) = compact_all(box.engine, box.session.results)
-    kept = ShardManifest.from_json(get_bytes(box.session.results, sibling_key(made.key)), "m")
+    run_chunk(box.context)
+    ((_, made),) = compact_all(box.engine, box.context.results)
+    kept = ShardManifest.from_json(get_bytes(box.context.results, sibling_key(made.key)), "m")
     assert [failure.video_id for failure in kept.failed] == ["b"]
 
 

@@ -27,7 +27,7 @@ def world(ledger, cloudflare):
         SecretStr(cloudflare.api_token), account_id=cloudflare.account_id,
         parent_access_key_id=SecretStr(cloudflare.parent_access_key_id), base_url=cloudflare.url,
     )  # fmt: skip
-    world.desk = replace(world.desk, lender=CredentialIssuer(ledger, client, "s3://transcribed", "s3://results"))
+    world.context = replace(world.context, issuer=CredentialIssuer(ledger, client, "s3://transcribed", "s3://results"))
     world.queue(50)
     world.want(2)
     with client, world.client:
@@ -45,7 +45,7 @@ def test_each_rented_machine_has_a_key_and_a_loan_of_its_own(world, ledger, clou
     )
     assert len({env["VFLEET_BOX_KEY"] for env in told}) == 2
     assert not any("R2_ACCESS_KEY_ID" in env for env in told)
-    assert {tuple(wish.get("prefixes", ())) for wish in cloudflare.wishes} == {
+    assert {tuple(request.get("prefixes", ())) for request in cloudflare.granted} == {
         (),
         ("shards/val-1/",),
         ("shards/val-2/",),
@@ -65,13 +65,13 @@ def test_nothing_is_rented_that_could_open_no_store(world, cloudflare):
 def test_a_tick_renews_what_is_half_over(world, ledger, cloudflare):
     """Of the machines that are there, and of no other."""
     world.ticks(3)
-    minted = len(cloudflare.wishes)
+    minted = len(cloudflare.granted)
     world.tick()
-    assert len(cloudflare.wishes) == minted
+    assert len(cloudflare.granted) == minted
     execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                     "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-1'")  # fmt: skip
     world.tick()
-    assert len(cloudflare.wishes) == minted + 2
+    assert len(cloudflare.granted) == minted + 2
     assert not any(loan.is_due for loan in read_credential_status(ledger))
 
 

@@ -30,7 +30,7 @@ def tokens(tmp_path):
 def world(ledger, tokens):
     """A fleet whose control plane keeps the gateway's tokens."""
     world = World(ledger)
-    world.desk = replace(world.desk, tokens=tokens)
+    world.context = replace(world.context, tokens=tokens)
     world.queue(50)
     with world.client:
         yield world
@@ -50,7 +50,7 @@ def test_each_rented_machine_has_a_token_of_its_own_for_as_long_as_it_is_there(w
     by_hand = tokens.read()["home-1"]
     world.want(2)
     world.tick()
-    told = [contract.order["env"] for contract in world.cloud.living()]
+    told = [rental.order["env"] for rental in world.cloud.living()]
     assert {presented(env)[0] for env in told} == {env["WORKER_ID"] for env in told} == {"val-1", "val-2"}
     assert len({presented(env)[1] for env in told}) == 2
     assert set(tokens.read()) == {"home-1", "val-1", "val-2"}
@@ -68,7 +68,7 @@ def test_each_rented_machine_has_a_token_of_its_own_for_as_long_as_it_is_there(w
 
 def test_a_request_that_came_to_nothing_leaves_no_token(world, tokens):
     """Refused: none when the tick ends. Unanswered: until it is proven absent, for its machine may be on its way."""
-    world.fake.faults.play_next("create", "reject_then_502")
+    world.fake.connection.play_next("create", "reject_then_502")
     world.want(1)
     world.tick()
     assert world.states() == {"requested": 1}
@@ -78,7 +78,7 @@ def test_a_request_that_came_to_nothing_leaves_no_token(world, tokens):
     world.ticks(6)
     assert world.states() == {}
     assert set(tokens.read()) == {"home-1"}, "the machine never was"
-    world.fake.faults.play_next("create", "commit_then_refuse")
+    world.fake.connection.play_next("create", "commit_then_refuse")
     world.want(1)
     assert world.tick().done == {"refused": 1, "destroyed": 1}
     assert tokens.read().get("val-1") != unanswered
@@ -99,8 +99,8 @@ def test_a_control_plane_that_dies_between_token_and_machine_leaves_nothing_behi
     assert set(tokens.read()) == {"home-1", "val-1"}
     world.want(0)
     world.ticks(6)
-    tokens.add("val-7", rental=read_budget(world.ledger, FLEET).label_prefix + "7/0123456789ab")
-    tokens.add("val-8", rental="vfleet/green-0f0f0f0f/8/0123456789ab")
+    tokens.add("val-7", label=read_budget(world.ledger, FLEET).label_prefix + "7/0123456789ab")
+    tokens.add("val-8", label="vfleet/green-0f0f0f0f/8/0123456789ab")
     world.tick()
     assert set(tokens.read()) == {"home-1", "val-8"}
 
@@ -108,10 +108,10 @@ def test_a_control_plane_that_dies_between_token_and_machine_leaves_nothing_behi
 def test_nothing_is_rented_that_could_not_come_in(world, tmp_path):
     """A token file that cannot be written costs no money; the tick says which, and rents when it can be."""
     folder = tmp_path / "gone"
-    world.desk = replace(world.desk, tokens=TokenFile(folder / "boxes"))
+    world.context = replace(world.context, tokens=TokenFile(folder / "boxes"))
     world.want(2)
     report = world.tick()
-    assert world.cloud.contracts == {}
+    assert world.cloud.rentals == {}
     assert (world.states(), report.done) == ({}, {})
     assert f"token file {folder}/boxes cannot be changed" in report.problem
     folder.mkdir()
@@ -124,7 +124,7 @@ def test_a_credential_for_all_boxes_is_refused_where_each_has_its_own(name):
     """It would open the server to every box alike, and outlive them all."""
     told = {**BOX, f"BOX_{name}": "x"}
     assert name in read_box_environment(told)
-    with pytest.raises(BadInput, match=f"BOX_{name} would let every box into Prefect alike"):
+    with pytest.raises(BadInput, match=f"BOX_{name} would give all boxes one credential for Prefect"):
         read_box_environment(told | {"VFLEET_GATEWAY_TOKENS": "/etc/nginx/vfleet-boxes"})
 
 
@@ -136,6 +136,6 @@ def test_a_machine_that_nobody_rented_is_let_in_and_shut_out_by_hand(ledger, tok
     told = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
     assert set(told) == {"WORKER_ID", "VFLEET_BOX_KEY", "PREFECT_CLIENT_CUSTOM_HEADERS"}
     assert presented(told)[0] == "home-2"
-    assert tokens.revoke_rentals("", but=()) == []
+    assert tokens.revoke_fleet("", keep=()) == []
     assert main(["box", "revoke", "home-2"]) == 0
     assert set(tokens.read()) == {"home-1"}

@@ -17,7 +17,7 @@ UP = ["--machines", "3", "--budget", "50", "--max-usd-per-hour", "5", "--image",
 @pytest.fixture
 def world(ledger) -> World:
     world = World(ledger)
-    world.cloud.fates = {"ok": 1.0}
+    world.cloud.lifecycles = {"ok": 1.0}
     world.queue(100)
     return world
 
@@ -44,10 +44,10 @@ def test_up_enters_the_wish_and_rents_nothing(world, command, capsys):
     world.queue(1000)
     command("up", *UP, "--fleet", FLEET)
     assert (
-        "3 machines wanted, at most $5.00 an hour and $50.00 in all; the cheapest offer costs $0."
+        "3 boxes wanted, at most $5.00 per hour and $50.00 in all; the cheapest offer costs $0."
         in capsys.readouterr().out
     )
-    assert world.cloud.contracts == {}
+    assert world.cloud.rentals == {}
     assert world.tick().done == {"rented": 3}
 
 
@@ -57,9 +57,9 @@ def test_plan_shows_what_would_be_done_and_what_it_costs(world, command, capsys)
     command("plan", "--fleet", FLEET)
     shown = capsys.readouterr().out
     assert shown.count("slot ") == 2
-    assert "now $0.00 an hour, then $0." in shown
+    assert "now $0.00 per hour, then $0." in shown
     assert "of at most $20.00; $0.00 spent of $500.00" in shown
-    assert (world.cloud.contracts, world.states()) == ({}, {})
+    assert (world.cloud.rentals, world.states()) == ({}, {})
 
 
 def test_status_shows_machines_and_money(world, command, capsys):
@@ -68,8 +68,8 @@ def test_status_shows_machines_and_money(world, command, capsys):
     command("status", "--fleet", FLEET)
     shown = capsys.readouterr().out
     assert shown.count("working") == 2
-    assert "2 machines wanted; $0." in shown
-    assert "the account fell by $0." in shown
+    assert "2 boxes wanted; $0." in shown
+    assert "the account's credit fell by $0." in shown
 
 
 def test_down_lets_machines_finish(world, command, capsys):
@@ -94,7 +94,7 @@ def test_down_now_returns_when_nothing_is_left(world, command, capsys):
 
 
 def test_bans_are_shown_and_lifted(world, command, capsys):
-    world.cloud.fates = {"oci_error": 1.0}
+    world.cloud.lifecycles = {"oci_error": 1.0}
     world.want(1)
     world.tick()
     world.want(0)
@@ -114,9 +114,9 @@ def test_bans_are_shown_and_lifted(world, command, capsys):
     ("words", "sentence"),
     [
         (["--max-price", "0.01"], "no offer costs at most.*the cheapest costs"),
-        (["--max-usd-per-hour", "0.01"], "the fleet's cap of .0.010 an hour is below the cheapest offer"),
+        (["--max-usd-per-hour", "0.01"], "the fleet's cap of .0.010 per hour is below the cheapest offer"),
         (["--gpu", "RTX 2060"], "the market has no RTX 2060"),
-        (["--machines", "-1"], "a number of machines of at least 0"),
+        (["--machines", "-1"], "the number of boxes must be at least 0"),
         (["--disk", "-5"], "disk_gb is -5"),
     ],
 )

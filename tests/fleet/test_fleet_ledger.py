@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.support.fleet_helpers import HOLDER, label_for, machine_of, pass_time, request, want
 from tests.support.ledger_helpers import claim, execute, fetch
 from validation.domain import WorkerProfile
-from validation.fleet.states import TRANSITIONS
+from validation.fleet.policy import TRANSITIONS
 from validation.ledger.fleet import (
     FleetUnknown,
     ObservedInstance,

@@ -5,7 +5,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks.fleet
-from blocks.session import Control
+from blocks.services import ControlServices
 from blocks.vast import VastCredentials, find_credentials
 from flows.reconcile import reconcile_fleet
 from tests.support.fleet_world import FLEET, World
@@ -19,9 +19,9 @@ OPEN_CLIENT = VastCredentials.open_client
 def world(ledger, prefect_server, monkeypatch):
     """A fleet whose flow runs in this process, against a real Prefect server."""
     world = World(ledger)
-    world.cloud.fates = {"ok": 1.0}
+    world.cloud.lifecycles = {"ok": 1.0}
     world.queue(10)
-    monkeypatch.setattr(tasks.fleet, "open_control", lambda: Control(ledger, None))
+    monkeypatch.setattr(tasks.fleet, "open_control_services", lambda: ControlServices(ledger, None))
     monkeypatch.setattr(VastCredentials, "open_client", lambda self: client_of(world.fake))
     for name in ("BOX_DATABASE_URL", "BOX_R2_ENDPOINT_URL", "BOX_PREFECT_API_URL"):
         monkeypatch.setenv(name, "somewhere")
@@ -64,8 +64,8 @@ def mistype_the_key(world, monkeypatch):
         (mistype_the_key, {}, "(Invalid user key): check VAST_API_KEY and its permissions"),
         (lambda world, _: setattr(world.cloud, "credit_usd", 0.0), {}, "$0.00 are left"),
         (None, {"gpu_names": ("RTX 2060",)}, "the market has no RTX 2060 that meets the filter"),
-        (None, {"usd_per_hour": 0.01}, "an hour together, above the cap of $0.01"),
-        (None, {"max_usd_per_hour": 0.01}, "no offer costs at most $0.010 an hour all in: the cheapest costs $0."),
+        (None, {"usd_per_hour": 0.01}, "per hour, above its cap of $0.01"),
+        (None, {"max_usd_per_hour": 0.01}, "no offer costs at most $0.010 per hour all in: the cheapest costs $0."),
     ],
     ids=["no key", "wrong key", "no credit", "impossible filter", "cap below the cheapest", "price below the cheapest"],
 )
@@ -80,7 +80,7 @@ def test_what_cannot_work_fails_the_run_with_one_sentence_and_rents_nothing(
     assert state.is_failed()
     assert sentence in state.message
     assert "Traceback" not in state.message
-    assert world.cloud.contracts == {}
+    assert world.cloud.rentals == {}
 
 
 def test_the_environments_key_comes_first_and_the_block_second(world):

@@ -1,4 +1,4 @@
-"""Whatever the picture, a plan breaks no cap, touches nothing of others, and comes to rest."""
+"""Whatever the snapshot, a plan breaks no cap, touches nothing of others, and comes to rest."""
 
 from collections import Counter
 from dataclasses import replace
@@ -8,10 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fleet_builders import NOW, PREFIX, ago, make_offer
-from validation.fleet.actions import Adopt, Destroy, DestroyOrphan, Drain, MarkClosed, MarkReady, Rent, Terminate
-from validation.fleet.budget import BudgetState
-from validation.fleet.plan import Desired, FleetSnapshot, plan
-from validation.fleet.states import OCCUPYING, SERVING, TRANSITIONS
+from validation.fleet.launch_spec import LaunchSpec
+from validation.fleet.plan import (
+    Adopt,
+    Destroy,
+    DestroyOrphan,
+    Drain,
+    MarkClosed,
+    MarkReady,
+    Rent,
+    Terminate,
+    make_plan,
+)
+from validation.fleet.policy import OCCUPYING, SERVING, TRANSITIONS
+from validation.fleet.snapshot import BudgetState, Desired, FleetSnapshot
 from validation.ledger.fleet import Ban, RentedInstance
 from validation.vast.instances import Instance, Listing
 
@@ -20,7 +30,7 @@ STEPS = {Adopt: "renting", MarkReady: "working", Drain: "draining", Terminate: "
 
 
 @st.composite
-def machines(draw, slot: int) -> RentedInstance:
+def boxes(draw, slot: int) -> RentedInstance:
     """A machine in any state that the ledger would allow."""
     state = draw(
         st.sampled_from(["requested", "renting", "working", "working", "draining", "destroying", "destroyed", "gone"])
@@ -67,8 +77,8 @@ def listings(draw, fleet: list[RentedInstance]) -> Listing:
 
 
 @st.composite
-def pictures(draw) -> FleetSnapshot:
-    fleet = [draw(machines(slot + 1)) for slot in range(draw(st.integers(0, 8)))]
+def snapshots(draw) -> FleetSnapshot:
+    fleet = [draw(boxes(slot + 1)) for slot in range(draw(st.integers(0, 8)))]
     offers = [
         make_offer(100 + n, usd=draw(st.sampled_from([0.1, 0.25, 0.5])), host=draw(st.integers(1, 6)),
                    machine=draw(st.sampled_from([None, 1, 2, 3])))
@@ -78,13 +88,14 @@ def pictures(draw) -> FleetSnapshot:
     spent = draw(st.sampled_from([0.0, 5.0, 9.9]))
     return FleetSnapshot(
         desired=Desired(
-            machines=draw(st.integers(0, 10)), chunks_left=draw(st.integers(0, 20)), max_usd_per_machine=1.0,
+            boxes=draw(st.integers(0, 10)), chunks_left=draw(st.integers(0, 20)), max_usd_per_box=1.0,
             max_per_host=2, abandon=draw(st.booleans()) and draw(st.booleans()),
         ),
-        machines=fleet,
+        boxes=fleet,
         listing=draw(listings(fleet)),
         label_prefix=PREFIX,
-        purse=BudgetState(draw(st.sampled_from([0.5, 2.0, 50.0])), 10.0, burn, spent,
+        launch_spec=LaunchSpec("worker:1"),
+        budget=BudgetState(draw(st.sampled_from([0.5, 2.0, 50.0])), 10.0, burn, spent,
                     draw(st.sampled_from([None, 0.1, 50.0]))),
         now=NOW,
         bans=[Ban(kind, draw(st.integers(1, 3)), "slow", ago(9), NOW + timedelta(1)) for kind in ("machine", "host")],
@@ -97,42 +108,42 @@ def rents(chosen) -> list[Rent]:
 
 
 @st.composite
-def eager_pictures(draw) -> FleetSnapshot:
+def eager_snapshots(draw) -> FleetSnapshot:
     """Pictures in which nothing stands in the way of renting but the caps and what is there already."""
-    picture = draw(pictures())
-    fleet = [replace(machine, reason=machine.reason and "surplus", absences=0) for machine in picture.machines]
+    snapshot = draw(snapshots())
+    fleet = [replace(machine, reason=machine.reason and "surplus", absences=0) for machine in snapshot.boxes]
     return replace(
-        picture,
-        desired=replace(picture.desired, chunks_left=40, abandon=False, machines=draw(st.integers(4, 12))),
-        machines=fleet,
-        listing=Listing(tuple(replace(i, cur_state="running", status_msg=None) for i in picture.listing.instances)),
-        purse=replace(
-            picture.purse, max_usd_per_hour=draw(st.sampled_from([2.5, 50.0])), spent_usd=0.0, credit_usd=None
+        snapshot,
+        desired=replace(snapshot.desired, chunks_left=40, abandon=False, boxes=draw(st.integers(4, 12))),
+        boxes=fleet,
+        listing=Listing(tuple(replace(i, cur_state="running", status_msg=None) for i in snapshot.listing.instances)),
+        budget=replace(
+            snapshot.budget, max_usd_per_hour=draw(st.sampled_from([2.5, 50.0])), spent_usd=0.0, credit_usd=None
         ),
         offers=[make_offer(100 + n, usd=0.25, host=n // 2 + 10) for n in range(20)],
     )
 
 
 @LAW
-@given(st.one_of(pictures(), eager_pictures()))
-def test_a_plan_never_goes_above_a_cap(picture):
+@given(st.one_of(snapshots(), eager_snapshots()))
+def test_a_plan_never_goes_above_a_cap(snapshot):
     """Number, dollars an hour and dollars in all, with everything counted that may bill."""
-    new = rents(plan(picture))
+    new = rents(make_plan(snapshot))
     if not new:
         return
-    there = [machine for machine in picture.machines if machine.state in OCCUPYING]
-    assert len(there) + len(new) <= picture.desired.machines
-    rate = picture.purse.usd_per_hour + sum(rent.offer.usd_per_hour for rent in new)
-    assert rate <= picture.purse.max_usd_per_hour
-    assert 2 * rate + sum(rent.offer.usd_once for rent in new) <= picture.purse.left_usd
+    there = [machine for machine in snapshot.boxes if machine.state in OCCUPYING]
+    assert len(there) + len(new) <= snapshot.desired.boxes
+    rate = snapshot.budget.usd_per_hour + sum(rent.offer.usd_per_hour for rent in new)
+    assert rate <= snapshot.budget.max_usd_per_hour
+    assert 2 * rate + sum(rent.offer.usd_once for rent in new) <= snapshot.budget.left_usd
 
 
 @LAW
-@given(st.one_of(pictures(), eager_pictures()))
-def test_a_plan_never_gives_a_slot_a_second_machine(picture):
+@given(st.one_of(snapshots(), eager_snapshots()))
+def test_a_plan_never_gives_a_slot_a_second_machine(snapshot):
     """Nor rents one machine or one offer twice, nor more than its share from a host."""
-    new = rents(plan(picture))
-    open_rows = [machine for machine in picture.machines if machine.state != "gone"]
+    new = rents(make_plan(snapshot))
+    open_rows = [machine for machine in snapshot.boxes if machine.state != "gone"]
     for taken, fresh in (
         ({m.slot for m in open_rows}, [r.slot for r in new]),
         ({m.machine_id for m in open_rows}, [r.offer.machine_id for r in new]),
@@ -143,56 +154,56 @@ def test_a_plan_never_gives_a_slot_a_second_machine(picture):
     hosts = Counter([m.host_id for m in open_rows])
     for rent in new:
         hosts[rent.offer.host_id] += 1
-        assert hosts[rent.offer.host_id] <= picture.desired.max_per_host
+        assert hosts[rent.offer.host_id] <= snapshot.desired.max_per_host
 
 
 @LAW
-@given(pictures())
-def test_a_plan_never_touches_what_is_not_ours(picture):
+@given(snapshots())
+def test_a_plan_never_touches_what_is_not_ours(snapshot):
     """Only ids that the ledger knows, or that are listed under our own label."""
-    ours = {i.id for i in picture.listing.ours(PREFIX)} | {m.instance_id for m in picture.machines}
-    for action in plan(picture).actions:
+    ours = {i.id for i in snapshot.listing.of_fleet(PREFIX)} | {m.instance_id for m in snapshot.boxes}
+    for action in make_plan(snapshot).actions:
         if isinstance(action, DestroyOrphan | Adopt):
             assert action.instance_id in ours
             assert action.instance_id < 9100
 
 
 @LAW
-@given(pictures())
-def test_a_plan_never_rents_what_is_banned(picture):
-    bans = {(ban.kind, ban.vendor_id) for ban in picture.bans}
-    chosen = plan(picture)
+@given(snapshots())
+def test_a_plan_never_rents_what_is_banned(snapshot):
+    bans = {(ban.kind, ban.vendor_id) for ban in snapshot.bans}
+    chosen = make_plan(snapshot)
     for offer in [*(rent.offer for rent in rents(chosen)), *chosen.spares]:
         assert not {("machine", offer.machine_id), ("host", offer.host_id)} & bans
 
 
 @LAW
-@given(pictures())
-def test_every_step_of_a_plan_is_one_of_the_table_and_no_machine_takes_two(picture):
+@given(snapshots())
+def test_every_step_of_a_plan_is_one_of_the_table_and_no_machine_takes_two(snapshot):
     """What the plan asks for, the ledger allows."""
-    steps = [action for action in plan(picture).actions if not isinstance(action, Rent | DestroyOrphan)]
-    assert max(Counter(action.machine.label for action in steps).values(), default=0) <= 1
+    steps = [action for action in make_plan(snapshot).actions if not isinstance(action, Rent | DestroyOrphan)]
+    assert max(Counter(action.box.label for action in steps).values(), default=0) <= 1
     for action in steps:
         if isinstance(action, Destroy):
-            assert action.machine.state in {"destroying", "destroyed"}
+            assert action.box.state in {"destroying", "destroyed"}
         else:
-            assert STEPS[type(action)] in TRANSITIONS[action.machine.state]
+            assert STEPS[type(action)] in TRANSITIONS[action.box.state]
 
 
 @LAW
-@given(pictures())
-def test_an_incomplete_listing_is_for_reading_only(picture):
+@given(snapshots())
+def test_an_incomplete_listing_is_for_reading_only(snapshot):
     """On its evidence nothing is rented, accepted, adopted, closed or called an orphan."""
-    blind = replace(picture, listing=replace(picture.listing, why_incomplete="cut"))
-    allowed = (Destroy, Terminate) if picture.desired.abandon else (Destroy,)
-    assert all(isinstance(action, allowed) for action in plan(blind).actions)
+    blind = replace(snapshot, listing=replace(snapshot.listing, why_incomplete="cut"))
+    allowed = (Destroy, Terminate) if snapshot.desired.abandon else (Destroy,)
+    assert all(isinstance(action, allowed) for action in make_plan(blind).actions)
 
 
 @LAW
-@given(pictures())
-def test_a_plan_does_not_rent_with_one_hand_and_dismiss_with_the_other(picture):
+@given(snapshots())
+def test_a_plan_does_not_rent_with_one_hand_and_dismiss_with_the_other(snapshot):
     """In one plan there is never both a machine too many and one too few."""
-    chosen = plan(picture)
+    chosen = make_plan(snapshot)
     too_many = [
         a for a in chosen.actions if isinstance(a, Drain | Terminate) and a.reason in {"surplus", "budget", "dismissed"}
     ]
@@ -200,19 +211,19 @@ def test_a_plan_does_not_rent_with_one_hand_and_dismiss_with_the_other(picture):
 
 
 @LAW
-@given(pictures())
-def test_nothing_wanted_is_nothing_rented(picture):
+@given(snapshots())
+def test_nothing_wanted_is_nothing_rented(snapshot):
     """Neither for an operator who wants nothing, nor for an empty queue."""
-    for desired in (replace(picture.desired, machines=0), replace(picture.desired, chunks_left=0)):
-        assert rents(plan(replace(picture, desired=desired))) == []
+    for desired in (replace(snapshot.desired, boxes=0), replace(snapshot.desired, chunks_left=0)):
+        assert rents(make_plan(replace(snapshot, desired=desired))) == []
 
 
-def advance(picture: FleetSnapshot, number: int) -> FleetSnapshot:
+def advance(snapshot: FleetSnapshot, number: int) -> FleetSnapshot:
     """What a vendor and a world without faults make of a plan, and two minutes later."""
-    chosen = plan(picture)
-    rows = {machine.label: machine for machine in picture.machines}
+    chosen = make_plan(snapshot)
+    rows = {machine.label: machine for machine in snapshot.boxes}
     listed = {i.id: replace(i, actual_status="running", cur_state="running", status_msg=None, dph_total=0.25)
-              for i in picture.listing.instances}  # fmt: skip
+              for i in snapshot.listing.instances}  # fmt: skip
     for action in chosen.actions:
         match action:
             case Rent(slot, offer):
@@ -241,21 +252,21 @@ def advance(picture: FleetSnapshot, number: int) -> FleetSnapshot:
     ]  # fmt: skip
     burn = sum(machine.usd_per_hour for machine in fresh)
     return replace(
-        picture, machines=fresh, listing=Listing(tuple(listed.values())),
-        purse=replace(picture.purse, usd_per_hour=burn, spent_usd=0.0, credit_usd=None),
+        snapshot, boxes=fresh, listing=Listing(tuple(listed.values())),
+        budget=replace(snapshot.budget, usd_per_hour=burn, spent_usd=0.0, credit_usd=None),
     )  # fmt: skip
 
 
 @LAW
-@given(pictures())
-def test_in_a_world_without_faults_the_fleet_comes_to_rest_and_stays(picture):
-    """From any picture, ticks lead to a state in which the next ones do nothing, and which is the one wanted."""
-    now = replace(picture, purse=BudgetState(50.0, 1000.0, picture.purse.usd_per_hour, 0.0))
+@given(snapshots())
+def test_in_a_world_without_faults_the_fleet_comes_to_rest_and_stays(snapshot):
+    """From any snapshot, ticks lead to a state in which the next ones do nothing, and which is the one wanted."""
+    now = replace(snapshot, budget=BudgetState(50.0, 1000.0, snapshot.budget.usd_per_hour, 0.0))
     now = replace(now, offers=[make_offer(300 + n) for n in range(60)])
     for number in range(20):
         now = advance(now, number)
-    at_rest = plan(now)
+    at_rest = make_plan(now)
     assert at_rest.actions == ()
-    serving = [machine for machine in now.machines if machine.state in SERVING]
-    assert now.desired.enough <= len(serving) <= now.desired.most
-    assert {machine.state for machine in now.machines} <= {"working"}
+    serving = [machine for machine in now.boxes if machine.state in SERVING]
+    assert now.desired.rent_up_to <= len(serving) <= now.desired.keep_up_to
+    assert {machine.state for machine in now.boxes} <= {"working"}

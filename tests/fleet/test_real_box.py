@@ -23,7 +23,7 @@ from validation.ledger.fleet import scale_to_zero, set_target
 from validation.ledger.seed import seed_videos
 from validation.local.process import poll_until
 from validation.vast.client import VastClient
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 FLEET = "real"
@@ -38,7 +38,7 @@ class Site:
     ledger: Engine
     vast: EmbeddedVast
     room: ContainerRunner
-    desk: ReconcileContext
+    context: ReconcileContext
     prefect_url: str
 
     def rent(self) -> int:
@@ -54,7 +54,7 @@ class Site:
         return machine["id"]
 
     def tick(self) -> Report:
-        report = reconcile(self.desk)
+        report = reconcile(self.context)
         assert report is not None
         return report
 
@@ -105,8 +105,8 @@ def open_site(box_login, prefect_server, object_store, open_folder) -> Iterator[
             image = describe_image(open_folder, card)
             room = ContainerRunner(vast, ENTRYPOINT, image, open_folder / "boxes").__enter__()
             rooms.append(room)
-            desk = ReconcileContext(ledger, client, FLEET, lambda: read_box_environment(told))
-            return Site(ledger, vast, room, desk, prefect_server.api_url)
+            context = ReconcileContext(ledger, client, FLEET, lambda: read_box_environment(told))
+            return Site(ledger, vast, room, context, prefect_server.api_url)
 
         rooms: list[ContainerRunner] = []
         yield open_one

@@ -35,7 +35,7 @@ def test_a_fleet_comes_up_works_and_goes(world):
     assert world.tick().done == {"rented": 5}
     world.ticks(12)
     assert world.states() == {"working": 5}
-    assert len(world.cloud.contracts) == 5
+    assert len(world.cloud.rentals) == 5
     world.dismiss()
     assert world.cloud.living() == []
     assert world.reasons() == {"surplus": 5}
@@ -63,7 +63,10 @@ def test_a_machine_is_accepted_by_real_claims_and_its_work_outlives_it(world):
     assert chunks["open"] == 3
     assert chunks["committed"] > 3
     victim = world.cloud.living()[0]
-    victim.life = (*victim.life, replace(victim.life[-1], at_s=world.cloud.now - victim.life_from, listed=False))
+    victim.phases = (
+        *victim.phases,
+        replace(victim.phases[-1], at_s=world.cloud.now - victim.phases_from, listed=False),
+    )
     world.ticks(16)
     assert (world.reasons(), world.states()) == ({"vanished": 1}, {"working": 3})
     assert world.chunk_states()["expired"] == 1
@@ -95,7 +98,7 @@ def test_a_machine_that_is_distrusted_is_replaced_and_banned(world):
 
 
 def test_a_drained_machine_finishes_what_it_holds_and_claims_nothing_new(world):
-    """The wish reaches its worker through the ledger; it is destroyed when its chunk is committed."""
+    """The request reaches its worker through the ledger; it is destroyed when its chunk is committed."""
     world.want(2)
     world.ticks(10)
     done = world.chunk_states()["committed"]
@@ -116,14 +119,14 @@ def test_an_orphan_is_destroyed_and_a_stranger_is_not(world):
     world.ticks(3)
     assert orphan.destroyed_at is not None
     world.dismiss()
-    assert {rival.id, stranger.id} == {contract.id for contract in world.cloud.living()}
+    assert {rival.id, stranger.id} == {rental.id for rental in world.cloud.living()}
 
 
 def test_an_incomplete_listing_rents_accepts_and_closes_nothing(world):
     """Blind, the fleet only destroys what it already knew must go."""
     world.want(3)
     world.tick()
-    world.spoil({"wrong_total": 1.0}, ["list"])
+    world.corrupt({"wrong_total": 1.0}, ["list"])
     before = world.states()
     for _ in range(5):
         report = world.tick()
@@ -133,7 +136,7 @@ def test_an_incomplete_listing_rents_accepts_and_closes_nothing(world):
 
 
 @pytest.mark.parametrize(
-    ("fate", "reason"),
+    ("lifecycle", "reason"),
     [
         ("stuck_loading", "never_booted"),
         ("oci_error", "runtime_failed"),
@@ -141,13 +144,13 @@ def test_an_incomplete_listing_rents_accepts_and_closes_nothing(world):
         ("zombie_running", "heartbeat_timeout"),
     ],
 )
-def test_a_machine_that_does_not_come_up_is_replaced_and_banned(world, fate, reason):
+def test_a_machine_that_does_not_come_up_is_replaced_and_banned(world, lifecycle, reason):
     """Each failure of the market by its name; the same machine is not rented again."""
-    world.cloud.fates = {fate: 1.0}
+    world.cloud.lifecycles = {lifecycle: 1.0}
     world.want(1)
     world.tick()
     (bad,) = read_rented_instances(world.ledger, FLEET)
-    world.cloud.fates = GOOD
+    world.cloud.lifecycles = GOOD
     world.ticks(30)
     assert world.states() == {"working": 1}
     assert world.reasons() == {reason: 1}
@@ -159,9 +162,9 @@ def test_slow_and_lying_machines_are_replaced(world):
     world.want(6, gpu_names=("RTX 3090",), inet_down_mbps=800)  # slower lines may miss their time
     world.tick()
     slow, liar = world.cloud.living()[:2]
-    world.boxes.lying.add(liar.id)
+    world.workers.wrong_gpu.add(liar.id)
     world.ticks(11)
-    slow.life = tuple(replace(phase, speed=phase.speed * 0.2) for phase in slow.life)
+    slow.phases = tuple(replace(phase, speed=phase.speed * 0.2) for phase in slow.phases)
     world.ticks(30)
     assert world.reasons() == {"slow": 1, "gpu_mismatch": 1}
     assert world.states() == {"working": 6}
@@ -172,8 +175,8 @@ def test_an_empty_account_is_not_mistaken_for_bad_machines(world):
     """Everything stops at once: all is destroyed, nobody is banned, and nothing is rented until it is over."""
     world.want(5)
     world.ticks(12)
-    for contract in world.cloud.living():
-        world.cloud.stop(contract)
+    for rental in world.cloud.living():
+        world.cloud.stop(rental)
     report = world.tick()
     assert "check the account's credit" in report.problem
     world.ticks(2)
@@ -189,7 +192,7 @@ def test_silence_of_the_whole_fleet_is_ours_not_theirs(world):
     world.want(5)
     world.ticks(12)
     execute(world.ledger, "UPDATE worker_validators SET last_heartbeat_at = last_heartbeat_at - interval '1 h'")
-    report = reconcile(world.desk)
+    report = reconcile(world.context)
     assert report.done == {}
     assert world.states() == {"working": 5}
 
@@ -214,11 +217,11 @@ def test_no_more_machines_than_chunks_and_none_for_an_empty_queue(world):
 
 def test_a_fleet_that_nobody_wants_is_bad_input(world):
     with pytest.raises(FleetUnknown):
-        reconcile(world.desk)
+        reconcile(world.context)
 
 
 def test_a_fleet_once_abandoned_is_destroyed_by_whoever_ticks_next(world):
-    """The wish of `down --now` is in the ledger: the flow neither rents nor drains in between, until it is wanted."""
+    """The order of `down --now` is in the ledger: the flow neither rents nor drains in between, until it is wanted."""
     world.want(4)
     world.ticks(10)
     scale_to_zero(world.ledger, FLEET, abandon=True)
@@ -237,8 +240,8 @@ def test_only_one_reconciler_acts(world):
 
     world.want(3)
     acquire_lock(world.ledger, FLEET, uuid4(), lease_s=60)
-    assert reconcile(world.desk) is None
-    assert world.cloud.contracts == {}
+    assert reconcile(world.context) is None
+    assert world.cloud.rentals == {}
 
 
 def test_down_now_destroys_without_draining(world):
@@ -261,11 +264,11 @@ def test_chaos_ends_with_nothing_billing_and_no_cap_was_ever_broken(ledger, seed
     world.queue(60)
     world.want(8, usd_per_hour=4.0, usd=60.0)
     world.ticks(45)
-    working_h = world.boxes.useful_s / 3600
+    working_h = world.workers.useful_s / 3600
     world.dismiss()
     assert world.cloud.living() == []
     assert world.cloud.peak_machines <= 8
     assert world.cloud.peak_usd_per_hour <= 4.0
     assert world.cloud.billed_usd <= read_budget(ledger, FLEET).spent_usd <= 60.0
     assert working_h > 4, "of 12 that a fleet without a fault would have"
-    assert world.fake.faults.played
+    assert world.fake.connection.played

@@ -27,25 +27,25 @@ def world(ledger) -> World:
 @pytest.mark.parametrize("fault", ["commit_then_drop", "commit_then_504", "slow"])
 def test_a_create_that_took_effect_unseen_is_adopted(world, fault):
     """Its slot is not rented twice; the next listing shows the label, and the machine serves."""
-    world.fake.faults.play_next("create", fault)
+    world.fake.connection.play_next("create", fault)
     world.want(1)
     assert world.tick().done == {"unknown": 1}
     assert world.states() == {"requested": 1}
     assert world.tick().done == {"adopted": 1}
     world.ticks(10)
     assert world.states() == {"working": 1}
-    assert len(world.cloud.contracts) == 1
+    assert len(world.cloud.rentals) == 1
 
 
 def test_a_create_that_came_to_nothing_is_proven_absent_first(world):
     """Its money stays reserved for three complete listings; then its slot is rented again."""
-    world.fake.faults.play_next("create", "reject_then_502")
+    world.fake.connection.play_next("create", "reject_then_502")
     world.want(1)
     world.tick()
     reserved = read_budget(world.ledger, FLEET).usd_per_hour
     assert reserved > 0
     assert [world.tick().done for _ in range(2)] == [{}, {}]
-    assert world.cloud.contracts == {}
+    assert world.cloud.rentals == {}
     world.ticks(12)
     assert world.states() == {"working": 1}
     assert world.reasons() == {"never_rented": 1}
@@ -74,7 +74,7 @@ def test_an_intent_stands_in_the_ledger_before_the_request_leaves(world, monkeyp
 
 def test_a_refused_create_that_left_a_machine_is_destroyed(world):
     """The vendor said no, and bills all the same: its id is in the refusal."""
-    world.fake.faults.play_next("create", "commit_then_refuse")
+    world.fake.connection.play_next("create", "commit_then_refuse")
     world.want(1)
     report = world.tick()
     assert report.done == {"refused": 1, "destroyed": 1}
@@ -108,11 +108,11 @@ def test_an_account_at_its_spend_limit_rents_no_more_and_says_why(world):
     world.play(FailureMix(strict=True, spend_limit_usd_per_hour=0.3))
     world.want(5)
     report = world.tick()
-    assert 0 < len(world.cloud.contracts) < 4
+    assert 0 < len(world.cloud.rentals) < 4
     world.ticks(8)
     assert "spend rate limit" in world.tick().problem
     assert read_bans(world.ledger) == []
-    assert report.done["rented"] == len(world.cloud.contracts)
+    assert report.done["rented"] == len(world.cloud.rentals)
 
 
 def test_the_price_an_hour_is_never_exceeded(world):
@@ -122,7 +122,7 @@ def test_the_price_an_hour_is_never_exceeded(world):
         report = world.tick()
         assert report.usd_per_hour <= 2.0
     assert world.cloud.peak_usd_per_hour <= 2.0
-    assert "above the cap of $2.00" in report.problem
+    assert "above its cap of $2.00" in report.problem
 
 
 def test_the_budget_is_never_exceeded(world):
@@ -143,7 +143,7 @@ def test_a_filter_that_nothing_meets_says_what_the_cheapest_costs(world):
     report = world.tick()
     assert "the cheapest costs $0." in report.problem
     assert "raise --max-price" in report.problem
-    assert world.cloud.contracts == {}
+    assert world.cloud.rentals == {}
 
 
 def test_an_account_without_credit_rents_nothing(world):
@@ -152,15 +152,15 @@ def test_an_account_without_credit_rents_nothing(world):
     world.want(3)
     report = world.tick()
     assert "$0.00 are left" in report.problem
-    assert world.cloud.contracts == {}
+    assert world.cloud.rentals == {}
 
 
 def test_a_wrong_key_rents_nothing(world):
     """It ends the tick with one sentence, and the turn is free again."""
     world.want(3)
-    desk = ReconcileContext(world.ledger, client_of(world.fake, "wrong"), FLEET, dict)
+    context = ReconcileContext(world.ledger, client_of(world.fake, "wrong"), FLEET, dict)
     with pytest.raises(VastKeyRefused):
-        reconcile(desk)
+        reconcile(context)
     assert world.tick().done == {"rented": 3}
 
 
@@ -169,9 +169,9 @@ def test_boxes_that_cannot_be_told_enough_are_not_rented(world):
     world.want(2)
     world.tick()
     world.cloud.stop(world.cloud.living()[0])
-    desk = replace(world.desk, environment=lambda: read_box_environment({}))
+    context = replace(world.context, environment=lambda: read_box_environment({}))
     world.pass_time(300)
-    assert reconcile(desk).done["destroyed"] == 1
+    assert reconcile(context).done["destroyed"] == 1
     world.pass_time(300)
-    assert "BOX_DATABASE_URL is not set" in reconcile(desk).problem
-    assert len(world.cloud.contracts) == 2
+    assert "BOX_DATABASE_URL is not set" in reconcile(context).problem
+    assert len(world.cloud.rentals) == 2

@@ -1,4 +1,4 @@
-"""The boxes' door as an operator builds it: Prefect with a password, the inspector, nginx with TLS and tokens."""
+"""The boxes' door as an operator builds it: Prefect with a password, the proxy, nginx with TLS and tokens."""
 
 import json
 import tempfile
@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from simulation.gateway import EmbeddedInspector, EmbeddedNginx, find_nginx, place_gateway
+from simulation.gateway import EmbeddedNginx, EmbeddedProxy, find_nginx, place_gateway
 from tests.support.certificates import make_certificate
 from validation.gateway.tokens import TokenFile, headers_for
 from validation.local.prefect_client import PROJECT, RetryingTransport
@@ -75,7 +75,7 @@ class Door:
 
     def refusals(self) -> list[str]:
         """What was not let through: who asked, for what, with which status it was refused."""
-        return [line for line in self.nginx.asked.read_text().splitlines() if line.split()[-1].startswith("4")]
+        return [line for line in self.nginx.access_log.read_text().splitlines() if line.split()[-1].startswith("4")]
 
 
 @pytest.fixture(scope="session")
@@ -93,21 +93,19 @@ def door(nginx_program, session_folder) -> Iterator[Door]:
     tokens = TokenFile(folder / "boxes")
     tokens.path.touch()
     with EmbeddedPrefect(folder / "prefect", auth_string=PASSWORD) as prefect:
-        inspector = EmbeddedInspector(
-            folder / "inspector", server_port=prefect.port, auth_string=PASSWORD, tokens=tokens
-        )
+        proxy = EmbeddedProxy(folder / "proxy", server_port=prefect.port, auth_string=PASSWORD, tokens=tokens)
         gateway = place_gateway(
             folder,
             certificate=certificate,
             key=key,
             server_port=prefect.port,
-            inspector_port=inspector.port,
+            proxy_port=proxy.port,
             pool="vast-gpu",
         )
         nginx = EmbeddedNginx(
             folder / "nginx", nginx_program, certificate=certificate, gateway=gateway, auth_string=PASSWORD
         )
-        with inspector, nginx:
+        with proxy, nginx:
             door = Door(prefect, nginx, tokens)
             template = VastGpuWorker.get_default_base_job_template()  # as `vfleet bootstrap` does: no box may write it
             door.ask("POST", "/work_pools/", name="vast-gpu", type="vast-gpu", base_job_template=template)

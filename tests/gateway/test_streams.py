@@ -1,4 +1,4 @@
-"""The inspector's event streams end when they should, and outlive no token."""
+"""The proxy's event streams end when they should, and outlive no token."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ class Box:
 
 @pytest.fixture
 def tokens(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_S", 0)
+    monkeypatch.setattr(module, "TOKEN_CHECK_INTERVAL_S", 0)
     file = TokenFile(tmp_path / "boxes")
     file.add("box-1")
     return file
@@ -73,7 +73,7 @@ def listen(tokens, then):
 
     async def live():
         box, server = Box({"type": "auth"}, WANTED), SilentServer()
-        stream = asyncio.create_task(AuthorizingProxy(server, tokens, "vast-gpu").give_events(box.socket))
+        stream = asyncio.create_task(AuthorizingProxy(server, tokens, "vast-gpu").relay_server_events(box.socket))
         await box.greeted.wait()
         assert server.is_open
         then(box)
@@ -107,7 +107,7 @@ def test_a_stream_ends_where_the_token_file_cannot_be_read(tokens, monkeypatch):
 
 
 def test_a_box_that_was_revoked_at_the_door_hears_nothing(tokens):
-    """Its token may end after nginx has seen it and before the inspector looks."""
+    """Its token may end after nginx has seen it and before the proxy looks."""
     tokens.revoke("box-1")
     box, _ = listen(tokens, lambda _: None)
     assert box.heard[-1]["reason"] == "token revoked"

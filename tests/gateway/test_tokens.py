@@ -67,7 +67,7 @@ def test_an_account_outside_the_files_group_may_change_it(tmp_path, monkeypatch)
     assert set(tokens.read()) == {"box-1", "box-2"}
 
 
-@pytest.mark.parametrize("change", [lambda tokens: tokens.add("box-2"), TokenFile.require_changeable])
+@pytest.mark.parametrize("change", [lambda tokens: tokens.add("box-2"), TokenFile.check_writable])
 def test_a_change_that_fails_leaves_nothing(tmp_path, monkeypatch, change):
     """No copy of the hashes lies about, the file is as before, and trying to change it would have told."""
     tokens = TokenFile(tmp_path / "boxes")
@@ -83,7 +83,7 @@ def test_a_change_that_fails_leaves_nothing(tmp_path, monkeypatch, change):
 def test_to_try_a_change_changes_nothing(tmp_path):
     """Not even a file that is not there yet is made."""
     tokens = TokenFile(tmp_path / "boxes")
-    tokens.require_changeable()
+    tokens.check_writable()
     assert not tokens.path.exists()
 
 
@@ -92,9 +92,9 @@ def refuse(*_):
 
 
 def test_commands_take_the_file_of_the_setting(monkeypatch):
-    """Whoever tells the control plane of a token file has nginx and the inspector read the same one."""
+    """Whoever tells the control plane of a token file has nginx and the proxy read the same one."""
     told = ["--server-name", "x", "--certificate", "c", "--certificate-key", "k", "--out", "o"]
-    commands = (["config", *told], ["inspect"], ["token", "list"])
+    commands = (["config", *told], ["serve"], ["token", "list"])
     for variable, file in [("/srv/boxes", "/srv/boxes"), ("", "/var/lib/vfleet/boxes")]:
         monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", variable)
         assert {str(parse_command(["gateway", *words]).params["tokens"]) for words in commands} == {file}

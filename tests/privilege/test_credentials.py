@@ -10,21 +10,20 @@ from simulation.fake_cloudflare import FakeCloudflare
 from tests.support.guarded_store import start_guarded
 from tests.support.ledger_helpers import execute, fetch
 from validation.credentials.cloudflare import (
-    AnswerUnclear,
     CloudflareClient,
     CloudflareRefused,
     CloudflareThrottled,
     Scope,
+    UnexpectedResponse,
 )
-from validation.credentials.issuer import LASTS_S, CredentialIssuer, choose_scopes, lending
+from validation.credentials.issuer import TTL_S, CredentialIssuer, choose_scopes, open_issuer
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.ledger.box_credentials import get_credential, issue_box_key, read_credential_status, store_credential
+from validation.services import CredentialCache, NoCredentialIssued, open_box_stores
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
-from validation.worker.chunk.credentials import CredentialCache, NoCredentialIssued
-from validation.worker.chunk.open import open_stores
 
 SCOPE = Scope("results", "object-read-write", "shards/val-1/")
 URLS = {"source_url": "s3://transcribed/tars", "results_url": "s3://results"}
@@ -47,9 +46,9 @@ def client_of(fake, **other) -> CloudflareClient:
 def test_a_credential_is_made_for_one_bucket_one_prefix_and_a_time(cloudflare):
     """The request is the one that Cloudflare's reference describes."""
     with client_of(cloudflare) as client:
-        made = client.mint(SCOPE, lasts_s=900)
-    assert (made.access_key_id, made.secret_access_key, made.session_token) == ("lent-1", "s-1", "t-1")
-    assert cloudflare.wishes == [
+        made = client.create_credential(SCOPE, ttl_s=900)
+    assert (made.access_key_id, made.secret_access_key, made.session_token) == ("issued-1", "s-1", "t-1")
+    assert cloudflare.granted == [
         {"bucket": "results", "permission": "object-read-write", "prefixes": ["shards/val-1/"], "ttlSeconds": 900,
          "parentAccessKeyId": "r2-token-id"}
     ]  # fmt: skip
@@ -63,7 +62,7 @@ def test_a_credential_is_made_for_one_bucket_one_prefix_and_a_time(cloudflare):
 def test_what_cloudflare_refuses_names_what_to_correct(cloudflare, wrong, says):
     """A token that it does not know, a key of another token, an account that is another's."""
     with client_of(cloudflare, **wrong) as client, pytest.raises(CloudflareRefused, match=says) as refused:
-        client.mint(SCOPE, lasts_s=900)
+        client.create_credential(SCOPE, ttl_s=900)
     assert "CLOUDFLARE_API_TOKEN" in str(refused.value)
 
 
@@ -73,15 +72,15 @@ def test_what_may_heal_is_transient(cloudflare, status, error):
     cloudflare.next_statuses.append(status)
     with client_of(cloudflare) as client:
         with pytest.raises(error):
-            client.mint(SCOPE, lasts_s=900)
-        client.mint(SCOPE, lasts_s=900)
+            client.create_credential(SCOPE, ttl_s=900)
+        client.create_credential(SCOPE, ttl_s=900)
 
 
 def test_an_answer_without_a_credential_is_no_credential(monkeypatch, cloudflare):
     """A change of the API is said, not guessed around."""
-    monkeypatch.setattr(cloudflare, "_issue", lambda _wish: {"accessKeyId": "only"})
-    with client_of(cloudflare) as client, pytest.raises(AnswerUnclear):
-        client.mint(SCOPE, lasts_s=900)
+    monkeypatch.setattr(cloudflare, "_issue", lambda _request: {"accessKeyId": "only"})
+    with client_of(cloudflare) as client, pytest.raises(UnexpectedResponse):
+        client.create_credential(SCOPE, ttl_s=900)
 
 
 def test_a_box_is_lent_the_tars_for_reading_and_its_own_folder():
@@ -101,15 +100,15 @@ def test_a_loan_is_renewed_when_half_of_it_is_over(ledger, cloudflare):
     for name in ("val-1", "val-2"):
         issue_box_key(ledger, name)
     with client_of(cloudflare) as client:
-        lender = CredentialIssuer(ledger, client, **URLS)
-        assert lender.renew() == []
-        assert lender.renew() == []
-        assert len(cloudflare.wishes) == 4
+        issuer = CredentialIssuer(ledger, client, **URLS)
+        assert issuer.renew() == []
+        assert issuer.renew() == []
+        assert len(cloudflare.granted) == 4
         execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                         "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-2'")  # fmt: skip
-        assert lender.renew() == []
-    assert [wish.get("prefixes") for wish in cloudflare.wishes[4:]] == [["tars/"], ["shards/val-2/"]]
-    assert all(LASTS_S - 60 < loan.expires_in_s <= LASTS_S for loan in read_credential_status(ledger))
+        assert issuer.renew() == []
+    assert [request.get("prefixes") for request in cloudflare.granted[4:]] == [["tars/"], ["shards/val-2/"]]
+    assert all(TTL_S - 60 < loan.expires_in_s <= TTL_S for loan in read_credential_status(ledger))
 
 
 def test_a_cloudflare_that_is_away_is_a_note_and_not_the_end_of_a_tick(ledger, cloudflare):
@@ -124,10 +123,10 @@ def test_a_cloudflare_that_is_away_is_a_note_and_not_the_end_of_a_tick(ledger, c
 
 def test_who_has_no_token_lends_nothing(ledger, monkeypatch):
     """Then boxes are told keys of the operator's choice; a token without its key is refused."""
-    with lending(ledger, Settings()) as lender:
-        assert lender is None
+    with open_issuer(ledger, Settings()) as issuer:
+        assert issuer is None
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "t")
-    with pytest.raises(BadInput, match="CLOUDFLARE_ACCOUNT_ID"), lending(ledger, Settings()):
+    with pytest.raises(BadInput, match="CLOUDFLARE_ACCOUNT_ID"), open_issuer(ledger, Settings()):
         pass
 
 
@@ -143,7 +142,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("validation.worker.chunk.credentials.time", clock)
+    monkeypatch.setattr("validation.services.time", clock)
     return clock
 
 
@@ -168,10 +167,10 @@ def test_a_ledger_that_is_away_is_no_matter_while_a_credential_lasts(monkeypatch
         raise Unreachable("the ledger", "h", "check it", "gone")
 
     lent = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
-    monkeypatch.setattr("validation.worker.chunk.credentials.get_credential", lambda *_: lent)
+    monkeypatch.setattr("validation.services.get_credential", lambda *_: lent)
     borrowed = CredentialCache(ledger, "ann", "results")
     assert borrowed() is lent
-    monkeypatch.setattr("validation.worker.chunk.credentials.get_credential", away)
+    monkeypatch.setattr("validation.services.get_credential", away)
     clock.now += 60
     assert borrowed() is lent
     object.__setattr__(lent, "expires_at", datetime.now(UTC) - timedelta(seconds=1))
@@ -200,19 +199,19 @@ def test_a_box_writes_in_its_own_folder_and_nowhere_else(ledger, log_in, guarded
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://results")
     monkeypatch.setattr(cloudflare, "parent_access_key_id", store.admin_environment()["R2_ACCESS_KEY_ID"])
-    source, results = open_stores(Settings(), ledger)  # as the control plane
+    source, results = open_box_stores(Settings(), ledger)  # as the control plane
     put_once(source, "v.tar", b"tar")
     put_once(results, "shards/val-10/theirs", b"theirs")
-    with lending(ledger, Settings()) as lender:
+    with open_issuer(ledger, Settings()) as issuer:
         key = issue_box_key(ledger, "val-1")
-        lender.lend("val-1", lender.mint("val-1"))
+        issuer.store("val-1", issuer.create("val-1"))
 
     for name in ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", *cloudflare.client_environment()):
         monkeypatch.delenv(name)
     monkeypatch.setenv("VFLEET_BOX_KEY", key)
     monkeypatch.setenv("WORKER_ID", "val-1")
     engine = log_in("validation_worker", key)
-    source, results = open_stores(Settings(), engine)
+    source, results = open_box_stores(Settings(), engine)
     assert get_bytes(source, "v.tar") == b"tar"
     put_once(results, "shards/val-1/mine", b"mine")
     assert get_bytes(results, "shards/val-1/mine") == b"mine"

@@ -112,7 +112,7 @@ def test_no_secret_is_written_anywhere(planted, box, ledger, prefect_server, tmp
 
     written = [("a command", said) for _, said in told]
     written += [*read_everything(tmp_path), *read_everything(prefect_server.base_dir)]
-    written += [*read_ledger(box.engine), *read_store(box.session.results)]
+    written += [*read_ledger(box.engine), *read_store(box.context.results)]
     assert {where for where, what in written if b"val-1" in what} >= {"table worker_validators", "a command"}
     assert any(b"LIMIT must not be negative" in what for where, what in written if "prefect.db" in where)
     assert any(where.endswith(".parquet") for where, _ in written)

@@ -4,11 +4,11 @@ import pytest
 
 from simulation.fake_vast.cloud import ACCOUNT_KEY
 from simulation.fake_vast.failures import STANDARD, WEIGHTS, FailureMix
-from simulation.fake_vast.lifecycle import draw_lifespan
+from simulation.fake_vast.lifecycle import draw_phases
 from simulation.fake_vast.transport import KINDS, Request
 from tests.support.vast_helpers import ORDER, client_of
 from validation.vast.errors import CreatedButFailed, OfferGone, SpendLimited, VastKeyRefused
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 
 
 def ask(fake, method, path, body=None, *, key=ACCOUNT_KEY):
@@ -27,12 +27,12 @@ def calm(fake):
 
 
 def test_the_standard_mix_names_only_what_the_fake_can_do(fake):
-    """Every fate leads to a life, every fault of the line is known, and every kind of both is in the mix."""
+    """Every lifecycle leads to a life, every fault of the line is known, and every kind of both is in the mix."""
     assert sum(WEIGHTS.values()) == 100
     offer = next(iter(fake.cloud.offers.values()))
-    healthy = draw_lifespan(fake.cloud.rng, "ok", offer, "i")
-    for fate in set(STANDARD.fates) - {"ok"}:
-        life = draw_lifespan(fake.cloud.rng, fate, offer, "i")
+    healthy = draw_phases(fake.cloud.rng, "ok", offer, "i")
+    for lifecycle in set(STANDARD.lifecycles) - {"ok"}:
+        life = draw_phases(fake.cloud.rng, lifecycle, offer, "i")
         assert [phase.status for phase in life] != [phase.status for phase in healthy] or life[-1].speed != 1
     played = {kind for kinds in STANDARD.transport.values() for kind in kinds}
     assert played == set(KINDS)
@@ -42,12 +42,12 @@ def test_the_fate_of_a_machine_is_the_seeds_whoever_rents_first(calm):
     """So two ways to keep a fleet meet the same market, and the same bad machines in it."""
     other = type(calm)(seed=0)
     for each in (calm, other):
-        each.cloud.fates = WEIGHTS
+        each.cloud.lifecycles = WEIGHTS
     first, second = free_offers(calm)[:2]
-    mine = {calm.cloud.create(n, ORDER).offer["machine_id"]: calm.cloud.contracts for n in (first, second)}
+    mine = {calm.cloud.create(n, ORDER).offer["machine_id"]: calm.cloud.rentals for n in (first, second)}
     theirs = [other.cloud.create(n, ORDER) for n in (second, first)]
-    fates = {contract.offer["machine_id"]: contract.fate for contract in calm.cloud.contracts.values()}
-    assert fates == {contract.offer["machine_id"]: contract.fate for contract in theirs}
+    lifecycles = {rental.offer["machine_id"]: rental.lifecycle for rental in calm.cloud.rentals.values()}
+    assert lifecycles == {rental.offer["machine_id"]: rental.lifecycle for rental in theirs}
     assert len(mine) == 2
 
 
@@ -86,15 +86,15 @@ def test_an_account_at_its_spend_limit_is_told_so(calm):
     calm.cloud.create(free_offers(calm)[0], ORDER)
     with client_of(calm) as client, pytest.raises(SpendLimited, match="ask the vendor to raise it"):
         client.create(free_offers(calm)[0], ORDER)
-    assert len(calm.cloud.contracts) == 1
+    assert len(calm.cloud.rentals) == 1
 
 
 def test_a_refusal_that_left_a_running_machine_names_it(calm):
     """What a proxy or the vendor makes of a create that half succeeded."""
-    calm.faults.play_next("create", "commit_then_refuse")
+    calm.connection.play_next("create", "commit_then_refuse")
     with client_of(calm) as client, pytest.raises(CreatedButFailed) as caught:
         client.create(free_offers(calm)[0], ORDER)
-    assert [contract.id for contract in calm.cloud.living()] == [caught.value.instance_id]
+    assert [rental.id for rental in calm.cloud.living()] == [caught.value.instance_id]
 
 
 def test_interruptible_machines_are_outbid_and_some_come_back(calm):
@@ -104,14 +104,14 @@ def test_interruptible_machines_are_outbid_and_some_come_back(calm):
     firm = calm.cloud.create(free_offers(calm)[0], ORDER)
     calm.advance(1800)
     calm.advance(1800)
-    outbid = [contract for contract in bids if contract.stopped_at is not None]
+    outbid = [rental for rental in bids if rental.stopped_at is not None]
     assert len(outbid) > 10
-    assert {contract.status(calm.cloud.now) for contract in outbid} == {"exited", "stopped"}
+    assert {rental.status(calm.cloud.now) for rental in outbid} == {"exited", "stopped"}
     assert firm.stopped_at is None
     calm.play(FailureMix())
     calm.advance(7200)
     calm.advance(120)
-    assert 0 < sum(contract.stopped_at is None for contract in outbid) < len(outbid)
+    assert 0 < sum(rental.stopped_at is None for rental in outbid) < len(outbid)
 
 
 def test_others_rent_too_and_give_back(calm):
@@ -134,9 +134,9 @@ def test_a_wrong_key_is_refused_either_way(calm, status):
     assert ask(calm, "GET", "/api/v1/instances/", key="wrong").status == status
     with client_of(calm, "wrong") as client, pytest.raises(VastKeyRefused, match="check VAST_API_KEY"):
         client.read_credit()
-    contract = calm.cloud.create(free_offers(calm)[0], ORDER)
-    assert ask(calm, "GET", "/api/v1/instances/", key=contract.key).status == 403
-    assert ask(calm, "GET", f"/api/v0/instances/{contract.id}/", key=contract.key).status == 200
+    rental = calm.cloud.create(free_offers(calm)[0], ORDER)
+    assert ask(calm, "GET", "/api/v1/instances/", key=rental.key).status == 403
+    assert ask(calm, "GET", f"/api/v0/instances/{rental.id}/", key=rental.key).status == 200
 
 
 def test_several_are_rented_changed_and_destroyed_at_once(calm):
@@ -146,7 +146,7 @@ def test_several_are_rented_changed_and_destroyed_at_once(calm):
     made = ask(calm, "POST", "/api/v0/asks/bulk/", ORDER | {"ids": numbers}).body["new_contracts"]
     assert len(made) == 2
     ask(calm, "PUT", "/api/v0/instances/", {"ids": made, "label": "both"})
-    assert [calm.cloud.contracts[number].label for number in made] == ["both", "both"]
+    assert [calm.cloud.rentals[number].label for number in made] == ["both", "both"]
     ask(calm, "DELETE", "/api/v0/instances/", {"instance_ids": made})
     assert len(calm.cloud.living()) == 1
     assert ask(calm, "POST", "/api/v0/asks/bulk/", ORDER | {"ids": list(range(65))}).status == 400
@@ -165,9 +165,9 @@ def test_what_a_worker_reads_is_billed(calm):
     """A cheap card on a dear line is a dear machine: bandwidth is not in its price."""
     number = free_offers(calm)[0]
     calm.cloud.offers[number] |= {"inet_down": 5000.0, "inet_down_cost": 0.026}
-    contract = calm.cloud.create(number, ORDER)
+    rental = calm.cloud.create(number, ORDER)
     calm.advance(600)
-    before = contract.usd_billed
+    before = rental.usd_billed
     calm.advance(3600)
-    traffic = contract.usd_billed - before - contract.dph_total
+    traffic = rental.usd_billed - before - rental.dph_total
     assert 0.8 * 11.4 * 0.026 < traffic < 1.2 * 18.7 * 0.026

@@ -9,7 +9,7 @@ from simulation.fake_vast.service import EmbeddedVast
 from tests.support.vast_helpers import ORDER
 from validation.vast.client import VastClient
 from validation.vast.errors import OutcomeUnknown
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def get(server, path, **options) -> httpx.Response:
 
 def test_a_machine_is_rented_lives_bills_and_goes_over_http(server, http_client):
     """Also one whose create was answered by a closed connection: it lives, and nobody was told its id."""
-    server.play(fates={"ok": 1.0})
+    server.play(lifecycles={"ok": 1.0})
     offers = http_client.search(OfferFilter().query())
     server.play(next={"create": ["commit_then_drop"]})
     with pytest.raises(OutcomeUnknown):

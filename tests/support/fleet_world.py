@@ -9,7 +9,7 @@ from tests.support.ledger_helpers import fetch
 from validation.fleet.launch_spec import LaunchSpec
 from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.ledger.fleet import read_rented_instances, scale_to_zero, set_target
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 
 FLEET = "blue"
 TICK_S = 120
@@ -24,8 +24,8 @@ class World(world.World):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.fake.throttle.strict = True
-        self.cloud.fates = {"ok": 1.0}
-        self.desk = ReconcileContext(self.ledger, self.client, FLEET, lambda: {"DATABASE_URL": "postgresql://box"})
+        self.cloud.lifecycles = {"ok": 1.0}
+        self.context = ReconcileContext(self.ledger, self.client, FLEET, lambda: {"DATABASE_URL": "postgresql://box"})
 
     def want(self, machines: int, *, usd_per_hour=20.0, usd=500.0, **bounds) -> None:
         order = LaunchSpec("ghcr.io/o/worker:1", OfferFilter(**bounds), chunk_videos=CHUNK_VIDEOS)
@@ -36,7 +36,7 @@ class World(world.World):
     def tick(self) -> Report:
         """The reconciler runs; two minutes pass, in which boxes work."""
         started = self.cloud.now
-        report = reconcile(self.desk)
+        report = reconcile(self.context)
         self.reports.append(report)
         self.check_slots()
         self.pass_time(max(0.0, TICK_S - (self.cloud.now - started)))
@@ -58,7 +58,7 @@ class World(world.World):
 
     def check_slots(self) -> None:
         """No two living machines answer to one name."""
-        names = [contract.order["env"]["WORKER_ID"] for contract in self.cloud.living()]
+        names = [rental.order["env"]["WORKER_ID"] for rental in self.cloud.living()]
         assert len(names) == len(set(names)), names
 
     def states(self) -> dict[str, int]:
@@ -77,8 +77,8 @@ class World(world.World):
         (machine,) = read_rented_instances(self.ledger, FLEET)
         return machine
 
-    def spoil(
+    def corrupt(
         self, chances: Mapping[str, float], endpoints: Iterable[str] = ("create", "list", "destroy", "account")
     ) -> None:
         for endpoint in endpoints:
-            self.fake.faults.set_chances(endpoint, chances)
+            self.fake.connection.set_chances(endpoint, chances)

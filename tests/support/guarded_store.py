@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import httpx
 
-from simulation.fake_cloudflare import FakeCloudflare, Wish
+from simulation.fake_cloudflare import CredentialRequest, FakeCloudflare
 from validation.local.objectstore import EmbeddedObjectStore
 
 READ, WRITE = ("s3:GetObject",), ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
@@ -38,14 +38,14 @@ class GuardedStore(EmbeddedObjectStore):
         key, secret = self._admin
         return {"R2_ENDPOINT_URL": self.endpoint_url, "R2_ACCESS_KEY_ID": key, "R2_SECRET_ACCESS_KEY": secret}
 
-    def lend(self, wish: Wish) -> Mapping[str, str]:
-        """What Cloudflare would make of a wish, as this store honours it."""
-        role = f"lent-{abs(hash(json.dumps(wish, sort_keys=True)))}"
-        keys = [f"arn:aws:s3:::{wish['bucket']}/{prefix}*" for prefix in wish.get("prefixes", [""])]
+    def lend(self, request: CredentialRequest) -> Mapping[str, str]:
+        """What Cloudflare would make of a request, as this store honours it."""
+        role = f"lent-{abs(hash(json.dumps(request, sort_keys=True)))}"
+        keys = [f"arn:aws:s3:::{request['bucket']}/{prefix}*" for prefix in request.get("prefixes", [""])]
         iam, sts = self._client("iam", *self._admin), self._client("sts", *self._admin)
         trust = json.dumps({"Version": "2012-10-17", "Statement": [ANYBODY]})
         arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-        policy = write_policy(list(ACTIONS[wish["permission"]]), keys)
+        policy = write_policy(list(ACTIONS[request["permission"]]), keys)
         iam.put_role_policy(RoleName=role, PolicyName="scope", PolicyDocument=policy)
         lent = sts.assume_role(RoleArn=arn, RoleSessionName="box", DurationSeconds=SHORTEST_S)["Credentials"]
         names = {"accessKeyId": "AccessKeyId", "secretAccessKey": "SecretAccessKey", "sessionToken": "SessionToken"}

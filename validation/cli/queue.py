@@ -32,15 +32,14 @@ def migrate(
     Run it once before the first worker starts, and again after every update: `vfleet migrate --dry-run`, then
     `vfleet migrate`.
     """
-    from validation.ledger.engine import open_engine
     from validation.ledger.migrate import migrate as migrate_ledger
     from validation.ledger.migrate import render_migration
-    from validation.settings import load_settings
+    from validation.services import open_ledger
 
     if dry_run:
         print(render_migration())
         return
-    revision = migrate_ledger(open_engine(load_settings().database_url.get_secret_value()))
+    revision = migrate_ledger(open_ledger(check_revision=False))
     say(f"the ledger is at migration {revision}")
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.canaries.evaluate import JudgedCanary, judge_canaries
+from validation.canaries.evaluate import EvaluatedCanary, evaluate_canaries
 from validation.domain import Seconds
 from validation.errors import FleetError, Transient
 from validation.ledger.maintenance import SweptChunk, mark_stale_workers, requeue_stranded_videos, sweep_stale_claims
@@ -53,7 +53,7 @@ class SweepReport:
     stranded_videos: int = 0
     stale_workers: Sequence[str] = ()
     """Workers that became stale."""
-    evaluated: Sequence[JudgedCanary] = ()
+    evaluated: Sequence[EvaluatedCanary] = ()
     orphans: Sequence[str] = ()
     """Keys of the objects that were deleted."""
     failures: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ def sweep(
     report.locked = [chunk for chunk in held if chunk.lease_left_s < 0 and chunk.chunk_id not in taken]
     report.stranded_videos = run_step("stranded videos", lambda: requeue_stranded_videos(engine), 0)
     report.stale_workers = run_step("stale workers", lambda: mark_stale_workers(engine), [])
-    report.evaluated = run_step("canaries", lambda: judge_canaries(engine, results), [])
+    report.evaluated = run_step("canaries", lambda: evaluate_canaries(engine, results), [])
     if orphans:
         report.orphans = run_step("orphans", lambda: delete_orphans(engine, results), [])
     return report

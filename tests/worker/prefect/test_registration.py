@@ -153,7 +153,7 @@ def test_a_frozen_ledger_holds_up_the_end_for_seconds_only(ledger, postgres, mon
 
         async def end() -> None:
             line.freeze_after(b"heartbeat_worker")
-            row.keep_alive(0.01)
+            row.start_heartbeat(0.01)
             assert await asyncio.to_thread(poll_until, lambda: line.is_frozen, within_s=10)
             await row.announce_drain()
             await row.retire()

@@ -26,7 +26,7 @@ from validation.local.loopback import free_port
 from validation.models.suite import SUITES, load_suite
 from validation.worker.prefect import VastGpuWorker
 from validation.worker.prefect.process_identity import current_identity
-from validation.worker.prefect.server import require_work_pool
+from validation.worker.prefect.worker import require_work_pool
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 

@@ -20,7 +20,8 @@ from validation.local.sample_corpus import CLIPS
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys, put_once
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk import context as contexts
+from validation.worker.chunk.context import run_chunk
 from validation.worker.chunk.runner import GroupIncomplete
 
 
@@ -29,20 +30,20 @@ def attempts(engine) -> set[int]:
 
 
 def shard_keys(box) -> list[str]:
-    return sorted(list_keys(box.session.results, "shards"))
+    return sorted(list_keys(box.context.results, "shards"))
 
 
 def test_a_chunk_ends_as_one_verified_shard(box):
     """What is committed lies in the store as the ledger and the manifest say, row for row."""
     box.add_videos(*"abcdefg")
-    done = run_chunk(box.session)
+    done = run_chunk(box.context)
     assert (done.videos_validated, done.videos_failed, done.segments) == (7, 0, 14)
 
     (shard,) = read_committed_shards(box.engine)
-    payload = get_bytes(box.session.results, shard.shard_key)
+    payload = get_bytes(box.context.results, shard.shard_key)
     key = "shards/ann/validation_ann_shard_0001"
     assert shard_keys(box) == [f"{key}.manifest.json", f"{key}.parquet"]
-    manifest = ShardManifest.from_json(get_bytes(box.session.results, f"{key}.manifest.json"), key)
+    manifest = ShardManifest.from_json(get_bytes(box.context.results, f"{key}.manifest.json"), key)
     verify_shard(payload, manifest)
     assert manifest.sha256 == shard.shard_sha256
     assert read_shard(payload).select("video_id", "segment_index").rows() == [(v, n) for v in "abcdefg" for n in (0, 1)]
@@ -56,19 +57,19 @@ def test_a_segment_that_kills_its_decoder_costs_the_video_no_more(box, monkeypat
     audio = [tone, tone + fragile_decoder.KILLER, tone]
     video = Video("a", "hi", 3)
     box.add_videos("a", segments=3, tar=pack_video(video, [PackedSegment(flac, "text") for flac in audio]))
-    died = box.session.claim(uuid4(), flow_run_id=None, size=50, languages=())
+    died = box.context.claim(uuid4(), flow_run_id=None, size=50, languages=())
     expire(box.engine, died.chunk_id)
     sweep_stale_claims(box.engine)
 
-    assert run_chunk(box.session).videos_validated == 1
+    assert run_chunk(box.context).videos_validated == 1
     (shard,) = read_committed_shards(box.engine)
-    rows = read_shard(get_bytes(box.session.results, shard.shard_key))
+    rows = read_shard(get_bytes(box.context.results, shard.shard_key))
     assert rows["fault"].to_list() == [None, "decoder_crashed: its decoder died: SIGSEGV", None]
 
 
 def test_an_empty_queue_is_no_work(box):
     """Nothing to claim: nothing is opened, nothing is written."""
-    assert run_chunk(box.session) is None
+    assert run_chunk(box.context) is None
     assert shard_keys(box) == []
 
 
@@ -78,7 +79,7 @@ def test_a_broken_video_fails_alone(box):
     box.add_videos("missing", tar=False)
     box.add_videos("cut", tar=pack_tone(Video("cut", "hi", 2), 2)[:3000])
     box.add_videos("empty", tar=b"\0" * 10240)
-    run_chunk(box.session)
+    run_chunk(box.context)
     errors = dict(fetch(box.engine, "SELECT video_id, validation_error FROM video_queue"))
     assert statuses(box.engine) == {
         "good": "validated", "missing": "validation_failed", "cut": "validation_failed", "empty": "validation_failed",
@@ -91,7 +92,7 @@ def test_a_broken_video_fails_alone(box):
 def test_a_difference_in_counts_is_recorded_not_punished(box):
     """A tar with other than the promised number of segments is validated; queue and manifest tell both numbers."""
     box.add_videos("short", tar=pack_tone(Video("short", "hi", 5), 5), segments=9)
-    run_chunk(box.session)
+    run_chunk(box.context)
     assert fetch(box.engine, "SELECT validation_status, segment_count, validation_segments FROM video_queue") == [
         ("validated", 9, 5)
     ]
@@ -105,7 +106,7 @@ def test_a_store_that_is_away_costs_no_video_an_attempt(box, monkeypatch):
         raise Unreachable("the store", "s3://x", "check the network", "timed out")
 
     monkeypatch.setattr("validation.worker.chunk.context.fetch_video", away)
-    run_chunk(box.session)
+    run_chunk(box.context)
     assert statuses(box.engine) == {"a": "pending", "b": "pending"}
     assert attempts(box.engine) == {0}
 
@@ -113,7 +114,7 @@ def test_a_store_that_is_away_costs_no_video_an_attempt(box, monkeypatch):
 def test_a_video_that_alone_cannot_be_fetched_spends_an_attempt(box, monkeypatch):
     """Where the store answers for others, a transient failure is held against its video, with a back-off."""
     box.add_videos("a", "b")
-    fetch_video = __import__("validation.worker.chunk.context", fromlist=["fetch_video"]).fetch_video
+    fetch_video = contexts.fetch_video
 
     def flaky(store, key, video):
         if video.video_id == "b":
@@ -121,7 +122,7 @@ def test_a_video_that_alone_cannot_be_fetched_spends_an_attempt(box, monkeypatch
         return fetch_video(store, key, video)
 
     monkeypatch.setattr("validation.worker.chunk.context.fetch_video", flaky)
-    run_chunk(box.session)
+    run_chunk(box.context)
     assert statuses(box.engine) == {"a": "validated", "b": "pending"}
     assert attempts(box.engine) == {1}
 
@@ -130,7 +131,7 @@ def test_a_retry_fetches_only_what_is_lacking(box, monkeypatch):
     """What a group already fetched is kept when its fetching is tried again."""
     box.add_videos("a", "b", "c")
     asked: list[str] = []
-    fetch_video = __import__("validation.worker.chunk.context", fromlist=["fetch_video"]).fetch_video
+    fetch_video = contexts.fetch_video
 
     def once_flaky(store, key, video):
         asked.append(video.video_id)
@@ -139,11 +140,11 @@ def test_a_retry_fetches_only_what_is_lacking(box, monkeypatch):
         return fetch_video(store, key, video)
 
     monkeypatch.setattr("validation.worker.chunk.context.fetch_video", once_flaky)
-    claim = box.session.claim(uuid4(), flow_run_id=None, size=3, languages=())
-    with box.session.hold(claim, flow_run_id=None) as held:
+    claim = box.context.claim(uuid4(), flow_run_id=None, size=3, languages=())
+    with box.context.open_chunk(claim, flow_run_id=None) as chunk:
         with pytest.raises(GroupIncomplete):
-            held.work.fetch_group(0)
-        held.work.fetch_group(0)
+            chunk.runner.fetch_group(0)
+        chunk.runner.fetch_group(0)
     assert sorted(asked) == ["a", "b", "b", "c"]
 
 
@@ -156,7 +157,7 @@ def test_a_failing_scorer_gives_the_chunk_back(box):
 
     box.scorer.before = fail
     with pytest.raises(Transient, match="model host"):
-        run_chunk(box.session)
+        run_chunk(box.context)
     assert statuses(box.engine) == {"a": "pending", "b": "pending"}
     assert attempts(box.engine) == {0}
     assert shard_keys(box) == []
@@ -176,7 +177,7 @@ def test_what_nobody_foresaw_spends_an_attempt_and_is_written_down(box):
     box.scorer.before = fail
     for attempt in (1, 2, 3):
         with pytest.raises(KeyError):
-            run_chunk(box.session)
+            run_chunk(box.context)
         assert attempts(box.engine) == {attempt}
         execute(box.engine, "UPDATE video_queue SET validation_not_before = now()")
     told = fetch(box.engine, "SELECT DISTINCT validation_status, validation_error FROM video_queue")
@@ -188,10 +189,10 @@ def test_what_nobody_foresaw_leaves_a_video_with_its_own_failure(box):
     """What is certain of a video is not overwritten by what befell its chunk; the shard of the others is deleted."""
     box.add_videos("a")
     box.add_videos("missing", tar=False)
-    with suppress(ZeroDivisionError), box.session.hold(claim_two(box.session), flow_run_id=None) as held:
-        held.work.fetch_group(0)
-        held.work.score_group(0, check=held.lease.require)
-        held.write_shard()
+    with suppress(ZeroDivisionError), box.context.open_chunk(claim_two(box.context), flow_run_id=None) as chunk:
+        chunk.runner.fetch_group(0)
+        chunk.runner.score_group(0, ensure_held=chunk.lease.ensure_held)
+        chunk.write_shard()
         assert len(shard_keys(box)) == 2
         raise ZeroDivisionError
     assert statuses(box.engine) == {"a": "pending", "missing": "validation_failed"}
@@ -203,9 +204,9 @@ def test_what_nobody_foresaw_leaves_a_video_with_its_own_failure(box):
 def test_a_wrong_setting_and_a_drain_cost_no_attempt(box, failure):
     """A box that is set up wrongly, or is being ended, says nothing about its videos."""
     box.add_videos("a", "b")
-    session = replace(box.session, draining=lambda: isinstance(failure, KeyError) and bool(ended))
+    session = replace(box.context, draining=lambda: isinstance(failure, KeyError) and bool(ended))
     ended = []
-    with suppress(type(failure)), session.hold(claim_two(session), flow_run_id=None):
+    with suppress(type(failure)), session.open_chunk(claim_two(session), flow_run_id=None):
         ended.append(True)
         raise failure
     assert statuses(box.engine) == {"a": "pending", "b": "pending"}
@@ -216,7 +217,7 @@ def test_a_worker_that_drains_claims_nothing_new(box):
     """But what it had asked for before is found when it asks again: nobody else knows of it."""
     box.add_videos("a", "b")
     drains = []
-    session = replace(box.session, draining=lambda: bool(drains))
+    session = replace(box.context, draining=lambda: bool(drains))
     token = uuid4()
     first = session.claim(token, flow_run_id=None, size=1, languages=())
     drains.append(True)
@@ -230,15 +231,15 @@ def test_a_claim_that_was_asked_twice_is_held_since_the_first_time(box, monkeypa
     token, began = uuid4(), time.monotonic()
     for later_s in (0, 40):
         monkeypatch.setattr("validation.worker.chunk.context.time.monotonic", lambda later_s=later_s: began + later_s)
-        claim = box.session.claim(token, flow_run_id=None, size=1, languages=())
-    with box.session.hold(claim, flow_run_id=None) as held:
-        assert held.lease._held_until == began + box.session.settings.lease_s
+        claim = box.context.claim(token, flow_run_id=None, size=1, languages=())
+    with box.context.open_chunk(claim, flow_run_id=None) as chunk:
+        assert chunk.lease._held_until == began + box.context.settings.lease_s
 
 
 def test_a_drain_commits_what_is_done_and_returns_the_rest(box):
     """Told to stop, a chunk finishes the group in hand, commits it, and returns what it had not waited for."""
     box.add_videos(*"abcdefghi", segments=2)
-    session = replace(box.session, draining=lambda: box.scorer.heard >= 4)
+    session = replace(box.context, draining=lambda: box.scorer.heard >= 4)
     done = run_chunk(session)
     assert done.videos_validated == 3
     assert sorted(statuses(box.engine).values()) == ["pending"] * 6 + ["validated"] * 3
@@ -250,14 +251,14 @@ def test_a_drain_commits_what_is_done_and_returns_the_rest(box):
 def test_a_chunk_swept_under_its_holder_leaves_nothing(box):
     """A holder that lost its chunk while scoring commits nothing and takes its shard back."""
     box.add_videos("a", "b")
-    claim = box.session.claim(uuid4(), flow_run_id=None, size=2, languages=())
-    with suppress(ClaimLost), box.session.hold(claim, flow_run_id=None) as held:
-        held.work.fetch_group(0)
-        held.work.score_group(0, check=held.lease.require)
-        held.write_shard()
+    claim = box.context.claim(uuid4(), flow_run_id=None, size=2, languages=())
+    with suppress(ClaimLost), box.context.open_chunk(claim, flow_run_id=None) as chunk:
+        chunk.runner.fetch_group(0)
+        chunk.runner.score_group(0, ensure_held=chunk.lease.ensure_held)
+        chunk.write_shard()
         expire(box.engine, claim.chunk_id)
         sweep_stale_claims(box.engine)
-        held.commit()
+        chunk.commit()
     assert shard_keys(box) == []
     assert set(statuses(box.engine).values()) == {"pending"}
 
@@ -265,14 +266,14 @@ def test_a_chunk_swept_under_its_holder_leaves_nothing(box):
 def test_an_upload_and_a_commit_may_be_repeated(box):
     """Steps whose answer was lost are done again without harm."""
     box.add_videos("a")
-    claim = box.session.claim(uuid4(), flow_run_id=None, size=1, languages=())
-    with box.session.hold(claim, flow_run_id=None) as held:
-        held.work.fetch_group(0)
-        held.work.score_group(0, check=held.lease.require)
-        held.write_shard()
-        held.write_shard()
-        held.commit()
-        held.commit()
+    claim = box.context.claim(uuid4(), flow_run_id=None, size=1, languages=())
+    with box.context.open_chunk(claim, flow_run_id=None) as chunk:
+        chunk.runner.fetch_group(0)
+        chunk.runner.score_group(0, ensure_held=chunk.lease.ensure_held)
+        chunk.write_shard()
+        chunk.write_shard()
+        chunk.commit()
+        chunk.commit()
     assert len(shard_keys(box)) == 2
     assert statuses(box.engine) == {"a": "validated"}
 
@@ -286,10 +287,10 @@ def test_a_commit_whose_answer_never_came_keeps_its_shard(box, monkeypatch):
         raise Unreachable("the ledger", "db", "check it", "connection lost")
 
     module = "validation.worker.chunk.context.commit_chunk"
-    commit = __import__("validation.ledger.chunks", fromlist=["commit_chunk"]).commit_chunk
+    commit = contexts.commit_chunk
     monkeypatch.setattr(module, commit_then_lose)
     with pytest.raises(Unreachable):
-        run_chunk(box.session)
+        run_chunk(box.context)
     assert statuses(box.engine) == {"a": "validated"}
     assert len(shard_keys(box)) == 2
 
@@ -298,8 +299,8 @@ def test_another_shard_is_never_overwritten(box):
     """A name that is taken by other bytes stops the chunk; what lay there stays."""
     box.add_videos("a")
     key = "shards/ann/validation_ann_shard_0001.parquet"
-    put_once(box.session.results, key, b"somebody else's")
+    put_once(box.context.results, key, b"somebody else's")
     with pytest.raises(Exception, match="shard_0001"):
-        run_chunk(box.session)
+        run_chunk(box.context)
     assert statuses(box.engine) == {"a": "pending"}
-    assert get_bytes(box.session.results, key) == b"somebody else's"
+    assert get_bytes(box.context.results, key) == b"somebody else's"

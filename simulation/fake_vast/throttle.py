@@ -1,4 +1,4 @@
-"""How often, and how much, one key may ask."""
+"""The vendor's rate limits and daily quota, per key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ INTERVALS_S: Mapping[str, Seconds] = {
     "metrics": 3.0,
 }  # fmt: skip
 PENALTIES_S: Mapping[str, Seconds] = {"create": 12.0}
-SEARCHES_A_MINUTE = 10
-ROWS_A_DAY = 20_000
+SEARCHES_PER_MINUTE = 10
+ROWS_PER_DAY = 20_000
 
 
 @dataclass
 class Throttle:
-    """The least time between two requests of one kind, for each key. The words of its refusals rotate."""
+    """The minimum interval between two requests of one kind, per key. Refusals rotate through the vendor's styles."""
 
     strict: bool = False
     free_at: dict[tuple[str, str], Seconds] = field(default_factory=dict)
@@ -32,24 +32,24 @@ class Throttle:
         if kind == "search":
             recent = [at for at in self.searches.get(key, []) if at > now - 60]
             self.searches[key] = [*recent, now]
-            free_at = recent[0] + 60 if len(recent) >= SEARCHES_A_MINUTE else now
+            free_at = recent[0] + 60 if len(recent) >= SEARCHES_PER_MINUTE else now
         if not self.strict or now >= free_at:
             self.free_at[kind, key] = now + interval
             return None
         self.free_at[kind, key] = now + interval + PENALTIES_S.get(kind, 0.0)
         self.refusals += 1
-        return self._words(interval, self.free_at[kind, key] - now)
+        return self._refusal(interval, self.free_at[kind, key] - now)
 
     def count_rows(self, rows: int, now: Seconds) -> dict[str, Any] | None:
-        """Count what a search returned; the body of a 429 once the day's rows are used up."""
+        """Count the rows that a search returned; the body of a 429 once the day's quota is used up."""
         day = int(now // 86_400)
-        if self.rows_read.get(day, 0) + rows > ROWS_A_DAY:
+        if self.rows_read.get(day, 0) + rows > ROWS_PER_DAY:
             left_s = int(86_400 - now % 86_400)
-            return {"error": "search_quota_exceeded", "retry_after": left_s, "limit": ROWS_A_DAY, "remaining": 0}
+            return {"error": "search_quota_exceeded", "retry_after": left_s, "limit": ROWS_PER_DAY, "remaining": 0}
         self.rows_read[day] = self.rows_read.get(day, 0) + rows
         return None
 
-    def _words(self, interval: Seconds, wait_s: Seconds) -> tuple[dict[str, Any] | str, dict[str, str]]:
+    def _refusal(self, interval: Seconds, wait_s: Seconds) -> tuple[dict[str, Any] | str, dict[str, str]]:
         text = f"API requests too frequent: endpoint threshold={interval}"
         wait = max(1, round(wait_s))
         styles: list[tuple[dict[str, Any] | str, dict[str, str]]] = [
