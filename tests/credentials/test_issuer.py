@@ -10,7 +10,7 @@ from tests.support.fleet_world import World
 from tests.support.ledger_helpers import execute, fetch
 from validation.credentials.cloudflare import CloudflareClient
 from validation.credentials.issuer import CredentialIssuer
-from validation.ledger.box_credentials import read_issued_credentials
+from validation.ledger.box_credentials import read_credential_status
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def cloudflare():
 
 @pytest.fixture
 def world(ledger, cloudflare):
-    """A fleet of two whose control plane has a token to lend from."""
+    """A fleet of two whose reconciler has an R2 token."""
     world = World(ledger)
     client = CloudflareClient(
         SecretStr(cloudflare.api_token), account_id=cloudflare.account_id,
@@ -37,14 +37,14 @@ def world(ledger, cloudflare):
 def test_each_rented_box_gets_its_own_key_and_credentials(world, ledger, cloudflare):
     """The environment of a box has its own box key and no key of a store; its credentials are in the ledger."""
     world.ticks(3)
-    told = [contract.order["env"] for contract in world.cloud.living()]
+    environments = [contract.order["env"] for contract in world.cloud.living()]
     assert (
-        {env["WORKER_ID"] for env in told}
+        {env["WORKER_ID"] for env in environments}
         == {"val-1", "val-2"}
-        == {loan.worker_id for loan in read_issued_credentials(ledger)}
+        == {issued.worker_id for issued in read_credential_status(ledger)}
     )
-    assert len({env["VFLEET_BOX_KEY"] for env in told}) == 2
-    assert not any("R2_ACCESS_KEY_ID" in env for env in told)
+    assert len({env["VFLEET_BOX_KEY"] for env in environments}) == 2
+    assert not any("R2_ACCESS_KEY_ID" in env for env in environments)
     assert {tuple(request.get("prefixes", ())) for request in cloudflare.granted} == {
         (),
         ("shards/val-1/",),
@@ -65,14 +65,14 @@ def test_nothing_is_rented_while_credentials_cannot_be_issued(world, cloudflare)
 def test_tick_renews_credentials_that_are_half_over(world, ledger, cloudflare):
     """Only the credentials that are due are renewed."""
     world.ticks(3)
-    minted = len(cloudflare.granted)
+    granted = len(cloudflare.granted)
     world.tick()
-    assert len(cloudflare.granted) == minted
-    execute(ledger, "UPDATE validation.lent_credentials SET lent_at = lent_at - interval '4 h', "
+    assert len(cloudflare.granted) == granted
+    execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                     "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-1'")  # fmt: skip
     world.tick()
-    assert len(cloudflare.granted) == minted + 2
-    assert not any(loan.is_due for loan in read_issued_credentials(ledger))
+    assert len(cloudflare.granted) == granted + 2
+    assert not any(issued.is_due for issued in read_credential_status(ledger))
 
 
 def test_box_gets_a_key_without_a_cloudflare_token(ledger):

@@ -16,7 +16,7 @@ from validation.ledger.fleet import (
     acquire_lock,
     acquire_search_quota,
     ban_machine,
-    pardon,
+    lift_ban,
     read_bans,
     read_budget,
     read_spend_check,
@@ -76,19 +76,19 @@ def test_ledger_enforces_the_caps(ledger):
     want(ledger, machines=2, max_usd_per_hour=0.6, max_usd=5)
     assert request(ledger, 1)[1] is None
     assert request(ledger, 2, usd_per_hour=0.4)[1] == (
-        "with it the fleet would cost $0.6500 an hour, above its cap of $0.6"
+        "the fleet would cost $0.6500 per hour with it, above its cap of $0.6"
     )
     assert request(ledger, 2)[1] is None
-    assert request(ledger, 3, usd_per_hour=0.01)[1] == "2 machines are there or on their way, and 2 are wanted"
+    assert request(ledger, 3, usd_per_hour=0.01)[1] == "the fleet has 2 boxes, of 2 ordered"
     want(ledger, machines=9, max_usd_per_hour=9, max_usd=0.05)
-    assert request(ledger, 3)[1] == "$0.04 are spent, of a budget of $0.05"
+    assert request(ledger, 3)[1] == "$0.04 of the budget of $0.05 is spent"
 
 
 def test_slot_and_offer_are_taken_once(ledger):
     """No two boxes have one name, and no offer is requested twice."""
     want(ledger)
     request(ledger, 1)
-    assert request(ledger, 1, offer_id=99)[1] == "slot 1 has a machine"
+    assert request(ledger, 1, offer_id=99)[1] == "slot 1 has a box"
     assert request(ledger, 2, offer_id=1)[1] == "offer 1 is rented already"
 
 
@@ -97,9 +97,9 @@ def test_only_the_lock_holder_may_rent(ledger):
     want(ledger)
     assert not acquire_lock(ledger, "blue", OTHER_HOLDER, lease_s=300)
     pass_time(ledger, 301)
-    assert request(ledger)[1] == "another reconciler has the turn"
+    assert request(ledger)[1] == "another reconciler holds the lock"
     assert acquire_lock(ledger, "blue", OTHER_HOLDER, lease_s=300)
-    assert request(ledger)[1] == "another reconciler has the turn"
+    assert request(ledger)[1] == "another reconciler holds the lock"
     release_lock(ledger, "blue", OTHER_HOLDER)
     assert acquire_lock(ledger, "blue", HOLDER, lease_s=300)
 
@@ -108,7 +108,7 @@ def test_foreign_label_is_refused(ledger):
     """Every label begins with the fleet's prefix, which tells the fleet's instances from others."""
     want(ledger)
     intent = RentalRequest(1, 1, 1, "RTX 3090", 0.1, 0, 900)
-    refusal = request_machine(ledger, "blue", HOLDER, label="vfleet/blue/1/x", slot=1, intent=intent)
+    refusal = request_machine(ledger, "blue", HOLDER, label="vfleet/blue/1/x", slot=1, request=intent)
     assert "does not begin with" in refusal
     assert label_for(ledger, 1).startswith("vfleet/blue-")
 
@@ -226,8 +226,8 @@ def test_ban_expires_and_third_machine_bans_its_host(ledger):
         ("machine", 20): "slow",
         ("machine", 30): "slow",
     }
-    assert pardon(ledger, "machine", 20)
-    assert not pardon(ledger, "machine", 20)
+    assert lift_ban(ledger, "machine", 20)
+    assert not lift_ban(ledger, "machine", 20)
     pass_time(ledger, 1001)
     assert read_bans(ledger) == []
 
@@ -262,13 +262,13 @@ def test_spend_is_compared_with_the_account(ledger):
         execute(ledger, "UPDATE fleet_credit_readings SET read_at = read_at - interval '30 min'")
         pass_time(ledger, 1800)
     check = read_spend_check(ledger, "blue")
-    assert (check.credit_fell_usd, check.intervals) == (1.5, 2)
-    assert check.books_rose_usd == pytest.approx(1.0, abs=0.001)
+    assert (check.credit_decrease_usd, check.intervals) == (1.5, 2)
+    assert check.recorded_spend_usd == pytest.approx(1.0, abs=0.001)
 
 
 def test_unknown_fleet_is_bad_input(ledger):
     """The message names the command that creates a fleet."""
-    with pytest.raises(FleetUnknown, match="`vfleet fleet up` makes one"):
+    with pytest.raises(FleetUnknown, match="`vfleet fleet up` creates one"):
         scale_to_zero(ledger, "red")
     with pytest.raises(FleetUnknown):
         read_budget(ledger, "red")

@@ -48,7 +48,7 @@ def test_run_ends_with_what_it_did_or_what_to_do(world):
     assert state.message.startswith(f"{FLEET}: $0.01 are left")
 
 
-def lose_the_key(world, monkeypatch):
+def unset_the_key(world, monkeypatch):
     monkeypatch.setattr(tasks.fleet, "find_credentials", lambda: VastCredentials(api_key=""))
     monkeypatch.setattr(VastCredentials, "open_client", OPEN_CLIENT)
 
@@ -60,7 +60,7 @@ def mistype_the_key(world, monkeypatch):
 @pytest.mark.parametrize(
     ("spoil", "wanted", "sentence"),
     [
-        (lose_the_key, {}, "VAST_API_KEY is not set: make a key in the Vast.ai console, nothing was rented"),
+        (unset_the_key, {}, "VAST_API_KEY is not set: make a key in the Vast.ai console, nothing was rented"),
         (mistype_the_key, {}, "(Invalid user key): check VAST_API_KEY and its permissions"),
         (lambda world, _: setattr(world.cloud, "credit_usd", 0.0), {}, "$0.00 are left"),
         (None, {"gpu_names": ("RTX 2060",)}, "the market has no RTX 2060 that meets the filter"),
@@ -84,10 +84,10 @@ def test_run_fails_with_one_sentence_and_rents_nothing(world, monkeypatch, spoil
 def test_environment_key_precedes_the_block(world):
     """Every client of a self-hosted server can read its blocks, so the key belongs in the control machine's
     environment."""
-    VastCredentials(api_key="of the block").save("vast", overwrite=True)
+    VastCredentials(api_key="block-key").save("vast", overwrite=True)
     try:
-        assert find_credentials(Settings()).api_key.get_secret_value() == "of the block"
-        told = Settings(vast_api_key="of the environment")
-        assert find_credentials(told).api_key.get_secret_value() == "of the environment"
+        assert find_credentials(Settings()).api_key.get_secret_value() == "block-key"
+        settings = Settings(vast_api_key="environment-key")
+        assert find_credentials(settings).api_key.get_secret_value() == "environment-key"
     finally:
         VastCredentials.delete("vast")

@@ -41,7 +41,7 @@ def test_fleet_comes_up_works_and_is_scaled_down(world):
     assert world.cloud.living() == []
     assert world.reasons() == {"surplus": 5}
     check = read_spend_check(world.ledger, FLEET)
-    assert check.credit_fell_usd <= check.books_rose_usd
+    assert check.credit_decrease_usd <= check.recorded_spend_usd
 
 
 def test_settled_fleet_sends_only_reads(world):
@@ -76,7 +76,7 @@ def test_box_is_marked_ready_by_real_claims_and_its_commits_survive_it(world):
     assert [law for law in audit_ledger(world.ledger) if law.violations] == []
 
 
-def test_distrusted_box_is_replaced_and_its_machine_banned(world):
+def test_quarantined_box_is_replaced_and_its_machine_banned(world):
     """The next box of its name works at once."""
     world.want(3)
     world.ticks(16)
@@ -87,14 +87,14 @@ def test_distrusted_box_is_replaced_and_its_machine_banned(world):
     execute(world.ledger, "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]')")
     execute(
         world.ledger,
-        "INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding) "
+        "INSERT INTO validation.canary_evaluations (video_id, chunk_id, outcome, finding) "
         "VALUES ('c', :c, 'wrong', 'segment 0')",
         c=chunk,
     )
     world.ticks(16)
-    assert (world.reasons(), world.states()) == ({"distrusted": 1}, {"working": 3})
-    assert fetch(world.ledger, "SELECT reason FROM fleet_instances WHERE label = :l", l=label) == [("distrusted",)]
-    assert [ban.reason for ban in read_bans(world.ledger)] == ["distrusted"]
+    assert (world.reasons(), world.states()) == ({"quarantined": 1}, {"working": 3})
+    assert fetch(world.ledger, "SELECT reason FROM fleet_instances WHERE label = :l", l=label) == [("quarantined",)]
+    assert [ban.reason for ban in read_bans(world.ledger)] == ["quarantined"]
     assert world.chunk_states()["open"] == 3
 
 

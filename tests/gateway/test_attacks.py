@@ -296,8 +296,8 @@ def test_box_receives_only_events_of_its_own_task_runs(gateway, running):
         assert poll_until(lambda: names_of_task_runs(gateway, theirs) == ["theirs"], within_s=60)
         with gateway.open_events("stolen", "in", token=token) as sent:
             sent.send(task_run_event(uuid4(), own, name="own", state="Completed"))
-            heard = json.loads(stream.recv(timeout=60))["event"]
-    assert heard["payload"]["task_run"]["name"] == "own"
+            received = json.loads(stream.recv(timeout=60))["event"]
+    assert received["payload"]["task_run"]["name"] == "own"
 
 
 def test_box_receives_the_cancellation_of_its_own_run(gateway, running):
@@ -306,16 +306,16 @@ def test_box_receives_the_cancellation_of_its_own_run(gateway, running):
     for run in (theirs, own):
         gateway.as_operator("POST", f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"}, force=True)
 
-    heard = []
+    received = []
 
-    def hear():
+    def receive():
         token = gateway.tokens.add("stolen")
         with subscribed(gateway, token, ["prefect.flow-run.Cancelling"]) as stream, suppress(TimeoutError):
-            heard.append(json.loads(stream.recv(timeout=5))["event"]["resource"]["prefect.resource.id"])
-        return heard != []
+            received.append(json.loads(stream.recv(timeout=5))["event"]["resource"]["prefect.resource.id"])
+        return received != []
 
-    assert poll_until(hear, within_s=60)
-    assert heard == [f"prefect.flow-run.{own}"]
+    assert poll_until(receive, within_s=60)
+    assert received == [f"prefect.flow-run.{own}"]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from validation.gateway import proxy as module
 from validation.gateway.proxy import AuthorizingProxy
 from validation.gateway.tokens import TokenFile
 
-WANTED = {"type": "filter", "filter": {"event": {"name": ["prefect.flow-run.Cancelling"]}}}
+SUBSCRIPTION = {"type": "filter", "filter": {"event": {"name": ["prefect.flow-run.Cancelling"]}}}
 
 
 class SilentServer:
-    """Prefect's server on a day when nothing happens: it takes a stream and says nothing on it."""
+    """A Prefect server that accepts a stream and sends nothing on it."""
 
     is_open = False
 
@@ -37,19 +37,19 @@ class SilentServer:
 class Box:
     """The box's end of a stream. It has said its words, and stays until it is event_ to leave."""
 
-    def __init__(self, *words):
-        self.said = asyncio.Queue()
-        self.heard = []
+    def __init__(self, *messages):
+        self.outbox = asyncio.Queue()
+        self.received = []
         self.greeted = asyncio.Event()
-        self.said.put_nowait({"type": "websocket.connect"})
-        for word in words:
-            self.said.put_nowait({"type": "websocket.receive", "text": json.dumps(word)})
+        self.outbox.put_nowait({"type": "websocket.connect"})
+        for message in messages:
+            self.outbox.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
 
     def leave(self):
-        self.said.put_nowait({"type": "websocket.disconnect", "code": 1001})
+        self.outbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
-    async def hear(self, message):
-        self.heard.append(message)
+    async def receive(self, message):
+        self.received.append(message)
         if message["type"] == "websocket.send":
             self.greeted.set()
 
@@ -57,7 +57,7 @@ class Box:
     def socket(self) -> WebSocket:
         headers = [(b"x-vfleet-box", b"box-1")]
         scope = {"type": "websocket", "path": "/api/events/out", "headers": headers, "query_string": b""}
-        return WebSocket(scope, self.said.get, self.hear)
+        return WebSocket(scope, self.outbox.get, self.receive)
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def tokens(tmp_path, monkeypatch):
 
 
 def listen(tokens, then):
-    """Let a box wait for events, do something, and return the box and the server when the stream has ended."""
+    """Subscribe a box to events, do something, and return box and server when the stream has ended."""
 
     async def live():
-        box, server = Box({"type": "auth"}, WANTED), SilentServer()
+        box, server = Box({"type": "auth"}, SUBSCRIPTION), SilentServer()
         stream = asyncio.create_task(AuthorizingProxy(server, tokens, "vast-gpu").relay_server_events(box.socket))
         await box.greeted.wait()
         assert server.is_open
@@ -92,7 +92,7 @@ def test_stream_ends_when_the_box_disconnects(tokens):
 def test_stream_ends_when_the_token_is_revoked(tokens):
     """The box gets the reason, and the server's side is closed."""
     box, server = listen(tokens, lambda _: tokens.revoke("box-1"))
-    assert box.heard[-1] == {"type": "websocket.close", "code": 1008, "reason": "token revoked"}
+    assert box.received[-1] == {"type": "websocket.close", "code": 1008, "reason": "token revoked"}
     assert not server.is_open
 
 
@@ -110,4 +110,4 @@ def test_stream_of_a_token_revoked_while_connecting_ends(tokens):
     """A token may be revoked after nginx checked it and before the proxy does."""
     tokens.revoke("box-1")
     box, _ = listen(tokens, lambda _: None)
-    assert box.heard[-1]["reason"] == "token revoked"
+    assert box.received[-1]["reason"] == "token revoked"

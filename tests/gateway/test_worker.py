@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]  # `make gateway`
 
 NAME = "box-7"
 KNOWN = ("/workers/connect 404", " 422")
-"""What a worker asks for and can do without: its channel, and a token against forgery, which this server wants not."""
+"""Refused requests that a worker can do without: its channel, and a CSRF token, which this server does not use."""
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_worker_finishes_a_chunk_through_the_gateway(gateway, box, worker, waiti
     assert state()["message"].startswith("3 videos validated"), (state(), worker.log_tail())
     assert read_view(box.engine, "fleet_overview")[0]["validated"] == 3
 
-    def heard():
+    def has_heartbeat():
         sent = {"event": {"name": ["prefect.flow-run.heartbeat"]}}
         events = gateway.as_operator("POST", "/events/filter", filter=sent)["events"]
         return f"prefect.flow-run.{run}" in [event["resource"]["prefect.resource.id"] for event in events]
@@ -53,7 +53,7 @@ def test_worker_finishes_a_chunk_through_the_gateway(gateway, box, worker, waiti
         task_runs = gateway.as_operator("POST", "/task_runs/filter", flow_runs={"id": {"any_": [run]}})
         return [task_run["state_name"] for task_run in task_runs]
 
-    assert poll_until(lambda: task_states() == ["Completed"] * 5 and heard(), within_s=120), task_states()
+    assert poll_until(lambda: task_states() == ["Completed"] * 5 and has_heartbeat(), within_s=120), task_states()
     assert gateway.as_operator("POST", "/logs/filter", logs={"flow_run_id": {"any_": [run]}}) != []
     assert NAME in [shown["name"] for shown in gateway.as_operator("POST", "/work_pools/vast-gpu/workers/filter")]
     refused = [line for line in gateway.refusals() if line.startswith(f"{NAME} ") and not line.endswith(KNOWN)]

@@ -20,7 +20,7 @@ from validation.credentials.cloudflare import (
 from validation.credentials.issuer import TTL_S, CredentialIssuer, choose_scopes, open_issuer
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
+from validation.ledger.box_credentials import get_credential, issue_box_key, read_credential_status, store_credential
 from validation.services import CredentialCache, NoCredentialIssued, open_box_stores
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused
@@ -105,11 +105,11 @@ def test_credential_is_renewed_when_half_of_its_life_is_over(ledger, cloudflare)
         assert issuer.renew() == []
         assert issuer.renew() == []
         assert len(cloudflare.granted) == 4
-        execute(ledger, "UPDATE validation.lent_credentials SET lent_at = lent_at - interval '4 h', "
+        execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                         "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-2'")  # fmt: skip
         assert issuer.renew() == []
     assert [request.get("prefixes") for request in cloudflare.granted[4:]] == [["tars/"], ["shards/val-2/"]]
-    assert all(TTL_S - 60 < loan.lasts_s <= TTL_S for loan in read_issued_credentials(ledger))
+    assert all(TTL_S - 60 < issued.expires_in_s <= TTL_S for issued in read_credential_status(ledger))
 
 
 def test_cloudflare_outage_is_a_note_of_the_tick(ledger, cloudflare):
@@ -119,7 +119,7 @@ def test_cloudflare_outage_is_a_note_of_the_tick(ledger, cloudflare):
     with client_of(cloudflare) as client:
         (note,) = CredentialIssuer(ledger, client, **URLS).renew()
     assert "Cloudflare" in note
-    assert fetch(ledger, "SELECT * FROM validation.lent_credentials") == []
+    assert fetch(ledger, "SELECT * FROM validation.issued_credentials") == []
 
 
 def test_nothing_is_issued_without_a_token(ledger, monkeypatch):
@@ -132,7 +132,7 @@ def test_nothing_is_issued_without_a_token(ledger, monkeypatch):
 
 
 class Clock:
-    """A monotonic clock that a test moves."""
+    """A monotonic clock that tests advance."""
 
     now = 1000.0
 
@@ -150,15 +150,15 @@ def clock(monkeypatch):
 def test_box_reads_a_newer_credential(ledger, clock):
     """It asks the ledger at most every half minute, however often the store's client asks for the credential."""
     issue_box_key(ledger, "ann")
-    borrowed = CredentialCache(ledger, "ann", "results")
+    cache = CredentialCache(ledger, "ann", "results")
     with pytest.raises(NoCredentialIssued, match="CLOUDFLARE_API_TOKEN"):
-        borrowed()
+        cache()
     for name in ("one", "two"):
-        store_credential(ledger, "ann", "results", StoreCredential(name, "s", "t"), lasts_s=600)
+        store_credential(ledger, "ann", "results", StoreCredential(name, "s", "t"), ttl_s=600)
         clock.now += 1 if name == "two" else 31
-        assert borrowed().access_key_id == "one"
+        assert cache().access_key_id == "one"
     clock.now += 30
-    assert borrowed().access_key_id == "two"
+    assert cache().access_key_id == "two"
 
 
 def test_ledger_outage_does_not_matter_while_a_credential_is_valid(monkeypatch, ledger, clock):
@@ -167,22 +167,22 @@ def test_ledger_outage_does_not_matter_while_a_credential_is_valid(monkeypatch, 
     def away(*_):
         raise Unreachable("the ledger", "h", "check it", "gone")
 
-    lent = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
-    monkeypatch.setattr("validation.services.get_credential", lambda *_: lent)
-    borrowed = CredentialCache(ledger, "ann", "results")
-    assert borrowed() is lent
+    credential = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
+    monkeypatch.setattr("validation.services.get_credential", lambda *_: credential)
+    cache = CredentialCache(ledger, "ann", "results")
+    assert cache() is credential
     monkeypatch.setattr("validation.services.get_credential", away)
     clock.now += 60
-    assert borrowed() is lent
-    object.__setattr__(lent, "expires_at", datetime.now(UTC) - timedelta(seconds=1))
+    assert cache() is credential
+    object.__setattr__(credential, "expires_at", datetime.now(UTC) - timedelta(seconds=1))
     clock.now += 60
     with pytest.raises(Unreachable):
-        borrowed()
+        cache()
 
 
 @pytest.fixture(scope="module")
 def guarded(session_folder):
-    """A store that honours credentials, and a Cloudflare that lends them."""
+    """A store that enforces credentials, and a fake Cloudflare that issues them."""
     store, cloudflare = start_guarded(session_folder / f"guarded-{uuid4().hex[:6]}", "transcribed", "results")
     with cloudflare:
         yield store, cloudflare
@@ -190,17 +190,17 @@ def guarded(session_folder):
 
 
 def test_box_can_write_only_in_its_own_folder(ledger, log_in, guarded, monkeypatch):
-    """From the token of the control plane to the refusal of the store, all of it real but Cloudflare.
+    """From the R2 token of the control machine to the refusal of the store; only Cloudflare is a fake.
 
-    A box in wrong hands reads tars and spoils its own shards. It cannot write, overwrite, delete, read or list a
-    neighbour's, nor change a tar.
+    A compromised box can read tars and corrupt its own shards. It cannot write, overwrite, delete, read or list
+    another box's shards, nor change a tar.
     """
     store, cloudflare = guarded
     for name, value in (store.admin_environment() | cloudflare.client_environment()).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://results")
     monkeypatch.setattr(cloudflare, "parent_access_key_id", store.admin_environment()["R2_ACCESS_KEY_ID"])
-    source, results = open_box_stores(Settings(), ledger)  # as the control plane
+    source, results = open_box_stores(Settings(), ledger)  # as the control machine
     put_once(source, "v.tar", b"tar")
     put_once(results, "shards/val-10/theirs", b"theirs")
     with open_issuer(ledger, Settings()) as issuer:
