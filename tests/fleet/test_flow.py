@@ -33,7 +33,7 @@ def world(ledger, prefect_server, monkeypatch):
 def test_run_ends_with_what_it_did_or_what_to_do(world):
     """Without a fleet, with one that comes up, and with one that its operator must see to."""
     state = reconcile_fleet(return_state=True)
-    assert (state.is_completed(), state.message) == (True, "Nobody wants a fleet: `vfleet fleet up` makes one.")
+    assert (state.is_completed(), state.message) == (True, "No fleet is ordered: `vfleet fleet up` orders one.")
 
     world.want(2)
     state = reconcile_fleet(return_state=True)
