@@ -53,18 +53,18 @@ def calibrate(
     book = find_rules(rules, suite_name)
     models = load_suite(suite_name)
     check_columns(book, describe_columns(models.columns))
-    specimens = inject_faults(clips)
+    variants = inject_faults(clips)
     if not json:
-        say(f"{len(clips)} clips, {len(specimens)} clips with faults injected")
-    evaluated = evaluate_clips(models, specimens)
-    proposals = list(propose_limits(evaluated, book, bearable=loss))
+        say(f"{len(clips)} clips, {len(variants)} variants, sound and with one fault each")
+    evaluated = evaluate_clips(models, variants)
+    proposals = list(propose_limits(evaluated, book, max_loss=loss))
     proposed = apply_proposals(book, proposals, version)
     if json:
         for proposal in proposals:
             say_json(proposal)
     else:
         _print_proposals(proposals)
-        _print_outcome(evaluated, book, proposed, validate_limits(evaluated, book, bearable=loss))
+        _print_outcome(evaluated, book, proposed, validate_limits(evaluated, book, max_loss=loss))
         if len(clips) < 1 / loss:
             say(
                 f"{len(clips)} clips are too few to measure a loss of {loss:.1%}: "

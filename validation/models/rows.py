@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from validation.domain import Answer, DecodedSegment, DecodedVideo, Scalar
 from validation.languages import normalize_language_code
-from validation.models.base import Scorer
+from validation.models.scorer import Scorer
 from validation.scoring.signals import segment_signals
 
 Row: TypeAlias = dict[str, Scalar | list[str]]

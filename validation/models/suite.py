@@ -24,7 +24,7 @@ from validation.domain import (
 )
 from validation.errors import BadInput
 from validation.hardware.gpu import read_gpus
-from validation.models.base import Batch, SegmentModel, SyncScorerMixin
+from validation.models.base import Batch, SegmentModel
 from validation.models.batching import (
     Budget,
     PaddingStats,
@@ -38,6 +38,7 @@ from validation.models.batching import (
     true_audio_s,
 )
 from validation.models.cascade import SKIPPED, Cascade
+from validation.models.scorer import SyncScorerMixin
 from validation.models.suites import SUITES, initial_budget_s
 from validation.scoring.rules_io import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles

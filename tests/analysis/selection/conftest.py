@@ -77,7 +77,7 @@ def pair(box, monkeypatch):
     monkeypatch.setitem(SUITES, "pair", spec)
     monkeypatch.setenv("VFLEET_SUITE", "pair")
     scorer = TwoScorer()
-    session = replace_scorer(box.session, scorer)
+    session = replace_scorer(box.context, scorer)
     monkeypatch.setattr("validation.services.open_engine", lambda *_: box.engine)  # for commands in this process
     return Pair(box, session, scorer)
 

@@ -12,7 +12,7 @@ from validation.control.audit import audit
 from validation.domain import Column, Scored
 from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 
 def read_segments(pair, **options):

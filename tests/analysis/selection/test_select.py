@@ -26,7 +26,7 @@ from validation.scoring.rules_io import parse_rules
 from validation.shards.reader import read_file_provenance
 from validation.shards.writer import write_table
 from validation.storage.store import get_bytes, list_keys, put_once
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 RULES = """
 version = "mine-1"
