@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.speech_samples import ask, same_values, silence, values_of, white_noise
@@ -30,7 +30,7 @@ def test_ratings_are_those_of_the_reference_polynomial(models, clips, own_answer
 def test_the_batch_does_not_change_a_rating(models, clips):
     """Windows computed together and padded segments have the ratings that they have alone."""
     alone = models["dnsmos"]
-    together = Dnsmos(threads=2, windows_a_run=3)
+    together = Dnsmos(threads=2, windows_per_run=3)
     long = np.tile(clips["en_librivox_0870"].audio, 3)
     utterances = [clips["es_hola_mundo"].utterance(), Utterance(long, "", "en"), clips["zh_jishu"].utterance()]
     for utterance, found in zip(utterances, ask(together, *utterances), strict=True):
@@ -54,6 +54,7 @@ def test_silence_has_finite_ratings(models):
         assert all(np.isfinite(value) for value in ask(models["dnsmos"], Utterance(audio, "", None))[0].values())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4 * WINDOW_SAMPLES))
 def test_windows_do_not_overlap(samples):
     """Each whole window of the audio counts once; shorter audio is repeated from its start."""

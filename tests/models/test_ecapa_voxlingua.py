@@ -37,12 +37,12 @@ def stock_log_p(stock, *utterances: Utterance):
 @given(batches())
 def test_the_batch_does_not_change_the_prediction(voxlingua, utterances):
     """Reflected at its own end, a segment's log-probabilities equal those of the segment alone to 1e-5."""
-    listen = voxlingua._network.listen
+    predict = voxlingua._network.predict
     batch = pad_batch(utterances)
-    together = np.log(listen(batch.waveforms, batch.lengths))
+    together = np.log(predict(batch.waveforms, batch.lengths))
     for row, utterance in zip(together, utterances, strict=True):
         own = pad_batch([utterance])
-        assert row == pytest.approx(np.log(listen(own.waveforms, own.lengths))[0], abs=1e-5)
+        assert row == pytest.approx(np.log(predict(own.waveforms, own.lengths))[0], abs=1e-5)
 
 
 def test_it_equals_the_library_on_single_segments_only(voxlingua, stock):

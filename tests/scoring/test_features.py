@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validation.domain import SAMPLE_RATE
@@ -40,6 +40,7 @@ def test_levels_are_relative_to_a_full_scale_square_wave():
 
 
 @given(st.floats(1e-4, 1.0), st.floats(0.01, 1.0))
+@settings(deadline=None)
 def test_gain_changes_the_level_by_its_decibels(amplitude, gain):
     """Multiplying samples by a gain adds 20 log10(gain) decibels to the level."""
     quieter = rms_dbfs(sine(amplitude * gain))

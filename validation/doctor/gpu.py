@@ -61,6 +61,7 @@ def check_onnx_session(settings: Settings) -> str | None:
     """
     if importlib.util.find_spec("onnxruntime") is None:
         return None
+    from validation.models.onnx import create_onnx_session  # noqa: PLC0415 - a control machine has no ONNX Runtime
 
     try:
         session = create_onnx_session(_IDENTITY_MODEL, threads=1, device="cuda" if settings.device == "cuda" else "cpu")

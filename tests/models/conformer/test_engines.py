@@ -250,7 +250,7 @@ def test_a_wrong_frame_count_is_refused(own_assets, vocabulary):
         proto.graph.node.append(onnx.helper.make_node("Add", ["lengths_before", "one_more"], ["encoded_lengths"]))
 
     change_encoder(own_assets, shift)
-    with pytest.raises(UnsupportedGraph, match="101 frames become 14, not 13"):
+    with pytest.raises(UnsupportedGraph, match="101 frames into 14, not 13"):
         OnnxEngine(own_assets, vocabulary, threads=1)
 
 

@@ -222,7 +222,7 @@ def test_the_command_consolidates_a_download(weights_root, tmp_path, capsys):
     source = weights_root / "indicconformer-600m"
     assert main(["weights", "consolidate", str(source), str(target)]) == 0
     assert main(["weights", "consolidate", str(source), str(target)]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "exists: name a folder that does not exist" in capsys.readouterr().err
     assert main(["weights", "lock", str(tmp_path)]) == 0
     told, expected = (
         ask(IndicConformer(threads=1, root=root, device_config=DeviceConfig(), engine="torch"), speak(1.0))

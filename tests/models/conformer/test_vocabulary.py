@@ -45,7 +45,7 @@ def test_tokens_decode_to_text(assets):
     vocabulary = read_vocabulary(assets, WIDTH)
     pieces = vocabulary.pieces["hi"]
     first, second = pieces.index("▁" + chr(0x915)), pieces.index(chr(0x916))
-    assert vocabulary.read("hi", [first, second, 0, first]) == f"{chr(0x915)}{chr(0x916)}⁇ {chr(0x915)}"
+    assert vocabulary.decode("hi", [first, second, 0, first]) == f"{chr(0x915)}{chr(0x916)}⁇ {chr(0x915)}"
 
 
 REFUSALS = {
@@ -55,7 +55,7 @@ REFUSALS = {
         "differ in the languages en",
     ),
     "a language missing": ("vocab.json", lambda spelt: spelt.pop("hi"), "differ in the languages hi"),
-    "an unknown language": (None, lambda content: content.update(xx=content.pop("hi")), "xx is no language"),
+    "an unknown language": (None, lambda content: content.update(xx=content.pop("hi")), "xx is not a language"),
     "a mask of another head": ("language_masks.json", lambda masks: masks["hi"].append(False), "the head's 5633"),
     "a mask too wide": ("language_masks.json", lambda masks: masks["hi"].__setitem__(0, True), "takes 258 of 5633"),
     "no blank": (
