@@ -10,7 +10,7 @@ from tests.support.fleet_world import World
 from tests.support.ledger_helpers import execute, fetch
 from validation.credentials.cloudflare import CloudflareClient
 from validation.credentials.issuer import CredentialIssuer
-from validation.ledger.box_credentials import read_issued_credentials
+from validation.ledger.box_credentials import read_credential_status
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_each_rented_machine_has_a_key_and_a_loan_of_its_own(world, ledger, clou
     assert (
         {env["WORKER_ID"] for env in told}
         == {"val-1", "val-2"}
-        == {loan.worker_id for loan in read_issued_credentials(ledger)}
+        == {loan.worker_id for loan in read_credential_status(ledger)}
     )
     assert len({env["VFLEET_BOX_KEY"] for env in told}) == 2
     assert not any("R2_ACCESS_KEY_ID" in env for env in told)
@@ -68,11 +68,11 @@ def test_a_tick_renews_what_is_half_over(world, ledger, cloudflare):
     minted = len(cloudflare.granted)
     world.tick()
     assert len(cloudflare.granted) == minted
-    execute(ledger, "UPDATE validation.lent_credentials SET lent_at = lent_at - interval '4 h', "
+    execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                     "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-1'")  # fmt: skip
     world.tick()
     assert len(cloudflare.granted) == minted + 2
-    assert not any(loan.is_due for loan in read_issued_credentials(ledger))
+    assert not any(loan.is_due for loan in read_credential_status(ledger))
 
 
 def test_without_a_token_a_machine_still_has_its_key(ledger):

@@ -16,7 +16,7 @@ from validation.ledger.fleet import (
     acquire_lock,
     acquire_search_quota,
     ban_machine,
-    pardon,
+    lift_ban,
     read_bans,
     read_budget,
     read_spend_check,
@@ -75,19 +75,19 @@ def test_caps_hold_in_the_ledger_itself(ledger):
     want(ledger, machines=2, max_usd_per_hour=0.6, max_usd=5)
     assert request(ledger, 1)[1] is None
     assert request(ledger, 2, usd_per_hour=0.4)[1] == (
-        "with it the fleet would cost $0.6500 an hour, above its cap of $0.6"
+        "the fleet would cost $0.6500 per hour with it, above its cap of $0.6"
     )
     assert request(ledger, 2)[1] is None
-    assert request(ledger, 3, usd_per_hour=0.01)[1] == "2 machines are there or on their way, and 2 are wanted"
+    assert request(ledger, 3, usd_per_hour=0.01)[1] == "the fleet has 2 boxes, of 2 ordered"
     want(ledger, machines=9, max_usd_per_hour=9, max_usd=0.05)
-    assert request(ledger, 3)[1] == "$0.04 are spent, of a budget of $0.05"
+    assert request(ledger, 3)[1] == "$0.04 of the budget of $0.05 is spent"
 
 
 def test_a_slot_and_an_offer_are_taken_once(ledger):
     """Two machines never answer to one name, and one offer is never asked for twice."""
     want(ledger)
     request(ledger, 1)
-    assert request(ledger, 1, offer_id=99)[1] == "slot 1 has a machine"
+    assert request(ledger, 1, offer_id=99)[1] == "slot 1 has a box"
     assert request(ledger, 2, offer_id=1)[1] == "offer 1 is rented already"
 
 
@@ -96,9 +96,9 @@ def test_only_the_holder_of_the_turn_may_rent(ledger):
     want(ledger)
     assert not acquire_lock(ledger, "blue", RIVAL, lease_s=300)
     pass_time(ledger, 301)
-    assert request(ledger)[1] == "another reconciler has the turn"
+    assert request(ledger)[1] == "another reconciler holds the lock"
     assert acquire_lock(ledger, "blue", RIVAL, lease_s=300)
-    assert request(ledger)[1] == "another reconciler has the turn"
+    assert request(ledger)[1] == "another reconciler holds the lock"
     release_lock(ledger, "blue", RIVAL)
     assert acquire_lock(ledger, "blue", HOLDER, lease_s=300)
 
@@ -107,7 +107,7 @@ def test_a_label_of_somebody_else_is_refused(ledger):
     """What we rent can be told from what we did not rent."""
     want(ledger)
     intent = RentalRequest(1, 1, 1, "RTX 3090", 0.1, 0, 900)
-    refusal = request_machine(ledger, "blue", HOLDER, label="vfleet/blue/1/x", slot=1, intent=intent)
+    refusal = request_machine(ledger, "blue", HOLDER, label="vfleet/blue/1/x", slot=1, request=intent)
     assert "does not begin with" in refusal
     assert label_for(ledger, 1).startswith("vfleet/blue-")
 
@@ -225,8 +225,8 @@ def test_a_ban_ends_by_itself_and_a_third_machine_bans_its_host(ledger):
         ("machine", 20): "slow",
         ("machine", 30): "slow",
     }
-    assert pardon(ledger, "machine", 20)
-    assert not pardon(ledger, "machine", 20)
+    assert lift_ban(ledger, "machine", 20)
+    assert not lift_ban(ledger, "machine", 20)
     pass_time(ledger, 1001)
     assert read_bans(ledger) == []
 
@@ -260,13 +260,13 @@ def test_the_books_are_held_against_the_account(ledger):
         execute(ledger, "UPDATE fleet_credit_readings SET read_at = read_at - interval '30 min'")
         pass_time(ledger, 1800)
     check = read_spend_check(ledger, "blue")
-    assert (check.credit_fell_usd, check.intervals) == (1.5, 2)
-    assert check.books_rose_usd == pytest.approx(1.0, abs=0.001)
+    assert (check.credit_decrease_usd, check.intervals) == (1.5, 2)
+    assert check.recorded_spend_usd == pytest.approx(1.0, abs=0.001)
 
 
 def test_a_fleet_that_nobody_wanted_is_bad_input(ledger):
     """The sentence says what to do."""
-    with pytest.raises(FleetUnknown, match="`vfleet fleet up` makes one"):
+    with pytest.raises(FleetUnknown, match="`vfleet fleet up` creates one"):
         scale_to_zero(ledger, "red")
     with pytest.raises(FleetUnknown):
         read_budget(ledger, "red")

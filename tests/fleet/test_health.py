@@ -22,7 +22,7 @@ def make_box(slot=1, *, state="renting", age=1000.0, **more) -> RentedInstance:
     given = {
         "label": f"{PREFIX}{slot}/x", "slot": slot, "worker_id": f"val-{slot}", "state": state, "offer_id": slot,
         "machine_id": slot, "host_id": slot, "gpu_name": "RTX 3090", "usd_per_hour": 0.25, "usd_once": 0.02,
-        "boot_within_s": 900, "instance_id": 7000 + slot, "requested_at": ago(age), "changed_at": ago(age),
+        "boot_timeout_s": 900, "instance_id": 7000 + slot, "requested_at": ago(age), "changed_at": ago(age),
         "vendor_status_since": ago(age), "accepted_at": ago(age) if state == "working" else None,
     }  # fmt: skip
     return RentedInstance(**(given | more))
@@ -49,8 +49,8 @@ def diagnosis(of: RentedInstance, listed: Instance | None) -> str | None:
 @pytest.mark.parametrize("state", ["renting", "working", "draining"])
 def test_a_machine_whose_canary_was_wrong_goes(state):
     """However well it looks: what it says is worth nothing."""
-    assert diagnosis(working_box(state=state, distrust="c: segment 0: no"), instance()) == "distrusted"
-    assert BAN_S["distrusted"] == 30 * DAY_S
+    assert diagnosis(working_box(state=state, quarantine_reason="c: segment 0: no"), instance()) == "quarantined"
+    assert BAN_S["quarantined"] == 30 * DAY_S
 
 
 @pytest.mark.parametrize("state", ["renting", "working", "draining"])

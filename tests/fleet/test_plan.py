@@ -43,7 +43,7 @@ def boxes(draw, slot: int) -> RentedInstance:
     running = draw(maybe_age)
     return RentedInstance(
         label=f"{PREFIX}{slot}/x", slot=slot, worker_id=f"val-{slot}", state=state, offer_id=slot, machine_id=slot,
-        host_id=draw(st.integers(1, 4)), gpu_name="RTX 3090", usd_per_hour=0.25, usd_once=0.02, boot_within_s=900,
+        host_id=draw(st.integers(1, 4)), gpu_name="RTX 3090", usd_per_hour=0.25, usd_once=0.02, boot_timeout_s=900,
         instance_id=None if state == "requested" else 7000 + slot, requested_at=ago(requested), changed_at=ago(changed),
         vendor_status=draw(st.sampled_from([None, "loading", "running", "offline"])),
         vendor_status_since=ago(draw(age)), absences=draw(st.integers(0, 4)),

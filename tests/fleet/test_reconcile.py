@@ -40,7 +40,7 @@ def test_a_fleet_comes_up_works_and_goes(world):
     assert world.cloud.living() == []
     assert world.reasons() == {"surplus": 5}
     check = read_spend_check(world.ledger, FLEET)
-    assert check.credit_fell_usd <= check.books_rose_usd
+    assert check.credit_decrease_usd <= check.recorded_spend_usd
 
 
 def test_a_settled_fleet_is_left_alone(world):
@@ -86,14 +86,14 @@ def test_a_machine_that_is_distrusted_is_replaced_and_banned(world):
     execute(world.ledger, "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]')")
     execute(
         world.ledger,
-        "INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding) "
+        "INSERT INTO validation.canary_evaluations (video_id, chunk_id, outcome, finding) "
         "VALUES ('c', :c, 'wrong', 'segment 0')",
         c=chunk,
     )
     world.ticks(16)
-    assert (world.reasons(), world.states()) == ({"distrusted": 1}, {"working": 3})
-    assert fetch(world.ledger, "SELECT reason FROM fleet_instances WHERE label = :l", l=label) == [("distrusted",)]
-    assert [ban.reason for ban in read_bans(world.ledger)] == ["distrusted"]
+    assert (world.reasons(), world.states()) == ({"quarantined": 1}, {"working": 3})
+    assert fetch(world.ledger, "SELECT reason FROM fleet_instances WHERE label = :l", l=label) == [("quarantined",)]
+    assert [ban.reason for ban in read_bans(world.ledger)] == ["quarantined"]
     assert world.chunk_states()["open"] == 3
 
 

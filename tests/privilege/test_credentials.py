@@ -19,7 +19,7 @@ from validation.credentials.cloudflare import (
 from validation.credentials.issuer import TTL_S, CredentialIssuer, choose_scopes, open_issuer
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
+from validation.ledger.box_credentials import get_credential, issue_box_key, read_credential_status, store_credential
 from validation.services import CredentialCache, NoCredentialIssued, open_box_stores
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused
@@ -104,11 +104,11 @@ def test_a_loan_is_renewed_when_half_of_it_is_over(ledger, cloudflare):
         assert issuer.renew() == []
         assert issuer.renew() == []
         assert len(cloudflare.granted) == 4
-        execute(ledger, "UPDATE validation.lent_credentials SET lent_at = lent_at - interval '4 h', "
+        execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                         "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-2'")  # fmt: skip
         assert issuer.renew() == []
     assert [request.get("prefixes") for request in cloudflare.granted[4:]] == [["tars/"], ["shards/val-2/"]]
-    assert all(TTL_S - 60 < loan.lasts_s <= TTL_S for loan in read_issued_credentials(ledger))
+    assert all(TTL_S - 60 < loan.expires_in_s <= TTL_S for loan in read_credential_status(ledger))
 
 
 def test_a_cloudflare_that_is_away_is_a_note_and_not_the_end_of_a_tick(ledger, cloudflare):
@@ -118,7 +118,7 @@ def test_a_cloudflare_that_is_away_is_a_note_and_not_the_end_of_a_tick(ledger, c
     with client_of(cloudflare) as client:
         (note,) = CredentialIssuer(ledger, client, **URLS).renew()
     assert "Cloudflare" in note
-    assert fetch(ledger, "SELECT * FROM validation.lent_credentials") == []
+    assert fetch(ledger, "SELECT * FROM validation.issued_credentials") == []
 
 
 def test_who_has_no_token_lends_nothing(ledger, monkeypatch):
@@ -153,7 +153,7 @@ def test_a_box_takes_up_a_newer_credential(ledger, clock):
     with pytest.raises(NoCredentialIssued, match="CLOUDFLARE_API_TOKEN"):
         borrowed()
     for name in ("one", "two"):
-        store_credential(ledger, "ann", "results", StoreCredential(name, "s", "t"), lasts_s=600)
+        store_credential(ledger, "ann", "results", StoreCredential(name, "s", "t"), ttl_s=600)
         clock.now += 1 if name == "two" else 31
         assert borrowed().access_key_id == "one"
     clock.now += 30

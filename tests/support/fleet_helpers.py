@@ -31,9 +31,9 @@ def label_for(ledger, slot: int, fleet="blue") -> str:
 def request(ledger, slot=1, *, fleet="blue", **offer) -> tuple[str, str | None]:
     """Enter an intent; returns its label and the refusal, if any."""
     given = {"offer_id": slot, "machine_id": 10 * slot, "host_id": 100, "gpu_name": "RTX 3090"}
-    intent = RentalRequest(**(given | {"usd_per_hour": 0.25, "usd_once": 0.02, "boot_within_s": 900} | offer))
+    intent = RentalRequest(**(given | {"usd_per_hour": 0.25, "usd_once": 0.02, "boot_timeout_s": 900} | offer))
     label = label_for(ledger, slot, fleet)
-    return label, request_machine(ledger, fleet, HOLDER, label=label, slot=slot, intent=intent)
+    return label, request_machine(ledger, fleet, HOLDER, label=label, slot=slot, request=intent)
 
 
 def machine_of(ledger, label, fleet="blue") -> RentedInstance:
@@ -45,7 +45,7 @@ TIMES = {
         "requested_at", "changed_at", "vendor_status_since", "last_seen_at", "last_absence_at", "first_running_at",
         "accepted_at", "slow_since", "billed_until", "closed_at",
     ],
-    "fleets": ["turn_ends_at", "searched_at"],
+    "fleets": ["lock_expires_at", "searched_at"],
     "fleet_blacklist": ["banned_at", "expires_at"],
 }  # fmt: skip
 
