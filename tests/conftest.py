@@ -1,9 +1,9 @@
-"""What every test stands on: the embedded servers, started when first asked for and shared by the session.
+"""Fixtures of every test: the embedded servers, started at first use and shared by the session.
 
-- `postgres`, `object_store`, `prefect_server` are real. Databases and buckets of their own keep tests apart;
-  whoever kills or reconfigures a server starts one for itself, under `open_folder`.
-- No test sees the settings of whoever runs it, or reaches an address outside this machine.
-- A test that leaves a multipart upload fails; a session that leaves a process running fails, and ends it.
+- `postgres`, `object_store`, `prefect_server` are real. Tests use databases and buckets of their own; a test that
+  kills or reconfigures a server starts one for itself, under `open_folder`.
+- Tests do not see the settings of the user who runs them, and reach no address outside this machine.
+- A test that leaves a multipart upload fails; a session that leaves a process running fails, and the process is ended.
 """
 
 import os
@@ -40,23 +40,23 @@ _FOREIGN = (
     "VFLEET_",
     "WORKER_",
 )
-"""Beginnings of variables that lead to somebody's real services, or change what the project does."""
+"""Prefixes of variables that name real services or change the project's behaviour."""
 
 _OWN = "VFLEET_MUTANT"
-"""The exception: it is how a mutant of the ledger is handed to the tests that must catch it."""
+"""The exception: it hands a mutant of the ledger to the tests that must catch it."""
 
 _MARK = "TEST_SESSION"
-"""Every process that a test starts inherits this variable, with a value that is this session's alone."""
+"""Every process that a test starts inherits this variable, with a value unique to the session."""
 
 _FOLDER = pytest.StashKey[Path]()
 _BUCKETS = pytest.StashKey[set[str]]()
-"""Those of the session's store that an earlier test made."""
+"""The buckets of the session's store that earlier tests made."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle the environment before any module under test is imported."""
+    """Set the environment before any module under test is imported."""
     folder = Path(tempfile.mkdtemp(prefix="vfleet-tests-"))
-    folder.chmod(0o711)  # pytest's own folders are closed to the account that Postgres runs as; this one is not
+    folder.chmod(0o711)  # the account that Postgres runs as can enter this folder, unlike pytest's own
     config.stash[_FOLDER], config.stash[_BUCKETS] = folder, set()
     config.add_cleanup(lambda: shutil.rmtree(folder))
     for name in [name for name in os.environ if name.startswith(_FOREIGN) and name != _OWN]:
@@ -72,13 +72,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def session_folder(pytestconfig: pytest.Config) -> Path:
-    """The folder of the session's servers. Deleted at the end, whoever forgets what in it."""
+    """The folder of the session's servers; it is deleted at the end."""
     return pytestconfig.stash[_FOLDER]
 
 
 @pytest.fixture
 def open_folder(session_folder: Path) -> Iterator[Path]:
-    """A test's own folder for servers: like `tmp_path`, but open to the account that Postgres runs as."""
+    """A test's own folder for servers: like `tmp_path`, but the account that Postgres runs as can enter it."""
     folder = Path(tempfile.mkdtemp(dir=session_folder))
     folder.chmod(0o711)
     yield folder
@@ -87,34 +87,34 @@ def open_folder(session_folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_running() -> Iterator[None]:
-    """After the session no process lives that a test started, or that such a process started."""
+    """After the session no process that a test started, directly or indirectly, still runs."""
     yield
     left = _left_running()
-    told = [f"{process.pid} {' '.join(process.cmdline())[:120]}" for process in left]
+    described = [f"{process.pid} {' '.join(process.cmdline())[:120]}" for process in left]
     for process in left:
         process.kill()
     psutil.wait_procs(left, timeout=10)
-    if told:
-        pytest.fail("tests left running:\n" + "\n".join(told))
+    if described:
+        pytest.fail("tests left running:\n" + "\n".join(described))
 
 
 @pytest.fixture(scope="session")
 def postgres(session_folder: Path) -> Iterator[EmbeddedPostgres]:
-    """An empty Postgres. `create_database` gives a test its own, a copy of a template in 0.1 s."""
+    """An empty Postgres. `create_database` makes a database per test, a copy of a template, in 0.1 s."""
     with EmbeddedPostgres(session_folder / "postgres") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def object_store(session_folder: Path) -> Iterator[EmbeddedObjectStore]:
-    """An S3-compatible store without buckets. `create_bucket` gives a test its own."""
+    """An S3-compatible store without buckets. `create_bucket` makes a bucket per test."""
     with EmbeddedObjectStore(session_folder / "objects") as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_uploading(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After a test no bucket that it made in the session's store holds a multipart upload that nobody ends."""
+    """After a test the buckets that it made in the session's store hold no unfinished multipart upload."""
     yield
     if "object_store" not in request.fixturenames:
         return
@@ -127,17 +127,17 @@ def nothing_left_uploading(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[EmbeddedPrefect]:
-    """A Prefect server. It takes 10 to 30 s to come, so ask for it only where nothing less will do.
+    """A Prefect server. It takes 10 to 30 s to start, so use it only where a test needs a real server.
 
-    `client_environment` has what a process needs to use it; this process is not changed.
+    `client_environment` holds the variables for its clients; the environment of this process is not changed.
     """
     with EmbeddedPrefect(Path(os.environ["PREFECT_HOME"])) as server:
         yield server
 
 
 def _ask(store: EmbeddedObjectStore, path: str) -> str:
-    ask = build_opener(ProxyHandler({}))  # the store is on loopback, whatever proxy the environment names
-    with ask.open(f"{store.endpoint_url}/{path}", timeout=30) as reply:
+    opener = build_opener(ProxyHandler({}))  # without the proxies of the environment: the store is on loopback
+    with opener.open(f"{store.endpoint_url}/{path}", timeout=30) as reply:
         return str(reply.read(), "utf-8")
 
 
@@ -153,12 +153,12 @@ def _is_marked(process: psutil.Process) -> bool:
 
 
 def _ends_with_us(process: psutil.Process) -> bool:
-    """The interpreter's own resource tracker lives exactly as long as the process that it serves."""
+    """The interpreter's resource tracker ends together with the process that it serves."""
     return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
 
 
 def _stay_on_loopback(event: str, arguments: tuple[object, ...]) -> None:
-    """Refuse look-ups and connections that would leave this machine. Blind to what libraries in C or Rust do."""
+    """Refuse name lookups and connections that would leave this machine. Libraries in C or Rust are not covered."""
     host: object = None
     if event == "socket.getaddrinfo":
         host = arguments[0]

@@ -1,4 +1,4 @@
-"""A machine with a Prefect worker on it, and an init that starts the worker again whenever it ends."""
+"""A simulated box: a Prefect worker, and an init that restarts the worker whenever it exits."""
 
 import os
 import sys
@@ -13,41 +13,41 @@ import psutil
 from validation.domain import Seconds
 from validation.local.process import Child, Program, is_alive
 
-FLOW_MARK = "prefect.engine"
-"""In the command line of every process that runs a flow for a `vast-gpu` worker."""
-HOST_MARK = "validation.inference"
-"""In that of the one that holds its models."""
+FLOW_MARKER = "prefect.engine"
+"""Part of the command line of every flow process of a `vast-gpu` worker."""
+INFERENCE_MARKER = "validation.inference"
+"""Part of the command line of the inference server."""
 INIT_PAUSE_S: Seconds = 1.0
-"""From the end of a worker to its next life, as in the image's entry point."""
+"""From the exit of a worker to its restart, as in the image's entry point."""
 STOP_GRACE_S: Seconds = 60.0
 """Long enough for a drain on a busy machine."""
 
 
 class Box:
-    """One machine. What runs on it belongs to the worker: its flow processes end with it."""
+    """One box. All processes on it belong to the worker: its flow processes end with it."""
 
     def __init__(self, name: str, folder: Path, environment: Mapping[str, str], *, pool: str, worker_type: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
-        self.lives = 0
-        """How often its worker was started."""
+        self.sessions = 0
+        """How often the worker was started."""
         self.drains_s: list[Seconds] = []
-        """How long it took to end, each time it was asked to."""
+        """The duration of each drain."""
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", worker_type]
         self._program = Program([*command, "--name", name], {**os.environ, **environment, "WORKER_ID": name})
         self._child = Child(name, folder)
         self._down_until: Seconds | None = 0.0
         self._asked_at: Seconds | None = None
 
-    def tend(self) -> None:
-        """Do what its init does: notice that the worker has ended, and after a pause start it again."""
+    def restart_if_dead(self) -> None:
+        """Restart the worker if it has exited, after a pause."""
         now = time.monotonic()
         if self._down_until is None and self._child.exit_status() is not None:
             self._down_until = now + INIT_PAUSE_S
-            self._note_drain(now)
+            self._record_drain(now)
         if self._down_until is not None and now >= self._down_until:
             self._child.launch(self._program, orphan_signal=SIGKILL)
-            self.lives += 1
+            self.sessions += 1
             self._down_until = None
 
     @property
@@ -56,42 +56,42 @@ class Box:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether something on it was stopped by a signal and not yet woken."""
-        return any(_status(process) == psutil.STATUS_STOPPED for process in self._family())
+        """Whether a process of the box was stopped by SIGSTOP and not yet continued."""
+        return any(_status(process) == psutil.STATUS_STOPPED for process in self._processes())
 
     def flow_processes(self) -> list[psutil.Process]:
-        """The processes of its flow runs."""
-        return self._find(FLOW_MARK)
+        """The processes of the flow runs."""
+        return self._find(FLOW_MARKER)
 
-    def host_processes(self) -> list[psutil.Process]:
-        """Its model host; none while it is between two lives."""
-        return self._find(HOST_MARK)
+    def inference_processes(self) -> list[psutil.Process]:
+        """The inference server; none while it restarts."""
+        return self._find(INFERENCE_MARKER)
 
     def send(self, number: Signals) -> list[psutil.Process]:
-        """Send a signal to the worker alone; returns it."""
+        """Send a signal to the worker process only; returns the process."""
         if number == SIGTERM and self._asked_at is None:
             self._asked_at = time.monotonic()
-        worker = self._family()[:1]
+        worker = self._processes()[:1]
         signal_all(worker, number)
         return worker
 
     def freeze(self) -> list[psutil.Process]:
-        """Stop all that runs on it, as a machine that is suspended; returns whom to wake."""
-        family = self._family()
-        signal_all(family, SIGSTOP)
-        return family
+        """SIGSTOP all processes, as if the machine were suspended; returns the processes to continue."""
+        processes = self._processes()
+        signal_all(processes, SIGSTOP)
+        return processes
 
     def lose(self, away_s: Seconds) -> None:
-        """Kill all that runs on it, and keep it away."""
+        """Kill all processes, and do not restart the worker for a time."""
         self._child.end(SIGKILL, grace_s=0)
         self._down_until = time.monotonic() + away_s
 
     def stop(self) -> None:
-        """Drain it for good."""
+        """Drain the worker; it is not restarted."""
         if not self.is_up:
             return
         asked_at = time.monotonic()
-        signal_all(self._family(), SIGCONT)
+        signal_all(self._processes(), SIGCONT)
         self._child.end(SIGTERM, grace_s=STOP_GRACE_S)
         self.drains_s.append(time.monotonic() - asked_at)
 
@@ -102,9 +102,9 @@ class Box:
         return self._child.log_tail()
 
     def _find(self, mark: str) -> list[psutil.Process]:
-        return [process for process in self._family() if mark in _command_line(process)]
+        return [process for process in self._processes() if mark in _command_line(process)]
 
-    def _family(self) -> list[psutil.Process]:
+    def _processes(self) -> list[psutil.Process]:
         if (pid := self._child.pid) is None:
             return []
         with suppress(psutil.NoSuchProcess):
@@ -112,14 +112,14 @@ class Box:
             return [worker, *worker.children(recursive=True)]
         return []
 
-    def _note_drain(self, now: Seconds) -> None:
+    def _record_drain(self, now: Seconds) -> None:
         if self._asked_at is not None:
             self.drains_s.append(now - self._asked_at)
             self._asked_at = None
 
 
 def signal_all(processes: Iterable[psutil.Process], number: Signals) -> None:
-    """Send a signal to those that still run."""
+    """Send a signal to the processes that still run."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)

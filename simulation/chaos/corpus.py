@@ -9,22 +9,22 @@ from validation.domain import SAMPLE_RATE, Seconds, Video, Waveform
 from validation.local.sample_corpus import decode_clip, load_clips
 
 POISON = "poison"
-"""The one video that kills whoever asks for it."""
+"""The one video whose download kills the process."""
 SLICE_S: tuple[Seconds, Seconds] = (0.8, 2.0)
-BREAK_EVERY = 15
-"""One video in so many is broken, in each way in turn."""
+BROKEN_EVERY = 15
+"""One video in 15 is broken, alternating between the ways in ``BREAKERS``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosVideo:
-    """A video to queue, and what must become of it."""
+    """A video to queue, and its expected outcome."""
 
     queued: Video
     tar: bytes | None
-    """None where the object is missing."""
+    """None if the object is missing on purpose."""
     segments: int
     error: str | None = None
-    """Part of the reason for which it must fail; None if it must be validated."""
+    """Part of the error with which the video must fail; None if it must be validated."""
 
 
 class ChaosCorpus:
@@ -34,20 +34,20 @@ class ChaosCorpus:
         self._random = Random(seed)  # noqa: S311 - a corpus that can be repeated is the point
         self._clips = [(clip, decode_clip(name)) for name, clip in load_clips().items()]
         self.videos: dict[str, ChaosVideo] = {}
-        """All that were made, by id."""
+        """All videos made so far, by id."""
 
     def make(self, count: int) -> list[ChaosVideo]:
-        """Make the next videos. The very first is the poison."""
-        made = [self._make(len(self.videos) + place) for place in range(count)]
+        """Make the next videos. The first one is ``POISON``."""
+        made = [self._make(len(self.videos) + offset) for offset in range(count)]
         self.videos |= {video.queued.video_id: video for video in made}
         return made
 
     def _make(self, number: int) -> ChaosVideo:
         if number == 0:
             return replace(self._pack(POISON), error="poison: its process died 3 times")
-        if number % BREAK_EVERY:
+        if number % BROKEN_EVERY:
             return self._pack(f"video-{number:05d}")
-        return BREAKERS[number // BREAK_EVERY % len(BREAKERS)](self._pack, number)
+        return BREAKERS[number // BROKEN_EVERY % len(BREAKERS)](self._pack, number)
 
     def _pack(self, video_id: str) -> ChaosVideo:
         segments = list(self._cut_segments(self._random.choice((2, 3))))
@@ -65,15 +65,15 @@ class ChaosCorpus:
         return waveform[start : start + length]
 
 
-def lose_object(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
+def omit_object(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
     """A video whose object was never uploaded."""
     return replace(pack(f"missing-{number:05d}"), tar=None, error="does not exist")
 
 
-def cut_tar(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
-    """A tar that ends in the middle, as after a cut upload."""
+def truncate_tar(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
+    """A tar that ends in the middle, as after an interrupted upload."""
     whole = pack(f"cut-{number:05d}")
     return replace(whole, tar=(whole.tar or b"")[: len(whole.tar or b"") // 2], error="unexpected end of data")
 
 
-BREAKERS = (lose_object, cut_tar)
+BREAKERS = (omit_object, truncate_tar)

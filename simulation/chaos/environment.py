@@ -1,4 +1,4 @@
-"""All that a chaos run plays with: the stack, the faulty line, the boxes and the corpus."""
+"""The environment of a chaos run: the stack, the proxy with network faults, the boxes and the corpus."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from simulation.chaos.box import Box
 from simulation.chaos.corpus import POISON, ChaosCorpus
 from simulation.chaos.faulty_store import FaultyStore
-from simulation.chaos.proxy import MARK_VARIABLE
+from simulation.chaos.proxy import RUN_MARKER
 from simulation.chaos.schedule import LEASE_S
 from validation.domain import Seconds, Video
 from validation.ledger.engine import open_engine
@@ -27,11 +27,11 @@ from validation.storage.store import open_store, put_once
 
 CHUNK_VIDEOS = 20
 LATENCY_S: Seconds = 0.4
-"""Of every request to the store. It makes a chunk last ten seconds, longer than its process takes to start, without
-costing any CPU: most faults then meet a chunk in work."""
+"""Of every request to the store. It makes a chunk last 10 s without using CPU, longer than the start of its process,
+so that most faults hit a chunk in work."""
 SCHEDULES_S = {"dispatch-chunks": 10, "sweep-stale-claims": 20}
-"""How often the control flows run here: prefect.yaml's periods, shortened with the lease as far as two cores bear. A
-suspect of a crash needs a run of its own, so dispatch decides how soon the queue is empty."""
+"""The periods of the control flows: those of prefect.yaml, shortened with the lease as far as two cores allow. A crash
+suspect needs a flow run of its own, so the dispatch period decides how soon the queue is empty."""
 
 SETTINGS = {
     "VFLEET_SUITE": "vad",
@@ -42,21 +42,21 @@ SETTINGS = {
     "VFLEET_FETCHERS": "1",
     "PARQUET_SHARD_SIZE": str(CHUNK_VIDEOS),
     "PREFECT_WORKER_QUERY_SECONDS": "2",
-    # A control run that is polled ten seconds early takes its deployment's only place for so long.
+    # A control run that is fetched 10 s early would block its deployment's only slot for 10 s.
     "PREFECT_WORKER_PREFETCH_SECONDS": "1",
     "OMP_NUM_THREADS": "1",
 }
-"""What the fleet is told. Everything that takes time takes a fifth of what it takes in production."""
+"""The fleet's settings. All durations are a fifth of production's."""
 
 
 @dataclass(slots=True)
 class ChaosEnvironment:
-    """Everything that faults strike and checks look at."""
+    """The targets of faults and the objects of checks."""
 
     folder: Path
     mark: str
     stack: LocalStack
-    line: FaultyStore
+    store_proxy: FaultyStore
     engine: Engine
     source: ObjectStore
     results: ObjectStore
@@ -65,20 +65,20 @@ class ChaosEnvironment:
     boxes: list[Box] = field(default_factory=list)
     control: list[Box] = field(default_factory=list)
     backlog: list[Video] = field(default_factory=list)
-    """Made and uploaded, not yet queued: the ledger was away."""
+    """Videos that are uploaded but not yet queued, because the ledger was down."""
 
     @property
     def scratch(self) -> Path:
-        """Where every process of the fleet puts its temporary files."""
+        """The folder of the fleet's temporary files."""
         return self.folder / "scratch"
 
-    def tend(self) -> None:
-        """Be the init of every box."""
+    def restart_dead_workers(self) -> None:
+        """Restart every worker that has exited, as the init of its box would."""
         for box in (*self.boxes, *self.control):
-            box.tend()
+            box.restart_if_dead()
 
     def queue_videos(self, count: int) -> None:
-        """Make, upload and queue more videos, by the direct way to the store."""
+        """Make, upload and queue more videos; the upload does not go through the proxy."""
         made = self.corpus.make(count)
         for video in made:
             if video.tar is not None:
@@ -87,7 +87,7 @@ class ChaosEnvironment:
         self.queue_backlog()
 
     def queue_backlog(self) -> None:
-        """Queue what is made.
+        """Queue the uploaded videos.
 
         Raises:
             FleetError: the ledger does not answer; call again.
@@ -98,9 +98,9 @@ class ChaosEnvironment:
 
 @contextmanager
 def open_environment(folder: Path, *, seed: int, boxes: int, report: Report) -> Iterator[ChaosEnvironment]:
-    """Start the stack and the line, deploy, and describe the boxes; they are started by ``ChaosEnvironment.tend``.
+    """Start the stack and the proxy, and deploy the flows. ``restart_dead_workers`` starts the boxes.
 
-    However the block ends, nothing of it runs afterwards.
+    Nothing runs any more when the block ends, also after an error.
     """
     LocalStack(folder / "stack").erase()
     EmbeddedPostgres(folder / "prefect-database").erase()
@@ -111,21 +111,21 @@ def open_environment(folder: Path, *, seed: int, boxes: int, report: Report) -> 
         stack = undo.enter_context(LocalStack(folder / "stack", prefect_database_url=url, report=report))
         undo.enter_context(applied(stack.environment() | SETTINGS))
         poison_path = f"/{SOURCE_BUCKET}/{POISON}.tar"
-        line = FaultyStore(
+        store_proxy = FaultyStore(
             folder / "stack" / "line",
             stack.object_store,
             poison_path=poison_path,
             mark=mark,
             latency_s=LATENCY_S,
         )
-        undo.enter_context(line)
+        undo.enter_context(store_proxy)
         settings, engine = Settings(), open_engine(stack.postgres.libpq_url())
         undo.callback(engine.dispose)
-        stage = ChaosEnvironment(
+        chaos = ChaosEnvironment(
             folder=folder,
             mark=mark,
             stack=stack,
-            line=line,
+            store_proxy=store_proxy,
             engine=engine,
             source=open_store(settings.source_url, settings),
             results=open_store(settings.results_url, settings),
@@ -133,32 +133,32 @@ def open_environment(folder: Path, *, seed: int, boxes: int, report: Report) -> 
             corpus=ChaosCorpus(seed),
         )
         migrate(engine)
-        stage.prefect.deploy_all()
+        chaos.prefect.deploy_all()
         for deployment, every_s in SCHEDULES_S.items():
-            stage.prefect.reschedule(deployment, every_s=every_s)
-        stage.prefect.set_parameters("dispatch-chunks", chunk_videos=CHUNK_VIDEOS)
-        _describe_boxes(stage, boxes)
-        undo.callback(_kill_boxes, stage)
-        yield stage
+            chaos.prefect.reschedule(deployment, every_s=every_s)
+        chaos.prefect.set_parameters("dispatch-chunks", chunk_videos=CHUNK_VIDEOS)
+        _describe_boxes(chaos, boxes)
+        undo.callback(_kill_boxes, chaos)
+        yield chaos
 
 
-def _describe_boxes(stage: ChaosEnvironment, count: int) -> None:
-    stage.scratch.mkdir(parents=True)
+def _describe_boxes(chaos: ChaosEnvironment, count: int) -> None:
+    chaos.scratch.mkdir(parents=True)
     environment = {
-        **stage.stack.environment(),
-        **stage.line.client_environment(),
+        **chaos.stack.environment(),
+        **chaos.store_proxy.client_environment(),
         **SETTINGS,
-        MARK_VARIABLE: stage.mark,
-        "TMPDIR": str(stage.scratch),
+        RUN_MARKER: chaos.mark,
+        "TMPDIR": str(chaos.scratch),
     }
-    logs = stage.folder / "stack" / "boxes"
-    stage.boxes = [
+    logs = chaos.folder / "stack" / "boxes"
+    chaos.boxes = [
         Box(f"box-{number}", logs, environment, pool="vast-gpu", worker_type="vast-gpu")
         for number in range(1, count + 1)
     ]
-    stage.control = [Box("control", logs, environment, pool="control", worker_type="process")]
+    chaos.control = [Box("control", logs, environment, pool="control", worker_type="process")]
 
 
-def _kill_boxes(stage: ChaosEnvironment) -> None:
-    for box in (*stage.boxes, *stage.control):
+def _kill_boxes(chaos: ChaosEnvironment) -> None:
+    for box in (*chaos.boxes, *chaos.control):
         box.kill()

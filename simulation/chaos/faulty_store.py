@@ -1,4 +1,4 @@
-"""The faulty line as a server of the embedded stack."""
+"""The proxy with network faults, as a server of the embedded stack."""
 
 import os
 import sys
@@ -14,11 +14,11 @@ from validation.local.service import EmbeddedService
 
 
 class FaultyStore(EmbeddedService):
-    """The way to the object store that the fleet knows. The run itself takes the direct one."""
+    """The fleet's address of the object store. The run itself uses the store directly."""
 
-    name: ClassVar[str] = "Faulty line"
+    name: ClassVar[str] = "Faulty store"
     check: ClassVar[str] = "check that the object store runs"
-    ready_within_s: ClassVar[Seconds] = 30.0
+    ready_timeout_s: ClassVar[Seconds] = 30.0
 
     def __init__(
         self, base_dir: Path, store: EmbeddedObjectStore, *, poison_path: str, mark: str, latency_s: Seconds = 0.0
@@ -29,21 +29,21 @@ class FaultyStore(EmbeddedService):
     def client_environment(self) -> dict[str, str]:
         return self._store.client_environment() | {"R2_ENDPOINT_URL": f"http://{HOST}:{self.port}"}
 
-    def set_profile(self, weather: FaultProfile) -> None:
-        write_profile(self._weather_file, weather)
+    def set_profile(self, profile: FaultProfile) -> None:
+        write_profile(self._profile_file, profile)
 
     def prepare(self) -> None:
         super().prepare()
         self.set_profile(NONE)
 
     def program(self) -> Program:
-        words = [self.port, self._store.port, self._latency_s, self._weather_file, self._poison_path, self._mark]
-        command = [sys.executable, "-m", "simulation.chaos.proxy", *map(str, words)]
+        arguments = [self.port, self._store.port, self._latency_s, self._profile_file, self._poison_path, self._mark]
+        command = [sys.executable, "-m", "simulation.chaos.proxy", *map(str, arguments)]
         return Program(command, os.environ)
 
     def why_not_ready(self) -> str | None:
         return ask_http(self.port, "GET", "/moto-api/")
 
     @property
-    def _weather_file(self) -> Path:
-        return self.base_dir / "weather.json"
+    def _profile_file(self) -> Path:
+        return self.base_dir / "profile.json"

@@ -1,4 +1,4 @@
-"""How each kind of fault is done."""
+"""The injection of each kind of fault."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,62 +21,66 @@ Undo = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A fault that has struck."""
+    """A fault that was injected."""
 
     fault: PlannedFault
-    whom: str
-    heal: Undo
-    """Ends it, where ending is not the product's own business."""
+    target: str
+    undo: Undo
+    """Ends the fault, unless the product is expected to recover by itself."""
     chunks: tuple[UUID, ...]
-    """Chunks whose holder it hit."""
-    struck_at: Seconds
+    """The chunks whose worker the fault hit."""
+    injected_at: Seconds
     """Unix time."""
 
 
-def inject(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    """Do a fault. None: there is no victim now; nothing was done.
+def inject(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    """Inject a fault. None if there is no target now; nothing was changed.
 
     Raises:
-        FleetError: the ledger cannot be asked who could be struck; nothing was done.
+        FleetError: the ledger is down and cannot name a target; nothing was changed.
     """
-    return _INJECTORS[fault.kind](stage, fault)
+    return _INJECTORS[fault.kind](environment, fault)
 
 
-def _done(fault: PlannedFault, whom: str, heal: Undo = lambda: None, chunks: Sequence[OpenChunk] = ()) -> Injection:
-    return Injection(fault, whom, heal, tuple(chunk.chunk_id for chunk in chunks), time.time())
+def _injection(
+    fault: PlannedFault, target: str, undo: Undo = lambda: None, chunks: Sequence[OpenChunk] = ()
+) -> Injection:
+    return Injection(fault, target, undo, tuple(chunk.chunk_id for chunk in chunks), time.time())
 
 
-def _wake(processes: Sequence[psutil.Process]) -> Undo:
+def _resume(processes: Sequence[psutil.Process]) -> Undo:
     return lambda: signal_all(processes, SIGCONT)
 
 
 # --- boxes and their flow runs --------------------------------------------------------------------------------
 
 
-def _busy_box(stage: ChaosEnvironment, fault: PlannedFault) -> tuple[Box, list[OpenChunk]] | None:
-    """A box that holds chunks and that no other fault holds: the planned one, else the next."""
-    open_chunks = read_open_chunks(stage.engine)
-    for box in _from(fault.box, stage.boxes):
+def _find_busy_box(environment: ChaosEnvironment, fault: PlannedFault) -> tuple[Box, list[OpenChunk]] | None:
+    """A box with open chunks that is not frozen: the planned one, else the next."""
+    open_chunks = read_open_chunks(environment.engine)
+    for box in _from(fault.box, environment.boxes):
         held = [chunk for chunk in open_chunks if chunk.worker_id == box.name]
         if held and box.is_up and not box.is_frozen:
             return box, held
     return None
 
 
-def _busy_flow(stage: ChaosEnvironment, fault: PlannedFault) -> tuple[psutil.Process, OpenChunk] | None:
-    """A flow process that holds a chunk."""
-    by_run = {str(chunk.flow_run_id): chunk for chunk in read_open_chunks(stage.engine) if _has_company(chunk)}
-    for box in _from(fault.box, stage.boxes):
+def _find_busy_flow(environment: ChaosEnvironment, fault: PlannedFault) -> tuple[psutil.Process, OpenChunk] | None:
+    """A flow process with an open chunk."""
+    by_run = {
+        str(chunk.flow_run_id): chunk for chunk in read_open_chunks(environment.engine) if _may_lose_process(chunk)
+    }
+    for box in _from(fault.box, environment.boxes):
         for process in box.flow_processes() if not box.is_frozen else ():
             if (chunk := by_run.get(_flow_run_of(process))) is not None:
                 return process, chunk
     return None
 
 
-def _has_company(chunk: OpenChunk) -> bool:
-    """Whether its process may die without making poison of a sound video.
+def _may_lose_process(chunk: OpenChunk) -> bool:
+    """Whether the chunk's process may be killed without a healthy video being taken for poison.
 
-    Of a video that is alone, as it is after two crashes, nothing tells poison from a third stroke of ours.
+    A video that is alone in its chunk has crashed twice; a third kill would make it fail.
     """
     return chunk.videos_claimed > 1
 
@@ -93,125 +97,125 @@ def _flow_run_of(process: psutil.Process) -> str:
         return ""
 
 
-def _kill_worker(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if (found := _busy_box(stage, fault)) is None:
+def _kill_worker(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found
     box.send(SIGKILL)
-    return _done(fault, box.name, chunks=held)
+    return _injection(fault, box.name, chunks=held)
 
 
-def _lose_box(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if (found := _busy_box(stage, fault)) is None:
+def _lose_box(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found
-    box.lose(fault.lasts_s)
-    return _done(fault, box.name, chunks=held)
+    box.lose(fault.duration_s)
+    return _injection(fault, box.name, chunks=held)
 
 
-def _drain_worker(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if (found := _busy_box(stage, fault)) is None:
+def _drain_worker(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found
     box.send(SIGTERM)
-    return _done(fault, box.name, chunks=held)
+    return _injection(fault, box.name, chunks=held)
 
 
-def _hurry_worker(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if (found := _busy_box(stage, fault)) is None:
+def _hurry_worker(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found
     worker = box.send(SIGTERM)
-    return _done(fault, box.name, lambda: signal_all(worker, SIGTERM), held)
+    return _injection(fault, box.name, lambda: signal_all(worker, SIGTERM), held)
 
 
-def _freeze_box(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if (found := _busy_box(stage, fault)) is None:
+def _freeze_box(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found
-    return _done(fault, box.name, _wake(box.freeze()), held)
+    return _injection(fault, box.name, _resume(box.freeze()), held)
 
 
 def _signal_flow(number: Signals) -> Callable[[ChaosEnvironment, PlannedFault], Injection | None]:
-    def strike_flow(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-        if (found := _busy_flow(stage, fault)) is None:
+    def signal_flow(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+        if (found := _find_busy_flow(environment, fault)) is None:
             return None
         process, chunk = found
         signal_all([process], number)
-        heal = _wake([process]) if number == SIGSTOP else lambda: None
-        return _done(fault, f"a flow of {chunk.worker_id}", heal, [chunk])
+        undo = _resume([process]) if number == SIGSTOP else lambda: None
+        return _injection(fault, f"a flow of {chunk.worker_id}", undo, [chunk])
 
-    return strike_flow
+    return signal_flow
 
 
-def _kill_host(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if (found := _busy_box(stage, fault)) is None:
+def _kill_inference_server(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found
-    if not (hosts := box.host_processes()):
+    if not (servers := box.inference_processes()):
         return None
-    signal_all(hosts, SIGKILL)
-    return _done(fault, f"the model host of {box.name}", chunks=held)
+    signal_all(servers, SIGKILL)
+    return _injection(fault, f"the inference server of {box.name}", chunks=held)
 
 
-def _expire_leases(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if (found := _busy_box(stage, fault)) is None:
+def _expire_leases(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found
-    if not all(map(_has_company, held)):
+    if not all(map(_may_lose_process, held)):
         return None
-    return _done(fault, box.name, chunks=held) if expire_leases(stage.engine, box.name) else None
+    return _injection(fault, box.name, chunks=held) if expire_leases(environment.engine, box.name) else None
 
 
 # --- servers --------------------------------------------------------------------------------------------------
 
 
-def _crash_ledger(stage: ChaosEnvironment, fault: PlannedFault) -> Injection:
-    stage.stack.postgres.kill()
-    return _done(fault, "Postgres", stage.stack.postgres.launch)
+def _crash_ledger(environment: ChaosEnvironment, fault: PlannedFault) -> Injection:
+    environment.stack.postgres.kill()
+    return _injection(fault, "Postgres", environment.stack.postgres.launch)
 
 
-def _raise_storm(stage: ChaosEnvironment, fault: PlannedFault) -> Injection:
-    stage.line.set_profile(SEVERE)
-    return _done(fault, "object store", lambda: stage.line.set_profile(NONE))
+def _disturb_store(environment: ChaosEnvironment, fault: PlannedFault) -> Injection:
+    environment.store_proxy.set_profile(SEVERE)
+    return _injection(fault, "object store", lambda: environment.store_proxy.set_profile(NONE))
 
 
-def _hang_store(stage: ChaosEnvironment, fault: PlannedFault) -> Injection:
-    line = [psutil.Process(stage.line.pid)]
-    signal_all(line, SIGSTOP)
-    return _done(fault, "object store", _wake(line))
+def _hang_store(environment: ChaosEnvironment, fault: PlannedFault) -> Injection:
+    proxy = [psutil.Process(environment.store_proxy.pid)]
+    signal_all(proxy, SIGSTOP)
+    return _injection(fault, "object store", _resume(proxy))
 
 
-def _restart_prefect(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if not stage.stack.prefect.is_ready():
+def _restart_prefect(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if not environment.stack.prefect.is_ready():
         return None
-    stage.stack.prefect.kill()
-    stage.stack.prefect.launch()
-    return _done(fault, "Prefect server")
+    environment.stack.prefect.kill()
+    environment.stack.prefect.launch()
+    return _injection(fault, "Prefect server")
 
 
-def _freeze_call(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    """What a box leaves behind that vanishes amid a call: a transaction that holds its row and does not end."""
-    if (found := _busy_box(stage, fault)) is None:
+def _freeze_call(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    """Leave a transaction open that locks the worker's row, as a box that vanishes during a call does."""
+    if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found
-    let_go = hold_worker(stage.engine, box.name)
-    return _done(fault, f"a call of {box.name}", let_go, held) if let_go else None
+    release = hold_worker(environment.engine, box.name)
+    return _injection(fault, f"a call of {box.name}", release, held) if release else None
 
 
-def _lose_prefect(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    if not stage.stack.prefect.is_ready():
+def _lose_prefect(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    if not environment.stack.prefect.is_ready():
         return None
-    stage.stack.prefect.kill()
-    return _done(fault, "Prefect server", stage.stack.prefect.launch)
+    environment.stack.prefect.kill()
+    return _injection(fault, "Prefect server", environment.stack.prefect.launch)
 
 
-def _kill_control(stage: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    (control,) = stage.control
+def _kill_control(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
+    (control,) = environment.control
     if not control.is_up:
         return None
     control.send(SIGKILL)
-    return _done(fault, control.name)
+    return _injection(fault, control.name)
 
 
 _INJECTORS: Mapping[FaultKind, Callable[[ChaosEnvironment, PlannedFault], Injection | None]] = {
@@ -224,11 +228,11 @@ _INJECTORS: Mapping[FaultKind, Callable[[ChaosEnvironment, PlannedFault], Inject
     FaultKind.KILL_FLOW: _signal_flow(SIGKILL),
     FaultKind.STOP_FLOW: _signal_flow(SIGTERM),
     FaultKind.FREEZE_FLOW: _signal_flow(SIGSTOP),
-    FaultKind.KILL_HOST: _kill_host,
+    FaultKind.KILL_INFERENCE_SERVER: _kill_inference_server,
     FaultKind.EXPIRE_LEASES: _expire_leases,
     FaultKind.CRASH_LEDGER: _crash_ledger,
     FaultKind.FREEZE_CALL: _freeze_call,
-    FaultKind.SEVERE: _raise_storm,
+    FaultKind.SEVERE: _disturb_store,
     FaultKind.HANG_STORE: _hang_store,
     FaultKind.RESTART_PREFECT: _restart_prefect,
     FaultKind.LOSE_PREFECT: _lose_prefect,

@@ -1,4 +1,4 @@
-"""The few statements of a chaos run that are nobody else's: editing time, and reading how chunks ended."""
+"""SQL statements of chaos runs only: editing times, locking a row, and reading how chunks ended."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,12 +28,12 @@ class ChunkEnd:
 
 
 def expire_leases(engine: Engine, worker_id: str) -> int:
-    """Let the leases of a worker have ended a second ago. Returns how many."""
+    """Move the expiry of a worker's leases to one second ago. Returns the number of leases."""
     return len(_execute(engine, "expire_leases", worker=worker_id))
 
 
 def hold_worker(engine: Engine, worker_id: str) -> Callable[[], None] | None:
-    """Lock a worker's row in a transaction that stays open. Returns what ends it; None if somebody holds the row."""
+    """Lock a worker's row in an open transaction. Returns a function that ends it; None if the row is locked."""
     parameters = {"worker": worker_id}
     try:
         connection = engine.connect()
@@ -41,18 +41,18 @@ def hold_worker(engine: Engine, worker_id: str) -> Callable[[], None] | None:
     except DBAPIError as error:
         raise translate_error(error, engine, "hold_worker", parameters) from error
 
-    def let_go() -> None:
-        with suppress(DBAPIError):  # the ledger was killed meanwhile, and the transaction with it
+    def release() -> None:
+        with suppress(DBAPIError):  # Postgres was killed meanwhile, which ended the transaction
             connection.close()
 
     if held is None:
-        let_go()
+        release()
         return None
-    return let_go
+    return release
 
 
 def end_backoffs(engine: Engine) -> None:
-    """Let every back-off be over."""
+    """End every back-off now."""
     _execute(engine, "end_backoffs")
 
 

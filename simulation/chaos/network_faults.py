@@ -1,4 +1,4 @@
-"""How an object store misbehaves: what happens to a request, drawn from a seed."""
+"""Network faults of an object store: what happens to a request, drawn from a seed."""
 
 import json
 from collections.abc import Mapping
@@ -9,37 +9,37 @@ from random import Random
 from validation.files import write_atomically
 
 FaultProfile = Mapping["NetworkFault", float]
-"""The share of requests that meet each mishap. What is left of 1 is served as it should be."""
+"""The share of requests per fault; the remaining requests are served normally."""
 
 
 class NetworkFault(StrEnum):
-    """What may happen to one request."""
+    """A fault of one request."""
 
     RESET = "reset"  # the connection breaks before the request arrives
-    LOST_ANSWER = "lost answer"  # the request is carried out, and nobody learns of it
-    CUT_ANSWER = "cut answer"  # half of the body arrives
-    UNAVAILABLE = "unavailable"  # 503, as a store that is overloaded says
+    LOST_RESPONSE = "lost response"  # the request is carried out, and its response is lost
+    TRUNCATED_RESPONSE = "truncated response"  # half of the body arrives
+    UNAVAILABLE = "unavailable"  # 503, as from an overloaded store
     DELAY = "delay"  # served, but late
 
 
 NONE: FaultProfile = {}
 SEVERE: FaultProfile = dict.fromkeys(NetworkFault, 0.08)
-"""Four requests in ten. A client that tries three times still fails now and then, and its caller has to try again."""
+"""Four in ten requests fail, so that a client with three tries still fails sometimes and its caller retries."""
 
 
-def draw_network_fault(weather: FaultProfile, random: Random) -> NetworkFault | None:
-    """Draw what happens to the next request; None: nothing."""
+def draw_network_fault(profile: FaultProfile, random: Random) -> NetworkFault | None:
+    """Draw the fault of the next request; None for no fault."""
     drawn = random.random()
-    for mishap, share in weather.items():
+    for fault, share in profile.items():
         if drawn < share:
-            return mishap
+            return fault
         drawn -= share
     return None
 
 
-def write_profile(path: Path, weather: FaultProfile) -> None:
-    """Change the weather: what reads it sees the old or the new, never half of one."""
-    write_atomically(path, json.dumps(weather))
+def write_profile(path: Path, profile: FaultProfile) -> None:
+    """Replace the profile atomically: a reader sees the old one or the new one."""
+    write_atomically(path, json.dumps(profile))
 
 
 def read_profile(path: Path) -> FaultProfile:

@@ -1,9 +1,9 @@
-"""A faulty line to an object store: an HTTP proxy on loopback that serves requests as badly as it is told to.
+"""An HTTP proxy on loopback before an object store that injects network faults into requests.
 
-    python -m simulation.chaos.proxy PORT UPSTREAM_PORT LATENCY_S WEATHER_FILE POISON_PATH MARK
+    python -m simulation.chaos.proxy PORT UPSTREAM_PORT LATENCY_S PROFILE_FILE POISON_PATH MARK
 
-Whoever asks for POISON_PATH is killed, as the kernel kills a process that runs out of memory over one hostile video:
-in the middle of its work, without a word. Only processes that carry MARK in their environment are.
+A process that requests POISON_PATH gets SIGKILL, as if it ran out of memory on a hostile video. Only processes with
+MARK in their environment are killed.
 """
 
 import os
@@ -26,19 +26,19 @@ from simulation.chaos.network_faults import NetworkFault, draw_network_fault, re
 from validation.domain import Seconds
 from validation.local.loopback import HOST
 
-MARK_VARIABLE = "CHAOS_RUN"
-"""Every process that belongs to a run has it in its environment, with a value that is this run's alone."""
-UPSTREAM_WITHIN_S: Seconds = 30.0
+RUN_MARKER = "CHAOS_RUN"
+"""Every process of a run has this variable in its environment, with a value unique to the run."""
+UPSTREAM_TIMEOUT_S: Seconds = 30.0
 DELAY_S: tuple[Seconds, Seconds] = (0.5, 3.0)
-LOOKS = 10
-BETWEEN_LOOKS_S: Seconds = 0.1
+MAX_LOOKUPS = 10
+LOOKUP_PAUSE_S: Seconds = 0.1
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: closing sends a reset instead of an orderly end."""
 
 
-class Answer(NamedTuple):
-    """What the store said."""
+class Response(NamedTuple):
+    """A response of the store."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,29 +47,29 @@ class Answer(NamedTuple):
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """The proxy. One thread a connection; the mishaps are drawn in the order in which requests come."""
+    """The proxy. One thread per connection; faults are drawn in the order of the requests."""
 
     daemon_threads = True
 
     def __init__(
-        self, port: int, upstream_port: int, *, latency_s: Seconds, weather_file: Path, poison_path: str, mark: str
+        self, port: int, upstream_port: int, *, latency_s: Seconds, profile_file: Path, poison_path: str, mark: str
     ) -> None:
         super().__init__((HOST, port), Relay)
-        self.upstream_port, self.latency_s, self.weather_file = upstream_port, latency_s, weather_file
+        self.upstream_port, self.latency_s, self.profile_file = upstream_port, latency_s, profile_file
         self.poison_path, self.mark = poison_path, mark
-        self.random = Random(0)  # noqa: S311 - mishaps, not secrets
+        self.random = Random(0)  # noqa: S311 - faults, not secrets
 
     def shutdown_request(self, request: object) -> None:
-        """Close without the orderly farewell, which would hide a reset."""
+        """Close without an orderly shutdown, which would hide a reset."""
         assert isinstance(request, socket)  # noqa: S101 - TCP has no other
         self.close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that break off are part of the run."""
+        """Disconnecting clients are part of the run."""
 
 
 class Relay(BaseHTTPRequestHandler):
-    """Passes requests on to the store, and its answers back."""
+    """Forwards requests to the store, and responses back."""
 
     protocol_version = "HTTP/1.1"
     server: FaultyProxy
@@ -79,89 +79,89 @@ class Relay(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] == self.server.poison_path:
             kill_client(self.connection, self.server.mark)
         time.sleep(self.server.latency_s)
-        mishap = draw_network_fault(read_profile(self.server.weather_file), self.server.random)
-        if mishap is NetworkFault.RESET:
-            self._break_off()
-        elif mishap is NetworkFault.UNAVAILABLE:
-            self._answer(Answer(503, {}, "0", b""))
+        fault = draw_network_fault(read_profile(self.server.profile_file), self.server.random)
+        if fault is NetworkFault.RESET:
+            self._reset_connection()
+        elif fault is NetworkFault.UNAVAILABLE:
+            self._respond(Response(503, {}, "0", b""))
         else:
-            if mishap is NetworkFault.DELAY:
+            if fault is NetworkFault.DELAY:
                 time.sleep(self.server.random.uniform(*DELAY_S))
-            self._serve(payload, mishap)
+            self._serve(payload, fault)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = relay  # noqa: N815 - names of the standard library
 
-    def _serve(self, payload: bytes, mishap: NetworkFault | None) -> None:
+    def _serve(self, payload: bytes, fault: NetworkFault | None) -> None:
         try:
-            answer = self._ask(payload)
+            response = self._forward(payload)
         except (OSError, HTTPException):
-            self._break_off()
+            self._reset_connection()
             return
-        if mishap is NetworkFault.CUT_ANSWER:
-            self._answer(answer._replace(body=answer.body[: len(answer.body) // 2]))
-        if mishap in {NetworkFault.LOST_ANSWER, NetworkFault.CUT_ANSWER}:
-            self._break_off()
+        if fault is NetworkFault.TRUNCATED_RESPONSE:
+            self._respond(response._replace(body=response.body[: len(response.body) // 2]))
+        if fault in {NetworkFault.LOST_RESPONSE, NetworkFault.TRUNCATED_RESPONSE}:
+            self._reset_connection()
         else:
-            self._answer(answer)
+            self._respond(response)
 
-    def _ask(self, payload: bytes) -> Answer:
-        connection = HTTPConnection(HOST, self.server.upstream_port, timeout=UPSTREAM_WITHIN_S)
+    def _forward(self, payload: bytes) -> Response:
+        connection = HTTPConnection(HOST, self.server.upstream_port, timeout=UPSTREAM_TIMEOUT_S)
         try:
             connection.request(self.command, self.path, payload or None, dict(self.headers.items()))
             reply = connection.getresponse()
             body = reply.read()
             headers = {name: value for name, value in reply.getheaders() if name.lower() not in _HOP_BY_HOP}
-            # The answer to a HEAD tells the length of a body that does not come.
-            return Answer(reply.status, headers, reply.getheader("Content-Length") or str(len(body)), body)
+            # The response to a HEAD has the length of a body that is not sent.
+            return Response(reply.status, headers, reply.getheader("Content-Length") or str(len(body)), body)
         finally:
             connection.close()
 
-    def _answer(self, answer: Answer) -> None:
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
+    def _respond(self, response: Response) -> None:
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", answer.length)
+        self.send_header("Content-Length", response.length)
         self.end_headers()
-        self.wfile.write(answer.body)
+        self.wfile.write(response.body)
 
-    def _break_off(self) -> None:
+    def _reset_connection(self) -> None:
         self.connection.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
-        """Say nothing: there are thousands of requests."""
+        """Log nothing: a run has thousands of requests."""
 
 
 def kill_client(connection: socket, mark: str) -> None:
     """SIGKILL the process at the other end of a connection, if it belongs to the run."""
     with suppress(psutil.Error, ProcessLookupError):
         pid = find_client(connection)
-        if pid is not None and psutil.Process(pid).environ().get(MARK_VARIABLE) == mark:
+        if pid is not None and psutil.Process(pid).environ().get(RUN_MARKER) == mark:
             os.kill(pid, SIGKILL)
 
 
 def find_client(connection: socket) -> int | None:
-    """Which process holds the other end of this connection over loopback; None if none is found.
+    """The process at the other end of a loopback connection; None if none is found.
 
-    A port alone does not tell: another connection, or one just closed, may bear the same. And the kernel's table is
-    read in pieces while others open and close, so that an end can be missed: it is looked for again.
+    Both addresses are compared, because another connection, or one just closed, may have the same port. The lookup is
+    repeated, because the kernel's table is read in pieces while connections open and close, so an entry can be missed.
     """
     ends = (connection.getpeername(), connection.getsockname())
-    for _ in range(LOOKS):
+    for _ in range(MAX_LOOKUPS):
         for found in psutil.net_connections("tcp4"):
             if found.pid is not None and (found.laddr, found.raddr) == ends:
                 return int(found.pid)
-        time.sleep(BETWEEN_LOOKS_S)
+        time.sleep(LOOKUP_PAUSE_S)
     return None
 
 
 def main() -> None:
-    port, upstream_port, latency_s, weather_file, poison_path, mark = sys.argv[1:7]
+    port, upstream_port, latency_s, profile_file, poison_path, mark = sys.argv[1:7]
     FaultyProxy(
         int(port),
         int(upstream_port),
         latency_s=float(latency_s),
-        weather_file=Path(weather_file),
+        profile_file=Path(profile_file),
         poison_path=poison_path,
         mark=mark,
     ).serve_forever()

@@ -1,4 +1,4 @@
-"""What a chaos run did, what the fleet made of it, and how long that took."""
+"""The report of a chaos run: the faults, what became of the chunks they hit, and the violations."""
 
 import json
 from collections import Counter
@@ -16,96 +16,98 @@ from rich.table import Table
 from simulation.chaos.environment import ChaosEnvironment
 from simulation.chaos.injections import Injection
 from simulation.chaos.ledger import ChunkEnd, read_chunk_ends
-from simulation.chaos.runner import Record
+from simulation.chaos.runner import RunRecord
 from simulation.chaos.schedule import FaultKind
 from validation.domain import Seconds
 from validation.ledger.queries import read_view
 
 STARTED = {"state": {"type": {"not_any_": ["SCHEDULED"]}}}
-SHOWN = 20
-"""Violations that are printed; the written report has all."""
+MAX_PRINTED = 20
+"""Violations that are printed; the report file has all."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutcome:
-    """What became of a chunk whose holder was struck."""
+    """What became of a chunk whose worker a fault hit."""
 
     kind: FaultKind
     end: str
-    """``committed``, or why it was closed."""
+    """``committed``, or the reason why the chunk was closed."""
     after_s: Seconds
-    """From the fault to its end: from then on its videos could be claimed again, unless it was committed."""
+    """From the fault to the chunk's end, after which its videos could be claimed again unless it was committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosReport:
-    """All of a run that is worth keeping."""
+    """The results of a run."""
 
     seed: int
     faults: Mapping[str, int]
     missed: Mapping[str, int]
-    fates: Sequence[ChunkOutcome]
+    outcomes: Sequence[ChunkOutcome]
     worker_drains_s: Sequence[Seconds]
     queue_drained_s: Seconds | None
-    worker_lives: Mapping[str, int]
+    worker_sessions: Mapping[str, int]
     orphans_deleted: int
     overview: Mapping[str, Any]
     flow_runs: Mapping[str, int]
     violations: Sequence[str]
 
     def to_json(self) -> str:
-        facts = {name: getattr(self, name) for name in self.__slots__ if name != "fates"}
-        facts["fates"] = [{"kind": f.kind.name, "end": f.end, "after_s": round(f.after_s, 2)} for f in self.fates]
+        facts = {name: getattr(self, name) for name in self.__slots__ if name != "outcomes"}
+        facts["outcomes"] = [{"kind": f.kind.name, "end": f.end, "after_s": round(f.after_s, 2)} for f in self.outcomes]
         return json.dumps(facts, indent=1, default=str)
 
 
 def describe_run(
-    stage: ChaosEnvironment, record: Record, *, seed: int, orphans_deleted: int, violations: Sequence[str]
+    environment: ChaosEnvironment, record: RunRecord, *, seed: int, orphans_deleted: int, violations: Sequence[str]
 ) -> ChaosReport:
-    """Gather what the run left in the ledger, in Prefect and in its own record."""
-    ends = read_chunk_ends(stage.engine)
-    (overview,) = read_view(stage.engine, "fleet_overview")
+    """Collect the results from the ledger, from Prefect and from the record."""
+    ends = read_chunk_ends(environment.engine)
+    (overview,) = read_view(environment.engine, "fleet_overview")
     return ChaosReport(
         seed=seed,
-        faults=Counter(inject.fault.kind.name for inject in record.strikes),
+        faults=Counter(injection.fault.kind.name for injection in record.injections),
         missed=Counter(fault.kind.name for fault in record.missed),
-        fates=list(_trace(record.strikes, ends)),
-        worker_drains_s=sorted(seconds for box in stage.boxes for seconds in box.drains_s),
+        outcomes=list(_trace_chunks(record.injections, ends)),
+        worker_drains_s=sorted(seconds for box in environment.boxes for seconds in box.drains_s),
         queue_drained_s=record.drained_s,
-        worker_lives={box.name: box.lives for box in (*stage.boxes, *stage.control)},
+        worker_sessions={box.name: box.sessions for box in (*environment.boxes, *environment.control)},
         orphans_deleted=orphans_deleted,
         overview=overview,
-        flow_runs=Counter(run["state_name"] for run in stage.prefect.flow_runs(flow_runs=STARTED)),
+        flow_runs=Counter(run["state_name"] for run in environment.prefect.flow_runs(flow_runs=STARTED)),
         violations=violations,
     )
 
 
-def _trace(strikes: Sequence[Injection], ends: Mapping[UUID, ChunkEnd]) -> Iterator[ChunkOutcome]:
-    for inject in strikes:
-        for end in filter(None, map(ends.get, inject.chunks)):
-            yield ChunkOutcome(inject.fault.kind, end.close_reason or end.state, end.closed_at - inject.struck_at)
+def _trace_chunks(injections: Sequence[Injection], ends: Mapping[UUID, ChunkEnd]) -> Iterator[ChunkOutcome]:
+    for injection in injections:
+        for end in filter(None, map(ends.get, injection.chunks)):
+            yield ChunkOutcome(
+                injection.fault.kind, end.close_reason or end.state, end.closed_at - injection.injected_at
+            )
 
 
 def print_report(console: Console, report: ChaosReport) -> None:
-    """Print the faults with what became of the chunks they hit, then the counts, then what is wrong."""
+    """Print the faults with what became of their chunks, then the counts, then the violations."""
     table = Table("fault", "times", "its chunks", "p50 s", "max s", title=f"seed {report.seed}")
     for kind in FaultKind:
         ends: dict[str, list[Seconds]] = {}
-        for fate in report.fates:
-            if fate.kind == kind:
-                ends.setdefault(fate.end, []).append(fate.after_s)
-        missed = f" ({report.missed[kind.name]} found nobody)" if report.missed.get(kind.name) else ""
+        for outcome in report.outcomes:
+            if outcome.kind == kind:
+                ends.setdefault(outcome.end, []).append(outcome.after_s)
+        missed = f" ({report.missed[kind.name]} found no target)" if report.missed.get(kind.name) else ""
         first = (kind.value, f"{report.faults.get(kind.name, 0)}{missed}")
         for end, seconds in sorted(ends.items()) or [("", [])]:
-            told = (f"{len(seconds)} {end}", f"{median(seconds):.1f}", f"{max(seconds):.1f}") if seconds else ("",) * 3
-            table.add_row(*first, *told)
+            cells = (f"{len(seconds)} {end}", f"{median(seconds):.1f}", f"{max(seconds):.1f}") if seconds else ("",) * 3
+            table.add_row(*first, *cells)
             first = ("", "")
     console.print(table)
     _print_counts(console, report)
-    for violation in report.violations[:SHOWN]:
-        console.print("[bold red]not as it must be:[/]", escape(violation))
-    if (more := len(report.violations) - SHOWN) > 0:
-        console.print(f"[bold red]and {more} more[/]: see the written report")
+    for violation in report.violations[:MAX_PRINTED]:
+        console.print("[bold red]violation:[/]", escape(violation))
+    if (more := len(report.violations) - MAX_PRINTED) > 0:
+        console.print(f"[bold red]and {more} more[/]: see the report file")
 
 
 def _print_counts(console: Console, report: ChaosReport) -> None:
@@ -119,8 +121,8 @@ def _print_counts(console: Console, report: ChaosReport) -> None:
         console.print(f"workers drained on SIGTERM in {median(drains):.1f} s (p50), {drains[-1]:.1f} s (max)")
     emptied = "never" if report.queue_drained_s is None else f"{report.queue_drained_s:.0f} s after the last fault"
     console.print(f"queue empty {emptied}; {report.orphans_deleted} orphan objects deleted")
-    console.print(f"worker lives: {dict(report.worker_lives)}; flow runs: {dict(report.flow_runs)}")
-    verdict = "[bold red]VIOLATED[/]" if report.violations else "[bold green]survived[/]"
+    console.print(f"worker sessions: {dict(report.worker_sessions)}; flow runs: {dict(report.flow_runs)}")
+    verdict = "[bold red]VIOLATED[/]" if report.violations else "[bold green]passed[/]"
     console.print(f"{sum(report.faults.values())} faults, {len(report.violations)} violations: {verdict}")
 
 

@@ -1,4 +1,4 @@
-"""One chaos run from an empty folder to a verdict."""
+"""One chaos run, from an empty folder to a report."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ from rich.console import Console
 from simulation.chaos.checks import find_false_silence, find_violations, sweep_once
 from simulation.chaos.environment import CHUNK_VIDEOS, ChaosEnvironment, open_environment
 from simulation.chaos.report import ChaosReport, describe_run, print_report, write_report
-from simulation.chaos.runner import ChaosRunner, Record, find_unproven
+from simulation.chaos.runner import ChaosRunner, RunRecord, find_unproven
 from simulation.chaos.schedule import plan_faults
 from validation.control.audit import audit
 from validation.control.sweep import delete_orphans
@@ -19,47 +19,47 @@ from validation.domain import Seconds
 from validation.errors import FleetError
 from validation.local.process import poll_until
 
-WORK_WITHIN_S: Seconds = 120.0
-SERVERS_WITHIN_S: Seconds = 60.0
+FIRST_CLAIM_TIMEOUT_S: Seconds = 120.0
+SERVER_TIMEOUT_S: Seconds = 60.0
 
 
-def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_within_s: Seconds) -> int:
-    """Strike a fleet for so many minutes, let it drain, and look for damage. Returns an exit code: 1 for damage."""
+def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_timeout_s: Seconds) -> int:
+    """Inject faults for some minutes, let the queue drain, run the checks. Returns 1 after a violation, else 0."""
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     folder = folder.resolve() / "chaos"
     shutil.rmtree(folder / "scratch", ignore_errors=True)
-    began = time.monotonic()
-    with open_environment(folder, seed=seed, boxes=boxes, report=console.print) as stage:
-        stage.queue_videos(CHUNK_VIDEOS)  # no more than the first chunk: the poison in it needs three crashes
-        conductor = ChaosRunner(stage, plan_faults(seed, duration_s=minutes * 60, boxes=boxes), console.print)
-        conductor.await_work(within_s=WORK_WITHIN_S)
-        console.rule(f"striking for {minutes:g} minutes, seed {seed}")
-        conductor.strike_all(duration_s=minutes * 60)
+    started = time.monotonic()
+    with open_environment(folder, seed=seed, boxes=boxes, report=console.print) as environment:
+        environment.queue_videos(CHUNK_VIDEOS)  # the first chunk only: its poison must crash three times
+        runner = ChaosRunner(environment, plan_faults(seed, duration_s=minutes * 60, boxes=boxes), console.print)
+        runner.await_work(timeout_s=FIRST_CLAIM_TIMEOUT_S)
+        console.rule(f"injecting faults for {minutes:g} minutes, seed {seed}")
+        runner.inject_all(duration_s=minutes * 60)
         console.rule("draining")
-        conductor.drain(within_s=drain_within_s)
-        report = end_run(stage, conductor.record, seed)
+        runner.drain(timeout_s=drain_timeout_s)
+        report = end_run(environment, runner.record, seed)
     print_report(console, report)
     write_report(folder / f"report-{seed}.json", report)
-    console.print(f"written to {folder / f'report-{seed}.json'} after {time.monotonic() - began:.0f} s")
+    console.print(f"written to {folder / f'report-{seed}.json'} after {time.monotonic() - started:.0f} s")
     return 1 if report.violations else 0
 
 
-def end_run(stage: ChaosEnvironment, record: Record, seed: int) -> ChaosReport:
-    """Stop the fleet in order, sweep a last time, and look at everything."""
+def end_run(environment: ChaosEnvironment, record: RunRecord, seed: int) -> ChaosReport:
+    """Stop the fleet in order, sweep a last time, and run every check."""
     violations = [] if record.drained_s is not None else ["the queue did not drain in time"]
     violations += find_unproven(record)
-    violations += find_false_silence(stage)
-    for box in stage.boxes:
+    violations += find_false_silence(environment)
+    for box in environment.boxes:
         box.stop()
-    for box in stage.control:
+    for box in environment.control:
         box.stop()
-    if not poll_until(stage.stack.prefect.is_ready, within_s=SERVERS_WITHIN_S):
+    if not poll_until(environment.stack.prefect.is_ready, within_s=SERVER_TIMEOUT_S):
         violations.append("the Prefect server did not come back")
-    violations += filter(None, [sweep_once(stage)])
-    violations += audit(stage.engine, stage.results)  # as an operator would, before anything is cleared away
-    orphans = delete_orphans(stage.engine, stage.results, margin=timedelta(0))
+    violations += filter(None, [sweep_once(environment)])
+    violations += audit(environment.engine, environment.results)  # as an operator would, before orphans are deleted
+    orphans = delete_orphans(environment.engine, environment.results, margin=timedelta(0))
     try:
-        violations += find_violations(stage)
+        violations += find_violations(environment)
     except FleetError as error:
-        violations.append(f"the run could not be judged: {error}")
-    return describe_run(stage, record, seed=seed, orphans_deleted=len(orphans), violations=violations)
+        violations.append(f"the checks could not run: {error}")
+    return describe_run(environment, record, seed=seed, orphans_deleted=len(orphans), violations=violations)

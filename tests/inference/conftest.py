@@ -1,40 +1,48 @@
-"""Real model hosts for tests, ended with them."""
+"""Fixtures: real inference servers, ended with the test."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.inference_process import TOY_HOST, RunningHost
+from tests.support.inference_process import SCRIPTED_SERVER, RunningServer
 
 
 @pytest.fixture
-def start_host(tmp_path) -> Iterator[Callable[..., RunningHost]]:
-    """Start hosts of the suite `toy`; settings are environment variables. All are ended, and then leave nothing."""
-    started: list[RunningHost] = []
+def start_server(tmp_path) -> Iterator[Callable[..., RunningServer]]:
+    """Start servers of the suite `scripted`; settings are environment variables. Their sockets are gone at the end."""
+    started: list[RunningServer] = []
 
-    def start(*, command: Sequence[str] = TOY_HOST, **settings: str) -> RunningHost:
-        folder = tmp_path / f"host-{len(started)}"
+    def start(*, command: Sequence[str] = SCRIPTED_SERVER, **settings: str) -> RunningServer:
+        folder = tmp_path / f"server-{len(started)}"
         folder.mkdir()
-        started.append(RunningHost(folder, command, {"VFLEET_SUITE": "toy"} | settings))
+        started.append(RunningServer(folder, command, {"VFLEET_SUITE": "scripted"} | settings))
         return started[-1]
 
     yield start
-    for host in started:
-        if host.process.poll() is None:
-            assert host.end() == 0
-        assert not host.socket.exists() or host.process.returncode == -signal.SIGKILL
+    for server in started:
+        if server.process.poll() is None:
+            assert server.end() == 0
+        assert not server.socket.exists() or server.process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="session")
-def shared_host(tmp_path_factory) -> Iterator[RunningHost]:
-    """One for all who leave it as it was; nothing waits for its gate."""
-    host = RunningHost(tmp_path_factory.mktemp("host"), TOY_HOST, {"VFLEET_SUITE": "toy"})
-    host.gate.touch()
-    yield host
-    assert host.end() == 0
+def shared_server(tmp_path_factory) -> Iterator[RunningServer]:
+    """One server for all tests that leave it as it was; its gate is open."""
+    server = RunningServer(tmp_path_factory.mktemp("server"), SCRIPTED_SERVER, {"VFLEET_SUITE": "scripted"})
+    server.gate.touch()
+    yield server
+    assert server.end() == 0
 
 
 @pytest.fixture
-def host(start_host) -> RunningHost:
-    return start_host()
+def server(start_server) -> RunningServer:
+    return start_server()
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    """A thread for a client that waits while the test acts."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool

@@ -1,167 +1,158 @@
-"""A host may die or hang in the middle of anything: nothing is lost, and what kills it is found."""
+"""The server may die or hang at any moment: no request is lost, and a segment that crashes it is found."""
 
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
-from tests.support.inference_process import exchange, said, spoken
+from tests.support.inference_process import exchange, make_utterance, outcomes
 from validation.exit_codes import ExitCode
+from validation.inference.client_io import ServerConnection, ServerRejectedClient, ServerUnavailable
 from validation.inference.protocol import pack_frame
 from validation.inference.shared_memory import Arena
-from validation.inference.transport import ServerConnection, ServerRejectedClient, ServerUnavailable
 
-CROWD = [spoken(3, "wait"), *(spoken(1 + n / 8, f"{n}") for n in range(30))]
-TEXTS = [utterance.text for utterance in CROWD]
-
-
-@pytest.fixture
-def aside():
-    """A thread for the client, which waits while the test breaks things."""
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
+WORKLOAD = [make_utterance(3, "wait"), *(make_utterance(1 + n / 8, f"{n}") for n in range(30))]
+TEXTS = [utterance.text for utterance in WORKLOAD]
 
 
-def test_a_host_killed_in_the_middle_of_a_request_loses_nothing(host, aside):
-    """Its client waits for the next host, asks again what was not answered, and gets every answer, each its own."""
-    with host.scorer() as scorer:
-        answers = aside.submit(scorer.score, CROWD)
-        host.wait_for("wait")
-        host.kill()
-        host.gate.touch()
-        host.start()
-        assert said(answers.result(60)) == TEXTS
-        assert said(scorer.score(CROWD)) == TEXTS
+def test_killed_server_loses_no_request(server, background):
+    """The client waits for the next server, sends the unanswered requests again, and gets every answer."""
+    with server.client() as client:
+        answers = background.submit(client.score, WORKLOAD)
+        server.wait_for("wait")
+        server.kill()
+        server.gate.touch()
+        server.start()
+        assert outcomes(answers.result(60)) == TEXTS
+        assert outcomes(client.score(WORKLOAD)) == TEXTS
 
 
-def test_a_segment_that_kills_its_host_is_given_up_and_nothing_else(host, aside):
-    """A model that takes the process along: what was in its hands is tried alone, and after three deaths the guilty
-    one has no answer, and a reason. All others have theirs."""
-    crowd = [spoken(1, "a"), spoken(1, "crash"), spoken(1, "b"), spoken(5, "c")]
-    with host.scorer() as scorer:
-        answers = aside.submit(scorer.score, crowd)
+def test_segment_that_crashes_the_server_is_given_up_alone(server, background):
+    """The segments of the batch that crashed are scored one by one, and after three crashes the guilty one gets a
+    fault. All others get their answers."""
+    workload = [make_utterance(1, "a"), make_utterance(1, "crash"), make_utterance(1, "b"), make_utterance(5, "c")]
+    with server.client() as client:
+        scoring = background.submit(client.score, workload)
         for _ in range(3):
-            host.restart()
-        answers = answers.result(60)
-    assert said(answers) == ["a", "model_crashed", "b", "c"]
+            server.restart()
+        answers = scoring.result(60)
+    assert outcomes(answers) == ["a", "model_crashed", "b", "c"]
     assert "died 3 times" in answers[1]["silero"].fault.message
-    assert sum("crash" in batch for batch in host.batches()) == 3
-    assert host.batches().count(["crash"]) == 2
+    assert sum("crash" in batch for batch in server.batches()) == 3
+    assert server.batches().count(["crash"]) == 2
 
 
-def test_a_card_that_fails_ends_its_host_and_costs_nobody_an_answer(host, aside):
-    """What a library says of the card is no segment's failure: the host ends at the first call, the next one finds
-    out whose company does it, and only that segment is given up."""
-    crowd = [spoken(1, "a"), spoken(1, "card"), spoken(1, "b")]
-    with host.scorer() as scorer:
-        answers = aside.submit(scorer.score, crowd)
+def test_lost_gpu_ends_the_server_and_costs_no_other_answer(server, background):
+    """An error that says that the GPU is lost is no segment's failure: the server exits at the first one, the next
+    server finds the segment that causes it, and only that segment is given up."""
+    workload = [make_utterance(1, "a"), make_utterance(1, "card"), make_utterance(1, "b")]
+    with server.client() as client:
+        answers = background.submit(client.score, workload)
         for _ in range(3):
-            host.restart(after=ExitCode.INTERNAL_ERROR)
-        answers = answers.result(60)
-    assert said(answers) == ["a", "model_crashed", "b"]
-    assert sum("card" in batch for batch in host.batches()) == 3
+            server.restart(after=ExitCode.INTERNAL_ERROR)
+        assert outcomes(answers.result(60)) == ["a", "model_crashed", "b"]
+    assert sum("card" in batch for batch in server.batches()) == 3
 
 
-def test_a_model_that_fails_on_everything_ends_its_host_before_anything_is_answered(host, aside):
-    """Whatever its words: a batch of which it answers nothing is held against a segment that it bore at the start. On
-    a machine that stays broken no host serves, and on one that recovers all is answered."""
-    broken = host.folder / "broken"
-    with host.scorer() as scorer:
+def test_model_that_fails_on_everything_ends_the_server_before_it_answers(server, background):
+    """When a model answers no segment of a batch, the server runs the self-test. If that fails too it exits without
+    answering. No server starts while the machine stays broken, and on one that recovers everything is answered."""
+    broken = server.folder / "broken"
+    with server.client() as client:
         broken.touch()
-        answers = aside.submit(scorer.score, [spoken(1, "a"), spoken(1, "b")])
-        host.restart(after=ExitCode.INTERNAL_ERROR)
-        assert host.told["refused"].startswith("model silero fails on this machine before any work: model_failed")
+        answers = background.submit(client.score, [make_utterance(1, "a"), make_utterance(1, "b")])
+        server.restart(after=ExitCode.INTERNAL_ERROR)
+        message = "model silero fails on this machine before any work: model_failed"
+        assert server.ready_message["refused"].startswith(message)
         broken.unlink()
-        assert host.process.wait(60) == 2
-        host.process.stdout.close()
-        host.start()
-        assert said(answers.result(60)) == ["a", "b"]
+        assert server.process.wait(60) == ExitCode.BAD_INPUT
+        server.process.stdout.close()
+        server.start()
+        assert outcomes(answers.result(60)) == ["a", "b"]
 
 
-def test_a_batch_of_poison_alone_leaves_its_host_alive(host):
-    """Its model bears the segment that it is known to bear, so the fault is theirs."""
-    with host.scorer() as scorer:
-        assert said(scorer.score([spoken(1, "poison")] * 3)) == ["model_failed"] * 3
-    assert host.process.poll() is None
+def test_batch_of_failing_segments_leaves_the_server_alive(server):
+    """The self-test passes, so the failure is that of the segments."""
+    with server.client() as client:
+        assert outcomes(client.score([make_utterance(1, "poison")] * 3)) == ["model_failed"] * 3
+    assert server.process.poll() is None
 
 
-def test_a_host_that_is_ended_in_the_middle_of_a_batch_convicts_nobody(host, aside):
-    """Who is told to end has not died: however often a machine is stopped, no segment counts a death."""
-    with host.scorer() as scorer:
-        answers = aside.submit(scorer.score, [spoken(1, "wait")])
+def test_stopped_server_counts_no_crash(server, background):
+    """However often SIGTERM stops the server in the middle of a batch, the segments of the batch count no crash."""
+    with server.client() as client:
+        answers = background.submit(client.score, [make_utterance(1, "wait")])
         for _ in range(3):
-            host.wait_for("wait")
-            host.log.unlink()
-            assert host.end() == 0
-            host.start()
-        host.gate.touch()
-        assert said(answers.result(60)) == ["wait"]
+            server.wait_for("wait")
+            server.log.unlink()
+            assert server.end() == 0
+            server.start()
+        server.gate.touch()
+        assert outcomes(answers.result(60)) == ["wait"]
 
 
-def test_a_death_that_somebody_else_caused_convicts_nobody(host, aside):
-    """A segment that was in hand when the host was killed from outside is scored alone, and answered."""
-    with host.scorer() as scorer:
-        answers = aside.submit(scorer.score, [spoken(1, "wait")])
+def test_server_killed_from_outside_costs_no_answer(server, background):
+    """A segment that was being scored when the server was killed twice is scored alone, and answered."""
+    with server.client() as client:
+        answers = background.submit(client.score, [make_utterance(1, "wait")])
         for _ in range(2):
-            host.wait_for("wait")
-            host.log.unlink()
-            host.kill()
-            host.start()
-        host.gate.touch()
-        assert said(answers.result(60)) == ["wait"]
+            server.wait_for("wait")
+            server.log.unlink()
+            server.kill()
+            server.start()
+        server.gate.touch()
+        assert outcomes(answers.result(60)) == ["wait"]
 
 
-def test_a_host_that_is_frozen_for_a_while_goes_on(host, aside):
-    """As a machine that is suspended: no answer changes, nothing is asked twice."""
-    with host.scorer() as scorer:
-        answers = aside.submit(scorer.score, CROWD)
-        host.wait_for("wait")
-        host.process.send_signal(signal.SIGSTOP)
-        host.gate.touch()
+def test_frozen_server_goes_on_when_it_is_thawed(server, background):
+    """As on a suspended machine: no answer changes and no segment is scored twice."""
+    with server.client() as client:
+        answers = background.submit(client.score, WORKLOAD)
+        server.wait_for("wait")
+        server.process.send_signal(signal.SIGSTOP)
+        server.gate.touch()
         assert not answers.done()
-        host.process.send_signal(signal.SIGCONT)
-        assert said(answers.result(60)) == TEXTS
-    assert sorted(text for batch in host.batches() for text in batch) == sorted(TEXTS)
+        server.process.send_signal(signal.SIGCONT)
+        assert outcomes(answers.result(60)) == TEXTS
+    assert sorted(text for batch in server.batches() for text in batch) == sorted(TEXTS)
 
 
-def test_what_is_asked_again_is_not_scored_again(host):
-    """An ask whose connection broke while the models had it in hand, or after they were done with it, is answered from
-    what they said."""
+def test_request_sent_again_is_not_scored_again(server):
+    """A request whose connection broke while its batch ran, or after it was scored, gets the answer of that batch."""
     arena = Arena(1 << 20)
-    arena.write(0, spoken(1, "wait").audio)
-    ask = pack_frame({"ask": ["an-id", 0, 16_000, "wait", None, None]})
+    arena.write(0, make_utterance(1, "wait").audio)
+    request = pack_frame({"request": ["an-id", 0, 16_000, "wait", None, None]})
     answers = {}
     with closing(arena):
         for _ in range(2):
-            with closing(ServerConnection(host.socket)) as link:
-                link.greet(arena)
-                link._socket.sendall(ask)
-                host.wait_for("wait")
-        host.gate.touch()
+            with closing(ServerConnection(server.socket)) as connection:
+                connection.handshake(arena)
+                connection._socket.sendall(request)
+                server.wait_for("wait")
+        server.gate.touch()
         for _ in range(2):
-            with closing(ServerConnection(host.socket)) as link:
-                link.greet(arena)
-                exchange(link, [ask], answers)
-    assert said(answers.values()) == ["wait"]
-    assert host.batches() == [["wait"]]
+            with closing(ServerConnection(server.socket)) as connection:
+                connection.handshake(arena)
+                exchange(connection, [request], answers)
+    assert outcomes(answers.values()) == ["wait"]
+    assert server.batches() == [["wait"]]
 
 
-def test_a_host_that_stays_away_is_named(host):
-    """After its patience a client says who does not answer; nothing is half done, so it may be called again."""
-    with host.scorer(patience_s=0) as scorer:
-        host.kill()
-        with pytest.raises(ServerUnavailable, match=f"the model host at {host.socket} is unreachable"):
-            scorer.score([spoken(1, "a")])
-        host.start()
-        assert said(scorer.score([spoken(1, "a")])) == ["a"]
+def test_absent_server_is_named_after_the_timeout(server):
+    """The client's error names the socket; nothing is half done, so the same call may be made again."""
+    with server.client(reconnect_timeout_s=0) as client:
+        server.kill()
+        with pytest.raises(ServerUnavailable, match=f"the inference server at {server.socket} is unreachable"):
+            client.score([make_utterance(1, "a")])
+        server.start()
+        assert outcomes(client.score([make_utterance(1, "a")])) == ["a"]
 
 
-def test_a_host_that_comes_back_with_other_weights_is_not_believed(host):
-    """One shard names one revision of each model: answers of two are never mixed."""
-    with host.scorer() as scorer:
-        host.kill()
-        host._environment["TOY_REVISION"] = "2"
-        host.start()
+def test_server_that_returns_with_other_weights_is_refused(server):
+    """A shard names one revision of each model, so answers of two revisions are never mixed."""
+    with server.client() as client:
+        server.kill()
+        server.environment["SCRIPTED_REVISION"] = "2"
+        server.start()
         with pytest.raises(ServerRejectedClient, match="came back with other models"):
-            scorer.score([spoken(1, "a")])
+            client.score([make_utterance(1, "a")])

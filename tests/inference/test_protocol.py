@@ -1,4 +1,4 @@
-"""Frames and answers arrive as they were sent, however the stream cuts them; what is no frame is refused."""
+"""Frames and answers arrive as they were sent, however the stream splits them; malformed frames are refused."""
 
 import struct
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from validation.domain import Fault, Scored, Unscored
 from validation.inference.protocol import (
-    FRAME_BYTES,
+    MAX_FRAME_BYTES,
     BadFrame,
     FrameDecoder,
     decode_answers,
@@ -16,7 +16,7 @@ from validation.inference.protocol import (
     pack_frame,
 )
 
-ANY_TEXT = st.text(st.characters())  # halves of surrogate pairs included: transcripts hold them
+ANY_TEXT = st.text(st.characters())  # lone surrogates included: transcripts hold them
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | ANY_TEXT
 ANSWERS = st.builds(Scored, st.dictionaries(ANY_TEXT, VALUES, max_size=4)) | st.builds(
     Unscored, st.builds(Fault, ANY_TEXT, ANY_TEXT)
@@ -24,15 +24,15 @@ ANSWERS = st.builds(Scored, st.dictionaries(ANY_TEXT, VALUES, max_size=4)) | st.
 
 
 @given(st.lists(st.dictionaries(ANY_TEXT, ANSWERS, max_size=3), max_size=5), st.integers(1, 50))
-def test_answers_survive_the_way_bit_for_bit(sent, cut):
-    """Every float, every text, every fault, in whatever pieces the stream delivers."""
+def test_answers_are_decoded_bit_for_bit(sent, chunk_bytes):
+    """Every float, text and fault is preserved, in whatever pieces the stream delivers them."""
     stream = b"".join(pack_frame({"answer": encode_answers(answers)}) for answers in sent)
-    inbox, got = FrameDecoder(), []
-    for start in range(0, len(stream), cut):
-        inbox.feed(stream[start : start + cut])
-        while (frame := inbox.pop()) is not None:
-            got.append(decode_answers(frame["answer"]))
-    assert got == sent
+    decoder, received = FrameDecoder(), []
+    for start in range(0, len(stream), chunk_bytes):
+        decoder.feed(stream[start : start + chunk_bytes])
+        while (frame := decoder.pop()) is not None:
+            received.append(decode_answers(frame["answer"]))
+    assert received == sent
 
 
 def frame_of(body: bytes) -> bytes:
@@ -42,7 +42,7 @@ def frame_of(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     "stream",
     [
-        struct.pack(">I", FRAME_BYTES + 1),
+        struct.pack(">I", MAX_FRAME_BYTES + 1),
         frame_of(b"{"),
         frame_of(b"\xff\xfe"),
         frame_of(b"[1]"),
@@ -51,9 +51,9 @@ def frame_of(body: bytes) -> bytes:
         frame_of(b"9" * 10_000),
     ],
 )
-def test_what_is_no_frame_is_refused(stream):
-    """Before any of it is believed, and without waiting for the rest of what is too large."""
-    inbox = FrameDecoder()
-    inbox.feed(stream)
+def test_malformed_frame_is_refused(stream):
+    """A frame that is too large is refused before its body arrives, a frame that is no JSON object when complete."""
+    decoder = FrameDecoder()
+    decoder.feed(stream)
     with pytest.raises(BadFrame):
-        inbox.pop()
+        decoder.pop()

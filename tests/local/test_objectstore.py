@@ -1,4 +1,4 @@
-"""The embedded object store does what the fleet asks of R2."""
+"""The embedded object store has the features of R2 that the fleet uses."""
 
 import obstore
 import pytest
@@ -22,8 +22,8 @@ def open_bucket(server, bucket):
     )
 
 
-def test_an_object_comes_back_as_it_was_put(object_store):
-    """Also one large enough to be kept on disk, and a range of it."""
+def test_object_round_trips(object_store):
+    """Also an object large enough to be kept on disk, and a range of it."""
     object_store.create_bucket("round-trip")
     store, body = open_bucket(object_store, "round-trip"), bytes(range(256)) * 4096
     obstore.put(store, "a/b", body)
@@ -32,8 +32,8 @@ def test_an_object_comes_back_as_it_was_put(object_store):
     assert [entry["path"] for page in obstore.list(store) for entry in page] == ["a/b"]
 
 
-def test_an_object_is_created_once(object_store):
-    """The second writer of a shard is refused, and the first one's bytes stay."""
+def test_object_is_created_once(object_store):
+    """A second conditional write is refused, and the first bytes stay."""
     object_store.create_bucket("write-once")
     store = open_bucket(object_store, "write-once")
     obstore.put(store, "shard", b"first", mode="create")
@@ -42,8 +42,8 @@ def test_an_object_is_created_once(object_store):
     assert bytes(obstore.get(store, "shard").bytes()) == b"first"
 
 
-def test_a_killed_store_comes_back_empty_with_its_buckets(open_folder):
-    """Clients find the buckets at the same address; the objects are gone, as the class says."""
+def test_killed_store_restarts_with_empty_buckets(open_folder):
+    """Clients find the buckets at the same address, without objects."""
     with EmbeddedObjectStore(open_folder / "objects", buckets=["first"]) as server:
         server.create_bucket("second")
         obstore.put(open_bucket(server, "second"), "a", b"1")
@@ -53,7 +53,7 @@ def test_a_killed_store_comes_back_empty_with_its_buckets(open_folder):
             assert obstore.list(open_bucket(server, bucket)).collect() == []
 
 
-def test_a_bucket_that_cannot_be_made_is_an_error(object_store):
-    """The sentence names the server and its answer."""
+def test_refused_bucket_is_an_error(object_store):
+    """The error names the server and its response."""
     with pytest.raises(LocalServiceFailed, match=r"Object store: PUT /X: status 400"):
         object_store.create_bucket("X")

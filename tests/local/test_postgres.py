@@ -1,4 +1,4 @@
-"""The embedded Postgres keeps what was committed, whoever kills it, wherever it has to live."""
+"""The embedded Postgres keeps committed data through kills, and runs under any account."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends Postgres
 
 @pytest.fixture(scope="module")
 def own_postgres(session_folder):
-    """A server that the tests of this file may kill."""
+    """A server of its own, because the tests of this file kill it."""
     with EmbeddedPostgres(session_folder / "killable") as server:
         yield server
 
 
 @pytest.fixture
 def cluster(own_postgres):
-    """That server, up again whatever the last test did to it."""
+    """The server, restarted if the previous test stopped it."""
     if own_postgres.pid is None:
         own_postgres.start()
     return own_postgres
@@ -46,54 +46,56 @@ def kept_rows(server):
 
 
 def test_committed_rows_survive_sigkill_of_every_server_process(cluster):
-    """A commit is a promise that no kill breaks."""
+    """SIGKILL of every server process loses no committed row."""
     commit_a_row(cluster)
     cluster.kill()
     cluster.start()
     assert kept_rows(cluster) == [(7,)]
 
 
-def test_committed_rows_survive_a_stranger_that_kills_the_postmaster(cluster):
-    """Its orphans, which hold the shared memory a moment longer, do not keep a new server from starting."""
+def test_committed_rows_survive_sigkill_of_the_postmaster(cluster):
+    """Server processes that outlive the postmaster do not keep a new server from starting."""
     commit_a_row(cluster)
     with psycopg.connect(cluster.libpq_url()):
         os.kill(cluster.pid, SIGKILL)
-        cluster.restart()
+        cluster.stop()
+        cluster.start()
     assert kept_rows(cluster) == [(7,)]
 
 
-def test_a_later_run_on_the_same_folder_finds_its_rows(cluster):
-    """The password and the files belong to the folder, not to the object that made them."""
+def test_later_run_on_the_same_folder_finds_the_rows(cluster):
+    """The password and the data belong to the folder, not to the object."""
     commit_a_row(cluster)
     cluster.stop()
     with EmbeddedPostgres(cluster.base_dir) as later:
         assert kept_rows(later) == [(7,)]
 
 
-def test_a_restart_keeps_the_address(cluster):
-    """Clients need no new settings to find a restarted server."""
+def test_restart_keeps_the_address(cluster):
+    """Clients find a restarted server at the same URL."""
     url = cluster.libpq_url()
-    cluster.restart()
+    cluster.stop()
+    cluster.start()
     assert run_sql(url, "SELECT 1") == [(1,)]
 
 
-def test_nothing_runs_after_a_stop(cluster):
-    """Neither the postmaster nor any process of its own is left."""
+def test_no_process_runs_after_a_stop(cluster):
+    """Neither the postmaster nor one of its processes is left."""
     family = [psutil.Process(cluster.pid), *psutil.Process(cluster.pid).children(recursive=True)]
     cluster.stop()
     assert not [process for process in family if process.is_running()]
     assert cluster.pid is None
 
 
-def test_nobody_gets_in_without_the_password(postgres):
-    """A port on loopback is open to every account of the machine; the superuser's rights are not."""
+def test_login_needs_the_password(postgres):
+    """Every account of the machine can reach the port, but not log in as superuser."""
     url = f"postgresql://postgres:guess@127.0.0.1:{postgres.port}/postgres"
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(url)
 
 
-def test_a_database_is_a_copy_of_its_template(postgres):
-    """What was built once in a template is there in each copy, and copies do not see each other."""
+def test_database_is_a_copy_of_its_template(postgres):
+    """Copies hold the template's rows and do not see each other's."""
     run_sql(postgres.create_database("model"), "CREATE TABLE built (n int)")
     one, two = (postgres.create_database(name, template="model") for name in ("one", "two"))
     run_sql(one, "INSERT INTO built VALUES (1)")
@@ -102,22 +104,22 @@ def test_a_database_is_a_copy_of_its_template(postgres):
         postgres.drop_database(name)
 
 
-def test_a_database_can_be_dropped_while_somebody_is_connected(postgres):
-    """A test that forgot a connection does not keep its database alive."""
+def test_database_with_open_connections_can_be_dropped(postgres):
+    """An open connection does not keep a database alive."""
     with psycopg.connect(postgres.create_database("busy")):
         postgres.drop_database("busy")
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(postgres.libpq_url("busy"))
 
 
-def test_max_connections_is_what_was_asked_for(open_folder):
-    """A test of a hundred claimants can have its hundred connections."""
+def test_max_connections_can_be_set(open_folder):
+    """A test with 100 clients can have 100 connections."""
     with EmbeddedPostgres(open_folder / "postgres", max_connections=150) as server:
         assert run_sql(server.libpq_url(), "SHOW max_connections") == [("150",)]
 
 
-def test_a_pid_file_that_names_another_process_is_no_obstacle(cluster):
-    """Process numbers are used again: a dead server's may be anybody's, here our own."""
+def test_stale_postmaster_pid_file_is_removed(cluster):
+    """Process ids are reused, so a dead server's pid file may name any process, here the test."""
     commit_a_row(cluster)
     lock = cluster.data_dir / "postmaster.pid"
     contents = lock.read_text().splitlines()
@@ -127,8 +129,8 @@ def test_a_pid_file_that_names_another_process_is_no_obstacle(cluster):
     assert kept_rows(cluster) == [(7,)]
 
 
-def test_a_half_made_cluster_is_made_again(open_folder):
-    """A run that was killed while it made the cluster costs the next one nothing."""
+def test_incomplete_cluster_is_created_again(open_folder):
+    """A run that was killed while it created the cluster does not block the next one."""
     server = EmbeddedPostgres(open_folder / "postgres")
     server.base_dir.mkdir()
     half = server.data_dir.with_name("pgdata.unfinished")
@@ -139,8 +141,8 @@ def test_a_half_made_cluster_is_made_again(open_folder):
     assert not half.exists()
 
 
-def test_a_server_that_cannot_start_says_why(cluster):
-    """The sentence names the service, and the log that it quotes names the cause."""
+def test_start_error_names_the_service_and_the_cause(cluster):
+    """The error names the service, and its log excerpt names the cause."""
     cluster.stop()
     broken = cluster.data_dir / "postgresql.auto.conf"
     broken.write_text("no_such_setting = 1\n")
@@ -155,23 +157,23 @@ def test_a_server_that_cannot_start_says_why(cluster):
     assert cluster.pid is None
 
 
-def test_a_folder_in_use_is_refused(cluster):
-    """Two servers on one cluster would destroy it; the one that runs is not disturbed."""
+def test_folder_in_use_is_refused(cluster):
+    """A second server on one cluster would destroy it; the first one is not disturbed."""
     with pytest.raises(BadInput, match=f"in use: process {os.getpid()}"):
         EmbeddedPostgres(cluster.base_dir).start()
     assert run_sql(cluster.libpq_url(), "SELECT 1") == [(1,)]
 
 
-def test_a_folder_in_use_is_not_erased(cluster):
-    """Who wants to begin afresh does not pull the files from under a run that goes on."""
+def test_folder_in_use_is_not_erased(cluster):
+    """`erase` refuses to delete the data of a running server."""
     commit_a_row(cluster)
     with pytest.raises(BadInput, match="in use"):
         EmbeddedPostgres(cluster.base_dir).erase()
     assert kept_rows(cluster) == [(7,)]
 
 
-def test_what_is_erased_is_gone(open_folder):
-    """The next server on that folder begins with nothing."""
+def test_erased_folder_is_empty(open_folder):
+    """The next server on the folder starts with a new cluster."""
     with EmbeddedPostgres(open_folder / "postgres") as server:
         commit_a_row(server)
         server.erase()
@@ -179,14 +181,14 @@ def test_what_is_erased_is_gone(open_folder):
 
 
 @as_root
-def test_root_lends_it_the_account_nobody(cluster):
-    """Postgres refuses root, and nobody has to make an account for it."""
+def test_root_runs_postgres_as_the_account_nobody(cluster):
+    """Postgres refuses to run as root; no new account is needed."""
     assert psutil.Process(cluster.pid).username() == "nobody"
 
 
 @as_root
-def test_a_folder_closed_to_others_stays_closed(open_folder):
-    """Under a home like /root the cluster lives elsewhere; no permission of the user's is touched."""
+def test_closed_folder_keeps_its_permissions(open_folder):
+    """Under a folder like /root the cluster lives elsewhere, and the folder's permissions are not changed."""
     closed = open_folder / "closed"
     closed.mkdir(mode=0o700)
     server = EmbeddedPostgres(closed / "postgres")
@@ -203,8 +205,8 @@ def test_a_folder_closed_to_others_stays_closed(open_folder):
 
 
 @as_root
-def test_a_deleted_folder_takes_its_cluster_along(open_folder):
-    """Where the cluster lives elsewhere, deleting the folder still means to begin afresh."""
+def test_cluster_elsewhere_is_deleted_with_its_folder(open_folder):
+    """If the cluster lives elsewhere, deleting the folder still means a new cluster."""
     closed = open_folder / "closed"
     closed.mkdir(mode=0o700)
     with EmbeddedPostgres(closed / "postgres") as server:

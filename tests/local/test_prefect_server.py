@@ -1,4 +1,4 @@
-"""The embedded Prefect server answers, keeps to itself, and is tuned as measured."""
+"""The embedded Prefect server answers, sends no telemetry, and has the production settings."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ def read_json(url):
         return json.load(answer)
 
 
-def test_the_server_answers_with_the_settings_that_we_rely_on(prefect_server):
-    """One start serves every claim: health, a home of its own, no telemetry, batches, and pages that find the API."""
+def test_server_has_the_production_settings(prefect_server):
+    """One start checks health, home, telemetry, batch sizes, and the UI's API address."""
     assert read_json(f"{prefect_server.api_url}/health") is True
 
     settings = read_json(f"{prefect_server.api_url}/admin/settings")
@@ -34,8 +34,8 @@ def test_the_server_answers_with_the_settings_that_we_rely_on(prefect_server):
 
 
 @pytest.mark.slow
-def test_the_server_keeps_its_history_in_postgres_when_told_to(postgres, open_folder):
-    """The driver that a URL names is libpq's affair; Prefect is given its own."""
+def test_server_can_keep_its_history_in_postgres(postgres, open_folder):
+    """The driver in the URL is replaced by the one that Prefect needs."""
     url = postgres.create_database("prefect")
     with EmbeddedPrefect(open_folder / "prefect", database_url=url) as server:
         assert read_json(f"{server.api_url}/health") is True

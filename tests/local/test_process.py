@@ -1,4 +1,4 @@
-"""A child process has a log, is found again after a kill, and ends whenever its parent does."""
+"""A supervised child process: its log, its pid file, and its end with the parent."""
 
 import json
 import os
@@ -59,8 +59,8 @@ def orphan(tmp_path):
     return make
 
 
-def test_a_child_ends_as_it_is_asked_to(launch):
-    """The farewell reaches it, and nothing of it is left."""
+def test_child_exits_on_its_stop_signal(launch):
+    """`end` sends the signal and returns when the process is gone."""
     child = launch(FOREVER)
     process = psutil.Process(child.pid)
     child.end(SIGTERM, grace_s=10)
@@ -68,8 +68,8 @@ def test_a_child_ends_as_it_is_asked_to(launch):
     assert not process.is_running()
 
 
-def test_a_child_that_will_not_end_is_killed(launch):
-    """A farewell is a request; the end is not."""
+def test_child_that_ignores_the_stop_signal_is_killed(launch):
+    """After the grace period the child gets SIGKILL."""
     child = launch(DEAF)
     process = psutil.Process(child.pid)
     child.end(SIGTERM, grace_s=0.2)
@@ -77,21 +77,21 @@ def test_a_child_that_will_not_end_is_killed(launch):
 
 
 def test_grandchildren_end_with_the_child(launch):
-    """What a child started does not outlive it."""
+    """Processes that the child started are ended with it."""
     child = launch(WITH_CHILD)
     (grandchild,) = psutil.Process(child.pid).children()
     child.end(SIGKILL, grace_s=0)
     assert not is_alive(grandchild)
 
 
-def test_a_child_ends_when_its_parent_is_killed(orphan):
-    """SIGKILL of the parent runs no line of ours: the kernel sends the child its signal."""
+def test_child_ends_when_its_parent_is_killed(orphan):
+    """After SIGKILL of the parent the kernel sends the child its signal."""
     child = orphan(SIGKILL)
     assert poll_until(lambda: not is_alive(child), within_s=10)
 
 
-def test_a_child_outlives_the_thread_that_asked_for_it(launch):
-    """A service started by a passing thread does not end with that thread."""
+def test_child_outlives_the_thread_that_launched_it(launch):
+    """The parent-death signal follows the process, not the thread that called `launch`."""
     children = []
     thread = Thread(target=lambda: children.append(launch(FOREVER)))
     thread.start()
@@ -100,16 +100,16 @@ def test_a_child_outlives_the_thread_that_asked_for_it(launch):
     assert not poll_until(lambda: child.exit_status() is not None, within_s=0.5)
 
 
-def test_what_a_killed_run_left_is_ended(orphan, tmp_path):
-    """Where the kernel sends no signal (here one that is ignored), the pid file finds the orphan."""
+def test_leftover_of_a_killed_run_is_ended(orphan, tmp_path):
+    """If the parent-death signal has no effect (here it is ignored), the pid file finds the orphan."""
     child = orphan(SIGURG)
     assert is_alive(child)
     Child("child", tmp_path).end_leftover(SIGTERM, grace_s=10)
     assert not is_alive(child)
 
 
-def test_a_process_with_a_recycled_number_is_left_alone(launch, tmp_path):
-    """A pid file from last week must not end whoever has that number today."""
+def test_process_with_a_reused_id_is_left_alone(launch, tmp_path):
+    """An old pid file must not end another process that has the same id now."""
     bystander = launch(FOREVER)
     record = {"pid": bystander.pid, "started": psutil.Process(bystander.pid).create_time() - 3600, "owner": 1}
     (tmp_path / "other.pid").write_text(json.dumps(record))
@@ -118,14 +118,14 @@ def test_a_process_with_a_recycled_number_is_left_alone(launch, tmp_path):
 
 
 @pytest.mark.parametrize("contents", ["", '{"pid": 1', "[]"])
-def test_a_broken_pid_file_is_no_obstacle(tmp_path, contents):
-    """A kill may cut it short."""
+def test_truncated_pid_file_is_ignored(tmp_path, contents):
+    """A kill may leave an incomplete pid file."""
     (tmp_path / "child.pid").write_text(contents)
     Child("child", tmp_path).end_leftover(SIGKILL, grace_s=0)
 
 
-def test_the_log_tail_is_of_the_latest_launch(launch):
-    """A failure is not explained by the words of an earlier run."""
+def test_log_tail_starts_at_the_latest_launch(launch):
+    """The output of earlier runs stays in the log file but is not in the tail."""
     launch([sys.executable, "-c", "print('up and earlier')"]).wait()
     later = launch([sys.executable, "-c", "print('up and later')"])
     later.wait()
@@ -133,8 +133,8 @@ def test_the_log_tail_is_of_the_latest_launch(launch):
     assert "earlier" in later.log_path.read_text()
 
 
-def test_a_program_that_does_not_exist_is_named_in_the_log(tmp_path):
-    """The status says that it failed; the log says which program."""
+def test_missing_program_is_named_in_the_log(tmp_path):
+    """The exit status is 1, and the log names the program."""
     child = Child("child", tmp_path)
     child.launch(Program(["/no/such/program"], {}), orphan_signal=SIGKILL)
     assert child.wait() == 1

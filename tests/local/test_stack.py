@@ -1,4 +1,4 @@
-"""The servers of the stack start together and end together, however their parent ends."""
+"""The servers of the stack start together and end together, even if the parent is killed."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def parent_running(script, folder):
 
 @pytest.mark.parametrize(("ending", "status"), [(SIGINT, -SIGINT), (SIGTERM, 128 + SIGTERM), (SIGKILL, -SIGKILL)])
 def test_every_server_ends_with_its_parent(open_folder, ending, status):
-    """Ctrl-C, a polite end and a kill of the parent all leave nothing running."""
+    """After SIGINT, SIGTERM or SIGKILL of the parent no server runs."""
     with parent_running(SOME_SERVICES, open_folder) as (parent, family, pids):
         assert set(pids) < {process.pid for process in family}
         parent.send_signal(ending)
@@ -70,15 +70,15 @@ def test_every_server_ends_with_its_parent(open_folder, ending, status):
 
 
 def copy_history(server, home):
-    """Spare a second Prefect server the migration of a new database, which takes longer than all else."""
+    """Copy a migrated database, because the migration of a new one is the slowest part of the test."""
     home.mkdir()
     source, copy = (sqlite3.connect(folder / "prefect.db") for folder in (server.base_dir, home))
     with closing(source), closing(copy):
         source.backup(copy)
 
 
-def test_the_whole_stack_serves_what_its_environment_says_and_dies_with_its_parent(prefect_server, open_folder):
-    """A process needs that environment and nothing else; a killed parent leaves none of the servers behind."""
+def test_stack_serves_the_addresses_in_its_environment(prefect_server, open_folder):
+    """Each server answers at the address in the environment, and all end when the parent is killed."""
     copy_history(prefect_server, open_folder / "prefect")
     with parent_running(WHOLE_STACK, open_folder) as (parent, family, environment):
         with psycopg.connect(environment["DATABASE_URL"]) as connection:
@@ -92,8 +92,8 @@ def test_the_whole_stack_serves_what_its_environment_says_and_dies_with_its_pare
         assert poll_until(lambda: not any(map(is_alive, family)), within_s=10), family
 
 
-def test_the_environment_is_what_settings_read(open_folder, monkeypatch):
-    """Each name is one that the project, or Prefect, listens to."""
+def test_stack_environment_sets_the_settings(open_folder, monkeypatch):
+    """The settings read the stack's addresses and keys from its environment."""
     stack = LocalStack(open_folder)
     for name, value in stack.environment().items():
         monkeypatch.setenv(name, value)
@@ -105,41 +105,41 @@ def test_the_environment_is_what_settings_read(open_folder, monkeypatch):
     assert (settings.source_url, settings.results_url) == ("s3://transcribed", "s3://validation-results")
 
 
-def test_proxies_of_the_machine_are_kept_out_of_loopback(open_folder, monkeypatch):
-    """What the machine already exempts stays exempt."""
+def test_no_proxy_is_extended_by_loopback(open_folder, monkeypatch):
+    """Hosts that are already in NO_PROXY stay in it."""
     monkeypatch.setenv("NO_PROXY", "example.org")
     assert LocalStack(open_folder).environment()["NO_PROXY"] == f"example.org,{HOST}"
 
 
-def test_one_server_that_fails_takes_the_others_down(open_folder):
-    """A stack is all there or not there at all, and the error names the one that failed."""
+def test_failed_server_stops_the_others(open_folder):
+    """If one server fails to start, the others are stopped, and the error names the failed one."""
     postgres = EmbeddedPostgres(open_folder / "postgres")
     store = EmbeddedObjectStore(open_folder / "objects", buckets=["X"])  # no legal bucket name
-    store.ready_within_s = 0.1
+    store.ready_timeout_s = 0.1
     with pytest.raises(LocalServiceFailed, match="Object store: it does not answer"), running((postgres, store), print):
         pass
     assert postgres.pid is None
     assert store.pid is None
 
 
-def test_a_port_that_is_taken_is_named(open_folder):
-    """Another server's answer is not mistaken for ours."""
+def test_taken_port_is_named(open_folder):
+    """A server is not launched on a port that another program uses."""
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(LocalServiceFailed, match=f"another program has port {port}"):
             EmbeddedObjectStore(open_folder / "objects", port=port).start()
 
 
-def test_progress_is_told_as_servers_come_up(open_folder):
-    """One line a server, with the time that it took."""
-    told = []
-    with running((EmbeddedPostgres(open_folder / "postgres"),), told.append):
-        assert len(told) == 1
-        assert told[0].startswith("Postgres ready in ")
+def test_each_ready_server_is_reported(open_folder):
+    """One line per server with its start time in seconds."""
+    lines = []
+    with running((EmbeddedPostgres(open_folder / "postgres"),), lines.append):
+        assert len(lines) == 1
+        assert lines[0].startswith("Postgres ready in ")
 
 
-def test_sigterm_is_as_it_was_after_the_stack(open_folder):
-    """The handler is the stack's only while it runs."""
+def test_sigterm_handler_is_restored(open_folder):
+    """The stack's SIGTERM handler is removed at the end."""
     before = signal.getsignal(SIGTERM)
     with pytest.raises(SystemExit, match="143"), running((), print):
         os.kill(os.getpid(), SIGTERM)

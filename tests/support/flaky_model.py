@@ -1,4 +1,4 @@
-"""A model of no weight, which says the transcript back and cannot bear some."""
+"""A model without weights that echoes the transcript and fails on some."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ from validation.domain import Answer, Column, Scored
 from validation.models.base import Batch
 
 
-class Fussy:
-    """Fails on every batch that holds a poisoned transcript."""
+class FlakyModel:
+    """Fails on every batch that holds the transcript `poison`."""
 
-    name = "fussy"
+    name = "flaky"
     columns = (Column("said", "str", "text", "The transcript."),)
     languages = None
     revision = "1"
@@ -20,5 +20,5 @@ class Fussy:
     def score(self, batch: Batch) -> Sequence[Answer]:
         self.batches.append(batch)
         if "poison" in batch.texts:
-            raise RuntimeError("I cannot bear it")
+            raise RuntimeError("poison is in the batch")
         return [Scored({"said": text}) for text in batch.texts]

@@ -1,4 +1,4 @@
-"""A real model host, as a worker starts one, and segments that are cheap to make."""
+"""A real inference server process, as a worker starts one, and segments that are cheap to make."""
 
 import json
 import os
@@ -13,74 +13,73 @@ from pathlib import Path
 import numpy as np
 
 from validation.domain import SAMPLE_RATE, Scored, Utterance
-from validation.inference.address import INFERENCE_SOCKET_VARIABLE
 from validation.inference.client import InferenceClient
-from validation.inference.protocol import decode_answers
-from validation.inference.transport import ServerConnection, read_status
-from validation.inference.warmup import TRIAL_TEXT
+from validation.inference.client_io import ServerConnection, read_status
+from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE, decode_answers
 from validation.local.process import poll_until
+from validation.models.self_test import PROBE_TEXT
 
-TOY_HOST = [sys.executable, str(Path(__file__).with_name("scripted_inference_server.py"))]
-REAL_HOST = [sys.executable, "-m", "validation.inference"]
+SCRIPTED_SERVER = [sys.executable, str(Path(__file__).with_name("scripted_inference_server.py"))]
+REAL_SERVER = [sys.executable, "-m", "validation.inference"]
 
 
-def spoken(duration_s: float, text: str, language: str | None = "hi") -> Utterance:
-    """A segment of constant samples that depend on its text and its length alone."""
+def make_utterance(duration_s: float, text: str, language: str | None = "hi") -> Utterance:
+    """Make a segment of constant samples, whose level depends on its text alone."""
     level = (sum(text.encode(errors="surrogatepass")) % 89 + 1) / 100
     return Utterance(np.full(int(duration_s * SAMPLE_RATE), level, dtype=np.float32), text, language)
 
 
-def said(answers: Sequence[dict]) -> list[str]:
-    """What the toy said of each segment: its transcript, or the kind of fault."""
+def outcomes(answers: Sequence[dict]) -> list[str]:
+    """Return the outcome of each segment at the scripted server: its transcript, or the kind of its fault."""
     return [
         answer["silero"].values["said"] if isinstance(answer["silero"], Scored) else answer["silero"].fault.kind
         for answer in answers
     ]
 
 
-def exchange(link: ServerConnection, asks: Sequence[bytes], answers: dict) -> None:
-    """Send asks, and gather as many answers at the same time."""
-    unsent, lacking = bytearray().join(asks), len(asks)
-    while lacking:
-        readable, writable, _ = select.select([link], [link] if unsent else [], [])
+def exchange(connection: ServerConnection, requests: Sequence[bytes], answers: dict) -> None:
+    """Send encoded requests and, at the same time, receive as many answers."""
+    unsent, missing = bytearray().join(requests), len(requests)
+    while missing:
+        readable, writable, _ = select.select([connection], [connection] if unsent else [], [])
         if writable:
-            del unsent[: link.send(unsent)]
+            del unsent[: connection.send(unsent)]
         if readable:
-            link.receive()
-        while (frame := link.pop()) is not None:
-            ask_id, spelled = frame["answer"]
-            answers[ask_id] = decode_answers(spelled)
-            lacking -= 1
+            connection.receive()
+        while (frame := connection.pop()) is not None:
+            request_id, encoded = frame["answer"]
+            answers[request_id] = decode_answers(encoded)
+            missing -= 1
 
 
-class RunningHost:
-    """A host in a folder of its own, which may die and be started again."""
+class RunningServer:
+    """An inference server in a folder of its own, which can be killed and started again."""
 
     def __init__(self, folder: Path, command: Sequence[str], settings: dict[str, str]) -> None:
         self.folder, self.socket = folder, folder / "run" / "socket"
         self.log, self.gate = folder / "batches", folder / "gate"
         self._command = command
-        self._environment = {
+        self.environment = {
             **os.environ,
             INFERENCE_SOCKET_VARIABLE: str(self.socket),
             "XDG_CACHE_HOME": str(folder / "cache"),
-            "TOY_LOG": str(self.log),
-            "TOY_GATE": str(self.gate),
+            "SCRIPTED_LOG": str(self.log),
+            "SCRIPTED_GATE": str(self.gate),
             **settings,
         }
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._command, env=self._environment, stdout=subprocess.PIPE, text=True)
-        self.told = json.loads(self.process.stdout.readline() or "null")
-        self.open_at_start = self.open_files() if "ready" in self.told else []
+        self.process = subprocess.Popen(self._command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        self.ready_message = json.loads(self.process.stdout.readline() or "null")
+        self.open_at_start = self.open_files() if "ready" in self.ready_message else []
 
     def kill(self) -> None:
         self.process.kill()
         self.end()
 
     def restart(self, *, after: int = -signal.SIGKILL) -> None:
-        """Start again once it has died by itself, which it must, with this exit code."""
+        """Wait until the server has died by itself, with this exit code, and start it again."""
         assert self.process.wait(60) == after
         self.process.stdout.close()
         self.start()
@@ -91,13 +90,13 @@ class RunningHost:
         self.process.stdout.close()
         return code
 
-    def scorer(self, **options) -> InferenceClient:
+    def client(self, **options) -> InferenceClient:
         return InferenceClient(self.socket, **options)
 
     def batches(self) -> list[list[str]]:
-        """The transcripts of each batch so far, the trial's left out."""
+        """Return the transcripts of each batch so far, without the warm-up."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [texts for _, texts in map(json.loads, lines) if TRIAL_TEXT not in texts]
+        return [texts for _, texts in map(json.loads, lines) if PROBE_TEXT not in texts]
 
     def status(self) -> dict:
         return read_status(self.socket)
@@ -107,7 +106,7 @@ class RunningHost:
         assert poll_until(lambda: any(text in batch for batch in self.batches()), within_s=60), self.batches()
 
     def open_files(self) -> list[str]:
-        """What it has open, by name."""
+        """Return the names of its open files."""
         names = []
         for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # just closed

@@ -1,4 +1,4 @@
-"""A folder of shards whose numbers are known, and tars that sound like them."""
+"""A folder of shards with known values, and tars with matching audio."""
 
 from uuid import uuid4
 
@@ -7,19 +7,19 @@ import numpy as np
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Column, Video
 from validation.models.rows import Row
-from validation.scoring.rules_file import parse_rules
+from validation.scoring.rules_io import parse_rules
 from validation.shards.manifest import describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.schema import ShardProvenance, shard_schema
 from validation.shards.writer import encode_shard
 
-_JUDGE = (
+_LID = (
     Column("language", "str", "ISO 639", "Its first choice."),
     Column("declared_p", "float", "probability", "The declared language's."),
 )
 MODELS = {
-    "ear": (*_JUDGE, Column("text", "str", "text", "What it heard.")),
-    "nose": _JUDGE,
+    "ear": (*_LID, Column("text", "str", "text", "What it heard.")),
+    "nose": _LID,
     "scale": (Column("ovr", "float", "MOS 1-5", "How good it is."),),
 }
 SCHEMA = shard_schema(MODELS)
@@ -43,19 +43,19 @@ RULES = parse_rules(RULES_TOML, file="sample.toml")
 def make_row(
     video_id: str, index: int, *, language="hi", cer=0.1, ovr=3.0, duration_s=2.0, heard=None, **values
 ) -> Row:
-    """One segment as a shard keeps it, judged by ``RULES``."""
+    """One row of a shard, with its verdict by ``RULES``."""
     row: Row = {
         "video_id": video_id, "segment_index": index, "segment": f"segments/{index:06d}", "language": language,
         "language_code": language, "text": f"words {index} <of> {video_id}", "text_normalised": "words",
         "duration_s": duration_s, "cer": cer, "scale_ovr": ovr, "ear_language": heard or language,
         "ear_declared_p": 0.9, "ear_text": "what was heard", "nose_language": language, "nose_declared_p": 0.8,
     } | values  # fmt: skip
-    verdict = RULES.judge(row)
+    verdict = RULES.evaluate(row)
     return row | {"verdict": verdict.verdict, "reasons": list(verdict.reasons)}
 
 
 def write_shards(folder, rows, *, number=1, suite="sample") -> None:
-    """Write one shard and its manifest, as a copy of a results store has them."""
+    """Write one shard and its manifest with the keys of a results store."""
     provenance = ShardProvenance(
         suite=suite, model_revisions=dict.fromkeys(MODELS, "r1"), rules_version="sample-1", chunk_id=uuid4(),
         worker_id="val-1", flow_run_id=None,
@@ -76,7 +76,7 @@ def write_tar(folder, video_id: str, segments: int) -> None:
 
 
 def sample_rows() -> list[Row]:
-    """Two languages; noise in every tenth segment, a mismatch in every seventh, one that nobody could decode."""
+    """Two languages; noise in every tenth segment, a mismatch in every seventh, and one undecodable segment."""
     rows = [
         make_row(
             f"v{n // 20}",
@@ -89,6 +89,6 @@ def sample_rows() -> list[Row]:
         )
         for n in range(200)
     ]
-    unheard = {"duration_s": None, "cer": None, "ovr": None, "ear_declared_p": None, "nose_declared_p": None}
+    unscored = {"duration_s": None, "cer": None, "ovr": None, "ear_declared_p": None, "nose_declared_p": None}
     faults = dict.fromkeys(("fault", "ear_fault", "nose_fault", "scale_fault"), "undecodable: broken")
-    return [*rows, make_row("v10", 0, ear_language=None, nose_language=None, **unheard, **faults)]
+    return [*rows, make_row("v10", 0, ear_language=None, nose_language=None, **unscored, **faults)]

@@ -1,39 +1,51 @@
-"""The model host with the suite `toy`, which does what its transcripts say.
+"""An inference server with the suite `scripted`, whose model does what the transcripts say.
 
-    python toy_host.py
+    python scripted_inference_server.py
 
-`poison` fails, `crash` takes the process along, `card` fails as a card does, `wait` waits for the file TOY_GATE; all
-else is said back, with the loudest sample. While a file `broken` lies beside TOY_LOG everything fails, in words of no
-library. TOY_MEMORY_S is how much padded audio fits the memory, TOY_BUDGET_S what the suite hopes for. Batches are
-written to TOY_LOG, one a line.
+| transcript or file | effect |
+|---|---|
+| `poison` | the model fails on the batch |
+| `crash` | the model kills the process |
+| `card` | the model fails with an error that says that the GPU is lost |
+| `wait` | the model waits until the file SCRIPTED_GATE exists |
+| any other | the answer is the transcript, with the loudest sample |
+| a file `broken` beside SCRIPTED_LOG | the model fails on every batch |
+
+SCRIPTED_MEMORY_S: padded seconds that fit the memory. SCRIPTED_BUDGET_S: batch budget at the start. SCRIPTED_REVISION:
+revision of the model. SCRIPTED_PREPARATION_S: how long the preparation of a batch takes at least. SCRIPTED_LOG: file to
+which each batch is appended, as one line of JSON.
 """
 
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.hardware.gpu_errors import GpuOutOfMemory
+from validation.inference import executor
 from validation.inference.__main__ import end, main
 from validation.models import suite
 from validation.models.base import Batch
+from validation.models.batching import pad_batch
 
-RECIPE = suite.SuiteSpec(
+SPEC = suite.SuiteSpec(
     models={"silero": "scripted_inference_server:EchoScorer"},
-    transcriber=None,
-    judges=(),
+    asr_model=None,
+    lid_models=(),
     rules="vad-1",
-    budget_s=float(os.environ.get("TOY_BUDGET_S", "10")),
+    budget_s=float(os.environ.get("SCRIPTED_BUDGET_S", "10")),
     min_padded_s=0.5,
     extra="test",
 )
 
 
 class EchoScorer:
-    """Goes by Silero's name, because some verdict rules must fit it."""
+    """Has the name and a column of Silero, because the suite needs verdict rules."""
 
     name = "silero"
     columns = (
@@ -42,12 +54,12 @@ class EchoScorer:
         Column("language", "str", "text", "The declared language."),
     )
     languages = None
-    revision = os.environ.get("TOY_REVISION", "1")
+    revision = os.environ.get("SCRIPTED_REVISION", "1")
 
     def __init__(self, *, threads: int) -> None:
-        self._log = Path(os.environ["TOY_LOG"])
+        self._log = Path(os.environ["SCRIPTED_LOG"])
         self._broken = self._log.with_name("broken")
-        self._memory_s = float(os.environ.get("TOY_MEMORY_S", "inf"))
+        self._memory_s = float(os.environ.get("SCRIPTED_MEMORY_S", "inf"))
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         with self._log.open("a") as log:
@@ -55,20 +67,26 @@ class EchoScorer:
         if batch.waveforms.size > self._memory_s * SAMPLE_RATE:
             raise GpuOutOfMemory(f"{batch.waveforms.size} samples are too many")
         if self._broken.exists():
-            raise ValueError("nothing works any more")
+            raise ValueError("the model is broken")
         if "card" in batch.texts:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if "poison" in batch.texts:
-            raise RuntimeError("I cannot bear it")
+            raise RuntimeError("poison is in the batch")
         if "crash" in batch.texts:
             os.kill(os.getpid(), signal.SIGKILL)
-        while "wait" in batch.texts and not Path(os.environ["TOY_GATE"]).exists():
+        while "wait" in batch.texts and not Path(os.environ["SCRIPTED_GATE"]).exists():
             Event().wait(0.01)
         peaks = [float(abs(row).max()) for row in batch.waveforms]
-        told = zip(batch.texts, batch.languages, peaks, strict=True)
-        return [Scored({"speech_ratio": peak, "said": text, "language": language}) for text, language, peak in told]
+        rows = zip(batch.texts, batch.languages, peaks, strict=True)
+        return [Scored({"speech_ratio": peak, "said": text, "language": language}) for text, language, peak in rows]
+
+
+def prepare_slowly(*args: Any, **options: Any) -> Batch:
+    time.sleep(float(os.environ.get("SCRIPTED_PREPARATION_S", "0")))
+    return pad_batch(*args, **options)
 
 
 if __name__ == "__main__":
-    suite.SUITES = {**suite.SUITES, "toy": RECIPE}
+    executor.pad_batch = prepare_slowly
+    suite.SUITES = {**suite.SUITES, "scripted": SPEC}
     end(main())

@@ -37,14 +37,14 @@ def metrics(socket: SocketOption = None) -> None:
 
     Example: `vfleet inference metrics > /var/lib/node_exporter/vfleet.prom`
     """
-    from validation.inference.metrics import render_metrics
+    from validation.inference.status import render_metrics
 
     print(render_metrics(_read_status(socket)), end="")
 
 
 def _read_status(socket: Path | None) -> dict[str, Any]:
-    from validation.inference.address import find_socket
-    from validation.inference.transport import read_status
+    from validation.inference.client_io import read_status
+    from validation.inference.protocol import find_socket
     from validation.settings import load_settings
 
     return read_status(socket or find_socket(load_settings().worker_id))

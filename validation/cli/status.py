@@ -75,6 +75,6 @@ def refresh(engine: "Engine", *, most_workers: int) -> "RenderableType":
     from validation.escape import for_terminal
 
     try:
-        return show_status(read_status(engine), most_workers=most_workers)
+        return show_status(read_status(engine), max_workers=most_workers)
     except Transient as error:
         return Text(for_terminal(error), style="bold red")

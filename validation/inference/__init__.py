@@ -1,1 +1,1 @@
-"""The model host: one process a box that owns the models, and the client by which flow runs ask it."""
+"""The inference server: one process per box that owns the GPU and its models, and the client that flow runs use."""

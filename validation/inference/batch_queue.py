@@ -1,150 +1,158 @@
-"""Which segment is next, of all that all clients wait for. Pure: no clock, no thread, no socket."""
+"""Which segments form the next batch: fair shares between clients, similar lengths in a batch. Pure."""
 
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from validation.domain import Seconds, Utterance
-from validation.models.batching import cost_s, max_batch_size
+from validation.models.batching import max_batch_size, padded_cost_s
 
 OLDEST_CLIENT_WEIGHT = 3
-"""How much more the eldest client is given than any other. Even shares would let two chunks that began together end
-together, and the models would stand still while both their successors start."""
+"""The oldest client gets this many times the share of any other. With equal shares, two chunks that begin together
+would end together, and the GPU would be idle while their successors start."""
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One segment that a client wants every model's answer about."""
+    """One segment that a client wants scored by every model."""
 
     id: str
     client: Hashable
     utterance: Utterance
     arrived_s: Seconds
-    deaths: int = 0
-    """How often the host died over it, as far as the host can know: from one on it travels alone."""
+    crash_count: int = 0
+    """Crashes of the server while this segment was in its batch. From the first crash on it is scored alone."""
 
 
 @dataclass(slots=True)
 class _ClientQueue:
-    """What one client waits for."""
+    """The pending requests of one client."""
 
-    served_s: Seconds = 0.0
-    """Cost of what was taken from it, by its weight, and of what it let others have while it had nothing to ask."""
-    waiting: set[Request] = field(default_factory=set)
-    turn: set[Request] = field(default_factory=set)
-    """Those of them that go before all that come later, however long: nothing short waits for ever."""
+    virtual_time_s: Seconds = 0.0
+    """Cost of the batches taken from this client, divided by its weight. Raised to the minimum of the other clients
+    when an idle client becomes active, because an idle client must not accumulate credit."""
+    pending: set[Request] = field(default_factory=set)
+    current_round: set[Request] = field(default_factory=set)
+    """Pending requests that are served before all later arrivals, however long those are, so that a short segment is
+    not postponed for ever."""
 
 
 class FairBatchQueue:
-    """Segments of every client, given out in batches of like lengths, longest first.
+    """Pending segments of all clients, handed out in batches of similar lengths, longest first.
 
-    Clients take turns by what they were given so far, of which the eldest is given ``OLDEST_CLIENT_WEIGHT`` times as
-    much: the
-    least served one's longest segment leads the next batch, and its company are its client's next in length, then
-    everybody's. So a client with a thousand segments fills the batches of one with ten, and keeps it waiting for no
-    more than a batch beyond that share. One client alone gets the batches of ``plan_batches``.
+    Weighted fair queueing: the client with the least virtual time provides the head of the next batch, its longest
+    segment. The batch is filled with that client's next longest segments, then with those of the other clients. The
+    oldest client has the weight ``OLDEST_CLIENT_WEIGHT``, all others 1. So a client with 1000 segments fills up the
+    batches of a client with 10, and delays it by at most one batch beyond its share. A single client gets exactly the
+    batches of ``plan_batches``.
     """
 
     def __init__(self, *, min_padded_s: Seconds) -> None:
-        self._least_s = min_padded_s
-        self._lines: dict[Hashable, _ClientQueue] = {}
+        self._min_padded_s = min_padded_s
+        self._clients: dict[Hashable, _ClientQueue] = {}
         self._longest_first: list[Request] = []
         self.audio_s: Seconds = 0.0
-        """Audio that waits."""
+        """Pending audio."""
         self._cost_s: Seconds = 0.0
 
     def __len__(self) -> int:
         return len(self._longest_first)
 
-    def oldest_s(self) -> Seconds | None:
-        """When the one that waits longest came; None if none waits."""
-        return min((ask.arrived_s for ask in self._longest_first), default=None)
+    def oldest_arrival_s(self) -> Seconds | None:
+        """Return when the oldest pending request arrived; None if none is pending."""
+        return min((request.arrived_s for request in self._longest_first), default=None)
 
-    def add(self, ask: Request) -> None:
-        line = self._lines.setdefault(ask.client, _ClientQueue())
-        if not line.waiting:  # its absence is no merit
-            line.served_s = max(line.served_s, min((other.served_s for other in self._waiting()), default=0.0))
-        line.waiting.add(ask)
-        insort(self._longest_first, ask, key=_rank)
-        self._count(ask, 1)
+    def add(self, request: Request) -> None:
+        client = self._clients.setdefault(request.client, _ClientQueue())
+        if not client.pending:
+            least_s = min((other.virtual_time_s for other in self._active_clients()), default=0.0)
+            client.virtual_time_s = max(client.virtual_time_s, least_s)
+        client.pending.add(request)
+        insort(self._longest_first, request, key=_sort_key)
+        self._count(request, 1)
 
-    def drop(self, client: Hashable) -> list[Request]:
-        """Forget a client; returns what it waits for."""
-        dropped = list(self._lines.get(client, _ClientQueue()).waiting)
-        self._remove(dropped)
-        self._lines.pop(client, None)
-        return dropped
+    def remove_client(self, client: Hashable) -> list[Request]:
+        """Remove a client; return its requests that were pending."""
+        removed = list(self._clients.get(client, _ClientQueue()).pending)
+        self._remove(removed)
+        self._clients.pop(client, None)
+        return removed
 
-    def withdraw(self, asks: Iterable[Request]) -> list[Request]:
-        """Forget those of a client's asks that still wait; returns them."""
-        waiting = [ask for ask in asks if ask.client in self._lines and ask in self._lines[ask.client].waiting]
-        self._remove(waiting)
-        return waiting
+    def cancel(self, requests: Iterable[Request]) -> list[Request]:
+        """Remove those of some requests that are still pending; return them."""
+        pending = [r for r in requests if r.client in self._clients and r in self._clients[r.client].pending]
+        self._remove(pending)
+        return pending
 
-    def fills(self, budget_s: Seconds) -> bool:
-        """Whether there is enough for a full batch."""
+    def has_full_batch(self, budget_s: Seconds) -> bool:
+        """Return whether the pending requests fill a batch."""
         return self._cost_s >= budget_s
 
-    def take(self, budget_s: Seconds) -> list[Request]:
-        """Take the next batch, longest first; empty if nothing waits. A batch fits the budget or is a single item."""
+    def pop_batch(self, budget_s: Seconds) -> list[Request]:
+        """Remove and return the next batch, longest first; empty if nothing is pending.
+
+        The batch fits the budget, or is a single segment.
+        """
         if not self._longest_first:
             return []
-        lead = self._choose_lead()
-        batch = [lead] if lead.deaths else self._gather(lead, budget_s)
-        eldest, share_s = next(iter(self._lines)), cost_s(max(lead.utterance.duration_s, self._least_s))
-        for ask in batch:
-            self._lines[ask.client].served_s += share_s / (OLDEST_CLIENT_WEIGHT if ask.client == eldest else 1)
+        head = self._pick_head()
+        batch = [head] if head.crash_count else self._fill_batch(head, budget_s)
+        oldest_client = next(iter(self._clients))
+        share_s = padded_cost_s(max(head.utterance.duration_s, self._min_padded_s))
+        for request in batch:
+            weight = OLDEST_CLIENT_WEIGHT if request.client == oldest_client else 1
+            self._clients[request.client].virtual_time_s += share_s / weight
         self._remove(batch)
         return batch
 
-    def _waiting(self) -> Iterator[_ClientQueue]:
-        return (line for line in self._lines.values() if line.waiting)
+    def _active_clients(self) -> Iterator[_ClientQueue]:
+        return (client for client in self._clients.values() if client.pending)
 
-    def _choose_lead(self) -> Request:
-        line = min(self._waiting(), key=lambda line: line.served_s)
-        if not line.turn:
-            line.turn |= line.waiting
-        return min(line.turn, key=lambda ask: (_rank(ask), ask.arrived_s))
+    def _pick_head(self) -> Request:
+        client = min(self._active_clients(), key=lambda client: client.virtual_time_s)
+        if not client.current_round:
+            client.current_round |= client.pending
+        return min(client.current_round, key=lambda request: (_sort_key(request), request.arrived_s))
 
-    def _gather(self, lead: Request, budget_s: Seconds) -> list[Request]:
-        start = bisect_left(self._longest_first, _rank(lead), key=_rank)
-        room = max_batch_size(lead.utterance.duration_s, budget_s, min_padded_s=self._least_s)
-        company = [ask for ask in self._longest_first[start:] if ask is not lead and not ask.deaths]
-        own_first = sorted(company, key=lambda ask: ask.client != lead.client)
-        return [lead, *sorted(own_first[: room - 1], key=_rank)]
+    def _fill_batch(self, head: Request, budget_s: Seconds) -> list[Request]:
+        start = bisect_left(self._longest_first, _sort_key(head), key=_sort_key)
+        size = max_batch_size(head.utterance.duration_s, budget_s, min_padded_s=self._min_padded_s)
+        others = [r for r in self._longest_first[start:] if r is not head and not r.crash_count]
+        own_first = sorted(others, key=lambda request: request.client != head.client)
+        return [head, *sorted(own_first[: size - 1], key=_sort_key)]
 
-    def _count(self, ask: Request, sign: int) -> None:
-        self.audio_s += sign * ask.utterance.duration_s
-        self._cost_s += sign * cost_s(max(ask.utterance.duration_s, self._least_s))
+    def _count(self, request: Request, sign: int) -> None:
+        self.audio_s += sign * request.utterance.duration_s
+        self._cost_s += sign * padded_cost_s(max(request.utterance.duration_s, self._min_padded_s))
 
-    def _remove(self, asks: list[Request]) -> None:
-        gone = set(asks)
-        self._longest_first = [ask for ask in self._longest_first if ask not in gone]
-        for ask in asks:
-            self._count(ask, -1)
-            line = self._lines[ask.client]
-            line.waiting.discard(ask)
-            line.turn.discard(ask)
+    def _remove(self, requests: list[Request]) -> None:
+        removed = set(requests)
+        self._longest_first = [request for request in self._longest_first if request not in removed]
+        for request in requests:
+            self._count(request, -1)
+            client = self._clients[request.client]
+            client.pending.discard(request)
+            client.current_round.discard(request)
         if not self._longest_first:
             self.audio_s = self._cost_s = 0.0  # sums of floats drift
 
 
-def _rank(ask: Request) -> Seconds:
+def _sort_key(request: Request) -> Seconds:
     """Longest first."""
-    return -ask.utterance.duration_s
+    return -request.utterance.duration_s
 
 
-def may_ask(own_s: Seconds, total_s: Seconds, clients: int, *, credit_s: Seconds) -> bool:
-    """Whether one more ask of a client is let in.
+def admits(own_s: Seconds, total_s: Seconds, clients: int, *, max_inflight_s: Seconds) -> bool:
+    """Return whether the server accepts one more request of a client (back-pressure).
 
-    A client may have ``credit_s`` of audio unanswered, all clients together twice that; but a client below its even
-    share of the whole is always let in, so that others cannot shut it out.
+    A client may have ``max_inflight_s`` of unanswered audio, all clients together twice that. A client below its equal
+    share of the total is always admitted, so that the others cannot lock it out.
 
     Args:
-        own_s: its own audio that is unanswered.
-        total_s: everybody's, its own included.
-        clients: how many there are.
-        credit_s: what one client may have. The ask that crosses it is let in.
+        own_s: unanswered audio of this client.
+        total_s: unanswered audio of all clients, this one included.
+        clients: number of connected clients.
+        max_inflight_s: limit per client. The request that crosses it is admitted.
     """
-    whole_s = 2 * credit_s
-    return own_s < credit_s and (total_s < whole_s or own_s < whole_s / clients)
+    max_total_s = 2 * max_inflight_s
+    return own_s < max_inflight_s and (total_s < max_total_s or own_s < max_total_s / clients)

@@ -1,69 +1,87 @@
-"""A suite that lives in the model host, as flow runs use it."""
+"""The client of the inference server, as flow runs use it: a ``Scorer`` whose models run in another process."""
 
-import time
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_fixed,
+)
+
 from validation.domain import Answer, Column, Fault, Seconds, Unscored, Utterance
-from validation.inference.client_io import PendingRequest, RequestSender
+from validation.inference.client_io import (
+    PendingRequest,
+    RequestSender,
+    ServerConnection,
+    ServerRejectedClient,
+    ServerUnavailable,
+    connect,
+)
 from validation.inference.protocol import SuiteInfo
 from validation.inference.shared_memory import ARENA_BYTES, Arena
-from validation.inference.transport import ServerConnection, ServerRejectedClient, ServerUnavailable, connect_to_server
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 
-PATIENCE_S: Seconds = 300.0
-"""How long a host may be away before its client gives up: a large suite loads for a minute or two."""
+RECONNECT_TIMEOUT_S: Seconds = 300.0
+"""How long a server may be away before its client gives up: a large suite loads for a minute or two."""
 RETRY_S: Seconds = 0.2
 
 
 class InferenceClient:
-    """Asks the model host. To its caller a ``Suite``, but for where the models are, and that it need not be waited for.
+    """Scores with the models of the inference server.
 
-    A host that dies is waited for, and what it had not answered is asked again: its audio still lies in the arena.
-    Safe to share between threads.
+    Same interface as ``Suite``, but the models run in the inference server and ``begin`` returns at once. When the
+    server dies, the client waits for the next one and sends the unanswered requests again; their audio is still in the
+    arena. Thread-safe.
 
     Raises:
-        ServerUnavailable: no host could be reached for ``patience_s``. Raised here, and by whoever waits for answers;
-        it may be
-            asked again.
-        ServerRejectedClient: it speaks another protocol, or serves another suite than before.
+        ServerUnavailable: no server could be reached for ``reconnect_timeout_s``. Raised here and by ``wait`` of a
+            job; the same utterances can be scored again.
+        ServerRejectedClient: the server speaks another protocol, or serves another suite than before.
     """
 
-    def __init__(self, path: Path, *, patience_s: Seconds = PATIENCE_S, arena_bytes: int = ARENA_BYTES) -> None:
-        self._path, self._patience_s = path, patience_s
-        self._arena, self._closed = Arena(arena_bytes), False
-        link, profile = self._reach()
-        self.name = profile.name
-        self.roles: SuiteRoles = profile.roles
-        self.rules: Rules = load_rules(profile.rules)
-        self.revisions: Mapping[str, str] = profile.revisions
-        self.columns: Mapping[str, Sequence[Column]] = profile.columns
-        self._courier = RequestSender(self._arena, self._reach_again, link)
+    def __init__(
+        self, path: Path, *, reconnect_timeout_s: Seconds = RECONNECT_TIMEOUT_S, arena_bytes: int = ARENA_BYTES
+    ) -> None:
+        self._path, self._reconnect_timeout_s = path, reconnect_timeout_s
+        self._arena, self._closed = Arena(arena_bytes), threading.Event()
+        connection, suite = self._connect()
+        self.name = suite.name
+        self.roles: SuiteRoles = suite.roles
+        self.rules: Rules = load_rules(suite.rules)
+        self.revisions: Mapping[str, str] = suite.revisions
+        self.columns: Mapping[str, Sequence[Column]] = suite.columns
+        self._sender = RequestSender(self._arena, self._reconnect, connection)
 
     def begin(self, utterances: Sequence[Utterance]) -> "InferenceJob":
-        """Ask every model about every utterance, without waiting."""
-        key = uuid4().hex
-        asks = [PendingRequest(f"{key}-{number}", utterance) for number, utterance in enumerate(utterances)]
-        for ask in asks:
-            if ask.samples > self._arena.capacity:
-                ask.answer, ask.is_over = self._refuse_length(ask.utterance), True
-        self._courier.carry([ask for ask in asks if not ask.is_over])
-        return InferenceJob(self._courier, asks)
+        """Start to score utterances with every model and return at once."""
+        prefix = uuid4().hex
+        requests = [PendingRequest(f"{prefix}-{number}", utterance) for number, utterance in enumerate(utterances)]
+        for request in requests:
+            if request.samples > self._arena.capacity:
+                request.answer, request.is_done = self._too_long(request.utterance), True
+        self._sender.submit([request for request in requests if not request.is_done])
+        return InferenceJob(self._sender, requests)
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Ask every model about every utterance; answers in the same order, by model name."""
-        scoring = self.begin(utterances)
-        scoring.wait()
-        return [dict(answer) for answer in scoring.answers() if answer is not None]
+        """Score utterances with every model; return their answers by model name, in the same order."""
+        job = self.begin(utterances)
+        job.wait()
+        return [dict(answer) for answer in job.answers() if answer is not None]
 
     def close(self) -> None:
-        self._closed = True
-        self._courier.close()
+        self._closed.set()
+        self._sender.close()
         self._arena.close()
 
     def __enter__(self) -> Self:
@@ -74,51 +92,54 @@ class InferenceClient:
     ) -> None:
         self.close()
 
-    def _refuse_length(self, utterance: Utterance) -> dict[str, Answer]:
-        fault = Fault("too_long", f"{utterance.duration_s:.0f} s of audio are more than the model host takes")
+    def _too_long(self, utterance: Utterance) -> dict[str, Answer]:
+        fault = Fault("too_long", f"{utterance.duration_s:.0f} s of audio are more than the inference server accepts")
         return dict.fromkeys(self.columns, Unscored(fault))
 
-    def _reach_again(self) -> ServerConnection:
-        link, profile = self._reach()
-        if (profile.name, profile.revisions) != (self.name, self.revisions):
-            link.close()
+    def _reconnect(self) -> ServerConnection:
+        connection, suite = self._connect()
+        if (suite.name, suite.revisions) != (self.name, self.revisions):
+            connection.close()
             raise ServerRejectedClient(
-                f"the model host came back with other models: {profile.name} {dict(profile.revisions)}"
+                f"the inference server came back with other models: {suite.name} {dict(suite.revisions)}"
             )
-        return link
+        return connection
 
-    def _reach(self) -> tuple[ServerConnection, SuiteInfo]:
-        deadline = time.monotonic() + self._patience_s
-        while True:
-            try:
-                return connect_to_server(self._path, self._arena)
-            except OSError as error:
-                if time.monotonic() >= deadline or self._closed:
-                    raise ServerUnavailable(self._path, error) from error
-            time.sleep(RETRY_S)
+    def _connect(self) -> tuple[ServerConnection, SuiteInfo]:
+        retrying = Retrying(
+            retry=retry_if_exception_type(OSError),
+            stop=stop_any(stop_after_delay(self._reconnect_timeout_s), stop_when_event_set(self._closed)),
+            wait=wait_fixed(RETRY_S),
+            sleep=sleep_using_event(self._closed),
+            reraise=True,
+        )
+        try:
+            return retrying(connect, self._path, self._arena)
+        except OSError as error:
+            raise ServerUnavailable(self._path, error) from error
 
 
 class InferenceJob:
-    """Utterances that the model host was asked about."""
+    """Utterances that were sent to the inference server: a ``ScoringJob``."""
 
-    def __init__(self, courier: RequestSender, asks: Sequence[PendingRequest]) -> None:
-        self._courier, self._asks = courier, asks
+    def __init__(self, sender: RequestSender, requests: Sequence[PendingRequest]) -> None:
+        self._sender, self._requests = sender, requests
 
     def wait(self, timeout_s: Seconds | None = None) -> bool:
-        """Wait until nothing more will be answered, or until time is over; whether nothing more will.
+        """Wait until the job has ended, at most ``timeout_s``; return whether it has ended.
 
         Raises:
-            ServerUnavailable, ServerRejectedClient: of the host, since these utterances were asked about.
+            ServerUnavailable, ServerRejectedClient: the connection failed after the requests were sent.
         """
-        is_over = self._courier.wait_for(self._asks, timeout_s)
-        for ask in self._asks:
-            if ask.error is not None:
-                raise ask.error
-        return is_over
+        has_ended = self._sender.wait(self._requests, timeout_s)
+        for request in self._requests:
+            if request.error is not None:
+                raise request.error
+        return has_ended
 
     def answers(self) -> list[Mapping[str, Answer] | None]:
-        return [ask.answer for ask in self._asks]
+        return [request.answer for request in self._requests]
 
     def cancel(self) -> None:
-        """Do without what has not been answered."""
-        self._courier.withdraw(self._asks)
+        """Give up the utterances that have no answer yet."""
+        self._sender.cancel(self._requests)

@@ -1,31 +1,156 @@
-"""Asks on their way to the model host, and answers on their way back."""
+"""The client side of the socket: a connection to the server, and the thread that sends requests and takes answers."""
 
 import logging
 import os
 import select
+import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from validation.domain import Answer, Seconds, Utterance
-from validation.inference.protocol import Frame, decode_answers, pack_frame
+from validation.errors import Permanent, Unreachable
+from validation.inference.protocol import (
+    VERSION,
+    Frame,
+    FrameDecoder,
+    SuiteInfo,
+    decode_answers,
+    pack_frame,
+    proc_fd_path,
+)
 from validation.inference.shared_memory import Arena, FreeList
-from validation.inference.transport import ServerConnection
 
 log = logging.getLogger(__name__)
+
+RECEIVE_BYTES = 1 << 18
+
+
+class ServerUnavailable(Unreachable):
+    """No server answers at the socket."""
+
+    def __init__(self, path: Path, cause: object) -> None:
+        check = "see the log of its worker, which restarts it"
+        super().__init__("the inference server", str(path), check, cause)
+
+
+class ServerRejectedClient(Permanent):
+    """The server rejected this client; the message holds the server's reason."""
+
+
+class ServerConnection:
+    """A connection to the server, in frames.
+
+    Raises:
+        OSError: from any method, the server is gone.
+        ServerRejectedClient: from any method, the server has rejected this client.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._decoder = FrameDecoder()
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            with proc_fd_path(path) as address:
+                self._socket.connect(address)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def handshake(self, arena: Arena) -> SuiteInfo:
+        """Share the arena; return the suite. Afterwards no method blocks except ``await_frame``."""
+        with self._explain_disconnect():
+            socket.send_fds(self._socket, [pack_frame({"hello": VERSION})], [arena.fd])
+        suite = SuiteInfo.decode(self.await_frame()["welcome"])
+        self._socket.setblocking(False)
+        return suite
+
+    def send_frame(self, frame: Frame) -> None:
+        with self._explain_disconnect():
+            self._socket.sendall(pack_frame(frame))
+
+    def send(self, unsent: bytes | bytearray) -> int:
+        """Send as much as the socket accepts now; return how many bytes that were."""
+        with self._explain_disconnect(), suppress(BlockingIOError):
+            return self._socket.send(unsent)
+        return 0
+
+    def receive(self) -> None:
+        """Read what has arrived."""
+        with suppress(BlockingIOError):
+            received = self._socket.recv(RECEIVE_BYTES)
+            if not received:
+                raise ConnectionResetError("it closed the connection")
+            self._decoder.feed(received)
+
+    def pop(self) -> Frame | None:
+        """Remove and return the next complete frame that was read; None if there is none."""
+        frame = self._decoder.pop()
+        if frame is not None and "rejected" in frame:
+            raise ServerRejectedClient(f"the inference server rejects this client: {frame['rejected']}")
+        return frame
+
+    def await_frame(self) -> Frame:
+        """Wait for the next frame."""
+        self._socket.setblocking(True)
+        while (frame := self.pop()) is None:
+            self.receive()
+        return frame
+
+    def close(self) -> None:
+        self._socket.close()
+
+    @contextmanager
+    def _explain_disconnect(self) -> Iterator[None]:
+        """Where the server closed the connection, read and raise its reason, which is still in the socket."""
+        try:
+            yield
+        except BrokenPipeError:
+            while True:
+                self.await_frame()
+
+
+def connect(path: Path, arena: Arena) -> tuple[ServerConnection, SuiteInfo]:
+    """Connect to a server and share an arena with it."""
+    connection = ServerConnection(path)
+    try:
+        return connection, connection.handshake(arena)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """Return the status of a server.
+
+    Raises:
+        ServerUnavailable: no server answers at the socket.
+    """
+    try:
+        with closing(ServerConnection(path)) as connection:
+            connection.send_frame({"status": None})
+            return dict(connection.await_frame()["status"])
+    except OSError as error:
+        raise ServerUnavailable(path, error) from error
 
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """One segment that a client waits for."""
+    """One segment that a client wants scored."""
 
     id: str
     utterance: Utterance
     answer: Mapping[str, Answer] | None = None
     error: Exception | None = None
-    """Why it will never be answered."""
-    is_over: bool = False
+    """Why it will not be answered."""
+    is_done: bool = False
+    """Whether it is answered, failed or cancelled."""
     offset: int = field(default=-1)
     """Where its audio lies in the arena, in samples."""
 
@@ -33,60 +158,61 @@ class PendingRequest:
     def samples(self) -> int:
         return len(self.utterance.audio)
 
-    def frame(self) -> bytes:
-        heard = self.utterance
-        return pack_frame({"ask": [self.id, self.offset, self.samples, heard.text, heard.language, heard.wanted]})
+    def encode(self) -> bytes:
+        u = self.utterance
+        return pack_frame({"request": [self.id, self.offset, self.samples, u.text, u.language, u.requested_models]})
 
 
 class RequestSender:
-    """Carries asks to the host and answers back, in a thread of its own. Safe for all other threads.
+    """Sends requests to the server and takes its answers, in a thread of its own. Thread-safe.
 
-    An ask waits here until the arena has room for its audio, which is free again once it is answered: so a client may
-    ask far more than the arena holds, and the host always has as much before it as there can be. A host that dies is
-    waited for, and asked again what it had not answered.
+    A request waits here until the arena has room for its audio; the room is free again once the request is answered.
+    So a client may submit far more than the arena holds, and the server has as much of it as the arena can hold. When
+    the server dies, the sender waits for the next one and sends the unanswered requests again.
 
     Args:
-        arena: shared with the host by every link that ``connect`` makes.
-        connect: makes another link, as patiently as it likes; raises what the asks that wait are to be told.
-        link: the first.
+        arena: shared with the server by every connection that ``reconnect`` makes.
+        reconnect: makes another connection, with its own retries; what it raises becomes the error of all requests.
+        connection: the first connection.
     """
 
-    def __init__(self, arena: Arena, connect: Callable[[], ServerConnection], link: ServerConnection) -> None:
-        self._arena, self._room, self._connect = arena, FreeList(arena.capacity), connect
-        self._link: ServerConnection | None = link
+    def __init__(self, arena: Arena, reconnect: Callable[[], ServerConnection], connection: ServerConnection) -> None:
+        self._arena, self._free_list, self._reconnect = arena, FreeList(arena.capacity), reconnect
+        self._connection: ServerConnection | None = connection
         self._waiting: deque[PendingRequest] = deque()
-        self._asked: dict[str, PendingRequest] = {}
-        """Those whose audio lies in the arena."""
+        """Requests for which the arena has no room yet."""
+        self._sent: dict[str, PendingRequest] = {}
+        """Requests whose audio lies in the arena."""
         self._unsent = bytearray()
         self._changed = threading.Condition()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="model-host", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="inference-client", daemon=True)
         self._thread.start()
 
-    def carry(self, asks: Sequence[PendingRequest]) -> None:
-        """Take asks along; none may be longer than the arena."""
+    def submit(self, requests: Sequence[PendingRequest]) -> None:
+        """Enqueue requests; none may be longer than the arena."""
         with self._changed:
-            self._waiting += asks
+            self._waiting += requests
         self._wake()
 
-    def wait_for(self, asks: Sequence[PendingRequest], timeout_s: Seconds | None) -> bool:
-        """Wait until nothing more will come of any of them, or until time is over; whether nothing more will."""
+    def wait(self, requests: Sequence[PendingRequest], timeout_s: Seconds | None) -> bool:
+        """Wait until all of these requests are done, at most ``timeout_s``; return whether they are."""
         with self._changed:
-            return self._changed.wait_for(lambda: all(ask.is_over for ask in asks), timeout_s)
+            return self._changed.wait_for(lambda: all(request.is_done for request in requests), timeout_s)
 
-    def withdraw(self, asks: Sequence[PendingRequest]) -> None:
-        """Forget asks that are not over; the host forgets those that no model has in hand."""
+    def cancel(self, requests: Sequence[PendingRequest]) -> None:
+        """Drop those of the requests that are not done; the server removes them unless their batch is taken."""
         with self._changed:
-            unwanted = [ask for ask in asks if not ask.is_over]
-            if not unwanted:
+            cancelled = [request for request in requests if not request.is_done]
+            if not cancelled:
                 return
-            for ask in unwanted:
-                ask.is_over = True
-            self._waiting = deque(ask for ask in self._waiting if not ask.is_over)
-            known = [ask.id for ask in unwanted if self._forget(ask.id) is not None]
-            if known:
-                self._unsent += pack_frame({"withdraw": known})
+            for request in cancelled:
+                request.is_done = True
+            self._waiting = deque(request for request in self._waiting if not request.is_done)
+            sent = [request.id for request in cancelled if self._release(request.id) is not None]
+            if sent:
+                self._unsent += pack_frame({"cancel": sent})
             self._changed.notify_all()
         self._wake()
 
@@ -103,78 +229,78 @@ class RequestSender:
             try:
                 self._step()
             except OSError as error:
-                log.warning("the model host has gone (%s) with %d segments", error, len(self._asked))
-                self._hang_up()
-            except Exception as error:  # noqa: BLE001 - whatever it is, nobody shall wait for ever
-                self._give_up(error)
-        self._hang_up()
+                log.warning("the inference server has gone (%s) with %d of our segments", error, len(self._sent))
+                self._disconnect()
+            except Exception as error:  # noqa: BLE001 - becomes the error of all requests, so that no caller hangs
+                self._fail_all(error)
+        self._disconnect()
 
     def _step(self) -> None:
-        """Wait until something may be done, and do it."""
-        if self._link is None and (self._asked or self._waiting):
-            self._link = self._connect()
+        """Wait for an event and handle it."""
+        if self._connection is None and (self._sent or self._waiting):
+            self._connection = self._reconnect()
             with self._changed:
-                self._unsent = bytearray().join(ask.frame() for ask in self._asked.values())
+                self._unsent = bytearray().join(request.encode() for request in self._sent.values())
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
-        if self._link is not None:
-            poll.register(self._link, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        if self._connection is not None:
+            poll.register(self._connection, select.POLLIN | (select.POLLOUT if self._unsent else 0))
         for descriptor, events in poll.poll():
             if descriptor == self._wakeup:
                 os.eventfd_read(self._wakeup)
-            elif self._link is not None:
-                self._exchange(self._link, events)
-        self._lay_out()
+            elif self._connection is not None:
+                self._exchange(self._connection, events)
+        self._fill_arena()
 
-    def _exchange(self, link: ServerConnection, events: int) -> None:
+    def _exchange(self, connection: ServerConnection, events: int) -> None:
         if events & select.POLLOUT:
             with self._changed:
-                del self._unsent[: link.send(self._unsent)]
+                del self._unsent[: connection.send(self._unsent)]
         if events & ~select.POLLOUT:
-            link.receive()
+            connection.receive()
             with self._changed:
-                while (frame := link.pop()) is not None:
-                    self._hear(frame)
+                while (frame := connection.pop()) is not None:
+                    self._on_response(frame)
                 self._changed.notify_all()
 
-    def _hear(self, frame: Frame) -> None:
-        ask_id, spelled = frame["answer"]
-        ask = self._forget(ask_id)
-        if ask is not None:  # or it was withdrawn meanwhile
-            ask.answer, ask.is_over = decode_answers(spelled), True
+    def _on_response(self, frame: Frame) -> None:
+        request_id, encoded = frame["answer"]
+        request = self._release(request_id)
+        if request is not None:  # None: it was cancelled in the meantime
+            request.answer, request.is_done = decode_answers(encoded), True
 
-    def _lay_out(self) -> None:
-        """Put as many segments as there is room for into the arena, and ask about them."""
+    def _fill_arena(self) -> None:
+        """Write the audio of as many waiting requests as fit into the arena, and send them."""
         with self._changed:
-            while self._waiting and (offset := self._room.take(self._waiting[0].samples)) is not None:
-                ask = self._waiting.popleft()
-                ask.offset = offset
-                self._arena.write(offset, ask.utterance.audio)
-                self._asked[ask.id] = ask
-                self._unsent += ask.frame()
+            while self._waiting and (offset := self._free_list.allocate(self._waiting[0].samples)) is not None:
+                request = self._waiting.popleft()
+                request.offset = offset
+                self._arena.write(offset, request.utterance.audio)
+                self._sent[request.id] = request
+                self._unsent += request.encode()
 
-    def _forget(self, ask_id: str) -> PendingRequest | None:
-        ask = self._asked.pop(ask_id, None)
-        if ask is not None:
-            self._room.give(ask.offset, ask.samples)
-        return ask
+    def _release(self, request_id: str) -> PendingRequest | None:
+        request = self._sent.pop(request_id, None)
+        if request is not None:
+            self._free_list.free(request.offset, request.samples)
+        return request
 
-    def _hang_up(self) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
         with self._changed:
             self._unsent.clear()
 
-    def _give_up(self, error: Exception) -> None:
-        """Tell everybody who waits that nothing will come."""
-        self._hang_up()
+    def _fail_all(self, error: Exception) -> None:
+        """End all requests with an error."""
+        self._disconnect()
         with self._changed:
-            for ask in [*self._waiting, *self._asked.values()]:
-                ask.error, ask.is_over = error, True
+            for request in [*self._waiting, *self._sent.values()]:
+                request.error, request.is_done = error, True
             self._waiting.clear()
-            for ask_id in list(self._asked):
-                self._forget(ask_id)
+            for request_id in list(self._sent):
+                self._release(request_id)
             self._changed.notify_all()
 
     def _wake(self) -> None:

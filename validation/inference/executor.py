@@ -1,23 +1,24 @@
-"""The models at work: one thread prepares the next batch while another, the device's only user, scores the present."""
+"""Runs the models: one thread prepares the next batch while another, the only user of the GPU, scores the current."""
 
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Queue
 from typing import NoReturn
 
 from validation.domain import Seconds
 from validation.exit_codes import ExitCode
-from validation.hardware.pinned_memory import pinned_memory
+from validation.hardware.gpu import pinned_memory
 from validation.inference.batch_queue import Request
 from validation.inference.crash_log import CrashLog
 from validation.inference.scheduler import RequestScheduler
-from validation.inference.warmup import models_failing_all, require_all_respond
+from validation.inference.warmup import models_failing_all
 from validation.models.base import Batch
 from validation.models.batching import pad_batch, take_rows
+from validation.models.self_test import run_self_test
 from validation.models.suite import Suite, find_fault
 
 log = logging.getLogger(__name__)
@@ -25,80 +26,119 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ExecutorStats:
-    """What the models have done so far."""
+    """What the executor has spent its time on since the start of the server.
+
+    The rest of the uptime is the crash log and the return of answers.
+    """
 
     batches: int = 0
     busy_s: Seconds = 0.0
-    began_s: Seconds | None = None
-    """When the present batch was begun, by the monotonic clock; None while they rest."""
+    """Time of the finished batches in the models."""
+    batch_started_s: Seconds | None = None
+    """When the current batch was started, by the monotonic clock; None between batches."""
+    batch_taken_s: Seconds | None = None
+    """When the batch that is being prepared was taken from the queue; None while the queue has no batch."""
+    _wait_started_s: Seconds | None = None
+    _waits: tuple[Seconds, Seconds] = (0.0, 0.0)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def present_s(self) -> Seconds:
-        """How long the present batch has taken until now."""
-        began_s = self.began_s
-        return 0.0 if began_s is None else time.monotonic() - began_s
+    def current_batch_s(self) -> Seconds:
+        """How long the current batch has been running; 0 between batches."""
+        started_s = self.batch_started_s
+        return 0.0 if started_s is None else time.monotonic() - started_s
+
+    def waits(self) -> tuple[Seconds, Seconds]:
+        """Return how long the executor has waited for a batch, the current wait included.
+
+        Returns:
+            Seconds in which the queue had no batch, because too few requests were pending; seconds in which a batch
+            had been taken from the queue but was still being padded and copied.
+        """
+        with self._lock:
+            return self._count_waits()
+
+    def begin_wait(self) -> None:
+        with self._lock:
+            self._wait_started_s = time.monotonic()
+
+    def end_wait(self) -> None:
+        with self._lock:
+            self._waits, self._wait_started_s = self._count_waits(), None
+
+    def _count_waits(self) -> tuple[Seconds, Seconds]:
+        if self._wait_started_s is None:
+            return self._waits
+        now_s, taken_s = time.monotonic(), self.batch_taken_s
+        taken_s = now_s if taken_s is None else max(taken_s, self._wait_started_s)
+        return self._waits[0] + taken_s - self._wait_started_s, self._waits[1] + now_s - taken_s
 
 
 class BatchExecutor:
-    """Scores what lies on the desk, as long as the process lives.
+    """Scores the batches of the scheduler as long as the process lives.
 
-    Both threads let go of a batch before they wait for the next: it holds the arenas of its clients.
+    Both threads release a batch before they wait for the next, because a batch keeps the arenas of its clients mapped.
 
-    What says that the card is broken ends the host, and so does a model that fails on all of a batch and on a segment
-    that it is known to bear as well: the batch is not answered, but tried by the next host, or by one on another card.
+    An error that says that the GPU is lost ends the server process. So does a model that fails on every segment of a
+    batch and then on the self-test as well. The batch is not answered; the next server process, or another box, tries
+    it again.
     """
 
-    def __init__(self, suite: Suite, desk: RequestScheduler, journal: CrashLog) -> None:
-        self.work = ExecutorStats()
-        self._suite, self._desk, self._journal = suite, desk, journal
-        self._free = threading.Semaphore(1)  # for one batch beyond the one that is scored
+    def __init__(self, suite: Suite, scheduler: RequestScheduler, crash_log: CrashLog) -> None:
+        self.stats = ExecutorStats()
+        self._suite, self._scheduler, self._crash_log = suite, scheduler, crash_log
+        self._free_slots = threading.Semaphore(1)  # one batch may be prepared beyond the one that is scored
         self._prepared: Queue[tuple[list[Request], Batch]] = Queue()
 
     def start(self) -> None:
-        for step in (self._prepare_next, self._score_next):
+        for step in (self._prepare, self._run_batch):
             threading.Thread(target=_repeat, args=(step,), name=step.__name__.strip("_"), daemon=True).start()
 
-    def _prepare_next(self) -> None:
-        self._free.acquire()
-        asks = self._desk.take_batch()
-        batch = pad_batch([ask.utterance for ask in asks], allocate=pinned_memory)
-        # Looked for in the copy: what a client writes into its arena now can no longer reach the models.
+    def _prepare(self) -> None:
+        self._free_slots.acquire()
+        self.stats.batch_taken_s = None
+        requests = self._scheduler.next_batch()
+        self.stats.batch_taken_s = time.monotonic()
+        batch = pad_batch([request.utterance for request in requests], allocate=pinned_memory)
+        # Checked in the copy: what a client writes to its arena from here on does not reach the models.
         faults = [find_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
-        for ask, fault in zip(asks, faults, strict=True):
+        for request, fault in zip(requests, faults, strict=True):
             if fault:
-                self._desk.refuse(ask, fault)
-        sound = [row for row, fault in enumerate(faults) if not fault]
-        if len(sound) < len(asks):
-            asks, batch = [asks[row] for row in sound], take_rows(batch, sound)
-        if asks:
-            self._prepared.put((asks, batch))
+                self._scheduler.fail(request, fault)
+        valid = [row for row, fault in enumerate(faults) if not fault]
+        if len(valid) < len(requests):
+            requests, batch = [requests[row] for row in valid], take_rows(batch, valid)
+        if requests:
+            self._prepared.put((requests, batch))
         else:
-            self._free.release()
+            self._free_slots.release()
 
-    def _score_next(self) -> None:
-        asks, batch = self._prepared.get()
-        self._free.release()
-        self._score_one(asks, batch)
+    def _run_batch(self) -> None:
+        self.stats.begin_wait()
+        requests, batch = self._prepared.get()
+        self.stats.end_wait()  # before the slot is free, because the other thread then takes the next batch
+        self._free_slots.release()
+        self._score(requests, batch)
 
-    def _score_one(self, asks: list[Request], batch: Batch) -> None:
-        ids = [ask.id for ask in asks]
-        self._journal.begin(ids)
-        began_s = self.work.began_s = time.monotonic()
-        replies = self._suite.score_batch(batch)
-        if silent := models_failing_all(replies):
-            require_all_respond(self._suite, silent)
-        self.work.began_s = None
-        self.work.busy_s += time.monotonic() - began_s
-        self.work.batches += 1
-        self._journal.end(ids)
-        self._desk.answer(asks, replies)
+    def _score(self, requests: list[Request], batch: Batch) -> None:
+        ids = [request.id for request in requests]
+        self._crash_log.mark_started(ids)
+        started_s = self.stats.batch_started_s = time.monotonic()
+        answers = self._suite.score_batch(batch)
+        if failing := models_failing_all(answers):
+            run_self_test(self._suite, failing)
+        self.stats.batch_started_s = None
+        self.stats.busy_s += time.monotonic() - started_s
+        self.stats.batches += 1
+        self._crash_log.mark_finished(ids)
+        self._scheduler.complete(requests, answers)
 
 
 def _repeat(step: Callable[[], None]) -> NoReturn:
-    """Do a thread's step for ever. If it fails end the host: half of one would let its clients wait for ever."""
+    """Repeat a thread's step for ever. On an error end the process, because clients of half a server wait for ever."""
     try:
         while True:
             step()
     except BaseException:
-        log.exception("the host cannot go on")
+        log.exception("fatal error: the inference server exits with code %d", ExitCode.INTERNAL_ERROR)
         os._exit(ExitCode.INTERNAL_ERROR)

@@ -1,51 +1,63 @@
-"""What clients and the model host say to each other, over a Unix stream socket.
+"""The protocol between clients and the inference server, and the path of the Unix socket that carries it.
 
-A frame is its length as four bytes, big-endian, and so many bytes of JSON. A stream and not a socket of datagrams:
-frames are then bounded by us and not by a buffer of the kernel, and many travel in one system call.
+A frame is its length as four bytes, big-endian, and that many bytes of JSON. The socket is a stream, because the
+length of a datagram is limited by a kernel buffer, and because many frames fit one system call.
 
-    client                                                     host
-    {"hello": 2}, with the arena's descriptor              ->  {"welcome": {the suite}}
-    {"ask": [id, offset, samples, text, language, wanted]} ->  {"answer": [id, {model: answer}]}, in no order
-    {"withdraw": [id, ...]}: what of it no model has in hand is forgotten
-    {"status": null}, also without a hello                 ->  {"status": {...}}
-                                                               {"refused": sentence}, then the connection ends
+    client                                                        server
+    {"hello": 3}, with the descriptor of the client's arena   ->  {"welcome": {the suite}}
+    {"request": [id, offset, samples, text, language, models]} -> {"answer": [id, {model: answer}]}, in any order
+    {"cancel": [id, ...]}: requests whose batch is not taken yet are removed
+    {"status": null}, also without a hello                    ->  {"status": {...}}
+                                                                  {"rejected": reason}, then the connection ends
 
-``offset`` and ``samples`` count float32 samples in the arena. An id is drawn by the client, unique for ever; an ask
-that is repeated under its id is not scored twice as long as the host knows of it.
+``offset`` and ``samples`` count float32 samples in the arena; ``models`` lists the requested models, null for all. The
+client makes up the ids, globally unique; a request that is sent again under its id is not scored a second time while
+the server remembers it.
 """
 
+import glob
 import json
+import os
 import struct
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from validation.domain import Answer, Column, Fault, Scored, Seconds, Unscored
 from validation.errors import Permanent
 from validation.scoring.signals import SuiteRoles
 
-VERSION = 2
-FRAME_BYTES = 64 << 20
-"""No frame is larger; a transcript of a tar is smaller by far."""
+VERSION = 3
+MAX_FRAME_BYTES = 64 << 20
+"""Far larger than any transcript in a tar."""
+
+INFERENCE_SOCKET_VARIABLE = "VFLEET_INFERENCE_SOCKET"
+"""Environment variable of the server and of its clients that holds the path of the socket."""
 
 Frame: TypeAlias = dict[str, Any]
 Answers: TypeAlias = Mapping[str, Answer]
-"""What every model says of one segment, by the model's name."""
+"""The answers of every model for one segment, by model name."""
 _LENGTH = struct.Struct(">I")
 
 
 class BadFrame(Permanent):
-    """What came is not in this protocol."""
+    """The received bytes are not a frame of this protocol."""
+
+
+# --- frames -----------------------------------------------------------------------------------------------------------
 
 
 def pack_frame(frame: Frame) -> bytes:
-    """Spell a frame. Text survives as it is, also half of a surrogate pair, and so does every float."""
+    """Encode a frame. Floats are preserved bit for bit, and text as it is, lone surrogates included."""
     body = json.dumps(frame, separators=(",", ":")).encode()
     return _LENGTH.pack(len(body)) + body
 
 
 class FrameDecoder:
-    """Bytes as they come, frames as they were sent."""
+    """Splits a byte stream into frames."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -54,16 +66,16 @@ class FrameDecoder:
         self._bytes += received
 
     def pop(self) -> Frame | None:
-        """Take the next frame; None while it is not here as a whole.
+        """Remove and return the next frame; None while it is incomplete.
 
         Raises:
-            BadFrame: it is too large, or not an object in JSON.
+            BadFrame: the frame is too large, or not a JSON object.
         """
         if len(self._bytes) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._bytes)
-        if length > FRAME_BYTES:
-            raise BadFrame(f"a frame of {length} bytes; {FRAME_BYTES} are the most")
+        if length > MAX_FRAME_BYTES:
+            raise BadFrame(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
         end = _LENGTH.size + length
         if len(self._bytes) < end:
             return None
@@ -76,69 +88,113 @@ def _parse(body: bytes) -> Frame:
     try:
         frame = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise BadFrame(f"a frame that is no JSON: {error}") from None
+        raise BadFrame(f"the frame is not JSON: {error}") from None
     if not isinstance(frame, dict):
-        raise BadFrame(f"a frame that is no object: {str(frame)[:40]!r}")
+        raise BadFrame(f"the frame is not a JSON object: {str(frame)[:40]!r}")
     return frame
 
 
 def encode_answers(answers: Answers) -> dict[str, Any]:
-    return {model: _spell(answer) for model, answer in answers.items()}
+    return {model: _encode_answer(answer) for model, answer in answers.items()}
 
 
-def decode_answers(spelled: Mapping[str, Any]) -> dict[str, Answer]:
-    return {model: _read(answer) for model, answer in spelled.items()}
+def decode_answers(encoded: Mapping[str, Any]) -> dict[str, Answer]:
+    return {model: _decode_answer(answer) for model, answer in encoded.items()}
 
 
-def decode_requested(spelled: Any) -> tuple[str, ...] | None:
-    """Read which models an ask wants; None for all.
+def decode_requested(encoded: Any) -> tuple[str, ...] | None:
+    """Decode the names of the requested models; None for all.
 
     Raises:
-        BadFrame: it is no list of names.
+        BadFrame: it is not a list of names.
     """
-    match spelled:
+    match encoded:
         case None:
             return None
         case [*names] if all(isinstance(name, str) for name in names):
             return tuple(names)
         case _:
-            raise BadFrame(f"no names of models: {str(spelled)[:80]}")
+            raise BadFrame(f"not a list of model names: {str(encoded)[:80]}")
 
 
-def _spell(answer: Answer) -> dict[str, Any]:
+def _encode_answer(answer: Answer) -> dict[str, Any]:
     if isinstance(answer, Scored):
         return {"scored": dict(answer.values)}
     return {"unscored": [answer.fault.kind, answer.fault.message]}
 
 
-def _read(spelled: Mapping[str, Any]) -> Answer:
-    if "scored" in spelled:
-        return Scored(spelled["scored"])
-    return Unscored(Fault(*spelled["unscored"]))
+def _decode_answer(encoded: Mapping[str, Any]) -> Answer:
+    if "scored" in encoded:
+        return Scored(encoded["scored"])
+    return Unscored(Fault(*encoded["unscored"]))
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteInfo:
-    """A suite as it introduces itself: all that a client must know to make rows of its answers."""
+    """What a client must know of a suite to build rows from its answers."""
 
     name: str
     roles: SuiteRoles
     rules: str
-    """The version of the verdict rules, which the client loads itself."""
+    """Version of the verdict rules; the client loads the rules itself."""
     revisions: Mapping[str, str]
     columns: Mapping[str, Sequence[Column]]
     budget_s: Seconds
 
-    def spell(self) -> dict[str, Any]:
+    def encode(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def read(cls, spelled: Mapping[str, Any]) -> Self:
-        roles = spelled["roles"]
-        own = {
-            "roles": SuiteRoles(tuple(roles["models"]), roles["transcriber"], tuple(roles["judges"])),
-            "columns": {
-                model: tuple(Column(**column) for column in columns) for model, columns in spelled["columns"].items()
-            },
+    def decode(cls, encoded: Mapping[str, Any]) -> Self:
+        roles: dict[str, Any] = {
+            role: tuple(models) if isinstance(models, list) else models for role, models in encoded["roles"].items()
         }
-        return cls(**{**spelled, **own})
+        columns = {model: tuple(Column(**column) for column in own) for model, own in encoded["columns"].items()}
+        return cls(**{**encoded, "roles": SuiteRoles(**roles), "columns": columns})
+
+
+# --- the path of the socket -------------------------------------------------------------------------------------------
+
+
+def socket_path(worker_id: str) -> Path:
+    """Return the socket path of the server that this process starts, in a directory per worker session.
+
+    Worker sessions do not share a directory: one that was replaced deletes its own at its end, not its successor's.
+    """
+    return Path(tempfile.gettempdir()) / f"{_dir_prefix(worker_id)}{os.getpid()}" / "socket"
+
+
+def find_socket(worker_id: str) -> Path:
+    """Return the socket path that the environment names, else that of the worker's latest session."""
+    if path := os.environ.get(INFERENCE_SOCKET_VARIABLE):
+        return Path(path)
+    sockets = [folder / "socket" for folder in list_server_dirs(worker_id).values()]
+    return max(sockets, key=_socket_mtime, default=socket_path(worker_id))
+
+
+def list_server_dirs(worker_id: str) -> dict[int, Path]:
+    """Return the directories of a worker's sessions, also of ended ones, by the pid of each session."""
+    prefix = _dir_prefix(worker_id)
+    folders = Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*")
+    return {int(pid): folder for folder in folders if (pid := folder.name.removeprefix(prefix)).isdecimal()}
+
+
+def _dir_prefix(worker_id: str) -> str:
+    return f"vfleet-inference-{worker_id}-"
+
+
+def _socket_mtime(socket: Path) -> float:
+    try:
+        return socket.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+@contextmanager
+def proc_fd_path(path: Path) -> Iterator[str]:
+    """Shorten a socket path for `bind` or `connect`, whose address holds 107 bytes: `/proc/self/fd/N/name`."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

@@ -1,4 +1,4 @@
-"""Where segments are handed in, batches are taken, and answers are handed back. Safe for all threads of the host."""
+"""The request scheduler: accepts requests of clients, hands out batches, routes answers back. Thread-safe."""
 
 import threading
 import time
@@ -7,159 +7,168 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from validation.domain import Fault, Seconds, Unscored, Utterance
-from validation.inference.batch_queue import FairBatchQueue, Request, may_ask
+from validation.inference.batch_queue import FairBatchQueue, Request, admits
 from validation.inference.crash_log import quarantine_fault
 from validation.inference.protocol import Answers, BadFrame
 from validation.models.suite import Suite
 
 MAX_BATCH_WAIT_S: Seconds = 0.05
-"""How long an idle host waits for company for a batch that is not full: a client's wave comes within less."""
+"""Batching delay: how long an idle server waits for more requests before it runs a batch that is not full. The
+requests of one client's group arrive within less."""
 MAX_INFLIGHT_BATCHES_PER_CLIENT = 32
-"""How many full batches of one client's audio may wait: so many of like lengths that 3 % of a batch are padding. With 8
-they are 7 %. Their audio lies in the client's own arena, which bounds it on a large card."""
+"""Full batches of one client's audio that may be unanswered. With 32, enough segments of similar length are pending
+that padding is 3 % of a batch; with 8 it is 7 %. The audio lies in the client's own arena, whose size is the limit on
+a GPU with a large budget."""
 RESPONSE_CACHE_SIZE = 4096
-"""For clients that lost their connection and ask again."""
+"""Answers kept for clients that lost their connection and send their requests again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """What waits now."""
+class QueueStats:
+    """The pending requests at one moment."""
 
     segments: int
     audio_s: Seconds
     oldest_s: Seconds
-    """How long the one that has waited longest has."""
+    """Age of the oldest pending request."""
 
 
 class RequestScheduler:
-    """The host's one meeting point of clients and models.
+    """Connects the thread that serves clients with the threads that run models.
 
-    ``on_answers`` is called, from any thread, when ``collect`` has something new.
+    Args:
+        suite: gives the batch budget, and the models that a failed request is reported for.
+        crash_count: returns how often the server crashed over a request id.
+        on_completed: called from any thread when ``drain_completed`` has something new.
     """
 
-    def __init__(self, suite: Suite, crash_count: Callable[[str], int], on_answers: Callable[[], None]) -> None:
-        self._suite, self._deaths_of, self._on_answers = suite, crash_count, on_answers
-        self._pool = FairBatchQueue(min_padded_s=suite.min_padded_s)
-        self._asked: dict[str, Request] = {}
-        self._in_hand = 0
-        self._unanswered_s: dict[Hashable, Seconds] = {}
-        self._answered: list[tuple[Hashable, str, Answers]] = []
-        self._remembered: OrderedDict[str, Answers] = OrderedDict()
+    def __init__(self, suite: Suite, crash_count: Callable[[str], int], on_completed: Callable[[], None]) -> None:
+        self._suite, self._crash_count, self._on_completed = suite, crash_count, on_completed
+        self._queue = FairBatchQueue(min_padded_s=suite.min_padded_s)
+        self._requests: dict[str, Request] = {}
+        """Pending and running requests by id."""
+        self._running = 0
+        self._inflight_s: dict[Hashable, Seconds] = {}
+        """Unanswered audio per connected client."""
+        self._completed: list[tuple[Hashable, str, Answers]] = []
+        self._response_cache: OrderedDict[str, Answers] = OrderedDict()
         self._changed = threading.Condition()
 
-    # --- for clients ------------------------------------------------------------------------------------------
+    # --- called by the server -----------------------------------------------------------------------------------------
 
-    def join(self, client: Hashable) -> None:
+    def add_client(self, client: Hashable) -> None:
         with self._changed:
-            self._unanswered_s[client] = 0.0
+            self._inflight_s[client] = 0.0
 
-    def may_ask(self, client: Hashable) -> bool:
-        """Whether the host should hear more of this client now."""
+    def can_accept(self, client: Hashable) -> bool:
+        """Return whether the server should read another request of this client now."""
         with self._changed:
-            own_s, everybodys_s = self._unanswered_s[client], self._unanswered_s.values()
-            credit_s = MAX_INFLIGHT_BATCHES_PER_CLIENT * self._suite.budget.seconds
-            return may_ask(own_s, sum(everybodys_s), len(everybodys_s), credit_s=credit_s)
+            own_s, all_s = self._inflight_s[client], self._inflight_s.values()
+            max_inflight_s = MAX_INFLIGHT_BATCHES_PER_CLIENT * self._suite.budget.seconds
+            return admits(own_s, sum(all_s), len(all_s), max_inflight_s=max_inflight_s)
 
-    def ask(self, client: Hashable, ask_id: str, utterance: Utterance) -> None:
-        """Hand in a segment. One that was handed in by a connection that broke is not scored a second time.
+    def submit(self, client: Hashable, request_id: str, utterance: Utterance) -> None:
+        """Enqueue a segment. A request that was sent before over a broken connection is not scored a second time.
 
         Raises:
-            BadFrame: somebody waits for this very id already.
+            BadFrame: a connected client waits for this id already.
         """
-        deaths = self._deaths_of(ask_id)
+        crash_count = self._crash_count(request_id)
         with self._changed:
-            if (known := self._remembered.get(ask_id)) is not None:
-                self._hand_back(client, ask_id, known)
-            elif (fatal := quarantine_fault(deaths)) is not None:
-                self._hand_back(client, ask_id, self._without_answer(fatal))
-            elif (asked := self._asked.get(ask_id)) is not None:
-                if asked.client in self._unanswered_s:
-                    raise BadFrame(f"{ask_id} is asked twice")
-                asked.client = client  # the models have it in hand
-                self._owe(client, utterance.duration_s)
+            if (cached := self._response_cache.get(request_id)) is not None:
+                self._enqueue_response(client, request_id, cached)
+            elif (fault := quarantine_fault(crash_count)) is not None:
+                self._enqueue_response(client, request_id, self._all_unscored(fault))
+            elif (running := self._requests.get(request_id)) is not None:
+                if running.client in self._inflight_s:
+                    raise BadFrame(f"request {request_id} is sent twice")
+                running.client = client
+                self._adjust_inflight(client, utterance.duration_s)
             else:
-                ask = self._asked[ask_id] = Request(ask_id, client, utterance, time.monotonic(), deaths)
-                self._owe(client, utterance.duration_s)
-                self._pool.add(ask)
+                request = Request(request_id, client, utterance, time.monotonic(), crash_count)
+                self._requests[request_id] = request
+                self._adjust_inflight(client, utterance.duration_s)
+                self._queue.add(request)
                 self._changed.notify_all()
 
-    def withdraw(self, client: Hashable, ask_ids: Sequence[str]) -> None:
-        """Forget what a client no longer wants, unless the models have it in hand."""
+    def cancel(self, client: Hashable, request_ids: Sequence[str]) -> None:
+        """Remove requests of a client, except those whose batch is already taken."""
         with self._changed:
-            own = [ask for ask_id in ask_ids if (ask := self._asked.get(ask_id)) and ask.client is client]
-            for ask in self._pool.withdraw(own):
-                del self._asked[ask.id]
-                self._owe(client, -ask.utterance.duration_s)
+            own = [r for request_id in request_ids if (r := self._requests.get(request_id)) and r.client is client]
+            for request in self._queue.cancel(own):
+                del self._requests[request.id]
+                self._adjust_inflight(client, -request.utterance.duration_s)
 
-    def leave(self, client: Hashable) -> None:
-        """Forget a client. What is being scored for it is remembered for when it comes back."""
+    def remove_client(self, client: Hashable) -> None:
+        """Remove a client and its pending requests. Answers of its running batch are cached for its return."""
         with self._changed:
-            for ask in self._pool.drop(client):
-                del self._asked[ask.id]
-            self._unanswered_s.pop(client, None)
+            for request in self._queue.remove_client(client):
+                del self._requests[request.id]
+            self._inflight_s.pop(client, None)
 
-    def collect(self) -> list[tuple[Hashable, str, Answers]]:
-        """Take what was answered since: for whom, what, and the answers."""
+    def drain_completed(self) -> list[tuple[Hashable, str, Answers]]:
+        """Remove and return what was completed: client, request id and answers."""
         with self._changed:
-            answered, self._answered = self._answered, []
-            return answered
+            completed, self._completed = self._completed, []
+            return completed
 
-    # --- for models -------------------------------------------------------------------------------------------
+    # --- called by the executor ---------------------------------------------------------------------------------------
 
-    def take_batch(self) -> list[Request]:
-        """Wait for the next batch.
+    def next_batch(self) -> list[Request]:
+        """Wait for the next batch and remove it from the queue.
 
-        While the models work only full batches are given out: what is not full yet may still be, when they are idle.
+        While a batch runs, only full batches are handed out, because a batch that is not full yet may become full
+        before the models are idle.
         """
         with self._changed:
-            while not self._is_ready():
-                self._changed.wait(MAX_BATCH_WAIT_S if len(self._pool) and not self._in_hand else None)
-            batch = self._pool.take(self._suite.budget.seconds)
-            self._in_hand += len(batch)
+            while not self._has_batch():
+                self._changed.wait(MAX_BATCH_WAIT_S if len(self._queue) and not self._running else None)
+            batch = self._queue.pop_batch(self._suite.budget.seconds)
+            self._running += len(batch)
             return batch
 
-    def answer(self, asks: Sequence[Request], answers: Sequence[Answers]) -> None:
-        """Hand the answers to a batch, or to a part of it, back."""
+    def complete(self, requests: Sequence[Request], answers: Sequence[Answers]) -> None:
+        """Return the answers to the requests of a batch, or of a part of it."""
         with self._changed:
-            self._in_hand -= len(asks)
-            for ask, reply in zip(asks, answers, strict=True):
-                del self._asked[ask.id]
-                self._remember(ask.id, reply)
-                if ask.client in self._unanswered_s:
-                    self._owe(ask.client, -ask.utterance.duration_s)
-                    self._hand_back(ask.client, ask.id, reply)
+            self._running -= len(requests)
+            for request, answer in zip(requests, answers, strict=True):
+                del self._requests[request.id]
+                self._cache_response(request.id, answer)
+                if request.client in self._inflight_s:
+                    self._adjust_inflight(request.client, -request.utterance.duration_s)
+                    self._enqueue_response(request.client, request.id, answer)
             self._changed.notify_all()
 
-    def refuse(self, ask: Request, fault: Fault) -> None:
-        """Hand a segment of a batch back that no model can be asked about."""
-        self.answer([ask], [self._without_answer(fault)])
+    def fail(self, request: Request, fault: Fault) -> None:
+        """Answer a request of a batch with the same fault for every model."""
+        self.complete([request], [self._all_unscored(fault)])
 
-    def queue(self) -> Queue:
+    def stats(self) -> QueueStats:
         with self._changed:
-            oldest = self._pool.oldest_s()
-            age_s = 0.0 if oldest is None else time.monotonic() - oldest
-            return Queue(len(self._pool), self._pool.audio_s, age_s)
+            oldest_s = self._queue.oldest_arrival_s()
+            age_s = 0.0 if oldest_s is None else time.monotonic() - oldest_s
+            return QueueStats(len(self._queue), self._queue.audio_s, age_s)
 
-    # --- inside -----------------------------------------------------------------------------------------------
+    # --- internal, under the lock -------------------------------------------------------------------------------------
 
-    def _is_ready(self) -> bool:
-        oldest = self._pool.oldest_s()
-        if oldest is None:
+    def _has_batch(self) -> bool:
+        oldest_s = self._queue.oldest_arrival_s()
+        if oldest_s is None:
             return False
-        is_gathered = not self._in_hand and time.monotonic() >= oldest + MAX_BATCH_WAIT_S
-        return is_gathered or self._pool.fills(self._suite.budget.seconds)
+        has_waited = not self._running and time.monotonic() >= oldest_s + MAX_BATCH_WAIT_S
+        return has_waited or self._queue.has_full_batch(self._suite.budget.seconds)
 
-    def _without_answer(self, fault: Fault) -> Answers:
+    def _all_unscored(self, fault: Fault) -> Answers:
         return dict.fromkeys(self._suite.columns, Unscored(fault))
 
-    def _owe(self, client: Hashable, audio_s: Seconds) -> None:
-        self._unanswered_s[client] += audio_s
+    def _adjust_inflight(self, client: Hashable, audio_s: Seconds) -> None:
+        self._inflight_s[client] += audio_s
 
-    def _remember(self, ask_id: str, answers: Answers) -> None:
-        self._remembered[ask_id] = answers
-        while len(self._remembered) > RESPONSE_CACHE_SIZE:
-            self._remembered.popitem(last=False)
+    def _cache_response(self, request_id: str, answers: Answers) -> None:
+        self._response_cache[request_id] = answers
+        while len(self._response_cache) > RESPONSE_CACHE_SIZE:
+            self._response_cache.popitem(last=False)
 
-    def _hand_back(self, client: Hashable, ask_id: str, answers: Answers) -> None:
-        self._answered.append((client, ask_id, answers))
-        self._on_answers()
+    def _enqueue_response(self, client: Hashable, request_id: str, answers: Answers) -> None:
+        self._completed.append((client, request_id, answers))
+        self._on_completed()

@@ -1,4 +1,4 @@
-"""The host's socket: one thread, which never waits for a client and never computes."""
+"""The server side of the socket: one thread that serves all clients, never blocks on a client and never computes."""
 
 import logging
 import os
@@ -8,25 +8,159 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from validation.inference.address import proc_fd_path
-from validation.inference.connection import ClientConnection
-from validation.inference.protocol import SuiteInfo
+import numpy as np
+
+from validation.domain import Utterance
+from validation.inference.protocol import (
+    VERSION,
+    Answers,
+    BadFrame,
+    Frame,
+    FrameDecoder,
+    SuiteInfo,
+    decode_requested,
+    encode_answers,
+    pack_frame,
+    proc_fd_path,
+)
 from validation.inference.scheduler import RequestScheduler
+from validation.inference.shared_memory import InvalidSharedMemory, map_arena, view_audio
 from validation.inference.status import InferenceStatus
 
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
-"""Far more than flow runs on a box; each may keep an arena in memory."""
+"""Far more than the flow runs of a box; each client may keep an arena in memory."""
+READ_BYTES = 1 << 18
+MAX_UNSENT_BYTES = 1 << 20
+"""Answers that a client has not read yet; beyond that the server reads no further requests of it."""
+
+
+class ClientConnection:
+    """One client: reads its requests, and buffers its answers until its socket accepts them. Never blocks."""
+
+    def __init__(
+        self, sock: socket.socket, scheduler: RequestScheduler, suite: SuiteInfo, status: InferenceStatus
+    ) -> None:
+        self.sock = sock
+        self._scheduler, self._suite, self._status = scheduler, suite, status
+        self._decoder, self._unsent = FrameDecoder(), bytearray()
+        self._descriptors: list[int] = []
+        self._arena = np.empty(0, np.float32)
+        self._has_joined = False
+        self.is_closing = False
+        """Whether the client was rejected: nothing more is read from it."""
+
+    @property
+    def wants_to_send(self) -> bool:
+        return bool(self._unsent)
+
+    @property
+    def accepts_input(self) -> bool:
+        """Whether the server reads more from this client now."""
+        if self.is_closing or len(self._unsent) > MAX_UNSENT_BYTES:
+            return False
+        return not self._has_joined or self._scheduler.can_accept(self)
+
+    def read(self) -> None:
+        """Read what the socket holds and process it.
+
+        Raises:
+            OSError: the client is gone.
+        """
+        received, descriptors, _, _ = socket.recv_fds(self.sock, READ_BYTES, 1)
+        self._descriptors += descriptors
+        if not received:
+            raise ConnectionResetError("the client has closed the connection")
+        if len(self._descriptors) > 1:
+            self.reject("a client has one arena")
+        self._decoder.feed(received)
+        self.process_frames()
+
+    def process_frames(self) -> None:
+        """Process the received frames as far as back-pressure allows; reject a client that violates the protocol."""
+        try:
+            while self.accepts_input and (frame := self._decoder.pop()) is not None:
+                self._handle_frame(frame)
+        except (BadFrame, InvalidSharedMemory) as error:
+            self.reject(str(error))
+
+    def answer(self, request_id: str, answers: Answers) -> None:
+        self._queue_frame({"answer": [request_id, encode_answers(answers)]})
+
+    def reject(self, reason: str) -> None:
+        """Send the reason; nothing more is read from this client."""
+        self._queue_frame({"rejected": reason})
+        self.is_closing = True
+
+    def send(self) -> None:
+        """Send as much as the socket accepts.
+
+        Raises:
+            OSError: the client is gone.
+        """
+        with suppress(BlockingIOError):
+            while self._unsent:
+                del self._unsent[: self.sock.send(self._unsent)]
+
+    def close(self) -> None:
+        self._scheduler.remove_client(self)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self.sock.close()
+
+    def _queue_frame(self, frame: Frame) -> None:
+        self._unsent += pack_frame(frame)
+
+    def _handle_frame(self, frame: Frame) -> None:
+        match frame:
+            case {"request": [str(request_id), int(offset), int(samples), str(text), str() | None as language, models]}:
+                if not self._has_joined:
+                    raise BadFrame("a request came before hello")
+                audio = view_audio(self._arena, offset, samples)
+                utterance = Utterance(audio, text, language, decode_requested(models))
+                self._scheduler.submit(self, request_id, utterance)
+            case {"cancel": [*request_ids]} if all(isinstance(request_id, str) for request_id in request_ids):
+                self._scheduler.cancel(self, request_ids)
+            case {"status": None}:
+                self._queue_frame({"status": self._status.describe()})
+            case {"hello": int(version)}:
+                self._handle_hello(version)
+            case _:
+                raise BadFrame(f"not a frame of this protocol: {str(frame)[:80]}")
+
+    def _handle_hello(self, version: int) -> None:
+        if version != VERSION:
+            raise BadFrame(f"the client speaks version {version} of the protocol, the server version {VERSION}")
+        if self._has_joined or not self._descriptors:
+            raise BadFrame("hello comes once, with an arena")
+        self._arena = map_arena(self._descriptors[0])
+        os.close(self._descriptors.pop())
+        self._scheduler.add_client(self)
+        self._has_joined = True
+        self._queue_frame({"welcome": self._suite.encode()})
 
 
 class Server:
-    """Serves clients until stopped."""
+    """Serves clients until stopped.
+
+    Args:
+        listener: from ``listen_unix``.
+        scheduler: takes the requests and returns the answers.
+        suite: what clients are told in the welcome.
+        status: what clients are told on request; the server keeps its number of clients.
+        wakeup: an eventfd that is written when the scheduler has completed requests.
+    """
 
     def __init__(
-        self, listener: socket.socket, desk: RequestScheduler, profile: SuiteInfo, status: InferenceStatus, wakeup: int
+        self,
+        listener: socket.socket,
+        scheduler: RequestScheduler,
+        suite: SuiteInfo,
+        status: InferenceStatus,
+        wakeup: int,
     ) -> None:
-        self._listener, self._desk, self._profile, self._status = listener, desk, profile, status
+        self._listener, self._scheduler, self._suite, self._status = listener, scheduler, suite, status
         self._wakeup = wakeup
         self._connections: dict[int, ClientConnection] = {}
         self._stopped = False
@@ -35,36 +169,37 @@ class Server:
             self._poll.register(descriptor, select.EPOLLIN)
 
     def serve(self) -> None:
-        """Return once stopped; every connection is closed then."""
+        """Run the event loop until ``stop``; all connections are closed at the end."""
         while not self._stopped:
             for descriptor, events in self._poll.poll():
-                self._attend(descriptor, events)
+                self._dispatch_event(descriptor, events)
         for connection in list(self._connections.values()):
-            self._drop(connection)
+            self._close(connection)
         self._poll.close()
 
     def stop(self) -> None:
-        """End ``serve``. From any thread, and from a signal's handler."""
+        """End ``serve``. Safe from any thread and from a signal handler."""
         self._stopped = True
         os.eventfd_write(self._wakeup, 1)
 
-    def _attend(self, descriptor: int, events: int) -> None:
+    def _dispatch_event(self, descriptor: int, events: int) -> None:
         if descriptor == self._listener.fileno():
             self._accept()
         elif descriptor == self._wakeup:
             os.eventfd_read(self._wakeup)
-            self._hand_out()
+            self._flush_responses()
         elif (connection := self._connections.get(descriptor)) is not None:
             self._exchange(connection, events)
 
     def _accept(self) -> None:
         sock, _ = self._listener.accept()
         sock.setblocking(False)
-        connection = self._connections[sock.fileno()] = ClientConnection(sock, self._desk, self._profile, self._status)
+        connection = ClientConnection(sock, self._scheduler, self._suite, self._status)
+        self._connections[sock.fileno()] = connection
         self._poll.register(sock, select.EPOLLIN)
         if len(self._connections) > MAX_CLIENTS:
-            connection.refuse(f"the host has {MAX_CLIENTS} clients already")
-            self._settle(connection)
+            connection.reject(f"the inference server has {MAX_CLIENTS} clients already")
+            self._flush_and_rearm(connection)
         self._status.clients = len(self._connections)
 
     def _exchange(self, connection: ClientConnection, events: int) -> None:
@@ -76,33 +211,33 @@ class Server:
         except BlockingIOError:
             pass
         except OSError:
-            self._drop(connection)
+            self._close(connection)
             return
-        self._settle(connection)
+        self._flush_and_rearm(connection)
 
-    def _hand_out(self) -> None:
-        """Pass on what was answered. Room has become free: hear also what had to wait."""
-        for client, ask_id, answers in self._desk.collect():
+    def _flush_responses(self) -> None:
+        """Queue the completed answers, then process the requests that back-pressure had held up."""
+        for client, request_id, answers in self._scheduler.drain_completed():
             if isinstance(client, ClientConnection):
-                client.answer(ask_id, answers)
+                client.answer(request_id, answers)
         for connection in list(self._connections.values()):
-            connection.hear()
-            self._settle(connection)
+            connection.process_frames()
+            self._flush_and_rearm(connection)
 
-    def _settle(self, connection: ClientConnection) -> None:
-        """Send what can be sent, then wait for what may come next; nothing more may come of one that was refused."""
+    def _flush_and_rearm(self, connection: ClientConnection) -> None:
+        """Send what the socket accepts and wait for the next events; close the connection if it was rejected."""
         with suppress(OSError):
             connection.send()
-            if not connection.is_over:
-                self._await(connection)
+            if not connection.is_closing:
+                self._update_interest(connection)
                 return
-        self._drop(connection)
+        self._close(connection)
 
-    def _await(self, connection: ClientConnection) -> None:
-        reads = select.EPOLLIN if connection.has_heartbeat else 0
+    def _update_interest(self, connection: ClientConnection) -> None:
+        reads = select.EPOLLIN if connection.accepts_input else 0
         self._poll.modify(connection.sock, reads | (select.EPOLLOUT if connection.wants_to_send else 0))
 
-    def _drop(self, connection: ClientConnection) -> None:
+    def _close(self, connection: ClientConnection) -> None:
         del self._connections[connection.sock.fileno()]
         self._poll.unregister(connection.sock)
         connection.close()
@@ -110,17 +245,17 @@ class Server:
 
 
 @contextmanager
-def listening(path: Path) -> Iterator[socket.socket]:
-    """Listen on a Unix socket that only this user can reach. What a killed host left at the path gives way."""
+def listen_unix(path: Path) -> Iterator[socket.socket]:
+    """Listen on a Unix socket that only this user can connect to. Replaces the socket of a server that was killed."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
-        before = os.umask(0o177)
+        umask = os.umask(0o177)
         try:
             with proc_fd_path(path) as address:
                 listener.bind(address)
         finally:
-            os.umask(before)
+            os.umask(umask)
         listener.listen(MAX_CLIENTS)
         listener.setblocking(False)
         try:

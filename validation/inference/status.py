@@ -1,9 +1,14 @@
-"""What the host says of itself."""
+"""The counters of the inference server, as JSON and as Prometheus text."""
 
 import os
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from validation.inference.executor import BatchExecutor
 from validation.inference.scheduler import RequestScheduler
@@ -12,35 +17,103 @@ from validation.models.suite import Suite
 
 @dataclass(slots=True)
 class InferenceStatus:
-    """Gathers the counters of everything in the host."""
+    """Gathers the counters of all parts of the server."""
 
     suite: Suite
-    desk: RequestScheduler
-    mill: BatchExecutor
+    scheduler: RequestScheduler
+    executor: BatchExecutor
     clients: int = 0
     started_s: float = field(default_factory=time.monotonic)
 
     def describe(self) -> dict[str, Any]:
-        """Everything at this moment, in JSON's types. Counters run from the host's start."""
-        suite, work, fill = self.suite, self.mill.work, self.suite.fill
-        models_s = sum(meter.wall_s for meter in suite.meters.values())
+        """Return all counters, in JSON types. They count from the start of the server."""
+        suite, executor, padding = self.suite, self.executor.stats, self.suite.padding
+        wait_for_requests_s, wait_for_preparation_s = executor.waits()
+        models_s = sum(stats.wall_s for stats in suite.stats.values())
         return {
             "suite": suite.name,
             "pid": os.getpid(),
             "uptime_s": time.monotonic() - self.started_s,
             "clients": self.clients,
             "budget_s": suite.budget.seconds,
-            "overruns": suite.budget.overruns,
-            "batches": work.batches,
-            "busy_s": work.busy_s,
-            "present_batch_s": work.present_s,
-            "audio_s": fill.real_s,
-            "padded_s": fill.padded_s,
-            "padded_per_real": fill.padded_s / fill.real_s if fill.real_s else None,
-            "audio_s_per_busy_s": fill.real_s / work.busy_s if work.busy_s else None,
-            "queue": asdict(self.desk.queue()),
+            "out_of_memory": suite.budget.overruns,
+            "batches": executor.batches,
+            "busy_s": executor.busy_s,
+            "wait_for_requests_s": wait_for_requests_s,
+            "wait_for_preparation_s": wait_for_preparation_s,
+            "current_batch_s": executor.current_batch_s,
+            "audio_s": padding.real_s,
+            "padded_s": padding.padded_s,
+            "padded_per_real": padding.padded_s / padding.real_s if padding.real_s else None,
+            "audio_s_per_busy_s": padding.real_s / executor.busy_s if executor.busy_s else None,
+            "queue": asdict(self.scheduler.stats()),
             "models": {
-                name: asdict(meter) | {"share": meter.wall_s / models_s if models_s else None}
-                for name, meter in suite.meters.items()
+                name: asdict(stats) | {"share": stats.wall_s / models_s if models_s else None}
+                for name, stats in suite.stats.items()
             },
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    """One metric: how it is read from the status, or from a model's part of it."""
+
+    name: str
+    help: str
+    value: Callable[[Mapping[str, Any]], float]
+
+
+_GAUGES = (
+    _Spec("up_seconds", "Seconds since the start of the server.", lambda s: s["uptime_s"]),
+    _Spec("clients", "Connected clients.", lambda s: s["clients"]),
+    _Spec("budget_seconds", "Batch budget in padded seconds of audio.", lambda s: s["budget_s"]),
+    _Spec("current_batch_seconds", "Age of the running batch; 0 between batches.", lambda s: s["current_batch_s"]),
+    _Spec("queue_segments", "Pending segments.", lambda s: s["queue"]["segments"]),
+    _Spec("queue_audio_seconds", "Audio of the pending segments.", lambda s: s["queue"]["audio_s"]),
+    _Spec("queue_age_seconds", "Age of the oldest pending segment.", lambda s: s["queue"]["oldest_s"]),
+)
+_COUNTERS = (
+    _Spec("out_of_memory", "Batches for which GPU memory did not suffice.", lambda s: s["out_of_memory"]),
+    _Spec("batches", "Batches scored.", lambda s: s["batches"]),
+    _Spec("busy_seconds", "Seconds in which the models computed.", lambda s: s["busy_s"]),
+    _Spec(
+        "wait_for_requests_seconds",
+        "Seconds without a batch: too few requests were pending.",
+        lambda s: s["wait_for_requests_s"],
+    ),
+    _Spec(
+        "wait_for_preparation_seconds",
+        "Seconds in which the models waited for a batch to be padded and copied.",
+        lambda s: s["wait_for_preparation_s"],
+    ),
+    _Spec("audio_seconds", "Audio scored, without padding.", lambda s: s["audio_s"]),
+    _Spec("padded_seconds", "Audio scored, with padding.", lambda s: s["padded_s"]),
+)
+_MODEL_COUNTERS = (
+    _Spec("model_seconds", "Seconds in which the model computed.", lambda m: m["wall_s"]),
+    _Spec("model_segments", "Segments given to the model.", lambda m: m["segments"]),
+    _Spec("model_faults", "Segments on which the model failed.", lambda m: m["faults"]),
+)
+
+
+def render_metrics(status: Mapping[str, Any]) -> str:
+    """Render a status in the Prometheus text format."""
+    registry = CollectorRegistry()
+    registry.register(_StatusCollector(status))
+    return generate_latest(registry).decode()
+
+
+class _StatusCollector(Collector):
+    def __init__(self, status: Mapping[str, Any]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        for spec in _GAUGES:
+            yield GaugeMetricFamily(f"vfleet_inference_{spec.name}", spec.help, value=spec.value(self._status))
+        for spec in _COUNTERS:
+            yield CounterMetricFamily(f"vfleet_inference_{spec.name}", spec.help, value=spec.value(self._status))
+        for spec in _MODEL_COUNTERS:
+            family = CounterMetricFamily(f"vfleet_inference_{spec.name}", spec.help, labels=["model"])
+            for model, stats in self._status["models"].items():
+                family.add_metric([model], spec.value(stats))
+            yield family

@@ -1,4 +1,4 @@
-"""The whole job on one machine, on real speech: `make demo`."""
+"""`vfleet demo`: validate real speech with the whole stack on one machine."""
 
 import os
 import shutil
@@ -27,19 +27,18 @@ from validation.settings import Settings
 from validation.storage.store import get_bytes, list_keys, open_store, put_once
 
 CHUNK_VIDEOS = 6
-"""Small, so that a corpus of this size makes several chunks and two run side by side."""
+"""Small, so that the sample corpus makes several chunks and two run concurrently."""
 DISPATCH_EVERY_S = 10
-"""A minute, as for a fleet, would be half of what the demo takes."""
-PATIENCE_S = 600.0
-"""After which a demo that has not finished has failed."""
+"""Production dispatches every 60 s, which would be half of the demo's duration."""
+DEMO_TIMEOUT_S = 600.0
 
 
 class DemoFailed(Permanent):
-    """The demo did not come to the result that it must come to."""
+    """The demo did not finish, or its worker exited."""
 
 
 def run_demo(folder: Path, *, keep: bool) -> int:
-    """Validate the sample corpus through Prefect; show and check what was found. Returns an exit code."""
+    """Validate the sample corpus through Prefect; print and check the results. Returns an exit code."""
     console = Console(width=None if sys.stdout.isatty() else 130)
     folder = folder.resolve()
     console.rule("setting up")
@@ -61,14 +60,14 @@ def run_demo(folder: Path, *, keep: bool) -> int:
         with workers(folder / "stack", stack.environment()) as box:
             await_row(engine, box, console, until=lambda row: row["workers_online"], total=len(corpus.videos))
             await_row(engine, box, console, until=is_done, total=len(corpus.videos))
-        console.rule("found")
+        console.rule("results")
         outcome = read_outcome(engine, open_store(settings.results_url, settings))
         copy_results(settings, folder / "results")
         print_outcome(console, corpus, outcome, prefect.count_states())
         console.print(f"shards and manifests: {folder / 'results'}")
         problems = check_outcome(corpus, outcome)
         for problem in problems:
-            console.print(f"[bold red]not as it must be:[/] {problem}")
+            console.print(f"[bold red]unexpected result:[/] {problem}")
         if keep:
             wait_for_interrupt(console, stack.prefect.ui_url)
     return 1 if problems else 0
@@ -88,7 +87,7 @@ def load_corpus(engine: Engine, settings: Settings) -> SampleCorpus:
 
 @contextmanager
 def workers(folder: Path, environment: dict[str, str]) -> Iterator[WorkerProcess]:
-    """A box and the control plane's worker, drained at the end. Yields the box."""
+    """A box's worker and the control worker, drained at the end. Yields the box's worker."""
     box = WorkerProcess(folder, environment | {"PARQUET_SHARD_SIZE": str(CHUNK_VIDEOS)}, name="val-1")
     control = WorkerProcess(folder, environment, name="control-1", pool="control", kind="process")
     try:
@@ -102,12 +101,12 @@ def workers(folder: Path, environment: dict[str, str]) -> Iterator[WorkerProcess
 def await_row(
     engine: Engine, box: WorkerProcess, console: Console, *, until: Callable[[dict[str, Any]], object], total: int
 ) -> None:
-    """Show progress until the fleet's row is as wanted.
+    """Show progress until the view `fleet_overview` satisfies a condition.
 
     Raises:
-        DemoFailed: the box ended, or time is up; says so with the box's last words.
+        DemoFailed: the worker exited, or the time is up; the message holds the end of the worker's log.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + DEMO_TIMEOUT_S
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task("videos", total=total)
@@ -117,7 +116,7 @@ def await_row(
             if until(row):
                 return
             if box.has_ended() or time.monotonic() > deadline:
-                why = "the worker ended" if box.has_ended() else f"not done after {PATIENCE_S:.0f} s"
+                why = "the worker exited" if box.has_ended() else f"not done after {DEMO_TIMEOUT_S:.0f} s"
                 raise DemoFailed(f"{why}; its log ends:\n{box.log_tail()}")
             time.sleep(1)
 
@@ -133,7 +132,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def copy_results(settings: Settings, folder: Path) -> None:
-    """Copy every shard and manifest to where a person looks."""
+    """Copy every shard and manifest to a local folder."""
     store = open_store(settings.results_url, settings)
     for key in list_keys(store):
         target = folder / key
@@ -142,7 +141,7 @@ def copy_results(settings: Settings, folder: Path) -> None:
 
 
 def wait_for_interrupt(console: Console, ui_url: str) -> None:
-    console.print(f"kept up: {ui_url} (Ctrl-C ends it)")
+    console.print(f"the stack keeps running: {ui_url} (stop it with Ctrl-C)")
     try:
         while True:
             time.sleep(3600)
@@ -152,7 +151,7 @@ def wait_for_interrupt(console: Console, ui_url: str) -> None:
 
 @contextmanager
 def applied(environment: dict[str, str]) -> Iterator[None]:
-    """Work in the stack's environment, so that no setting of somebody's real fleet is read."""
+    """Use the stack's environment, without settings of a real fleet."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("VFLEET_", "R2_", "PREFECT_"))]:
         del os.environ[name]

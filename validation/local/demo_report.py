@@ -1,4 +1,4 @@
-"""What the demo found, as a table, and whether it is what the planted faults demand."""
+"""The demo's results as tables, and the check that every planted fault was found."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from validation.ledger.queries import audit_ledger, read_committed_shards, read_view
 from validation.local.sample_corpus import PlantedFault, SampleCorpus
 from validation.shards.manifest import ShardManifest
+from validation.shards.naming import sibling_key
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys
 
@@ -22,7 +23,7 @@ COLOURS = {"accept": "green", "review": "yellow", "reject": "red"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that is known after the run: the queue, the shards' rows, the fleet, and what the audit says."""
+    """The state after the run: the queue, the shards' rows, the fleet, and the audit's findings."""
 
     videos: Mapping[str, Mapping[str, Any]]
     segments: pl.DataFrame
@@ -33,21 +34,25 @@ class Outcome:
 
 
 def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
-    """Read the committed shards, verified against manifest and ledger, and the ledger's own rows.
+    """Read and verify the committed shards, and read the ledger's views.
 
     Raises:
-        ShardCorrupt: a stored shard is not what was committed.
+        ShardCorrupt: a stored shard differs from its manifest.
     """
     committed = read_committed_shards(engine)
     frames = []
     for shard in committed:
         payload = get_bytes(results, shard.shard_key)
-        manifest_name = shard.shard_key.replace(".parquet", ".manifest.json")
-        verify_shard(payload, ShardManifest.from_json(get_bytes(results, manifest_name), manifest_name))
+        manifest = sibling_key(shard.shard_key)
+        verify_shard(payload, ShardManifest.from_json(get_bytes(results, manifest), manifest))
         frames.append(read_shard(payload))
     known = {shard.shard_key for shard in committed}
     orphans = [key for key in list_keys(results, "shards") if key.endswith(".parquet") and key not in known]
-    broken = [f"{law.law}: {law.violations}, e.g. {law.example}" for law in audit_ledger(engine) if law.violations]
+    broken = [
+        f"{check.invariant}: {check.violations}, e.g. {check.example}"
+        for check in audit_ledger(engine)
+        if check.violations
+    ]
     return Outcome(
         videos={row["video_id"]: row for row in read_view(engine, "video_outcomes")},
         segments=pl.concat(frames) if frames else pl.DataFrame(),
@@ -59,7 +64,7 @@ def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
 
 
 def check_outcome(corpus: SampleCorpus, outcome: Outcome) -> list[str]:
-    """Name everything that is not as it must be."""
+    """List every difference from the expected result."""
     problems = list(outcome.contradictions)
     problems += [f"not found: {fault.what} in {describe_place(fault)}" for fault in missed_faults(corpus, outcome)]
     failed = {fault.video_id for fault in corpus.faults if fault.segment is None}
@@ -71,7 +76,9 @@ def check_outcome(corpus: SampleCorpus, outcome: Outcome) -> list[str]:
     planted = {(fault.video_id, fault.segment) for fault in corpus.faults}
     for row in outcome.segments.filter(pl.col("verdict") != "accept").iter_rows(named=True):
         if (row["video_id"], row["segment_index"]) not in planted:
-            problems.append(f"a sound segment was not accepted: {row['video_id']} {row['segment']}: {row['reasons']}")
+            problems.append(
+                f"a segment without a fault was not accepted: {row['video_id']} {row['segment']}: {row['reasons']}"
+            )
     return problems
 
 
@@ -80,7 +87,7 @@ def missed_faults(corpus: SampleCorpus, outcome: Outcome) -> list[PlantedFault]:
 
 
 def is_found(fault: PlantedFault, outcome: Outcome) -> bool:
-    """Whether the run says of the planted fault what it must say."""
+    """Whether the run reported the planted fault with the expected reason."""
     if fault.segment is None:
         return fault.reason in (outcome.videos[fault.video_id]["validation_error"] or "")
     rows = outcome.segments.filter(
@@ -90,7 +97,7 @@ def is_found(fault: PlantedFault, outcome: Outcome) -> bool:
 
 
 def print_outcome(console: Console, corpus: SampleCorpus, outcome: Outcome, runs: Mapping[str, int]) -> None:
-    """Print the videos, the fleet's row and the planted faults."""
+    """Print the videos, the workers and the planted faults."""
     console.print(video_table(outcome))
     for worker in outcome.fleet:
         console.print(

@@ -1,4 +1,4 @@
-"""Ports of 127.0.0.1, the only address that the embedded stack uses, and plain questions to them."""
+"""Ports of 127.0.0.1, the only address that the embedded stack uses, and plain HTTP requests to them."""
 
 import socket
 import sys
@@ -9,26 +9,25 @@ from random import SystemRandom
 HOST = "127.0.0.1"
 
 _PORTS = range(20_000, 32_000)
-"""Below the range that kernels give to outgoing connections, so that no client takes a port between its
-choice and the moment, up to half a minute later, at which a slow server binds it."""
+"""Below the kernel's range for outgoing connections, so that no client takes a port before a slow server binds it (up
+to 30 s later)."""
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could bind this port now."""
+    """Whether a server could bind this port now."""
     with socket.socket() as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return _bind(candidate, port)
 
 
 def free_port() -> int:
-    """Choose a port for a server, at random; on Linux no other call, of any process, chooses it too.
+    """Choose a random port for a server; on Linux no other call in any process returns the same port.
 
-    It stays reserved while this process lives, by a socket that is bound and never listens: nobody gets an
-    answer from it, any server with SO_REUSEADDR (they all set it) may bind the port beside it, and a second
-    socket without cannot.
+    The port is reserved while this process lives by a socket that is bound and never listens. Servers set SO_REUSEADDR
+    and can bind the port beside it; a second call binds without SO_REUSEADDR and cannot.
 
     Raises:
-        OSError: a thousand ports were tried and all were taken.
+        OSError: 1,000 ports were tried and all were taken.
     """
     for port in SystemRandom().sample(_PORTS, 1000):
         with socket.socket() as candidate:
@@ -49,9 +48,9 @@ def _bind(candidate: socket.socket, port: int) -> bool:
 
 
 def ask_http(port: int, method: str, path: str) -> str | None:
-    """Send one request; say what is wrong with the answer, or None if the status is 200.
+    """Send one request. Returns what is wrong with the response, None if the status is 200.
 
-    Proxies that the environment names are not used: they would be asked for their own 127.0.0.1.
+    Proxies in the environment are not used: a proxy would connect to its own 127.0.0.1.
     """
     connection = HTTPConnection(HOST, port, timeout=5)
     try:

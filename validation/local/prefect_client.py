@@ -1,4 +1,4 @@
-"""The Prefect commands and questions of an operator, for processes that may not import prefect."""
+"""Prefect's command line and API for processes that do not import prefect."""
 
 import json
 import os
@@ -18,17 +18,17 @@ import yaml
 from validation.doctor.prefect_server import (
     PrefectRefused,
     hide_password,
+    make_ssl_context,
     read_address,
-    read_authorities,
     read_headers,
 )
 from validation.errors import BadInput, Permanent
 
 PROJECT = Path(__file__).resolve().parents[2]
-"""Where prefect.yaml and the flows are."""
+"""The folder of prefect.yaml and the flows."""
 
 BLOCK_TYPES = "blocks.types"
-"""The module that has all block types of ours."""
+"""The module of this project's block types."""
 
 
 class PrefectCommandFailed(Permanent):
@@ -40,18 +40,18 @@ class PrefectCommandFailed(Permanent):
 
 
 class PrefectClient:
-    """One Prefect server, spoken to as an operator does: by its command line, and by its API for counts."""
+    """One Prefect server, used through its command line and its API."""
 
     def __init__(self, environment: Mapping[str, str], *, home: str = str(PROJECT)) -> None:
         self._environment = {**os.environ, **environment, "VFLEET_HOME": home}
         self._api_url, self._headers = read_address(self._environment), read_headers(self._environment)
-        self._authorities = read_authorities(self._environment)
+        self._authorities = make_ssl_context(self._environment)
 
     def run(self, *arguments: str) -> str:
-        """Run `prefect <arguments>` in the project's folder and return what it printed.
+        """Run `prefect <arguments>` in the project's folder and return its output.
 
         Raises:
-            PrefectCommandFailed: with the command and all that it printed.
+            PrefectCommandFailed: with the command and its output.
         """
         done = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
@@ -66,19 +66,20 @@ class PrefectClient:
         return done.stdout
 
     def bootstrap(self, *, image: str | None = None) -> None:
-        """Bring a server to what this project says: all that `deploy_all` makes, and the types of our blocks.
+        """Set up a server: everything that `deploy_all` creates, and this project's block types.
 
         Args:
-            image: build and push the boxes' image under this name first, as ``registry/name:tag``.
+            image: build and push the boxes' image first, as ``registry/name:tag``.
         """
         self.deploy_all(image=image)
         self.run("block", "register", "--module", BLOCK_TYPES)
 
     def deploy_all(self, *, image: str | None = None) -> None:
-        """Bring pools, deployments and automations to what this project says. Repeating it changes nothing.
+        """Create or update work pools, deployments and automations. Repeating it changes nothing.
 
         Raises:
-            PrefectRefused, BadInput: the server does not let us in, or has something else of the same name.
+            PrefectRefused: the server refuses the credentials.
+            BadInput: a work pool of the same name has another type.
             PrefectCommandFailed: as ``run``.
         """
         if found := self._make_pool("vast-gpu", "vast-gpu"):
@@ -87,7 +88,7 @@ class PrefectClient:
         paused = [one["id"] for one in self._call("POST", "/deployments/filter") if one["paused"]]
         try:
             self._deploy(image)
-        finally:  # it sets every deployment going again, whoever paused it
+        finally:  # `prefect deploy` resumes every deployment, so paused ones are paused again
             for deployment in paused:
                 self._call("POST", f"/deployments/{deployment}/pause_deployment")
         for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
@@ -103,12 +104,10 @@ class PrefectClient:
             self.run("deploy", "--all")
 
     def _make_pool(self, name: str, kind: str) -> dict[str, Any] | None:
-        """See to it that there is this pool, and return it untouched where it was there already.
-
-        An operator may have paused it, limited it or described it, and goes on from there.
+        """Create a work pool, or return the existing one unchanged, with an operator's pause, limit or description.
 
         Raises:
-            BadInput: one of this name is there, for workers of another type.
+            BadInput: a work pool of this name has another type.
         """
         named = self._call("POST", "/work_pools/filter", work_pools={"name": {"any_": [name]}})
         found: dict[str, Any] | None = next(iter(named), None)
@@ -119,30 +118,30 @@ class PrefectClient:
         return found
 
     def _renew_template(self, pool: Mapping[str, Any]) -> None:
-        """The form of a box's job is this project's own, and may be of an older version of it."""
+        """Replace the base job template of an older version of this project."""
         wanted = json.loads(self.run("work-pool", "get-default-base-job-template", "--type", pool["type"]))
         if pool["base_job_template"] != wanted:
             self._call("PATCH", f"/work_pools/{pool['name']}", base_job_template=wanted)
 
     def _automate(self, wanted: Mapping[str, Any]) -> None:
-        """See to it that there is this automation, once; one of its name that says the same stays untouched."""
-        everything = self._call("POST", "/automations/filter", limit=200)
-        found, *doubles = [one for one in everything if one["name"] == wanted["name"]] or [None]
+        """Create or update an automation; duplicates of its name are deleted, and an equal one is not changed."""
+        existing = self._call("POST", "/automations/filter", limit=200)
+        found, *duplicates = [one for one in existing if one["name"] == wanted["name"]] or [None]
         if found is None:
             self._call("POST", "/automations/", **wanted)
         elif not is_superset(found, wanted):
             self._call("PUT", f"/automations/{found['id']}", **wanted)
-        for double in doubles:
-            self._call("DELETE", f"/automations/{double['id']}")
+        for duplicate in duplicates:
+            self._call("DELETE", f"/automations/{duplicate['id']}")
 
     def reschedule(self, deployment: str, *, every_s: int) -> None:
-        """Give every schedule of a deployment another period."""
+        """Set the period of every schedule of a deployment."""
         for schedule in self._deployment(deployment)["schedules"]:
             rule = schedule["schedule"] | {"interval": every_s}
             self._call("PATCH", f"/deployments/{schedule['deployment_id']}/schedules/{schedule['id']}", schedule=rule)
 
     def set_parameters(self, deployment: str, **parameters: Any) -> None:
-        """Give a deployment other default parameters."""
+        """Set default parameters of a deployment."""
         self._call("PATCH", f"/deployments/{self._deployment(deployment)['id']}", parameters=parameters)
 
     def flow_runs(self, **filters: Any) -> list[dict[str, Any]]:
@@ -172,13 +171,13 @@ class PrefectClient:
 
 
 class RetryingTransport(httpx.HTTPTransport):
-    """Asks again where the server says 503: on SQLite it does so whenever it is busy writing, and means "again"."""
+    """Retries a response of 503, which a server on SQLite sends while it is busy writing."""
 
-    TRIES = 30
+    MAX_TRIES = 30
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Ask up to ``TRIES`` times, a second apart. The last answer stands."""
-        for _ in range(self.TRIES - 1):
+        """Send up to ``MAX_TRIES`` times, one second apart; the last response is returned."""
+        for _ in range(self.MAX_TRIES - 1):
             reply = super().handle_request(request)
             if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 return reply
@@ -189,7 +188,7 @@ class RetryingTransport(httpx.HTTPTransport):
 
 @contextmanager
 def without_image(prefect_file: Path) -> Iterator[Path]:
-    """A copy of a prefect.yaml that builds and pushes nothing: deploying needs no Docker."""
+    """A copy of prefect.yaml without build and push steps, so that deploying needs no Docker."""
     described = yaml.safe_load(prefect_file.read_text())
     for deployment in described["deployments"]:
         deployment.pop("build", None)
@@ -201,11 +200,13 @@ def without_image(prefect_file: Path) -> Iterator[Path]:
 
 
 def is_superset(found: Any, wanted: Any) -> bool:
-    """Whether a server's object has all that is wanted of it. It has more: ids, and defaults for what nobody said."""
+    """Whether a server's object contains every wanted value; it also has ids and default values."""
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(is_superset(found.get(key), wanted[key]) for key in wanted)
     if isinstance(wanted, list):
         if not isinstance(found, list) or len(found) != len(wanted):
             return False
-        return all(any(is_superset(one, other) for one in found) for other in wanted)  # the server keeps sets
+        return all(
+            any(is_superset(one, other) for one in found) for other in wanted
+        )  # the server does not keep the order
     return bool(found == wanted)

@@ -1,4 +1,4 @@
-"""The embedded Prefect server: one process, in a Prefect home of its own, that tells nobody about itself."""
+"""The embedded Prefect server: one process with a Prefect home of its own and without telemetry."""
 
 import os
 import shlex
@@ -12,15 +12,15 @@ from validation.local.process import Program
 from validation.local.service import EmbeddedService
 
 SETTINGS_FILE = Path(__file__).resolve().parents[2] / "deploy/prefect-server.env"
-"""The settings of a server that holds a fleet, with their reasons. This one has them too."""
+"""The settings of a production server, with their reasons; the embedded server uses them too."""
 
 
 class EmbeddedPrefect(EmbeddedService):
-    """`prefect server start` on SQLite in `base_dir`, or on the Postgres database whose URL it is given."""
+    """`prefect server start` on SQLite in `base_dir`, or on a Postgres database."""
 
     name: ClassVar[str] = "Prefect server"
     check: ClassVar[str] = "check that prefect and fastapi have the versions of constraints.lock"
-    ready_within_s: ClassVar[Seconds] = 180.0  # its first start migrates a new database: 30 s on two busy cores
+    ready_timeout_s: ClassVar[Seconds] = 180.0  # its first start migrates a new database: 30 s on two busy cores
 
     def __init__(
         self,
@@ -65,18 +65,18 @@ class EmbeddedPrefect(EmbeddedService):
         }
 
     def _address(self) -> dict[str, str]:
-        """Settings rather than options of the command: the pages learn the API's address from these alone."""
+        """Settings instead of command options, because the UI pages read the API's address from the settings only."""
         return {"PREFECT_SERVER_API_HOST": HOST, "PREFECT_SERVER_API_PORT": str(self.port)}
 
     def _database(self) -> dict[str, str]:
         if self._database_url is None:
             return {}
         authority = self._database_url.partition("://")[2]
-        # Prefect speaks to Postgres through asyncpg alone, whatever driver the URL names.
+        # Prefect connects to Postgres through asyncpg only, so the URL's driver is replaced.
         return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{authority}"}
 
 
 def read_settings_file(path: Path) -> dict[str, str]:
-    """Read assignments as a shell would: one a line, comments and quotes understood."""
+    """Read one assignment per line with shell quoting and comments."""
     words = shlex.split(path.read_text(), comments=True)
     return dict(word.split("=", 1) for word in words)

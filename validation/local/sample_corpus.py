@@ -1,4 +1,4 @@
-"""The demo's corpus: real speech packed as the transcription packs it, with faults planted in known places."""
+"""The demo's corpus: real speech, packed like the production corpus, with faults planted in known places."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,19 +16,19 @@ CLIPS = Path(__file__).parent / "clips"
 
 @dataclass(frozen=True, slots=True)
 class PlantedFault:
-    """A fault in the corpus, and what a validation that is worth its name says of it."""
+    """A fault in the corpus, and the reason that the validation must give."""
 
     video_id: str
     what: str
     segment: int | None = None
-    """Which segment it is in; None for a fault of the whole video."""
+    """The index of the segment; None for a fault of the whole video."""
     reason: str = ""
     """For a segment: a reason that its verdict must carry. For a video: a part of its error."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleVideo:
-    """One video of the corpus; ``tar`` is None for the one whose object is missing."""
+    """One video of the corpus; ``tar`` is None if the object is missing on purpose."""
 
     queued: Video
     tar: bytes | None
@@ -36,7 +36,7 @@ class SampleVideo:
 
 @dataclass(frozen=True, slots=True)
 class SampleCorpus:
-    """Videos to upload and queue, and what must be found in them."""
+    """The videos to upload and queue, and the faults in them."""
 
     videos: tuple[SampleVideo, ...]
     faults: tuple[PlantedFault, ...]
@@ -79,7 +79,7 @@ def load_clips() -> dict[str, PackedSegment]:
 def pack(
     video_id: str, language: str, segments: Sequence[PackedSegment], *, promised: int | None = None
 ) -> SampleVideo:
-    """Pack one video whose segments carry no language of their own, so that the video's label is what is claimed."""
+    """Pack one video; its segments have no language of their own, so the video's language is the declared one."""
     queued = Video(video_id, language, len(segments) if promised is None else promised)
     return SampleVideo(queued, pack_video(queued, [replace(segment, language=None) for segment in segments]))
 
@@ -96,7 +96,7 @@ def plant_wrong_language(clips: Clips) -> Planted:
 
 
 def plant_swapped_transcripts(clips: Clips) -> Planted:
-    """Two segments that carry each other's text, beside one that carries its own."""
+    """Two segments with swapped transcripts, beside a correct one."""
     name = "swapped-texts"
     one, two = clips["en_librivox_0870"], clips["en_librivox_0920"]
     segments = [replace(one, text=two.text), replace(two, text=one.text), clips["en_librivox_0930"]]
@@ -106,7 +106,7 @@ def plant_swapped_transcripts(clips: Clips) -> Planted:
 
 
 def plant_noise_and_silence(clips: Clips) -> Planted:
-    """One segment under white noise at 0 dB, one without any sound, beside a clean one."""
+    """One segment with white noise at 0 dB, one silent segment, beside a clean one."""
     name = "noise-and-silence"
     noisy = replace(clips["en_librivox_0870"], audio=add_noise(decode_clip("en_librivox_0870"), snr_db=0.0))
     silent = replace(clips["en_librivox_0880"], audio=np.zeros(3 * SAMPLE_RATE, np.float32))
@@ -115,15 +115,15 @@ def plant_noise_and_silence(clips: Clips) -> Planted:
 
 
 def plant_corrupt_audio(clips: Clips) -> Planted:
-    """One FLAC whose bytes are no audio, beside a good one."""
+    """One FLAC file that cannot be decoded, beside a good one."""
     name = "corrupt-audio"
     broken = replace(clips["pt_contagem"], audio=b"fLaC" + bytes(range(256)) * 8)
     video = pack(name, "pt", [broken, clips["pt_pangrama"]])
-    return video, [PlantedFault(name, "an audio file that is none", 0, "undecodable")]
+    return video, [PlantedFault(name, "an undecodable audio file", 0, "undecodable")]
 
 
 def plant_truncated_tar(clips: Clips) -> Planted:
-    """A tar that ends in the middle of a segment, as after a cut upload."""
+    """A tar that ends in the middle of a segment, as after an interrupted upload."""
     name = "cut-upload"
     whole = pack(name, "it", [clips["it_conteggio"], clips["it_ciao_mondo"]])
     tar = whole.tar or b""
@@ -139,7 +139,7 @@ def plant_missing_object(_clips: Clips) -> Planted:
 
 
 def plant_wrong_count(clips: Clips) -> Planted:
-    """A video whose tar holds fewer segments than the queue promises: validated, with the difference on record."""
+    """A tar with fewer segments than the queue expects: the video is validated, and the difference is recorded."""
     name = "one-short"
     return pack(name, "fr", [clips["fr_comptage"], clips["fr_bonjour_monde"]], promised=3), []
 
@@ -162,7 +162,7 @@ def decode_clip(name: str) -> Waveform:
 
 
 def add_noise(audio: Waveform, *, snr_db: float) -> Waveform:
-    """Bury speech under white noise of the same seed every time."""
+    """Add white noise with a fixed seed."""
     noise = np.random.default_rng(20).standard_normal(len(audio)).astype(np.float32)
     wanted_power = np.mean(audio**2) / 10 ** (snr_db / 10)
     mixed = audio + noise * np.sqrt(wanted_power / np.mean(noise**2))

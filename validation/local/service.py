@@ -1,4 +1,4 @@
-"""What the servers of the embedded stack have in common: how they are launched, awaited, ended and killed."""
+"""The base class of the embedded servers: launch, readiness check, stop and kill."""
 
 import shutil
 import time
@@ -15,7 +15,7 @@ from validation.local.process import POLL_S, Child, Program
 
 
 class LocalServiceFailed(Permanent):
-    """A server of the embedded stack does not run or does not answer, and somebody has to look why."""
+    """A server of the embedded stack does not run or does not answer; the message holds the end of its log."""
 
     def __init__(self, service: str, reason: str, *, check: str, log: str, log_path: Path) -> None:
         self.service, self.reason, self.check = service, reason, check
@@ -25,22 +25,22 @@ class LocalServiceFailed(Permanent):
 
 
 class EmbeddedService(ABC):
-    """One server: a child process, a folder, and an address on loopback that restarts keep.
+    """One server: a child process, a folder, and a loopback port that is kept across restarts.
 
-    Usable as a context manager: started on entry, stopped on exit. Every method that ends it returns when no
-    process of it runs any more, and may be called when none does.
+    A context manager that starts the server on entry and stops it on exit. The methods that end the server return when
+    none of its processes runs any more, and do nothing if none runs.
     """
 
     name: ClassVar[str]
     check: ClassVar[str]
-    """What a person can look at when it does not start."""
-    ready_within_s: ClassVar[Seconds]
-    farewell: ClassVar[Signals] = SIGTERM
-    """Asks it to end in order."""
+    """The hint for the error message when the server does not start."""
+    ready_timeout_s: ClassVar[Seconds]
+    stop_signal: ClassVar[Signals] = SIGTERM
+    """The signal for an orderly shutdown."""
     grace_s: ClassVar[Seconds] = 10.0
-    """How long it may take to end in order before it is killed."""
+    """How long an orderly shutdown may take before the server is killed."""
     orphan_signal: ClassVar[Signals] = SIGKILL
-    """What it gets when this process dies without a word: nobody is left to insist, so no polite request."""
+    """The signal that the server gets when this process dies: SIGKILL, since no process is left to follow up."""
 
     def __init__(self, base_dir: Path, *, port: int | None = None) -> None:
         self.base_dir = base_dir.resolve()
@@ -50,18 +50,18 @@ class EmbeddedService(ABC):
 
     @abstractmethod
     def client_environment(self) -> dict[str, str]:
-        """What a process needs in its environment to find and use this server."""
+        """The environment variables that a client of this server needs."""
 
     @abstractmethod
     def program(self) -> Program:
-        """What to run."""
+        """The program to run."""
 
     @abstractmethod
     def why_not_ready(self) -> str | None:
-        """Use the server once. Returns why that did not work, None if it did."""
+        """Send one request. Returns why it failed, None if it succeeded."""
 
     def prepare(self) -> None:
-        """Make what the server expects to find. Called before every launch; nothing of it runs then."""
+        """Create the files that the server needs. Called before every launch, while the server does not run."""
         self.base_dir.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -78,35 +78,35 @@ class EmbeddedService(ABC):
         return time.monotonic() - self._launched_at
 
     def launch(self) -> None:
-        """Start the server without waiting for it; what a killed run left in the folder is ended first.
+        """Start the server without waiting for it; processes that a killed run left behind are ended first.
 
         Raises:
             BadInput: a live process runs this server in this folder.
-            LocalServiceFailed: its preparation failed, or its port is taken.
+            LocalServiceFailed: the preparation failed, or the port is taken.
         """
         self._launched_at = time.monotonic()
-        self._child.end_leftover(self.farewell, grace_s=self.grace_s)
+        self._child.end_leftover(self.stop_signal, grace_s=self.grace_s)
         self.prepare()
         if not is_free(self.port):
             raise self.failure(f"another program has port {self.port} of {HOST}")
         self._child.launch(self.program(), orphan_signal=self.orphan_signal)
 
     def is_ready(self) -> bool:
-        """Tell whether the launched server answers.
+        """Whether the launched server answers.
 
         Raises:
-            LocalServiceFailed: it has ended, or `ready_within_s` have passed.
+            LocalServiceFailed: the server has exited, or `ready_timeout_s` have passed.
         """
         status = self._child.exit_status()
         if status is not None:
             raise self.failure(f"it ended with status {status}")
         reason = self.why_not_ready()
-        if reason is not None and self.age_s > self.ready_within_s:
-            raise self.failure(f"it does not answer after {self.ready_within_s:.0f} s ({reason})")
+        if reason is not None and self.age_s > self.ready_timeout_s:
+            raise self.failure(f"it does not answer after {self.ready_timeout_s:.0f} s ({reason})")
         return reason is None
 
     def start(self) -> Self:
-        """Launch the server and return when it answers; when it does not, nothing of it is left running.
+        """Launch the server and return when it answers; after an error none of its processes is left running.
 
         Raises:
             BadInput, LocalServiceFailed: as `launch` and `is_ready` do.
@@ -121,30 +121,25 @@ class EmbeddedService(ABC):
         return self
 
     def stop(self) -> None:
-        """End the server in order; kill what has not ended after `grace_s`."""
-        self._child.end(self.farewell, grace_s=self.grace_s)
+        """Stop the server in order; processes that still run after `grace_s` are killed."""
+        self._child.end(self.stop_signal, grace_s=self.grace_s)
 
     def kill(self) -> None:
-        """End the server as a lost machine would: SIGKILL, all its processes at once."""
+        """Kill all processes of the server at once, as a power failure would."""
         self._child.end(SIGKILL, grace_s=0)
 
-    def restart(self) -> None:
-        """Stop the server and start it at the same address."""
-        self.stop()
-        self.start()
-
     def erase(self) -> None:
-        """End it and delete all that it stored. To begin afresh make a new object: this one is of no more use.
+        """Stop the server and delete its data. The object cannot be used afterwards; create a new one.
 
         Raises:
             BadInput: another live process runs this server in this folder; nothing was deleted.
         """
         self.stop()
-        self._child.end_leftover(self.farewell, grace_s=self.grace_s)
+        self._child.end_leftover(self.stop_signal, grace_s=self.grace_s)
         shutil.rmtree(self.base_dir, ignore_errors=True)
 
     def failure(self, reason: str) -> LocalServiceFailed:
-        """Describe why the server does not run, with the end of its log."""
+        """The error for a server that does not run, with the end of its log."""
         return LocalServiceFailed(
             self.name, reason, check=self.check, log=self._child.log_tail(), log_path=self.log_path
         )

@@ -1,4 +1,4 @@
-"""The embedded stack as one thing: Postgres, object store and Prefect server under one folder."""
+"""The embedded stack: Postgres, object store and Prefect server under one folder."""
 
 import os
 import signal
@@ -24,22 +24,22 @@ Report = Callable[[str], None]
 
 
 class LocalStack:
-    """Three servers that start together and end together, however this process ends.
+    """Three servers that start together and end together, even if this process is killed.
 
-    A folder can be used again; the ledger and Prefect's history are kept, objects are not. What an earlier
-    run left running there, killed before it could stop it, is ended first.
+    A folder can be reused: the ledger and Prefect's history are kept, objects are not. Servers that a killed run left
+    behind are ended first.
     """
 
     def __init__(self, folder: Path, *, prefect_database_url: str | None = None, report: Report = print) -> None:
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.object_store = EmbeddedObjectStore(folder / "objects", buckets=(SOURCE_BUCKET, RESULTS_BUCKET))
-        # On SQLite unless told otherwise, which bears a hundred workers at most and now and then refuses one with 503.
+        # SQLite by default; it serves about 100 workers and sometimes answers 503.
         self.prefect = EmbeddedPrefect(folder / "prefect", database_url=prefect_database_url)
         self._report = report
         self._undo = ExitStack()
 
     def environment(self) -> dict[str, str]:
-        """What a process needs, beside what it has, to work on this stack and on nothing else."""
+        """The variables that a process needs, besides its own, to use this stack."""
         exempt = [os.environ.get("NO_PROXY"), HOST]
         return {
             **self.postgres.client_environment(),
@@ -51,10 +51,10 @@ class LocalStack:
         }
 
     def erase(self) -> None:
-        """Delete what earlier runs kept, and end what they left running. Then make a new stack to begin afresh.
+        """Delete the data of earlier runs and end their processes. Create a new stack afterwards.
 
         Raises:
-            BadInput: a live process runs a stack in this folder; nothing of what it uses was deleted.
+            BadInput: a live process runs a stack in this folder; its data was not deleted.
         """
         for service in (self.prefect, self.object_store, self.postgres):
             service.erase()
@@ -66,7 +66,7 @@ class LocalStack:
             BadInput: a live process runs a stack in this folder.
             LocalServiceFailed: a server does not start; the others have been stopped.
         """
-        # Prefect's server is the slowest to come: it loads while a cluster is made for Postgres.
+        # Prefect's server starts first because it is the slowest: it loads while the Postgres cluster is created.
         self._undo.enter_context(running((self.prefect, self.object_store, self.postgres), self._report))
         return self
 
@@ -78,7 +78,7 @@ class LocalStack:
 
 @contextmanager
 def running(services: Sequence[EmbeddedService], report: Report) -> Iterator[None]:
-    """Start services side by side; stop them in reverse order at the end, be it error, Ctrl-C or SIGTERM."""
+    """Start services concurrently; stop them in reverse order at the end, also after an error, Ctrl-C or SIGTERM."""
     with ExitStack() as undo:
         undo.enter_context(_sigterm_unwinds())
         for service in services:
@@ -99,7 +99,7 @@ def _await_all(services: Sequence[EmbeddedService], report: Report) -> None:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM unwind the main thread as Ctrl-C does. Other threads cannot have signal handlers."""
+    """Let SIGTERM unwind the main thread as Ctrl-C does; other threads cannot set signal handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

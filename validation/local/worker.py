@@ -1,4 +1,4 @@
-"""Workers of the embedded stack, started as an operator starts them."""
+"""Prefect workers of the embedded stack, started with the same command as in production."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from validation.local.process import Child, Program
 
 
 class WorkerProcess:
-    """`prefect worker start` as a child, drained at the end: a GPU box, or with another pool the control plane."""
+    """`prefect worker start` as a child process that is drained at the end; the pool decides whether it is a box."""
 
     def __init__(
         self,
@@ -44,5 +44,5 @@ class WorkerProcess:
         return self._child.log_tail()
 
     def stop(self) -> None:
-        """Drain it: what it holds is finished or given back."""
+        """Drain the worker: its chunks are finished or released."""
         self._child.end(SIGTERM, grace_s=150.0)

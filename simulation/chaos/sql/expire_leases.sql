@@ -1,4 +1,4 @@
--- expire_leases: edit time, for the chaos run alone: the leases of a worker's open chunks ended a second ago.
+-- expire_leases: move the lease expiry of a worker's open chunks to one second ago. For chaos runs only.
 -- Returns the chunks.
 UPDATE validation_chunks c
 SET lease_expires_at = now() - interval '1 second',

@@ -1,4 +1,4 @@
-"""Pictures and numbers, for people."""
+"""Charts and number formatting."""
 
 import xml.etree.ElementTree as ET
 from decimal import Decimal
@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("formatted", "expected"),
     [
         (format_count(507_387), "507,387"),
         (format_count(None), "–"),
@@ -41,14 +41,14 @@ SVG = "{http://www.w3.org/2000/svg}"
         (format_between(None, None, format_duration), "–"),
     ],
 )
-def test_numbers_are_said_as_people_say_them(said, expected):
-    """Unknown is a dash and never a nought; nearly all is not all."""
-    assert said == expected
+def test_number_formats(formatted, expected):
+    """An unknown number is a dash and never a zero; 99.96 % is not shown as 100 %."""
+    assert formatted == expected
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
 def test_ticks_span_their_axis_in_round_steps(low, span):
-    """The first is at most the lowest value, the last at least the highest, and there is never a crowd of them."""
+    """The first tick is at most the lowest value, the last at least the highest, and there are at most seven."""
     ticks = round_ticks(low, low + span)
     assert ticks[0] <= low + 1e-6 * span + 1e-9 * abs(low)
     assert ticks[-1] >= low + span - 1e-6 * span - 1e-9 * abs(low)
@@ -56,7 +56,7 @@ def test_ticks_span_their_axis_in_round_steps(low, span):
 
 
 @pytest.mark.parametrize("length_s", [90, 3600, 40_000, 300_000, 604_800])
-def test_times_are_round_and_few(length_s):
+def test_time_ticks_are_round_and_at_most_eight(length_s):
     """Whole minutes, hours or days, within the span."""
     ticks, write = time_ticks(1_790_000_123, 1_790_000_123 + length_s)
     assert 1 <= len(ticks) <= 8
@@ -70,11 +70,11 @@ def chart(points, **options) -> TimeChart:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.floats(0, 4e6), st.just(0.0) | st.floats(1e-3, 1e12)), max_size=20))
-def test_every_mark_is_on_the_paper(points):
-    """Whatever the values, the picture is well-formed and nothing is drawn outside it."""
+def test_every_point_lies_inside_the_chart(points):
+    """For any values the SVG is well-formed and nothing is drawn outside it."""
     points = sorted(points)
-    outlook = Forecast(0.0, 6e6, 5e6, None) if points else None
-    root = ET.fromstring(draw_time_chart(chart(points, outlook=outlook)))
+    forecast = Forecast(0.0, 6e6, 5e6, None) if points else None
+    root = ET.fromstring(draw_time_chart(chart(points, forecast=forecast)))
     assert root.find(f"{SVG}title").text == "Things <left>"
     for shape in root.iter(f"{SVG}path"):
         for pair in shape.get("d")[1:].split("L"):
@@ -83,13 +83,13 @@ def test_every_mark_is_on_the_paper(points):
             assert 0 <= y <= HEIGHT
 
 
-def test_a_chart_of_nothing_says_so():
-    """An empty fleet has a picture too."""
+def test_chart_without_points_says_nothing_yet():
+    """A fleet without history still has a chart."""
     assert "nothing yet" in draw_time_chart(chart([]))
 
 
-def test_shares_are_stacked_to_the_top():
-    """What adds up to one reaches from the floor to the ceiling."""
+def test_stacked_shares_reach_the_ceiling():
+    """Stacked shares that add up to one fill the chart from bottom to top."""
     halves = [Series(name, colour, [(0, 0.5), (60, 0.5)]) for name, colour in (("a", "accept"), ("b", "reject"))]
     svg = draw_time_chart(TimeChart("Shares", "", halves, stacked=True, ceiling=1.0))
     areas = [p.get("d") for p in ET.fromstring(svg).iter(f"{SVG}path") if "fill-" in (p.get("class") or "")]
@@ -111,8 +111,8 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
-def test_everything_can_be_read(palette):
-    """Letters stand out from their paper by 4.5 and shapes by 3, in light and in dark."""
+def test_palette_meets_wcag_contrast(palette):
+    """Letters have a contrast of at least 4.5 to the background and shapes of at least 3, in light and dark mode."""
     for paper in ("paper", "raised"):
         for letters in ("ink", "muted"):
             assert contrast(palette[letters], palette[paper]) >= 4.5, letters

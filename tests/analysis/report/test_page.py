@@ -1,4 +1,4 @@
-"""The page as its reader gets it: from the command, in a real browser."""
+"""The report page as `vfleet report` writes it, checked in a real browser."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from validation.analysis.charts.style import DARK, LIGHT
 from validation.cli.main import main
 from validation.ledger.canaries import KnownAnswer, insert_canaries
 from validation.ledger.engine import open_engine
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 in_browser = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine: nobody looks at the page"
+    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine, so the page cannot be rendered"
 )
 PROBE = """<script>
 const sounds = [...document.querySelectorAll('audio')];
@@ -51,7 +51,7 @@ def rules_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, rules_file):
-    """The page of the sample rows. Of one video the tar is there, of the others not."""
+    """The page of the sample rows. The source has the tar of one video only."""
     folder = tmp_path_factory.mktemp("page")
     write_shards(folder / "results", sample_rows())
     (folder / "source").mkdir()
@@ -63,7 +63,7 @@ def page(tmp_path_factory, rules_file):
 
 
 class Reader(HTMLParser):
-    """Everything that a page would load, and the names that it shows."""
+    """Collects the URLs that a page loads, and the elements that are not closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,8 +82,8 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_stands_alone(page):
-    """Well-formed, loads nothing, says who made it, and shows text as text."""
+def test_page_is_well_formed_and_loads_nothing(page):
+    """The page is well-formed, loads no URL, names its origin, and escapes text."""
     html = page.read_text()
     reader = Reader()
     reader.feed(html)
@@ -91,16 +91,16 @@ def test_the_page_stands_alone(page):
     assert all(address.startswith("data:audio/flac;base64,") for address in reader.loads)
     assert "url(" not in html
     assert "<script" not in html
-    for said in ("suite sample", "sample-1", *MODELS, "r1", "noisy", "It says &lt;something&gt; else.", "undecodable"):
-        assert said in html
+    for shown in ("suite sample", "sample-1", *MODELS, "r1", "noisy", "It says &lt;something&gt; else.", "undecodable"):
+        assert shown in html
     assert "words 0 &lt;of&gt; v0" in html
-    assert "No audio:" in html  # of the videos whose tar is away
+    assert "No audio:" in html  # for the videos whose tar is missing
 
 
 @in_browser
 @pytest.mark.parametrize(("scheme", "palette"), [(1, LIGHT), (0, DARK)], ids=["light", "dark"])
-def test_the_page_is_seen_in_light_and_in_dark(page, tmp_path, scheme, palette):
-    """Each comes out in its own colours."""
+def test_page_follows_light_and_dark_mode(page, tmp_path, scheme, palette):
+    """Each mode shows the colours of its palette."""
     screenshot = tmp_path / "page.png"
     browse(page, tmp_path, f"--screenshot={screenshot}", f"--blink-settings=preferredColorScheme={scheme}")
     pixels = next(av.open(screenshot).decode(video=0)).to_ndarray(format="rgb24").reshape(-1, 3)
@@ -109,8 +109,8 @@ def test_the_page_is_seen_in_light_and_in_dark(page, tmp_path, scheme, palette):
 
 
 @in_browser
-def test_the_page_fits_its_window_and_plays(page, tmp_path):
-    """Nothing overflows; every picture has a size; every player knows how long it plays."""
+def test_page_fits_its_window_and_plays_audio(page, tmp_path):
+    """Nothing overflows; every chart has a size; every player knows its duration."""
     probed = page.with_name("probed.html")
     probed.write_text(page.read_text().replace("</body>", f"{PROBE}</body>"))
     dom = browse(probed, tmp_path, "--dump-dom", "--virtual-time-budget=10000")
@@ -122,7 +122,7 @@ def test_the_page_fits_its_window_and_plays(page, tmp_path):
 
 
 def browse(page, folder, *options) -> str:
-    assert CHROMIUM is not None, "no Chromium on this machine, and in CI somebody must look at the page"
+    assert CHROMIUM is not None, "no Chromium on this machine, and in CI the page must be rendered"
     profile = folder / "profile"
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
                "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
@@ -134,8 +134,8 @@ def count_pixels(pixels, colour: str) -> int:
     return int(np.all(pixels == [int(colour[n : n + 2], 16) for n in (1, 3, 5)], axis=1).sum())
 
 
-def test_a_report_over_nothing_says_so(ledger, tmp_path, capsys):
-    """No committed shard, no shard in a folder: one sentence, exit code 2, and no page."""
+def test_report_without_shards_is_refused(ledger, tmp_path, capsys):
+    """Without a committed shard or a shard in the folder: one sentence, exit code 2, and no page."""
     (tmp_path / "empty").mkdir()
     url = ledger.url.render_as_string(hide_password=False)
     for arguments, environment, says in (
@@ -148,26 +148,26 @@ def test_a_report_over_nothing_says_so(ledger, tmp_path, capsys):
     open_engine(url).dispose()
 
 
-def test_a_report_over_canaries_alone_says_that_there_is_nothing(box, tmp_path, capsys):
-    """They are nobody's data, though their shard is committed: one sentence, exit code 2, and no page."""
+def test_report_over_canaries_only_is_refused(box, tmp_path, capsys):
+    """Rows of canaries are not counted, even if their shard is committed: one sentence, exit code 2, and no page."""
     insert_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2}, basis={})
     box.add_videos("a")
-    run_chunk(box.session)
+    run_chunk(box.context)
     assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 2
-    assert "no segment of suite tiny stands in a committed shard yet" in capsys.readouterr().err
+    assert "suite tiny has no segment in a committed shard yet" in capsys.readouterr().err
     assert not (tmp_path / "out.html").exists()
     open_engine(box.environment["DATABASE_URL"]).dispose()
 
 
 def write_tiny_rules(folder):
-    """Of the suite that a box of the tests asks: whatever was heard is good."""
+    """Rules of the tests' suite that accept every segment with an answer."""
     rules = folder / "tiny.toml"
     rules.write_text('version = "tiny-1"\nrequired_models = ["ear"]\nrules = []\n')
     return rules
 
 
-def test_a_shard_that_is_not_ours_is_refused(tmp_path, rules_file, capsys):
-    """Named, with the reason: somebody else's file, or bytes that are not those of the manifest."""
+def test_foreign_or_damaged_shard_is_refused_by_name(tmp_path, rules_file, capsys):
+    """The error names the file: it is no shard, or its bytes differ from the manifest."""
     write_shards(tmp_path, [make_row("a", 0)])
     (shard,) = tmp_path.rglob("*.parquet")
     good = shard.read_bytes()
@@ -177,8 +177,8 @@ def test_a_shard_that_is_not_ours_is_refused(tmp_path, rules_file, capsys):
         assert shard.name in capsys.readouterr().err
 
 
-def test_a_page_is_replaced_whole_or_not_at_all(tmp_path, rules_file, capsys):
-    """On a full disk the older page stays, and the sentence names the file."""
+def test_full_disk_keeps_the_previous_page(tmp_path, rules_file, capsys):
+    """If the disk is full, the previous page stays, and the error names the file."""
     write_shards(tmp_path / "results", [make_row("a", 0)])
     out = tmp_path / "report.html"
     out.write_text("older")
@@ -193,16 +193,16 @@ def test_a_page_is_replaced_whole_or_not_at_all(tmp_path, rules_file, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results"]
 
 
-def test_the_ledger_says_which_shards_count(box, tmp_path):
-    """From committed chunks in an object store, through the whole of a chunk's life."""
+def test_report_reads_the_shards_that_the_ledger_lists(box, tmp_path):
+    """A committed chunk's shard is read from the object store."""
     box.add_videos("one", "two")
-    run_chunk(box.session)
+    run_chunk(box.context)
     assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 0
     html = (tmp_path / "out.html").read_text()
     assert "From 1 committed shard." in html
     assert "ear_peak" in html
     assert "Loudest sample." in html
-    assert html.count("<audio") == 0  # nothing is bad, and nothing nearly so
+    assert html.count("<audio") == 0  # no segment is rejected or borderline
     (tally,) = fetch(box.engine, "SELECT audio_s, segments_accepted FROM validation_chunks")
     assert tuple(tally) == (2.0, 4)
     open_engine(box.environment["DATABASE_URL"]).dispose()

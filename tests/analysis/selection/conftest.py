@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.worker_fixtures import PeakScorer
 from validation.domain import Column, Scored
-from validation.models.suite import SUITES, SuiteSpec
+from validation.models.suites import SUITES, SuiteSpec
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Condition, Rule, Rules
 from validation.worker.chunk.context import ChunkContext
@@ -22,16 +22,16 @@ STALE = Rule(
     reason="stale",
     verdict="review",
     when=(Condition(column="nose_age", op=">", value=1.0),),
-    sentence="It smells of yesterday.",
+    sentence="The revision is newer than 1.",
 )
 
 
 @dataclass
 class TwoScorer(PeakScorer):
-    """Hears how loud it is, and smells its revision. `asked` counts the answers of each model."""
+    """`ear` answers the loudest sample, `nose` its own revision. `asked` counts the answers of each model."""
 
     name: str = "pair"
-    roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear", "nose"), judges=("ear", "nose")))
+    roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear", "nose"), lid_models=("ear", "nose")))
     rules: Rules = field(
         default_factory=lambda: Rules(version="pair-1", required_models=("ear",), rules=(QUIET, STALE))
     )
@@ -40,12 +40,12 @@ class TwoScorer(PeakScorer):
         default_factory=lambda: {
             "ear": (
                 Column("peak", "float", "ratio", "Loudest sample."),
-                Column("language", "str", "ISO 639", "Heard."),
+                Column("language", "str", "ISO 639", "Predicted."),
                 Column("declared_p", "float", "probability", "Of the declared language."),
             ),
             "nose": (
                 Column("age", "float", "days", "Its revision."),
-                Column("language", "str", "ISO 639", "Smelt."),
+                Column("language", "str", "ISO 639", "Predicted."),
                 Column("declared_p", "float", "probability", "Of the declared language."),
             ),
         }
@@ -55,29 +55,29 @@ class TwoScorer(PeakScorer):
     def score(self, utterances):
         answers = []
         for utterance in utterances:
-            wanted = utterance.wanted or tuple(self.columns)
+            wanted = utterance.requested_models or tuple(self.columns)
             for model in wanted:
                 self.asked[model] += 1
-            said = {"ear": self._hear(utterance), "nose": self._smell()}
-            answers.append({model: said[model] for model in wanted})
+            answer = {"ear": self._ear(utterance), "nose": self._nose()}
+            answers.append({model: answer[model] for model in wanted})
         return answers
 
-    def _hear(self, utterance):
+    def _ear(self, utterance):
         return Scored({"peak": float(np.abs(utterance.audio).max()), "language": "hi", "declared_p": 0.9})
 
-    def _smell(self):
+    def _nose(self):
         revision = self.revisions["nose"]
         return Scored({"age": float(revision), "language": "hi" if revision == "1" else "ta", "declared_p": 0.5})
 
 
 @pytest.fixture
 def pair(box, monkeypatch):
-    """The box with the suite `pair`; `upgrade` gives the nose another revision."""
-    recipe = SuiteSpec({"ear": "", "nose": ""}, None, ("ear", "nose"), "local-1", 1.0, 1.0, "local")
-    monkeypatch.setitem(SUITES, "pair", recipe)
+    """The box with the suite `pair`; `upgrade` gives `nose` another revision."""
+    spec = SuiteSpec({"ear": "", "nose": ""}, None, ("ear", "nose"), "local-1", 1.0, 1.0, "local")
+    monkeypatch.setitem(SUITES, "pair", spec)
     monkeypatch.setenv("VFLEET_SUITE", "pair")
     scorer = TwoScorer()
-    session = replace_scorer(box.session, scorer)
+    session = replace_scorer(box.context, scorer)
     monkeypatch.setattr("validation.services.open_engine", lambda *_: box.engine)  # for commands in this process
     return Pair(box, session, scorer)
 

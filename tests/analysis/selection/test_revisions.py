@@ -1,4 +1,4 @@
-"""A new revision of one model: only it is asked, its shards stand alone, and reading joins them."""
+"""A new revision of one model: only this model runs, its shards hold its columns, and reading joins the shards."""
 
 import polars as pl
 from polars.testing import assert_frame_equal
@@ -7,21 +7,21 @@ from tests.support.ledger_helpers import fetch
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.revisions import KEY
 from validation.analysis.selection.sources import find_committed
-from validation.analysis.selection.verdicts import judge_segments
+from validation.analysis.selection.verdicts import apply_rules
 from validation.control.audit import audit
 from validation.domain import Column, Scored
 from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 
 def read_segments(pair, **options):
     source = find_committed(pair.box.engine, "pair", pair.session.settings, **options)
-    return judge_segments(open_segments(source), pair.scorer.rules).collect().sort(KEY)
+    return apply_rules(open_segments(source), pair.scorer.rules).collect().sort(KEY)
 
 
-def test_only_what_is_missing_is_asked_and_reading_joins_it(pair):
-    """The old ear and the new nose together give what the whole new suite would have given."""
+def test_only_missing_models_run_and_reading_joins_revisions(pair):
+    """The old answers of `ear` joined with the new answers of `nose` equal a run of the whole new suite."""
     pair.box.add_videos("a", "b", "c")
     run_chunk(pair.session)
     pair.upgrade("2")
@@ -33,15 +33,15 @@ def test_only_what_is_missing_is_asked_and_reading_joins_it(pair):
 
     requeue_videos(pair.box.engine, Requeue(["a", "b"]))
     run_chunk(pair.session)
-    whole = read_segments(pair)
-    assert_frame_equal(joined, whole, check_column_order=False)
+    complete = read_segments(pair)
+    assert_frame_equal(joined, complete, check_column_order=False)
     assert dict(zip(joined["video_id"], joined["nose_age"], strict=True)) == {"a": 2.0, "b": 2.0, "c": 1.0}
     assert joined["language_votes_against"].to_list() == [1, 1, 1, 1, 0, 0]
     assert joined["verdict"].to_list() == ["review"] * 4 + ["accept"] * 2
 
 
-def test_a_shard_of_some_models_accepts_nothing(pair):
-    """Its verdict says that it must be read together with the others', and nobody counts it or its hours again."""
+def test_shard_of_a_subset_of_models_accepts_nothing(pair):
+    """Its reason is `partial`, and the ledger counts neither its verdicts nor its hours a second time."""
     pair.box.add_videos("a")
     run_chunk(pair.session)
     pair.upgrade("2")
@@ -65,14 +65,14 @@ def _options(pair):
     return find_committed(pair.box.engine, "pair", pair.session.settings).storage_options
 
 
-def test_a_model_that_joined_later_was_not_asked_about_the_rest(pair):
-    """For segments that it has not heard, the new model's fault says so; null alone would mean that it abstained."""
+def test_model_added_later_has_a_fault_for_older_segments(pair):
+    """The new model's fault is `not_asked` for segments that it did not score; null would mean an abstention."""
     pair.box.add_videos("a", "b")
     whole, pair.session = pair.session, pair.session
     columns, revisions = dict(whole.scorer.columns), dict(whole.scorer.revisions)
     whole.scorer.columns, whole.scorer.revisions = {"ear": columns["ear"]}, {"ear": "1"}
-    whole.scorer.score = lambda utterances: [{"ear": whole.scorer._hear(u)} for u in utterances]
-    whole.scorer.roles = type(whole.scorer.roles)(("ear",), judges=("ear",))
+    whole.scorer.score = lambda utterances: [{"ear": whole.scorer._ear(u)} for u in utterances]
+    whole.scorer.roles = type(whole.scorer.roles)(("ear",), lid_models=("ear",))
     run_chunk(whole)
     pair.upgrade("1")
     requeue_videos(pair.box.engine, Requeue(["a"], lacking={"nose": None}))
@@ -85,8 +85,8 @@ def test_a_model_that_joined_later_was_not_asked_about_the_rest(pair):
     assert revisions == pair.scorer.revisions
 
 
-def test_what_was_validated_again_is_read_once(pair):
-    """The same revision again: the newer rows count, the older shard keeps the others."""
+def test_revalidated_video_is_read_once(pair):
+    """After a second run of the same revision, the newer rows are read; other videos of the older shard still are."""
     pair.box.add_videos("a", "b")
     run_chunk(pair.session)
     requeue_videos(pair.box.engine, Requeue(["a"]))
@@ -98,8 +98,8 @@ def test_what_was_validated_again_is_read_once(pair):
     assert (worker, processed) == ("ann", 3)
 
 
-def test_a_fleet_that_was_rolled_back_is_read_up_to_its_revision(pair):
-    """By default the revision that began last counts, also after older ones went on; who asks leaves it out."""
+def test_revision_option_leaves_out_later_revisions(pair):
+    """By default the revision that began last is read, even if an older one was committed after it."""
     pair.box.add_videos("a")
     run_chunk(pair.session)
     first = read_committed_shards(pair.box.engine)[0].revision
@@ -114,13 +114,13 @@ def test_a_fleet_that_was_rolled_back_is_read_up_to_its_revision(pair):
 
 
 def test_shards_of_two_schema_versions_are_read_together(pair, monkeypatch):
-    """What an older version lacks is null in its rows; no column of either is lost."""
+    """A column that the older version lacks is null in its rows; no column of either version is lost."""
     pair.box.add_videos("a", "b")
     run_chunk(pair.session, size=1)
     grown = Column("wet", "float", "ratio", "How wet it is.")
     pair.scorer.columns["nose"] = (*pair.scorer.columns["nose"], grown)
     monkeypatch.setattr(
-        pair.scorer, "_smell", lambda: Scored({"age": 1.0, "language": "hi", "declared_p": 0.5, "wet": 0.7})
+        pair.scorer, "_nose", lambda: Scored({"age": 1.0, "language": "hi", "declared_p": 0.5, "wet": 0.7})
     )
     run_chunk(pair.session, size=1)
     assert sorted(read_segments(pair)["nose_wet"].to_list(), key=str) == [0.7, 0.7, None, None]

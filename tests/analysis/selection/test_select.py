@@ -1,4 +1,4 @@
-"""`vfleet select`: what is kept, what is lost, and why."""
+"""`vfleet select`: what it keeps and loses and why, its output formats, and its errors."""
 
 import json
 import resource
@@ -15,18 +15,18 @@ import pytest
 from tests.support.ledger_helpers import statuses
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed
-from validation.analysis.selection.summary import ACCEPTED, tally_selection
-from validation.analysis.selection.verdicts import judge_segments
+from validation.analysis.selection.summary import ACCEPTED, summarize_selection
+from validation.analysis.selection.verdicts import apply_rules
 from validation.cli.main import main
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Video
 from validation.ledger.queries import read_committed_shards
 from validation.ledger.seed import seed_videos
-from validation.scoring.rules_file import parse_rules
+from validation.scoring.rules_io import parse_rules
 from validation.shards.reader import read_file_provenance
 from validation.shards.writer import write_table
 from validation.storage.store import get_bytes, list_keys, put_once
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 RULES = """
 version = "mine-1"
@@ -68,43 +68,43 @@ def selected(pair, tmp_path):
 def select(capsys, *arguments) -> tuple[int, str, str]:
     capsys.readouterr()
     code = main(["select", *map(str, arguments)])
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
-def test_it_says_what_is_kept_and_lost(selected, capsys):
-    """Hours by language, and by reason: in all, and for that reason alone."""
+def test_select_prints_segments_by_language_and_by_reason(selected, capsys):
+    """Hours kept per language, and hours lost per reason: in all, and to that reason alone."""
     _, folder = selected
     code, out, _ = select(capsys, "--rules", folder / "mine.toml")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
     assert lines[1][:3] == ["hi", "5", "2"]
     assert [line[:2] for line in lines[3:5]] == [["quiet", "2"], ["short", "2"]]
-    assert out.endswith("judged by mine-1; verdicts changed: 1\n")
+    assert out.endswith("verdicts by mine-1; verdicts changed: 1\n")
 
 
-def test_hours_are_those_of_the_audio(selected, capsys):
-    """2 s and 3 s are kept of 8 s; what is quiet alone is 2 s."""
+def test_summary_hours_are_audio_durations(selected, capsys):
+    """Of 8 s, 2 s and 3 s are kept; the segment that is lost to `quiet` alone has 2 s."""
     pair, _ = selected
     source = find_committed(pair.box.engine, "pair", pair.session.settings)
     rules = parse_rules(RULES, "mine")
-    tally = tally_selection(judge_segments(open_segments(source), rules), rules, ["accept"])
-    (language,) = tally.languages
+    summary = summarize_selection(apply_rules(open_segments(source), rules), rules, ["accept"])
+    (language,) = summary.languages
     assert (language.hours * 3600, language.hours_kept * 3600) == pytest.approx((8.0, 5.0))
-    assert {lost.reason: (lost.hours * 3600, lost.hours_alone * 3600) for lost in tally.reasons} == {
+    assert {lost.reason: (lost.hours * 3600, lost.hours_alone * 3600) for lost in summary.reasons} == {
         "quiet": pytest.approx((2.5, 2.0)),
         "short": pytest.approx((1.0, 0.5)),
     }
 
 
-def test_what_is_lost_is_told_by_the_rules_that_lose_it(selected):
-    """A rule whose verdict is kept loses nothing; who keeps no accepted segment is told how many those are."""
+def test_losses_are_counted_for_verdicts_that_are_not_kept(selected):
+    """A rule whose verdict is kept loses nothing; accepted segments that are not kept have a line of their own."""
     pair, _ = selected
     rules = parse_rules(RULES, "mine")
-    judged = judge_segments(open_segments(find_committed(pair.box.engine, "pair", pair.session.settings)), rules)
+    segments = apply_rules(open_segments(find_committed(pair.box.engine, "pair", pair.session.settings)), rules)
 
     def lost(*keep):
-        rows = tally_selection(judged, rules, keep).reasons
+        rows = summarize_selection(segments, rules, keep).reasons
         return {row.reason: (row.segments, pytest.approx(row.hours_alone * 3600)) for row in rows}
 
     assert lost("accept", "review") == {"quiet": (2, 2.5)}
@@ -113,8 +113,8 @@ def test_what_is_lost_is_told_by_the_rules_that_lose_it(selected):
     assert lost("accept", "review", "reject") == {}
 
 
-def test_a_disk_that_is_full_is_told_as_that(selected, capsys):
-    """Not as shards that cannot be read; nothing is left of the file."""
+def test_full_disk_is_reported_and_leaves_no_file(selected, capsys):
+    """The error names the output file, not the shards, and the partial file is deleted."""
     _, folder = selected
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for name in ("kept.parquet", "kept.jsonl", "kept.wds.jsonl"):
@@ -127,8 +127,8 @@ def test_a_disk_that_is_full_is_told_as_that(selected, capsys):
     assert [path.name for path in folder.iterdir() if "kept" in path.name] == []
 
 
-def test_it_writes_what_is_kept_in_every_format(selected, capsys):
-    """The same segments, as a table, as lines, and as tars with the names of their segments."""
+def test_every_format_holds_the_kept_segments(selected, capsys):
+    """Parquet, JSON lines and the WebDataset list hold the same segments."""
     pair, folder = selected
     for name in ("kept.parquet", "kept.jsonl", "kept.wds.jsonl"):
         assert select(capsys, folder / name, "--rules", folder / "mine.toml")[0] == 0
@@ -142,17 +142,17 @@ def test_it_writes_what_is_kept_in_every_format(selected, capsys):
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
-def test_the_same_rules_change_no_verdict(selected):
-    """What polars judges from the shards is what the scorer judged when it wrote them."""
+def test_rules_of_the_suite_reproduce_stored_verdicts(selected):
+    """Applying a suite's own rules to its shards gives the verdicts that were written."""
     pair, _ = selected
     stored = open_segments(find_committed(pair.box.engine, "pair", pair.session.settings))
-    judged = judge_segments(stored, pair.scorer.rules).select("verdict", "reasons").collect()
-    assert judged.equals(stored.select("verdict", "reasons").collect())
-    assert set(judged["verdict"]) == {"accept", "reject"}
+    segments = apply_rules(stored, pair.scorer.rules).select("verdict", "reasons").collect()
+    assert segments.equals(stored.select("verdict", "reasons").collect())
+    assert set(segments["verdict"]) == {"accept", "reject"}
 
 
 def test_only_committed_shards_are_read(selected, capsys):
-    """A file in the bucket that the ledger does not know is nobody's answer."""
+    """A shard in the bucket that the ledger does not list is ignored."""
     pair, folder = selected
     (first, _) = read_committed_shards(pair.box.engine)
     put_once(
@@ -163,14 +163,16 @@ def test_only_committed_shards_are_read(selected, capsys):
     assert select(capsys, "--rules", folder / "mine.toml")[1].splitlines()[1].split()[1] == "5"
 
 
-def test_a_verdict_is_explained(selected, capsys):
-    """Every rule that fired, with its limit and the value; the segment by its index or its name."""
+def test_explain_lists_fired_rules_with_limits_and_values(selected, capsys):
+    """The segment may be named by its index or by its name."""
     pair, folder = selected
     source = find_committed(pair.box.engine, "pair", pair.session.settings)
     names = open_segments(source).filter(video_id="b").sort("segment_index").collect()["segment"]
-    told = [select(capsys, "--explain", f"b/{segment}", "--rules", folder / "mine.toml") for segment in (1, names[1])]
-    assert told[0] == told[1]
-    code, out, _ = told[0]
+    results = [
+        select(capsys, "--explain", f"b/{segment}", "--rules", folder / "mine.toml") for segment in (1, names[1])
+    ]
+    assert results[0] == results[1]
+    code, out, _ = results[0]
     assert code == 0
     assert "reject by mine-1" in out
     assert "ear_peak < 0.05: it is 0.0" in out
@@ -186,8 +188,8 @@ def copy_results(pair, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("with_ledger", [True, False])
-def test_a_copy_of_the_store_is_as_good(selected, capsys, monkeypatch, with_ledger):
-    """From a folder of shards beside their manifests, with or without a ledger to say which count."""
+def test_folder_copy_gives_the_same_result_as_the_store(selected, capsys, monkeypatch, with_ledger):
+    """A copy of shards and manifests is read alike with and without a ledger."""
     pair, folder = selected
     copy = copy_results(pair, folder)
     expected = select(capsys, "--rules", folder / "mine.toml")[1]
@@ -196,76 +198,76 @@ def test_a_copy_of_the_store_is_as_good(selected, capsys, monkeypatch, with_ledg
     assert select(capsys, "--shards", copy, "--rules", folder / "mine.toml")[1] == expected
 
 
-def spoil_manifest(first, _second):
+def damage_manifest(first, _second):
     first.with_suffix(".manifest.json").unlink()
 
 
-def spoil_content(first, _second):
+def damage_content(first, _second):
     size = first.stat().st_size
     first.write_bytes(b"\0" * size)
 
 
-def spoil_kind(first, _second):
+def damage_kind(first, _second):
     pl.DataFrame({"video_id": ["a"]}).write_parquet(first)
 
 
-def spoil_size(first, _second):
+def damage_size(first, _second):
     first.write_bytes(first.read_bytes() + b"\0")
 
 
-def spoil_exchange(first, second):
+def damage_exchange(first, second):
     shutil.copy(second, first)
     shutil.copy(second.with_suffix(".manifest.json"), first.with_suffix(".manifest.json"))
 
 
-def spoil_footer(first, _second):
+def damage_footer(first, _second):
     payload = bytearray(first.read_bytes())
     length = int.from_bytes(payload[-8:-4], "little")
     payload[-8 - length : -8] = bytes(length)
     first.write_bytes(payload)
 
 
-SPOILT = {
-    spoil_footer: (1, "content should be a parquet file"),
-    spoil_manifest: (1, "manifest should be"),
-    spoil_content: (1, "content should be a parquet file"),
-    spoil_kind: (1, "should be"),
-    spoil_size: (1, "size in bytes should be"),
-    spoil_exchange: (2, "stands in 2 shards"),
+DAMAGES = {
+    damage_footer: (1, "content should be a parquet file"),
+    damage_manifest: (1, "manifest should be"),
+    damage_content: (1, "content should be a parquet file"),
+    damage_kind: (1, "should be"),
+    damage_size: (1, "size in bytes should be"),
+    damage_exchange: (2, "is in 2 shards"),
 }
 
 
-def test_a_shard_that_is_not_ours_is_refused(selected, capsys, monkeypatch):
-    """Whatever is wrong with it, one sentence names the file and that."""
+def test_damaged_shard_in_a_folder_is_refused(selected, capsys, monkeypatch):
+    """Each kind of damage gets one sentence that says what is wrong."""
     pair, folder = selected
     monkeypatch.setenv("DATABASE_URL", "")
-    for spoil, (expected_code, says) in SPOILT.items():
-        copy = copy_results(pair, folder / spoil.__name__)
-        spoil(*sorted(copy.rglob("*.parquet")))
+    for damage, (expected_code, says) in DAMAGES.items():
+        copy = copy_results(pair, folder / damage.__name__)
+        damage(*sorted(copy.rglob("*.parquet")))
         code, _, err = select(capsys, "--shards", copy, "--rules", folder / "mine.toml")
-        assert says in err, spoil.__name__
+        assert says in err, damage.__name__
         assert code == expected_code
 
 
-def spoil_chunk(first, _second):
-    """The same rows by another chunk, as long as this one was."""
-    made = read_file_provenance(first)
-    first.write_bytes(write_table(pq.read_table(first), replace(made, chunk_id=UUID(int=1))))
+def damage_chunk(first, _second):
+    """Replace the shard by the same rows of another chunk, with the same size."""
+    provenance = read_file_provenance(first)
+    first.write_bytes(write_table(pq.read_table(first), replace(provenance, chunk_id=UUID(int=1))))
 
 
-def test_the_ledger_knows_its_shards_in_a_copy(selected, capsys):
-    """By size and by who made them: a foreign file under the right name is named, and nothing of it is read."""
+def test_ledger_checks_size_and_provenance_of_a_folder_copy(selected, capsys):
+    """A foreign file under a committed shard's name is refused by name, and its rows are not read."""
     pair, folder = selected
-    for spoil, says in (
-        (spoil_footer, "content should be a parquet file"),
-        (spoil_size, "size in bytes should be"),
-        (spoil_chunk, "provenance should be"),
+    for damage, says in (
+        (damage_footer, "content should be a parquet file"),
+        (damage_size, "size in bytes should be"),
+        (damage_chunk, "provenance should be"),
     ):
-        copy = copy_results(pair, folder / spoil.__name__)
+        copy = copy_results(pair, folder / damage.__name__)
         first, second = sorted(copy.rglob("*.parquet"))
-        spoil(first, second)
+        damage(first, second)
         code, _, err = select(capsys, "--shards", copy, "--rules", folder / "mine.toml")
-        assert says in err, spoil.__name__
+        assert says in err, damage.__name__
         assert first.name in err
         assert code == 1
 
@@ -275,18 +277,18 @@ REFUSED = {
     "rules that are not there": (["--rules", "none.toml"], "rules file none.toml cannot be read"),
     "a version that is not there": (["--rules", "local-9"], "no rules are called 'local-9'"),
     "a suite without shards": (["--suite", "vad"], "no committed shard is of suite 'vad'; there are shards of pair"),
-    "a verdict": (["--keep", "good"], "'good' is no verdict"),
-    "an ending": (["out.csv"], "the ending says no format"),
+    "a verdict": (["--keep", "good"], "'good' is not a verdict"),
+    "an ending": (["out.csv"], "the ending names no format"),
     "a folder": (["/nowhere/out.jsonl", "--rules", "{mine}"], "folder /nowhere does not exist"),
     "a revision": (["--revision", "r0"], "no committed shard is of revision 'r0'; there are "),
     "a video": (["--explain", "zz/0", "--rules", "{mine}"], "no committed shard holds video 'zz'"),
     "a segment": (["--explain", "a/9", "--rules", "{mine}"], "video a has no segment '9': it has 2"),
-    "an empty folder": (["--shards", "{folder}"], "is not there"),
+    "an empty folder": (["--shards", "{folder}"], "is missing"),
 }
 
 
-def test_what_does_not_exist_is_named(selected, capsys):
-    """Bad input gets one sentence and exit code 2."""
+def test_bad_input_gets_one_sentence_and_exit_code_2(selected, capsys):
+    """The sentence names what does not exist, and what exists instead."""
     _, folder = selected
     (folder / "typo.toml").write_text(RULES.replace("ear_peak", "ear_peek"))
     names = {"typo": folder / "typo.toml", "mine": folder / "mine.toml", "folder": folder}
@@ -296,8 +298,8 @@ def test_what_does_not_exist_is_named(selected, capsys):
         assert code == 2
 
 
-def test_what_is_judged_so_returns_to_the_queue(selected, monkeypatch):
-    """By verdict of the suite's rules, though the ledger keeps no verdicts."""
+def test_requeue_by_verdict_reads_the_shards(selected, monkeypatch):
+    """Videos are requeued by their segments' verdicts, which only the shards hold."""
     pair, _ = selected
     monkeypatch.setattr("validation.cli.results.find_rules", lambda *_: pair.scorer.rules)
     assert main(["requeue", "--verdict", "reject", "--dry-run"]) == 0

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validation.analysis.selection.verdicts import judge_segments
-from validation.scoring.rules_file import BadRules, load_rules, parse_rules
+from validation.analysis.selection.verdicts import apply_rules
+from validation.scoring.rules_io import BadRules, load_rules, parse_rules
 from validation.scoring.verdict import Condition, Rule, Rules
 
 COLUMNS = {
@@ -51,21 +51,21 @@ RULES = st.lists(
 )
 
 
-def judge_each(rules, rows):
+def evaluate_rows(rules, rows):
     return [(verdict.verdict, list(verdict.reasons)) for verdict in map(rules.judge, rows)]
 
 
-def judge_all(rules, rows, schema):
-    judged = judge_segments(pl.DataFrame(rows, schema=schema, orient="row").lazy(), rules).collect()
-    return list(zip(judged["verdict"].to_list(), judged["reasons"].to_list(), strict=True))
+def evaluate_frame(rules, rows, schema):
+    segments = apply_rules(pl.DataFrame(rows, schema=schema, orient="row").lazy(), rules).collect()
+    return list(zip(segments["verdict"].to_list(), segments["reasons"].to_list(), strict=True))
 
 
 @settings(max_examples=200, deadline=None)
 @given(ROWS, RULES)
-def test_polars_judges_as_the_scorer_does(rows, rules):
-    """Any rules over any signals: the same verdict and the same reasons in the same order."""
-    book = Rules(version="any", required_models=("ear",), rules=tuple(rules))
-    assert judge_all(book, rows, COLUMNS) == judge_each(book, rows)
+def test_polars_and_python_rules_give_the_same_verdict(rows, rules):
+    """For any rules and signals: the same verdict and the same reasons in the same order."""
+    any_rules = Rules(version="any", required_models=("ear",), rules=tuple(rules))
+    assert evaluate_frame(any_rules, rows, COLUMNS) == evaluate_rows(any_rules, rows)
 
 
 FLOAT, INT, STR = pl.Float64, pl.Int64, pl.String
@@ -94,33 +94,33 @@ LIMITS = sorted(
         ), min_size=1, max_size=20,
     )
 )  # fmt: skip
-def test_the_packaged_rules_judge_alike_everywhere(rows):
-    """Also exactly at their limits."""
+def test_packaged_rules_give_the_same_verdict_in_polars_and_python(rows):
+    """Also for values that equal a limit."""
     rules = load_rules("local-2")
-    assert judge_all(rules, rows, LOCAL) == judge_each(rules, rows)
+    assert evaluate_frame(rules, rows, LOCAL) == evaluate_rows(rules, rows)
 
 
-def test_a_rule_on_a_column_that_does_not_exist_names_the_nearest():
-    """A typing error is no rule that never fires."""
+def test_unknown_column_in_a_rule_names_the_nearest():
+    """A typing error is refused; otherwise it would be a rule that never fires."""
     rules = parse_rules(
         'version = "mine"\nrequired_models = []\n[[rules]]\nreason = "noisy"\nverdict = "review"\nsentence = "x"\n'
         'when = [{ column = "dnsmos_orv", op = "<", value = 2.0 }]',
         file="mine.toml",
     )
     with pytest.raises(BadRules, match="no column dnsmos_orv; the nearest is dnsmos_ovr"):
-        judge_segments(pl.LazyFrame(schema=LOCAL), rules)
+        apply_rules(pl.LazyFrame(schema=LOCAL), rules)
 
 
 @pytest.mark.parametrize("column", ["verdict", "reasons"])
-def test_rules_do_not_read_what_older_rules_wrote(column):
-    """A verdict is judged from signals alone."""
+def test_rules_may_not_read_verdict_columns(column):
+    """A verdict depends on signals only, not on an older verdict."""
     rule = Rule(reason="odd", verdict="review", sentence="x", when=(Condition(column=column, op="present"),))
     rules = Rules(version="mine", required_models=(), rules=(rule,))
     with pytest.raises(BadRules, match=f"no column {column}"):
-        judge_segments(pl.LazyFrame(schema=LOCAL | {"verdict": STR, "reasons": pl.List(STR)}), rules)
+        apply_rules(pl.LazyFrame(schema=LOCAL | {"verdict": STR, "reasons": pl.List(STR)}), rules)
 
 
-def test_a_number_that_engines_compare_differently_is_no_limit():
-    """Beyond 2**53 a float cannot tell a whole number from its neighbour."""
+def test_limit_beyond_exact_floats_is_refused():
+    """Beyond 2**53 a float does not distinguish neighbouring integers, so engines would compare differently."""
     with pytest.raises(ValueError, match="too large"):
         Condition(column="n", op="<", value=2**53 + 1)

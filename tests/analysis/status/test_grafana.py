@@ -1,4 +1,4 @@
-"""The Grafana dashboard asks only what the ledger answers."""
+"""The Grafana dashboard's queries match the ledger."""
 
 import json
 from itertools import combinations
@@ -17,7 +17,7 @@ DISTRUST = """
     WITH canary AS (
         INSERT INTO validation.canaries (video_id, suite, models, answers) VALUES ('c', 's', '{}', '[{}]')
     )
-    INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding)
+    INSERT INTO validation.canary_evaluations (video_id, chunk_id, outcome, finding)
     VALUES ('c', :chunk, 'wrong', 'it lies')
 """
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"]}
@@ -25,7 +25,7 @@ PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"]}
 
 @pytest.fixture
 def answers(ledger):
-    """Every panel's query and its answer, on a working fleet."""
+    """Every panel's query and its result, on a working fleet."""
     queue(ledger, hi=60, ta=20)
     work(ledger, minutes=5)
     rent(ledger, hours=0.5, usd_per_hour=0.3)
@@ -33,7 +33,7 @@ def answers(ledger):
 
 
 def ask(ledger):
-    """Ask everything, as a reader of the dashboard may."""
+    """Run every query as the dashboard's read-only role."""
     with ledger.connect() as connection:
         connection.exec_driver_sql("SET ROLE validation_reader")
         found = {}
@@ -44,8 +44,8 @@ def ask(ledger):
         return found
 
 
-def test_every_query_is_answered_by_the_ledger(answers):
-    """On a working fleet no panel is empty, and a reader's role is enough."""
+def test_every_query_runs_as_reader_and_returns_rows(answers):
+    """On a working fleet no panel is empty, and the read-only role suffices."""
     assert [title for title, rows in answers.items() if not rows] == []
     assert answers["Videos left"] == [{"videos_left": 55}]
     assert float(answers["Done"][0]["done"]) == pytest.approx(25 / 80)
@@ -53,19 +53,22 @@ def test_every_query_is_answered_by_the_ledger(answers):
     assert answers["Workers"][-1].keys() >= {"worker_id", "liveness", "last_error"}
 
 
-def test_distrust_is_seen_where_workers_are(ledger):
-    """Both panels of workers say who is distrusted, and the table says it first, and why."""
+def test_worker_panels_show_quarantined_workers(ledger):
+    """Both worker panels show quarantined workers; the table lists them first with the reason."""
     queue(ledger, hi=10)
     register_worker(ledger, WorkerProfile("zoe", config={"instance": "zoe-1"}))
     chunk = claim(ledger, worker_id="zoe")
     execute(ledger, DISTRUST, chunk=chunk.chunk_id)
     answers = ask(ledger)
-    assert answers["Workers by liveness"][0]["distrusted"] == 1
-    assert [(row["worker_id"], row["distrust"]) for row in answers["Workers"]] == [("zoe", "c: it lies"), ("ann", None)]
+    assert answers["Workers by liveness"][0]["quarantined"] == 1
+    assert [(row["worker_id"], row["quarantine_reason"]) for row in answers["Workers"]] == [
+        ("zoe", "c: it lies"),
+        ("ann", None),
+    ]
 
 
-def test_series_have_a_time_and_numbers(answers):
-    """What Grafana draws over time has a column called time, and numbers beside it."""
+def test_time_series_have_a_time_column_and_numbers(answers):
+    """A time series panel has a column `time` and only numbers beside it."""
     for title, panel in PANELS.items():
         if panel["targets"][0]["format"] == "time_series":
             assert panel["type"] == "timeseries"
@@ -73,15 +76,15 @@ def test_series_have_a_time_and_numbers(answers):
             assert times == sorted(times)
 
 
-def test_overrides_name_columns_that_are_there(answers):
-    """A colour for a column that does not exist would silently colour nothing."""
+def test_overrides_name_existing_columns(answers):
+    """An override for a missing column would silently have no effect."""
     for title, panel in PANELS.items():
         for override in panel["fieldConfig"]["overrides"]:
             assert override["matcher"]["options"] in answers[title][0], title
 
 
 def test_panels_do_not_overlap():
-    """Ids are unique, and every panel has a place of its own within the 24 columns."""
+    """Panel ids are unique, and panels do not overlap within the 24 columns."""
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(PANELS) == len(DASHBOARD["panels"])
     places = [
         {(x, y) for x in range(g["x"], g["x"] + g["w"]) for y in range(g["y"], g["y"] + g["h"])}

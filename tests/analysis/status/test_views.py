@@ -1,4 +1,4 @@
-"""What the views say of a history that is known."""
+"""The status views over a known history."""
 
 from itertools import pairwise
 
@@ -11,8 +11,8 @@ from validation.ledger.chunks import commit_chunk
 from validation.ledger.maintenance import Requeue, requeue_videos
 
 
-def test_what_holders_counted_is_summed(ledger):
-    """Seconds of audio and verdicts of every committed chunk."""
+def test_audio_and_verdict_counts_are_summed(ledger):
+    """Audio seconds and verdicts are summed over all committed chunks."""
     queue(ledger, hi=10)
     commit_one(ledger, ended_s_ago=1, verdicts=(12, 5, 3), audio_s=61.5)
     commit_one(ledger, ended_s_ago=1, verdicts=(0, 20, 0), audio_s=10.0)
@@ -29,9 +29,8 @@ CANARY = """
 """
 
 
-def test_what_was_done_again_counts_once(ledger):
-    """Audio, verdicts and their price are of what stands, as segments are: by the last chunk that counted it, and
-    canaries are nobody's audio."""
+def test_revalidated_videos_count_once(ledger):
+    """Audio, verdicts and price per hour count current results only: each video's last chunk, and no canaries."""
     queue(ledger, hi=10)
     rent(ledger, hours=1.0, usd_per_hour=1.0)
     first = commit_one(ledger, ended_s_ago=3, verdicts=(12, 5, 3), audio_s=100.0)
@@ -51,8 +50,8 @@ def test_what_was_done_again_counts_once(ledger):
     assert (fleet["audio_s"], fleet["accepted"], fleet["rejected"]) == (130.0, 16, 20)
 
 
-def test_what_nobody_counted_is_unknown(ledger):
-    """A holder that counts nothing leaves nulls, not noughts."""
+def test_missing_counts_are_null(ledger):
+    """A chunk without counts gives null, not zero."""
     queue(ledger, hi=5)
     chunk = claim(ledger)
     videos = {video.video_id: 4 for video in chunk.videos}
@@ -65,7 +64,7 @@ def test_what_nobody_counted_is_unknown(ledger):
     assert view(ledger, "progress_history")[-1]["accepted"] is None
 
 
-def test_the_end_is_uncertain_before_it_is_known(ledger):
+def test_eta_interval_narrows_with_commits(ledger):
     """No commit: no rate. One commit: a rate without bounds. An even half hour: narrow bounds around the estimate."""
     queue(ledger, hi=400)
     (eta,) = view(ledger, "eta")
@@ -74,17 +73,17 @@ def test_the_end_is_uncertain_before_it_is_known(ledger):
     commit_one(ledger, ended_s_ago=1)
     (eta,) = view(ledger, "eta")
     assert eta["seconds_left"] > 0
-    assert (eta["seconds_left_least"], eta["seconds_left_most"]) == (None, None)
+    assert (eta["seconds_left_min"], eta["seconds_left_max"]) == (None, None)
 
     work(ledger, minutes=30)
     (eta,) = view(ledger, "eta")
-    assert eta["seconds_left_least"] <= eta["seconds_left"] <= eta["seconds_left_most"]
+    assert eta["seconds_left_min"] <= eta["seconds_left"] <= eta["seconds_left_max"]
     assert eta["seconds_left"] == pytest.approx(245 / (155 / 1800), rel=0.05)
-    assert eta["seconds_left_most"] < 1.3 * eta["seconds_left"]
+    assert eta["seconds_left_max"] < 1.3 * eta["seconds_left"]
 
 
-def test_a_straggler_does_not_slow_the_rate(ledger):
-    """The hour's commits are divided by the hour, however long ago one of them was claimed."""
+def test_rate_does_not_depend_on_claim_times(ledger):
+    """The commits of an hour are divided by an hour, even if one chunk was claimed long before."""
     queue(ledger, hi=400)
     for n in range(20):
         commit_one(ledger, ended_s_ago=n * 180 + 1)
@@ -93,8 +92,8 @@ def test_a_straggler_does_not_slow_the_rate(ledger):
     assert eta["videos_per_s"] == pytest.approx(105 / 3600, rel=0.01)
 
 
-def test_what_failed_is_done_only_for_good(ledger):
-    """A failure that goes back to the queue is not done: it is left, and in no rate."""
+def test_only_final_failures_count_as_done(ledger):
+    """A video that failed and was requeued counts as left, and in no rate."""
     queue(ledger, hi=40)
     commit_one(ledger, ended_s_ago=600, took_s=1)
     (before,) = view(ledger, "eta")
@@ -108,20 +107,20 @@ def test_what_failed_is_done_only_for_good(ledger):
     assert final["videos_per_s"] == pytest.approx(2 * before["videos_per_s"], rel=0.01)
 
 
-def test_an_uneven_hour_makes_an_uncertain_end(ledger):
-    """The same work in one burst: the rate cannot be told from none, so there is no latest end."""
+def test_eta_has_no_upper_bound_after_one_burst(ledger):
+    """After the same work in one burst, a rate of zero cannot be excluded, so the interval is open."""
     queue(ledger, hi=200)
     commit_one(ledger, ended_s_ago=1500, size=1, verdicts=(4, 0, 0))
     for _ in range(6):
         commit_one(ledger, ended_s_ago=1490)
     (eta,) = view(ledger, "eta")
-    assert eta["seconds_left_least"] < eta["seconds_left"]
-    assert eta["seconds_left_most"] is None
+    assert eta["seconds_left_min"] < eta["seconds_left"]
+    assert eta["seconds_left_max"] is None
 
 
-def test_the_history_adds_up(ledger):
-    """Over the steps: chunks, videos and segments are those committed; what was left falls by them, and by what failed
-    for good, to what is left."""
+def test_history_sums_to_the_totals(ledger):
+    """The steps add up to the committed chunks, videos and segments; the videos left fall by commits and by final
+    failures."""
     queue(ledger, hi=75)
     work(ledger, minutes=10)
     fail_one(ledger, ended_s_ago=200, transient=False)
@@ -133,12 +132,12 @@ def test_the_history_adds_up(ledger):
     assert history[-1]["videos_left"] == 20
     assert history[0]["videos_left"] + history[0]["videos"] + history[0]["failed"] == 75
     assert all(a["videos_left"] - b["videos_left"] == b["videos"] + b["failed"] for a, b in pairwise(history))
-    assert sum(row["lasted_s"] for row in history) == pytest.approx(601, abs=5)
+    assert sum(row["duration_s"] for row in history) == pytest.approx(601, abs=5)
 
 
 @pytest.mark.parametrize(("hours_ago", "step_s"), [(1, 60), (5, 600), (100, 3600)])
 def test_steps_fit_the_length_of_the_history(ledger, hours_ago, step_s):
-    """A demo is seen by the minute, a day by ten minutes, a week by the hour: never more than some 170 steps."""
+    """Steps are a minute for a demo, ten minutes for a day and an hour for a week: at most about 170 steps."""
     queue(ledger, hi=5)
     commit_one(ledger, ended_s_ago=hours_ago * 3600 - 60)
     history = view(ledger, "progress_history")
@@ -146,8 +145,8 @@ def test_steps_fit_the_length_of_the_history(ledger, hours_ago, step_s):
     assert len(history) <= 170
 
 
-def test_money_is_told_where_it_was_spent(ledger):
-    """Without a machine nothing is known of cost; with one, every step bills its share, and audio has a price."""
+def test_cost_is_null_without_instances_and_spread_over_steps(ledger):
+    """Without an instance the cost is null; with one, each step has its share, and audio has a price per hour."""
     queue(ledger, hi=20)
     commit_one(ledger, ended_s_ago=1700, took_s=100, audio_s=3600.0)
     assert view(ledger, "cost_so_far")[0]["spent_usd"] is None
@@ -163,8 +162,8 @@ def test_money_is_told_where_it_was_spent(ledger):
     assert history[0]["usd"] == 0
 
 
-def test_a_machine_that_left_bills_no_more(ledger):
-    """What is gone costs what it cost, and nothing an hour."""
+def test_ended_instance_stops_billing(ledger):
+    """An ended instance keeps its total cost and adds nothing per hour."""
     queue(ledger, hi=5)
     commit_one(ledger, ended_s_ago=1700, took_s=100)
     rent(ledger, hours=0.5, usd_per_hour=2.0)

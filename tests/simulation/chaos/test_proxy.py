@@ -1,4 +1,4 @@
-"""The faulty line, against a real store and with a real client."""
+"""The proxy with network faults, before a real store and with a real client."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import pytest
 
 from simulation.chaos.faulty_store import FaultyStore
 from simulation.chaos.network_faults import NONE, SEVERE, NetworkFault
-from simulation.chaos.proxy import MARK_VARIABLE, find_client
+from simulation.chaos.proxy import RUN_MARKER, find_client
 from validation.errors import Unreachable
 from validation.local.loopback import HOST
 from validation.settings import Settings
@@ -31,22 +31,22 @@ def mark() -> str:
 
 @pytest.fixture(scope="module")
 def bucket(object_store) -> str:
-    name = f"line-{os.getpid()}"
+    name = f"proxy-{os.getpid()}"
     object_store.create_bucket(name)
     return name
 
 
 @pytest.fixture(scope="module")
-def running_line(object_store, session_folder, bucket, mark) -> Iterator[FaultyStore]:
+def running_proxy(object_store, session_folder, bucket, mark) -> Iterator[FaultyStore]:
     poison_path = f"/{bucket}/poison.tar"
-    with FaultyStore(session_folder / "line", object_store, poison_path=poison_path, mark=mark) as line:
-        yield line
+    with FaultyStore(session_folder / "proxy", object_store, poison_path=poison_path, mark=mark) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def line(running_line) -> Iterator[FaultyStore]:
-    yield running_line
-    running_line.set_profile(NONE)
+def proxy(running_proxy) -> Iterator[FaultyStore]:
+    yield running_proxy
+    running_proxy.set_profile(NONE)
 
 
 def store_at(endpoint: str, bucket: str):
@@ -56,23 +56,23 @@ def store_at(endpoint: str, bucket: str):
 
 
 @pytest.fixture
-def through(line, bucket):
-    """The store as the fleet sees it."""
-    return store_at(f"http://{HOST}:{line.port}", bucket)
+def through(proxy, bucket):
+    """The store through the proxy."""
+    return store_at(f"http://{HOST}:{proxy.port}", bucket)
 
 
 @pytest.fixture
 def direct(object_store, bucket):
-    """The store as it is."""
+    """The store without the proxy."""
     store = store_at(object_store.endpoint_url, bucket)
     yield store
     for key in list(list_keys(store)):
         delete_object(store, key)
 
 
-def ask(line: FaultyStore, method: str, path: str, payload: bytes | None = None) -> HTTPResponse:
-    """One request without retries; raises what a broken connection raises."""
-    connection = HTTPConnection(HOST, line.port, timeout=10)
+def ask(proxy: FaultyStore, method: str, path: str, payload: bytes | None = None) -> HTTPResponse:
+    """One request without retries; raises the error of a broken connection."""
+    connection = HTTPConnection(HOST, proxy.port, timeout=10)
     try:
         connection.request(method, path, payload)
         reply = connection.getresponse()
@@ -82,8 +82,8 @@ def ask(line: FaultyStore, method: str, path: str, payload: bytes | None = None)
         connection.close()
 
 
-def test_in_calm_weather_the_store_is_as_it_is(through, direct):
-    """Writing, writing once, reading, listing and deleting are what they are without the line."""
+def test_proxy_without_faults_changes_nothing(through, direct):
+    """Writing, writing once, reading, listing and deleting work as without the proxy."""
     put_once(through, "a", PAYLOAD)
     with pytest.raises(ObjectExists):
         put_once(through, "a", b"another")
@@ -93,47 +93,47 @@ def test_in_calm_weather_the_store_is_as_it_is(through, direct):
     assert list(list_keys(direct)) == []
 
 
-def test_a_reset_request_never_arrives(line, bucket, direct):
-    """The client sees a broken connection, and the store nothing."""
-    line.set_profile({NetworkFault.RESET: 1.0})
+def test_reset_request_never_reaches_the_store(proxy, bucket, direct):
+    """The client sees a broken connection, and the store holds nothing."""
+    proxy.set_profile({NetworkFault.RESET: 1.0})
     with pytest.raises((OSError, HTTPException)):
-        ask(line, "PUT", f"/{bucket}/lost", b"x")
+        ask(proxy, "PUT", f"/{bucket}/lost", b"x")
     assert list(list_keys(direct)) == []
 
 
-def test_a_lost_answer_is_to_a_request_that_was_carried_out(line, bucket, direct):
+def test_lost_response_belongs_to_a_completed_request(proxy, bucket, direct):
     """The client sees a broken connection, and the object is there."""
-    line.set_profile({NetworkFault.LOST_ANSWER: 1.0})
+    proxy.set_profile({NetworkFault.LOST_RESPONSE: 1.0})
     with pytest.raises((OSError, HTTPException)):
-        ask(line, "PUT", f"/{bucket}/written", b"x")
+        ask(proxy, "PUT", f"/{bucket}/written", b"x")
     assert get_bytes(direct, "written") == b"x"
 
 
-def test_a_cut_answer_is_known_to_be_cut(line, through, direct):
-    """Its length was told: a plain client notices, and ours reads on from where it broke or fails, never short."""
-    line.set_profile({NetworkFault.CUT_ANSWER: 1.0})
+def test_truncated_response_is_detected(proxy, through, direct):
+    """A plain client sees the wrong length; the store client resumes or fails, and never returns fewer bytes."""
+    proxy.set_profile({NetworkFault.TRUNCATED_RESPONSE: 1.0})
     with pytest.raises((OSError, HTTPException)):
-        ask(line, "GET", "/moto-api/")
+        ask(proxy, "GET", "/moto-api/")
     put_once(direct, "cut", PAYLOAD)
     with suppress(Unreachable):
         assert get_bytes(through, "cut") == PAYLOAD
 
 
-def test_an_unavailable_store_says_so(line, bucket, through):
-    """503, which clients take for transient."""
-    line.set_profile({NetworkFault.UNAVAILABLE: 1.0})
-    assert ask(line, "GET", f"/{bucket}/a").status == 503
+def test_unavailable_store_answers_503(proxy, bucket, through):
+    """The store client reports 503 as unreachable, which is transient."""
+    proxy.set_profile({NetworkFault.UNAVAILABLE: 1.0})
+    assert ask(proxy, "GET", f"/{bucket}/a").status == 503
     with pytest.raises(Unreachable):
         get_bytes(through, "a")
 
 
-def test_a_patient_client_gets_through_a_storm(line, through, direct):
-    """Two in five requests go wrong; whoever asks again gets every byte, and writes one object once."""
-    line.set_profile(SEVERE)
+def test_retrying_client_succeeds_under_severe_faults(proxy, through, direct):
+    """With faults in two of five requests, a client that retries reads every byte and writes the object once."""
+    proxy.set_profile(SEVERE)
     written = None
     for _ in range(20):
         with suppress(Unreachable):
-            with suppress(ObjectExists):  # an earlier try was carried out, and its answer lost
+            with suppress(ObjectExists):  # an earlier try was carried out, and its response was lost
                 put_once(through, "stormy", PAYLOAD)
             written = get_bytes(through, "stormy")
             break
@@ -150,16 +150,16 @@ connection.getresponse().read()
 
 
 @pytest.mark.parametrize(("own", "ended"), [(True, -signal.SIGKILL), (False, 0)])
-def test_poison_kills_who_asks_for_it_and_belongs_to_the_run(line, bucket, mark, own, ended):
-    """A process without the run's mark is nobody's to kill."""
-    environment = {**os.environ, MARK_VARIABLE: mark if own else "another"}
-    command = [sys.executable, "-c", PROGRAM, str(line.port), f"/{bucket}/poison.tar"]
+def test_poison_kills_only_processes_of_the_run(proxy, bucket, mark, own, ended):
+    """A process without the run's marker may request the poison video and lives on."""
+    environment = {**os.environ, RUN_MARKER: mark if own else "another"}
+    command = [sys.executable, "-c", PROGRAM, str(proxy.port), f"/{bucket}/poison.tar"]
     assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == ended
-    assert ask(line, "GET", f"/{bucket}/other").status == 404  # the line itself lives on
+    assert ask(proxy, "GET", f"/{bucket}/other").status == 404  # the proxy itself sessions on
 
 
-def test_the_client_is_found_behind_a_connection_just_closed_that_bore_its_port():
-    """A port says who asks only together with where it leads: what is closed has no process, and hides nobody."""
+def test_client_is_found_despite_a_closed_connection_with_its_port():
+    """The client is identified by both addresses, so a closed connection with the same port does not hide it."""
     with listen() as closed, listen() as lasting:
         first = connect(0, closed)
         port = first.getsockname()[1]
@@ -174,7 +174,7 @@ def listen() -> socket.socket:
 
 
 def connect(port: int, server: socket.socket) -> socket.socket:
-    """A connection from this port (0: any), which another of this process may just have left."""
+    """A connection from this port (0: any), which may still be in TIME_WAIT."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     connection.bind((HOST, port))

@@ -1,9 +1,9 @@
-"""A run says what it did not prove."""
+"""A chaos run reports the faults that it did not inject."""
 
 import time
 
 from simulation.chaos.injections import Injection
-from simulation.chaos.runner import Record, find_unproven
+from simulation.chaos.runner import RunRecord, find_unproven
 from simulation.chaos.schedule import FaultKind, PlannedFault
 
 
@@ -11,10 +11,13 @@ def planned(kind: FaultKind) -> PlannedFault:
     return PlannedFault(1.0, kind, 0, 0.0)
 
 
-def test_a_kind_of_fault_that_never_found_a_victim_is_a_violation():
-    """Once is enough of each kind, and a second miss of one is no second violation."""
-    struck = Injection(planned(FaultKind.KILL_FLOW), "a flow", lambda: None, (), time.time())
-    missed = [planned(kind) for kind in (FaultKind.KILL_FLOW, FaultKind.KILL_HOST, FaultKind.KILL_HOST)]
-    assert find_unproven(Record(strikes=[struck], missed=missed)) == [
-        "proves nothing of 'SIGKILL a model host': it found no victim"
+def test_fault_kind_without_a_target_is_a_violation():
+    """One injection per kind suffices, and a kind that missed twice is one violation."""
+    injected = Injection(planned(FaultKind.KILL_FLOW), "a flow", lambda: None, (), time.time())
+    missed = [
+        planned(kind)
+        for kind in (FaultKind.KILL_FLOW, FaultKind.KILL_INFERENCE_SERVER, FaultKind.KILL_INFERENCE_SERVER)
+    ]
+    assert find_unproven(RunRecord(injections=[injected], missed=missed)) == [
+        "proves nothing about 'SIGKILL an inference server': it found no target"
     ]

@@ -1,1 +1,1 @@
-"""Small pictures as SVG, and numbers as people say them. Pure: values in, text out."""
+"""Inline SVG charts and number formatting, for the report and the status page."""

@@ -1,4 +1,7 @@
-"""Numbers as people say them. What is not known is a dash, never a nought."""
+"""Numbers as text for pages and the terminal. An unknown number is a dash, never a zero.
+
+humanize is not used: it has no text for an unknown number, and rounds 99.96 % to 100 %.
+"""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -8,7 +11,7 @@ from validation.domain import Seconds
 UNKNOWN = "–"
 
 Number = float | Decimal | None
-"""As views give them: None where nothing is known."""
+"""As SQL views return them; None is unknown."""
 
 
 def format_count(value: Number) -> str:
@@ -16,7 +19,7 @@ def format_count(value: Number) -> str:
 
 
 def format_share(value: Number) -> str:
-    """A share of 1 as a percentage; only nothing is 0 %, only all is 100 %."""
+    """A share of 1 as a percentage; only exactly 0 is 0 %, only exactly 1 is 100 %."""
     if value is None:
         return UNKNOWN
     percent = float(value) * 100
@@ -32,7 +35,7 @@ def format_usd(value: Number) -> str:
 
 
 def format_rate(value: Number) -> str:
-    """Three digits that matter."""
+    """Three significant digits."""
     if value is None:
         return UNKNOWN
     return f"{value:,.0f}" if abs(float(value)) >= 100 else f"{value:.3g}"  # noqa: PLR2004
@@ -44,7 +47,7 @@ def format_hours(audio_s: Number) -> str:
 
 
 def format_duration(seconds: Seconds | None) -> str:
-    """A length of time in its two largest units."""
+    """A duration in its two largest units."""
     if seconds is None:
         return UNKNOWN
     for unit_s, name, next_s, next_name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
@@ -53,8 +56,8 @@ def format_duration(seconds: Seconds | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def format_between(least: float | None, most: float | None, say: Callable[[float | None], str]) -> str:
+def format_between(low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:
     """An interval whose upper end may be unknown."""
-    if least is None:
+    if low is None:
         return UNKNOWN
-    return f"at least {say(least)}" if most is None else f"{say(least)} to {say(most)}"
+    return f"at least {write(low)}" if high is None else f"{write(low)} to {write(high)}"

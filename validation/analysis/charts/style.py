@@ -1,8 +1,7 @@
-"""The colours of every picture, in light and in dark.
+"""The colours of every chart, for light and for dark mode.
 
-Each colour stands on ``paper`` with a contrast of at least 3 (shapes) or 4.5 (letters), the ratios that WCAG 2.2 asks
-for. Accept, review and reject differ in lightness and in blue, so that they are told apart without telling red from
-green.
+Each colour has a contrast to ``paper`` of at least 3 (shapes) or 4.5 (letters), as WCAG 2.2 requires. Accept, review
+and reject differ in lightness and in blue, so that readers who do not distinguish red from green can tell them apart.
 """
 
 from collections.abc import Mapping
@@ -44,14 +43,14 @@ SHAPES_CSS = (
     "svg .paper{fill:var(--paper);stroke:var(--grid)}"
     "svg .grid{stroke:var(--grid);stroke-width:1}"
     "svg .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
-    "svg .guess{fill:none;stroke-width:1.5;stroke-dasharray:4 4}"
+    "svg .forecast{fill:none;stroke-width:1.5;stroke-dasharray:4 4}"
     "svg .band{opacity:.18;stroke:none}"
     "svg .mark{stroke-width:1.5;stroke-dasharray:3 3}"
 ) + "".join(
     f"svg .stroke-{name}{{stroke:var(--{name})}}svg .fill-{name}{{fill:var(--{name})}}"
     for name in ("accept", "review", "reject", "blue", "muted")
 )
-"""How the classes of our pictures look; needs the variables of ``palette_css`` around it."""
+"""The styles of the charts' classes; it needs the variables of ``palette_css``."""
 
 
 def _variables(colours: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The least of SVG."""
+"""Write SVG elements, and the frames around a chart."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ Point = tuple[float, float]
 
 
 def tag(name: str, *children: str, **attributes: object) -> str:
-    """Write an element. ``class_`` is ``class``, other underscores are hyphens; children must be markup already."""
+    """Write an element. ``class_`` becomes ``class``, other underscores become hyphens; children are already markup."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_write(value))}"'
         for key, value in attributes.items()
@@ -24,12 +24,12 @@ def label(text: str, x: float, y: float, **attributes: object) -> str:
 
 
 def path(points: Sequence[Point], **attributes: object) -> str:
-    """Draw straight from point to point."""
+    """A straight line from point to point."""
     return tag("path", d="M" + "L".join(f"{_write(x)} {_write(y)}" for x, y in points), **attributes)
 
 
-def picture(width: float, height: float, *children: str, title: str) -> str:
-    """Frame a picture for use inside a page, which brings the style; ``title`` is what it is called when not seen."""
+def embedded(width: float, height: float, *children: str, title: str) -> str:
+    """Frame a chart for a page that has the styles; screen readers read the ``title``."""
     return tag(
         "svg", tag("title", escape(title)), *children, xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {_write(width)} {_write(height)}", role="img",
@@ -37,15 +37,15 @@ def picture(width: float, height: float, *children: str, title: str) -> str:
 
 
 def standalone(width: float, height: float, *children: str, title: str) -> str:
-    """Frame a picture that carries its own paper and style, so that it reads well on any page, light or dark."""
+    """Frame a chart with a background and styles of its own, for pages in light or dark mode."""
     paper = tag("rect", class_="paper", x=0.5, y=0.5, width=width - 1, height=height - 1, rx=10)
     style = f"<style>{palette_css()}{SHAPES_CSS}</style>"
-    framed = picture(width, height, style, paper, *children, title=title)
+    framed = embedded(width, height, style, paper, *children, title=title)
     return framed.replace("<svg ", f'<svg width="{_write(width)}" height="{_write(height)}" ', 1)
 
 
 def data_uri(svg: str) -> str:
-    """The picture as an address that needs no server."""
+    """The chart as a data URI."""
     return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
 
 

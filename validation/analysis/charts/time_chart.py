@@ -1,4 +1,4 @@
-"""Quantities over time: lines from a common floor, or shares that add up."""
+"""Charts of quantities over time: lines, or stacked shares."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,48 +23,48 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Where a line is expected to go: to ``value`` at a time that is known with an uncertainty.
+    """The expected end of a line: ``value`` at a time between two bounds.
 
-    ``most_s`` is None where the interval is open.
+    ``latest_s`` is None where the interval is open.
     """
 
     value: float
     expected_s: Seconds
-    min_padded_s: Seconds
-    most_s: Seconds | None
+    earliest_s: Seconds
+    latest_s: Seconds | None
 
 
 @dataclass(frozen=True, slots=True)
 class TimeChart:
-    """What to draw. With ``stacked`` each line lies on the one before."""
+    """What to draw. If ``stacked``, each series is drawn on top of the previous one."""
 
     title: str
     note: str
-    """What it comes to, in words; stands beside the title."""
+    """The current value in words, shown beside the title."""
     series: Sequence[Series]
-    say: Callable[[float], str] = format_count
+    format_value: Callable[[float], str] = format_count
     stacked: bool = False
-    outlook: Forecast | None = None
+    forecast: Forecast | None = None
     ceiling: float | None = None
-    """The top of the axis, where it is known beforehand."""
+    """The top of the axis, if it is fixed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Where values land on the picture."""
+    """Maps times and values to coordinates."""
 
     start_s: Seconds
     end_s: Seconds
     top: float
 
-    def place(self, at_s: Seconds, value: float) -> Point:
+    def point(self, at_s: Seconds, value: float) -> Point:
         across = (at_s - self.start_s) / (self.end_s - self.start_s or 1.0)
         up = value / self.top
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
 
 def draw_time_chart(chart: TimeChart) -> str:
-    """Draw a chart as a standalone SVG. One without any point says that there is nothing yet."""
+    """Draw a chart as a standalone SVG. A chart without a point says "nothing yet"."""
     title = [label(chart.title, LEFT - 44, 28, class_="title"), *_legend(chart)]
     if not any(series.points for series in chart.series):
         empty = label("nothing yet", WIDTH / 2, HEIGHT / 2, text_anchor="middle")
@@ -74,19 +74,25 @@ def draw_time_chart(chart: TimeChart) -> str:
     axes = Axes(*_span(chart), top=ticks[-1])
     drawn = [part for series, floor in layers for part in _draw_series(series, floor, axes, stacked=chart.stacked)]
     return standalone(
-        WIDTH, HEIGHT, *title, *_grid(axes, ticks, chart.say), *drawn, *_draw_outlook(chart, axes), title=chart.title
+        WIDTH,
+        HEIGHT,
+        *title,
+        *_grid(axes, ticks, chart.format_value),
+        *drawn,
+        *_draw_forecast(chart, axes),
+        title=chart.title,
     )
 
 
 def _span(chart: TimeChart) -> tuple[Seconds, Seconds]:
     times = [at for series in chart.series for at, _ in series.points]
-    if chart.outlook:
-        times.append(chart.outlook.most_s or chart.outlook.expected_s)
+    if chart.forecast:
+        times.append(chart.forecast.latest_s or chart.forecast.expected_s)
     return min(times), max(times)
 
 
 def _stack(series: Iterable[Series]) -> Iterable[tuple[Series, Sequence[tuple[Seconds, float]]]]:
-    """Each series raised by those before it, with the line that it lies on."""
+    """Each series raised by the previous ones, with the line below it."""
     floor: dict[Seconds, float] = {}
     for one in series:
         lower = [(at, floor.get(at, 0.0)) for at, _ in one.points]
@@ -98,8 +104,8 @@ def _stack(series: Iterable[Series]) -> Iterable[tuple[Series, Sequence[tuple[Se
 def _draw_series(
     series: Series, floor: Sequence[tuple[Seconds, float]] | None, axes: Axes, *, stacked: bool
 ) -> list[str]:
-    upper = [axes.place(*point) for point in series.points]
-    lower = [axes.place(*point) for point in floor or [(at, 0.0) for at, _ in series.points]]
+    upper = [axes.point(*point) for point in series.points]
+    lower = [axes.point(*point) for point in floor or [(at, 0.0) for at, _ in series.points]]
     area = path([*upper, *reversed(lower)], class_=f"fill-{series.colour}", fill_opacity=0.85 if stacked else 0.13)
     if stacked:
         return [area]
@@ -108,31 +114,32 @@ def _draw_series(
     return [area, path(upper, class_=f"line stroke-{series.colour}"), dot]
 
 
-def _draw_outlook(chart: TimeChart, axes: Axes) -> list[str]:
-    """The way from the last point to where the line is expected, and the fan of its uncertainty."""
-    if chart.outlook is None:
+def _draw_forecast(chart: TimeChart, axes: Axes) -> list[str]:
+    """The line from the last point to the expected end, and the fan of its uncertainty."""
+    if chart.forecast is None:
         return []
-    outlook, series = chart.outlook, chart.series[0]
-    here = axes.place(*series.points[-1])
-    expected = axes.place(outlook.expected_s, outlook.value)
-    latest = axes.place(outlook.most_s or axes.end_s, outlook.value)
-    fan = path([here, axes.place(outlook.min_padded_s, outlook.value), latest], class_=f"band fill-{series.colour}")
-    return [fan, path([here, expected], class_=f"guess stroke-{series.colour}")]
+    forecast, series = chart.forecast, chart.series[0]
+    here = axes.point(*series.points[-1])
+    expected = axes.point(forecast.expected_s, forecast.value)
+    latest = axes.point(forecast.latest_s or axes.end_s, forecast.value)
+    fan = path([here, axes.point(forecast.earliest_s, forecast.value), latest], class_=f"band fill-{series.colour}")
+    return [fan, path([here, expected], class_=f"forecast stroke-{series.colour}")]
 
 
-def _grid(axes: Axes, ticks: Sequence[float], say: Callable[[float], str]) -> list[str]:
-    across = [axes.place(axes.start_s, value) for value in ticks]
+def _grid(axes: Axes, ticks: Sequence[float], format_value: Callable[[float], str]) -> list[str]:
+    across = [axes.point(axes.start_s, value) for value in ticks]
     parts = [path([(LEFT, y), (WIDTH - RIGHT, y)], class_="grid") for _, y in across]
     parts += [
-        label(say(value), LEFT - 8, y + 4, text_anchor="end") for value, (_, y) in zip(ticks, across, strict=True)
+        label(format_value(value), LEFT - 8, y + 4, text_anchor="end")
+        for value, (_, y) in zip(ticks, across, strict=True)
     ]
     times, write = time_ticks(axes.start_s, axes.end_s)
-    parts += [label(write(at), axes.place(at, 0)[0], HEIGHT - 10, text_anchor="middle") for at in times]
+    parts += [label(write(at), axes.point(at, 0)[0], HEIGHT - 10, text_anchor="middle") for at in times]
     return [*parts, label("UTC", LEFT - 8, HEIGHT - 10, text_anchor="end")]
 
 
 def _legend(chart: TimeChart) -> list[str]:
-    """The note at the right; under the title the names, where there is more than one line to tell apart."""
+    """The note at the right; the names of the series under the title, if there are several."""
     parts = [label(chart.note, WIDTH - 20, 28, text_anchor="end")]
     x = LEFT - 44
     for series in chart.series if len(chart.series) > 1 else ():

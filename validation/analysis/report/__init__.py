@@ -1,1 +1,1 @@
-"""A page of results, from committed shards: what was found, why, and what it sounds like."""
+"""The HTML report: what was found in committed shards, why, and how it sounds."""

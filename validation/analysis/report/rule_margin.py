@@ -1,4 +1,4 @@
-"""How far a segment is from being accepted, or from not being: what is worst, and what is borderline."""
+"""Signed margin of a segment to the rule boundary: large values are the worst segments, small ones are borderline."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,23 +7,24 @@ import polars as pl
 from validation.analysis.report.signals import Signal
 from validation.scoring.verdict import Condition, Rule, Rules
 
-DOUBT = "::doubt"
+MARGIN = "::margin"
+"""The name of the margin's column."""
 
 
 def rule_margin(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr:
-    """How deep inside the rules' reach a segment lies. One is the way from a limit to the usual value of its signal.
+    """Signed margin of a segment to the boundary of some rules, in units of ``|limit - median|`` of each signal.
 
-    Positive where a rule fires: by so much would a signal have to move for none to fire. Negative where none does: by
-    so much would one have to move for a rule to fire. Infinite where only facts decide that are not numbers, such as
-    an answer that is missing. It is the robustness of a formula in min and max (Fainekos and Pappas 2009): a rule holds
-    by its weakest condition, the rules together by their strongest rule.
+    Positive: a rule fires, and a signal would have to move by the margin for none to fire. Negative: no rule fires, and
+    a signal would have to move by the margin for one to fire. Infinite: only conditions without a number decide, such
+    as a missing answer. This is the robustness of a formula in min and max (Fainekos and Pappas 2009): a rule's
+    margin is that of its weakest condition, several rules' margin is that of the strongest rule.
 
     Args:
         rules: some of ``Rules.effective``, at least one.
-        signals: the numbers that rules compare, by column.
+        signals: the numbers that the rules compare, by column.
     """
-    depths = [pl.min_horizontal([_margin(condition, signals) for condition in rule.when]) for rule in rules]
-    return pl.max_horizontal(depths).alias(DOUBT)
+    margins = [pl.min_horizontal([_condition_margin(condition, signals) for condition in rule.when]) for rule in rules]
+    return pl.max_horizontal(margins).alias(MARGIN)
 
 
 def rules_by_reason(rules: Rules) -> dict[str, list[Rule]]:
@@ -34,12 +35,12 @@ def rules_by_reason(rules: Rules) -> dict[str, list[Rule]]:
     return grouped
 
 
-def _margin(condition: Condition, signals: Mapping[str, Signal]) -> pl.Expr:
-    """By how much a condition holds, negative where it does not. Yes or no is plus or minus infinity."""
+def _condition_margin(condition: Condition, signals: Mapping[str, Signal]) -> pl.Expr:
+    """By how much a condition holds, negative where it does not; plus or minus infinity where nothing is compared."""
     column, value = pl.col(condition.column), condition.value
     if condition.op in {"<", "<=", ">", ">="} and isinstance(value, int | float) and condition.column in signals:
         signal = signals[condition.column]
-        above = (column - value) / (abs(signal.usual - value) or signal.high - signal.low)
+        above = (column - value) / (abs(signal.median - value) or signal.high - signal.low)
         margin = above if condition.op in {">", ">="} else -above
         return margin.fill_null(float("-inf"))
     holds = {

@@ -1,4 +1,4 @@
-"""Which numbers are shown of a segment, and between which bounds."""
+"""The numeric columns that the report shows, the range of their axes, and their distributions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,62 +6,124 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
+from validation.analysis.charts.histogram import Distribution, QuantileStrip
 from validation.analysis.charts.ticks import round_ticks
+from validation.scoring.verdict import Rules
 
+VERDICTS = ("accept", "review", "reject")
+BINS = 48
+"""Bars of a histogram."""
+MAX_STRIPS = 8
+"""Languages that get a strip of their own: those with the most hours."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE_ROWS = 500_000
-"""Rows from which bounds are taken: only bounds. What is counted is counted over all rows."""
-OUTSIDE = 0.01
-"""Share of the rows below the lower bound, and above the upper one; they count into the outermost bins."""
+"""Rows from which the range of an axis is taken. Counts are always taken over all rows."""
+TAIL_SHARE = 0.01
+"""Share of the rows below the axis, and above it; the outermost bins count them."""
 NOT_SHOWN = frozenset(
     {"segment_index", "start_s", "end_s", "language_votes_for", "language_votes_against", "language_abstentions"}
 )
-"""Numbers that are places or counts of judges."""
+"""Numeric columns that are positions or vote counts, not signals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A number that is known of many segments."""
+    """A numeric column, with the range of its axis."""
 
     name: str
     unit: str
     description: str
     low: float
-    usual: float
-    """The median."""
+    median: float
     high: float
 
 
-def find_signals(segments: pl.LazyFrame, described: Mapping[str, pa.Field]) -> list[Signal]:
-    """Name the numbers of a suite, in the order of their columns, with bounds that hold nearly all of their values.
+def find_signals(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> list[Signal]:
+    """List the numeric columns of a suite in column order, with a range that holds 98 % of their values.
+
+    A column without any value is left out.
 
     Args:
         segments: the rows.
-        described: the columns as shards describe them, with units and meanings.
+        fields: the columns as shards describe them, with units and descriptions.
     """
     numeric = [name for name, kind in segments.collect_schema().items() if kind.is_numeric() and name not in NOT_SHOWN]
-    bounds = _take_bounds(segments, numeric)
-    return [_describe(name, described.get(name), *bounds[name]) for name in numeric if name in bounds]
+    ranges = _measure_ranges(segments, numeric)
+    return [_describe(name, fields.get(name), *ranges[name]) for name in numeric if name in ranges]
 
 
-def _take_bounds(segments: pl.LazyFrame, names: Sequence[str]) -> Mapping[str, tuple[float, float, float]]:
-    """Quantiles over whole videos drawn by their hash, so that long ones do not crowd out the others."""
+def _measure_ranges(segments: pl.LazyFrame, names: Sequence[str]) -> Mapping[str, tuple[float, float, float]]:
+    """Quantiles over whole videos sampled by their hash, so that long videos do not crowd out short ones."""
     rows = segments.select(pl.len()).collect(engine="streaming").item()
     one_in = max(rows // SAMPLE_ROWS, 1)
     sample = segments.filter(pl.col("video_id").hash(seed=0) % one_in == 0)
-    asked = [
-        pl.concat_list(pl.col(name).cast(pl.Float64).quantile(q) for q in (OUTSIDE, 0.5, 1 - OUTSIDE)).alias(name)
+    quantiles = [
+        pl.concat_list(pl.col(name).cast(pl.Float64).quantile(q) for q in (TAIL_SHARE, 0.5, 1 - TAIL_SHARE)).alias(name)
         for name in names
     ]
-    found = sample.select(asked).collect(engine="streaming") if asked else pl.DataFrame()
+    found = sample.select(quantiles).collect(engine="streaming") if quantiles else pl.DataFrame()
     known = {name: found[name][0].to_list() for name in found.columns}
-    return {name: _round_out(*values) for name, values in known.items() if None not in values}
+    return {name: _round_outwards(*values) for name, values in known.items() if None not in values}
 
 
-def _round_out(low: float, usual: float, high: float) -> tuple[float, float, float]:
+def _round_outwards(low: float, median: float, high: float) -> tuple[float, float, float]:
     ticks = round_ticks(low, high, count=10)
-    return ticks[0], usual, ticks[-1]
+    return ticks[0], median, ticks[-1]
 
 
-def _describe(name: str, field: pa.Field | None, low: float, usual: float, high: float) -> Signal:
-    said = (field.metadata if field is not None else None) or {}
-    return Signal(name, said.get(b"unit", b"").decode(), said.get(b"description", b"").decode(), low, usual, high)
+def _describe(name: str, field: pa.Field | None, low: float, median: float, high: float) -> Signal:
+    metadata = (field.metadata if field is not None else None) or {}
+    unit, description = metadata.get(b"unit", b"").decode(), metadata.get(b"description", b"").decode()
+    return Signal(name, unit, description, low, median, high)
+
+
+def describe_distribution(signal: Signal, counts: pl.DataFrame, rules: Rules, languages: Sequence[str]) -> Distribution:
+    """Arrange the bins of a signal by verdict and by language, with the limits of the rules.
+
+    Args:
+        signal: the signal that was counted.
+        counts: ``language, verdict, bin, count``.
+        rules: their comparisons with the signal are its limits.
+        languages: in the order in which they are shown.
+    """
+    by_verdict = [(verdict, _fill_bins(counts.filter(pl.col("verdict") == verdict))) for verdict in VERDICTS]
+    strips = []
+    for language in languages[:MAX_STRIPS]:
+        bins = _fill_bins(counts.filter(pl.col("language") == language))
+        if any(bins):
+            strips.append(QuantileStrip(language, find_quantiles(bins, signal.low, signal.high)))
+    limits = [limit for limit in find_limits(signal.name, rules) if signal.low <= limit[0] <= signal.high]
+    return Distribution(signal.name, signal.low, signal.high, by_verdict, limits, strips)
+
+
+def find_limits(column: str, rules: Rules) -> list[tuple[float, str]]:
+    """The numbers with which rules compare a column, each with the verdict of its rule."""
+    limits = {
+        (float(condition.value), str(rule.verdict))
+        for rule in rules.effective
+        for condition in rule.when
+        if condition.column == column and isinstance(condition.value, int | float)
+    }
+    return sorted(limits)
+
+
+def find_quantiles(bins: Sequence[int], low: float, high: float) -> tuple[float, float, float, float, float]:
+    """The five ``QUANTILES`` of counts in equal bins, assuming that values are spread evenly within each bin."""
+    total, width = sum(bins), (high - low) / len(bins)
+
+    def find(share: float) -> float:
+        below = 0
+        for number, count in enumerate(bins):
+            if count and below + count >= share * total:
+                return low + (number + (share * total - below) / count) * width
+            below += count
+        return high
+
+    first, second, third, fourth, fifth = map(find, QUANTILES)
+    return first, second, third, fourth, fifth
+
+
+def _fill_bins(counts: pl.DataFrame) -> list[int]:
+    """Counts per bin, with zeros for empty bins."""
+    found = dict(counts.group_by("bin").agg(pl.col("count").sum()).iter_rows())
+    return [found.get(number, 0) for number in range(BINS)]

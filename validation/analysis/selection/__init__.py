@@ -1,1 +1,1 @@
-"""Which segments are good enough? Verdict rules over committed shards, without a model and without a card."""
+"""Select segments: verdict rules applied to committed shards, without models and without a GPU."""

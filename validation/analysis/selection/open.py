@@ -1,4 +1,4 @@
-"""From a list of shards to one lazy frame of segments, each exactly once."""
+"""Open shards as one lazy frame of segments, each segment exactly once."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +10,15 @@ import polars as pl
 from validation.analysis.selection.partitioned import open_revisions
 from validation.analysis.selection.revisions import Revision
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
-from validation.analysis.selection.verdicts import judge_segments
+from validation.analysis.selection.verdicts import apply_rules
 from validation.errors import BadInput, Permanent
-from validation.models.suite import SUITES
+from validation.models.suites import SUITES
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Decision, Rules
 from validation.shards.reader import scan_shards
 
-READERS = 32
-"""Shards whose schema is read at a time: most of it is waiting for the store."""
+SCHEMA_READERS = 32
+"""Shards whose schema is read at a time: most of the time is waiting for the store."""
 
 
 class ShardsUnreadable(Permanent):
@@ -34,27 +34,27 @@ class ShardsUnreadable(Permanent):
 def open_segments(source: ShardSource) -> pl.LazyFrame:
     """Open all current segments of a suite as one lazy frame; of each shard only the schema is read.
 
-    A column that only some schema versions have is null in the shards of the others.
+    A column that only some schema versions have is null for the shards of the others.
 
     Raises:
-        BadInput: there are several revisions, and the suite is not known here: who transcribes and judges in it?
+        BadInput: there are several revisions, and this version does not know the roles of the suite's models.
     """
     with scan_errors(source.suite):
-        layers = [Revision(tuple(rev.models), _scan(rev, source.storage_options)) for rev in source.revisions]
-        return open_revisions(layers, _find_roles(source))
+        revisions = [Revision(tuple(rev.models), _scan(rev, source.storage_options)) for rev in source.revisions]
+        return open_revisions(revisions, _find_roles(source))
 
 
 def find_videos(source: ShardSource, rules: Rules, verdicts: Collection[Decision]) -> list[str]:
-    """Name the videos with a segment of one of these verdicts, by these rules. Raises as ``open_segments`` does."""
+    """List the videos that have a segment with one of these verdicts, by these rules. Raises as ``open_segments``."""
     with scan_errors(source.suite):
-        judged = judge_segments(open_segments(source), rules).filter(pl.col("verdict").is_in(list(verdicts)))
-        videos = judged.select(pl.col("video_id").unique().sort()).collect(engine="streaming")
+        segments = apply_rules(open_segments(source), rules).filter(pl.col("verdict").is_in(list(verdicts)))
+        videos = segments.select(pl.col("video_id").unique().sort()).collect(engine="streaming")
     return videos["video_id"].to_list()
 
 
 @contextmanager
 def scan_errors(suite: str) -> Iterator[None]:
-    """Turn what polars says of shards that it cannot read into our own error. Wrap every collect in it."""
+    """Turn polars' errors about unreadable shards into ``ShardsUnreadable``. Every collect runs inside it."""
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -63,7 +63,7 @@ def scan_errors(suite: str) -> Iterator[None]:
 
 
 def _scan(revision: RevisionShards, options: Mapping[str, str] | None) -> pl.LazyFrame:
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(SCHEMA_READERS) as pool:
         schemas = list(pool.map(partial(_read_schema, options=options), revision.shards))
     alike: dict[Hashable, list[ReadableShard]] = {}
     for shard, schema in zip(revision.shards, schemas, strict=True):
@@ -76,8 +76,8 @@ def _read_schema(shard: ReadableShard, options: Mapping[str, str] | None) -> pl.
 
 
 def _scan_alike(shards: Sequence[ReadableShard], options: Mapping[str, str] | None) -> pl.LazyFrame:
-    whole = [shard.uri for shard in shards if not shard.withheld]
-    frames = [scan_shards(whole, options)] if whole else []
+    complete = [shard.uri for shard in shards if not shard.withheld]
+    frames = [scan_shards(complete, options)] if complete else []
     frames += [
         scan_shards([shard.uri], options).filter(~pl.col("video_id").is_in(shard.withheld))
         for shard in shards
@@ -87,11 +87,11 @@ def _scan_alike(shards: Sequence[ReadableShard], options: Mapping[str, str] | No
 
 
 def _find_roles(source: ShardSource) -> SuiteRoles:
-    recipe = SUITES.get(source.suite)
-    if recipe is not None:
-        return SuiteRoles(tuple(recipe.models), recipe.transcriber, recipe.judges)
+    spec = SUITES.get(source.suite)
+    if spec is not None:
+        return SuiteRoles(tuple(spec.models), spec.asr_model, spec.lid_models)
     if len(source.revisions) > 1:
         raise BadInput(
-            f"suite {source.suite!r} is not known here, so its {len(source.revisions)} revisions cannot be joined"
+            f"suite {source.suite!r} is unknown to this version: its {len(source.revisions)} revisions cannot be joined"
         )
     return SuiteRoles(tuple(source.revisions[0].models))

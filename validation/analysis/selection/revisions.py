@@ -1,7 +1,7 @@
-"""One frame of a suite from shards of several revisions: for each segment and model, the newest answer there is.
+"""Overlay the revisions of a suite: per segment and model, the newest answer.
 
-A later revision, or a model that joined the suite later, has shards of its own with its own columns alone. They join
-the older ones by video and segment.
+A later revision, or a model that was added to the suite later, has its own shards with only its own columns. They are
+joined with the older shards by video and segment.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,12 +10,12 @@ from functools import reduce
 
 import polars as pl
 
-from validation.analysis.selection.verdicts import JUDGED
+from validation.analysis.selection.verdicts import VERDICT_COLUMNS
 from validation.scoring.signals import SuiteRoles
 
 KEY = ["video_id", "segment_index"]
-RECOGNISED = frozenset({"cer", "edge_cer_start", "edge_cer_end"})
-"""What is derived from the transcriber's answer, and so goes with it."""
+ASR_COLUMNS = frozenset({"cer", "edge_cer_start", "edge_cer_end"})
+"""Columns that are computed from the ASR model's answer; they are replaced together with it."""
 SKIPPED = "not_asked: no shard of the suite has its answer for this segment"
 _NEW = "::new"
 
@@ -25,7 +25,7 @@ class Revision:
     """The rows of one revision of a suite, each segment once."""
 
     models: Collection[str]
-    """Those that were asked."""
+    """The models that were run."""
     rows: pl.LazyFrame
 
     def filter(self, predicate: pl.Expr) -> "Revision":
@@ -33,27 +33,28 @@ class Revision:
 
 
 def overlay_revisions(
-    layers: Sequence[Revision], roles: SuiteRoles, *, as_if_of: pl.Schema | None = None
+    revisions: Sequence[Revision], roles: SuiteRoles, *, schema: pl.Schema | None = None
 ) -> pl.LazyFrame:
-    """Lay newer answers over older ones; stored verdicts are dropped if there are several layers.
+    """Overlay newer answers on older ones; stored verdicts are dropped if there are several revisions.
 
     Args:
-        layers: from the oldest revision to the newest, at least one.
-        roles: who of the suite transcribes, and who judges languages.
-        as_if_of: what several layers join to, if these may be fewer of them.
+        revisions: from the oldest to the newest, at least one.
+        roles: which model of the suite is the ASR model, and which are LID models.
+        schema: the columns of the result, if some of the revisions were left out.
 
     Returns:
-        One row a segment of any layer. A model that no layer asked about a segment has its fault say so.
+        One row per segment of any revision. If no revision has a model's answer for a segment, the model's fault
+        column says so.
     """
-    if len(layers) == 1 and as_if_of is None:
-        return layers[0].rows
-    joined = _count_votes(reduce(lambda older, newer: _overlay(older, newer, roles), layers).rows, roles)
-    return joined if as_if_of is None else joined.select(as_if_of.names())
+    if len(revisions) == 1 and schema is None:
+        return revisions[0].rows
+    joined = _recount_votes(reduce(lambda older, newer: _overlay(older, newer, roles), revisions).rows, roles)
+    return joined if schema is None else joined.select(schema.names())
 
 
 def _overlay(older: Revision, newer: Revision, roles: SuiteRoles) -> Revision:
     models = [*older.models, *(model for model in newer.models if model not in older.models)]
-    old_names, new_names = (own_columns(layer, models, roles) for layer in (older, newer))
+    old_names, new_names = (own_columns(revision, models, roles) for revision in (older, newer))
     joined = older.rows.select(*old_names, pl.lit(value=True).alias("::in_old")).join(
         newer.rows.select(
             *KEY, *(pl.col(name).alias(name + _NEW) for name in new_names), pl.lit(value=True).alias("::in_new")
@@ -65,7 +66,7 @@ def _overlay(older: Revision, newer: Revision, roles: SuiteRoles) -> Revision:
     names = [*old_names, *(name for name in new_names if name not in old_names)]
     others = [_pick(name, name in old_names, name in new_names) for name in names if name not in KEY]
     faults = {f"{model}_fault" for model in models}
-    return Revision(models, joined.select(*KEY, *(_tell_absence(pick, faults) for pick in others)))
+    return Revision(models, joined.select(*KEY, *(_fill_absence(pick, faults) for pick in others)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class _Pick:
     name: str
     value: pl.Expr
     is_known: pl.Expr
-    """The row stands in a layer that has the column."""
+    """Whether the row is in a revision that has the column."""
 
 
 def _pick(name: str, in_old: bool, in_new: bool) -> _Pick:
@@ -83,37 +84,37 @@ def _pick(name: str, in_old: bool, in_new: bool) -> _Pick:
     return _Pick(name, pl.col(name), old) if in_old else _Pick(name, pl.col(name + _NEW), new)
 
 
-def _tell_absence(pick: _Pick, faults: Collection[str]) -> pl.Expr:
+def _fill_absence(pick: _Pick, faults: Collection[str]) -> pl.Expr:
     value = pick.value
     if pick.name in faults:
         value = pl.when(pick.is_known).then(value).otherwise(pl.lit(SKIPPED))
     return value.alias(pick.name)
 
 
-def own_columns(layer: Revision, models: Collection[str], roles: SuiteRoles) -> list[str]:
-    """The columns on which a layer has a say: not those derived from the answer of a model that it did not ask."""
+def own_columns(revision: Revision, models: Collection[str], roles: SuiteRoles) -> list[str]:
+    """The columns that a revision decides: not those computed from the answer of a model that it did not run."""
     return [
         name
-        for name in layer.rows.collect_schema().names()
-        if name not in JUDGED
-        and (name not in RECOGNISED or roles.transcriber is None or roles.transcriber in layer.models)
-        and (_owner(name, models) in {None, *layer.models})
+        for name in revision.rows.collect_schema().names()
+        if name not in VERDICT_COLUMNS
+        and (name not in ASR_COLUMNS or roles.asr_model is None or roles.asr_model in revision.models)
+        and (_owner(name, models) in {None, *revision.models})
     ]
 
 
 def _owner(column: str, models: Collection[str]) -> str | None:
-    """The model whose column it is; of two models, one named as the other begins, the longer name counts."""
+    """The model that a column belongs to; if one model's name begins with another's, the longer name counts."""
     return max((model for model in models if column.startswith(f"{model}_")), key=len, default=None)
 
 
-def _count_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
-    """Count the judges anew, as ``count_votes`` does: they may stand in different layers."""
+def _recount_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
+    """Count the LID votes again, as ``count_votes`` does: the models may be in different revisions."""
     present = set(rows.collect_schema().names())
-    judges = [judge for judge in roles.judges if f"{judge}_language" in present]
+    models = [model for model in roles.lid_models if f"{model}_language" in present]
     declared = pl.col("language_code")
     votes = [
-        pl.when(pl.col(f"{judge}_declared_p").is_not_null()).then(pl.col(f"{judge}_language") == declared)
-        for judge in judges
+        pl.when(pl.col(f"{model}_declared_p").is_not_null()).then(pl.col(f"{model}_language") == declared)
+        for model in models
     ]
     agreeing = pl.sum_horizontal(pl.lit(0, pl.Int64), *(vote.fill_null(value=False).cast(pl.Int64) for vote in votes))
     opposing = pl.sum_horizontal(
@@ -122,5 +123,5 @@ def _count_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
     return rows.with_columns(
         language_votes_for=agreeing,
         language_votes_against=opposing,
-        language_abstentions=len(roles.judges) - agreeing - opposing,
+        language_abstentions=len(roles.lid_models) - agreeing - opposing,
     )

@@ -1,4 +1,4 @@
-"""Which shards are read, and where: the ledger's committed ones, or a folder of shards beside their manifests."""
+"""Find the shards to read: those of the ledger, of a catalogue, or of a folder of shards with manifests."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,28 +8,33 @@ from operator import attrgetter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
 from validation.errors import BadInput
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.settings import Settings
+from validation.shards.catalogue import CATALOGUE_KEY, Catalogue
 from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_file_provenance
+from validation.storage.errors import ObjectMissing
+from validation.storage.store import get_bytes, open_store
 
 
 @dataclass(frozen=True, slots=True)
 class ReadableShard:
-    """A shard that counts."""
+    """A shard to read."""
 
     uri: str
     withheld: tuple[str, ...] = ()
-    """Videos whose rows in it are not current, and canaries, which are nobody's data."""
+    """Videos whose rows are skipped: superseded videos, and canaries."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionShards:
-    """The shards of one suite that asked the same revisions of the same models."""
+    """The shards of one suite revision: the same revisions of the same models."""
 
     models: Mapping[str, str]
     shards: tuple[ReadableShard, ...]
@@ -37,7 +42,7 @@ class RevisionShards:
 
 @dataclass(frozen=True, slots=True)
 class ShardSource:
-    """The shards of one suite, from its oldest revision to its newest, and how to open them."""
+    """The shards of one suite, from the oldest revision to the newest, and the options to open them."""
 
     suite: str
     revisions: tuple[RevisionShards, ...]
@@ -47,34 +52,117 @@ class ShardSource:
 def find_committed(
     engine: Engine, suite: str, settings: Settings, *, folder: Path | None = None, up_to: str | None = None
 ) -> ShardSource:
-    """Ask the ledger which shards of a suite count.
+    """Read from the ledger which shards of a suite are committed.
 
     Args:
         engine: the ledger.
         suite: its name.
         settings: the results store.
         folder: a copy of the results store to read instead; keys are paths in it.
-        up_to: leave out the revisions that were first committed after this one.
+        up_to: leave out revisions that were first committed after this one.
 
     Raises:
-        BadInput: the suite has committed nothing, or nothing of that revision; a file is not in the folder, or the
+        BadInput: the suite has no committed shard, or none of that revision; a file is missing in the folder, or the
             store cannot be scanned.
-        ShardCorrupt: a file of the folder is not what the ledger says.
+        ShardCorrupt: a file of the folder differs from what the ledger records.
     """
     root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
-    everything = read_committed_shards(engine)
-    committed = [shard for shard in everything if shard.suite == suite]
+    committed = _choose(read_committed_shards(engine), suite, up_to)
+    if folder:
+        for shard in committed:
+            _check_copy(folder / shard.shard_key, shard)
+    return _group(suite, committed, root, options)
+
+
+def find_in_catalogue(
+    catalogue: Catalogue, settings: Settings, *, suite: str | None, folder: Path | None = None, up_to: str | None = None
+) -> ShardSource:
+    """Take the shards that the catalogue of a results store lists, without a ledger.
+
+    Args:
+        catalogue: from ``read_catalogue``.
+        settings: the results store.
+        suite: its name; None for VFLEET_SUITE, or the only suite.
+        folder: a copy of the results store to read instead.
+        up_to: leave out revisions that were first committed after this one.
+
+    Raises:
+        BadInput: as ``find_committed``; or there are several suites and none was named.
+        ShardCorrupt: the size of a file of the folder differs from the catalogue.
+    """
+    suites = sorted({shard.suite for shard in catalogue.shards})
+    if not suites:
+        raise BadInput(f"the catalogue of {folder or settings.results_url} lists no shard yet")
+    if suite is None and settings.suite not in suites:
+        _require_one("suites", suites, "name one with --suite")
+    suite = suite or (settings.suite if settings.suite in suites else suites[0])
+    revisions = {(revision.suite, revision.revision): revision for revision in catalogue.revisions}
+    listed = [
+        CommittedShard(
+            shard_key=shard.key,
+            shard_sha256=shard.sha256,
+            shard_bytes=shard.size_bytes,
+            segments=shard.segments,
+            chunk_id=None,
+            suite=shard.suite,
+            revision=shard.revision,
+            models=revisions[shard.suite, shard.revision].models,
+            closed_at=shard.committed_at,
+            revision_since=revisions[shard.suite, shard.revision].since,
+            superseded=(),
+            withheld=shard.withheld,
+        )
+        for shard in catalogue.shards
+    ]
+    committed = _choose(listed, suite, up_to)
+    root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
+    if folder:
+        for shard in committed:
+            _check_size(folder / shard.shard_key, shard)
+    return _group(suite, committed, root, options)
+
+
+def read_catalogue(settings: Settings) -> Catalogue:
+    """Read the catalogue of the results store.
+
+    Raises:
+        BadInput: there is none, or it is of a newer format.
+    """
+    try:
+        payload = get_bytes(open_store(settings.results_url, settings), CATALOGUE_KEY)
+    except ObjectMissing:
+        raise BadInput(
+            f"{settings.results_url} holds no {CATALOGUE_KEY}: the control plane writes it with each sweep, and "
+            "`vfleet shards catalogue` at once; or set DATABASE_URL to read the list of shards from the ledger"
+        ) from None
+    return Catalogue.from_json(payload, f"{settings.results_url}/{CATALOGUE_KEY}")
+
+
+def read_folder_catalogue(folder: Path) -> Catalogue | None:
+    """Read the catalogue of a folder that is a copy of a results store; None if the folder holds none.
+
+    Raises:
+        BadInput: it is of a newer format, or no catalogue.
+    """
+    path = folder / CATALOGUE_KEY
+    return Catalogue.from_json(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def _choose(shards: Sequence[CommittedShard], suite: str, up_to: str | None) -> list[CommittedShard]:
+    """The shards of a suite in the order of their revisions, without revisions later than ``up_to``."""
+    committed = [shard for shard in shards if shard.suite == suite]
     if not committed:
-        others = ", ".join(sorted({shard.suite for shard in everything}))
+        others = ", ".join(sorted({shard.suite for shard in shards}))
         raise BadInput(
             f"no committed shard is of suite {suite!r}" + (f"; there are shards of {others}" if others else "")
         )
     committed.sort(key=lambda shard: (shard.revision_since, shard.revision, shard.shard_key))
-    if up_to is not None:
-        committed = _leave_out_later(committed, up_to)
-    if folder:
-        for shard in committed:
-            _check_copy(folder / shard.shard_key, shard)
+    return committed if up_to is None else _drop_later_revisions(committed, up_to)
+
+
+def _group(
+    suite: str, committed: Sequence[CommittedShard], root: str, options: Mapping[str, str] | None
+) -> ShardSource:
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
@@ -84,35 +172,37 @@ def find_committed(
 
 
 def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
-    """Take a folder's shards on the word of their manifests, without a ledger.
+    """Take the shards of a folder as their manifests describe them, without a ledger.
 
     Raises:
-        BadInput: there is none, or they are of several suites and none was named, of several revisions or hold a video
-            twice: which one counts only the ledger knows.
-        ShardCorrupt: a file is no shard, has no manifest, or is not what its manifest says.
+        BadInput: there is no shard; or there are several suites and none was named, several revisions, or a video in
+            two shards: only the ledger knows which is current.
+        ShardCorrupt: a file is no shard, has no manifest, or differs from its manifest.
     """
-    found = [(path, _read_beside(path)) for path in sorted(folder.rglob("*.parquet"))]
+    found = [(path, _read_manifest(path)) for path in sorted(folder.rglob("*.parquet"))]
     found = [(path, manifest) for path, manifest in found if suite in {None, manifest.provenance.suite}]
     if not found:
         raise BadInput(f"{folder} holds no shard" + (f" of suite {suite!r}" if suite else ""))
     _require_one("suites", sorted({manifest.provenance.suite for _, manifest in found}), "name one with --suite")
     models = [dict(manifest.provenance.model_revisions) for _, manifest in found]
-    told = sorted({", ".join(f"{model} {revision}" for model, revision in made.items()) for made in models})
-    _require_one("revisions", told, "only the ledger knows which counts: set DATABASE_URL")
+    described = sorted(
+        {", ".join(f"{model} {revision}" for model, revision in revisions.items()) for revisions in models}
+    )
+    _require_one("revisions", described, "only the ledger knows which is current: set DATABASE_URL")
     counts = Counter(video.video_id for _, manifest in found for video in manifest.videos)
-    if doubled := [video for video, count in counts.items() if count > 1]:
+    if repeated := [video for video, count in counts.items() if count > 1]:
         raise BadInput(
-            f"video {doubled[0]} stands in {counts[doubled[0]]} shards of {folder}: only the ledger knows which counts"
+            f"video {repeated[0]} is in {counts[repeated[0]]} shards of {folder}: the ledger knows which is current"
         )
     shards = tuple(ReadableShard(str(path)) for path, _ in found)
     return ShardSource(found[0][1].provenance.suite, (RevisionShards(models[0], shards),))
 
 
 def describe_store(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
-    """The results store as polars opens it: the beginning of every address, and the options that it needs.
+    """The results store for polars: the common beginning of every URL, and the storage options.
 
     Raises:
-        BadInput: polars cannot read a store of this kind.
+        BadInput: polars cannot read a store with this URL scheme, or an access key is missing.
     """
     parts = urlsplit(settings.results_url)
     if parts.scheme == "file":
@@ -135,8 +225,24 @@ def describe_store(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
     return settings.results_url.rstrip("/"), options
 
 
-def _read_beside(path: Path) -> ShardManifest:
-    """Read the manifest beside a shard, and hold the file's size and provenance against it."""
+def read_fields(source: ShardSource, settings: Settings) -> dict[str, pa.Field]:
+    """The columns of the shards with their Arrow types, units and descriptions, which polars does not keep.
+
+    One shard per revision is read, of a remote shard the whole file.
+    """
+    fields: dict[str, pa.Field] = {}
+    for uri in [revision.shards[0].uri for revision in source.revisions]:
+        if Path(uri).is_file():
+            schema = pq.read_schema(uri)
+        else:
+            key = uri.removeprefix(settings.results_url.rstrip("/") + "/")
+            schema = pq.read_schema(pa.BufferReader(get_bytes(open_store(settings.results_url, settings), key)))
+        fields |= {field.name: field for field in schema}
+    return fields
+
+
+def _read_manifest(path: Path) -> ShardManifest:
+    """Read the manifest of a shard, and compare the file's size and provenance with it."""
     beside = path.with_suffix(".manifest.json")
     if not beside.is_file():
         raise ShardCorrupt(str(path), "manifest", expected=beside.name, found="no such file")
@@ -148,7 +254,7 @@ def _read_beside(path: Path) -> ShardManifest:
     return manifest
 
 
-def _leave_out_later(committed: Sequence[CommittedShard], revision: str) -> list[CommittedShard]:
+def _drop_later_revisions(committed: Sequence[CommittedShard], revision: str) -> list[CommittedShard]:
     since = {shard.revision: shard.revision_since for shard in committed}
     if revision not in since:
         raise BadInput(f"no committed shard is of revision {revision!r}; there are {', '.join(since)}")
@@ -156,15 +262,19 @@ def _leave_out_later(committed: Sequence[CommittedShard], revision: str) -> list
 
 
 def _check_copy(path: Path, shard: CommittedShard) -> None:
-    """Hold the size and provenance of a copied file against the ledger; its bytes are `vfleet shards verify`'s."""
+    """Compare a copied file's size and provenance with the ledger; `vfleet shards verify` checks its bytes."""
+    _check_size(path, shard)
+    made = read_file_provenance(path)
+    expected = (shard.suite, dict(shard.models), shard.chunk_id or made.chunk_id)  # a compacted shard has no chunk
+    if expected != (found_provenance := (made.suite, dict(made.model_revisions), made.chunk_id)):
+        raise ShardCorrupt(str(path), "provenance", expected=expected, found=found_provenance)
+
+
+def _check_size(path: Path, shard: CommittedShard) -> None:
     if not path.is_file():
-        raise BadInput(f"the ledger's shard {path} is not there: copy the results store whole")
+        raise BadInput(f"the committed shard {path} is missing: copy the whole results store")
     if shard.shard_bytes != (found := path.stat().st_size):
         raise ShardCorrupt(str(path), "size in bytes", expected=shard.shard_bytes, found=found)
-    made = read_file_provenance(path)
-    told = (shard.suite, dict(shard.models), shard.chunk_id or made.chunk_id)  # compacted: no chunk's
-    if told != (found_made := (made.suite, dict(made.model_revisions), made.chunk_id)):
-        raise ShardCorrupt(str(path), "provenance", expected=told, found=found_made)
 
 
 def _require_one(what: str, found: Sequence[str], remedy: str) -> None:

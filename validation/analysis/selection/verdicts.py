@@ -1,15 +1,15 @@
-"""Verdict rules as polars expressions: what ``Rules.judge`` says of one segment, said of all of them at once."""
+"""Verdict rules as polars expressions: the result of ``Rules.judge`` for all segments at once."""
 
 from collections.abc import Sequence
 
 import polars as pl
 
 from validation.domain import ColumnType
-from validation.scoring.rules_file import check_columns
+from validation.scoring.rules_io import check_columns
 from validation.scoring.verdict import Condition, Decision, Rule, Rules
 
-JUDGED = ("verdict", "reasons", "stored_verdict")
-"""The columns that rules write, and may not read: they judge anew."""
+VERDICT_COLUMNS = ("verdict", "reasons", "stored_verdict")
+"""The columns that rules write and may not read, because verdicts are computed again."""
 _TYPES: dict[type[pl.DataType], ColumnType] = {
     pl.Float64: "float",
     pl.Int64: "int",
@@ -18,37 +18,41 @@ _TYPES: dict[type[pl.DataType], ColumnType] = {
 }
 
 
-def judge_segments(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
-    """Put the rules' verdict and reasons in the place of the stored ones; nothing is read but the schema.
+def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
+    """Replace the stored verdict and reasons by those of the rules; only the schema is read.
 
-    The stored verdict, where there is one, moves to ``stored_verdict``.
+    The stored verdict, if there is one, moves to ``stored_verdict``.
 
-    Equal to ``Rules.judge`` for every row, null for null and reason for reason: a shard that was judged by the same
-    rules when it was written stays as it is.
+    The result equals ``Rules.judge`` for every row, missing values and the order of reasons included: rows that were
+    written with the same rules do not change.
 
     Raises:
-        BadRules: a rule reads a column that the segments do not have; names the nearest one.
+        BadRules: a rule reads a column that the segments do not have; the message names the nearest one.
     """
-    check_columns(rules, name_columns(segments))
+    check_columns(rules, rule_columns(segments))
     if "verdict" in segments.collect_schema():
         segments = segments.with_columns(stored_verdict="verdict")
     fired = [(rule, _fires(rule)) for rule in rules.effective]
     verdict = pl.lit("accept")
-    for decision in ("review", "reject"):  # from mild to severe: the last word is the severest
+    for decision in ("review", "reject"):  # from mild to severe: the most severe verdict is applied last
         verdict = pl.when(_any_of(fired, decision)).then(pl.lit(decision)).otherwise(verdict)
-    return segments.with_columns(verdict=verdict, reasons=give_reasons(rules.effective))
+    return segments.with_columns(verdict=verdict, reasons=reasons_of(rules.effective))
 
 
-def give_reasons(rules: Sequence[Rule]) -> pl.Expr:
-    """The reasons of those of the rules that fire, each once, in their order; at least one rule."""
+def reasons_of(rules: Sequence[Rule]) -> pl.Expr:
+    """The reasons of the rules that fire, each once, in the order of the rules; at least one rule is needed."""
     reasons = pl.concat_list(pl.when(_fires(rule)).then(pl.lit(rule.reason)) for rule in rules)
     return reasons.list.drop_nulls().list.unique(maintain_order=True)
 
 
-def name_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
-    """The columns that rules may read, with their types in the words of rules."""
+def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
+    """The columns that rules may read, with their types as rules name them."""
     schema = segments.collect_schema()
-    return {name: _TYPES[type(kind)] for name, kind in schema.items() if type(kind) in _TYPES and name not in JUDGED}
+    return {
+        name: _TYPES[type(kind)]
+        for name, kind in schema.items()
+        if type(kind) in _TYPES and name not in VERDICT_COLUMNS
+    }
 
 
 def _fires(rule: Rule) -> pl.Expr:
@@ -56,7 +60,7 @@ def _fires(rule: Rule) -> pl.Expr:
 
 
 def _holds(condition: Condition) -> pl.Expr:
-    """True or False, never null: a comparison of a missing value does not hold."""
+    """True or False, never null: a comparison with a missing value does not hold."""
     column, value = pl.col(condition.column), condition.value
     comparisons = {
         "<": column.lt,

@@ -1,1 +1,1 @@
-"""How far, how fast, at what cost, and what is wrong: one reading of the ledger, shown in several ways."""
+"""The fleet's status: progress, rate, cost and problems, read once from the ledger and shown in several forms."""

@@ -1,4 +1,4 @@
-"""One reading of the ledger's views: where the fleet stands."""
+"""The fleet's status: one snapshot of the ledger's views."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,44 +11,44 @@ from sqlalchemy import Engine
 from validation.ledger.queries import read_view
 
 Row: TypeAlias = Mapping[str, Any]
-"""A row of a view, by column; the view's own file in sql/views says what each means."""
+"""A row of a view, by column; the columns are described in the view's file in sql/views."""
 
-TROUBLE = ("stale", "late", "online", "offline")
-"""Liveness in the order in which an operator wants to see it; stale and late may hold chunks."""
+LIVENESS_ORDER = ("stale", "late", "online", "offline")
+"""The order in which workers are shown: stale and late workers may hold chunks."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """Where the fleet stands."""
+    """A snapshot of the fleet."""
 
     fleet: Row
     languages: Sequence[Row]
     workers: Sequence[Row]
-    """Those in trouble first."""
+    """Workers with problems first."""
     eta: Row
     cost: Row
     history: Sequence[Row]
 
     @property
     def videos(self) -> int:
-        """Transcribed videos, whatever became of them."""
+        """Transcribed videos in any state."""
         return sum(row["videos"] for row in self.languages)
 
     @property
     def done_share(self) -> float | None:
-        """Share of the videos that are validated or have failed for good; None where there are none."""
+        """Share of the videos that are validated or have finally failed; None without videos."""
         done = sum(row["validated"] + row["failed"] for row in self.languages)
         return done / self.videos if self.videos else None
 
     @property
     def usd_at_end(self) -> float | None:
-        """What the fleet will have cost when the queue is empty, at the present price and rate."""
+        """The fleet's total cost when the queue is empty, at the present price and rate."""
         spent, usd_per_hour, seconds = self.cost["spent_usd"], self.cost["usd_per_hour"], self.eta["seconds_left"]
         return None if spent is None or seconds is None else float(spent) + float(usd_per_hour) * seconds / 3600
 
 
 def read_status(engine: Engine) -> FleetStatus:
-    """Read every view once."""
+    """Read each view once."""
     (fleet,) = read_view(engine, "fleet_overview")
     (eta,) = read_view(engine, "eta")
     (cost,) = read_view(engine, "cost_so_far")
@@ -56,16 +56,18 @@ def read_status(engine: Engine) -> FleetStatus:
     return FleetStatus(
         fleet=fleet,
         languages=read_view(engine, "queue_progress"),
-        workers=sorted(workers, key=lambda row: (row["distrust"] is None, TROUBLE.index(row["liveness"]))),
+        workers=sorted(
+            workers, key=lambda row: (row["quarantine_reason"] is None, LIVENESS_ORDER.index(row["liveness"]))
+        ),
         eta=eta,
         cost=cost,
         history=read_view(engine, "progress_history"),
     )
 
 
-def dump_status(standing: FleetStatus) -> dict[str, Any]:
-    """The reading as plain JSON values: times in ISO 8601, numbers as numbers, what is not known as null."""
-    plain: dict[str, Any] = _plain(asdict(standing))
+def dump_status(status: FleetStatus) -> dict[str, Any]:
+    """The snapshot as JSON values: times in ISO 8601, numbers as numbers, unknown values as null."""
+    plain: dict[str, Any] = _plain(asdict(status))
     return plain
 
 

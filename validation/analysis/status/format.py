@@ -1,4 +1,4 @@
-"""Where the fleet stands, in a few words each: what the page and the terminal both say."""
+"""The fleet's status as text: sentences for every form, cells for tables, and the Markdown page with its charts."""
 
 from collections.abc import Iterator
 
@@ -12,42 +12,46 @@ from validation.analysis.charts.numbers import (
     format_share,
     format_usd,
 )
+from validation.analysis.charts.svg import data_uri
 from validation.analysis.status.fleet_status import FleetStatus, Row
+from validation.analysis.status.plots import draw_plots
+
+BAR_CHARACTERS = 20
 
 
-def headline(standing: FleetStatus) -> str:
-    """One sentence: what an operator asks first."""
-    if not standing.videos:
+def headline(status: FleetStatus) -> str:
+    """One sentence: how much is done, and when the queue will be empty."""
+    if not status.videos:
         return "The queue is empty: no transcribed video is known."
-    done = f"{format_share(standing.done_share)} of {format_count(standing.videos)} videos done"
-    if not standing.workers:
+    done = f"{format_share(status.done_share)} of {format_count(status.videos)} videos done"
+    if not status.workers:
         return f"{done}. No worker has ever registered."
-    if not standing.eta["videos_left"]:
+    if not status.eta["videos_left"]:
         return f"{done}: nothing is left to validate."
-    if standing.eta["seconds_left"] is None:
-        return f"{done}; nothing was committed in the last hour, so nobody knows how long it takes."
-    return f"{done}, empty in {format_duration(standing.eta['seconds_left'])}."
+    if status.eta["seconds_left"] is None:
+        return f"{done}; nothing was committed in the last hour, so the time left is unknown."
+    return f"{done}, empty in {format_duration(status.eta['seconds_left'])}."
 
 
-def facts(standing: FleetStatus) -> Iterator[tuple[str, str]]:
-    """What is known, as names and values; what does not apply is left out."""
-    fleet, eta = standing.fleet, standing.eta
+def facts(status: FleetStatus) -> Iterator[tuple[str, str]]:
+    """Names and values; what does not apply is left out."""
+    fleet, eta = status.fleet, status.eta
     yield "videos", describe_videos(fleet)
     yield "workers", describe_workers(fleet)
-    if distrusted := sum(bool(row["distrust"]) for row in standing.workers):
+    if quarantined := sum(bool(row["quarantine_reason"]) for row in status.workers):
         yield (
-            "distrusted",
-            f"{format_count(distrusted)}: `vfleet canaries list` says why, and what of theirs to take back",
+            "quarantined",
+            f"{format_count(quarantined)}: `vfleet canaries list` gives the reasons, and the results to take back",
         )
     yield "rate", f"{format_rate(eta['videos_per_s'])} videos/s, {format_rate(fleet['segments_per_s'])} segments/s"
     if eta["videos_left"]:
-        bounds = format_between(eta["seconds_left_least"], eta["seconds_left_most"], format_duration)
-        told = f" (90 %: {bounds})" if bounds != UNKNOWN else ""
-        yield "empty in", format_duration(eta["seconds_left"]) + told
+        interval = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
+        suffix = f" (90 %: {interval})" if interval != UNKNOWN else ""
+        yield "empty in", format_duration(eta["seconds_left"]) + suffix
     yield "segments", describe_segments(fleet)
     yield "chunks", describe_chunks(fleet)
-    if standing.cost["spent_usd"] is not None:
-        yield "cost", describe_cost(standing)
+    if status.cost["spent_usd"] is not None:
+        yield "cost", describe_cost(status)
 
 
 def describe_videos(fleet: Row) -> str:
@@ -77,12 +81,12 @@ def describe_chunks(fleet: Row) -> str:
     return f"{fleet['chunks_open']} open, {committed} committed, {fleet['chunks_expired']} lost"
 
 
-def describe_cost(standing: FleetStatus) -> str:
-    cost = standing.cost
+def describe_cost(status: FleetStatus) -> str:
+    cost = status.cost
     return (
-        f"{format_usd(cost['spent_usd'])} so far, {format_usd(cost['usd_per_hour'])} an hour, "
-        f"{format_usd(cost['usd_per_1000_audio_hours'])} a thousand hours of audio, "
-        f"{format_usd(standing.usd_at_end)} by the end"
+        f"{format_usd(cost['spent_usd'])} so far, {format_usd(cost['usd_per_hour'])} per hour, "
+        f"{format_usd(cost['usd_per_1000_audio_hours'])} per thousand hours of audio, "
+        f"{format_usd(status.usd_at_end)} by the end"
     )
 
 
@@ -90,20 +94,72 @@ def worker_cells(row: Row) -> dict[str, str]:
     """One worker, as every table of workers shows it."""
     return {
         "worker": row["worker_id"],
-        "state": say_state(row),
-        "silent": format_duration(row["silent_s"]),
+        "state": worker_state(row),
+        "silent": format_duration(row["heartbeat_age_s"]),
         "GPU": row["gpu_type"] or UNKNOWN,
         "segments/s": format_rate(row["avg_segs_per_second"]),
         "chunks": format_count(row["open_chunks"]),
         "video": row["current_video_id"] or UNKNOWN,
         "validated": format_count(row["videos_processed"]),
         "failed": format_count(row["videos_failed"]),
-        "last error": (row["distrust"] or row["last_error"] or UNKNOWN).splitlines()[0],
+        "last error": (row["quarantine_reason"] or row["last_error"] or UNKNOWN).splitlines()[0],
     }
 
 
-def say_state(row: Row) -> str:
-    """A worker's liveness, unless something matters more."""
-    if row["distrust"]:
-        return "distrusted"
+def worker_state(row: Row) -> str:
+    """``quarantined``, ``draining``, or else the worker's liveness."""
+    if row["quarantine_reason"]:
+        return "quarantined"
     return str(row["status"] if row["status"] == "draining" else row["liveness"])
+
+
+def write_page(status: FleetStatus) -> str:
+    """Write the Markdown page. Its charts are data URIs, so no other file has to be served."""
+    return "\n\n".join(_page_parts(status)) + "\n"
+
+
+def _page_parts(status: FleetStatus) -> Iterator[str]:
+    yield f"# {headline(status)}"
+    if not status.videos:
+        return
+    yield "\n".join(["| | |", "|:--|:--|", *(f"| **{name}** | {value} |" for name, value in facts(status))])
+    if status.history:
+        yield from (f"![{name}]({data_uri(svg)})" for name, svg in draw_plots(status).items())
+    yield "## By language"
+    header = ["| language | | done | videos | validated | failed | waiting |", "|:--|:--|--:|--:|--:|--:|--:|"]
+    yield "\n".join([*header, *map(_language_line, status.languages)])
+
+
+def _language_line(row: Row) -> str:
+    share = float(row["done_share"])
+    counts = (row["videos"], row["validated"], row["failed"], row["pending"] + row["validating"])
+    cells = " | ".join(map(format_count, counts))
+    return f"| {_escape(row['language'])} | `{draw_bar(share)}` | {format_share(share)} | {cells} |"
+
+
+def describe_language(row: Row) -> str:
+    """One sentence on a language, for its progress bar."""
+    return (
+        f"{row['language']}: {format_count(row['validated'])} validated and {format_count(row['failed'])} failed "
+        f"of {format_count(row['videos'])} videos"
+    )
+
+
+def describe_silence(status: FleetStatus) -> str:
+    """One sentence on late and stale workers, for the table of workers."""
+    silent = [row for row in status.workers if row["liveness"] in {"late", "stale"}]
+    if not silent:
+        return f"{len(status.workers)} workers, none silent."
+    longest = max(silent, key=lambda row: row["heartbeat_age_s"])
+    since = f"{longest['worker_id']} for {format_duration(longest['silent_s'])}"
+    return f"{len(silent)} of {len(status.workers)} workers silent, {since}."
+
+
+def draw_bar(share: float) -> str:
+    """A bar of text; it is full only at a share of 1."""
+    filled = min(int(share * BAR_CHARACTERS), BAR_CHARACTERS)
+    return "█" * filled + "░" * (BAR_CHARACTERS - filled)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")

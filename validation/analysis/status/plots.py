@@ -1,4 +1,4 @@
-"""The fleet's history as pictures."""
+"""Charts of the fleet's history."""
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -15,80 +15,80 @@ from validation.analysis.charts.numbers import (
 from validation.analysis.charts.time_chart import Forecast, Series, TimeChart, draw_time_chart
 from validation.analysis.status.fleet_status import FleetStatus, Row
 
-FAR = 6
-"""An end is not drawn that lies more than so many times as far ahead as the history reaches back."""
+MAX_FORECAST_RATIO = 6
+"""A forecast further ahead than this many times the length of the history is not drawn."""
 
 VERDICTS = (("accepted", "accept"), ("review", "review"), ("rejected", "reject"))
 """Columns of the history with their colours."""
 
 
-def draw_plots(standing: FleetStatus) -> dict[str, str]:
-    """Draw what there is to draw, by name, as standalone SVG."""
+def draw_plots(status: FleetStatus) -> dict[str, str]:
+    """Draw the charts that have data, by name, as standalone SVG."""
     charts = {"throughput": _throughput, "queue": _queue, "verdicts": _verdicts}
-    if standing.cost["spent_usd"] is not None:
+    if status.cost["spent_usd"] is not None:
         charts["cost"] = _cost
-    return {name: draw_time_chart(chart(standing)) for name, chart in charts.items()}
+    return {name: draw_time_chart(chart(status)) for name, chart in charts.items()}
 
 
-def _throughput(standing: FleetStatus) -> TimeChart:
-    rate = standing.fleet["segments_per_s"]
+def _throughput(status: FleetStatus) -> TimeChart:
+    rate = status.fleet["segments_per_s"]
     return TimeChart(
-        title="Segments a second, committed",
-        note=f"now {format_rate(rate)} /s on {format_count(standing.fleet['workers_online'])} workers",
-        series=[Series("segments", "blue", _points(standing.history, _segment_rate))],
-        say=format_rate,
+        title="Segments per second, committed",
+        note=f"now {format_rate(rate)} /s on {format_count(status.fleet['workers_online'])} workers",
+        series=[Series("segments", "blue", _points(status.history, _segment_rate))],
+        format_value=format_rate,
     )
 
 
-def _queue(standing: FleetStatus) -> TimeChart:
-    eta = standing.eta
-    ends = format_between(eta["seconds_left_least"], eta["seconds_left_most"], format_duration)
+def _queue(status: FleetStatus) -> TimeChart:
+    eta = status.eta
+    ends = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
     return TimeChart(
         title="Videos left",
         note=f"{format_count(eta['videos_left'])} left, empty in {format_duration(eta['seconds_left'])} ({ends})",
-        series=[Series("left", "blue", _points(standing.history, lambda row: float(row["videos_left"])))],
-        outlook=_outlook(standing),
+        series=[Series("left", "blue", _points(status.history, lambda row: float(row["videos_left"])))],
+        forecast=_forecast(status),
     )
 
 
-def _verdicts(standing: FleetStatus) -> TimeChart:
-    fleet = standing.fleet
-    judged = [row for row in standing.history if row["accepted"] is not None]
-    heard = format_hours(fleet["audio_s"])
+def _verdicts(status: FleetStatus) -> TimeChart:
+    fleet = status.fleet
+    counted = [row for row in status.history if row["accepted"] is not None]
+    audio = format_hours(fleet["audio_s"])
     return TimeChart(
         title="Verdicts, share of segments",
-        note=f"{format_share(_share(fleet, 'accepted'))} accepted of {heard} of audio",
-        series=[Series(name, colour, _points(judged, _share_of(name))) for name, colour in VERDICTS],
-        say=lambda share: f"{share:.0%}",
+        note=f"{format_share(_share(fleet, 'accepted'))} accepted of {audio} of audio",
+        series=[Series(name, colour, _points(counted, _share_of(name))) for name, colour in VERDICTS],
+        format_value=lambda share: f"{share:.0%}",
         stacked=True,
         ceiling=1.0,
     )
 
 
-def _cost(standing: FleetStatus) -> TimeChart:
-    spent = list(accumulate(float(row["usd"]) for row in standing.history))
-    before = max(0.0, float(standing.cost["spent_usd"]) - spent[-1]) if spent else 0.0
-    points = [(_end_s(row), before + usd) for row, usd in zip(standing.history, spent, strict=True)]
+def _cost(status: FleetStatus) -> TimeChart:
+    spent = list(accumulate(float(row["usd"]) for row in status.history))
+    before = max(0.0, float(status.cost["spent_usd"]) - spent[-1]) if spent else 0.0
+    points = [(_end_s(row), before + usd) for row, usd in zip(status.history, spent, strict=True)]
     return TimeChart(
         title="Dollars spent",
-        note=f"{format_usd(standing.cost['spent_usd'])}, now {format_usd(standing.cost['usd_per_hour'])} an hour",
+        note=f"{format_usd(status.cost['spent_usd'])}, now {format_usd(status.cost['usd_per_hour'])} per hour",
         series=[Series("spent", "review", points)],
-        say=lambda usd: format_usd(usd).removesuffix(".00"),
+        format_value=lambda usd: format_usd(usd).removesuffix(".00"),
     )
 
 
 def _points(history: Sequence[Row], value: Callable[[Row], float]) -> list[tuple[float, float]]:
-    """A value a step, at the step's end. A step of which there was less than half would draw noise."""
-    whole = max((row["lasted_s"] for row in history), default=0.0)
-    return [(_end_s(row), value(row)) for row in history if row["lasted_s"] >= whole / 2]
+    """One value per step, at the step's end. Steps shorter than half a whole step are left out: they are noise."""
+    whole = max((row["duration_s"] for row in history), default=0.0)
+    return [(_end_s(row), value(row)) for row in history if row["duration_s"] >= whole / 2]
 
 
 def _end_s(row: Row) -> float:
-    return float(row["starts_at"].timestamp() + row["lasted_s"])
+    return float(row["starts_at"].timestamp() + row["duration_s"])
 
 
 def _segment_rate(row: Row) -> float:
-    return float(row["segments"]) / max(float(row["lasted_s"]), 1.0)
+    return float(row["segments"]) / max(float(row["duration_s"]), 1.0)
 
 
 def _share_of(name: str) -> Callable[[Row], float]:
@@ -96,18 +96,18 @@ def _share_of(name: str) -> Callable[[Row], float]:
 
 
 def _share(row: Row, name: str) -> float | None:
-    """Share of the counted segments with one verdict; None where none was counted."""
+    """Share of the counted segments with one verdict; None without counted segments."""
     counted = sum(row[column] or 0 for column, _ in VERDICTS)
     return row[name] / counted if counted else None
 
 
-def _outlook(standing: FleetStatus) -> Forecast | None:
-    eta, history = standing.eta, standing.history
+def _forecast(status: FleetStatus) -> Forecast | None:
+    eta, history = status.eta, status.history
     if not history or not eta["seconds_left"]:
         return None
-    now_s, began_s = _end_s(history[-1]), history[0]["starts_at"].timestamp()
-    latest = eta["seconds_left_most"]
-    if (latest or eta["seconds_left"]) > FAR * (now_s - began_s):
+    now_s, start_s = _end_s(history[-1]), history[0]["starts_at"].timestamp()
+    latest = eta["seconds_left_max"]
+    if (latest or eta["seconds_left"]) > MAX_FORECAST_RATIO * (now_s - start_s):
         return None
-    least = eta["seconds_left_least"] or eta["seconds_left"]
-    return Forecast(0.0, now_s + eta["seconds_left"], now_s + least, now_s + latest if latest else None)
+    earliest = eta["seconds_left_min"] or eta["seconds_left"]
+    return Forecast(0.0, now_s + eta["seconds_left"], now_s + earliest, now_s + latest if latest else None)

@@ -1,4 +1,4 @@
-"""Where the fleet stands, in a terminal."""
+"""The fleet's status in a terminal."""
 
 from collections.abc import Sequence
 
@@ -17,33 +17,32 @@ COLOURS = {
     "stale": "red",
     "offline": "dim",
     "draining": "cyan",
-    "distrusted": "red",
+    "quarantined": "red",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
-RIGHT = {"silent", "segments/s", "chunks", "validated", "failed"}
-"""Columns of numbers."""
+NUMBER_COLUMNS = {"silent", "segments/s", "chunks", "validated", "failed"}
 
 
-def show_status(standing: FleetStatus, *, most_workers: int | None = None) -> RenderableType:
-    """Lay out everything; of the workers at most so many, those in trouble first."""
-    parts: list[RenderableType] = [Text(headline(standing), style="bold")]
-    if standing.videos:
-        parts += ["", _show_facts(standing), "", _show_languages(standing.languages)]
-    if standing.workers:
-        parts += ["", _show_workers(standing.workers[:most_workers])]
-        if hidden := len(standing.workers[len(standing.workers[:most_workers]) :]):
+def show_status(status: FleetStatus, *, max_workers: int | None = None) -> RenderableType:
+    """Lay out the status; at most ``max_workers`` workers are shown, those with problems first."""
+    parts: list[RenderableType] = [Text(headline(status), style="bold")]
+    if status.videos:
+        parts += ["", _show_facts(status), "", _show_languages(status.languages)]
+    if status.workers:
+        parts += ["", _show_workers(status.workers[:max_workers])]
+        if hidden := len(status.workers[len(status.workers[:max_workers]) :]):
             parts.append(Text(f"and {hidden} more", style="dim"))
     return Group(*parts)
 
 
-def _show_facts(standing: FleetStatus) -> Table:
+def _show_facts(status: FleetStatus) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
-    for name, value in facts(standing):
+    for name, value in facts(status):
         table.add_row(name, value)
-    if any(row["segments"] for row in standing.history):
-        table.add_row("so far", draw_spark([row["segments"] / row["lasted_s"] for row in standing.history]))
+    if any(row["segments"] for row in status.history):
+        table.add_row("so far", draw_spark([row["segments"] / row["duration_s"] for row in status.history]))
     return table
 
 
@@ -66,7 +65,7 @@ def _show_languages(languages: Sequence[Row]) -> Table:
 def _show_workers(workers: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in worker_cells(workers[0]):
-        table.add_column(name, justify="right" if name in RIGHT else "left", no_wrap=name != "last error")
+        table.add_column(name, justify="right" if name in NUMBER_COLUMNS else "left", no_wrap=name != "last error")
     for row in workers:
         cells = worker_cells(row)
         colour = COLOURS[cells["state"]]
@@ -75,7 +74,7 @@ def _show_workers(workers: Sequence[Row]) -> Table:
 
 
 def draw_spark(values: Sequence[float], *, width: int = 60) -> str:
-    """The last values as a line of blocks, the highest block for the highest value."""
+    """The last values as a line of blocks; the highest value gets the highest block."""
     shown = values[-width:]
     top = max(shown) or 1.0
     return "".join(BLOCKS[min(int(value / top * len(BLOCKS)), len(BLOCKS) - 1)] for value in shown)
