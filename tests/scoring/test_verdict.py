@@ -112,7 +112,7 @@ def test_polars_evaluates_rules_in_the_same_way(rules, rows):
 )
 def test_a_length_that_differs_from_the_record_goes_to_review(difference_s, reasons):
     """A live recording that ended early decodes without an error: only its record knows that audio is missing."""
-    verdict = Rules(version="test-1", required_models=(), rules=()).judge({"length_difference_s": difference_s})
+    verdict = Rules(version="test-1", required_models=(), rules=()).evaluate({"length_difference_s": difference_s})
     assert verdict.reasons == reasons
     assert verdict.verdict == ("review" if reasons else "accept")
 
