@@ -92,7 +92,7 @@ class Rules(_StrictModel):
 
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
-        """The rules that every file implies (audio decoded, its length as declared, models answered), then the file's."""
+        """The rules that every file implies (audio decoded, length as declared, models answered), then the file's."""
         return (_UNDECODABLE, _SHORTER, _LONGER, *map(_unscored, self.required_models), *self.rules)
 
     @property
