@@ -1,1 +1,1 @@
-"""With what: typed credentials that build the core's clients."""
+"""Prefect blocks: typed credentials and settings of the control plane."""

@@ -1,7 +1,7 @@
-"""`python -m blocks save | test`: keep the environment's settings as blocks, and try out what is kept.
+"""`python -m blocks save | test`: save the settings of the environment as blocks, and test the saved blocks.
 
 `save` writes the documents `ledger`, `suite` and `validation-results` from DATABASE_URL, the VFLEET_ and the R2_
-variables of this process, and `vast` where VAST_API_KEY is set. `test` loads each document that there is and uses it
+variables of this process, and `vast` if VAST_API_KEY is set. `test` loads each existing document and uses it
 once.
 """
 
@@ -19,13 +19,14 @@ from blocks.suite import ModelSuite
 from blocks.vast import BLOCK as VAST
 from blocks.vast import VastCredentials
 from validation.errors import FleetError
+from validation.exit_codes import ExitCode, exit_code_of
 from validation.settings import load_settings
 from validation.storage.errors import name_address
 from validation.storage.store import check_store, open_store
 
 
 def save_blocks() -> int:
-    """Write the documents anew. Nothing is written if one cannot be made."""
+    """Write the documents, replacing existing ones. Nothing is written if one of them is invalid."""
     settings = load_settings()
     documents: dict[str, Block] = {
         DATABASE: ValidationDatabase.from_settings(settings),
@@ -37,19 +38,19 @@ def save_blocks() -> int:
     for name, document in documents.items():
         document.save(name, overwrite=True)
         sys.stdout.write(f"{name} saved as {document.get_block_type_slug()}\n")
-    return 0
+    return ExitCode.OK
 
 
 def test_blocks() -> int:
-    """Use every document once. Returns 1 if one does not work."""
-    failed = 0
+    """Use every document once; returns FAILED if one does not work."""
+    code = ExitCode.OK
     for name, test in TESTS.items():
         try:
-            says = test()
+            result = test()
         except FleetError as error:
-            failed, says = 1, str(error)
-        sys.stdout.write(f"{name}: {says}\n")
-    return failed
+            code, result = ExitCode.FAILED, str(error)
+        sys.stdout.write(f"{name}: {result}\n")
+    return code
 
 
 def test_database() -> str:
@@ -59,7 +60,7 @@ def test_database() -> str:
 
 def test_suite() -> str:
     block = find_block(ModelSuite, SUITE)
-    return "; ".join(block.test_connection()) if block else "none: boxes are told what BOX_ variables say"
+    return "; ".join(block.test_connection()) if block else "none: boxes get the BOX_ variables of the environment"
 
 
 def test_results() -> str:
@@ -91,4 +92,5 @@ if __name__ == "__main__":
     try:
         sys.exit(commands[sys.argv[1]]())
     except FleetError as error:
-        sys.exit(f"blocks: {error}")
+        sys.stderr.write(f"blocks: {error}\n")
+        sys.exit(exit_code_of(error))

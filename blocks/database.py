@@ -1,4 +1,4 @@
-"""The ledger's address and login."""
+"""The block of the ledger's address and login."""
 
 from typing import Self
 
@@ -11,15 +11,16 @@ from validation.ledger.engine import open_engine
 from validation.settings import Settings
 
 BLOCK = "ledger"
-"""The name of the block document that the control plane uses where the environment has no DATABASE_URL."""
+"""The name of the block document that the control plane uses if the environment has no DATABASE_URL."""
 
 
 class ValidationDatabase(Block):
-    """The Postgres that holds the queue and the ledger, with the control plane's login.
+    """The Postgres database of the queue and the ledger, with the login of the control plane.
 
-    For the control plane alone: a box is told its own, lesser login by its environment. Whoever may read this block may
-    take work from every box. Behind the gateway boxes cannot; with a self-hosted server's password, or a key of Prefect
-    Cloud whose role reads blocks, they can: then leave the block out and set DATABASE_URL on the control machine.
+    For the control plane only; a box gets its own login with fewer rights from its environment. This login can take
+    chunks from every box. Boxes behind the gateway cannot read blocks. Boxes with the password of a self-hosted server,
+    or with a Prefect Cloud key whose role reads blocks, can: then omit this block and set DATABASE_URL on the control
+    machine.
     """
 
     _block_type_name = "Validation database"
@@ -27,7 +28,7 @@ class ValidationDatabase(Block):
 
     url: SecretStr = Field(
         description="postgresql://user:password@host:port/database. On Supabase the pooler's port 6543 (transaction "
-        "mode), with &sslrootcert=FILE for its authority."
+        "mode), with &sslrootcert=FILE for its certificate authority."
     )
 
     def open_engine(self) -> Engine:
@@ -35,10 +36,10 @@ class ValidationDatabase(Block):
         return open_engine(self.url.get_secret_value())
 
     def test_connection(self) -> list[str]:
-        """Say what is found there, a line a check.
+        """Run the database checks; returns one line per check.
 
         Raises:
-            FleetError: the first thing that is wrong or doubtful, with what to do.
+            FleetError: the first check that fails or warns, with what to do.
         """
         settings = Settings(database_url=self.url)
         checks = (check_database, check_pooler, check_tls, check_migration, check_control_role)

@@ -1,8 +1,8 @@
-"""Block documents: where the control plane looks for what its environment does not say.
+"""Block documents, which the control plane reads for settings that its environment lacks.
 
-The environment comes first, and where it is complete no block is ever asked for. So whoever runs a command by hand
-knows what it works with, a block cannot quietly lead it elsewhere, and a box, which has its environment alone, needs no
-right to read blocks.
+The environment takes precedence, and no block is read if it is complete. So a command that is run by hand uses what its
+environment says, a block cannot redirect it unnoticed, and a box, which has its environment only, needs no right to
+read blocks.
 """
 
 from typing import Any, TypeVar
@@ -16,9 +16,9 @@ from validation.settings import Settings
 Kind = TypeVar("Kind", bound=Block)
 
 RESULTS = "validation-results"
-"""The name of the document that is the results' bucket."""
+"""The name of the document of the results bucket."""
 R2_CLIENT: dict[str, Any] = {
-    "request_checksum_calculation": "when_required",  # R2 refuses some checksums that boto3 sends unasked
+    "request_checksum_calculation": "when_required",  # R2 refuses some checksums that boto3 sends by default
     "response_checksum_validation": "when_required",
     "retries": {"mode": "adaptive", "max_attempts": 8},
     "s3": {"addressing_style": "path"},
@@ -26,15 +26,15 @@ R2_CLIENT: dict[str, Any] = {
 
 
 def find_block(kind: type[Kind], name: str) -> Kind | None:
-    """Load a document; None if there is none of this name."""
+    """Load a document; None if no document has this name."""
     try:
-        return kind.load(name)  # type: ignore[return-value]  # sync here, whatever its signature says
+        return kind.load(name)  # type: ignore[return-value]  # synchronous here, although its signature says otherwise
     except ValueError:
         return None
 
 
 def build_bucket(settings: Settings) -> S3Bucket:
-    """The results' bucket of the environment, as prefect-aws knows it, with the client that R2 bears.
+    """The results bucket of the environment as a prefect-aws block, with client options that R2 supports.
 
     Raises:
         BadInput: the results are not in an S3-compatible store, or its keys are missing.
@@ -54,7 +54,7 @@ def build_bucket(settings: Settings) -> S3Bucket:
 
 
 def read_bucket(bucket: S3Bucket, settings: Settings) -> Settings:
-    """Settings whose results are in a bucket block's bucket."""
+    """Replace the results bucket of the settings by the bucket of a block."""
     found = bucket.credentials
     place = "/".join(part.strip("/") for part in (bucket.bucket_name, bucket.bucket_folder) if part)
     secret = found.aws_secret_access_key if isinstance(found, AwsCredentials) else None

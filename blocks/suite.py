@@ -1,4 +1,4 @@
-"""What boxes ask of the speech: which models, about which languages, how much at a time."""
+"""The block of the suite, languages and chunk size of new boxes."""
 
 import os
 from collections.abc import Mapping
@@ -13,32 +13,32 @@ from validation.settings import Settings
 from validation.worker.chunk.open import validate_settings
 
 BLOCK = "suite"
-"""The name of the block document that fills in what the control plane's environment does not tell boxes."""
+"""The name of the block document for the box settings that the environment of the control plane lacks."""
 
 
 class ModelSuite(Block):
-    """What new boxes are told about their work. Holds no secret. Boxes that run already keep what they were told."""
+    """Settings of new boxes. Holds no secret. Boxes that already run keep their settings."""
 
     _block_type_name = "Model suite"
     _block_type_slug = "model-suite"
 
     suite: str = Field(
-        "indic", description="Which models answer: `indic` in production; `local`, `vad` to try things out."
+        "indic", description="The models that score segments: `indic` in production; `local` or `vad` for tests."
     )
     languages: list[str] = Field(
         default_factory=list, description="Only claim videos of these languages (ISO 639 codes); empty means all."
     )
-    chunk_videos: int = Field(50, ge=1, le=1000, description="Videos a chunk, and so a shard.")
+    chunk_videos: int = Field(50, ge=1, le=1000, description="Videos per chunk, and so per shard.")
 
     def box_environment(self) -> dict[str, str]:
-        """The variables of the control plane that tell boxes so."""
-        told = {"VFLEET_SUITE": self.suite, "PARQUET_SHARD_SIZE": str(self.chunk_videos)}
+        """The control plane's ``BOX_`` variables for these settings."""
+        variables = {"VFLEET_SUITE": self.suite, "PARQUET_SHARD_SIZE": str(self.chunk_videos)}
         if self.languages:
-            told["VFLEET_LANGUAGES"] = ",".join(self.languages)
-        return {PREFIX + name: value for name, value in told.items()}
+            variables["VFLEET_LANGUAGES"] = ",".join(self.languages)
+        return {PREFIX + name: value for name, value in variables.items()}
 
     def test_connection(self) -> list[str]:
-        """Say what boxes will be told.
+        """Check the suite and languages; returns the variables of new boxes.
 
         Raises:
             BadInput: the suite or a language is unknown.
@@ -53,7 +53,7 @@ class ModelSuite(Block):
 
 
 def collect_box_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Collect what every box is told: the environment's ``BOX_`` variables, and the block ``suite`` for what they lack.
+    """Collect the environment of new boxes: the ``BOX_`` variables, and the block ``suite`` for what they lack.
 
     Raises:
         BadInput: as ``read_box_environment``.

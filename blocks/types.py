@@ -1,4 +1,4 @@
-"""All block types of ours: `prefect block register --module blocks.types`, as `vfleet bootstrap` does."""
+"""The block types of the fleet: `prefect block register --module blocks.types`, as `vfleet bootstrap` does."""
 
 from blocks.database import ValidationDatabase
 from blocks.suite import ModelSuite

@@ -1,4 +1,4 @@
-"""The account that rents machines."""
+"""The block of the Vast.ai account that rents boxes."""
 
 from typing import Self
 
@@ -12,14 +12,14 @@ from validation.vast.client import VastClient
 from validation.vast.errors import VastKeyMissing
 
 BLOCK = "vast"
-"""The name of the block document that is used where the environment has no key."""
+"""The name of the block document that is used if the environment has no VAST_API_KEY."""
 
 
 class VastCredentials(Block):
     """A Vast.ai account.
 
-    Whoever may read this block may spend the account's money. On a self-hosted Prefect server that is everybody with
-    its one password, the boxes included: there, give the key to the control plane's environment (VAST_API_KEY) instead.
+    A reader of this block can spend the account's money. On a self-hosted Prefect server every client with its password
+    can read it, boxes included: there, set VAST_API_KEY in the environment of the control plane instead.
     """
 
     _block_type_name = "Vast.ai credentials"
@@ -29,14 +29,14 @@ class VastCredentials(Block):
     url: str = Field("https://console.vast.ai", description="Where the API is.")
 
     def open_client(self) -> VastClient:
-        """Open the account; nothing is sent yet."""
+        """A client of the account. Sends nothing yet."""
         return VastClient(self.api_key, self.url)
 
     def test_connection(self) -> list[str]:
-        """Say what the account has.
+        """Check the account; returns one line about its credit.
 
         Raises:
-            FleetError: what is wrong or doubtful, with what to do.
+            FleetError: the check fails or warns, with what to do.
         """
         found = check_vast(Settings(vast_api_key=self.api_key, vast_url=self.url))
         if found is None:

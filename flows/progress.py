@@ -1,16 +1,18 @@
-"""Show where people look how far the fleet has come."""
+"""Publish the progress of the fleet as artifacts."""
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
-from tasks.progress import look, publish_language_bars, publish_page, publish_workers
+from tasks.progress import publish_language_bars, publish_page, publish_workers, refresh
 from validation.analysis.status.format import headline
 
 
 @flow(name="report-progress", flow_run_name="report progress")
 def report_progress() -> str:
-    """Leave artifacts: a page with plots, rates, cost and the end in sight; the workers; a progress bar a language."""
-    standing = look()
-    publish_page(standing)
-    publish_workers(standing)
-    publish_language_bars(standing)
-    return headline(standing)
+    """Publish a page with plots, rates, cost and the expected end; a table of workers; a progress bar per language."""
+    status = refresh()
+    publish_page(status)
+    publish_workers(status)
+    publish_language_bars(status)
+    summary = headline(status)
+    get_run_logger().info("published the progress: %s", summary, extra={"event": "progress_published"})
+    return summary

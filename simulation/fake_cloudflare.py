@@ -1,4 +1,4 @@
-"""A fake of the one call of Cloudflare's API that the fleet makes, on loopback: what it lends, and how it refuses."""
+"""A fake, on loopback, of Cloudflare's call that makes temporary credentials, with its refusals."""
 
 import json
 import threading
@@ -11,27 +11,27 @@ from typing import Any, Self, TypeAlias
 from validation.local.loopback import HOST
 
 PERMISSIONS = frozenset({"admin-read-write", "admin-read-only", "object-read-write", "object-read-only"})
-LONGEST_S = 604_800
-Wish: TypeAlias = Mapping[str, Any]
-"""The body of a request: bucket, permission, ttlSeconds, parentAccessKeyId and, where it is less than the bucket,
-prefixes."""
+MAX_TTL_S = 604_800
+CredentialRequest: TypeAlias = Mapping[str, Any]
+"""The body of a request: bucket, permission, ttlSeconds, parentAccessKeyId, and prefixes unless it is for the whole
+bucket."""
 Reply: TypeAlias = tuple[int, Mapping[str, Any]]
 
 
 class FakeCloudflare:
     """One account with one R2 token. Use as a context manager.
 
-    ``issue`` makes the three parts of a credential that a store really honours; left out, they are mere names.
-    ``next_statuses`` spoils the next requests; ``wishes`` are those that were granted.
+    ``issue`` makes the three parts of a credential that a store accepts; without it, they are names without effect.
+    ``next_statuses`` are the error statuses of the next requests; ``granted`` are the requests that were granted.
     """
 
     account_id = "0123456789abcdef0123456789abcdef"
     api_token = "r2-token"  # noqa: S105 - the fake's own
     parent_access_key_id = "r2-token-id"
 
-    def __init__(self, issue: Callable[[Wish], Mapping[str, str]] | None = None) -> None:
-        self._issue = issue or self._name_one
-        self.wishes: list[Wish] = []
+    def __init__(self, issue: Callable[[CredentialRequest], Mapping[str, str]] | None = None) -> None:
+        self._issue = issue or self._make_names
+        self.granted: list[CredentialRequest] = []
         self.next_statuses: deque[int] = deque()
         self._server = ThreadingHTTPServer((HOST, 0), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -41,14 +41,14 @@ class FakeCloudflare:
         return f"http://{HOST}:{self._server.server_port}"
 
     def client_environment(self) -> dict[str, str]:
-        """What the control plane is told."""
+        """The environment of the control machine."""
         return {
             "VFLEET_CLOUDFLARE_URL": self.url,
             "CLOUDFLARE_ACCOUNT_ID": self.account_id,
             "CLOUDFLARE_API_TOKEN": self.api_token,
         }
 
-    def answer(self, path: str, token: str, wish: Wish) -> Reply:
+    def answer(self, path: str, token: str, request: CredentialRequest) -> Reply:
         """Answer as Cloudflare does."""
         if self.next_statuses:
             return refuse(self.next_statuses.popleft(), 10001, "We encountered an internal error.")
@@ -56,16 +56,16 @@ class FakeCloudflare:
             return refuse(404, 7003, "Could not route to the path.")
         if token != self.api_token:
             return refuse(403, 10000, "Authentication error")
-        if wish.get("parentAccessKeyId") != self.parent_access_key_id:
+        if request.get("parentAccessKeyId") != self.parent_access_key_id:
             return refuse(401, 10042, "The parent access key is not of this account.")
-        if not _is_well_formed(wish):
+        if not _is_well_formed(request):
             return refuse(400, 10043, "JSON not well formed")
-        self.wishes.append(wish)
-        return 200, {"success": True, "errors": [], "messages": [], "result": dict(self._issue(wish))}
+        self.granted.append(request)
+        return 200, {"success": True, "errors": [], "messages": [], "result": dict(self._issue(request))}
 
-    def _name_one(self, _wish: Wish) -> Mapping[str, str]:
-        number = len(self.wishes)
-        return {"accessKeyId": f"lent-{number}", "secretAccessKey": f"s-{number}", "sessionToken": f"t-{number}"}
+    def _make_names(self, _request: CredentialRequest) -> Mapping[str, str]:
+        number = len(self.granted)
+        return {"accessKeyId": f"issued-{number}", "secretAccessKey": f"s-{number}", "sessionToken": f"t-{number}"}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -84,11 +84,11 @@ def refuse(status: int, code: int, message: str) -> Reply:
     return status, {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
 
 
-def _is_well_formed(wish: Wish) -> bool:
-    match wish:
+def _is_well_formed(request: CredentialRequest) -> bool:
+    match request:
         case {"bucket": str(), "permission": permission, "ttlSeconds": int(lasts_s)}:
-            paths = wish.get("prefixes", [])
-            return permission in PERMISSIONS and 0 < lasts_s <= LONGEST_S and all(isinstance(p, str) for p in paths)
+            paths = request.get("prefixes", [])
+            return permission in PERMISSIONS and 0 < lasts_s <= MAX_TTL_S and all(isinstance(p, str) for p in paths)
     return False
 
 
@@ -106,6 +106,6 @@ def _handler_of(fake: FakeCloudflare) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Say nothing: requests carry secrets."""
+            """Log nothing: requests contain secrets."""
 
     return Handler

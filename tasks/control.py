@@ -1,5 +1,6 @@
-"""What the control flows ask of Prefect and of the core."""
+"""Tasks of the control flows: find and correct flow runs in Prefect, create new ones, report a sweep."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -27,45 +28,46 @@ from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
 from validation.ledger.maintenance import SweptChunk
-from validation.ledger.queries import ClosingChunk, OpenChunk, WorkerSession, Workload
+from validation.ledger.queries import OpenChunk, RecentlyClosedChunk, WorkerSession, Workload
 
-LeasedChunk: TypeAlias = OpenChunk | ClosingChunk
+LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
+HeldChunk: TypeAlias = OpenChunk | RecentlyClosedChunk
 
 CHUNK_DEPLOYMENT = "validate-chunk"
 CONTROL_DEPLOYMENTS = ("dispatch-chunks", "sweep-stale-claims", "reconcile-fleet", "report-progress")
 MIN_RUN_AGE = timedelta(minutes=10)
-"""A run whose worker lives is believed for so long without a chunk: it may wait five minutes for its model host, or for
-a slow machine to start its process. Most that die are known sooner: their worker says so, or dies with them."""
-CONTROL_ENDED_AFTER = timedelta(minutes=3)
-"""Control runs take seconds, and no ledger knows their worker."""
-CLOCKS_AGREE_WITHIN = timedelta(seconds=10)
-"""A run's state is dated by the box that it runs on, the life of a worker by the database."""
+"""Age below which a run of a live worker is not corrected although it holds no chunk: it may wait five minutes for its
+inference server, or for a slow machine to start its process. Most dead runs are known sooner, by their worker."""
+MAX_CONTROL_RUN_AGE = timedelta(minutes=3)
+"""Age from which a control run counts as dead: it takes seconds, and its worker has no row in the ledger."""
+MAX_CLOCK_SKEW = timedelta(seconds=10)
+"""Between a box, which dates the states of its runs, and the database, which dates worker sessions."""
 WORKER_LABEL = "prefect.worker.name"
-"""The label by which Prefect tells which worker took a run."""
+"""The label of a flow run that names the worker which took it."""
 ALIVE = (StateType.RUNNING, StateType.PENDING)
 PAGE = 200
-"""Flow runs a request: the server's own limit."""
+"""Flow runs per request: the limit of the server."""
 
-QUICK: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 1, "cache_policy": NO_CACHE}
-"""A control flow comes again in seconds: it does not wait long for a server that is away."""
+TASK_OPTIONS: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 1, "cache_policy": NO_CACHE}
+"""Few and short retries, because a control flow is scheduled again within seconds."""
 SHORT_TIMEOUT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
-"""How the sweep asks: by its default the client would try for a minute to reach a server that is away."""
+"""Client settings of the sweep: by default the client retries for a minute."""
 
 
 def ask_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
-    """``find_ended_runs``, and nothing where Prefect cannot be asked: then only the clock decides."""
+    """``find_ended_runs``; empty if Prefect does not answer, so that only the clock decides."""
     ended = find_ended_runs(chunks, return_state=True)
     if ended.is_completed():
         return ended.result()
-    get_run_logger().warning("Prefect cannot be asked, so only the clock decides: %s", ended.message)
+    get_run_logger().warning("Prefect does not answer, so only the clock decides: %s", ended.message)
     return {}
 
 
 @task(name="find-ended-runs", cache_policy=NO_CACHE)
 def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
-    """Which of the flow runs that hold chunks have ended, and how long ago.
+    """Which of the flow runs that hold chunks have ended, and seconds since.
 
-    Not those that Prefect does not know: it may be another Prefect than theirs, or one that lost its database.
+    Runs that Prefect does not know are left out: they may belong to another server, or the server lost its database.
     """
     holders = [chunk.flow_run_id for chunk in chunks if chunk.flow_run_id]
     with temporary_settings(SHORT_TIMEOUT):
@@ -78,71 +80,71 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
     }
 
 
-@task(name="tell-prefect", cache_policy=NO_CACHE)
+@task(name="reconcile-flow-runs", cache_policy=NO_CACHE)
 def reconcile_flow_runs(
-    swept: Sequence[SweptChunk], held: Sequence[LeasedChunk], lives: Sequence[WorkerSession]
+    swept: Sequence[SweptChunk], held: Sequence[HeldChunk], sessions: Sequence[WorkerSession]
 ) -> list[str]:
-    """Make Prefect's states true: runs without a process are Crashed, runs that nobody will poll again are put back.
+    """Correct states in Prefect: runs without a process become Crashed, runs whose worker is gone are rescheduled.
 
     Args:
-        swept: chunks that were just taken back; their runs, if Prefect believes them alive, are not.
-        held: chunks with a living lease, or closed so lately that their runs may not have told it yet.
-        lives: the workers; what one took in an earlier life died with that.
+        swept: chunks that were just taken back; a run of theirs that is still active in Prefect is dead.
+        held: chunks with a valid lease, or closed so recently that their runs may not have reported it.
+        sessions: the current session of each worker; runs that an earlier session took ended with it.
     """
-    told = []
+    corrections = []
     with temporary_settings(SHORT_TIMEOUT), get_client(sync_client=True) as client:
         for run in read_runs(states=ALIVE):
-            truth = correct_state(
+            target = correct_state(
                 run,
-                is_lost=any(is_of_run(chunk, run, lives) for chunk in swept),
-                is_holding=any(is_of_run(chunk, run, lives) for chunk in held),
-                is_orphan=outlived_worker(run, lives),
+                is_lost=any(is_of_run(chunk, run, sessions) for chunk in swept),
+                is_holding=any(is_of_run(chunk, run, sessions) for chunk in held),
+                is_orphan=outlived_worker(run, sessions),
             )
-            if truth is not None and correct(client, run, truth):
-                told.append(f"{run.name}: {truth.name}")
+            if target is not None and correct(client, run, target):
+                corrections.append(f"{run.name}: {target.name}")
         for run in read_runs(states=ALIVE, deployments=CONTROL_DEPLOYMENTS):
-            truth = Crashed(message="Its process is gone: it takes seconds.")
-            if is_older(run, CONTROL_ENDED_AFTER) and correct(client, run, truth):
-                told.append(f"{run.name}: Crashed")
-    return told
+            target = Crashed(message="Its process is gone: a control run takes seconds.")
+            if is_older(run, MAX_CONTROL_RUN_AGE) and correct(client, run, target):
+                corrections.append(f"{run.name}: Crashed")
+    return corrections
 
 
-def correct(client: SyncPrefectClient, run: FlowRun, truth: State[Any]) -> bool:
-    """Set a run's state unless it has told another one meanwhile, without force: what has ended stays as it ended."""
+def correct(client: SyncPrefectClient, run: FlowRun, target: State[Any]) -> bool:
+    """Set a run's state, unless it changed since it was read. Without force, so a final state is never replaced."""
     state = client.read_flow_run(run.id).state
     if state is None or run.state is None or state.id != run.state.id:
         return False
-    return client.set_flow_run_state(run.id, truth).status == SetStateStatus.ACCEPT
+    return client.set_flow_run_state(run.id, target).status == SetStateStatus.ACCEPT
 
 
 def is_older(run: FlowRun, age: timedelta) -> bool:
     return run.state is not None and now("UTC") - run.state.timestamp > age
 
 
-def is_of_run(chunk: LeasedChunk | SweptChunk, run: FlowRun, lives: Sequence[WorkerSession]) -> bool:
-    """Whether a run held a chunk: what a box says of a run that another worker took is not believed."""
+def is_of_run(chunk: HeldChunk | SweptChunk, run: FlowRun, sessions: Sequence[WorkerSession]) -> bool:
+    """Whether a run holds or held a chunk. A chunk that names a run which another worker took is not counted."""
     taker = run.labels.get(WORKER_LABEL)
     return chunk.flow_run_id == run.id and not any(
-        life.worker_id == chunk.worker_id and taker and life.prefect_worker not in {None, taker} for life in lives
+        s.worker_id == chunk.worker_id and taker and s.prefect_worker not in {None, taker} for s in sessions
     )
 
 
-def outlived_worker(run: FlowRun, lives: Sequence[WorkerSession]) -> bool:
-    """Whether the worker that took a run is silent or has ended, or lives another life: flow processes end with theirs.
+def outlived_worker(run: FlowRun, sessions: Sequence[WorkerSession]) -> bool:
+    """Whether the worker that took a run is stale or offline, or started a newer session: its flow processes ended.
 
-    Any box may say that Prefect knows it by that name: while one of those that say so lives on, so may the run.
+    Any box may claim a Prefect worker name, so every session with that name must be over.
     """
     if run.state is None:
         return False
     taken_at, taker = run.state.timestamp, run.labels.get(WORKER_LABEL)
-    named = [life for life in lives if taker and life.prefect_worker == taker]
+    named = [session for session in sessions if taker and session.prefect_worker == taker]
     return bool(named) and all(
-        life.status in {"stale", "offline"} or life.started_at > taken_at + CLOCKS_AGREE_WITHIN for life in named
+        session.status in {"stale", "offline"} or session.started_at > taken_at + MAX_CLOCK_SKEW for session in named
     )
 
 
 def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: bool = False) -> State[Any] | None:
-    """Which state a run that Prefect believes alive should have instead, None if it may well be alive."""
+    """The state that an active run should have instead; None if it may be alive."""
     if run.state is None:
         return None
     is_old = is_older(run, MIN_RUN_AGE)
@@ -150,13 +152,13 @@ def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: b
         stuck = is_orphan or is_old
         return AwaitingRetry(message="PENDING too long: the worker that took it is gone.") if stuck else None
     if not is_holding and (is_lost or is_orphan or is_old):
-        return Crashed(message="Its process is gone: the sweeper took back what it held.")
+        return Crashed(message="Its process is gone: the sweep took its chunk back.")
     return None
 
 
-@task(name="create-runs", task_run_name="create runs", **QUICK)
+@task(name="create-runs", task_run_name="create runs", **TASK_OPTIONS)
 def create_runs(workload: Workload, *, chunk_videos: int) -> int:
-    """Create as many runs as the workload calls for. Returns how many."""
+    """Create as many runs as the workload needs; returns their number."""
     active = read_runs(states=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
     count = plan_runs(workload, active_runs=len(active), chunk_videos=chunk_videos)
     with get_client(sync_client=True) as client:
@@ -166,8 +168,8 @@ def create_runs(workload: Workload, *, chunk_videos: int) -> int:
     return count
 
 
-def publish_report(report: SweepReport, told: Sequence[str]) -> None:
-    """Leave an artifact that says what a sweep did; none where it did nothing."""
+def publish_report(report: SweepReport, corrections: Sequence[str]) -> None:
+    """Publish a table of what a sweep did; none if it did nothing."""
     rows = [
         {"what": "chunk taken back", "which": str(chunk.chunk_id), "why": f"{chunk.worker_id}: {chunk.reason}",
          "videos": f"{chunk.videos_returned} returned, {chunk.videos_failed} failed"}
@@ -178,18 +180,39 @@ def publish_report(report: SweepReport, told: Sequence[str]) -> None:
         for chunk in report.locked
     ]
     rows += [{"what": "step failed", "why": failure} for failure in report.failures]
-    rows += [{"what": "worker is silent", "which": worker} for worker in report.silent_workers]
+    rows += [{"what": "worker is silent", "which": worker} for worker in report.stale_workers]
     rows += [{"what": "orphan deleted", "which": key} for key in report.orphans]
-    rows += [{"what": "flow run corrected", "which": sentence} for sentence in told]
+    rows += [{"what": "flow run corrected", "which": sentence} for sentence in corrections]
     rows += [
         {"what": "canary is wrong", "which": canary.video_id, "why": f"{canary.worker_id}: {canary.finding}"}
-        for canary in report.judged
+        for canary in report.evaluated
         if canary.outcome == "wrong"
     ]
     if report.stranded_videos:
         rows.append({"what": "stranded videos returned", "which": str(report.stranded_videos)})
     if rows:
-        create_table_artifact(rows, key="sweep", description="What the sweeper did.")
+        create_table_artifact(rows, key="sweep", description="What the sweep did.")
+
+
+def log_sweep(logger: LoggerLike, report: SweepReport, corrections: Sequence[str]) -> None:
+    """Log what a sweep did, with its counts as fields, and each chunk that it took back."""
+    for chunk in report.swept:
+        logger.info(
+            "took chunk %s of worker %s back: %s",
+            *(chunk.chunk_id, chunk.worker_id, chunk.reason),
+            extra={"event": "chunk_swept", "chunk_id": str(chunk.chunk_id), "worker_id": chunk.worker_id},
+        )
+    counts = {
+        "chunks_swept": len(report.swept), "orphans_deleted": len(report.orphans),
+        "workers_silent": len(report.stale_workers), "videos_stranded": report.stranded_videos,
+        "canaries_evaluated": len(report.evaluated), "runs_corrected": len(corrections),
+        "steps_failed": len(report.failures),
+    }  # fmt: skip
+    logger.info(
+        "swept: %s",
+        ", ".join(f"{name} {count}" for name, count in counts.items()),
+        extra={"event": "swept", **counts},
+    )
 
 
 def read_runs(
@@ -198,7 +221,7 @@ def read_runs(
     states: Sequence[StateType] | None = None,
     deployments: Sequence[str] = (CHUNK_DEPLOYMENT,),
 ) -> list[FlowRun]:
-    """Read runs by id, or those of some deployments by state, all pages."""
+    """Read runs by id, or the runs of some deployments by state; all pages."""
     chosen = FlowRunFilter(
         id=FlowRunFilterId(any_=list(ids)) if ids is not None else None,
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))) if states else None,

@@ -1,55 +1,69 @@
-"""The fleet's tick as Prefect sees it."""
+"""One tick of a fleet as a Prefect task, and its report."""
+
+import logging
+from typing import TypeAlias
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from blocks.session import open_control
+from blocks.services import open_control_services
 from blocks.suite import collect_box_environment
 from blocks.vast import find_credentials
-from validation.credentials.issuer import lending
+from validation.credentials.issuer import open_issuer
 from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import read_fleets
 from validation.settings import load_settings
 
+LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
+
 
 def list_fleets() -> list[str]:
-    """The fleets that an operator ever wanted."""
-    return read_fleets(open_control().engine)
+    """The fleets that an operator has ever ordered."""
+    return read_fleets(open_control_services().engine)
 
 
 @task(
     name="reconcile",
     task_run_name="reconcile {fleet}",
-    retries=0,  # a tick that failed is not repeated: the next one begins by looking, two minutes later
+    retries=0,  # the next tick, two minutes later, observes everything again
     cache_policy=NO_CACHE,
 )
 def tick(fleet: str) -> Report | None:
-    """Look, plan and act once for one fleet. None: somebody else is at it."""
-    engine, settings = open_control().engine, load_settings()
-    with find_credentials().open_client() as client, lending(engine, settings) as lender:
+    """Run one tick of one fleet; None if another reconciler holds its lock."""
+    engine, settings = open_control_services().engine, load_settings()
+    with find_credentials().open_client() as client, open_issuer(engine, settings) as issuer:
         return reconcile(
             ReconcileContext(
-                engine, client, fleet, collect_box_environment, lender=lender, tokens=find_tokens(settings)
+                engine, client, fleet, collect_box_environment, issuer=issuer, tokens=find_tokens(settings)
             )
         )
 
 
 def describe_tick(fleet: str, report: Report | None) -> str:
-    """One sentence on a tick."""
+    """One sentence on a tick, with its rate in dollars per hour."""
     if report is None:
-        return f"{fleet}: another reconciler has the turn."
-    there = ", ".join(f"{count} {state}" for state, count in sorted(report.by_state.items())) or "no machine"
+        return f"{fleet}: another reconciler holds the lock."
+    boxes = ", ".join(f"{count} {state}" for state, count in sorted(report.by_state.items())) or "no box"
     done = ", ".join(f"{count} {what}" for what, count in sorted(report.done.items())) or "nothing to do"
     return (
-        f"{fleet}: {report.wanted} wanted, {there}; {done}; ${report.usd_per_hour:.2f} an hour, "
+        f"{fleet}: {report.wanted} wanted, {boxes}; {done}; ${report.usd_per_hour:.2f} per hour, "
         f"${report.spent_usd:.2f} spent."
     )
 
 
+def log_tick(logger: LoggerLike, fleet: str, report: Report | None) -> None:
+    """Log what a tick did, with its counts as fields."""
+    fields: dict[str, object] = {"event": "fleet_reconciled", "fleet": fleet}
+    if report is not None:
+        fields |= {"wanted": report.wanted, "usd_per_hour": report.usd_per_hour, "spent_usd": report.spent_usd}
+        fields |= {"actions": dict(report.done), "boxes": dict(report.by_state), "problem": report.problem}
+    logger.info("%s", describe_tick(fleet, report), extra=fields)
+
+
 def publish_notes(fleet: str, report: Report | None) -> None:
-    """Leave an artifact where a tick did something or has something to say."""
+    """Publish an artifact if a tick did something or has notes."""
     if report is None or not (report.done or report.notes):
         return
     rows = [{"what": what, "count": count, "note": ""} for what, count in sorted(report.done.items())]

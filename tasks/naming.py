@@ -1,4 +1,4 @@
-"""What people read in the Prefect UI."""
+"""Names and sentences of a chunk's flow run, as the Prefect UI shows them."""
 
 from uuid import UUID
 
@@ -13,27 +13,27 @@ from validation.worker.chunk.context import ChunkContext, LeasedChunk
 
 
 def name_after_claim(claim: ChunkClaim) -> None:
-    """Rename the run after what it holds: worker, shard number, count. A name that cannot be given is done without."""
+    """Rename the flow run after its chunk: worker, shard number, videos. A failure to rename is logged only."""
     name = f"{claim.worker_id} · shard {claim.shard_number:04d} · {len(claim.videos)} videos"
     try:
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(flow_run.id), name=name)
     except (httpx.HTTPError, PrefectException) as error:
-        get_run_logger().warning("this run keeps its name, it holds %s: %s", name, error)
+        get_run_logger().warning("this flow run could not be renamed to %s: %s", name, error)
 
 
-def describe_outcome(held: LeasedChunk) -> str:
-    """One sentence on what became of a chunk."""
-    done = held.work.progress()
-    back = len(held.work.claim.videos) - done.videos_validated - done.videos_failed
-    drained = " Drained on request." if held.work.draining() else ""
+def describe_outcome(chunk: LeasedChunk) -> str:
+    """One sentence on the outcome of a chunk."""
+    done = chunk.runner.progress()
+    back = len(chunk.runner.claim.videos) - done.videos_validated - done.videos_failed
+    drained = " Drained on request." if chunk.runner.draining() else ""
     return (
         f"{done.videos_validated} videos validated ({done.segments} segments), {done.videos_failed} failed, "
         f"{back} returned.{drained}"
     )
 
 
-def describe_no_claim(session: ChunkContext) -> str:
+def describe_no_claim(context: ChunkContext) -> str:
     """Say why a run has no chunk."""
-    why = "this worker takes no new chunk, it drains" if session.draining() else "no transcribed video is waiting"
+    why = "this worker takes no new chunk, it drains" if context.draining() else "no transcribed video is waiting"
     return f"Nothing to claim: {why}."

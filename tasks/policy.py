@@ -1,4 +1,4 @@
-"""Which failures are tried again, and how patiently."""
+"""Which failures of a chunk's tasks are retried, how often and after which pause."""
 
 from typing import Any, TypedDict
 
@@ -9,7 +9,7 @@ from validation.errors import Transient
 
 
 def is_retryable(_task: object, _run: object, state: Any) -> bool:
-    """Only what is transient is tried again: a lost claim or a broken file stays what it is."""
+    """Retry transient errors only: another attempt cannot change a lost claim or a broken file."""
     return isinstance(state.data, Transient)
 
 
@@ -30,8 +30,8 @@ POLICY = Policy(
     retry_condition_fn=is_retryable,
     cache_policy=NO_CACHE,  # every step is an effect: two equal calls must not share an answer
 )
-"""The steps of a chunk. Each may be repeated: what an attempt achieved is kept by the chunk that it is handed."""
+"""The options of a chunk's steps. Each step may be repeated: the chunk keeps what an attempt achieved."""
 
 FINAL_STEPS = POLICY | Policy(retries=720, retry_delay_seconds=[2, 4, 5])
-"""The steps that keep what was scored: tried for as long as the chunk is held, which each attempt asks first. A ledger
-that is away ends that within a lease; a store that is away alone, after an hour."""
+"""The options of the steps that save scored work: retried while the lease is held, which each attempt checks first. A
+ledger outage ends the retries within one lease; an outage of the store alone, after an hour."""

@@ -1,4 +1,4 @@
-"""Where the fleet stands, as Prefect's artifacts."""
+"""The progress of the fleet as Prefect artifacts."""
 
 import re
 from hashlib import sha256
@@ -7,7 +7,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from blocks.session import open_control
+from blocks.services import open_control_services
 from validation.analysis.status.fleet_status import FleetStatus, read_status
 from validation.analysis.status.format import (
     describe_language,
@@ -18,39 +18,39 @@ from validation.analysis.status.format import (
 )
 
 MAX_LANGUAGES = 30
-"""Progress bars at most: a queue with hundreds of labels has them in the page's table."""
+"""Maximum number of progress bars: the table of the page lists the other languages."""
 
 
-@task(name="read-standing", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
-def look() -> FleetStatus:
-    """Read the ledger's views once."""
-    return read_status(open_control().engine)
+@task(name="read-status", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
+def refresh() -> FleetStatus:
+    """Read the status of the fleet from the ledger."""
+    return read_status(open_control_services().engine)
 
 
-def publish_page(standing: FleetStatus) -> None:
-    """Leave the page with its plots, under one key: its history shows earlier ones."""
-    create_markdown_artifact(write_page(standing), key="fleet", description=headline(standing))
+def publish_page(status: FleetStatus) -> None:
+    """Publish the page with its plots under one key, whose history shows earlier pages."""
+    create_markdown_artifact(write_page(status), key="fleet", description=headline(status))
 
 
-def publish_workers(standing: FleetStatus) -> None:
-    """Leave the table of workers, those in trouble first."""
-    if standing.workers:
-        rows = [worker_cells(row) for row in standing.workers]
-        create_table_artifact(rows, key="fleet-workers", description=describe_silence(standing))
+def publish_workers(status: FleetStatus) -> None:
+    """Publish the table of workers, those with problems first."""
+    if status.workers:
+        rows = [worker_cells(row) for row in status.workers]
+        create_table_artifact(rows, key="fleet-workers", description=describe_silence(status))
 
 
-def publish_language_bars(standing: FleetStatus) -> None:
-    """Leave a progress bar a language, the largest languages first."""
-    for row in standing.languages[:MAX_LANGUAGES]:
+def publish_language_bars(status: FleetStatus) -> None:
+    """Publish one progress bar per language, the largest languages first."""
+    for row in status.languages[:MAX_LANGUAGES]:
         percent = float(100 * row["done_share"])
         create_progress_artifact(percent, key=language_key(row["language"]), description=describe_language(row))
 
 
 def language_key(language: str) -> str:
-    """Name a language's bar: one label, one key.
+    """The artifact key of a language's progress bar, unique per label.
 
-    A key has small letters, digits and dashes; labels that these cannot spell are told apart by a hash.
+    A key has lower-case letters, digits and dashes; labels with other characters get a hash.
     """
-    spelled = re.sub("[^a-z0-9]+", "-", language.lower()).strip("-")
-    told = [spelled] if spelled == language else [spelled, sha256(language.encode()).hexdigest()[:8]]
-    return "-".join(["language", *filter(None, told)])
+    slug = re.sub("[^a-z0-9]+", "-", language.lower()).strip("-")
+    parts = [slug] if slug == language else [slug, sha256(language.encode()).hexdigest()[:8]]
+    return "-".join(["language", *filter(None, parts)])

@@ -1,4 +1,4 @@
-"""The nouns of the trade. Values only: nothing here reads a clock, a file or a network."""
+"""The terms of the domain as types. Values only: nothing here reads a clock, a file or a network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ Scalar: TypeAlias = float | int | str | bool | None
 ColumnType: TypeAlias = Literal["float", "int", "str", "bool"]
 
 SAMPLE_RATE = 16_000
-"""Hz. Every model of every suite listens at this rate; audio is resampled once, when it is decoded."""
+"""Hz. Every model of every suite takes this rate; audio is resampled once, when it is decoded."""
 MIN_SEGMENT_S: Seconds = 0.1
-"""Shortest audio that a model is asked about: ten analysis frames of the model with the shortest window."""
+"""Shortest audio that a model is given: ten analysis frames of the model with the shortest window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,46 +27,46 @@ class Video:
 
     video_id: str
     language: str | None
-    """The language that the transcription claims, an ISO 639-1 or 639-3 code."""
+    """The declared language of the transcription, as the queue has it."""
     segment_count: int | None
-    """How many segments the queue promises. The tar decides; a difference is recorded, never fatal."""
+    """Number of segments by the queue. The tar decides: a difference is recorded and is no error."""
     crashes: int = 0
-    """How often a process has died while it held this video. Any at all makes it a suspect."""
+    """How many flow processes have died while they held this video. A video with a crash is claimed alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkClaim:
-    """Up to N videos held by one worker under one fencing token."""
+    """Up to N videos that one worker holds under one fencing token."""
 
     chunk_id: UUID
     worker_id: str
     shard_number: int
-    """The ordinal of this chunk among its worker's: names the shard. A chunk without a shard leaves a gap."""
+    """Ordinal of the chunk among its worker's; names the shard. A chunk without a shard leaves a gap."""
     lease_s: Seconds
     videos: tuple[Video, ...]
     models: tuple[str, ...] | None = None
-    """Which models of the suite its videos still want; None is all."""
+    """The models of the suite that its videos still lack; None means all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why something has no answer: a kind for machines, a sentence for people."""
+    """Why a video, a segment or an answer has no result: a kind for programs, a sentence for people."""
 
     kind: str
-    """A short snake_case word, stable across versions: ``undecodable``, ``too_short``, ``model_failed``."""
+    """A snake_case word that is stable across versions: ``undecodable``, ``too_short``, ``model_failed``."""
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One stretch of speech and what its transcript claims, as its tar tells it. Audio not included."""
+    """One stretch of speech with its transcript, as its tar describes it, without the audio."""
 
     video_id: str
     name: str
-    """Unique within the video; the tar's own name for the segment."""
+    """The tar's own name of the segment, unique within the video."""
     text: str
     language: str | None
-    """The segment's own label where it has one, else its video's."""
+    """The segment's declared language where it has one, else that of its video."""
     start_s: Seconds | None = None
     end_s: Seconds | None = None
     speaker: str | None = None
@@ -74,14 +74,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class DecodedSegment:
-    """A segment with its audio, or with the reason why it has none."""
+    """A segment with its audio, or with the fault that left it without."""
 
     segment: Segment
     audio: Waveform | Fault
+    length_difference_s: Seconds | None = None
+    """Decoded length minus the length that the segment's record declares; None where either is unknown."""
 
     @property
     def utterance(self) -> "Utterance | None":
-        """What the models are asked, None where there is nothing to hear."""
+        """The input of the models; None for a segment without audio."""
         if isinstance(self.audio, Fault):
             return None
         return Utterance(self.audio, self.segment.text, self.segment.language)
@@ -95,7 +97,7 @@ class DecodedVideo:
     segments: tuple[DecodedSegment, ...]
     tar_bytes: int
     layout: str
-    """Which of the accepted tar layouts it had: ``pairs``, ``indexed``, ``sliced`` or ``shar``."""
+    """The layout of the tar: ``pairs``, ``indexed``, ``sliced`` or ``shar``."""
 
     @property
     def audio_bytes(self) -> int:
@@ -110,7 +112,7 @@ class DecodedVideo:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One thing that is said of a segment. A model's is stored as ``<model name>_<column name>``."""
+    """One value per segment. A model's column is stored as ``<model name>_<column name>``."""
 
     name: str
     type: ColumnType
@@ -123,8 +125,8 @@ class Column:
 class Scored:
     """A model's answer for one segment, by the model's own column names (without its prefix).
 
-    A model that does not know the segment's language abstains: it answers ``Scored`` with the columns that
-    depend on the language set to None. An abstention is never a disagreement.
+    A model that does not know the segment's language abstains: the columns that depend on the language are None. An
+    abstention does not count as disagreement.
     """
 
     values: Mapping[str, Scalar]
@@ -132,7 +134,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """No answer, and why. Never a low score."""
+    """No answer, with its fault. It is never treated as a low score."""
 
     fault: Fault
 
@@ -142,13 +144,13 @@ Answer: TypeAlias = Scored | Unscored
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """What a model is asked about: audio, and what is claimed of it."""
+    """The input of a model for one segment: audio, transcript, declared language."""
 
     audio: Waveform
     text: str
     language: str | None
-    wanted: tuple[str, ...] | None = None
-    """Which models must answer; None is all of them."""
+    requested_models: tuple[str, ...] | None = None
+    """The models that must answer; None means all."""
 
     @property
     def duration_s(self) -> Seconds:
@@ -157,7 +159,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class VideoFailure:
-    """A video that could not be validated, and whether another attempt may succeed."""
+    """A video that could not be validated, and whether a later attempt may succeed."""
 
     video_id: str
     error: str
@@ -166,7 +168,7 @@ class VideoFailure:
 
 @dataclass(frozen=True, slots=True)
 class ShardReceipt:
-    """What the ledger keeps of a shard that has been uploaded."""
+    """What the ledger records of an uploaded shard."""
 
     key: str
     sha256: str
@@ -174,16 +176,16 @@ class ShardReceipt:
     segments: int
     suite: str
     audio_s: Seconds | None = None
-    """Decoded audio of all segments; None where nobody counted."""
+    """Decoded audio of all segments; None where it was not counted."""
     verdicts: Mapping[str, int] | None = None
-    """Segments by verdict, all three named; None where nobody counted."""
+    """Segments by verdict, with all three verdicts as keys; None where they were not counted."""
     models: Mapping[str, str] = field(default_factory=dict)
-    """The revision of each model that was asked."""
+    """The revision of each model that was run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a heartbeat tells of a chunk under way. Counts are of this chunk alone."""
+    """What a heartbeat reports of an open chunk. The counts are of this chunk alone."""
 
     current_video_id: str | None = None
     videos_validated: int = 0
@@ -196,18 +198,18 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class StoreCredential:
-    """What opens an object store. It prints without its secrets."""
+    """A credential of an object store. Its ``repr`` leaves the secrets out."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
     expires_at: datetime | None = None
-    """By this machine's clock; None means that it does not end."""
+    """By this machine's clock; None means that it does not expire."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerProfile:
-    """Who a worker is, as ``worker_validators`` shows it."""
+    """What ``worker_validators`` records of a worker."""
 
     worker_id: str
     gpu_type: str | None = None

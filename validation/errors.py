@@ -1,28 +1,33 @@
-"""Every failure of the fleet, sorted by what its caller must do."""
+"""The base classes of all errors, by what the caller must do about one.
+
+Every message is a sentence for an operator: what happened, to what, what to do.
+"""
 
 
 class FleetError(Exception):
-    """A failure with a sentence fit for an operator: what happened, to what, what to do."""
+    """An error of this project, with a message for an operator."""
 
 
 class BadInput(FleetError):
-    """An argument, a setting, a credential or the machine must be changed first. Nothing was changed. Exit code 2."""
+    """A command, a setting or a file asks for something impossible. Nothing was changed."""
 
 
 class Transient(FleetError):
-    """Trying again later may succeed. Exit code 3."""
+    """The same call may succeed later."""
 
 
 class Permanent(FleetError):
-    """Trying again cannot help. Exit code 1."""
+    """The same call will fail again."""
 
 
 class ClaimLost(FleetError):
-    """Another holder owns this chunk now, or nobody does: write nothing, delete what was uploaded, stop."""
+    """The chunk is no longer held under this token: write nothing, delete what was uploaded, stop."""
 
     def __init__(self, chunk_id: object, state: str) -> None:
         self.chunk_id, self.state = chunk_id, state
-        super().__init__(f"chunk {chunk_id} is {state}, not open: its videos are no longer ours")
+        super().__init__(
+            f"chunk {chunk_id} is {state}, not open: its videos belong to other claims, so nothing is written for it"
+        )
 
 
 class Unreachable(Transient):

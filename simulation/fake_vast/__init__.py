@@ -1,1 +1,1 @@
-"""A Vast.ai of our own: the vendor's API with a market, money, bad machines and bad connections, in virtual time."""
+"""A fake of Vast.ai: the vendor's API with a market, money and failures, in virtual time."""

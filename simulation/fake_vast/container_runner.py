@@ -1,4 +1,4 @@
-"""Real processes on the fake's machines: what a container's start and its end at the vendor's come to."""
+"""Containers of the fake's instances as real processes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from validation.local.process import Child, Program
 
 
 class ContainerRunner:
-    """Runs the image's entrypoint on every machine that the fake says is running, and kills it when it no longer is.
+    """Runs the image's entrypoint for every instance that the fake reports as running, and kills it afterwards.
 
-    A container knows what the image sets, what the order told it, and what the vendor adds: its id, a key that opens
-    this one rental, and here also where the API is.
+    A container's environment is the image's, the create request's and the vendor's: the instance's id, a key that opens
+    this one instance, and, for the fake, the address of the API.
     """
 
     def __init__(self, vast: EmbeddedVast, entrypoint: Sequence[str], image: Mapping[str, str], folder: Path) -> None:
@@ -22,25 +22,33 @@ class ContainerRunner:
         self._boxes: dict[int, Child] = {}
 
     def sync(self) -> None:
-        """Start what runs and does not yet; end, without a farewell, what does not run any more."""
-        running = {machine["id"]: machine for machine in self._vast.state()["living"] if machine["status"] == "running"}
+        """Start a process per running instance that has none; kill those of instances that do not run any more."""
+        running = {
+            instance["id"]: instance for instance in self._vast.state()["living"] if instance["status"] == "running"
+        }
         for number in self._boxes.keys() - running.keys():
             self._boxes.pop(number).end(SIGKILL, grace_s=0)
         for number in running.keys() - self._boxes.keys():
             self._boxes[number] = self._start(running[number])
 
     def has_ended(self, number: int) -> bool:
-        """Whether a machine's entrypoint has ended by itself, though the machine runs."""
+        """Whether an instance's entrypoint ended by itself."""
         return self._boxes[number].exit_status() is not None
 
     def log_tail(self) -> str:
-        """The last words of every box."""
+        """The last lines of every box's log."""
         return "\n".join(box.log_tail(40) for box in self._boxes.values())
 
-    def _start(self, machine: Mapping[str, Any]) -> Child:
-        told = {"CONTAINER_ID": str(machine["id"]), "CONTAINER_API_KEY": machine["key"], "VAST_URL": self._vast.url}
-        box = Child(f"box-{machine['id']}", self._folder)
-        box.launch(Program(self._entrypoint, {**self._image, **machine["env"], **told}), orphan_signal=SIGKILL)
+    def _start(self, instance: Mapping[str, Any]) -> Child:
+        vendor_environment = {
+            "CONTAINER_ID": str(instance["id"]),
+            "CONTAINER_API_KEY": instance["key"],
+            "VAST_URL": self._vast.url,
+        }
+        box = Child(f"box-{instance['id']}", self._folder)
+        box.launch(
+            Program(self._entrypoint, {**self._image, **instance["env"], **vendor_environment}), orphan_signal=SIGKILL
+        )
         return box
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What becomes of a rented machine: drawn when it is rented, a list of phases in seconds from then."""
+"""The lifecycles of rentals: the phases that a rental will pass through, drawn when it is rented."""
 
 import random
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ PULL_ERRORS = (
     "error pulling image: connection reset by peer",
 )
 IMAGE_BITS_M = 80_000.0
-"""A 10 GB image, in Mbit."""
+"""A 10 GB image, in Mb."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """From ``at_s`` on, until the next phase."""
+    """What the vendor reports from ``at_s`` after the rental until the next phase."""
 
     at_s: Seconds
     status: str | None
     message: str = ""
     speed: float = 0.0
-    """The worker's share of the card's normal speed; 0 means that no worker is heard of."""
+    """The worker's share of the GPU's normal speed; 0 means that no worker runs."""
     listed: bool = True
     stopped: bool = False
 
@@ -34,10 +34,10 @@ def draw_lifecycle(rng: random.Random, weights: Mapping[str, float]) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def draw_lifespan(  # noqa: C901, PLR0911 - one return a fate
-    rng: random.Random, fate: str, offer: Mapping[str, Any], image: str
+def draw_phases(  # noqa: C901, PLR0911 - one return per lifecycle
+    rng: random.Random, lifecycle: str, offer: Mapping[str, Any], image: str
 ) -> tuple[Phase, ...]:
-    """The phases of one machine under a fate."""
+    """The phases of one rental under a lifecycle; their times are random."""
     created_s = rng.uniform(2, 10)
     loading_s = created_s + rng.uniform(1, 5)
     pulled_s = loading_s + IMAGE_BITS_M / offer["inet_down"] * rng.uniform(1, 2.5) + 20
@@ -46,7 +46,7 @@ def draw_lifespan(  # noqa: C901, PLR0911 - one return a fate
     begin = (Phase(0, None), Phase(created_s, "created"), Phase(loading_s, "loading", f"Pulling from {image}"))
     run = f"success, running {image}"
     up = (*begin, Phase(pulled_s, "running", run), Phase(joined_s, "running", run, rng.uniform(0.85, 1.15)))
-    match fate:
+    match lifecycle:
         case "stuck_loading":
             return begin
         case "pull_fatal":
@@ -63,15 +63,15 @@ def draw_lifespan(  # noqa: C901, PLR0911 - one return a fate
         case "slow":
             return (*up[:-1], Phase(joined_s, "running", run, 0.2))
         case "dies_midway":
-            return (*up, Phase(worked_s, rng.choice(("offline", "unknown"))), *_perhaps_back(rng, worked_s, run))
+            return (*up, Phase(worked_s, rng.choice(("offline", "unknown"))), *_maybe_recover(rng, worked_s, run))
         case "vanishes":
             return (*up, Phase(worked_s, None, listed=False))
         case "host_reclaim":
-            return (*up, Phase(worked_s, "exited", "contract ended by its host", stopped=True))
+            return (*up, Phase(worked_s, "exited", "rental ended by its host", stopped=True))
     return up
 
 
-def _perhaps_back(rng: random.Random, since_s: Seconds, run: str) -> tuple[Phase, ...]:
+def _maybe_recover(rng: random.Random, since_s: Seconds, run: str) -> tuple[Phase, ...]:
     if rng.random() < 0.5:  # noqa: PLR2004 - half of them
         return (Phase(since_s + rng.uniform(60, 600), "running", run, 1.0),)
     return ()

@@ -1,25 +1,23 @@
-"""What the fake shows of its machines."""
+"""Handlers that list and show instances."""
 
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simulation.fake_vast.rental_api import find, not_found, refusal
-from simulation.fake_vast.transport import Reply, Request
-
-if TYPE_CHECKING:
-    from simulation.fake_vast.api import FakeVast
+from simulation.fake_vast.rental_api import find, not_found
+from simulation.fake_vast.transport import Reply, Request, refusal
+from simulation.fake_vast.vendor import Vendor
 
 MAX_ROWS = 25
 COMPUTED = {"dph_total", "uptime_mins", "duration"}
 """Columns that the vendor cannot search by."""
 
 
-def list_page(fake: "FakeVast", request: Request, _: int) -> Reply:
+def list_page(vendor: Vendor, request: Request, _: int) -> Reply:
     """One page of at most 25 rows, by id."""
     rows = [
-        contract.row(fake.cloud.now) for contract in fake.cloud.contracts.values() if contract.is_listed(fake.cloud.now)
+        rental.row(vendor.cloud.now) for rental in vendor.cloud.rentals.values() if rental.is_listed(vendor.cloud.now)
     ]
     filters = json.loads(request.query.get("select_filters") or "{}")
     if bad := COMPUTED & set(filters):
@@ -53,35 +51,35 @@ def _passes(row: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
     return True
 
 
-def refuse_old_listing(_: "FakeVast", __: Request, ___: int) -> Reply:
+def refuse_old_listing(_: Vendor, __: Request, ___: int) -> Reply:
     message = "/api/v0/instances/ is deprecated. Use /api/v1/instances/ instead."
     return refusal(410, "deprecated_endpoint", message)
 
 
-def list_filters(fake: "FakeVast", _: Request, __: int) -> Reply:
-    rows = [c.row(fake.cloud.now) for c in fake.cloud.contracts.values() if c.is_listed(fake.cloud.now)]
+def list_filters(vendor: Vendor, _: Request, __: int) -> Reply:
+    rows = [c.row(vendor.cloud.now) for c in vendor.cloud.rentals.values() if c.is_listed(vendor.cloud.now)]
     names = ("actual_status", "gpu_name", "verification")
     return Reply(200, {"success": True, "filters": [{name: row[name] for name in names} for row in rows]})
 
 
-def show_one(fake: "FakeVast", _: Request, number: int) -> Reply:
-    contract = find(fake, number)
-    return Reply(200, {"instances": contract.row(fake.cloud.now) if contract else None})
+def show_one(vendor: Vendor, _: Request, number: int) -> Reply:
+    rental = find(vendor, number)
+    return Reply(200, {"instances": rental.row(vendor.cloud.now) if rental else None})
 
 
-def request_logs(fake: "FakeVast", request: Request, number: int) -> Reply:
-    contract = find(fake, number)
-    if contract is None:
+def request_logs(vendor: Vendor, request: Request, number: int) -> Reply:
+    rental = find(vendor, number)
+    if rental is None:
         return not_found(number)
-    contract.log_reads = 0
+    rental.log_reads = 0
     host = request.query.get("host", "")
     return Reply(200, {"success": True, "result_url": f"{host}/logs/{number}"})
 
 
-def read_logs(fake: "FakeVast", _: Request, number: int) -> Reply:
+def read_logs(vendor: Vendor, _: Request, number: int) -> Reply:
     """Not there for the first two reads, as at the vendor's."""
-    contract = fake.cloud.contracts.get(number)
-    if contract is None:
+    rental = vendor.cloud.rentals.get(number)
+    if rental is None:
         return not_found(number)
-    contract.log_reads += 1
-    return Reply(404, "") if contract.log_reads <= 2 else Reply(200, f"log of instance {number}\n")  # noqa: PLR2004
+    rental.log_reads += 1
+    return Reply(404, "") if rental.log_reads <= 2 else Reply(200, f"log of instance {number}\n")  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""The machines that the fake has to offer."""
+"""The offers of the fake's market."""
 
 import random
 from collections.abc import Mapping
@@ -6,21 +6,21 @@ from typing import Any, TypeAlias
 
 from validation.domain import Seconds
 
-CARDS = {"RTX 3090": (0.18, 0.12, 0.40, 24_268, 860), "RTX 4090": (0.40, 0.25, 0.97, 24_564, 890)}
-"""Median, lowest and highest $/h, memory in MB, compute capability: as the vendor's market had them in 2026."""
+GPUS = {"RTX 3090": (0.18, 0.12, 0.40, 24_268, 860), "RTX 4090": (0.40, 0.25, 0.97, 24_564, 890)}
+"""Median, lowest and highest dollars per hour, memory in MB, compute capability: of the vendor's market in 2026."""
 PLACES = ("Texas, US", "Quebec, CA", "Bavaria, DE", "Norway, NO", "Tokyo, JP", "Iceland, IS")
 DRIVERS = (("535.183.01", 12.2), ("570.133.07", 12.8), ("580.65.06", 13.0), ("580.95.05", 13.0), ("590.44.01", 13.1),
            ("590.48.01", 13.1))  # fmt: skip
-"""A driver's version, and the newest CUDA whose programs it runs."""
+"""A driver's version, and the newest CUDA that it supports."""
 QUANTILES = {"price_p10": 0.1, "price_median": 0.5, "price_p90": 0.9}
 FIRST_OFFER = 20_000_000
 
 Offers: TypeAlias = dict[int, dict[str, Any]]
-"""By id. One that is not rentable has been taken; ``back_at`` says when, if somebody else took it."""
+"""By id. An offer that is not rentable is taken; ``back_at`` is the end of another account's rental."""
 
 
 def make_market(rng: random.Random, now: Seconds, *, offers: int = 320, machines: int = 230) -> Offers:
-    """Draw offers by id. Some share a machine, many share a host, and one in ten is not verified."""
+    """Draw random offers. Some share a machine, many share a host, and one in ten is not verified."""
     ids = [30_000 + n for n in range(machines)]
     owner = {machine: 5_000 + rng.randrange(machines // 2) for machine in ids}
     drawn = {}
@@ -32,7 +32,7 @@ def make_market(rng: random.Random, now: Seconds, *, offers: int = 320, machines
 
 
 def advance_market(offers: Offers, rng: random.Random, now: Seconds, *, takings: float) -> None:
-    """Let others rent so large a share of what is free, for some hours each."""
+    """Let other accounts rent a share of the free offers, for some hours each."""
     for offer in [offer for offer in offers.values() if offer.get("back_at", now) < now]:
         release(offers, offer)
     free = [offer for offer in offers.values() if offer["rentable"]] if takings else []
@@ -49,14 +49,14 @@ def release(offers: Offers, taken: Mapping[str, Any]) -> None:
 
 
 def describe_market(offers: Offers) -> list[dict[str, Any]]:
-    """How many of each card are free and taken, and the deciles of their $/h."""
-    return [_describe_card(card, [offer for offer in offers.values() if offer["gpu_name"] == card]) for card in CARDS]
+    """How many of each GPU are free and taken, and the deciles of their dollars per hour."""
+    return [_describe_gpu(gpu, [offer for offer in offers.values() if offer["gpu_name"] == gpu]) for gpu in GPUS]
 
 
-def _describe_card(card: str, offers: list[dict[str, Any]]) -> dict[str, Any]:
+def _describe_gpu(gpu: str, offers: list[dict[str, Any]]) -> dict[str, Any]:
     prices = sorted(offer["dph_base"] for offer in offers if offer["rentable"])
     marks = {name: prices[int(share * (len(prices) - 1))] for name, share in QUANTILES.items()} if prices else {}
-    return {"gpu_name": card, "available": len(prices), "rented": len(offers) - len(prices), **marks}
+    return {"gpu_name": gpu, "available": len(prices), "rented": len(offers) - len(prices), **marks}
 
 
 def _draw_driver(rng: random.Random) -> dict[str, Any]:
@@ -65,14 +65,14 @@ def _draw_driver(rng: random.Random) -> dict[str, Any]:
 
 
 def _draw_offer(rng: random.Random, offer: int, machine: int, host: int, now: Seconds) -> dict[str, Any]:
-    card = rng.choice(list(CARDS))
-    median, lowest, highest, memory_mb, capability = CARDS[card]
+    gpu = rng.choice(list(GPUS))
+    median, lowest, highest, memory_mb, capability = GPUS[gpu]
     price = round(min(max(rng.lognormvariate(0, 0.35) * median, lowest), highest), 4)
     cores = rng.choice((8, 12, 16, 24, 32))
     reliability = round(min(rng.betavariate(40, 1), 0.9999), 4)
     lasts_s = rng.uniform(0.2, 60) * 86_400
     return {
-        "id": offer, "ask_contract_id": offer, "machine_id": machine, "host_id": host, "gpu_name": card, "num_gpus": 1,
+        "id": offer, "ask_contract_id": offer, "machine_id": machine, "host_id": host, "gpu_name": gpu, "num_gpus": 1,
         "gpu_ram": memory_mb, "gpu_total_ram": memory_mb, "compute_cap": capability, "gpu_frac": 1.0,
         "cpu_cores": cores, "cpu_cores_effective": float(cores), "cpu_ram": rng.choice((32_000, 64_000, 128_000)),
         "disk_space": round(rng.uniform(30, 900), 1), "disk_bw": round(rng.uniform(300, 5_000), 1),

@@ -1,4 +1,4 @@
-"""One rented machine of the fake."""
+"""One rental: a machine from its create to its destruction, with its bill."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,51 +9,51 @@ from validation.domain import Seconds
 
 HOURS_PER_MONTH = 730
 READ_GB_PER_HOUR: Mapping[str, float] = {"RTX 3090": 11.4, "RTX 4090": 18.7}
-"""What a worker reads at a card's normal speed: 11 or 18 segments a second of 8 s, as 24 kB/s of compressed audio, and
-half as much again."""
+"""What a worker downloads at its GPU's normal speed: 11 or 18 segments per second of 8 s each, at 24 kB/s of compressed
+audio, times 1.5."""
 
 
 @dataclass
 class Rental:
-    """A machine from its create to its destruction. Times are the fake's, in seconds."""
+    """Times are the fake's, in seconds."""
 
     id: int
     key: str
-    """Opens only this machine: the box itself has it."""
+    """The instance's own API key, which the box has: it opens only this instance."""
     offer: Mapping[str, Any]
     order: Mapping[str, Any]
-    fate: str
-    life: tuple[Phase, ...]
+    lifecycle: str
+    phases: tuple[Phase, ...]
     created_at: Seconds
     listed_from: Seconds
     is_bid: bool
     usd_per_hour: float
     label: str
-    life_from: Seconds = 0.0
+    phases_from: Seconds = 0.0
     stopped_at: Seconds | None = None
     stopped_status: str = "exited"
     resumes_at: Seconds | None = None
-    """When a machine that was outbid comes back by itself, if ever."""
+    """When a rental that was outbid starts again by itself, if ever."""
     destroyed_at: Seconds | None = None
     unlisted_at: Seconds | None = None
     billed_to: Seconds = 0.0
     pull_billed: bool = False
     usd_billed: float = 0.0
     running_s: Seconds = 0.0
-    """For which the card was billed."""
+    """Time for which the GPU was billed."""
     log_reads: int = field(default=0)
 
     def __post_init__(self) -> None:
-        self.life_from = self.life_from or self.created_at
+        self.phases_from = self.phases_from or self.created_at
         self.billed_to = self.created_at
 
     def phase(self, now: Seconds) -> Phase:
-        """Where its life stands, had nobody stopped it."""
-        past = [phase for phase in self.life if self.life_from + phase.at_s <= now]
-        return past[-1] if past else self.life[0]
+        """Its phase, were it never stopped."""
+        past = [phase for phase in self.phases if self.phases_from + phase.at_s <= now]
+        return past[-1] if past else self.phases[0]
 
     def is_alive(self, now: Seconds) -> bool:
-        """Not destroyed, by its owner or by a vanished host."""
+        """Whether it was neither destroyed nor vanished with its host."""
         return self.destroyed_at is None and self.phase(now).listed
 
     def is_stopped(self, now: Seconds) -> bool:
@@ -69,21 +69,18 @@ class Rental:
         return self.stopped_status if self.is_stopped(now) else self.phase(now).status
 
     def speed(self, now: Seconds) -> float:
-        """The share of a card's normal speed at which its worker works."""
+        """The share of its GPU's normal speed at which its worker works; 0 if it does not."""
         works = self.is_alive(now) and not self.is_stopped(now)
         return self.phase(now).speed if works else 0.0
 
     def bill(self, now: Seconds) -> float:
-        """Charge up to now; returns the dollars.
-
-        The card bills while running, the disk always, the pull once, and what the worker reads as it works.
-        """
+        """Charge up to now. Returns the dollars of the GPU while running, the disk, the pull once, and the traffic."""
         until = now if self.destroyed_at is None else min(now, self.destroyed_at)
         since, self.billed_to = self.billed_to, max(until, self.billed_to)
         if until <= since:
             return 0.0
         usd: float = (until - since) / 3600 * self.storage_per_hour
-        for phase, seconds in self._lived(since, until):
+        for phase, seconds in self._elapsed_phases(since, until):
             if phase.status == "running" and not phase.stopped:
                 self.running_s += seconds
                 usd += seconds / 3600 * self.usd_per_hour
@@ -95,26 +92,26 @@ class Rental:
         self.usd_billed += usd
         return usd
 
-    def _lived(self, since: Seconds, until: Seconds) -> Iterator[tuple[Phase, Seconds]]:
-        """Its phases between two times, each with the seconds that it lasted there; none while it was stopped."""
+    def _elapsed_phases(self, since: Seconds, until: Seconds) -> Iterator[tuple[Phase, Seconds]]:
+        """Its phases between two times, each with its seconds within them; none while it was stopped."""
         until = until if self.stopped_at is None else min(until, self.stopped_at)
-        starts = [self.life_from + phase.at_s for phase in self.life]
-        for phase, start, end in zip(self.life, starts, [*starts[1:], float("inf")], strict=True):
+        starts = [self.phases_from + phase.at_s for phase in self.phases]
+        for phase, start, end in zip(self.phases, starts, [*starts[1:], float("inf")], strict=True):
             if (seconds := min(end, until) - max(start, since)) > 0:
                 yield phase, seconds
 
     @property
     def storage_per_hour(self) -> float:
-        """$/h of its disk."""
+        """Dollars per hour for its disk."""
         return float(self.order.get("disk") or 10) * float(self.offer["storage_cost"]) / HOURS_PER_MONTH
 
     @property
     def dph_total(self) -> float:
-        """$/h of card and disk."""
+        """Dollars per hour for GPU and disk."""
         return self.usd_per_hour + self.storage_per_hour
 
     def row(self, now: Seconds) -> dict[str, Any]:
-        """The machine as a listing shows it: every key of the vendor's, the box's secrets in clear among them."""
+        """The row of a listing, with every key of the vendor's, which includes the box's secrets in clear text."""
         status, stopped, phase = self.status(now), self.is_stopped(now), self.phase(now)
         up = status == "running"
         state = "stopped" if stopped else "running"
@@ -134,7 +131,7 @@ class Rental:
             "id": self.id, "label": self.label or None, "actual_status": status, "cur_state": state,
             "next_state": state, "intended_status": state, "status_msg": phase.message or None,
             "start_date": self.created_at, "duration": self.offer["end_date"] - now,
-            "uptime_mins": max(0.0, (now - self.life_from) / 60) if up else None,
+            "uptime_mins": max(0.0, (now - self.phases_from) / 60) if up else None,
             "dph_total": round(self.dph_total, 6), "dph_base": self.usd_per_hour,
             "storage_total_cost": round(storage, 6), "is_bid": self.is_bid, "gpu_util": 90.0 if phase.speed else 0.0,
             "gpu_temp": 60.0, "cpu_util": 0.2, "mem_usage": 0.3, "mem_limit": 32.0, "vmem_usage": 0.1,

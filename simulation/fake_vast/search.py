@@ -7,7 +7,7 @@ from typing import Any
 from validation.domain import Seconds
 
 MAX_ROWS = 64
-"""Whatever the limit says."""
+"""The vendor's maximum, whatever limit the query has."""
 HOURS_PER_MONTH = 730
 NOT_FILTERS = {"order", "type", "limit", "allocated_storage", "disable_bundling", "resource_type"}
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -23,7 +23,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 class UnknownOperator(Exception):
-    """The query compares in a way that the vendor does not know."""
+    """The query uses an operator that the vendor does not know."""
 
 
 def search(
@@ -32,18 +32,18 @@ def search(
     now: Seconds,
     leaks: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
-    """Offers that are free and pass, priced with the disk that was asked for.
+    """Free offers that meet the query, priced with the disk that it asks for.
 
     Args:
         offers: the market.
         query: the filter, with its order, limit, kind of rental and disk.
         now: the time.
-        leaks: asked for each offer that breaks exactly one bound: whether it is let through.
+        leaks: called for each offer that breaks exactly one bound; true returns it anyway.
 
     Raises:
-        UnknownOperator: of a filter.
+        UnknownOperator: a filter uses one.
     """
-    if "id" in query:  # the vendor's own: only ask_contract_id finds an offer
+    if "id" in query:  # as at the vendor: only ask_contract_id finds an offer
         return []
     storage_gb = float(query.get("allocated_storage") or 8)
     priced = [price(offer, query.get("type", "on-demand"), storage_gb, now) for offer in offers]
@@ -55,7 +55,7 @@ def search(
 
 
 def price(offer: Mapping[str, Any], kind: str, storage_gb: float, now: Seconds) -> dict[str, Any]:
-    """The offer as a row: $/h with its disk, by the kind of rental."""
+    """The offer as a row, with the price of its disk and of the kind of rental."""
     base = offer["min_bid"] if kind == "bid" else offer["dph_base"]
     total = base + storage_gb * offer["storage_cost"] / HOURS_PER_MONTH
     return {**offer, "dph_base": base, "dph_total": round(total, 6), "duration": offer["end_date"] - now}

@@ -1,8 +1,8 @@
 """The fake as a program: `python -m simulation.fake_vast.server PORT [SEED]`.
 
-Beside the vendor's paths it has its own, for tests: `GET /__fake/state`, `GET /__fake/requests` (all that was asked so
-far), `POST /__fake/advance` and `POST /__fake/scenario`. Time passes as fast as the machine's, and faster where a test
-advances it.
+Beside the vendor's paths it serves paths for tests: `GET /__fake/state`, `GET /__fake/requests` (all requests so far),
+`POST /__fake/advance` and `POST /__fake/scenario`. Virtual time passes with real time, and jumps where a test advances
+it.
 """
 
 import json
@@ -21,7 +21,7 @@ from validation.local.loopback import HOST
 
 
 class FakeServer(ThreadingHTTPServer):
-    """One fake behind a port. One request at a time: the lock is the vendor's database."""
+    """One fake behind a port. A lock serialises requests."""
 
     daemon_threads = True
 
@@ -31,20 +31,20 @@ class FakeServer(ThreadingHTTPServer):
 
     def answer(self, request: Request) -> Reply:
         with self._lock:
-            self._catch_up()
+            self._follow_real_time()
             if request.path.startswith("/__fake/"):
-                return self._steer(request)
+                return self._control(request)
             host = f"http://{HOST}:{self.server_port}"
             return self._fake.handle(
                 Request(request.method, request.path, {**request.query, "host": host}, request.key, request.body)
             )
 
-    def _catch_up(self) -> None:
+    def _follow_real_time(self) -> None:
         now = time.monotonic()
         self._fake.advance(now - self._read_at)
         self._read_at = now
 
-    def _steer(self, request: Request) -> Reply:
+    def _control(self, request: Request) -> Reply:
         match request.path:
             case "/__fake/advance":
                 self._fake.advance(float(request.body["seconds"]))
@@ -56,44 +56,44 @@ class FakeServer(ThreadingHTTPServer):
 
 
 def play_scenario(fake: FakeVast, scenario: Mapping[str, Any]) -> None:
-    """Change the world.
+    """Change the vendor's state.
 
-    `mix` (the word `standard`, or fields of `FailureMix`), then `credit_usd`, `strict`, `fates`, `next` and `chances`
-    (endpoint -> faults), `stop` (ids).
+    Keys: `mix` (the word `standard`, or fields of `FailureMix`), `credit_usd`, `strict`, `lifecycles`, `next` and
+    `chances` (endpoint -> kinds of failure), `stop` (ids).
     """
     cloud = fake.cloud
     if (mix := scenario.get("mix")) is not None:
         fake.play(STANDARD if mix == "standard" else FailureMix(**mix))
     cloud.credit_usd = float(scenario.get("credit_usd", cloud.credit_usd))
-    cloud.fates = scenario.get("fates", cloud.fates)
+    cloud.lifecycles = scenario.get("lifecycles", cloud.lifecycles)
     fake.throttle.strict = bool(scenario.get("strict", fake.throttle.strict))
     for endpoint, kinds in scenario.get("next", {}).items():
-        fake.faults.play_next(endpoint, *kinds)
+        fake.connection.play_next(endpoint, *kinds)
     for endpoint, chances in scenario.get("chances", {}).items():
-        fake.faults.set_chances(endpoint, chances)
+        fake.connection.set_chances(endpoint, chances)
     for number in scenario.get("stop", []):
-        cloud.stop(cloud.contracts[int(number)])
+        cloud.stop(cloud.rentals[int(number)])
 
 
 def describe(fake: FakeVast) -> dict[str, Any]:
-    """What the vendor knows and no client can ask."""
+    """What the vendor knows and no client can read."""
     cloud = fake.cloud
     living = [
-        {"id": c.id, "label": c.label, "fate": c.fate, "status": c.status(cloud.now), "speed": c.speed(cloud.now),
-         "gpu_name": c.offer["gpu_name"], "key": c.key, "env": dict(c.order.get("env") or {}),
-         "usd_per_hour": c.usd_per_hour}
+        {"id": c.id, "label": c.label, "lifecycle": c.lifecycle, "status": c.status(cloud.now),
+         "speed": c.speed(cloud.now), "gpu_name": c.offer["gpu_name"], "key": c.key,
+         "env": dict(c.order.get("env") or {}), "usd_per_hour": c.usd_per_hour}
         for c in cloud.living()
     ]  # fmt: skip
     return {
         "now": cloud.now, "credit_usd": cloud.credit_usd, "billed_usd": cloud.billed_usd, "living": living,
-        "rented": len(cloud.contracts), "peak_machines": cloud.peak_machines,
+        "rented": len(cloud.rentals), "peak_machines": cloud.peak_machines,
         "peak_usd_per_hour": cloud.peak_usd_per_hour, "requests": len(fake.requests),
-        "faults": dict(fake.faults.played),
+        "failures": dict(fake.connection.played),
     }  # fmt: skip
 
 
 class FakeHandler(BaseHTTPRequestHandler):
-    """Turns sockets into requests, and replies into what a client may get to see of them."""
+    """Reads requests from sockets and writes replies to them."""
 
     protocol_version = "HTTP/1.1"
     server: FakeServer
@@ -127,7 +127,7 @@ class FakeHandler(BaseHTTPRequestHandler):
         return Request(self.command, address.path, query, key, body if isinstance(body, dict) else {})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: requests carry secrets."""
+        """Log nothing: requests contain secrets."""
 
 
 def main(arguments: list[str]) -> None:

@@ -16,10 +16,10 @@ from validation.local.service import EmbeddedService
 
 
 class EmbeddedVast(EmbeddedService):
-    """Vast.ai on loopback: a market, an account with credit, and machines that live in virtual time."""
+    """Vast.ai on loopback: a market, an account with credit, and rentals in virtual time."""
 
     name: ClassVar[str] = "Fake Vast"
-    check: ClassVar[str] = "its log says why"
+    check: ClassVar[str] = "read its log"
     ready_timeout_s: ClassVar[Seconds] = 30.0
 
     def __init__(self, base_dir: Path, *, seed: int = 0, port: int | None = None) -> None:
@@ -41,18 +41,18 @@ class EmbeddedVast(EmbeddedService):
         return ask_http(self.port, "GET", "/__fake/state")
 
     def state(self) -> dict[str, Any]:
-        """What the vendor knows and no client can ask: see ``server.describe``."""
-        return dict(self._steer("GET", "state", {}))
+        """What the vendor knows and no client can read: see ``server.describe``."""
+        return dict(self._control("GET", "state", {}))
 
     def advance(self, seconds: Seconds) -> None:
         """Let virtual time pass."""
-        self._steer("POST", "advance", {"seconds": seconds})
+        self._control("POST", "advance", {"seconds": seconds})
 
     def play(self, **scenario: Any) -> None:
-        """Change the world: see ``server.play_scenario``."""
-        self._steer("POST", "scenario", scenario)
+        """Change the vendor's state: see ``server.play_scenario``."""
+        self._control("POST", "scenario", scenario)
 
-    def _steer(self, method: str, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _control(self, method: str, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         answer = httpx.request(method, f"{self.url}/__fake/{what}", json=dict(body), trust_env=False)
         answer.raise_for_status()
         return dict(answer.json())

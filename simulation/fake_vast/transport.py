@@ -1,4 +1,4 @@
-"""Requests and replies of the fake, and the ways in which a connection spoils them."""
+"""Requests and replies of the fake, and the ways in which a connection fails."""
 
 import json
 import random
@@ -12,14 +12,14 @@ import httpx
 from validation.domain import Seconds
 
 SLOW_S: Seconds = 35.0
-"""Longer than a client's patience for an answer."""
+"""Longer than the client's time-out."""
 
 KINDS = (
     "commit_then_drop",  # the request takes effect, the connection dies before the answer
     "commit_then_504",
     "commit_then_refuse",  # a create that is refused, and yet left a machine
     "reject_then_502",  # nothing takes effect
-    "slow",  # the answer comes after the client gave up
+    "slow",  # the answer comes after the client timed out
     "html_502",
     "refuse_politely",  # status 200, success false, no effect
     "truncated",  # half of the answer
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What it gets: JSON, or text. ``lost`` means that the connection closes without a word."""
+    """What the client gets: JSON or text. ``lost``: the connection closes without an answer. ``late``: it times out."""
 
     status: int
     body: Mapping[str, Any] | str
@@ -55,8 +55,13 @@ class Reply:
         return json.dumps(self.body).encode(), "application/json"
 
 
-class Faults:
-    """Spoils requests: the next ones of a kind as told, others by chance."""
+def refusal(status: int, error: str, message: str, **more: Any) -> Reply:
+    """A refusal in the vendor's form."""
+    return Reply(status, {"success": False, "error": error, "msg": message, **more})
+
+
+class FailingConnection:
+    """Makes requests fail: the next ones of an endpoint as set, others by chance."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -65,18 +70,18 @@ class Faults:
         self.played: dict[str, int] = defaultdict(int)
 
     def play_next(self, endpoint: str, *kinds: str) -> None:
-        """Spoil the next requests to this endpoint, each in the way named; ``none`` leaves one alone."""
+        """Make the next requests to this endpoint fail, each as named; ``none`` lets one pass."""
         self._next[endpoint].extend(kinds)
 
     def set_chances(self, endpoint: str, chances: Mapping[str, float]) -> None:
         self._chances[endpoint] = dict(chances)
 
     def set_all(self, chances: Mapping[str, Mapping[str, float]]) -> None:
-        """Spoil these endpoints' requests by chance, and no others'."""
+        """Make requests to these endpoints fail by chance, and no others."""
         self._chances = {endpoint: dict(kinds) for endpoint, kinds in chances.items()}
 
-    def spoil(self, endpoint: str, serve: Callable[[], Reply]) -> Reply:  # noqa: PLR0911 - one return a kind
-        """Serve a request, or not, and answer it, or not."""
+    def corrupt(self, endpoint: str, serve: Callable[[], Reply]) -> Reply:  # noqa: PLR0911 - one return per kind
+        """Serve a request and answer it, unless the failure that is due prevents either."""
         kind = self._draw(endpoint)
         if kind == "none":
             return serve()
@@ -124,8 +129,8 @@ class Faults:
         return "none"
 
 
-class Serving(Protocol):
-    """Whatever answers requests and has a clock that can be moved."""
+class Server(Protocol):
+    """Answers requests, and has a clock that can be advanced."""
 
     def handle(self, request: Request) -> Reply: ...
 
@@ -133,15 +138,15 @@ class Serving(Protocol):
 
 
 class FakeTransport(httpx.BaseTransport):
-    """The fake without a socket: for simulations in which a day must pass in a minute."""
+    """The fake without a socket, for simulations in which a day passes within a minute."""
 
-    def __init__(self, cloud: Serving) -> None:
-        self._cloud = cloud
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        reply = self._cloud.handle(read_request(request))
+        reply = self._server.handle(read_request(request))
         if reply.late:
-            self._cloud.advance(SLOW_S)
+            self._server.advance(SLOW_S)
             raise httpx.ReadTimeout("no answer in time", request=request)
         if reply.lost:
             raise httpx.RemoteProtocolError("server disconnected without sending a response", request=request)

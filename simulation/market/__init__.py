@@ -1,1 +1,1 @@
-"""A fleet's day in minutes: the real ledger and reconciler, a fake vendor, boxes that work without the work."""
+"""Market simulation: the real ledger and reconciler against a fake vendor, with simulated workers, in virtual time."""

@@ -1,4 +1,4 @@
-"""What befalls everybody at once, in the course of a simulated day."""
+"""Incidents that affect the whole fleet at once, in the course of a simulated day."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from simulation.market.world import World
 from validation.domain import Seconds
 
 OUTAGE = {endpoint: {"html_502": 1.0} for endpoint in ("create", "destroy", "list", "search", "account")}
-SILENCE_S: Seconds = 1200.0
-RECLAIMED = 0.2
+INCIDENT_S: Seconds = 1200.0
+RECLAIMED_SHARE = 0.2
 
 
 @dataclass
 class Incidents:
-    """Each comes once, when its share of the day has passed, and is the same for whoever keeps the machines."""
+    """Each incident happens once, at its share of the day, and is the same for every strategy."""
 
     world: World
     hours: float
@@ -24,36 +24,36 @@ class Incidents:
     def __post_init__(self) -> None:
         day_s = self.hours * 3600
         plan: Mapping[Seconds, Callable[[], None]] = {
-            0.35 * day_s: self._lose_the_vendor,
-            0.35 * day_s + SILENCE_S: self._find_the_vendor,
-            0.55 * day_s: self._empty_the_account,
-            0.55 * day_s + SILENCE_S: self._fill_the_account,
-            0.80 * day_s: self._reclaim_machines,
+            0.35 * day_s: self._start_outage,
+            0.35 * day_s + INCIDENT_S: self._end_outage,
+            0.55 * day_s: self._empty_account,
+            0.55 * day_s + INCIDENT_S: self._refill_account,
+            0.80 * day_s: self._reclaim_instances,
         }
-        self._due = [(self.world.began + after_s, trigger_due) for after_s, trigger_due in plan.items()]
+        self._due = [(self.world.started_at + after_s, trigger) for after_s, trigger in plan.items()]
 
     def trigger_due(self) -> None:
-        """Let come what is due."""
+        """Trigger the incidents that are due."""
         while self._due and self._due[0][0] <= self.world.cloud.now:
             self._due.pop(0)[1]()
 
-    def _lose_the_vendor(self) -> None:
-        """Every request is answered by a proxy, that it cannot reach the vendor."""
-        self.world.fake.faults.set_all(OUTAGE)
+    def _start_outage(self) -> None:
+        """A proxy answers every request with a 502."""
+        self.world.fake.connection.set_all(OUTAGE)
 
-    def _find_the_vendor(self) -> None:
-        self.world.fake.faults.set_all(STANDARD.transport)
+    def _end_outage(self) -> None:
+        self.world.fake.connection.set_all(STANDARD.transport)
 
-    def _empty_the_account(self) -> None:
-        """The vendor stops every machine; disks go on billing."""
+    def _empty_account(self) -> None:
+        """The vendor stops every instance; disks go on billing."""
         self._credit_usd, self.world.cloud.credit_usd = self.world.cloud.credit_usd, 0.0
-        self.world.cloud.settle()
+        self.world.cloud.catch_up()
 
-    def _fill_the_account(self) -> None:
+    def _refill_account(self) -> None:
         self.world.cloud.credit_usd += self._credit_usd
 
-    def _reclaim_machines(self) -> None:
-        """A data centre ends its contracts: a fifth of all machines, wherever they are in their lives."""
+    def _reclaim_instances(self) -> None:
+        """A data centre ends its rentals: a fifth of all machines, wherever they are in their lives."""
         living = self.world.cloud.living()
-        for contract in living[:: round(1 / RECLAIMED)]:
-            self.world.cloud.stop(contract)
+        for rental in living[:: round(1 / RECLAIMED_SHARE)]:
+            self.world.cloud.stop(rental)

@@ -1,4 +1,4 @@
-"""Watches a simulated day as the vendor's database would show it, where no client can look."""
+"""Checks of a simulated day against the vendor's database, which no client can read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from validation.ledger.queries import audit_ledger
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What an operator allowed."""
+    """The operator's caps."""
 
     machines: int
     usd_per_hour: float
@@ -20,62 +20,62 @@ class Caps:
 
 @dataclass
 class InvariantMonitor:
-    """Counts what must never happen. Each machine is counted once, each broken cap at every look."""
+    """Counts violations. Each instance is counted once, each broken cap at every check."""
 
     world: World
     caps: Caps | None = None
-    """None for an arm that keeps neither caps nor books: of it, only duplicates are counted."""
+    """None for a strategy without caps and ledger: only its duplicates are counted."""
     duplicates: set[object] = field(default_factory=set)
-    """Machines that came to live under the name of another, and laws of the ledger that do not hold."""
+    """Instances that run under the worker id of another, and invariants of the ledger that do not hold."""
     orphans: set[int] = field(default_factory=set)
-    """Machines that the books do not know, or hold to be gone."""
+    """Instances that the ledger does not know, or holds to be gone."""
     cap_violations: int = 0
-    sentences: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
-    def look(self) -> None:
-        """Look once, at this moment."""
+    def check(self) -> None:
+        """Check the present state."""
         living = self.world.cloud.living()
         names: set[str] = set()
-        for contract in living:
-            name = str(contract.order["env"]["WORKER_ID"])
-            if name in names and contract.id not in self.duplicates:
-                self.duplicates.add(contract.id)
-                self._say(f"instance {contract.id} answers to {name}, as another does")
+        for rental in living:
+            name = str(rental.order["env"]["WORKER_ID"])
+            if name in names and rental.id not in self.duplicates:
+                self.duplicates.add(rental.id)
+                self._record(f"instance {rental.id} uses worker id {name}, as another does")
             names.add(name)
         wanted = read_wanted_labels(self.world.ledger) if self.caps else None
-        for contract in living:
-            if wanted is not None and contract.label not in wanted and contract.id not in self.orphans:
-                self.orphans.add(contract.id)
-                self._say(f"instance {contract.id} ({contract.label}) is in no open row")
-        for sentence in self._broken_caps(len(living)):
+        for rental in living:
+            if wanted is not None and rental.label not in wanted and rental.id not in self.orphans:
+                self.orphans.add(rental.id)
+                self._record(f"instance {rental.id} ({rental.label}) has no open row in the ledger")
+        for message in self._broken_caps(len(living)):
             self.cap_violations += 1
-            self._say(sentence)
+            self._record(message)
 
     def end(self, fleet: str) -> None:
-        """Look a last time: nothing bills, and the books balance."""
-        for contract in self.world.cloud.living():
-            self.orphans.add(contract.id)
-            self._say(f"instance {contract.id} ({contract.label}) bills after the end")
+        """Check the end of a simulation: nothing bills, and the ledger's spend covers the bill."""
+        for rental in self.world.cloud.living():
+            self.orphans.add(rental.id)
+            self._record(f"instance {rental.id} ({rental.label}) bills after the end")
         billed, spent = self.world.cloud.billed_usd, read_budget(self.world.ledger, fleet).spent_usd
         if billed > spent:
             self.cap_violations += 1
-            self._say(f"the vendor billed ${billed:.2f}, the books say at most ${spent:.2f}")
-        for law in audit_ledger(self.world.ledger):
-            if law.violations:
-                self.duplicates.add(law.law)
-                self._say(f"not so: {law.law} ({law.violations} times)")
+            self._record(f"the vendor billed ${billed:.2f}, the ledger says at most ${spent:.2f}")
+        for invariant in audit_ledger(self.world.ledger):
+            if invariant.violations:
+                self.duplicates.add(invariant.invariant)
+                self._record(f"violated: {invariant.invariant} ({invariant.violations} times)")
 
     def _broken_caps(self, living: int) -> Iterator[str]:
         cloud, caps = self.world.cloud, self.caps
         if caps is None:
             return
         if living > caps.machines:
-            yield f"{living} machines, of at most {caps.machines}"
+            yield f"{living} boxes, of at most {caps.machines}"
         if (rate := cloud.usd_per_hour()) > caps.usd_per_hour:
-            yield f"${rate:.2f} an hour, of at most ${caps.usd_per_hour:.2f}"
+            yield f"${rate:.2f} per hour, of at most ${caps.usd_per_hour:.2f}"
         if cloud.billed_usd > caps.usd:
             yield f"${cloud.billed_usd:.2f} billed, of at most ${caps.usd:.2f}"
 
-    def _say(self, sentence: str) -> None:
-        hours = (self.world.cloud.now - self.world.began) / 3600
-        self.sentences.append(f"after {hours:.2f} h: {sentence}")
+    def _record(self, message: str) -> None:
+        hours = (self.world.cloud.now - self.world.started_at) / 3600
+        self.messages.append(f"after {hours:.2f} h: {message}")

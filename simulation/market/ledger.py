@@ -1,4 +1,4 @@
-"""The few statements of a simulation that are nobody else's: moving the clock, filling the queue, counting."""
+"""SQL statements of the simulation: set the ledger's clock, fill the queue, count results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ STATEMENTS = Path(__file__).parent / "sql"
 
 
 class SimulatedClock:
-    """The time of one ledger, from now on whatever it is told. Times are Unix times."""
+    """Replaces the clock of one ledger. Times are Unix times."""
 
     def __init__(self, engine: Engine, now: Seconds) -> None:
         self._engine = engine
         with engine.begin() as connection:
-            cursor = connection.connection.cursor()  # straight to the driver: it is a script, with % and $ in it
+            cursor = connection.connection.cursor()  # straight to the driver: the script contains % and $
             cursor.execute((STATEMENTS / "simulate_clock.sql").read_text())
             cursor.close()
         self.set(now)
@@ -28,7 +28,7 @@ class SimulatedClock:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What stands in committed shards."""
+    """Totals of the committed shards."""
 
     shards: int
     segments: int
@@ -36,7 +36,7 @@ class Committed:
 
 
 def fill_queue(engine: Engine, *, videos: int, segments: int) -> None:
-    """Let so many videos wait or be held; new ones have so many segments."""
+    """Make so many videos pending or claimed; new ones have so many segments."""
     _execute(engine, "fill_queue", videos=videos, segments=segments)
 
 
@@ -46,7 +46,7 @@ def read_committed(engine: Engine) -> Committed:
 
 
 def read_wanted_labels(engine: Engine) -> set[str]:
-    """The labels of every machine that the books have not closed."""
+    """The labels of every box that the ledger has not closed."""
     return {row.label for row in _execute(engine, "wanted_labels")}
 
 

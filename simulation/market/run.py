@@ -1,4 +1,4 @@
-"""A simulated day of a fleet against a vendor with every fault, beside the script that everybody writes first."""
+"""A simulated day of the fleet against a failing vendor, compared with a simple script."""
 
 import logging
 import sys
@@ -23,24 +23,24 @@ from validation.local.postgres import EmbeddedPostgres
 
 Outcome = TypeVar("Outcome")
 
-OFFERS_A_SLOT, MACHINES_A_SLOT = 12, 9
-"""So large a market for so many slots. About a fifth of it meets the filter: two machines for each that is wanted, as
-the vendor's market had them free for a hundred."""
-CREDIT_USD_A_SLOT = 100.0
-CAP_USD_PER_HOUR_A_SLOT = 0.5
-MAX_ENDING_TICKS = 120
+OFFERS_PER_SLOT, MACHINES_PER_SLOT = 12, 9
+"""Size of the market per slot. About a fifth of it meets the filter: two machines per box that is wanted, as the
+vendor's market had for a fleet of 100."""
+CREDIT_USD_PER_SLOT = 100.0
+CAP_USD_PER_HOUR_PER_SLOT = 0.5
+MAX_FINAL_TICKS = 120
 """Four hours."""
 
 
 def run_soak(folder: Path, *, machines: int, hours: float, seed: int) -> int:
-    """Simulate both arms, print a table and write a report. Returns an exit code.
+    """Simulate both strategies, print a table and write a report. Returns an exit code.
 
-    It is 1 where the fleet had a duplicate, an orphan or a broken cap; the other arm may do what it likes.
+    It is 1 if the fleet had a duplicate, an orphan or a broken cap; the script's violations do not count.
     """
-    logging.getLogger("vfleet").setLevel(logging.ERROR)  # a spoiled request is no news here
+    logging.getLogger("vfleet").setLevel(logging.ERROR)  # a failed request is expected here
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     home, began = folder.resolve() / "soak", time.monotonic()
-    caps = Caps(machines, CAP_USD_PER_HOUR_A_SLOT * machines, CAP_USD_PER_HOUR_A_SLOT * machines * hours)
+    caps = Caps(machines, CAP_USD_PER_HOUR_PER_SLOT * machines, CAP_USD_PER_HOUR_PER_SLOT * machines * hours)
     with EmbeddedPostgres(home / "postgres") as postgres:
         with fresh_ledger(postgres, "soak_fleet") as ledger:
             fleet = simulate_fleet(open_world(ledger, machines, seed), caps, hours=hours)
@@ -55,10 +55,10 @@ def run_soak(folder: Path, *, machines: int, hours: float, seed: int) -> int:
 
 
 def open_world(ledger: Engine, machines: int, seed: int) -> World:
-    """The same world for both arms: a market large enough, an account with credit, a queue that does not end."""
+    """The same world for both strategies: a large market, an account with credit, and an endless queue."""
     world = World(
-        ledger, seed=seed, credit_usd=CREDIT_USD_A_SLOT * machines, offers=OFFERS_A_SLOT * machines,
-        machines=MACHINES_A_SLOT * machines,
+        ledger, seed=seed, credit_usd=CREDIT_USD_PER_SLOT * machines, offers=OFFERS_PER_SLOT * machines,
+        machines=MACHINES_PER_SLOT * machines,
     )  # fmt: skip
     world.play(STANDARD)
     world.queue(4 * machines)
@@ -66,38 +66,40 @@ def open_world(ledger: Engine, machines: int, seed: int) -> World:
 
 
 def simulate_fleet(world: World, caps: Caps, *, hours: float) -> StrategyMetrics:
-    """This project's day, held against its caps and its books all the time."""
-    arm = FleetStrategy(world, machines=caps.machines, usd_per_hour=caps.usd_per_hour, usd=caps.usd)
-    watcher = InvariantMonitor(world, caps)
-    live(world, arm, hours=hours, watcher=watcher, troubles=Incidents(world, hours))
-    watcher.end(FLEET)
-    return measure(arm.name, watcher)
+    """The fleet's day, checked against its caps and its ledger throughout."""
+    strategy = FleetStrategy(world, machines=caps.machines, usd_per_hour=caps.usd_per_hour, usd=caps.usd)
+    monitor = InvariantMonitor(world, caps)
+    run(world, strategy, hours=hours, monitor=monitor, incidents=Incidents(world, hours))
+    monitor.end(FLEET)
+    return measure(strategy.name, monitor)
 
 
 def simulate_cheapest(world: World, machines: int, *, hours: float) -> StrategyMetrics:
     """The script's day."""
-    arm = CheapestStrategy(world, machines=machines)
-    watcher = InvariantMonitor(world)
-    live(world, arm, hours=hours, watcher=watcher, troubles=Incidents(world, hours))
-    return measure(arm.name, watcher)
+    strategy = CheapestStrategy(world, machines=machines)
+    monitor = InvariantMonitor(world)
+    run(world, strategy, hours=hours, monitor=monitor, incidents=Incidents(world, hours))
+    return measure(strategy.name, monitor)
 
 
-def live(world: World, arm: Strategy, *, hours: float, watcher: InvariantMonitor, troubles: Incidents | None) -> None:
-    """A tick every two minutes for so many hours, then the end, until the arm believes that nothing is left."""
-    while world.cloud.now < world.began + hours * 3600:
-        if troubles:
-            troubles.trigger_due()
-        _pass_tick(world, arm.tick)
-        watcher.look()
-    for _ in range(MAX_ENDING_TICKS):
-        ended = _pass_tick(world, arm.dismiss)
-        watcher.look()
+def run(
+    world: World, strategy: Strategy, *, hours: float, monitor: InvariantMonitor, incidents: Incidents | None
+) -> None:
+    """Run a tick every two minutes for so many hours, then scale down until nothing is left."""
+    while world.cloud.now < world.started_at + hours * 3600:
+        if incidents:
+            incidents.trigger_due()
+        _run_tick(world, strategy.tick)
+        monitor.check()
+    for _ in range(MAX_FINAL_TICKS):
+        ended = _run_tick(world, strategy.scale_down)
+        monitor.check()
         if ended:
             return
 
 
-def _pass_tick(world: World, act: Callable[[], Outcome]) -> Outcome:
-    """Act, and let the rest of the two minutes pass."""
+def _run_tick(world: World, act: Callable[[], Outcome]) -> Outcome:
+    """Run one tick, and let the rest of the two minutes pass."""
     began = world.cloud.now
     outcome = act()
     world.fake.advance(max(0.0, began + TICK_S - world.cloud.now))
@@ -106,7 +108,7 @@ def _pass_tick(world: World, act: Callable[[], Outcome]) -> Outcome:
 
 @contextmanager
 def fresh_ledger(postgres: EmbeddedPostgres, name: str) -> Iterator[Engine]:
-    """A migrated ledger of its own, gone at the end."""
+    """A new migrated ledger, dropped at the end."""
     postgres.drop_database(name)
     engine = open_engine(postgres.create_database(name))
     try:

@@ -1,4 +1,4 @@
-"""Boxes that do everything a worker does to the ledger, and none of the work."""
+"""SimulatedWorkers that do everything a worker does to the ledger, and none of the work."""
 
 import hashlib
 import json
@@ -15,18 +15,18 @@ from validation.ledger.chunks import claim_chunk, commit_chunk, renew_chunk
 from validation.ledger.rpc import WorkerIdTaken
 from validation.ledger.workers import heartbeat_worker, register_worker
 from validation.shards.naming import shard_key
-from validation.vast.offers import PREDICTED_SEGMENTS_PER_S
+from validation.vast.ranking import PREDICTED_SEGMENTS_PER_S
 
 LEASE_S = 300
-"""Longer than between two steps of a simulation, as the real one is longer than between two heartbeats."""
+"""Longer than a step of the simulation, as the real lease is longer than the interval of renewals."""
 SEGMENT_S: Seconds = 8.0
 """Of audio."""
-SUITE = "stand-in"
+SUITE = "simulated"
 
 
 @dataclass
-class HeldWork:
-    """A chunk under way."""
+class ChunkInProgress:
+    """A claimed chunk, partly done."""
 
     claim: ChunkClaim
     done: float = 0.0
@@ -49,34 +49,34 @@ class HeldWork:
 
 @dataclass
 class SimulatedWorker:
-    """One box's worker: registers, claims, heartbeats, commits shards of a few bytes. Silent while its machine is."""
+    """One box's worker: registers, claims, sends heartbeats and commits shards of a few bytes, while its box is up."""
 
     ledger: Engine
-    contract: Rental
+    rental: Rental
     chunk_videos: int
     gpu_seen: str
     useful_s: Seconds = 0.0
     """Spent on chunks that it committed."""
     lost_chunks: int = 0
     refusals: int = 0
-    """Registrations that failed because another machine lives under its name."""
+    """Registrations refused because another worker is alive under its worker id."""
     _registered: bool = False
-    _held: HeldWork | None = None
+    _chunk: ChunkInProgress | None = None
 
     @property
     def worker_id(self) -> str:
-        return str(self.contract.order["env"]["WORKER_ID"])
+        return str(self.rental.order["env"]["WORKER_ID"])
 
     @property
     def instance(self) -> str:
-        return f"stand-in-{self.contract.id}"
+        return f"simulated-{self.rental.id}"
 
-    def live(self, seconds: Seconds, share: float) -> None:
-        """Live for some seconds at a share of the card's normal speed."""
+    def run(self, seconds: Seconds, share: float) -> None:
+        """Work for some seconds at a share of the GPU's normal speed."""
         try:
             if not self._registered:
                 self._register()
-            self._work(seconds, share * PREDICTED_SEGMENTS_PER_S[self.contract.offer["gpu_name"]])
+            self._work(seconds, share * PREDICTED_SEGMENTS_PER_S[self.rental.offer["gpu_name"]])
         except WorkerIdTaken:
             self.refusals += 1
             self._registered = False
@@ -88,37 +88,37 @@ class SimulatedWorker:
 
     def _work(self, seconds: Seconds, segments_per_s: float) -> None:
         left_s = seconds
-        while left_s > 0 and (held := self._held or self._claim()):
-            spent_s = min(left_s, (held.segments - held.done) / segments_per_s)
-            held.done += spent_s * segments_per_s
-            held.spent_s += spent_s
+        while left_s > 0 and (chunk := self._chunk or self._claim()):
+            spent_s = min(left_s, (chunk.segments - chunk.done) / segments_per_s)
+            chunk.done += spent_s * segments_per_s
+            chunk.spent_s += spent_s
             left_s -= spent_s
-            if held.done >= held.segments - 1e-6:  # sums of seconds are not exact
-                self._end(held)
-        if self._held:
-            self._renew(self._held, segments_per_s)
+            if chunk.done >= chunk.segments - 1e-6:  # sums of seconds are not exact
+                self._end(chunk)
+        if self._chunk:
+            self._renew(self._chunk, segments_per_s)
         heartbeat_worker(self.ledger, self.worker_id, instance=self.instance)
 
-    def _claim(self) -> HeldWork | None:
+    def _claim(self) -> ChunkInProgress | None:
         claim = claim_chunk(
             self.ledger, chunk_id=uuid4(), worker_id=self.worker_id, flow_run_id=uuid4(), size=self.chunk_videos,
             lease_s=LEASE_S, suite=SUITE,
         )  # fmt: skip
-        self._held = HeldWork(claim) if claim else None
-        return self._held
+        self._chunk = ChunkInProgress(claim) if claim else None
+        return self._chunk
 
-    def _renew(self, held: HeldWork, segments_per_s: float) -> None:
+    def _renew(self, chunk: ChunkInProgress, segments_per_s: float) -> None:
         try:
-            renew_chunk(self.ledger, held.claim, held.progress(segments_per_s))
+            renew_chunk(self.ledger, chunk.claim, chunk.progress(segments_per_s))
         except ClaimLost:
             self._lose()
 
-    def _end(self, held: HeldWork) -> None:
-        claim = held.claim
+    def _end(self, chunk: ChunkInProgress) -> None:
+        claim = chunk.claim
         payload = json.dumps([video.video_id for video in claim.videos]).encode()
         shard = ShardReceipt(
             key=shard_key(claim.worker_id, claim.shard_number), sha256=hashlib.sha256(payload).hexdigest(),
-            size_bytes=len(payload), segments=held.segments, suite=SUITE, audio_s=held.segments * SEGMENT_S,
+            size_bytes=len(payload), segments=chunk.segments, suite=SUITE, audio_s=chunk.segments * SEGMENT_S,
         )  # fmt: skip
         validated = {video.video_id: video.segment_count or 0 for video in claim.videos}
         try:
@@ -126,48 +126,48 @@ class SimulatedWorker:
         except ClaimLost:
             self._lose()
             return
-        self.useful_s += held.spent_s
-        self._held = None
+        self.useful_s += chunk.spent_s
+        self._chunk = None
 
     def _lose(self) -> None:
         self.lost_chunks += 1
-        self._held = None
+        self._chunk = None
 
 
 @dataclass
-class Boxes:
-    """A stand-in on every machine of the vendor's whose container works."""
+class SimulatedWorkers:
+    """One simulated worker per instance whose container works."""
 
     ledger: Engine
     cloud: Cloud
     chunk_videos: int
-    lying: set[int] = field(default_factory=set)
-    """Machines whose driver names another card than the one that is paid for."""
-    _boxes: dict[int, SimulatedWorker] = field(default_factory=dict)
+    wrong_gpu: set[int] = field(default_factory=set)
+    """Instances whose driver names another GPU than the one that is paid for."""
+    _workers: dict[int, SimulatedWorker] = field(default_factory=dict)
 
-    def live(self, seconds: Seconds) -> None:
-        """Let every box live for some seconds."""
-        for contract in self.cloud.living():
-            if (share := contract.speed(self.cloud.now)) > 0:
-                self._box_of(contract).live(seconds, share)
+    def run(self, seconds: Seconds) -> None:
+        """Run every worker for some seconds."""
+        for rental in self.cloud.living():
+            if (share := rental.speed(self.cloud.now)) > 0:
+                self._worker_of(rental).run(seconds, share)
 
     @property
     def useful_s(self) -> Seconds:
         """Spent on chunks that were committed."""
-        return sum(box.useful_s for box in self._boxes.values())
+        return sum(worker.useful_s for worker in self._workers.values())
 
     @property
     def lost_chunks(self) -> int:
-        """Chunks that were taken from boxes which came back too late."""
-        return sum(box.lost_chunks for box in self._boxes.values())
+        """Chunks whose lease expired before their worker came back."""
+        return sum(worker.lost_chunks for worker in self._workers.values())
 
     @property
     def refusals(self) -> int:
-        """How often a box found another one alive under its name."""
-        return sum(box.refusals for box in self._boxes.values())
+        """How often a worker found another one alive under its worker id."""
+        return sum(worker.refusals for worker in self._workers.values())
 
-    def _box_of(self, contract: Rental) -> SimulatedWorker:
-        if contract.id not in self._boxes:
-            name = "GTX 1060" if contract.id in self.lying else f"GeForce {contract.offer['gpu_name']}"
-            self._boxes[contract.id] = SimulatedWorker(self.ledger, contract, self.chunk_videos, f"NVIDIA {name}")
-        return self._boxes[contract.id]
+    def _worker_of(self, rental: Rental) -> SimulatedWorker:
+        if rental.id not in self._workers:
+            name = "GTX 1060" if rental.id in self.wrong_gpu else f"GeForce {rental.offer['gpu_name']}"
+            self._workers[rental.id] = SimulatedWorker(self.ledger, rental, self.chunk_videos, f"NVIDIA {name}")
+        return self._workers[rental.id]

@@ -1,4 +1,4 @@
-"""Two ways to keep a hundred machines: this project's, and the script that everybody writes first."""
+"""Two strategies to keep boxes running: this project's reconciler, and a simple script."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -11,7 +11,7 @@ from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.ledger.fleet import scale_to_zero, set_target
 from validation.vast.errors import OfferGone
 from validation.vast.instances import Instance
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 
 FLEET = "soak"
 TICK_S: Seconds = 120.0
@@ -20,48 +20,48 @@ ENVIRONMENT: Mapping[str, str] = {"DATABASE_URL": "postgresql://box@ledger/fleet
 
 
 class Strategy(Protocol):
-    """Keeps machines, one tick at a time."""
+    """Keeps boxes running, one tick at a time."""
 
     name: str
 
     def tick(self) -> None:
-        """Look and act once; takes as long as the vendor's paces make it take."""
+        """Run one tick; the vendor's rate limits decide how long it takes."""
 
-    def dismiss(self) -> bool:
-        """Do one tick of ending. Whether it believes that nothing is left."""
+    def scale_down(self) -> bool:
+        """Run one tick of scaling to zero. Returns whether the strategy takes nothing to be left."""
 
 
 class FleetStrategy:
-    """`reconcile_fleet`, with its ledger and caps."""
+    """This project's reconciler, with its ledger and caps."""
 
     name = "this fleet"
 
     def __init__(self, world: World, *, machines: int, usd_per_hour: float, usd: float) -> None:
-        self._desk = ReconcileContext(world.ledger, world.client, FLEET, lambda: ENVIRONMENT)
+        self._context = ReconcileContext(world.ledger, world.client, FLEET, lambda: ENVIRONMENT)
         self.reports: list[Report] = []
-        self._dismissed = False
+        self._scaled_down = False
         set_target(
             world.ledger, FLEET, machines=machines, max_usd_per_hour=usd_per_hour, max_usd=usd, order=ORDER.to_json()
         )
 
     def tick(self) -> None:
-        if report := reconcile(self._desk):
+        if report := reconcile(self._context):
             self.reports.append(report)
 
-    def dismiss(self) -> bool:
-        if not self._dismissed:
-            scale_to_zero(self._desk.engine, FLEET)
-            self._dismissed = True
+    def scale_down(self) -> bool:
+        if not self._scaled_down:
+            scale_to_zero(self._context.engine, FLEET)
+            self._scaled_down = True
         self.tick()
         return self.reports[-1].is_empty
 
 
 class CheapestStrategy:
-    """Rents the cheapest offers that meet the user's filter, and replaces what dies.
+    """Rents the cheapest offers that meet the user's filter, and replaces instances that die.
 
-    Better than the script: it keeps the vendor's paces, never repeats a create, waits for a listing that adds up, and
-    destroys what is dead as long as it is listed. Like it: a machine that is listed as up is believed to work, and at
-    the end each is destroyed once.
+    It is better than a first script: it keeps the vendor's rate limits, never repeats a create, waits for a complete
+    listing, and destroys dead instances as long as they are listed. Like a first script it takes an instance that is
+    listed as running to work, and at the end destroys each instance once.
     """
 
     name = "100 cheapest, replace what dies"
@@ -79,14 +79,14 @@ class CheapestStrategy:
         living = {instance.label for instance in listing.instances if not is_dead(instance)}
         self._rent([name for n in range(self._machines) if (name := f"val-{n + 1}") not in living])
 
-    def dismiss(self) -> bool:
+    def scale_down(self) -> bool:
         for instance in self._client.list_instances().instances:
             self._destroy(instance)
         return True
 
     def _rent(self, names: list[str]) -> None:
         try:
-            offers = self._client.search(CHEAPEST) if names else []
+            offers = list(self._client.search(CHEAPEST)) if names else []
         except FleetError:
             return
         while names and offers:
@@ -96,7 +96,7 @@ class CheapestStrategy:
                 self._client.create(offer.id, order)
             except OfferGone:
                 continue
-            except FleetError:  # perhaps it was rented: the next listing shows it
+            except FleetError:  # it may have been rented: the next listing shows
                 pass
             names.pop(0)
 
@@ -122,5 +122,5 @@ CHEAPEST: Mapping[str, object] = {
 
 
 def is_dead(instance: Instance) -> bool:
-    """Whether the vendor says that a machine is not up and will not be."""
+    """Whether the vendor reports an instance as down for good."""
     return instance.is_stopped or instance.actual_status in {"offline", "unknown"}

@@ -4,7 +4,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-import blocks.session
+import blocks.services
 from validation.ledger.engine import open_engine
 
 
@@ -20,9 +20,9 @@ def control(box) -> Iterator:
     """Open the control plane's services anew; what was opened is closed."""
 
     def open_anew():
-        blocks.session.open_control.cache_clear()
-        return blocks.session.open_control()
+        blocks.services.open_control_services.cache_clear()
+        return blocks.services.open_control_services()
 
     yield open_anew
     open_engine(box.environment["DATABASE_URL"]).dispose()
-    blocks.session.open_control.cache_clear()
+    blocks.services.open_control_services.cache_clear()

@@ -8,7 +8,7 @@ from blocks.__main__ import save_blocks, test_blocks
 from blocks.control import complete_settings
 from blocks.database import BLOCK, ValidationDatabase
 from blocks.documents import RESULTS, build_bucket, find_block
-from blocks.session import open_session
+from blocks.services import open_box_services
 from blocks.suite import BLOCK as SUITE
 from blocks.suite import ModelSuite, collect_box_environment
 from blocks.types import __all__ as kinds
@@ -39,7 +39,7 @@ def saved(prefect, box):
 
 def test_blocks_alone_open_the_control_plane(saved, box, control, monkeypatch):
     """A control machine that is told nothing but where Prefect is works on the same ledger and the same bucket."""
-    put_once(box.session.results, "shards/x", b"x")
+    put_once(box.context.results, "shards/x", b"x")
     for name in SECRETS:
         monkeypatch.delenv(name)
     opened = control()
@@ -76,9 +76,9 @@ def test_a_complete_environment_asks_for_no_block(box, control, monkeypatch):
 def test_a_box_reads_no_block(saved, monkeypatch):
     """Without its variables a box says which one is missing, though a block would have it."""
     monkeypatch.delenv("DATABASE_URL")
-    open_session.cache_clear()
+    open_box_services.cache_clear()
     with pytest.raises(BadInput, match="DATABASE_URL is not set"):
-        open_session()
+        open_box_services()
 
 
 def test_secrets_are_kept_as_secrets(saved, box):
@@ -92,7 +92,7 @@ def test_secrets_are_kept_as_secrets(saved, box):
 
 def test_the_bucket_speaks_to_r2_as_r2_bears(saved, box, tmp_path):
     """Region auto, no checksum that was not asked for, the account's own endpoint; boto3 reads what we wrote."""
-    put_once(box.session.results, "shards/x", b"x")
+    put_once(box.context.results, "shards/x", b"x")
     bucket = find_block(S3Bucket, RESULTS)
     client = bucket.credentials.get_s3_client()
     assert client.meta.region_name == "auto"

@@ -1,4 +1,4 @@
-"""What is planted is what it says, and nothing else."""
+"""What is variants is what it says, and nothing else."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from validation.calibration.fault_injection import (
     FAULTS,
     HARMLESS,
     SOUND,
-    find_unplantable,
+    find_missing_faults,
     inject_faults,
     inject_shares,
 )
@@ -25,31 +25,31 @@ def clips():
 
 
 @pytest.fixture(scope="module")
-def planted(clips):
-    return {(specimen.clip, specimen.variant): specimen for specimen in inject_faults(list(clips.values()))}
+def variants(clips):
+    return {(faulty.original, faulty.variant): faulty for faulty in inject_faults(list(clips.values()))}
 
 
-def of(planted, variant):
-    return {clip: specimen for (clip, found), specimen in planted.items() if found == variant}
+def of(variants, variant):
+    return {clip: faulty for (clip, found), faulty in variants.items() if found == variant}
 
 
-def test_every_clip_is_heard_sound_and_with_every_fault(clips, planted):
-    """All that can be planted is: only the clip of one word has no word to spare."""
-    assert len(of(planted, "as it is")) == len(clips) == 23
-    assert {fault: len(of(planted, fault)) for fault in FAULTS} == dict.fromkeys(FAULTS, 23)
-    assert {specimen.fault for specimen in planted.values()} == {SOUND, *FAULTS}
-    assert sum(specimen.fault == SOUND for specimen in planted.values()) == 23 * len(HARMLESS)
+def test_every_clip_is_heard_sound_and_with_every_fault(clips, variants):
+    """All that can be variants is: only the clip of one word has no word to spare."""
+    assert len(of(variants, "as it is")) == len(clips) == 23
+    assert {fault: len(of(variants, fault)) for fault in FAULTS} == dict.fromkeys(FAULTS, 23)
+    assert {faulty.fault for faulty in variants.values()} == {SOUND, *FAULTS}
+    assert sum(faulty.fault == SOUND for faulty in variants.values()) == 23 * len(HARMLESS)
 
 
-def test_clips_of_one_language_say_what_cannot_be_planted(clips):
+def test_clips_of_one_language_say_what_cannot_be_variants(clips):
     """A wrong label and a second voice need another language."""
     hindi = [clip for clip in clips.values() if clip.language == "hi"]
-    assert set(find_unplantable(inject_faults(hindi))) >= {"wrong language", "overlap"}
+    assert set(find_missing_faults(inject_faults(hindi))) >= {"wrong language", "overlap"}
 
 
-def test_faults_are_planted_in_the_shares_that_are_asked(planted):
-    """Of all specimens that are left; a share that the clips do not allow is refused."""
-    every = list(planted.values())
+def test_faults_are_variants_in_the_shares_that_are_asked(variants):
+    """Of all variants that are left; a share that the clips do not allow is refused."""
+    every = list(variants.values())
     left = inject_shares(every, {"swapped transcript": 0.02, "silence": 0.01})
     counts = {fault: sum(each.fault == fault for each in left) for fault in (SOUND, "swapped transcript", "silence")}
     assert counts[SOUND] == 23 * len(HARMLESS)
@@ -60,55 +60,55 @@ def test_faults_are_planted_in_the_shares_that_are_asked(planted):
             inject_shares(every, wrong)
 
 
-def test_the_same_clips_give_the_same_specimens(clips, planted):
+def test_the_same_clips_give_the_same_specimens(clips, variants):
     """Figures of two days are of the same faults."""
     again = inject_faults(list(clips.values())[:3])
     assert all(
-        np.array_equal(s.audio, planted[s.clip, s.variant].audio) for s in again if s.variant.startswith("noise")
+        np.array_equal(s.audio, variants[s.original, s.variant].audio) for s in again if s.variant.startswith("noise")
     )
 
 
-def test_nothing_is_beyond_full_scale_and_nothing_else_is_changed(clips, planted):
+def test_nothing_is_beyond_full_scale_and_nothing_else_is_changed(clips, variants):
     """A fault of the transcript leaves the audio, a fault of the audio leaves the transcript."""
     textual = {"swapped transcript", "one wrong word", "wrong language"}
-    for specimen in planted.values():
-        clip = clips[specimen.clip]
-        assert np.abs(specimen.audio).max() <= 1.0
-        assert specimen.audio.dtype == np.float32
-        if specimen.variant in textual:
-            assert specimen.audio is clip.audio
-            assert (specimen.text, specimen.language) != (clip.text, clip.language)
+    for faulty in variants.values():
+        clip = clips[faulty.original]
+        assert np.abs(faulty.audio).max() <= 1.0
+        assert faulty.audio.dtype == np.float32
+        if faulty.variant in textual:
+            assert faulty.audio is clip.audio
+            assert (faulty.text, faulty.language) != (clip.text, clip.language)
         else:
-            assert (specimen.text, specimen.language) == (clip.text, clip.language)
+            assert (faulty.text, faulty.language) == (clip.text, clip.language)
 
 
-def test_one_wrong_word_is_one(clips, planted):
+def test_one_wrong_word_is_one(clips, variants):
     """The others stand where they stood."""
-    for name, specimen in of(planted, "one wrong word").items():
-        own, told = clips[name].text.split(), specimen.text.split()
+    for name, faulty in of(variants, "one wrong word").items():
+        own, told = clips[name].text.split(), faulty.text.split()
         if len(own) > 1:
             assert sum(a != b for a, b in zip(own, told, strict=True)) == 1
 
 
 @pytest.mark.parametrize("snr_db", [20, 10, 5, 0])
-def test_noise_is_as_loud_as_it_says(clips, planted, snr_db):
+def test_noise_is_as_loud_as_it_says(clips, variants, snr_db):
     """Measured on the mixture, whose level may have been lowered as a whole."""
-    for name, specimen in of(planted, f"noise at {snr_db} dB").items():
+    for name, faulty in of(variants, f"noise at {snr_db} dB").items():
         speech = clips[name].audio.astype(np.float64)
-        gain = np.dot(specimen.audio, speech) / np.dot(speech, speech)
-        noise = specimen.audio - gain * speech
+        gain = np.dot(faulty.audio, speech) / np.dot(speech, speech)
+        noise = faulty.audio - gain * speech
         found_db = 10 * np.log10(np.mean((gain * speech) ** 2) / np.mean(noise**2))
         assert found_db == pytest.approx(snr_db, abs=0.3)
 
 
-def test_faults_of_the_audio_are_there(clips, planted):
+def test_faults_of_the_audio_are_there(clips, variants):
     """Cut off, silent, short, fast."""
     for name, clip in clips.items():
-        assert np.mean(np.abs(planted[name, "clipping"].audio) >= 0.99) >= 0.045
-        assert not planted[name, "silence"].audio.any()
-        assert len(planted[name, "truncation"].audio) == int(0.6 * len(clip.audio))
-        assert len(planted[name, "doubled speed"].audio) == pytest.approx(len(clip.audio) / 2, abs=2)
-        assert len(planted[name, "pauses around"].audio) - len(clip.audio) == pytest.approx(0.6 * SAMPLE_RATE, abs=2)
+        assert np.mean(np.abs(variants[name, "clipping"].audio) >= 0.99) >= 0.045
+        assert not variants[name, "silence"].audio.any()
+        assert len(variants[name, "truncation"].audio) == int(0.6 * len(clip.audio))
+        assert len(variants[name, "doubled speed"].audio) == pytest.approx(len(clip.audio) / 2, abs=2)
+        assert len(variants[name, "pauses around"].audio) - len(clip.audio) == pytest.approx(0.6 * SAMPLE_RATE, abs=2)
 
 
 MANIFESTS = {
@@ -117,7 +117,7 @@ MANIFESTS = {
     "no JSON": ("[", "cannot be read"),
     "nothing": ("[]", "names no clip"),
     "no text": ('[{"file": "a.flac", "language": "hi"}]', "entry 1 needs file, text and language"),
-    "no language": ('[{"file": "a.flac", "text": "x", "language": "klingon"}]', "'klingon' is no ISO 639 code"),
+    "no language": ('[{"file": "a.flac", "text": "x", "language": "klingon"}]', "'klingon' is not an ISO 639 code"),
     "no file": ('[{"file": "a.flac", "text": "x", "language": "hi"}]', "a.flac cannot be decoded"),
 }
 

@@ -3,7 +3,7 @@
 from validation.cli.main import main
 from validation.cli.results import find_rules
 from validation.local.sample_corpus import CLIPS
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 
 
 def test_it_proposes_limits_and_writes_rules_that_select_reads(tmp_path, capsys):
@@ -12,8 +12,8 @@ def test_it_proposes_limits_and_writes_rules_that_select_reads(tmp_path, capsys)
     asked = ["calibrate", str(CLIPS), "--suite", "vad", "--out", str(out), "--version", "mine-1"]
     assert main(asked) == 0
     told = capsys.readouterr().out
-    assert "23 clips cannot tell a loss of 1.0%" in told
-    assert "expected loss of sound segments" in told
+    assert "23 clips are too few to measure a loss of 1.0%" in told
+    assert "expected on unseen sound segments" in told
     rules, base = find_rules(str(out), "vad"), load_rules("vad-1")
     assert rules.version == "mine-1"
     assert [rule.reason for rule in rules.rules] == [rule.reason for rule in base.rules]

@@ -12,8 +12,8 @@ from validation.calibration.metrics import (
     estimate,
     list_indicators,
     measure_auc,
+    measure_indicators,
     measure_recall,
-    measure_signs,
     measure_verdicts,
 )
 from validation.scoring.verdict import Condition, Rule, Rules
@@ -30,7 +30,7 @@ def test_auc_is_the_chance_that_the_faulty_one_is_more_suspicious(sound, faulty)
 
 @given(st.lists(st.floats(-5, 5), min_size=100, max_size=300).map(np.array), DOUBTS)
 def test_recall_is_at_no_more_false_alarms_than_it_says(sound, faulty):
-    """The limit is one that at most one sound specimen in a hundred passes, and the lowest such."""
+    """The limit is one that at most one sound clip in a hundred passes, and the lowest such."""
     limits = [limit for limit in sound if (sound > limit).sum() <= 0.01 * len(sound)]
     assert measure_recall(sound, faulty) == pytest.approx((faulty > min(limits)).mean())
 
@@ -41,7 +41,7 @@ def test_bounds_are_those_of_the_clips():
     assert (estimate(0.5, 100).low, estimate(0.5, 100).high) == pytest.approx((0.404, 0.596), abs=0.001)
 
 
-def heard(fault: str, clip: str, **signals) -> EvaluatedClip:
+def evaluate(fault: str, clip: str, **signals) -> EvaluatedClip:
     return EvaluatedClip(FaultyClip(clip, fault, fault, np.zeros(1, np.float32), "", "hi"), {"fault": None} | signals)
 
 
@@ -56,74 +56,76 @@ BOOK = Rules(version="b", required_models=(), rules=(rule(BAD), rule(LOUD, BAD, 
 
 def test_signs_are_those_that_rules_compare():
     """Each once, with the direction in which the rule fires."""
-    assert [str(sign) for sign in list_indicators(BOOK)] == ["p low", "n high"]
-    assert [str(sign) for sign in list_indicators(BOOK, ["p", "ear_align_min", "ear_text"])][2:] == [
+    assert [str(indicator) for indicator in list_indicators(BOOK)] == ["p low", "n high"]
+    assert [str(indicator) for indicator in list_indicators(BOOK, ["p", "ear_align_min", "ear_text"])][2:] == [
         "ear_align_min low"
     ]
 
 
 def test_no_answer_is_no_alarm():
     """A signal that is missing on the faulty finds nothing."""
-    crowd = [heard(SOUND, str(n), p=0.5, n=0) for n in range(4)] + [
-        heard("hiss", str(n), p=None, n=3) for n in range(4)
+    crowd = [evaluate(SOUND, str(n), p=0.5, n=0) for n in range(4)] + [
+        evaluate("hiss", str(n), p=None, n=3) for n in range(4)
     ]
-    found = {str(report.sign): report for report in measure_signs(crowd, BOOK)}
+    found = {str(report.indicator): report for report in measure_indicators(crowd, BOOK)}
     assert (found["p low"].auc.value, found["p low"].recall.value) == (0.0, 0.0)
     assert (found["n high"].auc.value, found["n high"].recall.value) == (1.0, 1.0)
 
 
 def test_verdicts_are_counted_by_fault():
-    """Sound first; doubted is rejected or sent to review."""
-    crowd = [heard(SOUND, "a", p=0.5, n=0), heard("hiss", "a", p=0.1, n=0), heard("hiss", "b", p=0.5, n=0)]
+    """Sound first; not accepted is rejected or sent to review."""
+    crowd = [evaluate(SOUND, "a", p=0.5, n=0), evaluate("hiss", "a", p=0.1, n=0), evaluate("hiss", "b", p=0.5, n=0)]
     sound, hiss = measure_verdicts(crowd, BOOK)
-    assert (sound.fault, sound.rejected.value, hiss.rejected.value, hiss.doubted.value) == (SOUND, 0.0, 0.5, 0.5)
+    assert (sound.fault, sound.rejected.value, hiss.rejected.value, hiss.not_accepted.value) == (SOUND, 0.0, 0.5, 0.5)
 
 
 SHARES = st.lists(st.floats(0, 1), min_size=5, max_size=60)
 
 
 @given(SHARES, SHARES, st.sampled_from([0.01, 0.1, 0.3]), st.sampled_from(["<", "<=", ">", ">="]))
-def test_a_proposed_limit_costs_no_more_than_is_bearable(sound, faulty, bearable, op):
+def test_a_proposed_limit_costs_no_more_than_is_allowed(sound, faulty, max_loss, op):
     """And finds at least as much as before, or was too dear before."""
     book = Rules(version="b", required_models=(), rules=(rule(Condition(column="p", op=op, value=0.5)),))
-    crowd = [heard(SOUND, str(n), p=p) for n, p in enumerate(sound)] + [
-        heard("hiss", str(n), p=p) for n, p in enumerate(faulty)
+    crowd = [evaluate(SOUND, str(n), p=p) for n, p in enumerate(sound)] + [
+        evaluate("hiss", str(n), p=p) for n, p in enumerate(faulty)
     ]
-    for proposal in propose_limits(crowd, book, bearable=bearable):
-        assert proposal.loss.value <= bearable
-        assert proposal.finds > proposal.finds_before or proposal.loss_before.value > bearable
-        rejected, doubted = count_loss(crowd, apply_proposals(book, [proposal], "c"))
-        assert rejected == doubted == proposal.loss
+    for proposal in propose_limits(crowd, book, max_loss=max_loss):
+        assert proposal.loss.value <= max_loss
+        assert proposal.finds > proposal.finds_before or proposal.loss_before.value > max_loss
+        rejected, not_accepted = count_loss(crowd, apply_proposals(book, [proposal], "c"))
+        assert rejected == not_accepted == proposal.loss
 
 
 def test_the_loss_that_is_expected_is_of_clips_that_set_no_limit():
     """A limit at the edge of the clips costs none of them; the outermost clip would be lost by the others' limit."""
-    crowd = [heard(SOUND, f"{n:02d}", p=0.6 + n / 100, n=0) for n in range(10)] + [
-        heard("hiss", f"{n:02d}", p=0.58, n=0) for n in range(10)
+    crowd = [evaluate(SOUND, f"{n:02d}", p=0.6 + n / 100, n=0) for n in range(10)] + [
+        evaluate("hiss", f"{n:02d}", p=0.58, n=0) for n in range(10)
     ]
-    proposed = apply_proposals(BOOK, list(propose_limits(crowd, BOOK, bearable=0.01)), "c")
+    proposed = apply_proposals(BOOK, list(propose_limits(crowd, BOOK, max_loss=0.01)), "c")
     assert count_loss(crowd, proposed)[0].value == 0.0
-    assert validate_limits(crowd, BOOK, bearable=0.01)[0].value == pytest.approx(0.1)
+    assert validate_limits(crowd, BOOK, max_loss=0.01)[0].value == pytest.approx(0.1)
 
 
 def test_a_limit_stays_where_nothing_is_won():
     """No sound one is lost and every fault is found: there is nothing to move."""
-    crowd = [heard(SOUND, str(n), p=0.9) for n in range(9)] + [heard("hiss", str(n), p=0.1) for n in range(9)]
-    assert list(propose_limits(crowd, BOOK, bearable=0.01)) == []
+    crowd = [evaluate(SOUND, str(n), p=0.9) for n in range(9)] + [evaluate("hiss", str(n), p=0.1) for n in range(9)]
+    assert list(propose_limits(crowd, BOOK, max_loss=0.01)) == []
 
 
 def test_a_limit_that_no_sound_specimen_speaks_of_stays():
     """Where no sound one meets the other conditions, any limit would cost nothing: the set says nothing of it."""
     book = Rules(version="b", required_models=(), rules=(rule(LOUD, BAD),))
-    crowd = [heard(SOUND, str(n), p=0.9, n=0) for n in range(9)] + [heard("hiss", str(n), p=0.3, n=1) for n in range(9)]
-    assert list(propose_limits(crowd, book, bearable=0.01)) == []
+    crowd = [evaluate(SOUND, str(n), p=0.9, n=0) for n in range(9)] + [
+        evaluate("hiss", str(n), p=0.3, n=1) for n in range(9)
+    ]
+    assert list(propose_limits(crowd, book, max_loss=0.01)) == []
 
 
 def test_a_limit_moves_to_the_last_sound_specimen():
     """As strict as can be without losing one; conditions beside it stay."""
-    crowd = [heard(SOUND, str(n), p=0.6 + n / 100, n=0) for n in range(9)] + [
-        heard("hiss", str(n), p=0.5, n=0) for n in range(9)
+    crowd = [evaluate(SOUND, str(n), p=0.6 + n / 100, n=0) for n in range(9)] + [
+        evaluate("hiss", str(n), p=0.5, n=0) for n in range(9)
     ]
-    (proposal,) = propose_limits(crowd, BOOK, bearable=0.01)
+    (proposal,) = propose_limits(crowd, BOOK, max_loss=0.01)
     assert (proposal.limit, proposal.finds_before, proposal.finds, proposal.loss.value) == (0.6, 0, 9, 0.0)
     assert apply_proposals(BOOK, [proposal], "c").rules[1] == BOOK.rules[1]

@@ -27,10 +27,10 @@ from validation.ledger.canaries import read_canary_results, read_quarantined_sha
 from validation.ledger.rpc import WorkerQuarantined
 from validation.ledger.workers import heartbeat_worker
 from validation.local.sample_corpus import CLIPS
+from validation.models.scorer import SyncScorerMixin
 from validation.models.suite import load_suite
-from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.verdict import Condition, Rules
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 SPOKEN = {"en", "hi"}
 OURS = ("dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "OPf0YbXqDm0")
@@ -76,8 +76,10 @@ class Deaf(SyncScorerMixin):
         return getattr(self.suite, name)
 
     def score(self, utterances):
-        heard = self.suite.score(utterances)
-        return [{"silero": Scored({**each["silero"].values, "speech_ratio": 0.0, "speech_s": 0.0})} for each in heard]
+        evaluated = self.suite.score(utterances)
+        return [
+            {"silero": Scored({**each["silero"].values, "speech_ratio": 0.0, "speech_s": 0.0})} for each in evaluated
+        ]
 
 
 @pytest.fixture
@@ -87,14 +89,14 @@ def machines(box, suite, trusted, monkeypatch, capsys):
     box.add_videos(*OURS)
     assert main(["canaries", "add", str(trusted), "--count", "12", "--seed", "3"]) == 0
     assert "12 canaries with" in capsys.readouterr().out
-    settings = box.session.settings.model_copy(update={"suite": "vad"})
-    ann = replace(box.session, scorer=suite, settings=settings)
+    settings = box.context.settings.model_copy(update={"suite": "vad"})
+    ann = replace(box.context, scorer=suite, settings=settings)
     bob = replace(ann, scorer=Deaf(suite), settings=settings.model_copy(update={"worker_id": "bob"}))
     return ann, bob
 
 
 def readable(box):
-    source = find_committed(box.engine, "vad", box.session.settings)
+    source = find_committed(box.engine, "vad", box.context.settings)
     return set(open_segments(source).collect()["video_id"])
 
 
@@ -113,14 +115,14 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     assert main(["sweep"]) == 0
     assert outcomes(box) == {"ann": {"right"}, "bob": {"wrong"}}
 
-    with pytest.raises(WorkerQuarantined, match="worker bob is distrusted"):
+    with pytest.raises(WorkerQuarantined, match="worker bob is quarantined"):
         run_chunk(bob, size=1)
     capsys.readouterr()
     assert main(["canaries", "list"]) == 0
     told = capsys.readouterr().out
     assert "shards/bob/validation_bob_shard_0001.parquet: 8 videos" in told
     assert main(["status"]) == 0
-    assert "distrusted" in capsys.readouterr().out
+    assert "quarantined" in capsys.readouterr().out
 
     (command,) = re.findall("requeue their videos: vfleet (.+)", told)
     assert main(shlex.split(command)) == 0
@@ -132,9 +134,9 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     assert outcomes(box) == {"ann": {"right"}, "bob": {"wrong"}}, "judged again, by another machine"
 
     assert readable(box) == set(OURS)
-    assert len(list(compact_all(box.engine, box.session.results))) == 1
+    assert len(list(compact_all(box.engine, box.context.results))) == 1
     assert readable(box) == set(OURS), "nor after a compaction"
-    assert list(audit(box.engine, box.session.results)) == []
+    assert list(audit(box.engine, box.context.results)) == []
 
     assert main(["report", str(tmp_path / "r.html"), "--silent"]) == 0
     page = (tmp_path / "r.html").read_text()
@@ -171,7 +173,7 @@ def test_a_canary_looks_like_any_video(box, machines, suite):
         assert re.fullmatch(r"[A-Za-z0-9]{11}", video_id)
         language, count = rows[video_id]
         assert (language, count) == ("hi", 2)
-        decoded = fetch_video(box.session.source, f"{video_id}.tar", Video(video_id, language, count))
+        decoded = fetch_video(box.context.source, f"{video_id}.tar", Video(video_id, language, count))
         assert len(decoded.segments) == 2
         assert {each.segment.video_id for each in decoded.segments} == {video_id}
 
@@ -192,7 +194,7 @@ def test_other_models_and_failures_are_no_wrong_answers(box, machines):
     run_chunk(ann)
     assert "validation_failed" in statuses(box.engine).values()
     assert main(["sweep"]) == 0
-    assert set().union(*outcomes(box).values()) == {"moot"}
+    assert set().union(*outcomes(box).values()) == {"inconclusive"}
     assert read_quarantined_workers(box.engine) == []
 
 
@@ -214,11 +216,11 @@ def test_probes_are_of_every_language_and_many_clips(probes):
 def test_no_two_canaries_are_the_same_file(probes):
     """Clips stand in them once each, in an order of their own, and the same seed makes the same ones."""
     models = [Video(f"v{n:03d}", "en", 4) for n in range(8)]
-    flock, again = (list(generate_canaries(models, probes, np.random.default_rng(1))) for _ in range(2))
-    assert len({canary.tar for canary in flock}) == len({canary.video.video_id for canary in flock}) == 8
-    assert [canary.tar for canary in flock] == [canary.tar for canary in again]
-    assert {len(canary.answers) for canary in flock} == {4}
-    assert not {canary.video.video_id for canary in flock} & {model.video_id for model in models}
+    canaries, again = (list(generate_canaries(models, probes, np.random.default_rng(1))) for _ in range(2))
+    assert len({canary.tar for canary in canaries}) == len({canary.video.video_id for canary in canaries}) == 8
+    assert [canary.tar for canary in canaries] == [canary.tar for canary in again]
+    assert {len(canary.answers) for canary in canaries} == {4}
+    assert not {canary.video.video_id for canary in canaries} & {model.video_id for model in models}
 
 
 @pytest.mark.parametrize(

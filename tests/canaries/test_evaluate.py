@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.ledger_helpers import execute, fetch
-from validation.canaries.evaluate import find_error, judge_canaries
+from validation.canaries.evaluate import evaluate_canaries, find_error
 from validation.canaries.tolerance import tolerance_for
 from validation.control.compact import compact_all
 from validation.domain import Fault, Scored, Unscored, WorkerProfile
@@ -16,7 +16,7 @@ from validation.ledger.workers import register_worker
 from validation.scoring.verdict import Condition, Rule, Rules
 from validation.shards.schema import comparability_key
 from validation.storage.store import delete_object
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 RIGHT = KnownAnswer("accept", {"cer": 0.1, "ear_p": 0.9, "votes": 2, "declared_p": None})
 UNITS = {"cer": "ratio", "ear_p": "probability", "votes": "judges", "declared_p": "probability"}
@@ -27,7 +27,7 @@ def say(verdict="accept", **values):
 
 
 @pytest.mark.parametrize(
-    ("said", "error"),
+    ("found", "error"),
     [
         ([say(), say(), say()], None),
         ([say(cer=0.19, ear_p=0.85), say(), say()], None),
@@ -46,10 +46,10 @@ def say(verdict="accept", **values):
         ([], "0 segments instead of 3"),
     ],
 )
-def test_one_verdict_one_silence_or_two_numbers_are_wrong(said, error):
+def test_one_verdict_one_silence_or_two_numbers_are_wrong(found, error):
     """One number that is off may be chance; a judgement that is, or none where one is known, is not. A segment that
     failed proves nothing, and hides no other; one that a machine spares where it should not has not failed."""
-    found = find_error([RIGHT] * 3, said, UNITS)
+    found = find_error([RIGHT] * 3, found, UNITS)
     assert found is None if error is None else found.startswith(error)
 
 
@@ -82,20 +82,20 @@ def outcome(box):
 def test_an_honest_box_is_right(planted):
     """Its rows in the committed shard are held against the answers, once."""
     run_chunk(planted.session)
-    ((canary),) = judge_canaries(planted.engine, planted.session.results)
+    ((canary),) = evaluate_canaries(planted.engine, planted.session.results)
     assert (canary.video_id, canary.worker_id, canary.outcome) == ("b", "ann", "right")
-    assert judge_canaries(planted.engine, planted.session.results) == []
+    assert evaluate_canaries(planted.engine, planted.session.results) == []
     assert outcome(planted) == [("right", None)]
 
 
 @pytest.mark.parametrize(
-    ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "moot")]
+    ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "inconclusive")]
 )
 def test_a_box_that_errs_is_wrong_and_one_that_fails_is_not(planted, answer, judged):
     """Two segments off are wrong; a model that crashed on them gave no answer, whatever the verdict is without it."""
     planted.scorer.score = lambda utterances: [{"ear": answer} for _ in utterances]
     run_chunk(planted.session)
-    judge_canaries(planted.engine, planted.session.results)
+    evaluate_canaries(planted.engine, planted.session.results)
     assert [found for found, _ in outcome(planted)] == [judged]
 
 
@@ -115,9 +115,9 @@ def test_what_was_judged_by_other_rules_or_models_is_moot(planted, change, told)
     """A new version of the rules, rolled out to honest machines, makes no machine wrong."""
     vars(planted.scorer).update(change)
     run_chunk(planted.session)
-    judge_canaries(planted.engine, planted.session.results)
+    evaluate_canaries(planted.engine, planted.session.results)
     ((found, finding),) = outcome(planted)
-    assert found == "moot"
+    assert found == "inconclusive"
     assert told in finding
 
 
@@ -125,8 +125,8 @@ def test_a_canary_that_nobody_knows_the_rules_of_is_moot(planted):
     """One that was planted before they were written down."""
     execute(planted.engine, "UPDATE validation.canaries SET basis = '{}'")
     run_chunk(planted.session)
-    judge_canaries(planted.engine, planted.session.results)
-    assert [found for found, _ in outcome(planted)] == ["moot"]
+    evaluate_canaries(planted.engine, planted.session.results)
+    assert [found for found, _ in outcome(planted)] == ["inconclusive"]
 
 
 def test_a_machine_answers_for_what_stands_elsewhere_by_now(planted):
@@ -142,11 +142,11 @@ def test_a_machine_answers_for_what_stands_elsewhere_by_now(planted):
     planted.add_videos("c")
     run_chunk(ann)
     assert [made.rows for _, made in compact_all(planted.engine, ann.results)] == [6]
-    judged = judge_canaries(planted.engine, ann.results)
+    judged = evaluate_canaries(planted.engine, ann.results)
     assert sorted((canary.worker_id, canary.outcome) for canary in judged) == [
         ("ann", "right"), ("ann", "right"), ("bob", "right"),
     ]  # fmt: skip
-    assert judge_canaries(planted.engine, ann.results) == []
+    assert evaluate_canaries(planted.engine, ann.results) == []
 
 
 def test_a_shard_that_cannot_be_read_waits(planted):
@@ -154,16 +154,16 @@ def test_a_shard_that_cannot_be_read_waits(planted):
     run_chunk(planted.session)
     (shard,) = read_committed_shards(planted.engine)
     delete_object(planted.session.results, shard.shard_key)
-    assert judge_canaries(planted.engine, planted.session.results) == []
+    assert evaluate_canaries(planted.engine, planted.session.results) == []
     assert len(read_pending_canaries(planted.engine)) == 1
 
 
 def test_without_canaries_nothing_is_read(box):
     """A fleet that plants none pays one look at an empty table."""
     box.add_videos("a")
-    run_chunk(box.session)
+    run_chunk(box.context)
     plan = "\n".join(row[0] for row in fetch(box.engine, "EXPLAIN (ANALYZE) SELECT * FROM validation.pending_canaries"))
     read = [line for line in plan.splitlines() if "Scan" in line and " canaries " not in line]
-    assert judge_canaries(box.engine, box.session.results) == []
+    assert evaluate_canaries(box.engine, box.context.results) == []
     assert read
     assert all("never executed" in line for line in read)

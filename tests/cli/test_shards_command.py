@@ -7,7 +7,7 @@ import pytest
 from validation.cli.main import main
 from validation.ledger.queries import read_committed_shards
 from validation.storage.store import delete_object
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def operate(box, monkeypatch, capsys):
     """Runs `vfleet shards ...` in this process, on a box with three committed shards."""
     box.add_videos(*"abc")
     for _ in range(3):
-        run_chunk(box.session, size=1)
+        run_chunk(box.context, size=1)
     monkeypatch.setattr("validation.services.open_engine", lambda *_: box.engine)
 
     def run(*arguments: str) -> tuple[int, str]:
@@ -41,7 +41,7 @@ def test_shards_are_listed_verified_compacted_and_the_old_ones_deleted(box, oper
     (shard,) = read_committed_shards(box.engine)
     assert operate("verify") == (0, "1 shards read, 0 of them bad\n")
 
-    delete_object(box.session.results, shard.shard_key)
+    delete_object(box.context.results, shard.shard_key)
     code, out = operate("verify")
     assert code == 1
     assert f"object '{shard.shard_key}' does not exist" in out

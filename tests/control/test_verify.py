@@ -1,4 +1,4 @@
-"""Every committed shard is read, once, and what is wrong is told."""
+"""`vfleet shards verify`: every committed shard is read once, and each bad one named."""
 
 import json
 
@@ -9,7 +9,7 @@ from validation.control.verify import verify_shards
 from validation.errors import BadInput
 from validation.ledger.queries import read_committed_shards
 from validation.storage.store import delete_object, get_bytes, put_once
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 
 @pytest.fixture
@@ -17,46 +17,45 @@ def shards(box):
     """The keys of three committed shards."""
     box.add_videos(*"abc")
     for _ in range(3):
-        run_chunk(box.session, size=1)
+        run_chunk(box.context, size=1)
     return [shard.shard_key for shard in read_committed_shards(box.engine)]
 
 
 def damage(box, key):
-    payload = get_bytes(box.session.results, key)
-    delete_object(box.session.results, key)
-    put_once(box.session.results, key, payload[:-9] + b"U" + payload[-8:])
+    payload = get_bytes(box.context.results, key)
+    delete_object(box.context.results, key)
+    put_once(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
 
 
-def test_every_shard_is_read_and_the_bad_one_named(box, shards):
+def test_verify_reads_every_shard_and_names_the_bad_ones(box, shards):
     """One bad shard does not hide another."""
     damage(box, shards[0])
-    delete_object(box.session.results, shards[2])
-    told = {verified.key: verified.problem for verified in verify_shards(box.engine, box.session.results)}
+    delete_object(box.context.results, shards[2])
+    told = {verified.key: verified.problem for verified in verify_shards(box.engine, box.context.results)}
     assert set(told) == set(shards)
     assert "sha256" in told[shards[0]]
     assert told[shards[1]] is None
     assert "does not exist" in told[shards[2]]
 
 
-def test_it_goes_on_where_it_ended(box, shards, tmp_path, monkeypatch):
-    """What was found sound is not read again, what was bad is; a line that was cut off counts for nothing, now and to
-    whoever goes on after that."""
+def test_verify_resumes_from_its_log(box, shards, tmp_path, monkeypatch):
+    """Sound shards are not read again, bad ones are; a line that was cut off is dropped, now and in later runs."""
     damage(box, shards[0])
     log = tmp_path / "verified.jsonl"
-    list(verify_shards(box.engine, box.session.results, log=log))
+    list(verify_shards(box.engine, box.context.results, log=log))
     lines = [line for line in log.read_text().splitlines() if json.loads(line)["key"] != shards[1]]
     log.write_text("\n".join([*lines, '{"key": "shar']))
     read = []
     check = verify.check_shard
     monkeypatch.setattr(verify, "check_shard", lambda *given: read.append(given[2].shard_key) or check(*given))
-    list(verify_shards(box.engine, box.session.results, log=log, readers=1))
+    list(verify_shards(box.engine, box.context.results, log=log, readers=1))
     assert sorted(read) == sorted(shards[:2])
-    list(verify_shards(box.engine, box.session.results, log=log, readers=1))
+    list(verify_shards(box.engine, box.context.results, log=log, readers=1))
     assert read[2:] == [shards[0]]
 
 
-def test_a_shard_that_is_committed_meanwhile_is_not_wrong(box, shards, monkeypatch):
-    """A fleet at work raises no alarm: whatever is asked about, the ledger's count of it is known."""
+def test_shard_committed_during_verification_is_not_wrong(box, shards, monkeypatch):
+    """A working fleet causes no false finding: of each verified shard, the ledger's counts are known."""
     box.add_videos("d")
     waiting = [True]
 
@@ -65,19 +64,19 @@ def test_a_shard_that_is_committed_meanwhile_is_not_wrong(box, shards, monkeypat
             found = reading(engine)
             if waiting:
                 waiting.clear()
-                run_chunk(box.session)
+                run_chunk(box.context)
             return found
 
         return read
 
     for name in ("read_committed_shards", "read_shard_segments"):
         monkeypatch.setattr(verify, name, commit_in_between(getattr(verify, name)))
-    assert [each.problem for each in verify_shards(box.engine, box.session.results)] == [None] * 3
+    assert [each.problem for each in verify_shards(box.engine, box.context.results)] == [None] * 3
 
 
-def test_a_file_that_is_no_log_is_refused(box, shards, tmp_path):
-    """It may be somebody's, and is not appended to."""
+def test_verify_refuses_a_file_that_is_not_its_log(box, shards, tmp_path):
+    """The file is not appended to."""
     (tmp_path / "notes.txt").write_text("milk\n")
-    with pytest.raises(BadInput, match="no log"):
-        list(verify_shards(box.engine, box.session.results, log=tmp_path / "notes.txt"))
+    with pytest.raises(BadInput, match="is not a log"):
+        list(verify_shards(box.engine, box.context.results, log=tmp_path / "notes.txt"))
     assert (tmp_path / "notes.txt").read_text() == "milk\n"

@@ -31,7 +31,7 @@ def box_login(well, box):
 def test_a_login_that_is_as_it_was_made_is_well(box_login):
     """And its name is told."""
     settings, _ = box_login
-    assert "is let in" in check_box_login(settings)
+    assert "is accepted" in check_box_login(settings)
 
 
 def test_where_no_boxes_are_told_anything_there_is_nothing_to_look_at(well, monkeypatch):
@@ -67,4 +67,4 @@ def test_what_a_box_lets_all_sessions_begin_with_is_named(box_login, where):
         check_box_login(settings)
     with psycopg.connect(settings.database_url.get_secret_value().replace("+psycopg", ""), autocommit=True) as owner:
         owner.execute(str(doubt.value).rpartition("owner ")[2])
-    assert "is let in" in check_box_login(settings)
+    assert "is accepted" in check_box_login(settings)

@@ -36,9 +36,9 @@ from validation.doctor.gpu import check_driver, check_gpu, check_onnx_session, c
 from validation.doctor.machine import check_clock, check_disk
 from validation.doctor.prefect_server import PrefectRefused, check_pool, check_prefect, check_tokens, read_headers
 from validation.doctor.runner import CONTROL_CHECKS, check_box, run_check, run_checks
-from validation.doctor.stores import check_results, check_source, describe_end
+from validation.doctor.stores import check_results, check_source, describe_expiry
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.hardware.driver import DriverTooOld, _built_for, require_driver
+from validation.hardware.gpu import DriverTooOld, _read_cuda_major, check_cuda_support
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.ledger.migrate import SchemaMismatch
 from validation.vast.errors import VastKeyRefused
@@ -56,7 +56,7 @@ def test_a_machine_where_all_is_well_has_no_failure(well, pool):
 def test_a_worker_may_start_where_all_is_well(well, pool):
     """What is doubtful is told and keeps nobody from working: here the login may do more than a box must."""
     (doubt,) = check_box(well())
-    assert "reaches everything: give boxes one that has the role validation_worker" in doubt
+    assert "reaches everything: give boxes a login that has the role validation_worker" in doubt
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_worker_may_start_where_all_is_well(well, pool):
             BadInput,
             "let this account write it and its folder",
         ),
-        ({"VFLEET_DEVICE": "cuda"}, check_gpu, BadInput, "no card"),
+        ({"VFLEET_DEVICE": "cuda"}, check_gpu, BadInput, "no GPU"),
         ({"VFLEET_DEVICE": "cuda"}, check_driver, BadInput, "NVML"),
         ({"VFLEET_DEVICE": "cuda"}, check_onnxruntime, BadInput, r"validation-fleet\[gpu\]"),
         ({"VFLEET_DEVICE": "cuda"}, check_onnx_session, BadInput, r"validation-fleet\[gpu\]"),
@@ -106,7 +106,7 @@ def test_a_token_file_is_really_tried(well, monkeypatch, tmp_path):
     tokens = tmp_path / "boxes"
     tokens.touch()
     settings = well(VFLEET_GATEWAY_TOKENS=str(tokens))
-    assert "0 machines may pass" in check_tokens(settings)
+    assert "0 boxes may pass" in check_tokens(settings)
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(BadInput, match="cannot be changed"):
         check_tokens(settings)
@@ -158,7 +158,7 @@ def test_a_dead_key_of_vast_is_found_before_anything_is_to_be_rented(well, open_
     """A living one tells the credit."""
     with EmbeddedVast(open_folder) as vast:
         settings = well(**vast.client_environment())
-        assert re.fullmatch(r"\$\d+\.\d\d of credit, 0 machines", check_vast(settings))
+        assert re.fullmatch(r"\$\d+\.\d\d of credit, 0 instances", check_vast(settings))
         with pytest.raises(VastKeyRefused, match="check VAST_API_KEY"):
             check_vast(well(VAST_API_KEY="dead"))
 
@@ -168,8 +168,8 @@ def test_a_dead_token_of_cloudflare_is_found_before_a_box_needs_what_it_lends(we
     with FakeCloudflare() as cloudflare:
         told = cloudflare.client_environment() | {"R2_ACCESS_KEY_ID": cloudflare.parent_access_key_id}
         assert "object-read-only" in check_cloudflare(well(**told))
-        assert {wish["ttlSeconds"] for wish in cloudflare.wishes} == {900}
-        assert {tuple(wish.get("prefixes", ())) for wish in cloudflare.wishes} == {(), ("shards/doctor/",)}
+        assert {request["ttlSeconds"] for request in cloudflare.granted} == {900}
+        assert {tuple(request.get("prefixes", ())) for request in cloudflare.granted} == {(), ("shards/doctor/",)}
         with pytest.raises(CloudflareRefused, match="CLOUDFLARE_API_TOKEN"):
             check_cloudflare(well(CLOUDFLARE_API_TOKEN="dead"))
 
@@ -235,7 +235,7 @@ def test_the_control_planes_login_is_too_much_for_a_box(login):
     """It would work there, and whoever rents out the machine could then do as the control plane does."""
     settings = login("validation_worker", "validation_control")
     assert "functions" in check_control_role(settings)
-    with pytest.raises(CheckWarning, match="give boxes one that has the role validation_worker and no other"):
+    with pytest.raises(CheckWarning, match="give boxes a login that has the role validation_worker and no other"):
         check_box_role(settings)
 
 
@@ -247,11 +247,11 @@ def test_a_login_without_a_role_is_named(login):
 
 def test_connections_that_are_not_shared_are_counted(well):
     """Without a pooler in between, each connection of a box is one of Postgres: their number bounds the fleet."""
-    assert "100 of them bear 33 boxes at most" in check_pooler(well())
+    assert "100 of them are enough for 33 boxes" in check_pooler(well())
 
 
 @pytest.mark.parametrize(
-    ("skew_s", "verdict"), [(0, "ok"), (60, "doubt"), (-60, "doubt"), (1200, "failed"), (-1200, "failed")]
+    ("skew_s", "verdict"), [(0, "ok"), (60, "warning"), (-60, "warning"), (1200, "failed"), (-1200, "failed")]
 )
 def test_a_clock_that_is_off_is_noticed(well, monkeypatch, skew_s, verdict):
     """Ten minutes off, object stores refuse signatures; a minute off, nobody can tell what came first."""
@@ -263,7 +263,7 @@ def test_a_clock_that_is_off_is_noticed(well, monkeypatch, skew_s, verdict):
 def test_a_full_disk_is_noticed(well, monkeypatch):
     """By how much there must be."""
     monkeypatch.setattr(machine, "MIN_DISK_BYTES", 1 << 60)
-    with pytest.raises(BadInput, match="make room for"):
+    with pytest.raises(BadInput, match="free at least"):
         check_disk(well())
 
 
@@ -276,12 +276,12 @@ def test_a_full_disk_is_noticed(well, monkeypatch):
 def test_a_driver_bears_its_own_cuda_and_older_ones(driver, needs, bears):
     """CUDA's promise: within a major every driver will do, and a newer driver runs older programs."""
     if bears is None:
-        require_driver(driver, needs)
+        check_cuda_support(driver, needs)
         return
     with pytest.raises(
         DriverTooOld, match=f"{driver} runs programs of {bears}.*built for CUDA {needs}: rent a machine"
     ):
-        require_driver(driver, needs)
+        check_cuda_support(driver, needs)
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ def old_card(monkeypatch):
     }  # fmt: skip
     nvml = {name: (lambda *_, answer=answer: answer) for name, answer in told.items()}
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=OSError, **nvml))
-    monkeypatch.setattr(card, "built_for", lambda: 13)
+    monkeypatch.setattr(card, "built_for_cuda", lambda: 13)
 
 
 def test_a_driver_too_old_for_the_image_stops_the_start_before_anything_is_claimed(well, old_card, monkeypatch):
@@ -303,7 +303,7 @@ def test_a_driver_too_old_for_the_image_stops_the_start_before_anything_is_claim
     with pytest.raises(DriverTooOld, match=r"535\.183\.01 .* CUDA 13: rent a machine with driver 580\.65 or newer"):
         check_box(settings)
     assert run_check(settings, check_driver).status == "failed"
-    monkeypatch.setattr(card, "built_for", lambda: 12)
+    monkeypatch.setattr(card, "built_for_cuda", lambda: 12)
     assert run_check(settings, check_driver).status == "ok"
 
 
@@ -315,19 +315,19 @@ def test_the_cuda_that_a_package_was_built_for_is_read_without_loading_it(tmp_pa
     (package / "__init__.py").write_text("raise ImportError('libcuda.so.1')")
     (package / "version.py").write_text(f"cuda = {stated}")
     monkeypatch.syspath_prepend(tmp_path)
-    assert _built_for("netlib", "version.py", "cuda") == major
-    assert _built_for("no_such_netlib", "version.py", "cuda") is None
+    assert _read_cuda_major("netlib", "version.py", "cuda") == major
+    assert _read_cuda_major("no_such_netlib", "version.py", "cuda") is None
 
 
 def test_credentials_that_end_are_noticed_before_they_do():
     """Nobody renews what has half an hour left: the control plane does so hours before."""
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
-    assert describe_end(None, now=now) == "keys without an end"
-    assert describe_end(now + timedelta(hours=2), now=now) == "lent until 14:00 UTC"
-    with pytest.raises(CheckWarning, match="ends at 12:10"):
-        describe_end(now + timedelta(minutes=10), now=now)
-    with pytest.raises(BadInput, match="ended at 11:59"):
-        describe_end(now - timedelta(minutes=1), now=now)
+    assert describe_expiry(None, now=now) == "keys that do not expire"
+    assert describe_expiry(now + timedelta(hours=2), now=now) == "valid until 14:00 UTC"
+    with pytest.raises(CheckWarning, match="expires at 12:10"):
+        describe_expiry(now + timedelta(minutes=10), now=now)
+    with pytest.raises(BadInput, match="expired at 11:59"):
+        describe_expiry(now - timedelta(minutes=1), now=now)
 
 
 def test_the_command_tells_people_and_programs_alike(well, pool):
@@ -361,7 +361,7 @@ def test_the_way_to_another_machine_is_verified(encrypted, well, tmp_path):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={authority}"))
         == "TLS, verified (verify-full)"
     )
-    with pytest.raises(CheckWarning, match="nobody verifies to whom"):
+    with pytest.raises(CheckWarning, match="TLS without verification"):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=require"))
     with pytest.raises(BadInput, match="not encrypted"):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=disable"))

@@ -6,7 +6,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-import blocks.session
+import blocks.services
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def flow_box(box, monkeypatch) -> Iterator:
     """The box as a flow opens it: from the environment, but with the scorer that costs nothing."""
     monkeypatch.setattr("validation.worker.chunk.open.load_suite", lambda _name: box.scorer)
     yield box
-    for opened in (blocks.session.open_session, blocks.session.open_control):
+    for opened in (blocks.services.open_box_services, blocks.services.open_control_services):
         if opened.cache_info().currsize:
             opened().engine.dispose()
             opened.cache_clear()

@@ -10,8 +10,8 @@ from tests.support.ledger_helpers import fetch, statuses
 from validation.errors import ClaimLost, Transient, Unreachable
 from validation.ledger.workers import drain_worker
 from validation.local.process import poll_until
-from validation.worker.chunk import context as session
-from validation.worker.chunk.drain import DRAIN_FILE_VARIABLE
+from validation.worker.chunk import context as contexts
+from validation.worker.chunk.open import DRAIN_FILE_VARIABLE
 
 
 def task_runs(prefect, flow_run_id: UUID) -> list:
@@ -101,8 +101,8 @@ def test_a_commit_is_tried_for_as_long_as_the_chunk_is_held(prefect, flow_box, n
             raise Unreachable("the ledger", "db", "check it", "connection refused")
         return ledgers_own(*arguments, **facts)
 
-    ledgers_own = session.commit_chunk
-    monkeypatch.setattr(session, "commit_chunk", stumble)
+    ledgers_own = contexts.commit_chunk
+    monkeypatch.setattr(contexts, "commit_chunk", stumble)
     assert run_flow().is_completed()
     assert set(statuses(flow_box.engine).values()) == {"validated"}
 
@@ -119,9 +119,9 @@ def test_a_commit_ends_with_the_lease(prefect, flow_box, no_patience, monkeypatc
         raise Unreachable("the ledger", "db", "check it", "connection refused")
 
     held_lease = []
-    entered = session.LeaseRenewer.__enter__
-    monkeypatch.setattr(session.LeaseRenewer, "__enter__", lambda lease: held_lease.append(lease) or entered(lease))
-    monkeypatch.setattr(session, "commit_chunk", away)
+    entered = contexts.LeaseRenewer.__enter__
+    monkeypatch.setattr(contexts.LeaseRenewer, "__enter__", lambda lease: held_lease.append(lease) or entered(lease))
+    monkeypatch.setattr(contexts, "commit_chunk", away)
     state = run_flow()
     assert (state.is_failed(), len(tries)) == (True, 8)
     assert "past its lease" in state.message
@@ -156,7 +156,7 @@ def test_what_cannot_heal_is_not_tried_again(prefect, flow_box, no_patience):
 def test_a_group_that_stays_away_is_given_up_alone(prefect, flow_box, no_patience, monkeypatch):
     """When retries do not bring a video, the chunk goes on without it and it returns with a back-off."""
     flow_box.add_videos(*"abcdef")
-    fetch_video = __import__("validation.corpus.fetch", fromlist=["fetch_video"]).fetch_video
+    fetch_video = contexts.fetch_video
 
     def one_away(store, key, video):
         if video.video_id == "b":

@@ -1,4 +1,4 @@
-"""The judge of a simulated day sees what must never happen, and the day itself is the ledger's own."""
+"""The monitor of a simulated day sees every violation, and the day is one of the real ledger."""
 
 import json
 
@@ -8,9 +8,9 @@ from simulation.fake_vast.failures import FailureMix
 from simulation.market.incidents import Incidents
 from simulation.market.invariant_monitor import Caps, InvariantMonitor
 from simulation.market.metrics import SoakReport, measure, write_report
-from simulation.market.run import live
+from simulation.market.run import run
 from simulation.market.strategies import FLEET, ORDER, CheapestStrategy, FleetStrategy
-from simulation.market.world import BEGINNING, World
+from simulation.market.world import START, World
 from tests.support.ledger_helpers import fetch
 from validation.ledger.fleet import set_target
 
@@ -31,14 +31,14 @@ def rent_behind_the_books(world, label="vfleet/soak-x/1/x", name="val-9"):
     return world.cloud.create(offer, {"image": "i", "label": label, "env": {"WORKER_ID": name}})
 
 
-def test_all_of_the_ledger_lives_in_the_simulated_time(world):
-    """Registration, leases and commits bear the fake's time, whatever the real one is."""
-    arm = FleetStrategy(world, machines=2, usd_per_hour=2.0, usd=50.0)
+def test_ledger_uses_the_simulated_clock(world):
+    """Registrations, leases and commits have the fake's time."""
+    strategy = FleetStrategy(world, machines=2, usd_per_hour=2.0, usd=50.0)
     for _ in range(15):
-        arm.tick()
+        strategy.tick()
         world.fake.advance(120)
-    assert world.boxes.useful_s > 0
-    late = f"to_timestamp({BEGINNING})"
+    assert world.workers.useful_s > 0
+    late = f"to_timestamp({START})"
     ((real,),) = fetch(
         world.ledger,
         f"SELECT count(*) FROM validation_chunks, worker_validators WHERE claimed_at < {late} OR closed_at < {late} "
@@ -47,71 +47,71 @@ def test_all_of_the_ledger_lives_in_the_simulated_time(world):
     assert real == 0
 
 
-def test_a_quiet_day_has_nothing_to_report(world, tmp_path):
-    """Three machines for an hour: accepted, drained, gone; the figures add up."""
-    arm, watcher = FleetStrategy(world, machines=3, usd_per_hour=2.0, usd=50.0), InvariantMonitor(world, CAPS)
-    live(world, arm, hours=1, watcher=watcher, troubles=None)
-    watcher.end(FLEET)
-    figures = measure(arm.name, watcher)
-    assert (figures.violations, figures.left_usd_per_hour, watcher.sentences) == (0, 0.0, [])
+def test_quiet_day_has_no_violations(world, tmp_path):
+    """Three boxes for an hour are marked ready, drained and gone; the metrics add up."""
+    strategy, monitor = FleetStrategy(world, machines=3, usd_per_hour=2.0, usd=50.0), InvariantMonitor(world, CAPS)
+    run(world, strategy, hours=1, monitor=monitor, incidents=None)
+    monitor.end(FLEET)
+    figures = measure(strategy.name, monitor)
+    assert (figures.violations, figures.left_usd_per_hour, monitor.messages) == (0, 0.0, [])
     assert 0 < figures.useful_h <= figures.paid_h < 6
     assert figures.money_usd == pytest.approx(1000 - world.cloud.credit_usd)
     assert figures.audio_h > 0
     write_report(tmp_path / "report.json", SoakReport(1, 1.0, 3, 0.0, [figures]))
-    assert json.loads((tmp_path / "report.json").read_text())["arms"][0]["usd_per_1000_audio_h"] > 0
+    assert json.loads((tmp_path / "report.json").read_text())["strategies"][0]["usd_per_1000_audio_h"] > 0
 
 
-def test_the_judge_sees_orphans_duplicates_and_broken_caps(world):
-    """Each planted behind the fleet's back, each counted, each named."""
+def test_monitor_counts_orphans_duplicates_and_broken_caps(world):
+    """Each is created behind the fleet's back, counted and named."""
     set_target(world.ledger, FLEET, machines=3, max_usd_per_hour=2.0, max_usd=50.0, order=ORDER.to_json())
-    watcher = InvariantMonitor(world, Caps(machines=1, usd_per_hour=0.2, usd=0.01))
-    watcher.look()
-    assert watcher.sentences == []
+    monitor = InvariantMonitor(world, Caps(machines=1, usd_per_hour=0.2, usd=0.01))
+    monitor.check()
+    assert monitor.messages == []
     for _ in range(2):
         rent_behind_the_books(world)
     world.fake.advance(3600)
-    watcher.look()
-    watcher.look()
-    assert (len(watcher.orphans), len(watcher.duplicates), watcher.cap_violations) == (2, 1, 6)
-    watcher.end(FLEET)
-    assert "bills after the end" in " ".join(watcher.sentences)
-    assert "the books say at most $0.00" in " ".join(watcher.sentences)
+    monitor.check()
+    monitor.check()
+    assert (len(monitor.orphans), len(monitor.duplicates), monitor.cap_violations) == (2, 1, 6)
+    monitor.end(FLEET)
+    assert "bills after the end" in " ".join(monitor.messages)
+    assert "the ledger says at most $0.00" in " ".join(monitor.messages)
 
 
-def test_the_script_rents_the_cheapest_and_replaces_what_the_vendor_calls_dead(world):
-    """The comparison is what it says it is, and no straw man."""
-    arm = CheapestStrategy(world, machines=4)
-    arm.tick()
+def test_cheapest_strategy_replaces_dead_instances(world):
+    """The comparison is a fair one."""
+    strategy = CheapestStrategy(world, machines=4)
+    strategy.tick()
     assert len(world.cloud.living()) == 4
     world.fake.advance(600)
     dead = world.cloud.living()[0]
     world.cloud.stop(dead)
-    arm.tick()
+    strategy.tick()
     living = world.cloud.living()
     assert dead not in living
-    world.fake.faults.play_next("destroy", *["html_502"] * 3)
+    world.fake.connection.play_next("destroy", *["html_502"] * 3)
     world.cloud.stop(living[0])
     for _ in range(2):
-        arm.tick()
+        strategy.tick()
         world.fake.advance(120)
     living = world.cloud.living()
-    assert sorted(contract.label for contract in living) == ["val-1", "val-2", "val-3", "val-4"]
-    assert arm.dismiss()
+    assert sorted(rental.label for rental in living) == ["val-1", "val-2", "val-3", "val-4"]
+    assert strategy.scale_down()
     assert world.cloud.living() == []
 
 
-def test_troubles_come_and_go(world):
-    """The vendor is away for a while, the account empty, and a fifth of the machines reclaimed; each once."""
+def test_incidents_begin_and_end(world):
+    """The vendor is away for a while, the account is empty, and a fifth of the instances is reclaimed; each once."""
     world.queue(0)
     machines = [rent_behind_the_books(world, name=f"val-{n}") for n in range(5)]
     credit = world.cloud.credit_usd
-    troubles = Incidents(world, hours=2)
+    incidents = Incidents(world, hours=2)
     for hours, away, broke in ((0.68, False, False), (0.75, True, False), (1.05, False, False), (1.15, False, True)):
-        world.fake.advance(BEGINNING + hours * 3600 - world.cloud.now)
-        troubles.trigger_due()
+        world.fake.advance(START + hours * 3600 - world.cloud.now)
+        incidents.trigger_due()
         assert bool(world.client.list_instances().why_incomplete) == away
         assert (world.cloud.credit_usd <= 0) == broke
-    assert all(contract.stopped_at is not None for contract in machines)
+    assert all(rental.stopped_at is not None for rental in machines)
     world.fake.advance(3600)
-    troubles.trigger_due()
+    incidents.trigger_due()
     assert 0 < world.cloud.credit_usd < credit

@@ -1,4 +1,4 @@
-"""A fleet in virtual time, and what tests ask of it."""
+"""A fleet in virtual time."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from tests.support.ledger_helpers import fetch
 from validation.fleet.launch_spec import LaunchSpec
 from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.ledger.fleet import read_rented_instances, scale_to_zero, set_target
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 
 FLEET = "blue"
 TICK_S = 120
@@ -17,15 +17,15 @@ TICK_S = 120
 
 @dataclass
 class World(world.World):
-    """One fleet, from `want` to nothing, with a vendor without fault as long as no test says otherwise."""
+    """One fleet, and a vendor without failures unless a test sets some."""
 
     reports: list[Report] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.fake.throttle.strict = True
-        self.cloud.fates = {"ok": 1.0}
-        self.desk = ReconcileContext(self.ledger, self.client, FLEET, lambda: {"DATABASE_URL": "postgresql://box"})
+        self.cloud.lifecycles = {"ok": 1.0}
+        self.context = ReconcileContext(self.ledger, self.client, FLEET, lambda: {"DATABASE_URL": "postgresql://box"})
 
     def want(self, machines: int, *, usd_per_hour=20.0, usd=500.0, **bounds) -> None:
         order = LaunchSpec("ghcr.io/o/worker:1", OfferFilter(**bounds), chunk_videos=CHUNK_VIDEOS)
@@ -34,11 +34,11 @@ class World(world.World):
         )
 
     def tick(self) -> Report:
-        """The reconciler runs; two minutes pass, in which boxes work."""
+        """Run one tick; two minutes pass, in which boxes work."""
         started = self.cloud.now
-        report = reconcile(self.desk)
+        report = reconcile(self.context)
         self.reports.append(report)
-        self.check_slots()
+        self.check_worker_ids()
         self.pass_time(max(0.0, TICK_S - (self.cloud.now - started)))
         return report
 
@@ -48,17 +48,17 @@ class World(world.World):
     def pass_time(self, seconds: float) -> None:
         self.fake.advance(seconds)
 
-    def dismiss(self, *, now: bool = False, within_ticks: int = 60) -> None:
-        """Want nothing, and tick until nothing is there."""
+    def scale_to_zero(self, *, now: bool = False, within_ticks: int = 60) -> None:
+        """Scale to zero, and tick until no box is left."""
         scale_to_zero(self.ledger, FLEET, abandon=now)
         for _ in range(within_ticks):
             if self.tick().is_empty:
                 return
         raise AssertionError(f"after {within_ticks} ticks: {self.reports[-1]}")
 
-    def check_slots(self) -> None:
-        """No two living machines answer to one name."""
-        names = [contract.order["env"]["WORKER_ID"] for contract in self.cloud.living()]
+    def check_worker_ids(self) -> None:
+        """No two living boxes have one worker id."""
+        names = [rental.order["env"]["WORKER_ID"] for rental in self.cloud.living()]
         assert len(names) == len(set(names)), names
 
     def states(self) -> dict[str, int]:
@@ -72,13 +72,13 @@ class World(world.World):
     def chunk_states(self) -> dict[str, int]:
         return dict(fetch(self.ledger, "SELECT state, count(*) FROM validation_chunks GROUP BY 1"))
 
-    def machine(self):
-        """The one that the ledger has."""
-        (machine,) = read_rented_instances(self.ledger, FLEET)
-        return machine
+    def box(self):
+        """The only box of the ledger."""
+        (box,) = read_rented_instances(self.ledger, FLEET)
+        return box
 
-    def spoil(
+    def corrupt(
         self, chances: Mapping[str, float], endpoints: Iterable[str] = ("create", "list", "destroy", "account")
     ) -> None:
         for endpoint in endpoints:
-            self.fake.faults.set_chances(endpoint, chances)
+            self.fake.connection.set_chances(endpoint, chances)

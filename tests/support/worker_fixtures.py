@@ -10,7 +10,7 @@ import pytest
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Utterance, Video
 from validation.ledger.seed import seed_videos
-from validation.models.sync_scorer import SyncScorerMixin
+from validation.models.scorer import SyncScorerMixin
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 from validation.settings import Settings
@@ -42,7 +42,7 @@ class PeakScorer(SyncScorerMixin):
 class Box:
     """What a test needs of a box."""
 
-    session: ChunkContext
+    context: ChunkContext
     scorer: PeakScorer
     environment: Mapping[str, str]
     engine: object
@@ -53,7 +53,7 @@ class Box:
         for video in videos:
             if tar is not False:
                 payload = tar if isinstance(tar, bytes) else pack_tone(video, segments)
-                put_once(self.session.source, f"{video.video_id}.tar", payload)
+                put_once(self.context.source, f"{video.video_id}.tar", payload)
         seed_videos(self.engine, videos)
 
 
@@ -81,7 +81,7 @@ def box(connect, seed, object_store, monkeypatch) -> Box:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     settings, scorer = Settings(), PeakScorer()
-    session = ChunkContext(
+    context = ChunkContext(
         settings=settings,
         engine=engine,
         source=open_store(settings.source_url, settings),
@@ -89,4 +89,4 @@ def box(connect, seed, object_store, monkeypatch) -> Box:
         scorer=scorer,
         draining=lambda: False,
     )
-    return Box(session, scorer, environment, engine)
+    return Box(context, scorer, environment, engine)

@@ -132,7 +132,7 @@ def main(folder: str) -> int:
         print(f"skipped: {PACKAGE} cannot be installed here")
         return 0
     with tempfile.TemporaryDirectory() as home, EmbeddedVast(Path(home) / "vast") as server:
-        server.play(fates={"ok": 1})
+        server.play(lifecycles={"ok": 1})
         cli = Cli(program, server, home)
         offers = check_search(cli, server)
         print(f"search: {len(offers)} offers")

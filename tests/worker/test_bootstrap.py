@@ -1,14 +1,17 @@
 """A box that is of no more use ends its own rental, whoever is there to control it."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from uuid import uuid4
 
 import numpy as np
 import psutil
 import pytest
+from prefect.client.schemas.objects import FlowRun
 
 from simulation.fake_vast.transport import FakeTransport
 from tests.support.fleet_builders import make_offer
@@ -18,22 +21,23 @@ from validation.errors import BadInput
 from validation.fleet.launch_spec import DEFAULTS, LaunchSpec, build_create_request, read_box_environment
 from validation.ledger.engine import open_engine
 from validation.local.process import is_alive, poll_until
+from validation.models.self_test import SelfTestFailed, make_noise, run_self_test
 from validation.settings import load_settings
-from validation.vast.offers import OfferFilter
+from validation.vast.offer_filter import OfferFilter
 from validation.vast.rate_limit import InterruptibleClock
 from validation.worker import bootstrap as box
 from validation.worker.bootstrap import (
     MAX_RESTARTS,
     RESTART_S,
+    IdlePolicy,
     InstanceInfo,
-    Watch,
-    check_box,
     destroy_self,
+    find_box_problem,
+    find_model_problem,
     has_flows,
     run_worker,
-    try_models,
 )
-from validation.worker.self_test import find_fault, make_probe
+from validation.worker.prefect.job import VastGpuJobConfiguration
 
 RENTAL = InstanceInfo("1", "key", "http://fake", lifetime_s=10_000, idle_s=600)
 TOLD = {
@@ -75,26 +79,26 @@ def test_a_machine_that_is_not_rented_is_left_alone(fake):
 
 def test_work_keeps_a_box_and_idleness_ends_it():
     """A box that worked a moment ago stays; ten idle minutes later it goes."""
-    watch = Watch(RENTAL, started=0)
-    assert watch.verdict(590, busy=True) is None
-    assert watch.verdict(1100, busy=False) is None
-    assert watch.verdict(1200, busy=False) == "idle for 600 s"
+    policy = IdlePolicy(RENTAL, started_at=0)
+    assert policy.decision(590, busy=True) is None
+    assert policy.decision(1100, busy=False) is None
+    assert policy.decision(1200, busy=False) == "idle for 600 s"
 
 
 def test_a_box_has_its_time():
     """However busy: a forgotten box ends too."""
-    assert Watch(RENTAL, started=0).verdict(10_001, busy=True) == "past its time of 10000 s"
+    assert IdlePolicy(RENTAL, started_at=0).decision(10_001, busy=True) == "past its lifetime of 10000 s"
 
 
 def test_a_worker_that_keeps_ending_ends_the_box():
     """Ten restarts within an hour are borne; ends of long ago are forgiven."""
-    watch = Watch(RENTAL, started=0)
+    policy = IdlePolicy(RENTAL, started_at=0)
     for end in range(MAX_RESTARTS + 1):
-        watch.note_end(end * 1000.0)
-    assert watch.verdict(1, busy=True) is None
+        policy.on_exit(end * 1000.0)
+    assert policy.decision(1, busy=True) is None
     for _ in range(MAX_RESTARTS):
-        watch.note_end(10_000.0)
-    assert "within an hour" in watch.verdict(10_000, busy=True)
+        policy.on_exit(10_000.0)
+    assert "within an hour" in policy.decision(10_000, busy=True)
 
 
 SCRIPT = """
@@ -140,7 +144,7 @@ def test_the_worker_is_restarted_and_drained_at_the_end(fake, tmp_path):
     """A real process each time: the first ends by itself, the second is asked to."""
     clock = WorkerClock(fake, tmp_path / "log")
     command = [sys.executable, "-c", SCRIPT, str(clock.log)]
-    assert run_worker(command, Watch(RENTAL, fake.cloud.now), clock=clock, busy=lambda: False) == "idle for 600 s"
+    assert run_worker(command, IdlePolicy(RENTAL, fake.cloud.now), clock=clock, busy=lambda: False) == "idle for 600 s"
     first, second, farewell = clock.lives()
     assert first != second
     assert farewell == "drained"
@@ -150,11 +154,11 @@ ENTRYPOINT = """
 import sys
 from validation.worker import bootstrap as box
 from validation.vast.rate_limit import InterruptibleClock
-box.LOOK_S = box.RESTART_S = 3600.0
-rental = box.Rental(None, "", "", lifetime_s=1e9, idle_s=1e9)
+box.POLL_S = box.RESTART_S = 3600.0
+rental = box.InstanceInfo(None, "", "", lifetime_s=1e9, idle_s=1e9)
 with InterruptibleClock() as clock:
-    watch = box.Watch(rental, clock.monotonic())
-    print(box.run_worker(sys.argv[1:], watch, clock=clock, busy=lambda: False))
+    policy = box.IdlePolicy(rental, clock.monotonic())
+    print(box.run_worker(sys.argv[1:], policy, clock=clock, busy=lambda: False))
 """
 
 
@@ -168,7 +172,7 @@ def test_a_stop_reaches_the_worker_at_once(tmp_path):
         assert poll_until(lambda: log.read_text().endswith(" "), within_s=30)
         entrypoint.terminate()
         told, _ = entrypoint.communicate(timeout=30)
-    assert told == "asked to end\n"
+    assert told == "stopped by a signal\n"
     assert log.read_text().endswith(" drained")
 
 
@@ -183,8 +187,8 @@ def test_a_stop_between_two_lives_starts_no_third(fake, tmp_path):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     command = [sys.executable, "-c", SCRIPT, str(log)]
-    told = run_worker(command, Watch(RENTAL, fake.cloud.now), clock=Stopping(fake, log), busy=lambda: False)
-    assert told == "asked to end"
+    told = run_worker(command, IdlePolicy(RENTAL, fake.cloud.now), clock=Stopping(fake, log), busy=lambda: False)
+    assert told == "stopped by a signal"
     assert len(log.read_text().split()) == 1
 
 
@@ -197,13 +201,19 @@ def test_a_signal_before_the_sleep_ends_it_too():
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_flow_processes_are_seen(tmp_path):
+def test_a_flow_process_counts_as_work_and_an_inference_server_does_not(tmp_path):
     """As the worker starts them; nothing else counts as work."""
     (tmp_path / "12").mkdir()
     (tmp_path / "12/cmdline").write_bytes(b"python\0-m\0prefect\0worker\0")
+    (tmp_path / "14").mkdir()
+    (tmp_path / "14/cmdline").write_bytes(
+        b"python\0-m\0validation.child_process\0--module\0validation.inference\x0012\0"
+    )
     assert not has_flows(tmp_path)
     (tmp_path / "13").mkdir()
-    (tmp_path / "13/cmdline").write_bytes(b"python\0-m\0validation.chunk.orphan\0")
+    job = VastGpuJobConfiguration()
+    job.prepare_for_flow_run(FlowRun(flow_id=uuid4()))
+    (tmp_path / "13/cmdline").write_bytes(b"\0".join(word.encode() for word in [*shlex.split(job.command), ""]))
     assert has_flows(tmp_path)
 
 
@@ -225,8 +235,8 @@ def test_a_driver_too_old_for_the_image_is_named_before_the_worker_starts(monkey
     program.write_text(SMI.format(driver=driver))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(box, "built_for", lambda: 13)
-    found = check_box({"GPU_TYPE": "RTX_3090"})
+    monkeypatch.setattr(box, "built_for_cuda", lambda: 13)
+    found = find_box_problem({"GPU_TYPE": "RTX_3090"})
     assert ("DATABASE_URL" in found) if fault is None else found.startswith(fault)
 
 
@@ -241,28 +251,28 @@ def test_a_box_that_cannot_work_says_why(ledger, tmp_path):
     url = ledger.url.set(drivername="postgresql").render_as_string(hide_password=False)
     told = {"GPU_TYPE": "RTX_3090", "DATABASE_URL": url}
     told |= {"PATH": os.environ["PATH"], "VFLEET_SUITE": "vad"}
-    assert check_box(told, find_gpus=lambda: CARD) is None
+    assert find_box_problem(told, find_gpus=lambda: CARD) is None
     assert open_engine(url).pool.checkedin() == 0, "the entrypoint keeps a connection for the box's life"
     broken = told | {"VFLEET_SUITE": "nope"}
-    assert "the models cannot work here: no suite is called 'nope'" in check_box(broken, find_gpus=lambda: CARD)
-    assert check_box(told, find_gpus=lambda: "NVIDIA GTX 1060") == (
+    assert "the models cannot work here: no suite is called 'nope'" in find_box_problem(broken, find_gpus=lambda: CARD)
+    assert find_box_problem(told, find_gpus=lambda: "NVIDIA GTX 1060") == (
         "no RTX 3090 is visible: the driver shows NVIDIA GTX 1060"
     )
-    assert "driver shows nothing" in check_box(told, find_gpus=lambda: None)
-    assert "DATABASE_URL is not set" in check_box({})
+    assert "driver shows nothing" in find_box_problem(told, find_gpus=lambda: None)
+    assert "DATABASE_URL is not set" in find_box_problem({})
     open_engine(url).dispose()
 
 
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [
-        ("import os; os.kill(os.getpid(), 11)", "it said nothing (exit -11)"),
+        ("import os; os.kill(os.getpid(), 11)", "no message (exit -11)"),
         ("raise RuntimeError('CUDA error: no kernel image')", "RuntimeError: CUDA error: no kernel image (exit 1)"),
     ],
 )
 def test_a_box_outlives_its_self_test(script, sentence):
     """A driver that crashes the process that loads the models is a reason, and not the end of the box's start."""
-    assert sentence in try_models({}, [sys.executable, "-c", script])
+    assert sentence in find_model_problem({}, [sys.executable, "-c", script])
 
 
 def test_a_box_whose_start_fails_as_nobody_foresaw_gives_itself_back(monkeypatch):
@@ -272,25 +282,36 @@ def test_a_box_whose_start_fails_as_nobody_foresaw_gives_itself_back(monkeypatch
     def fail(_):
         raise FileNotFoundError("prefect")
 
-    monkeypatch.setattr(box, "check_box", fail)
+    monkeypatch.setattr(box, "find_box_problem", fail)
     monkeypatch.setattr(box, "destroy_self", lambda rental, clock: given_back.append(rental.instance_id))
     monkeypatch.setenv("CONTAINER_ID", "31000007")
     assert box.main() == 1
     assert given_back == ["31000007"]
 
 
+class HalfDeafSuite:
+    """A suite of two models, of which one answers nothing."""
+
+    def __init__(self):
+        self.columns = ("whisper", "mms")
+
+    def score_batch(self, _batch):
+        return [{"whisper": Scored({}), "mms": Unscored(Fault("model_failed", "CUDA out of memory"))}] * 2
+
+
 def test_a_model_that_answers_nothing_fails_the_self_test():
-    """No answer is never taken for one."""
-    assert find_fault({"whisper": Scored({}), "silero": Scored({})}) is None
-    fault = Unscored(Fault("model_failed", "CUDA out of memory"))
-    assert find_fault({"whisper": Scored({}), "mms": fault}) == "model mms does not answer: CUDA out of memory"
+    """The error names the model and its fault."""
+    with pytest.raises(
+        SelfTestFailed, match=r"model mms fails on this machine in the self-test: .* CUDA out of memory"
+    ):
+        run_self_test(HalfDeafSuite())
 
 
-def test_the_probe_is_something_to_answer():
-    """Neither silence nor clipped, the same everywhere."""
-    probe = make_probe()
-    assert 0.05 < float(np.abs(probe).max()) < 0.9
-    assert np.array_equal(probe, make_probe())
+def test_the_probe_is_audible_and_always_the_same():
+    """Neither silence nor clipped."""
+    probe = make_noise(2.0)
+    assert 0.01 < float(np.abs(probe).max()) < 0.9
+    assert np.array_equal(probe, make_noise(2.0))
 
 
 def test_every_name_of_the_users_plan_is_a_setting(monkeypatch):

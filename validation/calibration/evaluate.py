@@ -1,4 +1,4 @@
-"""Put specimens to a suite: what it says of each, as the columns of a shard."""
+"""Run a suite on variants of clips and compute the signals of each, as a shard would hold them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles, segment_sign
 
 
 class Scorer(Protocol):
-    """A suite."""
+    """What a suite must offer: its models' roles and a way to score."""
 
     roles: SuiteRoles
 
@@ -18,7 +18,7 @@ class Scorer(Protocol):
 
 
 def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, ColumnType]:
-    """The signals that rules may read of a trial, with their types; ``models`` are a suite's columns by model."""
+    """The types of the signals that rules may read. ``models`` are the columns of a suite, by model."""
     own = {f"{model}_{column.name}": column.type for model, columns in models.items() for column in columns}
     faults = ["fault", *(f"{model}_fault" for model in models)]
     return {column.name: column.type for column in DERIVED_SIGNALS} | own | dict.fromkeys(faults, "str")
@@ -26,19 +26,20 @@ def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, Column
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedClip:
-    """A specimen, and every signal that the suite's rules may read."""
+    """A variant of a clip, and every signal that the suite's rules may read."""
 
-    specimen: FaultyClip
+    clip: FaultyClip
     signals: Mapping[str, Scalar]
 
 
-def evaluate_clips(suite: Scorer, specimens: Sequence[FaultyClip]) -> list[EvaluatedClip]:
-    """Ask the suite about every specimen, in order."""
+def evaluate_clips(suite: Scorer, variants: Sequence[FaultyClip]) -> list[EvaluatedClip]:
+    """Score every variant, in order."""
     decoded = [
-        DecodedSegment(Segment("trial", f"{s.clip}/{s.variant}", s.text, s.language), s.audio) for s in specimens
+        DecodedSegment(Segment("calibration", f"{s.original}/{s.variant}", s.text, s.language), s.audio)
+        for s in variants
     ]
-    answers = suite.score([Utterance(s.audio, s.text, s.language) for s in specimens])
+    answers = suite.score([Utterance(s.audio, s.text, s.language) for s in variants])
     return [
-        EvaluatedClip(specimen, segment_signals(segment, said, language=specimen.language, roles=suite.roles))
-        for specimen, segment, said in zip(specimens, decoded, answers, strict=True)
+        EvaluatedClip(faulty, segment_signals(segment, found, language=faulty.language, roles=suite.roles))
+        for faulty, segment, found in zip(variants, decoded, answers, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""How well a signal, or the rules, tell a fault from sound clips. Every figure with what it may be by chance."""
+"""How well a signal, or the rules, separate faulty from sound clips. Every figure has confidence bounds."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from validation.domain import Scalar
 from validation.scoring.verdict import Rules
 
 AnomalyScores: TypeAlias = NDArray[np.float64]
-"""(n,) how suspicious a signal finds each specimen; -inf where it has nothing to say."""
-ALARMS = 0.01
-"""False alarms at which recall is told."""
+"""(n,) one score per variant, higher for a more suspicious signal; -inf where the signal is missing."""
+MAX_FALSE_POSITIVE_RATE = 0.01
+"""The false-positive rate at which recall is measured."""
 WITHOUT_RULE = {
     "edge_cer_start": ">",
     "edge_cer_end": ">",
@@ -24,22 +24,22 @@ WITHOUT_RULE = {
     "_greedy_lp": "<",
     "_sig": "<",
 }
-"""Endings of columns that are measured though no rule may read them yet, and in which direction they are suspicious."""
+"""Endings of columns that are measured although no rule reads them, with their suspicious direction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Indicator:
-    """A column, and the direction in which it is suspicious."""
+    """A column and its suspicious direction."""
 
     column: str
     op: str
-    """``<`` if less is worse, ``>`` if more is."""
+    """``<`` if low values are suspicious, ``>`` if high values are."""
 
     def __str__(self) -> str:
         return f"{self.column} {'low' if self.op == '<' else 'high'}"
 
-    def doubt(self, value: Scalar) -> float:
-        """How suspicious a value is. No answer is no alarm."""
+    def anomaly_score(self, value: Scalar) -> float:
+        """How suspicious a value is; -inf for a missing one, which counts as no alarm."""
         if value is None:
             return -np.inf
         return -float(value) if self.op == "<" else float(value)
@@ -47,7 +47,7 @@ class Indicator:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure, and the bounds between which it lies nineteen times in twenty."""
+    """A figure with its 95 % confidence bounds."""
 
     value: float
     low: float
@@ -58,94 +58,99 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class SignReport:
-    """How well one sign finds one fault."""
+class IndicatorReport:
+    """How well one indicator finds one fault."""
 
     fault: str
-    sign: Indicator
-    specimens: int
+    indicator: Indicator
+    count: int
+    """Variants with the fault."""
     auc: Estimate
-    """Chance that a faulty specimen is more suspicious than a sound one; one half is worth nothing."""
+    """Probability that a faulty variant has a higher score than a sound one; 0.5 is chance."""
     recall: Estimate
-    """Share of the faulty that is found where one sound specimen in a hundred is taken for faulty. The bounds take that
-    limit as given; how many false alarms it truly means is as uncertain as any share of so many clips."""
+    """Share of the faulty variants beyond the limit that 1 % of the sound ones exceed. The bounds take that limit as
+    exact, although its false-positive rate is itself an estimate from so many clips."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictReport:
-    """What the rules say of one kind of specimen."""
+    """The verdicts of the rules on one kind of variant."""
 
     fault: str
-    specimens: int
+    count: int
     rejected: Estimate
-    doubted: Estimate
+    not_accepted: Estimate
     """Rejected, or sent to review."""
 
 
 def list_indicators(rules: Rules, columns: Iterable[str] = ()) -> list[Indicator]:
-    """The signs that rules compare with a limit, each once, in their order; then those of ``WITHOUT_RULE``."""
-    signs = [
+    """The columns that rules compare with a limit, each once, in the rules' order; then those of ``WITHOUT_RULE``."""
+    indicators = [
         Indicator(condition.column, condition.op[0])
         for rule in rules.rules
         for condition in rule.when
         if condition.op in {"<", "<=", ">", ">="}
     ]
-    unruled = [Indicator(name, op) for name in columns for ending, op in WITHOUT_RULE.items() if name.endswith(ending)]
-    return list(dict.fromkeys([*signs, *unruled]))
+    without_rule = [
+        Indicator(name, op) for name in columns for ending, op in WITHOUT_RULE.items() if name.endswith(ending)
+    ]
+    return list(dict.fromkeys([*indicators, *without_rule]))
 
 
-def measure_signs(heard: Sequence[EvaluatedClip], rules: Rules) -> Iterator[SignReport]:
-    """Measure every sign on every fault."""
-    columns = dict.fromkeys(name for each in heard for name in each.signals)
-    for sign in list_indicators(rules, columns):
-        doubts = np.array([sign.doubt(each.signals.get(sign.column)) for each in heard])
-        faults = np.array([each.specimen.fault for each in heard])
-        sound = doubts[faults == SOUND]
-        for fault in name_faults(heard):
-            faulty, clips = doubts[faults == fault], count_clips(heard, fault)
+def measure_indicators(evaluated: Sequence[EvaluatedClip], rules: Rules) -> Iterator[IndicatorReport]:
+    """Measure every indicator on every fault."""
+    columns = dict.fromkeys(name for each in evaluated for name in each.signals)
+    for indicator in list_indicators(rules, columns):
+        scores = np.array([indicator.anomaly_score(each.signals.get(indicator.column)) for each in evaluated])
+        faults = np.array([each.clip.fault for each in evaluated])
+        sound = scores[faults == SOUND]
+        for fault in list_faults(evaluated):
+            faulty, clips = scores[faults == fault], count_clips(evaluated, fault)
             auc = estimate(measure_auc(sound, faulty), clips)
-            yield SignReport(fault, sign, len(faulty), auc, estimate(measure_recall(sound, faulty), clips))
+            yield IndicatorReport(fault, indicator, len(faulty), auc, estimate(measure_recall(sound, faulty), clips))
 
 
-def measure_verdicts(heard: Sequence[EvaluatedClip], rules: Rules) -> Iterator[VerdictReport]:
-    """Say how often the rules reject and doubt each kind of specimen, the sound ones first."""
-    for fault in (SOUND, *name_faults(heard)):
-        verdicts = [rules.judge(each.signals).verdict for each in heard if each.specimen.fault == fault]
-        clips, count = count_clips(heard, fault), len(verdicts)
+def measure_verdicts(evaluated: Sequence[EvaluatedClip], rules: Rules) -> Iterator[VerdictReport]:
+    """How often the rules reject, and do not accept, each kind of variant; the sound ones first."""
+    for fault in (SOUND, *list_faults(evaluated)):
+        verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == fault]
+        clips, count = count_clips(evaluated, fault), len(verdicts)
         rejected = estimate(verdicts.count("reject") / count, clips)
         yield VerdictReport(fault, count, rejected, estimate((count - verdicts.count("accept")) / count, clips))
 
 
-def name_faults(heard: Sequence[EvaluatedClip]) -> list[str]:
-    return [fault for fault in dict.fromkeys(each.specimen.fault for each in heard) if fault != SOUND]
+def list_faults(evaluated: Sequence[EvaluatedClip]) -> list[str]:
+    return [fault for fault in dict.fromkeys(each.clip.fault for each in evaluated) if fault != SOUND]
 
 
-def count_clips(heard: Sequence[EvaluatedClip], fault: str) -> int:
-    """How many clips stand behind the specimens of a fault."""
-    return len({each.specimen.clip for each in heard if each.specimen.fault == fault})
+def count_clips(evaluated: Sequence[EvaluatedClip], fault: str) -> int:
+    """Number of original clips of the variants with a fault."""
+    return len({each.clip.original for each in evaluated if each.clip.fault == fault})
 
 
 def estimate(share: float, clips: int) -> Estimate:
-    """Bound a share by Wilson's interval at 95 %, counting clips and not specimens.
+    """Bound a share by Wilson's 95 % interval with the number of clips, not of variants.
 
-    Those of one clip stand or fall together. A share over specimens varies at most as one over clips does, and so does
-    an AUC (Birnbaum and Klose 1957: its variance is at most A (1 - A) / n of the smaller group), so the bounds are
-    rather too wide.
+    Variants of one clip are correlated. A share over variants varies at most as much as one over clips, and so does an
+    AUC (Birnbaum and Klose 1957: its variance is at most A (1 - A) / n of the smaller group), so the bounds are rather
+    too wide.
     """
     z2 = 1.96**2
-    middle = (share + z2 / (2 * clips)) / (1 + z2 / clips)
-    reach = 1.96 / (1 + z2 / clips) * (share * (1 - share) / clips + z2 / (4 * clips**2)) ** 0.5
-    return Estimate(share, max(0.0, middle - reach), min(1.0, middle + reach))
+    center = (share + z2 / (2 * clips)) / (1 + z2 / clips)
+    half_width = 1.96 / (1 + z2 / clips) * (share * (1 - share) / clips + z2 / (4 * clips**2)) ** 0.5
+    return Estimate(share, max(0.0, center - half_width), min(1.0, center + half_width))
 
 
 def measure_auc(sound: AnomalyScores, faulty: AnomalyScores) -> float:
-    """The area under the ROC curve: how often a faulty specimen is the more suspicious of two; ties count half."""
+    """Area under the ROC curve: how often a faulty variant has the higher score of two; ties count half."""
     ordered = np.sort(sound)
     below, up_to = (np.searchsorted(ordered, faulty, side=side) for side in ("left", "right"))
     return float((below + up_to).mean() / (2 * len(sound)))
 
 
-def measure_recall(sound: AnomalyScores, faulty: AnomalyScores, alarms: float = ALARMS) -> float:
-    """Share of the faulty beyond the limit that at most ``alarms`` of the sound pass; of few, none may pass."""
-    limit = np.sort(sound)[::-1][int(alarms * len(sound))]
+def measure_recall(
+    sound: AnomalyScores, faulty: AnomalyScores, false_positive_rate: float = MAX_FALSE_POSITIVE_RATE
+) -> float:
+    """Share of the faulty scores beyond the limit that at most ``false_positive_rate`` of the sound scores exceed."""
+    limit = np.sort(sound)[::-1][int(false_positive_rate * len(sound))]
     return float((faulty > limit).mean())

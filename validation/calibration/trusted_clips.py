@@ -1,4 +1,4 @@
-"""Clips whose transcript and label are known to be right."""
+"""Trusted clips: recordings whose transcript and language label are known to be right."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,27 +9,27 @@ from typing import Any
 from validation.corpus.audio import decode_audio
 from validation.domain import Waveform
 from validation.errors import BadInput, Permanent
-from validation.models.languages import canonical
+from validation.languages import normalize_language_code
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedClip:
-    """A recording, what is said in it, and in which language."""
+    """A recording with its right transcript and language."""
 
     name: str
     audio: Waveform
     text: str
     language: str
-    """In its canonical code."""
+    """The canonical code."""
 
 
 def load_trusted(folder: Path) -> list[TrustedClip]:
     """Read a folder of audio files and its ``manifest.json`` (a list) or ``manifest.jsonl``.
 
-    An entry has ``file``, ``text`` and ``language`` (or ``lang``); what else it has is ignored.
+    An entry has ``file``, ``text`` and ``language`` (or ``lang``); other keys are ignored.
 
     Raises:
-        BadInput: there is no manifest, or an entry lacks something, names no language or no readable audio; names it.
+        BadInput: there is no manifest, or an entry lacks a key, has an unknown language or unreadable audio.
     """
     return [_load_clip(folder, place, entry) for place, entry in _read_entries(folder)]
 
@@ -38,15 +38,15 @@ def _read_entries(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     path = next((folder / name for name in ("manifest.json", "manifest.jsonl") if (folder / name).is_file()), None)
     if path is None:
         raise BadInput(
-            f"{folder} has no manifest.json and no manifest.jsonl: one entry a clip, with file, text, language"
+            f"{folder} has no manifest.json and no manifest.jsonl: write one entry per clip, with file, text, language"
         )
     entries = _parse(path)
     if not entries:
-        raise BadInput(f"{path} names no clip")
+        raise BadInput(f"{path} names no clip: write one entry per clip")
     for number, entry in enumerate(entries, start=1):
         place = f"{path}, entry {number}"
         if not isinstance(entry, dict):
-            raise BadInput(f"{place} is no object")
+            raise BadInput(f"{place} is not a JSON object")
         yield place, entry
 
 
@@ -67,9 +67,9 @@ def _load_clip(folder: Path, place: str, entry: Mapping[str, Any]) -> TrustedCli
     file, text, label = entry.get("file"), entry.get("text"), entry.get("language", entry.get("lang"))
     if not (isinstance(file, str) and isinstance(text, str) and text.strip() and isinstance(label, str)):
         raise BadInput(f"{place} needs file, text and language")
-    language = canonical(label)
+    language = normalize_language_code(label)
     if language is None:
-        raise BadInput(f"{place}: {label!r} is no ISO 639 code that the fleet knows")
+        raise BadInput(f"{place}: {label!r} is not an ISO 639 code that this version knows")
     try:
         audio = decode_audio((folder / file).read_bytes())
     except (OSError, Permanent) as error:

@@ -1,12 +1,12 @@
-"""Hold what machines said of canaries against the right answers.
+"""Compare what workers answered for canaries with the known answers.
 
-A canary is wrong if one of its segments has another verdict, lacks an answer that is known, or is not there, or if in
-two of its segments a number is off by more than two honest machines may differ (``tolerance_for``). One number by
-itself is no proof: tolerances have a tail, and the numbers of one segment stray together.
+A canary is wrong if one of its segments has another verdict, lacks a known answer or is missing, or if two of its
+segments have a number that is off by more than the tolerance between two correct boxes (``tolerance_for``). A single
+number proves nothing, because tolerances have a tail and the numbers of one segment deviate together.
 
-What is no answer is no wrong answer. A canary that failed is moot, and so is one that other models answered or other
-rules judged; a segment that a model failed on proves nothing, and makes moot what is not wrong without it. A machine
-that fails what is sound is told by the share of its failures.
+A canary without a comparable answer is inconclusive: its video failed, or it was scored by other models or rules.
+Segments on which a model failed are left out; a canary with such a segment is inconclusive unless another of its
+segments is wrong. Workers that fail on sound videos are found by their share of failures instead.
 """
 
 import logging
@@ -41,19 +41,19 @@ from validation.storage.store import get_bytes
 
 log = logging.getLogger("vfleet.canaries")
 
-Said: TypeAlias = Mapping[str, Any]
-"""A row of a shard, by column."""
+RowValues: TypeAlias = Mapping[str, Any]
+"""Column -> value of one row of a shard."""
 Units: TypeAlias = Mapping[str, str]
-"""The unit of each column."""
+"""Column -> unit."""
 
-OTHER_MODELS: tuple[Outcome, str] = ("moot", "other models answered than those that gave the right answers")
-DEVIATING = 2
-"""So many segments with a number that is off are no chance."""
+OTHER_MODELS: tuple[Outcome, str] = ("inconclusive", "scored by other models than the known answers")
+MIN_DEVIATING_SEGMENTS = 2
+"""Number of segments with a deviating number that is not chance."""
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedCanary:
-    """What became of a canary in one chunk."""
+class EvaluatedCanary:
+    """The outcome of a canary in one chunk."""
 
     video_id: str
     worker_id: str
@@ -62,35 +62,35 @@ class JudgedCanary:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineTally:
-    """How a machine did."""
+class WorkerTally:
+    """The outcomes of one worker."""
 
     known_as: str
-    """The label of its rental, else its worker's id."""
+    """The label of the rented box, else the worker's id."""
     right: int
     wrong: int
-    """Pardoned ones too."""
-    moot: int
+    """Cleared ones included."""
+    inconclusive: int
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryTally:
-    """How many canaries there are, and how the machines did."""
+    """The number of canaries and the outcomes by worker."""
 
     planted: int
     waiting: int
-    """Not judged yet."""
-    workers: Sequence[MachineTally]
-    """The worst first."""
+    """Without an outcome yet."""
+    workers: Sequence[WorkerTally]
+    """Those with most wrong outcomes first."""
 
 
 def tally_results(results: Sequence[CanaryResult]) -> CanaryTally:
-    """Count outcomes by machine."""
+    """Count outcomes by worker."""
     counts: dict[str, Counter[str]] = {}
     for result in results:
         if result.outcome is not None:
-            counts.setdefault(result.machine or str(result.worker_id), Counter())[result.outcome] += 1
-    workers = [MachineTally(name, each["right"], each["wrong"], each["moot"]) for name, each in counts.items()]
+            counts.setdefault(result.instance_label or str(result.worker_id), Counter())[result.outcome] += 1
+    workers = [WorkerTally(name, each["right"], each["wrong"], each["inconclusive"]) for name, each in counts.items()]
     return CanaryTally(
         planted=len({result.video_id for result in results}),
         waiting=sum(result.outcome is None for result in results),
@@ -98,53 +98,53 @@ def tally_results(results: Sequence[CanaryResult]) -> CanaryTally:
     )
 
 
-def judge_canaries(engine: Engine, results: ObjectStore) -> list[JudgedCanary]:
-    """Judge every canary that was committed and not judged yet. Costs one look at a small table where there is none.
+def evaluate_canaries(engine: Engine, results: ObjectStore) -> list[EvaluatedCanary]:
+    """Compare every committed canary that has no outcome yet. Costs one query on a small table if there is none.
 
-    A shard that cannot be read is left for the next time: `vfleet audit` names it.
+    Canaries of a shard that cannot be read are left for the next run; `vfleet audit` names such a shard.
     """
-    judged = []
+    evaluated = []
     for _, group in groupby(read_pending_canaries(engine), key=attrgetter("shard_key")):
         canaries = list(group)
         try:
-            outcomes = _weigh(results, canaries)
+            outcomes = _evaluate_shard(results, canaries)
         except Permanent as error:
             log.warning("%d canaries wait: %s", len(canaries), error)
             continue
         for canary, (outcome, finding) in zip(canaries, outcomes, strict=True):
             record_canary_result(engine, canary, outcome, finding)
-            judged.append(JudgedCanary(canary.video_id, canary.worker_id, outcome, finding))
-    return judged
+            evaluated.append(EvaluatedCanary(canary.video_id, canary.worker_id, outcome, finding))
+    return evaluated
 
 
-def find_error(known: Sequence[KnownAnswer], said: Sequence[Said], units: Units) -> str | None:
-    """Say what is wrong about what was said of a video's segments, None if nothing is. What failed is passed over."""
-    if len(known) != len(said):
-        return f"{len(said)} segments instead of {len(known)}"
+def find_error(known: Sequence[KnownAnswer], rows: Sequence[RowValues], units: Units) -> str | None:
+    """Say what is wrong about the rows of a canary, None if nothing is. Segments with a failure are left out."""
+    if len(known) != len(rows):
+        return f"{len(rows)} segments instead of {len(known)}"
     deviations = []
-    for place, (right, row) in enumerate(zip(known, said, strict=True)):
+    for place, (right, row) in enumerate(zip(known, rows, strict=True)):
         if find_failure(row):
             continue
         if row["verdict"] != right.verdict:
             return f"segment {place}: the verdict is {row['verdict']} instead of {right.verdict}"
-        if silent := [name for name, value in right.signals.items() if value is not None and row.get(name) is None]:
-            return f"segment {place}: no {silent[0]}, which is {right.signals[silent[0]]:.4g}"
+        if missing := [name for name, value in right.signals.items() if value is not None and row.get(name) is None]:
+            return f"segment {place}: no {missing[0]}, which is {right.signals[missing[0]]:.4g}"
         if deviation := find_deviation(right, row, units):
             deviations.append(f"segment {place}: {deviation}")
-    return "; ".join(deviations[:DEVIATING]) if len(deviations) >= DEVIATING else None
+    return "; ".join(deviations[:MIN_DEVIATING_SEGMENTS]) if len(deviations) >= MIN_DEVIATING_SEGMENTS else None
 
 
-def find_failure(said: Said) -> str | None:
-    """Tell the first failure of a segment, None if it was heard and every model that was asked has answered."""
-    spared = f"{SKIPPED.fault.kind}: "
-    told = {name: str(why) for name, why in said.items() if why and (name == "fault" or name.endswith("_fault"))}
-    return next((f"{name} {why}" for name, why in told.items() if not why.startswith(spared)), None)
+def find_failure(row: RowValues) -> str | None:
+    """Name the first failure in a row, None if the segment was decoded and every model that was run has answered."""
+    skipped = f"{SKIPPED.fault.kind}: "
+    faults = {name: str(why) for name, why in row.items() if why and (name == "fault" or name.endswith("_fault"))}
+    return next((f"{name} {why}" for name, why in faults.items() if not why.startswith(skipped)), None)
 
 
-def find_deviation(right: KnownAnswer, said: Said, units: Units) -> str | None:
-    """Name the first number that is off by more than two honest machines may differ, None if none is."""
+def find_deviation(right: KnownAnswer, row: RowValues, units: Units) -> str | None:
+    """Name the first number that is off by more than the tolerance, None if none is."""
     for name, value in right.signals.items():
-        found = said.get(name)
+        found = row.get(name)
         if value is None and found is None:
             continue
         if value is None or found is None or abs(found - value) > tolerance_for(name, value, units.get(name)):
@@ -153,48 +153,51 @@ def find_deviation(right: KnownAnswer, said: Said, units: Units) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """What a shard says of its canaries."""
+class _ShardAnswers:
+    """The rows of a shard's canaries."""
 
-    rows: Mapping[str, Sequence[Said]]
-    """By video, in order."""
+    rows: Mapping[str, Sequence[RowValues]]
+    """Video -> its rows, in order."""
     units: Units
     basis: Mapping[str, str]
-    """What it depends on beside the models."""
+    """What the answers depend on besides the models."""
 
 
-def _weigh(results: ObjectStore, canaries: Sequence[PendingCanary]) -> list[tuple[Outcome, str | None]]:
-    """The outcomes of canaries of one shard, or of such as are in none. The shard is read once, if at all."""
+def _evaluate_shard(results: ObjectStore, canaries: Sequence[PendingCanary]) -> list[tuple[Outcome, str | None]]:
+    """The outcomes of canaries of one shard, or of canaries whose video failed. The shard is read at most once."""
     if canaries[0].shard_key is None:
-        return [("moot", f"it failed: {canary.error}") for canary in canaries]
+        return [("inconclusive", f"the video failed: {canary.error}") for canary in canaries]
     if not any(canary.is_comparable for canary in canaries):
         return [OTHER_MODELS for _ in canaries]
-    heard = _read(results, canaries)
-    return [_compare(canary, heard) for canary in canaries]
+    answers = _read(results, canaries)
+    return [_compare(canary, answers) for canary in canaries]
 
 
-def _compare(canary: PendingCanary, heard: _Heard) -> tuple[Outcome, str | None]:
+def _compare(canary: PendingCanary, answers: _ShardAnswers) -> tuple[Outcome, str | None]:
     if not canary.is_comparable:
         return OTHER_MODELS
-    if canary.basis != heard.basis:
-        return "moot", f"judged by {_spell(heard.basis)}, the right answers by {_spell(canary.basis)}"
-    said = heard.rows.get(canary.video_id, ())
-    if error := find_error(canary.answers, said, heard.units):
+    if canary.basis != answers.basis:
+        return (
+            "inconclusive",
+            f"scored by {_format_basis(answers.basis)}, the known answers by {_format_basis(canary.basis)}",
+        )
+    rows = answers.rows.get(canary.video_id, ())
+    if error := find_error(canary.answers, rows, answers.units):
         return "wrong", error
-    if failure := next(filter(None, map(find_failure, said)), None):
-        return "moot", f"it failed in part: {failure}"
+    if failure := next(filter(None, map(find_failure, rows)), None):
+        return "inconclusive", f"the video failed in part: {failure}"
     return "right", None
 
 
-def _spell(basis: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in basis.items()) or "what nobody wrote down"
+def _format_basis(basis: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in basis.items()) or "unknown rules"
 
 
-def _read(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _Heard:
-    """What the canaries' shard says of them.
+def _read(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _ShardAnswers:
+    """The rows of the canaries in their shard.
 
     Raises:
-        ObjectMissing, ShardCorrupt: the shard is not what was committed.
+        ObjectMissing, ShardCorrupt: the shard is missing, or not the one that was committed.
     """
     key, committed = str(canaries[0].shard_key), canaries[0].shard_sha256
     payload = get_bytes(results, key)
@@ -205,7 +208,7 @@ def _read(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _Heard:
     basis = PROVENANCE_JSON.validate_json(table.schema.metadata[METADATA_KEY]).basis
     wanted = pa.array([canary.video_id for canary in canaries], pa.string())
     own = table.filter(pc.is_in(table["video_id"], value_set=wanted))
-    rows: dict[str, list[Said]] = {}
+    rows: dict[str, list[RowValues]] = {}
     for row in own.sort_by("segment_index").to_pylist():
         rows.setdefault(row["video_id"], []).append(row)
-    return _Heard(rows, units, basis)
+    return _ShardAnswers(rows, units, basis)

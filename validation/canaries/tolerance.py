@@ -1,4 +1,4 @@
-"""By how much the answers of two honest machines may differ."""
+"""How far the answers of two correct boxes may differ."""
 
 from collections.abc import Mapping
 
@@ -12,24 +12,24 @@ TOLERANCES: Mapping[str, float] = {
     "nats a frame": 0.1,
     "seconds": 0.1,
 }
-"""What models say in floating point, by unit; what they count is the same everywhere. Half precision is held to 0.02
-of an alignment score and to the same text for most segments, at the 99th percentile: these are five times as much or
-more, for there are cards that nobody has measured."""
-SHARE = 0.02
-"""And by this share of the value: a sum of log-probabilities is off in proportion to its length."""
-PROBABILITY, LOGIT = 0.02, 0.4
-"""A probability is off by 0.02 anywhere, and by as much as a logit of 0.4 moves it: a sure one hardly moves."""
-ROUNDING = 1e-3
-"""What is computed of samples and text, by the same code, is off by rounding at most."""
-_HEARD = frozenset({"cer", "edge_cer_start", "edge_cer_end"})
-_COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type == "float") - _HEARD
+"""Unit -> absolute tolerance of floating-point outputs of models; counts must be equal. `vfleet check-precision` allows
+half precision 0.02 of an alignment score at the 99th percentile. These tolerances are at least five times as wide,
+because not every GPU model has been measured."""
+RELATIVE_TOLERANCE = 0.02
+"""Relative tolerance, added to the absolute one: a sum of log-probabilities deviates in proportion to its length."""
+PROBABILITY_TOLERANCE, LOGIT_TOLERANCE = 0.02, 0.4
+"""A probability may deviate by 0.02 plus the effect of 0.4 on its logit, which is small near 0 and 1."""
+ROUNDING_TOLERANCE = 1e-3
+"""Relative tolerance of signals that the same code computes from samples and text: rounding alone."""
+_FROM_ASR = frozenset({"cer", "edge_cer_start", "edge_cer_end"})
+_COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type == "float") - _FROM_ASR
 
 
 def tolerance_for(column: str, value: float, unit: str | None) -> float:
-    """By how much a number of a shard may be off; ``unit`` is its column's."""
+    """The tolerance of one number of a shard; ``unit`` is the unit of its column."""
     if column in _COMPUTED:
-        return ROUNDING * (1 + abs(value))
+        return ROUNDING_TOLERANCE * (1 + abs(value))
     if unit == "probability":
-        return PROBABILITY + LOGIT * value * (1 - value)
+        return PROBABILITY_TOLERANCE + LOGIT_TOLERANCE * value * (1 - value)
     tolerance = TOLERANCES.get(unit or "")
-    return 0.0 if tolerance is None else tolerance + SHARE * abs(value)
+    return 0.0 if tolerance is None else tolerance + RELATIVE_TOLERANCE * abs(value)

@@ -41,7 +41,7 @@ def calibrate(
     from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
     from validation.calibration.trusted_clips import load_trusted
     from validation.models.suite import load_suite
-    from validation.scoring.rules_file import check_columns
+    from validation.scoring.rules_io import check_columns
     from validation.settings import load_settings
 
     if not 0 < loss < 1:
@@ -53,18 +53,18 @@ def calibrate(
     book = find_rules(rules, suite_name)
     models = load_suite(suite_name)
     check_columns(book, describe_columns(models.columns))
-    specimens = inject_faults(clips)
+    variants = inject_faults(clips)
     if not json:
-        say(f"{len(clips)} clips, {len(specimens)} clips with faults injected")
-    evaluated = evaluate_clips(models, specimens)
-    proposals = list(propose_limits(evaluated, book, bearable=loss))
+        say(f"{len(clips)} clips, {len(variants)} variants, sound and with one fault each")
+    evaluated = evaluate_clips(models, variants)
+    proposals = list(propose_limits(evaluated, book, max_loss=loss))
     proposed = apply_proposals(book, proposals, version)
     if json:
         for proposal in proposals:
             say_json(proposal)
     else:
         _print_proposals(proposals)
-        _print_outcome(evaluated, book, proposed, validate_limits(evaluated, book, bearable=loss))
+        _print_outcome(evaluated, book, proposed, validate_limits(evaluated, book, max_loss=loss))
         if len(clips) < 1 / loss:
             say(
                 f"{len(clips)} clips are too few to measure a loss of {loss:.1%}: "
@@ -117,7 +117,7 @@ def _print_outcome(
 
 
 def _dump(rules: "Rules", proposals: "Sequence[Proposal]", clips: int) -> str:
-    from validation.scoring.rules_text import dump_rules
+    from validation.scoring.rules_io import dump_rules
 
     notes = {
         each.place: f"The limit was {each.condition.value}. Of {clips} trusted clips it costs {each.loss}."

@@ -30,7 +30,7 @@ TokensOption: TypeAlias = Annotated[
     ),
 ]
 ServerOption: TypeAlias = Annotated[str, typer.Option("--server", help="Address of the Prefect server.")]
-InspectorOption: TypeAlias = Annotated[str, typer.Option("--inspector", help="Address of `vfleet gateway inspect`.")]
+ProxyOption: TypeAlias = Annotated[str, typer.Option("--proxy", help="Address of `vfleet gateway serve`.")]
 PoolOption: TypeAlias = Annotated[str, typer.Option("--pool", help="The boxes' work pool.")]
 BoxArgument: TypeAlias = Annotated[str, typer.Argument(help="Its WORKER_ID.")]
 
@@ -89,7 +89,7 @@ def write_config(
     tokens: TokensOption,
     listen: Annotated[str, typer.Option(help="Address and port of nginx.")] = "443",
     server: ServerOption = "127.0.0.1:4200",
-    inspector: InspectorOption = "127.0.0.1:4280",
+    proxy: ProxyOption = "127.0.0.1:4280",
     pool: PoolOption = "vast-gpu",
 ) -> None:
     """Write the configuration of nginx.
@@ -106,7 +106,7 @@ def write_config(
         tokens=str(tokens.absolute()),
         listen=listen,
         server=server,
-        inspector=inspector,
+        proxy=proxy,
         pool=pool,
     )
     gateway.write(out, os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""))
@@ -114,17 +114,17 @@ def write_config(
 
 
 @gateway_app.command()
-def inspect(
+def serve(
     tokens: TokensOption,
     server: ServerOption = "127.0.0.1:4200",
-    inspector: InspectorOption = "127.0.0.1:4280",
+    proxy: ProxyOption = "127.0.0.1:4280",
     pool: PoolOption = "vast-gpu",
 ) -> None:
     """Run the authorizing proxy behind nginx, until it is stopped."""
-    from validation.gateway.serve import serve_inspector
+    from validation.gateway.serve import serve_proxy
 
-    serve_inspector(
-        inspector,
+    serve_proxy(
+        proxy,
         server_url=f"http://{server}",
         auth_string=os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""),
         tokens=tokens,

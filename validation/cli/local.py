@@ -25,10 +25,10 @@ def run_chunk(
     Example: `vfleet run-chunk --size 5`
     """
     from validation.settings import load_settings
-    from validation.worker.chunk import run
-    from validation.worker.chunk.open import open_session
+    from validation.worker.chunk import context
+    from validation.worker.chunk.open import open_chunk_context
 
-    done = run.run_chunk(open_session(load_settings()), size=size)
+    done = context.run_chunk(open_chunk_context(load_settings()), size=size)
     if done is None:
         say("nothing to claim: no transcribed video is pending")
         return

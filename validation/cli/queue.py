@@ -32,15 +32,14 @@ def migrate(
     Run it once before the first worker starts, and again after every update: `vfleet migrate --dry-run`, then
     `vfleet migrate`.
     """
-    from validation.ledger.engine import open_engine
     from validation.ledger.migrate import migrate as migrate_ledger
     from validation.ledger.migrate import render_migration
-    from validation.settings import load_settings
+    from validation.services import open_ledger
 
     if dry_run:
         print(render_migration())
         return
-    revision = migrate_ledger(open_engine(load_settings().database_url.get_secret_value()))
+    revision = migrate_ledger(open_ledger(check_revision=False))
     say(f"the ledger is at migration {revision}")
 
 
@@ -198,7 +197,7 @@ def sweep(json: JsonOption = False) -> None:
         say_json(report)
         report.raise_if_incomplete()
         return
-    for canary in report.judged:
+    for canary in report.evaluated:
         say(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
     for chunk in report.swept:
         say(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
@@ -206,7 +205,7 @@ def sweep(json: JsonOption = False) -> None:
         say(f"chunk {held.chunk_id} of {held.worker_id} is locked by a call that does not end")
     say(
         f"{len(report.swept)} chunks, {report.stranded_videos} stranded videos, "
-        f"{len(report.silent_workers)} workers flagged, {len(report.orphans)} orphans deleted"
+        f"{len(report.stale_workers)} workers flagged, {len(report.orphans)} orphans deleted"
     )
     report.raise_if_incomplete()
 

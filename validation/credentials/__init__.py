@@ -1,1 +1,1 @@
-"""Issues short-lived object store credentials to boxes."""
+"""Temporary object-store credentials of boxes, issued from one R2 token."""

@@ -1,4 +1,4 @@
-"""Lend each box what opens the stores as far as its own work goes: it reads tars, and writes into its own folder."""
+"""The issuer of box credentials: each box may read all tars and write its own shards, and nothing else."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,42 +10,42 @@ from sqlalchemy import Engine
 from validation.credentials.cloudflare import CloudflareClient, Scope
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError
-from validation.ledger.box_credentials import StoreName, read_issued_credentials, store_credential
+from validation.ledger.box_credentials import StoreName, read_credential_status, store_credential
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
 
-LASTS_S = 6 * 3600
-"""A stolen credential is of use for so long at most. Renewed when half of it is left: the control plane may be away for
-three hours before the first box notices."""
+TTL_S = 6 * 3600
+"""Life of a credential, and so the longest use of a stolen one. It is renewed when half of its life is left, so the
+control machine may be away for three hours before the first box notices."""
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialIssuer:
-    """Makes credentials and keeps them in the ledger, where the box that they are for can ask for them."""
+    """Creates credentials and stores them in the ledger, from which each box reads its own."""
 
     engine: Engine
     client: CloudflareClient
     source_url: str
     results_url: str
 
-    def mint(self, worker_id: str) -> Mapping[StoreName, StoreCredential]:
-        """Make what a box needs; keep nothing. Raises as ``CloudflareClient.mint``."""
+    def create(self, worker_id: str) -> Mapping[StoreName, StoreCredential]:
+        """Create the credentials of one box without storing them. Raises as ``CloudflareClient.create_credential``."""
         scopes = choose_scopes(worker_id, source_url=self.source_url, results_url=self.results_url)
-        return {store: self.client.mint(scope, lasts_s=LASTS_S) for store, scope in scopes.items()}
+        return {store: self.client.create_credential(scope, ttl_s=TTL_S) for store, scope in scopes.items()}
 
-    def lend(self, worker_id: str, minted: Mapping[StoreName, StoreCredential]) -> None:
-        """Keep what was made for a box that has a key."""
-        for store, credential in minted.items():
-            store_credential(self.engine, worker_id, store, credential, lasts_s=LASTS_S)
+    def store(self, worker_id: str, credentials: Mapping[StoreName, StoreCredential]) -> None:
+        """Store created credentials for a box that has a box key."""
+        for store, credential in credentials.items():
+            store_credential(self.engine, worker_id, store, credential, ttl_s=TTL_S)
 
     def renew(self) -> list[str]:
-        """Lend anew to every box whose loan is half over. Returns why that did not work, where it did not."""
-        for loan in read_issued_credentials(self.engine):
-            if loan.is_due:
+        """Renew every credential whose life is half over. Returns at most one sentence on why that failed."""
+        for issued in read_credential_status(self.engine):
+            if issued.is_due:
                 try:
-                    self.lend(loan.worker_id, self.mint(loan.worker_id))
+                    self.store(issued.worker_id, self.create(issued.worker_id))
                 except FleetError as error:
-                    return [f"boxes cannot be lent credentials: {error}"]  # the others would hear the same
+                    return [f"credentials of boxes cannot be renewed: {error}"]  # the other boxes' would fail alike
         return []
 
 
@@ -59,11 +59,11 @@ def choose_scopes(worker_id: str, *, source_url: str, results_url: str) -> Mappi
 
 
 @contextmanager
-def lending(engine: Engine, settings: Settings) -> Iterator[CredentialIssuer | None]:
-    """Who lends, where the environment has a token to lend from. None: boxes are told keys of the operator's choice.
+def open_issuer(engine: Engine, settings: Settings) -> Iterator[CredentialIssuer | None]:
+    """The issuer, where the settings have an R2 token; None where boxes get keys of the operator's choice.
 
     Raises:
-        BadInput: there is a token, and something else is missing.
+        BadInput: there is a token, and a setting that it needs is missing.
     """
     token, parent = settings.cloudflare_api_token, settings.s3_access_key_id
     if token is None:
@@ -81,9 +81,9 @@ def lending(engine: Engine, settings: Settings) -> Iterator[CredentialIssuer | N
 
 
 def _split(url: str) -> tuple[str, str]:
-    """The bucket of an address, and its prefix with a slash at the end or nothing."""
+    """Bucket and prefix of a store's address; the prefix is empty or ends with a slash."""
     parts = urlsplit(url)
     if parts.scheme != "s3":
-        raise BadInput(f"only an s3:// store can be lent, and not {url}")
+        raise BadInput(f"credentials can be issued only for an s3:// store, not for {url}")
     prefix = unquote(parts.path).strip("/")
     return parts.netloc, f"{prefix}/" if prefix else ""

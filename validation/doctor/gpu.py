@@ -1,47 +1,46 @@
-"""The card: is it there, and can what is installed compute on it?"""
+"""The GPU: is it there, and can the installed software compute on it?"""
 
 import importlib.util
 
 import numpy as np
 
 from validation.errors import BadInput
-from validation.hardware.driver import built_for, read_driver, require_driver
-from validation.hardware.gpu import read_gpus
+from validation.hardware.gpu import built_for_cuda, check_cuda_support, read_driver_version, read_gpus
 from validation.settings import Settings
 
-_SAME = bytes.fromhex(
+_IDENTITY_MODEL = bytes.fromhex(
     "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a02080162"
     "0f0a0179120a0a08080112040a0208014202100d"
 )
-"""The smallest graph there is, y = x for one float32, as ONNX writes it (IR 8, opset 13)."""
+"""The smallest ONNX model: y = x for one float32 (IR 8, opset 13)."""
 
 
 def check_gpu(settings: Settings) -> str | None:
-    """A card is there where one is wanted, and it is the one that was ordered."""
-    cards, wanted = read_gpus(), (settings.gpu_type or "").replace("_", " ")
-    names = ", ".join(f"{card.name} ({card.memory_gib} GiB)" for card in cards)
-    if settings.device == "cuda" and not cards:
-        raise BadInput("VFLEET_DEVICE is cuda, and the driver shows no card: start the container with --gpus all")
-    if settings.device == "cuda" and wanted not in names:
-        raise BadInput(f"a {wanted} was ordered, and the driver shows {names}: destroy this machine and rent another")
+    """A GPU is there where one is required, and it is the model that was ordered."""
+    gpus, ordered = read_gpus(), (settings.gpu_type or "").replace("_", " ")
+    names = ", ".join(f"{gpu.name} ({gpu.memory_gib} GiB)" for gpu in gpus)
+    if settings.device == "cuda" and not gpus:
+        raise BadInput("VFLEET_DEVICE is cuda, and the driver shows no GPU: start the container with --gpus all")
+    if settings.device == "cuda" and ordered not in names:
+        raise BadInput(f"a {ordered} was ordered, and the driver shows {names}: destroy this box and rent another")
     return names or None
 
 
 def check_driver(settings: Settings) -> str | None:
-    """The driver is new enough for the CUDA of the image."""
-    driver, needs = read_driver(), built_for()
+    """The driver supports the CUDA version that the image was built for."""
+    driver, cuda = read_driver_version(), built_for_cuda()
     if settings.device == "cuda" and driver is None:
         raise BadInput(
             "VFLEET_DEVICE is cuda, and the driver's library (NVML) does not load: start the container with --gpus all"
         )
-    if settings.device == "cpu" or driver is None or needs is None:
+    if settings.device == "cpu" or driver is None or cuda is None:
         return None
-    require_driver(driver, needs)
-    return f"driver {driver} runs CUDA {needs}, for which this image was built"
+    check_cuda_support(driver, cuda)
+    return f"driver {driver} supports CUDA {cuda}, for which this image was built"
 
 
 def check_onnxruntime(settings: Settings) -> str | None:
-    """ONNX Runtime was built for the card where one is wanted. Cheap: no card is touched."""
+    """ONNX Runtime was built for CUDA where a GPU is required. Cheap: the GPU is not touched."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
     import onnxruntime  # noqa: PLC0415 - a control machine has none
@@ -56,22 +55,22 @@ def check_onnxruntime(settings: Settings) -> str | None:
 
 
 def check_onnx_session(settings: Settings) -> str | None:
-    """ONNX Runtime computes on the card where one is wanted: what it was built with may not load, or see none.
+    """ONNX Runtime computes on the GPU where one is required: a library that it was built with may not load.
 
-    Touches the card, which costs a process hundreds of megabytes of its memory: not for one that stays.
+    Opens a CUDA context, which takes hundreds of MB of GPU memory until the process ends: not for a worker.
     """
     if importlib.util.find_spec("onnxruntime") is None:
         return None
-    from validation.models.onnx import open_session  # noqa: PLC0415 - a control machine has no ONNX Runtime
+    from validation.models.onnx import create_onnx_session  # noqa: PLC0415 - a control machine has no ONNX Runtime
 
     try:
-        session = open_session(_SAME, threads=1, device="cuda" if settings.device == "cuda" else "cpu")
+        session = create_onnx_session(_IDENTITY_MODEL, threads=1, device="cuda" if settings.device == "cuda" else "cpu")
         session.run(None, {"x": np.ones(1, dtype=np.float32)})
     except BadInput:
         raise
-    except Exception as error:  # ONNX Runtime's own have no ancestor in common
-        told = (str(error).splitlines() or [repr(error)])[0]
+    except Exception as error:  # ONNX Runtime's errors have no common base class
+        reason = (str(error).splitlines() or [repr(error)])[0]
         raise BadInput(
-            f"ONNX Runtime cannot compute here: rent another machine, or mend its driver ({told})"
+            f"ONNX Runtime cannot compute on this box: rent another one, or repair its driver ({reason})"
         ) from error
     return f"computes with {', '.join(session.get_providers())}"

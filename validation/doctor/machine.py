@@ -1,4 +1,4 @@
-"""The machine itself: room, time, programs, models."""
+"""The machine itself: disk, clock, packages, models."""
 
 import platform
 import shutil
@@ -6,64 +6,52 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from validation.doctor.check import CheckWarning
 from validation.doctor.database import read_session
-from validation.domain import SAMPLE_RATE, Scored, Seconds, Utterance
-from validation.errors import BadInput, Permanent
+from validation.domain import Seconds
+from validation.errors import BadInput
+from validation.models.self_test import run_self_test
 from validation.models.suite import load_suite
 from validation.settings import Settings
 
 MIN_DISK_BYTES = 5 << 30
-SKEW_DOUBT_S: Seconds = 10.0
-"""By so much states that this machine dates and times that the ledger dates stop telling what came first."""
-SKEW_FAILED_S: Seconds = 600.0
-"""Object stores refuse signatures that are a quarter of an hour off."""
+WARN_SKEW_S: Seconds = 10.0
+"""Beyond this, times of this machine and times of the ledger cannot be put in order."""
+MAX_SKEW_S: Seconds = 600.0
+"""Object stores refuse requests whose signature is 15 minutes off."""
 _PACKAGES = ("validation-fleet", "prefect", "sqlalchemy", "obstore", "pyarrow")
 
 
-class SelfTestFailed(Permanent):
-    """A model gives no answer to a second of noise."""
-
-    def __init__(self, suite: str, silent: list[str]) -> None:
-        self.suite, self.silent = suite, silent
-        super().__init__(f"suite {suite}: {', '.join(silent)} gave no answer to a second of noise: look at its log")
-
-
 def check_versions(_settings: Settings) -> str:
-    """What is installed, for whoever compares two machines."""
+    """The installed versions, to compare two machines."""
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _PACKAGES)])
 
 
 def check_disk(_settings: Settings) -> str:
-    """There is room for what a chunk leaves behind while it lasts."""
+    """There is disk space for the files of two chunks."""
     free = shutil.disk_usage(Path.cwd()).free
     if free < MIN_DISK_BYTES:
         raise BadInput(
-            f"only {free >> 20} MiB of disk are free: make room for {MIN_DISK_BYTES >> 30} GiB, or rent more"
+            f"only {free >> 20} MiB of disk are free: free at least {MIN_DISK_BYTES >> 30} GiB, or rent a box with more"
         )
     return f"{free >> 30} GiB free"
 
 
 def check_clock(settings: Settings) -> str:
-    """This machine and the database agree on the time."""
+    """The clocks of this machine and of the database agree."""
     before = time.time()
     database = read_session(settings).now.timestamp()
     skew_s = database - (before + time.time()) / 2
-    sentence = f"this machine's clock is {abs(skew_s):.1f} s {'behind' if skew_s > 0 else 'ahead of'} the database's"
-    if abs(skew_s) > SKEW_FAILED_S:
-        raise BadInput(f"{sentence}, and object stores will refuse its signatures: set it by NTP")
-    if abs(skew_s) > SKEW_DOUBT_S:
-        raise CheckWarning(f"{sentence}: set it by NTP")
+    finding = f"this machine's clock is {abs(skew_s):.1f} s {'behind' if skew_s > 0 else 'ahead of'} the database's"
+    if abs(skew_s) > MAX_SKEW_S:
+        raise BadInput(f"{finding}, so object stores will refuse its requests: set it by NTP")
+    if abs(skew_s) > WARN_SKEW_S:
+        raise CheckWarning(f"{finding}: set it by NTP")
     return f"{abs(skew_s):.1f} s from the database's"
 
 
 def check_models(settings: Settings) -> str:
-    """Every model loads, from weights with the pinned hashes, and answers."""
+    """Every model loads from weights with the locked hashes, and answers."""
     suite = load_suite(settings.suite)
-    noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
-    (answers,) = suite.score([Utterance(noise, "", "en")])
-    if silent := [model for model, answer in answers.items() if not isinstance(answer, Scored)]:
-        raise SelfTestFailed(settings.suite, silent)
+    run_self_test(suite)
     return ", ".join(f"{model} {revision}" for model, revision in suite.revisions.items())

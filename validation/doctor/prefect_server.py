@@ -22,110 +22,111 @@ from validation.gateway.tokens import find_tokens
 from validation.settings import Settings
 
 POOL = "vast-gpu"
-ANSWER_WITHIN_S: Seconds = 20.0
+REQUEST_TIMEOUT_S: Seconds = 20.0
 CLOUD = "https://api.prefect.cloud/api"
-"""Where Prefect Cloud is, unless PREFECT_CLOUD_API_URL says otherwise."""
+"""Address of Prefect Cloud, unless PREFECT_CLOUD_API_URL names another."""
 _PROTECTED = frozenset({"user-agent", "prefect-csrf-token", "prefect-csrf-client"})
-"""What Prefect's client lets nobody set by PREFECT_CLIENT_CUSTOM_HEADERS."""
-_YES = frozenset({"1", "true", "t", "yes", "y", "on"})
+"""Headers that Prefect's client ignores in PREFECT_CLIENT_CUSTOM_HEADERS."""
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 class PrefectRefused(BadInput):
-    """The server answers, and does not let us in."""
+    """The Prefect server refuses the credentials of this machine."""
 
     def __init__(self, address: str, status: int) -> None:
         self.address, self.status = address, status
         super().__init__(
-            f"the Prefect server at {address} refuses this machine (status {status}): its token has been revoked or "
-            "mistyped; check PREFECT_CLIENT_CUSTOM_HEADERS on a box (`vfleet gateway token add`), PREFECT_API_KEY for "
-            "Prefect Cloud, PREFECT_API_AUTH_STRING otherwise"
+            f"the Prefect server at {address} refuses this machine (status {status}): its token was revoked "
+            "or mistyped; check PREFECT_CLIENT_CUSTOM_HEADERS on a box (`vfleet gateway token add`), "
+            "PREFECT_API_KEY for Prefect Cloud, PREFECT_API_AUTH_STRING otherwise"
         )
 
 
 def check_prefect(_settings: Settings) -> str:
-    """The server answers, lets us in, and is of the version that we speak. Prefect Cloud tells none, and serves all."""
+    """The Prefect server accepts this machine and has its version. Prefect Cloud serves clients of any version."""
     url = read_address(os.environ)
     if is_cloud(url, os.environ):
-        _ask(f"/work_pools/{POOL}")
+        _get(f"/work_pools/{POOL}")
         return f"Prefect Cloud, at {hide_password(url)}"
-    found, ours = str(_ask("/admin/version")), version("prefect")
+    found, ours = str(_get("/admin/version")), version("prefect")
     if found != ours:
-        raise BadInput(f"the Prefect server is of version {found}, this machine of {ours}: install {ours} on both")
+        raise BadInput(f"the Prefect server has version {found}, this machine {ours}: install {ours} on both")
     return f"version {found} at {hide_password(url)}"
 
 
 def check_pool(_settings: Settings) -> str:
-    """The pool for boxes is there, of our type, and takes runs."""
-    pool = _ask(f"/work_pools/{POOL}")
+    """The work pool of the boxes exists, has the worker type of this project, and is not paused."""
+    pool = _get(f"/work_pools/{POOL}")
     if pool is None:
         raise BadInput(f"there is no work pool {POOL} on this Prefect server: run `vfleet bootstrap`")
     if pool["type"] != POOL or not pool["base_job_template"]:
-        raise BadInput(f"work pool {POOL} was not made for our workers (type {pool['type']}): run `vfleet bootstrap`")
+        raise BadInput(f"work pool {POOL} was not made for these workers (type {pool['type']}): run `vfleet bootstrap`")
     if pool["is_paused"]:
-        raise BadInput(f"work pool {POOL} is paused, so no run would come: `prefect work-pool resume {POOL}`")
+        raise BadInput(f"work pool {POOL} is paused, so its workers get no run: `prefect work-pool resume {POOL}`")
     return f"{POOL}, {pool['status']}"
 
 
 def check_tokens(settings: Settings) -> str | None:
-    """Machines that are rented can be let in by the gateway, and shut out."""
+    """The token file of the gateway can be changed, so boxes can be let in and refused."""
     tokens = find_tokens(settings)
     if tokens is None:
         return None
-    tokens.require_changeable()
-    return f"{len(tokens.read())} machines may pass, by {tokens.path}"
+    tokens.check_writable()
+    return f"{len(tokens.read())} boxes may pass, by {tokens.path}"
 
 
-def _ask(path: str, environment: Mapping[str, str] = os.environ) -> Any:
-    """Ask the API. Returns None where it says that there is no such thing.
+def _get(path: str, environment: Mapping[str, str] = os.environ) -> Any:
+    """Get a path of the API. Returns None for status 404.
 
     Raises:
-        BadInput: PREFECT_API_URL is missing or no address.
-        PrefectRefused, Unreachable: no answer.
+        BadInput: PREFECT_API_URL is missing or not an address.
+        PrefectRefused: the credentials are refused.
+        Unreachable: the server does not answer, or with an error.
     """
     url = read_address(environment)
     address = hide_password(url)
-    headers, authorities = read_headers(environment), read_authorities(environment)
+    headers, context = read_headers(environment), make_ssl_context(environment)
     try:
-        answer = httpx.get(f"{url}{path}", timeout=ANSWER_WITHIN_S, headers=headers, verify=authorities)
+        response = httpx.get(f"{url}{path}", timeout=REQUEST_TIMEOUT_S, headers=headers, verify=context)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         check = "check PREFECT_API_URL, PREFECT_API_SSL_CERT_FILE and that the server is up"
         raise Unreachable("the Prefect server", address, check, error) from None
-    if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        raise PrefectRefused(address, answer.status_code)
-    if answer.status_code == httpx.codes.NOT_FOUND:
+    if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        raise PrefectRefused(address, response.status_code)
+    if response.status_code == httpx.codes.NOT_FOUND:
         return None
-    if not answer.is_success:
-        raise Unreachable("the Prefect server", address, "look at its log", f"status {answer.status_code}")
-    return answer.json()
+    if not response.is_success:
+        raise Unreachable("the Prefect server", address, "look at its log", f"status {response.status_code}")
+    return response.json()
 
 
 def read_address(environment: Mapping[str, str]) -> str:
-    """Where the API is. It may hold a password: show ``hide_password`` of it.
+    """The address of the API. It may contain a password: show only ``hide_password`` of it.
 
     Raises:
-        BadInput: PREFECT_API_URL is missing or no address of an API.
+        BadInput: PREFECT_API_URL is missing or not the address of an API.
     """
     url = environment.get("PREFECT_API_URL", "")
     is_api = url.rstrip("/").endswith("/api") or "/accounts/" in url  # a server's own, or a workspace of Prefect Cloud
     if not (url.startswith(("http://", "https://")) and is_api):
         raise BadInput(
-            f"PREFECT_API_URL is {hide_password(url)!r}: give the Prefect server's address, as https://HOST/api"
+            f"PREFECT_API_URL is {hide_password(url)!r}: set it to the Prefect server's address, as https://HOST/api"
         )
     return url.rstrip("/")
 
 
 def is_cloud(address: str, environment: Mapping[str, str]) -> bool:
-    """Whether Prefect itself runs this server, and keeps it fit for every client."""
+    """Whether the address is one of Prefect Cloud."""
     return address.startswith(environment.get("PREFECT_CLOUD_API_URL") or CLOUD)
 
 
 def hide_password(url: str) -> str:
-    """An address without the name and password that may stand in it."""
+    """An address without the user name and password that it may contain."""
     return re.sub(r"^(\w+://)?.*@", r"\1", url)
 
 
 def read_headers(environment: Mapping[str, str]) -> dict[str, str]:
-    """What is presented: a server's password, else a key of Prefect Cloud; a header of one's own goes before both.
+    """The headers of a request: a server's password, else a key of Prefect Cloud; custom headers override both.
 
     Raises:
         BadInput: PREFECT_CLIENT_CUSTOM_HEADERS cannot be read.
@@ -142,8 +143,8 @@ def read_headers(environment: Mapping[str, str]) -> dict[str, str]:
     return headers | {name: str(value) for name, value in custom.items() if name.lower() not in _PROTECTED}
 
 
-def read_authorities(environment: Mapping[str, str]) -> ssl.SSLContext:
-    """Who must vouch for the server: PREFECT_API_SSL_CERT_FILE, else whom everybody trusts.
+def make_ssl_context(environment: Mapping[str, str]) -> ssl.SSLContext:
+    """The certificate authorities that are trusted: PREFECT_API_SSL_CERT_FILE, else the public ones.
 
     Raises:
         BadInput: that file cannot be read.
@@ -152,8 +153,8 @@ def read_authorities(environment: Mapping[str, str]) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=authority or certifi.where())
     except OSError as error:
-        raise BadInput(f"PREFECT_API_SSL_CERT_FILE is {authority!r}, and no certificate can be read there") from error
-    if environment.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in _YES:
+        raise BadInput(f"PREFECT_API_SSL_CERT_FILE is {authority!r}, from which no certificate can be read") from error
+    if environment.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in _TRUE:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

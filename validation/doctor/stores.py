@@ -1,70 +1,66 @@
-"""The object stores, and how long we may use them."""
+"""The object stores and the credentials for them."""
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from validation.doctor.check import CheckWarning
 from validation.errors import BadInput
-from validation.ledger.engine import open_engine
+from validation.services import find_store_credentials, open_box_stores, open_ledger
 from validation.settings import Settings
 from validation.storage.errors import name_address
 from validation.storage.store import check_store, open_store
-from validation.worker.chunk.open import find_credentials, open_stores
 
-SHORT = timedelta(minutes=30)
-"""A chunk takes minutes; the control plane renews what it lends long before."""
+MIN_REMAINING = timedelta(minutes=30)
+"""The control machine renews credentials hours before they expire, so less than this means that it does not."""
 
 
 def check_stores(settings: Settings) -> str:
-    """Source and results answer this box, each where it may ask."""
-    stores = open_stores(settings, open_engine(settings.database_url.get_secret_value(), settings.box_key))
+    """Source and results answer this box, below the prefixes that it may use."""
+    stores = open_box_stores(settings, open_ledger(settings, check_revision=False))
     return ", ".join(map(name_address, stores))
 
 
 def check_source(settings: Settings) -> str:
-    """The tars answer the control plane, before a machine is paid for that would look for them in vain."""
+    """The source answers the control machine: a wrong address is found before a box is rented."""
     store = open_store(settings.source_url, settings)
     check_store(store)
     return name_address(store)
 
 
 def check_results(settings: Settings) -> str:
-    """The results answer the control plane, which sweeps and reads them."""
+    """The results store answers the control machine, which sweeps and reads it."""
     store = open_store(settings.results_url, settings)
     check_store(store)
     return name_address(store)
 
 
 def check_credentials(settings: Settings) -> str | None:
-    """What opens the stores lasts."""
+    """The store credentials do not expire soon."""
     if not settings.results_url.startswith("s3://"):
         return None
-    lent = find_credentials(
-        settings, open_engine(settings.database_url.get_secret_value(), settings.box_key), "results"
-    )
-    if lent is None:
+    find_credential = find_store_credentials(settings, open_ledger(settings, check_revision=False), "results")
+    if find_credential is None:
         token = settings.s3_session_token
         if token is None:
-            return "keys without an end"
+            return "keys that do not expire"
         raise CheckWarning(
-            "R2_SESSION_TOKEN was set by hand, and nobody renews it: give this machine a box key (VFLEET_BOX_KEY), "
-            "for which the control plane lends credentials, or keys without an end"
+            "R2_SESSION_TOKEN was set by hand and is never renewed: give this box a key (VFLEET_BOX_KEY), for which "
+            "the control machine issues credentials, or keys that do not expire"
         )
-    return describe_end(lent().expires_at, now=datetime.now(UTC))
+    return describe_expiry(find_credential().expires_at, now=datetime.now(UTC))
 
 
-def describe_end(end: datetime | None, *, now: datetime) -> str:
-    """Say how long a credential lasts still.
+def describe_expiry(expires_at: datetime | None, *, now: datetime) -> str:
+    """Say how long a credential is still valid.
 
     Raises:
-        BadInput: it has ended.
-        CheckWarning: it ends soon, so nobody renews it.
+        BadInput: it has expired.
+        CheckWarning: it expires soon, so it is not being renewed.
     """
-    if end is None:
-        return "keys without an end"
-    say = partial("{0} at {1:%H:%M} UTC: look why the fleet's tick renews nothing (`vfleet fleet status`)".format)
-    if end <= now:
-        raise BadInput(say("what the ledger lends this box ended", end))
-    if end - now < SHORT:
-        raise CheckWarning(say("what the ledger lends this box ends", end))
-    return f"lent until {end:%H:%M} UTC"
+    if expires_at is None:
+        return "keys that do not expire"
+    remedy = f"at {expires_at:%H:%M} UTC: find out why the fleet's tick renews nothing (`vfleet fleet status`)"
+    if expires_at <= now:
+        raise BadInput(f"the credential that the ledger issued to this box expired {remedy}")
+    if expires_at - now < MIN_REMAINING:
+        raise CheckWarning(f"the credential that the ledger issued to this box expires {remedy}")
+    return f"valid until {expires_at:%H:%M} UTC"

@@ -1,4 +1,4 @@
-"""What an operator does about the rented machines: the work behind `vfleet fleet ...`."""
+"""The work behind `vfleet fleet ...`: what an operator asks of the rented boxes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from typing import Any, cast, get_args
 
 from validation.domain import Seconds
 from validation.errors import BadInput
-from validation.fleet.actions import Drain, Rent, Terminate
 from validation.fleet.launch_spec import LaunchSpec, read_box_environment
-from validation.fleet.reconcile import ReconcileContext, plan_tick, reconcile
+from validation.fleet.plan import Action, DestroyOrphan, Drain, Rent, Terminate
+from validation.fleet.reconcile import ReconcileContext, explain_empty_search, preview_tick, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import (
     BanKind,
-    pardon,
+    lift_ban,
     read_bans,
     read_budget,
     read_rented_instances,
@@ -26,12 +26,14 @@ from validation.services import open_ledger
 from validation.settings import load_settings
 from validation.vast.client import VastClient
 from validation.vast.errors import CreditExhausted
-from validation.vast.offers import OfferFilter, explain_no_offers, rank_offers, without_price_limit
+from validation.vast.offer_filter import OfferFilter
+from validation.vast.ranking import rank_offers
 from validation.vast.rate_limit import Clock, WallClock
 
-BETWEEN_TICKS_S: Seconds = 31.0
-"""Absences from the listing count when they are 30 s apart."""
+TICK_INTERVAL_S: Seconds = 31.0
+"""Between the ticks of ``down``: absences from the listing count when they are 30 s apart."""
 MAX_TICKS = 60
+"""Of ``down``: half an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,160 +54,159 @@ class FleetRequest:
     disk: float | None = None
     """GB."""
     inet_down: float | None = None
-    """Mbit/s."""
+    """Mb/s."""
+
+    def to_offer_filter(self) -> OfferFilter:
+        """The default filter with the bounds that are given. Raises as ``OfferFilter``."""
+        given: dict[str, Any] = {
+            "gpu_names": self.gpu or None,
+            "min_cuda": self.cuda,
+            "disk_gb": self.disk,
+            "inet_down_mbps": self.inet_down,
+            "max_usd_per_hour": self.max_price,
+        }
+        return replace(OfferFilter(), **{name: value for name, value in given.items() if value is not None})
 
 
-def up(options: FleetRequest) -> None:
-    """Check that it can work, then enter the wish. The next tick acts on it.
+def up(request: FleetRequest) -> None:
+    """Check that the order can be met, then record it. The next tick rents.
 
     Raises:
-        BadInput: a number makes no sense, boxes cannot be told what they need, or no offer meets the filter.
+        BadInput: a number makes no sense, boxes lack a variable of their environment, or no offer meets the filter.
         VastKeyMissing, VastKeyRefused, CreditExhausted: there is no account to rent with.
     """
-    bounds = _read_bounds(options)
-    if options.machines < 0 or min(options.budget, options.max_usd_per_hour, bounds.max_usd_per_hour) <= 0:
-        raise BadInput("give a number of machines of at least 0, and amounts above 0")
+    offer_filter = request.to_offer_filter()
+    if request.machines < 0 or min(request.budget, request.max_usd_per_hour, offer_filter.max_usd_per_hour) <= 0:
+        raise BadInput("the number of boxes must be at least 0, and every amount of dollars above 0")
     read_box_environment()
     with _open_client() as client:
-        cheapest = _check_market(client, bounds)
-    if options.machines and cheapest > options.max_usd_per_hour:
+        cheapest = _find_cheapest(client, offer_filter)
+    if request.machines and cheapest > request.max_usd_per_hour:
         raise BadInput(
-            f"the fleet's cap of ${options.max_usd_per_hour:.3f} an hour is below the cheapest offer, ${cheapest:.3f}: "
-            "raise --max-usd-per-hour"
+            f"the fleet's cap of ${request.max_usd_per_hour:.3f} per hour is below the cheapest offer, "
+            f"${cheapest:.3f}: raise --max-usd-per-hour"
         )
-    order = LaunchSpec(options.image, bounds, load_settings().chunk_videos)
+    launch_spec = LaunchSpec(request.image, offer_filter, load_settings().chunk_videos)
     set_target(
-        open_ledger(), options.fleet, machines=options.machines, max_usd_per_hour=options.max_usd_per_hour,
-        max_usd=options.budget, order=order.to_json(),
+        open_ledger(), request.fleet, machines=request.machines, max_usd_per_hour=request.max_usd_per_hour,
+        max_usd=request.budget, order=launch_spec.to_json(),
     )  # fmt: skip
     say(
-        f"fleet {options.fleet}: {options.machines} machines wanted, at most ${options.max_usd_per_hour:.2f} an hour "
-        f"and ${options.budget:.2f} in all; the cheapest offer costs ${cheapest:.3f} an hour all in"
+        f"fleet {request.fleet}: {request.machines} boxes wanted, at most ${request.max_usd_per_hour:.2f} per hour and "
+        f"${request.budget:.2f} in all; the cheapest offer costs ${cheapest:.3f} per hour all in"
     )
 
 
-def _read_bounds(options: FleetRequest) -> OfferFilter:
-    """The default filter, with what the operator says otherwise."""
-    said: dict[str, Any] = {
-        "gpu_names": options.gpu or None,
-        "min_cuda": options.cuda,
-        "disk_gb": options.disk,
-        "inet_down_mbps": options.inet_down,
-        "max_usd_per_hour": options.max_price,
-    }
-    return replace(OfferFilter(), **{name: value for name, value in said.items() if value is not None})
+def _find_cheapest(client: VastClient, offer_filter: OfferFilter) -> float:
+    """The cheapest offer's dollars per hour.
 
-
-def _check_market(client: VastClient, bounds: OfferFilter) -> float:
-    """The cheapest offer's price; BadInput with the reason where there is none, or nothing to pay it with."""
-    if (credit := client.read_credit()) <= 0:
-        raise CreditExhausted(f"it shows ${credit:.2f}")
-    found = client.search(bounds.query())
-    offers = rank_offers(found, bounds, {})
+    Raises:
+        CreditExhausted: the account cannot pay for it.
+        BadInput: no offer meets the filter; the message says why.
+    """
+    if (credit_usd := client.read_credit()) <= 0:
+        raise CreditExhausted(f"it shows ${credit_usd:.2f}")
+    found = client.search(offer_filter.query())
+    offers = rank_offers(found, offer_filter, {})
     if not offers:
-        raise BadInput(explain_no_offers(found or client.search(without_price_limit(bounds).query()), bounds))
+        raise BadInput(explain_empty_search(client, found, offer_filter))
     return min(offer.usd_per_hour for offer in offers)
 
 
-def down(fleet: str, *, now: bool, clock: Clock | None = None) -> None:
-    """Want no machine. With --now, destroy all and return when two complete listings have shown none.
+def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
+    """Scale the fleet to zero. With ``now``, destroy all boxes and return when two complete listings show none.
 
-    The wish is in the ledger: every tick acts on it, the flow's too, also when this command is cut short.
+    The order is in the ledger, so the flow's ticks act on it too, also when this command is interrupted.
 
     Raises:
-        BadInput: after half an hour something is still listed.
+        BadInput: after half an hour an instance is still listed.
     """
     engine = open_ledger()
     scale_to_zero(engine, fleet, abandon=now)
     if not now:
-        say(f"fleet {fleet}: every machine finishes its chunk and goes; `vfleet fleet status` shows how far")
+        say(f"fleet {fleet}: every box finishes its chunk and is destroyed; `vfleet fleet status` shows how far")
         return
-    waiting = clock or WallClock()
+    clock = clock or WallClock()
     with _open_client() as client:
-        desk = ReconcileContext(engine, client, fleet, dict, tokens=find_tokens(load_settings()))
+        context = ReconcileContext(engine, client, fleet, dict, tokens=find_tokens(load_settings()))
         for _ in range(MAX_TICKS):
-            report = reconcile(desk)
+            report = reconcile(context)
             if report is not None and report.is_empty:
-                say(f"fleet {fleet}: no machine is left; ${report.spent_usd:.2f} were spent in all")
+                say(f"fleet {fleet}: no box is left; ${report.spent_usd:.2f} were spent in all")
                 return
-            left = (
-                "another reconciler is at it" if report is None else f"{report.listed} listed, {dict(report.by_state)}"
-            )
-            say(f"fleet {fleet}: {left}")
-            waiting.sleep(BETWEEN_TICKS_S)
+            if report is None:
+                say(f"fleet {fleet}: another reconciler holds the lock")
+            else:
+                say(f"fleet {fleet}: {report.listed} listed, {dict(report.by_state)}")
+            clock.sleep(TICK_INTERVAL_S)
     raise BadInput(f"fleet {fleet} is not empty yet: run this again, and look at the Vast.ai console")
 
 
 def plan(fleet: str, *, json: bool = False) -> None:
-    """Show the next tick."""
+    """Print what the next tick would do, and what it would cost; change nothing."""
     with _open_client() as client:
-        chosen, picture = plan_tick(ReconcileContext(open_ledger(), client, fleet, dict))
-    rents = [action.offer.usd_per_hour for action in chosen.actions if isinstance(action, Rent)]
-    rows = [(type(action).__name__.lower(), *_describe(action)) for action in chosen.actions]
+        next_plan, snapshot = preview_tick(ReconcileContext(open_ledger(), client, fleet, dict))
+    rows = [(type(action).__name__.lower(), *_describe(action)) for action in next_plan.actions]
     if json:
-        for what, which, detail, usd_per_hour in rows:
-            say_json({"action": what, "of": which, "detail": detail, "usd_per_hour": usd_per_hour})
+        for action, box, detail, usd_per_hour in rows:
+            say_json({"action": action, "of": box, "detail": detail, "usd_per_hour": usd_per_hour})
         return
     if rows:
         say(f"fleet {fleet}: the next tick would")
-    print_table(("what", "which", "why or what", "$/h"), rows)
-    for note in chosen.notes:
+    print_table(("action", "box", "reason or offer", "$/h"), rows)
+    for note in next_plan.notes:
         say(note)
-    purse = picture.purse
+    budget = snapshot.budget
+    added_usd_per_hour = sum(action.offer.usd_per_hour for action in next_plan.actions if isinstance(action, Rent))
     say(
-        f"now ${purse.usd_per_hour:.2f} an hour, then ${purse.usd_per_hour + sum(rents):.2f} of at most "
-        f"${purse.max_usd_per_hour:.2f}; ${purse.spent_usd:.2f} spent of ${purse.max_usd:.2f}"
+        f"now ${budget.usd_per_hour:.2f} per hour, then ${budget.usd_per_hour + added_usd_per_hour:.2f} of at most "
+        f"${budget.max_usd_per_hour:.2f}; ${budget.spent_usd:.2f} spent of ${budget.max_usd:.2f}"
     )
 
 
-def _describe(action: Any) -> tuple[str, str, float | None]:
-    if isinstance(action, Rent):
-        offer = action.offer
-        return f"slot {action.slot}", f"{offer.gpu_name}, machine {offer.machine_id}", round(offer.usd_per_hour, 3)
-    if not hasattr(action, "machine"):
-        return str(action.instance_id), action.label, None
-    reason = action.reason if isinstance(action, Terminate | Drain) else ""
-    return action.machine.worker_id, reason, round(action.machine.usd_per_hour, 3)
+def _describe(action: Action) -> tuple[str, str, float | None]:
+    """Box, reason or offer, and dollars per hour of an action."""
+    match action:
+        case Rent(slot, offer):
+            return f"slot {slot}", f"{offer.gpu_name}, machine {offer.machine_id}", round(offer.usd_per_hour, 3)
+        case DestroyOrphan(instance_id, label):
+            return str(instance_id), label, None
+        case Terminate(box, reason) | Drain(box, reason):
+            return box.worker_id, reason, round(box.usd_per_hour, 3)
+        case _:
+            return action.box.worker_id, "", round(action.box.usd_per_hour, 3)
 
 
 def status(fleet: str, *, json: bool = False) -> None:
-    """Show machines and money, from the ledger alone."""
+    """Print the boxes and the money, from the ledger alone."""
     engine = open_ledger()
     budget = read_budget(engine, fleet)
-    instances = [each for each in read_rented_instances(engine, fleet) if each.state != "gone"]
+    boxes = [box for box in read_rented_instances(engine, fleet) if box.state != "gone"]
     if json:
-        for each in instances:
-            say_json(each)
+        for box in boxes:
+            say_json(box)
         return
     print_table(
-        ("worker", "state", "instance", "GPU", "$/h", "vendor says", "segments/s", "since", "reason"),
+        ("worker", "state", "instance", "GPU", "$/h", "vendor status", "segments/s", "since", "reason"),
         [
-            (
-                each.worker_id,
-                each.state,
-                str(each.instance_id or ""),
-                each.gpu_name,
-                round(each.usd_per_hour, 3),
-                each.vendor_status,
-                round(each.segments_per_s, 1),
-                each.requested_at,
-                each.reason,
-            )
-            for each in instances
+            (box.worker_id, box.state, str(box.instance_id or ""), box.gpu_name, round(box.usd_per_hour, 3),
+             box.vendor_status, round(box.segments_per_s, 1), box.requested_at, box.reason)
+            for box in boxes
         ],
-    )
+    )  # fmt: skip
     say(
-        f"fleet {fleet}: {budget.machines} machines wanted; ${budget.usd_per_hour:.2f} an hour of at most "
+        f"fleet {fleet}: {budget.machines} boxes wanted; ${budget.usd_per_hour:.2f} per hour of at most "
         f"${budget.max_usd_per_hour:.2f}; ${budget.spent_usd:.2f} spent of ${budget.max_usd:.2f}"
     )
     if check := read_spend_check(engine, fleet):
         say(
-            f"last day: the account fell by ${check.credit_fell_usd:.2f}, the books rose by ${check.books_rose_usd:.2f}"
+            f"last day: the account's credit fell by ${check.credit_decrease_usd:.2f}, the ledger's spend rose by "
+            f"${check.recorded_spend_usd:.2f}"
         )
 
 
 def bans(*, json: bool = False) -> None:
-    """Show the bans."""
+    """Print the machines and hosts that are not rented at present."""
     found = read_bans(open_ledger())
     if json:
         for ban in found:
@@ -220,12 +221,12 @@ def unban(kind: str, vendor_id: str) -> None:
     """Lift a ban.
 
     Raises:
-        BadInput: there is no such ban.
+        BadInput: the words name no machine and no host, or there is no such ban.
     """
     if kind not in get_args(BanKind) or not vendor_id.isdecimal():
         raise BadInput(f"a ban is of a machine or a host, by its number, not of {kind} {vendor_id}")
-    if not pardon(open_ledger(), cast("BanKind", kind), int(vendor_id)):
-        raise BadInput(f"{kind} {vendor_id} is not banned")
+    if not lift_ban(open_ledger(), cast("BanKind", kind), int(vendor_id)):
+        raise BadInput(f"{kind} {vendor_id} is not banned: `vfleet fleet bans` lists the bans")
     say(f"{kind} {vendor_id} may be rented again")
 
 

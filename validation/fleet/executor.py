@@ -1,7 +1,7 @@
-"""Carry out a plan: the ledger first, the vendor second, and the ledger again."""
+"""The execution of a plan. Each action is recorded in the ledger before and after its request to the vendor."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 from validation.credentials.issuer import CredentialIssuer
 from validation.domain import StoreCredential
 from validation.errors import FleetError, Permanent, Transient, Unreachable
-from validation.fleet.actions import (
+from validation.fleet.launch_spec import build_create_request
+from validation.fleet.plan import (
     Action,
     Adopt,
     Destroy,
@@ -22,11 +23,18 @@ from validation.fleet.actions import (
     Rent,
     Terminate,
 )
-from validation.fleet.blacklist import BAN_S
-from validation.fleet.launch_spec import LaunchSpec, build_create_request
+from validation.fleet.policy import BAN_S, Reason
+from validation.fleet.snapshot import FleetSnapshot
 from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
 from validation.ledger.box_credentials import StoreName, issue_box_key
-from validation.ledger.fleet import acquire_lock, ban_machine, request_machine, transition_instance
+from validation.ledger.fleet import (
+    RentedInstance,
+    State,
+    acquire_lock,
+    ban_machine,
+    request_machine,
+    transition_instance,
+)
 from validation.vast.client import VastClient
 from validation.vast.errors import (
     CreatedButFailed,
@@ -37,18 +45,19 @@ from validation.vast.errors import (
     SpendLimited,
     Throttled,
 )
-from validation.vast.offers import Offer, to_rental_request
+from validation.vast.offers import Offer
+from validation.vast.ranking import to_rental_request
 
 log = logging.getLogger("vfleet.fleet")
 
 LOCK_S = 300
-"""A reconciler that says nothing for so long has lost its turn. Longer than any one request with its repeats."""
-MAX_REFUSALS = 3
-"""Creates in one tick that may be refused or unanswered before the tick rents no more."""
+"""Lease of the reconciler's lock, renewed before each action: longer than any one request with its retries."""
+MAX_FAILED_CREATES = 3
+"""Creates per tick that may be refused or unanswered before the tick rents no more."""
 
 
 @dataclass
-class Outcome:
+class TickOutcome:
     """What a tick did."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -60,24 +69,24 @@ class Outcome:
 
 @dataclass
 class PlanExecutor:
-    """Carries out the plans of one turn."""
+    """Executes the plan of one tick."""
 
     engine: Engine
     client: VastClient
     fleet: str
-    label_prefix: str
-    order: LaunchSpec
+    snapshot: FleetSnapshot
     environment: Mapping[str, str]
+    """Of every new box."""
     holder: UUID
-    lender: CredentialIssuer | None = None
+    issuer: CredentialIssuer | None = None
     tokens: TokenFile | None = None
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: TickOutcome = field(default_factory=TickOutcome)
 
-    def perform(self, plan: Plan) -> None:
-        """Carry out what frees money, then what costs some, until something says stop.
+    def execute(self, plan: Plan) -> None:
+        """Apply the actions in order, until the lock is lost or nothing more may be rented.
 
         Raises:
-            VastKeyRefused: with this key nothing can be done.
+            VastKeyRefused: nothing can be done with this key.
             Unreachable, LedgerBusy: the ledger does not answer; the next tick finds everything as it is.
         """
         self.outcome.notes += plan.notes
@@ -90,41 +99,44 @@ class PlanExecutor:
                 if not self._rent(action, spares):
                     return
             else:
-                self._tend(action)
+                self._apply(action)
 
-    def _tend(self, action: Action) -> None:
+    def _apply(self, action: Action) -> None:
         match action:
-            case Adopt(machine, instance_id):
-                self._move(
-                    "adopted",
-                    lambda: transition_instance(self.engine, machine.label, "renting", instance_id=instance_id),
-                )
-            case MarkReady(machine):
-                self._move("accepted", lambda: transition_instance(self.engine, machine.label, "working"))
-            case Drain(machine, reason):
-                self._move(
-                    "drained", lambda: transition_instance(self.engine, machine.label, "draining", reason=reason)
-                )
-            case MarkClosed(machine, reason):
-                self._move("closed", lambda: transition_instance(self.engine, machine.label, "gone", reason=reason))
-            case Terminate(machine, reason):
-                transition_instance(self.engine, machine.label, "destroying", reason=reason)
+            case Adopt(box, instance_id):
+                self._transition("adopted", box, "renting", instance_id=instance_id)
+            case MarkReady(box):
+                self._transition("accepted", box, "working")
+            case Drain(box, reason):
+                self._transition("drained", box, "draining", reason=reason)
+            case MarkClosed(box, reason):
+                self._transition("closed", box, "gone", reason=reason)
+            case Terminate(box, reason):
+                transition_instance(self.engine, box.label, "destroying", reason=reason)
                 if reason in BAN_S:
-                    ban_machine(self.engine, machine, reason=reason, ttl_s=BAN_S[reason])
-                self._destroy(machine.label, machine.instance_id)
-            case Destroy(machine):
-                transition_instance(self.engine, machine.label, "destroying")
-                self._destroy(machine.label, machine.instance_id)
+                    ban_machine(self.engine, box, reason=reason, ttl_s=BAN_S[reason])
+                self._destroy(box.label, box.instance_id)
+            case Destroy(box):
+                transition_instance(self.engine, box.label, "destroying")
+                self._destroy(box.label, box.instance_id)
             case DestroyOrphan(instance_id, label):
-                self.outcome.notes.append(f"instance {instance_id} ({label}) was nobody's: destroyed")
+                self.outcome.notes.append(f"instance {instance_id} ({label}) was an orphan: destroyed")
                 self._destroy(None, instance_id)
 
-    def _move(self, what: str, move: Callable[[], bool]) -> None:
-        if move():
-            self.outcome.count(what)
+    def _transition(
+        self,
+        count_as: str,
+        box: RentedInstance,
+        to: State,
+        *,
+        instance_id: int | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        if transition_instance(self.engine, box.label, to, instance_id=instance_id, reason=reason):
+            self.outcome.count(count_as)
 
     def _destroy(self, label: str | None, instance_id: int | None) -> None:
-        """Ask the vendor; where it does not agree, the next tick asks again."""
+        """Send a destroy to the vendor; if it fails, the next tick sends it again."""
         if instance_id is None:
             return
         try:
@@ -137,17 +149,17 @@ class PlanExecutor:
             transition_instance(self.engine, label, "destroyed")
 
     def _rent(self, rent: Rent, spares: list[Offer]) -> bool:
-        """Rent for one slot, with a spare where an offer has gone. Whether more may be rented in this tick."""
+        """Rent for one slot, with a spare where an offer is gone. Returns whether the tick may rent more."""
         offer: Offer | None = rent.offer
         try:
-            credentials = self.lender.mint(f"val-{rent.slot}") if self.lender else {}
-        except FleetError as error:  # before anything is entered: a machine that can open no store is of no use
-            self.outcome.notes.append(f"nothing is rented while boxes cannot be lent credentials: {error}")
+            credentials = self.issuer.create(f"val-{rent.slot}") if self.issuer else {}
+        except FleetError as error:  # before anything is recorded: a box that can open no store is of no use
+            self.outcome.notes.append(f"nothing is rented because store credentials cannot be issued: {error}")
             return False
         while offer is not None:
-            label = f"{self.label_prefix}{rent.slot}/{uuid4().hex[:12]}"
+            label = f"{self.snapshot.label_prefix}{rent.slot}/{uuid4().hex[:12]}"
             refusal = request_machine(
-                self.engine, self.fleet, self.holder, label=label, slot=rent.slot, intent=to_rental_request(offer)
+                self.engine, self.fleet, self.holder, label=label, slot=rent.slot, request=to_rental_request(offer)
             )
             if refusal:
                 self.outcome.notes.append(refusal)
@@ -160,30 +172,32 @@ class PlanExecutor:
                 offer = spares.pop(0) if spares else None
                 continue
             except (Permanent, Transient, CreditExhausted, SpendLimited, TokensUnwritable) as error:
-                return self._survive(label, error)
+                return self._handle_create_error(label, error)
             self.outcome.count("rented")
             return True
         return True
 
     def _create(self, slot: int, offer: Offer, label: str, credentials: Mapping[StoreName, StoreCredential]) -> None:
         worker_id = f"val-{slot}"
-        told = {**self.environment, "VFLEET_BOX_KEY": issue_box_key(self.engine, worker_id, label=label)}
+        environment = {**self.environment, "VFLEET_BOX_KEY": issue_box_key(self.engine, worker_id, label=label)}
         if self.tokens:
-            token = self.tokens.add(worker_id, rental=label)
-            told["PREFECT_CLIENT_CUSTOM_HEADERS"] = headers_for(worker_id, token)
-        if self.lender:
-            self.lender.lend(worker_id, credentials)
-        body = build_create_request(self.order, offer, label=label, worker_id=worker_id, environment=told)
+            token = self.tokens.add(worker_id, label=label)
+            environment["PREFECT_CLIENT_CUSTOM_HEADERS"] = headers_for(worker_id, token)
+        if self.issuer:
+            self.issuer.store(worker_id, credentials)
+        body = build_create_request(
+            self.snapshot.launch_spec, offer, label=label, worker_id=worker_id, environment=environment
+        )
         created = self.client.create(offer.id, body)
         transition_instance(self.engine, label, "renting", instance_id=created.instance_id)
         log.info("rented %d for %s: %s at $%.3f/h", created.instance_id, label, offer.gpu_name, offer.usd_per_hour)
 
-    def _survive(self, label: str, error: Exception) -> bool:
-        """Book a create that did not end well. Whether another may be tried."""
+    def _handle_create_error(self, label: str, error: Exception) -> bool:
+        """Record a create that failed. Returns whether the tick may rent more."""
         self.outcome.notes.append(str(error))
         match error:
             case OutcomeUnknown():
-                self.outcome.count("unknown")  # stays requested, and counts against the caps, until listings tell
+                self.outcome.count("unknown")  # stays requested, and counts against the caps, until a listing decides
             case CreatedButFailed(instance_id=left):
                 transition_instance(self.engine, label, "destroying", instance_id=left, reason="created_but_failed")
                 self._destroy(label, left)
@@ -197,5 +211,5 @@ class PlanExecutor:
             case _:
                 transition_instance(self.engine, label, "gone", reason="refused")
                 self.outcome.count("refused")
-        bad = self.outcome.counts.get("unknown", 0) + self.outcome.counts.get("refused", 0)
-        return bad < MAX_REFUSALS
+        failed = self.outcome.counts.get("unknown", 0) + self.outcome.counts.get("refused", 0)
+        return failed < MAX_FAILED_CREATES

@@ -1,4 +1,7 @@
-"""What is wrong with a machine, if anything. Its vendor's word counts against it, never for it: work does."""
+"""The diagnosis of a box: what is wrong with it, if anything.
+
+The vendor's status can only count against a box. That a box works is shown by its worker's heartbeats and videos.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,102 +9,102 @@ from datetime import datetime
 from statistics import median
 
 from validation.domain import Seconds
-from validation.fleet.blacklist import Reason
-from validation.fleet.policy import ControllerPolicy
+from validation.fleet.policy import ControllerPolicy, Reason
 from validation.ledger.fleet import RentedInstance
 from validation.vast.instances import Instance
 
-FATAL: tuple[tuple[re.Pattern[str], Reason], ...] = (
+FATAL_MESSAGES: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"OCI runtime create failed|unsatisfied condition", re.IGNORECASE), "runtime_failed"),
     (re.compile(r"pull rate limit", re.IGNORECASE), "pull_limited"),
     (re.compile(r"manifest unknown|unauthorized|denied", re.IGNORECASE), "image_refused"),
     (re.compile(r"no space left|connection reset", re.IGNORECASE), "pull_failed"),
 )
-"""Messages after which a machine never starts."""
+"""The vendor's messages after which a box never starts."""
 
 
-def judge(
-    machine: RentedInstance, seen: Instance | None, now: datetime, rules: ControllerPolicy, *, max_usd: float
+def diagnose(
+    box: RentedInstance, listed: Instance | None, now: datetime, policy: ControllerPolicy, *, max_usd_per_hour: float
 ) -> Reason | None:
-    """Why this machine must go, None if it may stay.
+    """Why a box must go, None if it may stay.
 
     Args:
-        machine: one that is renting, working or draining.
-        seen: its row in a complete listing.
+        box: one that is renting, working or draining.
+        listed: its row in a complete listing, None if it is not listed.
         now: the ledger's time.
-        rules: how patient we are.
-        max_usd: the most that a machine may cost an hour.
+        policy: the time-outs.
+        max_usd_per_hour: the most that one box may cost.
     """
-    if seen is None:
-        alive = _age(machine.heartbeat_at, now) < rules.silent_s
-        return "vanished" if machine.absences >= rules.absences_to_close and not alive else None
-    if machine.distrust is not None:
-        return "distrusted"
-    if seen.dph_total > max_usd:
+    if listed is None:
+        alive = _age(box.heartbeat_at, now) < policy.heartbeat_timeout_s
+        return "vanished" if box.absences >= policy.min_absences_to_close and not alive else None
+    if box.quarantine_reason is not None:
+        return "quarantined"
+    if listed.dph_total > max_usd_per_hour:
         return "over_price"
-    if seen.is_stopped and _age(machine.requested_at, now) > rules.blip_s:
+    if listed.is_stopped and _age(box.requested_at, now) > policy.stopped_grace_s:
         return "stopped"
-    if seen.actual_status in {"offline", "unknown"} and _age(machine.vendor_status_since, now) > rules.lost_s:
+    is_offline = listed.actual_status in {"offline", "unknown"}
+    if is_offline and _age(box.vendor_status_since, now) > policy.offline_timeout_s:
         return "lost"
-    return _judge_start(machine, seen, now, rules) if machine.state == "renting" else _judge_work(machine, now, rules)
+    return _diagnose_start(box, listed, now, policy) if box.state == "renting" else _diagnose_work(box, now, policy)
 
 
-def _judge_start(machine: RentedInstance, seen: Instance, now: datetime, rules: ControllerPolicy) -> Reason | None:
-    for pattern, reason in FATAL:
-        if pattern.search(seen.status_msg or ""):
+def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy: ControllerPolicy) -> Reason | None:
+    for pattern, reason in FATAL_MESSAGES:
+        if pattern.search(listed.status_msg or ""):
             return reason
-    if gpu_mismatch(machine):
-        return "lying"
-    if machine.heartbeat_at is not None:  # heard, and not accepted yet: it has fallen silent, or a tick is due
-        return "silent" if _age(machine.heartbeat_at, now) > rules.silent_s else None
-    if machine.first_running_at is not None:
-        return "silent" if _age(machine.first_running_at, now) > rules.silent_boot_s else None
-    return "never_booted" if _age(machine.requested_at, now) > machine.boot_within_s else None
+    if gpu_mismatch(box):
+        return "gpu_mismatch"
+    if box.heartbeat_at is not None:  # not marked ready yet: the heartbeats stopped, or a tick is due
+        return "heartbeat_timeout" if _age(box.heartbeat_at, now) > policy.heartbeat_timeout_s else None
+    if box.first_running_at is not None:
+        return "heartbeat_timeout" if _age(box.first_running_at, now) > policy.first_heartbeat_timeout_s else None
+    return "never_booted" if _age(box.requested_at, now) > box.boot_timeout_s else None
 
 
-def _judge_work(machine: RentedInstance, now: datetime, rules: ControllerPolicy) -> Reason | None:
-    if gpu_mismatch(machine):
-        return "lying"
-    if _age(machine.heartbeat_at, now) > rules.silent_s:
-        return "silent"
-    if machine.slow_since is not None and _age(machine.slow_since, now) > rules.slow_s:
+def _diagnose_work(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> Reason | None:
+    if gpu_mismatch(box):
+        return "gpu_mismatch"
+    if _age(box.heartbeat_at, now) > policy.heartbeat_timeout_s:
+        return "heartbeat_timeout"
+    if box.slow_since is not None and _age(box.slow_since, now) > policy.slow_timeout_s:
         return "slow"
-    progress = max(filter(None, (machine.video_completed_at, machine.accepted_at)), default=None)
-    if machine.open_chunks and _age(progress, now) > rules.stuck_s:
-        return "stuck"
+    progress_at = max(filter(None, (box.video_completed_at, box.accepted_at)), default=None)
+    if box.open_chunks and _age(progress_at, now) > policy.no_progress_timeout_s:
+        return "no_progress"
     return None
 
 
-def has_heartbeat(machine: RentedInstance, now: datetime, rules: ControllerPolicy) -> bool:
-    """Whether its worker heartbeats on the card that we pay for."""
-    return _age(machine.heartbeat_at, now) <= rules.silent_s and not gpu_mismatch(machine)
+def has_heartbeat(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> bool:
+    """Whether the box's worker sends heartbeats, on the GPU that was paid for."""
+    return _age(box.heartbeat_at, now) <= policy.heartbeat_timeout_s and not gpu_mismatch(box)
 
 
-def gpu_mismatch(machine: RentedInstance) -> bool:
-    """Whether the driver on the box names another card than the one rented."""
-    return machine.gpu_seen is not None and machine.gpu_name not in machine.gpu_seen
+def gpu_mismatch(box: RentedInstance) -> bool:
+    """Whether the driver on the box names another GPU than the one rented."""
+    return box.gpu_seen is not None and box.gpu_name not in box.gpu_seen
 
 
-def speeds_by_card(machines: Iterable[RentedInstance], rules: ControllerPolicy) -> dict[str, float]:
-    """The median segments a second of each card of which enough machines have shown theirs."""
-    shown: dict[str, list[float]] = {}
-    for machine in machines:
-        if machine.state == "working" and machine.segments_per_s > 0:
-            shown.setdefault(machine.gpu_name, []).append(machine.segments_per_s)
-    return {card: median(rates) for card, rates in shown.items() if len(rates) >= rules.class_size}
+def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolicy) -> dict[str, float]:
+    """Median segments per second of each GPU that enough boxes have."""
+    speeds: dict[str, list[float]] = {}
+    for box in boxes:
+        if box.state == "working" and box.segments_per_s > 0:
+            speeds.setdefault(box.gpu_name, []).append(box.segments_per_s)
+    return {gpu: median(measured) for gpu, measured in speeds.items() if len(measured) >= policy.min_class_size}
 
 
-def is_slow(machine: RentedInstance, speeds: Mapping[str, float], rules: ControllerPolicy) -> bool:
-    """Whether a machine that works now does so at less than its share of its class."""
-    normal = speeds.get(machine.gpu_name)
-    return normal is not None and 0 < machine.segments_per_s < rules.slow_share * normal
+def is_slow(box: RentedInstance, median_speeds: Mapping[str, float], policy: ControllerPolicy) -> bool:
+    """Whether a box works below ``slow_share`` of the median speed of its GPU."""
+    normal = median_speeds.get(box.gpu_name)
+    return normal is not None and 0 < box.segments_per_s < policy.slow_share * normal
 
 
-def is_correlated_failure(struck: Sequence[RentedInstance], alive: int, rules: ControllerPolicy) -> bool:
-    """Whether so many failed together that the cause is not theirs: the account, the vendor, our own services."""
-    return len(struck) >= rules.event_machines and len(struck) > rules.event_share * alive
+def is_correlated_failure(failed: Sequence[RentedInstance], total: int, policy: ControllerPolicy) -> bool:
+    """Whether so many boxes failed at once that the cause is common: the account, the vendor or our own services."""
+    return len(failed) >= policy.min_correlated_failures and len(failed) > policy.correlated_failure_share * total
 
 
 def _age(since: datetime | None, now: datetime) -> Seconds:
-    """Seconds since then; never is very long ago."""
+    """Seconds since a time; infinite for None, which stands for never."""
     return (now - since).total_seconds() if since is not None else float("inf")

@@ -1,4 +1,4 @@
-"""What is ordered: the container, what it is told, and how it is started."""
+"""The launch specification of a box: its image, its environment, and the request that creates it."""
 
 import os
 from collections.abc import Mapping
@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from validation.errors import BadInput
-from validation.vast.offers import Offer, OfferFilter
+from validation.vast.offer_filter import OfferFilter
+from validation.vast.offers import Offer
 
 PREFIX = "BOX_"
-"""A variable of the control plane that begins so is handed to every box, without the prefix."""
+"""A variable of the control machine with this prefix is passed to every box, without the prefix."""
 
 ALLOWED = frozenset(
     {
@@ -20,27 +21,27 @@ ALLOWED = frozenset(
         "CONFORMER_BATCH_SIZE", "PARQUET_SHARD_SIZE", "VFLEET_BOX_LIFETIME_S", "VFLEET_BOX_IDLE_S",
     }
 )  # fmt: skip
-"""What a box may know. A rented machine's owner can read all of it."""
+"""Variables that a box may get. The host of a rented machine can read all of them."""
 
 PREFECT_CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS")
 REQUIRED = ("DATABASE_URL", "R2_ENDPOINT_URL", "PREFECT_API_URL")
 DEFAULTS = {
-    "VFLEET_DEVICE": "cuda",  # a box whose card does not work must fail its self-test, not compute on its CPU
+    "VFLEET_DEVICE": "cuda",  # a box whose GPU does not work must fail its self-test, not compute on its CPU
     "CONFORMER_BATCH_SIZE": "32",
     "PARQUET_SHARD_SIZE": "50",
     "VFLEET_BOX_LIFETIME_S": str(7 * 24 * 3600),
     "VFLEET_BOX_IDLE_S": "1800",
 }
 MAX_ENVIRONMENT_BYTES = 32_768
-"""The vendor's own limit."""
+"""The vendor's limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What an operator orders, beside how many and for how much."""
+    """What an operator orders, apart from the number of boxes and the caps."""
 
     image: str
-    bounds: OfferFilter = field(default_factory=OfferFilter)
+    offer_filter: OfferFilter = field(default_factory=OfferFilter)
     chunk_videos: int = 50
 
     @classmethod
@@ -48,44 +49,47 @@ class LaunchSpec:
         return cls(str(stored["image"]), OfferFilter.from_json(stored["bounds"]), int(stored["chunk_videos"]))
 
     def to_json(self) -> dict[str, Any]:
-        return {"image": self.image, "bounds": self.bounds.to_json(), "chunk_videos": self.chunk_videos}
+        return {"image": self.image, "bounds": self.offer_filter.to_json(), "chunk_videos": self.chunk_videos}
 
 
 def read_box_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Collect what every box is told, from the control plane's variables ``BOX_...``.
+    """Read the environment of every box from the control machine's variables ``BOX_...``.
 
     Raises:
-        BadInput: one is missing, one must not be on a box, or the box would get the control plane's own database login.
+        BadInput: a variable is missing or must not be on a box, or the box would get the control machine's own
+            database login.
     """
-    told = {name.removeprefix(PREFIX): value for name, value in environment.items() if name.startswith(PREFIX)}
-    if foreign := sorted(set(told) - ALLOWED):
+    values = {name.removeprefix(PREFIX): value for name, value in environment.items() if name.startswith(PREFIX)}
+    if disallowed := sorted(set(values) - ALLOWED):
         raise BadInput(
-            f"{PREFIX}{foreign[0]} is not for a rented machine: boxes may be told {', '.join(sorted(ALLOWED))}"
+            f"{PREFIX}{disallowed[0]} may not be passed to boxes: unset it; boxes may get {', '.join(sorted(ALLOWED))}"
         )
-    if missing := [name for name in REQUIRED if not told.get(name)]:
+    if missing := [name for name in REQUIRED if not values.get(name)]:
         raise BadInput(f"{PREFIX}{missing[0]} is not set: boxes need it, nothing was rented")
-    if environment.get("CLOUDFLARE_API_TOKEN") and "R2_ACCESS_KEY_ID" in told:
+    if environment.get("CLOUDFLARE_API_TOKEN") and "R2_ACCESS_KEY_ID" in values:
         raise BadInput(
-            f"{PREFIX}R2_ACCESS_KEY_ID would give every box a key that does not end, while CLOUDFLARE_API_TOKEN is "
-            "there to lend each its own: unset one of the two"
+            f"{PREFIX}R2_ACCESS_KEY_ID would give every box a permanent key, although CLOUDFLARE_API_TOKEN is set to "
+            "issue each box a temporary one: unset one of the two"
         )
-    if environment.get("VFLEET_GATEWAY_TOKENS") and (shared := [name for name in PREFECT_CREDENTIALS if name in told]):
+    if environment.get("VFLEET_GATEWAY_TOKENS") and (
+        shared := [name for name in PREFECT_CREDENTIALS if name in values]
+    ):
         raise BadInput(
-            f"{PREFIX}{shared[0]} would let every box into Prefect alike, while VFLEET_GATEWAY_TOKENS is there to give "
-            "each a token of its own: unset one of the two"
+            f"{PREFIX}{shared[0]} would give all boxes one credential for Prefect, although VFLEET_GATEWAY_TOKENS is "
+            "set to give each box a token of its own: unset one of the two"
         )
-    if told["DATABASE_URL"] == environment.get("DATABASE_URL"):
+    if values["DATABASE_URL"] == environment.get("DATABASE_URL"):
         raise BadInput(
-            f"{PREFIX}DATABASE_URL is the control plane's own login: give boxes one that may only execute the worker's "
-            "functions (role validation_worker)"
+            f"{PREFIX}DATABASE_URL is the control machine's own login: give boxes one that may only execute the "
+            "worker's functions (role validation_worker)"
         )
-    return DEFAULTS | told
+    return DEFAULTS | values
 
 
 def build_create_request(
-    order: LaunchSpec, offer: Offer, *, label: str, worker_id: str, environment: Mapping[str, str]
+    launch_spec: LaunchSpec, offer: Offer, *, label: str, worker_id: str, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The body of a create. ``env`` must be an object: the vendor ignores a string without a word.
+    """The body of a create. ``env`` must be an object: the vendor ignores a string without an error.
 
     Raises:
         BadInput: the environment is larger than the vendor accepts.
@@ -96,12 +100,12 @@ def build_create_request(
         raise BadInput(f"the environment of a box has {size_bytes} bytes, and Vast.ai accepts {MAX_ENVIRONMENT_BYTES}")
     return {
         "client_id": "me",
-        "image": order.image,
-        "disk": order.bounds.disk_gb,
+        "image": launch_spec.image,
+        "disk": launch_spec.offer_filter.disk_gb,
         "label": label,
         "runtype": "args",  # keeps the image's entrypoint: `python -m validation.worker.bootstrap`
         "args": [],
         "env": env,
-        "cancel_unavail": True,  # else an offer that has gone becomes a stopped box that bills its disk
-        "price": None,  # on demand: an interruptible box may come back as a surprise after it was replaced
+        "cancel_unavail": True,  # else an offer that is gone becomes a stopped instance that bills its disk
+        "price": None,  # on demand: an interruptible instance may start again after its box was replaced
     }

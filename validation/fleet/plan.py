@@ -1,251 +1,312 @@
-"""What to do about the fleet now. Pure: the same picture gives the same plan, and no plan breaks a cap.
+"""The actions of one tick. Pure: equal snapshots give equal plans, and no plan breaks a cap.
 
-A picture whose listing is incomplete is for reading only: nothing is rented, accepted or closed on its evidence.
+On the evidence of an incomplete listing nothing is rented, marked ready or closed.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from math import ceil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from validation.domain import Seconds
-from validation.fleet.actions import (
-    Action,
-    Adopt,
-    Destroy,
-    DestroyOrphan,
-    Drain,
-    MarkClosed,
-    MarkReady,
-    Plan,
-    Step,
-    Terminate,
-)
-from validation.fleet.blacklist import Reason
-from validation.fleet.budget import BudgetState
-from validation.fleet.health import has_heartbeat, is_correlated_failure, judge
-from validation.fleet.policy import ControllerPolicy
-from validation.fleet.rent import choose_offers
-from validation.fleet.states import OCCUPYING, SERVING
-from validation.ledger.fleet import Ban, RentedInstance
-from validation.vast.instances import Instance, Listing
+from validation.fleet.health import diagnose, has_heartbeat, is_correlated_failure
+from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy, Reason
+from validation.fleet.snapshot import BudgetState, FleetSnapshot
+from validation.ledger.fleet import RentedInstance
+from validation.vast.instances import Instance
 from validation.vast.offers import Offer
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
-    """What an operator wants, and what there is to do."""
+class Adopt:
+    """A create whose response was lost did take effect: a listing shows the box's label."""
 
-    machines: int
-    chunks_left: int
-    """Claimable and open ones: a machine without a chunk is of no use."""
-    max_usd_per_machine: float
-    max_per_host: int = 3
-    abandon: bool = False
-    """Destroy without draining."""
-
-    @property
-    def most(self) -> int:
-        """Above this many, machines are let go."""
-        return 0 if self.abandon else min(self.machines, self.chunks_left)
-
-    @property
-    def enough(self) -> int:
-        """Below this many, machines are rented.
-
-        Lower than ``most`` at the end of a queue: a machine that is rented then arrives when its chunk is done, and a
-        queue that wavers by a chunk moves nobody.
-        """
-        return 0 if self.abandon else min(self.machines, ceil(self.chunks_left / 2))
+    box: RentedInstance
+    instance_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class FleetSnapshot:
-    """Everything that a plan stands on."""
+class MarkReady:
+    """The box's worker sends heartbeats: the box counts as working."""
 
-    desired: Desired
-    machines: Sequence[RentedInstance]
-    """Every machine that may bill, and those that left lately."""
-    listing: Listing
-    label_prefix: str
-    purse: BudgetState
-    now: datetime
-    bans: Sequence[Ban] = ()
-    offers: Sequence[Offer] | None = None
-    """Good enough ones, best value first; None before the market was asked."""
-    rules: ControllerPolicy = field(default_factory=ControllerPolicy)
+    box: RentedInstance
 
 
-def plan(picture: FleetSnapshot) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Let the box finish the chunks that it holds."""
+
+    box: RentedInstance
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Destroy the box, and ban its machine where the reason calls for it."""
+
+    box: RentedInstance
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """Send the destroy again: the vendor has not confirmed it, or still lists the instance."""
+
+    box: RentedInstance
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyOrphan:
+    """Destroy an instance with the fleet's label that belongs to no open row of the ledger."""
+
+    instance_id: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkClosed:
+    """The box is proven to be gone, or never to have been rented."""
+
+    box: RentedInstance
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Rent:
+    """Rent this offer for a free slot."""
+
+    slot: int
+    offer: Offer
+
+
+Step: TypeAlias = Adopt | MarkReady | Drain | Terminate | Destroy | MarkClosed
+"""An action on one box of the ledger."""
+Action: TypeAlias = Step | DestroyOrphan | Rent
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The actions of one tick, in order: actions that save money precede those that spend it."""
+
+    actions: tuple[Action, ...] = ()
+    to_rent: int = 0
+    """How many boxes are missing and may be rented, if the market has offers."""
+    spares: tuple[Offer, ...] = ()
+    """Offers to rent instead of those that turn out to be gone."""
+    notes: tuple[str, ...] = ()
+    """Sentences for an operator: why less is done than expected."""
+
+
+def make_plan(snapshot: FleetSnapshot) -> Plan:
     """Choose the actions of one tick."""
-    if not picture.listing.complete:
-        return _plan_without_listing(picture)
-    sights = _match(picture)
-    faults = _find_faults(picture, sights)
-    upkeep = [action for machine in picture.machines if (action := _tend(machine, sights, faults, picture))]
-    leaving = {action.machine.label for action in upkeep if isinstance(action, Terminate | MarkClosed)}
-    orphans = _find_orphans(picture, sights)
-    trims = _scale_down(picture, leaving)
-    trimmed = {action.machine.label for action in trims}
-    upkeep = [a for a in upkeep if a.machine.label not in trimmed]  # one that was about to be accepted goes instead
-    frees = _limit_per_tick([*orphans, *upkeep, *trims], picture.rules)
-    hold = _hold_reason(picture, faults)
+    if not snapshot.listing.complete:
+        return _plan_without_listing(snapshot)
+    listed = snapshot.match_instances()
+    diagnoses = _diagnose_all(snapshot, listed)
+    steps = [step for box in snapshot.boxes if (step := _choose_step(box, listed, diagnoses, snapshot))]
+    leaving = {step.box.label for step in steps if isinstance(step, Terminate | MarkClosed)}
+    scaled_down = _scale_down(snapshot, leaving)
+    scaled_down_labels = {step.box.label for step in scaled_down}
+    steps = [step for step in steps if step.box.label not in scaled_down_labels]  # one step per box
+    saving = _limit_per_tick([*_find_orphans(snapshot, listed), *steps, *scaled_down], snapshot.policy)
+    hold = _hold_reason(snapshot, diagnoses)
     if hold:
-        return Plan(tuple(frees), notes=(hold,))
-    chosen = choose_offers(picture, _deficit(picture, leaving | trimmed))
-    return Plan((*frees, *chosen.actions), chosen.to_rent, chosen.spares, chosen.notes)
+        return Plan(tuple(saving), notes=(hold,))
+    rents = choose_offers(snapshot, _deficit(snapshot, leaving | scaled_down_labels))
+    return replace(rents, actions=(*saving, *rents.actions))
 
 
-def _plan_without_listing(picture: FleetSnapshot) -> Plan:
-    """Without a complete listing: only what needs no evidence, destroying what has been told to go."""
-    known = [machine for machine in picture.machines if machine.instance_id is not None]
-    actions: list[Action] = [Destroy(machine) for machine in known if machine.state == "destroying"]
-    if picture.desired.abandon:
-        actions += [Terminate(m, "dismissed") for m in known if m.state in {"renting", "working", "draining"}]
-    why = f"the listing is not complete ({picture.listing.why_incomplete}): nothing is rented on its evidence"
-    return Plan(tuple(_limit_per_tick(actions, picture.rules)), notes=(why,))
+def choose_offers(snapshot: FleetSnapshot, missing: int) -> Plan:
+    """Rent the best offers that caps, bans and hosts allow, each for the lowest free slot."""
+    policy, budget = snapshot.policy, snapshot.budget
+    count = min(missing, policy.max_rents_per_tick)
+    if count == 0 or snapshot.offers is None:
+        refusal = budget.rejection_reason(0.0, 0.0, hours=policy.min_runway_to_rent_h) if count else None
+        return Plan(to_rent=0 if refusal else count, notes=(refusal,) if refusal else ())
+    slots, boxes_per_host = _free_slots(snapshot), _count_boxes_per_host(snapshot)
+    rents: list[Rent] = []
+    spares: list[Offer] = []
+    notes: list[str] = []
+    for offer in _eligible_offers(snapshot):
+        if boxes_per_host[offer.host_id] >= snapshot.desired.max_per_host:
+            continue
+        boxes_per_host[offer.host_id] += 1
+        if len(rents) == count:
+            spares.append(offer)  # the ledger checks the caps again if a spare is rented
+            continue
+        refusal = budget.rejection_reason(offer.usd_per_hour, offer.usd_once, hours=policy.min_runway_to_rent_h)
+        if refusal:
+            notes.append(refusal)
+            break
+        budget = _with_rent(budget, offer)
+        rents.append(Rent(next(slots), offer))
+    if len(rents) < count and not notes:
+        notes.append(f"{count} more boxes are wanted, and the market has {len(rents)} offers that are good enough")
+    return Plan(tuple(rents), count, tuple(spares), tuple(notes))
 
 
-def _match(picture: FleetSnapshot) -> dict[str, Instance]:
-    """The listed instance of each machine: by its id, or by its label where its id is not known yet."""
-    ours = picture.listing.ours(picture.label_prefix)
-    by_id = {(instance.label, instance.id): instance for instance in ours}
-    first = {instance.label: instance for instance in sorted(ours, key=lambda i: i.id, reverse=True)}
-    matched = {
-        machine.label: first.get(machine.label)
-        if machine.instance_id is None
-        else by_id.get((machine.label, machine.instance_id))
-        for machine in picture.machines
-        if machine.state != "gone"
-    }
-    return {label: instance for label, instance in matched.items() if instance is not None}
+def _eligible_offers(snapshot: FleetSnapshot) -> Iterator[Offer]:
+    """Offers of machines that are neither banned nor rented already, each machine once."""
+    banned = {(ban.kind, ban.vendor_id) for ban in snapshot.bans if ban.expires_at > snapshot.now}
+    taken = {box.machine_id for box in snapshot.boxes if box.state != "gone"}
+    for offer in snapshot.offers or ():
+        if offer.machine_id in taken or ("machine", offer.machine_id) in banned or ("host", offer.host_id) in banned:
+            continue
+        taken.add(offer.machine_id)
+        yield offer
 
 
-def _find_orphans(picture: FleetSnapshot, sights: Mapping[str, Instance]) -> list[DestroyOrphan]:
-    """Listed machines with our label that no open row of the ledger stands for."""
-    wanted = {instance.id for instance in sights.values()}
-    ours = picture.listing.ours(picture.label_prefix)
-    return [DestroyOrphan(instance.id, instance.label) for instance in ours if instance.id not in wanted]
+def _free_slots(snapshot: FleetSnapshot) -> Iterator[int]:
+    taken = {box.slot for box in snapshot.boxes if box.state != "gone"}
+    slot = 1
+    while True:
+        if slot not in taken:
+            yield slot
+        slot += 1
 
 
-def _find_faults(picture: FleetSnapshot, sights: Mapping[str, Instance]) -> dict[str, Reason]:
-    """What is wrong, by label. What strikes a good part of the fleet at once is no machine's fault."""
-    rules, limit = picture.rules, picture.desired.max_usd_per_machine
-    alive = [m for m in picture.machines if m.state in {"renting", "working", "draining"}]
-    judged = {m.label: (m, judge(m, sights.get(m.label), picture.now, rules, max_usd=limit)) for m in alive}
-    faults = {label: reason for label, (_, reason) in judged.items() if reason}
-    stopped = [m for m, reason in judged.values() if reason == "stopped"]
-    silent = [m for m, reason in judged.values() if reason == "silent" and m.state != "renting"]
-    if is_correlated_failure(stopped, len(alive), rules):
-        faults |= {machine.label: "account_event" for machine in stopped}
-    if is_correlated_failure(silent, sum(m.state != "renting" for m in alive), rules):
-        for machine in silent:
-            del faults[machine.label]  # the ledger or the network was away: they may well be at work
-    return faults
+def _count_boxes_per_host(snapshot: FleetSnapshot) -> Counter[int]:
+    return Counter(box.host_id for box in snapshot.boxes if box.state != "gone")
 
 
-def _tend(
-    machine: RentedInstance, sights: Mapping[str, Instance], faults: Mapping[str, Reason], picture: FleetSnapshot
+def _with_rent(budget: BudgetState, offer: Offer) -> BudgetState:
+    return replace(
+        budget, usd_per_hour=budget.usd_per_hour + offer.usd_per_hour, spent_usd=budget.spent_usd + offer.usd_once
+    )
+
+
+def _plan_without_listing(snapshot: FleetSnapshot) -> Plan:
+    """Without a complete listing: only destroy what was decided to be destroyed, which needs no evidence."""
+    known = [box for box in snapshot.boxes if box.instance_id is not None]
+    actions: list[Action] = [Destroy(box) for box in known if box.state == "destroying"]
+    if snapshot.desired.abandon:
+        actions += [Terminate(box, "dismissed") for box in known if box.state in {"renting", "working", "draining"}]
+    note = f"the listing is not complete ({snapshot.listing.why_incomplete}): nothing is rented on its evidence"
+    return Plan(tuple(_limit_per_tick(actions, snapshot.policy)), notes=(note,))
+
+
+def _find_orphans(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> list[DestroyOrphan]:
+    """Listed instances with the fleet's label that no open row of the ledger describes."""
+    known = {instance.id for instance in listed.values()}
+    ours = snapshot.listing.of_fleet(snapshot.label_prefix)
+    return [DestroyOrphan(instance.id, instance.label) for instance in ours if instance.id not in known]
+
+
+def _diagnose_all(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> dict[str, Reason]:
+    """What is wrong, by label. A failure of a good part of the fleet at once is counted against no machine."""
+    policy, limit = snapshot.policy, snapshot.desired.max_usd_per_box
+    alive = [box for box in snapshot.boxes if box.state in {"renting", "working", "draining"}]
+    found = [(box, diagnose(box, listed.get(box.label), snapshot.now, policy, max_usd_per_hour=limit)) for box in alive]
+    diagnoses = {box.label: reason for box, reason in found if reason}
+    stopped = [box for box, reason in found if reason == "stopped"]
+    silent = [box for box, reason in found if reason == "heartbeat_timeout" and box.state != "renting"]
+    if is_correlated_failure(stopped, len(alive), policy):
+        diagnoses |= {box.label: "account_event" for box in stopped}
+    if is_correlated_failure(silent, sum(box.state != "renting" for box in alive), policy):
+        for box in silent:
+            del diagnoses[box.label]  # the ledger or the network was away: the boxes may well be working
+    return diagnoses
+
+
+def _choose_step(
+    box: RentedInstance, listed: Mapping[str, Instance], diagnoses: Mapping[str, Reason], snapshot: FleetSnapshot
 ) -> Step | None:
-    """The one step, if any, that a machine is due, by its state."""
-    seen = sights.get(machine.label)
-    match machine.state:
+    """The one step, if any, that a box needs in its state."""
+    instance = listed.get(box.label)
+    match box.state:
         case "requested":
-            return _tend_requested(machine, seen, picture.rules)
+            return _step_requested(box, instance, snapshot.policy)
         case "destroying":
-            return Destroy(machine)
+            return Destroy(box)
         case "destroyed":
-            return _tend_destroyed(machine, seen, picture)
+            return _step_destroyed(box, instance, snapshot)
         case "gone":
             return None
-    return _tend_rented(machine, faults.get(machine.label), picture)
+    return _step_rented(box, diagnoses.get(box.label), snapshot)
 
 
-def _tend_rented(machine: RentedInstance, fault: Reason | None, picture: FleetSnapshot) -> Step | None:
-    reason = fault or ("dismissed" if picture.desired.abandon else None)
+def _step_rented(box: RentedInstance, diagnosis: Reason | None, snapshot: FleetSnapshot) -> Step | None:
+    reason = diagnosis or ("dismissed" if snapshot.desired.abandon else None)
     if reason:
-        return Terminate(machine, reason)
-    if machine.state == "renting":
-        return MarkReady(machine) if has_heartbeat(machine, picture.now, picture.rules) else None
-    done = machine.open_chunks == 0 or _in_state_s(machine, picture) > picture.rules.drain_s
-    return Terminate(machine, "drained") if machine.state == "draining" and done else None
+        return Terminate(box, reason)
+    if box.state == "renting":
+        return MarkReady(box) if has_heartbeat(box, snapshot.now, snapshot.policy) else None
+    drained = box.open_chunks == 0 or _time_in_state_s(box, snapshot) > snapshot.policy.drain_timeout_s
+    return Terminate(box, "drained") if box.state == "draining" and drained else None
 
 
-def _tend_requested(machine: RentedInstance, seen: Instance | None, rules: ControllerPolicy) -> Step | None:
-    if seen is not None:
-        return Adopt(machine, seen.id)
-    return MarkClosed(machine, "never_rented") if machine.absences >= rules.absences_to_disbelieve else None
+def _step_requested(box: RentedInstance, instance: Instance | None, policy: ControllerPolicy) -> Step | None:
+    if instance is not None:
+        return Adopt(box, instance.id)
+    return MarkClosed(box, "never_rented") if box.absences >= policy.min_absences_never_rented else None
 
 
-def _tend_destroyed(machine: RentedInstance, seen: Instance | None, picture: FleetSnapshot) -> Step | None:
-    if seen is not None:
-        return Destroy(machine) if _in_state_s(machine, picture) > picture.rules.lag_s else None
-    return MarkClosed(machine, "drained") if machine.absences >= picture.rules.absences_to_close else None
+def _step_destroyed(box: RentedInstance, instance: Instance | None, snapshot: FleetSnapshot) -> Step | None:
+    if instance is not None:
+        return Destroy(box) if _time_in_state_s(box, snapshot) > snapshot.policy.listing_lag_s else None
+    return MarkClosed(box, "drained") if box.absences >= snapshot.policy.min_absences_to_close else None
 
 
-def _in_state_s(machine: RentedInstance, picture: FleetSnapshot) -> Seconds:
-    return (picture.now - machine.changed_at).total_seconds()
+def _time_in_state_s(box: RentedInstance, snapshot: FleetSnapshot) -> Seconds:
+    return (snapshot.now - box.changed_at).total_seconds()
 
 
-def _scale_down(picture: FleetSnapshot, leaving: set[str]) -> list[Terminate | Drain]:
-    """Let go of what is too much, or too dear: first what does not work yet, then the worst value."""
-    staying = [m for m in picture.machines if m.state in SERVING and m.label not in leaving]
-    hours, rules = picture.purse.runway_h, picture.rules
-    if hours < rules.destroy_runway_h:
-        return [Terminate(m, "budget") for m in _known(picture) if m.label not in leaving]
-    if hours < rules.drain_runway_h:
-        return [_drain_or_terminate(machine, "budget") for machine in staying if machine.state != "requested"]
-    excess = max(0, len(staying) - picture.desired.most)
-    worst = sorted((m for m in staying if m.state != "requested"), key=_value)[:excess]
-    return [_drain_or_terminate(machine, "surplus") for machine in worst]
+def _scale_down(snapshot: FleetSnapshot, leaving: set[str]) -> list[Terminate | Drain]:
+    """Let boxes go that are too many or too expensive: first those that do not work yet, then the worst value."""
+    staying = [box for box in snapshot.boxes if box.state in SERVING and box.label not in leaving]
+    runway_h, policy = snapshot.budget.runway_h, snapshot.policy
+    if runway_h < policy.min_runway_to_drain_h:
+        rented = [box for box in snapshot.boxes if box.state in {"renting", "working", "draining"}]
+        return [Terminate(box, "budget") for box in rented if box.label not in leaving]
+    if runway_h < policy.min_runway_to_run_h:
+        return [_drain_or_terminate(box, "budget") for box in staying if box.state != "requested"]
+    excess = max(0, len(staying) - snapshot.desired.keep_up_to)
+    worst = sorted((box for box in staying if box.state != "requested"), key=_value)[:excess]
+    return [_drain_or_terminate(box, "surplus") for box in worst]
 
 
-def _known(picture: FleetSnapshot) -> list[RentedInstance]:
-    return [m for m in picture.machines if m.state in {"renting", "working", "draining"}]
+def _drain_or_terminate(box: RentedInstance, reason: Reason) -> Terminate | Drain:
+    return Drain(box, reason) if box.state == "working" else Terminate(box, reason)
 
 
-def _drain_or_terminate(machine: RentedInstance, reason: Reason) -> Terminate | Drain:
-    return Drain(machine, reason) if machine.state == "working" else Terminate(machine, reason)
+def _value(box: RentedInstance) -> tuple[bool, float, int]:
+    """Sort key: boxes that do not work yet first, then by segments per dollar."""
+    segments_per_dollar = box.segments_per_s / box.usd_per_hour if box.usd_per_hour else 0.0
+    return box.state == "working", segments_per_dollar, -box.slot
 
 
-def _value(machine: RentedInstance) -> tuple[bool, float, int]:
-    """Sorts the machine that is missed least to the front."""
-    per_dollar = machine.segments_per_s / machine.usd_per_hour if machine.usd_per_hour else 0.0
-    return machine.state == "working", per_dollar, -machine.slot
+def _deficit(snapshot: FleetSnapshot, leaving: set[str]) -> int:
+    """How many more boxes may be rented: the number wanted less those that serve or still occupy a slot."""
+    serving = sum(box.state in SERVING and box.label not in leaving for box in snapshot.boxes)
+    occupying = sum(box.state in OCCUPYING for box in snapshot.boxes)
+    return max(0, min(snapshot.desired.rent_up_to - serving, snapshot.desired.boxes - occupying))
 
 
-def _deficit(picture: FleetSnapshot, leaving: set[str]) -> int:
-    """How many more machines may be rented: what is wanted, less what is there or on its way out."""
-    serving = sum(m.state in SERVING and m.label not in leaving for m in picture.machines)
-    occupying = sum(m.state in OCCUPYING for m in picture.machines)
-    return max(0, min(picture.desired.enough - serving, picture.desired.machines - occupying))
+def _hold_reason(snapshot: FleetSnapshot, diagnoses: Mapping[str, Reason]) -> str | None:
+    """Why nothing is rented although boxes are missing."""
+    policy = snapshot.policy
 
+    def count_recent(reason: Reason, window_s: Seconds) -> int:
+        left = sum(box.reason == reason and _time_in_state_s(box, snapshot) < window_s for box in snapshot.boxes)
+        return left + sum(diagnosis == reason for diagnosis in diagnoses.values())
 
-def _hold_reason(picture: FleetSnapshot, faults: Mapping[str, Reason]) -> str | None:
-    """Why nothing is rented although machines are lacking."""
-    rules = picture.rules
-
-    def lately(reason: Reason, within_s: float) -> int:
-        past = (m for m in picture.machines if m.reason == reason)
-        recent = sum((picture.now - m.changed_at).total_seconds() < within_s for m in past)
-        return recent + sum(found == reason for found in faults.values())
-
-    if lately("account_event", rules.hold_s):
-        return "machines were stopped together: check the account's credit and the vendor; renting waits"
-    refused = lately("image_refused", rules.image_hold_s) + lately("pull_limited", rules.image_hold_s)
-    if refused >= max(rules.image_refusals, _count_recent_pulls(picture)):
-        return "several machines may not pull the image: check its name and its registry; renting waits"
+    if count_recent("account_event", policy.correlated_failure_hold_s):
+        return "boxes were stopped together: check the account's credit and the vendor; renting waits"
+    hold_s = policy.image_refusal_hold_s
+    refused = count_recent("image_refused", hold_s) + count_recent("pull_limited", hold_s)
+    if refused >= max(policy.min_image_refusals, _count_recent_pulls(snapshot)):
+        return "several boxes may not pull the image: check its name and its registry; renting waits"
     return None
 
 
-def _count_recent_pulls(picture: FleetSnapshot) -> int:
-    """How many machines got the image while others were refused it."""
-    starts = [machine.first_running_at for machine in picture.machines if machine.first_running_at]
-    return sum((picture.now - start).total_seconds() < picture.rules.image_hold_s for start in starts)
+def _count_recent_pulls(snapshot: FleetSnapshot) -> int:
+    """How many boxes got the image within the time in which refusals are counted."""
+    starts = [box.first_running_at for box in snapshot.boxes if box.first_running_at]
+    return sum((snapshot.now - start).total_seconds() < snapshot.policy.image_refusal_hold_s for start in starts)
 
 
-def _limit_per_tick(actions: Sequence[Action], rules: ControllerPolicy) -> list[Action]:
-    """Everything that costs no request, and as many destroys as a tick has time for: failures before surplus."""
+def _limit_per_tick(actions: Sequence[Action], policy: ControllerPolicy) -> list[Action]:
+    """Keep every action that sends no request, and as many destroys as a tick has time for, in the given order."""
     destroys = [action for action in actions if isinstance(action, Destroy | DestroyOrphan | Terminate)]
-    kept = {id(action) for action in destroys[: rules.destroys_a_tick]}
+    kept = {id(action) for action in destroys[: policy.max_destroys_per_tick]}
     return [a for a in actions if not isinstance(a, Destroy | DestroyOrphan | Terminate) or id(a) in kept]

@@ -1,30 +1,26 @@
-"""One tick of the fleet: look, plan, act. Run by one process at a time, every two minutes, or by hand."""
+"""One tick of the fleet: observe, plan, execute, report. Run by one process at a time, every two minutes or by hand."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
 
 from validation.credentials.issuer import CredentialIssuer
 from validation.errors import BadInput, Transient
-from validation.fleet.actions import Plan
-from validation.fleet.budget import BudgetState
 from validation.fleet.executor import LOCK_S, PlanExecutor
-from validation.fleet.health import is_slow, speeds_by_card
-from validation.fleet.launch_spec import LaunchSpec
-from validation.fleet.plan import Desired, FleetSnapshot, plan
-from validation.fleet.policy import ControllerPolicy
-from validation.fleet.states import OCCUPYING
+from validation.fleet.health import is_slow, median_speed_by_gpu
+from validation.fleet.plan import Plan, make_plan
+from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy
+from validation.fleet.snapshot import FleetSnapshot, read_snapshot
 from validation.gateway.tokens import TokenFile, TokensUnwritable
 from validation.ledger.fleet import (
-    FleetBudget,
     ObservedInstance,
     RentedInstance,
+    State,
     acquire_lock,
     acquire_search_quota,
-    read_bans,
     read_budget,
     read_rented_instances,
     record_credit,
@@ -34,27 +30,30 @@ from validation.ledger.fleet import (
 from validation.vast.client import VastClient
 from validation.vast.errors import RequestRefused, SearchQuotaExceeded
 from validation.vast.instances import Listing
-from validation.vast.offers import Offer, explain_no_offers, rank_offers, without_price_limit
+from validation.vast.offer_filter import OfferFilter, explain_no_offers
+from validation.vast.offers import SearchResult
+from validation.vast.ranking import rank_offers
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileContext:
-    """What a reconciler works with. ``environment`` returns what every box is told; it is asked when renting."""
+    """The clients and settings of a tick."""
 
     engine: Engine
     client: VastClient
     fleet: str
     environment: Callable[[], Mapping[str, str]]
-    rules: ControllerPolicy = field(default_factory=ControllerPolicy)
-    lender: CredentialIssuer | None = None
-    """Lends boxes what opens the stores; None where they are told keys of the operator's choice."""
+    """Returns the environment of every new box; called when something is to be rented."""
+    policy: ControllerPolicy = field(default_factory=ControllerPolicy)
+    issuer: CredentialIssuer | None = None
+    """Issues each box its store credentials; None where boxes get keys of the operator's choice."""
     tokens: TokenFile | None = None
-    """Who passes the gateway to Prefect; None where boxes come by another way."""
+    """The gateway's tokens; None where boxes reach Prefect without the gateway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a tick saw and did."""
+    """What a tick observed and did."""
 
     wanted: int
     by_state: Mapping[str, int]
@@ -65,148 +64,165 @@ class Report:
     notes: tuple[str, ...]
     listing_complete: bool
     listed: int
-    """Machines with this fleet's label in the listing."""
+    """Instances with this fleet's label in the listing."""
     problem: str | None = None
-    """What an operator must see to; None where the fleet is as it should be, or on its way."""
+    """What an operator must see to; None where the fleet is as wanted or on its way there."""
 
     @property
     def is_empty(self) -> bool:
-        """A complete listing shows no machine of this fleet, and the ledger has none open."""
+        """A complete listing shows no instance of this fleet, and the ledger has no open row."""
         return self.listing_complete and self.listed == 0 and not self.by_state
 
 
-def reconcile(desk: ReconcileContext) -> Report | None:
-    """Do one tick. None: another reconciler has the turn.
+def reconcile(context: ReconcileContext) -> Report | None:
+    """Run one tick. None: another reconciler holds the lock.
 
     Raises:
-        FleetUnknown: nobody ever wanted this fleet.
+        FleetUnknown: no fleet of this name was ever ordered.
         VastKeyRefused: nothing was rented, and nothing could be destroyed.
         Unreachable, LedgerBusy: the ledger does not answer; nothing was rented.
     """
     holder = uuid4()
-    budget = read_budget(desk.engine, desk.fleet)
-    if not acquire_lock(desk.engine, desk.fleet, holder, lease_s=LOCK_S):
+    label_prefix = read_budget(context.engine, context.fleet).label_prefix
+    if not acquire_lock(context.engine, context.fleet, holder, lease_s=LOCK_S):
         return None
     try:
-        listing, credit = _look(desk, budget)
-        picture = build_snapshot(desk, listing, credit)
-        order = LaunchSpec.from_json(budget.order_json)
-        chosen, lack, environment = plan(picture), None, dict[str, str]()
-        if chosen.to_rent:
-            environment, lack = _box_environment(desk)
-        if chosen.to_rent and not lack and acquire_search_quota(desk.engine, desk.fleet, holder):
-            picture, lack = ask_market(desk, picture, order)
-            chosen = plan(picture)
-        performer = PlanExecutor(
-            desk.engine, desk.client, desk.fleet, budget.label_prefix, order, environment, holder,
-            desk.lender, desk.tokens,
-        )  # fmt: skip
-        performer.perform(chosen)
-        unlent = desk.lender.renew() if desk.lender else []
-        notes = filter(None, [lack, *performer.outcome.notes, *unlent, _revoke_stale_tokens(desk, budget, holder)])
-        return _report(desk, picture, performer.outcome.counts, tuple(dict.fromkeys(notes)))
+        before = _observe(context, label_prefix)
+        plan, environment, problem = _plan(context, before, holder)
+        executor = PlanExecutor(
+            context.engine, context.client, context.fleet, before, environment, holder, context.issuer, context.tokens
+        )
+        executor.execute(plan)
+        renewal_problems = context.issuer.renew() if context.issuer else []
+        after, token_problem = _observe_result(context, before, holder)
+        problems = [problem, *executor.outcome.notes, *renewal_problems, token_problem]
+        return _report(before, after, executor.outcome.counts, problems)
     finally:
-        release_lock(desk.engine, desk.fleet, holder)
+        release_lock(context.engine, context.fleet, holder)
 
 
-def build_snapshot(desk: ReconcileContext, listing: Listing, credit_usd: float | None) -> FleetSnapshot:
-    """Read the ledger, after the listing: so every label that the listing shows has its row."""
-    budget = read_budget(desk.engine, desk.fleet)
-    order = LaunchSpec.from_json(budget.order_json)
-    return FleetSnapshot(
-        desired=Desired(
-            machines=budget.machines,
-            chunks_left=ceil(budget.videos_waiting / order.chunk_videos) + budget.chunks_open,
-            max_usd_per_machine=order.bounds.max_usd_per_hour,
-            max_per_host=order.bounds.max_per_host,
-            abandon=budget.abandoned,
-        ),
-        machines=read_rented_instances(desk.engine, desk.fleet),
-        listing=listing,
-        label_prefix=budget.label_prefix,
-        purse=BudgetState(budget.max_usd_per_hour, budget.max_usd, budget.usd_per_hour, budget.spent_usd, credit_usd),
-        now=budget.now,
-        bans=read_bans(desk.engine),
-        rules=desk.rules,
-    )
+def preview_tick(context: ReconcileContext) -> tuple[Plan, FleetSnapshot]:
+    """What a tick would do now. Reads the ledger, the listing and the market; changes nothing."""
+    listing, credit_usd = context.client.list_instances(), _read_credit(context.client)
+    snapshot = _read_snapshot(context, listing, credit_usd)
+    plan = make_plan(snapshot)
+    if plan.to_rent:
+        snapshot, note = search_market(context.client, snapshot)
+        plan = make_plan(snapshot)
+        plan = replace(plan, notes=(*plan.notes, *filter(None, [note])))
+    return plan, snapshot
 
 
-def ask_market(desk: ReconcileContext, picture: FleetSnapshot, order: LaunchSpec) -> tuple[FleetSnapshot, str | None]:
-    """The picture with offers, best value first, and what an operator should know about the market."""
-    banned = [ban.vendor_id for ban in picture.bans if ban.kind == "machine"]
-    measured = speeds_by_card(picture.machines, picture.rules)
+def search_market(client: VastClient, snapshot: FleetSnapshot) -> tuple[FleetSnapshot, str | None]:
+    """The snapshot with offers, best value first, and a note for the operator where there are none."""
+    offer_filter = snapshot.launch_spec.offer_filter
+    banned = [ban.vendor_id for ban in snapshot.bans if ban.kind == "machine"]
+    measured = median_speed_by_gpu(snapshot.boxes, snapshot.policy)
     try:
-        found = desk.client.search(order.bounds.query(banned_machines=banned))
-        offers = rank_offers(found, order.bounds, measured)
-        note = None if offers else explain_no_offers(found or _any_price(desk, order), order.bounds)
+        found = client.search(offer_filter.query(banned_machines=banned))
+        offers = rank_offers(found, offer_filter, measured)
+        note = None if offers else explain_empty_search(client, found, offer_filter)
     except (SearchQuotaExceeded, Transient, RequestRefused) as error:
-        return picture, str(error)
-    return replace(picture, offers=offers), note
+        return snapshot, str(error)
+    return replace(snapshot, offers=offers), note
 
 
-def plan_tick(desk: ReconcileContext) -> tuple[Plan, FleetSnapshot]:
-    """What a tick would do now. Reads ledger, listing and market; changes nothing."""
-    listing = desk.client.list_instances()
-    picture = build_snapshot(desk, listing, _read_credit(desk.client))
-    chosen = plan(picture)
-    if chosen.to_rent:
-        budget = read_budget(desk.engine, desk.fleet)
-        picture, note = ask_market(desk, picture, LaunchSpec.from_json(budget.order_json))
-        chosen = plan(picture)
-        chosen = replace(chosen, notes=(*chosen.notes, *filter(None, [note])))
-    return chosen, picture
+def explain_empty_search(client: VastClient, found: SearchResult, offer_filter: OfferFilter) -> str:
+    """Why no offer is good enough; a search that found nothing is repeated without the price limit.
 
-
-def _box_environment(desk: ReconcileContext) -> tuple[dict[str, str], str | None]:
-    """What new boxes are told, or why there can be none: which is no reason not to look after the others."""
-    try:
-        return dict(desk.environment()), None
-    except BadInput as error:
-        return {}, str(error)
-
-
-def _revoke_stale_tokens(desk: ReconcileContext, budget: FleetBudget, holder: UUID) -> str | None:
-    """End the tokens of machines that are gone, whichever way they went. Returns why that did not work.
-
-    In one's own turn only: in another's, a token may be there whose machine is not in the ledger as we read it.
+    Raises:
+        SearchQuotaExceeded, Throttled, Unreachable, RequestRefused: the second search failed.
     """
-    if desk.tokens is None or not acquire_lock(desk.engine, desk.fleet, holder, lease_s=LOCK_S):
-        return None
-    there = {machine.label for machine in read_rented_instances(desk.engine, desk.fleet) if machine.state in OCCUPYING}
-    try:
-        desk.tokens.revoke_rentals(budget.label_prefix, but=there)
-    except TokensUnwritable as error:
-        return str(error)
-    return None
-
-
-def _any_price(desk: ReconcileContext, order: LaunchSpec) -> list[Offer]:
-    return desk.client.search(without_price_limit(order.bounds).query())
-
-
-def _look(desk: ReconcileContext, budget: FleetBudget) -> tuple[Listing, float | None]:
-    """List the account's machines and read its credit, and enter both."""
-    listing = desk.client.list_instances()
-    credit = _read_credit(desk.client)
-    machines = read_rented_instances(desk.engine, desk.fleet)
-    seen = to_observations(listing, budget.label_prefix, machines, desk.rules)
-    record_observations(desk.engine, desk.fleet, seen, complete=listing.complete)
-    if credit is not None:
-        record_credit(desk.engine, desk.fleet, credit)
-    return listing, credit
+    answered = found or found.unreadable
+    offers = found if answered else client.search(offer_filter.without_price_limit().query())
+    return explain_no_offers(offers, offer_filter)
 
 
 def to_observations(
-    listing: Listing, prefix: str, machines: list[RentedInstance], rules: ControllerPolicy
+    listing: Listing, label_prefix: str, boxes: Sequence[RentedInstance], policy: ControllerPolicy
 ) -> list[ObservedInstance]:
-    """What the ledger notes of a listing. The traffic that an offer's price did not show stays with its row."""
-    speeds = speeds_by_card(machines, rules)
-    by_label = {machine.label: machine for machine in machines}
-    slow = {label for label, m in by_label.items() if m.state == "working" and is_slow(m, speeds, rules)}
+    """What the ledger records of a listing, with a mark on the boxes that are slow for their GPU."""
+    speeds = median_speed_by_gpu(boxes, policy)
+    slow = {box.label for box in boxes if box.state == "working" and is_slow(box, speeds, policy)}
     return [
         ObservedInstance(i.label, i.id, i.actual_status, i.status_msg, i.dph_total, slow=i.label in slow)
-        for i in listing.ours(prefix)
+        for i in listing.of_fleet(label_prefix)
     ]
+
+
+def _observe(context: ReconcileContext, label_prefix: str) -> FleetSnapshot:
+    """List the account's instances, record what the listing shows, and read the snapshot that the plan is made from.
+
+    The snapshot is read after the recording, which counts absences and starts the times of a status.
+    """
+    listing, credit_usd = context.client.list_instances(), _read_credit(context.client)
+    boxes = read_rented_instances(context.engine, context.fleet)
+    observations = to_observations(listing, label_prefix, boxes, context.policy)
+    record_observations(context.engine, context.fleet, observations, complete=listing.complete)
+    if credit_usd is not None:
+        record_credit(context.engine, context.fleet, credit_usd)
+    return _read_snapshot(context, listing, credit_usd)
+
+
+def _plan(
+    context: ReconcileContext, snapshot: FleetSnapshot, holder: UUID
+) -> tuple[Plan, Mapping[str, str], str | None]:
+    """The plan, the environment of new boxes, and why nothing can be rented.
+
+    A missing variable or a failed search stops only the renting: the boxes that exist are looked after.
+    """
+    plan = make_plan(snapshot)
+    if not plan.to_rent:
+        return plan, {}, None
+    try:
+        environment = context.environment()
+    except BadInput as error:
+        return plan, {}, str(error)
+    if not acquire_search_quota(context.engine, context.fleet, holder):
+        return plan, environment, None
+    with_offers, problem = search_market(context.client, snapshot)
+    return make_plan(with_offers), environment, problem
+
+
+def _observe_result(context: ReconcileContext, before: FleetSnapshot, holder: UUID) -> tuple[FleetSnapshot, str | None]:
+    """The snapshot after the plan was executed, and why the tokens of boxes that are gone could not be revoked.
+
+    Tokens are revoked only while the lock is held: a token that another reconciler just made would have no box yet.
+    """
+    holds_lock = acquire_lock(context.engine, context.fleet, holder, lease_s=LOCK_S)
+    after = _read_snapshot(context, before.listing, before.budget.credit_usd)
+    if context.tokens is None or not holds_lock:
+        return after, None
+    labels = {box.label for box in after.boxes if box.state in OCCUPYING}
+    try:
+        context.tokens.revoke_fleet(after.label_prefix, keep=labels)
+    except TokensUnwritable as error:
+        return after, str(error)
+    return after, None
+
+
+def _report(
+    before: FleetSnapshot, after: FleetSnapshot, done: Mapping[str, int], notes: Sequence[str | None]
+) -> Report:
+    by_state = Counter[State](box.state for box in after.boxes if box.state != "gone")
+    is_short = sum(by_state[state] for state in SERVING) < before.desired.rent_up_to and not done.get("rented")
+    sentences = tuple(dict.fromkeys(filter(None, notes)))
+    return Report(
+        wanted=before.desired.keep_up_to,
+        by_state={str(state): count for state, count in by_state.items()},
+        usd_per_hour=after.budget.usd_per_hour,
+        spent_usd=after.budget.spent_usd,
+        credit_usd=after.budget.credit_usd,
+        done=dict(done),
+        notes=sentences,
+        listing_complete=before.listing.complete,
+        listed=len(before.listing.of_fleet(before.label_prefix)),
+        problem=sentences[0] if is_short and sentences else None,
+    )
+
+
+def _read_snapshot(context: ReconcileContext, listing: Listing, credit_usd: float | None) -> FleetSnapshot:
+    return read_snapshot(context.engine, context.fleet, listing=listing, credit_usd=credit_usd, policy=context.policy)
 
 
 def _read_credit(client: VastClient) -> float | None:
@@ -214,24 +230,3 @@ def _read_credit(client: VastClient) -> float | None:
         return client.read_credit()
     except (Transient, RequestRefused):
         return None
-
-
-def _report(desk: ReconcileContext, picture: FleetSnapshot, done: Mapping[str, int], notes: tuple[str, ...]) -> Report:
-    budget, by_state = read_budget(desk.engine, desk.fleet), dict[str, int]()
-    for machine in read_rented_instances(desk.engine, desk.fleet):
-        if machine.state != "gone":
-            by_state[machine.state] = by_state.get(machine.state, 0) + 1
-    serving = by_state.get("working", 0) + by_state.get("renting", 0) + by_state.get("requested", 0)
-    lacking = serving < picture.desired.enough and not done.get("rented")
-    return Report(
-        wanted=picture.desired.most,
-        by_state=by_state,
-        usd_per_hour=budget.usd_per_hour,
-        spent_usd=budget.spent_usd,
-        credit_usd=picture.purse.credit_usd,
-        done=dict(done),
-        notes=notes,
-        listing_complete=picture.listing.complete,
-        listed=len(picture.listing.ours(picture.label_prefix)),
-        problem=notes[0] if lacking and notes else None,
-    )

@@ -1,5 +1,6 @@
-"""The door through which rented boxes reach a self-hosted Prefect server, which itself knows one password for all.
+"""The gateway: the authorizing proxy through which rented boxes reach a self-hosted Prefect server.
 
-nginx (deploy/gateway) holds TLS, a token a box, a rate a box and the list of routes. What depends on a request's body
-is decided by the inspector behind it: a box may move and describe the flow runs that it took, and no others.
+The server itself has one password for all clients. nginx (deploy/gateway) checks TLS, one token per box, a request rate
+per box and the list of routes. The proxy behind it decides what depends on a request's body: a box may change only the
+flow runs that it took.
 """

@@ -1,4 +1,4 @@
-"""Whose flow run is it? Asked of the server once, then remembered."""
+"""Which box owns a flow run: asked of the server once, then cached."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -7,39 +7,39 @@ from uuid import UUID
 from validation.gateway.policy import EventTarget
 from validation.gateway.prefect_server import PrefectServer
 
-REMEMBERED_RUNS = 10_000
-"""A hundred boxes hold two hundred at a time, of 13 task runs each; a forgotten one is looked up again."""
+CACHED_RUNS = 10_000
+"""100 boxes hold 200 flow runs at a time, of 13 task runs each; an evicted run is looked up again."""
 
 _Value = TypeVar("_Value")
 
 
 class Ownership:
-    """A flow run of the boxes' pool belongs to the box that took it; what is of another pool is no box's, ever."""
+    """A flow run of the boxes' work pool belongs to the box that took it; a run of another pool belongs to no box."""
 
     def __init__(self, server: PrefectServer, pool: str) -> None:
         self._server, self._pool = server, pool
-        self._boxes = _Memory[str]()
-        self._flow_runs = _Memory[UUID]()
+        self._box_of_run = _LruCache[str]()
+        self._flow_run_of_task = _LruCache[UUID]()
 
     def record_assignment(self, run: UUID, box: str) -> None:
-        """Remember that the server gave a box a run."""
-        self._boxes.keep(run, box)
+        """Cache that the server gave a run to a box."""
+        self._box_of_run.put(run, box)
 
     async def owns(self, box: str, run: UUID) -> bool:
-        """Whether a box took a run that is not back in the queue.
+        """Whether a box took a run, and the run is not back in the queue.
 
         Raises:
             httpx.HTTPError: the server does not answer.
         """
-        if run not in self._boxes:
+        if run not in self._box_of_run:
             found = await self._server.read_run(run)
             if found is None or found.pool != self._pool or found.worker is None or found.state == "SCHEDULED":
                 return False
-            self._boxes.keep(run, found.worker)
-        return self._boxes[run] == box
+            self._box_of_run.put(run, found.worker)
+        return self._box_of_run[run] == box
 
     async def is_waiting(self, run: UUID) -> bool:
-        """Whether a box may take a run: it waits, and in the boxes' pool.
+        """Whether a box may take a run: it is scheduled, in the boxes' work pool.
 
         Raises:
             httpx.HTTPError: the server does not answer.
@@ -47,33 +47,33 @@ class Ownership:
         found = await self._server.read_run(run)
         return found is not None and found.pool == self._pool and found.state == "SCHEDULED"
 
-    async def covers(self, box: str, told: EventTarget) -> bool:
-        """Whether an event tells of nothing but what is the box's. One about no run tells of its worker.
+    async def covers(self, box: str, target: EventTarget) -> bool:
+        """Whether a box may send an event about this target. An event without a run is about the box's worker.
 
         Raises:
             httpx.HTTPError: the server does not answer.
         """
-        if told.run is None:
-            return told.task_run is None
-        return await self.owns(box, told.run) and (
-            told.task_run is None or await self._is_task_of(told.run, told.task_run)
+        if target.run is None:
+            return target.task_run is None
+        return await self.owns(box, target.run) and (
+            target.task_run is None or await self._is_task_of(target.run, target.task_run)
         )
 
     async def _is_task_of(self, run: UUID, task_run: UUID) -> bool:
-        """Whether a task run is a flow run's. One that nobody knows becomes so: boxes draw these ids."""
-        if task_run not in self._flow_runs:
+        """Whether a task run belongs to a flow run. An unknown task run does, because boxes choose these ids."""
+        if task_run not in self._flow_run_of_task:
             found = await self._server.read_task_run(task_run)
             if found is not None and found.run is None:
                 return False
-            self._flow_runs.keep(task_run, run if found is None or found.run is None else found.run)
-        return self._flow_runs[task_run] == run
+            self._flow_run_of_task.put(task_run, run if found is None or found.run is None else found.run)
+        return self._flow_run_of_task[task_run] == run
 
 
-class _Memory(OrderedDict[UUID, _Value], Generic[_Value]):
-    """What was learned of runs, the latest REMEMBERED_RUNS of it."""
+class _LruCache(OrderedDict[UUID, _Value], Generic[_Value]):
+    """The latest ``CACHED_RUNS`` entries."""
 
-    def keep(self, run: UUID, value: _Value) -> None:
+    def put(self, run: UUID, value: _Value) -> None:
         self[run] = value
         self.move_to_end(run)
-        while len(self) > REMEMBERED_RUNS:
+        while len(self) > CACHED_RUNS:
             self.popitem(last=False)

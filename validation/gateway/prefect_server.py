@@ -1,6 +1,5 @@
-"""The Prefect server behind the gateway, as the inspector speaks to it: with the password that no box knows."""
+"""Client of the Prefect server behind the gateway, which authenticates with the password that no box knows."""
 
-import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -10,36 +9,38 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential
 from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 
 from validation.domain import Seconds
 
-_CARRIED = frozenset(
+_FORWARDED_HEADERS = frozenset(
     {"content-type", "prefect-csrf-token", "prefect-csrf-client", "user-agent", "x-prefect-api-version"}
 )
-"""Headers of a box's request that its repetition upstream carries as well."""
-_ANSWER_WITHIN_S: Seconds = 60.0
-_PAUSES_S: tuple[Seconds, ...] = (0.5, 1.0, 2.0, 4.0)
-"""Between questions to a server that answers 503: its database is busy, and it wants to be asked again."""
+"""Headers of a box's request that are sent on to the server."""
+_RESPONSE_TIMEOUT_S: Seconds = 60.0
+_MAX_ATTEMPTS = 5
+_FIRST_PAUSE_S: Seconds = 0.5
+"""Doubled between attempts, while the server answers 503 because its database is busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What decides who may move a flow run."""
+    """The facts that decide which box may change a flow run."""
 
     state: str
     pool: str | None
     worker: str | None
-    """The name by which the worker that took it last is known."""
+    """Name of the worker that took the run last."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """What decides who may tell of a task run."""
+    """The facts that decide which box may send events about a task run."""
 
     run: UUID | None
-    """The flow run that it is of."""
+    """The flow run that it belongs to."""
 
 
 class PrefectServer:
@@ -49,17 +50,18 @@ class PrefectServer:
         self._url, self._auth_string = url.rstrip("/"), auth_string
         basic = base64.b64encode(auth_string.encode()).decode()
         self._http = httpx.AsyncClient(
-            base_url=self._url, timeout=_ANSWER_WITHIN_S, headers={"Authorization": f"Basic {basic}"}, trust_env=False
-        )
+            base_url=self._url, timeout=_RESPONSE_TIMEOUT_S, headers={"Authorization": f"Basic {basic}"},
+            trust_env=False,
+        )  # fmt: skip
 
     async def close(self) -> None:
         await self._http.aclose()
 
     async def read_run(self, run: UUID) -> Run | None:
-        """Look a flow run up; None if there is none.
+        """Read a flow run; None if there is none.
 
         Raises:
-            httpx.HTTPError: the server does not answer, or has been too busy to for a while.
+            httpx.HTTPError: the server does not answer, or answers 503 to every attempt.
         """
         found = await self._read(f"/api/flow_runs/{run}")
         if found is None:
@@ -68,7 +70,7 @@ class PrefectServer:
         return Run(str(found["state_type"]), found.get("work_pool_name"), worker)
 
     async def read_task_run(self, task_run: UUID) -> TaskRun | None:
-        """Look a task run up; None if there is none.
+        """Read a task run; None if there is none.
 
         Raises:
             httpx.HTTPError: as ``read_run``.
@@ -80,24 +82,26 @@ class PrefectServer:
         return TaskRun(UUID(run) if run else None)
 
     async def _read(self, path: str) -> dict[str, Any] | None:
-        for pause_s in _PAUSES_S:
-            answer = await self._http.get(path)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            await asyncio.sleep(pause_s)
-        if answer.status_code == httpx.codes.NOT_FOUND:
+        retrying = AsyncRetrying(
+            retry=retry_if_result(_is_busy),
+            stop=stop_after_attempt(_MAX_ATTEMPTS),
+            wait=wait_exponential(multiplier=_FIRST_PAUSE_S),
+            retry_error_callback=_last_response,
+        )
+        response: httpx.Response = await retrying(self._http.get, path)
+        if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        found: dict[str, Any] = answer.raise_for_status().json()
+        found: dict[str, Any] = response.raise_for_status().json()
         return found
 
-    async def repeat(self, method: str, path: str, headers: httpx.Headers, body: bytes) -> httpx.Response:
+    async def forward(self, method: str, path: str, headers: httpx.Headers, body: bytes) -> httpx.Response:
         """Send a box's request on."""
-        carried = {name: value for name, value in headers.items() if name in _CARRIED}
-        return await self._http.request(method, path, headers=carried, content=body)
+        forwarded = {name: value for name, value in headers.items() if name in _FORWARDED_HEADERS}
+        return await self._http.request(method, path, headers=forwarded, content=body)
 
     @asynccontextmanager
     async def open_socket(self, path: str) -> AsyncIterator[ClientConnection]:
-        """Open a websocket and introduce ourselves, as Prefect's client does: by the first message."""
+        """Open a websocket and authenticate by the first message, as Prefect's client does."""
         address = self._url.replace("http", "ws", 1) + path
         async with connect(address, subprotocols=[Subprotocol("prefect")], proxy=None) as socket:
             await socket.send(json.dumps({"type": "auth", "token": self._auth_string}))
@@ -105,3 +109,12 @@ class PrefectServer:
             if answer.get("type") != "auth_success":
                 raise ConnectionError("the Prefect server refuses the gateway: check PREFECT_SERVER_API_AUTH_STRING")
             yield socket
+
+
+def _is_busy(response: httpx.Response) -> bool:
+    return response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+
+
+def _last_response(attempt: RetryCallState) -> httpx.Response | None:
+    """The response to the last attempt, which is a 503."""
+    return attempt.outcome.result() if attempt.outcome else None

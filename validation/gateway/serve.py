@@ -1,4 +1,4 @@
-"""The inspector as a process."""
+"""The authorizing proxy as a process."""
 
 import logging
 from pathlib import Path
@@ -11,19 +11,19 @@ from validation.gateway.proxy import AuthorizingProxy
 from validation.gateway.tokens import TokenFile
 
 
-def serve_inspector(address: str, *, server_url: str, auth_string: str, tokens: Path, pool: str) -> None:
-    """Serve until told to stop.
+def serve_proxy(address: str, *, server_url: str, auth_string: str, tokens: Path, pool: str) -> None:
+    """Serve until the process is ended by a signal.
 
     Raises:
-        BadInput: the address is not one of this machine alone. Who reaches the inspector past nginx may call itself
-            any box, so it listens on loopback.
+        BadInput: the address is not on loopback. A client that reaches the proxy without nginx could call itself any
+            box.
     """
     host, _, port = address.rpartition(":")
     if host not in {"127.0.0.1", "localhost"} or not port.isdecimal():
         raise BadInput(
-            f"--inspector is {address!r}: it may listen on 127.0.0.1:PORT alone, for nginx vouches for boxes"
+            f"--proxy is {address!r}: it must be 127.0.0.1:PORT, because only nginx, on this machine, checks tokens"
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell of every request
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     app = AuthorizingProxy(PrefectServer(server_url, auth_string), TokenFile(tokens), pool).build_app()
     uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False, ws="websockets-sansio")

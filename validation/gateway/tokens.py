@@ -1,4 +1,4 @@
-"""Who may enter: one token a box, in a file that nginx reads anew at every request."""
+"""The tokens of boxes: one per box, in a password file that nginx reads at every request."""
 
 import base64
 import fcntl
@@ -23,7 +23,7 @@ _TOKEN_BYTES = 32
 
 
 class TokensUnwritable(BadInput):
-    """Nobody can be let in, and nobody shut out."""
+    """The token file cannot be changed, so no token can be added or revoked."""
 
     def __init__(self, path: Path, reason: str | None) -> None:
         self.path = path
@@ -36,88 +36,88 @@ class TokensUnwritable(BadInput):
 @dataclass(frozen=True, slots=True)
 class _Entry:
     hashed: str
-    rental: str = ""
-    """The label of the rented machine whose token it is; empty for a token that an operator gave."""
+    label: str = ""
+    """Of the rented box whose token it is; empty for a token that an operator added."""
 
 
 class TokenFile:
-    """A password file in nginx's own format: ``name:{SSHA}...:comment``, one box a line.
+    """A password file in nginx's format: ``name:{SSHA}...:comment``, one line per box.
 
-    The comment is the label of the rented machine with whose end the token ends; what has none ends by hand alone.
+    The comment is the label of the rented box, with which the token is revoked; a token without one is revoked by hand.
 
-    Changes are atomic and take effect at the next request, without a reload. Only salted hashes are kept. They are of
-    a fast kind, for nginx computes one at every request: a token has 256 random bits, which no speed can guess.
+    Changes are atomic and take effect at the next request, without a reload. Only salted hashes are stored. The hash is
+    a fast one because nginx computes it at every request; a token has 256 random bits, too many to guess at any speed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, box: str, *, rental: str = "") -> str:
-        """Let a box in; a token that it had before ends. Returns the new one, which is nowhere kept.
+    def add(self, box: str, *, label: str = "") -> str:
+        """Give a box a new token, which replaces any that it had. Returns the token; only its hash is stored.
 
         Args:
             box: its worker id.
-            rental: the label of the rented machine that it is, if it is one.
+            label: of a rented box; empty for a machine outside the fleet.
 
         Raises:
-            BadInput: no worker can have this name.
+            BadInput: this name cannot be a worker id.
             TokensUnwritable: the file cannot be written.
         """
         if not _NAME.fullmatch(box):
-            raise BadInput(f"{box!r} cannot name a box: letters, digits, '.', '_' and '-', as in its WORKER_ID")
+            raise BadInput(f"{box!r} cannot name a box: use letters, digits, '.', '_' and '-', as in WORKER_ID")
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        with self._changing() as entries:
-            entries[box] = _Entry(_hash(token, secrets.token_bytes(_SALT_BYTES)), rental)
+        with self._edit() as entries:
+            entries[box] = _Entry(_hash(token, secrets.token_bytes(_SALT_BYTES)), label)
         return token
 
     def revoke(self, box: str) -> None:
-        """Let a box in no more.
+        """Remove a box's token.
 
         Raises:
-            BadInput: it has no token.
+            BadInput: the box has none.
             TokensUnwritable: the file cannot be written.
         """
-        with self._changing() as entries:
+        with self._edit() as entries:
             if entries.pop(box, None) is None:
-                raise BadInput(f"{box} has no token in {self.path}: `vfleet gateway token list` shows who has")
+                raise BadInput(f"{box} has no token in {self.path}: `vfleet gateway token list` lists those that have")
 
-    def revoke_rentals(self, label_prefix: str, *, but: Collection[str]) -> list[str]:
-        """Let in no more the rented machines of one fleet, but those with these labels. Returns which that met.
+    def revoke_fleet(self, label_prefix: str, *, keep: Collection[str]) -> list[str]:
+        """Remove the tokens of a fleet's rented boxes, except those with these labels. Returns the boxes concerned.
 
         Raises:
             TokensUnwritable: the file cannot be written.
         """
-        with self._changing() as entries:
-            ended = [
+        with self._edit() as entries:
+            revoked = [
                 box
                 for box, entry in entries.items()
-                if entry.rental and entry.rental.startswith(label_prefix) and entry.rental not in but
+                if entry.label and entry.label.startswith(label_prefix) and entry.label not in keep
             ]
-            for box in ended:
+            for box in revoked:
                 del entries[box]
-        return ended
+        return revoked
 
-    def require_changeable(self) -> None:
-        """Do all that a change does, but the change.
+    def check_writable(self) -> None:
+        """Do everything that a change does except to replace the file.
 
         Raises:
             TokensUnwritable: the file cannot be written.
         """
-        with self._changing() as entries:
+        with self._edit() as entries:
             trial = self.path.with_name(f".{self.path.name}.trial")
             self._write_entries(trial, entries)
             trial.unlink()
 
     def read(self) -> Mapping[str, str]:
-        """Each box's hash by its name; a file that is not there yet holds none."""
+        """The hash of each box's token; empty where the file does not exist yet."""
         return {box: entry.hashed for box, entry in self._read_entries().items()}
 
     def _read_entries(self) -> dict[str, _Entry]:
         return dict(_parse(self.path.read_text())) if self.path.exists() else {}
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, _Entry]]:
-        """Hold the file against other writers, and replace it whole where something changes."""
+    def _edit(self) -> Iterator[dict[str, _Entry]]:
+        """Lock the file against other writers, and replace it if the entries changed."""
         try:
             with self.path.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -133,14 +133,14 @@ class TokenFile:
         with replacing(path, mode=0o600, durable=True) as partial:
             partial.write_text("".join(_line(box, entry) for box, entry in sorted(entries.items())))
             if self.path.exists():
-                _share_alike(partial, self.path.stat())
+                _copy_permissions(partial, self.path.stat())
 
 
-def _share_alike(new: Path, old: os.stat_result) -> None:
-    """Let those read a file who may read another: nginx is another user, and who it is is the operator's choice.
+def _copy_permissions(new: Path, old: os.stat_result) -> None:
+    """Give a file the owner, group and mode of another, because nginx reads the token file as another user.
 
-    Only what differs is changed: in a folder that hands on its group nothing does, and an account may write that is
-    not of the group.
+    Owner and group are set only where they differ: in a folder with the setgid bit they do not, and then an account
+    outside the group may write the file too.
     """
     made = new.stat()
     if (made.st_uid, made.st_gid) != (old.st_uid, old.st_gid):
@@ -149,12 +149,12 @@ def _share_alike(new: Path, old: os.stat_result) -> None:
 
 
 def find_tokens(settings: Settings) -> TokenFile | None:
-    """The token file in which the control plane lets its machines in; None where boxes come by another way."""
+    """The token file of the settings; None where boxes reach Prefect without the gateway."""
     return TokenFile(settings.gateway_tokens) if settings.gateway_tokens else None
 
 
 def headers_for(box: str, token: str) -> str:
-    """What a box is given as ``PREFECT_CLIENT_CUSTOM_HEADERS``.
+    """A box's value of ``PREFECT_CLIENT_CUSTOM_HEADERS``.
 
     Not PREFECT_API_AUTH_STRING: Prefect's client sends that with its requests, but not with every websocket.
     """
@@ -162,17 +162,17 @@ def headers_for(box: str, token: str) -> str:
 
 
 def _hash(token: str, salt: bytes) -> str:
-    digest = hashlib.sha1(token.encode() + salt).digest()  # noqa: S324 - of 256 random bits; nginx knows no better fast one
+    digest = hashlib.sha1(token.encode() + salt).digest()  # noqa: S324 - of 256 random bits; nginx has no better fast one
     return "{SSHA}" + base64.b64encode(digest + salt).decode()
 
 
 def _line(box: str, entry: _Entry) -> str:
-    return ":".join([box, entry.hashed, *filter(None, [entry.rental])]) + "\n"
+    return ":".join([box, entry.hashed, *filter(None, [entry.label])]) + "\n"
 
 
 def _parse(content: str) -> Iterator[tuple[str, _Entry]]:
     for line in content.splitlines():
         box, colon, rest = line.partition(":")
         if colon and not line.startswith("#"):
-            hashed, _, rental = rest.partition(":")
-            yield box, _Entry(hashed, rental)
+            hashed, _, label = rest.partition(":")
+            yield box, _Entry(hashed, label)

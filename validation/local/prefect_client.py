@@ -18,8 +18,8 @@ import yaml
 from validation.doctor.prefect_server import (
     PrefectRefused,
     hide_password,
+    make_ssl_context,
     read_address,
-    read_authorities,
     read_headers,
 )
 from validation.errors import BadInput, Permanent
@@ -45,7 +45,7 @@ class PrefectClient:
     def __init__(self, environment: Mapping[str, str], *, home: str = str(PROJECT)) -> None:
         self._environment = {**os.environ, **environment, "VFLEET_HOME": home}
         self._api_url, self._headers = read_address(self._environment), read_headers(self._environment)
-        self._authorities = read_authorities(self._environment)
+        self._authorities = make_ssl_context(self._environment)
 
     def run(self, *arguments: str) -> str:
         """Run `prefect <arguments>` in the project's folder and return its output.

@@ -19,7 +19,7 @@ from validation.errors import BadInput
 
 POLL_S: Seconds = 0.05
 
-_UNDER_PARENT = Path(__file__).with_name("under_parent.py")
+_LAUNCHER = Path(__file__).parents[1] / "child_process.py"
 _SAME_START_S: Seconds = 2.0
 """Start times are derived from the machine's clock, so a clock adjustment changes them."""
 
@@ -62,10 +62,11 @@ class Child:
         self._log_start = 0
 
     def launch(self, program: Program, *, orphan_signal: Signals) -> None:
-        """Start the program and return at once; the program gets `orphan_signal` when this process ends."""
-        account = program.account or Account(-1, -1)
-        words = [os.getpid(), int(orphan_signal), account.uid, account.gid]
-        command = [sys.executable, "-I", "-S", str(_UNDER_PARENT), *map(str, words), *program.command]
+        """Start the program and return at once. The program gets `orphan_signal` when this process ends."""
+        account = program.account
+        user = ["--user", f"{account.uid}:{account.gid}"] if account else []
+        options = ["--signal", str(int(orphan_signal)), *user, str(os.getpid())]
+        command = [sys.executable, "-I", "-S", str(_LAUNCHER), *options, *program.command]
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         # Stored before it is awaited, so that a Ctrl-C in between does not lose the child.
         self._spawning = _SPAWNER.submit(_spawn, command, program.environment, self.log_path)

@@ -1,1 +1,1 @@
-"""The Vast.ai API: client, responses, errors, offers, instances and rate limits."""
+"""Vast.ai, the vendor that rents out GPU machines: client, errors, offers, instances, rate limits."""

@@ -1,6 +1,18 @@
-"""What the vendor's refusals ask of us. Told apart by the body: its status codes mislead."""
+"""The vendor's refusals as errors, and the reading of a response as one of them.
 
-from validation.errors import BadInput, Permanent, Transient
+Refusals are told apart by the body of a response, because the vendor's status codes mislead: a wrong key is a 404.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from validation.errors import BadInput, FleetError, Permanent, Transient
+
+MAX_MESSAGE_CHARS = 200
+"""Of the vendor's message, in our own."""
 
 
 class VastKeyMissing(BadInput):
@@ -11,7 +23,7 @@ class VastKeyMissing(BadInput):
 
 
 class VastKeyRefused(BadInput):
-    """The vendor does not know the key, or the key may not do this."""
+    """The vendor does not know the key, or the key lacks a permission."""
 
     def __init__(self, endpoint: str, message: str) -> None:
         self.endpoint, self.message = endpoint, message
@@ -19,7 +31,7 @@ class VastKeyRefused(BadInput):
 
 
 class CreditExhausted(BadInput):
-    """The account cannot pay. Not the market's fault, and not a machine's."""
+    """The account cannot pay."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -27,7 +39,7 @@ class CreditExhausted(BadInput):
 
 
 class SpendLimited(BadInput):
-    """The account may not cost more an hour, however much credit it has: new ones are held so by the vendor."""
+    """The account is at the vendor's limit of dollars per hour, which new accounts have whatever their credit."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -38,7 +50,7 @@ class SpendLimited(BadInput):
 
 
 class OfferGone(Permanent):
-    """Somebody else rented it, or it was never there. Take the next one."""
+    """The offer was rented by another account, or never existed. Take the next one."""
 
     def __init__(self, offer_id: int) -> None:
         self.offer_id = offer_id
@@ -46,7 +58,7 @@ class OfferGone(Permanent):
 
 
 class SearchQuotaExceeded(Transient):
-    """The account has read as many rows as it may today."""
+    """The account has read all the rows that it may read per day."""
 
     def __init__(self, retry_after_s: float | None) -> None:
         self.retry_after_s = retry_after_s
@@ -55,23 +67,23 @@ class SearchQuotaExceeded(Transient):
 
 
 class Throttled(Transient):
-    """Asked too often, also after a pause."""
+    """Requests came too fast, also after the client's own pauses."""
 
     def __init__(self, endpoint: str, retry_after_s: float | None) -> None:
         self.endpoint, self.retry_after_s = endpoint, retry_after_s
-        super().__init__(f"Vast.ai throttles {endpoint}: slower, or fewer programs on one key")
+        super().__init__(f"Vast.ai throttles {endpoint}: send fewer requests, or use one program per key")
 
 
 class OutcomeUnknown(Transient):
-    """A request may have taken effect: its answer was lost. It must not be repeated blindly."""
+    """A request may have taken effect: its response was lost. It must not be repeated blindly."""
 
     def __init__(self, endpoint: str, cause: str) -> None:
         self.endpoint, self.cause = endpoint, cause
-        super().__init__(f"nobody knows whether {endpoint} took effect ({cause})")
+        super().__init__(f"it is unknown whether {endpoint} took effect ({cause})")
 
 
 class RequestRefused(Permanent):
-    """The vendor said no, in words that we have no special answer for. Nothing took effect."""
+    """The vendor refused, with a code that has no error of its own here. Nothing took effect."""
 
     def __init__(self, endpoint: str, status: int, error: str, message: str) -> None:
         self.endpoint, self.status, self.error, self.message = endpoint, status, error, message
@@ -84,3 +96,67 @@ class CreatedButFailed(Permanent):
     def __init__(self, instance_id: int, error: str) -> None:
         self.instance_id, self.error = instance_id, error
         super().__init__(f"a refused create ({error}) left instance {instance_id}: it must be destroyed")
+
+
+def parse_response(endpoint: str, response: httpx.Response) -> dict[str, Any]:
+    """Return the body of a request that took effect.
+
+    Raises:
+        FleetError: one of this module's errors, chosen by the body. A 200 may carry a refusal. A body that is not the
+            API's JSON (a proxy's page, a truncated body) does not show what took effect: OutcomeUnknown.
+    """
+    body = _parse_json(response)
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        raise _throttled(endpoint, response, body or {})
+    if body is None or response.is_server_error:
+        raise OutcomeUnknown(endpoint, f"status {response.status_code}")
+    if response.is_success and body.get("success", True):
+        return body
+    raise _refusal(endpoint, response.status_code, body)
+
+
+def is_gone(error: RequestRefused) -> bool:
+    """Whether the vendor says that an instance does not exist."""
+    return error.error in {"no_such_instance", "not_found"}
+
+
+def _parse_json(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _throttled(endpoint: str, response: httpx.Response, body: Mapping[str, Any]) -> FleetError:
+    given = body.get("retry_after") or response.headers.get("Retry-After")
+    try:
+        retry_after_s = float(given) if given is not None else None
+    except (TypeError, ValueError):
+        retry_after_s = None
+    if body.get("error") == "search_quota_exceeded":
+        return SearchQuotaExceeded(retry_after_s)
+    return Throttled(endpoint, retry_after_s)
+
+
+def _refusal(endpoint: str, status: int, body: Mapping[str, Any]) -> FleetError:
+    error = str(body.get("error") or body.get("detail") or "refused")
+    message = str(body.get("msg") or body.get("message") or "")[:MAX_MESSAGE_CHARS]
+    if isinstance(left := body.get("new_contract"), int):
+        return CreatedButFailed(left, error)
+    if "no_such_ask" in f"{error} {message}":
+        return OfferGone(_first_number(body.get("ask_id"), endpoint))
+    if "spend_rate_limit" in f"{error} {message}":
+        return SpendLimited(message or error)
+    if error == "insufficient_credit":
+        return CreditExhausted(message or error)
+    if error in {"auth_error", "unauthorized", "forbidden"} or status in {401, 403}:
+        return VastKeyRefused(endpoint, message or error)
+    return RequestRefused(endpoint, status, error, message)
+
+
+def _first_number(*candidates: object) -> int:
+    for candidate in candidates:
+        if found := re.search(r"\d+(?=/?$)", str(candidate)):
+            return int(found[0])
+    return 0

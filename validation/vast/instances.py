@@ -1,24 +1,25 @@
-"""Machines of ours as the vendor lists them."""
+"""Instances: boxes as the vendor lists them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
+
+MAX_MESSAGE_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A row of the listing, only what decides or may be shown. A row also holds the box's secrets: those stay out."""
+    """A row of the listing. Only fields that a decision or a log needs: a row also holds the box's secrets."""
 
     id: int
     label: str
     machine_id: int | None = None
     actual_status: str | None = None
-    """What the box last said: loading, running, exited... None while it is being made."""
+    """What the box reported last: loading, running, exited... None while it is being created."""
     cur_state: str | None = None
-    intended_status: str | None = None
     status_msg: str | None = None
     dph_total: float = 0.0
-    is_bid: bool = False
+    """Dollars per hour."""
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> Self:
@@ -30,25 +31,19 @@ class Instance:
             machine_id=row.get("machine_id"),
             actual_status=row.get("actual_status"),
             cur_state=row.get("cur_state"),
-            intended_status=row.get("intended_status"),
-            status_msg=str(message).strip()[:300] if message else None,
+            status_msg=str(message).strip()[:MAX_MESSAGE_CHARS] if message else None,
             dph_total=float(row.get("dph_total") or 0.0),
-            is_bid=bool(row.get("is_bid")),
         )
 
     @property
     def is_stopped(self) -> bool:
-        """Stopped by somebody: outbid, out of credit, past its contract. It bills its disk and may come back."""
+        """Outbid, out of credit, or past its contract. A stopped instance bills its disk and may start again."""
         return self.cur_state == "stopped" or self.actual_status in {"stopped", "exited", "frozen"}
-
-    def to_log(self) -> dict[str, object]:
-        """The fields that may be logged: all of them, because the others were never read."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the vendor listed. An incomplete listing proves that something is there, never that it is not."""
+    """What the vendor listed. An incomplete listing proves that an instance exists, never that one does not."""
 
     instances: tuple[Instance, ...]
     why_incomplete: str | None = None
@@ -57,6 +52,6 @@ class Listing:
     def complete(self) -> bool:
         return self.why_incomplete is None
 
-    def ours(self, prefix: str) -> tuple[Instance, ...]:
-        """The machines whose label is of this fleet. The others are none of our business."""
-        return tuple(instance for instance in self.instances if instance.label.startswith(prefix))
+    def of_fleet(self, label_prefix: str) -> tuple[Instance, ...]:
+        """The instances of one fleet, by the prefix of their labels."""
+        return tuple(instance for instance in self.instances if instance.label.startswith(label_prefix))

@@ -1,4 +1,4 @@
-"""How often the vendor may be asked what."""
+"""The pace of requests that the vendor's rate limits allow, per endpoint."""
 
 import os
 import select
@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from validation.domain import Seconds
 
 INTERVALS_S: Mapping[str, Seconds] = {
-    "search": 6.0,  # 10 a minute
+    "search": 6.0,  # 10 per minute
     "create": 4.5,
     "list": 1.0,
     "destroy": 3.0,
@@ -20,14 +20,14 @@ INTERVALS_S: Mapping[str, Seconds] = {
 """The vendor's own minimum between two requests to one endpoint, per key and address (docs, rate limits)."""
 
 PENALTY_S: Mapping[str, Seconds] = {"create": 12.0}
-"""What a request that came too early costs on top."""
+"""Seconds that the vendor adds after a request that came too early."""
 
 MARGIN = 1.05
-"""The vendor measures when requests arrive, we when they leave."""
+"""Factor on the intervals: the vendor measures when requests arrive, this client when they leave."""
 
 
 class Clock(Protocol):
-    """Time that passes, and a way to let it pass."""
+    """A monotonic clock and a way to wait; virtual in simulations."""
 
     def monotonic(self) -> Seconds: ...
 
@@ -35,7 +35,7 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """The time of this machine."""
+    """The clock of the process."""
 
     def monotonic(self) -> Seconds:
         return time.monotonic()
@@ -45,45 +45,45 @@ class WallClock:
 
 
 class InterruptibleClock(WallClock):
-    """The time of this machine, whose sleep ends when a signal comes: ``time.sleep`` goes on after the handler.
+    """A clock whose sleep ends when a signal arrives, because ``time.sleep`` continues after the signal's handler.
 
-    Use as a context manager, in the main thread. A signal that came before the sleep ends it as well.
+    Use as a context manager, in the main thread. A signal that arrived before the sleep ends it as well.
     """
 
     def sleep(self, seconds: Seconds) -> None:
-        came, _, _ = select.select([self._came], [], [], seconds)
-        if came:
-            os.read(self._came, 4096)
+        readable, _, _ = select.select([self._read_end], [], [], seconds)
+        if readable:
+            os.read(self._read_end, 4096)
 
     def __enter__(self) -> Self:
-        self._came, self._told = os.pipe()
-        os.set_blocking(self._told, False)
-        self._before = signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        self._previous_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.set_wakeup_fd(self._before)
-        os.close(self._came)
-        os.close(self._told)
+        signal.set_wakeup_fd(self._previous_fd)
+        os.close(self._read_end)
+        os.close(self._write_end)
 
 
 class RateLimiter:
-    """Keeps requests to each endpoint far enough apart."""
+    """Keeps requests to each endpoint at least ``INTERVALS_S`` apart."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._free_at: dict[str, Seconds] = {}
 
     def wait(self, endpoint: str) -> None:
-        """Sleep until the endpoint may be asked, and take the moment."""
+        """Sleep until a request to the endpoint is allowed, and count it as sent."""
         now = self._clock.monotonic()
         if (pause := self._free_at.get(endpoint, now) - now) > 0:
             self._clock.sleep(pause)
         self._free_at[endpoint] = self._clock.monotonic() + INTERVALS_S[endpoint] * MARGIN
 
-    def back_off(self, endpoint: str, told_s: Seconds | None) -> None:
-        """After a refusal for haste: wait as long as the vendor says, else the interval with its penalty."""
-        pause = told_s if told_s is not None else INTERVALS_S[endpoint] + PENALTY_S.get(endpoint, 0.0)
+    def back_off(self, endpoint: str, retry_after_s: Seconds | None) -> None:
+        """Delay the next request: by what the vendor says, else by the interval with its penalty."""
+        pause = retry_after_s if retry_after_s is not None else INTERVALS_S[endpoint] + PENALTY_S.get(endpoint, 0.0)
         self._free_at[endpoint] = self._clock.monotonic() + pause * MARGIN

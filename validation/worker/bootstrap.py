@@ -1,7 +1,7 @@
-"""The first program of a rented box: test it, start its worker, and end the rental when there is no more use for it.
+"""The first program of a rented box: test the box, run its worker, and destroy the instance when it is of no more use.
 
-It holds the last cap on cost, the one that works when nobody controls the fleet any more: a box that is past its time,
-idle, or broken destroys itself, with a key of the vendor's that opens this one instance.
+This is the last limit on cost, which works without the control machine: a box that is past its lifetime, idle or broken
+destroys its own instance, with a vendor key that is valid for this instance only.
 """
 
 import logging
@@ -12,15 +12,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import not_
 from pathlib import Path
 from types import FrameType
 from typing import Self
 
 import httpx
+from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
 from validation.domain import Seconds
 from validation.errors import FleetError
-from validation.hardware.driver import DriverTooOld, built_for, supports_cuda
+from validation.exit_codes import ExitCode
+from validation.hardware.gpu import DriverTooOld, built_for_cuda, supports_cuda
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.vast.rate_limit import Clock, InterruptibleClock, WallClock
@@ -31,26 +34,30 @@ WORKER = (
     *(sys.executable, "-m", "prefect", "worker", "start", "--pool", "vast-gpu", "--type", "vast-gpu", "--limit", "2"),
     "--with-healthcheck",  # on PREFECT_WORKER_WEBSERVER_HOST and _PORT: the image's healthcheck asks there
 )
-FLOW_MARK = b"validation.child_process"
-"""Stands in the command line of every flow process that the worker starts."""
+FLOW_MARK = b"\0prefect.engine\0"
+"""Part of the command line of every flow process, and of no other process of a box: the module that it runs."""
 
-LOOK_S: Seconds = 15.0
+POLL_S: Seconds = 15.0
 RESTART_S: Seconds = 10.0
 MAX_RESTARTS = 10
-"""Ends of the worker within an hour after which the box is no good."""
+"""Exits of the worker within an hour after which the box is destroyed."""
 DRAIN_TIMEOUT_S: Seconds = 180.0
-"""How long the worker may drain: its own grace is two minutes."""
+"""How long the worker may drain; its own grace is two minutes."""
 DESTROY_TRIES = 30
 DESTROY_PAUSE_S: Seconds = 60.0
 MIN_DISK_BYTES = 5 << 30
 SELF_TEST = (sys.executable, "-m", "validation.worker.self_test")
-SELF_TEST_S: Seconds = 180.0
-"""Weights load within two minutes. A box that is not heard of within six of its start is replaced anyway."""
+SELF_TEST_TIMEOUT_S: Seconds = 180.0
+"""Weights load within two minutes. The fleet replaces a box without a heartbeat six minutes after its start anyway."""
+
+
+STOPPED = "stopped by a signal"
+"""The reason of an end that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo:
-    """What a box knows of its own rental. ``instance_id`` is None where it is not rented at all."""
+    """The instance that this box is, and its limits. ``instance_id`` is None on a machine that is not rented."""
 
     instance_id: str | None
     key: str
@@ -60,7 +67,7 @@ class InstanceInfo:
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
-        """Read the variables that the vendor and the order put there."""
+        """Read the variables that the vendor and the launch spec set."""
         return cls(
             instance_id=environment.get("CONTAINER_ID"),
             key=environment.get("CONTAINER_API_KEY", ""),
@@ -70,57 +77,59 @@ class InstanceInfo:
         )
 
 
-class Watch:
-    """Decides when a box is of no more use. Times are one clock's, in seconds."""
+class IdlePolicy:
+    """Decides when a box is of no more use. All times are of one monotonic clock, in seconds."""
 
-    def __init__(self, rental: InstanceInfo, started: Seconds) -> None:
-        self._rental, self._started, self._busy_at = rental, started, started
-        self._ends: list[Seconds] = []
+    def __init__(self, instance: InstanceInfo, started_at: Seconds) -> None:
+        self._instance, self._started_at, self._busy_at = instance, started_at, started_at
+        self._exits: list[Seconds] = []
 
-    def note_end(self, now: Seconds) -> None:
-        """The worker has ended by itself."""
-        self._ends = [*(end for end in self._ends if now - end < 3600), now]  # noqa: PLR2004 - an hour
+    def on_exit(self, now: Seconds) -> None:
+        """Count an exit of the worker."""
+        self._exits = [*(exited_at for exited_at in self._exits if now - exited_at < 3600), now]  # noqa: PLR2004 - an hour
 
-    def verdict(self, now: Seconds, *, busy: bool) -> str | None:
-        """Why the box should go now, None while it may stay."""
+    def decision(self, now: Seconds, *, busy: bool) -> str | None:
+        """The reason to destroy the box now; None while it may stay."""
         if busy:
             self._busy_at = now
-        if now - self._started > self._rental.lifetime_s:
-            return f"past its time of {self._rental.lifetime_s:.0f} s"
-        if now - self._busy_at > self._rental.idle_s:
-            return f"idle for {self._rental.idle_s:.0f} s"
-        if len(self._ends) > MAX_RESTARTS:
-            return f"its worker ended {len(self._ends)} times within an hour"
+        if now - self._started_at > self._instance.lifetime_s:
+            return f"past its lifetime of {self._instance.lifetime_s:.0f} s"
+        if now - self._busy_at > self._instance.idle_s:
+            return f"idle for {self._instance.idle_s:.0f} s"
+        if len(self._exits) > MAX_RESTARTS:
+            return f"its worker exited {len(self._exits)} times within an hour"
         return None
 
 
-def check_box(environment: Mapping[str, str], *, find_gpus: Callable[[], str | None] | None = None) -> str | None:
-    """Say why this box cannot work, None if it can.
+def find_box_problem(
+    environment: Mapping[str, str], *, find_gpus: Callable[[], str | None] | None = None
+) -> str | None:
+    """The reason why this box cannot work; None if it can.
 
-    It has the card that was ordered, a driver that runs this image's CUDA, room on the disk, a ledger that we know, and
-    models that load and answer. What is cheap to ask is asked first.
+    Checks, the cheapest first: the GPU that was ordered, a driver for the CUDA of this image, free disk, a ledger at
+    the migration of this code, and models that load and answer.
 
     Args:
-        environment: the box's.
-        find_gpus: returns what ``list_gpus`` does.
+        environment: the environment of the box.
+        find_gpus: returns the same as ``list_gpus``.
     """
     wanted = environment.get("GPU_TYPE", "").replace("_", " ")
-    if wanted and (fault := find_card_fault(wanted, (find_gpus or list_gpus)())):
-        return fault
+    if wanted and (problem := find_gpu_problem(wanted, (find_gpus or list_gpus)())):
+        return problem
     if (free := shutil.disk_usage("/").free) < MIN_DISK_BYTES:
         return f"only {free >> 20} MiB of disk are free"
     try:
         check_ledger(environment.get("DATABASE_URL", ""))
     except FleetError as error:
         return str(error)
-    return try_models(environment)
+    return find_model_problem(environment)
 
 
 def check_ledger(database_url: str) -> None:
-    """Ask the ledger once and hold no connection: this program needs none while its worker lives.
+    """Check the ledger's migration, and keep no connection open: this program needs none while the worker runs.
 
     Raises:
-        SchemaMismatch: the ledger is of another migration.
+        SchemaMismatch: the ledger is at another migration.
         FleetError: as ``open_engine`` and its first use.
     """
     engine = open_engine(database_url)
@@ -130,30 +139,30 @@ def check_ledger(database_url: str) -> None:
         engine.dispose()
 
 
-def find_card_fault(wanted: str, found: str | None) -> str | None:
-    """Say what is wrong with the cards of a box, as ``list_gpus`` returns them; None if nothing is."""
+def find_gpu_problem(wanted: str, found: str | None) -> str | None:
+    """The problem of a box's GPUs, given the output of ``list_gpus``; None if there is none."""
     if found is None or wanted not in found:
         return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
-    needs, driver = built_for(), found.splitlines()[0].rpartition(",")[2].strip()
+    needs, driver = built_for_cuda(), found.splitlines()[0].rpartition(",")[2].strip()
     return str(DriverTooOld(driver, needs)) if needs and not supports_cuda(driver, needs) else None
 
 
-def try_models(environment: Mapping[str, str], command: Sequence[str] = SELF_TEST) -> str | None:
-    """Let every model answer once, in a process that may die of it. Why one did not, None if all did."""
+def find_model_problem(environment: Mapping[str, str], command: Sequence[str] = SELF_TEST) -> str | None:
+    """Run the self-test in its own process, which may crash. The reason of a failure; None if all models answer."""
     try:
         done = subprocess.run(
-            command, env=dict(environment), capture_output=True, text=True, timeout=SELF_TEST_S, check=False
+            command, env=dict(environment), capture_output=True, text=True, timeout=SELF_TEST_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"the models have not answered within {SELF_TEST_S:.0f} s"
+        return f"the models have not answered within {SELF_TEST_TIMEOUT_S:.0f} s"
     if done.returncode == 0:
         return None
-    told = done.stderr.strip().splitlines() or ["it said nothing"]
-    return f"the models cannot work here: {told[-1][:200]} (exit {done.returncode})"
+    lines = done.stderr.strip().splitlines() or ["no message"]
+    return f"the models cannot work here: {lines[-1][:200]} (exit {done.returncode})"
 
 
 def list_gpus() -> str | None:
-    """A line a card, with its name and the driver's version, as ``NVIDIA GeForce RTX 3090, 580.65.06``."""
+    """One line per GPU: its name and driver, as ``NVIDIA GeForce RTX 3090, 580.65.06``. None without a driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -163,40 +172,40 @@ def list_gpus() -> str | None:
 
 
 def has_flows(proc: Path = Path("/proc")) -> bool:
-    """Whether a flow process runs. The box is one container: all processes in it are ours."""
+    """Whether a flow process runs. The box is one container, so every process in it belongs to this worker."""
     for entry in proc.glob("[0-9]*/cmdline"):
         try:
             if FLOW_MARK in entry.read_bytes():
                 return True
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process ended meanwhile
             continue
     return False
 
 
-def run_worker(command: Sequence[str], watch: Watch, *, clock: Clock, busy: Callable[[], bool]) -> str:
-    """Keep a worker running until the watch says why to end, or somebody asks us to; drain it. Returns the reason.
+def run_worker(command: Sequence[str], policy: IdlePolicy, *, clock: Clock, busy: Callable[[], bool]) -> str:
+    """Keep a worker running until the policy decides otherwise or a signal arrives; drain it. Returns the reason.
 
-    A clock whose sleep a signal ends lets the drain begin at once.
+    With a clock whose sleep ends at a signal, the drain begins at once.
     """
-    asked: list[int] = []
+    received: list[int] = []
 
-    def ask(number: int, _frame: FrameType | None) -> None:
-        asked.append(number)
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     worker = subprocess.Popen(command)
     try:
-        while not asked:
-            clock.sleep(LOOK_S)
-            reason = watch.verdict(clock.monotonic(), busy=busy())
+        while not received:
+            clock.sleep(POLL_S)
+            reason = policy.decision(clock.monotonic(), busy=busy())
             if reason:
                 return reason
-            if worker.poll() is not None and not asked:
-                watch.note_end(clock.monotonic())
+            if worker.poll() is not None and not received:
+                policy.on_exit(clock.monotonic())
                 clock.sleep(RESTART_S)
-                if not asked:
+                if not received:
                     worker = subprocess.Popen(command)
-        return "asked to end"
+        return STOPPED
     finally:
         _drain(worker)
         for number, handler in before.items():
@@ -212,41 +221,50 @@ def _drain(worker: subprocess.Popen[bytes]) -> None:
         worker.wait()
 
 
-def destroy_self(rental: InstanceInfo, *, clock: Clock, transport: httpx.BaseTransport | None = None) -> bool:
-    """Ask the vendor to end this rental, for half an hour if need be. Whether it agreed."""
-    if rental.instance_id is None:
+def destroy_self(instance: InstanceInfo, *, clock: Clock, transport: httpx.BaseTransport | None = None) -> bool:
+    """Ask the vendor to destroy this instance, for up to half an hour; returns whether it agreed."""
+    if instance.instance_id is None:
         return False
-    address = f"{rental.url}/api/v0/instances/{rental.instance_id}/"
-    with httpx.Client(transport=transport, timeout=30, headers={"Authorization": f"Bearer {rental.key}"}) as http:
-        for _ in range(DESTROY_TRIES):
-            try:
-                answer = http.request("DELETE", address, json={})
-                if answer.is_success and answer.json().get("success"):
-                    return True
-                log.warning("the vendor keeps this box: status %d", answer.status_code)
-            except (httpx.TransportError, ValueError) as error:
-                log.warning("the vendor does not answer: %r", error)
-            clock.sleep(DESTROY_PAUSE_S)
+    address = f"{instance.url}/api/v0/instances/{instance.instance_id}/"
+    with httpx.Client(transport=transport, timeout=30, headers={"Authorization": f"Bearer {instance.key}"}) as http:
+        retrying = Retrying(
+            stop=stop_after_attempt(DESTROY_TRIES),
+            wait=wait_fixed(DESTROY_PAUSE_S),
+            sleep=clock.sleep,
+            retry=retry_if_result(not_),
+            retry_error_callback=lambda _: False,
+        )
+        return bool(retrying(_request_destroy, http, address))
+
+
+def _request_destroy(http: httpx.Client, address: str) -> bool:
+    try:
+        answer = http.request("DELETE", address, json={})
+        if answer.is_success and answer.json().get("success"):
+            return True
+        log.warning("the vendor has not destroyed this instance: status %d", answer.status_code)
+    except (httpx.TransportError, ValueError) as error:
+        log.warning("the vendor does not answer: %r", error)
     return False
 
 
 def main() -> int:
-    """Test, work, and go. An asked-for end (a stop by the vendor) is no reason to destroy the rental."""
+    """Test the box, run the worker, destroy the instance. A stop by a signal (by the vendor) does not destroy it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    rental = InstanceInfo.read(os.environ)
+    instance = InstanceInfo.read(os.environ)
     try:
-        reason = check_box(os.environ)
+        reason = find_box_problem(os.environ)
         if reason is None:
             with InterruptibleClock() as clock:
-                reason = run_worker(WORKER, Watch(rental, clock.monotonic()), clock=clock, busy=has_flows)
-    except Exception as error:  # whatever it is, a box that does not work must not go on billing
+                reason = run_worker(WORKER, IdlePolicy(instance, clock.monotonic()), clock=clock, busy=has_flows)
+    except Exception as error:  # a box that does not work must not go on billing, whatever the error is
         log.exception("this box cannot go on")
         reason = repr(error)
     log.info("this box ends: %s", reason)
-    if reason == "asked to end":
-        return 0
-    destroy_self(rental, clock=WallClock())
-    return 1
+    if reason == STOPPED:
+        return ExitCode.OK
+    destroy_self(instance, clock=WallClock())
+    return ExitCode.FAILED
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from validation.analysis.charts.style import DARK, LIGHT
 from validation.cli.main import main
 from validation.ledger.canaries import KnownAnswer, insert_canaries
 from validation.ledger.engine import open_engine
-from validation.worker.chunk.run import run_chunk
+from validation.worker.chunk.context import run_chunk
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 in_browser = pytest.mark.skipif(
@@ -152,7 +152,7 @@ def test_report_over_canaries_only_is_refused(box, tmp_path, capsys):
     """Rows of canaries are not counted, even if their shard is committed: one sentence, exit code 2, and no page."""
     insert_canaries(box.engine, "tiny", {"ear": "1"}, {"a": (KnownAnswer("accept", {}),) * 2}, basis={})
     box.add_videos("a")
-    run_chunk(box.session)
+    run_chunk(box.context)
     assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 2
     assert "suite tiny has no segment in a committed shard yet" in capsys.readouterr().err
     assert not (tmp_path / "out.html").exists()
@@ -196,7 +196,7 @@ def test_full_disk_keeps_the_previous_page(tmp_path, rules_file, capsys):
 def test_report_reads_the_shards_that_the_ledger_lists(box, tmp_path):
     """A committed chunk's shard is read from the object store."""
     box.add_videos("one", "two")
-    run_chunk(box.session)
+    run_chunk(box.context)
     assert vfleet("report", tmp_path / "out.html", "--suite", "tiny", "--rules", write_tiny_rules(tmp_path)) == 0
     html = (tmp_path / "out.html").read_text()
     assert "From 1 committed shard." in html

@@ -28,7 +28,7 @@ def test_a_beat_moves_the_lease_and_mirrors_progress(ledger, seed):
     seed(3)
     chunk = claim(ledger)
     expire(ledger, chunk.chunk_id)
-    keeper(ledger, chunk).beat()
+    keeper(ledger, chunk).renew()
     assert sweep_stale_claims(ledger) == []
     assert fetch(ledger, "SELECT segments_processed FROM worker_validators WHERE worker_id = 'ann'") == [(4,)]
 
@@ -40,9 +40,9 @@ def test_a_chunk_that_was_taken_is_known_as_lost(ledger, seed):
     lease = keeper(ledger, chunk)
     expire(ledger, chunk.chunk_id)
     sweep_stale_claims(ledger)
-    lease.beat()
+    lease.renew()
     with pytest.raises(ClaimLost, match="expired"):
-        lease.require()
+        lease.ensure_held()
 
 
 @pytest.fixture
@@ -64,12 +64,12 @@ def test_a_ledger_that_is_away_for_less_than_the_lease_costs_nothing(own_postgre
     chunk = claim(engine)
     with keeper(engine, chunk, period_s=0.1) as lease:
         server.stop()
-        assert poll_until(lambda: lease._silent, within_s=10)
-        lease.require()
+        assert poll_until(lambda: lease._last_renewal_failed, within_s=10)
+        lease.ensure_held()
         server.start()
         expire(engine, chunk.chunk_id)
         assert poll_until(lambda: fetch(engine, RENEWED), within_s=10)
-        lease.require()
+        lease.ensure_held()
     assert sweep_stale_claims(engine) == []
     commit_chunk(engine, chunk.chunk_id, shard=None, validated={}, failed=[], max_attempts=3)
 
@@ -80,17 +80,17 @@ def test_a_beat_that_failed_is_tried_again_soon(ledger, postgres, seed):
     with StalledProxy(postgres.port) as line:
         along = engine_for(line.lead(ledger.url.render_as_string(hide_password=False)))
         lease = keeper(along, claim(ledger))
-        lease.beat()
-        assert lease._next_beat_s() > 20
+        lease.renew()
+        assert lease._next_pause_s() > 20
         along.dispose()
-    lease.beat()
-    assert lease._next_beat_s() < 3
+    lease.renew()
+    assert lease._next_pause_s() < 3
     along.dispose()
 
 
 def test_a_ledger_that_never_answers_does_not_hold_up_the_end(ledger, postgres, seed, monkeypatch):
     """It has taken the beat's question, so no connection is lost; whoever ends the chunk waits for seconds."""
-    monkeypatch.setattr(leases, "JOIN_WITHIN_S", 0.2)
+    monkeypatch.setattr(leases, "JOIN_TIMEOUT_S", 0.2)
     seed(1)
     with StalledProxy(postgres.port) as line:
         along = engine_for(line.lead(ledger.url.render_as_string(hide_password=False)))
@@ -109,11 +109,11 @@ def test_a_lease_runs_from_when_its_claim_was_first_asked_for(ledger, seed, monk
     """A claim whose answer was lost and that was asked again is answered with the lease of the first time."""
     seed(1)
     now = time.monotonic()
-    lease = keeper(ledger, claim(ledger, lease_s=60), asked_at=now - 40)
-    lease.require()
+    lease = keeper(ledger, claim(ledger, lease_s=60), requested_at=now - 40)
+    lease.ensure_held()
     monkeypatch.setattr("validation.worker.chunk.lease.time.monotonic", lambda: now + 21)
     with pytest.raises(ClaimLost, match="past its lease"):
-        lease.require()
+        lease.ensure_held()
 
 
 def test_a_ledger_that_is_away_past_the_lease_ends_the_chunk(ledger, seed, monkeypatch):
@@ -123,7 +123,7 @@ def test_a_ledger_that_is_away_past_the_lease_ends_the_chunk(ledger, seed, monke
     now = time.monotonic()
     monkeypatch.setattr("validation.worker.chunk.lease.time.monotonic", lambda: now + 61)
     with pytest.raises(ClaimLost, match="past its lease"):
-        lease.require()
+        lease.ensure_held()
 
 
 def test_the_keeper_beats_by_itself(ledger, seed):

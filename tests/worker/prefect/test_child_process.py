@@ -8,11 +8,11 @@ import sys
 import psutil
 import pytest
 
-from validation.worker.chunk.drain import DRAIN_FILE_VARIABLE, drain_requested
+from validation.worker.chunk.open import DRAIN_FILE_VARIABLE, drain_requested
 
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-m", "validation.child_process", str(os.getpid()), "held"])
+child = subprocess.Popen([sys.executable, "-m", "validation.child_process", "--module", "held", str(os.getpid())])
 child.wait()
 """
 HELD = """
@@ -47,7 +47,7 @@ def test_the_kernel_ends_a_process_whose_parent_is_killed(held):
 def test_a_process_whose_parent_ended_before_it_began_does_not_begin(held):
     """The kernel tells of no death in the past: the launcher looks for itself."""
     stranger = os.getppid()
-    command = [sys.executable, "-m", "validation.child_process", str(stranger), "held"]
+    command = [sys.executable, "-m", "validation.child_process", "--module", "held", str(stranger)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert f"parent {stranger} ended" in ended.stderr

@@ -17,7 +17,7 @@ from validation.inference.client import InferenceClient
 from validation.inference.client_io import read_status
 from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE, find_socket
 from validation.local.process import poll_until
-from validation.worker.prefect import inference_supervisor as model_host
+from validation.worker.prefect import inference_supervisor as supervisors
 from validation.worker.prefect.worker import VastGpuWorker
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
@@ -57,11 +57,11 @@ def test_a_host_that_hangs_is_killed_and_replaced(monkeypatch, tmp_path):
     """One that does not answer in time is as good as dead, and its clients wait for its successor. No Prefect here."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("VFLEET_SUITE", "vad")
-    monkeypatch.setattr(model_host, "CHECK_EVERY_S", 0.2)
-    monkeypatch.setattr(model_host, "ANSWER_WITHIN_S", 2.0)
+    monkeypatch.setattr(supervisors, "CHECK_PERIOD_S", 0.2)
+    monkeypatch.setattr(supervisors, "STATUS_TIMEOUT_S", 2.0)
 
     async def hang() -> None:
-        host = model_host.InferenceSupervisor("hangs", on_hopeless=pytest.fail)
+        host = supervisors.InferenceSupervisor("hangs", on_give_up=pytest.fail)
         suite = await host.start()
         assert suite.name == "vad"
         hung = read_status(host.socket)["pid"]
@@ -79,10 +79,10 @@ def test_a_host_that_lost_its_socket_is_replaced(monkeypatch, tmp_path):
     """It lives, but no new client finds it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("VFLEET_SUITE", "vad")
-    monkeypatch.setattr(model_host, "CHECK_EVERY_S", 0.2)
+    monkeypatch.setattr(supervisors, "CHECK_PERIOD_S", 0.2)
 
     async def lose() -> None:
-        host = model_host.InferenceSupervisor("lost", on_hopeless=pytest.fail)
+        host = supervisors.InferenceSupervisor("lost", on_give_up=pytest.fail)
         await host.start()
         lost = read_status(host.socket)["pid"]
         host.socket.unlink()
@@ -96,11 +96,11 @@ def test_a_host_that_lost_its_socket_is_replaced(monkeypatch, tmp_path):
 def test_a_host_that_hangs_while_it_loads_is_ended(monkeypatch, tmp_path):
     """A start that says nothing within its time has failed, and leaves no process."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(model_host, "LOAD_WITHIN_S", 0.1)
+    monkeypatch.setattr(supervisors, "LOAD_TIMEOUT_S", 0.1)
 
     async def load() -> None:
-        host = model_host.InferenceSupervisor("slow", on_hopeless=pytest.fail)
-        with pytest.raises(model_host.ServerExited, match="told nothing within 0 s"):
+        host = supervisors.InferenceSupervisor("slow", on_give_up=pytest.fail)
+        with pytest.raises(supervisors.ServerExited, match="told nothing within 0 s"):
             await host.start()
         assert host._process.returncode is not None
 
@@ -113,26 +113,26 @@ def test_a_host_that_dies_in_the_midst_of_a_word_has_died(monkeypatch, tmp_path)
     torn.write_text("#!/bin/sh\nprintf '{\"ready\": {'\n")
     torn.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(torn))
-    with pytest.raises(model_host.ServerExited, match="that can be read"):
-        asyncio.run(model_host.InferenceSupervisor("torn", on_hopeless=pytest.fail).start())
+    with pytest.raises(supervisors.ServerExited, match="that can be read"):
+        asyncio.run(supervisors.InferenceSupervisor("torn", on_give_up=pytest.fail).start())
 
 
 def test_a_host_that_never_serves_again_is_given_up(monkeypatch, tmp_path):
     """Five starts in a row that come to nothing are the machine's fault; one that serves is forgotten. No Prefect."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(model_host, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(supervisors, "FIRST_PAUSE_S", 0.0)
     starts = iter([True, False, False, False, False, True, *[False] * 5])
 
-    class Doomed(model_host.InferenceSupervisor):
+    class Doomed(supervisors.InferenceSupervisor):
         async def _launch(self):
             self._process = await asyncio.create_subprocess_exec("true")
             await self._process.wait()
             if not next(starts):
-                raise model_host.StartRefused("model mms fails on this machine before any work")
+                raise supervisors.StartRefused("model mms fails on this machine before any work")
 
     async def give_up() -> str:
         hopeless = asyncio.get_running_loop().create_future()
-        host = Doomed("doomed", on_hopeless=hopeless.set_result)
+        host = Doomed("doomed", on_give_up=hopeless.set_result)
         await host.start()
         refusal = await asyncio.wait_for(hopeless, 60)
         await host.stop()
@@ -146,7 +146,7 @@ def test_a_worker_without_hope_of_a_host_ends_with_its_sentence(monkeypatch, cap
     """It stops polling and exits with 2, so that its box counts an end, and after some of them gives itself back."""
 
     async def serve(worker, *_):
-        worker._give_up(asyncio.current_task(), model_host.StartRefused("the card is broken"))
+        worker._stop_on_fatal(asyncio.current_task(), supervisors.StartRefused("the card is broken"))
         await asyncio.Event().wait()
 
     monkeypatch.setattr(ProcessWorker, "start", serve)

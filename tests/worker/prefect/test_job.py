@@ -8,7 +8,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from validation.errors import BadInput
 from validation.settings import Settings, load_settings
-from validation.worker.prefect.job import ALLOWED, DisallowedEnv, UntrustedCode, VastGpuJobConfiguration
+from validation.worker.prefect.job import ALLOWED_ENV, DisallowedEnv, UntrustedCode, VastGpuJobConfiguration
 
 STEP = "prefect.deployments.steps.set_working_directory"
 
@@ -37,18 +37,18 @@ def test_no_variable_that_leads_elsewhere_or_loads_something_reaches_a_flow_run(
     """Refused by its name, in one sentence, also beside one that is allowed, and also where it would only unset."""
     for value in ("x", None):
         with pytest.raises(DisallowedEnv, match=f"the job variable env sets {name}: .* and nothing else; take") as told:
-            prepare(env={name: value, "VFLEET_CHUNK_VIDEOS": "7"}).require_own()
+            prepare(env={name: value, "VFLEET_CHUNK_VIDEOS": "7"}).validate_job()
         assert told.value.names == (name,)
 
 
 def test_what_a_deployment_may_choose_reaches_its_flow_run():
     """How much at a time: each is a setting that a flow run reads, and none is a secret or an address."""
     job = prepare(env={"VFLEET_CHUNK_VIDEOS": "7", "PREFECT_LOGGING_LEVEL": "DEBUG"})
-    job.require_own()
+    job.validate_job()
     assert (job.env["VFLEET_CHUNK_VIDEOS"], job.env["PREFECT_LOGGING_LEVEL"]) == ("7", "DEBUG")
-    ours = {name.removeprefix("VFLEET_").lower() for name in ALLOWED if name.startswith("VFLEET_")}
+    ours = {name.removeprefix("VFLEET_").lower() for name in ALLOWED_ENV if name.startswith("VFLEET_")}
     assert ours <= set(Settings.model_fields)
-    assert not [name for name in ALLOWED if any(word in name for word in ("URL", "KEY", "SECRET", "TOKEN", "PATH"))]
+    assert not [name for name in ALLOWED_ENV if any(word in name for word in ("URL", "KEY", "SECRET", "TOKEN", "PATH"))]
 
 
 def test_a_heartbeat_that_would_lose_its_lease_ends_the_run_that_it_was_chosen_for(monkeypatch):
@@ -67,5 +67,5 @@ def test_a_heartbeat_that_would_lose_its_lease_ends_the_run_that_it_was_chosen_f
 def test_no_function_that_happens_to_lie_in_the_image_can_be_run_as_a_flow(entrypoint):
     """Prefect would make a flow of it, with parameters of the caller's choice."""
     with pytest.raises(UntrustedCode, match="would run other code by the entrypoint"):
-        prepare(entrypoint=entrypoint).require_own()
-    prepare().require_own()
+        prepare(entrypoint=entrypoint).validate_job()
+    prepare().validate_job()

@@ -129,7 +129,7 @@ def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
     execute(engine, "INSERT INTO validation.canaries VALUES ('v0000', 'local', '{}', '[{}]')")
     execute(
         engine,
-        "INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding) "
+        "INSERT INTO validation.canary_evaluations (video_id, chunk_id, outcome, finding) "
         "VALUES ('v0000', :c, 'wrong', 'x')",
         c=chunk.chunk_id,
     )
@@ -153,7 +153,7 @@ def test_a_frozen_ledger_holds_up_the_end_for_seconds_only(ledger, postgres, mon
 
         async def end() -> None:
             line.freeze_after(b"heartbeat_worker")
-            row.keep_alive(0.01)
+            row.start_heartbeat(0.01)
             assert await asyncio.to_thread(poll_until, lambda: line.is_frozen, within_s=10)
             await row.announce_drain()
             await row.retire()

@@ -1,33 +1,31 @@
-"""What a box needs to work on chunks, opened once a process; and the holding of one chunk."""
+"""The services that a worker processes chunks with, and one leased chunk from its claim to its commit."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.corpus.fetch import fetch_video
-from validation.domain import ChunkClaim, DecodedVideo, Seconds, Video, VideoFailure
+from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
 from validation.errors import BadInput, ClaimLost, FleetError, Transient
 from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk
-from validation.models.base import Scorer
+from validation.models.scorer import Scorer
 from validation.settings import Settings
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import LeaseRenewer
-from validation.worker.chunk.runner import ChunkRunner
+from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete
 from validation.worker.chunk.shard import EncodedShard, delete_shard, encode_chunk, upload_shard
 from validation.worker.chunk.subset import restrict_models
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkContext:
-    """The services of one box: ledger, object stores and models."""
+    """The services of one worker: ledger, object stores and models. Opened once per process."""
 
     settings: Settings
     engine: Engine
@@ -35,19 +33,19 @@ class ChunkContext:
     results: ObjectStore
     scorer: Scorer
     draining: Callable[[], bool]
-    _asked_at: dict[UUID, Seconds] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """When each claim that is not held yet was first asked for, by the monotonic clock."""
+    _requested_at: dict[UUID, Seconds] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """When each claim that is not open yet was first requested (monotonic clock)."""
 
     def claim(
         self, chunk_id: UUID, *, flow_run_id: UUID | None, size: int, languages: Sequence[str]
     ) -> ChunkClaim | None:
-        """Claim a chunk under a token drawn by the caller; None when nothing is claimable, or nothing new is wanted.
+        """Claim a chunk under a token drawn by the caller; None if no video is pending or the worker drains.
 
-        May be repeated under the same token, which finds a claim whose answer was lost.
+        May be repeated under the same token, which returns the claim whose answer was lost.
         """
-        if chunk_id not in self._asked_at and self.draining():
+        if chunk_id not in self._requested_at and self.draining():
             return None
-        self._asked_at.setdefault(chunk_id, time.monotonic())
+        self._requested_at.setdefault(chunk_id, time.monotonic())
         return claim_chunk(
             self.engine,
             chunk_id=chunk_id,
@@ -59,125 +57,196 @@ class ChunkContext:
             suite=self.scorer.name,
         )
 
-    def _fetch(self, video: Video) -> DecodedVideo:
-        return fetch_video(self.source, self.settings.source_key.format(video_id=video.video_id), video)
-
     @contextmanager
-    def hold(self, claim: ChunkClaim, *, flow_run_id: UUID | None) -> Iterator["LeasedChunk"]:
-        """Keep a claim's lease while it is worked on. What was not committed at the end goes back to the queue.
+    def open_chunk(self, claim: ChunkClaim, *, flow_run_id: UUID | None) -> Iterator["LeasedChunk"]:
+        """Renew the lease of a claim while the block runs. Videos that are not committed at its end are released.
 
-        It loses no attempt by what may heal, by a wrong setting or by a drain. A failure of another kind would meet
-        whoever claims the videos next: it spends an attempt of each and stands in the queue as their error.
+        A transient error, a wrong setting, a lost claim or a drain costs no attempt. Any other error would meet the
+        next worker too: it costs each video an attempt and is recorded as its error.
         """
-        work = ChunkRunner(
+        runner = ChunkRunner(
             claim,
             fetch=self._fetch,
             scorer=restrict_models(self.scorer, claim.models),
             settings=self.settings,
             draining=self.draining,
+            flow_run_id=flow_run_id,
+        )
+        runner.log.info(
+            "claimed chunk %s: %d videos, shard %d",
+            *(claim.chunk_id, len(claim.videos), claim.shard_number),
+            extra={"event": "chunk_claimed", "videos": len(claim.videos), "shard_number": claim.shard_number},
         )
         lease = LeaseRenewer(
             self.engine,
             claim,
-            work.progress,
+            runner.progress,
             period_s=self.settings.heartbeat_s,
-            asked_at=self._asked_at.pop(claim.chunk_id, None),
+            requested_at=self._requested_at.pop(claim.chunk_id, None),
         )
-        held = LeasedChunk(self, work, lease, flow_run_id)
-        failure: Exception | None = None
+        chunk = LeasedChunk(self, runner, lease, flow_run_id)
+        cause: Exception | None = None
         try:
             with lease:
-                yield held
-        except (Transient, ClaimLost, BadInput):
-            raise
+                yield chunk
         except Exception as error:
-            failure = None if self.draining() else error
+            cause = error
             raise
         finally:
-            work.stop()
-            if not held.committed:
-                held.give_back(failure)
+            runner.stop()
+            if not chunk.committed:
+                chunk.release(cause)
+
+    def _fetch(self, video: Video) -> DecodedVideo:
+        return fetch_video(self.source, self.settings.source_key.format(video_id=video.video_id), video)
 
 
 @dataclass(slots=True)
 class LeasedChunk:
-    """A claimed chunk, its lease, and what of it has left this process."""
+    """A claimed chunk, its lease, and its shard once it is encoded."""
 
-    session: ChunkContext
-    work: ChunkRunner
+    context: ChunkContext
+    runner: ChunkRunner
     lease: LeaseRenewer
     flow_run_id: UUID | None
     committed: bool = False
     _encoded: EncodedShard | None = field(default=None)
+    _opened_at: Seconds = field(default_factory=time.monotonic)
 
     def write_shard(self) -> EncodedShard | None:
-        """Encode and upload what was scored; None if nothing was. May be repeated: the same bytes are written once.
+        """Encode and upload the rows; None if there are none. May be repeated: the same bytes are written once.
 
         Raises:
             ClaimLost: nothing was written.
             ObjectExists: another shard has this name; it was not touched.
         """
-        if not self.work.rows:
+        if not self.runner.rows:
             return None
         if self._encoded is None:
-            self._encoded = encode_chunk(self.work, self.work.scorer, flow_run_id=self.flow_run_id)
-        self.lease.require()
+            self._encoded = encode_chunk(self.runner, self.runner.scorer, flow_run_id=self.flow_run_id)
+        self.lease.ensure_held()
+        started_at = time.monotonic()
         try:
-            upload_shard(self.session.results, self._encoded)
+            upload_shard(self.context.results, self._encoded)
         except ObjectExists:
-            self._encoded = None  # what lies there is somebody else's, and not ours to delete
+            self._encoded = None  # the object under this name belongs to another chunk: it must not be deleted
             raise
+        receipt, duration_s = self._encoded.receipt, time.monotonic() - started_at
+        self.runner.log.info(
+            "wrote shard %s in %.1f s: %d rows, %d bytes",
+            *(receipt.key, duration_s, receipt.segments, receipt.size_bytes),
+            extra={
+                "event": "shard_written", "shard_key": receipt.key, "rows": receipt.segments,
+                "size_bytes": receipt.size_bytes, "duration_s": round(duration_s, 3),
+            },
+        )  # fmt: skip
         return self._encoded
 
     def commit(self) -> None:
         """Close the chunk in the ledger. May be repeated.
 
         Raises:
-            ClaimLost: the chunk was taken; ``give_back`` deletes the shard.
+            ClaimLost: the chunk was taken; ``release`` deletes the shard.
         """
-        self.lease.require()
-        commit_chunk(
-            self.session.engine,
-            self.work.claim.chunk_id,
-            shard=self._encoded.receipt if self._encoded else None,
-            validated={video_id: len(rows) for video_id, rows in self.work.rows.items()},
-            failed=self.work.own_failures(),
-            max_attempts=self.session.settings.max_attempts,
+        self.lease.ensure_held()
+        self._commit(
+            self._encoded,
+            {video_id: len(rows) for video_id, rows in self.runner.rows.items()},
+            self.runner.charged_failures(),
         )
         self.committed = True
+        self._log_commit()
 
-    def give_back(self, failure: Exception | None = None) -> None:
-        """Return what is held, and leave no shard behind that the ledger does not know.
+    def release(self, cause: Exception | None = None) -> None:
+        """Return the videos to the queue, and delete a shard that the ledger does not know.
 
-        A ledger that cannot be asked is left to the sweeper: the commit may have arrived though its answer did not.
+        If the ledger does not answer, the sweep takes the chunk back; its commit may have arrived.
 
         Args:
-            failure: what each video that has not failed by itself is to be blamed for; None for nothing.
+            cause: the error that ended the chunk; None if there was none.
         """
-        chunk_id = self.work.claim.chunk_id
+        chunk_id = self.runner.claim.chunk_id
         try:
-            if failure is None:
-                release_chunk(self.session.engine, chunk_id, reason="given back by its holder")
+            if cause is None or isinstance(cause, Transient | ClaimLost | BadInput) or self.context.draining():
+                release_chunk(self.context.engine, chunk_id, reason="given back by its holder")
             else:
-                self._commit_failure(failure)
+                self._commit(None, {}, self._fail_all(cause))
         except ClaimLost as lost:
             if lost.state == "committed":
                 self.committed = True
+                self._log_commit()
                 return
         except FleetError as error:
-            log.warning("chunk %s is left to the sweeper: %s", chunk_id, error)
+            self._log_release(f"left to the sweep, because the ledger does not answer: {error}")
             return
         if self._encoded is not None:
-            delete_shard(self.session.results, self._encoded)
+            delete_shard(self.context.results, self._encoded)
+        self._log_release(str(cause) if cause else "not finished")
 
-    def _commit_failure(self, failure: Exception) -> None:
-        claim, own = self.work.claim, self.work.failures
-        error = f"{type(failure).__name__}: {failure}"
+    def _commit(self, shard: EncodedShard | None, validated: dict[str, int], failed: Sequence[VideoFailure]) -> None:
         commit_chunk(
-            self.session.engine,
-            claim.chunk_id,
-            shard=None,
-            validated={},
-            failed=[own.get(v.video_id) or VideoFailure(v.video_id, error, transient=True) for v in claim.videos],
-            max_attempts=self.session.settings.max_attempts,
+            self.context.engine,
+            self.runner.claim.chunk_id,
+            shard=shard.receipt if shard else None,
+            validated=validated,
+            failed=failed,
+            max_attempts=self.context.settings.max_attempts,
         )
+
+    def _fail_all(self, cause: Exception) -> list[VideoFailure]:
+        own, error = self.runner.failures, f"{type(cause).__name__}: {cause}"
+        return [
+            own.get(video.video_id) or VideoFailure(video.video_id, error, transient=True)
+            for video in self.runner.claim.videos
+        ]
+
+    def _log_commit(self) -> None:
+        done, duration_s = self.runner.progress(), time.monotonic() - self._opened_at
+        chunk_id = self.runner.claim.chunk_id
+        verdicts = dict(self._encoded.receipt.verdicts or {}) if self._encoded else {}
+        self.runner.log.info(
+            "committed chunk %s in %.1f s: %d videos validated, %d failed, %d segments %s",
+            *(chunk_id, duration_s, done.videos_validated, done.videos_failed, done.segments, verdicts),
+            extra={
+                "event": "chunk_committed", "videos_validated": done.videos_validated,
+                "videos_failed": done.videos_failed, "segments": done.segments, "duration_s": round(duration_s, 3),
+                **{f"segments_{verdict}": count for verdict, count in verdicts.items()},
+            },
+        )  # fmt: skip
+
+    def _log_release(self, reason: str) -> None:
+        self.runner.log.warning(
+            "chunk %s was not committed: %s",
+            *(self.runner.claim.chunk_id, reason),
+            extra={"event": "chunk_released", "reason": reason},
+        )
+
+
+def run_chunk(context: ChunkContext, *, size: int | None = None) -> Progress | None:
+    """Claim a chunk and process it without Prefect; None if no video is pending. No step is retried."""
+    settings = context.settings
+    claim = context.claim(uuid4(), flow_run_id=None, size=size or settings.chunk_videos, languages=settings.languages)
+    if claim is None:
+        return None
+    with context.open_chunk(claim, flow_run_id=None) as chunk:
+        _score_groups(chunk)
+        chunk.write_shard()
+        chunk.commit()
+    return chunk.runner.progress()
+
+
+def _score_groups(chunk: LeasedChunk) -> None:
+    """Score the groups in order while one thread fetches the next ones."""
+    runner = chunk.runner
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as pool:
+        fetches = [pool.submit(runner.fetch_group, number) for number in range(len(runner.groups))]
+        try:
+            for number, fetch in enumerate(fetches):
+                runner.prefetch.set_head(number)
+                try:
+                    fetch.result()
+                except GroupIncomplete as incomplete:
+                    runner.fail_missing(number, incomplete)
+                runner.score_group(number, ensure_held=chunk.lease.ensure_held)
+        finally:
+            runner.stop()  # a fetcher may wait for a place that no scoring will free

@@ -1,4 +1,4 @@
-"""Keep a chunk's lease while it is worked on, and know when it is lost."""
+"""Renew the lease of a chunk while it is processed, and detect its loss."""
 
 import random
 import threading
@@ -14,18 +14,18 @@ from validation.errors import ClaimLost, FleetError
 from validation.ledger.chunks import renew_chunk
 
 JITTER = 0.25
-"""Share of the period by which a beat comes early or late, so that a hundred boxes do not beat in step."""
+"""Share of the period by which a renewal comes early or late, so that a hundred boxes do not renew at once."""
 RETRY_S: Seconds = 2.0
-"""How soon a beat that failed is tried again: a ledger that comes back late in a lease must be met before its end."""
-JOIN_WITHIN_S: Seconds = 5.0
-"""How long the end of a chunk waits for a beat under way: a ledger may have taken its question and never answer."""
+"""Pause after a renewal that failed. Short, because little of the lease may be left when the ledger is back."""
+JOIN_TIMEOUT_S: Seconds = 5.0
+"""How long the end of a chunk waits for a renewal under way. A ledger may accept a call and never answer it."""
 
 
 class LeaseRenewer:
-    """Renews a chunk's lease from a thread and mirrors its progress, until the chunk is done or lost.
+    """Renews the lease of a chunk and reports its progress from a thread, until the chunk is done or lost.
 
-    A ledger that is away costs nothing as long as it comes back before the lease ends. After that the lease counts as
-    lost here, whether or not anybody took the videos: only the ledger may say who holds them.
+    A ledger outage has no effect if the ledger is back before the lease ends. After that the lease counts as lost, even
+    if no other worker has taken the videos, because only the ledger may say who holds them.
     """
 
     def __init__(
@@ -35,23 +35,23 @@ class LeaseRenewer:
         progress: Callable[[], Progress],
         *,
         period_s: Seconds,
-        asked_at: Seconds | None = None,
+        requested_at: Seconds | None = None,
     ) -> None:
-        """Begin with the lease of the claim.
+        """Start with the lease of the claim.
 
         Args:
             engine: the ledger.
-            claim: what is held.
-            progress: where the work stands, for each beat.
-            period_s: between beats.
-            asked_at: when the claim was first asked for, by the monotonic clock; None for now. Its lease may run since
-                then: whoever had to ask again is answered with the lease of the first time.
+            claim: the chunk.
+            progress: returns the progress to report with each renewal.
+            period_s: time between renewals.
+            requested_at: when the claim was first requested (monotonic clock); None for now. The lease may run since
+                then, because a repeated claim returns the lease of the first one.
         """
         self._engine, self._claim, self._progress, self._period_s = engine, claim, progress, period_s
         self._lost: ClaimLost | None = None
-        self._silent = False
+        self._last_renewal_failed = False
         self._done = threading.Event()
-        self._held_until = (time.monotonic() if asked_at is None else asked_at) + claim.lease_s
+        self._held_until = (time.monotonic() if requested_at is None else requested_at) + claim.lease_s
         self._thread = threading.Thread(target=self._run, name=f"lease-{claim.chunk_id}", daemon=True)
 
     def __enter__(self) -> Self:
@@ -62,36 +62,36 @@ class LeaseRenewer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        self._thread.join(JOIN_WITHIN_S)
+        self._thread.join(JOIN_TIMEOUT_S)
 
-    def require(self) -> None:
-        """Go on only while the lease is held.
+    def ensure_held(self) -> None:
+        """Return only if the lease is held.
 
         Raises:
-            ClaimLost: it is not; write nothing.
+            ClaimLost: the lease ended or the chunk was taken; write nothing.
         """
         if self._lost is None and time.monotonic() > self._held_until:
             self._lost = ClaimLost(self._claim.chunk_id, "past its lease")
         if self._lost is not None:
             raise self._lost
 
-    def beat(self) -> None:
-        """Renew once. A ledger that does not answer is asked again soon."""
-        asked_at = time.monotonic()
+    def renew(self) -> None:
+        """Renew once. If the ledger does not answer, the next renewal comes after ``RETRY_S``."""
+        sent_at = time.monotonic()
         try:
             renew_chunk(self._engine, self._claim, self._progress())
         except ClaimLost as lost:
             self._lost = lost
         except FleetError:
-            self._silent = True
+            self._last_renewal_failed = True
         else:
-            self._silent = False
-            self._held_until = asked_at + self._claim.lease_s
+            self._last_renewal_failed = False
+            self._held_until = sent_at + self._claim.lease_s
 
     def _run(self) -> None:
-        while self._lost is None and not self._done.wait(self._next_beat_s()):
-            self.beat()
+        while self._lost is None and not self._done.wait(self._next_pause_s()):
+            self.renew()
 
-    def _next_beat_s(self) -> float:
-        period_s = min(RETRY_S, self._period_s) if self._silent else self._period_s
+    def _next_pause_s(self) -> float:
+        period_s = min(RETRY_S, self._period_s) if self._last_renewal_failed else self._period_s
         return period_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter, not a secret

@@ -1,49 +1,59 @@
-"""One claimed chunk on its way from videos to shard rows, in the memory of one process."""
+"""Process one claimed chunk in memory: fetch its videos in groups, score them, collect the rows of its shard."""
 
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
 from validation.errors import BadInput, Permanent, Transient
-from validation.models.base import Scorer
-from validation.models.rows import Row
+from validation.models.rows import Row, build_rows
+from validation.models.scorer import Scorer
 from validation.settings import Settings
-from validation.worker.chunk.prefetch import PrefetchLimiter, Stopped
-from validation.worker.chunk.scoring_jobs import GroupScoringJob
+from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
 
 RATE_WINDOW = 10
 """Videos over which the worker's segments per second are averaged."""
 POLL_INTERVAL_S: Seconds = 0.5
-"""How often a wait for answers looks up: for the lease, for a wish to drain, for videos that are done."""
+"""How often the wait for answers checks the lease, the request to drain, and which videos are complete."""
 DRAIN_GRACE_SHARE = 0.5
-"""How much of a worker's grace a drain waits for the models; the rest is for writing and committing the shard."""
+"""Share of a worker's grace for which a drain waits for the models; the rest is for writing and committing."""
+
+log = logging.getLogger(__name__)
+
+
+class ChunkLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records carry the ids of a chunk beside the fields of each call, for a log system to index."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
 
 
 class FetchFailed(Transient):
-    """Our own code failed over one video."""
+    """A video could not be fetched because of an unexpected error in this program."""
 
     def __init__(self, video_id: str, cause: Exception) -> None:
         self.video_id, self.cause = video_id, cause
-        super().__init__(f"fetching {video_id} broke: {type(cause).__name__}: {cause}")
+        super().__init__(f"fetching video {video_id} failed: {type(cause).__name__}: {cause}")
 
 
 class GroupIncomplete(Transient):
-    """Some videos of a group could not be fetched now. Those that were are kept: a retry fetches only the rest."""
+    """Some videos of a group could not be fetched now. The others are kept: a retry fetches only the missing ones."""
 
-    def __init__(self, group: int, troubles: Mapping[str, Transient]) -> None:
-        self.group, self.troubles = group, troubles
-        first, why = next(iter(troubles.items()))
-        super().__init__(f"group {group}: {len(troubles)} videos not fetched, {first} because {why}")
+    def __init__(self, group: int, errors: Mapping[str, Transient]) -> None:
+        self.group, self.errors = group, errors
+        video_id, error = next(iter(errors.items()))
+        super().__init__(f"group {group}: {len(errors)} videos not fetched; {video_id}: {error}")
 
 
 @dataclass(frozen=True, slots=True)
 class GroupReport:
-    """What became of a group, as a task shows it."""
+    """The counts of a group, as the result of a Prefect task shows them."""
 
     videos: int
     failed: int
@@ -51,9 +61,17 @@ class GroupReport:
 
 
 class ChunkRunner:
-    """The videos of one claim: fetched ahead in groups, scored in order, kept as rows until the shard is written.
+    """Fetches the groups of a chunk ahead, scores them in order, and keeps the rows until the shard is written.
 
-    Fetching may run in other threads than scoring; a group is fetched by one thread and scored by one.
+    Fetching and scoring may run in different threads. Each group is fetched by one thread and scored by one thread.
+
+    Args:
+        claim: the chunk.
+        fetch: downloads and decodes one video.
+        scorer: the models.
+        settings: group size, fetchers, prefetch limits and grace.
+        draining: returns whether the worker drains.
+        flow_run_id: for the log.
     """
 
     def __init__(
@@ -64,17 +82,20 @@ class ChunkRunner:
         scorer: Scorer,
         settings: Settings,
         draining: Callable[[], bool],
+        flow_run_id: object = None,
     ) -> None:
         self.claim = claim
-        self.groups: tuple[tuple[Video, ...], ...] = tuple(_cut(claim.videos, settings.group_videos))
+        self.groups: tuple[tuple[Video, ...], ...] = tuple(_split(claim.videos, settings.group_videos))
         self.rows: dict[str, list[Row]] = {}
         self.failures: dict[str, VideoFailure] = {}
         self.draining = draining
-        self.room = PrefetchLimiter(max_videos=settings.look_ahead_videos, max_bytes=settings.look_ahead_bytes)
+        self.prefetch = PrefetchLimiter(max_videos=settings.look_ahead_videos, max_bytes=settings.look_ahead_bytes)
         self.scorer, self._fetch_video, self._fetchers = scorer, fetch, settings.fetchers
+        ids = {"chunk_id": str(claim.chunk_id), "worker_id": claim.worker_id, "flow_run_id": str(flow_run_id or "")}
+        self.log = ChunkLog(log, ids)
         self._fetched: dict[str, DecodedVideo] = {}
-        self._inquiries: dict[int, GroupScoringJob] = {}
-        self._drain_patience_s = settings.drain_grace_s * DRAIN_GRACE_SHARE
+        self._jobs: dict[int, GroupScoringJob] = {}
+        self._drain_timeout_s = settings.drain_grace_s * DRAIN_GRACE_SHARE
         self._drain_ends: Seconds | None = None
         self._current: str | None = None
         self._last_error: str | None = None
@@ -84,125 +105,130 @@ class ChunkRunner:
     # --- fetching -------------------------------------------------------------------------------------------------
 
     def fetch_group(self, number: int) -> GroupReport:
-        """Fetch and decode what the group still lacks, and ask the models about it.
+        """Fetch and decode the missing videos of a group, and submit the group to the models.
 
-        A video that can never be fetched is recorded as failed and does not count as lacking. A drain fetches nothing.
+        A video that can never be fetched is recorded as failed and is not missing any more. A drain fetches nothing.
 
         Raises:
             GroupIncomplete: some videos could not be fetched now; call again.
-            BadInput: the store refuses us; no video is to blame.
+            BadInput: the store refuses this worker; no video failed.
         """
-        group = self.groups[number]
-        lacking = [video for video in group if not self._is_settled(video)]
+        started_at, group = time.monotonic(), self.groups[number]
+        missing = [video for video in group if not self._is_done(video)]
         with ThreadPoolExecutor(self._fetchers, thread_name_prefix=f"fetch-{number}") as pool:
-            troubles = list(pool.map(partial(self._fetch, number), lacking))
-        missing = {video.video_id: trouble for video, trouble in zip(lacking, troubles, strict=True) if trouble}
-        if missing:
-            raise GroupIncomplete(number, missing)
-        self._inquire(number)
-        return self._report(group)
+            results = list(pool.map(partial(self._fetch, number), missing))
+        errors = {video.video_id: error for video, error in zip(missing, results, strict=True) if error}
+        if errors:
+            raise GroupIncomplete(number, errors)
+        self._submit(number)
+        report = self._report(group)
+        self._log_group("group_fetched", "fetched", number, report, started_at)
+        return report
 
-    def give_up_group(self, number: int, cause: Exception) -> None:
-        """Go on without the videos that the group still lacks, once retrying has not helped.
+    def fail_missing(self, number: int, cause: Exception) -> None:
+        """Record the missing videos of a group as failed, after retries have not helped.
 
         Raises:
-            cause: where it is no fault of theirs.
+            cause: if it is not about single videos.
         """
         if not isinstance(cause, GroupIncomplete):
             raise cause
         for video in self.groups[number]:
-            if (trouble := cause.troubles.get(video.video_id)) and not self._is_settled(video):
-                self._fail(video, str(trouble), transient=True)
+            if (error := cause.errors.get(video.video_id)) and not self._is_done(video):
+                self._fail(video, str(error), transient=True)
 
     def _fetch(self, number: int, video: Video) -> Transient | None:
         try:
-            self.room.enter(number)
-        except Stopped:
+            self.prefetch.acquire(number)
+        except ChunkStopped:
             return None
         try:
             decoded = None if self.draining() else self._fetch_video(video)
         except Permanent as error:
-            self.room.leave(0)
+            self.prefetch.release(0)
             self._fail(video, str(error), transient=False)
             return None
         except BaseException as error:
-            self.room.leave(0)
+            self.prefetch.release(0)
             if isinstance(error, BadInput) or not isinstance(error, Exception):
                 raise
             return error if isinstance(error, Transient) else FetchFailed(video.video_id, error)
         if decoded is None:
-            self.room.leave(0)
+            self.prefetch.release(0)
             return None
-        self.room.fill(decoded.audio_bytes)
+        self.prefetch.add_bytes(decoded.audio_bytes)
         with self._lock:
             self._fetched[video.video_id] = decoded
         return None
 
     # --- scoring --------------------------------------------------------------------------------------------------
 
-    def score_group(self, number: int, *, check: Callable[[], None]) -> GroupReport:
-        """Wait for the models' answers about the group's videos, and keep the rows that come of them.
+    def score_group(self, number: int, *, ensure_held: Callable[[], None]) -> GroupReport:
+        """Wait for the answers about a group's videos, and keep the rows made of them.
 
-        A drain waits for the group that is waited for when it comes, within ``drain_patience_s``, and for no other.
+        A drain waits for the group that is being waited for when it begins, at most ``DRAIN_GRACE_SHARE`` of the
+        grace, and for no other group.
 
         Args:
             number: which group.
-            check: called twice a second; raises if the chunk is not ours any more.
+            ensure_held: called twice a second; raises if the lease is lost.
 
         Raises:
-            Transient: the models could not answer; call again. Videos already scored are kept.
+            Transient: the models could not answer; call again. The rows of complete videos are kept.
         """
-        inquiry = self._inquire(number)
+        started_at = time.monotonic()
+        job = self._submit(number)
         is_over, waited_for = False, None
         try:
-            while inquiry is not None and not is_over:
-                check()
+            while job is not None and not is_over:
+                ensure_held()
                 if self.draining():
-                    self._wind_up(waited_for)
-                self._current, waited_for = inquiry.current, inquiry
-                is_over = inquiry.wait(POLL_INTERVAL_S)
-                self._keep_answered(inquiry)
+                    self._drain(waited_for)
+                self._current, waited_for = job.current, job
+                is_over = job.wait(POLL_INTERVAL_S)
+                self._collect_finished(job)
         finally:
             with self._lock:
-                self._inquiries.pop(number, None)
-            if inquiry is not None:
-                inquiry.cancel()
-        return self._report(self.groups[number])
+                self._jobs.pop(number, None)
+            if job is not None:
+                job.cancel()
+        report = self._report(self.groups[number])
+        self._log_group("group_scored", "scored", number, report, started_at)
+        return report
 
-    def _inquire(self, number: int) -> GroupScoringJob | None:
-        """Ask about the group's videos that have no rows yet, unless they have been asked about; None in a drain.
+    def _submit(self, number: int) -> "GroupScoringJob | None":
+        """Submit the fetched videos of a group that have no rows, unless they were submitted; None in a drain.
 
-        Done as soon as a group is fetched: the models then have the next one before them too, and fill their batches
-        from both.
+        Called as soon as a group is fetched, so that the models fill their batches from this and the next group.
         """
         with self._lock:
-            if number not in self._inquiries and not self.draining():
+            if number not in self._jobs and not self.draining():
                 videos = [fetched for v in self.groups[number] if (fetched := self._fetched.get(v.video_id))]
-                self._inquiries[number] = GroupScoringJob(videos, self.scorer)
-            return self._inquiries.get(number)
+                self._jobs[number] = GroupScoringJob(videos, self.scorer)
+            return self._jobs.get(number)
 
-    def _wind_up(self, waited_for: GroupScoringJob | None) -> None:
-        """Have the models finish what is waited for, and nothing else; nor that, when time is over."""
+    def _drain(self, waited_for: "GroupScoringJob | None") -> None:
+        """Cancel every job but the one that is waited for, and that one too when the drain's time is over."""
         with self._lock:
             if self._drain_ends is None:
-                self._drain_ends = time.monotonic() + self._drain_patience_s
+                self._drain_ends = time.monotonic() + self._drain_timeout_s
             kept = waited_for if time.monotonic() < self._drain_ends else None
-            for inquiry in self._inquiries.values():
-                if inquiry is not kept:
-                    inquiry.cancel()
+            for job in self._jobs.values():
+                if job is not kept:
+                    job.cancel()
 
-    def _keep_answered(self, inquiry: GroupScoringJob) -> None:
-        for decoded, rows in inquiry.take_answered():
+    def _collect_finished(self, job: "GroupScoringJob") -> None:
+        for decoded, rows in job.pop_finished():
             with self._lock:
                 self.rows[decoded.video.video_id] = rows
                 self._finished.append((time.monotonic(), len(rows)))
                 self._fetched.pop(decoded.video.video_id, None)
-            self.room.leave(decoded.audio_bytes)
+            self.prefetch.release(decoded.audio_bytes)
 
-    # --- what has been done ---------------------------------------------------------------------------------------
+    # --- results --------------------------------------------------------------------------------------------------
 
     def progress(self) -> Progress:
-        """Where the chunk stands, for a heartbeat. Safe from any thread."""
+        """The progress of the chunk, for a heartbeat. Safe from any thread."""
         with self._lock:
             took_s = self._finished[-1][0] - self._finished[0][0]
             segments = sum(count for _, count in list(self._finished)[1:])
@@ -215,27 +241,27 @@ class ChunkRunner:
                 last_error=self._last_error,
             )
 
-    def own_failures(self) -> list[VideoFailure]:
-        """The failures to hold against their videos.
+    def charged_failures(self) -> list[VideoFailure]:
+        """The failures that cost their videos an attempt.
 
-        Where nothing at all could be fetched, the store was away and no video is to blame: transient failures then
-        go unnamed, and cost their videos no attempt.
+        If no video of the chunk could be fetched, the store was down: transient failures are left out then, and their
+        videos return to the queue without an attempt.
         """
         with self._lock:
             store_answers = bool(self.rows) or any(not failure.transient for failure in self.failures.values())
             return [f for f in self.failures.values() if store_answers or not f.transient]
 
     def stop(self) -> None:
-        """End all fetching; what was fetched or asked about and has no rows is dropped."""
-        self.room.stop()
+        """Stop fetching and cancel scoring. Videos without rows are dropped."""
+        self.prefetch.stop()
         with self._lock:
             self._fetched.clear()
-            for inquiry in self._inquiries.values():
-                inquiry.cancel()
+            for job in self._jobs.values():
+                job.cancel()
 
-    def _is_settled(self, video: Video) -> bool:
+    def _is_done(self, video: Video) -> bool:
         with self._lock:
-            return any(video.video_id in kept for kept in (self._fetched, self.rows, self.failures))
+            return any(video.video_id in done for done in (self._fetched, self.rows, self.failures))
 
     def _fail(self, video: Video, error: str, *, transient: bool) -> None:
         with self._lock:
@@ -250,7 +276,58 @@ class ChunkRunner:
                 segments=sum(len(self.rows.get(video.video_id, ())) for video in group),
             )
 
+    def _log_group(self, event: str, verb: str, number: int, report: GroupReport, started_at: Seconds) -> None:
+        duration_s = time.monotonic() - started_at
+        fields = {
+            "event": event, "group": number, "groups": len(self.groups), "videos": report.videos,
+            "videos_failed": report.failed, "segments": report.segments, "duration_s": round(duration_s, 3),
+        }  # fmt: skip
+        self.log.info(
+            "%s group %d of %d in %.1f s: %d videos, %d failed, %d segments scored",
+            *(verb, number + 1, len(self.groups), duration_s, report.videos, report.failed, report.segments),
+            extra=fields,
+        )
 
-def _cut(videos: Sequence[Video], size: int) -> Iterator[tuple[Video, ...]]:
+
+class GroupScoringJob:
+    """The scoring job of one group. A video becomes rows once, when its last segment is answered."""
+
+    def __init__(self, videos: Sequence[DecodedVideo], scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._job = scorer.begin([s.utterance for video in videos for s in video.segments if s.utterance])
+        self._open: list[tuple[DecodedVideo, slice]] = []
+        end = 0
+        for video in videos:
+            start, end = end, end + sum(segment.utterance is not None for segment in video.segments)
+            self._open.append((video, slice(start, end)))
+
+    @property
+    def current(self) -> str | None:
+        """The first video without all of its answers; None if there is none."""
+        return self._open[0][0].video.video_id if self._open else None
+
+    def wait(self, timeout_s: Seconds) -> bool:
+        """Wait at most ``timeout_s`` for the end of the job; return whether it has ended.
+
+        Raises:
+            Transient: the models could not answer. The videos without rows may be submitted again.
+        """
+        return self._job.wait(timeout_s)
+
+    def pop_finished(self) -> Iterator[tuple[DecodedVideo, list[Row]]]:
+        """Take the videos whose last answer came since the previous call, with their rows."""
+        answers = self._job.answers()
+        for video, own in list(self._open):
+            known = [answer for answer in answers[own] if answer is not None]
+            if len(known) == own.stop - own.start:
+                self._open.remove((video, own))
+                yield video, build_rows(video, iter(known), self._scorer)
+
+    def cancel(self) -> None:
+        """Give up the segments that have no answer."""
+        self._job.cancel()
+
+
+def _split(videos: Sequence[Video], size: int) -> Iterator[tuple[Video, ...]]:
     for start in range(0, len(videos), size):
         yield tuple(videos[start : start + size])

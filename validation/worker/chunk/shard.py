@@ -1,4 +1,4 @@
-"""From a chunk's rows to a shard and its manifest in the results store."""
+"""Encode the rows of a chunk as a shard with its manifest, and upload both to the results store."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ from uuid import UUID
 from obstore.store import ObjectStore
 
 from validation.domain import Seconds, ShardReceipt
-from validation.models.base import Scorer
 from validation.models.rows import Row
-from validation.models.suite import batching_policy
+from validation.models.scorer import Scorer
+from validation.models.suites import batching_policy
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.schema import ShardProvenance, shard_schema
@@ -18,12 +18,12 @@ from validation.shards.writer import encode_shard
 from validation.storage.errors import ObjectExists
 from validation.storage.store import delete_object, get_bytes, put_once
 from validation.worker.chunk.runner import ChunkRunner
-from validation.worker.chunk.subset import PARTIAL
+from validation.worker.chunk.subset import SUBSET_RULES
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedShard:
-    """A shard as bytes, not yet or already uploaded."""
+    """A shard as bytes, with its manifest and receipt."""
 
     payload: bytes
     manifest: ShardManifest
@@ -31,10 +31,10 @@ class EncodedShard:
     receipt: ShardReceipt
 
 
-def encode_chunk(work: ChunkRunner, scorer: Scorer, *, flow_run_id: UUID | None) -> EncodedShard:
-    """Encode all rows of a chunk and describe them."""
-    claim = work.claim
-    rows = [row for video_rows in work.rows.values() for row in video_rows]
+def encode_chunk(runner: ChunkRunner, scorer: Scorer, *, flow_run_id: UUID | None) -> EncodedShard:
+    """Encode all rows of a chunk, and describe them in a manifest."""
+    claim = runner.claim
+    rows = [row for video_rows in runner.rows.values() for row in video_rows]
     provenance = ShardProvenance(
         suite=scorer.name,
         model_revisions=dict(scorer.revisions),
@@ -51,29 +51,29 @@ def encode_chunk(work: ChunkRunner, scorer: Scorer, *, flow_run_id: UUID | None)
         provenance,
         rows=rows,
         videos=claim.videos,
-        failed=work.failures.values(),
+        failed=runner.failures.values(),
     )
     receipt = manifest.receipt
-    if scorer.rules is not PARTIAL:  # whose hours were counted before, and whose verdicts are none
+    if scorer.rules is not SUBSET_RULES:  # the earlier shard counted the audio and has the verdicts
         receipt = replace(receipt, audio_s=sum_audio_s(rows), verdicts=count_verdicts(rows))
     return EncodedShard(payload, manifest, manifest_key(claim.worker_id, claim.shard_number), receipt)
 
 
 def sum_audio_s(rows: Sequence[Row]) -> Seconds:
-    """Seconds of audio that was heard: a segment that could not be decoded has none."""
+    """Seconds of decoded audio; a segment that could not be decoded counts as 0."""
     return sum(row["duration_s"] for row in rows if isinstance(row["duration_s"], float))
 
 
 def count_verdicts(rows: Sequence[Row]) -> Mapping[str, int]:
-    """Segments by verdict, all three named."""
+    """Count segments per verdict; all three verdicts are present."""
     return {"accept": 0, "review": 0, "reject": 0} | Counter(str(row["verdict"]) for row in rows)
 
 
 def upload_shard(store: ObjectStore, shard: EncodedShard) -> None:
-    """Write shard and manifest once. An upload whose answer was lost is found again and accepted.
+    """Write shard and manifest once. An earlier upload of the same bytes is accepted.
 
     Raises:
-        ObjectExists: another shard lies under this name; nothing was overwritten.
+        ObjectExists: another object has this name; nothing was overwritten.
     """
     for key, payload in (
         (shard.manifest.key, shard.payload),
@@ -87,6 +87,6 @@ def upload_shard(store: ObjectStore, shard: EncodedShard) -> None:
 
 
 def delete_shard(store: ObjectStore, shard: EncodedShard) -> None:
-    """Take back what the ledger never learnt of, the manifest first: it must not outlive its shard."""
+    """Delete an uncommitted shard, its manifest first: a manifest must never exist without its shard."""
     delete_object(store, shard.manifest_key)
     delete_object(store, shard.manifest.key)

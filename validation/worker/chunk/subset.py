@@ -1,14 +1,14 @@
-"""A suite of which only some models are asked: for videos that have the others' answers in an earlier shard."""
+"""Score with some models of a suite, for videos that have the answers of the other models in an earlier shard."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from validation.domain import Column, Utterance
-from validation.models.base import Scorer, ScoringJob
+from validation.models.scorer import Scorer, ScoringJob
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Condition, Rule, Rules
 
-PARTIAL = Rules(
+SUBSET_RULES = Rules(
     version="partial-1",
     required_models=(),
     rules=(
@@ -20,15 +20,15 @@ PARTIAL = Rules(
         ),
     ),
 )
-"""The verdict of a shard that does not hold all that its suite's rules read. A rule that finds nothing does not fire,
-so those would accept what nobody heard."""
+"""The rules of a shard that lacks columns which the rules of its suite read. Rules do not fire on absent columns, so
+the rules of the suite would accept segments that their models have not scored."""
 
 
 @dataclass(slots=True)
 class ModelSubsetScorer:
-    """Asks some models of a suite. Its rows hold their columns alone, and no verdict but ``partial``."""
+    """Scores with some models of a suite. Its rows hold their columns only, and the only reason is ``partial``."""
 
-    whole: Scorer
+    suite: Scorer
     name: str
     roles: SuiteRoles
     rules: Rules
@@ -36,26 +36,26 @@ class ModelSubsetScorer:
     columns: Mapping[str, Sequence[Column]]
 
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
-        """Ask the models that are wanted."""
+        """Start to score utterances with the models of the subset."""
         wanted = tuple(self.columns)
-        return self.whole.begin([replace(utterance, wanted=wanted) for utterance in utterances])
+        return self.suite.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
 
 
-def restrict_models(scorer: Scorer, wanted: Sequence[str] | None) -> Scorer:
-    """Ask only the models that are wanted. One that the suite does not have makes it ask all: more is never wrong."""
-    if wanted is None or not set(wanted) < set(scorer.columns):
+def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
+    """Restrict a suite to the requested models. A name that the suite does not have makes it score with all models."""
+    if requested is None or not set(requested) < set(scorer.columns):
         return scorer
     roles = scorer.roles
-    kept = tuple(model for model in scorer.columns if model in wanted)
+    kept = tuple(model for model in scorer.columns if model in requested)
     return ModelSubsetScorer(
-        whole=scorer,
+        suite=scorer,
         name=scorer.name,
         roles=SuiteRoles(
             kept,
-            roles.transcriber if roles.transcriber in kept else None,
-            tuple(judge for judge in roles.judges if judge in kept),
+            roles.asr_model if roles.asr_model in kept else None,
+            tuple(model for model in roles.lid_models if model in kept),
         ),
-        rules=PARTIAL,
+        rules=SUBSET_RULES,
         revisions={model: scorer.revisions[model] for model in kept},
         columns={model: scorer.columns[model] for model in kept},
     )

@@ -1,4 +1,4 @@
-"""The flow processes of one worker: which they are, how they are asked to finish, how they are ended."""
+"""The flow processes of one worker: track their pids, ask them to drain, signal them."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ from validation.inference.protocol import socket_path
 
 
 class FlowProcesses:
-    """Processes that were started by `validation.child_process`: each leads a process group of its own.
+    """Processes that were started by `validation.child_process`; each leads its own process group.
 
-    They are asked to drain by a file that does not exist before. It lies in the folder of this life of the worker: one
-    that was succeeded under the same id asks its own flow runs and not its successor's.
+    A file asks them to drain. It lies in the folder of this worker session, so that a session which was replaced under
+    the same worker id asks its own flow runs only.
     """
 
     def __init__(self, worker_id: str) -> None:
@@ -26,15 +26,15 @@ class FlowProcesses:
 
     @property
     def flow_run_ids(self) -> frozenset[UUID]:
-        """The flow runs whose process has started and not ended."""
+        """The flow runs whose process runs."""
         return frozenset(self._pids)
 
     @contextmanager
     def watch(self, flow_run_id: UUID, status: TaskStatus[int]) -> Iterator[TaskStatus[int]]:
-        """Keep the pid that Prefect reports on the yielded status, until the block ends.
+        """Record the pid that Prefect reports on the yielded status, until the block ends.
 
-        The block cannot be cancelled until ``unshield``: Prefect kills the process of a run that it cancels, and it
-        cancels every run when anything of its own fails.
+        The block cannot be cancelled until ``lift_shields``: Prefect kills the process of a run that it cancels, and
+        it cancels every run when one of its own tasks fails.
         """
         with CancelScope(shield=True) as shield:
             self._shields.add(shield)
@@ -44,33 +44,34 @@ class FlowProcesses:
                 self._pids.pop(flow_run_id, None)
                 self._shields.discard(shield)
 
-    def unshield(self) -> None:
-        """Let what still waits for a flow process be cancelled, once there is nothing to lose by it."""
+    def lift_shields(self) -> None:
+        """Allow Prefect to cancel its tasks that wait for flow processes, after the drain."""
         for shield in self._shields:
             shield.shield = False
 
     def ask_to_drain(self) -> None:
-        """Let every flow run, also one that starts later, know that it should finish the video in hand."""
+        """Ask every flow run, also one that starts later, to finish its current videos."""
         self.drain_file.parent.mkdir(mode=0o700, exist_ok=True)
         self.drain_file.touch()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every flow process and what it has started."""
+        """Send a signal to every flow process and its children."""
         for pid in self._pids.values():
             with suppress(ProcessLookupError):  # it ended meanwhile
                 os.killpg(pid, number)
 
-    def forget_drain(self) -> None:
+    def clear_drain_request(self) -> None:
+        """Remove the drain file."""
         self.drain_file.unlink(missing_ok=True)
 
 
 class _PidCapture(TaskStatus[int]):
-    """Passes on the news that a flow process has started, and keeps its pid."""
+    """Records the pid of a flow process, and forwards it."""
 
-    def __init__(self, pids: dict[UUID, int], flow_run_id: UUID, heard_by: TaskStatus[int]) -> None:
-        self._pids, self._flow_run_id, self._heard_by = pids, flow_run_id, heard_by
+    def __init__(self, pids: dict[UUID, int], flow_run_id: UUID, forward_to: TaskStatus[int]) -> None:
+        self._pids, self._flow_run_id, self._forward_to = pids, flow_run_id, forward_to
 
     def started(self, value: int | None = None) -> None:
         if value is not None:
             self._pids[self._flow_run_id] = value
-            self._heard_by.started(value)
+            self._forward_to.started(value)

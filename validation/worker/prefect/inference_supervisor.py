@@ -1,4 +1,4 @@
-"""The model host of one worker: started before its first poll, started again when it dies, ended with it."""
+"""Supervise the inference server of one worker: start it before the first poll, restart it, end it with the worker."""
 
 import asyncio
 import json
@@ -20,68 +20,68 @@ from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE, SuiteInfo, 
 
 FIRST_PAUSE_S: Seconds = 1.0
 MAX_BACKOFF_S: Seconds = 60.0
-"""The pause before a host is started again doubles from the first to the last of these while none comes to serve."""
+"""The pause before a restart doubles from FIRST_PAUSE_S to MAX_BACKOFF_S while no server becomes ready."""
 STABLE_AFTER_S: Seconds = 60.0
-"""A host that served for so long was well: the next pause is the first again."""
+"""A server that was ready for so long was healthy: the next pause is FIRST_PAUSE_S again."""
 MAX_FAILED_STARTS = 5
-"""Starts in a row after none of which a host served: the machine is at fault, and its worker ends."""
-CHECK_EVERY_S: Seconds = 15.0
-ANSWER_WITHIN_S: Seconds = 60.0
-"""A host that does not say for so long how it is hangs."""
-BATCH_WITHIN_S: Seconds = 600.0
-"""So does one that has had a batch in hand for longer. A full batch takes seconds on a card, a minute on a slow CPU."""
-LOAD_WITHIN_S: Seconds = 600.0
-"""So does one that has not said for so long whether it can serve. A large suite loads for a minute or two."""
-END_WITHIN_S: Seconds = 5.0
+"""Failed starts in a row after which the machine counts as broken, and the worker ends."""
+CHECK_PERIOD_S: Seconds = 15.0
+STATUS_TIMEOUT_S: Seconds = 60.0
+"""A server that has not answered a status request for so long hangs."""
+BATCH_TIMEOUT_S: Seconds = 600.0
+"""A server whose current batch takes longer hangs. A full batch takes seconds on a GPU, a minute on a slow CPU."""
+LOAD_TIMEOUT_S: Seconds = 600.0
+"""A server that has reported neither readiness nor a refusal for so long hangs. A large suite loads in 1-2 minutes."""
+STOP_TIMEOUT_S: Seconds = 5.0
 
-log = get_logger("vast-gpu.host")
+log = get_logger("vast-gpu.inference")
 
 
 class StartRefused(BadInput):
-    """The model host would not start; the sentence is its own."""
+    """The inference server refused to start; the sentence is its own."""
 
 
 class ServerExited(Transient):
-    """The model host ended, or hung and was killed, before it said that it serves."""
+    """The inference server ended, or hung and was killed, before it was ready."""
 
 
 class InferenceSupervisor:
-    """Keeps one host alive. Its death is its clients' to wait out, and costs no claim.
+    """Keeps one inference server running. Its clients wait for a restart, so its death costs no claim.
 
     Args:
-        worker_id: whose host it is.
-        on_hopeless: told once, in the last one's words, that none can be started here any more.
+        worker_id: the worker that the server belongs to.
+        on_give_up: called once, with the last error, after MAX_FAILED_STARTS.
     """
 
-    def __init__(self, worker_id: str, *, on_hopeless: Callable[[FleetError], None]) -> None:
-        self.socket, self._on_hopeless = socket_path(worker_id), on_hopeless
+    def __init__(self, worker_id: str, *, on_give_up: Callable[[FleetError], None]) -> None:
+        self.socket, self._on_give_up = socket_path(worker_id), on_give_up
         self._process: Process | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._supervision: asyncio.Task[None] | None = None
 
     async def start(self) -> SuiteInfo:
-        """Start the host and wait until it serves; returns the suite as it introduces itself.
+        """Start the server and wait until it is ready; returns its suite.
 
         Raises:
-            StartRefused: it cannot serve here, and says why.
-            ServerExited: it ended, or hung, without a word; its log has more.
+            StartRefused: it cannot run here; the message says why.
+            ServerExited: it ended or hung without a message; its log has more.
         """
         suite = await self._launch()
-        self._keeping = asyncio.create_task(self._keep())
+        self._supervision = asyncio.create_task(self._supervise())
         return suite
 
     async def stop(self) -> None:
-        """End the host, and what it kept beside its socket."""
-        if self._keeping is not None:
-            self._keeping.cancel()
+        """End the server, and delete the folder of its socket."""
+        if self._supervision is not None:
+            self._supervision.cancel()
             with suppress(asyncio.CancelledError):
-                await self._keeping
+                await self._supervision
         await self._end()
         shutil.rmtree(self.socket.parent, ignore_errors=True)
 
     async def _launch(self) -> SuiteInfo:
-        # From the event loop's thread, which lives as long as this worker: the kernel ends the host with that thread.
+        # From the thread of the event loop, which lives as long as the worker: the kernel ends the server with it.
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "validation.child_process", str(os.getpid()), "validation.inference"),
+            *(sys.executable, "-m", "validation.child_process", "--module", "validation.inference", str(os.getpid())),
             env={**os.environ, INFERENCE_SOCKET_VARIABLE: str(self.socket)},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=PIPE,
@@ -89,27 +89,27 @@ class InferenceSupervisor:
         )
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
-            async with asyncio.timeout(LOAD_WITHIN_S):
-                told = json.loads(await self._process.stdout.readline() or "{}")
-        except (TimeoutError, ValueError) as error:  # it hangs, or its word was cut off
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                message = json.loads(await self._process.stdout.readline() or "{}")
+        except (TimeoutError, ValueError) as error:  # it hangs, or its message is incomplete
             await self._end()
-            raise ServerExited(f"the model host told nothing within {LOAD_WITHIN_S:.0f} s that can be read") from error
-        if "ready" in told:
-            return SuiteInfo.decode(told["ready"])
+            raise ServerExited(f"the inference server sent no message within {LOAD_TIMEOUT_S:.0f} s") from error
+        if "ready" in message:
+            return SuiteInfo.decode(message["ready"])
         code = await self._process.wait()
-        if "refused" in told:
-            raise StartRefused(told["refused"])
-        raise ServerExited(f"the model host ended with code {code} before it served: see what it wrote above")
+        if "refused" in message:
+            raise StartRefused(message["refused"])
+        raise ServerExited(f"the inference server ended with code {code} before it was ready: see its log above")
 
-    async def _keep(self) -> None:
-        """Start the host again whenever it ends, until cancelled or hopeless."""
-        pause_s, served_s = FIRST_PAUSE_S, time.monotonic()
+    async def _supervise(self) -> None:
+        """Restart the server whenever it ends, until cancelled or MAX_FAILED_STARTS is reached."""
+        pause_s, ready_at = FIRST_PAUSE_S, time.monotonic()
         refusals: list[FleetError] = []
         while len(refusals) < MAX_FAILED_STARTS:
-            code = await self._watch()
-            if time.monotonic() - served_s > STABLE_AFTER_S:
+            code = await self._wait_for_exit()
+            if time.monotonic() - ready_at > STABLE_AFTER_S:
                 pause_s = FIRST_PAUSE_S
-            log.warning("the model host ended with code %s; another is started in %.0f s", code, pause_s)
+            log.warning("the inference server ended with code %s; it is restarted in %.0f s", code, pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_BACKOFF_S)
             try:
@@ -120,31 +120,31 @@ class InferenceSupervisor:
             except OSError as error:
                 log.warning("%s", error)
             else:
-                served_s, refusals = time.monotonic(), []
-                log.info("the model host serves again")
-        self._on_hopeless(refusals[-1])
+                ready_at, refusals = time.monotonic(), []
+                log.info("the inference server is ready again")
+        self._on_give_up(refusals[-1])
 
-    async def _watch(self) -> int:
-        """Wait for the end of the host, and bring it about where it hangs; returns its exit code."""
+    async def _wait_for_exit(self) -> int:
+        """Wait for the exit of the server, and kill it if it hangs; returns its exit code."""
         assert self._process is not None  # noqa: S101 - it was launched
         while self._process.returncode is None:
             with suppress(TimeoutError):
-                return await asyncio.wait_for(self._process.wait(), CHECK_EVERY_S)
-            if (trouble := await self._find_trouble()) is not None and self._process.returncode is None:
-                log.warning("the model host %s; it is killed", trouble)
+                return await asyncio.wait_for(self._process.wait(), CHECK_PERIOD_S)
+            if (problem := await self._health_problem()) is not None and self._process.returncode is None:
+                log.warning("the inference server %s; it is killed", problem)
                 self._process.kill()
         return self._process.returncode
 
-    async def _find_trouble(self) -> str | None:
+    async def _health_problem(self) -> str | None:
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with asyncio.timeout(STATUS_TIMEOUT_S):
                 status = await asyncio.to_thread(read_status, self.socket)
         except TimeoutError:
-            return f"has not answered for {ANSWER_WITHIN_S:.0f} s"
-        except FleetError:  # it has just ended, or has too many clients to hear another: it answers
-            return None if self.socket.exists() else "has no socket any more, so that no client finds it"
+            return f"has not answered for {STATUS_TIMEOUT_S:.0f} s"
+        except FleetError:  # it has just ended, or refuses a further client
+            return None if self.socket.exists() else "has lost its socket, so that no client can connect"
         batch_s = status["current_batch_s"]
-        return f"has had a batch in hand for {batch_s:.0f} s" if batch_s > BATCH_WITHIN_S else None
+        return f"has worked on one batch for {batch_s:.0f} s" if batch_s > BATCH_TIMEOUT_S else None
 
     async def _end(self) -> None:
         if self._process is None or self._process.returncode is not None:
@@ -152,7 +152,7 @@ class InferenceSupervisor:
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), END_WITHIN_S)
+                await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
                 return
             self._process.kill()
             await self._process.wait()

@@ -1,4 +1,4 @@
-"""What a deployment may choose about its flow runs on a `vast-gpu` worker, and what it may not."""
+"""The job configuration of a `vast-gpu` worker: what a deployment may set for its flow runs, and what is refused."""
 
 import os
 import re
@@ -15,50 +15,53 @@ from pydantic import Field, PrivateAttr
 
 from validation.errors import BadInput
 
+FLOW_MODULE = "prefect.engine"
+"""The module of a flow process: Prefect's entrypoint, as its own process worker starts it."""
 CHANGE_FOLDER = "prefect.deployments.steps.set_working_directory"
 
 ALLOWED_ENTRYPOINT = re.compile(r"flows/\w+\.py:\w+")
-"""What a deployment may run. Prefect makes a flow of any function that an entrypoint names: of `subprocess.py:call`, in
-the folder of Python's own library, with a command as its parameters."""
+"""The entrypoints that a deployment may run. Prefect would run any function that an entrypoint names, such as
+`subprocess.py:call` in the folder of Python's library, with a command as its parameters."""
 
-ALLOWED = frozenset(
+ALLOWED_ENV = frozenset(
     {
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_LOGGING_LEVEL",
         "VFLEET_CHUNK_VIDEOS", "VFLEET_FETCHERS", "VFLEET_GROUP_VIDEOS", "VFLEET_HEARTBEAT_S", "VFLEET_LANGUAGES",
         "VFLEET_LEASE_S", "VFLEET_LOOK_AHEAD_BYTES", "VFLEET_LOOK_AHEAD_VIDEOS", "VFLEET_MAX_ATTEMPTS",
     }
 )  # fmt: skip
-"""What job variables may tell a flow run: how much at a time, of which languages. Not where anything is, nor who the
-box is, nor what its programs load at their start: with those, whoever may change a deployment would own the box."""
+"""The environment that job variables may set: how much work at a time, and of which languages. No addresses, no
+identity of the box, nothing that programs load at their start: a person who may change a deployment would control
+the box."""
 
 
 class UntrustedCode(BadInput):
-    """A deployment would run code that is not the project's, as it is in this box's image."""
+    """A deployment would run code that is not in the image of this box."""
 
     def __init__(self, deployment: str, source: str) -> None:
         self.deployment, self.source = deployment, source
         super().__init__(
-            f"deployment {deployment} would run other code by {source}: a vast-gpu worker runs the flows of its image "
-            f"alone, so give the deployment an entrypoint flows/FILE.py:FLOW and no pull step but {CHANGE_FOLDER} with "
-            "its directory"
+            f"deployment {deployment} would run other code by {source}: a vast-gpu worker runs only the flows of its "
+            f"image, so give the deployment an entrypoint flows/FILE.py:FLOW and no pull step but {CHANGE_FOLDER} "
+            "with its directory"
         )
 
 
 class DisallowedEnv(BadInput):
-    """A deployment, its pool or its run would tell the flow run what only its box may."""
+    """The job variable ``env`` of a deployment, pool or run sets variables that only the box may set."""
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = tuple(sorted(names))
         super().__init__(
             f"the job variable env sets {', '.join(self.names)}: on a vast-gpu worker it may set "
-            f"{', '.join(sorted(ALLOWED))} and nothing else; take it out of the deployment, the run or the work pool"
+            f"{', '.join(sorted(ALLOWED_ENV))} and nothing else; take it out of the deployment, the run or the pool"
         )
 
 
 class VastGpuVariables(ProcessVariables):
-    """What the pool's form in the UI offers."""
+    """The job variables that the pool's form in the UI offers."""
 
-    command: ClassVar[None] = None  # type: ignore[misc]  # takes the field away: see VastGpuJobConfiguration
+    command: ClassVar[None] = None  # type: ignore[misc]  # removes the field: see VastGpuJobConfiguration
     env: dict[str, str | None] = Field(
         default_factory=dict,
         title="Environment",
@@ -79,10 +82,10 @@ class VastGpuVariables(ProcessVariables):
 
 
 class VastGpuJobConfiguration(ProcessJobConfiguration):
-    """How one flow run is started: always by our own launcher, from code that is already here.
+    """Starts a flow run with `validation.child_process`, from the code in the image.
 
-    The command is not a variable. A deployment that could name it could run anything on a rented box, and the
-    launcher is what ends a flow run with its worker. Nor is the environment, beyond a few numbers.
+    The command is not a variable: a deployment that could set it could run anything on a rented box, and the launcher
+    is what ends a flow run with its worker. The environment is a variable for a few settings only (``ALLOWED_ENV``).
     """
 
     _refusal: BadInput | None = PrivateAttr(default=None)
@@ -100,32 +103,32 @@ class VastGpuJobConfiguration(ProcessJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Fill in what depends on the flow run. Runs in the worker's process."""
+        """Set the command and validate the job. Runs in the worker's process."""
         self.command = command_to_string(
-            [get_sys_executable(), "-m", "validation.child_process", str(os.getpid()), "prefect.engine"]
+            [get_sys_executable(), "-m", "validation.child_process", "--module", FLOW_MODULE, str(os.getpid())]
         )
         self._refusal = find_disallowed_env(self.env) or (find_untrusted_code(deployment) if deployment else None)
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
 
-    def require_own(self) -> None:
-        """Refuse a run that would bring code or settings which are not this box's own.
+    def validate_job(self) -> None:
+        """Refuse a run whose code or environment is not allowed.
 
         Raises:
-            UntrustedCode: naming the deployment, and what it would run or fetch by.
-            DisallowedEnv: naming the variables.
+            UntrustedCode: names the deployment and the source of its code.
+            DisallowedEnv: names the variables.
         """
         if self._refusal is not None:
             raise self._refusal
 
 
 def find_disallowed_env(env: Collection[str]) -> DisallowedEnv | None:
-    """Say which variables are not a deployment's to set; None if there are none."""
-    foreign = set(env) - ALLOWED
-    return DisallowedEnv(foreign) if foreign else None
+    """The error about variables that a deployment may not set; None if there are none."""
+    disallowed = set(env) - ALLOWED_ENV
+    return DisallowedEnv(disallowed) if disallowed else None
 
 
 def find_untrusted_code(deployment: DeploymentResponse) -> UntrustedCode | None:
-    """Say how a deployment would bring code of its own; None if it would not."""
+    """The error about code that a deployment brings itself; None if it brings none."""
     if not ALLOWED_ENTRYPOINT.fullmatch(deployment.entrypoint or ""):
         return UntrustedCode(deployment.name, f"the entrypoint {deployment.entrypoint}")
     if deployment.storage_document_id is not None:
@@ -134,7 +137,7 @@ def find_untrusted_code(deployment: DeploymentResponse) -> UntrustedCode | None:
         for name, inputs in step.items():
             if name != CHANGE_FOLDER:
                 return UntrustedCode(deployment.name, f"the pull step {name}")
-            # Nothing beside the folder: any step may carry `requires`, which installs packages.
+            # Only the folder: any step may have `requires`, which installs packages.
             if more := set(inputs or ()) - {"directory"}:
                 return UntrustedCode(deployment.name, f"the pull step {name} with {', '.join(sorted(more))}")
     return None

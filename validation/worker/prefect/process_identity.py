@@ -1,4 +1,4 @@
-"""Name one process of one machine, tell from a name whether it is dead, and clear up after those that are."""
+"""Identify one process of one machine, detect from its identity whether it is dead, and delete what it left."""
 
 import os
 import shutil
@@ -14,28 +14,28 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One life of a worker. No two are ever equal, not even after a reboot or when a pid is used again."""
+    """The identity of one worker session. Never repeated, not even after a reboot or when a pid is used again."""
 
     host: str
     boot_id: str
     pid_namespace: str
-    """Two containers may share host name and boot; a pid says something only inside its own namespace."""
+    """Two containers may share host name and boot id; a pid identifies a process only within its namespace."""
     pid: int
     started: str
-    """Clock ticks from boot to the process's start."""
+    """Clock ticks from boot to the start of the process."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.boot_id}:{self.pid_namespace}:{self.pid}:{self.started}"
 
     @property
     def machine(self) -> tuple[str, str, str]:
-        """Where its pid means something."""
+        """The machine and namespace in which the pid is unique."""
         return self.host, self.boot_id, self.pid_namespace
 
     @classmethod
-    def parse(cls, name: str) -> Self | None:
-        """Read a name back; None if it is not one of ours."""
-        parts = name.rsplit(":", 4)
+    def parse(cls, text: str) -> Self | None:
+        """Parse the output of ``str``; None if the text has another form."""
+        parts = text.rsplit(":", 4)
         if len(parts) != 5 or not parts[3].isdecimal():  # noqa: PLR2004 - the fields above
             return None
         host, boot_id, namespace, pid, started = parts
@@ -43,7 +43,7 @@ class ProcessIdentity:
 
 
 def current_identity() -> ProcessIdentity:
-    """Name this process."""
+    """The identity of this process."""
     pid = os.getpid()
     return ProcessIdentity(
         host=socket.gethostname(),
@@ -54,9 +54,9 @@ def current_identity() -> ProcessIdentity:
     )
 
 
-def is_confirmed_dead(name: str) -> bool:
-    """Whether the named process certainly runs no more. False where this machine cannot know."""
-    other = ProcessIdentity.parse(name)
+def is_confirmed_dead(identity: str) -> bool:
+    """Whether the process certainly has ended. False if it belongs to another machine or namespace."""
+    other = ProcessIdentity.parse(identity)
     return (
         other is not None
         and other.machine == current_identity().machine
@@ -65,9 +65,9 @@ def is_confirmed_dead(name: str) -> bool:
 
 
 def remove_stale_dirs(worker_id: str) -> None:
-    """Delete what earlier lives of a worker left among the temporary files. One that still runs keeps its own."""
+    """Delete the temporary folders of earlier sessions of a worker. A session that still runs keeps its own."""
     for pid, folder in list_server_dirs(worker_id).items():
-        if pid == os.getpid() or process_start_time(pid) is None:  # in a container each life may have the same pid
+        if pid == os.getpid() or process_start_time(pid) is None:  # in a container every session may have the same pid
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -77,7 +77,7 @@ def _pid_namespace() -> str:
 
 
 def process_start_time(pid: int) -> str | None:
-    """When a process started; None if there is none, or only its unreaped remains."""
+    """Start time of a process in clock ticks since boot; None if there is no such process, or it is a zombie."""
     try:
         stat = (PROC / str(pid) / "stat").read_text()
     except OSError:

@@ -1,10 +1,16 @@
-"""A worker's row in the ledger, from before its first poll to its last breath."""
+"""The row of a worker in the ledger: what it shows, and its registration, heartbeats, drain and retirement."""
 
 import asyncio
+import platform
 import random
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, replace
 from functools import partial
+from importlib.metadata import version
+from typing import TypeVar
 
 from prefect.logging import get_logger
 from sqlalchemy import Engine
@@ -12,35 +18,51 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from validation.domain import Seconds, WorkerProfile
 from validation.errors import FleetError
+from validation.hardware.gpu import read_gpus
+from validation.inference.protocol import SuiteInfo
 from validation.ledger.rpc import WorkerIdTaken, WorkerQuarantined
 from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
-from validation.worker.prefect.process_identity import is_confirmed_dead
-from validation.worker.prefect.timeouts import call_in_thread
+from validation.settings import Settings
+from validation.worker.prefect.process_identity import current_identity, is_confirmed_dead
 
-ANSWER_WITHIN_S: Seconds = 10.0
-"""How long the ledger may take over one call of a worker that serves or ends. Longer than a lock's wait or a connection
-may take; and whoever stops the worker waits for at most one beat and one goodbye."""
+Result = TypeVar("Result")
+
+LEDGER_CALL_TIMEOUT_S: Seconds = 10.0
+"""For one call of a worker that serves or ends. Longer than the wait for a lock or for a connection may take. The end
+of a worker waits for at most one heartbeat and one retirement."""
 JITTER = 0.25
-"""Share of the period by which a beat comes early or late, so that a hundred boxes do not beat in step."""
+"""Share of the period by which a heartbeat comes early or late, so that a hundred boxes do not send theirs at once."""
+CONFIG_SETTINGS = (
+    "chunk_videos",
+    "group_videos",
+    "look_ahead_videos",
+    "look_ahead_bytes",
+    "fetchers",
+    "lease_s",
+    "heartbeat_s",
+    "drain_grace_s",
+    "max_attempts",
+)
+"""The settings that decide how much work a box takes and how long it holds it."""
 
 log = get_logger("vast-gpu.ledger")
 
 
 class WorkerRegistration:
-    """Keeps one worker's row true. After `register` an outage of the ledger is logged, never raised nor waited out."""
+    """Keeps the row of one worker current. After ``register``, ledger errors are logged, never raised."""
 
     def __init__(self, engine: Engine, profile: WorkerProfile) -> None:
         self._engine, self._profile = engine, profile
         self._worker_id, self._instance = profile.worker_id, str(profile.config["instance"])
-        self._silent = False
+        self._last_heartbeat_failed = False
         self._retiring = asyncio.Event()
-        self._beats: asyncio.Task[None] | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
 
     def register(self) -> None:
-        """Enter the row, or take it over from an earlier life of this worker, whose open chunks go back to the queue.
+        """Insert the row, or take it over from an earlier session, whose open chunks return to the queue.
 
         Raises:
-            WorkerIdTaken: another instance lives under this id, or cannot be known to be dead.
+            WorkerIdTaken: another process has this id, and is alive or cannot be confirmed dead.
             Unreachable: the ledger does not answer.
         """
         try:
@@ -50,66 +72,120 @@ class WorkerRegistration:
                 raise
             taken_back = register_worker(self._engine, self._profile, replaces=taken.other)
         if taken_back:
-            log.warning("took back %d chunks that died with the last life of %s", taken_back, self._worker_id)
+            log.warning("took back %d chunks of the last session of %s", taken_back, self._worker_id)
 
-    def keep_alive(self, period_s: Seconds) -> None:
-        """Beat until retired. In the worker's event loop on purpose: a worker that hangs must not look alive."""
-        self._beats = asyncio.create_task(self._beat_until_retired(period_s))
+    def start_heartbeat(self, period_s: Seconds) -> None:
+        """Send heartbeats until the retirement, in the worker's event loop, so that a hanging worker sends none."""
+        self._heartbeats = asyncio.create_task(self._send_heartbeats(period_s))
 
-    async def beat(self) -> None:
-        """Say that the worker lives. Says in the log when this begins to fail, and when it works again.
+    async def heartbeat(self) -> None:
+        """Send one heartbeat. The log says when heartbeats begin to fail, and when they work again.
 
-        A worker that was silent for so long that another took its place ends as if told to, and so does one that is
-        distrusted: it would take flow runs from others and get no work.
+        A worker that was silent for so long that another one took its id drains and ends, and so does a quarantined
+        one: it would take flow runs from other workers and get no work.
         """
         try:
             await self._call(heartbeat_worker)
         except WorkerIdTaken as taken:
-            log.error("%s works as %s now; this worker ends", taken.other, self._worker_id)  # noqa: TRY400 - no trace
-            self._retiring.set()
-            signal.raise_signal(signal.SIGTERM)
+            self._end_worker(f"{taken.other} works as {self._worker_id} now")
         except WorkerQuarantined as refusal:
-            log.error("%s; this worker ends", refusal)  # noqa: TRY400 - no trace
-            self._retiring.set()
-            signal.raise_signal(signal.SIGTERM)
+            self._end_worker(str(refusal))
         except (FleetError, SQLAlchemyError, TimeoutError) as error:
-            if not self._silent:
+            if not self._last_heartbeat_failed:
                 log.warning("heartbeats do not reach the ledger: %s", _describe(error))
-            self._silent = True
+            self._last_heartbeat_failed = True
         else:
-            if self._silent:
+            if self._last_heartbeat_failed:
                 log.info("heartbeats reach the ledger again")
-            self._silent = False
+            self._last_heartbeat_failed = False
 
     async def announce_drain(self) -> None:
-        """Show that the worker takes no new chunk."""
-        await self._tell(drain_worker)
+        """Show in the row that the worker claims no new chunk."""
+        await self._call_logged(drain_worker)
 
     async def retire(self) -> None:
-        """Give back what is still open, no attempt lost, and show the worker as offline."""
+        """Release open chunks without an attempt, and show the worker as offline."""
         self._retiring.set()
-        if self._beats is not None:
-            await self._beats  # one that arrived after the retirement would bring the worker back to life
-        await self._tell(retire_worker)
+        if self._heartbeats is not None:
+            await self._heartbeats  # a heartbeat after the retirement would show the worker as online again
+        await self._call_logged(retire_worker)
 
-    async def _beat_until_retired(self, period_s: Seconds) -> None:
+    def _end_worker(self, reason: str) -> None:
+        log.error("%s; this worker ends", reason)
+        self._retiring.set()
+        signal.raise_signal(signal.SIGTERM)
+
+    async def _send_heartbeats(self, period_s: Seconds) -> None:
         while not self._retiring.is_set():
             try:
                 async with asyncio.timeout(period_s * random.uniform(1 - JITTER, 1 + JITTER)):  # noqa: S311 - no secret
                     await self._retiring.wait()
             except TimeoutError:
-                await self.beat()
+                await self.heartbeat()
 
-    async def _tell(self, call: Callable[..., object]) -> None:
+    async def _call_logged(self, call: Callable[..., object]) -> None:
         try:
             await self._call(call)
         except (FleetError, SQLAlchemyError, TimeoutError) as error:
             log.warning("%s did not reach the ledger: %s", call.__name__, _describe(error))
 
     async def _call(self, call: Callable[..., object]) -> None:
-        said = partial(call, self._engine, self._worker_id, instance=self._instance)
-        await call_in_thread(said, within_s=ANSWER_WITHIN_S)
+        bound = partial(call, self._engine, self._worker_id, instance=self._instance)
+        await call_in_thread(bound, timeout_s=LEDGER_CALL_TIMEOUT_S)
+
+
+def describe_worker(settings: Settings, *, prefect_worker: str, limit: int | None) -> WorkerProfile:
+    """Describe this process, its machine and its settings. ``limit`` is how many flow runs it takes at a time."""
+    gpus = read_gpus()
+    return WorkerProfile(
+        worker_id=settings.worker_id,
+        gpu_type=settings.gpu_type or (gpus[0].name if gpus else None),
+        gpu_vram_gb=gpus[0].memory_gib if gpus else None,
+        config={
+            "instance": str(current_identity()),
+            "hostname": platform.node(),
+            "suite": settings.suite,
+            "languages": list(settings.languages),
+            "gpus": [asdict(gpu) for gpu in gpus],
+            "budgets": {"flow_runs": limit} | {name: getattr(settings, name) for name in CONFIG_SETTINGS},
+            "versions": _versions(),
+        },
+        prefect_worker=prefect_worker,
+    )
+
+
+def add_models(profile: WorkerProfile, suite: SuiteInfo) -> WorkerProfile:
+    """Add what the inference server has loaded to the description of a worker."""
+    models = {"revisions": dict(suite.revisions), "batch_budget_s": suite.budget_s}
+    return replace(profile, config={**profile.config, **models})
+
+
+async def call_in_thread(call: Callable[[], Result], *, timeout_s: Seconds | None = None) -> Result:
+    """Run a blocking call in a daemon thread and await its result.
+
+    On timeout or cancellation the thread is abandoned. It is not a pool thread, because the interpreter joins those at
+    its exit and would hang on a server that never answers.
+
+    Raises:
+        TimeoutError: the call has not returned within ``timeout_s``.
+    """
+    result: Future[Result] = Future()
+    result.set_running_or_notify_cancel()  # so that a cancellation of the wait does not cancel it under its thread
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised again by the await
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wait_for(asyncio.wrap_future(result), timeout_s)
 
 
 def _describe(error: Exception) -> str:
-    return str(error) or f"it has not answered for {ANSWER_WITHIN_S:.0f} s"
+    return str(error) or f"no answer within {LEDGER_CALL_TIMEOUT_S:.0f} s"
+
+
+def _versions() -> Mapping[str, str]:
+    packages = {name: version(name) for name in ("validation-fleet", "prefect")}
+    return packages | {"python": platform.python_version()}

@@ -1,9 +1,9 @@
-"""Prefect's process worker with a row in the ledger, and an end that loses nothing.
+"""The `vast-gpu` worker: Prefect's process worker, with a row in the ledger and a drain that loses no work.
 
-Built on parts of Prefect that are no public API: `_submit_scheduled_flow_runs`, `_submit_run`,
+Built on private parts of Prefect: `_submit_scheduled_flow_runs`, `_submit_run`,
 `_submitting_flow_run_ids`, `_work_pool_name`, `_limit` and `_logger`; that `start` enters the worker before its loops
 and tears it down after them, in the task that was cancelled; and that a configured command is run as it is. So Prefect
-is pinned to one version, and tests/worker/prefect runs the real command, real signals and real flow processes on it.
+is pinned to one version, and tests/worker/prefect runs its real command with real signals and flow processes.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, Self
@@ -20,53 +20,60 @@ from uuid import UUID
 import anyio
 import httpx
 from anyio.abc import TaskStatus
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.exceptions import ObjectNotFound
 from prefect.logging.loggers import get_worker_logger
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from validation.doctor.prefect_server import PrefectRefused, hide_password
 from validation.doctor.runner import check_box
 from validation.domain import Seconds
-from validation.errors import BadInput, FleetError
+from validation.errors import BadInput, FleetError, Unreachable
 from validation.exit_codes import exit_code_of
 from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
-from validation.ledger.engine import open_engine
-from validation.ledger.migrate import require_revision
 from validation.ledger.workers import register_worker
+from validation.services import open_ledger
 from validation.settings import load_settings
-from validation.worker.chunk.drain import DRAIN_FILE_VARIABLE
-from validation.worker.chunk.open import validate_settings
+from validation.worker.chunk.open import DRAIN_FILE_VARIABLE, validate_settings
 from validation.worker.prefect.flow_processes import FlowProcesses
 from validation.worker.prefect.inference_supervisor import InferenceSupervisor
 from validation.worker.prefect.job import VastGpuJobConfiguration, VastGpuVariables
 from validation.worker.prefect.process_identity import remove_stale_dirs
-from validation.worker.prefect.profile import add_models, describe_worker
-from validation.worker.prefect.registration import WorkerRegistration
-from validation.worker.prefect.server import require_work_pool
-from validation.worker.prefect.timeouts import call_in_thread
+from validation.worker.prefect.registration import WorkerRegistration, add_models, call_in_thread, describe_worker
 
 DEFAULT_LIMIT = 2
-"""Flow runs at a time: one chunk is scored while the next is downloaded. Prefect's default is no limit at all: a
-worker that meets a backlog would take all of it."""
+"""Flow runs at a time: one chunk is scored while the next is downloaded. Prefect's default is no limit, with which one
+worker would take a whole backlog."""
 KILL_TIMEOUT_S: Seconds = 3.0
-"""From SIGTERM to SIGKILL of a flow process that outlived its grace. A container's stop leaves ten seconds in all."""
+"""From SIGTERM to SIGKILL of a flow process that outlived its grace. `docker stop` leaves ten seconds in all."""
 SETTLE_TIMEOUT_S: Seconds = 5.0
-"""How long Prefect may take to notice and report the end of a killed flow process, before we say why it ended."""
-REPORT_S: Seconds = 10.0
-"""How long a Prefect server that does not answer may hold up the end, waiting for Prefect's own report included."""
+"""How long Prefect may take to report the end of a killed flow process, before the worker reports the reason."""
+REPORT_TIMEOUT_S: Seconds = 10.0
+"""How long an unresponsive Prefect server may delay the end of the worker, SETTLE_TIMEOUT_S included."""
+PREFECT_TIMEOUT_S: Seconds = 20.0
+"""For the check of the work pool. Prefect's client alone would retry a request that times out for over a minute."""
 POLL_S: Seconds = 0.1
-HEARTBEAT_EVENT_S = "60"
-"""How often a run tells Prefect that it lives: five times in what automations.yaml waits. An event is 4.5 KB there."""
+FLOW_ENV: Mapping[str, str] = {
+    # Period of heartbeat events (4.5 KB each on the server); automations.yaml waits for five periods.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",
+    # The log of the chunk, about a dozen lines, goes to the worker's output and to the flow run's log in Prefect.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "validation",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+}
+"""Defaults of a flow process's environment."""
 
 
 class VastGpuWorker(ProcessWorker):
-    """Runs flow runs as processes beside a GPU. Its row is in the ledger before its first poll.
+    """Runs flow runs as processes on a GPU box. Registers in the ledger before its first poll.
 
-    SIGTERM or SIGINT: no new flow run; the running ones are asked to drain and have `drain_grace_s` to end by
-    themselves. What still runs then, or at a second signal, is ended and its run says so; the exit code is 0. A worker
-    that Prefect gives up drains likewise, and its exit code is not 0. In every case nothing stays claimed and the row
-    says `offline`, if the ledger answers; a ledger that does not holds up the end for seconds only.
+    SIGTERM or SIGINT: the worker takes no new flow run; the running ones are asked to drain and have `drain_grace_s` to
+    end. Flow processes that still run then, or at a second signal, are ended and their runs say so; the exit code is 0.
+    A worker whose Prefect loops fail drains likewise, with another exit code. In every case no chunk stays claimed and
+    the row shows `offline`, if the ledger answers; a ledger that does not answer delays the end by seconds only.
     """
 
     type = "vast-gpu"
@@ -83,71 +90,72 @@ class VastGpuWorker(ProcessWorker):
         self._ended_runs: set[UUID] = set()
         self._signals = 0
         self._ending = False
-        self._hopeless: FleetError | None = None
+        self._fatal: FleetError | None = None
 
     async def start(
         self, run_once: bool = False, with_healthcheck: bool = False, printer: Callable[..., None] = print
     ) -> None:
-        """Serve until told to stop. A start that is refused is one sentence and exit code 2, or 3 if it may heal.
+        """Serve until stopped. A refused start, and a fatal error later, is one sentence and an exit code.
 
-        So is the end of a worker for which no model host starts any more.
+        The codes are those of `validation.exit_codes`.
         """
         try:
             await super().start(run_once, with_healthcheck, printer)
         except asyncio.CancelledError:
-            if self._hopeless is None:
+            if self._fatal is None:
                 raise
-            _refuse(self._hopeless)
+            _exit_with(self._fatal)
         except FleetError as refusal:
-            _refuse(refusal)
+            _exit_with(refusal)
 
     async def __aenter__(self) -> Self:
-        """Enter the ledger, load the models, enter Prefect. Here and not in `setup`, whose errors Prefect groups.
+        """Register in the ledger, load the models, connect to Prefect. Not in `setup`, whose errors Prefect groups.
 
         Raises:
-            FleetError: why this worker cannot work here. Nobody was told of it.
+            FleetError: this worker cannot run here. Nothing was registered.
         """
         settings = load_settings()
         validate_settings(settings)
-        self._take_name(settings.worker_id)
+        self._set_worker_name(settings.worker_id)
         await require_work_pool(self._work_pool_name, self.type)
-        engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
-        require_revision(engine)
-        doubts = await asyncio.to_thread(check_box, settings)
+        engine = open_ledger(settings)
+        warnings = await asyncio.to_thread(check_box, settings)
         self._grace_s = settings.drain_grace_s
         profile = describe_worker(settings, prefect_worker=self.name, limit=self._limit)
-        self._row = WorkerRegistration(engine, profile)
-        self._take_over_signals()
+        self._registration = WorkerRegistration(engine, profile)
+        self._install_signal_handlers()
         self._processes = FlowProcesses(settings.worker_id)
-        self._host = InferenceSupervisor(settings.worker_id, on_hopeless=partial(self._give_up, _current_task()))
-        self._row.register()
+        self._inference = InferenceSupervisor(
+            settings.worker_id, on_give_up=partial(self._stop_on_fatal, _current_task())
+        )
+        self._registration.register()
         remove_stale_dirs(settings.worker_id)
-        self._row.keep_alive(settings.heartbeat_s)
+        self._registration.start_heartbeat(settings.heartbeat_s)
         try:
-            suite = await self._host.start()
+            suite = await self._inference.start()
             await call_in_thread(partial(register_worker, engine, add_models(profile, suite)))
             await super().__aenter__()
         except BaseException:
-            await self._leave()
+            await self._cleanup()
             raise
-        for doubt in doubts:  # said by a worker that serves: a refused start is one sentence
-            self._logger.warning("%s", doubt)
+        for warning in warnings:  # logged by a worker that serves, because a refused start is one sentence
+            self._logger.warning("%s", warning)
         return self
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Drain, leave the ledger, then Prefect. Also the way out when Prefect's own loops or tasks give up.
+        """Drain, retire in the ledger, then leave Prefect. Also called when Prefect's own loops or tasks fail.
 
-        The ledger first: who stops us may not wait for a Prefect server that does not answer.
+        The ledger comes first, because the stop of a container does not wait for an unresponsive Prefect server.
         """
         self._ending = True
-        # Where a task of Prefect's has failed, this runs in a scope that is cancelled: each await would be its last.
+        # If a task of Prefect failed, this runs in a cancelled scope, in which every await would raise.
         with anyio.CancelScope(shield=True):
             try:
                 overdue = await self._drain()
             finally:
-                await self._leave()
-            await self._report_overdue(overdue)
-        self._processes.unshield()
+                await self._cleanup()
+            await self._mark_overdue_crashed(overdue)
+        self._processes.lift_shields()
         await super().teardown(*exc_info)
 
     async def run(
@@ -156,17 +164,18 @@ class VastGpuWorker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Run a flow in a process that knows our drain file and our model host, and ends with us.
+        """Run a flow in a process that knows the drain file and the inference server, and ends with this worker.
 
         Raises:
-            UntrustedCode, DisallowedEnv: the run would bring code or settings that are not the box's own; Prefect marks
-                it Crashed with that sentence.
+            UntrustedCode, DisallowedEnv: the run's code or environment is not allowed; Prefect marks it Crashed with
+                the sentence.
         """
         if isinstance(configuration, VastGpuJobConfiguration):
-            configuration.require_own()
+            configuration.validate_job()
         configuration.env[DRAIN_FILE_VARIABLE] = str(self._processes.drain_file)
-        configuration.env[INFERENCE_SOCKET_VARIABLE] = str(self._host.socket)
-        configuration.env.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_EVENT_S)
+        configuration.env[INFERENCE_SOCKET_VARIABLE] = str(self._inference.socket)
+        for name, value in FLOW_ENV.items():
+            configuration.env.setdefault(name, value)
         try:
             with self._processes.watch(flow_run.id, task_status or anyio.TASK_STATUS_IGNORED) as status:
                 return await super().run(flow_run, configuration, status)
@@ -174,33 +183,33 @@ class VastGpuWorker(ProcessWorker):
             self._ended_runs.add(flow_run.id)
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
-        """Take what there is room for, but nothing once the end has begun, nor a run that already holds a slot here.
+        """Submit runs for the free slots; none while the worker ends, and no run that already has a slot here.
 
-        Prefect fails over the latter: a run whose heartbeats it missed is scheduled again though its process lives.
+        Prefect fails on the latter: it reschedules a run whose heartbeats it missed although its process lives.
         """
         if self._ending:
             return []
-        here = self.limiter.statistics().borrowers
-        offered = [offer for offer in flow_run_response if offer.flow_run.id not in here]
-        # A poll reserves nothing: workers that all begin with the oldest run take it from each other.
+        running = self.limiter.statistics().borrowers
+        offered = [offer for offer in flow_run_response if offer.flow_run.id not in running]
+        # In random order: a poll reserves nothing, so workers that all begin with the oldest run would compete for it.
         return await super()._submit_scheduled_flow_runs(random.sample(offered, len(offered)))
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
-        """Begin a run. One that a Prefect server in trouble could not tell us about is left to a later poll.
+        """Submit a run. If the Prefect server fails meanwhile, the run is left to a later poll.
 
-        Prefect lets the error of one run end all: it cancels the task group in which every run of this worker lives.
+        Without this, Prefect would cancel the task group of all runs of this worker because of one run's error.
         """
         try:
             await super()._submit_run(flow_run)
-        except (httpx.HTTPError, ValueError) as error:  # an answer that cannot be read is a ValueError
-            self._logger.warning("flow run %s was not begun: %r", flow_run.id, error)
+        except (httpx.HTTPError, ValueError) as error:  # an unreadable response is a ValueError
+            self._logger.warning("flow run %s was not started: %r", flow_run.id, error)
             self._submitting_flow_run_ids.discard(flow_run.id)
         finally:
-            if flow_run.id not in self._processes.flow_run_ids:  # Prefect keeps the slot of a run that it only cancels
+            if flow_run.id not in self._processes.flow_run_ids:  # Prefect keeps the slot of a run that it cancelled
                 self._release_limit_slot(flow_run.id)
 
     def _release_limit_slot(self, flow_run_id: UUID) -> None:
-        """Free the slot; after a run, fill it at once. The next regular poll may be ten seconds away."""
+        """Free the slot; after a run, poll at once, because the next regular poll may be ten seconds away."""
         super()._release_limit_slot(flow_run_id)
         if flow_run_id in self._ended_runs:
             self._ended_runs.remove(flow_run_id)
@@ -208,25 +217,25 @@ class VastGpuWorker(ProcessWorker):
                 self._runs_task_group.start_soon(self._poll_now)
 
     async def _poll_now(self) -> None:
-        # A failure here is the regular poll's to meet again and to report: this one must not end the worker.
+        # The next regular poll meets and reports the same error; this poll must not end the worker.
         with suppress(httpx.HTTPError):
             await self.get_and_submit_flow_runs()
 
-    async def _leave(self) -> None:
-        """Give back what is held, first of all to the ledger."""
-        self._processes.forget_drain()
-        await self._row.retire()
-        await self._host.stop()
+    async def _cleanup(self) -> None:
+        """Retire in the ledger, then stop the inference server."""
+        self._processes.clear_drain_request()
+        await self._registration.retire()
+        await self._inference.stop()
 
-    def _take_name(self, worker_id: str) -> None:
-        """Be the same worker to Prefect after a restart, as to the ledger, unless an operator chose another name."""
+    def _set_worker_name(self, worker_id: str) -> None:
+        """Use the worker id as the name in Prefect, so that a restart keeps it, unless an operator chose a name."""
         if set(worker_id) & set("/%"):
             raise BadInput(f"worker id {worker_id!r} cannot name a Prefect worker: give a WORKER_ID without / and %")
         if not self._is_named:
             self.name = worker_id
             self._logger = get_worker_logger(self)
 
-    def _take_over_signals(self) -> None:
+    def _install_signal_handlers(self) -> None:
         """Replace Prefect's handlers, which would cancel this worker and so SIGKILL its flow processes."""
         serving = _current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -237,21 +246,21 @@ class VastGpuWorker(ProcessWorker):
         self._logger.info("%s: %s", number.name, "draining" if self._signals == 1 else "ending at once")
         self._stop_serving(serving)
 
-    def _give_up(self, serving: asyncio.Task[Any], refusal: FleetError) -> None:
-        self._logger.warning("no model host starts here any more: draining")
-        self._hopeless = refusal
+    def _stop_on_fatal(self, serving: asyncio.Task[Any], error: FleetError) -> None:
+        self._logger.warning("the inference server does not start any more: draining")
+        self._fatal = error
         self._stop_serving(serving)
 
     def _stop_serving(self, serving: asyncio.Task[Any]) -> None:
         if not self._ending:
             self._ending = True
-            serving.cancel()  # ends Prefect's loops, and so the polling; `teardown` does the rest
+            serving.cancel()  # ends Prefect's loops, and so the polling; `teardown` drains
 
     async def _drain(self) -> frozenset[UUID]:
-        """Return when no flow process runs: which flow runs had to be ended."""
+        """Wait until no flow process runs; returns the flow runs that had to be ended."""
         grace_ends = time.monotonic() + self._grace_s
         self._processes.ask_to_drain()
-        await self._row.announce_drain()
+        await self._registration.announce_drain()
         if await self._is_idle(by=grace_ends, or_when=lambda: self._signals > 1):
             return frozenset()
         overdue = self._processes.flow_run_ids | self._submitting_flow_run_ids
@@ -262,27 +271,27 @@ class VastGpuWorker(ProcessWorker):
         return overdue
 
     async def _is_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the last flow run to end; whether it did."""
+        """Wait until the last flow run has ended; returns whether it has."""
         while self.limiter.borrowed_tokens:  # a run holds its token from its submission to its end
             if time.monotonic() >= by or or_when():
                 return False
             await asyncio.sleep(POLL_S)
         return True
 
-    async def _report_overdue(self, flow_run_ids: frozenset[UUID]) -> None:
-        """Say in each run's state why it was ended, whatever Prefect makes of the end of its process."""
+    async def _mark_overdue_crashed(self, flow_run_ids: frozenset[UUID]) -> None:
+        """Mark flow runs Crashed with the reason why the worker ended them."""
         why = "a second signal came" if self._signals > 1 else f"its grace of {self._grace_s} s was over"
         message = f"The worker {self.name} was stopped, and {why} before this run had ended."
         with suppress(TimeoutError):
-            async with asyncio.timeout(REPORT_S):
+            async with asyncio.timeout(REPORT_TIMEOUT_S):
                 await self._is_idle(by=time.monotonic() + SETTLE_TIMEOUT_S)
                 for flow_run_id in flow_run_ids:
                     await self._mark_crashed(flow_run_id, message)
 
     async def _mark_crashed(self, flow_run_id: UUID, message: str) -> None:
-        """Mark a run Crashed, unless it had ended in another way after all, or was never ours.
+        """Mark a run Crashed, unless it has another final state or was never started.
 
-        Prefect's own report of a process that was ended knows no reason, and is replaced.
+        Prefect's own Crashed state has no reason, and is replaced.
         """
         try:
             state = (await self.client.read_flow_run(flow_run_id)).state
@@ -298,6 +307,43 @@ def _current_task() -> asyncio.Task[Any]:
     return task
 
 
-def _refuse(refusal: FleetError) -> NoReturn:
-    sys.stderr.write(f"{refusal}\n")
-    raise SystemExit(int(exit_code_of(refusal))) from None
+def _exit_with(error: FleetError) -> NoReturn:
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(int(exit_code_of(error))) from None
+
+
+async def require_work_pool(name: str, worker_type: str) -> None:
+    """Read a work pool from the Prefect server with the worker's own login. A pool that does not exist yet is accepted.
+
+    Raises:
+        BadInput: PREFECT_API_URL is not set, the server refuses this worker, or the pool has another type.
+        Unreachable: the server does not answer.
+    """
+    if not (url := PREFECT_API_URL.value()):
+        raise BadInput("PREFECT_API_URL is not set: give the address of the Prefect server, as http://host:4200/api")
+    address = hide_password(url)
+    try:
+        async with asyncio.timeout(PREFECT_TIMEOUT_S), get_client() as client:
+            pool = await client.read_work_pool(name)
+    except ObjectNotFound:
+        return
+    except httpx.HTTPStatusError as error:
+        raise _explain_status(address, error.response.status_code) from error
+    except (httpx.HTTPError, TimeoutError) as error:
+        check, reason = (
+            "check PREFECT_API_URL and that the server is up",
+            str(error) or f"no answer in {PREFECT_TIMEOUT_S:.0f} s",
+        )
+        raise Unreachable("the Prefect server", address, check, reason) from error
+    if pool.type != worker_type:
+        raise BadInput(
+            f"work pool {name} is for workers of the type {pool.type}, not {worker_type}: choose another --pool"
+        )
+
+
+def _explain_status(address: str, status: int) -> BadInput | Unreachable:
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return Unreachable("the Prefect server", address, "look at its log", f"it answers with status {status}")
+    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        return PrefectRefused(address, status)
+    return BadInput(f"the Prefect server at {address} answers with status {status}: check PREFECT_API_URL")

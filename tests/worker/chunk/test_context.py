@@ -1,0 +1,306 @@
+"""A chunk from claim to commit against a real ledger and a real store, without an orchestrator."""
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from tests.support import fragile_decoder
+from tests.support.ledger_helpers import execute, expire, fetch, statuses
+from tests.support.worker_fixtures import pack_tone
+from validation.corpus import decode_subprocess
+from validation.corpus.pack import PackedSegment, pack_video
+from validation.domain import Video
+from validation.errors import BadInput, ClaimLost, Transient, Unreachable
+from validation.ledger.maintenance import sweep_stale_claims
+from validation.ledger.queries import audit_ledger, read_committed_shards
+from validation.local.sample_corpus import CLIPS
+from validation.shards.manifest import ShardManifest
+from validation.shards.reader import read_shard, verify_shard
+from validation.storage.store import get_bytes, list_keys, put_once
+from validation.worker.chunk import context as contexts
+from validation.worker.chunk.context import run_chunk
+from validation.worker.chunk.runner import GroupIncomplete
+
+
+def attempts(engine) -> set[int]:
+    return {n for (n,) in fetch(engine, "SELECT validation_attempts FROM video_queue")}
+
+
+def shard_keys(box) -> list[str]:
+    return sorted(list_keys(box.context.results, "shards"))
+
+
+def test_a_chunk_ends_as_one_verified_shard(box):
+    """What is committed lies in the store as the ledger and the manifest say, row for row."""
+    box.add_videos(*"abcdefg")
+    done = run_chunk(box.context)
+    assert (done.videos_validated, done.videos_failed, done.segments) == (7, 0, 14)
+
+    (shard,) = read_committed_shards(box.engine)
+    payload = get_bytes(box.context.results, shard.shard_key)
+    key = "shards/ann/validation_ann_shard_0001"
+    assert shard_keys(box) == [f"{key}.manifest.json", f"{key}.parquet"]
+    manifest = ShardManifest.from_json(get_bytes(box.context.results, f"{key}.manifest.json"), key)
+    verify_shard(payload, manifest)
+    assert manifest.sha256 == shard.shard_sha256
+    assert read_shard(payload).select("video_id", "segment_index").rows() == [(v, n) for v in "abcdefg" for n in (0, 1)]
+    assert not any(law.violations for law in audit_ledger(box.engine))
+
+
+def test_a_segment_that_kills_its_decoder_costs_the_video_no_more(box, monkeypatch):
+    """After the crash that it caused, its video is decoded apart: validated, but for that segment."""
+    monkeypatch.setattr(decode_subprocess, "COMMAND", fragile_decoder.COMMAND)
+    tone = (CLIPS / "hi_ginti.flac").read_bytes()
+    audio = [tone, tone + fragile_decoder.KILLER, tone]
+    video = Video("a", "hi", 3)
+    box.add_videos("a", segments=3, tar=pack_video(video, [PackedSegment(flac, "text") for flac in audio]))
+    died = box.context.claim(uuid4(), flow_run_id=None, size=50, languages=())
+    expire(box.engine, died.chunk_id)
+    sweep_stale_claims(box.engine)
+
+    assert run_chunk(box.context).videos_validated == 1
+    (shard,) = read_committed_shards(box.engine)
+    rows = read_shard(get_bytes(box.context.results, shard.shard_key))
+    assert rows["fault"].to_list() == [None, "decoder_crashed: its decoder died: SIGSEGV", None]
+
+
+def test_an_empty_queue_is_no_work(box):
+    """Nothing to claim: nothing is opened, nothing is written."""
+    assert run_chunk(box.context) is None
+    assert shard_keys(box) == []
+
+
+def test_a_broken_video_fails_alone(box):
+    """A missing object, a broken tar and an empty one fail with their reasons; the others are validated."""
+    box.add_videos("good")
+    box.add_videos("missing", tar=False)
+    box.add_videos("cut", tar=pack_tone(Video("cut", "hi", 2), 2)[:3000])
+    box.add_videos("empty", tar=b"\0" * 10240)
+    run_chunk(box.context)
+    errors = dict(fetch(box.engine, "SELECT video_id, validation_error FROM video_queue"))
+    assert statuses(box.engine) == {
+        "good": "validated", "missing": "validation_failed", "cut": "validation_failed", "empty": "validation_failed",
+    }  # fmt: skip
+    assert "does not exist" in errors["missing"]
+    assert "unexpected end of data" in errors["cut"]
+    assert "no segments" in errors["empty"]
+
+
+def test_a_difference_in_counts_is_recorded_not_punished(box):
+    """A tar with other than the promised number of segments is validated; queue and manifest tell both numbers."""
+    box.add_videos("short", tar=pack_tone(Video("short", "hi", 5), 5), segments=9)
+    run_chunk(box.context)
+    assert fetch(box.engine, "SELECT validation_status, segment_count, validation_segments FROM video_queue") == [
+        ("validated", 9, 5)
+    ]
+
+
+def test_a_store_that_is_away_costs_no_video_an_attempt(box, monkeypatch):
+    """Where nothing can be fetched, no video is to blame: all return as they were."""
+    box.add_videos("a", "b")
+
+    def away(*_):
+        raise Unreachable("the store", "s3://x", "check the network", "timed out")
+
+    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", away)
+    run_chunk(box.context)
+    assert statuses(box.engine) == {"a": "pending", "b": "pending"}
+    assert attempts(box.engine) == {0}
+
+
+def test_a_video_that_alone_cannot_be_fetched_spends_an_attempt(box, monkeypatch):
+    """Where the store answers for others, a transient failure is held against its video, with a back-off."""
+    box.add_videos("a", "b")
+    fetch_video = contexts.fetch_video
+
+    def flaky(store, key, video):
+        if video.video_id == "b":
+            raise Unreachable("the store", key, "check the network", "timed out")
+        return fetch_video(store, key, video)
+
+    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", flaky)
+    run_chunk(box.context)
+    assert statuses(box.engine) == {"a": "validated", "b": "pending"}
+    assert attempts(box.engine) == {1}
+
+
+def test_a_retry_fetches_only_what_is_lacking(box, monkeypatch):
+    """What a group already fetched is kept when its fetching is tried again."""
+    box.add_videos("a", "b", "c")
+    asked: list[str] = []
+    fetch_video = contexts.fetch_video
+
+    def once_flaky(store, key, video):
+        asked.append(video.video_id)
+        if video.video_id == "b" and asked.count("b") == 1:
+            raise Unreachable("the store", key, "check the network", "timed out")
+        return fetch_video(store, key, video)
+
+    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", once_flaky)
+    claim = box.context.claim(uuid4(), flow_run_id=None, size=3, languages=())
+    with box.context.open_chunk(claim, flow_run_id=None) as chunk:
+        with pytest.raises(GroupIncomplete):
+            chunk.runner.fetch_group(0)
+        chunk.runner.fetch_group(0)
+    assert sorted(asked) == ["a", "b", "b", "c"]
+
+
+def test_a_failing_scorer_gives_the_chunk_back(box):
+    """A chunk that cannot be scored returns whole, no attempt lost, and leaves no shard."""
+    box.add_videos("a", "b")
+
+    def fail():
+        raise Transient("the model host is gone")
+
+    box.scorer.before = fail
+    with pytest.raises(Transient, match="model host"):
+        run_chunk(box.context)
+    assert statuses(box.engine) == {"a": "pending", "b": "pending"}
+    assert attempts(box.engine) == {0}
+    assert shard_keys(box) == []
+
+
+def claim_two(session):
+    return session.claim(uuid4(), flow_run_id=None, size=2, languages=())
+
+
+def test_what_nobody_foresaw_spends_an_attempt_and_is_written_down(box):
+    """Were it given back at no cost, a failure that meets every holder would circle for ever. It ends in the queue."""
+    box.add_videos("a", "b")
+
+    def fail():
+        raise KeyError("peak")
+
+    box.scorer.before = fail
+    for attempt in (1, 2, 3):
+        with pytest.raises(KeyError):
+            run_chunk(box.context)
+        assert attempts(box.engine) == {attempt}
+        execute(box.engine, "UPDATE video_queue SET validation_not_before = now()")
+    told = fetch(box.engine, "SELECT DISTINCT validation_status, validation_error FROM video_queue")
+    assert told == [("validation_failed", "KeyError: 'peak'")]
+    assert shard_keys(box) == []
+
+
+def test_what_nobody_foresaw_leaves_a_video_with_its_own_failure(box):
+    """What is certain of a video is not overwritten by what befell its chunk; the shard of the others is deleted."""
+    box.add_videos("a")
+    box.add_videos("missing", tar=False)
+    with suppress(ZeroDivisionError), box.context.open_chunk(claim_two(box.context), flow_run_id=None) as chunk:
+        chunk.runner.fetch_group(0)
+        chunk.runner.score_group(0, ensure_held=chunk.lease.ensure_held)
+        chunk.write_shard()
+        assert len(shard_keys(box)) == 2
+        raise ZeroDivisionError
+    assert statuses(box.engine) == {"a": "pending", "missing": "validation_failed"}
+    assert shard_keys(box) == []
+    assert not any(law.violations for law in audit_ledger(box.engine))
+
+
+@pytest.mark.parametrize("failure", [BadInput("the store's keys are wrong"), KeyError("peak")])
+def test_a_wrong_setting_and_a_drain_cost_no_attempt(box, failure):
+    """A box that is set up wrongly, or is being ended, says nothing about its videos."""
+    box.add_videos("a", "b")
+    session = replace(box.context, draining=lambda: isinstance(failure, KeyError) and bool(ended))
+    ended = []
+    with suppress(type(failure)), session.open_chunk(claim_two(session), flow_run_id=None):
+        ended.append(True)
+        raise failure
+    assert statuses(box.engine) == {"a": "pending", "b": "pending"}
+    assert attempts(box.engine) == {0}
+
+
+def test_a_worker_that_drains_claims_nothing_new(box):
+    """But what it had asked for before is found when it asks again: nobody else knows of it."""
+    box.add_videos("a", "b")
+    drains = []
+    session = replace(box.context, draining=lambda: bool(drains))
+    token = uuid4()
+    first = session.claim(token, flow_run_id=None, size=1, languages=())
+    drains.append(True)
+    assert claim_two(session) is None
+    assert session.claim(token, flow_run_id=None, size=1, languages=()) == first
+
+
+def test_a_claim_that_was_asked_twice_is_held_since_the_first_time(box, monkeypatch):
+    """Its lease is the ledger's, which began then."""
+    box.add_videos("a")
+    token, began = uuid4(), time.monotonic()
+    for later_s in (0, 40):
+        monkeypatch.setattr("validation.worker.chunk.context.time.monotonic", lambda later_s=later_s: began + later_s)
+        claim = box.context.claim(token, flow_run_id=None, size=1, languages=())
+    with box.context.open_chunk(claim, flow_run_id=None) as chunk:
+        assert chunk.lease._held_until == began + box.context.settings.lease_s
+
+
+def test_a_drain_commits_what_is_done_and_returns_the_rest(box):
+    """Told to stop, a chunk finishes the group in hand, commits it, and returns what it had not waited for."""
+    box.add_videos(*"abcdefghi", segments=2)
+    session = replace(box.context, draining=lambda: box.scorer.heard >= 4)
+    done = run_chunk(session)
+    assert done.videos_validated == 3
+    assert sorted(statuses(box.engine).values()) == ["pending"] * 6 + ["validated"] * 3
+    assert fetch(
+        box.engine, "SELECT max(validation_attempts) FROM video_queue WHERE validation_status = 'pending'"
+    ) == [(0,)]
+
+
+def test_a_chunk_swept_under_its_holder_leaves_nothing(box):
+    """A holder that lost its chunk while scoring commits nothing and takes its shard back."""
+    box.add_videos("a", "b")
+    claim = box.context.claim(uuid4(), flow_run_id=None, size=2, languages=())
+    with suppress(ClaimLost), box.context.open_chunk(claim, flow_run_id=None) as chunk:
+        chunk.runner.fetch_group(0)
+        chunk.runner.score_group(0, ensure_held=chunk.lease.ensure_held)
+        chunk.write_shard()
+        expire(box.engine, claim.chunk_id)
+        sweep_stale_claims(box.engine)
+        chunk.commit()
+    assert shard_keys(box) == []
+    assert set(statuses(box.engine).values()) == {"pending"}
+
+
+def test_an_upload_and_a_commit_may_be_repeated(box):
+    """Steps whose answer was lost are done again without harm."""
+    box.add_videos("a")
+    claim = box.context.claim(uuid4(), flow_run_id=None, size=1, languages=())
+    with box.context.open_chunk(claim, flow_run_id=None) as chunk:
+        chunk.runner.fetch_group(0)
+        chunk.runner.score_group(0, ensure_held=chunk.lease.ensure_held)
+        chunk.write_shard()
+        chunk.write_shard()
+        chunk.commit()
+        chunk.commit()
+    assert len(shard_keys(box)) == 2
+    assert statuses(box.engine) == {"a": "validated"}
+
+
+def test_a_commit_whose_answer_never_came_keeps_its_shard(box, monkeypatch):
+    """The ledger committed, the holder does not know: giving back finds out and deletes nothing."""
+    box.add_videos("a")
+
+    def commit_then_lose(engine, chunk_id, **facts):
+        commit(engine, chunk_id, **facts)
+        raise Unreachable("the ledger", "db", "check it", "connection lost")
+
+    module = "validation.worker.chunk.context.commit_chunk"
+    commit = contexts.commit_chunk
+    monkeypatch.setattr(module, commit_then_lose)
+    with pytest.raises(Unreachable):
+        run_chunk(box.context)
+    assert statuses(box.engine) == {"a": "validated"}
+    assert len(shard_keys(box)) == 2
+
+
+def test_another_shard_is_never_overwritten(box):
+    """A name that is taken by other bytes stops the chunk; what lay there stays."""
+    box.add_videos("a")
+    key = "shards/ann/validation_ann_shard_0001.parquet"
+    put_once(box.context.results, key, b"somebody else's")
+    with pytest.raises(Exception, match="shard_0001"):
+        run_chunk(box.context)
+    assert statuses(box.engine) == {"a": "pending"}
+    assert get_bytes(box.context.results, key) == b"somebody else's"

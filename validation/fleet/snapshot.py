@@ -1,0 +1,140 @@
+"""What a plan is made from: the operator's order, the ledger's boxes and money, and one listing of the vendor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import ceil
+
+from sqlalchemy import Engine
+
+from validation.fleet.launch_spec import LaunchSpec
+from validation.fleet.policy import ControllerPolicy
+from validation.ledger.fleet import Ban, FleetBudget, RentedInstance, read_bans, read_budget, read_rented_instances
+from validation.vast.instances import Instance, Listing
+from validation.vast.offers import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """Caps, and what is used of them. ``usd_per_hour`` counts every box that is not known to be gone."""
+
+    max_usd_per_hour: float
+    max_usd: float
+    usd_per_hour: float
+    spent_usd: float
+    credit_usd: float | None = None
+    """The account's credit; None where it could not be read."""
+
+    @property
+    def left_usd(self) -> float:
+        """The smaller of what the operator's cap and the account's credit leave."""
+        left = self.max_usd - self.spent_usd
+        return left if self.credit_usd is None else min(left, self.credit_usd)
+
+    @property
+    def runway_h(self) -> float:
+        """Hours until the money ends at the present rate; infinite where nothing is spent."""
+        return max(0.0, self.left_usd) / self.usd_per_hour if self.usd_per_hour > 0 else float("inf")
+
+    def rejection_reason(self, usd_per_hour: float, usd_once: float, *, hours: float) -> str | None:
+        """Why one more box would be too expensive; None if caps and money allow it for so many hours."""
+        rate = self.usd_per_hour + usd_per_hour
+        if rate > self.max_usd_per_hour:
+            return (
+                f"with one more box the fleet would cost ${rate:.2f} per hour, above its cap of "
+                f"${self.max_usd_per_hour:.2f}"
+            )
+        if rate * hours + usd_once > self.left_usd:
+            return f"${max(0.0, self.left_usd):.2f} are left, which would not pay for {hours:.0f} h with one more box"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the operator wants, and how much work is left."""
+
+    boxes: int
+    chunks_left: int
+    """Claimable and open chunks: a box without a chunk is of no use."""
+    max_usd_per_box: float
+    """Per hour."""
+    max_per_host: int = 3
+    abandon: bool = False
+    """Destroy without draining."""
+
+    @property
+    def keep_up_to(self) -> int:
+        """Above this number, boxes are let go."""
+        return 0 if self.abandon else min(self.boxes, self.chunks_left)
+
+    @property
+    def rent_up_to(self) -> int:
+        """Below this number, boxes are rented.
+
+        At the end of a queue it is half of the chunks left, because a box that is rented then arrives when its chunk
+        is done. The distance to ``keep_up_to`` keeps a queue that grows and shrinks by a chunk from moving boxes.
+        """
+        return 0 if self.abandon else min(self.boxes, ceil(self.chunks_left / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSnapshot:
+    """Everything that a plan is made from."""
+
+    desired: Desired
+    boxes: Sequence[RentedInstance]
+    """Every box that may bill, and those that left within the last half hour."""
+    listing: Listing
+    label_prefix: str
+    budget: BudgetState
+    now: datetime
+    launch_spec: LaunchSpec
+    bans: Sequence[Ban] = ()
+    offers: Sequence[Offer] | None = None
+    """Offers that meet the filter, best value first; None before the market was searched."""
+    policy: ControllerPolicy = field(default_factory=ControllerPolicy)
+
+    def match_instances(self) -> Mapping[str, Instance]:
+        """The listed instance of each box, by label: found by its id, or by its label where its id is not known yet."""
+        ours = self.listing.of_fleet(self.label_prefix)
+        by_id = {(instance.label, instance.id): instance for instance in ours}
+        first = {instance.label: instance for instance in sorted(ours, key=lambda i: i.id, reverse=True)}
+        matched = {
+            box.label: first.get(box.label) if box.instance_id is None else by_id.get((box.label, box.instance_id))
+            for box in self.boxes
+            if box.state != "gone"
+        }
+        return {label: instance for label, instance in matched.items() if instance is not None}
+
+
+def read_snapshot(
+    engine: Engine, fleet: str, *, listing: Listing, credit_usd: float | None, policy: ControllerPolicy
+) -> FleetSnapshot:
+    """Read the ledger once. To be called after the listing was taken, so that every label it shows has its row.
+
+    Raises:
+        FleetUnknown: no fleet of this name was ever ordered.
+    """
+    row = read_budget(engine, fleet)
+    launch_spec = LaunchSpec.from_json(row.order_json)
+    return FleetSnapshot(
+        desired=_read_desired(row, launch_spec),
+        boxes=read_rented_instances(engine, fleet),
+        listing=listing,
+        label_prefix=row.label_prefix,
+        budget=BudgetState(row.max_usd_per_hour, row.max_usd, row.usd_per_hour, row.spent_usd, credit_usd),
+        now=row.now,
+        launch_spec=launch_spec,
+        bans=read_bans(engine),
+        policy=policy,
+    )
+
+
+def _read_desired(row: FleetBudget, launch_spec: LaunchSpec) -> Desired:
+    return Desired(
+        boxes=row.machines,
+        chunks_left=ceil(row.videos_waiting / launch_spec.chunk_videos) + row.chunks_open,
+        max_usd_per_box=launch_spec.offer_filter.max_usd_per_hour,
+        max_per_host=launch_spec.offer_filter.max_per_host,
+        abandon=row.abandoned,
+    )
