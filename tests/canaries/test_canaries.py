@@ -27,8 +27,8 @@ from validation.ledger.canaries import read_canary_results, read_quarantined_sha
 from validation.ledger.rpc import WorkerQuarantined
 from validation.ledger.workers import heartbeat_worker
 from validation.local.sample_corpus import CLIPS
+from validation.models.scorer import SyncScorerMixin
 from validation.models.suite import load_suite
-from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.verdict import Condition, Rules
 from validation.worker.chunk.context import run_chunk
 

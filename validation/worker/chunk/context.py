@@ -14,7 +14,7 @@ from validation.corpus.fetch import fetch_video
 from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
 from validation.errors import BadInput, ClaimLost, FleetError, Transient
 from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk
-from validation.models.base import Scorer
+from validation.models.scorer import Scorer
 from validation.settings import Settings
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import LeaseRenewer
