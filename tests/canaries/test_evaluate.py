@@ -81,10 +81,10 @@ def outcome(box):
 
 def test_correct_worker_is_right(planted):
     """Its rows in the committed shard are held against the answers, once."""
-    run_chunk(planted.session)
-    ((canary),) = evaluate_canaries(planted.engine, planted.session.results)
+    run_chunk(planted.context)
+    ((canary),) = evaluate_canaries(planted.engine, planted.context.results)
     assert (canary.video_id, canary.worker_id, canary.outcome) == ("b", "ann", "right")
-    assert evaluate_canaries(planted.engine, planted.session.results) == []
+    assert evaluate_canaries(planted.engine, planted.context.results) == []
     assert outcome(planted) == [("right", None)]
 
 
@@ -94,8 +94,8 @@ def test_correct_worker_is_right(planted):
 def test_wrong_answers_are_wrong_and_failures_are_inconclusive(planted, answer, judged):
     """Two segments off are wrong; a model that crashed on them gave no answer, whatever the verdict is without it."""
     planted.scorer.score = lambda utterances: [{"ear": answer} for _ in utterances]
-    run_chunk(planted.session)
-    evaluate_canaries(planted.engine, planted.session.results)
+    run_chunk(planted.context)
+    evaluate_canaries(planted.engine, planted.context.results)
     assert [found for found, _ in outcome(planted)] == [judged]
 
 
@@ -114,8 +114,8 @@ STRICT = Rule(
 def test_other_rules_or_models_are_inconclusive(planted, change, told):
     """A new version of the rules, rolled out to honest machines, makes no machine wrong."""
     vars(planted.scorer).update(change)
-    run_chunk(planted.session)
-    evaluate_canaries(planted.engine, planted.session.results)
+    run_chunk(planted.context)
+    evaluate_canaries(planted.engine, planted.context.results)
     ((found, finding),) = outcome(planted)
     assert found == "moot"
     assert told in finding
@@ -124,14 +124,14 @@ def test_other_rules_or_models_are_inconclusive(planted, change, told):
 def test_canary_with_unknown_rules_is_inconclusive(planted):
     """One that was planted before they were written down."""
     execute(planted.engine, "UPDATE validation.canaries SET basis = '{}'")
-    run_chunk(planted.session)
-    evaluate_canaries(planted.engine, planted.session.results)
+    run_chunk(planted.context)
+    evaluate_canaries(planted.engine, planted.context.results)
     assert [found for found, _ in outcome(planted)] == ["moot"]
 
 
 def test_canary_is_evaluated_after_compaction(planted):
     """Compacted, or done again by another machine, before anybody judged it: each is judged for its own."""
-    ann = planted.session
+    ann = planted.context
     bob = replace(ann, settings=ann.settings.model_copy(update={"worker_id": "bob"}))
     register_worker(planted.engine, WorkerProfile("bob", config={"instance": "bob-1"}))
     for worker in (ann, bob):
@@ -151,10 +151,10 @@ def test_canary_is_evaluated_after_compaction(planted):
 
 def test_unreadable_shard_is_left_for_the_next_run(planted):
     """It tells nothing of its machine; `vfleet audit` names it, and the other shards are judged."""
-    run_chunk(planted.session)
+    run_chunk(planted.context)
     (shard,) = read_committed_shards(planted.engine)
-    delete_object(planted.session.results, shard.shard_key)
-    assert evaluate_canaries(planted.engine, planted.session.results) == []
+    delete_object(planted.context.results, shard.shard_key)
+    assert evaluate_canaries(planted.engine, planted.context.results) == []
     assert len(read_pending_canaries(planted.engine)) == 1
 
 

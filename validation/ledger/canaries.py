@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from validation.domain import Video
+from validation.escape import for_ledger
 from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
 
@@ -124,7 +125,8 @@ def insert_canaries(
 def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome, finding: str | None) -> None:
     """Enter an outcome; ``finding`` says why it is not right. What a distrusted machine holds is given back at once."""
     call_function(
-        engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome, finding=finding
+        engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome,
+        finding=None if finding is None else for_ledger(finding),
     )  # fmt: skip
 
 

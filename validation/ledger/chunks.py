@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from validation.domain import ChunkClaim, Progress, ShardReceipt, Video, VideoFailure
+from validation.escape import for_ledger
 from validation.ledger.rpc import call_function
 
 MAX_CRASHES = 3
@@ -120,5 +121,5 @@ def release_chunk(engine: Engine, chunk_id: UUID, *, reason: str) -> int:
     Raises:
         ClaimLost: the chunk is not open.
     """
-    (row,) = call_function(engine, "release_chunk", chunk=chunk_id, reason=reason)
+    (row,) = call_function(engine, "release_chunk", chunk=chunk_id, reason=for_ledger(reason))
     return int(row[0])
