@@ -88,7 +88,7 @@ def measure(url: str, options: argparse.Namespace) -> dict:
     return {
         "rows": options.rows, "workers": options.workers, "set": options.set, "phases": phases,
         "left": eta["videos_left"],
-        "audit": [f"{law.law}: {law.violations}" for law in audit_ledger(engine) if law.violations],
+        "audit": [f"{check.invariant}: {check.violations}" for check in audit_ledger(engine) if check.violations],
         "indexes": {"before": before, "after": read_rows(engine, INDEXES)},
     }  # fmt: skip
 

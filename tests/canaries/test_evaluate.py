@@ -89,7 +89,7 @@ def test_correct_worker_is_right(planted):
 
 
 @pytest.mark.parametrize(
-    ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "moot")]
+    ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "inconclusive")]
 )
 def test_wrong_answers_are_wrong_and_failures_are_inconclusive(planted, answer, judged):
     """Two segments off are wrong; a model that crashed on them gave no answer, whatever the verdict is without it."""
@@ -117,7 +117,7 @@ def test_other_rules_or_models_are_inconclusive(planted, change, told):
     run_chunk(planted.context)
     evaluate_canaries(planted.engine, planted.context.results)
     ((found, finding),) = outcome(planted)
-    assert found == "moot"
+    assert found == "inconclusive"
     assert told in finding
 
 
@@ -126,7 +126,7 @@ def test_canary_with_unknown_rules_is_inconclusive(planted):
     execute(planted.engine, "UPDATE validation.canaries SET basis = '{}'")
     run_chunk(planted.context)
     evaluate_canaries(planted.engine, planted.context.results)
-    assert [found for found, _ in outcome(planted)] == ["moot"]
+    assert [found for found, _ in outcome(planted)] == ["inconclusive"]
 
 
 def test_canary_is_evaluated_after_compaction(planted):

@@ -141,7 +141,7 @@ def _refuse_unknown_names(engine: "Engine", condition: "Requeue") -> None:
         BadInput: names the first unknown one, with the nearest known one.
     """
     from validation.ledger.queries import read_known_videos, read_suite_revisions, read_view
-    from validation.models.suite import SUITES
+    from validation.models.suites import SUITES
 
     if condition.video_ids is not None:
         known = read_known_videos(engine, condition.video_ids)
@@ -212,7 +212,7 @@ def sweep(json: JsonOption = False) -> None:
         say_json(report)
         report.raise_if_incomplete()
         return
-    for canary in report.judged:
+    for canary in report.evaluated:
         say(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
     for chunk in report.swept:
         say(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
@@ -220,7 +220,7 @@ def sweep(json: JsonOption = False) -> None:
         say(f"chunk {held.chunk_id} of {held.worker_id} is locked by a call that does not end")
     say(
         f"{len(report.swept)} chunks, {report.stranded_videos} stranded videos, "
-        f"{len(report.silent_workers)} workers flagged, {len(report.orphans)} orphans deleted"
+        f"{len(report.stale_workers)} workers flagged, {len(report.orphans)} orphans deleted"
     )
     report.raise_if_incomplete()
 
