@@ -1,7 +1,7 @@
 """Self-test of a suite on this machine: every model answers faint noise and silence.
 
-Used wherever it must be known whether the models work here: the inference server (when a model fails on a whole batch;
-its warm-up scores full batches instead), the start of a box (`validation.worker.self_test`) and `vfleet doctor` (`validation.doctor.machine`).
+Used by the inference server (when a model fails on a whole batch), by the start of a box
+(`validation.worker.self_test`) and by `vfleet doctor` (`validation.doctor.machine`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
