@@ -1,8 +1,9 @@
 -- commit_chunk: close an open chunk for good, all or nothing.
 -- p_shard: {key, sha256, size_bytes, suite, models: {model: revision}} and, from a holder that counted,
 -- {audio_s, verdicts: {accept, review, reject}}; null when no video was validated.
--- p_validated: [{video_id, segments}]; p_failed: [{video_id, error, transient}].
--- Videos named in neither go back to the queue without losing an attempt. A transient failure goes back with a
+-- p_validated: [{video_id, segments}]; p_failed: [{video_id, error, transient, charged}].
+-- Videos named in neither go back to the queue without losing an attempt. A failure that is not charged (charged: false)
+-- goes back with its error and a back-off, without losing an attempt. A charged transient failure goes back with a
 -- back-off that doubles from p_backoff_s, until p_max_attempts claims ended in one. Whoever asks: at most ten claims, an
 -- hour to begin with and a day at last. A box could else put a video off for a lifetime, and leave no trace of it.
 -- Raises VF001 if the chunk is not open, VF002 if a named video is not in it or the shard's key is not the one that
@@ -59,6 +60,7 @@ BEGIN
 
     UPDATE video_queue q
     SET validation_status     = CASE WHEN retry.again THEN 'pending' ELSE 'validation_failed' END,
+        validation_attempts   = q.validation_attempts - CASE WHEN retry.charged THEN 0 ELSE 1 END,
         validation_chunk      = CASE WHEN retry.again THEN NULL ELSE p_chunk END,
         claimed_by            = CASE WHEN retry.again THEN NULL ELSE q.claimed_by END,
         validation_not_before = CASE WHEN retry.again
@@ -68,7 +70,9 @@ BEGIN
         validation_error      = retry.error
     FROM (
         SELECT held.video_id, left(f ->> 'error', 2000) AS error, held.validation_attempts AS attempts,
-               (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again
+               coalesce((f ->> 'charged')::boolean, true) AS charged,
+               NOT coalesce((f ->> 'charged')::boolean, true)
+               OR (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again
         FROM jsonb_array_elements(p_failed) f
         JOIN video_queue held ON held.video_id = f ->> 'video_id'
         WHERE held.validation_chunk = p_chunk AND held.validation_status = 'validating'
