@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: demo test lint bootstrap image weights lock clean \
-        bench bench-gpu bench-gpu-tiny bench-host chaos chaos-short docs-check docs-config fleet-box fleet-conformance \
+        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-check docs-config fleet-box fleet-conformance \
         fleet-soak fleet-soak-short gateway image-check mutants prefect-load scale scale-short secrets truth
 .DELETE_ON_ERROR:
 
@@ -97,21 +97,21 @@ docs-config: $(VENV)/installed
 bench: $(VENV)/complete
 	$(BIN)/python bench/throughput.py
 
-# What the model host costs over the same suite in one's own process.
-bench-host: $(VENV)/installed
-	$(BIN)/python bench/host.py
+# Cost of the inference server over the same suite in the own process.
+bench-inference: $(VENV)/installed
+	$(BIN)/python bench/inference_overhead.py
 
-# On a machine with a card, full size, random weights made there; under ten minutes. Needs torch and transformers alone.
+# On a machine with a GPU: full-size models, random weights; under ten minutes. Needs torch and transformers only.
 bench-gpu:
 	$(PYTHON) bench/gpu.py
 
-# Every line of bench/gpu.py without a card; two minutes.
+# Every step of bench/gpu.py without a GPU; two minutes.
 bench-gpu-tiny: $(VENV)/complete
 	$(BIN)/python -m pytest tests/bench -m slow
 
-# Faults planted in trusted clips: which signal finds which.
+# Faults injected into trusted clips: which signal finds which.
 truth: $(VENV)/installed
-	nice -n 10 $(BIN)/python bench/truth.py
+	nice -n 10 $(BIN)/python bench/calibration.py
 
 # The ledger at full scale, to the end of the queue: 507,387 videos, 100 workers, a real Postgres.
 scale: $(VENV)/installed

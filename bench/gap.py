@@ -1,12 +1,12 @@
-"""How long scoring stands still between chunks, with one flow run a box and with two.
+"""GPU idle time between chunks, with one flow run per box and with two.
 
     python bench/gap.py [--chunks 5] [--videos 6] [--suite local]
 
-A real worker, Prefect server, Postgres and object store; chunks of videos of four real segments, real weights. For each
-arm: from the first to the last score-group task of the worker, the time in which none was running. Prints a table and
-writes bench/out/gap.json. On a CPU the two runs share cores, so their scoring also slows each other; what counts here
-is whether somebody is scoring at all. The second run can hide the start of a process (6 s here) only behind scoring
-that lasts longer; `--suite vad` shows what happens where it does not.
+A real worker, Prefect server, Postgres and object store; videos of four real segments, real weights. Each arm measures
+the time between the first and the last score-group task of the worker in which no such task ran. Prints a table and
+writes bench/out/gap.json. On a CPU the two flow runs share the cores and slow each other down; the measure is only
+whether any task is scoring. The second flow run can hide the start of a process (6 s here) only behind scoring that
+takes longer; `--suite vad` shows a case in which it does not.
 """
 
 import argparse
@@ -34,51 +34,55 @@ from validation.storage.store import open_store, put_once
 
 
 class Idleness(NamedTuple):
-    """How long nobody scored, between the first and the last task that did."""
+    """Gaps between the first and the last scoring task, and the time of scoring."""
 
     gaps_s: list[float]
     scoring_s: float
 
     def share(self) -> float:
-        """Of all that time."""
+        """Return the share of idle time."""
         return sum(self.gaps_s) / (sum(self.gaps_s) + self.scoring_s)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=5)
-    parser.add_argument("--videos", type=int, default=6, help="videos a chunk")
+    parser.add_argument("--videos", type=int, default=6, help="videos per chunk")
     parser.add_argument("--suite", default="local")
-    asked = parser.parse_args()
-    arms = {limit: run_arm(limit, asked) for limit in (1, 2)}
-    print(f"{asked.chunks} chunks of {asked.videos} videos, suite `{asked.suite}`")
-    print(f"{'flow runs a box':>15} {'gap a chunk s':>14} {'longest s':>10} {'scoring a chunk s':>18} {'idle':>6}")
+    options = parser.parse_args()
+    arms = {limit: run_arm(limit, options) for limit in (1, 2)}
+    print(f"{options.chunks} chunks of {options.videos} videos, suite `{options.suite}`")
+    print(
+        f"{'flow runs per box':>17} {'gap per chunk s':>16} {'longest s':>10} {'scoring per chunk s':>20} {'idle':>6}"
+    )
     for limit, idle in arms.items():
-        gap_s, longest_s = sum(idle.gaps_s) / (asked.chunks - 1), max(idle.gaps_s, default=0.0)
-        print(f"{limit:15} {gap_s:14.2f} {longest_s:10.2f} {idle.scoring_s / asked.chunks:18.2f} {idle.share():6.1%}")
+        gap_s, longest_s = sum(idle.gaps_s) / (options.chunks - 1), max(idle.gaps_s, default=0.0)
+        print(f"{limit:17} {gap_s:16.2f} {longest_s:10.2f} {idle.scoring_s / options.chunks:20.2f} {idle.share():6.1%}")
     OUT.mkdir(exist_ok=True)
-    found = {limit: idle._asdict() for limit, idle in arms.items()}
-    (OUT / "gap.json").write_text(json.dumps(vars(asked) | {"arms": found}))
+    results = {limit: idle._asdict() for limit, idle in arms.items()}
+    (OUT / "gap.json").write_text(json.dumps(vars(options) | {"arms": results}))
 
 
-def run_arm(limit: int, asked: argparse.Namespace) -> Idleness:
+def run_arm(limit: int, options: argparse.Namespace) -> Idleness:
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
         Path(folder).chmod(0o711)  # the cluster's account must reach its files
         with LocalStack(Path(folder), report=lambda _: None) as stack, applied(stack.environment()):
-            return measure(stack, Path(folder), limit, asked)
+            return measure(stack, Path(folder), limit, options)
 
 
-def measure(stack: LocalStack, folder: Path, limit: int, asked: argparse.Namespace) -> Idleness:
+def measure(stack: LocalStack, folder: Path, limit: int, options: argparse.Namespace) -> Idleness:
     settings, engine, prefect = Settings(), open_engine(stack.postgres.libpq_url()), PrefectClient(stack.environment())
     migrate(engine)
-    videos = sample_videos(asked.chunks * asked.videos)
+    videos = sample_videos(options.chunks * options.videos)
     for video, tar in videos:
         put_once(open_store(settings.source_url, settings), f"{video.video_id}.tar", tar)
     seed_videos(engine, [video for video, _ in videos])
     prefect.deploy_all()
-    for _ in range(asked.chunks):
-        prefect.run("deployment", "run", "validate-chunk/validate-chunk", "--param", f"size={asked.videos}")
-    box = WorkerProcess(folder, stack.environment() | {"VFLEET_SUITE": asked.suite}, name="bench", limit=limit).launch()
+    for _ in range(options.chunks):
+        prefect.run("deployment", "run", "validate-chunk/validate-chunk", "--param", f"size={options.videos}")
+    box = WorkerProcess(
+        folder, stack.environment() | {"VFLEET_SUITE": options.suite}, name="bench", limit=limit
+    ).launch()
     try:
         assert poll_until(lambda: read_view(engine, "queue_progress")[0]["done_share"] == 1, within_s=600), (
             box.log_tail()
@@ -90,7 +94,7 @@ def measure(stack: LocalStack, folder: Path, limit: int, asked: argparse.Namespa
 
 
 def find_idleness(runs: Sequence[dict]) -> Idleness:
-    """The stretches between the first start and the last end in which no task ran, and the length of all others."""
+    """Return the gaps between the first start and the last end in which no task ran, and the rest of that time."""
     spans = sorted((datetime.fromisoformat(r["start_time"]), datetime.fromisoformat(r["end_time"])) for r in runs)
     gaps, busy_until = [], spans[0][1]
     for start, end in spans[1:]:

@@ -1,15 +1,15 @@
-"""What a real card makes of the suite `indic` at full size. Under ten minutes on an H200; writes JSON beside the table.
+"""Throughput of the suite `indic` at full size on a real GPU. Under ten minutes on an H200; prints tables, writes JSON.
 
-    python bench/gpu.py [--out FOLDER] [--segments 600] [--skip-host]
-    python bench/gpu.py --tiny        (no card needed: small networks, every line runs, no number means anything)
+    python bench/gpu.py [--out FOLDER] [--segments 600] [--skip-server]
+    python bench/gpu.py --tiny        (needs no GPU: small networks, every step runs, the numbers are meaningless)
 
-Weights are random and made on the card, so texts and languages mean nothing; times and memory are real. In order:
-ceilings (matrix products, copies); parity of batches with single segments, and what half precision changes; the plain
-arm in fp32 and in TF32 (segments as they come, 32 at a time, models one after another); a ladder to ours; budgets from
-160 to 2560 s; the kernels of one batch; and the model host with four clients, where its packages are installed.
+Weights are random and made on the GPU, so texts and languages are meaningless; times and memory are real. Steps, in
+order: ceilings (matrix products, copies); parity of batches with single segments, and the error of half precision; the
+baseline in fp32 and in TF32 (segments in their order, 32 per batch, one model after another); a ladder to ours; budgets
+from 160 to 2560 s; the kernels of one batch; the inference server with four clients, where its packages are installed.
 
-Every step that ends is written at once; one that fails is named, and the others go on. Left out, also in the output:
-ONNX Runtime, in which the default runs IndicConformer in single precision, and speechbrain's own code.
+The result of each step is written at once; a step that fails is named, and the others go on. Left out, as the output
+says: ONNX Runtime, in which the default runs IndicConformer in single precision, and speechbrain's own code.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # on a machine with a card nothing of ours is installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this project is not installed on a rented GPU machine
 
 import numpy as np
 import torch
-from gpu_host import run_host
 from gpu_models import TINY, Net, Sizes, gflop, make_nets
+from gpu_server import run_server
 
 from validation.domain import SAMPLE_RATE, Utterance
 from validation.models.base import Batch
@@ -37,11 +37,11 @@ BATCH = 32
 START_BUDGET_S = 1280.0
 BUDGETS_S = (160.0, 320.0, 640.0, 1280.0, 2560.0)
 TINY_S = 300.0
-"""By how much budgets are divided where there is no card."""
+"""Divisor of the budgets without a GPU."""
 ROUNDS = 3
 LEFT_OUT = (
-    "ONNX Runtime, production's default for IndicConformer, in single precision: here torch runs it, as the arm says",
-    "speechbrain's own VoxLingua107 and ONNX Runtime's DNSMOS: here are networks of their shapes, in torch",
+    "ONNX Runtime, production's default for IndicConformer, in single precision: here torch runs it",
+    "speechbrain's own VoxLingua107 and ONNX Runtime's DNSMOS: here torch networks of the same shapes",
     "decoding, downloads and shards",
 )
 
@@ -51,44 +51,44 @@ def main() -> int:
     device = "cuda" if torch.cuda.is_available() and not options.tiny else "cpu"
     sizes = TINY if options.tiny else Sizes()
     bench = Bench(device, sizes, make_utterances(options.segments, tiny=options.tiny), options.tiny)
-    told = {"card": name_card(device), "torch": torch.__version__, "segments": options.segments, "tiny": options.tiny}
-    told |= {"left out": LEFT_OUT, "failed": {}}
+    results = {"gpu": name_gpu(device), "torch": torch.__version__, "segments": options.segments, "tiny": options.tiny}
+    results |= {"left out": LEFT_OUT, "failed": {}}
     options.out.mkdir(parents=True, exist_ok=True)
-    for step in bench.steps(with_host=not options.skip_host):
-        began_s = time.perf_counter()
+    for step in bench.steps(with_server=not options.skip_server):
+        started_s = time.perf_counter()
         try:
-            step(told.setdefault(step.__name__, {}))
-        except Exception as error:  # noqa: BLE001 - an hour of a rented card is not lost to one step
+            step(results.setdefault(step.__name__, {}))
+        except Exception as error:  # noqa: BLE001 - one failing step must not waste an hour of a rented GPU
             traceback.print_exc()
-            told["failed"][step.__name__] = f"{type(error).__name__}: {error}"
-        (options.out / "gpu.json").write_text(json.dumps(told, indent=1))
-        print(f"[{step.__name__}: {time.perf_counter() - began_s:.0f} s]", flush=True)
-    print_summary(told)
-    return 1 if told["failed"] else 0
+            results["failed"][step.__name__] = f"{type(error).__name__}: {error}"
+        (options.out / "gpu.json").write_text(json.dumps(results, indent=1))
+        print(f"[{step.__name__}: {time.perf_counter() - started_s:.0f} s]", flush=True)
+    print_summary(results)
+    return 1 if results["failed"] else 0
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=600)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--skip-host", action="store_true")
+    parser.add_argument("--skip-server", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out")
     return parser.parse_args()
 
 
-def name_card(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else "no card: small networks on a CPU"
+def name_gpu(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "no GPU: small networks on a CPU"
 
 
 def make_utterances(count: int, *, tiny: bool) -> list[Utterance]:
-    """Lognormal lengths with a mean of 10 s, 1 to 30 s; a tenth of that where there is no card."""
+    """Make noise of log-normal lengths with a mean of 10 s, 1 to 30 s; a tenth of that without a GPU."""
     generator = np.random.default_rng(0)
     lengths_s = np.exp(generator.normal(np.log(7.8), 0.7, count)).clip(1.0, 30.0) / (10 if tiny else 1)
     noise = generator.normal(0, 0.1, int(30.0 * SAMPLE_RATE)).astype(np.float32)
     return [Utterance(noise[: int(s * SAMPLE_RATE)], "", "hi") for s in lengths_s]
 
 
-def as_they_come(utterances: Sequence[Utterance]) -> Iterable[list[Utterance]]:
+def in_order(utterances: Sequence[Utterance]) -> Iterable[list[Utterance]]:
     return [list(utterances[start : start + BATCH]) for start in range(0, len(utterances), BATCH)]
 
 
@@ -98,7 +98,7 @@ def within_budget(utterances: Sequence[Utterance], budget_s: float) -> Iterable[
 
 
 class Bench:
-    """One card and what is put to it. Networks of one precision are on it at a time."""
+    """The steps of the benchmark on one GPU. Networks of one precision are on it at a time."""
 
     def __init__(self, device: str, sizes: Sizes, utterances: list[Utterance], tiny: bool) -> None:
         self.device, self.sizes, self.utterances, self.tiny = device, sizes, utterances, tiny
@@ -107,14 +107,14 @@ class Bench:
         self.peak_flops = 1.0
         self._nets: tuple[torch.dtype, list[Net]] | None = None
 
-    def steps(self, *, with_host: bool) -> Iterable[Callable[[dict], None]]:
-        """In order; each writes what it finds as it finds it, so what stands before a failure is kept."""
+    def steps(self, *, with_server: bool) -> Iterable[Callable[[dict], None]]:
+        """Yield the steps in order. Each writes its results as it goes, so those before a failure are kept."""
         yield from (self.ceilings, self.parity, self.plain, self.ladder, self.budgets, self.kernels)
-        if with_host:
-            yield self.host
+        if with_server:
+            yield self.server
 
     def ceilings(self, found: dict) -> None:
-        """Matrix products of 8192 in each precision, TFLOP/s, and a copy, GB/s: what is to be had here."""
+        """Measure the ceilings: matrix products of 8192 in each precision, TFLOP/s, and a copy, GB/s."""
         n = 256 if self.tiny else 8192
         for name, dtype, tf32 in (
             ("fp32", torch.float32, False),
@@ -131,16 +131,16 @@ class Bench:
         print("ceilings: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
 
     def parity(self, found: dict) -> None:
-        """The greatest change of a log-probability in any frame: batches against single segments, half against fp32.
+        """Measure the greatest difference of a log-probability: batch against single segments, half against fp32.
 
         Without TF32, as in production.
         """
-        asked = self.utterances[: 8 if self.tiny else 64]
-        batch, fine = pad_batch(asked), {}
+        utterances = self.utterances[: 8 if self.tiny else 64]
+        batch, fine = pad_batch(utterances), {}
         with allowing_tf32(False):
             for net in self.nets(torch.float32):
                 fine[net.name] = hear(net, batch)
-                alone = [own for utterance in asked for own in hear(net, pad_batch([utterance]))]
+                alone = [own for utterance in utterances for own in hear(net, pad_batch([utterance]))]
                 found[net.name] = {"batch against single": furthest(fine[net.name], alone)}
             for dtype in (torch.float16, torch.bfloat16):
                 for net in self.nets(dtype):
@@ -149,15 +149,15 @@ class Bench:
             print(f"{name:10} " + "  ".join(f"{what} {value:.1e}" for what, value in values.items()))
 
     def plain(self, found: dict) -> None:
-        """The plain arm in single precision, strict and with TF32: nobody shall call it a straw man."""
-        batches = [pad_batch(asked) for asked in as_they_come(self.utterances)]
+        """Measure the baseline in single precision, strict and with TF32, so that the comparison is fair."""
+        batches = [pad_batch(utterances) for utterances in in_order(self.utterances)]
         for name, tf32 in (("plain fp32", False), ("plain TF32", True)):
             with allowing_tf32(tf32):
                 found[name] = self.measure(name, self.nets(torch.float32), batches, rounds=1)
 
     def ladder(self, found: dict) -> None:
-        """From the plain arm to ours, one thing more at a time; half has no TF32 beside it, as in production."""
-        pooled = [pad_batch(asked) for asked in within_budget(self.utterances, self.budget_s)]
+        """Measure from the baseline to ours, one change at a time; half precision without TF32, as in production."""
+        pooled = [pad_batch(utterances) for utterances in within_budget(self.utterances, self.budget_s)]
         with allowing_tf32(True):
             found["TF32 + pool"] = self.measure("TF32 + pool", self.nets(torch.float32), pooled)
         with allowing_tf32(False):
@@ -174,44 +174,44 @@ class Bench:
                     self._nets = None
 
     def budgets(self, found: dict) -> None:
-        """Half precision by the size of a batch."""
+        """Measure half precision at several batch budgets."""
         scale = TINY_S if self.tiny else 1.0
         with allowing_tf32(False):
             for budget_s in BUDGETS_S[:2] if self.tiny else BUDGETS_S:
-                batches = [pad_batch(asked) for asked in within_budget(self.utterances, budget_s / scale)]
+                batches = [pad_batch(utterances) for utterances in within_budget(self.utterances, budget_s / scale)]
                 found[budget_s] = self.measure(f"budget {budget_s:.0f} s", self.nets(torch.float16), batches)
 
     def kernels(self, found: dict) -> None:
-        """Where the time of one batch goes."""
-        asked = next(iter(within_budget(self.utterances, self.budget_s)))
+        """Profile the kernels of one batch."""
+        utterances = next(iter(within_budget(self.utterances, self.budget_s)))
         activity = torch.profiler.ProfilerActivity
         with torch.profiler.profile(activities=[activity.CUDA if self.device == "cuda" else activity.CPU]) as profile:
-            self.run(self.nets(torch.float16), [pad_batch(asked)])
+            self.run(self.nets(torch.float16), [pad_batch(utterances)])
         key = "cuda_time_total" if self.device == "cuda" else "cpu_time_total"
         table = profile.key_averages().table(sort_by=key, row_limit=12, max_name_column_width=60)
         print(table)
         found["table"] = table
 
-    def host(self, found: dict) -> None:
-        """The model host, with four clients that each ask everything."""
-        self._nets = None  # the host's own must fit
+    def server(self, found: dict) -> None:
+        """Measure the inference server with four clients, each of which sends all segments."""
+        self._nets = None  # frees the memory for the networks of the server
         if self.device == "cuda":
             torch.cuda.empty_cache()
-        found |= run_host(self.utterances, self.device, tiny=self.tiny, budget_s=self.budget_s)
-        if "host segments/s" in found:
+        found |= run_server(self.utterances, self.device, tiny=self.tiny, budget_s=self.budget_s)
+        if "server segments/s" in found:
             needed = statistics.mean(1e9 * sum(gflop(u.duration_s).values()) for u in self.utterances)
-            found["of fp16 ceiling"] = found["host segments/s"] * needed / self.peak_flops
+            found["of fp16 ceiling"] = found["server segments/s"] * needed / self.peak_flops
 
     def nets(self, dtype: torch.dtype) -> list[Net]:
         if self._nets is None or self._nets[0] is not dtype:
-            self._nets = None  # before the next are made: a small card does not hold both
+            self._nets = None  # before the next ones are made: a small GPU does not hold both
             if self.device == "cuda":
                 torch.cuda.empty_cache()
             self._nets = dtype, make_nets(self.sizes, self.device, dtype)
         return self._nets[1]
 
     def measure(self, name: str, nets: list[Net], batches: Sequence[Batch], rounds: int | None = None) -> dict:
-        """Score all batches some times after a short warm-up; the median counts."""
+        """Score all batches several times after a short warm-up; return the median."""
         self.run(nets, [batches[0], batches[-1]])
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -223,37 +223,37 @@ class Bench:
             "segments_per_s": sum(map(len, batches)) / took_s,
             "audio_s_per_s": real_s / took_s,
             "padded_per_real": sum(batch.waveforms.size for batch in batches) / SAMPLE_RATE / real_s,
-            "of_ceiling": needed / took_s / self.peak_flops,
+            "share_of_ceiling": needed / took_s / self.peak_flops,
             "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if self.device == "cuda" else 0.0,
             "rounds": times,
         }
         shares = "  ".join(f"{net} {s / sum(times[-1].values()):.0%}" for net, s in times[-1].items())
         print(
             f"{name:16} {found['segments_per_s']:8.1f} segments/s  padded/real {found['padded_per_real']:.2f}  "
-            f"{found['of_ceiling']:6.1%} of fp16 ceiling  {found['peak_gib']:5.1f} GiB  {shares}",
+            f"{found['share_of_ceiling']:6.1%} of fp16 ceiling  {found['peak_gib']:5.1f} GiB  {shares}",
             flush=True,
         )
         return found
 
     def run(self, nets: list[Net], batches: Sequence[Batch]) -> dict[str, float]:
-        """Seconds a network took for all batches, upload and answers included."""
+        """Return the seconds per network for all batches, upload and answers included."""
         took_s = dict.fromkeys((net.name for net in nets), 0.0)
         for batch in batches:
             for net in nets:
-                began_s = time.perf_counter()
+                started_s = time.perf_counter()
                 net.score(batch)
-                took_s[net.name] += time.perf_counter() - began_s
+                took_s[net.name] += time.perf_counter() - started_s
         return took_s
 
     def time(self, work: Callable[[], object]) -> float:
-        """Seconds of one call: the median of ten after three."""
+        """Return the seconds of one call: the median of ten, after three unmeasured ones."""
         times = []
         for _ in range(13):
             self.wait()
-            began_s = time.perf_counter()
+            started_s = time.perf_counter()
             work()
             self.wait()
-            times.append(time.perf_counter() - began_s)
+            times.append(time.perf_counter() - started_s)
         return statistics.median(times[3:])
 
     def wait(self) -> None:
@@ -288,20 +288,22 @@ def allowing_tf32(allowed: bool) -> Iterable[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def print_summary(told: dict) -> None:
-    arms = told.get("plain", {}) | told.get("ladder", {})
+def print_summary(results: dict) -> None:
+    arms = results.get("plain", {}) | results.get("ladder", {})
     base = arms.get("plain fp32", {}).get("segments_per_s", float("nan"))
-    print(f"\n{told['card']}, torch {told['torch']}, random weights; IndicConformer, MMS-LID, VoxLingua107, DNSMOS")
+    print(
+        f"\n{results['gpu']}, torch {results['torch']}, random weights; IndicConformer, MMS-LID, VoxLingua107, DNSMOS"
+    )
     print(f"{'arm':16} {'segments/s':>11} {'ratio':>7} {'padded/real':>12} {'of ceiling':>11} {'GiB':>6}")
     for name, arm in arms.items():
         rate, padding = arm["segments_per_s"], arm["padded_per_real"]
-        used = f"{arm['of_ceiling']:11.1%} {arm['peak_gib']:6.1f}"
+        used = f"{arm['share_of_ceiling']:11.1%} {arm['peak_gib']:6.1f}"
         print(f"{name:16} {rate:11.1f} {rate / base:7.2f} {padding:12.2f} {used}")
-    print("\n".join(f"{key}: {value}" for key, value in told.get("host", {}).items()))
-    print("\n".join(f"left out: {what}" for what in told["left out"]))
-    print("\n".join(f"FAILED {step}: {why}" for step, why in told["failed"].items()))
-    if told["tiny"]:
-        print("Small networks without a card: no number above means anything.")
+    print("\n".join(f"{key}: {value}" for key, value in results.get("server", {}).items()))
+    print("\n".join(f"left out: {what}" for what in results["left out"]))
+    print("\n".join(f"FAILED {step}: {why}" for step, why in results["failed"].items()))
+    if results["tiny"]:
+        print("Small networks without a GPU: no number above means anything.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The four networks of `indic` at full size with random weights, made where they compute: nothing travels to the card.
+"""The four networks of `indic` at full size with random weights, made on the GPU so that nothing is uploaded.
 
-MMS-LID is transformers' module in the suite's own wrapping, IndicConformer the suite's torch engine with its front end,
-its 22 masks and the comparison of transcripts. VoxLingua107's ECAPA-TDNN and DNSMOS are written down here in their
-shapes, the former with the suite's own reflecting convolutions, because speechbrain and ONNX Runtime for CUDA are not
-everywhere where a card is.
+MMS-LID is the module of transformers in the suite's own wrapper; IndicConformer is the suite's torch engine with its
+front end, its 22 masks and the comparison of transcripts. ECAPA-TDNN of VoxLingua107 and DNSMOS are written here in
+their shapes, the former with the suite's own reflecting convolutions, because speechbrain and ONNX Runtime for CUDA are
+not installed on every GPU machine.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from validation.models.mms_network import MmsNetwork
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the networks are."""
+    """The sizes of the networks."""
 
     mms_layers: int = 48
     mms_width: int = 1280
@@ -43,13 +43,13 @@ class Sizes:
 
 
 COLUMNS = np.concatenate([np.arange(22 * 256).reshape(22, 256), np.full((22, 1), 22 * 256)], axis=1)
-"""The head's columns of each language, the blank's last, as IndicConformer has them."""
+"""The head's columns per language, the blank's last, as IndicConformer has them."""
 TINY = Sizes(2, 32, 16, 2, 32, 8, 16, 2, 16_000)
-"""For a machine without a card: every line runs, no number means anything."""
+"""For a machine without a GPU: every line runs, the numbers are meaningless."""
 
 
 class Net:
-    """One network as a model of a suite: a number or two an item, told after they have left the card."""
+    """One network as a model of a suite: one or two numbers per segment, returned once they are on the CPU."""
 
     languages = None
     revision = "random"
@@ -63,7 +63,7 @@ class Net:
             return [Scored({"value": float(row.max())}) for row in self.hear(batch)]
 
     def hear(self, batch: Batch) -> Sequence[Tensor]:
-        """Float32 on the CPU for each item, (n,) or (its own frames, n): what parity is measured on."""
+        """Return float32 on the CPU per segment, (n,) or (own frames, n): the values that parity compares."""
         raise NotImplementedError
 
     def upload(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ class Mms(Net):
 
 
 class Conformer(Net):
-    """The suite's torch engine, its opinion by 22 masks, and transcripts of three tokens a second held against it."""
+    """The suite's torch engine, its language scores by 22 masks, and transcripts of three tokens per second."""
 
     def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
         super().__init__("conformer", device, dtype)
@@ -129,13 +129,13 @@ class Conformer(Net):
 
 
 def spell(log_probs: np.ndarray) -> TokenizedTranscript:
-    """A transcript that fits, of other tokens than are heard."""
+    """Make a transcript that fits in the frames, of other tokens than the recognised ones."""
     tokens = tuple(1 + n % 200 for n in range(max(1, len(log_probs) // 4)))
     return TokenizedTranscript(tokens, tuple(n // 3 for n in range(len(tokens))), 1.0)
 
 
 class Ecapa(Net):
-    """Channels [C, C, C, C, 3C], kernels [5, 3, 3, 3, 1], dilations [1, 2, 3, 4, 1]; in single precision, always."""
+    """Channels [C, C, C, C, 3C], kernels [5, 3, 3, 3, 1], dilations [1, 2, 3, 4, 1]; always in single precision."""
 
     HOP, FFT, MELS, SCALE = 160, 400, 60, 8
 
@@ -237,7 +237,7 @@ def make_nets(sizes: Sizes, device: str, dtype: torch.dtype) -> list[Net]:
 
 
 def fill(network: nn.Module, device: str) -> nn.Module:
-    """Give a network without weights random ones, on the device: matrices as an untrained network has them."""
+    """Give a network random weights, on the device, with the scale of an untrained network."""
     network = network.to_empty(device=device).eval().requires_grad_(requires_grad=False)
     for name, weight in network.named_parameters():
         if weight.ndim > 1:
@@ -248,9 +248,9 @@ def fill(network: nn.Module, device: str) -> nn.Module:
 
 
 def gflop(duration_s: float) -> dict[str, float]:
-    """What one segment of this length must cost at full size, in 10^9 operations: counted, two for each product.
+    """Return the cost of one segment of this length at full size, by model, in 10^9 operations (2 per product).
 
-    MMS-LID 1 067 at 10 s and 3 574 at 30; IndicConformer 163 and 506, head included; ECAPA 37.3 at 10; DNSMOS 38.8 a
+    MMS-LID 1 067 at 10 s and 3 574 at 30; IndicConformer 163 and 506, head included; ECAPA 37.3 at 10; DNSMOS 38.8 per
     window.
     """
     d = duration_s

@@ -1,4 +1,4 @@
-"""What Postgres and the dashboard's queries do while the queue drains."""
+"""Watch table sizes and the latency of the dashboard's views while the queue drains."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ DASHBOARD = (
     "fleet_overview", "queue_progress", "eta", "cost_so_far", "worker_liveness", "progress_history",
     "throughput_recent", "workload",
 )  # fmt: skip
-"""The views that people, the dispatcher and the flow `report-progress` read."""
+"""The views that operators, the dispatcher and the flow `report-progress` read."""
 TABLES = ("video_queue", "validation_chunks", "worker_validators", "validation_shards", "validation_results")
 STATE = """
     SELECT s.relname AS name, pg_table_size(s.relid) AS table_bytes, pg_indexes_size(s.relid) AS index_bytes,
@@ -29,7 +29,7 @@ INDEXES = """
 
 
 class LedgerWatch:
-    """Reads the sizes and every view again and again, from a thread, until it is left."""
+    """Reads the sizes and every view periodically, in a thread, until the context ends."""
 
     def __init__(self, engine: Engine, *, every_s: float) -> None:
         self._engine, self._every_s = engine, every_s
@@ -48,16 +48,16 @@ class LedgerWatch:
 
     def _run(self) -> None:
         while True:
-            self.look()
+            self.sample()
             if self._done.wait(self._every_s):
                 return
 
-    def look(self) -> None:
+    def sample(self) -> None:
         self.states.append((time.time(), read_rows(self._engine, STATE, tables=list(TABLES))))
         for view in DASHBOARD:
-            began = time.perf_counter()
+            started_s = time.perf_counter()
             read_view(self._engine, view)
-            self.latencies.append((view, time.time(), time.perf_counter() - began))
+            self.latencies.append((view, time.time(), time.perf_counter() - started_s))
 
 
 def read_rows(engine: Engine, sql: str, **parameters: object) -> list[dict]:

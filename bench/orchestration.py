@@ -1,12 +1,12 @@
-"""What Prefect costs a chunk: the same core, called in a plain loop and as a flow, on the same videos.
+"""Overhead of Prefect per chunk: the same core, called in a plain loop and as a flow, on the same videos.
 
     python bench/orchestration.py [--videos 50] [--rounds 3]
 
-Both arms claim, fetch, score, write and commit against the same Postgres, object store and suite, in one process and
-one after the other. Before time counts, their shards must hold the same rows. Prints a table and writes
-bench/out/orchestration.json. CPU is this process's and the Prefect server's; a card's suite would take its own time
-in both arms alike, so the cost is given in seconds a chunk, and as a share of a chunk of 200 s, which is what 50
-videos take a card at 25 segments a second.
+Both arms claim, fetch, score, write and commit against the same Postgres, object store and suite, in one process, one
+after the other. First their shards are compared and must hold the same rows. Prints a table and writes
+bench/out/orchestration.json. CPU time is that of this process and of the Prefect server. The suite on a GPU takes the
+same time in both arms, so the overhead is given in seconds per chunk, and as a share of a chunk of 200 s: the time of
+50 videos on a GPU at 25 segments per second.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 import polars as pl
 import psutil
 
-CARD_CHUNK_S = 200.0
+GPU_CHUNK_S = 200.0
 OUT = Path(__file__).parent / "out"
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         with stack(Path(folder)) as (server, environment):
             os.environ.update(environment)
             plain, flow, read_rows = arms(options.videos)
-            plain(), flow()  # warm: imports, models, connections
+            plain(), flow()  # warm-up: imports, models, connections
             assert read_rows(0).equals(read_rows(1)), "the arms disagree"
             costs = {"plain loop": [], "Prefect flow": []}
             for _ in range(options.rounds):
@@ -71,7 +71,7 @@ def stack(folder: Path) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
 
 
 def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callable[[int], pl.DataFrame]]:
-    """The two arms, each on a fresh queue of the same videos, and what their latest shards hold."""
+    """Return the two arms, each on a fresh queue of the same videos, and a reader of their shards' rows."""
     from blocks.services import open_box_services
     from flows.validate import validate_chunk
     from validation.domain import WorkerProfile
@@ -118,7 +118,7 @@ def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callab
 
 
 def sample_videos(count: int) -> list:
-    """Videos of four real segments each."""
+    """Make videos of four real segments each."""
     from validation.corpus.pack import pack_video
     from validation.domain import Video
     from validation.local.sample_corpus import load_clips
@@ -129,15 +129,15 @@ def sample_videos(count: int) -> list:
 
 
 def measure(arm: Callable[[], object], server: psutil.Process) -> Cost:
-    wall, cpu, there = time.perf_counter(), time.process_time(), sum(server.cpu_times()[:2])
+    wall, cpu, server_cpu = time.perf_counter(), time.process_time(), sum(server.cpu_times()[:2])
     arm()
     took = time.perf_counter() - wall, time.process_time() - cpu
     time.sleep(2)  # the server records task runs in batches a second later
-    return Cost(*took, sum(server.cpu_times()[:2]) - there)
+    return Cost(*took, sum(server.cpu_times()[:2]) - server_cpu)
 
 
 def report(costs: dict[str, list[Cost]], videos: int) -> None:
-    print(f"{videos} videos a chunk, suite `vad`, median of {len(next(iter(costs.values())))}")
+    print(f"{videos} videos per chunk, suite `vad`, median of {len(next(iter(costs.values())))}")
     print(f"{'arm':14} {'wall s':>8} {'CPU s':>8} {'Prefect server CPU s':>21}")
     medians = {
         arm: {k: statistics.median(asdict(c)[k] for c in runs) for k in asdict(runs[0])} for arm, runs in costs.items()
@@ -145,7 +145,7 @@ def report(costs: dict[str, list[Cost]], videos: int) -> None:
     for arm, cost in medians.items():
         print(f"{arm:14} {cost['wall_s']:8.2f} {cost['cpu_s']:8.2f} {cost['server_cpu_s']:21.2f}")
     extra = medians["Prefect flow"]["wall_s"] - medians["plain loop"]["wall_s"]
-    print(f"orchestration: {extra:.2f} s a chunk, {extra / CARD_CHUNK_S:.1%} of a card's chunk of {CARD_CHUNK_S:.0f} s")
+    print(f"orchestration: {extra:.2f} s per chunk, {extra / GPU_CHUNK_S:.1%} of a GPU's chunk of {GPU_CHUNK_S:.0f} s")
     OUT.mkdir(exist_ok=True)
     raw = {arm: [asdict(cost) for cost in runs] for arm, runs in costs.items()}
     (OUT / "orchestration.json").write_text(json.dumps({"videos": videos, "raw": raw, "median": medians}, indent=1))

@@ -1,14 +1,15 @@
-"""How many workers a Prefect server bears, on SQLite and on Postgres: where it breaks.
+"""How many workers a Prefect server supports, on SQLite and on Postgres.
 
     python bench/prefect_load.py [--fleets 25 50 100 200 400 800 1600] [--seconds 40] [--on sqlite postgres]
 
-A card makes a chunk of 50 videos in 200 s, so a fleet of N begins N / 200 chunks a second, each a flow run with 13
-task runs, and polls N / 10 times a second. This is offered to a server with the settings of this project, one size of
-fleet after the other. A server bears a fleet if nothing failed and all that it had accepted was recorded within ten
-seconds of the end; it stops at the first size that it does not bear. Meanwhile a person's question (one page of flow
-runs) is asked twice a second, before the first fleet too: what it takes depends on who else uses this machine.
+A GPU scores a chunk of 50 videos in 200 s, so a fleet of N workers starts N / 200 chunks per second, each a flow run
+with 13 task runs, and polls N / 10 times per second. The benchmark puts this load on a server with the settings of this
+project, one fleet size after another. A server supports a fleet if no request failed and everything was recorded within
+ten seconds of the end; the benchmark stops at the first size that it does not support. Meanwhile a page of flow runs
+(an operator's query) is requested twice per second, also before the first fleet, because its latency depends on the
+other load of this machine.
 
-Prints a table and writes bench/out/prefect_load.json. The clients share this machine's cores with the server.
+Prints a table and writes bench/out/prefect_load.json. The clients share the cores of this machine with the server.
 """
 
 import argparse
@@ -35,8 +36,8 @@ CHUNK_S = 200.0
 POOL = "fleet"
 PROCESSES = 2
 IDLE_S = 15.0
-PATIENCE_S = 120.0
-"""How long a backlog is watched."""
+BACKLOG_TIMEOUT_S = 120.0
+"""How long the server may take to record the backlog."""
 OUT = Path(__file__).parent / "out"
 
 
@@ -48,15 +49,15 @@ def main() -> None:
             os.chmod(folder, 0o711)  # noqa: PTH101 - the cluster's account must reach its files
             with serve(Path(folder), kind) as (server, others):
                 httpx.post(f"{server.api_url}/work_pools/", json={"name": POOL, "type": "process"}).raise_for_status()
-                with asked(server) as answers:
+                with querying(server) as answers:
                     time.sleep(IDLE_S)
-                idle_s, _ = middle_and_end(answers)
-                print(f"{kind:9} idle: a question {idle_s * 1000:.0f} ms", flush=True)
+                idle_s, _ = median_and_p95(answers)
+                print(f"{kind:9} idle: a query takes {idle_s * 1000:.0f} ms", flush=True)
                 for workers in options.fleets:
-                    found = try_fleet(server, others, workers, options)
-                    results.append({"server": kind, "workers": workers, "idle_p50_s": idle_s} | found)
+                    measured = try_fleet(server, others, workers, options)
+                    results.append({"server": kind, "workers": workers, "idle_p50_s": idle_s} | measured)
                     report(results[-1])
-                    if not results[-1]["bears"]:
+                    if not results[-1]["supported"]:
                         break
     OUT.mkdir(exist_ok=True)
     (OUT / "prefect_load.json").write_text(json.dumps(results, indent=1))
@@ -72,7 +73,7 @@ def parse_options() -> argparse.Namespace:
 
 @contextmanager
 def serve(folder: Path, kind: str) -> Iterator[tuple[EmbeddedPrefect, list[psutil.Process]]]:
-    """A server of this project's settings, and the processes whose CPU is its own."""
+    """Run a server with the settings of this project; yield it and its processes."""
     if kind == "sqlite":
         with EmbeddedPrefect(folder / "prefect") as server:
             yield server, [psutil.Process(server.pid)]
@@ -89,7 +90,7 @@ def try_fleet(
     os.environ |= server.client_environment() | {"PREFECT_LOGGING_LEVEL": "CRITICAL"}
     before_tasks, cpu = count_done(server), cpu_s(processes)
     rate, share = workers / CHUNK_S / PROCESSES, workers / PROCESSES
-    with asked(server) as answers, ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+    with querying(server) as answers, ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(offer_chunks, server.api_url, POOL, rate, share, options.seconds) for _ in range(PROCESSES)]
         offered: list[Offered] = [job.result() for job in jobs]
     used_s, chunks = cpu_s(processes) - cpu, sum(one.chunks for one in offered)
@@ -97,51 +98,51 @@ def try_fleet(
     lag_s = await_recorded(server, expected)
     errors = [error for one in offered for error in one.errors]
     errors += [answer for answer in answers if isinstance(answer, str)]
-    p50, p95 = middle_and_end(answers)
+    p50, p95 = median_and_p95(answers)
     return {
-        "task_runs_per_s": workers / CHUNK_S * TASKS, "chunks": chunks, "cpu_s_a_chunk": used_s / max(chunks, 1),
+        "task_runs_per_s": workers / CHUNK_S * TASKS, "chunks": chunks, "cpu_s_per_chunk": used_s / max(chunks, 1),
         "polls": sum(one.polls for one in offered), "api_p50_s": p50, "api_p95_s": p95,
         "recorded_after_s": lag_s, "errors": errors[:10], "error_count": len(errors),
-        "bears": not errors and lag_s is not None and lag_s < 10,
+        "supported": not errors and lag_s is not None and lag_s < 10,
     }  # fmt: skip
 
 
 @contextmanager
-def asked(server: EmbeddedPrefect) -> Iterator[list]:
-    """Ask for a page of flow runs twice a second; yields how long each answer took, or why there was none."""
+def querying(server: EmbeddedPrefect) -> Iterator[list]:
+    """Query a page of flow runs twice per second; yield the latency of each query, or its error."""
     answers: list[float | str] = []
     done = threading.Event()
 
-    def ask() -> None:
+    def query() -> None:
         while not done.wait(0.5):
-            began = time.perf_counter()
+            started_s = time.perf_counter()
             try:
                 httpx.post(f"{server.api_url}/flow_runs/filter", json={"limit": 20}, timeout=30).raise_for_status()
-                answers.append(time.perf_counter() - began)
+                answers.append(time.perf_counter() - started_s)
             except httpx.HTTPError as error:
-                answers.append(f"question: {error!r}")
+                answers.append(f"query: {error!r}")
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    thread = threading.Thread(target=query)
+    thread.start()
     try:
         yield answers
     finally:
         done.set()
-        asking.join()
+        thread.join()
 
 
-def middle_and_end(answers: list) -> tuple[float, float]:
-    """Median and 95th percentile of the answers that came."""
+def median_and_p95(answers: list) -> tuple[float, float]:
+    """Return the median and the 95th percentile of the latencies."""
     cuts = quantiles([answer for answer in answers if not isinstance(answer, str)], n=20)
     return cuts[9], cuts[18]
 
 
 def await_recorded(server: EmbeddedPrefect, expected: int) -> float | None:
-    """Seconds until every task run that was made is recorded as completed; None if that does not come."""
-    began = time.monotonic()
-    while time.monotonic() - began < PATIENCE_S:
+    """Return the seconds until every task run is recorded as completed; None after the timeout."""
+    started_s = time.monotonic()
+    while time.monotonic() - started_s < BACKLOG_TIMEOUT_S:
         if count_done(server) >= expected:
-            return time.monotonic() - began
+            return time.monotonic() - started_s
         time.sleep(0.5)
     return None
 
@@ -152,7 +153,7 @@ def count_done(server: EmbeddedPrefect) -> int:
 
 
 def cpu_s(processes: list[psutil.Process]) -> float:
-    """Of the processes and all that they started."""
+    """Return the CPU seconds of the processes and of their children."""
     family = [child for process in processes for child in [process, *process.children(recursive=True)]]
     return sum(sum(member.cpu_times()[:2]) for member in family if member.is_running())
 
@@ -161,9 +162,9 @@ def report(row: dict) -> None:
     lag = "never" if row["recorded_after_s"] is None else f"{row['recorded_after_s']:.1f} s"
     print(
         f"{row['server']:9} {row['workers']:4} workers, {row['task_runs_per_s']:5.1f} task runs/s: "
-        f"{row['cpu_s_a_chunk']:.2f} CPU-s a chunk, "
-        f"a question {row['api_p50_s'] * 1000:.0f} ms (p95 {row['api_p95_s'] * 1000:.0f}), "
-        f"recorded after {lag}, {row['error_count']} errors{'' if row['bears'] else ' -> does not bear it'}",
+        f"{row['cpu_s_per_chunk']:.2f} CPU-s per chunk, "
+        f"a query {row['api_p50_s'] * 1000:.0f} ms (p95 {row['api_p95_s'] * 1000:.0f}), "
+        f"recorded after {lag}, {row['error_count']} errors{'' if row['bears'] else ' -> not supported'}",
         flush=True,
     )
     for error in row["errors"][:3]:

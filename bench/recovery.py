@@ -1,15 +1,16 @@
-"""How soon the videos of what died can be claimed again, and how soon a worker drains.
+"""Recovery time: how soon videos can be claimed again after a crash, and how long a drain takes.
 
     python bench/recovery.py [--videos 12]
 
-A real worker, Prefect server, Postgres, object store and control worker, at the settings of production; videos of four
-real segments, suite `local`. Each arm waits until a chunk is being scored, strikes, and takes the time until none of
-its videos is held:
+A real worker, Prefect server, Postgres, object store and control worker, with the settings of production; videos of
+four real segments, suite `local`. Each arm waits until a chunk is being scored, injects its fault, and measures the
+time until none of the chunk's videos is held:
 
-- `flow process`: SIGKILL of the flow's process alone; its worker tells Prefect, and the sweeper reads it there.
-- `box`: SIGKILL of the worker, its flows and its model host at once, as when a machine vanishes; the clock decides.
+- `flow process`: SIGKILL of the flow process alone; its worker reports it to Prefect, where the sweep reads it.
+- `box`: SIGKILL of the worker, its flow processes and its inference server, as when a machine vanishes; the lease and
+  the heartbeat have to expire.
 - `box that comes back`: the same, and the worker is started again at once.
-- `drain`: SIGTERM to the worker; until it has ended, with its work committed or given back.
+- `drain`: SIGTERM to the worker; until it has exited, with its work committed or released.
 
 Prints a table and writes bench/out/recovery.json.
 """
@@ -38,35 +39,35 @@ from validation.local.worker import WorkerProcess
 from validation.settings import Settings
 from validation.storage.store import open_store, put_once
 
-SETTLED_S = 5.0
-"""From its claim on, until a chunk is fetched and its first segments are before the models."""
+SCORING_AFTER_S = 5.0
+"""From the claim of a chunk until its first segments are being scored."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=12, help="videos a chunk")
-    asked = parser.parse_args()
+    parser.add_argument("--videos", type=int, default=12, help="videos per chunk")
+    options = parser.parse_args()
     arms = {
-        "flow process": (Scene.kill_flow, Scene.is_free),
-        "box": (Scene.kill_box, Scene.is_free),
-        "box that comes back": (Scene.kill_and_restart_box, Scene.is_free),
-        "drain": (Scene.drain_box, Scene.has_ended),
+        "flow process": (RunningBox.kill_flow, RunningBox.is_free),
+        "box": (RunningBox.kill_box, RunningBox.is_free),
+        "box that comes back": (RunningBox.kill_and_restart_box, RunningBox.is_free),
+        "drain": (RunningBox.drain_box, RunningBox.has_ended),
     }
-    found = {}
-    print(f"chunks of {asked.videos} videos, suite `local`")
-    print(f"{'struck':>20} {'free again after s':>19}")
-    for name, (strike, is_over) in arms.items():
+    results = {}
+    print(f"chunks of {options.videos} videos, suite `local`")
+    print(f"{'fault':>20} {'free again after s':>19}")
+    for name, (inject, is_over) in arms.items():
         with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
             Path(folder).chmod(0o711)  # the cluster's account must reach its files
             with LocalStack(Path(folder), report=lambda _: None) as stack, applied(stack.environment()):
-                found[name] = measure(stack, Path(folder), asked.videos, strike, is_over)
-        print(f"{name:>20} {found[name]:19.1f}", flush=True)
+                results[name] = measure(stack, Path(folder), options.videos, inject, is_over)
+        print(f"{name:>20} {results[name]:19.1f}", flush=True)
     OUT.mkdir(exist_ok=True)
-    (OUT / "recovery.json").write_text(json.dumps(vars(asked) | {"seconds": found}))
+    (OUT / "recovery.json").write_text(json.dumps(vars(options) | {"seconds": results}))
 
 
-class Scene:
-    """One box at work on one chunk."""
+class RunningBox:
+    """One box that processes one chunk."""
 
     def __init__(self, stack: LocalStack, folder: Path, videos: int) -> None:
         settings, self.engine = Settings(), open_engine(stack.postgres.libpq_url())
@@ -81,10 +82,10 @@ class Scene:
         self.box = WorkerProcess(folder, stack.environment(), name="val-1")
 
     def await_work(self) -> None:
-        """Return once a chunk is held and its models have been asked."""
+        """Return once a chunk is claimed and is being scored."""
         assert poll_until(lambda: read_open_chunks(self.engine), within_s=300), self.box.log_tail()
         (self.held,) = [chunk.chunk_id for chunk in read_open_chunks(self.engine)]
-        time.sleep(SETTLED_S)
+        time.sleep(SCORING_AFTER_S)
 
     def is_free(self) -> bool:
         return self.held not in [chunk.chunk_id for chunk in read_open_chunks(self.engine)]
@@ -99,10 +100,10 @@ class Scene:
 
     def kill_box(self) -> None:
         worker = psutil.Process(self.box.pid)
-        struck = [worker, *worker.children(recursive=True)]
-        for process in struck:
+        killed = [worker, *worker.children(recursive=True)]
+        for process in killed:
             process.kill()
-        psutil.wait_procs(struck, timeout=10)
+        psutil.wait_procs(killed, timeout=10)
 
     def kill_and_restart_box(self) -> None:
         self.kill_box()
@@ -113,20 +114,24 @@ class Scene:
 
 
 def measure(
-    stack: LocalStack, folder: Path, videos: int, strike: Callable[[Scene], None], is_over: Callable[[Scene], bool]
+    stack: LocalStack,
+    folder: Path,
+    videos: int,
+    inject: Callable[[RunningBox], None],
+    is_over: Callable[[RunningBox], bool],
 ) -> float:
-    scene = Scene(stack, folder, videos)
-    scene.control.launch()
-    scene.box.launch()
+    running = RunningBox(stack, folder, videos)
+    running.control.launch()
+    running.box.launch()
     try:
-        scene.await_work()
-        began_s = time.monotonic()
-        strike(scene)
-        assert poll_until(lambda: is_over(scene), within_s=600), scene.box.log_tail()
-        return time.monotonic() - began_s
+        running.await_work()
+        started_s = time.monotonic()
+        inject(running)
+        assert poll_until(lambda: is_over(running), within_s=600), running.box.log_tail()
+        return time.monotonic() - started_s
     finally:
-        scene.box.stop()
-        scene.control.stop()
+        running.box.stop()
+        running.control.stop()
 
 
 if __name__ == "__main__":

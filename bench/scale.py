@@ -1,16 +1,16 @@
-"""The ledger at full scale: every video of the corpus, a hundred workers, to the end of the queue.
+"""The ledger at full scale: every video of the corpus, 100 workers, until the queue is empty.
 
     python bench/scale.py [--rows 507387] [--workers 100] [--pace 5] [--paced-s 60]
 
-Against a real Postgres of its own, by the real protocol. First the fleet's own rhythm, ten times as fast as a hundred
-cards make it (0.5 chunks a second); then every worker in a closed loop, which is the second in which a fleet starts or
-its database comes back, kept up until the queue is empty. Meanwhile the sizes of tables and indexes, dead rows,
-vacuums, and the time that each view of the dashboard takes. At the end the audit must find nothing and every video
-must be done.
+Runs against a real Postgres of its own, with the real ledger functions. The first phase is paced, ten times as fast as
+the 0.5 chunks per second of 100 GPUs. In the second phase every worker runs in a closed loop until the queue is empty:
+the load of the moment in which a fleet starts or its database comes back. Meanwhile the benchmark records the sizes of
+tables and indexes, dead rows, vacuums, and the latency of each view of the dashboard. At the end the audit must find
+nothing and every video must be done.
 
-Prints tables and writes bench/out/scale.json. Nothing is forced to disk (the embedded Postgres promises no more), so a
-commit lacks a disk's flush; clients and server share this machine's cores, so a latency under the closed loop is mostly
-a queue for them.
+Prints tables and writes bench/out/scale.json. The embedded Postgres does not flush to disk, so a commit lacks the time
+of a flush. Clients and server share the cores of this machine, so latencies of the closed loop are mostly waiting for a
+core.
 """
 
 import argparse
@@ -57,15 +57,15 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=CORPUS)
     parser.add_argument("--workers", type=int, default=100)
-    parser.add_argument("--chunk", type=int, default=50, help="videos a chunk")
-    parser.add_argument("--processes", type=int, default=2, help="that share the workers")
-    parser.add_argument("--pace", type=float, default=5.0, help="chunks a second of the paced part")
-    parser.add_argument("--paced-s", type=float, default=60.0, help="how long the paced part lasts; 0 leaves it out")
-    parser.add_argument("--every", type=float, default=5.0, help="seconds between looks at the dashboard")
+    parser.add_argument("--chunk", type=int, default=50, help="videos per chunk")
+    parser.add_argument("--processes", type=int, default=2, help="processes that the workers are divided among")
+    parser.add_argument("--pace", type=float, default=5.0, help="chunks per second of the paced phase")
+    parser.add_argument("--paced-s", type=float, default=60.0, help="duration of the paced phase; 0 omits it")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between reads of the dashboard")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SQL", help="run after the migration: a trial setting"
+        "--set", action="append", default=[], metavar="SQL", help="run after the migration, to try a setting"
     )
-    parser.add_argument("--out", default="scale.json", help="name in bench/out")
+    parser.add_argument("--out", default="scale.json", help="file name in bench/out")
     return parser.parse_args()
 
 
@@ -77,7 +77,7 @@ def measure(url: str, options: argparse.Namespace) -> dict:
             connection.exec_driver_sql(statement)
     began = time.time()
     seed_videos(engine, [Video(f"v{n:09d}", LANGUAGES[n * n % len(LANGUAGES)], 90) for n in range(options.rows)])
-    print(f"{options.rows:,} videos entered in {time.time() - began:.0f} s", flush=True)
+    print(f"{options.rows:,} videos seeded in {time.time() - began:.0f} s", flush=True)
     before = read_rows(engine, INDEXES)
     phases = {}
     if options.paced_s:
@@ -88,7 +88,7 @@ def measure(url: str, options: argparse.Namespace) -> dict:
     return {
         "rows": options.rows, "workers": options.workers, "set": options.set, "phases": phases,
         "left": eta["videos_left"],
-        "audit": [f"{law.law}: {law.violations}" for law in audit_ledger(engine) if law.violations],
+        "audit": [f"{check.invariant}: {check.violations}" for check in audit_ledger(engine) if check.violations],
         "indexes": {"before": before, "after": read_rows(engine, INDEXES)},
     }  # fmt: skip
 
@@ -101,13 +101,13 @@ def run_phase(engine, url: str, options: argparse.Namespace, *, period_s: float,
         LedgerWatch(engine, every_s=options.every) as watch,
         ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool,
     ):
-        crews = [pool.submit(run_workers, url, share, options.chunk, period_s, for_s) for share in shares]
-        samples: list[Sample] = sorted((s for crew in crews for s in crew.result().samples), key=lambda s: s[1])
-        errors = [error for crew in crews for error in crew.result().errors]
-    watch.look()
+        groups = [pool.submit(run_workers, url, share, options.chunk, period_s, for_s) for share in shares]
+        samples: list[Sample] = sorted((s for group in groups for s in group.result().samples), key=lambda s: s[1])
+        errors = [error for group in groups for error in group.result().errors]
+    watch.sample()
     first, last = samples[0][1], samples[-1][1]
     return {
-        "seconds": last - first, "chunks": sum(crew.result().commits for crew in crews), "errors": errors[:20],
+        "seconds": last - first, "chunks": sum(group.result().commits for group in groups), "errors": errors[:20],
         "latencies": {what: by_fifth(samples, what, first, last) for what in ("claim", "renew", "heartbeat", "commit")},
         "views": {what: spread([s for w, _, s in watch.latencies if w == what]) for what, _, _ in watch.latencies},
         "states": [(at - began, rows) for at, rows in watch.states],
@@ -115,7 +115,7 @@ def run_phase(engine, url: str, options: argparse.Namespace, *, period_s: float,
 
 
 def by_fifth(samples: list[Sample], what: str, first: float, last: float) -> list[dict]:
-    """Latencies in each fifth of the phase."""
+    """Return the latencies in each fifth of the phase."""
     width = (last - first) / 5 or 1.0
     fifths = [[s for w, at, s in samples if w == what and min(int((at - first) / width), 4) == n] for n in range(5)]
     return [spread(fifth) for fifth in fifths]
@@ -132,24 +132,24 @@ def report(result: dict) -> None:
     for name, phase in result["phases"].items():
         rate = phase["chunks"] / phase["seconds"]
         print(
-            f"\n{name}: {phase['chunks']:,} chunks in {phase['seconds']:.0f} s, {rate:.1f} a second, "
+            f"\n{name}: {phase['chunks']:,} chunks in {phase['seconds']:.0f} s, {rate:.1f} per second, "
             f"{len(phase['errors'])} errors"
         )
         print(f"{'ms, by fifth':14}" + "".join(f"{f'p50  p99 ({n})':>16}" for n in range(1, 6)))
         for what, fifths in phase["latencies"].items():
-            print(f"{what:14}" + "".join(f"{say(f['p50_ms']):>8}{say(f['p99_ms']):>8}" for f in fifths))
+            print(f"{what:14}" + "".join(f"{format_ms(f['p50_ms']):>8}{format_ms(f['p99_ms']):>8}" for f in fifths))
         print(f"{'view':22}{'p50 ms':>8}{'p99 ms':>8}")
         for view, taken in phase["views"].items():
-            print(f"{view:22}{say(taken['p50_ms']):>8}{say(taken['p99_ms']):>8}")
+            print(f"{view:22}{format_ms(taken['p50_ms']):>8}{format_ms(taken['p99_ms']):>8}")
         report_tables(phase["states"])
     grown = {row["name"]: row["bytes"] for row in result["indexes"]["before"]}
     for row in result["indexes"]["after"]:
         print(f"index {row['name']:28} {grown[row['name']] / 1e6:8.1f} -> {row['bytes'] / 1e6:.1f} MB")
-    print(f"left: {result['left']}; audit: {result['audit'] or 'nothing'}")
+    print(f"left: {result['left']}; audit: {result['audit'] or 'no violation'}")
 
 
 def report_tables(states: list) -> None:
-    print(f"{'table':20}{'MB, first to last':>22}{'indexes MB':>20}{'dead rows, most':>17}{'vacuums':>9}{'hot':>7}")
+    print(f"{'table':20}{'MB, first to last':>22}{'indexes MB':>20}{'dead rows, max':>17}{'vacuums':>9}{'hot':>7}")
     history: dict[str, list[dict]] = {}
     for _, rows in states:
         for row in rows:
@@ -163,7 +163,7 @@ def report_tables(states: list) -> None:
         print(f"{name:20}{table:>22}{index:>20}{max(r['dead_rows'] for r in rows):>17,}{vacuums:>9}{hot:>7.0%}")
 
 
-def say(ms: float | None) -> str:
+def format_ms(ms: float | None) -> str:
     return "–" if ms is None else f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
 
 

@@ -1,18 +1,18 @@
-"""What batching well is worth, against the plain way of doing the same work.
+"""Speed-up by batching, against a baseline that does the same work.
 
     make bench        (or: python bench/throughput.py [--videos 4] [--rounds 3])
 
 Both arms read the same tars and run the same weights of IndicConformer, MMS-LID and VoxLingua107 on one thread. The
-plain arm (bench/naive.py) takes one video after the other and 32 segments as they come; ours is the suite: pooled over
-videos, longest first, a budget of padded seconds, downloads ahead; once in this process and once in the model host.
-Before time counts, ours must say of every segment in company what it says of it alone.
+arm `plain` (bench/baseline.py) takes one video after another and 32 segments in their order. The arm `ours` is the
+suite: segments pooled over videos, longest first, a budget of padded seconds, prefetched downloads; once in this
+process and once in the inference server. First a parity check: batching must not change the answer of a segment.
 
 THE WEIGHTS ARE RANDOM AND SMALL: the networks have the real architectures and file layouts at a thousandth of the
-size, and segments a quarter of the real lengths. The ratio is what the batching is worth on one CPU core. It is not
-the speed of production, and says nothing of half precision or of a card (bench/gpu.py does).
+size, and the segments a quarter of the real lengths. The ratio is the speed-up by batching on one CPU core. It is not
+the speed of production, and does not measure half precision or a GPU (bench/gpu.py does).
 
-DNSMOS is left out: both arms would compute different things (the plain way moves its window by a second, ours by nine),
-and its network, which there is in one size only, would take most of the time of both.
+DNSMOS is left out: the two arms would compute different things (the baseline moves its window by 1 s, ours by 9 s), and
+its network, which exists in one size only, would take most of the time of both.
 """
 
 import argparse
@@ -30,7 +30,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE":
 
 import psutil
 import torch
-from naive import BATCH, STOCK
+from baseline import BATCH, STOCK
 from throughput_report import Cost, report
 from workload import Workload, make_workload
 
@@ -46,25 +46,25 @@ from validation.scoring.signals import SuiteRoles
 
 BUDGET_S = SUITES["indic"].budget_s
 DOWNLOAD_S, WRITE_S = 0.25, 0.05
-"""What an object store makes a video wait, and a shard's row group."""
+"""Latency of the object store per video, and per row group of a shard."""
 FETCHERS = 4
 TOLERANCE, PARITY_SEGMENTS = 1e-5, 16
 
-Ask = Callable[[Sequence[Utterance]], object]
+Score = Callable[[Sequence[Utterance]], object]
 Order = Callable[[Sequence[Sequence[Utterance]]], Iterator[list[Utterance]]]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to do the work, by what it does differently."""
+    """One way to do the work."""
 
     name: str
-    ask: Mapping[str, Ask]
+    score: Mapping[str, Score]
     order: Order
     pooled: bool = False
-    """Whether segments of all videos wait for each other."""
+    """Whether the segments of all videos are batched together."""
     ahead: bool = False
-    """Whether videos are fetched while others are scored, and rows written meanwhile."""
+    """Whether videos are fetched and rows are written while other videos are scored."""
 
 
 def main() -> None:
@@ -74,13 +74,13 @@ def main() -> None:
         work = make_workload(Path(folder), options.videos)
         stock = {name: make(work.weights) for name, make in STOCK.items()}
         models = load_models(work.weights)
-        ours = {model.name: lambda asked, model=model: model.score(pad_batch(asked)) for model in models}
+        ours = {model.name: lambda utterances, model=model: model.score(pad_batch(utterances)) for model in models}
         parity = check_parity(work, stock, ours)
         arms = make_arms(stock, ours)
         rounds = [{name: run_arm(arms[name], work) for name in ("plain", "ours")} for _ in range(options.rounds)]
         ladder = {name: run_arm(arm, work) for name, arm in arms.items() if name not in rounds[0]}
-        hosted = run_hosted(work, options.rounds)
-        report(work, arms=list(arms), parity=parity, rounds=rounds, ladder=ladder, hosted=hosted)
+        served = run_served(work, options.rounds)
+        report(work, arms=list(arms), parity=parity, rounds=rounds, ladder=ladder, served=served)
 
 
 def parse_options() -> argparse.Namespace:
@@ -95,26 +95,26 @@ def load_models(weights: Path) -> list:
     return [IndicConformer(**placed), MmsLid(**placed), VoxLingua107(**placed)]
 
 
-# --- parity: before time counts -----------------------------------------------------------------------------------
+# --- parity -------------------------------------------------------------------------------------------------------
 
 
-def check_parity(work: Workload, stock: Mapping[str, Ask], ours: Mapping[str, Ask]) -> dict[str, dict[str, float]]:
-    """Ask both arms about one video's segments, together and one by one; ours may not differ.
+def check_parity(work: Workload, stock: Mapping[str, Score], ours: Mapping[str, Score]) -> dict[str, dict[str, float]]:
+    """Score one video's segments with both arms, as a batch and one by one; `ours` must give the same answers.
 
     Returns:
-        By arm and model, the greatest difference of any number between company and solitude; infinite where a text or
-        a language is another one.
+        By arm and model, the greatest difference of any number between batch and single segment; infinite where a text
+        or a language differs.
     """
-    asked = work.fetch(work.videos[0])[:PARITY_SEGMENTS]
-    found: dict[str, dict[str, float]] = {}
+    utterances = work.fetch(work.videos[0])[:PARITY_SEGMENTS]
+    differences: dict[str, dict[str, float]] = {}
     for arm, nets in {"plain": stock, "ours": ours}.items():
-        found[arm] = {}
-        for model, ask in nets.items():
-            together, alone = ask(asked), [ask([utterance])[0] for utterance in asked]
-            found[arm][model] = max(differ(one, other) for one, other in zip(together, alone, strict=True))
-    for model, difference in found["ours"].items():
-        assert difference <= TOLERANCE, f"{model}: company moves an answer by {difference}"
-    return found
+        differences[arm] = {}
+        for model, score in nets.items():
+            batched, single = score(utterances), [score([utterance])[0] for utterance in utterances]
+            differences[arm][model] = max(differ(one, other) for one, other in zip(batched, single, strict=True))
+    for model, difference in differences["ours"].items():
+        assert difference <= TOLERANCE, f"{model}: batching changes an answer by {difference}"
+    return differences
 
 
 def differ(one: object, other: object) -> float:
@@ -127,34 +127,34 @@ def differ(one: object, other: object) -> float:
 # --- arms ---------------------------------------------------------------------------------------------------------
 
 
-def make_arms(stock: Mapping[str, Ask], ours: Mapping[str, Ask]) -> dict[str, Arm]:
-    """The two that are compared, and a ladder: the plain way with one thing done as we do it; a cascade."""
-    plain = Arm("plain", stock, as_they_come)
+def make_arms(stock: Mapping[str, Score], ours: Mapping[str, Score]) -> dict[str, Arm]:
+    """Make the two arms that are compared, a ladder from `plain` to `ours` one change at a time, and a cascade."""
+    plain = Arm("plain", stock, in_order)
     ladder = [
         plain,
         replace(plain, name="+ fetch ahead", ahead=True),
         replace(plain, name="+ sort each video", order=sorted_in_video),
         replace(plain, name="+ pool and budget", order=pooled_by_budget, pooled=True),
-        replace(plain, name="+ our networks", ask=ours),
+        replace(plain, name="+ our networks", score=ours),
         Arm("ours", ours, pooled_by_budget, pooled=True, ahead=True),
-        Arm("ours, MMS for 1 in 10", spare_nine(ours), pooled_by_budget, pooled=True, ahead=True),
+        Arm("ours, MMS for 1 in 10", skip_nine_of_ten(ours), pooled_by_budget, pooled=True, ahead=True),
     ]
     return {arm.name: arm for arm in ladder}
 
 
-def spare_nine(ours: Mapping[str, Ask]) -> dict[str, Ask]:
-    """What a cascade costs that settles nine segments of ten without MMS-LID; the rest travel in what were batches."""
-    return {**ours, "mms": lambda asked: ours["mms"](asked[::10])}
+def skip_nine_of_ten(ours: Mapping[str, Score]) -> dict[str, Score]:
+    """Imitate a cascade that skips MMS-LID for nine segments of ten; the rest stay in their former batches."""
+    return {**ours, "mms": lambda utterances: ours["mms"](utterances[::10])}
 
 
-def as_they_come(videos: Sequence[Sequence[Utterance]]) -> Iterator[list[Utterance]]:
+def in_order(videos: Sequence[Sequence[Utterance]]) -> Iterator[list[Utterance]]:
     for segments in videos:
         for start in range(0, len(segments), BATCH):
             yield list(segments[start : start + BATCH])
 
 
 def sorted_in_video(videos: Sequence[Sequence[Utterance]]) -> Iterator[list[Utterance]]:
-    return as_they_come([sorted(segments, key=lambda u: -u.duration_s) for segments in videos])
+    return in_order([sorted(segments, key=lambda u: -u.duration_s) for segments in videos])
 
 
 def pooled_by_budget(videos: Sequence[Sequence[Utterance]]) -> Iterator[list[Utterance]]:
@@ -164,15 +164,15 @@ def pooled_by_budget(videos: Sequence[Sequence[Utterance]]) -> Iterator[list[Utt
 
 
 def run_arm(arm: Arm, work: Workload) -> Cost:
-    """Download, infer and write all videos as an arm does."""
-    cost = Cost(model_cpu_s=dict.fromkeys(arm.ask, 0.0))
+    """Download, infer and write all videos in the way of one arm."""
+    cost = Cost(model_cpu_s=dict.fromkeys(arm.score, 0.0))
     with metered(cost), ThreadPoolExecutor(FETCHERS) as threads:
         fetched = threads.map(lambda video: download(work, video), work.videos) if arm.ahead else None
         videos = fetched or (download(work, video) for video in work.videos)
         written = []
         for wave in [list(videos)] if arm.pooled else ([segments] for segments in videos):
             for batch in arm.order(wave):
-                ask_all(arm, batch, cost)
+                score_all(arm, batch, cost)
             for _ in wave:
                 write = threads.submit(time.sleep, WRITE_S)
                 written.append(write if arm.ahead else write.result())
@@ -184,11 +184,11 @@ def download(work: Workload, video: object) -> list[Utterance]:
     return work.fetch(video)
 
 
-def ask_all(arm: Arm, batch: list[Utterance], cost: Cost) -> None:
+def score_all(arm: Arm, batch: list[Utterance], cost: Cost) -> None:
     cost.fill += measure_fill([utterance.duration_s for utterance in batch])
-    for model, ask in arm.ask.items():
+    for model, score in arm.score.items():
         before_s = time.thread_time()
-        ask(batch)
+        score(batch)
         cost.model_cpu_s[model] += time.thread_time() - before_s
 
 
@@ -199,45 +199,45 @@ def metered(cost: Cost) -> Iterator[None]:
     cost.wall_s, cost.cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
 
 
-# --- the model host -----------------------------------------------------------------------------------------------
+# --- the inference server -----------------------------------------------------------------------------------------
 
 
-def run_hosted(work: Workload, rounds: int) -> dict[str, list[Cost]]:
-    """Our arm through the model host: its process's CPU and this one's. Host and suite in turn, on the same pool."""
+def run_served(work: Workload, rounds: int) -> dict[str, list[Cost]]:
+    """Score through the inference server and in this process, alternately; CPU time of both processes."""
     from validation.inference.client import InferenceClient
 
-    suite, costs = make_suite(work.weights), {"suite": [], "host": []}
+    suite, costs = make_suite(work.weights), {"suite": [], "server": []}
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
         path = Path(folder) / "socket"
-        host = get_context("spawn").Process(target=serve_suite, args=(work.weights, path), daemon=True)
-        host.start()
+        server = get_context("spawn").Process(target=serve_suite, args=(work.weights, path), daemon=True)
+        server.start()
         try:
             with InferenceClient(path) as client, ThreadPoolExecutor(FETCHERS) as threads:
-                asked = [u for segments in threads.map(work.fetch, work.videos) for u in segments]
-                check_hosted(client.score(asked), suite.score(asked))
+                utterances = [u for segments in threads.map(work.fetch, work.videos) for u in segments]
+                check_served(client.score(utterances), suite.score(utterances))
                 for _ in range(rounds):
-                    for name, scorer in (("suite", suite), ("host", client)):
-                        costs[name].append(measure_scorer(scorer, asked, psutil.Process(host.pid)))
+                    for name, scorer in (("suite", suite), ("server", client)):
+                        costs[name].append(measure_scorer(scorer, utterances, psutil.Process(server.pid)))
         finally:
-            host.terminate()
-            host.join()
+            server.terminate()
+            server.join()
     return costs
 
 
-def check_hosted(told: Sequence[Mapping[str, object]], expected: Sequence[Mapping[str, object]]) -> None:
-    """Hold every answer of the host against the suite's own, by the measure of parity: batches may differ."""
-    for own, other in zip(told, expected, strict=True):
-        assert own.keys() == other.keys(), "the host asks other models"
+def check_served(served: Sequence[Mapping[str, object]], expected: Sequence[Mapping[str, object]]) -> None:
+    """Compare every answer of the server with the suite's own, within the tolerance of parity: batches may differ."""
+    for own, other in zip(served, expected, strict=True):
+        assert own.keys() == other.keys(), "the server has other models"
         for model, answer in own.items():
             difference = differ(answer, other[model])
-            assert difference <= TOLERANCE, f"{model}: the host moves an answer by {difference}"
+            assert difference <= TOLERANCE, f"{model}: the server changes an answer by {difference}"
 
 
-def measure_scorer(scorer: "Suite", asked: Sequence[Utterance], host: psutil.Process) -> Cost:
-    cost, before_s = Cost(), sum(host.cpu_times()[:2])
+def measure_scorer(scorer: "Suite", utterances: Sequence[Utterance], server: psutil.Process) -> Cost:
+    cost, before_s = Cost(), sum(server.cpu_times()[:2])
     with metered(cost):
-        scorer.score(asked)
-    cost.cpu_s += sum(host.cpu_times()[:2]) - before_s
+        scorer.score(utterances)
+    cost.cpu_s += sum(server.cpu_times()[:2]) - before_s
     return cost
 
 
@@ -255,8 +255,8 @@ def serve_suite(weights: Path, path: Path) -> None:
     from validation.inference.__main__ import end, serve
 
     torch.set_num_threads(1)
-    with Path(os.devnull).open("w") as nobody:
-        serve(make_suite(weights), path, nobody)
+    with Path(os.devnull).open("w") as discarded:
+        serve(make_suite(weights), path, discarded)
     end(0)
 
 

@@ -1,4 +1,4 @@
-"""What the throughput benchmark prints and keeps."""
+"""The tables and the JSON file of the throughput benchmark."""
 
 import json
 import statistics
@@ -18,7 +18,7 @@ OUT = Path(__file__).parent / "out"
 
 @dataclass
 class Cost:
-    """What one arm took for all videos."""
+    """Time of one arm for all videos."""
 
     wall_s: Seconds = 0.0
     cpu_s: Seconds = 0.0
@@ -37,7 +37,7 @@ def report(
     parity: Mapping[str, Mapping[str, float]],
     rounds: Sequence[Mapping[str, Cost]],
     ladder: Mapping[str, Cost],
-    hosted: Mapping[str, Sequence[Cost]],
+    served: Mapping[str, Sequence[Cost]],
 ) -> None:
     pairs = [{k: getattr(r["plain"], k) / getattr(r["ours"], k) for k in ("cpu_s", "wall_s")} for r in rounds]
     ratio = {k: statistics.median(pair[k] for pair in pairs) for k in ("cpu_s", "wall_s")}
@@ -50,19 +50,21 @@ def report(
     print_ladder({name: compared.get(name) or ladder[name] for name in arms}, segments)
     print_shares(median_cost(rounds, "plain"), median_cost(rounds, "ours"))
     for pair, costs in zip(pairs, rounds, strict=True):
-        told = ", ".join(f"{arm} {cost.cpu_s:.2f} CPU s {cost.wall_s:.2f} s wall" for arm, cost in costs.items())
-        print(f"pair: {told}; ratios {pair['cpu_s']:.2f} and {pair['wall_s']:.2f}")
-    overheads = sorted(host.cpu_s / own.cpu_s - 1 for own, host in zip(hosted["suite"], hosted["host"], strict=True))
+        described = ", ".join(f"{arm} {cost.cpu_s:.2f} CPU s {cost.wall_s:.2f} s wall" for arm, cost in costs.items())
+        print(f"pair: {described}; ratios {pair['cpu_s']:.2f} and {pair['wall_s']:.2f}")
+    overheads = sorted(
+        server.cpu_s / own.cpu_s - 1 for own, server in zip(served["suite"], served["server"], strict=True)
+    )
     overhead = statistics.median(overheads)
     print(
-        f"\nmodel host: {overhead:+.1%} CPU against the same suite in this process on {segments} segments; "
-        f"pairs from {overheads[0]:+.1%} to {overheads[-1]:+.1%}, so no finer than half of that span"
+        f"\ninference server: {overhead:+.1%} CPU against the same suite in this process on {segments} segments; "
+        f"pairs from {overheads[0]:+.1%} to {overheads[-1]:+.1%}, so the resolution is half of that span"
     )
     chunk = chunk_padding()
-    print(f"padded/real of a chunk of 50 videos at production's lengths and 320 s a batch: {chunk:.3f}")
+    print(f"padded/real of a chunk of 50 videos with production lengths and 320 s per batch: {chunk:.3f}")
     print(f"\nCPU seconds: {ratio['cpu_s']:.2f} times less. Wall: {ratio['wall_s']:.2f} times less.")
-    print("Random small weights on one CPU core: what batching is worth, not the speed of production.")
-    write_json(parity, rounds, ladder, hosted, {"ratio": ratio, "host": overheads, "chunk_padding": chunk})
+    print("Random small weights on one CPU core: the speed-up by batching, not the speed of production.")
+    write_json(parity, rounds, ladder, served, {"ratio": ratio, "server": overheads, "chunk_padding": chunk})
 
 
 def median_cost(rounds: Sequence[Mapping[str, Cost]], arm: str) -> Cost:
@@ -70,7 +72,7 @@ def median_cost(rounds: Sequence[Mapping[str, Cost]], arm: str) -> Cost:
 
 
 def print_parity(parity: Mapping[str, Mapping[str, float]]) -> None:
-    print("What company changes of an answer, at most (inf: another text or language)")
+    print("Greatest change of an answer by batching (inf: another text or language)")
     for arm, models in parity.items():
         print(f"  {arm:6}" + "".join(f"  {model} {difference:.1e}" for model, difference in models.items()))
 
@@ -96,17 +98,17 @@ def print_shares(plain: Cost, ours: Cost) -> None:
 
 
 def chunk_padding() -> float:
-    """Lengths four times the benchmark's, 50 videos of about 100: computed, not run."""
+    """Compute, without running it, the padding of 50 videos of about 100 segments with four times the lengths here."""
     durations_s = [4 * s for s in draw_durations_s(np.random.default_rng(1), 5_000)]
     plan = plan_batches(durations_s, 320.0, min_padded_s=SUITES["indic"].min_padded_s)
     fill = sum((measure_fill([durations_s[row] for row in rows]) for rows in plan), PaddingStats())
     return fill.padded_s / fill.real_s
 
 
-def write_json(parity, rounds, ladder, hosted, summary) -> None:
-    def spell(value: object) -> object:
+def write_json(parity, rounds, ladder, served, summary) -> None:
+    def encode(value: object) -> object:
         return vars(value) if isinstance(value, Cost) else {"real_s": value.real_s, "padded_s": value.padded_s}
 
     OUT.mkdir(exist_ok=True)
-    told = {"parity": parity, "rounds": rounds, "ladder": ladder, "hosted": hosted, **summary}
-    (OUT / "throughput.json").write_text(json.dumps(told, indent=1, default=spell))
+    results = {"parity": parity, "rounds": rounds, "ladder": ladder, "served": served, **summary}
+    (OUT / "throughput.json").write_text(json.dumps(results, indent=1, default=encode))

@@ -1,4 +1,4 @@
-"""Chunks as the Prefect server sees them: a flow run with 13 task runs that do nothing, and the polls of workers."""
+"""Chunks as the Prefect server sees them: flow runs with 13 empty task runs each, and the polls of workers."""
 
 import threading
 import time
@@ -12,15 +12,15 @@ from prefect.cache_policies import NO_CACHE
 
 TASKS = 13
 """Of a chunk of 50 videos: 1 claim, 5 fetch, 5 score, 1 write, 1 commit."""
-LASTS_S = 13.0
-"""How long a virtual chunk takes: fewer are under way at once than in a real fleet, as many begin a second."""
+CHUNK_S = 13.0
+"""Duration of a virtual chunk: fewer run at once than in a real fleet, but as many start per second."""
 POLL_EVERY_S = 10.0
-"""Between the polls of one worker: PREFECT_WORKER_QUERY_SECONDS."""
+"""Interval between the polls of one worker: PREFECT_WORKER_QUERY_SECONDS."""
 
 
 @dataclass
 class Offered:
-    """What was asked of the server."""
+    """The load that was put on the server."""
 
     chunks: int = 0
     polls: int = 0
@@ -29,7 +29,7 @@ class Offered:
 
 @task(name="step", cache_policy=NO_CACHE)
 def step() -> None:
-    time.sleep(LASTS_S / TASKS)
+    time.sleep(CHUNK_S / TASKS)
 
 
 @flow(name="virtual-chunk")
@@ -39,9 +39,9 @@ def virtual_chunk() -> None:
 
 
 def offer_chunks(api_url: str, pool: str, chunks_per_s: float, workers: float, for_s: float) -> Offered:
-    """Begin chunks and poll at a steady rate, whatever the server makes of it, and see every chunk to its end."""
+    """Start chunks and poll at a steady rate, however fast the server answers, and wait for every chunk to end."""
     offered, stop_at = Offered(), time.time() + for_s
-    pollers = ceil(workers / POLL_EVERY_S)  # each asks about once a second, whatever the others' answers take
+    pollers = ceil(workers / POLL_EVERY_S)  # each polls about once per second, however long the others wait
     every_s = pollers * POLL_EVERY_S / workers
     polling = [threading.Thread(target=_poll, args=(api_url, pool, every_s, stop_at, offered)) for _ in range(pollers)]
     for poller in polling:
@@ -64,10 +64,10 @@ def offer_chunks(api_url: str, pool: str, chunks_per_s: float, workers: float, f
 def _poll(api_url: str, pool: str, every_s: float, stop_at: float, offered: Offered) -> None:
     with httpx.Client(timeout=30) as client:
         while time.time() < stop_at:
-            began = time.monotonic()
+            started_s = time.monotonic()
             try:
                 client.post(f"{api_url}/work_pools/{pool}/get_scheduled_flow_runs", json={}).raise_for_status()
                 offered.polls += 1
             except httpx.HTTPError as error:
                 offered.errors.append(f"poll: {error!r}")
-            time.sleep(max(0.0, every_s - (time.monotonic() - began)))
+            time.sleep(max(0.0, every_s - (time.monotonic() - started_s)))

@@ -1,6 +1,6 @@
-"""Workers that speak the real protocol and do no work: claim, two renewals, a sign of life, commit, again.
+"""Workers that call the real ledger functions without doing work: claim, two renewals, a heartbeat, commit, repeat.
 
-A process of its own, so that its clients do not wait for each other's Python more than they must.
+They run in processes of their own, so that they wait less for each other's Python interpreter.
 """
 
 import random
@@ -20,40 +20,40 @@ from validation.ledger.engine import CONNECT_ARGS, parse_database_url
 from validation.ledger.workers import heartbeat_worker, register_worker
 
 SEGMENTS = 90
-"""Segments a video, as the corpus has them."""
+"""Segments per video, as in the corpus."""
 AUDIO_S = 6.0
-"""Seconds a segment."""
+"""Seconds per segment."""
 
 Sample = tuple[str, float, float]
-"""What was called, when it was over (epoch seconds), and after how many seconds."""
+"""The function called, when it returned (epoch seconds), and its latency in seconds."""
 
 
 @dataclass
-class Crew:
-    """The workers of one process, and what they measured."""
+class WorkerGroup:
+    """The workers of one process and their measurements."""
 
     engine: Engine
     chunk_videos: int
     period_s: float
-    """Seconds from one chunk to the next of a worker; 0 for as fast as the ledger answers."""
+    """Seconds between two chunks of a worker; 0 for a closed loop."""
     stop_at: float
     samples: list[Sample] = field(default_factory=list)
-    """Of every call, answered or not."""
+    """Of every call, successful or not."""
     commits: int = 0
     errors: list[str] = field(default_factory=list)
 
     def work(self, name: str) -> None:
-        """Be one worker until nothing is claimable, or time is up."""
+        """Run one worker until no video is claimable or the time is up."""
         time.sleep(random.random() * self.period_s)
         while time.time() < self.stop_at:
-            began = time.monotonic()
+            started_s = time.monotonic()
             try:
                 if (chunk := self._claim(name)) is None:
                     return
-                self._see_through(chunk)
+                self._process(chunk)
             except Transient as error:
                 self.errors.append(str(error))
-            time.sleep(max(0.0, began + self.period_s * random.uniform(0.75, 1.25) - time.monotonic()))
+            time.sleep(max(0.0, started_s + self.period_s * random.uniform(0.75, 1.25) - time.monotonic()))
 
     def _claim(self, name: str) -> ChunkClaim | None:
         with self._timed("claim"):
@@ -62,7 +62,7 @@ class Crew:
                 lease_s=90, suite="local",
             )  # fmt: skip
 
-    def _see_through(self, chunk: ChunkClaim) -> None:
+    def _process(self, chunk: ChunkClaim) -> None:
         for part in (1, 2):
             time.sleep(self.period_s / 4)
             done = part * len(chunk.videos) // 3
@@ -74,7 +74,7 @@ class Crew:
         self._commit(chunk)
 
     def _commit(self, chunk: ChunkClaim) -> None:
-        """All of it but, every third time, one video that failed for good."""
+        """Commit the chunk; in every third one, one video has failed permanently."""
         failed = [VideoFailure(chunk.videos[0].video_id, "member ends early", transient=False)] * (
             random.random() < 1 / 3
         )
@@ -94,26 +94,26 @@ class Crew:
 
     @contextmanager
     def _timed(self, what: str):
-        """Also of a call that fails: who waited for a time-out has waited."""
-        began = time.perf_counter()
+        """Measure a call, also one that fails: a timeout is latency as well."""
+        started_s = time.perf_counter()
         try:
             yield
         finally:
-            self.samples.append((what, time.time(), time.perf_counter() - began))
+            self.samples.append((what, time.time(), time.perf_counter() - started_s))
 
 
-def run_workers(url: str, names: list[str], chunk_videos: int, period_s: float, for_s: float) -> Crew:
-    """Run one thread a worker, each with a connection of its own, and return what they measured."""
+def run_workers(url: str, names: list[str], chunk_videos: int, period_s: float, for_s: float) -> WorkerGroup:
+    """Run one thread per worker, each with a connection of its own, and return the measurements."""
     engine = create_engine(
         parse_database_url(url), connect_args=dict(CONNECT_ARGS), pool_size=len(names), max_overflow=0
     )
     for name in names:
         register_worker(engine, WorkerProfile(name, gpu_type="RTX 3090", config={"instance": f"{name}-1"}))
-    crew = Crew(engine, chunk_videos, period_s, stop_at=time.time() + for_s)
-    start_all([lambda name=name: crew.work(name) for name in names])
+    group = WorkerGroup(engine, chunk_videos, period_s, stop_at=time.time() + for_s)
+    start_all([lambda name=name: group.work(name) for name in names])
     engine.dispose()
-    crew.engine = None  # it goes back to the parent process
-    return crew
+    group.engine = None  # cannot be pickled for the parent process
+    return group
 
 
 def start_all(jobs: list[Callable[[], None]]) -> None:

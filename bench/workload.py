@@ -1,4 +1,4 @@
-"""What both arms of the throughput benchmark work on: the same weights and the same tars."""
+"""The workload of both arms of the throughput benchmark: the same weights and the same tars."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from validation.storage.store import open_store
 MMS_SIZE = MmsSize(layers=8, hidden=160, feed_forward=640, heads=4, conv=48, classifier=64)
 VOXLINGUA_CHANNELS = 32
 CONFORMER_SIZE = ConformerSize(layers=4, width=128, heads=4, feed_forward=512, channels=32)
-"""Chosen so that the three share the work about as the real ones do: 85, 12 and 3 %."""
+"""Chosen so that the three models have about the same shares of the work as the real ones: 85, 12 and 3 %."""
 
 MEDIAN_S, SIGMA = 2.0, 0.7
-"""Lognormal lengths with a mean of 2.5 s, cut to 0.4 and 7.5 s: a corpus of 10-second segments at a quarter."""
+"""Log-normal lengths with a mean of 2.5 s, clipped to 0.4 and 7.5 s: a quarter of a corpus of 10-second segments."""
 TEXTS = ("नमस्ते दुनिया", "यह एक परीक्षा है", "कल बारिश होगी", "मेरा नाम क्या है")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Tars in a folder, and the weights that judge them."""
+    """Tars in a folder, and the weights of the models that score them."""
 
     weights: Path
     tars: Path
@@ -68,7 +68,7 @@ def _write_video(tars: Path, name: str, generator: np.random.Generator) -> Video
 
 
 def _voice(duration_s: float, generator: np.random.Generator) -> Waveform:
-    """Tones and noise that come and go like syllables."""
+    """Make tones and noise with the rhythm of syllables."""
     t = np.arange(round(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
     syllables = np.abs(np.sin(2 * np.pi * generator.uniform(1, 4) * t)) + 0.1
     sound = np.sin(2 * np.pi * generator.uniform(90, 300) * t) + 0.3 * generator.standard_normal(len(t))

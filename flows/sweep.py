@@ -5,7 +5,7 @@ from prefect import flow, get_run_logger
 from blocks.services import open_control_services
 from tasks.control import ask_ended_runs, log_sweep, publish_report, reconcile_flow_runs
 from validation.control.sweep import sweep
-from validation.ledger.queries import read_closing_chunks, read_open_chunks, read_worker_sessions
+from validation.ledger.queries import read_open_chunks, read_recently_closed_chunks, read_worker_sessions
 
 
 @flow(name="sweep-stale-claims", flow_run_name="sweep")
@@ -22,11 +22,11 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
     """
     control = open_control_services()
     report = sweep(control.engine, control.results, orphans=orphans, find_ended=ask_ended_runs)
-    held = [*read_open_chunks(control.engine), *read_closing_chunks(control.engine)]
+    held = [*read_open_chunks(control.engine), *read_recently_closed_chunks(control.engine)]
     sessions = read_worker_sessions(control.engine)
     corrected = reconcile_flow_runs(report.swept, held, sessions, return_state=True)
     corrections = corrected.result() if corrected.is_completed() else []
     publish_report(report, corrections)
     log_sweep(get_run_logger(), report, corrections)
     report.raise_if_incomplete()
-    return f"{len(report.swept)} chunks, {len(report.orphans)} orphans, {len(report.silent_workers)} silent workers"
+    return f"{len(report.swept)} chunks, {len(report.orphans)} orphans, {len(report.stale_workers)} silent workers"

@@ -1,21 +1,23 @@
--- Who may do what. Roles carry no password and cannot log in: an operator grants them to logins.
--- Runs after the functions and views were (re)created, in the same transaction: a new function is executable by
--- everybody until this has run.
---   validation_owner    owns what is ours; the functions run with its rights, so that none of them reaches further
---   validation_control  the control plane: sweep, queue, rented machines; every view
---   validation_worker   a rented box: the functions of its own chunks
+-- roles: which role may do what. The roles have no password and cannot log in: an operator grants them to logins.
+-- Runs after the functions and views were created anew, in the same transaction: until it has run, every login may
+-- execute a new function.
+--   validation_owner    owns the ledger's objects; the functions run with its rights and reach nothing else
+--   validation_control  the control plane: sweep, queue, rented boxes; every view
+--   validation_worker   a box: the functions of its own chunks
 --   validation_reader   dashboards: every view
 DO $$
 DECLARE
     v_role text;
 BEGIN
-    FOREACH v_role IN ARRAY ARRAY['validation_owner', 'validation_worker', 'validation_control', 'validation_reader'] LOOP
+    FOREACH v_role IN ARRAY
+        ARRAY['validation_owner', 'validation_worker', 'validation_control', 'validation_reader']
+    LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = v_role) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', v_role);
         END IF;
     END LOOP;
-    -- Who migrates may go on migrating what it gives away here, and may do by hand what the control plane does.
-    -- A superuser may anyhow.
+    -- The login that migrates must be able to migrate again what it gives to the owner below, and may do by hand what
+    -- the control plane does. A superuser can do both without a grant.
     FOREACH v_role IN ARRAY ARRAY['validation_owner', 'validation_control'] LOOP
         IF NOT pg_has_role(current_user, v_role, 'usage') THEN
             EXECUTE format('GRANT %I TO %I', v_role, current_user);
@@ -24,52 +26,54 @@ BEGIN
 END
 $$;
 
--- Of the queue, which is the transcription pipeline's, the functions move the columns of validation and no other one.
+-- The queue belongs to the transcription pipeline: the functions may change the columns of validation and no other.
 DO $$
 DECLARE
     v_columns text := (
         SELECT string_agg(quote_ident(a.attname), ', ')
         FROM pg_attribute a
-        WHERE a.attrelid = 'video_queue'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE a.attrelid = 'public.video_queue'::regclass AND a.attnum > 0 AND NOT a.attisdropped
           AND (a.attname LIKE 'validation\_%' OR a.attname IN ('validated_at', 'claimed_by', 'claimed_at')));
 BEGIN
-    EXECUTE format('GRANT SELECT, UPDATE (%s) ON video_queue TO validation_owner', v_columns);
-    -- Without effect until its owner switches row-level security on; then the functions still see the rows.
-    IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = 'video_queue'::regclass AND polname = 'validation_works') THEN
-        CREATE POLICY validation_works ON video_queue TO validation_owner USING (true) WITH CHECK (true);
+    EXECUTE format('GRANT SELECT, UPDATE (%s) ON public.video_queue TO validation_owner', v_columns);
+    -- Has no effect unless the table's owner enables row-level security; then the functions still see the rows.
+    IF NOT EXISTS (SELECT FROM pg_policy
+                   WHERE polrelid = 'public.video_queue'::regclass AND polname = 'validation_works') THEN
+        CREATE POLICY validation_works ON public.video_queue TO validation_owner USING (true) WITH CHECK (true);
     END IF;
 END
 $$;
 
--- A new owner must be allowed to create where it is to own; in the schema that others use, for this moment only.
+-- ALTER OWNER needs a new owner that may create objects in the schema; in `public` only within this transaction.
 GRANT USAGE, CREATE ON SCHEMA public, validation TO validation_owner;
 DO $$
 DECLARE
-    v_ours record;
+    v_object record;
 BEGIN
-    FOR v_ours IN
+    FOR v_object IN
         SELECT CASE WHEN c.relkind = 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name
         FROM pg_class c
         WHERE c.relkind IN ('r', 'v') AND c.relowner <> 'validation_owner'::regrole
           AND (c.relnamespace = 'validation'::regnamespace
-               OR c.oid = ANY (ARRAY['worker_validators', 'validation_chunks', 'validation_shards', 'validation_results',
-                                     'fleets', 'fleet_instances', 'fleet_blacklist', 'fleet_credit_readings']::regclass[]))
+               OR c.relnamespace = 'public'::regnamespace
+                  AND c.relname IN ('worker_validators', 'validation_chunks', 'validation_shards', 'validation_results',
+                                    'fleets', 'fleet_instances', 'fleet_blacklist', 'fleet_credit_readings'))
         UNION ALL
         SELECT 'FUNCTION', p.oid::regprocedure::text
         FROM pg_proc p
         WHERE p.pronamespace = 'validation'::regnamespace AND p.proowner <> 'validation_owner'::regrole
     LOOP
-        EXECUTE format('ALTER %s %s OWNER TO validation_owner', v_ours.kind, v_ours.name);
+        EXECUTE format('ALTER %s %s OWNER TO validation_owner', v_object.kind, v_object.name);
     END LOOP;
     -- A hosted Postgres grants every new table to the roles of its public API. Row-level security hides the rows from
-    -- them, but it does not stop a TRUNCATE.
-    FOR v_ours IN
+    -- them but does not stop a TRUNCATE.
+    FOR v_object IN
         SELECT DISTINCT c.oid::regclass::text AS name, r.rolname
         FROM pg_class c, aclexplode(c.relacl) a
         JOIN pg_roles r ON r.oid = a.grantee
         WHERE c.relowner = 'validation_owner'::regrole AND r.rolname IN ('anon', 'authenticated')
     LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM %I', v_ours.name, v_ours.rolname);
+        EXECUTE format('REVOKE ALL ON %s FROM %I', v_object.name, v_object.rolname);
     END LOOP;
 END
 $$;
@@ -82,8 +86,9 @@ REVOKE ALL ON ALL TABLES    IN SCHEMA validation
 REVOKE ALL ON SCHEMA validation FROM PUBLIC;
 GRANT USAGE ON SCHEMA validation TO validation_worker, validation_control, validation_reader;
 
--- What every login of a Postgres may do by default, and a box has no use for: fill the disk. Privileges of PUBLIC cannot
--- be kept from one login, so they are taken from all, by who may: on a hosted Postgres that is often not who migrates.
+-- By default every login of a Postgres may fill the disk with temporary tables and large objects. A privilege of PUBLIC
+-- cannot be denied to one login, so it is revoked for all, where the migrating login may do that; on a hosted Postgres
+-- it often may not.
 DO $$
 DECLARE
     v_function regprocedure;
@@ -91,7 +96,7 @@ BEGIN
     IF pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'usage') THEN
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     ELSE
-        RAISE NOTICE 'temporary tables are left to every login: the owner of the database may revoke them';
+        RAISE NOTICE 'every login may still create temporary tables: the owner of the database can revoke that';
     END IF;
     IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         FOR v_function IN
@@ -101,12 +106,12 @@ BEGIN
             EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', v_function);
         END LOOP;
     ELSE
-        RAISE NOTICE 'large objects are left to every login: a superuser may revoke their functions';
+        RAISE NOTICE 'every login may still create large objects: a superuser can revoke their functions';
     END IF;
 END
 $$;
 
--- A rented box: its own chunks, through these functions, and nothing else.
+-- A box: its own chunks, through these functions, and nothing else.
 GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,
     validation.commit_chunk, validation.release_chunk, validation.drain_worker, validation.retire_worker,
@@ -121,22 +126,25 @@ GRANT EXECUTE ON FUNCTION
     validation.retire_worker, validation.schema_revision, validation.peek_videos
 TO validation_control;
 
--- The control plane: the rented machines.
+-- The control plane: the rented boxes.
 GRANT EXECUTE ON FUNCTION
-    validation.fleet_set_target, validation.fleet_scale_to_zero, validation.fleet_acquire_lock, validation.fleet_release_lock,
-    validation.fleet_acquire_search_quota, validation.fleet_request, validation.fleet_transition, validation.fleet_record_observation,
-    validation.fleet_ban, validation.fleet_lift_ban, validation.fleet_record_credit, validation.fleet_transitions,
+    validation.fleet_set_target, validation.fleet_scale_to_zero, validation.fleet_acquire_lock,
+    validation.fleet_release_lock, validation.fleet_acquire_search_quota, validation.fleet_request,
+    validation.fleet_transition, validation.fleet_record_observation, validation.fleet_ban, validation.fleet_lift_ban,
+    validation.fleet_record_credit, validation.fleet_transitions,
     validation.fleet_now, validation.fleet_spend, validation.issue_box_key, validation.store_credential
 TO validation_control;
 GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spend TO validation_reader;  -- views call them
 GRANT EXECUTE ON FUNCTION validation.audit TO validation_control, validation_reader;
 
--- Views, and no table: keys, lent credentials and canaries with their answers are tables of this schema too.
+-- Views only: box keys, issued credentials and canaries with their answers are tables of this schema.
 DO $$
 DECLARE
     v_view regclass;
 BEGIN
-    FOR v_view IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'validation'::regnamespace AND c.relkind = 'v' LOOP
+    FOR v_view IN
+        SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'validation'::regnamespace AND c.relkind = 'v'
+    LOOP
         EXECUTE format('GRANT SELECT ON %s TO validation_control, validation_reader', v_view);
     END LOOP;
 END

@@ -28,10 +28,10 @@ from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
 from validation.ledger.maintenance import SweptChunk
-from validation.ledger.queries import ClosingChunk, OpenChunk, WorkerSession, Workload
+from validation.ledger.queries import OpenChunk, RecentlyClosedChunk, WorkerSession, Workload
 
 LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
-HeldChunk: TypeAlias = OpenChunk | ClosingChunk
+HeldChunk: TypeAlias = OpenChunk | RecentlyClosedChunk
 
 CHUNK_DEPLOYMENT = "validate-chunk"
 CONTROL_DEPLOYMENTS = ("dispatch-chunks", "sweep-stale-claims", "reconcile-fleet", "report-progress")
@@ -180,12 +180,12 @@ def publish_report(report: SweepReport, corrections: Sequence[str]) -> None:
         for chunk in report.locked
     ]
     rows += [{"what": "step failed", "why": failure} for failure in report.failures]
-    rows += [{"what": "worker is silent", "which": worker} for worker in report.silent_workers]
+    rows += [{"what": "worker is silent", "which": worker} for worker in report.stale_workers]
     rows += [{"what": "orphan deleted", "which": key} for key in report.orphans]
     rows += [{"what": "flow run corrected", "which": sentence} for sentence in corrections]
     rows += [
         {"what": "canary is wrong", "which": canary.video_id, "why": f"{canary.worker_id}: {canary.finding}"}
-        for canary in report.judged
+        for canary in report.evaluated
         if canary.outcome == "wrong"
     ]
     if report.stranded_videos:
@@ -204,8 +204,8 @@ def log_sweep(logger: LoggerLike, report: SweepReport, corrections: Sequence[str
         )
     counts = {
         "chunks_swept": len(report.swept), "orphans_deleted": len(report.orphans),
-        "workers_silent": len(report.silent_workers), "videos_stranded": report.stranded_videos,
-        "canaries_evaluated": len(report.judged), "runs_corrected": len(corrections),
+        "workers_silent": len(report.stale_workers), "videos_stranded": report.stranded_videos,
+        "canaries_evaluated": len(report.evaluated), "runs_corrected": len(corrections),
         "steps_failed": len(report.failures),
     }  # fmt: skip
     logger.info(

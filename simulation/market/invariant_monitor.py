@@ -62,8 +62,8 @@ class InvariantMonitor:
             self._record(f"the vendor billed ${billed:.2f}, the ledger says at most ${spent:.2f}")
         for invariant in audit_ledger(self.world.ledger):
             if invariant.violations:
-                self.duplicates.add(invariant.law)
-                self._record(f"violated: {invariant.law} ({invariant.violations} times)")
+                self.duplicates.add(invariant.invariant)
+                self._record(f"violated: {invariant.invariant} ({invariant.violations} times)")
 
     def _broken_caps(self, living: int) -> Iterator[str]:
         cloud, caps = self.world.cloud, self.caps

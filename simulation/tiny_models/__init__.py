@@ -1,1 +1,1 @@
-"""Tiny random models in the layouts of the production ones, for tests and benchmarks."""
+"""Tiny random models in the file layouts of the production models, for tests and benchmarks."""

@@ -1,7 +1,7 @@
-"""An IndicConformer in the small, in the layout of the real one: graphs, hundreds of weight files, vocabulary, masks.
+"""A tiny IndicConformer in the file layout of the real one: graphs, hundreds of weight files, vocabulary, masks.
 
-Its weights are random, so what it writes means nothing. The network is written a second time here, after NeMo 1.23 and
-not after ours: as the real one was exported, without the masks that make padding harmless.
+Its weights are random, so its texts are meaningless. The network is an independent implementation after NeMo 1.23, not
+after ours: as the real one was exported, without the masks that make padding harmless.
 """
 
 import json
@@ -31,11 +31,11 @@ LETTERS = {
     "ta": 0x0B80,
     "te": 0x0C00,
 }
-"""Where each language's block of letters begins in Unicode."""
+"""First code point of each language's block of letters."""
 _PIECES = 256
 _MELS = 80
-_LONGEST_FRAMES = 5000
-"""Frames of 80 ms to which positions are encoded, as NeMo's tables are."""
+_MAX_FRAMES = 5000
+"""Length of the table of positions in frames of 80 ms, as in NeMo."""
 _MASKED = -10_000.0
 
 
@@ -52,12 +52,12 @@ class ConformerSize:
 
 
 def save_conformer(folder: Path, size: ConformerSize | None = None, *, seed: int = 0) -> Path:
-    """Save an IndicConformer as its repository lays it out, every weight in a file of its own."""
+    """Save an IndicConformer in the layout of its repository, every weight in a file of its own."""
     assets = folder / "assets"
     assets.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     encoder, head = _StockEncoder(size or ConformerSize()).eval(), _StockHead((size or ConformerSize()).width)
-    _make_lively(encoder)
+    _randomise_norms(encoder)
     features, lengths = torch.randn(2, _MELS, 41), torch.tensor([41, 30])
     encoded, _ = encoder(features, lengths)
     _export(
@@ -77,7 +77,7 @@ def save_conformer(folder: Path, size: ConformerSize | None = None, *, seed: int
 def save_vocabulary(assets: Path) -> None:
     """Save pieces and masks of 22 languages in a byte-pair vocabulary's order: merges, then letters."""
     languages, width = sorted(LETTERS), _PIECES * len(LETTERS) + 1
-    vocabulary = {language: [*spell_pieces(LETTERS[language]), "|"] for language in languages}
+    vocabulary = {language: [*make_pieces(LETTERS[language]), "|"] for language in languages}
     masks = {
         language: [column // _PIECES == index or column == width - 1 for column in range(width)]
         for index, language in enumerate(languages)
@@ -86,8 +86,8 @@ def save_vocabulary(assets: Path) -> None:
     (assets / "language_masks.json").write_text(json.dumps(masks), encoding="utf-8")
 
 
-def spell_pieces(block: int) -> list[str]:
-    """Make the pieces of a language out of the letters of its block."""
+def make_pieces(block: int) -> list[str]:
+    """Make the subword pieces of a language from the letters of its block."""
     characters = map(chr, range(block, block + 0x60))
     letters = ["▁", *(letter for letter in characters if unicodedata.category(letter)[0] in "LM")][:64]
     pairs = (left + right for left, right in product(letters, letters[1:]))
@@ -137,7 +137,7 @@ class _StockPositions(nn.Module):
     def __init__(self, size: ConformerSize) -> None:
         super().__init__()
         self.scale = math.sqrt(size.width) if size.scales_input else None
-        distance = torch.arange(_LONGEST_FRAMES - 1, -_LONGEST_FRAMES, -1, dtype=torch.float32)[:, None]
+        distance = torch.arange(_MAX_FRAMES - 1, -_MAX_FRAMES, -1, dtype=torch.float32)[:, None]
         rate = torch.exp(torch.arange(0, size.width, 2, dtype=torch.float32) * -(math.log(10_000.0) / size.width))
         table = torch.zeros(len(distance), size.width)
         table[:, 0::2], table[:, 1::2] = torch.sin(distance * rate), torch.cos(distance * rate)
@@ -229,7 +229,7 @@ class _StockHead(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.decoder_layers = nn.Sequential(nn.Conv1d(width, _PIECES * len(LETTERS) + 1, 1))
-        # As initialised, every symbol is about equally likely whatever is heard.
+        # As initialised, every symbol would be about equally likely for any audio.
         nn.init.normal_(self.get_parameter("decoder_layers.0.weight"), std=0.5)
 
     def forward(self, encoder_output: Tensor) -> Tensor:
@@ -237,8 +237,8 @@ class _StockHead(nn.Module):
         return logits
 
 
-def _make_lively(network: nn.Module) -> None:
-    """Draw what is the identity when initialised, and never is when trained."""
+def _randomise_norms(network: nn.Module) -> None:
+    """Draw random norm parameters: initialised ones are the identity, trained ones never are."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):
             nn.init.normal_(module.get_buffer("running_mean"), 0, 0.1)
@@ -249,12 +249,12 @@ def _make_lively(network: nn.Module) -> None:
 
 
 def _export(network: nn.Module, example: tuple[Tensor, ...], path: Path, inputs: list[str], outputs: list[str]) -> None:
-    """Export as NeMo did: through TorchScript, which names nodes for modules and merges batch norms."""
-    moving = {"audio_signal": [0, 2], "length": [0], "encoder_output": [0, 2]}
-    kept = {"outputs": [0, 2], "encoded_lengths": [0], "logprobs": [0, 1]}
-    axes = {name: (moving | kept)[name] for name in (*inputs, *outputs)}
+    """Export as NeMo did: through TorchScript, which names nodes after modules and folds batch norms."""
+    input_axes = {"audio_signal": [0, 2], "length": [0], "encoder_output": [0, 2]}
+    output_axes = {"outputs": [0, 2], "encoded_lengths": [0], "logprobs": [0, 1]}
+    axes = {name: (input_axes | output_axes)[name] for name in (*inputs, *outputs)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # this exporter is deprecated, and warns of every size that it traces
+        warnings.simplefilter("ignore")  # this exporter is deprecated, and warns about every size that it traces
         torch.onnx.export(
             network, example, path, input_names=inputs, output_names=outputs, dynamic_axes=axes, opset_version=17,
             dynamo=False,
@@ -262,13 +262,13 @@ def _export(network: nn.Module, example: tuple[Tensor, ...], path: Path, inputs:
 
 
 def _scatter_weights(path: Path) -> None:
-    """Move each weight into a file named for it, those of attributes as well."""
+    """Move each weight into a file of its own name, those of attributes as well."""
     proto = onnx.load(path)
     attributes = [
         (f"{node.name.strip('/').replace('/', '_')}_attr__value", attribute.t)
         for node in proto.graph.node
         for attribute in node.attribute
-        if attribute.HasField("t") and attribute.t.ByteSize() > 1024  # noqa: PLR2004 - what the exporter leaves inside
+        if attribute.HasField("t") and attribute.t.ByteSize() > 1024  # noqa: PLR2004 - smaller ones stay inside
     ]
     for name, tensor in [*((tensor.name, tensor) for tensor in proto.graph.initializer), *attributes]:
         content = numpy_helper.to_array(tensor).tobytes()

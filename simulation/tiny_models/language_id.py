@@ -1,6 +1,6 @@
-"""Models of the suite `indic` in the small, saved by their own libraries in the layouts of the real ones.
+"""Tiny LID models of the suite `indic`, saved by their own libraries in the file layouts of the real ones.
 
-Their weights are random, so what they say means nothing; how they are loaded, batched and asked is the real thing's.
+Their weights are random, so their answers are meaningless; they are loaded and batched exactly as the real ones.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch import nn
 from validation.models.import_shims import allow_torchaudio, importing_speechbrain
 
 MMS_LABELS = ("ara", "cmn", "eng", "spa", "fra", "hin", "tam", "ory", "npi", "kok", "urd", "swa", "swh", "ast")
-"""As MMS-LID writes them; `swa` and `swh` are one language to us, `ast` has no other name."""
+"""Labels in the form of MMS-LID; `swa` and `swh` are one language here, `ast` has no two-letter code."""
 VOXLINGUA_LABELS = (
     *("ar: Arabic", "as: Assamese", "bn: Bengali", "en: English", "hi: Hindi", "iw: Hebrew", "jw: Javanese"),
     *("ne: Nepali", "ta: Tamil", "te: Telugu", "ur: Urdu", "zh: Chinese"),
@@ -34,7 +34,7 @@ class MmsSize:
 
 
 def save_mms(folder: Path, size: MmsSize | None = None, *, seed: int = 0, **changes: Any) -> Path:
-    """Save a MMS-LID as transformers does; ``changes`` are of its configuration."""
+    """Save an MMS-LID as transformers does; ``changes`` override its configuration."""
     allow_torchaudio()
     library: Any = import_module("transformers")
     library.utils.logging.disable_progress_bar()
@@ -59,7 +59,7 @@ def save_mms(folder: Path, size: MmsSize | None = None, *, seed: int = 0, **chan
     }
     torch.manual_seed(seed)
     network = library.Wav2Vec2ForSequenceClassification(library.Wav2Vec2Config(**settings | changes))
-    # As initialised, all labels are about equally likely whatever is heard.
+    # As initialised, all labels would be about equally likely for any audio.
     nn.init.normal_(network.classifier.weight, std=2.0)
     network.save_pretrained(folder)
     library.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder)
@@ -82,7 +82,7 @@ def save_voxlingua(folder: Path, *, channels: int = 16, seed: int = 0) -> Path:
         [None, None, 32], activation=nn.LeakyReLU, lin_blocks=1, lin_neurons=48, out_neurons=len(VOXLINGUA_LABELS)
     )
     for module in [*embed.modules(), *classify.modules()]:
-        if isinstance(module, nn.BatchNorm1d):  # a trained one is never the identity
+        if isinstance(module, nn.BatchNorm1d):  # trained norms are never the identity
             nn.init.normal_(module.get_buffer("running_mean"), 0, 0.1)
             nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
     nn.init.normal_(classify.out.w.weight, std=2.0)

@@ -1,4 +1,4 @@
--- powers: who this login is and what it may do with the ledger. One row; works on a database of any migration.
+-- powers: the current login and what it may do with the ledger. One row; works at any migration.
 SELECT current_user::text                              AS login,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
        ARRAY(SELECT p.proname::text FROM pg_proc p

@@ -1,9 +1,10 @@
--- check_instance: let one instance of a worker speak of its row, and no other take it over meanwhile.
--- A box that was silent for long may have been succeeded under its id; whatever it says then is not about the worker
--- that lives now. Raises VF004, naming the instance that has the row, and VF007 if the caller is another box (see
--- check_box_key). NULL: the caller speaks of the row, whoever has it.
+-- check_instance: refuse a process whose worker row was taken over by another instance, and keep others from taking it
+-- over until the transaction ends.
+-- A box without heartbeats may have been replaced under its worker id; its later calls must not change the row of its
+-- successor. p_instance null: the caller does not name its instance, and only its key is checked.
+-- Raises VF004, naming the instance that has the row; VF007 if the caller is another box (see check_box_key).
 CREATE OR REPLACE FUNCTION validation.check_instance(p_worker text, p_instance text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
 DECLARE
     v_holder text;
@@ -13,7 +14,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM lock_worker(p_worker);  -- register_worker takes it too
-    SELECT w.config_json ->> 'instance' INTO v_holder FROM worker_validators w WHERE w.worker_id = p_worker;
+    SELECT w.config_json ->> 'instance' INTO v_holder FROM public.worker_validators w WHERE w.worker_id = p_worker;
     IF FOUND AND v_holder <> p_instance THEN
         RAISE EXCEPTION '%', v_holder USING ERRCODE = 'VF004';
     END IF;

@@ -1,16 +1,16 @@
--- clear_quarantine: hold nothing that was wrong until now against a worker, or against the rented machine of that label.
--- Returns how many canaries that were.
+-- clear_quarantine: lift the quarantine of a worker, or of the rented box with that label: its wrong canaries until now
+-- no longer count. Returns how many canaries those were.
 CREATE OR REPLACE FUNCTION validation.clear_quarantine(p_worker text) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
 DECLARE
-    v_pardoned integer;
+    v_cleared integer;
 BEGIN
-    UPDATE canary_judgements j SET pardoned_at = now()
-    FROM validation_chunks c
-    WHERE c.chunk_id = j.chunk_id AND p_worker IN (c.worker_id, c.machine)
-      AND j.outcome = 'wrong' AND j.pardoned_at IS NULL;
-    GET DIAGNOSTICS v_pardoned = ROW_COUNT;
-    RETURN v_pardoned;
+    UPDATE canary_evaluations e SET cleared_at = now()
+    FROM public.validation_chunks c
+    WHERE c.chunk_id = e.chunk_id AND p_worker IN (c.worker_id, c.instance_label)
+      AND e.outcome = 'wrong' AND e.cleared_at IS NULL;
+    GET DIAGNOSTICS v_cleared = ROW_COUNT;
+    RETURN v_cleared;
 END
 $$;

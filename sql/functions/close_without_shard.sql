@@ -1,10 +1,10 @@
--- close_without_shard: end a chunk that leaves nothing behind, and take its progress off its worker's counters.
-CREATE OR REPLACE FUNCTION validation.close_without_shard(p_old validation_chunks, p_state text, p_reason text)
+-- close_without_shard: close a chunk without a result, and subtract its progress from its worker's counters.
+CREATE OR REPLACE FUNCTION validation.close_without_shard(p_old public.validation_chunks, p_state text, p_reason text)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
 BEGIN
-    UPDATE validation_chunks c
+    UPDATE public.validation_chunks c
     SET state = p_state, closed_at = now(), close_reason = p_reason,
         videos_validated = 0, videos_failed = 0, segments = 0, segments_per_s = 0
     WHERE c.chunk_id = p_old.chunk_id;

@@ -1,14 +1,15 @@
 -- commit_chunk: close an open chunk for good, all or nothing.
--- p_shard: {key, sha256, size_bytes, suite, models: {model: revision}} and, from a holder that counted,
--- {audio_s, verdicts: {accept, review, reject}}; null when no video was validated.
+-- p_shard: {key, sha256, size_bytes, suite, models: {model: revision}}, optionally {audio_s, verdicts: {accept, review,
+-- reject}}; null if no video was validated.
 -- p_validated: [{video_id, segments}]; p_failed: [{video_id, error, transient, charged}].
--- Videos named in neither go back to the queue without losing an attempt. A failure that is not charged (charged: false)
--- goes back with its error and a back-off, without losing an attempt. A charged transient failure goes back with a
--- back-off that doubles from p_backoff_s, until p_max_attempts claims ended in one. Whoever asks: at most ten claims, an
--- hour to begin with and a day at last. A box could else put a video off for a lifetime, and leave no trace of it.
--- Raises VF001 if the chunk is not open, VF002 if a named video is not in it or the shard's key is not the one that
--- belongs to it: a box could else take another's key, or have the control plane delete what it names. A commit whose
--- answer was lost on the way may be repeated: equal shard, equal answer.
+-- Videos of the chunk that are in neither list go back to the queue without losing an attempt. A failure with
+-- charged: false goes back with its error and a back-off, without losing an attempt. A charged transient failure goes
+-- back with a back-off of p_backoff_s, doubled per attempt, until p_max_attempts attempts ended in one. The ledger caps
+-- what the caller asks for: 10 attempts, a first back-off of one hour, a last one of one day. Otherwise a box could
+-- postpone a video for years.
+-- Raises VF001 if the chunk is not open; VF002 if a named video is not in the chunk, or p_shard's key is not the one
+-- that belongs to the chunk: a box could otherwise take another chunk's key, or make the control plane delete any
+-- object. A commit whose answer was lost may be repeated: the same shard gives the same answer.
 CREATE OR REPLACE FUNCTION validation.commit_chunk(
     p_chunk        uuid,
     p_shard        jsonb,
@@ -17,19 +18,19 @@ CREATE OR REPLACE FUNCTION validation.commit_chunk(
     p_max_attempts integer,
     p_backoff_s    integer
 ) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
 DECLARE
-    v_old      validation_chunks;
+    v_old      public.validation_chunks;
     v_segments integer;
-    v_touched  integer;
-    v_returned integer;
+    v_validated  integer;
+    v_failed integer;
 BEGIN
-    SELECT * INTO v_old FROM validation_chunks c
+    SELECT * INTO v_old FROM public.validation_chunks c
     WHERE c.chunk_id = p_chunk AND c.state = 'open'
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        IF EXISTS (SELECT FROM validation_chunks c
+        IF EXISTS (SELECT FROM public.validation_chunks c
                    WHERE c.chunk_id = p_chunk AND c.state = 'committed'
                      AND c.shard_sha256 IS NOT DISTINCT FROM p_shard ->> 'sha256') THEN
             RETURN;
@@ -37,28 +38,29 @@ BEGIN
         PERFORM raise_claim_lost(p_chunk);
     END IF;
     IF p_shard IS NOT NULL AND p_shard ->> 'key' IS DISTINCT FROM shard_key_of(v_old) THEN
-        RAISE EXCEPTION 'chunk %: its shard lies at %, not at %', p_chunk, shard_key_of(v_old), left(p_shard ->> 'key', 200)
-            USING ERRCODE = 'VF002';
+        RAISE EXCEPTION 'chunk %: the key of its shard is %, not %',
+            p_chunk, shard_key_of(v_old), left(p_shard ->> 'key', 200) USING ERRCODE = 'VF002';
     END IF;
     IF octet_length((p_shard -> 'models')::text) > 16384 OR (p_shard ->> 'size_bytes')::bigint NOT BETWEEN 0 AND 1e12
        OR (p_shard ->> 'audio_s')::double precision NOT BETWEEN 0 AND 1e9 THEN
-        RAISE EXCEPTION 'chunk %: no shard is so large', p_chunk USING ERRCODE = 'VF002';
+        RAISE EXCEPTION 'chunk %: the size or the audio length of its shard is out of range', p_chunk
+            USING ERRCODE = 'VF002';
     END IF;
     p_max_attempts := least(greatest(p_max_attempts, 1), 10);
     p_backoff_s    := least(greatest(p_backoff_s, 0), 3600);
     v_segments     := coalesce((SELECT sum(check_segment_counts((v ->> 'segments')::bigint, 1))
                                 FROM jsonb_array_elements(p_validated) v), 0);
 
-    UPDATE video_queue q
+    UPDATE public.video_queue q
     SET validation_status   = 'validated',
         validated_at        = now(),
         validation_segments = (v ->> 'segments')::integer,
         validation_error    = NULL
     FROM jsonb_array_elements(p_validated) v
     WHERE q.video_id = v ->> 'video_id' AND q.validation_chunk = p_chunk AND q.validation_status = 'validating';
-    GET DIAGNOSTICS v_touched = ROW_COUNT;
+    GET DIAGNOSTICS v_validated = ROW_COUNT;
 
-    UPDATE video_queue q
+    UPDATE public.video_queue q
     SET validation_status     = CASE WHEN retry.again THEN 'pending' ELSE 'validation_failed' END,
         validation_attempts   = q.validation_attempts - CASE WHEN retry.charged THEN 0 ELSE 1 END,
         validation_chunk      = CASE WHEN retry.again THEN NULL ELSE p_chunk END,
@@ -74,21 +76,22 @@ BEGIN
                NOT coalesce((f ->> 'charged')::boolean, true)
                OR (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again
         FROM jsonb_array_elements(p_failed) f
-        JOIN video_queue held ON held.video_id = f ->> 'video_id'
+        JOIN public.video_queue held ON held.video_id = f ->> 'video_id'
         WHERE held.validation_chunk = p_chunk AND held.validation_status = 'validating'
     ) retry
     WHERE q.video_id = retry.video_id;
-    GET DIAGNOSTICS v_returned = ROW_COUNT;
+    GET DIAGNOSTICS v_failed = ROW_COUNT;
 
-    IF v_touched <> jsonb_array_length(p_validated) OR v_returned <> jsonb_array_length(p_failed) THEN
-        RAISE EXCEPTION 'chunk %: a committed video is not in the chunk, or named twice', p_chunk USING ERRCODE = 'VF002';
+    IF v_validated <> jsonb_array_length(p_validated) OR v_failed <> jsonb_array_length(p_failed) THEN
+        RAISE EXCEPTION 'chunk %: a committed video is not in the chunk, or is named twice', p_chunk
+            USING ERRCODE = 'VF002';
     END IF;
 
-    UPDATE validation_chunks c
+    UPDATE public.validation_chunks c
     SET state             = 'committed',
         closed_at         = now(),
-        videos_validated  = v_touched,
-        videos_failed     = v_returned,
+        videos_validated  = v_validated,
+        videos_failed     = v_failed,
         segments          = v_segments,
         segments_per_s    = 0,
         shard_key         = p_shard ->> 'key',
@@ -107,8 +110,8 @@ BEGIN
     PERFORM heartbeat_worker(v_old.worker_id);
     PERFORM update_worker_counters(
         v_old.worker_id,
-        v_touched  - v_old.videos_validated,
-        v_returned - v_old.videos_failed,
+        v_validated  - v_old.videos_validated,
+        v_failed - v_old.videos_failed,
         v_segments - v_old.segments,
         CASE WHEN p_shard IS NULL THEN 0 ELSE 1 END,
         coalesce((p_shard ->> 'size_bytes')::bigint, 0));

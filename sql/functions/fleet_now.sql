@@ -1,6 +1,6 @@
--- fleet_now: the clock of the fleet's books. A simulated day replaces this one function in a database of its own.
+-- fleet_now: the fleet's clock. A simulation replaces this one function in its own database.
 CREATE OR REPLACE FUNCTION validation.fleet_now() RETURNS timestamptz
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = validation, public, pg_temp
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
     SELECT now();
 $$;

@@ -1,14 +1,15 @@
--- fleet_record_observation: enter what one listing showed of a fleet's machines. A machine that a complete listing lacks is absent;
--- absences count when they are 30 s apart, because a listing lags behind a create by seconds.
+-- fleet_record_observation: record what one listing of the vendor showed of a fleet's boxes. A box that a complete
+-- listing does not show counts as absent; absences count if they are 30 s apart, because a listing lags behind a create
+-- by seconds.
 CREATE OR REPLACE FUNCTION validation.fleet_record_observation(
     p_fleet    text,
     p_seen     jsonb,   -- a list of {label, instance_id, status, message, usd_per_hour, slow}
     p_complete boolean  -- every page was read
 ) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
 BEGIN
-    UPDATE fleet_instances i
+    UPDATE public.fleet_instances i
     SET vendor_status       = s.status,
         vendor_status_since = CASE WHEN i.vendor_status IS DISTINCT FROM s.status OR i.vendor_status_since IS NULL
                                    THEN fleet_now() ELSE i.vendor_status_since END,
@@ -25,7 +26,7 @@ BEGIN
     WHERE i.fleet = p_fleet AND i.state <> 'gone' AND i.label = s.label
       AND s.instance_id = coalesce(i.instance_id, s.instance_id);
 
-    UPDATE fleet_instances i
+    UPDATE public.fleet_instances i
     SET absences = i.absences + 1, last_absence_at = fleet_now()
     WHERE p_complete
       AND i.fleet = p_fleet AND i.state <> 'gone'

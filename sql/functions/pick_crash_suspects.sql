@@ -1,12 +1,13 @@
--- pick_crash_suspects: lock a small company of videos whose process died under them.
--- One of them may be poison. After its first crash a video travels with a fifth of a chunk, after its second alone:
--- so at most one innocent crash more for each chunk-mate, and the third crash is only ever the guilty one's own.
+-- pick_crash_suspects: lock a few videos under which a flow process died.
+-- One of them may be poison. After its first crash a video shares a chunk of a fifth of the usual size, after its
+-- second it is claimed alone: so an innocent video counts at most one more crash, and the third crash is always the
+-- poisonous video's.
 CREATE OR REPLACE FUNCTION validation.pick_crash_suspects(p_size integer, p_languages text[]) RETURNS text[]
-LANGUAGE sql SECURITY DEFINER SET search_path = validation, public, pg_temp
+LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
     WITH first AS MATERIALIZED (
         SELECT q.video_id, q.validation_crashes
-        FROM video_queue q
+        FROM public.video_queue q
         WHERE q.status = 'done' AND q.validation_status = 'pending' AND q.validation_crashes > 0
           AND q.validation_not_before <= now()
           AND (p_languages IS NULL OR q.language = ANY (p_languages))
@@ -15,7 +16,7 @@ AS $$
         FOR NO KEY UPDATE SKIP LOCKED
     ), mates AS MATERIALIZED (
         SELECT q.video_id
-        FROM video_queue q
+        FROM public.video_queue q
         WHERE q.status = 'done' AND q.validation_status = 'pending'
           AND q.validation_crashes > 0  -- stated for the planner: the index holds no others
           AND q.validation_crashes = (SELECT validation_crashes FROM first)

@@ -1,19 +1,19 @@
--- pick_pending: lock up to p_size claimable videos whose hash lies in [p_from, p_below).
--- A random start spreads the claimants over the index: from the head, each would walk over the rows that all the
--- others hold and over the dead entries of all that was claimed before (measured: an eleventh of the throughput).
--- MATERIALIZED: the planner may otherwise re-run the LIMIT inside a nested loop and lock too many.
--- NO KEY UPDATE: we change no key, so a pipeline that references the row is not blocked.
+-- pick_pending: lock up to p_size pending videos whose hash lies in [p_from, p_below).
+-- A random start spreads concurrent claims over the index: from its head, each claim would step over the rows that all
+-- others have locked and over the dead entries of everything claimed before (measured: an eleventh of the throughput).
+-- MATERIALIZED: the planner may otherwise repeat the LIMIT inside a nested loop and lock too many rows.
+-- NO KEY UPDATE: no key is changed, so a pipeline that references the row is not blocked.
 CREATE OR REPLACE FUNCTION validation.pick_pending(
     p_size      integer,
     p_from      bigint,
     p_below     bigint,
     p_languages text[]
 ) RETURNS text[]
-LANGUAGE sql SECURITY DEFINER SET search_path = validation, public, pg_temp
+LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
     WITH picked AS MATERIALIZED (
         SELECT q.video_id
-        FROM video_queue q
+        FROM public.video_queue q
         WHERE q.status = 'done' AND q.validation_status = 'pending' AND q.validation_crashes = 0
           AND q.validation_not_before <= now()
           AND hashtext(q.video_id) >= p_from AND hashtext(q.video_id) < p_below

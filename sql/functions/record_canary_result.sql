@@ -1,28 +1,29 @@
--- record_canary_result: enter what became of a canary in one chunk; once, whoever says it again.
--- If its machine is distrusted from now on, what it holds goes back to the queue at once, and no attempt is lost: its
--- holder finds the chunk closed and stops. A chunk that is being committed at this moment is left alone, and stands
--- with the others that quarantined_shards names.
+-- record_canary_result: record how a canary did in one chunk. A repeated call changes nothing.
+-- If that quarantines the box, its open chunks are released at once and no video loses an attempt: the holder finds its
+-- chunk closed and stops. A chunk that is being committed at this moment is left alone; quarantined_shards lists its
+-- shard.
 CREATE OR REPLACE FUNCTION validation.record_canary_result(p_video text, p_chunk uuid, p_outcome text, p_finding text)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
 DECLARE
-    v_held uuid;
+    v_chunk uuid;
 BEGIN
-    INSERT INTO canary_judgements (video_id, chunk_id, outcome, finding)
+    INSERT INTO canary_evaluations (video_id, chunk_id, outcome, finding)
     VALUES (p_video, p_chunk, p_outcome, p_finding)
     ON CONFLICT DO NOTHING;
 
-    FOR v_held IN
+    FOR v_chunk IN
         SELECT held.chunk_id
-        FROM validation_chunks judged
-        JOIN quarantined_workers d    ON d.worker_id = judged.worker_id AND d.machine IS NOT DISTINCT FROM judged.machine
-        JOIN validation_chunks held  ON held.worker_id = judged.worker_id AND held.state = 'open'
-                                    AND held.machine IS NOT DISTINCT FROM judged.machine
-        WHERE judged.chunk_id = p_chunk AND p_outcome = 'wrong' AND NOT d.is_excused
+        FROM public.validation_chunks evaluated
+        JOIN quarantined_workers q ON q.worker_id = evaluated.worker_id
+                                  AND q.instance_label IS NOT DISTINCT FROM evaluated.instance_label
+        JOIN public.validation_chunks held ON held.worker_id = evaluated.worker_id AND held.state = 'open'
+                                          AND held.instance_label IS NOT DISTINCT FROM evaluated.instance_label
+        WHERE evaluated.chunk_id = p_chunk AND p_outcome = 'wrong' AND NOT q.is_excused
         FOR NO KEY UPDATE OF held SKIP LOCKED
     LOOP
-        PERFORM release_chunk(v_held, 'its worker is distrusted');
+        PERFORM release_chunk(v_chunk, 'its worker is quarantined');
     END LOOP;
 END
 $$;

@@ -1,11 +1,10 @@
--- register_worker: enter a worker, or take its row over after a restart, before it claims anything.
--- Chunks still open under its id died with its last life and are taken back; returns how many.
--- p_config carries `instance`, which names one process of one machine. Raises VF007 if the caller is another box (see
--- check_box_key), VF008 if it is distrusted (see check_not_quarantined), VF004 if another instance heartbeats under this id: two machines must not share one.
--- p_replaces is an instance that the caller knows to be dead.
--- p_max_crashes is at least 3, whoever asks: fewer would fail videos that were in bad company (see pick_crash_suspects).
--- p_config of more than 64 KiB is refused with VF002, and so is a worker of more than 99 runs at once: dispatch makes
--- as many as workers say.
+-- register_worker: insert a worker's row, or take it over after a restart, before it claims anything.
+-- Chunks still open under its id belong to its earlier session and are taken back; returns how many.
+-- p_config carries `instance`, which names one process of one machine. p_replaces is an instance that the caller knows
+-- to be dead. p_max_crashes below 3 is raised to 3: fewer would fail innocent videos (see pick_crash_suspects).
+-- Raises VF002 if p_config is larger than 64 KiB or names more than 99 flow runs, because dispatch creates as many as
+-- workers ask for; VF004 if another instance sends heartbeats under this id; VF007 if the caller is another box (see
+-- check_box_key); VF008 for a quarantined worker.
 CREATE OR REPLACE FUNCTION validation.register_worker(
     p_worker         text,
     p_gpu_type       text,
@@ -15,24 +14,25 @@ CREATE OR REPLACE FUNCTION validation.register_worker(
     p_replaces       text,
     p_max_crashes    integer
 ) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
 DECLARE
-    v_dead     validation_chunks;
+    v_dead     public.validation_chunks;
     v_other    text;
-    v_released integer := 0;
+    v_taken_back integer := 0;
 BEGIN
     PERFORM check_box_key(p_worker);
     PERFORM check_not_quarantined(p_worker);
     IF octet_length(p_config::text) > 65536 THEN
-        RAISE EXCEPTION 'worker %: a configuration of more than 64 KiB', p_worker USING ERRCODE = 'VF002';
+        RAISE EXCEPTION 'worker %: its configuration is larger than 64 KiB', p_worker USING ERRCODE = 'VF002';
     END IF;
     IF p_config -> 'budgets' ->> 'flow_runs' !~ '^[0-9]{1,2}$' THEN
-        RAISE EXCEPTION 'worker %: no number of runs that a worker takes at once', p_worker USING ERRCODE = 'VF002';
+        RAISE EXCEPTION 'worker %: budgets.flow_runs is not a whole number from 0 to 99', p_worker
+            USING ERRCODE = 'VF002';
     END IF;
-    PERFORM lock_worker(p_worker);  -- of two machines that start at once, one waits and is refused
+    PERFORM lock_worker(p_worker);  -- of two boxes that start at once, the second waits and is refused
     SELECT w.config_json ->> 'instance' INTO v_other
-    FROM worker_validators w
+    FROM public.worker_validators w
     WHERE w.worker_id = p_worker
       AND w.status IN ('online', 'draining') AND w.last_heartbeat_at > now() - interval '60 seconds'
       AND w.config_json ->> 'instance' <> p_config ->> 'instance'
@@ -42,13 +42,13 @@ BEGIN
     END IF;
 
     FOR v_dead IN
-        SELECT * FROM validation_chunks c WHERE c.worker_id = p_worker AND c.state = 'open' FOR NO KEY UPDATE
+        SELECT * FROM public.validation_chunks c WHERE c.worker_id = p_worker AND c.state = 'open' FOR NO KEY UPDATE
     LOOP
         PERFORM expire_chunk(v_dead, 'worker restarted', greatest(p_max_crashes, 3));
-        v_released := v_released + 1;
+        v_taken_back := v_taken_back + 1;
     END LOOP;
 
-    INSERT INTO worker_validators (worker_id, gpu_type, gpu_vram_gb, config_json, prefect_worker)
+    INSERT INTO public.worker_validators (worker_id, gpu_type, gpu_vram_gb, config_json, prefect_worker)
     VALUES (p_worker, left(p_gpu_type, 200), p_gpu_vram_gb, p_config, left(p_prefect_worker, 200))
     ON CONFLICT (worker_id) DO UPDATE
     SET status            = 'online',
@@ -58,6 +58,6 @@ BEGIN
         prefect_worker    = excluded.prefect_worker,
         started_at        = now(),
         last_heartbeat_at = now();
-    RETURN v_released;
+    RETURN v_taken_back;
 END
 $$;

@@ -1,14 +1,13 @@
--- release_chunk: the holder gives its open chunk back; no attempt is lost. Returns how many videos went back.
--- Raises VF001 if the chunk is not open: a committed chunk cannot be taken back. Raises VF007 if the caller is another
--- box than its holder (see check_box_key).
+-- release_chunk: the holder gives its open chunk back; no video loses an attempt. Returns how many videos went back.
+-- Raises VF001 if the chunk is not open; VF007 if the caller is another box than its holder (see check_box_key).
 CREATE OR REPLACE FUNCTION validation.release_chunk(p_chunk uuid, p_reason text) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
 DECLARE
-    v_old      validation_chunks;
+    v_old      public.validation_chunks;
     v_returned integer;
 BEGIN
-    SELECT * INTO v_old FROM validation_chunks c
+    SELECT * INTO v_old FROM public.validation_chunks c
     WHERE c.chunk_id = p_chunk AND c.state = 'open'
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN

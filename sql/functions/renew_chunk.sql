@@ -1,27 +1,27 @@
--- renew_chunk: move the lease of an open chunk and mirror its progress. One row a chunk, never one a video.
--- A rate is never more than a million a second, nor NaN (which Postgres takes for the largest):
--- one such number would spoil every sum that it enters.
--- Returns when the lease ends. Raises VF001 if the chunk is not open or not this worker's.
+-- renew_chunk: extend the lease of an open chunk and copy its progress. Writes one row per chunk, never one per video.
+-- A rate is limited to 0 .. 1,000,000 segments per second and never NaN (which Postgres sorts above all numbers): one
+-- such value would spoil every sum that it enters.
+-- Returns when the lease expires. Raises VF001 if the chunk is not open or not this worker's.
 CREATE OR REPLACE FUNCTION validation.renew_chunk(
     p_chunk    uuid,
     p_worker   text,
     p_lease_s  integer,
     p_progress jsonb
 ) RETURNS timestamptz
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, public, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
 DECLARE
-    v_old validation_chunks;
-    v_new validation_chunks;
+    v_old public.validation_chunks;
+    v_new public.validation_chunks;
 BEGIN
-    SELECT * INTO v_old FROM validation_chunks c
+    SELECT * INTO v_old FROM public.validation_chunks c
     WHERE c.chunk_id = p_chunk AND c.worker_id = p_worker AND c.state = 'open'
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         PERFORM raise_claim_lost(p_chunk);
     END IF;
 
-    UPDATE validation_chunks c
+    UPDATE public.validation_chunks c
     SET lease_expires_at = now() + make_interval(secs => greatest(least(p_lease_s, 3600), 10)),
         videos_validated = (p_progress ->> 'videos_validated')::integer,
         videos_failed    = (p_progress ->> 'videos_failed')::integer,

@@ -1,17 +1,17 @@
--- return_crashed_videos: take what a dead chunk held back into the queue, remembering that its process died.
--- The claim is counted as a crash instead of an attempt: company in a crash costs no attempt (pick_crash_suspects), and
--- p_max_crashes of them fail the video.
--- A crash is a process that died while its worker lived on (p_is_crash). A box that was lost as a whole says little of
--- its videos: only the fourth such loss since the last crash counts as one, so that a video that kills boxes is found
--- too, and travels alone before it is given up. Returns how many went back and how many failed.
+-- return_crashed_videos: put the videos of a dead chunk back into the queue and count the crash.
+-- The claim counts as a crash instead of an attempt: sharing a chunk with a poisonous video costs no attempt
+-- (pick_crash_suspects). p_max_crashes crashes fail the video.
+-- A crash is a process that died while its worker lived on (p_is_crash). The loss of a whole box says little about its
+-- videos: only the fourth loss since the last crash counts as a crash, so that a video that kills whole boxes is found
+-- too, and is claimed alone before it fails. Returns how many went back and how many failed.
 CREATE OR REPLACE FUNCTION validation.return_crashed_videos(p_chunk uuid, p_is_crash boolean, p_max_crashes integer)
 RETURNS TABLE (returned integer, failed integer)
-LANGUAGE sql SECURITY DEFINER SET search_path = validation, public, pg_temp
+LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
     WITH held AS (
         SELECT q.video_id, q.validation_crashes, q.validation_losses,
                p_is_crash OR q.validation_losses >= 3 AS is_crash
-        FROM video_queue q
+        FROM public.video_queue q
         WHERE q.validation_chunk = p_chunk AND q.validation_status = 'validating'
         FOR NO KEY UPDATE
     ), counted AS (
@@ -20,7 +20,7 @@ AS $$
                CASE WHEN h.is_crash THEN 0 ELSE h.validation_losses + 1 END AS losses
         FROM held h
     ), touched AS (
-        UPDATE video_queue q
+        UPDATE public.video_queue q
         SET validation_status   = CASE WHEN c.crashes < p_max_crashes THEN 'pending' ELSE 'validation_failed' END,
             validation_chunk    = CASE WHEN c.crashes < p_max_crashes THEN NULL ELSE p_chunk END,
             validation_error    = CASE WHEN c.crashes < p_max_crashes THEN q.validation_error

@@ -1,10 +1,10 @@
--- return_videos: give what a chunk still holds back to the queue, as if it had never been claimed.
+-- return_videos: put the videos that a chunk still holds back into the queue, as if they had never been claimed.
 -- Returns how many.
 CREATE OR REPLACE FUNCTION validation.return_videos(p_chunk uuid) RETURNS integer
-LANGUAGE sql SECURITY DEFINER SET search_path = validation, public, pg_temp
+LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
     WITH returned AS (
-        UPDATE video_queue q
+        UPDATE public.video_queue q
         SET validation_status   = 'pending',
             validation_chunk    = NULL,
             validation_attempts = q.validation_attempts - 1,

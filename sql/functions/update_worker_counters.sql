@@ -1,7 +1,7 @@
 -- update_worker_counters: bring a worker's row up to date after one of its chunks changed.
--- Deltas may be negative: a chunk that is taken back takes its progress with it, so that the counters
--- always equal the sums over the worker's chunks. Every caller locks its chunk before it comes here:
--- chunk first, worker last, in every function, so that no two can wait for each other.
+-- Deltas may be negative: a chunk that is taken back takes its progress with it, so that the counters always equal the
+-- sums over the worker's chunks. Every caller has locked its chunk before: chunk first, worker last, in every function,
+-- so that no two calls deadlock.
 CREATE OR REPLACE FUNCTION validation.update_worker_counters(
     p_worker   text,
     p_videos   integer DEFAULT 0,
@@ -10,9 +10,9 @@ CREATE OR REPLACE FUNCTION validation.update_worker_counters(
     p_shards   integer DEFAULT 0,
     p_bytes    bigint  DEFAULT 0
 ) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = validation, public, pg_temp
+LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
-    UPDATE worker_validators w
+    UPDATE public.worker_validators w
     SET videos_processed        = w.videos_processed   + p_videos,
         videos_failed           = w.videos_failed      + p_failed,
         segments_processed      = w.segments_processed + p_segments,
@@ -27,7 +27,7 @@ AS $$
         SELECT coalesce(array_agg(c.flow_run_id ORDER BY c.claimed_at) FILTER (WHERE c.flow_run_id IS NOT NULL), '{}')
                    AS flow_run_ids,
                coalesce(sum(c.segments_per_s), 0) AS segments_per_s
-        FROM validation_chunks c
+        FROM public.validation_chunks c
         WHERE c.worker_id = p_worker AND c.state = 'open'
     ) held
     WHERE w.worker_id = p_worker;

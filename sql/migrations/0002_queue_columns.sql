@@ -1,4 +1,4 @@
--- What validation adds to the queue. Constant defaults: no row is rewritten, however many there are.
+-- The columns that validation adds to the queue. Constant defaults: no row is rewritten.
 SET LOCAL lock_timeout = '5s';
 
 ALTER TABLE video_queue
@@ -15,14 +15,14 @@ ALTER TABLE video_queue
     DROP CONSTRAINT IF EXISTS video_queue_validation_is_legal,
     ADD CONSTRAINT video_queue_validation_is_legal CHECK (
         CASE validation_status
-            -- claimable; claim_chunk moves it on
+            -- claim_chunk changes it
             WHEN 'pending'           THEN validation_chunk IS NULL
-            -- held by one open chunk; commit_chunk, release_chunk or sweep_stale_claims moves it on
+            -- in one open chunk; commit_chunk, release_chunk or sweep_stale_claims changes it
             WHEN 'validating'        THEN validation_chunk IS NOT NULL AND claimed_at IS NOT NULL
-            -- its rows stand in the shard of its chunk; requeue_videos moves it on
+            -- its rows are in the shard of its chunk; requeue_videos changes it
             WHEN 'validated'         THEN validation_chunk IS NOT NULL AND validated_at IS NOT NULL
-            -- trying again cannot help; requeue_videos moves it back
+            -- trying again cannot help; requeue_videos changes it
             WHEN 'validation_failed' THEN validation_error IS NOT NULL
             ELSE false
         END
-    ) NOT VALID;  -- proven for old rows by the next migration, without blocking writers
+    ) NOT VALID;  -- the next migration checks the old rows, without blocking writers

@@ -1,7 +1,7 @@
--- Functions and views live in a schema of their own, which a hosted Postgres does not expose to its public API.
+-- Functions and views are in a schema of their own, which a hosted Postgres does not expose to its public API.
 CREATE SCHEMA IF NOT EXISTS validation;
 
--- One row a worker, as the dashboard reads it. Counters equal the sums over the worker's chunks, at every commit.
+-- One row per worker, as the dashboard reads it. Counters equal the sums over the worker's chunks at every commit.
 CREATE TABLE IF NOT EXISTS worker_validators (
     worker_id               text PRIMARY KEY,
     status                  text NOT NULL DEFAULT 'online',
@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS worker_validators (
     videos_processed        integer DEFAULT 0,   -- validated
     videos_failed           integer DEFAULT 0,
     segments_processed      integer DEFAULT 0,
-    avg_segs_per_second     real DEFAULT 0,      -- over the last ten videos, summed over the chunks under way
+    avg_segs_per_second     real DEFAULT 0,      -- over the last ten videos, summed over the open chunks
     shards_written          integer DEFAULT 0,
     shards_uploaded         integer DEFAULT 0,
     total_parquet_mb        real DEFAULT 0,
@@ -23,14 +23,14 @@ CREATE TABLE IF NOT EXISTS worker_validators (
     flow_run_ids            uuid[] NOT NULL DEFAULT '{}',  -- the runs of its open chunks
     prefect_worker          text,
     CONSTRAINT worker_validators_status_is_known CHECK (status IN (
-        'online',    -- heartbeats; register_worker and every heartbeat put it here
-        'draining',  -- takes no new chunk; the worker says so on SIGTERM, retire_worker ends it
-        'stale',     -- silent; flag_silent_workers puts it here, a heartbeat takes it back
-        'offline'    -- said goodbye, or silent for a day; retire_worker or flag_silent_workers puts it here
+        'online',    -- sends heartbeats; set by register_worker and every heartbeat
+        'draining',  -- takes no new chunk; set by drain_worker on SIGTERM, ended by retire_worker
+        'stale',     -- without heartbeats; set by mark_stale_workers, ended by the next heartbeat
+        'offline'    -- retired, or a day without heartbeats; set by retire_worker or mark_stale_workers
     ))
 );
 
--- One row a claim, and from its commit on one row a shard. chunk_id is the fencing token: who holds it may write.
+-- One row per claim, from its commit on one row per shard. chunk_id is the fencing token: its holder may write.
 CREATE TABLE IF NOT EXISTS validation_chunks (
     chunk_id         uuid PRIMARY KEY,
     worker_id        text NOT NULL REFERENCES worker_validators,
@@ -52,10 +52,10 @@ CREATE TABLE IF NOT EXISTS validation_chunks (
     shard_bytes      bigint,
     UNIQUE (worker_id, shard_number),
     CONSTRAINT validation_chunks_state_is_known CHECK (state IN (
-        'open',       -- held; commit_chunk, release_chunk or sweep_stale_claims moves it on
-        'committed',  -- done: its shard, if any video was validated, exists for readers
+        'open',       -- held; commit_chunk, release_chunk or sweep_stale_claims changes it
+        'committed',  -- done; its shard, if any video was validated, is read
         'released',   -- given back by its holder; no attempt was lost
-        'expired'     -- taken from a dead holder
+        'expired'     -- taken back from a dead holder
     )),
     CONSTRAINT validation_chunks_closed_once CHECK ((state = 'open') = (closed_at IS NULL)),
     CONSTRAINT validation_chunks_counts_add_up CHECK (
@@ -70,13 +70,13 @@ CREATE TABLE IF NOT EXISTS validation_chunks (
     CONSTRAINT validation_chunks_sha256_is_hex CHECK (shard_sha256 ~ '^[0-9a-f]{64}$')
 );
 
--- serves the sweep, register_worker and mirror_worker
+-- for the sweep, register_worker and update_worker_counters
 CREATE INDEX IF NOT EXISTS validation_chunks_open ON validation_chunks (worker_id, lease_expires_at)
     WHERE state = 'open';
--- serves throughput_recent and eta
+-- for throughput_recent and eta
 CREATE INDEX IF NOT EXISTS validation_chunks_committed_at ON validation_chunks (closed_at)
     WHERE state = 'committed';
 
--- Nobody reads or writes these directly but their owner: workers go through the functions, people through the views.
+-- Only their owner reads and writes them directly: workers call functions, people read views.
 ALTER TABLE worker_validators ENABLE ROW LEVEL SECURITY;
 ALTER TABLE validation_chunks ENABLE ROW LEVEL SECURITY;

@@ -1,5 +1,5 @@
--- What a committed shard holds, beside its count of segments: seconds of audio, and verdicts by the suite's own rules.
--- Null where nobody counted: a chunk without a shard, or one that was committed before these columns were there.
+-- Seconds of audio and verdicts of a committed shard, by the suite's own rules. Null where they were not counted: a chunk
+-- without a shard, or one that was committed before this migration.
 SET LOCAL lock_timeout = '5s';
 
 ALTER TABLE validation_chunks

@@ -1,14 +1,14 @@
--- What a rented machine is known by, and what it was lent. In the schema that no public API shows, and granted to
--- nobody: functions alone read and write it.
+-- Box keys and the credentials issued to boxes. In the schema that no public API exposes, and granted to no role: only
+-- functions read and write them.
 CREATE TABLE IF NOT EXISTS validation.box_keys (
     worker_id  text PRIMARY KEY,
-    label      text REFERENCES fleet_instances,  -- the rented machine; null: a machine that nobody rented
+    label      text REFERENCES fleet_instances,  -- the rented box; null: a box outside the fleet
     key_sha256 bytea NOT NULL CHECK (length(key_sha256) = 32),
     issued_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- Credentials of the object store, for hours and for one prefix. They stand here as they are: who can read this table
--- can change every other one, and in a backup of yesterday they have ended.
+-- Temporary credentials of the object store, each for one prefix. They are not encrypted: a login that can read this
+-- table can change every other one, and those in yesterday's backup have expired.
 CREATE TABLE IF NOT EXISTS validation.lent_credentials (
     worker_id         text NOT NULL REFERENCES validation.box_keys ON DELETE CASCADE,
     store             text NOT NULL CHECK (store IN ('source', 'results')),

@@ -1,5 +1,5 @@
--- altered_logins: what a box's login sets in each of its sessions, and how its owner takes that back. Postgres lets a
--- login alter itself, and all boxes share one: what one box sets so holds for all. Empty, unless an operator meant it.
+-- altered_logins: settings that a box's login sets in each of its sessions, and the statement that resets them.
+-- Postgres lets a login alter itself, and all boxes share one: a setting made by one box holds for all. Normally empty.
 CREATE OR REPLACE VIEW validation.altered_logins AS
 SELECT l.rolname::text                                                                   AS login,
        array_to_string(s.setconfig, ', ')                                                AS settings,

@@ -1,17 +1,17 @@
--- eta: videos left, the rate of the last hour, and when the queue is empty at that rate. Where work began within the
--- hour, the rate is that since then: since the first claim of what was committed in it.
--- Done is what was validated or failed for good; what failed and waits for another attempt is left.
--- Claims start at random points, so what is done is an unbiased sample of what is left.
--- seconds_left_least and seconds_left_most enclose the truth nine times in ten if the fleet goes on as it did: commits
--- come in lumps, so the error of the rate is estimated from the spread of five-minute blocks (the method of batch
--- means, with Student's t). videos_per_s and seconds_left are null until something was committed; the bounds until
--- there are three blocks; seconds_left_most while the rate cannot be told from none.
+-- eta: videos left, the rate of the last hour, and when the queue will be empty at that rate. If work began within the
+-- hour, the rate counts from the first claim of what was committed in it.
+-- Done means validated or failed for good; a video that waits for another attempt is left.
+-- Claims start at random points, so the videos done are an unbiased sample of those left.
+-- seconds_left_min and seconds_left_max enclose the true value nine times in ten if the fleet goes on as before:
+-- commits come in lumps, so the error of the rate is estimated from the spread of five-minute blocks (batch means with
+-- Student's t). videos_per_s and seconds_left are null until something was committed; the bounds until there are three
+-- blocks; seconds_left_max also while the rate may be zero.
 CREATE OR REPLACE VIEW validation.eta AS
 WITH recent AS (
     SELECT c.claimed_at, c.closed_at, c.videos_validated + (
-               SELECT count(*) FROM video_queue q
+               SELECT count(*) FROM public.video_queue q
                WHERE q.validation_chunk = c.chunk_id AND q.validation_status = 'validation_failed') AS videos
-    FROM validation_chunks c
+    FROM public.validation_chunks c
     WHERE c.state = 'committed' AND c.closed_at > now() - interval '60 minutes'
 ), rate AS (
     -- At most the hour, however long ago a chunk was claimed: a straggler's other hours had commits of their own.
@@ -30,13 +30,13 @@ WITH recent AS (
     FROM block
 ), remaining AS (
     SELECT count(*) AS videos_left
-    FROM video_queue
+    FROM public.video_queue
     WHERE status = 'done' AND validation_status IN ('pending', 'validating')
 )
 SELECT videos_left,
        videos_per_s::real                                                                AS videos_per_s,
        (videos_left / nullif(videos_per_s, 0))::real                                     AS seconds_left,
        now() + make_interval(secs => (videos_left / nullif(videos_per_s, 0))::double precision) AS empty_at,
-       (videos_left / nullif(videos_per_s * (1 + error.share), 0))::real                 AS seconds_left_least,
-       (videos_left / nullif(videos_per_s * greatest(1 - error.share, 0), 0))::real      AS seconds_left_most
+       (videos_left / nullif(videos_per_s * (1 + error.share), 0))::real                 AS seconds_left_min,
+       (videos_left / nullif(videos_per_s * greatest(1 - error.share, 0), 0))::real      AS seconds_left_max
 FROM remaining CROSS JOIN rate CROSS JOIN error;

@@ -1,14 +1,14 @@
--- fleet_budget: one row a fleet: what is wanted, what is committed, what is spent, and what there is to do.
+-- fleet_budget: one row per fleet: what is ordered, what it costs per hour, what is spent, what is left to do.
 CREATE OR REPLACE VIEW validation.fleet_budget AS
 SELECT f.fleet, validation.fleet_now() AS now, f.label_prefix, f.machines, f.max_usd_per_hour, f.max_usd, f.order_json,
        coalesce(i.usd_per_hour, 0)     AS usd_per_hour,
        validation.fleet_spend(f.fleet) AS spent_usd,
-       (SELECT count(*) FROM video_queue q
+       (SELECT count(*) FROM public.video_queue q
          WHERE q.status = 'done' AND q.validation_status = 'pending')          AS videos_waiting,
-       (SELECT count(*) FROM validation_chunks c WHERE c.state = 'open')       AS chunks_open,
+       (SELECT count(*) FROM public.validation_chunks c WHERE c.state = 'open')       AS chunks_open,
        f.abandoned
-FROM fleets f
+FROM public.fleets f
 LEFT JOIN (
-    SELECT fleet, sum(usd_per_hour) AS usd_per_hour FROM fleet_instances WHERE state <> 'gone' GROUP BY fleet
+    SELECT fleet, sum(usd_per_hour) AS usd_per_hour FROM public.fleet_instances WHERE state <> 'gone' GROUP BY fleet
 ) i USING (fleet)
 ORDER BY f.fleet;

@@ -1,6 +1,6 @@
 -- fleet_overview: the whole fleet in one row.
--- accepted, review and rejected are segments by the verdict that their last commit gave; they and audio_s leave out what
--- nobody counted and canaries (see chunk_tallies), and are null where that is all.
+-- accepted, review and rejected are segments by the verdict of their last commit; they and audio_s leave out canaries
+-- and what no chunk counted (see chunk_tallies), and are null if nothing else is left.
 CREATE OR REPLACE VIEW validation.fleet_overview AS
 SELECT (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'online')   AS workers_online,
        (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'late')     AS workers_late,
@@ -8,9 +8,9 @@ SELECT (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'online
        (SELECT count(*) FROM validation.worker_liveness WHERE liveness = 'offline')  AS workers_offline,
        (SELECT sum(avg_segs_per_second) FROM validation.worker_liveness
          WHERE liveness = 'online' AND open_chunks > 0)                              AS segments_per_s,
-       (SELECT count(*) FROM validation_chunks WHERE state = 'open')                 AS chunks_open,
-       (SELECT count(*) FROM validation_chunks WHERE state = 'committed')            AS chunks_committed,
-       (SELECT count(*) FROM validation_chunks WHERE state = 'expired')              AS chunks_expired,
+       (SELECT count(*) FROM public.validation_chunks WHERE state = 'open')                 AS chunks_open,
+       (SELECT count(*) FROM public.validation_chunks WHERE state = 'committed')            AS chunks_committed,
+       (SELECT count(*) FROM public.validation_chunks WHERE state = 'expired')              AS chunks_expired,
        p.pending, p.validating, p.validated, p.failed, p.segments,
        d.audio_s, d.accepted, d.review, d.rejected
 FROM (

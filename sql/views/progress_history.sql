@@ -1,14 +1,14 @@
 -- progress_history: the last week of work in steps, the present one included: what was committed in each, what was left
--- to do at its end, and what the rented machines cost meanwhile. No row until something was committed.
--- A step is a minute long in the first two hours, ten minutes in the first day, then an hour; lasted_s says how much of
--- it there was, less than that in the first and in the present one.
--- failed are videos that failed for good; what failed and waits for another attempt is left.
--- videos_left is counted back from what is left now: a video that was entered later counts as if it had been there.
--- usd is null where nothing was ever rented; verdicts and audio_s are null where nobody counted.
+-- at its end, and what the rented boxes cost. No row until something was committed.
+-- A step is one minute in the first two hours, ten minutes in the first day, then one hour; duration_s is less for the
+-- first and the present step.
+-- failed are videos that failed for good; a video that waits for another attempt is left.
+-- videos_left is counted back from what is left now: a video that was added later counts as if it had been there. usd
+-- is null if no box was ever rented; verdicts and audio_s are null where no chunk counted them.
 CREATE OR REPLACE VIEW validation.progress_history AS
 WITH work AS (
     SELECT greatest(min(claimed_at), now() - interval '7 days') AS began_at
-    FROM validation_chunks
+    FROM public.validation_chunks
     WHERE state = 'committed' AND closed_at > now() - interval '7 days'
     HAVING count(*) > 0
 ), scale AS (
@@ -26,13 +26,13 @@ WITH work AS (
     SELECT date_bin(step, closed_at, 'epoch') AS starts_at, count(*) AS chunks, sum(videos_validated) AS videos,
            sum(segments) AS segments, sum(audio_s) AS audio_s, sum(segments_accepted) AS accepted,
            sum(segments_review) AS review, sum(segments_rejected) AS rejected
-    FROM scale CROSS JOIN validation_chunks
+    FROM scale CROSS JOIN public.validation_chunks
     WHERE state = 'committed' AND closed_at > now() - interval '7 days'
     GROUP BY 1
 ), failed AS (
     SELECT date_bin(step, c.closed_at, 'epoch') AS starts_at, count(*) AS failed
-    FROM scale CROSS JOIN video_queue q
-    JOIN validation_chunks c ON c.chunk_id = q.validation_chunk
+    FROM scale CROSS JOIN public.video_queue q
+    JOIN public.validation_chunks c ON c.chunk_id = q.validation_chunk
     WHERE q.validation_status = 'validation_failed' AND c.closed_at > now() - interval '7 days'
     GROUP BY 1
 ), billed AS (
@@ -41,22 +41,22 @@ WITH work AS (
                                                    - greatest(i.requested_at, s.from_at)) / 3600
                + CASE WHEN i.requested_at >= s.from_at THEN i.usd_once ELSE 0 END) AS usd
     FROM steps s
-    JOIN fleet_instances i ON i.requested_at < s.until_at AND coalesce(i.billed_until, s.until_at) > s.from_at
+    JOIN public.fleet_instances i ON i.requested_at < s.until_at AND coalesce(i.billed_until, s.until_at) > s.from_at
                           AND (i.state <> 'gone' OR i.instance_id IS NOT NULL)
     GROUP BY s.starts_at
 ), remaining AS (
     SELECT count(*) AS videos
-    FROM video_queue
+    FROM public.video_queue
     WHERE status = 'done' AND validation_status IN ('pending', 'validating')
 )
 SELECT s.starts_at,
-       extract(epoch FROM s.until_at - s.from_at)::real AS lasted_s,
+       extract(epoch FROM s.until_at - s.from_at)::real AS duration_s,
        coalesce(c.chunks, 0)                            AS chunks,
        coalesce(c.videos, 0)                            AS videos,
        coalesce(c.segments, 0)                          AS segments,
        c.audio_s, c.accepted, c.review, c.rejected,
        remaining.videos + coalesce(sum(coalesce(c.videos, 0) + coalesce(f.failed, 0)) OVER later, 0) AS videos_left,
-       CASE WHEN EXISTS (SELECT FROM fleet_instances) THEN coalesce(b.usd, 0) END AS usd,
+       CASE WHEN EXISTS (SELECT FROM public.fleet_instances) THEN coalesce(b.usd, 0) END AS usd,
        coalesce(f.failed, 0)                            AS failed
 FROM steps s
 LEFT JOIN committed c USING (starts_at)

@@ -1,4 +1,4 @@
--- queue_progress: how far, by language. One row a language, the largest first.
+-- queue_progress: how many videos are in which status, by language, the largest language first.
 CREATE OR REPLACE VIEW validation.queue_progress AS
 SELECT coalesce(language, 'unknown')                                    AS language,
        count(*)                                                         AS videos,
@@ -10,7 +10,7 @@ SELECT coalesce(language, 'unknown')                                    AS langu
        count(*) FILTER (WHERE validation_segments <> segment_count)     AS segment_count_mismatches,
        round(count(*) FILTER (WHERE validation_status IN ('validated', 'validation_failed')) / count(*)::numeric, 4)
                                                                         AS done_share
-FROM video_queue
+FROM public.video_queue
 WHERE status = 'done'
 GROUP BY 1
 ORDER BY videos DESC, language;

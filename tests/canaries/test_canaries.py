@@ -27,8 +27,8 @@ from validation.ledger.canaries import read_canary_results, read_quarantined_sha
 from validation.ledger.rpc import WorkerQuarantined
 from validation.ledger.workers import heartbeat_worker
 from validation.local.sample_corpus import CLIPS
+from validation.models.scorer import SyncScorerMixin
 from validation.models.suite import load_suite
-from validation.models.sync_scorer import SyncScorerMixin
 from validation.scoring.verdict import Condition, Rules
 from validation.worker.chunk.context import run_chunk
 
@@ -115,14 +115,14 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     assert main(["sweep"]) == 0
     assert outcomes(box) == {"ann": {"right"}, "bob": {"wrong"}}
 
-    with pytest.raises(WorkerQuarantined, match="worker bob is distrusted"):
+    with pytest.raises(WorkerQuarantined, match="worker bob is quarantined"):
         run_chunk(bob, size=1)
     capsys.readouterr()
     assert main(["canaries", "list"]) == 0
     told = capsys.readouterr().out
     assert "shards/bob/validation_bob_shard_0001.parquet: 8 videos" in told
     assert main(["status"]) == 0
-    assert "distrusted" in capsys.readouterr().out
+    assert "quarantined" in capsys.readouterr().out
 
     (command,) = re.findall("requeue their videos: vfleet (.+)", told)
     assert main(shlex.split(command)) == 0
@@ -194,7 +194,7 @@ def test_other_models_and_failures_are_no_wrong_answers(box, machines):
     run_chunk(ann)
     assert "validation_failed" in statuses(box.engine).values()
     assert main(["sweep"]) == 0
-    assert set().union(*outcomes(box).values()) == {"moot"}
+    assert set().union(*outcomes(box).values()) == {"inconclusive"}
     assert read_quarantined_workers(box.engine) == []
 
 

@@ -89,7 +89,7 @@ def test_an_honest_box_is_right(planted):
 
 
 @pytest.mark.parametrize(
-    ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "moot")]
+    ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "inconclusive")]
 )
 def test_a_box_that_errs_is_wrong_and_one_that_fails_is_not(planted, answer, judged):
     """Two segments off are wrong; a model that crashed on them gave no answer, whatever the verdict is without it."""
@@ -117,7 +117,7 @@ def test_what_was_judged_by_other_rules_or_models_is_moot(planted, change, told)
     run_chunk(planted.session)
     evaluate_canaries(planted.engine, planted.session.results)
     ((found, finding),) = outcome(planted)
-    assert found == "moot"
+    assert found == "inconclusive"
     assert told in finding
 
 
@@ -126,7 +126,7 @@ def test_a_canary_that_nobody_knows_the_rules_of_is_moot(planted):
     execute(planted.engine, "UPDATE validation.canaries SET basis = '{}'")
     run_chunk(planted.session)
     evaluate_canaries(planted.engine, planted.session.results)
-    assert [found for found, _ in outcome(planted)] == ["moot"]
+    assert [found for found, _ in outcome(planted)] == ["inconclusive"]
 
 
 def test_a_machine_answers_for_what_stands_elsewhere_by_now(planted):

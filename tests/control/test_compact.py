@@ -1,4 +1,4 @@
-"""Fewer, larger shards, and readers who notice nothing."""
+"""Compaction of real shards, which readers do not notice."""
 
 from datetime import timedelta
 from itertools import islice
@@ -46,8 +46,8 @@ def three(box):
     return box
 
 
-def test_one_shard_stands_for_many(three):
-    """The same rows to the reader, in one file that is sound; the old files are kept until asked for."""
+def test_compaction_replaces_many_shards_by_one(three):
+    """The same rows to the reader, in one sound file; the old files are kept until they are purged."""
     before, keys = read_rows(three), set(list_keys(three.session.results))
     ((group, made),) = compact_all(three.engine, three.session.results)
     assert len(group) == 4
@@ -60,8 +60,8 @@ def test_one_shard_stands_for_many(three):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
-def test_a_compaction_may_end_after_any_step(three, steps):
-    """Whatever was done last, readers find each segment once, what is left over is swept, and the next try succeeds."""
+def test_compaction_may_be_cut_off_after_any_step(three, steps):
+    """Readers find each segment once, leftovers are swept, and the next try succeeds."""
     before = read_rows(three)
     (group,) = plan_compactions(three.session.results, read_committed_shards(three.engine))
     assert len(list(islice(compact_steps(three.engine, three.session.results, group), steps))) == steps
@@ -76,8 +76,8 @@ def test_a_compaction_may_end_after_any_step(three, steps):
     assert findings(three) == []
 
 
-def test_a_video_that_is_validated_again_meanwhile_stops_the_compaction(three):
-    """Its new rows are the current ones; the compacted shard, which has the old, is taken back."""
+def test_video_validated_again_meanwhile_stops_the_compaction(three):
+    """Its new rows are current; the compacted shard, which has the old ones, is deleted."""
     (group,) = plan_compactions(three.session.results, read_committed_shards(three.engine))
     steps = compact_steps(three.engine, three.session.results, group)
     for _ in range(3):
@@ -92,8 +92,8 @@ def test_a_video_that_is_validated_again_meanwhile_stops_the_compaction(three):
     assert findings(three) == []
 
 
-def test_shards_of_different_making_stay_apart(box):
-    """Another suite, another revision or other rules are other shards."""
+def test_compaction_keeps_suites_revisions_and_rules_apart(box):
+    """Another suite, another revision or other rules make another shard."""
     box.add_videos(*"abcd")
     for suite, revision in (("tiny", "1"), ("tiny", "2"), ("huge", "1"), ("tiny", "1")):
         box.scorer.name, box.scorer.revisions = suite, {"ear": revision}
@@ -103,8 +103,8 @@ def test_shards_of_different_making_stay_apart(box):
     assert len(read_committed_shards(box.engine)) == 3
 
 
-def test_groups_fill_up_to_the_target_and_large_shards_are_left(three):
-    """What is large enough is not read."""
+def test_groups_fill_up_to_the_target_size_without_large_shards(three):
+    """A large shard is not read."""
     shards = read_committed_shards(three.engine)
     assert plan_compactions(three.session.results, shards, target_bytes=1) == []
     largest = max(shard.shard_bytes for shard in shards)
@@ -113,8 +113,8 @@ def test_groups_fill_up_to_the_target_and_large_shards_are_left(three):
     assert all(sum(shard.shard_bytes for shard in group[:-1]) < 2 * largest for group in groups)
 
 
-def test_what_failed_is_told_on(box):
-    """The manifest of the larger shard outlives those of the chunks; what was validated since is no failure."""
+def test_failed_videos_stay_in_the_compacted_manifest(box):
+    """The compacted manifest lists them; a video that was validated since is not among them."""
     box.add_videos(*"abc")
     for video in "bc":
         delete_object(box.context.source, f"{video}.tar")
@@ -129,8 +129,8 @@ def test_what_failed_is_told_on(box):
     assert [failure.video_id for failure in kept.failed] == ["b"]
 
 
-def test_old_shards_go_only_when_asked_and_after_their_time(three):
-    """A reader who took its list before the compaction has a day to finish."""
+def test_retired_shards_are_deleted_only_after_their_time(three):
+    """A reader that listed the shards before the compaction has a day to finish."""
     list(compact_all(three.engine, three.session.results))
     before = read_rows(three)
     assert delete_retired(three.engine, three.session.results, older_than_s=3600) == []
@@ -141,18 +141,18 @@ def test_old_shards_go_only_when_asked_and_after_their_time(three):
     assert findings(three) == []
 
 
-def test_a_deletion_that_was_cut_short_is_finished_by_the_sweep(three, monkeypatch):
-    """The ledger gives a shard up before its object goes."""
+def test_deletion_that_was_cut_off_is_finished_by_the_sweep(three, monkeypatch):
+    """The ledger marks a shard deleted before its object is deleted."""
     list(compact_all(three.engine, three.session.results))
-    monkeypatch.setattr("validation.control.compact.delete_object", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("validation.shards.bucket.delete_object", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         delete_retired(three.engine, three.session.results, older_than_s=-10)
     assert len(delete_orphans(three.engine, three.session.results, margin=NOW)) == 8
     assert findings(three) == []
 
 
-def test_a_corrupt_shard_is_not_compacted(three):
-    """Nothing that is not what was committed gets a new name and a new hash."""
+def test_corrupt_shard_is_not_compacted(three):
+    """Only a shard that is what was committed gets a new key and checksum."""
     execute(three.engine, "UPDATE validation_shards SET shard_sha256 = repeat('0', 64)")
     (group,) = plan_compactions(three.session.results, read_committed_shards(three.engine))
     with pytest.raises(ShardCorrupt, match="sha256"):

@@ -18,8 +18,8 @@ def test_runs_never_outnumber_slots_or_chunks(videos, chunks, slots, active, siz
 
 
 @given(st.integers(1, 600_000), st.integers(1, 300))
-def test_no_worker_waits_while_there_is_work(videos, slots):
-    """With work for everybody, every slot finds a run and a fifth more wait."""
+def test_every_slot_finds_a_run_while_there_is_work(videos, slots):
+    """And a fifth more runs wait."""
     new = plan_runs(Workload(videos, 0, slots), active_runs=0, chunk_videos=1)
     assert new >= min(slots, videos)
 
@@ -37,8 +37,8 @@ def test_an_empty_queue_gets_no_runs():
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 100))
-def test_suspects_are_not_taken_for_full_chunks(fresh, suspects, alone, size):
-    """A chunk that crashed comes back as five small ones, then as one a video: each finds a run."""
-    workload = Workload(fresh + suspects + alone, 0, 10_000, suspects=suspects, lone_suspects=alone)
+def test_crash_suspects_count_as_small_chunks(fresh, suspects, alone, size):
+    """A chunk that crashed comes back as five small ones, then as one per video: each finds a run."""
+    workload = Workload(fresh + suspects + alone, 0, 10_000, suspects=suspects, isolated_suspects=alone)
     new = plan_runs(workload, active_runs=0, chunk_videos=size)
     assert new >= fresh / size + suspects / max(size / 5, 1) + alone

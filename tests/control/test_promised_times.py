@@ -1,4 +1,4 @@
-"""How long a loss goes unnoticed, added up from what is deployed."""
+"""How long a lost box goes unnoticed, added up from what is deployed."""
 
 from pathlib import Path
 
@@ -24,14 +24,14 @@ def default(setting: str) -> int:
     return Settings.model_fields[setting].default
 
 
-def test_a_lost_box_is_known_within_two_minutes():
-    """Its chunk is claimable, and its worker stale, when the next sweep has come and started."""
+def test_lost_box_is_noticed_within_two_minutes():
+    """Its chunk is claimable, and its worker stale, once the next sweep has come and started."""
     for unnoticed_s in (default("lease_s"), HEARTBEAT_TIMEOUT_S):
         assert unnoticed_s + read_sweep_period_s() + START_S <= TRUTH_S
 
 
-def test_a_beat_that_is_lost_costs_nothing():
-    """Two heartbeats, as late as can be, come before a worker is stale or a lease ends; one within half a lease."""
+def test_one_lost_heartbeat_has_no_effect():
+    """Two heartbeats, as late as they may be, fit before a worker is stale or a lease expires; one in half a lease."""
     latest_s = default("heartbeat_s") * (1 + JITTER)
     assert 2 * latest_s < min(HEARTBEAT_TIMEOUT_S, default("lease_s"))
     assert latest_s < default("lease_s") / 2

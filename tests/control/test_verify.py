@@ -1,4 +1,4 @@
-"""Every committed shard is read, once, and what is wrong is told."""
+"""`vfleet shards verify`: every committed shard is read once, and each bad one named."""
 
 import json
 
@@ -27,7 +27,7 @@ def damage(box, key):
     put_once(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
 
 
-def test_every_shard_is_read_and_the_bad_one_named(box, shards):
+def test_verify_reads_every_shard_and_names_the_bad_ones(box, shards):
     """One bad shard does not hide another."""
     damage(box, shards[0])
     delete_object(box.context.results, shards[2])
@@ -38,9 +38,8 @@ def test_every_shard_is_read_and_the_bad_one_named(box, shards):
     assert "does not exist" in told[shards[2]]
 
 
-def test_it_goes_on_where_it_ended(box, shards, tmp_path, monkeypatch):
-    """What was found sound is not read again, what was bad is; a line that was cut off counts for nothing, now and to
-    whoever goes on after that."""
+def test_verify_resumes_from_its_log(box, shards, tmp_path, monkeypatch):
+    """Sound shards are not read again, bad ones are; a line that was cut off is dropped, now and in later runs."""
     damage(box, shards[0])
     log = tmp_path / "verified.jsonl"
     list(verify_shards(box.engine, box.context.results, log=log))
@@ -55,8 +54,8 @@ def test_it_goes_on_where_it_ended(box, shards, tmp_path, monkeypatch):
     assert read[2:] == [shards[0]]
 
 
-def test_a_shard_that_is_committed_meanwhile_is_not_wrong(box, shards, monkeypatch):
-    """A fleet at work raises no alarm: whatever is asked about, the ledger's count of it is known."""
+def test_shard_committed_during_verification_is_not_wrong(box, shards, monkeypatch):
+    """A working fleet causes no false finding: of each verified shard, the ledger's counts are known."""
     box.add_videos("d")
     waiting = [True]
 
@@ -75,9 +74,9 @@ def test_a_shard_that_is_committed_meanwhile_is_not_wrong(box, shards, monkeypat
     assert [each.problem for each in verify_shards(box.engine, box.context.results)] == [None] * 3
 
 
-def test_a_file_that_is_no_log_is_refused(box, shards, tmp_path):
-    """It may be somebody's, and is not appended to."""
+def test_verify_refuses_a_file_that_is_not_its_log(box, shards, tmp_path):
+    """The file is not appended to."""
     (tmp_path / "notes.txt").write_text("milk\n")
-    with pytest.raises(BadInput, match="no log"):
+    with pytest.raises(BadInput, match="is not a log"):
         list(verify_shards(box.engine, box.context.results, log=tmp_path / "notes.txt"))
     assert (tmp_path / "notes.txt").read_text() == "milk\n"

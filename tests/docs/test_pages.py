@@ -160,7 +160,7 @@ def test_where_all_is_well_no_alert_sounds(ledger, seed):
     seed(5)
     claim(ledger, size=2)
     issue_box_key(ledger, "ann")
-    store_credential(ledger, "ann", "source", StoreCredential("i", "s", "t"), lasts_s=20_000)
+    store_credential(ledger, "ann", "source", StoreCredential("i", "s", "t"), ttl_s=20_000)
     assert find_alerts(ledger) == []
 
 
@@ -168,7 +168,7 @@ FLEET = """
     INSERT INTO fleets (fleet, label_prefix, machines, max_usd_per_hour, max_usd, order_json, changed_at)
     VALUES ('f', 'f/', 1, 1, 1, '{}', now());
     INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name,
-        usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at, reason)
+        usd_per_hour, usd_once, boot_timeout_s, instance_id, requested_at, changed_at, accepted_at, reason)
     VALUES ('f/1', 'f', 1, 'val-1', 'destroying', 1, 1, 1, 'g', 1, 0.95, 1, 1, now() - interval '20 min',
             now() - interval '16 min', now(), 'r');
 """
@@ -183,12 +183,12 @@ WRONG = {
     "lease_expires_at, videos_claimed) SELECT gen_random_uuid(), 'ann', 100 + n, 's', 'expired', now(), now(), 1 "
     "FROM generate_series(1, 20) n",
     "credentials-expire": "INSERT INTO validation.box_keys VALUES ('ann', NULL, sha256('k')); INSERT INTO "
-    "validation.lent_credentials VALUES ('ann', 'source', 'i', 's', 't', now(), now() + interval '1 hour')",
+    "validation.issued_credentials VALUES ('ann', 'source', 'i', 's', 't', now(), now() + interval '1 hour')",
     "budget-nearly-spent": FLEET,
     "credit-falls-faster": FLEET + "INSERT INTO fleet_credit_readings VALUES ('f', now() - interval '1 hour', 100, 0), "
     "('f', now(), 50, 1)",
     "worker-quarantined": "UPDATE validation_chunks SET state = 'committed', closed_at = now(); "
-    "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]'); INSERT INTO validation.canary_judgements "
+    "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]'); INSERT INTO validation.canary_evaluations "
     "SELECT 'c', chunk_id, 'wrong', 'segment 0' FROM validation_chunks",
     # Of this database alone, so that it ends with it. A role is the same in all databases of a cluster.
     "box-login-altered": "DO $$ BEGIN EXECUTE format('ALTER ROLE validation_worker IN DATABASE %I "

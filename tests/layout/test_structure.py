@@ -109,8 +109,8 @@ PRIVATE_WORDS = re.compile(
 )
 QUOTED = re.compile(r"`[^`\n]*`|[\"']nobody[\"']|account_nobody")
 """Code in prose, and the Unix account ``nobody``."""
-EXEMPT = {Path(__file__).name, "LICENCES.md"}
-"""This file, and licences, which are quoted."""
+EXEMPT = {Path(__file__).name, "LICENCES.md", "ledger_0_1.sql"}
+"""This file, and licences and a dump of an earlier release, which are quoted."""
 NOT_YET_REWRITTEN = frozenset(Path(__file__).with_name("not_yet_rewritten.txt").read_text().split())
 """Files that may still use these words. The list only becomes shorter."""
 

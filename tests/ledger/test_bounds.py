@@ -1,4 +1,4 @@
-"""What a caller may say of its own chunk: a box in wrong hands says anything."""
+"""Limits of what a caller may claim about its own chunk: a compromised box sends anything."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,17 +26,17 @@ def commit(engine, chunk, receipt, segments: int = 1) -> None:
     "key",
     [shard_key("bob", 1), shard_key("ann", 2), "shards/compacted/validation_x.parquet", "shards/ann/other.parquet"],
 )
-def test_a_shard_lies_where_its_chunk_says(ledger, seed, key):
-    """Under another's name it would take that one's place; and what readers need no more, the control plane deletes."""
+def test_commit_refuses_a_shard_key_of_another_chunk(ledger, seed, key):
+    """A box could otherwise take another chunk's key, or have the control plane delete any object."""
     seed(1)
     chunk = claim(ledger)
-    with pytest.raises(LedgerRefused, match="its shard lies at shards/ann/validation_ann_shard_0001"):
+    with pytest.raises(LedgerRefused, match="the key of its shard is shards/ann/validation_ann_shard_0001"):
         commit(ledger, chunk, replace(shard(), key=key))
     commit(ledger, chunk, shard(of=chunk))
 
 
 @pytest.mark.parametrize("number", [1, 9999, 10000, 123456])
-def test_the_ledger_names_a_shard_as_its_writer_does(ledger, seed, number):
+def test_ledger_and_writer_derive_the_same_shard_key(ledger, seed, number):
     """However many chunks a worker has had."""
     seed(1)
     chunk = replace(claim(ledger), shard_number=number)
@@ -45,8 +45,8 @@ def test_the_ledger_names_a_shard_as_its_writer_does(ledger, seed, number):
     assert fetch(ledger, "SELECT shard_key FROM validation_shards") == [(shard_key("ann", number),)]
 
 
-def test_a_flow_run_holds_one_chunk_of_a_worker(ledger, seed):
-    """A second is refused while the first is open; the first asked for again is the first."""
+def test_flow_run_holds_one_chunk_per_worker(ledger, seed):
+    """A second claim is refused while the first chunk is open; repeating the first claim returns the first chunk."""
     seed(9)
     token, run = uuid4(), uuid4()
     held = claim(ledger, size=3, chunk_id=token, flow_run_id=run)
@@ -57,23 +57,23 @@ def test_a_flow_run_holds_one_chunk_of_a_worker(ledger, seed):
     assert claim(ledger, size=3, flow_run_id=run).videos
 
 
-def test_nobody_is_kept_from_work_by_another_who_names_its_run(ledger, seed):
-    """Whose run it is, the ledger cannot tell: who held it first would else decide."""
+def test_worker_is_not_blocked_by_another_worker_naming_its_flow_run(ledger, seed):
+    """The ledger cannot tell whose run it is: otherwise the first to name it would decide."""
     seed(6)
     run = uuid4()
     claim(ledger, worker_id="bob", size=3, flow_run_id=run)
     assert claim(ledger, worker_id="ann", size=3, flow_run_id=run).videos
 
 
-def test_chunks_without_a_flow_run_are_many(ledger, seed):
-    """As by `vfleet run-chunk`."""
+def test_worker_holds_many_chunks_without_a_flow_run(ledger, seed):
+    """As `vfleet run-chunk` does."""
     seed(6)
     assert [len(claim(ledger, size=3, flow_run_id=None).videos) for _ in range(2)] == [3, 3]
 
 
 @pytest.mark.parametrize("lease_s", [-(10**6), 0, 1])
-def test_a_lease_is_never_shorter_than_ten_seconds(ledger, seed, lease_s):
-    """Neither claimed nor renewed: a chunk that lapses at once is a crash of each of its videos."""
+def test_lease_is_never_shorter_than_ten_seconds(ledger, seed, lease_s):
+    """On claim and on renewal: a chunk that expires at once counts a crash for each of its videos."""
     seed(2)
     chunk = claim(ledger, lease_s=lease_s)
     left = "SELECT lease_expires_at > now() + interval '5 s' FROM validation_chunks"
@@ -87,8 +87,8 @@ def test_a_lease_is_never_shorter_than_ten_seconds(ledger, seed, lease_s):
 @pytest.mark.parametrize(
     ("attempts", "backoff_s", "hours"), [(1, 2**31 - 1, 1), (9, 2**31 - 1, 24), (9, 3600, 24), (1, -(2**31), 0)]
 )
-def test_a_video_is_put_off_for_an_hour_at_first_and_a_day_at_last(ledger, seed, attempts, backoff_s, hours):
-    """Whatever the holder asks for, and however often the video failed before."""
+def test_back_off_is_at_most_an_hour_at_first_and_a_day_at_last(ledger, seed, attempts, backoff_s, hours):
+    """Whatever back-off the holder asks for, and however often the video failed before."""
     (video,) = seed(1)
     chunk = claim(ledger)
     execute(ledger, "UPDATE video_queue SET validation_attempts = :n", n=attempts)
@@ -104,8 +104,8 @@ def test_a_video_is_put_off_for_an_hour_at_first_and_a_day_at_last(ledger, seed,
     assert (status, put_off_h) == ("pending", hours)
 
 
-def test_a_tenth_transient_failure_is_the_last(ledger, seed):
-    """No holder keeps a video going round for ever, whatever limit it names, and no number is too large to count."""
+def test_tenth_transient_failure_fails_the_video(ledger, seed):
+    """Whatever limit the holder names; no attempt count is too large."""
     (video,) = seed(1)
     chunk = claim(ledger)
     execute(ledger, "UPDATE video_queue SET validation_attempts = 30000")
@@ -117,7 +117,7 @@ def test_a_tenth_transient_failure_is_the_last(ledger, seed):
 
 
 @pytest.mark.parametrize("rate", ["NaN", "Infinity", -1.0, 1e30])
-def test_a_rate_is_a_number_that_can_be_summed(ledger, seed, rate):
+def test_rate_is_clamped_to_a_finite_number(ledger, seed, rate):
     """One NaN would make the rate of the whole fleet NaN."""
     seed(1)
     renew_chunk(ledger, claim(ledger), Progress(segments_per_s=rate))
@@ -125,8 +125,8 @@ def test_a_rate_is_a_number_that_can_be_summed(ledger, seed, rate):
 
 
 @pytest.mark.parametrize("segments", [-1, 100_001, 2**31 - 1])
-def test_nobody_counts_more_segments_than_a_video_can_have(ledger, seed, segments):
-    """Neither so far nor at last: sums of them stand in for others' work."""
+def test_segment_count_above_the_limit_is_refused(ledger, seed, segments):
+    """On renewal and on commit: the counts enter sums over other workers' chunks."""
     seed(1)
     chunk = claim(ledger)
     with pytest.raises(LedgerRefused):
@@ -143,16 +143,16 @@ def test_nobody_counts_more_segments_than_a_video_can_have(ledger, seed, segment
         {"models": {"ear": "1" * 20_000}},
     ],
 )  # fmt: skip
-def test_a_shard_is_no_larger_than_any_shard(ledger, seed, lie):
-    """Its size, its audio and the names of its models are kept, and summed over the fleet."""
+def test_commit_refuses_an_impossible_shard_size(ledger, seed, lie):
+    """Its size, its audio and the names of its models are stored, and summed over the fleet."""
     seed(1)
     chunk = claim(ledger)
-    with pytest.raises(LedgerRefused, match="no shard is so large"):
+    with pytest.raises(LedgerRefused, match="is out of range"):
         commit(ledger, chunk, replace(shard(of=chunk), **lie))
 
 
-def test_words_are_kept_in_part(ledger, seed):
-    """An error of megabytes is cut short, wherever it is told."""
+def test_long_texts_are_truncated(ledger, seed):
+    """An error text of a megabyte is stored with 2,000 characters, in each of its places."""
     seed(2)
     heartbeat_worker(ledger, "ann", last_error="x" * 10**6)
     chunk = claim(ledger, size=1)
@@ -170,8 +170,8 @@ def test_words_are_kept_in_part(ledger, seed):
     [{"budgets": {"flow_runs": 10**9}}, {"budgets": {"flow_runs": "many"}}, {"budgets": {"flow_runs": -1}},
      {"note": "x" * 70_000}],
 )  # fmt: skip
-def test_a_worker_says_no_more_of_itself_than_there_is_room_for(ledger, seed, config):
-    """Dispatch makes as many runs as workers say that they take, and must be able to read the number."""
+def test_registration_refuses_an_oversized_or_unreadable_configuration(ledger, seed, config):
+    """Dispatch creates as many runs as workers ask for, and must be able to read the number."""
     seed(1)
     with pytest.raises(LedgerRefused):
         register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-1"} | config))
@@ -182,8 +182,8 @@ REGISTER = "SELECT validation.register_worker('carl', '', NULL, :config, NULL, N
 WAITING = "SELECT FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())"
 
 
-def test_a_restart_makes_no_poison(ledger, seed):
-    """A worker that starts again and again with a limit of its own fails no video before its third crash."""
+def test_restarts_do_not_fail_videos_as_poison(ledger, seed):
+    """A worker that restarts again and again with a crash limit of 1 fails no video before its third crash."""
     (video,) = seed(1)
     for restarts in range(1, 9):
         execute(ledger, REGISTER, config="{}")
@@ -195,8 +195,8 @@ def test_a_restart_makes_no_poison(ledger, seed):
     assert statuses(ledger) == {video: "pending"}
 
 
-def test_a_name_is_held_by_a_lock_that_no_login_can_take(connect, seed):
-    """An advisory lock on a worker's name, which anybody may take, keeps that worker from nothing."""
+def test_worker_id_lock_cannot_be_taken_by_a_login(connect, seed):
+    """An advisory lock on a worker id, which any login may take, does not block that worker."""
     seed(1)
     held, working = connect(), connect()
     with held.begin() as connection:
@@ -206,8 +206,8 @@ def test_a_name_is_held_by_a_lock_that_no_login_can_take(connect, seed):
         register_worker(working, WorkerProfile("carl", config={"instance": "carl-1"}))
 
 
-def test_of_two_machines_of_one_new_name_one_waits_and_is_refused(connect, seed):
-    """Also where the name has no row yet."""
+def test_second_of_two_boxes_registering_one_worker_id_is_refused(connect, seed):
+    """Also if the worker id has no row yet."""
     seed(0)
     first, second, watching = connect(), connect(), connect()
     twin = WorkerProfile("carl", config={"instance": "carl-2"})

@@ -41,7 +41,7 @@ def test_claimers_racing_to_the_end_take_every_video_exactly_once(connect, seed)
     assert sorted(taken) == sorted(videos)
 
 
-def test_a_claim_wraps_around_the_end_of_the_index(ledger, seed):
+def test_claim_wraps_around_the_end_of_the_index(ledger, seed):
     """Wherever the random start falls, a claim finds all that is claimable."""
     seed(10)
     for _ in range(20):
@@ -50,16 +50,16 @@ def test_a_claim_wraps_around_the_end_of_the_index(ledger, seed):
         release_chunk(ledger, chunk.chunk_id, reason="again")
 
 
-def test_a_claim_repeated_with_its_token_is_the_same_claim(ledger, seed):
-    """A claim whose answer was lost on the way is found again, not doubled."""
+def test_claim_repeated_with_its_token_is_the_same_claim(ledger, seed):
+    """A claim whose answer was lost is found again, not doubled."""
     seed(20)
     token = uuid4()
     assert claim(ledger, chunk_id=token, size=5) == claim(ledger, chunk_id=token, size=5)
     assert list(statuses(ledger).values()).count("validating") == 5
 
 
-def test_a_token_opens_nothing_for_another_worker(ledger, seed):
-    """Knowing a token of another worker yields no videos."""
+def test_token_gives_another_worker_no_videos(ledger, seed):
+    """Knowing the token of another worker's chunk yields no videos."""
     seed(5)
     chunk = claim(ledger, worker_id="ann", size=5)
     assert claim(ledger, worker_id="bob", chunk_id=chunk.chunk_id) is None
@@ -73,7 +73,7 @@ def test_only_transcribed_and_due_videos_are_claimed(ledger, seed):
     assert [video.video_id for video in claim(ledger).videos] == ["v0002", "v0003"]
 
 
-def test_languages_narrow_a_claim(ledger, seed):
+def test_claim_takes_only_the_given_languages(ledger, seed):
     """Only videos of the languages asked for are claimed."""
     seed(3, language="hi", prefix="h")
     seed(3, language="ta", prefix="t")
@@ -81,15 +81,15 @@ def test_languages_narrow_a_claim(ledger, seed):
     assert claim(ledger, languages=["bn"]) is None
 
 
-def test_nothing_claimable_opens_no_chunk(ledger, seed):
-    """An empty queue leaves no row behind."""
+def test_claim_of_an_empty_queue_opens_no_chunk(ledger, seed):
+    """It leaves no row behind."""
     seed(0)
     assert claim(ledger) is None
     assert fetch(ledger, "SELECT * FROM validation_chunks") == []
 
 
-def test_a_stranger_may_not_claim(ledger, seed):
-    """A worker that never registered is refused, and nothing is held."""
+def test_unregistered_worker_may_not_claim(ledger, seed):
+    """It is refused, and holds nothing."""
     seed(3)
     with pytest.raises(WorkerUnknown, match="carl"):
         claim(ledger, worker_id="carl")
@@ -108,8 +108,8 @@ def test_shard_numbers_of_a_worker_never_repeat(ledger, seed):
     assert numbers == [1, 2, 3]
 
 
-def test_a_failed_claim_counts_and_backs_off(ledger, seed):
-    """A transient failure returns with an attempt spent and a back-off that doubles, and fails for good at the limit."""
+def test_transient_failure_counts_an_attempt_and_backs_off(ledger, seed):
+    """The back-off doubles per attempt, and the video fails at the limit."""
     (video,) = seed(1)
     waits = []
     for _ in range(3):

@@ -22,7 +22,7 @@ def snapshot(engine):
 
 
 def test_a_swept_chunk_cannot_be_committed(connect, seed):
-    """A worker that slept through its lease writes nothing, even for videos that nobody took since."""
+    """A worker that slept through its lease writes nothing, even if no other worker took its videos since."""
     seed(2)
     sleeper, sweeper = connect(), connect()
     chunk = claim(sleeper)
@@ -60,8 +60,8 @@ def test_a_video_is_validated_or_failed_but_not_both(ledger, seed):
     assert snapshot(ledger) == before
 
 
-def test_a_commit_settles_every_video_of_its_chunk(ledger, seed):
-    """Named videos end validated or failed; the others return without losing an attempt; the shard is on record."""
+def test_commit_decides_every_video_of_its_chunk(ledger, seed):
+    """Named videos become validated or failed; the others go back without losing an attempt; the shard is recorded."""
     seed(3)
     chunk = claim(ledger)
     good, bad, untouched = (v.video_id for v in chunk.videos)
@@ -91,24 +91,24 @@ def test_a_commit_whose_answer_was_lost_may_be_repeated(ledger, seed):
     assert snapshot(ledger) == before
 
 
-def test_a_chunk_in_which_everything_failed_leaves_no_shard(ledger, seed):
-    """No validated video, no shard: the chunk is committed without one."""
+def test_chunk_of_failed_videos_is_committed_without_a_shard(ledger, seed):
+    """No validated video, no shard."""
     (video,) = seed(1)
     chunk = claim(ledger)
     commit(ledger, chunk, validated={}, failed=[VideoFailure(video, "corrupt tar", transient=False)])
     assert fetch(ledger, "SELECT state, shard_key FROM validation_chunks") == [("committed", None)]
 
 
-def test_a_shard_without_videos_is_refused(ledger, seed):
-    """The ledger cannot hold a shard that validates nothing."""
+def test_commit_refuses_a_shard_without_videos(ledger, seed):
+    """A shard validates at least one video."""
     seed(1)
     chunk = claim(ledger)
     with pytest.raises(LedgerRefused):
         commit(ledger, chunk, receipt=shard(of=chunk), validated={})
 
 
-def test_a_committed_chunk_cannot_be_released(ledger, seed):
-    """What readers can see is never taken back by its former holder."""
+def test_committed_chunk_cannot_be_released(ledger, seed):
+    """Its former holder cannot take back what readers see."""
     seed(3)
     chunk = claim(ledger)
     commit(ledger, chunk)
@@ -117,8 +117,8 @@ def test_a_committed_chunk_cannot_be_released(ledger, seed):
     assert set(statuses(ledger).values()) == {"validated"}
 
 
-def test_a_release_loses_no_attempt(ledger, seed):
-    """Videos that are given back stand as if they had never been claimed."""
+def test_release_loses_no_attempt(ledger, seed):
+    """Released videos are as if they had never been claimed."""
     seed(3)
     before = fetch(
         ledger,
@@ -159,8 +159,8 @@ def test_renewal_saves_a_chunk_from_the_sweep(ledger, seed):
     assert sweep_stale_claims(ledger) == []
 
 
-def test_a_commit_keeps_what_its_holder_counted(ledger, seed):
-    """Seconds of audio and segments by verdict, each under its own name; verdicts that do not add up are refused."""
+def test_commit_records_audio_and_verdict_counts(ledger, seed):
+    """Each under its own name; verdicts that do not add up to the segments are refused."""
     seed(2)
     chunk = claim(ledger)
     counted = {"accept": 3, "review": 2, "reject": 1}

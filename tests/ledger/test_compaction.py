@@ -1,4 +1,4 @@
-"""One shard in the place of several: in one moment, or not at all."""
+"""Compaction in the ledger: several shards are replaced by one in one transaction, or not at all."""
 
 import pytest
 
@@ -26,8 +26,8 @@ def keys(engine):
     return [shard.shard_key for shard in read_committed_shards(engine)]
 
 
-def test_the_new_shard_stands_for_the_old_ones(two):
-    """Every video is read there, nobody's counters move, and the old shards are kept."""
+def test_compacted_shard_replaces_its_sources(two):
+    """Every video is read there, no worker's counters change, and the old shards are kept."""
     before = fetch(two, "SELECT worker_id, videos_processed, shards_uploaded FROM worker_validators ORDER BY 1")
     compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
     assert keys(two) == ["shards/big"]
@@ -47,8 +47,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_not_exactly_in_the_old_shards_stands_for_nothing(two, what):
-    """Nothing is lost, doubled or renamed by a compaction."""
+def test_compaction_refuses_other_videos_than_those_of_its_sources(two, what):
+    """A compaction loses, doubles and renames nothing."""
     videos, shard = WRONG[what]
     with pytest.raises(CompactionConflict):
         compact_shards(two, shard, sources=SOURCES, videos=videos)
@@ -56,8 +56,8 @@ def test_what_is_not_exactly_in_the_old_shards_stands_for_nothing(two, what):
     assert violated_invariants(two) == []
 
 
-def test_a_video_that_was_validated_again_is_left_where_it_is(two):
-    """A compaction of what was read before does not bring old rows back."""
+def test_compaction_does_not_bring_back_superseded_results(two):
+    """A video that was validated again meanwhile stays in its newer shard."""
     requeue_videos(two, Requeue(["v0000"]))
     validate(two, "three")
     with pytest.raises(CompactionConflict):
@@ -67,8 +67,8 @@ def test_a_video_that_was_validated_again_is_left_where_it_is(two):
     assert violated_invariants(two) == []
 
 
-def test_only_what_nobody_needs_is_forgotten(two):
-    """Not what is current, not before its time, and each once."""
+def test_purge_takes_only_shards_retired_long_enough(two):
+    """Not current shards, not before their time, and each once."""
     assert purge_retired_shards(two, older_than_s=-10) == []
     compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
     assert purge_retired_shards(two, older_than_s=3600) == []

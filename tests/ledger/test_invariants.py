@@ -1,4 +1,4 @@
-"""Whatever the order of events, the ledger's books balance."""
+"""The ledger's invariants hold whatever the order of events."""
 
 from uuid import uuid4
 
@@ -61,41 +61,40 @@ def finish(engine, event, chunk, n) -> None:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(EVENTS)
-def test_the_books_balance_after_any_history(ledger, seed, events):
-    """Counters equal the sums over chunks; who is validating is held by an open chunk; who is validated has a shard."""
+def test_invariants_hold_after_any_history(ledger, seed, events):
+    """Counters equal the sums over chunks; a validating video is in an open chunk; a validated video has a shard."""
     execute(
         ledger,
-        "TRUNCATE video_queue, validation_chunks, worker_validators, validation_shards, validation_results, validation.canary_judgements",
+        "TRUNCATE video_queue, validation_chunks, worker_validators, validation_shards, validation_results, validation.canary_evaluations",
     )
     seed(30)
     play(ledger, events)
 
-    broken = [law for law in audit_ledger(ledger) if law.violations]
-    assert broken == []
+    assert [check for check in audit_ledger(ledger) if check.violations] == []
 
 
-VANDALISM = {
+VIOLATIONS = {
     "a validating video is held by an open chunk": "UPDATE video_queue SET validation_chunk = gen_random_uuid() WHERE validation_status = 'validating'",
-    "a validated video stands in a committed shard": "UPDATE video_queue SET validation_chunk = gen_random_uuid() WHERE validation_status = 'validated'",
+    "a validated video is in a committed shard": "UPDATE video_queue SET validation_chunk = gen_random_uuid() WHERE validation_status = 'validated'",
     "a committed chunk counts its validated videos and their segments": "UPDATE validation_chunks SET segments = segments + 1 WHERE state = 'committed'",
     "a shard counts its videos and their segments": "UPDATE validation_shards SET segments = segments + 1",
-    "a chunk's shard is the one that it uploaded": "UPDATE validation_shards SET shard_sha256 = repeat('0', 64)",
-    "what stood in a shard stands in one for ever": "UPDATE validation_results SET superseded_at = now()",
-    "nothing current stands in a deleted shard": "UPDATE validation_shards SET deleted_at = now()",
+    "a chunk and its shard agree on key, checksum and size": "UPDATE validation_shards SET shard_sha256 = repeat('0', 64)",
+    "a video that had a result has a current result": "UPDATE validation_results SET superseded_at = now()",
+    "no current result is in a deleted shard": "UPDATE validation_shards SET deleted_at = now()",
     "an open chunk holds the videos that it claimed": "UPDATE validation_chunks SET videos_claimed = videos_claimed + 1 WHERE state = 'open'",
     "a worker's counters equal the sums over its chunks": "UPDATE worker_validators SET segments_processed = segments_processed + 1",
     "a worker names the flow runs of its open chunks": "UPDATE worker_validators SET flow_run_ids = '{}'",
-    "no attempt and no crash is counted below zero": "UPDATE video_queue SET validation_attempts = -1",
+    "attempts and crashes are not negative": "UPDATE video_queue SET validation_attempts = -1",
 }
 
 
-@pytest.mark.parametrize("law", VANDALISM)
-def test_the_audit_notices(ledger, seed, law):
-    """Every law of the audit is broken by some edit, and then names an example."""
+@pytest.mark.parametrize("invariant", VIOLATIONS)
+def test_audit_notices_each_violation(ledger, seed, invariant):
+    """Each invariant is violated by some edit, and then names an example."""
     seed(10)
     finish(ledger, "commit", claim(ledger, size=4), 0)
     claim(ledger, size=4)
-    assert {found.law for found in audit_ledger(ledger)} == set(VANDALISM)
-    execute(ledger, VANDALISM[law])
-    broken = {found.law: found for found in audit_ledger(ledger) if found.violations}
-    assert broken[law].example
+    assert {found.invariant for found in audit_ledger(ledger)} == set(VIOLATIONS)
+    execute(ledger, VIOLATIONS[invariant])
+    broken = {found.invariant: found for found in audit_ledger(ledger) if found.violations}
+    assert broken[invariant].example

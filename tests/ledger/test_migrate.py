@@ -26,7 +26,7 @@ def test_migrating_twice_changes_nothing(ledger):
     assert [fetch(ledger, query) for query in (SHAPE, ROUTINES, INDEXES)] == before
 
 
-def test_a_live_queue_keeps_its_rows_and_columns(empty):
+def test_migration_keeps_rows_and_columns_of_a_live_queue(empty):
     """A queue that the pipeline made is extended, never replaced; every row starts pending."""
     execute(
         empty,
@@ -42,8 +42,8 @@ def test_a_live_queue_keeps_its_rows_and_columns(empty):
     ]
 
 
-def test_a_migration_that_was_cut_short_goes_on(empty):
-    """Columns that are there already, as after a crash between two statements, do not stop a second try."""
+def test_migration_that_was_cut_off_is_resumed(empty):
+    """Columns that exist already, as after a crash between two statements, do not stop a second try."""
     execute(
         empty,
         "CREATE TABLE video_queue (video_id text PRIMARY KEY, status text, language text, segment_count int, claimed_by text, claimed_at timestamptz, validation_status text NOT NULL DEFAULT 'pending')",
@@ -52,7 +52,7 @@ def test_a_migration_that_was_cut_short_goes_on(empty):
     require_revision(empty)
 
 
-def test_the_dry_run_is_the_migration(empty, ledger):
+def test_dry_run_prints_the_whole_migration(empty, ledger):
     """Executing what `--dry-run` prints gives the same database as migrating."""
     with empty.connect() as connection:
         driver = connection.connection.driver_connection
@@ -77,8 +77,8 @@ def split_script(script: str) -> list[str]:
     return statements
 
 
-def test_a_database_of_another_migration_is_refused_naming_both(ledger, empty):
-    """Code does not touch a ledger that it does not know."""
+def test_database_at_another_migration_is_refused(ledger, empty):
+    """The error names both migrations."""
     execute(ledger, "UPDATE validation.alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaMismatch, match=rf"{known_revision()}.*9999"):
         require_revision(ledger)
@@ -86,8 +86,8 @@ def test_a_database_of_another_migration_is_refused_naming_both(ledger, empty):
         require_revision(empty)
 
 
-def test_nothing_is_prepared_in_a_session(ledger, seed):
-    """Behind a transaction pooler a prepared statement would belong to somebody else."""
+def test_no_statement_is_prepared(ledger, seed):
+    """Behind a transaction pooler a prepared statement would belong to another client."""
     with ledger.connect() as connection:
         for _ in range(10):
             connection.exec_driver_sql("SELECT count(*) FROM video_queue")

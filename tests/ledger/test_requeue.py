@@ -1,4 +1,4 @@
-"""The way back into the queue: who returns, and what stands meanwhile."""
+"""Requeueing: which videos go back to the queue, and which results stay current meanwhile."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_suite_revisions
 
 
-def test_requeued_failures_start_afresh(ledger, seed):
-    """Only the failures named return, with clean counts."""
+def test_requeued_failures_have_no_attempts(ledger, seed):
+    """Only the failures named are requeued, with their counts at zero."""
     seed(2)
     execute(
         ledger,
@@ -24,8 +24,8 @@ def test_requeued_failures_start_afresh(ledger, seed):
     ) == [(0, 0, None)]
 
 
-def test_a_dry_run_counts_and_changes_nothing(ledger, seed):
-    """What it tells is what would happen."""
+def test_requeue_dry_run_counts_and_changes_nothing(ledger, seed):
+    """It reports what would happen."""
     seed(5)
     validate(ledger, "one")
     told = requeue_videos(ledger, Requeue(), dry_run=True)
@@ -34,7 +34,7 @@ def test_a_dry_run_counts_and_changes_nothing(ledger, seed):
     assert set(statuses(ledger).values()) == {"pending"}
 
 
-def test_a_video_that_is_held_or_waits_is_not_requeued(ledger, seed):
+def test_claimed_or_pending_videos_are_not_requeued(ledger, seed):
     """A holder keeps its claim, and a back-off its time."""
     seed(4)
     claim(ledger, size=2)
@@ -42,7 +42,7 @@ def test_a_video_that_is_held_or_waits_is_not_requeued(ledger, seed):
     assert sorted(statuses(ledger).values()) == ["pending", "pending", "validating", "validating"]
 
 
-def test_what_a_requeued_video_has_stands_until_it_is_committed_again(ledger, seed):
+def test_results_of_a_requeued_video_stay_current_until_the_next_commit(ledger, seed):
     """Readers find every video in exactly one shard before, between and after; the old shard keeps the rest."""
     seed(4)
     validate(ledger, "one")
@@ -55,8 +55,8 @@ def test_what_a_requeued_video_has_stands_until_it_is_committed_again(ledger, se
     assert violated_invariants(ledger) == []
 
 
-def test_a_shard_of_which_nothing_is_current_is_for_nobody(ledger, seed):
-    """It leaves the readers' list and stays on the ledger's own."""
+def test_shard_without_current_results_is_retired(ledger, seed):
+    """It leaves the readers' list and stays in the ledger."""
     seed(2)
     validate(ledger, "one")
     requeue_videos(ledger, Requeue())
@@ -66,8 +66,8 @@ def test_a_shard_of_which_nothing_is_current_is_for_nobody(ledger, seed):
     assert violated_invariants(ledger) == []
 
 
-def test_another_revision_stands_beside_the_first(ledger, seed):
-    """Each revision has its shard, and the ledger knows which models made which."""
+def test_results_of_two_revisions_are_both_current(ledger, seed):
+    """Each revision has its shard, and the ledger knows the models of each."""
     seed(2)
     validate(ledger, "one")
     requeue_videos(ledger, Requeue())
@@ -114,15 +114,15 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_those_return_who_meet_every_condition(mixed, choice):
+def test_requeue_takes_videos_that_meet_every_condition(mixed, choice):
     """No other video moves."""
     which, expected = CHOICES[choice]
     requeue_videos(mixed, which(mixed))
     assert {video for video, status in statuses(mixed).items() if status == "pending"} == expected
 
 
-def test_only_what_is_lacking_is_asked_for(ledger, seed):
-    """A chunk of videos that lack one model wants that model; one that was never validated wants the whole suite."""
+def test_requeue_lacking_asks_only_the_missing_models(ledger, seed):
+    """A chunk of videos that lack one model asks that model; with a never validated video it asks the whole suite."""
     seed(2)
     validate(ledger, "one")
     requeue_videos(ledger, Requeue(lacking={"nose": "2", "tongue": None}))
@@ -134,8 +134,8 @@ def test_only_what_is_lacking_is_asked_for(ledger, seed):
     assert claim(ledger).models is None
 
 
-def test_a_result_of_another_model_supersedes_nothing(ledger, seed):
-    """The shard of the one new model joins the old one; both are current, and the wish is fulfilled."""
+def test_result_of_another_model_supersedes_nothing(ledger, seed):
+    """The shard of the one new model joins the old one; both are current, and nothing is lacking."""
     seed(2)
     validate(ledger, "one")
     requeue_videos(ledger, Requeue(lacking={"nose": "2"}))

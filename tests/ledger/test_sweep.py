@@ -38,8 +38,8 @@ def test_a_chunk_whose_run_ended_is_swept_before_its_lease_ends(ledger, seed):
         (20, 3600),  # it was renewed long after it ended, and then fell silent
     ],
 )
-def test_a_holder_that_renews_keeps_its_chunk_whatever_is_said_of_its_run(ledger, seed, lease_left_s, ended_ago_s):
-    """A run that was marked Crashed by mistake works on, and so does one that ends in a Prefect which restarts."""
+def test_renewed_chunk_is_kept_although_prefect_reports_its_run_ended(ledger, seed, lease_left_s, ended_ago_s):
+    """A run that was marked Crashed by mistake works on, and so does one that ends in a Prefect that restarts."""
     seed(3)
     chunk = claim(ledger, flow_run_id=(run := uuid4()))
     expire(ledger, chunk.chunk_id)
@@ -47,8 +47,8 @@ def test_a_holder_that_renews_keeps_its_chunk_whatever_is_said_of_its_run(ledger
     assert sweep_stale_claims(ledger, ended_runs={run: ended_ago_s}) == []
 
 
-def test_a_renewal_is_dated(ledger, seed):
-    """A holder that came back just before the sweep is no dead one, though its run was said to have ended before."""
+def test_renewal_after_the_reported_end_keeps_the_chunk(ledger, seed):
+    """A holder that renewed just before the sweep is alive, though its run was reported ended before."""
     seed(3)
     chunk = claim(ledger, flow_run_id=(run := uuid4()))
     expire(ledger, chunk.chunk_id)
@@ -56,8 +56,8 @@ def test_a_renewal_is_dated(ledger, seed):
     assert sweep_stale_claims(ledger, ended_runs={run: 0.0}) == []
 
 
-def test_a_lost_box_is_judged_by_the_clock_alone(ledger, seed):
-    """Nobody lives who could have seen its flow run end."""
+def test_chunk_of_a_lost_box_is_swept_by_its_lease_only(ledger, seed):
+    """No worker lived on that could tell the flow run's crash from the box's."""
     seed(3)
     chunk = claim(ledger, flow_run_id=(run := uuid4()))
     expire_box(ledger, chunk.chunk_id)
@@ -65,8 +65,8 @@ def test_a_lost_box_is_judged_by_the_clock_alone(ledger, seed):
     assert sweep_stale_claims(ledger, ended_runs={run: 40.0}) == []
 
 
-def test_a_chunk_that_is_being_written_is_not_waited_for(connect, seed):
-    """The sweep passes over a row that somebody holds at this moment: its holder lives."""
+def test_sweep_skips_a_locked_chunk(connect, seed):
+    """A row that is locked at this moment has a live holder."""
     seed(3)
     holder, sweeper = connect(), connect()
     chunk = claim(holder)
@@ -85,8 +85,8 @@ LOCKS = {
 
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
-def test_a_box_that_vanishes_amid_a_call_keeps_no_other_boxs_chunk(connect, seed, lock):
-    """What its last transaction locked waits for the end of that; everybody else is swept and flagged meanwhile."""
+def test_box_that_vanishes_during_a_call_delays_no_other_box(connect, seed, lock):
+    """What its last transaction locked is skipped until that ends; the other boxes are swept and marked meanwhile."""
     seed(6)
     vanished, sweeper = connect(), connect()
     for worker in ("ann", "bob"):
@@ -99,8 +99,8 @@ def test_a_box_that_vanishes_amid_a_call_keeps_no_other_boxs_chunk(connect, seed
     assert [chunk.worker_id for chunk in sweep_stale_claims(sweeper)] == ["ann"]
 
 
-def test_a_sound_video_survives_the_loss_of_any_box_that_holds_it(ledger, seed):
-    """Box after box is lost, restarts or loses its ledger: no crash is counted against what it held by chance."""
+def test_loss_of_boxes_counts_no_crash_for_their_videos(ledger, seed):
+    """Box after box is lost: no crash is counted for what it held by chance."""
     seed(1)
     for _ in range(3):
         expire_box(ledger, claim(ledger).chunk_id)
@@ -110,16 +110,16 @@ def test_a_sound_video_survives_the_loss_of_any_box_that_holds_it(ledger, seed):
     ]
 
 
-def test_what_a_restarted_worker_held_counts_no_crash(ledger, seed):
-    """Its last life fell silent together with the chunk."""
+def test_restart_of_a_worker_counts_no_crash(ledger, seed):
+    """Its earlier session stopped together with the chunk."""
     seed(1)
     expire_box(ledger, claim(ledger).chunk_id)
     register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), replaces="ann-1")
     assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(0, 1)]
 
 
-def test_a_ledger_that_was_away_past_the_lease_counts_no_crash(ledger, seed):
-    """The worker's heartbeats stopped with the renewals; that it is heard again proves nothing of the process."""
+def test_ledger_outage_beyond_the_lease_counts_no_crash(ledger, seed):
+    """Heartbeats and renewals stopped together; the next heartbeat proves nothing about the process."""
     seed(1)
     expire_box(ledger, claim(ledger).chunk_id)
     heartbeat_worker(ledger, "ann", instance="ann-1")
@@ -127,8 +127,8 @@ def test_a_ledger_that_was_away_past_the_lease_counts_no_crash(ledger, seed):
     assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(0, 1)]
 
 
-def test_a_heartbeat_in_time_lets_the_series_go_on(ledger, seed):
-    """A worker that is heard all along outlives the process that died under it."""
+def test_worker_with_gapless_heartbeats_outlived_its_run(ledger, seed):
+    """Then the process died by itself, and a crash is counted."""
     seed(1)
     chunk = claim(ledger)
     expire(ledger, chunk.chunk_id)
@@ -138,8 +138,8 @@ def test_a_heartbeat_in_time_lets_the_series_go_on(ledger, seed):
     assert fetch(ledger, "SELECT validation_crashes, validation_losses FROM video_queue") == [(1, 0)]
 
 
-def test_a_video_that_takes_its_box_along_is_found_too(ledger, seed):
-    """Each fourth loss is a crash: so it travels alone before it is given up, and its mates are validated."""
+def test_video_that_kills_boxes_fails_in_the_end(ledger, seed):
+    """Each fourth loss counts as a crash: the video is claimed alone before it fails, and its chunk-mates are validated."""
     videos = seed(10)
     poison, losses = videos[3], 0
     while losses < 20 and (chunk := claim(ledger, size=10)):
@@ -155,8 +155,8 @@ def test_a_video_that_takes_its_box_along_is_found_too(ledger, seed):
     assert {video for video, status in statuses(ledger).items() if status != "validated"} == {poison}
 
 
-def test_poison_fails_alone_and_its_mates_lose_nothing(ledger, seed):
-    """A video that kills its process three times fails with that reason; every mate is validated, no attempt spent."""
+def test_poison_fails_alone_and_its_chunk_mates_lose_nothing(ledger, seed):
+    """A video that kills its process three times fails with that reason; every mate is validated, no attempt lost."""
     videos = seed(50)
     poison, claims = videos[17], 0
     while chunk := claim(ledger, size=50):
@@ -188,7 +188,7 @@ def test_poison_fails_alone_and_its_mates_lose_nothing(ledger, seed):
     assert claims < 20
 
 
-def test_a_restarted_worker_takes_back_what_its_last_life_held(ledger, seed):
+def test_restarted_worker_takes_back_the_chunks_of_its_earlier_session(ledger, seed):
     """Chunks open under a worker's id when it registers are dead, and claimable at once."""
     seed(3)
     claim(ledger, worker_id="ann")
@@ -197,8 +197,8 @@ def test_a_restarted_worker_takes_back_what_its_last_life_held(ledger, seed):
     assert len(claim(ledger, worker_id="bob").videos) == 3
 
 
-def test_two_live_machines_cannot_share_a_worker_id(ledger, seed):
-    """The second is refused, with the first one's name, until the first falls silent."""
+def test_two_live_boxes_cannot_share_a_worker_id(ledger, seed):
+    """The second is refused, naming the first, until the first sends no heartbeats any more."""
     seed(1)
     twin = WorkerProfile("ann", config={"instance": "ann-2"})
     with pytest.raises(WorkerIdTaken, match="ann-1"):
@@ -208,8 +208,8 @@ def test_two_live_machines_cannot_share_a_worker_id(ledger, seed):
 
 
 @pytest.mark.parametrize("call", [heartbeat_worker, drain_worker, retire_worker])
-def test_a_succeeded_worker_speaks_for_nobody(ledger, seed, call):
-    """Who was silent so long that another took its place neither revives, drains nor retires the worker that lives."""
+def test_replaced_instance_may_not_change_the_workers_row(ledger, seed, call):
+    """An instance that was replaced neither revives, drains nor retires the worker that lives."""
     seed(2)
     register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-2"}), replaces="ann-1")
     claim(ledger, worker_id="ann")
@@ -220,8 +220,8 @@ def test_a_succeeded_worker_speaks_for_nobody(ledger, seed, call):
     call(ledger, "ann", instance="ann-2")
 
 
-def test_a_retiring_worker_returns_what_it_holds(ledger, seed):
-    """Goodbye costs no attempt."""
+def test_retired_worker_releases_its_chunks(ledger, seed):
+    """No attempt is lost."""
     seed(3)
     claim(ledger, worker_id="ann")
     assert retire_worker(ledger, "ann") == 1
@@ -231,8 +231,8 @@ def test_a_retiring_worker_returns_what_it_holds(ledger, seed):
     ]
 
 
-def test_silence_is_flagged_and_a_heartbeat_lifts_the_flag(ledger, seed):
-    """A worker that is silent for the length of a lease is stale until it speaks."""
+def test_worker_without_heartbeat_is_stale_until_the_next_one(ledger, seed):
+    """After the length of a lease."""
     seed(1)
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s' WHERE worker_id = 'ann'")
     assert mark_stale_workers(ledger) == ["ann"]
@@ -240,8 +240,8 @@ def test_silence_is_flagged_and_a_heartbeat_lifts_the_flag(ledger, seed):
     assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("online",)]
 
 
-def test_a_worker_that_hangs_is_not_kept_alive_by_its_flow_runs(ledger, seed):
-    """A renewal and a commit say what is in hand, and nothing of the worker's own process."""
+def test_hung_worker_is_not_kept_alive_by_its_flow_runs(ledger, seed):
+    """Renewals and commits are no heartbeat of the worker process."""
     seed(1)
     chunk = claim(ledger)
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s' WHERE worker_id = 'ann'")
@@ -252,8 +252,8 @@ def test_a_worker_that_hangs_is_not_kept_alive_by_its_flow_runs(ledger, seed):
     assert fetch(ledger, "SELECT status FROM worker_validators WHERE worker_id = 'ann'") == [("stale",)]
 
 
-def test_nobody_waits_for_a_machine_that_was_silent_for_a_day(ledger, seed):
-    """It is gone without goodbye: offline, and no alarm any more; should it speak after all, it is back."""
+def test_worker_without_heartbeat_for_a_day_is_offline(ledger, seed):
+    """It raises no alert any more; a later heartbeat puts it online again."""
     seed(1)
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '23 h' WHERE worker_id = 'ann'")
     assert mark_stale_workers(ledger) == ["ann"]
@@ -267,7 +267,7 @@ def test_nobody_waits_for_a_machine_that_was_silent_for_a_day(ledger, seed):
     assert fetch(ledger, "SELECT liveness FROM validation.worker_liveness WHERE worker_id = 'ann'") == [("online",)]
 
 
-def test_a_stranded_video_is_found_by_the_last_net(ledger, seed):
+def test_stranded_video_is_requeued(ledger, seed):
     """`validating` for 30 minutes without an open chunk: back to the queue. With one: left alone."""
     seed(6)
     held, lost = claim(ledger, size=3), claim(ledger, size=3)

@@ -1,4 +1,4 @@
-"""Real logins with a role each: on a ledger of the tests' own, and on a Postgres as a host rents one out."""
+"""Real logins with one role each, on a ledger of the test's own and on a hosted Postgres."""
 
 import os
 from collections.abc import Callable, Iterator

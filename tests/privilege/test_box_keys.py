@@ -1,11 +1,11 @@
-"""All boxes share one login. The key tells them apart, and a box in wrong hands reaches no other one's work."""
+"""Box keys: all boxes share one login, and a compromised box reaches no other box's work."""
 
 import pytest
 
 from tests.support.ledger_helpers import claim, execute, fetch, shard
 from validation.domain import Progress, StoreCredential, WorkerProfile
 from validation.errors import BadInput
-from validation.ledger.box_credentials import get_credential, issue_box_key, read_issued_credentials, store_credential
+from validation.ledger.box_credentials import get_credential, issue_box_key, read_credential_status, store_credential
 from validation.ledger.chunks import commit_chunk, release_chunk, renew_chunk
 from validation.ledger.rpc import BoxKeyRejected, LedgerRefused
 from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
@@ -36,8 +36,8 @@ SPOKEN = {
 
 
 @pytest.mark.parametrize("say", SPOKEN.values(), ids=SPOKEN)
-def test_a_box_speaks_in_its_own_name_only(ledger, boxes, log_in, say):
-    """With another's key, with none, or under a name that nobody has, the ledger hears nothing."""
+def test_box_may_act_only_under_its_own_worker_id(ledger, boxes, log_in, say):
+    """With another box's key, without a key, or under a worker id without a key, every call is refused."""
     say(boxes["ann"], "ann")
     before = fetch(ledger, "SELECT * FROM worker_validators WHERE worker_id = 'bob'")
     for engine, name in [(boxes["ann"], "bob"), (log_in(WORKER), "bob"), (boxes["ann"], "carl")]:
@@ -46,8 +46,8 @@ def test_a_box_speaks_in_its_own_name_only(ledger, boxes, log_in, say):
     assert fetch(ledger, "SELECT * FROM worker_validators WHERE worker_id = 'bob'") == before
 
 
-def test_anothers_chunk_is_safe_even_from_who_knows_its_token(boxes):
-    """A token that leaked opens nothing without the key of the box that claimed it."""
+def test_token_without_the_box_key_cannot_commit(boxes):
+    """A token that leaked is worthless without the key of the box that claimed it."""
     held = claim(boxes["ann"], worker_id="ann", size=1)
     done = {"shard": shard(of=held), "validated": {held.videos[0].video_id: 1}, "failed": [], "max_attempts": 3}
     with pytest.raises(BoxKeyRejected, match="ann"):
@@ -55,8 +55,8 @@ def test_anothers_chunk_is_safe_even_from_who_knows_its_token(boxes):
     commit_chunk(boxes["ann"], held.chunk_id, **done)
 
 
-def test_anothers_chunk_is_not_given_back_either(boxes):
-    """Nor is its lease moved: its holder goes on."""
+def test_token_without_the_box_key_cannot_release_or_renew(boxes):
+    """The holder keeps its chunk."""
     held = claim(boxes["ann"], worker_id="ann", size=1)
     with pytest.raises(BoxKeyRejected, match="ann"):
         release_chunk(boxes["bob"], held.chunk_id, reason="test")
@@ -65,21 +65,21 @@ def test_anothers_chunk_is_not_given_back_either(boxes):
     assert release_chunk(boxes["ann"], held.chunk_id, reason="test") == 1
 
 
-def test_without_any_key_any_name_will_do(seed, log_in):
+def test_ledger_without_keys_accepts_every_worker_id(seed, log_in):
     """One machine at home, or a test, needs no keys."""
     seed(1)
     assert claim(log_in(WORKER), worker_id="ann").videos
 
 
-def test_the_control_plane_speaks_of_every_box(boxes, log_in):
-    """It retires whom it must, and has no key."""
+def test_control_plane_acts_for_every_worker(boxes, log_in):
+    """It needs no key."""
     claim(boxes["ann"], worker_id="ann", size=1)
     assert retire_worker(log_in("validation_control"), "ann") == 1
 
 
-def test_a_new_machine_under_a_name_shuts_out_the_old_one(ledger, boxes, log_in):
-    """The successor's key replaces its predecessor's, and what that was lent is forgotten."""
-    store_credential(ledger, "ann", "results", LENT, lasts_s=60)
+def test_new_key_of_a_worker_id_voids_the_old_one(ledger, boxes, log_in):
+    """The credentials issued to the earlier box are deleted."""
+    store_credential(ledger, "ann", "results", LENT, ttl_s=60)
     successor = log_in(WORKER, issue_box_key(ledger, "ann"))
     enter(successor, "ann")
     assert get_credential(successor, "ann", "results") is None
@@ -88,8 +88,8 @@ def test_a_new_machine_under_a_name_shuts_out_the_old_one(ledger, boxes, log_in)
 
 
 @pytest.mark.parametrize(("state", "may_speak"), [("working", True), ("draining", True), ("destroyed", False)])
-def test_a_key_ends_with_its_rental(ledger, seed, log_in, state, may_speak):
-    """What somebody copied from a machine is worth nothing once it is given back."""
+def test_box_key_is_void_after_its_rental(ledger, seed, log_in, state, may_speak):
+    """A copied key is worthless once the box is destroyed."""
     seed(1)
     execute(
         ledger,
@@ -99,7 +99,7 @@ def test_a_key_ends_with_its_rental(ledger, seed, log_in, state, may_speak):
     execute(
         ledger,
         "INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name,"
-        " usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at, reason)"
+        " usd_per_hour, usd_once, boot_timeout_s, instance_id, requested_at, changed_at, accepted_at, reason)"
         " VALUES ('f/1', 'f', 1, 'ann', :state, 1, 1, 1, 'g', 1, 1, 1, 1, now(), now(), now(), 'r')",
         state=state,
     )
@@ -109,11 +109,11 @@ def test_a_key_ends_with_its_rental(ledger, seed, log_in, state, may_speak):
     else:
         with pytest.raises(BoxKeyRejected):
             heartbeat_worker(box, "ann")
-    assert [loan.worker_id for loan in read_issued_credentials(ledger)] == (["ann"] if may_speak else [])
+    assert [loan.worker_id for loan in read_credential_status(ledger)] == (["ann"] if may_speak else [])
 
 
-def test_a_box_cannot_empty_the_queue_into_its_own(ledger, boxes):
-    """However it asks, it holds 16 chunks of a thousand videos for an hour at the most."""
+def test_box_holds_at_most_16_chunks_for_an_hour(ledger, boxes):
+    """Whatever it asks for."""
     for _ in range(16):
         claim(boxes["ann"], worker_id="ann", size=1, lease_s=10**9)
     with pytest.raises(LedgerRefused, match="16 open chunks"):
@@ -122,14 +122,14 @@ def test_a_box_cannot_empty_the_queue_into_its_own(ledger, boxes):
     assert fetch(ledger, longest) == [(True,)]
 
 
-def test_a_thousand_videos_are_the_most_of_a_claim(ledger, seed):
-    """Whoever asks for more gets a thousand."""
+def test_claim_takes_at_most_a_thousand_videos(ledger, seed):
+    """Whatever size is asked for."""
     seed(1001)
     assert len(claim(ledger, size=10**6).videos) == 1000
 
 
-def test_a_box_cannot_hold_anothers_calls_up(boxes):
-    """By a lock that anybody may take, or by calls of its own that it does not end."""
+def test_box_cannot_block_another_boxs_calls(boxes):
+    """Neither by an advisory lock, nor by an open transaction of its own."""
     with boxes["bob"].begin() as held:
         held.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('ann'))")
         held.exec_driver_sql("SELECT validation.heartbeat_worker('bob', p_instance => 'bob-1')")
@@ -138,15 +138,15 @@ def test_a_box_cannot_hold_anothers_calls_up(boxes):
         assert claim(boxes["ann"], worker_id="ann", size=1).videos
 
 
-def test_a_box_cannot_watch_another_one_say_its_key(boxes):
+def test_box_cannot_read_another_boxs_key_in_pg_stat_activity(boxes):
     """Sessions of one login see each other's statements: keys are parameters, which are not shown."""
     with boxes["ann"].begin(), boxes["bob"].connect() as watching:
         seen = {row[0] for row in watching.exec_driver_sql("SELECT query FROM pg_stat_activity WHERE usename = user")}
     assert any("set_config('vfleet.box_key', $3, true)" in statement for statement in seen)
 
 
-def test_a_key_lives_for_one_transaction(boxes):
-    """Behind a pooler the next transaction on a connection is somebody else's."""
+def test_box_key_is_set_for_one_transaction(boxes):
+    """Behind a pooler the next transaction on a connection belongs to another client."""
     with boxes["ann"].connect() as connection:
         connection.exec_driver_sql("SELECT 1")
         connection.rollback()
@@ -155,42 +155,42 @@ def test_a_key_lives_for_one_transaction(boxes):
             connection.connection.driver_connection.rollback()
 
 
-def test_what_was_lent_comes_back_to_its_box_until_it_ends(ledger, boxes):
-    """The newest credential, with what is left of it; nothing once that is over."""
-    store_credential(ledger, "ann", "results", StoreCredential("old", "old", "old"), lasts_s=60)
-    store_credential(ledger, "ann", "results", LENT, lasts_s=3600)
+def test_box_gets_its_newest_credential_until_it_expires(ledger, boxes):
+    """With its remaining time; none after that."""
+    store_credential(ledger, "ann", "results", StoreCredential("old", "old", "old"), ttl_s=60)
+    store_credential(ledger, "ann", "results", LENT, ttl_s=3600)
     held = get_credential(boxes["ann"], "ann", "results")
     assert (held.access_key_id, held.secret_access_key, held.session_token) == ("id", "secret", "token")
     assert "secret" not in repr(held)
     assert get_credential(boxes["ann"], "ann", "source") is None
-    execute(ledger, "UPDATE validation.lent_credentials SET lent_at = 'epoch', expires_at = now() - interval '1 s'")
+    execute(ledger, "UPDATE validation.issued_credentials SET issued_at = 'epoch', expires_at = now() - interval '1 s'")
     assert get_credential(boxes["ann"], "ann", "results") is None
 
 
-def test_a_loan_is_due_when_half_of_it_is_over(ledger, boxes):
-    """Or when one of the two stores has none."""
+def test_credential_is_due_after_half_of_its_time(ledger, boxes):
+    """Or if one of the two stores has none."""
 
     def due() -> list[str]:
-        return [loan.worker_id for loan in read_issued_credentials(ledger) if loan.is_due]
+        return [loan.worker_id for loan in read_credential_status(ledger) if loan.is_due]
 
     for store in ("source", "results"):
         assert due() == ["ann", "bob"]
-        store_credential(ledger, "ann", store, LENT, lasts_s=3600)
+        store_credential(ledger, "ann", store, LENT, ttl_s=3600)
     assert due() == ["bob"]
-    execute(ledger, "UPDATE validation.lent_credentials SET lent_at = lent_at - interval '61 minutes'")
-    execute(ledger, "UPDATE validation.lent_credentials SET expires_at = expires_at - interval '1 minutes'")
+    execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '61 minutes'")
+    execute(ledger, "UPDATE validation.issued_credentials SET expires_at = expires_at - interval '1 minutes'")
     assert due() == ["ann", "bob"]
 
 
-def test_nothing_is_lent_to_a_name_without_a_key(ledger, seed):
-    """There is no box that could ask for it."""
+def test_no_credential_is_stored_for_a_worker_without_a_key(ledger, seed):
+    """No box could fetch it."""
     seed(1)
-    store_credential(ledger, "ann", "source", LENT, lasts_s=60)
-    assert fetch(ledger, "SELECT * FROM validation.lent_credentials") == []
+    store_credential(ledger, "ann", "source", LENT, ttl_s=60)
+    assert fetch(ledger, "SELECT * FROM validation.issued_credentials") == []
 
 
-def test_a_refusal_names_no_key(boxes):
-    """Errors are logged: they tell the worker, and neither the key nor a credential."""
+def test_refusal_shows_no_key(boxes):
+    """Errors are logged: they name the worker, and neither its key nor a credential."""
     with pytest.raises(BadInput) as refused:
         heartbeat_worker(boxes["ann"], "bob")
     chain = f"{refused.value!r} {refused.value.__cause__!r} {refused.value.__cause__}"

@@ -57,7 +57,7 @@ def read_ledger(engine) -> Iterator[tuple[str, bytes]]:
     relations = fetch(
         engine,
         "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE c.relkind IN ('r', 'v') AND n.nspname IN ('public', 'validation') AND c.relname <> 'lent_credentials'",
+        "WHERE c.relkind IN ('r', 'v') AND n.nspname IN ('public', 'validation') AND c.relname <> 'issued_credentials'",
     )
     for (name,) in relations:
         yield f"table {name}", repr(fetch(engine, f"SELECT * FROM {name}")).encode()
@@ -164,8 +164,8 @@ def test_the_search_finds_what_it_is_to_find():
 def test_a_lent_credential_is_in_one_table_and_in_no_view(ledger):
     """Where it is kept is the only place that tells it."""
     issue_box_key(ledger, "val-1")
-    store_credential(ledger, "val-1", "results", StoreCredential("planted-id", "planted-s", "planted-t"), lasts_s=60)
+    store_credential(ledger, "val-1", "results", StoreCredential("planted-id", "planted-s", "planted-t"), ttl_s=60)
     leaks = [where for where, what in read_ledger(ledger) if b"planted-" in what]
     assert leaks == []
     with psycopg.connect(ledger.url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
-        assert connection.execute("SELECT count(*) FROM validation.lent_credentials").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM validation.issued_credentials").fetchone() == (1,)

@@ -1,4 +1,4 @@
-"""What each login reaches. The catalogue is asked what there is, so that nothing new slips through."""
+"""What each login reaches, for every object in the catalogue, so that new objects are covered too."""
 
 import pytest
 from sqlalchemy import Engine, text
@@ -71,7 +71,7 @@ ALTERS_ITSELF = (
 
 
 REFUSED = {"42501", "55000", "42809"}
-"""For want of privilege; a view that takes no writes, or no TRUNCATE, whoever asks."""
+"""For want of privilege; a view that takes no writes, and no TRUNCATE by any login."""
 
 
 def attempt(engine: Engine, statement: str) -> bool:
@@ -87,16 +87,16 @@ def attempt(engine: Engine, statement: str) -> bool:
 
 
 @pytest.mark.parametrize("role", ALLOWED)
-def test_a_login_calls_its_functions_and_no_other(ledger, log_in, role):
-    """Logged in for real, each function that there is was called, also those that come later."""
+def test_login_executes_its_functions_and_no_other(ledger, log_in, role):
+    """Each existing function is called with a real login, so that later functions are covered too."""
     engine = log_in(role)
     callable_ = {name for name, call in fetch(ledger, FUNCTIONS) if attempt(engine, call)}
     assert callable_ == set(ALLOWED[role].split())
 
 
 @pytest.mark.parametrize("role", ALLOWED)
-def test_a_login_reads_views_at_most(ledger, log_in, role):
-    """No table is read or written by anybody but through functions, and a box does not even read a view."""
+def test_login_reads_views_at_most(ledger, log_in, role):
+    """No login reads or writes a table except through functions, and a box's login reads no view either."""
     engine = log_in(role)
     relations = fetch(ledger, RELATIONS)
     done = {
@@ -111,30 +111,30 @@ def test_a_login_reads_views_at_most(ledger, log_in, role):
 
 
 @pytest.mark.parametrize("role", ALLOWED)
-def test_a_login_changes_nothing_of_the_database(log_in, role):
-    """It makes nothing, gives itself nothing, and leaves the database by no door."""
+def test_login_cannot_change_the_database(log_in, role):
+    """It creates nothing, grants itself nothing, and reaches no file or program."""
     engine = log_in(role)
     assert [statement for statement in INTRUSIONS if attempt(engine, statement)] == []
 
 
 @pytest.mark.parametrize("role", ALLOWED)
-def test_a_login_alters_itself_and_no_other(log_in, role):
-    """The first cannot be forbidden, and is watched instead; should a Postgres forbid it, the watch may go."""
+def test_login_alters_itself_and_no_other(log_in, role):
+    """Postgres cannot forbid the first, so it is monitored; should a later Postgres forbid it, this test says so."""
     engine, other = log_in(role), log_in("validation_reader" if role == "validation_worker" else "validation_worker")
     assert [statement for statement in ALTERS_ITSELF if not attempt(engine, statement)] == []
     theirs = [statement.replace("CURRENT_USER", f'"{other.url.username}"') for statement in ALTERS_ITSELF]
     assert [statement for statement in theirs if attempt(engine, statement)] == []
 
 
-def test_no_login_makes_temporary_tables(hosted):
-    """They fill the disk. What the database's owner migrated is closed to all others; that one keeps them."""
+def test_no_login_creates_temporary_tables(hosted):
+    """They fill the disk. The database's owner revoked the right for all others and keeps it."""
     owner, guest = hosted
     assert not attempt(guest, "CREATE TEMPORARY TABLE mine (n int)")
     assert attempt(owner, "CREATE TEMPORARY TABLE mine (n int)")
 
 
-def test_everybody_else_is_shut_out(hosted):
-    """The public API of a hosted Postgres is granted every new table, and reaches none of ours."""
+def test_public_api_reaches_nothing_of_the_ledger(hosted):
+    """The public API of a hosted Postgres is granted every new table, and reaches none of the ledger's."""
     owner, guest = hosted
     reached = [
         statement.format(name, column)
@@ -147,8 +147,8 @@ def test_everybody_else_is_shut_out(hosted):
     assert reached == []
 
 
-def test_what_is_ours_has_one_owner_and_closed_rows(hosted):
-    """Each table of ours has row-level security and belongs to the role that the functions run as."""
+def test_every_table_has_row_level_security_and_one_owner(hosted):
+    """Each table belongs to the role that the functions run as."""
     owner, _ = hosted
     tables = fetch(
         owner,
@@ -160,21 +160,21 @@ def test_what_is_ours_has_one_owner_and_closed_rows(hosted):
     assert [name for name, is_closed, is_owned in tables if not (is_closed and is_owned)] == []
 
 
-def test_a_function_runs_with_its_owners_rights_along_a_path_of_its_own(hosted):
-    """Whoever calls: no function can be led to another's table or function by the caller's search path."""
+def test_function_runs_as_the_owner_with_a_fixed_search_path(hosted):
+    """No caller's search path, and no schema in which others may create objects, leads a function to other objects."""
     owner, _ = hosted
     loose = fetch(
         owner,
         "SELECT proname FROM pg_proc WHERE pronamespace = 'validation'::regnamespace AND (NOT prosecdef "
         "OR proowner <> 'validation_owner'::regrole "
-        "OR NOT coalesce(proconfig, '{}') @> ARRAY['search_path=validation, public, pg_temp'])",
+        "OR NOT coalesce(proconfig, '{}') @> ARRAY['search_path=validation, pg_temp'])",
     )
     assert loose == []
 
 
 @pytest.mark.parametrize("change", ["SET status = 'lost'", "SET language = 'xx'", "SET video_id = 'other'"])
-def test_the_functions_leave_the_pipelines_columns_alone(ledger, change):
-    """Even a function gone wrong could not change what belongs to the transcription pipeline."""
+def test_functions_cannot_change_the_pipelines_columns(ledger, change):
+    """Not even a wrong function could change what belongs to the transcription pipeline."""
     with ledger.connect() as connection:
         connection.exec_driver_sql("SET ROLE validation_owner")
         with pytest.raises(ProgrammingError, match="permission denied"):
@@ -183,8 +183,8 @@ def test_the_functions_leave_the_pipelines_columns_alone(ledger, change):
         connection.exec_driver_sql("RESET ROLE")
 
 
-def test_a_hosted_database_serves_a_chunk(hosted):
-    """Migrated twice by an owner that is no superuser, its queue under row-level security: a box can still work."""
+def test_hosted_database_serves_a_chunk(hosted):
+    """Migrated twice by an owner that is no superuser, with row-level security on its queue."""
     owner, _ = hosted
     execute(owner, "INSERT INTO video_queue (video_id, status) VALUES ('a', 'done'), ('b', 'done')")
     with owner.begin() as connection:

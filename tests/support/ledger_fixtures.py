@@ -1,4 +1,4 @@
-"""A migrated ledger for each test, copied from a template, and ways to reach into its time."""
+"""A migrated ledger per test, copied from a template."""
 
 import itertools
 import os
@@ -19,7 +19,7 @@ _names = (f"ledger_{os.getpid()}_{n}" for n in itertools.count())
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres) -> Iterator[str]:
-    """A database at the newest migration; with VFLEET_MUTANT set, one of its functions is broken on purpose."""
+    """A database at the newest migration; with VFLEET_MUTANT set, one of its functions has a bug."""
     name = next(_names)
     engine = engine_for(postgres.create_database(name))
     migrate(engine)

@@ -1,4 +1,4 @@
-"""What tests of the ledger do over and over, and how they edit its time."""
+"""Helpers of the ledger's tests: claim, receipts, and edits of its times."""
 
 from uuid import UUID, uuid4
 
@@ -20,7 +20,7 @@ def claim(engine: Engine, *, worker_id: str = "ann", size: int = 50, **options) 
 
 
 def shard(name: str = "one", *, of: ChunkClaim | None = None) -> ShardReceipt:
-    """What was uploaded: the shard of a chunk, or one that stands for others and may be called anything."""
+    """The receipt of an uploaded shard: that of a chunk, or with any name one that replaces others."""
     return ShardReceipt(
         key=shard_key(of.worker_id, of.shard_number) if of else f"shards/{name}",
         sha256=name.encode().hex().ljust(64, "0"), size_bytes=1000, segments=3, suite="local",
@@ -28,7 +28,7 @@ def shard(name: str = "one", *, of: ChunkClaim | None = None) -> ShardReceipt:
 
 
 def expire(engine: Engine, chunk_id: UUID) -> None:
-    """Edit time: the chunk's process fell silent so long ago that its lease ended a second ago; its worker lives on."""
+    """Edit the times: the chunk was not renewed, its lease expired a second ago; its worker lives on."""
     stop_heartbeat(engine, chunk_id, lease_left_s=-1)
     execute(
         engine,
@@ -39,7 +39,7 @@ def expire(engine: Engine, chunk_id: UUID) -> None:
 
 
 def expire_box(engine: Engine, chunk_id: UUID) -> None:
-    """Edit time: as ``expire``, but of the chunk's worker nothing was heard since either."""
+    """As ``expire``, and the chunk's worker has sent no heartbeat since the last renewal either."""
     expire(engine, chunk_id)
     execute(
         engine,
@@ -50,7 +50,7 @@ def expire_box(engine: Engine, chunk_id: UUID) -> None:
 
 
 def stop_heartbeat(engine: Engine, chunk_id: UUID, *, lease_left_s: float) -> None:
-    """Edit time: the chunk was renewed so long ago that so much of its lease is left."""
+    """Edit the times: the chunk was last renewed so long ago that ``lease_left_s`` of its lease is left."""
     execute(
         engine,
         "UPDATE validation_chunks SET lease_expires_at = now() + make_interval(secs => :left),"

@@ -1,4 +1,4 @@
-"""One-line faults in the ledger's SQL that its tests must catch. `make mutants` proves that they do."""
+"""One-line bugs in the ledger's SQL that its tests must catch. `make mutants` proves that they do."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ FUNCTIONS = Path(__file__).resolve().parents[2] / "sql" / "functions"
 class Mutant:
     function: str
     line: str
-    instead: str
+    replacement: str
 
 
 MUTANTS = {
@@ -28,7 +28,7 @@ MUTANTS = {
     ),
     "commit-of-foreign-videos": Mutant(
         "commit_chunk",
-        "IF v_touched <> jsonb_array_length(p_validated) OR v_returned <> jsonb_array_length(p_failed) THEN",
+        "IF v_validated <> jsonb_array_length(p_validated) OR v_failed <> jsonb_array_length(p_failed) THEN",
         "IF false THEN",
     ),
     "commit-again-with-another-shard": Mutant(
@@ -36,8 +36,10 @@ MUTANTS = {
     ),
     "verdicts-are-mixed-up": Mutant("commit_chunk", "'verdicts' ->> 'review'", "'verdicts' ->> 'reject'"),
     "sweep-without-deadline": Mutant("sweep_stale_claims", "(c.lease_expires_at < now()\n", "(true\n"),
-    "sweep-waits-for-the-living": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
-    "the-dead-are-silent-for-ever": Mutant("mark_stale_workers", "SET status = 'offline'", "SET status = 'stale'"),
+    "sweep-waits-for-locked-chunks": Mutant("sweep_stale_claims", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+    "stale-workers-never-become-offline": Mutant(
+        "mark_stale_workers", "SET status = 'offline'", "SET status = 'stale'"
+    ),
     "renew-without-token": Mutant(
         "renew_chunk", "AND c.worker_id = p_worker AND c.state = 'open'", "AND c.worker_id = p_worker"
     ),
@@ -48,29 +50,33 @@ MUTANTS = {
     "release-costs-an-attempt": Mutant("return_videos", "q.validation_attempts - 1", "q.validation_attempts"),
     "crash-costs-an-attempt": Mutant("return_crashed_videos", "q.validation_attempts - 1", "q.validation_attempts"),
     "crash-is-forgotten": Mutant("return_crashed_videos", "h.validation_crashes + h.is_crash::integer", "0"),
-    "a-lost-box-is-a-crash": Mutant("expire_chunk", "worker_outlived_run(p_old)", "true"),
-    "a-lost-box-is-nothing": Mutant("return_crashed_videos", "p_is_crash OR q.validation_losses >= 3", "p_is_crash"),
-    "what-is-heard-again-was-always-there": Mutant(
+    "loss-of-a-box-counts-as-a-crash": Mutant("expire_chunk", "worker_outlived_run(p_old)", "true"),
+    "loss-of-a-box-never-counts": Mutant(
+        "return_crashed_videos", "p_is_crash OR q.validation_losses >= 3", "p_is_crash"
+    ),
+    "heartbeat-gap-is-ignored": Mutant(
         "worker_outlived_run", "greatest(w.heard_since, w.started_at) <= p_chunk.renewed_at", "true"
     ),
-    "every-heartbeat-begins-a-series": Mutant(
+    "each-heartbeat-restarts-the-series": Mutant(
         "heartbeat_worker", "THEN now() ELSE w.heard_since END", "THEN now() ELSE now() END"
     ),
-    "an-ended-run-is-believed": Mutant("sweep_stale_claims", "AND worker_outlived_run(c))", "AND true)"),
-    "a-renewal-after-the-end-is-overlooked": Mutant(
+    "ended-run-is-swept-while-its-worker-is-silent": Mutant(
+        "sweep_stale_claims", "AND worker_outlived_run(c))", "AND true)"
+    ),
+    "renewal-after-the-reported-end-is-ignored": Mutant(
         "sweep_stale_claims",
         "AND c.renewed_at < now() - make_interval(secs => ended.ago_s) + interval '10 seconds')",
         ")",
     ),
-    "a-renewal-is-not-dated": Mutant("renew_chunk", "renewed_at       = now()", "renewed_at       = c.renewed_at"),
-    "a-vanished-box-stops-the-sweep": Mutant(
+    "renewal-has-no-date": Mutant("renew_chunk", "renewed_at       = now()", "renewed_at       = c.renewed_at"),
+    "locked-row-stops-the-sweep": Mutant(
         "sweep_stale_claims", "EXCEPTION WHEN lock_not_available", "EXCEPTION WHEN division_by_zero"
     ),
-    "a-vanished-box-stops-the-flags": Mutant(
+    "locked-row-stops-mark-stale-workers": Mutant(
         "mark_stale_workers", "FOR NO KEY UPDATE SKIP LOCKED)", "FOR NO KEY UPDATE)"
     ),
-    "a-flow-run-keeps-its-worker-alive": Mutant("heartbeat_worker", "IF p_instance IS NOT NULL THEN", "IF true THEN"),
-    "suspects-travel-in-company": Mutant(
+    "renewal-counts-as-heartbeat": Mutant("heartbeat_worker", "IF p_instance IS NOT NULL THEN", "IF true THEN"),
+    "crash-suspects-share-full-chunks": Mutant(
         "pick_crash_suspects", "ELSE 0 END FROM first)", "ELSE p_size END FROM first)"
     ),
     "claim-does-not-wrap": Mutant(
@@ -79,81 +85,82 @@ MUTANTS = {
         "",
     ),
     "claim-ignores-back-off": Mutant("pick_pending", "AND q.validation_not_before <= now()", ""),
-    "progress-outlives-its-chunk": Mutant("close_without_shard", "-p_old.videos_validated,", "0,"),
+    "progress-of-a-lost-chunk-stays-counted": Mutant("close_without_shard", "-p_old.videos_validated,", "0,"),
     "commit-without-results": Mutant("commit_chunk", "PERFORM record_shard(p_shard, p_chunk, p_validated);", "NULL;"),
     "commit-supersedes-other-revisions": Mutant("record_shard", " AND r.revision = v_new.revision", ""),
-    "requeue-of-the-held": Mutant(
+    "requeue-of-claimed-videos": Mutant(
         "requeue_videos",
         "WHERE q.status = 'done' AND q.validation_status IN ('validated', 'validation_failed')",
         "WHERE q.status = 'done'",
     ),
-    "what-lies-below-another-machines-work-is-kept": Mutant(
+    "results-below-later-ones-are-not-requeued": Mutant(
         "requeue_videos",
-        "OR q.video_id IN (SELECT r.video_id FROM current_results r WHERE p_worker IN (r.worker_id, r.machine)))",
+        "OR q.video_id IN (\n"
+        "              SELECT r.video_id FROM current_results r WHERE p_worker IN (r.worker_id, r.instance_label)))",
         ")",
     ),
     "dry-run-moves": Mutant("requeue_videos", "IF NOT p_dry_run THEN", "IF true THEN"),
     "lacking-forgets-the-revision": Mutant("requeue_videos", "(wanted.value IS NULL OR s.models", "(true OR s.models"),
-    "a-fresh-video-is-half-validated": Mutant("claim_chunk", "bool_and(validation_models", "bool_or(validation_models"),
-    "compaction-of-what-has-changed": Mutant(
-        "compact_shards", "WHERE stands.video_id IS NULL OR written.video_id IS NULL", "WHERE false"
+    "new-video-is-asked-for-some-models-only": Mutant(
+        "claim_chunk", "bool_and(validation_models", "bool_or(validation_models"
     ),
-    "distrust-is-not-asked": Mutant("claim_chunk", "PERFORM check_not_quarantined(p_worker);", ""),
-    "a-name-is-distrusted-whoever-bears-it": Mutant(
-        "check_not_quarantined", "d.worker_id = p_worker AND d.is_present", "d.worker_id = p_worker"
+    "compaction-of-changed-sources": Mutant(
+        "compact_shards", "WHERE present.video_id IS NULL OR written.video_id IS NULL", "WHERE false"
     ),
-    "the-distrusted-keep-what-they-hold": Mutant(
-        "record_canary_result", "PERFORM release_chunk(v_held, 'its worker is distrusted');", "NULL;"
+    "claim-ignores-quarantine": Mutant("claim_chunk", "PERFORM check_not_quarantined(p_worker);", ""),
+    "quarantine-hits-the-next-box-of-a-worker-id": Mutant(
+        "check_not_quarantined", "q.worker_id = p_worker AND q.is_current", "q.worker_id = p_worker"
     ),
-    "somebodys-video-becomes-a-canary": Mutant(
-        "insert_canaries", "WHERE NOT EXISTS (SELECT FROM video_queue q WHERE q.video_id = c ->> 'video_id')", ""
+    "quarantined-box-keeps-its-chunks": Mutant(
+        "record_canary_result", "PERFORM release_chunk(v_chunk, 'its worker is quarantined');", "NULL;"
     ),
-    "a-shard-of-another-name": Mutant("commit_chunk", "IS DISTINCT FROM shard_key_of(v_old) THEN", "IS NULL THEN"),
-    "a-run-holds-two-chunks": Mutant("claim_chunk", "c.flow_run_id = p_flow_run AND c.state = 'open'", "false"),
-    "a-run-is-whose-who-named-it-first": Mutant(
+    "queued-video-becomes-a-canary": Mutant(
+        "insert_canaries", "WHERE NOT EXISTS (SELECT FROM public.video_queue q WHERE q.video_id = c ->> 'video_id')", ""
+    ),
+    "commit-of-another-shard-key": Mutant("commit_chunk", "IS DISTINCT FROM shard_key_of(v_old) THEN", "IS NULL THEN"),
+    "flow-run-holds-two-chunks": Mutant("claim_chunk", "c.flow_run_id = p_flow_run AND c.state = 'open'", "false"),
+    "flow-run-belongs-to-the-first-worker": Mutant(
         "claim_chunk", "c.worker_id = p_worker AND c.flow_run_id", "c.flow_run_id"
     ),
-    "a-claim-lapses-at-once": Mutant("claim_chunk", "greatest(least(p_lease_s, 3600), 10)", "least(p_lease_s, 3600)"),
-    "a-renewal-lapses-at-once": Mutant("renew_chunk", "greatest(least(p_lease_s, 3600), 10)", "least(p_lease_s, 3600)"),
-    "a-video-is-put-off-for-ever": Mutant(
-        "commit_chunk", "retry.attempts - 1, 20), 86400)", "retry.attempts, 30), 1e9)"
-    ),
-    "a-back-off-begins-anywhere": Mutant("commit_chunk", "least(greatest(p_backoff_s, 0), 3600)", "p_backoff_s"),
-    "a-video-goes-round-for-ever": Mutant("commit_chunk", "least(greatest(p_max_attempts, 1), 10)", "p_max_attempts"),
-    "a-worker-makes-poison": Mutant("register_worker", "greatest(p_max_crashes, 3)", "p_max_crashes"),
-    "a-name-is-held-by-anybody": Mutant(
+    "claim-expires-at-once": Mutant("claim_chunk", "greatest(least(p_lease_s, 3600), 10)", "least(p_lease_s, 3600)"),
+    "renewal-expires-at-once": Mutant("renew_chunk", "greatest(least(p_lease_s, 3600), 10)", "least(p_lease_s, 3600)"),
+    "back-off-has-no-limit": Mutant("commit_chunk", "retry.attempts - 1, 20), 86400)", "retry.attempts, 30), 1e9)"),
+    "first-back-off-has-no-limit": Mutant("commit_chunk", "least(greatest(p_backoff_s, 0), 3600)", "p_backoff_s"),
+    "attempts-have-no-limit": Mutant("commit_chunk", "least(greatest(p_max_attempts, 1), 10)", "p_max_attempts"),
+    "worker-chooses-the-crash-limit": Mutant("register_worker", "greatest(p_max_crashes, 3)", "p_max_crashes"),
+    "worker-id-lock-is-advisory": Mutant(
         "lock_worker",
         "SELECT FROM worker_locks l WHERE l.worker_id = p_worker FOR UPDATE",
         "SELECT pg_advisory_xact_lock(hashtext(p_worker))",
     ),
-    "a-name-is-not-held": Mutant(
-        "register_worker", "PERFORM lock_worker(p_worker);  -- of two machines that start at once", "--"
+    "registration-takes-no-lock": Mutant(
+        "register_worker", "PERFORM lock_worker(p_worker);  -- of two boxes that start at once", "--"
     ),
-    "a-rate-is-no-number": Mutant(
+    "rate-may-be-nan": Mutant(
         "renew_chunk",
         "greatest(least(coalesce((p_progress ->> 'segments_per_s')::real, 0), 1e6), 0)",
         "(p_progress ->> 'segments_per_s')::real",
     ),
-    "a-count-is-any-number": Mutant(
+    "segment-count-has-no-limit": Mutant(
         "check_segment_counts", "p_segments NOT BETWEEN 0 AND 100000 * p_videos::bigint", "false"
     ),
-    "current-shards-are-forgotten": Mutant(
+    "current-shards-are-purged": Mutant(
         "purge_retired_shards", "coalesce(r.superseded_at, 'infinity')", "r.superseded_at"
     ),
 }
 
 
 def apply_mutant(engine: Engine, mutant: Mutant) -> None:
-    """Replace one function by its broken twin."""
+    """Replace one function by its version with the bug."""
     source = (FUNCTIONS / f"{mutant.function}.sql").read_text()
     if mutant.line not in source:
-        raise AssertionError(f"the line to break is not in {mutant.function}.sql any more: {mutant.line!r}")
+        raise AssertionError(f"the line to change is not in {mutant.function}.sql: {mutant.line!r}")
     with engine.begin() as connection:
-        connection.connection.cursor().execute(source.replace(mutant.line, mutant.instead))
+        connection.connection.cursor().execute(source.replace(mutant.line, mutant.replacement))
 
 
 def main() -> int:
-    """Print a line a mutant; fail if one survives, or if the tests fail without any."""
+    """Print one line per mutant; fail if one survives, or if the tests fail without any."""
     if run_tests(None).returncode != 0:
         print("the tests fail without a mutant: repair them first")
         return 1
@@ -173,8 +180,9 @@ def is_caught(name: str) -> bool:
 
 def run_tests(mutant: str | None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({"VFLEET_MUTANT": mutant} if mutant else {})
-    # test_migrate.py migrates again, which mends the mutant: it would catch every one for the wrong reason.
-    command = [*PYTEST, str(TESTS), f"--ignore={TESTS / 'test_migrate.py'}"]
+    # These migrate again, which replaces the mutant: they would catch every one for the wrong reason.
+    ignored = [f"--ignore={TESTS / name}" for name in ("test_migrate.py", "test_upgrade.py")]
+    command = [*PYTEST, str(TESTS), *ignored]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -1,4 +1,4 @@
-"""A login of a test's own."""
+"""The address of a database for a login that a test created."""
 
 from sqlalchemy import make_url
 

@@ -59,7 +59,7 @@ def rent(ledger, *, hours: float, usd_per_hour: float, usd_once: float = 0.0) ->
     execute(
         ledger,
         "INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name, "
-        "usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at) VALUES (:label, "
+        "usd_per_hour, usd_once, boot_timeout_s, instance_id, requested_at, changed_at, accepted_at) VALUES (:label, "
         "'blue', 1, 'ann', 'working', 1, 1, 1, 'RTX 3090', :rate, :once, 900, 1, now() - make_interval(secs => :s), "
         "now(), now())",
         label=uuid4().hex, rate=usd_per_hour, once=usd_once, s=3600 * hours,

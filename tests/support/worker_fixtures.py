@@ -10,7 +10,7 @@ import pytest
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Utterance, Video
 from validation.ledger.seed import seed_videos
-from validation.models.sync_scorer import SyncScorerMixin
+from validation.models.scorer import SyncScorerMixin
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 from validation.settings import Settings

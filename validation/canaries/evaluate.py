@@ -46,7 +46,7 @@ RowValues: TypeAlias = Mapping[str, Any]
 Units: TypeAlias = Mapping[str, str]
 """Column -> unit."""
 
-OTHER_MODELS: tuple[Outcome, str] = ("moot", "scored by other models than the known answers")
+OTHER_MODELS: tuple[Outcome, str] = ("inconclusive", "scored by other models than the known answers")
 MIN_DEVIATING_SEGMENTS = 2
 """Number of segments with a deviating number that is not chance."""
 
@@ -70,7 +70,7 @@ class WorkerTally:
     right: int
     wrong: int
     """Cleared ones included."""
-    moot: int
+    inconclusive: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def tally_results(results: Sequence[CanaryResult]) -> CanaryTally:
     counts: dict[str, Counter[str]] = {}
     for result in results:
         if result.outcome is not None:
-            counts.setdefault(result.machine or str(result.worker_id), Counter())[result.outcome] += 1
-    workers = [WorkerTally(name, each["right"], each["wrong"], each["moot"]) for name, each in counts.items()]
+            counts.setdefault(result.instance_label or str(result.worker_id), Counter())[result.outcome] += 1
+    workers = [WorkerTally(name, each["right"], each["wrong"], each["inconclusive"]) for name, each in counts.items()]
     return CanaryTally(
         planted=len({result.video_id for result in results}),
         waiting=sum(result.outcome is None for result in results),
@@ -166,7 +166,7 @@ class _ShardAnswers:
 def _evaluate_shard(results: ObjectStore, canaries: Sequence[PendingCanary]) -> list[tuple[Outcome, str | None]]:
     """The outcomes of canaries of one shard, or of canaries whose video failed. The shard is read at most once."""
     if canaries[0].shard_key is None:
-        return [("moot", f"the video failed: {canary.error}") for canary in canaries]
+        return [("inconclusive", f"the video failed: {canary.error}") for canary in canaries]
     if not any(canary.is_comparable for canary in canaries):
         return [OTHER_MODELS for _ in canaries]
     answers = _read(results, canaries)
@@ -177,12 +177,15 @@ def _compare(canary: PendingCanary, answers: _ShardAnswers) -> tuple[Outcome, st
     if not canary.is_comparable:
         return OTHER_MODELS
     if canary.basis != answers.basis:
-        return "moot", f"scored by {_format_basis(answers.basis)}, the known answers by {_format_basis(canary.basis)}"
+        return (
+            "inconclusive",
+            f"scored by {_format_basis(answers.basis)}, the known answers by {_format_basis(canary.basis)}",
+        )
     rows = answers.rows.get(canary.video_id, ())
     if error := find_error(canary.answers, rows, answers.units):
         return "wrong", error
     if failure := next(filter(None, map(find_failure, rows)), None):
-        return "moot", f"the video failed in part: {failure}"
+        return "inconclusive", f"the video failed in part: {failure}"
     return "right", None
 
 

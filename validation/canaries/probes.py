@@ -20,8 +20,8 @@ from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
 from validation.inference.client import InferenceClient
 from validation.ledger.canaries import KnownAnswer
-from validation.models.base import Scorer
 from validation.models.rows import Row, build_rows
+from validation.models.scorer import Scorer
 from validation.models.suite import Suite, find_cascade
 from validation.scoring.verdict import Condition
 from validation.shards.schema import shard_columns

@@ -73,10 +73,10 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
 @box_app.command()
 def credentials(json: JsonOption = False) -> None:
     """List the boxes with a key, and how long the store credentials issued to them are valid."""
-    from validation.ledger.box_credentials import read_issued_credentials
+    from validation.ledger.box_credentials import read_credential_status
     from validation.services import open_ledger
 
-    issued = read_issued_credentials(open_ledger())
+    issued = read_credential_status(open_ledger())
     if json:
         for each in issued:
             say_json(each)
@@ -86,7 +86,7 @@ def credentials(json: JsonOption = False) -> None:
         [
             (
                 each.worker_id,
-                "none issued" if each.lasts_s is None else f"valid for {each.lasts_s / 3600:.1f} h",
+                "none issued" if each.expires_in_s is None else f"valid for {each.expires_in_s / 3600:.1f} h",
                 "due" if each.is_due else "",
                 each.issued_at,
             )

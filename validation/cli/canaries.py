@@ -118,11 +118,11 @@ def _print_results(results: "Sequence[CanaryResult]") -> None:
     say(f"{tally.planted} canaries, {tally.waiting} without a result yet")
     print_table(
         ("worker", "right", "wrong", "inconclusive"),
-        [(row.known_as, row.right, row.wrong, row.moot) for row in tally.workers],
+        [(row.known_as, row.right, row.wrong, row.inconclusive) for row in tally.workers],
     )
     for result in results:
-        if result.finding and result.pardoned_at is None:
-            say(f"{result.outcome}: {result.video_id} by {result.machine or result.worker_id}: {result.finding}")
+        if result.finding and result.cleared_at is None:
+            say(f"{result.outcome}: {result.video_id} by {result.instance_label or result.worker_id}: {result.finding}")
 
 
 def _print_quarantined(workers: "Sequence[QuarantinedWorker]", shards: "Sequence[QuarantinedShard]") -> None:
@@ -136,7 +136,7 @@ def _print_quarantined(workers: "Sequence[QuarantinedWorker]", shards: "Sequence
         own = [shard for shard in shards if shard.known_as == each.known_as]
         say(
             f"{each.known_as} is in quarantine since {each.since:%d %B, %H:%M}: "
-            f"{each.wrong} of {each.judged} canaries are wrong"
+            f"{each.wrong} of {each.evaluated} canaries are wrong"
         )
         for shard in own:
             say(f"  {shard.shard_key}: {shard.videos} videos, {shard.segments} segments")

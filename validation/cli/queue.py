@@ -197,7 +197,7 @@ def sweep(json: JsonOption = False) -> None:
         say_json(report)
         report.raise_if_incomplete()
         return
-    for canary in report.judged:
+    for canary in report.evaluated:
         say(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
     for chunk in report.swept:
         say(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
@@ -205,7 +205,7 @@ def sweep(json: JsonOption = False) -> None:
         say(f"chunk {held.chunk_id} of {held.worker_id} is locked by a call that does not end")
     say(
         f"{len(report.swept)} chunks, {report.stranded_videos} stranded videos, "
-        f"{len(report.silent_workers)} workers flagged, {len(report.orphans)} orphans deleted"
+        f"{len(report.stale_workers)} workers flagged, {len(report.orphans)} orphans deleted"
     )
     report.raise_if_incomplete()
 

@@ -1,4 +1,4 @@
-"""Is nothing lost, nothing doubled, nothing altered? Reads ledger and store; changes nothing."""
+"""The audit: compare ledger, shards and manifests. Reads only."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from validation.control.sweep import ORPHAN_MARGIN, find_orphans
 from validation.errors import Permanent
 from validation.ledger.queries import CommittedShard, audit_ledger, read_committed_shards, read_shard_segments
-from validation.shards.manifest import ShardManifest
+from validation.shards.bucket import read_manifest
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes
 
@@ -21,14 +21,14 @@ READERS = 8
 
 
 def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = ORPHAN_MARGIN) -> Iterator[str]:
-    """Yield one sentence for everything that is wrong: nothing means that the books and the store agree.
+    """Yield one sentence per finding; none means that ledger and bucket agree.
 
-    The ledger is held against its own laws; every committed shard is read and held against manifest and ledger, byte
-    for byte and video for video; objects that no chunk owns are named.
+    The ledger is checked against its own invariants; every committed shard is read and compared with its manifest and
+    the ledger, byte for byte and video for video; orphans are named.
     """
-    for law in audit_ledger(engine):
-        if law.violations:
-            yield f"not so: {law.law} ({law.violations} times, for example {law.example})"
+    for check in audit_ledger(engine):
+        if check.violations:
+            yield f"invariant broken: {check.invariant} ({check.violations} times, for example {check.example})"
     shards = read_committed_shards(engine)
     segments = read_shard_segments(engine)
     with ThreadPoolExecutor(READERS) as pool:
@@ -37,11 +37,11 @@ def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = OR
 
 
 def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]], shard: CommittedShard) -> str | None:
-    """Say what is wrong with one committed shard, None if nothing is."""
+    """What is wrong with one committed shard; None if nothing is."""
     key = shard.shard_key
     try:
         payload = get_bytes(results, key)
-        manifest = ShardManifest.from_json(get_bytes(results, key.replace(".parquet", ".manifest.json")), key)
+        manifest = read_manifest(results, key)
         verify_shard(payload, manifest)
     except Permanent as error:
         return str(error)

@@ -1,9 +1,9 @@
-"""Make fewer, larger shards of many small ones, under the eyes of readers.
+"""Compaction: merge many small shards into fewer, larger ones, while readers read.
 
-At every moment the ledger names for each video exactly one shard of each suite and revision. The new shard is uploaded
-under a name that nobody else has, then one transaction lets it stand for the old ones; these are kept until
-``delete_retired``. A compaction that ends anywhere before the transaction leaves an object that nobody owns, which the
-sweep deletes; one that ends after it is done.
+At every moment the ledger names exactly one shard per video, suite and revision. The new shard is uploaded under a key
+of its own, then one transaction replaces the sources by it; their objects are kept until ``delete_retired``. A
+compaction that is cut off before that transaction leaves an orphan, which the sweep deletes; after it, nothing is left
+to do.
 """
 
 import time
@@ -21,32 +21,33 @@ from validation.control.sweep import ORPHAN_MARGIN
 from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
+from validation.shards.bucket import delete_shard, read_manifest
 from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.merge import ShardPart, merge_shards, merging_key
 from validation.shards.naming import sibling_key
 from validation.shards.reader import verify_shard
-from validation.storage.store import delete_object, get_bytes, put_once
+from validation.storage.store import get_bytes, put_once
 
 TARGET_BYTES = 64 << 20
-"""How large a compacted shard becomes. Merging holds all of it decoded in memory."""
-COMMIT_WITHIN_S = ORPHAN_MARGIN.total_seconds() / 2
-"""A shard that is older when it is committed might be swept as an orphan at that very moment."""
+"""Size of a compacted shard. Merging holds all of it decoded in memory."""
+COMMIT_TIMEOUT_S = ORPHAN_MARGIN.total_seconds() / 2
+"""Longest time from upload to commit: an older object may be deleted as an orphan in the same moment."""
 
 
 def plan_compactions(
     results: ObjectStore, shards: Sequence[CommittedShard], *, target_bytes: int = TARGET_BYTES
 ) -> list[list[CommittedShard]]:
-    """Group shards that can become one: of one suite, revision and rules, and together about ``target_bytes``.
+    """Group shards that can be merged: of one suite, revision and rules, and together about ``target_bytes``.
 
-    A shard of more than half of that is large enough. Reads the manifests of the others, and nothing else.
+    Shards larger than half of that are left alone; of the others the manifests are read.
 
     Raises:
-        ShardCorrupt, ObjectMissing: a manifest is not there or is none; names it.
+        ShardCorrupt, ObjectMissing: a manifest is missing or is none; names it.
     """
     small = [shard for shard in shards if shard.shard_bytes <= target_bytes // 2]
     with ThreadPoolExecutor(READERS) as pool:
-        manifests = list(pool.map(partial(_read_manifest, results), small))
+        manifests = list(pool.map(partial(read_manifest, results), [shard.shard_key for shard in small]))
     keyed = [(repr(merging_key(m.provenance)), shard) for shard, m in zip(small, manifests, strict=True)]
     keyed.sort(key=lambda item: (item[0], item[1].shard_key))
     groups: list[list[CommittedShard]] = []
@@ -56,7 +57,7 @@ def plan_compactions(
 
 
 def compact_group(engine: Engine, results: ObjectStore, group: Sequence[CommittedShard]) -> ShardManifest | None:
-    """Let one new shard stand for a group. None: a source changed meanwhile, or the upload took too long.
+    """Replace a group by one new shard. None: a source changed meanwhile, or the upload took too long.
 
     Raises:
         ShardCorrupt: a source is not what was committed.
@@ -67,27 +68,27 @@ def compact_group(engine: Engine, results: ObjectStore, group: Sequence[Committe
 def compact_steps(
     engine: Engine, results: ObjectStore, group: Sequence[CommittedShard]
 ) -> Iterator[ShardManifest | None]:
-    """Compact a group step by step; each may be the last that this process does.
+    """Compact a group in steps; the process may end after any of them.
 
     Yields:
-        The new shard's manifest after each step, None last if nothing was changed.
+        The new shard's manifest after each step; None last if nothing was changed.
     """
     payload, manifest = merge_shards([_read_part(results, shard) for shard in group], uuid4())
     yield manifest
-    began_s = time.monotonic()
+    started_s = time.monotonic()
     put_once(results, manifest.key, payload)
     yield manifest
     put_once(results, sibling_key(manifest.key), manifest.to_json())
     yield manifest
-    if time.monotonic() - began_s > COMMIT_WITHIN_S or not _commit(engine, manifest):
-        _delete_shard(results, manifest.key)
+    if time.monotonic() - started_s > COMMIT_TIMEOUT_S or not _commit(engine, manifest):
+        delete_shard(results, manifest.key)
         yield None
     else:
         yield manifest
 
 
 def _commit(engine: Engine, manifest: ShardManifest) -> bool:
-    """Let the shard stand for its sources. False: one of them holds something else by now."""
+    """Replace the sources by the shard. False: one of them has changed."""
     videos = {video.video_id: video.segments for video in manifest.videos}
     try:
         compact_shards(engine, manifest.receipt, sources=manifest.sources, videos=videos)
@@ -97,20 +98,20 @@ def _commit(engine: Engine, manifest: ShardManifest) -> bool:
 
 
 def delete_retired(engine: Engine, results: ObjectStore, *, older_than_s: int) -> list[str]:
-    """Delete the shards that no reader has needed for so long. Returns their keys.
+    """Delete the shards that have been retired for ``older_than_s``. Returns their keys.
 
-    The ledger gives them up first: what a crash leaves behind is an orphan like any other.
+    The ledger marks them deleted first: an object that a crash leaves behind is an orphan.
     """
-    forgotten = purge_retired_shards(engine, older_than_s=older_than_s)
-    for key in forgotten:
-        _delete_shard(results, key)
-    return forgotten
+    purged = purge_retired_shards(engine, older_than_s=older_than_s)
+    for key in purged:
+        delete_shard(results, key)
+    return purged
 
 
 def compact_all(
     engine: Engine, results: ObjectStore, *, target_bytes: int = TARGET_BYTES
 ) -> Iterator[tuple[Sequence[CommittedShard], ShardManifest | None]]:
-    """Compact what is worth it; yields each group, and what became of it, as it is done."""
+    """Compact all groups; yields each group with its new shard, or None, as it is done."""
     for group in plan_compactions(results, read_committed_shards(engine), target_bytes=target_bytes):
         yield group, compact_group(engine, results, group)
 
@@ -126,19 +127,10 @@ def _fill(shards: Sequence[CommittedShard], target_bytes: int) -> Iterator[list[
         yield group
 
 
-def _read_manifest(results: ObjectStore, shard: CommittedShard) -> ShardManifest:
-    return ShardManifest.from_json(get_bytes(results, sibling_key(shard.shard_key)), sibling_key(shard.shard_key))
-
-
 def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:
-    """Read a shard and prove that it is the one that was committed: nothing corrupt gets a new name."""
-    payload, manifest = get_bytes(results, shard.shard_key), _read_manifest(results, shard)
+    """Read a shard and check that it is the committed one: nothing corrupt may enter a new shard."""
+    payload, manifest = get_bytes(results, shard.shard_key), read_manifest(results, shard.shard_key)
     verify_shard(payload, manifest)
     if manifest.sha256 != shard.shard_sha256:
         raise ShardCorrupt(shard.shard_key, "sha256", expected=shard.shard_sha256, found=manifest.sha256)
     return ShardPart(payload, manifest, shard.superseded)
-
-
-def _delete_shard(results: ObjectStore, key: str) -> None:
-    delete_object(results, sibling_key(key))
-    delete_object(results, key)

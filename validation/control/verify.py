@@ -1,4 +1,4 @@
-"""Hold every committed shard against ledger and manifest, as many at a time as readers, going on where it ended."""
+"""Compare every committed shard with ledger and manifest, several at a time, resuming from a log."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from validation.ledger.queries import CommittedShard, read_committed_shards, rea
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A shard that was read to its last byte, and what is wrong with it, if anything."""
+    """A shard that was read completely, and what is wrong with it, if anything."""
 
     key: str
     sha256: str
@@ -28,21 +28,21 @@ def verify_shards(
 ) -> Iterator[Verified]:
     """Verify every committed shard; yields each as it is done, in no order.
 
-    A shard is read whole and forgotten: memory holds as many as there are readers. What is wrong is an answer, not an
-    end; a store or ledger that does not answer ends it, and the log says how far it came.
+    Memory holds as many shards as there are readers. A shard with a problem is a result and does not stop the others;
+    an unreachable bucket or ledger does, and the next run resumes from the log.
 
     Args:
         engine: the ledger.
-        results: where shards lie.
-        log: JSON lines, written as shards are done. Shards that it tells sound are not read again.
+        results: the results bucket.
+        log: JSON lines, one per shard, appended as shards are done. Shards without a problem are not read again.
         readers: how many shards are read at a time.
 
     Raises:
-        BadInput: the log is no log of this command.
+        BadInput: the log is not a log of this command.
     """
     sound = _open_log(log) if log else set()
     waiting = [shard for shard in read_committed_shards(engine) if (shard.shard_key, shard.shard_sha256) not in sound]
-    segments = read_shard_segments(engine)  # after the shards: of one that is committed in between, nothing is asked
+    segments = read_shard_segments(engine)  # after the shards: those committed in between are not verified
 
     def verify(shard: CommittedShard) -> Verified:
         return Verified(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
@@ -59,17 +59,17 @@ def verify_shards(
 
 
 def _open_log(log: Path) -> set[tuple[str, str]]:
-    """The shards that an earlier run found sound. A last line that the end of that run cut off is taken out again."""
+    """The shards in which an earlier run found no problem. Removes a last line that the end of that run cut off."""
     if not log.exists():
         return set()
     whole, newline, _ = log.read_bytes().rpartition(b"\n")
     try:
-        told = [Verified(**json.loads(line)) for line in whole.splitlines()]
+        entries = [Verified(**json.loads(line)) for line in whole.splitlines()]
     except (TypeError, ValueError):
-        raise BadInput(f"{log} is no log of `vfleet shards verify`: name another file") from None
+        raise BadInput(f"{log} is not a log of `vfleet shards verify`: name another file") from None
     with log.open("r+b") as file:
         file.truncate(len(whole + newline))
-    return {(verified.key, verified.sha256) for verified in told if verified.problem is None}
+    return {(verified.key, verified.sha256) for verified in entries if verified.problem is None}
 
 
 def _append(log: Path, verified: Verified) -> None:

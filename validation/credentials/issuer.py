@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from validation.credentials.cloudflare import CloudflareClient, Scope
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError
-from validation.ledger.box_credentials import StoreName, read_issued_credentials, store_credential
+from validation.ledger.box_credentials import StoreName, read_credential_status, store_credential
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
 
@@ -36,11 +36,11 @@ class CredentialIssuer:
     def store(self, worker_id: str, credentials: Mapping[StoreName, StoreCredential]) -> None:
         """Store created credentials for a box that has a box key."""
         for store, credential in credentials.items():
-            store_credential(self.engine, worker_id, store, credential, lasts_s=TTL_S)
+            store_credential(self.engine, worker_id, store, credential, ttl_s=TTL_S)
 
     def renew(self) -> list[str]:
         """Renew every credential whose life is half over. Returns at most one sentence on why that failed."""
-        for issued in read_issued_credentials(self.engine):
+        for issued in read_credential_status(self.engine):
             if issued.is_due:
                 try:
                     self.store(issued.worker_id, self.create(issued.worker_id))

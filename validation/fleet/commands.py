@@ -13,7 +13,7 @@ from validation.fleet.reconcile import ReconcileContext, explain_empty_search, p
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import (
     BanKind,
-    pardon,
+    lift_ban,
     read_bans,
     read_budget,
     read_rented_instances,
@@ -200,8 +200,8 @@ def status(fleet: str, *, json: bool = False) -> None:
     )
     if check := read_spend_check(engine, fleet):
         say(
-            f"last day: the account's credit fell by ${check.credit_fell_usd:.2f}, the ledger's spend rose by "
-            f"${check.books_rose_usd:.2f}"
+            f"last day: the account's credit fell by ${check.credit_decrease_usd:.2f}, the ledger's spend rose by "
+            f"${check.recorded_spend_usd:.2f}"
         )
 
 
@@ -225,7 +225,7 @@ def unban(kind: str, vendor_id: str) -> None:
     """
     if kind not in get_args(BanKind) or not vendor_id.isdecimal():
         raise BadInput(f"a ban is of a machine or a host, by its number, not of {kind} {vendor_id}")
-    if not pardon(open_ledger(), cast("BanKind", kind), int(vendor_id)):
+    if not lift_ban(open_ledger(), cast("BanKind", kind), int(vendor_id)):
         raise BadInput(f"{kind} {vendor_id} is not banned: `vfleet fleet bans` lists the bans")
     say(f"{kind} {vendor_id} may be rented again")
 

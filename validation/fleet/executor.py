@@ -159,7 +159,7 @@ class PlanExecutor:
         while offer is not None:
             label = f"{self.snapshot.label_prefix}{rent.slot}/{uuid4().hex[:12]}"
             refusal = request_machine(
-                self.engine, self.fleet, self.holder, label=label, slot=rent.slot, intent=to_rental_request(offer)
+                self.engine, self.fleet, self.holder, label=label, slot=rent.slot, request=to_rental_request(offer)
             )
             if refusal:
                 self.outcome.notes.append(refusal)

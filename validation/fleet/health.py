@@ -37,8 +37,8 @@ def diagnose(
     if listed is None:
         alive = _age(box.heartbeat_at, now) < policy.heartbeat_timeout_s
         return "vanished" if box.absences >= policy.min_absences_to_close and not alive else None
-    if box.distrust is not None:
-        return "distrusted"
+    if box.quarantine_reason is not None:
+        return "quarantined"
     if listed.dph_total > max_usd_per_hour:
         return "over_price"
     if listed.is_stopped and _age(box.requested_at, now) > policy.stopped_grace_s:
@@ -59,7 +59,7 @@ def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy
         return "heartbeat_timeout" if _age(box.heartbeat_at, now) > policy.heartbeat_timeout_s else None
     if box.first_running_at is not None:
         return "heartbeat_timeout" if _age(box.first_running_at, now) > policy.first_heartbeat_timeout_s else None
-    return "never_booted" if _age(box.requested_at, now) > box.boot_within_s else None
+    return "never_booted" if _age(box.requested_at, now) > box.boot_timeout_s else None
 
 
 def _diagnose_work(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> Reason | None:

@@ -27,7 +27,7 @@ SERVING: frozenset[State] = frozenset({"requested", "renting", "working"})
 Reason: TypeAlias = Literal[
     # a fault of the machine or its host
     "never_booted", "pull_failed", "pull_limited", "runtime_failed", "stopped", "lost", "vanished",
-    "heartbeat_timeout", "slow", "no_progress", "gpu_mismatch", "over_price", "distrusted",
+    "heartbeat_timeout", "slow", "no_progress", "gpu_mismatch", "over_price", "quarantined",
     # a fault of the account or of this project, or no fault
     "image_refused", "account_event", "surplus", "dismissed", "budget", "drained", "refused", "created_but_failed",
     "never_rented", "unreachable",
@@ -50,7 +50,7 @@ BAN_S: Mapping[Reason, int] = {
     "no_progress": DAY_S,
     "gpu_mismatch": 30 * DAY_S,  # another GPU than the one that was paid for
     "over_price": 7 * DAY_S,
-    "distrusted": 30 * DAY_S,  # faulty memory, a faulty GPU or manipulation: neither repairs itself
+    "quarantined": 30 * DAY_S,  # faulty memory, a faulty GPU or manipulation: neither repairs itself
 }
 """Seconds for which the machine is not rented again, by the reason why its box left. Other reasons ban nothing."""
 

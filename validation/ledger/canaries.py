@@ -1,4 +1,4 @@
-"""Videos with known answers, and whom they made us distrust. One Python function a SQL function or view."""
+"""Canaries, their evaluations and the boxes that they quarantine. One Python function per SQL function or view."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,76 +13,74 @@ from validation.domain import Video
 from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
 
-Outcome: TypeAlias = Literal["right", "wrong", "moot"]
-"""``moot``: no answer, or one by other models or rules; nothing to compare."""
+Outcome: TypeAlias = Literal["right", "wrong", "inconclusive"]
+"""``inconclusive``: the video failed, or other models or rules answered: nothing to compare."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswer:
-    """What is right to say of one segment."""
+    """The right answer for one segment."""
 
     verdict: str
     signals: Mapping[str, float | None]
-    """Every number of its row, by column."""
+    """Column -> number, for every number of its row."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCanary:
-    """A canary in a committed chunk that was not held against its answers yet."""
+    """A canary in a committed chunk that was not compared with its answers yet."""
 
     video_id: str
     chunk_id: UUID
     worker_id: str
     shard_key: str | None
-    """None: the video failed there."""
+    """None if the video failed there."""
     shard_sha256: str | None
     error: str | None
     answers: tuple[KnownAnswer, ...]
-    """One a segment, in order."""
+    """One per segment, in order."""
     is_comparable: bool
     """The same revisions of the same models gave both answers."""
     basis: Mapping[str, str]
-    """What the right answers depend on beside these; nothing if that is not known."""
+    """What the right answers depend on besides the models; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """A canary, and what became of it in one chunk; without an outcome as long as nothing did."""
+    """A canary in one chunk and its outcome; no chunk and no outcome until one commits it."""
 
     video_id: str
     suite: str
     segments: int
-    planted_at: datetime
     worker_id: str | None
-    machine: str | None
-    """The label of the rental; None for a machine that nobody rented."""
+    instance_label: str | None
+    """The label of the rented box; None for a box outside the fleet."""
     outcome: Outcome | None
     finding: str | None
-    judged_at: datetime | None
-    pardoned_at: datetime | None
+    cleared_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedWorker:
-    """A machine with a wrong canary that nobody pardoned."""
+    """A box with a wrong canary that was not cleared."""
 
     worker_id: str
     known_as: str
-    """What `requeue --worker` and `canaries clear` take: a label where it was rented, else its worker's id."""
-    judged: int
+    """What `requeue --worker` and `canaries clear` take: the label of a rented box, else its worker id."""
+    evaluated: int
     wrong: int
     since: datetime
     finding: str
-    """The first."""
-    is_present: bool
-    """It still bears the worker's name."""
+    """The first wrong canary, and why."""
+    is_current: bool
+    """The box has this worker id now."""
     is_excused: bool
-    """So many machines are wrong that it is the canaries, and nobody is distrusted."""
+    """So many boxes are wrong that the canaries must be: the box is not quarantined."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedShard:
-    """A committed shard of a distrusted machine, of which some videos were not taken back."""
+    """A committed shard of a quarantined box, some of whose videos were not requeued."""
 
     known_as: str
     worker_id: str
@@ -92,7 +90,7 @@ class QuarantinedShard:
 
 
 def sample_videos(engine: Engine, languages: Sequence[str], count: int) -> list[Video]:
-    """Draw up to so many transcribed videos of some languages, as the queue spells them. No canary among them."""
+    """Up to ``count`` random transcribed videos of some languages, spelled as in the queue. No canary is among them."""
     rows = call_function(engine, "sample_videos", languages=list(languages), count=count)
     return [Video(row.video_id, row.language, row.segment_count) for row in rows]
 
@@ -105,9 +103,17 @@ def insert_canaries(
     *,
     basis: Mapping[str, str],
 ) -> set[str]:
-    """Enter canaries by their ids, before they are in the queue. Returns those that were: nobody's video has the id.
+    """Record canaries before their videos are entered into the queue.
 
-    ``basis`` is what the answers depend on beside suite and models (``ShardProvenance.basis``).
+    Args:
+        engine: the ledger.
+        suite: the suite that gave the answers.
+        models: the revision of each of its models.
+        answers: video id -> the right answers, one per segment.
+        basis: what the answers depend on besides suite and models (``ShardProvenance.basis``).
+
+    Returns:
+        The ids that were recorded. An id that is in the queue already belongs to a real video and is left out.
     """
     rows = [{"video_id": video, "answers": [asdict(each) for each in known]} for video, known in answers.items()]
     entered = call_function(
@@ -122,14 +128,14 @@ def insert_canaries(
 
 
 def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome, finding: str | None) -> None:
-    """Enter an outcome; ``finding`` says why it is not right. What a distrusted machine holds is given back at once."""
+    """Record an outcome; ``finding`` says why it is not right. The open chunks of a quarantined box are released."""
     call_function(
         engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome, finding=finding
     )  # fmt: skip
 
 
 def clear_quarantine(engine: Engine, worker: str) -> int:
-    """Hold nothing against a worker, or a machine by its label, that was wrong until now. Returns how much that was."""
+    """Lift the quarantine of a worker id or of a rented box's label. Returns how many wrong canaries were cleared."""
     return int(call_function(engine, "clear_quarantine", worker=worker)[0][0])
 
 

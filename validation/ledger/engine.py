@@ -1,4 +1,4 @@
-"""The way to Postgres: one engine a process, safe behind a transaction pooler."""
+"""Connections to Postgres: one engine per process, safe behind a transaction pooler."""
 
 import os
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from sqlalchemy.exc import ArgumentError
 
 from validation.errors import BadInput
 
-# A transaction pooler hands every transaction another backend: nothing may live in a session.
-# So: no prepared statements, no SET outside functions, no LISTEN, no session advisory locks.
+# A transaction pooler gives each transaction another backend, so no state may outlive a transaction: no prepared
+# statements, no SET for a session, no LISTEN, no session advisory locks.
 CONNECT_ARGS: Mapping[str, object] = {
     "prepare_threshold": None,
     "connect_timeout": 10,
-    # A rented box that lost its route must not hang: in a write for 30 s (ms), nor in a wait for an answer for 25 s.
+    # A box that lost its route must not hang: a write fails after 30 s (given in ms), a wait for an answer after 25 s.
     "tcp_user_timeout": 30_000,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -26,26 +26,26 @@ CONNECT_ARGS: Mapping[str, object] = {
     "application_name": "vfleet",
 }
 
-IDLE_WITHIN = "30s"
-"""How long a transaction may wait for its client's next word. A box that vanished in the midst of one holds its locks
-no longer; one that is only slow is never so slow."""
-STATEMENT_WITHIN = "300s"
-"""Longer than anything that a box asks takes."""
+IDLE_IN_TRANSACTION_TIMEOUT = "30s"
+"""How long a transaction may wait for its client's next statement: a box that vanished during one keeps its locks no
+longer. A slow box never takes that long."""
+STATEMENT_TIMEOUT = "300s"
+"""Longer than any call of a box takes."""
 
 
 _TRANSACTION_SETTINGS = (
     "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('statement_timeout', %s, true), "
     "set_config('vfleet.box_key', %s, true)"
 )
-_SETS_BOX_KEY = "says_who_asks"
+_SETS_BOX_KEY = "sets_box_key"
 
 
 def parse_database_url(database_url: str) -> URL:
-    """Read a Postgres address as people write it, and choose our driver.
+    """Parse a Postgres address and choose the driver.
 
-    The way to another machine is encrypted and the other end verified, unless the address itself says otherwise
-    (``?sslmode=``): libpq by itself would settle for less. A database with an authority of its own, such as
-    Supabase's, needs ``&sslrootcert=FILE``.
+    A connection to another machine is encrypted and the server verified, unless the address says otherwise
+    (``?sslmode=``): libpq's default verifies nothing. A database with its own certificate authority, such as Supabase,
+    needs ``&sslrootcert=FILE``.
 
     Raises:
         BadInput: it is empty, or not the address of a Postgres database.
@@ -68,21 +68,21 @@ def parse_database_url(database_url: str) -> URL:
 
 
 def is_remote(url: URL) -> bool:
-    """Whether the way to a database leaves this machine."""
+    """Whether the database is on another machine."""
     host = str(url.host or url.query.get("host") or "localhost")
     return not (host.startswith(("/", "127.")) or host in {"localhost", "::1"})
 
 
 def open_engine(database_url: str, box_key: SecretStr | None = None) -> Engine:
-    """Open the ledger, once a process. Cheap: connects on first use.
+    """Open the ledger, once per process. Cheap: connects on first use.
 
-    A process holds one connection, and two more for moments: work and heartbeat may call at once. A box is three
-    processes (the worker, two flow runs), so it holds three: 300 of a pooler's places for a hundred boxes.
+    A process holds one connection, and up to two more for moments, because work and heartbeat may call at once. A box
+    runs three processes (the worker and two flow runs), so 100 boxes hold 300 of a pooler's client connections.
 
     Args:
-        database_url: where it is.
-        box_key: says which machine asks. All boxes share one login, and nothing may live in a session: so every
-            transaction begins by saying it.
+        database_url: the address of the database.
+        box_key: identifies the box. All boxes share one login and no session keeps state, so each transaction begins by
+            setting it.
     """
     return _open_engine(database_url, box_key)
 
@@ -96,7 +96,7 @@ def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
         max_overflow=2,
         pool_pre_ping=True,
         pool_recycle=300,  # poolers drop idle connections after minutes
-        hide_parameters=True,  # errors are logged where others read them, and keys and credentials are parameters
+        hide_parameters=True,  # errors are logged, and keys and credentials are parameters
     )
     if box_key is not None:
         _set_box_key(engine, box_key)
@@ -104,20 +104,20 @@ def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
 
 
 def _set_box_key(engine: Engine, box_key: SecretStr) -> None:
-    # The key is bound, never spelled in the statement: every box's login may read what its sessions run.
-    limits = (IDLE_WITHIN, STATEMENT_WITHIN, box_key.get_secret_value())
+    # The key is a parameter and not part of the statement: each session of a login can read the others' statements.
+    limits = (IDLE_IN_TRANSACTION_TIMEOUT, STATEMENT_TIMEOUT, box_key.get_secret_value())
     engine.update_execution_options(**{_SETS_BOX_KEY: True})
 
     @event.listens_for(engine, "begin")
-    def say(connection: Connection) -> None:
+    def set_box_key(connection: Connection) -> None:
         connection.exec_driver_sql(_TRANSACTION_SETTINGS, limits)
 
 
 def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
-    """Open what one statement runs in, and commits with, such that a caller who vanishes leaves no lock behind.
+    """Open a connection for one statement such that a caller that vanishes leaves no lock behind.
 
-    A statement alone is its own transaction: the server ends it whoever listens, and it costs one round trip. Where it
-    must be said who asks there is a transaction around it, with a limit on its waiting, which the same message sets.
+    Without a box key the statement is a transaction of its own, which the server ends by itself, in one round trip.
+    With a box key there is a transaction around it, which begins by setting the key and a timeout for its idling.
     """
     if engine.get_execution_options().get(_SETS_BOX_KEY):
         return engine.begin()
@@ -125,6 +125,6 @@ def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
 
 
 def describe_address(engine: Engine) -> str:
-    """Where the ledger is, without its password."""
+    """Host, port and database of the ledger, without login and password."""
     url = engine.url
     return f"{url.host or url.query.get('host', 'local socket')}:{url.port or 5432}/{url.database}"

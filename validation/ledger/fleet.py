@@ -1,4 +1,4 @@
-"""The books of the rented machines: one Python function a SQL function or view. All times are the database's."""
+"""The ledger of the rented boxes. One Python function per SQL function or view; all times are the database's."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ BanKind: TypeAlias = Literal["machine", "host"]
 
 
 class FleetUnknown(BadInput):
-    """Nobody ever wanted a fleet of this name."""
+    """There is no fleet of this name."""
 
     def __init__(self, fleet: str) -> None:
         self.fleet = fleet
-        super().__init__(f"there is no fleet {fleet!r}: `vfleet fleet up` makes one")
+        super().__init__(f"there is no fleet {fleet!r}: `vfleet fleet up` creates one")
 
 
 @dataclass(frozen=True, slots=True)
 class RentedInstance:
-    """One rented machine, or the intent to rent one, beside what its worker shows."""
+    """One rented box, or one that is about to be rented, with what its worker reports."""
 
     label: str
     slot: int
@@ -40,13 +40,12 @@ class RentedInstance:
     gpu_name: str
     usd_per_hour: float
     usd_once: float
-    boot_within_s: int
+    boot_timeout_s: int
     instance_id: int | None
     requested_at: datetime
     changed_at: datetime
     vendor_status: str | None = None
     vendor_status_since: datetime | None = None
-    vendor_message: str | None = None
     absences: int = 0
     first_running_at: datetime | None = None
     accepted_at: datetime | None = None
@@ -58,14 +57,14 @@ class RentedInstance:
     video_completed_at: datetime | None = None
     open_chunks: int = 0
     gpu_seen: str | None = None
-    """The card that the worker found on the box, in its driver's words."""
-    distrust: str | None = None
-    """What it said wrongly of a canary; None as long as it is beyond doubt."""
+    """The GPU that the worker found on the box, as the driver names it."""
+    quarantine_reason: str | None = None
+    """What was wrong with a canary; None unless the box is quarantined."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetBudget:
-    """What is wanted of a fleet, what it has cost, and what there is to do."""
+    """What is ordered of a fleet, what it has cost, and what is left to do."""
 
     fleet: str
     now: datetime
@@ -75,7 +74,7 @@ class FleetBudget:
     max_usd: float
     order_json: Mapping[str, Any]
     usd_per_hour: float
-    """Of every machine that is not known to be gone, unknown outcomes included."""
+    """Of every box that is not known to be gone, including requests with an unknown outcome."""
     spent_usd: float
     """An upper bound: see fleet_spend."""
     videos_waiting: int
@@ -86,18 +85,17 @@ class FleetBudget:
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """A machine or host that is not rented until ``expires_at``."""
+    """A vendor's machine or host that is not rented until ``expires_at``."""
 
     kind: BanKind
     vendor_id: int
     reason: str
-    banned_at: datetime
     expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedInstance:
-    """What a listing showed of one machine of ours."""
+    """What a listing showed of one of the fleet's boxes."""
 
     label: str
     instance_id: int
@@ -109,7 +107,7 @@ class ObservedInstance:
 
 @dataclass(frozen=True, slots=True)
 class RentalRequest:
-    """What is about to be asked for."""
+    """The offer that is about to be rented."""
 
     offer_id: int
     machine_id: int
@@ -117,23 +115,23 @@ class RentalRequest:
     gpu_name: str
     usd_per_hour: float
     usd_once: float
-    boot_within_s: int
-    """From the request to a running container; longer is a failure."""
+    boot_timeout_s: int
+    """Seconds from the request to a running container; a box that takes longer has failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpendCheck:
-    """A day of the account's credit against our books."""
+    """One day of the account's credit beside the recorded spend."""
 
-    credit_fell_usd: float
-    books_rose_usd: float
+    credit_decrease_usd: float
+    recorded_spend_usd: float
     intervals: int
 
 
 def set_target(
     engine: Engine, fleet: str, *, machines: int, max_usd_per_hour: float, max_usd: float, order: Mapping[str, Any]
 ) -> None:
-    """Enter what an operator wants. The next tick acts on it."""
+    """Record what an operator orders. The next tick acts on it."""
     call_function(
         engine, "fleet_set_target", fleet=fleet, machines=machines,
         max_usd_per_hour=_dollars(max_usd_per_hour), max_usd=_dollars(max_usd), order=json.dumps(dict(order)),
@@ -141,7 +139,7 @@ def set_target(
 
 
 def scale_to_zero(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
-    """Want no machines any more; with ``abandon``, nor that they finish what they hold.
+    """Order no boxes any more; with ``abandon``, destroy them without draining.
 
     Raises:
         FleetUnknown: there is no such fleet.
@@ -151,7 +149,7 @@ def scale_to_zero(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
 
 
 def acquire_lock(engine: Engine, fleet: str, holder: UUID, *, lease_s: int) -> bool:
-    """Become, or go on being, the one reconciler that may rent. False while another is."""
+    """Become the only reconciler that may rent, or extend that. False while another one is."""
     return bool(call_function(engine, "fleet_acquire_lock", fleet=fleet, holder=holder, lease_s=lease_s)[0][0])
 
 
@@ -160,16 +158,16 @@ def release_lock(engine: Engine, fleet: str, holder: UUID) -> None:
 
 
 def acquire_search_quota(engine: Engine, fleet: str, holder: UUID) -> bool:
-    """Whether the market may be asked now; counts the search if so."""
+    """Whether offers may be searched now; counts the search if so."""
     return bool(call_function(engine, "fleet_acquire_search_quota", fleet=fleet, holder=holder)[0][0])
 
 
 def request_machine(
-    engine: Engine, fleet: str, holder: UUID, *, label: str, slot: int, intent: RentalRequest
+    engine: Engine, fleet: str, holder: UUID, *, label: str, slot: int, request: RentalRequest
 ) -> str | None:
-    """Enter the intent to rent one machine. None: entered, now ask for it. Else the sentence why it must not be."""
+    """Record that a box is about to be rented. None: recorded, rent it now; else the reason why it may not be."""
     (row,) = call_function(
-        engine, "fleet_request", fleet=fleet, holder=holder, label=label, slot=slot, offer=json.dumps(asdict(intent))
+        engine, "fleet_request", fleet=fleet, holder=holder, label=label, slot=slot, offer=json.dumps(asdict(request))
     )
     return None if row[0] is None else str(row[0])
 
@@ -177,48 +175,48 @@ def request_machine(
 def transition_instance(
     engine: Engine, label: str, to: State, *, instance_id: int | None = None, reason: str | None = None
 ) -> bool:
-    """Move a machine one step of ``read_transitions``. Whether it stands there now; may be repeated."""
+    """Move a box along one of ``read_transitions``. Whether it is in that state now; may be repeated."""
     rows = call_function(engine, "fleet_transition", label=label, to=to, instance_id=instance_id, reason=reason)
     return bool(rows[0][0])
 
 
 def record_observations(engine: Engine, fleet: str, seen: Sequence[ObservedInstance], *, complete: bool) -> None:
-    """Enter what a listing showed; with ``complete``, what it lacks is absent."""
-    rows = json.dumps([asdict(sighting) for sighting in seen])
+    """Record what a listing showed; with ``complete``, boxes that it does not show are absent."""
+    rows = json.dumps([asdict(instance) for instance in seen])
     call_function(engine, "fleet_record_observation", fleet=fleet, seen=rows, complete=complete)
 
 
 def ban_machine(engine: Engine, machine: RentedInstance, *, reason: str, ttl_s: int) -> None:
-    """Rent this machine no more for a while; the third machine of one host bans the host."""
+    """Ban a vendor's machine for ``ttl_s``; the third banned machine of one host bans the host."""
     call_function(
         engine, "fleet_ban", machine=machine.machine_id, host=machine.host_id, reason=reason, ttl_s=ttl_s
     )  # fmt: skip
 
 
-def pardon(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
+def lift_ban(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
     """Lift a ban. Whether there was one."""
     return bool(call_function(engine, "fleet_lift_ban", kind=kind, vendor_id=vendor_id)[0][0])
 
 
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
-    """Note what the account has left, beside what our books say is spent."""
+    """Record the account's credit beside the recorded spend."""
     call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
 
 
 def read_transitions(engine: Engine) -> frozenset[tuple[str, str]]:
-    """Every step that a machine may take."""
+    """Every state change that a box may make."""
     return frozenset((row.from_state, row.to_state) for row in call_function(engine, "fleet_transitions"))
 
 
 def read_rented_instances(engine: Engine, fleet: str) -> list[RentedInstance]:
-    """The machines that may still bill, and those that left within the last half hour."""
+    """The boxes that may still be billed, and those closed within the last half hour."""
     return [
-        row_to_dataclass(RentedInstance, row) for row in read_view(engine, "fleet_machines") if row["fleet"] == fleet
+        row_to_dataclass(RentedInstance, row) for row in read_view(engine, "rented_instances") if row["fleet"] == fleet
     ]
 
 
 def read_budget(engine: Engine, fleet: str) -> FleetBudget:
-    """Raises FleetUnknown where nobody ever wanted such a fleet."""
+    """The fleet's order, cost and remaining work. Raises FleetUnknown."""
     for row in read_view(engine, "fleet_budget"):
         if row["fleet"] == fleet:
             return row_to_dataclass(FleetBudget, row)
@@ -235,7 +233,7 @@ def read_bans(engine: Engine) -> list[Ban]:
 
 
 def read_spend_check(engine: Engine, fleet: str) -> SpendCheck | None:
-    """None before the account was read twice."""
+    """None until the account was read twice."""
     rows = [row for row in read_view(engine, "fleet_spend_check") if row["fleet"] == fleet]
     return row_to_dataclass(SpendCheck, rows[0]) if rows else None
 

@@ -1,58 +1,84 @@
-"""Bring a database to the ledger that this code knows: numbered migrations, then functions, views and roles."""
+"""Bring a database to the schema that this code knows: numbered migrations, then functions, views and roles.
 
-import io
+``sql/migrations/NNNN_*.sql`` run once each, in order; the number of the last one is kept in the table
+``validation.alembic_version``, whose name and layout are those of release 0.1. ``sql/functions``, ``sql/views`` and
+``sql/roles.sql`` are replaced by every run.
+"""
+
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from validation.errors import BadInput
+from validation.ledger.lock_watch import LockWatch
 from validation.ledger.rpc import call_function, translate_error
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
+LOCK_TIMEOUT = "3s"
+"""How long a statement waits for a lock. Other sessions' statements queue up behind one that waits for a table."""
+STATEMENT_TIMEOUT = "10min"
+"""Longer than any statement takes on 500,000 videos; an index that is built beside the writers has no limit."""
+
+_AUTOCOMMIT = "-- autocommit:"
+"""How a migration begins whose statements cannot run inside a transaction."""
+_READ_VERSION = "SELECT version_num FROM validation.alembic_version"
+_TRANSACTION_SETTINGS = f"""
+SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
+SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}';
+SET LOCAL search_path = public, pg_temp;
+"""
 _VIEW_NAME = re.compile(r"\bvalidation\.(\w+)")
+_INDEX_NAME = re.compile(r"^CREATE (?:UNIQUE )?INDEX (?:CONCURRENTLY )?IF NOT EXISTS (\w+)", re.MULTILINE)
 
 
 class SchemaMismatch(BadInput):
-    """The database does not stand at the migration that this code knows."""
+    """The database stands at another migration than the one that this code knows."""
 
     def __init__(self, code: str, database: str | None) -> None:
         self.code, self.database = code, database
-        stands = f"at migration {database}" if database else "not migrated at all"
+        found = f"at migration {database}" if database else "not migrated at all"
         super().__init__(
-            f"this code knows migration {code}, the database is {stands}: run `vfleet migrate`, or update the code"
+            f"this code knows migration {code}, the database is {found}: run `vfleet migrate`, or update the code"
         )
 
 
 def migrate(engine: Engine) -> str:
-    """Migrate to the newest revision and replace functions, views and grants. Safe to repeat; returns the revision."""
-    try:
-        with engine.connect() as connection:
-            command.upgrade(_configure(connection=connection), "head")
-        with engine.begin() as connection:
-            for source in _replaceable():
-                _execute_script(connection, source.read_text())
-    except DBAPIError as error:
-        raise translate_error(error, engine, "migrate", {}) from error
+    """Migrate to the newest revision and replace functions, views and grants. Safe to repeat; returns the revision.
+
+    Raises:
+        LedgerBusy: a table is locked by another session, which the message names. Run it again later.
+        SchemaMismatch: the database was migrated by newer code.
+    """
+    current = _prepare(engine)
+    if current and current > known_revision():
+        raise SchemaMismatch(known_revision(), current)
+    for path in _migrations():
+        if _number(path) > current:
+            _apply(engine, path)
+    _rebuild_invalid_indexes(engine)
+    with _transaction(engine, "functions, views and roles") as connection:
+        for source in _replaceable():
+            _execute(connection, source.read_text())
     return known_revision()
 
 
 def render_migration() -> str:
-    """All the SQL of ``migrate``, for a database that has none of it yet. Needs no database."""
-    out = io.StringIO()
-    command.upgrade(_configure(output=out), "head", sql=True)
-    return "\n".join([out.getvalue(), "BEGIN;", *(source.read_text() for source in _replaceable()), "COMMIT;"])
+    """All the SQL of ``migrate``, for a database without any of it. Needs no database."""
+    parts = [_text("version_table")]
+    for path in _migrations():
+        sql, version = path.read_text(), _set_version(_number(path))
+        parts += [sql, "BEGIN;", version, "COMMIT;"] if _is_autocommit(sql) else ["BEGIN;", sql, version, "COMMIT;"]
+    return "\n".join([*parts, "BEGIN;", *(source.read_text() for source in _replaceable()), "COMMIT;"])
 
 
 def known_revision() -> str:
     """The newest migration that this code knows."""
-    return ScriptDirectory.from_config(_configure()).get_current_head() or ""
+    return _number(_migrations()[-1])
 
 
 def require_revision(engine: Engine) -> None:
@@ -77,25 +103,98 @@ def database_revision(engine: Engine) -> str | None:
     return str(row[0])
 
 
-def run_file(name: str) -> None:
-    """Execute one file of sql/migrations as the body of a revision."""
-    from alembic import op  # noqa: PLC0415 - exists only while a migration runs
+def find_invalid_indexes(engine: Engine) -> list[str]:
+    """The ledger's indexes that no query uses, because their build was cut off. ``migrate`` rebuilds them."""
+    try:
+        with engine.connect() as connection:
+            return [row[0] for row in connection.exec_driver_sql(_text("invalid_indexes"), {"names": _index_names()})]
+    except DBAPIError as error:
+        raise translate_error(error, engine, "find_invalid_indexes", {}) from error
 
-    sql = (SQL / "migrations" / name).read_text()
-    if not sql.startswith("-- autocommit:"):
-        op.execute(sql)
+
+def _prepare(engine: Engine) -> str:
+    """Make the table of the version where there is none. Returns the version, empty for a new database."""
+    with _transaction(engine, "the table of the version") as connection:
+        _execute(connection, _text("version_table"))
+        return str(connection.exec_driver_sql(_READ_VERSION).scalar() or "")
+
+
+def _apply(engine: Engine, path: Path) -> None:
+    sql, version = path.read_text(), _set_version(_number(path))
+    if not _is_autocommit(sql):
+        with _transaction(engine, path.name) as connection:
+            _execute(connection, "LOCK TABLE validation.alembic_version IN EXCLUSIVE MODE")
+            if str(connection.exec_driver_sql(_READ_VERSION).scalar() or "") < _number(path):  # else: another migrate
+                _execute(connection, sql + version)
         return
-    with op.get_context().autocommit_block():
-        for statement in sql.split(";\n"):
-            if statement.strip():
-                op.execute(statement)
+    for statement in sql.split(";\n"):
+        if statement.strip():
+            _execute_alone(engine, path.name, statement)
+    with _transaction(engine, path.name) as connection:
+        _execute(connection, version)
 
 
-def _execute_script(connection: Connection, sql: str) -> None:
-    # Straight to the driver, without parameters: a % in PL/pgSQL is not a placeholder.
-    cursor = connection.connection.cursor()
-    cursor.execute(sql)
-    cursor.close()
+def _rebuild_invalid_indexes(engine: Engine) -> None:
+    """Rebuild the indexes whose build was cut off: ``CREATE INDEX IF NOT EXISTS`` passes over them."""
+    with _transaction(engine, "invalid indexes") as connection:
+        found = connection.exec_driver_sql(_text("invalid_indexes"), {"names": _index_names()}).all()
+    for qualified, name, is_being_built in found:
+        if is_being_built:
+            raise BadInput(f"index {qualified} is being built by another session: wait for it, then migrate again")
+        verb = "REINDEX INDEX CONCURRENTLY" if name in _index_names() else "DROP INDEX CONCURRENTLY"
+        _execute_alone(engine, f"index {qualified}", f"{verb} {qualified}")
+
+
+@contextmanager
+def _transaction(engine: Engine, what: str) -> Iterator[Connection]:
+    """A transaction with limits of its own; an error names what was executed and, if it waited, for which session."""
+    watch = LockWatch(engine)
+    try:
+        with watch, engine.begin() as connection:
+            _execute(connection, _TRANSACTION_SETTINGS)
+            watch.pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            yield connection
+    except DBAPIError as error:
+        raise translate_error(error, engine, f"migrate ({what}{watch.describe()})", {}) from error
+
+
+def _execute_alone(engine: Engine, what: str, statement: str) -> None:
+    """Execute a statement that cannot run inside a transaction. It blocks no reader and no writer while it waits."""
+    watch = LockWatch(engine, statement=statement)
+    try:
+        with watch, engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            _execute(connection, statement)
+    except DBAPIError as error:
+        raise translate_error(error, engine, f"migrate ({what}{watch.describe()})", {}) from error
+
+
+def _execute(connection: Connection, sql: str) -> None:
+    # Without parameters: a % in PL/pgSQL is not a placeholder.
+    connection.execution_options(no_parameters=True).exec_driver_sql(sql)
+
+
+def _text(name: str) -> str:
+    return (SQL / "migrate" / f"{name}.sql").read_text()
+
+
+def _set_version(revision: str) -> str:
+    return _text("set_version").replace("{revision}", revision)
+
+
+def _migrations() -> list[Path]:
+    return sorted((SQL / "migrations").glob("[0-9]*.sql"))
+
+
+def _number(path: Path) -> str:
+    return path.name[:4]
+
+
+def _is_autocommit(sql: str) -> bool:
+    return sql.startswith(_AUTOCOMMIT)
+
+
+def _index_names() -> list[str]:
+    return [name for path in _migrations() for name in _INDEX_NAME.findall(path.read_text())]
 
 
 def _replaceable() -> Iterator[Path]:
@@ -110,10 +209,3 @@ def _views_in_order() -> Iterator[Path]:
     reads = {name: set(_VIEW_NAME.findall(path.read_text())) & files.keys() - {name} for name, path in files.items()}
     for name in TopologicalSorter(reads).static_order():
         yield files[name]
-
-
-def _configure(*, connection: Connection | None = None, output: io.StringIO | None = None) -> Config:
-    config = Config(output_buffer=output) if output else Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "revisions"))
-    config.attributes["connection"] = connection
-    return config

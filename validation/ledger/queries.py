@@ -21,22 +21,20 @@ Shape = TypeVar("Shape", bound="DataclassInstance")
 
 @dataclass(frozen=True, slots=True)
 class OpenChunk:
-    """A chunk that somebody holds."""
+    """A chunk that a worker holds."""
 
     chunk_id: UUID
     worker_id: str
     shard_number: int
     flow_run_id: UUID | None
-    claimed_at: datetime
-    lease_expires_at: datetime
     lease_left_s: Seconds
-    """Less than nothing: its lease has ended, and no sweep has taken it yet."""
+    """Negative once the lease has expired and no sweep has taken the chunk back yet."""
     videos_claimed: int
 
 
 @dataclass(frozen=True, slots=True)
-class ClosingChunk:
-    """A chunk that its holder closed a moment ago: its flow run has yet to tell that it ended."""
+class RecentlyClosedChunk:
+    """A chunk that its holder closed within the last minute: its flow run may not have ended yet."""
 
     chunk_id: UUID
     worker_id: str
@@ -45,7 +43,7 @@ class ClosingChunk:
 
 @dataclass(frozen=True, slots=True)
 class CommittedShard:
-    """A shard that exists for readers."""
+    """A shard that readers read."""
 
     shard_key: str
     shard_sha256: str
@@ -56,19 +54,19 @@ class CommittedShard:
     suite: str
     revision: str
     models: Mapping[str, str]
-    """Revisions by model, what ``revision`` stands for."""
+    """Revision of each model; ``revision`` is a hash of it."""
     closed_at: datetime
     revision_since: datetime
-    """When the first shard of its revision was committed: of two revisions, the later is preferred."""
+    """When the first shard of its revision was committed; readers prefer the latest revision."""
     superseded: Sequence[str]
-    """Videos that stand in a newer shard, and are not to be read here."""
+    """Videos whose current result is in a newer shard: their rows here are not read."""
     withheld: Sequence[str]
-    """These and the canaries: what no reader takes for data."""
+    """The superseded videos and the canaries: rows that are no data."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetiredShard:
-    """A shard that no reader needs any more, since when."""
+    """A shard whose every result was superseded by newer shards."""
 
     shard_key: str
     shard_sha256: str
@@ -76,12 +74,11 @@ class RetiredShard:
     segments: int
     suite: str
     revision: str
-    retired_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteRevision:
-    """A suite with certain revisions of certain models, and what of it is current."""
+    """A suite with the revisions of its models, and how much of it is current."""
 
     suite: str
     revision: str
@@ -89,27 +86,25 @@ class SuiteRevision:
     shards: int
     videos: int
     segments: int
-    first_committed_at: datetime
-    last_committed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What there is to do, and who could do it now."""
+    """What is left to do, and how many chunks could be processed now."""
 
     claimable_videos: int
     open_chunks: int
     slots_online: int
-    """Chunks that the workers online can hold at once."""
+    """Chunks that the online workers can hold at once."""
     suspects: int = 0
-    """Claimable videos whose process died once: they travel in a fifth of a chunk (pick_crash_suspects)."""
-    lone_suspects: int = 0
-    """Claimable videos whose process died more often: each travels alone."""
+    """Claimable videos with one crash, which are claimed a fifth of a chunk at a time (pick_crash_suspects)."""
+    isolated_suspects: int = 0
+    """Claimable videos with more crashes, each claimed alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSession:
-    """Since when a worker has lived, under the name that Prefect knows it by, and whether it still does."""
+    """One life of a worker process: its name in Prefect, its status and its start."""
 
     worker_id: str
     prefect_worker: str | None
@@ -119,19 +114,19 @@ class WorkerSession:
 
 @dataclass(frozen=True, slots=True)
 class AlteredLogin:
-    """A box's login whose sessions begin with settings that one of the boxes may have chosen for all."""
+    """A box's login with settings of its own, which one box may have made for all boxes."""
 
     login: str
     settings: str
     remedy: str
-    """What the database's owner says to take them back."""
+    """The statement by which the database's owner resets them."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvariantCheck:
-    """A law of the ledger, and how often it is broken."""
+    """An invariant of the ledger, and how many rows violate it."""
 
-    law: str
+    invariant: str
     violations: int
     example: str | None
 
@@ -140,8 +135,8 @@ def read_open_chunks(engine: Engine) -> list[OpenChunk]:
     return [row_to_dataclass(OpenChunk, row) for row in read_view(engine, "open_chunks")]
 
 
-def read_closing_chunks(engine: Engine) -> list[ClosingChunk]:
-    return [row_to_dataclass(ClosingChunk, row) for row in read_view(engine, "closing_chunks")]
+def read_recently_closed_chunks(engine: Engine) -> list[RecentlyClosedChunk]:
+    return [row_to_dataclass(RecentlyClosedChunk, row) for row in read_view(engine, "recently_closed_chunks")]
 
 
 def read_committed_shards(engine: Engine) -> list[CommittedShard]:
@@ -170,7 +165,7 @@ def read_suite_revisions(engine: Engine) -> list[SuiteRevision]:
 
 
 def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
-    """Segments by video, by shard key: what each shard that is not deleted must hold, superseded or not."""
+    """Shard key -> video id -> segments, superseded or not, of each shard that is not deleted."""
     shards: dict[str, dict[str, int]] = {}
     for row in read_view(engine, "shard_videos"):
         shards.setdefault(row["shard_key"], {})[row["video_id"]] = row["segments"]
@@ -178,15 +173,15 @@ def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
 
 
 def audit_ledger(engine: Engine) -> list[InvariantCheck]:
-    """Hold the ledger against its own laws. Reads only."""
+    """Check the ledger against its own invariants. Reads only."""
     return [InvariantCheck(*tuple(row)) for row in call_function(engine, "audit")]
 
 
 def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
-    """Read a whole view of the schema ``validation``, in its own order."""
+    """All rows of a view of the schema ``validation``, in the order of the view."""
     try:
         with engine.connect() as connection:
-            rows = connection.execute(text(f"SELECT * FROM validation.{view}"))  # noqa: S608 - a name of ours
+            rows = connection.execute(text(f"SELECT * FROM validation.{view}"))  # noqa: S608 - the name is not user input
             return [dict(row) for row in rows.mappings()]
     except DBAPIError as error:
         raise translate_error(error, engine, view, {}) from error

@@ -1,4 +1,4 @@
-"""One way to call a SQL function, and what its refusals mean."""
+"""Call a SQL function of the ledger, and translate its errors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _CHECK = "check DATABASE_URL and that Postgres is up"
 
 
 class LedgerRefused(Permanent):
-    """The ledger refused a call that breaks its rules: a fault of this program."""
+    """The ledger refused a call that breaks its rules: an error in this program."""
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -22,7 +22,7 @@ class LedgerRefused(Permanent):
 
 
 class LedgerBusy(Transient):
-    """The ledger could not serve a call now: a lock, a deadlock, too many connections."""
+    """The ledger could not serve a call now: a lock, too many connections, a read-only database, a pooler's error."""
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -34,7 +34,7 @@ class WorkerUnknown(Permanent):
 
 
 class WorkerIdTaken(BadInput):
-    """Another live machine heartbeats under this worker id."""
+    """Another live box sends heartbeats under this worker id."""
 
     def __init__(self, worker_id: str, other: str) -> None:
         self.worker_id, self.other = worker_id, other
@@ -42,32 +42,32 @@ class WorkerIdTaken(BadInput):
 
 
 class CompactionConflict(Transient):
-    """What a compaction was made of is not what is current now. Nothing was changed; make it again."""
+    """The sources of a compaction have changed since they were read. Nothing was changed; compact them again."""
 
 
 class FlowRunAlreadyHoldsChunk(Transient):
-    """A flow run claims while its worker has a chunk open in its name: one that a process left behind is swept soon."""
+    """A flow run claims while it holds an open chunk of this worker. A chunk that a dead process left is swept soon."""
 
 
 class BoxKeyRejected(BadInput):
-    """The ledger knows this worker by another machine's key, or by none."""
+    """The box key is not the key of this worker id."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
-            f"this machine may not be worker {worker_id}: its VFLEET_BOX_KEY is missing, of another machine, or was "
-            "withdrawn. `vfleet box add` gives a machine that nobody rented a key"
+            f"VFLEET_BOX_KEY is missing, revoked or belongs to another worker than {worker_id}. For a machine outside "
+            "the fleet, create a key with `vfleet box add`"
         )
 
 
 class WorkerQuarantined(BadInput):
-    """A machine answered wrongly for a video whose answers are known. It gets no more work."""
+    """The worker's answers for a canary were wrong. It gets no more work."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
-            f"worker {worker_id} is distrusted: its answers for a video with known answers were wrong. On the control "
-            "machine, `vfleet canaries list` says what was, and `vfleet canaries clear` lets it work again"
+            f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong. On the control "
+            "machine, `vfleet canaries list` says which, and `vfleet canaries clear` lets it work again"
         )
 
 
@@ -80,32 +80,62 @@ def call_function(engine: Engine, function: str, /, **arguments: Any) -> Sequenc
         LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxKeyRejected, WorkerQuarantined: trying again cannot help.
     """
     named = ", ".join(f"p_{name} => :{name}" for name in arguments)
-    statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are ours, values are bound
+    statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are fixed, values are bound
     try:
         with connect_for_call(engine) as connection:
             return connection.execute(statement, arguments).all()
     except DBAPIError as error:
         raise translate_error(error, engine, function, arguments) from error
-    except NoConnectionFree as error:  # each waits for an answer, or for a server that is away
+    except NoConnectionFree as error:  # all of them wait for an answer, or for an unreachable server
         raise Unreachable("the ledger", describe_address(engine), _CHECK, "no connection came free") from error
 
 
-def translate_error(error: DBAPIError, engine: Engine, function: str, arguments: dict[str, Any]) -> FleetError:
-    """Say what a database error asks of the caller."""
-    state = getattr(error.orig, "sqlstate", None)
+def translate_error(error: DBAPIError, engine: Engine, function: str, arguments: Mapping[str, Any]) -> FleetError:
+    """The error that tells the caller what to do about a database error. No such error is about a video."""
+    state = getattr(error.orig, "sqlstate", None) or ""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
-    no_connection = state is None and isinstance(error, OperationalError | InterfaceError)
-    if no_connection or (state or "").startswith(
-        ("08", "57P", "28", "3D", "25P03")
-    ):  # lost, shutting down, refused, no such database, cut off for its silence
+    no_connection = not state and isinstance(error, OperationalError | InterfaceError)
+    if no_connection or state.startswith(_UNREACHABLE):
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
     if (refusal := _parse_error(state, reason, arguments)) is not None:
         return refusal
-    if (state or "").startswith(("40", "53", "55", "57")):  # serialisation, resources, locks, operator intervention
-        return LedgerBusy(function, reason)
-    return LedgerRefused(function, reason)
+    if not state or state.startswith(_REFUSED):
+        return LedgerRefused(function, reason)
+    return LedgerBusy(function, reason)
 
 
+_UNREACHABLE = (
+    "08",  # connection exception; PgBouncer ends sessions with 08P01: query_wait_timeout, server login failed
+    "57P",  # the server shuts down, starts up, or has crashed
+    "28",  # login refused: a pooler that cannot ask its server says so too
+    "3D",  # no such database
+    "25P03",  # the session was ended because it was idle in a transaction
+    "25P04",  # the session was ended by transaction_timeout
+)
+"""Beginnings of SQLSTATEs after which the session has ended. Their classes are those of Postgres' manual, appendix A
+(postgresql.org/docs/current/errcodes-appendix.html); PgBouncer's are in pgbouncer.org/config.html, under timeouts."""
+_REFUSED = (
+    "0A",  # feature not supported
+    "21",  # cardinality violation
+    "22",  # data exception: a value that the function cannot read
+    "23",  # integrity constraint violation
+    "2B", "2F", "38", "39", "3B", "3F",  # errors within functions, of privileges and schema names
+    "42",  # syntax error, missing object or privilege: this code and the database do not fit
+    "44",  # WITH CHECK OPTION violation
+    "P0",  # PL/pgSQL: RAISE without a code, no or too many rows
+    "VF",  # the ledger's own refusals
+)  # fmt: skip
+"""Beginnings of SQLSTATEs that the same call will meet again. Every other state, known or unknown, may pass by itself:
+
+- 40, 53, 55, 57: deadlock, out of memory, disk or connections, lock not available, statement cancelled;
+- 25006: read-only, as a replica after a failover is, and as Supabase makes a database whose disk is 95 % full
+  (supabase.com/docs/guides/platform/database-size);
+- 58: the server's disk failed;
+- XX000: what a pooler reports of itself. Supavisor: "DbHandler exited", "Unable to check out process from the pool due
+  to timeout", "Max client connections reached" (github.com/supabase/supavisor, lib/supavisor/client_handler.ex); and
+  Postgres' own "tuple concurrently updated";
+- 26: a prepared statement that a pooler gave to another session.
+"""
 _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF003": WorkerUnknown,
     "VF005": CompactionConflict,
@@ -113,15 +143,14 @@ _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF008": WorkerQuarantined,
     "VF009": FlowRunAlreadyHoldsChunk,
 }
-"""What our own functions raise with nothing but a reason, or a worker's name."""
+"""SQLSTATEs of the ledger's own functions whose message is a reason or the name of a worker."""
 
 
-def _parse_error(state: str | None, reason: str, arguments: dict[str, Any]) -> FleetError | None:
-    """What our own functions raise, by their own codes."""
+def _parse_error(state: str, reason: str, arguments: Mapping[str, Any]) -> FleetError | None:
     match state:
         case "VF001":
             return ClaimLost(arguments["chunk"], reason)
         case "VF004":
             return WorkerIdTaken(arguments["worker"], reason)
-    refusal = _REFUSALS.get(state or "")
+    refusal = _REFUSALS.get(state)
     return refusal(reason) if refusal else None

@@ -48,7 +48,11 @@ def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
         frames.append(read_shard(payload))
     known = {shard.shard_key for shard in committed}
     orphans = [key for key in list_keys(results, "shards") if key.endswith(".parquet") and key not in known]
-    broken = [f"{law.law}: {law.violations}, e.g. {law.example}" for law in audit_ledger(engine) if law.violations]
+    broken = [
+        f"{check.invariant}: {check.violations}, e.g. {check.example}"
+        for check in audit_ledger(engine)
+        if check.violations
+    ]
     return Outcome(
         videos={row["video_id"]: row for row in read_view(engine, "video_outcomes")},
         segments=pl.concat(frames) if frames else pl.DataFrame(),

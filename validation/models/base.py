@@ -1,17 +1,15 @@
-"""The interfaces of the models: one model (`SegmentModel`), and a suite of models wherever it runs (`Scorer`)."""
+"""The interface of one model, and the batch that it scores. Imports no package that a bare GPU machine may lack."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.domain import Answer, Column, ColumnType, Seconds, Utterance
-from validation.scoring.signals import SuiteRoles
-from validation.scoring.verdict import Rules
+from validation.domain import Answer, Column, ColumnType
 
-__all__ = ["Batch", "Column", "ColumnType", "Scorer", "ScoringJob", "SegmentModel"]
+__all__ = ["Batch", "Column", "ColumnType", "SegmentModel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +61,4 @@ class SegmentModel(Protocol):
             Exception: nothing was scored. What a library says of the card is sorted by ``score_with_bisection``, for
             all.
         """
-        ...
-
-
-class ScoringJob(Protocol):
-    """Utterances that were given to a scorer, and their answers as they come."""
-
-    def wait(self, timeout_s: Seconds | None = None) -> bool:
-        """Wait until the job has ended, at most ``timeout_s``; return whether it has ended.
-
-        Raises:
-            Transient: the models could not answer; the same utterances can be given to the scorer again.
-        """
-        ...
-
-    def answers(self) -> Sequence[Mapping[str, Answer] | None]:
-        """Return the answers so far, by model name, in the order of the utterances; None where none has come yet."""
-        ...
-
-    def cancel(self) -> None:
-        """Give up the utterances that have no answer yet; the job ends without them."""
-        ...
-
-
-class Scorer(Protocol):
-    """A suite of models, either in this process or in the inference server."""
-
-    name: str
-    roles: SuiteRoles
-    rules: Rules
-    revisions: Mapping[str, str]
-    columns: Mapping[str, Sequence[Column]]
-
-    def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
-        """Start to score utterances with every model and return at once. Safe from any thread."""
         ...

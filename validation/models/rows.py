@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from validation.domain import Answer, DecodedSegment, DecodedVideo, Scalar
-from validation.models.base import Scorer
 from validation.models.languages import canonical
+from validation.models.scorer import Scorer
 from validation.scoring.signals import segment_signals
 
 Row: TypeAlias = dict[str, Scalar | list[str]]

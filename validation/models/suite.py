@@ -37,7 +37,7 @@ from validation.models.batching import (
 from validation.models.bisect import score_with_bisection
 from validation.models.budget import Budget, budget_file
 from validation.models.cascade import SKIPPED, Cascade
-from validation.models.sync_scorer import SyncScorerMixin
+from validation.models.scorer import SyncScorerMixin
 from validation.scoring.rules_file import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles
 from validation.scoring.verdict import Rules

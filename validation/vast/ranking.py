@@ -58,5 +58,5 @@ def to_rental_request(offer: Offer) -> RentalRequest:
         gpu_name=offer.gpu_name,
         usd_per_hour=round(offer.usd_per_hour, 6),
         usd_once=round(offer.usd_once, 6),
-        boot_within_s=boot_timeout_s(offer),
+        boot_timeout_s=boot_timeout_s(offer),
     )

@@ -17,7 +17,7 @@ DISTRUST = """
     WITH canary AS (
         INSERT INTO validation.canaries (video_id, suite, models, answers) VALUES ('c', 's', '{}', '[{}]')
     )
-    INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding)
+    INSERT INTO validation.canary_evaluations (video_id, chunk_id, outcome, finding)
     VALUES ('c', :chunk, 'wrong', 'it lies')
 """
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"]}
@@ -60,8 +60,11 @@ def test_worker_panels_show_quarantined_workers(ledger):
     chunk = claim(ledger, worker_id="zoe")
     execute(ledger, DISTRUST, chunk=chunk.chunk_id)
     answers = ask(ledger)
-    assert answers["Workers by liveness"][0]["distrusted"] == 1
-    assert [(row["worker_id"], row["distrust"]) for row in answers["Workers"]] == [("zoe", "c: it lies"), ("ann", None)]
+    assert answers["Workers by liveness"][0]["quarantined"] == 1
+    assert [(row["worker_id"], row["quarantine_reason"]) for row in answers["Workers"]] == [
+        ("zoe", "c: it lies"),
+        ("ann", None),
+    ]
 
 
 def test_time_series_have_a_time_column_and_numbers(answers):

@@ -73,13 +73,13 @@ def test_eta_interval_narrows_with_commits(ledger):
     commit_one(ledger, ended_s_ago=1)
     (eta,) = view(ledger, "eta")
     assert eta["seconds_left"] > 0
-    assert (eta["seconds_left_least"], eta["seconds_left_most"]) == (None, None)
+    assert (eta["seconds_left_min"], eta["seconds_left_max"]) == (None, None)
 
     work(ledger, minutes=30)
     (eta,) = view(ledger, "eta")
-    assert eta["seconds_left_least"] <= eta["seconds_left"] <= eta["seconds_left_most"]
+    assert eta["seconds_left_min"] <= eta["seconds_left"] <= eta["seconds_left_max"]
     assert eta["seconds_left"] == pytest.approx(245 / (155 / 1800), rel=0.05)
-    assert eta["seconds_left_most"] < 1.3 * eta["seconds_left"]
+    assert eta["seconds_left_max"] < 1.3 * eta["seconds_left"]
 
 
 def test_rate_does_not_depend_on_claim_times(ledger):
@@ -114,8 +114,8 @@ def test_eta_has_no_upper_bound_after_one_burst(ledger):
     for _ in range(6):
         commit_one(ledger, ended_s_ago=1490)
     (eta,) = view(ledger, "eta")
-    assert eta["seconds_left_least"] < eta["seconds_left"]
-    assert eta["seconds_left_most"] is None
+    assert eta["seconds_left_min"] < eta["seconds_left"]
+    assert eta["seconds_left_max"] is None
 
 
 def test_history_sums_to_the_totals(ledger):
@@ -132,7 +132,7 @@ def test_history_sums_to_the_totals(ledger):
     assert history[-1]["videos_left"] == 20
     assert history[0]["videos_left"] + history[0]["videos"] + history[0]["failed"] == 75
     assert all(a["videos_left"] - b["videos_left"] == b["videos"] + b["failed"] for a, b in pairwise(history))
-    assert sum(row["lasted_s"] for row in history) == pytest.approx(601, abs=5)
+    assert sum(row["duration_s"] for row in history) == pytest.approx(601, abs=5)
 
 
 @pytest.mark.parametrize(("hours_ago", "step_s"), [(1, 60), (5, 600), (100, 3600)])

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulation.tiny_models.conformer import LETTERS, spell_pieces
+from simulation.tiny_models.conformer import LETTERS, make_pieces
 from validation.models.conformer.tokenizer import SubwordTokenizer
 from validation.models.ctc import WILDCARD
 from validation.scoring.text import normalise_text
 
-PIECES = spell_pieces(LETTERS["hi"])
+PIECES = make_pieces(LETTERS["hi"])
 SPELLER = SubwordTokenizer(PIECES)
 KA, KHA, GA = "कखग"
 

@@ -129,7 +129,7 @@ def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
     execute(engine, "INSERT INTO validation.canaries VALUES ('v0000', 'local', '{}', '[{}]')")
     execute(
         engine,
-        "INSERT INTO validation.canary_judgements (video_id, chunk_id, outcome, finding) "
+        "INSERT INTO validation.canary_evaluations (video_id, chunk_id, outcome, finding) "
         "VALUES ('v0000', :c, 'wrong', 'x')",
         c=chunk.chunk_id,
     )

@@ -8,6 +8,8 @@ from operator import attrgetter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
 from validation.errors import BadInput
@@ -16,6 +18,7 @@ from validation.settings import Settings
 from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_file_provenance
+from validation.storage.store import get_bytes, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,22 @@ def describe_store(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
     if settings.s3_session_token:
         options["aws_session_token"] = settings.s3_session_token.get_secret_value()
     return settings.results_url.rstrip("/"), options
+
+
+def read_fields(source: ShardSource, settings: Settings) -> dict[str, pa.Field]:
+    """The columns of the shards with their Arrow types, units and descriptions, which polars does not keep.
+
+    One shard per revision is read, of a remote shard the whole file.
+    """
+    fields: dict[str, pa.Field] = {}
+    for uri in [revision.shards[0].uri for revision in source.revisions]:
+        if Path(uri).is_file():
+            schema = pq.read_schema(uri)
+        else:
+            key = uri.removeprefix(settings.results_url.rstrip("/") + "/")
+            schema = pq.read_schema(pa.BufferReader(get_bytes(open_store(settings.results_url, settings), key)))
+        fields |= {field.name: field for field in schema}
+    return fields
 
 
 def _read_manifest(path: Path) -> ShardManifest:

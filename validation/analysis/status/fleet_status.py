@@ -56,7 +56,9 @@ def read_status(engine: Engine) -> FleetStatus:
     return FleetStatus(
         fleet=fleet,
         languages=read_view(engine, "queue_progress"),
-        workers=sorted(workers, key=lambda row: (row["distrust"] is None, LIVENESS_ORDER.index(row["liveness"]))),
+        workers=sorted(
+            workers, key=lambda row: (row["quarantine_reason"] is None, LIVENESS_ORDER.index(row["liveness"]))
+        ),
         eta=eta,
         cost=cost,
         history=read_view(engine, "progress_history"),

@@ -38,14 +38,14 @@ def facts(status: FleetStatus) -> Iterator[tuple[str, str]]:
     fleet, eta = status.fleet, status.eta
     yield "videos", describe_videos(fleet)
     yield "workers", describe_workers(fleet)
-    if distrusted := sum(bool(row["distrust"]) for row in status.workers):
+    if quarantined := sum(bool(row["quarantine_reason"]) for row in status.workers):
         yield (
-            "distrusted",
-            f"{format_count(distrusted)}: `vfleet canaries list` gives the reasons, and the results to take back",
+            "quarantined",
+            f"{format_count(quarantined)}: `vfleet canaries list` gives the reasons, and the results to take back",
         )
     yield "rate", f"{format_rate(eta['videos_per_s'])} videos/s, {format_rate(fleet['segments_per_s'])} segments/s"
     if eta["videos_left"]:
-        interval = format_between(eta["seconds_left_least"], eta["seconds_left_most"], format_duration)
+        interval = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
         suffix = f" (90 %: {interval})" if interval != UNKNOWN else ""
         yield "empty in", format_duration(eta["seconds_left"]) + suffix
     yield "segments", describe_segments(fleet)
@@ -95,21 +95,21 @@ def worker_cells(row: Row) -> dict[str, str]:
     return {
         "worker": row["worker_id"],
         "state": worker_state(row),
-        "silent": format_duration(row["silent_s"]),
+        "silent": format_duration(row["heartbeat_age_s"]),
         "GPU": row["gpu_type"] or UNKNOWN,
         "segments/s": format_rate(row["avg_segs_per_second"]),
         "chunks": format_count(row["open_chunks"]),
         "video": row["current_video_id"] or UNKNOWN,
         "validated": format_count(row["videos_processed"]),
         "failed": format_count(row["videos_failed"]),
-        "last error": (row["distrust"] or row["last_error"] or UNKNOWN).splitlines()[0],
+        "last error": (row["quarantine_reason"] or row["last_error"] or UNKNOWN).splitlines()[0],
     }
 
 
 def worker_state(row: Row) -> str:
-    """``distrusted``, ``draining``, or else the worker's liveness."""
-    if row["distrust"]:
-        return "distrusted"
+    """``quarantined``, ``draining``, or else the worker's liveness."""
+    if row["quarantine_reason"]:
+        return "quarantined"
     return str(row["status"] if row["status"] == "draining" else row["liveness"])
 
 
@@ -150,7 +150,7 @@ def describe_silence(status: FleetStatus) -> str:
     silent = [row for row in status.workers if row["liveness"] in {"late", "stale"}]
     if not silent:
         return f"{len(status.workers)} workers, none silent."
-    longest = max(silent, key=lambda row: row["silent_s"])
+    longest = max(silent, key=lambda row: row["heartbeat_age_s"])
     since = f"{longest['worker_id']} for {format_duration(longest['silent_s'])}"
     return f"{len(silent)} of {len(status.workers)} workers silent, {since}."
 

@@ -42,7 +42,7 @@ def _throughput(status: FleetStatus) -> TimeChart:
 
 def _queue(status: FleetStatus) -> TimeChart:
     eta = status.eta
-    ends = format_between(eta["seconds_left_least"], eta["seconds_left_most"], format_duration)
+    ends = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
     return TimeChart(
         title="Videos left",
         note=f"{format_count(eta['videos_left'])} left, empty in {format_duration(eta['seconds_left'])} ({ends})",
@@ -79,16 +79,16 @@ def _cost(status: FleetStatus) -> TimeChart:
 
 def _points(history: Sequence[Row], value: Callable[[Row], float]) -> list[tuple[float, float]]:
     """One value per step, at the step's end. Steps shorter than half a whole step are left out: they are noise."""
-    whole = max((row["lasted_s"] for row in history), default=0.0)
-    return [(_end_s(row), value(row)) for row in history if row["lasted_s"] >= whole / 2]
+    whole = max((row["duration_s"] for row in history), default=0.0)
+    return [(_end_s(row), value(row)) for row in history if row["duration_s"] >= whole / 2]
 
 
 def _end_s(row: Row) -> float:
-    return float(row["starts_at"].timestamp() + row["lasted_s"])
+    return float(row["starts_at"].timestamp() + row["duration_s"])
 
 
 def _segment_rate(row: Row) -> float:
-    return float(row["segments"]) / max(float(row["lasted_s"]), 1.0)
+    return float(row["segments"]) / max(float(row["duration_s"]), 1.0)
 
 
 def _share_of(name: str) -> Callable[[Row], float]:
@@ -106,8 +106,8 @@ def _forecast(status: FleetStatus) -> Forecast | None:
     if not history or not eta["seconds_left"]:
         return None
     now_s, start_s = _end_s(history[-1]), history[0]["starts_at"].timestamp()
-    latest = eta["seconds_left_most"]
+    latest = eta["seconds_left_max"]
     if (latest or eta["seconds_left"]) > MAX_FORECAST_RATIO * (now_s - start_s):
         return None
-    earliest = eta["seconds_left_least"] or eta["seconds_left"]
+    earliest = eta["seconds_left_min"] or eta["seconds_left"]
     return Forecast(0.0, now_s + eta["seconds_left"], now_s + earliest, now_s + latest if latest else None)

@@ -17,7 +17,7 @@ COLOURS = {
     "stale": "red",
     "offline": "dim",
     "draining": "cyan",
-    "distrusted": "red",
+    "quarantined": "red",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
 NUMBER_COLUMNS = {"silent", "segments/s", "chunks", "validated", "failed"}
@@ -42,7 +42,7 @@ def _show_facts(status: FleetStatus) -> Table:
     for name, value in facts(status):
         table.add_row(name, value)
     if any(row["segments"] for row in status.history):
-        table.add_row("so far", draw_spark([row["segments"] / row["lasted_s"] for row in status.history]))
+        table.add_row("so far", draw_spark([row["segments"] / row["duration_s"] for row in status.history]))
     return table
 
 

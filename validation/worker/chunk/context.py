@@ -16,7 +16,7 @@ from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video
 from validation.errors import ClaimLost, FleetError, Transient
 from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk
 from validation.ledger.rpc import WorkerUnknown
-from validation.models.base import Scorer
+from validation.models.scorer import Scorer
 from validation.settings import Settings
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import RETRY_S, LeaseRenewer

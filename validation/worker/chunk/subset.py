@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from validation.domain import Column, Utterance
-from validation.models.base import Scorer, ScoringJob
+from validation.models.scorer import Scorer, ScoringJob
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Condition, Rule, Rules
 

@@ -1,20 +1,23 @@
-"""One call of the ledger: what its caller leaves behind who vanishes in the midst of it, and what its failures mean."""
+"""One call of the ledger: the locks of a caller that vanishes, and what database errors ask of the caller."""
 
 import os
 import socket
 from threading import Thread
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.support.ledger_helpers import claim, fetch
 from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Progress
-from validation.errors import FleetError, Unreachable
+from validation.errors import FleetError, Transient, Unreachable
 from validation.ledger import engine as engines
 from validation.ledger.chunks import renew_chunk
 from validation.ledger.maintenance import sweep_stale_claims
+from validation.ledger.rpc import LedgerRefused, translate_error
 from validation.local.process import poll_until
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in trans%'"
@@ -60,16 +63,16 @@ def vanish(ledger, line, seed):
         engine.dispose()
 
 
-def test_a_box_that_vanishes_in_the_midst_of_a_call_holds_no_lock(ledger, vanish):
-    """Its statement is its own transaction, which the server ends though nobody listens: no word of it is awaited."""
+def test_box_without_a_key_that_vanishes_during_a_call_leaves_no_lock(ledger, vanish):
+    """Its statement is a transaction of its own, which the server ends by itself."""
     vanish()
     assert poll_until(lambda: is_free(ledger), within_s=5)
     assert fetch(ledger, WAITING) == [(0,)]
 
 
-def test_a_box_known_by_a_key_that_vanishes_is_cut_off(ledger, line, vanish, monkeypatch):
-    """Its transaction awaits its next word, but not for long. Should it speak again, it is told to try again."""
-    monkeypatch.setattr(engines, "IDLE_WITHIN", "1500ms")
+def test_box_with_a_key_that_vanishes_during_a_call_is_cut_off(ledger, line, vanish, monkeypatch):
+    """Its transaction waits for the next statement for a limited time. If it returns, its call is transient."""
+    monkeypatch.setattr(engines, "IDLE_IN_TRANSACTION_TIMEOUT", "1500ms")
     raised = vanish(SecretStr("key"))
     assert poll_until(lambda: fetch(ledger, WAITING) == [(1,)], within_s=5)
     assert not is_free(ledger)
@@ -82,12 +85,12 @@ def test_a_box_known_by_a_key_that_vanishes_is_cut_off(ledger, line, vanish, mon
 
 
 def is_free(ledger) -> bool:
-    """Whether nobody holds the chunk's row."""
+    """Whether no transaction has locked the chunk's row."""
     return fetch(ledger, FREE) == [(1,)]
 
 
-def test_a_box_says_how_long_it_may_wait_in_the_message_that_says_who_it_is(ledger):
-    """Each transaction of a box that has a key begins with both, and with no message more. No session keeps either."""
+def test_box_key_and_timeouts_are_set_per_transaction(ledger):
+    """One statement sets both at the start of each transaction; no session keeps them."""
     engine = engines.open_engine(ledger.url.render_as_string(hide_password=False), SecretStr("key"))
     limits = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('statement_timeout')"
     with engine.begin() as connection:
@@ -98,8 +101,8 @@ def test_a_box_says_how_long_it_may_wait_in_the_message_that_says_who_it_is(ledg
     engine.dispose()
 
 
-def test_a_ledger_that_vanished_is_known_to_be_gone_in_half_a_minute(ledger):
-    """Also by a caller that only waits for an answer: the kernel asks after the other end, of its own accord."""
+def test_unreachable_ledger_is_noticed_within_30_s(ledger):
+    """Also by a caller that only waits for an answer: TCP keepalive is on."""
     engine = engines.open_engine(ledger.url.render_as_string(hide_password=False))
     with (
         engine.connect() as connection,
@@ -110,9 +113,55 @@ def test_a_ledger_that_vanished_is_known_to_be_gone_in_half_a_minute(ledger):
     engine.dispose()
 
 
-def test_a_ledger_whose_connections_are_all_taken_is_tried_again(ledger):
-    """Each of them waits for an answer: the next caller may wait as for a server that is away."""
+def test_exhausted_connection_pool_is_unreachable(ledger):
+    """All connections wait for an answer, so the next caller is told to try again."""
     small = create_engine(ledger.url, pool_size=1, max_overflow=0, pool_timeout=0.1)
     with small.connect(), pytest.raises(Unreachable, match="no connection came free"):
         sweep_stale_claims(small)
     small.dispose()
+
+
+TRANSIENT = {
+    "XX000": "DbHandler exited",
+    "25006": "cannot execute UPDATE in a read-only transaction",
+    "58030": 'could not write to file "base/1": No space left on device',
+    "57P01": "terminating connection due to administrator command",
+    "57P02": "terminating connection because of crash of another server process",
+    "57P03": "the database system is starting up",
+    "57014": "canceling statement due to statement timeout",
+    "53100": "could not extend file",
+    "53200": "out of memory",
+    "53300": "sorry, too many clients already",
+    "08006": "connection failure",
+    "08P01": "query_wait_timeout",
+    "40001": "could not serialize access",
+    "40P01": "deadlock detected",
+    "55P03": "canceling statement due to lock timeout",
+    "25P03": "terminating connection due to idle-in-transaction timeout",
+    "26000": 'prepared statement "_pg3_0" does not exist',
+    "28P01": "password authentication failed",
+    "ZZ123": "a code of some later pooler",
+}
+
+
+@pytest.mark.parametrize("state", TRANSIENT)
+def test_database_error_that_may_pass_is_transient(ledger, state):
+    """Poolers, failovers and full disks: the call is repeated for as long as the lease holds."""
+    assert isinstance(translated(ledger, state, TRANSIENT[state]), Transient)
+
+
+@pytest.mark.parametrize("state", ["22P02", "23505", "42883", "42501", "VF002", "P0001", "0A000"])
+def test_database_error_that_stays_is_a_refusal(ledger, state):
+    """The same call would meet it again."""
+    assert isinstance(translated(ledger, state, "no"), LedgerRefused)
+
+
+def test_error_without_a_state_and_connection_is_unreachable(ledger):
+    """As when the socket was closed."""
+    lost = OperationalError("SELECT 1", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
+    assert isinstance(translate_error(lost, ledger, "f", {}), Unreachable)
+
+
+def translated(engine, state, message):
+    error = type("ServerError", (psycopg.DatabaseError,), {"sqlstate": state})(message)
+    return translate_error(DBAPIError("SELECT 1", {}, error), engine, "f", {})

@@ -1,8 +1,8 @@
-"""The plain way, as the plan for this fleet first described it, with each library's own defaults.
+"""The baseline, as the first plan of this fleet described it, with the defaults of each library.
 
-One video after the other: download, infer, write. Models one after another; segments as they come, 32 at a time, padded
-to the longest of the 32. Written once and not tuned down: what a library does by itself is kept, such as attention by
-SDPA and lengths told to the classifier; nothing was made slower for the comparison.
+One video after another: download, infer, write. One model after another; segments in their order, 32 per batch, padded
+to the longest of the 32. Nothing was made slower for the comparison: what a library does by itself is kept, such as
+attention by SDPA and the lengths that the classifier receives.
 """
 
 import json
@@ -23,12 +23,12 @@ from validation.models.import_shims import allow_torchaudio, importing_speechbra
 from validation.models.language_id import name_language
 
 BATCH = 32
-"""CONFORMER_BATCH_SIZE of the plan."""
+"""CONFORMER_BATCH_SIZE of the first plan."""
 Values = Mapping[str, Scalar]
 
 
 class StockMms:
-    """MMS-LID as the card of the model shows it, with a batch where the card has one clip."""
+    """MMS-LID as its model card shows it, with a batch where the model card has one clip."""
 
     def __init__(self, weights: Path) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -75,9 +75,9 @@ class StockVoxLingua:
 class StockConformer:
     """IndicConformer by its published ``model_onnx.py``: greedy text of the declared language's mask.
 
-    The published code takes one clip. Batched as others did it: features of each clip, padded with zeros, with lengths.
-    What ours also says is said here too, clip by clip: the likelihood of transcript and text by torch's ``ctc_loss``,
-    and the language by scoring every mask. The worst word is left out: torch has no alignment.
+    The published code takes one clip. Here it is batched in the usual way: features of each clip, padded with zeros,
+    with lengths. The other outputs of ours are computed too, clip by clip: the likelihood of transcript and text with
+    torch's ``ctc_loss``, and the language by scoring every mask. The worst word is left out: torch has no alignment.
     """
 
     def __init__(self, weights: Path) -> None:

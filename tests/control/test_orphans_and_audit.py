@@ -15,8 +15,8 @@ NOW = timedelta(seconds=-5)
 """A margin that makes objects of this moment old enough."""
 
 
-def test_only_objects_that_nobody_owns_are_orphans(box):
-    """Shards of committed chunks and of chunks that may still commit are no orphans; leftovers and manifests are."""
+def test_orphans_are_objects_of_no_chunk(box):
+    """Shards of committed chunks and of chunks that may still commit are no orphans; leftovers are."""
     box.add_videos("a", "b")
     run_chunk(box.context, size=1)
     open_chunk = box.context.claim(uuid4(), flow_run_id=None, size=1, languages=())
@@ -27,8 +27,8 @@ def test_only_objects_that_nobody_owns_are_orphans(box):
     assert find_orphans(box.engine, box.context.results, margin=NOW) == leftovers
 
 
-def test_a_shard_that_is_committed_during_the_look_is_no_orphan(box, monkeypatch):
-    """Whoever looks between two reads of the ledger finds the chunk open or committed, never neither."""
+def test_shard_committed_during_the_listing_is_no_orphan(box, monkeypatch):
+    """Between two reads of the ledger the chunk is found open or committed, never neither."""
     box.add_videos("a")
     chunk = box.context.claim(uuid4(), flow_run_id=None, size=1, languages=())
     receipt = shard(of=chunk)
@@ -50,13 +50,13 @@ def test_a_shard_that_is_committed_during_the_look_is_no_orphan(box, monkeypatch
     assert waiting == []
 
 
-def test_without_a_store_nothing_is_listed_or_deleted(box):
-    """The frequent sweep leaves orphans to the hourly one."""
+def test_frequent_sweep_deletes_no_orphans(box):
+    """It leaves orphans to the hourly sweep."""
     put_once(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
     assert sweep(box.engine, box.context.results, orphans=False).is_empty
 
 
-def test_a_young_object_is_never_an_orphan(box):
+def test_young_object_is_never_an_orphan(box):
     """What was written within the margin may belong to a commit that is on its way."""
     put_once(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
     report = sweep(box.engine, box.context.results)
@@ -64,8 +64,8 @@ def test_a_young_object_is_never_an_orphan(box):
     assert len(list(list_keys(box.context.results))) == 1
 
 
-def test_the_audit_is_silent_on_a_sound_fleet(box):
-    """Committed and checked: nothing to say."""
+def test_audit_of_a_sound_fleet_finds_nothing(box):
+    """Committed shards without damage give no finding."""
     box.add_videos(*"abcd")
     run_chunk(box.context, size=2)
     run_chunk(box.context, size=2)
@@ -104,8 +104,8 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_the_audit_names_damage(box, damage):
-    """Whatever was lost, altered or added, the audit says so and names it."""
+def test_audit_names_damage(box, damage):
+    """Whatever was lost, altered or added, the audit names it."""
     box.add_videos("a", "b")
     run_chunk(box.context)
     ((key,),) = fetch(box.engine, "SELECT shard_key FROM validation_chunks")

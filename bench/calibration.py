@@ -1,13 +1,13 @@
-"""Are the verdicts right? Faults planted in trusted clips: what every signal and the rules find of them.
+"""Accuracy of the verdicts: which injected faults the signals and the rules find in trusted clips.
 
-    python bench/truth.py [--trusted FOLDER] [--suite local] [--all] [--share FAULT=SHARE ...]
+    python bench/calibration.py [--trusted FOLDER] [--suite local] [--all] [--share FAULT=SHARE ...]
 
-Each clip is scored as it is, harmlessly changed, and with each fault in turn (validation/calibration). Prints
-AUC and recall at 1 % false alarms for the best indicators of each fault (with --all, for all), and the verdicts on
-each; writes all of it to bench/out/truth.json. --share swapped_transcript=0.1 gives one variant in ten that fault, by
-leaving out variants of it; a share that the clips do not allow is refused. The packaged clips are 23 in 8
-languages: too few to tell 1 % from 10 %, and the bounds say so. What is clean here is cleaner than a corpus, so recall
-in the field is lower.
+Each clip is scored unchanged, with harmless changes, and with each fault in turn (validation/calibration). Prints AUC
+and recall at 1 % false positives for the best indicators of each fault (with --all, for all), and the verdicts of each
+fault; writes everything to bench/out/calibration.json. --share swapped_transcript=0.1 gives one variant of ten that
+fault, by leaving out variants; a share that the clips do not allow is refused. The packaged clips are 23 in 8
+languages: too few to tell 1 % from 10 %, as the confidence bounds show. The clean clips are cleaner than a corpus, so
+recall on a corpus is lower.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
     began_s = time.perf_counter()
     evaluated = evaluate_clips(suite, variants)
     print(
-        f"{len(clips)} clips, each in {len(HARMLESS)} sound variants and with up to {len(FAULTS)} faults: "
+        f"{len(clips)} clips, each in {len(HARMLESS)} harmless variants and with up to {len(FAULTS)} faults: "
         f"{len(variants)} variants, scored by suite {suite.name} in {time.perf_counter() - began_s:.0f} s"
     )
     indicators, verdicts = (
@@ -68,7 +68,7 @@ def parse_share(given: str) -> tuple[str, float]:
 
 
 def print_indicators(indicators: Sequence[IndicatorReport], *, most: int | None) -> None:
-    print(f"\n{'fault':22} {'indicator':28} {'AUC':>20} {'recall at 1 % alarms':>22}")
+    print(f"\n{'fault':22} {'indicator':28} {'AUC':>20} {'recall at 1 % FPR':>22}")
     by_fault = sorted(indicators, key=lambda row: (list(FAULTS).index(row.fault), -row.auc.value, -row.recall.value))
     for _, rows in groupby(by_fault, key=lambda row: row.fault):
         for row in list(rows)[:most]:
@@ -78,7 +78,7 @@ def print_indicators(indicators: Sequence[IndicatorReport], *, most: int | None)
 def write_report(indicators: Sequence[IndicatorReport], verdicts: Sequence[VerdictReport]) -> None:
     OUT.mkdir(exist_ok=True)
     report = {"indicators": [asdict(row) for row in indicators], "verdicts": [asdict(row) for row in verdicts]}
-    (OUT / "truth.json").write_text(json.dumps(report, indent=1))
+    (OUT / "calibration.json").write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whom the ledger distrusts, which machine it means, and when it holds its tongue."""
+"""Canaries: which box is quarantined, until when, and which of its results are listed."""
 
 import pytest
 
@@ -68,7 +68,7 @@ def rent(ledger, label, worker="val-1"):
     execute(
         ledger,
         "INSERT INTO fleet_instances (label, fleet, slot, worker_id, state, offer_id, machine_id, host_id, gpu_name, "
-        "usd_per_hour, usd_once, boot_within_s, instance_id, requested_at, changed_at, accepted_at) VALUES "
+        "usd_per_hour, usd_once, boot_timeout_s, instance_id, requested_at, changed_at, accepted_at) VALUES "
         "(:l, 'f', 1, :w, 'working', 1, 1, 1, 'g', 1, 0, 1, hashtext(:l), now(), now(), now())",
         l=label, w=worker,
     )  # fmt: skip
@@ -76,12 +76,12 @@ def rent(ledger, label, worker="val-1"):
     register_worker(ledger, WorkerProfile(worker, config={"instance": worker}))
 
 
-def test_a_distrusted_worker_neither_claims_nor_registers(ledger, plant):
-    """It is told so; what it committed is named; others work on."""
+def test_quarantined_worker_neither_claims_nor_registers(ledger, plant):
+    """It is told so; its shards are listed; others work on."""
     plant(2)
     validate(ledger, "one", size=4)
     judge(ledger)
-    with pytest.raises(WorkerQuarantined, match="ann is distrusted"):
+    with pytest.raises(WorkerQuarantined, match="ann is quarantined"):
         claim(ledger, worker_id="ann")
     with pytest.raises(WorkerQuarantined):
         register_worker(ledger, WorkerProfile("ann", config={"instance": "ann-1"}))
@@ -89,8 +89,8 @@ def test_a_distrusted_worker_neither_claims_nor_registers(ledger, plant):
     assert [(s.known_as, s.shard_key, s.videos) for s in read_quarantined_shards(ledger)] == [("ann", ONE, 4)]
 
 
-def test_a_pardon_lifts_it_until_the_next_wrong_answer(ledger, plant):
-    """What was wrong then is no reason any more; what is wrong later is."""
+def test_cleared_quarantine_returns_with_the_next_wrong_canary(ledger, plant):
+    """Canaries that were wrong before do not count any more; later ones do."""
     plant(1)
     validate(ledger, "one", size=1)
     validate(ledger, "two", size=1)
@@ -105,8 +105,8 @@ def test_a_pardon_lifts_it_until_the_next_wrong_answer(ledger, plant):
     assert [worker.wrong for worker in read_quarantined_workers(ledger)] == [1]
 
 
-def test_a_canary_is_judged_once_in_each_chunk(ledger, plant):
-    """Whoever says it again changes nothing; done anew, by whomever, it is judged anew."""
+def test_canary_is_evaluated_once_per_chunk(ledger, plant):
+    """Repeating an evaluation changes nothing; a canary that was committed again is evaluated again."""
     plant(1)
     validate(ledger, "one", size=2)
     (waiting,) = read_pending_canaries(ledger)
@@ -122,8 +122,8 @@ def test_a_canary_is_judged_once_in_each_chunk(ledger, plant):
     assert found == {("ann", "right"), ("bob", "wrong")}
 
 
-def test_another_machine_of_the_same_name_is_not_meant(ledger, plant):
-    """A rented machine answers for itself: the next one in its slot works, and only the first one's work is taken."""
+def test_next_box_of_a_worker_id_is_not_quarantined(ledger, plant):
+    """The next box in the slot works, and only the first box's videos are requeued."""
     plant(2)
     rent(ledger, "f/1/first")
     offer_only(ledger, "c0", "v0000")
@@ -131,10 +131,10 @@ def test_another_machine_of_the_same_name_is_not_meant(ledger, plant):
     judge(ledger)
     with pytest.raises(WorkerQuarantined):
         claim(ledger, worker_id="val-1")
-    assert [(w.known_as, w.is_present) for w in read_quarantined_workers(ledger)] == [("f/1/first", True)]
+    assert [(w.known_as, w.is_current) for w in read_quarantined_workers(ledger)] == [("f/1/first", True)]
 
     rent(ledger, "f/1/second")
-    assert [(w.known_as, w.is_present) for w in read_quarantined_workers(ledger)] == [("f/1/first", False)]
+    assert [(w.known_as, w.is_current) for w in read_quarantined_workers(ledger)] == [("f/1/first", False)]
     offer_only(ledger, "c1", "v0001")
     validate(ledger, "second", worker_id="val-1")
     judge(ledger, "right")
@@ -145,8 +145,8 @@ def test_another_machine_of_the_same_name_is_not_meant(ledger, plant):
 
 
 @pytest.mark.parametrize(("wrong", "right", "excused"), [(2, 1, False), (3, 6, True), (3, 7, False), (4, 5, True)])
-def test_what_strikes_many_machines_is_no_machines_fault(ledger, plant, wrong, right, excused):
-    """Three, and more than three in ten: then the answers that were planted are wrong, and the fleet works on."""
+def test_many_wrong_boxes_are_excused(ledger, plant, wrong, right, excused):
+    """Three boxes, and more than 30 % of those evaluated: then the canaries are wrong, and the fleet works on."""
     plant(wrong + right)
     for n in range(wrong + right):
         register_worker(ledger, WorkerProfile(f"w{n}", config={"instance": f"w{n}"}))
@@ -162,8 +162,8 @@ def test_what_strikes_many_machines_is_no_machines_fault(ledger, plant, wrong, r
             claim(ledger, worker_id="w0")
 
 
-def test_machines_of_other_days_excuse_and_accuse_nobody(ledger, plant):
-    """However many were right long ago, a planting that strikes the machines of today is no machine's fault."""
+def test_boxes_of_other_days_do_not_count_for_the_excuse(ledger, plant):
+    """However many were right days ago, canaries that are wrong on today's boxes are the canaries' fault."""
     plant(12)
     for n in range(12):
         register_worker(ledger, WorkerProfile(f"w{n}", config={"instance": f"w{n}"}))
@@ -172,11 +172,11 @@ def test_machines_of_other_days_excuse_and_accuse_nobody(ledger, plant):
         judge(ledger, "right" if n < 9 else "wrong")
         if n == 6:
             assert read_quarantined_workers(ledger) == []
-            execute(ledger, "UPDATE validation.canary_judgements SET judged_at = now() - interval '3 days'")
+            execute(ledger, "UPDATE validation.canary_evaluations SET evaluated_at = now() - interval '3 days'")
     assert [worker.is_excused for worker in read_quarantined_workers(ledger)] == [True] * 3
     assert claim(ledger, worker_id="w11") is None
 
-    execute(ledger, "UPDATE validation.canary_judgements SET judged_at = judged_at - interval '2 days' "
+    execute(ledger, "UPDATE validation.canary_evaluations SET evaluated_at = evaluated_at - interval '2 days' "
             "WHERE video_id = 'c11'")  # fmt: skip
     assert {worker.worker_id: worker.is_excused for worker in read_quarantined_workers(ledger)} == {
         "w9": False, "w10": False, "w11": False,
@@ -187,9 +187,9 @@ def lacking(model, revision=None):
     return Requeue(lacking={model: revision})
 
 
-def test_what_a_distrusted_machine_wrote_is_seen_below_what_another_added(ledger, plant):
-    """A wrote the whole suite and B a model more: A's numbers are still read, so they are named and taken back, also
-    when a compaction has put them elsewhere. Done again, nothing of A's is left."""
+def test_results_of_a_quarantined_box_are_found_below_later_ones(ledger, plant):
+    """A wrote the whole suite and B one model more: A's numbers are still read, so they are listed and requeued, also
+    after a compaction. Once validated again, nothing of A's is left."""
     plant(2)
     validate(ledger, "whole", size=4)
     judge(ledger)
@@ -211,8 +211,8 @@ def test_what_a_distrusted_machine_wrote_is_seen_below_what_another_added(ledger
     assert requeue_videos(ledger, Requeue(worker_id="ann")) == []
 
 
-def test_what_newer_models_answer_hides_the_old(ledger, plant):
-    """Every model of A's was asked anew by later revisions: nothing of A's is read any more, and nothing suspect."""
+def test_results_replaced_by_later_revisions_are_not_listed(ledger, plant):
+    """Later revisions have answers of every model of A's: nothing of A's is read any more, and nothing is listed."""
     plant(1)
     validate(ledger, "whole")
     judge(ledger)
@@ -224,8 +224,8 @@ def test_what_newer_models_answer_hides_the_old(ledger, plant):
     assert requeue_videos(ledger, Requeue(worker_id="ann")) == []
 
 
-def test_the_held_chunks_of_a_distrusted_machine_go_back(ledger, plant):
-    """No attempt is lost, its books balance, and nobody else's are touched."""
+def test_open_chunks_of_a_quarantined_box_are_released(ledger, plant):
+    """No attempt is lost, its counters are right, and other workers' chunks are left alone."""
     plant(3)
     validate(ledger, "one", size=4)
     held, others = claim(ledger, size=1), claim(ledger, worker_id="bob", size=1)
@@ -238,14 +238,14 @@ def test_the_held_chunks_of_a_distrusted_machine_go_back(ledger, plant):
     assert violated_invariants(ledger) == []
 
 
-def test_somebodys_video_never_becomes_a_canary(ledger, plant):
-    """An id that is in the queue is left alone, and a canary is nothing to imitate."""
+def test_queued_video_never_becomes_a_canary(ledger, plant):
+    """An id that is in the queue is left alone, and no canary is made like another canary."""
     plant(2)
     assert insert_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}, basis={}) == {"c9"}
     assert {video.video_id for video in sample_videos(ledger, ["hi"], 10)} == {"v0000", "v0001"}
 
 
-def test_readers_are_told_to_leave_canaries_out(ledger, plant):
+def test_canaries_are_withheld_from_readers(ledger, plant):
     """They are withheld, and not superseded: a compaction keeps them."""
     plant(1)
     validate(ledger, "one")

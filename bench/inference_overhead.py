@@ -1,12 +1,11 @@
-"""What the model host costs over the suite in one's own process: the same models, segments and threads in both arms.
+"""Cost of the inference server against the same suite in the own process: same models, segments and threads.
 
-    python bench/host.py [--suite local] [--segments 60] [--rounds 3]
+    python bench/inference_overhead.py [--suite local] [--segments 60] [--rounds 3]
 
-Clips of the sample corpus, cut and joined to the demo's lengths, are scored by `Suite.score` here and by
-`InferenceClient`
-through a host of its own, in turns and never at once, in waves as a chunk sends them. Answers must be equal before
-time counts. CPU is that of every process that took part. Overhead is the ratio of the arms' sums, less one. Prints a
-table and writes bench/out/host.json.
+Clips of the sample corpus, cut and joined to the demo's lengths, are scored by `Suite.score` in this process and by
+`InferenceClient` through a server of its own, alternately and never at once, in waves as a chunk sends them. The
+answers are compared first and must be equal. CPU time is that of all processes involved. Overhead is the ratio of the
+two sums minus 1. Prints a table and writes bench/out/inference_overhead.json.
 """
 
 import argparse
@@ -34,7 +33,7 @@ from validation.models.suite import load_suite
 
 OUT = Path(__file__).parent / "out"
 WAVE = 20
-"""Segments a wave: about what a chunk of the demo sends at once."""
+"""Segments per wave: about what a chunk of the demo sends at once."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ def main() -> None:
     utterances = make_segments(options.segments)
     audio_s = sum(utterance.duration_s for utterance in utterances)
     suite = load_suite(options.suite)
-    with host_of(options.suite) as (socket, process), InferenceClient(socket) as scorer:
-        arms = {"in process": suite.score, "through the host": scorer.score}
+    with running_server(options.suite) as (socket, process), InferenceClient(socket) as client:
+        arms = {"in process": suite.score, "inference server": client.score}
         answers = [score_all(score, utterances) for score in arms.values()]
         assert answers[0] == answers[1], "the arms disagree"
         costs: dict[str, list[Cost]] = {arm: [] for arm in arms}
@@ -71,21 +70,21 @@ def parse_options() -> argparse.Namespace:
 
 
 def make_segments(count: int) -> list[Utterance]:
-    """Real speech of lengths as the demo's: log-normal about 4 s, from 0.5 to 15 s."""
-    draw = np.random.default_rng(4)
+    """Make segments of real speech with the lengths of the demo: log-normal around 4 s, from 0.5 to 15 s."""
+    rng = np.random.default_rng(4)
     clips = list(load_clips().items())
-    lengths = np.clip(draw.lognormal(np.log(4), 0.6, count), 0.5, 15)
-    found = []
+    lengths = np.clip(rng.lognormal(np.log(4), 0.6, count), 0.5, 15)
+    utterances = []
     for n, length_s in enumerate(lengths):
         name, clip = clips[n % len(clips)]
         audio = decode_clip(name)
         repeats = -(-int(length_s * SAMPLE_RATE) // len(audio))
-        found.append(Utterance(np.tile(audio, repeats)[: int(length_s * SAMPLE_RATE)], clip.text, name[:2]))
-    return found
+        utterances.append(Utterance(np.tile(audio, repeats)[: int(length_s * SAMPLE_RATE)], clip.text, name[:2]))
+    return utterances
 
 
 @contextmanager
-def host_of(suite: str) -> Iterator[tuple[Path, psutil.Process]]:
+def running_server(suite: str) -> Iterator[tuple[Path, psutil.Process]]:
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
         socket = Path(folder) / "run" / "socket"
         environment = {**os.environ, INFERENCE_SOCKET_VARIABLE: str(socket), "VFLEET_SUITE": suite}
@@ -112,18 +111,18 @@ def measure(score: Callable, utterances: list[Utterance], processes: list[psutil
 
 def report(costs: dict[str, list[Cost]], suite: str, audio_s: float, status: dict) -> None:
     sums = {arm: asdict(Cost(sum(c.wall_s for c in own), sum(c.cpu_s for c in own))) for arm, own in costs.items()}
-    here, there = sums.values()
-    print(f"suite {suite}, {audio_s:.0f} s of audio a pass, {len(next(iter(costs.values())))} passes an arm")
-    print(f"{'arm':18} {'wall s':>8} {'CPU s':>8}   (a pass)")
+    in_process, server = sums.values()
+    print(f"suite {suite}, {audio_s:.0f} s of audio per pass, {len(next(iter(costs.values())))} passes per arm")
+    print(f"{'arm':18} {'wall s':>8} {'CPU s':>8}   (per pass)")
     for arm, own in costs.items():
         wall_s, cpu_s = (statistics.mean(getattr(c, unit) for c in own) for unit in ("wall_s", "cpu_s"))
         print(f"{arm:18} {wall_s:8.3f} {cpu_s:8.3f}")
-    overhead = {unit: there[unit] / here[unit] - 1 for unit in here}
-    print(f"overhead of the host: {overhead['cpu_s']:+.2%} of CPU, {overhead['wall_s']:+.2%} of wall time")
+    overhead = {unit: server[unit] / in_process[unit] - 1 for unit in server}
+    print(f"overhead of the inference server: {overhead['cpu_s']:+.2%} of CPU, {overhead['wall_s']:+.2%} of wall time")
     OUT.mkdir(exist_ok=True)
     raw = {arm: [asdict(cost) for cost in own] for arm, own in costs.items()}
-    written = {"suite": suite, "audio_s": audio_s, "overhead": overhead, "raw": raw, "host": status}
-    (OUT / "host.json").write_text(json.dumps(written, indent=1))
+    written = {"suite": suite, "audio_s": audio_s, "overhead": overhead, "raw": raw, "server": status}
+    (OUT / "inference_overhead.json").write_text(json.dumps(written, indent=1))
 
 
 if __name__ == "__main__":

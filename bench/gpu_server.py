@@ -1,0 +1,81 @@
+"""The inference server on a GPU: four clients of the one process that owns the GPU."""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from gpu_models import TINY, Sizes, make_nets
+
+from validation.domain import Utterance
+
+CLIENTS = 4
+
+
+def run_server(utterances: Sequence[Utterance], device: str, *, tiny: bool, budget_s: float) -> dict[str, float | str]:
+    """Score the segments through four clients at once, each with all of them.
+
+    The inference server needs packages (pydantic and others) that a bare machine with a GPU may lack. Then this step is
+    left out, and the result says so.
+    """
+    try:
+        from validation.inference.client import InferenceClient
+    except ModuleNotFoundError as missing:
+        return {"left out": f"the inference server needs {missing.name}, which is not installed here"}
+    with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
+        path = Path(folder) / "socket"
+        server = get_context("spawn").Process(target=serve, args=(path, device, tiny, budget_s), daemon=True)
+        server.start()
+        try:
+            await_server(server, path)
+            clients = [InferenceClient(path) for _ in range(CLIENTS)]
+            clients[0].score(utterances[:64])
+            started_s = time.perf_counter()
+            threads = [threading.Thread(target=client.score, args=(utterances,), daemon=True) for client in clients]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(1.0)
+                    require_alive(server)
+            took_s = time.perf_counter() - started_s
+            for client in clients:
+                client.close()
+        finally:
+            server.terminate()
+            server.join()
+    return {"server segments/s": round(CLIENTS * len(utterances) / took_s, 1), "clients": CLIENTS}
+
+
+def await_server(server: BaseProcess, path: Path) -> None:
+    """Return once the server listens."""
+    while not path.exists():
+        require_alive(server)
+        time.sleep(0.2)
+
+
+def require_alive(server: BaseProcess) -> None:
+    """Raise if the server died: its clients would wait five minutes for another one, which is never started here."""
+    if not server.is_alive():
+        raise RuntimeError(f"the inference server exited with code {server.exitcode}: see its output above")
+
+
+def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
+    from validation.inference.__main__ import end
+    from validation.inference.__main__ import serve as serve_suite
+    from validation.models.suite import Suite
+    from validation.scoring.rules_file import load_rules
+    from validation.scoring.signals import SuiteRoles
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    nets = make_nets(TINY if tiny else Sizes(), device, torch.float16)
+    roles = SuiteRoles(tuple(net.name for net in nets))
+    suite = Suite("bench", nets, roles=roles, rules=load_rules("indic-1"), budget_s=budget_s, min_padded_s=0.5)
+    with Path(os.devnull).open("w") as discarded:
+        serve_suite(suite, path, discarded)
+    end(0)

@@ -1,0 +1,75 @@
+"""The interface of a suite of models wherever it runs, and its implementation in the own process."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from validation.domain import Answer, Column, Seconds, Utterance
+from validation.scoring.signals import SuiteRoles
+from validation.scoring.verdict import Rules
+
+
+class ScoringJob(Protocol):
+    """Utterances that were given to a scorer, and their answers as they come."""
+
+    def wait(self, timeout_s: Seconds | None = None) -> bool:
+        """Wait until the job has ended, at most ``timeout_s``; return whether it has ended.
+
+        Raises:
+            Transient: the models could not answer; the same utterances can be given to the scorer again.
+        """
+        ...
+
+    def answers(self) -> Sequence[Mapping[str, Answer] | None]:
+        """Return the answers so far, by model name, in the order of the utterances; None where none has come yet."""
+        ...
+
+    def cancel(self) -> None:
+        """Give up the utterances that have no answer yet; the job ends without them."""
+        ...
+
+
+class Scorer(Protocol):
+    """A suite of models, either in this process or in the inference server."""
+
+    name: str
+    roles: SuiteRoles
+    rules: Rules
+    revisions: Mapping[str, str]
+    columns: Mapping[str, Sequence[Column]]
+
+    def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
+        """Start to score utterances with every model and return at once. Safe from any thread."""
+        ...
+
+
+class SyncScorerMixin:
+    """A mixin for scorers whose models run in the caller's thread."""
+
+    def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
+        """Score utterances with every model; return their answers by model name, in the same order."""
+        raise NotImplementedError
+
+    def begin(self, utterances: Sequence[Utterance]) -> "CompletedJob":
+        """Return a job that scores the utterances when its answers are waited for."""
+        return CompletedJob(self, utterances)
+
+
+class CompletedJob:
+    """A scoring job that does its work in ``wait``, which returns when it is complete, however long it takes."""
+
+    def __init__(self, scorer: SyncScorerMixin, utterances: Sequence[Utterance]) -> None:
+        self._scorer, self._utterances = scorer, utterances
+        self._answers: list[dict[str, Answer] | None] = [None] * len(utterances)
+        self._has_ended = not utterances
+
+    def wait(self, timeout_s: Seconds | None = None) -> bool:  # noqa: ARG002 - the caller's thread does the work
+        if not self._has_ended:
+            self._answers = [*self._scorer.score(self._utterances)]
+            self._has_ended = True
+        return True
+
+    def answers(self) -> list[dict[str, Answer] | None]:
+        return self._answers
+
+    def cancel(self) -> None:
+        self._has_ended = True
