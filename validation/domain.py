@@ -78,6 +78,8 @@ class DecodedSegment:
 
     segment: Segment
     audio: Waveform | Fault
+    length_difference_s: Seconds | None = None
+    """Decoded length minus the length that the segment's record declares; None where either is unknown."""
 
     @property
     def utterance(self) -> "Utterance | None":
@@ -147,7 +149,7 @@ class Utterance:
     audio: Waveform
     text: str
     language: str | None
-    wanted: tuple[str, ...] | None = None
+    requested_models: tuple[str, ...] | None = None
     """The models that must answer; None means all."""
 
     @property

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from validation.canaries.evaluate import CanaryTally
     from validation.domain import Fault
     from validation.scoring.verdict import Decision, Rules
+    from validation.settings import Settings
 
 PANEL = "Results"
 
@@ -43,6 +44,10 @@ SuiteOption: TypeAlias = Annotated[
 ShardsOption: TypeAlias = Annotated[
     Path | None, typer.Option("--shards", metavar="FOLDER", help="Read from this copy of the results store.")
 ]
+BucketOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--bucket", metavar="URL", help="Read this results store by its catalogue, without the ledger."),
+]
 RevisionOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -63,6 +68,7 @@ def select(
     keep: Annotated[str, typer.Option(metavar="VERDICTS", help="Verdicts to keep, comma-separated.")] = "accept",
     suite: SuiteOption = None,
     shards: ShardsOption = None,
+    bucket: BucketOption = None,
     format_: Annotated[
         Format | None, typer.Option("--format", help="Needed where the file's ending names no format.")
     ] = None,
@@ -84,11 +90,10 @@ def select(
     from validation.analysis.selection.summary import explain_verdict, find_segment, summarize_selection
     from validation.analysis.selection.verdicts import apply_rules
     from validation.analysis.selection.write import describe_left_out, guess_format, write_selection
-    from validation.settings import load_settings
 
     verdicts = parse_verdicts(keep)
     form = (format_.value if format_ else guess_format(out)) if out is not None and not explain else None
-    source = find_source(suite=suite, shards=shards, revision=revision)
+    source = find_source(suite=suite, shards=shards, bucket=bucket, revision=revision)
     book = find_rules(rules, source.suite)
     with scan_errors(source.suite):
         segments = apply_rules(open_segments(source), book)
@@ -99,7 +104,7 @@ def select(
         summary = summarize_selection(segments, book, verdicts)
         left_out: Mapping[str, int] = {}
         if out is not None and form is not None:
-            settings = load_settings()
+            settings = load_results_settings(bucket)
             fields, tar_url = read_fields(source, settings), f"{settings.source_url.rstrip('/')}/{settings.source_key}"
             left_out = write_selection(segments, verdicts, out, form, fields=fields, tar_url=tar_url)
     if json:
@@ -146,6 +151,7 @@ def report(
     rules: RulesOption = None,
     suite: SuiteOption = None,
     shards: ShardsOption = None,
+    bucket: BucketOption = None,
     revision: RevisionOption = None,
     worst: Annotated[int, typer.Option(min=0, help="Segments to show per reason.")] = 3,
     borderline: Annotated[int, typer.Option(min=0, help="Segments near a limit to show.")] = 12,
@@ -164,15 +170,14 @@ def report(
     from validation.analysis.selection.sources import read_fields
     from validation.analysis.selection.verdicts import apply_rules
     from validation.analysis.selection.write import replace_when_complete
-    from validation.settings import load_settings
 
     if not out.absolute().parent.is_dir():
         raise BadInput(f"{out} cannot be written: folder {out.absolute().parent} does not exist")
-    source = find_source(suite=suite, shards=shards, revision=revision)
+    source = find_source(suite=suite, shards=shards, bucket=bucket, revision=revision)
     book = find_rules(rules, source.suite)
     with scan_errors(source.suite):
         segments = apply_rules(open_segments(source), book)
-        signals = find_signals(segments, read_fields(source, load_settings()))
+        signals = find_signals(segments, read_fields(source, load_results_settings(bucket)))
         findings = gather_findings(segments, book, signals, worst_per_reason=worst, borderline=borderline)
     if not findings.segments:  # segments of canaries are not counted
         raise BadInput(f"suite {source.suite} has no segment in a committed shard yet: there is nothing to report")
@@ -218,16 +223,34 @@ def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
         return {(row["video_id"], row["segment"]): Fault("no_source", str(error)) for row in rows}
 
 
-def find_source(*, suite: str | None, shards: Path | None, revision: str | None) -> "ShardSource":
-    """The shards of a suite: by the ledger, or by the manifests of a folder where no ledger is set."""
-    from validation.analysis.selection.sources import find_committed, find_in_folder
+def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, revision: str | None) -> "ShardSource":
+    """The shards of a suite: by the ledger if one is set, else by the catalogue, or by the manifests of a folder."""
+    from validation.analysis.selection.sources import (
+        find_committed,
+        find_in_catalogue,
+        find_in_folder,
+        read_catalogue,
+        read_folder_catalogue,
+    )
     from validation.services import open_ledger
     from validation.settings import load_settings
 
-    settings = load_settings()
-    if shards is not None and not settings.database_url.get_secret_value():
+    settings = load_results_settings(bucket)
+    if bucket is None and load_settings().database_url.get_secret_value():
+        return find_committed(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
+    if shards is None:
+        return find_in_catalogue(read_catalogue(settings), settings, suite=suite, up_to=revision)
+    if (catalogue := read_folder_catalogue(shards)) is None:
         return find_in_folder(shards, suite)
-    return find_committed(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
+    return find_in_catalogue(catalogue, settings, suite=suite, folder=shards, up_to=revision)
+
+
+def load_results_settings(bucket: str | None) -> "Settings":
+    """The settings, with another results store if one is named."""
+    from validation.settings import load_settings
+
+    settings = load_settings()
+    return settings if bucket is None else settings.model_copy(update={"results_url": bucket})
 
 
 def find_rules(name: str | None, suite: str) -> "Rules":
@@ -237,8 +260,8 @@ def find_rules(name: str | None, suite: str) -> "Rules":
         BadInput: there is no such file or version, or the suite is unknown here.
         BadRules: the file does not hold rules.
     """
-    from validation.models.suite import SUITES
-    from validation.scoring.rules_file import load_rules, parse_rules
+    from validation.models.suites import SUITES
+    from validation.scoring.rules_io import load_rules, parse_rules
 
     if name is None and suite not in SUITES:
         raise BadInput(f"suite {suite!r} is unknown here and has no rules: name a rules file with --rules")

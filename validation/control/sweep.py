@@ -18,6 +18,7 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.canaries.evaluate import EvaluatedCanary, evaluate_canaries
+from validation.control.catalogue import MIN_INTERVAL, publish_catalogue
 from validation.domain import Seconds
 from validation.errors import FleetError, Transient
 from validation.ledger.maintenance import SweptChunk, mark_stale_workers, requeue_stranded_videos, sweep_stale_claims
@@ -103,6 +104,7 @@ def sweep(
     report.evaluated = run_step("canaries", lambda: evaluate_canaries(engine, results), [])
     if orphans:
         report.orphans = run_step("orphans", lambda: delete_orphans(engine, results), [])
+    run_step("catalogue", lambda: publish_catalogue(engine, results, min_interval=MIN_INTERVAL), None)
     return report
 
 
