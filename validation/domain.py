@@ -78,6 +78,8 @@ class DecodedSegment:
 
     segment: Segment
     audio: Waveform | Fault
+    length_difference_s: Seconds | None = None
+    """Decoded length minus the length that the segment's record declares; None where either is unknown."""
 
     @property
     def utterance(self) -> "Utterance | None":
@@ -162,6 +164,8 @@ class VideoFailure:
     video_id: str
     error: str
     transient: bool
+    charged: bool = True
+    """Whether it costs the video an attempt. An uncharged failure is always transient, and may be tried without end."""
 
 
 @dataclass(frozen=True, slots=True)
