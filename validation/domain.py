@@ -164,6 +164,8 @@ class VideoFailure:
     video_id: str
     error: str
     transient: bool
+    charged: bool = True
+    """Whether it costs the video an attempt. An uncharged failure is always transient, and may be tried without end."""
 
 
 @dataclass(frozen=True, slots=True)
