@@ -84,6 +84,8 @@ class DecodedSegment:
 
     segment: Segment
     audio: Waveform | Fault
+    length_difference_s: Seconds | None = None
+    """Decoded length minus the length that the segment's record declares; None where either is unknown."""
 
     @property
     def utterance(self) -> "Utterance | None":
@@ -169,6 +171,8 @@ class VideoFailure:
     error: str
     """One sentence. Quoted names from outside are made safe on construction, because the ledger stores it."""
     transient: bool
+    charged: bool = True
+    """Whether it costs the video an attempt. An uncharged failure is always transient, and may be tried without end."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "error", plain_text(self.error))
