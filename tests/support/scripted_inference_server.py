@@ -35,8 +35,8 @@ from validation.models.batching import pad_batch
 
 SPEC = suite.SuiteSpec(
     models={"silero": "scripted_inference_server:EchoScorer"},
-    transcriber=None,
-    judges=(),
+    asr_model=None,
+    lid_models=(),
     rules="vad-1",
     budget_s=float(os.environ.get("SCRIPTED_BUDGET_S", "10")),
     min_padded_s=0.5,

@@ -260,8 +260,8 @@ def find_rules(name: str | None, suite: str) -> "Rules":
         BadInput: there is no such file or version, or the suite is unknown here.
         BadRules: the file does not hold rules.
     """
-    from validation.models.suite import SUITES
-    from validation.scoring.rules_file import load_rules, parse_rules
+    from validation.models.suites import SUITES
+    from validation.scoring.rules_io import load_rules, parse_rules
 
     if name is None and suite not in SUITES:
         raise BadInput(f"suite {suite!r} is unknown here and has no rules: name a rules file with --rules")

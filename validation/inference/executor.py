@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from validation.domain import Seconds
 from validation.exit_codes import ExitCode
-from validation.hardware.pinned_memory import pinned_memory
+from validation.hardware.gpu import pinned_memory
 from validation.inference.batch_queue import Request
 from validation.inference.crash_log import CrashLog
 from validation.inference.scheduler import RequestScheduler

@@ -27,9 +27,9 @@ class InferenceStatus:
 
     def describe(self) -> dict[str, Any]:
         """Return all counters, in JSON types. They count from the start of the server."""
-        suite, executor, padding = self.suite, self.executor.stats, self.suite.fill
+        suite, executor, padding = self.suite, self.executor.stats, self.suite.padding
         wait_for_requests_s, wait_for_preparation_s = executor.waits()
-        models_s = sum(stats.wall_s for stats in suite.meters.values())
+        models_s = sum(stats.wall_s for stats in suite.stats.values())
         return {
             "suite": suite.name,
             "pid": os.getpid(),
@@ -49,7 +49,7 @@ class InferenceStatus:
             "queue": asdict(self.scheduler.stats()),
             "models": {
                 name: asdict(stats) | {"share": stats.wall_s / models_s if models_s else None}
-                for name, stats in suite.meters.items()
+                for name, stats in suite.stats.items()
             },
         }
 

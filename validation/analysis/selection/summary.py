@@ -157,7 +157,7 @@ def explain_verdict(row: Mapping[str, Any], rules: Rules) -> Iterator[str]:
     yield f"{row['video_id']}/{row['segment']} (segment {row['segment_index']}): {row['verdict']} by {rules.version}"
     if row.get("stored_verdict") not in {None, row["verdict"]}:
         yield f"  when it was written: {row['stored_verdict']}"
-    fired = [rule for rule in rules.effective if rule.fires(row)]
+    fired = [rule for rule in rules.effective if rule.matches(row)]
     for rule in fired:
         yield f"  {rule.verdict}, {rule.reason}: {rule.sentence}"
         yield from (f"    {_format_condition(condition, row)}" for condition in rule.when)
