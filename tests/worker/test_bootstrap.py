@@ -225,8 +225,8 @@ CARD = "NVIDIA GeForce RTX 3090, 580.65.06"
     [
         ("580.65.06", None),
         ("590.44.01", None),
-        ("535.183.01", "driver 535.183.01 runs programs of CUDA 12 at most, and this image was built for CUDA 13"),
-        ("580.05", "driver 580.05 runs programs of CUDA 12 at most"),
+        ("535.183.01", "driver 535.183.01 supports CUDA 12 at most, and this image was built for CUDA 13"),
+        ("580.05", "driver 580.05 supports CUDA 12 at most"),
     ],
 )  # fmt: skip
 def test_a_driver_too_old_for_the_image_is_named_before_the_worker_starts(monkeypatch, tmp_path, driver, fault):
