@@ -30,7 +30,7 @@ class DeafToSilence:
         fault = Unscored(Fault("model_failed", "NaN"))
         return [
             {name: Scored({}) if row.any() or name != "mms" else fault for name in wanted}
-            for row, wanted in zip(batch.waveforms, batch.wanted, strict=True)
+            for row, wanted in zip(batch.waveforms, batch.requested_models, strict=True)
         ]
 
 

@@ -21,7 +21,7 @@ class Batch:
         lengths: (B,) int64 true lengths in samples, ``1 <= lengths[i] <= T``.
         texts: B stored transcripts, as the tar has them.
         languages: B declared languages, None for a segment without one.
-        wanted: for each which models it asks; None is all.
+        requested_models: per segment the models that must score it; None is all.
     """
 
     waveforms: NDArray[np.float32]
