@@ -48,29 +48,29 @@ def three(box):
 
 def test_compaction_replaces_many_shards_by_one(three):
     """The same rows to the reader, in one sound file; the old files are kept until they are purged."""
-    before, keys = read_rows(three), set(list_keys(three.session.results))
-    ((group, made),) = compact_all(three.engine, three.session.results)
+    before, keys = read_rows(three), set(list_keys(three.context.results))
+    ((group, made),) = compact_all(three.engine, three.context.results)
     assert len(group) == 4
     assert [shard.shard_key for shard in read_committed_shards(three.engine)] == [made.key]
     assert read_rows(three).equals(before)
-    assert set(list_keys(three.session.results)) == keys | {made.key, sibling_key(made.key)}
+    assert set(list_keys(three.context.results)) == keys | {made.key, sibling_key(made.key)}
     assert len(read_retired_shards(three.engine)) == 4
     assert findings(three) == []
-    assert list(compact_all(three.engine, three.session.results)) == []
+    assert list(compact_all(three.engine, three.context.results)) == []
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 def test_compaction_may_be_cut_off_after_any_step(three, steps):
     """Readers find each segment once, leftovers are swept, and the next try succeeds."""
     before = read_rows(three)
-    (group,) = plan_compactions(three.session.results, read_committed_shards(three.engine))
-    assert len(list(islice(compact_steps(three.engine, three.session.results, group), steps))) == steps
+    (group,) = plan_compactions(three.context.results, read_committed_shards(three.engine))
+    assert len(list(islice(compact_steps(three.engine, three.context.results, group), steps))) == steps
 
     assert read_rows(three).equals(before)
-    left = delete_orphans(three.engine, three.session.results, margin=NOW)
+    left = delete_orphans(three.engine, three.context.results, margin=NOW)
     assert len(left) == {1: 0, 2: 1, 3: 2, 4: 0}[steps]
     assert findings(three) == []
-    list(compact_all(three.engine, three.session.results))
+    list(compact_all(three.engine, three.context.results))
     assert read_rows(three).equals(before)
     assert len(read_committed_shards(three.engine)) == 1
     assert findings(three) == []
@@ -78,16 +78,16 @@ def test_compaction_may_be_cut_off_after_any_step(three, steps):
 
 def test_video_validated_again_meanwhile_stops_the_compaction(three):
     """Its new rows are current; the compacted shard, which has the old ones, is deleted."""
-    (group,) = plan_compactions(three.session.results, read_committed_shards(three.engine))
-    steps = compact_steps(three.engine, three.session.results, group)
+    (group,) = plan_compactions(three.context.results, read_committed_shards(three.engine))
+    steps = compact_steps(three.engine, three.context.results, group)
     for _ in range(3):
         made = next(steps)
     requeue_videos(three.engine, Requeue(["a"]))
-    run_chunk(three.session)
+    run_chunk(three.context)
     after = read_rows(three)
 
     assert list(steps) == [None]
-    assert made.key not in set(list_keys(three.session.results))
+    assert made.key not in set(list_keys(three.context.results))
     assert read_rows(three).equals(after)
     assert findings(three) == []
 
@@ -106,9 +106,9 @@ def test_compaction_keeps_suites_revisions_and_rules_apart(box):
 def test_groups_fill_up_to_the_target_size_without_large_shards(three):
     """A large shard is not read."""
     shards = read_committed_shards(three.engine)
-    assert plan_compactions(three.session.results, shards, target_bytes=1) == []
+    assert plan_compactions(three.context.results, shards, target_bytes=1) == []
     largest = max(shard.shard_bytes for shard in shards)
-    groups = plan_compactions(three.session.results, shards, target_bytes=2 * largest)
+    groups = plan_compactions(three.context.results, shards, target_bytes=2 * largest)
     assert groups
     assert all(sum(shard.shard_bytes for shard in group[:-1]) < 2 * largest for group in groups)
 
@@ -131,30 +131,30 @@ def test_failed_videos_stay_in_the_compacted_manifest(box):
 
 def test_retired_shards_are_deleted_only_after_their_time(three):
     """A reader that listed the shards before the compaction has a day to finish."""
-    list(compact_all(three.engine, three.session.results))
+    list(compact_all(three.engine, three.context.results))
     before = read_rows(three)
-    assert delete_retired(three.engine, three.session.results, older_than_s=3600) == []
+    assert delete_retired(three.engine, three.context.results, older_than_s=3600) == []
     execute(three.engine, "UPDATE validation_results SET superseded_at = superseded_at - interval '2 h'")
-    assert len(delete_retired(three.engine, three.session.results, older_than_s=3600)) == 4
-    assert len(list(list_keys(three.session.results))) == 2
+    assert len(delete_retired(three.engine, three.context.results, older_than_s=3600)) == 4
+    assert len(list(list_keys(three.context.results))) == 2
     assert read_rows(three).equals(before)
     assert findings(three) == []
 
 
 def test_deletion_that_was_cut_off_is_finished_by_the_sweep(three, monkeypatch):
     """The ledger marks a shard deleted before its object is deleted."""
-    list(compact_all(three.engine, three.session.results))
+    list(compact_all(three.engine, three.context.results))
     monkeypatch.setattr("validation.shards.bucket.delete_object", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        delete_retired(three.engine, three.session.results, older_than_s=-10)
-    assert len(delete_orphans(three.engine, three.session.results, margin=NOW)) == 8
+        delete_retired(three.engine, three.context.results, older_than_s=-10)
+    assert len(delete_orphans(three.engine, three.context.results, margin=NOW)) == 8
     assert findings(three) == []
 
 
 def test_corrupt_shard_is_not_compacted(three):
     """Only a shard that is what was committed gets a new key and checksum."""
     execute(three.engine, "UPDATE validation_shards SET shard_sha256 = repeat('0', 64)")
-    (group,) = plan_compactions(three.session.results, read_committed_shards(three.engine))
+    (group,) = plan_compactions(three.context.results, read_committed_shards(three.engine))
     with pytest.raises(ShardCorrupt, match="sha256"):
-        compact_group(three.engine, three.session.results, group)
+        compact_group(three.engine, three.context.results, group)
     assert len(read_committed_shards(three.engine)) == 4

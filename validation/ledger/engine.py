@@ -1,6 +1,7 @@
 """Connections to Postgres: one engine per process, safe behind a transaction pooler."""
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cache
@@ -33,6 +34,11 @@ STATEMENT_TIMEOUT = "300s"
 """Longer than any call of a box takes."""
 
 
+_FORM = "postgresql://user:password@host:port/database"
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%\w+)?")
+"""A host name or an address. A host that is neither has part of a password in it, whose @ was not encoded."""
+_OTHER_DATABASES = frozenset({"mysql", "mariadb", "sqlite", "oracle", "mssql", "mongodb", "redis"})
+
 _TRANSACTION_SETTINGS = (
     "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('statement_timeout', %s, true), "
     "set_config('vfleet.box_key', %s, true)"
@@ -48,18 +54,22 @@ def parse_database_url(database_url: str) -> URL:
     needs ``&sslrootcert=FILE``.
 
     Raises:
-        BadInput: it is empty, or not the address of a Postgres database.
+        BadInput: it is empty, or not the address of a Postgres database. The message shows no part of it.
     """
     if not database_url:
-        raise BadInput("DATABASE_URL is not set: give it as postgresql://user:password@host:port/database")
+        raise BadInput(f"DATABASE_URL is not set: give it as {_FORM}")
     try:
-        url = make_url(database_url)
-    except ArgumentError:
+        url = make_url(database_url.strip())
+    except (ArgumentError, ValueError):
+        raise BadInput(f"DATABASE_URL cannot be read: give it as {_FORM}") from None
+    if (backend := url.get_backend_name()) not in {"postgresql", "postgres"}:
+        kind = f"is of a {backend} database" if backend in _OTHER_DATABASES else "is of no known database"
+        raise BadInput(f"DATABASE_URL {kind}: the ledger needs Postgres, {_FORM}")
+    if "@" in (url.database or "") or (url.host and not _HOST.fullmatch(url.host)):
         raise BadInput(
-            "DATABASE_URL cannot be read: give it as postgresql://user:password@host:port/database"
-        ) from None
-    if url.get_backend_name() not in {"postgresql", "postgres"}:
-        raise BadInput(f"DATABASE_URL names a {url.get_backend_name()} database: the ledger needs Postgres")
+            f"DATABASE_URL cannot be read: give it as {_FORM}, with each of @ : / ? # % in the password "
+            "percent-encoded, such as %40 for @"
+        )
     url = url.set(drivername="postgresql+psycopg")
     if not is_remote(url) or {"sslmode", "PGSSLMODE"} & {*url.query, *os.environ}:
         return url

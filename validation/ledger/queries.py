@@ -49,6 +49,8 @@ class CommittedShard:
     shard_sha256: str
     shard_bytes: int
     segments: int
+    videos_validated: int
+    """Its videos, superseded or not."""
     chunk_id: UUID | None
     """None: compacted."""
     suite: str
