@@ -20,7 +20,7 @@ from validation.models.conformer.mel import LogMel
 from validation.models.conformer.tokenizer import SubwordTokenizer
 from validation.models.conformer.vocabulary import BLANK
 from validation.models.import_shims import allow_torchaudio, importing_speechbrain
-from validation.models.language_id import name_language
+from validation.models.language_id import language_of_label
 
 BATCH = 32
 """CONFORMER_BATCH_SIZE of the first plan."""
@@ -46,7 +46,9 @@ class StockMms:
             p = self._model(**inputs).logits.softmax(-1)
         best = p.max(-1)
         labels = [self._model.config.id2label[int(index)] for index in best.indices]
-        return [{"language": name_language(label), "p": float(v)} for label, v in zip(labels, best.values, strict=True)]
+        return [
+            {"language": language_of_label(label), "p": float(v)} for label, v in zip(labels, best.values, strict=True)
+        ]
 
 
 class StockVoxLingua:
@@ -69,7 +71,7 @@ class StockVoxLingua:
             row[: len(utterance.audio)] = torch.from_numpy(utterance.audio)
         _, log_p, _, labels = self._classifier.classify_batch(waveforms, lengths / lengths.max())
         heard = zip(labels, log_p.exp(), strict=True)
-        return [{"language": name_language(label), "p": float(p)} for label, p in heard]
+        return [{"language": language_of_label(label), "p": float(p)} for label, p in heard]
 
 
 class StockConformer:
@@ -113,7 +115,7 @@ class StockConformer:
         language = utterance.language or "hi"
         log_p, written = self._write(logits, language)
         pieces = [self._vocabulary[language][i] for i in written]
-        spelt = self._spellers[language].spell(utterance.text).tokens
+        spelt = self._spellers[language].tokenize(utterance.text).tokens
         align_tok = (_ctc_lp(log_p, spelt) - _ctc_lp(log_p, written)) / max(1, len(spelt))
         heard = max(self._columns, key=lambda language: self._mean_written(logits, language))
         return {"text": "".join(pieces).replace("▁", " ").strip(), "align_tok": align_tok, "language": heard}

@@ -15,15 +15,13 @@ from torch import Tensor, nn
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch
-from validation.models.conformer.engine import EngineOutput
 from validation.models.conformer.network import FastConformer, NetworkShape, length_mask
-from validation.models.conformer.segment import SegmentResult, join_pieces
+from validation.models.conformer.segment import EngineOutput, SegmentResult, join_pieces, score_transcripts
 from validation.models.conformer.tokenizer import TokenizedTranscript
 from validation.models.conformer.torch_engine import TorchEngine
-from validation.models.conformer.transcript_scoring import compare_transcripts
-from validation.models.ecapa_padding import FrameCounts, ReflectingConv1d
 from validation.models.import_shims import allow_torchaudio
-from validation.models.mms_network import MmsNetwork
+from validation.models.mms_lid import MmsNetwork
+from validation.models.voxlingua import FrameCounts, ReflectingConv1d
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Mms(Net):
         self.network = MmsNetwork(fill(stock, device), device, dtype)
 
     def hear(self, batch: Batch) -> Tensor:
-        return torch.from_numpy(self.network.hear(batch.waveforms, batch.lengths)).log().float()
+        return torch.from_numpy(self.network.forward(batch.waveforms, batch.lengths)).log().float()
 
 
 class Conformer(Net):
@@ -114,11 +112,10 @@ class Conformer(Net):
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         heard = self._listen(batch)
-        told = [
-            SegmentResult("hi", spell(rows[0]), *rows) for rows in (join_pieces(heard, [n]) for n in range(len(batch)))
-        ]
-        compare_transcripts(told, self.device)
-        return [Scored({"value": listening.comparison.transcript_lp}) for listening in told]
+        joined = [join_pieces(heard, [n]) for n in range(len(batch))]
+        segments = [SegmentResult("hi", spell(rows[0]), *rows) for rows in joined]
+        score_transcripts(segments, self.device)
+        return [Scored({"value": segment.transcript_score.transcript_lp}) for segment in segments]
 
     def hear(self, batch: Batch) -> Sequence[Tensor]:
         heard = self._listen(batch)

@@ -69,7 +69,7 @@ def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
     from validation.inference.__main__ import end
     from validation.inference.__main__ import serve as serve_suite
     from validation.models.suite import Suite
-    from validation.scoring.rules_file import load_rules
+    from validation.scoring.rules_io import load_rules
     from validation.scoring.signals import SuiteRoles
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

@@ -36,12 +36,13 @@ from workload import Workload, make_workload
 
 from validation.domain import Scored, Utterance
 from validation.hardware.device import DeviceConfig
-from validation.models.batching import measure_fill, pad_batch, plan_batches
+from validation.models.batching import measure_padding, pad_batch, plan_batches
 from validation.models.conformer.model import IndicConformer
 from validation.models.mms_lid import MmsLid
-from validation.models.suite import SUITES, Suite
+from validation.models.suite import Suite
+from validation.models.suites import SUITES
 from validation.models.voxlingua import VoxLingua107
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles
 
 BUDGET_S = SUITES["indic"].budget_s
@@ -91,7 +92,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def load_models(weights: Path) -> list:
-    placed = {"threads": 1, "root": weights, "placement": DeviceConfig()}
+    placed = {"threads": 1, "root": weights, "device_config": DeviceConfig()}
     return [IndicConformer(**placed), MmsLid(**placed), VoxLingua107(**placed)]
 
 
@@ -185,7 +186,7 @@ def download(work: Workload, video: object) -> list[Utterance]:
 
 
 def score_all(arm: Arm, batch: list[Utterance], cost: Cost) -> None:
-    cost.fill += measure_fill([utterance.duration_s for utterance in batch])
+    cost.fill += measure_padding([utterance.duration_s for utterance in batch])
     for model, score in arm.score.items():
         before_s = time.thread_time()
         score(batch)

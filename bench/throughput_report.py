@@ -10,8 +10,8 @@ import numpy as np
 from workload import Workload, draw_durations_s
 
 from validation.domain import Seconds
-from validation.models.batching import PaddingStats, measure_fill, plan_batches
-from validation.models.suite import SUITES
+from validation.models.batching import PaddingStats, measure_padding, plan_batches
+from validation.models.suites import SUITES
 
 OUT = Path(__file__).parent / "out"
 
@@ -101,7 +101,7 @@ def chunk_padding() -> float:
     """Compute, without running it, the padding of 50 videos of about 100 segments with four times the lengths here."""
     durations_s = [4 * s for s in draw_durations_s(np.random.default_rng(1), 5_000)]
     plan = plan_batches(durations_s, 320.0, min_padded_s=SUITES["indic"].min_padded_s)
-    fill = sum((measure_fill([durations_s[row] for row in rows]) for rows in plan), PaddingStats())
+    fill = sum((measure_padding([durations_s[row] for row in rows]) for rows in plan), PaddingStats())
     return fill.padded_s / fill.real_s
 
 

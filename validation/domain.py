@@ -147,7 +147,7 @@ class Utterance:
     audio: Waveform
     text: str
     language: str | None
-    wanted: tuple[str, ...] | None = None
+    requested_models: tuple[str, ...] | None = None
     """The models that must answer; None means all."""
 
     @property

@@ -40,7 +40,7 @@ def fetch_model(model: str, folder: Path, token: str | None, commit: str | None)
     # Not asked for where no model is.
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
 
-    from validation.models.conformer.consolidate import consolidate_repository  # noqa: PLC0415
+    from validation.models.conformer.graph import consolidate_repository  # noqa: PLC0415
 
     entry = read_folder_catalogue()[model]
     commit = commit or HfApi(token=token).model_info(entry.source, revision=entry.revision).sha

@@ -32,7 +32,7 @@ def read_account(vendor: Vendor, _: Request, __: int) -> Reply:
     credit = round(vendor.cloud.credit_usd, 6)
     return Reply(
         200,
-        {"id": 1, "email": "somebody@example.com", "username": "somebody", "credit": credit, "balance": 0.0,
+        {"id": 1, "email": "operator@example.com", "username": "operator", "credit": credit, "balance": 0.0,
          "host_agreement_accepted": False, "api_key": ACCOUNT_KEY, "success": True},
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from validation.cli.main import main
 from validation.cli.results import find_rules
 from validation.local.sample_corpus import CLIPS
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 
 
 def test_it_proposes_limits_and_writes_rules_that_select_reads(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""A tick gives each machine that it rents a key and credentials of its own, and renews what is half over."""
+"""Each tick issues box keys and store credentials to the boxes that it rents, and renews them at half of their life."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def cloudflare():
 
 @pytest.fixture
 def world(ledger, cloudflare):
-    """A fleet of two whose control plane has a token to lend from."""
+    """A fleet of two whose reconciler has an R2 token."""
     world = World(ledger)
     client = CloudflareClient(
         SecretStr(cloudflare.api_token), account_id=cloudflare.account_id,
@@ -34,17 +34,17 @@ def world(ledger, cloudflare):
         yield world
 
 
-def test_each_rented_machine_has_a_key_and_a_loan_of_its_own(world, ledger, cloudflare):
-    """Its environment has its key, which opens its name alone; no key of the store travels with the order."""
+def test_each_rented_box_gets_its_own_key_and_credentials(world, ledger, cloudflare):
+    """The environment of a box has its own box key and no key of a store; its credentials are in the ledger."""
     world.ticks(3)
-    told = [contract.order["env"] for contract in world.cloud.living()]
+    environments = [contract.order["env"] for contract in world.cloud.living()]
     assert (
-        {env["WORKER_ID"] for env in told}
+        {env["WORKER_ID"] for env in environments}
         == {"val-1", "val-2"}
-        == {loan.worker_id for loan in read_credential_status(ledger)}
+        == {issued.worker_id for issued in read_credential_status(ledger)}
     )
-    assert len({env["VFLEET_BOX_KEY"] for env in told}) == 2
-    assert not any("R2_ACCESS_KEY_ID" in env for env in told)
+    assert len({env["VFLEET_BOX_KEY"] for env in environments}) == 2
+    assert not any("R2_ACCESS_KEY_ID" in env for env in environments)
     assert {tuple(request.get("prefixes", ())) for request in cloudflare.granted} == {
         (),
         ("shards/val-1/",),
@@ -52,8 +52,8 @@ def test_each_rented_machine_has_a_key_and_a_loan_of_its_own(world, ledger, clou
     }
 
 
-def test_nothing_is_rented_that_could_open_no_store(world, cloudflare):
-    """A Cloudflare that is away costs no money; the tick says so, and the next one rents."""
+def test_nothing_is_rented_while_credentials_cannot_be_issued(world, cloudflare):
+    """While Cloudflare is down the tick rents nothing and says so; the next tick rents."""
     cloudflare.next_statuses.append(503)
     report = world.tick()
     assert world.cloud.living() == []
@@ -62,21 +62,21 @@ def test_nothing_is_rented_that_could_open_no_store(world, cloudflare):
     assert len(world.cloud.living()) == 2
 
 
-def test_a_tick_renews_what_is_half_over(world, ledger, cloudflare):
-    """Of the machines that are there, and of no other."""
+def test_tick_renews_credentials_that_are_half_over(world, ledger, cloudflare):
+    """Only the credentials that are due are renewed."""
     world.ticks(3)
-    minted = len(cloudflare.granted)
+    granted = len(cloudflare.granted)
     world.tick()
-    assert len(cloudflare.granted) == minted
+    assert len(cloudflare.granted) == granted
     execute(ledger, "UPDATE validation.issued_credentials SET issued_at = issued_at - interval '4 h', "
                     "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-1'")  # fmt: skip
     world.tick()
-    assert len(cloudflare.granted) == minted + 2
-    assert not any(loan.is_due for loan in read_credential_status(ledger))
+    assert len(cloudflare.granted) == granted + 2
+    assert not any(issued.is_due for issued in read_credential_status(ledger))
 
 
-def test_without_a_token_a_machine_still_has_its_key(ledger):
-    """Then the operator tells boxes what opens the stores; who they are is told by the key all the same."""
+def test_box_gets_a_key_without_a_cloudflare_token(ledger):
+    """Without an R2 token the operator's keys open the stores, and each box still has its own box key."""
     world = World(ledger)
     world.queue(50)
     world.want(1)

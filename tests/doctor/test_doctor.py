@@ -38,7 +38,7 @@ from validation.doctor.prefect_server import PrefectRefused, check_pool, check_p
 from validation.doctor.runner import CONTROL_CHECKS, check_box, run_check, run_checks
 from validation.doctor.stores import check_results, check_source, describe_expiry
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.hardware.driver import DriverTooOld, _built_for, require_driver
+from validation.hardware.gpu import DriverTooOld, _read_cuda_major, check_cuda_support
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.ledger.migrate import SchemaMismatch
 from validation.vast.errors import VastKeyRefused
@@ -276,12 +276,12 @@ def test_a_full_disk_is_noticed(well, monkeypatch):
 def test_a_driver_bears_its_own_cuda_and_older_ones(driver, needs, bears):
     """CUDA's promise: within a major every driver will do, and a newer driver runs older programs."""
     if bears is None:
-        require_driver(driver, needs)
+        check_cuda_support(driver, needs)
         return
     with pytest.raises(
         DriverTooOld, match=f"{driver} runs programs of {bears}.*built for CUDA {needs}: rent a machine"
     ):
-        require_driver(driver, needs)
+        check_cuda_support(driver, needs)
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ def old_card(monkeypatch):
     }  # fmt: skip
     nvml = {name: (lambda *_, answer=answer: answer) for name, answer in told.items()}
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=OSError, **nvml))
-    monkeypatch.setattr(card, "built_for", lambda: 13)
+    monkeypatch.setattr(card, "built_for_cuda", lambda: 13)
 
 
 def test_a_driver_too_old_for_the_image_stops_the_start_before_anything_is_claimed(well, old_card, monkeypatch):
@@ -303,7 +303,7 @@ def test_a_driver_too_old_for_the_image_stops_the_start_before_anything_is_claim
     with pytest.raises(DriverTooOld, match=r"535\.183\.01 .* CUDA 13: rent a machine with driver 580\.65 or newer"):
         check_box(settings)
     assert run_check(settings, check_driver).status == "failed"
-    monkeypatch.setattr(card, "built_for", lambda: 12)
+    monkeypatch.setattr(card, "built_for_cuda", lambda: 12)
     assert run_check(settings, check_driver).status == "ok"
 
 
@@ -315,8 +315,8 @@ def test_the_cuda_that_a_package_was_built_for_is_read_without_loading_it(tmp_pa
     (package / "__init__.py").write_text("raise ImportError('libcuda.so.1')")
     (package / "version.py").write_text(f"cuda = {stated}")
     monkeypatch.syspath_prepend(tmp_path)
-    assert _built_for("netlib", "version.py", "cuda") == major
-    assert _built_for("no_such_netlib", "version.py", "cuda") is None
+    assert _read_cuda_major("netlib", "version.py", "cuda") == major
+    assert _read_cuda_major("no_such_netlib", "version.py", "cuda") is None
 
 
 def test_credentials_that_end_are_noticed_before_they_do():

@@ -1,4 +1,4 @@
-"""A tick lets each machine that it rents through the gateway to Prefect, and no machine that is gone."""
+"""Each tick gives the boxes that it rents a token for the gateway, and revokes the tokens of boxes that are gone."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ BOX = {
 
 @pytest.fixture
 def tokens(tmp_path):
-    """A token file in which an operator has let somebody in by hand."""
+    """A token file with a token that an operator added."""
     tokens = TokenFile(tmp_path / "boxes")
     tokens.add("home-1")
     return tokens
@@ -28,7 +28,7 @@ def tokens(tmp_path):
 
 @pytest.fixture
 def world(ledger, tokens):
-    """A fleet whose control plane keeps the gateway's tokens."""
+    """A fleet whose reconciler writes the token file."""
     world = World(ledger)
     world.context = replace(world.context, tokens=tokens)
     world.queue(50)
@@ -37,37 +37,40 @@ def world(ledger, tokens):
 
 
 def presented(environment) -> tuple[str, str]:
-    """The name and the token that a box shows at the gateway."""
+    """The name and the token that a box sends to the gateway."""
     scheme, _, credential = json.loads(environment["PREFECT_CLIENT_CUSTOM_HEADERS"])["Authorization"].partition(" ")
     assert scheme == "Basic"
     name, _, token = base64.b64decode(credential).decode().partition(":")
     return name, token
 
 
-def test_each_rented_machine_has_a_token_of_its_own_for_as_long_as_it_is_there(world, tokens):
-    """In its environment, under its own name; it ends with the machine, in the tick that sees to it. Who was let in
-    by hand stays."""
+def test_rented_box_has_its_own_token_until_it_is_gone(world, tokens):
+    """The token is in the box's environment, under the box's name, and is revoked in the tick that destroys the box. A
+    token that an operator added stays."""
     by_hand = tokens.read()["home-1"]
     world.want(2)
     world.tick()
-    told = [rental.order["env"] for rental in world.cloud.living()]
-    assert {presented(env)[0] for env in told} == {env["WORKER_ID"] for env in told} == {"val-1", "val-2"}
-    assert len({presented(env)[1] for env in told}) == 2
+    environments = [rental.order["env"] for rental in world.cloud.living()]
+    assert (
+        {presented(env)[0] for env in environments} == {env["WORKER_ID"] for env in environments} == {"val-1", "val-2"}
+    )
+    assert len({presented(env)[1] for env in environments}) == 2
     assert set(tokens.read()) == {"home-1", "val-1", "val-2"}
     before = tokens.read()
     world.ticks(5)
-    assert tokens.read() == before, "a machine that works keeps its token"
+    assert tokens.read() == before, "a box that works keeps its token"
 
     world.want(1)
     world.ticks(20)
     (left,) = world.cloud.living()
     assert set(tokens.read()) == {"home-1", left.order["env"]["WORKER_ID"]}
-    world.dismiss(now=True)
+    world.scale_to_zero(now=True)
     assert tokens.read() == {"home-1": by_hand}
 
 
-def test_a_request_that_came_to_nothing_leaves_no_token(world, tokens):
-    """Refused: none when the tick ends. Unanswered: until it is proven absent, for its machine may be on its way."""
+def test_failed_create_leaves_no_token(world, tokens):
+    """After a refused create the token is revoked within the tick; after an unanswered one once the box is proven
+    absent."""
     world.fake.connection.play_next("create", "reject_then_502")
     world.want(1)
     world.tick()
@@ -77,7 +80,7 @@ def test_a_request_that_came_to_nothing_leaves_no_token(world, tokens):
     world.want(0)
     world.ticks(6)
     assert world.states() == {}
-    assert set(tokens.read()) == {"home-1"}, "the machine never was"
+    assert set(tokens.read()) == {"home-1"}, "the box never was"
     world.fake.connection.play_next("create", "commit_then_refuse")
     world.want(1)
     assert world.tick().done == {"refused": 1, "destroyed": 1}
@@ -85,8 +88,8 @@ def test_a_request_that_came_to_nothing_leaves_no_token(world, tokens):
     assert set(tokens.read()) == {"home-1"}
 
 
-def test_a_control_plane_that_dies_between_token_and_machine_leaves_nothing_behind(world, tokens, monkeypatch):
-    """Also a token whose machine never reached the ledger is ended by the next tick; another fleet's is not its own."""
+def test_token_of_an_interrupted_create_is_revoked(world, tokens, monkeypatch):
+    """The next tick also revokes a token whose box never reached the ledger, but no token of another fleet."""
 
     def die(*_):
         raise KeyboardInterrupt
@@ -105,8 +108,8 @@ def test_a_control_plane_that_dies_between_token_and_machine_leaves_nothing_behi
     assert set(tokens.read()) == {"home-1", "val-8"}
 
 
-def test_nothing_is_rented_that_could_not_come_in(world, tmp_path):
-    """A token file that cannot be written costs no money; the tick says which, and rents when it can be."""
+def test_nothing_is_rented_while_tokens_cannot_be_written(world, tmp_path):
+    """The tick names the token file that it cannot write, and rents once it can."""
     folder = tmp_path / "gone"
     world.context = replace(world.context, tokens=TokenFile(folder / "boxes"))
     world.want(2)
@@ -120,22 +123,22 @@ def test_nothing_is_rented_that_could_not_come_in(world, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS"])
-def test_a_credential_for_all_boxes_is_refused_where_each_has_its_own(name):
-    """It would open the server to every box alike, and outlive them all."""
-    told = {**BOX, f"BOX_{name}": "x"}
-    assert name in read_box_environment(told)
+def test_shared_prefect_credential_is_refused_beside_tokens(name):
+    """A shared credential would open the Prefect server to every box alike, and outlive all boxes."""
+    environments = {**BOX, f"BOX_{name}": "x"}
+    assert name in read_box_environment(environments)
     with pytest.raises(BadInput, match=f"BOX_{name} would give all boxes one credential for Prefect"):
-        read_box_environment(told | {"VFLEET_GATEWAY_TOKENS": "/etc/nginx/vfleet-boxes"})
+        read_box_environment(environments | {"VFLEET_GATEWAY_TOKENS": "/etc/nginx/vfleet-boxes"})
 
 
-def test_a_machine_that_nobody_rented_is_let_in_and_shut_out_by_hand(ledger, tokens, monkeypatch, capsys):
+def test_box_outside_the_fleet_is_added_and_revoked_by_hand(ledger, tokens, monkeypatch, capsys):
     """`vfleet box add` prints all that its environment needs; no tick ends its token, `vfleet box revoke` does."""
     monkeypatch.setenv("DATABASE_URL", ledger.url.set(drivername="postgresql").render_as_string(hide_password=False))
     monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", str(tokens.path))
     assert main(["box", "add", "home-2"]) == 0
-    told = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
-    assert set(told) == {"WORKER_ID", "VFLEET_BOX_KEY", "PREFECT_CLIENT_CUSTOM_HEADERS"}
-    assert presented(told)[0] == "home-2"
+    environments = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
+    assert set(environments) == {"WORKER_ID", "VFLEET_BOX_KEY", "PREFECT_CLIENT_CUSTOM_HEADERS"}
+    assert presented(environments)[0] == "home-2"
     assert tokens.revoke_fleet("", keep=()) == []
     assert main(["box", "revoke", "home-2"]) == 0
     assert set(tokens.read()) == {"home-1"}

@@ -1,4 +1,4 @@
-"""An operator's commands do what they say, refuse in one sentence, and rent nothing by themselves."""
+"""The commands of `vfleet fleet` do what they say, refuse with one sentence, and rent nothing themselves."""
 
 import pytest
 
@@ -39,8 +39,8 @@ def command(world, monkeypatch):
     return run
 
 
-def test_up_enters_the_wish_and_rents_nothing(world, command, capsys):
-    """The next tick acts on it; the sentence says what it may cost."""
+def test_up_records_the_order_and_rents_nothing(world, command, capsys):
+    """The next tick rents; the output says what it may cost."""
     world.queue(1000)
     command("up", *UP, "--fleet", FLEET)
     assert (
@@ -51,8 +51,8 @@ def test_up_enters_the_wish_and_rents_nothing(world, command, capsys):
     assert world.tick().done == {"rented": 3}
 
 
-def test_plan_shows_what_would_be_done_and_what_it_costs(world, command, capsys):
-    """And changes nothing."""
+def test_plan_shows_the_next_tick_and_its_cost(world, command, capsys):
+    """The plan changes nothing."""
     world.want(2)
     command("plan", "--fleet", FLEET)
     shown = capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_plan_shows_what_would_be_done_and_what_it_costs(world, command, capsys)
     assert (world.cloud.rentals, world.states()) == ({}, {})
 
 
-def test_status_shows_machines_and_money(world, command, capsys):
+def test_status_shows_boxes_and_money(world, command, capsys):
     world.want(2)
     world.ticks(10)
     command("status", "--fleet", FLEET)
@@ -72,7 +72,7 @@ def test_status_shows_machines_and_money(world, command, capsys):
     assert "the account's credit fell by $0." in shown
 
 
-def test_down_lets_machines_finish(world, command, capsys):
+def test_down_lets_boxes_finish_their_chunk(world, command, capsys):
     world.want(2)
     world.ticks(10)
     command("down", "--fleet", FLEET)
@@ -83,7 +83,8 @@ def test_down_lets_machines_finish(world, command, capsys):
 
 
 def test_down_now_returns_when_nothing_is_left(world, command, capsys):
-    """Two complete listings have shown none; what it cost is the last word. The wish is the flow's too."""
+    """It returns after two complete listings without a box, with what the fleet cost. The order holds for the flow's
+    ticks too."""
     world.want(2)
     world.ticks(10)
     commands.down(FLEET, now=True, clock=VirtualClock(world.fake))
@@ -106,7 +107,7 @@ def test_bans_are_shown_and_lifted(world, command, capsys):
     assert read_bans(world.ledger) == []
     with pytest.raises(BadInput, match="is not banned"):
         command("unban", "machine", str(ban.vendor_id))
-    with pytest.raises(BadInput, match="of a machine or a host"):
+    with pytest.raises(BadInput, match="of a box or a host"):
         command("unban", "planet", "3")
 
 
@@ -120,16 +121,16 @@ def test_bans_are_shown_and_lifted(world, command, capsys):
         (["--disk", "-5"], "disk_gb is -5"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_sentence(world, command, words, sentence):
-    """No wish is entered."""
+def test_impossible_order_is_refused_and_not_recorded(world, command, words, sentence):
+    """The message names the value that must change."""
     with pytest.raises(BadInput, match=sentence):
         command("up", *UP, *words, "--fleet", FLEET)
     with pytest.raises(FleetUnknown):
         read_budget(world.ledger, FLEET)
 
 
-def test_an_account_without_credit_gets_no_wish_entered(world, command):
-    """The sentence says whose fault it is, and what to do."""
+def test_order_is_refused_without_credit(world, command):
+    """The message says whose fault it is and what to do."""
     world.cloud.credit_usd = 0.0
     with pytest.raises(BadInput, match=r"has no credit \(it shows \$0\.00\): top it up"):
         command("up", *UP, "--fleet", FLEET)
@@ -137,7 +138,7 @@ def test_an_account_without_credit_gets_no_wish_entered(world, command):
         read_budget(world.ledger, FLEET)
 
 
-def test_without_a_key_or_with_a_wrong_one_no_wish_is_entered(world, command, monkeypatch):
+def test_order_is_refused_without_a_valid_key(world, command, monkeypatch):
     for key, sentence in (("", "VAST_API_KEY is not set"), ("wrong", "check VAST_API_KEY")):
         monkeypatch.setenv("VAST_API_KEY", key)
         with pytest.raises((BadInput, VastKeyRefused), match=sentence):

@@ -1,11 +1,11 @@
-"""The books of the rented machines cannot lie, whoever writes them."""
+"""The ledger's rows of boxes and money stay consistent, whichever program writes them."""
 
 from uuid import UUID
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from tests.support.fleet_helpers import HOLDER, label_for, machine_of, pass_time, request, want
+from tests.support.fleet_helpers import HOLDER, box_of, label_for, pass_time, request, want
 from tests.support.ledger_helpers import claim, execute, fetch
 from validation.domain import WorkerProfile
 from validation.fleet.policy import TRANSITIONS
@@ -30,26 +30,26 @@ from validation.ledger.fleet import (
 )
 from validation.ledger.workers import register_worker
 
-RIVAL = UUID(int=2)
+OTHER_HOLDER = UUID(int=2)
 
 
-def sight(label, instance_id=7, status="running", **more) -> ObservedInstance:
+def observation(label, instance_id=7, status="running", **more) -> ObservedInstance:
     return ObservedInstance(label, instance_id, status, None, more.pop("usd_per_hour", 0.2), **more)
 
 
-def test_the_ways_of_a_machine_are_the_same_in_python_and_sql(ledger):
-    """The plan knows exactly the steps that the ledger allows."""
+def test_transitions_are_equal_in_python_and_sql(ledger):
+    """The planner knows exactly the transitions that the ledger allows."""
     assert read_transitions(ledger) == {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
 
 
-def test_a_machine_takes_no_other_way(ledger):
-    """A step that the table lacks is refused and changes nothing; a repeated step is no step."""
+def test_other_transitions_are_refused(ledger):
+    """A transition that the table lacks changes nothing; repeating one changes nothing either."""
     want(ledger)
     label, _ = request(ledger)
     assert not transition_instance(ledger, label, "working")
     assert transition_instance(ledger, label, "renting", instance_id=7)
     assert transition_instance(ledger, label, "renting", instance_id=8)
-    assert (machine_of(ledger, label).state, machine_of(ledger, label).instance_id) == ("renting", 7)
+    assert (box_of(ledger, label).state, box_of(ledger, label).instance_id) == ("renting", 7)
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,17 @@ def test_a_machine_takes_no_other_way(ledger):
         ("state = 'gone', reason = 'x'", "closed_iff_gone"),
     ],
 )
-def test_an_illegal_row_is_refused(ledger, edit, law):
-    """No code path can write what makes no sense."""
+def test_illegal_row_is_refused(ledger, edit, law):
+    """CHECK constraints refuse inconsistent rows, whatever code writes them."""
     want(ledger)
     request(ledger)
     with pytest.raises(IntegrityError, match=law):
         execute(ledger, f"UPDATE fleet_instances SET {edit}")
 
 
-def test_caps_hold_in_the_ledger_itself(ledger):
-    """Machines, dollars an hour and dollars in all: an intent above any of them is not entered, and says why."""
+def test_ledger_enforces_the_caps(ledger):
+    """A rental request above the number of boxes, the dollars per hour or the dollars in all is refused with the
+    reason."""
     want(ledger, machines=2, max_usd_per_hour=0.6, max_usd=5)
     assert request(ledger, 1)[1] is None
     assert request(ledger, 2, usd_per_hour=0.4)[1] == (
@@ -83,28 +84,28 @@ def test_caps_hold_in_the_ledger_itself(ledger):
     assert request(ledger, 3)[1] == "$0.04 of the budget of $0.05 is spent"
 
 
-def test_a_slot_and_an_offer_are_taken_once(ledger):
-    """Two machines never answer to one name, and one offer is never asked for twice."""
+def test_slot_and_offer_are_taken_once(ledger):
+    """No two boxes have one name, and no offer is requested twice."""
     want(ledger)
     request(ledger, 1)
     assert request(ledger, 1, offer_id=99)[1] == "slot 1 has a box"
     assert request(ledger, 2, offer_id=1)[1] == "offer 1 is rented already"
 
 
-def test_only_the_holder_of_the_turn_may_rent(ledger):
-    """A second reconciler, or one that overslept its turn, enters nothing."""
+def test_only_the_lock_holder_may_rent(ledger):
+    """A second reconciler, or one whose lock expired, can request nothing."""
     want(ledger)
-    assert not acquire_lock(ledger, "blue", RIVAL, lease_s=300)
+    assert not acquire_lock(ledger, "blue", OTHER_HOLDER, lease_s=300)
     pass_time(ledger, 301)
     assert request(ledger)[1] == "another reconciler holds the lock"
-    assert acquire_lock(ledger, "blue", RIVAL, lease_s=300)
+    assert acquire_lock(ledger, "blue", OTHER_HOLDER, lease_s=300)
     assert request(ledger)[1] == "another reconciler holds the lock"
-    release_lock(ledger, "blue", RIVAL)
+    release_lock(ledger, "blue", OTHER_HOLDER)
     assert acquire_lock(ledger, "blue", HOLDER, lease_s=300)
 
 
-def test_a_label_of_somebody_else_is_refused(ledger):
-    """What we rent can be told from what we did not rent."""
+def test_foreign_label_is_refused(ledger):
+    """Every label begins with the fleet's prefix, which tells the fleet's instances from others."""
     want(ledger)
     intent = RentalRequest(1, 1, 1, "RTX 3090", 0.1, 0, 900)
     refusal = request_machine(ledger, "blue", HOLDER, label="vfleet/blue/1/x", slot=1, request=intent)
@@ -112,8 +113,8 @@ def test_a_label_of_somebody_else_is_refused(ledger):
     assert label_for(ledger, 1).startswith("vfleet/blue-")
 
 
-def test_spend_counts_what_may_have_been_rented(ledger):
-    """An unknown outcome costs its full price until it is proven absent; then it never cost anything."""
+def test_spend_counts_unknown_outcomes(ledger):
+    """A create with unknown outcome costs its full price until it is proven absent, and then nothing."""
     want(ledger)
     label, _ = request(ledger, usd_per_hour=0.5, usd_once=0.1)
     pass_time(ledger, 3600)
@@ -123,8 +124,8 @@ def test_spend_counts_what_may_have_been_rented(ledger):
     assert read_budget(ledger, "blue").spent_usd == 0
 
 
-def test_spend_ends_with_the_vendors_word_and_resumes_if_it_was_wrong(ledger):
-    """A machine that is listed after its destruction was agreed to has been billing all along."""
+def test_spend_resumes_if_a_destroyed_box_is_listed(ledger):
+    """A box that is listed after its destruction was confirmed has been billing all along."""
     want(ledger)
     label, _ = request(ledger, usd_per_hour=1.0, usd_once=0)
     transition_instance(ledger, label, "renting", instance_id=7)
@@ -137,64 +138,64 @@ def test_spend_ends_with_the_vendors_word_and_resumes_if_it_was_wrong(ledger):
     assert read_budget(ledger, "blue").spent_usd == pytest.approx(1.0, abs=0.001)
 
 
-def test_a_dearer_price_than_expected_is_believed(ledger):
-    """The vendor does not echo the price of a rental: what the listing says counts, if it is more."""
+def test_higher_listed_price_counts(ledger):
+    """The vendor does not return the price of a rental: the listed price counts if it is higher than the offer's."""
     want(ledger)
     label, _ = request(ledger)
     transition_instance(ledger, label, "renting", instance_id=7)
-    record_observations(ledger, "blue", [sight(label, usd_per_hour=0.9)], complete=True)
-    record_observations(ledger, "blue", [sight(label, usd_per_hour=0.1)], complete=True)
-    assert machine_of(ledger, label).usd_per_hour == 0.9
+    record_observations(ledger, "blue", [observation(label, usd_per_hour=0.9)], complete=True)
+    record_observations(ledger, "blue", [observation(label, usd_per_hour=0.1)], complete=True)
+    assert box_of(ledger, label).usd_per_hour == 0.9
 
 
-def test_absences_count_in_complete_listings_half_a_minute_apart(ledger):
-    """Neither an incomplete listing nor one in quick succession proves anything."""
+def test_absences_count_in_complete_listings_30_s_apart(ledger):
+    """An incomplete listing, or one within 30 s of another, proves nothing."""
     want(ledger)
     label, _ = request(ledger)
     record_observations(ledger, "blue", [], complete=True)  # too soon after the request
     pass_time(ledger, 31)
     record_observations(ledger, "blue", [], complete=False)
-    assert machine_of(ledger, label).absences == 0
+    assert box_of(ledger, label).absences == 0
     record_observations(ledger, "blue", [], complete=True)
     record_observations(ledger, "blue", [], complete=True)
-    assert machine_of(ledger, label).absences == 1
+    assert box_of(ledger, label).absences == 1
     pass_time(ledger, 31)
     record_observations(ledger, "blue", [], complete=True)
-    assert machine_of(ledger, label).absences == 2
-    record_observations(ledger, "blue", [sight(label)], complete=True)
-    assert machine_of(ledger, label).absences == 0
+    assert box_of(ledger, label).absences == 2
+    record_observations(ledger, "blue", [observation(label)], complete=True)
+    assert box_of(ledger, label).absences == 0
 
 
-def test_a_status_is_known_since_it_changed(ledger):
-    """How long a machine has been in its vendor's status decides about it, so a repeated word does not move it."""
+def test_status_time_starts_at_the_change_of_status(ledger):
+    """How long a box has had its status decides about it, so a repeated status does not restart the time."""
     want(ledger)
     label, _ = request(ledger)
     transition_instance(ledger, label, "renting", instance_id=7)
-    record_observations(ledger, "blue", [sight(label, status="loading")], complete=True)
-    since = machine_of(ledger, label).vendor_status_since
-    record_observations(ledger, "blue", [sight(label, status="loading")], complete=True)
-    assert machine_of(ledger, label).vendor_status_since == since
-    record_observations(ledger, "blue", [sight(label, slow=True)], complete=True)
-    seen = machine_of(ledger, label)
+    record_observations(ledger, "blue", [observation(label, status="loading")], complete=True)
+    since = box_of(ledger, label).vendor_status_since
+    record_observations(ledger, "blue", [observation(label, status="loading")], complete=True)
+    assert box_of(ledger, label).vendor_status_since == since
+    record_observations(ledger, "blue", [observation(label, slow=True)], complete=True)
+    seen = box_of(ledger, label)
     assert seen.vendor_status_since > since
     assert seen.first_running_at == seen.slow_since == seen.vendor_status_since
 
 
-def test_a_worker_of_an_earlier_machine_is_not_this_ones(ledger):
-    """Slots are used again: a heartbeat from before the request says nothing about the new machine."""
+def test_heartbeat_of_an_earlier_box_is_ignored(ledger):
+    """Slots are reused: a heartbeat from before the request is of the slot's earlier box."""
     want(ledger)
     register_worker(ledger, WorkerProfile("val-1", config={"instance": "a"}))
     execute(ledger, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '1 s'")
     label, _ = request(ledger)
     transition_instance(ledger, label, "renting", instance_id=7)
-    assert machine_of(ledger, label).heartbeat_at is None
+    assert box_of(ledger, label).heartbeat_at is None
     register_worker(ledger, WorkerProfile("val-1", config={"instance": "a", "gpus": [{"name": "NVIDIA A"}]}))
-    assert machine_of(ledger, label).heartbeat_at is not None
-    assert machine_of(ledger, label).gpu_seen == "NVIDIA A"
+    assert box_of(ledger, label).heartbeat_at is not None
+    assert box_of(ledger, label).gpu_seen == "NVIDIA A"
 
 
-def test_a_draining_machine_gets_no_new_chunk_and_a_destroyed_one_gives_back_what_it_held(ledger, seed):
-    """Draining reaches the worker through the ledger; the end of a machine frees its videos at once."""
+def test_draining_box_claims_nothing_and_destroyed_box_returns_its_chunk(ledger, seed):
+    """The ledger refuses a draining worker new chunks, and releases the chunk of a destroyed box at once."""
     seed(4)
     want(ledger)
     label, _ = request(ledger)
@@ -202,7 +203,7 @@ def test_a_draining_machine_gets_no_new_chunk_and_a_destroyed_one_gives_back_wha
     register_worker(ledger, WorkerProfile("val-1", config={"instance": "a"}))
     transition_instance(ledger, label, "working")
     held = claim(ledger, worker_id="val-1", size=2)
-    assert machine_of(ledger, label).open_chunks == 1
+    assert box_of(ledger, label).open_chunks == 1
     transition_instance(ledger, label, "draining", reason="surplus")
     assert claim(ledger, worker_id="val-1", size=2) is None
     assert claim(ledger, worker_id="val-1", size=2, chunk_id=held.chunk_id) is not None, "a repeated claim is not new"
@@ -211,13 +212,13 @@ def test_a_draining_machine_gets_no_new_chunk_and_a_destroyed_one_gives_back_wha
     assert fetch(ledger, "SELECT state FROM validation_chunks") == [("released",)]
 
 
-def test_a_ban_ends_by_itself_and_a_third_machine_bans_its_host(ledger):
-    """Machines and hosts are forgiven with time, or by hand; a short ban never shortens a long one."""
+def test_ban_expires_and_third_machine_bans_its_host(ledger):
+    """Bans expire or are lifted by hand; a shorter ban never shortens a longer one."""
     want(ledger)
     for slot in (1, 2, 3):
         label, _ = request(ledger, slot)
-        ban_machine(ledger, machine_of(ledger, label), reason="slow", ttl_s=1000)
-        ban_machine(ledger, machine_of(ledger, label), reason="lost", ttl_s=10)
+        ban_machine(ledger, box_of(ledger, label), reason="slow", ttl_s=1000)
+        ban_machine(ledger, box_of(ledger, label), reason="lost", ttl_s=10)
     bans = {(ban.kind, ban.vendor_id): ban.reason for ban in read_bans(ledger)}
     assert bans == {
         ("host", 100): "3 of its machines are banned",
@@ -232,11 +233,12 @@ def test_a_ban_ends_by_itself_and_a_third_machine_bans_its_host(ledger):
 
 
 def test_searches_are_spread_over_the_day(ledger):
-    """A hundred may follow each other after two minutes; then eight minutes apart, within the account's quota."""
+    """The first 100 searches of a day may follow each other after two minutes, later ones after eight, within the
+    quota."""
     want(ledger)
     assert acquire_search_quota(ledger, "blue", HOLDER)
     assert not acquire_search_quota(ledger, "blue", HOLDER)
-    assert not acquire_search_quota(ledger, "blue", RIVAL)
+    assert not acquire_search_quota(ledger, "blue", OTHER_HOLDER)
     pass_time(ledger, 120)
     acquire_lock(ledger, "blue", HOLDER, lease_s=300)
     assert acquire_search_quota(ledger, "blue", HOLDER)
@@ -250,8 +252,8 @@ def test_searches_are_spread_over_the_day(ledger):
         assert acquire_search_quota(ledger, "blue", HOLDER)
 
 
-def test_the_books_are_held_against_the_account(ledger):
-    """A top-up is no negative expense: its interval is left out."""
+def test_spend_is_compared_with_the_account(ledger):
+    """An interval with a top-up is left out, because it would count as negative spend."""
     want(ledger)
     assert read_spend_check(ledger, "blue") is None
     request(ledger, usd_per_hour=1.0, usd_once=0)
@@ -264,8 +266,8 @@ def test_the_books_are_held_against_the_account(ledger):
     assert check.recorded_spend_usd == pytest.approx(1.0, abs=0.001)
 
 
-def test_a_fleet_that_nobody_wanted_is_bad_input(ledger):
-    """The sentence says what to do."""
+def test_unknown_fleet_is_bad_input(ledger):
+    """The message names the command that creates a fleet."""
     with pytest.raises(FleetUnknown, match="`vfleet fleet up` creates one"):
         scale_to_zero(ledger, "red")
     with pytest.raises(FleetUnknown):

@@ -1,4 +1,4 @@
-"""The flow that keeps the fleet: what its runs end in."""
+"""The reconcile flow: the final states of its runs."""
 
 import pytest
 from prefect.logging.handlers import APILogHandler
@@ -30,10 +30,10 @@ def world(ledger, prefect_server, monkeypatch):
         APILogHandler().flush()  # what the runs logged is on its way, and the server may end before it arrives
 
 
-def test_a_run_says_what_it_did_or_fails_with_what_to_do(world):
-    """Nobody wants a fleet; one is wanted and comes; and one that its operator must see to."""
+def test_run_ends_with_what_it_did_or_what_to_do(world):
+    """Without a fleet, with one that comes up, and with one that its operator must see to."""
     state = reconcile_fleet(return_state=True)
-    assert (state.is_completed(), state.message) == (True, "Nobody wants a fleet: `vfleet fleet up` makes one.")
+    assert (state.is_completed(), state.message) == (True, "No fleet is ordered: `vfleet fleet up` orders one.")
 
     world.want(2)
     state = reconcile_fleet(return_state=True)
@@ -48,7 +48,7 @@ def test_a_run_says_what_it_did_or_fails_with_what_to_do(world):
     assert state.message.startswith(f"{FLEET}: $0.01 are left")
 
 
-def lose_the_key(world, monkeypatch):
+def unset_the_key(world, monkeypatch):
     monkeypatch.setattr(tasks.fleet, "find_credentials", lambda: VastCredentials(api_key=""))
     monkeypatch.setattr(VastCredentials, "open_client", OPEN_CLIENT)
 
@@ -60,7 +60,7 @@ def mistype_the_key(world, monkeypatch):
 @pytest.mark.parametrize(
     ("spoil", "wanted", "sentence"),
     [
-        (lose_the_key, {}, "VAST_API_KEY is not set: make a key in the Vast.ai console, nothing was rented"),
+        (unset_the_key, {}, "VAST_API_KEY is not set: make a key in the Vast.ai console, nothing was rented"),
         (mistype_the_key, {}, "(Invalid user key): check VAST_API_KEY and its permissions"),
         (lambda world, _: setattr(world.cloud, "credit_usd", 0.0), {}, "$0.00 are left"),
         (None, {"gpu_names": ("RTX 2060",)}, "the market has no RTX 2060 that meets the filter"),
@@ -69,10 +69,8 @@ def mistype_the_key(world, monkeypatch):
     ],
     ids=["no key", "wrong key", "no credit", "impossible filter", "cap below the cheapest", "price below the cheapest"],
 )
-def test_what_cannot_work_fails_the_run_with_one_sentence_and_rents_nothing(
-    world, monkeypatch, spoil, wanted, sentence
-):
-    """An operator who opens the run reads which it is and what to do."""
+def test_run_fails_with_one_sentence_and_rents_nothing(world, monkeypatch, spoil, wanted, sentence):
+    """The message of the failed run says what is wrong and what to do."""
     if spoil:
         spoil(world, monkeypatch)
     world.want(3, **wanted)
@@ -83,12 +81,13 @@ def test_what_cannot_work_fails_the_run_with_one_sentence_and_rents_nothing(
     assert world.cloud.rentals == {}
 
 
-def test_the_environments_key_comes_first_and_the_block_second(world):
-    """A self-hosted server's blocks are everybody's: the key belongs in the control plane's environment."""
-    VastCredentials(api_key="of the block").save("vast", overwrite=True)
+def test_environment_key_precedes_the_block(world):
+    """Every client of a self-hosted server can read its blocks, so the key belongs in the control machine's
+    environment."""
+    VastCredentials(api_key="block-key").save("vast", overwrite=True)
     try:
-        assert find_credentials(Settings()).api_key.get_secret_value() == "of the block"
-        told = Settings(vast_api_key="of the environment")
-        assert find_credentials(told).api_key.get_secret_value() == "of the environment"
+        assert find_credentials(Settings()).api_key.get_secret_value() == "block-key"
+        settings = Settings(vast_api_key="environment-key")
+        assert find_credentials(settings).api_key.get_secret_value() == "environment-key"
     finally:
         VastCredentials.delete("vast")

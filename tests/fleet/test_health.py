@@ -1,4 +1,4 @@
-"""A machine goes for what it does or does not do, after the time that its fault is given, and not before."""
+"""A box is diagnosed by what it does, after the time-out of each reason and not before."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -34,12 +34,12 @@ def instance(*, status="running", slot=1, **more) -> Instance:
 
 
 def working_box(slot=1, *, state="working", **more) -> RentedInstance:
-    """Heard a moment ago, on the card that we pay for."""
-    well = {
+    """A box with a recent heartbeat, on the GPU that was rented."""
+    working = {
         "heartbeat_at": ago(10), "gpu_seen": "NVIDIA GeForce RTX 3090", "first_running_at": ago(900), "open_chunks": 1,
         "video_completed_at": ago(60), "segments_per_s": 11.0,
     }  # fmt: skip
-    return make_box(slot, state=state, **(well | more))
+    return make_box(slot, state=state, **(working | more))
 
 
 def diagnosis(of: RentedInstance, listed: Instance | None) -> str | None:
@@ -47,33 +47,33 @@ def diagnosis(of: RentedInstance, listed: Instance | None) -> str | None:
 
 
 @pytest.mark.parametrize("state", ["renting", "working", "draining"])
-def test_a_machine_whose_canary_was_wrong_goes(state):
-    """However well it looks: what it says is worth nothing."""
+def test_box_with_a_wrong_canary_is_quarantined(state):
+    """A box that computed a canary wrongly goes, however well it works otherwise."""
     assert diagnosis(working_box(state=state, quarantine_reason="c: segment 0: no"), instance()) == "quarantined"
     assert BAN_S["quarantined"] == 30 * DAY_S
 
 
 @pytest.mark.parametrize("state", ["renting", "working", "draining"])
 @pytest.mark.parametrize("status", ["offline", "unknown"])
-def test_a_machine_out_of_sight_goes_after_five_minutes(state, status):
-    """Most that come back do so sooner."""
+def test_offline_box_is_lost_after_five_minutes(state, status):
+    """Most boxes that come back do so sooner."""
     assert diagnosis(working_box(state=state, vendor_status_since=ago(299)), instance(status=status)) is None
     assert diagnosis(working_box(state=state, vendor_status_since=ago(301)), instance(status=status)) == "lost"
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "listed",
     [instance(status="exited"), instance(status="stopped"), instance(status="frozen"), instance(cur_state="stopped")],
 )
-def test_a_stopped_machine_goes_at_once_but_for_its_first_blip(seen):
-    """It bills its disk, and may come back as a surprise."""
-    assert diagnosis(working_box(age=1000), seen) == "stopped"
-    assert diagnosis(make_box(age=29), seen) is None
+def test_stopped_box_goes_at_once_except_when_new(listed):
+    """A stopped box bills its disk and may start again; a new one may be listed as stopped for a moment."""
+    assert diagnosis(working_box(age=1000), listed) == "stopped"
+    assert diagnosis(make_box(age=29), listed) is None
 
 
 @pytest.mark.parametrize("status", ["loading", "created", None])
-def test_a_machine_that_does_not_boot_in_its_time_goes(status):
-    """Its time is twice its pull, at most twenty minutes."""
+def test_box_that_does_not_boot_in_time_goes(status):
+    """The time-out is the request's: twice the pull, at most twenty minutes."""
     assert diagnosis(make_box(age=899), instance(status=status)) is None
     assert diagnosis(make_box(age=901), instance(status=status)) == "never_booted"
 
@@ -91,48 +91,48 @@ def test_a_machine_that_does_not_boot_in_its_time_goes(status):
         ("unsatisfied condition: cuda>=12.8", "runtime_failed"),
     ],
 )
-def test_a_message_after_which_nothing_comes_ends_it_at_once(message, reason):
-    """While it starts; a worker at work is not judged by what its vendor says."""
-    seen = instance(status="created", status_msg=message)
-    assert diagnosis(make_box(age=40), seen) == reason
-    assert diagnosis(working_box(), seen) is None
+def test_fatal_vendor_message_ends_the_start_at_once(message, reason):
+    """A worker that works is not judged by the vendor's message."""
+    listed = instance(status="created", status_msg=message)
+    assert diagnosis(make_box(age=40), listed) == reason
+    assert diagnosis(working_box(), listed) is None
 
 
-def test_a_running_machine_is_heard_of_within_six_minutes_or_goes():
-    """Running is its vendor's word; its worker's heartbeat is the proof."""
+def test_running_box_must_send_a_heartbeat_within_six_minutes():
+    """The vendor's status says that the box runs; only a heartbeat proves it."""
     assert diagnosis(make_box(first_running_at=ago(359)), instance()) is None
     assert diagnosis(make_box(first_running_at=ago(361)), instance()) == "heartbeat_timeout"
 
 
 @pytest.mark.parametrize("state", ["renting", "working"])
-def test_a_machine_that_falls_silent_goes_after_five_minutes(state):
-    """Accepted or not yet."""
+def test_heartbeat_timeout_is_five_minutes(state):
+    """Before and after the box is marked ready."""
     assert diagnosis(working_box(state=state, heartbeat_at=ago(299)), instance()) is None
     assert diagnosis(working_box(state=state, heartbeat_at=ago(301)), instance()) == "heartbeat_timeout"
 
 
 @pytest.mark.parametrize("state", ["renting", "working"])
-def test_another_card_than_the_one_paid_for_is_a_lie(state):
-    """By the driver on the box, whatever the offer said, from its first word on."""
+def test_other_gpu_than_rented_is_a_mismatch(state):
+    """The driver on the box decides, from its first report on, whatever the offer said."""
     assert diagnosis(working_box(state=state, gpu_seen="NVIDIA GeForce GTX 1060"), instance()) == "gpu_mismatch"
 
 
-def test_slowness_and_standstill_have_their_times():
-    """Below half of its class for a quarter of an hour; a chunk held, and no video finished in three quarters."""
+def test_slow_and_no_progress_have_their_timeouts():
+    """Slow for 15 minutes; a chunk held and no video completed for 45."""
     assert diagnosis(working_box(slow_since=ago(899)), instance()) is None
     assert diagnosis(working_box(slow_since=ago(901)), instance()) == "slow"
     still = {"age": 9000, "video_completed_at": ago(2701)}
     assert diagnosis(working_box(**still), instance()) == "no_progress"
-    assert diagnosis(working_box(**still, open_chunks=0), instance()) is None, "who holds nothing may wait"
+    assert diagnosis(working_box(**still, open_chunks=0), instance()) is None, "a worker without a chunk may wait"
 
 
-def test_a_rental_that_costs_more_than_it_may_goes():
-    """The vendor does not echo what was rented; the listing does."""
+def test_box_above_the_price_limit_goes():
+    """The vendor does not return the price of a rental; the listing shows it."""
     assert diagnosis(working_box(), instance(dph_total=0.61)) == "over_price"
 
 
-def test_a_machine_that_is_not_listed_but_works_stays():
-    """Absence is proof only for who is silent too."""
+def test_unlisted_box_with_heartbeats_stays():
+    """Absence from the listing counts only together with missing heartbeats."""
     assert diagnosis(working_box(absences=5), None) is None
     assert diagnosis(make_box(absences=1), None) is None
     assert diagnosis(make_box(absences=2), None) == "vanished"
@@ -155,31 +155,31 @@ def make_snapshot(*boxes: RentedInstance, budget: BudgetState, wanted=10, now: d
     ("hours", "expected"),
     [
         (2.6, {Rent}),
-        (1.9, set()),  # not two hours with one more: nobody is rented, nobody goes
-        (0.3, {Drain}),  # less than twenty minutes: finish and go
-        (0.15, {Terminate}),  # less than ten: a hundred paced destroys take five
+        (1.9, set()),  # less than two hours with one more box: nothing changes
+        (0.3, {Drain}),  # less than twenty minutes: drain
+        (0.15, {Terminate}),  # less than ten minutes: 100 rate-limited destroys take five
     ],
 )
-def test_the_money_that_is_left_decides_what_may_still_be_done(hours, expected):
-    """By how long it lasts, be it the budget's or the account's."""
-    there = [working_box(slot) for slot in range(1, 11)]
+def test_runway_decides_between_renting_draining_and_destroying(hours, expected):
+    """The runway counts, whether the budget or the account's credit limits it."""
+    boxes = [working_box(slot) for slot in range(1, 11)]
     for budget in (
         BudgetState(50.0, 100.0, 2.5, 100.0 - 2.5 * hours),
         BudgetState(50.0, 1000.0, 2.5, 0.0, credit_usd=2.5 * hours),
     ):
-        actions = make_plan(make_snapshot(*there, budget=budget, wanted=11)).actions
+        actions = make_plan(make_snapshot(*boxes, budget=budget, wanted=11)).actions
         assert {type(action) for action in actions} == expected
 
 
-def test_an_offer_must_last_as_long_as_the_work_and_more():
-    """Twenty-four hours: no chunk is longer than an hour, and a machine that leaves at once is not worth its pull."""
+def test_offer_must_last_24_hours():
+    """No chunk takes longer than an hour, and a box that leaves early is not worth its pull."""
 
     assert OfferFilter().query()["duration"] == {"gte": 86_400}
     assert OfferFilter().rejection_reason(replace(make_offer(1), duration=86_399)) == "duration"
 
 
-def test_an_image_that_nobody_may_pull_holds_the_renting_and_one_that_most_may_does_not():
-    """Three refusals among many pulls are three addresses that a registry counts; three of three are our mistake."""
+def test_renting_waits_only_while_most_pulls_are_refused():
+    """Three refusals among many pulls are addresses that a registry limits; three of three are a wrong image name."""
     refused = [
         replace(make_box(slot, state="gone"), reason=reason, changed_at=ago(60))
         for slot, reason in enumerate(("image_refused", "pull_limited", "image_refused"), 1)
@@ -188,5 +188,5 @@ def test_an_image_that_nobody_may_pull_holds_the_renting_and_one_that_most_may_d
     rich = BudgetState(50.0, 1000.0, 2.0, 0.0)
     held = make_plan(make_snapshot(*refused, budget=rich))
     assert (held.actions, held.notes[0][:38]) == ((), "several boxes may not pull the image: ")
-    there = make_plan(make_snapshot(*refused, *others, budget=rich))
-    assert {type(action) for action in there.actions} == {Rent}
+    boxes = make_plan(make_snapshot(*refused, *others, budget=rich))
+    assert {type(action) for action in boxes.actions} == {Rent}

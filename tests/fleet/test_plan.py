@@ -1,4 +1,4 @@
-"""Whatever the snapshot, a plan breaks no cap, touches nothing of others, and comes to rest."""
+"""Properties of every plan: it breaks no cap, touches only the fleet's boxes, and converges."""
 
 from collections import Counter
 from dataclasses import replace
@@ -25,13 +25,13 @@ from validation.fleet.snapshot import BudgetState, Desired, FleetSnapshot
 from validation.ledger.fleet import Ban, RentedInstance
 from validation.vast.instances import Instance, Listing
 
-LAW = settings(max_examples=40, deadline=None)
+PROPERTY = settings(max_examples=40, deadline=None)
 STEPS = {Adopt: "renting", MarkReady: "working", Drain: "draining", Terminate: "destroying", MarkClosed: "gone"}
 
 
 @st.composite
 def boxes(draw, slot: int) -> RentedInstance:
-    """A machine in any state that the ledger would allow."""
+    """A box in any state that the ledger would allow."""
     state = draw(
         st.sampled_from(["requested", "renting", "working", "working", "draining", "destroying", "destroyed", "gone"])
     )
@@ -39,7 +39,7 @@ def boxes(draw, slot: int) -> RentedInstance:
     maybe_age = st.one_of(st.none(), age)
     changed = draw(age)
     requested = changed + draw(age)
-    heard = draw(st.sampled_from([None, 10.0, 10.0, 1000.0]))
+    heartbeat_age = draw(st.sampled_from([None, 10.0, 10.0, 1000.0]))
     running = draw(maybe_age)
     return RentedInstance(
         label=f"{PREFIX}{slot}/x", slot=slot, worker_id=f"val-{slot}", state=state, offer_id=slot, machine_id=slot,
@@ -52,24 +52,25 @@ def boxes(draw, slot: int) -> RentedInstance:
         slow_since=draw(st.sampled_from([None, None, ago(2000)])),
         reason=draw(st.sampled_from(["surplus", "stopped", "account_event", "image_refused"])) if state in
         {"draining", "destroying", "destroyed", "gone"} else None,
-        heartbeat_at=None if heard is None else ago(heard), segments_per_s=draw(st.sampled_from([0.0, 4.0, 11.0])),
+        heartbeat_at=None if heartbeat_age is None else ago(heartbeat_age),
+        segments_per_s=draw(st.sampled_from([0.0, 4.0, 11.0])),
         open_chunks=draw(st.integers(0, 2)), gpu_seen=draw(st.sampled_from([None, "NVIDIA GeForce RTX 3090", "GTX"])),
     )  # fmt: skip
 
 
 @st.composite
 def listings(draw, fleet: list[RentedInstance]) -> Listing:
-    """Some of the fleet's machines, orphans, and machines of others."""
-    shown = [machine for machine in fleet if draw(st.integers(0, 4))]
+    """Some of the fleet's boxes, orphans, and foreign instances."""
+    shown = [box for box in fleet if draw(st.integers(0, 4))]
     rows = [
         Instance(
-            id=machine.instance_id or 8000 + machine.slot, label=machine.label,
+            id=box.instance_id or 8000 + box.slot, label=box.label,
             dph_total=draw(st.sampled_from([0.25, 9.0])),
             actual_status=draw(st.sampled_from(["running", "running", "loading", "offline", "exited", None])),
             cur_state=draw(st.sampled_from(["running", "running", "stopped"])),
             status_msg=draw(st.sampled_from([None, None, "manifest unknown", "OCI runtime create failed"])),
         )
-        for machine in shown
+        for box in shown
     ]  # fmt: skip
     rows += [Instance(id=9000 + n, label=f"{PREFIX}{n + 1}/orphan") for n in range(draw(st.integers(0, 2)))]
     rows += [Instance(id=9100 + n, label=label) for n, label in enumerate(["", "notebook", "vfleet/blue-2/1/x"])]
@@ -84,7 +85,7 @@ def snapshots(draw) -> FleetSnapshot:
                    machine=draw(st.sampled_from([None, 1, 2, 3])))
         for n in range(draw(st.integers(0, 12)))
     ]  # fmt: skip
-    burn = sum(machine.usd_per_hour for machine in fleet if machine.state != "gone")
+    usd_per_hour = sum(box.usd_per_hour for box in fleet if box.state != "gone")
     spent = draw(st.sampled_from([0.0, 5.0, 9.9]))
     return FleetSnapshot(
         desired=Desired(
@@ -95,7 +96,7 @@ def snapshots(draw) -> FleetSnapshot:
         listing=draw(listings(fleet)),
         label_prefix=PREFIX,
         launch_spec=LaunchSpec("worker:1"),
-        budget=BudgetState(draw(st.sampled_from([0.5, 2.0, 50.0])), 10.0, burn, spent,
+        budget=BudgetState(draw(st.sampled_from([0.5, 2.0, 50.0])), 10.0, usd_per_hour, spent,
                     draw(st.sampled_from([None, 0.1, 50.0]))),
         now=NOW,
         bans=[Ban(kind, draw(st.integers(1, 3)), "slow", ago(9), NOW + timedelta(1)) for kind in ("machine", "host")],
@@ -103,15 +104,15 @@ def snapshots(draw) -> FleetSnapshot:
     )  # fmt: skip
 
 
-def rents(chosen) -> list[Rent]:
-    return [action for action in chosen.actions if isinstance(action, Rent)]
+def rents(plan) -> list[Rent]:
+    return [action for action in plan.actions if isinstance(action, Rent)]
 
 
 @st.composite
-def eager_snapshots(draw) -> FleetSnapshot:
-    """Pictures in which nothing stands in the way of renting but the caps and what is there already."""
+def rentable_snapshots(draw) -> FleetSnapshot:
+    """Snapshots in which only the caps and the boxes that exist limit the renting."""
     snapshot = draw(snapshots())
-    fleet = [replace(machine, reason=machine.reason and "surplus", absences=0) for machine in snapshot.boxes]
+    fleet = [replace(box, reason=box.reason and "surplus", absences=0) for box in snapshot.boxes]
     return replace(
         snapshot,
         desired=replace(snapshot.desired, chunks_left=40, abandon=False, boxes=draw(st.integers(4, 12))),
@@ -124,26 +125,26 @@ def eager_snapshots(draw) -> FleetSnapshot:
     )
 
 
-@LAW
-@given(st.one_of(snapshots(), eager_snapshots()))
-def test_a_plan_never_goes_above_a_cap(snapshot):
-    """Number, dollars an hour and dollars in all, with everything counted that may bill."""
+@PROPERTY
+@given(st.one_of(snapshots(), rentable_snapshots()))
+def test_plan_never_exceeds_a_cap(snapshot):
+    """Boxes, dollars per hour and dollars in all, with everything counted that may bill."""
     new = rents(make_plan(snapshot))
     if not new:
         return
-    there = [machine for machine in snapshot.boxes if machine.state in OCCUPYING]
+    there = [box for box in snapshot.boxes if box.state in OCCUPYING]
     assert len(there) + len(new) <= snapshot.desired.boxes
     rate = snapshot.budget.usd_per_hour + sum(rent.offer.usd_per_hour for rent in new)
     assert rate <= snapshot.budget.max_usd_per_hour
     assert 2 * rate + sum(rent.offer.usd_once for rent in new) <= snapshot.budget.left_usd
 
 
-@LAW
-@given(st.one_of(snapshots(), eager_snapshots()))
-def test_a_plan_never_gives_a_slot_a_second_machine(snapshot):
-    """Nor rents one machine or one offer twice, nor more than its share from a host."""
+@PROPERTY
+@given(st.one_of(snapshots(), rentable_snapshots()))
+def test_plan_never_fills_a_slot_twice(snapshot):
+    """Nor rents one box or one offer twice, nor more than its share from a host."""
     new = rents(make_plan(snapshot))
-    open_rows = [machine for machine in snapshot.boxes if machine.state != "gone"]
+    open_rows = [box for box in snapshot.boxes if box.state != "gone"]
     for taken, fresh in (
         ({m.slot for m in open_rows}, [r.slot for r in new]),
         ({m.machine_id for m in open_rows}, [r.offer.machine_id for r in new]),
@@ -157,10 +158,10 @@ def test_a_plan_never_gives_a_slot_a_second_machine(snapshot):
         assert hosts[rent.offer.host_id] <= snapshot.desired.max_per_host
 
 
-@LAW
+@PROPERTY
 @given(snapshots())
-def test_a_plan_never_touches_what_is_not_ours(snapshot):
-    """Only ids that the ledger knows, or that are listed under our own label."""
+def test_plan_never_touches_foreign_instances(snapshot):
+    """It acts only on ids that the ledger knows or that are listed under the fleet's label prefix."""
     ours = {i.id for i in snapshot.listing.of_fleet(PREFIX)} | {m.instance_id for m in snapshot.boxes}
     for action in make_plan(snapshot).actions:
         if isinstance(action, DestroyOrphan | Adopt):
@@ -168,19 +169,19 @@ def test_a_plan_never_touches_what_is_not_ours(snapshot):
             assert action.instance_id < 9100
 
 
-@LAW
+@PROPERTY
 @given(snapshots())
-def test_a_plan_never_rents_what_is_banned(snapshot):
+def test_plan_never_rents_a_banned_machine(snapshot):
     bans = {(ban.kind, ban.vendor_id) for ban in snapshot.bans}
-    chosen = make_plan(snapshot)
-    for offer in [*(rent.offer for rent in rents(chosen)), *chosen.spares]:
+    plan = make_plan(snapshot)
+    for offer in [*(rent.offer for rent in rents(plan)), *plan.spares]:
         assert not {("machine", offer.machine_id), ("host", offer.host_id)} & bans
 
 
-@LAW
+@PROPERTY
 @given(snapshots())
-def test_every_step_of_a_plan_is_one_of_the_table_and_no_machine_takes_two(snapshot):
-    """What the plan asks for, the ledger allows."""
+def test_plan_makes_at_most_one_allowed_transition_per_box(snapshot):
+    """The ledger allows every transition that a plan asks for."""
     steps = [action for action in make_plan(snapshot).actions if not isinstance(action, Rent | DestroyOrphan)]
     assert max(Counter(action.box.label for action in steps).values(), default=0) <= 1
     for action in steps:
@@ -190,41 +191,41 @@ def test_every_step_of_a_plan_is_one_of_the_table_and_no_machine_takes_two(snaps
             assert STEPS[type(action)] in TRANSITIONS[action.box.state]
 
 
-@LAW
+@PROPERTY
 @given(snapshots())
-def test_an_incomplete_listing_is_for_reading_only(snapshot):
-    """On its evidence nothing is rented, accepted, adopted, closed or called an orphan."""
+def test_plan_with_an_incomplete_listing_only_destroys(snapshot):
+    """On the evidence of an incomplete listing nothing is rented, marked ready, adopted, closed or called an orphan."""
     blind = replace(snapshot, listing=replace(snapshot.listing, why_incomplete="cut"))
     allowed = (Destroy, Terminate) if snapshot.desired.abandon else (Destroy,)
     assert all(isinstance(action, allowed) for action in make_plan(blind).actions)
 
 
-@LAW
+@PROPERTY
 @given(snapshots())
-def test_a_plan_does_not_rent_with_one_hand_and_dismiss_with_the_other(snapshot):
-    """In one plan there is never both a machine too many and one too few."""
-    chosen = make_plan(snapshot)
+def test_plan_never_rents_and_scales_down_at_once(snapshot):
+    """No plan has both a box too many and a box too few."""
+    plan = make_plan(snapshot)
     too_many = [
-        a for a in chosen.actions if isinstance(a, Drain | Terminate) and a.reason in {"surplus", "budget", "dismissed"}
+        a for a in plan.actions if isinstance(a, Drain | Terminate) and a.reason in {"surplus", "budget", "dismissed"}
     ]
-    assert not (too_many and rents(chosen))
+    assert not (too_many and rents(plan))
 
 
-@LAW
+@PROPERTY
 @given(snapshots())
-def test_nothing_wanted_is_nothing_rented(snapshot):
-    """Neither for an operator who wants nothing, nor for an empty queue."""
+def test_plan_rents_nothing_without_order_or_work(snapshot):
+    """Neither for an order of zero boxes nor for an empty queue."""
     for desired in (replace(snapshot.desired, boxes=0), replace(snapshot.desired, chunks_left=0)):
         assert rents(make_plan(replace(snapshot, desired=desired))) == []
 
 
 def advance(snapshot: FleetSnapshot, number: int) -> FleetSnapshot:
-    """What a vendor and a world without faults make of a plan, and two minutes later."""
-    chosen = make_plan(snapshot)
-    rows = {machine.label: machine for machine in snapshot.boxes}
+    """The snapshot two minutes after a vendor without failures executed the plan."""
+    plan = make_plan(snapshot)
+    rows = {box.label: box for box in snapshot.boxes}
     listed = {i.id: replace(i, actual_status="running", cur_state="running", status_msg=None, dph_total=0.25)
               for i in snapshot.listing.instances}  # fmt: skip
-    for action in chosen.actions:
+    for action in plan.actions:
         match action:
             case Rent(slot, offer):
                 label = f"{PREFIX}{slot}/{number}"
@@ -233,40 +234,40 @@ def advance(snapshot: FleetSnapshot, number: int) -> FleetSnapshot:
                     offer.usd_per_hour, offer.usd_once, 900, 20_000 + 100 * number + slot, NOW, NOW,
                 )  # fmt: skip
                 listed[rows[label].instance_id] = Instance(rows[label].instance_id, label, dph_total=0.25)
-            case Adopt(machine, instance_id):
-                rows[machine.label] = replace(machine, state="renting", instance_id=instance_id)
-            case Terminate(machine) | Destroy(machine):
-                rows[machine.label] = replace(machine, state="destroyed", reason="surplus", absences=0)
-                listed.pop(machine.instance_id, None)
+            case Adopt(box, instance_id):
+                rows[box.label] = replace(box, state="renting", instance_id=instance_id)
+            case Terminate(box) | Destroy(box):
+                rows[box.label] = replace(box, state="destroyed", reason="surplus", absences=0)
+                listed.pop(box.instance_id, None)
             case DestroyOrphan(instance_id):
                 listed.pop(instance_id)
-            case MarkReady(machine) | Drain(machine) | MarkClosed(machine):
+            case MarkReady(box) | Drain(box) | MarkClosed(box):
                 step = STEPS[type(action)]
-                rows[machine.label] = replace(
-                    machine, state=step, open_chunks=0, reason="surplus" if step != "working" else None
+                rows[box.label] = replace(
+                    box, state=step, open_chunks=0, reason="surplus" if step != "working" else None
                 )
     fresh = [
         replace(m, heartbeat_at=NOW, slow_since=None, gpu_seen=None, changed_at=ago(300), vendor_status_since=NOW,
                 absences=0 if m.instance_id in listed else m.absences + 1, open_chunks=0)
         for m in rows.values() if m.state != "gone"
     ]  # fmt: skip
-    burn = sum(machine.usd_per_hour for machine in fresh)
+    usd_per_hour = sum(box.usd_per_hour for box in fresh)
     return replace(
         snapshot, boxes=fresh, listing=Listing(tuple(listed.values())),
-        budget=replace(snapshot.budget, usd_per_hour=burn, spent_usd=0.0, credit_usd=None),
+        budget=replace(snapshot.budget, usd_per_hour=usd_per_hour, spent_usd=0.0, credit_usd=None),
     )  # fmt: skip
 
 
-@LAW
+@PROPERTY
 @given(snapshots())
-def test_in_a_world_without_faults_the_fleet_comes_to_rest_and_stays(snapshot):
-    """From any snapshot, ticks lead to a state in which the next ones do nothing, and which is the one wanted."""
+def test_fleet_without_failures_converges(snapshot):
+    """From any snapshot, ticks lead to the ordered state, in which further ticks do nothing."""
     now = replace(snapshot, budget=BudgetState(50.0, 1000.0, snapshot.budget.usd_per_hour, 0.0))
     now = replace(now, offers=[make_offer(300 + n) for n in range(60)])
     for number in range(20):
         now = advance(now, number)
     at_rest = make_plan(now)
     assert at_rest.actions == ()
-    serving = [machine for machine in now.boxes if machine.state in SERVING]
+    serving = [box for box in now.boxes if box.state in SERVING]
     assert now.desired.rent_up_to <= len(serving) <= now.desired.keep_up_to
-    assert {machine.state for machine in now.boxes} <= {"working"}
+    assert {box.state for box in now.boxes} <= {"working"}

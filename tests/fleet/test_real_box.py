@@ -1,4 +1,4 @@
-"""A rented machine of the fake runs the real thing: our entrypoint, our self-test, a worker of the type `vast-gpu`."""
+"""An instance of the fake vendor runs the real entrypoint, self-test and worker."""
 
 import itertools
 import os
@@ -33,25 +33,25 @@ _names = (f"real_box_{os.getpid()}_{n}" for n in itertools.count())
 
 @dataclass
 class Site:
-    """A fleet of one machine, in real time but for the vendor's."""
+    """A fleet of one box, in real time but for the vendor's."""
 
     ledger: Engine
     vast: EmbeddedVast
-    room: ContainerRunner
+    runner: ContainerRunner
     context: ReconcileContext
     prefect_url: str
 
     def rent(self) -> int:
-        """Rent one machine and let its container start; returns the vendor's id."""
+        """Rent one box and let its container start; returns the vendor's id."""
         set_target(
             self.ledger, FLEET, machines=1, max_usd_per_hour=1.0, max_usd=10.0,
             order=LaunchSpec("worker:1", OfferFilter(gpu_names=("RTX 3090",))).to_json(),
         )  # fmt: skip
         assert self.tick().done == {"rented": 1}
         self.vast.advance(1000)
-        self.room.sync()
-        (machine,) = self.living()
-        return machine["id"]
+        self.runner.sync()
+        (box,) = self.living()
+        return box["id"]
 
     def tick(self) -> Report:
         report = reconcile(self.context)
@@ -66,12 +66,12 @@ class Site:
         return tuple(rows[0]) if rows else None
 
     def wait_until(self, predicate: Callable[[], bool], what: str) -> None:
-        assert poll_until(predicate, within_s=120), f"not in time: {what}\n{self.room.log_tail()}"
+        assert poll_until(predicate, within_s=120), f"not in time: {what}\n{self.runner.log_tail()}"
 
 
 @pytest.fixture
 def box_login(postgres, migrated_template) -> Iterator[tuple[Engine, str]]:
-    """A ledger, and an address of it with which one may do what a box may, and nothing else."""
+    """A ledger, and its address with the login of a box."""
     name = next(_names)
     url = make_url(postgres.create_database(name, template=migrated_template))
     engine = engine_for(url.render_as_string(hide_password=False))
@@ -86,39 +86,39 @@ def box_login(postgres, migrated_template) -> Iterator[tuple[Engine, str]]:
 
 @pytest.fixture
 def open_site(box_login, prefect_server, object_store, open_folder) -> Iterator[Callable[[str], Site]]:
-    """Open a site whose machines show a card of this name."""
+    """Open a site whose driver shows a GPU of this name."""
     ledger, box_url = box_login
     seed_videos(ledger, [Video("v1", "hi", 3)])
     buckets = {kind: f"{kind}-{os.getpid()}" for kind in ("source", "results")}
     for bucket in buckets.values():
         object_store.create_bucket(bucket)
-    told = {f"BOX_{name}": value for name, value in object_store.client_environment().items()} | {
+    environment = {f"BOX_{name}": value for name, value in object_store.client_environment().items()} | {
         "BOX_DATABASE_URL": box_url, "BOX_VFLEET_SUITE": "vad",
         "BOX_VFLEET_SOURCE_URL": f"s3://{buckets['source']}", "BOX_VFLEET_RESULTS_URL": f"s3://{buckets['results']}",
         "BOX_PREFECT_API_URL": prefect_server.api_url,
-        "BOX_VFLEET_DEVICE": "cpu",  # the driver's program is faked here, its library is not; this suite needs no card
+        "BOX_VFLEET_DEVICE": "cpu",  # only the driver's program is faked, not its library; this suite needs no GPU
     }  # fmt: skip
     with EmbeddedVast(open_folder / "vast") as vast, VastClient(SecretStr("account-key"), vast.url) as client:
         vast.play(mix={})
 
-        def open_one(card: str) -> Site:
-            image = describe_image(open_folder, card)
-            room = ContainerRunner(vast, ENTRYPOINT, image, open_folder / "boxes").__enter__()
-            rooms.append(room)
-            context = ReconcileContext(ledger, client, FLEET, lambda: read_box_environment(told))
-            return Site(ledger, vast, room, context, prefect_server.api_url)
+        def open_one(gpu: str) -> Site:
+            image = describe_image(open_folder, gpu)
+            runner = ContainerRunner(vast, ENTRYPOINT, image, open_folder / "boxes").__enter__()
+            runners.append(runner)
+            context = ReconcileContext(ledger, client, FLEET, lambda: read_box_environment(environment))
+            return Site(ledger, vast, runner, context, prefect_server.api_url)
 
-        rooms: list[ContainerRunner] = []
+        runners: list[ContainerRunner] = []
         yield open_one
-        for room in rooms:
-            room.__exit__(None, None, None)
+        for runner in runners:
+            runner.__exit__(None, None, None)
 
 
-def describe_image(folder: Path, card: str) -> dict[str, str]:
-    """What an image sets, on a machine whose driver names this card."""
+def describe_image(folder: Path, gpu: str) -> dict[str, str]:
+    """The image's environment, with a driver that names this GPU."""
     driver = folder / "bin" / "nvidia-smi"
     driver.parent.mkdir()
-    driver.write_text(f"#!/bin/sh\necho '{card}, 580.65.06'\n")
+    driver.write_text(f"#!/bin/sh\necho '{gpu}, 580.65.06'\n")
     driver.chmod(0o755)
     kept = {name: os.environ[name] for name in ("TEST_SESSION", "PREFECT_HOME", "HOME") if name in os.environ}
     return kept | {
@@ -127,12 +127,12 @@ def describe_image(folder: Path, card: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_a_real_worker_is_rented_accepted_drained_and_destroyed(open_site):
-    """With nothing but what its order told it: it tests itself, registers under its slot's name with the key that was
-    drawn for it, heartbeats, is accepted, is told to drain through the ledger, and dies with its machine."""
+def test_real_worker_is_rented_accepted_drained_and_destroyed(open_site):
+    """With the environment of its create request alone it tests itself, registers with its box key, sends heartbeats,
+    is marked ready, drains when the ledger says so, and is killed with its instance."""
     site = open_site("NVIDIA GeForce RTX 3090")
     number = site.rent()
-    assert site.tick().done == {}, "running is no proof of work"
+    assert site.tick().done == {}, "a running status does not make it ready"
     site.wait_until(lambda: site.worker() is not None, "its worker is in the ledger")
     assert site.worker() == ("val-1", "online", "RTX_3090")
     assert site.tick().done == {"accepted": 1}
@@ -143,8 +143,8 @@ def test_a_real_worker_is_rented_accepted_drained_and_destroyed(open_site):
     assert site.worker() == ("val-1", "draining", "RTX_3090")
     assert site.tick().done == {"destroyed": 1}
     assert site.living() == []
-    assert not site.room.has_ended(number), "a machine's end is no farewell"
-    site.room.sync()
+    assert not site.runner.has_ended(number), "a machine's end is no farewell"
+    site.runner.sync()
     assert site.worker() == ("val-1", "offline", "RTX_3090")
     site.vast.advance(10)
     for _ in range(2):
@@ -153,17 +153,17 @@ def test_a_real_worker_is_rented_accepted_drained_and_destroyed(open_site):
     assert report.is_empty or site.tick().is_empty
 
 
-def test_a_box_with_another_card_never_joins_and_gives_itself_back(open_site):
-    """It finds out before its worker starts, and destroys its rental with its own key, though nobody told it to."""
+def test_box_with_another_gpu_never_registers_and_destroys_itself(open_site):
+    """It finds the mismatch before its worker starts, and destroys its instance with the instance's own key."""
     site = open_site("NVIDIA GeForce GTX 1060")
     number = site.rent()
     site.wait_until(lambda: site.living() == [], "its rental has ended")
-    site.wait_until(lambda: site.room.has_ended(number), "its entrypoint has ended")
-    assert "no RTX 3090 is visible: the driver shows NVIDIA GeForce GTX 1060" in site.room.log_tail()
+    site.wait_until(lambda: site.runner.has_ended(number), "its entrypoint has ended")
+    assert "no RTX 3090 is visible: the driver shows NVIDIA GeForce GTX 1060" in site.runner.log_tail()
     assert site.worker() is None
 
 
 def polling_workers(api_url: str) -> set[str]:
-    """Who asked for work of the pool lately."""
+    """The workers that polled the pool lately."""
     answer = httpx.post(f"{api_url}/work_pools/vast-gpu/workers/filter", json={}, trust_env=False)
     return {worker["name"] for worker in answer.json()} if answer.is_success else set()

@@ -1,4 +1,4 @@
-"""Renting: an intent before every request, one machine for every intent, and never above a cap."""
+"""Renting: every request is recorded first, every record gets at most one box, and no cap is exceeded."""
 
 from dataclasses import replace
 
@@ -24,10 +24,10 @@ def world(ledger) -> World:
     return world
 
 
-@pytest.mark.parametrize("fault", ["commit_then_drop", "commit_then_504", "slow"])
-def test_a_create_that_took_effect_unseen_is_adopted(world, fault):
-    """Its slot is not rented twice; the next listing shows the label, and the machine serves."""
-    world.fake.connection.play_next("create", fault)
+@pytest.mark.parametrize("failure", ["commit_then_drop", "commit_then_504", "slow"])
+def test_create_with_lost_response_is_adopted_when_listed(world, failure):
+    """Its slot is not rented twice; the next listing shows the label, and the box serves."""
+    world.fake.connection.play_next("create", failure)
     world.want(1)
     assert world.tick().done == {"unknown": 1}
     assert world.states() == {"requested": 1}
@@ -37,7 +37,7 @@ def test_a_create_that_took_effect_unseen_is_adopted(world, fault):
     assert len(world.cloud.rentals) == 1
 
 
-def test_a_create_that_came_to_nothing_is_proven_absent_first(world):
+def test_unanswered_create_is_closed_after_three_listings(world):
     """Its money stays reserved for three complete listings; then its slot is rented again."""
     world.fake.connection.play_next("create", "reject_then_502")
     world.want(1)
@@ -51,29 +51,29 @@ def test_a_create_that_came_to_nothing_is_proven_absent_first(world):
     assert world.reasons() == {"never_rented": 1}
 
 
-def test_an_intent_stands_in_the_ledger_before_the_request_leaves(world, monkeypatch):
-    """With the label that the request bears, its offer and its price: whatever happens then, it is known."""
-    rows = []
+def test_rental_is_recorded_before_the_request_is_sent(world, monkeypatch):
+    """With its label, offer and price, so that any outcome is known to the ledger."""
+    recorded = []
     ask = world.fake.handle
 
     def handle(request):
         if request.method == "PUT" and "/asks/" in request.path:
-            rows.append((request.body["label"], request.path, read_rented_instances(world.ledger, FLEET)))
+            recorded.append((request.body["label"], request.path, read_rented_instances(world.ledger, FLEET)))
         return ask(request)
 
     monkeypatch.setattr(world.fake, "handle", handle)
     world.want(2)
     world.tick()
-    assert len(rows) == 2
-    for label, path, machines in rows:
-        (asked,) = [machine for machine in machines if machine.label == label]
+    assert len(recorded) == 2
+    for label, path, boxes in recorded:
+        (asked,) = [box for box in boxes if box.label == label]
         assert (asked.state, asked.instance_id) == ("requested", None)
         assert path == f"/api/v0/asks/{asked.offer_id}/"
         assert asked.usd_per_hour > 0
 
 
-def test_a_refused_create_that_left_a_machine_is_destroyed(world):
-    """The vendor said no, and bills all the same: its id is in the refusal."""
+def test_instance_left_by_a_refused_create_is_destroyed(world):
+    """The vendor refused and bills all the same: the refusal carries the instance's id."""
     world.fake.connection.play_next("create", "commit_then_refuse")
     world.want(1)
     report = world.tick()
@@ -82,11 +82,11 @@ def test_a_refused_create_that_left_a_machine_is_destroyed(world):
     assert world.cloud.living() == []
     world.ticks(14)
     assert world.states() == {"working": 1}
-    assert read_bans(world.ledger) == [], "the machine is not at fault"
+    assert read_bans(world.ledger) == [], "the box is not at failure"
 
 
-def test_an_offer_that_has_gone_is_replaced_by_the_next_best_at_once(world, monkeypatch):
-    """Somebody else was faster between search and request: no second search, and no machine less."""
+def test_gone_offer_is_replaced_by_the_next_best(world, monkeypatch):
+    """Without a second search, and in the same tick."""
     find = world.client.search
 
     def search_late(query):
@@ -103,8 +103,8 @@ def test_an_offer_that_has_gone_is_replaced_by_the_next_best_at_once(world, monk
     assert sum(path == "/api/v0/bundles/" for _, path in world.fake.requests) == 1
 
 
-def test_an_account_at_its_spend_limit_rents_no_more_and_says_why(world):
-    """One refusal is enough for a tick; machines and offers are not blamed."""
+def test_spend_limit_of_the_account_stops_renting(world):
+    """One refusal ends the renting of a tick; boxes and offers are not blamed."""
     world.play(FailureMix(strict=True, spend_limit_usd_per_hour=0.3))
     world.want(5)
     report = world.tick()
@@ -115,8 +115,8 @@ def test_an_account_at_its_spend_limit_rents_no_more_and_says_why(world):
     assert report.done["rented"] == len(world.cloud.rentals)
 
 
-def test_the_price_an_hour_is_never_exceeded(world):
-    """Neither by plan nor in fact: the vendor's own sum stays below the cap."""
+def test_price_per_hour_is_never_exceeded(world):
+    """Neither in the plan nor in the vendor's own sum."""
     world.want(50, usd_per_hour=2.0)
     for _ in range(10):
         report = world.tick()
@@ -125,7 +125,7 @@ def test_the_price_an_hour_is_never_exceeded(world):
     assert "above its cap of $2.00" in report.problem
 
 
-def test_the_budget_is_never_exceeded(world):
+def test_budget_is_never_exceeded(world):
     """The fleet is drained while there is money to drain it, and ends by itself."""
     world.want(10, usd=2.0)
     ticks = 0
@@ -137,7 +137,7 @@ def test_the_budget_is_never_exceeded(world):
     assert read_budget(world.ledger, FLEET).spent_usd > 1.0, "and most of it is used"
 
 
-def test_a_filter_that_nothing_meets_says_what_the_cheapest_costs(world):
+def test_filter_without_offers_names_the_cheapest_price(world):
     """One sentence for the operator, and nothing is rented."""
     world.want(3, max_usd_per_hour=0.01)
     report = world.tick()
@@ -146,8 +146,8 @@ def test_a_filter_that_nothing_meets_says_what_the_cheapest_costs(world):
     assert world.cloud.rentals == {}
 
 
-def test_an_account_without_credit_rents_nothing(world):
-    """The sentence comes from the account, not from the market."""
+def test_account_without_credit_rents_nothing(world):
+    """The message names the account, not the market."""
     world.cloud.credit_usd = 0.0
     world.want(3)
     report = world.tick()
@@ -155,8 +155,8 @@ def test_an_account_without_credit_rents_nothing(world):
     assert world.cloud.rentals == {}
 
 
-def test_a_wrong_key_rents_nothing(world):
-    """It ends the tick with one sentence, and the turn is free again."""
+def test_wrong_key_rents_nothing(world):
+    """The tick ends with one sentence, and the lock is free again."""
     world.want(3)
     context = ReconcileContext(world.ledger, client_of(world.fake, "wrong"), FLEET, dict)
     with pytest.raises(VastKeyRefused):
@@ -164,8 +164,8 @@ def test_a_wrong_key_rents_nothing(world):
     assert world.tick().done == {"rented": 3}
 
 
-def test_boxes_that_cannot_be_told_enough_are_not_rented(world):
-    """And yet the machines that are there are looked after."""
+def test_nothing_is_rented_without_the_boxes_environment(world):
+    """The boxes that exist are looked after all the same."""
     world.want(2)
     world.tick()
     world.cloud.stop(world.cloud.living()[0])

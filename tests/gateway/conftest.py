@@ -1,4 +1,4 @@
-"""The boxes' door as an operator builds it: Prefect with a password, the proxy, nginx with TLS and tokens."""
+"""The gateway as an operator sets it up: Prefect with a password, the proxy, nginx with TLS and tokens."""
 
 import json
 import tempfile
@@ -33,19 +33,19 @@ PASSWORD = "operator:only-the-server-and-the-gateway-know"
 
 
 @dataclass(frozen=True)
-class Door:
-    """The gateway, and what stands behind it."""
+class GatewaySite:
+    """The gateway and the server behind it."""
 
     prefect: EmbeddedPrefect
     nginx: EmbeddedNginx
     tokens: TokenFile
 
-    def let_in(self, box: str) -> httpx.Client:
-        """A box's way in, with a fresh token."""
+    def open_client(self, box: str) -> httpx.Client:
+        """A client with a fresh token of a box."""
         headers = json.loads(headers_for(box, self.tokens.add(box)))
-        return self.enter(headers)
+        return self.open_client_with(headers)
 
-    def enter(self, headers: dict[str, str]) -> httpx.Client:
+    def open_client_with(self, headers: dict[str, str]) -> httpx.Client:
         return httpx.Client(
             transport=RetryingTransport(verify=self.nginx.trust()),
             base_url=self.nginx.api_url,
@@ -54,7 +54,7 @@ class Door:
         )
 
     def open_events(self, box: str, direction: str, *, token: str | None = None) -> ClientConnection:
-        """An event stream of a box, greeted. A fresh token ends the box's other streams; one that it has does not."""
+        """An authenticated event stream of a box. Without ``token``, a fresh one ends the box's other streams."""
         socket = connect(
             self.nginx.api_url.replace("https", "wss") + f"/events/{direction}",
             ssl=self.nginx.trust(),
@@ -66,15 +66,15 @@ class Door:
         assert json.loads(socket.recv())["type"] == "auth_success"
         return socket
 
-    def ask(self, method: str, path: str, **body: Any) -> Any:
-        """Ask the server itself, past the gateway, as an operator may."""
+    def as_operator(self, method: str, path: str, **body: Any) -> Any:
+        """Send a request to the server itself, past the gateway."""
         user, _, password = PASSWORD.partition(":")
         with httpx.Client(transport=RetryingTransport(), auth=(user, password), timeout=30) as http:
             answer = http.request(method, f"{self.prefect.api_url}{path}", json=body or None).raise_for_status()
         return answer.json() if answer.content else None
 
     def refusals(self) -> list[str]:
-        """What was not let through: who asked, for what, with which status it was refused."""
+        """The log lines of refused requests: box, method, route, status."""
         return [line for line in self.nginx.access_log.read_text().splitlines() if line.split()[-1].startswith("4")]
 
 
@@ -87,14 +87,14 @@ def nginx_program() -> Path:
 
 
 @pytest.fixture(scope="session")
-def door(nginx_program, session_folder) -> Iterator[Door]:
+def gateway(nginx_program, session_folder) -> Iterator[GatewaySite]:
     folder = Path(tempfile.mkdtemp(dir=session_folder))
     certificate, key = make_certificate(folder)
     tokens = TokenFile(folder / "boxes")
     tokens.path.touch()
     with EmbeddedPrefect(folder / "prefect", auth_string=PASSWORD) as prefect:
         proxy = EmbeddedProxy(folder / "proxy", server_port=prefect.port, auth_string=PASSWORD, tokens=tokens)
-        gateway = place_gateway(
+        config = place_gateway(
             folder,
             certificate=certificate,
             key=key,
@@ -103,32 +103,31 @@ def door(nginx_program, session_folder) -> Iterator[Door]:
             pool="vast-gpu",
         )
         nginx = EmbeddedNginx(
-            folder / "nginx", nginx_program, certificate=certificate, gateway=gateway, auth_string=PASSWORD
+            folder / "nginx", nginx_program, certificate=certificate, gateway=config, auth_string=PASSWORD
         )
         with proxy, nginx:
-            door = Door(prefect, nginx, tokens)
+            gateway = GatewaySite(prefect, nginx, tokens)
             template = VastGpuWorker.get_default_base_job_template()  # as `vfleet bootstrap` does: no box may write it
-            door.ask("POST", "/work_pools/", name="vast-gpu", type="vast-gpu", base_job_template=template)
-            door.ask("POST", "/work_pools/", name="control", type="process")
+            gateway.as_operator("POST", "/work_pools/", name="vast-gpu", type="vast-gpu", base_job_template=template)
+            gateway.as_operator("POST", "/work_pools/", name="control", type="process")
             for deployment in (DEPLOYMENT, CONTROL_DEPLOYMENT):
-                flow = door.ask("POST", "/flows/", name=deployment["name"])
-                door.ask("POST", "/deployments/", **deployment, flow_id=flow["id"])
-            yield door
+                flow = gateway.as_operator("POST", "/flows/", name=deployment["name"])
+                gateway.as_operator("POST", "/deployments/", **deployment, flow_id=flow["id"])
+            yield gateway
 
 
 @pytest.fixture
-def waiting_run(door) -> Iterator[Callable[..., str]]:
-    """Makes runs of `validate-chunk`, or of another deployment, that wait for a worker.
-
-    They go with the test, or the next worker would take them.
-    """
+def waiting_run(gateway) -> Iterator[Callable[..., str]]:
+    """Makes waiting runs of `validate-chunk` or of another deployment, which are deleted at the end of the test."""
     made = []
 
     def make(name: str = "validate-chunk") -> str:
-        deployment = door.ask("GET", f"/deployments/name/{name}/{name}")["id"]
-        made.append(door.ask("POST", f"/deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})["id"])
+        deployment = gateway.as_operator("GET", f"/deployments/name/{name}/{name}")["id"]
+        made.append(
+            gateway.as_operator("POST", f"/deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})["id"]
+        )
         return made[-1]
 
     yield make
     for run in made:
-        door.ask("DELETE", f"/flow_runs/{run}")
+        gateway.as_operator("DELETE", f"/flow_runs/{run}")

@@ -1,4 +1,4 @@
-"""A rented machine comes through the real gateway with what its order told it, for as long as it is rented."""
+"""A rented box passes the real gateway with the environment of its create request, while it is rented."""
 
 import json
 
@@ -17,8 +17,8 @@ SEEN_GONE_S = 40
 """Longer than half a minute: two listings so far apart prove that a machine is gone."""
 
 
-def test_a_rented_machine_comes_in_until_it_is_destroyed(door, ledger):
-    """Nobody types a token: renting gives one, which opens the box's own work, and destroying ends it."""
+def test_rented_box_passes_the_gateway_until_it_is_destroyed(gateway, ledger):
+    """Renting creates the token, which opens the box's own work, and destroying revokes it; no operator is needed."""
     world = World(ledger)
     world.cloud.lifecycles = {"ok": 1.0}
     world.queue(4)
@@ -26,16 +26,16 @@ def test_a_rented_machine_comes_in_until_it_is_destroyed(door, ledger):
     set_target(ledger, FLEET, machines=1, max_usd_per_hour=2.0, max_usd=10.0, order=order)
     with world.client:
         context = ReconcileContext(
-            ledger, world.client, FLEET, lambda: {"PREFECT_API_URL": door.nginx.api_url}, tokens=door.tokens
+            ledger, world.client, FLEET, lambda: {"PREFECT_API_URL": gateway.nginx.api_url}, tokens=gateway.tokens
         )
         reconcile(context)
         (rental,) = world.cloud.living()
-        told = rental.order["env"]
-        assert told["PREFECT_API_URL"] == door.nginx.api_url
-        with door.enter(json.loads(told["PREFECT_CLIENT_CUSTOM_HEADERS"])) as box:
+        environment = rental.order["env"]
+        assert environment["PREFECT_API_URL"] == gateway.nginx.api_url
+        with gateway.open_client_with(json.loads(environment["PREFECT_CLIENT_CUSTOM_HEADERS"])) as box:
             beat = "/work_pools/vast-gpu/workers/heartbeat"
             assert box.get("/work_pools/vast-gpu").status_code == 200
-            assert box.post(beat, json={"name": told["WORKER_ID"]}).status_code == 204
+            assert box.post(beat, json={"name": environment["WORKER_ID"]}).status_code == 204
             assert box.post(beat, json={"name": "val-99"}).status_code == 403
 
             scale_to_zero(ledger, FLEET, abandon=True)

@@ -1,4 +1,4 @@
-"""What an event may hold, judged by itself."""
+"""The policy decides about an event from its content alone."""
 
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ def event(name, subject, related=(), **more):
 
 
 @pytest.mark.parametrize(
-    ("box", "told", "of"),
+    ("box", "message", "of"),
     [
         ("b", event("worker.started", "worker.vast-gpu.b"), EventTarget(None, None)),
         ("A.b_1", event("worker.started", "worker.vast-gpu.a-b-1"), EventTarget(None, None)),  # as Prefect spells it
@@ -31,16 +31,16 @@ def event(name, subject, related=(), **more):
         ("b", event("task-run.Running", f"task-run.{TASK_RUN}", [OWN], payload=PAYLOAD), EventTarget(RUN, TASK_RUN)),
     ],
 )
-def test_what_a_box_sends_tells_whom_it_is_about(box, told, of):
-    """A worker of itself, a flow run of itself and of its task runs."""
-    assert parse_event(box, told) == of
+def test_event_of_a_box_has_a_target(box, message, of):
+    """A worker's events are about itself, a flow run's about itself and its task runs."""
+    assert parse_event(box, message) == of
 
 
 TASK = f"task-run.{TASK_RUN}"
 
 
 @pytest.mark.parametrize(
-    "told",
+    "message",
     [
         None,
         [],
@@ -65,8 +65,8 @@ TASK = f"task-run.{TASK_RUN}"
         event("task-run.Running", TASK, [OWN], payload=PAYLOAD | {"validated_state": {"id": str(OTHER)}}),
     ],
 )
-def test_what_no_box_sends_is_refused(told):
-    """Another's worker, several flow runs, a task run of none, a payload with ids of its own; and whatever is no event
-    is refused like them, not stumbled over."""
+def test_event_that_boxes_do_not_send_is_refused(message):
+    """Another box's worker, several flow runs, a task run without flow run, a payload with ids, and input that is no
+    event."""
     with pytest.raises(ValueError, match=r"about|with|of a kind|badly formed"):
-        parse_event("b", told)
+        parse_event("b", message)

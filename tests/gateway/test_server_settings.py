@@ -1,4 +1,4 @@
-"""deploy/prefect-server.env: settings that Prefect knows, and a server that runs with them."""
+"""deploy/prefect-server.env: Prefect knows its settings, and a server runs with them."""
 
 import re
 
@@ -8,14 +8,14 @@ from prefect.settings.legacy import _get_settings_fields
 from validation.local.prefect_server import SETTINGS_FILE, read_settings_file
 
 
-def test_every_name_is_one_of_prefects_settings():
-    """Prefect ignores a name that it does not know without a word; those in comments are for copying, so they count."""
+def test_every_name_is_a_prefect_setting():
+    """Prefect ignores unknown names without an error; names in comments are for copying, so they count."""
     named = set(re.findall(r"PREFECT_\w+", SETTINGS_FILE.read_text()))
     assert named - set(_get_settings_fields(Settings)) == set()
 
 
-def test_every_setting_differs_from_prefects_own_and_has_a_reason():
-    """What Prefect does anyway is not written down; a blank line and a comment begin each group."""
+def test_every_setting_differs_from_the_default_and_has_a_reason():
+    """Defaults are not repeated; a blank line and a comment begin each group."""
     fields = _get_settings_fields(Settings)
     bound = {"PREFECT_SERVER_API_HOST", "PREFECT_SERVER_API_PORT"}  # written down because other files name them
     for name, value in read_settings_file(SETTINGS_FILE).items():
@@ -24,9 +24,9 @@ def test_every_setting_differs_from_prefects_own_and_has_a_reason():
         assert group.startswith("#")
 
 
-def test_a_server_runs_with_them(door):
-    """As it says itself: batches, leases that survive it, and an end to what it keeps."""
-    server = door.ask("GET", "/admin/settings")["server"]
+def test_server_runs_with_the_settings(gateway):
+    """The server reports batches, leases that survive it, and retention."""
+    server = gateway.as_operator("GET", "/admin/settings")["server"]
     assert server["services"]["event_persister"]["batch_size"] == 200
     assert server["concurrency"]["initial_deployment_lease_duration"] == 30
     assert server["concurrency"]["lease_storage"].endswith("filesystem")

@@ -1,4 +1,4 @@
-"""The proxy's event streams end when they should, and outlive no token."""
+"""The proxy ends an event stream with the box, its token or the token file."""
 
 import asyncio
 import json
@@ -11,11 +11,11 @@ from validation.gateway import proxy as module
 from validation.gateway.proxy import AuthorizingProxy
 from validation.gateway.tokens import TokenFile
 
-WANTED = {"type": "filter", "filter": {"event": {"name": ["prefect.flow-run.Cancelling"]}}}
+SUBSCRIPTION = {"type": "filter", "filter": {"event": {"name": ["prefect.flow-run.Cancelling"]}}}
 
 
 class SilentServer:
-    """Prefect's server on a day when nothing happens: it takes a stream and says nothing on it."""
+    """A Prefect server that accepts a stream and sends nothing on it."""
 
     is_open = False
 
@@ -35,21 +35,21 @@ class SilentServer:
 
 
 class Box:
-    """The box's end of a stream. It has said its words, and stays until it is told to leave."""
+    """The box's end of a stream. It has said its words, and stays until it is event_ to leave."""
 
-    def __init__(self, *words):
-        self.said = asyncio.Queue()
-        self.heard = []
+    def __init__(self, *messages):
+        self.outbox = asyncio.Queue()
+        self.received = []
         self.greeted = asyncio.Event()
-        self.said.put_nowait({"type": "websocket.connect"})
-        for word in words:
-            self.said.put_nowait({"type": "websocket.receive", "text": json.dumps(word)})
+        self.outbox.put_nowait({"type": "websocket.connect"})
+        for message in messages:
+            self.outbox.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
 
     def leave(self):
-        self.said.put_nowait({"type": "websocket.disconnect", "code": 1001})
+        self.outbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
-    async def hear(self, message):
-        self.heard.append(message)
+    async def receive(self, message):
+        self.received.append(message)
         if message["type"] == "websocket.send":
             self.greeted.set()
 
@@ -57,7 +57,7 @@ class Box:
     def socket(self) -> WebSocket:
         headers = [(b"x-vfleet-box", b"box-1")]
         scope = {"type": "websocket", "path": "/api/events/out", "headers": headers, "query_string": b""}
-        return WebSocket(scope, self.said.get, self.hear)
+        return WebSocket(scope, self.outbox.get, self.receive)
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def tokens(tmp_path, monkeypatch):
 
 
 def listen(tokens, then):
-    """Let a box wait for events, do something, and return the box and the server when the stream has ended."""
+    """Subscribe a box to events, do something, and return box and server when the stream has ended."""
 
     async def live():
-        box, server = Box({"type": "auth"}, WANTED), SilentServer()
+        box, server = Box({"type": "auth"}, SUBSCRIPTION), SilentServer()
         stream = asyncio.create_task(AuthorizingProxy(server, tokens, "vast-gpu").relay_server_events(box.socket))
         await box.greeted.wait()
         assert server.is_open
@@ -83,21 +83,21 @@ def listen(tokens, then):
     return asyncio.run(live())
 
 
-def test_a_stream_ends_with_the_box_that_left(tokens):
-    """Also while the server has nothing to say: what nobody hears any more is closed on both sides."""
+def test_stream_ends_when_the_box_disconnects(tokens):
+    """Also while the server sends nothing: both sides are closed."""
     _, server = listen(tokens, Box.leave)
     assert not server.is_open
 
 
-def test_a_stream_ends_with_its_token(tokens):
-    """The box is told why, and the server's side is closed."""
+def test_stream_ends_when_the_token_is_revoked(tokens):
+    """The box gets the reason, and the server's side is closed."""
     box, server = listen(tokens, lambda _: tokens.revoke("box-1"))
-    assert box.heard[-1] == {"type": "websocket.close", "code": 1008, "reason": "token revoked"}
+    assert box.received[-1] == {"type": "websocket.close", "code": 1008, "reason": "token revoked"}
     assert not server.is_open
 
 
-def test_a_stream_ends_where_the_token_file_cannot_be_read(tokens, monkeypatch):
-    """What nobody can tell to be allowed is not: a box whose token lives comes again."""
+def test_stream_ends_when_the_token_file_is_unreadable(tokens, monkeypatch):
+    """Without the file no box can be known to be allowed; one that is will connect again."""
 
     def fail():
         raise PermissionError(13, "Permission denied")
@@ -106,8 +106,8 @@ def test_a_stream_ends_where_the_token_file_cannot_be_read(tokens, monkeypatch):
     assert not server.is_open
 
 
-def test_a_box_that_was_revoked_at_the_door_hears_nothing(tokens):
-    """Its token may end after nginx has seen it and before the proxy looks."""
+def test_stream_of_a_token_revoked_while_connecting_ends(tokens):
+    """A token may be revoked after nginx checked it and before the proxy does."""
     tokens.revoke("box-1")
     box, _ = listen(tokens, lambda _: None)
-    assert box.heard[-1]["reason"] == "token revoked"
+    assert box.received[-1]["reason"] == "token revoked"

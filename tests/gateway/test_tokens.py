@@ -1,4 +1,4 @@
-"""The token file: what nginx reads, and nothing that a thief could use."""
+"""The token file has nginx's format and nothing that a attacker could use."""
 
 import base64
 import hashlib
@@ -15,8 +15,8 @@ from validation.errors import BadInput
 from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
 
 
-def test_a_token_is_kept_as_a_hash_alone(tmp_path):
-    """Whoever reads the file cannot enter; the hash is nginx's own {SSHA}."""
+def test_token_is_stored_only_as_a_hash(tmp_path):
+    """The file does not open the gateway; the hash is nginx's {SSHA}."""
     tokens = TokenFile(tmp_path / "boxes")
     token = tokens.add("box-1")
     assert token not in tokens.path.read_text()
@@ -24,8 +24,8 @@ def test_a_token_is_kept_as_a_hash_alone(tmp_path):
     assert hashlib.sha1(token.encode() + raw[20:]).digest() == raw[:20]
 
 
-def test_a_new_token_ends_the_old_one_and_a_revoked_box_is_gone(tmp_path):
-    """One token a box at any time."""
+def test_new_token_replaces_the_old_and_revoked_box_is_removed(tmp_path):
+    """A box has at most one token."""
     tokens = TokenFile(tmp_path / "boxes")
     tokens.add("box-1")
     before = tokens.read()
@@ -39,16 +39,16 @@ def test_a_new_token_ends_the_old_one_and_a_revoked_box_is_gone(tmp_path):
         tokens.revoke("box-1")
 
 
-def test_writers_at_once_lose_nobody(tmp_path):
-    """A fleet that rents twenty boxes at once lets twenty in."""
+def test_concurrent_writers_lose_no_token(tmp_path):
+    """Twenty tokens added at once are all in the file."""
     tokens = TokenFile(tmp_path / "boxes")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(tokens.add, [f"box-{n}" for n in range(20)]))
     assert len(tokens.read()) == 20
 
 
-def test_the_file_stays_as_readable_as_it_was(tmp_path):
-    """nginx reads it as another user: a change must not shut it out, nor let more people in."""
+def test_change_keeps_the_files_mode(tmp_path):
+    """nginx reads the file as another user: a change must neither exclude it nor admit others."""
     tokens = TokenFile(tmp_path / "boxes")
     tokens.add("box-1")
     assert tokens.path.stat().st_mode & 0o777 == 0o600
@@ -57,9 +57,9 @@ def test_the_file_stays_as_readable_as_it_was(tmp_path):
     assert tokens.path.stat().st_mode & 0o777 == 0o640
 
 
-def test_an_account_outside_the_files_group_may_change_it(tmp_path, monkeypatch):
-    """In a folder that hands on its group a new file has it already. Asking for it again is refused to an account that
-    is not of that group, so it is not asked for."""
+def test_account_outside_the_files_group_may_change_it(tmp_path, monkeypatch):
+    """In a folder with the setgid bit a new file has the group already. Setting it again would be refused to an account
+    outside the group, so it is not set."""
     tokens = TokenFile(tmp_path / "boxes")
     tokens.add("box-1")
     monkeypatch.setattr(os, "chown", refuse)
@@ -68,8 +68,8 @@ def test_an_account_outside_the_files_group_may_change_it(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("change", [lambda tokens: tokens.add("box-2"), TokenFile.check_writable])
-def test_a_change_that_fails_leaves_nothing(tmp_path, monkeypatch, change):
-    """No copy of the hashes lies about, the file is as before, and trying to change it would have told."""
+def test_failed_change_leaves_the_file_and_no_copy(tmp_path, monkeypatch, change):
+    """No copy of the hashes is left, and the file is as before."""
     tokens = TokenFile(tmp_path / "boxes")
     tokens.add("box-1")
     before = tokens.path.read_text()
@@ -80,8 +80,8 @@ def test_a_change_that_fails_leaves_nothing(tmp_path, monkeypatch, change):
     assert tokens.path.read_text() == before
 
 
-def test_to_try_a_change_changes_nothing(tmp_path):
-    """Not even a file that is not there yet is made."""
+def test_check_writable_changes_nothing(tmp_path):
+    """It does not create a file that does not exist."""
     tokens = TokenFile(tmp_path / "boxes")
     tokens.check_writable()
     assert not tokens.path.exists()
@@ -91,25 +91,25 @@ def refuse(*_):
     raise PermissionError(1, "Operation not permitted")
 
 
-def test_commands_take_the_file_of_the_setting(monkeypatch):
-    """Whoever tells the control plane of a token file has nginx and the proxy read the same one."""
-    told = ["--server-name", "x", "--certificate", "c", "--certificate-key", "k", "--out", "o"]
-    commands = (["config", *told], ["serve"], ["token", "list"])
+def test_commands_read_the_token_file_setting(monkeypatch):
+    """With VFLEET_GATEWAY_TOKENS set, nginx's configuration and the proxy use the same file."""
+    event_ = ["--server-name", "x", "--certificate", "c", "--certificate-key", "k", "--out", "o"]
+    commands = (["config", *event_], ["serve"], ["token", "list"])
     for variable, file in [("/srv/boxes", "/srv/boxes"), ("", "/var/lib/vfleet/boxes")]:
         monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", variable)
         assert {str(parse_command(["gateway", *words]).params["tokens"]) for words in commands} == {file}
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nroot", "../x", "a b", "-x"])
-def test_a_name_that_no_worker_can_have_is_refused(tmp_path, name):
-    """A name is written into a file of lines and colons."""
+def test_invalid_box_name_is_refused(tmp_path, name):
+    """A name becomes a field of a file of lines and colons."""
     with pytest.raises(BadInput, match="cannot name a box"):
         TokenFile(tmp_path / "boxes").add(name)
     assert not (tmp_path / "boxes").exists()
 
 
-def test_the_command_prints_what_a_box_is_told(tmp_path):
-    """One variable, as Prefect reads it, with a credential that the file then knows."""
+def test_token_add_prints_the_boxs_variable(tmp_path):
+    """One variable that Prefect reads, with a credential that the file knows afterwards."""
     command = [sys.executable, "-m", "validation.cli", "gateway", "token"]
     tokens = ["--tokens", str(tmp_path / "boxes")]
     done = subprocess.run([*command, "add", "box-1", *tokens], capture_output=True, text=True, check=True)

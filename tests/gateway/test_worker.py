@@ -1,4 +1,4 @@
-"""A box that has nothing of Prefect but its own token."""
+"""A worker whose only Prefect credential is its own token."""
 
 import json
 import os
@@ -13,14 +13,14 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]  # `make gateway`
 
 NAME = "box-7"
 KNOWN = ("/workers/connect 404", " 422")
-"""What a worker asks for and can do without: its channel, and a token against forgery, which this server wants not."""
+"""Refused requests that a worker can do without: its channel, and a CSRF token, which this server does not use."""
 
 
 @pytest.fixture
-def worker(door, box, tmp_path):
+def worker(gateway, box, tmp_path):
     environment = {
         **box.environment,
-        **door.nginx.box_environment(NAME, door.tokens.add(NAME)),
+        **gateway.nginx.box_environment(NAME, gateway.tokens.add(NAME)),
         "VFLEET_SUITE": "vad",
         "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         "PREFECT_HOME": str(tmp_path / "home"),
@@ -31,30 +31,30 @@ def worker(door, box, tmp_path):
     worker.stop()
 
 
-def test_a_worker_finishes_a_chunk_through_the_gateway(door, box, worker, waiting_run):
-    """All that a worker and its flow runs need is let through, and Prefect's record is whole: states, task runs,
-    heartbeats and logs arrive."""
+def test_worker_finishes_a_chunk_through_the_gateway(gateway, box, worker, waiting_run):
+    """Every request that a worker and its flow runs need passes; states, task runs, heartbeats and logs reach the
+    server."""
     box.add_videos("a", "b", "c")
     run = waiting_run()
 
     def state():
-        return door.ask("GET", f"/flow_runs/{run}")["state"]
+        return gateway.as_operator("GET", f"/flow_runs/{run}")["state"]
 
     poll_until(lambda: state()["name"] in {"Completed", "Crashed", "Failed"} or worker.has_ended(), within_s=120)
     assert state()["message"].startswith("3 videos validated"), (state(), worker.log_tail())
     assert read_view(box.engine, "fleet_overview")[0]["validated"] == 3
 
-    def heard():
+    def has_heartbeat():
         sent = {"event": {"name": ["prefect.flow-run.heartbeat"]}}
-        events = door.ask("POST", "/events/filter", filter=sent)["events"]
+        events = gateway.as_operator("POST", "/events/filter", filter=sent)["events"]
         return f"prefect.flow-run.{run}" in [event["resource"]["prefect.resource.id"] for event in events]
 
     def task_states():
-        task_runs = door.ask("POST", "/task_runs/filter", flow_runs={"id": {"any_": [run]}})
+        task_runs = gateway.as_operator("POST", "/task_runs/filter", flow_runs={"id": {"any_": [run]}})
         return [task_run["state_name"] for task_run in task_runs]
 
-    assert poll_until(lambda: task_states() == ["Completed"] * 5 and heard(), within_s=120), task_states()
-    assert door.ask("POST", "/logs/filter", logs={"flow_run_id": {"any_": [run]}}) != []
-    assert NAME in [shown["name"] for shown in door.ask("POST", "/work_pools/vast-gpu/workers/filter")]
-    refused = [line for line in door.refusals() if line.startswith(f"{NAME} ") and not line.endswith(KNOWN)]
+    assert poll_until(lambda: task_states() == ["Completed"] * 5 and has_heartbeat(), within_s=120), task_states()
+    assert gateway.as_operator("POST", "/logs/filter", logs={"flow_run_id": {"any_": [run]}}) != []
+    assert NAME in [shown["name"] for shown in gateway.as_operator("POST", "/work_pools/vast-gpu/workers/filter")]
+    refused = [line for line in gateway.refusals() if line.startswith(f"{NAME} ") and not line.endswith(KNOWN)]
     assert refused == []

@@ -1,4 +1,4 @@
-"""What a card's libraries raise, in their own words, and what becomes of it. No card is needed."""
+"""GPU errors in the words of each library, and their classes. No GPU is needed."""
 
 import gc
 import weakref
@@ -59,29 +59,29 @@ def named(errors: list[Exception]) -> dict:
 
 
 @pytest.mark.parametrize("error", **named(TOO_LITTLE))
-def test_too_little_memory_is_known_in_every_librarys_words(error):
-    """The suite asks for less then, which it must do for no other failure."""
+def test_out_of_memory_is_recognised_for_every_library(error):
+    """Out of memory has a class of its own, because only then a smaller batch helps."""
     with pytest.raises(GpuOutOfMemory):
         classify_gpu_errors(partial(fail, error))
 
 
 @pytest.mark.parametrize("error", **named(BROKEN))
-def test_a_broken_card_is_known_in_every_librarys_words(error):
-    """After one of these every call of this process fails: no segment is to blame, and none may be told that it is."""
-    with pytest.raises(GpuLost, match="the card has failed"):
+def test_a_failed_gpu_is_recognised_for_every_library(error):
+    """After such an error every call of this process fails, so no segment is to blame."""
+    with pytest.raises(GpuLost, match="the GPU has failed"):
         classify_gpu_errors(partial(fail, error))
 
 
 @pytest.mark.parametrize("error", **named(OWN))
-def test_any_other_failure_stays_what_it_is(error):
-    """A model's own failure is nobody else's, whatever words a transcript brings into it."""
+def test_other_errors_are_raised_unchanged(error):
+    """An error of the model itself is not classified, whatever a quoted transcript says."""
     with pytest.raises(type(error)) as raised:
         classify_gpu_errors(partial(fail, error))
     assert raised.value is error
 
 
-def test_an_overrun_of_any_library_frees_what_torch_keeps(monkeypatch):
-    """Memory that torch has cached is lost to ONNX Runtime on the same card until it is given back."""
+def test_out_of_memory_frees_the_cache_of_torch(monkeypatch):
+    """ONNX Runtime cannot use memory of the same GPU that torch has cached."""
     freed = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
@@ -91,8 +91,8 @@ def test_an_overrun_of_any_library_frees_what_torch_keeps(monkeypatch):
     assert len(freed) == len(TOO_LITTLE)
 
 
-def test_what_the_failed_call_held_is_gone_when_the_cache_is_freed(monkeypatch):
-    """A traceback keeps the tensors of its frames alive, and a cache cannot give back what is in use."""
+def test_tensors_of_the_failed_call_are_freed_before_the_cache(monkeypatch):
+    """A traceback keeps the tensors of its frames alive, and memory in use stays in the cache."""
     held = []
 
     def overrun() -> None:

@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 
 from validation.errors import BadInput
-from validation.hardware.driver import MIN_DRIVERS
+from validation.hardware.gpu import MIN_DRIVERS
 from validation.models.weights import WeightsRefused
 from validation.models.weights_folder import read_commits, read_folder_catalogue, read_lock
 from validation.vast.offer_filter import OfferFilter

@@ -10,7 +10,7 @@ from validation.domain import SAMPLE_RATE, Utterance
 from validation.inference.batch_queue import OLDEST_CLIENT_WEIGHT, FairBatchQueue, Request, admits
 from validation.inference.scheduler import MAX_INFLIGHT_BATCHES_PER_CLIENT
 from validation.inference.shared_memory import ARENA_BYTES
-from validation.models.batching import cost_s, plan_batches
+from validation.models.batching import padded_cost_s, plan_batches
 
 MIN_PADDED_S = 0.5
 DURATIONS = st.floats(0.01, 30)
@@ -38,7 +38,7 @@ def drain(queue: FairBatchQueue, budget_s: float) -> list[list[Request]]:
 
 
 def cost_of(batch: list[Request]) -> float:
-    return len(batch) * cost_s(max(MIN_PADDED_S, *(request.utterance.duration_s for request in batch)))
+    return len(batch) * padded_cost_s(max(MIN_PADDED_S, *(request.utterance.duration_s for request in batch)))
 
 
 @given(WORKLOADS, BUDGETS)
@@ -95,7 +95,7 @@ def test_greedy_client_delays_a_small_one_by_at_most_its_share(greedy, small, bu
             else:
                 greedy_s += share_s if batch[0].client == "greedy" else 0.0
                 queue.add(make_request("greedy", request.utterance.duration_s))
-    assert greedy_s <= weight * small_s + max(budget_s, cost_s(max(greedy))) + 1e-6
+    assert greedy_s <= weight * small_s + max(budget_s, padded_cost_s(max(greedy))) + 1e-6
 
 
 @given(st.lists(DURATIONS, min_size=1, max_size=60), BUDGETS)
@@ -113,7 +113,7 @@ def test_clients_that_begin_together_do_not_end_together(durations_s, budget_s):
         for request in batch:
             cost[request.client] += cost_of(batch) / len(batch)
             done += request.client == "older"
-    max_batch_s = max(budget_s, cost_s(max(MIN_PADDED_S, *durations_s)))
+    max_batch_s = max(budget_s, padded_cost_s(max(MIN_PADDED_S, *durations_s)))
     assert cost["younger"] <= cost["older"] / OLDEST_CLIENT_WEIGHT + 2 * max_batch_s + 1e-6
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.support.speech_samples import Clip, read_clips
-from tests.support.tiny_indic import lay_out_weights
+from tests.support.tiny_indic import save_tiny_weights
 from validation.domain import Answer
 from validation.models.base import SegmentModel
 from validation.models.suite import Suite, load_suite
@@ -24,11 +24,11 @@ def models(suite) -> dict[str, SegmentModel]:
 
 @pytest.fixture(scope="session")
 def own_answers(suite, clips) -> dict[str, dict[str, Answer]]:
-    """What the whole suite says of each clip as it is, by clip and model."""
+    """The answers of the whole suite to each unchanged clip, by clip and model."""
     return dict(zip(clips, suite.score([clip.utterance() for clip in clips.values()]), strict=True))
 
 
 @pytest.fixture(scope="session")
 def weights_root(tmp_path_factory):
     """The weights of a tiny `indic`, locked. Read only."""
-    return lay_out_weights(tmp_path_factory.mktemp("weights"))
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"))

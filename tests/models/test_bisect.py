@@ -9,8 +9,7 @@ from tests.support.speech_samples import silence
 from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
 from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory
 from validation.models.base import Batch, SegmentModel
-from validation.models.batching import pad_batch
-from validation.models.bisect import score_with_bisection
+from validation.models.batching import pad_batch, score_with_bisection
 
 
 def batch_of(texts: Sequence[str]) -> Batch:
@@ -22,9 +21,9 @@ def never(batch: Batch) -> None:
 
 
 @given(st.lists(st.sampled_from(["a", "b", "poison"]), min_size=1, max_size=40))
-def test_the_guilty_stand_alone(texts):
-    """However many items fail a batch, exactly they have no answer, and all others have their own."""
-    answers = score_with_bisection(FlakyModel(), batch_of(texts), on_overrun=never)
+def test_only_failing_items_are_unscored(texts):
+    """However many items make a batch fail, only they have no answer, and all others have their own."""
+    answers = score_with_bisection(FlakyModel(), batch_of(texts), on_oom=never)
     for text, answer in zip(texts, answers, strict=True):
         if text == "poison":
             assert isinstance(answer, Unscored)
@@ -36,16 +35,16 @@ def test_the_guilty_stand_alone(texts):
 
 @pytest.mark.parametrize("guilty", [0, 13, 31])
 def test_finding_one_of_thirty_two_takes_eleven_calls(guilty):
-    """The search halves: one call for the whole, two a level."""
+    """Bisection needs one call for the whole batch and two per level."""
     model = FlakyModel()
     texts = ["a"] * guilty + ["poison"] + ["a"] * (31 - guilty)
-    score_with_bisection(model, batch_of(texts), on_overrun=never)
+    score_with_bisection(model, batch_of(texts), on_oom=never)
     assert len(model.batches) == 11
 
 
 @given(st.lists(st.sampled_from([0.2, 0.4, 3.0]), min_size=1, max_size=20), st.floats(0.3, 5.0))
 def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s):
-    """Everyone who fits alone is answered, and every batch that did not fit is told of."""
+    """Every item that fits alone is answered, and every batch that did not fit is reported."""
 
     class Small(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
@@ -55,7 +54,7 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s
 
     overruns: list[Batch] = []
     batch = pad_batch([Utterance(silence(s), f"{s}", None) for s in durations_s])
-    answers = score_with_bisection(Small(), batch, on_overrun=overruns.append)
+    answers = score_with_bisection(Small(), batch, on_oom=overruns.append)
     for duration_s, answer in zip(durations_s, answers, strict=True):
         if int(duration_s * SAMPLE_RATE) <= memory_s * SAMPLE_RATE:
             assert answer == Scored({"said": f"{duration_s}"})
@@ -65,8 +64,8 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(durations_s, memory_s
     assert all(len(batch) > 1 and batch.waveforms.size > memory_s * SAMPLE_RATE for batch in overruns)
 
 
-def test_what_does_not_fit_is_tried_once_more_before_it_is_halved():
-    """The first failure has freed what other models kept, and that may be all that was lacking."""
+def test_out_of_memory_is_tried_once_more_before_halving():
+    """The first failure has freed what other models kept, so the second try may fit."""
 
     class Crowded(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
@@ -76,13 +75,13 @@ def test_what_does_not_fit_is_tried_once_more_before_it_is_halved():
             return super().score(batch)
 
     model = Crowded()
-    answers = score_with_bisection(model, batch_of(["a", "b"]), on_overrun=never)
+    answers = score_with_bisection(model, batch_of(["a", "b"]), on_oom=never)
     assert answers == [Scored({"said": "a"}), Scored({"said": "b"})]
     assert [len(batch) for batch in model.batches] == [2, 2]
 
 
-def test_a_broken_card_is_asked_once_and_convicts_nobody():
-    """Every further call would fail as well, and 32 segments be unscored for ever after 63 calls."""
+def test_a_lost_gpu_ends_the_batch_after_one_call():
+    """Every further call would fail too, and 32 segments would be unscored after 63 calls."""
 
     class OnBrokenCard(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
@@ -91,21 +90,21 @@ def test_a_broken_card_is_asked_once_and_convicts_nobody():
 
     model = OnBrokenCard()
     with pytest.raises(GpuLost, match="illegal memory access"):
-        score_with_bisection(model, batch_of(["a"] * 32), on_overrun=never)
+        score_with_bisection(model, batch_of(["a"] * 32), on_oom=never)
     assert len(model.batches) == 1
 
 
-def test_a_model_that_loses_an_answer_has_failed():
-    """Answers are matched by position: one too few would give every later segment its neighbour's."""
+def test_a_missing_answer_is_a_failure():
+    """Answers are matched by position: with one too few later segments would get another segment's answer."""
 
     class Forgetful(FlakyModel):
         def score(self, batch: Batch) -> Sequence[Answer]:
             return super().score(batch)[1:]
 
-    answers = score_with_bisection(Forgetful(), batch_of(["a", "b"]), on_overrun=never)
+    answers = score_with_bisection(Forgetful(), batch_of(["a", "b"]), on_oom=never)
     assert all(isinstance(answer, Unscored) for answer in answers)
 
 
-def test_the_models_of_a_suite_keep_the_interface(models):
-    """What a suite is given is a ``SegmentModel``, by structure."""
+def test_models_implement_the_interface(models):
+    """Every model of a suite is a ``SegmentModel`` by structure."""
     assert all(isinstance(model, SegmentModel) for model in [FlakyModel(), *models.values()])

@@ -6,15 +6,16 @@ from tests.support.speech_samples import silence
 from validation.domain import Answer, Column, DecodedSegment, Fault, Scored, Segment, Unscored, Utterance
 from validation.models.base import Batch
 from validation.models.cascade import SKIPPED, Cascade
-from validation.models.suite import SUITES, Suite, batching_policy
-from validation.scoring.rules_file import load_rules
+from validation.models.suite import Suite
+from validation.models.suites import SUITES, batching_policy
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles, segment_signals
 
-CASCADE = Cascade("toy-cascade", spared="dear", sure_p={"cheap": 0.5, "fair": 0.8})
+CASCADE = Cascade("toy-cascade", skipped_model="dear", min_declared_p={"cheap": 0.5, "fair": 0.8})
 
 
-class Judge:
-    """Hears what the transcript says that it hears: ``<name>=<language>:<p of the declared language>``."""
+class ScriptedModel:
+    """Answers by its entry in the transcript: ``<name>=<language>:<p of the declared language>``."""
 
     columns = (
         Column("language", "str", "ISO 639", "What it hears."),
@@ -38,13 +39,13 @@ class Judge:
         return Scored({"language": language, "declared_p": float(p) if p else None})
 
 
-def judged(*asked: str | Utterance, language: str | None = "hin", cascade: Cascade | None = CASCADE):
-    """Put transcripts to three judges, the dear one in their midst; returns them by name, and the answers."""
+def score(*asked: str | Utterance, language: str | None = "hin", cascade: Cascade | None = CASCADE):
+    """Score transcripts with three LID models, the skippable one in the middle; return models and answers."""
     utterances = [
         one if isinstance(one, Utterance) else Utterance(silence(1.0 + 0.1 * n), one, language)
         for n, one in enumerate(asked)
     ]
-    judges = {name: Judge(name) for name in ("cheap", "dear", "fair")}
+    judges = {name: ScriptedModel(name) for name in ("cheap", "dear", "fair")}
     suite = Suite(
         "toy",
         list(judges.values()),
@@ -67,29 +68,28 @@ DOUBTS = {
 
 
 @pytest.mark.parametrize("text", DOUBTS.values(), ids=DOUBTS)
-def test_any_doubt_goes_to_the_judge_who_is_spared(text):
-    """Disagreement, doubt, abstention and failure are each enough."""
-    judges, (answers,) = judged(text)
+def test_any_doubt_is_decided_by_the_skippable_model(text):
+    """Disagreement, low probability, abstention and failure are each enough."""
+    judges, (answers,) = score(text)
     assert answers["dear"] == Scored({"language": "hi", "declared_p": 0.9})
     assert len(judges["dear"].batches) == 1
 
 
-def test_what_the_cheaper_judges_settle_is_not_asked():
-    """Both name the declared language and are sure of it: no answer, and its reason, and no work."""
-    judges, (answers,) = judged("")
+def test_a_confirmed_language_skips_the_model():
+    """Where both other models confirm the language, the model does not run and its answer is the skip reason."""
+    judges, (answers,) = score("")
     assert answers["dear"] == SKIPPED
     assert list(answers) == ["cheap", "dear", "fair"]
     assert judges["dear"].batches == []
 
 
 @pytest.mark.parametrize("wanted", [("dear",), ("dear", "cheap"), ("fair",), None])
-def test_company_changes_neither_who_is_asked_nor_the_answer(wanted):
-    """Each utterance is asked what it wants and nothing else, whatever the others of its batch want: who names the
-    dear judge has its answer beside one that the cheaper judges settle."""
+def test_the_batch_changes_neither_requested_models_nor_answers(wanted):
+    """Each utterance is scored by its requested models only, whatever the other utterances of its batch request."""
     own = Utterance(silence(1.0), "", "hin", wanted)
-    _, (alone,) = judged(own)
+    _, (alone,) = score(own)
     for other in (None, ("cheap",), ("dear",)):
-        _, (together, beside) = judged(own, Utterance(silence(1.1), "", "hin", other))
+        _, (together, beside) = score(own, Utterance(silence(1.1), "", "hin", other))
         assert together == alone
         assert set(beside) == set(other or ("cheap", "dear", "fair"))
     assert set(alone) == set(wanted or ("cheap", "dear", "fair"))
@@ -97,16 +97,16 @@ def test_company_changes_neither_who_is_asked_nor_the_answer(wanted):
         assert isinstance(alone["dear"], Scored)
 
 
-def test_without_a_declared_language_everybody_is_asked():
-    """There is nothing to be sure of."""
+def test_without_a_declared_language_no_model_is_skipped():
+    """Without a declared language there is nothing to confirm."""
     for language in (None, "xx"):
-        _, (answers,) = judged("", language=language)
+        _, (answers,) = score("", language=language)
         assert isinstance(answers["dear"], Scored)
 
 
-def test_only_the_doubtful_travel_on():
-    """Of a batch the rest goes to the dear judge, padded no further than it needs; answers stay in order."""
-    judges, answers = judged("", "fair=ur:0.9 dear=ur:0.1", "", "cheap=ta:0.1 dear=ta:0.2", "")
+def test_only_unconfirmed_rows_reach_the_skippable_model():
+    """The rest of the batch is padded no further than it needs, and answers stay in order."""
+    judges, answers = score("", "fair=ur:0.9 dear=ur:0.1", "", "cheap=ta:0.1 dear=ta:0.2", "")
     (batch,) = judges["dear"].batches
     assert sorted(batch.lengths) == [17_600, 20_800]
     assert batch.waveforms.shape == (2, 20_800)
@@ -114,14 +114,14 @@ def test_only_the_doubtful_travel_on():
     assert heard == [None, "ur", None, "ta", None]
 
 
-def test_a_suite_without_a_cascade_asks_everybody():
-    """Off by default: nobody is spared, whatever the others say."""
-    judges, _ = judged("", "", cascade=None)
+def test_a_suite_without_a_cascade_skips_no_model():
+    """By default every model scores every segment."""
+    judges, _ = score("", "", cascade=None)
     assert all(sum(map(len, judge.batches)) == 2 for judge in judges.values())
 
 
-def test_results_say_which_policy_made_them():
-    """The suites differ by name and policy, and by nothing else; the policy's bounds belong to its name."""
+def test_the_cascade_is_named_in_the_policy():
+    """The suites differ by name and policy only; other bounds need another policy name."""
     assert SUITES["indic"].cascade is None
     assert (batching_policy("indic"), batching_policy("local"), batching_policy("indic-cascade")) == (
         "all",
@@ -131,10 +131,10 @@ def test_results_say_which_policy_made_them():
     assert SUITES["indic-cascade"].models == SUITES["indic"].models
 
 
-def test_who_was_not_asked_is_no_reason_against_a_segment():
-    """The rules of `indic` know the difference between a judge who was spared and one who failed."""
+def test_a_skipped_model_is_no_reason_against_a_segment():
+    """The rules of `indic` distinguish a skipped model from a failed one."""
     suite, recipe = SUITES["indic-cascade"], load_rules("indic-1")
-    roles = SuiteRoles(tuple(suite.models), None, suite.judges)
+    roles = SuiteRoles(tuple(suite.models), None, suite.lid_models)
     sure = Scored({"language": "hi", "declared_p": 0.9})
     conformer = Scored(
         sure.values | {"text": "", "align_tok": -0.1, "align_min": -1.0, "feasible": True, "covered": 1.0}
@@ -145,5 +145,5 @@ def test_who_was_not_asked_is_no_reason_against_a_segment():
     for kind, mms in {"spared": SKIPPED, "failed": Unscored(Fault("model_failed", "it broke"))}.items():
         signals = segment_signals(decoded, answers | {"mms": mms}, language="hi", roles=roles)
         assert (signals["language_votes_for"], signals["language_abstentions"]) == (2, 1)
-        reasons[kind] = recipe.judge(signals).reasons
+        reasons[kind] = recipe.evaluate(signals).reasons
     assert reasons["failed"] == ("unscored:mms", *reasons["spared"])

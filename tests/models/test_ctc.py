@@ -16,15 +16,15 @@ def draw_log_probs(frames: int, seed: int) -> torch.Tensor:
     return logits.log_softmax(dim=1)
 
 
-def ask_batch(question, log_probs, texts):
-    """Put items of different lengths to a question together; what pads them is no probability at all."""
+def run_batch(question, log_probs, texts):
+    """Call a function on items of different lengths; the padding holds values that are no probabilities."""
     frames = torch.tensor([len(item) for item in log_probs])
     padded = torch.nn.utils.rnn.pad_sequence(list(log_probs), batch_first=True, padding_value=7.0)
     return question(padded, frames, texts, blank=BLANK)
 
 
 def paths_of(log_probs, text):
-    """Every path of frames that spells a text, by trying all of them; a wildcard is spelt by any state of its own."""
+    """Every path of frames that spells a text, by brute force; a wildcard has states of its own."""
     if WILDCARD in text:
         # The wildcard is a symbol of its own, which takes in each frame the best value there.
         wild = BLANK + 1
@@ -40,12 +40,12 @@ texts = st.lists(st.integers(0, BLANK - 1), max_size=4) | st.sampled_from([[WILD
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 5), texts, st.integers(0, 999)), min_size=1, max_size=3))
-def test_scores_are_those_of_all_paths_tried_one_by_one(items):
-    """Sum and best over the lattice are sum and best over every path, whatever the company and its lengths."""
+def test_scores_equal_those_of_all_paths(items):
+    """Sum and maximum over the lattice equal sum and maximum over every path, for any batch and lengths."""
     items = [(frames, text, seed) for frames, text, seed in items if is_feasible(text, frames)] or [(2, [1], 0)]
     log_probs = [draw_log_probs(frames, seed) for frames, _, seed in items]
     totals, alignments = (
-        ask_batch(ask, log_probs, [text for _, text, _ in items]) for ask in (score_texts, align_texts)
+        run_batch(ask, log_probs, [text for _, text, _ in items]) for ask in (score_texts, align_texts)
     )
     rows = zip(log_probs, items, totals, alignments, strict=True)
     for own, (_, text, _), total, alignment in rows:
@@ -57,32 +57,31 @@ def test_scores_are_those_of_all_paths_tried_one_by_one(items):
 
 @settings(deadline=None)
 @given(st.integers(1, 6), texts)
-def test_feasible_means_that_there_is_a_path(frames, text):
-    """A text is infeasible exactly if all alignments together have no probability."""
-    (total,) = ask_batch(score_texts, [draw_log_probs(frames, 0)], [text])
+def test_a_text_is_feasible_exactly_if_it_has_a_path(frames, text):
+    """An infeasible text has probability zero over all alignments."""
+    (total,) = run_batch(score_texts, [draw_log_probs(frames, 0)], [text])
     assert is_feasible(text, frames) == np.isfinite(total)
 
 
-def test_a_token_is_weighed_over_its_own_frames():
-    """A word that is not there shows in its own tokens, and in no others."""
+def test_a_token_is_scored_over_its_own_frames():
+    """A missing word lowers the scores of its own tokens only."""
     log_probs = torch.full((5, BLANK + 1), -4.0, dtype=torch.float64)
     for frame, symbol in enumerate([0, 0, BLANK, 1, BLANK]):
         log_probs[frame, symbol] = -0.1
-    (alignment,) = ask_batch(align_texts, [log_probs], [[0, 2]])
+    (alignment,) = run_batch(align_texts, [log_probs], [[0, 2]])
     assert alignment.token_lp == pytest.approx([-0.1, -4.0])
     assert alignment.log_p == pytest.approx(-0.1 * 4 - 4.0)
 
 
-def test_a_wildcard_never_makes_a_text_likelier_than_what_was_heard():
-    """It takes what the frame makes likeliest, and no more."""
+def test_a_wildcard_never_beats_the_recognised_text():
+    """A wildcard takes the likeliest symbol of a frame, and no more."""
     log_probs = draw_log_probs(12, 5)
-    (alignment,) = ask_batch(align_texts, [log_probs], [[0, WILDCARD, 1]])
+    (alignment,) = run_batch(align_texts, [log_probs], [[0, WILDCARD, 1]])
     assert alignment.log_p <= float(log_probs.amax(dim=1).sum()) + 1e-12
 
 
-def test_everything_is_made_where_the_log_probabilities_lie():
-    """On a card a tensor that was made elsewhere would end the call. Here "elsewhere" is where torch makes what it is
-    told no place for: nothing that is computed with may be made there."""
+def test_all_tensors_are_on_the_device_of_the_log_probabilities():
+    """A tensor on another device would fail on a GPU. Here the default device of torch stands for the other device."""
     log_probs, texts = torch.stack([draw_log_probs(9, 0), draw_log_probs(9, 1)]), [[0, WILDCARD, 1], []]
     frames = torch.tensor([9, 7])
     expected = [ask(log_probs, frames, texts, blank=BLANK) for ask in (score_texts, align_texts)]
@@ -92,8 +91,8 @@ def test_everything_is_made_where_the_log_probabilities_lie():
     assert [alignment.log_p for alignment in found[1]] == [alignment.log_p for alignment in expected[1]]
 
 
-def test_one_thread_is_enough_and_the_rest_come_back():
-    """Threads that share small tensors wait for each other; the networks have theirs again afterwards."""
+def test_one_thread_restores_the_number_of_threads():
+    """CTC runs on one thread; the networks have theirs again afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -104,7 +103,7 @@ def test_one_thread_is_enough_and_the_rest_come_back():
         torch.set_num_threads(before)
 
 
-def test_collapse_reads_tokens():
-    """Repeats are one token unless a blank parts them."""
+def test_collapse_merges_repeats_and_drops_blanks():
+    """Repeats are one token unless a blank separates them."""
     assert collapse(np.array([BLANK, 0, 0, BLANK, 0, 2, 2, BLANK]), blank=BLANK) == (0, 0, 2)
     assert collapse(np.array([BLANK, BLANK]), blank=BLANK) == ()

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.speech_samples import ask, same_values, silence, values_of, white_noise
@@ -22,15 +22,15 @@ def test_clean_speech_is_rated_above_the_same_speech_in_noise(models, clips):
 
 
 def test_ratings_are_those_of_the_reference_polynomial(models, clips, own_answers):
-    """Raw outputs 1..5 pass through Microsoft's published fit; a clip's ratings are pinned by hand."""
+    """Raw outputs 1..5 pass through Microsoft's published polynomials; a clip's ratings are pinned."""
     found = values_of(own_answers["en_librivox_0880"]["dnsmos"])
     assert found == pytest.approx({"sig": 3.57, "bak": 3.59, "ovr": 3.04}, abs=0.01)
 
 
-def test_company_does_not_change_a_rating(models, clips):
-    """Windows computed together, and padded segments, have the ratings that they have alone."""
+def test_the_batch_does_not_change_a_rating(models, clips):
+    """Windows computed together and padded segments have the ratings that they have alone."""
     alone = models["dnsmos"]
-    together = Dnsmos(threads=2, windows_a_run=3)
+    together = Dnsmos(threads=2, windows_per_run=3)
     long = np.tile(clips["en_librivox_0870"].audio, 3)
     utterances = [clips["es_hola_mundo"].utterance(), Utterance(long, "", "en"), clips["zh_jishu"].utterance()]
     for utterance, found in zip(utterances, ask(together, *utterances), strict=True):
@@ -38,7 +38,7 @@ def test_company_does_not_change_a_rating(models, clips):
 
 
 def test_a_long_segment_has_the_mean_of_its_windows(models, clips):
-    """Speech for one window, noise for the next, and a rest too short to count."""
+    """A window of speech, a window of noise, and a rest that is too short to count."""
     speech = np.resize(clips["en_librivox_0870"].audio, WINDOW_SAMPLES)
     noise = white_noise(9.01)
     both = np.concatenate([speech, noise, silence(3.0)])
@@ -54,9 +54,10 @@ def test_silence_has_finite_ratings(models):
         assert all(np.isfinite(value) for value in ask(models["dnsmos"], Utterance(audio, "", None))[0].values())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4 * WINDOW_SAMPLES))
-def test_windows_lie_side_by_side(samples):
-    """Each whole window of the audio once; audio shorter than one is repeated from its start."""
+def test_windows_do_not_overlap(samples):
+    """Each whole window of the audio counts once; shorter audio is repeated from its start."""
     audio = np.arange(samples, dtype=np.float32)
     windows = cut_windows(audio)
     assert windows.shape == (max(1, samples // WINDOW_SAMPLES), WINDOW_SAMPLES)

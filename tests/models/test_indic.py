@@ -1,4 +1,4 @@
-"""The production suite, tiny: loaded as a box loads it, asked as a box asks it."""
+"""The production suite with tiny models, loaded and used as on a box."""
 
 import gc
 import socket
@@ -22,7 +22,7 @@ PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
 
 @pytest.fixture(scope="module")
 def indic(weights_root) -> Suite:
-    """Loaded while every way to the network is shut."""
+    """Loaded with every network access blocked."""
 
     def refuse(*_):
         raise AssertionError("loading a model reached for the network")
@@ -36,23 +36,23 @@ def indic(weights_root) -> Suite:
 
 @pytest.fixture(scope="module")
 def answers(indic, clips):
-    """What it says of real speech: two clips in a language that all judges know, two in one that not all know."""
+    """Its answers to real speech: two clips in a language that all LID models know, two in others."""
     names = ["hi_namaste_duniya", "hi_ginti", "en_hello_world", "ja_konnichiwa_sekai"]
     return dict(zip(names, indic.score([clips[name].utterance() for name in names]), strict=True))
 
 
-def test_it_is_the_suite_that_production_names(indic):
-    """Four models, three judges; revisions name the weights, and how finely they are computed with."""
+def test_the_suite_is_the_one_of_production(indic):
+    """It has four models, three of them LID models; revisions name the weights and the precision."""
     assert list(indic.columns) == list(indic.revisions) == ["conformer", "mms", "voxlingua", "dnsmos"]
-    assert indic.roles.judges == ("conformer", "mms", "voxlingua")
-    assert indic.roles.transcriber == "conformer"
+    assert indic.roles.lid_models == ("conformer", "mms", "voxlingua")
+    assert indic.roles.asr_model == "conformer"
     assert indic.rules.version == "indic-1"
     assert indic.revisions["mms"].endswith("-float32")
     assert indic.revisions["dnsmos"].endswith("-side-by-side")
 
 
 def test_every_model_answers_in_exactly_its_columns(indic, answers):
-    """A model says what its columns promise, in their types: the shard's schema is made of them."""
+    """Answers have the declared columns and types, from which the shard's schema is made."""
     for told in answers.values():
         assert list(told) == list(indic.columns)
         for model, answer in told.items():
@@ -63,17 +63,16 @@ def test_every_model_answers_in_exactly_its_columns(indic, answers):
                 assert value is None or type(value) is PYTHON_TYPES[column.type], column
 
 
-def test_the_trial_of_a_host_tries_everything_that_a_segment_can_ask_for(indic):
-    """Its segments have a language that all judges know and a transcript that is aligned, in both lengths: what
-    fails on a machine fails before any work."""
+def test_the_warm_up_batch_uses_every_part_of_the_suite(indic):
+    """Its segments have a language that all LID models know and a transcript that is aligned, in both lengths."""
     for duration_s in (WARMUP_S, LONG_WARMUP_S):
         (told,) = indic.score_batch(make_probe_batch(indic.columns, 1, duration_s))
         assert values_of(told["conformer"])["align_tok"] is not None
-        assert all(values_of(told[judge])["declared_p"] is not None for judge in indic.roles.judges)
+        assert all(values_of(told[judge])["declared_p"] is not None for judge in indic.roles.lid_models)
 
 
-def test_no_session_goes_on_on_the_cpu_when_the_card_fails(indic):
-    """ONNX Runtime would make it anew there, without a word, and compute at a hundredth of the speed for good."""
+def test_no_session_falls_back_to_the_cpu(indic):
+    """After a GPU error ONNX Runtime would continue on the CPU at a hundredth of the speed."""
     models = [found for found in gc.get_objects() if type(found) in {OnnxEngine, Dnsmos}]
     held = [value for model in models for value in vars(model).values()]
     sessions = [value for value in held if isinstance(value, onnxruntime.InferenceSession)]
@@ -81,8 +80,8 @@ def test_no_session_goes_on_on_the_cpu_when_the_card_fails(indic):
     assert not any(session._enable_fallback for session in sessions)
 
 
-def test_judges_abstain_on_what_they_do_not_know(answers):
-    """Nobody here knows Japanese, and IndicConformer no English: no probability, and no text."""
+def test_lid_models_abstain_on_unknown_languages(answers):
+    """No model here knows Japanese, and IndicConformer no English: no probability and no text."""
     declared = {
         name: {judge: values_of(told[judge])["declared_p"] for judge in ("conformer", "mms", "voxlingua")}
         for name, told in answers.items()
@@ -94,8 +93,8 @@ def test_judges_abstain_on_what_they_do_not_know(answers):
     assert isinstance(values_of(answers["hi_ginti"]["conformer"])["text"], str)
 
 
-def test_company_and_order_change_no_answer(indic, clips, answers):
-    """Sorted, padded and pooled with other segments, a clip has the answers that it has."""
+def test_batch_and_order_do_not_change_an_answer(indic, clips, answers):
+    """Sorted and padded with other segments, a clip has the answers that it has alone."""
     others = [Utterance(voice(duration_s, seed=2), "नमस्ते", "hi") for duration_s in (0.1, 2.7)]
     told = indic.score([others[0], clips["hi_namaste_duniya"].utterance(), others[1]])
     for model, answer in told[1].items():
@@ -103,7 +102,7 @@ def test_company_and_order_change_no_answer(indic, clips, answers):
 
 
 def test_answers_become_rows_with_a_verdict(indic, answers, clips):
-    """Signals, votes and rules take what these models say: three judges vote, and random weights convince nobody."""
+    """Signals, votes and rules accept the answers: three models vote, and random weights are rejected."""
     clip = clips["hi_ginti"]
     segment = DecodedSegment(Segment("v", "s", clip.text, "hi"), clip.audio)
     video = DecodedVideo(Video("v", "hi", 1), (segment,), tar_bytes=1, layout="pairs")
@@ -116,8 +115,8 @@ def test_answers_become_rows_with_a_verdict(indic, answers, clips):
     assert not [reason for reason in row["reasons"] if reason.startswith("unscored")]
 
 
-def test_what_cannot_be_heard_costs_its_neighbour_nothing(indic, clips, answers):
-    """NaN is unscored by all, and the clip beside it has its own answers."""
+def test_audio_with_nan_does_not_change_its_neighbour(indic, clips, answers):
+    """Audio with NaN is unscored by all models, and the clip beside it has its own answers."""
     broken = voice(1.0)
     broken[7] = float("nan")
     nan, fine = indic.score([Utterance(broken, "", "hi"), clips["hi_ginti"].utterance()])
@@ -125,8 +124,8 @@ def test_what_cannot_be_heard_costs_its_neighbour_nothing(indic, clips, answers)
     assert all(same_values(values_of(fine[m]), values_of(answers["hi_ginti"][m])) for m in fine)
 
 
-def test_without_weights_it_says_what_is_missing(monkeypatch, tmp_path):
-    """The sentence names the variable, or what to do with the folder."""
+def test_missing_weights_are_named(monkeypatch, tmp_path):
+    """The error names the variable, or the command that locks the folder."""
     monkeypatch.delenv("VFLEET_WEIGHTS", raising=False)
     with pytest.raises(BadInput, match="VFLEET_WEIGHTS is not set"):
         load_suite("indic")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from simulation.tiny_models.language_id import save_mms
 from tests.support.speech_samples import ask, silence
-from tests.support.tiny_indic import company, lock, voice
+from tests.support.tiny_indic import batches, lock, voice
 from validation.domain import Unscored, Utterance
 from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig, select_device
@@ -21,22 +21,22 @@ CPU = DeviceConfig()
 
 @pytest.fixture(scope="module")
 def mms(weights_root) -> MmsLid:
-    return MmsLid(threads=1, root=weights_root, placement=CPU)
+    return MmsLid(threads=1, root=weights_root, device_config=CPU)
 
 
 @settings(max_examples=8, deadline=None)
-@given(company())
-def test_company_does_not_change_what_mms_hears(mms, utterances):
-    """Padded and masked, a segment's log-probabilities are those that it has alone, to 1e-5."""
+@given(batches())
+def test_the_batch_does_not_change_the_prediction(mms, utterances):
+    """Padded and masked, a segment's log-probabilities equal those of the segment alone to 1e-5."""
     batch = pad_batch(utterances)
-    together = np.log(mms._network.hear(batch.waveforms, batch.lengths))
+    together = np.log(mms._network.forward(batch.waveforms, batch.lengths))
     for row, utterance in zip(together, utterances, strict=True):
         own = pad_batch([utterance])
-        assert row == pytest.approx(np.log(mms._network.hear(own.waveforms, own.lengths))[0], abs=1e-5)
+        assert row == pytest.approx(np.log(mms._network.forward(own.waveforms, own.lengths))[0], abs=1e-5)
 
 
-def test_it_hears_what_the_library_hears(mms, weights_root):
-    """Front end, folded weight norm and slices included: transformers' own extractor and model agree, one by one."""
+def test_it_equals_the_library(mms, weights_root):
+    """transformers' own extractor and model agree one by one, with folded weight norm and slices."""
     from transformers import AutoFeatureExtractor, Wav2Vec2ForSequenceClassification
 
     folder = weights_root / "mms-lid-256"
@@ -47,23 +47,23 @@ def test_it_hears_what_the_library_hears(mms, weights_root):
         with torch.inference_mode():
             logits = stock(**extractor(audio, sampling_rate=16_000, return_tensors="pt")).logits
         own = pad_batch([Utterance(audio, "", None)])
-        assert np.log(mms._network.hear(own.waveforms, own.lengths))[0] == pytest.approx(
+        assert np.log(mms._network.forward(own.waveforms, own.lengths))[0] == pytest.approx(
             logits[0].double().log_softmax(-1).numpy(), abs=1e-5
         )
 
 
-def test_convolutions_in_slices_hear_the_same(mms, monkeypatch):
-    """A batch that is too large for the front end goes through it in parts, to the same answers."""
+def test_convolutions_in_slices_give_the_same_answers(mms, monkeypatch):
+    """A batch that is too large for the front end goes through it in parts, with the same answers."""
     utterances = [Utterance(voice(2.0, seed), "", "hi") for seed in range(5)]
     whole = ask(mms, *utterances)
-    monkeypatch.setattr(mms._network._network.wav2vec2.feature_extractor, "most_samples", 70_000)
+    monkeypatch.setattr(mms._network._network.wav2vec2.feature_extractor, "max_samples", 70_000)
     for sliced, found in zip(ask(mms, *utterances), whole, strict=True):
         assert sliced == pytest.approx(found, abs=1e-6)
 
 
 def test_half_precision_is_close_and_its_mean_cannot_overflow(weights_root, mms):
-    """Weights are half; the mean over time and the head are not."""
-    half = MmsLid(threads=1, root=weights_root, placement=DeviceConfig("cpu", "float16"))
+    """The weights are half; the mean over time and the head are not."""
+    half = MmsLid(threads=1, root=weights_root, device_config=DeviceConfig("cpu", "float16"))
     assert half.revision == mms.revision.replace("float32", "float16")
     assert half._network._network.wav2vec2.encoder.layers[0].feed_forward.output_dense.weight.dtype == torch.float16
     utterances = [Utterance(voice(duration_s, 3), "", "hi") for duration_s in (0.5, 6.0)]
@@ -75,7 +75,7 @@ def test_half_precision_is_close_and_its_mean_cannot_overflow(weights_root, mms)
 
 
 def test_it_abstains_on_a_language_that_it_does_not_know(mms):
-    """No probability for what it cannot name; what it hears is told all the same."""
+    """An unknown declared language has no probability; the first choice is reported all the same."""
     unknown, nobody, known = ask(mms, *(Utterance(voice(1.0), "", code) for code in ("doi", None, "ory")))
     assert unknown["declared_p"] is None
     assert nobody["declared_p"] is None
@@ -85,23 +85,23 @@ def test_it_abstains_on_a_language_that_it_does_not_know(mms):
 
 
 def test_labels_of_one_language_share_its_probability():
-    """`swa` and `swh` are both Swahili; a label that no table knows keeps its name; nothing is renormalised."""
+    """`swa` and `swh` are both Swahili; an unknown label keeps its name; nothing is renormalised."""
     labels = LanguageLabels(["swa", "hi: Hindi", "swh", "iw: Hebrew", "tlh"])
     assert labels.codes == ("sw", "hi", "he", "tlh")
     answer = labels.describe(np.array([0.3, 0.35, 0.25, 0.06, 0.04]), "hin")
     assert answer.values == pytest.approx({"language": "sw", "language_p": 0.55, "declared_p": 0.35})
 
 
-def test_long_audio_is_heard_in_equal_pieces(mms):
-    """Two minutes and a bit are three pieces, whose probabilities are averaged; attention stays within a minute."""
+def test_long_audio_is_scored_in_equal_pieces(mms):
+    """Two minutes and a bit are three pieces, whose probabilities are averaged."""
     audio = voice(121.5, seed=8)
     (whole,) = ask(mms, Utterance(audio, "", "ta"))
     pieces = ask(mms, *(Utterance(piece, "", "ta") for piece in np.array_split(audio, 3)))
     assert whole["declared_p"] == pytest.approx(np.mean([piece["declared_p"] for piece in pieces]), abs=1e-6)
 
 
-def test_too_short_a_segment_is_unscored_and_costs_nobody_anything(mms):
-    """Less than one frame is no answer; its neighbour has its own. Silence is heard like anything else."""
+def test_a_short_segment_is_unscored_and_changes_no_other(mms):
+    """A segment below one frame has a fault; its neighbour and digital silence have answers."""
     short, fine = mms.score(pad_batch([Utterance(silence(0.02), "", "hi"), Utterance(voice(1.0), "", "hi")]))
     assert isinstance(short, Unscored)
     assert short.fault.kind == "too_short"
@@ -118,28 +118,28 @@ def test_too_short_a_segment_is_unscored_and_costs_nobody_anything(mms):
     ],
 )
 def test_a_model_whose_padding_matters_is_refused(tmp_path, file, key, value):
-    """Group norm runs over the padding, and so on: such weights load well and answer by their company."""
+    """With group norm, for example, answers depend on the batch, although the weights load."""
     folder = save_mms(tmp_path / "mms-lid-256")
     path = folder / file
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(BadInput, match=key):
-        MmsLid(threads=1, root=lock(tmp_path), placement=CPU)
+        MmsLid(threads=1, root=lock(tmp_path), device_config=CPU)
 
 
 def test_altered_weights_are_refused(tmp_path):
-    """One byte is enough; the sentence names the file and both hashes."""
+    """One changed byte is enough; the error names the file and both hashes."""
     folder = save_mms(tmp_path / "mms-lid-256")
     lock(tmp_path)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     with pytest.raises(WeightsRefused, match=r"model\.safetensors has sha256 \w{64}, expected sha256 \w{64}"):
-        MmsLid(threads=1, root=tmp_path, placement=CPU)
+        MmsLid(threads=1, root=tmp_path, device_config=CPU)
 
 
-def test_a_box_without_its_card_refuses_to_start():
-    """A rented card whose driver is broken would otherwise work at a hundredth of its speed, unnoticed."""
+def test_a_box_without_a_gpu_refuses_to_start():
+    """A GPU whose driver fails would otherwise be replaced by the CPU at a hundredth of the speed."""
     if torch.cuda.is_available():
         pytest.skip("there is a card")
-    with pytest.raises(BadInput, match=r"VFLEET_DEVICE is cuda, but torch .* sees no card"):
+    with pytest.raises(BadInput, match=r"VFLEET_DEVICE is cuda, but torch .* sees no GPU"):
         select_device("cuda", "auto")
     assert select_device("auto", "auto") == CPU

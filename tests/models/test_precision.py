@@ -36,8 +36,8 @@ def failures(fine, coarse) -> dict[str, float]:
     return {f"{check.model} {check.measure}": check.found for check in found if not check.passed}
 
 
-def test_nothing_changed_passes_and_everything_was_compared():
-    """All measures of the limits are there: what was not compared has not passed."""
+def test_equal_answers_pass_every_comparison():
+    """All measures with limits are compared, so that none passes by being left out."""
     checks = compare_precisions(ASKED, answers(), answers(), ROLES)
     assert all(check.passed for check in checks)
     assert [f"{check.model} {check.measure}" for check in checks] == [
@@ -68,13 +68,13 @@ def test_nothing_changed_passes_and_everything_was_compared():
         ({"conformer": {"align_tok": -0.25}}, 8, ["conformer align_tok change, p99"]),
     ],
 )
-def test_what_half_precision_may_change_is_bounded(change, count, failed):
-    """99.5 % of first choices, 0.02 in probability and alignment, a tenth of a point of CER, no further blank."""
+def test_changes_beyond_a_limit_fail(change, count, failed):
+    """99.5 % of first choices, 0.02 in probability and alignment, 0.1 % of CER, no further blank text."""
     assert list(failures(answers(), answers(**change, changed=count))) == failed
 
 
-def test_an_answer_that_was_lost_is_no_agreement():
-    """An overflow is not a number, so the model gives no answer: such segments must not drop out of the comparison."""
+def test_a_lost_answer_fails():
+    """After an overflow a model gives no answer; such segments must not drop out of the comparison."""
     coarse = answers()
     coarse[7]["mms"] = Unscored(Fault("not_finite", "language_p is nan"))
     assert failures(answers(), coarse) == {"mms answers lost": 1}
@@ -82,7 +82,7 @@ def test_an_answer_that_was_lost_is_no_agreement():
 
 
 def test_without_transcripts_the_text_of_single_precision_is_the_reference():
-    """Audio alone is enough to find a recogniser that writes something else."""
+    """Audio without transcripts is enough to find a recogniser that writes something else."""
     asked = [Utterance(silence(1.0), "", "hi")] * 400
     checks = compare_precisions(asked, answers(), answers(conformer={"text": "नमस्ते"}), ROLES)
     (rate,) = [check for check in checks if check.measure == "mean CER change"]
@@ -90,8 +90,8 @@ def test_without_transcripts_the_text_of_single_precision_is_the_reference():
     assert rate.found == pytest.approx(7 / 13)
 
 
-def test_texts_that_become_better_and_worse_have_changed():
-    """An overflow that helps one segment and ruins the next is no agreement, though the mean rate stays."""
+def test_better_and_worse_texts_do_not_cancel_out():
+    """An overflow that improves one segment and ruins the next fails, though the mean rate stays."""
     asked = [Utterance(silence(1.0), "नमस्ते दुनिया", "hi")] * 400
     better, worse = {"text": "नमस्ते दुनिया"}, {"text": "नमस्ते दुनियां"}
     fine = answers(conformer=worse, changed=200)
@@ -101,8 +101,8 @@ def test_texts_that_become_better_and_worse_have_changed():
     assert not rate.passed
 
 
-def test_a_suite_that_has_no_half_precision_passes_nothing(speech, capsys):
-    """Two times the same computation agree, and prove nothing."""
+def test_a_suite_without_half_precision_is_refused(speech, capsys):
+    """Two runs of the same computation agree and prove nothing."""
     assert main(["check-precision", str(speech), "--suite", "vad"]) == 2
     assert "no model of suite vad computes in half precision" in capsys.readouterr().err
 
@@ -122,7 +122,7 @@ def speech(tmp_path, clips, monkeypatch, weights_root):
 
 
 def test_the_command_scores_the_same_speech_at_both_precisions(speech, capsys, monkeypatch):
-    """Exit code 0 and a line a comparison if all is within its limit; 1 if a single one is not."""
+    """Exit code 0 and one line per comparison if all are within their limits; 1 if one is not."""
     scored = {}
     monkeypatch.setattr(
         command, "score_at", lambda at, *what: scored.get(at) or scored.setdefault(at, score_at(at, *what))
@@ -132,8 +132,9 @@ def test_the_command_scores_the_same_speech_at_both_precisions(speech, capsys, m
     assert told[0].startswith("broken.wav is left out")
     assert told[1].startswith("float16 against float32 on 2 segments")
     assert told[2:4] == ["----  voxlingua  not in half precision", "----  dnsmos     not in half precision"]
-    assert {line.split()[1] for line in told[4:]} == {"conformer", "mms"}
-    assert all(line.startswith("pass") for line in told[4:])
+    assert told[4].split() == ["model", "measure", "found", "limit"]
+    assert {line.split()[1] for line in told[5:]} == {"conformer", "mms"}
+    assert all(line.startswith("pass") for line in told[5:])
     conformers = {precision: suite.revisions["conformer"] for precision, (suite, _) in scored.items()}
     assert {at: revision.partition("-")[2] for at, revision in conformers.items()} == {
         "float32": "torch-float32",
@@ -151,7 +152,7 @@ def test_the_command_scores_the_same_speech_at_both_precisions(speech, capsys, m
     ]
 
 
-def test_no_speech_is_no_pass(tmp_path, capsys):
-    """An empty folder would otherwise prove anything."""
+def test_a_folder_without_speech_is_refused(tmp_path, capsys):
+    """An empty folder must not pass."""
     assert main(["check-precision", str(tmp_path)]) == 2
     assert "holds no tar and no audio file" in capsys.readouterr().err

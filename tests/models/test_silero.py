@@ -8,13 +8,13 @@ from validation.models.silero import cut_windows
 
 
 @pytest.mark.parametrize("audio", [silence(3.0), silence(0.1), white_noise(3.0), white_noise(3.0, level=1e-3)])
-def test_nobody_speaks_in_silence_or_noise(models, audio):
-    """What holds no speech has the ratio 0."""
+def test_silence_and_noise_have_no_speech(models, audio):
+    """Audio without speech has the ratio 0."""
     assert ask(models["silero"], Utterance(audio, "", None)) == [{"speech_ratio": 0.0, "speech_s": 0.0}]
 
 
 def test_most_of_read_speech_is_speech(clips, own_answers):
-    """Every clip is speech with short pauses around it, in whatever language."""
+    """Every clip is speech with short pauses around it, in any language."""
     for name, clip in clips.items():
         found = values_of(own_answers[name]["silero"])
         assert 0.5 < found["speech_ratio"] < 1
@@ -30,8 +30,8 @@ def test_half_a_segment_of_silence_halves_the_ratio(models, clips):
     assert with_silence["speech_ratio"] == pytest.approx(alone["speech_ratio"] / 2, abs=0.02)
 
 
-def test_probabilities_are_those_of_the_reference(models, clips):
-    """The same graph, fed by the code that it was published with, says the same of every window."""
+def test_probabilities_equal_those_of_the_reference_code(models, clips):
+    """The code that the graph was published with computes the same probability of every window."""
     audio = clips["en_librivox_0880"].audio
     padded = np.pad(audio, (0, -len(audio) % 512))
     expected = SileroVADModel(f"{get_assets_path()}/silero_vad_v6.onnx")(padded.copy())

@@ -10,7 +10,7 @@ from tests.support.speech_samples import same_values, silence, values_of
 from validation.domain import Scored, Unscored, Utterance
 from validation.errors import BadInput
 from validation.models.suite import Suite, load_suite
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles
 
 PYTHON_TYPES = {"float": float, "int": int, "str": str, "bool": bool}
@@ -35,13 +35,13 @@ def spoken(duration_s: float, text: str) -> Utterance:
 
 
 def test_an_unknown_suite_is_refused_by_name():
-    """The sentence says which there are."""
+    """The error lists the known suites."""
     with pytest.raises(BadInput, match=r"no suite is called 'lokal'; known are .*local"):
         load_suite("lokal")
 
 
 def test_a_suite_without_its_packages_says_what_to_install():
-    """Where the extra is not installed, the sentence names the package that is missing and the extra to install."""
+    """The error names the missing package and the extra to install."""
     program = (
         "import sys; sys.modules['ctranslate2'] = None\n"
         "from validation.models.suite import load_suite\n"
@@ -55,20 +55,20 @@ def test_a_suite_without_its_packages_says_what_to_install():
 
 
 def test_naming_suites_loads_no_model():
-    """A control plane that only knows suites by name needs none of their packages."""
+    """A control machine needs none of the models' packages to know the suites by name."""
     program = (
-        "import sys; from validation.models.suite import SUITES\n"
+        "import sys; from validation.models.suites import SUITES\n"
         "assert not {'ctranslate2', 'onnxruntime', 'faster_whisper', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_the_local_suite_says_who_it_is(suite):
-    """Names, weights, columns and roles, as shards and scoring take them."""
+def test_the_local_suite_describes_itself(suite):
+    """Names, weights, columns and roles are there for shards and scoring."""
     assert suite.name == "local"
     assert list(suite.revisions) == list(suite.columns) == list(suite.roles.models) == ["whisper", "dnsmos", "silero"]
     assert suite.revisions["whisper"].startswith("d01c3014881c")
-    assert suite.roles.transcriber == "whisper"
+    assert suite.roles.asr_model == "whisper"
     assert suite.rules.version == "local-2"
 
 
@@ -76,7 +76,7 @@ def test_the_local_suite_says_who_it_is(suite):
 
 
 def test_every_answer_has_exactly_the_declared_columns(suite, own_answers):
-    """A model says what its columns promise, in their types, and nothing else: the shard's schema is made of them."""
+    """Answers have the declared columns and types, from which the shard's schema is made."""
     for answers in own_answers.values():
         assert list(answers) == list(suite.columns)
         for model, answer in answers.items():
@@ -87,8 +87,8 @@ def test_every_answer_has_exactly_the_declared_columns(suite, own_answers):
                 assert value is None or type(value) is PYTHON_TYPES[column.type], column
 
 
-def test_answers_come_in_the_order_of_the_questions():
-    """Batches go longest first; callers never see that."""
+def test_answers_come_in_input_order():
+    """Batches are scored longest first; callers never see that order."""
     durations_s = np.random.default_rng(3).uniform(0.2, 5, 60)
     model = FlakyModel()
     answers = toy_suite(model).score([spoken(s, f"{i}") for i, s in enumerate(durations_s)])
@@ -97,8 +97,8 @@ def test_answers_come_in_the_order_of_the_questions():
     assert model.batches[0].lengths[0] == max(batch.lengths.max() for batch in model.batches)
 
 
-def test_one_bad_segment_costs_nobody_an_answer():
-    """A segment that a model cannot bear is unscored by that model; its companions and other models answer."""
+def test_a_bad_segment_costs_no_other_segment_its_answer():
+    """A segment on which one model fails is unscored by that model; all other answers are there."""
 
     class Calm(FlakyModel):
         name = "calm"
@@ -120,7 +120,7 @@ def test_one_bad_segment_costs_nobody_an_answer():
         (np.full(16_000, np.inf, dtype=np.float32), "not_finite"),
     ],
 )
-def test_what_cannot_be_heard_is_put_to_nobody(audio, kind):
+def test_unscorable_audio_reaches_no_model(audio, kind):
     """It is unscored by every model, with the reason, and its neighbours are scored."""
     model = FlakyModel()
     bad, good = toy_suite(model).score([Utterance(audio, "bad", None), spoken(1, "good")])
@@ -130,13 +130,13 @@ def test_what_cannot_be_heard_is_put_to_nobody(audio, kind):
     assert all("bad" not in batch.texts for batch in model.batches)
 
 
-def test_nothing_asked_is_nothing_answered(suite):
-    """A video without audible segments is no special case."""
+def test_no_utterances_give_no_answers(suite):
+    """A video without decodable segments is no special case."""
     assert suite.score([]) == []
 
 
-def test_real_models_isolate_a_segment_that_breaks_one_of_them(suite, clips, own_answers):
-    """Half a surrogate pair is no text that a tokenizer takes: Whisper fails on it, and on nothing else."""
+def test_real_models_isolate_a_failing_segment(suite, clips, own_answers):
+    """Whisper's tokenizer refuses half a surrogate pair; only that segment is unscored, and only by Whisper."""
     broken = clips["en_hello_world"].utterance(text="he said \udcff")
     answers = suite.score([clips["fr_bonjour_monde"].utterance(), broken])
     assert answers[1]["whisper"].fault.kind == "model_failed"
@@ -145,7 +145,7 @@ def test_real_models_isolate_a_segment_that_breaks_one_of_them(suite, clips, own
         assert same_values(values_of(answer), values_of(own_answers["fr_bonjour_monde"][model]))
 
 
-def test_two_groups_in_flight_get_their_own_answers(suite, clips, own_answers):
+def test_concurrent_callers_get_their_own_answers(suite, clips, own_answers):
     """A suite may be shared between threads: answers are never mixed up."""
     groups = [["es_hola_mundo", "zh_nihao_shijie"], ["ja_konnichiwa_sekai", "en_hello_world"]]
     with ThreadPoolExecutor(2) as threads:
@@ -158,18 +158,18 @@ def test_two_groups_in_flight_get_their_own_answers(suite, clips, own_answers):
 # --- meters -------------------------------------------------------------------------------------------------------
 
 
-def test_meters_say_what_was_heard_and_what_failed():
-    """Seconds are of audio, without padding; the fill tells how much padding there was."""
+def test_stats_count_audio_and_faults():
+    """Seconds are of audio without padding; the padding statistics show the share of padding."""
     suite = toy_suite(FlakyModel(), budget_s=100)
     suite.score([spoken(2, "a"), spoken(1, "poison"), spoken(0.01, "short")])
-    meter = suite.meters["flaky"]
+    meter = suite.stats["flaky"]
     assert (meter.segments, meter.faults, meter.audio_s) == (2, 1, 3.0)
-    assert (suite.fill.real_s, suite.fill.padded_s) == (3.0, 4.0)
+    assert (suite.padding.real_s, suite.padding.padded_s) == (3.0, 4.0)
 
 
 def test_models_are_timed_by_the_cores_they_use(suite, own_answers):
-    """Whisper and DNSMOS take nearly all of the time, and each says how much."""
-    meters = suite.meters
+    """Whisper and DNSMOS take nearly all of the time, and each reports its own."""
+    meters = suite.stats
     assert meters["whisper"].cpu_s > 10 * meters["silero"].cpu_s > 0
     assert meters["dnsmos"].wall_s > 0
     assert meters["whisper"].faults <= 1

@@ -1,4 +1,4 @@
-"""The suite that costs nearly nothing: Silero alone."""
+"""The suite `vad`: Silero alone."""
 
 import pytest
 
@@ -17,11 +17,11 @@ def suite():
 def judge(suite, audio, text: str):
     (answers,) = suite.score([Utterance(audio, text, "en")])
     decoded = DecodedSegment(Segment("v", "s", text, "en"), audio)
-    return answers, suite.rules.judge(segment_signals(decoded, answers, language="en", roles=suite.roles))
+    return answers, suite.rules.evaluate(segment_signals(decoded, answers, language="en", roles=suite.roles))
 
 
-def test_it_hears_speech_and_accepts_nothing(suite):
-    """`accept` means that somebody listened to the words, and this suite has nobody who knows any."""
+def test_it_detects_speech_and_accepts_nothing(suite):
+    """`accept` needs a model that compares the transcript, and this suite has none."""
     answers, verdict = judge(suite, decode_clip("en_librivox_0880"), "he was not an ill disposed young man")
     assert isinstance(answers["silero"], Scored)
     assert answers["silero"].values["speech_ratio"] > 0.5
@@ -29,7 +29,7 @@ def test_it_hears_speech_and_accepts_nothing(suite):
 
 
 def test_it_rejects_silence(suite):
-    """What it can tell, it tells."""
+    """Silence is rejected as no speech."""
     _, verdict = judge(suite, silence(2.0), "he was not an ill disposed young man")
     assert verdict.verdict == "reject"
     assert "no_speech" in verdict.reasons

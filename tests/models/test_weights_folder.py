@@ -23,7 +23,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder of weights as an image brings it, of one model, locked."""
+    """A weights folder of one model as an image brings it, locked."""
     for name in read_folder_catalogue()[MODEL].required:
         path = tmp_path / MODEL / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +34,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_what_was_locked_opens(root):
-    """A folder that holds exactly what the lock says is opened, under a name for its content."""
+def test_a_locked_folder_opens(root):
+    """A folder that holds exactly the locked files opens, with a revision that names its content."""
     weights = open_weights_folder(MODEL, root)
     assert weights.path == root / MODEL
     assert len(weights.revision) == 12
@@ -43,7 +43,7 @@ def test_what_was_locked_opens(root):
 
 
 def test_an_altered_file_is_refused(root):
-    """One changed byte: the sentence names file, expected and found hash."""
+    """One changed byte is enough; the error names the file and both hashes."""
     name = "assets/vocab.json"
     expected = hash_files(root / MODEL, [name])[name]
     (root / MODEL / name).write_text("the bytes of assets/vocab.jsom")
@@ -55,28 +55,28 @@ def test_an_altered_file_is_refused(root):
 
 
 def test_a_missing_file_is_refused(root):
-    """A file that the lock names and the folder lacks is named."""
+    """The error names a locked file that the folder lacks."""
     (root / MODEL / "assets/encoder.onnx").unlink()
     with pytest.raises(WeightsRefused, match=r"assets/encoder\.onnx is missing"):
         open_weights_folder(MODEL, root)
 
 
 def test_without_a_lock_nothing_loads(root):
-    """The catalogue has no hashes of its own: somebody must have said which bytes are good."""
+    """The catalogue has no hashes, so only a lock says which bytes are good."""
     (root / "weights.lock").unlink()
     with pytest.raises(WeightsUnlocked, match=r"vfleet weights lock"):
         open_weights_folder(MODEL, root)
 
 
-def test_a_file_that_nobody_locked_is_refused(root):
-    """A loader may prefer a file that was added to one that was checked."""
+def test_an_unlocked_file_is_refused(root):
+    """A loader may prefer an added file to a checked one."""
     (root / MODEL / "assets/encoder.onnx.data").write_text("an afterthought")
     with pytest.raises(WeightsUnlocked, match=r"assets/encoder\.onnx\.data has no sha256 in"):
         open_weights_folder(MODEL, root)
 
 
-def test_a_link_is_as_good_as_its_target(root, tmp_path):
-    """Download tools lay out links into a store of blobs; what is behind them counts."""
+def test_links_are_followed(root, tmp_path):
+    """Download tools create links into a store of blobs; the target's bytes count."""
     weights = open_weights_folder(MODEL, root)
     blob = tmp_path / "blob"
     shutil.move(root / MODEL / "assets/vocab.json", blob)
@@ -84,14 +84,14 @@ def test_a_link_is_as_good_as_its_target(root, tmp_path):
     assert open_weights_folder(MODEL, root) == weights
 
 
-def test_nobody_said_where_the_weights_are():
-    """Nothing is fetched instead."""
+def test_an_unset_weights_folder_is_an_error():
+    """Nothing is downloaded instead."""
     with pytest.raises(BadInput, match=r"VFLEET_WEIGHTS is not set"):
         open_weights_folder(MODEL)
 
 
 def test_a_damaged_lock_is_refused(root):
-    """A lock that says nothing about a file must not be read as saying that any bytes will do."""
+    """A damaged line must not be read as a file without a hash."""
     lock = root / "weights.lock"
     lock.write_text(lock.read_text()[7:])
     with pytest.raises(BadInput, match=r"weights\.lock, line 1"):
@@ -99,7 +99,7 @@ def test_a_damaged_lock_is_refused(root):
 
 
 def test_the_command_writes_a_lock_that_coreutils_check(root, monkeypatch, capsys):
-    """`vfleet weights lock` and `sha256sum --check` agree, and the settings lead every start to both."""
+    """`vfleet weights lock` and `sha256sum --check` agree, and the settings find both folder and lock."""
     lock = root / "kept" / "weights.lock"
     lock.parent.mkdir()
     assert main(["weights", "lock", str(root), "--output", str(lock)]) == 0
@@ -112,9 +112,10 @@ def test_the_command_writes_a_lock_that_coreutils_check(root, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("told", [".commit", ".cache/huggingface/download/config.json.metadata"])
-def test_the_commit_stands_in_the_lock_and_in_the_revision(root, told):
-    """A branch moves: what was locked is named by the commit that it was at, as the download says, and coreutils read
-    such a lock as well. A copy that loads faster is of the same commit."""
+def test_the_commit_is_in_the_lock_and_in_the_revision(root, told):
+    """A branch moves, so the lock names the commit of the download; coreutils read such a lock, and a consolidated
+    copy keeps the commit.
+    """
     before = open_weights_folder(MODEL, root).revision
     (root / MODEL / told).parent.mkdir(parents=True, exist_ok=True)
     (root / MODEL / told).write_text(f"{COMMIT}\nan etag\n")
@@ -125,8 +126,8 @@ def test_the_commit_stands_in_the_lock_and_in_the_revision(root, told):
     assert find_commit(root / MODEL) == COMMIT
 
 
-def test_files_of_two_commits_are_of_none(root):
-    """A download that was begun at one and finished at another has no name to look it up by."""
+def test_files_of_two_commits_have_no_commit(root):
+    """A download that began at one commit and ended at another has no commit."""
     folder = root / MODEL / ".cache/huggingface/download"
     folder.mkdir(parents=True)
     for name, commit in (("a", "0" * 40), ("b", "1" * 40)):
@@ -135,7 +136,7 @@ def test_files_of_two_commits_are_of_none(root):
 
 
 def test_an_incomplete_folder_is_not_locked(root):
-    """A download that broke off must not become the truth."""
+    """A download that broke off must not be locked."""
     (root / MODEL / "assets/language_masks.json").unlink()
     with pytest.raises(BadInput, match=r"lacks assets/language_masks\.json"):
         lock_folders(root)

@@ -1,4 +1,5 @@
-"""What a box is lent opens its own folder and the tars, for hours: from Cloudflare by the ledger into the store."""
+"""The store credentials of a box open its own folder and the tars, for hours: from Cloudflare by the ledger to the
+store."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -43,7 +44,7 @@ def client_of(fake, **other) -> CloudflareClient:
     return CloudflareClient(given.pop("api_token"), **given)
 
 
-def test_a_credential_is_made_for_one_bucket_one_prefix_and_a_time(cloudflare):
+def test_credential_is_for_one_bucket_one_prefix_and_a_time(cloudflare):
     """The request is the one that Cloudflare's reference describes."""
     with client_of(cloudflare) as client:
         made = client.create_credential(SCOPE, ttl_s=900)
@@ -59,16 +60,16 @@ def test_a_credential_is_made_for_one_bucket_one_prefix_and_a_time(cloudflare):
     [({"api_token": SecretStr("no")}, "10000"), ({"parent_access_key_id": SecretStr("no")}, "10042"),
      ({"account_id": "f" * 32}, "7003")],
 )  # fmt: skip
-def test_what_cloudflare_refuses_names_what_to_correct(cloudflare, wrong, says):
-    """A token that it does not know, a key of another token, an account that is another's."""
+def test_cloudflare_refusal_names_the_settings(cloudflare, wrong, says):
+    """An unknown token, a key of another token, and a wrong account."""
     with client_of(cloudflare, **wrong) as client, pytest.raises(CloudflareRefused, match=says) as refused:
         client.create_credential(SCOPE, ttl_s=900)
     assert "CLOUDFLARE_API_TOKEN" in str(refused.value)
 
 
 @pytest.mark.parametrize(("status", "error"), [(429, CloudflareThrottled), (500, Unreachable), (502, Unreachable)])
-def test_what_may_heal_is_transient(cloudflare, status, error):
-    """The next tick asks again."""
+def test_throttling_and_outages_are_transient(cloudflare, status, error):
+    """The next tick sends the request again."""
     cloudflare.next_statuses.append(status)
     with client_of(cloudflare) as client:
         with pytest.raises(error):
@@ -76,15 +77,15 @@ def test_what_may_heal_is_transient(cloudflare, status, error):
         client.create_credential(SCOPE, ttl_s=900)
 
 
-def test_an_answer_without_a_credential_is_no_credential(monkeypatch, cloudflare):
-    """A change of the API is said, not guessed around."""
+def test_response_without_a_credential_is_an_error(monkeypatch, cloudflare):
+    """A change of the API is reported and not guessed around."""
     monkeypatch.setattr(cloudflare, "_issue", lambda _request: {"accessKeyId": "only"})
     with client_of(cloudflare) as client, pytest.raises(UnexpectedResponse):
         client.create_credential(SCOPE, ttl_s=900)
 
 
-def test_a_box_is_lent_the_tars_for_reading_and_its_own_folder():
-    """And nothing of its neighbour, whose name begins like its own."""
+def test_scopes_are_the_tars_for_reading_and_the_boxs_own_folder():
+    """The prefix of val-1 does not open the folder of val-10."""
     scopes = choose_scopes("val-1", **URLS)
     assert scopes["source"] == Scope("transcribed", "object-read-only", "tars/")
     assert scopes["results"] == Scope("results", "object-read-write", "shards/val-1/")
@@ -95,8 +96,8 @@ def test_a_box_is_lent_the_tars_for_reading_and_its_own_folder():
         choose_scopes("../val-2", **URLS)
 
 
-def test_a_loan_is_renewed_when_half_of_it_is_over(ledger, cloudflare):
-    """Every box with a key is lent both credentials; at the next tick nothing is due."""
+def test_credential_is_renewed_when_half_of_its_life_is_over(ledger, cloudflare):
+    """Every box with a key gets both credentials; at the next tick nothing is due."""
     for name in ("val-1", "val-2"):
         issue_box_key(ledger, name)
     with client_of(cloudflare) as client:
@@ -108,11 +109,11 @@ def test_a_loan_is_renewed_when_half_of_it_is_over(ledger, cloudflare):
                         "expires_at = expires_at - interval '4 h' WHERE worker_id = 'val-2'")  # fmt: skip
         assert issuer.renew() == []
     assert [request.get("prefixes") for request in cloudflare.granted[4:]] == [["tars/"], ["shards/val-2/"]]
-    assert all(TTL_S - 60 < loan.expires_in_s <= TTL_S for loan in read_credential_status(ledger))
+    assert all(TTL_S - 60 < issued.expires_in_s <= TTL_S for issued in read_credential_status(ledger))
 
 
-def test_a_cloudflare_that_is_away_is_a_note_and_not_the_end_of_a_tick(ledger, cloudflare):
-    """Boxes work on with what they hold; an operator reads why it is not renewed."""
+def test_cloudflare_outage_is_a_note_of_the_tick(ledger, cloudflare):
+    """Boxes go on with their credentials; the operator reads why they are not renewed."""
     issue_box_key(ledger, "val-1")
     cloudflare.next_statuses.append(503)
     with client_of(cloudflare) as client:
@@ -121,8 +122,8 @@ def test_a_cloudflare_that_is_away_is_a_note_and_not_the_end_of_a_tick(ledger, c
     assert fetch(ledger, "SELECT * FROM validation.issued_credentials") == []
 
 
-def test_who_has_no_token_lends_nothing(ledger, monkeypatch):
-    """Then boxes are told keys of the operator's choice; a token without its key is refused."""
+def test_nothing_is_issued_without_a_token(ledger, monkeypatch):
+    """Then boxes get keys of the operator's choice; a token without its key is refused."""
     with open_issuer(ledger, Settings()) as issuer:
         assert issuer is None
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "t")
@@ -131,7 +132,7 @@ def test_who_has_no_token_lends_nothing(ledger, monkeypatch):
 
 
 class Clock:
-    """A monotonic clock that a test moves."""
+    """A monotonic clock that tests advance."""
 
     now = 1000.0
 
@@ -146,60 +147,60 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_box_takes_up_a_newer_credential(ledger, clock):
-    """It asks the ledger at most every half minute, however often the store's client asks it."""
+def test_box_reads_a_newer_credential(ledger, clock):
+    """It asks the ledger at most every half minute, however often the store's client asks for the credential."""
     issue_box_key(ledger, "ann")
-    borrowed = CredentialCache(ledger, "ann", "results")
+    cache = CredentialCache(ledger, "ann", "results")
     with pytest.raises(NoCredentialIssued, match="CLOUDFLARE_API_TOKEN"):
-        borrowed()
+        cache()
     for name in ("one", "two"):
         store_credential(ledger, "ann", "results", StoreCredential(name, "s", "t"), ttl_s=600)
         clock.now += 1 if name == "two" else 31
-        assert borrowed().access_key_id == "one"
+        assert cache().access_key_id == "one"
     clock.now += 30
-    assert borrowed().access_key_id == "two"
+    assert cache().access_key_id == "two"
 
 
-def test_a_ledger_that_is_away_is_no_matter_while_a_credential_lasts(monkeypatch, ledger, clock):
-    """Only when it has ended, the outage is an outage."""
+def test_ledger_outage_does_not_matter_while_a_credential_is_valid(monkeypatch, ledger, clock):
+    """The outage is an error once the credential has expired."""
 
     def away(*_):
         raise Unreachable("the ledger", "h", "check it", "gone")
 
-    lent = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
-    monkeypatch.setattr("validation.services.get_credential", lambda *_: lent)
-    borrowed = CredentialCache(ledger, "ann", "results")
-    assert borrowed() is lent
+    credential = StoreCredential("one", "s", "t", datetime.now(UTC) + timedelta(minutes=4))
+    monkeypatch.setattr("validation.services.get_credential", lambda *_: credential)
+    cache = CredentialCache(ledger, "ann", "results")
+    assert cache() is credential
     monkeypatch.setattr("validation.services.get_credential", away)
     clock.now += 60
-    assert borrowed() is lent
-    object.__setattr__(lent, "expires_at", datetime.now(UTC) - timedelta(seconds=1))
+    assert cache() is credential
+    object.__setattr__(credential, "expires_at", datetime.now(UTC) - timedelta(seconds=1))
     clock.now += 60
     with pytest.raises(Unreachable):
-        borrowed()
+        cache()
 
 
 @pytest.fixture(scope="module")
 def guarded(session_folder):
-    """A store that honours credentials, and a Cloudflare that lends them."""
+    """A store that enforces credentials, and a fake Cloudflare that issues them."""
     store, cloudflare = start_guarded(session_folder / f"guarded-{uuid4().hex[:6]}", "transcribed", "results")
     with cloudflare:
         yield store, cloudflare
     store.stop()
 
 
-def test_a_box_writes_in_its_own_folder_and_nowhere_else(ledger, log_in, guarded, monkeypatch):
-    """From the token of the control plane to the refusal of the store, all of it real but Cloudflare.
+def test_box_can_write_only_in_its_own_folder(ledger, log_in, guarded, monkeypatch):
+    """From the R2 token of the control machine to the refusal of the store; only Cloudflare is a fake.
 
-    A box in wrong hands reads tars and spoils its own shards. It cannot write, overwrite, delete, read or list a
-    neighbour's, nor change a tar.
+    A compromised box can read tars and corrupt its own shards. It cannot write, overwrite, delete, read or list
+    another box's shards, nor change a tar.
     """
     store, cloudflare = guarded
     for name, value in (store.admin_environment() | cloudflare.client_environment()).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://results")
     monkeypatch.setattr(cloudflare, "parent_access_key_id", store.admin_environment()["R2_ACCESS_KEY_ID"])
-    source, results = open_box_stores(Settings(), ledger)  # as the control plane
+    source, results = open_box_stores(Settings(), ledger)  # as the control machine
     put_once(source, "v.tar", b"tar")
     put_once(results, "shards/val-10/theirs", b"theirs")
     with open_issuer(ledger, Settings()) as issuer:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from validation.domain import SAMPLE_RATE, DecodedSegment, Fault, Scored, Segment, Unscored
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles, segment_signals
 
-ROLES = SuiteRoles(models=("whisper", "dnsmos"), transcriber="whisper", judges=("whisper",))
+ROLES = SuiteRoles(models=("whisper", "dnsmos"), asr_model="whisper", lid_models=("whisper",))
 AUDIO = (0.1 * np.sin(np.arange(2 * SAMPLE_RATE) / 5)).astype(np.float32)
 HEARD = {
     "whisper": Scored(
@@ -28,7 +28,7 @@ def gather(decoded=None, answers=HEARD, *, language="hi", roles=ROLES):
 
 
 def test_a_segment_has_every_signal_by_its_column_name():
-    """Whatever happened, rules and shards find each derived signal and each model's fault, if only as None."""
+    """Each derived signal and each model's fault is always there, possibly as None."""
     expected = {"fault", "whisper_fault", "dnsmos_fault", *(column.name for column in DERIVED_SIGNALS)}
     for decoded in (decode(), decode(audio=Fault("undecodable", "no such codec")), decode(text="")):
         assert expected <= gather(decoded).keys()
@@ -36,7 +36,7 @@ def test_a_segment_has_every_signal_by_its_column_name():
 
 
 def test_signals_of_a_good_segment():
-    """Each signal has the value that its definition gives it."""
+    """Each signal has the value of its definition."""
     signals = gather()
     assert signals["fault"] is None
     assert signals["duration_s"] == 2.0
@@ -50,26 +50,26 @@ def test_signals_of_a_good_segment():
 
 
 def test_undecodable_audio_leaves_faults_and_no_number():
-    """Nobody is asked about it, every model's fault repeats the reason, and the text keeps its own signals."""
+    """No model is asked, every model's fault repeats the reason, and the signals of the text remain."""
     signals = gather(decode(audio=Fault("undecodable", "no such codec")), answers={})
     assert signals["fault"] == signals["whisper_fault"] == signals["dnsmos_fault"] == "undecodable: no such codec"
     assert all(signals[name] is None for name in ("duration_s", "rms_dbfs", "clipped_fraction", "cer", "chars_per_s"))
     assert signals["text_normalised"] == "नमस्ते दुनिया"
     assert signals["language_abstentions"] == 1
-    assert load_rules("local-2").judge(signals).reasons == ("undecodable",)
+    assert load_rules("local-2").evaluate(signals).reasons == ("undecodable",)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
-def test_an_answer_that_is_not_finite_is_no_answer(broken):
-    """One NaN makes the whole answer a fault: what else that model said is not believed either."""
+def test_an_answer_with_a_non_finite_number_is_a_fault(broken):
+    """One NaN makes the whole answer a fault; the model's other columns are dropped too."""
     signals = gather(answers=HEARD | {"dnsmos": Scored({"ovr": broken, "bak": 3.5})})
     assert signals["dnsmos_fault"] == f"not_finite: ovr is {broken}"
     assert "dnsmos_bak" not in signals
     assert signals["whisper_fault"] is None
 
 
-def test_a_silent_transcriber_leaves_the_error_rate_unknown():
-    """No recognised text is not the same as an empty one, which is wrong from end to end."""
+def test_without_a_recognised_text_the_error_rate_is_unknown():
+    """CER is None without a recognised text, and 1 for an empty recognised text."""
     unheard = HEARD | {"whisper": Unscored(Fault("model_failed", "boom"))}
     assert gather(answers=unheard)["cer"] is None
     assert gather(answers=unheard)["language_abstentions"] == 1
@@ -77,29 +77,29 @@ def test_a_silent_transcriber_leaves_the_error_rate_unknown():
     assert gather(answers=HEARD | {"whisper": Scored({"text": ""})})["cer"] == 1
 
 
-def test_a_suite_without_transcriber_and_judges_still_measures():
-    """Roles are optional: the audio and the text speak for themselves."""
+def test_a_suite_without_asr_and_lid_models_has_signals():
+    """Roles are optional: the signals of audio and text need no model."""
     signals = gather(roles=SuiteRoles(models=("dnsmos",)), answers={"dnsmos": HEARD["dnsmos"]})
     assert signals["cer"] is None
     assert signals["language_votes_for"] == signals["language_abstentions"] == 0
     assert signals["script_fraction"] == 1.0
 
 
-def test_a_model_that_was_not_asked_is_a_mistake_of_the_caller():
-    """A missing answer is never taken for an abstention."""
+def test_a_missing_answer_is_an_error_of_the_caller():
+    """A missing answer raises and never counts as an abstention."""
     with pytest.raises(KeyError, match="dnsmos"):
         gather(answers={"whisper": HEARD["whisper"]})
 
 
-def test_an_undeclared_language_is_nobodys_opinion():
-    """Without a known language nothing is held against the segment's script or speech."""
+def test_without_a_declared_language_no_model_votes():
+    """Without a known language there is no script fraction, and all LID models abstain."""
     signals = gather(language=None)
     assert signals["language_code"] is None
     assert signals["script_fraction"] is None
     assert signals["language_abstentions"] == 1
 
 
-def test_spaces_do_not_count_as_errors_where_a_language_writes_none():
-    """A recogniser may cut Japanese as it likes."""
+def test_spaces_are_no_errors_in_languages_without_spaces():
+    """Spaces that a recogniser puts into Japanese do not change the CER."""
     spaced = HEARD | {"whisper": Scored({"text": "こんにちは 世界"})}
     assert gather(decode(text="こんにちは世界。"), spaced, language="ja")["cer"] == 0

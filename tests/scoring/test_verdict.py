@@ -1,4 +1,4 @@
-"""The laws of verdicts, whatever the rules say."""
+"""What holds for the verdicts of any rules."""
 
 import operator
 
@@ -46,64 +46,64 @@ SEVERITY = {"accept": 0, "review": 1, "reject": 2}
 
 
 @given(RULES, ROWS)
-def test_accept_means_that_nothing_speaks_against_it(rules, row):
-    """A segment is accepted exactly when no rule gives a reason; each reason is given once."""
-    verdict = rules.judge(row)
+def test_a_segment_is_accepted_exactly_without_reasons(rules, row):
+    """A segment is accepted exactly when no rule matches; each reason is given once."""
+    verdict = rules.evaluate(row)
     assert (verdict.verdict == "accept") == (verdict.reasons == ())
     assert len(set(verdict.reasons)) == len(verdict.reasons)
     assert verdict.rules_version == "test-1"
 
 
 @given(RULES, RULE, ROWS)
-def test_another_rule_never_makes_a_verdict_milder(rules, rule, row):
-    """Rules only add doubt, so they may be read one at a time."""
-    before = rules.judge(row)
-    after = rules.model_copy(update={"rules": (*rules.rules, rule)}).judge(row)
+def test_adding_a_rule_never_makes_a_verdict_milder(rules, rule, row):
+    """A further rule can only add reasons, so rules can be read one at a time."""
+    before = rules.evaluate(row)
+    after = rules.model_copy(update={"rules": (*rules.rules, rule)}).evaluate(row)
     assert SEVERITY[after.verdict] >= SEVERITY[before.verdict]
     assert after.reasons[: len(before.reasons)] == before.reasons
 
 
 @given(RULES, ROWS, st.randoms(use_true_random=False))
-def test_the_order_of_rules_orders_reasons_and_changes_no_verdict(rules, row, random):
-    """No rule hides another."""
+def test_the_order_of_rules_changes_only_the_order_of_reasons(rules, row, random):
+    """No rule hides another rule."""
     shuffled = rules.model_copy(update={"rules": tuple(random.sample(rules.rules, len(rules.rules)))})
-    assert shuffled.judge(row).verdict == rules.judge(row).verdict
-    assert set(shuffled.judge(row).reasons) == set(rules.judge(row).reasons)
+    assert shuffled.evaluate(row).verdict == rules.evaluate(row).verdict
+    assert set(shuffled.evaluate(row).reasons) == set(rules.evaluate(row).reasons)
 
 
 @given(conditions())
-def test_a_comparison_with_nothing_never_holds(condition):
-    """What is not known is no evidence, whether the column is null or not there at all; only `missing` asks."""
+def test_a_comparison_with_a_missing_signal_never_holds(condition):
+    """A null column and an absent column are treated alike; only `missing` holds for them."""
     assert condition.holds({}) == condition.holds({condition.column: None}) == (condition.op == "missing")
 
 
 @given(RULES, ROWS)
-def test_what_cannot_be_heard_is_rejected_under_any_rules(rules, row):
-    """No rules file can accept audio that could not be decoded, nor blames a model for it."""
-    verdict = rules.judge(row | {"fault": "undecodable: no such codec", "m_fault": "undecodable: no such codec"})
+def test_undecodable_audio_is_rejected_under_any_rules(rules, row):
+    """Every rules file rejects audio that could not be decoded, and gives no model as the reason."""
+    verdict = rules.evaluate(row | {"fault": "undecodable: no such codec", "m_fault": "undecodable: no such codec"})
     assert verdict.verdict == "reject"
     assert verdict.reasons[0] == "undecodable"
     assert "unscored:m" not in verdict.reasons
 
 
 @given(RULES, ROWS)
-def test_a_required_model_that_gave_no_answer_leaves_a_doubt(rules, row):
-    """A failed model is never a good score: at least review, and the reason names the model."""
-    verdict = rules.judge(row | {"fault": None, "m_fault": "model_failed: boom"})
+def test_a_missing_answer_of_a_required_model_is_a_reason(rules, row):
+    """Without the answer of a required model the verdict is at least review, and the reason names the model."""
+    verdict = rules.evaluate(row | {"fault": None, "m_fault": "model_failed: boom"})
     required = "m" in rules.required_models
     assert ("unscored:m" in verdict.reasons) == required
     assert not required or verdict.verdict != "accept"
 
 
 @given(RULES, st.lists(ROWS, max_size=8))
-def test_another_engine_reads_the_rules_the_same_way(rules, rows):
-    """Every condition is one comparison of one column: polars, over a whole frame, comes to the same reasons."""
+def test_polars_evaluates_rules_in_the_same_way(rules, rows):
+    """Every condition is one comparison of one column, so polars finds the same reasons over a whole frame."""
     types = {**dict.fromkeys(NUMBERS, pl.Float64), **dict.fromkeys(TEXTS + FAULTS, pl.String), "b0": pl.Boolean}
     frame = pl.DataFrame(rows, schema={column: types[column] for column in VALUES})
-    fired = [frame.select(fires=express_rule(rule))["fires"].to_list() for rule in rules.effective]
+    matches = [frame.select(matches=express_rule(rule))["matches"].to_list() for rule in rules.effective]
     for number, row in enumerate(rows):
-        reasons = [rule.reason for rule, firings in zip(rules.effective, fired, strict=True) if firings[number]]
-        assert rules.judge(row).reasons == tuple(dict.fromkeys(reasons))
+        reasons = [rule.reason for rule, matching in zip(rules.effective, matches, strict=True) if matching[number]]
+        assert rules.evaluate(row).reasons == tuple(dict.fromkeys(reasons))
 
 
 def express_rule(rule: Rule) -> pl.Expr:
@@ -121,8 +121,8 @@ def express_condition(condition: Condition) -> pl.Expr:
     return compare.get(condition.op, operator.ne)(column, condition.value).fill_null(value=False)
 
 
-def test_the_severest_rule_decides():
-    """One reject outweighs any number of reviews, and all reasons are told, in the order of the rules."""
+def test_the_severest_matching_rule_decides():
+    """One reject outweighs any number of reviews; all reasons are given, in the order of the rules."""
     rules = Rules(
         version="v",
         required_models=(),
@@ -136,14 +136,14 @@ def test_the_severest_rule_decides():
             ]
         ),
     )
-    assert rules.judge({"x": 0.5}).verdict == "review"
-    assert rules.judge({"x": 2}).verdict == "reject"
-    assert rules.judge({"x": 2}).reasons == ("a", "b")
+    assert rules.evaluate({"x": 0.5}).verdict == "review"
+    assert rules.evaluate({"x": 2}).verdict == "reject"
+    assert rules.evaluate({"x": 2}).reasons == ("a", "b")
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.5, "a"])
-def test_the_threshold_keeps_its_type(value):
-    """True is not 1 and "1" is not 1: a rule compares with what its author wrote."""
+def test_a_threshold_keeps_its_type(value):
+    """True is not 1 and "1" is not 1: a rule compares with the value that its author wrote."""
     condition = Condition(column="x", op="==", value=value)
     assert type(condition.value) is type(value)
     assert condition.holds({"x": value})

@@ -1,10 +1,14 @@
 """The schema against its version and against its written description."""
 
+import os
 import re
+import subprocess
+import sys
 from importlib.resources import files
 
 import pytest
 
+from tests.support.report_helpers import sample_rows, write_shards
 from tests.support.sample_shards import MODELS, SCHEMA
 from validation.domain import Column
 from validation.errors import BadInput
@@ -101,3 +105,22 @@ def test_two_columns_of_one_name_are_refused(models):
     """A model's column cannot have the name of another column."""
     with pytest.raises(BadInput, match="would exist twice"):
         shard_schema(models)
+
+
+TEXT = (files("validation.shards") / "FORMAT.md").read_text()
+LINES = dict(re.findall(r"^\| ([\w ]+) \| `(\w+\..*)` \|$", TEXT.partition("## Which")[0], re.MULTILINE))
+
+
+@pytest.mark.parametrize("tool", ["DuckDB", "polars", "pandas", "pyarrow", "Hugging Face"])
+def test_each_reader_reads_a_copy_with_its_line(tmp_path, tool):
+    """The lines that open the page read every row of a folder of shards, each in its tool."""
+    write_shards(tmp_path / "results", sample_rows())
+    for manifest in (tmp_path / "results").rglob("*.json"):  # `vfleet shards copy` copies none
+        manifest.unlink()
+    module = LINES[tool].partition(".")[0]
+    pytest.importorskip(module, reason="installed by the extra `test`")
+    imported = "pyarrow.parquet" if module == "pyarrow" else module
+    environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", f"import {imported}\nprint(len({LINES[tool]}))"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "201", done.stderr

@@ -1,4 +1,4 @@
-"""What goes wrong at the fake goes wrong as it does at the vendor's."""
+"""The fake's failures are those of the vendor."""
 
 import pytest
 
@@ -26,8 +26,8 @@ def calm(fake):
     return fake
 
 
-def test_the_standard_mix_names_only_what_the_fake_can_do(fake):
-    """Every lifecycle leads to a life, every fault of the line is known, and every kind of both is in the mix."""
+def test_standard_mix_has_every_failure_of_the_fake(fake):
+    """Every lifecycle has phases, every connection failure is known, and the mix has every kind of both."""
     assert sum(WEIGHTS.values()) == 100
     offer = next(iter(fake.cloud.offers.values()))
     healthy = draw_phases(fake.cloud.rng, "ok", offer, "i")
@@ -38,8 +38,8 @@ def test_the_standard_mix_names_only_what_the_fake_can_do(fake):
     assert played == set(KINDS)
 
 
-def test_the_fate_of_a_machine_is_the_seeds_whoever_rents_first(calm):
-    """So two ways to keep a fleet meet the same market, and the same bad machines in it."""
+def test_lifecycle_of_a_machine_depends_only_on_the_seed(calm):
+    """So two strategies meet the same market with the same failing machines."""
     other = type(calm)(seed=0)
     for each in (calm, other):
         each.cloud.lifecycles = WEIGHTS
@@ -51,8 +51,9 @@ def test_the_fate_of_a_machine_is_the_seeds_whoever_rents_first(calm):
     assert len(mine) == 2
 
 
-def test_two_creates_for_one_offer(calm):
-    """Refused as the vendor does, or as it documents; or sold twice within three seconds, and the second is broken."""
+def test_second_create_for_one_offer(calm):
+    """It is refused as the vendor does, or as its documentation says; or accepted within three seconds, and the second
+    rental fails."""
     number = free_offers(calm)[0]
     calm.cloud.create(number, ORDER)
     assert ask(calm, "PUT", f"/api/v0/asks/{number}/", ORDER).status == 400
@@ -70,8 +71,8 @@ def test_two_creates_for_one_offer(calm):
     assert ask(calm, "PUT", f"/api/v0/asks/{again}/", ORDER).status == 400, "later than three seconds it is gone"
 
 
-def test_a_leaky_search_breaks_one_bound_at_most_and_our_own_check_sees_it(calm):
-    """The vendor's filters let some rows through; no such row is ever ranked."""
+def test_filter_rejects_offers_that_a_search_leaks(calm):
+    """The vendor's searches return some rows that break their filter; such a row is never ranked."""
     calm.play(FailureMix(leaky_share=1.0))
     bounds = OfferFilter(max_usd_per_hour=0.3)
     with client_of(calm) as client:
@@ -80,8 +81,8 @@ def test_a_leaky_search_breaks_one_bound_at_most_and_our_own_check_sees_it(calm)
     assert broken
 
 
-def test_an_account_at_its_spend_limit_is_told_so(calm):
-    """It is neither without credit nor the offer's fault, and nothing was rented."""
+def test_create_at_the_spend_limit_is_refused(calm):
+    """The error is neither about credit nor about the offer, and nothing was rented."""
     calm.play(FailureMix(spend_limit_usd_per_hour=0.0))
     calm.cloud.create(free_offers(calm)[0], ORDER)
     with client_of(calm) as client, pytest.raises(SpendLimited, match="ask the vendor to raise it"):
@@ -89,16 +90,16 @@ def test_an_account_at_its_spend_limit_is_told_so(calm):
     assert len(calm.cloud.rentals) == 1
 
 
-def test_a_refusal_that_left_a_running_machine_names_it(calm):
-    """What a proxy or the vendor makes of a create that half succeeded."""
+def test_refusal_that_left_an_instance_names_it(calm):
+    """The result of a create that half succeeded."""
     calm.connection.play_next("create", "commit_then_refuse")
     with client_of(calm) as client, pytest.raises(CreatedButFailed) as caught:
         client.create(free_offers(calm)[0], ORDER)
     assert [rental.id for rental in calm.cloud.living()] == [caught.value.instance_id]
 
 
-def test_interruptible_machines_are_outbid_and_some_come_back(calm):
-    """By chance, and on-demand ones never. Some come back by themselves: a surprise that bills."""
+def test_interruptible_rentals_are_outbid_and_some_resume(calm):
+    """By chance, and on-demand ones never. Those that resume bill again."""
     calm.play(FailureMix(outbids_per_hour=3.0))
     bids = [calm.cloud.create(number, ORDER | {"price": 1.0}) for number in free_offers(calm)[:20]]
     firm = calm.cloud.create(free_offers(calm)[0], ORDER)
@@ -114,8 +115,8 @@ def test_interruptible_machines_are_outbid_and_some_come_back(calm):
     assert 0 < sum(rental.stopped_at is None for rental in outbid) < len(outbid)
 
 
-def test_others_rent_too_and_give_back(calm):
-    """An offer that was found may be gone when it is asked for; it returns under another id."""
+def test_other_accounts_rent_and_return_offers(calm):
+    """A found offer may be gone when it is requested; it returns under another id."""
     before = set(free_offers(calm))
     calm.play(FailureMix(takings_per_hour=0.5))
     calm.advance(3600)
@@ -128,8 +129,8 @@ def test_others_rent_too_and_give_back(calm):
 
 
 @pytest.mark.parametrize("status", [404, 401])
-def test_a_wrong_key_is_refused_either_way(calm, status):
-    """As the vendor does it, or as its documentation says; a machine's own key opens nothing else."""
+def test_wrong_key_is_refused_with_either_status(calm, status):
+    """As the vendor does it, or as its documentation says; an instance's own key opens nothing else."""
     calm.play(FailureMix(auth_status=status))
     assert ask(calm, "GET", "/api/v1/instances/", key="wrong").status == status
     with client_of(calm, "wrong") as client, pytest.raises(VastKeyRefused, match="check VAST_API_KEY"):
@@ -139,8 +140,8 @@ def test_a_wrong_key_is_refused_either_way(calm, status):
     assert ask(calm, "GET", f"/api/v0/instances/{rental.id}/", key=rental.key).status == 200
 
 
-def test_several_are_rented_changed_and_destroyed_at_once(calm):
-    """The vendor's bulk calls, at most 64 at a time; one offer that has gone does not stop the others."""
+def test_bulk_calls_rent_change_and_destroy(calm):
+    """At most 64 at a time; one offer that is gone does not stop the others."""
     numbers = free_offers(calm)[:3]
     calm.cloud.create(numbers[0], ORDER)
     made = ask(calm, "POST", "/api/v0/asks/bulk/", ORDER | {"ids": numbers}).body["new_contracts"]
@@ -152,8 +153,8 @@ def test_several_are_rented_changed_and_destroyed_at_once(calm):
     assert ask(calm, "POST", "/api/v0/asks/bulk/", ORDER | {"ids": list(range(65))}).status == 400
 
 
-def test_the_market_tells_its_prices(calm):
-    """Supply and deciles by card, for nothing."""
+def test_market_metrics_show_supply_and_prices(calm):
+    """By GPU, without charge."""
     shown = {gpu["gpu_name"]: gpu for gpu in ask(calm, "GET", "/api/v0/metrics/gpu/current/").body["gpus"]}
     assert set(shown) == {"RTX 3090", "RTX 4090"}
     for gpu in shown.values():
@@ -161,8 +162,8 @@ def test_the_market_tells_its_prices(calm):
     assert sum(gpu["available"] for gpu in shown.values()) == len(free_offers(calm))
 
 
-def test_what_a_worker_reads_is_billed(calm):
-    """A cheap card on a dear line is a dear machine: bandwidth is not in its price."""
+def test_traffic_of_a_worker_is_billed(calm):
+    """The offer's price does not include traffic, so a cheap GPU on an expensive line is expensive."""
     number = free_offers(calm)[0]
     calm.cloud.offers[number] |= {"inet_down": 5000.0, "inet_down_cost": 0.026}
     rental = calm.cloud.create(number, ORDER)

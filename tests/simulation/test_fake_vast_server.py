@@ -1,4 +1,4 @@
-"""The fake behind a real socket: what a client sees of it, and what it knows itself."""
+"""The fake behind a real socket: what a client sees of it, and what only the vendor knows."""
 
 import httpx
 import pytest
@@ -30,8 +30,8 @@ def get(server, path, **options) -> httpx.Response:
     return httpx.get(f"{server.url}{path}", headers=headers, trust_env=False, **options)
 
 
-def test_a_machine_is_rented_lives_bills_and_goes_over_http(server, http_client):
-    """Also one whose create was answered by a closed connection: it lives, and nobody was told its id."""
+def test_rental_over_http_bills_and_ends(server, http_client):
+    """Also one whose create was answered by a closed connection: it exists, and the client does not know its id."""
     server.play(lifecycles={"ok": 1.0})
     offers = http_client.search(OfferFilter().query())
     server.play(next={"create": ["commit_then_drop"]})
@@ -51,8 +51,8 @@ def test_a_machine_is_rented_lives_bills_and_goes_over_http(server, http_client)
     assert listing.instances == ()
 
 
-def test_the_vendors_quirks_are_there(server):
-    """A listing of old is refused, the account's address redirects, and a filter on `id` finds nothing."""
+def test_fake_has_the_vendors_quirks(server):
+    """The old listing is refused, the account's address redirects, and a filter on `id` finds nothing."""
     assert get(server, "/api/v0/instances/").json()["error"] == "deprecated_endpoint"
     assert get(server, "/api/v0/users/current/").status_code == 301
     assert get(server, "/api/v0/instances/5/").json() == {"instances": None}

@@ -1,4 +1,4 @@
-"""The judge of a simulated day sees what must never happen, and the day itself is the ledger's own."""
+"""The monitor of a simulated day sees every violation, and the day is one of the real ledger."""
 
 import json
 
@@ -31,8 +31,8 @@ def rent_behind_the_books(world, label="vfleet/soak-x/1/x", name="val-9"):
     return world.cloud.create(offer, {"image": "i", "label": label, "env": {"WORKER_ID": name}})
 
 
-def test_all_of_the_ledger_lives_in_the_simulated_time(world):
-    """Registration, leases and commits bear the fake's time, whatever the real one is."""
+def test_ledger_uses_the_simulated_clock(world):
+    """Registrations, leases and commits have the fake's time."""
     strategy = FleetStrategy(world, machines=2, usd_per_hour=2.0, usd=50.0)
     for _ in range(15):
         strategy.tick()
@@ -47,8 +47,8 @@ def test_all_of_the_ledger_lives_in_the_simulated_time(world):
     assert real == 0
 
 
-def test_a_quiet_day_has_nothing_to_report(world, tmp_path):
-    """Three machines for an hour: accepted, drained, gone; the figures add up."""
+def test_quiet_day_has_no_violations(world, tmp_path):
+    """Three boxes for an hour are marked ready, drained and gone; the metrics add up."""
     strategy, monitor = FleetStrategy(world, machines=3, usd_per_hour=2.0, usd=50.0), InvariantMonitor(world, CAPS)
     run(world, strategy, hours=1, monitor=monitor, incidents=None)
     monitor.end(FLEET)
@@ -61,8 +61,8 @@ def test_a_quiet_day_has_nothing_to_report(world, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["strategies"][0]["usd_per_1000_audio_h"] > 0
 
 
-def test_the_judge_sees_orphans_duplicates_and_broken_caps(world):
-    """Each planted behind the fleet's back, each counted, each named."""
+def test_monitor_counts_orphans_duplicates_and_broken_caps(world):
+    """Each is created behind the fleet's back, counted and named."""
     set_target(world.ledger, FLEET, machines=3, max_usd_per_hour=2.0, max_usd=50.0, order=ORDER.to_json())
     monitor = InvariantMonitor(world, Caps(machines=1, usd_per_hour=0.2, usd=0.01))
     monitor.check()
@@ -78,8 +78,8 @@ def test_the_judge_sees_orphans_duplicates_and_broken_caps(world):
     assert "the ledger says at most $0.00" in " ".join(monitor.messages)
 
 
-def test_the_script_rents_the_cheapest_and_replaces_what_the_vendor_calls_dead(world):
-    """The comparison is what it says it is, and no straw man."""
+def test_cheapest_strategy_replaces_dead_instances(world):
+    """The comparison is a fair one."""
     strategy = CheapestStrategy(world, machines=4)
     strategy.tick()
     assert len(world.cloud.living()) == 4
@@ -100,8 +100,8 @@ def test_the_script_rents_the_cheapest_and_replaces_what_the_vendor_calls_dead(w
     assert world.cloud.living() == []
 
 
-def test_troubles_come_and_go(world):
-    """The vendor is away for a while, the account empty, and a fifth of the machines reclaimed; each once."""
+def test_incidents_begin_and_end(world):
+    """The vendor is away for a while, the account is empty, and a fifth of the instances is reclaimed; each once."""
     world.queue(0)
     machines = [rent_behind_the_books(world, name=f"val-{n}") for n in range(5)]
     credit = world.cloud.credit_usd

@@ -1,4 +1,4 @@
-"""A fleet in virtual time, and what tests ask of it."""
+"""A fleet in virtual time."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ TICK_S = 120
 
 @dataclass
 class World(world.World):
-    """One fleet, from `want` to nothing, with a vendor without fault as long as no test says otherwise."""
+    """One fleet, and a vendor without failures unless a test sets some."""
 
     reports: list[Report] = field(default_factory=list)
 
@@ -34,11 +34,11 @@ class World(world.World):
         )
 
     def tick(self) -> Report:
-        """The reconciler runs; two minutes pass, in which boxes work."""
+        """Run one tick; two minutes pass, in which boxes work."""
         started = self.cloud.now
         report = reconcile(self.context)
         self.reports.append(report)
-        self.check_slots()
+        self.check_worker_ids()
         self.pass_time(max(0.0, TICK_S - (self.cloud.now - started)))
         return report
 
@@ -48,16 +48,16 @@ class World(world.World):
     def pass_time(self, seconds: float) -> None:
         self.fake.advance(seconds)
 
-    def dismiss(self, *, now: bool = False, within_ticks: int = 60) -> None:
-        """Want nothing, and tick until nothing is there."""
+    def scale_to_zero(self, *, now: bool = False, within_ticks: int = 60) -> None:
+        """Scale to zero, and tick until no box is left."""
         scale_to_zero(self.ledger, FLEET, abandon=now)
         for _ in range(within_ticks):
             if self.tick().is_empty:
                 return
         raise AssertionError(f"after {within_ticks} ticks: {self.reports[-1]}")
 
-    def check_slots(self) -> None:
-        """No two living machines answer to one name."""
+    def check_worker_ids(self) -> None:
+        """No two living boxes have one worker id."""
         names = [rental.order["env"]["WORKER_ID"] for rental in self.cloud.living()]
         assert len(names) == len(set(names)), names
 
@@ -72,10 +72,10 @@ class World(world.World):
     def chunk_states(self) -> dict[str, int]:
         return dict(fetch(self.ledger, "SELECT state, count(*) FROM validation_chunks GROUP BY 1"))
 
-    def machine(self):
-        """The one that the ledger has."""
-        (machine,) = read_rented_instances(self.ledger, FLEET)
-        return machine
+    def box(self):
+        """The only box of the ledger."""
+        (box,) = read_rented_instances(self.ledger, FLEET)
+        return box
 
     def corrupt(
         self, chances: Mapping[str, float], endpoints: Iterable[str] = ("create", "list", "destroy", "account")

@@ -1,7 +1,7 @@
-"""An S3-compatible store that honours credentials, and a Cloudflare that lends what it honours.
+"""An S3-compatible store that enforces credentials, and a fake Cloudflare that issues them.
 
-moto judges every request by the policies of whoever signed it, down to the key of the object. A credential that is lent
-is an assumed role there, whose policy says what Cloudflare's scope says.
+moto checks every request against the policies of its signer, down to the key of the object. An issued credential is an
+assumed role there, whose policy equals Cloudflare's scope.
 """
 
 import json
@@ -17,17 +17,17 @@ from validation.local.objectstore import EmbeddedObjectStore
 
 READ, WRITE = ("s3:GetObject",), ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
 ACTIONS = {"object-read-only": READ, "object-read-write": WRITE}
-ANYBODY = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}
-SHORTEST_S = 900
-"""moto's own limit of an assumed role."""
+ANY_PRINCIPAL = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}
+MIN_DURATION_S = 900
+"""moto's minimum for an assumed role."""
 
 
 class GuardedStore(EmbeddedObjectStore):
-    """The embedded store, which from `guard` on answers nobody who may not ask."""
+    """The embedded store, which enforces policies from `guard` on."""
 
     def guard(self) -> None:
-        """Make an administrator, then ask everybody who they are."""
-        iam = self._client("iam", "anybody", "anything")
+        """Create an administrator, then enforce authentication."""
+        iam = self._client("iam", "any-key", "any-secret")
         iam.create_user(UserName="admin")
         iam.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=write_policy(["*"], "*"))
         made = iam.create_access_key(UserName="admin")["AccessKey"]
@@ -38,18 +38,18 @@ class GuardedStore(EmbeddedObjectStore):
         key, secret = self._admin
         return {"R2_ENDPOINT_URL": self.endpoint_url, "R2_ACCESS_KEY_ID": key, "R2_SECRET_ACCESS_KEY": secret}
 
-    def lend(self, request: CredentialRequest) -> Mapping[str, str]:
-        """What Cloudflare would make of a request, as this store honours it."""
-        role = f"lent-{abs(hash(json.dumps(request, sort_keys=True)))}"
+    def issue(self, request: CredentialRequest) -> Mapping[str, str]:
+        """The credential that Cloudflare would issue for a request, as this store enforces it."""
+        role = f"issued-{abs(hash(json.dumps(request, sort_keys=True)))}"
         keys = [f"arn:aws:s3:::{request['bucket']}/{prefix}*" for prefix in request.get("prefixes", [""])]
         iam, sts = self._client("iam", *self._admin), self._client("sts", *self._admin)
-        trust = json.dumps({"Version": "2012-10-17", "Statement": [ANYBODY]})
+        trust = json.dumps({"Version": "2012-10-17", "Statement": [ANY_PRINCIPAL]})
         arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
         policy = write_policy(list(ACTIONS[request["permission"]]), keys)
         iam.put_role_policy(RoleName=role, PolicyName="scope", PolicyDocument=policy)
-        lent = sts.assume_role(RoleArn=arn, RoleSessionName="box", DurationSeconds=SHORTEST_S)["Credentials"]
+        issued = sts.assume_role(RoleArn=arn, RoleSessionName="box", DurationSeconds=MIN_DURATION_S)["Credentials"]
         names = {"accessKeyId": "AccessKeyId", "secretAccessKey": "SecretAccessKey", "sessionToken": "SessionToken"}
-        return {ours: lent[theirs] for ours, theirs in names.items()}
+        return {name: issued[key] for name, key in names.items()}
 
     def _client(self, service: str, key: str, secret: str) -> Any:
         return boto3.client(
@@ -64,8 +64,8 @@ def write_policy(actions: list[str], resource: object) -> str:
 
 
 def start_guarded(folder: Path, *buckets: str) -> tuple[GuardedStore, FakeCloudflare]:
-    """Both, the store started and guarded. The caller stops it."""
+    """A started and guarded store with its fake Cloudflare. The caller stops the store."""
     store = GuardedStore(folder, buckets=buckets)
     store.start()
     store.guard()
-    return store, FakeCloudflare(issue=store.lend)
+    return store, FakeCloudflare(issue=store.issue)

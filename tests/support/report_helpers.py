@@ -7,7 +7,7 @@ import numpy as np
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Column, Video
 from validation.models.rows import Row
-from validation.scoring.rules_file import parse_rules
+from validation.scoring.rules_io import parse_rules
 from validation.shards.manifest import describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.schema import ShardProvenance, shard_schema
@@ -50,7 +50,7 @@ def make_row(
         "duration_s": duration_s, "cer": cer, "scale_ovr": ovr, "ear_language": heard or language,
         "ear_declared_p": 0.9, "ear_text": "what was heard", "nose_language": language, "nose_declared_p": 0.8,
     } | values  # fmt: skip
-    verdict = RULES.judge(row)
+    verdict = RULES.evaluate(row)
     return row | {"verdict": verdict.verdict, "reasons": list(verdict.reasons)}
 
 

@@ -12,26 +12,31 @@
 | a file `broken` beside SCRIPTED_LOG | the model fails on every batch |
 
 SCRIPTED_MEMORY_S: padded seconds that fit the memory. SCRIPTED_BUDGET_S: batch budget at the start. SCRIPTED_REVISION:
-revision of the model. SCRIPTED_LOG: file to which each batch is appended, as one line of JSON.
+revision of the model. SCRIPTED_PREPARATION_S: how long the preparation of a batch takes at least. SCRIPTED_LOG: file to
+which each batch is appended, as one line of JSON.
 """
 
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.hardware.gpu_errors import GpuOutOfMemory
+from validation.inference import executor
 from validation.inference.__main__ import end, main
 from validation.models import suite
 from validation.models.base import Batch
+from validation.models.batching import pad_batch
 
 SPEC = suite.SuiteSpec(
     models={"silero": "scripted_inference_server:EchoScorer"},
-    transcriber=None,
-    judges=(),
+    asr_model=None,
+    lid_models=(),
     rules="vad-1",
     budget_s=float(os.environ.get("SCRIPTED_BUDGET_S", "10")),
     min_padded_s=0.5,
@@ -76,6 +81,12 @@ class EchoScorer:
         return [Scored({"speech_ratio": peak, "said": text, "language": language}) for text, language, peak in rows]
 
 
+def prepare_slowly(*args: Any, **options: Any) -> Batch:
+    time.sleep(float(os.environ.get("SCRIPTED_PREPARATION_S", "0")))
+    return pad_batch(*args, **options)
+
+
 if __name__ == "__main__":
+    executor.pad_batch = prepare_slowly
     suite.SUITES = {**suite.SUITES, "scripted": SPEC}
     end(main())

@@ -1,4 +1,4 @@
-"""Speech and what is no speech, and how to ask a model about it."""
+"""Clips of speech, silence and noise, and a function that scores utterances with one model."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from validation.domain import SAMPLE_RATE, Answer, Scalar, Scored, Utterance, Wa
 from validation.models.base import SegmentModel
 from validation.models.batching import pad_batch
 
-_AS_IT_IS = "as it is"
+_UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Clip:
     human: bool
     audio: Waveform
 
-    def utterance(self, *, text: str = _AS_IT_IS, language: str | None = _AS_IT_IS) -> Utterance:
-        """What the clip says, or what somebody claims of it."""
+    def utterance(self, *, text: str = _UNCHANGED, language: str | None = _UNCHANGED) -> Utterance:
+        """The clip with its own transcript and language, or with other ones."""
         return Utterance(
             self.audio,
-            self.text if text == _AS_IT_IS else text,
-            self.language if language == _AS_IT_IS else language,
+            self.text if text == _UNCHANGED else text,
+            self.language if language == _UNCHANGED else language,
         )
 
 
 def read_clips() -> dict[str, Clip]:
-    """The project's own clips, by file name without suffix."""
+    """Read the clips of this project, by file name without suffix."""
     folder = files("validation.local") / "clips"
     found = {}
     for entry in json.loads((folder / "manifest.json").read_text()):
@@ -51,7 +51,7 @@ def values_of(answer: Answer) -> Mapping[str, Scalar]:
 
 
 def ask(model: SegmentModel, *utterances: Utterance) -> list[Mapping[str, Scalar]]:
-    """Put utterances to a model as one batch."""
+    """Score utterances with a model as one batch."""
     return [values_of(answer) for answer in model.score(pad_batch(utterances))]
 
 
@@ -65,7 +65,7 @@ def white_noise(duration_s: float, *, level: float = 0.1) -> Waveform:
 
 
 def same_values(found: Mapping[str, Scalar], expected: Mapping[str, Scalar]) -> bool:
-    """Whether two answers are the same: numbers up to rounding, everything else exactly."""
+    """Whether two answers are equal: numbers up to rounding, everything else exactly."""
     assert found.keys() == expected.keys()
     return all(
         found[key] == pytest.approx(value, abs=1e-4) if isinstance(value, float) else found[key] == value

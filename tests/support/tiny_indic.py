@@ -1,4 +1,4 @@
-"""The production suite in the small, in a folder as VFLEET_WEIGHTS names one, and audio in the shape of speech."""
+"""Tiny weights of the suite `indic` in a VFLEET_WEIGHTS folder, and audio with the rhythm of speech."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from validation.models.weights_folder import lock_folders, write_lock
 LANGUAGES = ("hi", "or", "ta", "kok", "en", "ur", None)
 
 
-def lay_out_weights(root: Path) -> Path:
+def save_tiny_weights(root: Path) -> Path:
     save_conformer(root / "indicconformer-600m")
     save_mms(root / "mms-lid-256")
     save_voxlingua(root / "voxlingua107-ecapa")
@@ -26,7 +26,7 @@ def lock(root: Path) -> Path:
 
 
 def voice(duration_s: float, seed: int = 0) -> Waveform:
-    """Tones and noise that come and go like syllables, and a click on the last sample."""
+    """Tones and noise that rise and fall like syllables, with a click on the last sample."""
     generator = np.random.default_rng(seed)
     t = np.arange(round(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
     syllables = np.abs(np.sin(2 * np.pi * generator.uniform(1, 4) * t)) + 0.1
@@ -36,12 +36,12 @@ def voice(duration_s: float, seed: int = 0) -> Waveform:
     return audio
 
 
-def company(*, at_most: int = 5) -> st.SearchStrategy[list[Utterance]]:
-    """A few utterances of 0.1 to 30 s that happen to travel together."""
+def batches(*, max_size: int = 5) -> st.SearchStrategy[list[Utterance]]:
+    """Batches of a few utterances of 0.1 to 30 s."""
     one = st.builds(
         lambda duration_s, seed, language: Utterance(voice(duration_s, seed), "", language),
         st.sampled_from([0.1, 0.11, 0.5, 1.0, 30.0]) | st.floats(0.1, 12.0),
         st.integers(0, 99),
         st.sampled_from(LANGUAGES),
     )
-    return st.lists(one, min_size=2, max_size=at_most)
+    return st.lists(one, min_size=2, max_size=max_size)

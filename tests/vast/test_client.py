@@ -1,4 +1,4 @@
-"""The client rents at most once, believes only complete listings, and knows one no from another."""
+"""The client rents at most once, trusts only complete listings, and tells refusals apart."""
 
 import logging
 
@@ -30,18 +30,19 @@ def rent(client, fake, count) -> list[int]:
     return [client.create(free_offer(fake), ORDER | {"label": f"l{n}"}).instance_id for n in range(count)]
 
 
-@pytest.mark.parametrize("fault", ["commit_then_drop", "commit_then_504", "slow", "truncated"])
-def test_a_create_whose_answer_is_lost_is_not_repeated(fake, client, fault):
-    """The vendor's own client would own three machines by now: ours owns one, and says that it does not know."""
-    fake.connection.play_next("create", fault)
+@pytest.mark.parametrize("failure", ["commit_then_drop", "commit_then_504", "slow", "truncated"])
+def test_create_with_a_lost_response_is_not_repeated(fake, client, failure):
+    """The vendor's own client would have rented three times: this one rents once, and reports that the outcome is
+    unknown."""
+    fake.connection.play_next("create", failure)
     with pytest.raises(OutcomeUnknown):
         client.create(free_offer(fake), ORDER)
     assert len(fake.cloud.rentals) == 1
     assert [method for method, _ in fake.requests] == ["PUT"]
 
 
-def test_a_create_that_a_proxy_ate_is_unknown_too(fake, client):
-    """From outside, a 502 without effect and one with effect look the same."""
+def test_create_answered_by_a_proxy_is_unknown(fake, client):
+    """A 502 with effect and one without look the same."""
     fake.connection.play_next("create", "reject_then_502", "html_502", "error_500")
     for _ in range(3):
         with pytest.raises(OutcomeUnknown):
@@ -50,7 +51,8 @@ def test_a_create_that_a_proxy_ate_is_unknown_too(fake, client):
 
 
 def test_refusals_of_a_create_are_told_apart(fake, client):
-    """A stale offer, an empty account, a bad order and a polite no: each is its own error, and nothing was rented."""
+    """A stale offer, an empty account, a bad request and a refusal with status 200 have their own errors, and nothing
+    was rented."""
     taken = free_offer(fake)
     client.create(taken, ORDER)
     with pytest.raises(OfferGone, match=str(taken)):
@@ -66,29 +68,29 @@ def test_refusals_of_a_create_are_told_apart(fake, client):
     assert len(fake.cloud.rentals) == 1
 
 
-def test_a_refused_create_that_left_a_machine_names_it(fake, client):
-    """A bid that is too low is refused, and yet leaves a stopped machine that bills its disk."""
+def test_refused_create_that_left_an_instance_names_it(fake, client):
+    """A bid that is too low is refused, and yet leaves a stopped instance that bills its disk."""
     with pytest.raises(CreatedButFailed) as caught:
         client.create(free_offer(fake), ORDER | {"price": 0.001})
     assert caught.value.instance_id in fake.cloud.rentals
 
 
-def test_a_wrong_key_is_the_keys_fault_not_the_machines(fake):
-    """The vendor answers 404 to a bad key: read by its status, every machine would seem to be gone."""
+def test_wrong_key_is_reported_as_such(fake):
+    """The vendor answers 404 to a bad key: read by its status, every instance would seem to be gone."""
     with client_of(fake, "wrong") as client:
         for call in (client.list_instances, client.read_credit, lambda: client.destroy(1), lambda: client.search({})):
             with pytest.raises(VastKeyRefused, match=r"Invalid user key.*check VAST_API_KEY"):
                 call()
 
 
-def test_no_key_is_bad_input():
+def test_missing_key_is_bad_input():
     """Before anything is sent."""
     with pytest.raises(VastKeyMissing, match="VAST_API_KEY is not set"):
         VastClient(SecretStr(""), "http://fake")
 
 
-def test_requests_are_paced_so_that_a_strict_vendor_never_refuses(fake, client):
-    """A hundred creates take a hundred intervals, and none is refused for haste."""
+def test_rate_limiter_keeps_the_vendors_limits(fake, client):
+    """Thirty creates take thirty intervals, and none is throttled."""
     started = fake.cloud.now
     numbers = rent(client, fake, 30)
     assert fake.cloud.now - started > 29 * 4.5
@@ -98,7 +100,7 @@ def test_requests_are_paced_so_that_a_strict_vendor_never_refuses(fake, client):
     assert fake.throttle.refusals == 0
 
 
-def test_a_throttled_create_is_not_repeated_and_waits_out_the_penalty(fake, client):
+def test_throttled_create_is_not_repeated_and_delays_the_next(fake, client):
     """Another program on the same key was faster: nothing was rented, and the next create is later."""
     fake.throttle.free_at["create", "account-key"] = fake.cloud.now + 10
     with pytest.raises(Throttled):
@@ -107,8 +109,8 @@ def test_a_throttled_create_is_not_repeated_and_waits_out_the_penalty(fake, clie
     assert len(fake.cloud.rentals) == 1
 
 
-def test_reads_and_destroys_are_repeated(fake, client):
-    """They have no effect the second time: a passing fault is not seen by the caller."""
+def test_reads_and_destroys_are_retried(fake, client):
+    """They have no effect the second time: a transient failure is not seen by the caller."""
     (number,) = rent(client, fake, 1)
     fake.connection.play_next("account", "html_502", "error_500")
     assert client.read_credit() > 0
@@ -123,8 +125,8 @@ def test_reads_and_destroys_are_repeated(fake, client):
         client.read_credit()
 
 
-def test_a_listing_of_many_pages_is_complete(fake, client):
-    """Sixty machines are three pages, each machine once."""
+def test_listing_of_many_pages_is_complete(fake, client):
+    """Sixty instances are three pages, each instance once."""
     fake.throttle.strict = False
     numbers = rent(client, fake, 60)
     fake.advance(10)
@@ -136,7 +138,7 @@ def test_a_listing_of_many_pages_is_complete(fake, client):
 
 
 @pytest.mark.parametrize(
-    "faults",
+    "failures",
     [
         ["none", *["error_500"] * 3],  # the second page
         ["none", *["truncated"] * 3],
@@ -144,20 +146,20 @@ def test_a_listing_of_many_pages_is_complete(fake, client):
         ["refuse_politely"],
         ["slow"] * 3,
     ],
-    ids=lambda faults: faults[-1],
+    ids=lambda failures: failures[-1],
 )
-def test_a_listing_that_is_not_whole_says_so(fake, client, faults):
-    """It is never mistaken for one that has fewer machines."""
+def test_incomplete_listing_says_so(fake, client, failures):
+    """It is never mistaken for one with fewer instances."""
     rent(client, fake, 30)
     fake.advance(10)
-    fake.connection.play_next("list", *faults)
+    fake.connection.play_next("list", *failures)
     listing = client.list_instances()
     assert not listing.complete
     assert listing.why_incomplete
 
 
-def test_a_search_returns_offers_that_can_be_read(fake, client):
-    """At most 64, cheapest first, each meeting the filter; rows with holes are left out."""
+def test_search_returns_readable_offers(fake, client):
+    """At most 64, cheapest first, each meeting the filter; rows with missing fields are left out."""
     bounds = OfferFilter()
     found = client.search(bounds.query())
     assert 10 < len(found) <= 64
@@ -168,16 +170,16 @@ def test_a_search_returns_offers_that_can_be_read(fake, client):
     assert number not in {offer.id for offer in client.search({"limit": 64})}
 
 
-def test_the_search_quota_is_told_from_haste(fake, client):
-    """One passes in seconds, the other tomorrow; asking again would be of no use."""
+def test_search_quota_is_told_from_throttling(fake, client):
+    """One passes in seconds, the other tomorrow, so the request is not repeated."""
     fake.throttle.rows_read[int(fake.cloud.now // 86_400)] = 19_990
     with pytest.raises(SearchQuotaExceeded, match="daily search quota"):
         client.search({"limit": 64})
     assert len(fake.requests) == 1
 
 
-def test_secrets_reach_neither_logs_nor_rows(fake, client, caplog):
-    """A listing carries every box's environment in clear: none of it is kept, and the key is in no message."""
+def test_secrets_reach_neither_logs_nor_instances(fake, client, caplog):
+    """A listing contains every box's environment in clear text: none of it is kept, and the key is in no message."""
     caplog.set_level(logging.DEBUG)
     rent(client, fake, 1)
     fake.advance(10)

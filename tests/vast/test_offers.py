@@ -1,4 +1,4 @@
-"""Offers are judged by what they cost for the work, and by bounds of our own."""
+"""Offers are filtered by the operator's bounds and ranked by their expected cost for the work."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from validation.vast.ranking import boot_timeout_s, expected_usd_per_1000_segmen
 BOUNDS = OfferFilter()
 
 
-def test_the_default_filter_is_the_users():
+def test_default_filter_is_the_users():
     """RTX 3090 or 4090, 50 GB of disk, 200 Mb/s down: as the search sends it."""
     query = BOUNDS.query(banned_machines=[3, 1])
     assert query["gpu_name"] == {"in": ["RTX 3090", "RTX 4090"]}
@@ -28,21 +28,21 @@ def test_the_default_filter_is_the_users():
      ("duration", 3600.0)],
 )  # fmt: skip
 def test_every_bound_is_checked_again(field, value):
-    """The vendor lets rows through that break its own filter."""
+    """The vendor's searches return rows that break their filter."""
     good = make_offer(1)
     assert BOUNDS.rejection_reason(good) is None
     assert BOUNDS.rejection_reason(replace(good, **{field: value})) == field
 
 
-def test_the_price_that_counts_is_all_in():
-    """Traffic is not in the vendor's $/h: on a dear line it is more than the card."""
+def test_price_includes_traffic():
+    """The vendor's dollars per hour exclude traffic, which on an expensive line costs more than the GPU."""
     dear = replace(make_offer(1), dph_total=0.5, inet_down_cost=0.0099)
     assert dear.usd_per_hour == pytest.approx(0.5 + 15 * 0.0099)
     assert BOUNDS.rejection_reason(dear) == "usd_per_hour"
 
 
-def test_offers_are_ranked_by_expected_cost_for_the_work():
-    """A faster card at a higher price, and a more reliable machine, can be better value; a machine counts once."""
+def test_offers_are_ranked_by_expected_cost():
+    """A faster GPU at a higher price, or a more reliable machine, can be better value; a machine counts once."""
     slow = make_offer(1, usd=0.20)
     fast = replace(make_offer(2, usd=0.30), gpu_name="RTX 4090")
     shaky = replace(make_offer(3, usd=0.16), reliability=0.96)
@@ -52,28 +52,28 @@ def test_offers_are_ranked_by_expected_cost_for_the_work():
     assert [offer.id for offer in rank_offers([slow, fast], BOUNDS, {"RTX 4090": 9.0})] == [1, 2]
 
 
-def test_the_expected_cost_is_dollars_a_thousand_segments():
-    """By hand: $0.289 an hour (with traffic), 11 segments a second, 45 % of rentals that work."""
+def test_expected_cost_is_dollars_per_1000_segments():
+    """By hand: $0.289 per hour with traffic, 11 segments per second, 45 % of rentals that work."""
     offer = replace(make_offer(1, usd=0.25), inet_down_cost=0.0026)
     by_hand = (0.25 + 15 * 0.0026 + 10 * 0.0026 / 12) / (11 * 3600 / 1000) / 0.45
     assert expected_usd_per_1000_segments(offer, {}) == pytest.approx(by_hand)
 
 
-def test_nobody_waits_longer_than_twenty_minutes_for_a_boot():
-    """Twice the pull at the machine's own speed and two minutes."""
+def test_boot_timeout_is_at_most_twenty_minutes():
+    """Twice the pull at the machine's own speed, and two minutes."""
     assert boot_timeout_s(replace(make_offer(1), inet_down=1000.0)) == 280
     assert boot_timeout_s(replace(make_offer(1), inet_down=60.0)) == 1200
 
 
-def test_a_row_with_holes_is_no_offer():
-    """What decides must be there and be a number."""
+def test_row_with_missing_fields_is_no_offer():
+    """A field that decides must be there and be a number."""
     row = {name: getattr(make_offer(1), name) for name in Offer.__dataclass_fields__} | {"verification": "verified"}
     assert Offer.parse(row) == make_offer(1)
     for hole in ({"inet_down": None}, {"dph_total": "free"}):
         assert Offer.parse(row | hole) is None
 
 
-def test_an_operator_reads_why_there_is_nothing():
+def test_explanation_of_an_empty_search():
     assert "the cheapest costs $0.939" in explain_no_offers([make_offer(1, usd=0.9)], BOUNDS)
     assert "has no RTX 3090 or RTX 4090" in explain_no_offers([], BOUNDS)
 
@@ -82,12 +82,12 @@ def test_an_operator_reads_why_there_is_nothing():
     ("given", "sentence"),
     [({"gpu_names": ()}, "names no GPU"), ({"disk_gb": -1}, "disk_gb is -1"), ({"min_reliability": 98}, "at most 1")],
 )
-def test_an_impossible_filter_is_refused(given, sentence):
+def test_impossible_filter_is_refused(given, sentence):
     with pytest.raises(BadInput, match=sentence):
         OfferFilter(**given)
 
 
-def test_a_filter_survives_the_ledger():
-    """What is stored as JSON comes back equal, also where a later version knows more fields."""
+def test_filter_survives_the_ledger():
+    """A filter stored as JSON is read back equal, and unknown fields are ignored."""
     bounds = OfferFilter(gpu_names=("RTX 4090",), max_usd_per_hour=0.5)
     assert OfferFilter.from_json(bounds.to_json() | {"unheard_of": 1}) == bounds

@@ -235,7 +235,7 @@ def test_a_driver_too_old_for_the_image_is_named_before_the_worker_starts(monkey
     program.write_text(SMI.format(driver=driver))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(box, "built_for", lambda: 13)
+    monkeypatch.setattr(box, "built_for_cuda", lambda: 13)
     found = find_box_problem({"GPU_TYPE": "RTX_3090"})
     assert ("DATABASE_URL" in found) if fault is None else found.startswith(fault)
 

@@ -78,7 +78,7 @@ def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
 
 def count_loss(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
     """The shares of the sound variants that the rules reject, and that they do not accept (reject or review)."""
-    verdicts = [rules.judge(each.signals).verdict for each in evaluated if each.clip.fault == SOUND]
+    verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == SOUND]
     return _estimate_loss(verdicts, count_clips(evaluated, SOUND))
 
 
@@ -96,7 +96,7 @@ def validate_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_los
         proposals = list(propose_limits(seen, rules, max_loss=max_loss))
         proposed = apply_proposals(rules, proposals, rules.version)
         verdicts += [
-            proposed.judge(each.signals).verdict
+            proposed.evaluate(each.signals).verdict
             for each in evaluated
             if each.clip.fault == SOUND and each.clip.original in held_out
         ]
@@ -112,7 +112,7 @@ def found_by_fault(evaluated: Sequence[EvaluatedClip], rules: Rules) -> dict[str
     """Fault -> share of its variants that the rules do not accept."""
     shares = {}
     for fault in list_faults(evaluated):
-        verdicts = [rules.judge(each.signals).verdict for each in evaluated if each.clip.fault == fault]
+        verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == fault]
         shares[fault] = (len(verdicts) - verdicts.count("accept")) / len(verdicts)
     return shares
 
@@ -144,4 +144,4 @@ def _find_limit(sound: Sequence[EvaluatedClip], rule: Rule, condition: Condition
 
 
 def _count(evaluated: Sequence[EvaluatedClip], rule: Rule) -> int:
-    return sum(rule.fires(each.signals) for each in evaluated)
+    return sum(rule.matches(each.signals) for each in evaluated)

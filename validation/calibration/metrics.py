@@ -113,7 +113,7 @@ def measure_indicators(evaluated: Sequence[EvaluatedClip], rules: Rules) -> Iter
 def measure_verdicts(evaluated: Sequence[EvaluatedClip], rules: Rules) -> Iterator[VerdictReport]:
     """How often the rules reject, and do not accept, each kind of variant; the sound ones first."""
     for fault in (SOUND, *list_faults(evaluated)):
-        verdicts = [rules.judge(each.signals).verdict for each in evaluated if each.clip.fault == fault]
+        verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == fault]
         clips, count = count_clips(evaluated, fault), len(verdicts)
         rejected = estimate(verdicts.count("reject") / count, clips)
         yield VerdictReport(fault, count, rejected, estimate((count - verdicts.count("accept")) / count, clips))

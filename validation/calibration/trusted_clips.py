@@ -9,7 +9,7 @@ from typing import Any
 from validation.corpus.audio import decode_audio
 from validation.domain import Waveform
 from validation.errors import BadInput, Permanent
-from validation.models.languages import canonical
+from validation.languages import normalize_language_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _load_clip(folder: Path, place: str, entry: Mapping[str, Any]) -> TrustedCli
     file, text, label = entry.get("file"), entry.get("text"), entry.get("language", entry.get("lang"))
     if not (isinstance(file, str) and isinstance(text, str) and text.strip() and isinstance(label, str)):
         raise BadInput(f"{place} needs file, text and language")
-    language = canonical(label)
+    language = normalize_language_code(label)
     if language is None:
         raise BadInput(f"{place}: {label!r} is not an ISO 639 code that this version knows")
     try:

@@ -13,10 +13,10 @@ from validation.canaries.probes import Probe
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Video
 from validation.errors import BadInput
+from validation.languages import normalize_language_code
 from validation.ledger.canaries import KnownAnswer, insert_canaries, sample_videos
 from validation.ledger.queries import read_view
 from validation.ledger.seed import seed_videos
-from validation.models.languages import canonical
 from validation.storage.errors import ObjectExists
 from validation.storage.store import put_once
 
@@ -43,7 +43,7 @@ def find_templates(engine: Engine, probes: Sequence[Probe], count: int, rng: np.
     """
     languages = {probe.language for probe in probes}
     labels = [row["language"] for row in read_view(engine, "queue_progress")]
-    drawn = sample_videos(engine, [code for code in labels if canonical(code) in languages], count)
+    drawn = sample_videos(engine, [code for code in labels if normalize_language_code(code) in languages], count)
     if not drawn:
         named = ", ".join(sorted(languages)) or "no language with a stable answer"
         raise BadInput(f"no canary can be hidden: the queue has no video in a language of the clips ({named})")
@@ -67,7 +67,7 @@ def generate_canaries(
         if video_id is None:
             continue
         taken.add(video_id)
-        kinds = list(clips[str(canonical(template.language))].values())
+        kinds = list(clips[str(normalize_language_code(template.language))].values())
         order = rng.permutation(len(kinds))[: template.segment_count or None]
         chosen = [kinds[place][rng.integers(len(kinds[place]))] for place in order]
         video = replace(template, video_id=video_id, segment_count=len(chosen))

@@ -22,7 +22,8 @@ from validation.inference.client import InferenceClient
 from validation.ledger.canaries import KnownAnswer
 from validation.models.rows import Row, build_rows
 from validation.models.scorer import Scorer
-from validation.models.suite import Suite, find_cascade
+from validation.models.suite import Suite
+from validation.models.suites import find_cascade
 from validation.scoring.verdict import Condition
 from validation.shards.schema import shard_columns
 

@@ -41,7 +41,7 @@ def calibrate(
     from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
     from validation.calibration.trusted_clips import load_trusted
     from validation.models.suite import load_suite
-    from validation.scoring.rules_file import check_columns
+    from validation.scoring.rules_io import check_columns
     from validation.settings import load_settings
 
     if not 0 < loss < 1:
@@ -117,7 +117,7 @@ def _print_outcome(
 
 
 def _dump(rules: "Rules", proposals: "Sequence[Proposal]", clips: int) -> str:
-    from validation.scoring.rules_text import dump_rules
+    from validation.scoring.rules_io import dump_rules
 
     notes = {
         each.place: f"The limit was {each.condition.value}. Of {clips} trusted clips it costs {each.loss}."

@@ -201,6 +201,8 @@ def sweep(json: JsonOption = False) -> None:
         say(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
     for chunk in report.swept:
         say(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
+    for key in report.unknown_shards:
+        say(f"{key} is of a chunk that the ledger does not know: see `vfleet repair --dry-run`")
     for held in report.locked:
         say(f"chunk {held.chunk_id} of {held.worker_id} is locked by a call that does not end")
     say(

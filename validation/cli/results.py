@@ -1,6 +1,6 @@
 """`vfleet select` and `vfleet report`: verdicts of the committed segments, as files and as a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
@@ -11,14 +11,13 @@ from validation.errors import BadInput
 from validation.output import print_table, say, say_json
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from validation.analysis.report.audio_samples import SegmentKey
     from validation.analysis.selection.sources import ShardSource
     from validation.analysis.selection.summary import SelectionSummary
     from validation.canaries.evaluate import CanaryTally
     from validation.domain import Fault
     from validation.scoring.verdict import Decision, Rules
+    from validation.settings import Settings
 
 PANEL = "Results"
 
@@ -45,6 +44,10 @@ SuiteOption: TypeAlias = Annotated[
 ShardsOption: TypeAlias = Annotated[
     Path | None, typer.Option("--shards", metavar="FOLDER", help="Read from this copy of the results store.")
 ]
+BucketOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--bucket", metavar="URL", help="Read this results store by its catalogue, without the ledger."),
+]
 RevisionOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +68,7 @@ def select(
     keep: Annotated[str, typer.Option(metavar="VERDICTS", help="Verdicts to keep, comma-separated.")] = "accept",
     suite: SuiteOption = None,
     shards: ShardsOption = None,
+    bucket: BucketOption = None,
     format_: Annotated[
         Format | None, typer.Option("--format", help="Needed where the file's ending names no format.")
     ] = None,
@@ -81,36 +85,41 @@ def select(
     Examples: `vfleet select good.parquet`, `vfleet select good.jsonl --keep accept,review --rules mine.toml`,
     `vfleet select --explain VIDEO/SEGMENT`
     """
-    import polars as pl
-
     from validation.analysis.selection.open import open_segments, scan_errors
+    from validation.analysis.selection.sources import read_fields
     from validation.analysis.selection.summary import explain_verdict, find_segment, summarize_selection
     from validation.analysis.selection.verdicts import apply_rules
-    from validation.analysis.selection.write import guess_format, write_selection
-    from validation.settings import load_settings
+    from validation.analysis.selection.write import describe_left_out, guess_format, write_selection
 
     verdicts = parse_verdicts(keep)
     form = (format_.value if format_ else guess_format(out)) if out is not None and not explain else None
-    source = find_source(suite=suite, shards=shards, revision=revision)
+    source = find_source(suite=suite, shards=shards, bucket=bucket, revision=revision)
     book = find_rules(rules, source.suite)
     with scan_errors(source.suite):
-        judged = apply_rules(open_segments(source), book)
+        segments = apply_rules(open_segments(source), book)
         if explain:
-            for line in explain_verdict(find_segment(judged, explain), book):
+            for line in explain_verdict(find_segment(segments, explain), book):
                 say(line)
             return
-        tally = summarize_selection(judged, book, verdicts)
-        if json:
-            say_json({"rules": book.version, "tally": tally})
-        else:
-            _print_tally(tally, book)
+        summary = summarize_selection(segments, book, verdicts)
+        left_out: Mapping[str, int] = {}
         if out is not None and form is not None:
-            write_selection(judged.filter(pl.col("verdict").is_in(verdicts)), out, form, load_settings())
-            if not json:
-                say(f"written to {out} as {form}")
+            settings = load_results_settings(bucket)
+            fields, tar_url = read_fields(source, settings), f"{settings.source_url.rstrip('/')}/{settings.source_key}"
+            left_out = write_selection(segments, verdicts, out, form, fields=fields, tar_url=tar_url)
+    if json:
+        say_json({"rules": book.version, "tally": summary, "left_out": left_out})
+        return
+    _print_summary(summary, book, verdicts)
+    if out is not None:
+        say(f"written to {out} as {form}")
+    if left_out:
+        say(describe_left_out(left_out))
 
 
-def _print_tally(tally: "SelectionSummary", rules: "Rules") -> None:
+def _print_summary(summary: "SelectionSummary", rules: "Rules", keep: "list[Decision]") -> None:
+    from validation.analysis.selection.summary import describe_selection
+
     print_table(
         ("language", "segments", "kept", "hours", "hours kept", "share"),
         [
@@ -122,14 +131,18 @@ def _print_tally(tally: "SelectionSummary", rules: "Rules") -> None:
                 f"{row.hours_kept:.2f}",
                 f"{row.hours_kept / row.hours if row.hours else 0:.1%}",
             )
-            for row in tally.languages
+            for row in summary.languages
         ],
     )
     print_table(
         ("lost to", "segments", "hours", "hours lost to this rule alone"),
-        [(lost.reason, lost.segments, f"{lost.hours:.2f}", f"{lost.hours_alone:.2f}") for lost in tally.reasons],
+        [(lost.reason, lost.segments, f"{lost.hours:.2f}", f"{lost.hours_alone:.2f}") for lost in summary.reasons],
     )
-    changed = "no stored verdict to compare with" if tally.changed is None else f"verdicts changed: {tally.changed}"
+    changed = "no stored verdict to compare with" if summary.changed is None else f"verdicts changed: {summary.changed}"
+    say(describe_selection(summary, keep))
+    if len(keep) < len(summary.verdicts):
+        others = ",".join(row.verdict for row in summary.verdicts if row.verdict not in keep)
+        say(f"to see what was dropped: vfleet select dropped.parquet --keep {others}")
     say(f"verdicts by {rules.version}; {changed}")
 
 
@@ -138,6 +151,7 @@ def report(
     rules: RulesOption = None,
     suite: SuiteOption = None,
     shards: ShardsOption = None,
+    bucket: BucketOption = None,
     revision: RevisionOption = None,
     worst: Annotated[int, typer.Option(min=0, help="Segments to show per reason.")] = 3,
     borderline: Annotated[int, typer.Option(min=0, help="Segments near a limit to show.")] = 12,
@@ -153,17 +167,18 @@ def report(
     from validation.analysis.report.page import Origin, write_page
     from validation.analysis.report.signals import find_signals
     from validation.analysis.selection.open import open_segments, scan_errors
+    from validation.analysis.selection.sources import read_fields
     from validation.analysis.selection.verdicts import apply_rules
     from validation.analysis.selection.write import replace_when_complete
 
     if not out.absolute().parent.is_dir():
         raise BadInput(f"{out} cannot be written: folder {out.absolute().parent} does not exist")
-    source = find_source(suite=suite, shards=shards, revision=revision)
+    source = find_source(suite=suite, shards=shards, bucket=bucket, revision=revision)
     book = find_rules(rules, source.suite)
     with scan_errors(source.suite):
-        judged = apply_rules(open_segments(source), book)
-        signals = find_signals(judged, read_columns(source))
-        findings = gather_findings(judged, book, signals, worst_per_reason=worst, borderline=borderline)
+        segments = apply_rules(open_segments(source), book)
+        signals = find_signals(segments, read_fields(source, load_results_settings(bucket)))
+        findings = gather_findings(segments, book, signals, worst_per_reason=worst, borderline=borderline)
     if not findings.segments:  # segments of canaries are not counted
         raise BadInput(f"suite {source.suite} has no segment in a committed shard yet: there is nothing to report")
     audio = {} if silent else fetch_players([*findings.worst, *findings.borderline])
@@ -193,26 +208,6 @@ def count_canaries() -> "CanaryTally | None":
     return tally_results(read_canary_results(open_ledger()))
 
 
-def read_columns(source: "ShardSource") -> "dict[str, pa.Field]":
-    """The columns of the shards with their units and descriptions, which polars does not keep."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from validation.services import open_results
-    from validation.settings import load_settings
-    from validation.storage.store import get_bytes
-
-    columns: dict[str, pa.Field] = {}
-    for uri in [revision.shards[0].uri for revision in source.revisions]:
-        if Path(uri).is_file():
-            schema = pq.read_schema(uri)
-        else:
-            key = uri.removeprefix(load_settings().results_url.rstrip("/") + "/")
-            schema = pq.read_schema(pa.BufferReader(get_bytes(open_results(), key)))
-        columns |= {field.name: field for field in schema}
-    return columns
-
-
 def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
     """The audio of segments. If the source cannot be opened, each segment has that fault in its place."""
     from validation.analysis.report.audio_samples import fetch_audio
@@ -228,16 +223,34 @@ def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
         return {(row["video_id"], row["segment"]): Fault("no_source", str(error)) for row in rows}
 
 
-def find_source(*, suite: str | None, shards: Path | None, revision: str | None) -> "ShardSource":
-    """The shards of a suite: by the ledger, or by the manifests of a folder where no ledger is set."""
-    from validation.analysis.selection.sources import find_committed, find_in_folder
+def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, revision: str | None) -> "ShardSource":
+    """The shards of a suite: by the ledger if one is set, else by the catalogue, or by the manifests of a folder."""
+    from validation.analysis.selection.sources import (
+        find_committed,
+        find_in_catalogue,
+        find_in_folder,
+        read_catalogue,
+        read_folder_catalogue,
+    )
     from validation.services import open_ledger
     from validation.settings import load_settings
 
-    settings = load_settings()
-    if shards is not None and not settings.database_url.get_secret_value():
+    settings = load_results_settings(bucket)
+    if bucket is None and load_settings().database_url.get_secret_value():
+        return find_committed(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
+    if shards is None:
+        return find_in_catalogue(read_catalogue(settings), settings, suite=suite, up_to=revision)
+    if (catalogue := read_folder_catalogue(shards)) is None:
         return find_in_folder(shards, suite)
-    return find_committed(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
+    return find_in_catalogue(catalogue, settings, suite=suite, folder=shards, up_to=revision)
+
+
+def load_results_settings(bucket: str | None) -> "Settings":
+    """The settings, with another results store if one is named."""
+    from validation.settings import load_settings
+
+    settings = load_settings()
+    return settings if bucket is None else settings.model_copy(update={"results_url": bucket})
 
 
 def find_rules(name: str | None, suite: str) -> "Rules":
@@ -247,8 +260,8 @@ def find_rules(name: str | None, suite: str) -> "Rules":
         BadInput: there is no such file or version, or the suite is unknown here.
         BadRules: the file does not hold rules.
     """
-    from validation.models.suite import SUITES
-    from validation.scoring.rules_file import load_rules, parse_rules
+    from validation.models.suites import SUITES
+    from validation.scoring.rules_io import load_rules, parse_rules
 
     if name is None and suite not in SUITES:
         raise BadInput(f"suite {suite!r} is unknown here and has no rules: name a rules file with --rules")

@@ -1,4 +1,4 @@
-"""`vfleet shards verify | ls | compact`: the result files."""
+"""`vfleet shards verify | ls | compact | catalogue | copy`: the result files."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -96,6 +96,7 @@ def compact(
 
     Examples: `vfleet shards compact --dry-run`, `vfleet shards compact --delete-old`
     """
+    from validation.control.catalogue import publish_catalogue
     from validation.control.compact import compact_all, delete_retired, plan_compactions
     from validation.ledger.queries import read_committed_shards
     from validation.services import open_ledger, open_results
@@ -109,6 +110,41 @@ def compact(
     for group, made in compact_all(engine, results, target_bytes=target_bytes):
         became = f"{made.key}, {made.size_bytes} bytes" if made else "nothing: they changed meanwhile, or time ran out"
         say(f"{len(group)} shards of {sum(shard.shard_bytes for shard in group)} bytes became {became}")
+    publish_catalogue(engine, results)
     if delete_old:
         deleted = delete_retired(engine, results, older_than_s=int(older_than_h * 3600))
         say(f"{len(deleted)} retired shards deleted")
+
+
+@shards_app.command()
+def catalogue() -> None:
+    """Write the catalogue of the committed shards into the results store now. Sweeps do the same once a minute.
+
+    With the catalogue, `vfleet select`, `vfleet report` and other readers need no ledger.
+    """
+    from validation.control.catalogue import publish_catalogue
+    from validation.services import open_ledger, open_results
+    from validation.shards.catalogue import CATALOGUE_KEY
+
+    written = publish_catalogue(open_ledger(), open_results())
+    say(f"{CATALOGUE_KEY} is up to date" if written is None else f"{CATALOGUE_KEY} lists {len(written.shards)} shards")
+
+
+@shards_app.command()
+def copy(
+    folder: Annotated[Path, typer.Argument(help="Folder to copy to; made if missing.")],
+    suite: Annotated[str | None, typer.Option(help="Only shards of this suite.")] = None,
+    bucket: Annotated[str | None, typer.Option(metavar="URL", help="Another results store.")] = None,
+) -> None:
+    """Copy the shards to read into a folder that any parquet reader opens: no manifests, no superseded or canary rows.
+
+    Needs the results store and its catalogue, not the ledger. Copied files are checked by their sha256; a copy that was
+    interrupted is continued.
+
+    Example: `vfleet shards copy results`, then `pandas.read_parquet("results/shards")`
+    """
+    from validation.analysis.selection.copy import copy_shards
+    from validation.cli.results import load_results_settings
+
+    copied = copy_shards(load_results_settings(bucket), folder, suite)
+    say(f"{len(copied.shards)} shards with {sum(shard.segments for shard in copied.shards):,} segments in {folder}")

@@ -76,7 +76,7 @@ def consolidate(
     target: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
 ) -> None:
     """Make five files of the four hundred of IndicConformer."""
-    from validation.models.conformer.consolidate import consolidate_repository
+    from validation.models.conformer.graph import consolidate_repository
 
     if target.exists():
         raise BadInput(f"{target} exists: name a folder that does not exist yet")

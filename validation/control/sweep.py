@@ -20,6 +20,7 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.canaries.evaluate import EvaluatedCanary, evaluate_canaries
+from validation.control.catalogue import MIN_INTERVAL, publish_catalogue
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent, Transient
 from validation.ledger.maintenance import (
@@ -119,6 +120,7 @@ def sweep(
         strays = run_step("orphans", lambda: find_strays(engine, results), Strays((), ()))
         report.orphans = run_step("orphans", lambda: _delete(results, strays.orphans), ())
         report.unknown_shards = strays.unknown
+    run_step("catalogue", lambda: publish_catalogue(engine, results, min_interval=MIN_INTERVAL), None)
     return report
 
 

@@ -5,8 +5,7 @@ import importlib.util
 import numpy as np
 
 from validation.errors import BadInput
-from validation.hardware.driver import built_for, read_driver, require_driver
-from validation.hardware.gpu import read_gpus
+from validation.hardware.gpu import built_for_cuda, check_cuda_support, read_driver_version, read_gpus
 from validation.settings import Settings
 
 _IDENTITY_MODEL = bytes.fromhex(
@@ -29,14 +28,14 @@ def check_gpu(settings: Settings) -> str | None:
 
 def check_driver(settings: Settings) -> str | None:
     """The driver supports the CUDA version that the image was built for."""
-    driver, cuda = read_driver(), built_for()
+    driver, cuda = read_driver_version(), built_for_cuda()
     if settings.device == "cuda" and driver is None:
         raise BadInput(
             "VFLEET_DEVICE is cuda, and the driver's library (NVML) does not load: start the container with --gpus all"
         )
     if settings.device == "cpu" or driver is None or cuda is None:
         return None
-    require_driver(driver, cuda)
+    check_cuda_support(driver, cuda)
     return f"driver {driver} supports CUDA {cuda}, for which this image was built"
 
 
@@ -62,10 +61,10 @@ def check_onnx_session(settings: Settings) -> str | None:
     """
     if importlib.util.find_spec("onnxruntime") is None:
         return None
-    from validation.models.onnx import open_session  # noqa: PLC0415 - a control machine has no ONNX Runtime
+    from validation.models.onnx import create_onnx_session  # noqa: PLC0415 - a control machine has no ONNX Runtime
 
     try:
-        session = open_session(_IDENTITY_MODEL, threads=1, device="cuda" if settings.device == "cuda" else "cpu")
+        session = create_onnx_session(_IDENTITY_MODEL, threads=1, device="cuda" if settings.device == "cuda" else "cpu")
         session.run(None, {"x": np.ones(1, dtype=np.float32)})
     except BadInput:
         raise

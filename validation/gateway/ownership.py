@@ -8,7 +8,7 @@ from validation.gateway.policy import EventTarget
 from validation.gateway.prefect_server import PrefectServer
 
 CACHED_RUNS = 10_000
-"""A hundred boxes hold two hundred flow runs at a time, of 13 task runs each; an evicted run is looked up again."""
+"""100 boxes hold 200 flow runs at a time, of 13 task runs each; an evicted run is looked up again."""
 
 _Value = TypeVar("_Value")
 

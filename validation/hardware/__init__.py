@@ -1,1 +1,1 @@
-"""GPUs: devices, drivers, errors and pinned memory."""
+"""GPUs: devices and precisions, driver and memory, and the errors that libraries raise."""

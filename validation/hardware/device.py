@@ -1,4 +1,4 @@
-"""Where a suite's networks compute, and how finely."""
+"""The device and the precision in which a suite's networks compute."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -20,7 +20,7 @@ _DTYPES: dict[Precision, torch.dtype] = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
-    """A device, and the type of the weights of what is large there."""
+    """A device, and the precision of the large networks' weights on it."""
 
     device: Device = "cpu"
     precision: Precision = "float32"
@@ -31,36 +31,39 @@ class DeviceConfig:
 
 
 def select_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["auto"] | Precision) -> DeviceConfig:
-    """Settle on a device and a precision.
+    """Choose a device and a precision.
 
-    ``auto`` is the card where torch sees one, and there half precision: float16, whose rounding moves MMS-LID's
-    logits five to ten times less than bfloat16's.
+    ``auto`` chooses the GPU if torch finds one, and half precision on it: float16, because its rounding changes
+    MMS-LID's logits five to ten times less than that of bfloat16.
 
     Raises:
-        BadInput: the card is asked for and torch sees none. A rented box must never do a card's work on its CPU.
+        BadInput: ``cuda`` is asked for and torch finds no GPU. A rented box must not do the work of a GPU on its CPU.
     """
-    seen = torch.cuda.is_available()
-    if device == "cuda" and not seen:
-        raise BadInput(f"VFLEET_DEVICE is cuda, but torch {torch.__version__} sees no card")
-    chosen: Device = "cuda" if seen and device != "cpu" else "cpu"
-    fitting: Precision = "float16" if chosen == "cuda" else "float32"
-    return DeviceConfig(chosen, fitting if precision == "auto" else precision)
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise BadInput(
+            f"VFLEET_DEVICE is cuda, but torch {torch.__version__} sees no GPU: check `nvidia-smi` and the driver, "
+            "or set VFLEET_DEVICE=cpu"
+        )
+    chosen: Device = "cuda" if has_gpu and device != "cpu" else "cpu"
+    default: Precision = "float16" if chosen == "cuda" else "float32"
+    return DeviceConfig(chosen, default if precision == "auto" else precision)
 
 
-def forbid_tf32() -> None:
-    """Let torch compute what is float32 with all of its bits. By default convolutions on a card keep ten of 23.
+def disable_tf32() -> None:
+    """Make torch compute float32 with all 23 bits of the fraction. By default convolutions on a GPU keep ten.
 
-    A revision says float32, padding moves an answer by no more than 1e-5, and ONNX Runtime is held to the same.
+    Model revisions say float32, padding must not change an answer by more than 1e-5, and ONNX Runtime is set alike.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def place_by_settings() -> DeviceConfig:
-    """Settle on what VFLEET_DEVICE and VFLEET_PRECISION leave open. Raises as ``select_device``.
+def device_from_settings() -> DeviceConfig:
+    """Choose the device and precision by VFLEET_DEVICE and VFLEET_PRECISION, and disable TF32 in this process.
 
-    Whatever is computed in single precision is so from then on.
+    Raises as ``select_device`` does.
     """
-    forbid_tf32()
+    disable_tf32()
     settings = load_settings()
     return select_device(settings.device, settings.precision)

@@ -1,31 +1,134 @@
-"""What the machine's cards say of themselves."""
+"""The GPUs of this machine: names, memory, driver version, and memory that a GPU can read directly.
 
+Nothing here imports torch: a process without models can ask, and so can a suite that runs without torch.
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from runpy import run_path
+from types import ModuleType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from validation.errors import BadInput
+
+T = TypeVar("T")
+
+MIN_DRIVERS: Mapping[int, str] = {11: "450.80", 12: "525.60", 13: "580.65"}
+"""The oldest Linux driver that runs every program of a major CUDA version (CUDA Compatibility, table 1). Within a major
+version each driver runs each program, and a newer driver runs the programs of all earlier major versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One card, as NVML names it."""
+    """One GPU, as NVML reports it."""
 
     name: str
     memory_gib: float
 
 
+class DriverTooOld(BadInput):
+    """The GPU driver of this machine cannot run the CUDA version that the image was built for."""
+
+    def __init__(self, driver: str, needs: int) -> None:
+        self.driver, self.needs = driver, needs
+        newest = max((cuda for cuda in MIN_DRIVERS if supports_cuda(driver, cuda)), default=None)
+        supported = f"CUDA {newest} at most" if newest else "no known CUDA version"
+        super().__init__(
+            f"driver {driver} supports {supported}, and this image was built for CUDA {needs}: rent a machine with "
+            f"driver {MIN_DRIVERS[needs]} or newer"
+        )
+
+
 def read_gpus() -> tuple[Gpu, ...]:
-    """Every card that this process can see; none where there is no NVML or no driver."""
+    """List the GPUs that this process can see; empty without NVML or without a driver."""
+
+    def read(nvml: ModuleType) -> tuple[Gpu, ...]:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())]
+        return tuple(
+            Gpu(nvml.nvmlDeviceGetName(handle), round(nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1))
+            for handle in handles
+        )
+
+    return _query_nvml(read) or ()
+
+
+def read_driver_version() -> str | None:
+    """Read the version of the GPU driver; None without NVML or without a driver."""
+    return _query_nvml(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
+
+
+def supports_cuda(driver: str, cuda: int) -> bool:
+    """Whether a driver, such as 535.183.01, runs programs of a major CUDA version; True for an unknown version."""
+    minimum = MIN_DRIVERS.get(cuda)
+    return minimum is None or _version(driver) >= _version(minimum)
+
+
+def check_cuda_support(driver: str, needs: int) -> None:
+    """Check a driver version against the CUDA version that the installed programs were built for.
+
+    Raises:
+        DriverTooOld: the driver cannot run them.
+    """
+    if not supports_cuda(driver, needs):
+        raise DriverTooOld(driver, needs)
+
+
+@cache
+def built_for_cuda() -> int | None:
+    """Find the newest CUDA major version that torch or ONNX Runtime was built for, without importing them.
+
+    None for CPU builds.
+    """
+    found = [
+        _read_cuda_major("torch", "version.py", "cuda"),
+        _read_cuda_major("onnxruntime", "capi/build_and_package_info.py", "cuda_version"),
+    ]
+    return max((major for major in found if major), default=None)
+
+
+def pinned_memory(shape: tuple[int, int], dtype: type[np.float32]) -> NDArray[np.float32]:
+    """Allocate an array, not initialised: page-locked if torch is loaded and finds a GPU, ordinary otherwise.
+
+    A GPU copies from page-locked memory without the CPU. Torch keeps freed pages and hands them out again, so only
+    the first few batches pay for the locking.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return np.empty(shape, dtype)
+    pinned: NDArray[np.float32] = torch.empty(shape, dtype=torch.float32, pin_memory=True).numpy()
+    return pinned
+
+
+def _query_nvml(query: Callable[[ModuleType], T]) -> T | None:
+    """Run a query while NVML is initialised; None where NVML is not installed or finds no driver."""
     try:
         import pynvml  # noqa: PLC0415 - comes with the `gpu` extra only
     except ImportError:
-        return ()
+        return None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return ()
+        return None
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(
-            Gpu(pynvml.nvmlDeviceGetName(handle), round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1))
-            for handle in handles
-        )
+        return query(pynvml)
     finally:
         pynvml.nvmlShutdown()
+
+
+def _version(driver: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", driver)[:2])
+
+
+def _read_cuda_major(package: str, file: str, name: str) -> int | None:
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.submodule_search_locations[0], file) if spec and spec.submodule_search_locations else None
+    value = run_path(str(path)).get(name) if path and path.exists() else None
+    return int(str(value).split(".", maxsplit=1)[0]) if value else None

@@ -18,31 +18,31 @@ class GpuLost(Transient):
     """The GPU, or the CUDA context of this process, has failed. This process can compute nothing more; another may."""
 
 
-_TOO_LITTLE = re.compile(
+_OUT_OF_MEMORY = re.compile(
     r"CUDA out of memory"  # torch's allocator
-    r"|CUDA error: out of memory|CUDA failure 2:"  # the driver itself, as torch and as ONNX Runtime tell it
+    r"|CUDA error: out of memory|CUDA failure 2:"  # the driver itself, as torch and ONNX Runtime report it
     r"|(?:CUBLAS|CUDNN|CUFFT|CUSOLVER)_\w*ALLOC\w*_FAILED"
     r"|Failed to allocate memory|smaller than requested bytes"  # ONNX Runtime's arena
 )
 _BAD_ARGUMENT = re.compile(r"(?:CUBLAS|CUDNN|CUFFT)_\w*(?:NOT_SUPPORTED|BAD_PARAM|INVALID_VALUE)")
-"""A library declines one call and the card is as it was: so it is the model's failure on that batch."""
-_BROKEN = re.compile(
+"""The library refuses one call and the GPU still works: the model fails on that batch."""
+_GPU_FAILED = re.compile(
     r"CUDA (?:driver )?error|CUDA failure"
     r"|(?:CUBLAS|CUDNN|CUFFT|CUSOLVER)_|(?:cuDNN|cuBLAS|cuFFT|cusolver) error|(?:CUBLAS|CUDNN\w*|CUFFT) failure"
 )
 
 
 def classify_gpu_errors(work: Callable[[], T]) -> T:
-    """Do work; raise ``GpuOutOfMemory`` or ``GpuLost`` in place of a library's error that means it.
+    """Run ``work``; raise ``GpuOutOfMemory`` or ``GpuLost`` in place of a library's error with that meaning.
 
-    At an overrun all that the work took is free again, and what torch keeps for later calls as well: another library
-    cannot have that. The error is raised anew after the old one is gone: a traceback keeps the tensors of its frames
-    alive, and so does a ``with`` whose body has failed, until it is left.
+    When memory runs out, the memory of ``work`` is freed first, and torch's cache too, because no other library can use
+    it. A new error is raised after the old one is gone: a traceback keeps the tensors of its frames alive, and so does
+    a ``with`` block whose body failed, until the block is left.
     """
     try:
         return work()
     except Exception as error:
-        found = _sort(error)
+        found = _classify(error)
         if found is None:
             raise
     if isinstance(found, GpuOutOfMemory):
@@ -50,17 +50,17 @@ def classify_gpu_errors(work: Callable[[], T]) -> T:
     raise found
 
 
-def _sort(error: Exception) -> GpuOutOfMemory | GpuLost | None:
+def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
     if isinstance(error, GpuOutOfMemory):
         return GpuOutOfMemory(str(error))
-    kinds, told = {kind.__name__ for kind in type(error).__mro__}, str(error)
-    # Others may quote a transcript, and a transcript may say anything.
+    names, message = {kind.__name__ for kind in type(error).__mro__}, str(error)
+    # The message of any other error may quote a transcript, which may contain any text.
     if not (isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")):
         return None
-    if "OutOfMemoryError" in kinds or _TOO_LITTLE.search(told):
-        return GpuOutOfMemory(told)
-    if "AcceleratorError" in kinds or (_BROKEN.search(told) and not _BAD_ARGUMENT.search(told)):
-        return GpuLost(f"the card has failed under this process: {told}")
+    if "OutOfMemoryError" in names or _OUT_OF_MEMORY.search(message):
+        return GpuOutOfMemory(message)
+    if "AcceleratorError" in names or (_GPU_FAILED.search(message) and not _BAD_ARGUMENT.search(message)):
+        return GpuLost(f"the GPU has failed under this process: {message}")
     return None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from validation.domain import Seconds, Utterance
-from validation.models.batching import cost_s, max_batch_size
+from validation.models.batching import max_batch_size, padded_cost_s
 
 OLDEST_CLIENT_WEIGHT = 3
 """The oldest client gets this many times the share of any other. With equal shares, two chunks that begin together
@@ -97,7 +97,8 @@ class FairBatchQueue:
             return []
         head = self._pick_head()
         batch = [head] if head.crash_count else self._fill_batch(head, budget_s)
-        oldest_client, share_s = next(iter(self._clients)), cost_s(max(head.utterance.duration_s, self._min_padded_s))
+        oldest_client = next(iter(self._clients))
+        share_s = padded_cost_s(max(head.utterance.duration_s, self._min_padded_s))
         for request in batch:
             weight = OLDEST_CLIENT_WEIGHT if request.client == oldest_client else 1
             self._clients[request.client].virtual_time_s += share_s / weight
@@ -122,7 +123,7 @@ class FairBatchQueue:
 
     def _count(self, request: Request, sign: int) -> None:
         self.audio_s += sign * request.utterance.duration_s
-        self._cost_s += sign * cost_s(max(request.utterance.duration_s, self._min_padded_s))
+        self._cost_s += sign * padded_cost_s(max(request.utterance.duration_s, self._min_padded_s))
 
     def _remove(self, requests: list[Request]) -> None:
         removed = set(requests)

@@ -28,7 +28,7 @@ from validation.inference.client_io import (
 )
 from validation.inference.protocol import SuiteInfo
 from validation.inference.shared_memory import ARENA_BYTES, Arena
-from validation.scoring.rules_file import load_rules
+from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 

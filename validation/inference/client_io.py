@@ -160,7 +160,7 @@ class PendingRequest:
 
     def encode(self) -> bytes:
         u = self.utterance
-        return pack_frame({"request": [self.id, self.offset, self.samples, u.text, u.language, u.wanted]})
+        return pack_frame({"request": [self.id, self.offset, self.samples, u.text, u.language, u.requested_models]})
 
 
 class RequestSender:

@@ -5,13 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Queue
 from typing import NoReturn
 
 from validation.domain import Seconds
 from validation.exit_codes import ExitCode
-from validation.hardware.pinned_memory import pinned_memory
+from validation.hardware.gpu import pinned_memory
 from validation.inference.batch_queue import Request
 from validation.inference.crash_log import CrashLog
 from validation.inference.scheduler import RequestScheduler
@@ -26,18 +26,52 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ExecutorStats:
-    """Work done since the start of the server."""
+    """What the executor has spent its time on since the start of the server.
+
+    The rest of the uptime is the crash log and the return of answers.
+    """
 
     batches: int = 0
     busy_s: Seconds = 0.0
+    """Time of the finished batches in the models."""
     batch_started_s: Seconds | None = None
     """When the current batch was started, by the monotonic clock; None between batches."""
+    batch_taken_s: Seconds | None = None
+    """When the batch that is being prepared was taken from the queue; None while the queue has no batch."""
+    _wait_started_s: Seconds | None = None
+    _waits: tuple[Seconds, Seconds] = (0.0, 0.0)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def current_batch_s(self) -> Seconds:
         """How long the current batch has been running; 0 between batches."""
         started_s = self.batch_started_s
         return 0.0 if started_s is None else time.monotonic() - started_s
+
+    def waits(self) -> tuple[Seconds, Seconds]:
+        """Return how long the executor has waited for a batch, the current wait included.
+
+        Returns:
+            Seconds in which the queue had no batch, because too few requests were pending; seconds in which a batch
+            had been taken from the queue but was still being padded and copied.
+        """
+        with self._lock:
+            return self._count_waits()
+
+    def begin_wait(self) -> None:
+        with self._lock:
+            self._wait_started_s = time.monotonic()
+
+    def end_wait(self) -> None:
+        with self._lock:
+            self._waits, self._wait_started_s = self._count_waits(), None
+
+    def _count_waits(self) -> tuple[Seconds, Seconds]:
+        if self._wait_started_s is None:
+            return self._waits
+        now_s, taken_s = time.monotonic(), self.batch_taken_s
+        taken_s = now_s if taken_s is None else max(taken_s, self._wait_started_s)
+        return self._waits[0] + taken_s - self._wait_started_s, self._waits[1] + now_s - taken_s
 
 
 class BatchExecutor:
@@ -62,7 +96,9 @@ class BatchExecutor:
 
     def _prepare(self) -> None:
         self._free_slots.acquire()
+        self.stats.batch_taken_s = None
         requests = self._scheduler.next_batch()
+        self.stats.batch_taken_s = time.monotonic()
         batch = pad_batch([request.utterance for request in requests], allocate=pinned_memory)
         # Checked in the copy: what a client writes to its arena from here on does not reach the models.
         faults = [find_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
@@ -78,7 +114,9 @@ class BatchExecutor:
             self._free_slots.release()
 
     def _run_batch(self) -> None:
+        self.stats.begin_wait()
         requests, batch = self._prepared.get()
+        self.stats.end_wait()  # before the slot is free, because the other thread then takes the next batch
         self._free_slots.release()
         self._score(requests, batch)
 

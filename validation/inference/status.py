@@ -27,8 +27,9 @@ class InferenceStatus:
 
     def describe(self) -> dict[str, Any]:
         """Return all counters, in JSON types. They count from the start of the server."""
-        suite, executor, padding = self.suite, self.executor.stats, self.suite.fill
-        models_s = sum(stats.wall_s for stats in suite.meters.values())
+        suite, executor, padding = self.suite, self.executor.stats, self.suite.padding
+        wait_for_requests_s, wait_for_preparation_s = executor.waits()
+        models_s = sum(stats.wall_s for stats in suite.stats.values())
         return {
             "suite": suite.name,
             "pid": os.getpid(),
@@ -38,6 +39,8 @@ class InferenceStatus:
             "out_of_memory": suite.budget.overruns,
             "batches": executor.batches,
             "busy_s": executor.busy_s,
+            "wait_for_requests_s": wait_for_requests_s,
+            "wait_for_preparation_s": wait_for_preparation_s,
             "current_batch_s": executor.current_batch_s,
             "audio_s": padding.real_s,
             "padded_s": padding.padded_s,
@@ -46,7 +49,7 @@ class InferenceStatus:
             "queue": asdict(self.scheduler.stats()),
             "models": {
                 name: asdict(stats) | {"share": stats.wall_s / models_s if models_s else None}
-                for name, stats in suite.meters.items()
+                for name, stats in suite.stats.items()
             },
         }
 
@@ -73,6 +76,16 @@ _COUNTERS = (
     _Spec("out_of_memory", "Batches for which GPU memory did not suffice.", lambda s: s["out_of_memory"]),
     _Spec("batches", "Batches scored.", lambda s: s["batches"]),
     _Spec("busy_seconds", "Seconds in which the models computed.", lambda s: s["busy_s"]),
+    _Spec(
+        "wait_for_requests_seconds",
+        "Seconds without a batch: too few requests were pending.",
+        lambda s: s["wait_for_requests_s"],
+    ),
+    _Spec(
+        "wait_for_preparation_seconds",
+        "Seconds in which the models waited for a batch to be padded and copied.",
+        lambda s: s["wait_for_preparation_s"],
+    ),
     _Spec("audio_seconds", "Audio scored, without padding.", lambda s: s["audio_s"]),
     _Spec("padded_seconds", "Audio scored, with padding.", lambda s: s["padded_s"]),
 )

@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from validation.domain import Answer, Seconds, Unscored
-from validation.hardware.pinned_memory import pinned_memory
-from validation.models.batching import cost_s, max_batch_size
+from validation.hardware.gpu import pinned_memory
+from validation.models.batching import max_batch_size, padded_cost_s
 from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch, run_self_test
 from validation.models.suite import Suite
 
@@ -28,7 +28,7 @@ def warm_up(suite: Suite) -> None:
         GpuLost: this process can compute nothing more.
     """
     _warm_up_length(suite, WARMUP_S)
-    if cost_s(LONG_WARMUP_S) <= suite.budget.seconds:
+    if padded_cost_s(LONG_WARMUP_S) <= suite.budget.seconds:
         _warm_up_length(suite, LONG_WARMUP_S)
     run_self_test(suite)
     suite.reset_stats()

@@ -49,8 +49,6 @@ class CommittedShard:
     shard_sha256: str
     shard_bytes: int
     segments: int
-    videos_validated: int
-    """Its videos, superseded or not."""
     chunk_id: UUID | None
     """None: compacted."""
     suite: str
@@ -64,6 +62,8 @@ class CommittedShard:
     """Videos whose current result is in a newer shard: their rows here are not read."""
     withheld: Sequence[str]
     """The superseded videos and the canaries: rows that are no data."""
+    videos_validated: int = 0
+    """Its videos, superseded or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""The speech models: one file each, grouped into suites."""
+"""The speech models, the suites that group them, and the batches in which segments are scored."""

@@ -1,14 +1,28 @@
-"""Which utterances travel together: longest first, within a budget of padded seconds. Pure."""
+"""Batches: which segments share one, how much one may hold, and how a batch that fails is split.
 
-from collections.abc import Callable, Sequence
+Segments are grouped longest first, within a budget of padded seconds. The budget shrinks when GPU memory runs out. A
+batch on which a model fails is bisected, so that one bad segment costs no other segment its answer.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.domain import SAMPLE_RATE, Seconds, Utterance
-from validation.models.base import Batch
+from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
+from validation.files import write_atomically
+from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory, classify_gpu_errors
+from validation.models.base import Batch, SegmentModel
+from validation.models.weights import default_cache
+
+log = logging.getLogger(__name__)
 
 Allocate: TypeAlias = Callable[[tuple[int, int], type[np.float32]], NDArray[np.float32]]
 
@@ -19,7 +33,7 @@ GFLOP for d seconds."""
 
 @dataclass(frozen=True, slots=True)
 class PaddingStats:
-    """How well batches are filled, in seconds of audio."""
+    """Seconds of audio in batches, without and with padding."""
 
     real_s: Seconds = 0.0
     padded_s: Seconds = 0.0
@@ -28,75 +42,207 @@ class PaddingStats:
         return PaddingStats(self.real_s + other.real_s, self.padded_s + other.padded_s)
 
 
-def cost_s(duration_s: Seconds) -> Seconds:
-    """What an item of this padded length costs: its seconds, and attention's quadratic part as further seconds."""
+# --- Grouping -------------------------------------------------------------------------------------------------
+
+
+def padded_cost_s(duration_s: Seconds) -> Seconds:
+    """Cost of one item of this padded length: its seconds, plus attention's quadratic share in seconds."""
     return duration_s + duration_s**2 / ATTENTION_QUADRATIC_S
 
 
-def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> list[list[int]]:
-    """Group items into batches of similar length.
+def batch_cost_s(batch: Batch, *, min_padded_s: Seconds = 0.0) -> Seconds:
+    """Cost of a batch against the budget."""
+    return len(batch) * padded_cost_s(max(batch.waveforms.shape[1] / SAMPLE_RATE, min_padded_s))
 
-    Longest first, so that the greatest need of memory shows at once. A batch holds as many items as the budget
-    takes at the cost of its longest; an item that exceeds the budget alone travels alone.
+
+def max_batch_size(longest_s: Seconds, budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> int:
+    """Number of items that fit in a batch whose longest item has this length; at least one."""
+    return max(1, int(budget_s // padded_cost_s(max(longest_s, min_padded_s))))
+
+
+def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> list[list[int]]:
+    """Group items into batches of similar length, longest first, so that the greatest need of memory shows at once.
+
+    A batch holds as many items as the budget allows at the cost of its longest item. An item that exceeds the budget
+    gets a batch of its own.
 
     Args:
-        durations_s: one length an item.
-        budget_s: the greatest ``len(batch) * cost_s(longest of batch)``.
-        min_padded_s: what the shortest item is padded to by the models themselves; it costs as much.
+        durations_s: one length per item.
+        budget_s: the greatest ``len(batch) * padded_cost_s(longest of batch)``.
+        min_padded_s: the length to which the models pad shorter items; such an item costs as much.
 
     Returns:
-        Indices into ``durations_s``, each exactly once. Equal lengths keep their order.
+        Indices into ``durations_s``, each exactly once. Items of equal length keep their order.
     """
     longest_first = sorted(range(len(durations_s)), key=lambda item: -durations_s[item])
     batches, start = [], 0
     while start < len(longest_first):
-        room = max_batch_size(durations_s[longest_first[start]], budget_s, min_padded_s=min_padded_s)
-        batches.append(longest_first[start : start + room])
-        start += room
+        size = max_batch_size(durations_s[longest_first[start]], budget_s, min_padded_s=min_padded_s)
+        batches.append(longest_first[start : start + size])
+        start += size
     return batches
 
 
-def max_batch_size(longest_s: Seconds, budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> int:
-    """How many items travel with one of this length that is their longest, itself included; at least one."""
-    return max(1, int(budget_s // cost_s(max(longest_s, min_padded_s))))
-
-
-def batch_cost_s(batch: Batch, *, min_padded_s: Seconds = 0.0) -> Seconds:
-    """What a batch counts against a budget."""
-    return len(batch) * cost_s(max(batch.waveforms.shape[1] / SAMPLE_RATE, min_padded_s))
-
-
-def measure_fill(durations_s: Sequence[Seconds]) -> PaddingStats:
-    """Measure one batch: what of it is audio, and what is audio or padding."""
+def measure_padding(durations_s: Sequence[Seconds]) -> PaddingStats:
+    """Measure one batch of items of these lengths."""
     return PaddingStats(sum(durations_s), len(durations_s) * max(durations_s, default=0.0))
-
-
-def pad_batch(utterances: Sequence[Utterance], *, allocate: Allocate = np.empty) -> Batch:
-    """Lay utterances out as one batch, zero-padded on the right to the longest.
-
-    Args:
-        utterances: what travels.
-        allocate: makes the array of waveforms, whatever it holds at first; ``pinned_memory`` where a card reads it.
-    """
-    lengths = np.array([len(utterance.audio) for utterance in utterances], dtype=np.int64)
-    waveforms = allocate((len(utterances), int(lengths.max(initial=0))), np.float32)
-    for row, utterance in zip(waveforms, utterances, strict=True):
-        row[: len(utterance.audio)] = utterance.audio
-        row[len(utterance.audio) :] = 0.0
-    texts, languages = [u.text for u in utterances], [u.language for u in utterances]
-    return Batch(waveforms, lengths, texts, languages, wanted=[u.wanted for u in utterances])
-
-
-def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Make a batch of some rows of another, in its order, padded no further than they need."""
-    if len(rows) == len(batch):
-        return batch
-    lengths = batch.lengths[rows]
-    waveforms = batch.waveforms[rows, : int(lengths.max(initial=0))]
-    texts, languages = [batch.texts[row] for row in rows], [batch.languages[row] for row in rows]
-    return Batch(waveforms, lengths, texts, languages, wanted=[batch.wanted[row] for row in rows])
 
 
 def true_audio_s(batch: Batch) -> Seconds:
     """Seconds of audio in a batch, without padding."""
     return float(batch.lengths.sum()) / SAMPLE_RATE
+
+
+# --- Padding --------------------------------------------------------------------------------------------------
+
+
+def pad_stack(
+    waveforms: Sequence[Waveform], *, min_samples: int = 0, allocate: Allocate = np.empty
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Stack waveforms into one array, zero-padded on the right.
+
+    Args:
+        waveforms: B mono waveforms.
+        min_samples: the least T of the result.
+        allocate: makes the array, initialised or not; ``pinned_memory`` where a GPU reads it.
+
+    Returns:
+        (B, T) float32 with T the longest length, and the (B,) int64 lengths.
+    """
+    lengths = np.array([len(waveform) for waveform in waveforms], dtype=np.int64)
+    stacked = allocate((len(waveforms), int(lengths.max(initial=min_samples))), np.float32)
+    for row, waveform in zip(stacked, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+        row[len(waveform) :] = 0.0
+    return stacked, lengths
+
+
+def split_evenly(audio: Waveform, max_s: Seconds) -> list[Waveform]:
+    """Split audio into as few pieces of equal length as are no longer than ``max_s``; the first is the longest."""
+    return np.array_split(audio, -(-len(audio) // round(max_s * SAMPLE_RATE)))
+
+
+def pad_batch(utterances: Sequence[Utterance], *, allocate: Allocate = np.empty) -> Batch:
+    """Make one batch of utterances; ``allocate`` as in ``pad_stack``."""
+    waveforms, lengths = pad_stack([utterance.audio for utterance in utterances], allocate=allocate)
+    texts, languages = [u.text for u in utterances], [u.language for u in utterances]
+    return Batch(waveforms, lengths, texts, languages, requested_models=[u.requested_models for u in utterances])
+
+
+def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Make a batch of some rows of another, in its order, with no more padding than those rows need."""
+    if len(rows) == len(batch):
+        return batch
+    lengths = batch.lengths[rows]
+    waveforms = batch.waveforms[rows, : int(lengths.max(initial=0))]
+    texts, languages = [batch.texts[row] for row in rows], [batch.languages[row] for row in rows]
+    requested = [batch.requested_models[row] for row in rows]
+    return Batch(waveforms, lengths, texts, languages, requested_models=requested)
+
+
+# --- Budget ---------------------------------------------------------------------------------------------------
+
+
+class Budget:
+    """The batch budget: padded seconds that a batch may hold, attention's share included. It only shrinks.
+
+    Args:
+        start_s: the budget at the start, unless the file holds a smaller one.
+        path: the file that keeps the budget for later processes of this machine; None keeps it in memory only. Delete
+            the file to start again from ``start_s``.
+    """
+
+    def __init__(self, start_s: Seconds, *, path: Path | None = None) -> None:
+        self._path = path
+        self.seconds = min(start_s, _read_budget(path) or start_s)
+        self.overruns = 0
+        """Batches so far that did not fit in memory."""
+
+    def shrink_after_oom(self, cost_s: Seconds) -> None:
+        """Limit the budget to half the cost of a batch that did not fit in memory."""
+        self.overruns += 1
+        if cost_s / 2 < self.seconds:
+            log.warning(
+                "GPU out of memory: the batch budget shrinks from %.0f to %.0f padded seconds", self.seconds, cost_s / 2
+            )
+            self.seconds = cost_s / 2
+            _write_budget(self._path, self.seconds)
+
+
+def budget_path(suite: str, revisions: Mapping[str, str], gpu: str | None) -> Path:
+    """Locate the file of a suite's budget: other weights or another GPU have another file."""
+    key = hashlib.sha256(json.dumps([sorted(revisions.items()), gpu]).encode()).hexdigest()[:12]
+    return default_cache().with_name("budgets") / f"{suite}-{key}.json"
+
+
+def _read_budget(path: Path | None) -> Seconds | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no file, or not a budget file
+        return float(json.loads(path.read_text())["budget_s"]) if path else None
+    return None
+
+
+def _write_budget(path: Path | None, seconds: Seconds) -> None:
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"budget_s": seconds}))
+    except OSError as error:
+        log.warning("the batch budget of %.0f s could not be saved: %s", seconds, error)
+
+
+# --- Bisection ------------------------------------------------------------------------------------------------
+
+
+def score_with_bisection(model: SegmentModel, batch: Batch, *, on_oom: Callable[[Batch], None]) -> list[Answer]:
+    """Score a batch; bisect it where the model fails, so that only the failing items have no answer.
+
+    A failing batch is split into halves until each failing item is alone. One bad item among B costs about
+    ``2 log2 B`` further calls, and the other items keep the answers that they have without it. A batch that does not
+    fit in GPU memory is tried once more, because the first failure has freed what other models kept, and is then
+    split until the parts fit.
+
+    Args:
+        model: the model.
+        batch: the segments.
+        on_oom: called with every batch of more than one item that did not fit in memory.
+
+    Returns:
+        One answer per item, in order. An item that fails alone is ``Unscored``: ``out_of_memory`` if it does not fit
+        in memory alone, else ``model_failed``.
+
+    Raises:
+        GpuLost: this process can compute nothing more on the GPU, so no item is to blame.
+    """
+    return _bisect(model, batch, on_oom, tries=2)
+
+
+def _bisect(model: SegmentModel, batch: Batch, on_oom: Callable[[Batch], None], *, tries: int = 1) -> list[Answer]:
+    try:
+        return _score_batch(model, batch)
+    except GpuLost:
+        raise
+    except GpuOutOfMemory as error:
+        if tries > 1:
+            return _bisect(model, batch, on_oom, tries=tries - 1)
+        if len(batch) == 1:
+            return [Unscored(Fault("out_of_memory", str(error)))]
+        on_oom(batch)
+    except Exception as error:  # noqa: BLE001 - any error of a model becomes the fault of the segments that cause it
+        if len(batch) == 1:
+            return [Unscored(Fault("model_failed", f"{type(error).__name__}: {error}"))]
+    middle = len(batch) // 2
+    halves = take_rows(batch, range(middle)), take_rows(batch, range(middle, len(batch)))
+    return [answer for half in halves for answer in _bisect(model, half, on_oom)]
+
+
+def _score_batch(model: SegmentModel, batch: Batch) -> list[Answer]:
+    answers = classify_gpu_errors(lambda: list(model.score(batch)))
+    if len(answers) != len(batch):
+        raise ValueError(f"{len(answers)} answers to {len(batch)} segments")
+    return answers
+
+
+def too_short(samples: int, min_samples: int) -> Fault:
+    """Make the fault of a segment that is shorter than a model's minimum."""
+    return Fault("too_short", f"{samples} samples; the model needs {min_samples}")

@@ -1,9 +1,9 @@
-"""What a CTC model says of given texts: their probability over all alignments, and the best alignment. Batched.
+"""CTC scores of given texts: their probability over all alignments, and their best alignment. Batched.
 
-A text is laid out as the states of CTC (Graves et al. 2006): a blank, then each token followed by a blank. At each
-frame one stays, goes on by one state, or by two past a blank between different tokens.
+The states of a text are those of CTC (Graves et al. 2006): a blank, then each token followed by a blank. From one frame
+to the next a path stays in its state, or moves on by one state, or by two past a blank between different tokens.
 
-Everything is computed where the log-probabilities lie. A frame is a handful of small operations on all items at once,
+Everything is computed on the device of the log-probabilities. A frame is a few small operations on all items at once,
 so on a CPU one thread is fastest: see ``one_thread``.
 """
 
@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 WILDCARD = -1
-"""A token that is whatever the frame makes likeliest: for what a vocabulary cannot spell. Unlike a wildcard of
-probability one it never makes a text likelier than what was heard."""
+"""A token that takes the likeliest symbol of each frame, for characters that a vocabulary cannot spell. Unlike a
+wildcard of probability one it never makes a text likelier than the recognised text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +57,19 @@ def align_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
 
     Every text must have an alignment: see ``is_feasible``.
     """
-    lattice = _lay_out(log_probs, frames, texts, blank)
+    lattice = _build_lattice(log_probs, frames, texts, blank)
     reached, steps = _advance(lattice)
     log_p, back = _end(reached, lattice.last).max(dim=0)
     states = _trace_back(lattice.alive, steps, lattice.last - back)
     own = lattice.emissions.gather(2, states[:, :, None])[:, :, 0]
-    told = (log_p.tolist(), states.T.cpu().numpy(), own.T.double().cpu().numpy(), frames.tolist(), texts)
-    rows = zip(*told, strict=True)
+    columns = (log_p.tolist(), states.T.cpu().numpy(), own.T.double().cpu().numpy(), frames.tolist(), texts)
+    rows = zip(*columns, strict=True)
     return [_describe(p, path[:count], emitted[:count], len(text)) for p, path, emitted, count, text in rows]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread of a CPU within: more of them wait for each other longer than they work."""
+    """Let torch compute on one CPU thread inside this context: several wait for each other longer than they work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -79,36 +79,36 @@ def one_thread() -> Iterator[None]:
 
 
 def is_feasible(text: Sequence[int], frames: int) -> bool:
-    """Say whether a text has an alignment: a frame for each token, and one between equal neighbours."""
+    """Whether a text has an alignment: it needs a frame per token, and one more between equal neighbours."""
     repeats = sum(left == right for left, right in pairwise(text))
     return len(text) + repeats <= frames
 
 
 def collapse(symbols: NDArray[np.int64], *, blank: int) -> tuple[int, ...]:
-    """Read the tokens out of one symbol a frame: repeats are one, blanks none."""
+    """Collapse one symbol per frame to tokens: repeats become one token, blanks none."""
     changed = np.concatenate([[True], symbols[1:] != symbols[:-1]])
     return tuple(map(int, symbols[changed & (symbols != blank)]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Lattice:
-    """Texts laid out as states, against the frames of their audio."""
+    """The states of texts against the frames of their audio."""
 
     emissions: Tensor
     """(T, B, S) log-probability of each state's symbol in each frame."""
     skip_lp: Tensor
-    """(B, S) float64: 0 where a state may follow the one before the last, else minus infinity."""
+    """(B, S) float64: 0 where a state may be reached from two states before, else minus infinity."""
     alive: Tensor
-    """(T, B) whether an item still has this frame."""
+    """(T, B) whether the frame is one of the item's own."""
     last: Tensor
     """(B,) each item's last state, the blank after its last token."""
 
 
-def _lay_out(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
-    laid_out = np.full((len(texts), 2 * max(map(len, texts)) + 1), blank)
-    for row, text in zip(laid_out, texts, strict=True):
+def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
+    states = np.full((len(texts), 2 * max(map(len, texts)) + 1), blank)
+    for row, text in zip(states, texts, strict=True):
         row[1 : 2 * len(text) : 2] = text
-    symbols, by_frame = torch.from_numpy(laid_out).to(log_probs.device), log_probs.transpose(0, 1)
+    symbols, by_frame = torch.from_numpy(states).to(log_probs.device), log_probs.transpose(0, 1)
     wild = symbols == WILDCARD
     places = symbols.masked_fill(wild, blank).expand(len(by_frame), -1, -1)
     emissions = torch.where(wild, by_frame.amax(dim=2, keepdim=True), by_frame.gather(2, places))
@@ -120,11 +120,11 @@ def _lay_out(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], 
 
 
 def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
-    """Go through all frames.
+    """Advance through all frames.
 
     Returns:
-        (B, S) the log-probability of the likeliest way to each state at each item's end, and (T, B, S) uint8 by how
-        many states it went on in each frame.
+        (B, S) the log-probability of the likeliest path to each state at each item's end, and (T, B, S) uint8 the
+        number of states by which that path moved on in each frame.
     """
     emissions = lattice.emissions
     steps = torch.zeros_like(emissions, dtype=torch.uint8)
@@ -149,7 +149,7 @@ def _end(reached: Tensor, last: Tensor) -> Tensor:
 
 
 def _trace_back(alive: Tensor, steps: Tensor, state: Tensor) -> Tensor:
-    """Follow the steps back from each item's end: (T, B) its state in each frame, and in frames beyond its last."""
+    """Follow the steps back from each item's end: (T, B) its state in each frame, padded frames included."""
     states = torch.empty_like(alive, dtype=torch.int64)
     for frame in reversed(range(len(steps))):
         states[frame] = state

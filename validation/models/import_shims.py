@@ -1,4 +1,4 @@
-"""Importing libraries that are hard on those who stand beside them."""
+"""Imports of libraries that fail without a CUDA build, or that leave modules which break other libraries."""
 
 import sys
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import torch
 
 
 def allow_torchaudio() -> None:
-    """Let ``import torchaudio`` succeed on a torch without CUDA. Does nothing on a torch with it.
+    """Make ``import torchaudio`` succeed on a torch without CUDA. Does nothing on a torch with CUDA.
 
-    The package index has torchaudio for Linux in its CUDA build alone, and that build refuses to be imported where
-    its compiled extension cannot be loaded. speechbrain and transformers import torchaudio and call nothing compiled
-    of it on our way, so the module that loads the extension is taken by one that says that there is none.
+    The package index has only the CUDA build of torchaudio for Linux, and its import fails where its compiled
+    extension cannot be loaded. speechbrain and transformers import torchaudio but call nothing compiled of it here,
+    so the module that loads the extension is replaced by one that reports no extension.
     """
     if torch.version.cuda is None and "torchaudio" not in sys.modules:
         sys.modules["torchaudio._extension"] = _absent_extension()
@@ -22,11 +22,11 @@ def allow_torchaudio() -> None:
 
 @contextmanager
 def importing_speechbrain() -> Iterator[None]:
-    """Import speechbrain within, and leave no trap behind.
+    """Import speechbrain inside this context, then remove its lazy modules from ``sys.modules``.
 
-    It enters modules that import themselves when they are looked at, and fail where their own requirements are not
-    installed. Whoever walks over ``sys.modules`` looks at them: torch, inspect, hypothesis. speechbrain itself finds
-    them as attributes of its packages, so they need not stand there.
+    A lazy module imports itself when an attribute is read, and fails if its own requirements are not installed.
+    torch, inspect and hypothesis iterate over ``sys.modules`` and read attributes of every module. speechbrain finds
+    its lazy modules as attributes of its packages, so it does not need the entries.
     """
     allow_torchaudio()
     yield
@@ -38,7 +38,7 @@ def importing_speechbrain() -> Iterator[None]:
 
 
 def _absent_extension() -> ModuleType:
-    module = ModuleType("torchaudio._extension", "Stands in for the extension of a CUDA build on a CPU torch.")
+    module = ModuleType("torchaudio._extension", "Replaces the extension of a CUDA build on a CPU torch.")
     vars(module).update(
         _check_cuda_version=lambda: None,
         _IS_TORCHAUDIO_EXT_AVAILABLE=False,

@@ -1,45 +1,168 @@
-"""MMS-LID: which language is spoken, by Meta's wav2vec 2.0 of a billion parameters."""
+"""MMS-LID: which language is spoken, by Meta's wav2vec 2.0 with a billion parameters, as transformers builds it."""
 
+import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import remove_parametrizations
 
-from validation.domain import Answer, Column
-from validation.hardware.device import DeviceConfig, place_by_settings
+from validation.domain import SAMPLE_RATE, Answer, Column
+from validation.errors import BadInput
+from validation.hardware.device import DeviceConfig, device_from_settings
 from validation.models.base import Batch
+from validation.models.import_shims import allow_torchaudio
 from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch
-from validation.models.mms_network import SHORTEST_SAMPLES, load_mms
 from validation.models.weights_folder import open_weights_folder
+
+FRONT_END_S = 80.0
+"""Seconds of audio that go through the convolutions at once. They take 3.3 MB per second and layer in half precision,
+three layers at a time: more than the whole transformer, which then sets the memory that a batch needs."""
+MIN_SAMPLES = 400
+"""The input of one frame of the convolutions."""
+
+_VARIANCE_FLOOR = 1e-7
+"""The constant of ``Wav2Vec2FeatureExtractor``."""
 
 
 class MmsLid:
-    """MMS-LID, a judge of the suite ``indic``; how it computes is told by ``MmsNetwork``."""
+    """MMS-LID, a LID model of the suite ``indic``; ``MmsNetwork`` documents how it computes."""
 
     name: ClassVar[str] = "mms"
     columns: ClassVar[tuple[Column, ...]] = LID_COLUMNS
 
-    def __init__(self, *, threads: int, root: Path | None = None, placement: DeviceConfig | None = None) -> None:
-        """Load the network from its folder, as ``save_pretrained`` writes it. Nothing is ever fetched.
+    def __init__(self, *, threads: int, root: Path | None = None, device_config: DeviceConfig | None = None) -> None:
+        """Load the network from its folder, as ``save_pretrained`` writes it. Nothing is ever downloaded.
 
         Args:
             threads: threads to compute with on a CPU.
-            root: where the folders of all weights lie; VFLEET_WEIGHTS if None.
-            placement: where it computes, and in which precision; by the settings if None.
+            root: the folder of all weights folders; VFLEET_WEIGHTS if None.
+            device_config: device and precision; by the settings if None.
 
         Raises:
             WeightsRefused: a file is missing or altered.
-            BadInput: the folder holds another kind of model, or none is named.
+            BadInput: the folder holds another kind of model, or no folder is set.
         """
-        weights, placement = open_weights_folder("mms-lid-256", root), placement or place_by_settings()
-        if placement.device == "cpu":
+        weights = open_weights_folder("mms-lid-256", root)
+        device_config = device_config or device_from_settings()
+        if device_config.device == "cpu":
             torch.set_num_threads(threads)
-        self._network = load_mms(weights.path, placement.device, placement.dtype)
+        self._network = load_mms(weights.path, device_config.device, device_config.dtype)
         self._labels = LanguageLabels(self._network.labels)
         self.languages: frozenset[str] | None = frozenset(self._labels.codes)
-        self.revision = f"{weights.revision}-{placement.precision}"
+        self.revision = f"{weights.revision}-{device_config.precision}"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Name the language of each segment."""
-        return classify_batch(batch, self._network.hear, self._labels, shortest=SHORTEST_SAMPLES)
+        """Identify the language of each segment."""
+        return classify_batch(batch, self._network.forward, self._labels, min_samples=MIN_SAMPLES)
+
+
+class MmsNetwork:
+    """The network: waveforms in, the probability of each label out.
+
+    Padding changes no answer: convolutions are not padded, each frame is normalised by itself, and padded frames are
+    zeroed before the positional convolution and masked in attention and in the mean.
+
+    In half precision the weights are half; the mean over time and the head stay single, because a sum over a minute's
+    frames exceeds the range of float16.
+    """
+
+    def __init__(self, network: Any, device: str, dtype: torch.dtype) -> None:
+        """Take over a ``Wav2Vec2ForSequenceClassification``; its modules are changed in place."""
+        encoder, model = network.wav2vec2.encoder, network.wav2vec2
+        # Otherwise the weight norm of the positional convolution is computed again in every call.
+        remove_parametrizations(encoder.pos_conv_embed.conv, "weight")
+        network.eval().to(device, dtype)
+        model.feature_extractor = _InSlices(model.feature_extractor, round(FRONT_END_S * SAMPLE_RATE))
+        network.projector = _InFloat32(network.projector)
+        network.classifier = _InFloat32(network.classifier)
+        self._network, self._device, self._dtype = network, device, dtype
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the outputs, in their order."""
+        config = self._network.config
+        return [config.id2label[index] for index in range(config.num_labels)]
+
+    @torch.inference_mode()
+    def forward(self, waveforms: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Classify (B, T) waveforms of lengths (B,), each at least ``MIN_SAMPLES``: (B, L) probabilities."""
+        audio = torch.from_numpy(waveforms).to(self._device, non_blocking=True)
+        counts = torch.from_numpy(lengths).to(self._device, non_blocking=True)
+        mask = torch.arange(audio.shape[1], device=audio.device) < counts[:, None]
+        values = normalise(audio, mask).to(self._dtype)
+        logits = self._network(values, attention_mask=mask.long()).logits
+        p: NDArray[np.float64] = logits.double().softmax(dim=-1).cpu().numpy()
+        return p
+
+
+def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:
+    """Load a folder as ``save_pretrained`` writes it, without access to the hub.
+
+    Raises:
+        BadInput: the folder holds another kind of model; with group norm, for example, answers depend on the padding.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is first imported
+    allow_torchaudio()
+    library: Any = import_module("transformers")
+    library.utils.logging.disable_progress_bar()  # it would fill a worker's log
+    extractor = library.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    network = library.Wav2Vec2ForSequenceClassification.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+    )
+    _require(folder, "feat_extract_norm", network.config.feat_extract_norm, "layer")
+    _require(folder, "do_normalize", extractor.do_normalize, True)
+    _require(folder, "sampling_rate", extractor.sampling_rate, SAMPLE_RATE)
+    return MmsNetwork(network, device, dtype)
+
+
+def normalise(audio: Tensor, mask: Tensor) -> Tensor:
+    """Bring each utterance to zero mean and unit variance, and its padding to zero.
+
+    Args:
+        audio: (B, T) float32, zero in the padding.
+        mask: (B, T) bool, True where there is audio.
+
+    Returns:
+        (B, T): what ``Wav2Vec2FeatureExtractor(do_normalize=True)`` returns for each utterance alone.
+    """
+    count = mask.sum(dim=1, keepdim=True)
+    centred = (audio - audio.sum(dim=1, keepdim=True) / count) * mask
+    variance = centred.square().sum(dim=1, keepdim=True) / count
+    return centred / (variance + _VARIANCE_FLOOR).sqrt()
+
+
+class _InSlices(nn.Module):
+    """Run a module that treats rows independently on a few rows at a time, to bound its memory."""
+
+    def __init__(self, inner: nn.Module, max_samples: int) -> None:
+        super().__init__()
+        self.inner, self.max_samples = inner, max_samples
+
+    def forward(self, audio: Tensor) -> Tensor:
+        rows = max(1, self.max_samples // audio.shape[1])
+        return torch.cat([self.inner(audio[start : start + rows]) for start in range(0, len(audio), rows)])
+
+
+class _InFloat32(nn.Module):
+    """Run a module in single precision, whatever the precision of its input."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner.float()
+
+    def forward(self, hidden: Tensor) -> Any:
+        return self.inner(hidden.float())
+
+
+def _require(folder: Path, key: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise BadInput(
+            f"{folder}: {key} is {found!r} where MMS-LID has {expected!r}; answers would depend on padding: "
+            "put the files of facebook/mms-lid-256 there"
+        )

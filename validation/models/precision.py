@@ -1,4 +1,4 @@
-"""Whether a suite in half precision says what it says in single precision. Pure."""
+"""Comparison of a suite's answers in half precision with its answers in single precision. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from typing import TypeAlias
 import numpy as np
 
 from validation.domain import Answer, Scalar, Scored, Utterance
-from validation.models.languages import canonical
-from validation.scoring.cer import cer
+from validation.languages import normalize_language_code
+from validation.scoring.features import cer
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.text import comparable_text
 
 Answers: TypeAlias = Sequence[Mapping[str, Answer]]
-"""What a suite says of each utterance, by model."""
+"""A suite's answers to each utterance, by model."""
 
 MIN_TOP1_AGREEMENT = 0.995
 MAX_P_CHANGE = 0.02
 MAX_CER_CHANGE = 0.001
 MAX_ALIGN_CHANGE = 0.02
-"""Half precision moves a sound model by a tenth of these. What exceeds them has overflowed somewhere: a published
-build of this recogniser in float16 wrote blank transcripts while everything about it looked well."""
+"""Half precision changes the answers of a sound model by a tenth of these limits. Beyond them something has overflowed:
+a published float16 build of this recogniser wrote blank transcripts and showed no other sign of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must not have changed."""
+    """One comparison, and whether it is within its limit."""
 
     model: str
     measure: str
@@ -35,30 +35,32 @@ class Check:
     passed: bool
 
 
-def compare_precisions(asked: Sequence[Utterance], fine: Answers, coarse: Answers, roles: SuiteRoles) -> list[Check]:
-    """Hold the answers of one suite in half precision against those in single precision.
+def compare_precisions(
+    utterances: Sequence[Utterance], single: Answers, half: Answers, roles: SuiteRoles
+) -> list[Check]:
+    """Compare the answers of a suite in half precision with its answers in single precision.
 
     Args:
-        asked: what was asked; stored transcripts are the reference of character errors where there are any.
-        fine: answers in single precision, one an utterance.
-        coarse: answers in half precision, in the same order.
-        roles: who transcribes, and who judges languages.
+        utterances: the utterances; stored transcripts are the reference of character errors where there are any.
+        single: answers in single precision, one per utterance.
+        half: answers in half precision, in the same order.
+        roles: the ASR model and the LID models.
 
     Returns:
-        For every model, that it answers wherever it did; for each judge, its first choices and their probabilities;
-        for the transcriber, blanks, character errors and alignment. What nobody answered is compared by nobody.
+        For every model, that no answer is lost; for each LID model, its first choices and their probabilities; for the
+        ASR model, blank texts, character errors and alignment. Utterances without an answer are left out.
     """
     checks: list[Check] = []
     for model in roles.models:
-        pairs = [_values_of(before[model], after[model]) for before, after in zip(fine, coarse, strict=True)]
+        pairs = [_values_of(before[model], after[model]) for before, after in zip(single, half, strict=True)]
         lost = sum(bool(before) and not after for before, after in pairs)
         checks.append(Check(model, "answers lost", lost, "= 0", lost == 0))
         both = [bool(before and after) for before, after in pairs]
         answered = list(compress(pairs, both))
-        if model in roles.judges:
-            checks += _compare_judge(model, answered)
-        if model == roles.transcriber:
-            checks += _compare_transcriber(model, list(compress(asked, both)), answered)
+        if model in roles.lid_models:
+            checks += _compare_lid(model, answered)
+        if model == roles.asr_model:
+            checks += _compare_asr(model, list(compress(utterances, both)), answered)
     return checks
 
 
@@ -70,7 +72,7 @@ def _values_of(before: Answer, after: Answer) -> tuple[_Values, _Values]:
     return before.values if isinstance(before, Scored) else {}, after.values if isinstance(after, Scored) else {}
 
 
-def _compare_judge(model: str, pairs: _Pairs) -> Iterator[Check]:
+def _compare_lid(model: str, pairs: _Pairs) -> Iterator[Check]:
     named = [(before, after) for before, after in pairs if before["language"] is not None]
     if not named:
         return
@@ -80,13 +82,13 @@ def _compare_judge(model: str, pairs: _Pairs) -> Iterator[Check]:
         yield from _compare_numbers(model, column, named, MAX_P_CHANGE)
 
 
-def _compare_transcriber(model: str, asked: Sequence[Utterance], pairs: _Pairs) -> Iterator[Check]:
+def _compare_asr(model: str, utterances: Sequence[Utterance], pairs: _Pairs) -> Iterator[Check]:
     texts = [(str(before["text"] or ""), str(after["text"] or "")) for before, after in pairs]
     blanks = sum(not after for _, after in texts) - sum(not before for before, _ in texts)
     yield Check(model, "further blank texts", blanks, "= 0", blanks == 0)
     changes = [
         change
-        for utterance, (before, after) in zip(asked, texts, strict=True)
+        for utterance, (before, after) in zip(utterances, texts, strict=True)
         if (change := _cer_change(utterance, before, after)) is not None
     ]
     if changes:
@@ -97,15 +99,15 @@ def _compare_transcriber(model: str, asked: Sequence[Utterance], pairs: _Pairs) 
 
 
 def _cer_change(utterance: Utterance, before: str, after: str) -> float | None:
-    """How much worse the text fits its transcript; where there is none, the text of single precision."""
-    language = canonical(utterance.language)
-    reference, fine, coarse = (comparable_text(text, language) for text in (utterance.text or before, before, after))
-    rates = cer(reference, fine), cer(reference, coarse)
+    """The rise of the CER against the stored transcript, or against single precision's text where there is none."""
+    language = normalize_language_code(utterance.language)
+    reference, single, half = (comparable_text(text, language) for text in (utterance.text or before, before, after))
+    rates = cer(reference, single), cer(reference, half)
     return None if rates[0] is None or rates[1] is None else rates[1] - rates[0]
 
 
 def _compare_numbers(model: str, column: str, pairs: _Pairs, limit: float) -> Iterator[Check]:
-    """The 99th percentile of a number's change; a number that came or went has changed beyond measure."""
+    """The 99th percentile of a number's change; a number that is null on one side only counts as infinite."""
     changes = [
         abs(float(before[column] or 0) - float(after[column] or 0))
         if before[column] is not None and after.get(column) is not None

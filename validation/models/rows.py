@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from validation.domain import Answer, DecodedSegment, DecodedVideo, Scalar
-from validation.models.languages import canonical
+from validation.languages import normalize_language_code
 from validation.models.scorer import Scorer
 from validation.scoring.signals import segment_signals
 
@@ -28,8 +28,8 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
 
 def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
     segment = decoded.segment
-    signals = segment_signals(decoded, answers, language=canonical(segment.language), roles=scorer.roles)
-    verdict = scorer.rules.judge(signals)
+    signals = segment_signals(decoded, answers, language=normalize_language_code(segment.language), roles=scorer.roles)
+    verdict = scorer.rules.evaluate(signals)
     return {
         "video_id": segment.video_id,
         "segment_index": index,

@@ -1,4 +1,4 @@
-"""Silero VAD: how much of a segment is speech, in whatever language."""
+"""Silero VAD: the share of a segment that is speech, in any language."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -8,24 +8,24 @@ from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Waveform
 from validation.models.base import Batch
-from validation.models.onnx import open_session
+from validation.models.onnx import create_onnx_session
 from validation.models.weights import find_weights
 
 WINDOW_SAMPLES = 512
-"""32 ms, what one probability speaks for."""
+"""32 ms: the window of one probability."""
 CONTEXT_SAMPLES = 64
-"""What the network sees of the window before."""
+"""Samples of the previous window that the network sees."""
 SPEECH_P = 0.5
-"""A window from this probability on is speech: upstream's default threshold."""
+"""A window with at least this probability is speech: upstream's default threshold."""
 
 _STATE_SHAPE = (1, 1, 128)
 
 
 class SileroVad:
-    """Silero VAD v6, as one graph over a whole sequence; segments go through it one by one.
+    """Silero VAD v6, as one graph over a whole sequence; segments are scored one by one.
 
-    Windows are counted as they are: unlike upstream's speech timestamps nothing is bridged, dropped or padded, so
-    pauses between words are no speech. Read speech has ratios of 0.6 to 0.9.
+    Windows are counted as they are. Upstream's speech timestamps bridge, drop and pad windows; here pauses between
+    words are not speech, and read speech has ratios of 0.6 to 0.9.
     """
 
     name: ClassVar[str] = "silero"
@@ -35,14 +35,14 @@ class SileroVad:
     )
     languages: frozenset[str] | None = None
 
-    def __init__(self, *, threads: int) -> None:  # noqa: ARG002 - all models are made alike
+    def __init__(self, *, threads: int) -> None:  # noqa: ARG002 - every model takes it
         weights = find_weights("silero-vad-v6")
-        # The recurrent layer takes a window after the other: a second thread would wait.
-        self._session = open_session(weights.read("silero_vad_v6.onnx"), threads=1)
+        # The recurrent layer takes one window after the other: a second thread would wait.
+        self._session = create_onnx_session(weights.read("silero_vad_v6.onnx"), threads=1)
         self.revision = weights.revision
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Find the speech of a batch. Any length from one sample on has an answer."""
+        """Measure the speech of a batch. Every segment of at least one sample has an answer."""
         return [self._answer(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
 
     def _answer(self, audio: Waveform) -> Scored:
@@ -57,7 +57,7 @@ class SileroVad:
 
 
 def cut_windows(audio: Waveform) -> NDArray[np.float32]:
-    """Cut audio into windows with context before each, (W, 64 + 512); silence surrounds the audio."""
+    """Cut audio into windows with their context, (W, 64 + 512), with silence before and after the audio."""
     count = -(-len(audio) // WINDOW_SAMPLES)
     padded = np.zeros(CONTEXT_SAMPLES + count * WINDOW_SAMPLES, dtype=np.float32)
     padded[CONTEXT_SAMPLES : CONTEXT_SAMPLES + len(audio)] = audio

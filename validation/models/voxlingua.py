@@ -8,46 +8,47 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from validation.domain import Answer, Column
 from validation.errors import BadInput
-from validation.hardware.device import DeviceConfig, place_by_settings
+from validation.hardware.device import DeviceConfig, device_from_settings
 from validation.models.base import Batch
-from validation.models.ecapa_padding import FrameCounts, reflect_pad_per_item
 from validation.models.import_shims import importing_speechbrain
 from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch
 from validation.models.weights_folder import open_weights_folder
 
 
 class VoxLingua107:
-    """The ECAPA-TDNN of VoxLingua107, a judge of the suite ``indic``.
+    """The ECAPA-TDNN of VoxLingua107, a LID model of the suite ``indic``.
 
-    It knows no Odia, Konkani, Maithili, Kashmiri, Dogri, Bodo, Santali or Manipuri, and abstains on them.
+    It does not know Odia, Konkani, Maithili, Kashmiri, Dogri, Bodo, Santali and Manipuri, and abstains on them.
 
-    As the library runs it, an answer depends on what else is in the batch. Here it does not: convolutions reflect at
-    each item's own end, and the loudest frame, the mean and the pooling are of an item's own frames. It computes in
-    single precision wherever it is: 3 % of the suite's work, and its pooling subtracts squares.
+    As the library runs it, an answer depends on the rest of the batch. Here it does not: convolutions reflect at each
+    item's own end, and the loudest frame, the mean and the pooling cover an item's own frames only. It computes in
+    single precision on every device: it is 3 % of the suite's work, and its pooling subtracts squares.
     """
 
     name: ClassVar[str] = "voxlingua"
     columns: ClassVar[tuple[Column, ...]] = LID_COLUMNS
 
-    def __init__(self, *, threads: int, root: Path | None = None, placement: DeviceConfig | None = None) -> None:
-        """Load the network from its folder, as speechbrain's ``from_hparams`` reads it. Nothing is ever fetched.
+    def __init__(self, *, threads: int, root: Path | None = None, device_config: DeviceConfig | None = None) -> None:
+        """Load the network from its folder, as speechbrain's ``from_hparams`` reads it. Nothing is ever downloaded.
 
-        Its ``hyperparams.yaml`` is code: what it builds and calls is as trusted as the lock that pins it.
+        Its ``hyperparams.yaml`` is code: trust what it builds and calls as far as the lock that pins it.
 
         Args:
             threads: threads to compute with on a CPU.
-            root: where the folders of all weights lie; VFLEET_WEIGHTS if None.
-            placement: where it computes, by the settings if None; its precision is not this model's.
+            root: the folder of all weights folders; VFLEET_WEIGHTS if None.
+            device_config: the device, by the settings if None; the precision is not used.
 
         Raises:
             WeightsRefused: a file is missing or altered.
-            BadInput: the folder holds another kind of model, or none is named.
+            BadInput: the folder holds another kind of model, or no folder is set.
         """
-        weights, device = open_weights_folder("voxlingua107-ecapa", root), (placement or place_by_settings()).device
+        weights = open_weights_folder("voxlingua107-ecapa", root)
+        device = (device_config or device_from_settings()).device
         if device == "cpu":
             torch.set_num_threads(threads)
         classifier = _load_classifier(weights.path, device)
@@ -57,13 +58,65 @@ class VoxLingua107:
         self.revision = weights.revision
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Name the language of each segment."""
-        network = self._network
-        return classify_batch(batch, network.listen, self._labels, shortest=network.shortest_samples)
+        """Identify the language of each segment."""
+        return classify_batch(batch, self._network.predict, self._labels, min_samples=self._network.min_samples)
+
+
+class FrameCounts:
+    """The number of each item's own frames, set before every call of the network that shares the object."""
+
+    def __init__(self) -> None:
+        self.of_items = torch.zeros(0, dtype=torch.int64)
+
+
+class ReflectingConv1d(nn.Module):
+    """A speechbrain ``Conv1d`` (``same``, ``reflect``) whose right reflection starts at each item's own last frame.
+
+    The library reflects at the end of the batch, so the padding of a shorter item changes its embedding (cosine
+    distances of 0.02 to 0.9 to the embedding of the item alone). Here ``x[n-1-j]`` is written to place ``n-1+j`` for
+    ``j = 1..p``, as the reflection of the item alone would have it. No frame of the item sees what lies further right.
+    """
+
+    def __init__(self, conv: nn.Module, reach: int, counts: FrameCounts) -> None:
+        super().__init__()
+        self._conv, self._reach, self._counts = conv, reach, counts
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, T) -> (B, C', T)."""
+        reach, last = self._reach, self._counts.of_items[:, None] - 1
+        padded = functional.pad(x, (reach, reach))
+        padded[:, :, :reach] = x[:, :, 1 : reach + 1].flip(-1)
+        step = torch.arange(1, reach + 1, device=x.device)
+        source, target = (last - step)[:, None, :], (last + step + reach)[:, None, :]
+        mirrored = x.gather(2, source.expand(-1, x.shape[1], -1))
+        padded.scatter_(2, target.expand(-1, x.shape[1], -1), mirrored)
+        result: Tensor = self._conv(padded)
+        return result
+
+
+def reflect_pad_per_item(network: nn.Module, counts: FrameCounts) -> int:
+    """Replace every convolution of a network that covers more than one frame.
+
+    Returns:
+        The greatest reach of a convolution to one side, in frames: items need one frame more.
+
+    Raises:
+        BadInput: a convolution pads in another way, so the network is not speechbrain's ECAPA-TDNN.
+    """
+    from speechbrain.nnet.CNN import Conv1d  # noqa: PLC0415 - torchaudio must have been allowed first
+
+    max_reach = 0
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Conv1d) and child.kernel_size > 1:
+                reach = _reach_of(child)
+                setattr(parent, name, ReflectingConv1d(child.conv, reach, counts))
+                max_reach = max(max_reach, reach)
+    return max_reach
 
 
 class _EcapaTdnn:
-    """The modules of an ``EncoderClassifier``, run so that items keep out of each other's way."""
+    """The modules of an ``EncoderClassifier``, run so that no item of a batch changes another item's answer."""
 
     def __init__(self, modules: Any, device: str) -> None:
         self._features, self._norm = modules.compute_features, modules.mean_var_norm
@@ -71,37 +124,37 @@ class _EcapaTdnn:
         self._device, self._counts = device, FrameCounts()
         _require_sentence_norm(self._norm, self._features)
         self._hop = self._features.compute_STFT.hop_length
-        self.shortest_samples = reflect_pad_per_item(self._embed, self._counts) * self._hop
+        self.min_samples = reflect_pad_per_item(self._embed, self._counts) * self._hop
 
     @torch.inference_mode()
-    def listen(self, waveforms: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Hear (B, T) waveforms and give (B, L) probabilities of the labels."""
+    def predict(self, waveforms: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Classify (B, T) waveforms: (B, L) probabilities of the labels."""
         counts = torch.from_numpy(lengths).to(self._device) // self._hop + 1
-        features = self._describe(torch.from_numpy(waveforms).to(self._device), counts)
-        # The library multiplies relative lengths by the frames again: from half a frame less it counts right.
+        features = self._compute_features(torch.from_numpy(waveforms).to(self._device), counts)
+        # The library multiplies relative lengths by the frames again: with half a frame less it rounds correctly.
         relative = (counts - 0.5) / features.shape[1]
         self._counts.of_items = counts
         embedded = self._embed(self._norm(features, relative), relative)
         log_p: Tensor = self._classify(embedded).squeeze(1)
         return log_p.double().exp().cpu().numpy()
 
-    def _describe(self, audio: Tensor, counts: Tensor) -> Tensor:
-        """Mel features in decibels, (B, F, M). Frames after an item's end are silenced first.
+    def _compute_features(self, audio: Tensor, counts: Tensor) -> Tensor:
+        """Compute mel features in decibels, (B, F, M). Frames after an item's end are zeroed first.
 
-        They hear its last samples through the edge of their window, and decibels are cut off 80 below an item's
-        loudest frame, which none of them may be.
+        The edge of their window still covers the item's last samples. Decibels are cut off 80 below an item's loudest
+        frame, and none of those frames may be the loudest.
         """
         from speechbrain.processing.features import spectral_magnitude  # noqa: PLC0415 - as speechbrain itself
 
         power = spectral_magnitude(self._features.compute_STFT(audio))
-        real = torch.arange(power.shape[1], device=power.device) < counts[:, None]
-        features: Tensor = self._features.compute_fbanks(power * real[..., None])
+        mask = torch.arange(power.shape[1], device=power.device) < counts[:, None]
+        features: Tensor = self._features.compute_fbanks(power * mask[..., None])
         return features
 
 
 def _load_classifier(folder: Path, device: str) -> Any:
-    # speechbrain gathers the files of a model in a folder of its own. Linking them there fails where that folder is
-    # the source, and follows links that a store of weights may be made of; copies do neither.
+    # speechbrain gathers the files of a model in a folder of its own. Links fail where that folder is the source, and
+    # follow the links of which a store of weights may consist; copies do neither.
     with importing_speechbrain(), tempfile.TemporaryDirectory(prefix="vfleet-voxlingua-") as gathered:
         from speechbrain.inference.classifiers import EncoderClassifier  # noqa: PLC0415 - see the context
         from speechbrain.utils.fetching import FetchConfig, LocalStrategy  # noqa: PLC0415
@@ -110,7 +163,7 @@ def _load_classifier(folder: Path, device: str) -> Any:
             source=str(folder),
             savedir=gathered,
             overrides={"pretrained_path": str(folder)},
-            run_opts={"device": "cuda:0" if device == "cuda" else device},  # it reads an index out of the name
+            run_opts={"device": "cuda:0" if device == "cuda" else device},  # speechbrain parses an index in the name
             local_strategy=LocalStrategy.COPY,
             fetch_config=FetchConfig(allow_network=False),
         )
@@ -123,4 +176,14 @@ def _read_labels(encoder: Any) -> list[str]:
 def _require_sentence_norm(norm: Any, features: Any) -> None:
     found = (norm.norm_type, norm.std_norm, features.deltas, features.context)
     if found != ("sentence", False, False, False):
-        raise BadInput(f"norm type, std norm, deltas and context are {found}; VoxLingua107 has sentence and none")
+        raise BadInput(
+            f"hyperparams.yaml sets norm type, std norm, deltas and context to {found}; VoxLingua107 has "
+            "('sentence', False, False, False)"
+        )
+
+
+def _reach_of(conv: Any) -> int:
+    padding = (conv.padding, conv.padding_mode, conv.stride, conv.skip_transpose)
+    if padding != ("same", "reflect", 1, True):
+        raise BadInput(f"a convolution of the embedding model pads as {padding}; an ECAPA-TDNN's does not")
+    return int((conv.kernel_size - 1) * conv.dilation // 2)

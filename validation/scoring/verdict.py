@@ -1,4 +1,4 @@
-"""Verdicts: an ordered list of rules over one segment's signals. Rules are data, and have a version."""
+"""Verdicts: an ordered, versioned list of rules over the signals of one segment."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from validation.domain import Scalar
 
 Decision: TypeAlias = Literal["accept", "review", "reject"]
-"""From mild to severe. ``review`` asks for a person's ear, or for a model that can tell."""
+"""From mild to severe. ``review`` asks a person to listen, or a better model to score."""
 _SEVERITY: tuple[Decision, ...] = ("accept", "review", "reject")
 
 Operator: TypeAlias = Literal["<", "<=", ">", ">=", "==", "!=", "missing", "present"]
 _EXACT = 2**53
-"""Up to here a whole number and a float compare alike in every engine. Counts in shards stay far below."""
+"""Up to this value an integer and a float compare alike in every engine. Counts in shards stay far below."""
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -30,20 +30,20 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules say of one segment. ``accept`` exactly when there is no reason against it."""
+    """The result of the rules for one segment: ``accept`` exactly when there is no reason."""
 
     verdict: Decision
     reasons: tuple[str, ...]
-    """Each once, in the order of the rules."""
+    """Each reason once, in the order of the rules."""
     rules_version: str
 
 
-class _Rulebook(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Condition(_Rulebook):
-    """One comparison of one column: simple enough for any engine that reads the shards to repeat it."""
+class Condition(_StrictModel):
+    """One comparison of one column, simple enough for any engine that reads shards to repeat."""
 
     column: str
     op: Operator
@@ -62,53 +62,53 @@ class Condition(_Rulebook):
         return self
 
     def holds(self, signals: Mapping[str, Scalar]) -> bool:
-        """Say whether the condition is met. A comparison of a missing signal never is, not even ``!=``."""
+        """Whether the condition holds. A comparison with a missing signal never holds, not even ``!=``."""
         signal = signals.get(self.column)
         if self.op in {"missing", "present"}:
             return (signal is None) is (self.op == "missing")
         return signal is not None and _COMPARISONS[self.op](signal, self.value)
 
 
-class Rule(_Rulebook):
-    """A reason to doubt a segment, given when all its conditions hold."""
+class Rule(_StrictModel):
+    """A reason against a segment, given when all conditions of the rule hold."""
 
     reason: str = Field(pattern=r"^[a-z][a-z0-9_]*(:[a-z0-9_]+)?$")
     verdict: Literal["review", "reject"]
     when: tuple[Condition, ...] = Field(min_length=1)
     sentence: str = Field(min_length=1)
-    """What the reason means, for a person."""
+    """The reason, for a person."""
 
-    def fires(self, signals: Mapping[str, Scalar]) -> bool:
+    def matches(self, signals: Mapping[str, Scalar]) -> bool:
         return all(condition.holds(signals) for condition in self.when)
 
 
-class Rules(_Rulebook):
-    """A versioned list of rules. A change of any rule is a new version."""
+class Rules(_StrictModel):
+    """A versioned list of rules. A change to any rule is a new version."""
 
     version: str = Field(min_length=1)
     required_models: tuple[str, ...]
-    """Models without whose answer nothing is accepted."""
+    """Models without whose answer no segment is accepted."""
     rules: tuple[Rule, ...]
 
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
-        """The rules of the file after those that hold for every file: what was not heard is not accepted."""
+        """The rules that every file implies (audio decoded, required models answered), then the rules of the file."""
         return (_UNDECODABLE, *map(_unscored, self.required_models), *self.rules)
 
     @property
     def columns(self) -> frozenset[str]:
-        """Every column that some rule reads."""
+        """Every column that a rule reads."""
         return frozenset(condition.column for rule in self.effective for condition in rule.when)
 
-    def judge(self, signals: Mapping[str, Scalar]) -> Verdict:
-        """Judge one segment by its signals, named as the columns of a shard.
+    def evaluate(self, signals: Mapping[str, Scalar]) -> Verdict:
+        """Evaluate the rules on one segment's signals, named as the columns of a shard.
 
-        The verdict is the severest of the rules that fire, ``accept`` if none does.
+        The verdict is the severest of the matching rules, ``accept`` if no rule matches.
         """
-        fired = [rule for rule in self.effective if rule.fires(signals)]
-        decisions: list[Decision] = ["accept", *(rule.verdict for rule in fired)]
+        matching = [rule for rule in self.effective if rule.matches(signals)]
+        decisions: list[Decision] = ["accept", *(rule.verdict for rule in matching)]
         verdict = max(decisions, key=_SEVERITY.index)
-        return Verdict(verdict, tuple(dict.fromkeys(rule.reason for rule in fired)), self.version)
+        return Verdict(verdict, tuple(dict.fromkeys(rule.reason for rule in matching)), self.version)
 
 
 _UNDECODABLE = Rule(
@@ -120,7 +120,7 @@ _UNDECODABLE = Rule(
 
 
 def _unscored(model: str) -> Rule:
-    """CheckWarning a segment that could be heard but that a required model gave no answer for."""
+    """Make the rule that sends a decoded segment without an answer of a required model to review."""
     return Rule(
         reason=f"unscored:{model}",
         verdict="review",

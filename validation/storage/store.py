@@ -127,6 +127,12 @@ def put_once(store: ObjectStore, key: str, payload: bytes) -> None:
         obstore.put(store, key, payload, mode="create", use_multipart=False)  # one request, so the condition is atomic
 
 
+def replace_object(store: ObjectStore, key: str, payload: bytes) -> None:
+    """Write an object, in place of the existing one if there is one. Readers see the old bytes or the new bytes."""
+    with store_errors(store, key):
+        obstore.put(store, key, payload, use_multipart=False)
+
+
 def delete_object(store: ObjectStore, key: str) -> None:
     """Delete an object; one that does not exist is no error."""
     try:

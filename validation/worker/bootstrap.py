@@ -23,7 +23,7 @@ from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 from validation.domain import Seconds
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode
-from validation.hardware.driver import DriverTooOld, built_for, supports_cuda
+from validation.hardware.gpu import DriverTooOld, built_for_cuda, supports_cuda
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.vast.rate_limit import Clock, InterruptibleClock, WallClock
@@ -143,7 +143,7 @@ def find_gpu_problem(wanted: str, found: str | None) -> str | None:
     """The problem of a box's GPUs, given the output of ``list_gpus``; None if there is none."""
     if found is None or wanted not in found:
         return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
-    needs, driver = built_for(), found.splitlines()[0].rpartition(",")[2].strip()
+    needs, driver = built_for_cuda(), found.splitlines()[0].rpartition(",")[2].strip()
     return str(DriverTooOld(driver, needs)) if needs and not supports_cuda(driver, needs) else None
 
 

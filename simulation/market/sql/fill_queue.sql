@@ -1,4 +1,4 @@
--- fill_queue: let so many videos wait or be held, of so many segments each: new ones are entered, waiting ones deleted.
+-- fill_queue: make so many videos pending or claimed, by inserting new ones or deleting pending ones.
 WITH there AS (
     SELECT count(*) AS videos, coalesce(max(substr(video_id, 2)::integer), 0) AS last
     FROM video_queue

@@ -1,2 +1,2 @@
--- set_clock: let it be so late (Unix time), on a clock that simulate_clock made.
+-- set_clock: set the clock that simulate_clock created (Unix time).
 UPDATE validation.simulated_clock SET at = to_timestamp(:now);

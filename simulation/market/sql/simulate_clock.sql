@@ -1,8 +1,8 @@
--- simulate_clock: take a ledger out of real time, for simulations alone and in a database of their own. Every function,
--- view and default of the ledger then asks the simulated clock where it asked the database's.
+-- simulate_clock: make every function, view and default of a ledger read a simulated clock instead of now(). Only for
+-- simulations, in a database of their own.
 CREATE TABLE validation.simulated_clock (at timestamptz NOT NULL);
 INSERT INTO validation.simulated_clock VALUES ('epoch');
-GRANT SELECT ON validation.simulated_clock TO PUBLIC;  -- whoever owns the functions reads it
+GRANT SELECT ON validation.simulated_clock TO PUBLIC;  -- functions of any owner read it
 
 CREATE OR REPLACE FUNCTION validation.fleet_now() RETURNS timestamptz
 LANGUAGE sql STABLE SECURITY DEFINER AS $$ SELECT at FROM validation.simulated_clock $$;

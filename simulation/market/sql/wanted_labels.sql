@@ -1,2 +1,2 @@
--- wanted_labels: the labels of all machines that the books know to bill, or not to have proven gone.
+-- wanted_labels: the labels of all boxes that are not proven to be gone.
 SELECT i.label FROM fleet_instances i WHERE i.state <> 'gone';

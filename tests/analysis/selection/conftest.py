@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.worker_fixtures import PeakScorer
 from validation.domain import Column, Scored
-from validation.models.suite import SUITES, SuiteSpec
+from validation.models.suites import SUITES, SuiteSpec
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Condition, Rule, Rules
 from validation.worker.chunk.context import ChunkContext
@@ -31,7 +31,7 @@ class TwoScorer(PeakScorer):
     """`ear` answers the loudest sample, `nose` its own revision. `asked` counts the answers of each model."""
 
     name: str = "pair"
-    roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear", "nose"), judges=("ear", "nose")))
+    roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear", "nose"), lid_models=("ear", "nose")))
     rules: Rules = field(
         default_factory=lambda: Rules(version="pair-1", required_models=("ear",), rules=(QUIET, STALE))
     )
@@ -55,7 +55,7 @@ class TwoScorer(PeakScorer):
     def score(self, utterances):
         answers = []
         for utterance in utterances:
-            wanted = utterance.wanted or tuple(self.columns)
+            wanted = utterance.requested_models or tuple(self.columns)
             for model in wanted:
                 self.asked[model] += 1
             answer = {"ear": self._ear(utterance), "nose": self._nose()}

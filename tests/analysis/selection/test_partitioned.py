@@ -16,7 +16,7 @@ from validation.analysis.selection.verdicts import apply_rules
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 
-ROLES = SuiteRoles(("ear", "nose"), judges=("ear", "nose"))
+ROLES = SuiteRoles(("ear", "nose"), lid_models=("ear", "nose"))
 COLUMNS = {"ear": ("ear_peak", "ear_language", "ear_declared_p"), "nose": ("nose_age",)}
 VIDEOS = st.dictionaries(st.sampled_from("abcdeé𝒇"), st.integers(1, 3), max_size=6)
 

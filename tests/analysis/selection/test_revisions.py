@@ -72,7 +72,7 @@ def test_model_added_later_has_a_fault_for_older_segments(pair):
     columns, revisions = dict(whole.scorer.columns), dict(whole.scorer.revisions)
     whole.scorer.columns, whole.scorer.revisions = {"ear": columns["ear"]}, {"ear": "1"}
     whole.scorer.score = lambda utterances: [{"ear": whole.scorer._ear(u)} for u in utterances]
-    whole.scorer.roles = type(whole.scorer.roles)(("ear",), judges=("ear",))
+    whole.scorer.roles = type(whole.scorer.roles)(("ear",), lid_models=("ear",))
     run_chunk(whole)
     pair.upgrade("1")
     requeue_videos(pair.box.engine, Requeue(["a"], lacking={"nose": None}))

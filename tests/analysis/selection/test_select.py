@@ -22,7 +22,7 @@ from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Video
 from validation.ledger.queries import read_committed_shards
 from validation.ledger.seed import seed_videos
-from validation.scoring.rules_file import parse_rules
+from validation.scoring.rules_io import parse_rules
 from validation.shards.reader import read_file_provenance
 from validation.shards.writer import write_table
 from validation.storage.store import get_bytes, list_keys, put_once

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validation.analysis.selection.verdicts import apply_rules
-from validation.scoring.rules_file import BadRules, load_rules, parse_rules
+from validation.scoring.rules_io import BadRules, load_rules, parse_rules
 from validation.scoring.verdict import Condition, Rule, Rules
 
 COLUMNS = {

@@ -16,21 +16,20 @@ from validation.domain import Utterance
 from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig
 from validation.models.batching import pad_batch
-from validation.models.conformer.consolidate import consolidate_repository
-from validation.models.conformer.graph import UnsupportedGraph, read_graph
+from validation.models.conformer.graph import UnsupportedGraph, consolidate_repository, read_graph
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
-from validation.models.conformer.onnx_patch_padding import make_padding_exact
-from validation.models.conformer.onnx_to_torch import build_network, load_torch_engine
+from validation.models.conformer.onnx_patches import make_padding_exact
+from validation.models.conformer.torch_engine import build_network, load_torch_engine
 from validation.models.conformer.vocabulary import BLANK, read_vocabulary
-from validation.models.onnx import open_session
+from validation.models.onnx import create_onnx_session
 
 DURATIONS_S = [0.1, 0.11, 0.3, 1.0, 30.0]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Threads that share a busy core take turns at these small arrays for longer than they work on them."""
+    """Several threads on a busy core wait for each other longer than they work on these small arrays."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -63,13 +62,13 @@ def own_assets(assets, tmp_path):
     return shutil.copytree(assets, tmp_path / "assets")
 
 
-def hear(engine, audios, languages):
+def run(engine, audios, languages):
     batch = pad_batch([Utterance(audio, "", None) for audio in audios])
-    return engine.hear(batch.waveforms, batch.lengths, np.array(languages))
+    return engine.run(batch.waveforms, batch.lengths, np.array(languages))
 
 
-def assert_heard_alike(one, other, row, other_row, *, tolerance):
-    """Log-probabilities within the tolerance; the same greedy text and the same languages' scores, but for ties."""
+def assert_same_output(one, other, row, other_row, *, tolerance):
+    """Compare log-probabilities within the tolerance, and the greedy text and the languages' scores except at ties."""
     frames = one.frames[row]
     own, expected = one.log_probs[row, :frames], other.log_probs[other_row, :frames]
     assert own == pytest.approx(expected, abs=tolerance)
@@ -85,79 +84,79 @@ def assert_heard_alike(one, other, row, other_row, *, tolerance):
 
 
 @st.composite
-def companies(draw):
-    """Segments of 0.1 to 30 s that happen to travel together, each with a language."""
+def batches(draw):
+    """Segments of 0.1 to 30 s in one batch, each with a language."""
     durations_s = draw(st.lists(st.sampled_from(DURATIONS_S) | st.floats(0.1, 7.0), min_size=2, max_size=3))
     return [(voice(s, seed), draw(st.integers(0, 21))) for seed, s in enumerate(durations_s)]
 
 
 @pytest.mark.parametrize("kind", ["onnx_engine", "torch_engine"])
 @settings(max_examples=3, deadline=None, phases=[Phase.generate])
-@given(companies())
-def test_company_does_not_change_what_is_heard(kind, request, company):
-    """A segment's log-probabilities are those that it has alone, to 1e-5; so is its greedy text, but for ties."""
+@given(batches())
+def test_the_batch_does_not_change_the_output(kind, request, batch):
+    """A segment's log-probabilities equal those of it alone to 1e-5, and its greedy text, except at ties."""
     engine = request.getfixturevalue(kind)
-    together = hear(engine, [audio for audio, _ in company], [language for _, language in company])
-    for row, (audio, language) in enumerate(company):
-        alone = hear(engine, [audio], [language])
+    together = run(engine, [audio for audio, _ in batch], [language for _, language in batch])
+    for row, (audio, language) in enumerate(batch):
+        alone = run(engine, [audio], [language])
         assert together.frames[row] == alone.frames[0] == (len(audio) // 160) // 8 + 1
-        assert_heard_alike(together, alone, row, 0, tolerance=1e-5)
+        assert_same_output(together, alone, row, 0, tolerance=1e-5)
 
 
-def test_both_engines_hear_the_same(onnx_engine, torch_engine):
-    """Weights found by node path, in modules of ours: the exported graph's log-probabilities to 1e-4, and its text."""
+def test_both_engines_give_the_same_output(onnx_engine, torch_engine):
+    """The torch engine has the exported graph's log-probabilities to 1e-4, and its text."""
     audios, languages = [voice(s, 7) for s in (0.1, 2.0, 5.3, 12.0)], [0, 5, 21, 8]
-    exported, ours = (hear(engine, audios, languages) for engine in (onnx_engine, torch_engine))
+    exported, ours = (run(engine, audios, languages) for engine in (onnx_engine, torch_engine))
     assert np.array_equal(exported.frames, ours.frames)
     for row in range(len(audios)):
-        assert_heard_alike(exported, ours, row, row, tolerance=1e-4)
+        assert_same_output(exported, ours, row, row, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_half_precision_hears_nearly_the_same(assets, vocabulary, torch_engine, precision):
-    """Half weights move log-probabilities by rounding, and nothing overflows."""
+def test_half_precision_is_close_to_single_precision(assets, vocabulary, torch_engine, precision):
+    """Half precision changes log-probabilities by rounding, and nothing overflows."""
     audios, languages = [voice(s, 9) for s in (0.4, 6.0)], [3, 11]
     half = load_torch_engine(assets, vocabulary, DeviceConfig("cpu", precision))
     assert half.name == f"torch-{precision}"
-    fine, coarse = (hear(engine, audios, languages) for engine in (torch_engine, half))
+    fine, coarse = (run(engine, audios, languages) for engine in (torch_engine, half))
     assert np.isfinite(coarse.log_probs).all()
     assert np.abs(fine.log_probs - coarse.log_probs)[1].mean() < {"float16": 0.05, "bfloat16": 0.4}[precision]
 
 
 def test_log_probabilities_are_the_published_decoding(onnx_engine, assets, vocabulary):
-    """The stock graphs on one segment, the language's mask, then log-softmax: what the model's own code computes."""
+    """The log-probabilities are those of the stock graphs, the language's mask and a log-softmax on one segment."""
     audio, language = voice(3.1, 4), vocabulary.index_of["or"]
     features, counts = LogMel()(torch.from_numpy(audio)[None], torch.tensor([len(audio)]))
     encoder, head = (read_graph(assets / name) for name in ("encoder.onnx", "ctc_decoder.onnx"))
-    stock = open_session(encoder.proto.SerializeToString(), threads=1, weights=encoder.weights)
+    stock = create_onnx_session(encoder.proto.SerializeToString(), threads=1, weights=encoder.weights)
     encoded, _ = stock.run(None, {"audio_signal": features.numpy(), "length": counts.numpy()})
-    (logits,) = open_session(head.proto.SerializeToString(), threads=1).run(None, {"encoder_output": encoded})
+    (logits,) = create_onnx_session(head.proto.SerializeToString(), threads=1).run(None, {"encoder_output": encoded})
     mask = json.loads((assets / "language_masks.json").read_text())["or"]
     expected = torch.from_numpy(logits[0][:, np.array(mask)]).log_softmax(1).numpy()
-    heard = hear(onnx_engine, [audio], [language])
+    heard = run(onnx_engine, [audio], [language])
     assert heard.log_probs[0] == pytest.approx(expected, abs=1e-5)
 
 
-def test_every_language_is_scored_by_its_own_writing(onnx_engine, vocabulary):
-    """Sums and counts for all 22 are those of 22 greedy texts, each heard in its language alone."""
+def test_every_language_is_scored_by_its_own_greedy_text(onnx_engine, vocabulary):
+    """Sums and counts of all 22 languages are those of 22 greedy texts, each decoded in its language alone."""
     audio = voice(2.2, 8)
-    heard = hear(onnx_engine, [audio, voice(4.0)], [0, 0])
+    heard = run(onnx_engine, [audio, voice(4.0)], [0, 0])
     for index in range(len(vocabulary.languages)):
-        own = hear(onnx_engine, [audio], [index]).log_probs[0]
+        own = run(onnx_engine, [audio], [index]).log_probs[0]
         best = own.argmax(1)
         written = (best != BLANK) & np.concatenate([[True], best[1:] != best[:-1]])
         assert heard.best_counts[0, index] == written.sum()
         assert heard.best_sums[0, index] == pytest.approx(own.max(1)[written].sum(), abs=1e-3)
 
 
-def test_the_graph_as_it_was_exported_is_not_indifferent_to_padding(assets):
-    """What the edit is for: without it a neighbour moves the last frames, with it not at all."""
+def test_only_the_patched_graph_ignores_padding(assets):
+    """Without the patch padding changes the last frames, with the patch it does not."""
 
     def worst(edit):
         graph = read_graph(assets / "encoder.onnx")
         if edit:
             make_padding_exact(graph.proto, graph.file)
-        session = open_session(graph.proto.SerializeToString(), threads=1, weights=graph.weights)
+        session = create_onnx_session(graph.proto.SerializeToString(), threads=1, weights=graph.weights)
         features = np.random.default_rng(0).normal(size=(1, 80, 93)).astype(np.float32)
         padded = np.pad(features, ((0, 0), (0, 0), (0, 60)))
         (alone, frames), (beside, _) = (
@@ -170,8 +169,8 @@ def test_the_graph_as_it_was_exported_is_not_indifferent_to_padding(assets):
 
 
 @pytest.mark.parametrize("layout", ["links", "consolidated"])
-def test_weights_are_read_however_they_lie(assets, vocabulary, onnx_engine, tmp_path, layout):
-    """Links into a store of blobs, or one file of all weights: the same answers, bit for bit."""
+def test_links_and_consolidated_weights_give_the_same_output(assets, vocabulary, onnx_engine, tmp_path, layout):
+    """Symbolic links and one file of all weights give the same answers, bit for bit."""
     other = tmp_path / "other"
     if layout == "links":
         shutil.copytree(assets, tmp_path / "blobs")
@@ -184,17 +183,17 @@ def test_weights_are_read_however_they_lie(assets, vocabulary, onnx_engine, tmp_
         assert {path.name for path in (other / "assets").iterdir()} == expected
         onnxruntime.InferenceSession(other / "assets/encoder.onnx", providers=["CPUExecutionProvider"])
     engine = OnnxEngine(other / "assets", vocabulary, threads=1)
-    before, after = (hear(either, [voice(1.7)], [2]) for either in (onnx_engine, engine))
+    before, after = (run(either, [voice(1.7)], [2]) for either in (onnx_engine, engine))
     assert np.array_equal(before.log_probs, after.log_probs)
 
 
-def test_other_sizes_are_read_off_the_weights(tmp_path):
-    """Layers, widths, heads and scaling are the file's own: nothing but the subsampling is written down here."""
+def test_network_sizes_are_read_from_the_weights(tmp_path):
+    """Layers, widths, heads and scaling come from the file; only the kind of subsampling is fixed."""
     sizes = ConformerSize(layers=3, width=24, heads=3, feed_forward=40, channels=6, scales_input=False)
     folder = save_conformer(tmp_path / "other", sizes) / "assets"
     vocabulary = read_vocabulary(folder, 5633)
     engines = OnnxEngine(folder, vocabulary, threads=1), load_torch_engine(folder, vocabulary, DeviceConfig())
-    exported, ours = (hear(engine, [voice(2.5)], [1]) for engine in engines)
+    exported, ours = (run(engine, [voice(2.5)], [1]) for engine in engines)
     assert exported.log_probs == pytest.approx(ours.log_probs, abs=1e-4)
 
 
@@ -209,28 +208,28 @@ def change_encoder(folder, change):
 
 
 def test_a_weight_outside_its_folder_is_refused(own_assets):
-    """Only what lies in the folder has been checked against the lock."""
+    """Only files in the folder have been checked against the lock."""
     change_encoder(own_assets, lambda proto: proto.graph.initializer[0].external_data.add(key="location", value="../x"))
     with pytest.raises(UnsupportedGraph, match=r"lies at \.\./x, outside its folder"):
         read_graph(own_assets / "encoder.onnx")
 
 
-def test_a_weight_that_ends_early_is_refused(own_assets):
-    """A file cut short is named, not read as far as it goes."""
+def test_a_truncated_weight_is_refused(own_assets):
+    """The error names a file that is too short."""
     (own_assets / "pre_encode.conv.0.weight").write_bytes(b"\0" * 7)
     with pytest.raises(UnsupportedGraph, match=r"pre_encode\.conv\.0\.weight is too short"):
         read_graph(own_assets / "encoder.onnx")
 
 
 def test_a_graph_that_is_too_old_is_refused(own_assets):
-    """The edits are written for the operators of opset 13 and later."""
+    """The patches need the operators of opset 13 or later."""
     change_encoder(own_assets, lambda proto: setattr(proto.opset_import[0], "version", 11))
     with pytest.raises(UnsupportedGraph, match="opset 11"):
         read_graph(own_assets / "encoder.onnx")
 
 
 def test_another_subsampling_is_refused(own_assets, vocabulary):
-    """Lengths are followed through convolutions of kernel 3, stride 2 and padding 1, and through no others."""
+    """Lengths are only computed for convolutions of kernel 3, stride 2 and padding 1."""
 
     def widen(proto):
         conv = next(node for node in proto.graph.node if node.op_type == "Conv")
@@ -241,8 +240,8 @@ def test_another_subsampling_is_refused(own_assets, vocabulary):
         OnnxEngine(own_assets, vocabulary, threads=1)
 
 
-def test_lengths_that_do_not_fit_the_frames_are_refused(own_assets, vocabulary):
-    """One frame off, and every transcript would look wrong: the encoder is tried before anybody relies on it."""
+def test_a_wrong_frame_count_is_refused(own_assets, vocabulary):
+    """The encoder runs once at load, because one frame off makes every transcript look wrong."""
 
     def shift(proto):
         proto.graph.initializer.append(numpy_helper.from_array(np.array(1), "one_more"))
@@ -251,7 +250,7 @@ def test_lengths_that_do_not_fit_the_frames_are_refused(own_assets, vocabulary):
         proto.graph.node.append(onnx.helper.make_node("Add", ["lengths_before", "one_more"], ["encoded_lengths"]))
 
     change_encoder(own_assets, shift)
-    with pytest.raises(UnsupportedGraph, match="101 frames become 14, not 13"):
+    with pytest.raises(UnsupportedGraph, match="101 frames into 14, not 13"):
         OnnxEngine(own_assets, vocabulary, threads=1)
 
 
@@ -265,15 +264,15 @@ def test_lengths_that_do_not_fit_the_frames_are_refused(own_assets, vocabulary):
         ),
     ],
 )
-def test_a_network_that_is_not_ours_is_refused(own_assets, change, sentence):
-    """A weight that no module takes, or a module that finds none: neither is passed over."""
+def test_unused_and_missing_weights_are_refused(own_assets, change, sentence):
+    """A weight that no module takes and a module without a weight are both errors."""
     change_encoder(own_assets, change)
     with pytest.raises(UnsupportedGraph, match=sentence):
         build_network(read_graph(own_assets / "encoder.onnx"), read_graph(own_assets / "ctc_decoder.onnx"))
 
 
-def test_a_card_that_cannot_be_had_is_refused(assets, vocabulary, monkeypatch):
-    """ONNX Runtime would compute on the CPU instead, and a rented card stand idle."""
+def test_a_missing_gpu_is_refused(assets, vocabulary, monkeypatch):
+    """Without the check ONNX Runtime would compute on the CPU while the rented GPU is idle."""
     monkeypatch.setattr("validation.models.conformer.onnx_engine.LogMel", lambda device: None)
-    with pytest.raises(BadInput, match="not on the card"):
+    with pytest.raises(BadInput, match="not on the GPU"):
         OnnxEngine(assets, vocabulary, threads=1, device="cuda")

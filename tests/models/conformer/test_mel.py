@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from tests.support.tiny_indic import voice
 from validation.domain import Utterance
 from validation.models.batching import pad_batch
-from validation.models.conformer.mel import SHORTEST_SAMPLES, LogMel, build_mel_filters
+from validation.models.conformer.mel import MIN_SAMPLES, LogMel, build_mel_filters
 
 GOLDEN = Path(__file__).with_name("golden_mel.txt")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Threads that share a busy core take turns at these small arrays for longer than they work on them."""
+    """Several threads on a busy core wait for each other longer than they work on these small arrays."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -31,14 +31,14 @@ def listen(*audios):
 
 
 def chirp(samples):
-    """Two tones that rise, at a level that falls: the same on every machine."""
+    """Two rising tones at a falling level: the same samples on every machine."""
     t = np.arange(samples) / 16_000
     sound = np.sin(2 * np.pi * (200 + 9_000 * t) * t) + 0.2 * np.sin(2 * np.pi * 3_100 * t)
     return (0.4 * np.exp(-12 * t) * sound).astype(np.float32)
 
 
 def make_features(audio):
-    """The same front end once more, one frame at a time in double precision."""
+    """The features computed a second time, one frame after the other in double precision."""
     x = audio.astype(np.float64)
     emphasised = np.concatenate([x[:1], x[1:] - 0.97 * x[:-1]])
     padded = np.pad(emphasised, 256, mode="reflect")
@@ -55,30 +55,30 @@ def mel_filters():
     return FeatureExtractor.get_mel_filters(16_000, 512, 80).T
 
 
-def test_the_filters_are_slaneys():
-    """Triangles, unit areas and scale are those of librosa, which another library carries."""
+def test_the_filters_are_those_of_librosa():
+    """Triangles, unit areas and scale are those of librosa, as faster-whisper carries them."""
     assert build_mel_filters() == pytest.approx(mel_filters(), abs=1e-7)
 
 
-@pytest.mark.parametrize("samples", [SHORTEST_SAMPLES, 1600, 7999, 8000, 8001, 24_123])
-def test_features_are_those_of_the_definition(samples):
-    """One frame at a time, in double precision and with the names of the definition, the same comes out."""
+@pytest.mark.parametrize("samples", [MIN_SAMPLES, 1600, 7999, 8000, 8001, 24_123])
+def test_features_equal_a_second_implementation(samples):
+    """A plain implementation in double precision computes the same features."""
     audio = voice(samples / 16_000, seed=3)
     features, counts = listen(audio)
     assert counts[0] == samples // 160 + 1
     assert features[0] == pytest.approx(make_features(audio), abs=1e-3)
 
 
-def test_features_are_what_they_were():
-    """The values that were true when this was written; any change of the front end makes other transcripts."""
+def test_features_equal_the_golden_values():
+    """Any change of the features changes transcripts, so the values of one signal are pinned."""
     features, _ = listen(chirp(900))
     assert features[0] == pytest.approx(np.loadtxt(GOLDEN), abs=1e-3)
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.lists(st.integers(SHORTEST_SAMPLES, 24_000), min_size=2, max_size=5))
-def test_company_does_not_change_features(lengths):
-    """Reflection, mean and deviation are of an item's own samples, and beyond its frames there are zeros."""
+@given(st.lists(st.integers(MIN_SAMPLES, 24_000), min_size=2, max_size=5))
+def test_the_batch_does_not_change_features(lengths):
+    """Reflection, mean and deviation cover an item's own samples, and beyond its frames there are zeros."""
     audios = [voice(length / 16_000, seed) for seed, length in enumerate(lengths)]
     together, counts = listen(*audios)
     for row, count, audio in zip(together, counts, audios, strict=True):
@@ -87,7 +87,7 @@ def test_company_does_not_change_features(lengths):
         assert not row[:, count:].any()
 
 
-def test_silence_has_features_of_nothing():
-    """Digital silence is the same in every frame: normalised it is zero, not amplified rounding."""
+def test_silence_has_features_of_zero():
+    """Digital silence is normalised to zero, not to amplified rounding errors."""
     features, _ = listen(np.zeros(16_000, np.float32), voice(1.5))
     assert np.abs(features[0]).max() < 1e-6

@@ -22,7 +22,7 @@ def read(tokens, pieces=PIECES):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A byte-pair vocabulary as NeMo has them made, by SentencePiece itself."""
+    """A byte-pair vocabulary as NeMo's, trained by SentencePiece."""
     import sentencepiece
 
     rng = random.Random(4)
@@ -42,8 +42,8 @@ def trained():
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()), words
 
 
-def test_spelling_is_the_tokenizers_own(trained):
-    """From the list of pieces alone, in the order of their merges, every text is spelt as by the tokenizer's file."""
+def test_tokens_equal_those_of_sentencepiece(trained):
+    """From the list of pieces alone every text gets the tokens of SentencePiece's own model file."""
     processor, words = trained
     pieces = [processor.id_to_piece(token) for token in range(processor.get_piece_size())]
     speller = SubwordTokenizer(pieces)
@@ -52,26 +52,26 @@ def test_spelling_is_the_tokenizers_own(trained):
     texts = [" ".join(rng.choices(words, k=7)) for _ in range(50)]
     texts += ["".join(rng.choices("कखगाििीीुे", k=12)) for _ in range(50)]
     for text in texts:
-        assert list(speller.spell(text).tokens) == processor.encode(text)
+        assert list(speller.tokenize(text).tokens) == processor.encode(text)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="".join(piece for piece in PIECES if len(piece) == 1 and piece != "▁") + "  ", max_size=40))
-def test_a_spelling_reads_back(text):
-    """What the vocabulary can spell is spelt whole: the tokens read as the text again."""
-    spelt = SPELLER.spell(text)
+def test_tokens_decode_to_the_text(text):
+    """Tokens of a text within the alphabet decode to the text."""
+    spelt = SPELLER.tokenize(text)
     assert read(spelt.tokens) == " ".join(unicodedata.normalize("NFC", text).split())
     assert spelt.covered == (1.0 if text.split() else None)
-    assert spelt.spelt == len(spelt.tokens) == len(spelt.words)
+    assert spelt.known_tokens == len(spelt.tokens) == len(spelt.words)
 
 
-def test_a_vocabulary_in_no_order_of_merges_is_spelt_with_the_fewest_pieces():
-    """A vocabulary of another kind is noticed, and its longest pieces are used."""
+def test_a_vocabulary_without_merge_order_uses_the_fewest_pieces():
+    """A vocabulary that is not byte-pair is recognised, and its longest pieces are used."""
     pieces = ["<unk>", f"▁{KA}{KHA}{GA}", "▁", KA, KHA, GA, KHA + GA + KA]
     speller = SubwordTokenizer(pieces)
     assert not speller.is_byte_pair
-    assert read(speller.spell(KA + KHA + GA + KHA + GA + KA).tokens, pieces) == KA + KHA + GA + KHA + GA + KA
-    assert len(speller.spell(KA + KHA + GA + KHA + GA + KA).tokens) == 2
+    assert read(speller.tokenize(KA + KHA + GA + KHA + GA + KA).tokens, pieces) == KA + KHA + GA + KHA + GA + KA
+    assert len(speller.tokenize(KA + KHA + GA + KHA + GA + KA).tokens) == 2
 
 
 @pytest.mark.parametrize(
@@ -87,16 +87,16 @@ def test_a_vocabulary_in_no_order_of_merges_is_spelt_with_the_fewest_pieces():
         ("", "", None),
     ],
 )
-def test_what_cannot_be_spelt_is_passed_over(text, spelling, covered):
-    """Letters and digits of no piece are a wildcard, one a stretch; what is not spoken is nothing at all."""
-    spelt = SPELLER.spell(text)
+def test_unknown_characters_become_wildcards(text, spelling, covered):
+    """Letters and digits without a piece become one wildcard per stretch; punctuation becomes nothing."""
+    spelt = SPELLER.tokenize(text)
     assert read(spelt.tokens) == spelling
     assert spelt.covered == (None if covered is None else pytest.approx(covered))
 
 
-def test_tokens_know_their_words():
-    """A word's tokens carry its ordinal; wildcards belong to none."""
-    spelt = SPELLER.spell(f"{KA}{KHA}{GA} xyz {GA}{KA}")
+def test_tokens_carry_the_ordinal_of_their_word():
+    """A word's tokens carry its ordinal; wildcards belong to no word."""
+    spelt = SPELLER.tokenize(f"{KA}{KHA}{GA} xyz {GA}{KA}")
     own = dict.fromkeys(spelt.words)
     assert list(own) == [0, -1, 2]
     assert [token == WILDCARD for token in spelt.tokens] == [word == -1 for word in spelt.words]
@@ -104,9 +104,9 @@ def test_tokens_know_their_words():
 
 @settings(deadline=None)
 @given(st.text(max_size=60))
-def test_any_text_has_a_spelling(text):
-    """Nothing that a tar may hold raises; wildcards never stand side by side, and coverage is a share."""
-    spelt = SPELLER.spell(text)
+def test_any_text_can_be_tokenized(text):
+    """No text raises, wildcards never follow each other, and coverage is within [0, 1]."""
+    spelt = SPELLER.tokenize(text)
     assert all(not left == right == WILDCARD for left, right in zip(spelt.tokens, spelt.tokens[1:], strict=False))
     assert spelt.covered is None or 0 <= spelt.covered <= 1
     assert (spelt.covered is not None) == bool(spelt.tokens)
@@ -115,11 +115,10 @@ def test_any_text_has_a_spelling(text):
 
 
 @pytest.mark.parametrize("splitter", ["_merge", "_fewest_pieces"])
-def test_what_does_not_read_back_is_passed_over(splitter, monkeypatch):
-    """A word that comes back as another is none of the transcript's: its tokens would be looked for in the audio, and
-    not be there."""
+def test_a_word_that_does_not_decode_back_becomes_a_wildcard(splitter, monkeypatch):
+    """Tokens that decode to another word would be searched in the audio in vain."""
     speller = SubwordTokenizer(PIECES)
     speller.is_byte_pair = splitter == "_merge"
     monkeypatch.setattr(speller, splitter, lambda letters: [PIECES.index(KA)] * len(letters))
-    spelt = speller.spell(f"{KA}{KHA}")
+    spelt = speller.tokenize(f"{KA}{KHA}")
     assert (spelt.tokens, spelt.covered) == ((WILDCARD,), 0.0)

@@ -27,7 +27,7 @@ def edit(assets):
 
 
 def test_columns_come_from_the_masks(assets, edit):
-    """Which columns are whose is read, never assumed: with Hindi's and Odia's masks exchanged, so are their columns."""
+    """Columns are read from the masks: when the masks of two languages are exchanged, so are their columns."""
     before = read_vocabulary(assets, WIDTH)
     assert len(before.languages) == 22
     assert before.columns.shape == (22, BLANK + 1)
@@ -40,12 +40,12 @@ def test_columns_come_from_the_masks(assets, edit):
         assert after.pieces[language] == before.pieces[language]
 
 
-def test_tokens_are_read_as_text(assets):
-    """Pieces are joined, the mark of a word's start is a space, and what cannot be written shows."""
+def test_tokens_decode_to_text(assets):
+    """Pieces are joined, the word mark is a space, and `<unk>` is visible."""
     vocabulary = read_vocabulary(assets, WIDTH)
     pieces = vocabulary.pieces["hi"]
     first, second = pieces.index("▁" + chr(0x915)), pieces.index(chr(0x916))
-    assert vocabulary.read("hi", [first, second, 0, first]) == f"{chr(0x915)}{chr(0x916)}⁇ {chr(0x915)}"
+    assert vocabulary.decode("hi", [first, second, 0, first]) == f"{chr(0x915)}{chr(0x916)}⁇ {chr(0x915)}"
 
 
 REFUSALS = {
@@ -55,7 +55,7 @@ REFUSALS = {
         "differ in the languages en",
     ),
     "a language missing": ("vocab.json", lambda spelt: spelt.pop("hi"), "differ in the languages hi"),
-    "an unknown language": (None, lambda content: content.update(xx=content.pop("hi")), "xx is no language"),
+    "an unknown language": (None, lambda content: content.update(xx=content.pop("hi")), "xx is not a language"),
     "a mask of another head": ("language_masks.json", lambda masks: masks["hi"].append(False), "the head's 5633"),
     "a mask too wide": ("language_masks.json", lambda masks: masks["hi"].__setitem__(0, True), "takes 258 of 5633"),
     "no blank": (
@@ -71,8 +71,8 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-def test_what_does_not_fit_is_refused(assets, edit, fault):
-    """Ids are local to a language: read through the wrong mask every transcript would be wrong, without a word."""
+def test_a_vocabulary_that_does_not_fit_is_refused(assets, edit, fault):
+    """With a wrong mask every transcript would look wrong without any error."""
     name, change, sentence = REFUSALS[fault]
     for changed in [name] if name else ["vocab.json", "language_masks.json"]:
         edit(changed, change)

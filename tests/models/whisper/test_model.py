@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from tests.support.speech_samples import ask, same_values, silence, values_of, white_noise
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.models.whisper.segment import Likelihood, best_spelling_score, cut_pieces
+from validation.models.batching import split_evenly
+from validation.models.whisper.model import WINDOWS_S, Likelihood, best_spelling_score
 from validation.models.whisper.tokenizer import TokenizedText
-from validation.scoring.cer import cer
+from validation.scoring.features import cer
 from validation.scoring.text import comparable_text
 
 HEARD_OF_IT = ("text", "text_language", "tokens", "transcript_lp", "greedy_lp", "align_tok", "align_min")
@@ -20,7 +21,7 @@ def whisper(models):
 
 
 @pytest.fixture(scope="session")
-def travellers(clips) -> list[Utterance]:
+def segments(clips) -> list[Utterance]:
     """Segments of every kind: three windows, several languages, abstentions, silence, no transcript."""
     long = np.concatenate([clips["en_librivox_0870"].audio, clips["en_librivox_0920"].audio])
     return [
@@ -36,15 +37,15 @@ def travellers(clips) -> list[Utterance]:
 
 
 @pytest.fixture(scope="session")
-def alone(whisper, travellers) -> list:
-    return [ask(whisper, traveller)[0] for traveller in travellers]
+def alone(whisper, segments) -> list:
+    return [ask(whisper, segment)[0] for segment in segments]
 
 
 # --- language -----------------------------------------------------------------------------------------------------
 
 
-def test_human_english_is_heard_as_english(clips, own_answers):
-    """Nobody who reads English aloud is taken for anything else, and the model is sure."""
+def test_human_english_is_identified_as_english(clips, own_answers):
+    """All clips of read English are identified, with high probability."""
     humans = [name for name, clip in clips.items() if clip.human]
     assert len(humans) == 4
     for name in humans:
@@ -53,8 +54,8 @@ def test_human_english_is_heard_as_english(clips, own_answers):
         assert found["declared_p"] == found["language_p"] > 0.9
 
 
-def test_languages_are_named_right_on_nearly_all_clips(clips, own_answers):
-    """At least 20 of 23, in eight languages; the misses are greetings of a second or two, and not sure."""
+def test_languages_are_right_on_nearly_all_clips(clips, own_answers):
+    """At least 20 of 23 in eight languages; the misses are greetings of a second or two, at low probability."""
     heard = {name: values_of(own_answers[name]["whisper"]) for name in clips}
     missed = [name for name, clip in clips.items() if heard[name]["language"] != clip.language]
     assert len(missed) <= 3
@@ -62,8 +63,8 @@ def test_languages_are_named_right_on_nearly_all_clips(clips, own_answers):
 
 
 @pytest.mark.parametrize("unknown", ["or", "brx", "ory", "sat", "no such language"])
-def test_an_unknown_declared_language_is_no_disagreement(whisper, clips, unknown):
-    """Whisper has no Odia, Bodo or Santali: it abstains from all that depends on the claim, and says what it hears."""
+def test_it_abstains_on_an_unknown_declared_language(whisper, clips, unknown):
+    """Whisper has no Odia, Bodo or Santali: it abstains, and reports the language that it hears."""
     (found,) = ask(whisper, clips["en_librivox_0880"].utterance(language=unknown))
     assert found["declared_p"] is None
     assert [found[column] for column in HEARD_OF_IT] == [None] * len(HEARD_OF_IT)
@@ -71,15 +72,15 @@ def test_an_unknown_declared_language_is_no_disagreement(whisper, clips, unknown
 
 
 def test_a_wrong_label_does_not_spoil_a_right_transcript(whisper, clips):
-    """Sure of another language, it listens in that one: the label is found wrong, the transcript right."""
+    """Confident of another language, it transcribes in that one: the label is found wrong, the transcript right."""
     (found,) = ask(whisper, clips["pt_pangrama"].utterance(language="hi"))
     assert (found["language"], found["text_language"]) == ("pt", "pt")
     assert found["declared_p"] < 0.01
     assert found["align_tok"] > -0.5
 
 
-def test_an_unsure_model_listens_in_the_declared_language(whisper, clips):
-    """Taken for Romanian at even less than even odds, Italian is still written down as Italian."""
+def test_an_unsure_model_transcribes_in_the_declared_language(whisper, clips):
+    """Italian taken for Romanian at less than even odds is still transcribed as Italian."""
     (found,) = ask(whisper, clips["it_ciao_mondo"].utterance())
     assert found["language_p"] < 0.5
     assert found["text_language"] == "it"
@@ -87,7 +88,7 @@ def test_an_unsure_model_listens_in_the_declared_language(whisper, clips):
 
 
 @pytest.mark.parametrize("declared", ["eng", "EN", "en-IN"])
-def test_a_language_may_be_written_in_any_way(whisper, clips, declared, alone):
+def test_every_spelling_of_a_language_is_accepted(whisper, clips, declared, alone):
     """The queue's codes need not be Whisper's."""
     assert same_values(ask(whisper, clips["en_librivox_0880"].utterance(language=declared))[0], alone[0])
 
@@ -103,8 +104,8 @@ def test_read_english_is_recognised(clips, own_answers):
 
 
 @pytest.mark.parametrize("name", ["en_counting", "pt_contagem", "ja_kazoeru", "zh_jishu"])
-def test_numbers_are_spelt_where_the_transcript_spells_them(clips, own_answers, name):
-    """Counting to ten is heard as ten words: digits would look like nothing but errors."""
+def test_numbers_are_words_where_the_transcript_has_words(clips, own_answers, name):
+    """Counting to ten is recognised as ten words: digits would look like errors."""
     clip, found = clips[name], values_of(own_answers[name]["whisper"])
     compared = [comparable_text(text, clip.language) for text in (clip.text, found["text"])]
     assert cer(*compared) < 0.1
@@ -141,7 +142,7 @@ def test_a_swapped_transcript_stands_apart_from_every_true_one(whisper, clips, o
 
 
 def test_case_and_punctuation_cost_nothing(whisper, clips):
-    """A transcript without them is as likely as the same one written with care."""
+    """A transcript without them is as likely as the same one with them."""
     clip = clips["en_librivox_0930"]
     careless, careful = ask(
         whisper,
@@ -152,7 +153,7 @@ def test_case_and_punctuation_cost_nothing(whisper, clips):
 
 
 def test_one_wrong_word_shows_in_the_worst_word(whisper, clips):
-    """The mean forgives one word in eight; the least likely word does not."""
+    """The mean hides one wrong word in eight; the least likely word shows it."""
     clip = clips["en_librivox_0930"]
     right, wrong = ask(whisper, clip.utterance(), clip.utterance(text=clip.text.replace("amiable", "purple")))
     assert right["align_min"] > -1.5
@@ -162,14 +163,14 @@ def test_one_wrong_word_shows_in_the_worst_word(whisper, clips):
 
 @pytest.mark.parametrize("text", ["", "   ", "...", "—"])
 def test_an_empty_transcript_has_no_likelihood(whisper, clips, text):
-    """Nothing was claimed, so nothing is scored; what is said is still heard."""
+    """Without a transcript nothing is scored; the audio is still transcribed."""
     (found,) = ask(whisper, clips["en_librivox_0880"].utterance(text=text))
     assert found["align_tok"] is found["transcript_lp"] is found["tokens"] is None
     assert "young man" in found["text"]
 
 
 def test_a_transcript_beyond_the_decoder_has_no_likelihood(whisper, clips):
-    """Four hundred tokens in three seconds are not scored, and do not stop the others of the batch."""
+    """Four hundred tokens in three seconds are not scored, and do not stop the rest of the batch."""
     clip = clips["en_librivox_0880"]
     endless, usual = ask(whisper, clip.utterance(text="he was not " * 200), clip.utterance())
     assert endless["align_tok"] is None
@@ -178,26 +179,26 @@ def test_a_transcript_beyond_the_decoder_has_no_likelihood(whisper, clips):
 
 
 def test_a_transcript_counts_in_its_likeliest_spelling():
-    """The likelier of two spellings speaks for the transcript, with its own worst word."""
+    """The likelier of two spellings gives the score, with its own worst word."""
     greedy = np.array([-0.1, -0.3])
     spellings = (TokenizedText((1, 2), (1, 2)), TokenizedText((1, 2, 3), (1, 3)))
     found = best_spelling_score(spellings, [greedy, np.array([-1.0, -4.0]), np.array([-0.5, -1.0, -3.0])])
     assert found == Likelihood(tokens=3, transcript_lp=-1.5, greedy_lp=-0.2, worst_word_lp=-2.0)
 
 
-# --- company, length, silence -------------------------------------------------------------------------------------
+# --- batch, length, silence -------------------------------------------------------------------------------------
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 7), min_size=2, max_size=4, unique=True))
-def test_company_does_not_change_an_answer(whisper, travellers, alone, company):
-    """In any company, padded by any neighbour, a segment is answered as it is alone."""
-    for traveller, found in zip(company, ask(whisper, *(travellers[i] for i in company)), strict=True):
-        assert same_values(found, alone[traveller])
+def test_the_batch_does_not_change_an_answer(whisper, segments, alone, batch):
+    """In any batch, with any padding, a segment has the answer that it has alone."""
+    for segment, found in zip(batch, ask(whisper, *(segments[i] for i in batch)), strict=True):
+        assert same_values(found, alone[segment])
 
 
-def test_a_segment_beyond_thirty_seconds_is_heard_in_pieces(whisper, clips):
-    """Its text goes on over the cut, its language is one, and its transcript is left unscored."""
+def test_a_segment_beyond_thirty_seconds_is_scored_in_pieces(whisper, clips):
+    """Its text continues over the cut, its language is one, and its transcript is not scored."""
     read = [clips[f"en_librivox_{number}"] for number in ("0870", "0920", "0930", "0880", "0870", "0920")]
     long, said = np.concatenate([clip.audio for clip in read]), " ".join(clip.text for clip in read)
     assert len(long) / SAMPLE_RATE > 30
@@ -209,18 +210,18 @@ def test_a_segment_beyond_thirty_seconds_is_heard_in_pieces(whisper, clips):
 
 @given(st.integers(1, 90 * SAMPLE_RATE))
 @settings(max_examples=50)
-def test_pieces_make_up_the_segment(samples):
+def test_pieces_join_to_the_segment(samples):
     """No sample is lost, and no piece is longer than the longest window or much shorter than another."""
     audio = np.arange(samples, dtype=np.float32)
-    pieces = cut_pieces(audio)
+    pieces = split_evenly(audio, WINDOWS_S[-1])
     assert (np.concatenate(pieces) == audio).all()
     assert len(pieces) == -(-samples // (30 * SAMPLE_RATE))
     assert max(map(len, pieces)) == len(pieces[0]) <= min(map(len, pieces)) + 1
 
 
 @pytest.mark.parametrize("audio", [silence(3.0), white_noise(2.0), silence(0.1)])
-def test_audio_without_speech_has_an_answer_of_no_meaning(whisper, audio):
-    """Whisper invents words over silence and noise: whether anybody speaks is for Silero to say."""
+def test_audio_without_speech_has_a_meaningless_answer(whisper, audio):
+    """Whisper invents words over silence and noise: Silero tells whether there is speech."""
     (found,) = ask(whisper, Utterance(audio, "he was not an ill disposed young man", "en"))
     assert found["language_p"] < 0.8
     assert found["text"] != ""

@@ -12,7 +12,7 @@ from validation.scoring.text import has_digits, normalise_text
 
 @pytest.fixture(scope="session")
 def tokens() -> WhisperTokenizer:
-    return WhisperTokenizer(find_weights("whisper-base").lay_out())
+    return WhisperTokenizer(find_weights("whisper-base").unpack())
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +20,8 @@ def published() -> dict:
     return json.loads(find_weights("whisper-base").read("tokenizer.json"))
 
 
-def test_every_piece_of_the_vocabulary_can_be_spelt(published):
-    """The published file lost one merge, and with it every word that begins with a space and a ``t``."""
+def test_every_piece_of_the_vocabulary_can_be_tokenized(published):
+    """The published file lacks one merge, and with it every word that begins with a space and a ``t``."""
 
     def unreachable(tokenizer: dict) -> set[str]:
         made = {"".join(merge.split(" ")) for merge in tokenizer["model"]["merges"]}
@@ -31,16 +31,16 @@ def test_every_piece_of_the_vocabulary_can_be_spelt(published):
     assert unreachable(repair_merges(copy.deepcopy(published))) == set()
 
 
-def test_a_whole_merge_list_is_left_as_it_is(published):
-    """Should the upstream repair its file, nothing is repaired twice."""
+def test_a_complete_merge_list_is_unchanged(published):
+    """If upstream repairs its file, nothing is inserted twice."""
     once = repair_merges(copy.deepcopy(published))
     assert repair_merges(copy.deepcopy(once)) == once
 
 
 def test_a_transcript_has_the_tokens_that_whisper_writes(tokens):
     """Common words are single tokens, after a space."""
-    spelt = tokens.spell("and then there was the time", "en")
-    assert [tokens.read([token]) for token in spelt.tokens] == [" and", " then", " there", " was", " the", " time"]
+    spelt = tokens.tokenize("and then there was the time", "en")
+    assert [tokens.decode([token]) for token in spelt.tokens] == [" and", " then", " there", " was", " the", " time"]
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_a_transcript_has_the_tokens_that_whisper_writes(tokens):
         ("一二三。", "zh", ["一", "二", "三。"]),
     ],
 )
-def test_tokens_are_counted_to_their_words(tokens, text, language, words):
-    """A byte-level tokenizer cuts characters apart; words never are."""
-    spelt = tokens.spell(text, language)
+def test_tokens_are_assigned_to_their_words(tokens, text, language, words):
+    """A byte-level tokenizer may split characters; words stay whole."""
+    spelt = tokens.tokenize(text, language)
     spans = zip((0, *spelt.word_ends), spelt.word_ends, strict=False)
-    assert [tokens.read(spelt.tokens[start:stop]) for start, stop in spans] == words
+    assert [tokens.decode(spelt.tokens[start:stop]) for start, stop in spans] == words
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).filter(normalise_text)
@@ -64,23 +64,23 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).filter(no
 
 @settings(max_examples=60)
 @given(TEXTS, st.sampled_from(["en", "hi", "ja"]))
-def test_words_share_out_all_tokens(tokens, text, language):
-    """Every token belongs to one word, and every word has one."""
-    spelt = tokens.spell(text, language)
+def test_every_token_belongs_to_one_word(tokens, text, language):
+    """Every token belongs to one word, and every word has at least one."""
+    spelt = tokens.tokenize(text, language)
     assert list(spelt.word_ends) == sorted(set(spelt.word_ends))
     assert spelt.word_ends[-1] == len(spelt.tokens)
     assert 0 not in spelt.word_ends
 
 
 def test_a_transcript_cannot_steer_the_decoder(tokens):
-    """What looks like a special token in a stored transcript is spelt letter by letter."""
-    spelt = tokens.spell("<|endoftext|> <|en|>", "en")
+    """A special token in a stored transcript is tokenized as plain text."""
+    spelt = tokens.tokenize("<|endoftext|> <|en|>", "en")
     assert max(spelt.tokens) < tokens.start_of("en")[0] - 1
-    assert tokens.read(spelt.tokens) == " <|endoftext|> <|en|>"
+    assert tokens.decode(spelt.tokens) == " <|endoftext|> <|en|>"
 
 
 def test_numerals_are_all_tokens_with_a_digit(tokens):
-    """Suppressing them leaves no way to write a number but in words."""
+    """Without them numbers can only be written in words."""
     assert len(tokens.numerals) == 426
-    assert all(has_digits(tokens.read([token])) for token in tokens.numerals)
-    assert not any(has_digits(tokens.read([token])) for token in tokens.spell("one two", "en").tokens)
+    assert all(has_digits(tokens.decode([token])) for token in tokens.numerals)
+    assert not any(has_digits(tokens.decode([token])) for token in tokens.tokenize("one two", "en").tokens)

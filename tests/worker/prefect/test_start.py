@@ -23,7 +23,8 @@ from validation.ledger.engine import open_engine
 from validation.ledger.migrate import known_revision
 from validation.ledger.workers import register_worker
 from validation.local.loopback import free_port
-from validation.models.suite import SUITES, load_suite
+from validation.models.suite import load_suite
+from validation.models.suites import SUITES
 from validation.worker.prefect import VastGpuWorker
 from validation.worker.prefect.process_identity import current_identity
 from validation.worker.prefect.worker import require_work_pool

@@ -142,7 +142,7 @@ def _segment_details(row: Row, rules: Rules) -> Iterator[tuple[str, str]]:
     yield "language", f"{row['language'] or UNKNOWN}, {format_rate(row['duration_s'])} s"
     if row["reasons"]:
         yield "because", ", ".join(row["reasons"])
-    fired = [rule for rule in rules.effective if rule.reason in row["reasons"] and rule.fires(row)]
+    fired = [rule for rule in rules.effective if rule.reason in row["reasons"] and rule.matches(row)]
     for condition in dict.fromkeys(condition for rule in fired for condition in rule.when):
         if condition.op not in {"missing", "present"}:
             yield condition.column, _format_condition(condition, row[condition.column])

@@ -12,7 +12,7 @@ from validation.analysis.selection.revisions import Revision
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.analysis.selection.verdicts import apply_rules
 from validation.errors import BadInput, Permanent
-from validation.models.suite import SUITES
+from validation.models.suites import SUITES
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Decision, Rules
 from validation.shards.reader import scan_shards
@@ -89,7 +89,7 @@ def _scan_alike(shards: Sequence[ReadableShard], options: Mapping[str, str] | No
 def _find_roles(source: ShardSource) -> SuiteRoles:
     spec = SUITES.get(source.suite)
     if spec is not None:
-        return SuiteRoles(tuple(spec.models), spec.transcriber, spec.judges)
+        return SuiteRoles(tuple(spec.models), spec.asr_model, spec.lid_models)
     if len(source.revisions) > 1:
         raise BadInput(
             f"suite {source.suite!r} is unknown to this version: its {len(source.revisions)} revisions cannot be joined"

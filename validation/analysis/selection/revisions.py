@@ -97,7 +97,7 @@ def own_columns(revision: Revision, models: Collection[str], roles: SuiteRoles) 
         name
         for name in revision.rows.collect_schema().names()
         if name not in VERDICT_COLUMNS
-        and (name not in ASR_COLUMNS or roles.transcriber is None or roles.transcriber in revision.models)
+        and (name not in ASR_COLUMNS or roles.asr_model is None or roles.asr_model in revision.models)
         and (_owner(name, models) in {None, *revision.models})
     ]
 
@@ -110,7 +110,7 @@ def _owner(column: str, models: Collection[str]) -> str | None:
 def _recount_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
     """Count the LID votes again, as ``count_votes`` does: the models may be in different revisions."""
     present = set(rows.collect_schema().names())
-    models = [model for model in roles.judges if f"{model}_language" in present]
+    models = [model for model in roles.lid_models if f"{model}_language" in present]
     declared = pl.col("language_code")
     votes = [
         pl.when(pl.col(f"{model}_declared_p").is_not_null()).then(pl.col(f"{model}_language") == declared)
@@ -123,5 +123,5 @@ def _recount_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
     return rows.with_columns(
         language_votes_for=agreeing,
         language_votes_against=opposing,
-        language_abstentions=len(roles.judges) - agreeing - opposing,
+        language_abstentions=len(roles.lid_models) - agreeing - opposing,
     )

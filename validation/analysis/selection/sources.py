@@ -1,4 +1,4 @@
-"""Find the shards to read: those that the ledger lists as committed, or a folder of shards with manifests."""
+"""Find the shards to read: those of the ledger, of a catalogue, or of a folder of shards with manifests."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,19 @@ from operator import attrgetter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
 from validation.errors import BadInput
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.settings import Settings
+from validation.shards.catalogue import CATALOGUE_KEY, Catalogue
 from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_file_provenance
+from validation.storage.errors import ObjectMissing
+from validation.storage.store import get_bytes, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +67,102 @@ def find_committed(
         ShardCorrupt: a file of the folder differs from what the ledger records.
     """
     root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
-    all_shards = read_committed_shards(engine)
-    committed = [shard for shard in all_shards if shard.suite == suite]
+    committed = _choose(read_committed_shards(engine), suite, up_to)
+    if folder:
+        for shard in committed:
+            _check_copy(folder / shard.shard_key, shard)
+    return _group(suite, committed, root, options)
+
+
+def find_in_catalogue(
+    catalogue: Catalogue, settings: Settings, *, suite: str | None, folder: Path | None = None, up_to: str | None = None
+) -> ShardSource:
+    """Take the shards that the catalogue of a results store lists, without a ledger.
+
+    Args:
+        catalogue: from ``read_catalogue``.
+        settings: the results store.
+        suite: its name; None for VFLEET_SUITE, or the only suite.
+        folder: a copy of the results store to read instead.
+        up_to: leave out revisions that were first committed after this one.
+
+    Raises:
+        BadInput: as ``find_committed``; or there are several suites and none was named.
+        ShardCorrupt: the size of a file of the folder differs from the catalogue.
+    """
+    suites = sorted({shard.suite for shard in catalogue.shards})
+    if not suites:
+        raise BadInput(f"the catalogue of {folder or settings.results_url} lists no shard yet")
+    if suite is None and settings.suite not in suites:
+        _require_one("suites", suites, "name one with --suite")
+    suite = suite or (settings.suite if settings.suite in suites else suites[0])
+    revisions = {(revision.suite, revision.revision): revision for revision in catalogue.revisions}
+    listed = [
+        CommittedShard(
+            shard_key=shard.key,
+            shard_sha256=shard.sha256,
+            shard_bytes=shard.size_bytes,
+            segments=shard.segments,
+            chunk_id=None,
+            suite=shard.suite,
+            revision=shard.revision,
+            models=revisions[shard.suite, shard.revision].models,
+            closed_at=shard.committed_at,
+            revision_since=revisions[shard.suite, shard.revision].since,
+            superseded=(),
+            withheld=shard.withheld,
+        )
+        for shard in catalogue.shards
+    ]
+    committed = _choose(listed, suite, up_to)
+    root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
+    if folder:
+        for shard in committed:
+            _check_size(folder / shard.shard_key, shard)
+    return _group(suite, committed, root, options)
+
+
+def read_catalogue(settings: Settings) -> Catalogue:
+    """Read the catalogue of the results store.
+
+    Raises:
+        BadInput: there is none, or it is of a newer format.
+    """
+    try:
+        payload = get_bytes(open_store(settings.results_url, settings), CATALOGUE_KEY)
+    except ObjectMissing:
+        raise BadInput(
+            f"{settings.results_url} holds no {CATALOGUE_KEY}: the control plane writes it with each sweep, and "
+            "`vfleet shards catalogue` at once; or set DATABASE_URL to read the list of shards from the ledger"
+        ) from None
+    return Catalogue.from_json(payload, f"{settings.results_url}/{CATALOGUE_KEY}")
+
+
+def read_folder_catalogue(folder: Path) -> Catalogue | None:
+    """Read the catalogue of a folder that is a copy of a results store; None if the folder holds none.
+
+    Raises:
+        BadInput: it is of a newer format, or no catalogue.
+    """
+    path = folder / CATALOGUE_KEY
+    return Catalogue.from_json(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def _choose(shards: Sequence[CommittedShard], suite: str, up_to: str | None) -> list[CommittedShard]:
+    """The shards of a suite in the order of their revisions, without revisions later than ``up_to``."""
+    committed = [shard for shard in shards if shard.suite == suite]
     if not committed:
-        others = ", ".join(sorted({shard.suite for shard in all_shards}))
+        others = ", ".join(sorted({shard.suite for shard in shards}))
         raise BadInput(
             f"no committed shard is of suite {suite!r}" + (f"; there are shards of {others}" if others else "")
         )
     committed.sort(key=lambda shard: (shard.revision_since, shard.revision, shard.shard_key))
-    if up_to is not None:
-        committed = _drop_later_revisions(committed, up_to)
-    if folder:
-        for shard in committed:
-            _check_copy(folder / shard.shard_key, shard)
+    return committed if up_to is None else _drop_later_revisions(committed, up_to)
+
+
+def _group(
+    suite: str, committed: Sequence[CommittedShard], root: str, options: Mapping[str, str] | None
+) -> ShardSource:
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
@@ -137,6 +225,22 @@ def describe_store(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
     return settings.results_url.rstrip("/"), options
 
 
+def read_fields(source: ShardSource, settings: Settings) -> dict[str, pa.Field]:
+    """The columns of the shards with their Arrow types, units and descriptions, which polars does not keep.
+
+    One shard per revision is read, of a remote shard the whole file.
+    """
+    fields: dict[str, pa.Field] = {}
+    for uri in [revision.shards[0].uri for revision in source.revisions]:
+        if Path(uri).is_file():
+            schema = pq.read_schema(uri)
+        else:
+            key = uri.removeprefix(settings.results_url.rstrip("/") + "/")
+            schema = pq.read_schema(pa.BufferReader(get_bytes(open_store(settings.results_url, settings), key)))
+        fields |= {field.name: field for field in schema}
+    return fields
+
+
 def _read_manifest(path: Path) -> ShardManifest:
     """Read the manifest of a shard, and compare the file's size and provenance with it."""
     beside = path.with_suffix(".manifest.json")
@@ -159,14 +263,18 @@ def _drop_later_revisions(committed: Sequence[CommittedShard], revision: str) ->
 
 def _check_copy(path: Path, shard: CommittedShard) -> None:
     """Compare a copied file's size and provenance with the ledger; `vfleet shards verify` checks its bytes."""
-    if not path.is_file():
-        raise BadInput(f"the committed shard {path} is missing: copy the whole results store")
-    if shard.shard_bytes != (found := path.stat().st_size):
-        raise ShardCorrupt(str(path), "size in bytes", expected=shard.shard_bytes, found=found)
+    _check_size(path, shard)
     made = read_file_provenance(path)
     expected = (shard.suite, dict(shard.models), shard.chunk_id or made.chunk_id)  # a compacted shard has no chunk
     if expected != (found_provenance := (made.suite, dict(made.model_revisions), made.chunk_id)):
         raise ShardCorrupt(str(path), "provenance", expected=expected, found=found_provenance)
+
+
+def _check_size(path: Path, shard: CommittedShard) -> None:
+    if not path.is_file():
+        raise BadInput(f"the committed shard {path} is missing: copy the whole results store")
+    if shard.shard_bytes != (found := path.stat().st_size):
+        raise ShardCorrupt(str(path), "size in bytes", expected=shard.shard_bytes, found=found)
 
 
 def _require_one(what: str, found: Sequence[str], remedy: str) -> None:

@@ -38,6 +38,15 @@ class ReasonSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictSummary:
+    """The segments with one verdict. Each segment counts once."""
+
+    verdict: str
+    segments: int
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
 class SelectionSummary:
     """What a selection keeps and loses."""
 
@@ -45,6 +54,8 @@ class SelectionSummary:
     """Most hours first."""
     reasons: Sequence[ReasonSummary]
     """Most hours first."""
+    verdicts: Sequence[VerdictSummary]
+    """In alphabetical order."""
     changed: int | None
     """Segments whose verdict differs from the stored one; None if none is stored because revisions were joined."""
 
@@ -59,14 +70,32 @@ def summarize_selection(segments: pl.LazyFrame, rules: Rules, keep: Collection[D
     """
     has_stored = "stored_verdict" in segments.collect_schema()
     differs = pl.col("stored_verdict") != pl.col("verdict") if has_stored else pl.lit(value=False)
-    languages, reasons, changes = pl.collect_all(
-        [_by_language(segments, keep), count_reasons(segments, rules, keep), segments.select(differs.sum())],
+    by_verdict = segments.group_by("verdict").agg(pl.len().alias("segments"), _HOURS).sort("verdict")
+    languages, reasons, verdicts, changes = pl.collect_all(
+        [
+            _by_language(segments, keep),
+            count_reasons(segments, rules, keep),
+            by_verdict,
+            segments.select(differs.sum()),
+        ],
         engine="streaming",
     )
     return SelectionSummary(
         languages=[LanguageSummary(**row) for row in languages.iter_rows(named=True)],
         reasons=[ReasonSummary(**row) for row in reasons.iter_rows(named=True)],
+        verdicts=[VerdictSummary(**row) for row in verdicts.iter_rows(named=True)],
         changed=changes.item() if has_stored else None,
+    )
+
+
+def describe_selection(summary: SelectionSummary, keep: Collection[Decision]) -> str:
+    """One sentence: how many segments are kept, and how many are dropped by which verdict."""
+    total = sum(row.segments for row in summary.verdicts)
+    kept = [row for row in summary.verdicts if row.verdict in keep]
+    dropped = ", ".join(f"{row.segments:,} {row.verdict}" for row in summary.verdicts if row.verdict not in keep)
+    return (
+        f"kept {sum(row.segments for row in kept):,} of {total:,} segments "
+        f"({sum(row.hours for row in kept):,.2f} h); dropped: {dropped or 'none'}"
     )
 
 
@@ -128,7 +157,7 @@ def explain_verdict(row: Mapping[str, Any], rules: Rules) -> Iterator[str]:
     yield f"{row['video_id']}/{row['segment']} (segment {row['segment_index']}): {row['verdict']} by {rules.version}"
     if row.get("stored_verdict") not in {None, row["verdict"]}:
         yield f"  when it was written: {row['stored_verdict']}"
-    fired = [rule for rule in rules.effective if rule.fires(row)]
+    fired = [rule for rule in rules.effective if rule.matches(row)]
     for rule in fired:
         yield f"  {rule.verdict}, {rule.reason}: {rule.sentence}"
         yield from (f"    {_format_condition(condition, row)}" for condition in rule.when)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from validation.domain import ColumnType
-from validation.scoring.rules_file import check_columns
+from validation.scoring.rules_io import check_columns
 from validation.scoring.verdict import Condition, Decision, Rule, Rules
 
 VERDICT_COLUMNS = ("verdict", "reasons", "stored_verdict")

@@ -1,36 +1,69 @@
 """Write a selection: as parquet, as JSON lines, or as a list for WebDataset."""
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from validation.errors import BadInput
 from validation.files import replacing
-from validation.settings import Settings
+from validation.scoring.verdict import Decision
 
 Format: TypeAlias = Literal["parquet", "jsonl", "webdataset"]
 
+BATCH_ROWS = 20_000
+"""Rows of parquet that are converted at a time; a row with every column takes about 1 kB."""
 
-def write_selection(segments: pl.LazyFrame, path: Path, form: Format, settings: Settings) -> None:
-    """Write segments as a stream to a temporary file, which replaces ``path`` when it is complete.
 
-    - ``parquet`` and ``jsonl``: every column of the shards, one row or line per segment.
-    - ``webdataset``: one JSON line per tar: ``{"url", "video_id", "keys"}``, where ``keys`` are the names of the kept
-      segments in the tar's order, for `wds.WebDataset(urls).select(lambda s: s["__key__"] in keys)`.
+def write_selection(
+    segments: pl.LazyFrame,
+    keep: Collection[Decision],
+    path: Path,
+    form: Format,
+    *,
+    fields: Mapping[str, pa.Field],
+    tar_url: str,
+) -> Mapping[str, int]:
+    """Write the kept segments as a stream to a temporary file, which replaces ``path`` when it is complete.
+
+    - ``parquet``: every column, one row per segment, with the Arrow types, units and descriptions of the shards.
+    - ``jsonl``: every column, one line per segment.
+    - ``webdataset``: one JSON line per tar: ``{"url", "video_id", "keys"}``. ``keys`` are the keys that WebDataset
+      gives to the kept samples (the member's path up to the first dot of its name), without a leading ``./``, in the
+      tar's order. Read it with ``wds.WebDataset(urls).select(lambda s: s["__key__"].removeprefix("./") in keys)``.
+
+    Args:
+        segments: from ``apply_rules``; also those that are not kept, since a key must be unique in its tar.
+        keep: the verdicts to keep.
+        path: the file to write.
+        form: its format.
+        fields: the columns as shards describe them, from ``read_fields``.
+        tar_url: the URL of a video's tar, with ``{video_id}`` in it.
+
+    Returns:
+        How many kept segments were left out, by the reason; only a list for WebDataset leaves segments out.
 
     Raises:
         BadInput: the file cannot be written; ``path`` is as before.
     """
     with replace_when_complete(path) as partial:
         try:
-            _WRITERS[form](segments, partial, settings)
+            if form == "webdataset":
+                return _write_webdataset(segments, keep, partial, tar_url)
+            kept = segments.filter(pl.col("verdict").is_in(list(keep)))
+            if form == "parquet":
+                _write_parquet(kept, partial, fields)
+            else:
+                kept.sink_ndjson(partial)
         except (OSError, pl.exceptions.PolarsError):
             _probe_free_space(partial)
             raise
+        return {}
 
 
 @contextmanager
@@ -52,7 +85,7 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
 
 
 _PROBE_BYTES = 64 << 20
-"""More than polars writes at once."""
+"""More than is written at once."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EROFS, errno.EISDIR, errno.EACCES, errno.EPERM)
 
@@ -61,6 +94,9 @@ def _probe_free_space(path: Path) -> None:
     """Raise the operating system's error if a file cannot grow: polars' error does not say whether it was writing."""
     with path.open("ab") as file:
         file.write(bytes(_PROBE_BYTES))
+
+
+_ENDINGS: Mapping[str, Format] = {".wds.jsonl": "webdataset", ".parquet": "parquet", ".jsonl": "jsonl"}
 
 
 def guess_format(path: Path) -> Format:
@@ -75,26 +111,87 @@ def guess_format(path: Path) -> Format:
     raise BadInput(f"{path}: the ending names no format; use {', '.join(_ENDINGS)}")
 
 
-_ENDINGS: Mapping[str, Format] = {".wds.jsonl": "webdataset", ".parquet": "parquet", ".jsonl": "jsonl"}
+def _write_parquet(kept: pl.LazyFrame, path: Path, fields: Mapping[str, pa.Field]) -> None:
+    """Write through pyarrow: polars writes other string and list types than the shards have, and no descriptions."""
+    schema = arrow_schema(kept, fields)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in kept.collect_batches(chunk_size=BATCH_ROWS, engine="streaming"):
+            writer.write_table(batch.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema))
 
 
-def _write_parquet(segments: pl.LazyFrame, path: Path, _settings: Settings) -> None:
-    segments.sink_parquet(path, compression="zstd")
+def arrow_schema(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> pa.Schema:
+    """The Arrow schema of selected segments: the shards' fields, and plain types for added columns."""
+    empty = pl.DataFrame(schema=segments.collect_schema()).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return pa.schema([fields.get(field.name) or _plain(field) for field in empty.schema])
 
 
-def _write_jsonl(segments: pl.LazyFrame, path: Path, _settings: Settings) -> None:
-    segments.sink_ndjson(path)
+def _plain(field: pa.Field) -> pa.Field:
+    return pa.field(field.name, pa.string() if pa.types.is_large_string(field.type) else field.type)
 
 
-def _write_webdataset(segments: pl.LazyFrame, path: Path, settings: Settings) -> None:
-    before, _, after = f"{settings.source_url.rstrip('/')}/{settings.source_key}".partition("{video_id}")
+SLICED = "are slices of a longer file"
+SHARED_KEY = "share their key with another segment of their tar (their names agree up to the first dot)"
+NO_KEY = "have no audio file with a name that WebDataset reads"
+
+
+def _write_webdataset(
+    segments: pl.LazyFrame, keep: Collection[Decision], path: Path, tar_url: str
+) -> Mapping[str, int]:
+    before, _, after = tar_url.partition("{video_id}")
     url = pl.concat_str(pl.lit(before), "video_id", pl.lit(after.replace("{video_id}", "")))
-    videos = segments.group_by("video_id").agg(pl.col("segment").sort_by("segment_index").alias("keys"))
-    videos.sort("video_id").select(url.alias("url"), "video_id", "keys").sink_ndjson(path)
+    samples = (
+        segments.select(
+            "video_id",
+            "segment_index",
+            webdataset_key(segments).alias("key"),
+            _is_slice(segments).alias("sliced"),
+            pl.col("verdict").is_in(list(keep)).alias("kept"),
+        )
+        .group_by("video_id", "key")
+        .agg(pl.len().alias("segments"), pl.col("kept").sum(), pl.col("sliced").any(), pl.col("segment_index").min())
+        .filter(pl.col("kept") > 0)
+        .with_columns(
+            pl.when("sliced")
+            .then(pl.lit(SLICED))
+            .when(pl.col("key").is_null())
+            .then(pl.lit(NO_KEY))
+            .when(pl.col("segments") > 1)
+            .then(pl.lit(SHARED_KEY))
+            .alias("problem")
+        )
+    )
+    tars = (
+        samples.filter(pl.col("problem").is_null())
+        .group_by("video_id")
+        .agg(pl.col("key").sort_by("segment_index").alias("keys"))
+        .sort("video_id")
+        .select(url.alias("url"), "video_id", "keys")
+    )
+    left_out = samples.filter(pl.col("problem").is_not_null()).group_by("problem").agg(pl.col("kept").sum())
+    _, counts = pl.collect_all([tars.sink_ndjson(path, lazy=True), left_out.sort("problem")], engine="streaming")
+    return dict(counts.iter_rows())
 
 
-_WRITERS: Mapping[Format, Callable[[pl.LazyFrame, Path, Settings], None]] = {
-    "parquet": _write_parquet,
-    "jsonl": _write_jsonl,
-    "webdataset": _write_webdataset,
-}
+def webdataset_key(segments: pl.LazyFrame) -> pl.Expr:
+    """The key that WebDataset gives to a segment's audio file: its path up to the first dot of the file's name.
+
+    A leading ``./`` is removed. Shards of schema version 1 do not name the file; their segments are named like it.
+    """
+    has_member = "audio_member" in segments.collect_schema()
+    member = pl.coalesce("audio_member", "segment") if has_member else pl.col("segment")
+    return member.str.replace(r"^(\./)+", "").str.extract(r"^((?:.*/)?[^./]+)(?:\.[^/]*)?$")
+
+
+def _is_slice(segments: pl.LazyFrame) -> pl.Expr:
+    has_offset = "audio_offset_s" in segments.collect_schema()
+    return pl.col("audio_offset_s").is_not_null() if has_offset else pl.lit(value=False)
+
+
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """One sentence on the kept segments that a list for WebDataset left out."""
+    total = sum(left_out.values())
+    reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+    return (
+        f"{total:,} kept segments have no WebDataset key of their own and were left out: {reasons}. "
+        "`vfleet export webdataset` writes tars with all of them."
+    )

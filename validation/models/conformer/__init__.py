@@ -1,1 +1,1 @@
-"""IndicConformer-600M: front end, vocabulary, two engines for one set of weights, and the model that answers."""
+"""IndicConformer-600M: features, vocabulary, tokenizer, two engines for one set of weights, and the model."""

@@ -1,4 +1,4 @@
-"""The front end of IndicConformer: waveforms to normalised log-mel features, as its ``preprocessor.ts`` makes them."""
+"""Features of IndicConformer: waveforms to normalised log-mel features, as its ``preprocessor.ts`` computes them."""
 
 import numpy as np
 import torch
@@ -6,10 +6,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from validation.domain import SAMPLE_RATE
+from validation.models.import_shims import allow_torchaudio
 
 HOP_SAMPLES = 160
 MELS = 80
-SHORTEST_SAMPLES = 400
+MIN_SAMPLES = 400
 """One analysis window. Reflection needs 257 samples and the deviation over frames two frames, so this is enough."""
 
 _FFT = 512
@@ -21,7 +22,7 @@ _REFLECTED = _FFT // 2
 
 
 def count_mel_frames(lengths: Tensor) -> Tensor:
-    """Count the feature frames of audio, one a hop, the first and the last centred on its ends."""
+    """Count the feature frames of audio: one per hop, the first and the last centred on its ends."""
     return lengths // HOP_SAMPLES + 1
 
 
@@ -32,7 +33,7 @@ class LogMel:
     window of 400 and a hop of 160; 80 Slaney mels up to 8 kHz; ln(x + 2^-24); each mel to zero mean and unit deviation
     (n - 1) over the item's own frames. No dither. NeMo's ``AudioToMelSpectrogramPreprocessor`` at release 1.23.
 
-    The shipped preprocessor itself cannot do this for padded batches: it reflects and normalises over the padding.
+    The shipped preprocessor cannot do this for padded batches: it reflects and normalises over the padding.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -42,11 +43,11 @@ class LogMel:
         self._filters = torch.from_numpy(build_mel_filters()).to(device)
 
     def __call__(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Make features.
+        """Compute features.
 
         Args:
             audio: (B, T) float32, zero-padded on the right.
-            lengths: (B,) int64 samples, each at least ``SHORTEST_SAMPLES``.
+            lengths: (B,) int64 samples, each at least ``MIN_SAMPLES``.
 
         Returns:
             (B, 80, F) float32 with zeros beyond each item's frames, and the (B,) int64 numbers of frames.
@@ -59,27 +60,20 @@ class LogMel:
 
 
 def build_mel_filters() -> NDArray[np.float32]:
-    """Build Slaney's triangular filters of unit area, (257, 80): what ``librosa.filters.mel`` gives for 16 kHz."""
-    corners_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE / 2), MELS + 2))
-    bins_hz = np.linspace(0.0, SAMPLE_RATE / 2, _FFT // 2 + 1)[:, None]
-    low, peak, high = corners_hz[:-2], corners_hz[1:-1], corners_hz[2:]
-    triangles = np.minimum((bins_hz - low) / (peak - low), (high - bins_hz) / (high - peak)).clip(min=0.0)
-    filters: NDArray[np.float32] = (triangles * 2.0 / (high - low)).astype(np.float32)
-    return filters
+    """Build Slaney's triangular filters of unit area, (257, 80): equal to ``librosa.filters.mel`` at 16 kHz."""
+    allow_torchaudio()  # transformers imports it beside the filters
+    from transformers.audio_utils import mel_filter_bank  # noqa: PLC0415 - after allow_torchaudio
 
-
-_LINEAR_HZ_A_MEL = 200.0 / 3.0
-_KNEE_HZ, _KNEE_MEL = 1000.0, 15.0
-_LOG_STEP = np.log(6.4) / 27.0
-"""Slaney's scale: linear to 1 kHz, then 27 mels for each factor of 6.4."""
-
-
-def _hz_to_mel(hz: float) -> float:
-    return hz / _LINEAR_HZ_A_MEL if hz < _KNEE_HZ else _KNEE_MEL + float(np.log(hz / _KNEE_HZ)) / _LOG_STEP
-
-
-def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(mel < _KNEE_MEL, mel * _LINEAR_HZ_A_MEL, _KNEE_HZ * np.exp((mel - _KNEE_MEL) * _LOG_STEP))
+    filters: NDArray[np.float64] = mel_filter_bank(
+        num_frequency_bins=_FFT // 2 + 1,
+        num_mel_filters=MELS,
+        min_frequency=0.0,
+        max_frequency=SAMPLE_RATE / 2,
+        sampling_rate=SAMPLE_RATE,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return filters.astype(np.float32)
 
 
 def _emphasise(audio: Tensor) -> Tensor:
@@ -87,7 +81,7 @@ def _emphasise(audio: Tensor) -> Tensor:
 
 
 def _reflect(audio: Tensor, lengths: Tensor) -> Tensor:
-    """Extend each item by its own reflection, half a window on either side; beyond that anything may stand."""
+    """Extend each item by its own reflection, half a window on either side; samples beyond that are arbitrary."""
     last = lengths[:, None] - 1
     place = torch.arange(-_REFLECTED, audio.shape[1] + _REFLECTED, device=audio.device).abs()[None]
     mirrored = torch.where(place > last, 2 * last - place, place).clamp(min=0)
@@ -97,12 +91,12 @@ def _reflect(audio: Tensor, lengths: Tensor) -> Tensor:
 def _normalise(log_mel: Tensor, counts: Tensor) -> Tensor:
     """Normalise over each item's own frames.
 
-    The moments are taken in double precision: in digital silence all frames are equal, and what single precision
-    leaves of their differences, divided by a deviation of nothing, would be noise that depends on the batch.
+    The moments are computed in double precision: in digital silence all frames are equal, and the rounding error that
+    single precision leaves, divided by a deviation of almost zero, would be noise that depends on the batch.
     """
-    real = torch.arange(log_mel.shape[2], device=log_mel.device) < counts[:, None, None]
-    values = log_mel.double().masked_fill(~real, 0.0)
+    mask = torch.arange(log_mel.shape[2], device=log_mel.device) < counts[:, None, None]
+    values = log_mel.double().masked_fill(~mask, 0.0)
     n = counts[:, None, None]
-    centred = (values - values.sum(dim=2, keepdim=True) / n).masked_fill(~real, 0.0)
+    centred = (values - values.sum(dim=2, keepdim=True) / n).masked_fill(~mask, 0.0)
     deviation = (centred.square().sum(dim=2, keepdim=True) / (n - 1)).sqrt()
     return (centred / (deviation + _DEVIATION_FLOOR)).float()

@@ -1,8 +1,8 @@
 """FastConformer with a CTC head, in torch: the network of IndicConformer, exact under padding.
 
-Modules have the names that NeMo gives them, so that weights find their places. Rekesh et al. 2023 (arXiv 2305.05084)
-is the encoder, Gulati et al. 2020 (arXiv 2005.08100) its layers; batch norms are folded into the convolutions before
-them, as they are in the exported graph.
+Modules have NeMo's names, so that weights load by name. Rekesh et al. 2023 (arXiv 2305.05084)
+describe the encoder, Gulati et al. 2020 (arXiv 2005.08100) its layers; batch norms are folded into the convolutions
+before them, as in the exported graph.
 """
 
 import math
@@ -27,8 +27,8 @@ class NetworkShape:
     kernel: int
     channels: int
     """Of the subsampling."""
-    halvings: int
-    """Convolutions of stride 2: three make one frame of eight."""
+    strided_convs: int
+    """Convolutions of stride 2: three of them make one frame out of eight."""
     mels: int
     symbols: int
     scales_input: bool
@@ -36,7 +36,7 @@ class NetworkShape:
 
 
 class FastConformer(nn.Module):
-    """From log-mel features to a logit for each symbol of each language."""
+    """From log-mel features to one logit per symbol of each language."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -59,9 +59,9 @@ class FastConformer(nn.Module):
         if self.shape.scales_input:
             hidden = hidden * math.sqrt(self.shape.width)
         positions = encode_positions(hidden.shape[1], self.shape.width, hidden)
-        real = length_mask(lengths, hidden.shape[1])
+        mask = length_mask(lengths, hidden.shape[1])
         for layer in self.layers:
-            hidden = layer(hidden, positions, real)
+            hidden = layer(hidden, positions, mask)
         return self.head(hidden), lengths
 
 
@@ -70,20 +70,20 @@ class Subsampling(nn.Module):
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        halving: list[nn.Module] = [nn.Conv2d(1, shape.channels, 3, stride=2, padding=1), nn.ReLU()]
+        strided: list[nn.Module] = [nn.Conv2d(1, shape.channels, 3, stride=2, padding=1), nn.ReLU()]
         mels = (shape.mels - 1) // 2 + 1
-        for _ in range(shape.halvings - 1):
+        for _ in range(shape.strided_convs - 1):
             depthwise = nn.Conv2d(shape.channels, shape.channels, 3, stride=2, padding=1, groups=shape.channels)
-            halving += [depthwise, nn.Conv2d(shape.channels, shape.channels, 1), nn.ReLU()]
+            strided += [depthwise, nn.Conv2d(shape.channels, shape.channels, 1), nn.ReLU()]
             mels = (mels - 1) // 2 + 1
-        self.conv = nn.Sequential(*halving)
+        self.conv = nn.Sequential(*strided)
         self.out = nn.Linear(shape.channels * mels, shape.width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         hidden = features.transpose(1, 2)[:, None]
         for module in self.conv:
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
-                # Bias and ReLU made something of the padding: the convolution would mix it into the last frames.
+                # Bias and ReLU changed the zeros of the padding: the convolution would mix them into the last frames.
                 hidden = hidden * length_mask(lengths, hidden.shape[2])[:, None, :, None]
                 lengths = (lengths - 1) // 2 + 1
             hidden = module(hidden)
@@ -91,7 +91,7 @@ class Subsampling(nn.Module):
 
 
 class ConformerLayer(nn.Module):
-    """Feed-forward, attention, convolution, feed-forward; each after a norm of its own and around a shortcut."""
+    """Feed-forward, attention, convolution, feed-forward; each with its own norm before it and a residual around it."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -105,10 +105,10 @@ class ConformerLayer(nn.Module):
         self.feed_forward2 = FeedForward(shape)
         self.norm_out = nn.LayerNorm(shape.width)
 
-    def forward(self, hidden: Tensor, positions: Tensor, real: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         hidden = hidden + _FEED_FORWARD_WEIGHT * self.feed_forward1(self.norm_feed_forward1(hidden))
-        hidden = hidden + self.self_attn(self.norm_self_att(hidden), positions, real)
-        hidden = hidden + self.conv(self.norm_conv(hidden), real)
+        hidden = hidden + self.self_attn(self.norm_self_att(hidden), positions, mask)
+        hidden = hidden + self.conv(self.norm_conv(hidden), mask)
         hidden = hidden + _FEED_FORWARD_WEIGHT * self.feed_forward2(self.norm_feed_forward2(hidden))
         normed: Tensor = self.norm_out(hidden)
         return normed
@@ -139,20 +139,20 @@ class RelativeAttention(nn.Module):
             nn.Parameter(torch.zeros(shape.heads, shape.width // shape.heads)) for _ in range(2)
         )
 
-    def forward(self, hidden: Tensor, positions: Tensor, real: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         query, key, value, distance = map(
-            self._part,
+            self._split_heads,
             (self.linear_q(hidden), self.linear_k(hidden), self.linear_v(hidden), self.linear_pos(positions)),
         )
         by_distance = (query + self.pos_bias_v[:, None]) @ distance.transpose(2, 3)
         scores = shift_distances(by_distance) / math.sqrt(query.shape[3])
-        scores = scores.masked_fill(~real[:, None, None, :], -math.inf)
+        scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
         mixed = functional.scaled_dot_product_attention(query + self.pos_bias_u[:, None], key, value, attn_mask=scores)
         attended: Tensor = self.linear_out(mixed.transpose(1, 2).flatten(2))
         return attended
 
-    def _part(self, hidden: Tensor) -> Tensor:
-        """Give each head its part: (B, T, D) to (B, H, T, D / H)."""
+    def _split_heads(self, hidden: Tensor) -> Tensor:
+        """Split into heads: (B, T, D) to (B, H, T, D / H)."""
         return hidden.reshape(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
 
 
@@ -165,14 +165,14 @@ class ConvolutionModule(nn.Module):
         )
         self.pointwise_conv2 = nn.Conv1d(shape.width, shape.width, 1)
 
-    def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
-        gated = functional.glu(self.pointwise_conv1(hidden.transpose(1, 2)), dim=1) * real[:, None]
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        gated = functional.glu(self.pointwise_conv1(hidden.transpose(1, 2)), dim=1) * mask[:, None]
         mixed: Tensor = self.pointwise_conv2(functional.silu(self.depthwise_conv(gated)))
         return mixed.transpose(1, 2)
 
 
 def length_mask(lengths: Tensor, frames: int) -> Tensor:
-    """Say which frames are an item's own: (B, frames) bool."""
+    """Mask of each item's own frames: (B, frames) bool."""
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 

@@ -1,67 +1,99 @@
-"""One segment on its way through IndicConformer: what is asked about it, and what has been heard so far."""
+"""One segment on its way through IndicConformer: the network's output, and the scores derived from it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from validation.domain import SAMPLE_RATE, Seconds, Waveform
-from validation.models.conformer.engine import EngineOutput
+from validation.domain import Seconds
 from validation.models.conformer.tokenizer import TokenizedTranscript
 from validation.models.conformer.vocabulary import BLANK, PIECES
-from validation.models.ctc import Alignment, collapse, is_feasible
+from validation.models.ctc import Alignment, align_texts, collapse, is_feasible, one_thread, score_texts
 
-LONGEST_S: Seconds = 30.0
-"""A longer segment is heard in pieces: the model was trained on no more, attention costs by the square of the length,
-and the exported graph ends somewhere beyond six minutes."""
-LARGEST_LATTICE = 1 << 26
+MAX_PIECE_S: Seconds = 30.0
+"""A longer segment is scored in pieces: the model was trained on no more, attention costs by the square of the length,
+and the exported graph fails somewhere beyond six minutes."""
+MAX_LATTICE_CELLS = 1 << 26
 """Frames by states that are aligned at once, half a GB of memory: a transcript of 4,400 tokens on ten minutes."""
 DECISIVE_MARGIN = 0.051
-"""Nats a token by which one language must fit better than the next. The one published use of this score accepts from
-here on (github.com/VedantaHatti/indicconformer-lid); as the unit of the odds it makes them 1 : e."""
+"""Nats per token by which the first language must lead the second. The one published use of this score accepts from
+this margin on (github.com/VedantaHatti/indicconformer-lid); as the unit of the odds it makes them 1 : e."""
 
 _GUESS_LP = float(-np.log(PIECES + 1))
-"""What a language is given that would write nothing: the log-probability of a guess."""
+"""The score of a language that would write nothing: the log-probability of a guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOutput:
+    """The network's output for a batch."""
+
+    log_probs: NDArray[np.float32]
+    """(B, T, 257) log-probabilities of the pieces of each item's language, the blank last."""
+    frames: NDArray[np.int64]
+    """(B,) frames of each item; ``log_probs`` beyond them have no meaning."""
+    best_sums: NDArray[np.float32]
+    """(B, L) for each language, the sum of the log-probabilities of its greedy text's tokens."""
+    best_counts: NDArray[np.float32]
+    """(B, L) the number of those tokens."""
+
+
+class Engine(Protocol):
+    """Runs the network. Padding changes the log-probabilities of an item's own frames by rounding only."""
+
+    name: str
+    """The library and the precision: part of the model's revision."""
+
+    def run(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> EngineOutput:
+        """Run the network on a batch.
+
+        Args:
+            audio: (B, T) float32, zero-padded on the right.
+            lengths: (B,) int64 samples, each at least ``MIN_SAMPLES``.
+            languages: (B,) int64, each item's language as an index into the vocabulary's.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageScores:
-    """How well each language fits, and by how much the best one leads."""
+    """How well each language fits, and by how much the first one leads."""
 
     p: NDArray[np.float64]
     """(L,) shares; they add up to 1."""
     margin: float
-    """Nats a token between the best and the next."""
+    """Nats per token between the first language and the second."""
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptScore:
-    """The stored transcript against what was heard, in nats."""
+    """The stored transcript compared with the recognised text, in nats."""
 
     transcript_lp: float
-    """Over all alignments."""
+    """The transcript's, over all alignments."""
     greedy_lp: float
     """The recognised text's, over all alignments."""
     alignment: Alignment
-    """Of the transcript, the likeliest."""
+    """The transcript's likeliest alignment."""
 
 
 @dataclass
 class SegmentResult:
-    """One segment."""
+    """The network's output for one segment, and the scores derived from it."""
 
     language: str | None
-    """The declared language; None if the model has no such language."""
+    """The declared language; None if the model does not know it."""
     transcript: TokenizedTranscript | None
-    """None without a language to spell it in."""
+    """None without a language to tokenize it in."""
     log_probs: NDArray[np.float32]
-    """(T, 257) of all pieces, one after the other."""
+    """(T, 257) of all pieces, joined in time."""
     best_sums: NDArray[np.float32]
     best_counts: NDArray[np.float32]
     """(L,) as in ``EngineOutput``, over all pieces."""
-    comparison: TranscriptScore | None = None
+    transcript_score: TranscriptScore | None = None
 
     @property
     def frames(self) -> int:
@@ -69,17 +101,17 @@ class SegmentResult:
 
     @cached_property
     def greedy(self) -> tuple[int, ...]:
-        """Token ids of the recognised text: the likeliest symbol of each frame."""
+        """Token ids of the recognised text: the likeliest symbol of each frame, collapsed."""
         return collapse(self.log_probs.argmax(axis=1), blank=BLANK)
 
     @property
     def blank_rate(self) -> float:
-        """Share of frames in which nothing is likelier than any token."""
+        """Share of frames whose likeliest symbol is the blank."""
         return float((self.log_probs.argmax(axis=1) == BLANK).mean())
 
     @property
     def max_lp(self) -> float:
-        """Log-probability of the likeliest path of all."""
+        """Log-probability of the likeliest path over all symbols."""
         return float(self.log_probs.max(axis=1).sum(dtype=np.float64))
 
     @property
@@ -92,49 +124,88 @@ class SegmentResult:
 
     @property
     def states(self) -> int:
-        """States of the larger of the two lattices that a comparison needs."""
+        """States of the larger of the two lattices that scoring the transcript needs."""
         return 2 * max(len(self.greedy), len(self.transcript_tokens)) + 1
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there is a transcript, spelt at least in part, that fits in the time and in memory."""
-        spelt = self.transcript.spelt if self.transcript else 0
-        return spelt > 0 and self.is_feasible and self.frames * self.states <= LARGEST_LATTICE
+        """Whether there is a transcript with tokens that fits in the frames and in memory."""
+        known = self.transcript.known_tokens if self.transcript else 0
+        return known > 0 and self.is_feasible and self.frames * self.states <= MAX_LATTICE_CELLS
 
     @property
-    def opinion(self) -> LanguageScores | None:
-        """Weigh the languages; None if none of them would write anything.
+    def language_scores(self) -> LanguageScores | None:
+        """Score the languages; None if none of them would write anything.
 
-        Each language scores the mean log-probability of the tokens that it would write by itself. Shares are a softmax
-        over scores in units of ``DECISIVE_MARGIN``: comparable with each other, calibrated on nothing.
+        A language's score is the mean log-probability of its greedy text's tokens. Shares are a softmax over scores in
+        units of ``DECISIVE_MARGIN``: comparable with each other, but not calibrated.
         """
         if not self.best_counts.any():
             return None
         means = self.best_sums.astype(np.float64) / np.maximum(self.best_counts, 1)
         scores = np.where(self.best_counts > 0, means, _GUESS_LP)
         odds = np.exp((scores - scores.max()) / DECISIVE_MARGIN)
-        runner_up, best = np.sort(scores)[-2:]
-        return LanguageScores(odds / odds.sum(), float(best - runner_up))
+        second, first = np.sort(scores)[-2:]
+        return LanguageScores(odds / odds.sum(), float(first - second))
 
     @property
     def worst_word_lp(self) -> float | None:
-        """The least likely word's mean over its tokens, where the transcript has been aligned."""
-        if self.comparison is None or self.transcript is None:
+        """The least likely word's log-probability, mean over its tokens; None before the transcript is aligned."""
+        if self.transcript_score is None or self.transcript is None:
             return None
         words = np.array(self.transcript.words)
-        token_lp = self.comparison.alignment.token_lp
+        token_lp = self.transcript_score.alignment.token_lp
         return min(float(token_lp[words == word].mean()) for word in np.unique(words[words >= 0]))
 
 
-def cut_pieces(audio: Waveform) -> tuple[Waveform, ...]:
-    """Cut audio into as few equal pieces as are no longer than ``LONGEST_S``."""
-    longest = round(LONGEST_S * SAMPLE_RATE)
-    return tuple(np.array_split(audio, -(-len(audio) // longest)))
-
-
 def join_pieces(
-    heard: EngineOutput, rows: Sequence[int]
+    output: EngineOutput, rows: Sequence[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Join what was heard in a segment's pieces: log-probabilities in time, and the languages' sums and counts."""
-    log_probs = np.concatenate([heard.log_probs[row, : heard.frames[row]] for row in rows])
-    return log_probs, heard.best_sums[rows].sum(axis=0), heard.best_counts[rows].sum(axis=0)
+    """Join the output for a segment's pieces: log-probabilities in time, and the languages' sums and counts."""
+    log_probs = np.concatenate([output.log_probs[row, : output.frames[row]] for row in rows])
+    return log_probs, output.best_sums[rows].sum(axis=0), output.best_counts[rows].sum(axis=0)
+
+
+def score_transcripts(segments: Sequence[SegmentResult], device: str) -> None:
+    """Score the transcript and the recognised text of each comparable segment, and align the transcript.
+
+    Computed on the GPU where there is one: its few hundred small steps take as long for one segment as for a hundred,
+    while the CPU takes two milliseconds per segment, during which the GPU would be idle.
+
+    Args:
+        segments: the segments of one batch; the ``transcript_score`` of each comparable one is set.
+        device: where to compute.
+    """
+    with one_thread():
+        for group in _limit_lattices([segment for segment in segments if segment.is_comparable]):
+            _score_group(group, device)
+
+
+def _limit_lattices(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
+    """Split into groups whose lattices, padded to the largest of the group, fit in memory together."""
+    group: list[SegmentResult] = []
+    for segment in segments:
+        wider = [*group, segment]
+        cells = len(wider) * max(item.frames for item in wider) * max(item.states for item in wider)
+        if group and cells > MAX_LATTICE_CELLS:
+            yield group
+            wider = [segment]
+        group = wider
+    if group:
+        yield group
+
+
+def _score_group(group: Sequence[SegmentResult], device: str) -> None:
+    frames = torch.tensor([item.frames for item in group], device=device)
+    log_probs = [torch.from_numpy(item.log_probs) for item in group]
+    padded = torch.nn.utils.rnn.pad_sequence(log_probs, batch_first=True).to(device)
+    transcripts = [item.transcript_tokens for item in group]
+    rows = zip(
+        group,
+        score_texts(padded, frames, transcripts, blank=BLANK),
+        score_texts(padded, frames, [item.greedy for item in group], blank=BLANK),
+        align_texts(padded, frames, transcripts, blank=BLANK),
+        strict=True,
+    )
+    for item, transcript_lp, greedy_lp, alignment in rows:
+        item.transcript_score = TranscriptScore(transcript_lp, greedy_lp, alignment)

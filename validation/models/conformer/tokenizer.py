@@ -1,4 +1,4 @@
-"""Stored transcripts as the tokens that IndicConformer would write them in."""
+"""Stored transcripts as the tokens that IndicConformer would write for them."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,25 +17,25 @@ class TokenizedTranscript:
     """A transcript in tokens."""
 
     tokens: tuple[int, ...]
-    """Local ids, with ``WILDCARD`` for a stretch that cannot be spelt; never two of those in a row."""
+    """Local ids, with ``WILDCARD`` for a stretch that the vocabulary cannot spell; never two of those in a row."""
     words: tuple[int, ...]
     """The ordinal of each token's word; -1 for a wildcard."""
     covered: float | None
-    """Share of the letters, marks and digits that are spelt by tokens; None if it has none of these."""
+    """Share of the letters, marks and digits that the tokens spell; None for a transcript without any of these."""
 
     @property
-    def spelt(self) -> int:
+    def known_tokens(self) -> int:
         """Number of tokens without the wildcards."""
         return sum(token != WILDCARD for token in self.tokens)
 
 
 class SubwordTokenizer:
-    """Spells transcripts of one language in its pieces.
+    """Tokenizes transcripts of one language into its pieces.
 
-    The published model has no tokenizer file, only the list of pieces. Where that is a byte-pair vocabulary, in the
-    order of its merges, merging by that order gives back the tokenizer's own spelling; a vocabulary is one if every
-    piece of it is what merging its own characters leads to. Else the fewest pieces are taken that spell the word. Any
-    spelling is a legal target of CTC, but the model gives its own the most probability.
+    The published model has no tokenizer file, only the list of pieces. If that list is a byte-pair vocabulary in the
+    order of its merges, merging in that order restores the tokenizer's own spelling; a list is one if merging the
+    characters of every piece leads back to that piece. Otherwise a word gets its spelling of the fewest pieces. Any
+    spelling is a legal CTC target, but the model gives its own the highest probability.
     """
 
     def __init__(self, pieces: Sequence[str]) -> None:
@@ -45,26 +45,26 @@ class SubwordTokenizer:
         self.is_byte_pair = all(self._merge(piece) == [token] for piece, token in self._ids.items())
         self._split = lru_cache(maxsize=1 << 14)(self._split_word)
 
-    def spell(self, text: str) -> TokenizedTranscript:
-        """Spell a transcript. Punctuation is dropped: nobody says it, and the model never writes it."""
+    def tokenize(self, text: str) -> TokenizedTranscript:
+        """Tokenize a transcript without its punctuation, which is not spoken and which the model never writes."""
         tokens: list[int] = []
         words: list[int] = []
-        spelt = spoken = 0
+        covered = spoken = 0
         for number, word in enumerate(split_into_words(text, self._alphabet)):
             spoken += len(word)
-            for known, letters in self._runs(word):
+            for known, letters in self._stretches(word):
                 if known:
                     own = self._split(letters)
                     tokens += own
                     words += [number] * len(own)
-                    spelt += len(letters.removeprefix(_WORD_START))
+                    covered += len(letters.removeprefix(_WORD_START))
                 elif not tokens or tokens[-1] != WILDCARD:
                     tokens.append(WILDCARD)
                     words.append(-1)
-        return TokenizedTranscript(tuple(tokens), tuple(words), spelt / spoken if spoken else None)
+        return TokenizedTranscript(tuple(tokens), tuple(words), covered / spoken if spoken else None)
 
-    def _runs(self, word: str) -> Iterator[tuple[bool, str]]:
-        """Cut a word into stretches that can be spelt and such that cannot; the first one begins the word."""
+    def _stretches(self, word: str) -> Iterator[tuple[bool, str]]:
+        """Split a word into stretches with and without a spelling; the first stretch begins the word."""
         lead = _WORD_START
         for known, letters in groupby(word, key=self._alphabet.__contains__):
             stretch = lead + "".join(letters)
@@ -72,13 +72,13 @@ class SubwordTokenizer:
             lead = ""
 
     def _split_word(self, letters: str) -> tuple[int, ...]:
-        """Cut into pieces; none if they cannot spell it. What they spell is read back, and must be what was given."""
+        """Split into pieces; empty if the pieces, joined again, are not the letters."""
         merged = self._merge(letters) if self.is_byte_pair else None
         tokens = merged if merged is not None else self._fewest_pieces(letters)
         return tuple(tokens) if "".join(self._pieces[token] for token in tokens) == letters else ()
 
     def _merge(self, letters: str) -> list[int] | None:
-        """Merge the pair that makes the earliest piece, until none makes one; None if a letter is left over."""
+        """Merge the pair that makes the earliest piece, until no pair makes one; None if a letter is left over."""
         parts = list(letters)
         while True:
             made = [self._ids.get(left + right, inf) for left, right in pairwise(parts)]
@@ -91,7 +91,7 @@ class SubwordTokenizer:
         return None if None in tokens else [token for token in tokens if token is not None]
 
     def _fewest_pieces(self, letters: str) -> list[int]:
-        """Find the spelling of the fewest pieces, of those the one whose first pieces are longest; none without any."""
+        """Find the spelling of the fewest pieces, among those the one with the longest first pieces; [] without any."""
         longest = max(map(len, self._ids))
         best: list[tuple[int, list[int]] | None] = [None] * len(letters) + [(0, [])]
         for start in reversed(range(len(letters))):
@@ -107,9 +107,9 @@ class SubwordTokenizer:
 
 
 def split_into_words(text: str, alphabet: frozenset[str]) -> list[str]:
-    """Cut a transcript into words of what is spoken: letters, marks and numbers, and joiners that the alphabet has."""
+    """Split a transcript into words of letters, marks and numbers, and of joiners that the alphabet has."""
     kept = (
-        character if _is_spoken(character, alphabet) else _gap(character)
+        character if _is_spoken(character, alphabet) else _separator(character)
         for character in unicodedata.normalize("NFC", text)
     )
     return "".join(kept).split()
@@ -120,6 +120,6 @@ def _is_spoken(character: str, alphabet: frozenset[str]) -> bool:
     return category[0] in "LMN" or (category == "Cf" and character in alphabet)
 
 
-def _gap(character: str) -> str:
-    """What is not spoken parts words, except what has no width."""
+def _separator(character: str) -> str:
+    """A character that is not spoken separates words, except a format character, which has no width."""
     return "" if unicodedata.category(character) == "Cf" else " "

@@ -1,4 +1,4 @@
-"""What IndicConformer can write: the pieces of each language, and the columns of the head that stand for them."""
+"""The vocabulary of IndicConformer: the pieces of each language, and their columns in the CTC head."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,32 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.errors import BadInput
-from validation.models.languages import canonical
+from validation.languages import normalize_language_code
 
 PIECES = 256
-"""Pieces a language, ``<unk>`` first. The blank, which all languages share, follows them."""
+"""Pieces per language, ``<unk>`` first. The blank, which all languages share, follows them."""
 BLANK = PIECES
-"""The blank among a language's own 257 columns."""
+"""The index of the blank among a language's own 257 columns."""
 
 
 class VocabularyRefused(BadInput):
     """Vocabulary, masks and network do not belong together.
 
-    Ids are local to a language: read through the wrong mask, every transcript would be spelt in another language's
-    pieces, and every right one be found wrong.
+    Ids are local to a language: with a wrong mask every transcript is tokenized in another language's pieces, and
+    every right transcript looks wrong.
     """
 
     def __init__(self, folder: Path, fault: str) -> None:
         self.folder, self.fault = folder, fault
-        super().__init__(f"the vocabulary in {folder} does not fit: {fault}")
+        super().__init__(f"the vocabulary in {folder} does not fit the network: {fault}: download the repository again")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The pieces and columns of all languages, in the order in which the head has them."""
+    """The pieces and columns of all languages, in the order of the head's columns."""
 
     languages: tuple[str, ...]
-    """Canonical codes."""
+    """Normalised codes."""
     pieces: Mapping[str, tuple[str, ...]]
     """By language, ``PIECES`` each, by their local ids; a word begins with U+2581."""
     columns: NDArray[np.int64]
@@ -46,31 +46,32 @@ class Vocabulary:
     def index_of(self) -> Mapping[str, int]:
         return {language: index for index, language in enumerate(self.languages)}
 
-    def read(self, language: str, tokens: Sequence[int]) -> str:
-        """Read local ids, none of them a blank, as text; what the model cannot write is SentencePiece's ``⁇``."""
+    def decode(self, language: str, tokens: Sequence[int]) -> str:
+        """Decode local ids, without blanks, to text; ``<unk>`` becomes SentencePiece's ``⁇``."""
         text = "".join(self.pieces[language][token] for token in tokens)
         return text.replace("▁", " ").replace("<unk>", "⁇").strip()
 
 
 def read_vocabulary(assets: Path, width: int) -> Vocabulary:
-    """Read ``vocab.json`` and ``language_masks.json``, and hold them against each other and against the head.
+    """Read ``vocab.json`` and ``language_masks.json``, and check them against each other and against the head.
 
     Args:
         assets: the folder of both.
         width: columns of the head.
 
     Raises:
-        VocabularyRefused: they do not fit; the sentence says where.
+        VocabularyRefused: they do not fit; the message says where.
     """
-    spelt, masks = _read_object(assets, "vocab.json"), _read_object(assets, "language_masks.json")
-    if spelt.keys() != masks.keys() or not masks:
-        odd = sorted(spelt.keys() ^ masks.keys())
+    piece_lists, masks = _read_object(assets, "vocab.json"), _read_object(assets, "language_masks.json")
+    if piece_lists.keys() != masks.keys() or not masks:
+        odd = sorted(piece_lists.keys() ^ masks.keys())
         raise VocabularyRefused(assets, f"vocab.json and language_masks.json differ in the languages {', '.join(odd)}")
     columns = {label: _read_columns(assets, label, mask, width) for label, mask in masks.items()}
     labels = sorted(columns, key=lambda label: int(columns[label][0]))
     languages = tuple(_name(assets, label) for label in labels)
     pieces = {
-        language: _read_pieces(assets, label, spelt[label]) for language, label in zip(languages, labels, strict=True)
+        language: _read_pieces(assets, label, piece_lists[label])
+        for language, label in zip(languages, labels, strict=True)
     }
     stacked = np.stack([columns[label] for label in labels])
     _refuse_overlap(assets, labels, stacked)
@@ -89,12 +90,12 @@ def _read_columns(assets: Path, label: str, mask: Sequence[bool], width: int) ->
     return columns.astype(np.int64)
 
 
-def _read_pieces(assets: Path, label: str, spelt: Sequence[str]) -> tuple[str, ...]:
-    """Read a language's pieces. The published lists have one entry more, at the place of the blank."""
-    pieces = tuple(spelt[:PIECES])
-    if len(spelt) not in (PIECES, PIECES + 1) or len(set(pieces)) != PIECES or pieces[0] != "<unk>":
+def _read_pieces(assets: Path, label: str, listed: Sequence[str]) -> tuple[str, ...]:
+    """Read a language's pieces. The published lists have one more entry, in the position of the blank."""
+    pieces = tuple(listed[:PIECES])
+    if len(listed) not in (PIECES, PIECES + 1) or len(set(pieces)) != PIECES or pieces[0] != "<unk>":
         raise VocabularyRefused(
-            assets, f"{label} has {len(spelt)} entries, not <unk> and {PIECES - 1} different pieces"
+            assets, f"{label} has {len(listed)} entries, not <unk> and {PIECES - 1} different pieces"
         )
     return pieces
 
@@ -108,14 +109,14 @@ def _refuse_overlap(assets: Path, labels: Sequence[str], columns: NDArray[np.int
 
 
 def _name(assets: Path, label: str) -> str:
-    code = canonical(label)
+    code = normalize_language_code(label)
     if code is None:
-        raise VocabularyRefused(assets, f"{label} is no language that is known here")
+        raise VocabularyRefused(assets, f"{label} is not a language code of ISO 639")
     return code
 
 
 def _read_object(assets: Path, name: str) -> dict[str, Any]:
     content = json.loads((assets / name).read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise VocabularyRefused(assets, f"{name} holds no object")
+        raise VocabularyRefused(assets, f"{name} does not hold a JSON object")
     return content

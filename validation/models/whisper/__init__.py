@@ -1,1 +1,1 @@
-"""Whisper base as language identifier and recogniser."""
+"""Whisper-base: tokenizer, network, and the model that scores segments with them."""

@@ -2,44 +2,119 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from validation.domain import Answer, Column, Scalar, Scored
+from validation.domain import SAMPLE_RATE, Answer, Column, Scalar, Scored, Waveform
+from validation.languages import normalize_language_code
 from validation.models.base import Batch
-from validation.models.casing import transfer_casing
+from validation.models.batching import split_evenly
 from validation.models.weights import find_weights
 from validation.models.whisper.network import WhisperNetwork
-from validation.models.whisper.segment import Likelihood, SegmentState, best_spelling_score, cut_pieces
-from validation.models.whisper.tokenizer import TokenizedText, WhisperTokenizer
-from validation.scoring.text import UNSPACED_LANGUAGES
+from validation.models.whisper.tokenizer import TokenizedText, WhisperTokenizer, transfer_casing
+from validation.scoring.text import UNSPACED_LANGUAGES, has_digits, normalise_text
 
-LONGEST_TRANSCRIPT = 440
-"""Tokens. The decoder has 448 places, and five are taken."""
+WINDOWS_S = (10, 20, 30)
+"""Window lengths of the encoder, in seconds. Ten cost a quarter of Whisper's usual thirty and identify languages as
+well."""
+CONFIDENT_P = 0.5
+"""A language above this probability is likelier than all others together."""
+MAX_TRANSCRIPT_TOKENS = 440
+"""The decoder has 448 positions, and five are taken."""
 
 _Item = TypeVar("_Item")
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-class WhisperBase:
-    """Whisper-base, the transcriber and language judge of the suite ``local``.
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """The stored transcript's log-probabilities on the audio, in nats."""
 
-    It listens in the declared language, unless it is certain of another: a wrong label shall not make a right
-    transcript look wrong as well. Where it does not know the declared language it abstains: it says what it hears
-    (``language``), which is then no vote, and nothing of the transcript.
+    tokens: int
+    transcript_lp: float
+    greedy_lp: float
+    worst_word_lp: float
+
+
+@dataclass(slots=True)
+class SegmentState:
+    """One segment on its way through Whisper. Its pieces are scored one by one; most segments have one piece."""
+
+    transcript: str
+    declared: str | None
+    pieces: tuple[Waveform, ...]
+    encoded: list[NDArray[np.float32]] = field(default_factory=list)
+    languages_of_pieces: list[Mapping[str, float]] = field(default_factory=list)
+    tokens: list[tuple[int, ...]] = field(default_factory=list)
+    """The recognised tokens of each piece."""
+    spellings: tuple[TokenizedText, ...] = ()
+    """Spellings of the transcript; empty if it cannot be compared."""
+    likelihood: Likelihood | None = None
+
+    @property
+    def window_s(self) -> int:
+        """The encoder's window for all pieces. It depends on the segment's own length only, not on its batch."""
+        longest_s = len(self.pieces[0]) / SAMPLE_RATE
+        return next(window_s for window_s in WINDOWS_S if longest_s <= window_s)
+
+    @property
+    def languages(self) -> Mapping[str, float]:
+        """Probability of each language: the mean over the pieces, which are equally long."""
+        pieces = self.languages_of_pieces
+        return {code: sum(p[code] for p in pieces) / len(pieces) for code in pieces[0]}
+
+    @property
+    def declared_p(self) -> float | None:
+        """Probability of the declared language; None without one, and for one that Whisper does not know."""
+        return self.languages.get(normalize_language_code(self.declared) or "")
+
+    @property
+    def language(self) -> str | None:
+        """The language to transcribe in; None if Whisper does not know the declared one."""
+        likeliest, p = max(self.languages.items(), key=lambda item: item[1])
+        if not self.declared:
+            return likeliest
+        if self.declared_p is None:
+            return None
+        return likeliest if p > CONFIDENT_P else normalize_language_code(self.declared)
+
+    @property
+    def allows_numerals(self) -> bool:
+        """Whether Whisper may write digits. It may not if the transcript spells numbers out: they would look wrong."""
+        return has_digits(self.transcript) or not normalise_text(self.transcript)
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether there is a transcript, and a text recognised in one piece to compare it with."""
+        return len(self.pieces) == 1 and bool(normalise_text(self.transcript)) and any(self.tokens)
+
+    @property
+    def texts(self) -> tuple[tuple[int, ...], ...]:
+        """The texts to score on the audio: the recognised one, then the transcript in each spelling."""
+        return (self.tokens[0], *(spelling.tokens for spelling in self.spellings))
+
+
+class WhisperBase:
+    """Whisper-base, the ASR model and LID model of the suite ``local``.
+
+    It transcribes in the declared language, unless it is confident of another one: a wrong label must not make a right
+    transcript look wrong as well. On a declared language that it does not know it abstains: it reports the language
+    that it hears (``language``), which is then no vote, and nothing about the transcript.
 
     ``align_tok`` compares the stored transcript with the recognised text, both teacher-forced on the same audio, in
-    nats a token: 0.1 to -1.73 for what was said in 23 clips of eight languages, -2.26 and below for another transcript
-    of the same language (of another language, only translations come closer). It is a difference of means, because a
-    recogniser caught in a loop writes a long text whose sum would make any transcript look likely. The transcript
-    counts in the likelier of two spellings: as stored, and with the case and punctuation of what was heard. The end
-    of the text is not scored, so words missing at the end of a transcript do not show here, but in the character
+    nats per token: 0.1 to -1.73 for the right transcript of 23 clips in eight languages, -2.26 and below for another
+    transcript of the same language (of another language, only translations come closer). It is a difference of means,
+    because a recogniser in a loop writes a long text whose sum would make any transcript look likely. The transcript
+    counts in the likelier of two spellings: as stored, and with the case and punctuation of the recognised text. The
+    end of the text is not scored, so words missing at the end of a transcript do not show here but in the character
     error rate.
 
-    A segment beyond 30 s is heard in pieces of equal length: languages are averaged, texts joined, and its
-    transcript, which nobody cut into pieces, is not scored.
+    A segment beyond 30 s is scored in pieces of equal length: languages are averaged and texts joined. Its transcript
+    is not scored, because it is not cut into pieces.
     """
 
     name: ClassVar[str] = "whisper"
@@ -58,75 +133,96 @@ class WhisperBase:
 
     def __init__(self, *, threads: int) -> None:
         weights = find_weights("whisper-base")
-        folder = weights.lay_out()
-        self._tokens = WhisperTokenizer(folder)
-        self._network = WhisperNetwork(folder, self._tokens, threads=threads)
-        self.languages: frozenset[str] | None = frozenset(self._tokens.language_of_label.values())
+        folder = weights.unpack()
+        self._tokenizer = WhisperTokenizer(folder)
+        self._network = WhisperNetwork(folder, self._tokenizer, threads=threads)
+        self.languages: frozenset[str] | None = frozenset(self._tokenizer.language_of_label.values())
         self.revision = f"{weights.revision}-float32"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Score a batch. Only segments of one window go through the network together."""
+        """Score a batch. Only segments of one window length go through the network together."""
         rows = zip(batch.texts, batch.languages, batch.waveforms, batch.lengths, strict=True)
-        hearings = [SegmentState(text, language, cut_pieces(row[:length])) for text, language, row, length in rows]
-        self._listen(hearings)
-        understood = [hearing for hearing in hearings if hearing.language]
-        self._transcribe(understood)
-        for hearing in understood:
-            hearing.spellings = self._spell(hearing)
-        self._compare([hearing for hearing in understood if hearing.spellings])
-        return [Scored(self._describe(hearing)) for hearing in hearings]
+        segments = [
+            SegmentState(text, language, tuple(split_evenly(row[:length], WINDOWS_S[-1])))
+            for text, language, row, length in rows
+        ]
+        self._encode(segments)
+        transcribed = [segment for segment in segments if segment.language]
+        self._transcribe(transcribed)
+        for segment in transcribed:
+            segment.spellings = self._spell(segment)
+        self._compare([segment for segment in transcribed if segment.spellings])
+        return [Scored(self._describe(segment)) for segment in segments]
 
-    def _listen(self, hearings: Sequence[SegmentState]) -> None:
-        """Encode every piece, and name its language."""
-        for window_s, group in _group(hearings, lambda hearing: hearing.window_s).items():
-            encoded = self._network.encode([piece for hearing in group for piece in hearing.pieces], window_s)
+    def _encode(self, segments: Sequence[SegmentState]) -> None:
+        """Encode every piece and identify its language."""
+        for window_s, group in _group(segments, lambda segment: segment.window_s).items():
+            encoded = self._network.encode([piece for segment in group for piece in segment.pieces], window_s)
             items, languages = iter(encoded), iter(self._network.detect_languages(encoded))
-            for hearing in group:
-                hearing.encoded = list(islice(items, len(hearing.pieces)))
-                hearing.languages_of_pieces = list(islice(languages, len(hearing.pieces)))
+            for segment in group:
+                segment.encoded = list(islice(items, len(segment.pieces)))
+                segment.languages_of_pieces = list(islice(languages, len(segment.pieces)))
 
-    def _transcribe(self, hearings: Sequence[SegmentState]) -> None:
-        """Write down every piece in the language of its segment."""
-        asked = _group(hearings, lambda hearing: (hearing.window_s, hearing.wants_numerals))
-        for (_, numerals), group in asked.items():
-            encoded = np.stack([item for hearing in group for item in hearing.encoded])
-            languages = [str(hearing.language) for hearing in group for _ in hearing.pieces]
+    def _transcribe(self, segments: Sequence[SegmentState]) -> None:
+        """Transcribe every piece in the language of its segment."""
+        groups = _group(segments, lambda segment: (segment.window_s, segment.allows_numerals))
+        for (_, numerals), group in groups.items():
+            encoded = np.stack([item for segment in group for item in segment.encoded])
+            languages = [str(segment.language) for segment in group for _ in segment.pieces]
             tokens = iter(self._network.transcribe(encoded, languages, numerals=numerals))
-            for hearing in group:
-                hearing.tokens = list(islice(tokens, len(hearing.pieces)))
+            for segment in group:
+                segment.tokens = list(islice(tokens, len(segment.pieces)))
 
-    def _compare(self, hearings: Sequence[SegmentState]) -> None:
-        """Score each transcript, in all its spellings, and the recognised text beside it."""
-        asked = _group(hearings, lambda hearing: (hearing.window_s, str(hearing.language)))
-        for (_, language), group in asked.items():
-            texts = [text for hearing in group for text in hearing.texts]
-            copies = [len(hearing.texts) for hearing in group]
-            encoded = np.repeat(np.stack([hearing.encoded[0] for hearing in group]), copies, axis=0)
+    def _compare(self, segments: Sequence[SegmentState]) -> None:
+        """Score each transcript in all its spellings, and the recognised text beside it."""
+        groups = _group(segments, lambda segment: (segment.window_s, str(segment.language)))
+        for (_, language), group in groups.items():
+            texts = [text for segment in group for text in segment.texts]
+            copies = [len(segment.texts) for segment in group]
+            encoded = np.repeat(np.stack([segment.encoded[0] for segment in group]), copies, axis=0)
             log_ps = iter(self._network.log_probabilities(encoded, language, texts))
-            for hearing, count in zip(group, copies, strict=True):
-                hearing.likelihood = best_spelling_score(hearing.spellings, list(islice(log_ps, count)))
+            for segment, count in zip(group, copies, strict=True):
+                segment.likelihood = best_spelling_score(segment.spellings, list(islice(log_ps, count)))
 
-    def _spell(self, hearing: SegmentState) -> tuple[TokenizedText, ...]:
-        """Write a transcript as stored, and as Whisper would, without those that are too long for its decoder."""
-        if not hearing.is_comparable:
+    def _spell(self, segment: SegmentState) -> tuple[TokenizedText, ...]:
+        """Tokenize a transcript as stored and as Whisper would write it, without spellings too long for the decoder."""
+        if not segment.is_comparable:
             return ()
-        language = str(hearing.language)
+        language = str(segment.language)
         spaced = language not in UNSPACED_LANGUAGES
-        as_heard = transfer_casing(hearing.transcript, self._tokens.read(hearing.tokens[0]), spaced=spaced)
-        both = dict.fromkeys(self._tokens.spell(text, language) for text in (hearing.transcript, as_heard))
-        return tuple(spelling for spelling in both if len(spelling.tokens) <= LONGEST_TRANSCRIPT)
+        recased = transfer_casing(segment.transcript, self._tokenizer.decode(segment.tokens[0]), spaced=spaced)
+        both = dict.fromkeys(self._tokenizer.tokenize(text, language) for text in (segment.transcript, recased))
+        return tuple(spelling for spelling in both if len(spelling.tokens) <= MAX_TRANSCRIPT_TOKENS)
 
-    def _describe(self, hearing: SegmentState) -> Mapping[str, Scalar]:
-        language, language_p = max(hearing.languages.items(), key=lambda item: item[1])
-        text = "".join(map(self._tokens.read, hearing.tokens)).strip() if hearing.language else None
+    def _describe(self, segment: SegmentState) -> Mapping[str, Scalar]:
+        language, language_p = max(segment.languages.items(), key=lambda item: item[1])
+        text = "".join(map(self._tokenizer.decode, segment.tokens)).strip() if segment.language else None
         return {
             "language": language,
             "language_p": language_p,
-            "declared_p": hearing.declared_p,
-            "text_language": hearing.language,
+            "declared_p": segment.declared_p,
+            "text_language": segment.language,
             "text": text,
-            **_describe_likelihood(hearing.likelihood),
+            **_describe_likelihood(segment.likelihood),
         }
+
+
+def best_spelling_score(spellings: Sequence[TokenizedText], log_ps: Sequence[NDArray[np.float64]]) -> Likelihood:
+    """Compare a transcript, in its likeliest spelling, with the recognised text.
+
+    Args:
+        spellings: the spellings of the transcript.
+        log_ps: the token log-probabilities of the recognised text, then of each spelling.
+    """
+    greedy, *spelt = log_ps
+    spelling, log_p = max(zip(spellings, spelt, strict=True), key=lambda pair: float(pair[1].mean()))
+    words = np.split(log_p, spelling.word_ends[:-1])
+    return Likelihood(
+        tokens=len(spelling.tokens),
+        transcript_lp=float(log_p.mean()),
+        greedy_lp=float(greedy.mean()),
+        worst_word_lp=min(float(word.mean()) for word in words),
+    )
 
 
 def _describe_likelihood(likelihood: Likelihood | None) -> Mapping[str, Scalar]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from validation.errors import BadInput
 from validation.inference.client import InferenceClient
 from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
-from validation.models.languages import canonical
-from validation.models.suite import SUITES, Suite, load_suite
+from validation.languages import normalize_language_code
+from validation.models.suite import Suite, load_suite
+from validation.models.suites import SUITES
 from validation.services import open_box_stores, open_ledger
 from validation.settings import Settings
 from validation.worker.chunk.context import ChunkContext
@@ -26,7 +27,7 @@ def validate_settings(settings: Settings) -> None:
     if settings.suite not in SUITES:
         raise BadInput(f"VFLEET_SUITE is {settings.suite!r}; known suites are {', '.join(sorted(SUITES))}")
     for language in settings.languages:
-        if canonical(language) is None:
+        if normalize_language_code(language) is None:
             raise BadInput(f"VFLEET_LANGUAGES names {language!r}, which is not a known ISO 639 code")
 
 

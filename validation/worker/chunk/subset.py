@@ -38,7 +38,7 @@ class ModelSubsetScorer:
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
         """Start to score utterances with the models of the subset."""
         wanted = tuple(self.columns)
-        return self.suite.begin([replace(utterance, wanted=wanted) for utterance in utterances])
+        return self.suite.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
 
 
 def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
@@ -52,8 +52,8 @@ def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
         name=scorer.name,
         roles=SuiteRoles(
             kept,
-            roles.transcriber if roles.transcriber in kept else None,
-            tuple(model for model in roles.judges if model in kept),
+            roles.asr_model if roles.asr_model in kept else None,
+            tuple(model for model in roles.lid_models if model in kept),
         ),
         rules=SUBSET_RULES,
         revisions={model: scorer.revisions[model] for model in kept},

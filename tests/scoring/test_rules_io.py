@@ -1,14 +1,17 @@
-"""What a rules file may say, what it is told otherwise, and what the packaged rules decide."""
+"""Reading, checking and writing rules files, and the verdicts of the packaged rules."""
 
 from importlib.resources import files
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from validation.errors import BadInput
 from validation.models.dnsmos import Dnsmos
 from validation.models.silero import SileroVad
 from validation.models.whisper.model import WhisperBase
-from validation.scoring.rules_file import BadRules, check_columns, load_rules, parse_rules
+from validation.scoring.rules_io import BadRules, check_columns, dump_rules, load_rules, parse_rules
+from validation.scoring.verdict import Condition, Rule, Rules
 from validation.shards.schema import shard_columns
 
 PACKAGED = sorted(
@@ -49,13 +52,13 @@ def rules_text(*, top: str = 'version = "v"\nrequired_models = []', **rule: str)
 
 
 def test_every_packaged_file_is_named_after_its_version():
-    """What a shard's `rules_version` says can be loaded again by that name."""
+    """Rules can be loaded by the `rules_version` of a shard."""
     assert PACKAGED
     assert all(load_rules(name).version == name for name in PACKAGED)
 
 
-def test_an_unknown_name_is_told_what_exists():
-    """One sentence, with the names that would have worked."""
+def test_an_unknown_rules_name_lists_the_known_names():
+    """The error names the rules files that exist."""
     with pytest.raises(BadInput, match=r"no rules are called 'local-0'; known are .*local-1"):
         load_rules("local-0")
 
@@ -82,7 +85,7 @@ def test_an_unknown_name_is_told_what_exists():
     ],
 )
 def test_a_bad_file_is_refused_naming_file_rule_and_key(text, complaint):
-    """What would silently never fire is an error at load, where its author reads it."""
+    """A rule that would silently never match is an error when the file is read."""
     with pytest.raises(BadRules, match=complaint):
         parse_rules(text, "my.toml")
 
@@ -101,13 +104,13 @@ def test_a_bad_file_is_refused_naming_file_rule_and_key(text, complaint):
     ],
 )
 def test_rules_that_do_not_fit_the_columns_are_refused(condition, complaint):
-    """A misspelt column would make a rule that looks as if it never had a reason."""
+    """A misspelt column would make a rule that never matches."""
     with pytest.raises(BadRules, match=complaint):
         check_columns(parse_rules(rules_text(when=f"[{{ {condition} }}]"), "my.toml"), TYPES)
 
 
 def test_a_required_model_that_is_not_in_the_suite_is_refused():
-    """Rules that demand an answer do not run where nobody gives it."""
+    """Rules that require a model are refused for a suite without that model."""
     rules = parse_rules(rules_text(top='version = "v"\nrequired_models = ["mms"]'), "my.toml")
     with pytest.raises(BadRules, match="rule unscored:mms: no column mms_fault"):
         check_columns(rules, TYPES)
@@ -159,17 +162,17 @@ FAULTS = [
     ),
     ({"fault": "undecodable: no codec", "whisper_align_tok": None}, "reject", ("undecodable",)),
 ]
-"""What is changed in a good segment, its verdict and its reasons."""
+"""Changes to a good segment, and the verdict and reasons that must follow."""
 
 
 def test_the_local_rules_fit_the_local_columns():
-    """Every column that they read exists, with the type that they expect."""
+    """Every column that the rules read exists, with the expected type."""
     check_columns(load_rules("local-2"), TYPES)
 
 
 def test_a_good_segment_is_accepted():
-    """Read speech with its own transcript, well recorded."""
-    assert load_rules("local-2").judge(GOOD_SEGMENT).verdict == "accept"
+    """Well recorded read speech with its own transcript is accepted."""
+    assert load_rules("local-2").evaluate(GOOD_SEGMENT).verdict == "accept"
 
 
 @pytest.mark.parametrize(
@@ -178,14 +181,54 @@ def test_a_good_segment_is_accepted():
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_each_fault_has_its_reason(change, verdict, reasons):
-    """One thing wrong with a good segment gives that reason and no other."""
-    judged = load_rules("local-2").judge(GOOD_SEGMENT | change)
+    """One fault in a good segment gives its own reason and no other."""
+    judged = load_rules("local-2").evaluate(GOOD_SEGMENT | change)
     assert (judged.verdict, judged.reasons) == (verdict, reasons)
 
 
-def test_every_local_rule_is_proved_to_fire():
-    """No rule stands in the file that no segment of the table above sets off."""
+def test_every_local_rule_matches_in_the_table():
+    """Every rule of the file matches at least one segment of the table above."""
     rules = load_rules("local-2")
-    fired = {rule for change, *_ in FAULTS for rule in rules.rules if rule.fires(GOOD_SEGMENT | change)}
+    fired = {rule for change, *_ in FAULTS for rule in rules.rules if rule.matches(GOOD_SEGMENT | change)}
     silent = [rule.sentence for rule in rules.rules if rule not in fired]
     assert not silent
+
+
+# --- writing rules ----------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
+CONDITIONS = st.one_of(
+    st.builds(Condition, column=TEXT, op=st.sampled_from(["<", ">="]), value=NUMBERS),
+    st.builds(Condition, column=TEXT, op=st.sampled_from(["==", "!="]), value=NUMBERS | TEXT | st.booleans()),
+    st.builds(Condition, column=TEXT, op=st.sampled_from(["missing", "present"])),
+)
+ANY_RULES = st.builds(
+    Rules,
+    version=TEXT,
+    required_models=st.lists(TEXT, max_size=3).map(tuple),
+    rules=st.lists(
+        st.builds(
+            Rule,
+            reason=st.sampled_from(["noisy", "unscored:ear"]),
+            verdict=st.sampled_from(["review", "reject"]),
+            when=st.lists(CONDITIONS, min_size=1, max_size=3).map(tuple),
+            sentence=TEXT,
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+)
+
+
+@given(ANY_RULES)
+def test_dumped_rules_are_read_back_unchanged(rules):
+    """Every text and every number survive, to the last bit."""
+    assert parse_rules(dump_rules(rules, preface="One.\nTwo.", notes={0: "Why."}), "x") == rules
+
+
+@pytest.mark.parametrize("version", ["local-1", "local-2", "vad-1"])
+def test_packaged_rules_survive_dumping(version):
+    """Calibration starts from the packaged rules and writes them again."""
+    rules = load_rules(version)
+    assert parse_rules(dump_rules(rules), "x") == rules

@@ -1,0 +1,32 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from validation.languages import _codes, normalize_language_code
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("hi", "hi"), ("hin", "hi"), ("HI", "hi"), (" en ", "en"), ("en-IN", "en"), ("zh_Hant", "zh"),
+        ("ory", "or"), ("ori", "or"), ("npi", "ne"), ("gom", "kok"), ("dgo", "doi"), ("brx", "brx"),
+        ("mni", "mni"), ("sat", "sat"), ("mai", "mai"), ("jw", "jv"), ("iw", "he"), ("cmn", "zh"), ("nob", "no"),
+    ],
+)  # fmt: skip
+def test_every_spelling_of_a_language_has_one_code(written, code):
+    """The code is ISO 639-1 if there is one, else 639-3; macrolanguage, old code, case and region do not matter."""
+    assert normalize_language_code(written) == code
+
+
+@pytest.mark.parametrize("written", [None, "", "xx", "qqq", "-", "e n"])
+def test_unknown_labels_have_no_code(written):
+    """A label that ISO 639 does not know has no code, so every LID model abstains on it."""
+    assert normalize_language_code(written) is None
+
+
+@given(st.sampled_from(sorted(_codes())))
+def test_normalising_a_normalised_code_changes_nothing(code):
+    """Codes of different origins may be compared after one normalisation."""
+    once = normalize_language_code(code)
+    assert once is not None
+    assert normalize_language_code(once) == once

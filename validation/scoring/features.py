@@ -1,0 +1,108 @@
+"""Signals of one segment: audio level, clipping, character error rates, speaking rate and votes on the language."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from validation.domain import Seconds, Waveform
+
+SILENCE_DBFS = -120.0
+"""The lowest level that is reported. Digital silence has no level on a logarithmic scale, so it is given this one."""
+
+CLIP_LEVEL = 0.99
+"""Full scale as a share of the range. Resampling rings around a clipped peak and leaves it on both sides."""
+
+EDGE_CHARS = 12
+"""Characters of an edge: about a second of speech, or two words in most languages."""
+
+
+def rms_dbfs(audio: Waveform) -> float | None:
+    """Root mean square level in decibels; 0 is a square wave at full scale, and the least is ``SILENCE_DBFS``.
+
+    None for audio without samples and for audio with samples that are not finite.
+    """
+    if not len(audio):
+        return None
+    power = float(np.mean(np.square(audio, dtype=np.float64)))
+    if not np.isfinite(power):
+        return None
+    return max(10 * float(np.log10(power)), SILENCE_DBFS) if power > 0 else SILENCE_DBFS
+
+
+def clipped_fraction(audio: Waveform) -> float | None:
+    """Share of samples at or beyond ``CLIP_LEVEL``, in [0, 1]; None without samples."""
+    return float(np.mean(np.abs(audio) >= CLIP_LEVEL)) if len(audio) else None
+
+
+def cer(reference: str, hypothesis: str) -> float | None:
+    """Character error rate: substitutions, insertions and deletions per character of the reference.
+
+    A character is a Unicode code point. Pass both texts through ``comparable_text`` first.
+
+    Returns:
+        0 for equal texts, 1 for an empty hypothesis, more than 1 for some hypotheses that are longer than the
+        reference; None for an empty reference, which has no rate.
+    """
+    return Levenshtein.distance(reference, hypothesis) / len(reference) if reference else None
+
+
+def edge_cer_start(reference: str, hypothesis: str, edge_chars: int = EDGE_CHARS) -> float | None:
+    """Character error rate of the reference's first characters, in [0, 1].
+
+    The fewest edits between those characters and any beginning of the hypothesis, per character: 0 when the
+    hypothesis begins as the reference does, whatever follows. It is high where a cut removed the first word, which
+    the rate over the whole text hides. None for an empty reference.
+    """
+    edge = reference[:edge_chars]
+    if not edge:
+        return None
+    # A beginning more than twice as long as the edge costs more edits than an empty one.
+    longest = min(len(hypothesis), 2 * len(edge))
+    return min(Levenshtein.distance(edge, hypothesis[:n]) for n in range(longest + 1)) / len(edge)
+
+
+def edge_cer_end(reference: str, hypothesis: str, edge_chars: int = EDGE_CHARS) -> float | None:
+    """Character error rate of the reference's last characters: ``edge_cer_start`` of both texts reversed."""
+    return edge_cer_start(reference[::-1], hypothesis[::-1], edge_chars)
+
+
+def chars_per_second(text: str, duration_s: Seconds) -> float | None:
+    """Characters per second of audio, without spaces; None for audio without length."""
+    return len(text.replace(" ", "")) / duration_s if duration_s > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class LidPrediction:
+    """The prediction of one LID model, in normalised language codes."""
+
+    top1: str | None
+    """The likeliest language; None if the model gave no answer."""
+    p_declared: float | None
+    """The declared language's probability; None if the model does not know that language."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteCounts:
+    """Votes of the LID models on the declared language. The three counts add up to the number of models."""
+
+    agreeing: int
+    opposing: int
+    abstaining: int
+
+
+def count_votes(declared: str | None, predictions: Iterable[LidPrediction]) -> VoteCounts:
+    """Count the LID models for and against the declared language.
+
+    A model abstains if it gave no answer or does not know the declared language: its first choice is then no evidence
+    against that language. Without a declared language all models abstain. A vote is a model's first choice at any
+    probability; the probabilities are separate columns.
+    """
+    votes = [_vote(declared, prediction) for prediction in predictions]
+    return VoteCounts(votes.count(True), votes.count(False), votes.count(None))
+
+
+def _vote(declared: str | None, prediction: LidPrediction) -> bool | None:
+    knows_declared = declared is not None and prediction.p_declared is not None
+    return prediction.top1 == declared if knows_declared and prediction.top1 is not None else None

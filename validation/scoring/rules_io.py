@@ -1,0 +1,133 @@
+"""Verdict rules from and to TOML. What would silently never match is refused when the rules are read."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.resources import files
+
+from pydantic import ValidationError
+
+from validation.domain import ColumnType, Scalar
+from validation.errors import BadInput
+from validation.scoring.verdict import Condition, Rule, Rules
+
+_FOLDER = files("validation.scoring") / "rules"
+_TYPE_NAMES: dict[ColumnType, str] = {"float": "number", "int": "number", "str": "text", "bool": "bool"}
+
+
+class BadRules(BadInput):
+    """A rules file cannot be read as rules, or its rules do not fit the columns."""
+
+    def __init__(self, file: str, place: str, problem: str) -> None:
+        self.file, self.place, self.problem = file, place, problem
+        super().__init__(f"rules {file}: {place}: {problem}")
+
+
+def load_rules(name: str) -> Rules:
+    """Read a rules file of this package by its version, such as ``local-1``.
+
+    Raises:
+        BadInput: there is no such file.
+        BadRules: the file does not hold rules.
+    """
+    known = sorted(entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
+    if name not in known:
+        raise BadInput(f"no rules are called {name!r}; known are {', '.join(known)}")
+    return parse_rules((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"), file=f"{name}.toml")
+
+
+def parse_rules(toml: str, file: str) -> Rules:
+    """Read rules from the text of a file; ``file`` names it in errors.
+
+    Raises:
+        BadRules: the text is not TOML, or a key is unknown, missing or of the wrong type. Names the first.
+    """
+    try:
+        content = tomllib.loads(toml)
+    except tomllib.TOMLDecodeError as error:
+        raise BadRules(file, "syntax", str(error)) from None
+    try:
+        return Rules.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        problem = first["msg"].removeprefix("Value error, ")
+        raise BadRules(file, _describe_location(first["loc"], content), problem) from None
+
+
+def check_columns(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
+    """Refuse rules that read a missing column, or that compare a column with a value of another type.
+
+    Such a condition never holds, and its rule would look like a rule that never had a reason.
+
+    Raises:
+        BadRules: names the rule, the column and the nearest existing column, or the two types.
+    """
+    for rule in rules.effective:
+        for condition in rule.when:
+            if problem := _type_error(condition, columns):
+                raise BadRules(rules.version, f"rule {rule.reason}", problem)
+
+
+def dump_rules(rules: Rules, *, preface: str = "", notes: Mapping[int, str] | None = None) -> str:
+    """Write rules as TOML, which ``parse_rules`` reads back.
+
+    Args:
+        rules: the rules to write.
+        preface: lines written above all rules, as comments.
+        notes: lines written above single rules, as comments, by the rule's position.
+    """
+    head = f"{_comment(preface)}version = {_dump_value(rules.version)}\n"
+    models = ", ".join(map(_dump_value, rules.required_models))
+    parts = [_comment((notes or {}).get(place, "")) + _dump_rule(rule) for place, rule in enumerate(rules.rules)]
+    return "\n".join([f"{head}required_models = [{models}]\n", *parts])
+
+
+def _type_error(condition: Condition, columns: Mapping[str, ColumnType]) -> str | None:
+    column, value = condition.column, condition.value
+    if column not in columns:
+        near = get_close_matches(column, columns, n=1, cutoff=0)
+        return f"no column {column}" + (f"; the nearest is {near[0]}" if near else "")
+    if value is not None and _type_name(value) != _TYPE_NAMES[columns[column]]:
+        return f"column {column} is of type {columns[column]}, {value!r} is not"
+    return None
+
+
+def _type_name(value: float | str | bool) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return "text" if isinstance(value, str) else "number"
+
+
+def _describe_location(location: tuple[int | str, ...], content: Mapping[str, object]) -> str:
+    """Turn ``("rules", 2, "when", 0, "op")`` into ``rule 3 (noisy), key when.0.op``."""
+    match location:
+        case ("rules", int(index), *key):
+            entries = content["rules"]
+            entry = entries[index] if isinstance(entries, list) else None
+            reason = f" ({entry['reason']})" if isinstance(entry, dict) and "reason" in entry else ""
+            return f"rule {index + 1}{reason}" + (f", key {'.'.join(map(str, key))}" if key else "")
+        case _:
+            return f"key {'.'.join(map(str, location))}"
+
+
+def _dump_rule(rule: Rule) -> str:
+    conditions = "".join(f"    {_dump_condition(condition)},\n" for condition in rule.when)
+    return (
+        f"[[rules]]\nreason = {_dump_value(rule.reason)}\nverdict = {_dump_value(rule.verdict)}\n"
+        f"sentence = {_dump_value(rule.sentence)}\nwhen = [\n{conditions}]\n"
+    )
+
+
+def _dump_condition(condition: Condition) -> str:
+    value = "" if condition.value is None else f", value = {_dump_value(condition.value)}"
+    return f"{{ column = {_dump_value(condition.column)}, op = {_dump_value(condition.op)}{value} }}"
+
+
+def _dump_value(value: Scalar) -> str:
+    """Write a text, a number or a truth value: JSON and TOML agree, except on U+007F, which TOML wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _comment(text: str) -> str:
+    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())
