@@ -114,14 +114,15 @@ $$;
 -- A box: its own chunks, through these functions, and nothing else.
 GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,
-    validation.commit_chunk, validation.release_chunk, validation.drain_worker, validation.retire_worker,
-    validation.schema_revision, validation.get_credential, validation.peek_videos
+    validation.commit_chunk, validation.release_chunk, validation.renumber_chunk, validation.drain_worker,
+    validation.retire_worker, validation.schema_revision, validation.get_credential, validation.peek_videos
 TO validation_worker;
 
 -- The control plane: the sweep and the queue.
 GRANT EXECUTE ON FUNCTION
     validation.sweep_stale_claims, validation.requeue_stranded_videos, validation.mark_stale_workers,
-    validation.requeue_videos, validation.compact_shards, validation.purge_retired_shards,
+    validation.requeue_videos, validation.find_unknown_videos, validation.find_unknown_chunks,
+    validation.restore_shard, validation.withdraw_shard, validation.compact_shards, validation.purge_retired_shards,
     validation.sample_videos, validation.insert_canaries, validation.record_canary_result, validation.clear_quarantine,
     validation.retire_worker, validation.schema_revision, validation.peek_videos
 TO validation_control;

@@ -183,6 +183,10 @@ def publish_report(report: SweepReport, corrections: Sequence[str]) -> None:
     rows += [{"what": "step failed", "why": failure} for failure in report.failures]
     rows += [{"what": "worker is silent", "which": worker} for worker in report.stale_workers]
     rows += [{"what": "orphan deleted", "which": key} for key in report.orphans]
+    rows += [
+        {"what": "shard of an unknown chunk", "which": key, "why": "see `vfleet repair`"}
+        for key in report.unknown_shards
+    ]
     rows += [{"what": "flow run corrected", "which": sentence} for sentence in corrections]
     rows += [
         {"what": "canary is wrong", "which": canary.video_id, "why": f"{canary.worker_id}: {canary.finding}"}

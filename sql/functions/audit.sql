@@ -37,10 +37,11 @@ AS $$
       AND (s.shard_sha256, s.shard_bytes, s.chunk_id) IS DISTINCT FROM (c.shard_sha256, c.shard_bytes, c.chunk_id)
     UNION ALL
     -- That no video has two current results is enforced by the index validation_results_current.
-    SELECT 'a video that had a result has a current result', count(*), min(bad.video_id)
+    SELECT 'a validated video that had a result has a current result', count(*), min(bad.video_id)
     FROM (
         SELECT r.video_id
         FROM public.validation_results r
+        JOIN public.video_queue q ON q.video_id = r.video_id AND q.validation_status = 'validated'
         GROUP BY r.video_id, r.suite, r.revision
         HAVING bool_and(r.superseded_at IS NOT NULL)
     ) bad

@@ -94,7 +94,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_work(prefect, flow_box, monke
     def away(*_):
         raise Unreachable("the object store", "r2", "check it", "connection refused")
 
-    for step in ("evaluate_canaries", "delete_orphans", "requeue_stranded_videos"):
+    for step in ("evaluate_canaries", "find_strays", "requeue_stranded_videos"):
         monkeypatch.setattr(f"validation.control.sweep.{step}", away)
     with pytest.raises(SweepIncomplete, match=r"3 steps.*connection refused"):
         sweep_stale_claims()

@@ -79,7 +79,7 @@ VIOLATIONS = {
     "a committed chunk counts its validated videos and their segments": "UPDATE validation_chunks SET segments = segments + 1 WHERE state = 'committed'",
     "a shard counts its videos and their segments": "UPDATE validation_shards SET segments = segments + 1",
     "a chunk and its shard agree on key, checksum and size": "UPDATE validation_shards SET shard_sha256 = repeat('0', 64)",
-    "a video that had a result has a current result": "UPDATE validation_results SET superseded_at = now()",
+    "a validated video that had a result has a current result": "UPDATE validation_results SET superseded_at = now()",
     "no current result is in a deleted shard": "UPDATE validation_shards SET deleted_at = now()",
     "an open chunk holds the videos that it claimed": "UPDATE validation_chunks SET videos_claimed = videos_claimed + 1 WHERE state = 'open'",
     "a worker's counters equal the sums over its chunks": "UPDATE worker_validators SET segments_processed = segments_processed + 1",

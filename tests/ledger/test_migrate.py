@@ -1,7 +1,18 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.support.ledger_helpers import engine_for, execute, fetch
-from validation.ledger.migrate import SchemaMismatch, known_revision, migrate, render_migration, require_revision
+from validation.ledger.migrate import (
+    SchemaMismatch,
+    find_invalid_indexes,
+    known_revision,
+    migrate,
+    render_migration,
+    require_revision,
+)
+from validation.ledger.rpc import LedgerBusy
 
 SHAPE = """
     SELECT table_schema, table_name, column_name, data_type, column_default, is_nullable
@@ -92,3 +103,41 @@ def test_no_statement_is_prepared(ledger, seed):
         for _ in range(10):
             connection.exec_driver_sql("SELECT count(*) FROM video_queue")
         assert connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar() == 0
+
+
+def test_index_whose_build_was_cut_off_is_rebuilt(ledger):
+    """`CREATE INDEX IF NOT EXISTS` passes over it: a claim would take fifty times as long for ever."""
+    leftover = "video_queue_held_ccnew"
+    execute(ledger, f"CREATE INDEX {leftover} ON video_queue (video_id)")
+    for name in ("video_queue_claimable", leftover):
+        execute(ledger, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = CAST(:name AS regclass)", name=name)
+    execute(ledger, "CREATE INDEX of_the_pipeline ON video_queue (language)")
+    execute(ledger, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'of_the_pipeline'::regclass")
+    assert find_invalid_indexes(ledger) == ["video_queue_claimable", leftover]
+    migrate(ledger)
+    assert find_invalid_indexes(ledger) == []
+    assert fetch(ledger, "SELECT to_regclass(:name)", name=leftover) == [(None,)]
+    assert fetch(ledger, "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid") == [
+        ("of_the_pipeline",)
+    ]
+
+
+def test_migration_waits_seconds_for_a_lock_and_names_its_holder(connect):
+    """While it waits, the pipeline's own statements queue up behind it: a dump must not stop them for long."""
+    ledger, dump, pipeline = connect(), connect(), connect()
+    execute(ledger, "DROP POLICY validation_works ON video_queue")
+    with dump.begin() as held:
+        ((pid,),) = held.exec_driver_sql(
+            "SELECT pg_backend_pid() FROM (SELECT count(*) FROM video_queue) counted"
+        ).all()
+        with ThreadPoolExecutor() as pool:
+            migrating = pool.submit(migrate, ledger)
+            started_s = time.monotonic()
+            while not migrating.done():
+                fetch(pipeline, "SELECT count(*) FROM video_queue")
+            assert time.monotonic() - started_s < 10
+        with pytest.raises(
+            LedgerBusy, match=rf"waits for video_queue, locked by session {pid} \(login postgres, vfleet"
+        ):
+            migrating.result()
+    migrate(ledger)

@@ -16,7 +16,7 @@ def test_requeued_failures_have_no_attempts(ledger, seed):
         ledger,
         "UPDATE video_queue SET validation_status = 'validation_failed', validation_error = 'x', validation_crashes = 3, validation_attempts = 2",
     )
-    (back,) = requeue_videos(ledger, Requeue(["v0000", "nobody"], status="validation_failed"))
+    (back,) = requeue_videos(ledger, Requeue(["v0000"], status="validation_failed"))
     assert (back.language, back.status, back.videos) == ("hi", "validation_failed", 1)
     assert fetch(
         ledger,

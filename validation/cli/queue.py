@@ -1,4 +1,4 @@
-"""`vfleet migrate | seed | requeue | sweep | audit`: the ledger and its queue."""
+"""`vfleet migrate | seed | requeue | sweep | audit | repair`: the ledger and its queue."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ PANEL = "Queue"
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (migrate, seed, requeue, sweep, audit):
+    for command in (migrate, seed, requeue, sweep, audit, repair):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -216,6 +216,8 @@ def sweep(json: JsonOption = False) -> None:
         say(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
     for chunk in report.swept:
         say(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
+    for key in report.unknown_shards:
+        say(f"{key} is of a chunk that the ledger does not know: see `vfleet repair --dry-run`")
     for held in report.locked:
         say(f"chunk {held.chunk_id} of {held.worker_id} is locked by a call that does not end")
     say(
@@ -242,3 +244,32 @@ def audit(json: JsonOption = False) -> int:
     if not json:
         say(f"{findings} findings in {len(read_committed_shards(engine))} committed shards")
     return ExitCode.FAILED if findings else ExitCode.OK
+
+
+def repair(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Bring ledger and bucket together again, after the ledger was restored from a backup or objects were lost.
+
+    Shards in the bucket that the ledger does not know are recorded again. Videos of shards whose object is missing or
+    altered go back to the queue. Reads every shard. No worker may hold a chunk meanwhile: drain the fleet first.
+
+    Example: `vfleet repair --dry-run`
+    """
+    from validation.control.repair import repair as run_repair
+    from validation.services import open_ledger, open_results
+
+    counts = {"restored": 0, "withdrawn": 0, "left": 0}
+    for each in run_repair(open_ledger(), open_results(), dry_run=dry_run):
+        counts[each.action] += 1
+        if json:
+            say_json(each)
+        else:
+            say(f"{each.shard_key}: {each.action}, {each.videos} videos: {each.reason}")
+    if not json:
+        would = "would be " if dry_run else ""
+        say(
+            ", ".join(f"{count} shards {would if action != 'left' else ''}{action}" for action, count in counts.items())
+        )
+    return ExitCode.FAILED if counts["left"] else ExitCode.OK

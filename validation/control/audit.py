@@ -9,15 +9,12 @@ import polars as pl
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.sweep import ORPHAN_MARGIN, find_orphans
+from validation.control.sweep import ORPHAN_MARGIN, READERS, find_strays
 from validation.errors import Permanent
 from validation.ledger.queries import CommittedShard, audit_ledger, read_committed_shards, read_shard_segments
 from validation.shards.bucket import read_manifest
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes
-
-READERS = 8
-"""Shards read at a time."""
 
 
 def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = ORPHAN_MARGIN) -> Iterator[str]:
@@ -29,11 +26,18 @@ def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = OR
     for check in audit_ledger(engine):
         if check.violations:
             yield f"invariant broken: {check.invariant} ({check.violations} times, for example {check.example})"
+    yield from (problem for _, problem in check_shards(engine, results) if problem)
+    strays = find_strays(engine, results, margin=orphan_margin)
+    yield from (f"orphan object {key}" for key in strays.orphans)
+    yield from (f"shard {key} of a chunk that the ledger does not know: see `vfleet repair`" for key in strays.unknown)
+
+
+def check_shards(engine: Engine, results: ObjectStore) -> Iterator[tuple[CommittedShard, str | None]]:
+    """Check every committed shard; yields each with what is wrong with it, None if nothing is."""
     shards = read_committed_shards(engine)
     segments = read_shard_segments(engine)
     with ThreadPoolExecutor(READERS) as pool:
-        yield from filter(None, pool.map(partial(check_shard, results, segments), shards))
-    yield from (f"orphan object {key}" for key in find_orphans(engine, results, margin=orphan_margin))
+        yield from zip(shards, pool.map(partial(check_shard, results, segments), shards), strict=True)
 
 
 def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]], shard: CommittedShard) -> str | None:

@@ -8,9 +8,11 @@ worker lives is noticed sooner: after half a lease without a renewal, once Prefe
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -20,14 +22,24 @@ from sqlalchemy import Engine
 from validation.canaries.evaluate import EvaluatedCanary, evaluate_canaries
 from validation.control.catalogue import MIN_INTERVAL, publish_catalogue
 from validation.domain import Seconds
-from validation.errors import FleetError, Transient
-from validation.ledger.maintenance import SweptChunk, mark_stale_workers, requeue_stranded_videos, sweep_stale_claims
+from validation.errors import FleetError, Permanent, Transient
+from validation.ledger.maintenance import (
+    SweptChunk,
+    find_unknown_chunks,
+    mark_stale_workers,
+    requeue_stranded_videos,
+    sweep_stale_claims,
+)
 from validation.ledger.queries import OpenChunk, read_committed_shards, read_open_chunks, read_retired_shards
+from validation.shards.bucket import read_manifest
+from validation.shards.manifest import ShardManifest
 from validation.shards.naming import shard_key, sibling_key
 from validation.storage.store import delete_object, list_objects
 
 log = logging.getLogger(__name__)
 
+READERS = 8
+"""Shards or manifests read at a time."""
 ORPHAN_MARGIN = timedelta(hours=1)
 """How old an object must be before it can be an orphan: more than the clock of any object store is wrong."""
 
@@ -57,6 +69,8 @@ class SweepReport:
     evaluated: Sequence[EvaluatedCanary] = ()
     orphans: Sequence[str] = ()
     """Keys of the objects that were deleted."""
+    unknown_shards: Sequence[str] = ()
+    """Keys of complete shards whose chunks this ledger does not know: `vfleet repair` decides about them."""
     failures: list[str] = field(default_factory=list)
     """Which steps failed, and why. The other steps were done."""
 
@@ -103,32 +117,84 @@ def sweep(
     report.stale_workers = run_step("stale workers", lambda: mark_stale_workers(engine), [])
     report.evaluated = run_step("canaries", lambda: evaluate_canaries(engine, results), [])
     if orphans:
-        report.orphans = run_step("orphans", lambda: delete_orphans(engine, results), [])
+        strays = run_step("orphans", lambda: find_strays(engine, results), Strays((), ()))
+        report.orphans = run_step("orphans", lambda: _delete(results, strays.orphans), ())
+        report.unknown_shards = strays.unknown
     run_step("catalogue", lambda: publish_catalogue(engine, results, min_interval=MIN_INTERVAL), None)
     return report
 
 
-def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> list[str]:
-    """Keys of the objects under ``shards/`` that belong to no committed shard and to no open chunk.
+@dataclass(frozen=True, slots=True)
+class Strays:
+    """Keys of the objects under ``shards/`` that belong to no committed shard and to no open chunk."""
+
+    orphans: Sequence[str]
+    """Of chunks that this ledger knows and that left no shard; of uploads that were cut off; of cut-off compactions."""
+    unknown: Sequence[str]
+    """Complete shards of chunks that this ledger does not know, as in a ledger that was restored from a backup or begun
+    anew. They may be the only copy of their results: only ``repair`` decides about them."""
+    complete: Sequence[str] = ()
+    """The orphans that are complete shards of a chunk: ``repair`` can record them too, if it comes before the sweep."""
+
+
+def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Strays:
+    """Find them, without the objects younger than ``margin``.
 
     The bucket is listed before the ledger is read, and open chunks are read before committed shards: a shard that is
     uploaded or committed in between is found in one of the two.
     """
     before = datetime.now(UTC) - margin
-    listed = [item.key for item in list_objects(results, "shards") if item.modified_at < before]
-    if not listed:
-        return []
+    objects = list(list_objects(results, "shards"))
+    if not objects:
+        return Strays((), ())
     owned = {shard_key(chunk.worker_id, chunk.shard_number) for chunk in read_open_chunks(engine)}
     owned |= {shard.shard_key for shard in read_committed_shards(engine)}
     # Read after the committed shards: a shard may retire meanwhile, and is never current again.
     owned |= {shard.shard_key for shard in read_retired_shards(engine)}
     owned |= {sibling_key(key) for key in owned}
-    return sorted(set(listed) - owned)
+    strays = {item.key for item in objects if item.modified_at < before} - owned
+    manifests = _read_manifests(results, strays)
+    unknown = set(_find_unknown(engine, manifests, owned & {item.key for item in objects}))
+    orphans = strays - unknown - {sibling_key(key) for key in unknown}
+    complete = {each.key for each in manifests if not each.sources} - unknown
+    return Strays(sorted(orphans), sorted(unknown), sorted(complete))
 
 
-def delete_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> list[str]:
+def _read_manifests(results: ObjectStore, strays: set[str]) -> list[ShardManifest]:
+    """The manifests of those that are complete: without a manifest a shard was never committed."""
+    complete = sorted(key for key in strays if key.endswith(".parquet") and sibling_key(key) in strays)
+    with ThreadPoolExecutor(READERS) as pool:
+        return [each for each in pool.map(partial(_read_manifest, results), complete) if each is not None]
+
+
+def _find_unknown(engine: Engine, manifests: Sequence[ShardManifest], present: set[str]) -> Iterator[str]:
+    """The shards of chunks that the ledger does not know, and compacted shards one of whose sources is not present."""
+    written = [each for each in manifests if not each.sources]
+    unknown = set(find_unknown_chunks(engine, [each.provenance.chunk_id for each in written]))
+    yield from (each.key for each in written if each.provenance.chunk_id in unknown)
+    yield from (each.key for each in manifests if each.sources and not present.issuperset(each.sources))
+
+
+def _read_manifest(results: ObjectStore, key: str) -> ShardManifest | None:
+    """None if the object beside the shard is no manifest of it: an upload that was cut off, or no shard at all."""
+    try:
+        manifest = read_manifest(results, key)
+    except Permanent:
+        return None
+    return manifest if manifest.key == key else None
+
+
+def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
+    """Keys of the orphans, which may be deleted."""
+    return find_strays(engine, results, margin=margin).orphans
+
+
+def delete_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
     """Delete the orphans. Returns their keys."""
-    orphans = find_orphans(engine, results, margin=margin)
-    for key in orphans:
+    return _delete(results, find_orphans(engine, results, margin=margin))
+
+
+def _delete(results: ObjectStore, keys: Sequence[str]) -> Sequence[str]:
+    for key in keys:
         delete_object(results, key)
-    return orphans
+    return keys

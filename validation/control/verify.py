@@ -9,7 +9,8 @@ from pathlib import Path
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.audit import READERS, check_shard
+from validation.control.audit import check_shard
+from validation.control.sweep import READERS
 from validation.errors import BadInput
 from validation.ledger.queries import CommittedShard, read_committed_shards, read_shard_segments
 

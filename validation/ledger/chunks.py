@@ -126,6 +126,16 @@ def commit_chunk(
     )  # fmt: skip
 
 
+def renumber_chunk(engine: Engine, chunk_id: UUID, *, above: int) -> int:
+    """Give an open chunk a shard number above ``above`` and above every other of its worker. Returns the number.
+
+    Raises:
+        ClaimLost: the chunk is not open.
+    """
+    (row,) = call_function(engine, "renumber_chunk", chunk=chunk_id, above=above)
+    return int(row[0])
+
+
 def release_chunk(engine: Engine, chunk_id: UUID, *, reason: str) -> int:
     """Give an open chunk back; no video loses an attempt. Returns how many videos went back to the queue.
 

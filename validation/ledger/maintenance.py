@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from validation.domain import Seconds, ShardReceipt
+from validation.errors import BadInput
 from validation.ledger.chunks import MAX_CRASHES
 from validation.ledger.rpc import call_function
 from validation.ledger.workers import HEARTBEAT_TIMEOUT_S
@@ -52,6 +53,16 @@ def mark_stale_workers(engine: Engine, *, timeout_s: int = HEARTBEAT_TIMEOUT_S) 
     return [row[0] for row in call_function(engine, "mark_stale_workers", timeout_s=timeout_s)]
 
 
+class VideosUnknown(BadInput):
+    """The queue does not have videos with these ids."""
+
+    def __init__(self, video_ids: Sequence[str]) -> None:
+        self.video_ids = tuple(video_ids)
+        shown = ", ".join(repr(each) for each in self.video_ids[:5])
+        more = f" and {len(self.video_ids) - 5} more" if len(self.video_ids) > 5 else ""  # noqa: PLR2004
+        super().__init__(f"the queue has no video {shown}{more}: no video was requeued")
+
+
 @dataclass(frozen=True, slots=True)
 class Requeue:
     """Which validated or failed videos to requeue: those that meet every condition given. Without any: all of them."""
@@ -82,7 +93,12 @@ def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> 
     """Make videos pending again with no attempts; readers keep their results until the same suite commits them again.
 
     With ``which.lacking``, only those models will be asked about them.
+
+    Raises:
+        VideosUnknown: the queue does not have some of ``which.video_ids``; nothing was changed.
     """
+    if which.video_ids and (unknown := find_unknown_videos(engine, which.video_ids)):
+        raise VideosUnknown(unknown)
     rows = call_function(
         engine, "requeue_videos",
         video_ids=None if which.video_ids is None else list(which.video_ids), status=which.status,
@@ -91,6 +107,45 @@ def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> 
         lacking=None if which.lacking is None else json.dumps(dict(which.lacking)), dry_run=dry_run,
     )  # fmt: skip
     return [Requeued(*tuple(row)) for row in rows]
+
+
+def find_unknown_videos(engine: Engine, video_ids: Sequence[str]) -> list[str]:
+    """Those of the ids that the queue does not have, sorted."""
+    return [row[0] for row in call_function(engine, "find_unknown_videos", video_ids=list(video_ids))]
+
+
+def find_unknown_chunks(engine: Engine, chunk_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of the chunks that the ledger has no row of."""
+    return [row[0] for row in call_function(engine, "find_unknown_chunks", chunks=list(chunk_ids))]
+
+
+def restore_shard(
+    engine: Engine, shard: ShardReceipt, *, chunk_id: UUID, worker_id: str, number: int, videos: Mapping[str, int]
+) -> int:
+    """Record a chunk's shard that is in the bucket and not in the ledger. Returns how many videos became validated.
+
+    Args:
+        engine: the ledger.
+        shard: the facts of its manifest, which the caller has verified.
+        chunk_id: the chunk that wrote it.
+        worker_id: the worker that wrote it.
+        number: its number, from its key.
+        videos: video id -> segments in the shard.
+
+    Raises:
+        ShardNotRestored: a video is not in the queue or in an open chunk, or the chunk has another shard.
+    """
+    (row,) = call_function(
+        engine, "restore_shard", shard=json.dumps(asdict(shard)), chunk=chunk_id, worker=worker_id, number=number,
+        videos=json.dumps([{"video_id": video, "segments": n} for video, n in videos.items()]),
+    )  # fmt: skip
+    return int(row[0])
+
+
+def withdraw_shard(engine: Engine, shard_key: str, *, reason: str) -> int:
+    """Take a shard out of the ledger whose object is missing or altered. Returns how many videos were requeued."""
+    (row,) = call_function(engine, "withdraw_shard", shard_key=shard_key, reason=reason)
+    return int(row[0])
 
 
 def compact_shards(engine: Engine, shard: ShardReceipt, *, sources: Sequence[str], videos: Mapping[str, int]) -> None:

@@ -62,6 +62,8 @@ class CommittedShard:
     """Videos whose current result is in a newer shard: their rows here are not read."""
     withheld: Sequence[str]
     """The superseded videos and the canaries: rows that are no data."""
+    videos_validated: int = 0
+    """Its videos, superseded or not."""
 
 
 @dataclass(frozen=True, slots=True)

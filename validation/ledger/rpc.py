@@ -49,6 +49,10 @@ class FlowRunAlreadyHoldsChunk(Transient):
     """A flow run claims while it holds an open chunk of this worker. A chunk that a dead process left is swept soon."""
 
 
+class ShardNotRestored(Permanent):
+    """A shard from the bucket that cannot be recorded again. Nothing was changed."""
+
+
 class BoxKeyRejected(BadInput):
     """The box key is not the key of this worker id."""
 
@@ -142,6 +146,7 @@ _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF007": BoxKeyRejected,
     "VF008": WorkerQuarantined,
     "VF009": FlowRunAlreadyHoldsChunk,
+    "VF010": ShardNotRestored,
 }
 """SQLSTATEs of the ledger's own functions whose message is a reason or the name of a worker."""
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from validation.errors import BadInput
 
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHARD_KEY = re.compile(r"shards/(?P<worker>[^/]+)/validation_(?P=worker)_shard_(?P<number>[0-9]{4,9})\.parquet")
 
 
 def shard_key(worker_id: str, number: int) -> str:
@@ -35,6 +36,12 @@ def shard_folder(worker_id: str) -> str:
 def compacted_key(suite: str, token: UUID) -> str:
     """Return the key of a compacted parquet file; ``token`` is new for each attempt, so that keys never collide."""
     return f"shards/compacted/validation_{suite}_{token.hex}.parquet"
+
+
+def parse_shard_key(key: str) -> tuple[str, int] | None:
+    """The worker id and the shard number in the key of a worker's shard; None if the key names something else."""
+    match = _SHARD_KEY.fullmatch(key)
+    return (match["worker"], int(match["number"])) if match else None
 
 
 def sibling_key(key: str) -> str:

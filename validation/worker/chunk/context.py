@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from obstore.store import ObjectStore
@@ -14,16 +14,28 @@ from tenacity import Retrying, retry_if_exception_type, wait_fixed, wait_random
 from validation.corpus.fetch import fetch_video
 from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video
 from validation.errors import ClaimLost, FleetError, Transient
-from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk
+from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk, renumber_chunk
 from validation.ledger.rpc import WorkerUnknown
 from validation.models.scorer import Scorer
 from validation.settings import Settings
+from validation.shards.bucket import delete_shard, highest_shard_number
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import RETRY_S, LeaseRenewer
 from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete
-from validation.worker.chunk.shard import EncodedShard, delete_shard, encode_chunk, upload_shard
+from validation.worker.chunk.shard import EncodedShard, encode_chunk, upload_shard
 from validation.worker.chunk.subset import restrict_models
 from validation.worker.profile import temporary_registration
+
+MAX_RENUMBERINGS = 5
+"""Shard keys that one upload tries. The second is free, unless another process of the worker id takes it meanwhile."""
+
+
+class ShardKeysTaken(Transient):
+    """Each shard key that was tried is taken. The chunk is released; nothing was overwritten."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(f"{MAX_RENUMBERINGS} shard keys of worker {worker_id} are taken: does another box use its id?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +133,11 @@ class LeasedChunk:
 
         Raises:
             ClaimLost: nothing was written.
-            ObjectExists: another shard has this name; it was not touched.
         """
         if not self.runner.rows:
             return None
-        if self._encoded is None:
-            self._encoded = encode_chunk(self.runner, self.runner.scorer, flow_run_id=self.flow_run_id)
-        self.lease.ensure_held()
         started_at = time.monotonic()
-        try:
-            upload_shard(self.context.results, self._encoded)
-        except ObjectExists:
-            self._encoded = None  # the object under this name belongs to another chunk: it must not be deleted
-            raise
-        receipt, duration_s = self._encoded.receipt, time.monotonic() - started_at
+        receipt, duration_s = self._upload().receipt, time.monotonic() - started_at
         self.runner.log.info(
             "wrote shard %s in %.1f s: %d rows, %d bytes",
             *(receipt.key, duration_s, receipt.segments, receipt.size_bytes),
@@ -144,6 +147,30 @@ class LeasedChunk:
             },
         )  # fmt: skip
         return self._encoded
+
+    def _upload(self) -> EncodedShard:
+        """Upload under the chunk's key, or under a free one if that is taken by another shard."""
+        for _ in range(MAX_RENUMBERINGS):
+            if self._encoded is None:
+                self._encoded = encode_chunk(self.runner, self.runner.scorer, flow_run_id=self.flow_run_id)
+            shard = self._encoded
+            self.lease.ensure_held()
+            try:
+                upload_shard(self.context.results, shard)
+            except ObjectExists:
+                self._encoded = None  # the object under this key belongs to another chunk: it must not be deleted
+                self._renumber(shard.manifest.key)
+            else:
+                return shard
+        raise ShardKeysTaken(self.runner.claim.worker_id)
+
+    def _renumber(self, taken: str) -> None:
+        """Take a shard number that is free in the bucket, as after the ledger was restored from a backup."""
+        claim, results = self.runner.claim, self.context.results
+        highest = max(highest_shard_number(results, claim.worker_id), claim.shard_number)
+        number = renumber_chunk(self.context.engine, claim.chunk_id, above=highest)
+        self.runner.log.warning("%s is taken by another shard: this chunk has shard number %d now", taken, number)
+        self.runner.claim = replace(claim, shard_number=number)
 
     def commit(self) -> None:
         """Close the chunk in the ledger. May be repeated.
@@ -189,7 +216,7 @@ class LeasedChunk:
             self._log_release(f"left to the sweep, because the ledger does not answer: {error}")
             return
         if self._encoded is not None:
-            delete_shard(self.context.results, self._encoded)
+            delete_shard(self.context.results, self._encoded.manifest.key)
         self._log_release(str(cause) if cause else "not finished")
 
     def _log_commit(self) -> None:

@@ -73,20 +73,19 @@ def upload_shard(store: ObjectStore, shard: EncodedShard) -> None:
     """Write shard and manifest once. An earlier upload of the same bytes is accepted.
 
     Raises:
-        ObjectExists: another object has this name; nothing was overwritten.
+        ObjectExists: another object has this name; nothing was overwritten, and nothing of this shard is left.
     """
-    for key, payload in (
-        (shard.manifest.key, shard.payload),
-        (shard.manifest_key, shard.manifest.to_json()),
-    ):
-        try:
-            put_once(store, key, payload)
-        except ObjectExists:
-            if get_bytes(store, key) != payload:
-                raise
+    _put_or_accept(store, shard.manifest.key, shard.payload)
+    try:
+        _put_or_accept(store, shard.manifest_key, shard.manifest.to_json())
+    except ObjectExists:
+        delete_object(store, shard.manifest.key)
+        raise
 
 
-def delete_shard(store: ObjectStore, shard: EncodedShard) -> None:
-    """Delete an uncommitted shard, its manifest first: a manifest must never exist without its shard."""
-    delete_object(store, shard.manifest_key)
-    delete_object(store, shard.manifest.key)
+def _put_or_accept(store: ObjectStore, key: str, payload: bytes) -> None:
+    try:
+        put_once(store, key, payload)
+    except ObjectExists:
+        if get_bytes(store, key) != payload:
+            raise
