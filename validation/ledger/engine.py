@@ -1,6 +1,7 @@
 """Connections to Postgres: one engine per process, safe behind a transaction pooler."""
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cache
@@ -40,6 +41,10 @@ _TRANSACTION_SETTINGS = (
 _SETS_BOX_KEY = "sets_box_key"
 
 
+_HOST = re.compile(r"[\w.,:%-]*")
+"""A host name, an IPv4 or IPv6 address without its brackets, or a list of them."""
+
+
 def parse_database_url(database_url: str) -> URL:
     """Parse a Postgres address and choose the driver.
 
@@ -54,10 +59,10 @@ def parse_database_url(database_url: str) -> URL:
         raise BadInput("DATABASE_URL is not set: give it as postgresql://user:password@host:port/database")
     try:
         url = make_url(database_url)
-    except ArgumentError:
-        raise BadInput(
-            "DATABASE_URL cannot be read: give it as postgresql://user:password@host:port/database"
-        ) from None
+    except (ArgumentError, ValueError):  # such as a port that is not a number
+        raise _unreadable_url() from None
+    if not _HOST.fullmatch(url.host or "") or "@" in f"{url.database}{''.join(url.query)}":
+        raise _unreadable_url()  # part of the password may be in there, so nothing of it is shown
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise BadInput(f"DATABASE_URL names a {url.get_backend_name()} database: the ledger needs Postgres")
     url = url.set(drivername="postgresql+psycopg")
@@ -65,6 +70,14 @@ def parse_database_url(database_url: str) -> URL:
         return url
     authorities = url.query.get("sslrootcert") or os.environ.get("PGSSLROOTCERT") or certifi.where()
     return url.update_query_dict({"sslmode": "verify-full", "sslrootcert": authorities})
+
+
+def _unreadable_url() -> BadInput:
+    return BadInput(
+        "DATABASE_URL cannot be read (it is not shown, because it may hold a password): give it as "
+        "postgresql://user:password@host:port/database, with special characters of the password percent-encoded, "
+        "such as %40 for @, %3A for :, %2F for / and %3F for ?"
+    )
 
 
 def is_remote(url: URL) -> bool:
