@@ -66,7 +66,8 @@ def fold_lect(code: str) -> str:
     """
     if code in _HINDI_BELT:
         return "hi"
-    return _macrolanguages().get(code, code)
+    # A code of ISO 639-1 is never folded, so it does not cost the import of the table.
+    return _macrolanguages().get(code, code) if len(code) == MAX_CODE_LETTERS else code
 
 
 @cache

@@ -133,7 +133,7 @@ def test_the_cascade_is_named_in_the_policy():
 
 def test_a_skipped_model_is_no_reason_against_a_segment():
     """The rules of `indic` distinguish a skipped model from a failed one."""
-    suite, recipe = SUITES["indic-cascade"], load_rules("indic-1")
+    suite, recipe = SUITES["indic-cascade"], load_rules("indic-2")
     roles = SuiteRoles(tuple(suite.models), None, suite.lid_models)
     sure = Scored({"language": "hi", "declared_p": 0.9})
     conformer = Scored(

@@ -46,7 +46,7 @@ def test_the_suite_is_the_one_of_production(indic):
     assert list(indic.columns) == list(indic.revisions) == ["conformer", "mms", "voxlingua", "dnsmos"]
     assert indic.roles.lid_models == ("conformer", "mms", "voxlingua")
     assert indic.roles.asr_model == "conformer"
-    assert indic.rules.version == "indic-1"
+    assert indic.rules.version == "indic-2"
     assert indic.revisions["mms"].endswith("-float32")
     assert indic.revisions["dnsmos"].endswith("-side-by-side")
 

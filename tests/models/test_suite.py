@@ -69,7 +69,7 @@ def test_the_local_suite_describes_itself(suite):
     assert list(suite.revisions) == list(suite.columns) == list(suite.roles.models) == ["whisper", "dnsmos", "silero"]
     assert suite.revisions["whisper"].startswith("d01c3014881c")
     assert suite.roles.asr_model == "whisper"
-    assert suite.rules.version == "local-2"
+    assert suite.rules.version == "local-3"
 
 
 # --- answers ------------------------------------------------------------------------------------------------------

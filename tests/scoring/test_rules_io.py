@@ -21,6 +21,9 @@ LOCAL_MODELS = {model.name: model.columns for model in (WhisperBase, Dnsmos, Sil
 TYPES = {column.name: column.type for column in shard_columns(LOCAL_MODELS)}
 
 GOOD_SEGMENT = {
+    "language": "en",
+    "language_code": "en",
+    "latin_fraction": 1.0,
     "duration_s": 6.0,
     "rms_dbfs": -24.0,
     "clipped_fraction": 0.0,
@@ -153,7 +156,11 @@ FAULTS = [
         ("empty_transcript",),
     ),
     ({"script_fraction": 0.0}, "reject", ("wrong_script",)),
-    ({"script_fraction": 0.6}, "review", ("wrong_script",)),
+    ({"script_fraction": 0.6, "latin_fraction": 0.0}, "review", ("wrong_script",)),
+    ({"script_fraction": 0.6, "latin_fraction": 0.4}, "review", ("code_mixed",)),
+    ({"language": None, "language_code": None}, "review", ("missing_language",)),
+    ({"language": "", "language_code": None}, "review", ("missing_language",)),
+    ({"language": "klingonish", "language_code": None}, "review", ("unknown_language",)),
     ({"whisper_align_tok": None, "cer": None}, "review", ("unjudged",)),
     (
         {"dnsmos_fault": "model_failed: boom", "dnsmos_bak": None, "dnsmos_ovr": None},
@@ -167,12 +174,12 @@ FAULTS = [
 
 def test_the_local_rules_fit_the_local_columns():
     """Every column that the rules read exists, with the expected type."""
-    check_columns(load_rules("local-2"), TYPES)
+    check_columns(load_rules("local-3"), TYPES)
 
 
 def test_a_good_segment_is_accepted():
     """Well recorded read speech with its own transcript is accepted."""
-    assert load_rules("local-2").evaluate(GOOD_SEGMENT).verdict == "accept"
+    assert load_rules("local-3").evaluate(GOOD_SEGMENT).verdict == "accept"
 
 
 @pytest.mark.parametrize(
@@ -182,13 +189,13 @@ def test_a_good_segment_is_accepted():
 )
 def test_each_fault_has_its_reason(change, verdict, reasons):
     """One fault in a good segment gives its own reason and no other."""
-    judged = load_rules("local-2").evaluate(GOOD_SEGMENT | change)
+    judged = load_rules("local-3").evaluate(GOOD_SEGMENT | change)
     assert (judged.verdict, judged.reasons) == (verdict, reasons)
 
 
 def test_every_local_rule_matches_in_the_table():
     """Every rule of the file matches at least one segment of the table above."""
-    rules = load_rules("local-2")
+    rules = load_rules("local-3")
     fired = {rule for change, *_ in FAULTS for rule in rules.rules if rule.matches(GOOD_SEGMENT | change)}
     silent = [rule.sentence for rule in rules.rules if rule not in fired]
     assert not silent
@@ -227,8 +234,49 @@ def test_dumped_rules_are_read_back_unchanged(rules):
     assert parse_rules(dump_rules(rules, preface="One.\nTwo.", notes={0: "Why."}), "x") == rules
 
 
-@pytest.mark.parametrize("version", ["local-1", "local-2", "vad-1"])
+@pytest.mark.parametrize("version", PACKAGED)
 def test_packaged_rules_survive_dumping(version):
     """Calibration starts from the packaged rules and writes them again."""
     rules = load_rules(version)
     assert parse_rules(dump_rules(rules), "x") == rules
+
+
+# --- the rules of the production suite --------------------------------------------------------------------------
+
+INDIC_SEGMENT = {
+    "language": "hin",
+    "language_code": "hi",
+    "duration_s": 1.2,
+    "script_fraction": 1.0,
+    "latin_fraction": 0.0,
+    "text_normalised": "नमस्ते दुनिया",
+    "language_votes_for": 2,
+    "language_votes_against": 0,
+    "mms_declared_p": 0.9,
+    "conformer_align_tok": -0.1,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        ({}, ()),
+        ({"language_votes_for": 1, "language_votes_against": 2, "mms_declared_p": 0.6}, ()),
+        ({"language_votes_for": 1, "language_votes_against": 2, "mms_declared_p": 0.3}, ("wrong_language",)),
+        ({"language_votes_for": 0, "language_votes_against": 1, "mms_declared_p": 0.3}, ()),
+        ({"language_votes_for": 0, "language_votes_against": 1, "mms_declared_p": 0.1}, ("wrong_language",)),
+        ({"language_votes_for": 1, "language_votes_against": 1, "mms_declared_p": None}, ("wrong_language",)),
+        ({"duration_s": 3.0, "language_votes_for": 0, "language_votes_against": 1}, ("wrong_language",)),
+    ],
+)
+def test_lid_votes_on_short_segments_need_a_low_probability(change, reasons):
+    """Below two seconds the declared language's probability decides, not the first choices alone."""
+    assert load_rules("indic-2").evaluate(INDIC_SEGMENT | change).reasons == reasons
+
+
+def test_code_mixing_is_no_transcript_mismatch():
+    """A transcript with Latin words goes to review as code-mixed and is never rejected as another's transcript."""
+    mixed = INDIC_SEGMENT | {"script_fraction": 0.7, "latin_fraction": 0.3, "conformer_align_tok": -2.4, "cer": 0.6}
+    verdict = load_rules("indic-2").evaluate(mixed)
+    assert verdict.verdict == "review"
+    assert "code_mixed" in verdict.reasons

@@ -29,7 +29,7 @@ def gather(decoded=None, answers=HEARD, *, language="hi", roles=ROLES):
 
 def test_a_segment_has_every_signal_by_its_column_name():
     """Each derived signal and each model's fault is always there, possibly as None."""
-    expected = {"fault", "whisper_fault", "dnsmos_fault", *(column.name for column in DERIVED_SIGNALS)}
+    expected = {"fault", "language", "whisper_fault", "dnsmos_fault", *(column.name for column in DERIVED_SIGNALS)}
     for decoded in (decode(), decode(audio=Fault("undecodable", "no such codec")), decode(text="")):
         assert expected <= gather(decoded).keys()
     assert gather().keys() - expected == {f"{m}_{name}" for m, answer in HEARD.items() for name in answer.values}

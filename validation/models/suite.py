@@ -217,5 +217,5 @@ def _load_model(path: str, extra: str, threads: int) -> SegmentModel:
 def _rule_columns(models: Sequence[SegmentModel]) -> dict[str, ColumnType]:
     """List every signal that a rule may read, with its type."""
     own = {f"{model.name}_{column.name}": column.type for model in models for column in model.columns}
-    faults = ["fault", *(f"{model.name}_fault" for model in models)]
-    return {column.name: column.type for column in DERIVED_SIGNALS} | own | dict.fromkeys(faults, "str")
+    texts = ["fault", "language", *(f"{model.name}_fault" for model in models)]
+    return {column.name: column.type for column in DERIVED_SIGNALS} | own | dict.fromkeys(texts, "str")

@@ -40,7 +40,7 @@ _INDIC = SuiteSpec(
     },
     asr_model="conformer",
     lid_models=("conformer", "mms", "voxlingua"),
-    rules="indic-1",
+    rules="indic-2",
     # A CPU gains nothing from larger batches: of budgets from 5 to 80 s, 10 and 20 were fastest (10 % below 40).
     budget_s=20.0,
     min_padded_s=0.5,
@@ -59,7 +59,7 @@ SUITES: Mapping[str, SuiteSpec] = {
         },
         asr_model="whisper",
         lid_models=("whisper",),
-        rules="local-2",
+        rules="local-3",
         # Four segments in Whisper's shortest window. A CPU gains nothing from larger batches: with eight a segment
         # takes the same time, with 23 half as much again.
         budget_s=45.0,

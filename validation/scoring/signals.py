@@ -73,15 +73,16 @@ def segment_signals(
         roles: the models, and which of them transcribe or identify languages.
 
     Returns:
-        ``fault``, the ``DERIVED_SIGNALS``, and for each model ``<model>_<column>`` for every column of its answer and
-        ``<model>_fault``: None exactly if it answered, else ``kind: message``. A signal that cannot be known is None.
-        An answer with a number that is not finite counts as no answer.
+        ``fault``, the declared ``language``, the ``DERIVED_SIGNALS``, and for each model ``<model>_<column>`` for
+        every column of its answer and ``<model>_fault``: None exactly if it answered, else ``kind: message``. A signal
+        that cannot be known is None. An answer with a number that is not finite counts as no answer.
     """
     audio, text = decoded.audio, decoded.segment.text
     duration_s = None if isinstance(audio, Fault) else len(audio) / SAMPLE_RATE
     checked = _check_answers(audio, answers, roles.models)
     return {
         "fault": _describe_fault(audio) if isinstance(audio, Fault) else None,
+        "language": decoded.segment.language,
         "language_code": language,
         "duration_s": duration_s,
         "length_difference_s": decoded.length_difference_s,
