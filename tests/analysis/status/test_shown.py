@@ -18,8 +18,8 @@ from validation.cli.status import refresh
 from validation.ledger.engine import open_engine
 
 
-def on_screen(status, **options) -> str:
-    console = Console(width=160, no_color=True)
+def on_screen(status, width=160, **options) -> str:
+    console = Console(width=width, no_color=True)
     with console.capture() as captured:
         console.print(show_status(status, **options))
     return captured.get()
@@ -81,6 +81,14 @@ def test_workers_with_problems_are_listed_first(ledger):
     status = read_status(ledger)
     assert [row["worker_id"] for row in status.workers] == ["w2", "w3", "w4", "w1", "ann", "w0"]
     assert "and 4 more" in on_screen(status, max_workers=2)
+
+
+def test_last_error_is_legible_at_80_columns(ledger):
+    """A worker's error has a line of its own, with the worker's name and whole words."""
+    queue(ledger, hi=1)
+    error = "the results store refuses this key: renew R2_ACCESS_KEY_ID"
+    execute(ledger, f"UPDATE worker_validators SET last_error = '{error}'")
+    assert f"ann: {error}" in on_screen(read_status(ledger), width=80)
 
 
 def test_watch_shows_the_error_of_an_unreachable_ledger():

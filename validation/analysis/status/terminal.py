@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from validation.analysis.charts.numbers import format_count, format_share
+from validation.analysis.charts.numbers import UNKNOWN, format_count, format_share
 from validation.analysis.status.fleet_status import FleetStatus, Row
 from validation.analysis.status.format import facts, headline, worker_cells
 from validation.escape import for_terminal
@@ -21,6 +21,7 @@ COLOURS = {
     "quarantined": "red",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
+ERROR = "last error"
 NUMBER_COLUMNS = {"silent", "segments/s", "chunks", "validated", "failed"}
 
 
@@ -30,7 +31,7 @@ def show_status(status: FleetStatus, *, max_workers: int | None = None) -> Rende
     if status.videos:
         parts += ["", _show_facts(status), "", _show_languages(status.languages)]
     if status.workers:
-        parts += ["", _show_workers(status.workers[:max_workers])]
+        parts += ["", _show_workers(status.workers[:max_workers]), *_show_errors(status.workers[:max_workers])]
         if hidden := len(status.workers[len(status.workers[:max_workers]) :]):
             parts.append(Text(f"and {hidden} more", style="dim"))
     return Group(*parts)
@@ -66,12 +67,19 @@ def _show_languages(languages: Sequence[Row]) -> Table:
 def _show_workers(workers: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in worker_cells(workers[0]):
-        table.add_column(name, justify="right" if name in NUMBER_COLUMNS else "left", no_wrap=name != "last error")
+        if name != ERROR:
+            table.add_column(name, justify="right" if name in NUMBER_COLUMNS else "left", no_wrap=True)
     for row in workers:
-        cells = worker_cells(row)
+        cells = {name: text for name, text in worker_cells(row).items() if name != ERROR}
         colour = COLOURS[cells["state"]]
         table.add_row(*(Text(text, style=colour if name == "state" else "") for name, text in cells.items()))
     return table
+
+
+def _show_errors(workers: Sequence[Row]) -> list[RenderableType]:
+    """One line per worker with an error, below the table: as a column it would be unreadable at 80 characters."""
+    errors = [(cells["worker"], cells[ERROR]) for cells in map(worker_cells, workers) if cells[ERROR] != UNKNOWN]
+    return [Text(f"{worker}: {error}", style="red") for worker, error in errors]
 
 
 def draw_spark(values: Sequence[float], *, width: int = 60) -> str:
