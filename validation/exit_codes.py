@@ -2,13 +2,13 @@
 
 | code | name | meaning | who acts on it |
 |---|---|---|---|
-| 0 | OK | the work is done, or the program was asked to end and has drained | nobody |
+| 0 | OK | the work is done, or the program was asked to end and has drained | none |
 | 1 | FAILED | a check found something, or the program failed in a way that no other code names | an operator reads the message |
 | 2 | BAD_INPUT | an argument, a setting, a credential or the machine must be changed first | an operator; a retry cannot help |
 | 3 | UNREACHABLE | a service does not answer, or is busy: the same call may succeed later | a supervisor or script tries again later |
 | 70 | INTERNAL_ERROR | the inference server's own code or its GPU failed (sysexits.h: internal software error) | the worker starts the inference server again |
-| 130 | INTERRUPTED | Ctrl-C (128 + SIGINT) | nobody |
-| 143 | TERMINATED | SIGTERM ended a program that has nothing to drain (128 + SIGTERM) | nobody |
+| 130 | INTERRUPTED | Ctrl-C (128 + SIGINT) | none |
+| 143 | TERMINATED | SIGTERM ended a program that has nothing to drain (128 + SIGTERM) | none |
 
 A worker's bootstrap starts its worker again after any exit, and gives the box back after too many of them in an hour.
 """  # noqa: E501 - rows of a table

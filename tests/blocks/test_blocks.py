@@ -82,7 +82,7 @@ def test_a_box_reads_no_block(saved, monkeypatch):
 
 
 def test_secrets_are_kept_as_secrets(saved, box):
-    """The server shows documents without them, unless it is asked for them by somebody who may."""
+    """The server shows documents without them, unless an authorized account asks for them."""
     shown = saved.read_block_document_by_name(BLOCK, "validation-database", include_secrets=False)
     assert box.environment["DATABASE_URL"] not in str(shown)
     assert isinstance(find_block(ValidationDatabase, BLOCK).url, SecretStr)

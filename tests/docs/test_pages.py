@@ -115,7 +115,7 @@ def test_secret_files_of_the_page_are_ignored_by_git():
 
 
 def test_shutdown_drops_every_login_that_the_page_creates():
-    """The shutdown leaves nobody who could come in."""
+    """The shutdown drops every login that the page creates."""
     page = (DOCS / "deploy.md").read_text()
     assert set(re.findall(r"^DROP ROLE (\w+)", page, re.MULTILINE)) == set(
         re.findall(r"^CREATE ROLE (\w+)", page, re.MULTILINE)
@@ -136,7 +136,7 @@ def test_control_service_runs_the_command_of_the_page():
 
 def test_connection_counts_of_the_page_match_the_engine():
     """A box's clients of the pooler, held and in a burst, per box and for a hundred boxes."""
-    pool = open_engine("postgresql://nobody@127.0.0.1/x").pool
+    pool = open_engine("postgresql://box@127.0.0.1/x").pool
     held, burst = CONNECTIONS_PER_BOX * pool.size(), CONNECTIONS_PER_BOX * (pool.size() + pool._max_overflow)
     page = (DOCS / "deploy.md").read_text()
     assert f"| box (worker and two flow runs) | {held} | {burst} |" in page

@@ -50,7 +50,7 @@ def test_changed_box_password_is_named(box_login):
 
 
 def test_unreachable_ledger_is_not_a_changed_password(well):
-    """It is named with its address, and nobody is told to alter a login."""
+    """The address is named, and the message does not ask for an altered login."""
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9/x is unreachable: check BOX_DATABASE_URL") as away:
         check_box_login(well(BOX_DATABASE_URL="postgresql://box:secret@127.0.0.1:9/x"))
     assert "ALTER" not in str(away.value)

@@ -54,7 +54,7 @@ def test_control_machine_passes_every_check(well, pool):
 
 
 def test_warnings_do_not_stop_a_worker(well, pool):
-    """What is doubtful is told and keeps nobody from working: here the login may do more than a box must."""
+    """A warning does not fail the run: here the login has more rights than a box needs."""
     (doubt,) = check_box(well())
     assert "reaches everything: give boxes a login that has the role validation_worker" in doubt
 
@@ -232,7 +232,7 @@ def test_box_login_passes_as_box_and_fails_as_control(login):
 
 
 def test_control_login_on_a_box_is_a_warning(login):
-    """It would work there, and whoever rents out the machine could then do as the control plane does."""
+    """The command would work there, but the owner of the rented machine would get the rights of the control machine."""
     settings = login("validation_worker", "validation_control")
     assert "functions" in check_control_role(settings)
     with pytest.raises(CheckWarning, match="give boxes a login that has the role validation_worker and no other"):
@@ -254,7 +254,7 @@ def test_boxes_per_unshared_connections_are_counted(well):
     ("skew_s", "verdict"), [(0, "ok"), (60, "warning"), (-60, "warning"), (1200, "failed"), (-1200, "failed")]
 )
 def test_clock_skew_is_found(well, monkeypatch, skew_s, verdict):
-    """Ten minutes off, object stores refuse signatures; a minute off, nobody can tell what came first."""
+    """At ten minutes, object stores refuse signatures; at one minute, the order of events is unknown."""
     real = machine.time.time
     monkeypatch.setattr(machine.time, "time", lambda: real() + skew_s)
     assert run_check(well(), check_clock).status == verdict
@@ -320,7 +320,7 @@ def test_cuda_version_of_a_package_is_read_without_importing_it(tmp_path, monkey
 
 
 def test_expiring_store_credential_is_a_warning():
-    """Nobody renews what has half an hour left: the control plane does so hours before."""
+    """A credential with half an hour left was not renewed: the control machine renews hours before."""
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
     assert describe_expiry(None, now=now) == "keys that do not expire"
     assert describe_expiry(now + timedelta(hours=2), now=now) == "valid until 14:00 UTC"
@@ -354,7 +354,7 @@ def encrypted(postgres, tmp_path):
 
 
 def test_tls_to_another_machine_must_be_verified(encrypted, well, tmp_path):
-    """Real TLS: what the named authority vouches for passes, anything else is refused, and a mode that verifies nobody
+    """Real TLS: a certificate of the named authority passes, any other is refused, and a mode without verification
     is doubted."""
     url, authority = encrypted
     assert (

@@ -57,7 +57,7 @@ def test_a_run_that_is_crashed_by_mistake_keeps_its_chunk(prefect, flow_box):
 
 
 def test_a_run_that_prefect_does_not_know_is_judged_by_the_clock(prefect, flow_box):
-    """A Prefect that lost its database, or is another one than the fleet's, ends nobody's work."""
+    """A Prefect server that lost its database, or belongs to another fleet, ends no chunk."""
     flow_box.add_videos("a")
     chunk = claim(flow_box.engine, flow_run_id=uuid4())
     expire(flow_box.engine, chunk.chunk_id)
@@ -103,7 +103,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_work(prefect, flow_box, monke
 
 
 def test_a_chunk_that_a_vanished_box_has_locked_is_named(prefect, flow_box):
-    """Nobody can take it before its transaction ends; the report says so."""
+    """A locked chunk cannot be taken before its transaction ends; the report says so."""
     flow_box.add_videos("a")
     chunk = claim(flow_box.engine)
     expire(flow_box.engine, chunk.chunk_id)
@@ -132,7 +132,7 @@ def test_without_prefect_the_clock_decides(prefect, flow_box, monkeypatch):
 
 
 def test_a_sweep_leaves_a_report_of_what_it_did(prefect, flow_box):
-    """An artifact tells which chunk was taken from whom and why."""
+    """An artifact names each chunk that was taken back, its worker and the reason."""
     flow_box.add_videos("a", "b")
     expire(flow_box.engine, claim(flow_box.engine, flow_run_id=a_run(prefect, Running()).id).chunk_id)
     sweep_stale_claims()
@@ -178,7 +178,7 @@ def test_prefect_is_told_the_truth(state, age, facts, expected):
     ],
 )
 def test_a_run_does_not_outlive_its_worker(status, began, outlived):
-    """What a worker took in an earlier life died with that; what no known worker took is nobody's orphan."""
+    """Runs of an earlier session of a worker are marked Crashed; runs of an unknown worker are left alone."""
     taken = Running()
     run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
     life = WorkerSession("ann-1", "ann", status, taken.timestamp + began)

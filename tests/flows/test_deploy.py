@@ -77,7 +77,7 @@ def test_bootstrapping_twice_changes_nothing(prefect_server):
 
 
 def test_a_pool_for_other_workers_is_not_taken_over(prefect_server):
-    """Its runs are somebody's."""
+    """The deployment may have runs."""
     client = PrefectClient(prefect_server.client_environment())
     name = f"test-{uuid4().hex[:8]}"
     client._call("POST", "/work_pools/", name=name, type="process")

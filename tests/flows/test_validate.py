@@ -60,7 +60,7 @@ def test_nothing_to_claim_completes_saying_so(prefect, flow_box):
 
 
 def test_a_run_on_a_draining_worker_says_so(prefect, flow_box, monkeypatch, tmp_path):
-    """The queue is not empty, and nobody who reads the run shall think so."""
+    """The run's message must not say that the queue is empty."""
     flow_box.add_videos("a")
     drain_worker(flow_box.engine, "ann")
     (tmp_path / "drain").touch()

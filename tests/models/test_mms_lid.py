@@ -76,9 +76,9 @@ def test_half_precision_is_close_and_its_mean_cannot_overflow(weights_root, mms)
 
 def test_it_abstains_on_a_language_that_it_does_not_know(mms):
     """An unknown declared language has no probability; the first choice is reported all the same."""
-    unknown, nobody, known = ask(mms, *(Utterance(voice(1.0), "", code) for code in ("doi", None, "ory")))
+    unknown, unlabelled, known = ask(mms, *(Utterance(voice(1.0), "", code) for code in ("doi", None, "ory")))
     assert unknown["declared_p"] is None
-    assert nobody["declared_p"] is None
+    assert unlabelled["declared_p"] is None
     assert unknown["language"] == known["language"]
     assert 0 < known["declared_p"] < 1
     assert {"or", "kok", "ast"} < mms.languages

@@ -18,7 +18,7 @@ WORKSPACE = "/api/accounts/0a/workspaces/0b"
 
 @contextmanager
 def cloud_before(api_url: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Serve a workspace; yields what its clients are told. Whoever comes without the key is refused."""
+    """Serve a workspace; yields the settings of its clients. A request without the key is refused."""
     certificate, key = make_certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

@@ -1,4 +1,4 @@
-"""A box that is of no more use ends its own rental, whoever is there to control it."""
+"""A box without use destroys its own instance, also without a control machine."""
 
 import os
 import shlex
@@ -193,7 +193,7 @@ def test_a_stop_between_two_lives_starts_no_third(fake, tmp_path):
 
 
 def test_a_signal_before_the_sleep_ends_it_too():
-    """Nothing may come between the look whether somebody asked and the sleep."""
+    """No signal is lost between the check for a stop and the sleep."""
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     with InterruptibleClock() as clock:
         os.kill(os.getpid(), signal.SIGUSR1)

@@ -32,7 +32,7 @@ def segments(clips) -> list[Utterance]:
         clips["fr_bonjour_monde"].utterance(text=""),
         clips["it_ciao_mondo"].utterance(language=None),
         Utterance(long, "and mister john dashwood had then leisure", "en"),
-        Utterance(silence(0.5), "nobody says this", "en"),
+        Utterance(silence(0.5), "this is never said", "en"),
     ]
 
 

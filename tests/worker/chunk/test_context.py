@@ -330,7 +330,7 @@ def test_a_wrong_setting_and_a_drain_cost_no_attempt(box, failure):
 
 
 def test_a_worker_that_drains_claims_nothing_new(box):
-    """But what it had asked for before is found when it asks again: nobody else knows of it."""
+    """A repeated claim finds the earlier chunk, because only its claimant knows the token."""
     box.add_videos("a", "b")
     drains = []
     session = replace(box.context, draining=lambda: bool(drains))
@@ -451,8 +451,8 @@ def test_another_shard_is_never_overwritten(box):
     """A name that is taken by other bytes stops the chunk; what lay there stays."""
     box.add_videos("a")
     key = "shards/ann/validation_ann_shard_0001.parquet"
-    put_once(box.context.results, key, b"somebody else's")
+    put_once(box.context.results, key, b"other bytes")
     with pytest.raises(Exception, match="shard_0001"):
         run_chunk(box.context)
     assert statuses(box.engine) == {"a": "pending"}
-    assert get_bytes(box.context.results, key) == b"somebody else's"
+    assert get_bytes(box.context.results, key) == b"other bytes"

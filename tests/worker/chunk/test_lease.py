@@ -89,7 +89,7 @@ def test_a_beat_that_failed_is_tried_again_soon(ledger, postgres, seed):
 
 
 def test_a_ledger_that_never_answers_does_not_hold_up_the_end(ledger, postgres, seed, monkeypatch):
-    """It has taken the beat's question, so no connection is lost; whoever ends the chunk waits for seconds."""
+    """The server accepted the renewal, so no connection is lost; the end of the chunk waits for seconds only."""
     monkeypatch.setattr(leases, "JOIN_TIMEOUT_S", 0.2)
     seed(1)
     with StalledProxy(postgres.port) as line:
@@ -117,7 +117,7 @@ def test_a_lease_runs_from_when_its_claim_was_first_asked_for(ledger, seed, monk
 
 
 def test_a_ledger_that_is_away_past_the_lease_ends_the_chunk(ledger, seed, monkeypatch):
-    """A holder that could not renew before its lease ended holds nothing, though nobody told it so."""
+    """A worker that could not renew before its lease expired holds nothing, even without an answer."""
     seed(3)
     lease = keeper(ledger, claim(ledger, lease_s=60))
     now = time.monotonic()

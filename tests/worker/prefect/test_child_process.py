@@ -39,7 +39,7 @@ def test_the_kernel_ends_a_process_whose_parent_is_killed(held):
         assert child.ppid() == parent.pid
 
         parent.send_signal(signal.SIGKILL)
-        assert parent.stdout.read() == ""  # nobody holds the other end any more
+        assert parent.stdout.read() == ""  # no process holds the other end
     psutil.wait_procs([child], timeout=5)
     assert not child.is_running()
 

@@ -168,7 +168,7 @@ def test_a_worker_whose_host_cannot_start_is_refused_with_that_sentence(ledger, 
 
 
 def test_a_worker_told_to_stop_while_its_models_load_ends_at_once(ledger, start_worker):
-    """A large suite takes minutes; whoever stops the worker meanwhile waits for none of it."""
+    """A large suite loads for minutes; a stop of the worker does not wait for it."""
     worker = start_worker(ledger.url, VFLEET_SUITE="local")
     worker.wait_until(lambda: worker.model_hosts() != [], within_s=120, what="its host is starting")
     worker.send(signal.SIGTERM)

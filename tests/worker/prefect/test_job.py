@@ -1,4 +1,4 @@
-"""What whoever may change a deployment, its pool or its run can make a box do: the box's own work, and nothing else."""
+"""An account that may change a deployment, its pool or its run can make a box do the box's own work only."""
 
 from uuid import uuid4
 

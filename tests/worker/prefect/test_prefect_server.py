@@ -101,10 +101,10 @@ def test_an_error_over_one_run_ends_neither_the_worker_nor_its_other_runs(ledger
 
 
 def test_a_failure_within_prefect_that_ends_the_worker_ends_it_drained(ledger, prefect, serve, break_deployment):
-    """Prefect then cancels all that its worker awaits: the drain and the goodbye are made all the same, and whoever
+    """Prefect then cancels all that its worker awaits: the worker still drains and retires, and the process that
     started the worker learns that it did not end as it was told to."""
     good, bad = prefect.deploy(), prefect.deploy()
-    break_deployment(bad, RuntimeError("nobody expects it"))
+    break_deployment(bad, RuntimeError("an unexpected error"))
 
     def steps():
         prefect.schedule(good)
@@ -112,7 +112,7 @@ def test_a_failure_within_prefect_that_ends_the_worker_ends_it_drained(ledger, p
         prefect.schedule(bad)
         assert poll_until(lambda: ledger.value(WORKER) == "offline", within_s=60)
 
-    with pytest.raises(RuntimeError, match="nobody expects it"):
+    with pytest.raises(RuntimeError, match="an unexpected error"):
         serve(steps)
     assert ledger.rows(CHUNKS) == [("committed",)]
 

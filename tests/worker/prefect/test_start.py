@@ -45,7 +45,7 @@ PRELOAD = {"job_variables": {"env": {"LD_PRELOAD": "/tmp/evil.so", "VFLEET_CHUNK
 
 
 def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker):
-    """Whoever sees a run on a worker can look the worker up: who it is, where it runs, what it takes on.
+    """The ledger's row describes the worker of a run: its id, its machine and its limits.
 
     On the way: a deployment that would bring code or settings of its own is refused, by name, and its run says so.
     """
@@ -117,13 +117,13 @@ def test_a_worker_picks_at_random_among_what_it_is_offered(monkeypatch):
 
 
 def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_worker):
-    """2 for what somebody must change, 3 for what may heal by itself; no traceback. Prefect never hears of it."""
+    """2 for a wrong setting, 3 for a transient error; no traceback, and no worker appears in Prefect."""
     living = str(current_identity())
     register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": living}))
-    nobody = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     started = {
         start_worker(ledger.url): (2, f"worker id box-1 is in use by {living}"),
-        start_worker(ledger.url, PREFECT_API_URL=f"http://{nobody}/api"): (3, f"server at http://{nobody}/api is unr"),
+        start_worker(ledger.url, PREFECT_API_URL=f"http://{address}/api"): (3, f"server at http://{address}/api is unr"),
     }
     for worker, (code, words) in started.items():
         assert (worker.exit_code(within_s=120), words in worker.told()) == (code, True), worker.told()
@@ -147,7 +147,7 @@ def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_wor
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(variable, value, sentence, refusal):
-    """Whoever reads the sentence knows which variable to change."""
+    """The sentence names the variable to change."""
     code, told = refusal("any", api_url=None, **{variable: value})
     assert (code, told.startswith(sentence)) == (2, True), told
 
@@ -161,10 +161,10 @@ def test_a_ledger_at_another_migration_is_refused(unmigrated, prefect, prefect_s
 
 def test_a_ledger_that_does_not_answer_is_named(prefect, prefect_server, refusal):
     """It may come back: exit code 3."""
-    nobody = f"127.0.0.1:{free_port()}"
-    code, told = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=f"postgresql://me:secret@{nobody}/none")
+    address = f"127.0.0.1:{free_port()}"
+    code, told = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=f"postgresql://me:secret@{address}/none")
     assert code == 3
-    assert told.startswith(f"the ledger at {nobody}/none is unreachable")
+    assert told.startswith(f"the ledger at {address}/none is unreachable")
     assert "secret" not in told
 
 
@@ -184,7 +184,7 @@ def refusal(monkeypatch, capsys):
 
 
 def test_a_pool_of_another_type_is_refused(prefect, prefect_server):
-    """Its flow runs expect another worker than this; a pool that nobody has made yet is made by the worker."""
+    """Its flow runs expect another worker than this; a missing pool is created by the worker."""
     prefect.http.post("/work_pools/", json={"name": f"{prefect.pool}-other", "type": "process"}).raise_for_status()
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
         asyncio.run(require_work_pool(f"{prefect.pool}-unmade", "vast-gpu"))

@@ -129,7 +129,7 @@ def test_a_worker_that_was_succeeded_drains_and_touches_nothing(ledger, prefect,
 
 
 def test_a_second_sigterm_ends_the_grace(ledger, prefect, hold):
-    """Whoever asks twice does not want to wait: the same end at once, though the grace has hardly begun."""
+    """A second signal ends the worker at once, in the same way, before its grace time is over."""
     worker, run = hold(stubborn=True, VFLEET_DRAIN_GRACE_S="600")
 
     worker.send(signal.SIGTERM)
