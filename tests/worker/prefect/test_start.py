@@ -123,7 +123,10 @@ def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_wor
     address = f"127.0.0.1:{free_port()}"
     started = {
         start_worker(ledger.url): (2, f"worker id box-1 is in use by {living}"),
-        start_worker(ledger.url, PREFECT_API_URL=f"http://{address}/api"): (3, f"server at http://{address}/api is unr"),
+        start_worker(ledger.url, PREFECT_API_URL=f"http://{address}/api"): (
+            3,
+            f"server at http://{address}/api is unr",
+        ),
     }
     for worker, (code, words) in started.items():
         assert (worker.exit_code(within_s=120), words in worker.told()) == (code, True), worker.told()
