@@ -11,6 +11,7 @@ from blocks.services import open_box_services
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
 from tasks.naming import describe_no_claim, describe_outcome, name_after_claim
 from validation.worker.chunk.context import LeasedChunk
+from validation.worker.chunk.outcome import report_outcome
 
 
 @flow(
@@ -26,6 +27,12 @@ def validate_chunk(size: int | None = None, languages: list[str] | None = None) 
         size: Videos to claim. If empty, the setting of the worker decides (PARQUET_SHARD_SIZE, 50).
         languages: Only claim videos of these languages. If empty, the setting of the worker decides.
     """
+    with report_outcome():
+        return process_chunk(size, languages)
+
+
+def process_chunk(size: int | None, languages: list[str] | None) -> State[None]:
+    """Claim, process and commit one chunk; returns the final state of the flow run."""
     context, run_id = open_box_services(), UUID(flow_run.id)
     claim = claim_chunk(
         context,

@@ -27,6 +27,7 @@ from prefect.types._datetime import now
 from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
+from validation.escape import plain_text
 from validation.ledger.maintenance import SweptChunk
 from validation.ledger.queries import OpenChunk, RecentlyClosedChunk, WorkerSession, Workload
 
@@ -195,6 +196,7 @@ def publish_report(report: SweepReport, corrections: Sequence[str]) -> None:
     if report.stranded_videos:
         rows.append({"what": "stranded videos returned", "which": str(report.stranded_videos)})
     if rows:
+        rows = [{name: plain_text(value) for name, value in row.items()} for row in rows]
         create_table_artifact(rows, key="sweep", description="What the sweep did.")
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.languages import _codes, normalize_language_code
+from validation.languages import _codes, _names, fold_lect, normalize_language_code
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,8 @@ from validation.languages import _codes, normalize_language_code
         ("hi", "hi"), ("hin", "hi"), ("HI", "hi"), (" en ", "en"), ("en-IN", "en"), ("zh_Hant", "zh"),
         ("ory", "or"), ("ori", "or"), ("npi", "ne"), ("gom", "kok"), ("dgo", "doi"), ("brx", "brx"),
         ("mni", "mni"), ("sat", "sat"), ("mai", "mai"), ("jw", "jv"), ("iw", "he"), ("cmn", "zh"), ("nob", "no"),
+        ("hi-IN", "hi"), ("hi_Deva_IN", "hi"), ("Hindi", "hi"), ("HINDI", "hi"), ("Punjabi", "pa"), ("Bangla", "bn"),
+        ("Odia", "or"), ("oriya", "or"), ("Manipuri", "mni"),
     ],
 )  # fmt: skip
 def test_every_spelling_of_a_language_has_one_code(written, code):
@@ -24,9 +26,29 @@ def test_unknown_labels_have_no_code(written):
     assert normalize_language_code(written) is None
 
 
-@given(st.sampled_from(sorted(_codes())))
+@given(st.sampled_from(sorted(_codes().keys() | _names().keys())))
 def test_normalising_a_normalised_code_changes_nothing(code):
     """Codes of different origins may be compared after one normalisation."""
     once = normalize_language_code(code)
     assert once is not None
     assert normalize_language_code(once) == once
+
+
+@pytest.mark.parametrize(
+    ("lect", "language"),
+    [
+        ("bho", "hi"), ("awa", "hi"), ("mag", "hi"), ("hi", "hi"),  # the Hindi belt
+        ("arz", "ar"), ("gom", "kok"), ("uzn", "uz"),  # macrolanguages
+        ("mai", "mai"), ("ur", "ur"), ("hr", "hr"), ("id", "id"),  # languages of their own
+        ("tlh-x", "tlh-x"),
+    ],
+)  # fmt: skip
+def test_lects_are_folded_into_their_language(lect, language):
+    """Lects vote as the language that transcribers declare; neighbours with a code of their own stay apart."""
+    assert fold_lect(lect) == language
+
+
+@given(st.sampled_from(sorted(set(_codes().values()))))
+def test_folding_a_folded_lect_changes_nothing(code):
+    """Codes may be compared after one folding."""
+    assert fold_lect(fold_lect(code)) == fold_lect(code)

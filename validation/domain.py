@@ -9,6 +9,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from validation.escape import plain_text
+
 Seconds: TypeAlias = float
 Waveform: TypeAlias = NDArray[np.float32]
 """(n,) mono samples in [-1, 1] at ``SAMPLE_RATE``."""
@@ -55,6 +57,10 @@ class Fault:
     kind: str
     """A snake_case word that is stable across versions: ``undecodable``, ``too_short``, ``model_failed``."""
     message: str
+    """One sentence. Quoted names from outside are made safe on construction."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", plain_text(self.message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ class DecodedSegment:
 
     segment: Segment
     audio: Waveform | Fault
+    length_difference_s: Seconds | None = None
+    """Decoded length minus the length that the segment's record declares; None where either is unknown."""
 
     @property
     def utterance(self) -> "Utterance | None":
@@ -161,7 +169,13 @@ class VideoFailure:
 
     video_id: str
     error: str
+    """One sentence. Quoted names from outside are made safe on construction, because the ledger stores it."""
     transient: bool
+    charged: bool = True
+    """Whether it costs the video an attempt. An uncharged failure is always transient, and may be tried without end."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", plain_text(self.error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +206,11 @@ class Progress:
     segments_per_s: float = 0.0
     """Over the last ten videos."""
     last_error: str | None = None
+    """As ``VideoFailure.error``."""
+
+    def __post_init__(self) -> None:
+        if self.last_error is not None:
+            object.__setattr__(self, "last_error", plain_text(self.last_error))
 
 
 @dataclass(frozen=True, slots=True)

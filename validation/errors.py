@@ -3,9 +3,25 @@
 Every message is a sentence for an operator: what happened, to what, what to do.
 """
 
+from typing import ClassVar
+
+from validation.escape import plain_text
+
 
 class FleetError(Exception):
-    """An error of this project, with a message for an operator."""
+    """An error of this project, with a message for an operator.
+
+    Messages quote names from outside (tar members, ids, labels) and reach logs, the ledger and Prefect's UI. So they
+    are made safe here: one line without control characters, at most ``MAX_SENTENCE_CHARS`` long.
+    """
+
+    keeps_lines: ClassVar[bool] = False
+    """True for errors of local tools whose message ends with the output of a program, line by line."""
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        lines = text.split("\n") if self.keeps_lines else [text]
+        super().__init__("\n".join(map(plain_text, lines)))
 
 
 class BadInput(FleetError):

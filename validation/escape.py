@@ -81,7 +81,7 @@ def for_markdown(text: object, *, max_chars: int | None = MAX_SENTENCE_CHARS) ->
     does not become a link, because its colon and dots are entities.
     """
     return _MARKDOWN.sub(
-        lambda match: "".join(f"&#{ord(char)};" for char in match[0]), plain_text(text, max_chars=max_chars)
+        lambda match: "".join(f"&#{ord(char)};" for char in match[0]), plain_text(text, max_chars=max_chars).strip()
     )
 
 

@@ -86,7 +86,7 @@ class CheapestStrategy:
 
     def _rent(self, names: list[str]) -> None:
         try:
-            offers = self._client.search(CHEAPEST) if names else []
+            offers = list(self._client.search(CHEAPEST)) if names else []
         except FleetError:
             return
         while names and offers:

@@ -1,8 +1,9 @@
 -- commit_chunk: close an open chunk for good, all or nothing.
 -- p_shard: {key, sha256, size_bytes, suite, models: {model: revision}}, optionally {audio_s, verdicts: {accept, review,
 -- reject}}; null if no video was validated.
--- p_validated: [{video_id, segments}]; p_failed: [{video_id, error, transient}].
--- Videos of the chunk that are in neither list go back to the queue without losing an attempt. A transient failure goes
+-- p_validated: [{video_id, segments}]; p_failed: [{video_id, error, transient, charged}].
+-- Videos of the chunk that are in neither list go back to the queue without losing an attempt. A failure with
+-- charged: false goes back with its error and a back-off, without losing an attempt. A charged transient failure goes
 -- back with a back-off of p_backoff_s, doubled per attempt, until p_max_attempts attempts ended in one. The ledger caps
 -- what the caller asks for: 10 attempts, a first back-off of one hour, a last one of one day. Otherwise a box could
 -- postpone a video for years.
@@ -61,6 +62,7 @@ BEGIN
 
     UPDATE public.video_queue q
     SET validation_status     = CASE WHEN retry.again THEN 'pending' ELSE 'validation_failed' END,
+        validation_attempts   = q.validation_attempts - CASE WHEN retry.charged THEN 0 ELSE 1 END,
         validation_chunk      = CASE WHEN retry.again THEN NULL ELSE p_chunk END,
         claimed_by            = CASE WHEN retry.again THEN NULL ELSE q.claimed_by END,
         validation_not_before = CASE WHEN retry.again
@@ -70,7 +72,9 @@ BEGIN
         validation_error      = retry.error
     FROM (
         SELECT held.video_id, left(f ->> 'error', 2000) AS error, held.validation_attempts AS attempts,
-               (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again
+               coalesce((f ->> 'charged')::boolean, true) AS charged,
+               NOT coalesce((f ->> 'charged')::boolean, true)
+               OR (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again
         FROM jsonb_array_elements(p_failed) f
         JOIN public.video_queue held ON held.video_id = f ->> 'video_id'
         WHERE held.validation_chunk = p_chunk AND held.validation_status = 'validating'

@@ -33,7 +33,7 @@ def of(variants, variant):
     return {clip: faulty for (clip, found), faulty in variants.items() if found == variant}
 
 
-def test_every_clip_is_heard_sound_and_with_every_fault(clips, variants):
+def test_every_clip_has_sound_variants_and_one_per_fault(clips, variants):
     """All that can be variants is: only the clip of one word has no word to spare."""
     assert len(of(variants, "as it is")) == len(clips) == 23
     assert {fault: len(of(variants, fault)) for fault in FAULTS} == dict.fromkeys(FAULTS, 23)
@@ -41,13 +41,13 @@ def test_every_clip_is_heard_sound_and_with_every_fault(clips, variants):
     assert sum(faulty.fault == SOUND for faulty in variants.values()) == 23 * len(HARMLESS)
 
 
-def test_clips_of_one_language_say_what_cannot_be_variants(clips):
+def test_clips_of_one_language_lack_faults_that_need_two(clips):
     """A wrong label and a second voice need another language."""
     hindi = [clip for clip in clips.values() if clip.language == "hi"]
     assert set(find_missing_faults(inject_faults(hindi))) >= {"wrong language", "overlap"}
 
 
-def test_faults_are_variants_in_the_shares_that_are_asked(variants):
+def test_faults_have_the_requested_shares(variants):
     """Of all variants that are left; a share that the clips do not allow is refused."""
     every = list(variants.values())
     left = inject_shares(every, {"swapped transcript": 0.02, "silence": 0.01})
@@ -60,7 +60,7 @@ def test_faults_are_variants_in_the_shares_that_are_asked(variants):
             inject_shares(every, wrong)
 
 
-def test_the_same_clips_give_the_same_specimens(clips, variants):
+def test_same_clips_give_the_same_variants(clips, variants):
     """Figures of two days are of the same faults."""
     again = inject_faults(list(clips.values())[:3])
     assert all(
@@ -68,7 +68,7 @@ def test_the_same_clips_give_the_same_specimens(clips, variants):
     )
 
 
-def test_nothing_is_beyond_full_scale_and_nothing_else_is_changed(clips, variants):
+def test_a_fault_changes_either_audio_or_transcript(clips, variants):
     """A fault of the transcript leaves the audio, a fault of the audio leaves the transcript."""
     textual = {"swapped transcript", "one wrong word", "wrong language"}
     for faulty in variants.values():
@@ -82,7 +82,7 @@ def test_nothing_is_beyond_full_scale_and_nothing_else_is_changed(clips, variant
             assert (faulty.text, faulty.language) == (clip.text, clip.language)
 
 
-def test_one_wrong_word_is_one(clips, variants):
+def test_one_wrong_word_changes_one_word(clips, variants):
     """The others stand where they stood."""
     for name, faulty in of(variants, "one wrong word").items():
         own, told = clips[name].text.split(), faulty.text.split()
@@ -91,7 +91,7 @@ def test_one_wrong_word_is_one(clips, variants):
 
 
 @pytest.mark.parametrize("snr_db", [20, 10, 5, 0])
-def test_noise_is_as_loud_as_it_says(clips, variants, snr_db):
+def test_noise_has_its_signal_to_noise_ratio(clips, variants, snr_db):
     """Measured on the mixture, whose level may have been lowered as a whole."""
     for name, faulty in of(variants, f"noise at {snr_db} dB").items():
         speech = clips[name].audio.astype(np.float64)
@@ -101,7 +101,7 @@ def test_noise_is_as_loud_as_it_says(clips, variants, snr_db):
         assert found_db == pytest.approx(snr_db, abs=0.3)
 
 
-def test_faults_of_the_audio_are_there(clips, variants):
+def test_audio_faults_are_measurable(clips, variants):
     """Cut off, silent, short, fast."""
     for name, clip in clips.items():
         assert np.mean(np.abs(variants[name, "clipping"].audio) >= 0.99) >= 0.045
@@ -123,7 +123,7 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize("what", MANIFESTS)
-def test_a_set_that_cannot_be_trusted_is_refused(tmp_path: Path, what):
+def test_invalid_manifest_of_trusted_clips_is_refused(tmp_path: Path, what):
     """The sentence names the entry and what it lacks."""
     manifest, says = MANIFESTS[what]
     if manifest is not None:

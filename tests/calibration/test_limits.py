@@ -6,7 +6,7 @@ from validation.local.sample_corpus import CLIPS
 from validation.scoring.rules_io import load_rules
 
 
-def test_it_proposes_limits_and_writes_rules_that_select_reads(tmp_path, capsys):
+def test_calibrate_writes_rules_that_select_reads(tmp_path, capsys):
     """Rules of their own version, as strict as no sound clip minds; a file that is there is never overwritten."""
     out = tmp_path / "mine.toml"
     asked = ["calibrate", str(CLIPS), "--suite", "vad", "--out", str(out), "--version", "mine-1"]
@@ -25,7 +25,7 @@ def test_it_proposes_limits_and_writes_rules_that_select_reads(tmp_path, capsys)
     assert out.read_text() == before
 
 
-def test_rules_of_another_suite_are_refused(capsys):
+def test_calibrate_refuses_rules_of_another_suite(capsys):
     """A rule that reads what this suite does not say would never fire."""
     assert main(["calibrate", str(CLIPS), "--suite", "vad", "--rules", "local-1"]) == 2
     assert "no column whisper_fault" in capsys.readouterr().err

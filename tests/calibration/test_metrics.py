@@ -22,20 +22,20 @@ DOUBTS = st.lists(st.integers(-3, 3).map(float) | st.just(-np.inf), min_size=1, 
 
 
 @given(DOUBTS, DOUBTS)
-def test_auc_is_the_chance_that_the_faulty_one_is_more_suspicious(sound, faulty):
+def test_auc_is_the_probability_of_a_higher_score(sound, faulty):
     """Of all pairs; a tie is half a success."""
     pairs = [(f > s) + (f == s) / 2 for f in faulty for s in sound]
     assert measure_auc(sound, faulty) == pytest.approx(np.mean(pairs))
 
 
 @given(st.lists(st.floats(-5, 5), min_size=100, max_size=300).map(np.array), DOUBTS)
-def test_recall_is_at_no_more_false_alarms_than_it_says(sound, faulty):
+def test_recall_keeps_the_false_positive_rate(sound, faulty):
     """The limit is one that at most one sound clip in a hundred passes, and the lowest such."""
     limits = [limit for limit in sound if (sound > limit).sum() <= 0.01 * len(sound)]
     assert measure_recall(sound, faulty) == pytest.approx((faulty > min(limits)).mean())
 
 
-def test_bounds_are_those_of_the_clips():
+def test_confidence_bounds_count_clips():
     """Nothing found in 23 clips may still be one in seven; a half of 100 lies between 40 and 60 in the hundred."""
     assert estimate(0.0, 23).high == pytest.approx(0.143, abs=0.001)
     assert (estimate(0.5, 100).low, estimate(0.5, 100).high) == pytest.approx((0.404, 0.596), abs=0.001)
@@ -54,7 +54,7 @@ LOUD = Condition(column="n", op=">=", value=1)
 BOOK = Rules(version="b", required_models=(), rules=(rule(BAD), rule(LOUD, BAD, verdict="review")))
 
 
-def test_signs_are_those_that_rules_compare():
+def test_indicators_are_the_columns_that_rules_compare():
     """Each once, with the direction in which the rule fires."""
     assert [str(indicator) for indicator in list_indicators(BOOK)] == ["p low", "n high"]
     assert [str(indicator) for indicator in list_indicators(BOOK, ["p", "ear_align_min", "ear_text"])][2:] == [
@@ -62,7 +62,7 @@ def test_signs_are_those_that_rules_compare():
     ]
 
 
-def test_no_answer_is_no_alarm():
+def test_missing_value_is_no_alarm():
     """A signal that is missing on the faulty finds nothing."""
     crowd = [evaluate(SOUND, str(n), p=0.5, n=0) for n in range(4)] + [
         evaluate("hiss", str(n), p=None, n=3) for n in range(4)
@@ -83,7 +83,7 @@ SHARES = st.lists(st.floats(0, 1), min_size=5, max_size=60)
 
 
 @given(SHARES, SHARES, st.sampled_from([0.01, 0.1, 0.3]), st.sampled_from(["<", "<=", ">", ">="]))
-def test_a_proposed_limit_costs_no_more_than_is_allowed(sound, faulty, max_loss, op):
+def test_proposed_limit_keeps_the_allowed_loss(sound, faulty, max_loss, op):
     """And finds at least as much as before, or was too dear before."""
     book = Rules(version="b", required_models=(), rules=(rule(Condition(column="p", op=op, value=0.5)),))
     crowd = [evaluate(SOUND, str(n), p=p) for n, p in enumerate(sound)] + [
@@ -96,7 +96,7 @@ def test_a_proposed_limit_costs_no_more_than_is_allowed(sound, faulty, max_loss,
         assert rejected == not_accepted == proposal.loss
 
 
-def test_the_loss_that_is_expected_is_of_clips_that_set_no_limit():
+def test_expected_loss_is_measured_on_unseen_clips():
     """A limit at the edge of the clips costs none of them; the outermost clip would be lost by the others' limit."""
     crowd = [evaluate(SOUND, f"{n:02d}", p=0.6 + n / 100, n=0) for n in range(10)] + [
         evaluate("hiss", f"{n:02d}", p=0.58, n=0) for n in range(10)
@@ -106,13 +106,13 @@ def test_the_loss_that_is_expected_is_of_clips_that_set_no_limit():
     assert validate_limits(crowd, BOOK, max_loss=0.01)[0].value == pytest.approx(0.1)
 
 
-def test_a_limit_stays_where_nothing_is_won():
+def test_limit_stays_if_no_further_fault_is_found():
     """No sound one is lost and every fault is found: there is nothing to move."""
     crowd = [evaluate(SOUND, str(n), p=0.9) for n in range(9)] + [evaluate("hiss", str(n), p=0.1) for n in range(9)]
     assert list(propose_limits(crowd, BOOK, max_loss=0.01)) == []
 
 
-def test_a_limit_that_no_sound_specimen_speaks_of_stays():
+def test_limit_stays_without_sound_variants_to_measure():
     """Where no sound one meets the other conditions, any limit would cost nothing: the set says nothing of it."""
     book = Rules(version="b", required_models=(), rules=(rule(LOUD, BAD),))
     crowd = [evaluate(SOUND, str(n), p=0.9, n=0) for n in range(9)] + [
@@ -121,7 +121,7 @@ def test_a_limit_that_no_sound_specimen_speaks_of_stays():
     assert list(propose_limits(crowd, book, max_loss=0.01)) == []
 
 
-def test_a_limit_moves_to_the_last_sound_specimen():
+def test_limit_moves_to_the_last_allowed_sound_variant():
     """As strict as can be without losing one; conditions beside it stay."""
     crowd = [evaluate(SOUND, str(n), p=0.6 + n / 100, n=0) for n in range(9)] + [
         evaluate("hiss", str(n), p=0.5, n=0) for n in range(9)

@@ -107,7 +107,7 @@ def outcomes(box):
     return found
 
 
-def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, machines, capsys, tmp_path):
+def test_worker_with_wrong_canaries_is_quarantined_and_its_videos_redone(box, machines, capsys, tmp_path):
     """From planting to clean data: what it committed is named, taken back by the printed command, and done anew."""
     ann, bob = machines
     for worker in (ann, bob):  # eight of sixteen each: four canaries at least
@@ -146,7 +146,7 @@ def test_a_machine_that_errs_is_found_shut_out_and_its_work_done_again(box, mach
     assert run_chunk(bob) is None, "nothing is left, and nothing is held against it"
 
 
-def test_what_a_distrusted_machine_holds_goes_back_at_once(box, machines):
+def test_open_chunk_of_a_quarantined_worker_is_released(box, machines):
     """Its open chunk is closed under it, no attempt lost; its own heartbeat tells it to end."""
     _, bob = machines
     run_chunk(bob, size=13)  # one canary at least
@@ -163,7 +163,7 @@ def test_what_a_distrusted_machine_holds_goes_back_at_once(box, machines):
     assert violated_invariants(box.engine) == []
 
 
-def test_a_canary_looks_like_any_video(box, machines, suite):
+def test_canary_looks_like_any_video(box, machines, suite):
     """Same pattern of id, a language of the queue, a tar that reads like others and says the canary's own id."""
     entered = {row.video_id for row in read_canary_results(box.engine)}
     rows = {
@@ -178,7 +178,7 @@ def test_a_canary_looks_like_any_video(box, machines, suite):
         assert {each.segment.video_id for each in decoded.segments} == {video_id}
 
 
-def test_other_models_and_failures_are_no_wrong_answers(box, machines):
+def test_other_models_and_failures_are_inconclusive(box, machines):
     """A revision that gave no right answers, and a tar that is gone, tell nothing of a machine."""
     ann, bob = machines
     bob.scorer.suite.revisions, kept = {"silero": "another"}, bob.scorer.suite.revisions
@@ -198,7 +198,7 @@ def test_other_models_and_failures_are_no_wrong_answers(box, machines):
     assert read_quarantined_workers(box.engine) == []
 
 
-def test_canaries_hide_only_where_there_is_company(box, trusted, monkeypatch):
+def test_no_canary_is_added_without_videos_of_its_language(box, trusted, monkeypatch):
     """In an empty queue, or one of other languages, nothing is planted."""
     monkeypatch.setenv("VFLEET_SUITE", "vad")
     assert main(["canaries", "add", str(trusted), "--count", "2"]) == 2
@@ -206,14 +206,14 @@ def test_canaries_hide_only_where_there_is_company(box, trusted, monkeypatch):
     assert main(["canaries", "clear", "ann"]) == 2
 
 
-def test_probes_are_of_every_language_and_many_clips(probes):
+def test_probes_cover_every_language_and_many_clips(probes):
     """And each knows what to say, in numbers too."""
     assert {probe.language for probe in probes} == SPOKEN
     assert len({probe.clip for probe in probes}) >= 6
     assert all(probe.answer.signals["duration_s"] > 0 for probe in probes)
 
 
-def test_no_two_canaries_are_the_same_file(probes):
+def test_canaries_differ_as_files(probes):
     """Clips stand in them once each, in an order of their own, and the same seed makes the same ones."""
     models = [Video(f"v{n:03d}", "en", 4) for n in range(8)]
     canaries, again = (list(generate_canaries(models, probes, np.random.default_rng(1))) for _ in range(2))
@@ -235,21 +235,21 @@ def test_no_two_canaries_are_the_same_file(probes):
         ({"ear_p": 0.5, "verdict": "accept"}, {"ear_p": 0.5, "verdict": "review"}, False),
     ],
 )
-def test_a_probe_hangs_by_no_hair(row, shaken, firm):
+def test_probe_numbers_are_not_near_a_limit(row, shaken, firm):
     """What an honest machine could answer differently is not asked."""
     limit, bound = Condition(column="ear_p", op="<", value=0.2), Condition(column="ear_p", op=">=", value=0.9)
     rows = [{"verdict": "accept", "fault": None, **each} for each in (row, shaken)]
     assert is_stable(*rows, [limit, bound], {"ear_p": "probability"}) is firm
 
 
-def test_nor_by_what_decides_who_is_spared(suite):
+def test_probe_numbers_are_not_near_a_cascade_bound(suite):
     """A cascade's bounds are conditions like those of the rules, on the numbers that its shards have."""
     found = {(each.column, each.op, each.value) for each in list_conditions(Named("indic-cascade", suite.rules))}
     assert {("conformer_declared_p", ">=", 0.5), ("voxlingua_declared_p", ">=", 0.8)} <= found
     assert list_conditions(suite) == [each for rule in suite.rules.effective for each in rule.when]
 
 
-def test_nothing_is_asked_of_nobody(suite):
+def test_no_probe_without_an_answer_of_every_model(suite):
     """No clip, no probe."""
     assert make_probes(suite, []) == []
     with pytest.raises(BadInput):

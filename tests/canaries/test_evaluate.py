@@ -46,14 +46,14 @@ def say(verdict="accept", **values):
         ([], "0 segments instead of 3"),
     ],
 )
-def test_one_verdict_one_silence_or_two_numbers_are_wrong(found, error):
+def test_one_verdict_one_missing_answer_or_two_numbers_are_wrong(found, error):
     """One number that is off may be chance; a judgement that is, or none where one is known, is not. A segment that
     failed proves nothing, and hides no other; one that a machine spares where it should not has not failed."""
     found = find_error([RIGHT] * 3, found, UNITS)
     assert found is None if error is None else found.startswith(error)
 
 
-def test_what_may_be_off_by_how_much():
+def test_tolerance_depends_on_unit_and_value():
     """A long sum by more than a short one, a sure judge by less than a doubtful one, what is counted by nothing, and
     what is computed of the samples by rounding."""
     assert tolerance_for("ear_lp", -100.0, "log-probability") == pytest.approx(2.3)
@@ -79,23 +79,23 @@ def outcome(box):
     return [(row.outcome, row.finding) for row in read_canary_results(box.engine)]
 
 
-def test_an_honest_box_is_right(planted):
+def test_correct_worker_is_right(planted):
     """Its rows in the committed shard are held against the answers, once."""
-    run_chunk(planted.session)
-    ((canary),) = evaluate_canaries(planted.engine, planted.session.results)
+    run_chunk(planted.context)
+    ((canary),) = evaluate_canaries(planted.engine, planted.context.results)
     assert (canary.video_id, canary.worker_id, canary.outcome) == ("b", "ann", "right")
-    assert evaluate_canaries(planted.engine, planted.session.results) == []
+    assert evaluate_canaries(planted.engine, planted.context.results) == []
     assert outcome(planted) == [("right", None)]
 
 
 @pytest.mark.parametrize(
     ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "inconclusive")]
 )
-def test_a_box_that_errs_is_wrong_and_one_that_fails_is_not(planted, answer, judged):
+def test_wrong_answers_are_wrong_and_failures_are_inconclusive(planted, answer, judged):
     """Two segments off are wrong; a model that crashed on them gave no answer, whatever the verdict is without it."""
     planted.scorer.score = lambda utterances: [{"ear": answer} for _ in utterances]
-    run_chunk(planted.session)
-    evaluate_canaries(planted.engine, planted.session.results)
+    run_chunk(planted.context)
+    evaluate_canaries(planted.engine, planted.context.results)
     assert [found for found, _ in outcome(planted)] == [judged]
 
 
@@ -111,27 +111,27 @@ STRICT = Rule(
         ({"revisions": {"ear": "2"}}, "other models"),
     ],
 )
-def test_what_was_judged_by_other_rules_or_models_is_moot(planted, change, told):
+def test_other_rules_or_models_are_inconclusive(planted, change, told):
     """A new version of the rules, rolled out to honest machines, makes no machine wrong."""
     vars(planted.scorer).update(change)
-    run_chunk(planted.session)
-    evaluate_canaries(planted.engine, planted.session.results)
+    run_chunk(planted.context)
+    evaluate_canaries(planted.engine, planted.context.results)
     ((found, finding),) = outcome(planted)
     assert found == "inconclusive"
     assert told in finding
 
 
-def test_a_canary_that_nobody_knows_the_rules_of_is_moot(planted):
+def test_canary_with_unknown_rules_is_inconclusive(planted):
     """One that was planted before they were written down."""
     execute(planted.engine, "UPDATE validation.canaries SET basis = '{}'")
-    run_chunk(planted.session)
-    evaluate_canaries(planted.engine, planted.session.results)
+    run_chunk(planted.context)
+    evaluate_canaries(planted.engine, planted.context.results)
     assert [found for found, _ in outcome(planted)] == ["inconclusive"]
 
 
-def test_a_machine_answers_for_what_stands_elsewhere_by_now(planted):
+def test_canary_is_evaluated_after_compaction(planted):
     """Compacted, or done again by another machine, before anybody judged it: each is judged for its own."""
-    ann = planted.session
+    ann = planted.context
     bob = replace(ann, settings=ann.settings.model_copy(update={"worker_id": "bob"}))
     register_worker(planted.engine, WorkerProfile("bob", config={"instance": "bob-1"}))
     for worker in (ann, bob):
@@ -149,16 +149,16 @@ def test_a_machine_answers_for_what_stands_elsewhere_by_now(planted):
     assert evaluate_canaries(planted.engine, ann.results) == []
 
 
-def test_a_shard_that_cannot_be_read_waits(planted):
+def test_unreadable_shard_is_left_for_the_next_run(planted):
     """It tells nothing of its machine; `vfleet audit` names it, and the other shards are judged."""
-    run_chunk(planted.session)
+    run_chunk(planted.context)
     (shard,) = read_committed_shards(planted.engine)
-    delete_object(planted.session.results, shard.shard_key)
-    assert evaluate_canaries(planted.engine, planted.session.results) == []
+    delete_object(planted.context.results, shard.shard_key)
+    assert evaluate_canaries(planted.engine, planted.context.results) == []
     assert len(read_pending_canaries(planted.engine)) == 1
 
 
-def test_without_canaries_nothing_is_read(box):
+def test_evaluation_without_canaries_reads_one_empty_table(box):
     """A fleet that plants none pays one look at an empty table."""
     box.add_videos("a")
     run_chunk(box.context)

@@ -25,7 +25,7 @@ def operate(box, monkeypatch, capsys):
     return run
 
 
-def test_shards_are_listed_verified_compacted_and_the_old_ones_deleted(box, operate, tmp_path):
+def test_shards_are_listed_verified_compacted_and_deleted(box, operate, tmp_path):
     """A day in the life of the results, and a bad shard at its end."""
     _, out = operate("ls")
     assert out.count("shards/ann/") == 3

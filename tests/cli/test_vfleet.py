@@ -41,7 +41,7 @@ UNREACHABLE = "postgresql://user:secret@127.0.0.1:9/x"
         (["run-chunk"], {"DATABASE_URL": UNREACHABLE, "VFLEET_SOURCE_KEY": "{id}.tar"}, 2, "{video_id}"),
     ],
 )
-def test_bad_input_gets_one_sentence_and_a_code(arguments, environment, code, says):
+def test_errors_are_one_sentence_and_an_exit_code(arguments, environment, code, says):
     """2: change something; 3: a service must come back. Never a traceback, never a password."""
     done = run(*arguments, **environment)
     assert says in refusal(done)
@@ -49,7 +49,7 @@ def test_bad_input_gets_one_sentence_and_a_code(arguments, environment, code, sa
     assert done.returncode == code
 
 
-def test_an_unmigrated_ledger_is_refused(postgres):
+def test_unmigrated_ledger_is_refused(postgres):
     """Nothing is written to a database whose schema this code does not know."""
     url = postgres.create_database("unmigrated")
     done = run("sweep", DATABASE_URL=url, VFLEET_RESULTS_URL="memory://")
@@ -58,14 +58,14 @@ def test_an_unmigrated_ledger_is_refused(postgres):
     postgres.drop_database("unmigrated")
 
 
-def test_a_dry_run_needs_no_database():
+def test_migrate_dry_run_needs_no_database():
     """It prints the SQL, and nothing else happens."""
     done = run("migrate", "--dry-run")
     assert done.returncode == 0
     assert "CREATE OR REPLACE FUNCTION validation.claim_chunk" in done.stdout
 
 
-def test_seeding_twice_enters_once(box, tmp_path):
+def test_seeding_twice_enters_videos_once(box, tmp_path):
     """A manifest may be seeded again; what it lacks is said by row."""
     manifest = tmp_path / "videos.csv"
     manifest.write_text("video_id,language,segment_count\na,hi,3\nb,,\n")
@@ -77,7 +77,7 @@ def test_seeding_twice_enters_once(box, tmp_path):
     assert sorted(statuses(box.engine)) == ["a", "b"]
 
 
-def test_sweep_and_audit_by_hand(box):
+def test_sweep_and_audit_commands(box):
     """What a dead worker held comes back without Prefect, and the audit finds nothing wrong."""
     box.add_videos("a", "b")
     expire(box.engine, claim(box.engine).chunk_id)
@@ -86,12 +86,12 @@ def test_sweep_and_audit_by_hand(box):
     assert (done.returncode, done.stdout) == (0, "0 findings in 0 committed shards\n")
 
 
-def test_requeue_gives_failures_a_fresh_start(box):
+def test_requeue_resets_failed_videos(box):
     """Only what is named; naming nothing is refused."""
     box.add_videos("a", tar=False)
     assert run("run-chunk", VFLEET_SUITE="vad").returncode == 0
     assert statuses(box.engine) == {"a": "validation_failed"}
-    assert "the queue has no video 'b'" in refusal(run("requeue", "b"))
+    assert "there is no video 'b'" in refusal(run("requeue", "b"))
     assert run("requeue", "--failed", "--dry-run").stdout.endswith("1 videos would go back to the queue\n")
     assert run("requeue", "a").stdout.endswith("1 videos back in the queue\n")
     assert fetch(box.engine, "SELECT validation_status, validation_attempts FROM video_queue") == [("pending", 0)]

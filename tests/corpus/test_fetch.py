@@ -1,15 +1,18 @@
 """A video is fetched through the store, the tar and the decoders, with real speech."""
 
+import json
+
 import numpy as np
 import pytest
 from obstore.store import MemoryStore
 
 from tests.support.corpus_samples import CLIPS, encode, encode_with_ffmpeg, make_tar, read_speech
 from tests.support.scripted_http_server import respond, serve
+from validation.corpus.budget import TarLimits
 from validation.corpus.fetch import CorpusLimits, VideoTooLong, fetch_video
 from validation.corpus.layouts import NoSegments
 from validation.corpus.pack import PackedSegment, pack_video
-from validation.corpus.tar import TarCorrupt, TarLimits, TarUnsafe
+from validation.corpus.tar import TarCorrupt, TarUnsafe
 from validation.domain import DecodedVideo, Fault, Video
 from validation.errors import Transient
 from validation.settings import Settings
@@ -113,6 +116,60 @@ def test_long_audio_is_sliced_to_the_sample():
     np.testing.assert_array_equal(video.segments[0].audio, speech[:32_000])
     np.testing.assert_array_equal(video.segments[1].audio, speech[32_000:56_000])
     assert video.audio_bytes == 4 * 56_000
+
+
+def length_of(record: dict[str, object], speech: np.ndarray | None = None) -> tuple[str | float, float | None]:
+    """Fetch one segment of 2.99 s with this record: its outcome or length in s, and its length difference."""
+    audio = encode(read_speech() if speech is None else speech)
+    (segment,) = fetch(make_tar({"s/0.flac": audio, "s/0.json": {"text": "x", **record}})).segments
+    length = segment.audio.kind if isinstance(segment.audio, Fault) else round(len(segment.audio) / 16_000, 2)
+    return length, segment.length_difference_s and round(segment.length_difference_s, 2)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({}, (2.99, None)),
+        ({"start": 100, "end": 103}, (2.99, -0.01)),
+        ({"duration": 3.0}, (2.99, -0.01)),
+        ({"start": 100, "end": 110}, (2.99, -7.01)),
+        ({"duration": 10}, (2.99, -7.01)),
+        ({"start": 100, "end": 102}, (2.99, 0.99)),
+        ({"start": 100, "end": 103, "duration": 2.5}, (2.99, 0.49)),
+        ({"start": 100, "end": 100}, (2.99, None)),
+        ({"duration": 0}, (2.99, None)),
+    ],
+)
+def test_the_decoded_length_is_compared_with_the_record(record, expected):
+    """Its own duration first, else its place in the video; a live recording that ended early shows here alone."""
+    assert length_of(record) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"offset": 0.5, "duration": 1.0}, (1.0, 0.0)),
+        ({"duration": 1.0}, (1.0, 0.0)),
+        ({"start": 0.5, "duration": 1.0}, ("bad_times", 1.99)),
+        ({"offset": 2.5, "duration": 1.0}, ("bad_times", None)),
+    ],
+)
+def test_a_file_much_longer_than_its_record_is_never_scored_whole(record, expected):
+    """It is sliced where the record says which part is meant, and else refused."""
+    assert length_of(record) == expected
+
+
+def test_a_place_in_the_video_tells_a_whole_video_from_a_clip():
+    """A record of two seconds beside minutes of audio is a part of it, and nothing says which."""
+    minutes = np.tile(read_speech(), 20)
+    assert length_of({"start": 10, "end": 12}, minutes) == ("bad_times", 57.8)
+
+
+def test_lhotse_supervisions_shorter_than_their_audio_are_sliced():
+    """The start of a supervision is a place in the audio of its cut."""
+    cut = {"id": "a/c", "supervisions": [{"text": "x", "start": 0.5, "duration": 1.0}]}
+    (segment,) = fetch(make_tar({"cuts.jsonl": json.dumps(cut).encode(), "a/c.flac": encode(read_speech())})).segments
+    np.testing.assert_array_equal(segment.audio, read_speech()[8000:24_000])
 
 
 def test_the_language_of_a_segment_falls_back_to_the_queue_and_the_tar():

@@ -26,19 +26,19 @@ COMMANDS = [
 ALERTS = {block.heading: block.body for block in read_blocks("operate.md") if block.kind == "sql"}
 
 
-def test_the_pages_have_commands_and_alerts():
+def test_pages_have_commands_and_alerts():
     """Or the tests below would pass for nothing."""
     assert len(COMMANDS) > 40
     assert len(ALERTS) >= 12
 
 
 @pytest.mark.parametrize("line", sorted({line for line in COMMANDS if line.startswith("vfleet ")}))
-def test_a_command_is_one_that_vfleet_takes(line):
+def test_vfleet_commands_of_the_pages_parse(line):
     """With its options and their values."""
     assert parse_command(words_of(line)[1:]).command.callback
 
 
-def test_a_deployment_that_is_run_exists():
+def test_deployments_that_the_pages_run_exist():
     """By flow and name."""
     known = {d["entrypoint"].partition(":")[2].replace("_", "-") + "/" + d["name"]
              for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}  # fmt: skip
@@ -48,7 +48,7 @@ def test_a_deployment_that_is_run_exists():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_the_page_points_to_exists(page):
+def test_targets_files_and_links_of_the_pages_exist(page):
     """Make targets, files, other pages."""
     text = (DOCS / page).read_text()
     targets = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE))
@@ -59,7 +59,7 @@ def test_what_the_page_points_to_exists(page):
         assert (ROOT / path).exists() or path in MADE_BY_THE_READER, path
 
 
-def test_every_variable_is_one_that_something_reads():
+def test_environment_variables_of_the_page_are_read():
     """A setting of ours, one of Prefect's, or what a box may be told."""
     lines = [line for block in read_blocks("deploy.md") if block.kind == "env" for line in block.lines]
     aliases = {f"VFLEET_{name.upper()}" for name in Settings.model_fields}
@@ -77,7 +77,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("line", [line for section, line in SETTINGS if section != "6."])
-def test_a_setting_of_the_control_machine_is_read_alike_by_a_shell_and_by_systemd(line):
+def test_control_settings_mean_the_same_to_a_shell_and_to_systemd(line):
     """An address ends at an unquoted `&` in a shell, which would run its beginning in the background."""
     name, _, value = line.partition("=")
     said = subprocess.run(
@@ -86,14 +86,14 @@ def test_a_setting_of_the_control_machine_is_read_alike_by_a_shell_and_by_system
     assert said.stdout == (value[1:-1] if value.startswith("'") else value)
 
 
-def test_a_setting_of_a_container_is_not_quoted():
+def test_box_settings_are_not_quoted():
     """Docker takes each line of --env-file as it stands, quotes included."""
     lines = [line for section, line in SETTINGS if section == "6."]
     assert {"WORKER_ID", "VFLEET_BOX_KEY", "DATABASE_URL"} <= {line.partition("=")[0] for line in lines}
     assert not [line for line in lines if line.partition("=")[2].startswith(("'", '"'))]
 
 
-def test_every_way_to_the_database_is_verified_by_a_file_that_is_there():
+def test_database_addresses_of_the_page_verify_the_server():
     """On the control machine, whose project lies in /app, and in the image, which has what .dockerignore lets in."""
     addresses = [line.partition("=")[2].strip("'") for _, line in SETTINGS if "DATABASE_URL=" in line]
     queries = [parse_database_url(address).query for address in addresses]
@@ -105,7 +105,7 @@ def test_every_way_to_the_database_is_verified_by_a_file_that_is_there():
     assert "COPY --from=build /app /app" in (ROOT / "Dockerfile.validation").read_text()
 
 
-def test_what_the_reader_keeps_secret_is_not_committed():
+def test_secret_files_of_the_page_are_ignored_by_git():
     """The page has these files beside the project, and has its reader commit the lock."""
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     page = (DOCS / "deploy.md").read_text()
@@ -114,7 +114,7 @@ def test_what_the_reader_keeps_secret_is_not_committed():
         assert f"/{name}" in ignored
 
 
-def test_every_login_that_is_made_is_taken_back():
+def test_shutdown_drops_every_login_that_the_page_creates():
     """The shutdown leaves nobody who could come in."""
     page = (DOCS / "deploy.md").read_text()
     assert set(re.findall(r"^DROP ROLE (\w+)", page, re.MULTILINE)) == set(
@@ -122,7 +122,7 @@ def test_every_login_that_is_made_is_taken_back():
     )
 
 
-def test_the_service_runs_what_the_page_runs():
+def test_control_service_runs_the_command_of_the_page():
     """From the folder that the deployments name, with the file that section 2 names."""
     unit = ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str
@@ -134,7 +134,7 @@ def test_the_service_runs_what_the_page_runs():
     assert service["EnvironmentFile"] in page
 
 
-def test_the_page_counts_connections_as_the_engine_opens_them():
+def test_connection_counts_of_the_page_match_the_engine():
     """A box's clients of the pooler, held and in a burst, per box and for a hundred boxes."""
     pool = open_engine("postgresql://nobody@127.0.0.1/x").pool
     held, burst = CONNECTIONS_PER_BOX * pool.size(), CONNECTIONS_PER_BOX * (pool.size() + pool._max_overflow)
@@ -155,7 +155,7 @@ def find_alerts(engine) -> list[str]:
     return found
 
 
-def test_where_all_is_well_no_alert_sounds(ledger, seed):
+def test_no_alert_fires_in_a_healthy_fleet(ledger, seed):
     """A worker at work, a chunk in hand, a loan that lasts."""
     seed(5)
     claim(ledger, size=2)
@@ -201,7 +201,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_sounds(ledger, seed, alert):
+def test_alert_fires_in_its_case(ledger, seed, alert):
     """Where what it is about is the case."""
     seed(25)
     claim(ledger, size=2)
@@ -210,6 +210,6 @@ def test_an_alert_sounds(ledger, seed, alert):
     assert alert in find_alerts(ledger)
 
 
-def test_every_alert_has_its_case():
+def test_every_alert_has_a_case():
     """None is left untried, and none is tried that the page does not have."""
     assert WRONG.keys() == ALERTS.keys()

@@ -19,7 +19,7 @@ def settings_of(unit: Path, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_a_service_starts_a_program_of_this_project(unit):
+def test_service_starts_a_program_of_this_project(unit):
     """By its path, for systemd knows no other, and with options that it takes."""
     (command,) = settings_of(unit, "ExecStart")
     program, *words = shlex.split(command)
@@ -29,7 +29,7 @@ def test_a_service_starts_a_program_of_this_project(unit):
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_what_a_service_reads_is_there_or_told_of(unit):
+def test_environment_files_of_a_service_exist_or_are_described(unit):
     """A file of the repository, or one that the page says how to make; and the page says to start it."""
     page = (DOCS / "deploy.md").read_text()
     for file in settings_of(unit, "EnvironmentFile"):

@@ -28,19 +28,19 @@ def box_login(well, box):
         connection.execute(f"DROP ROLE {name}")
 
 
-def test_a_login_that_is_as_it_was_made_is_well(box_login):
+def test_unaltered_box_login_passes(box_login):
     """And its name is told."""
     settings, _ = box_login
     assert "is accepted" in check_box_login(settings)
 
 
-def test_where_no_boxes_are_told_anything_there_is_nothing_to_look_at(well, monkeypatch):
+def test_box_login_check_is_skipped_without_box_database_url(well, monkeypatch):
     """A machine at home, or a demo."""
     monkeypatch.delenv("BOX_DATABASE_URL", raising=False)
     assert check_box_login(well()) is None
 
 
-def test_a_password_that_a_box_has_changed_is_named(box_login):
+def test_changed_box_password_is_named(box_login):
     """With what the owner says to set it again, and without the password."""
     settings, say = box_login
     say("ALTER ROLE CURRENT_USER PASSWORD 'mine'")
@@ -49,7 +49,7 @@ def test_a_password_that_a_box_has_changed_is_named(box_login):
     assert ":x@" not in str(refused.value)
 
 
-def test_a_ledger_that_is_away_is_not_taken_for_a_changed_password(well):
+def test_unreachable_ledger_is_not_a_changed_password(well):
     """It is named with its address, and nobody is told to alter a login."""
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9/x is unreachable: check BOX_DATABASE_URL") as away:
         check_box_login(well(BOX_DATABASE_URL="postgresql://box:secret@127.0.0.1:9/x"))
@@ -58,7 +58,7 @@ def test_a_ledger_that_is_away_is_not_taken_for_a_changed_password(well):
 
 
 @pytest.mark.parametrize("where", ["", " IN DATABASE {}"])
-def test_what_a_box_lets_all_sessions_begin_with_is_named(box_login, where):
+def test_altered_session_settings_of_the_box_login_are_named(box_login, where):
     """With what the owner says to take it back, and then it is gone."""
     settings, say = box_login
     database = settings.database_url.get_secret_value().rpartition("/")[2].partition("?")[0]

@@ -46,14 +46,14 @@ from validation.vast.errors import VastKeyRefused
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
 
-def test_a_machine_where_all_is_well_has_no_failure(well, pool):
+def test_control_machine_passes_every_check(well, pool):
     """Every check of the control machine passes on the real stack, and every finding has words."""
     findings = list(run_checks(well(), CONTROL_CHECKS))
     assert [finding for finding in findings if finding.status == "failed"] == []
     assert all(finding.message for finding in findings)
 
 
-def test_a_worker_may_start_where_all_is_well(well, pool):
+def test_warnings_do_not_stop_a_worker(well, pool):
     """What is doubtful is told and keeps nobody from working: here the login may do more than a box must."""
     (doubt,) = check_box(well())
     assert "reaches everything: give boxes a login that has the role validation_worker" in doubt
@@ -94,14 +94,14 @@ def test_a_worker_may_start_where_all_is_well(well, pool):
         ({"CLOUDFLARE_API_TOKEN": "t"}, check_cloudflare, BadInput, "needs CLOUDFLARE_ACCOUNT_ID"),
     ],
 )
-def test_what_is_wrong_is_named(well, *, variables, check, error, says):
+def test_each_problem_is_named_with_its_remedy(well, *, variables, check, error, says):
     """A wrong scheme, a session pooler, a missing bucket, a missing card: one sentence, with what to do, no secret."""
     with pytest.raises(error, match=says) as raised:
         check(well(**variables))
     assert "secret" not in str(raised.value)
 
 
-def test_a_token_file_is_really_tried(well, monkeypatch, tmp_path):
+def test_token_file_check_writes_the_file(well, monkeypatch, tmp_path):
     """A folder that may be written is not enough: what nginx reads must keep its group."""
     tokens = tmp_path / "boxes"
     tokens.touch()
@@ -116,20 +116,20 @@ def refuse(*_):
     raise PermissionError(1, "Operation not permitted")
 
 
-def test_a_revoked_token_is_named(well, monkeypatch):
+def test_revoked_gateway_token_is_named(well, monkeypatch):
     """The server's answer becomes the name of the variable to change."""
     monkeypatch.setattr("httpx.get", lambda *_, **__: httpx.Response(401))
     with pytest.raises(PrefectRefused, match=r"revoked or mistyped.*gateway token add"):
         check_prefect(well())
 
 
-def test_a_password_in_the_address_is_shown_to_nobody(well, prefect_server):
+def test_password_in_prefect_address_is_hidden(well, prefect_server):
     """Where all is well neither: people paste what the doctor says."""
     address = prefect_server.api_url.replace("//", "//me:secret@")
     assert check_prefect(well(PREFECT_API_URL=address)).endswith(f" at {prefect_server.api_url}")
 
 
-def test_prefect_cloud_is_asked_with_its_key_and_for_no_version(well, prefect_server, pool, tmp_path):
+def test_prefect_cloud_is_checked_without_a_version(well, prefect_server, pool, tmp_path):
     """It has none to tell and serves every client; a dead key is a failure all the same."""
     with cloud_before(prefect_server.api_url, tmp_path) as told:
         assert check_prefect(well(**told)) == f"Prefect Cloud, at {told['PREFECT_API_URL']}"
@@ -138,7 +138,7 @@ def test_prefect_cloud_is_asked_with_its_key_and_for_no_version(well, prefect_se
             check_prefect(well(**told | {"PREFECT_API_KEY": "pnu_dead"}))
 
 
-def test_a_password_goes_before_a_key_and_a_header_of_ones_own_before_both():
+def test_custom_header_overrides_password_which_overrides_api_key():
     """As Prefect's own client has it, or the doctor would pass where the worker does not."""
     told = {"PREFECT_API_KEY": "k"}
     assert read_headers(told) == {"Authorization": "Bearer k"}
@@ -148,13 +148,13 @@ def test_a_password_goes_before_a_key_and_a_header_of_ones_own_before_both():
     assert read_headers(told) == {"Authorization": "Basic own"}
 
 
-def test_an_account_that_is_not_set_is_not_asked(well):
+def test_unset_accounts_are_skipped(well):
     """A control machine may rent nothing, and lend nothing."""
     assert run_check(well(), check_vast).status == "skipped"
     assert run_check(well(), check_cloudflare).status == "skipped"
 
 
-def test_a_dead_key_of_vast_is_found_before_anything_is_to_be_rented(well, open_folder):
+def test_invalid_vast_key_is_found(well, open_folder):
     """A living one tells the credit."""
     with EmbeddedVast(open_folder) as vast:
         settings = well(**vast.client_environment())
@@ -163,7 +163,7 @@ def test_a_dead_key_of_vast_is_found_before_anything_is_to_be_rented(well, open_
             check_vast(well(VAST_API_KEY="dead"))
 
 
-def test_a_dead_token_of_cloudflare_is_found_before_a_box_needs_what_it_lends(well):
+def test_invalid_cloudflare_token_is_found(well):
     """What is made to see that it can be made ends soon, and opens no more than a box's would."""
     with FakeCloudflare() as cloudflare:
         told = cloudflare.client_environment() | {"R2_ACCESS_KEY_ID": cloudflare.parent_access_key_id}
@@ -174,7 +174,7 @@ def test_a_dead_token_of_cloudflare_is_found_before_a_box_needs_what_it_lends(we
             check_cloudflare(well(CLOUDFLARE_API_TOKEN="dead"))
 
 
-def test_a_runtime_that_was_built_for_the_card_and_cannot_use_it_is_found(well, monkeypatch):
+def test_onnxruntime_that_cannot_load_cuda_is_found(well, monkeypatch):
     """What is compiled in says nothing of what loads here: a session does."""
     assert check_onnx_session(well()) == "computes with CPUExecutionProvider"
     built_with = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -184,14 +184,14 @@ def test_a_runtime_that_was_built_for_the_card_and_cannot_use_it_is_found(well, 
     assert run_check(settings, check_onnx_session).status == "failed"
 
 
-def test_a_missing_pool_is_named(well, monkeypatch):
+def test_missing_work_pool_is_named(well, monkeypatch):
     """A worker behind the gateway cannot make the pool itself."""
     monkeypatch.setattr("validation.doctor.prefect_server.POOL", f"none-{uuid4().hex}")
     with pytest.raises(BadInput, match="run `vfleet bootstrap`"):
         check_pool(well())
 
 
-def test_a_ledger_at_another_migration_fails_its_check_and_no_other(well, postgres):
+def test_unmigrated_ledger_fails_one_check_only(well, postgres):
     """Each check stands alone: one failure hides nothing behind it."""
     url = postgres.create_database("doctor_unmigrated")
     findings = {finding.check: finding for finding in run_checks(well(DATABASE_URL=url), CONTROL_CHECKS)}
@@ -223,7 +223,7 @@ def login(well, box):
         connection.execute(f"DROP ROLE IF EXISTS {name}")
 
 
-def test_the_login_of_a_box_is_told_from_the_control_planes(login):
+def test_box_login_passes_as_box_and_fails_as_control(login):
     """A box's login passes as a box's, and is refused as the control plane's."""
     settings = login("validation_worker")
     assert "read no table" in check_box_role(settings)
@@ -231,7 +231,7 @@ def test_the_login_of_a_box_is_told_from_the_control_planes(login):
         check_control_role(settings)
 
 
-def test_the_control_planes_login_is_too_much_for_a_box(login):
+def test_control_login_on_a_box_is_a_warning(login):
     """It would work there, and whoever rents out the machine could then do as the control plane does."""
     settings = login("validation_worker", "validation_control")
     assert "functions" in check_control_role(settings)
@@ -239,13 +239,13 @@ def test_the_control_planes_login_is_too_much_for_a_box(login):
         check_box_role(settings)
 
 
-def test_a_login_without_a_role_is_named(login):
+def test_login_without_a_role_gets_the_grant_statement(login):
     """The sentence is the statement to run."""
     with pytest.raises(WrongRole, match=r"may not execute claim_chunk.*GRANT validation_worker TO doctor_"):
         check_box_role(login())
 
 
-def test_connections_that_are_not_shared_are_counted(well):
+def test_boxes_per_unshared_connections_are_counted(well):
     """Without a pooler in between, each connection of a box is one of Postgres: their number bounds the fleet."""
     assert "100 of them are enough for 33 boxes" in check_pooler(well())
 
@@ -253,14 +253,14 @@ def test_connections_that_are_not_shared_are_counted(well):
 @pytest.mark.parametrize(
     ("skew_s", "verdict"), [(0, "ok"), (60, "warning"), (-60, "warning"), (1200, "failed"), (-1200, "failed")]
 )
-def test_a_clock_that_is_off_is_noticed(well, monkeypatch, skew_s, verdict):
+def test_clock_skew_is_found(well, monkeypatch, skew_s, verdict):
     """Ten minutes off, object stores refuse signatures; a minute off, nobody can tell what came first."""
     real = machine.time.time
     monkeypatch.setattr(machine.time, "time", lambda: real() + skew_s)
     assert run_check(well(), check_clock).status == verdict
 
 
-def test_a_full_disk_is_noticed(well, monkeypatch):
+def test_full_disk_is_found(well, monkeypatch):
     """By how much there must be."""
     monkeypatch.setattr(machine, "MIN_DISK_BYTES", 1 << 60)
     with pytest.raises(BadInput, match="free at least"):
@@ -273,7 +273,7 @@ def test_a_full_disk_is_noticed(well, monkeypatch):
      ("570.133.07", 13, "CUDA 12 at most"), ("525.60", 13, "CUDA 12 at most"), ("450.80.02", 12, "CUDA 11 at most"),
      ("390.157", 12, "no CUDA that we know")],
 )  # fmt: skip
-def test_a_driver_bears_its_own_cuda_and_older_ones(driver, needs, bears):
+def test_driver_supports_its_own_cuda_and_older(driver, needs, bears):
     """CUDA's promise: within a major every driver will do, and a newer driver runs older programs."""
     if bears is None:
         check_cuda_support(driver, needs)
@@ -297,7 +297,7 @@ def old_card(monkeypatch):
     monkeypatch.setattr(card, "built_for_cuda", lambda: 13)
 
 
-def test_a_driver_too_old_for_the_image_stops_the_start_before_anything_is_claimed(well, old_card, monkeypatch):
+def test_old_driver_stops_a_worker_before_it_claims(well, old_card, monkeypatch):
     """The worker's own check refuses before the ledger is asked; the doctor's finding has the same sentence."""
     settings = well(VFLEET_DEVICE="cuda", DATABASE_URL="postgresql://me:secret@127.0.0.1:9/x")
     with pytest.raises(DriverTooOld, match=r"535\.183\.01 .* CUDA 13: rent a machine with driver 580\.65 or newer"):
@@ -308,7 +308,7 @@ def test_a_driver_too_old_for_the_image_stops_the_start_before_anything_is_claim
 
 
 @pytest.mark.parametrize(("stated", "major"), [("'13.0'", 13), ("'12.8'", 12), ("None", None)])
-def test_the_cuda_that_a_package_was_built_for_is_read_without_loading_it(tmp_path, monkeypatch, stated, major):
+def test_cuda_version_of_a_package_is_read_without_importing_it(tmp_path, monkeypatch, stated, major):
     """Loading it is what a driver that is too old may not survive."""
     package = tmp_path / "netlib"
     package.mkdir()
@@ -319,7 +319,7 @@ def test_the_cuda_that_a_package_was_built_for_is_read_without_loading_it(tmp_pa
     assert _read_cuda_major("no_such_netlib", "version.py", "cuda") is None
 
 
-def test_credentials_that_end_are_noticed_before_they_do():
+def test_expiring_store_credential_is_a_warning():
     """Nobody renews what has half an hour left: the control plane does so hours before."""
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
     assert describe_expiry(None, now=now) == "keys that do not expire"
@@ -330,7 +330,7 @@ def test_credentials_that_end_are_noticed_before_they_do():
         describe_expiry(now - timedelta(minutes=1), now=now)
 
 
-def test_the_command_tells_people_and_programs_alike(well, pool):
+def test_doctor_prints_lines_or_json_and_exits_1_on_failure(well, pool):
     """A line a check, or a JSON object a check; exit 1 if and only if something has failed."""
     well()
     vfleet = [sys.executable, "-m", "validation.cli", "doctor"]
@@ -353,7 +353,7 @@ def encrypted(postgres, tmp_path):
         yield postgres.libpq_url().replace(f":{postgres.port}/", f":{port}/"), certificate
 
 
-def test_the_way_to_another_machine_is_verified(encrypted, well, tmp_path):
+def test_tls_to_another_machine_must_be_verified(encrypted, well, tmp_path):
     """Real TLS: what the named authority vouches for passes, anything else is refused, and a mode that verifies nobody
     is doubted."""
     url, authority = encrypted
@@ -373,7 +373,7 @@ def test_the_way_to_another_machine_is_verified(encrypted, well, tmp_path):
         check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={other}"))
 
 
-def test_an_address_elsewhere_is_verified_without_being_told_to():
+def test_remote_database_address_defaults_to_verify_full():
     """libpq by itself would take any certificate, or none; what the address says of itself stands."""
     far = parse_database_url("postgresql://me:x@db.example.org/x").query
     assert (far["sslmode"], Path(far["sslrootcert"]).is_file()) == ("verify-full", True)

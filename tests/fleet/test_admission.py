@@ -142,3 +142,12 @@ def test_box_outside_the_fleet_is_added_and_revoked_by_hand(ledger, tokens, monk
     assert tokens.revoke_fleet("", keep=()) == []
     assert main(["box", "revoke", "home-2"]) == 0
     assert set(tokens.read()) == {"home-1"}
+
+
+def test_revocation_of_an_unknown_box_is_refused(ledger, tokens, monkeypatch, capsys):
+    """A mistyped worker id must not look revoked."""
+    monkeypatch.setenv("DATABASE_URL", ledger.url.set(drivername="postgresql").render_as_string(hide_password=False))
+    monkeypatch.setenv("VFLEET_GATEWAY_TOKENS", str(tokens.path))
+    assert main(["box", "revoke", "home-99"]) == 2
+    assert "no box has worker id 'home-99'" in capsys.readouterr().err
+    assert set(tokens.read()) == {"home-1"}

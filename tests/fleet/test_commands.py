@@ -107,7 +107,7 @@ def test_bans_are_shown_and_lifted(world, command, capsys):
     assert read_bans(world.ledger) == []
     with pytest.raises(BadInput, match="is not banned"):
         command("unban", "machine", str(ban.vendor_id))
-    with pytest.raises(BadInput, match="of a box or a host"):
+    with pytest.raises(BadInput, match="of a machine or a host"):
         command("unban", "planet", "3")
 
 

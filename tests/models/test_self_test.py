@@ -7,6 +7,8 @@ from validation.models.self_test import SelfTestFailed, make_noise, run_self_tes
 from validation.models.suite import load_suite
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_local_suite_answers_noise_and_silence(suite):
     """Real weights: Whisper, DNSMOS and Silero answer both probes."""
     run_self_test(suite)

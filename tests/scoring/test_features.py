@@ -157,11 +157,12 @@ def test_without_a_declared_language_all_lid_models_abstain(predictions):
     ("prediction", "counts"),
     [
         (LidPrediction("hi", 0.9), (1, 0, 0)),
+        (LidPrediction("bho", 0.4), (1, 0, 0)),
         (LidPrediction("en", 0.02), (0, 1, 0)),
         (LidPrediction("en", None), (0, 0, 1)),
         (LidPrediction(None, None), (0, 0, 1)),
     ],
-    ids=["agrees", "opposes", "does not know the declared language", "gave no answer"],
+    ids=["agrees", "names a lect of it", "opposes", "does not know the declared language", "gave no answer"],
 )
 def test_a_lid_model_that_does_not_know_the_language_abstains(prediction, counts):
     """Another first choice counts only from a model that could have named the declared language."""

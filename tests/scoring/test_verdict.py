@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from validation.scoring.verdict import Condition, Rule, Rules
 
-NUMBERS, TEXTS, FLAGS = ["n0", "n1"], ["s0", "s1"], ["b0"]
+NUMBERS, TEXTS, FLAGS = ["n0", "n1", "length_difference_s"], ["s0", "s1"], ["b0"]
 FAULTS = ["fault", "m_fault"]
 VALUES = {
     **dict.fromkeys(NUMBERS, st.sampled_from([-1.5, 0.0, 0.5, 2.0]) | st.integers(-2, 2)),
@@ -104,6 +104,17 @@ def test_polars_evaluates_rules_in_the_same_way(rules, rows):
     for number, row in enumerate(rows):
         reasons = [rule.reason for rule, matching in zip(rules.effective, matches, strict=True) if matching[number]]
         assert rules.evaluate(row).reasons == tuple(dict.fromkeys(reasons))
+
+
+@pytest.mark.parametrize(
+    ("difference_s", "reasons"),
+    [(None, ()), (0.0, ()), (-0.4, ()), (1.9, ()), (-0.6, ("length_differs",)), (2.1, ("length_differs",))],
+)
+def test_a_length_that_differs_from_the_record_goes_to_review(difference_s, reasons):
+    """A live recording that ended early decodes without an error: only its record knows that audio is missing."""
+    verdict = Rules(version="test-1", required_models=(), rules=()).evaluate({"length_difference_s": difference_s})
+    assert verdict.reasons == reasons
+    assert verdict.verdict == ("review" if reasons else "accept")
 
 
 def express_rule(rule: Rule) -> pl.Expr:

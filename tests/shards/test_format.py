@@ -50,7 +50,43 @@ COLUMNS_OF_VERSION = {
     nose_fault: string
     verdict: string not null
     reasons: list<item: string not null> not null
-    """
+    """,
+    2: """
+    video_id: string not null
+    segment_index: int64 not null
+    segment: string not null
+    language: string
+    speaker: string
+    start_s: double
+    end_s: double
+    text: string not null
+    fault: string
+    language_code: string
+    duration_s: double
+    length_difference_s: double
+    rms_dbfs: double
+    clipped_fraction: double
+    text_normalised: string not null
+    has_digits: bool
+    script_fraction: double
+    latin_fraction: double
+    chars_per_s: double
+    cer: double
+    edge_cer_start: double
+    edge_cer_end: double
+    language_votes_for: int64
+    language_votes_against: int64
+    language_abstentions: int64
+    ear_text: string
+    ear_tokens: int64
+    ear_p: double
+    ear_sure: bool
+    ear_fault: string
+    nose_ovr: double
+    nose_fault: string
+    verdict: string not null
+    reasons: list<item: string not null> not null
+    """,
 }
 """The columns of each schema version. An entry is never changed: a new version gets a new entry."""
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from tests.support.sample_shards import PROVENANCE
+from tests.support.sample_shards import PROVENANCE, SCHEMA, make_video
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_file_provenance, read_shard, scan_shards, verify_shard
+from validation.shards.writer import encode_shard
 
 SHARD = Path(__file__).with_name("shard_0_1.parquet")
 MANIFEST = ShardManifest.from_json(SHARD.with_suffix(".manifest.json").read_bytes(), "shard_0_1.manifest.json")
@@ -35,3 +36,13 @@ def test_the_rows_of_a_shard_of_0_1_are_read():
     assert frame["nose_fault"].to_list()[3] == "not_asked: spared by the cascade"
     assert frame["reasons"].to_list() == [[], [], ["undecodable", "silent"], []]
     assert scan_shards([str(SHARD)]).collect().equals(frame)
+
+
+def test_a_column_that_0_1_lacks_is_null():
+    """Shards of both versions can be concatenated, and rules read the column."""
+    old, new = (
+        read_shard(SHARD),
+        read_shard(encode_shard(make_video("v", 1, length_difference_s=0.5), SCHEMA, PROVENANCE)),
+    )
+    assert old.schema == new.schema
+    assert [*old["length_difference_s"], *new["length_difference_s"]] == [None] * 4 + [0.5]

@@ -34,13 +34,16 @@ def encode(speech: np.ndarray, kind: str = "FLAC", subtype: str | None = None, r
     return encoded.getvalue()
 
 
-def encode_with_ffmpeg(speech: Waveform, container: str, codec: str, rate: int = SAMPLE_RATE) -> bytes:
-    """Encode mono samples with FFmpeg, at ``rate``."""
+def encode_with_ffmpeg(
+    speech: Waveform, container: str, codec: str, rate: int = SAMPLE_RATE, options: Mapping[str, str] | None = None
+) -> bytes:
+    """Encode mono samples with FFmpeg, at ``rate``; ``options`` are the container's."""
     samples = speech if rate == SAMPLE_RATE else soxr.resample(speech, SAMPLE_RATE, rate)
     encoded = io.BytesIO()
-    with av.open(encoded, "w", format=container) as output:
+    with av.open(encoded, "w", format=container, options=dict(options or {})) as output:
         stream = output.add_stream(codec, rate=rate)
         stream.layout = "mono"
+        stream.bit_rate = 64_000
         frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
         frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
         for packet in [*stream.encode(frame), *stream.encode(None)]:
@@ -56,5 +59,7 @@ def make_tar(files: Mapping[str, bytes | object], mode: str = "w", style: int = 
             payload = content if isinstance(content, bytes) else json.dumps(content).encode()
             header = tarfile.TarInfo(name)
             header.size = len(payload)
+            if "\0" in name:
+                header.pax_headers = {"path": name}
             tar.addfile(header, io.BytesIO(payload))
     return packed.getvalue()

@@ -16,5 +16,5 @@ def make_offer(n: int, *, usd=0.25, host=None, machine=None) -> Offer:
     return Offer(
         id=n, machine_id=machine or 1000 + n, host_id=host or 500 + n, gpu_name="RTX 3090", num_gpus=1, dph_total=usd,
         reliability=0.99, disk_space=100, inet_down=500, inet_down_cost=0.0026, cuda_max_good=13.0,
-        cpu_cores_effective=8, duration=1e6, verified=True,
+        cpu_cores_effective=8, cpu_ram=32_000, duration=1e6, verified=True,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from tests.support.fleet_builders import make_offer
 from validation.errors import BadInput
 from validation.vast.offer_filter import OfferFilter, explain_no_offers
-from validation.vast.offers import Offer
+from validation.vast.offers import Offer, OfferUnreadable, SearchResult
 from validation.vast.ranking import boot_timeout_s, expected_usd_per_1000_segments, rank_offers
 
 BOUNDS = OfferFilter()
@@ -24,7 +24,8 @@ def test_default_filter_is_the_users():
 @pytest.mark.parametrize(
     ("field", "value"),
     [("gpu_name", "RTX 2060"), ("num_gpus", 4), ("verified", False), ("disk_space", 49.9), ("inet_down", 199.0),
-     ("inet_down_cost", 0.026), ("reliability", 0.9), ("cuda_max_good", 12.8), ("cpu_cores_effective", 2.0),
+     ("inet_down_cost", 0.026), ("reliability", 0.9), ("cuda_max_good", 12.8),
+     ("cpu_cores_effective", 2.0), ("cpu_ram", 15_999),
      ("duration", 3600.0)],
 )  # fmt: skip
 def test_every_bound_is_checked_again(field, value):
@@ -70,12 +71,25 @@ def test_row_with_missing_fields_is_no_offer():
     row = {name: getattr(make_offer(1), name) for name in Offer.__dataclass_fields__} | {"verification": "verified"}
     assert Offer.parse(row) == make_offer(1)
     for hole in ({"inet_down": None}, {"dph_total": "free"}):
-        assert Offer.parse(row | hole) is None
+        with pytest.raises(OfferUnreadable, match=next(iter(hole))):
+            Offer.parse(row | hole)
 
 
 def test_explanation_of_an_empty_search():
-    assert "the cheapest costs $0.939" in explain_no_offers([make_offer(1, usd=0.9)], BOUNDS)
-    assert "has no RTX 3090 or RTX 4090" in explain_no_offers([], BOUNDS)
+    assert "the cheapest costs $0.939" in explain_no_offers(SearchResult((make_offer(1, usd=0.9),)), BOUNDS)
+    assert "has no RTX 3090 or RTX 4090" in explain_no_offers(SearchResult(), BOUNDS)
+
+
+def test_unreadable_offers_are_not_an_empty_market():
+    """If the vendor renames a field, the message counts the offers and names the field."""
+    rows = [{name: getattr(make_offer(n), name) for name in Offer.__dataclass_fields__} for n in range(3)]
+    for row in rows:
+        del row["cpu_cores_effective"]
+    found = SearchResult.parse([*rows, "no row"])
+    assert (len(found), found.unreadable) == (0, {"cpu_cores_effective": 3, "id": 1})
+    sentence = explain_no_offers(found, BOUNDS)
+    assert "4 offers were found and none could be read" in sentence
+    assert "cpu_cores_effective (3), id (1)" in sentence
 
 
 @pytest.mark.parametrize(

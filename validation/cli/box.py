@@ -56,14 +56,21 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
 
     Example: `vfleet box revoke home-1`
     """
+    from validation.errors import BadInput
     from validation.gateway.tokens import find_tokens
-    from validation.ledger.box_credentials import issue_box_key
+    from validation.ledger.box_credentials import issue_box_key, read_credential_status
+    from validation.ledger.queries import read_view
     from validation.ledger.workers import retire_worker
     from validation.services import open_ledger
     from validation.settings import load_settings
 
     engine, tokens = open_ledger(), find_tokens(load_settings())
-    if tokens and worker_id in tokens.read():
+    has_token = tokens is not None and worker_id in tokens.read()
+    known = {status.worker_id for status in read_credential_status(engine)}
+    known |= {row["worker_id"] for row in read_view(engine, "worker_liveness")}
+    if not has_token and worker_id not in known:
+        raise BadInput(f"no box has worker id {worker_id!r}: `vfleet box credentials` lists the boxes with a key")
+    if tokens and has_token:
         tokens.revoke(worker_id)
     issue_box_key(engine, worker_id)  # replaces the key by one that no box has
     released = retire_worker(engine, worker_id)

@@ -28,7 +28,7 @@ def run_chunk(
     from validation.worker.chunk import context
     from validation.worker.chunk.open import open_chunk_context
 
-    done = context.run_chunk(open_chunk_context(load_settings()), size=size)
+    done = context.run_chunk_here(open_chunk_context(load_settings()), size=size)
     if done is None:
         say("nothing to claim: no transcribed video is pending")
         return

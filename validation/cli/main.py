@@ -14,6 +14,7 @@ from validation.cli import (
     calibrate,
     canaries,
     doctor,
+    export,
     fleet,
     gateway,
     inference,
@@ -73,6 +74,7 @@ for module in (
     canaries,
     shards,
     results,
+    export,
     calibrate,
     doctor,
     gateway,
@@ -102,16 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(sentence: object, code: int) -> int:
-    print(f"vfleet: {for_terminal(sentence)}", file=sys.stderr)
+    print("vfleet: " + "\n".join(map(for_terminal, str(sentence).split("\n"))), file=sys.stderr)
     return code
 
 
 def _report_usage(error: Any) -> int:
-    """Print what is wrong with the words of a command, or the help of a group without a command."""
-    message = " ".join(str(error.format_message()).split())
-    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
-        print(error.format_message(), file=sys.stderr)
+    """Print what is wrong with the words of a command. A group without a command has printed its help already."""
+    if type(error).__name__ == "NoArgsIsHelpError":
         return ExitCode.BAD_INPUT
+    message = " ".join(str(error.format_message()).split())
     context = getattr(error, "ctx", None)
     usage = f" (see `{context.command_path} --help`)" if context else ""
     if type(error).__name__ == "NoSuchOption":

@@ -1,6 +1,8 @@
 """`vfleet migrate | seed | requeue | sweep | audit | repair`: the ledger and its queue."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -92,12 +94,13 @@ def requeue(
 ) -> None:
     """Make videos pending again: those that meet every condition, with their attempts reset.
 
-    Their present results stay readable until the same suite and revision is committed again.
+    Their present results stay readable until the same suite and revision is committed again. Ids, languages, suites,
+    revisions, models and workers that the ledger does not know are refused by name.
 
     Examples: `vfleet requeue --failed --dry-run`, `vfleet requeue --worker val-7 --validated`,
-    `vfleet requeue --lacking whisper`, `vfleet requeue -- -dQw4w9WgXc`
+    `vfleet requeue --lacking whisper`, `vfleet requeue --dry-run -- -dQw4w9WgXc`
     """
-    from validation.ledger.maintenance import requeue_videos
+    from validation.ledger.maintenance import Requeue, requeue_videos
     from validation.services import open_ledger
 
     if failed and validated:
@@ -105,25 +108,23 @@ def requeue(
     conditions = (video, failed, validated, language, verdict, worker, suite, revision, lacking)
     if not every and not any(conditions):
         raise BadInput("no videos are named: give ids or a condition, or --all")
-    engine = open_ledger()
     status: Literal["validation_failed", "validated"] | None = None
     if failed or validated:
         status = "validation_failed" if failed else "validated"
-    rows = requeue_videos(
-        engine,
-        _make_condition(
-            engine,
-            video=video,
-            status=status,
-            language=language,
-            verdict=verdict,
-            worker=worker,
-            suite=suite,
-            revision=revision,
-            lacking=lacking,
-        ),
-        dry_run=dry_run,
+    engine = open_ledger()
+    condition = Requeue(
+        video_ids=list(video) if video else None,
+        status=status,
+        languages=_split(language),
+        worker_id=worker,
+        suite=suite,
+        revision=revision,
+        lacking=_read_models(lacking) if lacking else None,
     )
+    _refuse_unknown_names(engine, condition)
+    if verdict:
+        condition = replace(condition, video_ids=_find_by_verdict(engine, condition, verdict))
+    rows = requeue_videos(engine, condition, dry_run=dry_run)
     if json:
         for row in rows:
             say_json(row)
@@ -133,45 +134,59 @@ def requeue(
     say(f"{sum(row.videos for row in rows)} videos {would} the queue")
 
 
-def _make_condition(
-    engine: "Engine",
-    *,
-    video: Sequence[str] | None,
-    status: Literal["validation_failed", "validated"] | None,
-    language: str | None,
-    verdict: str | None,
-    worker: str | None,
-    suite: str | None,
-    revision: str | None,
-    lacking: Sequence[str] | None,
-) -> "Requeue":
-    from validation.ledger.maintenance import Requeue
+def _refuse_unknown_names(engine: "Engine", condition: "Requeue") -> None:
+    """Refuse names that no row of the ledger has, which would otherwise select nothing or too little.
 
-    ids = list(video) if video else None
-    if verdict:
-        judged = _find_by_verdict(engine, suite, verdict)
-        ids = judged if ids is None else sorted(set(ids) & set(judged))
-    return Requeue(
-        video_ids=ids,
-        status=status,
-        languages=language.split(",") if language else None,
-        worker_id=worker,
-        suite=suite,
-        revision=revision,
-        lacking=_read_models(lacking) if lacking else None,
-    )
+    Raises:
+        BadInput: names the first unknown one, with the nearest known one.
+    """
+    from validation.ledger.queries import read_known_videos, read_suite_revisions, read_view
+    from validation.models.suites import SUITES
+
+    if condition.video_ids is not None:
+        known = read_known_videos(engine, condition.video_ids)
+        _require_known("video", condition.video_ids, known, "among the transcribed videos of the queue")
+    if condition.languages is not None:
+        labels = {row["language"] for row in read_view(engine, "queue_progress")}
+        _require_known("language", condition.languages, labels, "in the queue")
+    revisions = read_suite_revisions(engine)
+    if condition.suite is not None:
+        _require_known("suite", [condition.suite], {*SUITES, *(each.suite for each in revisions)}, "in the ledger")
+    if condition.revision is not None:
+        _require_known("revision", [condition.revision], {each.revision for each in revisions}, "in the ledger")
+    if condition.lacking is not None:
+        models = {model for spec in SUITES.values() for model in spec.models}
+        models |= {model for each in revisions for model in each.models}
+        _require_known("model", list(condition.lacking), models, "in any suite")
+    if condition.worker_id is not None:
+        workers = {row["worker_id"] for row in read_view(engine, "worker_liveness")}
+        labels = {row["label"] for row in read_view(engine, "rented_instances")}
+        _require_known("worker", [condition.worker_id], workers | labels, "in the ledger")
 
 
-def _find_by_verdict(engine: "Engine", suite: str | None, verdict: str) -> list[str]:
-    """The videos with a segment of such a verdict, by the suite's own rules over its committed shards."""
+def _require_known(kind: str, names: Sequence[str], known: Collection[str], place: str) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise BadInput(f"there is no {kind} {name!r} {place}{hint}")
+
+
+def _split(given: str | None) -> list[str] | None:
+    return [each.strip() for each in given.split(",") if each.strip()] if given else None
+
+
+def _find_by_verdict(engine: "Engine", condition: "Requeue", verdict: str) -> list[str]:
+    """The videos with a segment of such a verdict, by the suite's own rules; among the named ones if ids are given."""
     from validation.analysis.selection.open import find_videos
     from validation.analysis.selection.sources import find_committed
     from validation.cli.results import find_rules, parse_verdicts
     from validation.settings import load_settings
 
     settings = load_settings()
-    source = find_committed(engine, suite or settings.suite, settings)
-    return find_videos(source, find_rules(None, source.suite), parse_verdicts(verdict))
+    source = find_committed(engine, condition.suite or settings.suite, settings)
+    found = find_videos(source, find_rules(None, source.suite), parse_verdicts(verdict))
+    return found if condition.video_ids is None else sorted(set(found) & set(condition.video_ids))
 
 
 def _read_models(given: Sequence[str]) -> dict[str, str | None]:

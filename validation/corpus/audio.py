@@ -12,13 +12,13 @@ import soxr
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from validation.corpus.audio_formats import find_truncation, has_mp3_length, suits_libsndfile
+from validation.corpus.audio_formats import AudioFile, read_audio_file
 from validation.domain import MIN_SEGMENT_S, SAMPLE_RATE, Fault, Seconds, Waveform
 from validation.errors import Permanent
 
 _BLOCK_SAMPLES = 1 << 20
 """Over all channels: half a minute at 32 kHz, so that most segments are one block and memory stays bounded."""
-_FFMPEG_FORMATS = "aac,flac,matroska,mov,mp3,ogg,wav"
+_FFMPEG_FORMATS = "aac,amr,asf,au,caf,flac,matroska,mov,mp3,ogg,wav"
 """Containers of sound alone. Without this list FFmpeg reads playlists too, which make it open other files and ports."""
 _MAX_MISSING_S: Seconds = 0.25
 """How much shorter than declared a whole file may decode: encoders pad and prime by up to 0.15 s."""
@@ -26,6 +26,9 @@ _UNKNOWN_FRAMES = 1 << 62
 """libsndfile declares this many or more where the file declares none."""
 _MAX_OVERHANG_S: Seconds = 0.25
 """How far a span may reach past the end of its file: indexes round up, and encoders drop their padding."""
+_MIN_MIX_SHARE = 0.1
+"""A mix with less than a tenth of the energy that its loudest channel alone would give it has cancelled out: channels
+of opposite phase, as a wrongly wired microphone gives. Unrelated channels add up to more than the loudest alone."""
 _DECODER_ERRORS = (soundfile.SoundFileError, av.FFmpegError, ValueError)
 
 
@@ -38,11 +41,12 @@ class Undecodable(Permanent):
 
 
 class Block(NamedTuple):
-    """A part of a file, mixed down to one channel."""
+    """A part of a file."""
 
     sample_rate: int
     """Hz."""
-    samples: Waveform
+    channels: np.ndarray
+    """(channels, n) samples in [-1, 1]."""
 
 
 def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
@@ -62,10 +66,8 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
     """
     if not payload:
         raise Undecodable("too_short", "the file holds 0 bytes")
-    if truncation := find_truncation(payload):
-        raise Undecodable("undecodable", truncation)
     try:
-        waveform = _resample(_read_blocks(payload), limit_s)
+        waveform = _decode(read_audio_file(payload), limit_s)
     except _DECODER_ERRORS as error:
         raise Undecodable("undecodable", str(error).partition("\n")[0]) from None
     if not np.isfinite(waveform).all():
@@ -87,9 +89,52 @@ def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: S
     return _check_min_length(waveform[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)].copy())
 
 
-def _resample(blocks: Iterable[Block], limit_s: Seconds) -> Waveform:
+class _Mixer:
+    """Mixes channels to one by their mean, and measures whether they cancel each other."""
+
+    def __init__(self, channel: int | None = None) -> None:
+        """Take one channel alone, or the mean of all."""
+        self._channel, self._mix_energy, self._channel_energy = channel, 0.0, np.zeros(1)
+
+    def mix(self, channels: np.ndarray) -> Waveform:
+        """Return (n,) float32 samples of (channels, n)."""
+        if self._channel is not None:
+            one: Waveform = np.ascontiguousarray(channels[min(self._channel, len(channels) - 1)], np.float32)
+            return one
+        mono: Waveform = np.asarray(channels.mean(axis=0, dtype=np.float32))
+        if len(channels) > 1:
+            with np.errstate(all="ignore"):  # samples that are not finite are refused afterwards
+                energy = np.square(channels, dtype=np.float64).sum(axis=1)
+                self._mix_energy += float(np.square(mono, dtype=np.float64).sum())
+                self._channel_energy = _add_padded(self._channel_energy, energy)
+        return mono
+
+    def find_channel(self) -> int | None:
+        """Return the loudest channel if the mix is far quieter than this channel's own share of it; None if not."""
+        loudest = int(self._channel_energy.argmax())
+        share = self._channel_energy[loudest] / len(self._channel_energy) ** 2
+        return loudest if self._mix_energy < _MIN_MIX_SHARE * share else None
+
+
+def _add_padded(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    total = np.zeros(max(len(first), len(second)))
+    total[: len(first)] += first
+    total[: len(second)] += second
+    return total
+
+
+def _decode(file: AudioFile, limit_s: Seconds) -> Waveform:
+    """Decode a file to the mean of its channels, or to the loudest channel where they cancel each other."""
+    mixer = _Mixer()
+    waveform = _resample(_read_blocks(file), mixer, limit_s)
+    channel = mixer.find_channel()
+    return waveform if channel is None else _resample(_read_blocks(file), _Mixer(channel), limit_s)
+
+
+def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Waveform:
     resampler, pieces, frames = None, [np.empty(0, np.float32)], 0
-    for sample_rate, samples in blocks:
+    for sample_rate, channels in blocks:
+        samples = mixer.mix(channels)
         frames += len(samples)
         if frames > limit_s * sample_rate:
             raise Undecodable("too_long", f"the file holds more than {limit_s:.0f} s")
@@ -109,41 +154,41 @@ def _check_min_length(waveform: Waveform) -> Waveform:
     return waveform
 
 
-def _read_blocks(payload: bytes) -> Iterator[Block]:
-    """Decode a file of any accepted format, front to back, to mono blocks at the file's own rate.
+def _read_blocks(file: AudioFile) -> Iterator[Block]:
+    """Decode a file of any accepted format, front to back, in blocks at the file's own rate.
 
     Raises:
         _DECODER_ERRORS: the file cannot be opened, breaks off, or ends before its declared length.
     """
-    if suits_libsndfile(payload):
+    if file.decoder == "libsndfile":
         try:
-            file = soundfile.SoundFile(io.BytesIO(payload))
+            opened = soundfile.SoundFile(io.BytesIO(file.payload))
         except soundfile.LibsndfileError:
-            return _read_with_ffmpeg(payload)  # such as Speex in Ogg
-        return _read_with_libsndfile(file)
-    return _read_with_ffmpeg(payload)
+            return _read_with_ffmpeg(file)  # such as Speex in Ogg
+        return _read_with_libsndfile(opened)
+    return _read_with_ffmpeg(file)
 
 
 def _read_with_libsndfile(file: soundfile.SoundFile) -> Iterator[Block]:
     with file:
         frames = 0
-        while len(channels := file.read(_BLOCK_SAMPLES // file.channels, dtype="float32", always_2d=True)):
-            frames += len(channels)
-            yield Block(file.samplerate, _mix_down(channels.T))
+        while len(samples := file.read(_BLOCK_SAMPLES // file.channels, dtype="float32", always_2d=True)):
+            frames += len(samples)
+            yield Block(file.samplerate, samples.T)
         if file.frames < _UNKNOWN_FRAMES:
             _check_whole(frames / file.samplerate, file.frames / file.samplerate)
 
 
-def _read_with_ffmpeg(payload: bytes) -> Iterator[Block]:
-    with av.open(io.BytesIO(payload), "r", options={"format_whitelist": _FFMPEG_FORMATS}) as container:
+def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
+    with av.open(io.BytesIO(file.payload), "r", options={"format_whitelist": _FFMPEG_FORMATS}) as container:
         if not container.streams.audio:
             raise ValueError("it holds no sound")
         stream = container.streams.audio[0]
         decoded_s = 0.0
         for frame in _gather_frames(container, stream):
             decoded_s += frame.samples / frame.sample_rate
-            yield Block(frame.sample_rate, _mix_down(_split_channels(frame)))
-        _check_whole(decoded_s, _find_declared_s(container, stream, payload))
+            yield Block(frame.sample_rate, _split_channels(frame))
+        _check_whole(decoded_s, _find_declared_s(container, stream) if file.declares_length else None)
 
 
 def _gather_frames(container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:
@@ -170,14 +215,9 @@ def _split_channels(frame: av.AudioFrame) -> np.ndarray:
     return (samples.astype(np.float64) - middle) / (1 << (bits - 1))
 
 
-def _mix_down(channels: np.ndarray) -> Waveform:
-    mono: Waveform = channels.mean(axis=0, dtype=np.float32)
-    return mono
-
-
-def _find_declared_s(container: InputContainer, stream: AudioStream, payload: bytes) -> Seconds | None:
-    """Return the length that the file itself declares; None where FFmpeg could only guess it from the bit rate."""
-    if container.format.name.startswith("mov") or (container.format.name == "mp3" and has_mp3_length(payload)):
+def _find_declared_s(container: InputContainer, stream: AudioStream) -> Seconds | None:
+    """Return the length that the file itself declares; None where its container declares none."""
+    if container.format.name.startswith(("asf", "mov", "mp3")):
         return float((stream.duration or 0) * (stream.time_base or Fraction(0)))
     if container.format.name.startswith("matroska") and len(container.streams) == 1:
         return (container.duration or 0) / av.time_base

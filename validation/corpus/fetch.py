@@ -3,21 +3,28 @@
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from obstore.store import ObjectStore
 
 from validation.corpus.audio import Undecodable, decode_audio, slice_audio
+from validation.corpus.budget import TarLimits
 from validation.corpus.decode_subprocess import subprocess_decoder
 from validation.corpus.layouts import Layout, read_layout
-from validation.corpus.segment_refs import AudioSpan, SegmentRef, is_wanted
-from validation.corpus.tar import TarLimits, read_members
+from validation.corpus.records import Record
+from validation.corpus.segment_refs import AudioSpan, SegmentRef, read_listing
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Fault, Seconds, Segment, Video, Waveform
 from validation.errors import Permanent
 from validation.storage.store import stream_object
 
 Decoder: TypeAlias = Callable[[bytes, Seconds], Waveform]
 """``decode_audio``, in this process or in a subprocess."""
+
+_MAX_RATIO_OF_DURATION, _MAX_MARGIN_OF_DURATION_S = 1.5, 1.0
+"""A file that is longer than this many times its record's ``duration``, and by this much, holds more than the segment:
+an encoder's padding and the pauses around a clip are less."""
+_MAX_MARGIN_OF_TIMES_S: Seconds = 30.0
+"""The same where a record has only its place in the video: clips are cut with context, but not with this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,28 @@ def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits
     """
     limits = limits or CorpusLimits()
     with stream_object(store, key) as stream:
-        layout = read_layout(key, read_members(stream, key, limits.tar, keep=is_wanted))
+        layout = read_layout(read_listing(stream, key, limits.tar))
     with subprocess_decoder() if video.crashes else nullcontext() as subprocess:
-        audio = _decode_segments(key, layout, limits, subprocess.decode if subprocess else decode_audio)
-    segments = tuple(DecodedSegment(_describe(ref, layout, video), audio[ref.name]) for ref in layout.segments)
+        segments = decode_layout(key, layout, video, limits, subprocess.decode if subprocess else decode_audio)
     return DecodedVideo(video, segments, stream.size_bytes, layout.kind)
+
+
+def decode_layout(
+    key: str, layout: Layout, video: Video, limits: CorpusLimits, decode: Decoder = decode_audio
+) -> tuple[DecodedSegment, ...]:
+    """Decode the audio of all segments of a tar.
+
+    Raises:
+        VideoTooLong: they hold more audio than a video can have.
+    """
+    audio: dict[str, _Decoded] = {}
+    samples_left = limits.video_s * SAMPLE_RATE
+    for name, outcome in _decode_refs(layout, limits, decode):
+        samples_left -= 0 if isinstance(outcome.audio, Fault) else len(outcome.audio)
+        if samples_left < 0:
+            raise VideoTooLong(key, limits.video_s)
+        audio[name] = outcome
+    return tuple(DecodedSegment(_describe(ref, layout, video), *audio[ref.name]) for ref in layout.segments)
 
 
 def _describe(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
@@ -80,36 +104,65 @@ def _describe(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
     )
 
 
-def _decode_segments(key: str, layout: Layout, limits: CorpusLimits, decode: Decoder) -> dict[str, Waveform | Fault]:
-    audio: dict[str, Waveform | Fault] = {}
-    samples_left = limits.video_s * SAMPLE_RATE
-    for name, outcome in _decode_refs(layout, limits, decode):
-        samples_left -= 0 if isinstance(outcome, Fault) else len(outcome)
-        if samples_left < 0:
-            raise VideoTooLong(key, limits.video_s)
-        audio[name] = outcome
-    return audio
+class _Decoded(NamedTuple):
+    audio: Waveform | Fault
+    length_difference_s: Seconds | None = None
 
 
-def _decode_refs(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Iterator[tuple[str, Waveform | Fault]]:
+def _decode_refs(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Iterator[tuple[str, _Decoded]]:
     """Decode each audio file once, however many segments it holds, and yield each segment's name and audio."""
-    refs_by_member: dict[str, list[tuple[str, AudioSpan]]] = {}
+    refs_by_member: dict[str, list[tuple[SegmentRef, AudioSpan]]] = {}
     for ref in layout.segments:
         if isinstance(ref.audio, Fault):
-            yield ref.name, ref.audio
+            yield ref.name, _Decoded(ref.audio)
         else:
-            refs_by_member.setdefault(ref.audio.member, []).append((ref.name, ref.audio))
-    for member, spans in refs_by_member.items():
-        sliced = any(span.span_s for _, span in spans)
-        whole = _attempt(decode, layout.audio[member], limits.video_s if sliced else limits.segment_s)
-        for name, span in spans:
-            yield name, _slice(span, whole, limits.segment_s)
+            refs_by_member.setdefault(ref.audio.member, []).append((ref, ref.audio))
+    for member, refs in refs_by_member.items():
+        is_sliced = any(span.span_s or _span_of_duration(ref.record) for ref, span in refs)
+        whole = _attempt(decode, layout.audio[member], limits.video_s if is_sliced else limits.segment_s)
+        for ref, span in refs:
+            yield ref.name, _take(ref.record, span, whole, limits.segment_s)
 
 
-def _slice(span: AudioSpan, whole: Waveform | Fault, limit_s: Seconds) -> Waveform | Fault:
-    if isinstance(whole, Fault) or span.span_s is None:
-        return whole
-    return _attempt(slice_audio, whole, *span.span_s, limit_s)
+def _take(record: Record, span: AudioSpan, whole: Waveform | Fault, limit_s: Seconds) -> _Decoded:
+    """Take a segment's audio from its decoded file, and compare its length with what its record declares."""
+    if isinstance(whole, Fault):
+        return _Decoded(whole)
+    declared_s, file_s = record.declared_s, len(whole) / SAMPLE_RATE
+    cut_s = span.span_s
+    if cut_s is None and declared_s is not None and _is_much_longer(file_s, record):
+        cut_s = _span_of_duration(record)
+        if cut_s is None:
+            fault = Fault("bad_times", f"its record lasts {declared_s:.2f} s, and its file {file_s:.2f} s")
+            return _Decoded(fault, file_s - declared_s)
+    if cut_s is not None:
+        audio = _attempt(slice_audio, whole, *cut_s, limit_s)
+    elif file_s > limit_s:
+        audio = Fault("too_long", f"the file holds more than {limit_s:.0f} s")
+    else:
+        audio = whole
+    if declared_s is None or isinstance(audio, Fault):
+        return _Decoded(audio)
+    return _Decoded(audio, len(audio) / SAMPLE_RATE - declared_s)
+
+
+def _span_of_duration(record: Record) -> tuple[Seconds, Seconds] | None:
+    """Return the span of its file that a record's ``duration`` gives; None if it gives none.
+
+    It starts at ``offset``, or at 0 where the record has no time at all. A ``start`` is the segment's place in the
+    video, and says nothing of a place in the file.
+    """
+    start_s = record.offset_s if record.offset_s is not None or record.start_s is not None else 0.0
+    if record.duration_s is None or start_s is None:
+        return None
+    return start_s, start_s + record.duration_s
+
+
+def _is_much_longer(file_s: Seconds, record: Record) -> bool:
+    """Return whether a file holds so much more than its record declares that the record is only a part of it."""
+    if record.duration_s is None:
+        return record.declared_s is not None and file_s > record.declared_s + _MAX_MARGIN_OF_TIMES_S
+    return file_s > max(record.duration_s * _MAX_RATIO_OF_DURATION, record.duration_s + _MAX_MARGIN_OF_DURATION_S)
 
 
 def _attempt(decode: Callable[..., Waveform], *args: object) -> Waveform | Fault:

@@ -1,22 +1,40 @@
 """Layouts ``indexed`` and ``sliced``: one file lists all segments with the audio file, or the span of it, of each."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
-from validation.corpus.records import Record, find_records, parse_document, read_record
+from validation.corpus.records import Object, Record, find_records, read_record
 from validation.corpus.segment_refs import (
     INDEX_STEMS,
+    VIDEO_SUFFIXES,
     BadLayout,
+    MemberNames,
     SegmentRef,
     TarListing,
     folder_of,
+    ref_audio,
     ref_file,
     ref_missing,
     ref_span,
     ref_unlisted,
     strip_suffix,
+    to_nfc,
 )
+
+_NEMO_SUB = re.compile(r"-sub[0-9]+(?=\.[^./\\]*$|$)")
+"""NeMo's name for a further entry of one file: ``talk-sub1.flac`` is a span of ``talk.flac``
+(nemo/collections/common/data/lhotse/nemo_adapters.py)."""
+
+
+class _Found(NamedTuple):
+    """The audio file that a record names."""
+
+    member: str
+    is_span: bool
+    """The name says that the record is one of several spans of the file."""
 
 
 def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
@@ -31,7 +49,7 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
     damaged, empty = [], []
     for name in _list_index_names(listing):
         try:
-            records = find_records(parse_document(name, listing.texts[name]))
+            records = _find_records(listing.parse(name))
         except ValueError as error:
             damaged.append(f"{name} cannot be read: {error}")
             continue
@@ -42,6 +60,13 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
     if damaged:
         raise BadLayout(listing.key, damaged[0])
     return ("indexed", []) if empty else None
+
+
+def _find_records(document: Any) -> Sequence[Object] | None:
+    """Return the records of an index. A file of JSON lines with one line is one record, not one line."""
+    if isinstance(document, Mapping) and "segments" not in document and read_record(document).audio:
+        return [document]
+    return find_records(document)
 
 
 def _list_index_names(listing: TarListing) -> list[str]:
@@ -55,45 +80,68 @@ def _list_index_names(listing: TarListing) -> list[str]:
 
 def _ref_records(listing: TarListing, index: str, records: Sequence[Record]) -> tuple[str, list[SegmentRef]]:
     if not any(record.audio for record in records):
-        return "sliced", _ref_spans(records, [_find_only_audio(listing, index)] * len(records))
-    members = _find_members(listing, index, records)
-    listed = Counter(member for member in members if member)
-    if max(listed.values(), default=0) > 1:
-        return "sliced", _ref_spans(records, members)
-    return "indexed", [*_ref_files(records, members), *ref_unlisted(listing, listed)]
+        only = _Found(_find_only_audio(listing, index), is_span=True)
+        return "sliced", _ref_spans(records, [only] * len(records))
+    found = _find_members(listing, index, records)
+    counts = Counter(file.member for file in found if file)
+    if any(file and (file.is_span or counts[file.member] > 1) for file in found):
+        return "sliced", _ref_spans(
+            records, [file and file._replace(is_span=file.is_span or counts[file.member] > 1) for file in found]
+        )
+    return "indexed", [*_ref_files(records, found), *ref_unlisted(listing, counts)]
 
 
 def _find_only_audio(listing: TarListing, index: str) -> str:
-    if len(listing.audio) != 1:
+    audio = [name for name in listing.audio if not name.lower().endswith(VIDEO_SUFFIXES)] or list(listing.audio)
+    if len(audio) != 1:
         raise BadLayout(listing.key, f"{index} names no audio, and the tar holds {len(listing.audio)} files of it")
-    return next(iter(listing.audio))
+    return audio[0]
 
 
-def _find_members(listing: TarListing, index: str, records: Sequence[Record]) -> list[str | None]:
+def _find_members(listing: TarListing, index: str, records: Sequence[Record]) -> list[_Found | None]:
     """Find the audio file that each record names: by its path, by its path from the index, or by its bare name."""
-    bare_names = Counter(PurePosixPath(audio).name for audio in listing.audio)
-    by_bare_name = {name: audio for audio in listing.audio if bare_names[name := PurePosixPath(audio).name] == 1}
-    members = []
+    names = MemberNames(listing.key, {name: name for name in listing.audio})
+    counts = Counter(_bare_name(audio) for audio in listing.audio)
+    by_bare_name = {bare: audio for audio in listing.audio if counts[bare := _bare_name(audio)] == 1}
+
+    def find(name: str) -> str | None:
+        paths = (name, str(folder_of(index) / name.replace("\\", "/")))
+        found = next((member for path in paths if (member := names.find(path))), None)
+        return found or by_bare_name.get(_bare_name(name))
+
+    found: list[_Found | None] = []
     for record in records:
-        path = PurePosixPath(record.audio or "")
-        paths = (str(path), str(folder_of(index) / path))
-        members.append(next((p for p in paths if p in listing.audio), by_bare_name.get(path.name)))
-    return members
+        name = record.audio or ""
+        if member := find(name):
+            found.append(_Found(member, is_span=False))
+        else:
+            member = find(_NEMO_SUB.sub("", name)) if _NEMO_SUB.search(name) else None
+            found.append(_Found(member, is_span=True) if member else None)
+    return found
 
 
-def _ref_spans(records: Sequence[Record], members: Sequence[str | None]) -> list[SegmentRef]:
+def _bare_name(name: str) -> str:
+    return PurePosixPath(to_nfc(name)).name
+
+
+def _ref_spans(records: Sequence[Record], found: Sequence[_Found | None]) -> list[SegmentRef]:
     ids = [record.id or "" for record in records]
     names = ids if all(ids) and len(set(ids)) == len(ids) else _number_names(records)
-    return [
-        ref_span(name, record, member) if member else ref_missing(name, record)
-        for name, record, member in zip(names, records, members, strict=True)
-    ]
+    return [_ref_span(name, record, file) for name, record, file in zip(names, records, found, strict=True)]
 
 
-def _ref_files(records: Sequence[Record], members: Sequence[str | None]) -> list[SegmentRef]:
+def _ref_span(name: str, record: Record, file: _Found | None) -> SegmentRef:
+    if file is None:
+        return ref_missing(name, record)
+    if file.is_span or record.start_s is not None:
+        return ref_span(name, record, file.member)
+    return ref_audio(name, record, file.member)
+
+
+def _ref_files(records: Sequence[Record], found: Sequence[_Found | None]) -> list[SegmentRef]:
     return [
-        ref_file(member, record) if member else ref_missing(strip_suffix(record.audio or number), record)
-        for number, record, member in zip(_number_names(records), records, members, strict=True)
+        ref_file(file.member, record) if file else ref_missing(strip_suffix(record.audio or number), record)
+        for number, record, file in zip(_number_names(records), records, found, strict=True)
     ]
 
 

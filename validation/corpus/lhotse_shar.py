@@ -1,16 +1,40 @@
 """Layout ``shar``: Lhotse's cuts in JSON lines, and one audio file per cut, named by the cut's id."""
 
-import gzip
-import io
-import zlib
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
-from validation.corpus.records import Object, Record, parse_document, read_record
-from validation.corpus.segment_refs import BadLayout, SegmentRef, TarListing, ref_audio, ref_missing, ref_span
+from validation.corpus.records import Object, Record, read_record
+from validation.corpus.segment_refs import (
+    BadLayout,
+    MemberNames,
+    SegmentRef,
+    TarListing,
+    ref_audio,
+    ref_missing,
+    ref_span,
+    strip_suffix,
+    to_nfc,
+)
+from validation.domain import Seconds
 
-_MAX_CUTS_BYTES = 64 << 20
-"""After decompression. A cut takes about 1 KiB, and no tar has more than 50,000 members."""
+_MAX_MARGIN_S: Seconds = 0.25
+"""Audio of a cut before and after its only supervision that is not worth a slice."""
+
+
+class _CutAudio:
+    """Finds the audio of a cut by the cut's id, which may hold slashes: by its path, or by its last part."""
+
+    def __init__(self, listing: TarListing) -> None:
+        self._by_path = MemberNames(listing.key, {strip_suffix(audio): audio for audio in listing.audio})
+        counts = Counter(_last_part(strip_suffix(audio)) for audio in listing.audio)
+        self._by_last_part = {
+            part: audio for audio in listing.audio if counts[part := _last_part(strip_suffix(audio))] == 1
+        }
+
+    def find(self, cut_id: str) -> str | None:
+        return self._by_path.find(cut_id) or self._by_last_part.get(_last_part(cut_id))
 
 
 def read_shar(listing: TarListing) -> list[SegmentRef] | None:
@@ -21,42 +45,50 @@ def read_shar(listing: TarListing) -> list[SegmentRef] | None:
     Raises:
         BadLayout: the cuts are damaged.
     """
-    audio_by_id = {PurePosixPath(audio).stem: audio for audio in listing.audio}
     names = [name for name in sorted(listing.texts) if name.lower().endswith((".jsonl", ".jsonl.gz"))]
     cuts = [cut for name in names for cut in _read_cuts(listing, name)]
-    return [ref for cut in cuts for ref in _ref_cut(cut, audio_by_id)] if cuts else None
+    audio = _CutAudio(listing)
+    return [ref for cut in cuts for ref in _ref_cut(cut, audio)] if cuts else None
 
 
 def _read_cuts(listing: TarListing, name: str) -> list[Object]:
     try:
-        rows = parse_document(name.lower().removesuffix(".gz"), _inflate(name, listing.texts[name]))
-    except (ValueError, EOFError, OSError, zlib.error) as error:
+        rows = listing.parse(name)
+    except ValueError as error:
         raise BadLayout(listing.key, f"{name} cannot be read: {error}") from None
     return [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("supervisions"), list)]
 
 
-def _inflate(name: str, payload: bytes) -> bytes:
-    if not name.lower().endswith(".gz"):
-        return payload
-    with gzip.GzipFile(fileobj=io.BytesIO(payload)) as source:
-        plain = source.read(_MAX_CUTS_BYTES + 1)
-    if len(plain) > _MAX_CUTS_BYTES:
-        raise ValueError(f"it unpacks to more than {_MAX_CUTS_BYTES} bytes")
-    return plain
-
-
-def _ref_cut(cut: Object, audio_by_id: Mapping[str, str]) -> list[SegmentRef]:
+def _ref_cut(cut: Object, audio: _CutAudio) -> list[SegmentRef]:
     cut_id = str(cut.get("id"))
-    member = audio_by_id.get(cut_id)
-    records = [read_record(row) for row in cut["supervisions"] if isinstance(row, Mapping)] or [Record()]
+    member = audio.find(cut_id)
+    records = [_read_supervision(row) for row in cut["supervisions"] if isinstance(row, Mapping)] or [Record()]
     if member is None:
         return [ref_missing(name, record) for name, record in _name_supervisions(cut_id, records)]
     if len(records) == 1:
-        return [ref_audio(cut_id, records[0], member)]
+        return [_ref_only_supervision(cut_id, records[0], member, read_record(cut).duration_s)]
     return [ref_span(name, record, member) for name, record in _name_supervisions(cut_id, records)]
+
+
+def _ref_only_supervision(cut_id: str, record: Record, member: str, cut_s: Seconds | None) -> SegmentRef:
+    """Refer to the whole cut, or to a span of it if the supervision covers less than the cut."""
+    start_s, end_s = record.start_s or 0.0, record.end_s
+    if cut_s is None or end_s is None or (start_s <= _MAX_MARGIN_S and end_s >= cut_s - _MAX_MARGIN_S):
+        return ref_audio(cut_id, record, member)
+    return ref_span(cut_id, record, member)
+
+
+def _read_supervision(row: Object) -> Record:
+    """Read a supervision, whose ``start`` is a place in the audio of its cut."""
+    record = read_record(row)
+    return replace(record, offset_s=record.start_s)
 
 
 def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Record]]:
     if len(records) == 1:
         return [(cut_id, records[0])]
     return [(f"{cut_id}-{place:03d}", record) for place, record in enumerate(records)]
+
+
+def _last_part(name: str) -> str:
+    return PurePosixPath(to_nfc(name)).name

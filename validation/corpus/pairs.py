@@ -3,19 +3,26 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
-from validation.corpus.records import Record, find_records, merge_records, parse_document, read_record
+from validation.corpus.records import Object, Record, find_records, merge_records, read_record
 from validation.corpus.segment_refs import (
     INDEX_STEMS,
+    BadLayout,
     SegmentRef,
     TarListing,
     folder_of,
     ref_file,
     ref_missing,
+    ref_span,
     ref_unlisted,
     strip_suffix,
+    to_nfc,
 )
-from validation.domain import Fault
+from validation.domain import Fault, Seconds
+
+_MAX_CLIP_S: Seconds = 60.0
+"""A clip whose own transcript is in parts is one segment up to this length; a longer one is sliced into its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,58 +31,93 @@ class Sidecar:
 
     record: Record
     fault: Fault | None
+    parts: Sequence[Record] = ()
+    """The spans of the file that its transcript consists of, if the file is too long for one segment."""
 
 
 def read_pairs(listing: TarListing) -> list[SegmentRef] | None:
     """Read a tar as pairs; None unless at least one audio file has a transcript beside it."""
     texts_of = _match_texts(listing)
     sidecars = {audio: _read_sidecar(listing, texts) for audio, texts in texts_of.items()}
-    if all(sidecar.record.text is None for sidecar in sidecars.values()):
+    if all(sidecar.record.text is None and not sidecar.parts for sidecar in sidecars.values()):
         return None
-    pairs = [_ref_pair(audio, sidecar) for audio, sidecar in sidecars.items()]
+    pairs = [ref for audio, sidecar in sidecars.items() for ref in _ref_pair(audio, sidecar)]
     return [*pairs, *ref_unlisted(listing, texts_of), *_transcripts_without_audio(listing, texts_of)]
 
 
 def _match_texts(listing: TarListing) -> dict[str, list[str]]:
-    """Find the texts of each audio file: those with the same name up to the last dot.
+    """Find the texts of each audio file: those with the same name up to the last dot, exactly or in Unicode NFC.
 
     If there are none, those with the same name up to the first dot, unless another audio file has that name too. This
     is WebDataset's rule; alone, it would make one sample of ``seg_12.34.flac`` and ``seg_12.56.flac``.
     """
     texts = [name for name in listing.texts if name.lower().endswith((".json", ".txt"))]
-    by_stem, by_key = _group(texts, strip_suffix), _group(texts, _strip_from_first_dot)
-    audio_by_key = _group(listing.audio, _strip_from_first_dot)
+    by_stem, by_form, by_key = _group(texts, strip_suffix), _group(texts, _stem_form), _group(texts, _first_dot_form)
+    audio_by_form, audio_by_key = _group(listing.audio, _stem_form), _group(listing.audio, _first_dot_form)
     texts_of = {}
     for audio in listing.audio:
-        key = _strip_from_first_dot(audio)
-        beside = by_stem.get(strip_suffix(audio)) or (by_key.get(key) if len(audio_by_key[key]) == 1 else None)
+        form, key = _stem_form(audio), _first_dot_form(audio)
+        beside = by_stem.get(strip_suffix(audio))
+        if not beside and (beside := by_form.get(form)) and len(rivals := audio_by_form[form]) > 1:
+            raise BadLayout(listing.key, f"{beside[0]!r} is the text of both {rivals[0]!r} and {rivals[1]!r}")
+        beside = beside or (by_key.get(key) if len(audio_by_key[key]) == 1 else None)
         if beside:
             texts_of[audio] = beside
     return texts_of
 
 
 def _read_sidecar(listing: TarListing, texts: Sequence[str]) -> Sidecar:
-    record, fault = Record(), None
+    sidecar = Sidecar(Record(), None)
     for name in texts:
         try:
-            record = merge_records(record, _read_text(name, listing.texts[name]))
+            read = _read_text(listing, name)
         except ValueError as error:
-            fault = Fault("bad_transcript", f"{name} cannot be read: {error}")
-    return Sidecar(record, fault)
+            sidecar = replace(sidecar, fault=Fault("bad_transcript", f"{name} cannot be read: {error}"))
+            continue
+        record = merge_records(sidecar.record, read.record)
+        sidecar = replace(sidecar, record=record, parts=sidecar.parts or read.parts)
+    return sidecar
 
 
-def _read_text(name: str, payload: bytes) -> Record:
+def _read_text(listing: TarListing, name: str) -> Sidecar:
     if name.lower().endswith(".txt"):
-        return Record(text=payload.decode("utf-8-sig").strip())
-    document = parse_document(name, payload)
-    if isinstance(document, Mapping) and find_records(document) is None:
-        return read_record(document)
-    return Record()  # an index: it describes many segments, not this one
+        return Sidecar(Record(text=listing.decode(name).strip()), None)
+    document = listing.parse(name)
+    rows = find_records(document)
+    if isinstance(document, Mapping) and rows is None:
+        return Sidecar(read_record(document), None)
+    if rows and PurePosixPath(name).stem not in INDEX_STEMS:
+        return _read_transcript_in_parts(document, rows, only_audio=len(listing.audio) == 1)
+    return Sidecar(Record(), None)  # an index: it describes many segments, not this one
 
 
-def _ref_pair(audio: str, sidecar: Sidecar) -> SegmentRef:
+def _read_transcript_in_parts(document: Any, rows: Sequence[Object], *, only_audio: bool) -> Sidecar:
+    """Read the JSON that Whisper writes beside a clip: a text, and its parts with their times in the clip.
+
+    Beside the only audio of a tar, parts without a whole text are an index.
+    """
+    whole = read_record(document) if isinstance(document, Mapping) else Record()
+    parts = [read_record(row) for row in rows]
+    if any(part.audio for part in parts) or all(part.text is None for part in parts):
+        return Sidecar(Record(), None)
+    if only_audio and whole.text is None:
+        return Sidecar(Record(), None)
+    if max((part.end_s or 0.0 for part in parts), default=0.0) <= _MAX_CLIP_S:
+        text = " ".join((part.text or "").strip() for part in parts) if whole.text is None else whole.text
+        return Sidecar(replace(whole, text=text), None)
+    if only_audio:
+        return Sidecar(Record(), None)
+    return Sidecar(
+        replace(whole, text=None), None, [replace(part, language=part.language or whole.language) for part in parts]
+    )
+
+
+def _ref_pair(audio: str, sidecar: Sidecar) -> list[SegmentRef]:
+    if sidecar.parts and not sidecar.fault:
+        stem = strip_suffix(audio)
+        return [ref_span(f"{stem}-{place:03d}", part, audio) for place, part in enumerate(sidecar.parts)]
     ref = ref_file(audio, sidecar.record)
-    return replace(ref, audio=sidecar.fault) if sidecar.fault else ref
+    return [replace(ref, audio=sidecar.fault) if sidecar.fault else ref]
 
 
 def _transcripts_without_audio(listing: TarListing, texts_of: Mapping[str, Collection[str]]) -> list[SegmentRef]:
@@ -93,13 +135,17 @@ def _transcripts_without_audio(listing: TarListing, texts_of: Mapping[str, Colle
     ]
 
 
-def _strip_from_first_dot(name: str) -> str:
-    path = PurePosixPath(name)
+def _stem_form(name: str) -> str:
+    return to_nfc(strip_suffix(name))
+
+
+def _first_dot_form(name: str) -> str:
+    path = PurePosixPath(to_nfc(name))
     return str(path.with_name(path.name.partition(".")[0]))
 
 
-def _group(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+def _group(names: Iterable[str], form: Callable[[str], str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(key(name), []).append(name)
+        groups.setdefault(form(name), []).append(name)
     return groups

@@ -1,11 +1,17 @@
-"""Read what the JSON of a tar says of a segment, under the key names that the sources of this corpus use."""
+"""Parse the JSON of a tar within its budget, and read what it says of segments under the key names of its sources."""
 
+import gzip
+import io
 import json
 import math
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any, TypeAlias
 
+from validation.corpus.budget import ReadBudget
 from validation.domain import Seconds
 
 Object: TypeAlias = Mapping[str, Any]
@@ -16,6 +22,9 @@ END_KEYS = ("end", "end_time")
 LANGUAGE_KEYS = ("language", "lang", "language_code")
 AUDIO_KEYS = ("audio", "audio_filepath", "file", "file_name", "filename", "wav")
 SPEAKER_KEYS = ("speaker", "speaker_id")
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string of JSON; one without an end ends with the text, so that the search takes linear time."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +36,36 @@ class Record:
     language: str | None = None
     start_s: Seconds | None = None
     end_s: Seconds | None = None
+    duration_s: Seconds | None = None
+    """The key ``duration``: how long the segment's audio is, whatever its place in the video."""
+    offset_s: Seconds | None = None
+    """The key ``offset``, which in NeMo's manifests is a place in the audio file."""
     speaker: str | None = None
     audio: str | None = None
     """The path of an audio file, as the record writes it."""
     id: str | None = None
 
+    @property
+    def declared_s(self) -> Seconds | None:
+        """How long the segment should be: ``duration_s``, else from ``start_s`` to ``end_s``."""
+        if self.duration_s is not None:
+            return self.duration_s
+        if self.start_s is None or self.end_s is None or self.end_s <= self.start_s:
+            return None
+        return self.end_s - self.start_s
+
 
 def read_record(row: Object) -> Record:
     """Read the first usable value under each name that the sources of this corpus use."""
     start_s = _find_seconds(row, START_KEYS)
+    duration_s = _find_seconds(row, ("duration",))
     return Record(
         text=_find_string(row, TEXT_KEYS),
         language=_find_string(row, LANGUAGE_KEYS) or None,
         start_s=start_s,
-        end_s=_find_end(row, start_s),
+        end_s=_find_end(row, start_s, duration_s),
+        duration_s=duration_s or None,
+        offset_s=_find_seconds(row, ("offset",)),
         speaker=_find_label(row, SPEAKER_KEYS),
         audio=_find_string(row, AUDIO_KEYS) or None,
         id=_find_label(row, ("id",)),
@@ -53,20 +78,40 @@ def merge_records(first: Record, second: Record) -> Record:
     return replace(first, **{name: getattr(second, name) for name in missing})
 
 
-def parse_document(name: str, payload: bytes) -> Any:
+def parse_document(name: str, payload: bytes, budget: ReadBudget) -> Any:
     """Parse a JSON file, or a JSON-lines file as the list of its lines. NeMo calls the latter ``.json`` too.
 
+    A name that ends in ``.gz`` is unpacked first.
+
     Raises:
-        ValueError: it is not UTF-8, not JSON, nested too deep, or holds text that UTF-8 cannot encode.
+        ValueError: it is not UTF-8, not JSON, too large, nested too deep, or holds text that UTF-8 cannot encode.
+        LimitExceeded: the budget of the tar is spent.
     """
-    text = payload.decode("utf-8-sig")
+    name = name.lower()
+    text = decode_text(name, _unpack(payload, budget) if name.endswith(".gz") else payload, budget)
+    lines = name.removesuffix(".gz").endswith(".jsonl")
+    budget.spend_items(name, sum(map(text.count, ",[{\n" if lines else ",[{")))
+    _check_depth(text, budget.limits.json_depth)
     try:
-        document = _parse_lines(text) if name.lower().endswith(".jsonl") else _parse_json(text)
+        document = _parse_lines(text) if lines else _parse_json(name, text, budget)
+        if _SURROGATE.search(text):  # a lone surrogate is valid JSON, and fails when it is written later
+            json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deep") from None
-    if "\\ud" in text.lower():  # a lone surrogate is valid JSON, and fails when it is written later
-        json.dumps(document, ensure_ascii=False).encode()
     return document
+
+
+def decode_text(name: str, payload: bytes, budget: ReadBudget) -> str:
+    """Decode a text of the tar as UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is not UTF-8, or too large.
+        LimitExceeded: the budget of the tar is spent.
+    """
+    if len(payload) > budget.limits.document_bytes:
+        raise ValueError(f"it holds {len(payload)} bytes, more than {budget.limits.document_bytes}")
+    budget.spend_text(name, len(payload))
+    return payload.decode("utf-8-sig")
 
 
 def find_records(document: Any) -> Sequence[Object] | None:
@@ -77,12 +122,35 @@ def find_records(document: Any) -> Sequence[Object] | None:
     return None
 
 
-def _parse_json(text: str) -> Any:
+def _unpack(payload: bytes, budget: ReadBudget) -> bytes:
+    limit = budget.limits.document_bytes
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(payload)) as source:
+            plain = source.read(limit + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(str(error)) from None
+    if len(plain) > limit:
+        raise ValueError(f"it unpacks to more than {limit} bytes")
+    return plain
+
+
+def _check_depth(text: str, limit: int) -> None:
+    """Refuse deep nesting before the parser builds it. Few files have enough brackets to be looked at."""
+    opening = text.count("[") + text.count("{")
+    if opening <= limit or text.count("]") + text.count("}") > 2 * opening:  # the latter is no JSON
+        return
+    brackets = re.sub(rb"[^\[\]{}]+", b"", _STRINGS.sub(b"", text.encode("utf-8", "replace")))
+    if max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0) > limit:
+        raise ValueError(f"nested too deep: more than {limit} levels")
+
+
+def _parse_json(name: str, text: str, budget: ReadBudget) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         if "\n" not in text.strip():
             raise
+        budget.spend_items(name, text.count("\n"))
         return _parse_lines(text)
 
 
@@ -105,9 +173,8 @@ def _find_seconds(row: Object, keys: Sequence[str]) -> Seconds | None:
     return next((value for value in values if value is not None), None)
 
 
-def _find_end(row: Object, start_s: Seconds | None) -> Seconds | None:
+def _find_end(row: Object, start_s: Seconds | None, duration_s: Seconds | None) -> Seconds | None:
     end_s = _find_seconds(row, END_KEYS)
-    duration_s = _find_seconds(row, ("duration",))
     if end_s is None and start_s is not None and duration_s is not None:
         return _read_seconds(start_s + duration_s)  # the sum of two finite times may be infinite
     return end_s

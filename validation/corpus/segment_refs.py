@@ -1,20 +1,31 @@
-"""The files of a tar by kind, and the references from its segments to their audio."""
+"""The files of a tar by kind and by name, and the references from its segments to their audio."""
 
+import io
 import re
-from collections.abc import Collection, Iterable, Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
-from validation.corpus.records import Record
-from validation.corpus.tar import Member
+from validation.corpus.budget import LimitExceeded, ReadBudget, TarLimits
+from validation.corpus.records import Record, decode_text, parse_document
+from validation.corpus.tar import Member, TarUnsafe, read_members
 from validation.domain import Fault, Seconds
 from validation.errors import Permanent
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".m4a", ".aac", ".opus", ".ogg", ".webm")
+AUDIO_SUFFIXES = (
+    *(".flac", ".wav", ".mp3", ".m4a", ".aac", ".opus", ".ogg", ".webm", ".oga", ".mka", ".wma", ".aiff"),
+    *(".aif", ".aifc", ".amr", ".au", ".caf", ".m4b", ".mp2", ".spx", ".w64"),
+)
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".3gp")
+"""Their sound is decoded, unless the tar holds an audio file of the same name."""
 TEXT_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".txt")
 INDEX_STEMS = ("metadata", "transcription", "transcript", "segments", "manifest")
 """Names, without suffix, of the one file that lists all segments; earlier names are preferred."""
 _DIGITS = re.compile(r"([0-9]+)")
+_MAX_SUFFIX_CHARS = 8
 
 
 class BadLayout(Permanent):
@@ -23,15 +34,6 @@ class BadLayout(Permanent):
     def __init__(self, key: str, reason: str) -> None:
         self.key, self.reason = key, reason
         super().__init__(f"{key}: not an accepted tar layout: {reason}")
-
-
-@dataclass(frozen=True, slots=True)
-class TarListing:
-    """The audio files and the texts of one tar, by name."""
-
-    key: str
-    audio: Mapping[str, bytes]
-    texts: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +54,106 @@ class SegmentRef:
     audio: AudioSpan | Fault
 
 
+class TarListing:
+    """The audio files and the texts of one tar, by name, and a count of the files that are passed over."""
+
+    def __init__(self, key: str, members: Iterable[Member], budget: ReadBudget | None = None) -> None:
+        self.key = key
+        self.audio: dict[str, bytes] = {}
+        self.texts: dict[str, bytes] = {}
+        self.passed_over: Counter[str] = Counter()
+        """By suffix, such as ``.jpg``."""
+        self._budget = budget or ReadBudget(TarLimits())
+        self._documents: dict[str, Any] = {}
+        for member in members:
+            files = self.texts if member.name.lower().endswith(TEXT_SUFFIXES) else self.audio
+            files[member.name] = member.payload
+        self._drop_videos()
+
+    def parse(self, name: str) -> Any:
+        """Parse one of ``texts`` as JSON; it is parsed once, however often it is asked for.
+
+        Raises:
+            ValueError: it cannot be read, and why.
+            TarUnsafe: the budget of the tar is spent.
+        """
+        if name not in self._documents:
+            self._documents[name] = self._read(name, parse_document)
+        return _raise_if_error(self._documents[name])
+
+    def decode(self, name: str) -> str:
+        """Decode one of ``texts``. Raises as ``parse``."""
+        text: str = _raise_if_error(self._read(name, decode_text))
+        return text
+
+    def describe_passed_over(self) -> str:
+        """Return the end of a sentence that names what was passed over; empty if it is nothing."""
+        counts = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts)
+        return f"; passed over {kinds}" if kinds else ""
+
+    def _read(self, name: str, read: Callable[[str, bytes, ReadBudget], Any]) -> Any:
+        try:
+            return read(name, self.texts[name], self._budget)
+        except ValueError as error:
+            return error
+        except LimitExceeded as refusal:
+            raise TarUnsafe(self.key, name, str(refusal)) from None
+
+    def _drop_videos(self) -> None:
+        stems = {strip_suffix(name) for name in self.audio if not _is_video(name)}
+        for name in [name for name in self.audio if _is_video(name) and strip_suffix(name) in stems]:
+            del self.audio[name]
+            self.passed_over[_suffix_of(name)] += 1
+
+
+def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListing:
+    """Read the audio and the texts of a tar. Raises as ``read_members``."""
+    budget, passed_over = ReadBudget(limits), Counter[str]()
+
+    def keep(name: str) -> bool:
+        wanted = is_wanted(name)
+        passed_over.update(() if wanted else (_suffix_of(name),))
+        return wanted
+
+    listing = TarListing(key, read_members(stream, key, budget, keep), budget)
+    listing.passed_over += passed_over
+    return listing
+
+
+class MemberNames:
+    r"""Finds a tar's audio by the names that records use.
+
+    A name matches a member exactly; else as a path with any separator (``a\b.wav``, ``./a/b.wav``); else in Unicode
+    NFC, because macOS stores names in NFD.
+    """
+
+    def __init__(self, key: str, names: Mapping[str, str]) -> None:
+        """Index members by name: ``names`` maps each name to its member."""
+        self._key, self._exact = key, names
+        self._by_form = [(form, _group(names, form)) for form in (_to_path, to_nfc)]
+
+    def find(self, name: str) -> str | None:
+        """Return the member of a name.
+
+        Raises:
+            BadLayout: the name matches two members, and neither exactly.
+        """
+        if name in self._exact:
+            return self._exact[name]
+        for form, groups in self._by_form:
+            found = groups.get(form(name), [])
+            if len(found) > 1:
+                raise BadLayout(self._key, f"{name!r} is the name of both {found[0]!r} and {found[1]!r}")
+            if found:
+                return self._exact[found[0]]
+        return None
+
+
 def is_wanted(name: str) -> bool:
     """Return True for audio and texts that are not hidden: macOS leaves ``._x.flac`` beside ``x.flac``."""
-    path = PurePosixPath(name)
-    return not path.name.startswith(".") and path.name.lower().endswith(AUDIO_SUFFIXES + TEXT_SUFFIXES)
-
-
-def list_tar(key: str, members: Iterable[Member]) -> TarListing:
-    """Separate audio from texts. The members are those for which ``is_wanted``."""
-    audio: dict[str, bytes] = {}
-    texts: dict[str, bytes] = {}
-    for member in members:
-        kind = audio if member.name.lower().endswith(AUDIO_SUFFIXES) else texts
-        kind[member.name] = member.payload
-    return TarListing(key, audio, texts)
+    suffixes = AUDIO_SUFFIXES + VIDEO_SUFFIXES + TEXT_SUFFIXES
+    return not _base_name(name).startswith(".") and name.lower().endswith(suffixes)
 
 
 def ref_audio(name: str, record: Record, member: str) -> SegmentRef:
@@ -79,8 +167,10 @@ def ref_file(member: str, record: Record) -> SegmentRef:
 
 
 def ref_span(name: str, record: Record, member: str) -> SegmentRef:
-    """Refer a segment to the span of an audio file between the record's times."""
+    """Refer a segment to the span of an audio file between the record's times; a duration alone starts at 0."""
     start_s, end_s = record.start_s, record.end_s
+    if start_s is None and record.duration_s is not None:
+        start_s, end_s = 0.0, record.duration_s if end_s is None else end_s
     if start_s is None or end_s is None or end_s <= start_s:
         return SegmentRef(name, record, Fault("bad_times", f"{name} lasts from {start_s} s to {end_s} s"))
     return _require_text(SegmentRef(name, record, AudioSpan(member, (start_s, end_s))))
@@ -98,7 +188,7 @@ def ref_unlisted(listing: TarListing, listed: Collection[str]) -> list[SegmentRe
     """
     folders = {folder_of(name) for name in listed}
     unlisted = [name for name in listing.audio if name not in listed and folder_of(name) in folders]
-    return [ref_file(name, Record()) for name in unlisted]
+    return [ref_file(name, Record()) for name in unlisted if not _is_video(name)]
 
 
 def _require_text(ref: SegmentRef) -> SegmentRef:
@@ -110,12 +200,18 @@ def _require_text(ref: SegmentRef) -> SegmentRef:
 
 def strip_suffix(name: str) -> str:
     """Return a file's path without its last suffix: ``a/seg_12.34.flac`` is ``a/seg_12.34``."""
-    return str(PurePosixPath(name).with_suffix(""))
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.name else name
 
 
 def folder_of(name: str) -> PurePosixPath:
-    """Return the folder that holds a file, ``.`` for the tar's top."""
-    return PurePosixPath(name).parent
+    """Return the folder that holds a file, ``.`` for the tar's top. Backslashes separate folders too."""
+    return PurePosixPath(_to_path(name)).parent
+
+
+def to_nfc(name: str) -> str:
+    """Return a path with ``/`` between its parts, in Unicode NFC."""
+    return unicodedata.normalize("NFC", _to_path(name))
 
 
 def natural_order(name: str) -> tuple[tuple[object, ...], str]:
@@ -128,3 +224,37 @@ def _numeric_key(digits: str) -> tuple[int, str]:
     """Order digits by value, however many there are."""
     value = digits.lstrip("0")
     return len(value), value
+
+
+def _to_path(name: str) -> str:
+    return str(PurePosixPath(name.replace("\\", "/")))
+
+
+def _base_name(name: str) -> str:
+    return PurePosixPath(_to_path(name)).name
+
+
+def _is_video(name: str) -> bool:
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def _suffix_of(name: str) -> str:
+    """Return a file's suffix as a kind to count."""
+    base = _base_name(name)
+    if base.startswith("."):
+        return "hidden"
+    suffix = PurePosixPath(base).suffix.lower()
+    return suffix if 1 < len(suffix) <= _MAX_SUFFIX_CHARS else "without a suffix"
+
+
+def _raise_if_error(value: Any) -> Any:
+    if isinstance(value, ValueError):
+        raise value
+    return value
+
+
+def _group(names: Iterable[str], form: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(form(name), []).append(name)
+    return groups

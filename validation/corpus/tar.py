@@ -1,18 +1,20 @@
 """Read tars as a stream: nothing touches the disk, and what a video's tar must not hold is refused by name.
 
 Python's ``tarfile`` takes the first damaged or missing header for the end of the tar, so that a damaged tar looks like
-a shorter one. Here a tar ends at its end-of-archive mark, and everything else is an error.
+a shorter one, and searches extended headers in quadratic time. This reader accepts the POSIX (ustar, pax) and GNU
+formats, ends at the end-of-archive mark, and treats everything else as an error.
 """
 
 import gzip
 import io
-import tarfile
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from validation.corpus.budget import LimitExceeded, ReadBudget, TarLimits
 from validation.errors import Permanent
 
 if TYPE_CHECKING:
@@ -22,36 +24,28 @@ _BUFFER_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
 _MIN_RATIO_BYTES = 16 << 20
 """The compression ratio is checked from here on: a small tar is mostly padding, which packs a thousand to one."""
-_EXTENSION_HEADERS = frozenset(
-    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-)
-_MAX_EXTENSION_HEADER_BYTES = 8 << 10
-"""A path has at most 4 KiB. ``tarfile`` reads such a header whole, and searches it in quadratic time."""
+
+_BLOCK_BYTES = 512
+_PAX, _PAX_SOLARIS, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK = b"x", b"X", b"g", b"L", b"K"
+_EXTENSIONS = frozenset({_PAX, _PAX_SOLARIS, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK})
+_FILES, _FOLDER = frozenset({b"0", b"\0", b"7"}), b"5"
 _UNSAFE_TYPES = {
-    tarfile.SYMTYPE: "a symbolic link",
-    tarfile.LNKTYPE: "a hard link",
-    tarfile.CHRTYPE: "a character device",
-    tarfile.BLKTYPE: "a block device",
-    tarfile.FIFOTYPE: "a fifo",
-    tarfile.GNUTYPE_SPARSE: "a sparse file",
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a fifo",
+    b"S": "a sparse file",
 }
-_FILE_TYPES = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
-_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError, RecursionError)
-"""What ``tarfile``, ``gzip`` and ``zlib`` raise over bytes that are not what they claim to be."""
-
-
-@dataclass(frozen=True, slots=True)
-class TarLimits:
-    """Limits of one tar, so that a hostile or wrongly packed object cannot exhaust the box."""
-
-    members: int = 50_000
-    """Twelve hours in segments of 4 s, two members each, are 21,600."""
-    total_bytes: int = 2 << 30
-    """After decompression, headers included. Twelve hours of 16 kHz 16-bit WAV are 1.4 GB; FLAC is half."""
-    member_bytes: int = 3 << 29
-    """1.5 GiB: the same twelve hours as a single WAV member."""
-    ratio: float = 100.0
-    """Bytes after decompression per byte before. Speech in WAV packs 1.3 to 1, a tar of nothing but JSON 42 to 1."""
+MAX_EXTENSION_BYTES = 1 << 20
+"""1 MiB per extended header: macOS stores extended attributes in them, resource forks among them."""
+_MAX_EXTENSIONS = 8
+"""Extended headers before one member: a name, a link and attributes take three."""
+_MAX_SIZE_DIGITS = 19
+"""Digits of 2**63."""
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
+"""What ``gzip`` and ``zlib`` raise over bytes that are not what they claim to be."""
 
 
 class TarCorrupt(Permanent):
@@ -72,28 +66,24 @@ class TarUnsafe(Permanent):
         super().__init__(f"{key}: {where} is refused: {reason}")
 
 
-class LimitExceeded(Permanent):
-    """A tar breaks a rule or passes a limit; ``read_members`` adds which tar and which member."""
-
-
 @dataclass(frozen=True, slots=True)
 class Member:
     """One file of a tar, whole."""
 
     name: str
-    """Its path without a leading ``./``. Bytes that are not UTF-8 are written as ``\\xNN``."""
+    """Its path without a leading ``./``. Control characters, and bytes that are not UTF-8, are written as ``\\xNN``."""
     payload: bytes
 
 
 def read_members(
-    stream: io.RawIOBase, key: str, limits: TarLimits, keep: Callable[[str], bool] = lambda _: True
+    stream: io.RawIOBase, key: str, budget: ReadBudget, keep: Callable[[str], bool] = lambda _: True
 ) -> Iterator[Member]:
     """Read a plain or gzip-compressed tar from front to back, once.
 
     Args:
         stream: the tar's bytes.
         key: the object key, for errors.
-        limits: what the tar may hold.
+        budget: what reading the tar may cost.
         keep: which files to read, by name; the others are skipped, but still checked.
 
     Yields:
@@ -103,36 +93,35 @@ def read_members(
         TarCorrupt: the tar is cut off, damaged, or no tar.
         TarUnsafe: a member is not a plain file or folder inside the tar, or a limit is passed.
     """
-    name: str | None = None
+    reader = _TarReader(DecompressedStream(stream, budget))
     paths: set[str] = set()
     try:
-        with _open_tar(DecompressedStream(stream, limits)) as tar:
-            for count, info in enumerate(tar, 1):
-                name = info.name
-                path = _check_member(info, count, limits)
-                if info.isdir():
-                    continue
-                _check_unique(path, paths)
-                if keep(path):
-                    yield Member(path, _read_payload(tar, info))
-            _check_padding(tar)
+        for count, header in enumerate(reader.headers(), 1):
+            path = _check_member(header, count, budget.limits)
+            if header.type == _FOLDER:
+                continue
+            _check_unique(path, paths)
+            if keep(path):
+                yield Member(path, reader.read_payload(header))
     except LimitExceeded as refusal:
-        raise TarUnsafe(key, name, str(refusal)) from None
+        raise TarUnsafe(key, refusal.member or reader.member, str(refusal)) from None
+    except _Damage as damage:
+        raise TarCorrupt(key, reader.member, str(damage)) from None
     except _DAMAGE as damage:
-        raise TarCorrupt(key, name, str(damage)) from damage
+        raise TarCorrupt(key, reader.member, str(damage)) from damage
 
 
 class DecompressedStream(io.RawIOBase):
     """Reads a plain or gzip-compressed stream as plain bytes, within limits.
 
     Raises:
-        LimitExceeded: more bytes, or a higher compression ratio, than ``limits`` allow.
+        LimitExceeded: more bytes, a higher compression ratio or more time than the budget allows.
         EOFError, gzip.BadGzipFile, zlib.error: the compressed stream is cut off or damaged.
     """
 
-    def __init__(self, packed: io.RawIOBase, limits: TarLimits) -> None:
+    def __init__(self, packed: io.RawIOBase, budget: ReadBudget) -> None:
         super().__init__()
-        self._packed, self._limits, self._plain_bytes = _CountingStream(packed), limits, 0
+        self._packed, self._budget, self._plain_bytes = _CountingStream(packed), budget, 0
         source = io.BufferedReader(self._packed, _BUFFER_BYTES)
         compressed = source.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
         self._source: io.BufferedIOBase = gzip.GzipFile(fileobj=source, mode="rb") if compressed else source
@@ -147,11 +136,13 @@ class DecompressedStream(io.RawIOBase):
         return count
 
     def _check_limits(self) -> None:
-        if self._plain_bytes > self._limits.total_bytes:
-            raise LimitExceeded(f"it holds more than {self._limits.total_bytes} bytes")
+        limits = self._budget.limits
+        if self._plain_bytes > limits.total_bytes:
+            raise LimitExceeded(f"it holds more than {limits.total_bytes} bytes")
         ratio = self._plain_bytes / max(1, self._packed.read_bytes)
-        if self._plain_bytes > _MIN_RATIO_BYTES and ratio > self._limits.ratio:
-            raise LimitExceeded(f"it unpacks {ratio:.0f} to 1, more than {self._limits.ratio:.0f} to 1")
+        if self._plain_bytes > _MIN_RATIO_BYTES and ratio > limits.ratio:
+            raise LimitExceeded(f"it unpacks {ratio:.0f} to 1, more than {limits.ratio:.0f} to 1")
+        self._budget.check_time()
 
 
 class _CountingStream(io.RawIOBase):
@@ -170,43 +161,169 @@ class _CountingStream(io.RawIOBase):
         return count
 
 
-class _StrictHeader(tarfile.TarInfo):
-    """A member's header that is whole, or an error. ``tarfile`` lets only ``ReadError`` through to its caller."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_StrictHeader":
-        if len(buf) < tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("it ends inside a header" if buf else "it ends without an end-of-archive mark")
-        if not any(buf):
-            return super().frombuf(buf, encoding, errors)  # raises the error by which ``tarfile`` knows the end
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as damage:
-            raise tarfile.ReadError(f"what should be a header is none ({damage})") from None
-        if header.size < 0:
-            raise tarfile.ReadError(f"member {header.name!r} claims {header.size} bytes")
-        if header.type in _EXTENSION_HEADERS and header.size > _MAX_EXTENSION_HEADER_BYTES:
-            raise LimitExceeded(f"a header of {header.size} bytes follows")
-        return header
+class _Damage(Exception):
+    """The bytes are no tar, or no more of one. ``read_members`` adds which tar, and where in it."""
 
 
-def _open_tar(plain: DecompressedStream) -> tarfile.TarFile:
-    return tarfile.open(
-        fileobj=plain, mode="r|", bufsize=_BUFFER_BYTES, tarinfo=_StrictHeader, errors="backslashreplace"
+class _Header(NamedTuple):
+    """A member's header, with its extended headers applied."""
+
+    name: str
+    type: bytes
+    size: int
+    is_sparse: bool
+
+
+class _TarReader:
+    """Reads headers and payloads in their order."""
+
+    def __init__(self, stream: io.RawIOBase) -> None:
+        self._source = io.BufferedReader(stream, _BUFFER_BYTES)
+        self._unread_bytes = 0
+        self.member: str | None = None
+        """Name of the last header, for errors."""
+
+    def headers(self) -> Iterator[_Header]:
+        """Yield the header of each member up to the end-of-archive mark, then check that only padding follows.
+
+        A payload that was not read before the next header is skipped.
+        """
+        while header := self._next_header():
+            self.member, self._unread_bytes = header.name, _pad(header.size)
+            yield header
+            self._skip(self._unread_bytes)
+        self._check_padding()
+
+    def read_payload(self, header: _Header) -> bytes:
+        payload = self._read_exactly(header.size)
+        self._skip(self._unread_bytes - header.size)
+        self._unread_bytes = 0
+        return payload
+
+    def _next_header(self) -> _Header | None:
+        """Read a header with the extended headers before it; None at the end-of-archive mark."""
+        attributes: dict[bytes, bytes] = {}
+        for _ in range(_MAX_EXTENSIONS + 1):
+            block = self._source.read(_BLOCK_BYTES)
+            if len(block) < _BLOCK_BYTES:
+                raise _Damage("it ends inside a header" if block else "it ends without an end-of-archive mark")
+            if not any(block):
+                if attributes:
+                    raise _Damage("an extended header is followed by no member")
+                return None
+            header = _parse_header(block)
+            if header.type not in _EXTENSIONS:
+                return _apply(header, attributes)
+            attributes |= self._read_extension(header)
+        raise _Damage(f"more than {_MAX_EXTENSIONS} extended headers follow each other")
+
+    def _read_extension(self, header: _Header) -> Mapping[bytes, bytes]:
+        if header.size > MAX_EXTENSION_BYTES:
+            raise LimitExceeded(f"a header of {header.size} bytes follows, more than {MAX_EXTENSION_BYTES}")
+        payload = self._read_exactly(header.size)
+        self._skip(_pad(header.size) - header.size)
+        if header.type == _GNU_LONG_NAME:
+            return {b"path": payload.partition(b"\0")[0]}
+        if header.type == _GNU_LONG_LINK:
+            return {}
+        attributes = _parse_pax(payload)
+        if header.type == _PAX_GLOBAL and attributes.keys() & {b"path", b"size"}:
+            raise LimitExceeded("a global header gives all members one name or size")
+        return attributes
+
+    def _read_exactly(self, size: int) -> bytes:
+        payload = self._source.read(size)
+        if len(payload) < size:
+            raise _Damage(f"it ends after {len(payload)} of {size} bytes")
+        return payload
+
+    def _skip(self, size: int) -> None:
+        while size > 0:
+            size -= len(self._read_exactly(min(size, _BUFFER_BYTES)))
+
+    def _check_padding(self) -> None:
+        """Read to the end: a second tar behind the first would be left out, and gzip keeps its checksum there."""
+        while block := self._source.read(_BUFFER_BYTES):
+            if block.strip(b"\0"):
+                raise _Damage("more than padding follows its end-of-archive mark")
+
+
+def _parse_header(block: bytes) -> _Header:
+    """Parse one block (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format")."""
+    claimed = _parse_number(block[148:156])
+    unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004 - as a signed byte
+    if claimed not in {unsigned, signed}:
+        raise _Damage("what should be a header is none (bad checksum)")
+    name, prefix, kind = _parse_text(block[:100]), _parse_text(block[345:500]), block[156:157]
+    if prefix and block[257:263] == b"ustar\0":  # GNU headers have other fields there
+        name = f"{prefix}/{name}"
+    size = _parse_number(block[124:136])
+    if size < 0:
+        raise _Damage(f"member {name!r} claims {size} bytes")
+    if kind == b"\0" and name.endswith("/"):  # as tars of before 1988 have it
+        kind = _FOLDER
+    return _Header(name, kind, 0 if kind == _FOLDER else size, is_sparse=False)
+
+
+def _parse_number(field: bytes) -> int:
+    if field[0] in {0x80, 0xFF}:  # GNU: a big-endian number in two's complement
+        return int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0xFF else 0)  # noqa: PLR2004
+    digits = field.partition(b"\0")[0].strip()
+    if digits.strip(b"01234567"):
+        raise _Damage("what should be a header is none (bad number)")
+    return int(digits or b"0", 8)
+
+
+def _parse_text(field: bytes) -> str:
+    return _to_name(field.partition(b"\0")[0])
+
+
+def _to_name(name: bytes) -> str:
+    text = name.decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def _parse_pax(payload: bytes) -> dict[bytes, bytes]:
+    """Parse the records of an extended header: length in decimal digits, space, key, ``=``, value, line feed."""
+    attributes: dict[bytes, bytes] = {}
+    start = 0
+    while start < len(payload):
+        space = payload.find(b" ", start, start + 8)
+        digits = payload[start : max(space, start)]
+        stop = start + int(digits) if digits.isdigit() else 0
+        key, equals, value = payload[space + 1 : stop].partition(b"=")
+        if stop <= space or stop > len(payload) or not equals or not value.endswith(b"\n"):
+            raise _Damage("an extended header is damaged")
+        attributes[key] = value[:-1]
+        start = stop
+    return attributes
+
+
+def _apply(header: _Header, attributes: Mapping[bytes, bytes]) -> _Header:
+    if name := attributes.get(b"path"):
+        header = header._replace(name=_to_name(name))
+    if size := attributes.get(b"size"):
+        if not size.isdigit() or len(size) > _MAX_SIZE_DIGITS:
+            raise _Damage("an extended header is damaged")
+        header = header._replace(size=0 if header.type == _FOLDER else int(size))
+    return header._replace(
+        name=header.name.rstrip("/") if header.type == _FOLDER else header.name,
+        is_sparse=any(key.startswith(b"GNU.sparse.") for key in attributes),
     )
 
 
-def _check_member(info: tarfile.TarInfo, count: int, limits: TarLimits) -> str:
+def _check_member(header: _Header, count: int, limits: TarLimits) -> str:
     """Return the member's path inside the tar, or refuse the member."""
-    path = PurePosixPath(info.name)
+    path = PurePosixPath(header.name)
     if path.is_absolute() or ".." in path.parts:
         raise LimitExceeded("its path leads outside the tar")
-    if info.type in _UNSAFE_TYPES or info.issparse():
-        raise LimitExceeded(f"it is {_UNSAFE_TYPES.get(info.type, 'a sparse file')}")
-    if not info.isdir() and info.type not in _FILE_TYPES:
-        raise LimitExceeded(f"its type is {info.type!r}")
-    if info.size > limits.member_bytes:
-        raise LimitExceeded(f"it has {info.size} bytes, more than {limits.member_bytes}")
+    if header.type in _UNSAFE_TYPES or header.is_sparse:
+        raise LimitExceeded(f"it is {_UNSAFE_TYPES.get(header.type, 'a sparse file')}")
+    if header.type != _FOLDER and header.type not in _FILES:
+        raise LimitExceeded(f"its type is {header.type!r}")
+    if header.size > limits.member_bytes:
+        raise LimitExceeded(f"it has {header.size} bytes, more than {limits.member_bytes}")
     if count > limits.members:
         raise LimitExceeded(f"it is one more than {limits.members} members")
     return str(path)
@@ -218,13 +335,5 @@ def _check_unique(path: str, paths: set[str]) -> None:
     paths.add(path)
 
 
-def _read_payload(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    extracted = tar.extractfile(info)
-    return extracted.read(info.size) if extracted else b""  # with a size, it is not read in small pieces
-
-
-def _check_padding(tar: tarfile.TarFile) -> None:
-    """Read to the end: a second tar behind the first would be silently left out, and gzip keeps its checksum there."""
-    while block := tar.fileobj.read(_BUFFER_BYTES):
-        if block.strip(b"\0"):
-            raise tarfile.ReadError("more than padding follows its end-of-archive mark")
+def _pad(size: int) -> int:
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES

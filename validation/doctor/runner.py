@@ -16,7 +16,14 @@ from validation.doctor.database import (
 from validation.doctor.gpu import check_driver, check_gpu, check_onnx_session, check_onnxruntime
 from validation.doctor.machine import check_clock, check_disk, check_models, check_versions
 from validation.doctor.prefect_server import check_pool, check_prefect, check_tokens
-from validation.doctor.stores import check_credentials, check_results, check_source, check_stores
+from validation.doctor.stores import (
+    check_conditional_put,
+    check_credentials,
+    check_queued_tars,
+    check_results,
+    check_source,
+    check_stores,
+)
 from validation.settings import Settings
 
 BOX_CHECKS: Sequence[Check] = (
@@ -32,6 +39,8 @@ BOX_CHECKS: Sequence[Check] = (
     check_box_role,
     check_credentials,
     check_stores,
+    check_queued_tars,
+    check_conditional_put,
 )
 """Run before a worker starts, the cheapest first; about two seconds in all. The worker itself asks Prefect."""
 

@@ -1,13 +1,16 @@
 """The object stores and the credentials for them."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 from validation.doctor.check import CheckWarning
 from validation.errors import BadInput
+from validation.ledger.chunks import peek_videos
 from validation.services import find_store_credentials, open_box_stores, open_ledger
 from validation.settings import Settings
-from validation.storage.errors import name_address
-from validation.storage.store import check_store, open_store
+from validation.shards.naming import shard_folder
+from validation.storage.errors import InvalidObjectKey, ObjectExists, ObjectMissing, name_address
+from validation.storage.store import check_store, delete_object, open_store, put_once, stream_object
 
 MIN_REMAINING = timedelta(minutes=30)
 """The control machine renews credentials hours before they expire, so less than this means that it does not."""
@@ -31,6 +34,50 @@ def check_results(settings: Settings) -> str:
     store = open_store(settings.results_url, settings)
     check_store(store)
     return name_address(store)
+
+
+def check_queued_tars(settings: Settings) -> str:
+    """The tar of a queued video can be read, as the work does it. Reads its first 64 KiB.
+
+    One missing object may be the fault of its video, so up to three videos are tried before the address is at fault.
+    """
+    engine = open_ledger(settings, check_revision=False)
+    videos = peek_videos(engine, settings.worker_id, languages=settings.languages)
+    store = open_store(settings.source_url, settings, find_store_credentials(settings, engine, "source"))
+    missing: list[str] = []
+    for video in videos:
+        key = settings.source_key.format(video_id=video.video_id)
+        try:
+            with stream_object(store, key) as stream:
+                stream.read(1 << 16)
+        except (ObjectMissing, InvalidObjectKey) as error:
+            missing.append(str(error))
+        else:
+            return f"{key} can be read"
+    if not missing:
+        return "no video is queued, so no tar was tried"
+    sentence = f"none of {len(missing)} queued videos has its tar ({missing[0]})"
+    if len(missing) == 1:
+        raise CheckWarning(f"{sentence}: check this video, or VFLEET_SOURCE_URL and VFLEET_SOURCE_KEY")
+    raise BadInput(f"{sentence}: check VFLEET_SOURCE_URL, VFLEET_SOURCE_KEY and R2_ENDPOINT_URL")
+
+
+def check_conditional_put(settings: Settings) -> str:
+    """The results store accepts an object, refuses to overwrite it, and deletes it: shards are written only once."""
+    engine = open_ledger(settings, check_revision=False)
+    store = open_store(settings.results_url, settings, find_store_credentials(settings, engine, "results"))
+    key = f"{shard_folder(settings.worker_id)}/vfleet-preflight-{uuid4().hex}"
+    try:
+        put_once(store, key, b"1")
+        put_once(store, key, b"2")
+    except ObjectExists:
+        return f"{name_address(store)} refuses to overwrite an object"
+    finally:
+        delete_object(store, key)
+    raise BadInput(
+        f"{name_address(store)} overwrites an existing object although asked not to (If-None-Match: *): a shard could "
+        "replace another one, so use a store that supports conditional writes, as R2 and S3 do"
+    )
 
 
 def check_credentials(settings: Settings) -> str | None:

@@ -31,7 +31,7 @@ from validation.vast.client import VastClient
 from validation.vast.errors import RequestRefused, SearchQuotaExceeded
 from validation.vast.instances import Listing
 from validation.vast.offer_filter import OfferFilter, explain_no_offers
-from validation.vast.offers import Offer
+from validation.vast.offers import SearchResult
 from validation.vast.ranking import rank_offers
 
 
@@ -127,13 +127,14 @@ def search_market(client: VastClient, snapshot: FleetSnapshot) -> tuple[FleetSna
     return replace(snapshot, offers=offers), note
 
 
-def explain_empty_search(client: VastClient, found: Sequence[Offer], offer_filter: OfferFilter) -> str:
+def explain_empty_search(client: VastClient, found: SearchResult, offer_filter: OfferFilter) -> str:
     """Why no offer is good enough; a search that found nothing is repeated without the price limit.
 
     Raises:
         SearchQuotaExceeded, Throttled, Unreachable, RequestRefused: the second search failed.
     """
-    offers = found or client.search(offer_filter.without_price_limit().query())
+    answered = found or found.unreadable
+    offers = found if answered else client.search(offer_filter.without_price_limit().query())
     return explain_no_offers(offers, offer_filter)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from validation.domain import Answer, Seconds, Unscored
 from validation.hardware.gpu import pinned_memory
 from validation.models.batching import max_batch_size, padded_cost_s
-from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch, run_self_test
+from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch
 from validation.models.suite import Suite
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ LONG_WARMUP_S: Seconds = 30.0
 def warm_up(suite: Suite) -> None:
     """Score faint noise at the full budget: ordinary segments and, where the budget holds one, long segments.
 
-    Where the GPU memory does not suffice, the budget shrinks now, before any work. Then run the self-test.
+    Where the GPU memory does not suffice, the budget shrinks now, before any work.
 
     Raises:
         SelfTestFailed: a model failed, or memory does not suffice for a single segment.
@@ -30,7 +30,6 @@ def warm_up(suite: Suite) -> None:
     _warm_up_length(suite, WARMUP_S)
     if padded_cost_s(LONG_WARMUP_S) <= suite.budget.seconds:
         _warm_up_length(suite, LONG_WARMUP_S)
-    run_self_test(suite)
     suite.reset_stats()
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from validation.domain import Video
+from validation.escape import for_ledger
 from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
 
@@ -130,7 +131,8 @@ def insert_canaries(
 def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome, finding: str | None) -> None:
     """Record an outcome; ``finding`` says why it is not right. The open chunks of a quarantined box are released."""
     call_function(
-        engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome, finding=finding
+        engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome,
+        finding=None if finding is None else for_ledger(finding),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from validation.domain import ChunkClaim, Progress, ShardReceipt, Video, VideoFailure
+from validation.escape import for_ledger
 from validation.ledger.rpc import call_function
 
 MAX_CRASHES = 3
@@ -65,6 +66,16 @@ def claim_chunk(
     return ChunkClaim(chunk_id, worker_id, rows[0].shard_number, lease_s, videos, models)
 
 
+def peek_videos(engine: Engine, worker_id: str, *, languages: Sequence[str] = (), count: int = 3) -> list[Video]:
+    """Read up to ``count`` claimable videos without claiming them, to try whether their tars can be fetched.
+
+    Raises:
+        BoxKeyRejected: the box key does not belong to this worker.
+    """
+    rows = call_function(engine, "peek_videos", worker=worker_id, languages=list(languages) or None, count=count)
+    return [Video(row.video_id, row.language, row.segment_count) for row in rows]
+
+
 def renew_chunk(engine: Engine, claim: ChunkClaim, progress: Progress) -> None:
     """Extend the lease and copy the progress into the worker's row.
 
@@ -94,7 +105,8 @@ def commit_chunk(
         chunk_id: the token.
         shard: what was uploaded; None if and only if ``validated`` is empty.
         validated: video id -> segments in the shard.
-        failed: videos without rows in the shard. A transient failure puts its video back into the queue, until
+        failed: videos without rows in the shard. An uncharged failure puts its video back into the queue with a
+            back-off and without an attempt. A charged transient failure puts its video back into the queue, until
             ``max_attempts`` attempts ended in one (10 at most). It becomes claimable after ``backoff_s`` seconds,
             doubled per attempt, one day at most.
         max_attempts: see ``failed``.
@@ -130,5 +142,5 @@ def release_chunk(engine: Engine, chunk_id: UUID, *, reason: str) -> int:
     Raises:
         ClaimLost: the chunk is not open.
     """
-    (row,) = call_function(engine, "release_chunk", chunk=chunk_id, reason=reason)
+    (row,) = call_function(engine, "release_chunk", chunk=chunk_id, reason=for_ledger(reason))
     return int(row[0])

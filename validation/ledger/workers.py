@@ -5,6 +5,7 @@ import json
 from sqlalchemy import Engine
 
 from validation.domain import WorkerProfile
+from validation.escape import for_ledger
 from validation.ledger.chunks import MAX_CRASHES
 from validation.ledger.rpc import call_function
 
@@ -50,7 +51,8 @@ def heartbeat_worker(
         WorkerIdTaken: another instance has taken over the worker's row; nothing was changed.
         WorkerQuarantined: the worker's answers to a canary were wrong; nothing was changed. Only with ``instance``.
     """
-    call_function(engine, "heartbeat_worker", worker=worker_id, last_error=last_error, instance=instance)
+    sentence = None if last_error is None else for_ledger(last_error)
+    call_function(engine, "heartbeat_worker", worker=worker_id, last_error=sentence, instance=instance)
 
 
 def drain_worker(engine: Engine, worker_id: str, *, instance: str | None = None) -> None:

@@ -36,6 +36,8 @@ DEMO_TIMEOUT_S = 600.0
 class DemoFailed(Permanent):
     """The demo did not finish, or its worker exited."""
 
+    keeps_lines = True
+
 
 def run_demo(folder: Path, *, keep: bool) -> int:
     """Validate the sample corpus through Prefect; print and check the results. Returns an exit code."""

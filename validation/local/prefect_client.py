@@ -34,6 +34,8 @@ BLOCK_TYPES = "blocks.types"
 class PrefectCommandFailed(Permanent):
     """A `prefect` command ended with an error."""
 
+    keeps_lines = True
+
     def __init__(self, command: str, output: str) -> None:
         self.command, self.output = command, output
         super().__init__(f"`{command}` failed:\n{output.strip()}")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Seconds, Unscored
-from validation.languages import normalize_language_code
+from validation.languages import fold_lect, normalize_language_code
 from validation.models.base import Batch
 from validation.models.batching import pad_stack, split_evenly, too_short
 
@@ -24,10 +24,10 @@ Classifier: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 
 class LanguageLabels:
-    """The labels of a classifier, as normalised language codes.
+    """The labels of a classifier, as normalised language codes, lects folded into their language.
 
-    Several labels may name one language (``swa`` and ``swh``): its probability is their sum. A label that is not in
-    ISO 639 keeps its spelling, so that it still counts against the declared language.
+    Several labels may name one language (``swa`` and ``swh``, ``hin`` and ``bho``): its probability is their sum. A
+    label that is not in ISO 639 keeps its spelling, so that it still counts against the declared language.
 
     Probabilities are those of all labels, never renormalised over a subset: a model that hears English behind a Hindi
     label must say so.
@@ -35,7 +35,7 @@ class LanguageLabels:
 
     def __init__(self, labels: Sequence[str]) -> None:
         """Take labels in the order of the classifier's outputs: ``hin``, ``hi`` or ``hi: Hindi``."""
-        codes = [language_of_label(label) for label in labels]
+        codes = [fold_lect(language_of_label(label)) for label in labels]
         self.codes = tuple(dict.fromkeys(codes))
         self._code_of_label = np.array([self.codes.index(code) for code in codes])
 
@@ -49,7 +49,7 @@ class LanguageLabels:
         """Answer with the likeliest language, and with the declared language's probability if the model knows it."""
         code_p = self.fold(label_p)
         likeliest = int(code_p.argmax())
-        code = normalize_language_code(declared)
+        code = fold_lect(normalize_language_code(declared) or "")
         declared_p = float(code_p[self.codes.index(code)]) if code in self.codes else None
         return Scored(
             {"language": self.codes[likeliest], "language_p": float(code_p[likeliest]), "declared_p": declared_p}

@@ -1,7 +1,7 @@
 """Self-test of a suite on this machine: every model answers faint noise and silence.
 
-For all who must know whether the models work here: the inference server (at its warm-up, and again when a model fails
-on a whole batch), the start of a box (`validation.worker.self_test`) and `vfleet doctor` (`validation.doctor.machine`).
+Used by the inference server (when a model fails on a whole batch), by the start of a box
+(`validation.worker.self_test`) and by `vfleet doctor` (`validation.doctor.machine`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from validation.models.base import Batch
 from validation.models.batching import Allocate, pad_batch
 from validation.models.suite import Suite
 
-PROBE_S: Seconds = 5.0
+PROBE_S: Seconds = 1.0
 PROBE_LANGUAGE, PROBE_TEXT = "hi", "नमस्ते दुनिया"
 """A language that every ASR model supports, and a transcript that it can tokenize, so that alignment is tested too."""
 

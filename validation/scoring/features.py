@@ -7,6 +7,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from validation.domain import Seconds, Waveform
+from validation.languages import fold_lect
 
 SILENCE_DBFS = -120.0
 """The lowest level that is reported. Digital silence has no level on a logarithmic scale, so it is given this one."""
@@ -97,12 +98,13 @@ def count_votes(declared: str | None, predictions: Iterable[LidPrediction]) -> V
 
     A model abstains if it gave no answer or does not know the declared language: its first choice is then no evidence
     against that language. Without a declared language all models abstain. A vote is a model's first choice at any
-    probability; the probabilities are separate columns.
+    probability; the probabilities are separate columns. Lects of one language agree with each other.
     """
     votes = [_vote(declared, prediction) for prediction in predictions]
     return VoteCounts(votes.count(True), votes.count(False), votes.count(None))
 
 
 def _vote(declared: str | None, prediction: LidPrediction) -> bool | None:
-    knows_declared = declared is not None and prediction.p_declared is not None
-    return prediction.top1 == declared if knows_declared and prediction.top1 is not None else None
+    if declared is None or prediction.p_declared is None or prediction.top1 is None:
+        return None
+    return fold_lect(prediction.top1) == fold_lect(declared)

@@ -32,6 +32,7 @@ from validation.scoring.text import comparable_text, has_digits, normalise_text
 DERIVED_SIGNALS = (
     Column("language_code", "str", "ISO 639", "The declared language in its canonical code; null if unknown."),
     Column("duration_s", "float", "seconds", "Length of the decoded audio."),
+    Column("length_difference_s", "float", "seconds", "Decoded length minus the length that the record declares."),
     Column("rms_dbfs", "float", "dBFS", "Root mean square level; digital silence is -120."),
     Column("clipped_fraction", "float", "ratio", "Share of samples at or beyond 0.99 of full scale."),
     Column("text_normalised", "str", "text", "The transcript in the normal form of `normalisation_version`."),
@@ -83,6 +84,7 @@ def segment_signals(
         "fault": _describe_fault(audio) if isinstance(audio, Fault) else None,
         "language_code": language,
         "duration_s": duration_s,
+        "length_difference_s": decoded.length_difference_s,
         "rms_dbfs": None if isinstance(audio, Fault) else rms_dbfs(audio),
         "clipped_fraction": None if isinstance(audio, Fault) else clipped_fraction(audio),
         **_text_signals(text, language, duration_s),

@@ -92,8 +92,8 @@ class Rules(_StrictModel):
 
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
-        """The rules that every file implies (audio decoded, required models answered), then the rules of the file."""
-        return (_UNDECODABLE, *map(_unscored, self.required_models), *self.rules)
+        """The rules that every file implies (audio decoded, length as declared, models answered), then the file's."""
+        return (_UNDECODABLE, _SHORTER, _LONGER, *map(_unscored, self.required_models), *self.rules)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -117,6 +117,22 @@ _UNDECODABLE = Rule(
     when=(Condition(column="fault", op="present"),),
     sentence="The audio could not be decoded.",
 )
+
+
+_SHORTER = Rule(
+    reason="length_differs",
+    verdict="review",
+    when=(Condition(column="length_difference_s", op="<", value=-0.5),),
+    sentence="The audio is shorter than its record says: its end may be missing.",
+)
+"""Records round to a tenth of a second, and encoders pad by up to 0.15 s."""
+_LONGER = Rule(
+    reason="length_differs",
+    verdict="review",
+    when=(Condition(column="length_difference_s", op=">", value=2.0),),
+    sentence="The audio is longer than its record says: it may hold more than the segment.",
+)
+"""Clips are cut with up to a second of context on each side."""
 
 
 def _unscored(model: str) -> Rule:

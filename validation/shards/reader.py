@@ -15,15 +15,18 @@ from validation.errors import BadInput
 from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, SCHEMA_VERSION, ShardProvenance
+from validation.storage.store import hidden_aws_variables
 
 
 def read_shard(source: bytes | Path) -> pl.DataFrame:
-    """Read one whole shard, from its bytes or from a local file."""
-    return pl.read_parquet(BytesIO(source) if isinstance(source, bytes) else source)
+    """Read one whole shard of any schema version, from its bytes or from a local file."""
+    return _add_missing(pl.read_parquet(BytesIO(source) if isinstance(source, bytes) else source).lazy()).collect()
 
 
 def scan_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> pl.LazyFrame:
-    """Open the shards of one suite as one lazy frame; nothing is read before it is collected.
+    """Open shards of one suite and schema version as one lazy frame; of the first shard the schema is read.
+
+    Columns that a later schema version added are null.
 
     Args:
         uris: from the ledger's committed chunks, never from a listing: ``s3://...`` or local paths.
@@ -34,7 +37,10 @@ def scan_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None =
     """
     if not uris:
         raise BadInput("there is no committed shard to read")
-    return pl.scan_parquet(list(uris), storage_options=dict(storage_options) if storage_options else None)
+    with hidden_aws_variables():  # reading the schema makes polars' client
+        return _add_missing(
+            pl.scan_parquet(list(uris), storage_options=dict(storage_options) if storage_options else None)
+        )
 
 
 def read_provenance(payload: bytes, key: str) -> ShardProvenance:
@@ -72,6 +78,16 @@ def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
     video_ids = pq.read_table(pa.BufferReader(payload), columns=["video_id"])["video_id"].to_pylist()
     check("rows", manifest.rows, len(video_ids))
     check("segments by video", {v.video_id: v.segments for v in manifest.videos}, dict(Counter(video_ids)))
+
+
+def _add_missing(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Add the columns that a shard of an earlier schema version lacks, as nulls, before the column that follows."""
+    names = frame.collect_schema().names()
+    if "length_difference_s" in names or "duration_s" not in names:
+        return frame
+    place = names.index("duration_s") + 1
+    added = pl.lit(None, pl.Float64).alias("length_difference_s")
+    return frame.select(*names[:place], added, *names[place:])
 
 
 def _parse_provenance(source: pa.BufferReader | Path, key: str) -> ShardProvenance:

@@ -12,7 +12,7 @@ from validation.errors import BadInput
 from validation.scoring.signals import DERIVED_SIGNALS
 from validation.scoring.text import NORMALISATION
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Counts changes of columns or of their meaning; see FORMAT.md, Versions."""
 
 METADATA_KEY = b"validation_fleet"

@@ -7,6 +7,7 @@ keys and signatures in its error bodies.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -139,6 +140,8 @@ def _find_transport_cause(text: str) -> str:
 
 
 def _is_refusal(status: int | None) -> bool:
+    if status == HTTPStatus.NOT_IMPLEMENTED:  # a store without conditional writes: no retry helps
+        return True
     return status is not None and 300 <= status < 500 and status not in _RETRYABLE  # noqa: PLR2004 - the classes of HTTP statuses
 
 

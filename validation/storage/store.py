@@ -7,7 +7,10 @@ Errors that every function here may raise:
 """
 
 import io
+import os
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -58,14 +61,16 @@ def open_store(url: str, settings: Settings, credentials: CredentialSource | Non
     Raises:
         BadInput: the address is none of these, the folder does not exist, or a setting that S3 needs is missing.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "s3" and parts.netloc:
+    parts = _split(url, "object store address")
+    if parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc:
         return _open_s3(parts, settings, credentials or _read_credentials(parts, settings))
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return _open_folder(Path(unquote(parts.path)))
     if parts.scheme == "memory":
         return MemoryStore()
-    raise BadInput(f"object store address {url!r}: write s3://bucket/prefix, file:///folder or memory://")
+    raise BadInput(
+        f"object store address {_without_user(parts)!r}: write s3://bucket/prefix, file:///folder or memory://"
+    )
 
 
 def check_store(store: ObjectStore, folder: str = "") -> None:
@@ -234,20 +239,85 @@ def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSour
     endpoint = settings.s3_endpoint_url
     if not endpoint:
         raise BadInput(f"{parts.geturl()} needs R2_ENDPOINT_URL, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY")
-    if urlsplit(endpoint).scheme not in {"http", "https"}:
-        raise BadInput(f"R2_ENDPOINT_URL is {endpoint!r}: write https://<account>.r2.cloudflarestorage.com")
-    return S3Store(
-        parts.netloc,
-        prefix=unquote(parts.path).strip("/") or None,
-        endpoint=endpoint,
-        region=settings.s3_region,
-        virtual_hosted_style_request=False,
-        skip_signature=False,
-        disable_bulk_delete=True,  # objects are deleted one at a time, and the response names what went wrong
-        credential_provider=_CredentialProvider(credentials),
-        client_options=_client_options(endpoint),
-        retry_config=_RETRY,
-    )
+    check_endpoint(endpoint)
+    with hidden_aws_variables():
+        return S3Store(
+            parts.netloc,
+            prefix=unquote(parts.path).strip("/") or None,
+            endpoint=endpoint,
+            region=settings.s3_region,
+            virtual_hosted_style_request=False,
+            skip_signature=False,
+            disable_bulk_delete=True,  # objects are deleted one at a time, and the response names what went wrong
+            credential_provider=_CredentialProvider(credentials),
+            client_options=_client_options(endpoint),
+            retry_config=_RETRY,
+        )
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Refuse an endpoint that is no plain ``https://host``. A bucket in it would become part of every key.
+
+    Raises:
+        BadInput: names the part to cut, without a password that the endpoint may hold.
+    """
+    parts = _split(endpoint, "R2_ENDPOINT_URL")
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise BadInput(f"R2_ENDPOINT_URL is {_without_user(parts)!r}: write https://<account>.r2.cloudflarestorage.com")
+    surplus = parts._replace(scheme="", netloc="").geturl()
+    if surplus.strip("/"):
+        raise BadInput(
+            f"R2_ENDPOINT_URL is {_without_user(parts)!r}: cut {surplus!r} from its end. The bucket belongs in "
+            "VFLEET_SOURCE_URL and VFLEET_RESULTS_URL, as in s3://bucket/prefix"
+        )
+
+
+@contextmanager
+def hidden_aws_variables() -> Iterator[None]:
+    """Hide every ``AWS_*`` variable of the environment while a client of a store is made.
+
+    The client library (and polars, which has its own copy of it) reads all of them, and explicit arguments do not win
+    over each: ``AWS_ENDPOINT_URL_S3`` and ``AWS_PROXY_URL`` of another program would send signed requests elsewhere,
+    ``AWS_CONDITIONAL_PUT`` would let an object be written twice. ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and
+    ``NO_PROXY`` describe the machine's network and not another program's store, so they are obeyed.
+    """
+    _hide_aws_variables()
+    try:
+        yield
+    finally:
+        _show_aws_variables()
+
+
+_HIDING = threading.Lock()
+_hidden: dict[str, str] = {}
+_hiders = 0
+
+
+def _hide_aws_variables() -> None:
+    global _hiders  # noqa: PLW0603 - the environment is global too
+    with _HIDING:
+        _hiders += 1
+        _hidden.update({name: os.environ.pop(name) for name in list(os.environ) if name.upper().startswith("AWS_")})
+
+
+def _show_aws_variables() -> None:
+    global _hiders  # noqa: PLW0603
+    with _HIDING:
+        _hiders -= 1
+        if not _hiders:
+            os.environ.update(_hidden)
+            _hidden.clear()
+
+
+def _split(url: str, what: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise BadInput(f"{what} is no URL; it is not shown because it may hold a password") from None
+
+
+def _without_user(parts: SplitResult) -> str:
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _client_options(endpoint: str) -> "ClientConfig":

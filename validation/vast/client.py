@@ -24,7 +24,7 @@ from validation.vast.errors import (
     parse_response,
 )
 from validation.vast.instances import Instance, Listing
-from validation.vast.offers import Offer
+from validation.vast.offers import SearchResult
 from validation.vast.rate_limit import Clock, RateLimiter, WallClock
 from validation.vendor_api import VendorApi
 
@@ -68,16 +68,15 @@ class VastClient(VendorApi):
         super().__init__("Vast.ai", base_url, api_key, follow_redirects=True, transport=transport)
         self._rate_limiter = RateLimiter(clock or WallClock())
 
-    def search(self, query: Mapping[str, Any]) -> list[Offer]:
-        """Read at most 64 offers; rows that cannot be read are left out.
+    def search(self, query: Mapping[str, Any]) -> SearchResult:
+        """Read at most 64 offers; rows that cannot be read are counted by the field that is at fault.
 
         Raises:
             SearchQuotaExceeded, Throttled, Unreachable: retry later.
             VastKeyRefused, RequestRefused: this key or this query is refused.
         """
         body = self._send_with_retries("search", "POST", "/api/v0/bundles/", json=dict(query))
-        rows = body.get("offers")
-        return [offer for row in rows or [] if isinstance(row, dict) and (offer := Offer.parse(row))]
+        return SearchResult.parse(body.get("offers") or [])
 
     def create(self, offer_id: int, request: Mapping[str, Any]) -> Created:
         """Rent an offer. The request is sent once, whatever its outcome.

@@ -1,14 +1,15 @@
 """Which offers are good enough: the operator's filter, as a search and as a check of what the search returns."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from validation.errors import BadInput
-from validation.vast.offers import Offer
+from validation.vast.offers import Offer, SearchResult
 
 MAX_OFFERS = 64
 """Offers per search: the vendor's maximum, whatever is asked for."""
+MB_PER_GB = 1000
 MAX_BANNED_IN_QUERY = 50
 """Machine ids that a search excludes; the plan excludes every ban again."""
 
@@ -30,7 +31,11 @@ class OfferFilter:
     max_inet_usd_per_gb: float = 0.01
     min_cuda: float = 13.0
     """The CUDA that the image was built for: a machine whose driver supports only an older one cannot run it."""
-    min_cpu_cores: float = 4.0
+    min_cpu_cores: float = 6.0
+    """Hyperthreads. docs/sizing.md: the 25 segments/s of an RTX 3090 need 4 cores for 48 kHz Opus, times 1.5 because a
+    vendor's core is a hyperthread."""
+    min_ram_gb: float = 16.0
+    """docs/sizing.md: two flow runs take at most 5.4 GiB and the videos being fetched; loading weights takes 4 GB."""
     min_duration_h: float = 24.0
     max_per_host: int = 3
 
@@ -72,6 +77,7 @@ class OfferFilter:
             "reliability2": {"gte": self.min_reliability},
             "cuda_max_good": {"gte": self.min_cuda},
             "cpu_cores_effective": {"gte": self.min_cpu_cores},
+            "cpu_ram": {"gte": self.min_ram_gb * MB_PER_GB},
             "duration": {"gte": self.min_duration_h * 3600},
             "dph_total": {"lte": self.max_usd_per_hour},
             "allocated_storage": self.disk_gb,
@@ -97,6 +103,7 @@ class OfferFilter:
             "reliability": offer.reliability >= self.min_reliability,
             "cuda_max_good": offer.cuda_max_good >= self.min_cuda,
             "cpu_cores_effective": offer.cpu_cores_effective >= self.min_cpu_cores,
+            "cpu_ram": offer.cpu_ram >= self.min_ram_gb * MB_PER_GB,
             "duration": offer.duration >= self.min_duration_h * 3600,
             "usd_per_hour": 0 < offer.usd_per_hour <= self.max_usd_per_hour,
         }
@@ -107,7 +114,7 @@ class OfferFilter:
         return replace(self, max_usd_per_hour=1000.0)
 
 
-def explain_no_offers(offers: Sequence[Offer], offer_filter: OfferFilter) -> str:
+def explain_no_offers(offers: SearchResult, offer_filter: OfferFilter) -> str:
     """One sentence for an operator whose filter no offer meets.
 
     Args:
@@ -120,6 +127,12 @@ def explain_no_offers(offers: Sequence[Offer], offer_filter: OfferFilter) -> str
         return (
             f"no offer costs at most ${offer_filter.max_usd_per_hour:.3f} per hour all in: the cheapest costs "
             f"${cheapest:.3f}; raise --max-price"
+        )
+    if offers.unreadable and not offers:
+        fields = ", ".join(f"{name} ({count})" for name, count in sorted(offers.unreadable.items()))
+        return (
+            f"{sum(offers.unreadable.values())} offers were found and none could be read, because a field is missing "
+            f"or not a number: {fields}; the vendor's API may have changed, so this program must be updated"
         )
     return (
         f"the market has no {' or '.join(offer_filter.gpu_names)} that meets the filter at "

@@ -12,6 +12,7 @@ from validation.scoring.verdict import Condition, Rule, Rules
 COLUMNS = {
     "fault": pl.String,
     "ear_fault": pl.String,
+    "length_difference_s": pl.Float64,
     "p": pl.Float64,
     "n": pl.Int64,
     "text": pl.String,
@@ -72,7 +73,7 @@ LOCAL = {
     "fault": STR, "whisper_fault": STR, "dnsmos_fault": STR, "silero_fault": STR, "silero_speech_ratio": FLOAT,
     "rms_dbfs": FLOAT, "dnsmos_bak": FLOAT, "dnsmos_ovr": FLOAT, "clipped_fraction": FLOAT,
     "language_votes_for": INT, "language_votes_against": INT, "whisper_language_p": FLOAT, "whisper_declared_p": FLOAT,
-    "duration_s": FLOAT, "text_normalised": STR, "whisper_align_tok": FLOAT,
+    "duration_s": FLOAT, "length_difference_s": FLOAT, "text_normalised": STR, "whisper_align_tok": FLOAT,
     "whisper_align_min": FLOAT, "cer": FLOAT, "script_fraction": FLOAT,
     "chars_per_s": FLOAT,
 }  # fmt: skip

@@ -122,3 +122,12 @@ def test_a_word_that_does_not_decode_back_becomes_a_wildcard(splitter, monkeypat
     monkeypatch.setattr(speller, splitter, lambda letters: [PIECES.index(KA)] * len(letters))
     spelt = speller.tokenize(f"{KA}{KHA}")
     assert (spelt.tokens, spelt.covered) == ((WILDCARD,), 0.0)
+
+
+def test_native_digits_are_wildcards_like_ascii_digits():
+    """The model most likely writes number words, so digits of every script are wildcards even where pieces exist."""
+    pieces = [*PIECES[:-2], "१", "▁१"]
+    native, ascii_digits = (SubwordTokenizer(pieces).tokenize(f"{KA}{KHA} {digits}") for digits in ("१२", "12"))
+    assert native == ascii_digits
+    assert native.tokens[-1] == WILDCARD
+    assert native.covered == 0.5

@@ -8,21 +8,30 @@ from uuid import uuid4
 import pytest
 
 from tests.support import fragile_decoder
-from tests.support.ledger_helpers import execute, expire, fetch, statuses
+from tests.support.ledger_helpers import expire, fetch, statuses
 from tests.support.worker_fixtures import pack_tone
 from validation.corpus import decode_subprocess
+from validation.corpus.audio import Undecodable
+from validation.corpus.fetch import VideoTooLong
+from validation.corpus.layouts import NoSegments
 from validation.corpus.pack import PackedSegment, pack_video
+from validation.corpus.segment_refs import BadLayout
+from validation.corpus.tar import TarCorrupt, TarUnsafe
 from validation.domain import Video
 from validation.errors import BadInput, ClaimLost, Transient, Unreachable
 from validation.ledger.maintenance import sweep_stale_claims
 from validation.ledger.queries import audit_ledger, read_committed_shards
+from validation.ledger.rpc import LedgerBusy, LedgerRefused
 from validation.local.sample_corpus import CLIPS
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_shard, verify_shard
-from validation.storage.store import get_bytes, list_keys, put_once
+from validation.storage.errors import InvalidObjectKey, ObjectMissing, StoreRefused
+from validation.storage.store import get_bytes, list_keys, open_store, put_once
 from validation.worker.chunk import context as contexts
-from validation.worker.chunk.context import run_chunk
+from validation.worker.chunk import runner as runners
+from validation.worker.chunk.context import run_chunk, run_chunk_here
 from validation.worker.chunk.runner import GroupIncomplete
+from validation.worker.chunk.video_errors import SourceMismatch
 
 
 def attempts(engine) -> set[int]:
@@ -111,20 +120,125 @@ def test_a_store_that_is_away_costs_no_video_an_attempt(box, monkeypatch):
     assert attempts(box.engine) == {0}
 
 
-def test_a_video_that_alone_cannot_be_fetched_spends_an_attempt(box, monkeypatch):
-    """Where the store answers for others, a transient failure is held against its video, with a back-off."""
-    box.add_videos("a", "b")
+def fetch_but(monkeypatch, errors):
+    """Fetch as usual, but raise these errors for some videos."""
     fetch_video = contexts.fetch_video
 
-    def flaky(store, key, video):
-        if video.video_id == "b":
-            raise Unreachable("the store", key, "check the network", "timed out")
+    def fetch_or_fail(store, key, video):
+        if video.video_id in errors:
+            raise errors[video.video_id]
         return fetch_video(store, key, video)
 
-    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", flaky)
+    monkeypatch.setattr(contexts, "fetch_video", fetch_or_fail)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ObjectMissing("b.tar", "s3://x"), InvalidObjectKey("b//.tar", "s3://x"), TarCorrupt("b.tar", "m", "cut"),
+        TarUnsafe("b.tar", "../m", "leaves the tar"), BadLayout("b.tar", "two layouts"), NoSegments("b.tar"),
+        VideoTooLong("b.tar", 3600.0), Undecodable("undecodable", "not audio"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_an_error_about_a_video_itself_fails_it_alone(box, monkeypatch, error):
+    """Its object, its tar, its layout, its audio: the video fails with the sentence, the others are validated."""
+    box.add_videos("a", "b")
+    fetch_but(monkeypatch, {"b": error})
+    run_chunk(box.context)
+    assert statuses(box.engine) == {"a": "validated", "b": "validation_failed"}
+    assert fetch(box.engine, "SELECT validation_attempts, validation_error FROM video_queue WHERE video_id = 'b'") == [
+        (1, str(error))
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unreachable("the store", "s3://x", "check the network", "timed out"), StoreRefused("s3://x", "403", "check it"),
+        LedgerRefused("claim_chunk", "no"), ZeroDivisionError("ours"), MemoryError(),
+        RecursionError(), OSError(28, "full"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_any_other_error_over_one_video_costs_no_attempt(box, monkeypatch, error):
+    """Known or unknown: the video returns with the error and a back-off, the others are validated."""
+    box.add_videos("a", "b")
+    fetch_but(monkeypatch, {"b": error})
     run_chunk(box.context)
     assert statuses(box.engine) == {"a": "validated", "b": "pending"}
-    assert attempts(box.engine) == {1}
+    (row,) = fetch(
+        box.engine,
+        "SELECT validation_attempts, validation_error, validation_not_before > now() + interval '50 seconds' "
+        "FROM video_queue WHERE video_id = 'b'",
+    )
+    assert (row[0], row[2]) == (0, True)
+    assert str(error) in row[1]
+    assert not any(law.violations for law in audit_ledger(box.engine))
+
+
+def test_a_chunk_without_one_object_charges_no_video(box):
+    """Bucket, prefix or endpoint is wrong: one sentence, and every video returns as it was."""
+    box.add_videos(*"abcdefg", tar=False)
+    with pytest.raises(SourceMismatch, match=r"none of the 7 videos .* was found .*VFLEET_SOURCE_URL"):
+        run_chunk(box.context)
+    assert set(statuses(box.engine).values()) == {"pending"}
+    assert attempts(box.engine) == {0}
+    assert fetch(box.engine, "SELECT count(*) FROM video_queue WHERE validation_error IS NOT NULL") == [(0,)]
+
+
+def test_a_store_that_refuses_every_video_charges_none(box):
+    """The real server has no such bucket: the run ends with its sentence before anything is scored."""
+    box.add_videos("a", "b")
+    context = replace(box.context, source=open_store("s3://no-such-bucket", box.context.settings))
+    with pytest.raises(StoreRefused):
+        run_chunk(context)
+    assert statuses(box.engine) == {"a": "pending", "b": "pending"}
+    assert attempts(box.engine) == {0}
+
+
+def test_rows_that_cannot_be_built_cost_no_attempt(box, monkeypatch):
+    """An unexpected error over one video's answers delays this video, and no other."""
+    box.add_videos("a", "b")
+    build_rows = runners.build_rows
+
+    def fail_b(decoded, answers, scorer):
+        if decoded.video.video_id == "b":
+            raise KeyError("peak")
+        return build_rows(decoded, answers, scorer)
+
+    monkeypatch.setattr(runners, "build_rows", fail_b)
+    run_chunk(box.context)
+    assert statuses(box.engine) == {"a": "validated", "b": "pending"}
+    assert fetch(box.engine, "SELECT validation_attempts FROM video_queue WHERE video_id = 'b'") == [(0,)]
+
+
+def test_a_commit_is_retried_while_the_lease_is_held(box, monkeypatch):
+    """Scored work is kept over transient errors of the ledger, without Prefect too."""
+    box.add_videos("a")
+    errors, commit = (
+        [LedgerBusy("commit_chunk", "XX000"), Unreachable("the ledger", "db", "check", "gone")],
+        contexts.commit_chunk,
+    )
+
+    def stumble(*arguments, **facts):
+        if errors:
+            raise errors.pop()
+        return commit(*arguments, **facts)
+
+    monkeypatch.setattr(contexts, "commit_chunk", stumble)
+    monkeypatch.setattr(contexts, "RETRY_S", 0.01)
+    assert run_chunk(box.context).videos_validated == 1
+    assert statuses(box.engine) == {"a": "validated"}
+
+
+def test_a_machine_without_a_worker_runs_a_chunk(box):
+    """`vfleet run-chunk` registers the machine while the chunk runs, and shows it as offline afterwards."""
+    box.add_videos("a")
+    settings = box.context.settings.model_copy(update={"worker_id": "laptop"})
+    assert run_chunk_here(replace(box.context, settings=settings)).videos_validated == 1
+    assert statuses(box.engine) == {"a": "validated"}
+    assert fetch(box.engine, "SELECT status FROM worker_validators WHERE worker_id = 'laptop'") == [("offline",)]
 
 
 def test_a_retry_fetches_only_what_is_lacking(box, monkeypatch):
@@ -167,26 +281,27 @@ def claim_two(session):
     return session.claim(uuid4(), flow_run_id=None, size=2, languages=())
 
 
-def test_what_nobody_foresaw_spends_an_attempt_and_is_written_down(box):
-    """Were it given back at no cost, a failure that meets every holder would circle for ever. It ends in the queue."""
+def test_an_unknown_error_gives_the_chunk_back(box):
+    """It costs no attempt, however often it comes; the chunk's row says what it was."""
     box.add_videos("a", "b")
 
     def fail():
         raise KeyError("peak")
 
     box.scorer.before = fail
-    for attempt in (1, 2, 3):
+    for _ in range(4):
         with pytest.raises(KeyError):
             run_chunk(box.context)
-        assert attempts(box.engine) == {attempt}
-        execute(box.engine, "UPDATE video_queue SET validation_not_before = now()")
-    told = fetch(box.engine, "SELECT DISTINCT validation_status, validation_error FROM video_queue")
-    assert told == [("validation_failed", "KeyError: 'peak'")]
+        assert statuses(box.engine) == {"a": "pending", "b": "pending"}
+        assert attempts(box.engine) == {0}
+    assert fetch(box.engine, "SELECT DISTINCT close_reason FROM validation_chunks") == [
+        ("given back: KeyError: 'peak'",)
+    ]
     assert shard_keys(box) == []
 
 
-def test_what_nobody_foresaw_leaves_a_video_with_its_own_failure(box):
-    """What is certain of a video is not overwritten by what befell its chunk; the shard of the others is deleted."""
+def test_an_unknown_error_after_the_upload_deletes_the_shard(box):
+    """Nothing is committed, not even the failure of one video; the ledger stays consistent."""
     box.add_videos("a")
     box.add_videos("missing", tar=False)
     with suppress(ZeroDivisionError), box.context.open_chunk(claim_two(box.context), flow_run_id=None) as chunk:
@@ -195,7 +310,8 @@ def test_what_nobody_foresaw_leaves_a_video_with_its_own_failure(box):
         chunk.write_shard()
         assert len(shard_keys(box)) == 2
         raise ZeroDivisionError
-    assert statuses(box.engine) == {"a": "pending", "missing": "validation_failed"}
+    assert statuses(box.engine) == {"a": "pending", "missing": "pending"}
+    assert attempts(box.engine) == {0}
     assert shard_keys(box) == []
     assert not any(law.violations for law in audit_ledger(box.engine))
 
@@ -278,6 +394,16 @@ def test_an_upload_and_a_commit_may_be_repeated(box):
     assert statuses(box.engine) == {"a": "validated"}
 
 
+def process_one_group(context):
+    """Claim and process a chunk of one group; no step is retried."""
+    claim = context.claim(uuid4(), flow_run_id=None, size=1, languages=())
+    with context.open_chunk(claim, flow_run_id=None) as chunk:
+        chunk.runner.fetch_group(0)
+        chunk.runner.score_group(0, ensure_held=chunk.lease.ensure_held)
+        chunk.write_shard()
+        chunk.commit()
+
+
 def test_a_commit_whose_answer_never_came_keeps_its_shard(box, monkeypatch):
     """The ledger committed, the holder does not know: giving back finds out and deletes nothing."""
     box.add_videos("a")
@@ -286,11 +412,37 @@ def test_a_commit_whose_answer_never_came_keeps_its_shard(box, monkeypatch):
         commit(engine, chunk_id, **facts)
         raise Unreachable("the ledger", "db", "check it", "connection lost")
 
-    module = "validation.worker.chunk.context.commit_chunk"
     commit = contexts.commit_chunk
-    monkeypatch.setattr(module, commit_then_lose)
+    monkeypatch.setattr(contexts, "commit_chunk", commit_then_lose)
     with pytest.raises(Unreachable):
-        run_chunk(box.context)
+        process_one_group(box.context)
+    assert statuses(box.engine) == {"a": "validated"}
+    assert len(shard_keys(box)) == 2
+
+
+def test_a_commit_is_asked_again_after_its_answer_was_lost(box, monkeypatch):
+    """Also if a renewal meanwhile found the chunk committed: the repeated commit ends the chunk as a success."""
+    box.add_videos("a")
+    lost, commit = [], contexts.commit_chunk
+
+    def lose_first_answer(engine, chunk_id, **facts):
+        commit(engine, chunk_id, **facts)
+        if not lost:
+            lost.append(chunk_id)
+            lease.renew()
+            raise Unreachable("the ledger", "db", "check it", "connection lost")
+
+    monkeypatch.setattr(contexts, "commit_chunk", lose_first_answer)
+    claim = box.context.claim(uuid4(), flow_run_id=None, size=1, languages=())
+    with box.context.open_chunk(claim, flow_run_id=None) as chunk:
+        lease = chunk.lease
+        chunk.runner.fetch_group(0)
+        chunk.runner.score_group(0, ensure_held=chunk.lease.ensure_held)
+        chunk.write_shard()
+        with pytest.raises(Unreachable):
+            chunk.commit()
+        chunk.commit()
+    assert chunk.committed
     assert statuses(box.engine) == {"a": "validated"}
     assert len(shard_keys(box)) == 2
 

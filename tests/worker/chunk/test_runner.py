@@ -174,5 +174,5 @@ def test_a_fault_of_ours_over_one_video_costs_the_others_nothing(make_runner, bo
         runner.fetch_group(0)
     runner.fail_missing(0, incomplete.value)
     assert {name: failure.transient for name, failure in runner.failures.items()} == {"a": True, "b": True}
-    assert "fetching video a failed: ZeroDivisionError: ours" in runner.failures["a"].error
+    assert "video a failed: ZeroDivisionError: ours" in runner.failures["a"].error
     assert "timed out" in runner.failures["b"].error

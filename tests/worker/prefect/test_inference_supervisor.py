@@ -50,7 +50,7 @@ def test_a_worker_keeps_a_model_host(ledger, prefect, start_worker, monkeypatch)
     assert worker.exit_code(within_s=60) == 0
     assert poll_until(lambda: not successor.is_running(), within_s=10)
     assert worker.litter() == []
-    assert re.search(r"the model host ended with code -9; another is started in 1 s", worker.told())
+    assert re.search(r"the inference server ended with code -9; it is restarted in 1 s", worker.told())
 
 
 def test_a_host_that_hangs_is_killed_and_replaced(monkeypatch, tmp_path):

@@ -32,6 +32,8 @@ WORKER = "SELECT status FROM worker_validators"
 def serve(ledger, prefect, prefect_server, monkeypatch, tmp_path):
     """Serve as a worker of this process, whose client of Prefect a test can break, and do ``steps`` meanwhile."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for number in range(4):
+        (tmp_path / f"v{number}.tar").write_bytes(b"\0" * 1024)
     environment = {"DATABASE_URL": ledger.url, "WORKER_ID": "box-1", "VFLEET_SUITE": "vad"}
     stores = dict.fromkeys(("VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL"), tmp_path.as_uri())
     for name, value in {**environment, **stores}.items():

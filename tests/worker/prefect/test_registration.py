@@ -25,13 +25,13 @@ from validation.ledger.workers import register_worker
 from validation.local.process import poll_until
 from validation.worker.prefect import registration as ledger_row
 from validation.worker.prefect.flow_processes import FlowProcesses
-from validation.worker.prefect.process_identity import (
+from validation.worker.prefect.registration import WorkerRegistration
+from validation.worker.process_identity import (
     current_identity,
     is_confirmed_dead,
     process_start_time,
     remove_stale_dirs,
 )
-from validation.worker.prefect.registration import WorkerRegistration
 
 
 @pytest.fixture

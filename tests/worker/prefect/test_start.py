@@ -26,8 +26,8 @@ from validation.local.loopback import free_port
 from validation.models.suite import load_suite
 from validation.models.suites import SUITES
 from validation.worker.prefect import VastGpuWorker
-from validation.worker.prefect.process_identity import current_identity
 from validation.worker.prefect.worker import require_work_pool
+from validation.worker.process_identity import current_identity
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
@@ -244,3 +244,15 @@ def test_a_slot_that_falls_free_is_filled_at_once(ledger, prefect, start_worker)
         within_s=110,
         what="three runs have ended",
     )
+
+
+def test_a_worker_whose_source_lacks_the_queued_videos_does_not_start(
+    ledger, prefect, prefect_server, refusal, tmp_path
+):
+    """A wrong bucket or prefix is known before anything is claimed, by the tars of the queue itself."""
+    empty = {"VFLEET_SOURCE_URL": tmp_path.as_uri(), "VFLEET_RESULTS_URL": tmp_path.as_uri()}
+    code, told = refusal(
+        prefect.pool, prefect_server.api_url, DATABASE_URL=ledger.url, VFLEET_SUITE="vad", WORKER_ID="box-1", **empty
+    )
+    assert (code, told.startswith("none of 3 queued videos has its tar")) == (2, True), told
+    assert ledger.value("SELECT count(*) FROM worker_validators") == 0

@@ -9,10 +9,11 @@ import pytest
 
 from tests.support.worker_fixtures import pack_tone
 from validation.domain import Video, WorkerProfile
+from validation.exit_codes import ExitCode
 from validation.ledger.seed import seed_videos
 from validation.ledger.workers import register_worker
-from validation.worker.prefect.process_identity import current_identity
 from validation.worker.prefect.registration import WorkerRegistration
+from validation.worker.process_identity import current_identity
 
 pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
 
@@ -158,3 +159,20 @@ def test_a_killed_worker_leaves_no_flow_process_and_its_next_life_takes_its_chun
     assert ledger.rows(CHUNKS) == [("expired",)]
     assert ledger.rows(VIDEOS) == [("pending", 0, 0, 4)]  # a box-side death is no crash of the videos
     assert ledger.value(WORKER) == "online"
+
+
+def test_a_worker_stops_after_one_chunk_without_objects(ledger, prefect, start_worker):
+    """It takes no further run: one sentence in its output, its row and the run's state; exit code BAD_INPUT."""
+    deployment = prefect.deploy(entrypoint="flows/holder.py:refuse_chunk")
+    first = prefect.schedule(deployment)
+    worker = start_worker(ledger.url)
+    assert worker.exit_code(within_s=120) == ExitCode.BAD_INPUT
+    sentence = "none of the 50 videos of chunk c was found"
+    assert worker.told().splitlines()[-1].startswith(sentence)
+    assert prefect.state(first)["type"] == "FAILED"
+    assert sentence in prefect.state(first)["message"]
+    assert ledger.value("SELECT status FROM worker_validators WHERE worker_id = 'box-1'") == "offline"
+    assert ledger.value("SELECT last_error FROM worker_validators WHERE worker_id = 'box-1'").startswith(sentence)
+    later = prefect.schedule(deployment)
+    assert prefect.state(later)["type"] == "SCHEDULED"
+    assert worker.litter() == []

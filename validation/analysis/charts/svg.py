@@ -2,9 +2,9 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
-from html import escape
 
 from validation.analysis.charts.style import SHAPES_CSS, palette_css
+from validation.escape import for_html
 
 Point = tuple[float, float]
 
@@ -12,7 +12,7 @@ Point = tuple[float, float]
 def tag(name: str, *children: str, **attributes: object) -> str:
     """Write an element. ``class_`` becomes ``class``, other underscores become hyphens; children are already markup."""
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_write(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{for_html(_write(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -20,7 +20,7 @@ def tag(name: str, *children: str, **attributes: object) -> str:
 
 
 def label(text: str, x: float, y: float, **attributes: object) -> str:
-    return tag("text", escape(text), x=x, y=y, **attributes)
+    return tag("text", for_html(text), x=x, y=y, **attributes)
 
 
 def path(points: Sequence[Point], **attributes: object) -> str:
@@ -31,7 +31,7 @@ def path(points: Sequence[Point], **attributes: object) -> str:
 def embedded(width: float, height: float, *children: str, title: str) -> str:
     """Frame a chart for a page that has the styles; screen readers read the ``title``."""
     return tag(
-        "svg", tag("title", escape(title)), *children, xmlns="http://www.w3.org/2000/svg",
+        "svg", tag("title", for_html(title)), *children, xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {_write(width)} {_write(height)}", role="img",
     )  # fmt: skip
 

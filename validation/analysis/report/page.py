@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from validation.analysis.charts.histogram import draw_histogram
 from validation.analysis.charts.numbers import UNKNOWN, format_count, format_duration, format_rate, format_share
@@ -19,6 +20,7 @@ from validation.analysis.report.rule_margin import MARGIN
 from validation.analysis.report.signals import VERDICTS, Signal, describe_distribution
 from validation.canaries.evaluate import CanaryTally
 from validation.domain import Fault
+from validation.escape import plain_text
 from validation.scoring.verdict import Condition, Rules
 
 VOTE_COLOURS = {"agrees": "accept", "differs": "reject", "abstains": "review", "unscored": "muted"}
@@ -76,6 +78,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("validation.analysis.report"),
         autoescape=True,
+        finalize=_make_visible,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
@@ -87,6 +90,11 @@ def _environment() -> Environment:
         "format_share": format_share,
     }
     return environment
+
+
+def _make_visible(value: object) -> object:
+    """Show control characters of text as escapes; markup of this project passes."""
+    return value if not isinstance(value, str) or isinstance(value, Markup) else plain_text(value, max_chars=None)
 
 
 def format_hours(hours: float) -> str:

@@ -75,9 +75,15 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
     """
     if not path.absolute().parent.is_dir():
         raise BadInput(f"{path} cannot be written: folder {path.absolute().parent} does not exist")
+    with disk_errors(path), replacing(path) as partial:
+        yield partial
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a disk that is full or not writable into ``BadInput``; the message names ``path``."""
     try:
-        with replacing(path) as partial:
-            yield partial
+        yield
     except OSError as error:
         if error.errno not in {*_DISK_FULL, *_NOT_WRITABLE}:
             raise

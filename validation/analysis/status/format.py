@@ -15,6 +15,7 @@ from validation.analysis.charts.numbers import (
 from validation.analysis.charts.svg import data_uri
 from validation.analysis.status.fleet_status import FleetStatus, Row
 from validation.analysis.status.plots import draw_plots
+from validation.escape import for_markdown, plain_text
 
 BAR_CHARACTERS = 20
 
@@ -92,7 +93,7 @@ def describe_cost(status: FleetStatus) -> str:
 
 def worker_cells(row: Row) -> dict[str, str]:
     """One worker, as every table of workers shows it."""
-    return {
+    cells = {
         "worker": row["worker_id"],
         "state": worker_state(row),
         "silent": format_duration(row["heartbeat_age_s"]),
@@ -104,6 +105,7 @@ def worker_cells(row: Row) -> dict[str, str]:
         "failed": format_count(row["videos_failed"]),
         "last error": (row["quarantine_reason"] or row["last_error"] or UNKNOWN).splitlines()[0],
     }
+    return {name: plain_text(value, max_chars=200) for name, value in cells.items()}
 
 
 def worker_state(row: Row) -> str:
@@ -134,14 +136,14 @@ def _language_line(row: Row) -> str:
     share = float(row["done_share"])
     counts = (row["videos"], row["validated"], row["failed"], row["pending"] + row["validating"])
     cells = " | ".join(map(format_count, counts))
-    return f"| {_escape(row['language'])} | `{draw_bar(share)}` | {format_share(share)} | {cells} |"
+    return f"| {for_markdown(row['language'])} | `{draw_bar(share)}` | {format_share(share)} | {cells} |"
 
 
 def describe_language(row: Row) -> str:
     """One sentence on a language, for its progress bar."""
     return (
-        f"{row['language']}: {format_count(row['validated'])} validated and {format_count(row['failed'])} failed "
-        f"of {format_count(row['videos'])} videos"
+        f"{for_markdown(row['language'])}: {format_count(row['validated'])} validated and "
+        f"{format_count(row['failed'])} failed of {format_count(row['videos'])} videos"
     )
 
 
@@ -151,7 +153,7 @@ def describe_silence(status: FleetStatus) -> str:
     if not silent:
         return f"{len(status.workers)} workers, none silent."
     longest = max(silent, key=lambda row: row["heartbeat_age_s"])
-    since = f"{longest['worker_id']} for {format_duration(longest['silent_s'])}"
+    since = f"{for_markdown(longest['worker_id'])} for {format_duration(longest['heartbeat_age_s'])}"
     return f"{len(silent)} of {len(status.workers)} workers silent, {since}."
 
 
@@ -159,7 +161,3 @@ def draw_bar(share: float) -> str:
     """A bar of text; it is full only at a share of 1."""
     filled = min(int(share * BAR_CHARACTERS), BAR_CHARACTERS)
     return "█" * filled + "░" * (BAR_CHARACTERS - filled)
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -10,6 +10,7 @@ from rich.text import Text
 from validation.analysis.charts.numbers import format_count, format_share
 from validation.analysis.status.fleet_status import FleetStatus, Row
 from validation.analysis.status.format import facts, headline, worker_cells
+from validation.escape import for_terminal
 
 COLOURS = {
     "online": "green",
@@ -54,7 +55,7 @@ def _show_languages(languages: Sequence[Row]) -> Table:
         table.add_column(name, justify="right")
     for row in languages:
         table.add_row(
-            Text(row["language"]),
+            Text(for_terminal(row["language"], max_chars=40)),
             ProgressBar(total=1.0, completed=float(row["done_share"]), width=30),
             format_share(row["done_share"]),
             *map(format_count, (row["videos"], row["validated"], row["failed"], row["pending"] + row["validating"])),

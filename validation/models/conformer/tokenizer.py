@@ -21,7 +21,7 @@ class TokenizedTranscript:
     words: tuple[int, ...]
     """The ordinal of each token's word; -1 for a wildcard."""
     covered: float | None
-    """Share of the letters, marks and digits that the tokens spell; None for a transcript without any of these."""
+    """Share of the letters, marks and digits that the tokens spell; digits are wildcards. None without any of these."""
 
     @property
     def known_tokens(self) -> int:
@@ -41,7 +41,9 @@ class SubwordTokenizer:
     def __init__(self, pieces: Sequence[str]) -> None:
         self._pieces = tuple(pieces)
         self._ids = {piece: token for token, piece in enumerate(pieces) if token > 0}
-        self._alphabet = frozenset("".join(self._ids)) - {_WORD_START}
+        letters = frozenset("".join(self._ids)) - {_WORD_START}
+        # The model writes number words where a transcript has digits, so digits of every script become wildcards.
+        self._alphabet = frozenset(letter for letter in letters if unicodedata.category(letter) != "Nd")
         self.is_byte_pair = all(self._merge(piece) == [token] for piece, token in self._ids.items())
         self._split = lru_cache(maxsize=1 << 14)(self._split_word)
 

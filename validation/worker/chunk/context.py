@@ -9,19 +9,22 @@ from uuid import UUID, uuid4
 
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
+from tenacity import Retrying, retry_if_exception_type, wait_fixed, wait_random
 
 from validation.corpus.fetch import fetch_video
-from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
-from validation.errors import BadInput, ClaimLost, FleetError, Transient
+from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video
+from validation.errors import ClaimLost, FleetError, Transient
 from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk, renumber_chunk
+from validation.ledger.rpc import WorkerUnknown
 from validation.models.scorer import Scorer
 from validation.settings import Settings
 from validation.shards.bucket import delete_shard, highest_shard_number
 from validation.storage.errors import ObjectExists
-from validation.worker.chunk.lease import LeaseRenewer
+from validation.worker.chunk.lease import RETRY_S, LeaseRenewer
 from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete
 from validation.worker.chunk.shard import EncodedShard, encode_chunk, upload_shard
 from validation.worker.chunk.subset import restrict_models
+from validation.worker.profile import temporary_registration
 
 MAX_RENUMBERINGS = 5
 """Shard keys that one upload tries. The second is free, unless another process of the worker id takes it meanwhile."""
@@ -73,8 +76,8 @@ class ChunkContext:
     def open_chunk(self, claim: ChunkClaim, *, flow_run_id: UUID | None) -> Iterator["LeasedChunk"]:
         """Renew the lease of a claim while the block runs. Videos that are not committed at its end are released.
 
-        A transient error, a wrong setting, a lost claim or a drain costs no attempt. Any other error would meet the
-        next worker too: it costs each video an attempt and is recorded as its error.
+        No error that ends the block costs a video an attempt. The attempts are spent by ``commit``, on errors about
+        the videos themselves (``VIDEO_ERRORS``).
         """
         runner = ChunkRunner(
             claim,
@@ -174,12 +177,20 @@ class LeasedChunk:
 
         Raises:
             ClaimLost: the chunk was taken; ``release`` deletes the shard.
+            SourceMismatch: no video of the chunk has an object in the source store; nothing was committed.
         """
-        self.lease.ensure_held()
-        self._commit(
-            self._encoded,
-            {video_id: len(rows) for video_id, rows in self.runner.rows.items()},
-            self.runner.charged_failures(),
+        try:
+            self.lease.ensure_held()
+        except ClaimLost as lost:
+            if lost.state != "committed":  # an earlier attempt committed and its answer was lost: ask again
+                raise
+        commit_chunk(
+            self.context.engine,
+            self.runner.claim.chunk_id,
+            shard=self._encoded.receipt if self._encoded else None,
+            validated={video_id: len(rows) for video_id, rows in self.runner.rows.items()},
+            failed=self.runner.failures_to_commit(),
+            max_attempts=self.context.settings.max_attempts,
         )
         self.committed = True
         self._log_commit()
@@ -194,10 +205,8 @@ class LeasedChunk:
         """
         chunk_id = self.runner.claim.chunk_id
         try:
-            if cause is None or isinstance(cause, Transient | ClaimLost | BadInput) or self.context.draining():
-                release_chunk(self.context.engine, chunk_id, reason="given back by its holder")
-            else:
-                self._commit(None, {}, self._fail_all(cause))
+            reason = f"given back: {type(cause).__name__}: {cause}" if cause else "given back by its holder"
+            release_chunk(self.context.engine, chunk_id, reason=reason)
         except ClaimLost as lost:
             if lost.state == "committed":
                 self.committed = True
@@ -209,23 +218,6 @@ class LeasedChunk:
         if self._encoded is not None:
             delete_shard(self.context.results, self._encoded.manifest.key)
         self._log_release(str(cause) if cause else "not finished")
-
-    def _commit(self, shard: EncodedShard | None, validated: dict[str, int], failed: Sequence[VideoFailure]) -> None:
-        commit_chunk(
-            self.context.engine,
-            self.runner.claim.chunk_id,
-            shard=shard.receipt if shard else None,
-            validated=validated,
-            failed=failed,
-            max_attempts=self.context.settings.max_attempts,
-        )
-
-    def _fail_all(self, cause: Exception) -> list[VideoFailure]:
-        own, error = self.runner.failures, f"{type(cause).__name__}: {cause}"
-        return [
-            own.get(video.video_id) or VideoFailure(video.video_id, error, transient=True)
-            for video in self.runner.claim.videos
-        ]
 
     def _log_commit(self) -> None:
         done, duration_s = self.runner.progress(), time.monotonic() - self._opened_at
@@ -249,16 +241,32 @@ class LeasedChunk:
         )
 
 
+def run_chunk_here(context: ChunkContext, *, size: int | None = None) -> Progress | None:
+    """``run_chunk``, on any machine: one that was never registered as a worker is registered while the chunk runs."""
+    try:
+        return run_chunk(context, size=size)
+    except WorkerUnknown:
+        with temporary_registration(context.engine, context.settings):
+            return run_chunk(context, size=size)
+
+
 def run_chunk(context: ChunkContext, *, size: int | None = None) -> Progress | None:
-    """Claim a chunk and process it without Prefect; None if no video is pending. No step is retried."""
+    """Claim a chunk and process it without Prefect; None if no video is pending.
+
+    A transient error while the shard is written or the chunk is committed is retried for as long as the lease is held.
+    Other steps are not retried.
+    """
     settings = context.settings
     claim = context.claim(uuid4(), flow_run_id=None, size=size or settings.chunk_videos, languages=settings.languages)
     if claim is None:
         return None
     with context.open_chunk(claim, flow_run_id=None) as chunk:
         _score_groups(chunk)
-        chunk.write_shard()
-        chunk.commit()
+        retry_while_held = Retrying(
+            retry=retry_if_exception_type(Transient), wait=wait_fixed(RETRY_S) + wait_random(0, RETRY_S), reraise=True
+        )
+        retry_while_held(chunk.write_shard)
+        retry_while_held(chunk.commit)
     return chunk.runner.progress()
 
 

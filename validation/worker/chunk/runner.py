@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
-from validation.errors import BadInput, Permanent, Transient
+from validation.domain import Answer, ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
+from validation.errors import BadInput, FleetError, Transient
 from validation.models.rows import Row, build_rows
 from validation.models.scorer import Scorer
 from validation.settings import Settings
 from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
+from validation.worker.chunk.video_errors import NO_OBJECT_ERRORS, VIDEO_ERRORS, SourceMismatch, fail_video
 
 RATE_WINDOW = 10
 """Videos over which the worker's segments per second are averaged."""
@@ -34,18 +35,18 @@ class ChunkLog(logging.LoggerAdapter[logging.Logger]):
         return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
 
 
-class FetchFailed(Transient):
-    """A video could not be fetched because of an unexpected error in this program."""
+class UnexpectedError(Transient):
+    """A video could not be fetched or described because of an unexpected error in this program."""
 
     def __init__(self, video_id: str, cause: Exception) -> None:
         self.video_id, self.cause = video_id, cause
-        super().__init__(f"fetching video {video_id} failed: {type(cause).__name__}: {cause}")
+        super().__init__(f"video {video_id} failed: {type(cause).__name__}: {cause}")
 
 
 class GroupIncomplete(Transient):
     """Some videos of a group could not be fetched now. The others are kept: a retry fetches only the missing ones."""
 
-    def __init__(self, group: int, errors: Mapping[str, Transient]) -> None:
+    def __init__(self, group: int, errors: Mapping[str, FleetError]) -> None:
         self.group, self.errors = group, errors
         video_id, error = next(iter(errors.items()))
         super().__init__(f"group {group}: {len(errors)} videos not fetched; {video_id}: {error}")
@@ -93,6 +94,7 @@ class ChunkRunner:
         self.scorer, self._fetch_video, self._fetchers = scorer, fetch, settings.fetchers
         ids = {"chunk_id": str(claim.chunk_id), "worker_id": claim.worker_id, "flow_run_id": str(flow_run_id or "")}
         self.log = ChunkLog(log, ids)
+        self._without_object: set[str] = set()
         self._fetched: dict[str, DecodedVideo] = {}
         self._jobs: dict[int, GroupScoringJob] = {}
         self._drain_timeout_s = settings.drain_grace_s * DRAIN_GRACE_SHARE
@@ -111,7 +113,7 @@ class ChunkRunner:
 
         Raises:
             GroupIncomplete: some videos could not be fetched now; call again.
-            BadInput: the store refuses this worker; no video failed.
+            BadInput: the store refuses this worker before it has fetched one video of the chunk.
         """
         started_at, group = time.monotonic(), self.groups[number]
         missing = [video for video in group if not self._is_done(video)]
@@ -119,6 +121,7 @@ class ChunkRunner:
             results = list(pool.map(partial(self._fetch, number), missing))
         errors = {video.video_id: error for video, error in zip(missing, results, strict=True) if error}
         if errors:
+            self._raise_if_refused(errors)
             raise GroupIncomplete(number, errors)
         self._submit(number)
         report = self._report(group)
@@ -126,7 +129,7 @@ class ChunkRunner:
         return report
 
     def fail_missing(self, number: int, cause: Exception) -> None:
-        """Record the missing videos of a group as failed, after retries have not helped.
+        """Do without the missing videos of a group, after retries have not helped. It costs them no attempt.
 
         Raises:
             cause: if it is not about single videos.
@@ -135,24 +138,32 @@ class ChunkRunner:
             raise cause
         for video in self.groups[number]:
             if (error := cause.errors.get(video.video_id)) and not self._is_done(video):
-                self._fail(video, str(error), transient=True)
+                self._fail(video, error)
 
-    def _fetch(self, number: int, video: Video) -> Transient | None:
+    def _raise_if_refused(self, errors: Mapping[str, FleetError]) -> None:
+        with self._lock:
+            has_fetched = bool(self._fetched or self.rows)
+        refusal = next((error for error in errors.values() if isinstance(error, BadInput)), None)
+        if refusal is not None and not has_fetched:
+            raise refusal
+
+    def _fetch(self, number: int, video: Video) -> FleetError | None:
         try:
             self.prefetch.acquire(number)
         except ChunkStopped:
             return None
         try:
             decoded = None if self.draining() else self._fetch_video(video)
-        except Permanent as error:
+        except VIDEO_ERRORS as error:
             self.prefetch.release(0)
-            self._fail(video, str(error), transient=False)
+            self._fail(video, error)
             return None
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not about the video, and is returned
             self.prefetch.release(0)
-            if isinstance(error, BadInput) or not isinstance(error, Exception):
-                raise
-            return error if isinstance(error, Transient) else FetchFailed(video.video_id, error)
+            return error if isinstance(error, FleetError) else UnexpectedError(video.video_id, error)
+        except BaseException:
+            self.prefetch.release(0)
+            raise
         if decoded is None:
             self.prefetch.release(0)
             return None
@@ -218,10 +229,16 @@ class ChunkRunner:
                     job.cancel()
 
     def _collect_finished(self, job: "GroupScoringJob") -> None:
-        for decoded, rows in job.pop_finished():
+        for decoded, answers in job.pop_finished():
+            try:
+                rows = build_rows(decoded, iter(answers), self.scorer)
+            except Exception as error:  # noqa: BLE001 - it fails this video alone, and costs no attempt
+                self._fail(decoded.video, UnexpectedError(decoded.video.video_id, error))
+            else:
+                with self._lock:
+                    self.rows[decoded.video.video_id] = rows
+                    self._finished.append((time.monotonic(), len(rows)))
             with self._lock:
-                self.rows[decoded.video.video_id] = rows
-                self._finished.append((time.monotonic(), len(rows)))
                 self._fetched.pop(decoded.video.video_id, None)
             self.prefetch.release(decoded.audio_bytes)
 
@@ -241,15 +258,21 @@ class ChunkRunner:
                 last_error=self._last_error,
             )
 
-    def charged_failures(self) -> list[VideoFailure]:
-        """The failures that cost their videos an attempt.
+    def failures_to_commit(self) -> list[VideoFailure]:
+        """The failures to record in the queue. Uncharged ones are recorded with a back-off, and without an attempt.
 
-        If no video of the chunk could be fetched, the store was down: transient failures are left out then, and their
-        videos return to the queue without an attempt.
+        If no video of the chunk could be fetched, uncharged ones are left out: a service was down, and their videos
+        return to the queue as they were.
+
+        Raises:
+            SourceMismatch: of two or more videos not one has an object in the source store; no video is charged.
         """
         with self._lock:
-            store_answers = bool(self.rows) or any(not failure.transient for failure in self.failures.values())
-            return [f for f in self.failures.values() if store_answers or not f.transient]
+            failures = list(self.failures.values())
+            if len(self._without_object) == len(self.claim.videos) > 1:
+                raise SourceMismatch(self.claim.chunk_id, len(failures), failures[0].error)
+            store_answers = bool(self.rows) or any(failure.charged for failure in failures)
+            return [failure for failure in failures if store_answers or failure.charged]
 
     def stop(self) -> None:
         """Stop fetching and cancel scoring. Videos without rows are dropped."""
@@ -263,10 +286,13 @@ class ChunkRunner:
         with self._lock:
             return any(video.video_id in done for done in (self._fetched, self.rows, self.failures))
 
-    def _fail(self, video: Video, error: str, *, transient: bool) -> None:
+    def _fail(self, video: Video, error: Exception) -> None:
+        failure = fail_video(video.video_id, error)
         with self._lock:
-            self.failures[video.video_id] = VideoFailure(video.video_id, error, transient)
-            self._last_error = f"{video.video_id}: {error}"
+            self.failures[video.video_id] = failure
+            self._last_error = f"{video.video_id}: {failure.error}"
+            if isinstance(error, NO_OBJECT_ERRORS):
+                self._without_object.add(video.video_id)
 
     def _report(self, group: Sequence[Video]) -> GroupReport:
         with self._lock:
@@ -293,7 +319,6 @@ class GroupScoringJob:
     """The scoring job of one group. A video becomes rows once, when its last segment is answered."""
 
     def __init__(self, videos: Sequence[DecodedVideo], scorer: Scorer) -> None:
-        self._scorer = scorer
         self._job = scorer.begin([s.utterance for video in videos for s in video.segments if s.utterance])
         self._open: list[tuple[DecodedVideo, slice]] = []
         end = 0
@@ -314,14 +339,14 @@ class GroupScoringJob:
         """
         return self._job.wait(timeout_s)
 
-    def pop_finished(self) -> Iterator[tuple[DecodedVideo, list[Row]]]:
-        """Take the videos whose last answer came since the previous call, with their rows."""
+    def pop_finished(self) -> Iterator[tuple[DecodedVideo, list[Mapping[str, Answer]]]]:
+        """Take the videos whose last answer came since the previous call, with their answers."""
         answers = self._job.answers()
         for video, own in list(self._open):
             known = [answer for answer in answers[own] if answer is not None]
             if len(known) == own.stop - own.start:
                 self._open.remove((video, own))
-                yield video, build_rows(video, iter(known), self._scorer)
+                yield video, known
 
     def cancel(self) -> None:
         """Give up the segments that have no answer."""

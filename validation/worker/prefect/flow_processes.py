@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from uuid import UUID
 
 from anyio import CancelScope
@@ -48,6 +49,10 @@ class FlowProcesses:
         """Allow Prefect to cancel its tasks that wait for flow processes, after the drain."""
         for shield in self._shields:
             shield.shield = False
+
+    def outcome_file(self, flow_run_id: UUID) -> Path:
+        """The file to which a flow run writes its outcome."""
+        return self.drain_file.with_name(f"outcome-{flow_run_id}.json")
 
     def ask_to_drain(self) -> None:
         """Ask every flow run, also one that starts later, to finish its current videos."""

@@ -1,15 +1,12 @@
 """The row of a worker in the ledger: what it shows, and its registration, heartbeats, drain and retirement."""
 
 import asyncio
-import platform
 import random
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import version
 from typing import TypeVar
 
 from prefect.logging import get_logger
@@ -18,12 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from validation.domain import Seconds, WorkerProfile
 from validation.errors import FleetError
-from validation.hardware.gpu import read_gpus
-from validation.inference.protocol import SuiteInfo
-from validation.ledger.rpc import WorkerIdTaken, WorkerQuarantined
+from validation.ledger.rpc import BoxKeyRejected, WorkerIdTaken, WorkerQuarantined
 from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
-from validation.settings import Settings
-from validation.worker.prefect.process_identity import current_identity, is_confirmed_dead
+from validation.worker.process_identity import is_confirmed_dead
 
 Result = TypeVar("Result")
 
@@ -32,19 +26,6 @@ LEDGER_CALL_TIMEOUT_S: Seconds = 10.0
 of a worker waits for at most one heartbeat and one retirement."""
 JITTER = 0.25
 """Share of the period by which a heartbeat comes early or late, so that a hundred boxes do not send theirs at once."""
-CONFIG_SETTINGS = (
-    "chunk_videos",
-    "group_videos",
-    "look_ahead_videos",
-    "look_ahead_bytes",
-    "fetchers",
-    "lease_s",
-    "heartbeat_s",
-    "drain_grace_s",
-    "max_attempts",
-)
-"""The settings that decide how much work a box takes and how long it holds it."""
-
 log = get_logger("vast-gpu.ledger")
 
 
@@ -88,7 +69,7 @@ class WorkerRegistration:
             await self._call(heartbeat_worker)
         except WorkerIdTaken as taken:
             self._end_worker(f"{taken.other} works as {self._worker_id} now")
-        except WorkerQuarantined as refusal:
+        except (BoxKeyRejected, WorkerQuarantined) as refusal:
             self._end_worker(str(refusal))
         except (FleetError, SQLAlchemyError, TimeoutError) as error:
             if not self._last_heartbeat_failed:
@@ -102,6 +83,14 @@ class WorkerRegistration:
     async def announce_drain(self) -> None:
         """Show in the row that the worker claims no new chunk."""
         await self._call_logged(drain_worker)
+
+    async def record_error(self, sentence: str) -> None:
+        """Show in the row why the worker ends (``last_error``)."""
+        call = partial(heartbeat_worker, self._engine, self._worker_id, last_error=sentence)
+        try:
+            await call_in_thread(call, timeout_s=LEDGER_CALL_TIMEOUT_S)
+        except (FleetError, SQLAlchemyError, TimeoutError) as error:
+            log.warning("the error did not reach the ledger: %s", _describe(error))
 
     async def retire(self) -> None:
         """Release open chunks without an attempt, and show the worker as offline."""
@@ -134,32 +123,6 @@ class WorkerRegistration:
         await call_in_thread(bound, timeout_s=LEDGER_CALL_TIMEOUT_S)
 
 
-def describe_worker(settings: Settings, *, prefect_worker: str, limit: int | None) -> WorkerProfile:
-    """Describe this process, its machine and its settings. ``limit`` is how many flow runs it takes at a time."""
-    gpus = read_gpus()
-    return WorkerProfile(
-        worker_id=settings.worker_id,
-        gpu_type=settings.gpu_type or (gpus[0].name if gpus else None),
-        gpu_vram_gb=gpus[0].memory_gib if gpus else None,
-        config={
-            "instance": str(current_identity()),
-            "hostname": platform.node(),
-            "suite": settings.suite,
-            "languages": list(settings.languages),
-            "gpus": [asdict(gpu) for gpu in gpus],
-            "budgets": {"flow_runs": limit} | {name: getattr(settings, name) for name in CONFIG_SETTINGS},
-            "versions": _versions(),
-        },
-        prefect_worker=prefect_worker,
-    )
-
-
-def add_models(profile: WorkerProfile, suite: SuiteInfo) -> WorkerProfile:
-    """Add what the inference server has loaded to the description of a worker."""
-    models = {"revisions": dict(suite.revisions), "batch_budget_s": suite.budget_s}
-    return replace(profile, config={**profile.config, **models})
-
-
 async def call_in_thread(call: Callable[[], Result], *, timeout_s: Seconds | None = None) -> Result:
     """Run a blocking call in a daemon thread and await its result.
 
@@ -184,8 +147,3 @@ async def call_in_thread(call: Callable[[], Result], *, timeout_s: Seconds | Non
 
 def _describe(error: Exception) -> str:
     return str(error) or f"no answer within {LEDGER_CALL_TIMEOUT_S:.0f} s"
-
-
-def _versions() -> Mapping[str, str]:
-    packages = {name: version(name) for name in ("validation-fleet", "prefect")}
-    return packages | {"python": platform.python_version()}

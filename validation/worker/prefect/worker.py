@@ -39,11 +39,13 @@ from validation.ledger.workers import register_worker
 from validation.services import open_ledger
 from validation.settings import load_settings
 from validation.worker.chunk.open import DRAIN_FILE_VARIABLE, validate_settings
+from validation.worker.chunk.outcome import OUTCOME_FILE_VARIABLE, RefusalStreak, RunOutcome, take_outcome
 from validation.worker.prefect.flow_processes import FlowProcesses
 from validation.worker.prefect.inference_supervisor import InferenceSupervisor
 from validation.worker.prefect.job import VastGpuJobConfiguration, VastGpuVariables
-from validation.worker.prefect.process_identity import remove_stale_dirs
-from validation.worker.prefect.registration import WorkerRegistration, add_models, call_in_thread, describe_worker
+from validation.worker.prefect.registration import WorkerRegistration, call_in_thread
+from validation.worker.process_identity import remove_stale_dirs
+from validation.worker.profile import add_models, describe_worker
 
 DEFAULT_LIMIT = 2
 """Flow runs at a time: one chunk is scored while the next is downloaded. Prefect's default is no limit, with which one
@@ -91,6 +93,7 @@ class VastGpuWorker(ProcessWorker):
         self._signals = 0
         self._ending = False
         self._fatal: FleetError | None = None
+        self._refusals = RefusalStreak()
 
     async def start(
         self, run_once: bool = False, with_healthcheck: bool = False, printer: Callable[..., None] = print
@@ -123,6 +126,7 @@ class VastGpuWorker(ProcessWorker):
         self._grace_s = settings.drain_grace_s
         profile = describe_worker(settings, prefect_worker=self.name, limit=self._limit)
         self._registration = WorkerRegistration(engine, profile)
+        self._serving = _current_task()
         self._install_signal_handlers()
         self._processes = FlowProcesses(settings.worker_id)
         self._inference = InferenceSupervisor(
@@ -151,6 +155,8 @@ class VastGpuWorker(ProcessWorker):
         # If a task of Prefect failed, this runs in a cancelled scope, in which every await would raise.
         with anyio.CancelScope(shield=True):
             try:
+                if self._fatal is not None:
+                    await self._registration.record_error(str(self._fatal))
                 overdue = await self._drain()
             finally:
                 await self._cleanup()
@@ -173,6 +179,8 @@ class VastGpuWorker(ProcessWorker):
         if isinstance(configuration, VastGpuJobConfiguration):
             configuration.validate_job()
         configuration.env[DRAIN_FILE_VARIABLE] = str(self._processes.drain_file)
+        outcome_file = self._processes.outcome_file(flow_run.id)
+        configuration.env[OUTCOME_FILE_VARIABLE] = str(outcome_file)
         configuration.env[INFERENCE_SOCKET_VARIABLE] = str(self._inference.socket)
         for name, value in FLOW_ENV.items():
             configuration.env.setdefault(name, value)
@@ -181,6 +189,8 @@ class VastGpuWorker(ProcessWorker):
                 return await super().run(flow_run, configuration, status)
         finally:
             self._ended_runs.add(flow_run.id)
+            if outcome := take_outcome(outcome_file):
+                self._stop_if_refused(outcome)
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
         """Submit runs for the free slots; none while the worker ends, and no run that already has a slot here.
@@ -247,9 +257,14 @@ class VastGpuWorker(ProcessWorker):
         self._stop_serving(serving)
 
     def _stop_on_fatal(self, serving: asyncio.Task[Any], error: FleetError) -> None:
-        self._logger.warning("the inference server does not start any more: draining")
+        self._logger.error("%s: this worker drains and ends", error)
         self._fatal = error
         self._stop_serving(serving)
+
+    def _stop_if_refused(self, outcome: RunOutcome) -> None:
+        """Stop if the next flow run would meet the same error. `validation.worker.chunk.outcome` decides."""
+        if (error := self._refusals.add(outcome)) is not None and not self._ending:
+            self._stop_on_fatal(self._serving, error)
 
     def _stop_serving(self, serving: asyncio.Task[Any]) -> None:
         if not self._ending:

@@ -12,6 +12,8 @@ from validation.ledger.engine import open_engine
 from validation.settings import load_settings
 from validation.shards.naming import shard_key
 from validation.worker.chunk.open import drain_requested
+from validation.worker.chunk.outcome import report_outcome
+from validation.worker.chunk.video_errors import SourceMismatch
 
 
 @flow
@@ -39,3 +41,10 @@ def hold_chunk(*, stubborn: bool = False) -> str:
         engine, claim.chunk_id, shard=shard, validated={claim.videos[0].video_id: 3}, failed=[], max_attempts=3
     )
     return "drained after 1 of 2 videos"
+
+
+@flow
+def refuse_chunk() -> None:
+    """End as a chunk of which no video has an object in the source store."""
+    with report_outcome():
+        raise SourceMismatch("c", 50, "v0000.tar is missing")

@@ -1,0 +1,17 @@
+-- peek_videos: up to p_count claimable videos of some languages, not claimed and not locked: with these a machine proves
+-- that it reaches the tars, before it claims anything. Raises VF007 to a box with the wrong key (see check_box_key).
+CREATE OR REPLACE FUNCTION validation.peek_videos(p_worker text, p_languages text[], p_count integer)
+RETURNS TABLE (video_id text, language text, segment_count integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
+AS $$
+BEGIN
+    PERFORM check_box_key(p_worker);
+    RETURN QUERY
+        SELECT q.video_id, q.language, q.segment_count
+        FROM public.video_queue q
+        WHERE q.status = 'done' AND q.validation_status = 'pending' AND q.validation_not_before <= now()
+          AND (p_languages IS NULL OR q.language = ANY (p_languages))
+        ORDER BY hashtext(q.video_id)
+        LIMIT least(p_count, 10);
+END
+$$;

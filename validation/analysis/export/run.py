@@ -1,0 +1,255 @@
+"""Run an export: write shards one after the other, remember each finished one, and continue after an interruption."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from obstore.store import ObjectStore
+
+from validation.analysis.export.formats import FORMATS, HOW_TO_READ, PARTS, join_parts
+from validation.analysis.export.samples import MissingSample, Sample, read_samples
+from validation.analysis.selection.write import disk_errors
+from validation.errors import BadInput
+from validation.files import write_atomically
+
+STATE = ".export/state.json"
+SELECTION = ".export/selection.parquet"
+STAGING = ".export/staging"
+MISSING = "missing.jsonl"
+CHECKSUMS = "checksums.sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPlan:
+    """What an export is made of. An export is only continued by an equal plan."""
+
+    format: str
+    suite: str
+    rules_version: str
+    rules_sha256: str
+    """Of the rules' content, so that another file with the same version is another plan."""
+    keep: tuple[str, ...]
+    shard_bytes: int
+    models: Mapping[str, str]
+    license: str
+    selection: str | None = None
+    """The file that was exported from, in place of shards and rules."""
+
+
+@dataclass(slots=True)
+class ShardRecord:
+    """A finished shard."""
+
+    rows_end: int
+    """Rows of the frozen list that this shard and the earlier ones cover."""
+    segments: int = 0
+    bytes: int = 0
+    missing: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds of audio by language."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Segments by language."""
+
+
+@dataclass(slots=True)
+class ExportState:
+    """How far an export is."""
+
+    plan: dict[str, object]
+    rows: int
+    shards: list[ShardRecord] = field(default_factory=list)
+    is_complete: bool = False
+
+    @property
+    def rows_done(self) -> int:
+        return self.shards[-1].rows_end if self.shards else 0
+
+    @property
+    def segments(self) -> int:
+        return sum(shard.segments for shard in self.shards)
+
+    @property
+    def missing(self) -> int:
+        return sum(shard.missing for shard in self.shards)
+
+    def seconds(self, language: str | None = None) -> float:
+        return sum(
+            seconds for shard in self.shards for name, seconds in shard.seconds.items() if language in {None, name}
+        )
+
+    def languages(self) -> list[tuple[str, int, float]]:
+        """Language, segments and hours; most hours first."""
+        names = {name for shard in self.shards for name in shard.seconds}
+        rows = [
+            (name, sum(shard.counts.get(name, 0) for shard in self.shards), self.seconds(name) / 3600) for name in names
+        ]
+        return sorted(rows, key=lambda row: (-row[2], row[0]))
+
+
+def open_export(folder: Path, plan: ExportPlan, freeze: Callable[[Path], int]) -> ExportState:
+    """Begin an export in a folder, or find how far it is.
+
+    Args:
+        folder: where to export to; made if missing.
+        plan: what to export.
+        freeze: writes the list of the selected rows to a file and returns their number; called once per export.
+
+    Raises:
+        BadInput: the folder holds other files or another export; or nothing is selected.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    described = json.loads(json.dumps(asdict(plan)))
+    if (folder / STATE).is_file():
+        state = _read_state(folder)
+        if differing := [name for name, value in described.items() if state.plan.get(name) != value]:
+            name = differing[0]
+            raise BadInput(
+                f"{folder} holds an export with {name} {state.plan.get(name)!r}, not {described[name]!r}: name another "
+                "folder, or delete this one"
+            )
+        return state
+    if any(path.name != ".export" for path in folder.iterdir()):
+        raise BadInput(f"{folder} is not empty and holds no export: name another folder")
+    (folder / SELECTION).parent.mkdir(exist_ok=True)
+    with disk_errors(folder):
+        state = ExportState(described, freeze(folder / SELECTION))
+        if not state.rows:
+            shutil.rmtree(folder / ".export")
+            raise BadInput("no segment is selected, so there is nothing to export")
+        _write_state(folder, state)
+    return state
+
+
+def run_export(
+    folder: Path, state: ExportState, plan: ExportPlan, source: ObjectStore, source_key: str
+) -> Iterator[ExportState]:
+    """Write the shards that are missing; yields after each shard, and a last time when the export is complete.
+
+    A shard is written aside, checked in by its checksums, and moved into place: what stands in the folder is complete
+    shards at every moment.
+
+    Raises:
+        BadInput: the disk is full or the folder not writable, or the source refuses this client.
+        Transient: the source cannot be read now. In every case the finished shards stay, and the next run continues.
+    """
+    if state.is_complete:
+        yield state
+        return
+    samples = read_samples(folder / SELECTION, source, source_key, skip=state.rows_done)
+    with disk_errors(folder), closing(samples):
+        while state.rows_done < state.rows:
+            record = _write_shard(folder, len(state.shards), samples, plan, ShardRecord(state.rows_done))
+            state.shards.append(record)
+            _write_state(folder, state)
+            yield state
+        _finish(folder, state, plan)
+    yield state
+
+
+def _write_shard(
+    folder: Path, number: int, samples: Iterator[Sample | MissingSample], plan: ExportPlan, record: ShardRecord
+) -> ShardRecord:
+    staging = folder / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    shard, missing = FORMATS[plan.format](staging, number), []
+    try:
+        for sample in samples:
+            record.rows_end += 1
+            if isinstance(sample, MissingSample):
+                record.missing += 1
+                missing.append(_describe_missing(sample))
+                continue
+            record.bytes = shard.add(sample)
+            _count(record, sample)
+            if record.bytes >= plan.shard_bytes:
+                break
+    except BaseException:
+        with suppress(OSError):  # the first error counts; the staging folder is deleted by the next run
+            shard.close()
+        raise
+    shard.close()
+    if not record.segments:  # the last rows have no audio
+        shutil.rmtree(staging)
+        staging.mkdir()
+    _check_in(folder, staging, number, missing)
+    return record
+
+
+def _count(record: ShardRecord, sample: Sample) -> None:
+    language = sample.language
+    record.segments += 1
+    record.counts[language] = record.counts.get(language, 0) + 1
+    record.seconds[language] = record.seconds.get(language, 0.0) + sample.duration_s
+
+
+def _describe_missing(sample: MissingSample) -> str:
+    row = sample.row
+    entry = {"video_id": row.video_id, "segment": row.segment, "reason": sample.reason}
+    return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+def _check_in(folder: Path, staging: Path, number: int, missing: list[str]) -> None:
+    """Write the checksums of a shard's files, and move the files into place."""
+    parts = staging / PARTS / f"{number:06d}"
+    parts.mkdir(parents=True, exist_ok=True)
+    files = sorted(path for path in staging.rglob("*") if path.is_file() and parts not in path.parents)
+    lines = [f"{hash_file(path)}  {path.relative_to(staging)}\n" for path in files]
+    (parts / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+    if missing:
+        (parts / MISSING).write_text("".join(missing), encoding="utf-8")
+    shutil.rmtree(folder / PARTS / f"{number:06d}", ignore_errors=True)  # of an attempt that was cut off here
+    for path in sorted(path for path in staging.rglob("*") if path.is_file()):
+        target = folder / path.relative_to(staging)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+
+def _finish(folder: Path, state: ExportState, plan: ExportPlan) -> None:
+    """Join the index files, write the data card, and complete the checksums."""
+    joined = join_parts(folder, len(state.shards))
+    (folder / "README.md").write_text(write_card(state, plan), encoding="utf-8")
+    added = sorted({*(path for path in joined if path.name != CHECKSUMS), Path("README.md")})
+    with (folder / CHECKSUMS).open("a", encoding="utf-8") as file:
+        file.writelines(f"{hash_file(folder / path)}  {path}\n" for path in added)
+    state.is_complete = True
+    _write_state(folder, state)
+    shutil.rmtree(folder / PARTS)
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
+
+
+def write_card(state: ExportState, plan: ExportPlan) -> str:
+    """The data card, in Markdown with the header that the Hugging Face hub reads."""
+    environment = Environment(
+        loader=PackageLoader("validation.analysis.export"),
+        autoescape=False,  # noqa: S701 - Markdown, not HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    how_to_read = HOW_TO_READ[plan.format].format(last=max(sum(shard.segments > 0 for shard in state.shards) - 1, 0))
+    return environment.get_template("card.md.j2").render(state=state, plan=plan, how_to_read=how_to_read)
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_state(folder: Path) -> ExportState:
+    content = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    content["shards"] = [ShardRecord(**shard) for shard in content["shards"]]
+    return ExportState(**content)
+
+
+def _write_state(folder: Path, state: ExportState) -> None:
+    write_atomically(folder / STATE, json.dumps(asdict(state), ensure_ascii=False), durable=True)
