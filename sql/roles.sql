@@ -115,7 +115,8 @@ $$;
 GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,
     validation.commit_chunk, validation.release_chunk, validation.renumber_chunk, validation.drain_worker,
-    validation.retire_worker, validation.schema_revision, validation.get_credential, validation.peek_videos
+    validation.retire_worker, validation.schema_revision, validation.get_credential,
+    validation.peek_videos
 TO validation_worker;
 
 -- The control plane: the sweep and the queue.

@@ -21,7 +21,7 @@ ALIVE = ("RUNNING", "PENDING", "CANCELLING")
 SWEEP = """
 from datetime import timedelta
 import tasks.control
-tasks.control.CONTROL_ENDED_AFTER = timedelta(0)
+tasks.control.MAX_CONTROL_RUN_AGE = timedelta(0)
 from flows.sweep import sweep_stale_claims
 sweep_stale_claims()
 """

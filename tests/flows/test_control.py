@@ -296,7 +296,7 @@ def test_a_control_run_without_a_process_is_crashed(prefect, flow_box, monkeypat
     run = prefect.create_flow_run_from_deployment(deployment, state=Running())
     assert not [told for told in reconcile_flow_runs.fn([], [], []) if run.name in told]
 
-    monkeypatch.setattr("tasks.control.CONTROL_ENDED_AFTER", timedelta(0))
+    monkeypatch.setattr("tasks.control.MAX_CONTROL_RUN_AGE", timedelta(0))
     assert f"{run.name}: Crashed" in reconcile_flow_runs.fn([], [], [])
     assert prefect.read_flow_run(run.id).state.is_crashed()
 

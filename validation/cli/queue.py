@@ -160,7 +160,7 @@ def _refuse_unknown_names(engine: "Engine", condition: "Requeue") -> None:
         _require_known("model", list(condition.lacking), models, "in any suite")
     if condition.worker_id is not None:
         workers = {row["worker_id"] for row in read_view(engine, "worker_liveness")}
-        labels = {row["label"] for row in read_view(engine, "fleet_machines")}
+        labels = {row["label"] for row in read_view(engine, "rented_instances")}
         _require_known("worker", [condition.worker_id], workers | labels, "in the ledger")
 
 

@@ -34,9 +34,6 @@ STATEMENT_TIMEOUT = "300s"
 """Longer than any call of a box takes."""
 
 
-_FORM = "postgresql://user:password@host:port/database"
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%\w+)?")
-"""A host name or an address. A host that is neither has part of a password in it, whose @ was not encoded."""
 _OTHER_DATABASES = frozenset({"mysql", "mariadb", "sqlite", "oracle", "mssql", "mongodb", "redis"})
 
 _TRANSACTION_SETTINGS = (
@@ -44,6 +41,10 @@ _TRANSACTION_SETTINGS = (
     "set_config('vfleet.box_key', %s, true)"
 )
 _SETS_BOX_KEY = "sets_box_key"
+
+
+_HOST = re.compile(r"[\w.,:%-]*")
+"""A host name, an IPv4 or IPv6 address without its brackets, or a list of them."""
 
 
 def parse_database_url(database_url: str) -> URL:
@@ -57,15 +58,16 @@ def parse_database_url(database_url: str) -> URL:
         BadInput: it is empty, or not the address of a Postgres database. The message shows no part of it.
     """
     if not database_url:
-        raise BadInput(f"DATABASE_URL is not set: give it as {_FORM}")
+        raise BadInput("DATABASE_URL is not set: give it as postgresql://user:password@host:port/database")
     try:
         url = make_url(database_url.strip())
-    except (ArgumentError, ValueError):
+    except (ArgumentError, ValueError):  # such as a port that is not a number
         raise _unreadable_url() from None
-    if (backend := url.get_backend_name()) not in {"postgresql", "postgres"}:
-        kind = f"is of a {backend} database" if backend in _OTHER_DATABASES else "is of no known database"
-        raise BadInput(f"DATABASE_URL {kind}: the ledger needs Postgres, {_FORM}")
-    if "@" in (url.database or "") or (url.host and not _HOST.fullmatch(url.host)):
+    if not _HOST.fullmatch(url.host or "") or "@" in f"{url.database}{''.join(url.query)}":
+        raise _unreadable_url()  # part of the password may be in there, so nothing of it is shown
+    if (backend := url.get_backend_name()) in _OTHER_DATABASES:
+        raise BadInput(f"DATABASE_URL is the address of a {backend} database: the ledger needs Postgres")
+    if backend not in {"postgresql", "postgres"}:
         raise _unreadable_url()
     url = url.set(drivername="postgresql+psycopg")
     if not is_remote(url) or {"sslmode", "PGSSLMODE"} & {*url.query, *os.environ}:
@@ -77,7 +79,7 @@ def parse_database_url(database_url: str) -> URL:
 def _unreadable_url() -> BadInput:
     return BadInput(
         "DATABASE_URL cannot be read (it is not shown, because it may hold a password): give it as "
-        f"{_FORM}, with special characters of the password percent-encoded, "
+        "postgresql://user:password@host:port/database, with special characters of the password percent-encoded, "
         "such as %40 for @, %3A for :, %2F for / and %3F for ?"
     )
 
