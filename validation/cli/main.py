@@ -18,6 +18,7 @@ from validation.cli import (
     fleet,
     gateway,
     inference,
+    inspect,
     local,
     queue,
     results,
@@ -67,6 +68,7 @@ def _options(
 
 
 for module in (
+    inspect,
     queue,
     status,
     fleet,
