@@ -61,7 +61,7 @@ def test_young_object_is_never_an_orphan(box):
     put_once(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
     report = sweep(box.engine, box.context.results)
     assert report.is_empty
-    assert len(list(list_keys(box.context.results))) == 1
+    assert len(list(list_keys(box.context.results, "shards"))) == 1
 
 
 def test_audit_of_a_sound_fleet_finds_nothing(box):

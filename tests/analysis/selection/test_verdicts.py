@@ -52,7 +52,7 @@ RULES = st.lists(
 
 
 def evaluate_rows(rules, rows):
-    return [(verdict.verdict, list(verdict.reasons)) for verdict in map(rules.judge, rows)]
+    return [(verdict.verdict, list(verdict.reasons)) for verdict in map(rules.evaluate, rows)]
 
 
 def evaluate_frame(rules, rows, schema):

@@ -1,4 +1,4 @@
-"""Verdict rules as polars expressions: the result of ``Rules.judge`` for all segments at once."""
+"""Verdict rules as polars expressions: the result of ``Rules.evaluate`` for all segments at once."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
 
     The stored verdict, if there is one, moves to ``stored_verdict``.
 
-    The result equals ``Rules.judge`` for every row, missing values and the order of reasons included: rows that were
+    The result equals ``Rules.evaluate`` for every row, missing values and the order of reasons included: rows that were
     written with the same rules do not change.
 
     Raises:
