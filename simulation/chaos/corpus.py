@@ -73,7 +73,7 @@ def omit_object(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
 def truncate_tar(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
     """A tar that ends in the middle, as after an interrupted upload."""
     whole = pack(f"cut-{number:05d}")
-    return replace(whole, tar=(whole.tar or b"")[: len(whole.tar or b"") // 2], error="unexpected end of data")
+    return replace(whole, tar=(whole.tar or b"")[: len(whole.tar or b"") // 2], error="the tar is broken")
 
 
 BREAKERS = (omit_object, truncate_tar)

@@ -117,7 +117,7 @@ MANIFESTS = {
     "no JSON": ("[", "cannot be read"),
     "nothing": ("[]", "names no clip"),
     "no text": ('[{"file": "a.flac", "language": "hi"}]', "entry 1 needs file, text and language"),
-    "no language": ('[{"file": "a.flac", "text": "x", "language": "klingon"}]', "'klingon' is not an ISO 639 code"),
+    "no language": ('[{"file": "a.flac", "text": "x", "language": "gibberish"}]', "'gibberish' is not an ISO 639 code"),
     "no file": ('[{"file": "a.flac", "text": "x", "language": "hi"}]', "a.flac cannot be decoded"),
 }
 

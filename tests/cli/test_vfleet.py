@@ -36,7 +36,7 @@ UNREACHABLE = "postgresql://user:secret@127.0.0.1:9/x"
         (["audit"], {"DATABASE_URL": UNREACHABLE, "VFLEET_RESULTS_URL": "memory://"}, 3, "unreachable"),
         (["seed", "/nowhere.csv"], {"DATABASE_URL": UNREACHABLE}, 2, "/nowhere.csv"),
         (["run-chunk"], {"DATABASE_URL": UNREACHABLE, "VFLEET_SUITE": "best"}, 2, "known suites are"),
-        (["run-chunk"], {"DATABASE_URL": UNREACHABLE, "VFLEET_LANGUAGES": "hi,klingon"}, 2, "klingon"),
+        (["run-chunk"], {"DATABASE_URL": UNREACHABLE, "VFLEET_LANGUAGES": "hi,gibberish"}, 2, "gibberish"),
         (["run-chunk"], {"DATABASE_URL": UNREACHABLE, "PARQUET_SHARD_SIZE": "many"}, 2, "PARQUET_SHARD_SIZE"),
         (["run-chunk"], {"DATABASE_URL": UNREACHABLE, "VFLEET_SOURCE_KEY": "{id}.tar"}, 2, "{video_id}"),
     ],

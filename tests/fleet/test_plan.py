@@ -99,7 +99,7 @@ def snapshots(draw) -> FleetSnapshot:
         budget=BudgetState(draw(st.sampled_from([0.5, 2.0, 50.0])), 10.0, usd_per_hour, spent,
                     draw(st.sampled_from([None, 0.1, 50.0]))),
         now=NOW,
-        bans=[Ban(kind, draw(st.integers(1, 3)), "slow", ago(9), NOW + timedelta(1)) for kind in ("machine", "host")],
+        bans=[Ban(kind, draw(st.integers(1, 3)), "slow", NOW + timedelta(1)) for kind in ("machine", "host")],
         offers=draw(st.sampled_from([None, offers, offers])),
     )  # fmt: skip
 

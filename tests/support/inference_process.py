@@ -72,7 +72,7 @@ class RunningServer:
     def start(self) -> None:
         self.process = subprocess.Popen(self._command, env=self.environment, stdout=subprocess.PIPE, text=True)
         self.ready_message = json.loads(self.process.stdout.readline() or "null")
-        self.open_at_start = self.open_files() if "ready" in self.ready_message else []
+        self.open_at_start = self.open_files() if "ready" in (self.ready_message or {}) else []
 
     def kill(self) -> None:
         self.process.kill()

@@ -29,11 +29,11 @@ from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.hardware.gpu_errors import GpuOutOfMemory
 from validation.inference import executor
 from validation.inference.__main__ import end, main
-from validation.models import suite
+from validation.models import suite, suites
 from validation.models.base import Batch
 from validation.models.batching import pad_batch
 
-SPEC = suite.SuiteSpec(
+SPEC = suites.SuiteSpec(
     models={"silero": "scripted_inference_server:EchoScorer"},
     asr_model=None,
     lid_models=(),
@@ -88,5 +88,5 @@ def prepare_slowly(*args: Any, **options: Any) -> Batch:
 
 if __name__ == "__main__":
     executor.pad_batch = prepare_slowly
-    suite.SUITES = {**suite.SUITES, "scripted": SPEC}
+    suite.SUITES = suites.SUITES = {**suites.SUITES, "scripted": SPEC}
     end(main())

@@ -84,7 +84,13 @@ def test_queries_collected_together_join_the_revisions_once(monkeypatch):
     rules = Rules(version="any", required_models=("ear",), rules=())
     rows = open_revisions([make_revision(("ear",), {"a": 2}, 0.0), make_revision(("nose",), {"a": 1}, 1.0)], ROLES)
     segments = apply_rules(
-        rows.with_columns(fault=pl.lit(None, pl.String), duration_s=pl.lit(1.0), language=pl.lit("hi")), rules
+        rows.with_columns(
+            fault=pl.lit(None, pl.String),
+            duration_s=pl.lit(1.0),
+            language=pl.lit("hi"),
+            length_difference_s=pl.lit(None, pl.Float64),
+        ),
+        rules,
     )
     summarize_selection(segments, rules, ["accept"])
     assert len(seen) == 1

@@ -100,7 +100,7 @@ def test_a_host_that_hangs_while_it_loads_is_ended(monkeypatch, tmp_path):
 
     async def load() -> None:
         host = supervisors.InferenceSupervisor("slow", on_give_up=pytest.fail)
-        with pytest.raises(supervisors.ServerExited, match="told nothing within 0 s"):
+        with pytest.raises(supervisors.ServerExited, match="sent no message within 0 s"):
             await host.start()
         assert host._process.returncode is not None
 
@@ -113,7 +113,7 @@ def test_a_host_that_dies_in_the_midst_of_a_word_has_died(monkeypatch, tmp_path)
     torn.write_text("#!/bin/sh\nprintf '{\"ready\": {'\n")
     torn.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(torn))
-    with pytest.raises(supervisors.ServerExited, match="that can be read"):
+    with pytest.raises(supervisors.ServerExited, match="sent no message"):
         asyncio.run(supervisors.InferenceSupervisor("torn", on_give_up=pytest.fail).start())
 
 

@@ -66,10 +66,10 @@ def test_an_outage_of_the_ledger_is_told_once_and_survived(ledger, postgres, tol
     row.register()
     with outage(postgres, ledger.engine.url.database):
         for _ in range(3):
-            asyncio.run(row.beat())
+            asyncio.run(row.heartbeat())
         assert told == ["WARNING"]
     for _ in range(2):
-        asyncio.run(row.beat())
+        asyncio.run(row.heartbeat())
     assert told == ["WARNING", "INFO"]
 
 
@@ -136,7 +136,7 @@ def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
     heard = []
     usual = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:
-        asyncio.run(row.beat())
+        asyncio.run(row.heartbeat())
     finally:
         signal.signal(signal.SIGTERM, usual)
     assert (heard, told) == ([signal.SIGTERM], ["ERROR"])
@@ -145,7 +145,7 @@ def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
 def test_a_frozen_ledger_holds_up_the_end_for_seconds_only(ledger, postgres, monkeypatch):
     """It has taken each question, so no connection is lost. Neither a beat under way nor a goodbye is waited for long,
     and the end of the process waits for no thread of theirs."""
-    monkeypatch.setattr(ledger_row, "ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(ledger_row, "LEDGER_CALL_TIMEOUT_S", 0.2)
     with StalledProxy(postgres.port) as line:
         engine = open_engine(line.lead(ledger.url))
         row = WorkerRegistration(engine, WorkerProfile("box-1", config={"instance": str(current_identity())}))

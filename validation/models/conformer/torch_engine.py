@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnx import NodeProto
 from torch import Tensor
 
 from validation.hardware.device import DeviceConfig
@@ -20,6 +20,9 @@ from validation.models.conformer.mel import LogMel
 from validation.models.conformer.network import FastConformer, NetworkShape, length_mask
 from validation.models.conformer.segment import EngineOutput
 from validation.models.conformer.vocabulary import BLANK, Vocabulary
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 _SCALING_NODE = "/pos_enc/Mul"
 """This node exists exactly if the encoder scales its input."""
@@ -132,7 +135,7 @@ def _find_uses(graph: Graph) -> dict[str, _Use]:
     return uses
 
 
-def _module_path(node: NodeProto) -> str:
+def _module_path(node: "NodeProto") -> str:
     """Derive a module's path from the name of its node, such as ``/layers.0/conv/depthwise_conv/Conv``."""
     parts = node.name.strip("/").split("/")[:-1]
     # The name of a module in a sequence repeats the sequence: /pre_encode/conv/conv.2/Conv.
