@@ -6,7 +6,6 @@ from typing import Literal, TypeAlias
 import torch
 
 from validation.errors import BadInput
-from validation.settings import load_settings
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 Precision: TypeAlias = Literal["float32", "float16", "bfloat16"]
@@ -65,5 +64,7 @@ def device_from_settings() -> DeviceConfig:
     Raises as ``select_device`` does.
     """
     disable_tf32()
+    from validation.settings import load_settings  # noqa: PLC0415 - the GPU benchmark runs without pydantic
+
     settings = load_settings()
     return select_device(settings.device, settings.precision)

@@ -20,7 +20,7 @@ from validation.models.conformer.graph import UnsupportedGraph, consolidate_repo
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.onnx_patches import make_padding_exact
-from validation.models.conformer.torch_engine import build_network, load_torch_engine
+from validation.models.conformer.onnx_to_torch import build_network, load_torch_engine
 from validation.models.conformer.vocabulary import BLANK, read_vocabulary
 from validation.models.onnx import create_onnx_session
 

@@ -16,9 +16,9 @@ from validation.models.batching import pad_stack, split_evenly, too_short
 from validation.models.conformer.graph import count_symbols, read_graph
 from validation.models.conformer.mel import MIN_SAMPLES
 from validation.models.conformer.onnx_engine import OnnxEngine
+from validation.models.conformer.onnx_to_torch import load_torch_engine
 from validation.models.conformer.segment import MAX_PIECE_S, Engine, SegmentResult, join_pieces, score_transcripts
 from validation.models.conformer.tokenizer import SubwordTokenizer, TokenizedTranscript
-from validation.models.conformer.torch_engine import load_torch_engine
 from validation.models.conformer.vocabulary import read_vocabulary
 from validation.models.weights_folder import open_weights_folder
 from validation.settings import load_settings
