@@ -82,7 +82,7 @@ def test_quarantined_box_is_replaced_and_its_machine_banned(world):
     world.ticks(16)
     (label, chunk), *_ = fetch(
         world.ledger,
-        "SELECT machine, chunk_id FROM validation_chunks WHERE state = 'committed' ORDER BY closed_at DESC",
+        "SELECT instance_label, chunk_id FROM validation_chunks WHERE state = 'committed' ORDER BY closed_at DESC",
     )
     execute(world.ledger, "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]')")
     execute(

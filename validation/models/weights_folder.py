@@ -12,7 +12,6 @@ from pathlib import Path
 
 from validation.errors import BadInput
 from validation.models.weights import WeightsRefused, sha256_of
-from validation.settings import load_settings
 
 LOCK_NAME = "weights.lock"
 COMMIT_NAME = ".commit"
@@ -179,6 +178,8 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str | None]:
 
 
 def _find_root_and_lock(model: str, root: Path | None, lock: Path | None) -> tuple[Path, Path]:
+    from validation.settings import load_settings  # noqa: PLC0415 - the GPU benchmark runs without pydantic
+
     settings = load_settings()
     root = root or settings.weights
     if root is None:
