@@ -191,6 +191,7 @@ def test_other_models_and_failures_are_inconclusive(box, machines):
         box.engine, "UPDATE validation.canaries SET video_id = 'gone-' || video_id WHERE 'gone-' || video_id IN "
         "(SELECT video_id FROM video_queue)"
     )  # fmt: skip
+    box.add_videos("found")  # where no object of a chunk exists, no video is charged
     run_chunk(ann)
     assert "validation_failed" in statuses(box.engine).values()
     assert main(["sweep"]) == 0
