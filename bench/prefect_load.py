@@ -164,7 +164,7 @@ def report(row: dict) -> None:
         f"{row['server']:9} {row['workers']:4} workers, {row['task_runs_per_s']:5.1f} task runs/s: "
         f"{row['cpu_s_per_chunk']:.2f} CPU-s per chunk, "
         f"a query {row['api_p50_s'] * 1000:.0f} ms (p95 {row['api_p95_s'] * 1000:.0f}), "
-        f"recorded after {lag}, {row['error_count']} errors{'' if row['bears'] else ' -> not supported'}",
+        f"recorded after {lag}, {row['error_count']} errors{'' if row['supported'] else ' -> not supported'}",
         flush=True,
     )
     for error in row["errors"][:3]:

@@ -19,6 +19,8 @@ ColumnType: TypeAlias = Literal["float", "int", "str", "bool"]
 
 SAMPLE_RATE = 16_000
 """Hz. Every model of every suite takes this rate; audio is resampled once, when it is decoded."""
+MIN_DISK_BYTES = 5 << 30
+"""Free disk that a box needs before it works."""
 MIN_SEGMENT_S: Seconds = 0.1
 """Shortest audio that a model is given: ten analysis frames of the model with the shortest window."""
 

@@ -268,17 +268,17 @@ def test_full_disk_is_found(well, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("driver", "needs", "bears"),
+    ("driver", "needs", "supports"),
     [("525.60.13", 12, None), ("570.1", 11, None), ("580.65.06", 13, None), ("999.1", 14, None),
      ("570.133.07", 13, "CUDA 12 at most"), ("525.60", 13, "CUDA 12 at most"), ("450.80.02", 12, "CUDA 11 at most"),
      ("390.157", 12, "no known CUDA version")],
 )  # fmt: skip
-def test_driver_supports_its_own_cuda_and_older(driver, needs, bears):
+def test_driver_supports_its_own_cuda_and_older(driver, needs, supports):
     """CUDA's promise: within a major every driver will do, and a newer driver runs older programs."""
-    if bears is None:
+    if supports is None:
         check_cuda_support(driver, needs)
         return
-    with pytest.raises(DriverTooOld, match=f"{driver} supports {bears}.*built for CUDA {needs}: rent a machine"):
+    with pytest.raises(DriverTooOld, match=f"{driver} supports {supports}.*built for CUDA {needs}: rent a machine"):
         check_cuda_support(driver, needs)
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from validation.doctor.check import CheckWarning
 from validation.doctor.database import read_session
-from validation.domain import Seconds
+from validation.domain import MIN_DISK_BYTES, Seconds
 from validation.errors import BadInput
 from validation.models.self_test import run_self_test
 from validation.models.suite import load_suite
 from validation.settings import Settings
 
-MIN_DISK_BYTES = 5 << 30
 WARN_SKEW_S: Seconds = 10.0
 """Beyond this, times of this machine and times of the ledger cannot be put in order."""
 MAX_SKEW_S: Seconds = 600.0

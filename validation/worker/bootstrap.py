@@ -20,7 +20,7 @@ from typing import Self
 import httpx
 from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
-from validation.domain import Seconds
+from validation.domain import MIN_DISK_BYTES, Seconds
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode
 from validation.hardware.gpu import DriverTooOld, built_for_cuda, supports_cuda
@@ -45,7 +45,6 @@ DRAIN_TIMEOUT_S: Seconds = 180.0
 """How long the worker may drain; its own grace is two minutes."""
 DESTROY_TRIES = 30
 DESTROY_PAUSE_S: Seconds = 60.0
-MIN_DISK_BYTES = 5 << 30
 SELF_TEST = (sys.executable, "-m", "validation.worker.self_test")
 SELF_TEST_TIMEOUT_S: Seconds = 180.0
 """Weights load within two minutes. The fleet replaces a box without a heartbeat six minutes after its start anyway."""
