@@ -128,7 +128,7 @@ def plant_truncated_tar(clips: Clips) -> Planted:
     whole = pack(name, "it", [clips["it_conteggio"], clips["it_ciao_mondo"]])
     tar = whole.tar or b""
     return replace(whole, tar=tar[: len(tar) // 2]), [
-        PlantedFault(name, "a truncated tar", reason="unexpected end of data")
+        PlantedFault(name, "a truncated tar", reason="the tar is broken")
     ]
 
 
