@@ -127,9 +127,7 @@ def plant_truncated_tar(clips: Clips) -> Planted:
     name = "cut-upload"
     whole = pack(name, "it", [clips["it_conteggio"], clips["it_ciao_mondo"]])
     tar = whole.tar or b""
-    return replace(whole, tar=tar[: len(tar) // 2]), [
-        PlantedFault(name, "a truncated tar", reason="the tar is broken")
-    ]
+    return replace(whole, tar=tar[: len(tar) // 2]), [PlantedFault(name, "a truncated tar", reason="the tar is broken")]
 
 
 def plant_missing_object(_clips: Clips) -> Planted:
