@@ -52,7 +52,7 @@ attack: $(VENV)/complete
 
 # Kills, stops and starves everything for a minute and a half, lets the queue drain, then audits. CI runs it.
 chaos-short: $(VENV)/installed
-	$(BIN)/python -m simulation.chaos --minutes 1.5 --seed 7 --drain-within 120
+	$(BIN)/python -m simulation.chaos --minutes 1.5 --seed 7 --drain-within 300
 
 chaos: $(VENV)/installed
 	$(BIN)/python -m simulation.chaos --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)
