@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 .PHONY: demo test lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-check docs-config fleet-box fleet-conformance \
-        fleet-soak fleet-soak-short gateway image-check mutants prefect-load scale scale-short secrets truth
+        fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth
 .DELETE_ON_ERROR:
 
 # --- every day -------------------------------------------------------------------------------------------------------
@@ -42,6 +42,11 @@ image:
 	    --build-arg REVISION=$$(git rev-parse HEAD) .
 
 # --- proofs that take longer -----------------------------------------------------------------------------------------
+
+# Damaged audio files by the thousand: each is refused by an error of the reader, or is whole. Two minutes. `make test` has
+# a tenth of it.
+fuzz: $(VENV)/complete
+	$(BIN)/python -m pytest -m slow tests/corpus/test_fuzz.py
 
 mutants: $(VENV)/installed
 	$(BIN)/python -m tests.support.ledger_mutants
