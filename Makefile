@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bootstrap image weights lock clean \
+.PHONY: attack demo test lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-check docs-config fleet-box fleet-conformance \
         fleet-soak fleet-soak-short gateway image-check mutants prefect-load scale scale-short secrets bench-calibration
 .DELETE_ON_ERROR:
@@ -46,9 +46,13 @@ image:
 mutants: $(VENV)/installed
 	$(BIN)/python -m tests.support.ledger_mutants
 
+# Attacks: a stolen box login and key, hostile files, hostile text; slow tests included. Under three minutes.
+attack: $(VENV)/complete
+	$(BIN)/python -m pytest -m attack -n 2
+
 # Injects faults into a local fleet for a minute and a half, lets the queue drain, then audits. CI runs it.
 chaos-short: $(VENV)/installed
-	$(BIN)/python -m simulation.chaos --minutes 1.5 --seed 7 --drain-within 120
+	$(BIN)/python -m simulation.chaos --minutes 1.5 --seed 7 --drain-within 300
 
 chaos: $(VENV)/installed
 	$(BIN)/python -m simulation.chaos --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)
