@@ -66,14 +66,29 @@ COLUMNS_OF_VERSION = {
     length_difference_s: double
     rms_dbfs: double
     clipped_fraction: double
+    flat_fraction: double
+    bandwidth_hz: double
+    edge_start_db: double
+    edge_end_db: double
+    pause_s: double
     text_normalised: string not null
     has_digits: bool
     script_fraction: double
     latin_fraction: double
     chars_per_s: double
+    repeated_letters: int64
+    repeated_fraction: double
     cer: double
     edge_cer_start: double
     edge_cer_end: double
+    roman_cer: double
+    roman_word_cer: double
+    heard_ratio: double
+    heard_inserted: double
+    heard_deleted: double
+    heard_inserted_run: double
+    heard_repeated: double
+    heard_compression: double
     language_votes_for: int64
     language_votes_against: int64
     language_abstentions: int64
@@ -85,6 +100,7 @@ COLUMNS_OF_VERSION = {
     nose_ovr: double
     nose_fault: string
     verdict: string not null
+    margin: double
     reasons: list<item: string not null> not null
     """,
 }
