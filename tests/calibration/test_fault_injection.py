@@ -1,4 +1,4 @@
-"""What is variants is what it says, and nothing else."""
+"""Variants of_kind trusted clips: each has exactly the fault that it names."""
 
 from pathlib import Path
 
@@ -28,14 +28,15 @@ def variants(clips):
     return {(faulty.original, faulty.variant): faulty for faulty in inject_faults(list(clips.values()))}
 
 
-def of(variants, variant):
+def of_kind(variants, variant):
+    """The variants of_kind one kind, by clip."""
     return {clip: faulty for (clip, found), faulty in variants.items() if found == variant}
 
 
 def test_every_clip_has_sound_variants_and_one_per_fault(clips, variants):
     """Every clip has every variant, except that a clip of two words can spare none and a short one has no room."""
-    assert len(of(variants, "as it is")) == len(clips) == 23
-    counts = {variant: len(of(variants, variant)) for changes in FAULTS.values() for variant in changes}
+    assert len(of_kind(variants, "as it is")) == len(clips) == 23
+    counts = {variant: len(of_kind(variants, variant)) for changes in FAULTS.values() for variant in changes}
     spared = {"one missing word", "shift of 0.4 s", "shift of 1 s"}
     assert {variant: count for variant, count in counts.items() if variant not in spared} == dict.fromkeys(
         counts.keys() - spared, 23
@@ -46,13 +47,13 @@ def test_every_clip_has_sound_variants_and_one_per_fault(clips, variants):
 
 
 def test_clips_of_one_language_lack_faults_that_need_two(clips):
-    """A wrong label and a second voice need another language."""
+    """A wrong label and an overlapping voice need a clip of another language."""
     hindi = [clip for clip in clips.values() if clip.language == "hi"]
     assert set(find_missing_faults(inject_faults(hindi))) >= {"wrong language", "overlap"}
 
 
 def test_same_clips_give_the_same_variants(clips, variants):
-    """Figures of two days are of the same faults."""
+    """Results of different days are about the same faults."""
     again = inject_faults(list(clips.values())[:3])
     assert all(
         np.array_equal(s.audio, variants[s.original, s.variant].audio) for s in again if s.variant.startswith("noise")
@@ -77,17 +78,17 @@ def test_a_fault_changes_either_audio_or_transcript(clips, variants):
 
 
 def test_one_wrong_word_changes_one_word(clips, variants):
-    """The others stand where they stood."""
-    for name, faulty in of(variants, "one wrong word").items():
-        own, told = clips[name].text.split(), faulty.text.split()
+    """All other words stay in their places."""
+    for name, faulty in of_kind(variants, "one wrong word").items():
+        own, changed = clips[name].text.split(), faulty.text.split()
         if len(own) > 1:
-            assert sum(a != b for a, b in zip(own, told, strict=True)) == 1
+            assert sum(a != b for a, b in zip(own, changed, strict=True)) == 1
 
 
 @pytest.mark.parametrize("snr_db", [20, 10, 0])
 def test_noise_has_its_signal_to_noise_ratio(clips, variants, snr_db):
     """Measured on the mixture, whose level may have been lowered as a whole."""
-    for name, faulty in of(variants, f"noise at {snr_db} dB").items():
+    for name, faulty in of_kind(variants, f"noise at {snr_db} dB").items():
         speech = clips[name].audio.astype(np.float64)
         gain = np.dot(faulty.audio, speech) / np.dot(speech, speech)
         noise = faulty.audio - gain * speech
@@ -96,7 +97,7 @@ def test_noise_has_its_signal_to_noise_ratio(clips, variants, snr_db):
 
 
 def test_audio_faults_are_measurable(clips, variants):
-    """Cut off, silent, short, fast."""
+    """Clipping, silence, truncation and doubled speed can be measured in the samples."""
     for name, clip in clips.items():
         assert np.mean(np.abs(variants[name, "clipping"].audio) >= 0.99) >= 0.045
         assert not variants[name, "silence"].audio.any()
@@ -108,7 +109,7 @@ def test_audio_faults_are_measurable(clips, variants):
 
 def test_a_swapped_transcript_is_as_long_as_the_own_one(clips, variants):
     """Its length alone betrays nothing, unless the language has too few words."""
-    for name, faulty in of(variants, "swapped transcript").items():
+    for name, faulty in of_kind(variants, "swapped transcript").items():
         assert faulty.text != clips[name].text
         assert len(faulty.text) <= 1.5 * len(clips[name].text) + 8
 
@@ -126,7 +127,7 @@ def test_faults_of_the_transcript_leave_the_words_in_their_order(clips, variants
 
 def test_a_shift_drops_the_beginning_and_adds_other_speech(clips, variants):
     """The length of what is dropped is the length of what is added."""
-    for name, faulty in of(variants, "shift of 1 s").items():
+    for name, faulty in of_kind(variants, "shift of 1 s").items():
         assert len(faulty.audio) <= len(clips[name].audio)
         assert faulty.text == clips[name].text
 
