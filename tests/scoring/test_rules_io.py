@@ -180,6 +180,7 @@ FAULTS = [
             "chars_per_s": 0.0,
             "script_fraction": None,
             "cer": None,
+            "roman_cer": None,
             "whisper_align_tok": None,
         },
         "reject",
@@ -192,6 +193,7 @@ FAULTS = [
     ({"language": "", "language_code": None}, "review", ("missing_language",)),
     ({"language": "klingonish", "language_code": None}, "review", ("unknown_language",)),
     ({"whisper_align_tok": None, "cer": None}, "review", ("unjudged",)),
+    ({"roman_cer": None}, "review", ("unjudged",)),
     (
         {"dnsmos_fault": "model_failed: boom", "dnsmos_bak": None, "dnsmos_ovr": None},
         "review",
@@ -268,7 +270,37 @@ INDIC_SEGMENT = {
     "language_votes_against": 0,
     "mms_declared_p": 0.9,
     "conformer_align_tok": -0.1,
+    "conformer_greedy_tok": -0.1,
+    "roman_cer": 0.1,
+    "heard_compression": 0.9,
 }
+
+
+EVIDENCE = {
+    "local-3": ("whisper", "whisper_align_tok", "whisper_greedy_lp"),
+    "indic-2": ("conformer", "conformer_align_tok", "conformer_greedy_tok"),
+}
+
+
+@pytest.mark.parametrize("version", EVIDENCE)
+@given(
+    roman_cer=st.none() | st.floats(0, 3),
+    confidence=st.none() | st.floats(-5, 0),
+    align=st.none() | st.floats(-5, 0.1),
+    compression=st.none() | st.floats(0.5, 20),
+)
+def test_nothing_is_accepted_without_positive_evidence(version, roman_cer, confidence, align, compression):
+    """An accepted segment has a recognised text heard with confidence and without a loop, like the transcript."""
+    _, align_column, confidence_column = EVIDENCE[version]
+    good = GOOD_SEGMENT if version == "local-3" else INDIC_SEGMENT
+    signals = good | {"roman_cer": roman_cer, "heard_compression": compression}
+    signals |= {align_column: align, confidence_column: confidence if align is not None else None}
+    if load_rules(version).evaluate(signals).verdict == "accept":
+        assert roman_cer is not None
+        assert roman_cer < 0.6
+        assert align is not None
+        assert confidence is None or confidence >= -1
+        assert compression is None or compression <= 2.4
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def apply_proposals(rules: Rules, proposals: Sequence[Proposal], version: str) -
 
 def _include_rejects(rule: Rule, rules: Sequence[Rule]) -> Rule:
     """A review rule of one condition, at least as strict as the reject rules of its reason on the same column."""
-    if rule.verdict == "reject" or len(rule.when) != 1 or not isinstance(rule.when[0].value, float):
+    condition, value = rule.when[0], rule.when[0].value
+    if rule.verdict == "reject" or len(rule.when) != 1 or not isinstance(value, float):
         return rule
-    (condition,) = rule.when
     limits = [
         each.value
         for other in rules
@@ -83,7 +83,7 @@ def _include_rejects(rule: Rule, rules: Sequence[Rule]) -> Rule:
         if (each.column, each.op) == (condition.column, condition.op) and isinstance(each.value, float)
     ]
     strictest = max if condition.op[0] == "<" else min
-    return replace_limit(rule, condition, strictest([float(condition.value), *limits]))
+    return replace_limit(rule, condition, strictest([value, *limits]))
 
 
 def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:

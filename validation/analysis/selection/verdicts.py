@@ -44,7 +44,7 @@ def margin_of(rules: Rules) -> pl.Expr:
     margins = []
     for rule in rules.effective:
         of_rule = pl.min_horizontal(_distance(condition, rules) for condition in rule.when)
-        margins.append(pl.when(_is_for(rule)).then(of_rule).otherwise(-MAX_MARGIN))
+        margins.append(pl.when(is_for(rule)).then(of_rule).otherwise(-MAX_MARGIN))
     return pl.max_horizontal(margins)
 
 
@@ -65,17 +65,17 @@ def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
 
 
 def _fires(rule: Rule) -> pl.Expr:
-    return pl.all_horizontal(_is_for(rule), *(_holds(condition) for condition in rule.when))
+    return pl.all_horizontal(is_for(rule), *(_holds(condition) for condition in rule.when))
 
 
-def _is_for(rule: Rule) -> pl.Expr:
+def is_for(rule: Rule) -> pl.Expr:
     """Whether a rule is for the segment's language."""
     if not rule.languages:
         return pl.lit(value=True)
     return pl.col(LANGUAGE).is_in(list(rule.languages)).fill_null(value=False)
 
 
-def _limit(condition: Condition) -> pl.Expr:
+def limit_of(condition: Condition) -> pl.Expr:
     """The value to compare with, by the segment's language."""
     limit: pl.Expr = pl.lit(condition.value)
     for language, value in condition.by_language:
@@ -87,7 +87,7 @@ def _distance(condition: Condition, rules: Rules) -> pl.Expr:
     """How far a condition is from its limit, as ``Rules.margin`` counts."""
     if not condition.is_ordered:
         return pl.when(_holds(condition)).then(MAX_MARGIN).otherwise(-MAX_MARGIN)
-    column, limit = pl.col(condition.column), _limit(condition)
+    column, limit = pl.col(condition.column), limit_of(condition)
     unit = (pl.lit(rules.typical.get(condition.column, 0.0)) - limit).abs()
     above = (column - limit) / pl.when(unit == 0).then(1.0).otherwise(unit)
     distance = above if condition.op[0] == ">" else -above
@@ -96,7 +96,7 @@ def _distance(condition: Condition, rules: Rules) -> pl.Expr:
 
 def _holds(condition: Condition) -> pl.Expr:
     """True or False, never null: a comparison with a missing value does not hold."""
-    column, limit = pl.col(condition.column), _limit(condition)
+    column, limit = pl.col(condition.column), limit_of(condition)
     comparisons = {
         "<": column.lt,
         "<=": column.le,
