@@ -110,7 +110,7 @@ def test_the_margin_is_above_zero_only_for_what_is_not_accepted(rules, row):
     assert verdict.margin <= 0 if verdict.verdict == "accept" else verdict.margin >= 0
 
 
-@given(st.floats(-3, 3), st.floats(-3, 3))
+@given(st.integers(-300, 300).map(lambda n: n / 100), st.integers(-300, 300).map(lambda n: n / 100))
 def test_the_margin_orders_segments_by_their_distance_from_the_limit(one, other):
     """The nearer to the limit, the smaller the margin; a typical segment lies one unit from it."""
     when = (Condition(column="n0", op="<", value=-1.0),)

@@ -93,14 +93,13 @@ def bandwidth_hz(audio: Waveform) -> float | None:
     value: the highest frequency within ``BANDWIDTH_FLOOR_DB`` of it. None for less than ten frames and for silence.
     """
     count = len(audio) // FRAME
-    if count < 10:  # noqa: PLR2004 - a fifth of a second has no mean spectrum
+    level = rms_dbfs(audio)
+    if count < 10 or level is None or level <= SILENCE_DBFS:  # noqa: PLR2004 - a fifth of a second has no mean spectrum
         return None
     frames = audio[: count * FRAME].reshape(count, FRAME)
     power = np.mean(np.square(frames, dtype=np.float64), axis=1)
     loud = frames[power >= np.median(power)] * np.hanning(FRAME)
     spectrum = np.convolve(np.mean(np.abs(np.fft.rfft(loud, axis=1)) ** 2, axis=0), np.ones(3) / 3, mode="same")
-    if not 0 < spectrum.max() < np.inf:
-        return None
     above = np.flatnonzero(spectrum >= spectrum.max() * 10 ** (BANDWIDTH_FLOOR_DB / 10))
     return float(above[-1] * SAMPLE_RATE / FRAME)
 
@@ -108,10 +107,10 @@ def bandwidth_hz(audio: Waveform) -> float | None:
 def edge_levels_db(audio: Waveform) -> tuple[float | None, float | None]:
     """Level of the first and of the last ``EDGE_S``, in decibels from the level of the whole segment.
 
-    Near 0 or above: the segment begins or ends within speech. None for silence and for segments below ten edges.
+    Near 0 or above: the segment begins or ends within speech. None for silence and for segments below four edges.
     """
     edge, level = int(EDGE_S * SAMPLE_RATE), rms_dbfs(audio)
-    if level is None or level <= SILENCE_DBFS or len(audio) < 10 * edge:
+    if level is None or level <= SILENCE_DBFS or len(audio) < 4 * edge:
         return None, None
     first, last = rms_dbfs(audio[:edge]), rms_dbfs(audio[-edge:])
     return (None if first is None else first - level), (None if last is None else last - level)
