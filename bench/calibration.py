@@ -1,6 +1,7 @@
 """Accuracy of the verdicts by language: which planted faults the signals and the rules find in trusted clips.
 
-    python bench/calibration.py [--trusted FOLDER] [--suite local] [--natural-only] [--all] [--by-language]
+    python bench/calibration.py [--trusted FOLDER] [--suite local] [--first N] [--natural-only] [--all]
+        [--by-language]
 
 Each clip of natural speech is scored unchanged, with harmless changes, and with each fault in turn
 (validation/calibration). Of the synthetic speech, which espeak-ng speaks from bench/sentences.toml, the first sentence
@@ -16,6 +17,7 @@ import time
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from zlib import crc32
 
 from answer_cache import CachedSuite
 from synthetic_speech import speak_sentences
@@ -48,12 +50,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trusted", type=Path, default=CLIPS)
     parser.add_argument("--suite", default="local")
+    parser.add_argument("--first", type=int, metavar="N", help="only N clips of each kind, chosen by their names")
     parser.add_argument("--natural-only", action="store_true", help="no synthetic speech")
     parser.add_argument("--all", action="store_true", help="print every indicator of each fault, not the best three")
     parser.add_argument("--by-language", action="store_true", help="print a table of the languages as well")
     options = parser.parse_args()
     clips = load_trusted(options.trusted) + ([] if options.natural_only else speak_sentences())
-    variants = plan_variants(clips)
+    variants = plan_variants(clips, options.first)
     for fault in find_missing_faults(variants):
         print(f"not injected: {fault}; these clips do not allow it (see validation/calibration/fault_injection.py)")
     scorer, began_s = CachedSuite(options.suite, OUT / "truth"), time.perf_counter()
@@ -75,9 +78,17 @@ def main() -> None:
     print(f"\nwritten to {OUT / 'truth.json'}")
 
 
-def plan_variants(clips: Sequence[TrustedClip]) -> list[FaultyClip]:
-    """Choose the variants to score."""
-    return [each for each in inject_faults(clips) if not each.is_synthetic or _is_planned(each)]
+def plan_variants(clips: Sequence[TrustedClip], most: int | None = None) -> list[FaultyClip]:
+    """Choose the variants to score: of all clips, or of ``most`` clips of natural and of synthetic speech.
+
+    The choice is by the checksums of the names, so a larger number adds clips and drops none.
+    """
+    variants = [each for each in inject_faults(clips) if not each.is_synthetic or _is_planned(each)]
+    chosen: set[str] = set()
+    for is_synthetic in (False, True):
+        names = {each.original for each in variants if each.is_synthetic is is_synthetic}
+        chosen |= set(sorted(names, key=lambda name: crc32(name.encode()))[:most])
+    return [each for each in variants if each.original in chosen]
 
 
 def _is_planned(synthetic: FaultyClip) -> bool:
