@@ -27,6 +27,9 @@ _UNKNOWN_FRAMES = 1 << 62
 """libsndfile declares this many or more where the file declares none."""
 _MAX_OVERHANG_S: Seconds = 0.25
 """How far a span may reach past the end of its file: indexes round up, and encoders drop their padding."""
+_RATES = 1000, 768_000
+"""Hz: below and above is no recording, and resampling a few bytes to hours takes gigabytes."""
+_MAX_CHANNELS = 64
 _MIN_MIX_SHARE = 0.1
 """A mix with less than a tenth of the energy that its loudest channel alone would give it has cancelled out: channels
 of opposite phase, as a wrongly wired microphone gives. Unrelated channels add up to more than the loudest alone."""
@@ -135,6 +138,8 @@ def _decode(file: AudioFile, limit_s: Seconds) -> Waveform:
 def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Waveform:
     resampler, pieces, frames = None, [np.empty(0, np.float32)], 0
     for sample_rate, channels in blocks:
+        if not _RATES[0] <= sample_rate <= _RATES[1] or len(channels) > _MAX_CHANNELS:
+            raise Undecodable("undecodable", f"its header says {sample_rate} Hz and {len(channels)} channels")
         samples = mixer.mix(channels)
         frames += len(samples)
         if frames > limit_s * sample_rate:
