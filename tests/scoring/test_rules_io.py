@@ -148,6 +148,8 @@ FAULTS = [
     ({"repeated_letters": 30, "repeated_fraction": 0.5}, "review", ("repeated_transcript",)),
     ({"repeated_letters": 6, "repeated_fraction": 0.5}, "accept", ()),
     ({"roman_cer": 0.9}, "review", ("not_understood",)),
+    ({"roman_cer": 0.65}, "review", ("not_understood",)),
+    ({"roman_cer": 0.65, "language": "ja", "language_code": "ja"}, "accept", ()),
     ({"whisper_greedy_lp": -1.6}, "review", ("not_understood",)),
     ({"heard_compression": 3.0}, "review", ("not_understood",)),
     ({"edge_end_db": 1.0, "edge_cer_end": 0.5}, "review", ("cut_off",)),
