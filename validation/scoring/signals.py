@@ -39,13 +39,13 @@ DERIVED_SIGNALS = (
     Column("has_digits", "bool", "yes or no", "The transcript spells numbers in digits."),
     Column("script_fraction", "float", "ratio", "Share of the transcript's letters in a script of the language."),
     Column("latin_fraction", "float", "ratio", "Share of the transcript's letters that are Latin."),
-    Column("chars_per_s", "float", "characters a second", "Transcript characters, without spaces, by duration."),
+    Column("chars_per_s", "float", "characters per second", "Transcript characters, without spaces, by duration."),
     Column("cer", "float", "ratio", "Edits from transcript to recognised text, per transcript character."),
     Column("edge_cer_start", "float", "ratio", "The same for the transcript's first 12 characters alone."),
     Column("edge_cer_end", "float", "ratio", "The same for the transcript's last 12 characters alone."),
-    Column("language_votes_for", "int", "judges", "LID models whose first choice is the declared language."),
-    Column("language_votes_against", "int", "judges", "LID models that know the language and name another."),
-    Column("language_abstentions", "int", "judges", "LID models that do not know it, or gave no answer."),
+    Column("language_votes_for", "int", "models", "LID models whose first choice is the declared language."),
+    Column("language_votes_against", "int", "models", "LID models that know the language and name another."),
+    Column("language_abstentions", "int", "models", "LID models that do not know it, or gave no answer."),
 )
 """What ``segment_signals`` derives, in the order of the shard's columns."""
 
