@@ -184,7 +184,7 @@ def test_status_time_starts_at_the_change_of_status(ledger):
 
 
 def test_box_is_slow_below_half_of_the_median_speed_of_its_gpu(ledger):
-    """Only if enough boxes of that GPU have shown their speed, and from the first slow listing on."""
+    """A box is slow if enough boxes of its GPU have shown their speed; the time starts at the first slow listing."""
     want(ledger)
     labels = []
     for slot, segments_per_s in enumerate((10.0, 10.0, 4.9), start=1):

@@ -25,7 +25,7 @@ def test_requeued_failures_have_no_attempts(ledger, seed):
 
 
 def test_requeue_dry_run_counts_and_changes_nothing(ledger, seed):
-    """It reports what would happen."""
+    """A dry run reports the counts of the real run."""
     seed(5)
     validate(ledger, "one")
     told = requeue_videos(ledger, Requeue(), dry_run=True)

@@ -103,7 +103,7 @@ def test_box_key_and_timeouts_are_set_per_transaction(ledger):
 
 
 def test_unreachable_ledger_is_noticed_within_30_s(ledger):
-    """Also by a caller that only waits for an answer: TCP keepalive is on."""
+    """TCP keepalive notices it, also for a caller that only waits for an answer."""
     engine = engines.open_engine(ledger.url.render_as_string(hide_password=False))
     with (
         engine.connect() as connection,
@@ -158,7 +158,7 @@ def test_database_error_that_stays_is_a_refusal(ledger, state):
 
 
 def test_error_without_a_state_and_connection_is_unreachable(ledger):
-    """As when the socket was closed."""
+    """A closed socket gives such an error."""
     lost = OperationalError("SELECT 1", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
     assert isinstance(translate_error(lost, ledger, "f", {}), Unreachable)
 

@@ -76,7 +76,7 @@ def test_any_doubt_is_decided_by_the_skippable_model(text):
 
 
 def test_a_confirmed_language_skips_the_model():
-    """Where both other models confirm the language, the model does not run and its answer is the skip reason."""
+    """If both other models confirm the language, the model does not run and its answer is the skip reason."""
     models, (answers,) = score("")
     assert answers["dear"] == SKIPPED
     assert list(answers) == ["cheap", "dear", "fair"]

@@ -63,7 +63,7 @@ def evaluate_frame(rules, rows, schema):
 @settings(max_examples=200, deadline=None)
 @given(ROWS, RULES)
 def test_polars_and_python_rules_give_the_same_verdict(rows, rules):
-    """For any rules and signals: the same verdict and the same reasons in the same order."""
+    """Any rules give any signals the same verdict and the same reasons in the same order."""
     any_rules = Rules(version="any", required_models=("ear",), rules=tuple(rules))
     assert evaluate_frame(any_rules, rows, COLUMNS) == evaluate_rows(any_rules, rows)
 
@@ -95,7 +95,7 @@ LIMITS = sorted(
     )
 )  # fmt: skip
 def test_packaged_rules_give_the_same_verdict_in_polars_and_python(rows):
-    """Also for values that equal a limit."""
+    """The packaged rules agree on all values, also on those that equal a limit."""
     rules = load_rules("local-2")
     assert evaluate_frame(rules, rows, LOCAL) == evaluate_rows(rules, rows)
 
