@@ -51,6 +51,7 @@ class Walk:
     failed: list[str] = field(default_factory=list)
 
     def run_page(self, page: str) -> None:
+        """Run the blocks of a page in their order."""
         for block in read_blocks(page):
             if page == "operate.md" or not block.heading.startswith(OWNER_SECTIONS):
                 self.environment["DATABASE_URL"] = login_address(self.owner_url, "control")
@@ -71,6 +72,7 @@ class Walk:
         self.run_sql(logins)
 
     def prepare_operations(self) -> None:
+        """Insert the rows that the commands of operate.md need."""
         with psycopg.connect(self.owner_url, autocommit=True) as connection:
             if connection.execute("SELECT FROM video_queue WHERE video_id = 'later-1'").fetchone() is None:
                 connection.execute(OPERATIONS_SQL)

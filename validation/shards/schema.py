@@ -87,7 +87,7 @@ class ShardProvenance:
 
     @property
     def basis(self) -> Mapping[str, str]:
-        """What its numbers and verdicts depend on besides the models: see ``comparability_key``."""
+        """What the numbers and verdicts of the shard depend on besides the models: see ``comparability_key``."""
         return comparability_key(self.rules_version, self.policy, self.normalisation_version)
 
 
