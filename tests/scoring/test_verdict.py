@@ -1,4 +1,4 @@
-"""What holds for the verdicts of any rules."""
+"""Properties of the verdicts of any rules."""
 
 import pytest
 from hypothesis import given

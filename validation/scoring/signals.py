@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 from validation.domain import (
+    MAX_NUMBER,
     SAMPLE_RATE,
     Answer,
     Column,
@@ -54,15 +54,15 @@ DERIVED_SIGNALS = (
     Column("has_digits", "bool", "yes or no", "The transcript spells numbers in digits."),
     Column("script_fraction", "float", "ratio", "Share of the transcript's letters in a script of the language."),
     Column("latin_fraction", "float", "ratio", "Share of the transcript's letters that are Latin."),
-    Column("chars_per_s", "float", "characters a second", "Transcript characters, without spaces, by duration."),
+    Column("chars_per_s", "float", "characters per second", "Transcript characters, without spaces, by duration."),
     Column(
         "repeated_letters", "int", "letters", "Letters of the longest run of words that repeats the words before it."
     ),
     Column("repeated_fraction", "float", "ratio", "The same by the transcript's letters."),
     *RECOGNITION_SIGNALS,
-    Column("language_votes_for", "int", "judges", "LID models whose first choice is the declared language."),
-    Column("language_votes_against", "int", "judges", "LID models that know the language and name another."),
-    Column("language_abstentions", "int", "judges", "LID models that do not know it, or gave no answer."),
+    Column("language_votes_for", "int", "models", "LID models whose first choice is the declared language."),
+    Column("language_votes_against", "int", "models", "LID models that know the language and name another."),
+    Column("language_abstentions", "int", "models", "LID models that do not know it, or gave no answer."),
 )
 """What ``segment_signals`` derives, in the order of the shard's columns."""
 
@@ -121,10 +121,10 @@ def _check_answers(
 
 
 def _refuse_non_finite(answer: Answer) -> Answer:
-    """Replace an answer with a NaN or an infinity by a fault: it is a failure that looks like a score."""
+    """Replace an answer with a NaN, an infinity or an impossible number by a fault: it only looks like a score."""
     values = answer.values.items() if isinstance(answer, Scored) else ()
     for name, value in values:
-        if isinstance(value, float) and not isfinite(value):
+        if isinstance(value, float) and not abs(value) <= MAX_NUMBER:
             return Unscored(Fault("not_finite", f"{name} is {value}"))
     return answer
 

@@ -32,7 +32,8 @@ IDENTITY = (
 _VERDICT = Column("verdict", "str", "verdict", "`accept`, `review` or `reject`, by `rules_version`.")
 _MARGIN = Column("margin", "float", "units", "Signed distance to the nearest limit; above 0 if it is not accepted.")
 _REASONS = "Why it is not accepted, in the order of the rules; empty exactly if it is."
-_NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+NEVER_NEGATIVE = frozenset({"start_s", "end_s", "duration_s"})
 
 _TYPES: dict[ColumnType, pa.DataType] = {
     "float": pa.float64(),
@@ -88,7 +89,7 @@ class ShardProvenance:
 
     @property
     def basis(self) -> Mapping[str, str]:
-        """What its numbers and verdicts depend on besides the models: see ``comparability_key``."""
+        """What the numbers and verdicts of the shard depend on besides the models: see ``comparability_key``."""
         return comparability_key(self.rules_version, self.policy, self.normalisation_version)
 
 
@@ -117,6 +118,6 @@ def _field(column: Column) -> pa.Field:
     return pa.field(
         column.name,
         _TYPES[column.type],
-        nullable=column.name not in _NEVER_NULL,
+        nullable=column.name not in NEVER_NULL,
         metadata={"unit": column.unit, "description": column.description},
     )

@@ -105,7 +105,7 @@ LIMITS = sorted(
     )
 )  # fmt: skip
 def test_packaged_rules_give_the_same_verdict_in_polars_and_python(rows):
-    """Also for values that equal a limit."""
+    """The packaged rules agree on all values, also on those that equal a limit."""
     rules = load_rules("local-2")
     assert evaluate_frame(rules, rows, LOCAL) == evaluate_rows(rules, rows)
 

@@ -135,7 +135,7 @@ def test_a_transcript_with_too_many_tokens_is_infeasible(conformer):
     ("text", "covered", "tokens"), [("", None, None), ("। — !", None, None), ("only Latin 42", 0.0, 0)]
 )
 def test_a_transcript_without_known_tokens_is_not_compared(conformer, text, covered, tokens):
-    """Such a transcript has no score; `covered` shows characters that the vocabulary cannot make_text."""
+    """Such a transcript has no score; `covered` is the share of characters that the vocabulary can spell."""
     (told,) = ask(conformer, Utterance(voice(2.0), text, "hi"))
     assert (told["covered"], told["tokens"]) == (covered, tokens)
     assert all(told[column] is None for column in COMPARED)
@@ -154,7 +154,7 @@ def test_foreign_words_are_skipped(conformer):
 
 @pytest.mark.parametrize("samples", [1, 256, 399])
 def test_a_segment_shorter_than_a_window_is_unscored(conformer, samples):
-    """It has a fault, and the other segments of the batch have their own answers."""
+    """A too short segment has a fault, and the other segments of the batch have their own answers."""
     short, long = Utterance(voice(1.0)[:samples], "", "hi"), speak(1.5)
     answers = conformer.score(pad_batch([short, long]))
     assert answers[0] == Unscored(Fault("too_short", f"{samples} samples; the model needs 400"))
@@ -229,7 +229,7 @@ def test_a_vocabulary_that_does_not_fit_the_head_is_refused(weights_root, tmp_pa
 
 
 def test_the_command_consolidates_a_download(weights_root, tmp_path, capsys):
-    """Five files instead of hundreds, once locked, are a model with the same answers."""
+    """`vfleet weights consolidate` makes five files of hundreds; once locked, they give the same answers."""
     target = tmp_path / "indicconformer-600m"
     source = weights_root / "indicconformer-600m"
     assert main(["weights", "consolidate", str(source), str(target)]) == 0
