@@ -31,7 +31,7 @@ _ADD_ORIGIN = (
     "SELECT b.*, o.worker, o.day, CAST(0 AS UBIGINT) AS fired FROM batch b LEFT JOIN origins o USING (video_id)"
 )
 _RULE_TYPES: Mapping[str, ColumnType] = {"DOUBLE": "float", "BIGINT": "int", "VARCHAR": "str", "BOOLEAN": "bool"}
-_ADDED = frozenset({"lang", "worker", "day", "stored_verdict"})
+_ADDED = frozenset({"lang", "worker", "day", "stored_verdict", "stored_margin"})
 _FORMAT = 1
 """Counts changes of the tables."""
 _KEPT_FILES = 4
@@ -120,7 +120,8 @@ def build_database(
         origins: the worker and the day of each video, with its ``video_id``.
         report: is called with the number of rows so far.
     """
-    renamed = segments.rename({"verdict": "stored_verdict", "reasons": "stored_reasons"}, strict=False)
+    stored = {name: f"stored_{name}" for name in ("verdict", "reasons", "margin")}
+    renamed = segments.rename(stored, strict=False)
     lang = pl.coalesce("language_code", "language", pl.lit("unknown")).alias("lang")
     rows = 0
     with duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT, "preserve_insertion_order": "true"}) as database:

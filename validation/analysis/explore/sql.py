@@ -6,7 +6,7 @@ from typing import Any
 
 from validation.domain import Scalar
 from validation.errors import BadInput
-from validation.scoring.verdict import Condition, Rule, Rules
+from validation.scoring.verdict import LANGUAGE, Condition, Rule, Rules
 
 _OPERATORS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "==": "=", "!=": "<>"}
 MAX_BITS = 62
@@ -84,7 +84,7 @@ class RuleSql:
     def __init__(self, rules: Rules, judged_by: Sequence[Rule] = ()) -> None:
         """Combine the rules with the rules of the bits, of which the first stands for bit 0."""
         self.rules = rules
-        self._bits = {rule.when: 1 << place for place, rule in enumerate(judged_by[:MAX_BITS])}
+        self._bits = {(rule.when, rule.languages): 1 << place for place, rule in enumerate(judged_by[:MAX_BITS])}
 
     @property
     def verdict(self) -> str:
@@ -109,9 +109,13 @@ class RuleSql:
         return {reason: self._any_fires(rules) for reason, rules in grouped.items()}
 
     def _any_fires(self, rules: Sequence[Rule]) -> str:
-        mask = sum({self._bits.get(rule.when, 0) for rule in rules})
+        mask = sum({self._bits.get((rule.when, rule.languages), 0) for rule in rules})
         parts = [f"(fired & {mask}) <> 0"] if mask else []
-        return "(" + " OR ".join(parts + [fires(rule) for rule in rules if rule.when not in self._bits]) + ")"
+        return (
+            "("
+            + " OR ".join(parts + [fires(rule) for rule in rules if (rule.when, rule.languages) not in self._bits])
+            + ")"
+        )
 
 
 def fired_sql(rules: Sequence[Rule]) -> str:
@@ -131,8 +135,10 @@ def grid_order(sort: Sequence[Mapping[str, str]], columns: Collection[str]) -> s
 
 
 def fires(rule: Rule) -> str:
-    """The condition that all conditions of a rule hold."""
-    return "(" + " AND ".join(_holds(condition) for condition in rule.when) + ")"
+    """The condition that a rule is for the segment's language and that all of its conditions hold."""
+    listed = ", ".join(map(literal, rule.languages))
+    for_language = [f"coalesce({LANGUAGE} IN ({listed}), false)"] if rule.languages else []
+    return "(" + " AND ".join(for_language + [_holds(condition) for condition in rule.when]) + ")"
 
 
 def _holds(condition: Condition) -> str:
@@ -140,7 +146,15 @@ def _holds(condition: Condition) -> str:
     column = quote_name(condition.column)
     if condition.op in {"missing", "present"}:
         return f"{column} IS {'' if condition.op == 'missing' else 'NOT '}NULL"
-    return f"coalesce({column} {_OPERATORS[condition.op]} {literal(condition.value)}, false)"
+    return f"coalesce({column} {_OPERATORS[condition.op]} {_limit(condition)}, false)"
+
+
+def _limit(condition: Condition) -> str:
+    """The value to compare with, by the segment's language."""
+    if not condition.by_language:
+        return literal(condition.value)
+    branches = " ".join(f"WHEN {literal(name)} THEN {literal(float(limit))}" for name, limit in condition.by_language)
+    return f"CASE {LANGUAGE} {branches} ELSE {literal(float(condition.value or 0))} END"
 
 
 def _any_value(name: str, wanted: Collection[str]) -> str:
