@@ -16,6 +16,7 @@ from validation.cli.results import (
     find_rules,
     find_source,
     load_results_settings,
+    read_rules_text,
 )
 from validation.errors import BadInput
 from validation.exit_codes import ExitCode
@@ -138,6 +139,7 @@ def open_desk(
         title=f"suite {source.suite}, rules {book.version}, {table.size():,} segments",
         table=table,
         rules=book,
+        rules_text=read_rules_text(rules, source.suite)[0],
         reviews=kept,
         audio=SourceAudio(settings),
         described=described,

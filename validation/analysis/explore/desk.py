@@ -18,6 +18,8 @@ class Desk:
     title: str
     table: SegmentTable
     rules: Rules
+    rules_text: str
+    """The file that the rules were read from."""
     reviews: Reviews
     audio: SourceAudio
     described: Mapping[str, tuple[str, str]] = field(default_factory=dict)

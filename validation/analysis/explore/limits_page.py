@@ -9,7 +9,7 @@ from dash.exceptions import PreventUpdate
 
 from validation.analysis.explore.desk import Desk
 from validation.analysis.explore.figures import CONFIG, draw_hours
-from validation.scoring.rules_io import dump_rules
+from validation.calibration.rewrite import rewrite_rules
 from validation.scoring.verdict import Condition, Rule, Rules
 
 _STEPS = 400
@@ -88,9 +88,13 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
     )
     def save(_clicks: int, version: str | None, rules_json: str | None) -> Any:
         version = (version or "").strip() or f"{desk.rules.version}-edited"
-        edited = desk.read_rules(rules_json).model_copy(update={"version": version})
-        preface = f"Limits chosen in `vfleet explore`, from the rules {desk.rules.version}."
-        return {"content": dump_rules(edited, preface=preface), "filename": f"{version}.toml"}
+        return {"content": write_edited(desk, desk.read_rules(rules_json), version), "filename": f"{version}.toml"}
+
+
+def write_edited(desk: Desk, edited: Rules, version: str) -> str:
+    """The text of the rules file, comments included, with the moved limits and a new version."""
+    preface = f"Limits chosen in `vfleet explore`, from the rules {desk.rules.version}."
+    return rewrite_rules(desk.rules_text, edited.with_rules(edited.rules, version), preface=preface, notes={})
 
 
 def _make_rule(desk: Desk, place: int, rule: Rule) -> html.Div | None:
@@ -150,11 +154,7 @@ def _set_limits(desk: Desk, rules: Rules, places: Sequence[Any], values: Sequenc
     edited = tuple(
         rule.model_copy(update={"when": tuple(when)}) for rule, when in zip(rules.rules, changed, strict=True)
     )
-    return (
-        rules
-        if edited == rules.rules
-        else rules.model_copy(update={"rules": edited, "version": f"{rules.version}-edited"})
-    )
+    return rules if edited == rules.rules else rules.with_rules(edited, f"{rules.version}-edited")
 
 
 def _limit_of(rules: Rules, place: Any) -> float:
