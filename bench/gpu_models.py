@@ -122,7 +122,7 @@ class Conformer(Net):
         return [torch.from_numpy(own[:count]) for own, count in zip(heard.log_probs, heard.frames, strict=True)]
 
     def _listen(self, batch: Batch) -> EngineOutput:
-        return self.engine.hear(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
+        return self.engine.run(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
 
 
 def spell(log_probs: np.ndarray) -> TokenizedTranscript:
