@@ -11,7 +11,9 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from onnx import NodeProto
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from validation.hardware.device import DeviceConfig
@@ -178,14 +180,40 @@ def _read_shape(encoder: Graph, head: Graph, uses: _Uses) -> NetworkShape:
 
 
 def _refuse_causal(graph: Graph) -> None:
-    """Refuse depthwise convolutions that do not reach equally far to both sides, as those of streaming models do."""
+    """Refuse depthwise convolutions that do not reach equally far to both sides, as those of streaming models do.
+
+    NeMo pads before the convolution in a node of its own, older releases in the convolution.
+    """
+    producers = {output: node for node in graph.proto.graph.node for output in node.output}
     for node in graph.proto.graph.node:
-        if node.op_type == "Conv" and _module_path(node).endswith(".depthwise_conv"):
-            ints = {attribute.name: list(attribute.ints) for attribute in node.attribute}
-            (kernel,) = ints["kernel_shape"]
-            if (pads := ints.get("pads", [0, 0])) != [kernel // 2, kernel // 2]:
-                fault = f"{node.name} has a kernel of {kernel} frames and pads {pads}: causal convolutions are not known"
-                raise UnsupportedGraph(graph.file, fault)
+        if node.op_type != "Conv" or not _module_path(node).endswith(".depthwise_conv"):
+            continue
+        ints = {attribute.name: list(attribute.ints) for attribute in node.attribute}
+        (kernel,), pads = ints["kernel_shape"], np.array(ints.get("pads", [0, 0]))
+        before = producers.get(node.input[0])
+        if before is not None and before.op_type == "Pad":
+            pads = pads + _compute_constant(graph, before.input[1], producers)[[2, 5]]
+        if pads.tolist() != [kernel // 2, kernel // 2]:
+            found = f"{node.name} has a kernel of {kernel} frames and pads {pads.tolist()}"
+            raise UnsupportedGraph(graph.file, f"{found}: causal convolutions are not known")
+
+
+def _compute_constant(graph: Graph, name: str, producers: Mapping[str, NodeProto]) -> NDArray[np.int64]:
+    """Compute a tensor of integers that depends on constants only."""
+    wanted, needed = [name], set()
+    while wanted:
+        if (node := producers.get(wanted.pop())) is not None and node.name not in needed:
+            needed.add(node.name)
+            wanted += node.input
+    nodes = [node for node in graph.proto.graph.node if node.name in needed]
+    inputs = {source for node in nodes for source in node.input}
+    tensors = [tensor for tensor in graph.proto.graph.initializer if tensor.name in inputs | {name}]
+    output = helper.make_tensor_value_info(name, TensorProto.INT64, None)
+    constants = helper.make_graph(nodes, "constants", [], [output], tensors)
+    computed: NDArray[np.int64] = ReferenceEvaluator(
+        helper.make_model(constants, opset_imports=graph.proto.opset_import)
+    ).run(None, {})[0]
+    return computed
 
 
 def _refuse_unused(graph: Graph, used: set[str]) -> None:
