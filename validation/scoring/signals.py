@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 from validation.domain import (
+    MAX_NUMBER,
     SAMPLE_RATE,
     Answer,
     Column,
@@ -105,10 +105,10 @@ def _check_answers(
 
 
 def _refuse_non_finite(answer: Answer) -> Answer:
-    """Replace an answer with a NaN or an infinity by a fault: it is a failure that looks like a score."""
+    """Replace an answer with a NaN, an infinity or an impossible number by a fault: it only looks like a score."""
     values = answer.values.items() if isinstance(answer, Scored) else ()
     for name, value in values:
-        if isinstance(value, float) and not isfinite(value):
+        if isinstance(value, float) and not abs(value) <= MAX_NUMBER:
             return Unscored(Fault("not_finite", f"{name} is {value}"))
     return answer
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from validation.errors import BadInput
 from validation.shards.errors import ShardCorrupt
+from validation.shards.format_rules import find_broken_rule
 from validation.shards.manifest import ShardManifest
 from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, SCHEMA_VERSION, ShardProvenance
 from validation.storage.store import hidden_aws_variables
@@ -77,6 +78,7 @@ def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
     check("provenance", manifest.provenance, read_provenance(payload, manifest.key))
     video_ids = pq.read_table(pa.BufferReader(payload), columns=["video_id"])["video_id"].to_pylist()
     check("rows", manifest.rows, len(video_ids))
+    check("broken rule of the format", None, find_broken_rule(read_shard(payload)))
     check("segments by video", {v.video_id: v.segments for v in manifest.videos}, dict(Counter(video_ids)))
 
 

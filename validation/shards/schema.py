@@ -31,7 +31,8 @@ IDENTITY = (
 )
 _VERDICT = Column("verdict", "str", "verdict", "`accept`, `review` or `reject`, by `rules_version`.")
 _REASONS = "Why it is not accepted, in the order of the rules; empty exactly if it is."
-_NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+NEVER_NEGATIVE = frozenset({"start_s", "end_s", "duration_s"})
 
 _TYPES: dict[ColumnType, pa.DataType] = {
     "float": pa.float64(),
@@ -116,6 +117,6 @@ def _field(column: Column) -> pa.Field:
     return pa.field(
         column.name,
         _TYPES[column.type],
-        nullable=column.name not in _NEVER_NULL,
+        nullable=column.name not in NEVER_NULL,
         metadata={"unit": column.unit, "description": column.description},
     )
