@@ -1,8 +1,9 @@
 """The deep check of the weights of `indic`: front end, graphs, labels and speech, against what was published."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ def _check_front_end(path: Path, audios: list[Waveform]) -> Check:
     model, subject = "conformer", f"features against {path.name}"
     if not path.is_file():
         return Check(model, subject, f"{path} is missing: run `make weights` again", passed=False)
-    published, ours, worst = torch.jit.load(path, map_location="cpu").eval(), LogMel(), 0.0
+    load: Callable[..., Any] = torch.jit.load
+    published, ours, worst = load(path, map_location="cpu").eval(), LogMel(), 0.0
     for audio in audios:
         waveform, length = torch.from_numpy(audio)[None], torch.tensor([len(audio)])
         with torch.inference_mode():

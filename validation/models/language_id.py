@@ -73,14 +73,12 @@ def refuse_unknown_labels(model: str, labels: Sequence[str]) -> None:
 
 def _is_known(code: str) -> bool:
     """Whether ISO 639 knows a code, or knew it: withdrawn codes only count against a declared language."""
-    from iso639 import DeprecatedLanguageValue, Language, LanguageNotFoundError  # noqa: PLC0415 - 0.4 s
+    from iso639 import Language, LanguageNotFoundError  # noqa: PLC0415 - 0.4 s
 
     if normalize_language_code(code) is not None:
         return True
     try:
         Language.match(code)
-    except DeprecatedLanguageValue:
-        return True
     except LanguageNotFoundError:
         return False
     return True

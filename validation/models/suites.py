@@ -47,8 +47,8 @@ _INDIC = SuiteSpec(
     budget_s=20.0,
     min_padded_s=0.5,
     extra="models",
-    # 320 s in 24 GB: the memory of MMS-LID outside its sliced front end, beside 4.4 GB of weights (MMS-LID's in half
-    # precision, IndicConformer's in ONNX Runtime in single precision).
+    # 320 s in 24 GB: the memory of MMS-LID outside its sliced front end, beside 3.2 GB of weights (MMS-LID's and
+    # IndicConformer's in half precision).
     gpu_s_per_gib=13.5,
     known_clips=("hi_ginti", "hi_namaste_duniya"),
 )

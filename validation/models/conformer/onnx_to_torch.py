@@ -210,10 +210,9 @@ def _compute_constant(graph: Graph, name: str, producers: Mapping[str, NodeProto
     tensors = [tensor for tensor in graph.proto.graph.initializer if tensor.name in inputs | {name}]
     output = helper.make_tensor_value_info(name, TensorProto.INT64, None)
     constants = helper.make_graph(nodes, "constants", [], [output], tensors)
-    computed: NDArray[np.int64] = ReferenceEvaluator(
-        helper.make_model(constants, opset_imports=graph.proto.opset_import)
-    ).run(None, {})[0]
-    return computed
+    model = helper.make_model(constants, opset_imports=graph.proto.opset_import)
+    (computed,) = ReferenceEvaluator(model).run(None, {})
+    return np.asarray(computed)
 
 
 def _refuse_unused(graph: Graph, used: set[str]) -> None:
