@@ -117,10 +117,10 @@ def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:
     network, loading = library.Wav2Vec2ForSequenceClassification.from_pretrained(
         folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
     )
-    refuse_partial(folder / "model.safetensors", loading["missing_keys"], loading["unexpected_keys"])
     _require(folder, "feat_extract_norm", network.config.feat_extract_norm, "layer")
     _require(folder, "do_normalize", extractor.do_normalize, True)
     _require(folder, "sampling_rate", extractor.sampling_rate, SAMPLE_RATE)
+    refuse_partial(folder / "model.safetensors", loading["missing_keys"], loading["unexpected_keys"])
     return MmsNetwork(network, device, dtype)
 
 
