@@ -2,7 +2,7 @@
 
 from prefect import flow, get_run_logger
 
-from blocks.services import open_control_services
+from blocks.control import open_control_services
 from tasks.control import create_runs
 from validation.ledger.queries import read_workload
 

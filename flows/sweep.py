@@ -2,7 +2,7 @@
 
 from prefect import flow, get_run_logger
 
-from blocks.services import open_control_services
+from blocks.control import open_control_services
 from tasks.control import ask_ended_runs, log_sweep, publish_report, reconcile_flow_runs
 from validation.control.sweep import sweep
 from validation.ledger.queries import read_open_chunks, read_recently_closed_chunks, read_worker_sessions

@@ -7,7 +7,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from blocks.services import open_box_services
+from blocks.box import open_box_services
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
 from tasks.naming import describe_no_claim, describe_outcome, name_after_claim
 from validation.worker.chunk.context import LeasedChunk

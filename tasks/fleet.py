@@ -7,7 +7,7 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from blocks.services import open_control_services
+from blocks.control import open_control_services
 from blocks.suite import collect_box_environment
 from blocks.vast import find_credentials
 from validation.credentials.issuer import open_issuer

@@ -4,7 +4,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-import blocks.services
+import blocks.control
 from validation.ledger.engine import open_engine
 
 
@@ -20,9 +20,9 @@ def control(box) -> Iterator:
     """Open the control plane's services anew; what was opened is closed."""
 
     def open_anew():
-        blocks.services.open_control_services.cache_clear()
-        return blocks.services.open_control_services()
+        blocks.control.open_control_services.cache_clear()
+        return blocks.control.open_control_services()
 
     yield open_anew
     open_engine(box.environment["DATABASE_URL"]).dispose()
-    blocks.services.open_control_services.cache_clear()
+    blocks.control.open_control_services.cache_clear()
