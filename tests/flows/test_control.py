@@ -307,5 +307,5 @@ def test_dispatch_follows_slots_and_queue(prefect, flow_box, tmp_path):
     prefect.create_deployment(
         flow_id=prefect.create_flow_from_name("validate-chunk"), name="validate-chunk",
     )  # fmt: skip
-    assert dispatch_chunks(chunk_videos=5) == 3  # two workers with one slot each, and a fifth more
+    assert dispatch_chunks(chunk_videos=5) == 4  # two workers with one slot each, and as many waiting
     assert dispatch_chunks(chunk_videos=5) == 0

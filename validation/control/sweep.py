@@ -1,10 +1,10 @@
 """The sweep: take chunks back from dead holders, and delete the objects that they left.
 
-A lost box is noticed within two minutes. Its chunks are claimable again after their lease (75 s), and its worker is
-`stale` after as long (``HEARTBEAT_TIMEOUT_S``), both at the next sweep, which comes every 20 s and takes up to 10 s to
-start on a busy machine: 105 s in all. The same sweep marks its flow runs Crashed. A flow process that dies while its
-worker lives is noticed sooner: after half a lease without a renewal, once Prefect reports the end of the run.
-``tests/control/test_promised_times.py`` adds these times up from what is deployed.
+The videos of a lost box are claimable within two minutes: each claim takes back the leases that expired (75 s), so this
+does not depend on the schedule of the sweep. The sweep takes back what no box claims, marks the worker `stale` after
+75 s without a heartbeat (``HEARTBEAT_TIMEOUT_S``) and its flow runs Crashed; it comes every two minutes, so both are
+true within four minutes. A flow process that dies while its worker lives is noticed after half a lease without a
+renewal, once Prefect reports the end of the run. ``tests/control/test_promised_times.py`` adds these times up.
 """
 
 import logging

@@ -27,6 +27,14 @@ from validation.errors import BadInput, Permanent
 PROJECT = Path(__file__).resolve().parents[2]
 """The folder of prefect.yaml and the flows."""
 
+RETIRED_SCHEDULES = {
+    "dispatch-chunks": {"every-minute"},
+    "sweep-stale-claims": {"every-20-seconds", "orphans-hourly"},
+    "reconcile-fleet": {"every-two-minutes"},
+    "report-progress": {"every-ten-minutes"},
+}
+"""Schedules of earlier versions, whose work `operate-fleet` does. Prefect keeps what its file names no more."""
+
 BLOCK_TYPES = "blocks.types"
 """The module of this project's block types."""
 
@@ -93,6 +101,7 @@ class PrefectClient:
         finally:  # `prefect deploy` resumes every deployment, so paused ones are paused again
             for deployment in paused:
                 self._call("POST", f"/deployments/{deployment}/pause_deployment")
+        self._retire_schedules()
         for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
             self._automate(wanted)
 
@@ -104,6 +113,13 @@ class PrefectClient:
             name, _, tag = image.rpartition(":")
             self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
             self.run("deploy", "--all")
+
+    def _retire_schedules(self) -> None:
+        for deployment in self._call("POST", "/deployments/filter"):
+            retired = RETIRED_SCHEDULES.get(deployment["name"], set())
+            for schedule in deployment["schedules"]:
+                if schedule.get("slug") in retired:
+                    self._call("DELETE", f"/deployments/{deployment['id']}/schedules/{schedule['id']}")
 
     def _make_pool(self, name: str, kind: str) -> dict[str, Any] | None:
         """Create a work pool, or return the existing one unchanged, with an operator's pause, limit or description.
