@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: demo test lint bootstrap image weights lock clean \
-        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-check docs-config fleet-box fleet-conformance \
+        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
         fleet-soak fleet-soak-short gateway image-check mutants prefect-load scale scale-short secrets truth
 .DELETE_ON_ERROR:
 
@@ -88,6 +88,9 @@ docs-check: $(VENV)/installed
 	$(BIN)/python -m tests.support.docs_walk .local/docs
 
 # Writes docs/configuration.md from the settings. A test fails while the page is out of date.
+docs-alerts: $(VENV)/installed
+	$(BIN)/python -m validation.analysis.status.alert_files
+
 docs-config: $(VENV)/installed
 	$(BIN)/python -m validation.configuration > docs/configuration.md
 

@@ -4,6 +4,7 @@ from prefect import flow
 from prefect.states import Completed, Failed, State
 
 from blocks.control import open_control_services
+from flows.alerts import evaluate_alerts
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
 from tasks.operate import is_due, run_step, take_over_late_runs
@@ -16,7 +17,9 @@ PAGE_S = 600.0
 
 @flow(name="operate-fleet", flow_run_name="operate the fleet")
 def operate_fleet(chunk_videos: int = 50, period_s: float = 120) -> State[None]:
-    """Sweep, dispatch, keep the rented boxes as ordered, and publish the progress. Safe to run by hand at any time.
+    """Sweep, dispatch, keep the rented boxes as ordered, check the alerts and publish the progress.
+
+    Safe to run by hand at any time.
 
     Each step is also a deployment of its own, to be run by hand. A failed step keeps no other from its work, and the
     run ends Failed with the sentence of each. A step is imported when it is due: most runs find nothing to do, and
@@ -34,6 +37,7 @@ def operate_fleet(chunk_videos: int = 50, period_s: float = 120) -> State[None]:
         run_step("sweep", lambda: sweep_stale_claims.fn(orphans=is_hour)),
         run_step("dispatch", lambda: dispatch_chunks.fn(chunk_videos, period_s)),
     ]
+    failures.append(run_step("alerts", lambda: evaluate_alerts(times, period_s)))
     if is_hour or (is_page and is_at_work(read_workload(engine))):
         failures.append(run_step("progress", report_progress))
     if read_fleets(engine):

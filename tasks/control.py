@@ -35,7 +35,14 @@ LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 HeldChunk: TypeAlias = OpenChunk | RecentlyClosedChunk
 
 CHUNK_DEPLOYMENT = "validate-chunk"
-CONTROL_DEPLOYMENTS = ("operate-fleet", "dispatch-chunks", "sweep-stale-claims", "reconcile-fleet", "report-progress")
+CONTROL_DEPLOYMENTS = (
+    "operate-fleet",
+    "dispatch-chunks",
+    "sweep-stale-claims",
+    "reconcile-fleet",
+    "report-progress",
+    "check-alerts",
+)
 MIN_RUN_AGE = timedelta(minutes=10)
 """Age below which a run of a live worker is not corrected although it holds no chunk: it may wait five minutes for its
 inference server, or for a slow machine to start its process. Most dead runs are known sooner, by their worker."""

@@ -103,7 +103,22 @@ class PrefectClient:
                 self._call("POST", f"/deployments/{deployment}/pause_deployment")
         self._retire_schedules()
         for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
-            self._automate(wanted)
+            if (complete := self._fill_in_blocks(wanted)) is not None:
+                self._automate(complete)
+
+    def _fill_in_blocks(self, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The automation with the ids of the blocks that its actions name; None if one does not exist."""
+        actions = []
+        for action in wanted["actions"]:
+            if (name := action.get("block_document")) is None:
+                actions.append(action)
+                continue
+            found = self._call("POST", "/block_documents/filter", block_documents={"name": {"any_": [name]}})
+            if not found:
+                return None
+            given = {key: value for key, value in action.items() if key != "block_document"}
+            actions.append(given | {"block_document_id": found[0]["id"]})
+        return {**wanted, "actions": actions}
 
     def _deploy(self, image: str | None) -> None:
         if image is None:
