@@ -1,4 +1,4 @@
-"""Writes what is made from the alerts: a section of docs/operate.md, and Grafana's rules. `make docs-alerts` runs it."""
+"""`make docs-alerts`: writes what is made from the alerts, a section of docs/operate.md and Grafana's rules."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ HEADING = "## Alerts\n"
 DATASOURCE = "validation-ledger"
 """The uid of Grafana's data source, which logs in with the role validation_reader."""
 _INTRODUCTION = """
-`vfleet alerts` prints what is on and exits with 1 if anything is. The control run evaluates the alerts and sends what is
-new or over ([Being woken](#being-woken)). `deploy/grafana/alerts.yaml` has them as rules for Grafana.
+`vfleet alerts` prints what is on and exits with 1 if anything is. The control run evaluates the alerts and sends what
+is new or over ([Being woken](#being-woken)). `deploy/grafana/alerts.yaml` has them as rules for Grafana.
 """
 _HEAD = "# Alert rules for Grafana's provisioning, made from sql/alerts.toml by `make docs-alerts`.\n"
 
@@ -45,8 +45,7 @@ def render_rules() -> str:
 
 def _make_rule(alert: Alert) -> dict[str, Any]:
     """On if the query returns a row. Grafana compares a number, so the rows are counted."""
-    counted = f"SELECT count(*) AS rows FROM (\n{alert.query.strip().rstrip(';')}\n) AS alert"
-    window = {"from": 600, "to": 0}
+    counted = f"SELECT count(*) AS found FROM (\n{alert.query.strip().rstrip(';')}\n) AS alert"  # noqa: S608 - our data
     query = {"refId": "A", "format": "table", "rawQuery": True, "editorMode": "code", "rawSql": counted}
     above_zero = {"evaluator": {"type": "gt", "params": [0]}}
     threshold = {"refId": "B", "type": "threshold", "expression": "A", "conditions": [above_zero]}
@@ -55,8 +54,8 @@ def _make_rule(alert: Alert) -> dict[str, Any]:
         "title": alert.name,
         "condition": "B",
         "data": [
-            {"refId": "A", "relativeTimeRange": window, "datasourceUid": DATASOURCE, "model": query},
-            {"refId": "B", "relativeTimeRange": window, "datasourceUid": "__expr__", "model": threshold},
+            {"refId": "A", "relativeTimeRange": {"from": 600, "to": 0}, "datasourceUid": DATASOURCE, "model": query},
+            {"refId": "B", "relativeTimeRange": {"from": 0, "to": 0}, "datasourceUid": "__expr__", "model": threshold},
         ],
         "for": "0s",
         "noDataState": "OK",
