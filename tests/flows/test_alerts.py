@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.variables import Variable
 
@@ -75,7 +74,7 @@ def test_webhook_receives_what_is_new(prefect_server, prefect, flow_box):
             client._automate(client._fill_in_blocks(NOTIFY))
             flow_box.add_videos("a", tar=False)
             execute(flow_box.engine, "UPDATE worker_validators SET status = 'offline'")
-            told = flow(check_alerts.fn, name="check-alerts")()
+            told = check_alerts()
             assert "1 of them new" in told
             assert poll_until(lambda: received, within_s=60)
         finally:
