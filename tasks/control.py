@@ -172,8 +172,9 @@ def create_runs(workload: Workload, *, chunk_videos: int, period_s: Seconds) -> 
     count = plan_runs(workload, active_runs=len(active), chunk_videos=chunk_videos, period_s=period_s)
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(f"{CHUNK_DEPLOYMENT}/{CHUNK_DEPLOYMENT}")
-        for _ in range(count):
-            client.create_flow_run_from_deployment(deployment.id)
+        for number in range(1, count + 1):
+            name = f"waiting since {now('UTC'):%d %b %H:%M} UTC · {number}"  # until a worker takes it
+            client.create_flow_run_from_deployment(deployment.id, name=name)
     return count
 
 

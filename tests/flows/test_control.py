@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import correct, correct_state, outlived_worker, reconcile_flow_runs
+from tasks.control import correct, correct_state, outlived_worker, read_runs, reconcile_flow_runs
 from tests.support.ledger_helpers import claim, execute, expire, fetch, statuses, stop_heartbeat
 from validation.control.sweep import SweepIncomplete
 from validation.domain import WorkerProfile
@@ -309,3 +309,4 @@ def test_dispatch_follows_slots_and_queue(prefect, flow_box, tmp_path):
     )  # fmt: skip
     assert dispatch_chunks(chunk_videos=5) == 4  # two workers with one slot each, and as many waiting
     assert dispatch_chunks(chunk_videos=5) == 0
+    assert {run.name[:13] for run in read_runs(states=["SCHEDULED"])} == {"waiting since"}
