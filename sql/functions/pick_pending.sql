@@ -17,7 +17,7 @@ AS $$
         WHERE q.status = 'done' AND q.validation_status = 'pending' AND q.validation_crashes = 0
           AND q.validation_not_before <= now()
           AND hashtext(q.video_id) >= p_from AND hashtext(q.video_id) < p_below
-          AND (p_languages IS NULL OR q.language = ANY (p_languages))
+          AND (p_languages IS NULL OR validation.is_language(q.language, p_languages))
         ORDER BY hashtext(q.video_id)
         LIMIT p_size
         FOR NO KEY UPDATE SKIP LOCKED

@@ -10,6 +10,8 @@ from validation.ledger.chunks import commit_chunk, release_chunk, renew_chunk
 from validation.ledger.rpc import BoxKeyRejected, LedgerRefused
 from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
 
+pytestmark = pytest.mark.attack
+
 WORKER = "validation_worker"
 LENT = StoreCredential("id", "secret", "token")
 
