@@ -14,7 +14,7 @@ from simulation.chaos.report import ChaosReport, describe_run, print_report, wri
 from simulation.chaos.runner import ChaosRunner, RunRecord
 from simulation.chaos.schedule import plan_faults
 from validation.control.audit import audit
-from validation.control.sweep import delete_orphans
+from validation.control.orphans import delete_orphans
 from validation.domain import Seconds
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode

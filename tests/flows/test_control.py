@@ -97,7 +97,7 @@ def test_failing_step_does_not_stop_the_other_steps(prefect, flow_box, monkeypat
     def raise_unreachable(*_):
         raise Unreachable("the object store", "r2", "check it", "connection refused")
 
-    for step in ("evaluate_canaries", "find_strays", "requeue_stranded_videos"):
+    for step in ("evaluate_canaries", "remove_orphans", "requeue_stranded_videos"):
         monkeypatch.setattr(f"validation.control.sweep.{step}", raise_unreachable)
     with pytest.raises(SweepIncomplete, match=r"3 steps.*connection refused"):
         sweep_stale_claims()
