@@ -52,8 +52,8 @@ def test_critical_alerts_come_first_with_what_is_wrong(ledger, seed):
 def test_the_command_exits_with_1_if_an_alert_is_on(ledger, seed, monkeypatch, capsys, is_on):
     """And prints one line of strict JSON."""
     seed(3)
-    if not is_on:
-        claim(ledger, size=1)
+    if is_on:
+        execute(ledger, "UPDATE worker_validators SET status = 'offline'")
     monkeypatch.setattr("validation.services.open_ledger", lambda: ledger)
     if is_on:
         with pytest.raises(typer.Exit) as ended:
