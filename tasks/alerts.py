@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect.events import emit_event
 from prefect.variables import Variable
@@ -42,7 +43,7 @@ def tell_changes(evaluated: Collection[Alert], firing: Collection[FiringAlert]) 
 
 def recall() -> Mapping[str, str]:
     """The alerts that were on at the last evaluation, each with the time since when."""
-    known = Variable.get(VARIABLE, default={})
+    known: Any = Variable.get(VARIABLE, default={})
     return known if isinstance(known, dict) else {}
 
 
