@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 .PHONY: attack demo test lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
-        fleet-soak fleet-soak-short gateway image-check mutants prefect-load scale scale-short secrets bench-calibration
+        fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets bench-calibration
 .DELETE_ON_ERROR:
 
 # --- daily ----------------------------------------------------------------------------------------------------------
@@ -42,6 +42,10 @@ image:
 	    --build-arg REVISION=$$(git rev-parse HEAD) .
 
 # --- longer checks ---------------------------------------------------------------------------------------------------
+
+# Reads thousands of damaged tars and audio files. `make test` reads a tenth of them.
+fuzz: $(VENV)/complete
+	$(BIN)/python -m pytest -m slow tests/corpus/test_fuzz.py
 
 mutants: $(VENV)/installed
 	$(BIN)/python -m tests.support.ledger_mutants

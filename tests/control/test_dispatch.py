@@ -1,3 +1,5 @@
+"""How many flow runs a dispatch creates."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,7 @@ def test_every_slot_finds_a_run_while_there_is_work(videos, slots):
 
 
 def test_dispatching_twice_creates_nothing_twice():
-    """What the first tick created counts in the second."""
+    """The runs that the first tick created count in the second."""
     workload = Workload(claimable_videos=1000, open_chunks=0, slots_online=10)
     first = plan_runs(workload, active_runs=0, chunk_videos=50, period_s=120)
     assert (first, plan_runs(workload, active_runs=first, chunk_videos=50, period_s=120)) == (20, 0)
@@ -46,7 +48,7 @@ def test_an_empty_queue_gets_no_runs():
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 100))
 def test_crash_suspects_count_as_small_chunks(fresh, suspects, alone, size):
-    """A chunk that crashed comes back as five small ones, then as one per video: each finds a run."""
+    """Videos of a crashed chunk are claimed in five small chunks, then alone: each chunk finds a run."""
     workload = Workload(fresh + suspects + alone, 0, 10_000, suspects=suspects, isolated_suspects=alone)
     new = plan_runs(workload, active_runs=0, chunk_videos=size, period_s=120)
     assert new >= fresh / size + suspects / max(size / 5, 1) + alone

@@ -1,4 +1,4 @@
-"""How long a lost box goes unnoticed, added up from what is deployed."""
+"""How long the loss of a box goes unnoticed, added up from the deployed settings."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_lost_box_is_noticed_within_the_promised_times():
 
 
 def test_one_lost_heartbeat_has_no_effect():
-    """Two heartbeats, as late as they may be, fit before a worker is stale or a lease expires; one in half a lease."""
+    """Two heartbeats fit before a worker is stale or a lease expires, and one in half a lease."""
     latest_s = default("heartbeat_s") * (1 + JITTER)
     assert 2 * latest_s < min(HEARTBEAT_TIMEOUT_S, default("lease_s"))
     assert latest_s < default("lease_s") / 2

@@ -37,7 +37,7 @@ MAX_PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What was done about one shard, or would be."""
+    """What the repair did about one shard, or would do without ``dry_run``."""
 
     shard_key: str
     action: Literal["restored", "withdrawn", "left"]

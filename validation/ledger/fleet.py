@@ -100,14 +100,13 @@ class Ban:
 
 @dataclass(frozen=True, slots=True)
 class ObservedInstance:
-    """What a listing showed of one of the fleet's boxes."""
+    """What a listing showed of one instance."""
 
     label: str
     instance_id: int
     status: str | None
     message: str | None
     usd_per_hour: float
-    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +184,34 @@ def transition_instance(
     return bool(rows[0][0])
 
 
-def record_observations(engine: Engine, fleet: str, seen: Sequence[ObservedInstance], *, complete: bool) -> None:
-    """Record what a listing showed; with ``complete``, boxes that it does not show are absent."""
-    rows = json.dumps([asdict(instance) for instance in seen])
-    call_function(engine, "fleet_record_observation", fleet=fleet, seen=rows, complete=complete)
+def record_observations(
+    engine: Engine,
+    fleet: str,
+    seen: Sequence[ObservedInstance],
+    *,
+    complete: bool,
+    slow_share: float,
+    min_class_size: int,
+) -> None:
+    """Record what a listing showed of a fleet's boxes; instances without a row of this fleet are ignored.
+
+    Args:
+        engine: the ledger.
+        fleet: its name.
+        seen: the listed instances.
+        complete: whether every instance was listed; then a box that was not is absent.
+        slow_share: a box below this share of the median speed of its GPU is slow.
+        min_class_size: boxes of a GPU that must have shown their speed before one of them is slow.
+    """
+    call_function(
+        engine,
+        "fleet_record_observation",
+        fleet=fleet,
+        seen=json.dumps([asdict(instance) for instance in seen]),
+        complete=complete,
+        slow_share=slow_share,
+        min_class_size=min_class_size,
+    )
 
 
 def ban_machine(engine: Engine, machine: RentedInstance, *, reason: str, ttl_s: int) -> None:
