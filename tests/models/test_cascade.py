@@ -140,6 +140,7 @@ def test_a_skipped_model_is_no_reason_against_a_segment():
         sure.values | {"text": "", "align_tok": -0.1, "align_min": -1.0, "feasible": True, "covered": 1.0}
     )
     answers = {"conformer": conformer, "voxlingua": sure, "dnsmos": Scored({"sig": 4.0, "bak": 4.0, "ovr": 4.0})}
+    answers |= {"silero": Scored({"speech_ratio": 0.8, "speech_s": 1.6})}
     decoded = DecodedSegment(Segment("v", "s", "नमस्ते", "hi"), silence(2.0) + 0.1)
     reasons = {}
     for kind, mms in {"spared": SKIPPED, "failed": Unscored(Fault("model_failed", "it broke"))}.items():

@@ -269,15 +269,24 @@ def find_rules(name: str | None, suite: str) -> "Rules":
         BadInput: there is no such file or version, or the suite is unknown here.
         BadRules: the file does not hold rules.
     """
+    from validation.scoring.rules_io import parse_rules
+
+    text, file = read_rules_text(name, suite)
+    return parse_rules(text, file=file)
+
+
+def read_rules_text(name: str | None, suite: str) -> tuple[str, str]:
+    """The text of the rules that ``find_rules`` finds, and the name of its file. Raises as ``find_rules`` does."""
     from validation.models.suites import SUITES
-    from validation.scoring.rules_io import load_rules, parse_rules
+    from validation.scoring.rules_io import read_packaged
 
     if name is None and suite not in SUITES:
         raise BadInput(f"suite {suite!r} is unknown here and has no rules: name a rules file with --rules")
     if name is None or not name.endswith(".toml"):
-        return load_rules(name or SUITES[suite].rules)
+        version = name or SUITES[suite].rules
+        return read_packaged(version), f"{version}.toml"
     try:
-        return parse_rules(Path(name).read_text(encoding="utf-8"), file=name)
+        return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"rules file {name} cannot be read: {getattr(error, 'strerror', error)}") from None
 

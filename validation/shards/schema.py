@@ -30,6 +30,7 @@ IDENTITY = (
     Column("fault", "str", "text", "Why the audio could not be decoded, as `kind: message`; null if it could."),
 )
 _VERDICT = Column("verdict", "str", "verdict", "`accept`, `review` or `reject`, by `rules_version`.")
+_MARGIN = Column("margin", "float", "units", "Signed distance to the nearest limit; above 0 if it is not accepted.")
 _REASONS = "Why it is not accepted, in the order of the rules; empty exactly if it is."
 NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
 NEVER_NEGATIVE = frozenset({"start_s", "end_s", "duration_s"})
@@ -51,7 +52,7 @@ def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
     Raises:
         BadInput: two columns would have the same name.
     """
-    columns = (*IDENTITY, *DERIVED_SIGNALS, *_model_columns(models), _VERDICT)
+    columns = (*IDENTITY, *DERIVED_SIGNALS, *_model_columns(models), _VERDICT, _MARGIN)
     names = [column.name for column in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadInput(f"shard column {twice[0]} would exist twice; rename the model or its column")

@@ -86,10 +86,22 @@ def test_scores_are_within_their_bounds(conformer):
     for told in ask(conformer, *(speak(s, "kn", words, seed=words) for s, words in ((1.0, 1), (4.0, 6), (9.0, 30)))):
         assert told["align_frame"] <= 0
         assert told["align_min"] <= 0
+        assert told["align_window"] <= 0
+        assert min(told["first_token_s"], told["last_token_s"]) >= 0
+        assert told["first_token_s"] + told["last_token_s"] < told["frames"] * 0.08
         assert told["transcript_lp"] <= 0
         assert told["align_tok"] == pytest.approx((told["transcript_lp"] - told["greedy_lp"]) / told["tokens"])
         assert 0 <= told["blank_rate"] <= 1
         assert 0 < told["declared_p"] <= told["language_p"] <= 1
+
+
+def test_the_worst_window_finds_what_the_mean_hides():
+    """A second of frames that are wrong among nine that are right."""
+    frame_lp = np.full(120, -0.1)
+    frame_lp[48:60] = -5.0
+    best_lp = np.full(120, -0.1)
+    assert segment.worst_window_lp(frame_lp, best_lp) == pytest.approx(-4.9)
+    assert segment.worst_window_lp(frame_lp[:4], best_lp[:4]) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("language", ["en", "xx", None, ""])
