@@ -59,8 +59,8 @@ def _make_table(desk: Desk) -> dash_ag_grid.AgGrid:
         defaultColDef={"sortable": True, "resizable": True, "filter": True, "floatingFilter": True, "minWidth": 70},
         getRowId="params.data.key",
         dashGridOptions={
-            "cacheBlockSize": 100,
-            "maxBlocksInCache": 20,
+            "cacheBlockSize": 50,
+            "maxBlocksInCache": 40,
             "rowHeight": 30,
             "enableCellTextSelection": True,
         },

@@ -1,5 +1,6 @@
 """The questions of the page, as DuckDB queries on the table of segments."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any, NamedTuple
 import duckdb
 
 from validation.analysis.explore.database import BINS, MEMORY_LIMIT, NumberColumn, columns_of, rule_columns
-from validation.analysis.explore.sql import Filter, RuleSql, grid_order, literal, quote_name
+from validation.analysis.explore.sql import MAX_BITS, Filter, RuleSql, grid_order, literal, quote_name
 from validation.errors import BadInput
 from validation.scoring.rules_io import check_columns
 from validation.scoring.verdict import Rule, Rules
 
 GROUPS = {"video_id": "video", "speaker": "speaker", "worker": "worker", "day": "day", "lang": "language"}
 """The columns whose values have a page of their own, and what they are called."""
+_NEAR_ROWS = 5_000
+"""Rows that are read together with those between them."""
 _MEDIANS = frozenset({"cer", "rms_dbfs", "chars_per_s"})
 _JUDGED_BY = "SELECT rule FROM judged_by ORDER BY place"
 Row = Mapping[str, Any]
@@ -90,10 +93,7 @@ class SegmentTable:
         )
         if not found:
             return []
-        places = {place: number for number, (place,) in enumerate(found)}
-        listed = ", ".join(map(str, places))
-        rows = self._dicts(f"SELECT * FROM {self._judged(rules, f'rowid IN ({listed})')}")  # noqa: S608 - numbers
-        return sorted(rows, key=lambda row: places[row["id"]])
+        return [self._judge(row, rules) for row in self._read_rows([place for (place,) in found])]
 
     def find_segment(self, name: str, rules: Rules) -> Row:
         """One segment by ``VIDEO/SEGMENT``, the segment by its name or its index.
@@ -135,9 +135,13 @@ class SegmentTable:
 
     def count_reasons(self, chosen: Filter, rules: Rules) -> list[tuple[str, int]]:
         """How many segments each reason is given for; the filter's reasons are ignored."""
+        where = self._where(chosen, without="reasons")
+        same = len(self._judged_by) <= MAX_BITS
+        if same and [rule.model_dump() for rule in rules.effective] == [rule.model_dump() for rule in self._judged_by]:
+            groups = self._rows(f"SELECT fired, count(*) FROM {self._judged(rules)} WHERE {where} GROUP BY fired")  # noqa: S608
+            return _count_bits(rules, groups)
         by_reason = self._sql(rules).by_reason()
         counts = ", ".join(f"count(*) FILTER ({fires})" for fires in by_reason.values())
-        where = self._where(chosen, without="reasons")
         found = self._rows(f"SELECT {counts} FROM {self._judged(rules)} WHERE {where}")[0]  # noqa: S608 - quoted
         named = [(reason, int(count)) for reason, count in zip(by_reason, found, strict=True) if count]
         return sorted(named, key=lambda each: -each[1])
@@ -217,10 +221,24 @@ class SegmentTable:
         )
         return self._dicts(sql)
 
-    def _judged(self, rules: Rules, rows: str = "true") -> str:
+    def _read_rows(self, places: Sequence[int]) -> list[Row]:
+        """The rows at some places of the table, in that order. Far places are read one by one, which scans nothing."""
+        low, high = min(places), max(places)
+        if high - low < _NEAR_ROWS:
+            near = self._dicts(f"SELECT rowid AS id, * FROM segments WHERE rowid BETWEEN {low} AND {high}")  # noqa: S608
+            by_place = {row["id"]: row for row in near}
+            return [by_place[place] for place in places]
+        one = "SELECT rowid AS id, * FROM segments WHERE rowid = "
+        return [self._dicts(f"{one}{place}")[0] for place in places]
+
+    def _judge(self, row: Row, rules: Rules) -> Row:
+        verdict = rules.evaluate(row)
+        return {**row, "verdict": verdict.verdict, "reasons": list(verdict.reasons), "margin": verdict.margin}
+
+    def _judged(self, rules: Rules) -> str:
         """The segments with the columns ``verdict`` and ``reasons``; only what a query reads is computed."""
         sql = self._sql(rules)
-        return f"(SELECT rowid AS id, *, {sql.verdict} AS verdict, {sql.reasons} AS reasons FROM segments WHERE {rows})"  # noqa: S608
+        return f"(SELECT rowid AS id, *, {sql.verdict} AS verdict, {sql.reasons} AS reasons FROM segments)"  # noqa: S608
 
     def _sql(self, rules: Rules) -> RuleSql:
         return RuleSql(rules, self._judged_by)
@@ -253,3 +271,12 @@ class SegmentTable:
             raise BadInput(f"the filter cannot be read: {str(error).splitlines()[0]}") from None
         except (duckdb.PermissionException, duckdb.InvalidInputException) as error:
             raise BadInput(f"the filter is refused: {str(error).splitlines()[0]}") from None
+
+
+def _count_bits(rules: Rules, groups: Sequence[tuple[int, int]]) -> list[tuple[str, int]]:
+    """Segments per reason, most frequent first, from the number of segments per set of firing rules."""
+    counts: Counter[str] = Counter()
+    for fired, segments in groups:
+        for reason in {rule.reason for place, rule in enumerate(rules.effective) if fired >> place & 1}:
+            counts[reason] += segments
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))
