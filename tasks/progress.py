@@ -7,12 +7,11 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from blocks.services import open_control_services
+from blocks.control import open_control_services
 from validation.analysis.status.fleet_status import FleetStatus, read_status
 from validation.analysis.status.format import (
     describe_language,
     describe_silence,
-    headline,
     worker_cells,
     write_page,
 )
@@ -30,7 +29,7 @@ def refresh() -> FleetStatus:
 
 def publish_page(status: FleetStatus) -> None:
     """Publish the page with its plots under one key, whose history shows earlier pages."""
-    create_markdown_artifact(write_page(status), key="fleet", description=headline(status))
+    create_markdown_artifact(write_page(status), key="fleet", description="The progress of the fleet.")
 
 
 def publish_workers(status: FleetStatus) -> None:

@@ -1,6 +1,7 @@
 -- workload: what dispatch plans by, in one row. A worker takes as many flow runs at once as it registered for.
 -- suspects and isolated_suspects are among the claimable videos: those that are claimed a fifth of a chunk at a time
 -- after one crash, and those that are claimed alone (see pick_crash_suspects).
+-- chunk_s is the mean time from claim to commit in the last half hour, null if nothing was committed in it.
 CREATE OR REPLACE VIEW validation.workload AS
 SELECT (SELECT count(*) FROM public.video_queue
          WHERE status = 'done' AND validation_status = 'pending'
@@ -15,4 +16,7 @@ SELECT (SELECT count(*) FROM public.video_queue
            AND validation_crashes = 1)                                           AS suspects,
        (SELECT count(*) FROM public.video_queue
          WHERE status = 'done' AND validation_status = 'pending' AND validation_not_before <= now()
-           AND validation_crashes > 1)                                           AS isolated_suspects;
+           AND validation_crashes > 1)                                           AS isolated_suspects,
+       (SELECT avg(extract(epoch FROM closed_at - claimed_at))::real
+          FROM public.validation_chunks
+         WHERE state = 'committed' AND closed_at > now() - interval '30 minutes') AS chunk_s;

@@ -11,7 +11,7 @@ from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed
 from validation.control.audit import audit
 from validation.control.compact import compact_all, compact_group, compact_steps, delete_retired, plan_compactions
-from validation.control.sweep import delete_orphans
+from validation.control.orphans import delete_orphans
 from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_retired_shards
 from validation.shards.errors import ShardCorrupt

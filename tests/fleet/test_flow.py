@@ -5,7 +5,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks.fleet
-from blocks.services import ControlServices
+from blocks.control import ControlServices
 from blocks.vast import VastCredentials, find_credentials
 from flows.reconcile import reconcile_fleet
 from tests.support.fleet_world import FLEET, World

@@ -91,8 +91,9 @@ def test_box_that_vanishes_during_a_call_delays_no_other_box(connect, seed, lock
     """The sweep skips what the box has locked, and takes back and marks the other boxes meanwhile."""
     seed(6)
     vanished, sweeper = connect(), connect()
-    for worker in ("ann", "bob"):
-        expire_box(sweeper, claim(sweeper, worker_id=worker, size=3).chunk_id)
+    held = [claim(sweeper, worker_id=worker, size=3) for worker in ("ann", "bob")]
+    for chunk in held:
+        expire_box(sweeper, chunk.chunk_id)
     execute(sweeper, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '1 h'")
     with vanished.begin() as call:
         call.execute(text(lock))

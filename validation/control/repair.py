@@ -13,7 +13,7 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.control.audit import check_shards
-from validation.control.sweep import ORPHAN_MARGIN, find_strays
+from validation.control.orphans import ORPHAN_MARGIN, find_strays
 from validation.errors import BadInput, Permanent
 from validation.ledger.maintenance import (
     compact_shards,

@@ -11,9 +11,12 @@ from validation.errors import BadInput
 from validation.settings import Settings
 
 CONTROL_POOL = "control"
-CONTROL_DEPLOYMENTS = ("dispatch-chunks", "sweep-stale-claims", "reconcile-fleet", "report-progress")
+TICK_DEPLOYMENT = "operate-fleet"
+"""The one that is scheduled; the others are run by hand."""
+CONTROL_DEPLOYMENTS = (
+    TICK_DEPLOYMENT, "dispatch-chunks", "sweep-stale-claims", "check-alerts", "reconcile-fleet", "report-progress",
+)  # fmt: skip
 BOX_DEPLOYMENT = "validate-chunk"
-TICK_DEPLOYMENT = "reconcile-fleet"
 MAX_TICK_AGE = timedelta(minutes=15)
 """Ticks come every two minutes."""
 _WORKING_DIRECTORY = "set_working_directory"
@@ -45,9 +48,8 @@ def check_deployments(_settings: Settings) -> str:
         raise BadInput(f"there is no deployment {', '.join(missing)}: run `vfleet bootstrap`")
     _refuse_placeholders({name: found[name] for name in (*CONTROL_DEPLOYMENTS, BOX_DEPLOYMENT)})
     folders = {_check_code(found[name]) for name in CONTROL_DEPLOYMENTS}
-    paused = [name for name in CONTROL_DEPLOYMENTS if found[name]["paused"]]
-    if paused:
-        raise CheckWarning(f"deployment {', '.join(paused)} is paused: `prefect deployment schedule resume` starts it")
+    if found[TICK_DEPLOYMENT]["paused"]:
+        raise CheckWarning(f"deployment {TICK_DEPLOYMENT} is paused, so nothing is dispatched, swept or rented")
     return f"{len(CONTROL_DEPLOYMENTS) + 1} deployments; the control flows run the code in {', '.join(folders)}"
 
 

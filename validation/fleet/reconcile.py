@@ -23,6 +23,7 @@ from validation.ledger.fleet import (
     read_budget,
     record_credit,
     record_observations,
+    record_tick,
     release_lock,
 )
 from validation.vast.client import VastClient
@@ -94,7 +95,9 @@ def reconcile(context: ReconcileContext) -> Report | None:
         renewal_problems = context.issuer.renew() if context.issuer else []
         after, token_problem = _observe_result(context, before, holder)
         problems = [problem, *executor.outcome.notes, *renewal_problems, token_problem]
-        return _report(before, after, executor.outcome.counts, problems)
+        report = _report(before, after, executor.outcome.counts, problems)
+        record_tick(context.engine, context.fleet, [*filter(None, [before.desired.explain_fewer()]), *report.notes])
+        return report
     finally:
         release_lock(context.engine, context.fleet, holder)
 

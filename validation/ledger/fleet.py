@@ -81,6 +81,11 @@ class FleetBudget:
     chunks_open: int
     abandoned: bool
     """Destroy without draining."""
+    boxes: int = 0
+    """Boxes that work or will."""
+    last_tick_at: datetime | None = None
+    last_tick: Sequence[str] = ()
+    """What the last tick said: why fewer boxes run than are ordered, and what failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,11 @@ def lift_ban(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
     """Record the account's credit beside the recorded spend."""
     call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
+
+
+def record_tick(engine: Engine, fleet: str, sentences: Sequence[str]) -> None:
+    """Keep what a tick said, in place of what the one before it said."""
+    call_function(engine, "fleet_record_tick", fleet=fleet, sentences=list(sentences))
 
 
 def read_transitions(engine: Engine) -> frozenset[tuple[str, str]]:
