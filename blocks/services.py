@@ -7,7 +7,8 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from blocks.control import complete_settings
-from validation.services import open_ledger, open_results
+from validation.control.witness import VideoReader, video_reader
+from validation.services import open_ledger, open_results, open_source
 from validation.settings import load_settings
 from validation.worker.chunk.context import ChunkContext
 from validation.worker.chunk.open import open_chunk_context
@@ -24,10 +25,11 @@ def open_box_services() -> ChunkContext:
 
 @dataclass(frozen=True, slots=True)
 class ControlServices:
-    """The services of the control flows: the ledger and the results store."""
+    """The services of the control flows: the ledger, the results store, and the source store to look at videos."""
 
     engine: Engine
     results: ObjectStore
+    read_video: VideoReader
 
 
 @lru_cache(maxsize=1)
@@ -37,4 +39,5 @@ def open_control_services() -> ControlServices:
     Raises as ``open_ledger`` and ``open_results``.
     """
     settings = complete_settings(load_settings())
-    return ControlServices(open_ledger(settings), open_results(settings))
+    read_video = video_reader(open_source(settings), settings.source_key)
+    return ControlServices(open_ledger(settings), open_results(settings), read_video)

@@ -111,6 +111,27 @@ BEGIN
 END
 $$;
 
+-- A role may end the sessions of the roles that it is a member of, and no others: the ledger ends those of boxes.
+DO $$
+DECLARE
+    v_login name;
+BEGIN
+    FOR v_login IN
+        SELECT l.rolname FROM pg_roles l
+        WHERE l.rolcanlogin AND pg_has_role(l.oid, 'validation_worker', 'member')
+          AND NOT pg_has_role(l.oid, 'validation_control', 'member')
+          AND NOT pg_has_role('validation_owner', l.oid, 'member')
+    LOOP
+        BEGIN
+            EXECUTE format('GRANT %I TO validation_owner', v_login);
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE NOTICE 'the ledger cannot end the sessions of %: the login that created it can GRANT % TO '
+                         'validation_owner', v_login, v_login;
+        END;
+    END LOOP;
+END
+$$;
+
 -- A box: its own chunks, through these functions, and nothing else.
 GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,
@@ -125,7 +146,8 @@ GRANT EXECUTE ON FUNCTION
     validation.requeue_videos, validation.find_unknown_videos, validation.find_unknown_chunks,
     validation.restore_shard, validation.withdraw_shard, validation.compact_shards, validation.purge_retired_shards,
     validation.sample_videos, validation.insert_canaries, validation.record_canary_result, validation.clear_quarantine,
-    validation.retire_worker, validation.schema_revision, validation.peek_videos
+    validation.retire_worker, validation.schema_revision, validation.peek_videos,
+    validation.undo_box, validation.settle_failure, validation.prune_box_decisions, validation.end_box_sessions
 TO validation_control;
 
 -- The control plane: the rented boxes.
@@ -137,6 +159,7 @@ GRANT EXECUTE ON FUNCTION
     validation.fleet_now, validation.fleet_spend, validation.issue_box_key, validation.store_credential
 TO validation_control;
 GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spend TO validation_reader;  -- views call them
+GRANT EXECUTE ON FUNCTION validation.has_other_owner TO validation_control, validation_reader;  -- views call it
 GRANT EXECUTE ON FUNCTION validation.audit TO validation_control, validation_reader;
 
 -- Views only: box keys, issued credentials and canaries with their answers are tables of this schema.

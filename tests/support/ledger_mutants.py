@@ -81,7 +81,7 @@ MUTANTS = {
     ),
     "claim-does-not-wrap": Mutant(
         "claim_chunk",
-        "v_ids := v_ids || pick_pending(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);",
+        "v_ids := v_ids || pick_pending(p_size - cardinality(v_ids), -2147483648, v_start, p_languages, v_owner);",
         "",
     ),
     "claim-ignores-back-off": Mutant("pick_pending", "AND q.validation_not_before <= now()", ""),

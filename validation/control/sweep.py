@@ -21,10 +21,12 @@ from sqlalchemy import Engine
 
 from validation.canaries.evaluate import EvaluatedCanary, evaluate_canaries
 from validation.control.catalogue import MIN_INTERVAL, publish_catalogue
+from validation.control.witness import SettledFailure, VideoReader, witness_failures
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent, Transient
 from validation.ledger.maintenance import (
     SweptChunk,
+    end_box_sessions,
     find_unknown_chunks,
     mark_stale_workers,
     requeue_stranded_videos,
@@ -67,6 +69,10 @@ class SweepReport:
     stale_workers: Sequence[str] = ()
     """Workers that became stale."""
     evaluated: Sequence[EvaluatedCanary] = ()
+    settled: Sequence[SettledFailure] = ()
+    """Failures of one box that the control plane looked at."""
+    ended_sessions: int = 0
+    """Sessions of boxes that were ended, because their transaction did not end."""
     orphans: Sequence[str] = ()
     """Keys of the objects that were deleted."""
     unknown_shards: Sequence[str] = ()
@@ -94,7 +100,12 @@ class SweepReport:
 
 
 def sweep(
-    engine: Engine, results: ObjectStore, *, orphans: bool = True, find_ended: EndedRunsLookup = lambda _: {}
+    engine: Engine,
+    results: ObjectStore,
+    *,
+    orphans: bool = True,
+    find_ended: EndedRunsLookup = lambda _: {},
+    read_video: VideoReader | None = None,
 ) -> SweepReport:
     """Sweep once. Safe to repeat, and to run beside another sweep.
 
@@ -103,9 +114,11 @@ def sweep(
         results: the results bucket.
         orphans: whether to look for orphans too, which lists all shards.
         find_ended: asks Prefect, which may be slow or unreachable: expired leases are taken back before.
+        read_video: reads a video that only one box has failed; None to leave those to other boxes.
     """
     report = SweepReport()
     run_step, swept = report.run_step, report.swept
+    report.ended_sessions = run_step("sessions", lambda: end_box_sessions(engine), 0)
     swept += run_step("leases", lambda: sweep_stale_claims(engine), [])
     none_open: list[OpenChunk] = []
     held = run_step("open chunks", lambda: read_open_chunks(engine), none_open)
@@ -116,6 +129,8 @@ def sweep(
     report.stranded_videos = run_step("stranded videos", lambda: requeue_stranded_videos(engine), 0)
     report.stale_workers = run_step("stale workers", lambda: mark_stale_workers(engine), [])
     report.evaluated = run_step("canaries", lambda: evaluate_canaries(engine, results), [])
+    if read_video is not None:
+        report.settled = run_step("failures", lambda: witness_failures(engine, read_video), [])
     if orphans:
         strays = run_step("orphans", lambda: find_strays(engine, results), Strays((), ()))
         report.orphans = run_step("orphans", lambda: _delete(results, strays.orphans), ())

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from validation.errors import BadInput, ClaimLost, FleetError, Permanent, Transient, Unreachable
@@ -98,7 +98,8 @@ def translate_error(error: DBAPIError, engine: Engine, function: str, arguments:
     """The error that tells the caller what to do about a database error. No such error is about a video."""
     state = getattr(error.orig, "sqlstate", None) or ""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
-    no_connection = not state and isinstance(error, OperationalError | InterfaceError)
+    # An InternalError without a state is psycopg's own: the session ended in the middle of an answer.
+    no_connection = not state and isinstance(error, OperationalError | InterfaceError | InternalError)
     if no_connection or state.startswith(_UNREACHABLE):
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
     if (refusal := _parse_error(state, reason, arguments)) is not None:
