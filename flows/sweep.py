@@ -21,9 +21,7 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
         orphans: Whether to look for orphan shards too, which lists the whole results store.
     """
     control = open_control_services()
-    report = sweep(
-        control.engine, control.results, orphans=orphans, find_ended=ask_ended_runs, read_video=control.read_video
-    )
+    report = sweep(control.engine, control.results, orphans=orphans, find_ended=ask_ended_runs)
     held = [*read_open_chunks(control.engine), *read_recently_closed_chunks(control.engine)]
     sessions = read_worker_sessions(control.engine)
     corrected = reconcile_flow_runs(report.swept, held, sessions, return_state=True)

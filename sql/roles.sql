@@ -84,6 +84,21 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA validation
 REVOKE ALL ON ALL TABLES    IN SCHEMA validation
     FROM PUBLIC, validation_worker, validation_control, validation_reader;
 REVOKE ALL ON SCHEMA validation FROM PUBLIC;
+-- The functions look names up in this schema with their owner's rights, so no other role may create anything in it.
+DO $$
+DECLARE
+    v_role regrole;
+BEGIN
+    FOR v_role IN
+        SELECT DISTINCT a.grantee::regrole
+        FROM pg_namespace n, aclexplode(n.nspacl) a
+        WHERE n.nspname = 'validation' AND a.privilege_type = 'CREATE'
+          AND a.grantee NOT IN (0, n.nspowner, 'validation_owner'::regrole)
+    LOOP
+        EXECUTE format('REVOKE CREATE ON SCHEMA validation FROM %s', v_role);
+    END LOOP;
+END
+$$;
 GRANT USAGE ON SCHEMA validation TO validation_worker, validation_control, validation_reader;
 
 -- By default every login of a Postgres may fill the disk with temporary tables and large objects. A privilege of PUBLIC

@@ -211,7 +211,7 @@ def log_sweep(logger: LoggerLike, report: SweepReport, corrections: Sequence[str
     counts = {
         "chunks_swept": len(report.swept), "orphans_deleted": len(report.orphans),
         "workers_silent": len(report.stale_workers), "videos_stranded": report.stranded_videos,
-        "canaries_evaluated": len(report.evaluated), "failures_settled": len(report.settled),
+        "canaries_evaluated": len(report.evaluated),
         "sessions_ended": report.ended_sessions, "runs_corrected": len(corrections),
         "steps_failed": len(report.failures),
     }  # fmt: skip

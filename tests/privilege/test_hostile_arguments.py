@@ -141,14 +141,3 @@ def commit_raw(ledger, chunk, receipt, *, segments, is_taken):
             return
         with pytest.raises(DBAPIError, match=r"shard|validated|out of range"):
             connection.execute(call, given_)
-
-
-def test_transaction_claims_once(ledger, seed):
-    """A claim, a release and a claim in one open transaction would lock every row of the queue."""
-    seed(4)
-    call = "SELECT validation.claim_chunk(gen_random_uuid(), 'ann', NULL, 1, NULL, 60, 'local')"
-    with ledger.begin() as connection:
-        connection.execute(text(call))
-        connection.execute(text("SELECT validation.release_chunk(chunk_id, 'x') FROM validation_chunks"))
-        with pytest.raises(DBAPIError, match="has claimed in this transaction"):
-            connection.execute(text(call))

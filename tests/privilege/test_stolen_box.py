@@ -1,6 +1,8 @@
 """What a stolen box, with its login and its key, decides about videos: limited, noticed and taken back."""
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from tests.support.ledger_helpers import claim, execute, expire, fetch, shard, statuses
 from validation.control.witness import witness_failures
@@ -70,7 +72,7 @@ def test_transient_failures_of_one_box_make_no_failure_final(ledger, boxes):
 
 
 def test_two_boxes_of_one_host_are_one_witness(ledger, boxes):
-    """Whoever owns the host of a rented machine reads the keys of all boxes on it."""
+    """The owner of the host of rented machines reads the keys of all boxes on it."""
     execute(
         ledger,
         "INSERT INTO fleets (fleet, label_prefix, machines, max_usd_per_hour, max_usd, order_json, changed_at)"
@@ -116,7 +118,7 @@ def test_control_plane_is_the_second_witness(ledger, boxes, is_torn, status):
             raise Permanent(f"{video.video_id} is torn")
 
     fail(boxes["ann"], "ann", size=2)
-    settled = witness_failures(ledger, read, limit=9)
+    settled = witness_failures(ledger, read)
     assert [failure.is_confirmed for failure in settled] == [is_torn] * 2
     assert [statuses(ledger)[failure.video_id] for failure in settled] == [status] * 2
     assert witness_failures(ledger, read) == []
@@ -190,3 +192,14 @@ def test_undo_leaves_older_decisions_and_those_of_other_boxes(ledger, boxes):
     harmed = fetch(ledger, QUEUE)
     assert undo_box(ledger, "ann", since_s=7200) == []
     assert fetch(ledger, QUEUE) == harmed
+
+
+def test_transaction_claims_once(ledger, seed):
+    """A claim, a release and a claim in one open transaction would lock every row of the queue."""
+    seed(4)
+    call = "SELECT validation.claim_chunk(gen_random_uuid(), 'ann', NULL, 1, NULL, 60, 'local')"
+    with ledger.begin() as connection:
+        connection.execute(text(call))
+        connection.execute(text("SELECT validation.release_chunk(chunk_id, 'x') FROM validation_chunks"))
+        with pytest.raises(DBAPIError, match="has claimed in this transaction"):
+            connection.execute(text(call))

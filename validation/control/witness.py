@@ -7,17 +7,18 @@ an honest box reports are of this kind: a missing object, a broken tar, a bad la
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.corpus.fetch import fetch_video
-from validation.domain import DecodedVideo, Video
+from validation.domain import DecodedVideo, Seconds, Video
 from validation.errors import Permanent
 from validation.ledger.box_decisions import prune_box_decisions, read_unwitnessed_failures, settle_failure
 
-VIDEOS_PER_SWEEP = 3
-"""A sweep comes every 20 s, and a tar takes seconds to read."""
+TIME_LIMIT_S: Seconds = 90.0
+"""After which no further video is begun: the next run, ten minutes later, goes on."""
 VideoReader = Callable[[Video], DecodedVideo]
 """Reads a video's object as a box does. Raises ``Permanent`` if that cannot be done."""
 
@@ -42,15 +43,19 @@ def video_reader(source: ObjectStore, key_template: str) -> VideoReader:
     return read
 
 
-def witness_failures(engine: Engine, read_video: VideoReader, *, limit: int = VIDEOS_PER_SWEEP) -> list[SettledFailure]:
+def witness_failures(
+    engine: Engine, read_video: VideoReader, *, within_s: Seconds = TIME_LIMIT_S
+) -> list[SettledFailure]:
     """Look at the oldest failures that lack a second witness, and record what was found.
 
     Raises:
         Transient, BadInput: the store does not answer or refuses; nothing was recorded of that video.
     """
     prune_box_decisions(engine)
-    settled = []
-    for failure in [each for each in read_unwitnessed_failures(engine) if not each.is_refuted][:limit]:
+    settled, ends_at = [], monotonic() + within_s
+    for failure in read_unwitnessed_failures(engine):
+        if failure.is_refuted or monotonic() >= ends_at:
+            continue
         video = Video(failure.video_id, failure.language, failure.segment_count, crashes=1)
         is_confirmed = _is_unreadable(read_video, video)
         settle_failure(engine, failure.video_id, is_confirmed=is_confirmed)

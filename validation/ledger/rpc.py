@@ -70,8 +70,9 @@ class WorkerQuarantined(BadInput):
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
-            f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong. On the control "
-            "machine, `vfleet canaries list` says which, and `vfleet canaries clear` lets it work again"
+            f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong, or it failed "
+            "videos that other boxes validate. On the control machine, `vfleet status` says which, and "
+            "`vfleet canaries clear` lets it work again"
         )
 
 
