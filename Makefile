@@ -1,20 +1,20 @@
-# Everything that a newcomer, an engineer and CI run. Needs Python 3.11+ and the package index.
+# The commands of development and CI. They need Python 3.11 or newer and the package index.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: attack demo test lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-check docs-config fleet-box fleet-conformance \
-        fleet-soak fleet-soak-short gateway image-check mutants prefect-load scale scale-short secrets truth
+        fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets bench-calibration
 .DELETE_ON_ERROR:
 
-# --- every day -------------------------------------------------------------------------------------------------------
+# --- daily ----------------------------------------------------------------------------------------------------------
 
-# Ctrl-C ends the demo itself; KEEP=1 leaves the stack and the Prefect UI up until then.
+# KEEP=1 keeps the stack and the Prefect UI running until Ctrl-C.
 demo: $(VENV)/installed
 	$(BIN)/vfleet demo $(if $(KEEP),--keep)
 
-# Two processes, each with servers of its own: half of the time is waiting.
+# Two processes, each with its own servers, because a test waits for half of its time.
 test: $(VENV)/complete
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
@@ -24,9 +24,9 @@ lint: $(VENV)/complete
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# --- for real --------------------------------------------------------------------------------------------------------
+# --- production ------------------------------------------------------------------------------------------------------
 
-# On the Prefect server of PREFECT_API_URL; VFLEET_HOME is where the project lies on the workers.
+# On the Prefect server of PREFECT_API_URL. VFLEET_HOME is the folder of the project on the workers.
 bootstrap: $(VENV)/installed
 	$(BIN)/vfleet bootstrap --home $(or $(VFLEET_HOME),/app)
 
@@ -41,49 +41,53 @@ image:
 	docker build -f Dockerfile.validation -t $(or $(IMAGE),vfleet-worker) --secret id=hf_token,env=HF_TOKEN \
 	    --build-arg REVISION=$$(git rev-parse HEAD) .
 
-# --- proofs that take longer -----------------------------------------------------------------------------------------
+# --- longer checks ---------------------------------------------------------------------------------------------------
+
+# Reads thousands of damaged tars and audio files. `make test` reads a tenth of them.
+fuzz: $(VENV)/complete
+	$(BIN)/python -m pytest -m slow tests/corpus/test_fuzz.py
 
 mutants: $(VENV)/installed
 	$(BIN)/python -m tests.support.ledger_mutants
 
-# What a stolen box's login and key, a hostile file and a hostile word try, slow tests included. Under three minutes.
+# Attacks: a stolen box login and key, hostile files, hostile text; slow tests included. Under three minutes.
 attack: $(VENV)/complete
 	$(BIN)/python -m pytest -m attack -n 2
 
-# Kills, stops and starves everything for a minute and a half, lets the queue drain, then audits. CI runs it.
+# Injects faults into a local fleet for a minute and a half, lets the queue drain, then audits. CI runs it.
 chaos-short: $(VENV)/installed
-	$(BIN)/python -m simulation.chaos --minutes 1.5 --seed 7 --drain-within 120
+	$(BIN)/python -m simulation.chaos --minutes 1.5 --seed 7 --drain-within 300
 
 chaos: $(VENV)/installed
 	$(BIN)/python -m simulation.chaos --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)
 
-# A day of a hundred machines against the fake market with every fault on, beside the script that everybody writes
-# first. Five to twenty minutes of two cores; fails on a duplicate, an orphan or a broken cap. JSON under .local/soak.
+# Simulates a day of a hundred boxes in the fake market with all failures, and a simple renting script for comparison.
+# Five to twenty minutes on two cores; fails on a duplicate, an orphan or a broken cap. JSON is in .local/soak.
 fleet-soak: $(VENV)/installed
 	$(BIN)/python -m simulation.market --machines $(or $(MACHINES),100) --hours $(or $(HOURS),24) --seed $(or $(SEED),1)
 
-# Four hours of twenty machines, half a minute on an idle machine. CI runs it.
+# Simulates four hours of twenty boxes, in half a minute on an idle machine. CI runs it.
 fleet-soak-short: $(VENV)/installed
 	$(BIN)/python -m simulation.market --machines 20 --hours 4 --seed 7
 
-# Machines of the fake run the real entrypoint, self-test and worker, on a real Prefect server and ledger.
+# Instances of the fake vendor run the real entrypoint, self-test and worker, on a real Prefect server and ledger.
 fleet-box: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow tests/fleet
 
-# Drives the fake market with the vendor's own command-line client; skipped with a message where it cannot be had.
+# Drives the fake market with the vendor's own command-line client; skipped with a message if it cannot be installed.
 fleet-conformance: $(VENV)/installed
 	$(BIN)/python -m tests.vast.conformance .local/vastai
 
-# The boxes' door, with a real worker that does a chunk behind it.
+# The gateway, with a real worker that validates a chunk through it.
 gateway: $(VENV)/installed
 	$(BIN)/python -m pytest tests/gateway
 
-# Builds the image for real with buildah on a base made here, looks into it and drives a chunk through it. Needs root,
-# buildah and mmdebstrap; says so and ends well where they are not.
+# Builds the image with buildah on a local base, inspects it and validates a chunk in it. Needs root, buildah and
+# mmdebstrap; without them it says so and exits with 0.
 image-check: $(VENV)/complete
 	$(BIN)/python -m tests.image.built_image .local/image
 
-# Plants secrets in a box's environment and looks for them wherever anything is written.
+# Puts known secrets into the environment of a box and searches everything that is written for them.
 secrets: $(VENV)/complete
 	$(BIN)/python -m pytest -m slow tests/privilege
 
@@ -97,15 +101,15 @@ docs-config: $(VENV)/installed
 
 # --- measurements ----------------------------------------------------------------------------------------------------
 
-# The plain way against ours on tiny models of the production architectures: ratios, parity first. Under three minutes.
+# Batching against a plain baseline, on tiny models of the production architectures. Under three minutes.
 bench: $(VENV)/complete
 	$(BIN)/python bench/throughput.py
 
-# Cost of the inference server over the same suite in the own process.
+# Cost of the inference server compared with the same suite in the own process.
 bench-inference: $(VENV)/installed
 	$(BIN)/python bench/inference_overhead.py
 
-# On a machine with a GPU: full-size models, random weights; under ten minutes. Needs torch and transformers only.
+# On a machine with a GPU: full-size models with random weights, under ten minutes. Needs torch and transformers only.
 bench-gpu:
 	$(PYTHON) bench/gpu.py
 
@@ -113,8 +117,8 @@ bench-gpu:
 bench-gpu-tiny: $(VENV)/complete
 	$(BIN)/python -m pytest tests/bench -m slow
 
-# Faults injected into trusted clips: which signal finds which.
-truth: $(VENV)/installed
+# Which signals and rules find which faults, injected into trusted clips.
+bench-calibration: $(VENV)/installed
 	nice -n 10 $(BIN)/python bench/calibration.py
 
 # The ledger at full scale, to the end of the queue: 507,387 videos, 100 workers, a real Postgres.
@@ -125,27 +129,27 @@ scale: $(VENV)/installed
 scale-short: $(VENV)/installed
 	$(BIN)/python bench/scale.py --rows 20000 --paced-s 5 --pace 10 --every 2 --out scale-short.json
 
-# How many workers a Prefect server bears, on SQLite and on Postgres.
+# How many workers a Prefect server supports, on SQLite and on Postgres.
 prefect-load: $(VENV)/installed
 	nice -n 10 $(BIN)/python bench/prefect_load.py
 
-# --- the house -------------------------------------------------------------------------------------------------------
+# --- environment -----------------------------------------------------------------------------------------------------
 
-# uv takes 15 s where pip takes 2 min; both install exactly what constraints.lock pins. Compiled now, or every
-# Prefect process would pay for it at its start.
+# uv takes 15 s and pip 2 min; both install exactly what constraints.lock pins. Byte-compiled here, because otherwise
+# every Prefect process compiles at its start.
 $(VENV)/installed: pyproject.toml constraints.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.lock -e '.[local,test]'
 	touch $@
 
-# The production models' libraries, for tests, types and benchmarks. By pip, which takes torch's CPU build where it is
-# told of one.
+# The libraries of the production models, for tests, types and benchmarks. With pip, which installs the CPU build of
+# torch if an extra index offers it.
 $(VENV)/complete: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.lock -e '.[models]'
 	touch $@
 
-# Pins are for all extras and platforms at once; no index address is written.
+# One lock for all extras and platforms, without an index address.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	    --no-annotate --no-header --no-emit-index-url -o constraints.lock

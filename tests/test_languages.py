@@ -12,7 +12,7 @@ from validation.languages import _codes, _names, fold_lect, normalize_language_c
         ("ory", "or"), ("ori", "or"), ("npi", "ne"), ("gom", "kok"), ("dgo", "doi"), ("brx", "brx"),
         ("mni", "mni"), ("sat", "sat"), ("mai", "mai"), ("jw", "jv"), ("iw", "he"), ("cmn", "zh"), ("nob", "no"),
         ("hi-IN", "hi"), ("hi_Deva_IN", "hi"), ("Hindi", "hi"), ("HINDI", "hi"), ("Punjabi", "pa"), ("Bangla", "bn"),
-        ("Odia", "or"), ("oriya", "or"), ("Manipuri", "mni"),
+        ("Odia", "or"), ("oriya", "or"), ("Manipuri", "mni"), ("Hindi (India)", "hi"), ("in", "id"), ("ji", "yi"),
     ],
 )  # fmt: skip
 def test_every_spelling_of_a_language_has_one_code(written, code):
@@ -20,9 +20,9 @@ def test_every_spelling_of_a_language_has_one_code(written, code):
     assert normalize_language_code(written) == code
 
 
-@pytest.mark.parametrize("written", [None, "", "xx", "qqq", "-", "e n"])
+@pytest.mark.parametrize("written", [None, "", "xx", "qqq", "-", "e n", "und", "mul", "zxx", "unknown"])
 def test_unknown_labels_have_no_code(written):
-    """A label that ISO 639 does not know has no code, so every LID model abstains on it."""
+    """A label that names no language of ISO 639 has no code, so every LID model abstains on it."""
     assert normalize_language_code(written) is None
 
 

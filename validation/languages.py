@@ -1,6 +1,6 @@
 """One code per language: the queue, the tars and the models each write a language in their own way."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 
 MAX_CODE_LETTERS = 3
@@ -23,11 +23,17 @@ _ALIASES = {
     "ory": "or",
     "swh": "sw",
     "zlm": "ms",
-    # Codes that ISO 639 has withdrawn: Whisper writes `jw`, VoxLingua107 both.
+    # Codes that ISO 639 has withdrawn: Whisper writes `jw`, VoxLingua107 `iw` and `jw`, Java `in` and `ji`.
+    "in": "id",
     "iw": "he",
+    "ji": "yi",
     "jw": "jv",
+    "mo": "ro",
 }
 """Codes that replace those of ISO 639."""
+
+_NO_LANGUAGE = frozenset({"mis", "mul", "und", "zxx"})
+"""Codes of ISO 639 that name no language: uncoded, several, undetermined, none."""
 
 _HINDI_BELT = frozenset(
     "awa bfy bgc bgq bho bns bra gbm hne kfy mag mtr mup mwr noe raj sck sgj".split()  # noqa: SIM905 - one line
@@ -42,16 +48,26 @@ def normalize_language_code(label: str | None) -> str | None:
     """Return the one code that all signals use for a language: ISO 639-1 where it exists, else ISO 639-3.
 
     Accepts the codes of ISO 639-1, 639-2 and 639-3, and English names (``Hindi``), in any case. What follows the
-    language in a tag is dropped (``pt-BR``, ``zh_Hant``). Idempotent.
+    language is dropped (``pt-BR``, ``zh_Hant``, ``Hindi (India)``). Idempotent.
 
     Returns:
-        The code, or None for no label and for a label that ISO 639 does not know.
+        The code, or None for no label and for a label that names no language of ISO 639.
     """
     if not label:
         return None
     written = label.strip().lower()
-    tag = written.replace("_", "-").split("-")[0]
+    tag = written.replace("_", "-").partition("-")[0].partition(" (")[0]
     return _codes().get(tag) or _names().get(written) or _names().get(tag)
+
+
+def spell_languages(labels: Iterable[str]) -> list[str]:
+    """Every spelling of some languages in lower case: their codes and names. A label of no language stays as it is.
+
+    The ledger compares labels with these, without their region and script (``sql/functions/is_language.sql``).
+    """
+    found = {label: normalize_language_code(label) for label in labels}
+    spelled = (_spellings()[code] if code else {label.strip().lower()} for label, code in found.items())
+    return sorted(set().union(*spelled))
 
 
 @lru_cache(maxsize=1 << 12)
@@ -82,7 +98,8 @@ def _codes() -> Mapping[str, str]:
     for language in ALL_LANGUAGES:
         written = (language.part1, language.part2b, language.part2t, language.part3)
         codes |= {code: language.part1 or language.part3 for code in written if code}
-    return codes | _ALIASES
+    codes |= _ALIASES
+    return {written: code for written, code in codes.items() if code not in _NO_LANGUAGE}
 
 
 @cache
@@ -92,12 +109,22 @@ def _names() -> Mapping[str, str]:
 
     names: dict[str, str] = {}
     for language in ALL_LANGUAGES:
-        code = _codes()[language.part3]
+        if (code := _codes().get(language.part3)) is None:
+            continue
         others = [name.print for name in language.other_names or ()]
         for name in (language.name, *others):
             if len(name) > MAX_CODE_LETTERS:
                 names.setdefault(name.lower(), code)
     return names | _OTHER_NAMES
+
+
+@cache
+def _spellings() -> Mapping[str, set[str]]:
+    """Map each normalised code to every code and name that is normalised to it."""
+    spellings: dict[str, set[str]] = {}
+    for written in (*_codes(), *_names()):
+        spellings.setdefault(str(normalize_language_code(written)), set()).add(written)
+    return spellings
 
 
 @cache

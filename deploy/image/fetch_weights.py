@@ -1,9 +1,9 @@
-"""Fetch weights when an image is built: `fetch_weights.py FOLDER MODEL...`, from the sources of the catalogue.
+"""Fetch model weights during the build of an image: `fetch_weights.py FOLDER MODEL...`.
 
-Every file is then held to `weights.lock` beside this program.
+The sources are those of `weights_folders.toml`. Every file must have its hash of `weights.lock` beside this program.
 """
 
-# ruff: noqa: INP001 - a program of the image's build
+# ruff: noqa: INP001 - a program of the image build
 import argparse
 import shutil
 import sys
@@ -23,28 +23,28 @@ from validation.models.weights_folder import (
 )
 
 LOCK = Path(__file__).with_name(LOCK_NAME)
-SCATTERED = "indicconformer-600m"
+CONSOLIDATED = "indicconformer-600m"
 
 
 def fetch_model(model: str, folder: Path, token: str | None, commit: str | None) -> None:
-    """Put one model's files into ``folder/model``: as they lie at their source, or as they load faster.
+    """Download one model into ``folder/model``.
 
-    IndicConformer's two graphs lie in four hundred files, which every start of a box would open.
+    The four hundred files of IndicConformer are consolidated into five, because every start of a box opens them all.
 
     Args:
-        model: which.
-        folder: of all models.
-        token: for the hub.
-        commit: of the source; None is the one at which the catalogue's branch stands now.
+        model: its name in ``weights_folders.toml``.
+        folder: the folder of all models.
+        token: the token of the model hub; None for public models.
+        commit: the commit to download; None for the present one of the branch that the catalogue names.
     """
-    # Not asked for where no model is.
+    # Imported here, because the hub's client is not needed if there is nothing to download.
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
 
     from validation.models.conformer.graph import consolidate_repository  # noqa: PLC0415
 
     entry = read_folder_catalogue()[model]
     commit = commit or HfApi(token=token).model_info(entry.source, revision=entry.revision).sha
-    if model != SCATTERED:
+    if model != CONSOLIDATED:
         snapshot_download(entry.source, revision=commit, local_dir=folder / model, token=token)
         shutil.rmtree(folder / model / ".cache", ignore_errors=True)
     else:
@@ -55,13 +55,13 @@ def fetch_model(model: str, folder: Path, token: str | None, commit: str | None)
 
 
 def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new_lock: bool) -> None:
-    """Fetch, then hold every file to the lock; or write the lock, on a machine that is trusted.
+    """Download models, then check every file against the lock, or write a new lock on a trusted machine.
 
     Raises:
-        BadInput: there is no lock, or a file is not what it says.
+        BadInput: there is no lock, or a file differs from it.
     """
     if models and not write_new_lock and not LOCK.exists():
-        raise BadInput(f"{LOCK} does not exist: `make weights` fetches the weights once and writes it; commit it then")
+        raise BadInput(f"{LOCK} does not exist: run `make weights` on a trusted machine, then commit it")
     token = token_file.read_text(encoding="utf-8").strip() if token_file and token_file.exists() else None
     commits = read_commits(LOCK) if LOCK.exists() and not write_new_lock else {}
     for model in models:
@@ -75,12 +75,12 @@ def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new
 
 
 def main() -> int:
-    """Exit 1 with a sentence where a file is not what the lock says."""
+    """Exit with 1 and one sentence if a file differs from the lock."""
     parser = argparse.ArgumentParser(description="Fetch weights for an image.")
-    parser.add_argument("folder", type=Path, help="where they go: a folder a model")
-    parser.add_argument("models", nargs="*", help="which, of validation/models/weights_folders.toml")
-    parser.add_argument("--token-file", type=Path, help="a file with the hub's token")
-    parser.add_argument("--write-lock", action="store_true", help="write down what came, in place of checking it")
+    parser.add_argument("folder", type=Path, help="folder to write to; each model gets a folder of its own in it")
+    parser.add_argument("models", nargs="*", help="names of validation/models/weights_folders.toml")
+    parser.add_argument("--token-file", type=Path, help="file with the token of the model hub")
+    parser.add_argument("--write-lock", action="store_true", help="write the lock instead of checking files against it")
     options = parser.parse_args()
     try:
         fetch(options.folder, options.models, token_file=options.token_file, write_new_lock=options.write_lock)

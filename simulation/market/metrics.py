@@ -1,7 +1,7 @@
 """Metrics of a simulated day: cost, results, violations."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -92,32 +92,29 @@ def measure(name: str, monitor: InvariantMonitor) -> StrategyMetrics:
     )
 
 
-ROWS: Mapping[str, str] = {
-    "rentals": "{a.rentals}",
-    "box-hours paid": "{a.paid_h:.0f}",
-    "box-hours useful": "{a.useful_h:.0f}",
-    "of 100 paid hours, useful": "{share:.0f}",
-    "money": "${a.money_usd:.2f}",
-    "audio hours": "{a.audio_h:.0f}",
-    "per 1,000 audio hours": "${a.usd_per_1000_audio_h:.2f}",
-    "requests failed": "{a.connection}",
-    "duplicates": "{a.duplicates}",
-    "orphans": "{a.orphans}",
-    "cap violations": "{a.cap_violations}",
-    "left billing, per hour": "${a.left_usd_per_hour:.2f}",
+ROWS: Mapping[str, Callable[[StrategyMetrics], str]] = {
+    "rentals": lambda day: f"{day.rentals}",
+    "box-hours paid": lambda day: f"{day.paid_h:.0f}",
+    "box-hours useful": lambda day: f"{day.useful_h:.0f}",
+    "of 100 paid hours, useful": lambda day: f"{100 * day.useful_h / day.paid_h if day.paid_h else 0:.0f}",
+    "money": lambda day: f"${day.money_usd:.2f}",
+    "audio hours": lambda day: f"{day.audio_h:.0f}",
+    "per 1,000 audio hours": lambda day: f"${day.usd_per_1000_audio_h:.2f}",
+    "requests failed": lambda day: f"{day.failed_requests}",
+    "duplicates": lambda day: f"{day.duplicates}",
+    "orphans": lambda day: f"{day.orphans}",
+    "cap violations": lambda day: f"{day.cap_violations}",
+    "left billing, per hour": lambda day: f"${day.left_usd_per_hour:.2f}",
 }
+"""The cell of each row of the printed table."""
 
 
 def print_report(console: Console, report: SoakReport) -> None:
     """Print a table with a column per strategy, then the fleet's violations, if any."""
     title = f"{report.hours:g} simulated hours, {report.machines} slots, seed {report.seed}, in {report.took_s:.0f} s"
     table = Table("", *(strategy.name for strategy in report.strategies), title=title)
-    for row, form in ROWS.items():
-        cells = (
-            form.format(a=strategy, share=100 * strategy.useful_h / strategy.paid_h if strategy.paid_h else 0)
-            for strategy in report.strategies
-        )
-        table.add_row(row, *cells)
+    for row, cell in ROWS.items():
+        table.add_row(row, *(cell(strategy) for strategy in report.strategies))
     console.print(table)
     for message in report.strategies[0].messages[:MAX_PRINTED_VIOLATIONS]:
         console.print("[bold red]violation:[/]", escape(message))

@@ -10,7 +10,7 @@ BEGIN
         SELECT q.video_id, q.language, q.segment_count
         FROM public.video_queue q
         WHERE q.status = 'done' AND q.validation_status = 'pending' AND q.validation_not_before <= now()
-          AND (p_languages IS NULL OR q.language = ANY (p_languages))
+          AND (p_languages IS NULL OR validation.is_language(q.language, p_languages))
         ORDER BY hashtext(q.video_id)
         LIMIT least(p_count, 10);
 END

@@ -12,7 +12,7 @@ AS $$
         WHERE q.status = 'done' AND q.validation_status = 'pending' AND q.validation_crashes > 0
           AND q.validation_not_before <= now()
           AND (q.validation_witness IS NULL OR q.validation_witness IS DISTINCT FROM p_owner)
-          AND (p_languages IS NULL OR q.language = ANY (p_languages))
+          AND (p_languages IS NULL OR validation.is_language(q.language, p_languages))
         ORDER BY q.validation_crashes, hashtext(q.video_id)
         LIMIT 1
         FOR NO KEY UPDATE SKIP LOCKED
@@ -25,7 +25,7 @@ AS $$
           AND q.validation_not_before <= now()
           AND q.video_id <> (SELECT video_id FROM first)
           AND (q.validation_witness IS NULL OR q.validation_witness IS DISTINCT FROM p_owner)
-          AND (p_languages IS NULL OR q.language = ANY (p_languages))
+          AND (p_languages IS NULL OR validation.is_language(q.language, p_languages))
         ORDER BY hashtext(q.video_id)
         LIMIT (SELECT CASE WHEN validation_crashes = 1 THEN greatest(p_size / 5, 1) - 1 ELSE 0 END FROM first)
         FOR NO KEY UPDATE SKIP LOCKED

@@ -20,7 +20,7 @@ AS $$
           AND q.validation_not_before <= now()
           AND hashtext(q.video_id) >= p_from AND hashtext(q.video_id) < p_below
           AND (q.validation_witness IS NULL OR q.validation_witness IS DISTINCT FROM p_owner)
-          AND (p_languages IS NULL OR q.language = ANY (p_languages))
+          AND (p_languages IS NULL OR validation.is_language(q.language, p_languages))
         ORDER BY hashtext(q.video_id)
         LIMIT p_size
         FOR NO KEY UPDATE SKIP LOCKED

@@ -1,3 +1,5 @@
+"""Fixtures: a Prefect server that stores blocks, and the services of the control plane."""
+
 from collections.abc import Iterator
 
 import pytest
@@ -10,14 +12,14 @@ from validation.ledger.engine import open_engine
 
 @pytest.fixture
 def prefect(prefect_server) -> Iterator:
-    """The session's server, which blocks of this process are kept on."""
+    """A client of the session's Prefect server, which stores the blocks."""
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}), get_client(sync_client=True) as client:
         yield client
 
 
 @pytest.fixture
 def control(box) -> Iterator:
-    """Open the control plane's services anew; what was opened is closed."""
+    """Open the services of the control plane anew; they are closed at the end."""
 
     def open_anew():
         blocks.services.open_control_services.cache_clear()

@@ -1,4 +1,4 @@
-"""Blocks: what the control plane works with where its environment says nothing, and nothing that a box needs."""
+"""Blocks: they supply what the environment of the control plane lacks; a box never reads one."""
 
 import pytest
 from prefect_aws import S3Bucket
@@ -21,7 +21,7 @@ from validation.storage.store import list_keys, put_once
 
 test_blocks.__test__ = False  # a command, not a test
 
-pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 
 SECRETS = ("DATABASE_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "VFLEET_RESULTS_URL")
 
@@ -30,7 +30,7 @@ SAVED = ((ValidationDatabase, BLOCK), (ModelSuite, SUITE), (S3Bucket, RESULTS))
 
 @pytest.fixture
 def saved(prefect, box):
-    """Documents made from the environment, as `python -m blocks save` makes them; gone after the test."""
+    """The block documents of the environment, as `python -m blocks save` writes them; deleted after the test."""
     assert save_blocks() == 0
     yield prefect
     for kind, name in SAVED:
@@ -38,7 +38,7 @@ def saved(prefect, box):
 
 
 def test_blocks_alone_open_the_control_plane(saved, box, control, monkeypatch):
-    """A control machine that is told nothing but where Prefect is works on the same ledger and the same bucket."""
+    """A control machine that knows only the Prefect server opens the same ledger and the same bucket."""
     put_once(box.context.results, "shards/x", b"x")
     for name in SECRETS:
         monkeypatch.delenv(name)
@@ -47,9 +47,8 @@ def test_blocks_alone_open_the_control_plane(saved, box, control, monkeypatch):
     assert list(list_keys(opened.results)) == ["shards/x"]
 
 
-def test_the_environment_comes_first(saved, box, monkeypatch):
-    """Each service is the environment's where that says anything of it, and whole: no half of a block is mixed in. Also
-    without keys: a command that names its bucket never works on another."""
+def test_environment_precedes_the_blocks(saved, box, monkeypatch):
+    """A bucket that the environment names, even without keys, is never completed from a block."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://here@127.0.0.1/own")
     monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://own-bucket")
     monkeypatch.delenv("R2_ACCESS_KEY_ID")
@@ -63,8 +62,8 @@ def test_the_environment_comes_first(saved, box, monkeypatch):
     assert settings.results_url == "s3://own-bucket"
 
 
-def test_a_complete_environment_asks_for_no_block(box, control, monkeypatch):
-    """So a box, whose token may not read blocks, and a machine without Prefect work from their environment alone."""
+def test_complete_environment_reads_no_block(box, control, monkeypatch):
+    """A box, whose token may not read blocks, and a machine without Prefect need their environment only."""
 
     def refuse(*_):
         raise AssertionError("a block was asked for")
@@ -73,16 +72,16 @@ def test_a_complete_environment_asks_for_no_block(box, control, monkeypatch):
     assert control().engine.url.database == box.engine.url.database
 
 
-def test_a_box_reads_no_block(saved, monkeypatch):
-    """Without its variables a box says which one is missing, though a block would have it."""
+def test_box_reads_no_block(saved, monkeypatch):
+    """A box without a variable names it, even if a block has the value."""
     monkeypatch.delenv("DATABASE_URL")
     open_box_services.cache_clear()
     with pytest.raises(BadInput, match="DATABASE_URL is not set"):
         open_box_services()
 
 
-def test_secrets_are_kept_as_secrets(saved, box):
-    """The server shows documents without them, unless an authorized account asks for them."""
+def test_secrets_of_blocks_are_hidden(saved, box):
+    """The server shows documents without their secrets, unless a client asks for them explicitly."""
     shown = saved.read_block_document_by_name(BLOCK, "validation-database", include_secrets=False)
     assert box.environment["DATABASE_URL"] not in str(shown)
     assert isinstance(find_block(ValidationDatabase, BLOCK).url, SecretStr)
@@ -90,8 +89,8 @@ def test_secrets_are_kept_as_secrets(saved, box):
     assert bucket.data["credentials"]["aws_secret_access_key"] == "********"
 
 
-def test_the_bucket_speaks_to_r2_as_r2_bears(saved, box, tmp_path):
-    """Region auto, no checksum that was not asked for, the account's own endpoint; boto3 reads what we wrote."""
+def test_bucket_block_has_the_client_options_of_r2(saved, box, tmp_path):
+    """Region auto, no unrequested checksum, the account's endpoint; boto3 reads what this project wrote."""
     put_once(box.context.results, "shards/x", b"x")
     bucket = find_block(S3Bucket, RESULTS)
     client = bucket.credentials.get_s3_client()
@@ -102,17 +101,17 @@ def test_the_bucket_speaks_to_r2_as_r2_bears(saved, box, tmp_path):
     assert (tmp_path / "x").read_bytes() == b"x"
 
 
-def test_every_block_can_be_tried_out(saved, capsys):
-    """`python -m blocks test` uses each document once, and says what it found."""
+def test_blocks_test_uses_every_document(saved, capsys):
+    """`python -m blocks test` uses each document once and prints what it found."""
     assert test_blocks() == 0
-    told = capsys.readouterr().out
-    assert "Postgres" in told
-    assert "answers" in told
-    assert "BOX_PARQUET_SHARD_SIZE=50" in told
+    output = capsys.readouterr().out
+    assert "Postgres" in output
+    assert "answers" in output
+    assert "BOX_PARQUET_SHARD_SIZE=50" in output
 
 
-def test_the_account_that_rents_is_kept_and_tried_like_the_rest(prefect, box, open_folder, monkeypatch, capsys):
-    """`save` writes it where there is a key, `test` asks the vendor, and a dead key fails."""
+def test_vast_account_is_saved_and_tested(prefect, box, open_folder, monkeypatch, capsys):
+    """`save` writes it if a key is set, `test` asks the vendor, and an invalid key fails."""
     with EmbeddedVast(open_folder) as vast:
         for name, value in vast.client_environment().items():
             monkeypatch.setenv(name, value)
@@ -124,57 +123,57 @@ def test_the_account_that_rents_is_kept_and_tried_like_the_rest(prefect, box, op
             assert "of credit" in capsys.readouterr().out
             VastCredentials(api_key="dead-secret", url=vast.url).save(VAST, overwrite=True)
             assert test_blocks() == 1
-            told = capsys.readouterr().out
-            assert "vast: Vast.ai refuses the key" in told
-            assert "dead-secret" not in told
+            output = capsys.readouterr().out
+            assert "vast: Vast.ai refuses the key" in output
+            assert "dead-secret" not in output
         finally:
             for kind, name in (*SAVED, (VastCredentials, VAST)):
                 kind.delete(name)
 
 
-def test_a_block_that_does_not_work_is_named(saved, capsys):
-    """And the command fails."""
+def test_failing_block_is_named(saved, capsys):
+    """The command fails, and shows no password."""
     ValidationDatabase(url="postgresql://me:secret@127.0.0.1:9/x").save(BLOCK, overwrite=True)
     assert test_blocks() == 1
-    told = capsys.readouterr().out
-    assert "127.0.0.1:9/x is unreachable" in told
-    assert "secret" not in told
+    output = capsys.readouterr().out
+    assert "127.0.0.1:9/x is unreachable" in output
+    assert "secret" not in output
 
 
-def test_the_suite_is_told_to_new_boxes_unless_a_variable_says_otherwise(prefect):
-    """The block fills in what BOX_ variables lack."""
-    told = {
+def test_suite_block_fills_in_missing_box_variables(prefect):
+    """A BOX_ variable of the environment takes precedence over the block."""
+    environment = {
         "BOX_DATABASE_URL": "postgresql://b@h/x",
         "BOX_R2_ENDPOINT_URL": "https://r2",
         "BOX_PREFECT_API_URL": "https://p/api",
     }
     ModelSuite(suite="vad", languages=["hi", "te"], chunk_videos=20).save(SUITE, overwrite=True)
     try:
-        box = collect_box_environment(told)
+        box = collect_box_environment(environment)
         assert (box["VFLEET_SUITE"], box["VFLEET_LANGUAGES"], box["PARQUET_SHARD_SIZE"]) == ("vad", "hi,te", "20")
-        assert collect_box_environment(told | {"BOX_VFLEET_SUITE": "local"})["VFLEET_SUITE"] == "local"
+        assert collect_box_environment(environment | {"BOX_VFLEET_SUITE": "local"})["VFLEET_SUITE"] == "local"
     finally:
         ModelSuite.delete(SUITE)
-    assert "VFLEET_SUITE" not in collect_box_environment(told)
+    assert "VFLEET_SUITE" not in collect_box_environment(environment)
 
 
-def test_a_suite_that_does_not_exist_is_refused(prefect):
-    """Before a box is rented for it."""
+def test_unknown_suite_or_language_is_refused(prefect):
+    """The block's test fails before a box is rented for it."""
     with pytest.raises(BadInput, match="known suites"):
         ModelSuite(suite="best").test_connection()
     with pytest.raises(BadInput, match="gibberish"):
         ModelSuite(suite="vad", languages=["gibberish"]).test_connection()
 
 
-def test_a_bucket_without_keys_is_refused(box, monkeypatch):
-    """What cannot be opened is not kept."""
+def test_bucket_without_keys_is_refused(box, monkeypatch):
+    """Nothing is saved that cannot be opened."""
     monkeypatch.delenv("R2_ACCESS_KEY_ID")
     with pytest.raises(BadInput, match="R2_ACCESS_KEY_ID"):
         build_bucket(load_settings())
 
 
-def test_every_field_is_described():
-    """The form in the UI explains itself."""
+def test_every_block_and_field_is_described():
+    """The form in the Prefect UI shows these descriptions."""
     import blocks.types
 
     for kind in kinds:

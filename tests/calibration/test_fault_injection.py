@@ -1,4 +1,4 @@
-"""What is variants is what it says, and nothing else."""
+"""Variants of_kind trusted clips: each has exactly the fault that it names."""
 
 from pathlib import Path
 
@@ -29,26 +29,27 @@ def variants(clips):
     return {(faulty.original, faulty.variant): faulty for faulty in inject_faults(list(clips.values()))}
 
 
-def of(variants, variant):
+def of_kind(variants, variant):
+    """The variants of_kind one kind, by clip."""
     return {clip: faulty for (clip, found), faulty in variants.items() if found == variant}
 
 
 def test_every_clip_has_sound_variants_and_one_per_fault(clips, variants):
-    """All that can be variants is: only the clip of one word has no word to spare."""
-    assert len(of(variants, "as it is")) == len(clips) == 23
-    assert {fault: len(of(variants, fault)) for fault in FAULTS} == dict.fromkeys(FAULTS, 23)
+    """Every clip has every variant."""
+    assert len(of_kind(variants, "as it is")) == len(clips) == 23
+    assert {fault: len(of_kind(variants, fault)) for fault in FAULTS} == dict.fromkeys(FAULTS, 23)
     assert {faulty.fault for faulty in variants.values()} == {SOUND, *FAULTS}
     assert sum(faulty.fault == SOUND for faulty in variants.values()) == 23 * len(HARMLESS)
 
 
 def test_clips_of_one_language_lack_faults_that_need_two(clips):
-    """A wrong label and a second voice need another language."""
+    """A wrong label and an overlapping voice need a clip of another language."""
     hindi = [clip for clip in clips.values() if clip.language == "hi"]
     assert set(find_missing_faults(inject_faults(hindi))) >= {"wrong language", "overlap"}
 
 
 def test_faults_have_the_requested_shares(variants):
-    """Of all variants that are left; a share that the clips do not allow is refused."""
+    """The share is of the variants that are left; a share that the clips do not allow is refused."""
     every = list(variants.values())
     left = inject_shares(every, {"swapped transcript": 0.02, "silence": 0.01})
     counts = {fault: sum(each.fault == fault for each in left) for fault in (SOUND, "swapped transcript", "silence")}
@@ -61,7 +62,7 @@ def test_faults_have_the_requested_shares(variants):
 
 
 def test_same_clips_give_the_same_variants(clips, variants):
-    """Figures of two days are of the same faults."""
+    """Results of different days are about the same faults."""
     again = inject_faults(list(clips.values())[:3])
     assert all(
         np.array_equal(s.audio, variants[s.original, s.variant].audio) for s in again if s.variant.startswith("noise")
@@ -69,7 +70,7 @@ def test_same_clips_give_the_same_variants(clips, variants):
 
 
 def test_a_fault_changes_either_audio_or_transcript(clips, variants):
-    """A fault of the transcript leaves the audio, a fault of the audio leaves the transcript."""
+    """A fault of_kind the transcript leaves the audio, a fault of_kind the audio leaves the transcript."""
     textual = {"swapped transcript", "one wrong word", "wrong language"}
     for faulty in variants.values():
         clip = clips[faulty.original]
@@ -83,17 +84,17 @@ def test_a_fault_changes_either_audio_or_transcript(clips, variants):
 
 
 def test_one_wrong_word_changes_one_word(clips, variants):
-    """The others stand where they stood."""
-    for name, faulty in of(variants, "one wrong word").items():
-        own, told = clips[name].text.split(), faulty.text.split()
+    """All other words stay in their places."""
+    for name, faulty in of_kind(variants, "one wrong word").items():
+        own, changed = clips[name].text.split(), faulty.text.split()
         if len(own) > 1:
-            assert sum(a != b for a, b in zip(own, told, strict=True)) == 1
+            assert sum(a != b for a, b in zip(own, changed, strict=True)) == 1
 
 
 @pytest.mark.parametrize("snr_db", [20, 10, 5, 0])
 def test_noise_has_its_signal_to_noise_ratio(clips, variants, snr_db):
     """Measured on the mixture, whose level may have been lowered as a whole."""
-    for name, faulty in of(variants, f"noise at {snr_db} dB").items():
+    for name, faulty in of_kind(variants, f"noise at {snr_db} dB").items():
         speech = clips[name].audio.astype(np.float64)
         gain = np.dot(faulty.audio, speech) / np.dot(speech, speech)
         noise = faulty.audio - gain * speech
@@ -102,7 +103,7 @@ def test_noise_has_its_signal_to_noise_ratio(clips, variants, snr_db):
 
 
 def test_audio_faults_are_measurable(clips, variants):
-    """Cut off, silent, short, fast."""
+    """Clipping, silence, truncation and doubled speed can be measured in the samples."""
     for name, clip in clips.items():
         assert np.mean(np.abs(variants[name, "clipping"].audio) >= 0.99) >= 0.045
         assert not variants[name, "silence"].audio.any()

@@ -1,4 +1,4 @@
-"""`vfleet calibrate`, on the packaged clips and the cheapest suite."""
+"""`vfleet calibrate` on the packaged clips and the suite `vad`."""
 
 from validation.cli.main import main
 from validation.cli.results import find_rules
@@ -7,25 +7,25 @@ from validation.scoring.rules_io import load_rules
 
 
 def test_calibrate_writes_rules_that_select_reads(tmp_path, capsys):
-    """Rules of their own version, as strict as no sound clip minds; a file that is there is never overwritten."""
+    """The rules have their own version and lose no sound clip; an existing file is never overwritten."""
     out = tmp_path / "mine.toml"
-    asked = ["calibrate", str(CLIPS), "--suite", "vad", "--out", str(out), "--version", "mine-1"]
-    assert main(asked) == 0
-    told = capsys.readouterr().out
-    assert "23 clips are too few to measure a loss of 1.0%" in told
-    assert "expected on unseen sound segments" in told
+    command = ["calibrate", str(CLIPS), "--suite", "vad", "--out", str(out), "--version", "mine-1"]
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    assert "23 clips are too few to measure a loss of 1.0%" in output
+    assert "expected on unseen sound segments" in output
     rules, base = find_rules(str(out), "vad"), load_rules("vad-1")
     assert rules.version == "mine-1"
     assert [rule.reason for rule in rules.rules] == [rule.reason for rule in base.rules]
     assert out.read_text().startswith("# Limits proposed by `vfleet calibrate` from 23 trusted clips.")
 
     before = out.read_text()
-    assert main(asked) == 2
+    assert main(command) == 2
     assert "rules are never overwritten" in capsys.readouterr().err
     assert out.read_text() == before
 
 
 def test_calibrate_refuses_rules_of_another_suite(capsys):
-    """A rule that reads what this suite does not say would never fire."""
+    """A rule on a column that the suite lacks would never fire."""
     assert main(["calibrate", str(CLIPS), "--suite", "vad", "--rules", "local-1"]) == 2
     assert "no column whisper_fault" in capsys.readouterr().err

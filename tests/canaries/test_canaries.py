@@ -1,4 +1,4 @@
-"""Canaries: planted, answered by an honest machine and by one that errs, judged, and what follows."""
+"""Canaries from their generation to the quarantine of a worker that answers them wrongly."""
 
 import json
 import re
@@ -32,8 +32,8 @@ from validation.models.suite import load_suite
 from validation.scoring.verdict import Condition, Rules
 from validation.worker.chunk.context import run_chunk
 
-SPOKEN = {"en", "hi"}
-OURS = ("dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "OPf0YbXqDm0")
+LANGUAGES = {"en", "hi"}
+ORDINARY_VIDEOS = ("dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "OPf0YbXqDm0")
 """Ordinary videos of the queue."""
 
 
@@ -41,7 +41,7 @@ OURS = ("dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "OPf0YbXqDm0")
 def trusted(tmp_path_factory):
     """Clips of two languages."""
     folder = tmp_path_factory.mktemp("trusted")
-    entries = [each for each in json.loads((CLIPS / "manifest.json").read_text()) if each["lang"] in SPOKEN]
+    entries = [each for each in json.loads((CLIPS / "manifest.json").read_text()) if each["lang"] in LANGUAGES]
     for entry in entries:
         shutil.copy(CLIPS / entry["file"], folder)
     (folder / "manifest.json").write_text(json.dumps(entries))
@@ -59,16 +59,16 @@ def probes(suite, trusted):
 
 
 @dataclass
-class Named:
-    """What of a suite can be known without its models."""
+class SuiteDescription:
+    """The name and rules of a suite, which are known without its models."""
 
     name: str
     rules: Rules
 
 
 @dataclass
-class Deaf(SyncScorerMixin):
-    """The suite on a card that hears no speech."""
+class SpeechlessScorer(SyncScorerMixin):
+    """The suite on a defective GPU: it finds no speech in any audio."""
 
     suite: object
 
@@ -83,33 +83,36 @@ class Deaf(SyncScorerMixin):
 
 
 @pytest.fixture
-def machines(box, suite, trusted, monkeypatch, capsys):
-    """Ann is honest and bob errs; twelve canaries wait among four videos."""
+def workers(box, suite, trusted, monkeypatch, capsys):
+    """Worker ann is correct and worker bob is defective; twelve canaries are queued among four videos."""
     monkeypatch.setenv("VFLEET_SUITE", "vad")
-    box.add_videos(*OURS)
+    box.add_videos(*ORDINARY_VIDEOS)
     assert main(["canaries", "add", str(trusted), "--count", "12", "--seed", "3"]) == 0
     assert "12 canaries with" in capsys.readouterr().out
     settings = box.context.settings.model_copy(update={"suite": "vad"})
     ann = replace(box.context, scorer=suite, settings=settings)
-    bob = replace(ann, scorer=Deaf(suite), settings=settings.model_copy(update={"worker_id": "bob"}))
+    bob = replace(ann, scorer=SpeechlessScorer(suite), settings=settings.model_copy(update={"worker_id": "bob"}))
     return ann, bob
 
 
 def readable(box):
+    """The videos that a reader of the results finds."""
     source = find_committed(box.engine, "vad", box.context.settings)
     return set(open_segments(source).collect()["video_id"])
 
 
 def outcomes(box):
+    """The outcomes of the canaries, by worker."""
     found = {}
     for row in read_canary_results(box.engine):
         found.setdefault(row.worker_id, set()).add(row.outcome)
     return found
 
 
-def test_worker_with_wrong_canaries_is_quarantined_and_its_videos_redone(box, machines, capsys, tmp_path):
-    """From planting to clean data: what it committed is named, taken back by the printed command, and done anew."""
-    ann, bob = machines
+def test_worker_with_wrong_canaries_is_quarantined_and_its_videos_requeued(box, workers, capsys, tmp_path):
+    """The whole way: the list names the worker's shards, the printed command requeues them, and a correct worker redoes
+    them."""
+    ann, bob = workers
     for worker in (ann, bob):  # eight of sixteen each: four canaries at least
         run_chunk(worker, size=8)
     assert main(["sweep"]) == 0
@@ -119,12 +122,12 @@ def test_worker_with_wrong_canaries_is_quarantined_and_its_videos_redone(box, ma
         run_chunk(bob, size=1)
     capsys.readouterr()
     assert main(["canaries", "list"]) == 0
-    told = capsys.readouterr().out
-    assert "shards/bob/validation_bob_shard_0001.parquet: 8 videos" in told
+    output = capsys.readouterr().out
+    assert "shards/bob/validation_bob_shard_0001.parquet: 8 videos" in output
     assert main(["status"]) == 0
     assert "quarantined" in capsys.readouterr().out
 
-    (command,) = re.findall("requeue their videos: vfleet (.+)", told)
+    (command,) = re.findall("requeue their videos: vfleet (.+)", output)
     assert main(shlex.split(command)) == 0
     assert "8 videos back in the queue" in capsys.readouterr().out
     assert read_quarantined_shards(box.engine) == []
@@ -133,9 +136,9 @@ def test_worker_with_wrong_canaries_is_quarantined_and_its_videos_redone(box, ma
     assert set(statuses(box.engine).values()) == {"validated"}
     assert outcomes(box) == {"ann": {"right"}, "bob": {"wrong"}}, "judged again, by another machine"
 
-    assert readable(box) == set(OURS)
+    assert readable(box) == set(ORDINARY_VIDEOS)
     assert len(list(compact_all(box.engine, box.context.results))) == 1
-    assert readable(box) == set(OURS), "nor after a compaction"
+    assert readable(box) == set(ORDINARY_VIDEOS), "nor after a compaction"
     assert list(audit(box.engine, box.context.results)) == []
 
     assert main(["report", str(tmp_path / "r.html"), "--silent"]) == 0
@@ -146,9 +149,9 @@ def test_worker_with_wrong_canaries_is_quarantined_and_its_videos_redone(box, ma
     assert run_chunk(bob) is None, "nothing is left, and nothing is held against it"
 
 
-def test_open_chunk_of_a_quarantined_worker_is_released(box, machines):
-    """Its open chunk is closed under it, no attempt lost; its own heartbeat tells it to end."""
-    _, bob = machines
+def test_open_chunk_of_a_quarantined_worker_is_released(box, workers):
+    """Its open chunk is released without an attempt, and its next heartbeat is refused."""
+    _, bob = workers
     run_chunk(bob, size=13)  # one canary at least
     held = bob.claim(uuid4(), flow_run_id=None, size=3, languages=())
     assert len(held.videos) == 3
@@ -163,8 +166,8 @@ def test_open_chunk_of_a_quarantined_worker_is_released(box, machines):
     assert violated_invariants(box.engine) == []
 
 
-def test_canary_looks_like_any_video(box, machines, suite):
-    """Same pattern of id, a language of the queue, a tar that reads like others and says the canary's own id."""
+def test_canary_looks_like_any_video(box, workers, suite):
+    """Its id has the pattern of the queue, its language is one of the queue, and its tar reads like any other."""
     entered = {row.video_id for row in read_canary_results(box.engine)}
     rows = {
         v: (lang, n) for v, lang, n in fetch(box.engine, "SELECT video_id, language, segment_count FROM video_queue")
@@ -178,9 +181,9 @@ def test_canary_looks_like_any_video(box, machines, suite):
         assert {each.segment.video_id for each in decoded.segments} == {video_id}
 
 
-def test_other_models_and_failures_are_inconclusive(box, machines):
-    """A revision that gave no right answers, and a tar that is gone, tell nothing of a machine."""
-    ann, bob = machines
+def test_other_models_and_failures_are_inconclusive(box, workers):
+    """A box is not quarantined for another model revision or for a tar that is gone."""
+    ann, bob = workers
     bob.scorer.suite.revisions, kept = {"silero": "another"}, bob.scorer.suite.revisions
     try:
         run_chunk(bob, size=13)
@@ -200,7 +203,7 @@ def test_other_models_and_failures_are_inconclusive(box, machines):
 
 
 def test_no_canary_is_added_without_videos_of_its_language(box, trusted, monkeypatch):
-    """In an empty queue, or one of other languages, nothing is planted."""
+    """In a queue without a video of the probes' languages a canary could be recognised, so none is added."""
     monkeypatch.setenv("VFLEET_SUITE", "vad")
     assert main(["canaries", "add", str(trusted), "--count", "2"]) == 2
     assert read_canary_results(box.engine) == []
@@ -208,50 +211,53 @@ def test_no_canary_is_added_without_videos_of_its_language(box, trusted, monkeyp
 
 
 def test_probes_cover_every_language_and_many_clips(probes):
-    """And each knows what to say, in numbers too."""
-    assert {probe.language for probe in probes} == SPOKEN
+    """Each probe has a known answer with numbers."""
+    assert {probe.language for probe in probes} == LANGUAGES
     assert len({probe.clip for probe in probes}) >= 6
     assert all(probe.answer.signals["duration_s"] > 0 for probe in probes)
 
 
-def test_canaries_differ_as_files(probes):
-    """Clips stand in them once each, in an order of their own, and the same seed makes the same ones."""
-    models = [Video(f"v{n:03d}", "en", 4) for n in range(8)]
-    canaries, again = (list(generate_canaries(models, probes, np.random.default_rng(1))) for _ in range(2))
+def test_canaries_differ_and_depend_on_the_seed_only(probes):
+    """Each clip occurs once per canary, and equal seeds make equal tars."""
+    templates = [Video(f"v{n:03d}", "en", 4) for n in range(8)]
+    canaries, again = (list(generate_canaries(templates, probes, np.random.default_rng(1))) for _ in range(2))
     assert len({canary.tar for canary in canaries}) == len({canary.video.video_id for canary in canaries}) == 8
     assert [canary.tar for canary in canaries] == [canary.tar for canary in again]
     assert {len(canary.answers) for canary in canaries} == {4}
-    assert not {canary.video.video_id for canary in canaries} & {model.video_id for model in models}
+    assert not {canary.video.video_id for canary in canaries} & {template.video_id for template in templates}
 
 
 @pytest.mark.parametrize(
-    ("row", "shaken", "firm"),
+    ("row", "perturbed", "stable"),
     [
         ({"ear_p": 0.5}, {"ear_p": 0.5}, True),
         ({"ear_p": 0.25}, {"ear_p": 0.25}, False),  # within a tenth of the limit
         ({"ear_p": 0.5}, {"ear_p": 0.8}, False),  # moved by what half precision rounds
-        ({"ear_p": 0.85}, {"ear_p": 0.85}, False),  # another machine might be sure, and spare the nose
+        ({"ear_p": 0.85}, {"ear_p": 0.85}, False),  # another box might be confident and skip the model
         ({"ear_p": 0.99, "nose_fault": "not_asked: x"}, {"ear_p": 0.99}, True),
         ({"ear_p": 0.5, "ear_fault": "model_failed: x"}, {"ear_p": 0.5}, False),
         ({"ear_p": 0.5, "verdict": "accept"}, {"ear_p": 0.5, "verdict": "review"}, False),
     ],
 )
-def test_probe_numbers_are_not_near_a_limit(row, shaken, firm):
-    """What an honest machine could answer differently is not asked."""
+def test_probe_numbers_are_not_near_a_limit(row, perturbed, stable):
+    """An answer is stable if two correct boxes cannot differ about it: complete, not near a limit, unchanged by
+    noise."""
     limit, bound = Condition(column="ear_p", op="<", value=0.2), Condition(column="ear_p", op=">=", value=0.9)
-    rows = [{"verdict": "accept", "fault": None, **each} for each in (row, shaken)]
-    assert is_stable(*rows, [limit, bound], {"ear_p": "probability"}) is firm
+    rows = [{"verdict": "accept", "fault": None, **each} for each in (row, perturbed)]
+    assert is_stable(*rows, [limit, bound], {"ear_p": "probability"}) is stable
 
 
 def test_probe_numbers_are_not_near_a_cascade_bound(suite):
-    """A cascade's bounds are conditions like those of the rules, on the numbers that its shards have."""
-    found = {(each.column, each.op, each.value) for each in list_conditions(Named("indic-cascade", suite.rules))}
+    """The bounds of a cascade are conditions on columns, like those of the rules."""
+    found = {
+        (each.column, each.op, each.value) for each in list_conditions(SuiteDescription("indic-cascade", suite.rules))
+    }
     assert {("conformer_declared_p", ">=", 0.5), ("voxlingua_declared_p", ">=", 0.8)} <= found
     assert list_conditions(suite) == [each for rule in suite.rules.effective for each in rule.when]
 
 
-def test_no_probe_without_an_answer_of_every_model(suite):
-    """No clip, no probe."""
+def test_no_probes_without_clips(suite):
+    """Without clips there are no probes, and a missing folder of clips is refused."""
     assert make_probes(suite, []) == []
     with pytest.raises(BadInput):
         load_trusted(CLIPS / "nowhere")

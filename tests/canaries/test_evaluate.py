@@ -1,4 +1,4 @@
-"""What counts as a wrong answer, and what two honest machines may differ by."""
+"""The comparison of a worker's answers with the known answers of a canary."""
 
 from dataclasses import replace
 
@@ -22,40 +22,40 @@ RIGHT = KnownAnswer("accept", {"cer": 0.1, "ear_p": 0.9, "votes": 2, "declared_p
 UNITS = {"cer": "ratio", "ear_p": "probability", "votes": "judges", "declared_p": "probability"}
 
 
-def say(verdict="accept", **values):
+def row(verdict="accept", **values):
+    """The row of a segment that is answered rightly except for these values."""
     return {"verdict": verdict, **RIGHT.signals, **values}
 
 
 @pytest.mark.parametrize(
     ("found", "error"),
     [
-        ([say(), say(), say()], None),
-        ([say(cer=0.19, ear_p=0.85), say(), say()], None),
-        ([say(cer=0.9), say(), say()], None),
-        ([say(cer=0.9), say(), say(ear_p=0.2)], "segment 0: cer is 0.9 instead of 0.1; segment 2: ear_p is 0.2"),
+        ([row(), row(), row()], None),
+        ([row(cer=0.19, ear_p=0.85), row(), row()], None),
+        ([row(cer=0.9), row(), row()], None),
+        ([row(cer=0.9), row(), row(ear_p=0.2)], "segment 0: cer is 0.9 instead of 0.1; segment 2: ear_p is 0.2"),
         (
-            [say(votes=1), say(declared_p=0.5), say()],
+            [row(votes=1), row(declared_p=0.5), row()],
             "segment 0: votes is 1 instead of 2; segment 1: declared_p is 0.5",
         ),
-        ([say(), say("reject"), say()], "segment 1: the verdict is reject instead of accept"),
-        ([say(), say(), say(cer=None)], "segment 2: no cer, which is 0.1"),
-        ([say(), say("review", cer=None, ear_fault="model_crashed: x"), say()], None),
-        ([say("reject", fault="undecodable: x"), say(cer=0.9), say(cer=None)], "segment 2: no cer"),
-        ([say(), say(), say(cer=None, ear_fault="not_asked: x")], "segment 2: no cer, which is 0.1"),
-        ([say(), say()], "2 segments instead of 3"),
+        ([row(), row("reject"), row()], "segment 1: the verdict is reject instead of accept"),
+        ([row(), row(), row(cer=None)], "segment 2: no cer, which is 0.1"),
+        ([row(), row("review", cer=None, ear_fault="model_crashed: x"), row()], None),
+        ([row("reject", fault="undecodable: x"), row(cer=0.9), row(cer=None)], "segment 2: no cer"),
+        ([row(), row(), row(cer=None, ear_fault="not_asked: x")], "segment 2: no cer, which is 0.1"),
+        ([row(), row()], "2 segments instead of 3"),
         ([], "0 segments instead of 3"),
     ],
 )
-def test_one_verdict_one_missing_answer_or_two_numbers_are_wrong(found, error):
-    """One number that is off may be chance; a judgement that is, or none where one is known, is not. A segment that
-    failed proves nothing, and hides no other; one that a machine spares where it should not has not failed."""
+def test_canary_is_wrong_by_a_verdict_a_missing_answer_or_two_numbers(found, error):
+    """One deviating number may be chance. A segment on which a model failed is left out and hides no other segment."""
     found = find_error([RIGHT] * 3, found, UNITS)
     assert found is None if error is None else found.startswith(error)
 
 
 def test_tolerance_depends_on_unit_and_value():
-    """A long sum by more than a short one, a sure judge by less than a doubtful one, what is counted by nothing, and
-    what is computed of the samples by rounding."""
+    """Log-probabilities by their size, probabilities by their certainty; counts exactly; shares of samples by
+    rounding."""
     assert tolerance_for("ear_lp", -100.0, "log-probability") == pytest.approx(2.3)
     assert tolerance_for("ear_p", 0.5, "probability") == pytest.approx(0.12)
     assert tolerance_for("ear_p", 0.999, "probability") < 0.021
@@ -65,8 +65,8 @@ def test_tolerance_depends_on_unit_and_value():
 
 
 @pytest.fixture
-def planted(box):
-    """Video `b` is a canary whose answers are those of the box itself; `a` is none."""
+def canary_box(box):
+    """A box whose video `b` is a canary with the box's own answers; video `a` is ordinary."""
     box.add_videos("a")
     tones = {"duration_s": 0.5, "ear_peak": 0.1}
     answers = {"b": (KnownAnswer("accept", tones),) * 2}
@@ -76,27 +76,30 @@ def planted(box):
 
 
 def outcome(box):
+    """The outcome and finding of each canary."""
     return [(row.outcome, row.finding) for row in read_canary_results(box.engine)]
 
 
-def test_correct_worker_is_right(planted):
-    """Its rows in the committed shard are held against the answers, once."""
-    run_chunk(planted.context)
-    ((canary),) = evaluate_canaries(planted.engine, planted.context.results)
+def test_correct_worker_is_right(canary_box):
+    """The rows of the committed shard are compared with the known answers once."""
+    run_chunk(canary_box.context)
+    ((canary),) = evaluate_canaries(canary_box.engine, canary_box.context.results)
     assert (canary.video_id, canary.worker_id, canary.outcome) == ("b", "ann", "right")
-    assert evaluate_canaries(planted.engine, planted.context.results) == []
-    assert outcome(planted) == [("right", None)]
+    assert evaluate_canaries(canary_box.engine, canary_box.context.results) == []
+    assert outcome(canary_box) == [("right", None)]
 
 
 @pytest.mark.parametrize(
-    ("answer", "judged"), [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "inconclusive")]
+    ("answer", "expected"),
+    [(Scored({"peak": 0.7}), "wrong"), (Unscored(Fault("model_crashed", "no")), "inconclusive")],
 )
-def test_wrong_answers_are_wrong_and_failures_are_inconclusive(planted, answer, judged):
-    """Two segments off are wrong; a model that crashed on them gave no answer, whatever the verdict is without it."""
-    planted.scorer.score = lambda utterances: [{"ear": answer} for _ in utterances]
-    run_chunk(planted.context)
-    evaluate_canaries(planted.engine, planted.context.results)
-    assert [found for found, _ in outcome(planted)] == [judged]
+def test_wrong_answers_are_wrong_and_failures_are_inconclusive(canary_box, answer, expected):
+    """Two deviating segments are wrong; a model that crashed on them gave no answer, whatever the verdict is without
+    it."""
+    canary_box.scorer.score = lambda utterances: [{"ear": answer} for _ in utterances]
+    run_chunk(canary_box.context)
+    evaluate_canaries(canary_box.engine, canary_box.context.results)
+    assert [found for found, _ in outcome(canary_box)] == [expected]
 
 
 STRICT = Rule(
@@ -105,61 +108,61 @@ STRICT = Rule(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "finding_part"),
     [
         ({"rules": Rules(version="tiny-2", required_models=("ear",), rules=(STRICT,))}, "rules_version tiny-2"),
         ({"revisions": {"ear": "2"}}, "other models"),
     ],
 )
-def test_other_rules_or_models_are_inconclusive(planted, change, told):
-    """A new version of the rules, rolled out to honest machines, makes no machine wrong."""
-    vars(planted.scorer).update(change)
-    run_chunk(planted.context)
-    evaluate_canaries(planted.engine, planted.context.results)
-    ((found, finding),) = outcome(planted)
+def test_other_rules_or_models_are_inconclusive(canary_box, change, finding_part):
+    """A new version of rules or models makes no correct worker wrong."""
+    vars(canary_box.scorer).update(change)
+    run_chunk(canary_box.context)
+    evaluate_canaries(canary_box.engine, canary_box.context.results)
+    ((found, finding),) = outcome(canary_box)
     assert found == "inconclusive"
-    assert told in finding
+    assert finding_part in finding
 
 
-def test_canary_with_unknown_rules_is_inconclusive(planted):
-    """One that was planted before they were written down."""
-    execute(planted.engine, "UPDATE validation.canaries SET basis = '{}'")
-    run_chunk(planted.context)
-    evaluate_canaries(planted.engine, planted.context.results)
-    assert [found for found, _ in outcome(planted)] == ["inconclusive"]
+def test_canary_with_unknown_rules_is_inconclusive(canary_box):
+    """A canary without a recorded basis cannot be compared."""
+    execute(canary_box.engine, "UPDATE validation.canaries SET basis = '{}'")
+    run_chunk(canary_box.context)
+    evaluate_canaries(canary_box.engine, canary_box.context.results)
+    assert [found for found, _ in outcome(canary_box)] == ["inconclusive"]
 
 
-def test_canary_is_evaluated_after_compaction(planted):
-    """Compacted, or done again by another machine, before anybody judged it: each is judged for its own."""
-    ann = planted.context
+def test_canary_is_evaluated_after_compaction(canary_box):
+    """A canary that was compacted, or processed again by another worker, is evaluated for each worker."""
+    ann = canary_box.context
     bob = replace(ann, settings=ann.settings.model_copy(update={"worker_id": "bob"}))
-    register_worker(planted.engine, WorkerProfile("bob", config={"instance": "bob-1"}))
+    register_worker(canary_box.engine, WorkerProfile("bob", config={"instance": "bob-1"}))
     for worker in (ann, bob):
         run_chunk(worker, size=1)
         run_chunk(worker)
-        requeue_videos(planted.engine, Requeue(["a", "b"]))
+        requeue_videos(canary_box.engine, Requeue(["a", "b"]))
     run_chunk(ann)
-    planted.add_videos("c")
+    canary_box.add_videos("c")
     run_chunk(ann)
-    assert [made.rows for _, made in compact_all(planted.engine, ann.results)] == [6]
-    judged = evaluate_canaries(planted.engine, ann.results)
-    assert sorted((canary.worker_id, canary.outcome) for canary in judged) == [
+    assert [made.rows for _, made in compact_all(canary_box.engine, ann.results)] == [6]
+    evaluated = evaluate_canaries(canary_box.engine, ann.results)
+    assert sorted((canary.worker_id, canary.outcome) for canary in evaluated) == [
         ("ann", "right"), ("ann", "right"), ("bob", "right"),
     ]  # fmt: skip
-    assert evaluate_canaries(planted.engine, ann.results) == []
+    assert evaluate_canaries(canary_box.engine, ann.results) == []
 
 
-def test_unreadable_shard_is_left_for_the_next_run(planted):
-    """It tells nothing of its machine; `vfleet audit` names it, and the other shards are judged."""
-    run_chunk(planted.context)
-    (shard,) = read_committed_shards(planted.engine)
-    delete_object(planted.context.results, shard.shard_key)
-    assert evaluate_canaries(planted.engine, planted.context.results) == []
-    assert len(read_pending_canaries(planted.engine)) == 1
+def test_unreadable_shard_is_left_for_the_next_run(canary_box):
+    """It shows nothing about the worker; `vfleet audit` names it, and other shards are evaluated."""
+    run_chunk(canary_box.context)
+    (shard,) = read_committed_shards(canary_box.engine)
+    delete_object(canary_box.context.results, shard.shard_key)
+    assert evaluate_canaries(canary_box.engine, canary_box.context.results) == []
+    assert len(read_pending_canaries(canary_box.engine)) == 1
 
 
 def test_evaluation_without_canaries_reads_one_empty_table(box):
-    """A fleet that plants none pays one look at an empty table."""
+    """A fleet without canaries pays for one read of an empty table."""
     box.add_videos("a")
     run_chunk(box.context)
     plan = "\n".join(row[0] for row in fetch(box.engine, "EXPLAIN (ANALYZE) SELECT * FROM validation.pending_canaries"))

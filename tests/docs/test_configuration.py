@@ -1,4 +1,4 @@
-"""docs/configuration.md says what the settings say."""
+"""docs/configuration.md equals the page that is generated from the settings."""
 
 from tests.support.doc_pages import DOCS
 from validation.configuration import OTHER_VARIABLES, known_variables, render_page
@@ -6,12 +6,12 @@ from validation.settings import Settings
 
 
 def test_configuration_page_is_up_to_date():
-    """`make docs-config` writes what the settings say now."""
+    """`make docs-config` writes the page."""
     assert (DOCS / "configuration.md").read_text() == render_page()
 
 
 def test_every_setting_has_a_description_and_says_where_it_is_used():
-    """No row of the page is empty."""
+    """No cell of the page is empty."""
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.json_schema_extra["used_on"] in {"box", "control machine", "both"}, name

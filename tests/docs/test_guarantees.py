@@ -19,7 +19,7 @@ def test_every_named_test_exists():
 
 
 def test_every_named_folder_and_make_target_exists():
-    """`tests/docs` is a folder, `make chaos-short` a target of the Makefile."""
+    """`tests/docs` is a folder, and `make chaos-short` is a target of the Makefile."""
     folders = set(re.findall(r"`(tests/[\w/]+?)/?`", PAGE))
     assert [folder for folder in sorted(folders) if not (ROOT / folder).is_dir()] == []
     targets = set(re.findall(r"`make ([\w-]+)`", PAGE))

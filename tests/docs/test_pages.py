@@ -1,4 +1,4 @@
-"""Every command and every alert on the pages is one that works. `make docs-check` runs the commands in order."""
+"""Every command and alert on the pages works. `make docs-check` also runs the commands in their order."""
 
 import re
 import subprocess
@@ -27,19 +27,19 @@ ALERTS = {block.heading: block.body for block in read_blocks("operate.md") if bl
 
 
 def test_pages_have_commands_and_alerts():
-    """Or the tests below would pass for nothing."""
+    """The other tests of this file would pass on pages without commands."""
     assert len(COMMANDS) > 40
     assert len(ALERTS) >= 12
 
 
 @pytest.mark.parametrize("line", sorted({line for line in COMMANDS if line.startswith("vfleet ")}))
 def test_vfleet_commands_of_the_pages_parse(line):
-    """With its options and their values."""
+    """With their options and the options' values."""
     assert parse_command(words_of(line)[1:]).command.callback
 
 
 def test_deployments_that_the_pages_run_exist():
-    """By flow and name."""
+    """`prefect deployment run FLOW/NAME` names a flow and a deployment of prefect.yaml."""
     known = {d["entrypoint"].partition(":")[2].replace("_", "-") + "/" + d["name"]
              for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}  # fmt: skip
     named = {words_of(line)[3] for line in COMMANDS if line.startswith("prefect deployment run")}
@@ -49,7 +49,7 @@ def test_deployments_that_the_pages_run_exist():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_targets_files_and_links_of_the_pages_exist(page):
-    """Make targets, files, other pages."""
+    """Make targets, files of the repository and linked pages."""
     text = (DOCS / page).read_text()
     targets = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE))
     assert targets - set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) == set()
@@ -60,7 +60,7 @@ def test_targets_files_and_links_of_the_pages_exist(page):
 
 
 def test_environment_variables_of_the_page_are_read():
-    """A setting of ours, one of Prefect's, or what a box may be told."""
+    """Each variable is a setting, a setting of Prefect, or a variable that a box may get."""
     lines = [line for block in read_blocks("deploy.md") if block.kind == "env" for line in block.lines]
     aliases = {f"VFLEET_{name.upper()}" for name in Settings.model_fields}
     for field in Settings.model_fields.values():
@@ -78,7 +78,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("line", [line for section, line in SETTINGS if section != "6."])
 def test_control_settings_mean_the_same_to_a_shell_and_to_systemd(line):
-    """An address ends at an unquoted `&` in a shell, which would run its beginning in the background."""
+    """Values are quoted: an unquoted `&` in an address would run its beginning in the background."""
     name, _, value = line.partition("=")
     said = subprocess.run(
         ["sh", "-euc", f'set -a; {line}\nprintf %s "${name}"'], capture_output=True, text=True, check=True
@@ -87,14 +87,14 @@ def test_control_settings_mean_the_same_to_a_shell_and_to_systemd(line):
 
 
 def test_box_settings_are_not_quoted():
-    """Docker takes each line of --env-file as it stands, quotes included."""
+    """Docker takes each line of --env-file literally, quotes included."""
     lines = [line for section, line in SETTINGS if section == "6."]
     assert {"WORKER_ID", "VFLEET_BOX_KEY", "DATABASE_URL"} <= {line.partition("=")[0] for line in lines}
     assert not [line for line in lines if line.partition("=")[2].startswith(("'", '"'))]
 
 
 def test_database_addresses_of_the_page_verify_the_server():
-    """On the control machine, whose project lies in /app, and in the image, which has what .dockerignore lets in."""
+    """The certificate file exists on the control machine (project in /app) and in the image (.dockerignore)."""
     addresses = [line.partition("=")[2].strip("'") for _, line in SETTINGS if "DATABASE_URL=" in line]
     queries = [parse_database_url(address).query for address in addresses]
     assert len(queries) == 3
@@ -106,7 +106,7 @@ def test_database_addresses_of_the_page_verify_the_server():
 
 
 def test_secret_files_of_the_page_are_ignored_by_git():
-    """The page has these files beside the project, and has its reader commit the lock."""
+    """The page writes these files into the project, and tells its reader to commit the lock."""
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     page = (DOCS / "deploy.md").read_text()
     for name in ("hf_token", "control.env", "box.env"):
@@ -123,7 +123,7 @@ def test_shutdown_drops_every_login_that_the_page_creates():
 
 
 def test_control_service_runs_the_command_of_the_page():
-    """From the folder that the deployments name, with the file that section 2 names."""
+    """In the folder that the deployments name, with the environment file of section 2."""
     unit = ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str
     unit.read(ROOT / "deploy/systemd/vfleet-control.service")
@@ -135,7 +135,7 @@ def test_control_service_runs_the_command_of_the_page():
 
 
 def test_connection_counts_of_the_page_match_the_engine():
-    """A box's clients of the pooler, held and in a burst, per box and for a hundred boxes."""
+    """Client connections of the pooler, idle and in a burst, per box and for a hundred boxes."""
     pool = open_engine("postgresql://box@127.0.0.1/x").pool
     held, burst = CONNECTIONS_PER_BOX * pool.size(), CONNECTIONS_PER_BOX * (pool.size() + pool._max_overflow)
     page = (DOCS / "deploy.md").read_text()
@@ -147,6 +147,7 @@ def test_connection_counts_of_the_page_match_the_engine():
 
 
 def find_alerts(engine) -> list[str]:
+    """The headings of the alerts that return rows now."""
     with engine.connect() as connection:
         connection.exec_driver_sql("SET ROLE validation_reader")
         found = [name for name, query in ALERTS.items() if connection.exec_driver_sql(query).fetchall()]
@@ -156,7 +157,7 @@ def find_alerts(engine) -> list[str]:
 
 
 def test_no_alert_fires_in_a_healthy_fleet(ledger, seed):
-    """A worker at work, a chunk in hand, a loan that lasts."""
+    """One worker, one open chunk, and credentials that are valid for hours."""
     seed(5)
     claim(ledger, size=2)
     issue_box_key(ledger, "ann")
@@ -205,7 +206,7 @@ WRONG = {
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_alert_fires_in_its_case(ledger, seed, alert):
-    """Where what it is about is the case."""
+    """Each alert returns rows once its problem is set up in the ledger."""
     seed(25)
     claim(ledger, size=2)
     with ledger.begin() as connection:
@@ -214,5 +215,5 @@ def test_alert_fires_in_its_case(ledger, seed, alert):
 
 
 def test_every_alert_has_a_case():
-    """None is left untried, and none is tried that the page does not have."""
+    """Each alert of the page is tested, and each case has its alert."""
     assert WRONG.keys() == ALERTS.keys()

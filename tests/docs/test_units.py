@@ -1,4 +1,4 @@
-"""The services of deploy/systemd start what there is, with files that the page made."""
+"""The services of deploy/systemd run programs of this project, with environment files that exist or are described."""
 
 import shlex
 from pathlib import Path
@@ -15,12 +15,13 @@ UNITS = sorted((PROJECT / "deploy/systemd").glob("*.service"))
 
 
 def settings_of(unit: Path, name: str) -> list[str]:
+    """The values of a setting of a unit."""
     return [line.partition("=")[2] for line in unit.read_text().splitlines() if line.startswith(f"{name}=")]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_service_starts_a_program_of_this_project(unit):
-    """By its path, for systemd knows no other, and with options that it takes."""
+    """By an absolute path, which systemd needs, and with options that the program has."""
     (command,) = settings_of(unit, "ExecStart")
     program, *words = shlex.split(command)
     assert program in {f"{HOME}.venv/bin/vfleet", f"{HOME}.venv/bin/prefect"}
@@ -30,7 +31,7 @@ def test_service_starts_a_program_of_this_project(unit):
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_environment_files_of_a_service_exist_or_are_described(unit):
-    """A file of the repository, or one that the page says how to make; and the page says to start it."""
+    """Each file is in the repository, or deploy.md describes how to write it and to start the service."""
     page = (DOCS / "deploy.md").read_text()
     for file in settings_of(unit, "EnvironmentFile"):
         assert (PROJECT / file.removeprefix(HOME)).exists() or file.removeprefix(HOME) in page, file

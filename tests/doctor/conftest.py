@@ -1,4 +1,4 @@
-"""A machine where everything is well, to break one thing at a time."""
+"""Fixtures: a machine on which every check passes, so that a test can break one thing."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,8 +14,8 @@ from validation.worker.prefect import VastGpuWorker
 
 
 @pytest.fixture
-def well(box, prefect_server, monkeypatch) -> Iterator:
-    """Change settings by environment and read them: `well(DATABASE_URL=...)`."""
+def healthy(box, prefect_server, monkeypatch) -> Iterator:
+    """Set environment variables and read the settings of a healthy machine: `healthy(DATABASE_URL=...)`."""
     seen = []
 
     def change(**environment: str):
@@ -34,7 +34,7 @@ def well(box, prefect_server, monkeypatch) -> Iterator:
 
 @pytest.fixture(scope="session")
 def pool(prefect_server) -> None:
-    """The boxes' work pool, as `vfleet bootstrap` makes it."""
+    """The work pool of the boxes, as `vfleet bootstrap` creates it."""
     template = VastGpuWorker.get_default_base_job_template()
     made = {"name": "vast-gpu", "type": "vast-gpu", "base_job_template": template}
     with httpx.Client(transport=RetryingTransport(), base_url=prefect_server.api_url, timeout=30) as http:

@@ -1,4 +1,4 @@
-"""The doctor names what is wrong, and says what to do."""
+"""Each check of the doctor finds its problem and says what to do."""
 
 import json
 import re
@@ -19,8 +19,7 @@ from tests.support.certificates import make_certificate
 from tests.support.fake_prefect_cloud import cloud_before
 from tests.support.tls_proxy import front
 from validation.credentials.cloudflare import CloudflareRefused
-from validation.doctor import gpu as card
-from validation.doctor import machine
+from validation.doctor import gpu, machine
 from validation.doctor.accounts import check_cloudflare, check_vast
 from validation.doctor.check import CheckWarning
 from validation.doctor.database import (
@@ -43,20 +42,20 @@ from validation.ledger.engine import open_engine, parse_database_url
 from validation.ledger.migrate import SchemaMismatch
 from validation.vast.errors import VastKeyRefused
 
-pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 
 
-def test_control_machine_passes_every_check(well, pool):
-    """Every check of the control machine passes on the real stack, and every finding has words."""
-    findings = list(run_checks(well(), CONTROL_CHECKS))
+def test_control_machine_passes_every_check(healthy, pool):
+    """On the real stack no check fails, and every result has a message."""
+    findings = list(run_checks(healthy(), CONTROL_CHECKS))
     assert [finding for finding in findings if finding.status == "failed"] == []
     assert all(finding.message for finding in findings)
 
 
-def test_warnings_do_not_stop_a_worker(well, pool):
-    """A warning does not fail the run: here the login has more rights than a box needs."""
-    (doubt,) = check_box(well())
-    assert "reaches everything: give boxes a login that has the role validation_worker" in doubt
+def test_warnings_do_not_stop_a_worker(healthy, pool):
+    """A login with more rights than a box needs is a warning, with which a worker starts."""
+    (warning,) = check_box(healthy())
+    assert "reaches everything: give boxes a login that has the role validation_worker" in warning
 
 
 @pytest.mark.parametrize(
@@ -94,18 +93,18 @@ def test_warnings_do_not_stop_a_worker(well, pool):
         ({"CLOUDFLARE_API_TOKEN": "t"}, check_cloudflare, BadInput, "needs CLOUDFLARE_ACCOUNT_ID"),
     ],
 )
-def test_each_problem_is_named_with_its_remedy(well, *, variables, check, error, says):
-    """A wrong scheme, a session pooler, a missing bucket, a missing card: one sentence, with what to do, no secret."""
+def test_each_problem_is_named_with_its_remedy(healthy, *, variables, check, error, says):
+    """One sentence with the variable to change, and no secret."""
     with pytest.raises(error, match=says) as raised:
-        check(well(**variables))
+        check(healthy(**variables))
     assert "secret" not in str(raised.value)
 
 
-def test_token_file_check_writes_the_file(well, monkeypatch, tmp_path):
-    """A folder that may be written is not enough: what nginx reads must keep its group."""
+def test_token_file_check_writes_the_file(healthy, monkeypatch, tmp_path):
+    """A writable folder is not enough, because nginx must be able to read the new file."""
     tokens = tmp_path / "boxes"
     tokens.touch()
-    settings = well(VFLEET_GATEWAY_TOKENS=str(tokens))
+    settings = healthy(VFLEET_GATEWAY_TOKENS=str(tokens))
     assert "0 boxes may pass" in check_tokens(settings)
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(BadInput, match="cannot be changed"):
@@ -113,100 +112,101 @@ def test_token_file_check_writes_the_file(well, monkeypatch, tmp_path):
 
 
 def refuse(*_):
+    """Raise the error of a file system that does not permit the call."""
     raise PermissionError(1, "Operation not permitted")
 
 
-def test_revoked_gateway_token_is_named(well, monkeypatch):
-    """The server's answer becomes the name of the variable to change."""
+def test_revoked_gateway_token_is_named(healthy, monkeypatch):
+    """A status of 401 behind the gateway means a revoked or mistyped token."""
     monkeypatch.setattr("httpx.get", lambda *_, **__: httpx.Response(401))
     with pytest.raises(PrefectRefused, match=r"revoked or mistyped.*gateway token add"):
-        check_prefect(well())
+        check_prefect(healthy())
 
 
-def test_password_in_prefect_address_is_hidden(well, prefect_server):
-    """Where all is well neither: people paste what the doctor says."""
+def test_password_in_prefect_address_is_hidden(healthy, prefect_server):
+    """Also in the message of a check that passes, because users paste it."""
     address = prefect_server.api_url.replace("//", "//me:secret@")
-    assert check_prefect(well(PREFECT_API_URL=address)).endswith(f" at {prefect_server.api_url}")
+    assert check_prefect(healthy(PREFECT_API_URL=address)).endswith(f" at {prefect_server.api_url}")
 
 
-def test_prefect_cloud_is_checked_without_a_version(well, prefect_server, pool, tmp_path):
-    """It has none to tell and serves every client; a dead key is a failure all the same."""
-    with cloud_before(prefect_server.api_url, tmp_path) as told:
-        assert check_prefect(well(**told)) == f"Prefect Cloud, at {told['PREFECT_API_URL']}"
-        assert check_pool(well(**told)).startswith("vast-gpu")
+def test_prefect_cloud_is_checked_without_a_version(healthy, prefect_server, pool, tmp_path):
+    """It reports no version and serves every client; an invalid key still fails."""
+    with cloud_before(prefect_server.api_url, tmp_path) as environment:
+        assert check_prefect(healthy(**environment)) == f"Prefect Cloud, at {environment['PREFECT_API_URL']}"
+        assert check_pool(healthy(**environment)).startswith("vast-gpu")
         with pytest.raises(PrefectRefused, match="PREFECT_API_KEY"):
-            check_prefect(well(**told | {"PREFECT_API_KEY": "pnu_dead"}))
+            check_prefect(healthy(**environment | {"PREFECT_API_KEY": "pnu_dead"}))
 
 
 def test_custom_header_overrides_password_which_overrides_api_key():
-    """As Prefect's own client has it, or the doctor would pass where the worker does not."""
-    told = {"PREFECT_API_KEY": "k"}
-    assert read_headers(told) == {"Authorization": "Bearer k"}
-    told["PREFECT_API_AUTH_STRING"] = "a:b"
-    assert read_headers(told) == {"Authorization": "Basic YTpi"}
-    told["PREFECT_CLIENT_CUSTOM_HEADERS"] = '{"Authorization": "Basic own", "User-Agent": "me"}'
-    assert read_headers(told) == {"Authorization": "Basic own"}
+    """The order is that of Prefect's own client, so the doctor tests what a worker sends."""
+    environment = {"PREFECT_API_KEY": "k"}
+    assert read_headers(environment) == {"Authorization": "Bearer k"}
+    environment["PREFECT_API_AUTH_STRING"] = "a:b"
+    assert read_headers(environment) == {"Authorization": "Basic YTpi"}
+    environment["PREFECT_CLIENT_CUSTOM_HEADERS"] = '{"Authorization": "Basic own", "User-Agent": "me"}'
+    assert read_headers(environment) == {"Authorization": "Basic own"}
 
 
-def test_unset_accounts_are_skipped(well):
-    """A control machine may rent nothing, and lend nothing."""
-    assert run_check(well(), check_vast).status == "skipped"
-    assert run_check(well(), check_cloudflare).status == "skipped"
+def test_unset_accounts_are_skipped(healthy):
+    """A control machine need not rent boxes or issue credentials."""
+    assert run_check(healthy(), check_vast).status == "skipped"
+    assert run_check(healthy(), check_cloudflare).status == "skipped"
 
 
-def test_invalid_vast_key_is_found(well, open_folder):
-    """A living one tells the credit."""
+def test_invalid_vast_key_is_found(healthy, open_folder):
+    """With a valid key the check shows the credit."""
     with EmbeddedVast(open_folder) as vast:
-        settings = well(**vast.client_environment())
+        settings = healthy(**vast.client_environment())
         assert re.fullmatch(r"\$\d+\.\d\d of credit, 0 instances", check_vast(settings))
         with pytest.raises(VastKeyRefused, match="check VAST_API_KEY"):
-            check_vast(well(VAST_API_KEY="dead"))
+            check_vast(healthy(VAST_API_KEY="dead"))
 
 
-def test_invalid_cloudflare_token_is_found(well):
-    """What is made to see that it can be made ends soon, and opens no more than a box's would."""
+def test_invalid_cloudflare_token_is_found(healthy):
+    """The credential that the check creates is short-lived and opens no more than a box's would."""
     with FakeCloudflare() as cloudflare:
-        told = cloudflare.client_environment() | {"R2_ACCESS_KEY_ID": cloudflare.parent_access_key_id}
-        assert "object-read-only" in check_cloudflare(well(**told))
+        environment = cloudflare.client_environment() | {"R2_ACCESS_KEY_ID": cloudflare.parent_access_key_id}
+        assert "object-read-only" in check_cloudflare(healthy(**environment))
         assert {request["ttlSeconds"] for request in cloudflare.granted} == {900}
         assert {tuple(request.get("prefixes", ())) for request in cloudflare.granted} == {(), ("shards/doctor/",)}
         with pytest.raises(CloudflareRefused, match="CLOUDFLARE_API_TOKEN"):
-            check_cloudflare(well(CLOUDFLARE_API_TOKEN="dead"))
+            check_cloudflare(healthy(CLOUDFLARE_API_TOKEN="dead"))
 
 
-def test_onnxruntime_that_cannot_load_cuda_is_found(well, monkeypatch):
-    """What is compiled in says nothing of what loads here: a session does."""
-    assert check_onnx_session(well()) == "computes with CPUExecutionProvider"
+def test_onnxruntime_that_cannot_load_cuda_is_found(healthy, monkeypatch):
+    """ONNX Runtime may be built for CUDA and yet not load it, so the check opens a session."""
+    assert check_onnx_session(healthy()) == "computes with CPUExecutionProvider"
     built_with = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: built_with)
-    settings = well(VFLEET_DEVICE="cuda")
+    settings = healthy(VFLEET_DEVICE="cuda")
     assert run_check(settings, check_onnxruntime).status == "ok"
     assert run_check(settings, check_onnx_session).status == "failed"
 
 
-def test_missing_work_pool_is_named(well, monkeypatch):
-    """A worker behind the gateway cannot make the pool itself."""
+def test_missing_work_pool_is_named(healthy, monkeypatch):
+    """A worker behind the gateway cannot create the pool itself."""
     monkeypatch.setattr("validation.doctor.prefect_server.POOL", f"none-{uuid4().hex}")
     with pytest.raises(BadInput, match="run `vfleet bootstrap`"):
-        check_pool(well())
+        check_pool(healthy())
 
 
-def test_unmigrated_ledger_fails_one_check_only(well, postgres):
-    """Each check stands alone: one failure hides nothing behind it."""
+def test_unmigrated_ledger_fails_one_check_only(healthy, postgres):
+    """Every check runs, whatever the others found."""
     url = postgres.create_database("doctor_unmigrated")
-    findings = {finding.check: finding for finding in run_checks(well(DATABASE_URL=url), CONTROL_CHECKS)}
+    findings = {finding.check: finding for finding in run_checks(healthy(DATABASE_URL=url), CONTROL_CHECKS)}
     assert {name for name, finding in findings.items() if finding.status == "failed"} >= {"migration"}
     assert findings["database"].status == "ok"
     assert findings["results"].status == "ok"
     with pytest.raises(SchemaMismatch):
-        check_box(well(DATABASE_URL=url))
+        check_box(healthy(DATABASE_URL=url))
     open_engine(url).dispose()
     postgres.drop_database("doctor_unmigrated")
 
 
 @pytest.fixture
-def login(well, box):
-    """A login of its own in the ledger's database: `login("validation_worker")`, or with no role at all."""
+def login(healthy, box):
+    """Make a login in the ledger's database with the given roles, and return settings that use it."""
     owner = box.environment["DATABASE_URL"].replace("+psycopg", "")
     name = f"doctor_{uuid4().hex[:8]}"
 
@@ -216,7 +216,7 @@ def login(well, box):
             for role in roles:
                 connection.execute(f"GRANT {role} TO {name}")
         head, _, tail = owner.partition("://")
-        return well(DATABASE_URL=f"{head}://{name}:x@{tail.partition('@')[2]}")
+        return healthy(DATABASE_URL=f"{head}://{name}:x@{tail.partition('@')[2]}")
 
     yield make
     with psycopg.connect(owner, autocommit=True) as connection:
@@ -224,7 +224,7 @@ def login(well, box):
 
 
 def test_box_login_passes_as_box_and_fails_as_control(login):
-    """A box's login passes as a box's, and is refused as the control plane's."""
+    """The role validation_worker suffices for a box and not for the control plane."""
     settings = login("validation_worker")
     assert "read no table" in check_box_role(settings)
     with pytest.raises(WrongRole, match="GRANT validation_control TO doctor_"):
@@ -232,7 +232,7 @@ def test_box_login_passes_as_box_and_fails_as_control(login):
 
 
 def test_control_login_on_a_box_is_a_warning(login):
-    """The command would work there, but the owner of the rented machine would get the rights of the control machine."""
+    """It works, but the owner of the rented machine would have the rights of the control machine."""
     settings = login("validation_worker", "validation_control")
     assert "functions" in check_control_role(settings)
     with pytest.raises(CheckWarning, match="give boxes a login that has the role validation_worker and no other"):
@@ -240,31 +240,31 @@ def test_control_login_on_a_box_is_a_warning(login):
 
 
 def test_login_without_a_role_gets_the_grant_statement(login):
-    """The sentence is the statement to run."""
+    """The message holds the statement to run."""
     with pytest.raises(WrongRole, match=r"may not execute claim_chunk.*GRANT validation_worker TO doctor_"):
         check_box_role(login())
 
 
-def test_boxes_per_unshared_connections_are_counted(well):
-    """Without a pooler in between, each connection of a box is one of Postgres: their number bounds the fleet."""
-    assert "100 of them are enough for 33 boxes" in check_pooler(well())
+def test_boxes_per_unshared_connections_are_counted(healthy):
+    """Without a pooler each connection of a box is a connection of Postgres, whose maximum limits the fleet."""
+    assert "100 of them are enough for 33 boxes" in check_pooler(healthy())
 
 
 @pytest.mark.parametrize(
     ("skew_s", "verdict"), [(0, "ok"), (60, "warning"), (-60, "warning"), (1200, "failed"), (-1200, "failed")]
 )
-def test_clock_skew_is_found(well, monkeypatch, skew_s, verdict):
-    """At ten minutes, object stores refuse signatures; at one minute, the order of events is unknown."""
+def test_clock_skew_is_found(healthy, monkeypatch, skew_s, verdict):
+    """At ten minutes object stores refuse signatures; at one minute the order of events is unknown."""
     real = machine.time.time
     monkeypatch.setattr(machine.time, "time", lambda: real() + skew_s)
-    assert run_check(well(), check_clock).status == verdict
+    assert run_check(healthy(), check_clock).status == verdict
 
 
-def test_full_disk_is_found(well, monkeypatch):
-    """By how much there must be."""
+def test_full_disk_is_found(healthy, monkeypatch):
+    """The message says how much space must be free."""
     monkeypatch.setattr(machine, "MIN_DISK_BYTES", 1 << 60)
     with pytest.raises(BadInput, match="free at least"):
-        check_disk(well())
+        check_disk(healthy())
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_full_disk_is_found(well, monkeypatch):
      ("390.157", 12, "no known CUDA version")],
 )  # fmt: skip
 def test_driver_supports_its_own_cuda_and_older(driver, needs, supports):
-    """CUDA's promise: within a major every driver will do, and a newer driver runs older programs."""
+    """A driver runs programs of its CUDA major version and of older ones."""
     if supports is None:
         check_cuda_support(driver, needs)
         return
@@ -283,42 +283,42 @@ def test_driver_supports_its_own_cuda_and_older(driver, needs, supports):
 
 
 @pytest.fixture
-def old_card(monkeypatch):
-    """A machine whose driver, as NVML tells of it, is of the time of CUDA 12; the image is of CUDA 13."""
-    told = {
+def old_driver(monkeypatch):
+    """A machine whose driver, as NVML reports it, supports CUDA 12 at most; the image needs CUDA 13."""
+    answers = {
         "nvmlInit": None, "nvmlShutdown": None, "nvmlDeviceGetCount": 1, "nvmlDeviceGetHandleByIndex": object(),
         "nvmlDeviceGetName": "NVIDIA GeForce RTX 3090", "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=24 << 30),
         "nvmlSystemGetDriverVersion": "535.183.01",
     }  # fmt: skip
-    nvml = {name: (lambda *_, answer=answer: answer) for name, answer in told.items()}
+    nvml = {name: (lambda *_, answer=answer: answer) for name, answer in answers.items()}
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=OSError, **nvml))
-    monkeypatch.setattr(card, "built_for_cuda", lambda: 13)
+    monkeypatch.setattr(gpu, "built_for_cuda", lambda: 13)
 
 
-def test_old_driver_stops_a_worker_before_it_claims(well, old_card, monkeypatch):
-    """The worker's own check refuses before the ledger is asked; the doctor's finding has the same sentence."""
-    settings = well(VFLEET_DEVICE="cuda", DATABASE_URL="postgresql://me:secret@127.0.0.1:9/x")
+def test_old_driver_stops_a_worker_before_it_claims(healthy, old_driver, monkeypatch):
+    """The worker refuses to start before it asks the ledger, with the sentence that the doctor shows."""
+    settings = healthy(VFLEET_DEVICE="cuda", DATABASE_URL="postgresql://me:secret@127.0.0.1:9/x")
     with pytest.raises(DriverTooOld, match=r"535\.183\.01 .* CUDA 13: rent a machine with driver 580\.65 or newer"):
         check_box(settings)
     assert run_check(settings, check_driver).status == "failed"
-    monkeypatch.setattr(card, "built_for_cuda", lambda: 12)
+    monkeypatch.setattr(gpu, "built_for_cuda", lambda: 12)
     assert run_check(settings, check_driver).status == "ok"
 
 
-@pytest.mark.parametrize(("stated", "major"), [("'13.0'", 13), ("'12.8'", 12), ("None", None)])
-def test_cuda_version_of_a_package_is_read_without_importing_it(tmp_path, monkeypatch, stated, major):
-    """Loading it is what a driver that is too old may not survive."""
+@pytest.mark.parametrize(("declared", "major"), [("'13.0'", 13), ("'12.8'", 12), ("None", None)])
+def test_cuda_version_of_a_package_is_read_without_importing_it(tmp_path, monkeypatch, declared, major):
+    """Importing the package may crash on a driver that is too old."""
     package = tmp_path / "netlib"
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('libcuda.so.1')")
-    (package / "version.py").write_text(f"cuda = {stated}")
+    (package / "version.py").write_text(f"cuda = {declared}")
     monkeypatch.syspath_prepend(tmp_path)
     assert _read_cuda_major("netlib", "version.py", "cuda") == major
     assert _read_cuda_major("no_such_netlib", "version.py", "cuda") is None
 
 
 def test_expiring_store_credential_is_a_warning():
-    """A credential with half an hour left was not renewed: the control machine renews hours before."""
+    """A credential with less than half an hour left is not being renewed."""
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
     assert describe_expiry(None, now=now) == "keys that do not expire"
     assert describe_expiry(now + timedelta(hours=2), now=now) == "valid until 14:00 UTC"
@@ -328,15 +328,15 @@ def test_expiring_store_credential_is_a_warning():
         describe_expiry(now - timedelta(minutes=1), now=now)
 
 
-def test_doctor_prints_lines_or_json_and_exits_1_on_failure(well, pool):
-    """A line a check, or a JSON object a check; exit 1 if and only if something has failed."""
-    well()
+def test_doctor_prints_lines_or_json_and_exits_1_on_failure(healthy, pool):
+    """One line or one JSON object per check; exit code 1 exactly if a check failed."""
+    healthy()
     vfleet = [sys.executable, "-m", "validation.cli", "doctor"]
-    told = subprocess.run([*vfleet, "--json"], capture_output=True, text=True, check=False)
-    findings = [json.loads(line) for line in told.stdout.splitlines()]
+    passing = subprocess.run([*vfleet, "--json"], capture_output=True, text=True, check=False)
+    findings = [json.loads(line) for line in passing.stdout.splitlines()]
     assert {"database", "migration", "control role", "prefect"} <= {finding["check"] for finding in findings}
-    assert (told.returncode, told.stderr) == (0, "")
-    well(VFLEET_RESULTS_URL="s3://no-such-bucket")
+    assert (passing.returncode, passing.stderr) == (0, "")
+    healthy(VFLEET_RESULTS_URL="s3://no-such-bucket")
     failing = subprocess.run(vfleet, capture_output=True, text=True, check=False)
     assert failing.returncode == 1
     (line,) = [line for line in failing.stdout.splitlines() if line.startswith("failed")]
@@ -344,35 +344,34 @@ def test_doctor_prints_lines_or_json_and_exits_1_on_failure(well, pool):
 
 
 @pytest.fixture
-def encrypted(postgres, tmp_path):
-    """A Postgres behind TLS, and the authority that vouches for it."""
+def tls_postgres(postgres, tmp_path):
+    """The URL of a Postgres behind TLS, and the certificate that signs it."""
     certificate, key = make_certificate(tmp_path)
     with front(postgres.port, certificate, key) as port:
         yield postgres.libpq_url().replace(f":{postgres.port}/", f":{port}/"), certificate
 
 
-def test_tls_to_another_machine_must_be_verified(encrypted, well, tmp_path):
-    """Real TLS: a certificate of the named authority passes, any other is refused, and a mode without verification
-    is doubted."""
-    url, authority = encrypted
+def test_tls_to_another_machine_must_be_verified(tls_postgres, healthy, tmp_path):
+    """A certificate of the named authority passes, any other fails, and a mode without verification is a warning."""
+    url, authority = tls_postgres
     assert (
-        check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={authority}"))
+        check_tls(healthy(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={authority}"))
         == "TLS, verified (verify-full)"
     )
     with pytest.raises(CheckWarning, match="TLS without verification"):
-        check_tls(well(DATABASE_URL=f"{url}?sslmode=require"))
+        check_tls(healthy(DATABASE_URL=f"{url}?sslmode=require"))
     with pytest.raises(BadInput, match="not encrypted"):
-        check_tls(well(DATABASE_URL=f"{url}?sslmode=disable"))
+        check_tls(healthy(DATABASE_URL=f"{url}?sslmode=disable"))
     with pytest.raises(Unreachable, match=r"/nowhere/database\.crt.* does not exist"):
-        check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert=/nowhere/database.crt"))
+        check_tls(healthy(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert=/nowhere/database.crt"))
     (tmp_path / "other").mkdir()
     other, _ = make_certificate(tmp_path / "other")
     with pytest.raises(Unreachable, match="certificate verify failed"):
-        check_tls(well(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={other}"))
+        check_tls(healthy(DATABASE_URL=f"{url}?sslmode=verify-full&sslrootcert={other}"))
 
 
 def test_remote_database_address_defaults_to_verify_full():
-    """libpq by itself would take any certificate, or none; what the address says of itself stands."""
+    """libpq by itself verifies nothing; an explicit `sslmode` or `sslrootcert` is kept."""
     far = parse_database_url("postgresql://me:x@db.example.org/x").query
     assert (far["sslmode"], Path(far["sslrootcert"]).is_file()) == ("verify-full", True)
     own = parse_database_url("postgresql://me:x@db.example.org/x?sslrootcert=/ca.crt").query

@@ -1,4 +1,4 @@
-"""Flows run in this process against a real Prefect server."""
+"""Fixtures: flows that run in this process and report to a real Prefect server."""
 
 from collections.abc import Iterator
 
@@ -11,14 +11,14 @@ import blocks.services
 
 @pytest.fixture
 def prefect(prefect_server) -> Iterator:
-    """A client of the session's server, which is also the one that flows of this process report to."""
+    """A client of the session's Prefect server, to which flows of this process report."""
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}), get_client(sync_client=True) as client:
         yield client
 
 
 @pytest.fixture
 def flow_box(box, monkeypatch) -> Iterator:
-    """The box as a flow opens it: from the environment, but with the scorer that costs nothing."""
+    """The box with the environment that a flow reads, and a scorer without models."""
     monkeypatch.setattr("validation.worker.chunk.open.load_suite", lambda _name: box.scorer)
     yield box
     for opened in (blocks.services.open_box_services, blocks.services.open_control_services):

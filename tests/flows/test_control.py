@@ -1,3 +1,5 @@
+"""The control flows on a real Prefect server: the sweep, the correction of flow run states, and the dispatch."""
+
 from datetime import timedelta
 from uuid import uuid4
 
@@ -24,20 +26,21 @@ from validation.ledger.workers import register_worker
 
 
 @flow
-def some_chunk() -> None:
-    """Stands for a chunk's run: the sweeper looks at states, not at names, where it knows the run."""
+def stand_in_for_a_chunk() -> None:
+    """A flow that stands for a chunk's flow: where the sweep knows a run, it reads its state and not its name."""
 
 
-def a_run(prefect, state) -> FlowRun:
-    run = prefect.create_flow_run(some_chunk)
+def make_run(prefect, state) -> FlowRun:
+    """A flow run in the given state."""
+    run = prefect.create_flow_run(stand_in_for_a_chunk)
     prefect.set_flow_run_state(run.id, state, force=True)
     return run
 
 
-def test_a_chunk_is_freed_when_prefect_knows_that_its_run_ended(prefect, flow_box):
-    """Before its lease ends, once its worker has outlived it."""
+def test_chunk_of_an_ended_run_is_taken_back_before_its_lease_ends(prefect, flow_box):
+    """The worker must have outlived the run; a chunk whose run is Running is left alone."""
     flow_box.add_videos("a", "b")
-    ended, alive = a_run(prefect, Crashed()), a_run(prefect, Running())
+    ended, alive = make_run(prefect, Crashed()), make_run(prefect, Running())
     died = claim(flow_box.engine, size=1, flow_run_id=ended.id)
     expire(flow_box.engine, died.chunk_id)
     stop_heartbeat(flow_box.engine, died.chunk_id, lease_left_s=20)
@@ -47,17 +50,17 @@ def test_a_chunk_is_freed_when_prefect_knows_that_its_run_ended(prefect, flow_bo
     assert statuses(flow_box.engine)[kept.videos[0].video_id] == "validating"
 
 
-def test_a_run_that_is_crashed_by_mistake_keeps_its_chunk(prefect, flow_box):
-    """By the automation, by hand or while it waited for its model host: it renews, so it lives."""
+def test_run_marked_crashed_by_mistake_keeps_its_chunk(prefect, flow_box):
+    """An automation or an operator may mark a living run Crashed; it renews its lease, so its chunk is kept."""
     flow_box.add_videos("a")
-    run = a_run(prefect, Crashed())
+    run = make_run(prefect, Crashed())
     claim(flow_box.engine, flow_run_id=run.id)
     sweep_stale_claims(orphans=False)
     assert set(statuses(flow_box.engine).values()) == {"validating"}
 
 
-def test_a_run_that_prefect_does_not_know_is_judged_by_the_clock(prefect, flow_box):
-    """A Prefect server that lost its database, or belongs to another fleet, ends no chunk."""
+def test_chunk_of_an_unknown_run_is_taken_back_by_its_lease_only(prefect, flow_box):
+    """A Prefect server that lost its database, or serves another fleet, ends no chunk."""
     flow_box.add_videos("a")
     chunk = claim(flow_box.engine, flow_run_id=uuid4())
     expire(flow_box.engine, chunk.chunk_id)
@@ -69,41 +72,41 @@ def test_a_run_that_prefect_does_not_know_is_judged_by_the_clock(prefect, flow_b
     assert set(statuses(flow_box.engine).values()) == {"pending"}
 
 
-def test_the_clock_does_not_wait_for_prefect(prefect, flow_box, monkeypatch):
-    """What lapsed is claimable before Prefect is asked; and a Prefect that is away is not asked for a minute."""
+def test_expired_leases_are_swept_before_prefect_is_asked(prefect, flow_box, monkeypatch):
+    """Prefect is asked afterwards and without retries, so an unreachable server delays nothing."""
     flow_box.add_videos("a", "b")
     expire(flow_box.engine, claim(flow_box.engine, size=1).chunk_id)
     held = claim(flow_box.engine, size=1)
     seen = []
 
-    def ask(**_):
+    def fail_to_read_runs(**_):
         seen.append((set(statuses(flow_box.engine).values()), PREFECT_CLIENT_MAX_RETRIES.value()))
         raise httpx.ConnectError("connection refused")
 
-    monkeypatch.setattr("tasks.control.read_runs", ask)
+    monkeypatch.setattr("tasks.control.read_runs", fail_to_read_runs)
     sweep_stale_claims(orphans=False)
     assert seen == [({"pending", "validating"}, 0)] * 2  # of ended runs, then of zombies
     assert statuses(flow_box.engine)[held.videos[0].video_id] == "validating"
 
 
-def test_a_step_that_fails_keeps_no_other_from_its_work(prefect, flow_box, monkeypatch):
-    """With the store away claims are freed and told all the same, and the run says at its end what failed."""
+def test_failing_step_does_not_stop_the_other_steps(prefect, flow_box, monkeypatch):
+    """With failing steps the leases are swept and reported all the same, and the run fails with every error."""
     flow_box.add_videos("a")
     expire(flow_box.engine, claim(flow_box.engine).chunk_id)
 
-    def away(*_):
+    def raise_unreachable(*_):
         raise Unreachable("the object store", "r2", "check it", "connection refused")
 
     for step in ("evaluate_canaries", "find_strays", "requeue_stranded_videos"):
-        monkeypatch.setattr(f"validation.control.sweep.{step}", away)
+        monkeypatch.setattr(f"validation.control.sweep.{step}", raise_unreachable)
     with pytest.raises(SweepIncomplete, match=r"3 steps.*connection refused"):
         sweep_stale_claims()
     assert set(statuses(flow_box.engine).values()) == {"pending"}
     assert "connection refused" in Artifact.get("sweep").data
 
 
-def test_a_chunk_that_a_vanished_box_has_locked_is_named(prefect, flow_box):
-    """A locked chunk cannot be taken before its transaction ends; the report says so."""
+def test_locked_chunk_is_named_in_the_report(prefect, flow_box):
+    """A chunk cannot be taken back before the transaction that locks it ends."""
     flow_box.add_videos("a")
     chunk = claim(flow_box.engine)
     expire(flow_box.engine, chunk.chunk_id)
@@ -113,28 +116,28 @@ def test_a_chunk_that_a_vanished_box_has_locked_is_named(prefect, flow_box):
     assert "chunk is locked" in Artifact.get("sweep").data
 
 
-def test_without_prefect_the_clock_decides(prefect, flow_box, monkeypatch):
-    """When Prefect cannot be asked, leases that ended are swept all the same, and no others."""
+def test_without_prefect_only_expired_leases_are_swept(prefect, flow_box, monkeypatch):
+    """If Prefect cannot be asked, chunks of ended runs wait for the end of their lease."""
     flow_box.add_videos("a", "b")
-    ended = a_run(prefect, Completed())
+    ended = make_run(prefect, Completed())
     claim(flow_box.engine, size=1, flow_run_id=ended.id)
-    expired = claim(flow_box.engine, size=1, flow_run_id=a_run(prefect, Running()).id)
+    expired = claim(flow_box.engine, size=1, flow_run_id=make_run(prefect, Running()).id)
     expire(flow_box.engine, expired.chunk_id)
 
-    def away(**_):
+    def raise_unreachable(**_):
         raise httpx.ConnectError("connection refused")
 
-    monkeypatch.setattr("tasks.control.read_runs", away)
+    monkeypatch.setattr("tasks.control.read_runs", raise_unreachable)
     sweep_stale_claims()
     assert fetch(flow_box.engine, "SELECT state, close_reason FROM validation_chunks ORDER BY state") == [
         ("expired", "lease expired"), ("open", None),
     ]  # fmt: skip
 
 
-def test_a_sweep_leaves_a_report_of_what_it_did(prefect, flow_box):
+def test_sweep_publishes_what_it_did(prefect, flow_box):
     """An artifact names each chunk that was taken back, its worker and the reason."""
     flow_box.add_videos("a", "b")
-    expire(flow_box.engine, claim(flow_box.engine, flow_run_id=a_run(prefect, Running()).id).chunk_id)
+    expire(flow_box.engine, claim(flow_box.engine, flow_run_id=make_run(prefect, Running()).id).chunk_id)
     sweep_stale_claims()
     assert "ann: lease expired" in Artifact.get("sweep").data
 
@@ -147,7 +150,7 @@ HOLDS, IDLE = {"is_holding": True, "is_lost": False}, {"is_holding": False, "is_
     [
         (Running(), timedelta(hours=3), HOLDS, None),
         (Running(), timedelta(hours=3), IDLE, Crashed),
-        (Running(), timedelta(minutes=6), IDLE, None),  # it may wait for its model host
+        (Running(), timedelta(minutes=6), IDLE, None),  # it may wait for its inference server
         (Running(), timedelta(minutes=1), {"is_holding": False, "is_lost": True}, Crashed),
         (Running(), timedelta(minutes=1), {"is_holding": True, "is_lost": True}, None),
         (Pending(), timedelta(minutes=6), IDLE, None),
@@ -157,10 +160,10 @@ HOLDS, IDLE = {"is_holding": True, "is_lost": False}, {"is_holding": False, "is_
         (Running(), timedelta(minutes=1), HOLDS | {"is_orphan": True}, None),
     ],
 )
-def test_prefect_is_told_the_truth(state, age, facts, expected):
-    """A run is a zombie when its chunk was taken, or when it has held none for minutes; a stuck one is put back.
+def test_state_of_a_run_without_a_process_is_corrected(state, age, facts, expected):
+    """A run that lost its chunk or held none for minutes becomes Crashed; one that never started is rescheduled.
 
-    One that holds a living chunk is alive, whatever else was taken in its name.
+    A run that holds a chunk is alive, whatever other chunks were taken back under its name.
     """
     state.timestamp = now("UTC") - age
     told = correct_state(FlowRun(flow_id=uuid4(), state=state), **facts)
@@ -170,25 +173,25 @@ def test_prefect_is_told_the_truth(state, age, facts, expected):
 @pytest.mark.parametrize(
     ("status", "began", "outlived"),
     [
-        ("online", timedelta(minutes=-5), False),  # the life that took the run
+        ("online", timedelta(minutes=-5), False),  # the session that took the run
         ("online", timedelta(seconds=5), False),  # clocks may differ by so much
-        ("online", timedelta(seconds=30), True),  # another life
+        ("online", timedelta(seconds=30), True),  # another session
         ("stale", timedelta(minutes=-5), True),
         ("offline", timedelta(minutes=-5), True),
     ],
 )
-def test_a_run_does_not_outlive_its_worker(status, began, outlived):
+def test_run_of_an_earlier_session_is_an_orphan(status, began, outlived):
     """Runs of an earlier session of a worker are marked Crashed; runs of an unknown worker are left alone."""
     taken = Running()
     run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
-    life = WorkerSession("ann-1", "ann", status, taken.timestamp + began)
-    assert outlived_worker(run, [life]) is outlived
+    session = WorkerSession("ann-1", "ann", status, taken.timestamp + began)
+    assert outlived_worker(run, [session]) is outlived
     assert not outlived_worker(run, [WorkerSession("bob-1", "bob", "offline", taken.timestamp)])
 
 
 @pytest.mark.parametrize("status", ["online", "offline"])
-def test_a_worker_that_takes_anothers_name_makes_no_orphan_of_its_runs(status):
-    """A box that registers as what Prefect knows another one by, later or earlier in the list, ends nothing of its."""
+def test_second_worker_of_a_prefect_name_makes_no_orphan(status):
+    """A box that registers under another worker's Prefect name ends none of that worker's runs."""
     taken = Running()
     run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
     ann = WorkerSession("ann-1", "ann", "online", taken.timestamp - timedelta(minutes=5))
@@ -197,15 +200,15 @@ def test_a_worker_that_takes_anothers_name_makes_no_orphan_of_its_runs(status):
     assert not outlived_worker(run, [eve, ann])
 
 
-def test_a_run_that_no_worker_took_is_nobodys_orphan():
-    """A worker whose name Prefect does not know, as of `vfleet run-chunk`, is not its taker."""
+def test_run_without_a_worker_is_no_orphan():
+    """A worker without a Prefect name, as of `vfleet run-chunk`, took no flow run."""
     run = FlowRun(flow_id=uuid4(), state=Running())
     assert not outlived_worker(run, [WorkerSession("ann-1", None, "offline", now("UTC") - timedelta(hours=1))])
 
 
 @pytest.fixture
-def eve(flow_box):
-    """A worker in wrong hands beside ann, who is known to Prefect by a name of her own."""
+def two_workers(flow_box):
+    """The box with two workers, ann and eve; eve is compromised."""
     for name in ("ann", "eve"):
         register_worker(
             flow_box.engine,
@@ -217,7 +220,7 @@ def eve(flow_box):
 
 @pytest.fixture
 def chunk_run(prefect):
-    """Makes runs of the deployment that boxes take, as the sweep looks for them; they go with the test."""
+    """Make running flow runs of the deployment `validate-chunk` that a worker took; they are deleted after the test."""
     made = []
 
     def make(worker: str) -> FlowRun:
@@ -233,55 +236,55 @@ def chunk_run(prefect):
         prefect.delete_flow_run(run_id)
 
 
-@pytest.mark.parametrize("she_claims", ["before", "never"])
-def test_a_chunk_that_lapses_under_anothers_run_ends_nothing_of_its(prefect, chunk_run, eve, she_claims):
-    """A box claims in the name of a run that it knows of and lets the lease go: neither run nor chunk is lost."""
-    eve.add_videos("a", "b")
+@pytest.mark.parametrize("other_claim", ["before", "never"])
+def test_expired_chunk_under_another_workers_run_ends_neither(prefect, chunk_run, two_workers, other_claim):
+    """A box that claims under another box's flow run and lets the lease expire ends neither that run nor its chunk."""
+    two_workers.add_videos("a", "b")
     run = chunk_run("ann")
-    held = claim(eve.engine, size=1, flow_run_id=run.id) if she_claims == "before" else None
-    lapsed = claim(eve.engine, worker_id="eve", size=1, flow_run_id=run.id)
-    expire(eve.engine, lapsed.chunk_id)
+    held = claim(two_workers.engine, size=1, flow_run_id=run.id) if other_claim == "before" else None
+    lapsed = claim(two_workers.engine, worker_id="eve", size=1, flow_run_id=run.id)
+    expire(two_workers.engine, lapsed.chunk_id)
     for _ in range(2):
         sweep_stale_claims(orphans=False)
     assert prefect.read_flow_run(run.id).state.is_running()
     if held:
-        assert statuses(eve.engine)[held.videos[0].video_id] == "validating"
+        assert statuses(two_workers.engine)[held.videos[0].video_id] == "validating"
 
 
-def test_a_run_whose_own_chunk_lapsed_is_crashed(prefect, chunk_run, eve):
-    """Its worker took it and held the chunk: what the sweep takes back was its."""
-    eve.add_videos("a")
+def test_run_whose_chunk_expired_is_crashed(prefect, chunk_run, two_workers):
+    """The worker that took the run also held the chunk, so the run is dead."""
+    two_workers.add_videos("a")
     run = chunk_run("ann")
-    expire(eve.engine, claim(eve.engine, flow_run_id=run.id).chunk_id)
+    expire(two_workers.engine, claim(two_workers.engine, flow_run_id=run.id).chunk_id)
     sweep_stale_claims(orphans=False)
     assert prefect.read_flow_run(run.id).state.is_crashed()
 
 
-def test_a_run_that_has_just_committed_is_left_to_tell_so(prefect, chunk_run, eve):
-    """It holds nothing any more and is as old as can be; a minute later, it is a zombie."""
-    eve.add_videos("a")
+def test_run_that_just_closed_its_chunk_gets_a_minute_to_end(prefect, chunk_run, two_workers):
+    """It holds no chunk any more; it is marked Crashed only if it still runs a minute later."""
+    two_workers.add_videos("a")
     run = chunk_run("ann")
-    release_chunk(eve.engine, claim(eve.engine, flow_run_id=run.id).chunk_id, reason="done")
-    execute(eve.engine, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s'")
+    release_chunk(two_workers.engine, claim(two_workers.engine, flow_run_id=run.id).chunk_id, reason="done")
+    execute(two_workers.engine, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s'")
     sweep_stale_claims(orphans=False)
     assert prefect.read_flow_run(run.id).state.is_running()
-    execute(eve.engine, "UPDATE validation_chunks SET closed_at = now() - interval '61 s'")
+    execute(two_workers.engine, "UPDATE validation_chunks SET closed_at = now() - interval '61 s'")
     sweep_stale_claims(orphans=False)
     assert prefect.read_flow_run(run.id).state.is_crashed()
 
 
-def test_what_a_silent_worker_took_is_put_back_or_crashed_at_once(prefect, chunk_run, eve):
-    """Runs that never claimed, as soon as their worker is stale."""
+def test_runs_of_a_stale_worker_are_rescheduled_or_crashed(prefect, chunk_run, two_workers):
+    """Pending runs are rescheduled and running ones crashed as soon as their worker is stale."""
     pending, running = (chunk_run("ann") for _ in range(2))
     prefect.set_flow_run_state(pending.id, Pending(), force=True)
-    execute(eve.engine, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s'")
+    execute(two_workers.engine, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s'")
     sweep_stale_claims(orphans=False)
     assert prefect.read_flow_run(pending.id).state.name == "AwaitingRetry"
     assert prefect.read_flow_run(running.id).state.is_crashed()
 
 
-def test_a_run_that_told_its_end_meanwhile_keeps_it(prefect, chunk_run, flow_box):
-    """Between the look and the word it completed: neither state is changed, nor would the server let an end be."""
+def test_run_that_ended_since_it_was_read_keeps_its_state(prefect, chunk_run, flow_box):
+    """A run that completed between the read and the correction is not changed."""
     run = chunk_run("ann")
     seen = prefect.read_flow_run(run.id)
     prefect.set_flow_run_state(run.id, Completed())
@@ -290,8 +293,8 @@ def test_a_run_that_told_its_end_meanwhile_keeps_it(prefect, chunk_run, flow_box
     assert prefect.read_flow_run(run.id).state.is_completed()
 
 
-def test_a_control_run_without_a_process_is_crashed(prefect, flow_box, monkeypatch):
-    """One that a killed worker left Running would hold its deployment's only slot for ever."""
+def test_old_control_run_is_crashed(prefect, flow_box, monkeypatch):
+    """A control run that a killed worker left Running would hold the only slot of its deployment."""
     deployment = prefect.create_deployment(prefect.create_flow(dispatch_chunks), "dispatch-chunks")
     run = prefect.create_flow_run_from_deployment(deployment, state=Running())
     assert not [told for told in reconcile_flow_runs.fn([], [], []) if run.name in told]
@@ -302,7 +305,7 @@ def test_a_control_run_without_a_process_is_crashed(prefect, flow_box, monkeypat
 
 
 def test_dispatch_follows_slots_and_queue(prefect, flow_box, tmp_path):
-    """Runs are created for the workers online, once; a second tick creates none."""
+    """Runs are created for the slots of the online workers, once; a second tick creates none."""
     flow_box.add_videos(*(f"v{n}" for n in range(20)), tar=False)
     prefect.create_deployment(
         flow_id=prefect.create_flow_from_name("validate-chunk"), name="validate-chunk",

@@ -1,3 +1,5 @@
+"""`vfleet bootstrap` and prefect.yaml on a real Prefect server."""
+
 import asyncio
 import inspect
 import re
@@ -17,48 +19,50 @@ from validation.errors import BadInput
 from validation.local.prefect_client import PROJECT, PrefectClient, is_superset
 
 BUILD = "prefect_docker.deployments.steps.build_docker_image"
-pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 
 
-def survey(client: PrefectClient) -> dict[str, list]:
-    """Everything that bootstrapping makes: all that the server knows of it, but for when it was touched."""
+def read_objects(client: PrefectClient) -> dict[str, list]:
+    """Every object that bootstrapping creates, as the server stores it, without volatile fields."""
     made = {
         kind: client._call("POST", f"/{kind}/filter")
         for kind in ("work_pools", "deployments", "automations", "block_types", "block_schemas", "concurrency_limits")
     }
-    return {kind: sorted((timeless(one) for one in things), key=str) for kind, things in made.items()}
+    return {kind: sorted((without_volatile_fields(one) for one in things), key=str) for kind, things in made.items()}
 
 
-def timeless(thing):
-    """Without dates and without what other processes say of it."""
+def without_volatile_fields(thing):
+    """The object without its dates and without the fields that other processes change."""
     moving = {"created", "updated", "last_polled", "status", "version_id", "version_info", "global_concurrency_limit"}
     if isinstance(thing, dict):
-        return {key: timeless(value) for key, value in thing.items() if key not in moving}
-    return [timeless(one) for one in thing] if isinstance(thing, list) else thing
+        return {key: without_volatile_fields(value) for key, value in thing.items() if key not in moving}
+    return [without_volatile_fields(one) for one in thing] if isinstance(thing, list) else thing
 
 
 def test_bootstrapping_twice_changes_nothing(prefect_server):
-    """Pools, deployments, schedules, limits, automations and block types are what the files say, once; the second run
-    leaves the same objects, by id and by content. What an operator did to a pool meanwhile stands, and what he paused
-    stays so; an older form of a box's job, which is ours, is renewed."""
+    """The second run leaves the same objects, by id and content.
+
+    Pools, deployments, schedules, limits, automations and block types are as the files say, each once. What an operator
+    changed on a pool or paused stays; the job template of an older version is replaced.
+    """
     client = PrefectClient(prefect_server.client_environment(), home="/app")
     client.bootstrap()
-    untouched = survey(client)
-    theirs = {"is_paused": True, "concurrency_limit": 7, "description": "paused until Monday"}
-    client._call("PATCH", "/work_pools/control", **theirs)
-    client._call("PATCH", "/work_pools/vast-gpu", **theirs)
+    untouched = read_objects(client)
+    operator_edits = {"is_paused": True, "concurrency_limit": 7, "description": "paused until Monday"}
+    client._call("PATCH", "/work_pools/control", **operator_edits)
+    client._call("PATCH", "/work_pools/vast-gpu", **operator_edits)
     renting = client._deployment("reconcile-fleet")["id"]
     client._call("POST", f"/deployments/{renting}/pause_deployment")
-    first = survey(client)
+    first = read_objects(client)
     older = {"job_configuration": {"name": "of 0.0.9"}, "variables": {"type": "object"}}
     client._call("PATCH", "/work_pools/vast-gpu", base_job_template=older)
     client.bootstrap()
-    assert survey(client) == first
+    assert read_objects(client) == first
     client._call("POST", f"/deployments/{renting}/resume_deployment")
-    theirs = {"is_paused": False, "concurrency_limit": None, "description": None}
+    operator_edits = {"is_paused": False, "concurrency_limit": None, "description": None}
     for pool in ("control", "vast-gpu"):
-        client._call("PATCH", f"/work_pools/{pool}", **theirs)
-    assert [pool["is_paused"] for pool in survey(client)["work_pools"]] == [False] * len(untouched["work_pools"])
+        client._call("PATCH", f"/work_pools/{pool}", **operator_edits)
+    assert [pool["is_paused"] for pool in read_objects(client)["work_pools"]] == [False] * len(untouched["work_pools"])
 
     wanted = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
     made = {one["name"]: one for one in first["deployments"]}
@@ -73,11 +77,11 @@ def test_bootstrapping_twice_changes_nothing(prefect_server):
     ]
     for name, deployment in made.items():
         for parameter, schema in deployment["parameter_openapi_schema"].get("properties", {}).items():
-            assert schema.get("description"), f"{name} shows its parameter {parameter} without a word"
+            assert schema.get("description"), f"{name} has no description of its parameter {parameter}"
 
 
-def test_a_pool_for_other_workers_is_not_taken_over(prefect_server):
-    """The deployment may have runs."""
+def test_pool_of_another_worker_type_is_refused(prefect_server):
+    """A pool of this name with another type belongs to another program, whose deployments may use it."""
     client = PrefectClient(prefect_server.client_environment())
     name = f"test-{uuid4().hex[:8]}"
     client._call("POST", "/work_pools/", name=name, type="process")
@@ -86,16 +90,15 @@ def test_a_pool_for_other_workers_is_not_taken_over(prefect_server):
     client._call("DELETE", f"/work_pools/{name}")
 
 
-def test_a_workspace_of_prefect_cloud_is_bootstrapped_with_its_key(prefect_server, tmp_path):
-    """Every request, the command line's and ours, has the key and verifies the server; a dead key is named, and neither
-    it nor a password in the address is told."""
-    with cloud_before(prefect_server.api_url, tmp_path) as told:
-        private = prefect_server.client_environment() | told
+def test_prefect_cloud_is_bootstrapped_with_its_key(prefect_server, tmp_path):
+    """All requests carry the key and verify the server; an invalid key is named, and no secret is shown."""
+    with cloud_before(prefect_server.api_url, tmp_path) as cloud:
+        private = prefect_server.client_environment() | cloud
         client = PrefectClient(private, home="/app")
         client.bootstrap()
         assert {"vast-gpu", "control"} <= {pool["name"] for pool in client._call("POST", "/work_pools/filter")}
         dead = private | {"PREFECT_API_KEY": "pnu_dead"}
-        dead["PREFECT_API_URL"] = told["PREFECT_API_URL"].replace("//", "//me:secret@")
+        dead["PREFECT_API_URL"] = cloud["PREFECT_API_URL"].replace("//", "//me:secret@")
         with pytest.raises(PrefectRefused, match="PREFECT_API_KEY for Prefect Cloud") as refused:
             PrefectClient(dead).bootstrap()
         assert "secret" not in str(refused.value)
@@ -104,8 +107,8 @@ def test_a_workspace_of_prefect_cloud_is_bootstrapped_with_its_key(prefect_serve
             PrefectClient(private | {"PREFECT_API_SSL_CERT_FILE": ""}).flow_runs()
 
 
-def test_an_automation_that_somebody_bent_is_put_right(prefect_server):
-    """In its place: what refers to it by id goes on doing so."""
+def test_edited_automation_is_restored_under_its_id(prefect_server):
+    """An automation that differs from the file is updated in place, so references by id stay valid."""
     client = PrefectClient(prefect_server.client_environment())
     wanted = {
         "name": f"test-{uuid4().hex[:8]}",
@@ -114,10 +117,10 @@ def test_an_automation_that_somebody_bent_is_put_right(prefect_server):
     }
     client._automate(wanted)
     (made,) = [one for one in client._call("POST", "/automations/filter") if one["name"] == wanted["name"]]
-    client._call("PUT", f"/automations/{made['id']}", **wanted | {"description": "bent", "enabled": False})
-    client._automate(wanted | {"description": "straight", "enabled": True})
-    (mended,) = [one for one in client._call("POST", "/automations/filter") if one["name"] == wanted["name"]]
-    assert (mended["id"], mended["description"], mended["enabled"]) == (made["id"], "straight", True)
+    client._call("PUT", f"/automations/{made['id']}", **wanted | {"description": "edited", "enabled": False})
+    client._automate(wanted | {"description": "restored", "enabled": True})
+    (corrected,) = [one for one in client._call("POST", "/automations/filter") if one["name"] == wanted["name"]]
+    assert (corrected["id"], corrected["description"], corrected["enabled"]) == (made["id"], "restored", True)
     client._call("DELETE", f"/automations/{made['id']}")
 
 
@@ -131,14 +134,13 @@ def test_an_automation_that_somebody_bent_is_put_right(prefect_server):
         ({"b": ["x", "y"]}, False),
     ],
 )
-def test_defaults_and_orders_of_the_server_are_no_difference(found, equal):
-    """What was asked for decides."""
+def test_extra_fields_and_list_order_are_no_difference(found, equal):
+    """Only the wanted values are compared: the server adds fields and may reorder lists."""
     assert is_superset(found, {"a": 1, "b": ["x", "y"]}) is equal
 
 
-def test_the_image_is_built_by_steps_that_exist():
-    """`prefect deploy --all` builds and pushes the image before it deploys what runs in it; each step takes what it is
-    given."""
+def test_build_steps_exist_and_accept_their_inputs():
+    """The build and push steps of prefect.yaml exist, and their functions accept the given inputs."""
     (chunk,) = [
         one
         for one in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
@@ -153,8 +155,8 @@ def test_the_image_is_built_by_steps_that_exist():
     assert (PROJECT / built["dockerfile"]).is_file()
 
 
-def test_an_image_is_labelled_with_the_commit_that_it_is_of(prefect_server, monkeypatch):
-    """As `make image` and the page have it; two machines that differ can then be told apart."""
+def test_image_is_labelled_with_its_commit(prefect_server, monkeypatch):
+    """The build gets the current commit as REVISION, which the Dockerfile makes a label."""
     given = {}
     monkeypatch.setattr(BUILD, lambda **inputs: given.update(inputs) or {"image": "i"})
     monkeypatch.setenv("VFLEET_IMAGE", "registry/vfleet")
@@ -170,8 +172,8 @@ def test_an_image_is_labelled_with_the_commit_that_it_is_of(prefect_server, monk
     assert re.search(r"^ARG REVISION=", (PROJECT / step[BUILD]["dockerfile"]).read_text(), re.MULTILINE)
 
 
-def test_every_control_flow_runs_one_at_a_time():
-    """Two sweeps at once would tell the same story twice."""
+def test_control_flows_run_one_at_a_time():
+    """Each control deployment has a schedule and a concurrency limit of one, and cancels a second run."""
     for deployment in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]:
         if "control" in deployment["tags"]:
             assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}

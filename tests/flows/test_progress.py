@@ -11,12 +11,13 @@ from validation.ledger.seed import seed_videos
 
 
 def artifacts(prefect, run_id):
+    """The artifacts of a flow run, by key."""
     found = prefect.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id])))
     return {artifact.key: artifact for artifact in found}
 
 
-def test_the_standing_is_left_where_people_look(prefect, flow_box):
-    """A page, a table of workers and a bar a language; the run says the most important of it."""
+def test_status_is_published_as_artifacts(prefect, flow_box):
+    """A page, a table of workers and a progress bar per language; the state message is the headline."""
     flow_box.add_videos("a", "b")
     claim(flow_box.engine, size=1)
     state = report_progress(return_state=True)
@@ -30,20 +31,20 @@ def test_the_standing_is_left_where_people_look(prefect, flow_box):
     assert '"worker": "ann"' in left["fleet-workers"].data
 
 
-def test_every_language_has_a_bar_of_its_own(prefect, flow_box):
-    """However its label is spelled: none takes another's place, and the key of a plain code is the code."""
+def test_every_language_label_has_its_own_bar(prefect, flow_box):
+    """Labels that differ in case or script have different keys, and the key of a plain code is the code."""
     labels = ["hi", "हिन्दी", "বাংলা", "Hi", "hi_IN", "hi-in", "__"]
     seed_videos(flow_box.engine, [Video(f"v{n}", label, 1) for n, label in enumerate(labels)])
     state = report_progress(return_state=True)
     left = artifacts(prefect, state.state_details.flow_run_id)
     bars = {key: artifact.description for key, artifact in left.items() if key.startswith("language")}
-    assert {unescape(told).split(":")[0] for told in bars.values()} == set(labels)
+    assert {unescape(description).split(":")[0] for description in bars.values()} == set(labels)
     assert len(bars) == len(labels)
     assert {"language-hi", "language-hi-in"} <= bars.keys()
 
 
-def test_an_empty_fleet_leaves_a_page_that_says_so(prefect, flow_box):
-    """Nothing to show is shown."""
+def test_empty_fleet_has_a_page_without_bars(prefect, flow_box):
+    """The page says that the queue is empty."""
     state = report_progress(return_state=True)
     left = artifacts(prefect, state.state_details.flow_run_id)
     assert "The queue is empty" in left["fleet"].data

@@ -1,3 +1,5 @@
+"""The flow `validate_chunk` on a real Prefect server: its task runs, retries, messages and final states."""
+
 from uuid import UUID
 
 import httpx
@@ -15,16 +17,19 @@ from validation.worker.chunk.open import DRAIN_FILE_VARIABLE
 
 
 def task_runs(prefect, flow_run_id: UUID) -> list:
+    """The task runs of a flow run, as the server has recorded them."""
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     return prefect.read_task_runs(flow_run_filter=chosen)
 
 
 def run_flow(**parameters):
+    """Run `validate_chunk`; returns its final state."""
     return validate_chunk(return_state=True, **parameters)
 
 
-def test_a_chunk_goes_from_claim_to_commit(prefect, flow_box):
-    """One run claims, fetches, scores, writes and commits, and says in its state and name what it did."""
+def test_flow_run_commits_a_chunk(prefect, flow_box):
+    """One run claims, fetches, scores, writes and commits; its message counts the videos and its name holds the
+    shard."""
     flow_box.add_videos(*"abcdefg")
     state = run_flow(size=7)
     assert state.is_completed()
@@ -37,7 +42,8 @@ def test_a_chunk_goes_from_claim_to_commit(prefect, flow_box):
 
 
 def test_fifty_videos_make_thirteen_task_runs(prefect, flow_box, monkeypatch):
-    """A task run costs the server 10 to 40 ms and 16 KB, so they are counted: five groups of ten videos, and three."""
+    """A task run costs the server 10 to 40 ms and 16 KB, so there are five groups of ten videos and three other
+    tasks."""
     monkeypatch.setenv("VFLEET_GROUP_VIDEOS", "10")
     flow_box.add_videos(*(f"v{n:02d}" for n in range(50)), segments=1)
     state = run_flow(size=50)
@@ -47,20 +53,20 @@ def test_fifty_videos_make_thirteen_task_runs(prefect, flow_box, monkeypatch):
 
 
 def wait_until_recorded(prefect, flow_run_id: UUID, count: int) -> None:
-    """The server records task runs a moment after they ended."""
+    """Wait until the server has recorded exactly ``count`` task runs."""
     assert poll_until(lambda: len(task_runs(prefect, flow_run_id)) >= count, within_s=30)
     assert len(task_runs(prefect, flow_run_id)) == count
 
 
-def test_nothing_to_claim_completes_saying_so(prefect, flow_box):
+def test_run_without_a_claim_completes_with_the_reason(prefect, flow_box):
     """An empty queue is no failure."""
     state = run_flow()
     assert state.is_completed()
     assert state.message.startswith("Nothing to claim")
 
 
-def test_a_run_on_a_draining_worker_says_so(prefect, flow_box, monkeypatch, tmp_path):
-    """The run's message must not say that the queue is empty."""
+def test_run_on_a_draining_worker_says_that_it_drains(prefect, flow_box, monkeypatch, tmp_path):
+    """The message must not say that the queue is empty."""
     flow_box.add_videos("a")
     drain_worker(flow_box.engine, "ann")
     (tmp_path / "drain").touch()
@@ -70,49 +76,48 @@ def test_a_run_on_a_draining_worker_says_so(prefect, flow_box, monkeypatch, tmp_
 
 
 @pytest.fixture
-def no_patience(monkeypatch):
-    """Retries without their delays."""
+def without_delays(monkeypatch):
+    """Retries of the chunk's tasks come without delays."""
     for task in (claim_chunk, fetch_group, score_group, write_shard, commit_chunk):
         monkeypatch.setattr(task, "retry_delay_seconds", 0)
 
 
-def test_a_transient_failure_is_tried_again(prefect, flow_box, no_patience):
-    """A scorer that comes back costs a retry of one task, not the chunk."""
+def test_transient_failure_is_retried(prefect, flow_box, without_delays):
+    """A failure of the scorer costs a retry of one task and not the chunk."""
     flow_box.add_videos("a", "b")
-    failures = iter([Transient("the model host restarts")])
+    failures = iter([Transient("the inference server restarts")])
 
-    def stumble() -> None:
+    def fail() -> None:
         for failure in failures:
             raise failure
 
-    flow_box.scorer.before = stumble
+    flow_box.scorer.before = fail
     assert run_flow().is_completed()
     assert set(statuses(flow_box.engine).values()) == {"validated"}
 
 
-def test_a_commit_is_tried_for_as_long_as_the_chunk_is_held(prefect, flow_box, no_patience, monkeypatch):
-    """The work of minutes is not lost to a ledger that is away for less than a lease: ten failures are four too many
-    for any other step."""
+def test_commit_is_retried_while_the_lease_is_held(prefect, flow_box, without_delays, monkeypatch):
+    """A commit that fails ten times succeeds in the end; other tasks give up after four retries."""
     flow_box.add_videos("a", "b")
     failures = iter(range(10))
 
-    def stumble(*arguments, **facts):
+    def fail(*arguments, **facts):
         for _ in failures:
             raise Unreachable("the ledger", "db", "check it", "connection refused")
-        return ledgers_own(*arguments, **facts)
+        return real_commit(*arguments, **facts)
 
-    ledgers_own = contexts.commit_chunk
-    monkeypatch.setattr(contexts, "commit_chunk", stumble)
+    real_commit = contexts.commit_chunk
+    monkeypatch.setattr(contexts, "commit_chunk", fail)
     assert run_flow().is_completed()
     assert set(statuses(flow_box.engine).values()) == {"validated"}
 
 
-def test_a_commit_ends_with_the_lease(prefect, flow_box, no_patience, monkeypatch):
-    """Not before, and not after: what is past its lease may be another's."""
+def test_commit_retries_end_with_the_lease(prefect, flow_box, without_delays, monkeypatch):
+    """Once the lease has ended, the commit is not retried, because another worker may hold the videos."""
     flow_box.add_videos("a")
     tries = []
 
-    def away(*_, **__):
+    def raise_error(*_, **__):
         tries.append(1)
         if len(tries) == 8:
             held_lease[0]._held_until = 0.0
@@ -121,56 +126,56 @@ def test_a_commit_ends_with_the_lease(prefect, flow_box, no_patience, monkeypatc
     held_lease = []
     entered = contexts.LeaseRenewer.__enter__
     monkeypatch.setattr(contexts.LeaseRenewer, "__enter__", lambda lease: held_lease.append(lease) or entered(lease))
-    monkeypatch.setattr(contexts, "commit_chunk", away)
+    monkeypatch.setattr(contexts, "commit_chunk", raise_error)
     state = run_flow()
     assert (state.is_failed(), len(tries)) == (True, 8)
     assert "past its lease" in state.message
 
 
-def test_a_name_that_cannot_be_given_is_done_without(prefect, flow_box, monkeypatch):
-    """A Prefect server that is away while a run is renamed costs no chunk."""
+def test_failed_rename_of_the_run_costs_no_chunk(prefect, flow_box, monkeypatch):
+    """If Prefect does not answer while the run is renamed, the chunk is processed under its first name."""
     flow_box.add_videos("a")
 
-    def away(**_):
+    def raise_error(**_):
         raise httpx.ConnectError("connection refused")
 
-    monkeypatch.setattr("tasks.naming.get_client", away)
+    monkeypatch.setattr("tasks.naming.get_client", raise_error)
     assert run_flow().message == "1 videos validated (2 segments), 0 failed, 0 returned."
 
 
-def test_what_cannot_heal_is_not_tried_again(prefect, flow_box, no_patience):
-    """A lost claim ends the run at once: nothing is committed and nothing stays held."""
+def test_lost_claim_is_not_retried(prefect, flow_box, without_delays):
+    """The run ends at once; nothing is committed and nothing stays held."""
     flow_box.add_videos("a", "b")
-    asked = []
+    calls = []
 
-    def lose() -> None:
-        asked.append(1)
+    def lose_claim() -> None:
+        calls.append(1)
         raise ClaimLost("c", "expired")
 
-    flow_box.scorer.before = lose
+    flow_box.scorer.before = lose_claim
     assert run_flow().is_failed()
-    assert len(asked) == 1
+    assert len(calls) == 1
     assert set(statuses(flow_box.engine).values()) == {"pending"}
 
 
-def test_a_group_that_stays_away_is_given_up_alone(prefect, flow_box, no_patience, monkeypatch):
-    """When retries do not bring a video, the chunk goes on without it and it returns with a back-off."""
+def test_video_that_stays_unreachable_fails_alone(prefect, flow_box, without_delays, monkeypatch):
+    """After the retries the chunk continues without the video, which returns with a back-off."""
     flow_box.add_videos(*"abcdef")
     fetch_video = contexts.fetch_video
 
-    def one_away(store, key, video):
+    def fail_for_b(store, key, video):
         if video.video_id == "b":
             raise Unreachable("the store", key, "check the network", "timed out")
         return fetch_video(store, key, video)
 
-    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", one_away)
+    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", fail_for_b)
     state = run_flow(size=6)
     assert state.message == "5 videos validated (10 segments), 1 failed, 0 returned."
     assert statuses(flow_box.engine)["b"] == "pending"
 
 
-def test_an_unreachable_store_claims_nothing(prefect, flow_box, monkeypatch):
-    """A wrong address is known before anything is claimed."""
+def test_unreachable_store_claims_nothing(prefect, flow_box, monkeypatch):
+    """The stores are checked before anything is claimed, and the message names the address."""
     flow_box.add_videos("a")
     monkeypatch.setenv("R2_ENDPOINT_URL", "http://127.0.0.1:9")
     state = run_flow()

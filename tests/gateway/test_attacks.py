@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from validation.gateway.tokens import headers_for
 from validation.local.process import poll_until
 
-pytestmark = [pytest.mark.attack, pytest.mark.timeout(300)]  # the first of them waits for the Prefect server as well
+pytestmark = [pytest.mark.attack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
 
 ID = "00000000-0000-0000-0000-000000000000"
 PENDING = {"state": {"type": "PENDING"}}

@@ -1,13 +1,13 @@
-"""Build the worker image for real, look into it, and drive a chunk of the `local` suite through it.
+"""Build the worker image, inspect it, and validate a chunk with the suite `local` in it.
 
     python tests/image/built_image.py FOLDER
 
-`make image-check` runs it. It needs root, buildah and mmdebstrap (`apt-get install buildah crun mmdebstrap`), and says
-so where it lacks one. The base is made here, from this machine's distribution: no registry is asked. The base brings
-this machine's way to the package index (certificates, PIP_INDEX_URL), so that the Dockerfile need not.
+`make image-check` runs it. It needs root, buildah and mmdebstrap (`apt-get install buildah crun mmdebstrap`), and is
+skipped with a message without them. The base image is made from this machine's distribution, so no registry is needed.
+It has this machine's certificates and PIP_INDEX_URL.
 """
 
-# ruff: noqa: T201 - a report
+# ruff: noqa: T201 - prints a report
 import json
 import os
 import platform
@@ -38,15 +38,15 @@ from validation.settings import Settings
 from validation.storage.store import open_store, put_once
 
 BASE, IMAGE = "localhost/vfleet-base", "localhost/vfleet-worker"
-NEEDS = ("buildah", "mmdebstrap")
-SECRET = "hf_planted_Xq7Zt3"  # of no use anywhere; must stand nowhere in the image
+REQUIRED_PROGRAMS = ("buildah", "mmdebstrap")
+PLANTED_TOKEN = "hf_planted_Xq7Zt3"  # not a real token; it must be nowhere in the image
 VIDEOS = ("ginti", "pangramas")
 FROM_HOST = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "SSL_CERT_FILE")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 class Buildah:
-    """buildah with everything it keeps under one folder, without a daemon."""
+    """buildah without a daemon, with all its files in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,12 +67,12 @@ class Buildah:
         return (done.stdout or "").strip()
 
     def has(self, image: str) -> bool:
-        looked = subprocess.run(self.command("inspect", "--type", "image", image), capture_output=True, check=False)
-        return looked.returncode == 0
+        inspected = subprocess.run(self.command("inspect", "--type", "image", image), capture_output=True, check=False)
+        return inspected.returncode == 0
 
 
 def make_base(buildah: Buildah) -> None:
-    """This machine's distribution with Python, as the base of the image."""
+    """Make the base image from this machine's distribution, with Python."""
     if buildah.has(BASE):
         return
     tar = buildah.folder / "base.tar"
@@ -83,30 +83,30 @@ def make_base(buildah: Buildah) -> None:
     buildah.run("add", "--quiet", working, str(tar), "/")
     if CERTIFICATES.exists():
         buildah.run("copy", "--quiet", working, str(CERTIFICATES), str(CERTIFICATES))
-    told = [word for name in FROM_HOST if name in os.environ for word in ("--env", f"{name}={os.environ[name]}")]
-    buildah.run("config", *told, working)
+    variables = [word for name in FROM_HOST if name in os.environ for word in ("--env", f"{name}={os.environ[name]}")]
+    buildah.run("config", *variables, working)
     buildah.run("commit", "--rm", working, BASE)
     tar.unlink()
 
 
 def build(buildah: Buildah) -> float:
-    """Build as an operator does, for the suite whose models the packages bring. Returns seconds."""
+    """Build the image as an operator does, for a suite whose weights are in packages. Returns seconds."""
     began = time.monotonic()
     token = buildah.folder / "hf_token"
-    token.write_text(SECRET)
+    token.write_text(PLANTED_TOKEN)
     arguments = {"BASE_IMAGE": BASE, "EXTRAS": "local", "WEIGHTS": "", "SUITE": "local", "REVISION": "0123abc"}
-    told = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+    build_arguments = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
     buildah.run(
         "build", "--isolation", "chroot", "--format", "docker", "--pull-never", "--layers", "--secret",
-        f"id=hf_token,src={token}", *told, "--file", str(PROJECT / "Dockerfile.validation"), "--tag", IMAGE,
+        f"id=hf_token,src={token}", *build_arguments, "--file", str(PROJECT / "Dockerfile.validation"), "--tag", IMAGE,
         str(PROJECT), quiet=False,
     )  # fmt: skip
     token.unlink()
     return time.monotonic() - began
 
 
-def look_into(buildah: Buildah) -> list[str]:
-    """What is not as it must be in the image: user, labels, entrypoint, healthcheck; the planted token anywhere."""
+def check_image(buildah: Buildah) -> list[str]:
+    """List what is wrong in the image: user, labels, entrypoint, healthcheck, unwanted files, or the planted token."""
     inspected = buildah.run("inspect", "--type", "image", IMAGE)
     config = json.loads(inspected)["Docker"]["config"]
     wanted = {
@@ -121,17 +121,20 @@ def look_into(buildah: Buildah) -> list[str]:
         "Entrypoint": config["Entrypoint"],
         "Healthcheck": config["Healthcheck"]["Test"],
         "revision": config["Labels"]["org.opencontainers.image.revision"],
-        "device": [told for told in config["Env"] if told.startswith("VFLEET_DEVICE=")],
+        "device": [variable for variable in config["Env"] if variable.startswith("VFLEET_DEVICE=")],
     }
     wrong = [f"{name} is {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
-    if SECRET in inspected:
-        wrong.append("the hub's token stands in the image's configuration or history")
+    if PLANTED_TOKEN in inspected:
+        wrong.append("the token of the model hub is in the image's configuration or history")
     working = buildah.run("from", IMAGE)
     mount = buildah.run("mount", working)
     grep = subprocess.run(
-        ["grep", "--recursive", "--files-with-matches", SECRET, mount], capture_output=True, text=True, check=False
+        ["grep", "--recursive", "--files-with-matches", PLANTED_TOKEN, mount],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    wrong += [f"the hub's token stands in {path}" for path in grep.stdout.split()]
+    wrong += [f"the token of the model hub is in {path}" for path in grep.stdout.split()]
     wrong += [f"{name} is in the image" for name in (".git", "tests", ".local") if Path(mount, "app", name).exists()]
     buildah.run("umount", working)
     buildah.run("rm", working)
@@ -139,16 +142,16 @@ def look_into(buildah: Buildah) -> list[str]:
 
 
 class Box:
-    """One container of the image: its own entrypoint, as its own user, on this machine's network."""
+    """A container of the image with its own entrypoint and user, on the network of this machine."""
 
     def __init__(self, buildah: Buildah, environment: dict[str, str]) -> None:
         self._buildah = buildah
         self.container = buildah.run("from", IMAGE)
-        self._told = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
+        self._variables = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
         self.log = buildah.folder / "box.log"
 
     def command(self, *words: str) -> list[str]:
-        return self._buildah.command("run", "--isolation", "chroot", *self._told, self.container, "--", *words)
+        return self._buildah.command("run", "--isolation", "chroot", *self._variables, self.container, "--", *words)
 
     def start(self) -> None:
         entrypoint = ["tini", "--", "/app/deploy/image/entrypoint"]
@@ -156,16 +159,17 @@ class Box:
             self.process = subprocess.Popen(self.command(*entrypoint), stdout=log, stderr=log)
 
     def ask(self, *words: str) -> str:
+        """Run a program in the container; returns its output, or its exit code and error."""
         done = subprocess.run(self.command(*words), capture_output=True, text=True, check=False)
         return (done.stdout + done.stderr).strip() if done.returncode == 0 else f"exit {done.returncode}: {done.stderr}"
 
     def init(self) -> psutil.Process:
-        """tini, which a container's runtime would signal."""
+        """The process tini, to which a container runtime sends signals."""
         inside = psutil.Process(self.process.pid).children(recursive=True)
         return next(child for child in inside if child.name() == "tini")
 
     def stop(self) -> int:
-        """SIGTERM as `docker stop` sends it; returns the exit code."""
+        """Send SIGTERM as `docker stop` does; returns the exit code."""
         self.init().send_signal(signal.SIGTERM)
         return self.process.wait(timeout=200)
 
@@ -178,13 +182,13 @@ class Box:
 
 
 def log_in_box(url: str) -> str:
-    """A login with the worker's role and no other."""
+    """Create a login with the role of a box and no other; returns its address."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE ROLE box LOGIN PASSWORD 'box' IN ROLE validation_worker")
     return make_url(url).set(username="box", password="box").render_as_string(hide_password=False)
 
 
-def drive(buildah: Buildah, folder: Path) -> list[str]:
+def validate_chunk(buildah: Buildah, folder: Path) -> list[str]:
     """Run a box of the image against the embedded stack until its chunk is committed, then stop it."""
     wrong = []
     with LocalStack(folder, report=print) as stack, applied(stack.environment()), ExitStack() as undo:
@@ -199,16 +203,21 @@ def drive(buildah: Buildah, folder: Path) -> list[str]:
         prefect = PrefectClient(stack.environment(), home="/app")
         prefect.deploy_all()
         prefect.run("deployment", "run", "validate-chunk/validate-chunk")
-        told = stack.environment() | {"DATABASE_URL": log_in_box(url), "VFLEET_BOX_KEY": issue_box_key(engine, "val-1")}
-        told |= {"WORKER_ID": "val-1", "PREFECT_WORKER_QUERY_SECONDS": "2"}
-        box = Box(buildah, told | {"VFLEET_DEVICE": "cpu"})  # no card here; the image by itself demands one
+        environment = stack.environment() | {
+            "DATABASE_URL": log_in_box(url),
+            "VFLEET_BOX_KEY": issue_box_key(engine, "val-1"),
+        }
+        environment |= {"WORKER_ID": "val-1", "PREFECT_WORKER_QUERY_SECONDS": "2"}
+        box = Box(
+            buildah, environment | {"VFLEET_DEVICE": "cpu"}
+        )  # this machine has no GPU, which the image requires by default
         undo.callback(box.remove)
         print("user and code inside:", box.ask("sh", "-c", "id -u; touch /app/x 2>&1; vfleet --help | head -1"))
         began = time.monotonic()
         box.start()
         done = poll_until(lambda: bool(read_committed_shards(engine)) or box.process.poll() is not None, within_s=400)
         if not (done and read_committed_shards(engine)):
-            return [f"no chunk was committed; the box told:\n{box.log.read_text()[-6000:]}"]
+            return [f"no chunk was committed; the log of the box:\n{box.log.read_text()[-6000:]}"]
         print(f"a chunk committed {time.monotonic() - began:.0f} s after the start of the box")
         print("healthcheck:", health := box.ask("/app/deploy/image/healthcheck") or "healthy")
         wrong += [] if health == "healthy" else [f"the healthcheck says {health}"]
@@ -217,29 +226,31 @@ def drive(buildah: Buildah, folder: Path) -> list[str]:
             status = connection.exec_driver_sql("SELECT status FROM worker_validators").scalar()
         print(f"SIGTERM: exit {code}, worker {status}")
         wrong += (
-            [] if (code, status) == (0, "offline") else [f"it ended {code}, {status}:\n{box.log.read_text()[-3000:]}"]
+            []
+            if (code, status) == (0, "offline")
+            else [f"it exited with {code}, {status}:\n{box.log.read_text()[-3000:]}"]
         )
         engine.dispose()
     return wrong
 
 
 def main(folder: Path) -> int:
-    missing = [program for program in NEEDS if shutil.which(program) is None]
+    missing = [program for program in REQUIRED_PROGRAMS if shutil.which(program) is None]
     if missing or os.geteuid() != 0:
-        print(f"skipped: the image was not built, for want of {', '.join(missing) or 'root'}")
+        print(f"skipped: building the image needs {', '.join(missing) or 'root'}")
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     buildah = Buildah(folder.resolve())
     make_base(buildah)
     print(f"built in {build(buildah):.0f} s")
-    wrong = look_into(buildah)
+    wrong = check_image(buildah)
     with tempfile.TemporaryDirectory() as stack:
         Path(stack).chmod(0o711)
-        wrong += drive(buildah, Path(stack))
+        wrong += validate_chunk(buildah, Path(stack))
     for problem in wrong:
-        print(f"not as it must be: {problem}")
+        print(f"wrong: {problem}")
     if not wrong:
-        print("the image is as it must be: built, started as its own user, a chunk committed, drained")
+        print("the image is right: built, started as its own user, a chunk committed, drained")
     return 1 if wrong else 0
 
 

@@ -1,4 +1,4 @@
-"""Real logins with one role each, on a ledger of the test's own and on a hosted Postgres."""
+"""Fixtures: logins with one role each, on a ledger of the test's own and on a hosted Postgres."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Secrets are planted wherever a box or its control plane is told one, and looked for wherever anything is written."""
+"""Secrets are put wherever a box or its control plane reads one, and searched wherever anything is written."""
 
 import base64
 import os
@@ -37,23 +37,25 @@ PASSWORD = "planted-database-8d3c"
 
 
 def forms_of(secret: str) -> set[bytes]:
-    """A secret as it may be written: as it is, for a URL, or for a header."""
+    """The forms in which a secret may be written: plain, in a URL, in a header."""
     plain = secret.encode()
     return {plain, quote(secret).encode(), base64.b64encode(plain).rstrip(b"=")[:-2]}
 
 
 def find_secrets(written: bytes, secrets: set[str]) -> list[str]:
+    """The secrets that occur in some bytes in any form."""
     return [secret for secret in sorted(secrets) if any(form in written for form in forms_of(secret))]
 
 
 def read_everything(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file below a folder, with its path."""
     for path in folder.rglob("*"):
         if path.is_file():
             yield str(path), path.read_bytes()
 
 
 def read_ledger(engine) -> Iterator[tuple[str, bytes]]:
-    """Every row of every table and view, but the table that secrets are lent from."""
+    """Every row of every table and view, except the table of issued credentials."""
     relations = fetch(
         engine,
         "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -64,7 +66,7 @@ def read_ledger(engine) -> Iterator[tuple[str, bytes]]:
 
 
 def read_store(store) -> Iterator[tuple[str, bytes]]:
-    """Every object as it lies there, and parquet also as a reader sees it."""
+    """Every object of the store, and of parquet files also their rows and metadata."""
     for key in list_keys(store):
         content = get_bytes(store, key)
         yield key, content
@@ -74,8 +76,8 @@ def read_store(store) -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.fixture
-def planted(box, ledger, prefect_server, log_in, monkeypatch) -> tuple[dict[str, str], set[str]]:
-    """A box's environment with a secret wherever there can be one, and the secrets."""
+def box_with_secrets(box, ledger, prefect_server, log_in, monkeypatch) -> tuple[dict[str, str], set[str]]:
+    """The environment of a box with a secret in every variable that can hold one, and the secrets."""
     box.add_videos("a", "b")
     box.add_videos("broken", tar=b"no tar")
     key = issue_box_key(ledger, "val-1")
@@ -90,13 +92,13 @@ def planted(box, ledger, prefect_server, log_in, monkeypatch) -> tuple[dict[str,
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_no_secret_is_written_anywhere(planted, box, ledger, prefect_server, tmp_path):
-    """A worker starts, validates a chunk, fails another, and ends; two starts are refused; a machine is run by hand.
+def test_no_secret_is_written_anywhere(box_with_secrets, box, ledger, prefect_server, tmp_path):
+    """A worker validates a chunk, fails another and stops; three starts by hand are refused.
 
-    Searched: what all of them print, everything that Prefect's server keeps (logs, parameters, states, artifacts),
-    every table and view of the ledger, every shard and manifest.
+    Searched: the output of all programs, the files of Prefect's server (logs, parameters, states, artifacts), every
+    table and view of the ledger, every shard and manifest.
     """
-    environment, secrets = planted
+    environment, secrets = box_with_secrets
     PrefectClient(prefect_server.client_environment()).deploy_all()
     worker = WorkerProcess(tmp_path / "worker", environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}, name="val-1")
     worker.launch()
@@ -107,10 +109,10 @@ def test_no_secret_is_written_anywhere(planted, box, ledger, prefect_server, tmp
         assert run_chunk(prefect_server, size=-1) == "FAILED", worker.log_tail()
     finally:
         worker.stop()
-    told = [run_vfleet(environment | wrong) for wrong in WRONG]
-    assert [code for code, _ in told] == [3, 2, 3], told
+    runs = [run_vfleet(environment | wrong) for wrong in FAILING_SETTINGS]
+    assert [code for code, _ in runs] == [3, 2, 3], runs
 
-    written = [("a command", said) for _, said in told]
+    written = [("a command", output) for _, output in runs]
     written += [*read_everything(tmp_path), *read_everything(prefect_server.base_dir)]
     written += [*read_ledger(box.engine), *read_store(box.context.results)]
     assert {where for where, what in written if b"val-1" in what} >= {"table worker_validators", "a command"}
@@ -120,22 +122,23 @@ def test_no_secret_is_written_anywhere(planted, box, ledger, prefect_server, tmp
     assert leaks == {}
 
 
-WRONG = (
+FAILING_SETTINGS = (
     {"R2_ENDPOINT_URL": "http://127.0.0.1:9"},
     {"VFLEET_BOX_KEY": "planted-key-of-another"},
     {"DATABASE_URL": f"postgresql://box:{PASSWORD}@127.0.0.1:9/val-1"},
 )
-"""A store that is away, a key that is another's, a ledger that is away."""
+"""An unreachable store, the key of another box, an unreachable ledger."""
 
 
 def run_vfleet(environment: dict[str, str]) -> tuple[int, bytes]:
+    """Run `vfleet run-chunk`; returns its exit code and its output."""
     command = [sys.executable, "-m", "validation.cli", "run-chunk"]
     done = subprocess.run(command, env=os.environ | environment, cwd=PROJECT, capture_output=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
 def run_chunk(prefect_server, **parameters) -> str:
-    """Run the deployment once; the type of the state that it ends in."""
+    """Run the deployment once; returns the type of its final state."""
     with httpx.Client(transport=RetryingTransport(), base_url=prefect_server.api_url, timeout=60) as http:
         deployment = ask(http, "GET", "/deployments/name/validate-chunk/validate-chunk")["id"]
         body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
@@ -149,11 +152,12 @@ def run_chunk(prefect_server, **parameters) -> str:
 
 
 def ask(http: httpx.Client, method: str, path: str, **body) -> dict:
+    """Send a request to Prefect's API; returns the JSON of the response."""
     return http.request(method, path, **body).raise_for_status().json()
 
 
-def test_the_search_finds_what_it_is_to_find():
-    """In plain text, in a URL and in a header of basic authentication."""
+def test_search_finds_secrets_in_every_form():
+    """Plain, in a URL, and in a header of basic authentication."""
     secret = "planted-user:planted/pass"
     header = base64.b64encode(secret.encode())
     for written in (b"x planted-user:planted/pass y", b"planted-user%3Aplanted/pass", b"Basic " + header):
@@ -161,8 +165,8 @@ def test_the_search_finds_what_it_is_to_find():
     assert find_secrets(b"planted-user", {secret}) == []
 
 
-def test_a_lent_credential_is_in_one_table_and_in_no_view(ledger):
-    """Where it is kept is the only place that tells it."""
+def test_issued_credential_is_in_one_table_and_in_no_view(ledger):
+    """No other table and no view shows an issued credential."""
     issue_box_key(ledger, "val-1")
     store_credential(ledger, "val-1", "results", StoreCredential("planted-id", "planted-s", "planted-t"), ttl_s=60)
     leaks = [where for where, what in read_ledger(ledger) if b"planted-" in what]

@@ -1,4 +1,4 @@
-"""A box without use destroys its own instance, also without a control machine."""
+"""The bootstrap of a box: it checks the box, restarts its worker, and destroys the instance when it is of no use."""
 
 import os
 import shlex
@@ -25,7 +25,7 @@ from validation.models.self_test import SelfTestFailed, make_noise, run_self_tes
 from validation.settings import load_settings
 from validation.vast.offer_filter import OfferFilter
 from validation.vast.rate_limit import InterruptibleClock
-from validation.worker import bootstrap as box
+from validation.worker import bootstrap
 from validation.worker.bootstrap import (
     MAX_RESTARTS,
     RESTART_S,
@@ -40,7 +40,7 @@ from validation.worker.bootstrap import (
 from validation.worker.prefect.job import VastGpuJobConfiguration
 
 RENTAL = InstanceInfo("1", "key", "http://fake", lifetime_s=10_000, idle_s=600)
-TOLD = {
+BOX_VARIABLES = {
     "BOX_DATABASE_URL": "postgresql://box@h/d",
     "BOX_R2_ENDPOINT_URL": "https://r2",
     "BOX_PREFECT_API_URL": "https://p",
@@ -48,23 +48,24 @@ TOLD = {
 
 
 def rent_one(fake) -> InstanceInfo:
+    """Rent one offer of the fake vendor; return the instance with its own key."""
     offer = next(number for number, offer in fake.cloud.offers.items() if offer["rentable"])
-    contract = fake.cloud.create(offer, ORDER)
-    return replace(RENTAL, instance_id=str(contract.id), key=contract.key)
+    rental = fake.cloud.create(offer, ORDER)
+    return replace(RENTAL, instance_id=str(rental.id), key=rental.key)
 
 
-def test_a_box_destroys_itself_with_a_key_of_its_own(fake):
-    """The key opens this one instance and no other."""
+def test_box_destroys_its_instance_with_its_own_key(fake):
+    """The key of an instance destroys this instance and no other."""
     first, second = rent_one(fake), rent_one(fake)
     assert destroy_self(first, clock=VirtualClock(fake), transport=FakeTransport(fake))
-    assert [str(contract.id) for contract in fake.cloud.living()] == [second.instance_id]
-    thief = replace(second, key=first.key)
-    assert not destroy_self(thief, clock=VirtualClock(fake), transport=FakeTransport(fake))
-    assert [str(contract.id) for contract in fake.cloud.living()] == [second.instance_id]
+    assert [str(rental.id) for rental in fake.cloud.living()] == [second.instance_id]
+    other = replace(second, key=first.key)
+    assert not destroy_self(other, clock=VirtualClock(fake), transport=FakeTransport(fake))
+    assert [str(rental.id) for rental in fake.cloud.living()] == [second.instance_id]
 
 
-def test_a_box_insists(fake):
-    """A vendor that is away for some minutes is asked again."""
+def test_destroy_is_repeated_until_the_vendor_accepts_it(fake):
+    """A vendor that is unavailable for some minutes is asked again."""
     rental = rent_one(fake)
     fake.connection.play_next("destroy", "html_502", "reject_then_502", "refuse_politely")
     fake.connection.play_next("destroy", "none")
@@ -72,26 +73,26 @@ def test_a_box_insists(fake):
     assert fake.cloud.living() == []
 
 
-def test_a_machine_that_is_not_rented_is_left_alone(fake):
-    """The same program runs in a container at home."""
+def test_machine_outside_the_fleet_is_never_destroyed(fake):
+    """On a machine without an instance id no request is sent."""
     assert not destroy_self(replace(RENTAL, instance_id=None), clock=VirtualClock(fake))
 
 
-def test_work_keeps_a_box_and_idleness_ends_it():
-    """A box that worked a moment ago stays; ten idle minutes later it goes."""
+def test_box_is_destroyed_after_ten_idle_minutes():
+    """A busy box stays, and so does one that worked less than ten minutes ago."""
     policy = IdlePolicy(RENTAL, started_at=0)
     assert policy.decision(590, busy=True) is None
     assert policy.decision(1100, busy=False) is None
     assert policy.decision(1200, busy=False) == "idle for 600 s"
 
 
-def test_a_box_has_its_time():
-    """However busy: a forgotten box ends too."""
+def test_box_is_destroyed_at_the_end_of_its_lifetime():
+    """A box past its lifetime is destroyed even if it is busy."""
     assert IdlePolicy(RENTAL, started_at=0).decision(10_001, busy=True) == "past its lifetime of 10000 s"
 
 
-def test_a_worker_that_keeps_ending_ends_the_box():
-    """Ten restarts within an hour are borne; ends of long ago are forgiven."""
+def test_more_than_ten_restarts_within_an_hour_end_the_box():
+    """Ten restarts within an hour are allowed; restarts of more than an hour ago do not count."""
     policy = IdlePolicy(RENTAL, started_at=0)
     for end in range(MAX_RESTARTS + 1):
         policy.on_exit(end * 1000.0)
@@ -113,7 +114,7 @@ if again:
 
 
 class WorkerClock:
-    """Virtual time that waits for the worker: its first life to end, its second to begin."""
+    """Virtual time that waits for the first worker process to exit and for the second one to start."""
 
     def __init__(self, fake, log) -> None:
         self.time, self.log, self.restarted = VirtualClock(fake), log, False
@@ -121,7 +122,8 @@ class WorkerClock:
     def monotonic(self) -> float:
         return self.time.monotonic()
 
-    def lives(self) -> list[str]:
+    def read_log(self) -> list[str]:
+        """The pids of the worker processes so far, and the word `drained` at the end."""
         return self.log.read_text().split() if self.log.exists() else []
 
     def sleep(self, seconds) -> None:
@@ -129,55 +131,55 @@ class WorkerClock:
         if seconds == RESTART_S:
             self.restarted = True
         elif self.restarted:
-            assert poll_until(lambda: len(self.lives()) > 1, within_s=30)
+            assert poll_until(lambda: len(self.read_log()) > 1, within_s=30)
         else:
-            assert poll_until(lambda: self.lives() != [] and not self.first_lives(), within_s=30)
+            assert poll_until(lambda: self.read_log() != [] and not self.first_session_runs(), within_s=30)
 
-    def first_lives(self) -> bool:
+    def first_session_runs(self) -> bool:
+        """Whether the first worker process still runs."""
         try:
-            return is_alive(psutil.Process(int(self.lives()[0])))
+            return is_alive(psutil.Process(int(self.read_log()[0])))
         except psutil.NoSuchProcess:
             return False
 
 
-def test_the_worker_is_restarted_and_drained_at_the_end(fake, tmp_path):
-    """A real process each time: the first ends by itself, the second is asked to."""
+def test_worker_is_restarted_and_drained_at_the_end(fake, tmp_path):
+    """Two real processes: the first exits by itself and is restarted, the second is drained."""
     clock = WorkerClock(fake, tmp_path / "log")
     command = [sys.executable, "-c", SCRIPT, str(clock.log)]
     assert run_worker(command, IdlePolicy(RENTAL, fake.cloud.now), clock=clock, busy=lambda: False) == "idle for 600 s"
-    first, second, farewell = clock.lives()
+    first, second, end = clock.read_log()
     assert first != second
-    assert farewell == "drained"
+    assert end == "drained"
 
 
 ENTRYPOINT = """
 import sys
-from validation.worker import bootstrap as box
+from validation.worker import bootstrap
 from validation.vast.rate_limit import InterruptibleClock
-box.POLL_S = box.RESTART_S = 3600.0
-rental = box.InstanceInfo(None, "", "", lifetime_s=1e9, idle_s=1e9)
+bootstrap.POLL_S = bootstrap.RESTART_S = 3600.0
+rental = bootstrap.InstanceInfo(None, "", "", lifetime_s=1e9, idle_s=1e9)
 with InterruptibleClock() as clock:
-    policy = box.IdlePolicy(rental, clock.monotonic())
-    print(box.run_worker(sys.argv[1:], policy, clock=clock, busy=lambda: False))
+    policy = bootstrap.IdlePolicy(rental, clock.monotonic())
+    print(bootstrap.run_worker(sys.argv[1:], policy, clock=clock, busy=lambda: False))
 """
 
 
-def test_a_stop_reaches_the_worker_at_once(tmp_path):
-    """A real SIGTERM, in the middle of a look that lasts an hour: a container's stop leaves ten seconds in all, and the
-    worker needs them to drain."""
+def test_sigterm_interrupts_the_poll_and_drains_the_worker(tmp_path):
+    """A real SIGTERM during a poll pause of an hour drains the worker at once: a container has ten seconds to stop."""
     log = tmp_path / "log"
-    log.touch()  # as in a second life, the worker stays
+    log.touch()  # the script stays if its log exists
     command = [sys.executable, "-c", ENTRYPOINT, sys.executable, "-c", SCRIPT, str(log)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as entrypoint:
         assert poll_until(lambda: log.read_text().endswith(" "), within_s=30)
         entrypoint.terminate()
-        told, _ = entrypoint.communicate(timeout=30)
-    assert told == "stopped by a signal\n"
+        reason, _ = entrypoint.communicate(timeout=30)
+    assert reason == "stopped by a signal\n"
     assert log.read_text().endswith(" drained")
 
 
-def test_a_stop_between_two_lives_starts_no_third(fake, tmp_path):
-    """A worker that is started only to be drained would register in vain."""
+def test_no_worker_is_started_after_a_signal(fake, tmp_path):
+    """If the signal arrives between an exit and the restart, no further worker is started."""
     log = tmp_path / "log"
 
     class Stopping(WorkerClock):
@@ -187,12 +189,12 @@ def test_a_stop_between_two_lives_starts_no_third(fake, tmp_path):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     command = [sys.executable, "-c", SCRIPT, str(log)]
-    told = run_worker(command, IdlePolicy(RENTAL, fake.cloud.now), clock=Stopping(fake, log), busy=lambda: False)
-    assert told == "stopped by a signal"
+    reason = run_worker(command, IdlePolicy(RENTAL, fake.cloud.now), clock=Stopping(fake, log), busy=lambda: False)
+    assert reason == "stopped by a signal"
     assert len(log.read_text().split()) == 1
 
 
-def test_a_signal_before_the_sleep_ends_it_too():
+def test_signal_before_the_sleep_ends_the_sleep():
     """No signal is lost between the check for a stop and the sleep."""
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     with InterruptibleClock() as clock:
@@ -201,8 +203,8 @@ def test_a_signal_before_the_sleep_ends_it_too():
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_flow_process_counts_as_work_and_an_inference_server_does_not(tmp_path):
-    """As the worker starts them; nothing else counts as work."""
+def test_only_flow_processes_count_as_work(tmp_path):
+    """A flow process counts, with the command that the worker gives it; the worker and the inference server do not."""
     (tmp_path / "12").mkdir()
     (tmp_path / "12/cmdline").write_bytes(b"python\0-m\0prefect\0worker\0")
     (tmp_path / "14").mkdir()
@@ -217,7 +219,7 @@ def test_a_flow_process_counts_as_work_and_an_inference_server_does_not(tmp_path
     assert has_flows(tmp_path)
 
 
-CARD = "NVIDIA GeForce RTX 3090, 580.65.06"
+GPU = "NVIDIA GeForce RTX 3090, 580.65.06"
 
 
 @pytest.mark.parametrize(
@@ -229,13 +231,13 @@ CARD = "NVIDIA GeForce RTX 3090, 580.65.06"
         ("580.05", "driver 580.05 supports CUDA 12 at most"),
     ],
 )  # fmt: skip
-def test_a_driver_too_old_for_the_image_is_named_before_the_worker_starts(monkeypatch, tmp_path, driver, fault):
-    """From what the driver's own program prints; no ledger is asked, no model loaded and nothing claimed."""
+def test_driver_too_old_for_the_image_is_named(monkeypatch, tmp_path, driver, fault):
+    """The driver version is read from `nvidia-smi`, before the ledger is asked or a model is loaded."""
     program = tmp_path / "nvidia-smi"
     program.write_text(SMI.format(driver=driver))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(box, "built_for_cuda", lambda: 13)
+    monkeypatch.setattr(bootstrap, "built_for_cuda", lambda: 13)
     found = find_box_problem({"GPU_TYPE": "RTX_3090"})
     assert ("DATABASE_URL" in found) if fault is None else found.startswith(fault)
 
@@ -246,19 +248,19 @@ echo 'NVIDIA GeForce RTX 3090, {driver}'
 """
 
 
-def test_a_box_that_cannot_work_says_why(ledger, tmp_path):
-    """Another card than ordered, a ledger that it does not know, models that do not load: it does not join."""
+def test_box_that_cannot_work_names_the_problem(ledger, tmp_path):
+    """Another GPU than ordered, no ledger, or models that do not load: each has its sentence."""
     url = ledger.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    told = {"GPU_TYPE": "RTX_3090", "DATABASE_URL": url}
-    told |= {"PATH": os.environ["PATH"], "VFLEET_SUITE": "vad"}
-    assert find_box_problem(told, find_gpus=lambda: CARD) is None
-    assert open_engine(url).pool.checkedin() == 0, "the entrypoint keeps a connection for the box's life"
-    broken = told | {"VFLEET_SUITE": "nope"}
-    assert "the models cannot work here: no suite is called 'nope'" in find_box_problem(broken, find_gpus=lambda: CARD)
-    assert find_box_problem(told, find_gpus=lambda: "NVIDIA GTX 1060") == (
+    environment = {"GPU_TYPE": "RTX_3090", "DATABASE_URL": url}
+    environment |= {"PATH": os.environ["PATH"], "VFLEET_SUITE": "vad"}
+    assert find_box_problem(environment, find_gpus=lambda: GPU) is None
+    assert open_engine(url).pool.checkedin() == 0, "the entrypoint keeps a connection for the lifetime of the box"
+    broken = environment | {"VFLEET_SUITE": "nope"}
+    assert "the models cannot work here: no suite is called 'nope'" in find_box_problem(broken, find_gpus=lambda: GPU)
+    assert find_box_problem(environment, find_gpus=lambda: "NVIDIA GTX 1060") == (
         "no RTX 3090 is visible: the driver shows NVIDIA GTX 1060"
     )
-    assert "driver shows nothing" in find_box_problem(told, find_gpus=lambda: None)
+    assert "driver shows nothing" in find_box_problem(environment, find_gpus=lambda: None)
     assert "DATABASE_URL is not set" in find_box_problem({})
     open_engine(url).dispose()
 
@@ -270,27 +272,27 @@ def test_a_box_that_cannot_work_says_why(ledger, tmp_path):
         ("raise RuntimeError('CUDA error: no kernel image')", "RuntimeError: CUDA error: no kernel image (exit 1)"),
     ],
 )
-def test_a_box_outlives_its_self_test(script, sentence):
-    """A driver that crashes the process that loads the models is a reason, and not the end of the box's start."""
+def test_crash_of_the_self_test_is_a_reason(script, sentence):
+    """A driver that crashes the self-test process does not crash the bootstrap."""
     assert sentence in find_model_problem({}, [sys.executable, "-c", script])
 
 
-def test_a_box_whose_start_fails_as_nobody_foresaw_gives_itself_back(monkeypatch):
-    """A box that ends with a traceback and goes on billing would be the vendor's gain alone."""
-    given_back = []
+def test_unexpected_error_at_the_start_destroys_the_instance(monkeypatch):
+    """After a traceback the instance would go on billing, so it is destroyed."""
+    destroyed = []
 
     def fail(_):
         raise FileNotFoundError("prefect")
 
-    monkeypatch.setattr(box, "find_box_problem", fail)
-    monkeypatch.setattr(box, "destroy_self", lambda rental, clock: given_back.append(rental.instance_id))
+    monkeypatch.setattr(bootstrap, "find_box_problem", fail)
+    monkeypatch.setattr(bootstrap, "destroy_self", lambda rental, clock: destroyed.append(rental.instance_id))
     monkeypatch.setenv("CONTAINER_ID", "31000007")
-    assert box.main() == 1
-    assert given_back == ["31000007"]
+    assert bootstrap.main() == 1
+    assert destroyed == ["31000007"]
 
 
-class HalfDeafSuite:
-    """A suite of two models, of which one answers nothing."""
+class HalfFailingSuite:
+    """A suite of two models, of which one fails on everything."""
 
     def __init__(self):
         self.columns = ("whisper", "mms")
@@ -299,28 +301,28 @@ class HalfDeafSuite:
         return [{"whisper": Scored({}), "mms": Unscored(Fault("model_failed", "CUDA out of memory"))}] * 2
 
 
-def test_a_model_that_answers_nothing_fails_the_self_test():
+def test_self_test_names_the_failing_model():
     """The error names the model and its fault."""
     with pytest.raises(
         SelfTestFailed, match=r"model mms fails on this machine in the self-test: .* CUDA out of memory"
     ):
-        run_self_test(HalfDeafSuite())
+        run_self_test(HalfFailingSuite())
 
 
-def test_the_probe_is_audible_and_always_the_same():
-    """Neither silence nor clipped."""
+def test_probe_is_audible_and_always_the_same():
+    """The noise of the self-test is neither silent nor clipped, and equal at each call."""
     probe = make_noise(2.0)
     assert 0.01 < float(np.abs(probe).max()) < 0.9
     assert np.array_equal(probe, make_noise(2.0))
 
 
-def test_every_name_of_the_users_plan_is_a_setting(monkeypatch):
-    """As a box is told them; a value that makes no sense is refused by its name."""
-    told = {
+def test_variables_of_the_operators_plan_are_settings(monkeypatch):
+    """The variables that the operator named for a box are settings; an invalid value is refused by name."""
+    environment = {
         "DATABASE_URL": "postgresql://box@h/d", "R2_ENDPOINT_URL": "https://r2", "WORKER_ID": "val-7",
         "GPU_TYPE": "RTX_3090", "CONFORMER_BATCH_SIZE": "32", "PARQUET_SHARD_SIZE": "50",
     }  # fmt: skip
-    for name, value in told.items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
     assert settings.database_url.get_secret_value() == "postgresql://box@h/d"
@@ -333,9 +335,9 @@ def test_every_name_of_the_users_plan_is_a_setting(monkeypatch):
         monkeypatch.setenv(name, "8")
 
 
-def test_a_box_is_told_what_the_users_plan_names():
+def test_create_request_has_the_variables_of_the_operators_plan():
     """DATABASE_URL, R2_ENDPOINT_URL, WORKER_ID=val-N, GPU_TYPE, CONFORMER_BATCH_SIZE and PARQUET_SHARD_SIZE=50."""
-    environment = read_box_environment(TOLD | {"BOX_CONFORMER_BATCH_SIZE": "16"})
+    environment = read_box_environment(BOX_VARIABLES | {"BOX_CONFORMER_BATCH_SIZE": "16"})
     body = build_create_request(
         LaunchSpec("image", OfferFilter()), make_offer(1), label="l", worker_id="val-7", environment=environment
     )
@@ -348,20 +350,21 @@ def test_a_box_is_told_what_the_users_plan_names():
 
 
 @pytest.mark.parametrize(
-    ("told", "sentence"),
+    ("environment", "sentence"),
     [
         ({"BOX_R2_ENDPOINT_URL": ""}, "BOX_R2_ENDPOINT_URL is not set"),
         ({"BOX_VAST_API_KEY": "k"}, "BOX_VAST_API_KEY"),
         ({"DATABASE_URL": "postgresql://box@h/d"}, "the control machine's own login"),
     ],
 )
-def test_a_box_is_told_nothing_that_it_must_not_know(told, sentence):
-    """The owner of a rented machine can read all that is on it."""
+def test_box_environment_holds_no_control_plane_secret(environment, sentence):
+    """The owner of a rented machine can read everything on it, so these variables are refused."""
     with pytest.raises(BadInput, match=sentence):
-        read_box_environment(TOLD | told)
+        read_box_environment(BOX_VARIABLES | environment)
 
 
-def test_an_environment_that_is_too_large_is_refused():
+def test_too_large_environment_is_refused():
+    """The vendor accepts 32 KB; the error names the limit."""
     with pytest.raises(BadInput, match=r"Vast\.ai accepts 32768"):
         build_create_request(
             LaunchSpec("i"), make_offer(1), label="l", worker_id="w", environment={"HF_TOKEN": "x" * 40_000}

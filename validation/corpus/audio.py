@@ -12,7 +12,8 @@ import soxr
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from validation.corpus.audio_formats import AudioFile, read_audio_file
+from validation.corpus.audio_file import AudioFile
+from validation.corpus.audio_formats import read_audio_file
 from validation.domain import MIN_SEGMENT_S, SAMPLE_RATE, Fault, Seconds, Waveform
 from validation.errors import Permanent
 
@@ -26,6 +27,9 @@ _UNKNOWN_FRAMES = 1 << 62
 """libsndfile declares this many or more where the file declares none."""
 _MAX_OVERHANG_S: Seconds = 0.25
 """How far a span may reach past the end of its file: indexes round up, and encoders drop their padding."""
+_RATES = 1000, 768_000
+"""Hz: below and above is no recording, and resampling a few bytes to hours takes gigabytes."""
+_MAX_CHANNELS = 64
 _MIN_MIX_SHARE = 0.1
 """A mix with less than a tenth of the energy that its loudest channel alone would give it has cancelled out: channels
 of opposite phase, as a wrongly wired microphone gives. Unrelated channels add up to more than the loudest alone."""
@@ -101,9 +105,9 @@ class _Mixer:
         if self._channel is not None:
             one: Waveform = np.ascontiguousarray(channels[min(self._channel, len(channels) - 1)], np.float32)
             return one
-        mono: Waveform = np.asarray(channels.mean(axis=0, dtype=np.float32))
-        if len(channels) > 1:
-            with np.errstate(all="ignore"):  # samples that are not finite are refused afterwards
+        with np.errstate(all="ignore"):  # samples that are not finite are refused afterwards
+            mono: Waveform = np.asarray(channels.mean(axis=0, dtype=np.float32))
+            if len(channels) > 1:
                 energy = np.square(channels, dtype=np.float64).sum(axis=1)
                 self._mix_energy += float(np.square(mono, dtype=np.float64).sum())
                 self._channel_energy = _add_padded(self._channel_energy, energy)
@@ -134,6 +138,8 @@ def _decode(file: AudioFile, limit_s: Seconds) -> Waveform:
 def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Waveform:
     resampler, pieces, frames = None, [np.empty(0, np.float32)], 0
     for sample_rate, channels in blocks:
+        if not _RATES[0] <= sample_rate <= _RATES[1] or len(channels) > _MAX_CHANNELS:
+            raise Undecodable("undecodable", f"its header says {sample_rate} Hz and {len(channels)} channels")
         samples = mixer.mix(channels)
         frames += len(samples)
         if frames > limit_s * sample_rate:
@@ -184,18 +190,26 @@ def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
         if not container.streams.audio:
             raise ValueError("it holds no sound")
         stream = container.streams.audio[0]
+        has_times = container.format.name.startswith(("matroska", "mov"))
         decoded_s = 0.0
-        for frame in _gather_frames(container, stream):
+        for frame in _gather_frames(container, stream, has_times=has_times):
             decoded_s += frame.samples / frame.sample_rate
             yield Block(frame.sample_rate, _split_channels(frame))
         _check_whole(decoded_s, _find_declared_s(container, stream) if file.declares_length else None)
+        _check_whole(decoded_s, file.declared_s)
 
 
-def _gather_frames(container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:
+def _gather_frames(container: InputContainer, stream: AudioStream, *, has_times: bool) -> Iterator[av.AudioFrame]:
     """Join FFmpeg's frames of some 20 ms into long ones: resampling each alone would take twice the time."""
     fifo = av.AudioFifo()
+    late_s: Seconds | None = None
+    decoded_s = 0.0
     for frame in container.decode(stream):
-        frame.pts = None  # the queue refuses gaps in time; the length is checked at the end instead
+        if has_times and frame.time is not None:
+            late_s = frame.time - decoded_s if late_s is None else late_s
+            _check_gap(frame.time - decoded_s - late_s, decoded_s)
+        decoded_s += frame.samples / frame.sample_rate
+        frame.pts = None  # the queue refuses gaps in time
         fifo.write(frame)
         if fifo.samples * len(frame.layout.channels) >= _BLOCK_SAMPLES and (block := fifo.read()):
             yield block
@@ -219,9 +233,15 @@ def _find_declared_s(container: InputContainer, stream: AudioStream) -> Seconds 
     """Return the length that the file itself declares; None where its container declares none."""
     if container.format.name.startswith(("asf", "mov", "mp3")):
         return float((stream.duration or 0) * (stream.time_base or Fraction(0)))
-    if container.format.name.startswith("matroska") and len(container.streams) == 1:
+    if container.format.name.startswith("matroska") and not container.streams.video:
         return (container.duration or 0) / av.time_base
     return None
+
+
+def _check_gap(gap_s: Seconds, decoded_s: Seconds) -> None:
+    """Compare a frame's own time with the audio before it: a live recording declares no length, but has times."""
+    if abs(gap_s) > _MAX_MISSING_S:
+        raise ValueError(f"its time jumps by {gap_s:.2f} s after {decoded_s:.2f} s of audio")
 
 
 def _check_whole(decoded_s: Seconds, declared_s: Seconds | None) -> None:

@@ -12,11 +12,15 @@ class TarLimits:
     """Limits of one tar, so that a hostile or wrongly packed object cannot exhaust the box.
 
     With these defaults, reading a tar holds its audio and texts in memory (at most ``total_bytes``), takes at most
-    1 GiB more for parsing, and ends after ``cpu_s`` of processor time.
+    1 GiB more for parsing, and ends after ``cpu_s`` of processor time. ``CorpusLimits`` bounds the decoding.
     """
 
     members: int = 50_000
     """Twelve hours in segments of 4 s, two members each, are 21,600."""
+    name_bytes: int = 4096
+    """A member's path, as the longest of Linux."""
+    segments: int = 50_000
+    """Twelve hours in segments of 1 s are 43,200."""
     total_bytes: int = 2 << 30
     """After decompression, headers included. Twelve hours of 16 kHz 16-bit WAV are 1.4 GB; FLAC is half."""
     member_bytes: int = 3 << 29
@@ -49,7 +53,7 @@ class ReadBudget:
 
     def __init__(self, limits: TarLimits) -> None:
         self.limits = limits
-        self._text_bytes, self._json_items = limits.text_bytes, limits.json_items
+        self._text_bytes, self._json_items, self._segments = limits.text_bytes, limits.json_items, limits.segments
         self._started_s = time.thread_time()
 
     def spend_text(self, member: str, size_bytes: int) -> None:
@@ -64,6 +68,13 @@ class ReadBudget:
         self._json_items -= count
         if self._json_items < 0:
             raise LimitExceeded(f"the JSON of the tar holds more than {self.limits.json_items} items", member)
+
+    def spend_segments(self, member: str, count: int) -> None:
+        """Pay for the segments that a file lists before their records are read."""
+        self._segments -= count
+        if self._segments < 0:
+            raise LimitExceeded(f"the tar lists more than {self.limits.segments} segments", member)
+        self.check_time(member)
 
     def check_time(self, member: str | None = None) -> None:
         """Raise ``LimitExceeded`` if the tar has taken more processor time than allowed."""

@@ -1,5 +1,6 @@
 """Fetch a video from the object store: read its tar, find its segments and decode their audio."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from validation.corpus.decode_subprocess import subprocess_decoder
 from validation.corpus.layouts import Layout, read_layout
 from validation.corpus.records import Record
 from validation.corpus.segment_refs import AudioSpan, SegmentRef, read_listing
+from validation.corpus.tar import TarUnsafe
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Fault, Seconds, Segment, Video, Waveform
 from validation.errors import Permanent
 from validation.storage.store import stream_object
@@ -36,6 +38,8 @@ class CorpusLimits:
     """Models are asked about seconds of audio; an hour in one segment is a mistake of the transcription."""
     video_s: Seconds = 12 * 3600.0
     """YouTube's own limit. Decoded, it is 2.8 GB of memory."""
+    decode_s: Seconds = 1800.0
+    """Processor time to decode the files of a tar, damaged ones included. Twelve hours of Opus take 180 s."""
 
 
 class VideoTooLong(Permanent):
@@ -69,24 +73,35 @@ def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits
     with stream_object(store, key) as stream:
         layout = read_layout(read_listing(stream, key, limits.tar))
     with subprocess_decoder() if video.crashes else nullcontext() as subprocess:
-        segments = decode_layout(key, layout, video, limits, subprocess.decode if subprocess else decode_audio)
+        decode, clock = (subprocess.decode, time.monotonic) if subprocess else (decode_audio, time.thread_time)
+        segments = decode_layout(key, layout, video, limits, decode, clock=clock)
     return DecodedVideo(video, segments, stream.size_bytes, layout.kind)
 
 
 def decode_layout(
-    key: str, layout: Layout, video: Video, limits: CorpusLimits, decode: Decoder = decode_audio
+    key: str,
+    layout: Layout,
+    video: Video,
+    limits: CorpusLimits,
+    decode: Decoder = decode_audio,
+    *,
+    clock: Callable[[], Seconds] = time.thread_time,
 ) -> tuple[DecodedSegment, ...]:
-    """Decode the audio of all segments of a tar.
+    """Decode the audio of all segments of a tar. ``clock`` measures the time that decoding takes.
 
     Raises:
         VideoTooLong: they hold more audio than a video can have.
+        TarUnsafe: decoding takes longer than allowed.
     """
     audio: dict[str, _Decoded] = {}
+    started_s = clock()
     samples_left = limits.video_s * SAMPLE_RATE
     for name, outcome in _decode_refs(layout, limits, decode):
         samples_left -= 0 if isinstance(outcome.audio, Fault) else len(outcome.audio)
         if samples_left < 0:
             raise VideoTooLong(key, limits.video_s)
+        if clock() - started_s > limits.decode_s:
+            raise TarUnsafe(key, name, f"the audio of the tar took more than {limits.decode_s:g} s to decode")
         audio[name] = outcome
     return tuple(DecodedSegment(_describe(ref, layout, video), *audio[ref.name]) for ref in layout.segments)
 

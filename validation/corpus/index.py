@@ -54,6 +54,7 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
             damaged.append(f"{name} cannot be read: {error}")
             continue
         if records:
+            listing.spend_segments(name, len(records))
             return _ref_records(listing, name, [read_record(record) for record in records])
         if records is not None:
             empty.append(name)

@@ -56,7 +56,9 @@ def _read_cuts(listing: TarListing, name: str) -> list[Object]:
         rows = listing.parse(name)
     except ValueError as error:
         raise BadLayout(listing.key, f"{name} cannot be read: {error}") from None
-    return [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("supervisions"), list)]
+    cuts = [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("supervisions"), list)]
+    listing.spend_segments(name, sum(max(1, len(cut["supervisions"])) for cut in cuts))
+    return cuts
 
 
 def _ref_cut(cut: Object, audio: _CutAudio) -> list[SegmentRef]:

@@ -87,6 +87,7 @@ def _read_text(listing: TarListing, name: str) -> Sidecar:
     if isinstance(document, Mapping) and rows is None:
         return Sidecar(read_record(document), None)
     if rows and PurePosixPath(name).stem not in INDEX_STEMS:
+        listing.spend_segments(name, len(rows))
         return _read_transcript_in_parts(document, rows, only_audio=len(listing.audio) == 1)
     return Sidecar(Record(), None)  # an index: it describes many segments, not this one
 

@@ -24,6 +24,9 @@ AUDIO_KEYS = ("audio", "audio_filepath", "file", "file_name", "filename", "wav")
 SPEAKER_KEYS = ("speaker", "speaker_id")
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 """A string of JSON; one without an end ends with the text, so that the search takes linear time."""
+_UNPACK_BYTES = 1 << 20
+_MAX_NAME_CHARS = 4096
+"""No member has a longer name; a longer one in a record is cut and finds none."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -67,8 +70,8 @@ def read_record(row: Object) -> Record:
         duration_s=duration_s or None,
         offset_s=_find_seconds(row, ("offset",)),
         speaker=_find_label(row, SPEAKER_KEYS),
-        audio=_find_string(row, AUDIO_KEYS) or None,
-        id=_find_label(row, ("id",)),
+        audio=(_find_string(row, AUDIO_KEYS) or "")[: _MAX_NAME_CHARS + 1] or None,
+        id=(_find_label(row, ("id",)) or "")[:_MAX_NAME_CHARS] or None,
     )
 
 
@@ -88,7 +91,10 @@ def parse_document(name: str, payload: bytes, budget: ReadBudget) -> Any:
         LimitExceeded: the budget of the tar is spent.
     """
     name = name.lower()
-    text = decode_text(name, _unpack(payload, budget) if name.endswith(".gz") else payload, budget)
+    if name.endswith(".gz"):
+        text = _unpack(name, payload, budget).decode("utf-8-sig")
+    else:
+        text = decode_text(name, payload, budget)
     lines = name.removesuffix(".gz").endswith(".jsonl")
     budget.spend_items(name, sum(map(text.count, ",[{\n" if lines else ",[{")))
     _check_depth(text, budget.limits.json_depth)
@@ -122,16 +128,31 @@ def find_records(document: Any) -> Sequence[Object] | None:
     return None
 
 
-def _unpack(payload: bytes, budget: ReadBudget) -> bytes:
-    limit = budget.limits.document_bytes
+class _TimedBytes(io.BytesIO):
+    """Bytes whose reading checks the time: a gzip of empty members takes time and unpacks to nothing."""
+
+    def __init__(self, payload: bytes, budget: ReadBudget) -> None:
+        super().__init__(payload)
+        self._budget = budget
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._budget.check_time()
+        return super().read(size)
+
+
+def _unpack(name: str, payload: bytes, budget: ReadBudget) -> bytes:
+    """Unpack a text, and pay for each part of it as it is unpacked."""
+    limit, plain = budget.limits.document_bytes, bytearray()
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(payload)) as source:
-            plain = source.read(limit + 1)
+        with gzip.GzipFile(fileobj=_TimedBytes(payload, budget)) as source:
+            while block := source.read(_UNPACK_BYTES):
+                budget.spend_text(name, len(block))
+                plain += block
+                if len(plain) > limit:
+                    raise ValueError(f"it unpacks to more than {limit} bytes")
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(str(error)) from None
-    if len(plain) > limit:
-        raise ValueError(f"it unpacks to more than {limit} bytes")
-    return plain
+    return bytes(plain)
 
 
 def _check_depth(text: str, limit: int) -> None:

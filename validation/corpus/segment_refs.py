@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+import regex
+
 from validation.corpus.budget import LimitExceeded, ReadBudget, TarLimits
 from validation.corpus.records import Record, decode_text, parse_document
 from validation.corpus.tar import Member, TarUnsafe, read_members
@@ -26,6 +28,12 @@ INDEX_STEMS = ("metadata", "transcription", "transcript", "segments", "manifest"
 """Names, without suffix, of the one file that lists all segments; earlier names are preferred."""
 _DIGITS = re.compile(r"([0-9]+)")
 _MAX_SUFFIX_CHARS = 8
+_MAX_TEXT_CHARS = 200_000
+"""An hour of fast speech in one segment is 80,000 characters."""
+_MAX_MARKS = 30
+"""Combining marks in a row: no language needs more (Unicode UAX #15, stream-safe text), and normalising them takes
+quadratic time."""
+_MARKS = regex.compile(rf"\p{{M}}{{{_MAX_MARKS + 1}}}")
 
 
 class BadLayout(Permanent):
@@ -80,6 +88,17 @@ class TarListing:
         if name not in self._documents:
             self._documents[name] = self._read(name, parse_document)
         return _raise_if_error(self._documents[name])
+
+    def spend_segments(self, name: str, count: int) -> None:
+        """Pay for the segments that one of ``texts`` lists.
+
+        Raises:
+            TarUnsafe: the budget of the tar is spent.
+        """
+        try:
+            self._budget.spend_segments(name, count)
+        except LimitExceeded as refusal:
+            raise TarUnsafe(self.key, name, str(refusal)) from None
 
     def decode(self, name: str) -> str:
         """Decode one of ``texts``. Raises as ``parse``."""
@@ -192,10 +211,17 @@ def ref_unlisted(listing: TarListing, listed: Collection[str]) -> list[SegmentRe
 
 
 def _require_text(ref: SegmentRef) -> SegmentRef:
-    """Turn a segment without a transcript into a fault: a missing transcript is not an empty one."""
-    if ref.record.text is not None:
+    """Turn a segment without a usable transcript into a fault: a missing transcript is not an empty one."""
+    text = ref.record.text
+    if text is None:
+        return replace(ref, audio=Fault("no_transcript", f"{ref.name} has no transcript"))
+    if len(text) > _MAX_TEXT_CHARS:
+        problem = f"the transcript has {len(text)} characters, more than {_MAX_TEXT_CHARS}"
+    elif _MARKS.search(text):
+        problem = f"the transcript has more than {_MAX_MARKS} combining marks in a row"
+    else:
         return ref
-    return replace(ref, audio=Fault("no_transcript", f"{ref.name} has no transcript"))
+    return replace(ref, record=replace(ref.record, text=None), audio=Fault("bad_transcript", problem))
 
 
 def strip_suffix(name: str) -> str:
@@ -211,7 +237,8 @@ def folder_of(name: str) -> PurePosixPath:
 
 def to_nfc(name: str) -> str:
     """Return a path with ``/`` between its parts, in Unicode NFC."""
-    return unicodedata.normalize("NFC", _to_path(name))
+    path = _to_path(name)
+    return path if _MARKS.search(path) else unicodedata.normalize("NFC", path)
 
 
 def natural_order(name: str) -> tuple[tuple[object, ...], str]:

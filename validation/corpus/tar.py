@@ -121,7 +121,7 @@ class DecompressedStream(io.RawIOBase):
 
     def __init__(self, packed: io.RawIOBase, budget: ReadBudget) -> None:
         super().__init__()
-        self._packed, self._budget, self._plain_bytes = _CountingStream(packed), budget, 0
+        self._packed, self._budget, self._plain_bytes = _CountingStream(packed, budget), budget, 0
         source = io.BufferedReader(self._packed, _BUFFER_BYTES)
         compressed = source.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
         self._source: io.BufferedIOBase = gzip.GzipFile(fileobj=source, mode="rb") if compressed else source
@@ -146,11 +146,11 @@ class DecompressedStream(io.RawIOBase):
 
 
 class _CountingStream(io.RawIOBase):
-    """Counts the bytes that are read through it."""
+    """Counts the bytes that are read through it, and checks the time: a gzip of empty members unpacks to nothing."""
 
-    def __init__(self, source: io.RawIOBase) -> None:
+    def __init__(self, source: io.RawIOBase, budget: ReadBudget) -> None:
         super().__init__()
-        self._source, self.read_bytes = source, 0
+        self._source, self._budget, self.read_bytes = source, budget, 0
 
     def readable(self) -> bool:
         return True
@@ -158,6 +158,7 @@ class _CountingStream(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         count = self._source.readinto(buffer) or 0
         self.read_bytes += count
+        self._budget.check_time()
         return count
 
 
@@ -315,6 +316,8 @@ def _apply(header: _Header, attributes: Mapping[bytes, bytes]) -> _Header:
 
 def _check_member(header: _Header, count: int, limits: TarLimits) -> str:
     """Return the member's path inside the tar, or refuse the member."""
+    if len(header.name) > limits.name_bytes:
+        raise LimitExceeded(f"its name has {len(header.name)} characters, more than {limits.name_bytes}")
     path = PurePosixPath(header.name)
     if path.is_absolute() or ".." in path.parts:
         raise LimitExceeded("its path leads outside the tar")

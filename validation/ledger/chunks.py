@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from validation.domain import ChunkClaim, Progress, ShardReceipt, Video, VideoFailure
 from validation.escape import for_ledger
+from validation.languages import spell_languages
 from validation.ledger.rpc import call_function
 
 MAX_CRASHES = 3
@@ -42,7 +43,8 @@ def claim_chunk(
         worker_id: the worker that will hold the chunk.
         flow_run_id: the flow run that processes it; None outside of Prefect.
         size: videos, at most 1000.
-        languages: claim only videos of these languages; none means any language.
+        languages: claim only videos of these languages, in whatever way they are spelled here and in the queue; none
+            means any language.
         lease_s: seconds until the chunk is taken back unless it is renewed; 10 to 3600.
         suite: the suite that will score it.
 
@@ -57,7 +59,7 @@ def claim_chunk(
     rows = call_function(
         engine, "claim_chunk",
         chunk=chunk_id, worker=worker_id, flow_run=flow_run_id, size=size,
-        languages=list(languages) or None, lease_s=lease_s, suite=suite,
+        languages=spell_languages(languages) or None, lease_s=lease_s, suite=suite,
     )  # fmt: skip
     if not rows:
         return None
@@ -72,7 +74,9 @@ def peek_videos(engine: Engine, worker_id: str, *, languages: Sequence[str] = ()
     Raises:
         BoxKeyRejected: the box key does not belong to this worker.
     """
-    rows = call_function(engine, "peek_videos", worker=worker_id, languages=list(languages) or None, count=count)
+    rows = call_function(
+        engine, "peek_videos", worker=worker_id, languages=spell_languages(languages) or None, count=count
+    )
     return [Video(row.video_id, row.language, row.segment_count) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Only an error of the video itself costs the video an attempt."""
+"""Only an error about the video itself costs the video an attempt."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from validation.worker.chunk.video_errors import SourceMismatch
 
 
 def test_a_broken_video_fails_alone(box):
-    """A missing object, a broken tar and an empty one fail with their reasons; the others are validated."""
+    """A missing object, a broken tar and an empty tar fail with their reasons; the other video is validated."""
     box.add_videos("good")
     box.add_videos("missing", tar=False)
     box.add_videos("cut", tar=pack_tone(Video("cut", "hi", 2), 2)[:3000])
@@ -40,21 +40,21 @@ def test_a_broken_video_fails_alone(box):
     assert "no segments" in errors["empty"]
 
 
-def test_a_store_that_is_away_costs_no_video_an_attempt(box, monkeypatch):
-    """Where nothing can be fetched, no video is to blame: all return as they were."""
+def test_an_unreachable_store_costs_no_attempt(box, monkeypatch):
+    """If no video of a chunk can be fetched, all videos return to the queue without an attempt."""
     box.add_videos("a", "b")
 
-    def away(*_):
+    def unreachable(*_):
         raise Unreachable("the store", "s3://x", "check the network", "timed out")
 
-    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", away)
+    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", unreachable)
     run_chunk(box.context)
     assert statuses(box.engine) == {"a": "pending", "b": "pending"}
     assert attempts(box.engine) == {0}
 
 
-def fetch_but(monkeypatch, errors):
-    """Fetch as usual, but raise these errors for some videos."""
+def make_fetch_fail(monkeypatch, errors):
+    """Fetch as usual, but raise the given errors for some videos."""
     fetch_video = contexts.fetch_video
 
     def fetch_or_fail(store, key, video):
@@ -74,10 +74,11 @@ def fetch_but(monkeypatch, errors):
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
-def test_an_error_about_a_video_itself_fails_it_alone(box, monkeypatch, error):
-    """Its object, its tar, its layout, its audio: the video fails with the sentence, the others are validated."""
+def test_a_video_error_fails_only_its_video(box, monkeypatch, error):
+    """An error about its object, tar, layout or audio fails the video with that message; the other video is
+    validated."""
     box.add_videos("a", "b")
-    fetch_but(monkeypatch, {"b": error})
+    make_fetch_fail(monkeypatch, {"b": error})
     run_chunk(box.context)
     assert statuses(box.engine) == {"a": "validated", "b": "validation_failed"}
     assert fetch(box.engine, "SELECT validation_attempts, validation_error FROM video_queue WHERE video_id = 'b'") == [
@@ -94,10 +95,11 @@ def test_an_error_about_a_video_itself_fails_it_alone(box, monkeypatch, error):
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
-def test_any_other_error_over_one_video_costs_no_attempt(box, monkeypatch, error):
-    """Known or unknown: the video returns with the error and a back-off, the others are validated."""
+def test_any_other_error_costs_no_attempt(box, monkeypatch, error):
+    """Any other error, known or unknown, returns the video with the error and a back-off; the other video is
+    validated."""
     box.add_videos("a", "b")
-    fetch_but(monkeypatch, {"b": error})
+    make_fetch_fail(monkeypatch, {"b": error})
     run_chunk(box.context)
     assert statuses(box.engine) == {"a": "validated", "b": "pending"}
     (row,) = fetch(
@@ -110,8 +112,9 @@ def test_any_other_error_over_one_video_costs_no_attempt(box, monkeypatch, error
     assert not any(law.violations for law in audit_ledger(box.engine))
 
 
-def test_a_chunk_without_one_object_charges_no_video(box):
-    """Bucket, prefix or endpoint is wrong: one sentence, and every video returns as it was."""
+def test_a_source_without_any_object_costs_no_attempt(box):
+    """If not one video has an object, the address is wrong: one sentence, and every video returns without an
+    attempt."""
     box.add_videos(*"abcdefg", tar=False)
     with pytest.raises(SourceMismatch, match=r"none of the 7 videos .* was found .*VFLEET_SOURCE_URL"):
         run_chunk(box.context)
@@ -120,8 +123,9 @@ def test_a_chunk_without_one_object_charges_no_video(box):
     assert fetch(box.engine, "SELECT count(*) FROM video_queue WHERE validation_error IS NOT NULL") == [(0,)]
 
 
-def test_a_store_that_refuses_every_video_charges_none(box):
-    """The real server has no such bucket: the run ends with its sentence before anything is scored."""
+def test_a_missing_bucket_costs_no_attempt(box):
+    """If the bucket does not exist, the run ends with the store's error before anything is scored, without an
+    attempt."""
     box.add_videos("a", "b")
     context = replace(box.context, source=open_store("s3://no-such-bucket", box.context.settings))
     with pytest.raises(StoreRefused):
@@ -131,7 +135,7 @@ def test_a_store_that_refuses_every_video_charges_none(box):
 
 
 def test_rows_that_cannot_be_built_cost_no_attempt(box, monkeypatch):
-    """An unexpected error over one video's answers delays this video, and no other."""
+    """An unexpected error while rows are built delays that video and no other."""
     box.add_videos("a", "b")
     build_rows = runners.build_rows
 

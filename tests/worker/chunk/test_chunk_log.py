@@ -1,4 +1,4 @@
-"""The log of a chunk: which events it has, in which order, with which fields."""
+"""The log of a chunk: its events, their order and their fields."""
 
 import logging
 
@@ -9,13 +9,13 @@ from validation.worker.chunk.context import run_chunk
 
 @pytest.fixture
 def events(caplog):
-    """Returns the records of the chunk's log so far."""
+    """A function that returns the log records of the chunk so far."""
     caplog.set_level(logging.INFO, logger="validation")
     return lambda: [record for record in caplog.records if hasattr(record, "event")]
 
 
 def test_a_chunk_logs_one_event_per_step_and_none_per_segment(box, events):
-    """Claim, each group fetched and scored, shard, commit: with ids, counts and durations as fields."""
+    """Claim, fetch and score of each group, shard, commit: with ids, counts and durations as fields."""
     box.add_videos(*"abcdefg", segments=40)
     run_chunk(box.context)
 
@@ -39,8 +39,8 @@ def test_a_chunk_logs_one_event_per_step_and_none_per_segment(box, events):
     assert (written.rows, written.size_bytes > 1000) == (280, True)
 
 
-def test_a_chunk_that_is_given_back_logs_the_reason(box, events):
-    """The last event of a chunk that was not committed says why."""
+def test_a_released_chunk_logs_the_reason(box, events):
+    """The last event of a chunk that was not committed is a warning with the cause."""
     box.add_videos("a")
     box.scorer.before = lambda: (_ for _ in ()).throw(KeyError("peak"))
     with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""A chunk from claim to commit against a real ledger and a real store, without an orchestrator."""
+"""A chunk from claim to commit against a real ledger and a real store, without Prefect."""
 
 import time
 from contextlib import suppress
@@ -28,7 +28,7 @@ from validation.worker.chunk.runner import GroupIncomplete
 
 
 def test_a_chunk_ends_as_one_verified_shard(box):
-    """What is committed lies in the store as the ledger and the manifest say, row for row."""
+    """The committed shard lies in the store as ledger and manifest describe it, row for row."""
     box.add_videos(*"abcdefg")
     done = run_chunk(box.context)
     assert (done.videos_validated, done.videos_failed, done.segments) == (7, 0, 14)
@@ -44,8 +44,8 @@ def test_a_chunk_ends_as_one_verified_shard(box):
     assert not any(law.violations for law in audit_ledger(box.engine))
 
 
-def test_a_segment_that_kills_its_decoder_costs_the_video_no_more(box, monkeypatch):
-    """After the crash that it caused, its video is decoded apart: validated, but for that segment."""
+def test_segment_that_crashes_its_decoder_fails_alone(box, monkeypatch):
+    """After a crash the video is decoded in a subprocess, and only the segment that crashes the decoder has a fault."""
     monkeypatch.setattr(decode_subprocess, "COMMAND", fragile_decoder.COMMAND)
     tone = (CLIPS / "hi_ginti.flac").read_bytes()
     audio = [tone, tone + fragile_decoder.KILLER, tone]
@@ -61,14 +61,14 @@ def test_a_segment_that_kills_its_decoder_costs_the_video_no_more(box, monkeypat
     assert rows["fault"].to_list() == [None, "decoder_crashed: its decoder died: SIGSEGV", None]
 
 
-def test_an_empty_queue_is_no_work(box):
-    """Nothing to claim: nothing is opened, nothing is written."""
+def test_empty_queue_opens_no_chunk(box):
+    """If nothing is claimable, nothing is opened and nothing is written."""
     assert run_chunk(box.context) is None
     assert shard_keys(box) == []
 
 
-def test_a_difference_in_counts_is_recorded_not_punished(box):
-    """A tar with other than the promised number of segments is validated; queue and manifest tell both numbers."""
+def test_different_segment_count_is_recorded_and_no_error(box):
+    """A tar with another number of segments than the queue says is validated; the ledger keeps both numbers."""
     box.add_videos("short", tar=pack_tone(Video("short", "hi", 5), 5), segments=9)
     run_chunk(box.context)
     assert fetch(box.engine, "SELECT validation_status, segment_count, validation_segments FROM video_queue") == [
@@ -77,25 +77,25 @@ def test_a_difference_in_counts_is_recorded_not_punished(box):
 
 
 def test_a_commit_is_retried_while_the_lease_is_held(box, monkeypatch):
-    """Scored work is kept over transient errors of the ledger, without Prefect too."""
+    """Transient errors of the ledger do not lose scored work, without Prefect either."""
     box.add_videos("a")
     errors, commit = (
         [LedgerBusy("commit_chunk", "XX000"), Unreachable("the ledger", "db", "check", "gone")],
         contexts.commit_chunk,
     )
 
-    def stumble(*arguments, **facts):
+    def fail_twice(*arguments, **facts):
         if errors:
             raise errors.pop()
         return commit(*arguments, **facts)
 
-    monkeypatch.setattr(contexts, "commit_chunk", stumble)
+    monkeypatch.setattr(contexts, "commit_chunk", fail_twice)
     monkeypatch.setattr(contexts, "RETRY_S", 0.01)
     assert run_chunk(box.context).videos_validated == 1
     assert statuses(box.engine) == {"a": "validated"}
 
 
-def test_a_machine_without_a_worker_runs_a_chunk(box):
+def test_run_chunk_registers_the_machine_for_the_chunk(box):
     """`vfleet run-chunk` registers the machine while the chunk runs, and shows it as offline afterwards."""
     box.add_videos("a")
     settings = box.context.settings.model_copy(update={"worker_id": "laptop"})
@@ -104,48 +104,50 @@ def test_a_machine_without_a_worker_runs_a_chunk(box):
     assert fetch(box.engine, "SELECT status FROM worker_validators WHERE worker_id = 'laptop'") == [("offline",)]
 
 
-def test_a_retry_fetches_only_what_is_lacking(box, monkeypatch):
-    """What a group already fetched is kept when its fetching is tried again."""
+def test_fetch_retry_fetches_only_the_missing_videos(box, monkeypatch):
+    """The videos that a group fetched already are kept when the fetch is retried."""
     box.add_videos("a", "b", "c")
-    asked: list[str] = []
+    fetched: list[str] = []
     fetch_video = contexts.fetch_video
 
-    def once_flaky(store, key, video):
-        asked.append(video.video_id)
-        if video.video_id == "b" and asked.count("b") == 1:
+    def fail_once_for_b(store, key, video):
+        fetched.append(video.video_id)
+        if video.video_id == "b" and fetched.count("b") == 1:
             raise Unreachable("the store", key, "check the network", "timed out")
         return fetch_video(store, key, video)
 
-    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", once_flaky)
+    monkeypatch.setattr("validation.worker.chunk.context.fetch_video", fail_once_for_b)
     claim = box.context.claim(uuid4(), flow_run_id=None, size=3, languages=())
     with box.context.open_chunk(claim, flow_run_id=None) as chunk:
         with pytest.raises(GroupIncomplete):
             chunk.runner.fetch_group(0)
         chunk.runner.fetch_group(0)
-    assert sorted(asked) == ["a", "b", "b", "c"]
+    assert sorted(fetched) == ["a", "b", "b", "c"]
 
 
-def test_a_failing_scorer_gives_the_chunk_back(box):
-    """A chunk that cannot be scored returns whole, no attempt lost, and leaves no shard."""
+def test_failing_scorer_releases_the_chunk(box):
+    """A chunk that cannot be scored is released without an attempt and leaves no shard."""
     box.add_videos("a", "b")
 
     def fail():
-        raise Transient("the model host is gone")
+        raise Transient("the inference server is gone")
 
     box.scorer.before = fail
-    with pytest.raises(Transient, match="model host"):
+    with pytest.raises(Transient, match="inference server"):
         run_chunk(box.context)
     assert statuses(box.engine) == {"a": "pending", "b": "pending"}
     assert attempts(box.engine) == {0}
     assert shard_keys(box) == []
 
 
-def claim_two(session):
-    return session.claim(uuid4(), flow_run_id=None, size=2, languages=())
+def claim_two(context):
+    """Claim two videos as a chunk."""
+    return context.claim(uuid4(), flow_run_id=None, size=2, languages=())
 
 
-def test_an_unknown_error_gives_the_chunk_back(box):
-    """It costs no attempt, however often it comes; the chunk's row says what it was."""
+def test_unknown_error_releases_the_chunk(box):
+    """An unknown error never costs an attempt, however often it occurs, and is recorded as the reason of the
+    release."""
     box.add_videos("a", "b")
 
     def fail():
@@ -164,7 +166,7 @@ def test_an_unknown_error_gives_the_chunk_back(box):
 
 
 def test_an_unknown_error_after_the_upload_deletes_the_shard(box):
-    """Nothing is committed, not even the failure of one video; the ledger stays consistent."""
+    """Nothing is committed, not even the failure of one video, and the ledger stays consistent."""
     box.add_videos("a")
     box.add_videos("missing", tar=False)
     with suppress(ZeroDivisionError), box.context.open_chunk(claim_two(box.context), flow_run_id=None) as chunk:
@@ -181,31 +183,31 @@ def test_an_unknown_error_after_the_upload_deletes_the_shard(box):
 
 @pytest.mark.parametrize("failure", [BadInput("the store's keys are wrong"), KeyError("peak")])
 def test_a_wrong_setting_and_a_drain_cost_no_attempt(box, failure):
-    """A box that is set up wrongly, or is being ended, says nothing about its videos."""
+    """A wrong setting or a drain returns the videos without an attempt."""
     box.add_videos("a", "b")
-    session = replace(box.context, draining=lambda: isinstance(failure, KeyError) and bool(ended))
+    context = replace(box.context, draining=lambda: isinstance(failure, KeyError) and bool(ended))
     ended = []
-    with suppress(type(failure)), session.open_chunk(claim_two(session), flow_run_id=None):
+    with suppress(type(failure)), context.open_chunk(claim_two(context), flow_run_id=None):
         ended.append(True)
         raise failure
     assert statuses(box.engine) == {"a": "pending", "b": "pending"}
     assert attempts(box.engine) == {0}
 
 
-def test_a_worker_that_drains_claims_nothing_new(box):
-    """A repeated claim finds the earlier chunk, because only its claimant knows the token."""
+def test_draining_worker_claims_nothing_new(box):
+    """Only a claim repeated under its token still returns its chunk."""
     box.add_videos("a", "b")
     drains = []
-    session = replace(box.context, draining=lambda: bool(drains))
+    context = replace(box.context, draining=lambda: bool(drains))
     token = uuid4()
-    first = session.claim(token, flow_run_id=None, size=1, languages=())
+    first = context.claim(token, flow_run_id=None, size=1, languages=())
     drains.append(True)
-    assert claim_two(session) is None
-    assert session.claim(token, flow_run_id=None, size=1, languages=()) == first
+    assert claim_two(context) is None
+    assert context.claim(token, flow_run_id=None, size=1, languages=()) == first
 
 
-def test_a_claim_that_was_asked_twice_is_held_since_the_first_time(box, monkeypatch):
-    """Its lease is the ledger's, which began then."""
+def test_lease_of_a_repeated_claim_counts_from_the_first_request(box, monkeypatch):
+    """The ledger's lease began at the first request, so the worker counts from there too."""
     box.add_videos("a")
     token, began = uuid4(), time.monotonic()
     for later_s in (0, 40):
@@ -215,11 +217,11 @@ def test_a_claim_that_was_asked_twice_is_held_since_the_first_time(box, monkeypa
         assert chunk.lease._held_until == began + box.context.settings.lease_s
 
 
-def test_a_drain_commits_what_is_done_and_returns_the_rest(box):
-    """Told to stop, a chunk finishes the group in hand, commits it, and returns what it had not waited for."""
+def test_drain_commits_finished_videos_and_returns_the_rest(box):
+    """A drain finishes the group in work, commits its videos, and returns the other videos without an attempt."""
     box.add_videos(*"abcdefghi", segments=2)
-    session = replace(box.context, draining=lambda: box.scorer.heard >= 4)
-    done = run_chunk(session)
+    context = replace(box.context, draining=lambda: box.scorer.heard >= 4)
+    done = run_chunk(context)
     assert done.videos_validated == 3
     assert sorted(statuses(box.engine).values()) == ["pending"] * 6 + ["validated"] * 3
     assert fetch(
@@ -227,8 +229,8 @@ def test_a_drain_commits_what_is_done_and_returns_the_rest(box):
     ) == [(0,)]
 
 
-def test_a_chunk_swept_under_its_holder_leaves_nothing(box):
-    """A holder that lost its chunk while scoring commits nothing and takes its shard back."""
+def test_swept_chunk_commits_nothing_and_leaves_no_shard(box):
+    """A worker that lost its chunk while scoring commits nothing and deletes the shard that it uploaded."""
     box.add_videos("a", "b")
     claim = box.context.claim(uuid4(), flow_run_id=None, size=2, languages=())
     with suppress(ClaimLost), box.context.open_chunk(claim, flow_run_id=None) as chunk:
@@ -243,7 +245,7 @@ def test_a_chunk_swept_under_its_holder_leaves_nothing(box):
 
 
 def test_an_upload_and_a_commit_may_be_repeated(box):
-    """Steps whose answer was lost are done again without harm."""
+    """A step whose answer was lost can be repeated without harm."""
     box.add_videos("a")
     claim = box.context.claim(uuid4(), flow_run_id=None, size=1, languages=())
     with box.context.open_chunk(claim, flow_run_id=None) as chunk:
@@ -267,8 +269,8 @@ def process_one_group(context):
         chunk.commit()
 
 
-def test_a_commit_whose_answer_never_came_keeps_its_shard(box, monkeypatch):
-    """The ledger committed, the holder does not know: giving back finds out and deletes nothing."""
+def test_shard_of_a_commit_with_a_lost_answer_is_kept(box, monkeypatch):
+    """If the ledger committed and the answer was lost, the release finds the commit and deletes nothing."""
     box.add_videos("a")
 
     def commit_then_lose(engine, chunk_id, **facts):
@@ -283,8 +285,8 @@ def test_a_commit_whose_answer_never_came_keeps_its_shard(box, monkeypatch):
     assert len(shard_keys(box)) == 2
 
 
-def test_a_commit_is_asked_again_after_its_answer_was_lost(box, monkeypatch):
-    """Also if a renewal meanwhile found the chunk committed: the repeated commit ends the chunk as a success."""
+def test_commit_is_repeated_after_a_lost_answer(box, monkeypatch):
+    """The repeated commit succeeds, even if a renewal meanwhile found the chunk committed."""
     box.add_videos("a")
     lost, commit = [], contexts.commit_chunk
 
@@ -310,8 +312,9 @@ def test_a_commit_is_asked_again_after_its_answer_was_lost(box, monkeypatch):
     assert len(shard_keys(box)) == 2
 
 
-def test_a_taken_shard_key_is_left_as_it_is_and_the_next_is_used(box):
-    """A ledger restored from a backup gives numbers that are taken: the other bytes stay, and no video is blamed."""
+def test_taken_shard_key_is_kept_and_the_next_is_used(box):
+    """If a shard number is taken in the bucket, as after a restore, the existing object stays and the next number is
+    used."""
     box.add_videos("a")
     taken = "shards/ann/validation_ann_shard_0001.parquet"
     put_once(box.context.results, taken, b"other bytes")

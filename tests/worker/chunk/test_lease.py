@@ -1,3 +1,5 @@
+"""The lease of a chunk: renewal, outages of the ledger, and the loss of the lease."""
+
 import time
 
 import pytest
@@ -19,25 +21,26 @@ from validation.worker.chunk.lease import LeaseRenewer
 RENEWED = "SELECT FROM validation_chunks WHERE lease_expires_at > now()"
 
 
-def keeper(engine, chunk, **options) -> LeaseRenewer:
+def make_renewer(engine, chunk, **options) -> LeaseRenewer:
+    """A renewer of the chunk's lease that reports one validated video with four segments."""
     return LeaseRenewer(engine, chunk, lambda: Progress(videos_validated=1, segments=4), **{"period_s": 30} | options)
 
 
-def test_a_beat_moves_the_lease_and_mirrors_progress(ledger, seed):
-    """After a beat the chunk is safe from the sweep and the worker's row shows what was done."""
+def test_renewal_extends_the_lease_and_reports_progress(ledger, seed):
+    """After a renewal the sweep leaves the chunk alone, and the worker's row shows the progress."""
     seed(3)
     chunk = claim(ledger)
     expire(ledger, chunk.chunk_id)
-    keeper(ledger, chunk).renew()
+    make_renewer(ledger, chunk).renew()
     assert sweep_stale_claims(ledger) == []
     assert fetch(ledger, "SELECT segments_processed FROM worker_validators WHERE worker_id = 'ann'") == [(4,)]
 
 
-def test_a_chunk_that_was_taken_is_known_as_lost(ledger, seed):
-    """The first beat after a sweep tells the holder to stop."""
+def test_renewal_of_a_swept_chunk_reports_claim_lost(ledger, seed):
+    """The first renewal after a sweep makes `ensure_held` raise."""
     seed(3)
     chunk = claim(ledger)
-    lease = keeper(ledger, chunk)
+    lease = make_renewer(ledger, chunk)
     expire(ledger, chunk.chunk_id)
     sweep_stale_claims(ledger)
     lease.renew()
@@ -57,12 +60,12 @@ def own_postgres(open_folder):
         engine.dispose()
 
 
-def test_a_ledger_that_is_away_for_less_than_the_lease_costs_nothing(own_postgres, monkeypatch):
-    """A server that is stopped and started again is met as soon as it is back, and the chunk is still its holder's."""
+def test_ledger_outage_shorter_than_the_lease_loses_no_chunk(own_postgres, monkeypatch):
+    """Renewals continue once the server is back, and the chunk can be committed."""
     server, engine = own_postgres
     monkeypatch.setattr(leases, "RETRY_S", 0.1)
     chunk = claim(engine)
-    with keeper(engine, chunk, period_s=0.1) as lease:
+    with make_renewer(engine, chunk, period_s=0.1) as lease:
         server.stop()
         assert poll_until(lambda: lease._last_renewal_failed, within_s=10)
         lease.ensure_held()
@@ -74,60 +77,60 @@ def test_a_ledger_that_is_away_for_less_than_the_lease_costs_nothing(own_postgre
     commit_chunk(engine, chunk.chunk_id, shard=None, validated={}, failed=[], max_attempts=3)
 
 
-def test_a_beat_that_failed_is_tried_again_soon(ledger, postgres, seed):
-    """Not after a whole period: of a lease of three periods the outage may have left less."""
+def test_failed_renewal_is_retried_within_seconds(ledger, postgres, seed):
+    """A failed renewal is retried after seconds instead of a whole period, because the lease may end before."""
     seed(1)
-    with StalledProxy(postgres.port) as line:
-        along = engine_for(line.lead(ledger.url.render_as_string(hide_password=False)))
-        lease = keeper(along, claim(ledger))
+    with StalledProxy(postgres.port) as proxy:
+        engine = engine_for(proxy.lead(ledger.url.render_as_string(hide_password=False)))
+        lease = make_renewer(engine, claim(ledger))
         lease.renew()
         assert lease._next_pause_s() > 20
-        along.dispose()
+        engine.dispose()
     lease.renew()
     assert lease._next_pause_s() < 3
-    along.dispose()
+    engine.dispose()
 
 
-def test_a_ledger_that_never_answers_does_not_hold_up_the_end(ledger, postgres, seed, monkeypatch):
-    """The server accepted the renewal, so no connection is lost; the end of the chunk waits for seconds only."""
+def test_unresponsive_ledger_delays_the_end_of_a_chunk_by_seconds(ledger, postgres, seed, monkeypatch):
+    """If the server accepts a renewal and never answers, the end of the chunk waits for seconds only."""
     monkeypatch.setattr(leases, "JOIN_TIMEOUT_S", 0.2)
     seed(1)
-    with StalledProxy(postgres.port) as line:
-        along = engine_for(line.lead(ledger.url.render_as_string(hide_password=False)))
-        fetch(along, "SELECT 1")
-        line.freeze_after(b"renew_chunk")
+    with StalledProxy(postgres.port) as proxy:
+        engine = engine_for(proxy.lead(ledger.url.render_as_string(hide_password=False)))
+        fetch(engine, "SELECT 1")
+        proxy.freeze_after(b"renew_chunk")
         began = time.monotonic()
-        with keeper(along, claim(ledger), period_s=0.01) as lease:
-            assert poll_until(lambda: line.is_frozen, within_s=10)
+        with make_renewer(engine, claim(ledger), period_s=0.01) as lease:
+            assert poll_until(lambda: proxy.is_frozen, within_s=10)
         assert time.monotonic() - began < 10
         assert lease._thread.is_alive()
     lease._thread.join()
-    along.dispose()
+    engine.dispose()
 
 
-def test_a_lease_runs_from_when_its_claim_was_first_asked_for(ledger, seed, monkeypatch):
-    """A claim whose answer was lost and that was asked again is answered with the lease of the first time."""
+def test_lease_is_counted_from_the_first_claim_request(ledger, seed, monkeypatch):
+    """A repeated claim returns the lease of the first request, so the lease is counted from that request."""
     seed(1)
     now = time.monotonic()
-    lease = keeper(ledger, claim(ledger, lease_s=60), requested_at=now - 40)
+    lease = make_renewer(ledger, claim(ledger, lease_s=60), requested_at=now - 40)
     lease.ensure_held()
     monkeypatch.setattr("validation.worker.chunk.lease.time.monotonic", lambda: now + 21)
     with pytest.raises(ClaimLost, match="past its lease"):
         lease.ensure_held()
 
 
-def test_a_ledger_that_is_away_past_the_lease_ends_the_chunk(ledger, seed, monkeypatch):
-    """A worker that could not renew before its lease expired holds nothing, even without an answer."""
+def test_lease_that_expires_during_an_outage_is_lost(ledger, seed, monkeypatch):
+    """A worker that could not renew before its lease expired holds nothing, even without an answer of the ledger."""
     seed(3)
-    lease = keeper(ledger, claim(ledger, lease_s=60))
+    lease = make_renewer(ledger, claim(ledger, lease_s=60))
     now = time.monotonic()
     monkeypatch.setattr("validation.worker.chunk.lease.time.monotonic", lambda: now + 61)
     with pytest.raises(ClaimLost, match="past its lease"):
         lease.ensure_held()
 
 
-def test_the_keeper_beats_by_itself(ledger, seed):
-    """Entered as a context it renews from its own thread, and ends with it."""
+def test_renewer_renews_from_its_own_thread(ledger, seed):
+    """As a context manager it renews from a thread, which ends with the block."""
     seed(3)
     chunk = claim(ledger)
     expire(ledger, chunk.chunk_id)

@@ -1,4 +1,4 @@
-"""What a flow run tells its worker about its end, and when the worker stops."""
+"""What a flow run reports to its worker at its end, and which errors stop the worker."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from validation.worker.chunk.video_errors import SourceMismatch
 
 @pytest.fixture
 def end_with(tmp_path, monkeypatch):
-    """Ends a flow run with an error, or well; returns what its worker reads."""
+    """End a flow run with an error or without one; return the outcome that its worker reads."""
     path = tmp_path / "outcome.json"
     monkeypatch.setenv(OUTCOME_FILE_VARIABLE, str(path))
 
@@ -40,15 +40,15 @@ def end_with(tmp_path, monkeypatch):
     [BoxKeyRejected("val-1"), StoreRefused("s3://x", "403", "check it"), SourceMismatch("c", 7, "a.tar is missing")],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_that_every_chunk_would_meet_stops_the_worker_at_once(end_with, error):
-    """One sentence, the error's own."""
+def test_box_wide_error_stops_the_worker_at_once(end_with, error):
+    """A wrong box key, store or source stops the worker after one run, with the error's own message."""
     refused = RefusalStreak().add(end_with(error))
     assert isinstance(refused, BadInput)
     assert str(refused) == str(error)
 
 
-def test_the_same_error_in_a_row_stops_the_worker(end_with):
-    """The third time; another end in between begins anew."""
+def test_third_equal_error_in_a_row_stops_the_worker(end_with):
+    """Equal means the same class; a run that ends otherwise restarts the count."""
     streak = RefusalStreak()
     ends = [KeyError("peak"), KeyError("peak"), None, KeyError("peak"), ValueError("x"), KeyError("a"), KeyError("b")]
     assert [streak.add(end_with(error)) for error in ends] == [None] * 7
@@ -58,12 +58,12 @@ def test_the_same_error_in_a_row_stops_the_worker(end_with):
 
 @pytest.mark.parametrize("error", [Transient("busy"), ClaimLost("c", "expired")])
 def test_an_outage_or_a_lost_claim_is_not_reported(end_with, error):
-    """It says nothing about the next chunk."""
+    """A transient error or a lost claim says nothing about the next chunk."""
     assert end_with(error) is None
 
 
-def test_a_process_without_a_worker_reports_to_none(monkeypatch, tmp_path):
-    """Nothing is written, and a missing or damaged file is no outcome."""
+def test_outcome_is_empty_without_a_worker_or_a_readable_file(monkeypatch, tmp_path):
+    """Without a worker nothing is written; a missing or damaged file gives no outcome."""
     monkeypatch.delenv(OUTCOME_FILE_VARIABLE, raising=False)
     with report_outcome():
         pass

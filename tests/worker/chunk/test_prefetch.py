@@ -1,3 +1,5 @@
+"""The prefetch limiter: how far downloads run ahead of scoring."""
+
 import threading
 
 import pytest
@@ -5,26 +7,28 @@ import pytest
 from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
 
 
-def acquires(limiter: PrefetchLimiter, group: int) -> threading.Thread:
+def start_acquire(limiter: PrefetchLimiter, group: int) -> threading.Thread:
+    """Acquire a place of the group in another thread."""
     thread = threading.Thread(target=limiter.acquire, args=(group,), daemon=True)
     thread.start()
     return thread
 
 
-def test_the_group_in_hand_never_waits():
-    """Were its last video to wait for room that only its own scoring frees, nothing would ever move again."""
+def test_head_group_never_waits():
+    """The group that is scored next always gets a place; only scoring it could free one, so waiting would be a
+    deadlock."""
     limiter = PrefetchLimiter(max_videos=1, max_bytes=1)
     for _ in range(10):
         limiter.acquire(0)
         limiter.add_bytes(1000)
 
 
-def test_later_groups_wait_for_room_in_videos():
-    """No more videos than allowed are decoded ahead; one that leaves lets one in."""
+def test_later_groups_wait_for_the_video_limit():
+    """At most `max_videos` videos are fetched ahead; each release lets one more in."""
     limiter = PrefetchLimiter(max_videos=2, max_bytes=1000)
     limiter.acquire(1)
     limiter.acquire(1)
-    third = acquires(limiter, 1)
+    third = start_acquire(limiter, 1)
     third.join(0.05)
     assert third.is_alive()
     limiter.release(0)
@@ -32,12 +36,12 @@ def test_later_groups_wait_for_room_in_videos():
     assert not third.is_alive()
 
 
-def test_later_groups_wait_for_room_in_bytes():
-    """Few large videos fill the room as many small ones do."""
+def test_later_groups_wait_for_the_byte_limit():
+    """Few large videos fill the limit just as many small ones do."""
     limiter = PrefetchLimiter(max_videos=100, max_bytes=1000)
     limiter.acquire(1)
     limiter.add_bytes(1000)
-    second = acquires(limiter, 1)
+    second = start_acquire(limiter, 1)
     second.join(0.05)
     assert second.is_alive()
     limiter.release(1000)
@@ -46,11 +50,11 @@ def test_later_groups_wait_for_room_in_bytes():
     assert limiter.held_bytes == 0
 
 
-def test_a_group_that_comes_to_hand_is_let_in():
-    """What waited while it was ahead does not wait once it is next."""
+def test_waiting_group_proceeds_when_it_becomes_the_head():
+    """A fetcher that waits for a later group proceeds once that group is scored next."""
     limiter = PrefetchLimiter(max_videos=1, max_bytes=1000)
     limiter.acquire(0)
-    waiting = acquires(limiter, 1)
+    waiting = start_acquire(limiter, 1)
     waiting.join(0.05)
     assert waiting.is_alive()
     limiter.set_head(1)
@@ -58,8 +62,8 @@ def test_a_group_that_comes_to_hand_is_let_in():
     assert not waiting.is_alive()
 
 
-def test_stopping_turns_everybody_away():
-    """A chunk that ends leaves no fetcher waiting."""
+def test_stop_ends_every_waiting_fetcher():
+    """After the stop, fetchers that wait or come later get `ChunkStopped`."""
     limiter = PrefetchLimiter(max_videos=1, max_bytes=1)
     limiter.acquire(0)
     outcome: list[type] = []

@@ -1,4 +1,4 @@
-"""One chunk in the memory of one process: what the models have before them, and when it gives up."""
+"""The chunk runner in memory: when groups are submitted, what a drain keeps, and which errors fail a video."""
 
 import threading
 from dataclasses import dataclass, field
@@ -16,34 +16,36 @@ from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete
 
 
 @dataclass
-class SlowEars(PeakScorer):
-    """Answers each segment when the test says so, and knows what it was asked and what is not wanted any more."""
+class ScriptedScorer(PeakScorer):
+    """A scorer whose jobs are answered when the test says so."""
 
-    begun: list = field(default_factory=list)
+    jobs: list = field(default_factory=list)
 
     def begin(self, utterances):
-        self.begun.append(Heard(list(utterances)))
-        return self.begun[-1]
+        self.jobs.append(ScriptedJob(list(utterances)))
+        return self.jobs[-1]
 
 
-class Heard:
+class ScriptedJob:
+    """The utterances of one job, their answers so far, and whether the job was cancelled."""
+
     def __init__(self, utterances):
-        self.utterances, self.said = utterances, [None] * len(utterances)
+        self.utterances, self.returned = utterances, [None] * len(utterances)
         self.is_cancelled, self._changed = False, threading.Condition()
 
     def answer(self, count):
-        """Answer the first of them."""
+        """Answer the first ``count`` utterances."""
         with self._changed:
             for n in range(count):
-                self.said[n] = {"ear": Scored({"peak": float(np.abs(self.utterances[n].audio).max())})}
+                self.returned[n] = {"ear": Scored({"peak": float(np.abs(self.utterances[n].audio).max())})}
             self._changed.notify_all()
 
     def wait(self, timeout_s=None):
         with self._changed:
-            return self._changed.wait_for(lambda: self.is_cancelled or None not in self.said, timeout_s)
+            return self._changed.wait_for(lambda: self.is_cancelled or None not in self.returned, timeout_s)
 
     def answers(self):
-        return self.said
+        return self.returned
 
     def cancel(self):
         with self._changed:
@@ -53,7 +55,7 @@ class Heard:
 
 @pytest.fixture
 def make_runner(box):
-    """Makes the work on videos of two segments each, in groups of three."""
+    """Make a runner for videos of two segments each, in groups of three videos."""
 
     def make(names, *, draining=lambda: False, fetch=None, **settings):
         videos = [Video(name, "hi", 2) for name in names]
@@ -62,7 +64,7 @@ def make_runner(box):
         return ChunkRunner(
             ChunkClaim(chunk_id="c", worker_id="ann", shard_number=1, videos=tuple(videos), lease_s=90),
             fetch=fetch or (lambda video: fetch_video(box.context.source, f"{video.video_id}.tar", video)),
-            scorer=SlowEars(),
+            scorer=ScriptedScorer(),
             settings=box.context.settings.model_copy(update=settings),
             draining=draining,
         )
@@ -70,13 +72,12 @@ def make_runner(box):
     return make
 
 
-def test_the_models_have_the_next_group_before_them_too(make_runner):
-    """A group is asked about as soon as it is fetched, while an earlier one is still being scored: no batch waits for a
-    group's end to be full."""
+def test_fetched_group_is_submitted_while_an_earlier_one_is_scored(make_runner):
+    """A group is submitted as soon as it is fetched, so batches are filled from several groups."""
     runner = make_runner("abcdef")
     runner.fetch_group(0)
     runner.fetch_group(1)
-    first, second = runner.scorer.begun
+    first, second = runner.scorer.jobs
     second.answer(6)
     first.answer(6)
     assert runner.score_group(0, ensure_held=lambda: None).segments == 6
@@ -84,11 +85,11 @@ def test_the_models_have_the_next_group_before_them_too(make_runner):
     assert sorted(runner.rows) == list("abcdef")
 
 
-def test_a_video_is_kept_when_its_last_segment_is_answered(make_runner):
-    """A chunk that is stopped keeps what was done: rows come by video, not by group."""
+def test_rows_of_a_video_are_kept_once_its_last_segment_is_answered(make_runner):
+    """A chunk that is stopped keeps the completed videos of an incomplete group."""
     runner, seen = make_runner("abc"), []
     runner.fetch_group(0)
-    runner.scorer.begun[0].answer(5)
+    runner.scorer.jobs[0].answer(5)
 
     def stop():
         seen.append(sorted(runner.rows))
@@ -98,22 +99,22 @@ def test_a_video_is_kept_when_its_last_segment_is_answered(make_runner):
     with pytest.raises(KeyboardInterrupt):
         runner.score_group(0, ensure_held=stop)
     assert seen[-1] == ["a", "b"]
-    assert runner.scorer.begun[0].is_cancelled
+    assert runner.scorer.jobs[0].is_cancelled
 
 
-def test_a_drain_fetches_nothing_and_does_without_what_is_not_waited_for(make_runner):
-    """The models are left with the group in hand alone, so that it ends soon; of others what is answered is kept."""
-    checks, wishes = [], []
-    runner = make_runner("abcdefghi", draining=lambda: bool(wishes))
+def test_drain_fetches_nothing_and_cancels_later_groups(make_runner):
+    """A drain waits for the group in work only; of later groups it keeps the answered videos and cancels the rest."""
+    checks, drains = [], []
+    runner = make_runner("abcdefghi", draining=lambda: bool(drains))
     runner.fetch_group(0)
     runner.fetch_group(1)
-    first, second = runner.scorer.begun
+    first, second = runner.scorer.jobs
     second.answer(3)
 
     def check():
         checks.append(second.is_cancelled)
         if len(checks) == 2:
-            wishes.append("drain")
+            drains.append("drain")
         if second.is_cancelled:
             first.answer(6)
 
@@ -124,29 +125,29 @@ def test_a_drain_fetches_nothing_and_does_without_what_is_not_waited_for(make_ru
         runner.score_group(number, ensure_held=lambda: None)
     assert sorted(runner.rows) == list("abcd")
     assert runner.failures == {}
-    assert len(runner.scorer.begun) == 2
+    assert len(runner.scorer.jobs) == 2
 
 
-def test_a_drain_does_not_wait_for_models_that_do_not_answer(make_runner):
-    """Past its share of the grace it keeps what is answered: the rest of the grace is for writing and committing it."""
-    runner = make_runner("abc", draining=lambda: bool(runner.scorer.begun), drain_grace_s=0)
+def test_drain_stops_waiting_after_its_share_of_the_grace_time(make_runner):
+    """When its share is over, a drain keeps the answered videos; the rest of the grace time is for write and commit."""
+    runner = make_runner("abc", draining=lambda: bool(runner.scorer.jobs), drain_grace_s=0)
     runner.fetch_group(0)
-    runner.scorer.begun[0].answer(2)
+    runner.scorer.jobs[0].answer(2)
     runner.score_group(0, ensure_held=lambda: None)
     assert list(runner.rows) == ["a"]
 
 
-def test_what_was_scored_is_held_no_longer(make_runner):
-    """An hour of decoded audio is a quarter of a gigabyte: it goes as soon as its rows are there."""
+def test_decoded_audio_is_freed_once_a_group_is_scored(make_runner):
+    """The runner keeps no audio and no job of a scored group: an hour of audio is a quarter of a gigabyte."""
     runner = make_runner("abc")
     runner.fetch_group(0)
-    runner.scorer.begun[0].answer(6)
+    runner.scorer.jobs[0].answer(6)
     runner.score_group(0, ensure_held=lambda: None)
     assert (runner._fetched, runner._jobs) == ({}, {})
 
 
-def test_a_store_that_refuses_us_is_no_videos_fault(make_runner):
-    """Wrong keys end the run with the store's sentence, and no video fails for it."""
+def test_store_refusal_ends_the_run_and_fails_no_video(make_runner):
+    """Wrong keys end the run with the store's error, and no video fails for it."""
 
     def refuse(video):
         raise StoreRefused("s3://source", "403", "give it a key that may read")
@@ -159,8 +160,8 @@ def test_a_store_that_refuses_us_is_no_videos_fault(make_runner):
     assert runner.failures == {}
 
 
-def test_a_fault_of_ours_over_one_video_costs_the_others_nothing(make_runner, box):
-    """Each video that is given up is told its own reason."""
+def test_each_missing_video_fails_with_its_own_error(make_runner, box):
+    """The videos that could not be fetched are given up, each with its own error and without an attempt."""
 
     def fetch(video):
         if video.video_id == "a":

@@ -1,4 +1,4 @@
-"""Real workers of the type `vast-gpu` on a real Prefect server and a ledger of their own, and ways to look at both."""
+"""Fixtures: real workers of the type `vast-gpu`, on a real Prefect server and a ledger of their own."""
 
 import itertools
 import os
@@ -28,6 +28,8 @@ _names = (f"faults_{os.getpid()}_{n}" for n in itertools.count())
 
 @dataclass(frozen=True)
 class Ledger:
+    """A ledger of one test, and a way to query it."""
+
     url: str
     engine: Engine
 
@@ -53,13 +55,13 @@ def ledger(postgres, migrated_template) -> Iterator[Ledger]:
 
 @dataclass(frozen=True)
 class Prefect:
-    """The little that a test asks of Prefect's API, in a work pool of its own."""
+    """The calls of Prefect's API that these tests need, in a work pool of their own."""
 
     pool: str
     http: httpx.Client
 
     def deploy(self, **changes: Any) -> str:
-        """Deploy `hold_chunk` to the pool, changed so; returns the deployment's id."""
+        """Deploy `hold_chunk` to the pool, with these changes; returns the deployment's id."""
         deployment = {
             "name": next(_names),
             "flow_id": self._post("/flows/", name="hold-chunk")["id"],
@@ -79,7 +81,7 @@ class Prefect:
         return self.http.get(f"/flow_runs/{flow_run}").raise_for_status().json()["state"]
 
     def first_pending_at(self, flow_run: str) -> datetime:
-        """When a worker had polled the run."""
+        """When a worker first polled the run."""
         states = self.http.get("/flow_run_states/", params={"flow_run_id": flow_run}).raise_for_status().json()
         return min(datetime.fromisoformat(state["timestamp"]) for state in states if state["type"] == "PENDING")
 
@@ -92,6 +94,7 @@ class Prefect:
 
 @pytest.fixture
 def prefect(prefect_server) -> Iterator[Prefect]:
+    """The API of the session's Prefect server, with a work pool of the test's own."""
     pool = next(_names).replace("_", "-")
     with httpx.Client(transport=RetryingTransport(), base_url=prefect_server.api_url, timeout=30) as http:
         http.post("/work_pools/", json={"name": pool, "type": "vast-gpu"}).raise_for_status()
@@ -99,7 +102,7 @@ def prefect(prefect_server) -> Iterator[Prefect]:
 
 
 class PrefectCommand:
-    """`prefect ...` as an operator types it, in a process group and a folder of its own."""
+    """A `prefect` command in a process group and a folder of its own."""
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         self.folder = folder
@@ -120,7 +123,7 @@ class PrefectCommand:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if "prefect.engine" in child.cmdline()]
 
-    def model_hosts(self) -> list[psutil.Process]:
+    def inference_servers(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if "validation.inference" in child.cmdline()]
 
@@ -130,20 +133,22 @@ class PrefectCommand:
     def wait_until(self, predicate: Callable[[], bool], *, within_s: float, what: str) -> None:
         """Fail if something does not come true in time, or the command ends before it does."""
         poll_until(lambda: predicate() or self.process.poll() is not None, within_s=within_s)
-        assert predicate(), f"not within {within_s} s: {what}; exit {self.process.poll()}; it told:\n{self.told()}"
+        assert predicate(), (
+            f"not within {within_s} s: {what}; exit {self.process.poll()}; standard error:\n{self.stderr()}"
+        )
 
-    def told(self) -> str:
-        """What it wrote to standard error."""
+    def stderr(self) -> str:
+        """The standard error of the command so far."""
         return self._err.read_text()
 
-    def litter(self) -> list[str]:
-        """What it left of ours among the temporary files. (Prefect leaves an empty folder.)"""
+    def leftovers(self) -> list[str]:
+        """The temporary files of this project that the command left. (Prefect leaves an empty folder.)"""
         return [path.name for path in self.folder.glob("vfleet*")]
 
 
 @pytest.fixture
 def start_worker(prefect, prefect_server, tmp_path) -> Iterator[Callable[..., PrefectCommand]]:
-    """Start workers on the test's pool; settings are environment variables. What a test leaves running is killed."""
+    """Start workers on the test's pool, with settings as environment variables; all are killed at the end."""
     started: list[PrefectCommand] = []
 
     def start(database_url: str, **settings: str) -> PrefectCommand:
@@ -157,7 +162,7 @@ def start_worker(prefect, prefect_server, tmp_path) -> Iterator[Callable[..., Pr
             "WORKER_ID": "box-1",
             "VFLEET_SOURCE_URL": folder.as_uri(),
             "VFLEET_RESULTS_URL": folder.as_uri(),
-            "VFLEET_SUITE": "vad",  # its model host is up in two seconds
+            "VFLEET_SUITE": "vad",  # its inference server starts in two seconds
             "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         }
         words = ["worker", "start", "--pool", prefect.pool, "--type", "vast-gpu"]

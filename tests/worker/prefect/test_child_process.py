@@ -1,4 +1,4 @@
-"""What a flow process is promised by the launcher, and how it hears that it should drain. No Prefect here."""
+"""The launcher of flow processes: they end with their worker, and a file asks them to drain. No Prefect is needed."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-m", "validation.child_process", "--module", "held", str(os.getpid())])
 child.wait()
 """
-HELD = """
+WAITING_MODULE = """
 import os, sys
 print(os.getpid(), os.getpgid(0), __name__, len(sys.argv), flush=True)
 sys.stdin.read()
@@ -23,14 +23,14 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def held(tmp_path, monkeypatch):
-    """A module that tells who it is and then waits."""
-    (tmp_path / "held.py").write_text(HELD)
+def waiting_module(tmp_path, monkeypatch):
+    """A module that prints its pid, process group and name, and then waits."""
+    (tmp_path / "held.py").write_text(WAITING_MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
-def test_the_kernel_ends_a_process_whose_parent_is_killed(held):
-    """Even a parent that cannot say goodbye takes its children along. Until then they lead a group of their own."""
+def test_child_ends_when_its_parent_is_killed(waiting_module):
+    """The kernel ends the child of a killed parent. Until then the child leads its own process group."""
     command = [sys.executable, "-c", PARENT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         pid, group, name, arguments = parent.stdout.readline().split()
@@ -44,17 +44,17 @@ def test_the_kernel_ends_a_process_whose_parent_is_killed(held):
     assert not child.is_running()
 
 
-def test_a_process_whose_parent_ended_before_it_began_does_not_begin(held):
-    """The kernel tells of no death in the past: the launcher looks for itself."""
-    stranger = os.getppid()
-    command = [sys.executable, "-m", "validation.child_process", "--module", "held", str(stranger)]
+def test_child_of_an_ended_parent_exits_at_once(waiting_module):
+    """The kernel reports no death of the past, so the launcher compares its parent's pid."""
+    other_parent = os.getppid()
+    command = [sys.executable, "-m", "validation.child_process", "--module", "held", str(other_parent)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert f"parent {stranger} ended" in ended.stderr
+    assert f"parent {other_parent} ended" in ended.stderr
 
 
-def test_a_drain_is_requested_by_a_file(tmp_path, monkeypatch):
-    """A flow run that no worker started is never asked; one that a worker started is asked once the file exists."""
+def test_drain_is_requested_by_a_file(tmp_path, monkeypatch):
+    """A flow run that no worker started is never asked to drain; the others are asked once the file exists."""
     monkeypatch.delenv(DRAIN_FILE_VARIABLE, raising=False)
     assert not drain_requested()
     monkeypatch.setenv(DRAIN_FILE_VARIABLE, str(tmp_path / "drain"))

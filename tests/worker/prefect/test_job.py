@@ -1,4 +1,4 @@
-"""An account that may change a deployment, its pool or its run can make a box do the box's own work only."""
+"""Job variables and entrypoints: an account that may change deployments cannot make a box run other code."""
 
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ STEP = "prefect.deployments.steps.set_working_directory"
 
 
 def prepare(*, env=None, entrypoint="flows/validate.py:validate_chunk") -> VastGpuJobConfiguration:
-    """A run of a deployment, as the worker has it just before it starts its process."""
+    """The job configuration of a run, as the worker has it just before it starts the process."""
     deployment = DeploymentResponse(
         id=uuid4(), name="mine", flow_id=uuid4(), entrypoint=entrypoint, pull_steps=[{STEP: {"directory": "/app"}}]
     )
@@ -33,16 +33,18 @@ def prepare(*, env=None, entrypoint="flows/validate.py:validate_chunk") -> VastG
         "PREFECT_LOGGING_SETTINGS_PATH", "PREFECT__FLOW_ENTRYPOINT", "prefect_logging_level", "",
     ],
 )  # fmt: skip
-def test_no_variable_that_leads_elsewhere_or_loads_something_reaches_a_flow_run(name):
-    """Refused by its name, in one sentence, also beside one that is allowed, and also where it would only unset."""
+def test_disallowed_variable_is_refused_by_name(name):
+    """Also beside an allowed variable, and also if its value would only unset it."""
     for value in ("x", None):
-        with pytest.raises(DisallowedEnv, match=f"the job variable env sets {name}: .* and nothing else; take") as told:
+        with pytest.raises(
+            DisallowedEnv, match=f"the job variable env sets {name}: .* and nothing else; take"
+        ) as refused:
             prepare(env={name: value, "VFLEET_CHUNK_VIDEOS": "7"}).validate_job()
-        assert told.value.names == (name,)
+        assert refused.value.names == (name,)
 
 
-def test_what_a_deployment_may_choose_reaches_its_flow_run():
-    """How much at a time: each is a setting that a flow run reads, and none is a secret or an address."""
+def test_allowed_variables_reach_the_flow_run():
+    """Each allowed variable is a setting or a log level, and none is a secret or an address."""
     job = prepare(env={"VFLEET_CHUNK_VIDEOS": "7", "PREFECT_LOGGING_LEVEL": "DEBUG"})
     job.validate_job()
     assert (job.env["VFLEET_CHUNK_VIDEOS"], job.env["PREFECT_LOGGING_LEVEL"]) == ("7", "DEBUG")
@@ -51,8 +53,8 @@ def test_what_a_deployment_may_choose_reaches_its_flow_run():
     assert not [name for name in ALLOWED_ENV if any(word in name for word in ("URL", "KEY", "SECRET", "TOKEN", "PATH"))]
 
 
-def test_a_heartbeat_that_would_lose_its_lease_ends_the_run_that_it_was_chosen_for(monkeypatch):
-    """Job variables are settings of the run, which reads them as any process does: nothing is claimed."""
+def test_job_variables_are_validated_as_settings(monkeypatch):
+    """A heartbeat period that is too long for the lease is refused by the run, before anything is claimed."""
     for name, value in prepare(env={"VFLEET_HEARTBEAT_S": "90"}).env.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(BadInput, match="setting heartbeat_s is '90': value error, must be at most "):
@@ -64,8 +66,8 @@ def test_a_heartbeat_that_would_lose_its_lease_ends_the_run_that_it_was_chosen_f
     ["subprocess.py:call", "subprocess.call", "os:system", "/usr/lib/python3.11/subprocess.py:getoutput", None,
      "flows/../subprocess.py:call", "flows/validate.py:validate_chunk\n", "flows.validate.validate_chunk"],
 )  # fmt: skip
-def test_no_function_that_happens_to_lie_in_the_image_can_be_run_as_a_flow(entrypoint):
-    """Prefect would make a flow of it, with parameters of the caller's choice."""
+def test_entrypoint_outside_flows_is_refused(entrypoint):
+    """Prefect makes a flow of any function that an entrypoint names, with parameters of the caller's choice."""
     with pytest.raises(UntrustedCode, match="would run other code by the entrypoint"):
         prepare(entrypoint=entrypoint).validate_job()
     prepare().validate_job()

@@ -1,4 +1,4 @@
-"""A Prefect server in trouble: what it costs the run that it concerns, and what it does not cost the others."""
+"""Errors of the Prefect server: they affect the run they are about, and neither the worker nor its other runs."""
 
 import asyncio
 import signal
@@ -21,7 +21,7 @@ from validation.local.process import poll_until
 from validation.worker.prefect import VastGpuWorker
 from validation.worker.prefect.flow_processes import FlowProcesses
 
-pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 
 OPEN_CHUNKS = "SELECT count(*) FROM validation_chunks WHERE state = 'open'"
 CHUNKS = "SELECT DISTINCT state FROM validation_chunks"
@@ -30,7 +30,7 @@ WORKER = "SELECT status FROM worker_validators"
 
 @pytest.fixture
 def serve(ledger, prefect, prefect_server, monkeypatch, tmp_path):
-    """Serve as a worker of this process, whose client of Prefect a test can break, and do ``steps`` meanwhile."""
+    """Run a worker in this process and call ``steps`` meanwhile; the test can break the worker's Prefect client."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for number in range(4):
         (tmp_path / f"v{number}.tar").write_bytes(b"\0" * 1024)
@@ -56,14 +56,14 @@ def serve(ledger, prefect, prefect_server, monkeypatch, tmp_path):
 
 @pytest.fixture
 def break_deployment(monkeypatch):
-    """Let the question after one deployment end in an error; returns how often it was asked."""
+    """Make `read_deployment` raise an error for one deployment; returns the list of failed calls."""
     ask = PrefectClient.read_deployment
     broken: dict[str, Exception] = {}
-    asked: list[str] = []
+    requests: list[str] = []
 
     async def answer(client, deployment_id):
         if (error := broken.get(str(deployment_id))) is not None:
-            asked.append(str(deployment_id))
+            requests.append(str(deployment_id))
             raise error
         return await ask(client, deployment_id)
 
@@ -71,26 +71,27 @@ def break_deployment(monkeypatch):
 
     def break_one(deployment: str, error: Exception | None) -> list[str]:
         broken[deployment] = error
-        return asked
+        return requests
 
     return break_one
 
 
-def refusal(status: int) -> httpx.HTTPStatusError:
+def http_error(status: int) -> httpx.HTTPStatusError:
+    """An HTTP error of this status."""
     request = httpx.Request("GET", "http://prefect/api")
     return httpx.HTTPStatusError(str(status), request=request, response=httpx.Response(status, request=request))
 
 
-def test_an_error_over_one_run_ends_neither_the_worker_nor_its_other_runs(ledger, prefect, serve, break_deployment):
-    """The run stays where it was and is offered again: once Prefect is well, this worker does it too."""
+def test_prefect_error_about_one_run_leaves_worker_and_other_runs_alone(ledger, prefect, serve, break_deployment):
+    """The run stays scheduled, and this worker processes it once Prefect works again."""
     good, bad = prefect.deploy(), prefect.deploy()
 
     def steps():
         prefect.schedule(good)
         assert poll_until(lambda: ledger.value(OPEN_CHUNKS) == 1, within_s=90)
-        asked = break_deployment(bad, refusal(503))
+        requests = break_deployment(bad, http_error(503))
         prefect.schedule(bad)
-        assert poll_until(lambda: len(asked) >= 3, within_s=30)  # more often than there are slots
+        assert poll_until(lambda: len(requests) >= 3, within_s=30)  # more often than there are slots
         assert ledger.value(WORKER) == "online"
         break_deployment(bad, None)
         assert poll_until(lambda: ledger.value(OPEN_CHUNKS) == 2, within_s=60)
@@ -100,9 +101,8 @@ def test_an_error_over_one_run_ends_neither_the_worker_nor_its_other_runs(ledger
     assert ledger.value(WORKER) == "offline"
 
 
-def test_a_failure_within_prefect_that_ends_the_worker_ends_it_drained(ledger, prefect, serve, break_deployment):
-    """Prefect then cancels all that its worker awaits: the worker still drains and retires, and the process that
-    started the worker learns that it did not end as it was told to."""
+def test_unexpected_prefect_error_drains_the_worker(ledger, prefect, serve, break_deployment):
+    """Prefect cancels everything that its worker awaits; the worker still drains, retires and raises the error."""
     good, bad = prefect.deploy(), prefect.deploy()
     break_deployment(bad, RuntimeError("an unexpected error"))
 
@@ -119,19 +119,19 @@ def test_a_failure_within_prefect_that_ends_the_worker_ends_it_drained(ledger, p
 
 @pytest.fixture
 def worker():
-    """A worker with a slot and without a server."""
+    """A worker with one slot and no server."""
     worker = VastGpuWorker("any")
     worker._limiter = anyio.CapacityLimiter(1)
     worker._processes = FlowProcesses("any")
     return worker
 
 
-def test_a_run_whose_deployment_is_gone_keeps_no_slot(worker):
-    """It is cancelled, and the next run may begin."""
+def test_run_of_a_deleted_deployment_frees_its_slot(worker):
+    """The run is cancelled, and its slot is free for the next run."""
     run = FlowRun(id=uuid4(), name="run", flow_id=uuid4(), deployment_id=uuid4())
 
     async def lose(*_, **__):
-        raise ObjectNotFound(refusal(404))
+        raise ObjectNotFound(http_error(404))
 
     async def submit():
         worker._client = SimpleNamespace(read_deployment=lose, set_flow_run_state=lose)
@@ -144,8 +144,8 @@ def test_a_run_whose_deployment_is_gone_keeps_no_slot(worker):
     assert worker._submitting_flow_run_ids == set()
 
 
-def test_a_run_is_not_begun_twice_nor_after_the_end_has_begun(worker):
-    """One that Prefect took for dead is offered to its own worker; and a poll may be answered after a SIGTERM."""
+def test_run_is_submitted_at_most_once_and_never_while_ending(worker):
+    """Prefect may offer a running run again, and a poll may be answered after the SIGTERM."""
     here, other = (SimpleNamespace(flow_run=SimpleNamespace(id=uuid4())) for _ in range(2))
 
     async def submit():
@@ -156,7 +156,7 @@ def test_a_run_is_not_begun_twice_nor_after_the_end_has_begun(worker):
         yield await worker._submit_scheduled_flow_runs([other])
 
     async def gather():
-        return [begun async for begun in submit()]
+        return [submitted async for submitted in submit()]
 
     assert asyncio.run(gather()) == [[], []]
     assert worker._submitting_flow_run_ids == set()
@@ -167,8 +167,8 @@ def test_a_run_is_not_begun_twice_nor_after_the_end_has_begun(worker):
     [(Running(), True), (Crashed(), True), (Cancelled(), False), (Failed(), False), (Completed(), False),
      (Scheduled(), False)],
 )  # fmt: skip
-def test_a_run_that_ended_in_its_own_way_is_not_called_crashed(worker, state, is_marked):
-    """The reason replaces only what Prefect itself makes of a process that was ended."""
+def test_only_running_and_crashed_runs_are_marked_with_the_reason(worker, state, is_marked):
+    """A run that has another state keeps it; the reason replaces only Prefect's own Crashed."""
     marked = []
 
     async def read(_):

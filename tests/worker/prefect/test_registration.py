@@ -1,4 +1,4 @@
-"""The worker's row: heartbeats through an outage, and the right to take a row over."""
+"""The worker's row in the ledger: heartbeats during an outage, and when a row is taken over."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ from validation.ledger.rpc import WorkerIdTaken
 from validation.ledger.seed import seed_videos
 from validation.ledger.workers import register_worker
 from validation.local.process import poll_until
-from validation.worker.prefect import registration as ledger_row
+from validation.worker.prefect import registration
 from validation.worker.prefect.flow_processes import FlowProcesses
 from validation.worker.prefect.registration import WorkerRegistration
 from validation.worker.process_identity import (
@@ -35,23 +35,23 @@ from validation.worker.process_identity import (
 
 
 @pytest.fixture
-def told():
-    """The levels of what the row says in the log. Prefect's loggers need not pass on what they are told."""
+def log_levels():
+    """The levels of the log records of the registration. Prefect may not propagate them, so a handler is added here."""
     levels = []
 
-    class Listener(logging.Handler):
+    class LevelRecorder(logging.Handler):
         def emit(self, record):
             levels.append(record.levelname)
 
-    listener = Listener()
-    ledger_row.log.addHandler(listener)
+    recorder = LevelRecorder()
+    registration.log.addHandler(recorder)
     yield levels
-    ledger_row.log.removeHandler(listener)
+    registration.log.removeHandler(recorder)
 
 
 @contextmanager
 def outage(postgres, name):
-    """The database ends every connection and takes no new one."""
+    """The database closes every connection and accepts no new one while the block runs."""
     with psycopg.connect(postgres.libpq_url(), autocommit=True) as admin:
         allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
         admin.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
@@ -60,21 +60,21 @@ def outage(postgres, name):
         admin.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
 
 
-def test_an_outage_of_the_ledger_is_told_once_and_survived(ledger, postgres, told):
-    """A worker beats on through an outage. Its log says when it began and when it ended, not every thirty seconds."""
+def test_ledger_outage_is_logged_once_at_its_begin_and_end(ledger, postgres, log_levels):
+    """Heartbeats go on during the outage; the log has one warning at its begin and one line at its end."""
     row = WorkerRegistration(ledger.engine, WorkerProfile("box-1", config={"instance": str(current_identity())}))
     row.register()
     with outage(postgres, ledger.engine.url.database):
         for _ in range(3):
             asyncio.run(row.heartbeat())
-        assert told == ["WARNING"]
+        assert log_levels == ["WARNING"]
     for _ in range(2):
         asyncio.run(row.heartbeat())
-    assert told == ["WARNING", "INFO"]
+    assert log_levels == ["WARNING", "INFO"]
 
 
-def test_a_row_is_taken_over_from_the_dead_and_from_nobody_else(ledger):
-    """Two lives of one box may follow each other at once; two boxes that share an id by mistake may not."""
+def test_row_is_taken_over_only_from_a_dead_process(ledger):
+    """A restarted worker takes its row over at once; a second box with the same id is refused."""
     with child() as (dead, end):
         register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": str(dead)}))
         row = WorkerRegistration(ledger.engine, WorkerProfile("box-1", config={"instance": str(current_identity())}))
@@ -84,8 +84,8 @@ def test_a_row_is_taken_over_from_the_dead_and_from_nobody_else(ledger):
     row.register()
 
 
-def test_a_process_is_known_dead_when_it_has_ended_whether_or_not_it_was_reaped():
-    """In a container the first process may never collect its children: they stay listed, but do not run."""
+def test_ended_process_is_confirmed_dead_even_as_a_zombie():
+    """The first process of a container may never reap its children, so a zombie counts as dead."""
     with child() as (instance, end):
         assert not is_confirmed_dead(str(instance))
         end()
@@ -94,8 +94,8 @@ def test_a_process_is_known_dead_when_it_has_ended_whether_or_not_it_was_reaped(
     assert is_confirmed_dead(str(replace(current_identity(), started="0")))  # its pid is another's now
 
 
-def test_a_process_that_cannot_be_seen_from_here_is_not_known_dead():
-    """Another host, another boot, another container: its pid means nothing here."""
+def test_process_of_another_machine_is_not_confirmed_dead():
+    """On another host, boot or pid namespace the pid means nothing here."""
     gone = replace(current_identity(), started="0")
     for elsewhere in (
         replace(gone, host="other"),
@@ -108,7 +108,7 @@ def test_a_process_that_cannot_be_seen_from_here_is_not_known_dead():
 
 @contextmanager
 def child():
-    """A process, and how to end it without reaping it."""
+    """A child process, and a function that kills it without reaping it."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
 
         def end():
@@ -118,8 +118,8 @@ def child():
         yield replace(current_identity(), pid=process.pid, started=process_start_time(process.pid)), end
 
 
-def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
-    """At its next heartbeat: it would take flow runs from others, and get no work for them."""
+def test_quarantined_worker_drains_at_its_next_heartbeat(ledger, log_levels):
+    """It would take flow runs from other workers and get no work for them."""
     engine = ledger.engine
     seed_videos(engine, [Video("v0000", "hi", 3)])
     row = WorkerRegistration(engine, WorkerProfile("ann", config={"instance": str(current_identity())}))
@@ -133,28 +133,27 @@ def test_a_worker_that_is_distrusted_ends_as_if_told_to(ledger, told):
         "VALUES ('v0000', :c, 'wrong', 'x')",
         c=chunk.chunk_id,
     )
-    heard = []
-    usual = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    signals = []
+    usual = signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     try:
         asyncio.run(row.heartbeat())
     finally:
         signal.signal(signal.SIGTERM, usual)
-    assert (heard, told) == ([signal.SIGTERM], ["ERROR"])
+    assert (signals, log_levels) == ([signal.SIGTERM], ["ERROR"])
 
 
-def test_a_frozen_ledger_holds_up_the_end_for_seconds_only(ledger, postgres, monkeypatch):
-    """It has taken each question, so no connection is lost. Neither a beat under way nor a goodbye is waited for long,
-    and the end of the process waits for no thread of theirs."""
-    monkeypatch.setattr(ledger_row, "LEDGER_CALL_TIMEOUT_S", 0.2)
-    with StalledProxy(postgres.port) as line:
-        engine = open_engine(line.lead(ledger.url))
+def test_unresponsive_ledger_delays_the_end_of_a_worker_by_seconds(ledger, postgres, monkeypatch):
+    """Neither a pending heartbeat nor the retirement is waited for long, and no thread delays the exit."""
+    monkeypatch.setattr(registration, "LEDGER_CALL_TIMEOUT_S", 0.2)
+    with StalledProxy(postgres.port) as proxy:
+        engine = open_engine(proxy.lead(ledger.url))
         row = WorkerRegistration(engine, WorkerProfile("box-1", config={"instance": str(current_identity())}))
         row.register()
 
         async def end() -> None:
-            line.freeze_after(b"heartbeat_worker")
+            proxy.freeze_after(b"heartbeat_worker")
             row.start_heartbeat(0.01)
-            assert await asyncio.to_thread(poll_until, lambda: line.is_frozen, within_s=10)
+            assert await asyncio.to_thread(poll_until, lambda: proxy.is_frozen, within_s=10)
             await row.announce_drain()
             await row.retire()
 
@@ -164,23 +163,22 @@ def test_a_frozen_ledger_holds_up_the_end_for_seconds_only(ledger, postgres, mon
     engine.dispose()
 
 
-def test_the_lives_of_a_worker_share_nothing(tmp_path, monkeypatch):
-    """A life that was succeeded asks its own flow runs to drain. What ended lives left goes at the next start; those of
-    another worker, whose name begins alike, and of one that still runs stay."""
+def test_sessions_of_a_worker_share_no_files(tmp_path, monkeypatch):
+    """Each session has its own drain file. A start deletes the files of ended sessions of its worker only."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with child() as (dead, end):
         end()
-    lives = {"own": os.getpid(), "running": os.getppid(), "ended": dead.pid}
+    sessions = {"own": os.getpid(), "running": os.getppid(), "ended": dead.pid}
     files = {}
-    for name, pid in lives.items():
+    for name, pid in sessions.items():
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
         files[name] = FlowProcesses("box-1").drain_file
         FlowProcesses("box-1").ask_to_drain()
     FlowProcesses("box-1-2").ask_to_drain()
-    monkeypatch.setattr(os, "getpid", lambda: lives["own"])
+    monkeypatch.setattr(os, "getpid", lambda: sessions["own"])
     assert len(set(files.values())) == 3
 
     remove_stale_dirs("box-1")
-    left = {f"vfleet-inference-box-1-{lives['running']}", f"vfleet-inference-box-1-2-{lives['ended']}"}
+    left = {f"vfleet-inference-box-1-{sessions['running']}", f"vfleet-inference-box-1-2-{sessions['ended']}"}
     assert {path.name for path in tmp_path.iterdir()} == left
     assert files["running"].exists()

@@ -1,4 +1,5 @@
-"""What a worker is before its first poll, what it accepts, and what keeps it from starting."""
+"""The start of a worker: its row before the first poll, the runs that it accepts, and the reasons to refuse the
+start."""
 
 import asyncio
 import os
@@ -29,25 +30,25 @@ from validation.worker.prefect import VastGpuWorker
 from validation.worker.prefect.worker import require_work_pool
 from validation.worker.process_identity import current_identity
 
-pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 
-FETCH = {"prefect.deployments.steps.git_clone": {"repository": "https://example.invalid/code.git"}}
-INSTALL = {
+CLONE_STEP = {"prefect.deployments.steps.git_clone": {"repository": "https://example.invalid/code.git"}}
+INSTALL_STEP = {
     "prefect.deployments.steps.set_working_directory": {"directory": "/tmp", "requires": "a-package"},
 }
 
-CALL = {
+STDLIB_ENTRYPOINT = {
     "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(Path(os.__file__).parent)}}],
     "entrypoint": "subprocess.py:call",
     "parameters": {"popenargs": [["touch", "/tmp/stolen"]]},
 }
-PRELOAD = {"job_variables": {"env": {"LD_PRELOAD": "/tmp/evil.so", "VFLEET_CHUNK_VIDEOS": "7"}}}
+DISALLOWED_VARIABLE = {"job_variables": {"env": {"LD_PRELOAD": "/tmp/evil.so", "VFLEET_CHUNK_VIDEOS": "7"}}}
 
 
-def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker):
-    """The ledger's row describes the worker of a run: its id, its machine and its limits.
+def test_worker_is_registered_before_it_polls(ledger, prefect, start_worker):
+    """The row shows the worker's id, machine, suite and limits.
 
-    On the way: a deployment that would bring code or settings of its own is refused, by name, and its run says so.
+    Runs of deployments that bring code or settings of their own crash with the reason.
     """
 
     def has_crashed(run):
@@ -56,8 +57,8 @@ def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker
     def message(run):
         return prefect.state(run)["message"]
 
-    foreign = [{"pull_steps": [FETCH]}, {"pull_steps": [INSTALL]}, CALL, PRELOAD]
-    runs = [prefect.schedule(prefect.deploy(**changes)) for changes in foreign]
+    disallowed = [{"pull_steps": [CLONE_STEP]}, {"pull_steps": [INSTALL_STEP]}, STDLIB_ENTRYPOINT, DISALLOWED_VARIABLE]
+    runs = [prefect.schedule(prefect.deploy(**changes)) for changes in disallowed]
     worker = start_worker(ledger.url, VFLEET_CHUNK_VIDEOS="7")
     for run in runs:
         worker.wait_until(partial(has_crashed, run), within_s=60, what="it is refused")
@@ -83,9 +84,8 @@ def test_a_worker_is_in_the_ledger_before_it_polls(ledger, prefect, start_worker
     assert worker.exit_code(within_s=60) == 0
 
 
-def test_the_pool_offers_what_may_be_chosen(prefect):
-    """The form that a new pool gets explains each variable, and does not offer the command: a deployment may not
-    choose what a box runs. The server finds the template consistent."""
+def test_pool_template_describes_the_allowed_job_variables(prefect):
+    """The form of a new pool describes each variable and has no command, because a deployment must not choose one."""
     template = VastGpuWorker.get_default_base_job_template()
     pool = {"name": f"{prefect.pool}-made", "type": "vast-gpu", "base_job_template": template}
     prefect.http.post("/work_pools/", json=pool).raise_for_status()
@@ -95,9 +95,9 @@ def test_the_pool_offers_what_may_be_chosen(prefect):
     assert "command" not in template["job_configuration"]
 
 
-def test_a_worker_picks_at_random_among_what_it_is_offered(monkeypatch):
-    """A hundred workers are offered the same list at once. Were all to begin at its head, one of them would get the
-    first run and the others a refusal each; so each begins elsewhere, and forgets none."""
+def test_offered_runs_are_submitted_in_random_order(monkeypatch):
+    """A hundred workers are offered the same list; if all began at its head, ninety-nine would be refused. None is left
+    out."""
     offered = [f"run-{n}" for n in range(50)]
     taken = []
 
@@ -116,23 +116,23 @@ def test_a_worker_picks_at_random_among_what_it_is_offered(monkeypatch):
     assert all(sorted(order) == sorted(offered) for order in taken)
 
 
-def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_worker):
-    """2 for a wrong setting, 3 for a transient error; no traceback, and no worker appears in Prefect."""
-    living = str(current_identity())
-    register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": living}))
+def test_refused_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_worker):
+    """Exit code 2 for a wrong setting and 3 for a transient error; no traceback, and no worker appears in Prefect."""
+    instance = str(current_identity())
+    register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": instance}))
     address = f"127.0.0.1:{free_port()}"
     started = {
-        start_worker(ledger.url): (2, f"worker id box-1 is in use by {living}"),
+        start_worker(ledger.url): (2, f"worker id box-1 is in use by {instance}"),
         start_worker(ledger.url, PREFECT_API_URL=f"http://{address}/api"): (
             3,
             f"server at http://{address}/api is unr",
         ),
     }
     for worker, (code, words) in started.items():
-        assert (worker.exit_code(within_s=120), words in worker.told()) == (code, True), worker.told()
-        assert len(worker.told().strip().splitlines()) == 1, worker.told()
+        assert (worker.exit_code(within_s=120), words in worker.stderr()) == (code, True), worker.stderr()
+        assert len(worker.stderr().strip().splitlines()) == 1, worker.stderr()
     assert prefect.workers() == []
-    assert ledger.value("SELECT config_json ->> 'instance' FROM worker_validators") == living
+    assert ledger.value("SELECT config_json ->> 'instance' FROM worker_validators") == instance
 
 
 @pytest.mark.parametrize(
@@ -149,31 +149,31 @@ def test_a_bad_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_wor
         ("PREFECT_API_URL", "", "PREFECT_API_URL is not set"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named(variable, value, sentence, refusal):
+def test_invalid_setting_is_named(variable, value, sentence, refusal):
     """The sentence names the variable to change."""
-    code, told = refusal("any", api_url=None, **{variable: value})
-    assert (code, told.startswith(sentence)) == (2, True), told
+    code, stderr = refusal("any", api_url=None, **{variable: value})
+    assert (code, stderr.startswith(sentence)) == (2, True), stderr
 
 
-def test_a_ledger_at_another_migration_is_refused(unmigrated, prefect, prefect_server, refusal):
-    """A worker writes nothing to tables that it does not know; the sentence names both versions."""
-    code, told = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=unmigrated)
+def test_ledger_at_another_migration_is_refused(unmigrated, prefect, prefect_server, refusal):
+    """The sentence names both migrations."""
+    code, stderr = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=unmigrated)
     assert code == 2
-    assert told.startswith(f"this code knows migration {known_revision()}, the database is not migrated at all")
+    assert stderr.startswith(f"this code knows migration {known_revision()}, the database is not migrated at all")
 
 
-def test_a_ledger_that_does_not_answer_is_named(prefect, prefect_server, refusal):
-    """It may come back: exit code 3."""
+def test_unreachable_ledger_is_named(prefect, prefect_server, refusal):
+    """The exit code is 3, and the sentence shows the address without its password."""
     address = f"127.0.0.1:{free_port()}"
-    code, told = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=f"postgresql://me:secret@{address}/none")
+    code, stderr = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=f"postgresql://me:secret@{address}/none")
     assert code == 3
-    assert told.startswith(f"the ledger at {address}/none is unreachable")
-    assert "secret" not in told
+    assert stderr.startswith(f"the ledger at {address}/none is unreachable")
+    assert "secret" not in stderr
 
 
 @pytest.fixture
 def refusal(monkeypatch, capsys):
-    """Start a worker that is refused, as `prefect worker start` does once it has found the worker's class."""
+    """Start a worker that is refused; returns its exit code and its standard error."""
 
     def start(pool, api_url, **environment):
         for variable, value in environment.items():
@@ -186,8 +186,8 @@ def refusal(monkeypatch, capsys):
     return start
 
 
-def test_a_pool_of_another_type_is_refused(prefect, prefect_server):
-    """Its flow runs expect another worker than this; a missing pool is created by the worker."""
+def test_pool_of_another_type_is_refused(prefect, prefect_server):
+    """Its flow runs need another worker; a missing pool is accepted, because Prefect creates it."""
     prefect.http.post("/work_pools/", json={"name": f"{prefect.pool}-other", "type": "process"}).raise_for_status()
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
         asyncio.run(require_work_pool(f"{prefect.pool}-unmade", "vast-gpu"))
@@ -196,8 +196,8 @@ def test_a_pool_of_another_type_is_refused(prefect, prefect_server):
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, PrefectRefused), (422, BadInput), (500, Unreachable)])
-def test_a_prefect_server_that_answers_with_an_error_is_told_from_a_silent_one(status, error):
-    """Credentials must be changed, a broken server may be mended."""
+def test_prefect_error_status_decides_the_error(status, error):
+    """Refused credentials need a change; a status of 500 may pass."""
     with (
         answering(status) as url,
         temporary_settings({PREFECT_API_URL: url}),
@@ -208,6 +208,7 @@ def test_a_prefect_server_that_answers_with_an_error_is_told_from_a_silent_one(s
 
 @pytest.fixture
 def unmigrated(postgres) -> Iterator[str]:
+    """The URL of an empty database."""
     name = f"unmigrated_{os.getpid()}"
     url = postgres.create_database(name)
     yield url
@@ -217,7 +218,7 @@ def unmigrated(postgres) -> Iterator[str]:
 
 @contextmanager
 def answering(status: int) -> Iterator[str]:
-    """A server that answers everything with one status; yields its address."""
+    """A server that responds to every request with one status; yields its address."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -235,10 +236,10 @@ def answering(status: int) -> Iterator[str]:
         thread.join()
 
 
-def test_a_slot_that_falls_free_is_filled_at_once(ledger, prefect, start_worker):
-    """The end of a run asks for the next: with an hour between regular polls, a third still follows the first two."""
+def test_freed_slot_is_filled_without_waiting_for_the_next_poll(ledger, prefect, start_worker):
+    """With an hour between polls, a third run still starts when one of the first two ends."""
     with ledger.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE video_queue SET status = 'processing'")  # nothing to hold
+        connection.exec_driver_sql("UPDATE video_queue SET status = 'processing'")  # no claimable video
     deployment = prefect.deploy()
     runs = [prefect.schedule(deployment) for _ in range(3)]
     worker = start_worker(ledger.url, PREFECT_WORKER_QUERY_SECONDS="3600")
@@ -249,13 +250,11 @@ def test_a_slot_that_falls_free_is_filled_at_once(ledger, prefect, start_worker)
     )
 
 
-def test_a_worker_whose_source_lacks_the_queued_videos_does_not_start(
-    ledger, prefect, prefect_server, refusal, tmp_path
-):
-    """A wrong bucket or prefix is known before anything is claimed, by the tars of the queue itself."""
+def test_source_without_the_queued_videos_refuses_the_start(ledger, prefect, prefect_server, refusal, tmp_path):
+    """The worker tries tars of the queue before it claims, so a wrong bucket or prefix is found at the start."""
     empty = {"VFLEET_SOURCE_URL": tmp_path.as_uri(), "VFLEET_RESULTS_URL": tmp_path.as_uri()}
-    code, told = refusal(
+    code, stderr = refusal(
         prefect.pool, prefect_server.api_url, DATABASE_URL=ledger.url, VFLEET_SUITE="vad", WORKER_ID="box-1", **empty
     )
-    assert (code, told.startswith("none of 3 queued videos has its tar")) == (2, True), told
+    assert (code, stderr.startswith("none of 3 queued videos has its tar")) == (2, True), stderr
     assert ledger.value("SELECT count(*) FROM worker_validators") == 0

@@ -1,4 +1,5 @@
-"""A worker that is told to stop, told twice, or killed: nothing stays claimed, nothing stays running."""
+"""The stop of a worker by one signal, by two signals or by SIGKILL: no chunk stays claimed, no process keeps
+running."""
 
 import os
 import signal
@@ -15,7 +16,7 @@ from validation.ledger.workers import register_worker
 from validation.worker.prefect.registration import WorkerRegistration
 from validation.worker.process_identity import current_identity
 
-pytestmark = pytest.mark.timeout(300)  # the first of them waits for the Prefect server as well
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 
 OPEN_CHUNKS = "SELECT count(*) FROM validation_chunks WHERE state = 'open'"
 SCORED = "SELECT coalesce(max(videos_validated), 0) FROM validation_chunks"
@@ -45,10 +46,10 @@ def hold(ledger, prefect, start_worker):
     return start
 
 
-def test_a_sigterm_lets_the_chunk_in_hand_be_committed(ledger, prefect, hold):
-    """The run ends by itself and Completed, what it did is kept, the rest is pending with no attempt lost.
+def test_sigterm_lets_the_flow_run_commit_its_chunk(ledger, prefect, hold):
+    """The run ends Completed, its scored video is kept, and the rest is pending without an attempt.
 
-    The signal goes to the whole process group, as a terminal or an init may send it: flow runs are not in it.
+    The signal goes to the whole process group, as a terminal sends it; flow processes are in groups of their own.
     """
     worker, run = hold()
 
@@ -59,13 +60,13 @@ def test_a_sigterm_lets_the_chunk_in_hand_be_committed(ledger, prefect, hold):
     assert ledger.rows(CHUNKS) == [("committed",)]
     assert ledger.rows(VIDEOS) == [("pending", 0, 0, 3), ("validated", 1, 0, 1)]
     assert ledger.value(WORKER) == "offline"
-    assert worker.litter() == []
+    assert worker.leftovers() == []
 
 
-def test_a_sigterm_lets_the_real_flow_commit_what_it_has_scored(ledger, prefect, start_worker, tmp_path):
-    """`validate_chunk` with models: the wave in hand is finished and committed, the rest returned, no attempt lost.
+def test_sigterm_lets_validate_chunk_commit_its_scored_videos(ledger, prefect, start_worker, tmp_path):
+    """With the real flow and models: the group in work is finished and committed, the rest returns without an attempt.
 
-    Its model host is frozen while the signal comes, so that there is a wave in hand and a rest.
+    The inference server is suspended while the signal arrives, so that some videos are unscored.
     """
     source, results = tmp_path / "source", tmp_path / "results"
     results.mkdir()
@@ -80,11 +81,11 @@ def test_a_sigterm_lets_the_real_flow_commit_what_it_has_scored(ledger, prefect,
         VFLEET_CHUNK_VIDEOS="400", VFLEET_GROUP_VIDEOS="1", VFLEET_HEARTBEAT_S="1",
     )  # fmt: skip
     worker.wait_until(lambda: ledger.value(SCORED) > 0, within_s=120, what="a video is scored")
-    (host,) = worker.model_hosts()
-    host.suspend()
+    (server,) = worker.inference_servers()
+    server.suspend()
     worker.send(signal.SIGTERM)
     worker.wait_until(lambda: ledger.value(WORKER) == "draining", within_s=30, what="it drains")
-    host.resume()
+    server.resume()
 
     assert worker.exit_code(within_s=60) == 0
     assert ledger.rows(CHUNKS) == [("committed",)]
@@ -94,11 +95,11 @@ def test_a_sigterm_lets_the_real_flow_commit_what_it_has_scored(ledger, prefect,
     assert prefect.state(run)["message"].endswith(f"{returned[3]} returned. Drained on request.")
     assert len(list(results.rglob("*.parquet"))) == 1
     assert ledger.value(WORKER) == "offline"
-    assert worker.litter() == []
+    assert worker.leftovers() == []
 
 
-def test_a_run_that_outlives_its_grace_is_ended_and_says_so(ledger, prefect, hold):
-    """Past the grace time everything is released, no attempt is lost, and the run's state names the grace."""
+def test_run_beyond_the_grace_time_is_ended_with_the_reason(ledger, prefect, hold):
+    """The chunk is released without an attempt, and the state of the run names the grace time."""
     worker, run = hold(stubborn=True, VFLEET_DRAIN_GRACE_S="1")
     (flow_process,) = worker.flow_processes()
 
@@ -114,8 +115,8 @@ def test_a_run_that_outlives_its_grace_is_ended_and_says_so(ledger, prefect, hol
     assert ledger.value(WORKER) == "offline"
 
 
-def test_a_worker_that_was_succeeded_drains_and_touches_nothing(ledger, prefect, hold):
-    """A box that was frozen so long that another took its id ends by itself, and leaves the other's row alone."""
+def test_replaced_worker_drains_and_leaves_the_row_alone(ledger, prefect, hold):
+    """A box that was frozen until another took its worker id drains, and does not change the other's row."""
     worker, _ = hold(VFLEET_HEARTBEAT_S="1")
     worker.send(signal.SIGSTOP)
     successor = WorkerProfile("box-1", config={"instance": "another machine"})
@@ -123,13 +124,13 @@ def test_a_worker_that_was_succeeded_drains_and_touches_nothing(ledger, prefect,
     worker.send(signal.SIGCONT)
 
     assert worker.exit_code(within_s=60) == 0
-    assert "another machine works as box-1 now" in worker.told()
+    assert "another machine works as box-1 now" in worker.stderr()
     assert ledger.rows(CHUNKS) == [("expired",)]
     assert (ledger.value(WORKER), ledger.value(INSTANCE)) == ("online", "another machine")
 
 
-def test_a_second_sigterm_ends_the_grace(ledger, prefect, hold):
-    """A second signal ends the worker at once, in the same way, before its grace time is over."""
+def test_second_sigterm_ends_the_grace_time(ledger, prefect, hold):
+    """The second signal ends the flow processes at once and releases the chunk."""
     worker, run = hold(stubborn=True, VFLEET_DRAIN_GRACE_S="600")
 
     worker.send(signal.SIGTERM)
@@ -143,9 +144,9 @@ def test_a_second_sigterm_ends_the_grace(ledger, prefect, hold):
     assert ledger.value(WORKER) == "offline"
 
 
-def test_a_killed_worker_leaves_no_flow_process_and_its_next_life_takes_its_chunks_back(ledger, hold):
-    """A worker that is SIGKILLed can do nothing any more: the kernel ends its flow runs, and the worker that starts
-    under its id need not wait for a heartbeat to go stale, because it can see that the other is dead."""
+def test_sigkill_of_a_worker_ends_its_flow_processes(ledger, hold):
+    """The kernel ends them. The next session of the worker takes the chunks back at once, since the old process is
+    dead."""
     worker, _ = hold(stubborn=True)
     (flow_process,) = worker.flow_processes()
 
@@ -161,18 +162,18 @@ def test_a_killed_worker_leaves_no_flow_process_and_its_next_life_takes_its_chun
     assert ledger.value(WORKER) == "online"
 
 
-def test_a_worker_stops_after_one_chunk_without_objects(ledger, prefect, start_worker):
-    """It takes no further run: one sentence in its output, its row and the run's state; exit code BAD_INPUT."""
+def test_worker_stops_after_one_chunk_without_objects(ledger, prefect, start_worker):
+    """The error is in its output, its row and the run's state; it takes no further run and exits with BAD_INPUT."""
     deployment = prefect.deploy(entrypoint="flows/holder.py:refuse_chunk")
     first = prefect.schedule(deployment)
     worker = start_worker(ledger.url)
     assert worker.exit_code(within_s=120) == ExitCode.BAD_INPUT
     sentence = "none of the 50 videos of chunk c was found"
-    assert worker.told().splitlines()[-1].startswith(sentence)
+    assert worker.stderr().splitlines()[-1].startswith(sentence)
     assert prefect.state(first)["type"] == "FAILED"
     assert sentence in prefect.state(first)["message"]
     assert ledger.value("SELECT status FROM worker_validators WHERE worker_id = 'box-1'") == "offline"
     assert ledger.value("SELECT last_error FROM worker_validators WHERE worker_id = 'box-1'").startswith(sentence)
     later = prefect.schedule(deployment)
     assert prefect.state(later)["type"] == "SCHEDULED"
-    assert worker.litter() == []
+    assert worker.leftovers() == []

@@ -1,4 +1,4 @@
-"""A flow that stands for a chunk's: claims real videos and holds them until its worker asks it to drain."""
+"""Flows that stand for a chunk's flow: they hold a real claim, or end with an error."""
 
 from threading import Event
 from uuid import uuid4
@@ -18,7 +18,7 @@ from validation.worker.chunk.video_errors import SourceMismatch
 
 @flow
 def hold_chunk(*, stubborn: bool = False) -> str:
-    """Hold a chunk, if there is one; commit its first video when asked to drain. A stubborn one never hears."""
+    """Hold a chunk until the worker drains, then commit its first video. ``stubborn`` ignores the drain."""
     settings = load_settings()
     engine = open_engine(settings.database_url.get_secret_value())
     claim = claim_chunk(
@@ -45,6 +45,6 @@ def hold_chunk(*, stubborn: bool = False) -> str:
 
 @flow
 def refuse_chunk() -> None:
-    """End as a chunk of which no video has an object in the source store."""
+    """End with the error of a chunk of which no video has an object in the source store."""
     with report_outcome():
         raise SourceMismatch("c", 50, "v0000.tar is missing")

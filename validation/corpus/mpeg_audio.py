@@ -1,0 +1,142 @@
+"""MPEG audio (MP3, MP2): its frames one after the other, because its header may declare no length or a wrong one."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from validation.corpus.audio_file import MAX_STRAY_S, AudioFile, WrongLength
+from validation.corpus.stream_formats import skip_id3
+from validation.domain import Seconds
+
+_MAX_GAP_BYTES = 4096
+"""Between the tags and the first frame."""
+_BIT_RATES = {
+    (3, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (3, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""kbit/s by version (3 is MPEG-1, 2 is MPEG-2, whose rates 2.5 has too) and layer (3 is I), from code 1 on
+(ISO/IEC 11172-3 and 13818-3, section 2.4.2.3)."""
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+"""Hz by version (0 is MPEG-2.5)."""
+_LAYER_I, _LAYER_III, _MPEG_1 = 3, 1, 3
+_LENGTH_TAGS = (b"Xing", b"Info")
+_ID3V1, _ID3V1_BYTES = b"TAG", 128
+_OTHER_TAGS = (b"APETAGEX", b"LYRICS", b"3DI")
+
+
+class _Frame(NamedTuple):
+    stream: int
+    """What all frames of a stream share: version, layer and sample rate."""
+    size: int
+    """Bytes."""
+    samples: int
+    rate: int
+    """Hz."""
+
+
+class _Walk(NamedTuple):
+    frames: int
+    duration_s: Seconds
+
+
+def read_mpeg_audio(payload: bytes) -> AudioFile:
+    """Check that each frame follows the one before, and the last is whole: decoders pass over what is missing.
+
+    A file that is no MPEG audio, or of a bit rate that its frames do not state, is left to the decoder.
+
+    Raises:
+        WrongLength: something else lies between two frames, or the last frame is cut off, or frames are missing that
+            the header counts.
+    """
+    start = _find_first_frame(payload, skip_id3(payload))
+    if start is None:
+        return AudioFile(payload, "ffmpeg", declares_length=False)
+    header_frames = _count_of_header(payload, start)
+    walk = _walk(payload, start)
+    if header_frames is None:
+        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=walk.duration_s)
+    if walk.frames < header_frames:
+        raise WrongLength(f"the file has {walk.frames} of {header_frames} frames")
+    if walk.frames > header_frames + 2:  # a damaged count, or a file that was appended: the frames decide
+        first = _parse_frame(payload, start)
+        payload = payload[start + (first.size if first else 0) :]
+        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=walk.duration_s)
+    return AudioFile(payload, "ffmpeg", declares_length=True, declared_s=None)
+
+
+def _find_first_frame(payload: bytes, start: int) -> int | None:
+    """Return ``start`` if a frame begins there, else where one begins that another follows, or the end of the file."""
+    if _parse_frame(payload, start):
+        return start
+    for place in range(start, min(start + _MAX_GAP_BYTES, len(payload) - 4)):
+        if payload[place] == 0xFF and (frame := _parse_frame(payload, place)):  # noqa: PLR2004
+            after = place + frame.size
+            following = _parse_frame(payload, after)
+            if after == len(payload) or (following and following.stream == frame.stream):
+                return place
+    return None
+
+
+def _walk(payload: bytes, start: int) -> _Walk:
+    """Count the frames from ``start`` to the end of the file, over the tags between and behind them."""
+    first, place, frames, samples = _parse_frame(payload, start), start, 0, 0
+    if first is None:
+        raise WrongLength(f"the file is damaged at byte {start}")
+    while place < len(payload):
+        frame = _parse_frame(payload, place)
+        if frame and frame.stream == first.stream:
+            place, frames, samples = place + frame.size, frames + 1, samples + frame.samples
+        elif payload.startswith(b"ID3", place) and (behind := skip_id3(payload, place)) > place:
+            place = behind
+        elif payload.startswith(_ID3V1, place):
+            place += _ID3V1_BYTES
+        else:
+            _check_end(payload, place, max_bytes=MAX_STRAY_S * place / max(samples / first.rate, 1e-9))
+            break
+    else:
+        if place - len(payload) > 0 and not payload.startswith(_ID3V1, len(payload) - _ID3V1_BYTES):
+            raise WrongLength(f"the last frame is cut off: {place - len(payload)} bytes are missing")
+    return _Walk(frames, samples / first.rate)
+
+
+def _check_end(payload: bytes, place: int, max_bytes: float) -> None:
+    rest = payload[place:]
+    if len(rest) > max_bytes and not rest.startswith(_OTHER_TAGS) and rest.strip(b"\0"):
+        raise WrongLength(f"the file is damaged at byte {place}")
+
+
+def _count_of_header(payload: bytes, start: int) -> int | None:
+    """Return the number of frames by a Xing, Info or VBRI header in the first frame; None without one."""
+    is_mpeg1, is_mono = payload[start + 1] >> 3 & 3 == _MPEG_1, payload[start + 3] >> 6 == 3  # noqa: PLR2004
+    tag = start + 4 + ((17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17))
+    if payload.startswith(_LENGTH_TAGS, tag) and payload[tag + 7 : tag + 8] and payload[tag + 7] & 1:
+        return int.from_bytes(payload[tag + 8 : tag + 12], "big") or None
+    if payload.startswith(b"VBRI", start + 36):
+        return int.from_bytes(payload[start + 50 : start + 54], "big") or None
+    return None
+
+
+def _parse_frame(payload: bytes, start: int) -> _Frame | None:
+    return _parse_header(payload[start : start + 4])
+
+
+@lru_cache(maxsize=4096)
+def _parse_header(header: bytes) -> _Frame | None:
+    """Parse a frame's header; None if there is none, or it states no bit rate."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:  # noqa: PLR2004
+        return None
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
+    bit_rate_code, rate_code, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    if version == 1 or layer == 0 or bit_rate_code in {0, 15} or rate_code == 3:  # noqa: PLR2004
+        return None
+    bits_per_s = 1000 * _BIT_RATES[version or 2, layer][bit_rate_code - 1]
+    rate = _RATES[version][rate_code]
+    if layer == _LAYER_I:
+        size, samples = (12 * bits_per_s // rate + padding) * 4, 384
+    else:
+        samples = 576 if layer == _LAYER_III and version != _MPEG_1 else 1152
+        size = samples // 8 * bits_per_s // rate + padding
+    return _Frame(header[1] & 0xFE | (header[2] & 0x0C) << 8, size, samples, rate)

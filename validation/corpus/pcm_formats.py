@@ -1,0 +1,206 @@
+"""Containers of samples: WAV, RF64, Wave64, AIFF, CAF and AU. Their headers state how many bytes of samples follow."""
+
+import re
+import struct
+from typing import Literal, NamedTuple
+
+from validation.corpus.audio_file import MAX_STRAY_S, PLACEHOLDER_BYTES, AudioFile, WrongLength
+
+CHUNK_ID = re.compile(rb"[ -~]{4}")
+_CHUNK_HEADER_BYTES = 8
+_WAV_FORMAT = struct.Struct("<HHIIHH")
+_UNCOMPRESSED = frozenset({1, 3, 0xFFFE})
+"""PCM, float, and the extensible format, which is one of both."""
+_COMPANDED = frozenset({6, 7})
+_MS_ADPCM, _IMA_ADPCM = 2, 0x11
+_ADPCM_RATIO = 0.9, 1.1
+"""Bytes per second as declared, over those that follow from the blocks: encoders round them."""
+_AIFF_FORMAT, _AIFF_FORMAT_BYTES = struct.Struct(">HIH"), 18
+_AIFF_DATA_HEADER_BYTES = 8
+_AU_BITS = {1: 8, 2: 8, 3: 16, 4: 24, 5: 32, 6: 32, 7: 64, 27: 8}
+"""Bits of a sample by the encoding of an AU file."""
+_W64_GUID_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+_W64_DATA, _W64_FORMAT = b"data" + _W64_GUID_TAIL, b"fmt " + _W64_GUID_TAIL
+_W64_HEADER_BYTES, _W64_CHUNK_BYTES = 40, 24
+
+
+class _Chunk(NamedTuple):
+    start: int
+    """Of its content."""
+    size: int
+
+
+def read_wav(payload: bytes) -> AudioFile:
+    """Read RIFF, RF64 and BW64 (Microsoft/IBM RIFF 1.0; EBU Tech 3306; ITU-R BS.2088)."""
+    chunks = _find_chunks(payload, b"data", "little")
+    data, ds64 = chunks[b"data"], chunks.get(b"ds64")
+    riff_bytes = int.from_bytes(payload[4:8], "little")
+    if ds64 and not payload.startswith(b"RIFF"):  # 64-bit sizes of the file and of the samples
+        riff_bytes = int.from_bytes(payload[ds64.start : ds64.start + 8], "little")
+        data = data._replace(size=int.from_bytes(payload[ds64.start + 8 : ds64.start + 16], "little"))
+    frame_bytes, bytes_per_s = _read_wav_format(payload, chunks.get(b"fmt "))
+    if not _is_placeholder(payload, data, "little"):
+        _check_size(payload, riff_bytes)
+        _check_samples(payload, data, bytes_per_s)
+        return AudioFile(payload, "libsndfile", declares_length=True)
+    patched = bytearray(payload)
+    size = (len(payload) - data.start) // frame_bytes * frame_bytes
+    patched[:8] = b"RIFF" + (data.start + size - 8).to_bytes(4, "little")
+    patched[data.start - 4 : data.start] = size.to_bytes(4, "little")
+    return AudioFile(bytes(patched), "libsndfile", declares_length=False)
+
+
+def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
+    """Return bytes per frame and per second; (1, 0) where the format does not say.
+
+    Raises:
+        WrongLength: the numbers contradict each other, so at least one is damaged, maybe the sample rate.
+    """
+    if chunk is None or chunk.size < _WAV_FORMAT.size or len(payload) < chunk.start + _WAV_FORMAT.size:
+        return 1, 0
+    kind, channels, rate, bytes_per_s, frame_bytes, bits = _WAV_FORMAT.unpack_from(payload, chunk.start)
+    if kind in _UNCOMPRESSED:
+        agrees = frame_bytes == channels * ((bits + 7) // 8) and bytes_per_s == rate * frame_bytes
+    elif kind in _COMPANDED:
+        agrees = frame_bytes == channels and bytes_per_s == rate * frame_bytes
+    elif kind in {_MS_ADPCM, _IMA_ADPCM} and chunk.size >= _WAV_FORMAT.size + 4:
+        samples = int.from_bytes(payload[chunk.start + 18 : chunk.start + 20], "little")
+        agrees = _agrees_as_adpcm(kind, samples, frame_bytes, channels, bytes_per_s / max(1, rate))
+    else:
+        agrees = True
+    if not agrees:
+        raise WrongLength(f"its header contradicts itself: {rate} Hz, {channels} channels, {bytes_per_s} bytes/s")
+    return frame_bytes or 1, bytes_per_s
+
+
+def _agrees_as_adpcm(kind: int, samples: int, block_bytes: int, channels: int, bytes_per_sample: float) -> bool:
+    """Compare the samples that a block is said to hold with those that fit into it, and with the bytes per second.
+
+    A block holds 4 bits per sample behind a header with one sample (IMA) or two (Microsoft) of each channel.
+    """
+    if not channels or not samples:
+        return False
+    header, first = (7, 2) if kind == _MS_ADPCM else (4, 1)
+    fitting = (block_bytes - header * channels) * 2 // channels + first
+    return samples <= fitting and _ADPCM_RATIO[0] < bytes_per_sample * samples / block_bytes < _ADPCM_RATIO[1]
+
+
+def read_aiff(payload: bytes) -> AudioFile:
+    """Read AIFF and AIFF-C (Apple, Audio Interchange File Format 1.3)."""
+    chunks = _find_chunks(payload, b"SSND", "big")
+    data, form = chunks[b"SSND"], chunks.get(b"COMM")
+    if not _is_placeholder(payload, data, "big"):
+        _check_size(payload, int.from_bytes(payload[4:8], "big"))
+        _check_samples(payload, data, 0)
+        _check_aiff_frames(payload, data, form)
+        return AudioFile(payload, "libsndfile", declares_length=True)
+    patched = bytearray(payload)
+    patched[4:8] = (len(payload) - 8).to_bytes(4, "big")
+    patched[data.start - 4 : data.start] = (len(payload) - data.start).to_bytes(4, "big")
+    if form and form.size >= _AIFF_FORMAT.size:
+        channels, _, bits = _AIFF_FORMAT.unpack_from(payload, form.start)
+        frames = (len(payload) - data.start - 8) // max(1, channels * ((bits + 7) // 8))
+        patched[form.start + 2 : form.start + 6] = max(frames, 0).to_bytes(4, "big")
+    return AudioFile(bytes(patched), "libsndfile", declares_length=False)
+
+
+def _check_aiff_frames(payload: bytes, data: _Chunk, form: _Chunk | None) -> None:
+    """Compare the number of frames with the bytes of uncompressed samples behind their offset."""
+    if form is None or form.size != _AIFF_FORMAT_BYTES or data.size < _AIFF_DATA_HEADER_BYTES:
+        return  # AIFF-C, which may be compressed, has a longer chunk
+    channels, frames, bits = _AIFF_FORMAT.unpack_from(payload, form.start)
+    offset = int.from_bytes(payload[data.start : data.start + 4], "big")
+    expected = data.size - _AIFF_DATA_HEADER_BYTES - offset
+    if abs(frames * channels * ((bits + 7) // 8) - expected) > 1:  # a byte of padding may be counted
+        raise WrongLength(f"its header contradicts itself: {frames} frames and {expected} bytes of samples")
+
+
+def _find_chunks(payload: bytes, samples: bytes, order: Literal["little", "big"]) -> dict[bytes, _Chunk]:
+    """Return the chunks of a RIFF or AIFF file by name, up to the one that holds the samples."""
+    chunks: dict[bytes, _Chunk] = {}
+    start = 12 + _CHUNK_HEADER_BYTES
+    while start <= len(payload):
+        name, size = payload[start - 8 : start - 4], int.from_bytes(payload[start - 4 : start], order)
+        chunks[name] = _Chunk(start, size)
+        if name == samples:
+            return chunks
+        start += size + size % 2 + _CHUNK_HEADER_BYTES
+    raise WrongLength("the file ends inside its header")
+
+
+def _is_placeholder(payload: bytes, data: _Chunk, order: Literal["little", "big"]) -> bool:
+    """Return whether the size of the samples was never written: too large to be true, or 0 before samples."""
+    behind = len(payload) - data.start
+    if data.size == 0:
+        return behind > 0 and not _are_chunks(payload, data.start, order)
+    return data.size > behind and data.size >= PLACEHOLDER_BYTES
+
+
+def _check_size(payload: bytes, riff_bytes: int) -> None:
+    """Compare the size in the header, which counts the bytes after the first eight, with the file's."""
+    whole = riff_bytes + 8
+    if riff_bytes < PLACEHOLDER_BYTES and whole > len(payload) + 1:  # the last padding byte is often left out
+        raise WrongLength(f"the file has {len(payload)} of {whole} bytes")
+
+
+def _check_samples(payload: bytes, data: _Chunk, bytes_per_s: int) -> None:
+    stop = data.start + data.size
+    if stop > len(payload):
+        raise WrongLength(f"its samples have {len(payload) - data.start} of {data.size} bytes")
+    stray = len(payload) - stop
+    if bytes_per_s and stray > MAX_STRAY_S * bytes_per_s and not _are_chunks(payload, stop + stop % 2, "little"):
+        raise WrongLength(f"{stray} bytes follow its {data.size} bytes of samples and are no chunk")
+
+
+def _are_chunks(payload: bytes, start: int, order: Literal["little", "big"]) -> bool:
+    """Return whether chunks, and at most a few bytes of padding, fill the file from ``start`` to its end."""
+    while start + _CHUNK_HEADER_BYTES <= len(payload):
+        if not CHUNK_ID.match(payload, start):
+            return not payload[start:].strip(b"\0")
+        size = int.from_bytes(payload[start + 4 : start + 8], order)
+        start += _CHUNK_HEADER_BYTES + size + size % 2
+    return start <= len(payload) + 1 or not payload[start:].strip(b"\0")
+
+
+def read_caf(payload: bytes) -> AudioFile:
+    """Check that the last chunk is whole (Apple Core Audio Format 1.0); a size of -1 is unknown."""
+    start = 8
+    while start + 12 <= len(payload):
+        size = int.from_bytes(payload[start + 4 : start + 12], "big", signed=True)
+        if size < 0:
+            break
+        start += 12 + size
+    if start > len(payload):
+        raise WrongLength(f"the file has {len(payload)} of {start} bytes")
+    return AudioFile(payload, "ffmpeg", declares_length=False)
+
+
+def read_au(payload: bytes) -> AudioFile:
+    """Compare the size of the samples with the file's; 0xFFFFFFFF is unknown (Sun, audio file format)."""
+    start, size, encoding, rate, channels = struct.unpack_from(">5I", payload.ljust(24, b"\0"), 4)
+    if size < PLACEHOLDER_BYTES:
+        if start + size > len(payload):
+            raise WrongLength(f"its samples have {max(0, len(payload) - start)} of {size} bytes")
+        stray = len(payload) - start - size
+        if stray > MAX_STRAY_S * rate * channels * _AU_BITS.get(encoding, 8) / 8 and payload[start + size :].strip(
+            b"\0"
+        ):
+            raise WrongLength(f"{stray} bytes follow its {size} bytes of samples")
+    return AudioFile(payload, "ffmpeg", declares_length=False)
+
+
+def read_w64(payload: bytes) -> AudioFile:
+    """Check that the samples are whole (Sony Pictures Digital, Wave64). Sizes count the chunk's own 24 bytes."""
+    start = _W64_HEADER_BYTES
+    while start + _W64_CHUNK_BYTES <= len(payload):
+        size = int.from_bytes(payload[start + 16 : start + 24], "little")
+        if size < _W64_CHUNK_BYTES:
+            raise WrongLength(f"the file is damaged at byte {start}")
+        if payload.startswith(_W64_FORMAT, start):
+            _read_wav_format(payload, _Chunk(start + _W64_CHUNK_BYTES, size - _W64_CHUNK_BYTES))
+        if payload.startswith(_W64_DATA, start):
+            if start + size > len(payload):
+                raise WrongLength(f"its samples have {len(payload) - start} of {size} bytes")
+            return AudioFile(payload, "libsndfile", declares_length=True)
+        start += -(-size // 8) * 8
+    raise WrongLength("the file ends inside its header")
