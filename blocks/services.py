@@ -1,7 +1,7 @@
 """The services of a box or of the control plane, opened once per process."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
@@ -39,5 +39,5 @@ def open_control_services() -> ControlServices:
     Raises as ``open_ledger`` and ``open_results``.
     """
     settings = complete_settings(load_settings())
-    read_video = video_reader(open_source(settings), settings.source_key)
+    read_video = video_reader(partial(open_source, settings), settings.source_key)
     return ControlServices(open_ledger(settings), open_results(settings), read_video)

@@ -21,7 +21,7 @@ def world(ledger, prefect_server, monkeypatch):
     world = World(ledger)
     world.cloud.lifecycles = {"ok": 1.0}
     world.queue(10)
-    monkeypatch.setattr(tasks.fleet, "open_control_services", lambda: ControlServices(ledger, None))
+    monkeypatch.setattr(tasks.fleet, "open_control_services", lambda: ControlServices(ledger, None, None))
     monkeypatch.setattr(VastCredentials, "open_client", lambda self: client_of(world.fake))
     for name in ("BOX_DATABASE_URL", "BOX_R2_ENDPOINT_URL", "BOX_PREFECT_API_URL"):
         monkeypatch.setenv(name, "somewhere")

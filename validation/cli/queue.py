@@ -209,7 +209,7 @@ def sweep(json: JsonOption = False) -> None:
     from validation.services import open_ledger, open_results, open_source
     from validation.settings import load_settings
 
-    read_video = video_reader(open_source(), load_settings().source_key)
+    read_video = video_reader(open_source, load_settings().source_key)
     report = run_sweep(open_ledger(), open_results(), read_video=read_video)
     if json:
         say_json(report)

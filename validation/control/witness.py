@@ -7,6 +7,7 @@ an honest box reports are of this kind: a missing object, a broken tar, a bad la
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from time import monotonic
 
 from obstore.store import ObjectStore
@@ -34,11 +35,12 @@ class SettledFailure:
     """Whether the control plane cannot read the object either."""
 
 
-def video_reader(source: ObjectStore, key_template: str) -> VideoReader:
-    """Read videos from the source store, decoding in a subprocess: a hostile file crashes no control flow."""
+def video_reader(open_source: Callable[[], ObjectStore], key_template: str) -> VideoReader:
+    """Read videos from the source store, which is opened for the first of them."""
+    open_once = cache(open_source)
 
     def read(video: Video) -> DecodedVideo:
-        return fetch_video(source, key_template.format(video_id=video.video_id), video)
+        return fetch_video(open_once(), key_template.format(video_id=video.video_id), video)
 
     return read
 
@@ -56,6 +58,7 @@ def witness_failures(
     for failure in read_unwitnessed_failures(engine):
         if failure.is_refuted or monotonic() >= ends_at:
             continue
+        # With a crash it is decoded in a subprocess: a hostile file crashes no control flow.
         video = Video(failure.video_id, failure.language, failure.segment_count, crashes=1)
         is_confirmed = _is_unreadable(read_video, video)
         settle_failure(engine, failure.video_id, is_confirmed=is_confirmed)
