@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: attack demo test lint bootstrap image weights lock clean \
-        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-check docs-config fleet-box fleet-conformance \
+        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
         fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets bench-calibration
 .DELETE_ON_ERROR:
 
@@ -96,6 +96,9 @@ docs-check: $(VENV)/installed
 	$(BIN)/python -m tests.support.docs_walk .local/docs
 
 # Writes docs/configuration.md from the settings. A test fails while the page is out of date.
+docs-alerts: $(VENV)/installed
+	$(BIN)/python -m validation.analysis.status.alert_files
+
 docs-config: $(VENV)/installed
 	$(BIN)/python -m validation.configuration > docs/configuration.md
 

@@ -70,16 +70,17 @@ class StockVoxLingua:
         for row, utterance in zip(waveforms, utterances, strict=True):
             row[: len(utterance.audio)] = torch.from_numpy(utterance.audio)
         _, log_p, _, labels = self._classifier.classify_batch(waveforms, lengths / lengths.max())
-        heard = zip(labels, log_p.exp(), strict=True)
-        return [{"language": language_of_label(label), "p": float(p)} for label, p in heard]
+        ranked = zip(labels, log_p.exp(), strict=True)
+        return [{"language": language_of_label(label), "p": float(p)} for label, p in ranked]
 
 
 class StockConformer:
     """IndicConformer by its published ``model_onnx.py``: greedy text of the declared language's mask.
 
     The published code takes one clip. Here it is batched in the usual way: features of each clip, padded with zeros,
-    with lengths. The other outputs of ours are computed too, clip by clip: the likelihood of transcript and text with
-    torch's ``ctc_loss``, and the language by scoring every mask. The worst word is left out: torch has no alignment.
+    with lengths. The other outputs of this project's model are computed too, clip by clip: the likelihood of transcript
+    and text with torch's ``ctc_loss``, and the language by scoring every mask. The worst word is left out: torch has no
+    alignment.
     """
 
     def __init__(self, weights: Path) -> None:
@@ -117,8 +118,8 @@ class StockConformer:
         pieces = [self._vocabulary[language][i] for i in written]
         spelt = self._spellers[language].tokenize(utterance.text).tokens
         align_tok = (_ctc_lp(log_p, spelt) - _ctc_lp(log_p, written)) / max(1, len(spelt))
-        heard = max(self._columns, key=lambda language: self._mean_written(logits, language))
-        return {"text": "".join(pieces).replace("▁", " ").strip(), "align_tok": align_tok, "language": heard}
+        best = max(self._columns, key=lambda language: self._mean_written(logits, language))
+        return {"text": "".join(pieces).replace("▁", " ").strip(), "align_tok": align_tok, "language": best}
 
     def _write(self, logits: np.ndarray, language: str) -> tuple[torch.Tensor, list[int]]:
         log_p = torch.from_numpy(logits[:, self._columns[language]]).log_softmax(-1)

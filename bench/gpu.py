@@ -5,8 +5,9 @@
 
 Weights are random and made on the GPU, so texts and languages are meaningless; times and memory are real. Steps, in
 order: ceilings (matrix products, copies); parity of batches with single segments, and the error of half precision; the
-baseline in fp32 and in TF32 (segments in their order, 32 per batch, one model after another); a ladder to ours; budgets
-from 160 to 2560 s; the kernels of one batch; the inference server with four clients, where its packages are installed.
+baseline in fp32 and in TF32 (segments in their order, 32 per batch, one model after another); each change from the
+baseline to the production suite; budgets from 160 to 2560 s; the kernels of one batch; the inference server with four
+clients, where its packages are installed.
 
 The result of each step is written at once; a step that fails is named, and the others go on. Left out, as the output
 says: ONNX Runtime, in which the default runs IndicConformer in single precision, and speechbrain's own code.
@@ -139,12 +140,14 @@ class Bench:
         batch, fine = pad_batch(utterances), {}
         with allowing_tf32(False):
             for net in self.nets(torch.float32):
-                fine[net.name] = hear(net, batch)
-                alone = [own for utterance in utterances for own in hear(net, pad_batch([utterance]))]
-                found[net.name] = {"batch against single": furthest(fine[net.name], alone)}
+                fine[net.name] = outputs_of(net, batch)
+                alone = [own for utterance in utterances for own in outputs_of(net, pad_batch([utterance]))]
+                found[net.name] = {"batch against single": greatest_difference(fine[net.name], alone)}
             for dtype in (torch.float16, torch.bfloat16):
                 for net in self.nets(dtype):
-                    found[net.name][f"{dtype} against fp32"] = furthest(hear(net, batch), fine[net.name])
+                    found[net.name][f"{dtype} against fp32"] = greatest_difference(
+                        outputs_of(net, batch), fine[net.name]
+                    )
         for name, values in found.items():
             print(f"{name:10} " + "  ".join(f"{what} {value:.1e}" for what, value in values.items()))
 
@@ -156,7 +159,7 @@ class Bench:
                 found[name] = self.measure(name, self.nets(torch.float32), batches, rounds=1)
 
     def ladder(self, found: dict) -> None:
-        """Measure from the baseline to ours, one change at a time; half precision without TF32, as in production."""
+        """Measure from the baseline to the production suite, one change at a time; half precision without TF32."""
         pooled = [pad_batch(utterances) for utterances in within_budget(self.utterances, self.budget_s)]
         with allowing_tf32(True):
             found["TF32 + pool"] = self.measure("TF32 + pool", self.nets(torch.float32), pooled)
@@ -261,12 +264,12 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def hear(net: Net, batch: Batch) -> Sequence[torch.Tensor]:
+def outputs_of(net: Net, batch: Batch) -> Sequence[torch.Tensor]:
     with torch.inference_mode():
-        return list(net.hear(batch))
+        return list(net.outputs(batch))
 
 
-def furthest(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float:
+def greatest_difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float:
     return max(float((one - other).abs().max()) for one, other in zip(some, others, strict=True))
 
 

@@ -43,7 +43,7 @@ class Sizes:
 COLUMNS = np.concatenate([np.arange(22 * 256).reshape(22, 256), np.full((22, 1), 22 * 256)], axis=1)
 """The head's columns per language, the blank's last, as IndicConformer has them."""
 TINY = Sizes(2, 32, 16, 2, 32, 8, 16, 2, 16_000)
-"""For a machine without a GPU: every line runs, the numbers are meaningless."""
+"""For a machine without a GPU: every line runs, but the numbers are meaningless."""
 
 
 class Net:
@@ -58,10 +58,10 @@ class Net:
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         with torch.inference_mode():
-            return [Scored({"value": float(row.max())}) for row in self.hear(batch)]
+            return [Scored({"value": float(row.max())}) for row in self.outputs(batch)]
 
-    def hear(self, batch: Batch) -> Sequence[Tensor]:
-        """Return float32 on the CPU per segment, (n,) or (own frames, n): the values that parity compares."""
+    def outputs(self, batch: Batch) -> Sequence[Tensor]:
+        """Return per segment the values that parity compares: float32 on the CPU, (n,) or (own frames, n)."""
         raise NotImplementedError
 
     def upload(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -92,7 +92,7 @@ class Mms(Net):
         self.layers = stock.wav2vec2.encoder.layers
         self.network = MmsNetwork(fill(stock, device), device, dtype)
 
-    def hear(self, batch: Batch) -> Tensor:
+    def outputs(self, batch: Batch) -> Tensor:
         return torch.from_numpy(self.network.forward(batch.waveforms, batch.lengths)).log().float()
 
 
@@ -111,21 +111,21 @@ class Conformer(Net):
         self.layers = network.layers
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        heard = self._listen(batch)
-        joined = [join_pieces(heard, [n]) for n in range(len(batch))]
-        segments = [SegmentResult("hi", spell(rows[0]), *rows) for rows in joined]
+        output = self._run(batch)
+        joined = [join_pieces(output, [n]) for n in range(len(batch))]
+        segments = [SegmentResult("hi", make_transcript(rows[0]), *rows) for rows in joined]
         score_transcripts(segments, self.device)
         return [Scored({"value": segment.transcript_score.transcript_lp}) for segment in segments]
 
-    def hear(self, batch: Batch) -> Sequence[Tensor]:
-        heard = self._listen(batch)
-        return [torch.from_numpy(own[:count]) for own, count in zip(heard.log_probs, heard.frames, strict=True)]
+    def outputs(self, batch: Batch) -> Sequence[Tensor]:
+        output = self._run(batch)
+        return [torch.from_numpy(own[:count]) for own, count in zip(output.log_probs, output.frames, strict=True)]
 
-    def _listen(self, batch: Batch) -> EngineOutput:
-        return self.engine.hear(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
+    def _run(self, batch: Batch) -> EngineOutput:
+        return self.engine.run(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
 
 
-def spell(log_probs: np.ndarray) -> TokenizedTranscript:
+def make_transcript(log_probs: np.ndarray) -> TokenizedTranscript:
     """Make a transcript that fits in the frames, of other tokens than the recognised ones."""
     tokens = tuple(1 + n % 200 for n in range(max(1, len(log_probs) // 4)))
     return TokenizedTranscript(tokens, tuple(n // 3 for n in range(len(tokens))), 1.0)
@@ -163,7 +163,7 @@ class Ecapa(Net):
         around = {"before": nn.Conv1d(width, width, 1), "after": nn.Conv1d(width, width, 1)}
         return nn.ModuleDict({**around, "parts": parts, "squeeze": squeeze})
 
-    def hear(self, batch: Batch) -> Tensor:
+    def outputs(self, batch: Batch) -> Tensor:
         audio, lengths = self.upload(batch)
         self.counts.of_items = counts = lengths // self.HOP + 1
         spectrum = torch.stft(audio, self.FFT, self.HOP, window=self.window, return_complex=True, pad_mode="constant")
@@ -210,7 +210,7 @@ class Dnsmos(Net):
         self.convolve, self.rate = fill(network, device).to(dtype)
         self.window = torch.ones(320, device=device)
 
-    def hear(self, batch: Batch) -> Tensor:
+    def outputs(self, batch: Batch) -> Tensor:
         audio, lengths = self.upload(batch)
         counts = (lengths // self.samples).clamp(min=1).tolist()
         rows = zip(audio, lengths.tolist(), counts, strict=True)

@@ -72,7 +72,7 @@ def stack(folder: Path) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
 
 def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callable[[int], pl.DataFrame]]:
     """Return the two arms, each on a fresh queue of the same videos, and a reader of their shards' rows."""
-    from blocks.services import open_box_services
+    from blocks.box import open_box_services
     from flows.validate import validate_chunk
     from validation.domain import WorkerProfile
     from validation.ledger.engine import open_engine

@@ -4,8 +4,9 @@
 
 Both arms read the same tars and run the same weights of IndicConformer, MMS-LID and VoxLingua107 on one thread. The
 arm `plain` (bench/baseline.py) takes one video after another and 32 segments in their order. The arm `ours` is the
-suite: segments pooled over videos, longest first, a budget of padded seconds, prefetched downloads; once in this
-process and once in the inference server. First a parity check: batching must not change the answer of a segment.
+suite of this project: segments pooled over videos, longest first, a budget of padded seconds, prefetched downloads;
+once in this process and once in the inference server. First a parity check: batching must not change the answer of a
+segment.
 
 THE WEIGHTS ARE RANDOM AND SMALL: the networks have the real architectures and file layouts at a thousandth of the
 size, and the segments a quarter of the real lengths. The ratio is the speed-up by batching on one CPU core. It is not
@@ -186,7 +187,7 @@ def download(work: Workload, video: object) -> list[Utterance]:
 
 
 def score_all(arm: Arm, batch: list[Utterance], cost: Cost) -> None:
-    cost.fill += measure_padding([utterance.duration_s for utterance in batch])
+    cost.padding_stats += measure_padding([utterance.duration_s for utterance in batch])
     for model, score in arm.score.items():
         before_s = time.thread_time()
         score(batch)

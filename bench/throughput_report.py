@@ -22,12 +22,12 @@ class Cost:
 
     wall_s: Seconds = 0.0
     cpu_s: Seconds = 0.0
-    fill: PaddingStats = field(default_factory=PaddingStats)
+    padding_stats: PaddingStats = field(default_factory=PaddingStats)
     model_cpu_s: dict[str, Seconds] = field(default_factory=dict)
 
     @property
     def padding(self) -> float:
-        return self.fill.padded_s / self.fill.real_s
+        return self.padding_stats.padded_s / self.padding_stats.real_s
 
 
 def report(
@@ -41,7 +41,7 @@ def report(
 ) -> None:
     pairs = [{k: getattr(r["plain"], k) / getattr(r["ours"], k) for k in ("cpu_s", "wall_s")} for r in rounds]
     ratio = {k: statistics.median(pair[k] for pair in pairs) for k in ("cpu_s", "wall_s")}
-    segments, audio_s = sum(v.segment_count for v in work.videos), rounds[0]["ours"].fill.real_s
+    segments, audio_s = sum(v.segment_count for v in work.videos), rounds[0]["ours"].padding_stats.real_s
     print(
         f"{len(work.videos)} videos, {segments} segments, {audio_s:.0f} s of audio; random small weights, one thread\n"
     )
@@ -101,8 +101,8 @@ def chunk_padding() -> float:
     """Compute, without running it, the padding of 50 videos of about 100 segments with four times the lengths here."""
     durations_s = [4 * s for s in draw_durations_s(np.random.default_rng(1), 5_000)]
     plan = plan_batches(durations_s, 320.0, min_padded_s=SUITES["indic"].min_padded_s)
-    fill = sum((measure_padding([durations_s[row] for row in rows]) for rows in plan), PaddingStats())
-    return fill.padded_s / fill.real_s
+    padding = sum((measure_padding([durations_s[row] for row in rows]) for rows in plan), PaddingStats())
+    return padding.padded_s / padding.real_s
 
 
 def write_json(parity, rounds, ladder, served, summary) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from prefect.blocks.core import Block
 from prefect_aws import S3Bucket
 
+from blocks.bucket import RESULTS, build_bucket, read_bucket
 from blocks.database import BLOCK as DATABASE
 from blocks.database import ValidationDatabase
-from blocks.documents import RESULTS, build_bucket, find_block, read_bucket
+from blocks.documents import find_block
 from blocks.suite import BLOCK as SUITE
 from blocks.suite import ModelSuite
 from blocks.vast import BLOCK as VAST

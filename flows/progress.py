@@ -2,10 +2,8 @@
 
 from prefect import flow, get_run_logger
 
-from blocks.services import open_control_services
-from tasks.progress import publish_language_bars, publish_page, publish_workers, refresh
+from tasks.progress import publish_language_bars, publish_page, publish_workers, refresh, settle_failures
 from validation.analysis.status.format import headline
-from validation.control.witness import witness_failures
 
 
 @flow(name="report-progress", flow_run_name="report progress")
@@ -20,7 +18,5 @@ def report_progress() -> str:
     publish_language_bars(status)
     summary = headline(status)
     get_run_logger().info("published the progress: %s", summary, extra={"event": "progress_published"})
-    control = open_control_services()
-    settled = witness_failures(control.engine, control.read_video)
-    get_run_logger().info("settled %d failures of one box", len(settled), extra={"event": "failures_settled"})
+    settle_failures()
     return summary

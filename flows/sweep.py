@@ -2,10 +2,15 @@
 
 from prefect import flow, get_run_logger
 
-from blocks.services import open_control_services
+from blocks.control import open_control_services
 from tasks.control import ask_ended_runs, log_sweep, publish_report, reconcile_flow_runs
 from validation.control.sweep import sweep
-from validation.ledger.queries import read_open_chunks, read_recently_closed_chunks, read_worker_sessions
+from validation.ledger.queries import (
+    read_expired_chunks,
+    read_open_chunks,
+    read_recently_closed_chunks,
+    read_worker_sessions,
+)
 
 
 @flow(name="sweep-stale-claims", flow_run_name="sweep")
@@ -24,7 +29,8 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
     report = sweep(control.engine, control.results, orphans=orphans, find_ended=ask_ended_runs)
     held = [*read_open_chunks(control.engine), *read_recently_closed_chunks(control.engine)]
     sessions = read_worker_sessions(control.engine)
-    corrected = reconcile_flow_runs(report.swept, held, sessions, return_state=True)
+    expired = read_expired_chunks(control.engine)  # by this sweep, by an earlier one or by a claim
+    corrected = reconcile_flow_runs(expired, held, sessions, return_state=True)
     corrections = corrected.result() if corrected.is_completed() else []
     publish_report(report, corrections)
     log_sweep(get_run_logger(), report, corrections)

@@ -1,30 +1,36 @@
 """Validate one chunk of videos: claim, fetch ahead, score, write the shard, commit."""
 
+from typing import Annotated, TypeAlias
 from uuid import UUID, uuid4
 
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
-from blocks.services import open_box_services
+from blocks.box import open_box_services
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
-from tasks.naming import describe_no_claim, describe_outcome, name_after_claim
+from tasks.naming import describe_no_claim, describe_outcome, name_after_claim, name_before_claim
 from validation.worker.chunk.context import LeasedChunk
 from validation.worker.chunk.outcome import report_outcome
+
+ChunkSize: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
+Language: TypeAlias = Annotated[str, Field(min_length=2, max_length=35)]
+"""The longest language tag that BCP 47 asks programs to read."""
 
 
 @flow(
     name="validate-chunk",
-    flow_run_name="validate a chunk",
+    flow_run_name=name_before_claim,
     # Two groups may be fetched at once; the chunk limits how far they run ahead, in videos and bytes.
     task_runner=ThreadPoolTaskRunner(max_workers=2),
 )
-def validate_chunk(size: int | None = None, languages: list[str] | None = None) -> State[None]:
+def validate_chunk(size: ChunkSize | None = None, languages: list[Language] | None = None) -> State[None]:
     """Score every segment of up to `size` transcribed videos and commit the rows as one parquet shard.
 
     Args:
-        size: Videos to claim. If empty, the setting of the worker decides (PARQUET_SHARD_SIZE, 50).
+        size: Videos to claim, at most 1000. If empty, the setting of the worker decides (PARQUET_SHARD_SIZE, 50).
         languages: Only claim videos of these languages. If empty, the setting of the worker decides.
     """
     with report_outcome():

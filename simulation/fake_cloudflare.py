@@ -21,8 +21,9 @@ Reply: TypeAlias = tuple[int, Mapping[str, Any]]
 class FakeCloudflare:
     """One account with one R2 token. Use as a context manager.
 
-    ``issue`` makes the three parts of a credential that a store accepts; without it, they are names without effect.
-    ``next_statuses`` are the error statuses of the next requests; ``granted`` are the requests that were granted.
+    ``issue`` makes the three parts of a credential that a store accepts; without it, the parts are names without
+    effect. ``next_statuses`` are the error statuses of the next requests; ``granted`` are the requests that were
+    granted.
     """
 
     account_id = "0123456789abcdef0123456789abcdef"

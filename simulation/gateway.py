@@ -61,7 +61,7 @@ class EmbeddedProxy(EmbeddedService):
 
 
 class EmbeddedNginx(EmbeddedService):
-    """nginx as an operator sets it up, with TLS, on a port of loopback. `box_environment` leads boxes to it."""
+    """nginx as an operator configures it, with TLS, on a loopback port. `box_environment` directs boxes to it."""
 
     name: ClassVar[str] = "nginx"
     check: ClassVar[str] = "look at its log"

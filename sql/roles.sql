@@ -170,7 +170,7 @@ GRANT EXECUTE ON FUNCTION
     validation.fleet_set_target, validation.fleet_scale_to_zero, validation.fleet_acquire_lock,
     validation.fleet_release_lock, validation.fleet_acquire_search_quota, validation.fleet_request,
     validation.fleet_transition, validation.fleet_record_observation, validation.fleet_ban, validation.fleet_lift_ban,
-    validation.fleet_record_credit, validation.fleet_transitions,
+    validation.fleet_record_credit, validation.fleet_record_tick, validation.fleet_transitions,
     validation.fleet_now, validation.fleet_spend, validation.issue_box_key, validation.store_credential
 TO validation_control;
 GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spend TO validation_reader;  -- views call them

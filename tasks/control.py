@@ -35,12 +35,20 @@ LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 HeldChunk: TypeAlias = OpenChunk | RecentlyClosedChunk
 
 CHUNK_DEPLOYMENT = "validate-chunk"
-CONTROL_DEPLOYMENTS = ("dispatch-chunks", "sweep-stale-claims", "reconcile-fleet", "report-progress")
+CONTROL_DEPLOYMENTS = (
+    "operate-fleet",
+    "dispatch-chunks",
+    "sweep-stale-claims",
+    "reconcile-fleet",
+    "report-progress",
+    "check-alerts",
+)
 MIN_RUN_AGE = timedelta(minutes=10)
 """Age below which a run of a live worker is not corrected although it holds no chunk: it may wait five minutes for its
 inference server, or for a slow machine to start its process. Most dead runs are known sooner, by their worker."""
-MAX_CONTROL_RUN_AGE = timedelta(minutes=3)
-"""Age from which a control run counts as dead: it takes seconds, and its worker has no row in the ledger."""
+MAX_CONTROL_RUN_AGE = timedelta(minutes=15)
+"""Age from which a control run counts as dead: it takes seconds, and minutes while many boxes are rented; its worker
+has no row in the ledger. Its place in the concurrency limit is free within 30 s of the death of its process."""
 MAX_CLOCK_SKEW = timedelta(seconds=10)
 """Between a box, which dates the states of its runs, and the database, which dates worker sessions."""
 WORKER_LABEL = "prefect.worker.name"
@@ -50,7 +58,7 @@ PAGE = 200
 """Flow runs per request: the limit of the server."""
 
 TASK_OPTIONS: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 1, "cache_policy": NO_CACHE}
-"""Few and short retries, because a control flow is scheduled again within seconds."""
+"""Few and short retries, because the next control run comes within two minutes."""
 SHORT_TIMEOUT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
 """Client settings of the sweep: by default the client retries for a minute."""
 
@@ -83,12 +91,12 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
 
 @task(name="reconcile-flow-runs", cache_policy=NO_CACHE)
 def reconcile_flow_runs(
-    swept: Sequence[SweptChunk], held: Sequence[HeldChunk], sessions: Sequence[WorkerSession]
+    swept: Sequence[HeldChunk | SweptChunk], held: Sequence[HeldChunk], sessions: Sequence[WorkerSession]
 ) -> list[str]:
     """Correct states in Prefect: runs without a process become Crashed, runs whose worker is gone are rescheduled.
 
     Args:
-        swept: chunks that were just taken back; a run of theirs that is still active in Prefect is dead.
+        swept: chunks that were taken back; a run of theirs that is still active in Prefect is dead.
         held: chunks with a valid lease, or closed so recently that their runs may not have reported it.
         sessions: the current session of each worker; runs that an earlier session took ended with it.
     """
@@ -104,7 +112,7 @@ def reconcile_flow_runs(
             if target is not None and correct(client, run, target):
                 corrections.append(f"{run.name}: {target.name}")
         for run in read_runs(states=ALIVE, deployments=CONTROL_DEPLOYMENTS):
-            target = Crashed(message="Its process is gone: a control run takes seconds.")
+            target = Crashed(message="Its process is gone: a control run takes minutes at most.")
             if is_older(run, MAX_CONTROL_RUN_AGE) and correct(client, run, target):
                 corrections.append(f"{run.name}: Crashed")
     return corrections
@@ -158,14 +166,15 @@ def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: b
 
 
 @task(name="create-runs", task_run_name="create runs", **TASK_OPTIONS)
-def create_runs(workload: Workload, *, chunk_videos: int) -> int:
+def create_runs(workload: Workload, *, chunk_videos: int, period_s: Seconds) -> int:
     """Create as many runs as the workload needs; returns their number."""
     active = read_runs(states=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
-    count = plan_runs(workload, active_runs=len(active), chunk_videos=chunk_videos)
+    count = plan_runs(workload, active_runs=len(active), chunk_videos=chunk_videos, period_s=period_s)
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(f"{CHUNK_DEPLOYMENT}/{CHUNK_DEPLOYMENT}")
-        for _ in range(count):
-            client.create_flow_run_from_deployment(deployment.id)
+        for number in range(1, count + 1):
+            name = f"waiting since {now('UTC'):%d %b %H:%M} UTC · {number}"  # until a worker takes it
+            client.create_flow_run_from_deployment(deployment.id, name=name)
     return count
 
 

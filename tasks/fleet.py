@@ -1,20 +1,22 @@
 """One tick of a fleet as a Prefect task, and its report."""
 
 import logging
+from contextlib import suppress
 from typing import TypeAlias
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from blocks.services import open_control_services
+from blocks.control import open_control_services
 from blocks.suite import collect_box_environment
 from blocks.vast import find_credentials
 from validation.credentials.issuer import open_issuer
+from validation.errors import FleetError
 from validation.escape import plain_text
 from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.gateway.tokens import find_tokens
-from validation.ledger.fleet import read_fleets
+from validation.ledger.fleet import read_fleets, record_tick
 from validation.settings import load_settings
 
 LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
@@ -32,14 +34,19 @@ def list_fleets() -> list[str]:
     cache_policy=NO_CACHE,
 )
 def tick(fleet: str) -> Report | None:
-    """Run one tick of one fleet; None if another reconciler holds its lock."""
+    """Run one tick of one fleet; None if another reconciler holds its lock. The ledger keeps what it said or raised."""
     engine, settings = open_control_services().engine, load_settings()
-    with find_credentials().open_client() as client, open_issuer(engine, settings) as issuer:
-        return reconcile(
-            ReconcileContext(
-                engine, client, fleet, collect_box_environment, issuer=issuer, tokens=find_tokens(settings)
+    try:
+        with find_credentials().open_client() as client, open_issuer(engine, settings) as issuer:
+            return reconcile(
+                ReconcileContext(
+                    engine, client, fleet, collect_box_environment, issuer=issuer, tokens=find_tokens(settings)
+                )
             )
-        )
+    except FleetError as error:
+        with suppress(FleetError):  # the ledger may be what failed
+            record_tick(engine, fleet, [str(error)])
+        raise
 
 
 def describe_tick(fleet: str, report: Report | None) -> str:

@@ -9,7 +9,17 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from validation.domain import ChunkClaim
+from validation.errors import BadInput
+from validation.settings import load_settings
 from validation.worker.chunk.context import ChunkContext, LeasedChunk
+
+
+def name_before_claim() -> str:
+    """The name of a flow run that has no chunk yet: its worker's. A run that fails before its claim keeps it."""
+    try:
+        return f"{load_settings().worker_id} · no chunk yet"
+    except BadInput:  # the flow itself will say which setting is wrong
+        return "no chunk yet"
 
 
 def name_after_claim(claim: ChunkClaim) -> None:

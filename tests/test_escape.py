@@ -57,7 +57,7 @@ def test_escaped_line_has_no_unsafe_character(escape, word):
 
 @WORDS
 def test_html_shows_the_word_as_text(word):
-    """No tag and no attribute begins in it, neither in an element nor in a quoted attribute."""
+    """No tag and no attribute begins in the word, neither in an element nor in a quoted attribute."""
     parsed = Tags(f'<p title="{for_html(word)}">{for_html(word)}</p>')
     assert [tag for tag, _ in parsed.tags] == ["p"]
     assert parsed.tags == [("p", [("title", plain_text(word, max_chars=None))])]
@@ -87,7 +87,7 @@ def test_markdown_has_no_automatic_link(word):
 
 @WORDS
 def test_json_keeps_the_word_and_is_safe_on_a_terminal(word):
-    """What is read back is the word, with each lone surrogate kept as an escape."""
+    """Parsing the JSON gives the word, with each lone surrogate as an escape."""
     document = to_json({"error": word})
     assert unsafe_characters(document, allowed="") == set()
     assert json.loads(document) == {"error": word}
@@ -121,7 +121,7 @@ def test_escaping_twice_changes_nothing(text):
 
 @given(st.text(min_size=MAX_SENTENCE_CHARS, max_size=MAX_SENTENCE_CHARS * 2))
 def test_long_text_keeps_its_beginning_and_end(text):
-    """And says how much is missing."""
+    """The middle is cut out, and the result says how many characters are missing."""
     shown = for_log(text)
     assert len(shown) <= MAX_SENTENCE_CHARS
     whole = plain_text(text, max_chars=None)

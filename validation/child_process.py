@@ -65,7 +65,7 @@ def run_module_with_pdeathsig(parent_pid: int, module: str) -> None:
 
 
 def main() -> None:
-    """Read the command line above."""
+    """Parse the command line and run the module or program."""
     parser = argparse.ArgumentParser(description="Run a module or program that ends with its parent.")
     parser.add_argument("parent_pid", type=int)
     parser.add_argument("--module", help="a module to run in this process, in place of a program")

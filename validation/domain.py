@@ -19,6 +19,8 @@ ColumnType: TypeAlias = Literal["float", "int", "str", "bool"]
 
 SAMPLE_RATE = 16_000
 """Hz. Every model of every suite takes this rate; audio is resampled once, when it is decoded."""
+MAX_NUMBER = 1e12
+"""No signal is larger: sums over a corpus and their squares stay finite."""
 MIN_DISK_BYTES = 5 << 30
 """Free disk that a box needs before it works."""
 MIN_SEGMENT_S: Seconds = 0.1

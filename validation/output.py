@@ -1,6 +1,7 @@
 """What commands print: sentences, tables that fit the terminal, and strict JSON."""
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -16,6 +17,11 @@ _GAP = "  "
 def say(sentence: object) -> None:
     """Print one line. Characters that would change the terminal are shown as escapes."""
     print(for_terminal(sentence), flush=True)
+
+
+def say_error(sentence: object) -> None:
+    """Print one line on standard error, as ``say`` does."""
+    print(for_terminal(sentence), file=sys.stderr, flush=True)
 
 
 def say_json(value: object) -> None:

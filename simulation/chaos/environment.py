@@ -29,9 +29,8 @@ CHUNK_VIDEOS = 20
 LATENCY_S: Seconds = 0.4
 """Of every request to the store. It makes a chunk last 10 s without using CPU, longer than the start of its process,
 so that most faults hit a chunk in work."""
-SCHEDULES_S = {"dispatch-chunks": 10, "sweep-stale-claims": 20}
-"""The periods of the control flows: those of prefect.yaml, shortened with the lease as far as two cores allow. A crash
-suspect needs a flow run of its own, so the dispatch period decides how soon the queue is empty."""
+OPERATE_EVERY_S = 20
+"""The period of the control flow: a sixth of that of prefect.yaml, as the lease is a fifth."""
 
 SETTINGS = {
     "VFLEET_SUITE": "vad",
@@ -134,9 +133,8 @@ def open_environment(folder: Path, *, seed: int, boxes: int, report: Report) -> 
         )
         migrate(engine)
         chaos.prefect.deploy_all()
-        for deployment, every_s in SCHEDULES_S.items():
-            chaos.prefect.reschedule(deployment, every_s=every_s)
-        chaos.prefect.set_parameters("dispatch-chunks", chunk_videos=CHUNK_VIDEOS)
+        chaos.prefect.reschedule("operate-fleet", every_s=OPERATE_EVERY_S)
+        chaos.prefect.set_parameters("operate-fleet", chunk_videos=CHUNK_VIDEOS, period_s=OPERATE_EVERY_S)
         _describe_boxes(chaos, boxes)
         undo.callback(_kill_boxes, chaos)
         yield chaos

@@ -61,6 +61,12 @@ def read_chunk_ends(engine: Engine) -> dict[UUID, ChunkEnd]:
     return {row.chunk_id: ChunkEnd(*tuple(row)) for row in _execute(engine, "chunk_ends")}
 
 
+def count_chunks(engine: Engine) -> int:
+    """How many chunks were ever claimed."""
+    (row,) = _execute(engine, "count_chunks")
+    return int(row[0])
+
+
 def _read(name: str) -> TextClause:
     return text((STATEMENTS / f"{name}.sql").read_text())
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from simulation.chaos.environment import ChaosEnvironment
 from simulation.chaos.injections import Injection
 from simulation.chaos.ledger import ChunkEnd, read_chunk_ends
-from simulation.chaos.runner import RunRecord
+from simulation.chaos.runner import RunRecord, find_unproven
 from simulation.chaos.schedule import FaultKind
 from validation.domain import Seconds
 from validation.ledger.queries import read_view
@@ -44,6 +44,10 @@ class ChaosReport:
     seed: int
     faults: Mapping[str, int]
     missed: Mapping[str, int]
+    unproven: Sequence[str]
+    """Kinds of fault that found no target in the whole run."""
+    standstill_s: Seconds
+    """The longest time without a claim while videos waited and a worker was up."""
     outcomes: Sequence[ChunkOutcome]
     worker_drains_s: Sequence[Seconds]
     queue_drained_s: Seconds | None
@@ -69,6 +73,8 @@ def describe_run(
         seed=seed,
         faults=Counter(injection.fault.kind.name for injection in record.injections),
         missed=Counter(fault.kind.name for fault in record.missed),
+        unproven=[kind.name for kind in find_unproven(record)],
+        standstill_s=round(record.standstill.longest_s, 1),
         outcomes=list(_trace_chunks(record.injections, ends)),
         worker_drains_s=sorted(seconds for box in environment.boxes for seconds in box.drains_s),
         queue_drained_s=record.drained_s,
@@ -122,7 +128,11 @@ def _print_counts(console: Console, report: ChaosReport) -> None:
     emptied = "never" if report.queue_drained_s is None else f"{report.queue_drained_s:.0f} s after the last fault"
     console.print(f"queue empty {emptied}; {report.orphans_deleted} orphan objects deleted")
     console.print(f"worker sessions: {dict(report.worker_sessions)}; flow runs: {dict(report.flow_runs)}")
-    verdict = "[bold red]VIOLATED[/]" if report.violations else "[bold green]passed[/]"
+    console.print(f"longest standstill: {report.standstill_s:.0f} s without a claim while videos waited")
+    if report.unproven:
+        console.print(f"[bold yellow]unproven[/], because they found no target: {', '.join(report.unproven)}")
+    passed = "[bold yellow]unproven[/]" if report.unproven else "[bold green]passed[/]"
+    verdict = "[bold red]VIOLATED[/]" if report.violations else passed
     console.print(f"{sum(report.faults.values())} faults, {len(report.violations)} violations: {verdict}")
 
 

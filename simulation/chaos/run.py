@@ -11,20 +11,26 @@ from rich.console import Console
 from simulation.chaos.checks import find_false_silence, find_violations, sweep_once
 from simulation.chaos.environment import CHUNK_VIDEOS, ChaosEnvironment, open_environment
 from simulation.chaos.report import ChaosReport, describe_run, print_report, write_report
-from simulation.chaos.runner import ChaosRunner, RunRecord, find_unproven
+from simulation.chaos.runner import ChaosRunner, RunRecord
 from simulation.chaos.schedule import plan_faults
 from validation.control.audit import audit
-from validation.control.sweep import delete_orphans
+from validation.control.orphans import delete_orphans
 from validation.domain import Seconds
 from validation.errors import FleetError
+from validation.exit_codes import ExitCode
 from validation.local.process import poll_until
 
 FIRST_CLAIM_TIMEOUT_S: Seconds = 120.0
 SERVER_TIMEOUT_S: Seconds = 60.0
+UNPROVEN = 4
+"""The exit code of a run without a violation in which a planned kind of fault found no target."""
 
 
 def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_timeout_s: Seconds) -> int:
-    """Inject faults for some minutes, let the queue drain, run the checks. Returns 1 after a violation, else 0."""
+    """Inject faults for some minutes, let the queue drain, run the checks.
+
+    Returns an exit code: 1 after a violation, ``UNPROVEN`` if a kind of fault found no target, else 0.
+    """
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     folder = folder.resolve() / "chaos"
     shutil.rmtree(folder / "scratch", ignore_errors=True)
@@ -41,13 +47,15 @@ def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_time
     print_report(console, report)
     write_report(folder / f"report-{seed}.json", report)
     console.print(f"written to {folder / f'report-{seed}.json'} after {time.monotonic() - started:.0f} s")
-    return 1 if report.violations else 0
+    if report.violations:
+        return ExitCode.FAILED
+    return UNPROVEN if report.unproven else ExitCode.OK
 
 
 def end_run(environment: ChaosEnvironment, record: RunRecord, seed: int) -> ChaosReport:
     """Stop the fleet in order, sweep a last time, and run every check."""
     violations = [] if record.drained_s is not None else ["the queue did not drain in time"]
-    violations += find_unproven(record)
+    violations += record.standstill.violations()
     violations += find_false_silence(environment)
     for box in environment.boxes:
         box.stop()

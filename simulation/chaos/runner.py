@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from simulation.chaos.environment import CHUNK_VIDEOS, ChaosEnvironment
 from simulation.chaos.injections import Injection, inject
-from simulation.chaos.ledger import end_backoffs
-from simulation.chaos.schedule import PlannedFault
+from simulation.chaos.ledger import count_chunks, end_backoffs
+from simulation.chaos.schedule import FaultKind, PlannedFault
+from simulation.chaos.standstill import StandstillWatch
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent
 from validation.ledger.queries import read_open_chunks, read_view, read_workload
@@ -15,10 +16,11 @@ from validation.ledger.queries import read_open_chunks, read_view, read_workload
 TICK_S: Seconds = 0.2
 REPORT_INTERVAL_S: Seconds = 10.0
 FEED_INTERVAL_S: Seconds = 2.0
+LOOK_INTERVAL_S: Seconds = 1.0
 LOW_WATER = 4 * CHUNK_VIDEOS
 """More videos are queued below this number of claimable ones, because faults do not hurt an idle fleet."""
-TARGET_TIMEOUT_S: Seconds = 45.0
-"""How long after its time a fault waits for a target: earlier faults may have left the fleet without work."""
+EXTRA_S: Seconds = 300.0
+"""How much longer a run goes on for the kinds of fault that found no target yet."""
 MIN_GAP_S: Seconds = 2.0
 """Between two injections: injected at once, the second of two faults on one box would prove nothing."""
 
@@ -32,15 +34,15 @@ class RunRecord:
     injections: list[Injection] = field(default_factory=list)
     missed: list[PlannedFault] = field(default_factory=list)
     """Faults that found no target."""
+    standstill: StandstillWatch = field(default_factory=StandstillWatch)
     drained_s: Seconds | None = None
     """From the last fault to an empty queue; None if the queue did not become empty."""
 
 
-def find_unproven(record: RunRecord) -> list[str]:
-    """Kinds of fault that were planned and never injected, one sentence each: the run proves nothing about them."""
+def find_unproven(record: RunRecord) -> list[FaultKind]:
+    """Kinds of fault that were planned and never injected: the run proves nothing about them."""
     injected = {injection.fault.kind for injection in record.injections}
-    missed = dict.fromkeys(fault.kind for fault in record.missed if fault.kind not in injected)
-    return [f"proves nothing about {kind.value!r}: it found no target" for kind in missed]
+    return list(dict.fromkeys(fault.kind for fault in record.missed if fault.kind not in injected))
 
 
 class NoChunkClaimed(Permanent):
@@ -77,15 +79,29 @@ class ChaosRunner:
         self._started = time.monotonic()
 
     def inject_all(self, *, duration_s: Seconds) -> None:
-        """Carry out the plan, with a queue that never runs empty."""
-        while (now_s := self._now_s()) < duration_s + (TARGET_TIMEOUT_S if self._plan else 0.0) or self._active:
+        """Carry out the plan, with a queue that never runs empty; longer while a kind of fault has found no target."""
+        while (now_s := self._now_s()) < duration_s + (EXTRA_S if self._untried() else 0.0) or self._active:
+            if now_s >= duration_s:
+                self._drop_repeated()
             self._inject_next(now_s)
             self._undo_due()
             self._environment.restart_dead_workers()
             self._every("feed", FEED_INTERVAL_S, self._feed)
             self._every("report", REPORT_INTERVAL_S, self._report_progress)
+            self._every("look", LOOK_INTERVAL_S, self._look_for_standstill)
             time.sleep(TICK_S)
         self.record.missed += self._plan
+
+    def _untried(self) -> list[PlannedFault]:
+        """The planned faults whose kind was not injected yet."""
+        injected = {injection.fault.kind for injection in self.record.injections}
+        return [fault for fault in self._plan if fault.kind not in injected]
+
+    def _drop_repeated(self) -> None:
+        """Give up the faults whose kind was injected before."""
+        untried = self._untried()
+        self.record.missed += [fault for fault in self._plan if fault not in untried]
+        self._plan = untried
 
     def drain(self, *, timeout_s: Seconds) -> None:
         """Let the fleet finish without further faults."""
@@ -93,6 +109,7 @@ class ChaosRunner:
         while time.monotonic() - started < timeout_s:
             self._environment.restart_dead_workers()
             self._every("report", REPORT_INTERVAL_S, self._report_progress)
+            self._every("look", LOOK_INTERVAL_S, self._look_for_standstill)
             try:
                 if self._is_drained():
                     self.record.drained_s = time.monotonic() - started
@@ -151,6 +168,15 @@ class ChaosRunner:
                 act()
             except FleetError:
                 self._due[what] = now_s + 1  # the ledger is down: try again soon
+
+    def _look_for_standstill(self) -> None:
+        workload = read_workload(self._environment.engine)
+        self.record.standstill.observe(
+            self._now_s(),
+            claims=count_chunks(self._environment.engine),
+            is_work_waiting=workload.claimable_videos > 0,
+            is_worker_up=any(box.is_up for box in self._environment.boxes),
+        )
 
     def _report_progress(self) -> None:
         (row,) = read_view(self._environment.engine, "fleet_overview")

@@ -48,7 +48,7 @@ class Rental:
         self.billed_to = self.created_at
 
     def phase(self, now: Seconds) -> Phase:
-        """Its phase, were it never stopped."""
+        """The phase that its lifecycle has reached, without regard to stops."""
         past = [phase for phase in self.phases if self.phases_from + phase.at_s <= now]
         return past[-1] if past else self.phases[0]
 

@@ -1,4 +1,4 @@
-"""SimulatedWorkers that do everything a worker does to the ledger, and none of the work."""
+"""Simulated workers: they call the ledger as a real worker does, and score nothing."""
 
 import hashlib
 import json

@@ -7,6 +7,7 @@
 -- A flow run holds one chunk of a worker at a time: a second claim raises VF009. Of two workers that name the same flow
 -- run the ledger refuses neither, because it cannot tell which of them Prefect gave the run to, and a refusal would let
 -- a box block runs that it knows the id of. The control plane asks Prefect instead.
+-- Expired leases are taken back first, so a lost box's videos are claimable as soon as a box asks for work.
 -- Raises VF003 for a worker that never registered, VF006 at the limit of open chunks, for a second claim in one
 -- transaction and where check_allowance refuses, VF007 for another box's worker id, VF008 for a quarantined worker.
 CREATE OR REPLACE FUNCTION validation.claim_chunk(
@@ -33,6 +34,7 @@ BEGIN
     PERFORM check_box_key(p_worker);
     p_size    := least(p_size, 1000);
     p_lease_s := greatest(least(p_lease_s, 3600), 10);  -- a shorter lease would expire between two heartbeats
+    PERFORM take_back_expired();
     -- Only here is the worker's row locked first: nothing below waits for a lock.
     SELECT w.status INTO v_status FROM public.worker_validators w WHERE w.worker_id = p_worker FOR NO KEY UPDATE;
     IF NOT FOUND THEN

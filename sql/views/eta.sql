@@ -8,14 +8,15 @@
 -- blocks; seconds_left_max also while the rate may be zero.
 CREATE OR REPLACE VIEW validation.eta AS
 WITH recent AS (
-    SELECT c.claimed_at, c.closed_at, c.videos_validated + (
+    SELECT c.claimed_at, c.closed_at, c.segments, c.videos_validated + (
                SELECT count(*) FROM public.video_queue q
                WHERE q.validation_chunk = c.chunk_id AND q.validation_status = 'validation_failed') AS videos
     FROM public.validation_chunks c
     WHERE c.state = 'committed' AND c.closed_at > now() - interval '60 minutes'
 ), rate AS (
     -- At most the hour, however long ago a chunk was claimed: a straggler's other hours had commits of their own.
-    SELECT sum(videos) / nullif(least(extract(epoch FROM now() - min(claimed_at)), 3600), 0) AS videos_per_s
+    SELECT sum(videos) / nullif(least(extract(epoch FROM now() - min(claimed_at)), 3600), 0) AS videos_per_s,
+           sum(segments) / nullif(least(extract(epoch FROM now() - min(claimed_at)), 3600), 0) AS segments_per_s
     FROM recent
 ), block AS (
     SELECT coalesce(sum(r.videos), 0) AS videos
@@ -38,5 +39,6 @@ SELECT videos_left,
        (videos_left / nullif(videos_per_s, 0))::real                                     AS seconds_left,
        now() + make_interval(secs => (videos_left / nullif(videos_per_s, 0))::double precision) AS empty_at,
        (videos_left / nullif(videos_per_s * (1 + error.share), 0))::real                 AS seconds_left_min,
-       (videos_left / nullif(videos_per_s * greatest(1 - error.share, 0), 0))::real      AS seconds_left_max
+       (videos_left / nullif(videos_per_s * greatest(1 - error.share, 0), 0))::real      AS seconds_left_max,
+       segments_per_s::real                                                              AS segments_per_s
 FROM remaining CROSS JOIN rate CROSS JOIN error;

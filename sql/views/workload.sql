@@ -2,6 +2,7 @@
 -- suspects and isolated_suspects are among the claimable videos: those that are claimed a fifth of a chunk at a time
 -- after one crash, and those that are claimed alone (see pick_crash_suspects). A video that waits for a second witness
 -- counts only if a box of another owner is online.
+-- chunk_s is the mean time from claim to commit in the last half hour, null if nothing was committed in it.
 CREATE OR REPLACE VIEW validation.workload AS
 SELECT (SELECT count(*) FROM public.video_queue
          WHERE status = 'done' AND validation_status = 'pending'
@@ -17,4 +18,7 @@ SELECT (SELECT count(*) FROM public.video_queue
            AND validation_crashes = 1)                                           AS suspects,
        (SELECT count(*) FROM public.video_queue
          WHERE status = 'done' AND validation_status = 'pending' AND validation_not_before <= now()
-           AND validation_crashes > 1)                                           AS isolated_suspects;
+           AND validation_crashes > 1)                                           AS isolated_suspects,
+       (SELECT avg(extract(epoch FROM closed_at - claimed_at))::real
+          FROM public.validation_chunks
+         WHERE state = 'committed' AND closed_at > now() - interval '30 minutes') AS chunk_s;

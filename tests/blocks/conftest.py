@@ -6,7 +6,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-import blocks.services
+import blocks.control
 from validation.ledger.engine import open_engine
 
 
@@ -22,9 +22,9 @@ def control(box) -> Iterator:
     """Open the services of the control plane anew; they are closed at the end."""
 
     def open_anew():
-        blocks.services.open_control_services.cache_clear()
-        return blocks.services.open_control_services()
+        blocks.control.open_control_services.cache_clear()
+        return blocks.control.open_control_services()
 
     yield open_anew
     open_engine(box.environment["DATABASE_URL"]).dispose()
-    blocks.services.open_control_services.cache_clear()
+    blocks.control.open_control_services.cache_clear()

@@ -5,10 +5,11 @@ from prefect_aws import S3Bucket
 from pydantic import SecretStr
 
 from blocks.__main__ import save_blocks, test_blocks
+from blocks.box import open_box_services
+from blocks.bucket import RESULTS, build_bucket
 from blocks.control import complete_settings
 from blocks.database import BLOCK, ValidationDatabase
-from blocks.documents import RESULTS, build_bucket, find_block
-from blocks.services import open_box_services
+from blocks.documents import find_block
 from blocks.suite import BLOCK as SUITE
 from blocks.suite import ModelSuite, collect_box_environment
 from blocks.types import __all__ as kinds

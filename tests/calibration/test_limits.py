@@ -25,6 +25,21 @@ def test_calibrate_writes_rules_that_select_reads(tmp_path, capsys):
     assert out.read_text() == before
 
 
+def test_too_few_clips_write_no_limits(tmp_path, capsys):
+    """The refusal names the number that is needed; the proposals can still be printed."""
+    out = tmp_path / "mine.toml"
+    asked = ["calibrate", str(CLIPS), "--suite", "vad", "--out", str(out), "--min-clips", "50"]
+    assert main(asked) == 2
+    assert "23 clips are too few to write limits: 50 are needed" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_calibrate_asks_for_clips_or_shards(capsys):
+    """Neither and both are refused."""
+    assert main(["calibrate", "--suite", "vad"]) == 2
+    assert "either a folder of trusted clips or --shards" in capsys.readouterr().err
+
+
 def test_calibrate_refuses_rules_of_another_suite(capsys):
     """A rule on a column that the suite lacks would never fire."""
     assert main(["calibrate", str(CLIPS), "--suite", "vad", "--rules", "local-1"]) == 2

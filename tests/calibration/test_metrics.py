@@ -43,7 +43,9 @@ def test_confidence_bounds_count_clips():
 
 def evaluate(fault: str, clip: str, **signals) -> EvaluatedClip:
     """A variant of a clip with these signals."""
-    return EvaluatedClip(FaultyClip(clip, fault, fault, np.zeros(1, np.float32), "", "hi"), {"fault": None} | signals)
+    return EvaluatedClip(
+        FaultyClip(clip, fault, fault, np.zeros(1, np.float32), "", "hi", "hi"), {"fault": None} | signals
+    )
 
 
 def rule(*when: Condition, verdict="reject") -> Rule:

@@ -19,7 +19,7 @@ from validation.storage.store import delete_object
 from validation.worker.chunk.context import run_chunk
 
 RIGHT = KnownAnswer("accept", {"cer": 0.1, "ear_p": 0.9, "votes": 2, "declared_p": None})
-UNITS = {"cer": "ratio", "ear_p": "probability", "votes": "judges", "declared_p": "probability"}
+UNITS = {"cer": "ratio", "ear_p": "probability", "votes": "models", "declared_p": "probability"}
 
 
 def row(verdict="accept", **values):
@@ -60,7 +60,7 @@ def test_tolerance_depends_on_unit_and_value():
     assert tolerance_for("ear_p", 0.5, "probability") == pytest.approx(0.12)
     assert tolerance_for("ear_p", 0.999, "probability") < 0.021
     assert tolerance_for("ear_tokens", 7, "tokens") == 0.0
-    assert tolerance_for("language_votes_for", 2, "judges") == 0.0
+    assert tolerance_for("language_votes_for", 2, "models") == 0.0
     assert tolerance_for("clipped_fraction", 0.0, "ratio") == 0.001
 
 

@@ -50,7 +50,7 @@ def test_segments_faults_and_passed_over_files_are_shown(paired, capsys):
 
 
 def test_the_table_fits_80_columns(paired, capsys, monkeypatch):
-    """And ends with the counts."""
+    """The table fits 80 columns and ends with the counts."""
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["inspect", str(paired)]) == ExitCode.OK
     lines = capsys.readouterr().out.splitlines()
@@ -67,7 +67,7 @@ def test_a_refused_tar_is_one_sentence_and_exit_code_1(tmp_path, capsys):
 
 
 def test_a_key_is_read_from_the_source_store(box, paired, capsys, monkeypatch):
-    """With the settings of the environment."""
+    """A key is read from the source store that the environment names."""
     put_once(box.context.source, "abc.tar", paired.read_bytes())
     for name, value in box.environment.items():
         monkeypatch.setenv(name, value)
@@ -76,7 +76,7 @@ def test_a_key_is_read_from_the_source_store(box, paired, capsys, monkeypatch):
 
 
 def test_standard_input_is_read(paired):
-    """As in `cat abc.tar | vfleet inspect -`."""
+    """`-` reads the tar from standard input."""
     command = [sys.executable, "-m", "validation.cli", "inspect", "-", "--json"]
     with paired.open("rb") as tar:
         done = subprocess.run(command, stdin=tar, capture_output=True, text=True, check=True)
@@ -84,6 +84,6 @@ def test_standard_input_is_read(paired):
 
 
 def test_a_name_that_is_neither_file_nor_key_is_bad_input(capsys):
-    """One sentence that says what was looked for."""
+    """One sentence names the file and the key that were tried."""
     assert main(["inspect", "nothing.tar"]) == ExitCode.BAD_INPUT
     assert "there is no file nothing.tar" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What every command of `vfleet` has in common: help, version, options, exit codes, tables, JSON."""
+"""What all commands of `vfleet` have in common: help, version, options, exit codes, tables, JSON."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_every_command_and_option_is_described(words, command):
 
 @ALL
 def test_help_exits_0_and_fits_80_columns(words, command, capsys, monkeypatch):
-    """For every command."""
+    """The help of every command exits with 0 and fits 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     assert main([*words, "--help"]) == ExitCode.OK
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
@@ -81,7 +81,7 @@ def test_bad_usage_is_one_sentence_and_exit_2(words, says, capsys):
 
 @pytest.mark.parametrize("words", [[], ["fleet"], ["gateway", "token"]])
 def test_group_without_a_command_prints_its_help(words, capsys):
-    """And exits 2, because nothing was done."""
+    """A group without a command prints its help and exits with 2, because nothing was done."""
     assert main(words) == ExitCode.BAD_INPUT
     assert "Usage: vfleet" in capsys.readouterr().out
 
@@ -98,7 +98,7 @@ def test_group_without_a_command_prints_its_help(words, capsys):
     ],
 )
 def test_argument_may_begin_with_a_dash_after_two_dashes(words):
-    """One YouTube id in 64 begins with `-`."""
+    """One YouTube id in 64 begins with `-`, so such an id is accepted after `--`."""
     context = parse_command([*words, "-dQw4w9WgXc"])
     assert "-dQw4w9WgXc" in [*context.params.values(), *(context.params.get("video") or ())]
 
@@ -131,7 +131,7 @@ PASSWORDS = ["p@qz", "p@qz:w", "p@qz/w", "p?qz@w", "p#qz@w", "p qz@", "p[qz]@", 
 @pytest.mark.parametrize("password", PASSWORDS)
 @pytest.mark.parametrize("words", [["status"], ["migrate"], ["doctor", "--json"], ["audit"]])
 def test_password_in_an_unreadable_address_is_never_shown(password, words, monkeypatch, capsys):
-    """Of an address that does not parse nothing is shown, because any part may be of the password."""
+    """No part of an address that cannot be parsed is shown, because any part may belong to the password."""
     monkeypatch.setenv("DATABASE_URL", f"postgresql://user:{password}ecret@127.0.0.1:9/x")
     monkeypatch.setattr("validation.doctor.runner.CONTROL_CHECKS", _database_checks())
     assert main(words) != ExitCode.OK
@@ -148,7 +148,7 @@ def _database_checks() -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("port", ["word", "99999999", "-1", "5432x"])
 def test_port_that_is_not_a_number_is_bad_input(port, monkeypatch, capsys):
-    """One sentence, no traceback."""
+    """A wrong port is one sentence, not a traceback."""
     monkeypatch.setenv("DATABASE_URL", f"postgresql://user:secret@127.0.0.1:{port}/x")
     assert main(["status"]) in {ExitCode.BAD_INPUT, ExitCode.UNREACHABLE}
     (line,) = capsys.readouterr().err.strip().splitlines()
@@ -156,7 +156,7 @@ def test_port_that_is_not_a_number_is_bad_input(port, monkeypatch, capsys):
 
 
 def test_json_of_requeue_is_strict(box, capsys, monkeypatch):
-    """One object per line."""
+    """`vfleet requeue --json` prints one strict JSON object per line."""
     monkeypatch.setattr("validation.services.open_engine", lambda *_: box.engine)
     box.add_videos("a", tar=False)
     assert main(["run-chunk"]) == ExitCode.OK
@@ -178,7 +178,7 @@ def test_json_of_requeue_is_strict(box, capsys, monkeypatch):
     ],
 )
 def test_requeue_refuses_unknown_names(box, words, says, capsys, monkeypatch):
-    """And changes nothing, not even for the names that it knows."""
+    """An unknown name is refused, and nothing is changed, not even for the known names."""
     monkeypatch.setattr("validation.services.open_engine", lambda *_: box.engine)
     box.add_videos("a", tar=False)
     assert main(["requeue", *words]) == ExitCode.BAD_INPUT

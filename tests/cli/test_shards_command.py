@@ -26,7 +26,7 @@ def operate(box, monkeypatch, capsys):
 
 
 def test_shards_are_listed_verified_compacted_and_deleted(box, operate, tmp_path):
-    """A day in the life of the results, and a bad shard at its end."""
+    """List, verify, compact and delete committed shards; verify then names a damaged one."""
     _, out = operate("ls")
     assert out.count("shards/ann/") == 3
     assert ": 3 videos in 3 shards (ear 1)" in out

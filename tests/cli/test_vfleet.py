@@ -12,6 +12,7 @@ VFLEET = [sys.executable, "-m", "validation.cli"]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `vfleet` in a process of its own."""
     return subprocess.run(
         [*VFLEET, *arguments], env=os.environ | environment, capture_output=True, text=True, check=False
     )
@@ -50,7 +51,7 @@ def test_errors_are_one_sentence_and_an_exit_code(arguments, environment, code, 
 
 
 def test_unmigrated_ledger_is_refused(postgres):
-    """Nothing is written to a database whose schema this code does not know."""
+    """No command writes to a database whose schema it does not know."""
     url = postgres.create_database("unmigrated")
     done = run("sweep", DATABASE_URL=url, VFLEET_RESULTS_URL="memory://")
     assert "not migrated at all" in refusal(done)
@@ -59,7 +60,7 @@ def test_unmigrated_ledger_is_refused(postgres):
 
 
 def test_migrate_dry_run_needs_no_database():
-    """It prints the SQL, and nothing else happens."""
+    """`vfleet migrate --dry-run` prints the SQL and connects to nothing."""
     done = run("migrate", "--dry-run")
     assert done.returncode == 0
     assert "CREATE OR REPLACE FUNCTION validation.claim_chunk" in done.stdout
@@ -78,7 +79,7 @@ def test_seeding_twice_enters_videos_once(box, tmp_path):
 
 
 def test_sweep_and_audit_commands(box):
-    """What a dead worker held comes back without Prefect, and the audit finds nothing wrong."""
+    """`vfleet sweep` takes back the chunk of a dead worker without Prefect, and `vfleet audit` then finds nothing."""
     box.add_videos("a", "b")
     expire(box.engine, claim(box.engine).chunk_id)
     assert "taken back: lease expired" in run("sweep").stdout
@@ -87,7 +88,7 @@ def test_sweep_and_audit_commands(box):
 
 
 def test_requeue_resets_failed_videos(box):
-    """Only what is named; naming nothing is refused."""
+    """Only the named videos are requeued; naming none is refused."""
     box.add_videos("a", tar=False)
     assert run("run-chunk", VFLEET_SUITE="vad").returncode == 0
     assert statuses(box.engine) == {"a": "validation_failed"}

@@ -11,7 +11,7 @@ from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed
 from validation.control.audit import audit
 from validation.control.compact import compact_all, compact_group, compact_steps, delete_retired, plan_compactions
-from validation.control.sweep import delete_orphans
+from validation.control.orphans import delete_orphans
 from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_retired_shards
 from validation.shards.errors import ShardCorrupt
@@ -77,7 +77,7 @@ def test_compaction_may_be_cut_off_after_any_step(three, steps):
 
 
 def test_video_validated_again_meanwhile_stops_the_compaction(three):
-    """Its new rows are current; the compacted shard, which has the old ones, is deleted."""
+    """The video's new rows are current, and the compacted shard with its old rows is deleted."""
     (group,) = plan_compactions(three.context.results, read_committed_shards(three.engine))
     steps = compact_steps(three.engine, three.context.results, group)
     for _ in range(3):
@@ -152,7 +152,7 @@ def test_deletion_that_was_cut_off_is_finished_by_the_sweep(three, monkeypatch):
 
 
 def test_corrupt_shard_is_not_compacted(three):
-    """Only a shard that is what was committed gets a new key and checksum."""
+    """A shard that differs from what was committed gets no new key and checksum."""
     execute(three.engine, "UPDATE validation_shards SET shard_sha256 = repeat('0', 64)")
     (group,) = plan_compactions(three.context.results, read_committed_shards(three.engine))
     with pytest.raises(ShardCorrupt, match="sha256"):

@@ -1,3 +1,5 @@
+"""Orphan objects of the results bucket, and the audit of a running fleet."""
+
 from datetime import timedelta
 from uuid import uuid4
 
@@ -5,7 +7,8 @@ import pytest
 
 from tests.support.ledger_helpers import execute, fetch, shard
 from validation.control.audit import audit
-from validation.control.sweep import find_orphans, sweep
+from validation.control.orphans import find_orphans
+from validation.control.sweep import sweep
 from validation.ledger.chunks import commit_chunk
 from validation.ledger.queries import read_committed_shards, read_open_chunks
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
@@ -45,19 +48,19 @@ def test_shard_committed_during_the_listing_is_no_orphan(box, monkeypatch):
         return reading
 
     for read in (read_open_chunks, read_committed_shards):
-        monkeypatch.setattr(f"validation.control.sweep.{read.__name__}", read_then_commit(read))
+        monkeypatch.setattr(f"validation.control.orphans.{read.__name__}", read_then_commit(read))
     assert find_orphans(box.engine, box.context.results, margin=NOW) == []
     assert waiting == []
 
 
 def test_frequent_sweep_deletes_no_orphans(box):
-    """It leaves orphans to the hourly sweep."""
+    """The sweep of every 20 s leaves orphans to the hourly sweep."""
     put_once(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
     assert sweep(box.engine, box.context.results, orphans=False).is_empty
 
 
 def test_young_object_is_never_an_orphan(box):
-    """What was written within the margin may belong to a commit that is on its way."""
+    """An object younger than the margin may belong to a commit that has not finished."""
     put_once(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
     report = sweep(box.engine, box.context.results)
     assert report.is_empty
@@ -105,7 +108,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_audit_names_damage(box, damage):
-    """Whatever was lost, altered or added, the audit names it."""
+    """The audit names an object that was lost, altered or added."""
     box.add_videos("a", "b")
     run_chunk(box.context)
     ((key,),) = fetch(box.engine, "SELECT shard_key FROM validation_chunks")

@@ -9,8 +9,9 @@ from tests.support.ledger_helpers import execute, fetch, statuses
 from tests.support.result_helpers import violated_invariants
 from validation.control.audit import audit
 from validation.control.compact import compact_all, delete_retired
+from validation.control.orphans import delete_orphans
 from validation.control.repair import ChunksOpen, repair
-from validation.control.sweep import delete_orphans, sweep
+from validation.control.sweep import sweep
 from validation.domain import Video, WorkerProfile
 from validation.ledger.queries import read_committed_shards, read_view
 from validation.ledger.seed import seed_videos

@@ -198,7 +198,7 @@ def test_unrelated_channels_are_still_averaged():
 
 
 def test_a_span_is_sliced_to_the_sample():
-    """It is a copy, so that the long audio can be freed."""
+    """The slice is a copy, so that the long audio can be freed."""
     span = slice_audio(SPEECH, 1.0, 2.5)
     np.testing.assert_array_equal(span, SPEECH[16_000:40_000])
     assert span.base is None

@@ -141,7 +141,7 @@ def length_of(record: dict[str, object], speech: np.ndarray | None = None) -> tu
     ],
 )
 def test_the_decoded_length_is_compared_with_the_record(record, expected):
-    """Its own duration first, else its place in the video; a live recording that ended early shows here alone."""
+    """With its duration, else with its times in the video; only this shows that a live recording ended early."""
     assert length_of(record) == expected
 
 
@@ -155,7 +155,7 @@ def test_the_decoded_length_is_compared_with_the_record(record, expected):
     ],
 )
 def test_a_file_much_longer_than_its_record_is_never_scored_whole(record, expected):
-    """It is sliced where the record says which part is meant, and else refused."""
+    """If the record says which part is meant, the file is sliced, and else it is a fault."""
     assert length_of(record) == expected
 
 

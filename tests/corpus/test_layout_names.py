@@ -160,7 +160,7 @@ def test_whisper_json_beside_one_clip_is_its_transcript():
 
 
 def test_whisper_json_beside_long_files_slices_them():
-    """A text of minutes is no segment: each part of each file is one."""
+    """A transcript of minutes is too long for a segment, so each of its parts is one."""
     files = {f"{n}.mp3": AUDIO for n in "ab"} | {f"{n}.json": whisper("long", 40.0, 80.0) for n in "ab"}
     layout = lay_out(files)
     assert names(layout) == ["a-000", "a-001", "b-000", "b-001"]

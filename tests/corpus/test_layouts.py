@@ -111,7 +111,7 @@ def test_a_missing_or_broken_half_of_a_pair_is_a_fault_of_its_segment():
 
 
 def test_other_audio_beside_the_segments_folder_is_no_segment():
-    """Neither are other files, and the hidden files of macOS."""
+    """Audio outside the segments folder, other files and the hidden files of macOS are no segments."""
     layout = lay_out(
         {
             "audio.mp3": AUDIO,
@@ -186,7 +186,7 @@ def test_slices_are_named_by_their_ids_if_these_are_unique():
     "times", [{}, {"start": 1}, {"start": 3, "end": 3}, {"start": -1, "end": 2}, {"start": "x", "end": True}]
 )
 def test_a_slice_without_usable_times_is_a_fault(times):
-    """It is never stretched to the whole audio."""
+    """A slice without usable times is never stretched to the whole audio."""
     layout = lay_out({"a.mp3": AUDIO, "segments.json": [{"text": "x", **times}, {"text": "y", "start": 0, "end": 1}]})
     assert faults(layout) == {"000000": "bad_times"}
 
@@ -203,7 +203,7 @@ CUTS = [
     "index", [{"cuts.000000.jsonl": lines(*CUTS)}, {"cuts.000000.jsonl.gz": gzip.compress(lines(*CUTS))}]
 )
 def test_lhotse_shar_is_read_by_its_cuts(index):
-    """One segment a supervision; the recordings' own JSON beside the audio is no transcript."""
+    """Each supervision is one segment; a recording's own JSON beside the audio is no transcript."""
     audio: dict[str, object] = {f"{cut_id}.flac": AUDIO for cut_id in ("c-10", "c-9.5", "c-7")}
     recordings = {f"{cut_id}.json": {"id": cut_id, "sampling_rate": 16000} for cut_id in ("c-10", "c-9.5", "c-7")}
     layout = lay_out({**index, **audio, **recordings})

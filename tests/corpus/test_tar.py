@@ -217,7 +217,7 @@ def test_more_members_than_the_limit_are_refused():
 
 
 def test_more_bytes_than_the_limit_are_refused():
-    """All bytes count, those of headers and of skipped files included."""
+    """The limit counts all bytes, also those of headers and of skipped files."""
     with pytest.raises(TarUnsafe, match="holds more than 2048 bytes"):
         read(TAR, TarLimits(total_bytes=2048))
 

@@ -36,3 +36,9 @@ def test_environment_files_of_a_service_exist_or_are_described(unit):
     for file in settings_of(unit, "EnvironmentFile"):
         assert (PROJECT / file.removeprefix(HOME)).exists() or file.removeprefix(HOME) in page, file
     assert unit.stem in page
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_service_shares_no_temporary_folder(unit):
+    """Prefect's folder in /tmp belongs to the first account that used it; a dynamic user has a /tmp of its own."""
+    assert "yes" in settings_of(unit, "PrivateTmp") + settings_of(unit, "DynamicUser")

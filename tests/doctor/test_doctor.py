@@ -16,8 +16,8 @@ import pytest
 from simulation.fake_cloudflare import FakeCloudflare
 from simulation.fake_vast.service import EmbeddedVast
 from tests.support.certificates import make_certificate
-from tests.support.fake_prefect_cloud import cloud_before
-from tests.support.tls_proxy import front
+from tests.support.fake_prefect_cloud import serve_prefect_cloud
+from tests.support.tls_proxy import serve_tls
 from validation.credentials.cloudflare import CloudflareRefused
 from validation.doctor import gpu, machine
 from validation.doctor.accounts import check_cloudflare, check_vast
@@ -131,7 +131,7 @@ def test_password_in_prefect_address_is_hidden(healthy, prefect_server):
 
 def test_prefect_cloud_is_checked_without_a_version(healthy, prefect_server, pool, tmp_path):
     """It reports no version and serves every client; an invalid key still fails."""
-    with cloud_before(prefect_server.api_url, tmp_path) as environment:
+    with serve_prefect_cloud(prefect_server.api_url, tmp_path) as environment:
         assert check_prefect(healthy(**environment)) == f"Prefect Cloud, at {environment['PREFECT_API_URL']}"
         assert check_pool(healthy(**environment)).startswith("vast-gpu")
         with pytest.raises(PrefectRefused, match="PREFECT_API_KEY"):
@@ -347,7 +347,7 @@ def test_doctor_prints_lines_or_json_and_exits_1_on_failure(healthy, pool):
 def tls_postgres(postgres, tmp_path):
     """The URL of a Postgres behind TLS, and the certificate that signs it."""
     certificate, key = make_certificate(tmp_path)
-    with front(postgres.port, certificate, key) as port:
+    with serve_tls(postgres.port, certificate, key) as port:
         yield postgres.libpq_url().replace(f":{postgres.port}/", f":{port}/"), certificate
 
 

@@ -1,5 +1,7 @@
 """The commands of `vfleet fleet` do what they say, refuse with one sentence, and rent nothing themselves."""
 
+import re
+
 import pytest
 
 from tests.support.fleet_world import FLEET, World
@@ -60,6 +62,29 @@ def test_plan_shows_the_next_tick_and_its_cost(world, command, capsys):
     assert "now $0.00 per hour, then $0." in shown
     assert "of at most $20.00; $0.00 spent of $500.00" in shown
     assert (world.cloud.rentals, world.states()) == ({}, {})
+
+
+def test_an_order_is_priced_before_it_is_given(world, command, capsys):
+    """How many boxes the market has, for how much, and how long a budget lasts; nothing is recorded."""
+    command("plan", "--machines", "3", "--budget", "30")
+    shown = capsys.readouterr().out
+    assert "3 of 3 boxes are offered now, for $" in shown
+    assert "$30.00 last " in shown
+    assert world.cloud.rentals == {}
+    with pytest.raises(BadInput, match="give --machines too"):
+        command("plan", "--budget", "30")
+
+
+def test_status_and_plan_repeat_the_last_tick(world, command, capsys):
+    """Before the first tick they say so; then why fewer boxes are kept than are ordered."""
+    world.want(40)
+    command("status", "--fleet", FLEET)
+    assert "no tick has run yet" in capsys.readouterr().out
+    world.tick()
+    for name in ("status", "plan"):
+        command(name, "--fleet", FLEET)
+        said = r"last tick, \d+ s ago: .*\d of 40 ordered boxes (is|are) enough for the chunks left"
+        assert re.search(said, capsys.readouterr().out)
 
 
 def test_status_shows_boxes_and_money(world, command, capsys):

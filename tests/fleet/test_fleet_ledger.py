@@ -33,8 +33,10 @@ from validation.ledger.workers import register_worker
 OTHER_HOLDER = UUID(int=2)
 
 
-def observation(label, instance_id=7, status="running", **more) -> ObservedInstance:
-    return ObservedInstance(label, instance_id, status, None, more.pop("usd_per_hour", 0.2), **more)
+def observe(ledger, *labels, status="running", usd_per_hour=0.2, complete=True, min_class_size=3) -> None:
+    """Record a listing that shows these boxes, as the instances 7, 8 and so on."""
+    seen = [ObservedInstance(label, 7 + n, status, None, usd_per_hour) for n, label in enumerate(labels)]
+    record_observations(ledger, "blue", seen, complete=complete, slow_share=0.5, min_class_size=min_class_size)
 
 
 def test_transitions_are_equal_in_python_and_sql(ledger):
@@ -143,8 +145,8 @@ def test_higher_listed_price_counts(ledger):
     want(ledger)
     label, _ = request(ledger)
     transition_instance(ledger, label, "renting", instance_id=7)
-    record_observations(ledger, "blue", [observation(label, usd_per_hour=0.9)], complete=True)
-    record_observations(ledger, "blue", [observation(label, usd_per_hour=0.1)], complete=True)
+    observe(ledger, label, usd_per_hour=0.9)
+    observe(ledger, label, usd_per_hour=0.1)
     assert box_of(ledger, label).usd_per_hour == 0.9
 
 
@@ -152,17 +154,17 @@ def test_absences_count_in_complete_listings_30_s_apart(ledger):
     """An incomplete listing, or one within 30 s of another, proves nothing."""
     want(ledger)
     label, _ = request(ledger)
-    record_observations(ledger, "blue", [], complete=True)  # too soon after the request
+    observe(ledger)  # too soon after the request
     pass_time(ledger, 31)
-    record_observations(ledger, "blue", [], complete=False)
+    observe(ledger, complete=False)
     assert box_of(ledger, label).absences == 0
-    record_observations(ledger, "blue", [], complete=True)
-    record_observations(ledger, "blue", [], complete=True)
+    observe(ledger)
+    observe(ledger)
     assert box_of(ledger, label).absences == 1
     pass_time(ledger, 31)
-    record_observations(ledger, "blue", [], complete=True)
+    observe(ledger)
     assert box_of(ledger, label).absences == 2
-    record_observations(ledger, "blue", [observation(label)], complete=True)
+    observe(ledger, label)
     assert box_of(ledger, label).absences == 0
 
 
@@ -171,14 +173,38 @@ def test_status_time_starts_at_the_change_of_status(ledger):
     want(ledger)
     label, _ = request(ledger)
     transition_instance(ledger, label, "renting", instance_id=7)
-    record_observations(ledger, "blue", [observation(label, status="loading")], complete=True)
+    observe(ledger, label, status="loading")
     since = box_of(ledger, label).vendor_status_since
-    record_observations(ledger, "blue", [observation(label, status="loading")], complete=True)
+    observe(ledger, label, status="loading")
     assert box_of(ledger, label).vendor_status_since == since
-    record_observations(ledger, "blue", [observation(label, slow=True)], complete=True)
+    observe(ledger, label)
     seen = box_of(ledger, label)
     assert seen.vendor_status_since > since
-    assert seen.first_running_at == seen.slow_since == seen.vendor_status_since
+    assert seen.first_running_at == seen.vendor_status_since
+
+
+def test_box_is_slow_below_half_of_the_median_speed_of_its_gpu(ledger):
+    """A box is slow if enough boxes of its GPU have shown their speed; the time starts at the first slow listing."""
+    want(ledger)
+    labels = []
+    for slot, segments_per_s in enumerate((10.0, 10.0, 4.9), start=1):
+        label, _ = request(ledger, slot)
+        transition_instance(ledger, label, "renting", instance_id=6 + slot)
+        register_worker(ledger, WorkerProfile(f"val-{slot}", config={"instance": "a"}))
+        transition_instance(ledger, label, "working")
+        execute(ledger, "UPDATE worker_validators SET avg_segs_per_second = :s WHERE worker_id = :w",
+                s=segments_per_s, w=f"val-{slot}")  # fmt: skip
+        labels.append(label)
+    observe(ledger, *labels, min_class_size=4)
+    assert [box_of(ledger, label).slow_since for label in labels] == [None, None, None]
+    observe(ledger, *labels)
+    fast, also_fast, since = (box_of(ledger, label).slow_since for label in labels)
+    assert (fast, also_fast, since is None) == (None, None, False)
+    observe(ledger, *labels)
+    assert box_of(ledger, labels[2]).slow_since == since
+    execute(ledger, "UPDATE worker_validators SET avg_segs_per_second = 5 WHERE worker_id = 'val-3'")
+    observe(ledger, *labels)
+    assert box_of(ledger, labels[2]).slow_since is None
 
 
 def test_heartbeat_of_an_earlier_box_is_ignored(ledger):

@@ -5,7 +5,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks.fleet
-from blocks.services import ControlServices
+from blocks.control import ControlServices
 from blocks.vast import VastCredentials, find_credentials
 from flows.reconcile import reconcile_fleet
 from tests.support.fleet_world import FLEET, World
@@ -21,7 +21,7 @@ def world(ledger, prefect_server, monkeypatch):
     world = World(ledger)
     world.cloud.lifecycles = {"ok": 1.0}
     world.queue(10)
-    monkeypatch.setattr(tasks.fleet, "open_control_services", lambda: ControlServices(ledger, None, None))
+    monkeypatch.setattr(tasks.fleet, "open_control_services", lambda: ControlServices(ledger, None))
     monkeypatch.setattr(VastCredentials, "open_client", lambda self: client_of(world.fake))
     for name in ("BOX_DATABASE_URL", "BOX_R2_ENDPOINT_URL", "BOX_PREFECT_API_URL"):
         monkeypatch.setenv(name, "somewhere")
@@ -31,7 +31,7 @@ def world(ledger, prefect_server, monkeypatch):
 
 
 def test_run_ends_with_what_it_did_or_what_to_do(world):
-    """Without a fleet, with one that comes up, and with one that its operator must see to."""
+    """The state message says that no fleet is ordered, what was rented, or what an operator must do."""
     state = reconcile_fleet(return_state=True)
     assert (state.is_completed(), state.message) == (True, "No fleet is ordered: `vfleet fleet up` orders one.")
 

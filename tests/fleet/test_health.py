@@ -179,7 +179,8 @@ def test_offer_must_last_24_hours():
 
 
 def test_renting_waits_only_while_most_pulls_are_refused():
-    """Three refusals among many pulls are addresses that a registry limits; three of three are a wrong image name."""
+    """A few refusals among many pulls are a registry's rate limit; if all pulls are refused, the image name is
+    wrong."""
     refused = [
         replace(make_box(slot, state="gone"), reason=reason, changed_at=ago(60))
         for slot, reason in enumerate(("image_refused", "pull_limited", "image_refused"), 1)

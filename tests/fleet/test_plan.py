@@ -142,7 +142,7 @@ def test_plan_never_exceeds_a_cap(snapshot):
 @PROPERTY
 @given(st.one_of(snapshots(), rentable_snapshots()))
 def test_plan_never_fills_a_slot_twice(snapshot):
-    """Nor rents one box or one offer twice, nor more than its share from a host."""
+    """No plan rents two boxes for a slot, one box or offer twice, or too many boxes of one host."""
     new = rents(make_plan(snapshot))
     open_rows = [box for box in snapshot.boxes if box.state != "gone"]
     for taken, fresh in (
@@ -214,7 +214,7 @@ def test_plan_never_rents_and_scales_down_at_once(snapshot):
 @PROPERTY
 @given(snapshots())
 def test_plan_rents_nothing_without_order_or_work(snapshot):
-    """Neither for an order of zero boxes nor for an empty queue."""
+    """An order of zero boxes or an empty queue rents nothing."""
     for desired in (replace(snapshot.desired, boxes=0), replace(snapshot.desired, chunks_left=0)):
         assert rents(make_plan(replace(snapshot, desired=desired))) == []
 

@@ -246,7 +246,7 @@ def test_only_one_reconciler_acts(world):
 
 
 def test_abandoned_fleet_is_destroyed_without_draining(world):
-    """At the vendor's rate limit, until complete listings are empty."""
+    """All boxes are destroyed at the vendor's rate limit, until complete listings are empty."""
     world.want(8)
     world.ticks(10)
     scale_to_zero(world.ledger, FLEET, abandon=True)

@@ -86,7 +86,7 @@ def test_instance_left_by_a_refused_create_is_destroyed(world):
 
 
 def test_gone_offer_is_replaced_by_the_next_best(world, monkeypatch):
-    """Without a second search, and in the same tick."""
+    """The next offer is taken in the same tick, without a second search."""
     find = world.client.search
 
     def search_late(query):
@@ -104,7 +104,7 @@ def test_gone_offer_is_replaced_by_the_next_best(world, monkeypatch):
 
 
 def test_spend_limit_of_the_account_stops_renting(world):
-    """One refusal ends the renting of a tick; boxes and offers are not blamed."""
+    """The first refusal ends the renting of the tick; no machine is banned for it."""
     world.play(FailureMix(strict=True, spend_limit_usd_per_hour=0.3))
     world.want(5)
     report = world.tick()
@@ -116,7 +116,7 @@ def test_spend_limit_of_the_account_stops_renting(world):
 
 
 def test_price_per_hour_is_never_exceeded(world):
-    """Neither in the plan nor in the vendor's own sum."""
+    """Neither the plan nor the vendor's own sum exceeds the cap."""
     world.want(50, usd_per_hour=2.0)
     for _ in range(10):
         report = world.tick()
@@ -138,7 +138,7 @@ def test_budget_is_never_exceeded(world):
 
 
 def test_filter_without_offers_names_the_cheapest_price(world):
-    """One sentence for the operator, and nothing is rented."""
+    """The operator gets one sentence with the cheapest price, and nothing is rented."""
     world.want(3, max_usd_per_hour=0.01)
     report = world.tick()
     assert "the cheapest costs $0." in report.problem

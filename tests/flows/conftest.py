@@ -6,7 +6,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-import blocks.services
+import blocks.box
+import blocks.control
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def flow_box(box, monkeypatch) -> Iterator:
     """The box with the environment that a flow reads, and a scorer without models."""
     monkeypatch.setattr("validation.worker.chunk.open.load_suite", lambda _name: box.scorer)
     yield box
-    for opened in (blocks.services.open_box_services, blocks.services.open_control_services):
+    for opened in (blocks.box.open_box_services, blocks.control.open_control_services):
         if opened.cache_info().currsize:
             opened().engine.dispose()
             opened.cache_clear()

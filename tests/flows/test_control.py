@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import correct, correct_state, outlived_worker, reconcile_flow_runs
+from tasks.control import correct, correct_state, outlived_worker, read_runs, reconcile_flow_runs
 from tests.support.ledger_helpers import claim, execute, expire, fetch, statuses, stop_heartbeat
 from validation.control.sweep import SweepIncomplete
 from validation.domain import WorkerProfile
@@ -97,7 +97,7 @@ def test_failing_step_does_not_stop_the_other_steps(prefect, flow_box, monkeypat
     def raise_unreachable(*_):
         raise Unreachable("the object store", "r2", "check it", "connection refused")
 
-    for step in ("evaluate_canaries", "find_strays", "requeue_stranded_videos"):
+    for step in ("evaluate_canaries", "remove_orphans", "requeue_stranded_videos"):
         monkeypatch.setattr(f"validation.control.sweep.{step}", raise_unreachable)
     with pytest.raises(SweepIncomplete, match=r"3 steps.*connection refused"):
         sweep_stale_claims()
@@ -310,5 +310,6 @@ def test_dispatch_follows_slots_and_queue(prefect, flow_box, tmp_path):
     prefect.create_deployment(
         flow_id=prefect.create_flow_from_name("validate-chunk"), name="validate-chunk",
     )  # fmt: skip
-    assert dispatch_chunks(chunk_videos=5) == 3  # two workers with one slot each, and a fifth more
+    assert dispatch_chunks(chunk_videos=5) == 4  # two workers with one slot each, and as many waiting
     assert dispatch_chunks(chunk_videos=5) == 0
+    assert {run.name[:13] for run in read_runs(states=["SCHEDULED"])} == {"waiting since"}

@@ -13,7 +13,7 @@ import yaml
 from prefect.deployments.steps.core import run_steps
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tests.support.fake_prefect_cloud import cloud_before
+from tests.support.fake_prefect_cloud import serve_prefect_cloud
 from validation.doctor.prefect_server import PrefectRefused
 from validation.errors import BadInput
 from validation.local.prefect_client import PROJECT, PrefectClient, is_superset
@@ -92,7 +92,7 @@ def test_pool_of_another_worker_type_is_refused(prefect_server):
 
 def test_prefect_cloud_is_bootstrapped_with_its_key(prefect_server, tmp_path):
     """All requests carry the key and verify the server; an invalid key is named, and no secret is shown."""
-    with cloud_before(prefect_server.api_url, tmp_path) as cloud:
+    with serve_prefect_cloud(prefect_server.api_url, tmp_path) as cloud:
         private = prefect_server.client_environment() | cloud
         client = PrefectClient(private, home="/app")
         client.bootstrap()

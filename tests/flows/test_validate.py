@@ -5,6 +5,8 @@ from uuid import UUID
 import httpx
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.exceptions import ParameterTypeError
+from prefect.utilities.callables import parameter_schema
 
 from flows.validate import validate_chunk
 from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
@@ -63,6 +65,20 @@ def test_run_without_a_claim_completes_with_the_reason(prefect, flow_box):
     state = run_flow()
     assert state.is_completed()
     assert state.message.startswith("Nothing to claim")
+
+
+def test_a_run_names_its_box_before_it_has_a_chunk(prefect, flow_box):
+    """A run that ends before its claim keeps the name of its worker."""
+    run_id = run_flow().state_details.flow_run_id
+    assert prefect.read_flow_run(run_id).name == "ann · no chunk yet"
+
+
+def test_parameters_are_bounded_in_the_schema():
+    """The form of the deployment refuses what no worker would do."""
+    shown = parameter_schema(validate_chunk).properties
+    assert {"minimum": 1, "maximum": 1000, "type": "integer"} in shown["size"]["anyOf"]
+    with pytest.raises(ParameterTypeError):
+        validate_chunk.validate_parameters({"size": 0, "languages": None})
 
 
 def test_run_on_a_draining_worker_says_that_it_drains(prefect, flow_box, monkeypatch, tmp_path):

@@ -93,7 +93,7 @@ def run_of_other(gateway, waiting_run):
     ],
 )
 def test_run_of_another_box_cannot_be_changed(gateway, attacker, run_of_other, *, method, path, body):
-    """Its state, name and owner stay."""
+    """The state, name and owner of another box's run stay as they are."""
     before = gateway.as_operator("GET", f"/flow_runs/{run_of_other}")
     assert attacker.request(method, path.format(run=run_of_other).removeprefix("/"), json=body).status_code == 403
     after = gateway.as_operator("GET", f"/flow_runs/{run_of_other}")
@@ -179,7 +179,7 @@ def test_heartbeat_is_accepted_only_under_the_boxs_name(gateway, attacker):
     ids=["none", "wrong", "the server's own password", "a claim to be a box"],
 )
 def test_request_without_a_valid_token_is_refused(gateway, headers):
-    """Not even with the server's password: the gateway is for boxes."""
+    """The server's own password is refused as well: the gateway accepts box tokens only."""
     with gateway.open_client_with(headers) as stranger:
         assert stranger.get("/health").status_code == 401
 
@@ -310,7 +310,7 @@ def test_box_receives_only_events_of_its_own_task_runs(gateway, running):
 
 
 def test_box_receives_the_cancellation_of_its_own_run(gateway, running):
-    """And of no other box's."""
+    """A box receives the cancellation of its own run and of no other box's run."""
     theirs, own = running("honest"), running("stolen")
     for run in (theirs, own):
         gateway.as_operator("POST", f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"}, force=True)

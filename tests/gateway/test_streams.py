@@ -35,7 +35,7 @@ class SilentServer:
 
 
 class Box:
-    """The box's end of a stream. It has said its words, and stays until it is event_ to leave."""
+    """The box's end of a stream: it has sent its messages, and stays connected until `leave`."""
 
     def __init__(self, *messages):
         self.outbox = asyncio.Queue()
@@ -46,6 +46,7 @@ class Box:
             self.outbox.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
 
     def leave(self):
+        """Disconnect."""
         self.outbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
     async def receive(self, message):
@@ -62,6 +63,7 @@ class Box:
 
 @pytest.fixture
 def tokens(tmp_path, monkeypatch):
+    """A token file with a token of the box; the proxy checks it continually."""
     monkeypatch.setattr(module, "TOKEN_CHECK_INTERVAL_S", 0)
     file = TokenFile(tmp_path / "boxes")
     file.add("box-1")
@@ -69,9 +71,9 @@ def tokens(tmp_path, monkeypatch):
 
 
 def listen(tokens, then):
-    """Subscribe a box to events, do something, and return box and server when the stream has ended."""
+    """Subscribe a box to events, call ``then``, and return box and server once the stream has ended."""
 
-    async def live():
+    async def run_stream():
         box, server = Box({"type": "auth"}, SUBSCRIPTION), SilentServer()
         stream = asyncio.create_task(AuthorizingProxy(server, tokens, "vast-gpu").relay_server_events(box.socket))
         await box.greeted.wait()
@@ -80,11 +82,11 @@ def listen(tokens, then):
         await asyncio.wait_for(stream, 30)
         return box, server
 
-    return asyncio.run(live())
+    return asyncio.run(run_stream())
 
 
 def test_stream_ends_when_the_box_disconnects(tokens):
-    """Also while the server sends nothing: both sides are closed."""
+    """Both sides are closed, even while the server sends nothing."""
     _, server = listen(tokens, Box.leave)
     assert not server.is_open
 
@@ -97,7 +99,7 @@ def test_stream_ends_when_the_token_is_revoked(tokens):
 
 
 def test_stream_ends_when_the_token_file_is_unreadable(tokens, monkeypatch):
-    """Without the file no box can be known to be allowed; one that is will connect again."""
+    """Without the file the proxy cannot know which boxes are allowed; a box that is will connect again."""
 
     def fail():
         raise PermissionError(13, "Permission denied")

@@ -81,7 +81,7 @@ def test_failed_change_leaves_the_file_and_no_copy(tmp_path, monkeypatch, change
 
 
 def test_check_writable_changes_nothing(tmp_path):
-    """It does not create a file that does not exist."""
+    """The check does not create a file that does not exist."""
     tokens = TokenFile(tmp_path / "boxes")
     tokens.check_writable()
     assert not tokens.path.exists()
@@ -109,7 +109,7 @@ def test_invalid_box_name_is_refused(tmp_path, name):
 
 
 def test_token_add_prints_the_boxs_variable(tmp_path):
-    """One variable that Prefect reads, with a credential that the file knows afterwards."""
+    """The command prints one variable that Prefect reads, and the file knows the token."""
     command = [sys.executable, "-m", "validation.cli", "gateway", "token"]
     tokens = ["--tokens", str(tmp_path / "boxes")]
     done = subprocess.run([*command, "add", "box-1", *tokens], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What a client of the inference server gets: what the suite would have answered in the client's own process."""
+"""Answers of the inference server equal the answers of its suite in the client's own process."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_out_of_memory_halves_the_budget_persistently(start_server):
     ],
 )
 def test_server_that_cannot_serve_says_why_and_exits(start_server, settings, message):
-    """One line on standard output for its worker, an exit code, and no socket."""
+    """It prints one line on standard output for its worker, exits with a code, and leaves no socket."""
     server = start_server(**settings)
     assert server.ready_message["refused"].startswith(message)
     assert server.process.wait(60) == 2

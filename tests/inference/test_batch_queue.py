@@ -54,7 +54,7 @@ def test_every_request_is_in_exactly_one_batch_within_the_budget(workload, budge
 
 @given(st.lists(DURATIONS, max_size=40), BUDGETS)
 def test_single_client_gets_the_batches_of_plan_batches(durations_s, budget_s):
-    """So the inference server and a suite in the own process score the very same batches."""
+    """The inference server and a suite in the own process score the same batches."""
     requests = [make_request("a", duration_s, arrived_s=n) for n, duration_s in enumerate(durations_s)]
     plan = plan_batches([request.utterance.duration_s for request in requests], budget_s, min_padded_s=MIN_PADDED_S)
     assert [[int(request.arrived_s) for request in batch] for batch in drain(queue_of(requests), budget_s)] == plan

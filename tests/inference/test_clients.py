@@ -121,6 +121,7 @@ def test_number_of_clients_is_limited(misused_server):
 
 
 def is_rejected(server) -> bool:
+    """Whether the server rejects one more client."""
     try:
         return not server.status()
     except ServerRejectedClient as rejection:

@@ -105,7 +105,7 @@ def test_server_killed_from_outside_costs_no_answer(server, background):
 
 
 def test_frozen_server_goes_on_when_it_is_thawed(server, background):
-    """As on a suspended machine: no answer changes and no segment is scored twice."""
+    """After a suspension no answer changes and no segment is scored twice."""
     with server.client() as client:
         answers = background.submit(client.score, WORKLOAD)
         server.wait_for("wait")

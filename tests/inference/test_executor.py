@@ -1,4 +1,5 @@
-"""What the executor counts: when the models are busy, and what they wait for when they are not."""
+"""The counters of the executor: the time that models compute, and the time that they wait for requests or
+preparation."""
 
 import time
 
@@ -19,7 +20,7 @@ def status_once_idle(server: RunningServer) -> dict:
 
 
 def test_idle_server_waits_for_requests(server):
-    """Without requests only this counter grows, also before the wait has ended."""
+    """Without requests only the wait for requests grows, also before the wait has ended."""
     before = server.status()
     time.sleep(0.5)
     after = server.status()

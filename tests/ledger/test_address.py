@@ -1,4 +1,4 @@
-"""DATABASE_URL: what is read, and that an address that cannot be read is never shown."""
+"""DATABASE_URL: which addresses are read, and that an unreadable address is never shown."""
 
 import pytest
 
@@ -30,14 +30,14 @@ def test_unreadable_address_is_not_shown_even_in_part(address):
 
 @pytest.mark.parametrize("address", [*UNREADABLE[1:3]])
 def test_refusal_says_how_to_write_a_password(address):
-    """By the encoding of the character that is probably the cause."""
+    """The message names the encoding of the character that probably makes the address unreadable."""
     with pytest.raises(BadInput, match="%40 for @"):
         parse_database_url(address)
 
 
 @pytest.mark.parametrize("kind", ["mysql", "sqlite"])
 def test_other_database_is_named(kind):
-    """Its kind is no secret."""
+    """The message names the kind of the database, which is no secret."""
     with pytest.raises(BadInput, match=f"of a {kind} database"):
         parse_database_url(f"{kind}://u:p@h/db")
 
@@ -52,7 +52,7 @@ def test_other_database_is_named(kind):
     ],
 )
 def test_address_is_described_without_its_password(address, host):
-    """Host, port and database."""
+    """The description is host, port and database."""
     engine = open_engine(address)
     assert describe_address(engine) == host
     engine.dispose()

@@ -1,4 +1,4 @@
-"""Limits of what a caller may claim about its own chunk: a compromised box sends anything."""
+"""Limits of what a holder may report about its chunk, because a compromised box may send anything."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,7 +37,7 @@ def test_commit_refuses_a_shard_key_of_another_chunk(ledger, seed, key):
 
 @pytest.mark.parametrize("number", [1, 9999, 10000, 123456])
 def test_ledger_and_writer_derive_the_same_shard_key(ledger, seed, number):
-    """However many chunks a worker has had."""
+    """SQL and Python give every shard number the same key."""
     seed(1)
     chunk = replace(claim(ledger), shard_number=number)
     execute(ledger, "UPDATE validation_chunks SET shard_number = :n", n=number)
@@ -66,14 +66,14 @@ def test_worker_is_not_blocked_by_another_worker_naming_its_flow_run(ledger, see
 
 
 def test_worker_holds_many_chunks_without_a_flow_run(ledger, seed):
-    """As `vfleet run-chunk` does."""
+    """Without a flow run, as in `vfleet run-chunk`, a worker may hold several chunks."""
     seed(6)
     assert [len(claim(ledger, size=3, flow_run_id=None).videos) for _ in range(2)] == [3, 3]
 
 
 @pytest.mark.parametrize("lease_s", [-(10**6), 0, 1])
 def test_lease_is_never_shorter_than_ten_seconds(ledger, seed, lease_s):
-    """On claim and on renewal: a chunk that expires at once counts a crash for each of its videos."""
+    """A shorter lease would expire at once and count a crash for each video, on claim and on renewal."""
     seed(2)
     chunk = claim(ledger, lease_s=lease_s)
     left = "SELECT lease_expires_at > now() + interval '5 s' FROM validation_chunks"
@@ -88,7 +88,7 @@ def test_lease_is_never_shorter_than_ten_seconds(ledger, seed, lease_s):
     ("attempts", "backoff_s", "hours"), [(1, 2**31 - 1, 1), (9, 2**31 - 1, 24), (9, 3600, 24), (1, -(2**31), 0)]
 )
 def test_back_off_is_at_most_an_hour_at_first_and_a_day_at_last(ledger, seed, attempts, backoff_s, hours):
-    """Whatever back-off the holder asks for, and however often the video failed before."""
+    """The limits hold for any requested back-off and any number of earlier failures."""
     (video,) = seed(1)
     chunk = claim(ledger)
     execute(ledger, "UPDATE video_queue SET validation_attempts = :n", n=attempts)
@@ -105,7 +105,7 @@ def test_back_off_is_at_most_an_hour_at_first_and_a_day_at_last(ledger, seed, at
 
 
 def test_tenth_transient_failure_fails_the_video(ledger, seed):
-    """Whatever limit the holder names; no attempt count is too large."""
+    """The ledger caps the limit that the holder names at ten attempts."""
     (video,) = seed(1)
     chunk = claim(ledger)
     execute(ledger, "UPDATE video_queue SET validation_attempts = 30000")
@@ -126,7 +126,7 @@ def test_rate_is_clamped_to_a_finite_number(ledger, seed, rate):
 
 @pytest.mark.parametrize("segments", [-1, 100_001, 2**31 - 1])
 def test_segment_count_above_the_limit_is_refused(ledger, seed, segments):
-    """On renewal and on commit: the counts enter sums over other workers' chunks."""
+    """A false count would overflow the sums over all workers, so renewal and commit refuse it."""
     seed(1)
     chunk = claim(ledger)
     with pytest.raises(LedgerRefused):
@@ -144,7 +144,7 @@ def test_segment_count_above_the_limit_is_refused(ledger, seed, segments):
     ],
 )  # fmt: skip
 def test_commit_refuses_an_impossible_shard_size(ledger, seed, lie):
-    """Its size, its audio and the names of its models are stored, and summed over the fleet."""
+    """The size, the audio and the model names of a shard are stored and summed, so impossible values are refused."""
     seed(1)
     chunk = claim(ledger)
     with pytest.raises(LedgerRefused, match=r"is out of range|is not \"(positive|number|text)"):
@@ -152,7 +152,7 @@ def test_commit_refuses_an_impossible_shard_size(ledger, seed, lie):
 
 
 def test_long_texts_are_truncated(ledger, seed):
-    """An error text of a megabyte is stored with 2,000 characters, in each of its places."""
+    """Every stored text of a caller is cut to 2,000 characters."""
     seed(2)
     heartbeat_worker(ledger, "ann", last_error="x" * 10**6)
     chunk = claim(ledger, size=1)
@@ -207,7 +207,7 @@ def test_worker_id_lock_cannot_be_taken_by_a_login(connect, seed):
 
 
 def test_second_of_two_boxes_registering_one_worker_id_is_refused(connect, seed):
-    """Also if the worker id has no row yet."""
+    """Two boxes that register at once are serialised, even if the worker id has no row yet."""
     seed(0)
     first, second, watching = connect(), connect(), connect()
     twin = WorkerProfile("carl", config={"instance": "carl-2"})

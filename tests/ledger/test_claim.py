@@ -1,3 +1,5 @@
+"""Claims: which videos a chunk gets, and that no video is claimed twice."""
+
 import threading
 from uuid import uuid4
 
@@ -11,7 +13,7 @@ from validation.ledger.rpc import WorkerUnknown
 
 
 def test_two_claimers_never_share_a_video(connect, seed):
-    """What one transaction has claimed and not yet committed, another neither takes nor waits for."""
+    """A claim skips the videos that an uncommitted claim has locked, and does not wait for them."""
     seed(20)
     first, second = connect(), connect()
     with first.begin() as held:
@@ -82,14 +84,14 @@ def test_claim_takes_only_the_given_languages(ledger, seed):
 
 
 def test_claim_of_an_empty_queue_opens_no_chunk(ledger, seed):
-    """It leaves no row behind."""
+    """An empty queue leaves no row of a chunk."""
     seed(0)
     assert claim(ledger) is None
     assert fetch(ledger, "SELECT * FROM validation_chunks") == []
 
 
 def test_unregistered_worker_may_not_claim(ledger, seed):
-    """It is refused, and holds nothing."""
+    """The claim is refused, and the worker holds nothing."""
     seed(3)
     with pytest.raises(WorkerUnknown, match="carl"):
         claim(ledger, worker_id="carl")

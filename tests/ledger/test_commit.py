@@ -1,3 +1,5 @@
+"""Commit, release and renewal of a chunk: each needs its token, and a commit is all or nothing."""
+
 from dataclasses import replace
 
 import pytest
@@ -11,12 +13,14 @@ from validation.ledger.rpc import LedgerRefused
 
 
 def commit(engine, chunk, *, receipt=None, validated=None, failed=()):
+    """Commit a chunk with these videos."""
     validated = {v.video_id: 3 for v in chunk.videos} if validated is None else validated
     receipt = receipt or (shard(of=chunk) if validated else None)
     commit_chunk(engine, chunk.chunk_id, shard=receipt, validated=validated, failed=failed, max_attempts=3)
 
 
 def snapshot(engine):
+    """The state of every video, chunk and worker."""
     queue = fetch(engine, "SELECT * FROM video_queue ORDER BY video_id")
     return queue, fetch(engine, "SELECT * FROM validation_chunks"), fetch(engine, "SELECT * FROM worker_validators")
 

@@ -68,7 +68,7 @@ def test_compaction_does_not_bring_back_superseded_results(two):
 
 
 def test_purge_takes_only_shards_retired_long_enough(two):
-    """Not current shards, not before their time, and each once."""
+    """A current or recently retired shard stays, and each shard is purged once."""
     assert purge_retired_shards(two, older_than_s=-10) == []
     compact_shards(two, receipt("big"), sources=SOURCES, videos=VIDEOS)
     assert purge_retired_shards(two, older_than_s=3600) == []

@@ -1,3 +1,5 @@
+"""Migrations: safe on a live queue, resumable, and refused on an unknown schema."""
+
 import time
 from concurrent.futures import ThreadPoolExecutor
 

@@ -28,7 +28,7 @@ RIGHT = (KnownAnswer("accept", {"ear_peak": 0.5}),)
 
 
 @pytest.fixture
-def plant(ledger, seed):
+def add_canaries(ledger, seed):
     """Enter canaries `c0, c1, ...` and as many ordinary videos."""
 
     def enter(count: int) -> None:
@@ -40,14 +40,14 @@ def plant(ledger, seed):
     return enter
 
 
-def judge(ledger, outcome="wrong"):
-    """Judge everything that was committed."""
+def evaluate(ledger, outcome="wrong"):
+    """Record this outcome for every committed canary."""
     for canary in read_pending_canaries(ledger):
-        record_canary_result(ledger, canary, outcome, None if outcome == "right" else "segment 0: it is not so")
+        record_canary_result(ledger, canary, outcome, None if outcome == "right" else "segment 0: ear_peak is 0.1")
 
 
-def offer_only(ledger, *videos):
-    """Of what waits, only these may be claimed."""
+def make_claimable(ledger, *videos):
+    """Make these pending videos claimable and no others."""
     execute(
         ledger,
         "UPDATE video_queue SET validation_not_before = CASE WHEN video_id = ANY (:v) THEN 'epoch'::timestamptz "
@@ -57,7 +57,7 @@ def offer_only(ledger, *videos):
 
 
 def rent(ledger, label, worker="val-1"):
-    """A machine is rented for a worker's name, and its worker registers."""
+    """Rent a box for a worker id, and register its worker."""
     execute(ledger, "INSERT INTO fleets (fleet, label_prefix, machines, max_usd_per_hour, max_usd, order_json, "
             "changed_at) VALUES ('f', 'f/', 1, 9, 9, '{}', now()) ON CONFLICT DO NOTHING")  # fmt: skip
     execute(
@@ -76,11 +76,11 @@ def rent(ledger, label, worker="val-1"):
     register_worker(ledger, WorkerProfile(worker, config={"instance": worker}))
 
 
-def test_quarantined_worker_neither_claims_nor_registers(ledger, plant):
-    """It is told so; its shards are listed; others work on."""
-    plant(2)
+def test_quarantined_worker_neither_claims_nor_registers(ledger, add_canaries):
+    """Both calls are refused with the reason; its shards are listed; other workers are not affected."""
+    add_canaries(2)
     validate(ledger, "one", size=4)
-    judge(ledger)
+    evaluate(ledger)
     with pytest.raises(WorkerQuarantined, match="ann is quarantined"):
         claim(ledger, worker_id="ann")
     with pytest.raises(WorkerQuarantined):
@@ -89,25 +89,25 @@ def test_quarantined_worker_neither_claims_nor_registers(ledger, plant):
     assert [(s.known_as, s.shard_key, s.videos) for s in read_quarantined_shards(ledger)] == [("ann", ONE, 4)]
 
 
-def test_cleared_quarantine_returns_with_the_next_wrong_canary(ledger, plant):
-    """Canaries that were wrong before do not count any more; later ones do."""
-    plant(1)
+def test_cleared_quarantine_returns_with_the_next_wrong_canary(ledger, add_canaries):
+    """Earlier wrong canaries no longer count; later ones do."""
+    add_canaries(1)
     validate(ledger, "one", size=1)
     validate(ledger, "two", size=1)
-    judge(ledger)
+    evaluate(ledger)
     assert clear_quarantine(ledger, "bob") == 0
     assert clear_quarantine(ledger, "ann") == 1
     assert clear_quarantine(ledger, "ann") == 0
     assert read_quarantined_workers(ledger) == []
     requeue_videos(ledger, Requeue(worker_id="ann"))
     validate(ledger, "three", size=2)
-    judge(ledger)
+    evaluate(ledger)
     assert [worker.wrong for worker in read_quarantined_workers(ledger)] == [1]
 
 
-def test_canary_is_evaluated_once_per_chunk(ledger, plant):
+def test_canary_is_evaluated_once_per_chunk(ledger, add_canaries):
     """Repeating an evaluation changes nothing; a canary that was committed again is evaluated again."""
-    plant(1)
+    add_canaries(1)
     validate(ledger, "one", size=2)
     (waiting,) = read_pending_canaries(ledger)
     assert (waiting.answers, waiting.is_comparable, waiting.error) == (RIGHT, True, None)
@@ -117,27 +117,27 @@ def test_canary_is_evaluated_once_per_chunk(ledger, plant):
     requeue_videos(ledger, Requeue(["c0"]))
     assert read_pending_canaries(ledger) == []
     validate(ledger, "two", worker_id="bob")
-    judge(ledger)
+    evaluate(ledger)
     found = {(row.worker_id, row.outcome) for row in read_canary_results(ledger)}
     assert found == {("ann", "right"), ("bob", "wrong")}
 
 
-def test_next_box_of_a_worker_id_is_not_quarantined(ledger, plant):
+def test_next_box_of_a_worker_id_is_not_quarantined(ledger, add_canaries):
     """The next box in the slot works, and only the first box's videos are requeued."""
-    plant(2)
+    add_canaries(2)
     rent(ledger, "f/1/first")
-    offer_only(ledger, "c0", "v0000")
+    make_claimable(ledger, "c0", "v0000")
     validate(ledger, "first", worker_id="val-1")
-    judge(ledger)
+    evaluate(ledger)
     with pytest.raises(WorkerQuarantined):
         claim(ledger, worker_id="val-1")
     assert [(w.known_as, w.is_current) for w in read_quarantined_workers(ledger)] == [("f/1/first", True)]
 
     rent(ledger, "f/1/second")
     assert [(w.known_as, w.is_current) for w in read_quarantined_workers(ledger)] == [("f/1/first", False)]
-    offer_only(ledger, "c1", "v0001")
+    make_claimable(ledger, "c1", "v0001")
     validate(ledger, "second", worker_id="val-1")
-    judge(ledger, "right")
+    evaluate(ledger, "right")
     assert {shard.shard_key for shard in read_quarantined_shards(ledger)} == {shard_key("val-1", 1)}
     requeue_videos(ledger, Requeue(worker_id="f/1/first"))
     assert {video for video, status in statuses(ledger).items() if status == "pending"} == {"c0", "v0000"}
@@ -145,14 +145,15 @@ def test_next_box_of_a_worker_id_is_not_quarantined(ledger, plant):
 
 
 @pytest.mark.parametrize(("wrong", "right", "excused"), [(2, 1, False), (3, 6, True), (3, 7, False), (4, 5, True)])
-def test_many_wrong_boxes_are_excused(ledger, plant, wrong, right, excused):
-    """Three boxes, and more than 30 % of those evaluated: then the canaries are wrong, and the fleet works on."""
-    plant(wrong + right)
+def test_many_wrong_boxes_are_excused(ledger, add_canaries, wrong, right, excused):
+    """If three boxes and over 30 % of the evaluated ones are wrong, the canaries are wrong, and no box is
+    quarantined."""
+    add_canaries(wrong + right)
     for n in range(wrong + right):
         register_worker(ledger, WorkerProfile(f"w{n}", config={"instance": f"w{n}"}))
-        offer_only(ledger, f"c{n}")
+        make_claimable(ledger, f"c{n}")
         validate(ledger, f"s{n}", worker_id=f"w{n}")
-        judge(ledger, "wrong" if n < wrong else "right")
+        evaluate(ledger, "wrong" if n < wrong else "right")
     assert {worker.is_excused for worker in read_quarantined_workers(ledger)} == {excused}
     if excused:
         assert claim(ledger, worker_id="w0") is None
@@ -162,14 +163,14 @@ def test_many_wrong_boxes_are_excused(ledger, plant, wrong, right, excused):
             claim(ledger, worker_id="w0")
 
 
-def test_boxes_of_other_days_do_not_count_for_the_excuse(ledger, plant):
-    """However many were right days ago, canaries that are wrong on today's boxes are the canaries' fault."""
-    plant(12)
+def test_boxes_of_other_days_do_not_count_for_the_excuse(ledger, add_canaries):
+    """Boxes that were right days ago may have had other canaries."""
+    add_canaries(12)
     for n in range(12):
         register_worker(ledger, WorkerProfile(f"w{n}", config={"instance": f"w{n}"}))
-        offer_only(ledger, f"c{n}")
+        make_claimable(ledger, f"c{n}")
         validate(ledger, f"s{n}", worker_id=f"w{n}")
-        judge(ledger, "right" if n < 9 else "wrong")
+        evaluate(ledger, "right" if n < 9 else "wrong")
         if n == 6:
             assert read_quarantined_workers(ledger) == []
             execute(ledger, "UPDATE validation.canary_evaluations SET evaluated_at = now() - interval '3 days'")
@@ -183,17 +184,18 @@ def test_boxes_of_other_days_do_not_count_for_the_excuse(ledger, plant):
     }  # fmt: skip
 
 
-def lacking(model, revision=None):
+def requeue_lacking(model, revision=None):
+    """The condition for videos that lack the answers of a model."""
     return Requeue(lacking={model: revision})
 
 
-def test_results_of_a_quarantined_box_are_found_below_later_ones(ledger, plant):
-    """A wrote the whole suite and B one model more: A's numbers are still read, so they are listed and requeued, also
-    after a compaction. Once validated again, nothing of A's is left."""
-    plant(2)
+def test_results_of_a_quarantined_box_are_found_below_later_ones(ledger, add_canaries):
+    """A wrote the whole suite and B added one model: A's other answers are still current, so they are listed and
+    requeued."""
+    add_canaries(2)
     validate(ledger, "whole", size=4)
-    judge(ledger)
-    requeue_videos(ledger, lacking("nose", "2"))
+    evaluate(ledger)
+    requeue_videos(ledger, requeue_lacking("nose", "2"))
     validate(ledger, "part", models={"nose": "2"}, worker_id="bob")
     (named,) = read_quarantined_shards(ledger)
     assert (named.known_as, named.worker_id, named.videos) == ("ann", "ann", 4)
@@ -211,25 +213,25 @@ def test_results_of_a_quarantined_box_are_found_below_later_ones(ledger, plant):
     assert requeue_videos(ledger, Requeue(worker_id="ann")) == []
 
 
-def test_results_replaced_by_later_revisions_are_not_listed(ledger, plant):
-    """Later revisions have answers of every model of A's: nothing of A's is read any more, and nothing is listed."""
-    plant(1)
+def test_results_replaced_by_later_revisions_are_not_listed(ledger, add_canaries):
+    """Later revisions have answers of all of A's models, so no answer of A is read and none is listed."""
+    add_canaries(1)
     validate(ledger, "whole")
-    judge(ledger)
+    evaluate(ledger)
     for name, models in (("ears", {"ear": "2"}), ("noses", {"nose": "2"})):
         assert len(read_quarantined_shards(ledger)) == 1
-        requeue_videos(ledger, lacking(*models, *models.values()))
+        requeue_videos(ledger, requeue_lacking(*models, *models.values()))
         validate(ledger, name, models=models, worker_id="bob")
     assert read_quarantined_shards(ledger) == []
     assert requeue_videos(ledger, Requeue(worker_id="ann")) == []
 
 
-def test_open_chunks_of_a_quarantined_box_are_released(ledger, plant):
+def test_open_chunks_of_a_quarantined_box_are_released(ledger, add_canaries):
     """No attempt is lost, its counters are right, and other workers' chunks are left alone."""
-    plant(3)
+    add_canaries(3)
     validate(ledger, "one", size=4)
     held, others = claim(ledger, size=1), claim(ledger, worker_id="bob", size=1)
-    judge(ledger)
+    evaluate(ledger)
     states = dict(fetch(ledger, "SELECT chunk_id, state FROM validation_chunks"))
     assert (states[held.chunk_id], states[others.chunk_id]) == ("released", "open")
     assert fetch(
@@ -238,16 +240,16 @@ def test_open_chunks_of_a_quarantined_box_are_released(ledger, plant):
     assert violated_invariants(ledger) == []
 
 
-def test_queued_video_never_becomes_a_canary(ledger, plant):
+def test_queued_video_never_becomes_a_canary(ledger, add_canaries):
     """An id that is in the queue is left alone, and no canary is made like another canary."""
-    plant(2)
+    add_canaries(2)
     assert insert_canaries(ledger, "tiny", {}, {"v0000": RIGHT, "c9": RIGHT}, basis={}) == {"c9"}
     assert {video.video_id for video in sample_videos(ledger, ["hi"], 10)} == {"v0000", "v0001"}
 
 
-def test_canaries_are_withheld_from_readers(ledger, plant):
+def test_canaries_are_withheld_from_readers(ledger, add_canaries):
     """They are withheld, and not superseded: a compaction keeps them."""
-    plant(1)
+    add_canaries(1)
     validate(ledger, "one")
     (shard,) = read_committed_shards(ledger)
     assert (list(shard.withheld), list(shard.superseded)) == (["c0"], [])

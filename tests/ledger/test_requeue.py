@@ -1,4 +1,4 @@
-"""Requeueing: which videos go back to the queue, and which results stay current meanwhile."""
+"""Requeueing: which videos return to the queue, and which results stay current meanwhile."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from validation.ledger.queries import read_committed_shards, read_suite_revision
 
 
 def test_requeued_failures_have_no_attempts(ledger, seed):
-    """Only the failures named are requeued, with their counts at zero."""
+    """Only the named failures are requeued, with attempts and crashes at zero."""
     seed(2)
     execute(
         ledger,
@@ -25,7 +25,7 @@ def test_requeued_failures_have_no_attempts(ledger, seed):
 
 
 def test_requeue_dry_run_counts_and_changes_nothing(ledger, seed):
-    """It reports what would happen."""
+    """A dry run reports the counts of the real run."""
     seed(5)
     validate(ledger, "one")
     told = requeue_videos(ledger, Requeue(), dry_run=True)
@@ -115,7 +115,7 @@ CHOICES = {
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_requeue_takes_videos_that_meet_every_condition(mixed, choice):
-    """No other video moves."""
+    """Each choice of conditions requeues exactly the expected videos."""
     which, expected = CHOICES[choice]
     requeue_videos(mixed, which(mixed))
     assert {video for video, status in statuses(mixed).items() if status == "pending"} == expected

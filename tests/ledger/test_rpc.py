@@ -27,14 +27,15 @@ KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
 
 @pytest.fixture
-def line(postgres):
-    with StalledProxy(postgres.port) as line:
-        yield line
+def proxy(postgres):
+    """A proxy in front of Postgres that can freeze."""
+    with StalledProxy(postgres.port) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def vanish(ledger, line, seed):
-    """Let a box vanish while it renews its chunk; returns what its call raised once the line is whole again."""
+def vanish(ledger, proxy, seed):
+    """Let a box vanish while it renews its chunk; returns what its call raised once the proxy is whole again."""
     seed(1)
     chunk = claim(ledger)
     raised = []
@@ -46,18 +47,18 @@ def vanish(ledger, line, seed):
             raised.append(error)
 
     def vanish(box_key=None):
-        engine = engines.open_engine(line.lead(ledger.url.render_as_string(hide_password=False)), box_key)
+        engine = engines.open_engine(proxy.address_through(ledger.url.render_as_string(hide_password=False)), box_key)
         fetch(engine, "SELECT 1")  # it is connected
-        line.freeze_after(b"renew_chunk")
+        proxy.freeze_after(b"renew_chunk")
         thread = Thread(target=renew, args=(engine,))
         thread.start()
         opened.append((engine, thread))
-        assert poll_until(lambda: line.is_frozen, within_s=10)
+        assert poll_until(lambda: proxy.is_frozen, within_s=10)
         return raised
 
     opened = []
     yield vanish
-    line.thaw()
+    proxy.thaw()
     for engine, thread in opened:
         thread.join()
         engine.dispose()
@@ -66,25 +67,25 @@ def vanish(ledger, line, seed):
 def test_box_without_a_key_that_vanishes_during_a_call_leaves_no_lock(ledger, vanish):
     """Its statement is a transaction of its own, which the server ends by itself."""
     vanish()
-    assert poll_until(lambda: is_free(ledger), within_s=5)
+    assert poll_until(lambda: has_no_lock(ledger), within_s=5)
     assert fetch(ledger, WAITING) == [(0,)]
 
 
-def test_box_with_a_key_that_vanishes_during_a_call_is_cut_off(ledger, line, vanish, monkeypatch):
+def test_box_with_a_key_that_vanishes_during_a_call_is_cut_off(ledger, proxy, vanish, monkeypatch):
     """Its transaction waits for the next statement for a limited time. If it returns, its call is transient."""
     monkeypatch.setattr(engines, "IDLE_IN_TRANSACTION_TIMEOUT", "1500ms")
     raised = vanish(SecretStr("key"))
     assert poll_until(lambda: fetch(ledger, WAITING) == [(1,)], within_s=5)
-    assert not is_free(ledger)
-    assert poll_until(lambda: is_free(ledger), within_s=10)
+    assert not has_no_lock(ledger)
+    assert poll_until(lambda: has_no_lock(ledger), within_s=10)
     assert fetch(ledger, WAITING) == [(0,)]
 
-    line.thaw()
+    proxy.thaw()
     assert poll_until(lambda: raised != [], within_s=10)
     assert isinstance(raised[0], Unreachable)
 
 
-def is_free(ledger) -> bool:
+def has_no_lock(ledger) -> bool:
     """Whether no transaction has locked the chunk's row."""
     return fetch(ledger, FREE) == [(1,)]
 
@@ -102,13 +103,13 @@ def test_box_key_and_timeouts_are_set_per_transaction(ledger):
 
 
 def test_unreachable_ledger_is_noticed_within_30_s(ledger):
-    """Also by a caller that only waits for an answer: TCP keepalive is on."""
+    """TCP keepalive notices it, also for a caller that only waits for an answer."""
     engine = engines.open_engine(ledger.url.render_as_string(hide_password=False))
     with (
         engine.connect() as connection,
-        socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno())) as line,
+        socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno())) as proxy,
     ):
-        asks = [line.getsockopt(socket.IPPROTO_TCP, option) for option in KEEPALIVE]
+        asks = [proxy.getsockopt(socket.IPPROTO_TCP, option) for option in KEEPALIVE]
     assert asks[0] + asks[1] * asks[2] <= 30
     engine.dispose()
 
@@ -157,7 +158,7 @@ def test_database_error_that_stays_is_a_refusal(ledger, state):
 
 
 def test_error_without_a_state_and_connection_is_unreachable(ledger):
-    """As when the socket was closed."""
+    """A closed socket gives such an error."""
     lost = OperationalError("SELECT 1", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
     assert isinstance(translate_error(lost, ledger, "f", {}), Unreachable)
 

@@ -1,3 +1,5 @@
+"""The sweep: when a chunk is taken back, and what counts as a crash, a loss or neither."""
+
 from uuid import uuid4
 
 import pytest
@@ -86,11 +88,12 @@ LOCKS = {
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
 def test_box_that_vanishes_during_a_call_delays_no_other_box(connect, seed, lock):
-    """What its last transaction locked is skipped until that ends; the other boxes are swept and marked meanwhile."""
+    """The sweep skips what the box has locked, and takes back and marks the other boxes meanwhile."""
     seed(6)
     vanished, sweeper = connect(), connect()
-    for worker in ("ann", "bob"):
-        expire_box(sweeper, claim(sweeper, worker_id=worker, size=3).chunk_id)
+    held = [claim(sweeper, worker_id=worker, size=3) for worker in ("ann", "bob")]
+    for chunk in held:
+        expire_box(sweeper, chunk.chunk_id)
     execute(sweeper, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '1 h'")
     with vanished.begin() as call:
         call.execute(text(lock))
@@ -128,7 +131,7 @@ def test_ledger_outage_beyond_the_lease_counts_no_crash(ledger, seed):
 
 
 def test_worker_with_gapless_heartbeats_outlived_its_run(ledger, seed):
-    """Then the process died by itself, and a crash is counted."""
+    """If the worker's heartbeats had no gap, the flow process died by itself, and a crash is counted."""
     seed(1)
     chunk = claim(ledger)
     expire(ledger, chunk.chunk_id)

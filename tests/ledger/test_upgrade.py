@@ -60,7 +60,7 @@ def test_an_upgraded_ledger_is_a_new_ledger(upgraded, ledger):
 
 
 def test_every_view_of_an_upgraded_ledger_answers(upgraded):
-    """Also those over renamed tables and values."""
+    """Views over renamed tables and values return rows as well."""
     views = fetch(
         upgraded, "SELECT relname FROM pg_class WHERE relkind = 'v' AND relnamespace = 'validation'::regnamespace"
     )
@@ -71,7 +71,7 @@ def test_every_view_of_an_upgraded_ledger_answers(upgraded):
 
 
 def test_an_upgrade_renames_values(upgraded):
-    """Canary outcomes and the reasons of bans and departures are those that this code knows."""
+    """Canary outcomes, ban reasons and the reasons of closed boxes have their present names."""
     assert {(row.video_id, row.outcome) for row in read_canary_results(upgraded)} == {
         ("c0", "wrong"), ("c1", "inconclusive"),
     }  # fmt: skip

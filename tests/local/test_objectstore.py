@@ -23,7 +23,7 @@ def open_bucket(server, bucket):
 
 
 def test_object_round_trips(object_store):
-    """Also an object large enough to be kept on disk, and a range of it."""
+    """An object is read back whole and in ranges, also one large enough to be kept on disk."""
     object_store.create_bucket("round-trip")
     store, body = open_bucket(object_store, "round-trip"), bytes(range(256)) * 4096
     obstore.put(store, "a/b", body)

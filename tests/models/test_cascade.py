@@ -45,17 +45,17 @@ def score(*asked: str | Utterance, language: str | None = "hin", cascade: Cascad
         one if isinstance(one, Utterance) else Utterance(silence(1.0 + 0.1 * n), one, language)
         for n, one in enumerate(asked)
     ]
-    judges = {name: ScriptedModel(name) for name in ("cheap", "dear", "fair")}
+    models = {name: ScriptedModel(name) for name in ("cheap", "dear", "fair")}
     suite = Suite(
         "toy",
-        list(judges.values()),
-        roles=SuiteRoles(tuple(judges)),
+        list(models.values()),
+        roles=SuiteRoles(tuple(models)),
         rules=load_rules("local-2"),
         budget_s=100.0,
         min_padded_s=1.0,
         cascade=cascade,
     )
-    return judges, suite.score(utterances)
+    return models, suite.score(utterances)
 
 
 DOUBTS = {
@@ -70,17 +70,17 @@ DOUBTS = {
 @pytest.mark.parametrize("text", DOUBTS.values(), ids=DOUBTS)
 def test_any_doubt_is_decided_by_the_skippable_model(text):
     """Disagreement, low probability, abstention and failure are each enough."""
-    judges, (answers,) = score(text)
+    models, (answers,) = score(text)
     assert answers["dear"] == Scored({"language": "hi", "declared_p": 0.9})
-    assert len(judges["dear"].batches) == 1
+    assert len(models["dear"].batches) == 1
 
 
 def test_a_confirmed_language_skips_the_model():
-    """Where both other models confirm the language, the model does not run and its answer is the skip reason."""
-    judges, (answers,) = score("")
+    """If both other models confirm the language, the model does not run and its answer is the skip reason."""
+    models, (answers,) = score("")
     assert answers["dear"] == SKIPPED
     assert list(answers) == ["cheap", "dear", "fair"]
-    assert judges["dear"].batches == []
+    assert models["dear"].batches == []
 
 
 @pytest.mark.parametrize("wanted", [("dear",), ("dear", "cheap"), ("fair",), None])
@@ -106,8 +106,8 @@ def test_without_a_declared_language_no_model_is_skipped():
 
 def test_only_unconfirmed_rows_reach_the_skippable_model():
     """The rest of the batch is padded no further than it needs, and answers stay in order."""
-    judges, answers = score("", "fair=ur:0.9 dear=ur:0.1", "", "cheap=ta:0.1 dear=ta:0.2", "")
-    (batch,) = judges["dear"].batches
+    models, answers = score("", "fair=ur:0.9 dear=ur:0.1", "", "cheap=ta:0.1 dear=ta:0.2", "")
+    (batch,) = models["dear"].batches
     assert sorted(batch.lengths) == [17_600, 20_800]
     assert batch.waveforms.shape == (2, 20_800)
     heard = [answer["dear"].values["language"] if isinstance(answer["dear"], Scored) else None for answer in answers]
@@ -116,8 +116,8 @@ def test_only_unconfirmed_rows_reach_the_skippable_model():
 
 def test_a_suite_without_a_cascade_skips_no_model():
     """By default every model scores every segment."""
-    judges, _ = score("", "", cascade=None)
-    assert all(sum(map(len, judge.batches)) == 2 for judge in judges.values())
+    models, _ = score("", "", cascade=None)
+    assert all(sum(map(len, model.batches)) == 2 for model in models.values())
 
 
 def test_the_cascade_is_named_in_the_policy():
@@ -140,6 +140,7 @@ def test_a_skipped_model_is_no_reason_against_a_segment():
         sure.values | {"text": "", "align_tok": -0.1, "align_min": -1.0, "feasible": True, "covered": 1.0}
     )
     answers = {"conformer": conformer, "voxlingua": sure, "dnsmos": Scored({"sig": 4.0, "bak": 4.0, "ovr": 4.0})}
+    answers |= {"silero": Scored({"speech_ratio": 0.8, "speech_s": 1.6})}
     decoded = DecodedSegment(Segment("v", "s", "नमस्ते", "hi"), silence(2.0) + 0.1)
     reasons = {}
     for kind, mms in {"spared": SKIPPED, "failed": Unscored(Fault("model_failed", "it broke"))}.items():

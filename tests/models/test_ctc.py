@@ -71,6 +71,8 @@ def test_a_token_is_scored_over_its_own_frames():
     (alignment,) = run_batch(align_texts, [log_probs], [[0, 2]])
     assert alignment.token_lp == pytest.approx([-0.1, -4.0])
     assert alignment.log_p == pytest.approx(-0.1 * 4 - 4.0)
+    assert alignment.frame_lp == pytest.approx([-0.1, -0.1, -0.1, -4.0, -0.1])
+    assert (alignment.first_frame, alignment.last_frame) == (0, 3)
 
 
 def test_a_wildcard_never_beats_the_recognised_text():

@@ -107,6 +107,7 @@ def test_the_device_name_has_an_index_for_speechbrain(device, named, tmp_path, m
     with importing_speechbrain():
         from speechbrain.inference.classifiers import EncoderClassifier
     told = {}
+    (tmp_path / "hyperparams.yaml").write_text("a: 1\n")
     monkeypatch.setattr(EncoderClassifier, "from_hparams", lambda **options: told.update(options))
     _load_classifier(tmp_path, device)
     assert told["run_opts"] == {"device": named}

@@ -42,8 +42,8 @@ def answers(indic, clips):
 
 
 def test_the_suite_is_the_one_of_production(indic):
-    """It has four models, three of them LID models; revisions name the weights and the precision."""
-    assert list(indic.columns) == list(indic.revisions) == ["conformer", "mms", "voxlingua", "dnsmos"]
+    """It has five models, three of them LID models; revisions name the weights and the precision."""
+    assert list(indic.columns) == list(indic.revisions) == ["conformer", "mms", "voxlingua", "dnsmos", "silero"]
     assert indic.roles.lid_models == ("conformer", "mms", "voxlingua")
     assert indic.roles.asr_model == "conformer"
     assert indic.rules.version == "indic-2"

@@ -131,10 +131,11 @@ def test_the_command_scores_the_same_speech_at_both_precisions(speech, capsys, m
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("broken.wav is left out")
     assert told[1].startswith("float16 against float32 on 2 segments")
-    assert told[2:4] == ["----  voxlingua  not in half precision", "----  dnsmos     not in half precision"]
-    assert told[4].split() == ["model", "measure", "found", "limit"]
-    assert {line.split()[1] for line in told[5:]} == {"conformer", "mms"}
-    assert all(line.startswith("pass") for line in told[5:])
+    assert [line.split()[1] for line in told[2:5]] == ["voxlingua", "dnsmos", "silero"]
+    assert all(line.endswith("not in half precision") for line in told[2:5])
+    assert told[5].split() == ["model", "measure", "found", "limit"]
+    assert {line.split()[1] for line in told[6:]} == {"conformer", "mms"}
+    assert all(line.startswith("pass") for line in told[6:])
     conformers = {precision: suite.revisions["conformer"] for precision, (suite, _) in scored.items()}
     assert {at: revision.partition("-")[2] for at, revision in conformers.items()} == {
         "float32": "torch-float32",

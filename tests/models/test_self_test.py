@@ -42,5 +42,5 @@ def test_model_that_fails_on_silence_alone_is_named():
 
 
 def test_noise_is_the_same_at_each_call():
-    """So the probes are the same on every box."""
+    """Equal noise makes equal probes on every box."""
     assert (make_noise(0.5) == make_noise(0.5)).all()

@@ -4,13 +4,22 @@ from faster_whisper.vad import SileroVADModel, get_assets_path
 
 from tests.support.speech_samples import ask, silence, values_of, white_noise
 from validation.domain import Utterance
-from validation.models.silero import cut_windows
+from validation.models.silero import cut_windows, measure_gaps
 
 
 @pytest.mark.parametrize("audio", [silence(3.0), silence(0.1), white_noise(3.0), white_noise(3.0, level=1e-3)])
 def test_silence_and_noise_have_no_speech(models, audio):
-    """Audio without speech has the ratio 0."""
-    assert ask(models["silero"], Utterance(audio, "", None)) == [{"speech_ratio": 0.0, "speech_s": 0.0}]
+    """Audio without speech has the ratio 0, and its whole length lies before the first speech."""
+    (found,) = ask(models["silero"], Utterance(audio, "", None))
+    assert (found["speech_ratio"], found["speech_s"], found["pause_s"]) == (0.0, 0.0, 0.0)
+    assert found["lead_s"] == found["tail_s"] == len(audio) / 16_000
+
+
+def test_gaps_are_the_parts_without_speech():
+    """Before the first window of speech, after the last, and the longest between two."""
+    lead_s, tail_s, pause_s = measure_gaps(np.array([2, 3, 10, 12]), 0.5)
+    assert (lead_s, tail_s, pause_s) == pytest.approx((0.064, 0.5 - 13 * 0.032, 6 * 0.032))
+    assert measure_gaps(np.array([0, 1]), 0.05) == (0.0, 0.0, 0.0)
 
 
 def test_most_of_read_speech_is_speech(clips, own_answers):

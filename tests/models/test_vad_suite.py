@@ -14,7 +14,8 @@ def suite():
     return load_suite("vad")
 
 
-def judge(suite, audio, text: str):
+def evaluate(suite, audio, text: str):
+    """The answers and the verdict of the suite for one segment."""
     (answers,) = suite.score([Utterance(audio, text, "en")])
     decoded = DecodedSegment(Segment("v", "s", text, "en"), audio)
     return answers, suite.rules.evaluate(segment_signals(decoded, answers, language="en", roles=suite.roles))
@@ -22,7 +23,7 @@ def judge(suite, audio, text: str):
 
 def test_it_detects_speech_and_accepts_nothing(suite):
     """`accept` needs a model that compares the transcript, and this suite has none."""
-    answers, verdict = judge(suite, decode_clip("en_librivox_0880"), "he was not an ill disposed young man")
+    answers, verdict = evaluate(suite, decode_clip("en_librivox_0880"), "he was not an ill disposed young man")
     assert isinstance(answers["silero"], Scored)
     assert answers["silero"].values["speech_ratio"] > 0.5
     assert (verdict.verdict, verdict.reasons, verdict.rules_version) == ("review", ("unjudged",), "vad-1")
@@ -30,6 +31,6 @@ def test_it_detects_speech_and_accepts_nothing(suite):
 
 def test_it_rejects_silence(suite):
     """Silence is rejected as no speech."""
-    _, verdict = judge(suite, silence(2.0), "he was not an ill disposed young man")
+    _, verdict = evaluate(suite, silence(2.0), "he was not an ill disposed young man")
     assert verdict.verdict == "reject"
     assert "no_speech" in verdict.reasons

@@ -61,13 +61,13 @@ def test_token_without_the_box_key_cannot_release_or_renew(boxes):
 
 
 def test_ledger_without_keys_accepts_every_worker_id(seed, log_in):
-    """One machine at home, or a test, needs no keys."""
+    """Until the first key is issued, as at home or in a test, no key is needed."""
     seed(1)
     assert claim(log_in(WORKER), worker_id="ann").videos
 
 
 def test_control_plane_acts_for_every_worker(boxes, log_in):
-    """It needs no key."""
+    """The control plane needs no box key."""
     claim(boxes["ann"], worker_id="ann", size=1)
     assert retire_worker(log_in("validation_control"), "ann") == 1
 
@@ -108,7 +108,7 @@ def test_box_key_is_void_after_its_rental(ledger, seed, log_in, state, may_speak
 
 
 def test_box_holds_at_most_16_chunks_for_an_hour(ledger, boxes):
-    """Whatever it asks for."""
+    """Larger requests are refused or reduced."""
     for _ in range(16):
         claim(boxes["ann"], worker_id="ann", size=1, lease_s=10**9)
     with pytest.raises(LedgerRefused, match="16 open chunks"):
@@ -118,13 +118,13 @@ def test_box_holds_at_most_16_chunks_for_an_hour(ledger, boxes):
 
 
 def test_claim_takes_at_most_a_thousand_videos(ledger, seed):
-    """Whatever size is asked for."""
+    """A larger size is reduced to a thousand."""
     seed(1001)
     assert len(claim(ledger, size=10**6).videos) == 1000
 
 
 def test_box_cannot_block_another_boxs_calls(boxes):
-    """Neither by an advisory lock, nor by an open transaction of its own."""
+    """Neither an advisory lock nor an open transaction of a box blocks the call of another."""
     with boxes["bob"].begin() as held:
         held.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('ann'))")
         held.exec_driver_sql("SELECT validation.heartbeat_worker('bob', p_instance => 'bob-1')")
@@ -163,7 +163,7 @@ def test_box_gets_its_newest_credential_until_it_expires(ledger, boxes):
 
 
 def test_credential_is_due_after_half_of_its_time(ledger, boxes):
-    """Or if one of the two stores has none."""
+    """A credential is also due if one of the two stores has none."""
 
     def due() -> list[str]:
         return [loan.worker_id for loan in read_credential_status(ledger) if loan.is_due]

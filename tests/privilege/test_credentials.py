@@ -123,7 +123,7 @@ def test_cloudflare_outage_is_a_note_of_the_tick(ledger, cloudflare):
 
 
 def test_nothing_is_issued_without_a_token(ledger, monkeypatch):
-    """Then boxes get keys of the operator's choice; a token without its key is refused."""
+    """Without an R2 token boxes get keys of the operator's choice; an incomplete token is refused."""
     with open_issuer(ledger, Settings()) as issuer:
         assert issuer is None
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "t")

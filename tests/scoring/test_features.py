@@ -1,69 +1,23 @@
-"""Levels, clipping, error rates, speaking rate, and votes on the declared language."""
+"""Error rates, speaking rate, and votes on the declared language."""
 
-import math
-
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.domain import SAMPLE_RATE
 from validation.scoring.features import (
-    CLIP_LEVEL,
     EDGE_CHARS,
-    SILENCE_DBFS,
     LidPrediction,
     cer,
     chars_per_second,
-    clipped_fraction,
     count_votes,
     edge_cer_end,
     edge_cer_start,
-    rms_dbfs,
 )
 
 WORDS = st.text("abकखह ", max_size=20)
 REFERENCES = st.text("abकखह ", min_size=1, max_size=20)
 CODES = st.sampled_from(["hi", "ur", "en"])
 PREDICTIONS = st.lists(st.builds(LidPrediction, top1=st.none() | CODES, p_declared=st.none() | st.floats(0, 1)))
-
-
-def sine(amplitude: float, duration_s: float = 1.0) -> np.ndarray:
-    times = np.arange(round(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
-    return (amplitude * np.sin(2 * np.pi * 440 * times)).astype(np.float32)
-
-
-def test_levels_are_relative_to_a_full_scale_square_wave():
-    """A square wave at full scale is 0 dBFS; a sine at full scale is 3.01 dB below it."""
-    assert rms_dbfs(np.sign(sine(1.0)[1:1000])) == pytest.approx(0, abs=0.05)
-    assert rms_dbfs(sine(1.0)) == pytest.approx(-3.01, abs=0.01)
-
-
-@given(st.floats(1e-4, 1.0), st.floats(0.01, 1.0))
-@settings(deadline=None)
-def test_gain_changes_the_level_by_its_decibels(amplitude, gain):
-    """Multiplying samples by a gain adds 20 log10(gain) decibels to the level."""
-    quieter = rms_dbfs(sine(amplitude * gain))
-    assert quieter == pytest.approx(max(rms_dbfs(sine(amplitude)) + 20 * math.log10(gain), SILENCE_DBFS), abs=0.01)
-
-
-def test_silence_has_a_finite_floor_level():
-    """Digital silence has a floor level that rules can compare with; no level is lower."""
-    assert rms_dbfs(np.zeros(100, np.float32)) == SILENCE_DBFS
-    assert rms_dbfs(np.full(100, 1e-30, np.float32)) == SILENCE_DBFS
-
-
-@pytest.mark.parametrize("samples", [[], [0.1, math.nan], [math.inf]])
-def test_audio_without_finite_samples_has_no_level(samples):
-    """The level is None without samples and with samples that are not finite."""
-    assert rms_dbfs(np.array(samples, np.float32)) is None
-
-
-def test_clipped_fraction_counts_samples_at_full_scale():
-    """Samples of both signs count, and samples beyond full scale too."""
-    assert clipped_fraction(np.array([0.0, 1.0, -1.0, 1.2, 0.5], np.float32)) == pytest.approx(0.6)
-    assert clipped_fraction(sine(CLIP_LEVEL / 2)) == 0
-    assert clipped_fraction(np.zeros(0, np.float32)) is None
 
 
 def count_edits(reference: str, hypothesis: str) -> int:

@@ -10,8 +10,8 @@ from validation.errors import BadInput
 from validation.models.dnsmos import Dnsmos
 from validation.models.silero import SileroVad
 from validation.models.whisper.model import WhisperBase
-from validation.scoring.rules_io import BadRules, check_columns, dump_rules, load_rules, parse_rules
-from validation.scoring.verdict import Condition, Rule, Rules
+from validation.scoring.rules_io import BadRules, check_columns, dump_condition, load_rules, parse_rules
+from validation.scoring.verdict import Condition
 from validation.shards.schema import shard_columns
 
 PACKAGED = sorted(
@@ -37,6 +37,21 @@ GOOD_SEGMENT = {
     "whisper_declared_p": 0.97,
     "whisper_align_tok": -0.4,
     "whisper_align_min": -2.1,
+    "whisper_align_stretch": -1.5,
+    "whisper_greedy_lp": -0.2,
+    "flat_fraction": 0.0,
+    "bandwidth_hz": 7200.0,
+    "edge_start_db": -30.0,
+    "edge_end_db": -30.0,
+    "edge_cer_start": 0.0,
+    "edge_cer_end": 0.0,
+    "repeated_letters": 0,
+    "repeated_fraction": 0.0,
+    "roman_cer": 0.05,
+    "roman_word_cer": 0.2,
+    "heard_ratio": 1.0,
+    "heard_inserted_run": 1.0,
+    "heard_compression": 0.9,
     "dnsmos_bak": 3.9,
     "dnsmos_ovr": 3.1,
     "silero_speech_ratio": 0.8,
@@ -125,7 +140,24 @@ def test_a_required_model_that_is_not_in_the_suite_is_refused():
 FAULTS = [
     ({"whisper_align_tok": -5.2, "cer": 0.9}, "reject", ("transcript_mismatch",)),
     ({"whisper_align_tok": -5.2, "cer": 0.3}, "review", ("transcript_mismatch",)),
-    ({"whisper_align_min": -9.0}, "review", ("word_mismatch",)),
+    ({"whisper_align_stretch": -20.0}, "review", ("word_mismatch",)),
+    ({"whisper_align_stretch": -9.0, "roman_word_cer": 1.0}, "review", ("word_mismatch",)),
+    ({"whisper_align_stretch": -9.0}, "accept", ()),
+    ({"heard_inserted_run": 6.0}, "review", ("word_mismatch",)),
+    ({"heard_ratio": 2.0}, "review", ("partial_transcript",)),
+    ({"repeated_letters": 30, "repeated_fraction": 0.5}, "review", ("repeated_transcript",)),
+    ({"repeated_letters": 6, "repeated_fraction": 0.5}, "accept", ()),
+    ({"roman_cer": 0.9}, "review", ("not_understood",)),
+    ({"roman_cer": 0.65}, "review", ("not_understood",)),
+    ({"roman_cer": 0.65, "language": "ja", "language_code": "ja"}, "accept", ()),
+    ({"whisper_greedy_lp": -1.6}, "review", ("not_understood",)),
+    ({"heard_compression": 3.0}, "review", ("not_understood",)),
+    ({"edge_end_db": 1.0, "edge_cer_end": 0.5}, "review", ("cut_off",)),
+    ({"edge_start_db": 1.0, "edge_cer_start": 0.5}, "review", ("cut_off",)),
+    ({"edge_start_db": 1.0, "edge_end_db": 1.0}, "accept", ()),
+    ({"bandwidth_hz": 3500.0}, "review", ("narrow_band",)),
+    ({"dnsmos_bak": 2.8}, "review", ("noisy",)),
+    ({"dnsmos_ovr": 2.0}, "review", ("noisy",)),
     ({"whisper_align_tok": -1.7, "cer": 0.9}, "accept", ()),
     (
         {"language_votes_for": 0, "language_votes_against": 1, "whisper_declared_p": 0.001},
@@ -141,7 +173,7 @@ FAULTS = [
     ({"dnsmos_bak": 1.3, "dnsmos_ovr": 1.2}, "reject", ("noisy",)),
     ({"silero_speech_ratio": 0.0}, "reject", ("no_speech",)),
     ({"rms_dbfs": -120.0, "silero_speech_ratio": 0.0}, "reject", ("no_speech",)),
-    ({"clipped_fraction": 0.05}, "review", ("clipped",)),
+    ({"flat_fraction": 0.05}, "review", ("clipped",)),
     ({"chars_per_s": 60.0}, "reject", ("too_fast",)),
     ({"chars_per_s": 0.5}, "review", ("too_slow",)),
     (
@@ -150,6 +182,7 @@ FAULTS = [
             "chars_per_s": 0.0,
             "script_fraction": None,
             "cer": None,
+            "roman_cer": None,
             "whisper_align_tok": None,
         },
         "reject",
@@ -162,6 +195,7 @@ FAULTS = [
     ({"language": "", "language_code": None}, "review", ("missing_language",)),
     ({"language": "klingonish", "language_code": None}, "review", ("unknown_language",)),
     ({"whisper_align_tok": None, "cer": None}, "review", ("unjudged",)),
+    ({"roman_cer": None}, "review", ("unjudged",)),
     (
         {"dnsmos_fault": "model_failed: boom", "dnsmos_bak": None, "dnsmos_ovr": None},
         "review",
@@ -201,44 +235,28 @@ def test_every_local_rule_matches_in_the_table():
     assert not silent
 
 
-# --- writing rules ----------------------------------------------------------------------------------------------
+# --- writing conditions ----------------------------------------------------------------------------------------------
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
 CONDITIONS = st.one_of(
-    st.builds(Condition, column=TEXT, op=st.sampled_from(["<", ">="]), value=NUMBERS),
+    st.builds(
+        Condition,
+        column=TEXT,
+        op=st.sampled_from(["<", ">="]),
+        value=NUMBERS,
+        by_language=st.dictionaries(TEXT, NUMBERS.map(float), max_size=2),
+    ),
     st.builds(Condition, column=TEXT, op=st.sampled_from(["==", "!="]), value=NUMBERS | TEXT | st.booleans()),
     st.builds(Condition, column=TEXT, op=st.sampled_from(["missing", "present"])),
 )
-ANY_RULES = st.builds(
-    Rules,
-    version=TEXT,
-    required_models=st.lists(TEXT, max_size=3).map(tuple),
-    rules=st.lists(
-        st.builds(
-            Rule,
-            reason=st.sampled_from(["noisy", "unscored:ear"]),
-            verdict=st.sampled_from(["review", "reject"]),
-            when=st.lists(CONDITIONS, min_size=1, max_size=3).map(tuple),
-            sentence=TEXT,
-        ),
-        min_size=1,
-        max_size=3,
-    ).map(tuple),
-)
 
 
-@given(ANY_RULES)
-def test_dumped_rules_are_read_back_unchanged(rules):
-    """Every text and every number survive, to the last bit."""
-    assert parse_rules(dump_rules(rules, preface="One.\nTwo.", notes={0: "Why."}), "x") == rules
-
-
-@pytest.mark.parametrize("version", PACKAGED)
-def test_packaged_rules_survive_dumping(version):
-    """Calibration starts from the packaged rules and writes them again."""
-    rules = load_rules(version)
-    assert parse_rules(dump_rules(rules), "x") == rules
+@given(st.lists(CONDITIONS, min_size=1, max_size=3))
+def test_dumped_conditions_are_read_back_unchanged(conditions):
+    """Every text and every number survive, to the last bit, limits by language included."""
+    when = "[" + ", ".join(map(dump_condition, conditions)) + "]"
+    assert parse_rules(rules_text(when=when), "x").rules[0].when == tuple(conditions)
 
 
 # --- the rules of the production suite --------------------------------------------------------------------------
@@ -254,7 +272,37 @@ INDIC_SEGMENT = {
     "language_votes_against": 0,
     "mms_declared_p": 0.9,
     "conformer_align_tok": -0.1,
+    "conformer_greedy_tok": -0.1,
+    "roman_cer": 0.1,
+    "heard_compression": 0.9,
 }
+
+
+EVIDENCE = {
+    "local-3": ("whisper", "whisper_align_tok", "whisper_greedy_lp"),
+    "indic-2": ("conformer", "conformer_align_tok", "conformer_greedy_tok"),
+}
+
+
+@pytest.mark.parametrize("version", EVIDENCE)
+@given(
+    roman_cer=st.none() | st.floats(0, 3),
+    confidence=st.none() | st.floats(-5, 0),
+    align=st.none() | st.floats(-5, 0.1),
+    compression=st.none() | st.floats(0.5, 20),
+)
+def test_nothing_is_accepted_without_positive_evidence(version, roman_cer, confidence, align, compression):
+    """An accepted segment has a recognised text heard with confidence and without a loop, like the transcript."""
+    _, align_column, confidence_column = EVIDENCE[version]
+    good = GOOD_SEGMENT if version == "local-3" else INDIC_SEGMENT
+    signals = good | {"roman_cer": roman_cer, "heard_compression": compression}
+    signals |= {align_column: align, confidence_column: confidence if align is not None else None}
+    if load_rules(version).evaluate(signals).verdict == "accept":
+        assert roman_cer is not None
+        assert roman_cer < 0.6
+        assert align is not None
+        assert confidence is None or confidence >= -1.2
+        assert compression is None or compression <= 2.4
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_standard_mix_has_every_failure_of_the_fake(fake):
 
 
 def test_lifecycle_of_a_machine_depends_only_on_the_seed(calm):
-    """So two strategies meet the same market with the same failing machines."""
+    """Two strategies meet the same market with the same failing machines."""
     other = type(calm)(seed=0)
     for each in (calm, other):
         each.cloud.lifecycles = WEIGHTS
@@ -52,8 +52,8 @@ def test_lifecycle_of_a_machine_depends_only_on_the_seed(calm):
 
 
 def test_second_create_for_one_offer(calm):
-    """It is refused as the vendor does, or as its documentation says; or accepted within three seconds, and the second
-    rental fails."""
+    """A second create is refused in the vendor's way or in the documented way, or accepted within three seconds and
+    fails."""
     number = free_offers(calm)[0]
     calm.cloud.create(number, ORDER)
     assert ask(calm, "PUT", f"/api/v0/asks/{number}/", ORDER).status == 400
@@ -130,7 +130,7 @@ def test_other_accounts_rent_and_return_offers(calm):
 
 @pytest.mark.parametrize("status", [404, 401])
 def test_wrong_key_is_refused_with_either_status(calm, status):
-    """As the vendor does it, or as its documentation says; an instance's own key opens nothing else."""
+    """The vendor answers 404 and documents 401; an instance's own key opens nothing else."""
     calm.play(FailureMix(auth_status=status))
     assert ask(calm, "GET", "/api/v1/instances/", key="wrong").status == status
     with client_of(calm, "wrong") as client, pytest.raises(VastKeyRefused, match="check VAST_API_KEY"):
@@ -141,7 +141,7 @@ def test_wrong_key_is_refused_with_either_status(calm, status):
 
 
 def test_bulk_calls_rent_change_and_destroy(calm):
-    """At most 64 at a time; one offer that is gone does not stop the others."""
+    """A bulk call takes at most 64 items, and an offer that is gone does not stop the others."""
     numbers = free_offers(calm)[:3]
     calm.cloud.create(numbers[0], ORDER)
     made = ask(calm, "POST", "/api/v0/asks/bulk/", ORDER | {"ids": numbers}).body["new_contracts"]

@@ -31,7 +31,7 @@ def get(server, path, **options) -> httpx.Response:
 
 
 def test_rental_over_http_bills_and_ends(server, http_client):
-    """Also one whose create was answered by a closed connection: it exists, and the client does not know its id."""
+    """A rental whose create got no response bills as well, although the client does not know its id."""
     server.play(lifecycles={"ok": 1.0})
     offers = http_client.search(OfferFilter().query())
     server.play(next={"create": ["commit_then_drop"]})

@@ -62,7 +62,7 @@ def test_quiet_day_has_no_violations(world, tmp_path):
 
 
 def test_monitor_counts_orphans_duplicates_and_broken_caps(world):
-    """Each is created behind the fleet's back, counted and named."""
+    """The monitor counts and names each violation that is created outside the ledger."""
     set_target(world.ledger, FLEET, machines=3, max_usd_per_hour=2.0, max_usd=50.0, order=ORDER.to_json())
     monitor = InvariantMonitor(world, Caps(machines=1, usd_per_hour=0.2, usd=0.01))
     monitor.check()

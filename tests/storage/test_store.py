@@ -46,7 +46,7 @@ def store(request, tmp_path) -> ObjectStore:
 
 
 def test_get_returns_what_put_wrote(store):
-    """For any key that a video may have, and any size."""
+    """Every key that a video may have, and every size."""
     for key, payload in {"a b/ü%+#.tar": b"x", "empty": b"", "large": bytes(range(256)) * 20_000}.items():
         assert not object_exists(store, key)
         put_once(store, key, payload)

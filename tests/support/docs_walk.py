@@ -1,12 +1,12 @@
 """Run every `sh` and `sql` block of the pages, in order, against the embedded stack and fakes. `make docs-check`.
 
-    python tests/support/docs_walk.py FOLDER
+python tests/support/docs_walk.py FOLDER
 
-What stands in `sh elsewhere` is not run. In its place, where a page starts a box by Docker, a worker is started with
-what the page told before: the login `box` and the key that `vfleet box add` printed.
+Blocks of the kind `sh elsewhere` are not run. Where such a block starts a box with Docker, a worker is started instead,
+with the login `box` and the key that `vfleet box add` printed.
 """
 
-# ruff: noqa: T201 - a report
+# ruff: noqa: T201 - prints a report
 import os
 import re
 import shutil
@@ -32,30 +32,31 @@ from validation.settings import Settings
 from validation.storage.store import open_store, put_once
 
 VIDEOS = ("ginti", "pangramas")
-WITH_OWNERS_LOGIN = ("1.", "2.", "3.")
+OWNER_SECTIONS = ("1.", "2.", "3.")
 """Sections of deploy.md; everything later is done with the login `control`."""
 PASSWORDS = {"control": "draw one", "box": "draw another"}
 """As the page writes them."""
-PATIENCE_S = 600
+COMMAND_TIMEOUT_S = 600
 
 
 @dataclass
 class Walk:
-    """One reader at the control machine, who does what the pages say."""
+    """A reader at the control machine who runs the pages."""
 
     folder: Path
     owner_url: str
     environment: dict[str, str]
     undo: ExitStack
-    admitted: dict[str, str] = field(default_factory=dict)
+    box_variables: dict[str, str] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
-    def follow(self, page: str) -> None:
+    def run_page(self, page: str) -> None:
+        """Run the blocks of a page in their order."""
         for block in read_blocks(page):
-            if page == "operate.md" or not block.heading.startswith(WITH_OWNERS_LOGIN):
-                self.environment["DATABASE_URL"] = log_in(self.owner_url, "control")
+            if page == "operate.md" or not block.heading.startswith(OWNER_SECTIONS):
+                self.environment["DATABASE_URL"] = login_address(self.owner_url, "control")
             if block.heading.startswith("7."):
-                self.set_scene()
+                self.prepare_operations()
             match block.kind:
                 case "sql" if page == "deploy.md":
                     self.run_sql(block)
@@ -65,15 +66,16 @@ class Walk:
                 case "sh elsewhere" if "docker run" in block.body:
                     self.start_box()
 
-    def come_back(self) -> None:
-        """Make the logins again: deploy.md ends with the shutdown, and operate.md is for the time before."""
+    def recreate_logins(self) -> None:
+        """Create the logins again, because deploy.md ends with the shutdown and operate.md needs a running fleet."""
         (logins,) = [block for block in read_blocks("deploy.md") if "CREATE ROLE control" in block.body]
         self.run_sql(logins)
 
-    def set_scene(self) -> None:
+    def prepare_operations(self) -> None:
+        """Insert the rows that the commands of operate.md need."""
         with psycopg.connect(self.owner_url, autocommit=True) as connection:
             if connection.execute("SELECT FROM video_queue WHERE video_id = 'later-1'").fetchone() is None:
-                connection.execute(SCENE)
+                connection.execute(OPERATIONS_SQL)
 
     def run_sql(self, block: Block) -> None:
         with psycopg.connect(self.owner_url, autocommit=True) as connection:
@@ -87,13 +89,13 @@ class Walk:
             return
         began = time.monotonic()
         done = subprocess.run(["bash", "-euc", line], cwd=self.folder, env=os.environ | self.environment, check=False,
-                              capture_output=True, text=True, timeout=PATIENCE_S)  # fmt: skip
-        said = (done.stdout + done.stderr).strip()
-        print("\n".join(f"  {row}" for row in said.splitlines()[-4:]))
+                              capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)  # fmt: skip
+        output = (done.stdout + done.stderr).strip()
+        print("\n".join(f"  {row}" for row in output.splitlines()[-4:]))
         print(f"  [{done.returncode}, {time.monotonic() - began:.0f} s]", flush=True)
-        self.admitted |= dict(re.findall(r"^(WORKER_ID|VFLEET_BOX_KEY)=(.+)$", done.stdout, re.MULTILINE))
+        self.box_variables |= dict(re.findall(r"^(WORKER_ID|VFLEET_BOX_KEY)=(.+)$", done.stdout, re.MULTILINE))
         if done.returncode != 0:
-            self.failed.append(f"{line}: exit {done.returncode}\n{said[-2000:]}")
+            self.failed.append(f"{line}: exit {done.returncode}\n{output[-2000:]}")
 
     def start_control(self) -> None:
         worker = WorkerProcess(self.folder, self.environment, name="control-1", pool="control", kind="process")
@@ -101,18 +103,18 @@ class Walk:
 
     def start_box(self) -> None:
         kept = ("PREFECT_API_URL", "R2_ENDPOINT_URL", "VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL", "PATH", "NO_PROXY")
-        told = {name: self.environment[name] for name in kept if name in self.environment}
-        told |= {
-            **self.admitted,
-            "DATABASE_URL": log_in(self.owner_url, "box"),
+        environment = {name: self.environment[name] for name in kept if name in self.environment}
+        environment |= {
+            **self.box_variables,
+            "DATABASE_URL": login_address(self.owner_url, "box"),
             "VFLEET_SUITE": self.environment["VFLEET_SUITE"],
         }
-        box = WorkerProcess(self.folder, told, name=self.admitted["WORKER_ID"])
+        box = WorkerProcess(self.folder, environment, name=self.box_variables["WORKER_ID"])
         self.undo.callback(box.launch().stop)
-        print(f"(a box starts as {self.admitted['WORKER_ID']})")
+        print(f"(a box starts as {self.box_variables['WORKER_ID']})")
 
 
-SCENE = """
+OPERATIONS_SQL = """
     INSERT INTO video_queue (video_id, status, language, validation_not_before)
     SELECT 'later-' || n, 'done', 'hi', now() + interval '1 day' FROM generate_series(1, 5000) n;
     INSERT INTO fleet_blacklist VALUES ('machine', 12345, 'slow', 1, now(), now() + interval '1 day');
@@ -120,13 +122,13 @@ SCENE = """
 """Work for a hundred machines, that the one box here leaves alone; and the ban that operate.md lifts."""
 
 
-def log_in(owner_url: str, name: str) -> str:
-    """The address of a login that the page makes."""
+def login_address(owner_url: str, name: str) -> str:
+    """The address of a login that the page creates."""
     return make_url(owner_url).set(username=name, password=PASSWORDS[name]).render_as_string(False)
 
 
 def upload(settings: Settings, folder: Path) -> None:
-    """The tars of a small corpus, the manifest that section 3 seeds, and clips to trust."""
+    """Upload the tars of a small corpus; write the manifest for section 3 and a folder of trusted clips."""
     store = open_store(settings.source_url, settings)
     rows = ["video_id,language,segment_count"]
     for video in build_sample_corpus().videos:
@@ -143,25 +145,25 @@ def main(folder: Path) -> int:
     work = folder / "work"
     work.mkdir(exist_ok=True)
     with LocalStack(folder / "stack") as stack, EmbeddedVast(folder / "vast") as vast, FakeCloudflare() as cloudflare:
-        told = stack.environment() | vast.client_environment() | cloudflare.client_environment()
-        told |= {
+        environment = stack.environment() | vast.client_environment() | cloudflare.client_environment()
+        environment |= {
             "R2_ACCESS_KEY_ID": cloudflare.parent_access_key_id,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "CODE": str(PROJECT),
             "VFLEET_SUITE": "vad",  # the cheapest real answers
-            "BOX_R2_ENDPOINT_URL": told["R2_ENDPOINT_URL"],
-            "BOX_PREFECT_API_URL": told["PREFECT_API_URL"],
-            "BOX_DATABASE_URL": log_in(stack.postgres.libpq_url(), "box"),
+            "BOX_R2_ENDPOINT_URL": environment["R2_ENDPOINT_URL"],
+            "BOX_PREFECT_API_URL": environment["PREFECT_API_URL"],
+            "BOX_DATABASE_URL": login_address(stack.postgres.libpq_url(), "box"),
             "VFLEET_GATEWAY_TOKENS": str(work / "boxes.tokens"),
         }
-        with applied(told), ExitStack() as undo:
+        with applied(environment), ExitStack() as undo:
             upload(Settings(), work)
-            walk = Walk(work, stack.postgres.libpq_url(), told, undo)
+            walk = Walk(work, stack.postgres.libpq_url(), environment, undo)
             for page in ("deploy.md", "operate.md"):
                 print(f"\n== {page}")
                 if page == "operate.md":
-                    walk.come_back()
-                walk.follow(page)
+                    walk.recreate_logins()
+                walk.run_page(page)
     for failure in walk.failed:
         print(f"\nFAILED: {failure}")
     print(f"\n{len(walk.failed)} commands failed")

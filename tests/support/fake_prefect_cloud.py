@@ -1,5 +1,4 @@
-"""Prefect Cloud as its clients see it: a workspace behind TLS and a key, that tells no version. Behind it stands a
-Prefect server."""
+"""A fake Prefect Cloud: a workspace behind TLS and an API key, without a version, in front of a Prefect server."""
 
 import ssl
 from collections.abc import Iterator
@@ -17,12 +16,12 @@ WORKSPACE = "/api/accounts/0a/workspaces/0b"
 
 
 @contextmanager
-def cloud_before(api_url: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Serve a workspace; yields the settings of its clients. A request without the key is refused."""
+def serve_prefect_cloud(api_url: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Serve a workspace; yields the environment of its clients. A request without the key gets a 401."""
     certificate, key = make_certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler_of(api_url)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), make_handler(api_url)) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         serving = Thread(target=server.serve_forever, args=(0.05,))
         serving.start()
@@ -37,23 +36,25 @@ def cloud_before(api_url: str, folder: Path) -> Iterator[dict[str, str]]:
         serving.join()
 
 
-def handler_of(api_url: str) -> type[BaseHTTPRequestHandler]:
+def make_handler(api_url: str) -> type[BaseHTTPRequestHandler]:
+    """The request handler, which forwards requests with the key to the Prefect server at ``api_url``."""
+
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.headers.get("Authorization") != f"Bearer {KEY}":
-                self.tell(401, b'{"detail": "Unauthorized"}')
+                self.respond(401, b'{"detail": "Unauthorized"}')
             elif not self.path.startswith(WORKSPACE) or self.path.endswith("/admin/version"):
-                self.tell(404, b'{"detail": "Not Found"}')
+                self.respond(404, b'{"detail": "Not Found"}')
             else:
                 headers = {"Content-Type": self.headers.get("Content-Type") or "application/json"}
                 url = api_url + self.path.removeprefix(WORKSPACE)
                 reply = httpx.request(self.command, url, content=body, headers=headers, timeout=30, trust_env=False)
-                self.tell(reply.status_code, reply.content)
+                self.respond(reply.status_code, reply.content)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - names of the base class
 
-        def tell(self, status: int, content: bytes) -> None:
+        def respond(self, status: int, content: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))

@@ -28,6 +28,7 @@ class World(world.World):
         self.context = ReconcileContext(self.ledger, self.client, FLEET, lambda: {"DATABASE_URL": "postgresql://box"})
 
     def want(self, machines: int, *, usd_per_hour=20.0, usd=500.0, **bounds) -> None:
+        """Order this many boxes."""
         order = LaunchSpec("ghcr.io/o/worker:1", OfferFilter(**bounds), chunk_videos=CHUNK_VIDEOS)
         set_target(
             self.ledger, FLEET, machines=machines, max_usd_per_hour=usd_per_hour, max_usd=usd, order=order.to_json()
@@ -43,6 +44,7 @@ class World(world.World):
         return report
 
     def ticks(self, count: int) -> Report:
+        """Run several ticks; returns the last report."""
         return [self.tick() for _ in range(count)][-1]
 
     def pass_time(self, seconds: float) -> None:
@@ -57,7 +59,7 @@ class World(world.World):
         raise AssertionError(f"after {within_ticks} ticks: {self.reports[-1]}")
 
     def check_worker_ids(self) -> None:
-        """No two living boxes have one worker id."""
+        """Check that no two living boxes have one worker id."""
         names = [rental.order["env"]["WORKER_ID"] for rental in self.cloud.living()]
         assert len(names) == len(set(names)), names
 

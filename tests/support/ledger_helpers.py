@@ -11,10 +11,12 @@ from validation.shards.naming import shard_key
 
 
 def engine_for(url: str) -> Engine:
+    """An engine with a pool large enough for the threads of one test."""
     return create_engine(parse_database_url(url), connect_args=dict(CONNECT_ARGS), pool_size=1, max_overflow=9)
 
 
 def claim(engine: Engine, *, worker_id: str = "ann", size: int = 50, **options) -> ChunkClaim | None:
+    """Claim a chunk with default arguments."""
     given = {"chunk_id": uuid4(), "flow_run_id": uuid4(), "lease_s": 60, "suite": "local"} | options
     return claim_chunk(engine, worker_id=worker_id, size=size, **given)
 
@@ -60,14 +62,17 @@ def stop_heartbeat(engine: Engine, chunk_id: UUID, *, lease_left_s: float) -> No
 
 
 def execute(engine: Engine, sql: str, **parameters) -> None:
+    """Execute a statement."""
     with engine.begin() as connection:
         connection.execute(text(sql), parameters)
 
 
 def fetch(engine: Engine, sql: str, **parameters):
+    """The rows of a query."""
     with engine.connect() as connection:
         return connection.execute(text(sql), parameters).all()
 
 
 def statuses(engine: Engine) -> dict[str, str]:
+    """The validation status of each video."""
     return dict(fetch(engine, "SELECT video_id, validation_status FROM video_queue"))

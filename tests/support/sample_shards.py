@@ -5,7 +5,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from validation.domain import Column
-from validation.shards.schema import ShardProvenance, shard_columns, shard_schema
+from validation.shards.schema import NEVER_NEGATIVE, ShardProvenance, shard_columns, shard_schema
 
 MODELS = {
     "ear": [
@@ -28,7 +28,7 @@ PROVENANCE = ShardProvenance(
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 VALUES = {
-    "float": st.floats(allow_nan=False, allow_infinity=False),
+    "float": st.floats(-1e12, 1e12),
     "int": st.integers(-(2**63), 2**63 - 1),
     "str": TEXT,
     "bool": st.booleans(),
@@ -52,6 +52,10 @@ def make_video(video_id: str, segments: int, **values):
     return [make_row(video_id, index, **values) for index in range(segments)]
 
 
+def _values(column: Column) -> st.SearchStrategy:
+    return st.floats(0, 1e9) if column.name in NEVER_NEGATIVE else VALUES[column.type]
+
+
 @st.composite
 def shard_rows(draw):
     """Rows of a few videos, in any order, with any value that each column may have."""
@@ -60,7 +64,7 @@ def shard_rows(draw):
     rows = []
     for video_id in draw(st.lists(TEXT, min_size=1, max_size=3, unique=True)):
         for row in make_video(video_id, draw(st.integers(1, 3))):
-            optional = {c.name: draw(st.none() | VALUES[c.type]) for c in columns if c.name not in row}
+            optional = {c.name: draw(st.none() | _values(c)) for c in columns if c.name not in row}
             needed = {c.name: draw(VALUES[c.type]) for c in columns if c.name in row}
             rows.append(row | optional | needed | {"reasons": draw(st.lists(TEXT, max_size=3))})
     return draw(st.permutations(rows))

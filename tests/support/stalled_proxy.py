@@ -1,4 +1,4 @@
-"""A way to a server that can freeze: what was sent stays acknowledged, and nothing comes any more."""
+"""A proxy that can freeze: what a client sent is acknowledged, and nothing is answered any more."""
 
 import socket
 from contextlib import suppress
@@ -10,18 +10,18 @@ from validation.local.loopback import HOST
 
 
 class StalledProxy:
-    """Relays connections to a port of this machine until frozen. Neither end is told: that is how a machine vanishes.
+    """Relays connections to a port of this machine until it is frozen. Neither end notices, as if a machine vanished.
 
-    Usable as a context manager; every connection is closed at the end.
+    Use as a context manager; every connection is closed at the end.
     """
 
     def __init__(self, port: int) -> None:
         self._upstream = port
         self._listener = socket.create_server((HOST, 0))
         self._ends: list[socket.socket] = []
-        self._flows = Event()
-        self._flows.set()
-        self._last_word: bytes | None = None
+        self._running = Event()
+        self._running.set()
+        self._freeze_word: bytes | None = None
 
     @property
     def port(self) -> int:
@@ -29,21 +29,23 @@ class StalledProxy:
 
     @property
     def is_frozen(self) -> bool:
-        return not self._flows.is_set()
+        return not self._running.is_set()
 
-    def lead(self, database_url: str) -> str:
-        """The address of the same database, along this line."""
+    def address_through(self, database_url: str) -> str:
+        """The address of the same database through this proxy."""
         return database_url.replace(f":{self._upstream}/", f":{self.port}/")
 
     def freeze(self) -> None:
-        self._flows.clear()
+        """Hold back everything that is sent from now on."""
+        self._running.clear()
 
     def freeze_after(self, word: bytes) -> None:
-        """Freeze once a client has said this: it still arrives, its answer does not."""
-        self._last_word = word
+        """Freeze after a client has sent this word: the request arrives, and its answer does not."""
+        self._freeze_word = word
 
     def thaw(self) -> None:
-        self._flows.set()
+        """Relay again, beginning with what was held back."""
+        self._running.set()
 
     def __enter__(self) -> Self:
         Thread(target=self._accept, daemon=True).start()
@@ -62,7 +64,7 @@ class StalledProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                self._flows.wait()
+                self._running.wait()
                 server = socket.create_connection((HOST, self._upstream))
                 self._ends += [client, server]
                 Thread(target=self._relay, args=(client, server), daemon=True).start()
@@ -70,10 +72,10 @@ class StalledProxy:
 
     def _relay(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
-            while said := source.recv(1 << 16):
-                self._flows.wait()
-                if self._last_word is not None and self._last_word in said:
-                    self._last_word = None
+            while received := source.recv(1 << 16):
+                self._running.wait()
+                if self._freeze_word is not None and self._freeze_word in received:
+                    self._freeze_word = None
                     self.freeze()
-                sink.sendall(said)
+                sink.sendall(received)
             sink.shutdown(socket.SHUT_WR)

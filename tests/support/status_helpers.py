@@ -67,4 +67,5 @@ def rent(ledger, *, hours: float, usd_per_hour: float, usd_once: float = 0.0) ->
 
 
 def view(ledger, name: str):
+    """The rows of a view of the schema `validation`, as dictionaries."""
     return [dict(row._mapping) for row in fetch(ledger, f"SELECT * FROM validation.{name}")]

@@ -1,4 +1,4 @@
-"""TLS in front of a Postgres that was built without: what a hosted one shows to the world."""
+"""A TLS proxy in serve_tls of a Postgres that was built without TLS."""
 
 import socket
 import ssl
@@ -11,8 +11,8 @@ _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
 @contextmanager
-def front(port: int, certificate: Path, key: Path) -> Iterator[int]:
-    """Serve Postgres's opening of TLS before a plain server; yields the port. Connections end with the block."""
+def serve_tls(port: int, certificate: Path, key: Path) -> Iterator[int]:
+    """Answer Postgres's TLS request before a plain server; yields the port. Connections end with the block."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     threads: list[Thread] = []
@@ -21,8 +21,8 @@ def front(port: int, certificate: Path, key: Path) -> Iterator[int]:
         def accept() -> None:
             with suppress(OSError):
                 while True:
-                    peer, _ = listener.accept()
-                    threads.append(Thread(target=serve, args=(peer, port, context)))
+                    client, _ = listener.accept()
+                    threads.append(Thread(target=serve_client, args=(client, port, context)))
                     threads[-1].start()
 
         accepting = Thread(target=accept)
@@ -34,26 +34,28 @@ def front(port: int, certificate: Path, key: Path) -> Iterator[int]:
         thread.join()
 
 
-def serve(peer: socket.socket, port: int, context: ssl.SSLContext) -> None:
-    """One client: plain if it asks for nothing, else TLS."""
-    with peer, socket.create_connection(("127.0.0.1", port)) as server, suppress(OSError):
-        if peer.recv(8, socket.MSG_PEEK) != _SSL_REQUEST:
-            pump_both(peer, server)
+def serve_client(client: socket.socket, port: int, context: ssl.SSLContext) -> None:
+    """Relay one client, through TLS if it asks for TLS."""
+    with client, socket.create_connection(("127.0.0.1", port)) as server, suppress(OSError):
+        if client.recv(8, socket.MSG_PEEK) != _SSL_REQUEST:
+            relay_both_ways(client, server)
             return
-        peer.recv(8)
-        peer.sendall(b"S")
-        with context.wrap_socket(peer, server_side=True) as secured:
-            pump_both(secured, server)
+        client.recv(8)
+        client.sendall(b"S")
+        with context.wrap_socket(client, server_side=True) as secured:
+            relay_both_ways(secured, server)
 
 
-def pump_both(one: socket.socket, other: socket.socket) -> None:
-    back = Thread(target=pump, args=(other, one))
+def relay_both_ways(one: socket.socket, other: socket.socket) -> None:
+    """Relay two sockets until both ends have closed."""
+    back = Thread(target=relay, args=(other, one))
     back.start()
-    pump(one, other)
+    relay(one, other)
     back.join()
 
 
-def pump(source: socket.socket, sink: socket.socket) -> None:
+def relay(source: socket.socket, sink: socket.socket) -> None:
+    """Relay one direction."""
     with suppress(OSError):
         while block := source.recv(65536):
             sink.sendall(block)

@@ -1,4 +1,4 @@
-"""A box to work on chunks with: a ledger, two real buckets, and a scorer that costs nothing."""
+"""Fixtures: a box with a ledger, two real buckets and a scorer without models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from validation.worker.chunk.context import ChunkContext
 
 @dataclass
 class PeakScorer(SyncScorerMixin):
-    """Answers at once with the loudest sample. `before` is called with every wave, and may fail."""
+    """A scorer that answers at once with the loudest sample. `before` is called before each call, and may raise."""
 
     name: str = "tiny"
     roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear",)))
@@ -30,17 +30,17 @@ class PeakScorer(SyncScorerMixin):
         default_factory=lambda: {"ear": (Column("peak", "float", "ratio", "Loudest sample."),)}
     )
     before: Callable[[], None] = lambda: None
-    heard: int = 0
+    scored: int = 0
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
         self.before()
-        self.heard += len(utterances)
+        self.scored += len(utterances)
         return [{"ear": Scored({"peak": float(np.abs(u.audio).max())})} for u in utterances]
 
 
 @dataclass
 class Box:
-    """What a test needs of a box."""
+    """A worker `ann` with its ledger, stores and scorer."""
 
     context: ChunkContext
     scorer: PeakScorer
@@ -48,7 +48,7 @@ class Box:
     engine: object
 
     def add_videos(self, *names: str, segments: int = 2, tar: bool | bytes = True) -> None:
-        """Queue videos; upload a sound tar for each, these bytes instead, or nothing."""
+        """Queue videos; upload for each a valid tar, the given bytes, or nothing."""
         videos = [Video(name, "hi", segments) for name in names]
         for video in videos:
             if tar is not False:
@@ -58,6 +58,7 @@ class Box:
 
 
 def pack_tone(video: Video, segments: int) -> bytes:
+    """A tar of segments of half a second of a tone."""
     tone = 0.1 * np.sin(np.arange(SAMPLE_RATE // 2, dtype=np.float32))
     return pack_video(video, [PackedSegment(tone, f"text {n}") for n in range(segments)])
 

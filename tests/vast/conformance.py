@@ -1,12 +1,12 @@
-"""Drive the fake with the vendor's own command-line client. `make fleet-conformance` runs it.
+"""Drive the fake Vast with the vendor's own command-line client. `make fleet-conformance` runs it.
 
-The client lives in a virtual environment of its own: it pins versions that ours must not have. Every check is on the
-fake's state or on JSON, never on an exit code: the client exits 0 where the server said no.
+The client is in a virtual environment of its own, because its pinned versions conflict with this project's. Every check
+reads the fake's state or JSON, never an exit code: the client exits with 0 even if the server refused.
 
-    python tests/vast/conformance.py FOLDER
+python tests/vast/conformance.py FOLDER
 """
 
-# ruff: noqa: T201 - a report
+# ruff: noqa: T201 - prints a report
 import json
 import os
 import subprocess
@@ -24,8 +24,8 @@ QUERY = (
 )
 
 
-class Cli:
-    """The vendor's client, pointed at the fake, in a home of its own."""
+class VendorCli:
+    """The vendor's client with a home folder of its own, connected to the fake."""
 
     def __init__(self, program: Path, server: EmbeddedVast, home: str) -> None:
         self._program = program
@@ -43,12 +43,13 @@ class Cli:
         return done.stdout + done.stderr
 
     def ask(self, *words: str):
-        said = self.run(*words, "--raw")
-        return json.loads(said[min(at for at in (said.find("["), said.find("{")) if at >= 0) :])
+        """Run a command; returns its JSON."""
+        output = self.run(*words, "--raw")
+        return json.loads(output[min(at for at in (output.find("["), output.find("{")) if at >= 0) :])
 
 
 def install(folder: Path) -> Path | None:
-    """The vendor's client in a virtual environment of its own, None where it cannot be had."""
+    """Install the vendor's client in a virtual environment; None if it cannot be installed."""
     program = folder / "bin" / "vastai"
     if not program.exists():
         venv.create(folder, with_pip=True)
@@ -60,10 +61,11 @@ def install(folder: Path) -> Path | None:
 
 
 def living(server: EmbeddedVast) -> dict[int, dict]:
+    """The rented instances, by id."""
     return {machine["id"]: machine for machine in server.state()["living"]}
 
 
-def check_search(cli: Cli, _: EmbeddedVast) -> list[int]:
+def check_search(cli: VendorCli, _: EmbeddedVast) -> list[int]:
     offers = cli.ask("search", "offers", QUERY, "-o", "dph_total", "--storage", "60", "--limit", "100")
     assert 0 < len(offers) <= 64
     assert all(offer["inet_down"] >= 200 and offer["cuda_max_good"] >= 12.4 for offer in offers)
@@ -72,7 +74,7 @@ def check_search(cli: Cli, _: EmbeddedVast) -> list[int]:
     return [offer["id"] for offer in offers]
 
 
-def check_create(cli: Cli, server: EmbeddedVast, offers: list[int]) -> list[int]:
+def check_create(cli: VendorCli, server: EmbeddedVast, offers: list[int]) -> list[int]:
     for number, offer in enumerate(offers[:30]):
         cli.run("create", "instance", str(offer), "--image", "org/img", "--disk", "50", "--label", f"l{number % 2}",
                 "--env", "-e A=1 -e B=2", "--args", "serve", "now")  # fmt: skip
@@ -88,7 +90,7 @@ def check_create(cli: Cli, server: EmbeddedVast, offers: list[int]) -> list[int]
     return list(living(server))
 
 
-def check_listing(cli: Cli, server: EmbeddedVast, numbers: list[int]) -> None:
+def check_listing(cli: VendorCli, server: EmbeddedVast, numbers: list[int]) -> None:
     server.advance(3600)
     shown = cli.ask("show", "instances")
     assert sorted(row["id"] for row in shown) == sorted(living(server)), "two pages, each machine once"
@@ -97,7 +99,7 @@ def check_listing(cli: Cli, server: EmbeddedVast, numbers: list[int]) -> None:
     assert one["id"] == numbers[0]
 
 
-def check_changes(cli: Cli, server: EmbeddedVast, numbers: list[int]) -> None:
+def check_changes(cli: VendorCli, server: EmbeddedVast, numbers: list[int]) -> None:
     first, second, bid = str(numbers[0]), str(numbers[1]), numbers[-1]
     cli.run("label", "instance", first, "renamed")
     assert living(server)[numbers[0]]["label"] == "renamed"
@@ -114,7 +116,7 @@ def check_changes(cli: Cli, server: EmbeddedVast, numbers: list[int]) -> None:
     assert cli.ask("show", "user")["credit"] < 1000
 
 
-def check_destruction(cli: Cli, server: EmbeddedVast, numbers: list[int]) -> None:
+def check_destruction(cli: VendorCli, server: EmbeddedVast, numbers: list[int]) -> None:
     cli.run("destroy", "instance", str(numbers[0]), "-y", key="wrong")
     assert numbers[0] in living(server), "a wrong key destroys nothing, whatever the exit code"
     cli.run("destroy", "instance", str(numbers[0]), "-y")
@@ -133,7 +135,7 @@ def main(folder: str) -> int:
         return 0
     with tempfile.TemporaryDirectory() as home, EmbeddedVast(Path(home) / "vast") as server:
         server.play(lifecycles={"ok": 1})
-        cli = Cli(program, server, home)
+        cli = VendorCli(program, server, home)
         offers = check_search(cli, server)
         print(f"search: {len(offers)} offers")
         numbers = check_create(cli, server, offers)

@@ -110,7 +110,7 @@ def test_throttled_create_is_not_repeated_and_delays_the_next(fake, client):
 
 
 def test_reads_and_destroys_are_retried(fake, client):
-    """They have no effect the second time: a transient failure is not seen by the caller."""
+    """A repeated read or destroy has no further effect, so the client retries transient failures."""
     (number,) = rent(client, fake, 1)
     fake.connection.play_next("account", "html_502", "error_500")
     assert client.read_credit() > 0
@@ -149,7 +149,7 @@ def test_listing_of_many_pages_is_complete(fake, client):
     ids=lambda failures: failures[-1],
 )
 def test_incomplete_listing_says_so(fake, client, failures):
-    """It is never mistaken for one with fewer instances."""
+    """An incomplete listing carries the reason, so it is not mistaken for one with fewer instances."""
     rent(client, fake, 30)
     fake.advance(10)
     fake.connection.play_next("list", *failures)

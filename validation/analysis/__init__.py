@@ -1,1 +1,1 @@
-"""What people read: selections, reports, status and charts."""
+"""Selections, reports, status and charts: everything that operators and readers look at."""

@@ -1,1 +1,1 @@
-"""Are the verdicts right? Faults planted in clips that are trusted, and what signals and rules say of them."""
+"""Measure signals and verdict rules on trusted clips with injected faults, and propose limits."""

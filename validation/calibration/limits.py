@@ -62,18 +62,35 @@ def propose_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss
 
 
 def apply_proposals(rules: Rules, proposals: Sequence[Proposal], version: str) -> Rules:
-    """The rules with the proposed limits, under a new version."""
+    """The rules with the proposed limits, under a new version; what is rejected would also be reviewed."""
     changed = list(rules.rules)
     for proposal in proposals:
         changed[proposal.place] = replace_limit(proposal.rule, proposal.condition, proposal.limit)
-    return Rules(version=version, required_models=rules.required_models, rules=tuple(changed))
+    changed = [_include_rejects(rule, changed) for rule in changed]
+    return rules.with_rules(changed, version)
+
+
+def _include_rejects(rule: Rule, rules: Sequence[Rule]) -> Rule:
+    """A review rule of one condition, at least as strict as the reject rules of its reason on the same column."""
+    condition, value = rule.when[0], rule.when[0].value
+    if rule.verdict == "reject" or len(rule.when) != 1 or not isinstance(value, float):
+        return rule
+    limits = [
+        each.value
+        for other in rules
+        if other.verdict == "reject" and other.reason == rule.reason
+        for each in other.when
+        if (each.column, each.op) == (condition.column, condition.op) and isinstance(each.value, float)
+    ]
+    strictest = max if condition.op[0] == "<" else min
+    return replace_limit(rule, condition, strictest([value, *limits]))
 
 
 def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
     """The rule with another limit in one of its conditions."""
-    other = Condition(column=condition.column, op=condition.op, value=limit)
+    other = condition.model_copy(update={"value": limit})
     when = tuple(other if each is condition else each for each in rule.when)
-    return Rule(reason=rule.reason, verdict=rule.verdict, when=when, sentence=rule.sentence)
+    return rule.model_copy(update={"when": when})
 
 
 def count_loss(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:

@@ -4,12 +4,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from validation.corpus.audio import decode_audio
 from validation.domain import Waveform
 from validation.errors import BadInput, Permanent
 from validation.languages import normalize_language_code
+
+Rng: TypeAlias = np.random.Generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class TrustedClip:
     text: str
     language: str
     """The canonical code."""
+    is_synthetic: bool = False
+    """Whether a program spoke it. Recognisers hear such speech less well than people."""
 
 
 def load_trusted(folder: Path) -> list[TrustedClip]:

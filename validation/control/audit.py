@@ -9,7 +9,7 @@ import polars as pl
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.sweep import ORPHAN_MARGIN, READERS, find_strays
+from validation.control.orphans import ORPHAN_MARGIN, READERS, find_strays
 from validation.errors import Permanent
 from validation.ledger.queries import CommittedShard, audit_ledger, read_committed_shards, read_shard_segments
 from validation.shards.bucket import read_manifest

@@ -16,7 +16,7 @@ from uuid import uuid4
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.sweep import ORPHAN_MARGIN, READERS
+from validation.control.orphans import ORPHAN_MARGIN, READERS
 from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict

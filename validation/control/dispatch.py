@@ -2,24 +2,36 @@
 
 from math import ceil
 
+from validation.domain import Seconds
 from validation.ledger.queries import Workload
 
-RUNS_PER_SLOT = 1.2
-"""Runs waiting or running per chunk that the online workers can hold. The fifth in excess is what a worker finds
-waiting when it ends a chunk; polls stay cheap (a poll of 200 waiting runs costs the Prefect server 50 ms)."""
+PERIODS = 2
+"""Runs wait for as many periods of the dispatcher as it may be late: it may miss one."""
+MIN_SPARE = 0.2
+"""Waiting runs per slot, at least. A worker finds one when it ends a chunk; a poll of 200 waiting runs costs the
+Prefect server 50 ms, and no poll reads more."""
 
 
-def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int) -> int:
-    """How many runs to create now: at most as many as the online slots need, and as there are chunks left.
+def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int, period_s: Seconds) -> int:
+    """How many runs to create now: what the online slots hold and finish in two periods, and never more than chunks.
 
     Args:
-        workload: what is left to do, and how many chunks could be processed now.
+        workload: what is left to do, how many chunks could be processed now, and how long one takes.
         active_runs: runs of the deployment that are scheduled, pending or running.
         chunk_videos: videos that one run claims.
+        period_s: time between two dispatches.
     """
     chunks_left = count_chunks(workload, chunk_videos) + workload.open_chunks
-    needed = min(ceil(workload.slots_online * RUNS_PER_SLOT), chunks_left)
+    needed = min(workload.slots_online + count_spare(workload, period_s), chunks_left)
     return max(needed - active_runs, 0)
+
+
+def count_spare(workload: Workload, period_s: Seconds) -> int:
+    """How many runs should wait: what the slots finish in two periods. One per slot while no chunk was measured."""
+    if workload.chunk_s is None:
+        return workload.slots_online
+    per_slot = PERIODS * period_s / max(workload.chunk_s, 1.0)
+    return ceil(workload.slots_online * max(per_slot, MIN_SPARE))
 
 
 def count_chunks(workload: Workload, chunk_videos: int) -> int:

@@ -13,7 +13,7 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.control.audit import check_shards
-from validation.control.sweep import ORPHAN_MARGIN, find_strays
+from validation.control.orphans import ORPHAN_MARGIN, find_strays
 from validation.errors import BadInput, Permanent
 from validation.ledger.maintenance import (
     compact_shards,
@@ -37,7 +37,7 @@ MAX_PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What was done about one shard, or would be."""
+    """What the repair did about one shard, or would do without ``dry_run``."""
 
     shard_key: str
     action: Literal["restored", "withdrawn", "left"]

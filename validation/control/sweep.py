@@ -1,49 +1,39 @@
 """The sweep: take chunks back from dead holders, and delete the objects that they left.
 
-A lost box is noticed within two minutes. Its chunks are claimable again after their lease (75 s), and its worker is
-`stale` after as long (``HEARTBEAT_TIMEOUT_S``), both at the next sweep, which comes every 20 s and takes up to 10 s to
-start on a busy machine: 105 s in all. The same sweep marks its flow runs Crashed. A flow process that dies while its
-worker lives is noticed sooner: after half a lease without a renewal, once Prefect reports the end of the run.
-``tests/control/test_promised_times.py`` adds these times up from what is deployed.
+The videos of a lost box are claimable within two minutes: each claim takes back the leases that expired (75 s), so this
+does not depend on the schedule of the sweep. The sweep takes back what no box claims, marks the worker `stale` after
+75 s without a heartbeat (``HEARTBEAT_TIMEOUT_S``) and its flow runs Crashed; it comes every two minutes, so both are
+true within four minutes. A flow process that dies while its worker lives is noticed after half a lease without a
+renewal, once Prefect reports the end of the run. ``tests/control/test_promised_times.py`` adds these times up.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.canaries.evaluate import EvaluatedCanary, evaluate_canaries
-from validation.control.catalogue import MIN_INTERVAL, publish_catalogue
-from validation.control.witness import SettledFailure, VideoReader, witness_failures
 from validation.domain import Seconds
-from validation.errors import FleetError, Permanent, Transient
+from validation.errors import FleetError, Transient
+from validation.ledger.canaries import read_pending_canaries
 from validation.ledger.maintenance import (
     SweptChunk,
     end_box_sessions,
-    find_unknown_chunks,
     mark_stale_workers,
     requeue_stranded_videos,
     sweep_stale_claims,
 )
-from validation.ledger.queries import OpenChunk, read_committed_shards, read_open_chunks, read_retired_shards
-from validation.shards.bucket import read_manifest
-from validation.shards.manifest import ShardManifest
-from validation.shards.naming import shard_key, sibling_key
-from validation.storage.store import delete_object, list_objects
+from validation.ledger.queries import OpenChunk, read_open_chunks, read_workload
+
+if TYPE_CHECKING:
+    from validation.canaries.evaluate import EvaluatedCanary
+    from validation.control.witness import SettledFailure, VideoReader
 
 log = logging.getLogger(__name__)
 
-READERS = 8
-"""Shards or manifests read at a time."""
-ORPHAN_MARGIN = timedelta(hours=1)
-"""How old an object must be before it can be an orphan: more than the clock of any object store is wrong."""
 
 Outcome = TypeVar("Outcome")
 EndedRunsLookup = Callable[[Sequence[OpenChunk]], Mapping[UUID, Seconds]]
@@ -68,8 +58,8 @@ class SweepReport:
     stranded_videos: int = 0
     stale_workers: Sequence[str] = ()
     """Workers that became stale."""
-    evaluated: Sequence[EvaluatedCanary] = ()
-    settled: Sequence[SettledFailure] = ()
+    evaluated: "Sequence[EvaluatedCanary]" = ()
+    settled: "Sequence[SettledFailure]" = ()
     """Failures of one box that the control plane looked at."""
     ended_sessions: int = 0
     """Sessions of boxes that were ended, because their transaction did not end."""
@@ -105,7 +95,7 @@ def sweep(
     *,
     orphans: bool = True,
     find_ended: EndedRunsLookup = lambda _: {},
-    read_video: VideoReader | None = None,
+    read_video: "VideoReader | None" = None,
 ) -> SweepReport:
     """Sweep once. Safe to repeat, and to run beside another sweep.
 
@@ -114,7 +104,7 @@ def sweep(
         results: the results bucket.
         orphans: whether to look for orphans too, which lists all shards.
         find_ended: asks Prefect, which may be slow or unreachable: expired leases are taken back before.
-        read_video: reads a video that only one box has failed; None to leave those to other boxes.
+        read_video: reads a video that only one box has failed; None to leave those to `report-progress`.
     """
     report = SweepReport()
     run_step, swept = report.run_step, report.swept
@@ -128,88 +118,46 @@ def sweep(
     report.locked = [chunk for chunk in held if chunk.lease_left_s < 0 and chunk.chunk_id not in taken]
     report.stranded_videos = run_step("stranded videos", lambda: requeue_stranded_videos(engine), 0)
     report.stale_workers = run_step("stale workers", lambda: mark_stale_workers(engine), [])
-    report.evaluated = run_step("canaries", lambda: evaluate_canaries(engine, results), [])
+    report.evaluated = run_step("canaries", lambda: evaluate_canaries(engine, results), ())
     if read_video is not None:
-        report.settled = run_step("failures", lambda: witness_failures(engine, read_video), [])
+        report.settled = run_step("failures", lambda: settle_failures(engine, read_video), ())
     if orphans:
-        strays = run_step("orphans", lambda: find_strays(engine, results), Strays((), ()))
-        report.orphans = run_step("orphans", lambda: _delete(results, strays.orphans), ())
-        report.unknown_shards = strays.unknown
-    run_step("catalogue", lambda: publish_catalogue(engine, results, min_interval=MIN_INTERVAL), None)
+        run_step("orphans", lambda: remove_orphans(engine, results, report), None)
+    if orphans or held or run_step("workload", lambda: read_workload(engine).chunk_s, 0.0) is not None:
+        run_step("catalogue", lambda: publish_catalogue(engine, results), None)
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class Strays:
-    """Keys of the objects under ``shards/`` that belong to no committed shard and to no open chunk."""
-
-    orphans: Sequence[str]
-    """Of chunks that this ledger knows and that left no shard; of uploads that were cut off; of cut-off compactions."""
-    unknown: Sequence[str]
-    """Complete shards of chunks that this ledger does not know, as in a ledger that was restored from a backup or begun
-    anew. They may be the only copy of their results: only ``repair`` decides about them."""
-    complete: Sequence[str] = ()
-    """The orphans that are complete shards of a chunk: ``repair`` can record them too, if it comes before the sweep."""
+# Pyarrow is a third of what a sweep without work costs, so these steps import it only if they have work.
 
 
-def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Strays:
-    """Find them, without the objects younger than ``margin``.
+def evaluate_canaries(engine: Engine, results: ObjectStore) -> "Sequence[EvaluatedCanary]":
+    """Evaluate the canaries that were committed since the last sweep."""
+    if not read_pending_canaries(engine):
+        return ()
+    from validation.canaries import evaluate  # noqa: PLC0415
 
-    The bucket is listed before the ledger is read, and open chunks are read before committed shards: a shard that is
-    uploaded or committed in between is found in one of the two.
-    """
-    before = datetime.now(UTC) - margin
-    objects = list(list_objects(results, "shards"))
-    if not objects:
-        return Strays((), ())
-    owned = {shard_key(chunk.worker_id, chunk.shard_number) for chunk in read_open_chunks(engine)}
-    owned |= {shard.shard_key for shard in read_committed_shards(engine)}
-    # Read after the committed shards: a shard may retire meanwhile, and is never current again.
-    owned |= {shard.shard_key for shard in read_retired_shards(engine)}
-    owned |= {sibling_key(key) for key in owned}
-    strays = {item.key for item in objects if item.modified_at < before} - owned
-    manifests = _read_manifests(results, strays)
-    unknown = set(_find_unknown(engine, manifests, owned & {item.key for item in objects}))
-    orphans = strays - unknown - {sibling_key(key) for key in unknown}
-    complete = {each.key for each in manifests if not each.sources} - unknown
-    return Strays(sorted(orphans), sorted(unknown), sorted(complete))
+    return evaluate.evaluate_canaries(engine, results)
 
 
-def _read_manifests(results: ObjectStore, strays: set[str]) -> list[ShardManifest]:
-    """The manifests of those that are complete: without a manifest a shard was never committed."""
-    complete = sorted(key for key in strays if key.endswith(".parquet") and sibling_key(key) in strays)
-    with ThreadPoolExecutor(READERS) as pool:
-        return [each for each in pool.map(partial(_read_manifest, results), complete) if each is not None]
+def settle_failures(engine: Engine, read_video: "VideoReader") -> "Sequence[SettledFailure]":
+    """Look at the videos that only one box has failed."""
+    from validation.control.witness import witness_failures  # noqa: PLC0415
+
+    return witness_failures(engine, read_video)
 
 
-def _find_unknown(engine: Engine, manifests: Sequence[ShardManifest], present: set[str]) -> Iterator[str]:
-    """The shards of chunks that the ledger does not know, and compacted shards one of whose sources is not present."""
-    written = [each for each in manifests if not each.sources]
-    unknown = set(find_unknown_chunks(engine, [each.provenance.chunk_id for each in written]))
-    yield from (each.key for each in written if each.provenance.chunk_id in unknown)
-    yield from (each.key for each in manifests if each.sources and not present.issuperset(each.sources))
+def remove_orphans(engine: Engine, results: ObjectStore, report: SweepReport) -> None:
+    """Delete the orphans; name the shards of unknown chunks in the report."""
+    from validation.control.orphans import delete_all, find_strays  # noqa: PLC0415
+
+    strays = find_strays(engine, results)
+    report.unknown_shards = strays.unknown
+    report.orphans = delete_all(results, strays.orphans)
 
 
-def _read_manifest(results: ObjectStore, key: str) -> ShardManifest | None:
-    """None if the object beside the shard is no manifest of it: an upload that was cut off, or no shard at all."""
-    try:
-        manifest = read_manifest(results, key)
-    except Permanent:
-        return None
-    return manifest if manifest.key == key else None
+def publish_catalogue(engine: Engine, results: ObjectStore) -> None:
+    """Write the catalogue if shards were committed since, and not within the last minute."""
+    from validation.control import catalogue  # noqa: PLC0415
 
-
-def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
-    """Keys of the orphans, which may be deleted."""
-    return find_strays(engine, results, margin=margin).orphans
-
-
-def delete_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
-    """Delete the orphans. Returns their keys."""
-    return _delete(results, find_orphans(engine, results, margin=margin))
-
-
-def _delete(results: ObjectStore, keys: Sequence[str]) -> Sequence[str]:
-    for key in keys:
-        delete_object(results, key)
-    return keys
+    catalogue.publish_catalogue(engine, results, min_interval=catalogue.MIN_INTERVAL)

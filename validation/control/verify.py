@@ -10,7 +10,7 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
 from validation.control.audit import check_shard
-from validation.control.sweep import READERS
+from validation.control.orphans import READERS
 from validation.errors import BadInput
 from validation.ledger.queries import CommittedShard, read_committed_shards, read_shard_segments
 

@@ -13,7 +13,6 @@ from time import monotonic
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.corpus.fetch import fetch_video
 from validation.domain import DecodedVideo, Seconds, Video
 from validation.errors import Permanent
 from validation.ledger.box_decisions import prune_box_decisions, read_unwitnessed_failures, settle_failure
@@ -40,6 +39,8 @@ def video_reader(open_source: Callable[[], ObjectStore], key_template: str) -> V
     open_once = cache(open_source)
 
     def read(video: Video) -> DecodedVideo:
+        from validation.corpus.fetch import fetch_video  # noqa: PLC0415 - numpy and decoders, which are rarely needed
+
         return fetch_video(open_once(), key_template.format(video_id=video.video_id), video)
 
     return read

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ AUDIO_KEYS = ("audio", "audio_filepath", "file", "file_name", "filename", "wav")
 SPEAKER_KEYS = ("speaker", "speaker_id")
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 """A string of JSON; one without an end ends with the text, so that the search takes linear time."""
+_MAX_SECONDS: Seconds = 1e9
 _UNPACK_BYTES = 1 << 20
 _MAX_NAME_CHARS = 4096
 """No member has a longer name; a longer one in a record is cut and finds none."""
@@ -202,11 +202,11 @@ def _find_end(row: Object, start_s: Seconds | None, duration_s: Seconds | None) 
 
 
 def _read_seconds(value: object) -> Seconds | None:
-    """Read a number, or a number written as a string; None for anything else, and for less than zero."""
+    """Read a number, or a number written as a string; None for anything else, below zero or above thirty years."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         seconds = float(value)
     except (ValueError, OverflowError):
         return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    return seconds if 0 <= seconds <= _MAX_SECONDS else None

@@ -1,5 +1,6 @@
 """The work behind `vfleet fleet ...`: what an operator asks of the rented boxes."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from validation.fleet.reconcile import ReconcileContext, explain_empty_search, p
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import (
     BanKind,
+    FleetBudget,
     lift_ban,
     read_bans,
     read_budget,
@@ -144,8 +146,9 @@ def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
 
 def plan(fleet: str, *, json: bool = False) -> None:
     """Print what the next tick would do, and what it would cost; change nothing."""
+    engine = open_ledger()
     with _open_client() as client:
-        next_plan, snapshot = preview_tick(ReconcileContext(open_ledger(), client, fleet, dict))
+        next_plan, snapshot = preview_tick(ReconcileContext(engine, client, fleet, dict))
     rows = [(type(action).__name__.lower(), *_describe(action)) for action in next_plan.actions]
     if json:
         for action, box, detail, usd_per_hour in rows:
@@ -154,7 +157,7 @@ def plan(fleet: str, *, json: bool = False) -> None:
     if rows:
         say(f"fleet {fleet}: the next tick would")
     print_table(("action", "box", "reason or offer", "$/h"), rows)
-    for note in next_plan.notes:
+    for note in filter(None, (snapshot.desired.explain_fewer(), *next_plan.notes)):
         say(note)
     budget = snapshot.budget
     added_usd_per_hour = sum(action.offer.usd_per_hour for action in next_plan.actions if isinstance(action, Rent))
@@ -162,6 +165,46 @@ def plan(fleet: str, *, json: bool = False) -> None:
         f"now ${budget.usd_per_hour:.2f} per hour, then ${budget.usd_per_hour + added_usd_per_hour:.2f} of at most "
         f"${budget.max_usd_per_hour:.2f}; ${budget.spent_usd:.2f} spent of ${budget.max_usd:.2f}"
     )
+    _say_last_tick(read_budget(engine, fleet))
+
+
+def price(
+    machines: int, *, budget_usd: float | None, max_price: float | None, gpu: tuple[str, ...], json: bool = False
+) -> None:
+    """Print what an order of so many boxes would rent at this moment, and what it would cost; change nothing.
+
+    Raises:
+        BadInput: no offer meets the bounds; the message says why.
+        VastKeyMissing, VastKeyRefused: there is no account to ask with.
+    """
+    request = FleetRequest("", machines, 0.0, 0.0, "", max_price=max_price, gpu=gpu)
+    offer_filter = request.to_offer_filter()
+    with _open_client() as client:
+        found = client.search(offer_filter.query())
+        offers = rank_offers(found, offer_filter, {})
+        if not offers:
+            raise BadInput(explain_empty_search(client, found, offer_filter))
+    chosen = offers[:machines]
+    usd_per_hour = sum(offer.usd_per_hour for offer in chosen)
+    hours = None if budget_usd is None else budget_usd / usd_per_hour
+    if json:
+        say_json({"wanted": machines, "offered": len(chosen), "usd_per_hour": usd_per_hour, "hours": hours})
+        return
+    rows = Counter((offer.gpu_name, round(offer.usd_per_hour, 3)) for offer in chosen)
+    print_table(("GPU", "$/h", "boxes"), [(gpu_name, usd, count) for (gpu_name, usd), count in rows.items()])
+    say(f"{len(chosen)} of {machines} boxes are offered now, for ${usd_per_hour:.2f} per hour in all")
+    if hours is not None:
+        say(f"${budget_usd:.2f} last {hours:.1f} h at that price")
+
+
+def _say_last_tick(budget: FleetBudget) -> None:
+    """Print what the last tick said, and how long ago."""
+    if budget.last_tick_at is None:
+        say("no tick has run yet: does the control worker run?")
+        return
+    age_s = (budget.now - budget.last_tick_at).total_seconds()
+    said = "; ".join(budget.last_tick) or "nothing stands in the way"
+    say(f"last tick, {age_s:.0f} s ago: {said}")
 
 
 def _describe(action: Action) -> tuple[str, str, float | None]:
@@ -198,6 +241,7 @@ def status(fleet: str, *, json: bool = False) -> None:
         f"fleet {fleet}: {budget.machines} boxes wanted; ${budget.usd_per_hour:.2f} per hour of at most "
         f"${budget.max_usd_per_hour:.2f}; ${budget.spent_usd:.2f} spent of ${budget.max_usd:.2f}"
     )
+    _say_last_tick(budget)
     if check := read_spend_check(engine, fleet):
         say(
             f"last day: the account's credit fell by ${check.credit_decrease_usd:.2f}, the ledger's spend rose by "

@@ -4,7 +4,7 @@ The vendor's status can only count against a box. That a box works is shown by i
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from statistics import median
 
@@ -92,12 +92,6 @@ def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolic
         if box.state == "working" and box.segments_per_s > 0:
             speeds.setdefault(box.gpu_name, []).append(box.segments_per_s)
     return {gpu: median(measured) for gpu, measured in speeds.items() if len(measured) >= policy.min_class_size}
-
-
-def is_slow(box: RentedInstance, median_speeds: Mapping[str, float], policy: ControllerPolicy) -> bool:
-    """Whether a box works below ``slow_share`` of the median speed of its GPU."""
-    normal = median_speeds.get(box.gpu_name)
-    return normal is not None and 0 < box.segments_per_s < policy.slow_share * normal
 
 
 def is_correlated_failure(failed: Sequence[RentedInstance], total: int, policy: ControllerPolicy) -> bool:

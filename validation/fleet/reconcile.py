@@ -10,21 +10,20 @@ from sqlalchemy import Engine
 from validation.credentials.issuer import CredentialIssuer
 from validation.errors import BadInput, Transient
 from validation.fleet.executor import LOCK_S, PlanExecutor
-from validation.fleet.health import is_slow, median_speed_by_gpu
+from validation.fleet.health import median_speed_by_gpu
 from validation.fleet.plan import Plan, make_plan
 from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy
 from validation.fleet.snapshot import FleetSnapshot, read_snapshot
 from validation.gateway.tokens import TokenFile, TokensUnwritable
 from validation.ledger.fleet import (
     ObservedInstance,
-    RentedInstance,
     State,
     acquire_lock,
     acquire_search_quota,
     read_budget,
-    read_rented_instances,
     record_credit,
     record_observations,
+    record_tick,
     release_lock,
 )
 from validation.vast.client import VastClient
@@ -83,11 +82,11 @@ def reconcile(context: ReconcileContext) -> Report | None:
         Unreachable, LedgerBusy: the ledger does not answer; nothing was rented.
     """
     holder = uuid4()
-    label_prefix = read_budget(context.engine, context.fleet).label_prefix
     if not acquire_lock(context.engine, context.fleet, holder, lease_s=LOCK_S):
+        read_budget(context.engine, context.fleet)  # raises FleetUnknown: an unknown fleet has no lock
         return None
     try:
-        before = _observe(context, label_prefix)
+        before = _observe(context)
         plan, environment, problem = _plan(context, before, holder)
         executor = PlanExecutor(
             context.engine, context.client, context.fleet, before, environment, holder, context.issuer, context.tokens
@@ -96,7 +95,9 @@ def reconcile(context: ReconcileContext) -> Report | None:
         renewal_problems = context.issuer.renew() if context.issuer else []
         after, token_problem = _observe_result(context, before, holder)
         problems = [problem, *executor.outcome.notes, *renewal_problems, token_problem]
-        return _report(before, after, executor.outcome.counts, problems)
+        report = _report(before, after, executor.outcome.counts, problems)
+        record_tick(context.engine, context.fleet, [*filter(None, [before.desired.explain_fewer()]), *report.notes])
+        return report
     finally:
         release_lock(context.engine, context.fleet, holder)
 
@@ -138,27 +139,20 @@ def explain_empty_search(client: VastClient, found: SearchResult, offer_filter: 
     return explain_no_offers(offers, offer_filter)
 
 
-def to_observations(
-    listing: Listing, label_prefix: str, boxes: Sequence[RentedInstance], policy: ControllerPolicy
-) -> list[ObservedInstance]:
-    """What the ledger records of a listing, with a mark on the boxes that are slow for their GPU."""
-    speeds = median_speed_by_gpu(boxes, policy)
-    slow = {box.label for box in boxes if box.state == "working" and is_slow(box, speeds, policy)}
-    return [
-        ObservedInstance(i.label, i.id, i.actual_status, i.status_msg, i.dph_total, slow=i.label in slow)
-        for i in listing.of_fleet(label_prefix)
-    ]
-
-
-def _observe(context: ReconcileContext, label_prefix: str) -> FleetSnapshot:
+def _observe(context: ReconcileContext) -> FleetSnapshot:
     """List the account's instances, record what the listing shows, and read the snapshot that the plan is made from.
 
     The snapshot is read after the recording, which counts absences and starts the times of a status.
     """
     listing, credit_usd = context.client.list_instances(), _read_credit(context.client)
-    boxes = read_rented_instances(context.engine, context.fleet)
-    observations = to_observations(listing, label_prefix, boxes, context.policy)
-    record_observations(context.engine, context.fleet, observations, complete=listing.complete)
+    record_observations(
+        context.engine,
+        context.fleet,
+        [ObservedInstance(i.label, i.id, i.actual_status, i.status_msg, i.dph_total) for i in listing.instances],
+        complete=listing.complete,
+        slow_share=context.policy.slow_share,
+        min_class_size=context.policy.min_class_size,
+    )
     if credit_usd is not None:
         record_credit(context.engine, context.fleet, credit_usd)
     return _read_snapshot(context, listing, credit_usd)

@@ -67,6 +67,15 @@ class Desired:
         """Above this number, boxes are let go."""
         return 0 if self.abandon else min(self.boxes, self.chunks_left)
 
+    def explain_fewer(self) -> str | None:
+        """Why fewer boxes are kept than are ordered; None if as many are kept."""
+        if self.abandon or self.keep_up_to >= self.boxes:
+            return None
+        if not self.keep_up_to:
+            return f"no box is needed: no video waits, and {self.boxes} are ordered"
+        verb = "is" if self.keep_up_to == 1 else "are"
+        return f"{self.keep_up_to} of {self.boxes} ordered boxes {verb} enough for the chunks left ({self.chunks_left})"
+
     @property
     def rent_up_to(self) -> int:
         """Below this number, boxes are rented.

@@ -114,14 +114,14 @@ def parse_event(box: str, event: Any) -> EventTarget:
         ):
             run, kind = find_run(event), name.split(".")[1]
         case _:
-            raise ValueError("of a kind that boxes do not send")
+            raise ValueError("an event of a kind that boxes do not send")
     if kind == "task-run":
         _check_task_run(event)
         return EventTarget(run, UUID(subject.removeprefix(_TASK_RUN)))
     if kind == "flow-run" and not subject.startswith(_RUN):
-        raise ValueError("about no flow run")
+        raise ValueError("an event of a flow run without a flow run id")
     if kind == "worker" and not re.fullmatch(rf"prefect\.worker\.[\w-]+\.{_slug(box)}", subject):
-        raise ValueError("about another worker")
+        raise ValueError("an event of another worker")
     return EventTarget(run, None)
 
 
@@ -135,7 +135,7 @@ def find_run(event: Mapping[str, Any]) -> UUID | None:
            if isinstance(resource, dict)]  # fmt: skip
     runs = {UUID(resource_id.removeprefix(_RUN)) for resource_id in ids if resource_id.startswith(_RUN)}
     if len(runs) > 1:
-        raise ValueError("about several flow runs")
+        raise ValueError("an event that names several flow runs")
     return runs.pop() if runs else None
 
 

@@ -81,6 +81,11 @@ class FleetBudget:
     chunks_open: int
     abandoned: bool
     """Destroy without draining."""
+    boxes: int = 0
+    """Boxes that work or will."""
+    last_tick_at: datetime | None = None
+    last_tick: Sequence[str] = ()
+    """What the last tick said: why fewer boxes run than are ordered, and what failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +100,13 @@ class Ban:
 
 @dataclass(frozen=True, slots=True)
 class ObservedInstance:
-    """What a listing showed of one of the fleet's boxes."""
+    """What a listing showed of one instance."""
 
     label: str
     instance_id: int
     status: str | None
     message: str | None
     usd_per_hour: float
-    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +184,34 @@ def transition_instance(
     return bool(rows[0][0])
 
 
-def record_observations(engine: Engine, fleet: str, seen: Sequence[ObservedInstance], *, complete: bool) -> None:
-    """Record what a listing showed; with ``complete``, boxes that it does not show are absent."""
-    rows = json.dumps([asdict(instance) for instance in seen])
-    call_function(engine, "fleet_record_observation", fleet=fleet, seen=rows, complete=complete)
+def record_observations(
+    engine: Engine,
+    fleet: str,
+    seen: Sequence[ObservedInstance],
+    *,
+    complete: bool,
+    slow_share: float,
+    min_class_size: int,
+) -> None:
+    """Record what a listing showed of a fleet's boxes; instances without a row of this fleet are ignored.
+
+    Args:
+        engine: the ledger.
+        fleet: its name.
+        seen: the listed instances.
+        complete: whether every instance was listed; then a box that was not is absent.
+        slow_share: a box below this share of the median speed of its GPU is slow.
+        min_class_size: boxes of a GPU that must have shown their speed before one of them is slow.
+    """
+    call_function(
+        engine,
+        "fleet_record_observation",
+        fleet=fleet,
+        seen=json.dumps([asdict(instance) for instance in seen]),
+        complete=complete,
+        slow_share=slow_share,
+        min_class_size=min_class_size,
+    )
 
 
 def ban_machine(engine: Engine, machine: RentedInstance, *, reason: str, ttl_s: int) -> None:
@@ -201,6 +229,11 @@ def lift_ban(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
     """Record the account's credit beside the recorded spend."""
     call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
+
+
+def record_tick(engine: Engine, fleet: str, sentences: Sequence[str]) -> None:
+    """Keep what a tick said, in place of what the one before it said."""
+    call_function(engine, "fleet_record_tick", fleet=fleet, sentences=list(sentences))
 
 
 def read_transitions(engine: Engine) -> frozenset[tuple[str, str]]:

@@ -48,7 +48,7 @@ def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
     return int(row[0])
 
 
-def end_box_sessions(engine: Engine, *, idle_s: int = 30, transaction_s: int = 120) -> int:
+def end_box_sessions(engine: Engine, *, idle_s: int = 30, transaction_s: int = 60) -> int:
     """End the sessions of boxes whose transaction idles or does not end; with 0 and 0 all of them. Returns how many.
 
     An honest box loses one call, which it repeats.

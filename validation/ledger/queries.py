@@ -34,7 +34,7 @@ class OpenChunk:
 
 @dataclass(frozen=True, slots=True)
 class RecentlyClosedChunk:
-    """A chunk that its holder closed within the last minute: its flow run may not have ended yet."""
+    """A chunk that its holder closed within the last minute, or that was taken back within the last hour."""
 
     chunk_id: UUID
     worker_id: str
@@ -102,6 +102,8 @@ class Workload:
     """Claimable videos with one crash, which are claimed a fifth of a chunk at a time (pick_crash_suspects)."""
     isolated_suspects: int = 0
     """Claimable videos with more crashes, each claimed alone."""
+    chunk_s: Seconds | None = None
+    """Mean time from claim to commit in the last half hour; None if nothing was committed in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,11 @@ def read_open_chunks(engine: Engine) -> list[OpenChunk]:
 
 def read_recently_closed_chunks(engine: Engine) -> list[RecentlyClosedChunk]:
     return [row_to_dataclass(RecentlyClosedChunk, row) for row in read_view(engine, "recently_closed_chunks")]
+
+
+def read_expired_chunks(engine: Engine) -> list[RecentlyClosedChunk]:
+    """Chunks that a sweep or a claim took back within the last hour."""
+    return [row_to_dataclass(RecentlyClosedChunk, row) for row in read_view(engine, "expired_chunks")]
 
 
 def read_committed_shards(engine: Engine) -> list[CommittedShard]:

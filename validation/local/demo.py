@@ -28,8 +28,8 @@ from validation.storage.store import get_bytes, list_keys, open_store, put_once
 
 CHUNK_VIDEOS = 6
 """Small, so that the sample corpus makes several chunks and two run concurrently."""
-DISPATCH_EVERY_S = 10
-"""Production dispatches every 60 s, which would be half of the demo's duration."""
+OPERATE_EVERY_S = 10
+"""Production dispatches every two minutes, which would be as long as the demo."""
 DEMO_TIMEOUT_S = 600.0
 
 
@@ -55,8 +55,8 @@ def run_demo(folder: Path, *, keep: bool) -> int:
         corpus = load_corpus(engine, settings)
         console.print(f"{len(corpus.videos)} videos packed, uploaded and queued; {len(corpus.faults)} faults planted")
         prefect.deploy_all()
-        prefect.set_parameters("dispatch-chunks", chunk_videos=CHUNK_VIDEOS)
-        prefect.reschedule("dispatch-chunks", every_s=DISPATCH_EVERY_S)
+        prefect.set_parameters("operate-fleet", chunk_videos=CHUNK_VIDEOS, period_s=OPERATE_EVERY_S)
+        prefect.reschedule("operate-fleet", every_s=OPERATE_EVERY_S)
         console.print(f"deployed; the Prefect UI is at [link]{stack.prefect.ui_url}[/link]")
         console.rule("validating")
         with workers(folder / "stack", stack.environment()) as box:

@@ -27,6 +27,14 @@ from validation.errors import BadInput, Permanent
 PROJECT = Path(__file__).resolve().parents[2]
 """The folder of prefect.yaml and the flows."""
 
+RETIRED_SCHEDULES = {
+    "dispatch-chunks": {"every-minute"},
+    "sweep-stale-claims": {"every-20-seconds", "orphans-hourly"},
+    "reconcile-fleet": {"every-two-minutes"},
+    "report-progress": {"every-ten-minutes"},
+}
+"""Schedules of earlier versions, whose work `operate-fleet` does. Prefect keeps what its file names no more."""
+
 BLOCK_TYPES = "blocks.types"
 """The module of this project's block types."""
 
@@ -93,8 +101,24 @@ class PrefectClient:
         finally:  # `prefect deploy` resumes every deployment, so paused ones are paused again
             for deployment in paused:
                 self._call("POST", f"/deployments/{deployment}/pause_deployment")
+        self._retire_schedules()
         for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
-            self._automate(wanted)
+            if (complete := self._fill_in_blocks(wanted)) is not None:
+                self._automate(complete)
+
+    def _fill_in_blocks(self, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The automation with the ids of the blocks that its actions name; None if one does not exist."""
+        actions = []
+        for action in wanted["actions"]:
+            if (name := action.get("block_document")) is None:
+                actions.append(action)
+                continue
+            found = self._call("POST", "/block_documents/filter", block_documents={"name": {"any_": [name]}})
+            if not found:
+                return None
+            given = {key: value for key, value in action.items() if key != "block_document"}
+            actions.append(given | {"block_document_id": found[0]["id"]})
+        return {**wanted, "actions": actions}
 
     def _deploy(self, image: str | None) -> None:
         if image is None:
@@ -104,6 +128,13 @@ class PrefectClient:
             name, _, tag = image.rpartition(":")
             self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
             self.run("deploy", "--all")
+
+    def _retire_schedules(self) -> None:
+        for deployment in self._call("POST", "/deployments/filter"):
+            retired = RETIRED_SCHEDULES.get(deployment["name"], set())
+            for schedule in deployment["schedules"]:
+                if schedule.get("slug") in retired:
+                    self._call("DELETE", f"/deployments/{deployment['id']}/schedules/{schedule['id']}")
 
     def _make_pool(self, name: str, kind: str) -> dict[str, Any] | None:
         """Create a work pool, or return the existing one unchanged, with an operator's pause, limit or description.

@@ -2,11 +2,29 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Self
 
 from validation.local.process import Child, Program
+
+RUNNER_FOLDER = "runner_storage"
+"""Where Prefect keeps the working copies of its runs, in the folder for temporary files of the machine."""
+
+
+def own_temporary_folder() -> dict[str, str]:
+    """TMPDIR of a worker where Prefect's folder in the machine's one belongs to another account; else nothing."""
+    shared = Path(tempfile.gettempdir())
+    try:
+        is_foreign = (shared / RUNNER_FOLDER).stat().st_uid != os.getuid()
+    except FileNotFoundError:
+        return {}
+    if not is_foreign:
+        return {}
+    own = shared / f"vfleet-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    return {"TMPDIR": str(own)}
 
 
 class WorkerProcess:
@@ -23,7 +41,7 @@ class WorkerProcess:
         limit: int = 2,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._environment = {**os.environ, **environment, "WORKER_ID": name}
+        self._environment = {**os.environ, **own_temporary_folder(), **environment, "WORKER_ID": name}
         self._command = ["worker", "start", "--name", name, "--pool", pool, "--type", kind, "--limit", str(limit)]
         self._child = Child(f"worker-{name}", folder)
 

@@ -31,6 +31,12 @@ class Alignment:
     log_p: float
     token_lp: NDArray[np.float64]
     """(U,) mean log-probability of each token over its own frames."""
+    frame_lp: NDArray[np.float64]
+    """(T,) log-probability, in each frame, of the symbol that the path emits."""
+    first_frame: int
+    """The first frame of the first token; the number of frames for an empty text."""
+    last_frame: int
+    """The last frame of the last token; -1 for an empty text."""
 
 
 def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], *, blank: int) -> list[float]:
@@ -166,4 +172,6 @@ def _describe(log_p: float, path: NDArray[np.int64], emitted: NDArray[np.float64
     in_token = path % 2 == 1
     of_token = path[in_token] // 2
     sums = np.bincount(of_token, weights=emitted[in_token], minlength=tokens)
-    return Alignment(log_p, sums / np.bincount(of_token, minlength=tokens))
+    own = np.flatnonzero(in_token)
+    first, last = (int(own[0]), int(own[-1])) if len(own) else (len(path), -1)
+    return Alignment(log_p, sums / np.bincount(of_token, minlength=tokens), emitted, first, last)

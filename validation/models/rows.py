@@ -41,5 +41,6 @@ def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer
         "speaker": segment.speaker,
         **signals,
         "verdict": verdict.verdict,
+        "margin": verdict.margin,
         "reasons": list(verdict.reasons),
     }

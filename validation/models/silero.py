@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Waveform
+from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Seconds, Waveform
 from validation.models.base import Batch
 from validation.models.onnx import create_onnx_session
 from validation.models.weights import find_weights
@@ -32,6 +32,9 @@ class SileroVad:
     columns: ClassVar[tuple[Column, ...]] = (
         Column("speech_ratio", "float", "ratio", "Share of the segment that is speech, in windows of 32 ms."),
         Column("speech_s", "float", "seconds", "Seconds of it that are speech."),
+        Column("lead_s", "float", "seconds", "Seconds before the first speech; the whole length without speech."),
+        Column("tail_s", "float", "seconds", "Seconds after the last speech; the whole length without speech."),
+        Column("pause_s", "float", "seconds", "Longest stretch without speech between the first and the last speech."),
     )
     languages: frozenset[str] | None = None
 
@@ -51,9 +54,32 @@ class SileroVad:
         (probabilities,) = self._session.run(["speech_probs"], {"input": windows, "h": state, "c": state})
         starts = np.arange(len(windows)) * WINDOW_SAMPLES
         true_samples = np.minimum(WINDOW_SAMPLES, len(audio) - starts)
-        speech_samples = int(true_samples[np.ravel(probabilities) >= SPEECH_P].sum())
-        ratio, speech_s = speech_samples / len(audio), speech_samples / SAMPLE_RATE
-        return Scored({"speech_ratio": ratio, "speech_s": speech_s})
+        is_speech = np.ravel(probabilities) >= SPEECH_P
+        speech_samples = int(true_samples[is_speech].sum())
+        lead_s, tail_s, pause_s = measure_gaps(np.flatnonzero(is_speech), len(audio) / SAMPLE_RATE)
+        return Scored(
+            {
+                "speech_ratio": speech_samples / len(audio),
+                "speech_s": speech_samples / SAMPLE_RATE,
+                "lead_s": lead_s,
+                "tail_s": tail_s,
+                "pause_s": pause_s,
+            }
+        )
+
+
+def measure_gaps(speech: NDArray[np.int64], duration_s: Seconds) -> tuple[Seconds, Seconds, Seconds]:
+    """Measure what is not speech: before the first window of speech, after the last, and the longest stretch between.
+
+    Args:
+        speech: the indices of the windows that are speech, rising.
+        duration_s: the length of the segment.
+    """
+    if not len(speech):
+        return duration_s, duration_s, 0.0
+    window_s = WINDOW_SAMPLES / SAMPLE_RATE
+    pause_s = float(np.diff(speech).max() - 1) * window_s if len(speech) > 1 else 0.0
+    return float(speech[0]) * window_s, max(0.0, duration_s - float(speech[-1] + 1) * window_s), pause_s
 
 
 def cut_windows(audio: Waveform) -> NDArray[np.float32]:

@@ -1,8 +1,10 @@
 """VoxLingua107 ECAPA-TDNN: which language is spoken, by speechbrain's classifier of 107 languages."""
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,9 +17,13 @@ from validation.domain import Answer, Column
 from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig, device_from_settings
 from validation.models.base import Batch
+from validation.models.hyperparams_yaml import check_hyperparams
 from validation.models.import_shims import importing_speechbrain
 from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch
 from validation.models.weights_folder import open_weights_folder
+
+_UNSAFE_LOADING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+"""With this variable ``torch.load`` runs the code of a pickle."""
 
 
 class VoxLingua107:
@@ -36,7 +42,8 @@ class VoxLingua107:
     def __init__(self, *, threads: int, root: Path | None = None, device_config: DeviceConfig | None = None) -> None:
         """Load the network from its folder, as speechbrain's ``from_hparams`` reads it. Nothing is ever downloaded.
 
-        Its ``hyperparams.yaml`` is code: trust what it builds and calls as far as the lock that pins it.
+        Every file is checked against the lock first. ``hyperparams.yaml`` may construct the objects of this network
+        only, and pickles may hold tensors only.
 
         Args:
             threads: threads to compute with on a CPU.
@@ -153,6 +160,22 @@ class _EcapaTdnn:
 
 
 def _load_classifier(folder: Path, device: str) -> Any:
+    """Load the classifier from a folder whose hashes are checked.
+
+    Raises:
+        BadInput: a file of the folder would construct more than the network and its tensors.
+    """
+    check_hyperparams(folder)
+    if os.environ.get(_UNSAFE_LOADING):
+        raise BadInput(f"{_UNSAFE_LOADING} is set: pickles would be loaded with their code; unset it")
+    try:
+        return _load_with_speechbrain(folder, device)
+    except UnpicklingError as error:
+        first = str(error).partition("\n")[0]
+        raise BadInput(f"{folder} is not loaded: a checkpoint holds more than tensors ({first})") from None
+
+
+def _load_with_speechbrain(folder: Path, device: str) -> Any:
     # speechbrain gathers the files of a model in a folder of its own. Links fail where that folder is the source, and
     # follow the links of which a store of weights may consist; copies do neither.
     with importing_speechbrain(), tempfile.TemporaryDirectory(prefix="vfleet-voxlingua-") as gathered:

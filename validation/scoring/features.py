@@ -1,40 +1,15 @@
-"""Signals of one segment: audio level, clipping, character error rates, speaking rate and votes on the language."""
+"""Signals of one segment: character error rates, speaking rate and votes on the language."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from validation.domain import Seconds, Waveform
+from validation.domain import Seconds
 from validation.languages import fold_lect
-
-SILENCE_DBFS = -120.0
-"""The lowest level that is reported. Digital silence has no level on a logarithmic scale, so it is given this one."""
-
-CLIP_LEVEL = 0.99
-"""Full scale as a share of the range. Resampling rings around a clipped peak and leaves it on both sides."""
 
 EDGE_CHARS = 12
 """Characters of an edge: about a second of speech, or two words in most languages."""
-
-
-def rms_dbfs(audio: Waveform) -> float | None:
-    """Root mean square level in decibels; 0 is a square wave at full scale, and the least is ``SILENCE_DBFS``.
-
-    None for audio without samples and for audio with samples that are not finite.
-    """
-    if not len(audio):
-        return None
-    power = float(np.mean(np.square(audio, dtype=np.float64)))
-    if not np.isfinite(power):
-        return None
-    return max(10 * float(np.log10(power)), SILENCE_DBFS) if power > 0 else SILENCE_DBFS
-
-
-def clipped_fraction(audio: Waveform) -> float | None:
-    """Share of samples at or beyond ``CLIP_LEVEL``, in [0, 1]; None without samples."""
-    return float(np.mean(np.abs(audio) >= CLIP_LEVEL)) if len(audio) else None
 
 
 def cer(reference: str, hypothesis: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Verdict rules from and to TOML. What would silently never match is refused when the rules are read."""
+"""Verdict rules from TOML. What would silently never match is refused when the rules are read."""
 
 import json
 import tomllib
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from validation.domain import ColumnType, Scalar
 from validation.errors import BadInput
-from validation.scoring.verdict import Condition, Rule, Rules
+from validation.scoring.verdict import LANGUAGE, Condition, Rules
 
 _FOLDER = files("validation.scoring") / "rules"
 _TYPE_NAMES: dict[ColumnType, str] = {"float": "number", "int": "number", "str": "text", "bool": "bool"}
@@ -31,10 +31,19 @@ def load_rules(name: str) -> Rules:
         BadInput: there is no such file.
         BadRules: the file does not hold rules.
     """
+    return parse_rules(read_packaged(name), file=f"{name}.toml")
+
+
+def read_packaged(name: str) -> str:
+    """Read the text of a rules file of this package by its version.
+
+    Raises:
+        BadInput: there is no such file.
+    """
     known = sorted(entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
     if name not in known:
         raise BadInput(f"no rules are called {name!r}; known are {', '.join(known)}")
-    return parse_rules((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"), file=f"{name}.toml")
+    return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def parse_rules(toml: str, file: str) -> Rules:
@@ -63,28 +72,20 @@ def check_columns(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
     Raises:
         BadRules: names the rule, the column and the nearest existing column, or the two types.
     """
+    if unknown := sorted(set(rules.typical) - set(columns)):
+        raise BadRules(rules.version, "typical", f"no column {unknown[0]}")
     for rule in rules.effective:
+        if rule.languages and LANGUAGE not in columns:
+            raise BadRules(rules.version, f"rule {rule.reason}", f"rules by language need the column {LANGUAGE}")
         for condition in rule.when:
             if problem := _type_error(condition, columns):
                 raise BadRules(rules.version, f"rule {rule.reason}", problem)
 
 
-def dump_rules(rules: Rules, *, preface: str = "", notes: Mapping[int, str] | None = None) -> str:
-    """Write rules as TOML, which ``parse_rules`` reads back.
-
-    Args:
-        rules: the rules to write.
-        preface: lines written above all rules, as comments.
-        notes: lines written above single rules, as comments, by the rule's position.
-    """
-    head = f"{_comment(preface)}version = {_dump_value(rules.version)}\n"
-    models = ", ".join(map(_dump_value, rules.required_models))
-    parts = [_comment((notes or {}).get(place, "")) + _dump_rule(rule) for place, rule in enumerate(rules.rules)]
-    return "\n".join([f"{head}required_models = [{models}]\n", *parts])
-
-
 def _type_error(condition: Condition, columns: Mapping[str, ColumnType]) -> str | None:
     column, value = condition.column, condition.value
+    if condition.by_language and LANGUAGE not in columns:
+        return f"limits by language need the column {LANGUAGE}"
     if column not in columns:
         near = get_close_matches(column, columns, n=1, cutoff=0)
         return f"no column {column}" + (f"; the nearest is {near[0]}" if near else "")
@@ -111,23 +112,14 @@ def _describe_location(location: tuple[int | str, ...], content: Mapping[str, ob
             return f"key {'.'.join(map(str, location))}"
 
 
-def _dump_rule(rule: Rule) -> str:
-    conditions = "".join(f"    {_dump_condition(condition)},\n" for condition in rule.when)
-    return (
-        f"[[rules]]\nreason = {_dump_value(rule.reason)}\nverdict = {_dump_value(rule.verdict)}\n"
-        f"sentence = {_dump_value(rule.sentence)}\nwhen = [\n{conditions}]\n"
-    )
-
-
-def _dump_condition(condition: Condition) -> str:
+def dump_condition(condition: Condition) -> str:
+    """Write one condition as an inline table."""
     value = "" if condition.value is None else f", value = {_dump_value(condition.value)}"
-    return f"{{ column = {_dump_value(condition.column)}, op = {_dump_value(condition.op)}{value} }}"
+    limits = ", ".join(f"{_dump_value(name)} = {_dump_value(limit)}" for name, limit in condition.by_language)
+    by_language = f", by_language = {{ {limits} }}" if limits else ""
+    return f"{{ column = {_dump_value(condition.column)}, op = {_dump_value(condition.op)}{value}{by_language} }}"
 
 
 def _dump_value(value: Scalar) -> str:
     """Write a text, a number or a truth value: JSON and TOML agree, except on U+007F, which TOML wants escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _comment(text: str) -> str:
-    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 from validation.domain import (
+    MAX_NUMBER,
     SAMPLE_RATE,
     Answer,
     Column,
@@ -20,32 +20,49 @@ from validation.scoring.features import (
     LidPrediction,
     cer,
     chars_per_second,
-    clipped_fraction,
     count_votes,
     edge_cer_end,
     edge_cer_start,
-    rms_dbfs,
 )
+from validation.scoring.repetition import compression_ratio, find_repetition
+from validation.scoring.romanised import compare_romanised, romanise
 from validation.scoring.scripts import latin_fraction, script_fraction
 from validation.scoring.text import comparable_text, has_digits, normalise_text
+from validation.scoring.waveform import AUDIO_SIGNALS, audio_signals
+
+RECOGNITION_SIGNALS = (
+    Column("cer", "float", "ratio", "Edits from transcript to recognised text, per transcript character."),
+    Column("edge_cer_start", "float", "ratio", "The same for the transcript's first 12 characters alone."),
+    Column("edge_cer_end", "float", "ratio", "The same for the transcript's last 12 characters alone."),
+    Column("roman_cer", "float", "ratio", "The same as `cer` after both texts are romanised and joined."),
+    Column("roman_word_cer", "float", "ratio of a word", "The worst word's share of edits in that comparison."),
+    Column("heard_ratio", "float", "ratio", "Romanised letters of the recognised text, by those of the transcript."),
+    Column("heard_inserted", "float", "ratio", "Letters heard that are not in the transcript, by its letters."),
+    Column("heard_deleted", "float", "ratio", "Letters of the transcript that were not heard, by its letters."),
+    Column("heard_inserted_run", "float", "letters", "Letters of the longest stretch heard and not in the transcript."),
+    Column("heard_repeated", "float", "ratio", "As `repeated_fraction`, of the recognised text."),
+    Column("heard_compression", "float", "ratio", "Bytes of the recognised text by its bytes when compressed by zlib."),
+)
+"""What is computed from the ASR model's answer; it is replaced together with that answer."""
 
 DERIVED_SIGNALS = (
     Column("language_code", "str", "ISO 639", "The declared language in its canonical code; null if unknown."),
     Column("duration_s", "float", "seconds", "Length of the decoded audio."),
     Column("length_difference_s", "float", "seconds", "Decoded length minus the length that the record declares."),
-    Column("rms_dbfs", "float", "dBFS", "Root mean square level; digital silence is -120."),
-    Column("clipped_fraction", "float", "ratio", "Share of samples at or beyond 0.99 of full scale."),
+    *AUDIO_SIGNALS,
     Column("text_normalised", "str", "text", "The transcript in the normal form of `normalisation_version`."),
     Column("has_digits", "bool", "yes or no", "The transcript spells numbers in digits."),
     Column("script_fraction", "float", "ratio", "Share of the transcript's letters in a script of the language."),
     Column("latin_fraction", "float", "ratio", "Share of the transcript's letters that are Latin."),
-    Column("chars_per_s", "float", "characters a second", "Transcript characters, without spaces, by duration."),
-    Column("cer", "float", "ratio", "Edits from transcript to recognised text, per transcript character."),
-    Column("edge_cer_start", "float", "ratio", "The same for the transcript's first 12 characters alone."),
-    Column("edge_cer_end", "float", "ratio", "The same for the transcript's last 12 characters alone."),
-    Column("language_votes_for", "int", "judges", "LID models whose first choice is the declared language."),
-    Column("language_votes_against", "int", "judges", "LID models that know the language and name another."),
-    Column("language_abstentions", "int", "judges", "LID models that do not know it, or gave no answer."),
+    Column("chars_per_s", "float", "characters per second", "Transcript characters, without spaces, by duration."),
+    Column(
+        "repeated_letters", "int", "letters", "Letters of the longest run of words that repeats the words before it."
+    ),
+    Column("repeated_fraction", "float", "ratio", "The same by the transcript's letters."),
+    *RECOGNITION_SIGNALS,
+    Column("language_votes_for", "int", "models", "LID models whose first choice is the declared language."),
+    Column("language_votes_against", "int", "models", "LID models that know the language and name another."),
+    Column("language_abstentions", "int", "models", "LID models that do not know it, or gave no answer."),
 )
 """What ``segment_signals`` derives, in the order of the shard's columns."""
 
@@ -86,8 +103,7 @@ def segment_signals(
         "language_code": language,
         "duration_s": duration_s,
         "length_difference_s": decoded.length_difference_s,
-        "rms_dbfs": None if isinstance(audio, Fault) else rms_dbfs(audio),
-        "clipped_fraction": None if isinstance(audio, Fault) else clipped_fraction(audio),
+        **audio_signals(None if isinstance(audio, Fault) else audio),
         **_text_signals(text, language, duration_s),
         **_recognition_signals(text, _recognised_text(checked, roles.asr_model), language),
         **_vote_signals(language, [checked[model] for model in roles.lid_models]),
@@ -105,34 +121,47 @@ def _check_answers(
 
 
 def _refuse_non_finite(answer: Answer) -> Answer:
-    """Replace an answer with a NaN or an infinity by a fault: it is a failure that looks like a score."""
+    """Replace an answer with a NaN, an infinity or an impossible number by a fault: it only looks like a score."""
     values = answer.values.items() if isinstance(answer, Scored) else ()
     for name, value in values:
-        if isinstance(value, float) and not isfinite(value):
+        if isinstance(value, float) and not abs(value) <= MAX_NUMBER:
             return Unscored(Fault("not_finite", f"{name} is {value}"))
     return answer
 
 
 def _text_signals(text: str, language: str | None, duration_s: Seconds | None) -> dict[str, Scalar]:
     normal = normalise_text(text)
+    repetition = find_repetition(normal, language)
     return {
         "text_normalised": normal,
         "has_digits": has_digits(normal),
         "script_fraction": script_fraction(normal, language),
         "latin_fraction": latin_fraction(normal),
         "chars_per_s": None if duration_s is None else chars_per_second(normal, duration_s),
+        "repeated_letters": repetition.letters if repetition else None,
+        "repeated_fraction": repetition.fraction if repetition else None,
     }
 
 
 def _recognition_signals(text: str, recognised: str | None, language: str | None) -> dict[str, Scalar]:
     """Compare the stored transcript with the recognised text; all None where no model recognised anything."""
     if recognised is None:
-        return {"cer": None, "edge_cer_start": None, "edge_cer_end": None}
+        return dict.fromkeys(column.name for column in RECOGNITION_SIGNALS)
     reference, hypothesis = comparable_text(text, language), comparable_text(recognised, language)
+    agreement = compare_romanised(romanise(text, language), romanise(recognised, language))
+    repetition = find_repetition(recognised, language)
     return {
         "cer": cer(reference, hypothesis),
         "edge_cer_start": edge_cer_start(reference, hypothesis),
         "edge_cer_end": edge_cer_end(reference, hypothesis),
+        "roman_cer": agreement.cer if agreement else None,
+        "roman_word_cer": agreement.worst_word if agreement else None,
+        "heard_ratio": agreement.heard_ratio if agreement else None,
+        "heard_inserted": agreement.inserted if agreement else None,
+        "heard_deleted": agreement.deleted if agreement else None,
+        "heard_inserted_run": agreement.longest_inserted if agreement else None,
+        "heard_repeated": repetition.fraction if repetition else None,
+        "heard_compression": compression_ratio(recognised),
     }
 
 

@@ -1,13 +1,13 @@
 """Verdicts: an ordered, versioned list of rules over the signals of one segment."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from validation.domain import Scalar
 
@@ -16,6 +16,10 @@ Decision: TypeAlias = Literal["accept", "review", "reject"]
 _SEVERITY: tuple[Decision, ...] = ("accept", "review", "reject")
 
 Operator: TypeAlias = Literal["<", "<=", ">", ">=", "==", "!=", "missing", "present"]
+MAX_MARGIN = 4.0
+"""The largest margin: beyond it no ranking is meant."""
+LANGUAGE = "language_code"
+"""The column that decides which rules and which limits are a segment's."""
 _EXACT = 2**53
 """Up to this value an integer and a float compare alike in every engine. Counts in shards stay far below."""
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -36,10 +40,17 @@ class Verdict:
     reasons: tuple[str, ...]
     """Each reason once, in the order of the rules."""
     rules_version: str
+    margin: float
+    """Signed distance to the rules' boundary, at most ``MAX_MARGIN``: see ``Rules.margin``."""
 
 
 class _StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _sort_limits(limits: object) -> object:
+    """Make a table of TOML hashable, and equal to one with another order."""
+    return tuple(sorted(limits.items())) if isinstance(limits, dict) else limits
 
 
 class Condition(_StrictModel):
@@ -48,25 +59,42 @@ class Condition(_StrictModel):
     column: str
     op: Operator
     value: Scalar = None
+    by_language: Annotated[tuple[tuple[str, float], ...], BeforeValidator(_sort_limits)] = ()
+    """Limits of single languages, by their canonical code; ``value`` is the limit of every other language."""
 
     @model_validator(mode="after")
     def _fit_value_to_operator(self) -> Self:
         if (self.value is None) is not (self.op in {"missing", "present"}):
             raise ValueError(f"operator {self.op} takes {'no' if self.value is not None else 'a'} value")
-        if self.op in {"<", "<=", ">", ">="} and isinstance(self.value, bool | str):
-            raise ValueError(f"operator {self.op} takes a number, not {self.value!r}")
-        if isinstance(self.value, float) and not isfinite(self.value):
-            raise ValueError(f"{self.value} compares with nothing")
-        if isinstance(self.value, int) and abs(self.value) > _EXACT:
-            raise ValueError(f"{self.value} is too large to be compared exactly")
+        if self.by_language and not self.is_ordered:
+            raise ValueError(f"operator {self.op} takes no limits by language")
+        for value in (self.value, *dict(self.by_language).values()):
+            self._check_value(value)
         return self
+
+    def _check_value(self, value: Scalar) -> None:
+        if self.is_ordered and isinstance(value, bool | str):
+            raise ValueError(f"operator {self.op} takes a number, not {value!r}")
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{value} compares with nothing")
+        if isinstance(value, int) and abs(value) > _EXACT:
+            raise ValueError(f"{value} is too large to be compared exactly")
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the operator compares with a limit."""
+        return self.op in {"<", "<=", ">", ">="}
+
+    def limit_for(self, language: Scalar) -> Scalar:
+        """The value to compare with in a language, given by its canonical code; None for an unknown language."""
+        return dict(self.by_language).get(str(language), self.value) if self.by_language else self.value
 
     def holds(self, signals: Mapping[str, Scalar]) -> bool:
         """Whether the condition holds. A comparison with a missing signal never holds, not even ``!=``."""
         signal = signals.get(self.column)
         if self.op in {"missing", "present"}:
             return (signal is None) is (self.op == "missing")
-        return signal is not None and _COMPARISONS[self.op](signal, self.value)
+        return signal is not None and _COMPARISONS[self.op](signal, self.limit_for(signals.get(LANGUAGE)))
 
 
 class Rule(_StrictModel):
@@ -77,9 +105,19 @@ class Rule(_StrictModel):
     when: tuple[Condition, ...] = Field(min_length=1)
     sentence: str = Field(min_length=1)
     """The reason, for a person."""
+    languages: tuple[str, ...] = ()
+    """Canonical codes of the languages that the rule is for; empty for all, an unknown one included."""
 
     def matches(self, signals: Mapping[str, Scalar]) -> bool:
+        if self.languages and signals.get(LANGUAGE) not in self.languages:
+            return False
         return all(condition.holds(signals) for condition in self.when)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Every column that the rule reads."""
+        by_language = bool(self.languages) or any(condition.by_language for condition in self.when)
+        return frozenset({*(condition.column for condition in self.when), *({LANGUAGE} if by_language else ())})
 
 
 class Rules(_StrictModel):
@@ -89,6 +127,8 @@ class Rules(_StrictModel):
     required_models: tuple[str, ...]
     """Models without whose answer no segment is accepted."""
     rules: tuple[Rule, ...]
+    typical: Mapping[str, float] = {}
+    """Column -> its median over clean speech. A margin is in units of the distance from a limit to it."""
 
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
@@ -98,7 +138,11 @@ class Rules(_StrictModel):
     @property
     def columns(self) -> frozenset[str]:
         """Every column that a rule reads."""
-        return frozenset(condition.column for rule in self.effective for condition in rule.when)
+        return frozenset().union(*(rule.columns for rule in self.effective))
+
+    def with_rules(self, rules: Sequence[Rule], version: str) -> "Rules":
+        """Other rules for the same models. A copy of the model would keep what is cached of the old ones."""
+        return Rules(version=version, required_models=self.required_models, rules=tuple(rules), typical=self.typical)
 
     def evaluate(self, signals: Mapping[str, Scalar]) -> Verdict:
         """Evaluate the rules on one segment's signals, named as the columns of a shard.
@@ -108,7 +152,40 @@ class Rules(_StrictModel):
         matching = [rule for rule in self.effective if rule.matches(signals)]
         decisions: list[Decision] = ["accept", *(rule.verdict for rule in matching)]
         verdict = max(decisions, key=_SEVERITY.index)
-        return Verdict(verdict, tuple(dict.fromkeys(rule.reason for rule in matching)), self.version)
+        reasons = tuple(dict.fromkeys(rule.reason for rule in matching))
+        return Verdict(verdict, reasons, self.version, self.margin(signals))
+
+    def margin(self, signals: Mapping[str, Scalar]) -> float:
+        """Measure how far a segment is from the boundary between accepting it and not.
+
+        The robustness of the rules' formula (Fainekos and Pappas 2009): of a rule the least of its conditions, of all
+        rules the greatest. A condition's distance is in units of the distance from its limit to the column's
+        ``typical`` value, so 1 below the limit is a typical clean segment; a column without one counts in units of its
+        limit. A condition without a limit, and one on a missing signal, counts ``MAX_MARGIN`` either way.
+
+        Returns:
+            At least 0 for a segment that is not accepted, at most 0 for an accepted one; 0 lies on the boundary.
+        """
+        language = signals.get(LANGUAGE)
+        return max(
+            (
+                min(self._distance(condition, signals, language) for condition in rule.when)
+                for rule in self.effective
+                if not rule.languages or language in rule.languages
+            ),
+            default=-MAX_MARGIN,
+        )
+
+    def unit_of(self, condition: Condition, limit: float) -> float:
+        """The unit in which a condition's distance from a limit is measured, above 0."""
+        return abs(self.typical.get(condition.column, 0.0) - limit) or 1.0
+
+    def _distance(self, condition: Condition, signals: Mapping[str, Scalar], language: Scalar) -> float:
+        signal, limit = signals.get(condition.column), condition.limit_for(language)
+        if not condition.is_ordered or not isinstance(signal, int | float) or not isinstance(limit, int | float):
+            return MAX_MARGIN if condition.holds(signals) else -MAX_MARGIN
+        above = (signal - limit) / self.unit_of(condition, limit)
+        return min(max(above if condition.op[0] == ">" else -above, -MAX_MARGIN), MAX_MARGIN)
 
 
 _UNDECODABLE = Rule(

@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from validation.domain import ColumnType
 from validation.errors import BadInput
+from validation.scoring.signals import DERIVED_SIGNALS
 from validation.shards.errors import ShardCorrupt
+from validation.shards.format_rules import find_broken_rule
 from validation.shards.manifest import ShardManifest
 from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, SCHEMA_VERSION, ShardProvenance
 from validation.storage.store import hidden_aws_variables
@@ -77,17 +80,46 @@ def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
     check("provenance", manifest.provenance, read_provenance(payload, manifest.key))
     video_ids = pq.read_table(pa.BufferReader(payload), columns=["video_id"])["video_id"].to_pylist()
     check("rows", manifest.rows, len(video_ids))
+    check("broken rule of the format", None, find_broken_rule(read_shard(payload)))
     check("segments by video", {v.video_id: v.segments for v in manifest.videos}, dict(Counter(video_ids)))
 
 
+MODEL_COLUMNS_OF_2 = {
+    "whisper": ("whisper_align_stretch",),
+    "silero": ("silero_lead_s", "silero_tail_s", "silero_pause_s"),
+    "conformer": (
+        "conformer_greedy_tok",
+        "conformer_align_window",
+        "conformer_first_token_s",
+        "conformer_last_token_s",
+    ),
+}
+"""Model -> its columns, all of floats, that schema version 2 added."""
+POLARS_TYPES: Mapping[ColumnType, type[pl.DataType]] = {
+    "float": pl.Float64,
+    "int": pl.Int64,
+    "str": pl.String,
+    "bool": pl.Boolean,
+}
+
+
 def _add_missing(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Add the columns that a shard of an earlier schema version lacks, as nulls, before the column that follows."""
+    """Add the columns that a shard of an earlier schema version lacks, as nulls, each after the column before it."""
     names = frame.collect_schema().names()
-    if "length_difference_s" in names or "duration_s" not in names:
+    own, derived = set(names), [column.name for column in DERIVED_SIGNALS]
+    if "margin" in own or not {"verdict", derived[0]} <= own:
         return frame
-    place = names.index("duration_s") + 1
-    added = pl.lit(None, pl.Float64).alias("length_difference_s")
-    return frame.select(*names[:place], added, *names[place:])
+    models = [name for model, added in MODEL_COLUMNS_OF_2.items() if f"{model}_fault" in own for name in added]
+    for name, before in zip(derived[1:], derived, strict=False):
+        if name not in own:
+            names.insert(names.index(before) + 1, name)
+    for name in models:
+        if name not in own:
+            names.insert(names.index(f"{name.partition('_')[0]}_fault"), name)
+    names.insert(names.index("verdict") + 1, "margin")
+    kinds = {column.name: POLARS_TYPES[column.type] for column in DERIVED_SIGNALS}
+    missing = [pl.lit(None, kinds.get(name, pl.Float64)).alias(name) for name in names if name not in own]
+    return frame.with_columns(missing).select(names)
 
 
 def _parse_provenance(source: pa.BufferReader | Path, key: str) -> ShardProvenance:

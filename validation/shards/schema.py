@@ -30,8 +30,10 @@ IDENTITY = (
     Column("fault", "str", "text", "Why the audio could not be decoded, as `kind: message`; null if it could."),
 )
 _VERDICT = Column("verdict", "str", "verdict", "`accept`, `review` or `reject`, by `rules_version`.")
+_MARGIN = Column("margin", "float", "units", "Signed distance to the nearest limit; above 0 if it is not accepted.")
 _REASONS = "Why it is not accepted, in the order of the rules; empty exactly if it is."
-_NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+NEVER_NEGATIVE = frozenset({"start_s", "end_s", "duration_s"})
 
 _TYPES: dict[ColumnType, pa.DataType] = {
     "float": pa.float64(),
@@ -50,7 +52,7 @@ def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
     Raises:
         BadInput: two columns would have the same name.
     """
-    columns = (*IDENTITY, *DERIVED_SIGNALS, *_model_columns(models), _VERDICT)
+    columns = (*IDENTITY, *DERIVED_SIGNALS, *_model_columns(models), _VERDICT, _MARGIN)
     names = [column.name for column in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadInput(f"shard column {twice[0]} would exist twice; rename the model or its column")
@@ -87,7 +89,7 @@ class ShardProvenance:
 
     @property
     def basis(self) -> Mapping[str, str]:
-        """What its numbers and verdicts depend on besides the models: see ``comparability_key``."""
+        """What the numbers and verdicts of the shard depend on besides the models: see ``comparability_key``."""
         return comparability_key(self.rules_version, self.policy, self.normalisation_version)
 
 
@@ -116,6 +118,6 @@ def _field(column: Column) -> pa.Field:
     return pa.field(
         column.name,
         _TYPES[column.type],
-        nullable=column.name not in _NEVER_NULL,
+        nullable=column.name not in NEVER_NULL,
         metadata={"unit": column.unit, "description": column.description},
     )

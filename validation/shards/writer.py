@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from validation.domain import Scalar
+from validation.domain import MAX_NUMBER, Scalar
 from validation.shards.errors import ShardRefused
-from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, ShardProvenance
+from validation.shards.schema import METADATA_KEY, NEVER_NEGATIVE, PROVENANCE_JSON, ShardProvenance
 
 Row: TypeAlias = Mapping[str, Scalar | Sequence[str]]
 """One segment by column name. An absent column is null."""
@@ -116,6 +116,10 @@ def _build_column(ordered: Sequence[Row], field: pa.Field) -> pa.Array:
         _refuse_where(pc.is_null(column), ordered, f"{field.name} is null")
     if pa.types.is_floating(field.type):
         _refuse_where(pc.invert(pc.is_finite(column)), ordered, f"{field.name} is not finite: unknown is null")
+        too_large = pc.greater(pc.abs(column), MAX_NUMBER)
+        _refuse_where(too_large, ordered, f"{field.name} is larger than {MAX_NUMBER:g}")
+    if field.name in NEVER_NEGATIVE:
+        _refuse_where(pc.less(column, 0.0), ordered, f"{field.name} is negative")
     return column
 
 

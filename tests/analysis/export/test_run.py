@@ -137,7 +137,7 @@ def test_missing_audio_is_listed_and_the_rest_exported(export, source, tmp_path,
 
 
 def test_full_disk_keeps_finished_shards(export, tmp_path, tiny_shards, capsys):
-    """One sentence, exit code 2; with room again the export continues."""
+    """A full disk is one sentence with exit code 2, and the export continues once there is room."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, hard))
     try:

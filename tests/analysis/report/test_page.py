@@ -135,7 +135,7 @@ def count_pixels(pixels, colour: str) -> int:
 
 
 def test_report_without_shards_is_refused(ledger, tmp_path, capsys):
-    """Without a committed shard or a shard in the folder: one sentence, exit code 2, and no page."""
+    """If no shard is committed or in the folder, the command prints one sentence, exits with 2 and writes no page."""
     (tmp_path / "empty").mkdir()
     url = ledger.url.render_as_string(hide_password=False)
     for arguments, environment, says in (

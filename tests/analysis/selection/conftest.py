@@ -1,4 +1,4 @@
-"""A box whose suite has two models, of which one may be replaced by a later revision."""
+"""Fixtures: a box whose suite has two models, one of which can be replaced by a later revision."""
 
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +28,8 @@ STALE = Rule(
 
 @dataclass
 class TwoScorer(PeakScorer):
-    """`ear` answers the loudest sample, `nose` its own revision. `asked` counts the answers of each model."""
+    """A scorer with two models: `ear` returns the loudest sample, `nose` its own revision. `runs` counts the runs of
+    each."""
 
     name: str = "pair"
     roles: SuiteRoles = field(default_factory=lambda: SuiteRoles(("ear", "nose"), lid_models=("ear", "nose")))
@@ -50,14 +51,14 @@ class TwoScorer(PeakScorer):
             ),
         }
     )
-    asked: dict = field(default_factory=lambda: {"ear": 0, "nose": 0})
+    runs: dict = field(default_factory=lambda: {"ear": 0, "nose": 0})
 
     def score(self, utterances):
         answers = []
         for utterance in utterances:
             wanted = utterance.requested_models or tuple(self.columns)
             for model in wanted:
-                self.asked[model] += 1
+                self.runs[model] += 1
             answer = {"ear": self._ear(utterance), "nose": self._nose()}
             answers.append({model: answer[model] for model in wanted})
         return answers
@@ -88,6 +89,8 @@ def replace_scorer(session: ChunkContext, scorer: TwoScorer) -> ChunkContext:
 
 @dataclass
 class Pair:
+    """The box, its scorer, and a way to upgrade a model."""
+
     box: object
     session: ChunkContext
     scorer: TwoScorer

@@ -27,7 +27,7 @@ def test_only_missing_models_run_and_reading_joins_revisions(pair):
     pair.upgrade("2")
     requeue_videos(pair.box.engine, Requeue(["a", "b"], lacking={"nose": "2"}))
     run_chunk(pair.session)
-    assert pair.scorer.asked == {"ear": 0, "nose": 4}
+    assert pair.scorer.runs == {"ear": 0, "nose": 4}
     joined = read_segments(pair)
     assert list(audit(pair.box.engine, pair.session.results)) == []
 

@@ -17,6 +17,7 @@ COLUMNS = {
     "n": pl.Int64,
     "text": pl.String,
     "sure": pl.Boolean,
+    "language_code": pl.String,
 }
 EDGES = [-1.5, -1.0, -0.0, 0.0, 0.1, 1.0, 1.5, 2.0, 1e300]
 VALUES = {
@@ -36,7 +37,13 @@ def conditions(draw):
     numeric = kind in {pl.Float64, pl.Int64}
     op = draw(st.sampled_from(["==", "!=", "missing", "present", *(["<", "<=", ">", ">="] if numeric else [])]))
     values = VALUES[pl.Float64] | VALUES[pl.Int64] if numeric else VALUES[kind]
-    return Condition(column=name, op=op, value=None if op in {"missing", "present"} else draw(values))
+    limits = st.dictionaries(st.sampled_from(["a", "b"]), VALUES[pl.Float64], max_size=2)
+    return Condition(
+        column=name,
+        op=op,
+        value=None if op in {"missing", "present"} else draw(values),
+        by_language=draw(limits) if op in {"<", "<=", ">", ">="} else {},
+    )
 
 
 RULES = st.lists(
@@ -46,25 +53,28 @@ RULES = st.lists(
         verdict=st.sampled_from(["review", "reject"]),
         when=st.lists(conditions(), min_size=1, max_size=3).map(tuple),
         sentence=st.just("So it is."),
+        languages=st.lists(st.sampled_from(["a", "b"]), max_size=2).map(tuple),
     ),
     max_size=5,
 )
 
 
 def evaluate_rows(rules, rows):
-    return [(verdict.verdict, list(verdict.reasons)) for verdict in map(rules.evaluate, rows)]
+    return [(verdict.verdict, list(verdict.reasons), verdict.margin) for verdict in map(rules.evaluate, rows)]
 
 
 def evaluate_frame(rules, rows, schema):
     segments = apply_rules(pl.DataFrame(rows, schema=schema, orient="row").lazy(), rules).collect()
-    return list(zip(segments["verdict"].to_list(), segments["reasons"].to_list(), strict=True))
+    columns = (segments[name].to_list() for name in ("verdict", "reasons", "margin"))
+    return list(zip(*columns, strict=True))
 
 
 @settings(max_examples=200, deadline=None)
 @given(ROWS, RULES)
 def test_polars_and_python_rules_give_the_same_verdict(rows, rules):
-    """For any rules and signals: the same verdict and the same reasons in the same order."""
-    any_rules = Rules(version="any", required_models=("ear",), rules=tuple(rules))
+    """For any rules and signals: the same verdict, the same reasons in the same order, and the same margin."""
+    typical = {"p": 0.5, "n": 1.0}
+    any_rules = Rules(version="any", required_models=("ear",), rules=tuple(rules), typical=typical)
     assert evaluate_frame(any_rules, rows, COLUMNS) == evaluate_rows(any_rules, rows)
 
 
@@ -95,7 +105,7 @@ LIMITS = sorted(
     )
 )  # fmt: skip
 def test_packaged_rules_give_the_same_verdict_in_polars_and_python(rows):
-    """Also for values that equal a limit."""
+    """The packaged rules agree on all values, also on those that equal a limit."""
     rules = load_rules("local-2")
     assert evaluate_frame(rules, rows, LOCAL) == evaluate_rows(rules, rows)
 

@@ -12,10 +12,11 @@ from rich.console import Console
 from tests.support.ledger_helpers import execute
 from tests.support.status_helpers import queue, rent, work
 from validation.analysis.status.fleet_status import dump_status, read_status
-from validation.analysis.status.format import draw_bar, headline, worker_cells, write_page
+from validation.analysis.status.format import describe_silence, draw_bar, headline, worker_cells, write_page
 from validation.analysis.status.terminal import draw_spark, show_status
 from validation.cli.status import refresh
 from validation.ledger.engine import open_engine
+from validation.ledger.fleet import record_tick, set_target
 
 
 def on_screen(status, width=160, **options) -> str:
@@ -60,6 +61,46 @@ def test_page_and_terminal_show_every_part_of_a_working_fleet(ledger):
     assert "at line 2" not in screen
     assert page.count("data:image/svg+xml;base64,") == 4
     assert worker_cells(status.workers[0])["GPU"] == "RTX 3090"
+
+
+def test_no_end_is_promised_that_no_worker_works_towards(ledger):
+    """With commits in the last hour and no worker online, headline, facts and plot name no time."""
+    queue(ledger, hi=150)
+    work(ledger, minutes=20)
+    execute(ledger, "UPDATE worker_validators SET status = 'offline'")
+    status = read_status(ledger)
+    assert headline(status).endswith("No worker is online, so no end is in sight.")
+    assert "empty in" not in write_page(status) + on_screen(status)
+    assert status.usd_at_end is None
+
+
+def test_status_says_why_fewer_boxes_run_than_ordered(ledger):
+    """The last tick's sentence stands beside the number of boxes."""
+    queue(ledger, hi=150)
+    work(ledger, minutes=2)
+    set_target(ledger, "blue", machines=4, max_usd_per_hour=9, max_usd=99, order={})
+    assert "0 of 4 ordered boxes: no tick has run yet" in on_screen(read_status(ledger))
+    record_tick(ledger, "blue", ["VAST_API_KEY is not set"])
+    assert "0 of 4 ordered boxes: VAST_API_KEY is not set" in on_screen(read_status(ledger))
+
+
+def test_page_has_one_headline_and_no_empty_header(ledger):
+    """The facts are a list; counts agree with their nouns."""
+    queue(ledger, hi=150)
+    work(ledger, minutes=20)
+    status = read_status(ledger)
+    page = write_page(status)
+    assert [line for line in page.splitlines() if line.startswith("# ")] == [f"# {headline(status)}"]
+    assert "| | |" not in page
+    assert describe_silence(status) == "1 worker, none silent."
+
+
+def test_rates_agree_with_each_other(ledger):
+    """Each video of this ledger has four segments, so the rate of segments is four times that of videos."""
+    queue(ledger, hi=150)
+    work(ledger, minutes=20)
+    eta = read_status(ledger).eta
+    assert eta["segments_per_s"] == pytest.approx(4 * eta["videos_per_s"])
 
 
 def test_terminal_prints_language_labels_verbatim(ledger):

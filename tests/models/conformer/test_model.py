@@ -86,10 +86,22 @@ def test_scores_are_within_their_bounds(conformer):
     for told in ask(conformer, *(speak(s, "kn", words, seed=words) for s, words in ((1.0, 1), (4.0, 6), (9.0, 30)))):
         assert told["align_frame"] <= 0
         assert told["align_min"] <= 0
+        assert told["align_window"] <= 0
+        assert min(told["first_token_s"], told["last_token_s"]) >= 0
+        assert told["first_token_s"] + told["last_token_s"] < told["frames"] * 0.08
         assert told["transcript_lp"] <= 0
         assert told["align_tok"] == pytest.approx((told["transcript_lp"] - told["greedy_lp"]) / told["tokens"])
         assert 0 <= told["blank_rate"] <= 1
         assert 0 < told["declared_p"] <= told["language_p"] <= 1
+
+
+def test_the_worst_window_finds_what_the_mean_hides():
+    """A second of frames that are wrong among nine that are right."""
+    frame_lp = np.full(120, -0.1)
+    frame_lp[48:60] = -5.0
+    best_lp = np.full(120, -0.1)
+    assert segment.worst_window_lp(frame_lp, best_lp) == pytest.approx(-4.9)
+    assert segment.worst_window_lp(frame_lp[:4], best_lp[:4]) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("language", ["en", "xx", None, ""])
@@ -123,7 +135,7 @@ def test_a_transcript_with_too_many_tokens_is_infeasible(conformer):
     ("text", "covered", "tokens"), [("", None, None), ("। — !", None, None), ("only Latin 42", 0.0, 0)]
 )
 def test_a_transcript_without_known_tokens_is_not_compared(conformer, text, covered, tokens):
-    """Such a transcript has no score; `covered` shows characters that the vocabulary cannot make_text."""
+    """Such a transcript has no score; `covered` is the share of characters that the vocabulary can spell."""
     (told,) = ask(conformer, Utterance(voice(2.0), text, "hi"))
     assert (told["covered"], told["tokens"]) == (covered, tokens)
     assert all(told[column] is None for column in COMPARED)
@@ -142,7 +154,7 @@ def test_foreign_words_are_skipped(conformer):
 
 @pytest.mark.parametrize("samples", [1, 256, 399])
 def test_a_segment_shorter_than_a_window_is_unscored(conformer, samples):
-    """It has a fault, and the other segments of the batch have their own answers."""
+    """A too short segment has a fault, and the other segments of the batch have their own answers."""
     short, long = Utterance(voice(1.0)[:samples], "", "hi"), speak(1.5)
     answers = conformer.score(pad_batch([short, long]))
     assert answers[0] == Unscored(Fault("too_short", f"{samples} samples; the model needs 400"))
@@ -217,7 +229,7 @@ def test_a_vocabulary_that_does_not_fit_the_head_is_refused(weights_root, tmp_pa
 
 
 def test_the_command_consolidates_a_download(weights_root, tmp_path, capsys):
-    """Five files instead of hundreds, once locked, are a model with the same answers."""
+    """`vfleet weights consolidate` makes five files of hundreds; once locked, they give the same answers."""
     target = tmp_path / "indicconformer-600m"
     source = weights_root / "indicconformer-600m"
     assert main(["weights", "consolidate", str(source), str(target)]) == 0

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from tests.support.speech_samples import ask, same_values, silence, values_of, white_noise
 from validation.domain import SAMPLE_RATE, Utterance
 from validation.models.batching import split_evenly
-from validation.models.whisper.model import WINDOWS_S, Likelihood, best_spelling_score
-from validation.models.whisper.tokenizer import TokenizedText
+from validation.models.whisper.model import WINDOWS_S
 from validation.scoring.features import cer
 from validation.scoring.text import comparable_text
 
@@ -176,14 +175,6 @@ def test_a_transcript_beyond_the_decoder_has_no_likelihood(whisper, clips):
     assert endless["align_tok"] is None
     assert endless["text"] == usual["text"]
     assert usual["align_tok"] > -1
-
-
-def test_a_transcript_counts_in_its_likeliest_spelling():
-    """The likelier of two spellings gives the score, with its own worst word."""
-    greedy = np.array([-0.1, -0.3])
-    spellings = (TokenizedText((1, 2), (1, 2)), TokenizedText((1, 2, 3), (1, 3)))
-    found = best_spelling_score(spellings, [greedy, np.array([-1.0, -4.0]), np.array([-0.5, -1.0, -3.0])])
-    assert found == Likelihood(tokens=3, transcript_lp=-1.5, greedy_lp=-0.2, worst_word_lp=-2.0)
 
 
 # --- batch, length, silence -------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def test_lease_of_a_repeated_claim_counts_from_the_first_request(box, monkeypatc
 def test_drain_commits_finished_videos_and_returns_the_rest(box):
     """A drain finishes the group in work, commits its videos, and returns the other videos without an attempt."""
     box.add_videos(*"abcdefghi", segments=2)
-    context = replace(box.context, draining=lambda: box.scorer.heard >= 4)
+    context = replace(box.context, draining=lambda: box.scorer.scored >= 4)
     done = run_chunk(context)
     assert done.videos_validated == 3
     assert sorted(statuses(box.engine).values()) == ["pending"] * 6 + ["validated"] * 3

@@ -81,7 +81,7 @@ def test_failed_renewal_is_retried_within_seconds(ledger, postgres, seed):
     """A failed renewal is retried after seconds instead of a whole period, because the lease may end before."""
     seed(1)
     with StalledProxy(postgres.port) as proxy:
-        engine = engine_for(proxy.lead(ledger.url.render_as_string(hide_password=False)))
+        engine = engine_for(proxy.address_through(ledger.url.render_as_string(hide_password=False)))
         lease = make_renewer(engine, claim(ledger))
         lease.renew()
         assert lease._next_pause_s() > 20
@@ -96,7 +96,7 @@ def test_unresponsive_ledger_delays_the_end_of_a_chunk_by_seconds(ledger, postgr
     monkeypatch.setattr(leases, "JOIN_TIMEOUT_S", 0.2)
     seed(1)
     with StalledProxy(postgres.port) as proxy:
-        engine = engine_for(proxy.lead(ledger.url.render_as_string(hide_password=False)))
+        engine = engine_for(proxy.address_through(ledger.url.render_as_string(hide_password=False)))
         fetch(engine, "SELECT 1")
         proxy.freeze_after(b"renew_chunk")
         began = time.monotonic()

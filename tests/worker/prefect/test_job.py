@@ -34,7 +34,7 @@ def prepare(*, env=None, entrypoint="flows/validate.py:validate_chunk") -> VastG
     ],
 )  # fmt: skip
 def test_disallowed_variable_is_refused_by_name(name):
-    """Also beside an allowed variable, and also if its value would only unset it."""
+    """The variable is refused beside allowed ones too, and also if its value would only unset it."""
     for value in ("x", None):
         with pytest.raises(
             DisallowedEnv, match=f"the job variable env sets {name}: .* and nothing else; take"

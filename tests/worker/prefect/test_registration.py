@@ -146,7 +146,7 @@ def test_unresponsive_ledger_delays_the_end_of_a_worker_by_seconds(ledger, postg
     """Neither a pending heartbeat nor the retirement is waited for long, and no thread delays the exit."""
     monkeypatch.setattr(registration, "LEDGER_CALL_TIMEOUT_S", 0.2)
     with StalledProxy(postgres.port) as proxy:
-        engine = open_engine(proxy.lead(ledger.url))
+        engine = open_engine(proxy.address_through(ledger.url))
         row = WorkerRegistration(engine, WorkerProfile("box-1", config={"instance": str(current_identity())}))
         row.register()
 

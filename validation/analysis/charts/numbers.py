@@ -18,6 +18,11 @@ def format_count(value: Number) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
+def format_things(count: int, one: str, many: str) -> str:
+    """A count with its noun."""
+    return f"{format_count(count)} {one if count == 1 else many}"
+
+
 def format_share(value: Number) -> str:
     """A share of 1 as a percentage; only exactly 0 is 0 %, only exactly 1 is 100 %."""
     if value is None:

@@ -10,6 +10,8 @@ from validation.domain import Seconds
 
 WIDTH, HEIGHT = 760.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 20.0, 62.0, 32.0
+LABEL_WIDTH = 58.0
+"""Of the widest label of a time, `Mon 12:00`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,11 @@ def _grid(axes: Axes, ticks: Sequence[float], format_value: Callable[[float], st
         for value, (_, y) in zip(ticks, across, strict=True)
     ]
     times, write = time_ticks(axes.start_s, axes.end_s)
-    parts += [label(write(at), axes.point(at, 0)[0], HEIGHT - 10, text_anchor="middle") for at in times]
-    return [*parts, label("UTC", LEFT - 8, HEIGHT - 10, text_anchor="end")]
+    for at in times:
+        x = axes.point(at, 0)[0]
+        is_last = x > WIDTH - RIGHT - LABEL_WIDTH / 2  # its middle would put half of it outside of the chart
+        parts.append(label(write(at), x, HEIGHT - 10, text_anchor="end" if is_last else "middle"))
+    return [*parts, label("UTC", 4.0, HEIGHT - 10)]  # left of the widest label of the first tick
 
 
 def _legend(chart: TimeChart) -> list[str]:

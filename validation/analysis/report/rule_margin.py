@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from validation.analysis.report.signals import Signal
+from validation.analysis.selection.verdicts import is_for, limit_of
 from validation.scoring.verdict import Condition, Rule, Rules
 
 MARGIN = "::margin"
@@ -23,7 +24,12 @@ def rule_margin(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr
         rules: some of ``Rules.effective``, at least one.
         signals: the numbers that the rules compare, by column.
     """
-    margins = [pl.min_horizontal([_condition_margin(condition, signals) for condition in rule.when]) for rule in rules]
+    margins = [
+        pl.when(is_for(rule))
+        .then(pl.min_horizontal([_condition_margin(condition, signals) for condition in rule.when]))
+        .otherwise(float("-inf"))
+        for rule in rules
+    ]
     return pl.max_horizontal(margins).alias(MARGIN)
 
 
@@ -40,7 +46,7 @@ def _condition_margin(condition: Condition, signals: Mapping[str, Signal]) -> pl
     column, value = pl.col(condition.column), condition.value
     if condition.op in {"<", "<=", ">", ">="} and isinstance(value, int | float) and condition.column in signals:
         signal = signals[condition.column]
-        above = (column - value) / (abs(signal.median - value) or signal.high - signal.low)
+        above = (column - limit_of(condition)) / (abs(signal.median - value) or signal.high - signal.low)
         margin = above if condition.op in {">", ">="} else -above
         return margin.fill_null(float("-inf"))
     holds = {
@@ -48,9 +54,9 @@ def _condition_margin(condition: Condition, signals: Mapping[str, Signal]) -> pl
         "present": column.is_not_null(),
         "==": column.eq(pl.lit(value)),
         "!=": column.ne(pl.lit(value)),
-        "<": column.lt(pl.lit(value)),
-        "<=": column.le(pl.lit(value)),
-        ">": column.gt(pl.lit(value)),
-        ">=": column.ge(pl.lit(value)),
+        "<": column.lt(limit_of(condition)),
+        "<=": column.le(limit_of(condition)),
+        ">": column.gt(limit_of(condition)),
+        ">=": column.ge(limit_of(condition)),
     }[condition.op].fill_null(value=False)
     return pl.when(holds).then(float("inf")).otherwise(float("-inf"))

@@ -64,14 +64,15 @@ def scan_errors(suite: str) -> Iterator[None]:
 
 def _scan(revision: RevisionShards, options: Mapping[str, str] | None) -> pl.LazyFrame:
     with ThreadPoolExecutor(SCHEMA_READERS) as pool:
-        schemas = list(pool.map(partial(_read_schema, options=options), revision.shards))
+        schemas = list(pool.map(partial(read_schema, options=options), revision.shards))
     alike: dict[Hashable, list[ReadableShard]] = {}
     for shard, schema in zip(revision.shards, schemas, strict=True):
         alike.setdefault(tuple(schema.items()), []).append(shard)
     return pl.concat([_scan_alike(shards, options) for shards in alike.values()], how="diagonal_relaxed")
 
 
-def _read_schema(shard: ReadableShard, options: Mapping[str, str] | None) -> pl.Schema:
+def read_schema(shard: ReadableShard, options: Mapping[str, str] | None) -> pl.Schema:
+    """Read the columns of one shard and their types."""
     return scan_shards([shard.uri], options).collect_schema()
 
 

@@ -11,10 +11,10 @@ from functools import reduce
 import polars as pl
 
 from validation.analysis.selection.verdicts import VERDICT_COLUMNS
-from validation.scoring.signals import SuiteRoles
+from validation.scoring.signals import RECOGNITION_SIGNALS, SuiteRoles
 
 KEY = ["video_id", "segment_index"]
-ASR_COLUMNS = frozenset({"cer", "edge_cer_start", "edge_cer_end"})
+ASR_COLUMNS = frozenset(column.name for column in RECOGNITION_SIGNALS)
 """Columns that are computed from the ASR model's answer; they are replaced together with it."""
 SKIPPED = "not_asked: no shard of the suite has its answer for this segment"
 _NEW = "::new"

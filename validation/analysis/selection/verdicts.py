@@ -6,9 +6,9 @@ import polars as pl
 
 from validation.domain import ColumnType
 from validation.scoring.rules_io import check_columns
-from validation.scoring.verdict import Condition, Decision, Rule, Rules
+from validation.scoring.verdict import LANGUAGE, MAX_MARGIN, Condition, Decision, Rule, Rules
 
-VERDICT_COLUMNS = ("verdict", "reasons", "stored_verdict")
+VERDICT_COLUMNS = ("verdict", "reasons", "margin", "stored_verdict")
 """The columns that rules write and may not read, because verdicts are computed again."""
 _TYPES: dict[type[pl.DataType], ColumnType] = {
     pl.Float64: "float",
@@ -19,7 +19,7 @@ _TYPES: dict[type[pl.DataType], ColumnType] = {
 
 
 def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
-    """Replace the stored verdict and reasons by those of the rules; only the schema is read.
+    """Replace the stored verdict, reasons and margin by those of the rules; only the schema is read.
 
     The stored verdict, if there is one, moves to ``stored_verdict``.
 
@@ -36,7 +36,16 @@ def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
     verdict = pl.lit("accept")
     for decision in ("review", "reject"):  # from mild to severe: the most severe verdict is applied last
         verdict = pl.when(_any_of(fired, decision)).then(pl.lit(decision)).otherwise(verdict)
-    return segments.with_columns(verdict=verdict, reasons=reasons_of(rules.effective))
+    return segments.with_columns(verdict=verdict, reasons=reasons_of(rules.effective), margin=margin_of(rules))
+
+
+def margin_of(rules: Rules) -> pl.Expr:
+    """The margin of each segment, as ``Rules.margin`` computes it."""
+    margins = []
+    for rule in rules.effective:
+        of_rule = pl.min_horizontal(_distance(condition, rules) for condition in rule.when)
+        margins.append(pl.when(is_for(rule)).then(of_rule).otherwise(-MAX_MARGIN))
+    return pl.max_horizontal(margins)
 
 
 def reasons_of(rules: Sequence[Rule]) -> pl.Expr:
@@ -56,12 +65,38 @@ def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
 
 
 def _fires(rule: Rule) -> pl.Expr:
-    return pl.all_horizontal(_holds(condition) for condition in rule.when)
+    return pl.all_horizontal(is_for(rule), *(_holds(condition) for condition in rule.when))
+
+
+def is_for(rule: Rule) -> pl.Expr:
+    """Whether a rule is for the segment's language."""
+    if not rule.languages:
+        return pl.lit(value=True)
+    return pl.col(LANGUAGE).is_in(list(rule.languages)).fill_null(value=False)
+
+
+def limit_of(condition: Condition) -> pl.Expr:
+    """The value to compare with, by the segment's language."""
+    limit: pl.Expr = pl.lit(condition.value)
+    for language, value in condition.by_language:
+        limit = pl.when(pl.col(LANGUAGE) == language).then(pl.lit(value)).otherwise(limit)
+    return limit
+
+
+def _distance(condition: Condition, rules: Rules) -> pl.Expr:
+    """How far a condition is from its limit, as ``Rules.margin`` counts."""
+    if not condition.is_ordered:
+        return pl.when(_holds(condition)).then(MAX_MARGIN).otherwise(-MAX_MARGIN)
+    column, limit = pl.col(condition.column), limit_of(condition)
+    unit = (pl.lit(rules.typical.get(condition.column, 0.0)) - limit).abs()
+    above = (column - limit) / pl.when(unit == 0).then(1.0).otherwise(unit)
+    distance = above if condition.op[0] == ">" else -above
+    return distance.clip(-MAX_MARGIN, MAX_MARGIN).fill_null(-MAX_MARGIN)
 
 
 def _holds(condition: Condition) -> pl.Expr:
     """True or False, never null: a comparison with a missing value does not hold."""
-    column, value = pl.col(condition.column), condition.value
+    column, limit = pl.col(condition.column), limit_of(condition)
     comparisons = {
         "<": column.lt,
         "<=": column.le,
@@ -71,7 +106,7 @@ def _holds(condition: Condition) -> pl.Expr:
         "!=": column.ne,
     }
     if condition.op in comparisons:
-        return comparisons[condition.op](pl.lit(value)).fill_null(value=False)
+        return comparisons[condition.op](limit).fill_null(value=False)
     return column.is_null() if condition.op == "missing" else column.is_not_null()
 
 

@@ -28,6 +28,8 @@ class FleetStatus:
     eta: Row
     cost: Row
     history: Sequence[Row]
+    orders: Sequence[Row] = ()
+    """The fleets of which boxes are ordered."""
 
     @property
     def videos(self) -> int:
@@ -41,9 +43,15 @@ class FleetStatus:
         return done / self.videos if self.videos else None
 
     @property
+    def seconds_left(self) -> float | None:
+        """When the queue will be empty at the rate of the last hour; None if no worker is online to empty it."""
+        seconds: float | None = self.eta["seconds_left"] if self.fleet["workers_online"] else None
+        return seconds
+
+    @property
     def usd_at_end(self) -> float | None:
         """The fleet's total cost when the queue is empty, at the present price and rate."""
-        spent, usd_per_hour, seconds = self.cost["spent_usd"], self.cost["usd_per_hour"], self.eta["seconds_left"]
+        spent, usd_per_hour, seconds = self.cost["spent_usd"], self.cost["usd_per_hour"], self.seconds_left
         return None if spent is None or seconds is None else float(spent) + float(usd_per_hour) * seconds / 3600
 
 
@@ -62,6 +70,7 @@ def read_status(engine: Engine) -> FleetStatus:
         eta=eta,
         cost=cost,
         history=read_view(engine, "progress_history"),
+        orders=[row for row in read_view(engine, "fleet_budget") if row["machines"]],
     )
 
 

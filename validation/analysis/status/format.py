@@ -10,6 +10,7 @@ from validation.analysis.charts.numbers import (
     format_hours,
     format_rate,
     format_share,
+    format_things,
     format_usd,
 )
 from validation.analysis.charts.svg import data_uri
@@ -29,9 +30,11 @@ def headline(status: FleetStatus) -> str:
         return f"{done}. No worker has ever registered."
     if not status.eta["videos_left"]:
         return f"{done}: nothing is left to validate."
-    if status.eta["seconds_left"] is None:
+    if not status.fleet["workers_online"]:
+        return f"{done}. No worker is online, so no end is in sight."
+    if status.seconds_left is None:
         return f"{done}; nothing was committed in the last hour, so the time left is unknown."
-    return f"{done}, empty in {format_duration(status.eta['seconds_left'])}."
+    return f"{done}, empty in {format_duration(status.seconds_left)}."
 
 
 def facts(status: FleetStatus) -> Iterator[tuple[str, str]]:
@@ -39,16 +42,19 @@ def facts(status: FleetStatus) -> Iterator[tuple[str, str]]:
     fleet, eta = status.fleet, status.eta
     yield "videos", describe_videos(fleet)
     yield "workers", describe_workers(fleet)
+    for order in status.orders:
+        yield f"fleet {order['fleet']}", describe_order(order)
     if quarantined := sum(bool(row["quarantine_reason"]) for row in status.workers):
         yield (
             "quarantined",
             f"{format_count(quarantined)}: `vfleet canaries list` gives the reasons, and the results to take back",
         )
-    yield "rate", f"{format_rate(eta['videos_per_s'])} videos/s, {format_rate(fleet['segments_per_s'])} segments/s"
-    if eta["videos_left"]:
+    if fleet["workers_online"]:
+        yield "rate", describe_rate(eta)
+    if eta["videos_left"] and status.seconds_left is not None:
         interval = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
         suffix = f" (90 %: {interval})" if interval != UNKNOWN else ""
-        yield "empty in", format_duration(eta["seconds_left"]) + suffix
+        yield "empty in", format_duration(status.seconds_left) + suffix
     yield "segments", describe_segments(fleet)
     yield "chunks", describe_chunks(fleet)
     if status.cost["spent_usd"] is not None:
@@ -60,6 +66,22 @@ def describe_videos(fleet: Row) -> str:
         f"{format_count(fleet['validated'])} validated, {format_count(fleet['failed'])} failed, "
         f"{format_count(fleet['validating'])} in work, {format_count(fleet['pending'])} waiting"
     )
+
+
+def describe_rate(eta: Row) -> str:
+    """Both rates are of the last hour, so that they agree with each other and with the time left."""
+    return (
+        f"{format_rate(eta['videos_per_s'])} videos/s, {format_rate(eta['segments_per_s'])} segments/s in the last hour"
+    )
+
+
+def describe_order(order: Row) -> str:
+    """How many of the ordered boxes there are, and what the last tick said if some are missing."""
+    counted = f"{order['boxes']} of {format_things(order['machines'], 'ordered box', 'ordered boxes')}"
+    if order["boxes"] >= order["machines"]:
+        return counted
+    said = plain_text("; ".join(order["last_tick"]), max_chars=300) if order["last_tick_at"] else "no tick has run yet"
+    return f"{counted}: {said}" if said else counted
 
 
 def describe_workers(fleet: Row) -> str:
@@ -124,7 +146,7 @@ def _page_parts(status: FleetStatus) -> Iterator[str]:
     yield f"# {headline(status)}"
     if not status.videos:
         return
-    yield "\n".join(["| | |", "|:--|:--|", *(f"| **{name}** | {value} |" for name, value in facts(status))])
+    yield "\n".join(f"- **{name}**: {value}" for name, value in facts(status))
     if status.history:
         yield from (f"![{name}]({data_uri(svg)})" for name, svg in draw_plots(status).items())
     yield "## By language"
@@ -151,10 +173,10 @@ def describe_silence(status: FleetStatus) -> str:
     """One sentence on late and stale workers, for the table of workers."""
     silent = [row for row in status.workers if row["liveness"] in {"late", "stale"}]
     if not silent:
-        return f"{len(status.workers)} workers, none silent."
+        return f"{format_things(len(status.workers), 'worker', 'workers')}, none silent."
     longest = max(silent, key=lambda row: row["heartbeat_age_s"])
     since = f"{for_markdown(longest['worker_id'])} for {format_duration(longest['heartbeat_age_s'])}"
-    return f"{len(silent)} of {len(status.workers)} workers silent, {since}."
+    return f"{len(silent)} of {format_things(len(status.workers), 'worker', 'workers')} silent, {since}."
 
 
 def draw_bar(share: float) -> str:

@@ -10,6 +10,7 @@ from validation.analysis.charts.numbers import (
     format_hours,
     format_rate,
     format_share,
+    format_things,
     format_usd,
 )
 from validation.analysis.charts.time_chart import Forecast, Series, TimeChart, draw_time_chart
@@ -31,10 +32,11 @@ def draw_plots(status: FleetStatus) -> dict[str, str]:
 
 
 def _throughput(status: FleetStatus) -> TimeChart:
-    rate = status.fleet["segments_per_s"]
+    rate = format_rate(status.eta["segments_per_s"])
+    workers = format_things(status.fleet["workers_online"], "worker", "workers")
     return TimeChart(
         title="Segments per second, committed",
-        note=f"now {format_rate(rate)} /s on {format_count(status.fleet['workers_online'])} workers",
+        note=f"{rate} /s in the last hour, {workers} online",
         series=[Series("segments", "blue", _points(status.history, _segment_rate))],
         format_value=format_rate,
     )
@@ -42,10 +44,12 @@ def _throughput(status: FleetStatus) -> TimeChart:
 
 def _queue(status: FleetStatus) -> TimeChart:
     eta = status.eta
-    ends = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
+    interval = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
+    left = status.seconds_left
+    ends = "no worker online" if left is None else f"empty in {format_duration(left)} ({interval})"
     return TimeChart(
         title="Videos left",
-        note=f"{format_count(eta['videos_left'])} left, empty in {format_duration(eta['seconds_left'])} ({ends})",
+        note=f"{format_count(eta['videos_left'])} left, {ends}",
         series=[Series("left", "blue", _points(status.history, lambda row: float(row["videos_left"])))],
         forecast=_forecast(status),
     )
@@ -103,11 +107,11 @@ def _share(row: Row, name: str) -> float | None:
 
 def _forecast(status: FleetStatus) -> Forecast | None:
     eta, history = status.eta, status.history
-    if not history or not eta["seconds_left"]:
+    if not history or not status.seconds_left:
         return None
     now_s, start_s = _end_s(history[-1]), history[0]["starts_at"].timestamp()
     latest = eta["seconds_left_max"]
-    if (latest or eta["seconds_left"]) > MAX_FORECAST_RATIO * (now_s - start_s):
+    if (latest or status.seconds_left) > MAX_FORECAST_RATIO * (now_s - start_s):
         return None
-    earliest = eta["seconds_left_min"] or eta["seconds_left"]
-    return Forecast(0.0, now_s + eta["seconds_left"], now_s + earliest, now_s + latest if latest else None)
+    earliest = eta["seconds_left_min"] or status.seconds_left
+    return Forecast(0.0, now_s + status.seconds_left, now_s + earliest, now_s + latest if latest else None)

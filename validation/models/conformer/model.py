@@ -17,7 +17,15 @@ from validation.models.conformer.graph import count_symbols, read_graph
 from validation.models.conformer.mel import MIN_SAMPLES
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.onnx_to_torch import load_torch_engine
-from validation.models.conformer.segment import MAX_PIECE_S, Engine, SegmentResult, join_pieces, score_transcripts
+from validation.models.conformer.segment import (
+    FRAME_S,
+    MAX_PIECE_S,
+    Engine,
+    SegmentResult,
+    join_pieces,
+    score_transcripts,
+    worst_window_lp,
+)
 from validation.models.conformer.tokenizer import SubwordTokenizer, TokenizedTranscript
 from validation.models.conformer.vocabulary import read_vocabulary
 from validation.models.weights_folder import open_weights_folder
@@ -61,10 +69,16 @@ class IndicConformer:
         Column("transcript_lp", "float", "log-probability", "The transcript's, over all alignments."),
         Column("greedy_lp", "float", "log-probability", "The recognised text's, over all alignments."),
         Column(
+            "greedy_tok", "float", "nats a token", "The same by the recognised tokens: how sure it is of what it heard."
+        ),
+        Column(
             "align_tok", "float", "nats a token", "(transcript_lp - greedy_lp) / tokens: far below 0 for other speech."
         ),
         Column("align_frame", "float", "nats a frame", "The likeliest alignment's, less the likeliest path's of all."),
         Column("align_min", "float", "log-probability", "The least likely word's on that alignment, mean over tokens."),
+        Column("align_window", "float", "nats a frame", "As `align_frame`, in the least likely second alone."),
+        Column("first_token_s", "float", "seconds", "From the beginning to the transcript's first token."),
+        Column("last_token_s", "float", "seconds", "From the transcript's last token to the end."),
     )
 
     def __init__(
@@ -176,14 +190,24 @@ def _describe_transcript(segment: SegmentResult) -> Mapping[str, Scalar]:
     return {"tokens": transcript.known_tokens, "covered": transcript.covered, "feasible": segment.is_feasible}
 
 
+_SCORE_COLUMNS = (
+    "transcript_lp", "greedy_lp", "greedy_tok", "align_tok", "align_frame", "align_min", "align_window",
+    "first_token_s", "last_token_s",
+)  # fmt: skip
+
+
 def _describe_score(segment: SegmentResult) -> Mapping[str, Scalar]:
     score, transcript = segment.transcript_score, segment.transcript
     if score is None or transcript is None:
-        return dict.fromkeys(("transcript_lp", "greedy_lp", "align_tok", "align_frame", "align_min"))
+        return dict.fromkeys(_SCORE_COLUMNS)
     return {
         "transcript_lp": score.transcript_lp,
         "greedy_lp": score.greedy_lp,
+        "greedy_tok": score.greedy_lp / len(segment.greedy) if segment.greedy else None,
         "align_tok": (score.transcript_lp - score.greedy_lp) / transcript.known_tokens,
         "align_frame": (score.alignment.log_p - segment.max_lp) / segment.frames,
         "align_min": segment.worst_word_lp,
+        "align_window": worst_window_lp(score.alignment.frame_lp, segment.log_probs.max(axis=1).astype(np.float64)),
+        "first_token_s": score.alignment.first_frame * FRAME_S,
+        "last_token_s": (segment.frames - 1 - score.alignment.last_frame) * FRAME_S,
     }

@@ -17,6 +17,10 @@ from validation.models.ctc import Alignment, align_texts, collapse, is_feasible,
 MAX_PIECE_S: Seconds = 30.0
 """A longer segment is scored in pieces: the model was trained on no more, attention costs by the square of the length,
 and the exported graph fails somewhere beyond six minutes."""
+FRAME_S: Seconds = 0.08
+"""Seconds of a frame."""
+WINDOW_FRAMES = 12
+"""About a second: the window in which the least likely part of an alignment is sought."""
 MAX_LATTICE_CELLS = 1 << 26
 """Frames by states that are aligned at once, half a GB of memory: a transcript of 4,400 tokens on ten minutes."""
 DECISIVE_MARGIN = 0.051
@@ -156,6 +160,17 @@ class SegmentResult:
         words = np.array(self.transcript.words)
         token_lp = self.transcript_score.alignment.token_lp
         return min(float(token_lp[words == word].mean()) for word in np.unique(words[words >= 0]))
+
+
+def worst_window_lp(frame_lp: NDArray[np.float64], best_lp: NDArray[np.float64]) -> float:
+    """The least likely second of an alignment: its frames' mean log-probability, less that of the likeliest symbols.
+
+    The minimum over windows is what ctc-segmentation rates utterances by (Kürzinger et al. 2020): a mean over the whole
+    hides one wrong word. At most 0; audio shorter than a window is one window.
+    """
+    lost = np.concatenate([[0.0], np.cumsum(frame_lp - best_lp)])
+    window = min(WINDOW_FRAMES, len(frame_lp))
+    return float(((lost[window:] - lost[:-window]) / window).min())
 
 
 def join_pieces(

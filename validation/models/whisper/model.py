@@ -14,6 +14,7 @@ from validation.languages import normalize_language_code
 from validation.models.base import Batch
 from validation.models.batching import split_evenly
 from validation.models.weights import find_weights
+from validation.models.whisper.likelihood import Likelihood, best_spelling_score, describe_likelihood
 from validation.models.whisper.network import WhisperNetwork
 from validation.models.whisper.tokenizer import TokenizedText, WhisperTokenizer, transfer_casing
 from validation.scoring.text import UNSPACED_LANGUAGES, has_digits, normalise_text
@@ -28,16 +29,6 @@ MAX_TRANSCRIPT_TOKENS = 440
 
 _Item = TypeVar("_Item")
 _Key = TypeVar("_Key", bound=Hashable)
-
-
-@dataclass(frozen=True, slots=True)
-class Likelihood:
-    """The stored transcript's log-probabilities on the audio, in nats."""
-
-    tokens: int
-    transcript_lp: float
-    greedy_lp: float
-    worst_word_lp: float
 
 
 @dataclass(slots=True)
@@ -129,6 +120,7 @@ class WhisperBase:
         Column("greedy_lp", "float", "log-probability", "The recognised text's, mean over its tokens."),
         Column("align_tok", "float", "nats a token", "transcript_lp - greedy_lp: far below 0 for other speech."),
         Column("align_min", "float", "log-probability", "The least likely word's, mean over its tokens."),
+        Column("align_stretch", "float", "nats", "Worst stretch of words, less what was heard there; 0 if all agree."),
     )
 
     def __init__(self, *, threads: int) -> None:
@@ -182,7 +174,8 @@ class WhisperBase:
             encoded = np.repeat(np.stack([segment.encoded[0] for segment in group]), copies, axis=0)
             log_ps = iter(self._network.log_probabilities(encoded, language, texts))
             for segment, count in zip(group, copies, strict=True):
-                segment.likelihood = best_spelling_score(segment.spellings, list(islice(log_ps, count)))
+                recognised = self._tokenizer.split_tokens(segment.tokens[0], language)
+                segment.likelihood = best_spelling_score(recognised, segment.spellings, list(islice(log_ps, count)))
 
     def _spell(self, segment: SegmentState) -> tuple[TokenizedText, ...]:
         """Tokenize a transcript as stored and as Whisper would write it, without spellings too long for the decoder."""
@@ -203,38 +196,8 @@ class WhisperBase:
             "declared_p": segment.declared_p,
             "text_language": segment.language,
             "text": text,
-            **_describe_likelihood(segment.likelihood),
+            **describe_likelihood(segment.likelihood),
         }
-
-
-def best_spelling_score(spellings: Sequence[TokenizedText], log_ps: Sequence[NDArray[np.float64]]) -> Likelihood:
-    """Compare a transcript, in its likeliest spelling, with the recognised text.
-
-    Args:
-        spellings: the spellings of the transcript.
-        log_ps: the token log-probabilities of the recognised text, then of each spelling.
-    """
-    greedy, *spelt = log_ps
-    spelling, log_p = max(zip(spellings, spelt, strict=True), key=lambda pair: float(pair[1].mean()))
-    words = np.split(log_p, spelling.word_ends[:-1])
-    return Likelihood(
-        tokens=len(spelling.tokens),
-        transcript_lp=float(log_p.mean()),
-        greedy_lp=float(greedy.mean()),
-        worst_word_lp=min(float(word.mean()) for word in words),
-    )
-
-
-def _describe_likelihood(likelihood: Likelihood | None) -> Mapping[str, Scalar]:
-    if likelihood is None:
-        return dict.fromkeys(("tokens", "transcript_lp", "greedy_lp", "align_tok", "align_min"))
-    return {
-        "tokens": likelihood.tokens,
-        "transcript_lp": likelihood.transcript_lp,
-        "greedy_lp": likelihood.greedy_lp,
-        "align_tok": likelihood.transcript_lp - likelihood.greedy_lp,
-        "align_min": likelihood.worst_word_lp,
-    }
 
 
 def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> dict[_Key, list[_Item]]:

@@ -12,7 +12,9 @@ from tokenizers import Tokenizer
 from validation.languages import normalize_language_code
 from validation.scoring.text import UNSPACED_LANGUAGES, has_digits, normalise_text
 
-_FIRST_MERGE = "Ġ t"
+_SPACE = "Ġ"
+"""A space in the notation of Whisper's vocabulary."""
+_FIRST_MERGE = f"{_SPACE} t"
 """Byte-pair rule 0 of Whisper's multilingual vocabulary, in the file's notation: a space and a ``t``."""
 
 
@@ -23,6 +25,8 @@ class TokenizedText:
     tokens: tuple[int, ...]
     word_ends: tuple[int, ...]
     """The end of each word as an index into ``tokens``: strictly rising, the last is their number."""
+    words: tuple[str, ...]
+    """One for each of ``word_ends``."""
 
 
 class WhisperTokenizer:
@@ -59,11 +63,36 @@ class WhisperTokenizer:
         words = split_words(text, spaced=spaced)
         lead = " " if spaced else ""
         encoding = self._tokenizer.encode(lead + join_words(words, spaced=spaced), add_special_tokens=False)
-        return TokenizedText(tuple(encoding.ids), _find_word_ends(encoding.offsets, words, len(lead)))
+        ends = _find_word_ends(encoding.offsets, words, len(lead))
+        return TokenizedText(tuple(encoding.ids), tuple(ends.values()), tuple(words[place] for place in ends))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Decode a transcript, with the space that it may begin with."""
         return str(self._tokenizer.decode([token for token in tokens if token < self._end_of_text]))
+
+    def split_tokens(self, tokens: Sequence[int], language: str) -> TokenizedText | None:
+        """Assign tokens that Whisper wrote, which need not be those of ``tokenize``, to the words that they spell.
+
+        None without a word, and in a language without spaces for tokens that ``tokenize`` would not choose.
+        """
+        if language in UNSPACED_LANGUAGES:
+            text = self.decode(tokens).strip()
+            spelt = self.tokenize(text, language) if normalise_text(text) else None
+            return spelt if spelt and spelt.tokens == tuple(tokens) else None
+        ends: list[int] = []
+        words: list[str] = []
+        starts = [place for place, token in enumerate(tokens) if not place or self._starts_word(token)]
+        for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
+            word = self.decode(tokens[start:end]).strip()
+            if words and not (normalise_text(word) and normalise_text(words[-1])):
+                ends[-1], words[-1] = end, join_words([words[-1], word], spaced=True)
+            else:
+                ends.append(end)
+                words.append(word)
+        return TokenizedText(tuple(tokens), tuple(ends), tuple(words)) if normalise_text("".join(words)) else None
+
+    def _starts_word(self, token: int) -> bool:
+        return str(self._tokenizer.id_to_token(token)).startswith(_SPACE)
 
     def _special(self, name: str) -> int:
         return self._id_of(f"<|{name}|>")
@@ -129,23 +158,23 @@ def _normalised(words: list[str]) -> list[str]:
     return [normalise_text(word) for word in words]
 
 
-def _find_word_ends(offsets: Sequence[tuple[int, int]], words: Sequence[str], lead: int) -> tuple[int, ...]:
-    """Assign tokens to words by the characters that they come from.
+def _find_word_ends(offsets: Sequence[tuple[int, int]], words: Sequence[str], lead: int) -> dict[int, int]:
+    """Assign tokens to words by the characters that they come from: the end of each word that has a token of its own.
 
     Args:
         offsets: each token's span in the encoded text; the tokens of one character share its span.
         words: the words of the text; ``lead`` characters stand before each of them.
         lead: 1 where words follow a space, else 0.
     """
-    ends: list[int] = []
-    word_stop = token = 0
-    for word in words:
+    ends: dict[int, int] = {}
+    word_stop = token = last = 0
+    for place, word in enumerate(words):
         word_stop += lead + len(word)
         while token < len(offsets) and offsets[token][1] <= word_stop:
             token += 1
-        if token > (ends[-1] if ends else 0):
-            ends.append(token)
-    return tuple(ends)
+        if token > last:
+            ends[place] = last = token
+    return ends
 
 
 def _read_json(path: Path) -> dict[str, Any]:

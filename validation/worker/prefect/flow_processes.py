@@ -46,7 +46,7 @@ class FlowProcesses:
                 self._shields.discard(shield)
 
     def lift_shields(self) -> None:
-        """Allow Prefect to cancel its tasks that wait for flow processes, after the drain."""
+        """After the drain, let Prefect cancel its tasks that wait for flow processes."""
         for shield in self._shields:
             shield.shield = False
 

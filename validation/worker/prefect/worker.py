@@ -1,9 +1,9 @@
 """The `vast-gpu` worker: Prefect's process worker, with a row in the ledger and a drain that loses no work.
 
-Built on private parts of Prefect: `_submit_scheduled_flow_runs`, `_submit_run`,
-`_submitting_flow_run_ids`, `_work_pool_name`, `_limit` and `_logger`; that `start` enters the worker before its loops
-and tears it down after them, in the task that was cancelled; and that a configured command is run as it is. So Prefect
-is pinned to one version, and tests/worker/prefect runs its real command with real signals and flow processes.
+It uses private parts of Prefect: `_submit_scheduled_flow_runs`, `_submit_run`,
+`_submitting_flow_run_ids`, `_work_pool_name`, `_limit` and `_logger`. It also relies on two facts: `start` enters the
+worker before its loops and tears it down after them, in the cancelled task, and a configured command is run unchanged.
+So Prefect is pinned to one version, and tests/worker/prefect runs its real command with real signals and processes.
 """
 
 import asyncio

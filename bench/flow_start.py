@@ -1,0 +1,47 @@
+"""What a flow process costs before its first line: CPU seconds of its imports, in turns, as ratios to Prefect's engine.
+
+    python bench/flow_start.py [--rounds 5]
+
+Prints one row per program: the median of its CPU time, and its ratio to `prefect.engine`, which every flow process
+imports.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+PROJECT = Path(__file__).resolve().parents[1]
+PROGRAMS = {
+    "prefect.engine alone": "prefect.engine",
+    "a box's chunk (flows.validate)": "prefect.engine, flows.validate",
+    "the control run without work (flows.operate)": "prefect.engine, flows.operate",
+    "prefect_aws, which neither imports": "prefect.engine, prefect_aws",
+}
+
+
+def measure_cpu_s(modules: str) -> float:
+    """User and system time of a process that imports the modules and ends."""
+    before = os.times()
+    subprocess.run([sys.executable, "-c", f"import {modules}"], cwd=PROJECT, check=True)
+    after = os.times()
+    return (after.children_user - before.children_user) + (after.children_system - before.children_system)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for _ in range(rounds):
+        for name, modules in PROGRAMS.items():
+            taken[name].append(measure_cpu_s(modules))
+    base = median(taken["prefect.engine alone"])
+    for name, times in taken.items():
+        print(f"{name:46} {median(times):5.2f} CPU-s  {median(times) / base:.2f}x")
+
+
+if __name__ == "__main__":
+    main()

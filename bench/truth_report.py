@@ -1,0 +1,94 @@
+"""What the rules make of planted faults, by language and for groups of languages: as JSON and as tables."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from validation.calibration.evaluate import EvaluatedClip
+from validation.calibration.fault_injection import SOUND
+from validation.calibration.metrics import Estimate, list_faults, measure_indicators, measure_verdicts
+from validation.scoring.verdict import Rules
+
+INDIC = frozenset({"as", "bn", "gu", "hi", "kn", "ml", "mr", "ne", "or", "pa", "sd", "ta", "te", "ur"})
+"""Languages of the corpus that espeak-ng speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some of the evaluated variants."""
+
+    name: str
+    evaluated: Sequence[EvaluatedClip]
+
+    def __bool__(self) -> bool:
+        return any(each.clip.fault == SOUND for each in self.evaluated)
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a clip is in the half on which no limit was chosen: by its name, so that a new clip moves no other."""
+    return crc32(name.encode()) % 2 == 1
+
+
+def group_clips(evaluated: Sequence[EvaluatedClip]) -> list[Group]:
+    """All variants, and those of natural speech, of Indic languages, of understood ones and of the held-out half."""
+    kinds: Mapping[str, Callable[[EvaluatedClip], bool]] = {
+        "all": lambda _: True,
+        "natural": lambda each: not each.clip.is_synthetic,
+        "synthetic": lambda each: each.clip.is_synthetic,
+        "Indic": lambda each: each.clip.spoken_language in INDIC,
+        "other": lambda each: each.clip.spoken_language not in INDIC,
+        "held out": lambda each: is_held_out(each.clip.original),
+    }
+    return [Group(name, [each for each in evaluated if belongs(each)]) for name, belongs in kinds.items()]
+
+
+def group_languages(evaluated: Sequence[EvaluatedClip]) -> list[Group]:
+    """The variants of each language that is spoken, whatever their label says."""
+    languages = sorted({each.clip.spoken_language for each in evaluated})
+    return [Group(name, [each for each in evaluated if each.clip.spoken_language == name]) for name in languages]
+
+
+def describe_group(group: Group, rules: Rules) -> dict[str, Any]:
+    """Planted, rejected, reviewed and AUC by signal for each fault of a group, and the same for its clean variants."""
+    verdicts = {report.fault: report for report in measure_verdicts(group.evaluated, rules)}
+    clean = verdicts[SOUND]
+    aucs: dict[str, dict[str, float]] = {}
+    for report in measure_indicators(group.evaluated, rules):
+        aucs.setdefault(report.fault, {})[str(report.indicator)] = round(report.auc.value, 4)
+    return {
+        "clips": len({each.clip.original for each in group.evaluated}),
+        "clean": {
+            "variants": clean.count,
+            "rejected": _describe(clean.rejected),
+            "not_accepted": _describe(clean.not_accepted),
+        },
+        "faults": {
+            fault: {
+                "planted": verdicts[fault].count,
+                "rejected": _describe(verdicts[fault].rejected),
+                "not_accepted": _describe(verdicts[fault].not_accepted),
+                "auc": dict(sorted(aucs[fault].items(), key=lambda item: -item[1])),
+            }
+            for fault in list_faults(group.evaluated)
+        },
+    }
+
+
+def format_table(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A line per fault, with the share found (not accepted) in each group; the clean variants first."""
+    yield f"{'found':22}" + "".join(f"{name:>22}" for name in told)
+    yield f"{'clips':22}" + "".join(f"{group['clips']:>22}" for group in told.values())
+    for verdict in ("rejected", "not_accepted"):
+        yield f"{'clean, ' + verdict:22}" + "".join(_cell(group["clean"][verdict]) for group in told.values())
+    for fault in dict.fromkeys(fault for group in told.values() for fault in group["faults"]):
+        cells = (group["faults"].get(fault) for group in told.values())
+        yield f"{fault:22}" + "".join(f"{'':>22}" if cell is None else _cell(cell["not_accepted"]) for cell in cells)
+
+
+def _describe(estimate: Estimate) -> dict[str, float]:
+    return {name: round(getattr(estimate, name), 4) for name in ("value", "low", "high")}
+
+
+def _cell(estimate: Mapping[str, float]) -> str:
+    return f"{estimate['value']:.2f} [{estimate['low']:.2f} {estimate['high']:.2f}]".rjust(22)

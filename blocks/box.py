@@ -1,0 +1,16 @@
+"""The services of a box, opened once per process."""
+
+from functools import lru_cache
+
+from validation.settings import load_settings
+from validation.worker.chunk.context import ChunkContext
+from validation.worker.chunk.open import open_chunk_context
+
+
+@lru_cache(maxsize=1)
+def open_box_services() -> ChunkContext:
+    """Open ledger, object stores and models as the environment says. A box reads no block.
+
+    Raises as ``open_chunk_context``.
+    """
+    return open_chunk_context(load_settings())

@@ -1,0 +1,65 @@
+"""Everything that the control plane does regularly, in one flow run every two minutes."""
+
+from prefect import flow
+from prefect.states import Completed, Failed, State
+
+from blocks.control import open_control_services
+from flows.alerts import evaluate_alerts
+from flows.dispatch import dispatch_chunks
+from flows.sweep import sweep_stale_claims
+from tasks.operate import is_due, run_step, take_over_late_runs
+from validation.ledger.fleet import read_fleets
+from validation.ledger.queries import Workload, read_workload
+
+HOUR_S = 3600.0
+PAGE_S = 600.0
+
+
+@flow(name="operate-fleet", flow_run_name="operate the fleet")
+def operate_fleet(chunk_videos: int = 50, period_s: float = 120) -> State[None]:
+    """Sweep, dispatch, keep the rented boxes as ordered, check the alerts and publish the progress.
+
+    Safe to run by hand at any time.
+
+    Each step is also a deployment of its own, to be run by hand. A failed step keeps no other from its work, and the
+    run ends Failed with the sentence of each. A step is imported when it is due: most runs find nothing to do, and
+    imports are most of what they cost.
+
+    Args:
+        chunk_videos: Videos per claim, as PARQUET_SHARD_SIZE on the workers.
+        period_s: Seconds between two runs, as in the schedule.
+    """
+    times = take_over_late_runs()
+    is_hour = is_due(times, every_s=HOUR_S, period_s=period_s)
+    is_page = is_hour or is_due(times, every_s=PAGE_S, period_s=period_s)
+    engine = open_control_services().engine
+    failures = [
+        run_step("sweep", lambda: sweep_stale_claims.fn(orphans=is_hour)),
+        run_step("dispatch", lambda: dispatch_chunks.fn(chunk_videos, period_s)),
+    ]
+    failures.append(run_step("alerts", lambda: evaluate_alerts(times, period_s)))
+    if is_hour or (is_page and is_at_work(read_workload(engine))):
+        failures.append(run_step("progress", report_progress))
+    if read_fleets(engine):
+        failures.append(run_step("boxes", reconcile_fleet))
+    failed = [failure for failure in failures if failure]
+    return Failed(message=" ".join(failed)) if failed else Completed(message="Every step is done.")
+
+
+def is_at_work(workload: Workload) -> bool:
+    """Whether a chunk is held, or was committed within half an hour."""
+    return workload.open_chunks > 0 or workload.chunk_s is not None
+
+
+def report_progress() -> object:
+    """As the flow of this name."""
+    from flows import progress  # noqa: PLC0415 - see operate_fleet
+
+    return progress.report_progress.fn()
+
+
+def reconcile_fleet() -> object:
+    """As the flow of this name."""
+    from flows import reconcile  # noqa: PLC0415 - see operate_fleet
+
+    return reconcile.reconcile_fleet.fn()

@@ -1,0 +1,83 @@
+"""`make truth`: what is scored, what is kept between runs, and what the report says."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from validation.calibration.evaluate import EvaluatedClip
+from validation.calibration.fault_injection import SOUND, FaultyClip
+from validation.domain import Fault, Scored, Unscored, Utterance
+from validation.scoring.verdict import Condition, Rule, Rules
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+from answer_cache import CachedSuite
+from truth_report import describe_group, format_table, group_clips, group_languages
+
+RULES = Rules(
+    version="v",
+    required_models=(),
+    rules=(
+        Rule(reason="low", verdict="review", when=(Condition(column="p", op="<", value=0.5),), sentence="s"),
+        Rule(reason="low", verdict="reject", when=(Condition(column="p", op="<", value=0.1),), sentence="s"),
+    ),
+)
+
+
+def evaluate(clip: str, language: str, fault: str, p: float, *, is_synthetic: bool = False) -> EvaluatedClip:
+    audio = np.zeros(1, np.float32)
+    return EvaluatedClip(FaultyClip(clip, fault, fault, audio, "", "xx", language, is_synthetic), {"p": p})
+
+
+@pytest.fixture
+def evaluated():
+    """Hindi, synthetic, whose faults are found, and English, whose faults are not."""
+    return [
+        evaluate("a", "hi", SOUND, 0.9, is_synthetic=True),
+        evaluate("a", "hi", "noise", 0.05, is_synthetic=True),
+        evaluate("b", "en", SOUND, 0.4),
+        evaluate("b", "en", "noise", 0.8),
+    ]
+
+
+def test_each_language_is_reported_for_itself(evaluated):
+    """A fault that is found in one language only is not averaged over both, and the label does not count."""
+    told = {group.name: describe_group(group, RULES) for group in group_languages(evaluated)}
+    assert told["hi"]["faults"]["noise"]["rejected"]["value"] == 1
+    assert told["en"]["faults"]["noise"]["not_accepted"]["value"] == 0
+    assert told["en"]["clean"]["not_accepted"]["value"] == 1
+    assert told["hi"]["faults"]["noise"]["auc"] == {"p low": 1.0}
+
+
+def test_synthetic_speech_is_a_group_of_its_own(evaluated):
+    """The groups of natural and synthetic speech add up to all."""
+    groups = {group.name: group for group in group_clips(evaluated)}
+    assert len(groups["natural"].evaluated) + len(groups["synthetic"].evaluated) == len(groups["all"].evaluated) == 4
+    table = list(format_table({name: describe_group(group, RULES) for name, group in groups.items() if group}))
+    assert len({len(line) for line in table}) == 1
+
+
+class Counted:
+    """A suite that counts what it is asked."""
+
+    def __init__(self):
+        self.columns, self.revisions, self.asked = {"ear": ()}, {"ear": "1"}, 0
+
+    def score(self, utterances):
+        self.asked += len(utterances)
+        return [{"ear": Scored({"p": 0.5}), "nose": Unscored(Fault("too_short", "x"))} for _ in utterances]
+
+
+def test_answers_are_kept_between_runs(tmp_path):
+    """Only what differs in samples, transcript or language is scored again; faults are kept as faults."""
+    suite = Counted()
+    audio = np.ones(8, np.float32)
+    one, other = Utterance(audio, "a", "hi"), Utterance(audio, "b", "hi")
+    for asked, total in (([one], 1), ([one, other], 2), ([other, one], 2)):
+        cached = CachedSuite("any", tmp_path)
+        cached.__dict__["suite"] = suite
+        answers = cached.score(asked)
+        assert suite.asked == total
+        assert answers[0]["nose"].fault.kind == "too_short"
+        assert answers[0]["ear"].values == {"p": 0.5}

@@ -1,0 +1,58 @@
+"""Leave out shards that break the rules of the format, and name them: one poisoned shard must not spoil every total."""
+
+from collections.abc import Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+from validation.analysis.selection.open import SCHEMA_READERS, read_schema, scan_errors
+from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
+from validation.errors import BadInput
+from validation.shards.format_rules import find_broken_rules
+
+
+@dataclass(frozen=True, slots=True)
+class WithheldShard:
+    """A shard that is not read."""
+
+    uri: str
+    problem: str
+
+
+def withhold_broken(source: ShardSource) -> tuple[ShardSource, tuple[WithheldShard, ...]]:
+    """Check every shard of a source, and return the source without those that break a rule of the format.
+
+    Raises:
+        ShardsUnreadable: a shard is missing or no parquet file.
+        BadInput: no shard is left.
+    """
+    broken: dict[str, str] = {}
+    with scan_errors(source.suite):
+        for revision in source.revisions:
+            broken |= _find_broken(revision, source.storage_options)
+    if not broken:
+        return source, ()
+    kept = [
+        replace(revision, shards=tuple(shard for shard in revision.shards if shard.uri not in broken))
+        for revision in source.revisions
+    ]
+    kept = [revision for revision in kept if revision.shards]
+    withheld = tuple(WithheldShard(uri, problem) for uri, problem in sorted(broken.items()))
+    if not kept:
+        first = withheld[0]
+        raise BadInput(
+            f"every shard of suite {source.suite} breaks the format; the first is {first.uri}: {first.problem}"
+        )
+    return replace(source, revisions=tuple(kept)), withheld
+
+
+def _find_broken(revision: RevisionShards, options: Mapping[str, str] | None) -> dict[str, str]:
+    with ThreadPoolExecutor(SCHEMA_READERS) as pool:
+        schemas = list(pool.map(partial(read_schema, options=options), revision.shards))
+    alike: dict[Hashable, list[ReadableShard]] = {}
+    for shard, schema in zip(revision.shards, schemas, strict=True):
+        alike.setdefault(tuple(schema.items()), []).append(shard)
+    broken: dict[str, str] = {}
+    for shards in alike.values():
+        broken |= find_broken_rules([shard.uri for shard in shards], options)
+    return broken
