@@ -102,6 +102,11 @@ docs-alerts: $(VENV)/installed
 docs-config: $(VENV)/installed
 	$(BIN)/python -m validation.configuration > docs/configuration.md
 
+# Compares the engines of IndicConformer with NeMo, which is installed into an environment of its own; at the published
+# size, with 2.4 GB of weights, unless SHORT=1. Skipped with a message if the package index lacks NeMo.
+upstream-check: $(VENV)/complete
+	nice -n 10 $(BIN)/python -m tests.support.upstream_check .local/upstream $(if $(SHORT),--short)
+
 # --- measurements ----------------------------------------------------------------------------------------------------
 
 # Batching against a plain baseline, on tiny models of the production architectures. Under three minutes.

@@ -119,9 +119,9 @@ def parse_event(box: str, event: Any) -> EventTarget:
         _check_task_run(event)
         return EventTarget(run, UUID(subject.removeprefix(_TASK_RUN)))
     if kind == "flow-run" and not subject.startswith(_RUN):
-        raise ValueError("an event of a flow run without a flow run id")
+        raise ValueError("an event about no flow run")
     if kind == "worker" and not re.fullmatch(rf"prefect\.worker\.[\w-]+\.{_slug(box)}", subject):
-        raise ValueError("an event of another worker")
+        raise ValueError("an event about another worker")
     return EventTarget(run, None)
 
 
@@ -135,7 +135,7 @@ def find_run(event: Mapping[str, Any]) -> UUID | None:
            if isinstance(resource, dict)]  # fmt: skip
     runs = {UUID(resource_id.removeprefix(_RUN)) for resource_id in ids if resource_id.startswith(_RUN)}
     if len(runs) > 1:
-        raise ValueError("an event that names several flow runs")
+        raise ValueError("an event about several flow runs")
     return runs.pop() if runs else None
 
 

@@ -1,10 +1,8 @@
 """The report page as `vfleet report` writes it, checked in a real browser."""
 
 import json
-import os
 import re
 import resource
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
@@ -12,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.support.browser import CHROMIUM, in_browser
 from tests.support.ledger_helpers import fetch
 from tests.support.report_helpers import MODELS, RULES_TOML, make_row, sample_rows, write_shards, write_tar
 from validation.analysis.charts.style import DARK, LIGHT
@@ -20,10 +19,6 @@ from validation.ledger.canaries import KnownAnswer, insert_canaries
 from validation.ledger.engine import open_engine
 from validation.worker.chunk.context import run_chunk
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-in_browser = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine, so the page cannot be rendered"
-)
 PROBE = """<script>
 const sounds = [...document.querySelectorAll('audio')];
 const ready = sounds.map(a => a.readyState ? 0 : new Promise(done => { a.onloadedmetadata = a.onerror = done }));

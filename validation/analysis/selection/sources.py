@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -30,6 +31,8 @@ class ReadableShard:
     uri: str
     withheld: tuple[str, ...] = ()
     """Videos whose rows are skipped: superseded videos, and canaries."""
+    day: str | None = None
+    """The day on which it was committed, in UTC; None if only its manifest describes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +169,15 @@ def _group(
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
-        readable = tuple(ReadableShard(f"{root}/{shard.shard_key}", tuple(shard.withheld)) for shard in shards)
+        readable = tuple(
+            ReadableShard(f"{root}/{shard.shard_key}", tuple(shard.withheld), _day(shard)) for shard in shards
+        )
         revisions.append(RevisionShards(shards[0].models, readable))
     return ShardSource(suite, tuple(revisions), options)
+
+
+def _day(shard: CommittedShard) -> str:
+    return shard.closed_at.astimezone(UTC).date().isoformat()
 
 
 def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
