@@ -123,7 +123,8 @@ def sweep(
         report.settled = run_step("failures", lambda: settle_failures(engine, read_video), ())
     if orphans:
         run_step("orphans", lambda: remove_orphans(engine, results, report), None)
-    if orphans or held or run_step("workload", lambda: read_workload(engine).chunk_s, 0.0) is not None:
+    unknown: Seconds | None = 0.0
+    if orphans or held or run_step("workload", lambda: read_workload(engine).chunk_s, unknown) is not None:
         run_step("catalogue", lambda: publish_catalogue(engine, results), None)
     return report
 
