@@ -17,6 +17,7 @@ from validation.analysis.status.format import (
     write_page,
 )
 from validation.control.witness import video_reader, witness_failures
+from validation.escape import for_markdown
 from validation.services import open_source
 from validation.settings import load_settings
 
@@ -46,7 +47,7 @@ def publish_page(status: FleetStatus) -> None:
 def publish_workers(status: FleetStatus) -> None:
     """Publish the table of workers, those with problems first."""
     if status.workers:
-        rows = [worker_cells(row) for row in status.workers]
+        rows = [{name: for_markdown(cell) for name, cell in worker_cells(row).items()} for row in status.workers]
         create_table_artifact(rows, key="fleet-workers", description=describe_silence(status))
 
 
