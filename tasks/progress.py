@@ -15,6 +15,7 @@ from validation.analysis.status.format import (
     worker_cells,
     write_page,
 )
+from validation.escape import for_markdown
 
 MAX_LANGUAGES = 30
 """Maximum number of progress bars: the table of the page lists the other languages."""
@@ -34,7 +35,7 @@ def publish_page(status: FleetStatus) -> None:
 def publish_workers(status: FleetStatus) -> None:
     """Publish the table of workers, those with problems first."""
     if status.workers:
-        rows = [worker_cells(row) for row in status.workers]
+        rows = [{name: for_markdown(cell) for name, cell in worker_cells(row).items()} for row in status.workers]
         create_table_artifact(rows, key="fleet-workers", description=describe_silence(status))
 
 

@@ -14,7 +14,7 @@ from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import describe_address, is_remote, open_engine, parse_database_url
 from validation.ledger.migrate import known_revision, require_revision
 from validation.ledger.queries import read_altered_logins
-from validation.ledger.rpc import translate_error
+from validation.ledger.rpc import is_login_refusal, translate_error
 from validation.services import open_ledger
 from validation.settings import Settings
 
@@ -27,8 +27,6 @@ _VERIFIED = frozenset({"verify-ca", "verify-full"})
 _BOX_NEEDS = frozenset({"register_worker", "claim_chunk", "renew_chunk", "commit_chunk", "release_chunk"})
 _CONTROL_NEEDS = frozenset({"sweep_stale_claims", "mark_stale_workers", "fleet_set_target"})
 BOX_VARIABLE = "BOX_DATABASE_URL"
-LOGIN_REFUSALS = ("authentication failed", "is not permitted to log in", "does not exist")
-"""Messages of Postgres that refuse a login. libpq keeps no error code of a refused connection."""
 
 
 class SessionPooler(BadInput):
@@ -145,7 +143,7 @@ def check_box_login(settings: Settings) -> str | None:
         engine.connect().close()
     except DBAPIError as error:
         evidence = str(error.orig)
-        if any(refusal in evidence for refusal in LOGIN_REFUSALS):
+        if is_login_refusal(evidence):
             raise BoxLoginRefused(login, evidence.strip().splitlines()[-1]) from None
         where = engine.url.render_as_string()
         raise Unreachable("the ledger of the boxes", where, f"check {BOX_VARIABLE}", evidence) from None
@@ -164,8 +162,13 @@ def _read_powers(settings: Settings, needed: frozenset[str], role: str) -> Row[A
 
 def read_session(settings: Settings) -> Row[Any]:
     """The clock and limits of the database. Raises as ``check_database``."""
+    return read_one(settings, "session")
+
+
+def read_one(settings: Settings, question: str) -> Row[Any]:
+    """The one row of a statement in ``sql/doctor``. Raises as ``check_database``."""
     with _connect(settings) as connection:
-        return _read(connection, "session")
+        return _read(connection, question)
 
 
 def _engine(settings: Settings) -> Engine:

@@ -43,6 +43,7 @@ _TRANSACTION_SETTINGS = (
 _SETS_BOX_KEY = "sets_box_key"
 
 
+_MAX_PORT = 65535
 _HOST = re.compile(r"[\w.,:%-]*")
 """A host name, an IPv4 or IPv6 address without its brackets, or a list of them."""
 
@@ -63,6 +64,8 @@ def parse_database_url(database_url: str) -> URL:
         url = make_url(database_url.strip())
     except (ArgumentError, ValueError):  # such as a port that is not a number
         raise _unreadable_url() from None
+    if url.port is not None and not 0 < url.port <= _MAX_PORT:
+        raise BadInput(f"DATABASE_URL names port {url.port}: a port is a number from 1 to {_MAX_PORT}")
     if not _HOST.fullmatch(url.host or "") or "@" in f"{url.database}{''.join(url.query)}":
         raise _unreadable_url()  # part of the password may be in there, so nothing of it is shown
     if (backend := url.get_backend_name()) in _OTHER_DATABASES:

@@ -97,8 +97,7 @@ def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> 
     Raises:
         VideosUnknown: the queue does not have some of ``which.video_ids``; nothing was changed.
     """
-    if which.video_ids and (unknown := find_unknown_videos(engine, which.video_ids)):
-        raise VideosUnknown(unknown)
+    require_videos(engine, which.video_ids or ())
     rows = call_function(
         engine, "requeue_videos",
         video_ids=None if which.video_ids is None else list(which.video_ids), status=which.status,
@@ -107,6 +106,16 @@ def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> 
         lacking=None if which.lacking is None else json.dumps(dict(which.lacking)), dry_run=dry_run,
     )  # fmt: skip
     return [Requeued(*tuple(row)) for row in rows]
+
+
+def require_videos(engine: Engine, video_ids: Sequence[str]) -> None:
+    """Refuse ids that the queue does not have.
+
+    Raises:
+        VideosUnknown: names them.
+    """
+    if video_ids and (unknown := find_unknown_videos(engine, video_ids)):
+        raise VideosUnknown(unknown)
 
 
 def find_unknown_videos(engine: Engine, video_ids: Sequence[str]) -> list[str]:
