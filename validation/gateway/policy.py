@@ -146,19 +146,19 @@ def _check_task_run(event: Mapping[str, Any]) -> None:
     """
     parents = [resource for resource in _related(event) if resource.get("prefect.resource.role") == "flow-run"]
     if not parents or not all(str(parent.get("prefect.resource.id")).startswith(_RUN) for parent in parents):
-        raise ValueError("about a task run of no flow run")
+        raise ValueError("an event about a task run of no flow run")
     match event.get("payload"):
         case {"task_run": dict(row), "validated_state": dict(state)}:
             if row.keys() & _RESERVED_FIELDS or state.keys() - _STATE_FIELDS:
-                raise ValueError("with ids of its own in the payload")
+                raise ValueError("an event with ids of its own in the payload")
         case _:
-            raise ValueError("about a task run without its state")
+            raise ValueError("an event about a task run without its state")
 
 
 def _related(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     related = event.get("related") or []
     if not isinstance(related, list) or not all(isinstance(resource, dict) for resource in related):
-        raise ValueError("with a related resource that is not an object")
+        raise ValueError("an event with a related resource that is not an object")
     return related
 
 
