@@ -10,7 +10,7 @@ baseline to the production suite; budgets from 160 to 2560 s; the kernels of one
 clients, where its packages are installed.
 
 The result of each step is written at once; a step that fails is named, and the others go on. Left out, as the output
-says: ONNX Runtime, in which the default runs IndicConformer in single precision, and speechbrain's own code.
+says: ONNX Runtime and speechbrain's own code.
 """
 
 import argparse
@@ -41,7 +41,7 @@ TINY_S = 300.0
 """Divisor of the budgets without a GPU."""
 ROUNDS = 3
 LEFT_OUT = (
-    "ONNX Runtime, production's default for IndicConformer, in single precision: here torch runs it",
+    "ONNX Runtime, which runs IndicConformer in production if VFLEET_CONFORMER_ENGINE is onnx",
     "speechbrain's own VoxLingua107 and ONNX Runtime's DNSMOS: here torch networks of the same shapes",
     "decoding, downloads and shards",
 )

@@ -115,10 +115,11 @@ class Settings(BaseSettings):
         json_schema_extra=BOX,
         description="Precision of the large networks of suite indic. auto is float16 on a GPU and float32 on a CPU.",
     )
-    conformer_engine: Literal["onnx", "torch"] = Field(
-        "onnx",
+    conformer_engine: Literal["auto", "onnx", "torch"] = Field(
+        "auto",
         json_schema_extra=BOX,
-        description="What runs IndicConformer: ONNX Runtime (always float32) or torch (at VFLEET_PRECISION).",
+        description="What runs IndicConformer: ONNX Runtime (always float32) or torch (at VFLEET_PRECISION). auto is "
+        "torch on a GPU and ONNX Runtime on a CPU.",
     )
     weights: Path | None = Field(
         default=None,

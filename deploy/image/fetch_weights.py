@@ -7,13 +7,17 @@ The sources are those of `weights_folders.toml`. Every file must have its hash o
 import argparse
 import shutil
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 from validation.errors import BadInput, FleetError
 from validation.models.weights_folder import (
     COMMIT_NAME,
     LOCK_NAME,
+    FolderEntry,
+    find_commit,
     find_commits,
     lock_folders,
     open_weights_folder,
@@ -27,31 +31,64 @@ CONSOLIDATED = "indicconformer-600m"
 
 
 def fetch_model(model: str, folder: Path, token: str | None, commit: str | None) -> None:
-    """Download one model into ``folder/model``.
+    """Download one model into ``folder/model``, without the files that no loader reads.
 
-    The four hundred files of IndicConformer are consolidated into five, because every start of a box opens them all.
+    A download that was interrupted continues: the files that are complete stay, and a model that is complete at its
+    commit is not asked for again. The four hundred files of IndicConformer are consolidated into five, because every
+    start of a box opens them all.
 
     Args:
         model: its name in ``weights_folders.toml``.
         folder: the folder of all models.
         token: the token of the model hub; None for public models.
         commit: the commit to download; None for the present one of the branch that the catalogue names.
+
+    Raises:
+        BadInput: the licence has not been accepted, or the download stopped.
     """
     # Imported here, because the hub's client is not needed if there is nothing to download.
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
 
     from validation.models.conformer.graph import consolidate_repository  # noqa: PLC0415
 
-    entry = read_folder_catalogue()[model]
-    commit = commit or HfApi(token=token).model_info(entry.source, revision=entry.revision).sha
-    if model != CONSOLIDATED:
-        snapshot_download(entry.source, revision=commit, local_dir=folder / model, token=token)
-        shutil.rmtree(folder / model / ".cache", ignore_errors=True)
-    else:
-        with tempfile.TemporaryDirectory(dir=folder) as download:
-            snapshot_download(entry.source, revision=commit, local_dir=download, token=token)
-            consolidate_repository(Path(download), folder / model)
-    (folder / model / COMMIT_NAME).write_text(f"{commit}\n", encoding="utf-8")
+    entry, target = read_folder_catalogue()[model], folder / model
+    consolidates = model == CONSOLIDATED
+    download = folder / f".download-{model}" if consolidates else target
+    with _explaining(entry):
+        commit = commit or HfApi(token=token).model_info(entry.source, revision=entry.revision).sha
+        if find_commit(target) == commit and (target / COMMIT_NAME).is_file():
+            return
+        (target / COMMIT_NAME).unlink(missing_ok=True)
+        snapshot_download(
+            entry.source, revision=commit, local_dir=download, token=token, ignore_patterns=list(entry.unused)
+        )
+    if consolidates:
+        shutil.rmtree(target, ignore_errors=True)  # what an interrupted run left
+        consolidate_repository(download, target)
+        shutil.rmtree(download)
+    shutil.rmtree(target / ".cache", ignore_errors=True)
+    (target / COMMIT_NAME).write_text(f"{commit}\n", encoding="utf-8")
+
+
+@contextmanager
+def _explaining(entry: FolderEntry) -> Iterator[None]:
+    """Turn an error of the hub's client into one sentence that says what to do."""
+    from huggingface_hub import constants  # noqa: PLC0415 - see `fetch_model`
+
+    page = f"{constants.ENDPOINT}/{entry.source}"
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the client and its HTTP library have a dozen kinds
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise BadInput(
+                f"{entry.source} is not open to this token (HTTP {status:d}): log in at {page} with the account of the "
+                f"token, accept the licence ({entry.licence}) there, and pass a token that reads it: HF_TOKEN_FILE"
+            ) from None
+        raise BadInput(
+            f"the download of {entry.source} stopped: {type(error).__name__}: {str(error).splitlines()[0]}: "
+            "run the same command again; the files that are complete are kept"
+        ) from None
 
 
 def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new_lock: bool) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from validation.errors import BadInput
 from validation.hardware.gpu import MIN_DRIVERS
+from validation.models.suites import SUITES
 from validation.models.weights import WeightsRefused
 from validation.models.weights_folder import read_commits, read_folder_catalogue, read_lock
 from validation.vast.offer_filter import OfferFilter
@@ -24,6 +25,8 @@ IMAGE = ROOT / "deploy/image"
 LOCK = dict(
     line.split(" ;")[0].split("==") for line in (ROOT / "constraints.lock").read_text().splitlines() if "==" in line
 )
+KNOWN_CLIPS = {name for spec in SUITES.values() for name in spec.known_clips}
+"""Speech that a suite must recognise before it serves."""
 
 
 def load_program(name: str):
@@ -72,18 +75,19 @@ def test_image_requires_a_gpu_by_default():
     assert "VFLEET_DEVICE=cuda" in variables.split()
 
 
-def test_image_installs_the_requirements_of_the_project():
-    """`list_requirements.py` prints the requirements of pyproject.toml, so a change of the code keeps their layer."""
+@pytest.mark.parametrize(("lock", "extras"), [("gpu", ("gpu", "models")), ("local", ("local",))])
+def test_image_installs_requirements_by_their_hashes(lock, extras):
+    """Every requirement has hashes and the version of constraints.lock; torch and its CUDA packages are in the base."""
+    entries = re.split(r"\n(?=\S)", (IMAGE / f"requirements-{lock}.lock").read_text().strip())
+    pinned = {entry.split("==")[0]: re.search(r"==([^ ;]+)", entry)[1] for entry in entries}
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert {name: version for name, version in pinned.items() if LOCK.get(name, version) != version} == {}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    done = subprocess.run(
-        [sys.executable, IMAGE / "list_requirements.py", "gpu,models"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    wanted = [*project["dependencies"], *(r for e in ("gpu", "models") for r in project["optional-dependencies"][e])]
-    assert done.stdout.splitlines() == wanted
+    wanted = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
+    names = {re.split(r"[\[<>=!~ ]", each)[0].lower().replace(".", "-") for each in wanted} - {"torch"}
+    assert names | {"hatchling", "editables", "faster-whisper"} <= pinned.keys()
+    assert "--require-hashes --no-deps" in DOCKERFILE
+    assert DOCKERFILE.count("pip install") == 2
 
 
 def test_words_replace_the_box():
@@ -101,22 +105,25 @@ def test_build_context_is_an_allow_list():
     assert lines[0] == "*"
     assert {line[1:] for line in lines if line.startswith("!")} == {
         "blocks", "flows", "sql", "tasks", "validation", "deploy/image", "pyproject.toml", "constraints.lock",
-        "README.md", "LICENSE",
+        "README.md", "LICENSE", *(f"validation/local/clips/{name}.flac" for name in KNOWN_CLIPS),
     }  # fmt: skip
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A fake model hub with every required file, and the program with a lock of its own."""
-    requests = []
+    requests, ignored, failures = [], [], []
 
-    def snapshot_download(source, *, revision, local_dir, token):
+    def snapshot_download(source, *, revision, local_dir, token, ignore_patterns):
         requests.append((source, revision, token))
+        ignored.extend(ignore_patterns)
         (entry,) = [entry for entry in read_folder_catalogue().values() if entry.source == source]
         for name in entry.required:
             path = Path(local_dir) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{source} {name}")
+            if failures:
+                raise failures.pop()
 
     class HubApi:
         """The hub's API; its branch moves on with each request."""
@@ -135,6 +142,7 @@ def hub(monkeypatch, tmp_path):
     program = load_program("fetch_weights")
     monkeypatch.setattr(program, "LOCK", tmp_path / "weights.lock")
     program.requests = requests
+    program.ignored, program.failures = ignored, failures
     return program
 
 
@@ -164,3 +172,40 @@ def test_no_models_need_no_lock_and_no_hub(hub, tmp_path):
     """A suite whose weights are in packages sends the hub no request."""
     hub.fetch(tmp_path, [], token_file=None, write_new_lock=False)
     assert hub.requests == []
+
+
+def test_unused_copies_are_neither_downloaded_nor_locked(hub, tmp_path):
+    """MMS-LID's second copy of its weights, 3.86 GB, is not asked for, and one that is there gets no hash."""
+    (tmp_path / "mms-lid-256").mkdir()
+    (tmp_path / "mms-lid-256/pytorch_model.bin").write_bytes(b"a second copy")
+    hub.fetch(tmp_path, ["mms-lid-256"], token_file=None, write_new_lock=True)
+    assert "pytorch_model.bin" in hub.ignored
+    assert "mms-lid-256/model.safetensors" in read_lock(hub.LOCK)
+    assert "mms-lid-256/pytorch_model.bin" not in read_lock(hub.LOCK)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_repository_names_the_licence_and_its_page(hub, tmp_path, status):
+    """An unaccepted licence is told with the page that accepts it, and without a traceback."""
+    refusal = OSError("gated")
+    refusal.response = SimpleNamespace(status_code=status)
+    hub.failures.append(refusal)
+    with pytest.raises(BadInput, match=r"accept the licence \(CC-BY-NC-4\.0\) there") as told:
+        hub.fetch(tmp_path, ["mms-lid-256"], token_file=None, write_new_lock=True)
+    assert "/facebook/mms-lid-256 " in str(told.value)
+
+
+def test_an_interrupted_download_continues(hub, tmp_path):
+    """What was downloaded stays, complete models are not downloaded again, and the lock is written at the end only."""
+    hub.fetch(tmp_path, ["mms-lid-256"], token_file=None, write_new_lock=True)
+    first = hub.LOCK.read_text()
+    commit = read_commits(hub.LOCK)["mms-lid-256"]
+    hub.failures.append(ConnectionError("the line is down"))
+    with pytest.raises(BadInput, match="run the same command again; the files that are complete are kept"):
+        hub.fetch_model("voxlingua107-ecapa", tmp_path, None, commit)
+    assert len(list((tmp_path / "voxlingua107-ecapa").iterdir())) == 1
+    assert hub.LOCK.read_text() == first
+    for model in MODELS:
+        hub.fetch_model(model, tmp_path, None, commit)
+    assert [source for source, *_ in hub.requests].count("facebook/mms-lid-256") == 1
+    assert (tmp_path / "voxlingua107-ecapa" / ".commit").is_file()

@@ -111,3 +111,14 @@ def test_the_device_name_has_an_index_for_speechbrain(device, named, tmp_path, m
     monkeypatch.setattr(EncoderClassifier, "from_hparams", lambda **options: told.update(options))
     _load_classifier(tmp_path, device)
     assert told["run_opts"] == {"device": named}
+
+
+def test_a_checkpoint_with_other_parameters_is_refused(tmp_path):
+    """speechbrain would only warn of a missing parameter, and compute with a random one."""
+    folder = save_voxlingua(tmp_path / "voxlingua107-ecapa")
+    weights = torch.load(folder / "classifier.ckpt", weights_only=True)
+    weights["other"] = weights.pop("out.w.bias")
+    torch.save(weights, folder / "classifier.ckpt")
+    lock(tmp_path)
+    with pytest.raises(BadInput, match=r"lacks 1 parameters such as out\.w\.bias and holds 1 parameters such as other"):
+        VoxLingua107(threads=1, root=tmp_path, device_config=CPU)

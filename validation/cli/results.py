@@ -73,6 +73,10 @@ def select(
         Format | None, typer.Option("--format", help="Needed where the file's ending names no format.")
     ] = None,
     revision: RevisionOption = None,
+    best_hours: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="HOURS", help="Write of each language only the best hours, by the margin."),
+    ] = None,
     explain: Annotated[
         str | None, typer.Option(metavar="VIDEO/SEGMENT", help="Print why one segment has its verdict, and end.")
     ] = None,
@@ -83,8 +87,9 @@ def select(
     No model runs: other rules are applied to the stored answers.
 
     Examples: `vfleet select good.parquet`, `vfleet select good.jsonl --keep accept,review --rules mine.toml`,
-    `vfleet select --explain VIDEO/SEGMENT`
+    `vfleet select --explain VIDEO/SEGMENT`, `vfleet select best.parquet --best-hours 500`
     """
+    from validation.analysis.selection.best import keep_best
     from validation.analysis.selection.open import open_segments, scan_errors
     from validation.analysis.selection.sources import read_fields
     from validation.analysis.selection.summary import explain_verdict, find_segment, summarize_selection
@@ -102,15 +107,21 @@ def select(
                 say(line)
             return
         summary = summarize_selection(segments, book, verdicts)
+        segments, best = (segments, None) if best_hours is None else keep_best(segments, verdicts, best_hours)
         left_out: Mapping[str, int] = {}
         if out is not None and form is not None:
             settings = load_results_settings(bucket)
             fields, tar_url = read_fields(source, settings), f"{settings.source_url.rstrip('/')}/{settings.source_key}"
             left_out = write_selection(segments, verdicts, out, form, fields=fields, tar_url=tar_url)
     if json:
-        say_json({"rules": book.version, "tally": summary, "left_out": left_out})
+        say_json({"rules": book.version, "tally": summary, "left_out": left_out, "best": best})
         return
     _print_summary(summary, book, verdicts)
+    if best is not None:
+        print_table(
+            ("best of language", "segments", "hours", "margin up to"),
+            [(row.language, row.segments, f"{row.hours:.2f}", f"{row.margin:.3f}") for row in best],
+        )
     if out is not None:
         say(f"written to {out} as {form}")
     if left_out:

@@ -58,8 +58,19 @@ def lock(
 
 
 @weights_app.command()
-def check(json: JsonOption = False) -> None:
-    """Compare every file below VFLEET_WEIGHTS with the lock, as every start of a worker does."""
+def check(
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep", help="Also compare front end, graphs and labels with what was published, and score known speech."
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Compare every file below VFLEET_WEIGHTS with the lock, as every start of a worker does.
+
+    Example: `vfleet weights check --deep`
+    """
     from validation.models.weights_folder import open_weights_folder, read_folder_catalogue
 
     for model, entry in read_folder_catalogue().items():
@@ -68,6 +79,21 @@ def check(json: JsonOption = False) -> None:
             say_json({"model": model, "source": entry.source, "revision": revision})
         else:
             say(f"{model} ({entry.source}) is revision {revision}")
+    return _check_deep(json) if deep else ExitCode.OK
+
+
+def _check_deep(json: bool) -> int:
+    """Print every comparison of the deep check; exit 1 if one fails."""
+    from validation.models.deep_check import check_deep
+
+    checks = list(check_deep())
+    if json:
+        for each in checks:
+            say_json(each)
+    else:
+        rows = [("pass" if each.passed else "FAIL", each.model, each.subject, each.found) for each in checks]
+        print_table(("", "model", "comparison", "found"), rows)
+    return ExitCode.OK if all(each.passed for each in checks) else ExitCode.FAILED
 
 
 @weights_app.command()

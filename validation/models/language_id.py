@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Seconds, Unscored
+from validation.errors import BadInput
 from validation.languages import fold_lect, normalize_language_code
 from validation.models.base import Batch
 from validation.models.batching import pad_stack, split_evenly, too_short
@@ -54,6 +55,33 @@ class LanguageLabels:
         return Scored(
             {"language": self.codes[likeliest], "language_p": float(code_p[likeliest]), "declared_p": declared_p}
         )
+
+
+def refuse_unknown_labels(model: str, labels: Sequence[str]) -> None:
+    """Refuse a classifier with a label that no table knows: it would count against every declared language.
+
+    Raises:
+        BadInput: names the labels.
+    """
+    unknown = [label for label in labels if not _is_known(label.partition(":")[0].strip())]
+    if unknown:
+        raise BadInput(
+            f"{model} has labels that are no language codes of ISO 639: {', '.join(unknown[:5])}: "
+            "check its configuration, or add them to validation/languages.py"
+        )
+
+
+def _is_known(code: str) -> bool:
+    """Whether ISO 639 knows a code, or knew it: withdrawn codes only count against a declared language."""
+    from iso639 import Language, LanguageNotFoundError  # noqa: PLC0415 - 0.4 s
+
+    if normalize_language_code(code) is not None:
+        return True
+    try:
+        Language.match(code)
+    except LanguageNotFoundError:
+        return False
+    return True
 
 
 def language_of_label(label: str) -> str:

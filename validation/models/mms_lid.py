@@ -1,7 +1,7 @@
 """MMS-LID: which language is spoken, by Meta's wav2vec 2.0 with a billion parameters, as transformers builds it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,8 @@ from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig, device_from_settings
 from validation.models.base import Batch
 from validation.models.import_shims import allow_torchaudio
-from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch
+from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch, refuse_unknown_labels
+from validation.models.mms_front_end import FrameFrontEnd
 from validation.models.weights_folder import open_weights_folder
 
 FRONT_END_S = 80.0
@@ -53,6 +54,7 @@ class MmsLid:
         if device_config.device == "cpu":
             torch.set_num_threads(threads)
         self._network = load_mms(weights.path, device_config.device, device_config.dtype)
+        refuse_unknown_labels(self.name, self._network.labels)
         self._labels = LanguageLabels(self._network.labels)
         self.languages: frozenset[str] | None = frozenset(self._labels.codes)
         self.revision = f"{weights.revision}-{device_config.precision}"
@@ -77,8 +79,8 @@ class MmsNetwork:
         encoder, model = network.wav2vec2.encoder, network.wav2vec2
         # Otherwise the weight norm of the positional convolution is computed again in every call.
         remove_parametrizations(encoder.pos_conv_embed.conv, "weight")
+        model.feature_extractor = FrameFrontEnd(model.feature_extractor, round(FRONT_END_S * SAMPLE_RATE))
         network.eval().to(device, dtype)
-        model.feature_extractor = _InSlices(model.feature_extractor, round(FRONT_END_S * SAMPLE_RATE))
         network.projector = _InFloat32(network.projector)
         network.classifier = _InFloat32(network.classifier)
         self._network, self._device, self._dtype = network, device, dtype
@@ -112,13 +114,30 @@ def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:
     library: Any = import_module("transformers")
     library.utils.logging.disable_progress_bar()  # it would fill a worker's log
     extractor = library.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-    network = library.Wav2Vec2ForSequenceClassification.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+    network, loading = library.Wav2Vec2ForSequenceClassification.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
     )
     _require(folder, "feat_extract_norm", network.config.feat_extract_norm, "layer")
     _require(folder, "do_normalize", extractor.do_normalize, True)
     _require(folder, "sampling_rate", extractor.sampling_rate, SAMPLE_RATE)
+    refuse_partial(folder / "model.safetensors", loading["missing_keys"], loading["unexpected_keys"])
     return MmsNetwork(network, device, dtype)
+
+
+def refuse_partial(file: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Refuse weights that are not exactly those of the network: what is missing would be random.
+
+    Raises:
+        BadInput: names one parameter of each kind. The mask of the training may be missing.
+    """
+    without = sorted(name for name in missing if not name.endswith("masked_spec_embed"))
+    beyond = sorted(unexpected)
+    if without or beyond:
+        lacks = f"lacks {len(without)} parameters such as {without[0]}" if without else ""
+        holds = (
+            f"holds {len(beyond)} parameters such as {beyond[0]}, which have no place in the network" if beyond else ""
+        )
+        raise BadInput(f"{file} {' and '.join(filter(None, (lacks, holds)))}: download the folder again")
 
 
 def normalise(audio: Tensor, mask: Tensor) -> Tensor:
@@ -135,18 +154,6 @@ def normalise(audio: Tensor, mask: Tensor) -> Tensor:
     centred = (audio - audio.sum(dim=1, keepdim=True) / count) * mask
     variance = centred.square().sum(dim=1, keepdim=True) / count
     return centred / (variance + _VARIANCE_FLOOR).sqrt()
-
-
-class _InSlices(nn.Module):
-    """Run a module that treats rows independently on a few rows at a time, to bound its memory."""
-
-    def __init__(self, inner: nn.Module, max_samples: int) -> None:
-        super().__init__()
-        self.inner, self.max_samples = inner, max_samples
-
-    def forward(self, audio: Tensor) -> Tensor:
-        rows = max(1, self.max_samples // audio.shape[1])
-        return torch.cat([self.inner(audio[start : start + rows]) for start in range(0, len(audio), rows)])
 
 
 class _InFloat32(nn.Module):

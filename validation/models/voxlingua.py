@@ -19,7 +19,8 @@ from validation.hardware.device import DeviceConfig, device_from_settings
 from validation.models.base import Batch
 from validation.models.hyperparams_yaml import check_hyperparams
 from validation.models.import_shims import importing_speechbrain
-from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch
+from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch, refuse_unknown_labels
+from validation.models.mms_lid import refuse_partial
 from validation.models.weights_folder import open_weights_folder
 
 _UNSAFE_LOADING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -59,8 +60,11 @@ class VoxLingua107:
         if device == "cpu":
             torch.set_num_threads(threads)
         classifier = _load_classifier(weights.path, device)
+        _refuse_partial(weights.path, classifier.mods)
         self._network = _EcapaTdnn(classifier.mods, device)
-        self._labels = LanguageLabels(_read_labels(classifier.hparams.label_encoder))
+        labels = _read_labels(classifier.hparams.label_encoder)
+        refuse_unknown_labels(self.name, labels)
+        self._labels = LanguageLabels(labels)
         self.languages: frozenset[str] | None = frozenset(self._labels.codes)
         self.revision = weights.revision
 
@@ -190,6 +194,17 @@ def _load_with_speechbrain(folder: Path, device: str) -> Any:
             local_strategy=LocalStrategy.COPY,
             fetch_config=FetchConfig(allow_network=False),
         )
+
+
+def _refuse_partial(folder: Path, modules: Any) -> None:
+    """Refuse checkpoints that are not exactly those of the modules: the library only warns of them."""
+    for name in ("embedding_model", "classifier"):
+        path = folder / f"{name}.ckpt"
+        found, expected = (
+            torch.load(path, map_location="meta", weights_only=True).keys(),
+            modules[name].state_dict().keys(),
+        )
+        refuse_partial(path, expected - found, found - expected)
 
 
 def _read_labels(encoder: Any) -> list[str]:

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -44,6 +45,8 @@ class FolderEntry:
     licence: str
     required: tuple[str, ...]
     """Files that the model cannot load without, as paths below its folder."""
+    unused: tuple[str, ...] = ()
+    """Patterns of files of the source that no loader reads: they are neither downloaded nor locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,10 @@ def read_folder_catalogue() -> Mapping[str, FolderEntry]:
     """Read ``weights_folders.toml``: every model with a weights folder."""
     entries = tomllib.loads((files(__package__) / "weights_folders.toml").read_text(encoding="utf-8"))
     return {
-        model: FolderEntry(model, **entry | {"required": tuple(entry["required"])}) for model, entry in entries.items()
+        model: FolderEntry(
+            model, **entry | {"required": tuple(entry["required"]), "unused": tuple(entry.get("unused", ()))}
+        )
+        for model, entry in entries.items()
     }
 
 
@@ -82,7 +88,7 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
     root, lock = _find_root_and_lock(model, root, lock)
     entry, folder = read_folder_catalogue()[model], root / model
     pinned = _pins_of(model, read_lock(lock)) if lock.is_file() else {}
-    for name in sorted({*entry.required, *list_files(folder)} - pinned.keys()):
+    for name in sorted({*entry.required, *list_files(folder, entry.unused)} - pinned.keys()):
         raise WeightsUnlocked(model, name, lock)
     found = hash_files(folder, pinned)
     for name, sha256 in pinned.items():
@@ -111,7 +117,9 @@ def lock_folders(root: Path) -> dict[str, str]:
         for name in entry.required:
             if not (root / entry.model / name).is_file():
                 raise BadInput(f"{root / entry.model} is not all of {entry.source}: it lacks {name}")
-    names = sorted(f"{entry.model}/{name}" for entry in present for name in list_files(root / entry.model))
+    names = sorted(
+        f"{entry.model}/{name}" for entry in present for name in list_files(root / entry.model, entry.unused)
+    )
     return {name: sha256 for name, sha256 in hash_files(root, names).items() if sha256}
 
 
@@ -164,10 +172,15 @@ def name_revision(pinned: Mapping[str, str]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()[:12]
 
 
-def list_files(folder: Path) -> list[str]:
-    """List the files below a folder, as relative paths, without hidden files and folders, which download tools make."""
+def list_files(folder: Path, unused: Iterable[str] = ()) -> list[str]:
+    """List the files below a folder, as relative paths.
+
+    Left out are hidden files and folders, which download tools make, and files that match a pattern of ``unused``.
+    """
+    patterns = tuple(unused)
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    visible = (path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    return sorted(name for name in visible if not any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str | None]:

@@ -40,10 +40,15 @@ def read_packaged(name: str) -> str:
     Raises:
         BadInput: there is no such file.
     """
-    known = sorted(entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
+    known = known_rules()
     if name not in known:
         raise BadInput(f"no rules are called {name!r}; known are {', '.join(known)}")
     return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def known_rules() -> list[str]:
+    """The versions of the rules files of this package."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
 
 
 def parse_rules(toml: str, file: str) -> Rules:

@@ -8,6 +8,7 @@ import sys
 
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode, exit_code_of
+from validation.models.known_speech import check_speech
 from validation.models.self_test import run_self_test
 from validation.models.suite import load_suite
 from validation.settings import load_settings
@@ -16,7 +17,9 @@ from validation.settings import load_settings
 def main() -> int:
     """Returns an exit code; the last line on standard error is the reason of a failure."""
     try:
-        run_self_test(load_suite(load_settings().suite))
+        suite = load_suite(load_settings().suite)
+        run_self_test(suite)
+        check_speech(suite)
     except FleetError as error:
         sys.stderr.write(f"{error}\n")
         return exit_code_of(error)

@@ -276,3 +276,44 @@ def test_a_missing_gpu_is_refused(assets, vocabulary, monkeypatch):
     monkeypatch.setattr("validation.models.conformer.onnx_engine.LogMel", lambda device: None)
     with pytest.raises(BadInput, match="not on the GPU"):
         OnnxEngine(assets, vocabulary, threads=1, device="cuda")
+
+
+@pytest.mark.parametrize("with_copies", [True, False])
+def test_weights_that_the_exporter_merged_are_found(own_assets, vocabulary, with_copies):
+    """A norm whose weights are another's, with a copying node or without, gives the exported graph's answers."""
+
+    def merge(proto):
+        renamed = {}
+        for kind in ("weight", "bias"):
+            kept, gone = f"layers.0.norm_out.{kind}", f"layers.1.norm_out.{kind}"
+            proto.graph.initializer.remove(of_name(proto, gone))
+            renamed[gone] = kept
+            if with_copies:
+                proto.graph.node.insert(0, onnx.helper.make_node("Identity", [kept], [gone], f"Identity_{kind}"))
+        for node in [] if with_copies else proto.graph.node:
+            for place, name in enumerate(node.input):
+                node.input[place] = renamed.get(name, name)
+
+    change_encoder(own_assets, merge)
+    engines = OnnxEngine(own_assets, vocabulary, threads=1), load_torch_engine(own_assets, vocabulary, DeviceConfig())
+    exported, ours = (run(engine, [voice(2.5)], [1]) for engine in engines)
+    assert exported.log_probs == pytest.approx(ours.log_probs, abs=1e-4)
+
+
+@pytest.mark.parametrize("own_node", [True, False])
+def test_causal_convolutions_are_refused(own_assets, vocabulary, own_node):
+    """A convolution that pads on the left only is refused, whether it pads itself or a node before it does."""
+
+    def delay(proto):
+        conv = next(node for node in proto.graph.node if "depthwise_conv" in node.name)
+        pads = next(attribute for attribute in conv.attribute if attribute.name == "pads")
+        pads.ints[:] = [0, 0] if own_node else [8, 0]
+        if own_node:
+            proto.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 8, 0, 0, 0]), "pads"))
+            padded = onnx.helper.make_node("Pad", [conv.input[0], "pads"], ["padded"], "causal_padding")
+            proto.graph.node.insert(list(proto.graph.node).index(conv), padded)
+            conv.input[0] = "padded"
+
+    change_encoder(own_assets, delay)
+    with pytest.raises(UnsupportedGraph, match=r"pads \[8, 0\]: causal convolutions are not known"):
+        load_torch_engine(own_assets, vocabulary, DeviceConfig())

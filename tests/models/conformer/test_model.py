@@ -12,7 +12,7 @@ from validation.hardware.device import DeviceConfig
 from validation.models.base import SegmentModel
 from validation.models.batching import pad_batch
 from validation.models.conformer import segment
-from validation.models.conformer.model import IndicConformer
+from validation.models.conformer.model import IndicConformer, choose_engine
 from validation.models.conformer.vocabulary import VocabularyRefused
 from validation.models.suite import find_fault
 
@@ -251,3 +251,15 @@ def test_settings_choose_the_engine_and_its_precision(weights_root, monkeypatch)
     assert IndicConformer(threads=1).revision.endswith("-onnx-float32")
     monkeypatch.setenv("VFLEET_CONFORMER_ENGINE", "torch")
     assert IndicConformer(threads=1).revision.endswith("-torch-bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("configured", "device", "chosen"),
+    [(None, "cuda", "torch"), (None, "cpu", "onnx"), ("onnx", "cuda", "onnx"), ("torch", "cpu", "torch")],
+)
+def test_the_engine_is_torch_on_a_gpu_unless_it_is_set(monkeypatch, configured, device, chosen):
+    """By default half precision runs on a GPU, and the exported graph on a CPU."""
+    monkeypatch.delenv("VFLEET_CONFORMER_ENGINE", raising=False)
+    if configured:
+        monkeypatch.setenv("VFLEET_CONFORMER_ENGINE", configured)
+    assert choose_engine(None, device) == chosen

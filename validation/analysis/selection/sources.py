@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -18,7 +19,7 @@ from validation.settings import Settings
 from validation.shards.catalogue import CATALOGUE_KEY, Catalogue
 from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
-from validation.shards.reader import read_file_provenance
+from validation.shards.reader import is_shard, read_file_provenance
 from validation.storage.errors import ObjectMissing
 from validation.storage.store import get_bytes, open_store
 
@@ -30,6 +31,8 @@ class ReadableShard:
     uri: str
     withheld: tuple[str, ...] = ()
     """Videos whose rows are skipped: superseded videos, and canaries."""
+    day: str | None = None
+    """The day on which it was committed, in UTC; None if only its manifest describes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +169,24 @@ def _group(
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
-        readable = tuple(ReadableShard(f"{root}/{shard.shard_key}", tuple(shard.withheld)) for shard in shards)
+        readable = tuple(
+            ReadableShard(f"{root}/{shard.shard_key}", tuple(shard.withheld), _day(shard)) for shard in shards
+        )
         revisions.append(RevisionShards(shards[0].models, readable))
     return ShardSource(suite, tuple(revisions), options)
+
+
+def _day(shard: CommittedShard) -> str:
+    return shard.closed_at.astimezone(UTC).date().isoformat()
 
 
 def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
     """Take the shards of a folder as their manifests describe them, without a ledger.
 
     Raises:
-        BadInput: there is no shard; or there are several suites and none was named, several revisions, or a video in
-            two shards: only the ledger knows which is current.
-        ShardCorrupt: a file is no shard, has no manifest, or differs from its manifest.
+        BadInput: there is no shard, or a parquet file that is none; or there are several suites and none was named,
+            several revisions, or a video in two shards: only the ledger knows which is current.
+        ShardCorrupt: a shard has no manifest, or differs from its manifest.
     """
     found = [(path, _read_manifest(path)) for path in sorted(folder.rglob("*.parquet"))]
     found = [(path, manifest) for path, manifest in found if suite in {None, manifest.provenance.suite}]
@@ -245,6 +254,8 @@ def _read_manifest(path: Path) -> ShardManifest:
     """Read the manifest of a shard, and compare the file's size and provenance with it."""
     beside = path.with_suffix(".manifest.json")
     if not beside.is_file():
+        if not is_shard(path):
+            raise BadInput(f"{path} is no shard of the fleet: move it out of the folder")
         raise ShardCorrupt(str(path), "manifest", expected=beside.name, found="no such file")
     manifest = ShardManifest.from_json(beside.read_bytes(), str(beside))
     if manifest.size_bytes != (found := path.stat().st_size):

@@ -15,6 +15,8 @@ from validation.models.weights_folder import COMMIT_NAME, find_commit
 
 CTC_FILES = ("assets/ctc_decoder.onnx", "assets/vocab.json", "assets/language_masks.json", "config.json")
 """The files of the CTC model beside the encoder."""
+FRONT_END_FILE = "assets/preprocessor.ts"
+"""The published front end, in TorchScript. No model loads it; ``vfleet weights check --deep`` compares with it."""
 MIN_OPSET = 13
 """In older opsets some operators that the patches add take their axes as attributes."""
 _ALIGNMENT_BYTES = 4096
@@ -105,6 +107,8 @@ def consolidate_repository(source: Path, target: Path) -> None:
     (target / "assets").mkdir(parents=True)
     for name in CTC_FILES:
         shutil.copyfile(source / name, target / name)
+    if (source / FRONT_END_FILE).is_file():
+        shutil.copyfile(source / FRONT_END_FILE, target / FRONT_END_FILE)
     if commit := find_commit(source):
         (target / COMMIT_NAME).write_text(f"{commit}\n")
     write_graph(read_graph(source / "assets/encoder.onnx"), target / "assets/encoder.onnx")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from validation.domain import Answer, Column, Scalar, Scored, Unscored
-from validation.hardware.device import DeviceConfig, device_from_settings
+from validation.hardware.device import Device, DeviceConfig, device_from_settings
 from validation.languages import normalize_language_code
 from validation.models.base import Batch
 from validation.models.batching import pad_stack, split_evenly, too_short
@@ -95,7 +95,7 @@ class IndicConformer:
             threads: threads to compute with on a CPU.
             root: the folder of all weights folders; VFLEET_WEIGHTS if None.
             device_config: the device, and for ``torch`` the precision; by the settings if None.
-            engine: ``onnx`` in single precision, or ``torch``; VFLEET_CONFORMER_ENGINE if None.
+            engine: ``onnx`` in single precision, or ``torch``; see ``choose_engine`` for None.
 
         Raises:
             WeightsRefused: a file is missing or altered.
@@ -110,7 +110,7 @@ class IndicConformer:
         self._vocabulary = read_vocabulary(assets, count_symbols(read_graph(assets / "ctc_decoder.onnx")))
         self._engine: Engine = (
             OnnxEngine(assets, self._vocabulary, threads=threads, device=device_config.device)
-            if (engine or load_settings().conformer_engine) == "onnx"
+            if choose_engine(engine, device_config.device) == "onnx"
             else load_torch_engine(assets, self._vocabulary, device_config)
         )
         self._tokenizers = {language: SubwordTokenizer(pieces) for language, pieces in self._vocabulary.pieces.items()}
@@ -181,6 +181,14 @@ class IndicConformer:
             "frames": segment.frames,
             "blank_rate": segment.blank_rate,
         }
+
+
+def choose_engine(engine: Literal["onnx", "torch"] | None, device: Device) -> Literal["onnx", "torch"]:
+    """Choose the engine: the given one, else VFLEET_CONFORMER_ENGINE, else torch on a GPU and ONNX Runtime on a CPU."""
+    configured = load_settings().conformer_engine if engine is None else engine
+    if configured == "auto":
+        return "torch" if device == "cuda" else "onnx"
+    return configured
 
 
 def _describe_transcript(segment: SegmentResult) -> Mapping[str, Scalar]:

@@ -144,10 +144,11 @@ class RelativeAttention(nn.Module):
             self._split_heads,
             (self.linear_q(hidden), self.linear_k(hidden), self.linear_v(hidden), self.linear_pos(positions)),
         )
-        by_distance = (query + self.pos_bias_v[:, None]) @ distance.transpose(2, 3)
-        scores = shift_distances(by_distance) / math.sqrt(query.shape[3])
-        scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
-        mixed = functional.scaled_dot_product_attention(query + self.pos_bias_u[:, None], key, value, attn_mask=scores)
+        # Scaled before the products: afterwards a score beyond 65,504 has already overflowed in float16.
+        scale = 1 / math.sqrt(query.shape[3])
+        by_content, by_distance = (scale * (query + bias[:, None]) for bias in (self.pos_bias_u, self.pos_bias_v))
+        scores = shift_distances(by_distance @ distance.transpose(2, 3)).masked_fill(~mask[:, None, None, :], -math.inf)
+        mixed = functional.scaled_dot_product_attention(by_content, key, value, attn_mask=scores, scale=1.0)
         attended: Tensor = self.linear_out(mixed.transpose(1, 2).flatten(2))
         return attended
 

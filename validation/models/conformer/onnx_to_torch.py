@@ -7,10 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from onnx import NodeProto
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from validation.hardware.device import DeviceConfig
@@ -21,16 +24,29 @@ from validation.models.conformer.vocabulary import Vocabulary
 
 _SCALING_NODE = "/pos_enc/Mul"
 """This node exists exactly if the encoder scales its input."""
-_OPERATORS = {"Conv", "MatMul"}
+_PARAMETERS = {
+    "Conv": ("weight", "bias"),
+    "MatMul": ("weight",),
+    "LayerNormalization": ("weight", "bias"),
+    # A linear layer's sum. Before opset 17 a layer norm is ten nodes, of which its product and its sum use weights.
+    "Mul": ("weight",),
+    "Add": ("bias",),
+}
+"""The parameters that a node uses, in the order of its inputs."""
+_POSITION_BIASES = ("pos_bias_u", "pos_bias_v")
+"""Added to the queries of an attention in this order."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Use:
-    """The weights of a node."""
+class _Source:
+    """The initialiser of a parameter."""
 
-    weight: str
-    bias: str | None
-    transposed: bool
+    name: str
+    transposed: bool = False
+
+
+_Uses: TypeAlias = Mapping[str, Mapping[str, _Source]]
+"""The initialisers that the nodes of each module use: by the module's path, then by the parameter's name."""
 
 
 def load_torch_engine(assets: Path, vocabulary: Vocabulary, device_config: DeviceConfig) -> TorchEngine:
@@ -47,32 +63,46 @@ def build_network(encoder: Graph, head: Graph) -> FastConformer:
     """Build the network of two exported graphs, with their weights.
 
     The exporter keeps the names of most parameters. It renames those that it transposed (weights of linear layers) or
-    merged (convolutions with the batch norms after them), but it names each node after its module.
+    merged (convolutions with the batch norms after them, equal parameters), but it names each node after its module.
 
     Raises:
         UnsupportedGraph: a weight is missing, has another shape, or has no place in the network.
     """
     uses = _find_uses(encoder)
+    _refuse_causal(encoder)
     shape = _read_shape(encoder, head, uses)
     with torch.device("meta"):
         network = FastConformer(shape)
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items() if not name.startswith("head.")}
     sources = {name: _find_source(name, encoder, uses) for name in shapes}
-    _refuse_unused(encoder, {source for source, _ in sources.values()})
-    weights = {name: _read(encoder, *sources[name], shape) for name, shape in shapes.items()}
+    _refuse_unused(encoder, {source.name for source in sources.values()})
+    weights = {name: _read(encoder, sources[name], shape) for name, shape in shapes.items()}
     network.load_state_dict(weights | _read_head(head), assign=True)
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _find_uses(graph: Graph) -> dict[str, _Use]:
-    """Find the weights of every convolution and linear layer, by the path of its module."""
-    named = {tensor.name for tensor in graph.proto.graph.initializer}
-    uses: dict[str, _Use] = {}
+def _find_uses(graph: Graph) -> _Uses:
+    """Find the initialisers of each module's parameters by the nodes that use them.
+
+    The exporter merges equal initialisers, such as those of fresh layer norms: one keeps its name, and the others are
+    copies of it by ``Identity`` nodes, which optimisers of graphs remove.
+    """
+    named = {tensor.name: tensor.name for tensor in graph.proto.graph.initializer}
     for node in graph.proto.graph.node:
-        weights = [name for name in node.input if name in named]
-        if node.op_type in _OPERATORS and weights:
-            bias = weights[1] if len(weights) > 1 else None
-            uses[_module_path(node)] = _Use(weights[0], bias, node.op_type == "MatMul")
+        if node.op_type == "Identity" and node.input[0] in named:
+            named[node.output[0]] = named[node.input[0]]
+    uses: dict[str, dict[str, _Source]] = {}
+    for node in graph.proto.graph.node:
+        sources = [_Source(named[name], node.op_type == "MatMul") for name in node.input if name in named]
+        if sources and (parameters := _PARAMETERS.get(node.op_type)):
+            own = uses.setdefault(_module_path(node), {})
+            if node.op_type == "Add" and "bias" in own:
+                parameters = (_POSITION_BIASES[1],)
+            for parameter, source in zip(parameters, sources, strict=False):
+                own.setdefault(parameter, source)
+    for path, own in uses.items():
+        if path.endswith(".self_attn") and "bias" in own:
+            own[_POSITION_BIASES[0]] = own.pop("bias")
     return uses
 
 
@@ -85,55 +115,55 @@ def _module_path(node: NodeProto) -> str:
     return ".".join(kept)
 
 
-def _find_source(name: str, graph: Graph, uses: Mapping[str, _Use]) -> tuple[str, bool]:
-    """Find the initialiser of a parameter, and whether it is transposed there."""
+def _find_source(name: str, graph: Graph, uses: _Uses) -> _Source:
+    """Find the initialiser of a parameter: the one of its name, or the one that a node of its module uses."""
     if any(tensor.name == name for tensor in graph.proto.graph.initializer):
-        return name, False
+        return _Source(name)
     module, _, parameter = name.rpartition(".")
-    use = uses.get(module)
-    source = {"weight": use.weight, "bias": use.bias}.get(parameter) if use else None
-    if use is None or source is None:
+    source = uses.get(module, {}).get(parameter)
+    if source is None:
         raise UnsupportedGraph(graph.file, f"it has no weight for {name}")
-    return source, use.transposed
+    return source
 
 
-def _read(graph: Graph, source: str, transposed: bool, shape: torch.Size) -> Tensor:
-    found = graph.read_weight(source)
+def _read(graph: Graph, source: _Source, shape: torch.Size) -> Tensor:
+    found = graph.read_weight(source.name)
     if found is None:
-        raise UnsupportedGraph(graph.file, f"it has no weight {source}")
-    weight = torch.from_numpy(np.array(found.T if transposed else found))
+        raise UnsupportedGraph(graph.file, f"it has no weight {source.name}")
+    weight = torch.from_numpy(np.array(found.T if source.transposed else found))
     if weight.shape != shape:
         raise UnsupportedGraph(
-            graph.file, f"the weight {source} has the shape {tuple(weight.shape)}, not {tuple(shape)}"
+            graph.file, f"the weight {source.name} has the shape {tuple(weight.shape)}, not {tuple(shape)}"
         )
     return weight
 
 
 def _read_head(head: Graph) -> dict[str, Tensor]:
     """Read the weights of the head, a convolution of kernel 1."""
-    (use,) = _find_uses(head).values()
-    weight, bias = head.read_weight(use.weight), head.read_weight(use.bias or "")
+    (own,) = (own for own in _find_uses(head).values() if "weight" in own)
+    weight = head.read_weight(own["weight"].name)
+    bias = head.read_weight(own["bias"].name) if "bias" in own else None
     if weight is None:
-        raise UnsupportedGraph(head.file, f"it has no weight {use.weight}")
+        raise UnsupportedGraph(head.file, f"it has no weight {own['weight'].name}")
     bias = np.zeros(len(weight), np.float32) if bias is None else bias
     return {"head.weight": torch.from_numpy(weight[:, :, 0].copy()), "head.bias": torch.from_numpy(bias.copy())}
 
 
-def _read_shape(encoder: Graph, head: Graph, uses: Mapping[str, _Use]) -> NetworkShape:
+def _read_shape(encoder: Graph, head: Graph, uses: _Uses) -> NetworkShape:
     """Derive the sizes of the network from the shapes of its weights."""
     dims = {tensor.name: tuple(tensor.dims) for tensor in encoder.proto.graph.initializer}
     layers = {path.split(".")[1] for path in uses if path.startswith("layers.")}
     try:
-        width, feed_forward = dims[uses["layers.0.feed_forward1.linear1"].weight]
-        depthwise = dims[uses["layers.0.conv.depthwise_conv"].weight]
-        heads, _ = dims["layers.0.self_attn.pos_bias_u"]
-        channels = dims[uses["pre_encode.conv.0"].weight][0]
+        width, feed_forward = dims[uses["layers.0.feed_forward1.linear1"]["weight"].name]
+        depthwise = dims[uses["layers.0.conv.depthwise_conv"]["weight"].name]
+        heads, _ = dims[_find_source("layers.0.self_attn.pos_bias_u", encoder, uses).name]
+        channels = dims[uses["pre_encode.conv.0"]["weight"].name][0]
     except KeyError as missing:
         raise UnsupportedGraph(
             encoder.file, f"it is not a FastConformer as NeMo exports it: it has no {missing}"
         ) from None
     mels = encoder.proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    strided_convs = sum(dims[use.weight][2:] == (3, 3) for use in uses.values())
+    strided_convs = sum(dims[own["weight"].name][2:] == (3, 3) for own in uses.values() if "weight" in own)
     scales_input = any(node.name == _SCALING_NODE for node in encoder.proto.graph.node)
     return NetworkShape(
         len(layers),
@@ -147,6 +177,42 @@ def _read_shape(encoder: Graph, head: Graph, uses: Mapping[str, _Use]) -> Networ
         count_symbols(head),
         scales_input,
     )
+
+
+def _refuse_causal(graph: Graph) -> None:
+    """Refuse depthwise convolutions that do not reach equally far to both sides, as those of streaming models do.
+
+    NeMo pads before the convolution in a node of its own, older releases in the convolution.
+    """
+    producers = {output: node for node in graph.proto.graph.node for output in node.output}
+    for node in graph.proto.graph.node:
+        if node.op_type != "Conv" or not _module_path(node).endswith(".depthwise_conv"):
+            continue
+        ints = {attribute.name: list(attribute.ints) for attribute in node.attribute}
+        (kernel,), pads = ints["kernel_shape"], np.array(ints.get("pads", [0, 0]))
+        before = producers.get(node.input[0])
+        if before is not None and before.op_type == "Pad":
+            pads = pads + _compute_constant(graph, before.input[1], producers)[[2, 5]]
+        if pads.tolist() != [kernel // 2, kernel // 2]:
+            found = f"{node.name} has a kernel of {kernel} frames and pads {pads.tolist()}"
+            raise UnsupportedGraph(graph.file, f"{found}: causal convolutions are not known")
+
+
+def _compute_constant(graph: Graph, name: str, producers: Mapping[str, NodeProto]) -> NDArray[np.int64]:
+    """Compute a tensor of integers that depends on constants only."""
+    wanted, needed = [name], set()
+    while wanted:
+        if (node := producers.get(wanted.pop())) is not None and node.name not in needed:
+            needed.add(node.name)
+            wanted += node.input
+    nodes = [node for node in graph.proto.graph.node if node.name in needed]
+    inputs = {source for node in nodes for source in node.input}
+    tensors = [tensor for tensor in graph.proto.graph.initializer if tensor.name in inputs | {name}]
+    output = helper.make_tensor_value_info(name, TensorProto.INT64, None)
+    constants = helper.make_graph(nodes, "constants", [], [output], tensors)
+    model = helper.make_model(constants, opset_imports=graph.proto.opset_import)
+    (computed,) = ReferenceEvaluator(model).run(None, {})
+    return np.asarray(computed)
 
 
 def _refuse_unused(graph: Graph, used: set[str]) -> None:

@@ -1,0 +1,183 @@
+"""The page of `vfleet explore` in a real browser, over shards of a local folder."""
+
+import threading
+import urllib.error
+import urllib.request
+from types import SimpleNamespace
+
+import pytest
+
+from tests.support.browser import in_browser, open_browser
+from tests.support.report_helpers import RULES_TOML, sample_rows, write_shards, write_tar
+from validation.analysis.explore.reviews import Reviews
+from validation.analysis.explore.server import make_server_of
+from validation.cli.explore import open_desk
+from validation.scoring.rules_io import parse_rules
+
+pytestmark = pytest.mark.timeout(300)
+TOTALS = "document.querySelector('#totals')?.innerText"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The page of 201 sample segments. The source has the tar of video v0 only."""
+    folder = tmp_path_factory.mktemp("explore")
+    write_shards(folder / "results", sample_rows())
+    (folder / "source").mkdir()
+    write_tar(folder / "source", "v0", 20)
+    (folder / "sample.toml").write_text(RULES_TOML)
+    (folder / "strict.toml").write_text(RULES_TOML.replace("sample-1", "strict").replace("value = 2.0", "value = 3.0"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("VFLEET_SOURCE_URL", f"file://{folder / 'source'}")
+        desk = open_desk(
+            str(folder / "sample.toml"), [str(folder / "strict.toml")], folder / "reviews.jsonl",
+            suite=None, shards=folder / "results", bucket=None, revision=None,
+        )  # fmt: skip
+    server, address = make_server_of(desk)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield SimpleNamespace(address=address, folder=folder, desk=desk)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def page(served, tmp_path_factory):
+    with open_browser(tmp_path_factory.mktemp("profile")) as page:
+        page.open(served.address)
+        page.wait(f"{TOTALS} == '201 segments, 0.28 h'")
+        yield page
+
+
+def open_tab(page, label):
+    page.run(f"[...document.querySelectorAll('[role=tab], .tab')].find(e => e.innerText == {label!r}).click()")
+
+
+def middle_of(page, script):
+    page.wait(f"!!({script})")
+    return page.run(
+        f"(e => {{e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect();"
+        f"return [b.x, b.y + b.height / 2, b.width]}})({script})"
+    )
+
+
+def clear(page):
+    open_tab(page, "Segments")
+    page.click("#clear")
+    page.wait(f"{TOTALS}?.startsWith('201')")
+
+
+@in_browser
+def test_brushing_a_histogram_filters_the_table_and_the_counts(page):
+    """Dragging across a histogram keeps the segments of the range; clearing shows all again."""
+    page.wait("document.querySelectorAll('#table .ag-center-cols-container .ag-row').length > 3")
+    for _ in range(5):  # a drag that begins while the histograms are drawn anew is lost
+        left, y, width = middle_of(page, "document.querySelectorAll('#histograms .nsewdrag')[1]")
+        page.drag([left + width * 0.6, y], [left + width * 0.99, y])
+        if page.run(f"new Promise(done => setTimeout(() => done({TOTALS}), 1500))").startswith("29 "):
+            break
+    page.wait(f"{TOTALS}?.startsWith('29 ')")
+    page.wait("document.querySelectorAll('#table .ag-center-cols-container .ag-row').length > 3")
+    clear(page)
+
+
+@in_browser
+def test_a_filter_in_sql_is_applied_and_a_wrong_one_is_explained(page):
+    """A condition in SQL filters; one that cannot be parsed gives one sentence and no traceback."""
+    page.type("#where", "lang = 'ta' AND cer > 0.2")
+    page.wait(f"{TOTALS}?.startsWith('19 ')")
+    page.type("#where", "cer > AND")
+    page.wait("document.querySelector('#message').innerText.startsWith('the filter cannot be read')")
+    page.type("#where", "text IN (SELECT content FROM read_text('/etc/passwd'))")
+    page.wait("document.querySelector('#message').innerText.startsWith('the filter is refused')")
+    clear(page)
+
+
+@in_browser
+def test_a_segment_is_heard_compared_and_decided(page, served):
+    """A row opens its segment with player, texts and signals; a decision is in the file at once."""
+    page.wait("document.querySelectorAll('#table .ag-center-cols-container .ag-row').length > 3")
+    page.click("#table .ag-center-cols-container .ag-row[row-index='3'] [col-id='video_id']")
+    page.wait("document.querySelector('#player')?.duration == 0.5")
+    page.wait("document.querySelectorAll('#segment-body .main-svg').length > 1")
+    assert "noisy (reject) if scale_ovr < 2.0" in page.run("document.querySelector('.signals').innerText")
+    assert page.run("document.querySelector('.diff .heard').innerText.trim()") == "what was heard"
+    page.type("#note", "clear")
+    page.click("#accept")
+    page.wait("document.querySelector('#review-state').innerText.startsWith('accept')")
+    (kept,) = Reviews(served.folder / "reviews.jsonl").all()
+    assert (kept.video_id, kept.segment_index, kept.decision, kept.note) == ("v0", 3, "accept", "clear")
+
+
+@in_browser
+def test_a_segment_without_audio_says_so_in_one_sentence(page):
+    """Without its tar a segment still shows its texts and signals."""
+    open_tab(page, "One segment")
+    page.type("#segment-name", "v5/3")
+    page.wait("document.querySelector('#no-audio')?.innerText.includes(\"'v5.tar' does not exist\")")
+    page.type("#segment-name", "nosuch/1")
+    page.wait("document.querySelector('#segment-message').innerText.includes('no segment is of video')")
+
+
+@in_browser
+def test_a_moved_limit_shows_the_hours_at_once(page):
+    """Raising the limit of a rejecting rule loses hours, and the page's counts follow."""
+    open_tab(page, "Limits")
+    page.wait("document.querySelector('#kept-hours').innerText.includes('+0.00 h')")
+    left, y, width = middle_of(page, "document.querySelector('.rule [role=slider]')")
+    page.drag([left + width / 2, y], [left + width / 2 + 150, y])
+    page.wait("document.querySelector('#kept-hours').innerText.includes('-0.')")
+    page.click("#reset-rules")
+    page.wait("document.querySelector('#kept-hours').innerText.includes('+0.00 h')")
+
+
+@in_browser
+def test_every_page_fills_without_an_error_and_without_the_network(page, served):
+    """Each tab shows rows, the browser reports no error, and every request goes to this server."""
+    tabs = {
+        "Compare rules": "changed",
+        "Videos, speakers, workers, days": "groups",
+        "Words and characters": "words-table",
+        "Reviews": "reviews-table",
+    }
+    for label, table in tabs.items():
+        open_tab(page, label)
+        page.wait(f"document.querySelectorAll('#{table} .ag-row').length > 0")
+    assert page.problems == []
+    base = served.address.partition("/?")[0]
+    assert [each for each in page.requests if not each.startswith((base, "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("path", ["/", "/?token=wrong", "/audio?video_id=v0&segment=segments/000000", "/_dash-layout"])
+@pytest.mark.attack
+def test_a_request_without_the_token_is_refused(served, path):
+    """Another user of the machine, and a page of another site, see nothing."""
+    base = served.address.partition("/?")[0]
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(base + path, timeout=20)
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+@pytest.mark.attack
+def test_a_request_under_another_name_is_refused(served):
+    """A site whose name resolves to this machine is refused even with the token."""
+    request = urllib.request.Request(served.address, headers={"Host": "evil.example:80"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=20)
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+def test_a_saved_rules_file_has_the_moved_limit_and_no_other_change(served):
+    """What the page saves, `vfleet select` reads."""
+    from validation.analysis.explore.limits_page import _set_limits, write_edited
+
+    places = [{"rule": 0, "condition": 0}, {"rule": 1, "condition": 0}]
+    edited = _set_limits(served.desk, served.desk.rules, places, [2.5, 0.5])
+    read = parse_rules(write_edited(served.desk, edited, "mine-1"), file="edited.toml")
+    assert [rule.when[0].value for rule in read.rules] == [2.5, 0.5]
+    assert read.version == "mine-1"
+    assert read.rules[1] == served.desk.rules.rules[1]

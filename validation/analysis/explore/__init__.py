@@ -1,0 +1,1 @@
+"""`vfleet explore`: a local web page over the results, on DuckDB."""

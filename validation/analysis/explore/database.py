@@ -1,0 +1,224 @@
+"""The segments as a DuckDB table in a local file, made once per state of the results and opened at once afterwards."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from math import ceil, floor
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from validation.analysis.explore.sql import fired_sql, quote_name
+from validation.analysis.selection.open import open_segments, scan_errors
+from validation.analysis.selection.sources import ShardSource
+from validation.domain import ColumnType
+from validation.errors import BadInput
+from validation.files import replacing
+from validation.scoring.rules_io import check_columns
+from validation.scoring.verdict import Rules
+from validation.shards.naming import parse_shard_key
+
+BINS = 60
+"""Bars of a histogram."""
+BATCH_ROWS = 50_000
+MEMORY_LIMIT = "1GB"
+"""What DuckDB may take; more is spilled to a temporary folder beside the file."""
+_ADD_ORIGIN = (
+    "SELECT b.*, o.worker, o.day, CAST(0 AS UBIGINT) AS fired FROM batch b LEFT JOIN origins o USING (video_id)"
+)
+_RULE_TYPES: Mapping[str, ColumnType] = {"DOUBLE": "float", "BIGINT": "int", "VARCHAR": "str", "BOOLEAN": "bool"}
+_ADDED = frozenset({"lang", "worker", "day", "stored_verdict", "stored_margin"})
+_FORMAT = 1
+"""Counts changes of the tables."""
+_KEPT_FILES = 4
+"""Tables of earlier states that stay in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberColumn:
+    """A column of numbers and the values that most of its segments have."""
+
+    name: str
+    low: float
+    high: float
+    """The 0.1 % and the 99.9 % quantile: a histogram shows what lies between them."""
+    median: float
+    least: float
+    most: float
+
+    @property
+    def bin_width(self) -> float:
+        return (self.high - self.low) / BINS or 1.0
+
+    def snap(self, start: float, end: float) -> tuple[float, float]:
+        """The range of the whole bins that a brush touches. The outer bins hold everything beyond them."""
+        first = floor((start - self.low) / self.bin_width)
+        last = ceil((end - self.low) / self.bin_width)
+        return (
+            self.least if first <= 0 else self.low + first * self.bin_width,
+            self.most if last >= BINS else self.low + last * self.bin_width,
+        )
+
+
+def default_cache() -> Path:
+    """The folder of the tables of this user, by the XDG convention."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "validation-fleet" / "explore"
+
+
+def open_database(
+    source: ShardSource, rules: Rules, cache: Path, report: Callable[[int], None] = lambda _: None
+) -> Path:
+    """Find the table of the present shards in the cache, or make it, and judge its segments by the rules.
+
+    Args:
+        source: the shards.
+        rules: the rules whose verdicts shall be fast.
+        cache: a folder for the tables; older tables in it are deleted.
+        report: is called with the number of rows so far.
+
+    Returns:
+        The DuckDB file, with the tables ``segments`` and ``numbers``.
+
+    Raises:
+        ShardsUnreadable: a shard is missing or damaged.
+        BadInput: the cache cannot be written.
+    """
+    path = cache / f"{source.suite}-{_fingerprint(source)}.duckdb"
+    if path.is_file():
+        os.utime(path)
+        judge(path, rules)
+        return path
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, scan_errors(source.suite):
+            partial.unlink()
+            try:
+                build_database(partial, open_segments(source), _find_origins(source), report)
+                judge(partial, rules)
+            finally:
+                for left in (partial.with_name(partial.name + ".wal"), partial.with_name(partial.name + ".tmp")):
+                    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    except (duckdb.IOException, OSError) as error:
+        raise BadInput(f"the table of segments cannot be made in {cache}: {error}: set XDG_CACHE_HOME") from None
+    _delete_old(cache)
+    return path
+
+
+def build_database(
+    path: Path, segments: pl.LazyFrame, origins: pl.LazyFrame, report: Callable[[int], None] = lambda _: None
+) -> None:
+    """Write the table ``segments`` with every column, and with ``lang``, ``worker`` and ``day``; and ``numbers``.
+
+    Args:
+        path: the file to make.
+        segments: from ``open_segments``.
+        origins: the worker and the day of each video, with its ``video_id``.
+        report: is called with the number of rows so far.
+    """
+    stored = {name: f"stored_{name}" for name in ("verdict", "reasons", "margin")}
+    renamed = segments.rename(stored, strict=False)
+    lang = pl.coalesce("language_code", "language", pl.lit("unknown")).alias("lang")
+    rows = 0
+    with duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT, "preserve_insertion_order": "true"}) as database:
+        database.register("origins_frame", origins.collect().to_arrow())
+        database.execute("CREATE TABLE origins AS SELECT * FROM origins_frame")
+        for batch in renamed.with_columns(lang).collect_batches(chunk_size=BATCH_ROWS, engine="streaming"):
+            database.register("batch", batch.to_arrow(compat_level=pl.CompatLevel.oldest()))
+            verb = "INSERT INTO segments" if rows else "CREATE TABLE segments AS"
+            database.execute(f"{verb} {_ADD_ORIGIN}")
+            rows += len(batch)
+            report(rows)
+        if not rows:
+            raise BadInput("the shards hold no segment yet: there is nothing to explore")
+        describe_numbers(database)
+        database.execute("CREATE TABLE judged_by (place INTEGER, rule TEXT)")
+
+
+def describe_numbers(database: duckdb.DuckDBPyConnection) -> None:
+    """Write the table ``numbers``: the usual values of each column of numbers that has any."""
+    schema = database.execute("DESCRIBE segments").fetchall()
+    names = [name for name, kind, *_ in schema if kind in {"DOUBLE", "BIGINT"}]
+    database.execute(
+        "CREATE TABLE numbers (name TEXT, low DOUBLE, high DOUBLE, median DOUBLE, least DOUBLE, most DOUBLE)"
+    )
+    for name in names:
+        column = quote_name(name)
+        found = database.execute(
+            f"SELECT approx_quantile({column}, [0.001, 0.999, 0.5]), min({column}), max({column}) FROM segments"  # noqa: S608 - quoted
+        ).fetchone()
+        if found is None or found[1] is None:
+            continue
+        (low, high, median), least, most = found
+        low, high = (low, high) if low < high else (least, most)
+        database.execute(
+            "INSERT INTO numbers VALUES (?, ?, ?, ?, ?, ?)", [name, *map(float, (low, high, median, least, most))]
+        )
+
+
+def judge(path: Path, rules: Rules) -> None:
+    """Write into the column ``fired`` which of the rules fire, unless they did the last time, or others read the file.
+
+    Raises:
+        BadRules: a rule reads a column that the segments do not have.
+    """
+    with suppress(duckdb.IOException), duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT}) as database:
+        check_columns(rules, rule_columns(columns_of(database)))
+        described = [rule.model_dump_json() for rule in rules.effective]
+        known = [row[0] for row in database.execute("SELECT rule FROM judged_by ORDER BY place").fetchall()]
+        if known != described:
+            database.execute("BEGIN")
+            database.execute(f"UPDATE segments SET fired = {fired_sql(rules.effective)}")  # noqa: S608 - quoted
+            database.execute("DELETE FROM judged_by")
+            database.executemany("INSERT INTO judged_by VALUES (?, ?)", list(enumerate(described)))
+            database.execute("COMMIT")
+
+
+def rule_columns(columns: Mapping[str, str]) -> dict[str, ColumnType]:
+    """The columns that rules may read, with their types as rules name them."""
+    return {name: _RULE_TYPES[kind] for name, kind in columns.items() if kind in _RULE_TYPES and name not in _ADDED}
+
+
+def _find_origins(source: ShardSource) -> pl.LazyFrame:
+    """The worker that validated each video last, and the day."""
+    frames = [
+        pl.scan_parquet(shard.uri, storage_options=_options(source))
+        .select(pl.col("video_id").unique())
+        .filter(~pl.col("video_id").is_in(list(shard.withheld)))
+        .with_columns(worker=pl.lit(_worker_of(shard.uri)), day=pl.lit(shard.day, pl.String))
+        for revision in source.revisions
+        for shard in revision.shards
+    ]
+    return pl.concat(frames).unique("video_id", keep="last", maintain_order=True)
+
+
+def _options(source: ShardSource) -> dict[str, str] | None:
+    return dict(source.storage_options) if source.storage_options else None
+
+
+def _worker_of(uri: str) -> str:
+    """The worker in a shard's name; a compacted shard has the rows of several."""
+    key = "shards/" + uri.rpartition("/shards/")[2]
+    parsed = parse_shard_key(key)
+    return parsed[0] if parsed else "compacted"
+
+
+def _fingerprint(source: ShardSource) -> str:
+    shards = [(dict(revision.models), [asdict(shard) for shard in revision.shards]) for revision in source.revisions]
+    return sha256(repr((_FORMAT, source.suite, shards)).encode()).hexdigest()[:16]
+
+
+def _delete_old(cache: Path) -> None:
+    files = sorted(cache.glob("*.duckdb"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[_KEPT_FILES:]:
+        with suppress(OSError):
+            path.unlink()
+
+
+def columns_of(database: duckdb.DuckDBPyConnection) -> Mapping[str, str]:
+    """The columns of the table ``segments`` with their DuckDB types."""
+    return {name: kind for name, kind, *_ in database.execute("DESCRIBE segments").fetchall()}

@@ -1,0 +1,165 @@
+"""The page of limits: drag the limits of rules, see the hours that each language keeps, save a rules file."""
+
+from collections.abc import Iterator, Sequence
+from math import ceil, log10
+from typing import Any
+
+from dash import ALL, Dash, Input, Output, State, ctx, dcc, html
+from dash.exceptions import PreventUpdate
+
+from validation.analysis.explore.desk import Desk
+from validation.analysis.explore.figures import CONFIG, draw_hours
+from validation.calibration.rewrite import rewrite_rules
+from validation.scoring.verdict import Condition, Rule, Rules
+
+_STEPS = 400
+"""Places of a slider."""
+
+
+def make_limits_page(desk: Desk) -> html.Div:
+    sliders = [each for place, rule in enumerate(desk.rules.rules) if (each := _make_rule(desk, place, rule))]
+    save = html.Div(
+        [
+            dcc.Input(id="new-version", type="text", value=f"{desk.rules.version}-edited", size="24"),
+            html.Button("Save as a rules file", id="save-rules", n_clicks=0),
+            html.Button("Back to the limits of the file", id="reset-rules", n_clicks=0),
+            dcc.Download(id="rules-file"),
+        ],
+        className="row",
+    )
+    hint = (
+        "The whole page judges by these limits as soon as a slider is moved. `vfleet select --rules FILE` and "
+        "`vfleet export --rules FILE` read the saved file."
+    )
+    return html.Div(
+        [
+            html.Div([html.P(hint, className="hint"), html.Div(sliders, id="sliders")], className="panel"),
+            html.Div(
+                [save, html.P(id="kept-hours", className="hint"), dcc.Graph(id="hours", config=CONFIG)],
+                className="panel sticky",
+            ),
+        ],
+        className="columns",
+    )
+
+
+def add_callbacks(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output("rules", "data"),
+        Input({"type": "limit", "rule": ALL, "condition": ALL}, "value"),
+        State("rules", "data"),
+        prevent_initial_call=True,
+    )
+    def change(values: Sequence[float], stored: str | None) -> str | None:
+        places = [each["id"] for each in ctx.inputs_list[0]]
+        edited = _set_limits(desk, desk.rules, places, values)
+        described = None if edited == desk.rules else edited.model_dump_json()
+        if described == stored:
+            raise PreventUpdate
+        return described
+
+    @app.callback(
+        Output({"type": "limit", "rule": ALL, "condition": ALL}, "value"),
+        Input("reset-rules", "n_clicks"),
+        State({"type": "limit", "rule": ALL, "condition": ALL}, "id"),
+        prevent_initial_call=True,
+    )
+    def reset(_clicks: int, places: Sequence[Any]) -> list[float]:
+        return [_limit_of(desk.rules, place) for place in places]
+
+    @app.callback(
+        Output("hours", "figure"),
+        Output("kept-hours", "children"),
+        Input("rules", "data"),
+    )
+    def draw(rules_json: str | None) -> tuple[Any, str]:
+        hours = desk.table.compare_hours(desk.read_rules(rules_json), desk.rules)
+        kept, before = sum(row.kept for row in hours), sum(row.kept_before for row in hours)
+        total = sum(row.hours for row in hours)
+        sentence = f"{kept:,.2f} of {total:,.2f} h kept, {kept - before:+,.2f} h by the changes"
+        return draw_hours(hours), sentence
+
+    @app.callback(
+        Output("rules-file", "data"),
+        Input("save-rules", "n_clicks"),
+        State("new-version", "value"),
+        State("rules", "data"),
+        prevent_initial_call=True,
+    )
+    def save(_clicks: int, version: str | None, rules_json: str | None) -> Any:
+        version = (version or "").strip() or f"{desk.rules.version}-edited"
+        return {"content": write_edited(desk, desk.read_rules(rules_json), version), "filename": f"{version}.toml"}
+
+
+def write_edited(desk: Desk, edited: Rules, version: str) -> str:
+    """The text of the rules file, comments included, with the moved limits and a new version."""
+    preface = f"Limits chosen in `vfleet explore`, from the rules {desk.rules.version}."
+    return rewrite_rules(desk.rules_text, edited.with_rules(edited.rules, version), preface=preface, notes={})
+
+
+def _make_rule(desk: Desk, place: int, rule: Rule) -> html.Div | None:
+    sliders = list(_make_sliders(desk, place, rule))
+    if not sliders:
+        return None
+    others = [_describe(each) for each in rule.when if not _is_movable(desk, each)]
+    also = f" Only if {' and '.join(others)}." if others else ""
+    return html.Div(
+        [html.B(f"{rule.reason} ({rule.verdict})"), html.Span(f" {rule.sentence}{also}", className="hint"), *sliders],
+        className="rule",
+    )
+
+
+def _make_sliders(desk: Desk, place: int, rule: Rule) -> Iterator[html.Div]:
+    for number, condition in enumerate(rule.when):
+        if _is_movable(desk, condition) and isinstance(condition.value, int | float):
+            low, high, step = _range_of(desk, condition)
+            slider = dcc.Slider(
+                id={"type": "limit", "rule": place, "condition": number},
+                min=low,
+                max=high,
+                step=step,
+                value=condition.value,
+                marks=None,
+                tooltip={"placement": "bottom"},
+            )
+            yield html.Div([html.Code(f"{condition.column} {condition.op}"), slider])
+
+
+def _is_movable(desk: Desk, condition: Condition) -> bool:
+    is_comparison = condition.op in {"<", "<=", ">", ">="}
+    return is_comparison and condition.column in desk.table.numbers
+
+
+def _range_of(desk: Desk, condition: Condition) -> tuple[float, float, float]:
+    """The least and the largest place of a slider and its step; the limit itself is one of the places."""
+    column, value = desk.table.numbers[condition.column], float(condition.value or 0)
+    low, high = min(column.low, value), max(column.high, value)
+    if isinstance(condition.value, int):
+        return float(int(low)), float(ceil(high)), 1.0
+    step = 10.0 ** ceil(log10((high - low or 1.0) / _STEPS))
+    below, above = ceil((value - low) / step), ceil((high - value) / step)
+    return round(value - below * step, 9), round(value + above * step, 9), step
+
+
+def _set_limits(desk: Desk, rules: Rules, places: Sequence[Any], values: Sequence[float | None]) -> Rules:
+    """The rules with other limits. A limit that was moved by less than half a step is left as it is."""
+    changed = [list(rule.when) for rule in rules.rules]
+    for place, value in zip(places, values, strict=True):
+        condition = changed[place["rule"]][place["condition"]]
+        step = _range_of(desk, condition)[2]
+        if value is None or abs(value - float(condition.value or 0)) < step / 2:
+            continue
+        limit = int(value) if isinstance(condition.value, int) else round(float(value), 9)
+        changed[place["rule"]][place["condition"]] = condition.model_copy(update={"value": limit})
+    edited = tuple(
+        rule.model_copy(update={"when": tuple(when)}) for rule, when in zip(rules.rules, changed, strict=True)
+    )
+    return rules if edited == rules.rules else rules.with_rules(edited, f"{rules.version}-edited")
+
+
+def _limit_of(rules: Rules, place: Any) -> float:
+    return float(rules.rules[place["rule"]].when[place["condition"]].value or 0)
+
+
+def _describe(condition: Condition) -> str:
+    return f"{condition.column} {condition.op}" + ("" if condition.value is None else f" {condition.value}")

@@ -1,0 +1,255 @@
+"""The questions of the page, as DuckDB queries on the table of segments."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from validation.analysis.explore.database import BINS, MEMORY_LIMIT, NumberColumn, columns_of, rule_columns
+from validation.analysis.explore.sql import Filter, RuleSql, grid_order, literal, quote_name
+from validation.errors import BadInput
+from validation.scoring.rules_io import check_columns
+from validation.scoring.verdict import Rule, Rules
+
+GROUPS = {"video_id": "video", "speaker": "speaker", "worker": "worker", "day": "day", "lang": "language"}
+"""The columns whose values have a page of their own, and what they are called."""
+_MEDIANS = frozenset({"cer", "rms_dbfs", "chars_per_s"})
+_JUDGED_BY = "SELECT rule FROM judged_by ORDER BY place"
+Row = Mapping[str, Any]
+
+
+class Totals(NamedTuple):
+    """What a filter finds."""
+
+    segments: int
+    hours: float
+
+
+class LanguageHours(NamedTuple):
+    """The hours of a language that rules accept, and that other rules accept."""
+
+    lang: str
+    hours: float
+    kept: float
+    kept_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Segments by the value of one column. Values beyond the edges are counted in the outer bins."""
+
+    column: NumberColumn
+    counts: list[int]
+    of_all: list[int]
+    """The same without any filter."""
+
+
+class SegmentTable:
+    """The table of a DuckDB file, with the verdicts of rules. One per page; every query has a cursor of its own."""
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        """Open the file for reading. SQL of the user can read nothing else."""
+        config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "access_mode": "READ_ONLY"}
+        self._database = duckdb.connect(path, config=config | ({"threads": threads} if threads else {}))
+        self._database.execute("SET enable_external_access = false")
+        self._database.execute("SET lock_configuration = true")
+        self.columns = columns_of(self._database)
+        self.numbers = {name: NumberColumn(name, *values) for name, *values in self._rows("SELECT * FROM numbers")}
+        self._judged_by = [Rule.model_validate_json(row[0]) for row in self._rows(_JUDGED_BY)]
+        self._histograms: dict[str, list[int]] = {}
+
+    def close(self) -> None:
+        self._database.close()
+
+    def check_rules(self, rules: Rules) -> None:
+        """Refuse rules that read a column which the segments do not have. Raises ``BadRules``."""
+        check_columns(rules, rule_columns(self.columns))
+
+    def size(self) -> int:
+        """The number of segments."""
+        return int(self._rows("SELECT count(*) FROM segments")[0][0])
+
+    def count(self, chosen: Filter, rules: Rules) -> Totals:
+        """Count the segments and their hours.
+
+        Raises:
+            BadInput: the filter's SQL is wrong; the message says why.
+        """
+        sql = f"SELECT count(*), coalesce(sum(duration_s), 0) / 3600 FROM {self._judged(rules)} WHERE "  # noqa: S608
+        return Totals(*self._rows(sql + self._where(chosen))[0])
+
+    def find_rows(
+        self, chosen: Filter, rules: Rules, sort: Sequence[Mapping[str, str]], start: int, end: int
+    ) -> list[Row]:
+        """The rows from ``start`` to ``end`` of the table, each with its verdict and reasons."""
+        found = self._rows(
+            f"SELECT id FROM {self._judged(rules)} WHERE {self._where(chosen)}"  # noqa: S608 - names are quoted
+            f"{grid_order(sort, [*self.columns, 'verdict'])} LIMIT {int(end) - int(start)} OFFSET {int(start)}"
+        )
+        if not found:
+            return []
+        places = {place: number for number, (place,) in enumerate(found)}
+        listed = ", ".join(map(str, places))
+        rows = self._dicts(f"SELECT * FROM {self._judged(rules, f'rowid IN ({listed})')}")  # noqa: S608 - numbers
+        return sorted(rows, key=lambda row: places[row["id"]])
+
+    def find_segment(self, name: str, rules: Rules) -> Row:
+        """One segment by ``VIDEO/SEGMENT``, the segment by its name or its index.
+
+        Raises:
+            BadInput: there is no such segment.
+        """
+        video_id, _, segment = name.strip().partition("/")
+        sql = (
+            f"SELECT * FROM {self._judged(rules)} WHERE video_id = {literal(video_id)} "  # noqa: S608 - quoted
+            f"AND (segment = {literal(segment)} OR CAST(segment_index AS VARCHAR) = {literal(segment or '0')}) "
+            "ORDER BY segment = " + literal(segment) + " DESC LIMIT 1"
+        )
+        if rows := self._dicts(sql):
+            return rows[0]
+        held = self._rows(f"SELECT count(*) FROM segments WHERE video_id = {literal(video_id)}")[0][0]  # noqa: S608
+        raise BadInput(
+            f"video {video_id} has no segment {segment!r}: it has {held}, numbered from 0"
+            if held
+            else f"no segment is of video {video_id!r}: write VIDEO/SEGMENT"
+        )
+
+    def make_histogram(self, name: str, chosen: Filter, rules: Rules) -> Histogram:
+        """Count the segments by the value of a column of numbers; the filter's range of that column is ignored."""
+        if name not in self._histograms:
+            self._histograms[name] = self._count_bins(name, "true", "segments")
+        where = self._where(chosen, without=name)
+        counts = self._histograms[name] if where == "true" else self._count_bins(name, where, self._judged(rules))
+        return Histogram(self.numbers[name], counts, self._histograms[name])
+
+    def count_values(self, name: str, chosen: Filter, rules: Rules, limit: int = 22) -> list[tuple[str, int]]:
+        """The most frequent values of a column of texts; the filter's values of it are ignored."""
+        sql = (
+            f"SELECT coalesce(CAST({quote_name(name)} AS VARCHAR), 'missing') AS value, count(*) "  # noqa: S608 - quoted
+            f"FROM {self._judged(rules)} WHERE {self._where(chosen, without=name)} "
+            f"GROUP BY value ORDER BY count(*) DESC, value LIMIT {limit}"
+        )
+        return [(str(value), int(count)) for value, count in self._rows(sql)]
+
+    def count_reasons(self, chosen: Filter, rules: Rules) -> list[tuple[str, int]]:
+        """How many segments each reason is given for; the filter's reasons are ignored."""
+        by_reason = self._sql(rules).by_reason()
+        counts = ", ".join(f"count(*) FILTER ({fires})" for fires in by_reason.values())
+        where = self._where(chosen, without="reasons")
+        found = self._rows(f"SELECT {counts} FROM {self._judged(rules)} WHERE {where}")[0]  # noqa: S608 - quoted
+        named = [(reason, int(count)) for reason, count in zip(by_reason, found, strict=True) if count]
+        return sorted(named, key=lambda each: -each[1])
+
+    def compare_hours(self, rules: Rules, before: Rules, chosen: Filter | None = None) -> list[LanguageHours]:
+        """The accepted hours of each language by two sets of rules; most hours first."""
+        where = self._where(chosen or Filter())
+        sql = (
+            f"SELECT lang, coalesce(sum(duration_s), 0) / 3600 AS hours, "  # noqa: S608 - quoted
+            f"coalesce(sum(duration_s) FILTER ({self._sql(rules).verdict} = 'accept'), 0) / 3600, "
+            f"coalesce(sum(duration_s) FILTER (verdict = 'accept'), 0) / 3600 "
+            f"FROM {self._judged(before)} WHERE {where} GROUP BY lang ORDER BY hours DESC, lang"
+        )
+        return [LanguageHours(*row) for row in self._rows(sql)]
+
+    def count_changes(self, rules: Rules, before: Rules) -> list[tuple[str, str, int, float]]:
+        """Verdict before, verdict after, segments and hours."""
+        sql = (
+            f"SELECT verdict, {self._sql(rules).verdict} AS after, count(*), coalesce(sum(duration_s), 0) / 3600 "  # noqa: S608
+            f"FROM {self._judged(before)} GROUP BY verdict, after ORDER BY verdict, after"
+        )
+        return [(before_, after, int(count), float(hours)) for before_, after, count, hours in self._rows(sql)]
+
+    def find_changed(self, rules: Rules, before: Rules, limit: int = 200) -> list[Row]:
+        """Segments whose verdict differs between two sets of rules, in the order of the table."""
+        sql = (
+            f"SELECT video_id, segment_index, lang, verdict AS before, {self._sql(rules).verdict} AS after, "  # noqa: S608
+            f"reasons AS reasons_before, {self._sql(rules).reasons} AS reasons_after, text "
+            f"FROM {self._judged(before)} WHERE before <> after LIMIT {limit}"
+        )
+        return self._dicts(sql)
+
+    def group(self, by: str, chosen: Filter, rules: Rules, limit: int = 1000) -> list[Row]:
+        """Segments, hours, shares and medians by video, speaker, worker, day or language; most hours first.
+
+        Speakers of different videos are different.
+        """
+        keys = "video_id, speaker" if by == "speaker" else quote_name(by)
+        lang = "" if by == "lang" else "any_value(lang) AS lang, "
+        largest = (
+            f"SELECT {keys}, {lang}count(*) AS segments, round(coalesce(sum(duration_s), 0) / 3600, 3) AS hours, "  # noqa: S608 - quoted
+            "round(avg(CAST(verdict = 'accept' AS INT)), 3) AS accepted, "
+            "round(avg(CAST(verdict = 'review' AS INT)), 3) AS review, "
+            f"round(avg(CAST(verdict = 'reject' AS INT)), 3) AS rejected FROM {self._judged(rules)} "
+            f"WHERE {self._where(chosen)} GROUP BY {keys} ORDER BY hours DESC, {keys} LIMIT {limit}"
+        )
+        medians = [name for name in self.numbers if name in _MEDIANS or name.endswith("_ovr")]
+        if not medians or by in {"worker", "day", "lang"}:
+            return self._dicts(largest)
+        shown = ", ".join(f"round(median({quote_name(name)}), 3) AS {quote_name('median ' + name)}" for name in medians)
+        return self._dicts(
+            f"WITH largest AS ({largest}) SELECT largest.*, typical.* EXCLUDE ({keys}) FROM largest JOIN "  # noqa: S608
+            f"(SELECT {keys}, {shown} FROM {self._judged(rules)} WHERE {self._where(chosen)} AND video_id IN "
+            f"(SELECT video_id FROM largest) GROUP BY {keys}) typical USING ({keys}) ORDER BY hours DESC, {keys}"
+        )
+
+    def count_words(self, lang: str | None, search: str, limit: int = 500) -> list[Row]:
+        """The words of the normalised transcripts of a language: how often, and in how many segments."""
+        where = f"lang = {literal(lang)}" if lang else "true"
+        found = f"contains(word, {literal(search)})" if search else "true"
+        sql = (
+            "SELECT word, count(*) AS count, count(DISTINCT video_id) AS videos, "  # noqa: S608 - quoted
+            "round(median(cer), 3) AS \"median cer\" FROM (SELECT unnest(string_split(text_normalised, ' ')) AS word, "
+            f"video_id, cer FROM segments WHERE {where}) WHERE word <> '' AND {found} "
+            f"GROUP BY word ORDER BY count DESC, word LIMIT {limit}"
+        )
+        return self._dicts(sql)
+
+    def count_characters(self, lang: str | None) -> list[Row]:
+        """The characters of the stored transcripts of a language: how often, and in how many segments."""
+        where = f"lang = {literal(lang)}" if lang else "true"
+        sql = (
+            "SELECT character, printf('U+%04X', unicode(character)) AS code, count(*) AS count, "  # noqa: S608 - quoted
+            "count(DISTINCT id) AS segments FROM (SELECT unnest(string_split(text, '')) AS character, "
+            f"rowid AS id FROM segments WHERE {where}) WHERE character <> '' GROUP BY character "
+            "ORDER BY count DESC, character"
+        )
+        return self._dicts(sql)
+
+    def _judged(self, rules: Rules, rows: str = "true") -> str:
+        """The segments with the columns ``verdict`` and ``reasons``; only what a query reads is computed."""
+        sql = self._sql(rules)
+        return f"(SELECT rowid AS id, *, {sql.verdict} AS verdict, {sql.reasons} AS reasons FROM segments WHERE {rows})"  # noqa: S608
+
+    def _sql(self, rules: Rules) -> RuleSql:
+        return RuleSql(rules, self._judged_by)
+
+    def _where(self, chosen: Filter, *, without: str | None = None) -> str:
+        return chosen.to_sql([*self.columns, "verdict", "reasons"], without=without)
+
+    def _count_bins(self, name: str, where: str, table: str) -> list[int]:
+        column, number = quote_name(name), self.numbers[name]
+        place = f"floor(({column} - {literal(number.low)}) / {literal(number.bin_width)})"
+        sql = (
+            f"SELECT CAST(least(greatest({place}, 0), {BINS - 1}) AS INT) AS bin, count(*) FROM {table} "  # noqa: S608
+            f"WHERE {column} IS NOT NULL AND {where} GROUP BY bin"
+        )
+        counts = dict(self._rows(sql))
+        return [int(counts.get(place, 0)) for place in range(BINS)]
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._run(sql).fetchall()
+
+    def _dicts(self, sql: str) -> list[Row]:
+        cursor = self._run(sql)
+        names = [each[0] for each in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._database.cursor().execute(sql)
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.ConversionException) as error:
+            raise BadInput(f"the filter cannot be read: {str(error).splitlines()[0]}") from None
+        except (duckdb.PermissionException, duckdb.InvalidInputException) as error:
+            raise BadInput(f"the filter is refused: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,98 @@
+"""Decisions of people on single segments, in an append-only file of their own."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import Literal, TypeAlias, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from validation.errors import BadInput
+
+ReviewDecision: TypeAlias = Literal["accept", "reject"]
+Key: TypeAlias = tuple[str, int]
+"""A video's id and a segment's index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a person decided on one segment."""
+
+    video_id: str
+    segment_index: int
+    segment: str
+    decision: ReviewDecision
+    language: str | None = None
+    text: str | None = None
+    """The stored transcript at the time of the decision."""
+    corrected_text: str | None = None
+    """The right transcript, if the stored one is wrong."""
+    note: str = ""
+    at: str = ""
+    """When it was decided, in UTC."""
+
+    @property
+    def trusted_text(self) -> str | None:
+        """What is said in the segment, as far as the decision tells; None if only that the stored text is wrong."""
+        if self.corrected_text:
+            return self.corrected_text
+        return self.text if self.decision == "accept" else None
+
+
+_JSON = TypeAdapter(Review)
+
+
+class Reviews:
+    """The decisions in a file of JSON lines. A later line on a segment replaces the earlier ones."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file, if there is one.
+
+        Raises:
+            BadInput: the file cannot be read, or a line is no decision; the message names the line.
+        """
+        self.path = path
+        self._lock = Lock()
+        self._latest: dict[Key, Review] = {}
+        for review in _read(path):
+            self._latest[review.video_id, review.segment_index] = review
+
+    def add(self, review: Review) -> Review:
+        """Append a decision, with the present time. Raises ``BadInput`` if the file cannot be written."""
+        dated = _JSON.validate_python(asdict(review) | {"at": datetime.now(UTC).isoformat(timespec="seconds")})
+        line = json.dumps(asdict(dated), ensure_ascii=False) + "\n"
+        with self._lock:
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(line)
+            except OSError as error:
+                raise BadInput(f"the decision is not kept: {self.path} cannot be written: {error.strerror}") from None
+            self._latest[dated.video_id, dated.segment_index] = dated
+        return dated
+
+    def get(self, video_id: str, segment_index: int) -> Review | None:
+        return self._latest.get((video_id, segment_index))
+
+    def all(self) -> list[Review]:
+        """The latest decision on each segment, in the order of the first decisions."""
+        return list(self._latest.values())
+
+
+def _read(path: Path) -> Iterator[Review]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield _JSON.validate_json(line)
+            except ValidationError as error:
+                problem = error.errors(include_url=False)[0]["msg"]
+                raise BadInput(f"{path}, line {number} is no review decision: {problem}") from None
+
+
+DECISIONS: tuple[ReviewDecision, ...] = get_args(ReviewDecision)

@@ -1,0 +1,207 @@
+"""The page of one segment: player, waveform, spectrogram, texts, signals with their rules, and the review decision."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash.exceptions import PreventUpdate
+
+from validation.analysis.explore.desk import Desk
+from validation.analysis.explore.figures import CONFIG, draw_spectrogram, draw_waveform
+from validation.analysis.explore.queries import Row
+from validation.analysis.explore.reviews import Review
+from validation.analysis.explore.word_diff import diff_words
+from validation.errors import BadInput
+from validation.scoring.verdict import Rule, Rules
+
+_NOT_SIGNALS = frozenset({"id", "fired", "reasons", "verdict", "stored_reasons"})
+
+
+def make_segment_page() -> html.Div:
+    name = dcc.Input(id="segment-name", type="text", debounce=True, placeholder="VIDEO/SEGMENT", size="44")
+    buttons = [
+        html.Button("Previous", id="previous", n_clicks=0),
+        html.Button("Next", id="next", n_clicks=0),
+        html.Span("in its video", className="hint"),
+    ]
+    return html.Div(
+        [
+            html.Div([name, *buttons], className="row"),
+            html.Div(id="segment-message", className="message"),
+            html.Div(id="segment-body"),
+            _make_review_form(),
+        ]
+    )
+
+
+def _make_review_form() -> html.Div:
+    return html.Div(
+        [
+            html.H2("Your decision"),
+            dcc.Textarea(id="corrected", placeholder="The right text, if the stored one is wrong"),
+            html.Div(
+                [
+                    dcc.Input(id="note", type="text", placeholder="Note", size="50"),
+                    html.Button("Accept", id="accept", n_clicks=0),
+                    html.Button("Reject", id="reject", n_clicks=0),
+                    html.Span(id="review-state", className="hint"),
+                ],
+                className="row",
+            ),
+        ],
+        className="panel",
+    )
+
+
+def add_callbacks(app: Dash, desk: Desk) -> None:
+    app.callback(
+        Output("segment-name", "value"),
+        Output("tabs", "value"),
+        Input("table", "cellClicked"),
+        Input("previous", "n_clicks"),
+        Input("next", "n_clicks"),
+        State("segment-name", "value"),
+        prevent_initial_call=True,
+    )(_choose_segment)
+
+    @app.callback(
+        Output("segment-body", "children"),
+        Output("segment-message", "children"),
+        Output("corrected", "value"),
+        Output("note", "value"),
+        Input("segment-name", "value"),
+        Input("rules", "data"),
+        prevent_initial_call=True,
+    )
+    def show(name: str | None, rules_json: str | None) -> tuple[Any, Any, Any, Any]:
+        if not name:
+            raise PreventUpdate
+        rules = desk.read_rules(rules_json)
+        try:
+            row = desk.table.find_segment(name, rules)
+        except BadInput as error:
+            return [], str(error), "", ""
+        review = desk.reviews.get(row["video_id"], row["segment_index"])
+        return (
+            list(_describe(desk, row, rules)),
+            "",
+            review.corrected_text if review else "",
+            review.note if review else "",
+        )
+
+    @app.callback(
+        Output("review-state", "children"),
+        Output("reviewed", "data"),
+        Input("accept", "n_clicks"),
+        Input("reject", "n_clicks"),
+        Input("segment-body", "children"),
+        State("segment-name", "value"),
+        State("corrected", "value"),
+        State("note", "value"),
+        State("rules", "data"),
+        prevent_initial_call=True,
+    )
+    def decide(
+        _accepts: int, _rejects: int, _body: Any, name: str | None, corrected: str | None, note: str | None, rules: Any
+    ) -> tuple[Any, Any]:
+        if not name:
+            raise PreventUpdate
+        try:
+            row = desk.table.find_segment(name, desk.read_rules(rules))
+            if ctx.triggered_id in {"accept", "reject"}:
+                desk.reviews.add(_make_review(row, ctx.triggered_id, corrected, note))
+        except BadInput as error:
+            return str(error), no_update
+        review = desk.reviews.get(row["video_id"], row["segment_index"])
+        return f"{review.decision} at {review.at}" if review else "not reviewed yet", review.at if review else no_update
+
+
+def _choose_segment(clicked: Any, _previous: int, _next: int, name: str | None) -> tuple[Any, Any]:
+    if ctx.triggered_id == "table":
+        if not clicked or not clicked.get("rowId"):
+            raise PreventUpdate
+        return clicked["rowId"], "segment"
+    video_id, _, segment = (name or "").partition("/")
+    if not segment.isdigit():
+        raise PreventUpdate
+    moved = int(segment) + (1 if ctx.triggered_id == "next" else -1)
+    return f"{video_id}/{max(moved, 0)}", no_update
+
+
+def _make_review(row: Row, decision: Any, corrected: str | None, note: str | None) -> Review:
+    return Review(
+        video_id=row["video_id"],
+        segment_index=row["segment_index"],
+        segment=row["segment"],
+        decision=decision,
+        language=row["language_code"] or row["language"],
+        text=row["text"],
+        corrected_text=(corrected or "").strip() or None,
+        note=(note or "").strip(),
+    )
+
+
+def _describe(desk: Desk, row: Row, rules: Rules) -> Iterator[Any]:
+    fired = [rule for rule in rules.effective if rule.matches(row)]
+    head: list[Any] = [html.Span(row["verdict"], className=f"verdict {row['verdict']}")]
+    head += [html.B(f"{row['video_id']}/{row['segment_index']} ({row['segment']})"), html.Span(row["lang"])]
+    head += [html.Span(f"{row['duration_s']:.2f} s" if row["duration_s"] is not None else "no audio")]
+    yield html.Div(head, className="row")
+    yield html.Ul([html.Li(f"{rule.verdict}, {rule.reason}: {rule.sentence}") for rule in fired])
+    yield from _show_audio(desk, row)
+    yield html.H2("Text")
+    yield from _show_texts(row)
+    yield html.H2("Signals")
+    yield _list_signals(desk, row, rules)
+
+
+def _show_audio(desk: Desk, row: Row) -> Iterator[Any]:
+    samples = desk.audio.read(row["video_id"], row["segment"])
+    if isinstance(samples, str):
+        yield html.P(samples, className="message", id="no-audio")
+        return
+    address = "/audio?" + urlencode({"video_id": row["video_id"], "segment": row["segment"]})
+    yield html.Audio(src=address, controls=True, id="player")
+    yield dcc.Graph(figure=dict(draw_waveform(samples)), config=CONFIG)
+    yield dcc.Graph(figure=dict(draw_spectrogram(samples)), config=CONFIG)
+
+
+def _show_texts(row: Row) -> Iterator[Any]:
+    yield html.P([html.B("stored: "), html.Span(row["text"], id="stored-text")])
+    heard = {name: row[name] for name in row if name.endswith("_text") and isinstance(row[name], str)}
+    for name, text in heard.items():
+        runs = [html.Span(run.words + " ", className=run.kind) for run in diff_words(row["text"], text)]
+        yield html.P([html.B(f"{name}: "), text])
+        yield html.P(runs, className="diff")
+    if heard:
+        yield html.P(
+            [html.Span("struck out", className="stored"), " is in the stored text only; ",
+             html.Span("green", className="heard"), " was heard only."], className="hint diff-key"
+        )  # fmt: skip
+
+
+def _list_signals(desk: Desk, row: Row, rules: Rules) -> html.Table:
+    lines = [html.Tr([html.Th("signal"), html.Th("value"), html.Th("rules that read it")])]
+    for name, value in row.items():
+        if name in _NOT_SIGNALS:
+            continue
+        unit, description = desk.described.get(name, ("", ""))
+        reading = [rule for rule in rules.effective if any(condition.column == name for condition in rule.when)]
+        shown = f"{value:.5g}" if isinstance(value, float) else "none" if value is None else str(value)
+        lines.append(
+            html.Tr(
+                [
+                    html.Td(name, title=f"{description} ({unit})" if description else ""),
+                    html.Td(shown, className="value", title=shown),
+                    html.Td([_describe_rule(rule, row) for rule in reading]),
+                ]
+            )
+        )
+    return html.Table(lines, className="signals")
+
+
+def _describe_rule(rule: Rule, row: Row) -> html.Div:
+    conditions = " and ".join(f"{c.column} {c.op}" + ("" if c.value is None else f" {c.value}") for c in rule.when)
+    state = "fires" if rule.matches(row) else ""
+    return html.Div(f"{rule.reason} ({rule.verdict}) if {conditions}" + (": fires" if state else ""), className=state)

@@ -1,0 +1,111 @@
+"""The web server of the page: on the loopback interface, for the holder of the address alone."""
+
+import secrets
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+from dash import Dash, dcc, html
+from flask import Flask, Response, abort, redirect, request, send_file
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from validation.analysis.explore import limits_page, overview, segment_page, tables_page
+from validation.analysis.explore.audio import encode_wav
+from validation.analysis.explore.desk import Desk
+
+HOST = "127.0.0.1"
+_NAMES = frozenset({HOST, "localhost"})
+_COOKIE = "vfleet-explore"
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Logs no request: an address holds the token."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+def make_server_of(desk: Desk, *, port: int = 0) -> tuple[BaseWSGIServer, str]:
+    """Bind the page to a port of the loopback interface; 0 takes a free one.
+
+    Returns:
+        The server, of which ``serve_forever`` serves the page, and the address with its token.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    token = secrets.token_urlsafe(24)
+    app = make_app(desk)
+    _guard(app.server, token)
+    server = make_server(HOST, port, app.server, threaded=True, request_handler=_QuietHandler)
+    return server, f"http://{HOST}:{server.server_port}/?token={token}"
+
+
+def make_app(desk: Desk) -> Dash:
+    """Build the page. All scripts and styles are served from the installed packages."""
+    app = Dash(__name__, title="vfleet explore", update_title="", serve_locally=True, assets_folder="assets")
+    app.layout = html.Div(
+        [
+            dcc.Store(id="filter", data={}),
+            dcc.Store(id="rules"),
+            dcc.Store(id="reviewed"),
+            html.H1(desk.title),
+            html.Div(id="message", className="message"),
+            dcc.Tabs(_make_tabs(desk), id="tabs", value="table-tab"),
+        ],
+        id="page",
+    )
+    for part in (overview, segment_page, limits_page, tables_page):
+        part.add_callbacks(app, desk)
+    _serve_audio(app.server, desk)
+    return app
+
+
+def _make_tabs(desk: Desk) -> Sequence[dcc.Tab]:
+    pages = {
+        "table-tab": ("Segments", overview.make_overview(desk)),
+        "segment": ("One segment", segment_page.make_segment_page()),
+        "limits": ("Limits", limits_page.make_limits_page(desk)),
+        "compare": ("Compare rules", tables_page.make_compare_page(desk)),
+        "groups": ("Videos, speakers, workers, days", tables_page.make_groups_page()),
+        "words": ("Words and characters", tables_page.make_words_page(desk)),
+        "reviews": ("Reviews", tables_page.make_reviews_page(desk)),
+    }
+    return [dcc.Tab(page, label=label, value=name) for name, (label, page) in pages.items()]
+
+
+def _serve_audio(server: Flask, desk: Desk) -> None:
+    @server.get("/audio")
+    def audio() -> Response:
+        samples = desk.audio.read(request.args.get("video_id", ""), request.args.get("segment", ""))
+        if isinstance(samples, str):
+            abort(404, samples)
+        return send_file(BytesIO(encode_wav(samples)), mimetype="audio/wav", max_age=3600)
+
+
+def _guard(server: Flask, token: str) -> None:
+    """Answer only requests with the token, and only under the server's own name.
+
+    The token is exchanged for a cookie, so that it is not in the address of the page. A page of another site that
+    resolves its name to this machine is refused by its name.
+    """
+
+    @server.before_request
+    def check() -> Any:
+        if request.host.rpartition(":")[0] not in _NAMES:
+            abort(403, "vfleet explore answers only to its own address.")
+        cookie = f"{_COOKIE}-{request.host.rpartition(':')[2]}"
+        if secrets.compare_digest(request.cookies.get(cookie, "").encode(), token.encode()):
+            return None
+        if not secrets.compare_digest(request.args.get("token", "").encode(), token.encode()):
+            abort(403, "Open the address that vfleet explore printed: it has a token.")
+        answer = redirect(request.path)
+        answer.set_cookie(cookie, token, httponly=True, samesite="Strict")
+        return answer
+
+    @server.after_request
+    def add_headers(answer: Response) -> Response:
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        answer.headers["X-Frame-Options"] = "DENY"
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        return answer

@@ -1,0 +1,192 @@
+"""The pages with a plain table: groups, words and characters, two sets of rules, and the review decisions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import dash_ag_grid
+from dash import Dash, Input, Output, State, dcc, html
+from dash.exceptions import PreventUpdate
+
+from validation.analysis.explore.desk import Desk
+from validation.analysis.explore.queries import GROUPS, Row
+from validation.errors import BadInput
+
+WORDS, CHARACTERS = "words", "characters"
+
+
+def make_groups_page() -> html.Div:
+    by = dcc.RadioItems(
+        id="group-by",
+        value="video_id",
+        inline=True,
+        options=[{"value": k, "label": f" {v} "} for k, v in GROUPS.items()],
+    )
+    hint = "The filters of the first page hold here too. Click a row to filter by it."
+    return html.Div([html.Div([by, html.Span(hint, className="hint")], className="row"), _make_table("groups")])
+
+
+def make_words_page(desk: Desk) -> html.Div:
+    languages = [row.lang for row in desk.table.compare_hours(desk.rules, desk.rules)]
+    controls = [
+        dcc.RadioItems([WORDS, CHARACTERS], WORDS, id="word-kind", inline=True),
+        dcc.Dropdown(languages, languages[0] if languages else None, id="word-language", style={"width": "160px"}),
+        dcc.Input(id="word-search", type="text", debounce=True, placeholder="Words that contain"),
+    ]
+    return html.Div([html.Div(controls, className="row"), _make_table("words-table")])
+
+
+def make_compare_page(desk: Desk) -> html.Div:
+    names = list(desk.other_rules)
+    choice = dcc.Dropdown(names, names[0] if names else None, id="other-rules", style={"width": "320px"})
+    return html.Div(
+        [
+            html.Div([html.Span("Compare the rules of this page with"), choice], className="row"),
+            html.Div(id="compare-message", className="message"),
+            html.Div([html.Div(_make_table("changes"), className="panel"),
+                      html.Div(_make_table("hours-table"), className="panel")], className="columns"),
+            html.H2("Segments whose verdict differs (the first 200)"),
+            _make_table("changed"),
+        ]
+    )  # fmt: skip
+
+
+def make_reviews_page(desk: Desk) -> html.Div:
+    hint = (
+        f"Decisions are appended to {desk.reviews.path}; the last one on a segment counts. "
+        "`vfleet reviews clips` writes the accepted and corrected segments with their audio, for `vfleet calibrate`."
+    )
+    buttons = [html.Button("Download as JSON lines", id="save-reviews", n_clicks=0), dcc.Download(id="reviews-file")]
+    return html.Div([html.P(hint, className="hint"), html.Div(buttons, className="row"), _make_table("reviews-table")])
+
+
+def add_callbacks(app: Dash, desk: Desk) -> None:
+    _add_groups(app, desk)
+    _add_words(app, desk)
+    _add_comparison(app, desk)
+    _add_reviews(app, desk)
+
+
+def _add_groups(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        *_outputs("groups"),
+        Input("group-by", "value"),
+        Input("filter", "data"),
+        Input("rules", "data"),
+        Input("tabs", "value"),
+        State("table", "filterModel"),
+    )
+    def group(by: str, stored: Any, rules_json: Any, tab: str, grid: Any) -> tuple[Any, Any]:
+        if tab != "groups":
+            return [], []
+        try:
+            return _fill(desk.table.group(by, desk.read_filter(stored, grid), desk.read_rules(rules_json)))
+        except BadInput:  # the message is shown above the tabs
+            return [], []
+
+    @app.callback(
+        Output("filter", "data", allow_duplicate=True),
+        Output("tabs", "value", allow_duplicate=True),
+        Input("groups", "cellClicked"),
+        State("groups", "rowData"),
+        State("group-by", "value"),
+        State("filter", "data"),
+        prevent_initial_call=True,
+    )
+    def open_group(clicked: Any, rows: Sequence[Row], by: str, stored: Any) -> tuple[Any, str]:
+        if not clicked:
+            raise PreventUpdate
+        row = rows[int(clicked["rowId"])]
+        names = ("video_id", "speaker") if by == "speaker" else (by,)
+        chosen = {name: [row[name]] for name in names if row[name] is not None}
+        stored = {"ranges": {}, "values": {}, "where": ""} | dict(stored or {})
+        return stored | {"values": stored["values"] | chosen}, "table-tab"
+
+
+def _add_words(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        *_outputs("words-table"),
+        Input("word-kind", "value"),
+        Input("word-language", "value"),
+        Input("word-search", "value"),
+        Input("tabs", "value"),
+    )
+    def count(kind: str, lang: str | None, search: str | None, tab: str) -> tuple[Any, Any]:
+        if tab != "words":
+            return [], []
+        if kind == CHARACTERS:
+            return _fill(desk.table.count_characters(lang))
+        return _fill(desk.table.count_words(lang, (search or "").strip().casefold()))
+
+
+def _add_comparison(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        *_outputs("changes"),
+        *_outputs("hours-table"),
+        *_outputs("changed"),
+        Output("compare-message", "children"),
+        Input("other-rules", "value"),
+        Input("rules", "data"),
+        Input("tabs", "value"),
+    )
+    def compare(name: str | None, rules_json: Any, tab: str) -> tuple[Any, ...]:
+        if tab != "compare" or name is None:
+            return ([], [], [], [], [], [], "" if desk.other_rules else "No other rules fit these segments.")
+        rules, other = desk.read_rules(rules_json), desk.other_rules[name]
+        changes = [
+            {"this page": after, name: before, "segments": segments, "hours": round(hours, 3)}
+            for before, after, segments, hours in desk.table.count_changes(rules, other)
+        ]
+        hours = [
+            {"language": row.lang, "hours": round(row.hours, 3), "this page keeps": round(row.kept, 3),
+             f"{name} keeps": round(row.kept_before, 3)}
+            for row in desk.table.compare_hours(rules, other)
+        ]  # fmt: skip
+        return (*_fill(changes), *_fill(hours), *_fill(desk.table.find_changed(rules, other)), "")
+
+
+def _add_reviews(app: Dash, desk: Desk) -> None:
+    @app.callback(*_outputs("reviews-table"), Input("tabs", "value"), Input("reviewed", "data"))
+    def list_reviews(_tab: str, _at: Any) -> tuple[Any, Any]:
+        return _fill([asdict(review) for review in desk.reviews.all()])
+
+    @app.callback(Output("reviews-file", "data"), Input("save-reviews", "n_clicks"), prevent_initial_call=True)
+    def save(_clicks: int) -> Any:
+        lines = [json.dumps(asdict(review), ensure_ascii=False) + "\n" for review in desk.reviews.all()]
+        return {"content": "".join(lines), "filename": "reviews.jsonl"}
+
+
+def _outputs(table: str) -> tuple[Output, Output]:
+    return Output(table, "rowData"), Output(table, "columnDefs")
+
+
+def _make_table(name: str) -> dash_ag_grid.AgGrid:
+    return dash_ag_grid.AgGrid(
+        id=name,
+        columnDefs=[],
+        rowData=[],
+        defaultColDef={"sortable": True, "resizable": True, "filter": True, "minWidth": 90},
+        dashGridOptions={"rowHeight": 30, "enableCellTextSelection": True, "suppressFieldDotNotation": True},
+        style={"height": "60vh" if name in {"groups", "words-table", "changed", "reviews-table"} else "300px"},
+    )
+
+
+def _fill(rows: Sequence[Row]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The rows and the columns of a table; lists are joined."""
+    shown: list[Mapping[str, Any]] = [
+        {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}
+        for row in rows
+    ]
+    wide = {"text": 320, "corrected_text": 260}
+    columns: list[Mapping[str, Any]] = [
+        {"field": name, "headerName": name, "flex": 1, "minWidth": wide.get(name, 90),
+         "filter": "agNumberColumnFilter" if _is_number(shown, name) else "agTextColumnFilter"}
+        for name in (shown[0] if shown else ())
+    ]  # fmt: skip
+    return shown, columns
+
+
+def _is_number(rows: Sequence[Row], name: str) -> bool:
+    value = next((row[name] for row in rows if row[name] is not None), None)
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,165 @@
+"""`vfleet explore`: the results as a local web page; `vfleet reviews`: its decisions as trusted clips."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from validation.cli.results import (
+    PANEL,
+    BucketOption,
+    RevisionOption,
+    RulesOption,
+    ShardsOption,
+    SuiteOption,
+    find_rules,
+    find_source,
+    load_results_settings,
+    read_rules_text,
+)
+from validation.errors import BadInput
+from validation.exit_codes import ExitCode
+from validation.output import say
+
+if TYPE_CHECKING:
+    from validation.analysis.explore.desk import Desk
+    from validation.analysis.explore.queries import SegmentTable
+    from validation.scoring.verdict import Rules
+
+
+DecisionsOption: TypeAlias = Annotated[
+    Path, typer.Option("--reviews", metavar="FILE", help="File of the review decisions.")
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command(rich_help_panel=PANEL)(explore)
+    app.command(rich_help_panel=PANEL)(reviews)
+
+
+def explore(
+    rules: RulesOption = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="FILE|VERSION", help="Rules to compare with; may be repeated."),
+    ] = None,
+    suite: SuiteOption = None,
+    shards: ShardsOption = None,
+    bucket: BucketOption = None,
+    revision: RevisionOption = None,
+    decisions: DecisionsOption = Path("reviews.jsonl"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; a free one by default.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+) -> None:
+    """Serve a web page on this machine to look at the results: filter, listen, move limits, decide.
+
+    The segments are copied into a DuckDB file in ~/.cache/validation-fleet/explore, once per state of the results.
+    Audio is read from the source store.
+
+    Example: `vfleet explore --shards results`
+    """
+    import webbrowser
+
+    from validation.analysis.explore.server import make_server_of
+
+    desk = open_desk(rules, against or [], decisions, suite=suite, shards=shards, bucket=bucket, revision=revision)
+    try:
+        server, address = make_server_of(desk, port=port)
+    except (OSError, SystemExit) as error:
+        raise BadInput(f"port {port} of 127.0.0.1 cannot be used: {error}") from None
+    say(f"{desk.title}\n{address}\nonly this machine can open it; Ctrl-C ends")
+    if browser:
+        webbrowser.open(address)
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+        desk.table.close()
+
+
+def reviews(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; made if missing.")],
+    decisions: DecisionsOption = Path("reviews.jsonl"),
+) -> int:
+    """Write the segments that were accepted or corrected in `vfleet explore` as trusted clips, with their audio.
+
+    Exit 1 if the audio of a segment is missing.
+
+    Example: `vfleet reviews clips`, then `vfleet calibrate clips`
+    """
+    from validation.analysis.explore.audio import SourceAudio
+    from validation.analysis.explore.reviews import Reviews
+    from validation.analysis.explore.trusted import write_trusted_clips
+    from validation.settings import load_settings
+
+    if not decisions.is_file():
+        raise BadInput(f"{decisions} does not exist: `vfleet explore` writes the decisions to it")
+    found = Reviews(decisions).all()
+    left_out = write_trusted_clips(found, SourceAudio(load_settings()), folder)
+    for name, reason in left_out.items():
+        say(f"{name} is left out: {reason}")
+    trusted = sum(1 for review in found if review.trusted_text)
+    say(f"{trusted - len(left_out)} of {len(found)} reviewed segments written to {folder} as trusted clips")
+    return ExitCode.FAILED if left_out else ExitCode.OK
+
+
+def open_desk(
+    rules: str | None,
+    against: list[str],
+    reviews: Path,
+    *,
+    suite: str | None,
+    shards: Path | None,
+    bucket: str | None,
+    revision: str | None,
+) -> "Desk":
+    """Open the segments, rules, decisions and audio that the page shows."""
+    from validation.analysis.explore.audio import SourceAudio
+    from validation.analysis.explore.database import default_cache, open_database
+    from validation.analysis.explore.desk import Desk
+    from validation.analysis.explore.queries import SegmentTable
+    from validation.analysis.explore.reviews import Reviews
+    from validation.analysis.selection.sources import read_fields
+
+    source = find_source(suite=suite, shards=shards, bucket=bucket, revision=revision)
+    book, kept = find_rules(rules, source.suite), Reviews(reviews)
+    settings = load_results_settings(bucket)
+    path = open_database(source, book, default_cache(), lambda rows: say(f"{rows:,} segments copied"))
+    table = SegmentTable(path)
+    table.check_rules(book)
+    described = {
+        name: (
+            (field.metadata or {}).get(b"unit", b"").decode(),
+            (field.metadata or {}).get(b"description", b"").decode(),
+        )
+        for name, field in read_fields(source, settings).items()
+    }
+    return Desk(
+        title=f"suite {source.suite}, rules {book.version}, {table.size():,} segments",
+        table=table,
+        rules=book,
+        rules_text=read_rules_text(rules, source.suite)[0],
+        reviews=kept,
+        audio=SourceAudio(settings),
+        described=described,
+        other_rules=_find_other_rules(table, book, against, source.suite),
+    )
+
+
+def _find_other_rules(table: "SegmentTable", rules: "Rules", against: list[str], suite: str) -> "Mapping[str, Rules]":
+    """The rules that were named, the rules themselves without the user's changes, and the packaged ones that fit."""
+    from validation.scoring.rules_io import BadRules, known_rules, load_rules
+
+    named = {name: find_rules(name, suite) for name in against}
+    for book in named.values():
+        table.check_rules(book)
+    others = {**named, rules.version: rules}
+    for name in known_rules():
+        try:
+            book = load_rules(name)
+            table.check_rules(book)
+        except BadRules:
+            continue
+        others.setdefault(name, book)
+    return others

@@ -1,0 +1,143 @@
+"""The deep check of the weights of `indic`: front end, graphs, labels and speech, against what was published."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from validation.domain import Waveform
+from validation.hardware.device import DeviceConfig, device_from_settings
+from validation.models.batching import pad_stack
+from validation.models.conformer.graph import FRONT_END_FILE, count_symbols, read_graph
+from validation.models.conformer.mel import LogMel
+from validation.models.conformer.onnx_engine import OnnxEngine
+from validation.models.conformer.onnx_to_torch import load_torch_engine
+from validation.models.conformer.vocabulary import Vocabulary, read_vocabulary
+from validation.models.known_speech import MAX_CER, hear_clips, read_clip
+from validation.models.mms_lid import MmsLid
+from validation.models.onnx import create_onnx_session
+from validation.models.suite import count_cores, load_suite
+from validation.models.suites import SUITES
+from validation.models.voxlingua import VoxLingua107
+from validation.models.weights_folder import open_weights_folder
+
+TOLERANCE = 1e-4
+"""The greatest difference of a feature or of a log-probability to the published files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison, and whether it passed."""
+
+    model: str
+    subject: str
+    found: str
+    passed: bool
+
+
+def check_deep(root: Path | None = None) -> Iterator[Check]:
+    """Compare the weights below ``root`` (VFLEET_WEIGHTS if None) with what was published with them.
+
+    The order is that of the cost: the front end, the graphs, the labels, and speech with known text last.
+
+    Raises:
+        BadInput: a folder does not load; nothing can be compared.
+    """
+    assets = open_weights_folder("indicconformer-600m", root).path / "assets"
+    clips = [read_clip(name) for name in SUITES["indic"].known_clips]
+    audios = [clip.audio for clip in clips]
+    yield _check_front_end(assets.parent / FRONT_END_FILE, audios)
+    vocabulary = read_vocabulary(assets, count_symbols(read_graph(assets / "ctc_decoder.onnx")))
+    languages = np.array([vocabulary.index_of[clip.language or ""] for clip in clips])
+    yield from _check_engines(assets, vocabulary, audios, languages)
+    yield from _check_labels(vocabulary, root)
+    if root is None:
+        yield from _check_speech()
+
+
+def _check_front_end(path: Path, audios: list[Waveform]) -> Check:
+    """Compare the published front end with ours, clip by clip."""
+    model, subject = "conformer", f"features against {path.name}"
+    if not path.is_file():
+        return Check(model, subject, f"{path} is missing: run `make weights` again", passed=False)
+    load: Callable[..., Any] = torch.jit.load
+    published, ours, worst = load(path, map_location="cpu").eval(), LogMel(), 0.0
+    for audio in audios:
+        waveform, length = torch.from_numpy(audio)[None], torch.tensor([len(audio)])
+        with torch.inference_mode():
+            expected, frames = published(input_signal=waveform, length=length)
+            found, counts = ours(waveform, length)
+        if int(frames[0]) != int(counts[0]):
+            return Check(model, subject, f"{int(counts[0])} frames, not {int(frames[0])}", passed=False)
+        worst = max(worst, float((found - expected[:, :, : found.shape[2]]).abs().max()))
+    return Check(model, subject, f"{worst:.1e}", passed=worst <= TOLERANCE)
+
+
+def _check_engines(
+    assets: Path, vocabulary: Vocabulary, audios: list[Waveform], languages: NDArray[np.int64]
+) -> Iterator[Check]:
+    """Compare both engines, on a padded batch, with the published graphs as they are, on one clip at a time."""
+    expected = _run_stock(assets, vocabulary, audios, languages)
+    waveforms, lengths = pad_stack(audios)
+    device = DeviceConfig(device_from_settings().device, "float32")
+    for load in (
+        lambda: OnnxEngine(assets, vocabulary, threads=count_cores(), device=device.device),
+        lambda: load_torch_engine(assets, vocabulary, device),
+    ):
+        engine = load()
+        output = engine.run(waveforms, lengths, languages)
+        found = [own[:count] for own, count in zip(output.log_probs, output.frames, strict=True)]
+        subject = f"{engine.name} against the published graphs"
+        if [len(own) for own in found] != [len(own) for own in expected]:
+            yield Check("conformer", subject, "other numbers of frames", passed=False)
+            continue
+        worst = max(float(np.abs(own - other).max()) for own, other in zip(found, expected, strict=True))
+        same_text = all(
+            np.array_equal(own.argmax(axis=1), other.argmax(axis=1)) for own, other in zip(found, expected, strict=True)
+        )
+        text = "same text" if same_text else "other text"
+        yield Check("conformer", subject, f"{worst:.1e}, {text}", passed=worst <= TOLERANCE and same_text)
+
+
+def _run_stock(
+    assets: Path, vocabulary: Vocabulary, audios: list[Waveform], languages: NDArray[np.int64]
+) -> list[NDArray[np.float32]]:
+    """Run the published graphs without any edit, clip by clip: (T, 257) log-probabilities of each clip's language."""
+    sessions = [
+        create_onnx_session(graph.proto.SerializeToString(), threads=count_cores(), weights=graph.weights)
+        for graph in (read_graph(assets / "encoder.onnx"), read_graph(assets / "ctc_decoder.onnx"))
+    ]
+    mel, heard = LogMel(), []
+    for audio, language in zip(audios, languages, strict=True):
+        features, counts = mel(torch.from_numpy(audio)[None], torch.tensor([len(audio)]))
+        encoded, _ = sessions[0].run(None, {"audio_signal": features.numpy(), "length": counts.numpy()})
+        (logits,) = sessions[1].run(None, {"encoder_output": encoded})
+        own = torch.from_numpy(logits[0][:, vocabulary.columns[language]])
+        heard.append(own.log_softmax(dim=1).numpy())
+    return heard
+
+
+def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
+    """Load each LID model, which refuses labels that no table knows, and list the languages on which it abstains."""
+    device = DeviceConfig(device_from_settings().device, "float32")
+    for kind in (MmsLid, VoxLingua107):
+        model = kind(threads=count_cores(), root=root, device_config=device)
+        unknown = sorted(set(vocabulary.languages) - (model.languages or frozenset()))
+        abstains = f"abstains on {', '.join(unknown)}" if unknown else "knows all languages of conformer"
+        yield Check(model.name, "labels", f"{len(model.languages or ())} languages; {abstains}", passed=True)
+
+
+def _check_speech() -> Iterator[Check]:
+    """Score speech with known text with the suite as the settings configure it."""
+    suite = load_suite("indic")
+    for clip in hear_clips(suite):
+        yield Check(
+            "conformer", f"text of {clip.clip}", f"CER {clip.cer:.2f}: {clip.heard}", passed=clip.cer <= MAX_CER
+        )
+        for model, language in clip.languages.items():
+            # One model may err on a short clip; at the start of a suite one right answer of all is enough.
+            yield Check(model, f"language of {clip.clip}", str(language), passed=language == clip.language)
