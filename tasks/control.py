@@ -220,7 +220,8 @@ def log_sweep(logger: LoggerLike, report: SweepReport, corrections: Sequence[str
     counts = {
         "chunks_swept": len(report.swept), "orphans_deleted": len(report.orphans),
         "workers_silent": len(report.stale_workers), "videos_stranded": report.stranded_videos,
-        "canaries_evaluated": len(report.evaluated), "runs_corrected": len(corrections),
+        "canaries_evaluated": len(report.evaluated),
+        "sessions_ended": report.ended_sessions, "runs_corrected": len(corrections),
         "steps_failed": len(report.failures),
     }  # fmt: skip
     logger.info(

@@ -1,13 +1,14 @@
 """The progress of the fleet as Prefect artifacts."""
 
 import re
+from functools import partial
 from hashlib import sha256
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from blocks.control import open_control_services
+from blocks.control import complete_settings, open_control_services
 from validation.analysis.status.fleet_status import FleetStatus, read_status
 from validation.analysis.status.format import (
     describe_language,
@@ -15,7 +16,10 @@ from validation.analysis.status.format import (
     worker_cells,
     write_page,
 )
+from validation.control.witness import video_reader, witness_failures
 from validation.escape import for_markdown
+from validation.services import open_source
+from validation.settings import load_settings
 
 MAX_LANGUAGES = 30
 """Maximum number of progress bars: the table of the page lists the other languages."""
@@ -25,6 +29,14 @@ MAX_LANGUAGES = 30
 def refresh() -> FleetStatus:
     """Read the status of the fleet from the ledger."""
     return read_status(open_control_services().engine)
+
+
+@task(name="settle-failures", cache_policy=NO_CACHE)
+def settle_failures() -> int:
+    """Be the second witness of the failures that only one box reported. Returns how many were settled."""
+    settings = complete_settings(load_settings())
+    read_video = video_reader(partial(open_source, settings), settings.source_key)
+    return len(witness_failures(open_control_services().engine, read_video))
 
 
 def publish_page(status: FleetStatus) -> None:

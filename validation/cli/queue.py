@@ -223,15 +223,21 @@ def sweep(json: JsonOption = False) -> None:
     Only the clock of the database decides: a chunk is taken back when its lease has expired.
     """
     from validation.control.sweep import sweep as run_sweep
-    from validation.services import open_ledger, open_results
+    from validation.control.witness import video_reader
+    from validation.services import open_ledger, open_results, open_source
+    from validation.settings import load_settings
 
-    report = run_sweep(open_ledger(), open_results())
+    read_video = video_reader(open_source, load_settings().source_key)
+    report = run_sweep(open_ledger(), open_results(), read_video=read_video)
     if json:
         say_json(report)
         report.raise_if_incomplete()
         return
     for canary in report.evaluated:
         say(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
+    for failure in report.settled:
+        found = "confirmed" if failure.is_confirmed else "refuted: its object can be read"
+        say(f"the failure of video {failure.video_id}, reported by {failure.owner}, is {found}")
     for chunk in report.swept:
         say(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
     for key in report.unknown_shards:

@@ -21,6 +21,8 @@ from validation.settings import Settings
 SQL = Path(__file__).resolve().parents[2] / "sql/doctor"
 CONNECTIONS_PER_BOX = 3
 """One per process: the worker and two flow runs (validation/ledger/engine.py)."""
+CONNECTIONS_RESERVED = 20
+"""For the control machine, the operator and Postgres itself."""
 _SUPABASE_POOLER = ".pooler.supabase.com"
 _SESSION_PORT, _TRANSACTION_PORT = 5432, 6543
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
@@ -150,6 +152,30 @@ def check_box_login(settings: Settings) -> str | None:
     finally:
         engine.dispose()
     return f"login {login} is accepted"
+
+
+def check_box_limits(settings: Settings) -> str | None:
+    """The logins of boxes can neither take all connections, nor keep sessions, nor create objects."""
+    with _connect(settings) as connection, connection.begin():
+        logins = connection.exec_driver_sql((SQL / "box_logins.sql").read_text()).all()
+    for each in logins:
+        reserved = each.max_connections - CONNECTIONS_RESERVED
+        if not 0 <= each.connection_limit <= reserved:
+            raise CheckWarning(
+                f"login {each.login} may take all {each.max_connections} connections, and then no command can revoke a "
+                f"box: as the database's owner, ALTER ROLE {each.login} CONNECTION LIMIT {reserved}"
+            )
+        if not each.can_be_ended:
+            raise CheckWarning(
+                f"the sweep cannot end sessions of login {each.login} that keep locks: as the login that created it, "
+                f"GRANT {each.login} TO validation_owner"
+            )
+        if each.may_create:
+            raise CheckWarning(
+                f"login {each.login} may create objects in schema public: as the schema's owner, "
+                "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+            )
+    return ", ".join(f"{each.login}: {each.connection_limit} connections" for each in logins) or None
 
 
 def _read_powers(settings: Settings, needed: frozenset[str], role: str) -> Row[Any]:

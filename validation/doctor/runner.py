@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from validation.doctor.accounts import check_cloudflare, check_vast
 from validation.doctor.check import Check, CheckResult, CheckWarning, run_check
 from validation.doctor.database import (
+    check_box_limits,
     check_box_login,
     check_box_role,
     check_control_role,
@@ -81,6 +82,7 @@ CONTROL_CHECKS: Sequence[Check] = (
     check_labels,
     check_control_role,
     check_box_login,
+    check_box_limits,
     check_credentials,
     check_source,
     check_results,

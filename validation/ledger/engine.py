@@ -5,8 +5,10 @@ import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cache
+from typing import Any
 
 import certifi
+from psycopg import IsolationLevel
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
@@ -37,9 +39,15 @@ STATEMENT_TIMEOUT = "300s"
 _OTHER_DATABASES = frozenset({"mysql", "mariadb", "sqlite", "oracle", "mssql", "mongodb", "redis"})
 
 _TRANSACTION_SETTINGS = (
-    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('statement_timeout', %s, true), "
-    "set_config('vfleet.box_key', %s, true)"
+    "SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', %s, true), "
+    "pg_catalog.set_config('statement_timeout', %s, true), pg_catalog.set_config('vfleet.box_key', %s, true), "
+    "pg_catalog.set_config('role', 'none', true), pg_catalog.set_config('row_security', 'on', true), "
+    "pg_catalog.set_config('synchronous_commit', 'on', true), CASE WHEN "
+    "pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 170000 "
+    "THEN pg_catalog.set_config('transaction_timeout', '0', true) END"
 )
+"""What a call depends on, set for its transaction: behind a pooler the session may have the settings of another client.
+Each function of the ledger sets its own search_path and lock_timeout."""
 _SETS_BOX_KEY = "sets_box_key"
 
 
@@ -119,8 +127,15 @@ def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
         hide_parameters=True,  # errors are logged, and keys and credentials are parameters
     )
     if box_key is not None:
+        event.listen(engine, "connect", _begin_read_write)
         _set_box_key(engine, box_key)
     return engine
+
+
+def _begin_read_write(connection: Any, _record: object) -> None:
+    """Begin each transaction with its mode, whatever ``default_transaction_*`` another client has left behind."""
+    connection.read_only = False
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 def _set_box_key(engine: Engine, box_key: SecretStr) -> None:

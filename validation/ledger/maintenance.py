@@ -48,6 +48,15 @@ def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
     return int(row[0])
 
 
+def end_box_sessions(engine: Engine, *, idle_s: int = 30, transaction_s: int = 60) -> int:
+    """End the sessions of boxes whose transaction idles or does not end; with 0 and 0 all of them. Returns how many.
+
+    An honest box loses one call, which it repeats.
+    """
+    (row,) = call_function(engine, "end_box_sessions", idle_s=idle_s, transaction_s=transaction_s)
+    return int(row[0])
+
+
 def mark_stale_workers(engine: Engine, *, timeout_s: int = HEARTBEAT_TIMEOUT_S) -> list[str]:
     """Mark workers without a heartbeat for ``timeout_s`` stale, after a day offline. Returns the newly stale ids."""
     return [row[0] for row in call_function(engine, "mark_stale_workers", timeout_s=timeout_s)]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from validation.errors import AccessRefused, BadInput, ClaimLost, FleetError, Permanent, Transient, Unreachable
@@ -82,8 +82,9 @@ class WorkerQuarantined(BadInput):
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
-            f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong. On the control "
-            "machine, `vfleet canaries list` says which, and `vfleet canaries clear` lets it work again"
+            f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong, or it failed "
+            "videos that other boxes validate. On the control machine, `vfleet status` says which, and "
+            "`vfleet canaries clear` lets it work again"
         )
 
 
@@ -112,7 +113,8 @@ def translate_error(error: DBAPIError, engine: Engine, function: str, arguments:
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
     if state.startswith(_LOGIN_REFUSED) or (not state and is_login_refusal(str(error.orig))):
         return LoginRefused(describe_address(engine), reason)
-    no_connection = not state and isinstance(error, OperationalError | InterfaceError)
+    # An InternalError without a state is psycopg's own: the session ended in the middle of an answer.
+    no_connection = not state and isinstance(error, OperationalError | InterfaceError | InternalError)
     if no_connection or state.startswith(_UNREACHABLE):
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
     if (refusal := _parse_error(state, reason, arguments)) is not None:
