@@ -158,9 +158,16 @@ $(VENV)/complete: $(VENV)/installed
 	touch $@
 
 # One lock for all extras and platforms, without an index address.
+PINS   := --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url
+HASHES := -c constraints.lock --generate-hashes
+
 lock:
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
-	    --no-annotate --no-header --no-emit-index-url -o constraints.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras $(PINS) -o constraints.lock
+	printf 'hatchling\neditables\n' | $(BIN)/uv pip compile pyproject.toml - --extra local $(PINS) $(HASHES) \
+	    -o deploy/image/requirements-local.lock
+	printf 'hatchling\neditables\nfaster-whisper\n' | $(BIN)/uv pip compile pyproject.toml - --extra gpu --extra models \
+	    $(PINS) $(HASHES) -o deploy/image/requirements-gpu.lock $$(printf -- '--no-emit-package %s ' torch triton \
+	    onnxruntime ctranslate2 $$(grep -oE '^(nvidia|cuda)-[a-z0-9-]*' constraints.lock | grep -v '^nvidia-ml-py'))
 
 clean:
 	rm -rf $(VENV) .local

@@ -1,8 +1,8 @@
 """`python -m blocks save | test`: save the settings of the environment as blocks, and test the saved blocks.
 
-`save` writes the documents `ledger`, `suite` and `validation-results` from DATABASE_URL, the VFLEET_ and the R2_
-variables of this process, and `vast` if VAST_API_KEY is set. `test` loads each existing document and uses it
-once.
+`save` writes the documents `ledger` and `validation-results` from DATABASE_URL, the VFLEET_ and the R2_ variables of
+this process, `suite` if VFLEET_SUITE is set, and `vast` if VAST_API_KEY is set. `test` loads each existing document and
+uses it once.
 """
 
 import sys
@@ -31,9 +31,10 @@ def save_blocks() -> int:
     settings = load_settings()
     documents: dict[str, Block] = {
         DATABASE: ValidationDatabase.from_settings(settings),
-        SUITE: ModelSuite.from_settings(settings),
         RESULTS: build_bucket(settings),
     }
+    if "suite" in settings.model_fields_set:  # the default is for tests: no fleet may get it unasked
+        documents[SUITE] = ModelSuite.from_settings(settings)
     if settings.vast_api_key.get_secret_value():
         documents[VAST] = VastCredentials.from_settings(settings)
     for name, document in documents.items():

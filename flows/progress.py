@@ -2,17 +2,21 @@
 
 from prefect import flow, get_run_logger
 
-from tasks.progress import publish_language_bars, publish_page, publish_workers, refresh
+from tasks.progress import publish_language_bars, publish_page, publish_workers, refresh, settle_failures
 from validation.analysis.status.format import headline
 
 
 @flow(name="report-progress", flow_run_name="report progress")
 def report_progress() -> str:
-    """Publish a page with plots, rates, cost and the expected end; a table of workers; a progress bar per language."""
+    """Publish a page with plots, rates, cost and the expected end; a table of workers; a progress bar per language.
+
+    At the end the control plane reads the objects of videos that only one box has failed, and settles the failures.
+    """
     status = refresh()
     publish_page(status)
     publish_workers(status)
     publish_language_bars(status)
     summary = headline(status)
     get_run_logger().info("published the progress: %s", summary, extra={"event": "progress_published"})
+    settle_failures()
     return summary

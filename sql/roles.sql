@@ -84,6 +84,21 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA validation
 REVOKE ALL ON ALL TABLES    IN SCHEMA validation
     FROM PUBLIC, validation_worker, validation_control, validation_reader;
 REVOKE ALL ON SCHEMA validation FROM PUBLIC;
+-- The functions look names up in this schema with their owner's rights, so no other role may create anything in it.
+DO $$
+DECLARE
+    v_role regrole;
+BEGIN
+    FOR v_role IN
+        SELECT DISTINCT a.grantee::regrole
+        FROM pg_namespace n, aclexplode(n.nspacl) a
+        WHERE n.nspname = 'validation' AND a.privilege_type = 'CREATE'
+          AND a.grantee NOT IN (0, n.nspowner, 'validation_owner'::regrole)
+    LOOP
+        EXECUTE format('REVOKE CREATE ON SCHEMA validation FROM %s', v_role);
+    END LOOP;
+END
+$$;
 GRANT USAGE ON SCHEMA validation TO validation_worker, validation_control, validation_reader;
 
 -- By default every login of a Postgres may fill the disk with temporary tables and large objects. A privilege of PUBLIC
@@ -111,6 +126,27 @@ BEGIN
 END
 $$;
 
+-- A role may end the sessions of the roles that it is a member of, and no others: the ledger ends those of boxes.
+DO $$
+DECLARE
+    v_login name;
+BEGIN
+    FOR v_login IN
+        SELECT l.rolname FROM pg_roles l
+        WHERE l.rolcanlogin AND pg_has_role(l.oid, 'validation_worker', 'member')
+          AND NOT pg_has_role(l.oid, 'validation_control', 'member')
+          AND NOT pg_has_role('validation_owner', l.oid, 'member')
+    LOOP
+        BEGIN
+            EXECUTE format('GRANT %I TO validation_owner', v_login);
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE NOTICE 'the ledger cannot end the sessions of %: the login that created it can GRANT % TO '
+                         'validation_owner', v_login, v_login;
+        END;
+    END LOOP;
+END
+$$;
+
 -- A box: its own chunks, through these functions, and nothing else.
 GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,
@@ -125,7 +161,8 @@ GRANT EXECUTE ON FUNCTION
     validation.requeue_videos, validation.find_unknown_videos, validation.find_unknown_chunks,
     validation.restore_shard, validation.withdraw_shard, validation.compact_shards, validation.purge_retired_shards,
     validation.sample_videos, validation.insert_canaries, validation.record_canary_result, validation.clear_quarantine,
-    validation.retire_worker, validation.schema_revision, validation.peek_videos
+    validation.retire_worker, validation.schema_revision, validation.peek_videos,
+    validation.undo_box, validation.settle_failure, validation.prune_box_decisions, validation.end_box_sessions
 TO validation_control;
 
 -- The control plane: the rented boxes.
@@ -137,6 +174,7 @@ GRANT EXECUTE ON FUNCTION
     validation.fleet_now, validation.fleet_spend, validation.issue_box_key, validation.store_credential
 TO validation_control;
 GRANT EXECUTE ON FUNCTION validation.fleet_now, validation.fleet_spend TO validation_reader;  -- views call them
+GRANT EXECUTE ON FUNCTION validation.has_other_owner TO validation_control, validation_reader;  -- views call it
 GRANT EXECUTE ON FUNCTION validation.audit TO validation_control, validation_reader;
 
 -- Views only: box keys, issued credentials and canaries with their answers are tables of this schema.

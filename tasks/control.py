@@ -27,7 +27,7 @@ from prefect.types._datetime import now
 from validation.control.dispatch import plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
-from validation.escape import plain_text
+from validation.escape import for_log, for_markdown
 from validation.ledger.maintenance import SweptChunk
 from validation.ledger.queries import OpenChunk, RecentlyClosedChunk, WorkerSession, Workload
 
@@ -205,7 +205,7 @@ def publish_report(report: SweepReport, corrections: Sequence[str]) -> None:
     if report.stranded_videos:
         rows.append({"what": "stranded videos returned", "which": str(report.stranded_videos)})
     if rows:
-        rows = [{name: plain_text(value) for name, value in row.items()} for row in rows]
+        rows = [{name: for_markdown(value) for name, value in row.items()} for row in rows]  # cells are Markdown
         create_table_artifact(rows, key="sweep", description="What the sweep did.")
 
 
@@ -214,13 +214,14 @@ def log_sweep(logger: LoggerLike, report: SweepReport, corrections: Sequence[str
     for chunk in report.swept:
         logger.info(
             "took chunk %s of worker %s back: %s",
-            *(chunk.chunk_id, chunk.worker_id, chunk.reason),
+            *(chunk.chunk_id, for_log(chunk.worker_id), for_log(chunk.reason)),
             extra={"event": "chunk_swept", "chunk_id": str(chunk.chunk_id), "worker_id": chunk.worker_id},
         )
     counts = {
         "chunks_swept": len(report.swept), "orphans_deleted": len(report.orphans),
         "workers_silent": len(report.stale_workers), "videos_stranded": report.stranded_videos,
-        "canaries_evaluated": len(report.evaluated), "runs_corrected": len(corrections),
+        "canaries_evaluated": len(report.evaluated),
+        "sessions_ended": report.ended_sessions, "runs_corrected": len(corrections),
         "steps_failed": len(report.failures),
     }  # fmt: skip
     logger.info(

@@ -13,7 +13,7 @@ from blocks.suite import collect_box_environment
 from blocks.vast import find_credentials
 from validation.credentials.issuer import open_issuer
 from validation.errors import FleetError
-from validation.escape import plain_text
+from validation.escape import for_markdown
 from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.gateway.tokens import find_tokens
 from validation.ledger.fleet import read_fleets, record_tick
@@ -75,5 +75,5 @@ def publish_notes(fleet: str, report: Report | None) -> None:
     if report is None or not (report.done or report.notes):
         return
     rows = [{"what": what, "count": count, "note": ""} for what, count in sorted(report.done.items())]
-    rows += [{"what": "note", "count": 1, "note": plain_text(note)} for note in report.notes]
+    rows += [{"what": "note", "count": 1, "note": for_markdown(note)} for note in report.notes]
     create_table_artifact(rows, key=f"fleet-{fleet}", description=describe_tick(fleet, report))

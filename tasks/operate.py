@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
-from prefect.states import State
 
 from tasks.control import read_runs
 from validation.domain import Seconds

@@ -1,13 +1,14 @@
 """The progress of the fleet as Prefect artifacts."""
 
 import re
+from functools import partial
 from hashlib import sha256
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from blocks.control import open_control_services
+from blocks.control import complete_settings, open_control_services
 from validation.analysis.status.fleet_status import FleetStatus, read_status
 from validation.analysis.status.format import (
     describe_language,
@@ -15,6 +16,10 @@ from validation.analysis.status.format import (
     worker_cells,
     write_page,
 )
+from validation.control.witness import video_reader, witness_failures
+from validation.escape import for_markdown
+from validation.services import open_source
+from validation.settings import load_settings
 
 MAX_LANGUAGES = 30
 """Maximum number of progress bars: the table of the page lists the other languages."""
@@ -26,6 +31,14 @@ def refresh() -> FleetStatus:
     return read_status(open_control_services().engine)
 
 
+@task(name="settle-failures", cache_policy=NO_CACHE)
+def settle_failures() -> int:
+    """Be the second witness of the failures that only one box reported. Returns how many were settled."""
+    settings = complete_settings(load_settings())
+    read_video = video_reader(partial(open_source, settings), settings.source_key)
+    return len(witness_failures(open_control_services().engine, read_video))
+
+
 def publish_page(status: FleetStatus) -> None:
     """Publish the page with its plots under one key, whose history shows earlier pages."""
     create_markdown_artifact(write_page(status), key="fleet", description="The progress of the fleet.")
@@ -34,7 +47,7 @@ def publish_page(status: FleetStatus) -> None:
 def publish_workers(status: FleetStatus) -> None:
     """Publish the table of workers, those with problems first."""
     if status.workers:
-        rows = [worker_cells(row) for row in status.workers]
+        rows = [{name: for_markdown(cell) for name, cell in worker_cells(row).items()} for row in status.workers]
         create_table_artifact(rows, key="fleet-workers", description=describe_silence(status))
 
 

@@ -13,7 +13,8 @@ OTHER_VARIABLES = {
     "VFLEET_BOX_LIFETIME_S": ("604800", "Seconds after which a rented box destroys itself.", "box"),
     "VFLEET_BOX_IDLE_S": ("1800", "Seconds without a flow run after which a rented box destroys itself.", "box"),
     "VFLEET_HOME": ("/app", "Folder of the project on the workers, for `make bootstrap`.", "control machine"),
-    "VFLEET_HOST_SOCKET": ("set by the worker", "Socket of the inference server, for flow processes.", "box"),
+    "VFLEET_OUTCOME_FILE": ("set by the worker", "File in which a flow process leaves its outcome.", "box"),
+    "VFLEET_INFERENCE_SOCKET": ("set by the worker", "Socket of the inference server, for flow processes.", "box"),
     "VFLEET_DRAIN_FILE": ("set by the worker", "File that tells flow processes to drain.", "box"),
     "VFLEET_IMAGE": ("set by `vfleet bootstrap`", "Image that `--image` builds, without its tag.", "control machine"),
     "VFLEET_IMAGE_TAG": ("set by `vfleet bootstrap`", "Tag of that image.", "control machine"),
@@ -44,10 +45,14 @@ def render_page() -> str:
     return _INTRODUCTION + "\n".join(rows) + "\n"
 
 
+def names_of_settings() -> set[str]:
+    """Every variable that a setting is read from."""
+    return {variable for name in Settings.model_fields for variable in Settings.variables(name)}
+
+
 def known_variables() -> set[str]:
     """Every variable of this project that begins with ``VFLEET_``."""
-    names = {variable for name in Settings.model_fields for variable in Settings.variables(name)}
-    return {name for name in names if name.startswith("VFLEET_")} | OTHER_VARIABLES.keys()
+    return {name for name in names_of_settings() if name.startswith("VFLEET_")} | OTHER_VARIABLES.keys()
 
 
 def _render_field(name: str, field: FieldInfo) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.escape import plain_text
+from validation.languages import normalize_language_code
 
 Seconds: TypeAlias = float
 Waveform: TypeAlias = NDArray[np.float32]
@@ -66,6 +67,13 @@ class Fault:
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", plain_text(self.message))
 
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+UNKNOWN_LANGUAGE = Fault("not_asked", "ISO 639 does not know the declared language")
+"""Why no model was asked about a segment whose label is no language."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -93,10 +101,16 @@ class DecodedSegment:
 
     @property
     def utterance(self) -> "Utterance | None":
-        """The input of the models; None for a segment without audio."""
-        if isinstance(self.audio, Fault):
+        """The input of the models; None for a segment without audio or with a label that is no language."""
+        if isinstance(self.audio, Fault) or self.has_unknown_language:
             return None
         return Utterance(self.audio, self.segment.text, self.segment.language)
+
+    @property
+    def has_unknown_language(self) -> bool:
+        """Whether the declared language is a label that no table of languages knows. No model is asked about it."""
+        label = self.segment.language
+        return bool(label and label.strip()) and normalize_language_code(label) is None
 
 
 @dataclass(frozen=True, slots=True)

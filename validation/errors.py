@@ -53,3 +53,11 @@ class Unreachable(Transient):
         self.service, self.address, self.check = service, address, check
         reason = str(cause).strip().splitlines()
         super().__init__(f"{service} at {address} is unreachable: {check} ({reason[0] if reason else repr(cause)})")
+
+
+class AccessRefused(Transient):
+    """A service answers and refuses this program's login.
+
+    Work in hand is kept and tried again, because a pooler that cannot ask its server says the same. A program without
+    work ends as for bad input.
+    """

@@ -29,8 +29,11 @@ _UNSAFE = re.compile(
     "\U000e0000-\U000e007f"  # invisible tag characters
     "]"
 )
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>&\"#|~@$]|^\s*[-+=]|:(?=//)|\.(?=[^\W\d])")
-"""Syntax of Markdown, of its HTML and of its automatic links (GitHub Flavored Markdown)."""
+_MARKDOWN = re.compile(
+    r"[\\`*{}\[\]<>&#|~@$]|(?<![^\W_])_|_(?![^\W_])|^\s*[-+=]|^\d+[.)]|:(?=//)|(?<=www)\.", re.IGNORECASE
+)
+"""Syntax of Markdown, of its HTML and of its automatic links (GitHub Flavored Markdown). Underscores within a word, as
+in most ids, are none."""
 _UNSAFE_IN_JSON = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "", 1))
 """``json.dumps`` escapes C0 by itself, and an indented document has line ends of its own."""
 

@@ -15,7 +15,7 @@ A worker's bootstrap starts its worker again after any exit, and gives the box b
 
 from enum import IntEnum
 
-from validation.errors import BadInput, FleetError, Transient
+from validation.errors import AccessRefused, BadInput, FleetError, Transient
 
 
 class ExitCode(IntEnum):
@@ -32,6 +32,6 @@ class ExitCode(IntEnum):
 
 def exit_code_of(error: FleetError) -> ExitCode:
     """The exit code of a program that ends with this error."""
-    if isinstance(error, BadInput):
+    if isinstance(error, BadInput | AccessRefused):
         return ExitCode.BAD_INPUT
     return ExitCode.UNREACHABLE if isinstance(error, Transient) else ExitCode.FAILED

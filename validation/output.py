@@ -1,5 +1,6 @@
 """What commands print: sentences, tables that fit the terminal, and strict JSON."""
 
+import logging
 import shutil
 import sys
 import textwrap
@@ -7,11 +8,28 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from validation.escape import for_terminal, to_json
+from validation.escape import for_log, for_terminal, to_json
 
 DEFAULT_COLUMNS = 80
 """Width of the output where there is no terminal and COLUMNS is not set."""
 _GAP = "  "
+
+
+class LineFormatter(logging.Formatter):
+    """Formats each record as one line. Control characters of what it quotes are escapes, so no line can be forged."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
+        return for_log(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
+        return "\n".join(map(for_log, super().formatException(ei).split("\n")))
+
+
+def configure_logging(form: str) -> None:
+    """Log to stderr, as every program of the fleet does that Prefect does not start."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter(form))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def say(sentence: object) -> None:

@@ -65,6 +65,12 @@ def open_results(settings: Settings | None = None) -> ObjectStore:
     return open_store(settings.results_url, settings)
 
 
+def open_source(settings: Settings | None = None) -> ObjectStore:
+    """Open the store of VFLEET_SOURCE_URL with the keys of the settings (None: of the environment)."""
+    settings = settings or load_settings()
+    return open_store(settings.source_url, settings)
+
+
 def open_box_stores(settings: Settings, engine: Engine) -> tuple[ObjectStore, ObjectStore]:
     """Open source and results as a box does, and check that each answers where this box may read.
 

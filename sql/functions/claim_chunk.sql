@@ -8,8 +8,8 @@
 -- run the ledger refuses neither, because it cannot tell which of them Prefect gave the run to, and a refusal would let
 -- a box block runs that it knows the id of. The control plane asks Prefect instead.
 -- Expired leases are taken back first, so a lost box's videos are claimable as soon as a box asks for work.
--- Raises VF003 for a worker that never registered, VF006 at the limit of open chunks, VF007 for another box's worker
--- id, VF008 for a quarantined worker.
+-- Raises VF003 for a worker that never registered, VF006 at the limit of open chunks, for a second claim in one
+-- transaction and where check_allowance refuses, VF007 for another box's worker id, VF008 for a quarantined worker.
 CREATE OR REPLACE FUNCTION validation.claim_chunk(
     p_chunk     uuid,
     p_worker    text,
@@ -29,6 +29,7 @@ DECLARE
     v_ids    text[];
     v_number integer;
     v_status text;
+    v_owner  text := box_owner(p_worker);
 BEGIN
     PERFORM check_box_key(p_worker);
     p_size    := least(p_size, 1000);
@@ -46,14 +47,21 @@ BEGIN
             RETURN;
         END IF;
         PERFORM check_chunk_limit(p_worker);
+        IF v_owner IS NOT NULL AND NOT pg_has_role(session_user, 'validation_control', 'member') THEN
+            p_size := least(p_size, check_allowance(p_worker));
+        END IF;
+        -- now() is the start of the transaction: one that claims, releases and claims again would keep every lock.
+        IF EXISTS (SELECT FROM public.validation_chunks c WHERE c.worker_id = p_worker AND c.claimed_at = now()) THEN
+            RAISE EXCEPTION 'worker % has claimed in this transaction', p_worker USING ERRCODE = 'VF006';
+        END IF;
         IF EXISTS (SELECT FROM public.validation_chunks c
                    WHERE c.worker_id = p_worker AND c.flow_run_id = p_flow_run AND c.state = 'open') THEN
             RAISE EXCEPTION 'flow run % holds another chunk of this worker', p_flow_run USING ERRCODE = 'VF009';
         END IF;
-        v_ids := pick_crash_suspects(p_size, p_languages);
+        v_ids := pick_crash_suspects(p_size, p_languages, v_owner);
         IF cardinality(v_ids) = 0 THEN
-            v_ids := pick_pending(p_size, v_start, 2147483648, p_languages);
-            v_ids := v_ids || pick_pending(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);
+            v_ids := pick_pending(p_size, v_start, 2147483648, p_languages, v_owner);
+            v_ids := v_ids || pick_pending(p_size - cardinality(v_ids), -2147483648, v_start, p_languages, v_owner);
         END IF;
         IF cardinality(v_ids) = 0 THEN
             RETURN;

@@ -7,6 +7,8 @@
 -- back with a back-off of p_backoff_s, doubled per attempt, until p_max_attempts attempts ended in one. The ledger caps
 -- what the caller asks for: 10 attempts, a first back-off of one hour, a last one of one day. Otherwise a box could
 -- postpone a video for years.
+-- A final failure that a box with a key reports needs a second witness: the video stays in the queue for the boxes of
+-- other owners (see box_owner), and fails when one of them fails it too, or settle_failure confirms it.
 -- Raises VF001 if the chunk is not open; VF002 if a named video is not in the chunk, or p_shard's key is not the one
 -- that belongs to the chunk: a box could otherwise take another chunk's key, or make the control plane delete any
 -- object. A commit whose answer was lost may be repeated: the same shard gives the same answer.
@@ -25,7 +27,19 @@ DECLARE
     v_segments integer;
     v_validated  integer;
     v_failed integer;
+    v_owner text;
 BEGIN
+    IF p_shard IS NOT NULL THEN
+        PERFORM check_json('shard', p_shard, '{"key": "text", "sha256": "text", "size_bytes": "positive",
+            "suite": "text", "models": {"*": "text"}, "audio_s": "number?"}');
+        IF jsonb_typeof(p_shard -> 'verdicts') <> 'null' THEN
+            PERFORM check_json('shard.verdicts', p_shard -> 'verdicts',
+                               '{"accept": "count", "review": "count", "reject": "count"}');
+        END IF;
+    END IF;
+    PERFORM check_json('validated', p_validated, '[{"video_id": "text", "segments": "positive"}]');
+    PERFORM check_json('failed', p_failed,
+                       '[{"video_id": "text", "error": "text", "transient": "boolean", "charged": "boolean?"}]');
     SELECT * INTO v_old FROM public.validation_chunks c
     WHERE c.chunk_id = p_chunk AND c.state = 'open'
     FOR NO KEY UPDATE;
@@ -41,8 +55,8 @@ BEGIN
         RAISE EXCEPTION 'chunk %: the key of its shard is %, not %',
             p_chunk, shard_key_of(v_old), left(p_shard ->> 'key', 200) USING ERRCODE = 'VF002';
     END IF;
-    IF octet_length((p_shard -> 'models')::text) > 16384 OR (p_shard ->> 'size_bytes')::bigint NOT BETWEEN 0 AND 1e12
-       OR (p_shard ->> 'audio_s')::double precision NOT BETWEEN 0 AND 1e9 THEN
+    IF octet_length((p_shard -> 'models')::text) > 16384 OR (p_shard ->> 'audio_s')::double precision
+           > 360000 * jsonb_array_length(p_validated)::double precision THEN  -- 100 hours per video
         RAISE EXCEPTION 'chunk %: the size or the audio length of its shard is out of range', p_chunk
             USING ERRCODE = 'VF002';
     END IF;
@@ -55,30 +69,41 @@ BEGIN
     SET validation_status   = 'validated',
         validated_at        = now(),
         validation_segments = (v ->> 'segments')::integer,
-        validation_error    = NULL
+        validation_error    = NULL,
+        validation_witness  = NULL
     FROM jsonb_array_elements(p_validated) v
     WHERE q.video_id = v ->> 'video_id' AND q.validation_chunk = p_chunk AND q.validation_status = 'validating';
     GET DIAGNOSTICS v_validated = ROW_COUNT;
 
+    v_owner := box_owner(v_old.worker_id);
+    WITH reported AS MATERIALIZED (
+        SELECT held.video_id, left(f ->> 'error', 2000) AS error, held.validation_attempts AS attempts,
+               coalesce((f ->> 'charged')::boolean, true) AS charged,
+               NOT coalesce((f ->> 'charged')::boolean, true)
+               OR (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again,
+               coalesce(held.validation_witness, v_owner) = v_owner AS lacks_witness  -- null without box keys
+        FROM jsonb_array_elements(p_failed) f
+        JOIN public.video_queue held ON held.video_id = f ->> 'video_id'
+        WHERE held.validation_chunk = p_chunk AND held.validation_status = 'validating'
+    ), logged AS (
+        INSERT INTO box_decisions (worker_id, instance_label, owner, chunk_id, video_id, kind, cost)
+        SELECT v_old.worker_id, v_old.instance_label, v_owner, p_chunk, r.video_id,
+               CASE WHEN r.again THEN 'postponed' ELSE 'failed' END, r.charged::integer
+        FROM reported r
+    )
     UPDATE public.video_queue q
-    SET validation_status     = CASE WHEN retry.again THEN 'pending' ELSE 'validation_failed' END,
+    SET validation_status     = CASE WHEN retry.stays THEN 'pending' ELSE 'validation_failed' END,
         validation_attempts   = q.validation_attempts - CASE WHEN retry.charged THEN 0 ELSE 1 END,
-        validation_chunk      = CASE WHEN retry.again THEN NULL ELSE p_chunk END,
-        claimed_by            = CASE WHEN retry.again THEN NULL ELSE q.claimed_by END,
+        validation_chunk      = CASE WHEN retry.stays THEN NULL ELSE p_chunk END,
+        claimed_by            = CASE WHEN retry.stays THEN NULL ELSE q.claimed_by END,
         validation_not_before = CASE WHEN retry.again
                                      THEN now() + make_interval(
                                          secs => least(p_backoff_s * 2 ^ least(retry.attempts - 1, 20), 86400))
                                      ELSE q.validation_not_before END,
+        validation_witness    = CASE WHEN retry.again THEN q.validation_witness
+                                     ELSE coalesce(q.validation_witness, v_owner) END,
         validation_error      = retry.error
-    FROM (
-        SELECT held.video_id, left(f ->> 'error', 2000) AS error, held.validation_attempts AS attempts,
-               coalesce((f ->> 'charged')::boolean, true) AS charged,
-               NOT coalesce((f ->> 'charged')::boolean, true)
-               OR (f ->> 'transient')::boolean AND held.validation_attempts < p_max_attempts AS again
-        FROM jsonb_array_elements(p_failed) f
-        JOIN public.video_queue held ON held.video_id = f ->> 'video_id'
-        WHERE held.validation_chunk = p_chunk AND held.validation_status = 'validating'
-    ) retry
+    FROM (SELECT r.*, r.again OR coalesce(r.lacks_witness, false) AS stays FROM reported r) retry
     WHERE q.video_id = retry.video_id;
     GET DIAGNOSTICS v_failed = ROW_COUNT;
 
@@ -115,5 +140,8 @@ BEGIN
         v_segments - v_old.segments,
         CASE WHEN p_shard IS NULL THEN 0 ELSE 1 END,
         coalesce((p_shard ->> 'size_bytes')::bigint, 0));
+    IF v_owner IS NOT NULL AND v_failed > 0 THEN
+        PERFORM check_failures(v_old.worker_id);
+    END IF;
 END
 $$;

@@ -1,8 +1,9 @@
--- pick_crash_suspects: lock a few videos under which a flow process died.
+-- pick_crash_suspects: lock a few videos under which a flow process died, without those that p_owner has failed.
 -- One of them may be poison. After its first crash a video shares a chunk of a fifth of the usual size, after its
 -- second it is claimed alone: so an innocent video counts at most one more crash, and the third crash is always the
 -- poisonous video's.
-CREATE OR REPLACE FUNCTION validation.pick_crash_suspects(p_size integer, p_languages text[]) RETURNS text[]
+CREATE OR REPLACE FUNCTION validation.pick_crash_suspects(p_size integer, p_languages text[], p_owner text)
+RETURNS text[]
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
     WITH first AS MATERIALIZED (
@@ -10,6 +11,7 @@ AS $$
         FROM public.video_queue q
         WHERE q.status = 'done' AND q.validation_status = 'pending' AND q.validation_crashes > 0
           AND q.validation_not_before <= now()
+          AND (q.validation_witness IS NULL OR q.validation_witness IS DISTINCT FROM p_owner)
           AND (p_languages IS NULL OR validation.is_language(q.language, p_languages))
         ORDER BY q.validation_crashes, hashtext(q.video_id)
         LIMIT 1
@@ -22,6 +24,7 @@ AS $$
           AND q.validation_crashes = (SELECT validation_crashes FROM first)
           AND q.validation_not_before <= now()
           AND q.video_id <> (SELECT video_id FROM first)
+          AND (q.validation_witness IS NULL OR q.validation_witness IS DISTINCT FROM p_owner)
           AND (p_languages IS NULL OR validation.is_language(q.language, p_languages))
         ORDER BY hashtext(q.video_id)
         LIMIT (SELECT CASE WHEN validation_crashes = 1 THEN greatest(p_size / 5, 1) - 1 ELSE 0 END FROM first)

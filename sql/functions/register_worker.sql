@@ -26,9 +26,15 @@ BEGIN
     IF octet_length(p_config::text) > 65536 THEN
         RAISE EXCEPTION 'worker %: its configuration is larger than 64 KiB', p_worker USING ERRCODE = 'VF002';
     END IF;
-    IF p_config -> 'budgets' ->> 'flow_runs' !~ '^[0-9]{1,2}$' THEN
-        RAISE EXCEPTION 'worker %: budgets.flow_runs is not a whole number from 0 to 99', p_worker
-            USING ERRCODE = 'VF002';
+    PERFORM check_json('config', p_config, '{"instance": "text?"}');
+    IF p_config ? 'budgets' THEN
+        PERFORM check_json('config.budgets', p_config -> 'budgets', '{"flow_runs": "count?", "lease_s": "number?"}');
+    END IF;
+    IF p_config ? 'gpus' THEN
+        PERFORM check_json('config.gpus', p_config -> 'gpus', '[{"name": "text"}]');
+    END IF;
+    IF (p_config -> 'budgets' ->> 'flow_runs')::numeric > 99 THEN
+        RAISE EXCEPTION 'worker %: budgets.flow_runs is above 99', p_worker USING ERRCODE = 'VF002';
     END IF;
     PERFORM lock_worker(p_worker);  -- of two boxes that start at once, the second waits and is refused
     SELECT w.config_json ->> 'instance' INTO v_other
@@ -49,7 +55,8 @@ BEGIN
     END LOOP;
 
     INSERT INTO public.worker_validators (worker_id, gpu_type, gpu_vram_gb, config_json, prefect_worker)
-    VALUES (p_worker, left(p_gpu_type, 200), p_gpu_vram_gb, p_config, left(p_prefect_worker, 200))
+    VALUES (p_worker, left(p_gpu_type, 200), CASE WHEN p_gpu_vram_gb BETWEEN 0 AND 1e4 THEN p_gpu_vram_gb END, p_config,
+            left(p_prefect_worker, 200))
     ON CONFLICT (worker_id) DO UPDATE
     SET status            = 'online',
         gpu_type          = excluded.gpu_type,

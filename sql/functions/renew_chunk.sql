@@ -14,6 +14,8 @@ DECLARE
     v_old public.validation_chunks;
     v_new public.validation_chunks;
 BEGIN
+    PERFORM check_json('progress', p_progress, '{"current_video_id": "text?", "videos_validated": "count",
+        "videos_failed": "count", "segments": "count", "last_error": "text?"}');
     SELECT * INTO v_old FROM public.validation_chunks c
     WHERE c.chunk_id = p_chunk AND c.worker_id = p_worker AND c.state = 'open'
     FOR NO KEY UPDATE;

@@ -58,7 +58,7 @@ BEGIN
         UPDATE public.video_queue q
         SET validation_status = 'pending', validation_chunk = NULL, validation_error = NULL, claimed_by = NULL,
             validation_attempts = 0, validation_crashes = 0, validation_losses = 0,
-            validation_not_before = 'epoch',
+            validation_not_before = 'epoch', validation_witness = NULL,
             validation_models = (SELECT array_agg(wanted.key ORDER BY wanted.key) FROM jsonb_each(p_lacking) wanted)
         WHERE q.video_id = ANY (v_ids) AND q.validation_status IN ('validated', 'validation_failed');
     END IF;

@@ -1,6 +1,7 @@
 -- return_crashed_videos: put the videos of a dead chunk back into the queue and count the crash.
 -- The claim counts as a crash instead of an attempt: sharing a chunk with a poisonous video costs no attempt
--- (pick_crash_suspects). p_max_crashes crashes fail the video.
+-- (pick_crash_suspects). p_max_crashes crashes fail the video; if all were under boxes of one owner with a key and a box of
+-- another owner is online, that one must be a witness of one more crash first.
 -- A crash is a process that died while its worker lived on (p_is_crash). The loss of a whole box says little about its
 -- videos: only the fourth loss since the last crash counts as a crash, so that a video that kills whole boxes is found
 -- too, and is claimed alone before it fails. Returns how many went back and how many failed.
@@ -8,28 +9,45 @@ CREATE OR REPLACE FUNCTION validation.return_crashed_videos(p_chunk uuid, p_is_c
 RETURNS TABLE (returned integer, failed integer)
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
-    WITH held AS (
+    WITH holder AS (
+        SELECT c.worker_id, c.instance_label, box_owner(c.worker_id) AS owner
+        FROM public.validation_chunks c WHERE c.chunk_id = p_chunk
+    ), held AS (
         SELECT q.video_id, q.validation_crashes, q.validation_losses,
                p_is_crash OR q.validation_losses >= 3 AS is_crash
         FROM public.video_queue q
         WHERE q.validation_chunk = p_chunk AND q.validation_status = 'validating'
         FOR NO KEY UPDATE
     ), counted AS (
-        SELECT h.video_id,
+        SELECT h.video_id, h.is_crash,
                h.validation_crashes + h.is_crash::integer                    AS crashes,
                CASE WHEN h.is_crash THEN 0 ELSE h.validation_losses + 1 END AS losses
         FROM held h
+    ), logged AS (
+        INSERT INTO box_decisions (worker_id, instance_label, owner, chunk_id, video_id, kind, cost)
+        SELECT o.worker_id, o.instance_label, o.owner, p_chunk, c.video_id,
+               CASE WHEN c.is_crash THEN 'crash' ELSE 'loss' END, 1
+        FROM counted c CROSS JOIN holder o
+    ), decided AS (
+        SELECT c.*, o.owner,
+               c.crashes >= p_max_crashes AND NOT (
+                   o.owner IS NOT NULL AND has_other_owner(o.owner) AND NOT EXISTS (
+                       SELECT FROM box_decisions d
+                       WHERE d.video_id = c.video_id AND d.kind IN ('failed', 'crash') AND d.owner <> o.owner)) AS fails
+        FROM counted c CROSS JOIN holder o
     ), touched AS (
         UPDATE public.video_queue q
-        SET validation_status   = CASE WHEN c.crashes < p_max_crashes THEN 'pending' ELSE 'validation_failed' END,
-            validation_chunk    = CASE WHEN c.crashes < p_max_crashes THEN NULL ELSE p_chunk END,
-            validation_error    = CASE WHEN c.crashes < p_max_crashes THEN q.validation_error
-                                       ELSE format('poison: its process died %s times', c.crashes) END,
+        SET validation_status   = CASE WHEN c.fails THEN 'validation_failed' ELSE 'pending' END,
+            validation_chunk    = CASE WHEN c.fails THEN p_chunk END,
+            validation_error    = CASE WHEN c.fails THEN format('poison: its process died %s times', c.crashes)
+                                       ELSE q.validation_error END,
             validation_attempts = q.validation_attempts - 1,
             validation_crashes  = c.crashes,
             validation_losses   = c.losses,
+            validation_witness  = CASE WHEN c.crashes >= p_max_crashes THEN coalesce(q.validation_witness, c.owner)
+                                       ELSE q.validation_witness END,
             claimed_by          = NULL
-        FROM counted c
+        FROM decided c
         WHERE q.video_id = c.video_id
         RETURNING q.validation_status
     )

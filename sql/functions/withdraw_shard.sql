@@ -51,6 +51,7 @@ BEGIN
     UPDATE public.video_queue q
     SET validation_status = 'pending', validation_chunk = NULL, validation_error = NULL, claimed_by = NULL,
         validation_attempts = 0, validation_crashes = 0, validation_losses = 0, validation_not_before = 'epoch',
+        validation_witness = NULL,
         validation_models = NULL
     WHERE q.video_id = ANY (v_lost) AND q.validation_status = 'validated';
     GET DIAGNOSTICS v_requeued = ROW_COUNT;

@@ -5,7 +5,8 @@ SELECT f.fleet, validation.fleet_now() AS now, f.label_prefix, f.machines, f.max
        coalesce(i.usd_per_hour, 0)     AS usd_per_hour,
        validation.fleet_spend(f.fleet) AS spent_usd,
        (SELECT count(*) FROM public.video_queue q
-         WHERE q.status = 'done' AND q.validation_status = 'pending')          AS videos_waiting,
+         WHERE q.status = 'done' AND q.validation_status = 'pending'
+           AND (q.validation_witness IS NULL OR validation.has_other_owner(q.validation_witness))) AS videos_waiting,
        (SELECT count(*) FROM public.validation_chunks c WHERE c.state = 'open')       AS chunks_open,
        f.abandoned, f.last_tick_at, f.last_tick,
        coalesce(i.boxes, 0) AS boxes

@@ -1,4 +1,5 @@
--- quarantined_workers: boxes with a wrong canary that was not cleared, each with its first finding.
+-- quarantined_workers: boxes with a wrong canary that was not cleared, and boxes that failed what others do not (see
+-- check_failures), each with its first finding.
 -- A box is known by the label of its rental, or by its worker id outside the fleet; `known_as` is what `vfleet requeue`
 -- and `vfleet canaries clear` take. is_current: this box has the worker id now.
 -- is_excused: three boxes or more, and over 30 % of all that were evaluated within a day of its first wrong canary, are
@@ -20,7 +21,7 @@ WITH evaluated AS (
     FROM evaluated
     GROUP BY worker_id, instance_label
     HAVING bool_or(is_wrong)
-)
+), found AS (
 SELECT a.worker_id, a.instance_label, coalesce(a.instance_label, a.worker_id) AS known_as, a.evaluated, a.wrong,
        a.since, a.finding,
        k.label IS NOT DISTINCT FROM a.instance_label           AS is_current,
@@ -33,4 +34,15 @@ CROSS JOIN LATERAL (
     FROM evaluated s
     WHERE s.evaluated_at BETWEEN a.since - interval '1 day' AND a.since + interval '1 day'
 ) peers
-ORDER BY a.since;
+UNION ALL
+SELECT b.worker_id, b.instance_label, coalesce(b.instance_label, b.worker_id), 0, 0, b.since, b.finding,
+       k.label IS NOT DISTINCT FROM b.instance_label, false
+FROM validation.box_quarantines b
+LEFT JOIN validation.box_keys k USING (worker_id)
+WHERE b.cleared_at IS NULL
+), each AS (
+    SELECT DISTINCT ON (worker_id, instance_label) *
+    FROM found
+    ORDER BY worker_id, instance_label, is_excused, since
+)
+SELECT * FROM each ORDER BY since;

@@ -1,11 +1,13 @@
 -- workload: what dispatch plans by, in one row. A worker takes as many flow runs at once as it registered for.
 -- suspects and isolated_suspects are among the claimable videos: those that are claimed a fifth of a chunk at a time
--- after one crash, and those that are claimed alone (see pick_crash_suspects).
+-- after one crash, and those that are claimed alone (see pick_crash_suspects). A video that waits for a second witness
+-- counts only if a box of another owner is online.
 -- chunk_s is the mean time from claim to commit in the last half hour, null if nothing was committed in it.
 CREATE OR REPLACE VIEW validation.workload AS
 SELECT (SELECT count(*) FROM public.video_queue
          WHERE status = 'done' AND validation_status = 'pending'
-           AND validation_not_before <= now())                                   AS claimable_videos,
+           AND validation_not_before <= now()
+           AND (validation_witness IS NULL OR validation.has_other_owner(validation_witness))) AS claimable_videos,
        (SELECT count(*) FROM public.validation_chunks WHERE state = 'open')      AS open_chunks,
        (SELECT coalesce(sum(coalesce((config_json -> 'budgets' ->> 'flow_runs')::integer, 1)), 0)
           FROM public.worker_validators

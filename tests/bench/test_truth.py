@@ -1,4 +1,4 @@
-"""`make truth`: what is scored, what is kept between runs, and what the report says."""
+"""`make bench-calibration`: what is scored, what is kept between runs, and what the report says."""
 
 import sys
 from pathlib import Path

@@ -30,12 +30,23 @@ SAVED = ((ValidationDatabase, BLOCK), (ModelSuite, SUITE), (S3Bucket, RESULTS))
 
 
 @pytest.fixture
-def saved(prefect, box):
+def saved(prefect, box, monkeypatch):
     """The block documents of the environment, as `python -m blocks save` writes them; deleted after the test."""
+    monkeypatch.setenv("VFLEET_SUITE", "local")
     assert save_blocks() == 0
     yield prefect
     for kind, name in SAVED:
         kind.delete(name)
+
+
+def test_suite_that_was_not_chosen_is_not_saved(prefect, box):
+    """Without VFLEET_SUITE no document decides about the models of new boxes."""
+    assert save_blocks() == 0
+    with pytest.raises(ValueError, match="Unable to find block document named suite"):
+        ModelSuite.load(SUITE)
+    for kind, name in SAVED:
+        if kind is not ModelSuite:
+            kind.delete(name)
 
 
 def test_blocks_alone_open_the_control_plane(saved, box, control, monkeypatch):
@@ -113,6 +124,7 @@ def test_blocks_test_uses_every_document(saved, capsys):
 
 def test_vast_account_is_saved_and_tested(prefect, box, open_folder, monkeypatch, capsys):
     """`save` writes it if a key is set, `test` asks the vendor, and an invalid key fails."""
+    monkeypatch.setenv("VFLEET_SUITE", "local")
     with EmbeddedVast(open_folder) as vast:
         for name, value in vast.client_environment().items():
             monkeypatch.setenv(name, value)

@@ -86,4 +86,4 @@ def test_standard_input_is_read(paired):
 def test_a_name_that_is_neither_file_nor_key_is_bad_input(capsys):
     """One sentence names the file and the key that were tried."""
     assert main(["inspect", "nothing.tar"]) == ExitCode.BAD_INPUT
-    assert "there is no file nothing.tar" in capsys.readouterr().err
+    assert "nothing.tar is no file" in capsys.readouterr().err

@@ -169,8 +169,8 @@ def test_json_of_requeue_is_strict(box, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["b"], "there is no video 'b' among the transcribed videos"),
-        (["--language", "hindi"], "there is no language 'hindi' in the queue; did you mean hi?"),
+        (["b"], "the queue has no video 'b': no video was requeued"),
+        (["--language", "Hindi,ty"], "there is no language 'ty' in the queue"),
         (["--lacking", "whsper"], "there is no model 'whsper' in any suite; did you mean whisper?"),
         (["--suite", "indc"], "there is no suite 'indc' in the ledger; did you mean indic?"),
         (["--revision", "0" * 12], "there is no revision"),

@@ -37,7 +37,7 @@ def test_shards_are_listed_verified_compacted_and_deleted(box, operate, tmp_path
 
     assert "3 shards of" in operate("compact", "--dry-run")[1]
     assert len(read_committed_shards(box.engine)) == 3
-    assert operate("compact", "--delete-old", "--older-than-h", "-1")[1].endswith("3 retired shards deleted\n")
+    assert operate("compact", "--delete-old", "--older-than-h", "0")[1].endswith("3 retired shards deleted\n")
     (shard,) = read_committed_shards(box.engine)
     assert operate("verify") == (0, "1 shards read, 0 of them bad\n")
 

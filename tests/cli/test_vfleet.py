@@ -92,7 +92,7 @@ def test_requeue_resets_failed_videos(box):
     box.add_videos("a", tar=False)
     assert run("run-chunk", VFLEET_SUITE="vad").returncode == 0
     assert statuses(box.engine) == {"a": "validation_failed"}
-    assert "there is no video 'b'" in refusal(run("requeue", "b"))
+    assert "the queue has no video 'b'" in refusal(run("requeue", "b"))
     assert run("requeue", "--failed", "--dry-run").stdout.endswith("1 videos would go back to the queue\n")
     assert run("requeue", "a").stdout.endswith("1 videos back in the queue\n")
     assert fetch(box.engine, "SELECT validation_status, validation_attempts FROM video_queue") == [("pending", 0)]

@@ -65,6 +65,7 @@ def findings(box):
     return list(audit(box.engine, box.context.results, orphan_margin=NOW))
 
 
+@pytest.mark.attack
 def test_shards_committed_after_the_backup_are_restored(box, backup):
     """No result is lost, no video is validated twice, and the ledger's invariants hold."""
     box.add_videos(*"abcd")
@@ -75,6 +76,7 @@ def test_shards_committed_after_the_backup_are_restored(box, backup):
                                         "WHERE worker_id = 'ann'")  # fmt: skip
     restore()
     assert len(rows(box)) == 1
+    assert any("`vfleet repair`" in finding for finding in findings(box))
     (todo,) = actions(box, dry_run=True)
     assert len(rows(box)) == 1, "a dry run changes nothing"
     assert actions(box) == [todo]
@@ -160,6 +162,7 @@ def alter(box, key):
     put_once(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("damage", [lose, alter])
 def test_videos_of_a_lost_or_altered_shard_are_requeued(box, damage):
     """The videos of other shards are not, and each is validated again."""
@@ -168,6 +171,7 @@ def test_videos_of_a_lost_or_altered_shard_are_requeued(box, damage):
     run_chunk(box.context, size=1)
     lost, kept = (shard.shard_key for shard in read_committed_shards(box.engine))
     damage(box, lost)
+    assert any(lost in finding for finding in findings(box))
     assert actions(box, dry_run=True) == [("withdrawn", lost, 2)]
     assert set(statuses(box.engine).values()) == {"validated"}
     assert actions(box) == [("withdrawn", lost, 2)]

@@ -172,3 +172,18 @@ def test_whisper_json_beside_the_whole_video_slices_it():
     """The only audio of a tar with a long transcript in parts is the layout ``sliced``."""
     layout = lay_out({"v1.m4a": AUDIO, "v1.json": whisper("long", 40.0, 80.0)})
     assert (layout.kind, names(layout)) == ("sliced", ["0", "1"])
+
+
+def test_an_index_may_lie_in_a_folder_with_a_backslash():
+    """Windows writes ``meta\\manifest.jsonl``; its bare name makes it the index."""
+    layout = lay_out({"a/b.flac": AUDIO, "meta\\manifest.jsonl": lines({"audio_filepath": "a\\b.flac", "text": "x"})})
+    assert [(ref.audio, ref.record.text) for ref in layout.segments] == [(AudioSpan("a/b.flac"), "x")]
+
+
+@pytest.mark.parametrize("text", ["", " y"])
+def test_whispers_json_without_parts_is_a_transcript(text):
+    """Of a silent clip Whisper writes an empty text and no segments: nothing is spoken, and nothing is missing."""
+    files = {"1.wav": AUDIO, "1.json": {"text": "x"}, "2.wav": AUDIO, "2.json": {"text": text, "segments": []}}
+    layout = lay_out(files)
+    assert texts(layout) == ["x", text]
+    assert faults(layout) == {}

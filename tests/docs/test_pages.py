@@ -191,6 +191,9 @@ WRONG = {
     "worker-quarantined": "UPDATE validation_chunks SET state = 'committed', closed_at = now(); "
     "INSERT INTO validation.canaries VALUES ('c', 's', '{}', '[{}]'); INSERT INTO validation.canary_evaluations "
     "SELECT 'c', chunk_id, 'wrong', 'segment 0' FROM validation_chunks",
+    "failures-refuted": "UPDATE video_queue SET validation_witness = 'ann' WHERE validation_status = 'pending'; "
+    "INSERT INTO validation.box_decisions SELECT now(), 'ann', NULL, 'ann', gen_random_uuid(), video_id, 'failed', 1, "
+    "now() FROM video_queue",
     # Of this database alone, so that it ends with it. A role is the same in all databases of a cluster.
     "box-login-altered": "DO $$ BEGIN EXECUTE format('ALTER ROLE validation_worker IN DATABASE %I "
     "SET statement_timeout = 1', current_database()); END $$",

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from validation.doctor.check import CheckWarning
-from validation.doctor.database import BoxLoginRefused, check_box_login
+from validation.doctor.database import BoxLoginRefused, check_box_limits, check_box_login
 from validation.errors import Unreachable
 
 
@@ -68,3 +68,16 @@ def test_altered_session_settings_of_the_box_login_are_named(box_login, where):
     with psycopg.connect(settings.database_url.get_secret_value().replace("+psycopg", ""), autocommit=True) as owner:
         owner.execute(str(warning.value).rpartition("owner ")[2])
     assert "is accepted" in check_box_login(settings)
+
+
+def test_box_login_without_limits_is_named(box_login):
+    """One statement after the other, as the doctor gives them; then the check passes."""
+    settings, _ = box_login
+    address = settings.database_url.get_secret_value().replace("+psycopg", "")
+    with psycopg.connect(address, autocommit=True) as owner:
+        owner.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+        for problem in (r"may take all \d+ connections", "cannot end sessions", "may create objects in schema public"):
+            with pytest.raises(CheckWarning, match=problem) as doubt:
+                check_box_limits(settings)
+            owner.execute(str(doubt.value).rpartition(", ")[2])
+    assert "connections" in (check_box_limits(settings) or "")

@@ -45,7 +45,7 @@ from validation.vast.errors import VastKeyRefused
 pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 
 
-def test_control_machine_passes_every_check(healthy, pool):
+def test_control_machine_passes_every_check(healthy, deployed):
     """On the real stack no check fails, and every result has a message."""
     findings = list(run_checks(healthy(), CONTROL_CHECKS))
     assert [finding for finding in findings if finding.status == "failed"] == []
@@ -118,7 +118,7 @@ def refuse(*_):
 
 def test_revoked_gateway_token_is_named(healthy, monkeypatch):
     """A status of 401 behind the gateway means a revoked or mistyped token."""
-    monkeypatch.setattr("httpx.get", lambda *_, **__: httpx.Response(401))
+    monkeypatch.setattr("httpx.request", lambda *_, **__: httpx.Response(401))
     with pytest.raises(PrefectRefused, match=r"revoked or mistyped.*gateway token add"):
         check_prefect(healthy())
 

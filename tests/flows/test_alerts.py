@@ -50,7 +50,7 @@ def test_dear_alerts_are_evaluated_once_per_hour():
 
 
 def test_automation_is_made_once_its_block_exists(prefect_server, prefect):
-    """Without the block there is nobody to send to, and bootstrap makes the rest."""
+    """Without the block there is no recipient, and bootstrap makes the rest."""
     client = PrefectClient(prefect_server.client_environment())
     assert client._fill_in_blocks(NOTIFY) is None
     assert client._fill_in_blocks({"actions": [{"type": "cancel"}]}) == {"actions": [{"type": "cancel"}]}

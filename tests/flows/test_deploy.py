@@ -7,7 +7,6 @@ import subprocess
 from importlib import import_module
 from uuid import uuid4
 
-import httpx
 import pytest
 import yaml
 from prefect.deployments.steps.core import run_steps
@@ -15,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.support.fake_prefect_cloud import serve_prefect_cloud
 from validation.doctor.prefect_server import PrefectRefused
-from validation.errors import BadInput
+from validation.errors import BadInput, Unreachable
 from validation.local.prefect_client import PROJECT, PrefectClient, is_superset
 
 BUILD = "prefect_docker.deployments.steps.build_docker_image"
@@ -103,7 +102,7 @@ def test_prefect_cloud_is_bootstrapped_with_its_key(prefect_server, tmp_path):
             PrefectClient(dead).bootstrap()
         assert "secret" not in str(refused.value)
         assert "pnu_dead" not in str(refused.value)
-        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
             PrefectClient(private | {"PREFECT_API_SSL_CERT_FILE": ""}).flow_runs()
 
 
@@ -141,6 +140,7 @@ def test_extra_fields_and_list_order_are_no_difference(found, equal):
 
 def test_build_steps_exist_and_accept_their_inputs():
     """The build and push steps of prefect.yaml exist, and their functions accept the given inputs."""
+    assert yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"][-1]["name"] == "validate-chunk"
     (chunk,) = [
         one
         for one in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
@@ -158,6 +158,7 @@ def test_build_steps_exist_and_accept_their_inputs():
 def test_image_is_labelled_with_its_commit(prefect_server, monkeypatch):
     """The build gets the current commit as REVISION, which the Dockerfile makes a label."""
     given = {}
+    monkeypatch.setattr("validation.local.docker.find_docker", lambda: None)
     monkeypatch.setattr(BUILD, lambda **inputs: given.update(inputs) or {"image": "i"})
     monkeypatch.setenv("VFLEET_IMAGE", "registry/vfleet")
     monkeypatch.chdir(PROJECT)
@@ -170,6 +171,16 @@ def test_image_is_labelled_with_its_commit(prefect_server, monkeypatch):
     assert given["image_name"] == "registry/vfleet"
     (step,) = [step for step in steps if BUILD in step]
     assert re.search(r"^ARG REVISION=", (PROJECT / step[BUILD]["dockerfile"]).read_text(), re.MULTILINE)
+
+
+def test_prefect_deploy_without_docker_ends_with_one_sentence(prefect_server, monkeypatch, capsys):
+    """The first build step ends the command with exit code 2 before Prefect prints a traceback."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(PROJECT)
+    with temporary_settings({PREFECT_API_URL: prefect_server.api_url}), pytest.raises(SystemExit) as ended:
+        asyncio.run(run_steps([{"validation.local.docker.require_docker": {}}]))
+    assert ended.value.code == 2
+    assert "install Docker with its buildx plugin" in capsys.readouterr().err
 
 
 def test_control_flows_run_one_at_a_time():

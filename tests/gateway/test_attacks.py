@@ -114,6 +114,15 @@ def test_waiting_run_can_only_be_taken(gateway, attacker, waiting_run):
     assert attacker.post(f"{run}/set_state", json=PENDING).status_code == 201
     assert attacker.patch(run, json={"infrastructure_pid": "1"}).status_code == 204
     assert attacker.patch(run, json={"name": "x", "parameters": {"size": 1}}).status_code == 403
+    foreign = {"type": "SCHEDULED", "data": {"foreign": "data"}, "state_details": {"deferred": True}}
+    for path, body in [
+        (f"{run}/set_state", {"state": foreign}),
+        (f"{run}/set_state", {"state": foreign, "force": True}),
+        (run, {"empirical_policy": {"retries": 3, "retry_delay": 0}}),
+    ]:  # no way leads it back into the queue, where an honest box would take it
+        method = "PATCH" if path == run else "POST"
+        assert attacker.request(method, path.removeprefix("/"), json=body).status_code == 403
+    assert gateway.as_operator("GET", run)["state_type"] == "PENDING"
 
 
 def test_runs_of_the_control_machine_belong_to_no_box(gateway, attacker, waiting_run):

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from validation.gateway.policy import EventTarget, parse_event
+from validation.gateway.policy import EventTarget, find_disallowed_fields, parse_event, proposed_state
 
 RUN, OTHER, TASK_RUN = uuid4(), uuid4(), uuid4()
 OWN = {"prefect.resource.id": f"prefect.flow-run.{RUN}", "prefect.resource.role": "flow-run"}
@@ -70,3 +70,21 @@ def test_event_that_boxes_do_not_send_is_refused(message):
     event."""
     with pytest.raises(ValueError, match=r"about|with|of a kind|badly formed"):
         parse_event("b", message)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("state", ["SCHEDULED", "PAUSED"])
+@pytest.mark.parametrize("force", [{}, {"force": False}, {"force": True}])
+def test_box_may_put_no_run_back_into_the_queue(state, force):
+    """An honest box would take it with the data that the stolen one attached."""
+    assert proposed_state({"state": {"type": state, "data": {"foreign": 1}}} | force) is None
+    assert proposed_state({"state": {"type": "RUNNING"}}) == "RUNNING"
+
+
+@pytest.mark.attack
+def test_box_may_give_its_run_no_retries():
+    """The server would put the failed run back into the queue; without retries a flow run writes its policy."""
+    assert find_disallowed_fields({"empirical_policy": {"retries": 3}})
+    assert find_disallowed_fields({"empirical_policy": {"max_retries": 3}})
+    assert find_disallowed_fields({"empirical_policy": "retries"})
+    assert not find_disallowed_fields({"empirical_policy": {"retries": 0, "retry_delay": 0}, "name": "x"})

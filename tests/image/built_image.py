@@ -94,7 +94,7 @@ def build(buildah: Buildah) -> float:
     began = time.monotonic()
     token = buildah.folder / "hf_token"
     token.write_text(PLANTED_TOKEN)
-    arguments = {"BASE_IMAGE": BASE, "EXTRAS": "local", "WEIGHTS": "", "SUITE": "local", "REVISION": "0123abc"}
+    arguments = {"BASE_IMAGE": BASE, "REQUIREMENTS": "local", "WEIGHTS": "", "SUITE": "local", "REVISION": "0123abc"}
     build_arguments = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
     buildah.run(
         "build", "--isolation", "chroot", "--format", "docker", "--pull-never", "--layers", "--secret",

@@ -75,18 +75,19 @@ def test_image_requires_a_gpu_by_default():
     assert "VFLEET_DEVICE=cuda" in variables.split()
 
 
-def test_image_installs_the_requirements_of_the_project():
-    """`list_requirements.py` prints the requirements of pyproject.toml, so a change of the code keeps their layer."""
+@pytest.mark.parametrize(("lock", "extras"), [("gpu", ("gpu", "models")), ("local", ("local",))])
+def test_image_installs_requirements_by_their_hashes(lock, extras):
+    """Every requirement has hashes and the version of constraints.lock; torch and its CUDA packages are in the base."""
+    entries = re.split(r"\n(?=\S)", (IMAGE / f"requirements-{lock}.lock").read_text().strip())
+    pinned = {entry.split("==")[0]: re.search(r"==([^ ;]+)", entry)[1] for entry in entries}
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert {name: version for name, version in pinned.items() if LOCK.get(name, version) != version} == {}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    done = subprocess.run(
-        [sys.executable, IMAGE / "list_requirements.py", "gpu,models"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    wanted = [*project["dependencies"], *(r for e in ("gpu", "models") for r in project["optional-dependencies"][e])]
-    assert done.stdout.splitlines() == wanted
+    wanted = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
+    names = {re.split(r"[\[<>=!~ ]", each)[0].lower().replace(".", "-") for each in wanted} - {"torch"}
+    assert names | {"hatchling", "editables", "faster-whisper"} <= pinned.keys()
+    assert "--require-hashes --no-deps" in DOCKERFILE
+    assert DOCKERFILE.count("pip install") == 2
 
 
 def test_words_replace_the_box():

@@ -14,6 +14,7 @@ from tests.support.ledger_helpers import claim, fetch
 from tests.support.stalled_proxy import StalledProxy
 from validation.domain import Progress
 from validation.errors import FleetError, Transient, Unreachable
+from validation.exit_codes import ExitCode, exit_code_of
 from validation.ledger import engine as engines
 from validation.ledger.chunks import renew_chunk
 from validation.ledger.maintenance import sweep_stale_claims
@@ -155,6 +156,26 @@ def test_database_error_that_may_pass_is_transient(ledger, state):
 def test_database_error_that_stays_is_a_refusal(ledger, state):
     """The same call would meet it again."""
     assert isinstance(translated(ledger, state, "no"), LedgerRefused)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        'connection failed: FATAL:  password authentication failed for user "box"',
+        'connection failed: FATAL:  role "box" does not exist',
+        'connection failed: FATAL:  database "ledger" does not exist',
+        'connection failed: FATAL:  no pg_hba.conf entry for host "10.0.0.1"',
+        "connection failed: FATAL:  Tenant or user not found",
+        "connection failed: fe_sendauth: no password supplied",
+    ],
+)
+def test_refused_login_is_not_an_unreachable_ledger(ledger, says):
+    """The sentence names the login. Work in hand is kept, and a program without work ends as for bad input."""
+    refused = translate_error(OperationalError("SELECT 1", {}, psycopg.OperationalError(says)), ledger, "f", {})
+    assert "refuses the login of DATABASE_URL" in str(refused)
+    assert isinstance(refused, Transient)
+    assert not isinstance(refused, Unreachable)
+    assert exit_code_of(refused) == ExitCode.BAD_INPUT
 
 
 def test_error_without_a_state_and_connection_is_unreachable(ledger):

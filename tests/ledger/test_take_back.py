@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.support.ledger_helpers import claim, execute, expire, fetch, statuses
+from tests.support.ledger_helpers import claim, execute, expire, expire_box, fetch, statuses
 from validation.domain import WorkerProfile
 from validation.ledger.chunks import MAX_CRASHES
 from validation.ledger.queries import read_expired_chunks, read_workload
@@ -13,7 +13,7 @@ def test_a_claim_takes_expired_leases_back(ledger, seed):
     """The videos of a lost box go to the next claim without a sweep between them."""
     seed(3)
     lost = claim(ledger)
-    expire(ledger, lost.chunk_id)
+    expire_box(ledger, lost.chunk_id)
     register_worker(ledger, WorkerProfile("bob"))
     assert {video.video_id for video in claim(ledger, worker_id="bob", size=3).videos} == set(statuses(ledger))
     assert [chunk.chunk_id for chunk in read_expired_chunks(ledger)] == [lost.chunk_id]

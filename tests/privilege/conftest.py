@@ -10,6 +10,7 @@ from sqlalchemy import Engine, create_engine, make_url
 
 from tests.support.ledger_helpers import CONNECT_ARGS, execute, fetch
 from tests.support.logins import PASSWORD, login_url
+from validation.ledger.box_credentials import issue_box_key
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 
@@ -33,6 +34,13 @@ def log_in(ledger) -> Iterator[Callable[..., Engine]]:
         engine.dispose()
     for name in logins.values():
         execute(ledger, f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def boxes(ledger, seed, log_in) -> dict[str, Engine]:
+    """Two boxes under one login, each with its key and its name: ann and bob."""
+    seed(40)
+    return {name: log_in("validation_worker", issue_box_key(ledger, name)) for name in ("ann", "bob")}
 
 
 HOST_SETUP = """

@@ -20,13 +20,6 @@ def enter(engine, worker_id: str) -> None:
     register_worker(engine, WorkerProfile(worker_id, config={"instance": f"{worker_id}-1"}))
 
 
-@pytest.fixture
-def boxes(ledger, seed, log_in):
-    """Two boxes under one login, each with its key and its name: ann and bob."""
-    seed(40)
-    return {name: log_in(WORKER, issue_box_key(ledger, name)) for name in ("ann", "bob")}
-
-
 SPOKEN = {
     "register": enter,
     "claim": lambda engine, name: claim(engine, worker_id=name),

@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from tests.support.ledger_helpers import claim, execute, fetch, shard, statuses
 from validation.domain import WorkerProfile
 from validation.ledger.chunks import commit_chunk
+from validation.ledger.migrate import migrate
 from validation.ledger.workers import register_worker
 
 ALLOWED = {
@@ -19,8 +20,9 @@ ALLOWED = {
     "retire_worker schema_revision audit fleet_set_target fleet_scale_to_zero fleet_acquire_lock "
     "fleet_release_lock fleet_acquire_search_quota fleet_request fleet_transition fleet_record_observation fleet_ban "
     "fleet_lift_ban fleet_record_credit fleet_record_tick fleet_transitions fleet_now fleet_spend issue_box_key "
-    "store_credential",
-    "validation_reader": "audit fleet_now fleet_spend",
+    "store_credential undo_box settle_failure prune_box_decisions end_box_sessions "
+    "has_other_owner",
+    "validation_reader": "audit fleet_now fleet_spend has_other_owner",
 }
 SEES_VIEWS = {"validation_control", "validation_reader"}
 
@@ -176,6 +178,45 @@ def test_function_runs_as_the_owner_with_a_fixed_search_path(hosted):
         "OR NOT coalesce(proconfig, '{}') @> ARRAY['search_path=validation, pg_temp'])",
     )
     assert loose == []
+
+
+HIJACK = """
+    GRANT CREATE ON SCHEMA public TO PUBLIC;
+    SET ROLE {login};
+    CREATE FUNCTION public.hijacked(text, text) RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'ran as %', current_user; END $$;
+    CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = public.hijacked);
+    CREATE FUNCTION public.hashtext(text) RETURNS integer LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'ran as %', current_user; END $$;
+    CREATE FUNCTION public.check_box_key(text) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'ran as %', current_user; END $$;
+    RESET ROLE;
+"""
+
+
+@pytest.mark.attack
+def test_objects_in_a_schema_open_to_all_run_with_no_other_rights(ledger, seed, log_in):
+    """Where PUBLIC may create in schema public, an operator of the box's own is used by no function of the ledger."""
+    seed(2)
+    box = log_in("validation_worker")
+    with ledger.begin() as connection:
+        connection.connection.cursor().execute(HIJACK.format(login=box.url.username))
+    try:
+        register_worker(box, WorkerProfile("ann", config={"instance": "ann-1"}))
+        held = claim(box, worker_id="ann", size=1)
+        done = {held.videos[0].video_id: 1}
+        commit_chunk(box, held.chunk_id, shard=shard(of=held), validated=done, failed=[], max_attempts=3)
+    finally:
+        execute(ledger, f"DROP OWNED BY {box.url.username}")
+
+
+@pytest.mark.attack
+def test_migration_closes_the_schema_of_the_functions(ledger, log_in):
+    """A role that may create in it could place objects that the functions use."""
+    box = log_in("validation_worker")
+    execute(ledger, f"GRANT CREATE ON SCHEMA validation TO {box.url.username}, PUBLIC")
+    migrate(ledger)
+    assert not attempt(box, "CREATE FUNCTION validation.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'")
 
 
 @pytest.mark.parametrize("change", ["SET status = 'lost'", "SET language = 'xx'", "SET video_id = 'other'"])

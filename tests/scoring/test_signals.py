@@ -19,8 +19,8 @@ HEARD = {
 }
 
 
-def decode(*, audio=AUDIO, text="नमस्ते, दुनिया।") -> DecodedSegment:
-    return DecodedSegment(Segment("vid", "seg-0", text, "hin"), audio)
+def decode(*, audio=AUDIO, text="नमस्ते, दुनिया।", language="hin") -> DecodedSegment:
+    return DecodedSegment(Segment("vid", "seg-0", text, language), audio)
 
 
 def gather(decoded=None, answers=HEARD, *, language="hi", roles=ROLES):
@@ -57,6 +57,25 @@ def test_undecodable_audio_leaves_faults_and_no_number():
     assert signals["text_normalised"] == "नमस्ते दुनिया"
     assert signals["language_abstentions"] == 1
     assert load_rules("local-2").evaluate(signals).reasons == ("undecodable",)
+
+
+@pytest.mark.parametrize("version", ["local-1", "local-3"])
+def test_label_that_is_no_language_asks_no_model(version):
+    """The segment has no input for a model, and under every rules file the reason is its label, not the models."""
+    decoded = decode(language="klingonish")
+    assert decoded.utterance is None
+    signals = gather(decoded, answers={}, language=None)
+    assert signals["whisper_fault"] == "not_asked: ISO 639 does not know the declared language"
+    verdict = load_rules(version).evaluate(signals | {"silero_fault": signals["whisper_fault"]})
+    assert verdict.verdict == "review"
+    assert "unknown_language" in verdict.reasons
+    assert not any(reason.startswith("unscored") for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize("language", [None, "", " ", "hi-IN"])
+def test_models_are_asked_without_a_label(language):
+    """A missing label may be found by the models, so they are asked."""
+    assert decode(language=language).utterance is not None
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])

@@ -81,7 +81,7 @@ MUTANTS = {
     ),
     "claim-does-not-wrap": Mutant(
         "claim_chunk",
-        "v_ids := v_ids || pick_pending(p_size - cardinality(v_ids), -2147483648, v_start, p_languages);",
+        "v_ids := v_ids || pick_pending(p_size - cardinality(v_ids), -2147483648, v_start, p_languages, v_owner);",
         "",
     ),
     "claim-ignores-back-off": Mutant("pick_pending", "AND q.validation_not_before <= now()", ""),
@@ -136,6 +136,19 @@ MUTANTS = {
     "registration-takes-no-lock": Mutant(
         "register_worker", "PERFORM lock_worker(p_worker);  -- of two boxes that start at once", "--"
     ),
+    "one-box-fails-a-video": Mutant(
+        "commit_chunk",
+        "coalesce(held.validation_witness, v_owner) = v_owner AS lacks_witness",
+        "false AS lacks_witness",
+    ),
+    "box-claims-what-it-failed": Mutant(
+        "pick_pending", "AND (q.validation_witness IS NULL OR q.validation_witness IS DISTINCT FROM p_owner)", ""
+    ),
+    "box-claims-without-end": Mutant("claim_chunk", "p_size := least(p_size, check_allowance(p_worker));", "NULL;"),
+    "failing-box-works-on": Mutant("commit_chunk", "PERFORM check_failures(v_old.worker_id);", "NULL;"),
+    "crashes-of-one-box-fail-a-video": Mutant("return_crashed_videos", "has_other_owner(o.owner)", "false"),
+    "transaction-claims-twice": Mutant("claim_chunk", "c.claimed_at = now()", "false"),
+    "undo-keeps-attempts": Mutant("undo_box", "q.validation_attempts - a.attempts", "q.validation_attempts"),
     "rate-may-be-nan": Mutant(
         "renew_chunk",
         "greatest(least(coalesce((p_progress ->> 'segments_per_s')::real, 0), 1e6), 0)",
@@ -182,7 +195,7 @@ def run_tests(mutant: str | None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({"VFLEET_MUTANT": mutant} if mutant else {})
     # These migrate again, which replaces the mutant: they would catch every one for the wrong reason.
     ignored = [f"--ignore={TESTS / name}" for name in ("test_migrate.py", "test_upgrade.py")]
-    command = [*PYTEST, str(TESTS), *ignored]
+    command = [*PYTEST, str(TESTS), str(TESTS.parent / "privilege/test_stolen_box.py"), *ignored]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -47,9 +47,9 @@ class Box:
     environment: Mapping[str, str]
     engine: object
 
-    def add_videos(self, *names: str, segments: int = 2, tar: bool | bytes = True) -> None:
+    def add_videos(self, *names: str, segments: int = 2, tar: bool | bytes = True, language: str | None = "hi") -> None:
         """Queue videos; upload for each a valid tar, the given bytes, or nothing."""
-        videos = [Video(name, "hi", segments) for name in names]
+        videos = [Video(name, language, segments) for name in names]
         for video in videos:
             if tar is not False:
                 payload = tar if isinstance(tar, bytes) else pack_tone(video, segments)

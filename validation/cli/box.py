@@ -59,6 +59,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
     from validation.errors import BadInput
     from validation.gateway.tokens import find_tokens
     from validation.ledger.box_credentials import issue_box_key, read_credential_status
+    from validation.ledger.maintenance import end_box_sessions
     from validation.ledger.queries import read_view
     from validation.ledger.workers import retire_worker
     from validation.services import open_ledger
@@ -73,8 +74,42 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
     if tokens and has_token:
         tokens.revoke(worker_id)
     issue_box_key(engine, worker_id)  # replaces the key by one that no box has
+    end_box_sessions(engine, idle_s=0, transaction_s=0)  # a transaction of the box may hold locks
     released = retire_worker(engine, worker_id)
     say(f"{worker_id} is revoked; {released} chunks went back to the queue")
+
+
+@box_app.command()
+def undo(
+    box: Annotated[str, typer.Argument(help="Its WORKER_ID, or the label of a rented box.")],
+    since: Annotated[str, typer.Option(help="How far back: minutes, hours or days, such as 90m, 2h, 3d; 7d at most.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Take back what a box decided: videos that it failed, put off, crashed or validated go back to the queue.
+
+    The attempts that it added are subtracted. Results stay current until the videos are validated again. Revoke the box
+    first, or it decides on.
+
+    Example: `vfleet box undo val-7 --since 2h --dry-run`
+    """
+    from validation.errors import BadInput
+    from validation.ledger.box_decisions import KEPT_S, undo_box
+    from validation.services import open_ledger
+
+    unit_s = {"m": 60, "h": 3600, "d": 86400}.get(since[-1:], 0)
+    if not unit_s or not since[:-1].isdecimal() or not 0 < int(since[:-1]) * unit_s <= KEPT_S:
+        raise BadInput(f"--since {since!r} is not a time from 1m to 7d: write it as 90m, 2h or 3d")
+    undone = undo_box(open_ledger(), box, since_s=int(since[:-1]) * unit_s, dry_run=dry_run)
+    if json:
+        for each in undone:
+            say_json(each)
+        return
+    would = "would go" if dry_run else "went"
+    for each in undone:
+        say(f"{each.videos} videos that it decided as {each.decision} {would} back to the queue")
+    if not undone:
+        say(f"{box} decided nothing within {since}")
 
 
 @box_app.command()

@@ -36,14 +36,15 @@ def doctor(
         if json:
             say_json(asdict(result))
         else:
-            say(f"{result.status:8}{result.check:14}{result.message}")
+            say(f"{result.status:8}{result.check:20}{result.message}")
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
 def bootstrap(
     home: Annotated[str, typer.Option(help="Folder of the project on the workers.")] = "/app",
     image: Annotated[
-        str | None, typer.Option(metavar="NAME:TAG", help="Build and push the worker image first (needs Docker).")
+        str | None,
+        typer.Option(metavar="NAME:TAG", help="Also build and push the worker image (Docker, buildx)."),
     ] = None,
 ) -> None:
     """Create or update work pools, deployments, automations and block types on the Prefect server.

@@ -51,7 +51,7 @@ def _open(tar: str) -> Iterator[tuple[RawIOBase, str]]:
         with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as standard_input:
             yield standard_input, "standard input"
         return
-    if Path(tar).is_file():
+    if _is_file(Path(tar)):
         with Path(tar).open("rb", buffering=0) as file:
             yield file, Path(tar).name
         return
@@ -62,9 +62,16 @@ def _open(tar: str) -> Iterator[tuple[RawIOBase, str]]:
     try:
         source = open_store(settings.source_url, settings)
     except BadInput as error:
-        raise BadInput(f"there is no file {tar}, and the source store cannot be opened for a key: {error}") from error
+        raise BadInput(f"{tar} is no file, and the source store cannot be opened for a key: {error}") from error
     with stream_object(source, tar) as stream:
         yield stream, tar
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # such as a name that is longer than names can be
+        return False
 
 
 def _print(found: "Inspection") -> None:

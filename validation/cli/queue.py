@@ -68,7 +68,7 @@ def requeue(
     failed: Annotated[bool, typer.Option("--failed", help="Only videos that failed.")] = False,
     validated: Annotated[bool, typer.Option("--validated", help="Only videos that were validated.")] = False,
     language: Annotated[
-        str | None, typer.Option(metavar="CODES", help="Only these languages, comma-separated, as the queue has them.")
+        str | None, typer.Option(metavar="CODES", help="Only these languages, comma-separated, in any spelling.")
     ] = None,
     verdict: Annotated[
         str | None,
@@ -115,7 +115,7 @@ def requeue(
     condition = Requeue(
         video_ids=list(video) if video else None,
         status=status,
-        languages=_split(language),
+        languages=_match_labels(engine, _split(language)),
         worker_id=worker,
         suite=suite,
         revision=revision,
@@ -140,15 +140,11 @@ def _refuse_unknown_names(engine: "Engine", condition: "Requeue") -> None:
     Raises:
         BadInput: names the first unknown one, with the nearest known one.
     """
-    from validation.ledger.queries import read_known_videos, read_suite_revisions, read_view
+    from validation.ledger.maintenance import require_videos
+    from validation.ledger.queries import read_suite_revisions, read_view
     from validation.models.suites import SUITES
 
-    if condition.video_ids is not None:
-        known = read_known_videos(engine, condition.video_ids)
-        _require_known("video", condition.video_ids, known, "among the transcribed videos of the queue")
-    if condition.languages is not None:
-        labels = {row["language"] for row in read_view(engine, "queue_progress")}
-        _require_known("language", condition.languages, labels, "in the queue")
+    require_videos(engine, condition.video_ids or ())
     revisions = read_suite_revisions(engine)
     if condition.suite is not None:
         _require_known("suite", [condition.suite], {*SUITES, *(each.suite for each in revisions)}, "in the ledger")
@@ -162,6 +158,28 @@ def _refuse_unknown_names(engine: "Engine", condition: "Requeue") -> None:
         workers = {row["worker_id"] for row in read_view(engine, "worker_liveness")}
         labels = {row["label"] for row in read_view(engine, "rented_instances")}
         _require_known("worker", [condition.worker_id], workers | labels, "in the ledger")
+
+
+def _match_labels(engine: "Engine", languages: list[str] | None) -> list[str] | None:
+    """The labels of the queue that are one of these languages, in any spelling.
+
+    Raises:
+        BadInput: no label of the queue is a given language.
+    """
+    from validation.languages import normalize_language_code
+    from validation.ledger.queries import read_view
+
+    if languages is None:
+        return None
+    labels = {row["language"]: normalize_language_code(row["language"]) for row in read_view(engine, "queue_progress")}
+    found: set[str] = set()
+    for language in languages:
+        code = normalize_language_code(language)
+        matching = {label for label, own in labels.items() if label == language or (code and own == code)}
+        if not matching:
+            _require_known("language", [language], labels, "in the queue")
+        found |= matching
+    return sorted(found)
 
 
 def _require_known(kind: str, names: Sequence[str], known: Collection[str], place: str) -> None:
@@ -205,15 +223,21 @@ def sweep(json: JsonOption = False) -> None:
     Only the clock of the database decides: a chunk is taken back when its lease has expired.
     """
     from validation.control.sweep import sweep as run_sweep
-    from validation.services import open_ledger, open_results
+    from validation.control.witness import video_reader
+    from validation.services import open_ledger, open_results, open_source
+    from validation.settings import load_settings
 
-    report = run_sweep(open_ledger(), open_results())
+    read_video = video_reader(open_source, load_settings().source_key)
+    report = run_sweep(open_ledger(), open_results(), read_video=read_video)
     if json:
         say_json(report)
         report.raise_if_incomplete()
         return
     for canary in report.evaluated:
         say(f"canary {canary.video_id} of {canary.worker_id} is {canary.outcome}")
+    for failure in report.settled:
+        found = "confirmed" if failure.is_confirmed else "refuted: its object can be read"
+        say(f"the failure of video {failure.video_id}, reported by {failure.owner}, is {found}")
     for chunk in report.swept:
         say(f"chunk {chunk.chunk_id} of {chunk.worker_id} taken back: {chunk.reason}")
     for key in report.unknown_shards:

@@ -90,7 +90,7 @@ def compact(
     delete_old: Annotated[
         bool, typer.Option("--delete-old", help="Also delete shards that compaction replaced long enough ago.")
     ] = False,
-    older_than_h: Annotated[float, typer.Option(metavar="HOURS", help="How long ago, for --delete-old.")] = 24.0,
+    older_than_h: Annotated[float, typer.Option(metavar="HOURS", min=0, help="How long ago, for --delete-old.")] = 24.0,
 ) -> None:
     """Merge small shards into larger ones. Replaced shards are kept, so that readers can finish.
 

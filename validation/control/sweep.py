@@ -21,6 +21,7 @@ from validation.errors import FleetError, Transient
 from validation.ledger.canaries import read_pending_canaries
 from validation.ledger.maintenance import (
     SweptChunk,
+    end_box_sessions,
     mark_stale_workers,
     requeue_stranded_videos,
     sweep_stale_claims,
@@ -29,6 +30,7 @@ from validation.ledger.queries import OpenChunk, read_open_chunks, read_workload
 
 if TYPE_CHECKING:
     from validation.canaries.evaluate import EvaluatedCanary
+    from validation.control.witness import SettledFailure, VideoReader
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,10 @@ class SweepReport:
     stale_workers: Sequence[str] = ()
     """Workers that became stale."""
     evaluated: "Sequence[EvaluatedCanary]" = ()
+    settled: "Sequence[SettledFailure]" = ()
+    """Failures of one box that the control plane looked at."""
+    ended_sessions: int = 0
+    """Sessions of boxes that were ended, because their transaction did not end."""
     orphans: Sequence[str] = ()
     """Keys of the objects that were deleted."""
     unknown_shards: Sequence[str] = ()
@@ -84,7 +90,12 @@ class SweepReport:
 
 
 def sweep(
-    engine: Engine, results: ObjectStore, *, orphans: bool = True, find_ended: EndedRunsLookup = lambda _: {}
+    engine: Engine,
+    results: ObjectStore,
+    *,
+    orphans: bool = True,
+    find_ended: EndedRunsLookup = lambda _: {},
+    read_video: "VideoReader | None" = None,
 ) -> SweepReport:
     """Sweep once. Safe to repeat, and to run beside another sweep.
 
@@ -93,9 +104,11 @@ def sweep(
         results: the results bucket.
         orphans: whether to look for orphans too, which lists all shards.
         find_ended: asks Prefect, which may be slow or unreachable: expired leases are taken back before.
+        read_video: reads a video that only one box has failed; None to leave those to `report-progress`.
     """
     report = SweepReport()
     run_step, swept = report.run_step, report.swept
+    report.ended_sessions = run_step("sessions", lambda: end_box_sessions(engine), 0)
     swept += run_step("leases", lambda: sweep_stale_claims(engine), [])
     none_open: list[OpenChunk] = []
     held = run_step("open chunks", lambda: read_open_chunks(engine), none_open)
@@ -106,9 +119,12 @@ def sweep(
     report.stranded_videos = run_step("stranded videos", lambda: requeue_stranded_videos(engine), 0)
     report.stale_workers = run_step("stale workers", lambda: mark_stale_workers(engine), [])
     report.evaluated = run_step("canaries", lambda: evaluate_canaries(engine, results), ())
+    if read_video is not None:
+        report.settled = run_step("failures", lambda: settle_failures(engine, read_video), ())
     if orphans:
         run_step("orphans", lambda: remove_orphans(engine, results, report), None)
-    if orphans or held or run_step("workload", lambda: read_workload(engine).chunk_s, 0.0) is not None:
+    unknown: Seconds | None = 0.0
+    if orphans or held or run_step("workload", lambda: read_workload(engine).chunk_s, unknown) is not None:
         run_step("catalogue", lambda: publish_catalogue(engine, results), None)
     return report
 
@@ -123,6 +139,13 @@ def evaluate_canaries(engine: Engine, results: ObjectStore) -> "Sequence[Evaluat
     from validation.canaries import evaluate  # noqa: PLC0415
 
     return evaluate.evaluate_canaries(engine, results)
+
+
+def settle_failures(engine: Engine, read_video: "VideoReader") -> "Sequence[SettledFailure]":
+    """Look at the videos that only one box has failed."""
+    from validation.control.witness import witness_failures  # noqa: PLC0415
+
+    return witness_failures(engine, read_video)
 
 
 def remove_orphans(engine: Engine, results: ObjectStore, report: SweepReport) -> None:

@@ -20,6 +20,7 @@ from validation.corpus.segment_refs import (
     ref_missing,
     ref_span,
     ref_unlisted,
+    stem_of,
     strip_suffix,
     to_nfc,
 )
@@ -72,11 +73,11 @@ def _find_records(document: Any) -> Sequence[Object] | None:
 
 def _list_index_names(listing: TarListing) -> list[str]:
     """List the files that may be the index, likeliest first: those named like an index, then like an audio file."""
-    stems = [PurePosixPath(audio).stem for audio in listing.audio]
+    stems = [stem_of(audio) for audio in listing.audio]
     rank = {stem: place for place, stem in enumerate(dict.fromkeys([*INDEX_STEMS, *stems]))}
     names = [name for name in listing.texts if name.lower().endswith((".json", ".jsonl"))]
-    ranked = [name for name in names if PurePosixPath(name).stem in rank]
-    return sorted(ranked, key=lambda name: (rank[PurePosixPath(name).stem], name.count("/"), name))
+    ranked = [name for name in names if stem_of(name) in rank]
+    return sorted(ranked, key=lambda name: (rank[stem_of(name)], name.count("/"), name))
 
 
 def _ref_records(listing: TarListing, index: str, records: Sequence[Record]) -> tuple[str, list[SegmentRef]]:

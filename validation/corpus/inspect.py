@@ -93,5 +93,5 @@ def _describe(ref: SegmentRef, decoded: DecodedSegment, layout: Layout) -> Inspe
         text=ref.record.text or "",
         decoded_s=None if isinstance(decoded.audio, Fault) else len(decoded.audio) / SAMPLE_RATE,
         length_difference_s=decoded.length_difference_s,
-        fault=f"{fault.kind}: {fault.message}" if fault else None,
+        fault=str(fault) if fault else None,
     )

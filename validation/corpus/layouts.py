@@ -68,9 +68,20 @@ def _find_layout(listing: TarListing) -> tuple[str, list[SegmentRef]]:
         raise BadLayout(
             listing.key,
             f"nothing transcribes its {len(listing.audio)} audio files ({_quote(listing.audio)}); "
-            f"its texts are {_quote(listing.texts) or 'none'}{listing.describe_passed_over()}",
+            f"its texts are {_quote(listing.texts) or 'none'}{_describe_unreadable(listing)}"
+            f"{listing.describe_passed_over()}",
         )
     raise NoSegments(listing.key, listing.describe_passed_over())
+
+
+def _describe_unreadable(listing: TarListing) -> str:
+    """Return the end of a sentence that names the first text that cannot be decoded, and why."""
+    for name in listing.texts:
+        try:
+            listing.decode(name)
+        except ValueError as error:
+            return f"; {name} cannot be read: {error}"
+    return ""
 
 
 def _check_audio_found(listing: TarListing, segments: Sequence[SegmentRef]) -> None:

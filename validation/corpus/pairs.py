@@ -16,6 +16,7 @@ from validation.corpus.segment_refs import (
     ref_missing,
     ref_span,
     ref_unlisted,
+    stem_of,
     strip_suffix,
     to_nfc,
 )
@@ -86,9 +87,11 @@ def _read_text(listing: TarListing, name: str) -> Sidecar:
     rows = find_records(document)
     if isinstance(document, Mapping) and rows is None:
         return Sidecar(read_record(document), None)
-    if rows and PurePosixPath(name).stem not in INDEX_STEMS:
+    if rows and stem_of(name) not in INDEX_STEMS:
         listing.spend_segments(name, len(rows))
         return _read_transcript_in_parts(document, rows, only_audio=len(listing.audio) == 1)
+    if rows is not None and isinstance(document, Mapping) and stem_of(name) not in INDEX_STEMS:
+        return Sidecar(read_record(document), None)  # Whisper heard nothing, or wrote no parts
     return Sidecar(Record(), None)  # an index: it describes many segments, not this one
 
 
@@ -127,7 +130,7 @@ def _transcripts_without_audio(listing: TarListing, texts_of: Mapping[str, Colle
     matched = {text for texts in texts_of.values() for text in texts}
     without_audio = {}
     for name in listing.texts:
-        if name not in matched and folder_of(name) in folders and PurePosixPath(name).stem not in INDEX_STEMS:
+        if name not in matched and folder_of(name) in folders and stem_of(name) not in INDEX_STEMS:
             without_audio[name] = _read_sidecar(listing, [name])
     return [
         ref_missing(strip_suffix(name), sidecar.record)

@@ -1,5 +1,6 @@
 """Parse the JSON of a tar within its budget, and read what it says of segments under the key names of its sources."""
 
+import codecs
 import gzip
 import io
 import json
@@ -21,6 +22,8 @@ END_KEYS = ("end", "end_time")
 LANGUAGE_KEYS = ("language", "lang", "language_code")
 AUDIO_KEYS = ("audio", "audio_filepath", "file", "file_name", "filename", "wav")
 SPEAKER_KEYS = ("speaker", "speaker_id")
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""No text in UTF-8 begins so."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 """A string of JSON; one without an end ends with the text, so that the search takes linear time."""
 _MAX_SECONDS: Seconds = 1e9
@@ -108,16 +111,16 @@ def parse_document(name: str, payload: bytes, budget: ReadBudget) -> Any:
 
 
 def decode_text(name: str, payload: bytes, budget: ReadBudget) -> str:
-    """Decode a text of the tar as UTF-8, with or without a byte order mark.
+    """Decode a text of the tar: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
-        ValueError: it is not UTF-8, or too large.
+        ValueError: it is neither, or too large.
         LimitExceeded: the budget of the tar is spent.
     """
     if len(payload) > budget.limits.document_bytes:
         raise ValueError(f"it holds {len(payload)} bytes, more than {budget.limits.document_bytes}")
     budget.spend_text(name, len(payload))
-    return payload.decode("utf-8-sig")
+    return payload.decode("utf-16" if payload.startswith(_UTF16_MARKS) else "utf-8-sig")
 
 
 def find_records(document: Any) -> Sequence[Object] | None:

@@ -230,6 +230,11 @@ def strip_suffix(name: str) -> str:
     return str(path.with_suffix("")) if path.name else name
 
 
+def stem_of(name: str) -> str:
+    """Return a file's bare name without its last suffix. Backslashes separate folders too."""
+    return PurePosixPath(_to_path(name)).stem
+
+
 def folder_of(name: str) -> PurePosixPath:
     """Return the folder that holds a file, ``.`` for the tar's top. Backslashes separate folders too."""
     return PurePosixPath(_to_path(name)).parent

@@ -14,21 +14,21 @@ from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import describe_address, is_remote, open_engine, parse_database_url
 from validation.ledger.migrate import known_revision, require_revision
 from validation.ledger.queries import read_altered_logins
-from validation.ledger.rpc import translate_error
+from validation.ledger.rpc import is_login_refusal, translate_error
 from validation.services import open_ledger
 from validation.settings import Settings
 
 SQL = Path(__file__).resolve().parents[2] / "sql/doctor"
 CONNECTIONS_PER_BOX = 3
 """One per process: the worker and two flow runs (validation/ledger/engine.py)."""
+CONNECTIONS_RESERVED = 20
+"""For the control machine, the operator and Postgres itself."""
 _SUPABASE_POOLER = ".pooler.supabase.com"
 _SESSION_PORT, _TRANSACTION_PORT = 5432, 6543
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
 _BOX_NEEDS = frozenset({"register_worker", "claim_chunk", "renew_chunk", "commit_chunk", "release_chunk"})
 _CONTROL_NEEDS = frozenset({"sweep_stale_claims", "mark_stale_workers", "fleet_set_target"})
 BOX_VARIABLE = "BOX_DATABASE_URL"
-LOGIN_REFUSALS = ("authentication failed", "is not permitted to log in", "does not exist")
-"""Messages of Postgres that refuse a login. libpq keeps no error code of a refused connection."""
 
 
 class SessionPooler(BadInput):
@@ -145,13 +145,37 @@ def check_box_login(settings: Settings) -> str | None:
         engine.connect().close()
     except DBAPIError as error:
         evidence = str(error.orig)
-        if any(refusal in evidence for refusal in LOGIN_REFUSALS):
+        if is_login_refusal(evidence):
             raise BoxLoginRefused(login, evidence.strip().splitlines()[-1]) from None
         where = engine.url.render_as_string()
         raise Unreachable("the ledger of the boxes", where, f"check {BOX_VARIABLE}", evidence) from None
     finally:
         engine.dispose()
     return f"login {login} is accepted"
+
+
+def check_box_limits(settings: Settings) -> str | None:
+    """The logins of boxes can neither take all connections, nor keep sessions, nor create objects."""
+    with _connect(settings) as connection, connection.begin():
+        logins = connection.exec_driver_sql((SQL / "box_logins.sql").read_text()).all()
+    for each in logins:
+        reserved = each.max_connections - CONNECTIONS_RESERVED
+        if not 0 <= each.connection_limit <= reserved:
+            raise CheckWarning(
+                f"login {each.login} may take all {each.max_connections} connections, and then no command can revoke a "
+                f"box: as the database's owner, ALTER ROLE {each.login} CONNECTION LIMIT {reserved}"
+            )
+        if not each.can_be_ended:
+            raise CheckWarning(
+                f"the sweep cannot end sessions of login {each.login} that keep locks: as the login that created it, "
+                f"GRANT {each.login} TO validation_owner"
+            )
+        if each.may_create:
+            raise CheckWarning(
+                f"login {each.login} may create objects in schema public: as the schema's owner, "
+                "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+            )
+    return ", ".join(f"{each.login}: {each.connection_limit} connections" for each in logins) or None
 
 
 def _read_powers(settings: Settings, needed: frozenset[str], role: str) -> Row[Any]:
@@ -164,8 +188,13 @@ def _read_powers(settings: Settings, needed: frozenset[str], role: str) -> Row[A
 
 def read_session(settings: Settings) -> Row[Any]:
     """The clock and limits of the database. Raises as ``check_database``."""
+    return read_one(settings, "session")
+
+
+def read_one(settings: Settings, question: str) -> Row[Any]:
+    """The one row of a statement in ``sql/doctor``. Raises as ``check_database``."""
     with _connect(settings) as connection:
-        return _read(connection, "session")
+        return _read(connection, question)
 
 
 def _engine(settings: Settings) -> Engine:

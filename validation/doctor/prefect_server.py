@@ -22,6 +22,8 @@ from validation.gateway.tokens import find_tokens
 from validation.settings import Settings
 
 POOL = "vast-gpu"
+SERVICE = "the Prefect server"
+CHECK_ADDRESS = "check PREFECT_API_URL, PREFECT_API_SSL_CERT_FILE and that the server is up"
 REQUEST_TIMEOUT_S: Seconds = 20.0
 CLOUD = "https://api.prefect.cloud/api"
 """Address of Prefect Cloud, unless PREFECT_CLOUD_API_URL names another."""
@@ -46,9 +48,9 @@ def check_prefect(_settings: Settings) -> str:
     """The Prefect server accepts this machine and has its version. Prefect Cloud serves clients of any version."""
     url = read_address(os.environ)
     if is_cloud(url, os.environ):
-        _get(f"/work_pools/{POOL}")
+        ask_prefect("GET", f"/work_pools/{POOL}")
         return f"Prefect Cloud, at {hide_password(url)}"
-    found, ours = str(_get("/admin/version")), version("prefect")
+    found, ours = str(ask_prefect("GET", "/admin/version")), version("prefect")
     if found != ours:
         raise BadInput(f"the Prefect server has version {found}, this machine {ours}: install {ours} on both")
     return f"version {found} at {hide_password(url)}"
@@ -56,7 +58,7 @@ def check_prefect(_settings: Settings) -> str:
 
 def check_pool(_settings: Settings) -> str:
     """The work pool of the boxes exists, has the worker type of this project, and is not paused."""
-    pool = _get(f"/work_pools/{POOL}")
+    pool = ask_prefect("GET", f"/work_pools/{POOL}")
     if pool is None:
         raise BadInput(f"there is no work pool {POOL} on this Prefect server: run `vfleet bootstrap`")
     if pool["type"] != POOL or not pool["base_job_template"]:
@@ -75,8 +77,8 @@ def check_tokens(settings: Settings) -> str | None:
     return f"{len(tokens.read())} boxes may pass, by {tokens.path}"
 
 
-def _get(path: str, environment: Mapping[str, str] = os.environ) -> Any:
-    """Get a path of the API. Returns None for status 404.
+def ask_prefect(method: str, path: str, body: object = None, *, environment: Mapping[str, str] = os.environ) -> Any:
+    """Send a request to the API and return its answer; None for status 404.
 
     Raises:
         BadInput: PREFECT_API_URL is missing or not an address.
@@ -87,17 +89,21 @@ def _get(path: str, environment: Mapping[str, str] = os.environ) -> Any:
     address = hide_password(url)
     headers, context = read_headers(environment), make_ssl_context(environment)
     try:
-        response = httpx.get(f"{url}{path}", timeout=REQUEST_TIMEOUT_S, headers=headers, verify=context)
+        response = httpx.request(
+            method, f"{url}{path}", json=body, timeout=REQUEST_TIMEOUT_S, headers=headers, verify=context
+        )
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        check = "check PREFECT_API_URL, PREFECT_API_SSL_CERT_FILE and that the server is up"
-        raise Unreachable("the Prefect server", address, check, error) from None
+        raise Unreachable(SERVICE, address, CHECK_ADDRESS, error) from None
     if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         raise PrefectRefused(address, response.status_code)
     if response.status_code == httpx.codes.NOT_FOUND:
         return None
     if not response.is_success:
-        raise Unreachable("the Prefect server", address, "look at its log", f"status {response.status_code}")
-    return response.json()
+        raise Unreachable(SERVICE, address, "look at its log", f"status {response.status_code}")
+    try:
+        return response.json()
+    except ValueError:  # a page of some other program
+        raise BadInput(f"{address} is not the API of a Prefect server: check PREFECT_API_URL") from None
 
 
 def read_address(environment: Mapping[str, str]) -> str:

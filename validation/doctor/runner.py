@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from validation.doctor.accounts import check_cloudflare, check_vast
 from validation.doctor.check import Check, CheckResult, CheckWarning, run_check
 from validation.doctor.database import (
+    check_box_limits,
     check_box_login,
     check_box_role,
     check_control_role,
@@ -13,9 +14,17 @@ from validation.doctor.database import (
     check_pooler,
     check_tls,
 )
+from validation.doctor.deployments import (
+    check_box_deployment,
+    check_control_worker,
+    check_deployments,
+    check_last_tick,
+)
+from validation.doctor.environment import check_control_environment, check_variables
 from validation.doctor.gpu import check_driver, check_gpu, check_onnx_session, check_onnxruntime
 from validation.doctor.machine import check_clock, check_disk, check_models, check_versions
 from validation.doctor.prefect_server import check_pool, check_prefect, check_tokens
+from validation.doctor.queue import check_indexes, check_labels, check_queue, check_writable
 from validation.doctor.stores import (
     check_conditional_put,
     check_credentials,
@@ -35,6 +44,7 @@ BOX_CHECKS: Sequence[Check] = (
     check_pooler,
     check_tls,
     check_clock,
+    check_writable,
     check_migration,
     check_box_role,
     check_credentials,
@@ -44,26 +54,47 @@ BOX_CHECKS: Sequence[Check] = (
 )
 """Run before a worker starts, the cheapest first; about two seconds in all. The worker itself asks Prefect."""
 
-GPU_CHECKS: Sequence[Check] = (check_versions, *BOX_CHECKS, check_prefect, check_pool, check_onnx_session, check_models)
+GPU_CHECKS: Sequence[Check] = (
+    check_versions,
+    check_variables,
+    *BOX_CHECKS,
+    check_prefect,
+    check_pool,
+    check_box_deployment,
+    check_onnx_session,
+    check_models,
+)
 """Run by `vfleet doctor --gpu` on a box."""
 
 CONTROL_CHECKS: Sequence[Check] = (
     check_versions,
+    check_variables,
+    check_control_environment,
     check_disk,
     check_database,
     check_pooler,
     check_tls,
     check_clock,
+    check_writable,
+    check_queue,
     check_migration,
+    check_indexes,
+    check_labels,
     check_control_role,
     check_box_login,
+    check_box_limits,
     check_credentials,
     check_source,
     check_results,
+    check_queued_tars,
+    check_conditional_put,
     check_cloudflare,
     check_vast,
     check_prefect,
     check_pool,
+    check_deployments,
+    check_control_worker,
+    check_last_tick,
     check_tokens,
 )
 """Run by `vfleet doctor` on the control machine."""

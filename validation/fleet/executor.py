@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from validation.credentials.issuer import CredentialIssuer
 from validation.domain import StoreCredential
 from validation.errors import FleetError, Permanent, Transient, Unreachable
+from validation.escape import for_log
 from validation.fleet.launch_spec import build_create_request
 from validation.fleet.plan import (
     Action,
@@ -190,7 +191,8 @@ class PlanExecutor:
         )
         created = self.client.create(offer.id, body)
         transition_instance(self.engine, label, "renting", instance_id=created.instance_id)
-        log.info("rented %d for %s: %s at $%.3f/h", created.instance_id, label, offer.gpu_name, offer.usd_per_hour)
+        gpu = for_log(offer.gpu_name)
+        log.info("rented %d for %s: %s at $%.3f/h", created.instance_id, label, gpu, offer.usd_per_hour)
 
     def _handle_create_error(self, label: str, error: Exception) -> bool:
         """Record a create that failed. Returns whether the tick may rent more."""

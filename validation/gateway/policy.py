@@ -33,8 +33,21 @@ class EventTarget:
 
 
 def find_disallowed_fields(change: object) -> set[str]:
-    """The fields of a change to a flow run that a box may not write."""
-    return set(change) - RUN_FIELDS if isinstance(change, dict) else {"not an object"}
+    """The fields of a change to a flow run that a box may not write.
+
+    A flow run writes its ``empirical_policy`` when it starts. One with retries would make the server put the run back
+    into the queue, as the box left it, when it fails.
+    """
+    if not isinstance(change, dict):
+        return {"not an object"}
+    disallowed = set(change) - RUN_FIELDS
+    match change.get("empirical_policy"):
+        case None:
+            return disallowed
+        case dict(policy) if not policy.get("retries") and not policy.get("max_retries"):
+            return disallowed
+        case _:
+            return disallowed | {"an empirical_policy with retries"}
 
 
 def may_label(box: str, labels: object) -> bool:
@@ -48,10 +61,13 @@ def proposed_state(body: object) -> str | None:
     """The type of the state that is proposed for a flow run, None if the body proposes none that a box may.
 
     A run is never taken by force: between the gateway's check and the server's transition another box may have taken
-    it, and only the server's own rules refuse the second proposal.
+    it, and only the server's own rules refuse the second proposal. A box puts no run back into the queue: another box
+    would take it with the data that this one attached to the state. The control plane reschedules runs.
     """
     match body:
         case {"state": {"type": "PENDING"}, "force": force} if force is not False:
+            return None
+        case {"state": {"type": "SCHEDULED" | "PAUSED"}}:
             return None
         case {"state": {"type": str(state_type)}}:
             return state_type
@@ -130,19 +146,19 @@ def _check_task_run(event: Mapping[str, Any]) -> None:
     """
     parents = [resource for resource in _related(event) if resource.get("prefect.resource.role") == "flow-run"]
     if not parents or not all(str(parent.get("prefect.resource.id")).startswith(_RUN) for parent in parents):
-        raise ValueError("about a task run of no flow run")
+        raise ValueError("an event about a task run of no flow run")
     match event.get("payload"):
         case {"task_run": dict(row), "validated_state": dict(state)}:
             if row.keys() & _RESERVED_FIELDS or state.keys() - _STATE_FIELDS:
-                raise ValueError("with ids of its own in the payload")
+                raise ValueError("an event with ids of its own in the payload")
         case _:
-            raise ValueError("about a task run without its state")
+            raise ValueError("an event about a task run without its state")
 
 
 def _related(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     related = event.get("related") or []
     if not isinstance(related, list) or not all(isinstance(resource, dict) for resource in related):
-        raise ValueError("with a related resource that is not an object")
+        raise ValueError("an event with a related resource that is not an object")
     return related
 
 

@@ -9,6 +9,7 @@ from validation.errors import BadInput
 from validation.gateway.prefect_server import PrefectServer
 from validation.gateway.proxy import AuthorizingProxy
 from validation.gateway.tokens import TokenFile
+from validation.output import configure_logging
 
 
 def serve_proxy(address: str, *, server_url: str, auth_string: str, tokens: Path, pool: str) -> None:
@@ -23,7 +24,7 @@ def serve_proxy(address: str, *, server_url: str, auth_string: str, tokens: Path
         raise BadInput(
             f"--proxy is {address!r}: it must be 127.0.0.1:PORT, because only nginx, on this machine, checks tokens"
         )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    configure_logging("%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     app = AuthorizingProxy(PrefectServer(server_url, auth_string), TokenFile(tokens), pool).build_app()
     uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False, ws="websockets-sansio")

@@ -24,13 +24,14 @@ from validation.inference.status import InferenceStatus
 from validation.inference.warmup import warm_up
 from validation.models.known_speech import check_speech
 from validation.models.suite import Suite, load_suite
+from validation.output import configure_logging
 from validation.settings import load_settings
 
 
 def main() -> int:
     """Serve until SIGTERM. Returns an exit code of `validation.exit_codes`."""
     ready_pipe = _keep_stdout()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    configure_logging("%(asctime)s %(name)s: %(message)s")
     try:
         settings = load_settings()
         suite = classify_gpu_errors(lambda: load_suite(settings.suite))

@@ -5,8 +5,10 @@ import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cache
+from typing import Any
 
 import certifi
+from psycopg import IsolationLevel
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
@@ -37,12 +39,19 @@ STATEMENT_TIMEOUT = "300s"
 _OTHER_DATABASES = frozenset({"mysql", "mariadb", "sqlite", "oracle", "mssql", "mongodb", "redis"})
 
 _TRANSACTION_SETTINGS = (
-    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('statement_timeout', %s, true), "
-    "set_config('vfleet.box_key', %s, true)"
+    "SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', %s, true), "
+    "pg_catalog.set_config('statement_timeout', %s, true), pg_catalog.set_config('vfleet.box_key', %s, true), "
+    "pg_catalog.set_config('role', 'none', true), pg_catalog.set_config('row_security', 'on', true), "
+    "pg_catalog.set_config('synchronous_commit', 'on', true), CASE WHEN "
+    "pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 170000 "
+    "THEN pg_catalog.set_config('transaction_timeout', '0', true) END"
 )
+"""What a call depends on, set for its transaction: behind a pooler the session may have the settings of another client.
+Each function of the ledger sets its own search_path and lock_timeout."""
 _SETS_BOX_KEY = "sets_box_key"
 
 
+_MAX_PORT = 65535
 _HOST = re.compile(r"[\w.,:%-]*")
 """A host name, an IPv4 or IPv6 address without its brackets, or a list of them."""
 
@@ -63,6 +72,8 @@ def parse_database_url(database_url: str) -> URL:
         url = make_url(database_url.strip())
     except (ArgumentError, ValueError):  # such as a port that is not a number
         raise _unreadable_url() from None
+    if url.port is not None and not 0 < url.port <= _MAX_PORT:
+        raise BadInput(f"DATABASE_URL names port {url.port}: a port is a number from 1 to {_MAX_PORT}")
     if not _HOST.fullmatch(url.host or "") or "@" in f"{url.database}{''.join(url.query)}":
         raise _unreadable_url()  # part of the password may be in there, so nothing of it is shown
     if (backend := url.get_backend_name()) in _OTHER_DATABASES:
@@ -116,8 +127,15 @@ def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
         hide_parameters=True,  # errors are logged, and keys and credentials are parameters
     )
     if box_key is not None:
+        event.listen(engine, "connect", _begin_read_write)
         _set_box_key(engine, box_key)
     return engine
+
+
+def _begin_read_write(connection: Any, _record: object) -> None:
+    """Begin each transaction with its mode, whatever ``default_transaction_*`` another client has left behind."""
+    connection.read_only = False
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 def _set_box_key(engine: Engine, box_key: SecretStr) -> None:

@@ -48,6 +48,15 @@ def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
     return int(row[0])
 
 
+def end_box_sessions(engine: Engine, *, idle_s: int = 30, transaction_s: int = 60) -> int:
+    """End the sessions of boxes whose transaction idles or does not end; with 0 and 0 all of them. Returns how many.
+
+    An honest box loses one call, which it repeats.
+    """
+    (row,) = call_function(engine, "end_box_sessions", idle_s=idle_s, transaction_s=transaction_s)
+    return int(row[0])
+
+
 def mark_stale_workers(engine: Engine, *, timeout_s: int = HEARTBEAT_TIMEOUT_S) -> list[str]:
     """Mark workers without a heartbeat for ``timeout_s`` stale, after a day offline. Returns the newly stale ids."""
     return [row[0] for row in call_function(engine, "mark_stale_workers", timeout_s=timeout_s)]
@@ -97,8 +106,7 @@ def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> 
     Raises:
         VideosUnknown: the queue does not have some of ``which.video_ids``; nothing was changed.
     """
-    if which.video_ids and (unknown := find_unknown_videos(engine, which.video_ids)):
-        raise VideosUnknown(unknown)
+    require_videos(engine, which.video_ids or ())
     rows = call_function(
         engine, "requeue_videos",
         video_ids=None if which.video_ids is None else list(which.video_ids), status=which.status,
@@ -107,6 +115,16 @@ def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> 
         lacking=None if which.lacking is None else json.dumps(dict(which.lacking)), dry_run=dry_run,
     )  # fmt: skip
     return [Requeued(*tuple(row)) for row in rows]
+
+
+def require_videos(engine: Engine, video_ids: Sequence[str]) -> None:
+    """Refuse ids that the queue does not have.
+
+    Raises:
+        VideosUnknown: names them.
+    """
+    if video_ids and (unknown := find_unknown_videos(engine, video_ids)):
+        raise VideosUnknown(unknown)
 
 
 def find_unknown_videos(engine: Engine, video_ids: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from validation.errors import BadInput
 from validation.ledger.lock_watch import LockWatch
+from validation.ledger.queue_table import require_queue
 from validation.ledger.rpc import call_function, translate_error
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
@@ -51,9 +52,11 @@ def migrate(engine: Engine) -> str:
     """Migrate to the newest revision and replace functions, views and grants. Safe to repeat; returns the revision.
 
     Raises:
+        QueueUnfit: the queue lacks a column or has one of another type. Nothing was changed.
         LedgerBusy: a table is locked by another session, which the message names. Run it again later.
         SchemaMismatch: the database was migrated by newer code.
     """
+    require_queue(engine)
     current = _prepare(engine)
     if current and current > known_revision():
         raise SchemaMismatch(known_revision(), current)

@@ -196,16 +196,6 @@ def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
         raise translate_error(error, engine, view, {}) from error
 
 
-def read_known_videos(engine: Engine, video_ids: Sequence[str]) -> set[str]:
-    """Those of the ids that are transcribed videos of the queue."""
-    query = text("SELECT video_id FROM validation.video_outcomes WHERE video_id = ANY (:ids)")
-    try:
-        with engine.connect() as connection:
-            return {row.video_id for row in connection.execute(query, {"ids": list(video_ids)})}
-    except DBAPIError as error:
-        raise translate_error(error, engine, "video_outcomes", {}) from error
-
-
 def row_to_dataclass(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
     """Fill a dataclass from the columns that bear its fields' names. A numeric, such as a price, becomes a float."""
     return shape(**{field.name: _to_python(row[field.name]) for field in fields(shape)})

@@ -1,13 +1,14 @@
 """Call a SQL function of the ledger, and translate its errors."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from validation.errors import BadInput, ClaimLost, FleetError, Permanent, Transient, Unreachable
+from validation.errors import AccessRefused, BadInput, ClaimLost, FleetError, Permanent, Transient, Unreachable
 from validation.ledger.engine import connect_for_call, describe_address
 
 _CHECK = "check DATABASE_URL and that Postgres is up"
@@ -27,6 +28,17 @@ class LedgerBusy(Transient):
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
         super().__init__(f"the ledger could not serve {function}: {reason}")
+
+
+class LoginRefused(AccessRefused):
+    """The database answers, and refuses the login or has no such database."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        self.address, self.reason = address, reason
+        super().__init__(
+            f"the ledger at {address} refuses the login of DATABASE_URL ({reason}): correct its user, password or "
+            "database, with special characters of the password percent-encoded"
+        )
 
 
 class WorkerUnknown(Permanent):
@@ -70,8 +82,9 @@ class WorkerQuarantined(BadInput):
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
-            f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong. On the control "
-            "machine, `vfleet canaries list` says which, and `vfleet canaries clear` lets it work again"
+            f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong, or it failed "
+            "videos that other boxes validate. On the control machine, `vfleet status` says which, and "
+            "`vfleet canaries clear` lets it work again"
         )
 
 
@@ -98,7 +111,10 @@ def translate_error(error: DBAPIError, engine: Engine, function: str, arguments:
     """The error that tells the caller what to do about a database error. No such error is about a video."""
     state = getattr(error.orig, "sqlstate", None) or ""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
-    no_connection = not state and isinstance(error, OperationalError | InterfaceError)
+    if state.startswith(_LOGIN_REFUSED) or (not state and is_login_refusal(str(error.orig))):
+        return LoginRefused(describe_address(engine), reason)
+    # An InternalError without a state is psycopg's own: the session ended in the middle of an answer.
+    no_connection = not state and isinstance(error, OperationalError | InterfaceError | InternalError)
     if no_connection or state.startswith(_UNREACHABLE):
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
     if (refusal := _parse_error(state, reason, arguments)) is not None:
@@ -108,11 +124,28 @@ def translate_error(error: DBAPIError, engine: Engine, function: str, arguments:
     return LedgerBusy(function, reason)
 
 
+def is_login_refusal(message: str) -> bool:
+    """Whether the message of a connection that failed says that the login was refused."""
+    return any(words in message for words in LOGIN_REFUSALS) or _NO_SUCH.search(message) is not None
+
+
+_LOGIN_REFUSED = ("28", "3D")
+"""Beginnings of SQLSTATEs of a refused login and of a database that does not exist. A pooler that cannot ask its server
+says so too."""
+LOGIN_REFUSALS = (
+    "authentication failed",
+    "is not permitted to log in",
+    "no pg_hba.conf entry",
+    "no password supplied",
+    "Tenant or user not found",  # Supavisor: the project's reference is missing in the user's name
+    "no such user",  # PgBouncer
+    "no such database",  # PgBouncer
+)
+"""Words of a refused login. libpq keeps no error code of a refused connection."""
+_NO_SUCH = re.compile(r'(role|database) "[^"]*" does not exist')
 _UNREACHABLE = (
     "08",  # connection exception; PgBouncer ends sessions with 08P01: query_wait_timeout, server login failed
     "57P",  # the server shuts down, starts up, or has crashed
-    "28",  # login refused: a pooler that cannot ask its server says so too
-    "3D",  # no such database
     "25P03",  # the session was ended because it was idle in a transaction
     "25P04",  # the session was ended by transaction_timeout
 )

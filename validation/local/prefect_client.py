@@ -16,13 +16,16 @@ import httpx
 import yaml
 
 from validation.doctor.prefect_server import (
+    CHECK_ADDRESS,
+    SERVICE,
     PrefectRefused,
     hide_password,
     make_ssl_context,
     read_address,
     read_headers,
 )
-from validation.errors import BadInput, Permanent
+from validation.errors import BadInput, Permanent, Unreachable
+from validation.local.docker import find_docker
 
 PROJECT = Path(__file__).resolve().parents[2]
 """The folder of prefect.yaml and the flows."""
@@ -79,12 +82,19 @@ class PrefectClient:
         """Set up a server: everything that `deploy_all` creates, and this project's block types.
 
         Args:
-            image: build and push the boxes' image first, as ``registry/name:tag``.
-        """
-        self.deploy_all(image=image)
-        self.run("block", "register", "--module", BLOCK_TYPES)
+            image: at last build and push the boxes' image, as ``registry/name:tag``.
 
-    def deploy_all(self, *, image: str | None = None) -> None:
+        Raises:
+            BadInput: an image is wanted and Docker or buildx is missing; all else is done.
+        """
+        self.deploy_all()
+        self.run("block", "register", "--module", BLOCK_TYPES)
+        if image is not None:
+            find_docker()
+            with self._paused_as_before():
+                self._build(image)
+
+    def deploy_all(self) -> None:
         """Create or update work pools, deployments and automations. Repeating it changes nothing.
 
         Raises:
@@ -95,12 +105,8 @@ class PrefectClient:
         if found := self._make_pool("vast-gpu", "vast-gpu"):
             self._renew_template(found)
         self._make_pool("control", "process")
-        paused = [one["id"] for one in self._call("POST", "/deployments/filter") if one["paused"]]
-        try:
-            self._deploy(image)
-        finally:  # `prefect deploy` resumes every deployment, so paused ones are paused again
-            for deployment in paused:
-                self._call("POST", f"/deployments/{deployment}/pause_deployment")
+        with self._paused_as_before(), without_image(PROJECT / "prefect.yaml") as plain:
+            self.run("deploy", "--all", "--prefect-file", str(plain))
         self._retire_schedules()
         for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
             if (complete := self._fill_in_blocks(wanted)) is not None:
@@ -120,14 +126,20 @@ class PrefectClient:
             actions.append(given | {"block_document_id": found[0]["id"]})
         return {**wanted, "actions": actions}
 
-    def _deploy(self, image: str | None) -> None:
-        if image is None:
-            with without_image(PROJECT / "prefect.yaml") as plain:
-                self.run("deploy", "--all", "--prefect-file", str(plain))
-        else:
-            name, _, tag = image.rpartition(":")
-            self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
-            self.run("deploy", "--all")
+    @contextmanager
+    def _paused_as_before(self) -> Iterator[None]:
+        """`prefect deploy` resumes every deployment, so paused ones are paused again."""
+        paused = [one["id"] for one in self._call("POST", "/deployments/filter") if one["paused"]]
+        try:
+            yield
+        finally:
+            for deployment in paused:
+                self._call("POST", f"/deployments/{deployment}/pause_deployment")
+
+    def _build(self, image: str) -> None:
+        name, _, tag = image.rpartition(":")
+        self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
+        self.run("deploy", "--name", "validate-chunk")
 
     def _retire_schedules(self) -> None:
         for deployment in self._call("POST", "/deployments/filter"):
@@ -194,13 +206,19 @@ class PrefectClient:
         return dict(self._call("GET", f"/deployments/name/{name}/{name}"))
 
     def _call(self, method: str, path: str, **body: Any) -> Any:
-        transport = RetryingTransport(verify=self._authorities)
-        with httpx.Client(transport=transport, base_url=self._api_url, headers=self._headers, timeout=30) as http:
-            reply = http.request(method, path, json=body or None)
-        if reply.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise PrefectRefused(hide_password(self._api_url), reply.status_code)
-        reply.raise_for_status()
-        return reply.json() if reply.content else None
+        transport, address = RetryingTransport(verify=self._authorities), hide_password(self._api_url)
+        try:
+            with httpx.Client(transport=transport, base_url=self._api_url, headers=self._headers, timeout=30) as http:
+                reply = http.request(method, path, json=body or None)
+            if reply.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+                raise PrefectRefused(address, reply.status_code)
+            if not reply.is_success:
+                raise Unreachable(SERVICE, address, "look at its log", f"{method} {path}: status {reply.status_code}")
+            return reply.json() if reply.content else None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise Unreachable(SERVICE, address, CHECK_ADDRESS, error) from None
+        except ValueError:  # a page of some other program
+            raise BadInput(f"{address} is not the API of a Prefect server: {CHECK_ADDRESS}") from None
 
 
 class RetryingTransport(httpx.HTTPTransport):

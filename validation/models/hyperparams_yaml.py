@@ -47,4 +47,6 @@ def check_hyperparams(folder: Path) -> None:
     for event in events:
         tag = getattr(event, "tag", None)
         if tag is not None and tag not in _ALLOWED:
-            raise ConstructsMore(path, f"line {event.start_mark.line + 1} has the tag {tag}, which is not on the list")
+            mark = event.start_mark
+            place = f"line {mark.line + 1}" if mark else "a line"
+            raise ConstructsMore(path, f"{place} has the tag {tag}, which is not on the list")

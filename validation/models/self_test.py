@@ -24,7 +24,7 @@ class SelfTestFailed(BadInput):
 
     def __init__(self, model: str, fault: Fault, occasion: str = "in the self-test") -> None:
         self.model, self.fault = model, fault
-        super().__init__(f"model {model} fails on this machine {occasion}: {fault.kind}: {fault.message}")
+        super().__init__(f"model {model} fails on this machine {occasion}: {fault}")
 
 
 def run_self_test(suite: Suite, models: Sequence[str] | None = None) -> None:

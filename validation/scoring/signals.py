@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from validation.domain import (
     MAX_NUMBER,
     SAMPLE_RATE,
+    UNKNOWN_LANGUAGE,
     Answer,
     Column,
     DecodedSegment,
@@ -14,7 +15,6 @@ from validation.domain import (
     Scored,
     Seconds,
     Unscored,
-    Waveform,
 )
 from validation.scoring.features import (
     LidPrediction,
@@ -85,7 +85,8 @@ def segment_signals(
 
     Args:
         decoded: the segment, with its audio or the fault that explains why it has none.
-        answers: one answer per model of ``roles.models``; not read where there is no audio.
+        answers: one answer per model of ``roles.models``; not read where the models were not asked: without audio, and
+            with a label that is no language.
         language: the declared language's normalised code, None without a declared language.
         roles: the models, and which of them transcribe or identify languages.
 
@@ -96,9 +97,9 @@ def segment_signals(
     """
     audio, text = decoded.audio, decoded.segment.text
     duration_s = None if isinstance(audio, Fault) else len(audio) / SAMPLE_RATE
-    checked = _check_answers(audio, answers, roles.models)
+    checked = _check_answers(decoded, answers, roles.models)
     return {
-        "fault": _describe_fault(audio) if isinstance(audio, Fault) else None,
+        "fault": str(audio) if isinstance(audio, Fault) else None,
         "language": decoded.segment.language,
         "language_code": language,
         "duration_s": duration_s,
@@ -112,11 +113,13 @@ def segment_signals(
 
 
 def _check_answers(
-    audio: Waveform | Fault, answers: Mapping[str, Answer], models: tuple[str, ...]
+    decoded: DecodedSegment, answers: Mapping[str, Answer], models: tuple[str, ...]
 ) -> dict[str, Answer]:
-    """Give each model one answer: the fault of the audio where there is none, else the model's own, if finite."""
-    if isinstance(audio, Fault):
-        return dict.fromkeys(models, Unscored(audio))
+    """Give each model one answer: the fault for which it was not asked, else the model's own, if finite."""
+    if isinstance(decoded.audio, Fault):
+        return dict.fromkeys(models, Unscored(decoded.audio))
+    if decoded.has_unknown_language:
+        return dict.fromkeys(models, Unscored(UNKNOWN_LANGUAGE))
     return {model: _refuse_non_finite(answers[model]) for model in models}
 
 
@@ -191,9 +194,5 @@ def _model_signals(answers: Mapping[str, Answer]) -> dict[str, Scalar]:
     for model, answer in answers.items():
         if isinstance(answer, Scored):
             signals |= {f"{model}_{name}": value for name, value in answer.values.items()}
-        signals[f"{model}_fault"] = None if isinstance(answer, Scored) else _describe_fault(answer.fault)
+        signals[f"{model}_fault"] = None if isinstance(answer, Scored) else str(answer.fault)
     return signals
-
-
-def _describe_fault(fault: Fault) -> str:
-    return f"{fault.kind}: {fault.message}"

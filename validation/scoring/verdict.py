@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from validation.domain import Scalar
+from validation.domain import UNKNOWN_LANGUAGE, Scalar
 
 Decision: TypeAlias = Literal["accept", "review", "reject"]
 """From mild to severe. ``review`` asks a person to listen, or a better model to score."""
@@ -133,7 +133,8 @@ class Rules(_StrictModel):
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
         """The rules that every file implies (audio decoded, length as declared, models answered), then the file's."""
-        return (_UNDECODABLE, _SHORTER, _LONGER, *map(_unscored, self.required_models), *self.rules)
+        of_models = (make(model) for model in self.required_models for make in (_unscored, _not_asked))
+        return (_UNDECODABLE, _SHORTER, _LONGER, *of_models, *self.rules)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -212,11 +213,28 @@ _LONGER = Rule(
 """Clips are cut with up to a second of context on each side."""
 
 
+def _not_asked(model: str) -> Rule:
+    """Make the rule for segments about which no model was asked, because their label is no language."""
+    return Rule(
+        reason="unknown_language",
+        verdict="review",
+        when=(
+            Condition(column="fault", op="missing"),
+            Condition(column=f"{model}_fault", op="==", value=str(UNKNOWN_LANGUAGE)),
+        ),
+        sentence="ISO 639 does not know the declared language, so no model was asked.",
+    )
+
+
 def _unscored(model: str) -> Rule:
     """Make the rule that sends a decoded segment without an answer of a required model to review."""
     return Rule(
         reason=f"unscored:{model}",
         verdict="review",
-        when=(Condition(column="fault", op="missing"), Condition(column=f"{model}_fault", op="present")),
+        when=(
+            Condition(column="fault", op="missing"),
+            Condition(column=f"{model}_fault", op="present"),
+            Condition(column=f"{model}_fault", op="!=", value=str(UNKNOWN_LANGUAGE)),
+        ),
         sentence=f"The model {model} gave no answer.",
     )

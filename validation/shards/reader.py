@@ -60,6 +60,14 @@ def read_file_provenance(path: Path) -> ShardProvenance:
     return _parse_provenance(path, str(path))
 
 
+def is_shard(path: Path) -> bool:
+    """Whether a local file is a parquet file with the metadata of a shard, of any schema version."""
+    try:
+        return METADATA_KEY in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowInvalid, OSError):
+        return False
+
+
 def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
     """Compare a shard's bytes with its manifest: size, hash, rows, provenance, videos and their segments.
 

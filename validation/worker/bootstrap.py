@@ -26,6 +26,7 @@ from validation.exit_codes import ExitCode
 from validation.hardware.gpu import DriverTooOld, built_for_cuda, supports_cuda
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
+from validation.output import configure_logging
 from validation.vast.rate_limit import Clock, InterruptibleClock, WallClock
 
 log = logging.getLogger("vfleet.box")
@@ -249,7 +250,7 @@ def _request_destroy(http: httpx.Client, address: str) -> bool:
 
 def main() -> int:
     """Test the box, run the worker, destroy the instance. A stop by a signal (by the vendor) does not destroy it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    configure_logging("%(asctime)s %(message)s")
     instance = InstanceInfo.read(os.environ)
     try:
         reason = find_box_problem(os.environ)

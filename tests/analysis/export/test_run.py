@@ -47,7 +47,7 @@ def test_card_has_hours_rules_and_licence(export, tmp_path):
     """The card counts hours by language, and names the selection, the licence and how to read the export."""
     assert export("webdataset", "--license", "cc-by-4.0") == 0
     card = (tmp_path / "out/README.md").read_text()
-    assert card.startswith("---\nlicense: cc-by-4.0\nlanguage:\n- hi\n- ta\n")
+    assert card.startswith('---\nlicense: cc-by-4.0\nlanguage:\n- "hi"\n- "ta"\n')
     for shown in ("9 segments", "| hi | 6 |", "| ta | 3 |", "kept.parquet", "train-{000000..000000}.tar"):
         assert shown in card, shown
 

@@ -5,12 +5,15 @@ import re
 import resource
 import subprocess
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import av
 import numpy as np
 import pytest
 
 from tests.support.browser import CHROMIUM, in_browser
+from tests.support.hostile_words import HOSTILE_WORDS
 from tests.support.ledger_helpers import fetch
 from tests.support.report_helpers import MODELS, RULES_TOML, make_row, sample_rows, write_shards, write_tar
 from validation.analysis.charts.style import DARK, LIGHT
@@ -107,13 +110,60 @@ def test_page_follows_light_and_dark_mode(page, tmp_path, scheme, palette):
 def test_page_fits_its_window_and_plays_audio(page, tmp_path):
     """Nothing overflows; every chart has a size; every player knows its duration."""
     probed = page.with_name("probed.html")
-    probed.write_text(page.read_text().replace("</body>", f"{PROBE}</body>"))
+    probed.write_text(allow_scripts(page.read_text()).replace("</body>", f"{PROBE}</body>"))
     dom = browse(probed, tmp_path, "--dump-dom", "--virtual-time-budget=10000")
     seen = json.loads(re.search(r'data-seen="([^"]*)"', dom)[1].replace("&quot;", '"'))
     assert not seen["overflows"]
-    assert seen["pictures"] == [True] * 5
+    assert seen["pictures"]
+    assert all(seen["pictures"])
     assert seen["sounds"]
     assert all(duration == pytest.approx(0.5, abs=0.01) for duration in seen["sounds"])
+
+
+def allow_scripts(html: str) -> str:
+    """The page without its own prohibition of scripts and requests, so that only its escapes protect it."""
+    permitted = html.replace("default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:", "")
+    assert permitted != html
+    return permitted
+
+
+@in_browser
+def test_hostile_words_run_no_script_and_request_nothing(tmp_path, rules_file):
+    """Labels, ids, names, transcripts and heard texts are shown as text, with the page's prohibition and without."""
+    requests = []
+
+    class Trap(BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_error(404)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Trap) as trap:
+        Thread(target=trap.serve_forever).start()
+        address = f"http://127.0.0.1:{trap.server_port}"
+        script = "document.body.dataset.owned=1"
+        words = [
+            *(word[:300] for word in HOSTILE_WORDS.values() if word.isascii()), f"<script>{script}</script>",
+            f"<img src={address}/image onerror={script}>", f"</text></svg><svg onload={script}>",
+            f"</style><style>@import '{address}/style'", f"'\"><iframe src={address}/frame>",
+            f"<audio src={address}/audio>", f"![]({address}/markdown)",
+        ]  # fmt: skip
+        rows = [
+            make_row(f"{n:02d}{word}", 0, language=word, ovr=1.0, text=word, ear_text=word, ear_language=word,
+                     segment=word or "s", speaker=word)
+            for n, word in enumerate(words)
+        ]  # fmt: skip
+        write_shards(tmp_path / "results", rows)
+        out = tmp_path / "report.html"
+        options = ["--shards", tmp_path / "results", "--rules", rules_file, "--silent", "--worst", len(rows)]
+        assert vfleet("report", out, *options) == 0
+        for html in (out.read_text(), allow_scripts(out.read_text())):
+            out.write_text(html)
+            dom = browse(out, tmp_path, "--dump-dom", "--virtual-time-budget=3000")
+            assert "data-owned" not in dom
+            assert "&lt;script&gt;document.body" in dom
+            assert not re.search("<(script|img|iframe|a) ", dom)
+        trap.shutdown()
+    assert requests == []
 
 
 def browse(page, folder, *options) -> str:

@@ -15,6 +15,7 @@ from validation.analysis.export.formats import FORMATS, HOW_TO_READ, PARTS, join
 from validation.analysis.export.samples import MissingSample, Sample, read_samples
 from validation.analysis.selection.write import disk_errors
 from validation.errors import BadInput
+from validation.escape import for_markdown, to_json
 from validation.files import write_atomically
 
 STATE = ".export/state.json"
@@ -232,6 +233,8 @@ def write_card(state: ExportState, plan: ExportPlan) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["markdown"] = for_markdown
+    environment.filters["yaml"] = to_json  # JSON is YAML
     how_to_read = HOW_TO_READ[plan.format].format(last=max(sum(shard.segments > 0 for shard in state.shards) - 1, 0))
     return environment.get_template("card.md.j2").render(state=state, plan=plan, how_to_read=how_to_read)
 

@@ -21,9 +21,12 @@ SAMPLE_ROWS = 500_000
 TAIL_SHARE = 0.01
 """Share of the rows below the axis, and above it; the outermost bins count them."""
 NOT_SHOWN = frozenset(
-    {"segment_index", "start_s", "end_s", "language_votes_for", "language_votes_against", "language_abstentions"}
-)
-"""Numeric columns that are positions or vote counts, not signals."""
+    {
+        "segment_index", "start_s", "end_s", "language_votes_for", "language_votes_against", "language_abstentions",
+        "margin",
+    }
+)  # fmt: skip
+"""Numeric columns that are positions, vote counts or a result of the rules, not signals."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from validation.settings import Settings
 from validation.shards.catalogue import CATALOGUE_KEY, Catalogue
 from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
-from validation.shards.reader import read_file_provenance
+from validation.shards.reader import is_shard, read_file_provenance
 from validation.storage.errors import ObjectMissing
 from validation.storage.store import get_bytes, open_store
 
@@ -184,9 +184,9 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
     """Take the shards of a folder as their manifests describe them, without a ledger.
 
     Raises:
-        BadInput: there is no shard; or there are several suites and none was named, several revisions, or a video in
-            two shards: only the ledger knows which is current.
-        ShardCorrupt: a file is no shard, has no manifest, or differs from its manifest.
+        BadInput: there is no shard, or a parquet file that is none; or there are several suites and none was named,
+            several revisions, or a video in two shards: only the ledger knows which is current.
+        ShardCorrupt: a shard has no manifest, or differs from its manifest.
     """
     found = [(path, _read_manifest(path)) for path in sorted(folder.rglob("*.parquet"))]
     found = [(path, manifest) for path, manifest in found if suite in {None, manifest.provenance.suite}]
@@ -254,6 +254,8 @@ def _read_manifest(path: Path) -> ShardManifest:
     """Read the manifest of a shard, and compare the file's size and provenance with it."""
     beside = path.with_suffix(".manifest.json")
     if not beside.is_file():
+        if not is_shard(path):
+            raise BadInput(f"{path} is no shard of the fleet: move it out of the folder")
         raise ShardCorrupt(str(path), "manifest", expected=beside.name, found="no such file")
     manifest = ShardManifest.from_json(beside.read_bytes(), str(beside))
     if manifest.size_bytes != (found := path.stat().st_size):

@@ -1,0 +1,17 @@
+-- end_box_sessions: end the sessions of the boxes' logins whose transaction waits for its client for p_idle_s, or lasts for
+-- p_transaction_s, with the locks that they hold; 0 and 0: every session of these logins. An honest box loses one call,
+-- which it repeats. Only logins that were granted to validation_owner can be ended (see roles.sql). Returns how many.
+CREATE OR REPLACE FUNCTION validation.end_box_sessions(p_idle_s integer, p_transaction_s integer) RETURNS integer
+LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
+AS $$
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(a.pid))::integer
+    FROM pg_stat_activity a
+    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+      AND pg_has_role(a.usesysid, 'validation_worker', 'member')
+      AND NOT pg_has_role(a.usesysid, 'validation_control', 'member')
+      AND pg_has_role(a.usesysid, 'usage')
+      AND (p_idle_s = 0 AND p_transaction_s = 0
+           OR a.state LIKE 'idle in transaction%'
+              AND a.state_change < clock_timestamp() - make_interval(secs => p_idle_s)
+           OR a.xact_start < clock_timestamp() - make_interval(secs => p_transaction_s));
+$$;

@@ -1,0 +1,12 @@
+-- unwitnessed_failures: videos that the boxes of one owner have failed, and no other. They are final as soon as a box of
+-- another owner fails them too, or the control plane reads the same from the object; is_refuted: the control plane read
+-- it without an error, and only another box can decide.
+CREATE OR REPLACE VIEW validation.unwitnessed_failures AS
+SELECT q.video_id, q.language, q.segment_count, q.validation_error AS error, q.validation_witness AS owner,
+       max(d.decided_at) AS failed_at, bool_and(d.refuted_at IS NOT NULL) AS is_refuted
+FROM public.video_queue q
+JOIN validation.box_decisions d ON d.video_id = q.video_id AND d.owner = q.validation_witness
+                               AND d.kind IN ('failed', 'crash')
+WHERE q.validation_status = 'pending' AND q.validation_witness IS NOT NULL
+GROUP BY q.video_id
+ORDER BY failed_at, q.video_id;

@@ -1,0 +1,91 @@
+"""The environment of this process, and that of the running control worker."""
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from validation.configuration import known_variables, names_of_settings
+from validation.doctor.check import CheckWarning
+from validation.settings import Settings
+
+PREFIX, BOX_PREFIX = "VFLEET_", "BOX_"
+_PROC = Path("/proc")
+_PREFECT = frozenset({"PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS"})
+_WORKER = (b"worker", b"start", b"control")
+"""Words of the command that runs a control worker."""
+
+
+def check_variables(_settings: Settings) -> str:
+    """Every variable that begins with `VFLEET_` is one that something reads."""
+    known = known_variables()
+    unknown = [name for name in sorted(os.environ) if _own_name(name) and _own_name(name) not in known]
+    if unknown:
+        raise CheckWarning("; ".join(_suggest(name, known) for name in unknown))
+    count = sum(_own_name(name) is not None for name in os.environ)
+    return f"{count} variables begin with {PREFIX}, and each is read"
+
+
+def check_control_environment(_settings: Settings) -> str | None:
+    """The control worker that runs on this machine has the same settings as this command. Values are not shown."""
+    return compare_environments(_PROC, os.environ) if _PROC.is_dir() else None
+
+
+def compare_environments(processes: Path, own: Mapping[str, str]) -> str | None:
+    """Compare the settings in an environment with those of the control worker among the processes.
+
+    Args:
+        processes: ``/proc``, or a folder like it.
+        own: the environment of this command.
+
+    Returns:
+        None where no control worker runs.
+
+    Raises:
+        CheckWarning: they differ, or the worker's cannot be read. Names the variables, not their values.
+    """
+    found = [folder for folder in processes.iterdir() if folder.name.isdigit() and _is_control_worker(folder)]
+    if not found:
+        return None
+    try:
+        theirs = _read_environment(found[0])
+    except PermissionError:
+        raise CheckWarning(
+            f"process {found[0].name} is the control worker, and this account may not read its environment, so these "
+            "checks are of this shell: run the doctor as the worker's account, with its environment file"
+        ) from None
+    relevant = names_of_settings() | _PREFECT
+    relevant |= {name for name in {*own, *theirs} if name.startswith((PREFIX, BOX_PREFIX))}
+    if differing := sorted(name for name in relevant if own.get(name, "") != theirs.get(name, "")):
+        raise CheckWarning(
+            f"the running control worker (process {found[0].name}) has other values of {', '.join(differing)} than "
+            "this shell, which is what the doctor has checked: run it with the worker's environment file, or restart "
+            "the worker if that file has changed"
+        )
+    return f"the control worker (process {found[0].name}) has the settings of this shell"
+
+
+def _own_name(name: str) -> str | None:
+    """The name of a variable of this project, on whichever machine it will be read; None for other programs'."""
+    name = name.removeprefix(BOX_PREFIX)
+    return name if name.startswith(PREFIX) else None
+
+
+def _suggest(name: str, known: set[str]) -> str:
+    words = [each.removeprefix(PREFIX) for each in sorted(known)]
+    near = get_close_matches(name.removeprefix(BOX_PREFIX).removeprefix(PREFIX), words, n=1)
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/configuration.md has all names"
+    return f"nothing reads {name}: {hint}"
+
+
+def _is_control_worker(folder: Path) -> bool:
+    try:
+        words = (folder / "cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return False
+    return set(_WORKER) <= set(words) and any(b"prefect" in word for word in words)
+
+
+def _read_environment(folder: Path) -> dict[str, str]:
+    pairs = (entry.partition(b"=") for entry in (folder / "environ").read_bytes().split(b"\0") if entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}

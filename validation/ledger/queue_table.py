@@ -1,0 +1,62 @@
+"""The table `video_queue` of the transcription pipeline: what it must have before it is migrated."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Row
+from sqlalchemy.exc import DBAPIError
+
+from validation.errors import BadInput
+from validation.ledger.rpc import translate_error
+
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "video_id": ("text",),
+    "status": ("text", "character varying"),
+    "language": ("text",),
+    "segment_count": ("integer",),
+    "claimed_by": ("text", "character varying"),
+    "claimed_at": ("timestamp with time zone",),
+}
+"""Each column that the ledger reads or writes, with the types that it may have. `status` may also be an enum.
+docs/deploy.md, section 3, is the page of it."""
+_COLUMNS = (Path(__file__).resolve().parents[2] / "sql/migrate/queue_columns.sql").read_text()
+_TABLE = "r"
+
+
+class QueueUnfit(BadInput):
+    """The queue lacks what the ledger needs. Nothing was changed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__(f"video_queue does not fit, and nothing was changed: {'; '.join(problems)}")
+
+
+def require_queue(engine: Engine) -> bool:
+    """Prove that the queue, if there is one, has all that the ledger needs. Returns whether there is one.
+
+    Raises:
+        QueueUnfit: names every problem, with the statement that removes it where there is one.
+    """
+    try:
+        with engine.connect() as connection:
+            columns = {row.name: row for row in connection.exec_driver_sql(_COLUMNS)}
+    except DBAPIError as error:
+        raise translate_error(error, engine, "require_queue", {}) from error
+    if problems := list(_find_problems(columns)) if columns else []:
+        raise QueueUnfit(problems)
+    return bool(columns)
+
+
+def _find_problems(columns: Mapping[str, Row[Any]]) -> Iterator[str]:
+    if next(iter(columns.values())).kind != _TABLE:
+        yield "it must be an ordinary table, not a view or a partitioned table"
+        return
+    for name, types in REQUIRED.items():
+        column = columns.get(name)
+        if column is None:
+            yield f"column {name} is missing: ALTER TABLE video_queue ADD COLUMN {name} {types[0]}"
+        elif column.type not in types and not (name == "status" and column.is_enum):
+            yield f"column {name} is of type {column.type}: ALTER TABLE video_queue ALTER COLUMN {name} TYPE {types[0]}"
+    if "video_id" in columns and not columns["video_id"].is_unique:
+        yield "two rows may have the same video_id: ALTER TABLE video_queue ADD PRIMARY KEY (video_id)"
