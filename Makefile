@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 .PHONY: attack demo test lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
-        fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets bench-calibration
+        fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth bench-calibration upstream-check
 .DELETE_ON_ERROR:
 
 # --- daily ----------------------------------------------------------------------------------------------------------
@@ -125,8 +125,8 @@ bench-gpu:
 bench-gpu-tiny: $(VENV)/complete
 	$(BIN)/python -m pytest tests/bench -m slow
 
-# Which signals and rules find which faults, injected into trusted clips.
-bench-calibration: $(VENV)/installed
+# Which signals and rules find which faults, injected into trusted clips, by language. JSON is in .local/truth.json.
+truth bench-calibration: $(VENV)/installed
 	nice -n 10 $(BIN)/python bench/calibration.py
 
 # The ledger at full scale, to the end of the queue: 507,387 videos, 100 workers, a real Postgres.
