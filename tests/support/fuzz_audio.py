@@ -44,6 +44,8 @@ DECLARING: Mapping[str, Callable[[], bytes]] = {
     "wma": _ffmpeg("asf", "wmav2"),
 }
 """Files whose container declares their length."""
+RATE_FIELDS = {"au": slice(16, 20), "caf": slice(20, 28), "aiff": slice(28, 38)}
+"""Where these containers state the sample rate, once: nothing shows that it is wrong."""
 UNDECLARED: Mapping[str, Callable[[], bytes]] = {
     "aac": _ffmpeg("adts", "aac"),
     "mp2": _ffmpeg("mp2", "mp2"),
