@@ -77,7 +77,7 @@ def open_database(
 
     Args:
         source: the shards.
-        rules: the rules whose verdicts shall be fast.
+        rules: the rules whose verdicts are stored in the table.
         cache: a folder for the tables; older tables in it are deleted.
         report: is called with the number of rows so far.
 
