@@ -69,13 +69,18 @@ def evaluate_frame(rules, rows, schema):
     return list(zip(*columns, strict=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ROWS, RULES)
 def test_polars_and_python_rules_give_the_same_verdict(rows, rules):
-    """For any rules and signals: the same verdict, the same reasons in the same order, and the same margin."""
+    """For any rules and signals: the same verdict, the same reasons in the same order, and the same margin.
+
+    Margins are equal but for the last bit: the engines order the operations in their own ways.
+    """
     typical = {"p": 0.5, "n": 1.0}
     any_rules = Rules(version="any", required_models=("ear",), rules=tuple(rules), typical=typical)
-    assert evaluate_frame(any_rules, rows, COLUMNS) == evaluate_rows(any_rules, rows)
+    of_frame, of_rows = evaluate_frame(any_rules, rows, COLUMNS), evaluate_rows(any_rules, rows)
+    assert [row[:2] for row in of_frame] == [row[:2] for row in of_rows]
+    assert [row[2] for row in of_frame] == pytest.approx([row[2] for row in of_rows], rel=1e-12)
 
 
 FLOAT, INT, STR = pl.Float64, pl.Int64, pl.String

@@ -1,4 +1,4 @@
-"""A label that is no language is told before any model is asked."""
+"""Segments whose label is no language."""
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,14 +9,14 @@ from validation.worker.chunk.context import run_chunk
 
 
 @pytest.mark.parametrize(
-    ("language", "heard", "reasons"), [("klingonish", 0, {"unknown_language"}), ("Hindi", 2, set()), (None, 2, set())]
+    ("language", "scored", "reasons"), [("klingonish", 0, {"unknown_language"}), ("Hindi", 2, set()), (None, 2, set())]
 )
-def test_models_hear_no_segment_of_an_unknown_language(box, tmp_path, language, heard, reasons):
+def test_models_score_no_segment_of_an_unknown_language(box, tmp_path, language, scored, reasons):
     """Its video is validated without an attempt of the models, and each of its segments has the reason."""
     box.add_videos("a", language=language)
     run_chunk(box.context)
     assert statuses(box.engine) == {"a": "validated"}
-    assert box.scorer.heard == heard
+    assert box.scorer.scored == scored
     ((key,),) = fetch(box.engine, "SELECT shard_key FROM validation_shards")
     (tmp_path / "shard.parquet").write_bytes(get_bytes(box.context.results, key))
     rows = pq.read_table(tmp_path / "shard.parquet", columns=["reasons"]).to_pylist()
