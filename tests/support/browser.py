@@ -54,7 +54,7 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, script, seconds=25):
+    def wait(self, script, seconds=90):
         """Wait until a JavaScript expression is true, and return its value."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
