@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 
 # Two processes, each with its own servers, because a test waits for half of its time.
 test: $(VENV)/complete
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow and not attack" -n 2
 
 lint: $(VENV)/complete
 	$(BIN)/ruff check .
