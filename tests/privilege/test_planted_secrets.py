@@ -106,7 +106,8 @@ def test_no_secret_is_written_anywhere(box_with_secrets, box, ledger, prefect_se
         done = run_chunk(prefect_server)
         assert (done, statuses(box.engine)["a"]) == ("COMPLETED", "validated"), worker.log_tail()
         execute(ledger, "UPDATE video_queue SET validation_status = 'pending', validation_chunk = NULL")
-        assert run_chunk(prefect_server, size=-1) == "FAILED", worker.log_tail()
+        execute(ledger, "ALTER FUNCTION validation.claim_chunk RENAME TO claim_chunk_is_away")
+        assert run_chunk(prefect_server) == "FAILED", worker.log_tail()
     finally:
         worker.stop()
     runs = [run_vfleet(environment | wrong) for wrong in FAILING_SETTINGS]

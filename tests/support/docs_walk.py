@@ -7,6 +7,7 @@ with the login `box` and the key that `vfleet box add` printed.
 """
 
 # ruff: noqa: T201 - prints a report
+import json
 import os
 import re
 import shutil
@@ -100,6 +101,18 @@ class Walk:
     def start_control(self) -> None:
         worker = WorkerProcess(self.folder, self.environment, name="control-1", pool="control", kind="process")
         self.undo.callback(worker.launch().stop)
+        self.wait_for_control()
+
+    def wait_for_control(self) -> None:
+        """Wait until the server knows the control worker, as a reader does who types the next command."""
+        ends = time.monotonic() + COMMAND_TIMEOUT_S
+        while time.monotonic() < ends:
+            done = subprocess.run(["vfleet", "doctor", "--json"], cwd=self.folder, env=os.environ | self.environment,
+                                  check=False, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)  # fmt: skip
+            results = [json.loads(line) for line in done.stdout.splitlines()]
+            if any(result["check"] == "control worker" and result["status"] != "failed" for result in results):
+                return
+            time.sleep(1)
 
     def start_box(self) -> None:
         kept = ("PREFECT_API_URL", "R2_ENDPOINT_URL", "VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL", "PATH", "NO_PROXY")
