@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 .PHONY: attack demo test lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
-        fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth bench-calibration upstream-check
+        explore-check fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth bench-calibration upstream-check
 .DELETE_ON_ERROR:
 
 # --- daily ----------------------------------------------------------------------------------------------------------
@@ -42,6 +42,10 @@ image:
 	    --build-arg REVISION=$$(git rev-parse HEAD) .
 
 # --- longer checks ---------------------------------------------------------------------------------------------------
+
+# The page of `vfleet explore` in a browser, in the order of the file: the tests share one page.
+explore-check: $(VENV)/complete
+	$(BIN)/python -m pytest -m slow tests/analysis/explore -p no:randomly
 
 # Reads thousands of damaged tars and audio files. `make test` reads a tenth of them.
 fuzz: $(VENV)/complete
