@@ -97,9 +97,11 @@ class RuleSql:
 
     @property
     def reasons(self) -> str:
-        """The list of the reasons that fire, each once, in the order of the rules."""
-        items = ", ".join(f"CASE WHEN {fires} THEN {literal(reason)} END" for reason, fires in self.by_reason().items())
-        return f"list_filter([{items}], lambda reason: reason IS NOT NULL)"
+        """The list of the reasons that fire, each once, in the order of the first rules that fire."""
+        rules = self.rules.effective
+        fired = ", ".join(f"CASE WHEN {self._any_fires([rule])} THEN {literal(rule.reason)} END" for rule in rules)
+        first = f"list_position([{fired}], reason) = place"
+        return f"list_filter([{fired}], lambda reason, place: reason IS NOT NULL AND {first})"
 
     def by_reason(self) -> dict[str, str]:
         """For each reason the condition that a rule with this reason fires."""
