@@ -23,7 +23,7 @@ from validation.exit_codes import ExitCode
 from validation.output import say
 
 if TYPE_CHECKING:
-    from validation.analysis.explore.desk import Desk
+    from validation.analysis.explore.context import ExploreContext
     from validation.analysis.explore.queries import SegmentTable
     from validation.scoring.verdict import Rules
 
@@ -63,19 +63,21 @@ def explore(
 
     from validation.analysis.explore.server import make_server_of
 
-    desk = open_desk(rules, against or [], decisions, suite=suite, shards=shards, bucket=bucket, revision=revision)
+    context = open_context(
+        rules, against or [], decisions, suite=suite, shards=shards, bucket=bucket, revision=revision
+    )
     try:
-        server, address = make_server_of(desk, port=port)
+        server, address = make_server_of(context, port=port)
     except (OSError, SystemExit) as error:
         raise BadInput(f"port {port} of 127.0.0.1 cannot be used: {error}") from None
-    say(f"{desk.title}\n{address}\nonly this machine can open it; Ctrl-C ends")
+    say(f"{context.title}\n{address}\nonly this machine can open it; Ctrl-C ends")
     if browser:
         webbrowser.open(address)
     try:
         server.serve_forever()
     finally:
         server.server_close()
-        desk.table.close()
+        context.table.close()
 
 
 def reviews(
@@ -104,7 +106,7 @@ def reviews(
     return ExitCode.FAILED if left_out else ExitCode.OK
 
 
-def open_desk(
+def open_context(
     rules: str | None,
     against: list[str],
     reviews: Path,
@@ -113,11 +115,11 @@ def open_desk(
     shards: Path | None,
     bucket: str | None,
     revision: str | None,
-) -> "Desk":
+) -> "ExploreContext":
     """Open the segments, rules, decisions and audio that the page shows."""
     from validation.analysis.explore.audio import SourceAudio
+    from validation.analysis.explore.context import ExploreContext
     from validation.analysis.explore.database import default_cache, open_database
-    from validation.analysis.explore.desk import Desk
     from validation.analysis.explore.queries import SegmentTable
     from validation.analysis.explore.reviews import Reviews
     from validation.analysis.selection.sources import read_fields
@@ -135,7 +137,7 @@ def open_desk(
         )
         for name, field in read_fields(source, settings).items()
     }
-    return Desk(
+    return ExploreContext(
         title=f"suite {source.suite}, rules {book.version}, {table.size():,} segments",
         table=table,
         rules=book,

@@ -11,7 +11,7 @@ from tests.support.browser import in_browser, open_browser
 from tests.support.report_helpers import RULES_TOML, sample_rows, write_shards, write_tar
 from validation.analysis.explore.reviews import Reviews
 from validation.analysis.explore.server import make_server_of
-from validation.cli.explore import open_desk
+from validation.cli.explore import open_context
 from validation.scoring.rules_io import parse_rules
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # one page for all tests, in their order
@@ -30,14 +30,14 @@ def served(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("VFLEET_SOURCE_URL", f"file://{folder / 'source'}")
-        desk = open_desk(
+        context = open_context(
             str(folder / "sample.toml"), [str(folder / "strict.toml")], folder / "reviews.jsonl",
             suite=None, shards=folder / "results", bucket=None, revision=None,
         )  # fmt: skip
-    server, address = make_server_of(desk)
+    server, address = make_server_of(context)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield SimpleNamespace(address=address, folder=folder, desk=desk)
+    yield SimpleNamespace(address=address, folder=folder, context=context)
     server.shutdown()
     thread.join()
     server.server_close()
@@ -176,8 +176,8 @@ def test_a_saved_rules_file_has_the_moved_limit_and_no_other_change(served):
     from validation.analysis.explore.limits_page import _set_limits, write_edited
 
     places = [{"rule": 0, "condition": 0}, {"rule": 1, "condition": 0}]
-    edited = _set_limits(served.desk, served.desk.rules, places, [2.5, 0.5])
-    read = parse_rules(write_edited(served.desk, edited, "mine-1"), file="edited.toml")
+    edited = _set_limits(served.context, served.context.rules, places, [2.5, 0.5])
+    read = parse_rules(write_edited(served.context, edited, "mine-1"), file="edited.toml")
     assert [rule.when[0].value for rule in read.rules] == [2.5, 0.5]
     assert read.version == "mine-1"
-    assert read.rules[1] == served.desk.rules.rules[1]
+    assert read.rules[1] == served.context.rules.rules[1]

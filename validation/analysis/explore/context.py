@@ -12,7 +12,7 @@ from validation.scoring.verdict import Rules
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ExploreContext:
     """One opened set of results."""
 
     title: str

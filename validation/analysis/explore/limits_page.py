@@ -7,7 +7,7 @@ from typing import Any
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html
 from dash.exceptions import PreventUpdate
 
-from validation.analysis.explore.desk import Desk
+from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.figures import CONFIG, draw_hours
 from validation.calibration.rewrite import rewrite_rules
 from validation.scoring.verdict import Condition, Rule, Rules
@@ -16,11 +16,11 @@ _STEPS = 400
 """Places of a slider."""
 
 
-def make_limits_page(desk: Desk) -> html.Div:
-    sliders = [each for place, rule in enumerate(desk.rules.rules) if (each := _make_rule(desk, place, rule))]
+def make_limits_page(context: ExploreContext) -> html.Div:
+    sliders = [each for place, rule in enumerate(context.rules.rules) if (each := _make_rule(context, place, rule))]
     save = html.Div(
         [
-            dcc.Input(id="new-version", type="text", value=f"{desk.rules.version}-edited", size="24"),
+            dcc.Input(id="new-version", type="text", value=f"{context.rules.version}-edited", size="24"),
             html.Button("Save as a rules file", id="save-rules", n_clicks=0),
             html.Button("Back to the limits of the file", id="reset-rules", n_clicks=0),
             dcc.Download(id="rules-file"),
@@ -43,7 +43,7 @@ def make_limits_page(desk: Desk) -> html.Div:
     )
 
 
-def add_callbacks(app: Dash, desk: Desk) -> None:
+def add_callbacks(app: Dash, context: ExploreContext) -> None:
     @app.callback(
         Output("rules", "data"),
         Input({"type": "limit", "rule": ALL, "condition": ALL}, "value"),
@@ -52,8 +52,8 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
     )
     def change(values: Sequence[float], stored: str | None) -> str | None:
         places = [each["id"] for each in ctx.inputs_list[0]]
-        edited = _set_limits(desk, desk.rules, places, values)
-        described = None if edited == desk.rules else edited.model_dump_json()
+        edited = _set_limits(context, context.rules, places, values)
+        described = None if edited == context.rules else edited.model_dump_json()
         if described == stored:
             raise PreventUpdate
         return described
@@ -65,7 +65,7 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def reset(_clicks: int, places: Sequence[Any]) -> list[float]:
-        return [_limit_of(desk.rules, place) for place in places]
+        return [_limit_of(context.rules, place) for place in places]
 
     @app.callback(
         Output("hours", "figure"),
@@ -73,7 +73,7 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
         Input("rules", "data"),
     )
     def draw(rules_json: str | None) -> tuple[Any, str]:
-        hours = desk.table.compare_hours(desk.read_rules(rules_json), desk.rules)
+        hours = context.table.compare_hours(context.read_rules(rules_json), context.rules)
         kept, before = sum(row.kept for row in hours), sum(row.kept_before for row in hours)
         total = sum(row.hours for row in hours)
         sentence = f"{kept:,.2f} of {total:,.2f} h kept, {kept - before:+,.2f} h by the changes"
@@ -87,21 +87,24 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def save(_clicks: int, version: str | None, rules_json: str | None) -> Any:
-        version = (version or "").strip() or f"{desk.rules.version}-edited"
-        return {"content": write_edited(desk, desk.read_rules(rules_json), version), "filename": f"{version}.toml"}
+        version = (version or "").strip() or f"{context.rules.version}-edited"
+        return {
+            "content": write_edited(context, context.read_rules(rules_json), version),
+            "filename": f"{version}.toml",
+        }
 
 
-def write_edited(desk: Desk, edited: Rules, version: str) -> str:
+def write_edited(context: ExploreContext, edited: Rules, version: str) -> str:
     """The text of the rules file, comments included, with the moved limits and a new version."""
-    preface = f"Limits chosen in `vfleet explore`, from the rules {desk.rules.version}."
-    return rewrite_rules(desk.rules_text, edited.with_rules(edited.rules, version), preface=preface, notes={})
+    preface = f"Limits chosen in `vfleet explore`, from the rules {context.rules.version}."
+    return rewrite_rules(context.rules_text, edited.with_rules(edited.rules, version), preface=preface, notes={})
 
 
-def _make_rule(desk: Desk, place: int, rule: Rule) -> html.Div | None:
-    sliders = list(_make_sliders(desk, place, rule))
+def _make_rule(context: ExploreContext, place: int, rule: Rule) -> html.Div | None:
+    sliders = list(_make_sliders(context, place, rule))
     if not sliders:
         return None
-    others = [_describe(each) for each in rule.when if not _is_movable(desk, each)]
+    others = [_describe(each) for each in rule.when if not _is_movable(context, each)]
     also = f" Only if {' and '.join(others)}." if others else ""
     return html.Div(
         [html.B(f"{rule.reason} ({rule.verdict})"), html.Span(f" {rule.sentence}{also}", className="hint"), *sliders],
@@ -109,10 +112,10 @@ def _make_rule(desk: Desk, place: int, rule: Rule) -> html.Div | None:
     )
 
 
-def _make_sliders(desk: Desk, place: int, rule: Rule) -> Iterator[html.Div]:
+def _make_sliders(context: ExploreContext, place: int, rule: Rule) -> Iterator[html.Div]:
     for number, condition in enumerate(rule.when):
-        if _is_movable(desk, condition) and isinstance(condition.value, int | float):
-            low, high, step = _range_of(desk, condition)
+        if _is_movable(context, condition) and isinstance(condition.value, int | float):
+            low, high, step = _range_of(context, condition)
             slider = dcc.Slider(
                 id={"type": "limit", "rule": place, "condition": number},
                 min=low,
@@ -125,14 +128,14 @@ def _make_sliders(desk: Desk, place: int, rule: Rule) -> Iterator[html.Div]:
             yield html.Div([html.Code(f"{condition.column} {condition.op}"), slider])
 
 
-def _is_movable(desk: Desk, condition: Condition) -> bool:
+def _is_movable(context: ExploreContext, condition: Condition) -> bool:
     is_comparison = condition.op in {"<", "<=", ">", ">="}
-    return is_comparison and condition.column in desk.table.numbers
+    return is_comparison and condition.column in context.table.numbers
 
 
-def _range_of(desk: Desk, condition: Condition) -> tuple[float, float, float]:
+def _range_of(context: ExploreContext, condition: Condition) -> tuple[float, float, float]:
     """The least and the largest place of a slider and its step; the limit itself is one of the places."""
-    column, value = desk.table.numbers[condition.column], float(condition.value or 0)
+    column, value = context.table.numbers[condition.column], float(condition.value or 0)
     low, high = min(column.low, value), max(column.high, value)
     if isinstance(condition.value, int):
         return float(int(low)), float(ceil(high)), 1.0
@@ -141,12 +144,12 @@ def _range_of(desk: Desk, condition: Condition) -> tuple[float, float, float]:
     return round(value - below * step, 9), round(value + above * step, 9), step
 
 
-def _set_limits(desk: Desk, rules: Rules, places: Sequence[Any], values: Sequence[float | None]) -> Rules:
+def _set_limits(context: ExploreContext, rules: Rules, places: Sequence[Any], values: Sequence[float | None]) -> Rules:
     """The rules with other limits. A limit that was moved by less than half a step is left as it is."""
     changed = [list(rule.when) for rule in rules.rules]
     for place, value in zip(places, values, strict=True):
         condition = changed[place["rule"]][place["condition"]]
-        step = _range_of(desk, condition)[2]
+        step = _range_of(context, condition)[2]
         if value is None or abs(value - float(condition.value or 0)) < step / 2:
             continue
         limit = int(value) if isinstance(condition.value, int) else round(float(value), 9)

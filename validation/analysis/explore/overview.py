@@ -7,7 +7,7 @@ import dash_ag_grid
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.exceptions import PreventUpdate
 
-from validation.analysis.explore.desk import Desk
+from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.figures import CONFIG, Figure, draw_counts, draw_histogram
 from validation.analysis.explore.queries import Row
 from validation.analysis.explore.sql import Filter
@@ -22,10 +22,10 @@ _WIDTHS = {"text": 340, "reasons": 180, "video_id": 140, "segment_index": 110, "
 _PREFERRED = ("duration_s", "cer", "rms_dbfs", "script_fraction", "chars_per_s")
 
 
-def make_overview(desk: Desk) -> html.Div:
-    shown = [name for name in desk.table.numbers if name in _PREFERRED or name.endswith("_ovr")][:6]
+def make_overview(context: ExploreContext) -> html.Div:
+    shown = [name for name in context.table.numbers if name in _PREFERRED or name.endswith("_ovr")][:6]
     picker = dcc.Dropdown(
-        options=list(desk.table.numbers), value=shown, multi=True, id="shown-columns", placeholder="Columns to draw"
+        options=list(context.table.numbers), value=shown, multi=True, id="shown-columns", placeholder="Columns to draw"
     )
     where = dcc.Input(
         id="where", type="text", debounce=True, placeholder="Filter in SQL, such as: cer > 0.2 AND lang = 'hi'"
@@ -42,20 +42,20 @@ def make_overview(desk: Desk) -> html.Div:
                 "Dotted lines are limits of rules. Click a row to open the segment.",
                 className="hint",
             ),
-            _make_table(desk),
+            _make_table(context),
         ]
     )
 
 
-def _make_table(desk: Desk) -> dash_ag_grid.AgGrid:
-    present = [*desk.table.columns, "verdict", "reasons", "review_decision"]
+def _make_table(context: ExploreContext) -> dash_ag_grid.AgGrid:
+    present = [*context.table.columns, "verdict", "reasons", "review_decision"]
     ordered = [name for name in _FIRST if name in present]
     texts = [name for name in present if name.endswith("_text") and name not in ordered]
     ordered += texts + [name for name in present if name not in {*ordered, *texts}]
     return dash_ag_grid.AgGrid(
         id="table",
         rowModelType="infinite",
-        columnDefs=[_define_column(desk, name) for name in ordered],
+        columnDefs=[_define_column(context, name) for name in ordered],
         defaultColDef={"sortable": True, "resizable": True, "filter": True, "floatingFilter": True, "minWidth": 70},
         getRowId="params.data.key",
         dashGridOptions={
@@ -68,9 +68,9 @@ def _make_table(desk: Desk) -> dash_ag_grid.AgGrid:
     )
 
 
-def _define_column(desk: Desk, name: str) -> Mapping[str, Any]:
-    is_number = name in desk.table.numbers or desk.table.columns.get(name) in {"DOUBLE", "BIGINT"}
-    unit, description = desk.described.get(name, ("", ""))
+def _define_column(context: ExploreContext, name: str) -> Mapping[str, Any]:
+    is_number = name in context.table.numbers or context.table.columns.get(name) in {"DOUBLE", "BIGINT"}
+    unit, description = context.described.get(name, ("", ""))
     column: dict[str, Any] = {
         "field": name,
         "headerName": name,
@@ -78,7 +78,7 @@ def _define_column(desk: Desk, name: str) -> Mapping[str, Any]:
     }
     column["filter"] = "agNumberColumnFilter" if is_number else "agTextColumnFilter"
     column["width"] = _WIDTHS.get(name, 260 if name.endswith("_text") else 110 if is_number else 130)
-    if desk.table.columns.get(name) == "DOUBLE":
+    if context.table.columns.get(name) == "DOUBLE":
         column["valueFormatter"] = {"function": "params.value == null ? '' : d3.format('.4~g')(params.value)"}
     if name == "review_decision":
         column |= {"headerName": "reviewed", "sortable": False, "filter": False}
@@ -86,7 +86,7 @@ def _define_column(desk: Desk, name: str) -> Mapping[str, Any]:
     return column
 
 
-def add_callbacks(app: Dash, desk: Desk) -> None:
+def add_callbacks(app: Dash, context: ExploreContext) -> None:
     @app.callback(
         Output("filter", "data"),
         Output("where", "value"),
@@ -99,7 +99,7 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def change(_brushes: Any, _bars: Any, _chips: Any, where: str | None, _clear: Any, stored: Any) -> tuple[Any, Any]:
-        return _change_filter(desk, where, stored)
+        return _change_filter(context, where, stored)
 
     @app.callback(Output("histograms", "children"), Input("shown-columns", "value"))
     def place(shown: list[str] | None) -> list[html.Div]:
@@ -117,11 +117,11 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
         State({"type": "brush", "column": ALL}, "id"),
     )
     def draw(stored: Any, grid: Any, rules_json: Any, _placed: Any, ids: list[Any]) -> tuple[Any, Any, Any, Any]:
-        rules, chosen = desk.read_rules(rules_json), desk.read_filter(stored, grid)
+        rules, chosen = context.read_rules(rules_json), context.read_filter(stored, grid)
         try:
-            totals = desk.table.count(chosen, rules)
-            bars = [_draw_bars(desk, name, chosen, rules) for name in COUNTED]
-            histograms = [_draw_histogram(desk, each["column"], chosen, rules) for each in ids]
+            totals = context.table.count(chosen, rules)
+            bars = [_draw_bars(context, name, chosen, rules) for name in COUNTED]
+            histograms = [_draw_histogram(context, each["column"], chosen, rules) for each in ids]
         except BadInput as error:
             return no_update, str(error), [no_update] * len(COUNTED), [no_update] * len(ids)
         found = html.B(f"{totals.segments:,} segments, {totals.hours:,.2f} h", id="totals")
@@ -137,15 +137,15 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
     def find_rows(request: Any, stored: Any, rules_json: Any) -> Mapping[str, Any]:
         if request is None:
             raise PreventUpdate
-        rules, chosen = desk.read_rules(rules_json), desk.read_filter(stored, request.get("filterModel"))
+        rules, chosen = context.read_rules(rules_json), context.read_filter(stored, request.get("filterModel"))
         start, end = request["startRow"], request["endRow"]
         try:
-            rows = desk.table.find_rows(chosen, rules, request.get("sortModel") or (), start, end)
+            rows = context.table.find_rows(chosen, rules, request.get("sortModel") or (), start, end)
         except BadInput:  # the message is shown by ``draw``
             return {"rowData": [], "rowCount": 0}
         is_last = len(rows) < end - start
         return {
-            "rowData": [_describe_row(desk, row) for row in rows],
+            "rowData": [_describe_row(context, row) for row in rows],
             "rowCount": start + len(rows) if is_last else None,
         }
 
@@ -159,7 +159,7 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
     )
 
 
-def _change_filter(desk: Desk, where: str | None, stored: Mapping[str, Any] | None) -> tuple[Any, Any]:
+def _change_filter(context: ExploreContext, where: str | None, stored: Mapping[str, Any] | None) -> tuple[Any, Any]:
     stored = {"ranges": {}, "values": {}, "where": ""} | dict(stored or {})
     changed, value = ctx.triggered_id, ctx.triggered[0]["value"]
     if changed == "clear":
@@ -180,7 +180,7 @@ def _change_filter(desk: Desk, where: str | None, stored: Mapping[str, Any] | No
         return stored | {"values": values | ({name: sorted(kept)} if kept else {})}, no_update
     ranges = {key: each for key, each in stored["ranges"].items() if key != name}
     if (brushed := _read_brush(value)) is not None:
-        ranges[name] = desk.table.numbers[name].snap(*brushed)
+        ranges[name] = context.table.numbers[name].snap(*brushed)
     elif "xaxis.autorange" not in value and "xaxis.showspikes" not in value:
         raise PreventUpdate
     return stored | {"ranges": ranges}, no_update
@@ -192,15 +192,15 @@ def _read_brush(moved: Mapping[str, Any]) -> tuple[float, float] | None:
     return (float(moved["xaxis.range"][0]), float(moved["xaxis.range"][1])) if "xaxis.range" in moved else None
 
 
-def _draw_bars(desk: Desk, name: str, chosen: Filter, rules: Rules) -> Figure:
-    by_value = desk.table.count_values
-    found = desk.table.count_reasons(chosen, rules) if name == "reasons" else by_value(name, chosen, rules)
+def _draw_bars(context: ExploreContext, name: str, chosen: Filter, rules: Rules) -> Figure:
+    by_value = context.table.count_values
+    found = context.table.count_reasons(chosen, rules) if name == "reasons" else by_value(name, chosen, rules)
     return draw_counts(name, found, list(chosen.values.get(name, ())))
 
 
-def _draw_histogram(desk: Desk, name: str, chosen: Filter, rules: Rules) -> Figure:
-    found = desk.table.make_histogram(name, chosen, rules)
-    return draw_histogram(found, chosen.ranges.get(name), desk.limits_of(name, rules))
+def _draw_histogram(context: ExploreContext, name: str, chosen: Filter, rules: Rules) -> Figure:
+    found = context.table.make_histogram(name, chosen, rules)
+    return draw_histogram(found, chosen.ranges.get(name), context.limits_of(name, rules))
 
 
 def _graph(name: Mapping[str, str]) -> html.Div:
@@ -217,8 +217,8 @@ def _make_chips(stored: Mapping[str, Any]) -> list[html.Button]:
     ]
 
 
-def _describe_row(desk: Desk, row: Row) -> Row:
-    review = desk.reviews.get(row["video_id"], row["segment_index"])
+def _describe_row(context: ExploreContext, row: Row) -> Row:
+    review = context.reviews.get(row["video_id"], row["segment_index"])
     shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in row.items()}
     return shown | {
         "key": f"{row['video_id']}/{row['segment_index']}",

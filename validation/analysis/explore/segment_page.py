@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.exceptions import PreventUpdate
 
-from validation.analysis.explore.desk import Desk
+from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.figures import CONFIG, draw_spectrogram, draw_waveform
 from validation.analysis.explore.queries import Row
 from validation.analysis.explore.reviews import Review
@@ -54,7 +54,7 @@ def _make_review_form() -> html.Div:
     )
 
 
-def add_callbacks(app: Dash, desk: Desk) -> None:
+def add_callbacks(app: Dash, context: ExploreContext) -> None:
     app.callback(
         Output("segment-name", "value"),
         Output("tabs", "value"),
@@ -77,14 +77,14 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
     def show(name: str | None, rules_json: str | None) -> tuple[Any, Any, Any, Any]:
         if not name:
             raise PreventUpdate
-        rules = desk.read_rules(rules_json)
+        rules = context.read_rules(rules_json)
         try:
-            row = desk.table.find_segment(name, rules)
+            row = context.table.find_segment(name, rules)
         except BadInput as error:
             return [], str(error), "", ""
-        review = desk.reviews.get(row["video_id"], row["segment_index"])
+        review = context.reviews.get(row["video_id"], row["segment_index"])
         return (
-            list(_describe(desk, row, rules)),
+            list(_describe(context, row, rules)),
             "",
             review.corrected_text if review else "",
             review.note if review else "",
@@ -108,12 +108,12 @@ def add_callbacks(app: Dash, desk: Desk) -> None:
         if not name:
             raise PreventUpdate
         try:
-            row = desk.table.find_segment(name, desk.read_rules(rules))
+            row = context.table.find_segment(name, context.read_rules(rules))
             if ctx.triggered_id in {"accept", "reject"}:
-                desk.reviews.add(_make_review(row, ctx.triggered_id, corrected, note))
+                context.reviews.add(_make_review(row, ctx.triggered_id, corrected, note))
         except BadInput as error:
             return str(error), no_update
-        review = desk.reviews.get(row["video_id"], row["segment_index"])
+        review = context.reviews.get(row["video_id"], row["segment_index"])
         return f"{review.decision} at {review.at}" if review else "not reviewed yet", review.at if review else no_update
 
 
@@ -142,22 +142,22 @@ def _make_review(row: Row, decision: Any, corrected: str | None, note: str | Non
     )
 
 
-def _describe(desk: Desk, row: Row, rules: Rules) -> Iterator[Any]:
+def _describe(context: ExploreContext, row: Row, rules: Rules) -> Iterator[Any]:
     fired = [rule for rule in rules.effective if rule.matches(row)]
     head: list[Any] = [html.Span(row["verdict"], className=f"verdict {row['verdict']}")]
     head += [html.B(f"{row['video_id']}/{row['segment_index']} ({row['segment']})"), html.Span(row["lang"])]
     head += [html.Span(f"{row['duration_s']:.2f} s" if row["duration_s"] is not None else "no audio")]
     yield html.Div(head, className="row")
     yield html.Ul([html.Li(f"{rule.verdict}, {rule.reason}: {rule.sentence}") for rule in fired])
-    yield from _show_audio(desk, row)
+    yield from _show_audio(context, row)
     yield html.H2("Text")
     yield from _show_texts(row)
     yield html.H2("Signals")
-    yield _list_signals(desk, row, rules)
+    yield _list_signals(context, row, rules)
 
 
-def _show_audio(desk: Desk, row: Row) -> Iterator[Any]:
-    samples = desk.audio.read(row["video_id"], row["segment"])
+def _show_audio(context: ExploreContext, row: Row) -> Iterator[Any]:
+    samples = context.audio.read(row["video_id"], row["segment"])
     if isinstance(samples, str):
         yield html.P(samples, className="message", id="no-audio")
         return
@@ -181,12 +181,12 @@ def _show_texts(row: Row) -> Iterator[Any]:
         )  # fmt: skip
 
 
-def _list_signals(desk: Desk, row: Row, rules: Rules) -> html.Table:
+def _list_signals(context: ExploreContext, row: Row, rules: Rules) -> html.Table:
     lines = [html.Tr([html.Th("signal"), html.Th("value"), html.Th("rules that read it")])]
     for name, value in row.items():
         if name in _NOT_SIGNALS:
             continue
-        unit, description = desk.described.get(name, ("", ""))
+        unit, description = context.described.get(name, ("", ""))
         reading = [rule for rule in rules.effective if any(condition.column == name for condition in rule.when)]
         shown = f"{value:.5g}" if isinstance(value, float) else "none" if value is None else str(value)
         lines.append(

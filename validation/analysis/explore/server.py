@@ -11,7 +11,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from validation.analysis.explore import limits_page, overview, segment_page, tables_page
 from validation.analysis.explore.audio import encode_wav
-from validation.analysis.explore.desk import Desk
+from validation.analysis.explore.context import ExploreContext
 
 HOST = "127.0.0.1"
 _NAMES = frozenset({HOST, "localhost"})
@@ -25,7 +25,7 @@ class _QuietHandler(WSGIRequestHandler):
         pass
 
 
-def make_server_of(desk: Desk, *, port: int = 0) -> tuple[BaseWSGIServer, str]:
+def make_server_of(context: ExploreContext, *, port: int = 0) -> tuple[BaseWSGIServer, str]:
     """Bind the page to a port of the loopback interface; 0 takes a free one.
 
     Returns:
@@ -35,13 +35,13 @@ def make_server_of(desk: Desk, *, port: int = 0) -> tuple[BaseWSGIServer, str]:
         OSError: the port is taken.
     """
     token = secrets.token_urlsafe(24)
-    app = make_app(desk)
+    app = make_app(context)
     _guard(app.server, token)
     server = make_server(HOST, port, app.server, threaded=True, request_handler=_QuietHandler)
     return server, f"http://{HOST}:{server.server_port}/?token={token}"
 
 
-def make_app(desk: Desk) -> Dash:
+def make_app(context: ExploreContext) -> Dash:
     """Build the page. All scripts and styles are served from the installed packages."""
     app = Dash(__name__, title="vfleet explore", update_title="", serve_locally=True, assets_folder="assets")
     app.layout = html.Div(
@@ -49,35 +49,35 @@ def make_app(desk: Desk) -> Dash:
             dcc.Store(id="filter", data={}),
             dcc.Store(id="rules"),
             dcc.Store(id="reviewed"),
-            html.H1(desk.title),
+            html.H1(context.title),
             html.Div(id="message", className="message"),
-            dcc.Tabs(_make_tabs(desk), id="tabs", value="table-tab"),
+            dcc.Tabs(_make_tabs(context), id="tabs", value="table-tab"),
         ],
         id="page",
     )
     for part in (overview, segment_page, limits_page, tables_page):
-        part.add_callbacks(app, desk)
-    _serve_audio(app.server, desk)
+        part.add_callbacks(app, context)
+    _serve_audio(app.server, context)
     return app
 
 
-def _make_tabs(desk: Desk) -> Sequence[dcc.Tab]:
+def _make_tabs(context: ExploreContext) -> Sequence[dcc.Tab]:
     pages = {
-        "table-tab": ("Segments", overview.make_overview(desk)),
+        "table-tab": ("Segments", overview.make_overview(context)),
         "segment": ("One segment", segment_page.make_segment_page()),
-        "limits": ("Limits", limits_page.make_limits_page(desk)),
-        "compare": ("Compare rules", tables_page.make_compare_page(desk)),
+        "limits": ("Limits", limits_page.make_limits_page(context)),
+        "compare": ("Compare rules", tables_page.make_compare_page(context)),
         "groups": ("Videos, speakers, workers, days", tables_page.make_groups_page()),
-        "words": ("Words and characters", tables_page.make_words_page(desk)),
-        "reviews": ("Reviews", tables_page.make_reviews_page(desk)),
+        "words": ("Words and characters", tables_page.make_words_page(context)),
+        "reviews": ("Reviews", tables_page.make_reviews_page(context)),
     }
     return [dcc.Tab(page, label=label, value=name) for name, (label, page) in pages.items()]
 
 
-def _serve_audio(server: Flask, desk: Desk) -> None:
+def _serve_audio(server: Flask, context: ExploreContext) -> None:
     @server.get("/audio")
     def audio() -> Response:
-        samples = desk.audio.read(request.args.get("video_id", ""), request.args.get("segment", ""))
+        samples = context.audio.read(request.args.get("video_id", ""), request.args.get("segment", ""))
         if isinstance(samples, str):
             abort(404, samples)
         return send_file(BytesIO(encode_wav(samples)), mimetype="audio/wav", max_age=3600)

@@ -9,7 +9,7 @@ import dash_ag_grid
 from dash import Dash, Input, Output, State, dcc, html
 from dash.exceptions import PreventUpdate
 
-from validation.analysis.explore.desk import Desk
+from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.queries import GROUPS, Row
 from validation.errors import BadInput
 
@@ -27,8 +27,8 @@ def make_groups_page() -> html.Div:
     return html.Div([html.Div([by, html.Span(hint, className="hint")], className="row"), _make_table("groups")])
 
 
-def make_words_page(desk: Desk) -> html.Div:
-    languages = [row.lang for row in desk.table.compare_hours(desk.rules, desk.rules)]
+def make_words_page(context: ExploreContext) -> html.Div:
+    languages = [row.lang for row in context.table.compare_hours(context.rules, context.rules)]
     controls = [
         dcc.RadioItems([WORDS, CHARACTERS], WORDS, id="word-kind", inline=True),
         dcc.Dropdown(languages, languages[0] if languages else None, id="word-language", style={"width": "160px"}),
@@ -37,8 +37,8 @@ def make_words_page(desk: Desk) -> html.Div:
     return html.Div([html.Div(controls, className="row"), _make_table("words-table")])
 
 
-def make_compare_page(desk: Desk) -> html.Div:
-    names = list(desk.other_rules)
+def make_compare_page(context: ExploreContext) -> html.Div:
+    names = list(context.other_rules)
     choice = dcc.Dropdown(names, names[0] if names else None, id="other-rules", style={"width": "320px"})
     return html.Div(
         [
@@ -52,23 +52,23 @@ def make_compare_page(desk: Desk) -> html.Div:
     )  # fmt: skip
 
 
-def make_reviews_page(desk: Desk) -> html.Div:
+def make_reviews_page(context: ExploreContext) -> html.Div:
     hint = (
-        f"Decisions are appended to {desk.reviews.path}; the last one on a segment counts. "
+        f"Decisions are appended to {context.reviews.path}; the last one on a segment counts. "
         "`vfleet reviews clips` writes the accepted and corrected segments with their audio, for `vfleet calibrate`."
     )
     buttons = [html.Button("Download as JSON lines", id="save-reviews", n_clicks=0), dcc.Download(id="reviews-file")]
     return html.Div([html.P(hint, className="hint"), html.Div(buttons, className="row"), _make_table("reviews-table")])
 
 
-def add_callbacks(app: Dash, desk: Desk) -> None:
-    _add_groups(app, desk)
-    _add_words(app, desk)
-    _add_comparison(app, desk)
-    _add_reviews(app, desk)
+def add_callbacks(app: Dash, context: ExploreContext) -> None:
+    _add_groups(app, context)
+    _add_words(app, context)
+    _add_comparison(app, context)
+    _add_reviews(app, context)
 
 
-def _add_groups(app: Dash, desk: Desk) -> None:
+def _add_groups(app: Dash, context: ExploreContext) -> None:
     @app.callback(
         *_outputs("groups"),
         Input("group-by", "value"),
@@ -81,7 +81,7 @@ def _add_groups(app: Dash, desk: Desk) -> None:
         if tab != "groups":
             return [], []
         try:
-            return _fill(desk.table.group(by, desk.read_filter(stored, grid), desk.read_rules(rules_json)))
+            return _fill(context.table.group(by, context.read_filter(stored, grid), context.read_rules(rules_json)))
         except BadInput:  # the message is shown above the tabs
             return [], []
 
@@ -104,7 +104,7 @@ def _add_groups(app: Dash, desk: Desk) -> None:
         return stored | {"values": stored["values"] | chosen}, "table-tab"
 
 
-def _add_words(app: Dash, desk: Desk) -> None:
+def _add_words(app: Dash, context: ExploreContext) -> None:
     @app.callback(
         *_outputs("words-table"),
         Input("word-kind", "value"),
@@ -116,11 +116,11 @@ def _add_words(app: Dash, desk: Desk) -> None:
         if tab != "words":
             return [], []
         if kind == CHARACTERS:
-            return _fill(desk.table.count_characters(lang))
-        return _fill(desk.table.count_words(lang, (search or "").strip().casefold()))
+            return _fill(context.table.count_characters(lang))
+        return _fill(context.table.count_words(lang, (search or "").strip().casefold()))
 
 
-def _add_comparison(app: Dash, desk: Desk) -> None:
+def _add_comparison(app: Dash, context: ExploreContext) -> None:
     @app.callback(
         *_outputs("changes"),
         *_outputs("hours-table"),
@@ -132,28 +132,28 @@ def _add_comparison(app: Dash, desk: Desk) -> None:
     )
     def compare(name: str | None, rules_json: Any, tab: str) -> tuple[Any, ...]:
         if tab != "compare" or name is None:
-            return ([], [], [], [], [], [], "" if desk.other_rules else "No other rules fit these segments.")
-        rules, other = desk.read_rules(rules_json), desk.other_rules[name]
+            return ([], [], [], [], [], [], "" if context.other_rules else "No other rules fit these segments.")
+        rules, other = context.read_rules(rules_json), context.other_rules[name]
         changes = [
             {"this page": after, name: before, "segments": segments, "hours": round(hours, 3)}
-            for before, after, segments, hours in desk.table.count_changes(rules, other)
+            for before, after, segments, hours in context.table.count_changes(rules, other)
         ]
         hours = [
             {"language": row.lang, "hours": round(row.hours, 3), "this page keeps": round(row.kept, 3),
              f"{name} keeps": round(row.kept_before, 3)}
-            for row in desk.table.compare_hours(rules, other)
+            for row in context.table.compare_hours(rules, other)
         ]  # fmt: skip
-        return (*_fill(changes), *_fill(hours), *_fill(desk.table.find_changed(rules, other)), "")
+        return (*_fill(changes), *_fill(hours), *_fill(context.table.find_changed(rules, other)), "")
 
 
-def _add_reviews(app: Dash, desk: Desk) -> None:
+def _add_reviews(app: Dash, context: ExploreContext) -> None:
     @app.callback(*_outputs("reviews-table"), Input("tabs", "value"), Input("reviewed", "data"))
     def list_reviews(_tab: str, _at: Any) -> tuple[Any, Any]:
-        return _fill([asdict(review) for review in desk.reviews.all()])
+        return _fill([asdict(review) for review in context.reviews.all()])
 
     @app.callback(Output("reviews-file", "data"), Input("save-reviews", "n_clicks"), prevent_initial_call=True)
     def save(_clicks: int) -> Any:
-        lines = [json.dumps(asdict(review), ensure_ascii=False) + "\n" for review in desk.reviews.all()]
+        lines = [json.dumps(asdict(review), ensure_ascii=False) + "\n" for review in context.reviews.all()]
         return {"content": "".join(lines), "filename": "reviews.jsonl"}
 
 
