@@ -13,7 +13,7 @@ from validation.errors import BadInput
 from validation.inference.warmup import LONG_WARMUP_S, WARMUP_S
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.dnsmos import Dnsmos
-from validation.models.rows import build_rows
+from validation.models.scorer import build_rows
 from validation.models.self_test import make_probe_batch
 from validation.models.suite import Suite, load_suite
 

@@ -34,7 +34,7 @@ from validation.ledger.canaries import (
     read_pending_canaries,
     record_canary_result,
 )
-from validation.models.cascade import SKIPPED
+from validation.models.suites import SKIPPED
 from validation.shards.errors import ShardCorrupt
 from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON
 from validation.storage.store import get_bytes

@@ -20,8 +20,7 @@ from validation.corpus.pack import encode_audio
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Seconds, Segment, Video, Waveform
 from validation.inference.client import InferenceClient
 from validation.ledger.canaries import KnownAnswer
-from validation.models.rows import Row, build_rows
-from validation.models.scorer import Scorer
+from validation.models.scorer import Row, Scorer, build_rows
 from validation.models.suite import Suite
 from validation.models.suites import find_cascade
 from validation.scoring.verdict import LANGUAGE, Condition

@@ -16,10 +16,10 @@ from validation.models.conformer.graph import FRONT_END_FILE, count_symbols, rea
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.onnx_to_torch import load_torch_engine
-from validation.models.conformer.vocabulary import Vocabulary, read_vocabulary
-from validation.models.known_speech import MAX_CER, hear_clips, read_clip
+from validation.models.conformer.tokenizer import Vocabulary, read_vocabulary
 from validation.models.mms_lid import MmsLid
 from validation.models.onnx import create_onnx_session
+from validation.models.self_test import MAX_CER, hear_clips, read_clip
 from validation.models.suite import count_cores, load_suite
 from validation.models.suites import SUITES
 from validation.models.voxlingua import VoxLingua107

@@ -1,10 +1,11 @@
-"""The interface of a suite of models wherever it runs, and its implementation in the own process."""
+"""The interface of a suite of models wherever it runs, and the rows of a shard that are built from its answers."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
-from validation.domain import Answer, Column, Seconds, Utterance
-from validation.scoring.signals import SuiteRoles
+from validation.domain import Answer, Column, DecodedSegment, DecodedVideo, Scalar, Seconds, Utterance
+from validation.languages import normalize_language_code
+from validation.scoring.signals import SuiteRoles, segment_signals
 from validation.scoring.verdict import Rules
 
 
@@ -73,3 +74,41 @@ class CompletedJob:
 
     def cancel(self) -> None:
         self._has_ended = True
+
+
+Row: TypeAlias = dict[str, Scalar | list[str]]
+"""One segment as the shard stores it, by column name."""
+
+
+def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], scorer: Scorer) -> list[Row]:
+    """Build one row per segment of a video.
+
+    Args:
+        decoded: the video with the audio of its segments.
+        answers: one set of answers, by model name, per segment that has audio, in the order of the segments.
+        scorer: the suite that gave the answers; its roles and rules turn them into signals and a verdict.
+    """
+    return [
+        _build_row(index, segment, next(answers) if segment.utterance is not None else {}, scorer)
+        for index, segment in enumerate(decoded.segments)
+    ]
+
+
+def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
+    segment = decoded.segment
+    signals = segment_signals(decoded, answers, language=normalize_language_code(segment.language), roles=scorer.roles)
+    verdict = scorer.rules.evaluate(signals)
+    return {
+        "video_id": segment.video_id,
+        "segment_index": index,
+        "segment": segment.name,
+        "language": segment.language,
+        "text": segment.text,
+        "start_s": segment.start_s,
+        "end_s": segment.end_s,
+        "speaker": segment.speaker,
+        **signals,
+        "verdict": verdict.verdict,
+        "margin": verdict.margin,
+        "reasons": list(verdict.reasons),
+    }

@@ -8,8 +8,7 @@ import sys
 
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode, exit_code_of
-from validation.models.known_speech import check_speech
-from validation.models.self_test import run_self_test
+from validation.models.self_test import check_speech, run_self_test
 from validation.models.suite import load_suite
 from validation.settings import load_settings
 

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from validation.domain import Seconds
-from validation.models.conformer.tokenizer import TokenizedTranscript
-from validation.models.conformer.vocabulary import BLANK, PIECES
+from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTranscript
 from validation.models.ctc import Alignment, align_texts, collapse, is_feasible, one_thread, score_texts
 
 MAX_PIECE_S: Seconds = 30.0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
-from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory, classify_gpu_errors
+from validation.hardware.gpu import GpuLost, GpuOutOfMemory, classify_gpu_errors
 
 TOO_LITTLE = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.6 GiB"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from validation.models.conformer.network import NetworkShape, RelativeAttention, encode_positions
+from validation.models.conformer.torch_engine import NetworkShape, RelativeAttention, encode_positions
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
