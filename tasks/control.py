@@ -95,8 +95,8 @@ def reconcile_flow_runs(
 ) -> list[str]:
     """Correct states in Prefect: runs without a process become Crashed. Dispatch makes new runs for their work.
 
-    A run that a box took and never started is not put back into the queue: the box may have written its name, its labels
-    and the data of its state, and another box would take the run with them.
+    A run that a box took and never started is not put back into the queue: another box would take it with the name, the
+    labels and the state that the first box wrote.
 
     Args:
         swept: chunks that were taken back; a run of theirs that is still active in Prefect is dead.

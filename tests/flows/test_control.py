@@ -285,7 +285,7 @@ def test_runs_of_a_stale_worker_are_crashed(prefect, chunk_run, two_workers):
 
 @pytest.mark.attack
 def test_nothing_that_a_box_wrote_into_a_run_reaches_another_box(prefect, chunk_run, two_workers):
-    """A run that a box took, described and did not start is not offered to a worker again; dispatch makes a fresh one."""
+    """A run that a box took, described and did not start is offered to no worker again; dispatch makes a fresh one."""
     two_workers.add_videos("a", tar=False)
     taken = chunk_run("eve")
     prefect.set_flow_run_state(taken.id, Pending(data={"foreign": "data"}, message="foreign"), force=True)
