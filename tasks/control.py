@@ -161,8 +161,8 @@ def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: b
         return None
     is_old = is_older(run, MIN_RUN_AGE)
     if run.state.type == StateType.PENDING:
-        gone = Crashed(message="The worker that took it is gone. Dispatch makes a new run; repeat one that you made.")
-        return gone if is_orphan or is_old else None
+        gone = "The worker that took it is gone. Dispatch makes a new run; repeat one that you made."
+        return Crashed(message=gone) if is_orphan or is_old else None
     if not is_holding and (is_lost or is_orphan or is_old):
         return Crashed(message="Its process is gone: the sweep took its chunk back.")
     return None
