@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import AwaitingRetry, Crashed
+from prefect.states import Crashed
 from prefect.types._datetime import now
 
 from validation.control.dispatch import plan_runs
@@ -93,7 +93,10 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
 def reconcile_flow_runs(
     swept: Sequence[HeldChunk | SweptChunk], held: Sequence[HeldChunk], sessions: Sequence[WorkerSession]
 ) -> list[str]:
-    """Correct states in Prefect: runs without a process become Crashed, runs whose worker is gone are rescheduled.
+    """Correct states in Prefect: runs without a process become Crashed. Dispatch makes new runs for their work.
+
+    A run that a box took and never started is not put back into the queue: another box would take it with the name, the
+    labels and the state that the first box wrote.
 
     Args:
         swept: chunks that were taken back; a run of theirs that is still active in Prefect is dead.
@@ -158,8 +161,8 @@ def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: b
         return None
     is_old = is_older(run, MIN_RUN_AGE)
     if run.state.type == StateType.PENDING:
-        stuck = is_orphan or is_old
-        return AwaitingRetry(message="PENDING too long: the worker that took it is gone.") if stuck else None
+        gone = "The worker that took it is gone. Dispatch makes a new run; repeat one that you made."
+        return Crashed(message=gone) if is_orphan or is_old else None
     if not is_holding and (is_lost or is_orphan or is_old):
         return Crashed(message="Its process is gone: the sweep took its chunk back.")
     return None

@@ -90,6 +90,7 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
     """
     return [
         _build_row(index, segment, next(answers) if segment.utterance is not None else {}, scorer)
+        | {"layout": decoded.layout}
         for index, segment in enumerate(decoded.segments)
     ]
 
@@ -107,6 +108,8 @@ def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer
         "start_s": segment.start_s,
         "end_s": segment.end_s,
         "speaker": segment.speaker,
+        "audio_member": segment.audio_member,
+        "audio_offset_s": decoded.audio_offset_s,
         **signals,
         "verdict": verdict.verdict,
         "margin": verdict.margin,

@@ -17,7 +17,7 @@ from validation.scoring.signals import DERIVED_SIGNALS
 from validation.shards.errors import ShardCorrupt
 from validation.shards.format_rules import find_broken_rule
 from validation.shards.manifest import ShardManifest
-from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, SCHEMA_VERSION, ShardProvenance
+from validation.shards.schema import AUDIO_PLACE, METADATA_KEY, PROVENANCE_JSON, SCHEMA_VERSION, ShardProvenance
 from validation.storage.store import hidden_aws_variables
 
 
@@ -125,7 +125,10 @@ def _add_missing(frame: pl.LazyFrame) -> pl.LazyFrame:
         if name not in own:
             names.insert(names.index(f"{name.partition('_')[0]}_fault"), name)
     names.insert(names.index("verdict") + 1, "margin")
-    kinds = {column.name: POLARS_TYPES[column.type] for column in DERIVED_SIGNALS}
+    if "end_s" in own:
+        start = names.index("end_s") + 1
+        names[start:start] = [column.name for column in AUDIO_PLACE if column.name not in own]
+    kinds = {column.name: POLARS_TYPES[column.type] for column in (*AUDIO_PLACE, *DERIVED_SIGNALS)}
     missing = [pl.lit(None, kinds.get(name, pl.Float64)).alias(name) for name in names if name not in own]
     return frame.with_columns(missing).select(names)
 

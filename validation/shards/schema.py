@@ -18,6 +18,12 @@ SCHEMA_VERSION = 2
 METADATA_KEY = b"validation_fleet"
 """The key of the provenance, as JSON, in a parquet file's metadata."""
 
+AUDIO_PLACE = (
+    Column("layout", "str", "text", "The layout of the tar: `pairs`, `indexed`, `sliced` or `shar`."),
+    Column("audio_member", "str", "text", "The file of the tar that holds the audio; null if there is none."),
+    Column("audio_offset_s", "float", "seconds", "Where a slice begins in its file; null if the segment is the file."),
+)
+"""Where a segment's audio is."""
 IDENTITY = (
     Column("video_id", "str", "text", "The video, as in `video_queue`."),
     Column("segment_index", "int", "position", "Place of the segment in its tar, from 0, without gaps."),
@@ -26,6 +32,7 @@ IDENTITY = (
     Column("speaker", "str", "text", "The speaker's label, where the tar has one."),
     Column("start_s", "float", "seconds", "Where the segment begins in its video."),
     Column("end_s", "float", "seconds", "Where it ends."),
+    *AUDIO_PLACE,
     Column("text", "str", "text", "The stored transcript, unchanged."),
     Column("fault", "str", "text", "Why the audio could not be decoded, as `kind: message`; null if it could."),
 )
