@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
@@ -68,6 +69,26 @@ def pytest_configure(config: pytest.Config) -> None:
         "DO_NOT_TRACK": "1",
     }
     sys.addaudithook(_stay_on_loopback)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process of `pytest -n` run the tests of one file, of the Prefect server, and of the speech models.
+
+    Each process would start the server, and load the models, for itself.
+    """
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        shared = [name for name in ("prefect_server", "models") if name in fixtures]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.split("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Say how a process of `pytest -n` died: the report names only the test that it was running."""
+    if error:
+        status = node.gateway._io.popen.wait(timeout=10)
+        sys.stderr.write(f"\n{node.gateway.id} ended with status {status}; a negative status is a signal\n")
 
 
 @pytest.fixture(scope="session")

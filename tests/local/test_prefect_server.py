@@ -34,6 +34,7 @@ def test_server_has_the_production_settings(prefect_server):
 
 
 @pytest.mark.slow
+@pytest.mark.stack
 def test_server_can_keep_its_history_in_postgres(postgres, open_folder):
     """The driver in the URL is replaced by the one that Prefect needs."""
     url = postgres.create_database("prefect")

@@ -22,6 +22,8 @@ from validation.local.service import LocalServiceFailed
 from validation.local.stack import LocalStack, running
 from validation.settings import Settings
 
+pytestmark = pytest.mark.stack
+
 SOME_SERVICES = """
 import json, signal, sys
 from pathlib import Path
