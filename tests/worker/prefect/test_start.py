@@ -28,7 +28,7 @@ from validation.models.suite import load_suite
 from validation.models.suites import SUITES
 from validation.worker.prefect import VastGpuWorker
 from validation.worker.prefect.worker import require_work_pool
-from validation.worker.process_identity import current_identity
+from validation.worker.profile import current_identity
 
 pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 
