@@ -23,7 +23,7 @@ from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import known_revision
 from validation.ledger.workers import register_worker
-from validation.local.loopback import free_port
+from validation.local.service import free_port
 from validation.models.suite import load_suite
 from validation.models.suites import SUITES
 from validation.worker.prefect import VastGpuWorker
