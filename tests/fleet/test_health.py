@@ -12,7 +12,7 @@ from validation.fleet.plan import Drain, Rent, Terminate, make_plan
 from validation.fleet.policy import BAN_S, DAY_S, ControllerPolicy
 from validation.fleet.snapshot import BudgetState, Desired, FleetSnapshot
 from validation.ledger.fleet import RentedInstance
-from validation.vast.instances import Instance, Listing
+from validation.vast.listings import Instance, Listing
 from validation.vast.offer_filter import OfferFilter
 
 POLICY = ControllerPolicy()

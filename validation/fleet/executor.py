@@ -46,8 +46,8 @@ from validation.vast.errors import (
     SpendLimited,
     Throttled,
 )
-from validation.vast.offers import Offer
-from validation.vast.ranking import to_rental_request
+from validation.vast.listings import Offer
+from validation.vast.offer_filter import to_rental_request
 
 log = logging.getLogger("vfleet.fleet")
 

@@ -11,7 +11,7 @@ from statistics import median
 from validation.domain import Seconds
 from validation.fleet.policy import ControllerPolicy, Reason
 from validation.ledger.fleet import RentedInstance
-from validation.vast.instances import Instance
+from validation.vast.listings import Instance
 
 FATAL_MESSAGES: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"OCI runtime create failed|unsatisfied condition", re.IGNORECASE), "runtime_failed"),

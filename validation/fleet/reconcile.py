@@ -28,10 +28,8 @@ from validation.ledger.fleet import (
 )
 from validation.vast.client import VastClient
 from validation.vast.errors import RequestRefused, SearchQuotaExceeded
-from validation.vast.instances import Listing
-from validation.vast.offer_filter import OfferFilter, explain_no_offers
-from validation.vast.offers import SearchResult
-from validation.vast.ranking import rank_offers
+from validation.vast.listings import Listing, SearchResult
+from validation.vast.offer_filter import OfferFilter, explain_no_offers, rank_offers
 
 
 @dataclass(frozen=True, slots=True)

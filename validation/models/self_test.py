@@ -1,11 +1,15 @@
 """Two tests of a suite on this machine: every model answers noise and silence, and the suite recognises known speech.
 
 The probes show a model, driver or GPU that does not work. The clips with known text show weights that load without an
-error but are not the right ones. The inference server and the self-test of a box run both tests at each start;
-`vfleet doctor` runs the probes, and `vfleet weights check --deep` reports what each model made of the clips.
+error but are not the right ones. The inference server runs both tests at each start; `vfleet doctor` runs the probes,
+and `vfleet weights check --deep` reports what each model made of the clips.
+
+`python -m validation.models.self_test` loads the suite and runs both. The bootstrap of a box runs it as a program: a
+driver, GPU or weight file that crashes the program does not end the bootstrap, which can still destroy the instance.
 """
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -15,13 +19,15 @@ import numpy as np
 import soundfile
 
 from validation.domain import SAMPLE_RATE, Answer, Fault, Scalar, Scored, Seconds, Unscored, Utterance, Waveform
-from validation.errors import BadInput
+from validation.errors import BadInput, FleetError
+from validation.exit_codes import ExitCode, exit_code_of
 from validation.models.base import Batch
 from validation.models.batching import Allocate, pad_batch
-from validation.models.suite import Suite
+from validation.models.suite import Suite, load_suite
 from validation.models.suites import SUITES
 from validation.scoring.features import cer
 from validation.scoring.text import comparable_text
+from validation.settings import load_settings
 
 PROBE_S: Seconds = 1.0
 PROBE_LANGUAGE, PROBE_TEXT = "hi", "नमस्ते दुनिया"
@@ -165,3 +171,19 @@ def _describe(name: str, utterance: Utterance, answers: Mapping[str, Answer], su
 
 def _values(answer: Answer) -> Mapping[str, Scalar]:
     return answer.values if isinstance(answer, Scored) else {}
+
+
+def main() -> int:
+    """Returns an exit code; the last line on standard error is the reason of a failure."""
+    try:
+        suite = load_suite(load_settings().suite)
+        run_self_test(suite)
+        check_speech(suite)
+    except FleetError as error:
+        sys.stderr.write(f"{error}\n")
+        return exit_code_of(error)
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

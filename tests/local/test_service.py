@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from validation.local import loopback
-from validation.local.loopback import HOST, ask_http, free_port, is_free
+from validation.local import service
+from validation.local.service import HOST, ask_http, free_port, is_free
 
 
 def test_chosen_port_is_below_the_ephemeral_range():
@@ -17,7 +17,7 @@ def test_chosen_port_is_below_the_ephemeral_range():
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels let no server bind beside a reservation")
 def test_port_is_chosen_once(monkeypatch):
     """Two calls return different ports before either is bound."""
-    monkeypatch.setattr(loopback, "_PORTS", range(20_000, 21_000))
+    monkeypatch.setattr(service, "_PORTS", range(20_000, 21_000))
     chosen = {free_port() for _ in range(60)}
     assert len(chosen) == 60
 

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from validation.cli.init import STEPS, read_env_file, render_box, render_control
 from validation.cli.main import app
+from validation.cli.setup import STEPS, read_env_file, render_box, render_control
 from validation.errors import BadInput
 
 ADDRESS = "postgresql://control:p$w@h:6543/postgres?sslmode=verify-full&sslrootcert=/app/ca.crt"
@@ -41,7 +41,7 @@ def test_answers_are_checked_and_asked_again(ledger, tmp_path, monkeypatch):
         for question in step.questions:
             monkeypatch.setenv(question.variable, "")  # so that it is absent again after the test
             monkeypatch.delenv(question.variable)
-    monkeypatch.setattr("validation.cli.init.STEPS", STEPS[:1])
+    monkeypatch.setattr("validation.cli.setup.STEPS", STEPS[:1])
     asked = CliRunner().invoke(
         app, ["init", "--folder", str(tmp_path)], input=f"postgresql://x@127.0.0.1:9/x\nn\n{url}\n"
     )

@@ -4,8 +4,7 @@ import pytest
 
 from validation.cli.main import main
 from validation.errors import BadInput, Unreachable
-from validation.local.docker import DockerMissing, find_docker
-from validation.local.prefect_client import PrefectClient
+from validation.local.prefect_client import DockerMissing, PrefectClient, find_docker
 
 ADDRESS = "http://127.0.0.1:9/api"
 

@@ -8,7 +8,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from validation.errors import BadInput
 from validation.settings import Settings, load_settings
-from validation.worker.prefect.job import ALLOWED_ENV, DisallowedEnv, UntrustedCode, VastGpuJobConfiguration
+from validation.worker.prefect.flow_processes import ALLOWED_ENV, DisallowedEnv, UntrustedCode, VastGpuJobConfiguration
 
 STEP = "prefect.deployments.steps.set_working_directory"
 

@@ -1,4 +1,9 @@
-"""How flow runs tell their worker about errors that the next run would meet too, so that the worker stops claiming."""
+"""What an error of a chunk is about: the video, or what the next chunk would meet too.
+
+Only the errors of ``VIDEO_ERRORS`` are about a video itself and cost it an attempt. Every other error, known or
+unknown, is about the box, a service, a setting or this program, and returns the video to the queue as it was. A flow
+run reports the error that it ends with to its worker, so that the worker stops claiming where every run would fail.
+"""
 
 import json
 import os
@@ -7,10 +12,39 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from validation.corpus.audio import Undecodable
+from validation.corpus.fetch import VideoTooLong
+from validation.corpus.layouts import NoSegments
+from validation.corpus.segment_refs import BadLayout
+from validation.corpus.tar import TarCorrupt, TarUnsafe
+from validation.domain import VideoFailure
 from validation.errors import BadInput, ClaimLost, Transient
 from validation.ledger.rpc import BoxKeyRejected
-from validation.storage.errors import StoreRefused
-from validation.worker.chunk.video_errors import SourceMismatch
+from validation.storage.errors import InvalidObjectKey, ObjectMissing, StoreRefused
+
+NO_OBJECT_ERRORS = (ObjectMissing, InvalidObjectKey)
+"""The store answers, and has no object of this name: the video's object is missing, or the address is wrong."""
+
+VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments, VideoTooLong, Undecodable)
+"""Its missing object, its tar, its layout, its audio."""
+
+
+class SourceMismatch(BadInput):
+    """Not one video of a chunk has its object in the source store, so the address is wrong and no video is at fault."""
+
+    def __init__(self, chunk_id: object, failures: int, first: str) -> None:
+        self.chunk_id = chunk_id
+        super().__init__(
+            f"none of the {failures} videos of chunk {chunk_id} was found ({first}): check VFLEET_SOURCE_URL, "
+            "VFLEET_SOURCE_KEY and R2_ENDPOINT_URL; no video was charged"
+        )
+
+
+def fail_video(video_id: str, error: Exception) -> VideoFailure:
+    """Describe the failure of a video: final and charged if the error is one of ``VIDEO_ERRORS``, else neither."""
+    is_own = isinstance(error, VIDEO_ERRORS)
+    return VideoFailure(video_id, str(error) or repr(error), transient=not is_own, charged=is_own)
+
 
 OUTCOME_FILE_VARIABLE = "VFLEET_OUTCOME_FILE"
 """Names, in a flow run's environment, the file to which the run writes its outcome for its worker."""
