@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 
 # Two processes, each with its own servers, because a test waits for half of its time.
 test: $(VENV)/complete
-	$(BIN)/python -m pytest -m "not slow and not attack and not stack" -n 2 --dist loadgroup --max-worker-restart 0
+	$(BIN)/python -m pytest -m "not slow and not attack and not stack" -n 2 --dist loadfile --max-worker-restart 0
 
 # Workers as processes, their stops and kills, and the bootstrap of a Prefect server. Under five minutes.
 test-stack: $(VENV)/complete

@@ -48,6 +48,12 @@ _OWN = "VFLEET_MUTANT"
 _MARK = "TEST_SESSION"
 """Every process that a test starts inherits this variable, with a value unique to the session."""
 
+_TOGETHER = (
+    ("tests/blocks/", "tests/doctor/", "tests/flows/", "tests/fleet/test_flow.py"),
+    ("tests/models/",),
+)
+"""Tests that share a server or models: one process of `pytest -n` runs each group."""
+
 _FOLDER = pytest.StashKey[Path]()
 _BUCKETS = pytest.StashKey[set[str]]()
 """The buckets of the session's store that earlier tests made."""
@@ -70,16 +76,23 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(_stay_on_loopback)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process of `pytest -n` run the tests of one file, of the Prefect server, and of the speech models.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`, one process runs all tests of the Prefect server, and one those of the speech models.
 
     Each process would start the server, and load the models, for itself.
     """
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = [name for name in ("prefect_server", "models") if name in fixtures]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.split("::")[0]))
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next(
+                (folders[0] for folders in _TOGETHER if nodeid.startswith(folders)), nodeid.split("::", maxsplit=1)[0]
+            )
+
+    return Scheduler(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
