@@ -20,7 +20,7 @@ from validation.credentials.cloudflare import (
 from validation.credentials.issuer import TTL_S, CredentialIssuer, choose_scopes, open_issuer
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.ledger.box_credentials import get_credential, issue_box_key, read_credential_status, store_credential
+from validation.ledger.boxes import get_credential, issue_box_key, read_credential_status, store_credential
 from validation.services import CredentialCache, NoCredentialIssued, open_box_stores
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused

@@ -16,16 +16,15 @@ from uuid import uuid4
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.orphans import ORPHAN_MARGIN, READERS
+from validation.control.audit import ORPHAN_MARGIN, READERS
 from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
-from validation.shards.bucket import delete_shard, read_manifest
-from validation.shards.errors import ShardCorrupt
-from validation.shards.manifest import ShardManifest
+from validation.shards.manifest import ShardManifest, delete_shard, read_manifest
 from validation.shards.merge import ShardPart, merge_shards, merging_key
 from validation.shards.naming import sibling_key
 from validation.shards.reader import verify_shard
+from validation.shards.schema import ShardCorrupt
 from validation.storage.store import get_bytes, put_once
 
 TARGET_BYTES = 64 << 20

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from validation.domain import DecodedVideo, Seconds, Video
 from validation.errors import Permanent
-from validation.ledger.box_decisions import prune_box_decisions, read_unwitnessed_failures, settle_failure
+from validation.ledger.boxes import prune_box_decisions, read_unwitnessed_failures, settle_failure
 
 TIME_LIMIT_S: Seconds = 90.0
 """After which no further video is begun: the next run, ten minutes later, goes on."""

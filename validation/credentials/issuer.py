@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from validation.credentials.cloudflare import CloudflareClient, Scope
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError
-from validation.ledger.box_credentials import StoreName, read_credential_status, store_credential
+from validation.ledger.boxes import StoreName, read_credential_status, store_credential
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
 
