@@ -18,9 +18,8 @@ from tests.support.certificates import make_certificate
 from tests.support.fake_prefect_cloud import serve_prefect_cloud
 from tests.support.tls_proxy import serve_tls
 from validation.cli.main import main
-from validation.credentials.cloudflare import CloudflareRefused
+from validation.credentials.issuer import CloudflareRefused
 from validation.doctor import machine, runner
-from validation.doctor.accounts import check_cloudflare, check_vast
 from validation.doctor.check import CheckWarning
 from validation.doctor.database import (
     SessionPooler,
@@ -49,7 +48,7 @@ from validation.doctor.prefect_server import (
     read_headers,
 )
 from validation.doctor.runner import CONTROL_CHECKS, check_box, run_check, run_checks
-from validation.doctor.stores import check_results, check_source, describe_expiry
+from validation.doctor.stores import check_cloudflare, check_results, check_source, check_vast, describe_expiry
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.hardware.gpu import DriverTooOld, _read_cuda_major, check_cuda_support
 from validation.ledger.engine import open_engine, parse_database_url

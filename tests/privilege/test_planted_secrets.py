@@ -20,7 +20,7 @@ from validation.domain import StoreCredential
 from validation.ledger.boxes import issue_box_key, store_credential
 from validation.local.prefect_client import PROJECT, PrefectClient, RetryingTransport
 from validation.local.process import poll_until
-from validation.local.worker import WorkerProcess
+from validation.local.stack import WorkerProcess
 from validation.storage.store import get_bytes, list_keys
 
 PLANTED = {

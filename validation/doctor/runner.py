@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from validation.doctor.accounts import check_cloudflare, check_vast
 from validation.doctor.check import Check, CheckResult, CheckWarning, run_check
 from validation.doctor.database import (
     check_box_limits,
@@ -39,12 +38,14 @@ from validation.doctor.prefect_server import (
     check_tokens,
 )
 from validation.doctor.stores import (
+    check_cloudflare,
     check_conditional_put,
     check_credentials,
     check_queued_tars,
     check_results,
     check_source,
     check_stores,
+    check_vast,
 )
 from validation.settings import Settings
 
