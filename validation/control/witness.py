@@ -25,7 +25,7 @@ VideoReader = Callable[[Video], DecodedVideo]
 
 @dataclass(frozen=True, slots=True)
 class SettledFailure:
-    """A failure that the control plane looked at."""
+    """A failure of one box that the control plane has confirmed or refuted by reading the object itself."""
 
     video_id: str
     owner: str
