@@ -13,8 +13,8 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 from sqlalchemy import Engine
 
-from validation.doctor.accounts import check_vast
 from validation.doctor.database import check_control_role, check_database, check_migration, check_pooler, check_tls
+from validation.doctor.stores import check_vast
 from validation.fleet.launch_spec import PREFIX, read_box_environment
 from validation.ledger.engine import open_engine
 from validation.settings import Settings, load_settings

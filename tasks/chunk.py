@@ -24,7 +24,7 @@ def is_retryable(_task: object, _run: object, state: Any) -> bool:
     return isinstance(state.data, Transient)
 
 
-class Policy(TypedDict, total=False):
+class StepOptions(TypedDict, total=False):
     """The options that tasks of a chunk share."""
 
     retries: int
@@ -34,7 +34,7 @@ class Policy(TypedDict, total=False):
     cache_policy: Any
 
 
-POLICY = Policy(
+STEP_OPTIONS = StepOptions(
     retries=4,
     retry_delay_seconds=exponential_backoff(backoff_factor=2),  # 2, 4, 8, 16 s: half a minute, a quarter of a lease
     retry_jitter_factor=0.5,  # a hundred boxes that lost the same service must not come back in step
@@ -43,7 +43,7 @@ POLICY = Policy(
 )
 """The options of a chunk's steps. Each step may be repeated: the chunk keeps what an attempt achieved."""
 
-FINAL_STEPS = POLICY | Policy(retries=720, retry_delay_seconds=[2, 4, 5])
+SAVING_STEP_OPTIONS = STEP_OPTIONS | StepOptions(retries=720, retry_delay_seconds=[2, 4, 5])
 """The options of the steps that save scored work: retried while the lease is held, which each attempt checks first. A
 ledger outage ends the retries within one lease; an outage of the store alone, after an hour."""
 
@@ -83,7 +83,7 @@ def describe_no_claim(context: ChunkContext) -> str:
     return f"Nothing to claim: {why}."
 
 
-@task(name="claim-chunk", task_run_name="claim up to {size} videos", **POLICY)
+@task(name="claim-chunk", task_run_name="claim up to {size} videos", **STEP_OPTIONS)
 def claim_chunk(
     context: ChunkContext, chunk_id: UUID, *, flow_run_id: UUID, size: int, languages: list[str]
 ) -> ChunkClaim | None:
@@ -91,26 +91,26 @@ def claim_chunk(
     return context.claim(chunk_id, flow_run_id=flow_run_id, size=size, languages=languages)
 
 
-@task(name="fetch-group", task_run_name="fetch group {number}", **POLICY)
+@task(name="fetch-group", task_run_name="fetch group {number}", **STEP_OPTIONS)
 def fetch_group(chunk: LeasedChunk, number: int) -> GroupReport:
     """Download and decode a group of videos; a retry fetches only the missing ones."""
     return chunk.runner.fetch_group(number)
 
 
-@task(name="score-group", task_run_name="score group {number}", **POLICY)
+@task(name="score-group", task_run_name="score group {number}", **STEP_OPTIONS)
 def score_group(chunk: LeasedChunk, number: int) -> GroupReport:
     """Score a group of videos; a retry scores only the videos without rows."""
     return chunk.runner.score_group(number, ensure_held=chunk.lease.ensure_held)
 
 
-@task(name="write-shard", task_run_name="write shard", **FINAL_STEPS)
+@task(name="write-shard", task_run_name="write shard", **SAVING_STEP_OPTIONS)
 def write_shard(chunk: LeasedChunk) -> ShardReceipt | None:
     """Encode the rows and upload them once; a retry accepts the same bytes in the store."""
     encoded = chunk.write_shard()
     return encoded.receipt if encoded else None
 
 
-@task(name="commit-chunk", task_run_name="commit", **FINAL_STEPS)
+@task(name="commit-chunk", task_run_name="commit", **SAVING_STEP_OPTIONS)
 def commit_chunk(chunk: LeasedChunk) -> None:
     """Close the chunk in the ledger; a retry of a commit that arrived changes nothing."""
     chunk.commit()

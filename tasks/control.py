@@ -66,7 +66,7 @@ SHORT_TIMEOUT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_R
 
 
 def ask_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
-    """``find_ended_runs``; empty if Prefect does not answer, so that only the clock decides."""
+    """Find the chunks whose flow run has ended; none if Prefect does not answer, so that only the leases decide."""
     ended = find_ended_runs(chunks, return_state=True)
     if ended.is_completed():
         return ended.result()

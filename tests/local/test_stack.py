@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
@@ -22,7 +23,14 @@ from obstore.store import S3Store
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.process import is_alive, poll_until
 from validation.local.service import HOST, LocalServiceFailed, ask_http
-from validation.local.stack import EmbeddedObjectStore, EmbeddedPrefect, LocalStack, running
+from validation.local.stack import (
+    RUNNER_FOLDER,
+    EmbeddedObjectStore,
+    EmbeddedPrefect,
+    LocalStack,
+    own_temporary_folder,
+    running,
+)
 from validation.settings import Settings
 
 pytestmark = pytest.mark.stack
@@ -233,3 +241,25 @@ def test_server_can_keep_its_history_in_postgres(postgres, open_folder):
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM flow_run").fetchone() == (0,)
     postgres.drop_database("prefect")
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_second_account_gets_a_temporary_folder_of_its_own(shared, monkeypatch):
+    """Prefect could not write into the folder of the first account."""
+    (shared / RUNNER_FOLDER).mkdir()
+    second = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: second)
+    assert own_temporary_folder() == {"TMPDIR": str(shared / f"vfleet-{second}")}
+    assert (shared / f"vfleet-{second}").stat().st_mode & 0o777 == 0o700
+
+
+def test_first_account_keeps_the_folder_of_the_machine(shared):
+    """Also once Prefect has made its folder there."""
+    assert own_temporary_folder() == {}
+    (shared / RUNNER_FOLDER).mkdir()
+    assert own_temporary_folder() == {}

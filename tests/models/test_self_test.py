@@ -61,9 +61,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_real_weights_recognise_the_known_clips(suite):
     """Suite `local` writes the text of its clip and hears its language."""
-    (heard,) = check_speech(suite)
-    assert heard.cer < 0.2
-    assert heard.languages == {"whisper": "en"}
+    (clip,) = check_speech(suite)
+    assert clip.cer < 0.2
+    assert clip.languages == {"whisper": "en"}
 
 
 def test_random_weights_are_refused(weights_root, monkeypatch):

@@ -23,16 +23,16 @@ TELEPHONE_BAND_HZ = (300.0, 3400.0)
 # --- Harmless changes -----------------------------------------------------------------------------------------------
 
 
-def keep(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+def leave_unchanged(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
     return clip
 
 
-def lower(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+def make_quieter(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
     """Eight decibels quieter."""
     return replace(clip, audio=_fit(clip.audio * 10 ** (-8 / 20)))
 
 
-def pause(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip:
+def add_pauses(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip:
     """0.3 s of faint noise at both ends."""
     room = 1e-4 * rng.standard_normal((2, int(0.3 * SAMPLE_RATE)))
     return replace(clip, audio=_fit(np.concatenate([room[0], clip.audio, room[1]])))
@@ -244,9 +244,9 @@ Transform: TypeAlias = Callable[[TrustedClip, Sequence[TrustedClip], Rng], Trust
 """(clip, all clips, random numbers) -> the changed clip, or None if these clips do not allow it."""
 
 HARMLESS: Mapping[str, Transform] = {
-    "as it is": keep,
-    "8 dB quieter": lower,
-    "pauses around": pause,
+    "as it is": leave_unchanged,
+    "8 dB quieter": make_quieter,
+    "pauses around": add_pauses,
     "noise 35 dB below": partial(add_noise, snr_db=35.0),
 }
 FAULTS: Mapping[str, Mapping[str, Transform]] = {

@@ -35,8 +35,7 @@ from validation.ledger.canaries import (
 )
 from validation.models.suites import SKIPPED
 from validation.scoring.signals import DERIVED_SIGNALS, RECOGNITION_SIGNALS
-from validation.shards.errors import ShardCorrupt
-from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON
+from validation.shards.schema import METADATA_KEY, PROVENANCE_JSON, ShardCorrupt
 from validation.storage.store import get_bytes
 
 TOLERANCES: Mapping[str, float] = {

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 CONTROL_FILE, BOX_FILE = "control.env", "box.env"
 BOX_ALIKE = ("R2_ENDPOINT_URL", "VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL")
-"""What a box is told as the control machine is."""
+"""Settings that a box and the control machine have in common."""
 BOX_PREFIX = "BOX_"
 
 Answers = dict[str, str]

@@ -27,7 +27,7 @@ from validation.fleet.plan import (
 from validation.fleet.policy import BAN_S, Reason
 from validation.fleet.snapshot import FleetSnapshot
 from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
-from validation.ledger.box_credentials import StoreName, issue_box_key
+from validation.ledger.boxes import StoreName, issue_box_key
 from validation.ledger.fleet import (
     RentedInstance,
     State,

@@ -10,9 +10,8 @@ from sqlalchemy import Engine
 from validation.credentials.issuer import CredentialIssuer
 from validation.errors import BadInput, Transient
 from validation.fleet.executor import LOCK_S, PlanExecutor
-from validation.fleet.health import median_speed_by_gpu
 from validation.fleet.plan import Plan, make_plan
-from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy
+from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy, median_speed_by_gpu
 from validation.fleet.snapshot import FleetSnapshot, read_snapshot
 from validation.gateway.tokens import TokenFile, TokensUnwritable
 from validation.ledger.fleet import (

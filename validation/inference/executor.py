@@ -16,8 +16,7 @@ from validation.domain import Answer, Seconds, Unscored
 from validation.exit_codes import ExitCode
 from validation.hardware.gpu import pinned_memory
 from validation.inference.batch_queue import Request
-from validation.inference.crash_log import CrashLog
-from validation.inference.scheduler import RequestScheduler
+from validation.inference.scheduler import CrashLog, RequestScheduler
 from validation.models.base import Batch
 from validation.models.batching import max_batch_size, pad_batch, padded_cost_s, take_rows
 from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch, run_self_test

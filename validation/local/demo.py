@@ -25,8 +25,7 @@ from validation.ledger.queries import audit_ledger, read_committed_shards, read_
 from validation.ledger.seed import seed_videos
 from validation.local.prefect_client import PrefectClient
 from validation.local.sample_corpus import PlantedFault, SampleCorpus, build_sample_corpus
-from validation.local.stack import LocalStack
-from validation.local.worker import WorkerProcess
+from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import sibling_key

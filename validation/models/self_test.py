@@ -93,42 +93,42 @@ class SpeechNotRecognised(BadInput):
 
 
 @dataclass(frozen=True, slots=True)
-class HeardClip:
+class TranscribedClip:
     """What a suite made of one clip."""
 
     clip: str
     language: str
     text: str
-    heard: str | None
+    recognised: str | None
     """None if the ASR model gave no answer."""
     cer: float
     languages: Mapping[str, str | None]
     """The first choice of each LID model."""
 
 
-def check_speech(suite: Suite) -> list[HeardClip]:
+def check_speech(suite: Suite) -> list[TranscribedClip]:
     """Score the clips of a suite.
 
     Returns:
-        What was heard; empty for a suite without an ASR model or without clips.
+        What the suite recognised; empty for a suite without an ASR model or without clips.
 
     Raises:
         SpeechNotRecognised: the median CER exceeds ``MAX_CER``, or no LID model names the language of any clip.
         GpuLost: this process can compute nothing more.
     """
-    clips = hear_clips(suite)
+    clips = transcribe_clips(suite)
     if not clips:
         return clips
     if (rate := median(clip.cer for clip in clips)) > MAX_CER:
-        heard = "; ".join(f"{clip.heard!r} for {clip.text!r}" for clip in clips)
-        raise SpeechNotRecognised(suite.name, f"{suite.roles.asr_model} has a CER of {rate:.2f}: {heard}")
+        texts = "; ".join(f"{clip.recognised!r} for {clip.text!r}" for clip in clips)
+        raise SpeechNotRecognised(suite.name, f"{suite.roles.asr_model} has a CER of {rate:.2f}: {texts}")
     if not any(clip.language in clip.languages.values() for clip in clips):
         named = sorted({f"{model} {language}" for clip in clips for model, language in clip.languages.items()})
-        raise SpeechNotRecognised(suite.name, f"no LID model hears {clips[0].language}: {', '.join(named)}")
+        raise SpeechNotRecognised(suite.name, f"no LID model names {clips[0].language}: {', '.join(named)}")
     return clips
 
 
-def hear_clips(suite: Suite) -> list[HeardClip]:
+def transcribe_clips(suite: Suite) -> list[TranscribedClip]:
     """Score the clips of a suite, whatever comes out."""
     spec = SUITES.get(suite.name)
     if spec is None or suite.roles.asr_model is None or not spec.known_clips:
@@ -153,17 +153,17 @@ def read_clip(name: str, models: Sequence[str] | None = None) -> Utterance:
     return Utterance(audio, entry["text"], entry["lang"], None if models is None else tuple(models))
 
 
-def _describe(name: str, utterance: Utterance, answers: Mapping[str, Answer], suite: Suite) -> HeardClip:
+def _describe(name: str, utterance: Utterance, answers: Mapping[str, Answer], suite: Suite) -> TranscribedClip:
     language = utterance.language or ""
     text = _values(answers[suite.roles.asr_model or ""]).get("text")
-    heard = None if text is None else str(text)
-    rate = cer(comparable_text(utterance.text, language), comparable_text(heard or "", language))
+    recognised = None if text is None else str(text)
+    rate = cer(comparable_text(utterance.text, language), comparable_text(recognised or "", language))
     choices = {model: _values(answers[model]).get("language") for model in suite.roles.lid_models}
-    return HeardClip(
+    return TranscribedClip(
         name,
         language,
         utterance.text,
-        heard,
+        recognised,
         1.0 if rate is None else rate,
         {model: None if choice is None else str(choice) for model, choice in choices.items()},
     )

@@ -1,4 +1,4 @@
-"""One segment on its way through IndicConformer: the network's output, and the scores derived from it."""
+"""The output of IndicConformer's network for one segment, and the scores that are derived from it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

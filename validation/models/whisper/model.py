@@ -42,8 +42,8 @@ def best_spelling_score(
         spellings: the spellings of the transcript.
         log_ps: the token log-probabilities of the recognised text, then of each spelling.
     """
-    greedy, *spelt = log_ps
-    spelling, log_p = max(zip(spellings, spelt, strict=True), key=lambda pair: float(pair[1].mean()))
+    greedy, *texts = log_ps
+    spelling, log_p = max(zip(spellings, texts, strict=True), key=lambda pair: float(pair[1].mean()))
     words = np.split(log_p, spelling.word_ends[:-1])
     return Likelihood(
         tokens=len(spelling.tokens),
@@ -110,7 +110,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclass(slots=True)
 class SegmentState:
-    """One segment on its way through Whisper. Its pieces are scored one by one; most segments have one piece."""
+    """The state of one segment while Whisper scores it, piece by piece; most segments have one piece."""
 
     transcript: str
     declared: str | None

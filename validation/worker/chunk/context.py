@@ -18,7 +18,7 @@ from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk, r
 from validation.ledger.rpc import WorkerUnknown
 from validation.models.scorer import Scorer, restrict_models
 from validation.settings import Settings
-from validation.shards.bucket import delete_shard, highest_shard_number
+from validation.shards.manifest import delete_shard, highest_shard_number
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import RETRY_S, LeaseRenewer
 from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete

@@ -49,7 +49,7 @@ def fail_video(video_id: str, error: Exception) -> VideoFailure:
 OUTCOME_FILE_VARIABLE = "VFLEET_OUTCOME_FILE"
 """Names, in a flow run's environment, the file to which the run writes its outcome for its worker."""
 STOP_ERRORS = (BoxKeyRejected, StoreRefused, SourceMismatch)
-"""Errors after which the worker stops at once: every further chunk would be claimed in vain."""
+"""Errors after which the worker stops at once: every further chunk would fail with the same error."""
 MAX_EQUAL_REFUSALS = 3
 """Flow runs in a row that end with the same error, after which the worker stops."""
 

@@ -4,9 +4,9 @@ import httpx
 import pytest
 
 from tests.doctor.conftest import ENTRYPOINTS, PULL
-from validation.doctor import deployments
+from validation.doctor import prefect_server
 from validation.doctor.check import CheckWarning
-from validation.doctor.deployments import (
+from validation.doctor.prefect_server import (
     BOX_DEPLOYMENT,
     CONTROL_DEPLOYMENTS,
     check_box_deployment,
@@ -74,7 +74,7 @@ def test_pool_without_a_worker_is_named(prefect, monkeypatch):
     pool = {"is_paused": False}
     silent = [{"name": "control-1", "status": "OFFLINE", "last_heartbeat_time": "2026-01-02T03:04:05Z"}]
     for workers, says in (([], "no worker has polled the pool control ever"), (silent, "since 02 Jan 03:04 UTC")):
-        monkeypatch.setattr(deployments, "ask_prefect", lambda method, *_, w=workers: pool if method == "GET" else w)
+        monkeypatch.setattr(prefect_server, "ask_prefect", lambda method, *_, w=workers: pool if method == "GET" else w)
         with pytest.raises(BadInput, match=says):
             check_control_worker(Settings())
 
@@ -90,7 +90,7 @@ def test_failed_and_old_ticks_are_told(prefect, monkeypatch):
         "state_type": "FAILED",
         "state": {"message": "x"},
     }
-    monkeypatch.setattr(deployments, "ask_prefect", lambda *_: [run])
+    monkeypatch.setattr(prefect_server, "ask_prefect", lambda *_: [run])
     with pytest.raises(CheckWarning, match="the last tick failed at 02 Jan 03:04 UTC: x"):
         check_last_tick(settings)
     run |= {"state_type": "COMPLETED"}

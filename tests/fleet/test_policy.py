@@ -6,10 +6,9 @@ from datetime import datetime
 import pytest
 
 from tests.support.fleet_builders import NOW, PREFIX, ago, make_offer
-from validation.fleet.health import diagnose
 from validation.fleet.launch_spec import LaunchSpec
 from validation.fleet.plan import Drain, Rent, Terminate, make_plan
-from validation.fleet.policy import BAN_S, DAY_S, ControllerPolicy
+from validation.fleet.policy import BAN_S, DAY_S, ControllerPolicy, diagnose
 from validation.fleet.snapshot import BudgetState, Desired, FleetSnapshot
 from validation.ledger.fleet import RentedInstance
 from validation.vast.listings import Instance, Listing

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.ledger_helpers import engine_for, execute, fetch
 from validation.doctor.check import CheckWarning
-from validation.doctor.queue import check_indexes, check_labels, check_queue, check_writable
+from validation.doctor.database import check_indexes, check_labels, check_queue, check_writable
 from validation.doctor.runner import CONTROL_CHECKS
 from validation.doctor.stores import check_conditional_put, check_queued_tars
 from validation.errors import BadInput

@@ -6,8 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.ledger_helpers import execute, fetch, shard
-from validation.control.audit import audit
-from validation.control.orphans import find_orphans
+from validation.control.audit import audit, find_orphans
 from validation.control.sweep import sweep
 from validation.ledger.chunks import commit_chunk
 from validation.ledger.queries import read_committed_shards, read_open_chunks
@@ -48,7 +47,7 @@ def test_shard_committed_during_the_listing_is_no_orphan(box, monkeypatch):
         return reading
 
     for read in (read_open_chunks, read_committed_shards):
-        monkeypatch.setattr(f"validation.control.orphans.{read.__name__}", read_then_commit(read))
+        monkeypatch.setattr(f"validation.control.audit.{read.__name__}", read_then_commit(read))
     assert find_orphans(box.engine, box.context.results, margin=NOW) == []
     assert waiting == []
 
