@@ -146,6 +146,13 @@ MUTANTS = {
     ),
     "box-claims-without-end": Mutant("claim_chunk", "p_size := least(p_size, check_allowance(p_worker));", "NULL;"),
     "failing-box-works-on": Mutant("commit_chunk", "PERFORM check_failures(v_old.worker_id);", "NULL;"),
+    "box-is-compared-with-other-languages": Mutant(
+        "check_failures", "FROM own JOIN others USING (language)", "FROM own, others"
+    ),
+    "refuted-box-works-on": Mutant("settle_failure", "j.refuted >= 20", "j.refuted >= 99999"),
+    "late-objects-quarantine-a-box": Mutant(
+        "settle_failure", "other.failed - other.confirmed >= j.refuted", "other.confirmed >= j.refuted"
+    ),
     "crashes-of-one-box-fail-a-video": Mutant("return_crashed_videos", "has_other_owner(o.owner)", "false"),
     "transaction-claims-twice": Mutant("claim_chunk", "c.claimed_at = now()", "false"),
     "undo-keeps-attempts": Mutant("undo_box", "q.validation_attempts - a.attempts", "q.validation_attempts"),
@@ -195,7 +202,8 @@ def run_tests(mutant: str | None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({"VFLEET_MUTANT": mutant} if mutant else {})
     # These migrate again, which replaces the mutant: they would catch every one for the wrong reason.
     ignored = [f"--ignore={TESTS / name}" for name in ("test_migrate.py", "test_upgrade.py")]
-    command = [*PYTEST, str(TESTS), str(TESTS.parent / "privilege/test_stolen_box.py"), *ignored]
+    attacks = [str(TESTS.parent / "privilege" / name) for name in ("test_stolen_box.py", "test_failing_box.py")]
+    command = [*PYTEST, str(TESTS), *attacks, *ignored]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
