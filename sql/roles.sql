@@ -176,7 +176,8 @@ GRANT EXECUTE ON FUNCTION
     validation.restore_shard, validation.withdraw_shard, validation.compact_shards, validation.purge_retired_shards,
     validation.sample_videos, validation.insert_canaries, validation.record_canary_result, validation.clear_quarantine,
     validation.retire_worker, validation.schema_revision, validation.peek_videos,
-    validation.undo_box, validation.settle_failure, validation.prune_box_decisions, validation.end_box_sessions
+    validation.undo_box, validation.settle_failure, validation.prune_box_decisions, validation.end_box_sessions,
+    validation.lock_control_run
 TO validation_control;
 
 -- The control plane: the rented boxes.
