@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 TESTS = Path(__file__).parents[1] / "ledger"
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:randomly", *sys.argv[1:]]
+ATTACKS = ("test_box_keys.py", "test_stolen_box.py", "test_failing_box.py")
 FUNCTIONS = Path(__file__).resolve().parents[2] / "sql" / "functions"
 
 
@@ -202,7 +203,7 @@ def run_tests(mutant: str | None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({"VFLEET_MUTANT": mutant} if mutant else {})
     # These migrate again, which replaces the mutant: they would catch every one for the wrong reason.
     ignored = [f"--ignore={TESTS / name}" for name in ("test_migrate.py", "test_upgrade.py")]
-    attacks = [str(TESTS.parent / "privilege" / name) for name in ("test_stolen_box.py", "test_failing_box.py")]
+    attacks = [str(TESTS.parent / "privilege" / name) for name in ATTACKS]
     command = [*PYTEST, str(TESTS), *attacks, *ignored]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
