@@ -1,16 +1,10 @@
-"""One-line bugs in the ledger's SQL that its tests must catch. `make mutants` proves that they do."""
+"""One-line bugs in the ledger's SQL that its tests must catch: `make mutants` (`mutants_run.py`) proves it."""
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-TESTS = Path(__file__).parents[1] / "ledger"
-PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:randomly", *sys.argv[1:]]
-ATTACKS = ("test_box_keys.py", "test_stolen_box.py", "test_failing_box.py")
 FUNCTIONS = Path(__file__).resolve().parents[2] / "sql" / "functions"
 
 
@@ -173,40 +167,22 @@ MUTANTS = {
 
 def apply_mutant(engine: Engine, mutant: Mutant) -> None:
     """Replace one function by its version with the bug."""
-    source = (FUNCTIONS / f"{mutant.function}.sql").read_text()
+    source = read_source(mutant)
     if mutant.line not in source:
         raise AssertionError(f"the line to change is not in {mutant.function}.sql: {mutant.line!r}")
+    _create(engine, source.replace(mutant.line, mutant.replacement))
+
+
+def remove_mutant(engine: Engine, mutant: Mutant) -> None:
+    """Replace the version with the bug by the function."""
+    _create(engine, read_source(mutant))
+
+
+def read_source(mutant: Mutant) -> str:
+    """The function without the bug."""
+    return (FUNCTIONS / f"{mutant.function}.sql").read_text()
+
+
+def _create(engine: Engine, source: str) -> None:
     with engine.begin() as connection:
-        connection.connection.cursor().execute(source.replace(mutant.line, mutant.replacement))
-
-
-def main() -> int:
-    """Print one line per mutant; fail if one survives, or if the tests fail without any."""
-    if run_tests(None).returncode != 0:
-        print("the tests fail without a mutant: repair them first")
-        return 1
-    survivors = [name for name in MUTANTS if not is_caught(name)]
-    print(f"{len(MUTANTS) - len(survivors)} of {len(MUTANTS)} mutants caught")
-    return 1 if survivors else 0
-
-
-def is_caught(name: str) -> bool:
-    done = run_tests(name)
-    failed = next(
-        (line.split()[1].split("::")[-1] for line in done.stdout.splitlines() if line.startswith("FAILED")), None
-    )
-    print(f"{name:34} {'caught by ' + failed if failed else 'SURVIVED'}", flush=True)
-    return failed is not None
-
-
-def run_tests(mutant: str | None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | ({"VFLEET_MUTANT": mutant} if mutant else {})
-    # These migrate again, which replaces the mutant: they would catch every one for the wrong reason.
-    ignored = [f"--ignore={TESTS / name}" for name in ("test_migrate.py", "test_upgrade.py")]
-    attacks = [str(TESTS.parent / "privilege" / name) for name in ATTACKS]
-    command = [*PYTEST, str(TESTS), *attacks, *ignored]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        connection.connection.cursor().execute(source)
