@@ -1,8 +1,9 @@
-"""Tasks of the control flows: find and correct flow runs in Prefect, create new ones, report a sweep."""
+"""Tasks of the control flows: find and correct flow runs in Prefect, create new ones, run each step that is due."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Crashed
 from prefect.types._datetime import now
@@ -64,7 +67,7 @@ SHORT_TIMEOUT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_R
 
 
 def ask_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
-    """``find_ended_runs``; empty if Prefect does not answer, so that only the clock decides."""
+    """Find the chunks whose flow run has ended; none if Prefect does not answer, so that only the leases decide."""
     ended = find_ended_runs(chunks, return_state=True)
     if ended.is_completed():
         return ended.result()
@@ -255,3 +258,44 @@ def read_runs(
             if len(page) < PAGE:
                 break
     return runs
+
+
+CONTROL_DEPLOYMENT = "operate-fleet"
+
+
+def take_over_late_runs() -> list[datetime]:
+    """Delete the scheduled control runs that are late, because this run does their work. Returns all their times.
+
+    Those that are not due yet get a name: Prefect names the runs of a schedule with two random words.
+
+    While the control machine is down, its runs wait. Only runs of the schedule are deleted, never one that a person
+    asked for, and the times that are returned include the time of this run.
+    """
+    times = [flow_run.scheduled_start_time]
+    with get_client(sync_client=True) as client:
+        for run in read_runs(states=[StateType.SCHEDULED], deployments=[CONTROL_DEPLOYMENT]):
+            due_at = run.expected_start_time
+            if not run.auto_scheduled or str(run.id) == flow_run.id or due_at is None:
+                continue
+            with suppress(ObjectNotFound):
+                if due_at <= datetime.now(UTC):
+                    client.delete_flow_run(run.id)
+                    times.append(due_at)
+                elif run.name != (name := f"operate the fleet · due {due_at:%H:%M} UTC"):
+                    client.update_flow_run(run.id, name=name)
+    return times
+
+
+def is_due(times: list[datetime], *, every_s: Seconds, period_s: Seconds) -> bool:
+    """Whether one of the times is the first of a longer period."""
+    return any(time.timestamp() % every_s < period_s for time in times)
+
+
+def run_step(name: str, step: Callable[[], object]) -> str | None:
+    """Run one step. Returns why it failed: the other steps are done all the same."""
+    try:
+        done = step()
+    except Exception as error:  # noqa: BLE001 - the run reports it at its end
+        get_run_logger().warning("%s failed: %s", name, error, exc_info=error)
+        return f"{name}: {error}"
+    return f"{name}: {done.message}" if isinstance(done, State) and done.is_failed() else None

@@ -1,4 +1,4 @@
-"""The columns of a shard, and the provenance in its file's metadata, as FORMAT.md defines them."""
+"""The columns of a shard and the provenance in its file's metadata, as FORMAT.md defines them, and its errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,26 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from validation.domain import Column, ColumnType
-from validation.errors import BadInput
+from validation.errors import BadInput, Permanent
 from validation.scoring.signals import DERIVED_SIGNALS
 from validation.scoring.text import NORMALISATION
+
+
+class ShardRefused(Permanent):
+    """Rows break a rule of the format. Nothing was written."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place, self.problem = place, problem
+        super().__init__(f"no shard was written: {place}: {problem}")
+
+
+class ShardCorrupt(Permanent):
+    """A stored shard or manifest is not what was committed."""
+
+    def __init__(self, key: str, fact: str, *, expected: object, found: object) -> None:
+        self.key, self.fact, self.expected, self.found = key, fact, expected, found
+        super().__init__(f"{key}: {fact} should be {expected}, is {found}")
+
 
 SCHEMA_VERSION = 2
 """Counts changes of columns or of their meaning; see FORMAT.md, Versions."""
