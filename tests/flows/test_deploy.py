@@ -18,7 +18,7 @@ from validation.errors import BadInput, Unreachable
 from validation.local.prefect_client import PROJECT, PrefectClient, is_superset
 
 BUILD = "prefect_docker.deployments.steps.build_docker_image"
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
 
 
 def read_objects(client: PrefectClient) -> dict[str, list]:

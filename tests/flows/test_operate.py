@@ -17,8 +17,9 @@ def deploy(prefect, name):
     return prefect.create_deployment(flow_id=prefect.create_flow_from_name(name), name=name)
 
 
-def test_a_failed_step_keeps_no_other_from_its_work(prefect, flow_box):
+def test_a_failed_step_keeps_no_other_from_its_work(prefect, flow_box, monkeypatch):
     """Without the deployment of chunks nothing is dispatched; the sweep is done, and the run says what failed."""
+    monkeypatch.setattr(tasks.control, "CHUNK_DEPLOYMENT", "never-deployed")
     flow_box.add_videos("a")
     expire(flow_box.engine, claim(flow_box.engine).chunk_id)
     state = operate_fleet(return_state=True)
