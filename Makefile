@@ -56,7 +56,7 @@ fuzz: $(VENV)/complete
 	$(BIN)/python -m pytest -m slow tests/corpus/test_fuzz.py
 
 mutants: $(VENV)/installed
-	$(BIN)/python -m tests.support.ledger_mutants
+	$(BIN)/python -m tests.support.mutants_run
 
 # Attacks: a stolen box login and key, hostile files, hostile text; slow tests included. Under three minutes.
 attack: $(VENV)/complete

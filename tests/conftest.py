@@ -42,9 +42,6 @@ _FOREIGN = (
 )
 """Prefixes of variables that name real services or change the project's behaviour."""
 
-_OWN = "VFLEET_MUTANT"
-"""The exception: it hands a mutant of the ledger to the tests that must catch it."""
-
 _MARK = "TEST_SESSION"
 """Every process that a test starts inherits this variable, with a value unique to the session."""
 
@@ -65,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     folder.chmod(0o711)  # the account that Postgres runs as can enter this folder, unlike pytest's own
     config.stash[_FOLDER], config.stash[_BUCKETS] = folder, set()
     config.add_cleanup(lambda: shutil.rmtree(folder))
-    for name in [name for name in os.environ if name.startswith(_FOREIGN) and name != _OWN]:
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
         del os.environ[name]
     os.environ |= {
         _MARK: uuid4().hex,
