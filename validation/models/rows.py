@@ -20,8 +20,9 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
         answers: one set of answers, by model name, per segment that has audio, in the order of the segments.
         scorer: the suite that gave the answers; its roles and rules turn them into signals and a verdict.
     """
+    known = scorer.roles.known_languages
     return [
-        _build_row(index, segment, next(answers) if segment.utterance is not None else {}, scorer)
+        _build_row(index, segment, next(answers) if segment.utterance_for(known) is not None else {}, scorer)
         for index, segment in enumerate(decoded.segments)
     ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from validation.domain import Answer, ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
+from validation.domain import Answer, ChunkClaim, DecodedVideo, Progress, Seconds, Utterance, Video, VideoFailure
 from validation.errors import BadInput, FleetError, Transient
 from validation.models.rows import Row, build_rows
 from validation.models.scorer import Scorer
@@ -319,12 +319,13 @@ class GroupScoringJob:
     """The scoring job of one group. A video becomes rows once, when its last segment is answered."""
 
     def __init__(self, videos: Sequence[DecodedVideo], scorer: Scorer) -> None:
-        self._job = scorer.begin([s.utterance for video in videos for s in video.segments if s.utterance])
         self._open: list[tuple[DecodedVideo, slice]] = []
-        end = 0
+        utterances: list[Utterance] = []
         for video in videos:
-            start, end = end, end + sum(segment.utterance is not None for segment in video.segments)
-            self._open.append((video, slice(start, end)))
+            start, known = len(utterances), scorer.roles.known_languages
+            utterances += filter(None, (segment.utterance_for(known) for segment in video.segments))
+            self._open.append((video, slice(start, len(utterances))))
+        self._job = scorer.begin(utterances)
 
     @property
     def current(self) -> str | None:

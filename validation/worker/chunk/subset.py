@@ -54,6 +54,7 @@ def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
             kept,
             roles.asr_model if roles.asr_model in kept else None,
             tuple(model for model in roles.lid_models if model in kept),
+            roles.known_languages,
         ),
         rules=SUBSET_RULES,
         revisions={model: scorer.revisions[model] for model in kept},
