@@ -34,6 +34,15 @@ def test_labels_that_no_model_is_asked_about_are_counted(healthy, box, monkeypat
         check_labels(healthy())
 
 
+def test_queued_object_that_is_no_tar_is_named(healthy, box):
+    """Also where each object answers: an error page under every key is found before a worker starts."""
+    box.add_videos("a", "b", tar=b"<html>403</html>")
+    with pytest.raises(BadInput, match=r"none of 2 queued videos has its tar \([ab].tar is an HTML page, not a tar"):
+        check_queued_tars(healthy())
+    box.add_videos("c")
+    assert check_queued_tars(healthy()) == "c.tar can be read"
+
+
 def test_invalid_index_is_named(healthy, box):
     """A build that was cut off leaves one, and no query uses it."""
     assert "valid" in check_indexes(healthy())

@@ -81,6 +81,16 @@ def peek_videos(engine: Engine, worker_id: str, *, languages: Sequence[str] = ()
     return [Video(row.video_id, row.language, row.segment_count) for row in rows]
 
 
+def peek_validated(engine: Engine, worker_id: str) -> list[Video]:
+    """Read up to three videos that were validated, to try whether their tars can still be fetched.
+
+    Raises:
+        BoxKeyRejected: the box key does not belong to this worker.
+    """
+    rows = call_function(engine, "peek_validated", worker=worker_id)
+    return [Video(row.video_id, row.language, row.segment_count) for row in rows]
+
+
 def count_labels(engine: Engine, worker_id: str, languages: Sequence[str] = ()) -> dict[str, int]:
     """Count the pending videos of some languages by their label, the commonest first; "" counts those without one.
 
