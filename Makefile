@@ -101,7 +101,7 @@ docs-check: $(VENV)/installed
 
 # Writes docs/configuration.md from the settings. A test fails while the page is out of date.
 docs-alerts: $(VENV)/installed
-	$(BIN)/python -m validation.analysis.status.alert_files
+	$(BIN)/python -m validation.analysis.status.alerts
 
 docs-config: $(VENV)/installed
 	$(BIN)/python -m validation.configuration > docs/configuration.md

@@ -17,8 +17,7 @@ import torch
 
 from validation.domain import SAMPLE_RATE, Scalar, Utterance
 from validation.models.conformer.mel import LogMel
-from validation.models.conformer.tokenizer import SubwordTokenizer
-from validation.models.conformer.vocabulary import BLANK
+from validation.models.conformer.tokenizer import BLANK, SubwordTokenizer
 from validation.models.import_shims import allow_torchaudio, importing_speechbrain
 from validation.models.language_id import language_of_label
 

@@ -23,9 +23,8 @@ from answer_cache import CachedSuite
 from synthetic_speech import speak_sentences
 from truth_report import describe_group, format_table, group_clips, group_languages
 
-from validation.calibration.evaluate import evaluate_clips
 from validation.calibration.fault_injection import FAULTS, FaultyClip, find_missing_faults, inject_faults
-from validation.calibration.metrics import IndicatorReport, measure_indicators
+from validation.calibration.metrics import IndicatorReport, evaluate_clips, measure_indicators
 from validation.calibration.trusted_clips import TrustedClip, load_trusted
 from validation.local.sample_corpus import CLIPS
 

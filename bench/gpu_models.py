@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.models.base import Batch
-from validation.models.conformer.network import FastConformer, NetworkShape, length_mask
 from validation.models.conformer.segment import EngineOutput, SegmentResult, join_pieces, score_transcripts
 from validation.models.conformer.tokenizer import TokenizedTranscript
-from validation.models.conformer.torch_engine import TorchEngine
+from validation.models.conformer.torch_engine import FastConformer, NetworkShape, TorchEngine, length_mask
 from validation.models.import_shims import allow_torchaudio
 from validation.models.mms_lid import MmsNetwork
 from validation.models.voxlingua import FrameCounts, ReflectingConv1d

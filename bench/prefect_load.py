@@ -30,7 +30,7 @@ import psutil
 from virtual_chunks import TASKS, Offered, offer_chunks
 
 from validation.local.postgres import EmbeddedPostgres
-from validation.local.prefect_server import EmbeddedPrefect
+from validation.local.stack import EmbeddedPrefect
 
 CHUNK_S = 200.0
 POOL = "fleet"

@@ -34,8 +34,7 @@ from validation.ledger.seed import seed_videos
 from validation.local.demo import applied
 from validation.local.prefect_client import PrefectClient
 from validation.local.process import poll_until
-from validation.local.stack import LocalStack
-from validation.local.worker import WorkerProcess
+from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
 from validation.storage.store import open_store, put_once
 

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from validation.calibration.evaluate import EvaluatedClip
 from validation.calibration.fault_injection import SOUND
-from validation.calibration.metrics import Estimate, list_faults, measure_indicators, measure_verdicts
+from validation.calibration.metrics import Estimate, EvaluatedClip, list_faults, measure_indicators, measure_verdicts
 from validation.scoring.verdict import Rules
 
 LIMITS_SET_ON = frozenset(

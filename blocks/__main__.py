@@ -12,13 +12,15 @@ from prefect.blocks.core import Block
 from prefect_aws import S3Bucket
 
 from blocks.bucket import RESULTS, build_bucket, read_bucket
-from blocks.database import BLOCK as DATABASE
-from blocks.database import ValidationDatabase
-from blocks.documents import find_block
-from blocks.suite import BLOCK as SUITE
-from blocks.suite import ModelSuite
-from blocks.vast import BLOCK as VAST
-from blocks.vast import VastCredentials
+from blocks.types import (
+    DATABASE_BLOCK,
+    SUITE_BLOCK,
+    VAST_BLOCK,
+    ModelSuite,
+    ValidationDatabase,
+    VastCredentials,
+    find_block,
+)
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode, exit_code_of
 from validation.settings import load_settings
@@ -30,13 +32,13 @@ def save_blocks() -> int:
     """Write the documents, replacing existing ones. Nothing is written if one of them is invalid."""
     settings = load_settings()
     documents: dict[str, Block] = {
-        DATABASE: ValidationDatabase.from_settings(settings),
+        DATABASE_BLOCK: ValidationDatabase.from_settings(settings),
         RESULTS: build_bucket(settings),
     }
     if "suite" in settings.model_fields_set:  # the default is for tests: no fleet may get it unasked
-        documents[SUITE] = ModelSuite.from_settings(settings)
+        documents[SUITE_BLOCK] = ModelSuite.from_settings(settings)
     if settings.vast_api_key.get_secret_value():
-        documents[VAST] = VastCredentials.from_settings(settings)
+        documents[VAST_BLOCK] = VastCredentials.from_settings(settings)
     for name, document in documents.items():
         document.save(name, overwrite=True)
         sys.stdout.write(f"{name} saved as {document.get_block_type_slug()}\n")
@@ -56,12 +58,12 @@ def test_blocks() -> int:
 
 
 def test_database() -> str:
-    block = find_block(ValidationDatabase, DATABASE)
+    block = find_block(ValidationDatabase, DATABASE_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: the environment's DATABASE_URL is used"
 
 
 def test_suite() -> str:
-    block = find_block(ModelSuite, SUITE)
+    block = find_block(ModelSuite, SUITE_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: boxes get the BOX_ variables of the environment"
 
 
@@ -76,15 +78,15 @@ def test_results() -> str:
 
 
 def test_vast() -> str:
-    block = find_block(VastCredentials, VAST)
+    block = find_block(VastCredentials, VAST_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: the environment's VAST_API_KEY is used"
 
 
 TESTS: Mapping[str, Callable[[], str]] = {
-    DATABASE: test_database,
-    SUITE: test_suite,
+    DATABASE_BLOCK: test_database,
+    SUITE_BLOCK: test_suite,
     RESULTS: test_results,
-    VAST: test_vast,
+    VAST_BLOCK: test_vast,
 }
 
 if __name__ == "__main__":

@@ -45,10 +45,9 @@ def complete_settings(settings: Settings) -> Settings:
 
 
 def _read_database(settings: Settings) -> Settings:
-    from blocks.database import BLOCK, ValidationDatabase  # noqa: PLC0415 - see complete_settings
-    from blocks.documents import find_block  # noqa: PLC0415
+    from blocks.types import DATABASE_BLOCK, ValidationDatabase, find_block  # noqa: PLC0415 - see complete_settings
 
-    database = find_block(ValidationDatabase, BLOCK)
+    database = find_block(ValidationDatabase, DATABASE_BLOCK)
     return settings.model_copy(update={"database_url": database.url}) if database else settings
 
 
@@ -56,7 +55,7 @@ def _read_bucket(settings: Settings) -> Settings:
     from prefect_aws import S3Bucket  # noqa: PLC0415 - see complete_settings
 
     from blocks.bucket import RESULTS, read_bucket  # noqa: PLC0415
-    from blocks.documents import find_block  # noqa: PLC0415
+    from blocks.types import find_block  # noqa: PLC0415
 
     bucket = find_block(S3Bucket, RESULTS)
     return read_bucket(bucket, settings) if bucket else settings

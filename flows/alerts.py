@@ -5,7 +5,7 @@ from datetime import datetime
 from prefect import flow, get_run_logger
 
 from blocks.control import open_control_services
-from tasks.alerts import select_due, tell_changes
+from tasks.alerts import emit_changes, select_due
 from validation.analysis.status.alerts import find_firing, load_alerts
 
 
@@ -19,7 +19,7 @@ def evaluate_alerts(times: list[datetime] | None, period_s: float) -> str:
     """Evaluate the alerts that are due at the times of a control run; all of them where there are no times."""
     due = list(load_alerts()) if times is None else select_due(times, period_s)
     firing = find_firing(open_control_services().engine, due)
-    new, over = tell_changes(due, firing)
+    new, over = emit_changes(due, firing)
     for found in firing:
         get_run_logger().warning("%s: %s", found.alert.name, found.describe(), extra={"event": "alert_on"})
     return f"{len(firing)} alerts are on, {len(new)} of them new; {len(over)} are over."

@@ -7,7 +7,7 @@ from blocks.control import open_control_services
 from flows.alerts import evaluate_alerts
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.operate import is_due, run_step, take_over_late_runs
+from tasks.control import is_due, run_step, take_over_late_runs
 from validation.ledger.fleet import read_fleets
 from validation.ledger.queries import Workload, read_workload
 

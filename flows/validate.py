@@ -10,10 +10,19 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from blocks.box import open_box_services
-from tasks.chunk import claim_chunk, commit_chunk, fetch_group, score_group, write_shard
-from tasks.naming import describe_no_claim, describe_outcome, name_after_claim, name_before_claim
+from tasks.chunk import (
+    claim_chunk,
+    commit_chunk,
+    describe_no_claim,
+    describe_outcome,
+    fetch_group,
+    name_after_claim,
+    name_before_claim,
+    score_group,
+    write_shard,
+)
 from validation.worker.chunk.context import LeasedChunk
-from validation.worker.chunk.outcome import report_outcome
+from validation.worker.chunk.errors import report_outcome
 
 ChunkSize: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
 Language: TypeAlias = Annotated[str, Field(min_length=2, max_length=35)]

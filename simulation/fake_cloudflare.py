@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from validation.local.loopback import HOST
+from validation.local.service import HOST
 
 PERMISSIONS = frozenset({"admin-read-write", "admin-read-only", "object-read-write", "object-read-only"})
 MAX_TTL_S = 604_800

@@ -12,9 +12,8 @@ import httpx
 from validation.domain import Seconds
 from validation.gateway.config import Gateway
 from validation.gateway.tokens import TokenFile, headers_for
-from validation.local.loopback import HOST, ask_http, free_port
 from validation.local.process import Program
-from validation.local.service import EmbeddedService
+from validation.local.service import HOST, EmbeddedService, ask_http, free_port
 
 _TEMP_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 

@@ -19,13 +19,13 @@ def select_due(times: Collection[datetime], period_s: float) -> list[Alert]:
     return [alert for alert in load_alerts() if any(time.timestamp() % alert.every_s < period_s for time in times)]
 
 
-def tell_changes(evaluated: Collection[Alert], firing: Collection[FiringAlert]) -> tuple[list[str], list[str]]:
+def emit_changes(evaluated: Collection[Alert], firing: Collection[FiringAlert]) -> tuple[list[str], list[str]]:
     """Emit an event for each alert that is new and each that is over. Returns the names of both.
 
     An alert that was not evaluated stays as it was. What is on is remembered after the events were emitted, so an
-    interrupted run tells a change twice rather than never.
+    interrupted run emits a change twice rather than never.
     """
-    before = recall()
+    before = read_last_firing()
     on = {found.alert.name: found for found in firing}
     new = [name for name in on if name not in before]
     over = [alert.name for alert in evaluated if alert.name in before and alert.name not in on]
@@ -41,7 +41,7 @@ def tell_changes(evaluated: Collection[Alert], firing: Collection[FiringAlert]) 
     return new, over
 
 
-def recall() -> Mapping[str, str]:
+def read_last_firing() -> Mapping[str, str]:
     """The alerts that were on at the last evaluation, each with the time since when."""
     known: Any = Variable.get(VARIABLE, default={})
     return known if isinstance(known, dict) else {}

@@ -1,16 +1,89 @@
-"""The steps of a chunk as Prefect tasks. Each may be repeated: the chunk keeps what an attempt achieved."""
+"""Tasks of validate-chunk: their retries, the names of its flow runs, and one core call each."""
 
+from typing import Any, TypedDict
 from uuid import UUID
 
+import httpx
 from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.tasks import exponential_backoff
 
-from tasks.policy import FINAL_STEPS, POLICY
 from validation.domain import ChunkClaim, ShardReceipt
+from validation.errors import BadInput, Transient
+from validation.settings import load_settings
 from validation.worker.chunk.context import ChunkContext, LeasedChunk
 from validation.worker.chunk.runner import GroupReport
 
 
-@task(name="claim-chunk", task_run_name="claim up to {size} videos", **POLICY)
+def is_retryable(_task: object, _run: object, state: Any) -> bool:
+    """Retry transient errors only: another attempt cannot change a lost claim or a broken file."""
+    return isinstance(state.data, Transient)
+
+
+class StepOptions(TypedDict, total=False):
+    """The options that tasks of a chunk share."""
+
+    retries: int
+    retry_delay_seconds: Any
+    retry_jitter_factor: float
+    retry_condition_fn: Any
+    cache_policy: Any
+
+
+STEP_OPTIONS = StepOptions(
+    retries=4,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),  # 2, 4, 8, 16 s: half a minute, a quarter of a lease
+    retry_jitter_factor=0.5,  # a hundred boxes that lost the same service must not come back in step
+    retry_condition_fn=is_retryable,
+    cache_policy=NO_CACHE,  # every step is an effect: two equal calls must not share an answer
+)
+"""The options of a chunk's steps. Each step may be repeated: the chunk keeps what an attempt achieved."""
+
+SAVING_STEP_OPTIONS = STEP_OPTIONS | StepOptions(retries=720, retry_delay_seconds=[2, 4, 5])
+"""The options of the steps that save scored work: retried while the lease is held, which each attempt checks first. A
+ledger outage ends the retries within one lease; an outage of the store alone, after an hour."""
+
+
+def name_before_claim() -> str:
+    """The name of a flow run that has no chunk yet: its worker's. A run that fails before its claim keeps it."""
+    try:
+        return f"{load_settings().worker_id} · no chunk yet"
+    except BadInput:  # the flow itself will say which setting is wrong
+        return "no chunk yet"
+
+
+def name_after_claim(claim: ChunkClaim) -> None:
+    """Rename the flow run after its chunk: worker, shard number, videos. A failure to rename is logged only."""
+    name = f"{claim.worker_id} · shard {claim.shard_number:04d} · {len(claim.videos)} videos"
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(flow_run.id), name=name)
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("this flow run could not be renamed to %s: %s", name, error)
+
+
+def describe_outcome(chunk: LeasedChunk) -> str:
+    """One sentence on the outcome of a chunk."""
+    done = chunk.runner.progress()
+    back = len(chunk.runner.claim.videos) - done.videos_validated - done.videos_failed
+    drained = " Drained on request." if chunk.runner.draining() else ""
+    return (
+        f"{done.videos_validated} videos validated ({done.segments} segments), {done.videos_failed} failed, "
+        f"{back} returned.{drained}"
+    )
+
+
+def describe_no_claim(context: ChunkContext) -> str:
+    """Say why a run has no chunk."""
+    why = "this worker takes no new chunk, it drains" if context.draining() else "no transcribed video is waiting"
+    return f"Nothing to claim: {why}."
+
+
+@task(name="claim-chunk", task_run_name="claim up to {size} videos", **STEP_OPTIONS)
 def claim_chunk(
     context: ChunkContext, chunk_id: UUID, *, flow_run_id: UUID, size: int, languages: list[str]
 ) -> ChunkClaim | None:
@@ -18,26 +91,26 @@ def claim_chunk(
     return context.claim(chunk_id, flow_run_id=flow_run_id, size=size, languages=languages)
 
 
-@task(name="fetch-group", task_run_name="fetch group {number}", **POLICY)
+@task(name="fetch-group", task_run_name="fetch group {number}", **STEP_OPTIONS)
 def fetch_group(chunk: LeasedChunk, number: int) -> GroupReport:
     """Download and decode a group of videos; a retry fetches only the missing ones."""
     return chunk.runner.fetch_group(number)
 
 
-@task(name="score-group", task_run_name="score group {number}", **POLICY)
+@task(name="score-group", task_run_name="score group {number}", **STEP_OPTIONS)
 def score_group(chunk: LeasedChunk, number: int) -> GroupReport:
     """Score a group of videos; a retry scores only the videos without rows."""
     return chunk.runner.score_group(number, ensure_held=chunk.lease.ensure_held)
 
 
-@task(name="write-shard", task_run_name="write shard", **FINAL_STEPS)
+@task(name="write-shard", task_run_name="write shard", **SAVING_STEP_OPTIONS)
 def write_shard(chunk: LeasedChunk) -> ShardReceipt | None:
     """Encode the rows and upload them once; a retry accepts the same bytes in the store."""
     encoded = chunk.write_shard()
     return encoded.receipt if encoded else None
 
 
-@task(name="commit-chunk", task_run_name="commit", **FINAL_STEPS)
+@task(name="commit-chunk", task_run_name="commit", **SAVING_STEP_OPTIONS)
 def commit_chunk(chunk: LeasedChunk) -> None:
     """Close the chunk in the ledger; a retry of a commit that arrived changes nothing."""
     chunk.commit()

@@ -1,8 +1,8 @@
-"""Tasks of the control flows: find and correct flow runs in Prefect, create new ones, report a sweep."""
+"""Tasks of the control flows: find and correct flow runs in Prefect, create new ones, run each step that is due."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -20,8 +20,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import AwaitingRetry, Crashed
+from prefect.states import Crashed
 from prefect.types._datetime import now
 
 from validation.control.dispatch import plan_runs
@@ -64,7 +66,7 @@ SHORT_TIMEOUT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_R
 
 
 def ask_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
-    """``find_ended_runs``; empty if Prefect does not answer, so that only the clock decides."""
+    """Find the chunks whose flow run has ended; none if Prefect does not answer, so that only the leases decide."""
     ended = find_ended_runs(chunks, return_state=True)
     if ended.is_completed():
         return ended.result()
@@ -93,7 +95,10 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
 def reconcile_flow_runs(
     swept: Sequence[HeldChunk | SweptChunk], held: Sequence[HeldChunk], sessions: Sequence[WorkerSession]
 ) -> list[str]:
-    """Correct states in Prefect: runs without a process become Crashed, runs whose worker is gone are rescheduled.
+    """Correct states in Prefect: runs without a process become Crashed. Dispatch makes new runs for their work.
+
+    A run that a box took and never started is not put back into the queue: another box would take it with the name, the
+    labels and the state that the first box wrote.
 
     Args:
         swept: chunks that were taken back; a run of theirs that is still active in Prefect is dead.
@@ -158,8 +163,8 @@ def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: b
         return None
     is_old = is_older(run, MIN_RUN_AGE)
     if run.state.type == StateType.PENDING:
-        stuck = is_orphan or is_old
-        return AwaitingRetry(message="PENDING too long: the worker that took it is gone.") if stuck else None
+        gone = "The worker that took it is gone. Dispatch makes a new run; repeat one that you made."
+        return Crashed(message=gone) if is_orphan or is_old else None
     if not is_holding and (is_lost or is_orphan or is_old):
         return Crashed(message="Its process is gone: the sweep took its chunk back.")
     return None
@@ -252,3 +257,40 @@ def read_runs(
             if len(page) < PAGE:
                 break
     return runs
+
+
+CONTROL_DEPLOYMENT = "operate-fleet"
+
+
+def take_over_late_runs() -> list[datetime]:
+    """Delete the scheduled control runs that are late, because this run does their work. Returns all their times.
+
+    While the control machine is down, its runs wait. Only runs of the schedule are deleted, never one that a person
+    asked for, and the times that are returned include the time of this run.
+    """
+    times = [flow_run.scheduled_start_time]
+    with get_client(sync_client=True) as client:
+        for run in read_runs(states=[StateType.SCHEDULED], deployments=[CONTROL_DEPLOYMENT]):
+            due_at = run.expected_start_time
+            if run.auto_scheduled and str(run.id) != flow_run.id and due_at and due_at <= datetime.now(UTC):
+                try:
+                    client.delete_flow_run(run.id)
+                except ObjectNotFound:
+                    continue
+                times.append(due_at)
+    return times
+
+
+def is_due(times: list[datetime], *, every_s: Seconds, period_s: Seconds) -> bool:
+    """Whether one of the times is the first of a longer period."""
+    return any(time.timestamp() % every_s < period_s for time in times)
+
+
+def run_step(name: str, step: Callable[[], object]) -> str | None:
+    """Run one step. Returns why it failed: the other steps are done all the same."""
+    try:
+        done = step()
+    except Exception as error:  # noqa: BLE001 - the run reports it at its end
+        get_run_logger().warning("%s failed: %s", name, error, exc_info=error)
+        return f"{name}: {error}"
+    return f"{name}: {done.message}" if isinstance(done, State) and done.is_failed() else None

@@ -9,8 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks.control import open_control_services
-from blocks.suite import collect_box_environment
-from blocks.vast import find_credentials
+from blocks.types import collect_box_environment, find_credentials
 from validation.credentials.issuer import open_issuer
 from validation.errors import FleetError
 from validation.escape import for_markdown

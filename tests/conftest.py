@@ -20,10 +20,9 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from validation.local.objectstore import EmbeddedObjectStore
 from validation.local.postgres import EmbeddedPostgres
-from validation.local.prefect_server import EmbeddedPrefect
 from validation.local.process import is_alive
+from validation.local.stack import EmbeddedObjectStore, EmbeddedPrefect
 
 pytest_plugins = ["tests.support.ledger_fixtures", "tests.support.worker_fixtures", "tests.support.fleet_fixtures"]
 

@@ -108,6 +108,8 @@ class Segment:
     start_s: Seconds | None = None
     end_s: Seconds | None = None
     speaker: str | None = None
+    audio_member: str | None = None
+    """The file of the tar that holds the segment's audio; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class DecodedSegment:
     audio: Waveform | Fault
     length_difference_s: Seconds | None = None
     """Decoded length minus the length that the segment's record declares; None where either is unknown."""
+    audio_offset_s: Seconds | None = None
+    """Where the segment begins in its file, if it is a slice of it; None if it is the whole file."""
 
     def utterance_for(self, known_languages: Collection[str]) -> "Utterance | None":
         """Return the input of the models; None for a segment without audio or with a label that has a fault."""

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from validation.domain import Seconds, StoreCredential
 from validation.errors import FleetError, Transient
-from validation.ledger.box_credentials import StoreName, get_credential
+from validation.ledger.boxes import StoreName, get_credential
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import require_revision
 from validation.settings import Settings, load_settings

@@ -7,10 +7,9 @@ from typing import ClassVar
 
 from simulation.chaos.network_faults import NONE, FaultProfile, write_profile
 from validation.domain import Seconds
-from validation.local.loopback import HOST, ask_http
-from validation.local.objectstore import EmbeddedObjectStore
 from validation.local.process import Program
-from validation.local.service import EmbeddedService
+from validation.local.service import HOST, EmbeddedService, ask_http
+from validation.local.stack import EmbeddedObjectStore
 
 
 class FaultyStore(EmbeddedService):

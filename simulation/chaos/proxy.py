@@ -24,7 +24,7 @@ import psutil
 
 from simulation.chaos.network_faults import NetworkFault, draw_network_fault, read_profile
 from validation.domain import Seconds
-from validation.local.loopback import HOST
+from validation.local.service import HOST
 
 RUN_MARKER = "CHAOS_RUN"
 """Every process of a run has this variable in its environment, with a value unique to the run."""

@@ -13,8 +13,7 @@ from simulation.chaos.environment import CHUNK_VIDEOS, ChaosEnvironment, open_en
 from simulation.chaos.report import ChaosReport, describe_run, print_report, write_report
 from simulation.chaos.runner import ChaosRunner, RunRecord
 from simulation.chaos.schedule import plan_faults
-from validation.control.audit import audit
-from validation.control.orphans import delete_orphans
+from validation.control.audit import audit, delete_orphans
 from validation.domain import Seconds
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from simulation.fake_vast.api import FakeVast
 from simulation.fake_vast.failures import STANDARD, FailureMix
 from simulation.fake_vast.transport import SLOW_S, Reply, Request
-from validation.local.loopback import HOST
+from validation.local.service import HOST
 
 
 class FakeServer(ThreadingHTTPServer):

@@ -10,9 +10,8 @@ import httpx
 
 from simulation.fake_vast.cloud import ACCOUNT_KEY
 from validation.domain import Seconds
-from validation.local.loopback import HOST, ask_http
 from validation.local.process import Program
-from validation.local.service import EmbeddedService
+from validation.local.service import HOST, EmbeddedService, ask_http
 
 
 class EmbeddedVast(EmbeddedService):

@@ -15,7 +15,7 @@ from validation.ledger.chunks import claim_chunk, commit_chunk, renew_chunk
 from validation.ledger.rpc import WorkerIdTaken
 from validation.ledger.workers import heartbeat_worker, register_worker
 from validation.shards.naming import shard_key
-from validation.vast.ranking import PREDICTED_SEGMENTS_PER_S
+from validation.vast.offer_filter import PREDICTED_SEGMENTS_PER_S
 
 LEASE_S = 300
 """Longer than a step of the simulation, as the real lease is longer than the interval of renewals."""

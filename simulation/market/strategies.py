@@ -10,7 +10,7 @@ from validation.fleet.launch_spec import LaunchSpec, build_create_request
 from validation.fleet.reconcile import ReconcileContext, Report, reconcile
 from validation.ledger.fleet import scale_to_zero, set_target
 from validation.vast.errors import OfferGone
-from validation.vast.instances import Instance
+from validation.vast.listings import Instance
 from validation.vast.offer_filter import OfferFilter
 
 FLEET = "soak"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from validation.calibration.evaluate import EvaluatedClip
 from validation.calibration.fault_injection import SOUND, FaultyClip
+from validation.calibration.metrics import EvaluatedClip
 from validation.domain import Fault, Scored, Unscored, Utterance
 from validation.scoring.verdict import Condition, Rule, Rules
 

@@ -8,13 +8,17 @@ from blocks.__main__ import save_blocks, test_blocks
 from blocks.box import open_box_services
 from blocks.bucket import RESULTS, build_bucket
 from blocks.control import complete_settings
-from blocks.database import BLOCK, ValidationDatabase
-from blocks.documents import find_block
-from blocks.suite import BLOCK as SUITE
-from blocks.suite import ModelSuite, collect_box_environment
-from blocks.types import __all__ as kinds
-from blocks.vast import BLOCK as VAST
-from blocks.vast import VastCredentials, find_credentials
+from blocks.types import (
+    DATABASE_BLOCK,
+    SUITE_BLOCK,
+    VAST_BLOCK,
+    ModelSuite,
+    ValidationDatabase,
+    VastCredentials,
+    collect_box_environment,
+    find_block,
+    find_credentials,
+)
 from simulation.fake_vast.service import EmbeddedVast
 from validation.errors import BadInput
 from validation.settings import load_settings
@@ -26,7 +30,8 @@ pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of t
 
 SECRETS = ("DATABASE_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "VFLEET_RESULTS_URL")
 
-SAVED = ((ValidationDatabase, BLOCK), (ModelSuite, SUITE), (S3Bucket, RESULTS))
+KINDS = ("ModelSuite", "ValidationDatabase", "VastCredentials")
+SAVED = ((ValidationDatabase, DATABASE_BLOCK), (ModelSuite, SUITE_BLOCK), (S3Bucket, RESULTS))
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def test_suite_that_was_not_chosen_is_not_saved(prefect, box):
     """Without VFLEET_SUITE no document decides about the models of new boxes."""
     assert save_blocks() == 0
     with pytest.raises(ValueError, match="Unable to find block document named suite"):
-        ModelSuite.load(SUITE)
+        ModelSuite.load(SUITE_BLOCK)
     for kind, name in SAVED:
         if kind is not ModelSuite:
             kind.delete(name)
@@ -94,9 +99,9 @@ def test_box_reads_no_block(saved, monkeypatch):
 
 def test_secrets_of_blocks_are_hidden(saved, box):
     """The server shows documents without their secrets, unless a client asks for them explicitly."""
-    shown = saved.read_block_document_by_name(BLOCK, "validation-database", include_secrets=False)
+    shown = saved.read_block_document_by_name(DATABASE_BLOCK, "validation-database", include_secrets=False)
     assert box.environment["DATABASE_URL"] not in str(shown)
-    assert isinstance(find_block(ValidationDatabase, BLOCK).url, SecretStr)
+    assert isinstance(find_block(ValidationDatabase, DATABASE_BLOCK).url, SecretStr)
     bucket = saved.read_block_document_by_name(RESULTS, "s3-bucket", include_secrets=False)
     assert bucket.data["credentials"]["aws_secret_access_key"] == "********"
 
@@ -134,19 +139,19 @@ def test_vast_account_is_saved_and_tested(prefect, box, open_folder, monkeypatch
             assert find_credentials().api_key.get_secret_value() == vast.client_environment()["VAST_API_KEY"]
             assert test_blocks() == 0
             assert "of credit" in capsys.readouterr().out
-            VastCredentials(api_key="dead-secret", url=vast.url).save(VAST, overwrite=True)
+            VastCredentials(api_key="dead-secret", url=vast.url).save(VAST_BLOCK, overwrite=True)
             assert test_blocks() == 1
             output = capsys.readouterr().out
             assert "vast: Vast.ai refuses the key" in output
             assert "dead-secret" not in output
         finally:
-            for kind, name in (*SAVED, (VastCredentials, VAST)):
+            for kind, name in (*SAVED, (VastCredentials, VAST_BLOCK)):
                 kind.delete(name)
 
 
 def test_failing_block_is_named(saved, capsys):
     """The command fails, and shows no password."""
-    ValidationDatabase(url="postgresql://me:secret@127.0.0.1:9/x").save(BLOCK, overwrite=True)
+    ValidationDatabase(url="postgresql://me:secret@127.0.0.1:9/x").save(DATABASE_BLOCK, overwrite=True)
     assert test_blocks() == 1
     output = capsys.readouterr().out
     assert "127.0.0.1:9/x is unreachable" in output
@@ -160,13 +165,13 @@ def test_suite_block_fills_in_missing_box_variables(prefect):
         "BOX_R2_ENDPOINT_URL": "https://r2",
         "BOX_PREFECT_API_URL": "https://p/api",
     }
-    ModelSuite(suite="vad", languages=["hi", "te"], chunk_videos=20).save(SUITE, overwrite=True)
+    ModelSuite(suite="vad", languages=["hi", "te"], chunk_videos=20).save(SUITE_BLOCK, overwrite=True)
     try:
         box = collect_box_environment(environment)
         assert (box["VFLEET_SUITE"], box["VFLEET_LANGUAGES"], box["PARQUET_SHARD_SIZE"]) == ("vad", "hi,te", "20")
         assert collect_box_environment(environment | {"BOX_VFLEET_SUITE": "local"})["VFLEET_SUITE"] == "local"
     finally:
-        ModelSuite.delete(SUITE)
+        ModelSuite.delete(SUITE_BLOCK)
     assert "VFLEET_SUITE" not in collect_box_environment(environment)
 
 
@@ -189,7 +194,7 @@ def test_every_block_and_field_is_described():
     """The form in the Prefect UI shows these descriptions."""
     import blocks.types
 
-    for kind in kinds:
+    for kind in KINDS:
         block = getattr(blocks.types, kind)
         assert block.__doc__
         assert all(field.description for field in block.model_fields.values()), kind

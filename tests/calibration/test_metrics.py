@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.calibration.evaluate import EvaluatedClip
 from validation.calibration.fault_injection import SOUND, FaultyClip
 from validation.calibration.limits import apply_proposals, count_loss, propose_limits, validate_limits
 from validation.calibration.metrics import (
+    EvaluatedClip,
     estimate,
     list_indicators,
     measure_auc,

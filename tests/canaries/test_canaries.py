@@ -15,8 +15,7 @@ from tests.support.result_helpers import violated_invariants
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed
 from validation.calibration.trusted_clips import load_trusted
-from validation.canaries.generate import generate_canaries
-from validation.canaries.probes import is_stable, list_conditions, make_probes
+from validation.canaries.generate import generate_canaries, is_stable, list_conditions, make_probes
 from validation.cli.main import main
 from validation.control.audit import audit
 from validation.control.compact import compact_all

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.ledger_helpers import execute, fetch
-from validation.canaries.evaluate import evaluate_canaries, find_error
-from validation.canaries.tolerance import tolerance_for
+from validation.canaries.evaluate import evaluate_canaries, find_error, tolerance_for
 from validation.control.compact import compact_all
 from validation.domain import Fault, Scored, Unscored, WorkerProfile
 from validation.ledger.canaries import KnownAnswer, insert_canaries, read_canary_results, read_pending_canaries

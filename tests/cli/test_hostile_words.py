@@ -16,7 +16,7 @@ from validation.analysis.status.format import write_page
 from validation.cli.main import main
 from validation.control.sweep import SweepReport
 from validation.fleet.reconcile import Report
-from validation.ledger.box_credentials import issue_box_key
+from validation.ledger.boxes import issue_box_key
 from validation.ledger.maintenance import SweptChunk
 from validation.output import LineFormatter
 

@@ -9,14 +9,13 @@ import pytest
 from tests.support.ledger_helpers import execute
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed
-from validation.control.audit import audit
+from validation.control.audit import audit, delete_orphans
 from validation.control.compact import compact_all, compact_group, compact_steps, delete_retired, plan_compactions
-from validation.control.orphans import delete_orphans
 from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_retired_shards
-from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import sibling_key
+from validation.shards.schema import ShardCorrupt
 from validation.storage.store import delete_object, get_bytes, list_keys, put_once
 from validation.worker.chunk.context import run_chunk
 
@@ -144,7 +143,7 @@ def test_retired_shards_are_deleted_only_after_their_time(three):
 def test_deletion_that_was_cut_off_is_finished_by_the_sweep(three, monkeypatch):
     """The ledger marks a shard deleted before its object is deleted."""
     list(compact_all(three.engine, three.context.results))
-    monkeypatch.setattr("validation.shards.bucket.delete_object", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("validation.shards.manifest.delete_object", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         delete_retired(three.engine, three.context.results, older_than_s=-10)
     assert len(delete_orphans(three.engine, three.context.results, margin=NOW)) == 8

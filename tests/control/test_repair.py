@@ -7,9 +7,8 @@ import pytest
 
 from tests.support.ledger_helpers import execute, fetch, statuses
 from tests.support.result_helpers import violated_invariants
-from validation.control.audit import audit
+from validation.control.audit import audit, delete_orphans
 from validation.control.compact import compact_all, delete_retired
-from validation.control.orphans import delete_orphans
 from validation.control.repair import ChunksOpen, repair
 from validation.control.sweep import sweep
 from validation.domain import Video, WorkerProfile

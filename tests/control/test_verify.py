@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from validation.control import verify
-from validation.control.verify import verify_shards
+from validation.control import audit
+from validation.control.audit import verify_shards
 from validation.errors import BadInput
 from validation.ledger.queries import read_committed_shards
 from validation.storage.store import delete_object, get_bytes, put_once
@@ -46,8 +46,8 @@ def test_verify_resumes_from_its_log(box, shards, tmp_path, monkeypatch):
     lines = [line for line in log.read_text().splitlines() if json.loads(line)["key"] != shards[1]]
     log.write_text("\n".join([*lines, '{"key": "shar']))
     read = []
-    check = verify.check_shard
-    monkeypatch.setattr(verify, "check_shard", lambda *given: read.append(given[2].shard_key) or check(*given))
+    check = audit.check_shard
+    monkeypatch.setattr(audit, "check_shard", lambda *given: read.append(given[2].shard_key) or check(*given))
     list(verify_shards(box.engine, box.context.results, log=log, readers=1))
     assert sorted(read) == sorted(shards[:2])
     list(verify_shards(box.engine, box.context.results, log=log, readers=1))
@@ -70,7 +70,7 @@ def test_shard_committed_during_verification_is_not_wrong(box, shards, monkeypat
         return read
 
     for name in ("read_committed_shards", "read_shard_segments"):
-        monkeypatch.setattr(verify, name, commit_in_between(getattr(verify, name)))
+        monkeypatch.setattr(audit, name, commit_in_between(getattr(audit, name)))
     assert [each.problem for each in verify_shards(box.engine, box.context.results)] == [None] * 3
 
 

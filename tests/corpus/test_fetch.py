@@ -46,6 +46,7 @@ def test_a_fetched_video_equals_the_packed_video():
     first, second = (decoded.segment for decoded in video.segments)
     assert (video.video, video.layout, video.tar_bytes) == (VIDEO, "pairs", len(packed))
     assert (first.name, first.language, first.text) == ("segments/000000", "en", "he was not an ill disposed young man")
+    assert (first.audio_member, video.segments[0].audio_offset_s) == ("segments/000000.flac", None)
     assert (first.video_id, first.start_s, first.end_s, first.speaker) == ("v1", 0.0, 2.99, "A")
     assert (second.name, second.language, second.text) == ("segments/000001", "hi", "एक दो तीन")
     np.testing.assert_array_equal(video.segments[0].audio, read_speech())
@@ -113,6 +114,8 @@ def test_long_audio_is_sliced_to_the_sample():
     ]
     video = fetch(make_tar({"audio.flac": encode(speech), "segments.json": rows}))
     assert (video.layout, outcomes(video)) == ("sliced", ["decoded", "decoded", "bad_times", "too_short"])
+    assert [each.audio_offset_s for each in video.segments[:2]] == [each.segment.start_s for each in video.segments[:2]]
+    assert len({each.segment.audio_member for each in video.segments[:2]}) == 1
     np.testing.assert_array_equal(video.segments[0].audio, speech[:32_000])
     np.testing.assert_array_equal(video.segments[1].audio, speech[32_000:56_000])
     assert video.audio_bytes == 4 * 56_000

@@ -8,9 +8,8 @@ from pydantic import SecretStr
 from simulation.fake_cloudflare import FakeCloudflare
 from tests.support.fleet_world import World
 from tests.support.ledger_helpers import execute, fetch
-from validation.credentials.cloudflare import CloudflareClient
-from validation.credentials.issuer import CredentialIssuer
-from validation.ledger.box_credentials import read_credential_status
+from validation.credentials.issuer import CloudflareClient, CredentialIssuer
+from validation.ledger.boxes import read_credential_status
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.support.ledger_helpers import claim
 from validation.doctor.database import CONNECTIONS_PER_BOX
 from validation.domain import StoreCredential
 from validation.fleet.launch_spec import ALLOWED, PREFIX
-from validation.ledger.box_credentials import issue_box_key, store_credential
+from validation.ledger.boxes import issue_box_key, store_credential
 from validation.ledger.engine import open_engine, parse_database_url
 from validation.settings import Settings
 

@@ -18,9 +18,8 @@ from tests.support.certificates import make_certificate
 from tests.support.fake_prefect_cloud import serve_prefect_cloud
 from tests.support.tls_proxy import serve_tls
 from validation.cli.main import main
-from validation.credentials.cloudflare import CloudflareRefused
-from validation.doctor import gpu, machine, runner
-from validation.doctor.accounts import check_cloudflare, check_vast
+from validation.credentials.issuer import CloudflareRefused
+from validation.doctor import machine, runner
 from validation.doctor.check import CheckWarning
 from validation.doctor.database import (
     SessionPooler,
@@ -31,12 +30,25 @@ from validation.doctor.database import (
     check_pooler,
     check_tls,
 )
-from validation.doctor.deployments import check_control_worker, check_deployments
-from validation.doctor.gpu import check_driver, check_gpu, check_onnx_session, check_onnxruntime
-from validation.doctor.machine import check_clock, check_disk
-from validation.doctor.prefect_server import PrefectRefused, check_pool, check_prefect, check_tokens, read_headers
+from validation.doctor.machine import (
+    check_clock,
+    check_disk,
+    check_driver,
+    check_gpu,
+    check_onnx_session,
+    check_onnxruntime,
+)
+from validation.doctor.prefect_server import (
+    PrefectRefused,
+    check_control_worker,
+    check_deployments,
+    check_pool,
+    check_prefect,
+    check_tokens,
+    read_headers,
+)
 from validation.doctor.runner import CONTROL_CHECKS, check_box, run_check, run_checks
-from validation.doctor.stores import check_results, check_source, describe_expiry
+from validation.doctor.stores import check_cloudflare, check_results, check_source, check_vast, describe_expiry
 from validation.errors import BadInput, FleetError, Unreachable
 from validation.hardware.gpu import DriverTooOld, _read_cuda_major, check_cuda_support
 from validation.ledger.engine import open_engine, parse_database_url
@@ -293,7 +305,7 @@ def old_driver(monkeypatch):
     }  # fmt: skip
     nvml = {name: (lambda *_, answer=answer: answer) for name, answer in answers.items()}
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=OSError, **nvml))
-    monkeypatch.setattr(gpu, "built_for_cuda", lambda: 13)
+    monkeypatch.setattr(machine, "built_for_cuda", lambda: 13)
 
 
 def test_old_driver_stops_a_worker_before_it_claims(healthy, old_driver, monkeypatch):
@@ -302,7 +314,7 @@ def test_old_driver_stops_a_worker_before_it_claims(healthy, old_driver, monkeyp
     with pytest.raises(DriverTooOld, match=r"535\.183\.01 .* CUDA 13: rent a machine with driver 580\.65 or newer"):
         check_box(settings)
     assert run_check(settings, check_driver).status == "failed"
-    monkeypatch.setattr(gpu, "built_for_cuda", lambda: 12)
+    monkeypatch.setattr(machine, "built_for_cuda", lambda: 12)
     assert run_check(settings, check_driver).status == "ok"
 
 

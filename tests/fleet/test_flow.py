@@ -6,7 +6,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks.fleet
 from blocks.control import ControlServices
-from blocks.vast import VastCredentials, find_credentials
+from blocks.types import VastCredentials, find_credentials
 from flows.reconcile import reconcile_fleet
 from tests.support.fleet_world import FLEET, World
 from tests.support.vast_helpers import client_of

@@ -23,7 +23,7 @@ from validation.fleet.plan import (
 from validation.fleet.policy import OCCUPYING, SERVING, TRANSITIONS
 from validation.fleet.snapshot import BudgetState, Desired, FleetSnapshot
 from validation.ledger.fleet import Ban, RentedInstance
-from validation.vast.instances import Instance, Listing
+from validation.vast.listings import Instance, Listing
 
 PROPERTY = settings(max_examples=40, deadline=None)
 STEPS = {Adopt: "renting", MarkReady: "working", Drain: "draining", Terminate: "destroying", MarkClosed: "gone"}

@@ -9,7 +9,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.variables import Variable
 
 from flows.alerts import check_alerts
-from tasks.alerts import VARIABLE, recall, select_due
+from tasks.alerts import VARIABLE, read_last_firing, select_due
 from tests.support.ledger_helpers import claim, execute
 from tests.support.scripted_http_server import serve
 from validation.local.prefect_client import PROJECT, PrefectClient
@@ -36,10 +36,10 @@ def test_alert_is_told_when_it_is_new_and_when_it_is_over(prefect, flow_box):
     execute(flow_box.engine, "UPDATE validation_chunks SET lease_expires_at = now() - interval '4 min'")
     assert check_alerts() == "1 alerts are on, 1 of them new; 0 are over."
     assert check_alerts() == "1 alerts are on, 0 of them new; 0 are over."
-    assert list(recall()) == ["sweep-missing"]
+    assert list(read_last_firing()) == ["sweep-missing"]
     execute(flow_box.engine, "UPDATE validation_chunks SET lease_expires_at = now() + interval '1 min'")
     assert check_alerts() == "0 alerts are on, 0 of them new; 1 are over."
-    assert recall() == {}
+    assert read_last_firing() == {}
 
 
 def test_dear_alerts_are_evaluated_once_per_hour():

@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
-from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running
+from prefect.states import Completed, Crashed, Pending, Running
 from prefect.types._datetime import now
 from sqlalchemy import text
 
@@ -154,14 +154,14 @@ HOLDS, IDLE = {"is_holding": True, "is_lost": False}, {"is_holding": False, "is_
         (Running(), timedelta(minutes=1), {"is_holding": False, "is_lost": True}, Crashed),
         (Running(), timedelta(minutes=1), {"is_holding": True, "is_lost": True}, None),
         (Pending(), timedelta(minutes=6), IDLE, None),
-        (Pending(), timedelta(minutes=11), IDLE, AwaitingRetry),
-        (Pending(), timedelta(minutes=1), IDLE | {"is_orphan": True}, AwaitingRetry),
+        (Pending(), timedelta(minutes=11), IDLE, Crashed),
+        (Pending(), timedelta(minutes=1), IDLE | {"is_orphan": True}, Crashed),
         (Running(), timedelta(minutes=1), IDLE | {"is_orphan": True}, Crashed),
         (Running(), timedelta(minutes=1), HOLDS | {"is_orphan": True}, None),
     ],
 )
 def test_state_of_a_run_without_a_process_is_corrected(state, age, facts, expected):
-    """A run that lost its chunk or held none for minutes becomes Crashed; one that never started is rescheduled.
+    """A run that lost its chunk, held none for minutes, or never started, becomes Crashed.
 
     A run that holds a chunk is alive, whatever other chunks were taken back under its name.
     """
@@ -273,14 +273,32 @@ def test_run_that_just_closed_its_chunk_gets_a_minute_to_end(prefect, chunk_run,
     assert prefect.read_flow_run(run.id).state.is_crashed()
 
 
-def test_runs_of_a_stale_worker_are_rescheduled_or_crashed(prefect, chunk_run, two_workers):
-    """Pending runs are rescheduled and running ones crashed as soon as their worker is stale."""
+def test_runs_of_a_stale_worker_are_crashed(prefect, chunk_run, two_workers):
+    """Pending and running ones, as soon as their worker is stale."""
     pending, running = (chunk_run("ann") for _ in range(2))
     prefect.set_flow_run_state(pending.id, Pending(), force=True)
     execute(two_workers.engine, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s'")
     sweep_stale_claims(orphans=False)
-    assert prefect.read_flow_run(pending.id).state.name == "AwaitingRetry"
+    assert prefect.read_flow_run(pending.id).state.is_crashed()
     assert prefect.read_flow_run(running.id).state.is_crashed()
+
+
+@pytest.mark.attack
+def test_nothing_that_a_box_wrote_into_a_run_reaches_another_box(prefect, chunk_run, two_workers):
+    """A run that a box took, described and did not start is offered to no worker again; dispatch makes a fresh one."""
+    two_workers.add_videos("a", tar=False)
+    taken = chunk_run("eve")
+    prefect.set_flow_run_state(taken.id, Pending(data={"foreign": "data"}, message="foreign"), force=True)
+    prefect.update_flow_run(taken.id, name="foreign", flow_version="foreign", infrastructure_pid="foreign")
+    execute(two_workers.engine, "UPDATE worker_validators SET last_heartbeat_at = now() - interval '76 s'"
+                                " WHERE worker_id = 'eve'")  # fmt: skip
+    sweep_stale_claims(orphans=False)
+    assert prefect.read_flow_run(taken.id).state.is_crashed()
+    assert dispatch_chunks() > 0
+    waiting = read_runs(states=["SCHEDULED"])
+    for run in waiting:
+        assert "foreign" not in run.model_dump_json()
+        prefect.delete_flow_run(run.id)
 
 
 def test_run_that_ended_since_it_was_read_keeps_its_state(prefect, chunk_run, flow_box):

@@ -158,7 +158,7 @@ def test_build_steps_exist_and_accept_their_inputs():
 def test_image_is_labelled_with_its_commit(prefect_server, monkeypatch):
     """The build gets the current commit as REVISION, which the Dockerfile makes a label."""
     given = {}
-    monkeypatch.setattr("validation.local.docker.find_docker", lambda: None)
+    monkeypatch.setattr("validation.local.prefect_client.find_docker", lambda: None)
     monkeypatch.setattr(BUILD, lambda **inputs: given.update(inputs) or {"image": "i"})
     monkeypatch.setenv("VFLEET_IMAGE", "registry/vfleet")
     monkeypatch.chdir(PROJECT)
@@ -178,7 +178,7 @@ def test_prefect_deploy_without_docker_ends_with_one_sentence(prefect_server, mo
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(PROJECT)
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}), pytest.raises(SystemExit) as ended:
-        asyncio.run(run_steps([{"validation.local.docker.require_docker": {}}]))
+        asyncio.run(run_steps([{"validation.local.prefect_client.require_docker": {}}]))
     assert ended.value.code == 2
     assert "install Docker with its buildx plugin" in capsys.readouterr().err
 

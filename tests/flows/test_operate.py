@@ -6,10 +6,9 @@ import pytest
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
-import tasks.operate
+import tasks.control
 from flows.operate import operate_fleet
-from tasks.control import read_runs
-from tasks.operate import is_due
+from tasks.control import is_due, read_runs
 from tests.support.ledger_helpers import claim, expire, statuses
 
 
@@ -53,7 +52,7 @@ def test_a_control_run_does_the_work_of_late_ones(prefect, flow_box, monkeypatch
     def read(**which):
         return [run.model_copy(update={"auto_scheduled": run.id in scheduled}) for run in read_runs(**which)]
 
-    monkeypatch.setattr(tasks.operate, "read_runs", read)
+    monkeypatch.setattr(tasks.control, "read_runs", read)
     operate_fleet(return_state=True)
     with pytest.raises(ObjectNotFound):
         prefect.read_flow_run(late.id)

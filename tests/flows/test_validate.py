@@ -155,7 +155,7 @@ def test_failed_rename_of_the_run_costs_no_chunk(prefect, flow_box, monkeypatch)
     def raise_error(**_):
         raise httpx.ConnectError("connection refused")
 
-    monkeypatch.setattr("tasks.naming.get_client", raise_error)
+    monkeypatch.setattr("tasks.chunk.get_client", raise_error)
     assert run_flow().message == "1 videos validated (2 segments), 0 failed, 0 returned."
 
 

@@ -15,7 +15,7 @@ from simulation.gateway import EmbeddedNginx, EmbeddedProxy, find_nginx, place_g
 from tests.support.certificates import make_certificate
 from validation.gateway.tokens import TokenFile, headers_for
 from validation.local.prefect_client import PROJECT, RetryingTransport
-from validation.local.prefect_server import EmbeddedPrefect
+from validation.local.stack import EmbeddedPrefect
 from validation.worker.prefect import VastGpuWorker
 
 DEPLOYMENT = {

@@ -5,7 +5,7 @@ import re
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_settings_fields
 
-from validation.local.prefect_server import SETTINGS_FILE, read_settings_file
+from validation.local.stack import SETTINGS_FILE, read_settings_file
 
 
 def test_every_name_is_a_prefect_setting():

@@ -7,7 +7,7 @@ import pytest
 
 from validation.ledger.queries import read_view
 from validation.local.process import poll_until
-from validation.local.worker import WorkerProcess
+from validation.local.stack import WorkerProcess
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]  # `make gateway`
 

@@ -24,7 +24,7 @@ import psutil
 import psycopg
 from sqlalchemy import make_url
 
-from validation.ledger.box_credentials import issue_box_key
+from validation.ledger.boxes import issue_box_key
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 from validation.ledger.queries import read_committed_shards

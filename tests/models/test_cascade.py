@@ -5,9 +5,8 @@ import pytest
 from tests.support.speech_samples import silence
 from validation.domain import Answer, Column, DecodedSegment, Fault, Scored, Segment, Unscored, Utterance
 from validation.models.base import Batch
-from validation.models.cascade import SKIPPED, Cascade
 from validation.models.suite import Suite
-from validation.models.suites import SUITES, batching_policy
+from validation.models.suites import SKIPPED, SUITES, Cascade, batching_policy
 from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles, segment_signals
 

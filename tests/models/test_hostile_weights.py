@@ -8,8 +8,7 @@ import pytest
 from simulation.tiny_models.language_id import save_voxlingua
 from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig
-from validation.models.hyperparams_yaml import ConstructsMore, check_hyperparams
-from validation.models.voxlingua import VoxLingua107
+from validation.models.voxlingua import ConstructsMore, VoxLingua107, check_hyperparams
 from validation.models.weights_folder import LOCK_NAME, lock_folders, write_lock
 
 pytestmark = pytest.mark.attack

@@ -10,10 +10,10 @@ from tests.support.speech_samples import same_values, values_of
 from tests.support.tiny_indic import voice
 from validation.domain import DecodedSegment, DecodedVideo, Segment, Unscored, Utterance, Video
 from validation.errors import BadInput
-from validation.inference.warmup import LONG_WARMUP_S, WARMUP_S
+from validation.inference.executor import LONG_WARMUP_S, WARMUP_S
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.dnsmos import Dnsmos
-from validation.models.rows import build_rows
+from validation.models.scorer import build_rows
 from validation.models.self_test import make_probe_batch
 from validation.models.suite import Suite, load_suite
 

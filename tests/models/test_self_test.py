@@ -1,10 +1,20 @@
-"""The self-test passes on every suite that works, and names the model that does not answer."""
+"""The self-test passes on every suite that works, names the model that does not answer, and refuses wrong weights."""
+
+from pathlib import Path
 
 import pytest
 
 from validation.domain import Fault, Scored, Unscored
-from validation.models.self_test import SelfTestFailed, make_noise, run_self_test
+from validation.models.self_test import (
+    SelfTestFailed,
+    SpeechNotRecognised,
+    check_speech,
+    make_noise,
+    read_clip,
+    run_self_test,
+)
 from validation.models.suite import load_suite
+from validation.models.suites import SUITES
 
 
 @pytest.mark.slow
@@ -44,3 +54,29 @@ def test_model_that_fails_on_silence_alone_is_named():
 def test_noise_is_the_same_at_each_call():
     """Equal noise makes equal probes on every box."""
     assert (make_noise(0.5) == make_noise(0.5)).all()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_real_weights_recognise_the_known_clips(suite):
+    """Suite `local` writes the text of its clip and hears its language."""
+    (clip,) = check_speech(suite)
+    assert clip.cer < 0.2
+    assert clip.languages == {"whisper": "en"}
+
+
+def test_random_weights_are_refused(weights_root, monkeypatch):
+    """Weights that load without an error but do not recognise speech refuse the start, with what was heard."""
+    monkeypatch.setenv("VFLEET_WEIGHTS", str(weights_root))
+    with pytest.raises(
+        SpeechNotRecognised, match=r"suite indic does not recognise clear speech: conformer has a CER of"
+    ):
+        check_speech(load_suite("indic", threads=1))
+
+
+@pytest.mark.parametrize("name", sorted({name for spec in SUITES.values() for name in spec.known_clips}))
+def test_the_image_holds_the_known_clips(name):
+    """Each clip is read from the package, and the build context of the image keeps it."""
+    assert read_clip(name).text
+    assert f"!validation/local/clips/{name}.flac" in (ROOT / ".dockerignore").read_text().splitlines()

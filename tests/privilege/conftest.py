@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine, make_url
 
 from tests.support.ledger_helpers import CONNECT_ARGS, execute, fetch
 from tests.support.logins import PASSWORD, login_url
-from validation.ledger.box_credentials import issue_box_key
+from validation.ledger.boxes import issue_box_key
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 

@@ -5,7 +5,7 @@ import pytest
 from tests.support.ledger_helpers import claim, execute, fetch, shard
 from validation.domain import Progress, StoreCredential, WorkerProfile
 from validation.errors import BadInput
-from validation.ledger.box_credentials import get_credential, issue_box_key, read_credential_status, store_credential
+from validation.ledger.boxes import get_credential, issue_box_key, read_credential_status, store_credential
 from validation.ledger.chunks import commit_chunk, release_chunk, renew_chunk
 from validation.ledger.rpc import BoxKeyRejected, LedgerRefused
 from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker

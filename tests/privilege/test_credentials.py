@@ -10,17 +10,20 @@ from pydantic import SecretStr
 from simulation.fake_cloudflare import FakeCloudflare
 from tests.support.guarded_store import start_guarded
 from tests.support.ledger_helpers import execute, fetch
-from validation.credentials.cloudflare import (
+from validation.credentials.issuer import (
+    TTL_S,
     CloudflareClient,
     CloudflareRefused,
     CloudflareThrottled,
+    CredentialIssuer,
     Scope,
     UnexpectedResponse,
+    choose_scopes,
+    open_issuer,
 )
-from validation.credentials.issuer import TTL_S, CredentialIssuer, choose_scopes, open_issuer
 from validation.domain import StoreCredential
 from validation.errors import BadInput, FleetError, Unreachable
-from validation.ledger.box_credentials import get_credential, issue_box_key, read_credential_status, store_credential
+from validation.ledger.boxes import get_credential, issue_box_key, read_credential_status, store_credential
 from validation.services import CredentialCache, NoCredentialIssued, open_box_stores
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused

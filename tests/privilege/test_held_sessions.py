@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.support.ledger_helpers import claim, execute
-from validation.ledger.box_credentials import issue_box_key
+from validation.ledger.boxes import issue_box_key
 from validation.ledger.maintenance import end_box_sessions
 from validation.ledger.rpc import BoxKeyRejected
 from validation.ledger.workers import heartbeat_worker, retire_worker

@@ -17,10 +17,10 @@ from tests.support.ledger_helpers import execute, fetch, statuses
 from tests.support.logins import PASSWORD as FIRST_PASSWORD
 from tests.support.logins import login_url
 from validation.domain import StoreCredential
-from validation.ledger.box_credentials import issue_box_key, store_credential
+from validation.ledger.boxes import issue_box_key, store_credential
 from validation.local.prefect_client import PROJECT, PrefectClient, RetryingTransport
 from validation.local.process import poll_until
-from validation.local.worker import WorkerProcess
+from validation.local.stack import WorkerProcess
 from validation.storage.store import get_bytes, list_keys
 
 PLANTED = {

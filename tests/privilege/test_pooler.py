@@ -14,7 +14,7 @@ from tests.support.logins import PASSWORD, login_url
 from tests.support.pgbouncer import PGBOUNCER, start_pgbouncer
 from validation.domain import Progress
 from validation.errors import Transient
-from validation.ledger.box_credentials import issue_box_key
+from validation.ledger.boxes import issue_box_key
 from validation.ledger.chunks import release_chunk, renew_chunk
 from validation.ledger.engine import open_engine
 from validation.ledger.workers import heartbeat_worker

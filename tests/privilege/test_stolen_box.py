@@ -8,7 +8,7 @@ from tests.support.ledger_helpers import claim, execute, expire, fetch, shard, s
 from validation.control.witness import witness_failures
 from validation.domain import VideoFailure
 from validation.errors import Permanent
-from validation.ledger.box_decisions import undo_box
+from validation.ledger.boxes import undo_box
 from validation.ledger.chunks import commit_chunk
 from validation.ledger.maintenance import Requeue, requeue_videos, sweep_stale_claims
 from validation.ledger.queries import audit_ledger, read_view, read_workload

@@ -1,4 +1,4 @@
-"""Error rates, speaking rate, and votes on the declared language."""
+"""Error rates, agreement in Latin letters, repetition, speaking rate, and votes on the declared language."""
 
 import pytest
 from hypothesis import given
@@ -9,9 +9,13 @@ from validation.scoring.features import (
     LidPrediction,
     cer,
     chars_per_second,
+    compare_romanised,
+    compression_ratio,
     count_votes,
     edge_cer_end,
     edge_cer_start,
+    find_repetition,
+    romanise,
 )
 
 WORDS = st.text("abकखह ", max_size=20)
@@ -122,3 +126,98 @@ def test_a_lid_model_that_does_not_know_the_language_abstains(prediction, counts
     """Another first choice counts only from a model that could have named the declared language."""
     votes = count_votes("hi", [prediction])
     assert (votes.agreeing, votes.opposing, votes.abstaining) == counts
+
+
+SHORT_WORDS = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=8)
+
+
+@given(SHORT_WORDS, st.integers(2, 4))
+def test_a_text_that_was_stored_n_times_repeats_all_but_the_first(words, times):
+    """Its share is at least (n - 1) / n: the words may repeat themselves besides."""
+    letters = len("".join(words))
+    found = find_repetition(" ".join(words * times), "en")
+    assert found.letters >= letters * (times - 1)
+    assert found.fraction == pytest.approx(found.letters / (letters * times))
+
+
+@given(st.lists(st.sampled_from("abcdefghij"), unique=True, min_size=1))
+def test_different_words_repeat_nothing(words):
+    """A text without a word twice has no repetition."""
+    assert find_repetition(" ".join(words), "en").letters == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "letters"),
+    [
+        ("Hello world", "en", 0),
+        ("dheere dheere chalo", "en", 6),
+        ("bye, bye, bye", "en", 6),
+        ("one two one three", "en", 0),
+        ("你好你好", "zh", 2),
+        ("नमस्ते नमस्ते", "hi", 6),
+    ],
+)
+def test_only_what_directly_follows_itself_is_a_repetition(text, language, letters):
+    """A word that comes back later is none; a language without spaces is compared by character."""
+    assert find_repetition(text, language).letters == letters
+
+
+def test_a_text_without_words_has_no_repetition():
+    """Unknown, not zero."""
+    assert find_repetition("...", "en") is None
+
+
+def test_a_loop_compresses_well_and_a_sentence_does_not():
+    """Whisper's limit for a failed decoding lies between them."""
+    assert compression_ratio("thank you " * 20) > 2.4 > compression_ratio("he was not an ill disposed young man")
+    assert compression_ratio("") is None
+
+
+HINDI, URDU_LETTERS = "एक दो तीन चार पांच छह सात आठ नौ दस", "ایک دو تین چار پانچ چھے ساتھ آٹھ نو دس"
+OTHER_HINDI = "आज सुबह से बारिश हो रही है और पानी"
+LATIN_WORDS = st.lists(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=8)
+
+
+def test_one_language_in_two_scripts_agrees_better_than_two_texts_in_one_script():
+    """Code points of two scripts all differ; romanised, the right text in another script is nearer than a wrong one."""
+    transcript = romanise(HINDI, "hi")
+    same = compare_romanised(transcript, romanise(URDU_LETTERS, "hi"))
+    other = compare_romanised(transcript, romanise(OTHER_HINDI, "hi"))
+    assert cer(HINDI, URDU_LETTERS) > 0.7
+    assert same.cer < 0.55 < other.cer
+
+
+@given(LATIN_WORDS, LATIN_WORDS)
+def test_the_edits_are_the_fewest(stored, heard):
+    """The rate is the edit distance of the joined texts by the transcript's letters."""
+    assert compare_romanised(stored, heard).cer == pytest.approx(cer("".join(stored), "".join(heard)))
+
+
+@given(LATIN_WORDS, LATIN_WORDS)
+def test_lengths_insertions_and_deletions_add_up(stored, heard):
+    """What was heard is the transcript, less the deletions, and with the insertions."""
+    found, letters = compare_romanised(stored, heard), len("".join(stored))
+    assert found.heard_ratio * letters == pytest.approx(len("".join(heard)))
+    assert found.heard_ratio == pytest.approx(1 + found.inserted - found.deleted)
+    assert found.longest_inserted <= round(found.inserted * letters)
+
+
+def test_a_wrong_word_is_the_worst_word():
+    """One word among many changes the whole little and its own word entirely."""
+    heard = ["he", "was", "not", "an", "ill", "disposed", "young", "man"]
+    found = compare_romanised(["he", "was", "not", "an", "ill", "vegetable", "young", "man"], heard)
+    assert found.cer < 0.35
+    assert found.worst_word > 0.7
+    assert compare_romanised(heard, heard).worst_word == 0
+
+
+def test_half_a_transcript_has_twice_its_length_heard():
+    """The missing half is one long insertion."""
+    found = compare_romanised(["one", "two"], ["one", "two", "three", "four"])
+    assert (found.heard_ratio, found.longest_inserted) == (pytest.approx(15 / 6), 9)
+
+
+def test_texts_without_letters_compare_with_nothing():
+    """Punctuation alone is no transcript; unspaced scripts are cut into pairs of characters."""
+    assert compare_romanised(romanise("…!", "hi"), ["a"]) is None
+    assert romanise("你好世界", "zh") == ["nihao", "shijie"]

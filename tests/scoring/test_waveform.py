@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validation.calibration.audio_faults import overdrive, telephone, truncate
+from validation.calibration.fault_injection import overdrive, telephone, truncate
 from validation.calibration.trusted_clips import load_trusted
 from validation.domain import SAMPLE_RATE
 from validation.local.sample_corpus import CLIPS

@@ -58,6 +58,9 @@ language: string
 speaker: string
 start_s: double
 end_s: double
+layout: string
+audio_member: string
+audio_offset_s: double
 text: string not null
 fault: string
 language_code: string

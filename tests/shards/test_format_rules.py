@@ -16,10 +16,9 @@ from validation.analysis.selection.withhold import WithheldShard, withhold_broke
 from validation.cli.main import main
 from validation.domain import Video
 from validation.errors import BadInput
-from validation.shards.errors import ShardCorrupt, ShardRefused
-from validation.shards.format_rules import find_broken_rule
 from validation.shards.manifest import describe_shard
-from validation.shards.reader import read_shard, verify_shard
+from validation.shards.reader import find_broken_rule, read_shard, verify_shard
+from validation.shards.schema import ShardCorrupt, ShardRefused
 from validation.shards.writer import encode_shard
 
 pytestmark = pytest.mark.attack

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.support.sample_shards import PROVENANCE, SCHEMA, TEXT, make_video
 from validation.domain import Video, VideoFailure
 from validation.errors import BadInput
-from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.reader import verify_shard
+from validation.shards.schema import ShardCorrupt
 from validation.shards.writer import encode_shard
 
 KEY = shard_key("val-07", 1)

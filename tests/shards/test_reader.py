@@ -11,9 +11,8 @@ from hypothesis import given, settings
 
 from tests.support.sample_shards import MODELS, PROVENANCE, SCHEMA, in_order, make_video, shard_rows
 from validation.errors import BadInput
-from validation.shards.errors import ShardCorrupt
 from validation.shards.reader import read_provenance, read_shard, scan_shards
-from validation.shards.schema import METADATA_KEY, SCHEMA_VERSION, shard_columns
+from validation.shards.schema import METADATA_KEY, SCHEMA_VERSION, ShardCorrupt, shard_columns
 from validation.shards.writer import encode_shard
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.support.sample_shards import PROVENANCE, SCHEMA, in_order, make_row, make_video, shard_rows
-from validation.shards.errors import ShardRefused
+from validation.shards.schema import ShardRefused
 from validation.shards.writer import ROW_GROUP_ROWS, encode_shard
 
 

@@ -27,8 +27,7 @@ from tests.support.doc_pages import Block, read_blocks
 from validation.local.demo import applied
 from validation.local.prefect_client import PROJECT
 from validation.local.sample_corpus import CLIPS, build_sample_corpus
-from validation.local.stack import LocalStack
-from validation.local.worker import WorkerProcess
+from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
 from validation.storage.store import open_store, put_once
 

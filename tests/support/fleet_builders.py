@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from validation.vast.offers import Offer
+from validation.vast.listings import Offer
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PREFIX = "vfleet/blue-1/"

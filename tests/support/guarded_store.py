@@ -13,7 +13,7 @@ import boto3
 import httpx
 
 from simulation.fake_cloudflare import CredentialRequest, FakeCloudflare
-from validation.local.objectstore import EmbeddedObjectStore
+from validation.local.stack import EmbeddedObjectStore
 
 READ, WRITE = ("s3:GetObject",), ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
 ACTIONS = {"object-read-only": READ, "object-read-write": WRITE}

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from validation.local.loopback import free_port
-from validation.local.postgres_home import unprivileged_account
+from validation.local.postgres import unprivileged_account
 from validation.local.process import poll_until
+from validation.local.service import free_port
 
 PGBOUNCER = shutil.which("pgbouncer") or next(iter(Path("/usr/sbin").glob("pgbouncer")), None)
 CONFIGURATION = """

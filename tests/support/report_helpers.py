@@ -6,7 +6,7 @@ import numpy as np
 
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Column, Video
-from validation.models.rows import Row
+from validation.models.scorer import Row
 from validation.scoring.rules_io import parse_rules
 from validation.shards.manifest import describe_shard
 from validation.shards.naming import manifest_key, shard_key

@@ -26,7 +26,7 @@ from threading import Event
 from typing import Any
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
-from validation.hardware.gpu_errors import GpuOutOfMemory
+from validation.hardware.gpu import GpuOutOfMemory
 from validation.inference import executor
 from validation.inference.__main__ import end, main
 from validation.models import suite, suites

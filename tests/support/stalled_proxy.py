@@ -6,7 +6,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-from validation.local.loopback import HOST
+from validation.local.service import HOST
 
 
 class StalledProxy:

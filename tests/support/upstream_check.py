@@ -19,7 +19,7 @@ FROM_TORCH = ("torch==", "torchaudio==", "torchvision==", "triton==", "nvidia-",
 TESTS = (
     "tests/models/conformer/test_upstream.py",
     "tests/models/test_mms_lid.py",
-    "tests/models/test_ecapa_voxlingua.py",
+    "tests/models/test_voxlingua.py",
 )
 SELECTED = "nemo or library or causal"
 

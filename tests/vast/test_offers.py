@@ -6,9 +6,14 @@ import pytest
 
 from tests.support.fleet_builders import make_offer
 from validation.errors import BadInput
-from validation.vast.offer_filter import OfferFilter, explain_no_offers
-from validation.vast.offers import Offer, OfferUnreadable, SearchResult
-from validation.vast.ranking import boot_timeout_s, expected_usd_per_1000_segments, rank_offers
+from validation.vast.listings import Offer, OfferUnreadable, SearchResult
+from validation.vast.offer_filter import (
+    OfferFilter,
+    boot_timeout_s,
+    expected_usd_per_1000_segments,
+    explain_no_offers,
+    rank_offers,
+)
 
 BOUNDS = OfferFilter()
 

@@ -37,7 +37,7 @@ from validation.worker.bootstrap import (
     has_flows,
     run_worker,
 )
-from validation.worker.prefect.job import VastGpuJobConfiguration
+from validation.worker.prefect.flow_processes import VastGpuJobConfiguration
 
 RENTAL = InstanceInfo("1", "key", "http://fake", lifetime_s=10_000, idle_s=600)
 BOX_VARIABLES = {

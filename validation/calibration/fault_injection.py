@@ -1,17 +1,223 @@
-"""Variants of trusted clips: as they are, harmlessly changed, and with one injected fault each."""
+"""Variants of trusted clips: as they are, harmlessly changed, and with one injected fault each.
+
+A fault is in the recording, in the transcript or in the language label.
+"""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 from zlib import crc32
 
 import numpy as np
+import soxr
 
-from validation.calibration import audio_faults as audio
-from validation.calibration import text_faults as text
 from validation.calibration.trusted_clips import Rng, TrustedClip
-from validation.domain import Waveform
+from validation.domain import SAMPLE_RATE, Seconds, Waveform
+
+MAX_PEAK = 0.999
+"""Highest absolute sample of a changed clip, so that a change does not clip it by accident."""
+TELEPHONE_BAND_HZ = (300.0, 3400.0)
+"""The band of a telephone line: ITU-T G.712."""
+
+# --- Harmless changes -----------------------------------------------------------------------------------------------
+
+
+def leave_unchanged(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    return clip
+
+
+def make_quieter(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    """Eight decibels quieter."""
+    return replace(clip, audio=_fit(clip.audio * 10 ** (-8 / 20)))
+
+
+def add_pauses(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip:
+    """0.3 s of faint noise at both ends."""
+    room = 1e-4 * rng.standard_normal((2, int(0.3 * SAMPLE_RATE)))
+    return replace(clip, audio=_fit(np.concatenate([room[0], clip.audio, room[1]])))
+
+
+# --- Something besides the speech -----------------------------------------------------------------------------------
+
+
+def add_noise(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip:
+    """White noise at a signal-to-noise ratio."""
+    return replace(clip, audio=_mix(clip.audio, rng.standard_normal(len(clip.audio)), snr_db))
+
+
+def add_music(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip:
+    """Chords of plucked strings, two in a second, at a signal-to-noise ratio."""
+    return replace(clip, audio=_mix(clip.audio, _play_chords(len(clip.audio), rng), snr_db))
+
+
+def overlap(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip | None:
+    """Another clip over all of it; of another language, so that the speaker is another one."""
+    others = [other.audio for other in clips if other.language != clip.language]
+    if not others:
+        return None
+    other = np.resize(others[rng.integers(len(others))], len(clip.audio))
+    return replace(clip, audio=_mix(clip.audio, other, snr_db))
+
+
+# --- Less than was recorded -----------------------------------------------------------------------------------------
+
+
+def overdrive(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng, *, scale: float) -> TrustedClip:
+    """Amplified until one sample in twenty is clipped, then stored at a share of full scale."""
+    clipped = np.clip(clip.audio / max(np.quantile(np.abs(clip.audio), 0.95), 1e-6), -1, 1)
+    return replace(clip, audio=(clipped * scale).astype(np.float32))
+
+
+def telephone(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    """The band of a telephone line, at a rate of 8 kHz, as a video's sound track holds a call: resampled to 16 kHz."""
+    narrow = soxr.resample(soxr.resample(clip.audio, SAMPLE_RATE, 8000), 8000, SAMPLE_RATE)
+    spectrum = np.fft.rfft(narrow)
+    hz = np.fft.rfftfreq(len(narrow), 1 / SAMPLE_RATE)
+    low, high = TELEPHONE_BAND_HZ
+    spectrum[(hz < low) | (hz > high)] = 0
+    return replace(clip, audio=_fit(np.fft.irfft(spectrum, len(narrow))))
+
+
+def silence(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    return replace(clip, audio=np.zeros_like(clip.audio))
+
+
+def truncate(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng, *, share: float) -> TrustedClip:
+    """The last part of the speech is missing; the transcript has it."""
+    first, last = _speech_span(clip.audio)
+    return replace(clip, audio=clip.audio[: last - int(share * (last - first))])
+
+
+def shift(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, seconds: Seconds) -> TrustedClip | None:
+    """Times shifted: the beginning is missing, and at the end the next sentence of the language has begun."""
+    others = [other.audio for other in clips if other.language == clip.language and other.text != clip.text]
+    first, last = _speech_span(clip.audio)
+    moved = int(seconds * SAMPLE_RATE)
+    if not others or last - first < 2 * moved:
+        return None
+    following = others[rng.integers(len(others))]
+    begins, _ = _speech_span(following)
+    return replace(clip, audio=_fit(np.concatenate([clip.audio[first + moved :], following[begins : begins + moved]])))
+
+
+def double_speed(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    """Played twice as fast, an octave higher."""
+    return replace(clip, audio=_fit(soxr.resample(clip.audio, 2 * SAMPLE_RATE, SAMPLE_RATE)))
+
+
+def _play_chords(samples: int, rng: Rng) -> np.ndarray:
+    step = SAMPLE_RATE // 2
+    time_s = np.arange(step) / SAMPLE_RATE
+    chords = []
+    for _ in range(-(-samples // step)):
+        root = 110.0 * 2 ** (rng.integers(12) / 12)
+        tones = [root * ratio * harmonic for ratio in (1, 5 / 4, 3 / 2, 2) for harmonic in range(1, 6)]
+        weights = [1 / harmonic for _ in range(4) for harmonic in range(1, 6)]
+        waves = (w * np.sin(2 * np.pi * hz * time_s) for w, hz in zip(weights, tones, strict=True))
+        chords.append(sum(waves) * np.exp(-3 * time_s))
+    return np.concatenate(chords)[:samples]
+
+
+def _speech_span(audio: Waveform) -> tuple[int, int]:
+    """First and last sample within 40 dB of the peak: where the speech begins and ends."""
+    loud = np.flatnonzero(np.abs(audio) > 0.01 * np.abs(audio).max())
+    return (int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, len(audio))
+
+
+def _mix(speech: Waveform, other: np.ndarray, snr_db: float) -> Waveform:
+    power = max(float(np.mean(other**2)), 1e-12)
+    return _fit(speech + other * float(np.sqrt(np.mean(speech**2) / 10 ** (snr_db / 10) / power)))
+
+
+def _fit(audio: np.ndarray) -> Waveform:
+    """Lower the level if a sample would exceed ``MAX_PEAK``, because clipping is another fault."""
+    fitted: Waveform = (audio * min(1.0, MAX_PEAK / max(float(np.abs(audio).max()), 1e-9))).astype(np.float32)
+    return fitted
+
+
+LOOPED_WORDS = 12
+"""Words of a loop, as a recogniser writes one when it repeats itself."""
+
+
+def swap_transcript(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
+    """Words of other clips of the same language, as many characters as the clip's own transcript has."""
+    others = _other_texts(clip, clips)
+    if not others:
+        return None
+    units = [unit for place in rng.permutation(len(others)) for unit in cut_words(others[place])]
+    joint = _joint(clip.text)
+    text = ""
+    for unit in units:
+        longer = text + (joint if text else "") + unit
+        if text and abs(len(longer) - len(clip.text)) > abs(len(text) - len(clip.text)):
+            break
+        text = longer
+    return replace(clip, text=text)
+
+
+def swap_word(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
+    """One word replaced by one of another clip of the same language; two characters in scripts without spaces."""
+    others = _other_texts(clip, clips)
+    if not others:
+        return None
+    own, foreign = cut_words(clip.text), cut_words(others[rng.integers(len(others))])
+    place = int(rng.integers(len(own)))
+    candidates = [word for word in foreign if word.casefold() != own[place].casefold()]
+    if len(own) < 2 or not candidates:  # noqa: PLR2004 - the only word would be the whole transcript
+        return None
+    own[place] = candidates[rng.integers(len(candidates))]
+    return replace(clip, text=_joint(clip.text).join(own))
+
+
+def drop_word(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
+    """One word left out; two characters in scripts without spaces."""
+    own = cut_words(clip.text)
+    if len(own) < 3:  # noqa: PLR2004 - half of the transcript is another fault
+        return None
+    del own[int(rng.integers(len(own)))]
+    return replace(clip, text=_joint(clip.text).join(own))
+
+
+def drop_second_half(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip | None:
+    """The second half of the words left out."""
+    own = cut_words(clip.text)
+    return replace(clip, text=_joint(clip.text).join(own[: len(own) // 2])) if len(own) > 1 else None
+
+
+def repeat_text(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    """The whole transcript twice."""
+    return replace(clip, text=_joint(clip.text).join([clip.text, clip.text]))
+
+
+def append_loop(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    """The last word ``LOOPED_WORDS`` times more."""
+    own = cut_words(clip.text)
+    return replace(clip, text=_joint(clip.text).join([*own, *own[-1:] * LOOPED_WORDS]))
+
+
+def mislabel(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
+    """The label of another language of the clips."""
+    others = sorted({other.language for other in clips} - {clip.language})
+    return replace(clip, language=others[rng.integers(len(others))]) if others else None
+
+
+def cut_words(text: str) -> list[str]:
+    """Cut a transcript into words, or into pairs of characters where it has no spaces."""
+    words = text.split()
+    if len(words) > 1:
+        return words
+    letters = text.strip().rstrip("。.")
+    return [letters[start : start + 2] for start in range(0, len(letters), 2)]
+
+
+def _joint(text: str) -> str:
+    return " " if " " in text.strip() else ""
+
+
+def _other_texts(clip: TrustedClip, clips: Sequence[TrustedClip]) -> list[str]:
+    return [other.text for other in clips if other.language == clip.language and other.text != clip.text]
+
 
 SOUND = "sound"
 """The ``fault`` of a variant without one."""
@@ -38,35 +244,35 @@ Transform: TypeAlias = Callable[[TrustedClip, Sequence[TrustedClip], Rng], Trust
 """(clip, all clips, random numbers) -> the changed clip, or None if these clips do not allow it."""
 
 HARMLESS: Mapping[str, Transform] = {
-    "as it is": audio.keep,
-    "8 dB quieter": audio.lower,
-    "pauses around": audio.pause,
-    "noise 35 dB below": partial(audio.add_noise, snr_db=35.0),
+    "as it is": leave_unchanged,
+    "8 dB quieter": make_quieter,
+    "pauses around": add_pauses,
+    "noise 35 dB below": partial(add_noise, snr_db=35.0),
 }
 FAULTS: Mapping[str, Mapping[str, Transform]] = {
-    "swapped transcript": {"swapped transcript": text.swap_transcript},
-    "half transcript": {"half transcript": text.drop_second_half},
-    "repeated transcript": {"text twice": text.repeat_text, "loop of 12 words": text.append_loop},
-    "one wrong word": {"one wrong word": text.swap_word},
-    "one missing word": {"one missing word": text.drop_word},
-    "wrong language": {"wrong language": text.mislabel},
-    "noise at 20 dB": {"noise at 20 dB": partial(audio.add_noise, snr_db=20.0)},
-    "noise at 10 dB": {"noise at 10 dB": partial(audio.add_noise, snr_db=10.0)},
-    "noise at 0 dB": {"noise at 0 dB": partial(audio.add_noise, snr_db=0.0)},
-    "music": {"music at 10 dB": partial(audio.add_music, snr_db=10.0)},
-    "second speaker": {"speaker at 10 dB": partial(audio.overlap, snr_db=10.0)},
-    "overlap": {"overlap": partial(audio.overlap, snr_db=0.0)},
-    "clipping": {"clipping": partial(audio.overdrive, scale=1.0)},
-    "flat clipping": {"flat clipping": partial(audio.overdrive, scale=0.5)},
-    "telephone band": {"telephone band": audio.telephone},
-    "silence": {"silence": audio.silence},
+    "swapped transcript": {"swapped transcript": swap_transcript},
+    "half transcript": {"half transcript": drop_second_half},
+    "repeated transcript": {"text twice": repeat_text, "loop of 12 words": append_loop},
+    "one wrong word": {"one wrong word": swap_word},
+    "one missing word": {"one missing word": drop_word},
+    "wrong language": {"wrong language": mislabel},
+    "noise at 20 dB": {"noise at 20 dB": partial(add_noise, snr_db=20.0)},
+    "noise at 10 dB": {"noise at 10 dB": partial(add_noise, snr_db=10.0)},
+    "noise at 0 dB": {"noise at 0 dB": partial(add_noise, snr_db=0.0)},
+    "music": {"music at 10 dB": partial(add_music, snr_db=10.0)},
+    "second speaker": {"speaker at 10 dB": partial(overlap, snr_db=10.0)},
+    "overlap": {"overlap": partial(overlap, snr_db=0.0)},
+    "clipping": {"clipping": partial(overdrive, scale=1.0)},
+    "flat clipping": {"flat clipping": partial(overdrive, scale=0.5)},
+    "telephone band": {"telephone band": telephone},
+    "silence": {"silence": silence},
     "truncation": {
-        "last 15 % missing": partial(audio.truncate, share=0.15),
-        "last 40 % missing": partial(audio.truncate, share=0.4),
+        "last 15 % missing": partial(truncate, share=0.15),
+        "last 40 % missing": partial(truncate, share=0.4),
     },
-    "shift of 0.4 s": {"shift of 0.4 s": partial(audio.shift, seconds=0.4)},
-    "shift of 1 s": {"shift of 1 s": partial(audio.shift, seconds=1.0)},
-    "doubled speed": {"doubled speed": audio.double_speed},
+    "shift of 0.4 s": {"shift of 0.4 s": partial(shift, seconds=0.4)},
+    "shift of 1 s": {"shift of 1 s": partial(shift, seconds=1.0)},
+    "doubled speed": {"doubled speed": double_speed},
 }
 """Fault -> its variants."""
 

@@ -31,7 +31,7 @@ def add(worker_id: Annotated[str, typer.Argument(help="Its WORKER_ID.")]) -> Non
     """
     from validation.credentials.issuer import open_issuer
     from validation.gateway.tokens import find_tokens, headers_for
-    from validation.ledger.box_credentials import issue_box_key
+    from validation.ledger.boxes import issue_box_key
     from validation.services import open_ledger
     from validation.settings import load_settings
     from validation.shards.naming import shard_folder
@@ -58,7 +58,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
     """
     from validation.errors import BadInput
     from validation.gateway.tokens import find_tokens
-    from validation.ledger.box_credentials import issue_box_key, read_credential_status
+    from validation.ledger.boxes import issue_box_key, read_credential_status
     from validation.ledger.maintenance import end_box_sessions
     from validation.ledger.queries import read_view
     from validation.ledger.workers import retire_worker
@@ -94,7 +94,7 @@ def undo(
     Example: `vfleet box undo val-7 --since 2h --dry-run`
     """
     from validation.errors import BadInput
-    from validation.ledger.box_decisions import KEPT_S, undo_box
+    from validation.ledger.boxes import KEPT_S, undo_box
     from validation.services import open_ledger
 
     unit_s = {"m": 60, "h": 3600, "d": 86400}.get(since[-1:], 0)
@@ -115,7 +115,7 @@ def undo(
 @box_app.command()
 def credentials(json: JsonOption = False) -> None:
     """List the boxes with a key, and how long the store credentials issued to them are valid."""
-    from validation.ledger.box_credentials import read_credential_status
+    from validation.ledger.boxes import read_credential_status
     from validation.services import open_ledger
 
     issued = read_credential_status(open_ledger())

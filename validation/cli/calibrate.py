@@ -11,10 +11,8 @@ from validation.errors import BadInput
 from validation.output import print_table, say, say_json
 
 if TYPE_CHECKING:
-    from validation.calibration.evaluate import EvaluatedClip
-    from validation.calibration.language_limits import LanguageLimit
-    from validation.calibration.limits import Proposal
-    from validation.calibration.metrics import Estimate
+    from validation.calibration.limits import LanguageLimit, Proposal
+    from validation.calibration.metrics import Estimate, EvaluatedClip
     from validation.scoring.verdict import Rules
 
 PANEL = "Results"
@@ -74,9 +72,8 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
     """Print limits by language, and return the text of the rules that have them."""
     import polars as pl
 
-    from validation.calibration.language_limits import MIN_SEGMENTS, apply_language_limits, propose_language_limits
-    from validation.calibration.rewrite import rewrite_rules
-    from validation.scoring.rules_io import parse_rules
+    from validation.calibration.limits import MIN_SEGMENTS, apply_language_limits, propose_language_limits
+    from validation.scoring.rules_io import parse_rules, rewrite_rules
 
     try:
         segments = pl.read_parquet(str(shards))
@@ -125,13 +122,12 @@ def _from_clips(
     trusted: Path, suite: str, text: str, file: str, loss: float, version: str, *, quiet: bool, min_clips: int
 ) -> str:
     """Print limits measured on clips, and return the text of the rules that have them."""
-    from validation.calibration.evaluate import describe_columns, evaluate_clips
     from validation.calibration.fault_injection import inject_faults
     from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
-    from validation.calibration.rewrite import rewrite_rules
+    from validation.calibration.metrics import describe_columns, evaluate_clips
     from validation.calibration.trusted_clips import load_trusted
     from validation.models.suite import load_suite
-    from validation.scoring.rules_io import check_columns, parse_rules
+    from validation.scoring.rules_io import check_columns, parse_rules, rewrite_rules
 
     clips = load_trusted(trusted)
     if len(clips) < min_clips:

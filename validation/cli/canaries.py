@@ -43,8 +43,7 @@ def add(
     import numpy as np
 
     from validation.calibration.trusted_clips import load_trusted
-    from validation.canaries.generate import add_to_queue, find_templates, generate_canaries
-    from validation.canaries.probes import make_probes
+    from validation.canaries.generate import add_to_queue, find_templates, generate_canaries, make_probes
     from validation.models.suites import batching_policy
     from validation.services import open_ledger
     from validation.settings import load_settings

@@ -91,8 +91,7 @@ def reviews(
     Example: `vfleet reviews clips`, then `vfleet calibrate clips`
     """
     from validation.analysis.explore.audio import SourceAudio
-    from validation.analysis.explore.reviews import Reviews
-    from validation.analysis.explore.trusted import write_trusted_clips
+    from validation.analysis.explore.reviews import Reviews, write_trusted_clips
     from validation.settings import load_settings
 
     if not decisions.is_file():

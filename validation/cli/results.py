@@ -11,7 +11,7 @@ from validation.errors import BadInput
 from validation.output import print_table, say, say_error, say_json
 
 if TYPE_CHECKING:
-    from validation.analysis.report.audio_samples import SegmentKey
+    from validation.analysis.report.page import SegmentKey
     from validation.analysis.selection.sources import ShardSource
     from validation.analysis.selection.summary import SelectionSummary
     from validation.canaries.evaluate import CanaryTally
@@ -221,7 +221,7 @@ def count_canaries() -> "CanaryTally | None":
 
 def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
     """The audio of segments. If the source cannot be opened, each segment has that fault in its place."""
-    from validation.analysis.report.audio_samples import fetch_audio
+    from validation.analysis.report.page import fetch_audio
     from validation.domain import Fault
     from validation.errors import FleetError
     from validation.settings import load_settings

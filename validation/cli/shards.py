@@ -31,7 +31,7 @@ def verify(
 
     Example: `vfleet shards verify --log verified.jsonl`
     """
-    from validation.control.verify import verify_shards
+    from validation.control.audit import verify_shards
     from validation.services import open_ledger, open_results
 
     checked = bad = 0

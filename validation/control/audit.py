@@ -1,20 +1,117 @@
-"""The audit: compare ledger, shards and manifests. Reads only."""
+"""The audit: compare ledger, shards and manifests.
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+``audit`` checks a running fleet, ``verify_shards`` reads every committed shard and resumes from a log. Neither changes
+anything. ``delete_orphans`` deletes objects that belong to no committed shard and to no open chunk.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import polars as pl
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.orphans import ORPHAN_MARGIN, READERS, find_strays
-from validation.errors import Permanent
-from validation.ledger.queries import CommittedShard, audit_ledger, read_committed_shards, read_shard_segments
-from validation.shards.bucket import read_manifest
+from validation.errors import BadInput, Permanent
+from validation.ledger.maintenance import find_unknown_chunks
+from validation.ledger.queries import (
+    CommittedShard,
+    audit_ledger,
+    read_committed_shards,
+    read_open_chunks,
+    read_retired_shards,
+    read_shard_segments,
+)
+from validation.shards.manifest import ShardManifest, read_manifest
+from validation.shards.naming import shard_key, sibling_key
 from validation.shards.reader import read_shard, verify_shard
-from validation.storage.store import get_bytes
+from validation.storage.store import delete_object, get_bytes, list_objects
+
+READERS = 8
+"""Shards or manifests read at a time."""
+ORPHAN_MARGIN = timedelta(hours=1)
+"""How old an object must be before it can be an orphan: more than the clock of any object store is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strays:
+    """Keys of the objects under ``shards/`` that belong to no committed shard and to no open chunk."""
+
+    orphans: Sequence[str]
+    """Of chunks that this ledger knows and that left no shard; of uploads that were cut off; of cut-off compactions."""
+    unknown: Sequence[str]
+    """Complete shards of chunks that this ledger does not know, as in a ledger that was restored from a backup or begun
+    anew. They may be the only copy of their results: only ``repair`` decides about them."""
+    complete: Sequence[str] = ()
+    """The orphans that are complete shards of a chunk: ``repair`` can record them too, if it comes before the sweep."""
+
+
+def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Strays:
+    """Find them, without the objects younger than ``margin``.
+
+    The bucket is listed before the ledger is read, and open chunks are read before committed shards: a shard that is
+    uploaded or committed in between is found in one of the two.
+    """
+    before = datetime.now(UTC) - margin
+    objects = list(list_objects(results, "shards"))
+    if not objects:
+        return Strays((), ())
+    owned = {shard_key(chunk.worker_id, chunk.shard_number) for chunk in read_open_chunks(engine)}
+    owned |= {shard.shard_key for shard in read_committed_shards(engine)}
+    # Read after the committed shards: a shard may retire meanwhile, and is never current again.
+    owned |= {shard.shard_key for shard in read_retired_shards(engine)}
+    owned |= {sibling_key(key) for key in owned}
+    strays = {item.key for item in objects if item.modified_at < before} - owned
+    manifests = _read_manifests(results, strays)
+    unknown = set(_find_unknown(engine, manifests, owned & {item.key for item in objects}))
+    orphans = strays - unknown - {sibling_key(key) for key in unknown}
+    complete = {each.key for each in manifests if not each.sources} - unknown
+    return Strays(sorted(orphans), sorted(unknown), sorted(complete))
+
+
+def _read_manifests(results: ObjectStore, strays: set[str]) -> list[ShardManifest]:
+    """The manifests of those that are complete: without a manifest a shard was never committed."""
+    complete = sorted(key for key in strays if key.endswith(".parquet") and sibling_key(key) in strays)
+    with ThreadPoolExecutor(READERS) as pool:
+        return [each for each in pool.map(partial(_read_manifest, results), complete) if each is not None]
+
+
+def _find_unknown(engine: Engine, manifests: Sequence[ShardManifest], present: set[str]) -> Iterator[str]:
+    """The shards of chunks that the ledger does not know, and compacted shards one of whose sources is not present."""
+    written = [each for each in manifests if not each.sources]
+    unknown = set(find_unknown_chunks(engine, [each.provenance.chunk_id for each in written]))
+    yield from (each.key for each in written if each.provenance.chunk_id in unknown)
+    yield from (each.key for each in manifests if each.sources and not present.issuperset(each.sources))
+
+
+def _read_manifest(results: ObjectStore, key: str) -> ShardManifest | None:
+    """None if the object beside the shard is no manifest of it: an upload that was cut off, or no shard at all."""
+    try:
+        manifest = read_manifest(results, key)
+    except Permanent:
+        return None
+    return manifest if manifest.key == key else None
+
+
+def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
+    """Keys of the orphans, which may be deleted."""
+    return find_strays(engine, results, margin=margin).orphans
+
+
+def delete_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
+    """Delete the orphans. Returns their keys."""
+    return delete_all(results, find_orphans(engine, results, margin=margin))
+
+
+def delete_all(results: ObjectStore, keys: Sequence[str]) -> Sequence[str]:
+    """Delete objects. Returns their keys."""
+    for key in keys:
+        delete_object(results, key)
+    return keys
 
 
 def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = ORPHAN_MARGIN) -> Iterator[str]:
@@ -58,3 +155,66 @@ def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]],
         differing = sorted(v for v in found.keys() | expected.keys() if found.get(v) != expected.get(v))
         return f"{key}: video {(v := differing[0])} has {found.get(v)} rows, the ledger says {expected.get(v)}"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A shard that was read completely, and what is wrong with it, if anything."""
+
+    key: str
+    sha256: str
+    problem: str | None
+
+
+def verify_shards(
+    engine: Engine, results: ObjectStore, *, log: Path | None = None, readers: int = READERS
+) -> Iterator[Verified]:
+    """Verify every committed shard; yields each as it is done, in no order.
+
+    Memory holds as many shards as there are readers. A shard with a problem is a result and does not stop the others;
+    an unreachable bucket or ledger does, and the next run resumes from the log.
+
+    Args:
+        engine: the ledger.
+        results: the results bucket.
+        log: JSON lines, one per shard, appended as shards are done. Shards without a problem are not read again.
+        readers: how many shards are read at a time.
+
+    Raises:
+        BadInput: the log is not a log of this command.
+    """
+    sound = _open_log(log) if log else set()
+    waiting = [shard for shard in read_committed_shards(engine) if (shard.shard_key, shard.shard_sha256) not in sound]
+    segments = read_shard_segments(engine)  # after the shards: those committed in between are not verified
+
+    def verify(shard: CommittedShard) -> Verified:
+        return Verified(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
+
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="verify")
+    try:
+        for done in as_completed([pool.submit(verify, shard) for shard in waiting]):
+            verified = done.result()
+            if log:
+                _append(log, verified)
+            yield verified
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _open_log(log: Path) -> set[tuple[str, str]]:
+    """The shards in which an earlier run found no problem. Removes a last line that the end of that run cut off."""
+    if not log.exists():
+        return set()
+    whole, newline, _ = log.read_bytes().rpartition(b"\n")
+    try:
+        entries = [Verified(**json.loads(line)) for line in whole.splitlines()]
+    except (TypeError, ValueError):
+        raise BadInput(f"{log} is not a log of `vfleet shards verify`: name another file") from None
+    with log.open("r+b") as file:
+        file.truncate(len(whole + newline))
+    return {(verified.key, verified.sha256) for verified in entries if verified.problem is None}
+
+
+def _append(log: Path, verified: Verified) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(verified)) + "\n")

@@ -7,26 +7,113 @@ to do.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from itertools import groupby
-from uuid import uuid4
+from operator import attrgetter
+from uuid import UUID, uuid4
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.orphans import ORPHAN_MARGIN, READERS
+from validation.control.audit import ORPHAN_MARGIN, READERS
+from validation.domain import VideoFailure
+from validation.errors import BadInput
 from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
-from validation.shards.bucket import delete_shard, read_manifest
-from validation.shards.errors import ShardCorrupt
-from validation.shards.manifest import ShardManifest
-from validation.shards.merge import ShardPart, merge_shards, merging_key
-from validation.shards.naming import sibling_key
+from validation.shards.manifest import ShardManifest, delete_shard, read_manifest
+from validation.shards.naming import compacted_key, sibling_key
 from validation.shards.reader import verify_shard
+from validation.shards.schema import ShardCorrupt, ShardProvenance
+from validation.shards.writer import write_table
 from validation.storage.store import get_bytes, put_once
+
+COMPACTOR = "compaction"
+"""The worker id in the provenance of a compacted shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPart:
+    """A shard to merge, and its videos whose rows are left out."""
+
+    payload: bytes
+    manifest: ShardManifest
+    superseded: Collection[str] = ()
+
+
+def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
+    """Return what two shards must have in common to be merged: all that their numbers depend on."""
+    return (
+        provenance.suite,
+        tuple(sorted(provenance.model_revisions.items())),
+        provenance.rules_version,
+        provenance.policy,
+        provenance.schema_version,
+        provenance.normalisation_version,
+    )
+
+
+def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardManifest]:
+    """Write the current rows of several shards as one shard, and build its manifest.
+
+    Failures of the parts are carried over, except of videos that have rows by now.
+
+    Raises:
+        BadInput: the parts differ in ``merging_key``, or two hold the same video.
+    """
+    first = parts[0].manifest.provenance
+    if len({merging_key(part.manifest.provenance) for part in parts}) > 1:
+        raise BadInput("shards of different suites, revisions or rules cannot be merged")
+    videos = [v for part in parts for v in part.manifest.videos if v.video_id not in part.superseded]
+    if twice := [video for video, count in Counter(v.video_id for v in videos).items() if count > 1]:
+        raise BadInput(f"video {twice[0]} is in two shards that are to be merged")
+    provenance = replace(first, chunk_id=token, worker_id=COMPACTOR, flow_run_id=None)
+    table = pa.concat_tables(_take_rows(part) for part in parts)
+    payload = write_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
+    return payload, ShardManifest(
+        key=compacted_key(first.suite, token),
+        rows=len(table),
+        size_bytes=len(payload),
+        sha256=sha256(payload).hexdigest(),
+        provenance=provenance,
+        videos=tuple(sorted(videos, key=lambda video: video.video_id)),
+        failed=_carry_failures(parts, {video.video_id for video in videos}),
+        sources=tuple(part.manifest.key for part in parts),
+    )
+
+
+def _carry_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> tuple[VideoFailure, ...]:
+    failures = {
+        failure: None for part in parts for failure in part.manifest.failed if failure.video_id not in validated
+    }
+    return tuple(sorted(failures, key=attrgetter("video_id")))
+
+
+def _take_rows(part: ShardPart) -> pa.Table:
+    table = pq.read_table(pa.BufferReader(part.payload))
+    table = table.cast(pa.schema([_own_metadata(field) for field in table.schema]))
+    if part.superseded:
+        stale = pc.is_in(table["video_id"], value_set=pa.array(part.superseded, pa.string()))
+        table = table.filter(pc.invert(stale))
+    return table
+
+
+def _own_metadata(field: pa.Field) -> pa.Field:
+    """Remove what parquet adds to a column's metadata when it is read."""
+    return field.with_metadata(_without_parquet((field.metadata or {}).items()))
+
+
+def _without_parquet(items: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    return {key: value for key, value in items if not key.startswith(b"PARQUET:")}
+
 
 TARGET_BYTES = 64 << 20
 """Size of a compacted shard. Merging holds all of it decoded in memory."""

@@ -12,8 +12,7 @@ from typing import Literal
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.control.audit import check_shards
-from validation.control.orphans import ORPHAN_MARGIN, find_strays
+from validation.control.audit import ORPHAN_MARGIN, check_shards, find_strays
 from validation.errors import BadInput, Permanent
 from validation.ledger.maintenance import (
     compact_shards,
@@ -24,11 +23,10 @@ from validation.ledger.maintenance import (
 )
 from validation.ledger.queries import CommittedShard, read_open_chunks
 from validation.ledger.rpc import CompactionConflict
-from validation.shards.bucket import read_manifest
-from validation.shards.errors import ShardCorrupt
-from validation.shards.manifest import ShardManifest
+from validation.shards.manifest import ShardManifest, read_manifest
 from validation.shards.naming import parse_shard_key
 from validation.shards.reader import verify_shard
+from validation.shards.schema import ShardCorrupt
 from validation.storage.store import get_bytes
 
 MAX_PASSES = 3

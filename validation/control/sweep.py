@@ -150,7 +150,7 @@ def settle_failures(engine: Engine, read_video: "VideoReader") -> "Sequence[Sett
 
 def remove_orphans(engine: Engine, results: ObjectStore, report: SweepReport) -> None:
     """Delete the orphans; name the shards of unknown chunks in the report."""
-    from validation.control.orphans import delete_all, find_strays  # noqa: PLC0415
+    from validation.control.audit import delete_all, find_strays  # noqa: PLC0415
 
     strays = find_strays(engine, results)
     report.unknown_shards = strays.unknown

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from validation.domain import DecodedVideo, Seconds, Video
 from validation.errors import Permanent
-from validation.ledger.box_decisions import prune_box_decisions, read_unwitnessed_failures, settle_failure
+from validation.ledger.boxes import prune_box_decisions, read_unwitnessed_failures, settle_failure
 
 TIME_LIMIT_S: Seconds = 90.0
 """After which no further video is begun: the next run, ten minutes later, goes on."""
@@ -25,7 +25,7 @@ VideoReader = Callable[[Video], DecodedVideo]
 
 @dataclass(frozen=True, slots=True)
 class SettledFailure:
-    """A failure that the control plane looked at."""
+    """A failure of one box that the control plane has confirmed or refuted by reading the object itself."""
 
     video_id: str
     owner: str

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from validation.corpus.audio_file import AudioFile, WrongLength
-from validation.corpus.flac_frames import read_flac
 from validation.corpus.mpeg_audio import read_mpeg_audio
 from validation.corpus.pcm_formats import CHUNK_ID, read_aiff, read_au, read_caf, read_w64, read_wav
-from validation.corpus.stream_formats import OGG_PAGE, read_ogg, skip_id3
+from validation.corpus.stream_formats import OGG_PAGE, read_flac, read_ogg, skip_id3
 from validation.domain import Seconds
 
 _EBML = b"\x1a\x45\xdf\xa3"

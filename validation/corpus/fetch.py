@@ -136,12 +136,14 @@ def _describe(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
         start_s=record.start_s,
         end_s=record.end_s,
         speaker=record.speaker,
+        audio_member=None if isinstance(ref.audio, Fault) else ref.audio.member,
     )
 
 
 class _Decoded(NamedTuple):
     audio: Waveform | Fault
     length_difference_s: Seconds | None = None
+    audio_offset_s: Seconds | None = None
 
 
 def _decode_refs(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Iterator[tuple[str, _Decoded]]:
@@ -176,9 +178,10 @@ def _take(record: Record, span: AudioSpan, whole: Waveform | Fault, limit_s: Sec
         audio = Fault("too_long", f"the file holds more than {limit_s:.0f} s")
     else:
         audio = whole
+    offset_s = cut_s[0] if cut_s is not None else None
     if declared_s is None or isinstance(audio, Fault):
-        return _Decoded(audio)
-    return _Decoded(audio, len(audio) / SAMPLE_RATE - declared_s)
+        return _Decoded(audio, None, offset_s)
+    return _Decoded(audio, len(audio) / SAMPLE_RATE - declared_s, offset_s)
 
 
 def _span_of_duration(record: Record) -> tuple[Seconds, Seconds] | None:

@@ -2,15 +2,107 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from validation.corpus.index import read_index
-from validation.corpus.lhotse_shar import read_shar
 from validation.corpus.pairs import read_pairs
-from validation.corpus.records import read_record
-from validation.corpus.segment_refs import BadLayout, SegmentRef, TarListing, natural_order
-from validation.domain import Fault
+from validation.corpus.records import Object, Record, read_record
+from validation.corpus.segment_refs import (
+    BadLayout,
+    MemberNames,
+    SegmentRef,
+    TarListing,
+    natural_order,
+    ref_audio,
+    ref_missing,
+    ref_span,
+    strip_suffix,
+    to_nfc,
+)
+from validation.domain import Fault, Seconds
 from validation.errors import Permanent
+
+_MAX_ID_CHARS = 200
+_MAX_MARGIN_S: Seconds = 0.25
+"""Audio of a cut before and after its only supervision that is not worth a slice."""
+
+
+class _CutAudio:
+    """Finds the audio of a cut by the cut's id, which may hold slashes: by its path, or by its last part."""
+
+    def __init__(self, listing: TarListing) -> None:
+        self._by_path = MemberNames(listing.key, {strip_suffix(audio): audio for audio in listing.audio})
+        counts = Counter(_last_part(strip_suffix(audio)) for audio in listing.audio)
+        self._by_last_part = {
+            part: audio for audio in listing.audio if counts[part := _last_part(strip_suffix(audio))] == 1
+        }
+
+    def find(self, cut_id: str) -> str | None:
+        return self._by_path.find(cut_id) or self._by_last_part.get(_last_part(cut_id))
+
+
+def read_shar(listing: TarListing) -> list[SegmentRef] | None:
+    """Read a tar by its cuts; None if it has none.
+
+    A cut with one supervision is one segment. A cut with several is sliced, one segment per supervision.
+
+    Raises:
+        BadLayout: the cuts are damaged.
+    """
+    names = [name for name in sorted(listing.texts) if name.lower().endswith((".jsonl", ".jsonl.gz"))]
+    cuts = [cut for name in names for cut in _read_cuts(listing, name)]
+    audio = _CutAudio(listing)
+    return [ref for cut in cuts for ref in _ref_cut(cut, audio)] if cuts else None
+
+
+def _read_cuts(listing: TarListing, name: str) -> list[Object]:
+    try:
+        rows = listing.parse(name)
+    except ValueError as error:
+        raise BadLayout(listing.key, f"{name} cannot be read: {error}") from None
+    cuts = [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("supervisions"), list)]
+    if mixed := next((row for row in rows if isinstance(row, Mapping) and isinstance(row.get("tracks"), list)), None):
+        cut_id = str(mixed.get("id"))[:_MAX_ID_CHARS]
+        raise BadLayout(listing.key, f"{name} holds cut {cut_id!r} of several tracks: mix it to one recording first")
+    listing.spend_segments(name, sum(max(1, len(cut["supervisions"])) for cut in cuts))
+    return cuts
+
+
+def _ref_cut(cut: Object, audio: _CutAudio) -> list[SegmentRef]:
+    cut_id = str(cut.get("id"))
+    member = audio.find(cut_id)
+    records = [_read_supervision(row) for row in cut["supervisions"] if isinstance(row, Mapping)] or [Record()]
+    if member is None:
+        return [ref_missing(name, record) for name, record in _name_supervisions(cut_id, records)]
+    if len(records) == 1:
+        return [_ref_only_supervision(cut_id, records[0], member, read_record(cut).duration_s)]
+    return [ref_span(name, record, member) for name, record in _name_supervisions(cut_id, records)]
+
+
+def _ref_only_supervision(cut_id: str, record: Record, member: str, cut_s: Seconds | None) -> SegmentRef:
+    """Refer to the whole cut, or to a span of it if the supervision covers less than the cut."""
+    start_s, end_s = record.start_s or 0.0, record.end_s
+    if cut_s is None or end_s is None or (start_s <= _MAX_MARGIN_S and end_s >= cut_s - _MAX_MARGIN_S):
+        return ref_audio(cut_id, record, member)
+    return ref_span(cut_id, record, member)
+
+
+def _read_supervision(row: Object) -> Record:
+    """Read a supervision, whose ``start`` is a place in the audio of its cut."""
+    record = read_record(row)
+    return replace(record, offset_s=record.start_s)
+
+
+def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Record]]:
+    if len(records) == 1:
+        return [(cut_id, records[0])]
+    return [(f"{cut_id}-{place:03d}", record) for place, record in enumerate(records)]
+
+
+def _last_part(name: str) -> str:
+    return PurePosixPath(to_nfc(name)).name
+
 
 _MAX_NAMES = 3
 """How many names a message lists."""

@@ -1,7 +1,11 @@
-"""Streams of frames or pages: FLAC, Ogg and MPEG audio. Their length is checked frame by frame or page by page."""
+"""Streams of pages or frames: Ogg, whose pages are checked one by one, and FLAC.
+
+The last frame of FLAC must end where STREAMINFO says that the stream ends (RFC 9639).
+"""
 
 import struct
 import zlib
+from typing import NamedTuple
 
 from validation.corpus.audio_file import AudioFile, WrongLength
 
@@ -62,3 +66,127 @@ def skip_id3(payload: bytes, start: int = 0) -> int:
         footer = _ID3_HEADER_BYTES if payload[start + 5] & _ID3_FOOTER else 0
         start += _ID3_HEADER_BYTES + size + footer
     return start
+
+
+_STREAMINFO, _FIRST_METADATA_BYTE = slice(8, 42), 4
+_LAST_BLOCK = 0x80
+_MAX_FRAME_HEADER_BYTES = 16
+_SYNC_FIXED, _SYNC_VARIABLE = b"\xff\xf8", b"\xff\xf9"
+_RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
+"""Hz, by the code in a frame's header; 0 is that of STREAMINFO. Higher codes put the rate behind the header."""
+_BLOCK_8_BITS, _BLOCK_16_BITS = 6, 7
+_MAX_LAST_FRAME_BYTES = 1 << 20
+_MAX_CANDIDATES = 3
+_CRC8_POLYNOMIAL = 0x07
+
+
+class _Frame(NamedTuple):
+    """The header of a frame (RFC 9639, section 9.1)."""
+
+    number: int
+    """Of the frame in a stream of blocks of one size, else of the frame's first sample."""
+    block: int
+    """Samples per channel."""
+    rate: int
+    """Hz; 0 where the header does not say."""
+
+
+def read_flac(payload: bytes) -> AudioFile:
+    """Compare the total of STREAMINFO and its sample rate with the frames: libsndfile stops at the total.
+
+    A total of 0 is unknown (section 8.2); libsndfile refuses such a file.
+
+    Raises:
+        WrongLength: the frames end elsewhere, or have another sample rate.
+    """
+    info = int.from_bytes(payload[_STREAMINFO][10:18], "big")
+    rate, total = info >> 44, info & ((1 << 36) - 1)
+    start = _find_frames(payload)
+    first = _parse_frame(payload, start)
+    if first is None:  # the decoder says why
+        return AudioFile(payload, "libsndfile" if total else "ffmpeg", declares_length=total > 0)
+    if first.rate not in {0, rate}:
+        raise WrongLength(f"its header contradicts its frames: {rate} Hz and {first.rate} Hz")
+    if not total:
+        return AudioFile(payload, "ffmpeg", declares_length=False)
+    ends = _list_last_ends(payload, start, first)
+    if ends and total not in ends:
+        raise WrongLength(f"its header declares {total} samples, and its last frame ends at {ends[0]}")
+    return AudioFile(payload, "libsndfile", declares_length=True)
+
+
+def _find_frames(payload: bytes) -> int:
+    """Return where the metadata blocks end."""
+    start = _FIRST_METADATA_BYTE
+    while start + 4 <= len(payload):
+        kind, size = payload[start], int.from_bytes(payload[start + 1 : start + 4], "big")
+        start += 4 + size
+        if kind & _LAST_BLOCK:
+            break
+    return start
+
+
+def _list_last_ends(payload: bytes, start: int, first: _Frame) -> list[int]:
+    """List where the stream ends, in samples, by each header that may be the last frame's, last in the file first.
+
+    The two bytes that begin a frame also occur inside frames, so more than one place may look like a header.
+    """
+    ends: list[int] = []
+    sync, sample_bits, place = payload[start : start + 2], payload[start + 3] & 0x0E, len(payload)
+    unit = first.block if sync == _SYNC_FIXED else 1
+    lowest = max(start, len(payload) - _MAX_LAST_FRAME_BYTES)
+    while len(ends) < _MAX_CANDIDATES and (place := payload.rfind(sync, lowest, place)) >= 0:
+        frame = _parse_frame(payload, place)
+        if frame and frame.rate == first.rate and payload[place + 3] & 0x0E == sample_bits:
+            ends.append((frame.number - first.number) * unit + frame.block)
+    return ends
+
+
+def _parse_frame(payload: bytes, start: int) -> _Frame | None:
+    """Parse a frame's header; None if its checksum or a code is wrong."""
+    header = payload[start : start + _MAX_FRAME_HEADER_BYTES]
+    if len(header) < 6 or header[:2] not in {_SYNC_FIXED, _SYNC_VARIABLE} or header[3] & 1:  # noqa: PLR2004
+        return None
+    block_code, rate_code = header[2] >> 4, header[2] & 0x0F
+    width = max(1, 8 - (header[4] ^ 0xFF).bit_length())
+    if block_code == 0 or rate_code > 14 or width > 7:  # noqa: PLR2004
+        return None
+    number = header[4] & (0x7F >> (width if width > 1 else 0))
+    for byte in header[5 : 4 + width]:
+        number = number << 6 | byte & 0x3F
+    at = 4 + width
+    block_bytes = {_BLOCK_8_BITS: 1, _BLOCK_16_BITS: 2}.get(block_code, 0)
+    block = _block_of_code(block_code) or int.from_bytes(header[at : at + block_bytes], "big") + 1
+    at += block_bytes
+    rate, rate_bytes = _rate_of_code(rate_code, header[at:])
+    at += rate_bytes
+    if at >= len(header) or _crc8(header[:at]) != header[at]:
+        return None
+    return _Frame(number, block, rate)
+
+
+def _block_of_code(code: int) -> int:
+    """Return samples per block; 0 where they are behind the header."""
+    if code == 1:
+        return 192
+    if code in {_BLOCK_8_BITS, _BLOCK_16_BITS}:
+        return 0
+    return 144 << code if code < _BLOCK_8_BITS else 1 << code
+
+
+def _rate_of_code(code: int, behind: bytes) -> tuple[int, int]:
+    """Return Hz, and the bytes behind the header that it takes."""
+    if code < len(_RATES):
+        return _RATES[code], 0
+    unit, size = {12: (1000, 1), 13: (1, 2), 14: (10, 2)}[code]
+    return unit * int.from_bytes(behind[:size], "big"), size
+
+
+def _crc8(header: bytes) -> int:
+    crc = 0
+    for byte in header:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc << 1 ^ (_CRC8_POLYNOMIAL if crc & 0x80 else 0)
+        crc &= 0xFF
+    return crc

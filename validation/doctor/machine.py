@@ -1,18 +1,90 @@
-"""The machine itself: disk, clock, packages, models."""
+"""The machine itself: disk, clock, packages, models, and whether the installed software can compute on its GPU."""
 
+import importlib.util
 import platform
 import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from validation.doctor.check import CheckWarning
 from validation.doctor.database import read_session
 from validation.domain import MIN_DISK_BYTES, Seconds
 from validation.errors import BadInput
+from validation.hardware.gpu import built_for_cuda, check_cuda_support, read_driver_version, read_gpus
 from validation.models.self_test import run_self_test
 from validation.models.suite import load_suite
 from validation.settings import Settings
+
+_IDENTITY_MODEL = bytes.fromhex(
+    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a02080162"
+    "0f0a0179120a0a08080112040a0208014202100d"
+)
+"""The smallest ONNX model: y = x for one float32 (IR 8, opset 13)."""
+
+
+def check_gpu(settings: Settings) -> str | None:
+    """A GPU is there where one is required, and it is the model that was ordered."""
+    gpus, ordered = read_gpus(), (settings.gpu_type or "").replace("_", " ")
+    names = ", ".join(f"{gpu.name} ({gpu.memory_gib} GiB)" for gpu in gpus)
+    if settings.device == "cuda" and not gpus:
+        raise BadInput("VFLEET_DEVICE is cuda, and the driver shows no GPU: start the container with --gpus all")
+    if settings.device == "cuda" and ordered not in names:
+        raise BadInput(f"a {ordered} was ordered, and the driver shows {names}: destroy this box and rent another")
+    return names or None
+
+
+def check_driver(settings: Settings) -> str | None:
+    """The driver supports the CUDA version that the image was built for."""
+    driver, cuda = read_driver_version(), built_for_cuda()
+    if settings.device == "cuda" and driver is None:
+        raise BadInput(
+            "VFLEET_DEVICE is cuda, and the driver's library (NVML) does not load: start the container with --gpus all"
+        )
+    if settings.device == "cpu" or driver is None or cuda is None:
+        return None
+    check_cuda_support(driver, cuda)
+    return f"driver {driver} supports CUDA {cuda}, for which this image was built"
+
+
+def check_onnxruntime(settings: Settings) -> str | None:
+    """ONNX Runtime was built for CUDA where a GPU is required. Cheap: the GPU is not touched."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime  # noqa: PLC0415 - a control machine has none
+
+    providers = onnxruntime.get_available_providers()
+    if settings.device == "cuda" and "CUDAExecutionProvider" not in providers:
+        raise BadInput(
+            f"ONNX Runtime {onnxruntime.__version__} has {', '.join(providers)} and no CUDA: "
+            "pip install 'validation-fleet[gpu]', without onnxruntime beside it"
+        )
+    return f"{onnxruntime.__version__} with {', '.join(providers)}"
+
+
+def check_onnx_session(settings: Settings) -> str | None:
+    """ONNX Runtime computes on the GPU where one is required: a library that it was built with may not load.
+
+    Opens a CUDA context, which takes hundreds of MB of GPU memory until the process ends: not for a worker.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    from validation.models.onnx import create_onnx_session  # noqa: PLC0415 - a control machine has no ONNX Runtime
+
+    try:
+        session = create_onnx_session(_IDENTITY_MODEL, threads=1, device="cuda" if settings.device == "cuda" else "cpu")
+        session.run(None, {"x": np.ones(1, dtype=np.float32)})
+    except BadInput:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common base class
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise BadInput(
+            f"ONNX Runtime cannot compute on this box: rent another one, or repair its driver ({reason})"
+        ) from error
+    return f"computes with {', '.join(session.get_providers())}"
+
 
 WARN_SKEW_S: Seconds = 10.0
 """Beyond this, times of this machine and times of the ledger cannot be put in order."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from validation.doctor.accounts import check_cloudflare, check_vast
 from validation.doctor.check import Check, CheckResult, CheckWarning, run_check
 from validation.doctor.database import (
     check_box_limits,
@@ -10,28 +9,43 @@ from validation.doctor.database import (
     check_box_role,
     check_control_role,
     check_database,
+    check_indexes,
+    check_labels,
     check_migration,
     check_pooler,
+    check_queue,
     check_tls,
+    check_writable,
 )
-from validation.doctor.deployments import (
+from validation.doctor.environment import check_control_environment, check_variables
+from validation.doctor.machine import (
+    check_clock,
+    check_disk,
+    check_driver,
+    check_gpu,
+    check_models,
+    check_onnx_session,
+    check_onnxruntime,
+    check_versions,
+)
+from validation.doctor.prefect_server import (
     check_box_deployment,
     check_control_worker,
     check_deployments,
     check_last_tick,
+    check_pool,
+    check_prefect,
+    check_tokens,
 )
-from validation.doctor.environment import check_control_environment, check_variables
-from validation.doctor.gpu import check_driver, check_gpu, check_onnx_session, check_onnxruntime
-from validation.doctor.machine import check_clock, check_disk, check_models, check_versions
-from validation.doctor.prefect_server import check_pool, check_prefect, check_tokens
-from validation.doctor.queue import check_indexes, check_labels, check_queue, check_writable
 from validation.doctor.stores import (
+    check_cloudflare,
     check_conditional_put,
     check_credentials,
     check_queued_tars,
     check_results,
     check_source,
     check_stores,
+    check_vast,
 )
 from validation.settings import Settings
 

@@ -28,8 +28,7 @@ from validation.services import open_ledger
 from validation.settings import load_settings
 from validation.vast.client import VastClient
 from validation.vast.errors import CreditExhausted
-from validation.vast.offer_filter import OfferFilter
-from validation.vast.ranking import rank_offers
+from validation.vast.offer_filter import OfferFilter, rank_offers
 from validation.vast.rate_limit import Clock, WallClock
 
 TICK_INTERVAL_S: Seconds = 31.0

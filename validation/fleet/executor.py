@@ -27,7 +27,7 @@ from validation.fleet.plan import (
 from validation.fleet.policy import BAN_S, Reason
 from validation.fleet.snapshot import FleetSnapshot
 from validation.gateway.tokens import TokenFile, TokensUnwritable, headers_for
-from validation.ledger.box_credentials import StoreName, issue_box_key
+from validation.ledger.boxes import StoreName, issue_box_key
 from validation.ledger.fleet import (
     RentedInstance,
     State,
@@ -46,8 +46,8 @@ from validation.vast.errors import (
     SpendLimited,
     Throttled,
 )
-from validation.vast.offers import Offer
-from validation.vast.ranking import to_rental_request
+from validation.vast.listings import Offer
+from validation.vast.offer_filter import to_rental_request
 
 log = logging.getLogger("vfleet.fleet")
 

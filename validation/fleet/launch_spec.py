@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from validation.errors import BadInput
+from validation.vast.listings import Offer
 from validation.vast.offer_filter import OfferFilter
-from validation.vast.offers import Offer
 
 PREFIX = "BOX_"
 """A variable of the control machine with this prefix is passed to every box, without the prefix."""

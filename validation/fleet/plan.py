@@ -9,12 +9,18 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from validation.domain import Seconds
-from validation.fleet.health import diagnose, has_heartbeat, is_correlated_failure
-from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy, Reason
+from validation.fleet.policy import (
+    OCCUPYING,
+    SERVING,
+    ControllerPolicy,
+    Reason,
+    diagnose,
+    has_heartbeat,
+    is_correlated_failure,
+)
 from validation.fleet.snapshot import BudgetState, FleetSnapshot
 from validation.ledger.fleet import RentedInstance
-from validation.vast.instances import Instance
-from validation.vast.offers import Offer
+from validation.vast.listings import Instance, Offer
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from sqlalchemy import Engine
 from validation.credentials.issuer import CredentialIssuer
 from validation.errors import BadInput, Transient
 from validation.fleet.executor import LOCK_S, PlanExecutor
-from validation.fleet.health import median_speed_by_gpu
 from validation.fleet.plan import Plan, make_plan
-from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy
+from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy, median_speed_by_gpu
 from validation.fleet.snapshot import FleetSnapshot, read_snapshot
 from validation.gateway.tokens import TokenFile, TokensUnwritable
 from validation.ledger.fleet import (
@@ -28,10 +27,8 @@ from validation.ledger.fleet import (
 )
 from validation.vast.client import VastClient
 from validation.vast.errors import RequestRefused, SearchQuotaExceeded
-from validation.vast.instances import Listing
-from validation.vast.offer_filter import OfferFilter, explain_no_offers
-from validation.vast.offers import SearchResult
-from validation.vast.ranking import rank_offers
+from validation.vast.listings import Listing, SearchResult
+from validation.vast.offer_filter import OfferFilter, explain_no_offers, rank_offers
 
 
 @dataclass(frozen=True, slots=True)

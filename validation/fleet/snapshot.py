@@ -10,8 +10,7 @@ from sqlalchemy import Engine
 from validation.fleet.launch_spec import LaunchSpec
 from validation.fleet.policy import ControllerPolicy
 from validation.ledger.fleet import Ban, FleetBudget, RentedInstance, read_bans, read_budget, read_rented_instances
-from validation.vast.instances import Instance, Listing
-from validation.vast.offers import Offer
+from validation.vast.listings import Instance, Listing, Offer
 
 
 @dataclass(frozen=True, slots=True)

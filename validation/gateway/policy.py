@@ -62,7 +62,8 @@ def proposed_state(body: object) -> str | None:
 
     A run is never taken by force: between the gateway's check and the server's transition another box may have taken
     it, and only the server's own rules refuse the second proposal. A box puts no run back into the queue: another box
-    would take it with the data that this one attached to the state. The control plane reschedules runs.
+    would take it with the data that this one attached to the state. Nor does the control plane: it marks what a lost
+    box took Crashed, and creates another run.
     """
     match body:
         case {"state": {"type": "PENDING"}, "force": force} if force is not False:

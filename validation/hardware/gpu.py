@@ -1,6 +1,7 @@
-"""The GPUs of this machine: names, memory, driver version, and memory that a GPU can read directly.
+"""The GPUs of this machine: names, memory, driver, memory that a GPU can read directly, and the errors of libraries.
 
-Nothing here imports torch: a process without models can ask, and so can a suite that runs without torch.
+Errors are classified by the remedy: a smaller batch, or a new process. Nothing here imports torch or another GPU
+library: a process without models can ask, and so can a suite that runs without torch.
 """
 
 import importlib.util
@@ -17,9 +18,70 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.errors import BadInput
+from validation.errors import BadInput, Transient
 
 T = TypeVar("T")
+
+
+class GpuOutOfMemory(Transient):
+    """The memory of the GPU does not suffice for a batch. A smaller batch may fit, on the same model."""
+
+
+class GpuLost(Transient):
+    """The GPU, or the CUDA context of this process, has failed. This process can compute nothing more; another may."""
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"CUDA out of memory"  # torch's allocator
+    r"|CUDA error: out of memory|CUDA failure 2:"  # the driver itself, as torch and ONNX Runtime report it
+    r"|(?:CUBLAS|CUDNN|CUFFT|CUSOLVER)_\w*ALLOC\w*_FAILED"
+    r"|Failed to allocate memory|smaller than requested bytes"  # ONNX Runtime's arena
+)
+_BAD_ARGUMENT = re.compile(r"(?:CUBLAS|CUDNN|CUFFT)_\w*(?:NOT_SUPPORTED|BAD_PARAM|INVALID_VALUE)")
+"""The library refuses one call and the GPU still works: the model fails on that batch."""
+_GPU_FAILED = re.compile(
+    r"CUDA (?:driver )?error|CUDA failure"
+    r"|(?:CUBLAS|CUDNN|CUFFT|CUSOLVER)_|(?:cuDNN|cuBLAS|cuFFT|cusolver) error|(?:CUBLAS|CUDNN\w*|CUFFT) failure"
+)
+
+
+def classify_gpu_errors(work: Callable[[], T]) -> T:
+    """Run ``work``; raise ``GpuOutOfMemory`` or ``GpuLost`` in place of a library's error with that meaning.
+
+    When memory runs out, the memory of ``work`` is freed first, and torch's cache too, because no other library can use
+    it. A new error is raised after the old one is gone: a traceback keeps the tensors of its frames alive, and so does
+    a ``with`` block whose body failed, until the block is left.
+    """
+    try:
+        return work()
+    except Exception as error:
+        found = _classify(error)
+        if found is None:
+            raise
+    if isinstance(found, GpuOutOfMemory):
+        _free_cache()
+    raise found
+
+
+def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
+    if isinstance(error, GpuOutOfMemory):
+        return GpuOutOfMemory(str(error))
+    names, message = {kind.__name__ for kind in type(error).__mro__}, str(error)
+    # The message of any other error may quote a transcript, which may contain any text.
+    if not (isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")):
+        return None
+    if "OutOfMemoryError" in names or _OUT_OF_MEMORY.search(message):
+        return GpuOutOfMemory(message)
+    if "AcceleratorError" in names or (_GPU_FAILED.search(message) and not _BAD_ARGUMENT.search(message)):
+        return GpuLost(f"the GPU has failed under this process: {message}")
+    return None
+
+
+def _free_cache() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
 
 MIN_DRIVERS: Mapping[int, str] = {11: "450.80", 12: "525.60", 13: "580.65"}
 """The oldest Linux driver that runs every program of a major CUDA version (CUDA Compatibility, table 1). Within a major

@@ -14,15 +14,13 @@ from typing import Any, NoReturn, TextIO
 
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode, exit_code_of
-from validation.hardware.gpu_errors import classify_gpu_errors
-from validation.inference.crash_log import CrashLog
-from validation.inference.executor import BatchExecutor
+from validation.hardware.gpu import classify_gpu_errors
+from validation.inference.executor import BatchExecutor, warm_up
 from validation.inference.protocol import SuiteInfo, find_socket
-from validation.inference.scheduler import RequestScheduler
+from validation.inference.scheduler import CrashLog, RequestScheduler
 from validation.inference.server import Server, listen_unix
 from validation.inference.status import InferenceStatus
-from validation.inference.warmup import warm_up
-from validation.models.known_speech import check_speech
+from validation.models.self_test import check_speech
 from validation.models.suite import Suite, load_suite
 from validation.output import configure_logging
 from validation.settings import load_settings

@@ -1,27 +1,67 @@
-"""Runs the models: one thread prepares the next batch while another, the only user of the GPU, scores the current."""
+"""Warms the models up and runs them: one thread prepares the next batch while another scores the current batch.
+
+The scoring thread is the only user of the GPU.
+"""
 
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Queue
 from typing import NoReturn
 
-from validation.domain import Seconds
+from validation.domain import Answer, Seconds, Unscored
 from validation.exit_codes import ExitCode
 from validation.hardware.gpu import pinned_memory
 from validation.inference.batch_queue import Request
-from validation.inference.crash_log import CrashLog
-from validation.inference.scheduler import RequestScheduler
-from validation.inference.warmup import models_failing_all
+from validation.inference.scheduler import CrashLog, RequestScheduler
 from validation.models.base import Batch
-from validation.models.batching import pad_batch, take_rows
-from validation.models.self_test import run_self_test
+from validation.models.batching import max_batch_size, pad_batch, padded_cost_s, take_rows
+from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch, run_self_test
 from validation.models.suite import Suite, find_fault
 
 log = logging.getLogger(__name__)
+
+WARMUP_S: Seconds = 10.0
+"""Length of an ordinary segment."""
+LONG_WARMUP_S: Seconds = 30.0
+"""Length of a long segment: the memory of attention and alignment grows faster than the length."""
+
+
+def warm_up(suite: Suite) -> None:
+    """Score faint noise at the full budget: ordinary segments and, where the budget holds one, long segments.
+
+    Where the GPU memory does not suffice, the budget shrinks now, before any work.
+
+    Raises:
+        SelfTestFailed: a model failed, or memory does not suffice for a single segment.
+        GpuLost: this process can compute nothing more.
+    """
+    _warm_up_length(suite, WARMUP_S)
+    if padded_cost_s(LONG_WARMUP_S) <= suite.budget.seconds:
+        _warm_up_length(suite, LONG_WARMUP_S)
+    suite.reset_stats()
+
+
+def _warm_up_length(suite: Suite, duration_s: Seconds) -> None:
+    started_s = time.monotonic()
+    count = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
+    batch = make_probe_batch(suite.columns, count, duration_s, allocate=pinned_memory)
+    for model, fault in find_faults(suite.score_batch(batch)):
+        raise SelfTestFailed(model, fault, "before any work")
+    log.info("a batch of %d segments of %.0f s took %.1f s", count, duration_s, time.monotonic() - started_s)
+
+
+def models_failing_all(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
+    """Return the models that failed on every segment of a batch that requested them."""
+    requested = {model for own in answers for model in own}
+    return [model for model in requested if all(_has_failed(own[model]) for own in answers if model in own)]
+
+
+def _has_failed(answer: Answer) -> bool:
+    return isinstance(answer, Unscored) and answer.fault.kind == "model_failed"
 
 
 @dataclass(slots=True)

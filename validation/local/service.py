@@ -1,17 +1,77 @@
-"""The base class of the embedded servers: launch, readiness check, stop and kill."""
+"""The base class of the embedded servers: launch, readiness check, stop and kill, on ports of 127.0.0.1."""
 
 import shutil
+import socket
+import sys
 import time
 from abc import ABC, abstractmethod
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from random import SystemRandom
 from signal import SIGKILL, SIGTERM, Signals
 from types import TracebackType
 from typing import ClassVar, Self
 
 from validation.domain import Seconds
 from validation.errors import Permanent
-from validation.local.loopback import HOST, free_port, is_free
 from validation.local.process import POLL_S, Child, Program
+
+HOST = "127.0.0.1"
+
+_PORTS = range(20_000, 32_000)
+"""Below the kernel's range for outgoing connections, so that no client takes a port before a slow server binds it (up
+to 30 s later)."""
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could bind this port now."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return _bind(candidate, port)
+
+
+def free_port() -> int:
+    """Choose a random port for a server; on Linux no other call in any process returns the same port.
+
+    The port is reserved while this process lives by a socket that is bound and never listens. Servers set SO_REUSEADDR
+    and can bind the port beside it; a second call binds without SO_REUSEADDR and cannot.
+
+    Raises:
+        OSError: 1,000 ports were tried and all were taken.
+    """
+    for port in SystemRandom().sample(_PORTS, 1000):
+        with socket.socket() as candidate:
+            if _bind(candidate, port):
+                if sys.platform == "linux":
+                    candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    candidate.detach()
+                return port
+    raise OSError(f"no free port on {HOST} among {_PORTS.start}-{_PORTS.stop - 1}")
+
+
+def _bind(candidate: socket.socket, port: int) -> bool:
+    try:
+        candidate.bind((HOST, port))
+    except OSError:
+        return False
+    return True
+
+
+def ask_http(port: int, method: str, path: str) -> str | None:
+    """Send one request. Returns what is wrong with the response, None if the status is 200.
+
+    Proxies in the environment are not used: a proxy would connect to its own 127.0.0.1.
+    """
+    connection = HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request(method, path)
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        return f"{method} {path}: {error!r}"
+    finally:
+        connection.close()
+    return None if status == HTTPStatus.OK else f"{method} {path}: status {status}"
 
 
 class LocalServiceFailed(Permanent):

@@ -1,21 +1,216 @@
-"""The embedded stack: Postgres, object store and Prefect server under one folder."""
+"""The embedded stack: Postgres, object store and Prefect server under one folder, and Prefect workers.
+
+The object store is an S3-compatible server that keeps objects while it runs. The Prefect server is one process with a
+Prefect home of its own and without telemetry. Workers are started with the same command as in production.
+"""
 
 import os
+import shlex
 import signal
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from typing import ClassVar, NoReturn, Self
 
-from validation.local.loopback import HOST
-from validation.local.objectstore import EmbeddedObjectStore
+from validation.domain import Seconds
 from validation.local.postgres import EmbeddedPostgres
-from validation.local.prefect_server import EmbeddedPrefect
-from validation.local.process import POLL_S
-from validation.local.service import EmbeddedService
+from validation.local.process import POLL_S, Child, Program
+from validation.local.service import HOST, EmbeddedService, ask_http
+
+RUNNER_FOLDER = "runner_storage"
+"""Where Prefect keeps the working copies of its runs, in the folder for temporary files of the machine."""
+
+
+def own_temporary_folder() -> dict[str, str]:
+    """TMPDIR of a worker where Prefect's folder in the machine's one belongs to another account; else nothing."""
+    shared = Path(tempfile.gettempdir())
+    try:
+        is_foreign = (shared / RUNNER_FOLDER).stat().st_uid != os.getuid()
+    except FileNotFoundError:
+        return {}
+    if not is_foreign:
+        return {}
+    own = shared / f"vfleet-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    return {"TMPDIR": str(own)}
+
+
+class WorkerProcess:
+    """`prefect worker start` as a child process that is drained at the end; the pool decides whether it is a box."""
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: dict[str, str],
+        *,
+        name: str,
+        pool: str = "vast-gpu",
+        kind: str = "vast-gpu",
+        limit: int = 2,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._environment = {**os.environ, **own_temporary_folder(), **environment, "WORKER_ID": name}
+        self._command = ["worker", "start", "--name", name, "--pool", pool, "--type", kind, "--limit", str(limit)]
+        self._child = Child(f"worker-{name}", folder)
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid
+
+    def launch(self) -> Self:
+        self._child.launch(
+            Program([sys.executable, "-m", "prefect", *self._command], self._environment), orphan_signal=SIGKILL
+        )
+        return self
+
+    def has_ended(self) -> bool:
+        return self._child.exit_status() is not None
+
+    def log_tail(self) -> str:
+        return self._child.log_tail()
+
+    def stop(self) -> None:
+        """Drain the worker: its chunks are finished or released."""
+        self._child.end(SIGTERM, grace_s=150.0)
+
+
+_SPOOL_BYTES = 65_536
+"""Objects above this size are kept in unlinked temporary files. In memory, 1 GB of uploads came to 4.7 GB."""
+
+
+class EmbeddedObjectStore(EmbeddedService):
+    """The S3 server of moto, with conditional writes, ranges and multipart uploads like R2; it accepts any credentials.
+
+    Objects are lost when the server stops; the buckets are created again at each start.
+    """
+
+    name: ClassVar[str] = "Object store"
+    check: ClassVar[str] = "check that moto[server] is installed (the extra `local` has it)"
+    ready_timeout_s: ClassVar[Seconds] = 60.0
+    access_key_id: ClassVar[str] = "local"
+    secret_access_key: ClassVar[str] = "local"  # noqa: S105 - the server accepts any
+
+    def __init__(self, base_dir: Path, *, buckets: Sequence[str] = (), port: int | None = None) -> None:
+        super().__init__(base_dir, port=port)
+        self._buckets = list(buckets)
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def client_environment(self) -> dict[str, str]:
+        return {
+            "R2_ENDPOINT_URL": self.endpoint_url,
+            "R2_ACCESS_KEY_ID": self.access_key_id,
+            "R2_SECRET_ACCESS_KEY": self.secret_access_key,
+        }
+
+    def create_bucket(self, name: str) -> None:
+        """Create a bucket, now and at each restart. An existing bucket is kept.
+
+        Raises:
+            LocalServiceFailed: the server refused.
+        """
+        if (reason := ask_http(self.port, "PUT", f"/{name}")) is not None:
+            raise self.failure(reason)
+        self._buckets.append(name)
+
+    def prepare(self) -> None:
+        self._spool.mkdir(parents=True, exist_ok=True)
+
+    def program(self) -> Program:
+        spooling = {"MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(_SPOOL_BYTES), "TMPDIR": str(self._spool)}
+        return Program(
+            [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(self.port)],
+            {**os.environ, **spooling},
+        )
+
+    def why_not_ready(self) -> str | None:
+        """The server is ready when its buckets exist."""
+        asked = (ask_http(self.port, "PUT", f"/{bucket}") for bucket in self._buckets)
+        return ask_http(self.port, "GET", "/moto-api/") or next(filter(None, asked), None)
+
+    @property
+    def _spool(self) -> Path:
+        return self.base_dir / "spool"
+
+
+SETTINGS_FILE = Path(__file__).resolve().parents[2] / "deploy/prefect-server.env"
+"""The settings of a production server, with their reasons; the embedded server uses them too."""
+
+
+class EmbeddedPrefect(EmbeddedService):
+    """`prefect server start` on SQLite in `base_dir`, or on a Postgres database."""
+
+    name: ClassVar[str] = "Prefect server"
+    check: ClassVar[str] = "check that prefect and fastapi have the versions of constraints.lock"
+    ready_timeout_s: ClassVar[Seconds] = 180.0  # its first start migrates a new database: 30 s on two busy cores
+
+    def __init__(
+        self,
+        base_dir: Path,
+        *,
+        port: int | None = None,
+        database_url: str | None = None,
+        auth_string: str | None = None,
+    ) -> None:
+        super().__init__(base_dir, port=port)
+        self._database_url, self._auth_string = database_url, auth_string
+
+    @property
+    def ui_url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.ui_url}/api"
+
+    def client_environment(self) -> dict[str, str]:
+        password = {"PREFECT_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
+        return {"PREFECT_API_URL": self.api_url, **password, **self._privacy_settings()}
+
+    def program(self) -> Program:
+        """The command, in an environment without the settings of any other Prefect."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        password = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
+        own = self._privacy_settings() | self._address() | self._database() | password
+        settings = read_settings_file(SETTINGS_FILE) | own
+        return Program([sys.executable, "-m", "prefect", "server", "start"], inherited | settings)
+
+    def why_not_ready(self) -> str | None:
+        return ask_http(self.port, "GET", "/api/health")
+
+    def _privacy_settings(self) -> dict[str, str]:
+        return {
+            "PREFECT_HOME": str(self.base_dir),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            "DO_NOT_TRACK": "1",
+        }
+
+    def _address(self) -> dict[str, str]:
+        """Settings instead of command options, because the UI pages read the API's address from the settings only."""
+        return {"PREFECT_SERVER_API_HOST": HOST, "PREFECT_SERVER_API_PORT": str(self.port)}
+
+    def _database(self) -> dict[str, str]:
+        if self._database_url is None:
+            return {}
+        authority = self._database_url.partition("://")[2]
+        # Prefect connects to Postgres through asyncpg only, so the URL's driver is replaced.
+        return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{authority}"}
+
+
+def read_settings_file(path: Path) -> dict[str, str]:
+    """Read one assignment per line with shell quoting and comments."""
+    words = shlex.split(path.read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words)
+
 
 SOURCE_BUCKET = "transcribed"
 RESULTS_BUCKET = "validation-results"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
 from validation.files import write_atomically
-from validation.hardware.gpu_errors import GpuLost, GpuOutOfMemory, classify_gpu_errors
+from validation.hardware.gpu import GpuLost, GpuOutOfMemory, classify_gpu_errors
 from validation.models.base import Batch, SegmentModel
 from validation.models.weights import default_cache
 

@@ -16,10 +16,10 @@ from validation.models.conformer.graph import FRONT_END_FILE, count_symbols, rea
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.onnx_to_torch import load_torch_engine
-from validation.models.conformer.vocabulary import Vocabulary, read_vocabulary
-from validation.models.known_speech import MAX_CER, hear_clips, read_clip
+from validation.models.conformer.tokenizer import Vocabulary, read_vocabulary
 from validation.models.mms_lid import MmsLid
 from validation.models.onnx import create_onnx_session
+from validation.models.self_test import MAX_CER, read_clip, transcribe_clips
 from validation.models.suite import count_cores, load_suite
 from validation.models.suites import SUITES
 from validation.models.voxlingua import VoxLingua107
@@ -111,14 +111,14 @@ def _run_stock(
         create_onnx_session(graph.proto.SerializeToString(), threads=count_cores(), weights=graph.weights)
         for graph in (read_graph(assets / "encoder.onnx"), read_graph(assets / "ctc_decoder.onnx"))
     ]
-    mel, heard = LogMel(), []
+    mel, outputs = LogMel(), []
     for audio, language in zip(audios, languages, strict=True):
         features, counts = mel(torch.from_numpy(audio)[None], torch.tensor([len(audio)]))
         encoded, _ = sessions[0].run(None, {"audio_signal": features.numpy(), "length": counts.numpy()})
         (logits,) = sessions[1].run(None, {"encoder_output": encoded})
         own = torch.from_numpy(logits[0][:, vocabulary.columns[language]])
-        heard.append(own.log_softmax(dim=1).numpy())
-    return heard
+        outputs.append(own.log_softmax(dim=1).numpy())
+    return outputs
 
 
 def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
@@ -134,9 +134,9 @@ def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
 def _check_speech() -> Iterator[Check]:
     """Score speech with known text with the suite as the settings configure it."""
     suite = load_suite("indic")
-    for clip in hear_clips(suite):
+    for clip in transcribe_clips(suite):
         yield Check(
-            "conformer", f"text of {clip.clip}", f"CER {clip.cer:.2f}: {clip.heard}", passed=clip.cer <= MAX_CER
+            "conformer", f"text of {clip.clip}", f"CER {clip.cer:.2f}: {clip.recognised}", passed=clip.cer <= MAX_CER
         )
         for model, language in clip.languages.items():
             # One model may err on a short clip; at the start of a suite one right answer of all is enough.

@@ -1,11 +1,16 @@
-"""The interface of a suite of models wherever it runs, and its implementation in the own process."""
+"""The interface of a suite of models wherever it runs, and the rows of a shard that are built from its answers.
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+A suite can be restricted to some of its models, for videos that have the answers of the others in an earlier shard.
+"""
 
-from validation.domain import Answer, Column, Seconds, Utterance
-from validation.scoring.signals import SuiteRoles
-from validation.scoring.verdict import Rules
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
+
+from validation.domain import Answer, Column, DecodedSegment, DecodedVideo, Scalar, Seconds, Utterance
+from validation.languages import normalize_language_code
+from validation.scoring.signals import SuiteRoles, segment_signals
+from validation.scoring.verdict import Condition, Rule, Rules
 
 
 class ScoringJob(Protocol):
@@ -73,3 +78,99 @@ class CompletedJob:
 
     def cancel(self) -> None:
         self._has_ended = True
+
+
+Row: TypeAlias = dict[str, Scalar | list[str]]
+"""One segment as the shard stores it, by column name."""
+
+
+def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], scorer: Scorer) -> list[Row]:
+    """Build one row per segment of a video.
+
+    Args:
+        decoded: the video with the audio of its segments.
+        answers: one set of answers, by model name, per segment that has audio, in the order of the segments.
+        scorer: the suite that gave the answers; its roles and rules turn them into signals and a verdict.
+    """
+    known = scorer.roles.known_languages
+    return [
+        _build_row(index, segment, next(answers) if segment.utterance_for(known) is not None else {}, scorer)
+        | {"layout": decoded.layout}
+        for index, segment in enumerate(decoded.segments)
+    ]
+
+
+def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
+    segment = decoded.segment
+    signals = segment_signals(decoded, answers, language=normalize_language_code(segment.language), roles=scorer.roles)
+    verdict = scorer.rules.evaluate(signals)
+    return {
+        "video_id": segment.video_id,
+        "segment_index": index,
+        "segment": segment.name,
+        "language": segment.language,
+        "text": segment.text,
+        "start_s": segment.start_s,
+        "end_s": segment.end_s,
+        "speaker": segment.speaker,
+        "audio_member": segment.audio_member,
+        "audio_offset_s": decoded.audio_offset_s,
+        **signals,
+        "verdict": verdict.verdict,
+        "margin": verdict.margin,
+        "reasons": list(verdict.reasons),
+    }
+
+
+SUBSET_RULES = Rules(
+    version="partial-1",
+    required_models=(),
+    rules=(
+        Rule(
+            reason="partial",
+            verdict="review",
+            when=(Condition(column="text_normalised", op="present"),),  # always: it is never null
+            sentence="Only some models were asked; `vfleet select` judges it together with the others' answers.",
+        ),
+    ),
+)
+"""The rules of a shard that lacks columns which the rules of its suite read. Rules do not fire on absent columns, so
+the rules of the suite would accept segments that their models have not scored."""
+
+
+@dataclass(slots=True)
+class ModelSubsetScorer:
+    """Scores with some models of a suite. Its rows hold their columns only, and the only reason is ``partial``."""
+
+    suite: Scorer
+    name: str
+    roles: SuiteRoles
+    rules: Rules
+    revisions: Mapping[str, str]
+    columns: Mapping[str, Sequence[Column]]
+
+    def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
+        """Start to score utterances with the models of the subset."""
+        wanted = tuple(self.columns)
+        return self.suite.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
+
+
+def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
+    """Restrict a suite to the requested models. A name that the suite does not have makes it score with all models."""
+    if requested is None or not set(requested) < set(scorer.columns):
+        return scorer
+    roles = scorer.roles
+    kept = tuple(model for model in scorer.columns if model in requested)
+    return ModelSubsetScorer(
+        suite=scorer,
+        name=scorer.name,
+        roles=SuiteRoles(
+            kept,
+            roles.asr_model if roles.asr_model in kept else None,
+            tuple(model for model in roles.lid_models if model in kept),
+            roles.known_languages,
+        ),
+        rules=SUBSET_RULES,
+        revisions={model: scorer.revisions[model] for model in kept},
+        columns={model: scorer.columns[model] for model in kept},
+    )

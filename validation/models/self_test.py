@@ -1,18 +1,33 @@
-"""Self-test of a suite on this machine: every model answers faint noise and silence.
+"""Two tests of a suite on this machine: every model answers noise and silence, and the suite recognises known speech.
 
-Used by the inference server (when a model fails on a whole batch), by the start of a box
-(`validation.worker.self_test`) and by `vfleet doctor` (`validation.doctor.machine`).
+The probes show a model, driver or GPU that does not work. The clips with known text show weights that load without an
+error but are not the right ones. The inference server runs both tests at each start; `vfleet doctor` runs the probes,
+and `vfleet weights check --deep` reports what each model made of the clips.
+
+`python -m validation.models.self_test` loads the suite and runs both. The bootstrap of a box runs it as a program: a
+driver, GPU or weight file that crashes the program does not end the bootstrap, which can still destroy the instance.
 """
 
+import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from statistics import median
 
 import numpy as np
+import soundfile
 
-from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
-from validation.errors import BadInput
+from validation.domain import SAMPLE_RATE, Answer, Fault, Scalar, Scored, Seconds, Unscored, Utterance, Waveform
+from validation.errors import BadInput, FleetError
+from validation.exit_codes import ExitCode, exit_code_of
 from validation.models.base import Batch
 from validation.models.batching import Allocate, pad_batch
-from validation.models.suite import Suite
+from validation.models.suite import Suite, load_suite
+from validation.models.suites import SUITES
+from validation.scoring.features import cer
+from validation.scoring.text import comparable_text
+from validation.settings import load_settings
 
 PROBE_S: Seconds = 1.0
 PROBE_LANGUAGE, PROBE_TEXT = "hi", "नमस्ते दुनिया"
@@ -61,3 +76,114 @@ def find_faults(answers: Sequence[Mapping[str, Answer]]) -> Iterator[tuple[str, 
         for model, answer in own.items():
             if isinstance(answer, Unscored):
                 yield model, answer.fault
+
+
+MAX_CER = 0.5
+"""The greatest median character error rate. Random weights have 0.9 and more, sound ones 0.3 and less."""
+
+
+class SpeechNotRecognised(BadInput):
+    """The weights load, but the suite does not recognise clear speech: the weights or the precision are wrong."""
+
+    def __init__(self, suite: str, fault: str) -> None:
+        super().__init__(
+            f"suite {suite} does not recognise clear speech: {fault}: run `vfleet weights check --deep`, "
+            "and try VFLEET_PRECISION=float32"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribedClip:
+    """What a suite made of one clip."""
+
+    clip: str
+    language: str
+    text: str
+    recognised: str | None
+    """None if the ASR model gave no answer."""
+    cer: float
+    languages: Mapping[str, str | None]
+    """The first choice of each LID model."""
+
+
+def check_speech(suite: Suite) -> list[TranscribedClip]:
+    """Score the clips of a suite.
+
+    Returns:
+        What the suite recognised; empty for a suite without an ASR model or without clips.
+
+    Raises:
+        SpeechNotRecognised: the median CER exceeds ``MAX_CER``, or no LID model names the language of any clip.
+        GpuLost: this process can compute nothing more.
+    """
+    clips = transcribe_clips(suite)
+    if not clips:
+        return clips
+    if (rate := median(clip.cer for clip in clips)) > MAX_CER:
+        texts = "; ".join(f"{clip.recognised!r} for {clip.text!r}" for clip in clips)
+        raise SpeechNotRecognised(suite.name, f"{suite.roles.asr_model} has a CER of {rate:.2f}: {texts}")
+    if not any(clip.language in clip.languages.values() for clip in clips):
+        named = sorted({f"{model} {language}" for clip in clips for model, language in clip.languages.items()})
+        raise SpeechNotRecognised(suite.name, f"no LID model names {clips[0].language}: {', '.join(named)}")
+    return clips
+
+
+def transcribe_clips(suite: Suite) -> list[TranscribedClip]:
+    """Score the clips of a suite, whatever comes out."""
+    spec = SUITES.get(suite.name)
+    if spec is None or suite.roles.asr_model is None or not spec.known_clips:
+        return []
+    utterances = {name: read_clip(name, models=tuple(suite.columns)) for name in spec.known_clips}
+    answers = suite.score_batch(pad_batch(list(utterances.values())))
+    return [
+        _describe(name, utterance, own, suite)
+        for (name, utterance), own in zip(utterances.items(), answers, strict=True)
+    ]
+
+
+def read_clip(name: str, models: Sequence[str] | None = None) -> Utterance:
+    """Read one clip with its transcript and language; ``models`` are requested by name, so that none is skipped."""
+    folder = files("validation") / "local" / "clips"
+    entries = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    entry = next(entry for entry in entries if entry["file"] == f"{name}.flac")
+    with as_file(folder / entry["file"]) as path:
+        if not path.is_file():
+            raise BadInput(f"{path} is missing: install the project or build the image again")
+        audio, _ = soundfile.read(path, dtype="float32")
+    return Utterance(audio, entry["text"], entry["lang"], None if models is None else tuple(models))
+
+
+def _describe(name: str, utterance: Utterance, answers: Mapping[str, Answer], suite: Suite) -> TranscribedClip:
+    language = utterance.language or ""
+    text = _values(answers[suite.roles.asr_model or ""]).get("text")
+    recognised = None if text is None else str(text)
+    rate = cer(comparable_text(utterance.text, language), comparable_text(recognised or "", language))
+    choices = {model: _values(answers[model]).get("language") for model in suite.roles.lid_models}
+    return TranscribedClip(
+        name,
+        language,
+        utterance.text,
+        recognised,
+        1.0 if rate is None else rate,
+        {model: None if choice is None else str(choice) for model, choice in choices.items()},
+    )
+
+
+def _values(answer: Answer) -> Mapping[str, Scalar]:
+    return answer.values if isinstance(answer, Scored) else {}
+
+
+def main() -> int:
+    """Returns an exit code; the last line on standard error is the reason of a failure."""
+    try:
+        suite = load_suite(load_settings().suite)
+        run_self_test(suite)
+        check_speech(suite)
+    except FleetError as error:
+        sys.stderr.write(f"{error}\n")
+        return exit_code_of(error)
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -37,9 +37,8 @@ from validation.models.batching import (
     take_rows,
     true_audio_s,
 )
-from validation.models.cascade import SKIPPED, Cascade
 from validation.models.scorer import SyncScorerMixin
-from validation.models.suites import SUITES, initial_budget_s
+from validation.models.suites import SKIPPED, SUITES, Cascade, initial_budget_s
 from validation.scoring.rules_io import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles
 from validation.scoring.verdict import Rules

@@ -20,14 +20,15 @@ from validation.scoring.features import (
     LidPrediction,
     cer,
     chars_per_second,
+    compare_romanised,
+    compression_ratio,
     count_votes,
     edge_cer_end,
     edge_cer_start,
+    find_repetition,
+    romanise,
 )
-from validation.scoring.repetition import compression_ratio, find_repetition
-from validation.scoring.romanised import compare_romanised, romanise
-from validation.scoring.scripts import latin_fraction, script_fraction
-from validation.scoring.text import comparable_text, has_digits, normalise_text
+from validation.scoring.text import comparable_text, has_digits, latin_fraction, normalise_text, script_fraction
 from validation.scoring.waveform import AUDIO_SIGNALS, audio_signals
 
 RECOGNITION_SIGNALS = (

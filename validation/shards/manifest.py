@@ -1,4 +1,4 @@
-"""The manifest: the JSON beside a shard that lists what the shard holds."""
+"""The manifest: the JSON beside a shard that lists what the shard holds. The two are read and deleted together."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from operator import attrgetter
 
+from obstore.store import ObjectStore
 from pydantic import TypeAdapter, ValidationError
 
 from validation.domain import ShardReceipt, Video, VideoFailure
-from validation.shards.errors import ShardCorrupt
-from validation.shards.schema import ShardProvenance
+from validation.shards.naming import parse_shard_key, shard_folder, sibling_key
+from validation.shards.schema import ShardCorrupt, ShardProvenance
 from validation.shards.writer import Row
+from validation.storage.store import delete_object, get_bytes, list_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +109,25 @@ def describe_shard(
         ),
         failed=tuple(sorted(failed, key=attrgetter("video_id"))),
     )
+
+
+def read_manifest(results: ObjectStore, shard_key: str) -> ShardManifest:
+    """The manifest of a shard.
+
+    Raises:
+        ObjectMissing: there is none.
+        ShardCorrupt: it is no manifest.
+    """
+    return ShardManifest.from_json(get_bytes(results, sibling_key(shard_key)), sibling_key(shard_key))
+
+
+def highest_shard_number(results: ObjectStore, worker_id: str) -> int:
+    """The highest number of a worker's shards in the bucket, committed or not; 0 if there are none."""
+    found = (parse_shard_key(key) for key in list_keys(results, shard_folder(worker_id)))
+    return max((number for worker, number in filter(None, found) if worker == worker_id), default=0)
+
+
+def delete_shard(results: ObjectStore, shard_key: str) -> None:
+    """Delete a shard, its manifest first, which must not outlive it. Deleting it again does nothing."""
+    delete_object(results, sibling_key(shard_key))
+    delete_object(results, shard_key)

@@ -1,4 +1,4 @@
-"""The columns of a shard, and the provenance in its file's metadata, as FORMAT.md defines them."""
+"""The columns of a shard and the provenance in its file's metadata, as FORMAT.md defines them, and its errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,26 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from validation.domain import Column, ColumnType
-from validation.errors import BadInput
+from validation.errors import BadInput, Permanent
 from validation.scoring.signals import DERIVED_SIGNALS
 from validation.scoring.text import NORMALISATION
+
+
+class ShardRefused(Permanent):
+    """Rows break a rule of the format. Nothing was written."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place, self.problem = place, problem
+        super().__init__(f"no shard was written: {place}: {problem}")
+
+
+class ShardCorrupt(Permanent):
+    """A stored shard or manifest is not what was committed."""
+
+    def __init__(self, key: str, fact: str, *, expected: object, found: object) -> None:
+        self.key, self.fact, self.expected, self.found = key, fact, expected, found
+        super().__init__(f"{key}: {fact} should be {expected}, is {found}")
+
 
 SCHEMA_VERSION = 2
 """Counts changes of columns or of their meaning; see FORMAT.md, Versions."""
@@ -18,6 +35,12 @@ SCHEMA_VERSION = 2
 METADATA_KEY = b"validation_fleet"
 """The key of the provenance, as JSON, in a parquet file's metadata."""
 
+AUDIO_PLACE = (
+    Column("layout", "str", "text", "The layout of the tar: `pairs`, `indexed`, `sliced` or `shar`."),
+    Column("audio_member", "str", "text", "The file of the tar that holds the audio; null if there is none."),
+    Column("audio_offset_s", "float", "seconds", "Where a slice begins in its file; null if the segment is the file."),
+)
+"""Where a segment's audio is."""
 IDENTITY = (
     Column("video_id", "str", "text", "The video, as in `video_queue`."),
     Column("segment_index", "int", "position", "Place of the segment in its tar, from 0, without gaps."),
@@ -26,6 +49,7 @@ IDENTITY = (
     Column("speaker", "str", "text", "The speaker's label, where the tar has one."),
     Column("start_s", "float", "seconds", "Where the segment begins in its video."),
     Column("end_s", "float", "seconds", "Where it ends."),
+    *AUDIO_PLACE,
     Column("text", "str", "text", "The stored transcript, unchanged."),
     Column("fault", "str", "text", "Why the audio could not be decoded, as `kind: message`; null if it could."),
 )

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from validation.domain import MAX_NUMBER, Scalar
-from validation.shards.errors import ShardRefused
-from validation.shards.schema import METADATA_KEY, NEVER_NEGATIVE, PROVENANCE_JSON, ShardProvenance
+from validation.shards.schema import METADATA_KEY, NEVER_NEGATIVE, PROVENANCE_JSON, ShardProvenance, ShardRefused
 
 Row: TypeAlias = Mapping[str, Scalar | Sequence[str]]
 """One segment by column name. An absent column is null."""

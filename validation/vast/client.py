@@ -23,8 +23,7 @@ from validation.vast.errors import (
     is_gone,
     parse_response,
 )
-from validation.vast.instances import Instance, Listing
-from validation.vast.offers import SearchResult
+from validation.vast.listings import Instance, Listing, SearchResult
 from validation.vast.rate_limit import Clock, RateLimiter, WallClock
 from validation.vendor_api import VendorApi
 

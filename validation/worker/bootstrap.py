@@ -46,7 +46,7 @@ DRAIN_TIMEOUT_S: Seconds = 180.0
 """How long the worker may drain; its own grace is two minutes."""
 DESTROY_TRIES = 30
 DESTROY_PAUSE_S: Seconds = 60.0
-SELF_TEST = (sys.executable, "-m", "validation.worker.self_test")
+SELF_TEST = (sys.executable, "-m", "validation.models.self_test")
 SELF_TEST_TIMEOUT_S: Seconds = 180.0
 """Weights load within two minutes. The fleet replaces a box without a heartbeat six minutes after its start anyway."""
 

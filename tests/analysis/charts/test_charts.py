@@ -14,9 +14,10 @@ from validation.analysis.charts.numbers import (
     format_rate,
     format_share,
     format_usd,
+    round_ticks,
+    time_ticks,
 )
-from validation.analysis.charts.style import DARK, LIGHT
-from validation.analysis.charts.ticks import round_ticks, time_ticks
+from validation.analysis.charts.svg import DARK, LIGHT
 from validation.analysis.charts.time_chart import HEIGHT, WIDTH, Forecast, Series, TimeChart, draw_time_chart
 
 SVG = "{http://www.w3.org/2000/svg}"

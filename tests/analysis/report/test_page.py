@@ -16,7 +16,7 @@ from tests.support.browser import CHROMIUM, in_browser
 from tests.support.hostile_words import HOSTILE_WORDS
 from tests.support.ledger_helpers import fetch
 from tests.support.report_helpers import MODELS, RULES_TOML, make_row, sample_rows, write_shards, write_tar
-from validation.analysis.charts.style import DARK, LIGHT
+from validation.analysis.charts.svg import DARK, LIGHT
 from validation.cli.main import main
 from validation.ledger.canaries import KnownAnswer, insert_canaries
 from validation.ledger.engine import open_engine

@@ -7,8 +7,15 @@ import typer
 import yaml
 
 from tests.support.ledger_helpers import claim, execute
-from validation.analysis.status.alert_files import GRAFANA, PAGE, render_page, render_rules
-from validation.analysis.status.alerts import find_firing, load_alerts, plain_remedy
+from validation.analysis.status.alerts import (
+    GRAFANA,
+    PAGE,
+    find_firing,
+    load_alerts,
+    plain_remedy,
+    render_page,
+    render_rules,
+)
 from validation.cli import status
 
 

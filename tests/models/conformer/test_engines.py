@@ -18,10 +18,9 @@ from validation.hardware.device import DeviceConfig
 from validation.models.batching import pad_batch
 from validation.models.conformer.graph import UnsupportedGraph, consolidate_repository, read_graph
 from validation.models.conformer.mel import LogMel
-from validation.models.conformer.onnx_engine import OnnxEngine
-from validation.models.conformer.onnx_patches import make_padding_exact
+from validation.models.conformer.onnx_engine import OnnxEngine, make_padding_exact
 from validation.models.conformer.onnx_to_torch import build_network, load_torch_engine
-from validation.models.conformer.vocabulary import BLANK, read_vocabulary
+from validation.models.conformer.tokenizer import BLANK, read_vocabulary
 from validation.models.onnx import create_onnx_session
 
 DURATIONS_S = [0.1, 0.11, 0.3, 1.0, 30.0]

@@ -13,7 +13,7 @@ from validation.models.base import SegmentModel
 from validation.models.batching import pad_batch
 from validation.models.conformer import segment
 from validation.models.conformer.model import IndicConformer, choose_engine
-from validation.models.conformer.vocabulary import VocabularyRefused
+from validation.models.conformer.tokenizer import VocabularyRefused
 from validation.models.suite import find_fault
 
 COMPARED = ("transcript_lp", "greedy_lp", "align_tok", "align_frame", "align_min")

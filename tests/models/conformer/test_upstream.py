@@ -16,7 +16,7 @@ from validation.models.batching import pad_batch
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.onnx_to_torch import load_torch_engine
-from validation.models.conformer.vocabulary import read_vocabulary
+from validation.models.conformer.tokenizer import read_vocabulary
 from validation.models.import_shims import allow_torchaudio
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # NeMo and the exporter warn about themselves

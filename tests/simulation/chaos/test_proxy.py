@@ -16,7 +16,7 @@ from simulation.chaos.faulty_store import FaultyStore
 from simulation.chaos.network_faults import NONE, SEVERE, NetworkFault
 from simulation.chaos.proxy import RUN_MARKER, find_client
 from validation.errors import Unreachable
-from validation.local.loopback import HOST
+from validation.local.service import HOST
 from validation.settings import Settings
 from validation.storage.errors import ObjectExists
 from validation.storage.store import delete_object, get_bytes, list_keys, open_store, put_once

@@ -40,7 +40,10 @@ def test_a_chunk_ends_as_one_verified_shard(box):
     manifest = ShardManifest.from_json(get_bytes(box.context.results, f"{key}.manifest.json"), key)
     verify_shard(payload, manifest)
     assert manifest.sha256 == shard.shard_sha256
-    assert read_shard(payload).select("video_id", "segment_index").rows() == [(v, n) for v in "abcdefg" for n in (0, 1)]
+    rows = read_shard(payload)
+    assert rows.select("video_id", "segment_index").rows() == [(v, n) for v in "abcdefg" for n in (0, 1)]
+    assert set(rows["layout"]) == {"pairs"}
+    assert rows["audio_member"].is_not_null().all()
     assert not any(law.violations for law in audit_ledger(box.engine))
 
 

@@ -26,7 +26,7 @@ from validation.local.process import poll_until
 from validation.worker.prefect import registration
 from validation.worker.prefect.flow_processes import FlowProcesses
 from validation.worker.prefect.registration import WorkerRegistration
-from validation.worker.process_identity import (
+from validation.worker.profile import (
     current_identity,
     is_confirmed_dead,
     process_start_time,

@@ -23,12 +23,12 @@ from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import known_revision
 from validation.ledger.workers import register_worker
-from validation.local.loopback import free_port
+from validation.local.service import free_port
 from validation.models.suite import load_suite
 from validation.models.suites import SUITES
 from validation.worker.prefect import VastGpuWorker
 from validation.worker.prefect.worker import require_work_pool
-from validation.worker.process_identity import current_identity
+from validation.worker.profile import current_identity
 
 pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 

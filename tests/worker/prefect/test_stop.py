@@ -14,7 +14,7 @@ from validation.exit_codes import ExitCode
 from validation.ledger.seed import seed_videos
 from validation.ledger.workers import register_worker
 from validation.worker.prefect.registration import WorkerRegistration
-from validation.worker.process_identity import current_identity
+from validation.worker.profile import current_identity
 
 pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
 

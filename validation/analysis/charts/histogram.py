@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from validation.analysis.charts.numbers import format_rate
+from validation.analysis.charts.numbers import format_rate, round_ticks
 from validation.analysis.charts.svg import embedded, label, path, tag
-from validation.analysis.charts.ticks import round_ticks
 
 WIDTH, BARS_HEIGHT, STRIP_HEIGHT = 360.0, 92.0, 17.0
 LEFT, RIGHT, TOP, AXIS = 44.0, 14.0, 6.0, 20.0

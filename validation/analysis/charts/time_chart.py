@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from validation.analysis.charts.numbers import format_count
+from validation.analysis.charts.numbers import format_count, round_ticks, time_ticks
 from validation.analysis.charts.svg import Point, label, path, standalone, tag
-from validation.analysis.charts.ticks import round_ticks, time_ticks
 from validation.domain import Seconds
 
 WIDTH, HEIGHT = 760.0, 250.0

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic_ns
 from typing import Any
 
-from validation.analysis.charts.style import FONT, LIGHT
+from validation.analysis.charts.svg import FONT, LIGHT
 from validation.analysis.explore.audio import measure_spectrogram, trace_envelope
 from validation.analysis.explore.database import BINS
 from validation.analysis.explore.queries import Histogram, LanguageHours

@@ -9,7 +9,7 @@ from dash.exceptions import PreventUpdate
 
 from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.figures import CONFIG, draw_hours
-from validation.calibration.rewrite import rewrite_rules
+from validation.scoring.rules_io import rewrite_rules
 from validation.scoring.verdict import Condition, Rule, Rules
 
 _STEPS = 400

@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 
 from validation.analysis.charts.histogram import Distribution, QuantileStrip
-from validation.analysis.charts.ticks import round_ticks
+from validation.analysis.charts.numbers import round_ticks
 from validation.scoring.verdict import Rules
 
 VERDICTS = ("accept", "review", "reject")

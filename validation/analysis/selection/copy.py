@@ -17,7 +17,7 @@ from validation.analysis.selection.write import replace_when_complete
 from validation.errors import BadInput
 from validation.settings import Settings
 from validation.shards.catalogue import CATALOGUE_KEY, Catalogue, CatalogueShard
-from validation.shards.errors import ShardCorrupt
+from validation.shards.schema import ShardCorrupt
 from validation.storage.store import get_bytes, open_store
 
 COPIES = 8

@@ -7,8 +7,7 @@ from functools import partial
 
 import polars as pl
 
-from validation.analysis.selection.partitioned import open_revisions
-from validation.analysis.selection.revisions import Revision
+from validation.analysis.selection.revisions import Revision, open_revisions
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.analysis.selection.verdicts import apply_rules
 from validation.errors import BadInput, Permanent

@@ -17,9 +17,9 @@ from validation.errors import BadInput
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.settings import Settings
 from validation.shards.catalogue import CATALOGUE_KEY, Catalogue
-from validation.shards.errors import ShardCorrupt
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import is_shard, read_file_provenance
+from validation.shards.schema import ShardCorrupt
 from validation.storage.errors import ObjectMissing
 from validation.storage.store import get_bytes, open_store
 

@@ -8,7 +8,7 @@ from functools import partial
 from validation.analysis.selection.open import SCHEMA_READERS, read_schema, scan_errors
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.errors import BadInput
-from validation.shards.format_rules import find_broken_rules
+from validation.shards.reader import find_broken_rules
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,7 @@ from validation.models.conformer.segment import (
     score_transcripts,
     worst_window_lp,
 )
-from validation.models.conformer.tokenizer import SubwordTokenizer, TokenizedTranscript
-from validation.models.conformer.vocabulary import read_vocabulary
+from validation.models.conformer.tokenizer import SubwordTokenizer, TokenizedTranscript, read_vocabulary
 from validation.models.weights_folder import open_weights_folder
 from validation.settings import load_settings
 

@@ -1,28 +1,216 @@
-"""IndicConformer in ONNX Runtime, in single precision."""
+"""IndicConformer in ONNX Runtime, in single precision.
 
+The exported graphs are patched before they run: the CTC head returns only what is used, and the encoder ignores
+padding.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from validation.models.conformer.graph import UnsupportedGraph, read_graph
 from validation.models.conformer.mel import MELS, LogMel
-from validation.models.conformer.onnx_patches import (
-    BEST_COUNTS,
-    BEST_SUMS,
-    FRAMES,
-    LANGUAGES,
-    LENGTHS,
-    LOG_PROBS,
-    make_padding_exact,
-    prune_head,
-)
 from validation.models.conformer.segment import EngineOutput
-from validation.models.conformer.vocabulary import Vocabulary
+from validation.models.conformer.tokenizer import Vocabulary
 from validation.models.onnx import create_onnx_session
+
+_HEAD, _PADDING = "narrow_", "exact_padding"
+"""Prefixes of the names that the patches add, so that none meets a name of the graph."""
+FRAMES, LANGUAGES = f"{_HEAD}frames", f"{_HEAD}languages"
+"""Inputs that ``prune_head`` adds, both (B,) int64: each item's own frames, and the index of its language."""
+LOG_PROBS, BEST_SUMS, BEST_COUNTS = f"{_HEAD}log_probs", f"{_HEAD}best_sums", f"{_HEAD}best_counts"
+"""Outputs with which ``prune_head`` replaces the logits; documented at ``EngineOutput``."""
+LENGTHS = "length"
+"""The encoder's input with each item's number of feature frames."""
+
+
+def prune_head(proto: ModelProto, columns: NDArray[np.int64]) -> None:
+    """Add the choice of language and the log-softmax to the head's graph, and the scores of all languages.
+
+    Then 257 numbers per frame leave the device instead of 5,633.
+
+    Args:
+        proto: the head, from the encoder's output to logits (B, T, W); edited in place.
+        columns: (L, K) the columns of each language, the blank's last.
+    """
+    graph = proto.graph
+    logits, (count, width) = graph.output[0].name, columns.shape
+    graph.initializer.extend(_head_constants(columns))
+    graph.node.append(helper.make_node("Identity", [logits], [f"{_HEAD}logits"], name=f"{_HEAD}logits"))
+    graph.node.extend(_own_log_probs())
+    graph.node.extend(_language_scores())
+    graph.input.extend(helper.make_tensor_value_info(name, TensorProto.INT64, ["B"]) for name in (FRAMES, LANGUAGES))
+    del graph.output[:]
+    graph.output.extend(
+        [
+            helper.make_tensor_value_info(LOG_PROBS, TensorProto.FLOAT, ["B", "T", width]),
+            helper.make_tensor_value_info(BEST_SUMS, TensorProto.FLOAT, ["B", count]),
+            helper.make_tensor_value_info(BEST_COUNTS, TensorProto.FLOAT, ["B", count]),
+        ]
+    )
+
+
+def _own_log_probs() -> list[NodeProto]:
+    """Gather each item's own columns, then take their log-softmax."""
+    return [
+        _head_node("Gather", ["table", "languages"], "own_columns", axis=0),
+        _head_node("Unsqueeze", ["own_columns", "axis_1"], "own_columns_per_frame"),
+        _head_node("Shape", ["logits"], "logits_shape"),
+        _head_node("Slice", ["logits_shape", "axis_0", "axis_2"], "batch_and_time"),
+        _head_node("Concat", ["batch_and_time", "width"], "own_shape", axis=0),
+        _head_node("Expand", ["own_columns_per_frame", "own_shape"], "own_places"),
+        _head_node("GatherElements", ["logits", "own_places"], "own_logits", axis=2),
+        _head_node("LogSoftmax", ["own_logits"], "log_probs", axis=2),
+    ]
+
+
+def _language_scores() -> list[NodeProto]:
+    """Sum, for each language, the log-probabilities of its greedy text's tokens.
+
+    A token is a frame's likeliest symbol that is neither the blank nor the symbol of the frame before.
+    """
+    return [
+        _head_node("Gather", ["logits", "all_columns"], "all_logits", axis=2),
+        _head_node("Reshape", ["all_logits", "by_language"], "language_logits"),
+        _head_node("LogSoftmax", ["language_logits"], "language_log_probs", axis=3),
+        _head_node("TopK", ["language_log_probs", "axis_1"], "top_lp", "top_symbol", axis=3),
+        _head_node("Reshape", ["top_lp", "without_symbols"], "best_lp"),
+        _head_node("Reshape", ["top_symbol", "without_symbols"], "best_symbol"),
+        # As floats, which every provider can pad and compare.
+        _head_node("Cast", ["best_symbol"], "best", to=TensorProto.FLOAT),
+        _head_node("Pad", ["best", "one_frame_later", "no_symbol"], "before"),
+        _head_node("Equal", ["best", "before"], "repeated"),
+        _head_node("Equal", ["best", "blank"], "silent"),
+        _head_node("Or", ["repeated", "silent"], "unwritten"),
+        _head_node("Not", ["unwritten"], "written"),
+        _head_node("Gather", ["logits_shape", "one"], "time", axis=0),
+        _head_node("Range", ["zero", "time", "one"], "places"),
+        _head_node("Unsqueeze", ["frames", "axis_1"], "frames_per_row"),
+        _head_node("Less", ["places", "frames_per_row"], "real"),
+        _head_node("Unsqueeze", ["real", "axis_2"], "real_per_language"),
+        _head_node("And", ["written", "real_per_language"], "counted"),
+        _head_node("Cast", ["counted"], "weight", to=TensorProto.FLOAT),
+        _head_node("Mul", ["best_lp", "weight"], "weighted"),
+        _head_node("ReduceSum", ["weighted", "axis_1"], "best_sums", keepdims=0),
+        _head_node("ReduceSum", ["weight", "axis_1"], "best_counts", keepdims=0),
+    ]
+
+
+def _head_constants(columns: NDArray[np.int64]) -> list[TensorProto]:
+    count, width = columns.shape
+    whole: dict[str, int | Sequence[int] | NDArray[np.int64]] = {
+        "table": columns,
+        "all_columns": columns.reshape(-1),
+        "by_language": [0, 0, count, width],
+        "without_symbols": [0, 0, count],
+        "width": [width],
+        "one_frame_later": [0, 1, 0, 0, -1, 0],
+        "axis_0": [0],
+        "axis_1": [1],
+        "axis_2": [2],
+        "zero": 0,
+        "one": 1,
+    }
+    real = {"blank": width - 1.0, "no_symbol": -1.0}
+    return [
+        *(numpy_helper.from_array(np.array(value, np.int64), f"{_HEAD}{name}") for name, value in whole.items()),
+        *(numpy_helper.from_array(np.array(value, np.float32), f"{_HEAD}{name}") for name, value in real.items()),
+    ]
+
+
+def _head_node(op: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> NodeProto:
+    own = [f"{_HEAD}{name}" for name in outputs]
+    return helper.make_node(op, [f"{_HEAD}{name}" for name in inputs], own, name=own[0], **attributes)
+
+
+def make_padding_exact(proto: ModelProto, file: str) -> int:
+    """Zero the frames beyond each item's own before the second and every further convolution of the subsampling.
+
+    As exported (NeMo 1.23), only the first of the convolutions that halve the frames has zeros there: bias and ReLU
+    change them, and the next convolution mixes them into the item's last frames, up to 0.12 in the log-probabilities.
+    Attention and the other convolutions are masked correctly. Items without padding keep their answers bit for bit.
+
+    Args:
+        proto: the graph, edited in place.
+        file: its name, for errors.
+
+    Returns:
+        The subsampling factor, a power of two.
+
+    Raises:
+        UnsupportedGraph: the subsampling has other convolutions.
+    """
+    strided = [node for node in proto.graph.node if node.op_type == "Conv" and set(_ints(node, "strides")) == {2}]
+    if LENGTHS not in {value.name for value in proto.graph.input} or not strided:
+        raise UnsupportedGraph(file, f"it has no input {LENGTHS}, or no convolution that halves the frames")
+    for node in strided:
+        if set(_ints(node, "kernel_shape")) != {3} or set(_ints(node, "pads")) != {1}:
+            raise UnsupportedGraph(file, f"{node.name or node.output[0]} is not of kernel 3 and padding 1")
+    proto.graph.initializer.extend(_padding_constants())
+    nodes: list[NodeProto] = []
+    lengths = LENGTHS
+    for node in proto.graph.node:
+        if node in strided:
+            stage = strided.index(node)
+            if stage > 0:
+                nodes += _zero_beyond(node, lengths, stage)
+            halved, lengths = _halve_lengths(lengths, stage)
+            nodes += halved
+        nodes.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return int(2 ** len(strided))
+
+
+def _zero_beyond(node: NodeProto, lengths: str, stage: int) -> list[NodeProto]:
+    """Multiply a convolution's input, (B, C, T) or (B, C, T, F), by the mask of the item's own frames."""
+    after_time = len(_ints(node, "strides")) - 1
+    name = f"{_PADDING}_{stage}"
+    source, masked = node.input[0], f"{name}_masked"
+    node.input[0] = masked
+    steps: list[tuple[str, Sequence[str], str]] = [
+        ("Shape", [source], "shape"),
+        ("Gather", [f"{name}_shape", f"{_PADDING}_two"], "time"),
+        ("Range", [f"{_PADDING}_zero", f"{name}_time", f"{_PADDING}_one"], "places"),
+        ("Unsqueeze", [lengths, f"{_PADDING}_axis_1"], "lengths"),
+        ("Less", [f"{name}_places", f"{name}_lengths"], "own"),
+        ("Cast", [f"{name}_own"], "factor"),
+        ("Unsqueeze", [f"{name}_factor", f"{_PADDING}_axes_{after_time}"], "factors"),
+        ("Mul", [source, f"{name}_factors"], "masked"),
+    ]
+    made = [_padding_node(op, inputs, f"{name}_{output}") for op, inputs, output in steps]
+    made[5].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    return made
+
+
+def _halve_lengths(lengths: str, stage: int) -> tuple[list[NodeProto], str]:
+    """Compute the lengths after a convolution of kernel 3, stride 2 and padding 1: ``(n - 1) // 2 + 1``."""
+    name, one = f"{_PADDING}_{stage}_halved", f"{_PADDING}_one"
+    return [
+        _padding_node("Sub", [lengths, one], f"{name}_less"),
+        _padding_node("Div", [f"{name}_less", f"{_PADDING}_two"], f"{name}_half"),
+        _padding_node("Add", [f"{name}_half", one], name),
+    ], name
+
+
+def _padding_constants() -> list[TensorProto]:
+    values = {"zero": 0, "one": 1, "two": 2, "axis_1": [1], "axes_0": [1], "axes_1": [1, 3]}
+    return [numpy_helper.from_array(np.array(value, np.int64), f"{_PADDING}_{name}") for name, value in values.items()]
+
+
+def _padding_node(op: str, inputs: Sequence[str], output: str) -> NodeProto:
+    return helper.make_node(op, inputs, [output], name=output)
+
+
+def _ints(node: NodeProto, name: str) -> list[int]:
+    return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
+
 
 FEATURES, ENCODED, ENCODED_LENGTHS = "audio_signal", "outputs", "encoded_lengths"
 """The encoder's first input and its outputs."""
@@ -32,7 +220,7 @@ _PROBE_FRAMES = 101
 
 
 class OnnxEngine:
-    """The published graphs with the patches of ``onnx_patches``, applied in memory.
+    """The published graphs, patched in memory by ``prune_head`` and ``make_padding_exact``.
 
     Features and the encoder's output stay on the device; only one language's log-probabilities per item leave it.
     """

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from validation.hardware.device import DeviceConfig
 from validation.models.conformer.graph import Graph, UnsupportedGraph, count_symbols, read_graph
-from validation.models.conformer.network import FastConformer, NetworkShape
-from validation.models.conformer.torch_engine import TorchEngine
-from validation.models.conformer.vocabulary import Vocabulary
+from validation.models.conformer.tokenizer import Vocabulary
+from validation.models.conformer.torch_engine import FastConformer, NetworkShape, TorchEngine
 
 _SCALING_NODE = "/pos_enc/Mul"
 """This node exists exactly if the encoder scales its input."""

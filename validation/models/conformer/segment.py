@@ -1,4 +1,4 @@
-"""One segment on its way through IndicConformer: the network's output, and the scores derived from it."""
+"""The output of IndicConformer's network for one segment, and the scores that are derived from it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from validation.domain import Seconds
-from validation.models.conformer.tokenizer import TokenizedTranscript
-from validation.models.conformer.vocabulary import BLANK, PIECES
+from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTranscript
 from validation.models.ctc import Alignment, align_texts, collapse, is_feasible, one_thread, score_texts
 
 MAX_PIECE_S: Seconds = 30.0

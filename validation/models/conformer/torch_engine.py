@@ -1,14 +1,200 @@
-"""IndicConformer in torch, in any precision: the engine."""
+"""IndicConformer in torch, in any precision: FastConformer with a CTC head, exact under padding, and the engine.
+
+Modules have NeMo's names, so that weights load by name. Rekesh et al. 2023 (arXiv 2305.05084)
+describe the encoder, Gulati et al. 2020 (arXiv 2005.08100) its layers; batch norms are folded into the convolutions
+before them, as in the exported graph.
+"""
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from validation.models.conformer.mel import LogMel
-from validation.models.conformer.network import FastConformer, length_mask
 from validation.models.conformer.segment import EngineOutput
-from validation.models.conformer.vocabulary import BLANK
+from validation.models.conformer.tokenizer import BLANK
+
+_FEED_FORWARD_WEIGHT = 0.5
+"""Macaron: half a feed-forward module before attention and convolution, half after them."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkShape:
+    """The sizes of a network. IndicConformer-600M has 24 layers of 1024 and 8 heads."""
+
+    layers: int
+    width: int
+    heads: int
+    feed_forward: int
+    kernel: int
+    channels: int
+    """Of the subsampling."""
+    strided_convs: int
+    """Convolutions of stride 2: three of them make one frame out of eight."""
+    mels: int
+    symbols: int
+    scales_input: bool
+    """Whether the subsampled features are multiplied by the root of the width."""
+
+
+class FastConformer(nn.Module):
+    """From log-mel features to one logit per symbol of each language."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.pre_encode = Subsampling(shape)
+        self.layers = nn.ModuleList(ConformerLayer(shape) for _ in range(shape.layers))
+        self.head = nn.Linear(shape.width, shape.symbols)
+
+    def forward(self, features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits.
+
+        Args:
+            features: (B, mels, F), zero beyond each item's own frames.
+            counts: (B,) int64 frames of features.
+
+        Returns:
+            (B, T, symbols) logits, and the (B,) numbers of frames.
+        """
+        hidden, lengths = self.pre_encode(features, counts)
+        if self.shape.scales_input:
+            hidden = hidden * math.sqrt(self.shape.width)
+        positions = encode_positions(hidden.shape[1], self.shape.width, hidden)
+        mask = length_mask(lengths, hidden.shape[1])
+        for layer in self.layers:
+            hidden = layer(hidden, positions, mask)
+        return self.head(hidden), lengths
+
+
+class Subsampling(nn.Module):
+    """Depthwise-separable convolutions, each with stride 2 in time and frequency, then one projection."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        strided: list[nn.Module] = [nn.Conv2d(1, shape.channels, 3, stride=2, padding=1), nn.ReLU()]
+        mels = (shape.mels - 1) // 2 + 1
+        for _ in range(shape.strided_convs - 1):
+            depthwise = nn.Conv2d(shape.channels, shape.channels, 3, stride=2, padding=1, groups=shape.channels)
+            strided += [depthwise, nn.Conv2d(shape.channels, shape.channels, 1), nn.ReLU()]
+            mels = (mels - 1) // 2 + 1
+        self.conv = nn.Sequential(*strided)
+        self.out = nn.Linear(shape.channels * mels, shape.width)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = features.transpose(1, 2)[:, None]
+        for module in self.conv:
+            if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+                # Bias and ReLU changed the zeros of the padding: the convolution would mix them into the last frames.
+                hidden = hidden * length_mask(lengths, hidden.shape[2])[:, None, :, None]
+                lengths = (lengths - 1) // 2 + 1
+            hidden = module(hidden)
+        return self.out(hidden.transpose(1, 2).flatten(2)), lengths
+
+
+class ConformerLayer(nn.Module):
+    """Feed-forward, attention, convolution, feed-forward; each with its own norm before it and a residual around it."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.norm_feed_forward1 = nn.LayerNorm(shape.width)
+        self.feed_forward1 = FeedForward(shape)
+        self.norm_self_att = nn.LayerNorm(shape.width)
+        self.self_attn = RelativeAttention(shape)
+        self.norm_conv = nn.LayerNorm(shape.width)
+        self.conv = ConvolutionModule(shape)
+        self.norm_feed_forward2 = nn.LayerNorm(shape.width)
+        self.feed_forward2 = FeedForward(shape)
+        self.norm_out = nn.LayerNorm(shape.width)
+
+    def forward(self, hidden: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        hidden = hidden + _FEED_FORWARD_WEIGHT * self.feed_forward1(self.norm_feed_forward1(hidden))
+        hidden = hidden + self.self_attn(self.norm_self_att(hidden), positions, mask)
+        hidden = hidden + self.conv(self.norm_conv(hidden), mask)
+        hidden = hidden + _FEED_FORWARD_WEIGHT * self.feed_forward2(self.norm_feed_forward2(hidden))
+        normed: Tensor = self.norm_out(hidden)
+        return normed
+
+
+class FeedForward(nn.Module):
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(shape.width, shape.feed_forward)
+        self.linear2 = nn.Linear(shape.feed_forward, shape.width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        projected: Tensor = self.linear2(functional.silu(self.linear1(hidden)))
+        return projected
+
+
+class RelativeAttention(nn.Module):
+    """Attention by content and by distance, as in Transformer-XL (Dai et al. 2019, arXiv 1901.02860)."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.linear_q, self.linear_k, self.linear_v, self.linear_out = (
+            nn.Linear(shape.width, shape.width) for _ in range(4)
+        )
+        self.linear_pos = nn.Linear(shape.width, shape.width, bias=False)
+        self.pos_bias_u, self.pos_bias_v = (
+            nn.Parameter(torch.zeros(shape.heads, shape.width // shape.heads)) for _ in range(2)
+        )
+
+    def forward(self, hidden: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        query, key, value, distance = map(
+            self._split_heads,
+            (self.linear_q(hidden), self.linear_k(hidden), self.linear_v(hidden), self.linear_pos(positions)),
+        )
+        # Scaled before the products: afterwards a score beyond 65,504 has already overflowed in float16.
+        scale = 1 / math.sqrt(query.shape[3])
+        by_content, by_distance = (scale * (query + bias[:, None]) for bias in (self.pos_bias_u, self.pos_bias_v))
+        scores = shift_distances(by_distance @ distance.transpose(2, 3)).masked_fill(~mask[:, None, None, :], -math.inf)
+        mixed = functional.scaled_dot_product_attention(by_content, key, value, attn_mask=scores, scale=1.0)
+        attended: Tensor = self.linear_out(mixed.transpose(1, 2).flatten(2))
+        return attended
+
+    def _split_heads(self, hidden: Tensor) -> Tensor:
+        """Split into heads: (B, T, D) to (B, H, T, D / H)."""
+        return hidden.reshape(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class ConvolutionModule(nn.Module):
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.pointwise_conv1 = nn.Conv1d(shape.width, 2 * shape.width, 1)
+        self.depthwise_conv = nn.Conv1d(
+            shape.width, shape.width, shape.kernel, padding=shape.kernel // 2, groups=shape.width
+        )
+        self.pointwise_conv2 = nn.Conv1d(shape.width, shape.width, 1)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        gated = functional.glu(self.pointwise_conv1(hidden.transpose(1, 2)), dim=1) * mask[:, None]
+        mixed: Tensor = self.pointwise_conv2(functional.silu(self.depthwise_conv(gated)))
+        return mixed.transpose(1, 2)
+
+
+def length_mask(lengths: Tensor, frames: int) -> Tensor:
+    """Mask of each item's own frames: (B, frames) bool."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+def encode_positions(frames: int, width: int, like: Tensor) -> Tensor:
+    """Encode the distances from ``frames - 1`` down to its negative as sines and cosines: (1, 2 frames - 1, width)."""
+    distance = torch.arange(frames - 1, -frames, -1, device=like.device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=torch.float32) * (-math.log(10_000.0) / width))
+    return torch.stack([(distance * rate).sin(), (distance * rate).cos()], dim=2).flatten(1)[None].to(like.dtype)
+
+
+def shift_distances(scores: Tensor) -> Tensor:
+    """Turn scores by distance, (B, H, T, 2 T - 1), into scores by key, (B, H, T, T)."""
+    batch, heads, frames, distances = scores.shape
+    padded = functional.pad(scores, (1, 0)).view(batch, heads, distances + 1, frames)
+    return padded[:, :, 1:].reshape(batch, heads, frames, distances)[..., :frames]
 
 
 class TorchEngine:

@@ -77,8 +77,8 @@ class WhisperTokenizer:
         """
         if language in UNSPACED_LANGUAGES:
             text = self.decode(tokens).strip()
-            spelt = self.tokenize(text, language) if normalise_text(text) else None
-            return spelt if spelt and spelt.tokens == tuple(tokens) else None
+            tokenized = self.tokenize(text, language) if normalise_text(text) else None
+            return tokenized if tokenized and tokenized.tokens == tuple(tokens) else None
         ends: list[int] = []
         words: list[str] = []
         starts = [place for place, token in enumerate(tokens) if not place or self._starts_word(token)]

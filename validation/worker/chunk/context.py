@@ -16,14 +16,13 @@ from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video
 from validation.errors import ClaimLost, FleetError, Permanent, Transient
 from validation.ledger.chunks import claim_chunk, commit_chunk, peek_validated, release_chunk, renumber_chunk
 from validation.ledger.rpc import WorkerUnknown
-from validation.models.scorer import Scorer
+from validation.models.scorer import Scorer, restrict_models
 from validation.settings import Settings
-from validation.shards.bucket import delete_shard, highest_shard_number
+from validation.shards.manifest import delete_shard, highest_shard_number
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import RETRY_S, LeaseRenewer
 from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete
 from validation.worker.chunk.shard import EncodedShard, encode_chunk, upload_shard
-from validation.worker.chunk.subset import restrict_models
 from validation.worker.profile import temporary_registration
 
 MAX_RENUMBERINGS = 5

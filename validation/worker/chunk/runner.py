@@ -12,11 +12,10 @@ from typing import Any
 
 from validation.domain import Answer, ChunkClaim, DecodedVideo, Progress, Seconds, Utterance, Video, VideoFailure
 from validation.errors import BadInput, FleetError, Transient
-from validation.models.rows import Row, build_rows
-from validation.models.scorer import Scorer
+from validation.models.scorer import Row, Scorer, build_rows
 from validation.settings import Settings
+from validation.worker.chunk.errors import VIDEO_ERRORS, SourceMismatch, fail_video, find_common_failure
 from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
-from validation.worker.chunk.video_errors import VIDEO_ERRORS, SourceMismatch, fail_video, find_common_failure
 
 RATE_WINDOW = 10
 """Videos over which the worker's segments per second are averaged."""

@@ -8,8 +8,7 @@ from uuid import UUID
 from obstore.store import ObjectStore
 
 from validation.domain import Seconds, ShardReceipt
-from validation.models.rows import Row
-from validation.models.scorer import Scorer
+from validation.models.scorer import SUBSET_RULES, Row, Scorer
 from validation.models.suites import batching_policy
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
@@ -18,7 +17,6 @@ from validation.shards.writer import encode_shard
 from validation.storage.errors import ObjectExists
 from validation.storage.store import delete_object, get_bytes, put_once
 from validation.worker.chunk.runner import ChunkRunner
-from validation.worker.chunk.subset import SUBSET_RULES
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from validation.domain import Seconds, WorkerProfile
 from validation.errors import FleetError
 from validation.ledger.rpc import BoxKeyRejected, WorkerIdTaken, WorkerQuarantined
 from validation.ledger.workers import drain_worker, heartbeat_worker, register_worker, retire_worker
-from validation.worker.process_identity import is_confirmed_dead
+from validation.worker.profile import is_confirmed_dead
 
 Result = TypeVar("Result")
 

@@ -38,14 +38,12 @@ from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE
 from validation.ledger.workers import register_worker
 from validation.services import open_ledger
 from validation.settings import load_settings
+from validation.worker.chunk.errors import OUTCOME_FILE_VARIABLE, RefusalStreak, RunOutcome, take_outcome
 from validation.worker.chunk.open import DRAIN_FILE_VARIABLE, validate_settings
-from validation.worker.chunk.outcome import OUTCOME_FILE_VARIABLE, RefusalStreak, RunOutcome, take_outcome
-from validation.worker.prefect.flow_processes import FlowProcesses
+from validation.worker.prefect.flow_processes import FlowProcesses, VastGpuJobConfiguration, VastGpuVariables
 from validation.worker.prefect.inference_supervisor import InferenceSupervisor
-from validation.worker.prefect.job import VastGpuJobConfiguration, VastGpuVariables
 from validation.worker.prefect.registration import WorkerRegistration, call_in_thread
-from validation.worker.process_identity import remove_stale_dirs
-from validation.worker.profile import add_models, describe_worker
+from validation.worker.profile import add_models, describe_worker, remove_stale_dirs
 
 DEFAULT_LIMIT = 2
 """Flow runs at a time: one chunk is scored while the next is downloaded. Prefect's default is no limit, with which one
@@ -262,7 +260,7 @@ class VastGpuWorker(ProcessWorker):
         self._stop_serving(serving)
 
     def _stop_if_refused(self, outcome: RunOutcome) -> None:
-        """Stop if the next flow run would meet the same error. `validation.worker.chunk.outcome` decides."""
+        """Stop if the next flow run would meet the same error. `validation.worker.chunk.errors` decides."""
         if (error := self._refusals.add(outcome)) is not None and not self._ending:
             self._stop_on_fatal(self._serving, error)
 

@@ -11,9 +11,8 @@ from validation.ledger.chunks import claim_chunk, commit_chunk
 from validation.ledger.engine import open_engine
 from validation.settings import load_settings
 from validation.shards.naming import shard_key
+from validation.worker.chunk.errors import SourceMismatch, report_outcome
 from validation.worker.chunk.open import drain_requested
-from validation.worker.chunk.outcome import report_outcome
-from validation.worker.chunk.video_errors import SourceMismatch
 
 
 @flow

@@ -1,0 +1,135 @@
+"""What an error of a chunk is about: the video, or what the next chunk would meet too.
+
+Only the errors of ``VIDEO_ERRORS`` are about a video itself and cost it an attempt. Every other error, known or
+unknown, is about the box, a service, a setting or this program, and returns the video to the queue as it was. A flow
+run reports the error that it ends with to its worker, so that the worker stops claiming where every run would fail.
+"""
+
+import json
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from validation.corpus.audio import Undecodable
+from validation.corpus.fetch import VideoTooLong
+from validation.corpus.layouts import NoSegments
+from validation.corpus.segment_refs import BadLayout
+from validation.corpus.tar import NotTar, TarCorrupt, TarUnsafe
+from validation.domain import VideoFailure
+from validation.errors import BadInput, ClaimLost, Transient
+from validation.ledger.rpc import BoxKeyRejected
+from validation.storage.errors import InvalidObjectKey, ObjectMissing, StoreRefused
+
+NO_OBJECT_ERRORS = (ObjectMissing, InvalidObjectKey)
+"""The store answers, and has no object of this name: the video's object is missing, or the address is wrong."""
+
+VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments, VideoTooLong, Undecodable)
+"""Its missing object, its tar, its layout, its audio."""
+
+
+class SourceMismatch(BadInput):
+    """Each video of a chunk fails for the same reason, so the source or its address is at fault and no video is."""
+
+    def __init__(self, chunk_id: object, failures: int, first: str) -> None:
+        self.chunk_id = chunk_id
+        super().__init__(
+            f"all {failures} videos of chunk {chunk_id} fail alike ({first}): check VFLEET_SOURCE_URL, "
+            "VFLEET_SOURCE_KEY and R2_ENDPOINT_URL, and read one object with `vfleet inspect KEY`; no video was charged"
+        )
+
+
+def find_common_failure(errors: Collection[Exception]) -> str | None:
+    """Name the kind of failure that all errors have in common; None if they differ, or if one is not about a video.
+
+    A missing object and an object that is no tar are one kind: a wrong address leads to either.
+    """
+    kinds = {_kind_of(error) for error in errors}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _kind_of(error: Exception) -> str | None:
+    if isinstance(error, (*NO_OBJECT_ERRORS, NotTar)):
+        return "no tar"
+    return type(error).__name__ if isinstance(error, VIDEO_ERRORS) else None
+
+
+def fail_video(video_id: str, error: Exception) -> VideoFailure:
+    """Describe the failure of a video: final and charged if the error is one of ``VIDEO_ERRORS``, else neither."""
+    is_own = isinstance(error, VIDEO_ERRORS)
+    return VideoFailure(video_id, str(error) or repr(error), transient=not is_own, charged=is_own)
+
+
+OUTCOME_FILE_VARIABLE = "VFLEET_OUTCOME_FILE"
+"""Names, in a flow run's environment, the file to which the run writes its outcome for its worker."""
+STOP_ERRORS = (BoxKeyRejected, StoreRefused, SourceMismatch)
+"""Errors after which the worker stops at once: every further chunk would fail with the same error."""
+MAX_EQUAL_REFUSALS = 3
+"""Flow runs in a row that end with the same error, after which the worker stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """The end of a flow run. ``kind`` is the name of the error's class; empty after a success."""
+
+    kind: str = ""
+    message: str = ""
+    stop: bool = False
+
+
+class WorkerRefused(BadInput):
+    """Flow runs of a worker end with an error that only a person can remove, so the worker stops."""
+
+
+@contextmanager
+def report_outcome() -> Iterator[None]:
+    """Write the outcome of the block for the worker that started this process; without a worker, do nothing.
+
+    A transient error or a lost claim is not reported: it says nothing about the next run.
+    """
+    try:
+        yield
+    except (Transient, ClaimLost):
+        raise
+    except Exception as error:
+        _write(RunOutcome(type(error).__name__, str(error) or repr(error), isinstance(error, STOP_ERRORS)))
+        raise
+    else:
+        _write(RunOutcome())
+
+
+def take_outcome(path: Path) -> RunOutcome | None:
+    """Read and delete the outcome of a flow run; None if it wrote none."""
+    try:
+        outcome = RunOutcome(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # not written, or cut off with its process
+        return None
+    finally:
+        path.unlink(missing_ok=True)
+    return outcome
+
+
+class RefusalStreak:
+    """Counts flow runs in a row that ended with the same error."""
+
+    def __init__(self) -> None:
+        self._kind, self._count = "", 0
+
+    def add(self, outcome: RunOutcome) -> WorkerRefused | None:
+        """Count an outcome; returns the error with which the worker must stop, None if it may go on."""
+        self._count = self._count + 1 if outcome.kind == self._kind else 1
+        self._kind = outcome.kind
+        if outcome.stop:
+            return WorkerRefused(outcome.message)
+        if outcome.kind and self._count >= MAX_EQUAL_REFUSALS:
+            return WorkerRefused(f"{self._count} flow runs in a row ended with {outcome.kind}: {outcome.message}")
+        return None
+
+
+def _write(outcome: RunOutcome) -> None:
+    if path := os.environ.get(OUTCOME_FILE_VARIABLE):
+        partial = Path(f"{path}.partial")
+        with suppress(OSError):  # the folder goes with the worker, which reads the file
+            partial.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+            partial.replace(path)
