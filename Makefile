@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: attack demo test lint bootstrap image weights lock clean \
+.PHONY: attack demo test test-stack lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
         explore-check fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth bench-calibration upstream-check
 .DELETE_ON_ERROR:
@@ -16,7 +16,11 @@ demo: $(VENV)/installed
 
 # Two processes, each with its own servers, because a test waits for half of its time.
 test: $(VENV)/complete
-	$(BIN)/python -m pytest -m "not slow and not attack" -n 2
+	$(BIN)/python -m pytest -m "not slow and not attack and not stack" -n 2 --dist loadfile --max-worker-restart 0
+
+# Workers as processes, their stops and kills, and the bootstrap of a Prefect server. Under five minutes.
+test-stack: $(VENV)/complete
+	$(BIN)/python -m pytest -m "stack and not slow" -n 2 --max-worker-restart 0
 
 lint: $(VENV)/complete
 	$(BIN)/ruff check .
@@ -52,11 +56,11 @@ fuzz: $(VENV)/complete
 	$(BIN)/python -m pytest -m slow tests/corpus/test_fuzz.py
 
 mutants: $(VENV)/installed
-	$(BIN)/python -m tests.support.ledger_mutants
+	$(BIN)/python -m tests.support.mutants_run
 
 # Attacks: a stolen box login and key, hostile files, hostile text; slow tests included. Under three minutes.
 attack: $(VENV)/complete
-	$(BIN)/python -m pytest -m attack -n 2
+	$(BIN)/python -m pytest -m attack -n 2 --max-worker-restart 0
 
 # Injects faults into a local fleet for a minute and a half, lets the queue drain, then audits. CI runs it.
 chaos-short: $(VENV)/installed

@@ -1,5 +1,7 @@
 """Everything that the control plane does regularly, in one flow run every two minutes."""
 
+from contextlib import ExitStack
+
 from prefect import flow
 from prefect.states import Completed, Failed, State
 
@@ -8,18 +10,22 @@ from flows.alerts import evaluate_alerts
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
 from tasks.control import is_due, run_step, take_over_late_runs
+from validation.errors import FleetError
+from validation.ledger.control_lock import hold_control_lock
 from validation.ledger.fleet import read_fleets
 from validation.ledger.queries import Workload, read_workload
 
 HOUR_S = 3600.0
 PAGE_S = 600.0
+LOCK_WAIT_S = 300
+"""How long a run waits for another one, which takes seconds, and minutes while many boxes are rented."""
 
 
 @flow(name="operate-fleet", flow_run_name="operate the fleet")
 def operate_fleet(chunk_videos: int = 50, period_s: float = 120) -> State[None]:
     """Sweep, dispatch, keep the rented boxes as ordered, check the alerts and publish the progress.
 
-    Safe to run by hand at any time.
+    Safe to run by hand at any time: a second run waits for the first.
 
     Each step is also a deployment of its own, to be run by hand. A failed step keeps no other from its work, and the
     run ends Failed with the sentence of each. A step is imported when it is due: most runs find nothing to do, and
@@ -29,10 +35,20 @@ def operate_fleet(chunk_videos: int = 50, period_s: float = 120) -> State[None]:
         chunk_videos: Videos per claim, as PARQUET_SHARD_SIZE on the workers.
         period_s: Seconds between two runs, as in the schedule.
     """
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold_control_lock(open_control_services().engine, wait_s=LOCK_WAIT_S))
+        except FleetError as error:
+            return Failed(message=f"no step was done: {error}")
+        return run_steps(chunk_videos, period_s)
+
+
+def run_steps(chunk_videos: int, period_s: float) -> State[None]:
+    """Do what is due at the time of this run and of the late runs whose work it does."""
     times = take_over_late_runs()
     is_hour = is_due(times, every_s=HOUR_S, period_s=period_s)
-    is_page = is_hour or is_due(times, every_s=PAGE_S, period_s=period_s)
     engine = open_control_services().engine
+    is_page = is_hour or is_due(times, every_s=PAGE_S, period_s=period_s)
     failures = [
         run_step("sweep", lambda: sweep_stale_claims.fn(orphans=is_hour)),
         run_step("dispatch", lambda: dispatch_chunks.fn(chunk_videos, period_s)),

@@ -101,12 +101,20 @@ END
 $$;
 GRANT USAGE ON SCHEMA validation TO validation_worker, validation_control, validation_reader;
 
--- By default every login of a Postgres may fill the disk with temporary tables and large objects. A privilege of PUBLIC
--- cannot be denied to one login, so it is revoked for all, where the migrating login may do that; on a hosted Postgres
--- it often may not.
+-- By default every login of a Postgres may fill the disk with temporary tables, large objects, messages in the log of
+-- changes and temporary files of its queries; fill the table of locks with advisory locks, after which no session can
+-- do anything and no login can connect; and end the other sessions of its own login, which all boxes share. A privilege
+-- of PUBLIC cannot be denied to one login, so it is revoked from PUBLIC, where the migrating login may do that; on a
+-- hosted Postgres it often may not. Temporary tables and large objects are then denied to all logins; the other
+-- functions are granted to every role that exists now and is none of the ledger's.
 DO $$
 DECLARE
-    v_function regprocedure;
+    v_function record;
+    v_others   text := (
+        SELECT string_agg(quote_ident(r.rolname), ', ') FROM pg_roles r
+        WHERE NOT r.rolsuper AND r.rolname NOT LIKE 'pg\_%'
+          AND (r.rolname = 'validation_owner' OR NOT EXISTS (
+              SELECT FROM pg_roles ours WHERE ours.rolname LIKE 'validation\_%' AND pg_has_role(r.oid, ours.oid, 'member'))));
 BEGIN
     IF pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'usage') THEN
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
@@ -115,13 +123,19 @@ BEGIN
     END IF;
     IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         FOR v_function IN
-            SELECT p.oid FROM pg_proc p
-            WHERE p.pronamespace = 'pg_catalog'::regnamespace AND (p.proname LIKE 'lo\_%' OR p.proname = 'lowrite')
+            SELECT p.oid::regprocedure AS name, p.proname NOT LIKE 'lo%' AS is_for_others FROM pg_proc p
+            WHERE p.pronamespace = 'pg_catalog'::regnamespace
+              AND (p.proname LIKE 'lo\_%' OR p.proname = 'lowrite' OR p.proname LIKE 'pg\_%advisory%'
+                   OR p.proname IN ('pg_logical_emit_message', 'pg_terminate_backend', 'pg_cancel_backend'))
         LOOP
-            EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', v_function);
+            EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', v_function.name);
+            IF v_function.is_for_others THEN
+                EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', v_function.name, v_others);
+            END IF;
         END LOOP;
     ELSE
-        RAISE NOTICE 'every login may still create large objects: a superuser can revoke their functions';
+        RAISE NOTICE 'every login may still create large objects, take advisory locks without end, and end the sessions '
+                     'of its own login: a superuser can revoke these functions';
     END IF;
 END
 $$;
@@ -163,7 +177,8 @@ GRANT EXECUTE ON FUNCTION
     validation.sample_videos, validation.insert_canaries, validation.record_canary_result, validation.clear_quarantine,
     validation.retire_worker, validation.schema_revision, validation.peek_videos, validation.peek_validated,
     validation.count_labels,
-    validation.undo_box, validation.settle_failure, validation.prune_box_decisions, validation.end_box_sessions
+    validation.undo_box, validation.settle_failure, validation.prune_box_decisions, validation.end_box_sessions,
+    validation.lock_control_run
 TO validation_control;
 
 -- The control plane: the rented boxes.

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -265,6 +266,8 @@ CONTROL_DEPLOYMENT = "operate-fleet"
 def take_over_late_runs() -> list[datetime]:
     """Delete the scheduled control runs that are late, because this run does their work. Returns all their times.
 
+    Those that are not due yet get a name: Prefect names the runs of a schedule with two random words.
+
     While the control machine is down, its runs wait. Only runs of the schedule are deleted, never one that a person
     asked for, and the times that are returned include the time of this run.
     """
@@ -272,12 +275,14 @@ def take_over_late_runs() -> list[datetime]:
     with get_client(sync_client=True) as client:
         for run in read_runs(states=[StateType.SCHEDULED], deployments=[CONTROL_DEPLOYMENT]):
             due_at = run.expected_start_time
-            if run.auto_scheduled and str(run.id) != flow_run.id and due_at and due_at <= datetime.now(UTC):
-                try:
+            if not run.auto_scheduled or str(run.id) == flow_run.id or due_at is None:
+                continue
+            with suppress(ObjectNotFound):
+                if due_at <= datetime.now(UTC):
                     client.delete_flow_run(run.id)
-                except ObjectNotFound:
-                    continue
-                times.append(due_at)
+                    times.append(due_at)
+                elif run.name != (name := f"operate the fleet · due {due_at:%H:%M} UTC"):
+                    client.update_flow_run(run.id, name=name)
     return times
 
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
@@ -41,11 +42,14 @@ _FOREIGN = (
 )
 """Prefixes of variables that name real services or change the project's behaviour."""
 
-_OWN = "VFLEET_MUTANT"
-"""The exception: it hands a mutant of the ledger to the tests that must catch it."""
-
 _MARK = "TEST_SESSION"
 """Every process that a test starts inherits this variable, with a value unique to the session."""
+
+_TOGETHER = (
+    ("tests/blocks/", "tests/doctor/", "tests/flows/", "tests/fleet/test_flow.py"),
+    ("tests/models/",),
+)
+"""Tests that share a server or models: one process of `pytest -n` runs each group."""
 
 _FOLDER = pytest.StashKey[Path]()
 _BUCKETS = pytest.StashKey[set[str]]()
@@ -58,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     folder.chmod(0o711)  # the account that Postgres runs as can enter this folder, unlike pytest's own
     config.stash[_FOLDER], config.stash[_BUCKETS] = folder, set()
     config.add_cleanup(lambda: shutil.rmtree(folder))
-    for name in [name for name in os.environ if name.startswith(_FOREIGN) and name != _OWN]:
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
         del os.environ[name]
     os.environ |= {
         _MARK: uuid4().hex,
@@ -67,6 +71,33 @@ def pytest_configure(config: pytest.Config) -> None:
         "DO_NOT_TRACK": "1",
     }
     sys.addaudithook(_stay_on_loopback)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`, one process runs all tests of the Prefect server, and one those of the speech models.
+
+    Each process would start the server, and load the models, for itself.
+    """
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next(
+                (folders[0] for folders in _TOGETHER if nodeid.startswith(folders)), nodeid.split("::", maxsplit=1)[0]
+            )
+
+    return Scheduler(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Say how a process of `pytest -n` died: the report names only the test that it was running."""
+    if error:
+        status = node.gateway._io.popen.wait(timeout=10)
+        sys.stderr.write(f"\n{node.gateway.id} ended with status {status}; a negative status is a signal\n")
 
 
 @pytest.fixture(scope="session")

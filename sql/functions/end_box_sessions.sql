@@ -1,6 +1,7 @@
 -- end_box_sessions: end the sessions of the boxes' logins whose transaction waits for its client for p_idle_s, or lasts for
--- p_transaction_s, with the locks that they hold; 0 and 0: every session of these logins. An honest box loses one call,
--- which it repeats. Only logins that were granted to validation_owner can be ended (see roles.sql). Returns how many.
+-- p_transaction_s, with the locks that they hold; and those that hold an advisory lock, which lasts longer than its
+-- transaction; 0 and 0: every session of these logins. An honest box loses one call, which it repeats. Only logins that
+-- were granted to validation_owner can be ended (see roles.sql). Returns how many.
 CREATE OR REPLACE FUNCTION validation.end_box_sessions(p_idle_s integer, p_transaction_s integer) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$
@@ -13,5 +14,6 @@ AS $$
       AND (p_idle_s = 0 AND p_transaction_s = 0
            OR a.state LIKE 'idle in transaction%'
               AND a.state_change < clock_timestamp() - make_interval(secs => p_idle_s)
+           OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory')
            OR a.xact_start < clock_timestamp() - make_interval(secs => p_transaction_s));
 $$;

@@ -1,8 +1,13 @@
 -- settle_failure: the control plane read the object of a video that one box failed, and is the second witness: the
--- failure is final, or it is refuted and the video stays in the queue for the boxes of other owners.
+-- failure is final, or it is refuted and the video stays in the queue for the boxes of other owners. A box of which it
+-- refuted twenty failures within a day, and more than it confirmed, is quarantined, unless a box of another owner has as
+-- many that it did not confirm, because the cause is then not the box: objects that came late.
 CREATE OR REPLACE FUNCTION validation.settle_failure(p_video text, p_is_confirmed boolean) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$
+DECLARE
+    v_box record;
+BEGIN
     UPDATE public.video_queue q
     SET validation_status = 'validation_failed',
         validation_error  = coalesce(q.validation_error, 'it cannot be read'),
@@ -14,4 +19,28 @@ AS $$
 
     UPDATE box_decisions d SET refuted_at = now()
     WHERE d.video_id = p_video AND d.kind IN ('failed', 'crash') AND d.refuted_at IS NULL AND NOT p_is_confirmed;
+
+    FOR v_box IN
+        WITH judged AS (
+            SELECT d.worker_id, d.owner, count(*) FILTER (WHERE d.refuted_at IS NOT NULL) AS refuted,
+                   count(*) FILTER (WHERE q.validation_status = 'validation_failed' AND d.refuted_at IS NULL) AS confirmed,
+                   count(*) AS failed
+            FROM box_decisions d
+            JOIN public.video_queue q USING (video_id)
+            JOIN box_keys k ON k.worker_id = d.worker_id AND k.label IS NOT DISTINCT FROM d.instance_label
+            WHERE d.kind = 'failed' AND d.decided_at > greatest(now() - interval '1 day', (
+                      SELECT max(b.cleared_at) FROM box_quarantines b
+                      WHERE b.worker_id = d.worker_id AND b.instance_label IS NOT DISTINCT FROM d.instance_label))
+            GROUP BY d.worker_id, d.owner
+        )
+        SELECT j.worker_id, j.refuted, j.confirmed FROM judged j
+        WHERE j.refuted >= 20 AND j.refuted > j.confirmed
+          AND has_other_owner(j.owner)
+          AND NOT EXISTS (SELECT FROM judged other WHERE other.owner <> j.owner AND other.failed - other.confirmed >= j.refuted)
+          AND j.worker_id IN (SELECT d.worker_id FROM box_decisions d WHERE d.video_id = p_video)
+    LOOP
+        PERFORM quarantine_box(v_box.worker_id, format(
+            'the control plane refuted %s of its failures within a day and confirmed %s', v_box.refuted, v_box.confirmed));
+    END LOOP;
+END
 $$;

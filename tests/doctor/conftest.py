@@ -38,7 +38,7 @@ def healthy(box, prefect_server, monkeypatch) -> Iterator:
             open_engine(settings.database_url.get_secret_value(), settings.box_key).dispose()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def deployed(prefect_server, pool) -> None:
     """The pool of the control flows, its worker, and every deployment, as `vfleet bootstrap` makes them."""
     with httpx.Client(transport=RetryingTransport(), base_url=prefect_server.api_url, timeout=30) as http:
@@ -51,7 +51,7 @@ def deployed(prefect_server, pool) -> None:
             http.post("/deployments/", json=wanted).raise_for_status()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pool(prefect_server) -> None:
     """The work pool of the boxes, as `vfleet bootstrap` creates it."""
     template = VastGpuWorker.get_default_base_job_template()

@@ -80,4 +80,9 @@ def test_box_login_without_limits_is_named(box_login):
             with pytest.raises(CheckWarning, match=problem) as doubt:
                 check_box_limits(settings)
             owner.execute(str(doubt.value).rpartition(", ")[2])
-    assert "connections" in (check_box_limits(settings) or "")
+        with pytest.raises(CheckWarning, match="may connect to other databases") as doubt:
+            check_box_limits(settings)
+        remedy = str(doubt.value).partition("owner, ")[2]
+        owner.execute(remedy)
+        assert "connections" in (check_box_limits(settings) or "")
+        owner.execute(remedy.replace("REVOKE", "GRANT").replace(" FROM ", " TO "))

@@ -10,14 +10,16 @@ import tasks.control
 from flows.operate import operate_fleet
 from tasks.control import is_due, read_runs
 from tests.support.ledger_helpers import claim, expire, statuses
+from validation.ledger.control_lock import hold_control_lock
 
 
 def deploy(prefect, name):
     return prefect.create_deployment(flow_id=prefect.create_flow_from_name(name), name=name)
 
 
-def test_a_failed_step_keeps_no_other_from_its_work(prefect, flow_box):
+def test_a_failed_step_keeps_no_other_from_its_work(prefect, flow_box, monkeypatch):
     """Without the deployment of chunks nothing is dispatched; the sweep is done, and the run says what failed."""
+    monkeypatch.setattr(tasks.control, "CHUNK_DEPLOYMENT", "never-deployed")
     flow_box.add_videos("a")
     expire(flow_box.engine, claim(flow_box.engine).chunk_id)
     state = operate_fleet(return_state=True)
@@ -40,7 +42,10 @@ def test_a_control_run_sweeps_and_dispatches(prefect, flow_box):
 
 
 def test_a_control_run_does_the_work_of_late_ones(prefect, flow_box, monkeypatch):
-    """Late runs of the schedule are deleted, not cancelled; what a person asked for and what is not due stays."""
+    """Late runs of the schedule are deleted, not cancelled; what a person asked for and what is not due stays.
+
+    The latter is named after its time.
+    """
     deployment = deploy(prefect, "operate-fleet")
     past, future = datetime.now(UTC) - timedelta(minutes=9), datetime.now(UTC) + timedelta(minutes=2)
     late, asked_for, later = (
@@ -58,7 +63,17 @@ def test_a_control_run_does_the_work_of_late_ones(prefect, flow_box, monkeypatch
         prefect.read_flow_run(late.id)
     for kept in (asked_for, later):
         assert prefect.read_flow_run(kept.id).state.is_scheduled()
+    assert prefect.read_flow_run(later.id).name == f"operate the fleet · due {future:%H:%M} UTC"
     prefect.delete_deployment(deployment)
+
+
+def test_two_control_runs_never_act_at_once(prefect, flow_box, monkeypatch):
+    """The second waits; where the first does not end, it does no step and says so."""
+    monkeypatch.setattr("flows.operate.LOCK_WAIT_S", 1)
+    with hold_control_lock(flow_box.engine, wait_s=1):
+        state = operate_fleet(return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith("no step was done: the ledger could not serve lock_control_run")
 
 
 def test_longer_periods_are_due_once():

@@ -54,6 +54,20 @@ ATTACKS = [
     ("POST", "/logs/../block_documents/filter", {}),
     ("GET", f"/flow_runs/{ID};/../block_documents", None),
     ("OPTIONS", "/health", None),
+    ("POST", "/flow_runs/batch", []),
+    ("POST", "/flow_runs/bulk_set_state", {}),
+    ("POST", "/flow_runs/bulk_delete", {}),
+    ("PATCH", f"/flow_runs/{ID}/", {"name": "x"}),
+    ("POST", f"/flow_runs/{ID}%2fset_state", {}),
+    ("POST", f"/flow_runs/{ID}//set_state", {}),
+    ("POST", "/logs//", []),
+    ("POST", f"/flow_runs/{ID}/resume", {}),
+    ("PATCH", f"/task_runs/{ID}", {}),
+    ("POST", f"/task_runs/{ID}/set_state", {}),
+    ("POST", "/v2/leases/x", {}),
+    ("POST", "/v2/concurrency_limits/increment", {}),
+    ("GET", "/events/filter/next?page-token=x", None),
+    ("GET", "/logs/out", None),
 ]
 
 

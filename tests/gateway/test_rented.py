@@ -10,7 +10,7 @@ from validation.fleet.reconcile import ReconcileContext, reconcile
 from validation.ledger.fleet import scale_to_zero, set_target
 from validation.vast.offer_filter import OfferFilter
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
 
 FLEET = "blue"
 SEEN_GONE_S = 40

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_settings_fields
 
@@ -24,6 +25,7 @@ def test_every_setting_differs_from_the_default_and_has_a_reason():
         assert group.startswith("#")
 
 
+@pytest.mark.stack
 def test_server_runs_with_the_settings(gateway):
     """The server reports batches, leases that survive it, and retention."""
     server = gateway.as_operator("GET", "/admin/settings")["server"]

@@ -33,6 +33,8 @@ from validation.local.stack import (
 )
 from validation.settings import Settings
 
+pytestmark = pytest.mark.stack
+
 SOME_SERVICES = """
 import json, signal, sys
 from pathlib import Path
@@ -230,7 +232,6 @@ def test_server_has_the_production_settings(prefect_server):
     assert read_json(f"{prefect_server.ui_url}/ui-settings")["api_url"] == prefect_server.api_url
 
 
-@pytest.mark.slow
 def test_server_can_keep_its_history_in_postgres(postgres, open_folder):
     """The driver in the URL is replaced by the one that Prefect needs."""
     url = postgres.create_database("prefect")

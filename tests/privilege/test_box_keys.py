@@ -123,8 +123,9 @@ def test_claim_takes_at_most_a_thousand_videos(ledger, seed):
     assert len(claim(ledger, size=10**6).videos) == 1000
 
 
-def test_box_cannot_block_another_boxs_calls(boxes):
+def test_box_cannot_block_another_boxs_calls(ledger, boxes):
     """Neither an advisory lock nor an open transaction of a box blocks the call of another."""
+    execute(ledger, "GRANT EXECUTE ON FUNCTION pg_advisory_xact_lock(bigint) TO PUBLIC")  # as on a hosted Postgres
     with boxes["bob"].begin() as held:
         held.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('ann'))")
         held.exec_driver_sql("SELECT validation.heartbeat_worker('bob', p_instance => 'bob-1')")

@@ -21,7 +21,7 @@ ALLOWED = {
     "retire_worker schema_revision audit fleet_set_target fleet_scale_to_zero fleet_acquire_lock "
     "fleet_release_lock fleet_acquire_search_quota fleet_request fleet_transition fleet_record_observation fleet_ban "
     "fleet_lift_ban fleet_record_credit fleet_record_tick fleet_transitions fleet_now fleet_spend issue_box_key "
-    "store_credential undo_box settle_failure prune_box_decisions end_box_sessions "
+    "store_credential undo_box settle_failure prune_box_decisions end_box_sessions lock_control_run "
     "has_other_owner",
     "validation_reader": "audit fleet_now fleet_spend has_other_owner",
 }

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from tests.support.box_decisions import fail, validate
 from tests.support.ledger_helpers import claim, execute, expire, fetch, shard, statuses
 from validation.control.witness import witness_failures
 from validation.domain import VideoFailure
@@ -11,31 +12,14 @@ from validation.errors import Permanent
 from validation.ledger.boxes import undo_box
 from validation.ledger.chunks import commit_chunk
 from validation.ledger.maintenance import Requeue, requeue_videos, sweep_stale_claims
-from validation.ledger.queries import audit_ledger, read_view, read_workload
-from validation.ledger.rpc import LedgerRefused, WorkerQuarantined
+from validation.ledger.queries import audit_ledger, read_workload
+from validation.ledger.rpc import LedgerRefused
 
 pytestmark = pytest.mark.attack
 QUEUE = (
     "SELECT video_id, validation_status, validation_attempts, validation_crashes, validation_losses,"
     " validation_not_before, validation_error, validation_witness FROM video_queue ORDER BY video_id"
 )
-
-
-def fail(engine, name, *, size=50, **options):
-    """Claim as this box and fail every video; returns the chunk, None if there was nothing to claim."""
-    chunk = claim(engine, worker_id=name, size=size)
-    if chunk is not None:
-        given = {"transient": False} | options
-        failed = [VideoFailure(video.video_id, "it is torn", **given) for video in chunk.videos]
-        commit_chunk(engine, chunk.chunk_id, shard=None, validated={}, failed=failed, max_attempts=3, backoff_s=3600)
-    return chunk
-
-
-def validate(engine, name, *, size=50):
-    chunk = claim(engine, worker_id=name, size=size)
-    validated = {video.video_id: 1 for video in chunk.videos}
-    commit_chunk(engine, chunk.chunk_id, shard=shard(of=chunk), validated=validated, failed=[], max_attempts=3)
-    return chunk
 
 
 def crash(ledger, engine, name):
@@ -143,28 +127,6 @@ def test_box_claims_at_most_two_thousand_videos_that_come_to_nothing(ledger, box
     validate(boxes["bob"], "bob", size=10)
     execute(ledger, "UPDATE validation_chunks SET videos_claimed = 502, videos_validated = 502 WHERE worker_id = 'bob'")
     assert len(claim(boxes["ann"], worker_id="ann").videos) == 8
-
-
-@pytest.mark.parametrize("others_fail", [False, True])
-def test_box_that_fails_what_others_do_not_is_quarantined(ledger, boxes, others_fail):
-    """By its hundredth failure; not if other boxes fail as much, because the cause is then not the box."""
-    open_chunk = claim(boxes["ann"], worker_id="ann", size=2)
-    (fail if others_fail else validate)(boxes["bob"], "bob", size=10)
-    fail(boxes["ann"], "ann", size=5, transient=True, charged=False)
-    execute(ledger, "UPDATE validation_chunks SET videos_claimed = 99, videos_failed = 99 WHERE worker_id = 'ann'"
-                    " AND state = 'committed'")  # fmt: skip
-    fail(boxes["ann"], "ann", size=1)
-    if others_fail:
-        assert claim(boxes["ann"], worker_id="ann").videos
-        return
-    with pytest.raises(WorkerQuarantined):
-        claim(boxes["ann"], worker_id="ann")
-    assert fetch(ledger, "SELECT state FROM validation_chunks WHERE chunk_id = :c", c=open_chunk.chunk_id) == [
-        ("released",)
-    ]
-    (finding,) = [row["quarantine_reason"] for row in read_view(ledger, "worker_liveness") if row["worker_id"] == "ann"]
-    assert "it failed 100 videos and validated 0 within an hour" in finding
-    assert claim(boxes["bob"], worker_id="bob").videos
 
 
 def test_one_command_takes_back_what_a_box_decided(ledger, boxes):

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.support.ledger_helpers import engine_for
-from tests.support.ledger_mutants import MUTANTS, apply_mutant
 from validation.domain import Video, WorkerProfile
 from validation.ledger.migrate import migrate
 from validation.ledger.seed import seed_videos
@@ -19,12 +18,10 @@ _names = (f"ledger_{os.getpid()}_{n}" for n in itertools.count())
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres) -> Iterator[str]:
-    """A database at the newest migration; with VFLEET_MUTANT set, one of its functions has a bug."""
+    """A database at the newest migration."""
     name = next(_names)
     engine = engine_for(postgres.create_database(name))
     migrate(engine)
-    if mutant := os.environ.get("VFLEET_MUTANT"):
-        apply_mutant(engine, MUTANTS[mutant])
     engine.dispose()  # a template must have no connections
     yield name
     postgres.drop_database(name)

@@ -1,15 +1,10 @@
-"""One-line bugs in the ledger's SQL that its tests must catch. `make mutants` proves that they do."""
+"""One-line bugs in the ledger's SQL that its tests must catch: `make mutants` (`mutants_run.py`) proves it."""
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-TESTS = Path(__file__).parents[1] / "ledger"
-PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:randomly", *sys.argv[1:]]
 FUNCTIONS = Path(__file__).resolve().parents[2] / "sql" / "functions"
 
 
@@ -146,6 +141,13 @@ MUTANTS = {
     ),
     "box-claims-without-end": Mutant("claim_chunk", "p_size := least(p_size, check_allowance(p_worker));", "NULL;"),
     "failing-box-works-on": Mutant("commit_chunk", "PERFORM check_failures(v_old.worker_id);", "NULL;"),
+    "box-is-compared-with-other-languages": Mutant(
+        "check_failures", "FROM own JOIN others USING (language)", "FROM own, others"
+    ),
+    "refuted-box-works-on": Mutant("settle_failure", "j.refuted >= 20", "j.refuted >= 99999"),
+    "late-objects-quarantine-a-box": Mutant(
+        "settle_failure", "other.failed - other.confirmed >= j.refuted", "other.confirmed >= j.refuted"
+    ),
     "crashes-of-one-box-fail-a-video": Mutant("return_crashed_videos", "has_other_owner(o.owner)", "false"),
     "transaction-claims-twice": Mutant("claim_chunk", "c.claimed_at = now()", "false"),
     "undo-keeps-attempts": Mutant("undo_box", "q.validation_attempts - a.attempts", "q.validation_attempts"),
@@ -165,39 +167,22 @@ MUTANTS = {
 
 def apply_mutant(engine: Engine, mutant: Mutant) -> None:
     """Replace one function by its version with the bug."""
-    source = (FUNCTIONS / f"{mutant.function}.sql").read_text()
+    source = read_source(mutant)
     if mutant.line not in source:
         raise AssertionError(f"the line to change is not in {mutant.function}.sql: {mutant.line!r}")
+    _create(engine, source.replace(mutant.line, mutant.replacement))
+
+
+def remove_mutant(engine: Engine, mutant: Mutant) -> None:
+    """Replace the version with the bug by the function."""
+    _create(engine, read_source(mutant))
+
+
+def read_source(mutant: Mutant) -> str:
+    """The function without the bug."""
+    return (FUNCTIONS / f"{mutant.function}.sql").read_text()
+
+
+def _create(engine: Engine, source: str) -> None:
     with engine.begin() as connection:
-        connection.connection.cursor().execute(source.replace(mutant.line, mutant.replacement))
-
-
-def main() -> int:
-    """Print one line per mutant; fail if one survives, or if the tests fail without any."""
-    if run_tests(None).returncode != 0:
-        print("the tests fail without a mutant: repair them first")
-        return 1
-    survivors = [name for name in MUTANTS if not is_caught(name)]
-    print(f"{len(MUTANTS) - len(survivors)} of {len(MUTANTS)} mutants caught")
-    return 1 if survivors else 0
-
-
-def is_caught(name: str) -> bool:
-    done = run_tests(name)
-    failed = next(
-        (line.split()[1].split("::")[-1] for line in done.stdout.splitlines() if line.startswith("FAILED")), None
-    )
-    print(f"{name:34} {'caught by ' + failed if failed else 'SURVIVED'}", flush=True)
-    return failed is not None
-
-
-def run_tests(mutant: str | None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | ({"VFLEET_MUTANT": mutant} if mutant else {})
-    # These migrate again, which replaces the mutant: they would catch every one for the wrong reason.
-    ignored = [f"--ignore={TESTS / name}" for name in ("test_migrate.py", "test_upgrade.py")]
-    command = [*PYTEST, str(TESTS), str(TESTS.parent / "privilege/test_stolen_box.py"), *ignored]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        connection.connection.cursor().execute(source)

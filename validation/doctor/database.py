@@ -183,6 +183,12 @@ def check_box_limits(settings: Settings) -> str | None:
                 f"login {each.login} may create objects in schema public: as the schema's owner, "
                 "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
             )
+        if each.other_databases:
+            raise CheckWarning(
+                f"login {each.login} may connect to other databases of this Postgres, where it can take advisory locks "
+                "until no login can connect anywhere: as their owner, REVOKE CONNECT ON DATABASE "
+                f"{', '.join(each.other_databases)} FROM PUBLIC"
+            )
     return ", ".join(f"{each.login}: {each.connection_limit} connections" for each in logins) or None
 
 

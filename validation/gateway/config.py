@@ -31,6 +31,8 @@ class Gateway:
     pool: str = "vast-gpu"
     rate: int = 20
     """Requests per second that one box may send, with bursts of five times as many. A box sends about two."""
+    connections: int = 64
+    """Connections that one box may use at once. A box uses about ten."""
 
     def render(self, auth_string: str) -> str:
         """Return nginx's configuration. It contains the server's password.

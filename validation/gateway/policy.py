@@ -26,7 +26,7 @@ MAX_REQUESTED_RUNS = 100
 
 @dataclass(frozen=True, slots=True)
 class EventTarget:
-    """The flow run and task run that an event is about."""
+    """The flow run and task run that an event or a line of a log is about."""
 
     run: UUID | None
     task_run: UUID | None
@@ -92,6 +92,22 @@ def narrow_search(body: Mapping[str, Any], runs: Sequence[UUID]) -> dict[str, An
     """The same search, for these flow runs and no others."""
     only = {"id": {"any_": [str(run) for run in runs]}, "operator": "and_"}  # `or_` would find other runs too
     return {**body, "flow_runs": {**body["flow_runs"], **only}}
+
+
+def find_log_targets(lines: object) -> list[EventTarget | None]:
+    """The target of each line of a batch of logs; None for a line of no flow run, which a box does not write.
+
+    Raises:
+        ValueError: this is no batch of logs.
+    """
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise ValueError("no batch of logs")
+    return [
+        EventTarget(UUID(str(line["flow_run_id"])), UUID(str(task)) if (task := line.get("task_run_id")) else None)
+        if line.get("flow_run_id")
+        else None
+        for line in lines
+    ]
 
 
 def may_subscribe(request: object) -> bool:

@@ -24,6 +24,7 @@ from websockets.exceptions import WebSocketException
 
 from validation.domain import Seconds
 from validation.gateway import policy
+from validation.gateway.budget import BudgetSpent, WriteBudget
 from validation.gateway.ownership import Ownership
 from validation.gateway.prefect_server import PrefectServer
 from validation.gateway.tokens import TokenFile
@@ -44,6 +45,7 @@ class AuthorizingProxy:
     def __init__(self, server: PrefectServer, tokens: TokenFile, pool: str) -> None:
         self._server, self._tokens = server, tokens
         self._ownership = Ownership(server, pool)
+        self._budget = WriteBudget()
 
     def build_app(self) -> Starlette:
         """The application that an ASGI server serves on loopback."""
@@ -54,11 +56,12 @@ class AuthorizingProxy:
                 Route(f"{run}/labels", self.set_run_labels, methods=["PATCH"]),
                 Route(run, self.update_run, methods=["PATCH"]),
                 Route("/api/flow_runs/filter", self.find_runs, methods=["POST"]),
+                Route("/api/logs/", self.write_logs, methods=["POST"]),
                 Route("/api/work_pools/{pool}/workers/heartbeat", self.record_heartbeat, methods=["POST"]),
                 WebSocketRoute("/api/events/in", self.relay_client_events),
                 WebSocketRoute("/api/events/out", self.relay_server_events),
             ],
-            exception_handlers={httpx.HTTPError: _service_unavailable},
+            exception_handlers={httpx.HTTPError: _service_unavailable, BudgetSpent: _too_much},
             lifespan=self._close_at_end,
         )
 
@@ -98,6 +101,22 @@ class AuthorizingProxy:
             return _refuse(box, "a search for other flow runs")
         own = [run for run in requested if await self._ownership.owns(box, run)]
         return _to_response(await self._forward(request, json.dumps(policy.narrow_search(body, own)).encode()))
+
+    async def write_logs(self, request: Request) -> Response:
+        """Let a box write logs of its own runs; drop lines that would speak for another box or a control run."""
+        box, lines = _box(request), await _json(request)
+        try:
+            targets = policy.find_log_targets(lines)
+        except ValueError:
+            return _refuse(box, "what is no batch of logs")
+        own = [
+            line
+            for line, target in zip(lines, targets, strict=True)
+            if target is not None and await self._ownership.covers(box, target)
+        ]
+        if len(own) < len(lines):
+            log.warning("%s refused: %d lines of logs of other runs", box, len(lines) - len(own))
+        return _to_response(await self._forward(request, json.dumps(own).encode()))
 
     async def record_heartbeat(self, request: Request) -> Response:
         """Let a box's worker send its heartbeat, under the box's own name."""
@@ -139,16 +158,20 @@ class AuthorizingProxy:
             await asyncio.sleep(TOKEN_CHECK_INTERVAL_S)
         return "token revoked"
 
-    async def _relay_up(self, box: str, socket: WebSocket, upstream: ClientConnection) -> NoReturn:
+    async def _relay_up(self, box: str, socket: WebSocket, upstream: ClientConnection) -> str:
         while True:
             message = await socket.receive_text()
             try:
+                self._budget.spend(box, len(message))
                 event = json.loads(message)
                 if await self._ownership.covers(box, policy.parse_event(box, event)):
                     await upstream.send(json.dumps(event))  # re-encoded: the server must not read it differently
                     continue
                 why = "about a run of another box"
-            except ValueError as error:
+            except BudgetSpent as spent:
+                log.warning("%s refused: %s", box, spent)
+                return "too many events"
+            except (ValueError, RecursionError) as error:
                 why = str(error)
             log.warning("%s refused: an event %s", box, why)
 
@@ -174,8 +197,13 @@ class AuthorizingProxy:
         return run is not None and await self._ownership.owns(box, run)
 
     async def _forward(self, request: Request, body: bytes | None = None) -> httpx.Response:
-        """Forward a request, with another body where one is given."""
+        """Forward a request, with another body where one is given.
+
+        Raises:
+            BudgetSpent: the box wrote too much within an hour.
+        """
         content = await request.body() if body is None else body
+        self._budget.spend(_box(request), len(content))
         return await self._server.forward(request.method, request.url.path, httpx.Headers(request.headers.raw), content)
 
     @asynccontextmanager
@@ -209,13 +237,19 @@ def _box(request: Request) -> str:
 async def _json(request: Request) -> Any:
     try:
         return json.loads(await request.body())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _refuse(box: str, what: str) -> Response:
     log.warning("%s refused: %s", box, what)
     return JSONResponse({"detail": "not for this box"}, status_code=403)
+
+
+async def _too_much(_request: Request, error: Exception) -> Response:
+    """429, on which Prefect's client waits."""
+    log.warning("refused: %s", error)
+    return JSONResponse({"detail": "this box wrote too much"}, status_code=429)
 
 
 async def _service_unavailable(_request: Request, _error: Exception) -> Response:

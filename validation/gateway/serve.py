@@ -6,6 +6,7 @@ from pathlib import Path
 import uvicorn
 
 from validation.errors import BadInput
+from validation.gateway.budget import MAX_MESSAGE_BYTES
 from validation.gateway.prefect_server import PrefectServer
 from validation.gateway.proxy import AuthorizingProxy
 from validation.gateway.tokens import TokenFile
@@ -27,4 +28,7 @@ def serve_proxy(address: str, *, server_url: str, auth_string: str, tokens: Path
     configure_logging("%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     app = AuthorizingProxy(PrefectServer(server_url, auth_string), TokenFile(tokens), pool).build_app()
-    uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False, ws="websockets-sansio")
+    uvicorn.run(
+        app, host=host, port=int(port), log_level="warning", access_log=False, ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+    )  # fmt: skip

@@ -42,12 +42,15 @@ _TRANSACTION_SETTINGS = (
     "SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', %s, true), "
     "pg_catalog.set_config('statement_timeout', %s, true), pg_catalog.set_config('vfleet.box_key', %s, true), "
     "pg_catalog.set_config('role', 'none', true), pg_catalog.set_config('row_security', 'on', true), "
-    "pg_catalog.set_config('synchronous_commit', 'on', true), CASE WHEN "
-    "pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 170000 "
+    "pg_catalog.set_config('synchronous_commit', 'on', true), "
+    "pg_catalog.set_config('search_path', 'pg_catalog', true), "
+    "pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('client_encoding', 'UTF8', true), "
+    "CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL "
     "THEN pg_catalog.set_config('transaction_timeout', '0', true) END"
 )
 """What a call depends on, set for its transaction: behind a pooler the session may have the settings of another client.
-Each function of the ledger sets its own search_path and lock_timeout."""
+Each function of the ledger sets its own search_path and lock_timeout. Without an operator: the search path that another
+client left may begin with a schema that has operators of the same name."""
 _SETS_BOX_KEY = "sets_box_key"
 
 

@@ -20,7 +20,7 @@ from validation.local.process import poll_until
 from validation.worker.prefect import inference_supervisor as supervisors
 from validation.worker.prefect.worker import VastGpuWorker
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
 
 NOISE = Utterance(np.random.default_rng(1).normal(0, 0.1, 32_000).astype(np.float32), "", None)
 

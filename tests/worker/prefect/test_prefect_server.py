@@ -21,7 +21,7 @@ from validation.local.process import poll_until
 from validation.worker.prefect import VastGpuWorker
 from validation.worker.prefect.flow_processes import FlowProcesses
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
 
 OPEN_CHUNKS = "SELECT count(*) FROM validation_chunks WHERE state = 'open'"
 CHUNKS = "SELECT DISTINCT state FROM validation_chunks"

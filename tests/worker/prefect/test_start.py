@@ -30,7 +30,7 @@ from validation.worker.prefect import VastGpuWorker
 from validation.worker.prefect.worker import require_work_pool
 from validation.worker.profile import current_identity
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
 
 CLONE_STEP = {"prefect.deployments.steps.git_clone": {"repository": "https://example.invalid/code.git"}}
 INSTALL_STEP = {

@@ -16,7 +16,7 @@ from validation.ledger.workers import register_worker
 from validation.worker.prefect.registration import WorkerRegistration
 from validation.worker.profile import current_identity
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
 
 OPEN_CHUNKS = "SELECT count(*) FROM validation_chunks WHERE state = 'open'"
 SCORED = "SELECT coalesce(max(videos_validated), 0) FROM validation_chunks"
