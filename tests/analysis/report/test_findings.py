@@ -42,6 +42,19 @@ def test_every_segment_is_counted_once():
         assert findings.histograms[signal.name]["count"].sum() == known, signal.name
 
 
+def test_each_rule_is_counted_with_its_own_sentence():
+    """A reason may have several rules, so the report counts what each rule finds, whichever others fire."""
+    rows = sample_rows()
+    findings, _ = gather(rows)
+    expected = {
+        rule.sentence: sum(rule.matches({name: row.get(name) for name in SCHEMA.names}) for row in rows)
+        for rule in RULES.effective
+    }
+    assert {rule.sentence: rule.segments for rule in findings.rules} == {
+        sentence: count for sentence, count in expected.items() if count
+    }
+
+
 def test_signals_have_units_descriptions_and_ranges():
     """Numeric columns are listed with unit, description and range; positions, vote counts and empty columns are not."""
     _, signals = gather(sample_rows())

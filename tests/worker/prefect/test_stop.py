@@ -168,7 +168,7 @@ def test_worker_stops_after_one_chunk_without_objects(ledger, prefect, start_wor
     first = prefect.schedule(deployment)
     worker = start_worker(ledger.url)
     assert worker.exit_code(within_s=120) == ExitCode.BAD_INPUT
-    sentence = "none of the 50 videos of chunk c was found"
+    sentence = "all 50 videos of chunk c fail alike"
     assert worker.stderr().splitlines()[-1].startswith(sentence)
     assert prefect.state(first)["type"] == "FAILED"
     assert sentence in prefect.state(first)["message"]

@@ -14,7 +14,7 @@ import polars as pl
 from validation.analysis.report.correlation import Moments, Pair, plan_moments, read_moments
 from validation.analysis.report.queries import report_queries
 from validation.analysis.report.signals import Signal
-from validation.analysis.selection.summary import ReasonSummary, summarize_reasons
+from validation.analysis.selection.summary import ReasonSummary, RuleSummary, summarize_reasons, summarize_rules
 from validation.scoring.verdict import Rules
 
 Row: TypeAlias = Mapping[str, Any]
@@ -32,6 +32,8 @@ class Findings:
     languages: Sequence[Row]
     """``language, segments, hours``; segments by verdict, and hours by verdict as ``*_hours``. Most hours first."""
     reasons: Sequence[ReasonSummary]
+    rules: Sequence[RuleSummary]
+    """The rules that fire, most hours first."""
     histograms: Mapping[str, pl.DataFrame]
     """By signal: ``language, verdict, bin, count``; the outermost bins include values beyond the range."""
     lid_votes: Sequence[Row]
@@ -96,6 +98,7 @@ def _read_findings(
     return Findings(
         languages=sorted(read("languages"), key=lambda row: (-row["hours"], row["language"])),
         reasons=summarize_reasons(found["reasons"], rules, ["accept"]) if found else [],
+        rules=summarize_rules(found["reasons"], rules) if found else [],
         histograms={name.removeprefix("histogram "): found[name] for name in found if name.startswith("histogram ")},
         lid_votes=[
             row for name in found if name.startswith("votes ") for row in found[name].sort("language").rows(named=True)

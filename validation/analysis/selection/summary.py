@@ -39,6 +39,17 @@ class ReasonSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleSummary:
+    """What one rule finds, whichever other rules fire."""
+
+    reason: str
+    verdict: str
+    sentence: str
+    segments: int
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictSummary:
     """The segments with one verdict. Each segment counts once."""
 
@@ -139,6 +150,20 @@ def summarize_reasons(counts: pl.DataFrame, rules: Rules, keep: Collection[Decis
         for reason, (segments, seconds, alone) in lost.items()
     ]
     return sorted(rows, key=lambda row: (-row.hours, row.reason))
+
+
+def summarize_rules(counts: pl.DataFrame, rules: Rules) -> list[RuleSummary]:
+    """What each rule finds that fires at all, most hours first; the arguments are those of ``summarize_reasons``."""
+    words = [name for name in counts.columns if name.startswith("::fired")]
+    found: dict[int, list[float]] = {}
+    for segments, seconds, *fired in counts.sort("verdict", *words).select("segments", "seconds", *words).iter_rows():
+        for rule in read_fired(fired, range(len(rules.effective))):
+            totals = found.setdefault(rule, [0, 0.0])
+            totals[0] += segments
+            totals[1] += seconds
+    named = [(rules.effective[place], totals) for place, totals in found.items()]
+    rows = [RuleSummary(rule.reason, rule.verdict, rule.sentence, int(n), s / 3600) for rule, (n, s) in named]
+    return sorted(rows, key=lambda row: (-row.hours, row.reason, row.sentence))
 
 
 def _by_language(counts: pl.DataFrame, keep: Collection[Decision]) -> list[LanguageSummary]:

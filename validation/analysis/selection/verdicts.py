@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial, reduce
+from typing import TypeVar
 
 import polars as pl
 
@@ -11,6 +12,7 @@ from validation.scoring.verdict import LANGUAGE, MAX_MARGIN, Condition, Decision
 
 VERDICT_COLUMNS = ("verdict", "reasons", "margin", "stored_verdict")
 """The columns that rules write and may not read, because verdicts are computed again."""
+RuleT = TypeVar("RuleT")
 WORD_BITS = 64
 """Rules that have a bit in one column."""
 _TYPES: dict[type[pl.DataType], ColumnType] = {
@@ -75,8 +77,8 @@ def fired_words(rules: Sequence[Rule]) -> list[pl.Expr]:
     return words
 
 
-def read_fired(words: Sequence[int], rules: Sequence[Rule]) -> list[Rule]:
-    """The rules whose bits are set, in their order."""
+def read_fired(words: Sequence[int], rules: Sequence[RuleT]) -> list[RuleT]:
+    """The rules whose bits are set, in their order; the rules may be given by their places."""
     return [rule for place, rule in enumerate(rules) if words[place // WORD_BITS] >> place % WORD_BITS & 1]
 
 
