@@ -160,7 +160,7 @@ REVISIONS = st.lists(
 def test_partitioned_overlay_equals_one_join(revisions, rows):
     """For any revisions and any part size, also if later revisions replace earlier ones within a part."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(revisions, "MAX_PART_ROWS", rows)
+        patch.setattr("validation.analysis.selection.revisions.MAX_PART_ROWS", rows)
         found = open_revisions(revisions, ROLES)
         plain = overlay_revisions(revisions, ROLES)
         assert_frame_equal(found.collect().sort(KEY), plain.collect().sort(KEY))
@@ -233,7 +233,7 @@ def test_filter_on_one_video_reads_only_its_part(monkeypatch):
 def test_parts_stay_within_the_row_limit(revisions, rows):
     """A part exceeds ``MAX_PART_ROWS`` by at most one video."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(revisions, "MAX_PART_ROWS", rows)
+        patch.setattr("validation.analysis.selection.revisions.MAX_PART_ROWS", rows)
         cut = list(revisions._cut_parts(revisions, ROLES))
     for part in cut:
         held = pl.concat(revision.rows.select("video_id") for revision in part).collect()
