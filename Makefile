@@ -47,9 +47,9 @@ image:
 
 # --- longer checks ---------------------------------------------------------------------------------------------------
 
-# The page of `vfleet explore` in a browser, in the order of the file: the tests share one page.
+# The page of `vfleet explore` in a browser, each test in a tab of its own.
 explore-check: $(VENV)/complete
-	$(BIN)/python -m pytest -m slow tests/analysis/explore -p no:randomly
+	$(BIN)/python -m pytest -m slow tests/analysis/explore
 
 # Reads thousands of damaged tars and audio files. `make test` reads a tenth of them.
 fuzz: $(VENV)/complete

@@ -35,7 +35,7 @@ from validation.corpus.fetch import fetch_video
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Scored, Utterance, Video, Waveform
 from validation.hardware.device import DeviceConfig
-from validation.inference.shared_memory import Arena
+from validation.inference.protocol import Arena
 from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.batching import pad_batch
 from validation.models.conformer.model import IndicConformer

@@ -37,7 +37,7 @@ class Workload:
         """Read and decode one tar, as every arm does."""
         store = open_store(self.tars.as_uri(), Settings())
         decoded = fetch_video(store, f"{video.video_id}.tar", video)
-        return [utterance for segment in decoded.segments if (utterance := segment.utterance)]
+        return [utterance for segment in decoded.segments if (utterance := segment.utterance_for(()))]
 
 
 def make_workload(folder: Path, videos: int) -> Workload:

@@ -166,7 +166,7 @@ GRANT EXECUTE ON FUNCTION
     validation.register_worker, validation.claim_chunk, validation.renew_chunk, validation.heartbeat_worker,
     validation.commit_chunk, validation.release_chunk, validation.renumber_chunk, validation.drain_worker,
     validation.retire_worker, validation.schema_revision, validation.get_credential,
-    validation.peek_videos
+    validation.peek_videos, validation.peek_validated, validation.count_labels
 TO validation_worker;
 
 -- The control plane: the sweep and the queue.
@@ -175,7 +175,8 @@ GRANT EXECUTE ON FUNCTION
     validation.requeue_videos, validation.find_unknown_videos, validation.find_unknown_chunks,
     validation.restore_shard, validation.withdraw_shard, validation.compact_shards, validation.purge_retired_shards,
     validation.sample_videos, validation.insert_canaries, validation.record_canary_result, validation.clear_quarantine,
-    validation.retire_worker, validation.schema_revision, validation.peek_videos,
+    validation.retire_worker, validation.schema_revision, validation.peek_videos, validation.peek_validated,
+    validation.count_labels,
     validation.undo_box, validation.settle_failure, validation.prune_box_decisions, validation.end_box_sessions,
     validation.lock_control_run
 TO validation_control;

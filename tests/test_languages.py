@@ -13,6 +13,9 @@ from validation.languages import _codes, _names, fold_lect, normalize_language_c
         ("mni", "mni"), ("sat", "sat"), ("mai", "mai"), ("jw", "jv"), ("iw", "he"), ("cmn", "zh"), ("nob", "no"),
         ("hi-IN", "hi"), ("hi_Deva_IN", "hi"), ("Hindi", "hi"), ("HINDI", "hi"), ("Punjabi", "pa"), ("Bangla", "bn"),
         ("Odia", "or"), ("oriya", "or"), ("Manipuri", "mni"), ("Hindi (India)", "hi"), ("in", "id"), ("ji", "yi"),
+        ("Nepali", "ne"), ("malay", "ms"), ("Swahili", "sw"), ("Konkani", "kok"), ("greek", "el"), ("Farsi", "fa"),
+        ("mandarin", "zh"), ("Cantonese", "yue"), ("myanmar", "my"), ("nynorsk", "nn"), ("Greek (Greece)", "el"),
+        ("Serbian", "sr"), ("Croatian", "hr"), ("Mundari", "unr"), ("Malay (individual language)", "ms"),
     ],
 )  # fmt: skip
 def test_every_spelling_of_a_language_has_one_code(written, code):
@@ -20,7 +23,7 @@ def test_every_spelling_of_a_language_has_one_code(written, code):
     assert normalize_language_code(written) == code
 
 
-@pytest.mark.parametrize("written", [None, "", "xx", "qqq", "-", "e n", "und", "mul", "zxx", "unknown"])
+@pytest.mark.parametrize("written", [None, "", "xx", "qqq", "-", "e n", "und", "mul", "zxx", "unknown", "bati"])
 def test_unknown_labels_have_no_code(written):
     """A label that names no language of ISO 639 has no code, so every LID model abstains on it."""
     assert normalize_language_code(written) is None

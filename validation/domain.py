@@ -1,6 +1,6 @@
 """The terms of the domain as types. Values only: nothing here reads a clock, a file or a network."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.escape import plain_text
-from validation.languages import normalize_language_code
+from validation.languages import fold_lect, normalize_language_code
 
 Seconds: TypeAlias = float
 Waveform: TypeAlias = NDArray[np.float32]
@@ -73,6 +73,26 @@ class Fault:
 
 UNKNOWN_LANGUAGE = Fault("not_asked", "ISO 639 does not know the declared language")
 """Why no model was asked about a segment whose label is no language."""
+UNSUPPORTED_LANGUAGE = Fault("not_asked", "no model of the suite knows the declared language")
+"""Why no model was asked about a segment in a language that none of them can name."""
+
+
+def label_fault(label: str | None, known_languages: Collection[str]) -> Fault | None:
+    """Find the fault of a declared language for which no model is asked; None for a label about which they are.
+
+    A missing label has no fault, because the models may find the language.
+
+    Args:
+        label: the declared language.
+        known_languages: normalised codes that the suite's models can name; empty if they identify no language.
+    """
+    if not label or not label.strip():
+        return None
+    code = normalize_language_code(label)
+    if code is None:
+        return UNKNOWN_LANGUAGE
+    is_known = not known_languages or code in known_languages or fold_lect(code) in known_languages
+    return None if is_known else UNSUPPORTED_LANGUAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +123,11 @@ class DecodedSegment:
     audio_offset_s: Seconds | None = None
     """Where the segment begins in its file, if it is a slice of it; None if it is the whole file."""
 
-    @property
-    def utterance(self) -> "Utterance | None":
-        """The input of the models; None for a segment without audio or with a label that is no language."""
-        if isinstance(self.audio, Fault) or self.has_unknown_language:
+    def utterance_for(self, known_languages: Collection[str]) -> "Utterance | None":
+        """Return the input of the models; None for a segment without audio or with a label that has a fault."""
+        if isinstance(self.audio, Fault) or label_fault(self.segment.language, known_languages):
             return None
         return Utterance(self.audio, self.segment.text, self.segment.language)
-
-    @property
-    def has_unknown_language(self) -> bool:
-        """Whether the declared language is a label that no table of languages knows. No model is asked about it."""
-        label = self.segment.language
-        return bool(label and label.strip()) and normalize_language_code(label) is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,25 @@ def test_a_word_in_a_tag_is_no_length(word):
     assert abs(len(heard) - len(SPEECH)) < 0.2 * SAMPLE_RATE
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg vorbis", "webm opus"])
+def test_a_tag_before_any_format_is_skipped(kind):
+    """Taggers put one there against the format's specification; a cut file is still found."""
+    tagged = id3(300) + ENCODED[kind]
+    np.testing.assert_array_equal(decode_audio(tagged), decode_audio(ENCODED[kind]))
+    assert fault_of(tagged[: len(tagged) // 2]).kind == "undecodable"
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_mulaw", "adpcm_ima_wav", "adpcm_ms"])
+def test_a_wav_that_states_no_bytes_per_second_is_decoded(codec):
+    """Some writers leave the number 0. Any other number must agree with the rest of the header."""
+    payload = bytearray(encode_with_ffmpeg(SPEECH, "wav", codec))
+    place = payload.index(b"fmt ") + 16
+    payload[place : place + 4] = bytes(4)
+    assert len(decode_audio(bytes(payload))) == pytest.approx(len(SPEECH), abs=SAMPLE_RATE / 8)
+    payload[place : place + 4] = struct.pack("<I", 7)
+    assert "contradicts itself" in fault_of(bytes(payload)).message
+
+
 def pages(payload: bytes) -> list[bytes]:
     """Split an Ogg stream into its pages."""
     return [b"OggS" + part for part in payload.split(b"OggS")[1:]]

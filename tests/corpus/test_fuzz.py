@@ -21,7 +21,7 @@ def test_a_damaged_tar_is_read_or_refused_by_name(count):
     for place in range(count):
         damaged = mutate_tar(tars[place % len(tars)], random.Random(f"{count}/{place}"))
         found = inspect_tar(io.BytesIO(damaged), "v1.tar")
-        assert found.segments or found.refusal.startswith(("v1.tar: ", "no segments")), place
+        assert found.segments or found.refusal.startswith(("v1.tar: ", "v1.tar is ", "no segments")), place
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(5000, marks=pytest.mark.slow)])

@@ -5,7 +5,7 @@ import pytest
 from tests.support.ledger_helpers import engine_for, execute, fetch
 from validation.doctor.check import CheckWarning
 from validation.doctor.database import check_indexes, check_labels, check_queue, check_writable
-from validation.doctor.runner import CONTROL_CHECKS
+from validation.doctor.runner import BOX_CHECKS, CONTROL_CHECKS
 from validation.doctor.stores import check_conditional_put, check_queued_tars
 from validation.errors import BadInput
 from validation.ledger.migrate import migrate
@@ -17,15 +17,30 @@ def test_control_machine_tries_what_the_work_does():
     assert {check_queued_tars, check_conditional_put, check_labels, check_indexes} <= set(CONTROL_CHECKS)
 
 
-def test_labels_that_are_no_language_are_counted(healthy, box):
-    """With the number of their videos; a missing label is told apart."""
+def test_labels_that_no_model_is_asked_about_are_counted(healthy, box, monkeypatch):
+    """With the number of their videos; a missing label is told apart. Boxes look before their worker starts."""
+    assert check_labels in BOX_CHECKS
+    monkeypatch.setenv("VFLEET_SUITE", "local")
     box.add_videos("a", tar=False)
     assert check_labels(healthy()) == "1 labels, all known"
     box.add_videos("b", "c", tar=False, language="klingonish")
     box.add_videos("d", tar=False, language=None)
-    says = r"2 videos have a label that ISO 639 does not know: 'klingonish' \(2\); 1 videos have no label"
+    box.add_videos("e", tar=False, language="or-IN")
+    says = (
+        r"2 videos have a label that ISO 639 does not know: 'klingonish' \(2\); 1 videos have a label that no model of "
+        r"suite local knows: 'or-IN' \(1\); 1 videos have no label"
+    )
     with pytest.raises(CheckWarning, match=says):
         check_labels(healthy())
+
+
+def test_queued_object_that_is_no_tar_is_named(healthy, box):
+    """Also where each object answers: an error page under every key is found before a worker starts."""
+    box.add_videos("a", "b", tar=b"<html>403</html>")
+    with pytest.raises(BadInput, match=r"none of 2 queued videos has its tar \([ab].tar is an HTML page, not a tar"):
+        check_queued_tars(healthy())
+    box.add_videos("c")
+    assert check_queued_tars(healthy()) == "c.tar can be read"
 
 
 def test_invalid_index_is_named(healthy, box):

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from validation.gateway.budget import HOURLY_BYTES, BudgetSpent, WriteBudget
+from validation.gateway.policy import HOURLY_BYTES, BudgetSpent, WriteBudget
 from validation.gateway.tokens import headers_for
 from validation.local.process import poll_until
 

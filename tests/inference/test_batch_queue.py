@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from validation.domain import SAMPLE_RATE, Utterance
 from validation.inference.batch_queue import OLDEST_CLIENT_WEIGHT, FairBatchQueue, Request, admits
+from validation.inference.protocol import ARENA_BYTES
 from validation.inference.scheduler import MAX_INFLIGHT_BATCHES_PER_CLIENT
-from validation.inference.shared_memory import ARENA_BYTES
 from validation.models.batching import padded_cost_s, plan_batches
 
 MIN_PADDED_S = 0.5

@@ -13,10 +13,9 @@ import pytest
 
 from tests.support.inference_process import exchange, make_utterance, outcomes
 from validation.inference.client_io import ServerConnection, ServerRejectedClient
-from validation.inference.protocol import MAX_FRAME_BYTES, VERSION, pack_frame
+from validation.inference.protocol import MAX_FRAME_BYTES, VERSION, Arena, pack_frame
 from validation.inference.scheduler import MAX_INFLIGHT_BATCHES_PER_CLIENT
 from validation.inference.server import MAX_CLIENTS
-from validation.inference.shared_memory import Arena
 from validation.local.process import poll_until
 
 HELLO = {"hello": VERSION}

@@ -8,8 +8,7 @@ import pytest
 from tests.support.inference_process import exchange, make_utterance, outcomes
 from validation.exit_codes import ExitCode
 from validation.inference.client_io import ServerConnection, ServerRejectedClient, ServerUnavailable
-from validation.inference.protocol import pack_frame
-from validation.inference.shared_memory import Arena
+from validation.inference.protocol import Arena, pack_frame
 
 WORKLOAD = [make_utterance(3, "wait"), *(make_utterance(1 + n / 8, f"{n}") for n in range(30))]
 TEXTS = [utterance.text for utterance in WORKLOAD]

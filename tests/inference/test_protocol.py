@@ -1,4 +1,4 @@
-"""Frames and answers arrive as they were sent, however the stream splits them; malformed frames are refused."""
+"""Frames and answers arrive as they were sent, malformed frames are refused, and an arena gives no sample out twice."""
 
 import struct
 
@@ -11,6 +11,7 @@ from validation.inference.protocol import (
     MAX_FRAME_BYTES,
     BadFrame,
     FrameDecoder,
+    FreeList,
     decode_answers,
     encode_answers,
     pack_frame,
@@ -57,3 +58,32 @@ def test_malformed_frame_is_refused(stream):
     decoder.feed(stream)
     with pytest.raises(BadFrame):
         decoder.pop()
+
+
+CAPACITY = 50
+
+
+@given(st.lists(st.one_of(st.integers(1, 30), st.tuples(st.integers(0, 9))), max_size=60))
+def test_allocations_do_not_overlap_and_freed_samples_are_free_again(steps):
+    """A step that is a number allocates so many samples, a tuple frees the allocation at that place. Allocations do
+    not overlap, one that fits is not refused, and when all are freed the arena is one gap again."""
+    free_list, held = FreeList(CAPACITY), []
+    for step in steps:
+        if isinstance(step, tuple):
+            if held:
+                free_list.free(*held.pop(step[0] % len(held)))
+            continue
+        taken = {sample for offset, samples in held for sample in range(offset, offset + samples)}
+        offset = free_list.allocate(step)
+        if offset is None:
+            runs = [all(at + n not in taken for n in range(step)) for at in range(CAPACITY - step + 1)]
+            assert not any(runs)
+        else:
+            allocated = range(offset, offset + step)
+            assert allocated.start >= 0
+            assert allocated.stop <= CAPACITY
+            assert taken.isdisjoint(allocated)
+            held.append((offset, step))
+    for allocation in held:
+        free_list.free(*allocation)
+    assert free_list.allocate(CAPACITY) == 0

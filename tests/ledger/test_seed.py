@@ -54,6 +54,10 @@ def test_encoding_and_delimiter_combine(tmp_path, encoding, delimiter):
         ("v.json", '{"video_id": "a"}', "must hold a list"),
         ("v.jsonl", '{"video_id": "a"}\n{"video', "is not valid"),
         ("v.xlsx", "PK", "must end in"),
+        ("v.csv", "PK\x03\x04", "is a zip archive, not a text: save it as CSV in UTF-8"),
+        ("v.csv", "v\0i\0d\0e\0o\0", "is not UTF-8"),
+        ("v.jsonl", '{"video_id": 12}', "row 1: video_id is 12, not a word"),
+        ("v.csv", "video_id,language\na,hi\nb,hi\na,en\n", "row 3: a is listed before, with other values"),
     ],
 )  # fmt: skip
 def test_unusable_list_is_refused_naming_file_row_and_columns(tmp_path, name, content, refusal):
@@ -62,6 +66,24 @@ def test_unusable_list_is_refused_naming_file_row_and_columns(tmp_path, name, co
     path.write_text(content)
     with pytest.raises(BadInput, match=refusal):
         read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sep=;\r\nvideo_id;language\r\na;hi\r\n",
+        "SEP=,\nvideo_id,language\na,hi\n",
+        "\n\nVideo_ID,Language\n\na,hi\n\n",
+        "video_id,language,,\na,hi,,\n,,,\n,,,\n",
+        "video_id\tlanguage\ra\thi\r",
+        "video_id,language\na,hi\na,hi\n",
+    ],
+)
+def test_list_is_read_as_a_spreadsheet_leaves_it(tmp_path, content):
+    """A line that names the delimiter, empty rows and columns, capital names, a row twice."""
+    path = tmp_path / "videos.CSV"
+    path.write_text(content, newline="")
+    assert read_manifest(path) == [Video("a", "hi", None)]
 
 
 def test_seeding_twice_enters_each_video_once(ledger):

@@ -40,6 +40,8 @@ CALLS = {
     "heartbeat_worker": "('ann', :text, :text, :text)",
     "claim_chunk": "(gen_random_uuid(), 'ann', NULL, :a, NULL, :b, :text)",
     "peek_videos": "('ann', NULL, :a)",
+    "peek_validated": "('ann')",
+    "count_labels": "('ann', ARRAY[:text])",
     "renumber_chunk": "(:chunk, :a)",
     "release_chunk": "(:chunk, :text)",
     "drain_worker": "('ann', :text)",

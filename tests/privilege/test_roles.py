@@ -12,11 +12,12 @@ from validation.ledger.workers import register_worker
 
 ALLOWED = {
     "validation_worker": "register_worker claim_chunk renew_chunk heartbeat_worker commit_chunk release_chunk "
-    "renumber_chunk drain_worker retire_worker schema_revision get_credential peek_videos",
+    "renumber_chunk drain_worker retire_worker schema_revision get_credential peek_videos peek_validated "
+    "count_labels",
     "validation_control": "sweep_stale_claims requeue_stranded_videos mark_stale_workers requeue_videos "
     "find_unknown_videos find_unknown_chunks restore_shard withdraw_shard "
-    "compact_shards purge_retired_shards peek_videos sample_videos insert_canaries record_canary_result "
-    "clear_quarantine "
+    "compact_shards purge_retired_shards peek_videos peek_validated count_labels sample_videos "
+    "insert_canaries record_canary_result clear_quarantine "
     "retire_worker schema_revision audit fleet_set_target fleet_scale_to_zero fleet_acquire_lock "
     "fleet_release_lock fleet_acquire_search_quota fleet_request fleet_transition fleet_record_observation fleet_ban "
     "fleet_lift_ban fleet_record_credit fleet_record_tick fleet_transitions fleet_now fleet_spend issue_box_key "

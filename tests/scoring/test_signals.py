@@ -1,6 +1,7 @@
 """The laws of what is derived from one segment and its models' answers."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_undecodable_audio_leaves_faults_and_no_number():
 def test_label_that_is_no_language_asks_no_model(version):
     """The segment has no input for a model, and under every rules file the reason is its label, not the models."""
     decoded = decode(language="klingonish")
-    assert decoded.utterance is None
+    assert decoded.utterance_for(()) is None
     signals = gather(decoded, answers={}, language=None)
     assert signals["whisper_fault"] == "not_asked: ISO 639 does not know the declared language"
     verdict = load_rules(version).evaluate(signals | {"silero_fault": signals["whisper_fault"]})
@@ -72,10 +73,24 @@ def test_label_that_is_no_language_asks_no_model(version):
     assert not any(reason.startswith("unscored") for reason in verdict.reasons)
 
 
+def test_label_that_no_model_knows_asks_no_model():
+    """Its reason is the language, under every rules file, and never that the models gave no answer."""
+    roles = replace(ROLES, known_languages=("en", "hi"))
+    decoded = decode(language="tlh")
+    assert decoded.utterance_for(roles.known_languages) is None
+    signals = gather(decoded, answers={}, language="tlh", roles=roles)
+    assert signals["whisper_fault"] == "not_asked: no model of the suite knows the declared language"
+    for version in ("local-1", "local-3"):
+        verdict = load_rules(version).evaluate(signals | {"silero_fault": signals["whisper_fault"]})
+        assert verdict.verdict == "review"
+        assert verdict.reasons[0] == "unsupported_language"
+        assert not any(reason.startswith("unscored") for reason in verdict.reasons)
+
+
 @pytest.mark.parametrize("language", [None, "", " ", "hi-IN"])
 def test_models_are_asked_without_a_label(language):
     """A missing label may be found by the models, so they are asked."""
-    assert decode(language=language).utterance is not None
+    assert decode(language=language).utterance_for(("mr", "hi")) is not None
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])

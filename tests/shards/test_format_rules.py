@@ -116,7 +116,7 @@ def test_the_writer_keeps_the_rules_that_readers_check(values):
 
 
 def make_source(folder, *names: str) -> ShardSource:
-    shards = tuple(ReadableShard(str(folder / f"{name}.parquet")) for name in names)
+    shards = tuple(ReadableShard(str(folder / f"{name}.parquet"), 2) for name in names)
     return ShardSource("sample", (RevisionShards(PROVENANCE.model_revisions, shards),))
 
 

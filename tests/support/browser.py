@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,17 @@ in_browser = pytest.mark.skipif(
 _LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
 
 
+_NUMBERS = count(1)
+"""Numbers of commands. Pages of one browser share a connection, so no two commands have the same number."""
+
+
 class Page:
-    """One page of the browser."""
+    """One tab of the browser."""
 
     def __init__(self, socket) -> None:
-        self._socket, self._calls = socket, 0
-        self._session = None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._socket, self._session = socket, None
+        self._target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         self.problems: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
@@ -35,15 +39,25 @@ class Page:
 
     def call(self, method, **parameters):
         """Send a command and return its result; events that arrive meanwhile are noted."""
-        self._calls += 1
-        message = {"id": self._calls, "method": method, "params": parameters}
+        number = next(_NUMBERS)
+        message = {"id": number, "method": method, "params": parameters}
         self._socket.send(json.dumps(message | ({"sessionId": self._session} if self._session else {})))
         while True:
             answer = json.loads(self._socket.recv(timeout=60))
-            if answer.get("id") == self._calls:
+            if answer.get("id") == number:
                 assert "error" not in answer, answer
                 return answer["result"]
-            self._note(answer)
+            if answer.get("sessionId") == self._session:
+                self._note(answer)
+
+    @contextmanager
+    def open_tab(self):
+        """Yield another tab of the same browser, with its cookies, and close it afterwards."""
+        tab = Page(self._socket)
+        try:
+            yield tab
+        finally:
+            tab.call("Page.close")
 
     def open(self, address):
         self.call("Page.navigate", url=address)

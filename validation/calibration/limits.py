@@ -4,7 +4,7 @@ From the user's own clips: as strict as an allowed loss of sound segments permit
 as quantiles of a language's own segments.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
@@ -172,6 +172,8 @@ def _count(evaluated: Sequence[EvaluatedClip], rule: Rule) -> int:
 
 MIN_SEGMENTS = 200
 """Segments of a language without which it keeps the common limit: a quantile of 2 % is then four segments."""
+MAX_SWAPPED = 5000
+"""Segments of a language whose transcripts are swapped: the standard error of a share is then below 0.01."""
 BY_LANGUAGE = ("_align_tok", "_align_min", "_align_stretch", "_greedy_lp", "_greedy_tok", "roman_cer", "chars_per_s")
 """Endings of the columns whose distribution depends on the language. Limits of the audio hold for all."""
 
@@ -191,7 +193,7 @@ class LanguageLimit:
 
 
 def propose_language_limits(
-    segments: pl.DataFrame, rules: Rules, *, share: float, min_segments: int = MIN_SEGMENTS
+    segments: pl.DataFrame | pl.LazyFrame, rules: Rules, *, share: float, min_segments: int = MIN_SEGMENTS
 ) -> Iterator[LanguageLimit]:
     """Propose the limit beyond which a share of each language's segments lies, for each rule of one such condition.
 
@@ -201,24 +203,27 @@ def propose_language_limits(
     than ``min_segments`` have no proposal and keep the common limit.
 
     Args:
-        segments: decoded segments with the columns of a shard.
+        segments: decoded segments with the columns of a shard; two columns at a time are read.
         rules: the present rules.
         share: of each language's segments that one rule may send to review.
         min_segments: see above.
     """
+    rows = segments.lazy()
+    names = rows.collect_schema().names()
     for place, rule in enumerate(rules.rules):
-        if rule.verdict == "reject" or len(rule.when) != 1 or not _depends_on_language(rule.when[0], segments):
+        if rule.verdict == "reject" or len(rule.when) != 1 or not _depends_on_language(rule.when[0], names):
             continue
         (condition,) = rule.when
-        is_low = condition.op[0] == "<"
-        known = segments.filter(pl.col(condition.column).is_not_null(), pl.col(LANGUAGE).is_not_null())
-        for (language,), own in known.sort(LANGUAGE).group_by(LANGUAGE, maintain_order=True):
-            if len(own) < min_segments:
+        value, quantile = pl.col(condition.column), share if condition.op[0] == "<" else 1 - share
+        known = rows.filter(value.is_not_null(), pl.col(LANGUAGE).is_not_null())
+        by_language = known.group_by(LANGUAGE).agg(pl.len(), value.quantile(quantile, "linear"))
+        for language, count, found in by_language.sort(LANGUAGE).collect(engine="streaming").iter_rows():
+            if count < min_segments:
                 continue
-            quantile = own[condition.column].quantile(share if is_low else 1 - share, "linear")
-            limit = _keep_reject_within(float(quantile or 0.0), rule, condition, rules, str(language))
-            found = _found_swapped(own, str(language), limit) if condition.column == "roman_cer" else None
-            yield LanguageLimit(place, condition, str(language), round(limit, 3), len(own), found)
+            limit = _keep_reject_within(float(found), rule, condition, rules, language)
+            own = known.filter(pl.col(LANGUAGE) == language)
+            swapped = _found_swapped(own, names, language, limit) if condition.column == "roman_cer" else None
+            yield LanguageLimit(place, condition, language, round(limit, 3), count, swapped)
 
 
 def apply_language_limits(rules: Rules, limits: Sequence[LanguageLimit], version: str) -> Rules:
@@ -239,9 +244,9 @@ def _with_limits(condition: Condition, limits: Mapping[str, float]) -> Condition
     )
 
 
-def _depends_on_language(condition: Condition, segments: pl.DataFrame) -> bool:
+def _depends_on_language(condition: Condition, names: Collection[str]) -> bool:
     column = condition.column
-    return condition.is_ordered and column in segments.columns and column.endswith(BY_LANGUAGE)
+    return condition.is_ordered and column in names and column.endswith(BY_LANGUAGE)
 
 
 def _keep_reject_within(limit: float, rule: Rule, condition: Condition, rules: Rules, language: str) -> float:
@@ -256,11 +261,14 @@ def _keep_reject_within(limit: float, rule: Rule, condition: Condition, rules: R
     return max([limit, *rejecting]) if condition.op[0] == "<" else min([limit, *rejecting])
 
 
-def _found_swapped(own: pl.DataFrame, language: str, limit: float) -> float:
-    """Plant the transcript of each segment in the next one: the share with a romanised error rate beyond a limit."""
-    heard_column = next(name for name in own.columns if name.endswith("_text") and name != "language_text")
-    stored = own["text"].to_list()
-    heard = own[heard_column].to_list()
+def _found_swapped(own: pl.LazyFrame, names: Sequence[str], language: str, limit: float) -> float:
+    """Plant the transcript of each segment in the next one: the share with a romanised error rate beyond a limit.
+
+    Measured on the first ``MAX_SWAPPED`` segments.
+    """
+    heard_column = next(name for name in names if name.endswith("_text") and name != "language_text")
+    texts = own.select("text", heard_column).head(MAX_SWAPPED).collect(engine="streaming")
+    stored, heard = (texts[name].to_list() for name in ("text", heard_column))
     pairs = zip([*stored[1:], stored[0]], heard, strict=True)
     rates = [
         agreement.cer

@@ -112,7 +112,8 @@ def _run(suite: Suite | InferenceClient, variants: Sequence[FaultyClip], evaluat
         DecodedSegment(Segment("probe", f"{place:06d}", each.text, each.language), audio)
         for place, (each, audio) in enumerate(zip(variants, evaluated, strict=True))
     )
-    answers = suite.score([utterance for segment in segments if (utterance := segment.utterance) is not None])
+    known = suite.roles.known_languages
+    answers = suite.score([heard for segment in segments if (heard := segment.utterance_for(known)) is not None])
     return build_rows(DecodedVideo(Video("probe", None, None), segments, 0, "pairs"), iter(answers), suite)
 
 

@@ -76,10 +76,11 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
     from validation.scoring.rules_io import parse_rules, rewrite_rules
 
     try:
-        segments = pl.read_parquet(str(shards))
+        segments = pl.scan_parquet(str(shards))
+        names, rows = segments.collect_schema().names(), segments.select(pl.len()).collect().item()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise BadInput(f"{shards} cannot be read as parquet: {error}") from None
-    if missing := {"language_code", "text", "fault"} - set(segments.columns):
+    if missing := {"language_code", "text", "fault"} - set(names):
         raise BadInput(
             f"{shards} has no column {min(missing)}: write it with `vfleet select FILE --keep accept,review,reject`"
         )
@@ -94,9 +95,7 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
             say_json(each)
     else:
         _print_language_limits(book, limits)
-    preface = (
-        f"Limits by language proposed by `vfleet calibrate` from {len(segments)} segments: {loss:.1%} of each language."
-    )
+    preface = f"Limits by language proposed by `vfleet calibrate` from {rows} segments: {loss:.1%} of each language."
     return rewrite_rules(text, apply_language_limits(book, limits, version), preface=preface, notes={})
 
 

@@ -121,7 +121,7 @@ def serve(
     pool: PoolOption = "vast-gpu",
 ) -> None:
     """Run the authorizing proxy behind nginx, until it is stopped."""
-    from validation.gateway.serve import serve_proxy
+    from validation.gateway.proxy import serve_proxy
 
     serve_proxy(
         proxy,

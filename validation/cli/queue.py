@@ -47,7 +47,7 @@ def migrate(
 
 def seed(
     manifest: Annotated[
-        Path, typer.Argument(help="A .json, .jsonl or .csv file with video_id, language and segment_count.")
+        Path, typer.Argument(help="A .json, .jsonl, .csv or .tsv file with video_id, language and segment_count.")
     ],
 ) -> None:
     """Enter transcribed videos into the queue. Videos that the queue has already are left as they are.

@@ -12,6 +12,7 @@ from validation.output import print_table, say, say_error, say_json
 
 if TYPE_CHECKING:
     from validation.analysis.report.page import SegmentKey
+    from validation.analysis.selection.caps import CapSummary
     from validation.analysis.selection.sources import ShardSource
     from validation.analysis.selection.summary import SelectionSummary
     from validation.canaries.evaluate import CanaryTally
@@ -77,6 +78,20 @@ def select(
         float | None,
         typer.Option(min=0, metavar="HOURS", help="Write of each language only the best hours, by the margin."),
     ] = None,
+    best_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, metavar="SHARE", help="Write of each language only this share, by the margin."),
+    ] = 1.0,
+    hours_per_video: Annotated[
+        float | None, typer.Option(min=0, metavar="HOURS", help="Write at most these hours of a video.")
+    ] = None,
+    hours_per_speaker: Annotated[
+        float | None, typer.Option(min=0, metavar="HOURS", help="Write at most these hours of a speaker of a video.")
+    ] = None,
+    per_text: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Write at most N segments with nearly the same text.")
+    ] = None,
+    distinct_audio: Annotated[bool, typer.Option("--distinct-audio", help="Write equal audio only once.")] = False,
     explain: Annotated[
         str | None, typer.Option(metavar="VIDEO/SEGMENT", help="Print why one segment has its verdict, and end.")
     ] = None,
@@ -87,7 +102,8 @@ def select(
     No model runs: other rules are applied to the stored answers.
 
     Examples: `vfleet select good.parquet`, `vfleet select good.jsonl --keep accept,review --rules mine.toml`,
-    `vfleet select --explain VIDEO/SEGMENT`, `vfleet select best.parquet --best-hours 500`
+    `vfleet select --explain VIDEO/SEGMENT`, `vfleet select best.parquet --best-hours 500`,
+    `vfleet select varied.parquet --hours-per-speaker 2 --per-text 5 --distinct-audio`
     """
     from validation.analysis.selection.best import keep_best
     from validation.analysis.selection.open import open_segments, scan_errors
@@ -107,16 +123,27 @@ def select(
                 say(line)
             return
         summary = summarize_selection(segments, book, verdicts)
-        segments, best = (segments, None) if best_hours is None else keep_best(segments, verdicts, best_hours)
+        capped: list[CapSummary] = []
+        if distinct_audio or {hours_per_video, hours_per_speaker, per_text} != {None}:
+            from validation.analysis.selection.caps import Caps, apply_caps
+
+            caps = Caps(hours_per_video, hours_per_speaker, per_text, distinct_audio)
+            segments, capped = apply_caps(segments, verdicts, caps, (out or Path("x")).absolute().parent)
+        wants_best = best_hours is not None or best_share < 1
+        segments, best = keep_best(segments, verdicts, best_hours, share=best_share) if wants_best else (segments, None)
         left_out: Mapping[str, int] = {}
         if out is not None and form is not None:
             settings = load_results_settings(bucket)
             fields, tar_url = read_fields(source, settings), f"{settings.source_url.rstrip('/')}/{settings.source_key}"
             left_out = write_selection(segments, verdicts, out, form, fields=fields, tar_url=tar_url)
     if json:
-        say_json({"rules": book.version, "tally": summary, "left_out": left_out, "best": best})
+        say_json({"rules": book.version, "tally": summary, "capped": capped, "left_out": left_out, "best": best})
         return
     _print_summary(summary, book, verdicts)
+    if capped:
+        print_table(
+            ("left out by a cap", "segments", "hours"), [(row.cap, row.segments, f"{row.hours:.2f}") for row in capped]
+        )
     if best is not None:
         print_table(
             ("best of language", "segments", "hours", "margin up to"),

@@ -185,7 +185,7 @@ def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
     for path in sorted(folder.iterdir()):
         if path.suffix == ".tar":
             decoded = fetch_video(store, path.name, Video(path.stem, language, None))
-            yield from filter(None, (segment.utterance for segment in decoded.segments))
+            yield from filter(None, (segment.utterance_for(()) for segment in decoded.segments))
         elif path.suffix.lower() in AUDIO_SUFFIXES:
             yield from _read_file(path, language)
 

@@ -16,6 +16,7 @@ from validation.corpus.audio_file import AudioFile
 from validation.corpus.audio_formats import read_audio_file
 from validation.domain import MIN_SEGMENT_S, SAMPLE_RATE, Fault, Seconds, Waveform
 from validation.errors import Permanent
+from validation.file_formats import SNIFFED_BYTES, name_other_than_audio
 
 _BLOCK_SAMPLES = 1 << 20
 """Over all channels: half a minute at 32 kHz, so that most segments are one block and memory stays bounded."""
@@ -73,7 +74,9 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
     try:
         waveform = _decode(read_audio_file(payload), limit_s)
     except _DECODER_ERRORS as error:
-        raise Undecodable("undecodable", str(error).partition("\n")[0]) from None
+        name = name_other_than_audio(payload[:SNIFFED_BYTES])
+        message = f"it is {name}, not audio" if name else str(error).partition("\n")[0]
+        raise Undecodable("undecodable", message) from None
     if not np.isfinite(waveform).all():
         raise Undecodable("not_finite", "samples are NaN or infinite")
     return _check_min_length(np.clip(waveform, -1.0, 1.0, out=waveform))

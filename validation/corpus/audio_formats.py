@@ -36,12 +36,10 @@ def read_audio_file(payload: bytes) -> AudioFile:
     Raises:
         WrongLength: bytes are missing or damaged.
     """
-    start = skip_id3(payload)
-    if payload.startswith(b"fLaC", start):
-        return read_flac(payload[start:])  # FLAC behind a tag is common, against its specification
+    start = skip_id3(payload)  # taggers put a tag before any format, against the format's specification
     for magic, read in _READERS.items():
-        if payload.startswith(magic):
-            return read(payload)
+        if payload.startswith(magic, start):
+            return read(payload[start:])
     if payload[4:8] in _MP4_FIRST_BOXES:
         return _read_mp4(payload)
     return read_mpeg_audio(payload)
@@ -149,6 +147,7 @@ def _read_asf(payload: bytes) -> AudioFile:
 
 
 _READERS: Mapping[bytes, Callable[[bytes], AudioFile]] = {
+    b"fLaC": read_flac,
     b"RIFF": read_wav,
     b"RF64": read_wav,
     b"BW64": read_wav,

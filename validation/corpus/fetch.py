@@ -1,7 +1,7 @@
 """Fetch a video from the object store: read its tar, find its segments and decode their audio."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -13,7 +13,7 @@ from validation.corpus.budget import TarLimits
 from validation.corpus.decode_subprocess import subprocess_decoder
 from validation.corpus.layouts import Layout, read_layout
 from validation.corpus.records import Record
-from validation.corpus.segment_refs import AudioSpan, SegmentRef, read_listing
+from validation.corpus.segment_refs import AudioSpan, BadLayout, SegmentRef, read_listing
 from validation.corpus.tar import TarUnsafe
 from validation.domain import SAMPLE_RATE, DecodedSegment, DecodedVideo, Fault, Seconds, Segment, Video, Waveform
 from validation.errors import Permanent
@@ -70,12 +70,21 @@ def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits
         BadInput: the store refuses this client: ``StoreRefused``. The video is not the cause and must not fail.
     """
     limits = limits or CorpusLimits()
-    with stream_object(store, key) as stream:
-        layout = read_layout(read_listing(stream, key, limits.tar))
+    layout, tar_bytes = fetch_layout(store, key, limits)
     with subprocess_decoder() if video.crashes else nullcontext() as subprocess:
         decode, clock = (subprocess.decode, time.monotonic) if subprocess else (decode_audio, time.thread_time)
         segments = decode_layout(key, layout, video, limits, decode, clock=clock)
-    return DecodedVideo(video, segments, stream.size_bytes, layout.kind)
+    return DecodedVideo(video, segments, tar_bytes, layout.kind)
+
+
+def fetch_layout(store: ObjectStore, key: str, limits: CorpusLimits | None = None) -> tuple[Layout, int]:
+    """Read a video's tar from the store without decoding its audio. Raises as ``fetch_video``.
+
+    Returns:
+        Its layout, and the bytes of the tar.
+    """
+    with stream_object(store, key) as stream:
+        return read_layout(read_listing(stream, key, (limits or CorpusLimits()).tar)), stream.size_bytes
 
 
 def decode_layout(
@@ -92,6 +101,7 @@ def decode_layout(
     Raises:
         VideoTooLong: they hold more audio than a video can have.
         TarUnsafe: decoding takes longer than allowed.
+        BadLayout: the times of every segment lie outside its audio.
     """
     audio: dict[str, _Decoded] = {}
     started_s = clock()
@@ -103,7 +113,17 @@ def decode_layout(
         if clock() - started_s > limits.decode_s:
             raise TarUnsafe(key, name, f"the audio of the tar took more than {limits.decode_s:g} s to decode")
         audio[name] = outcome
+    _check_times(key, [outcome.audio for outcome in audio.values()])
     return tuple(DecodedSegment(_describe(ref, layout, video), *audio[ref.name]) for ref in layout.segments)
+
+
+def _check_times(key: str, audio: Sequence[Waveform | Fault]) -> None:
+    """Refuse a tar of which no segment has times inside its audio: they were misread, and no segment is to blame."""
+    faults = [found for found in audio if isinstance(found, Fault) and found.kind == "bad_times"]
+    if len(faults) == len(audio) > 1:
+        raise BadLayout(
+            key, f"none of its {len(audio)} records has times, in seconds, inside its audio: {faults[0].message}"
+        )
 
 
 def _describe(ref: SegmentRef, layout: Layout, video: Video) -> Segment:

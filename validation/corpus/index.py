@@ -2,7 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import inf
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -24,10 +26,17 @@ from validation.corpus.segment_refs import (
     strip_suffix,
     to_nfc,
 )
+from validation.domain import Seconds
 
 _NEMO_SUB = re.compile(r"-sub[0-9]+(?=\.[^./\\]*$|$)")
 """NeMo's name for a further entry of one file: ``talk-sub1.flac`` is a span of ``talk.flac``
 (nemo/collections/common/data/lhotse/nemo_adapters.py)."""
+
+
+_MAX_OVERLAP_S: Seconds = 0.5
+"""By how much a record that omits its start of 0 may reach into the next one."""
+_MAX_KEYS = 12
+"""How many keys of a record a message lists."""
 
 
 class _Found(NamedTuple):
@@ -56,12 +65,28 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
             continue
         if records:
             listing.spend_segments(name, len(records))
-            return _ref_records(listing, name, [read_record(record) for record in records])
+            read = [read_record(record) for record in records]
+            if problem := _find_unread_keys(read):
+                damaged.append(f"{problem} in {name}: their keys are {_quote_keys(records[0])}")
+                continue
+            return _ref_records(listing, name, read)
         if records is not None:
             empty.append(name)
     if damaged:
         raise BadLayout(listing.key, damaged[0])
     return ("indexed", []) if empty else None
+
+
+def _find_unread_keys(records: Sequence[Record]) -> str | None:
+    """Name what no record says, or says under a key that is not known: such an index is not understood."""
+    if all(record.text is None for record in records):
+        return f"no transcript is found for any of the {len(records)} records"
+    has_place = any(record.audio or record.start_s is not None or record.duration_s is not None for record in records)
+    return None if has_place else f"neither times nor audio files are found for any of the {len(records)} records"
+
+
+def _quote_keys(row: Object) -> str:
+    return ", ".join(repr(str(key)) for key in list(row)[:_MAX_KEYS]) or "none"
 
 
 def _find_records(document: Any) -> Sequence[Object] | None:
@@ -129,7 +154,24 @@ def _bare_name(name: str) -> str:
 def _ref_spans(records: Sequence[Record], found: Sequence[_Found | None]) -> list[SegmentRef]:
     ids = [record.id or "" for record in records]
     names = ids if all(ids) and len(set(ids)) == len(ids) else _number_names(records)
-    return [_ref_span(name, record, file) for name, record, file in zip(names, records, found, strict=True)]
+    placed = _place_records(records, [file.member if file else None for file in found])
+    return [_ref_span(name, record, file) for name, record, file in zip(names, placed, found, strict=True)]
+
+
+def _place_records(records: Sequence[Record], members: Sequence[str | None]) -> Iterator[Record]:
+    """Give a record without a start the start 0, if it is the only such record of its file and no other is there."""
+    counts, first_s, without_start = Counter(members), dict[str | None, Seconds](), Counter[str | None]()
+    for record, member in zip(records, members, strict=True):
+        if record.start_s is None:
+            without_start[member] += 1
+        else:
+            first_s[member] = min(record.start_s, first_s.get(member, record.start_s))
+    for record, member in zip(records, members, strict=True):
+        if record.start_s is not None or counts[member] == 1:
+            yield record
+            continue
+        is_free = without_start[member] == 1 and first_s[member] > (record.duration_s or inf) - _MAX_OVERLAP_S
+        yield replace(record, start_s=0.0, end_s=record.duration_s) if is_free else replace(record, duration_s=None)
 
 
 def _ref_span(name: str, record: Record, file: _Found | None) -> SegmentRef:

@@ -23,6 +23,7 @@ from validation.corpus.segment_refs import (
 from validation.domain import Fault, Seconds
 from validation.errors import Permanent
 
+_MAX_ID_CHARS = 200
 _MAX_MARGIN_S: Seconds = 0.25
 """Audio of a cut before and after its only supervision that is not worth a slice."""
 
@@ -61,6 +62,9 @@ def _read_cuts(listing: TarListing, name: str) -> list[Object]:
     except ValueError as error:
         raise BadLayout(listing.key, f"{name} cannot be read: {error}") from None
     cuts = [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("supervisions"), list)]
+    if mixed := next((row for row in rows if isinstance(row, Mapping) and isinstance(row.get("tracks"), list)), None):
+        cut_id = str(mixed.get("id"))[:_MAX_ID_CHARS]
+        raise BadLayout(listing.key, f"{name} holds cut {cut_id!r} of several tracks: mix it to one recording first")
     listing.spend_segments(name, sum(max(1, len(cut["supervisions"])) for cut in cuts))
     return cuts
 

@@ -59,6 +59,8 @@ def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
     if chunk is None or chunk.size < _WAV_FORMAT.size or len(payload) < chunk.start + _WAV_FORMAT.size:
         return 1, 0
     kind, channels, rate, bytes_per_s, frame_bytes, bits = _WAV_FORMAT.unpack_from(payload, chunk.start)
+    if not bytes_per_s and kind in _UNCOMPRESSED | _COMPANDED:  # some writers do not state it
+        bytes_per_s = rate * frame_bytes
     if kind in _UNCOMPRESSED:
         agrees = frame_bytes == channels * ((bits + 7) // 8) and bytes_per_s == rate * frame_bytes
     elif kind in _COMPANDED:
@@ -76,12 +78,15 @@ def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
 def _agrees_as_adpcm(kind: int, samples: int, block_bytes: int, channels: int, bytes_per_sample: float) -> bool:
     """Compare the samples that a block is said to hold with those that fit into it, and with the bytes per second.
 
-    A block holds 4 bits per sample behind a header with one sample (IMA) or two (Microsoft) of each channel.
+    A number of 0 bytes per second states nothing. A block holds 4 bits per sample behind a header with one sample (IMA)
+    or two (Microsoft) of each channel.
     """
     if not channels or not samples:
         return False
     header, first = (7, 2) if kind == _MS_ADPCM else (4, 1)
     fitting = (block_bytes - header * channels) * 2 // channels + first
+    if not bytes_per_sample:
+        return samples <= fitting
     return samples <= fitting and _ADPCM_RATIO[0] < bytes_per_sample * samples / block_bytes < _ADPCM_RATIO[1]
 
 

@@ -16,17 +16,19 @@ from validation.domain import Seconds
 
 Object: TypeAlias = Mapping[str, Any]
 
-TEXT_KEYS = ("text", "transcript", "transcription", "pred_text", "normalized", "verbatim")
+TEXT_KEYS = ("text", "transcript", "transcription", "sentence", "pred_text", "normalized", "verbatim")
 START_KEYS = ("start", "start_time", "offset")
 END_KEYS = ("end", "end_time")
-LANGUAGE_KEYS = ("language", "lang", "language_code")
-AUDIO_KEYS = ("audio", "audio_filepath", "file", "file_name", "filename", "wav")
+LANGUAGE_KEYS = ("language", "lang", "language_code", "locale")
+AUDIO_KEYS = ("audio", "audio_filepath", "file", "file_name", "filename", "wav", "path", "audio_path")
 SPEAKER_KEYS = ("speaker", "speaker_id")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """No text in UTF-8 begins so."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 """A string of JSON; one without an end ends with the text, so that the search takes linear time."""
 _MAX_SECONDS: Seconds = 1e9
+_CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:[.,]\d{1,9})?)", re.ASCII)
+"""A time as subtitles write it: ``00:01:02,500`` or ``01:02.5``."""
 _UNPACK_BYTES = 1 << 20
 _MAX_NAME_CHARS = 4096
 """No member has a longer name; a longer one in a record is cut and finds none."""
@@ -73,7 +75,7 @@ def read_record(row: Object) -> Record:
         duration_s=duration_s or None,
         offset_s=_find_seconds(row, ("offset",)),
         speaker=_find_label(row, SPEAKER_KEYS),
-        audio=(_find_string(row, AUDIO_KEYS) or "")[: _MAX_NAME_CHARS + 1] or None,
+        audio=_find_audio(row),
         id=(_find_label(row, ("id",)) or "")[:_MAX_NAME_CHARS] or None,
     )
 
@@ -186,6 +188,13 @@ def _find_string(row: Object, keys: Sequence[str]) -> str | None:
     return next((row[key] for key in keys if isinstance(row.get(key), str)), None)
 
 
+def _find_audio(row: Object) -> str | None:
+    """Find the path of an audio file, which Hugging Face's ``datasets`` writes as ``{"path": ...}``."""
+    nested = row.get("audio")
+    name = _find_string(nested, ("path",)) if isinstance(nested, Mapping) else _find_string(row, AUDIO_KEYS)
+    return (name or "")[: _MAX_NAME_CHARS + 1] or None
+
+
 def _find_label(row: Object, keys: Sequence[str]) -> str | None:
     """Find a label, which some sources write as a number."""
     found = (row[key] for key in keys if isinstance(row.get(key), str | int))
@@ -205,9 +214,12 @@ def _find_end(row: Object, start_s: Seconds | None, duration_s: Seconds | None) 
 
 
 def _read_seconds(value: object) -> Seconds | None:
-    """Read a number, or a number written as a string; None for anything else, below zero or above thirty years."""
+    """Read a number, also one written as a string, or a clock time; None for anything else and above thirty years."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+        hours, minutes, seconds_of_minute = clock.groups(default="0")
+        value = int(hours) * 3600 + int(minutes) * 60 + float(seconds_of_minute.replace(",", "."))
     try:
         seconds = float(value)
     except (ValueError, OverflowError):

@@ -20,6 +20,7 @@ from validation.errors import Permanent
 AUDIO_SUFFIXES = (
     *(".flac", ".wav", ".mp3", ".m4a", ".aac", ".opus", ".ogg", ".webm", ".oga", ".mka", ".wma", ".aiff"),
     *(".aif", ".aifc", ".amr", ".au", ".caf", ".m4b", ".mp2", ".spx", ".w64"),
+    *(".wave", ".weba", ".mpga", ".3ga"),
 )
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".3gp")
 """Their sound is decoded, unless the tar holds an audio file of the same name."""
@@ -190,7 +191,9 @@ def ref_span(name: str, record: Record, member: str) -> SegmentRef:
     start_s, end_s = record.start_s, record.end_s
     if start_s is None and record.duration_s is not None:
         start_s, end_s = 0.0, record.duration_s if end_s is None else end_s
-    if start_s is None or end_s is None or end_s <= start_s:
+    if start_s is None or end_s is None:
+        return SegmentRef(name, record, Fault("bad_times", f"{name} has no {'start' if start_s is None else 'end'}"))
+    if end_s <= start_s:
         return SegmentRef(name, record, Fault("bad_times", f"{name} lasts from {start_s} s to {end_s} s"))
     return _require_text(SegmentRef(name, record, AudioSpan(member, (start_s, end_s))))
 

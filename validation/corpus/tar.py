@@ -10,12 +10,14 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from validation.corpus.budget import LimitExceeded, ReadBudget, TarLimits
 from validation.errors import Permanent
+from validation.file_formats import name_format
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -26,8 +28,9 @@ _MIN_RATIO_BYTES = 16 << 20
 """The compression ratio is checked from here on: a small tar is mostly padding, which packs a thousand to one."""
 
 _BLOCK_BYTES = 512
-_PAX, _PAX_SOLARIS, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK = b"x", b"X", b"g", b"L", b"K"
-_EXTENSIONS = frozenset({_PAX, _PAX_SOLARIS, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK})
+_USTAR = b"ustar"
+_PAX, _PAX_SOLARIS, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK, _GNU_LABEL = b"x", b"X", b"g", b"L", b"K", b"V"
+_EXTENSIONS = frozenset({_PAX, _PAX_SOLARIS, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK, _GNU_LABEL})
 _FILES, _FOLDER = frozenset({b"0", b"\0", b"7"}), b"5"
 _UNSAFE_TYPES = {
     b"1": "a hard link",
@@ -55,6 +58,14 @@ class TarCorrupt(Permanent):
         self.key, self.member, self.reason = key, member, reason
         where = f"in or after member {member!r}" if member else "at its start"
         super().__init__(f"{key}: the tar is broken {where}: {reason}")
+
+
+class NotTar(TarCorrupt):
+    """An object is of another format, whole or not: an archive of another kind, an error page, a pointer."""
+
+    def __init__(self, key: str, name: str) -> None:
+        self.key, self.member, self.reason = key, None, name
+        Permanent.__init__(self, f"{key} is {name}, not a tar: a video is a plain or gzip-compressed tar")
 
 
 class TarUnsafe(Permanent):
@@ -90,12 +101,12 @@ def read_members(
         The kept files in the tar's order. Use none of them before the iteration has ended: damage may come last.
 
     Raises:
-        TarCorrupt: the tar is cut off, damaged, or no tar.
+        TarCorrupt: the tar is cut off or damaged; ``NotTar`` if it is of another format.
         TarUnsafe: a member is not a plain file or folder inside the tar, or a limit is passed.
     """
     reader = _TarReader(DecompressedStream(stream, budget))
     paths: set[str] = set()
-    try:
+    with _named_errors(key, reader):
         for count, header in enumerate(reader.headers(), 1):
             path = _check_member(header, count, budget.limits)
             if header.type == _FOLDER:
@@ -103,12 +114,13 @@ def read_members(
             _check_unique(path, paths)
             if keep(path):
                 yield Member(path, reader.read_payload(header))
-    except LimitExceeded as refusal:
-        raise TarUnsafe(key, refusal.member or reader.member, str(refusal)) from None
-    except _Damage as damage:
-        raise TarCorrupt(key, reader.member, str(damage)) from None
-    except _DAMAGE as damage:
-        raise TarCorrupt(key, reader.member, str(damage)) from damage
+
+
+def check_first_header(stream: io.RawIOBase, key: str, budget: ReadBudget) -> None:
+    """Read a tar up to its first member, to tell it from an object of another format. Raises as ``read_members``."""
+    reader = _TarReader(DecompressedStream(stream, budget))
+    with _named_errors(key, reader):
+        next(reader.headers(), None)
 
 
 class DecompressedStream(io.RawIOBase):
@@ -123,8 +135,8 @@ class DecompressedStream(io.RawIOBase):
         super().__init__()
         self._packed, self._budget, self._plain_bytes = _CountingStream(packed, budget), budget, 0
         source = io.BufferedReader(self._packed, _BUFFER_BYTES)
-        compressed = source.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
-        self._source: io.BufferedIOBase = gzip.GzipFile(fileobj=source, mode="rb") if compressed else source
+        self.is_gzip = source.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+        self._source: io.BufferedIOBase = gzip.GzipFile(fileobj=source, mode="rb") if self.is_gzip else source
 
     def readable(self) -> bool:
         return True
@@ -162,6 +174,21 @@ class _CountingStream(io.RawIOBase):
         return count
 
 
+@contextmanager
+def _named_errors(key: str, reader: "_TarReader") -> Iterator[None]:
+    """Raise the errors of ``read_members``, which name the tar and the place in it."""
+    try:
+        yield
+    except LimitExceeded as refusal:
+        raise TarUnsafe(key, refusal.member or reader.member, str(refusal)) from None
+    except _Damage as damage:
+        if reader.member is None and (name := reader.name_other_format()):
+            raise NotTar(key, name) from None
+        raise TarCorrupt(key, reader.member, str(damage)) from None
+    except _DAMAGE as damage:
+        raise TarCorrupt(key, reader.member, str(damage)) from damage
+
+
 class _Damage(Exception):
     """The bytes are no tar, or no more of one. ``read_members`` adds which tar, and where in it."""
 
@@ -178,9 +205,10 @@ class _Header(NamedTuple):
 class _TarReader:
     """Reads headers and payloads in their order."""
 
-    def __init__(self, stream: io.RawIOBase) -> None:
-        self._source = io.BufferedReader(stream, _BUFFER_BYTES)
+    def __init__(self, stream: DecompressedStream) -> None:
+        self._stream, self._source = stream, io.BufferedReader(stream, _BUFFER_BYTES)
         self._unread_bytes = 0
+        self._first_block: bytes | None = None
         self.member: str | None = None
         """Name of the last header, for errors."""
 
@@ -195,6 +223,16 @@ class _TarReader:
             self._skip(self._unread_bytes)
         self._check_padding()
 
+    def name_other_format(self) -> str | None:
+        """Name the format of what has no first header; None for a damaged tar and for an unknown format."""
+        start = self._first_block or b""
+        if start[257:262] == _USTAR:
+            return None
+        if self._stream.is_gzip:
+            name = name_format(start) if start else "nothing"
+            return name and f"a gzip file that holds {name}"
+        return name_format(start)
+
     def read_payload(self, header: _Header) -> bytes:
         payload = self._read_exactly(header.size)
         self._skip(self._unread_bytes - header.size)
@@ -206,6 +244,8 @@ class _TarReader:
         attributes: dict[bytes, bytes] = {}
         for _ in range(_MAX_EXTENSIONS + 1):
             block = self._source.read(_BLOCK_BYTES)
+            if self._first_block is None:
+                self._first_block = block
             if len(block) < _BLOCK_BYTES:
                 raise _Damage("it ends inside a header" if block else "it ends without an end-of-archive mark")
             if not any(block):
@@ -225,7 +265,7 @@ class _TarReader:
         self._skip(_pad(header.size) - header.size)
         if header.type == _GNU_LONG_NAME:
             return {b"path": payload.partition(b"\0")[0]}
-        if header.type == _GNU_LONG_LINK:
+        if header.type in {_GNU_LONG_LINK, _GNU_LABEL}:
             return {}
         attributes = _parse_pax(payload)
         if header.type == _PAX_GLOBAL and attributes.keys() & {b"path", b"size"}:

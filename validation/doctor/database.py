@@ -5,7 +5,7 @@ queue are labels that the models know.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DBAPIError
 
 from validation.doctor.check import CheckWarning
+from validation.domain import UNKNOWN_LANGUAGE, UNSUPPORTED_LANGUAGE, Fault, label_fault
 from validation.errors import BadInput, Unreachable
-from validation.languages import normalize_language_code
+from validation.ledger.chunks import count_labels
 from validation.ledger.engine import describe_address, is_remote, open_engine, parse_database_url
 from validation.ledger.migrate import find_invalid_indexes, known_revision, require_revision
-from validation.ledger.queries import read_altered_logins, read_view
+from validation.ledger.queries import read_altered_logins
 from validation.ledger.queue_table import require_queue
 from validation.ledger.rpc import is_login_refusal, translate_error
+from validation.models.label_files import read_known_languages
 from validation.services import open_ledger
 from validation.settings import Settings
 
@@ -228,8 +230,6 @@ def _read(connection: Connection, question: str) -> Row[Any]:
         return connection.exec_driver_sql((SQL / f"{question}.sql").read_text()).one()
 
 
-NO_LABEL = "unknown"
-"""How `queue_progress` names videos without a label."""
 _MAX_LABELS = 5
 
 
@@ -260,21 +260,35 @@ def check_indexes(settings: Settings) -> str:
 
 
 def check_labels(settings: Settings) -> str:
-    """ISO 639 knows the language labels of the queue. No model is asked about a segment with another label."""
-    rows = read_view(open_ledger(settings), "queue_progress")
-    unlabelled = sum(row["videos"] for row in rows if row["language"] == NO_LABEL)
-    unknown = {
-        row["language"]: row["videos"]
-        for row in rows
-        if row["language"] != NO_LABEL and normalize_language_code(row["language"]) is None
-    }
-    problems = []
-    if unknown:
-        named = ", ".join(f"{label!r} ({count:,})" for label, count in list(unknown.items())[:_MAX_LABELS])
-        more = f" and {len(unknown) - _MAX_LABELS} more" if len(unknown) > _MAX_LABELS else ""
-        problems.append(f"{sum(unknown.values()):,} videos have a label that ISO 639 does not know: {named}{more}")
-    if unlabelled:
-        problems.append(f"{unlabelled:,} videos have no label")
+    """ISO 639 and the suite's models know the labels of the pending videos.
+
+    No model is asked about a segment with another label.
+    """
+    counts = count_labels(open_ledger(settings, check_revision=False), settings.worker_id, settings.languages)
+    known = read_known_languages(settings.suite, settings.weights)
+    missing = sum(count for label, count in counts.items() if not label)
+    faults = {label: label_fault(label, known or ()) for label in counts}
+    problems = [
+        *_name_labels(counts, faults, UNKNOWN_LANGUAGE, "a label that ISO 639 does not know"),
+        *_name_labels(counts, faults, UNSUPPORTED_LANGUAGE, f"a label that no model of suite {settings.suite} knows"),
+        *([f"{missing:,} videos have no label"] if missing else []),
+    ]
     if problems:
         raise CheckWarning(f"{'; '.join(problems)}: none of their segments is accepted; correct video_queue.language")
-    return f"{len(rows)} labels, all known" if rows else "the queue is empty"
+    if not counts:
+        return "no video is pending"
+    compared = (
+        "all known" if known is not None else "all in ISO 639; boxes compare them with the labels of their models"
+    )
+    return f"{len(counts)} labels, {compared}"
+
+
+def _name_labels(
+    counts: Mapping[str, int], faults: Mapping[str, Fault | None], fault: Fault, problem: str
+) -> Iterator[str]:
+    """Return the part of the sentence about the labels with a fault; nothing if there are none."""
+    found = {label: counts[label] for label, own in faults.items() if own == fault}
+    if found:
+        named = ", ".join(f"{label!r} ({count:,})" for label, count in list(found.items())[:_MAX_LABELS])
+        more = f" and {len(found) - _MAX_LABELS} more" if len(found) > _MAX_LABELS else ""
+        yield f"{sum(found.values()):,} videos have {problem}: {named}{more}"

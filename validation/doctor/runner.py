@@ -61,6 +61,7 @@ BOX_CHECKS: Sequence[Check] = (
     check_writable,
     check_migration,
     check_box_role,
+    check_labels,
     check_credentials,
     check_stores,
     check_queued_tars,

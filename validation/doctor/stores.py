@@ -3,10 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from validation.corpus.budget import ReadBudget, TarLimits
+from validation.corpus.tar import TarCorrupt, check_first_header
 from validation.credentials.issuer import choose_scopes, open_issuer
 from validation.doctor.check import CheckWarning
 from validation.errors import BadInput
-from validation.ledger.chunks import peek_videos
+from validation.ledger.chunks import peek_validated, peek_videos
 from validation.services import find_store_credentials, open_box_stores, open_ledger
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
@@ -70,27 +72,29 @@ def check_results(settings: Settings) -> str:
 
 
 def check_queued_tars(settings: Settings) -> str:
-    """The tar of a queued video can be read, as the work does it. Reads its first 64 KiB.
+    """The tar of a queued video can be read, as the work does it, up to its first member.
 
-    One missing object may be the fault of its video, so up to three videos are tried before the address is at fault.
+    One missing object may be the fault of its video, so up to three videos are tried before the address is at fault,
+    and then three that were validated before.
     """
     engine = open_ledger(settings, check_revision=False)
-    videos = peek_videos(engine, settings.worker_id, languages=settings.languages)
+    queued = peek_videos(engine, settings.worker_id, languages=settings.languages)
+    videos = [*queued, *(peek_validated(engine, settings.worker_id) if queued else [])]
     store = open_store(settings.source_url, settings, find_store_credentials(settings, engine, "source"))
-    missing: list[str] = []
+    unread: list[str] = []
     for video in videos:
         key = settings.source_key.format(video_id=video.video_id)
         try:
             with stream_object(store, key) as stream:
-                stream.read(1 << 16)
-        except (ObjectMissing, InvalidObjectKey) as error:
-            missing.append(str(error))
+                check_first_header(stream, key, ReadBudget(TarLimits()))
+        except (ObjectMissing, InvalidObjectKey, TarCorrupt) as error:
+            unread.append(str(error))
         else:
             return f"{key} can be read"
-    if not missing:
+    if not queued:
         return "no video is queued, so no tar was tried"
-    sentence = f"none of {len(missing)} queued videos has its tar ({missing[0]})"
-    if len(missing) == 1:
+    sentence = f"none of {len(queued)} queued videos has its tar ({unread[0]})"
+    if len(queued) == 1:
         raise CheckWarning(f"{sentence}: check this video, or VFLEET_SOURCE_URL and VFLEET_SOURCE_KEY")
     raise BadInput(f"{sentence}: check VFLEET_SOURCE_URL, VFLEET_SOURCE_KEY and R2_ENDPOINT_URL")
 

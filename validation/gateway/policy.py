@@ -1,10 +1,16 @@
-"""What a box may write, read and publish, decided from the body of a request alone. Pure."""
+"""What a box may write, read and publish, decided from the body of a request alone, and how much it may write.
+
+A stolen token must not fill the disk of the Prefect server.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+from validation.domain import Seconds
 
 RUN_FIELDS = frozenset({"name", "infrastructure_pid", "flow_version", "empirical_policy"})
 """Fields of a flow run that a worker and a flow run write. Not `job_variables` and not `parameters`: with the
@@ -182,3 +188,34 @@ def _related(event: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _slug(box: str) -> str:
     """A worker's name as Prefect writes it into the worker's events."""
     return re.sub(r"[^a-z0-9]+", "-", box.lower()).strip("-")
+
+
+HOURLY_BYTES = 64 << 20
+"""A chunk takes 0.2 MB of the server's database, and a fast box completes thirty chunks per hour."""
+MAX_MESSAGE_BYTES = 1 << 20
+"""Prefect's client sends events one by one, of some kilobytes, and logs in batches of at most 1 MB."""
+
+
+class BudgetSpent(Exception):
+    """A box wrote more than its budget."""
+
+
+class WriteBudget:
+    """One budget of bytes per box, which fills up within an hour."""
+
+    def __init__(self, clock: Callable[[], Seconds] = time.monotonic) -> None:
+        self._clock = clock
+        self._left: dict[str, tuple[float, Seconds]] = {}
+
+    def spend(self, box: str, size: int) -> None:
+        """Count ``size`` bytes of a box.
+
+        Raises:
+            BudgetSpent: the box has less left; nothing was counted.
+        """
+        now = self._clock()
+        left, at = self._left.get(box, (float(HOURLY_BYTES), now))
+        left = min(left + (now - at) * HOURLY_BYTES / 3600, float(HOURLY_BYTES))
+        if size > left:
+            raise BudgetSpent(f"{box} wrote {HOURLY_BYTES >> 20} MB within an hour")
+        self._left[box] = left - size, now

@@ -11,9 +11,11 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,11 +25,12 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
 from validation.domain import Seconds
+from validation.errors import BadInput
 from validation.gateway import policy
-from validation.gateway.budget import BudgetSpent, WriteBudget
-from validation.gateway.ownership import Ownership
-from validation.gateway.prefect_server import PrefectServer
+from validation.gateway.policy import MAX_MESSAGE_BYTES, BudgetSpent, WriteBudget
+from validation.gateway.prefect_server import Ownership, PrefectServer
 from validation.gateway.tokens import TokenFile
+from validation.output import configure_logging
 
 log = logging.getLogger("vfleet.gateway")
 
@@ -260,3 +263,24 @@ async def _service_unavailable(_request: Request, _error: Exception) -> Response
 def _to_response(response: httpx.Response) -> Response:
     content_type = response.headers.get("content-type")
     return Response(response.content, response.status_code, {"content-type": content_type} if content_type else None)
+
+
+def serve_proxy(address: str, *, server_url: str, auth_string: str, tokens: Path, pool: str) -> None:
+    """Serve until the process is ended by a signal.
+
+    Raises:
+        BadInput: the address is not on loopback. A client that reaches the proxy without nginx could call itself any
+            box.
+    """
+    host, _, port = address.rpartition(":")
+    if host not in {"127.0.0.1", "localhost"} or not port.isdecimal():
+        raise BadInput(
+            f"--proxy is {address!r}: it must be 127.0.0.1:PORT, because only nginx, on this machine, checks tokens"
+        )
+    configure_logging("%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
+    app = AuthorizingProxy(PrefectServer(server_url, auth_string), TokenFile(tokens), pool).build_app()
+    uvicorn.run(
+        app, host=host, port=int(port), log_level="warning", access_log=False, ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+    )  # fmt: skip

@@ -26,8 +26,7 @@ from validation.inference.client_io import (
     ServerUnavailable,
     connect,
 )
-from validation.inference.protocol import SuiteInfo
-from validation.inference.shared_memory import ARENA_BYTES, Arena
+from validation.inference.protocol import ARENA_BYTES, Arena, SuiteInfo
 from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules

@@ -16,14 +16,15 @@ from validation.domain import Answer, Seconds, Utterance
 from validation.errors import Permanent, Unreachable
 from validation.inference.protocol import (
     VERSION,
+    Arena,
     Frame,
     FrameDecoder,
+    FreeList,
     SuiteInfo,
     decode_answers,
     pack_frame,
     proc_fd_path,
 )
-from validation.inference.shared_memory import Arena, FreeList
 
 log = logging.getLogger(__name__)
 

@@ -17,14 +17,16 @@ from validation.inference.protocol import (
     BadFrame,
     Frame,
     FrameDecoder,
+    InvalidSharedMemory,
     SuiteInfo,
     decode_requested,
     encode_answers,
+    map_arena,
     pack_frame,
     proc_fd_path,
+    view_audio,
 )
 from validation.inference.scheduler import RequestScheduler
-from validation.inference.shared_memory import InvalidSharedMemory, map_arena, view_audio
 from validation.inference.status import InferenceStatus
 
 log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ Every call names the chunk by its token, which the ledger checks; all times are 
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from uuid import UUID
@@ -78,6 +79,29 @@ def peek_videos(engine: Engine, worker_id: str, *, languages: Sequence[str] = ()
         engine, "peek_videos", worker=worker_id, languages=spell_languages(languages) or None, count=count
     )
     return [Video(row.video_id, row.language, row.segment_count) for row in rows]
+
+
+def peek_validated(engine: Engine, worker_id: str) -> list[Video]:
+    """Read up to three videos that were validated, to try whether their tars can still be fetched.
+
+    Raises:
+        BoxKeyRejected: the box key does not belong to this worker.
+    """
+    rows = call_function(engine, "peek_validated", worker=worker_id)
+    return [Video(row.video_id, row.language, row.segment_count) for row in rows]
+
+
+def count_labels(engine: Engine, worker_id: str, languages: Sequence[str] = ()) -> dict[str, int]:
+    """Count the pending videos of some languages by their label, the commonest first; "" counts those without one.
+
+    Raises:
+        BoxKeyRejected: the box key does not belong to this worker.
+    """
+    rows = call_function(engine, "count_labels", worker=worker_id, languages=spell_languages(languages) or None)
+    counts = Counter[str]()
+    for row in rows:
+        counts[(row.language or "").strip()] += row.videos
+    return dict(counts)
 
 
 def renew_chunk(engine: Engine, claim: ChunkClaim, progress: Progress) -> None:

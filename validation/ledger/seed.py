@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from validation.domain import Video
 from validation.errors import BadInput
+from validation.file_formats import SNIFFED_BYTES, name_binary
 from validation.ledger.rpc import translate_error
 
 SEED = Path(__file__).resolve().parents[2] / "sql" / "seed_videos.sql"
@@ -19,6 +21,9 @@ BATCH = 5_000
 """Rows per statement: large enough that the round trip does not count."""
 DELIMITERS = ",;\t"
 """Between the columns of a .csv file. Spreadsheets write semicolons in many countries."""
+_SEPARATOR_LINE = re.compile(r"\A\ufeff?sep=[^\r\n]?\r?\n?", re.IGNORECASE)
+"""The first line by which Excel names the delimiter."""
+_UTF32_MARK = b"\xff\xfe\0\0"
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
 
@@ -41,16 +46,21 @@ def seed_videos(engine: Engine, videos: Sequence[Video]) -> int:
 def read_manifest(path: Path) -> list[Video]:
     """Read videos from .json (a list), .jsonl or .csv with ``video_id`` and optionally ``language``, ``segment_count``.
 
-    The file may be UTF-8 or UTF-16, with or without a byte order mark, and the columns of a .csv file may be separated
-    by commas, semicolons or tabs: as spreadsheets write it.
+    The file may be UTF-8, with or without a byte order mark, or UTF-16 with one. The columns of a .csv or .tsv file may
+    be separated by commas, semicolons or tabs, with a line ``sep=;`` before them and empty rows anywhere, as
+    spreadsheets write it. Names of columns match in any case. A video that is listed twice is one video.
 
     Raises:
-        BadInput: the file is missing, of another kind, has no column ``video_id``, or a row has an unusable value;
-        names
-            the file and the row.
+        BadInput: the file is missing, of another kind, has no column ``video_id``, a row has an unusable value, or two
+            rows contradict each other; names the file and the row.
     """
+    videos: dict[str, Video] = {}
     try:
-        return [_read_row(path, number, row) for number, row in enumerate(_read_rows(path), start=1)]
+        for number, row in enumerate(_read_rows(path), start=1):
+            video = _read_row(path, number, row)
+            if videos.setdefault(video.video_id, video) != video:
+                raise BadInput(f"manifest {path}, row {number}: {video.video_id} is listed before, with other values")
+        return list(videos.values())
     except OSError as error:
         raise BadInput(f"manifest {path} cannot be read: {error.strerror}") from None
     except (UnicodeError, json.JSONDecodeError, csv.Error) as error:
@@ -58,40 +68,47 @@ def read_manifest(path: Path) -> list[Video]:
 
 
 def _read_rows(path: Path) -> Iterator[Any]:
-    if path.suffix == ".json":
+    kind = path.suffix.lower()
+    if kind == ".json":
         rows = json.loads(_read_text(path))
         if not isinstance(rows, list):
             raise BadInput(f"manifest {path} must hold a list of videos")
         yield from rows
-    elif path.suffix == ".jsonl":
-        yield from (json.loads(line) for line in _read_text(path).splitlines() if line.strip())
-    elif path.suffix == ".csv":
+    elif kind == ".jsonl":
+        yield from (json.loads(line) for line in _read_text(path).split("\n") if line.strip())
+    elif kind in {".csv", ".tsv"}:
         yield from _read_csv(path)
     else:
-        raise BadInput(f"manifest {path} must end in .json, .jsonl or .csv")
+        raise BadInput(f"manifest {path} must end in .json, .jsonl, .csv or .tsv")
 
 
 def _read_text(path: Path) -> str:
     payload = path.read_bytes()
+    if name := name_binary(payload[:SNIFFED_BYTES]):
+        raise BadInput(f"manifest {path} is {name}, not a text: save it as CSV in UTF-8")
+    if b"\0" in payload[:2] or payload.startswith(_UTF32_MARK):
+        raise BadInput(f"manifest {path} is not UTF-8: save it as CSV in UTF-8")
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if payload.startswith(mark)), "utf-8")
     return payload.decode(encoding)
 
 
 def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
-    content = _read_text(path)
+    content = _SEPARATOR_LINE.sub("", _read_text(path).lstrip("\r\n"))
     header = content.split("\n", 1)[0]
     delimiter = max(DELIMITERS, key=header.count)
     rows = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
     columns = [name.strip() for name in rows.fieldnames or ()]
-    if "video_id" not in columns:
+    rows.fieldnames = [name.lower() for name in columns]
+    if "video_id" not in rows.fieldnames:
         raise BadInput(f"manifest {path} has no column video_id: its columns are {', '.join(columns) or 'none'}")
-    rows.fieldnames = columns
-    yield from rows
+    yield from (row for row in rows if any(isinstance(value, str) and value.strip() for value in row.values()))
 
 
 def _read_row(path: Path, number: int, row: Any) -> Video:
     video_id = row.get("video_id") if isinstance(row, Mapping) else None
-    if not isinstance(video_id, str) or not video_id.strip():
+    if video_id is not None and not isinstance(video_id, str):
+        raise BadInput(f"manifest {path}, row {number}: video_id is {video_id!r}, not a word")
+    if not video_id or not video_id.strip():
         raise BadInput(f"manifest {path}, row {number}: no video_id")
     if not video_id.isprintable():
         raise BadInput(f"manifest {path}, row {number}: video_id {video_id!r} has a character that cannot be printed")

@@ -92,8 +92,9 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
         answers: one set of answers, by model name, per segment that has audio, in the order of the segments.
         scorer: the suite that gave the answers; its roles and rules turn them into signals and a verdict.
     """
+    known = scorer.roles.known_languages
     return [
-        _build_row(index, segment, next(answers) if segment.utterance is not None else {}, scorer)
+        _build_row(index, segment, next(answers) if segment.utterance_for(known) is not None else {}, scorer)
         | {"layout": decoded.layout}
         for index, segment in enumerate(decoded.segments)
     ]
@@ -167,6 +168,7 @@ def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
             kept,
             roles.asr_model if roles.asr_model in kept else None,
             tuple(model for model in roles.lid_models if model in kept),
+            roles.known_languages,
         ),
         rules=SUBSET_RULES,
         revisions={model: scorer.revisions[model] for model in kept},

@@ -186,7 +186,12 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
     return Suite(
         name,
         models,
-        roles=SuiteRoles(tuple(spec.models), spec.asr_model, spec.lid_models),
+        roles=SuiteRoles(
+            tuple(spec.models),
+            spec.asr_model,
+            spec.lid_models,
+            tuple(sorted(frozenset().union(*(model.languages or () for model in models)))),
+        ),
         rules=rules,
         budget_s=initial_budget_s(spec, gpu.memory_gib if gpu else None),
         min_padded_s=spec.min_padded_s,

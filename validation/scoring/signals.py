@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from validation.domain import (
     MAX_NUMBER,
     SAMPLE_RATE,
-    UNKNOWN_LANGUAGE,
     Answer,
     Column,
     DecodedSegment,
@@ -15,6 +14,7 @@ from validation.domain import (
     Scored,
     Seconds,
     Unscored,
+    label_fault,
 )
 from validation.scoring.features import (
     LidPrediction,
@@ -77,6 +77,8 @@ class SuiteRoles:
     """The model whose column ``text`` is the recognised text."""
     lid_models: tuple[str, ...] = ()
     """Models with the columns ``language`` (their first choice) and ``declared_p``."""
+    known_languages: tuple[str, ...] = ()
+    """Normalised codes that at least one model of the suite can name, sorted; empty if none identifies languages."""
 
 
 def segment_signals(
@@ -87,7 +89,7 @@ def segment_signals(
     Args:
         decoded: the segment, with its audio or the fault that explains why it has none.
         answers: one answer per model of ``roles.models``; not read where the models were not asked: without audio, and
-            with a label that is no language.
+            with a label that is no language or that no model knows.
         language: the declared language's normalised code, None without a declared language.
         roles: the models, and which of them transcribe or identify languages.
 
@@ -98,7 +100,7 @@ def segment_signals(
     """
     audio, text = decoded.audio, decoded.segment.text
     duration_s = None if isinstance(audio, Fault) else len(audio) / SAMPLE_RATE
-    checked = _check_answers(decoded, answers, roles.models)
+    checked = _check_answers(decoded, answers, roles)
     return {
         "fault": str(audio) if isinstance(audio, Fault) else None,
         "language": decoded.segment.language,
@@ -113,15 +115,13 @@ def segment_signals(
     }
 
 
-def _check_answers(
-    decoded: DecodedSegment, answers: Mapping[str, Answer], models: tuple[str, ...]
-) -> dict[str, Answer]:
+def _check_answers(decoded: DecodedSegment, answers: Mapping[str, Answer], roles: SuiteRoles) -> dict[str, Answer]:
     """Give each model one answer: the fault for which it was not asked, else the model's own, if finite."""
     if isinstance(decoded.audio, Fault):
-        return dict.fromkeys(models, Unscored(decoded.audio))
-    if decoded.has_unknown_language:
-        return dict.fromkeys(models, Unscored(UNKNOWN_LANGUAGE))
-    return {model: _refuse_non_finite(answers[model]) for model in models}
+        return dict.fromkeys(roles.models, Unscored(decoded.audio))
+    if fault := label_fault(decoded.segment.language, roles.known_languages):
+        return dict.fromkeys(roles.models, Unscored(fault))
+    return {model: _refuse_non_finite(answers[model]) for model in roles.models}
 
 
 def _refuse_non_finite(answer: Answer) -> Answer:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from validation.domain import UNKNOWN_LANGUAGE, Scalar
+from validation.domain import UNKNOWN_LANGUAGE, UNSUPPORTED_LANGUAGE, Fault, Scalar
 
 Decision: TypeAlias = Literal["accept", "review", "reject"]
 """From mild to severe. ``review`` asks a person to listen, or a better model to score."""
@@ -133,7 +133,7 @@ class Rules(_StrictModel):
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
         """The rules that every file implies (audio decoded, length as declared, models answered), then the file's."""
-        of_models = (make(model) for model in self.required_models for make in (_unscored, _not_asked))
+        of_models = (make(model) for model in self.required_models for make in (_unscored, _unknown, _unsupported))
         return (_UNDECODABLE, _SHORTER, _LONGER, *of_models, *self.rules)
 
     @property
@@ -213,16 +213,27 @@ _LONGER = Rule(
 """Clips are cut with up to a second of context on each side."""
 
 
-def _not_asked(model: str) -> Rule:
+def _unknown(model: str) -> Rule:
     """Make the rule for segments about which no model was asked, because their label is no language."""
+    sentence = "ISO 639 does not know the declared language, so no model was asked."
+    return _not_asked(model, "unknown_language", UNKNOWN_LANGUAGE, sentence)
+
+
+def _unsupported(model: str) -> Rule:
+    """Make the rule for segments about which no model was asked, because none knows their language."""
+    sentence = "No model of the suite knows the declared language, so none was asked."
+    return _not_asked(model, "unsupported_language", UNSUPPORTED_LANGUAGE, sentence)
+
+
+def _not_asked(model: str, reason: str, fault: Fault, sentence: str) -> Rule:
     return Rule(
-        reason="unknown_language",
+        reason=reason,
         verdict="review",
         when=(
             Condition(column="fault", op="missing"),
-            Condition(column=f"{model}_fault", op="==", value=str(UNKNOWN_LANGUAGE)),
+            Condition(column=f"{model}_fault", op="==", value=str(fault)),
         ),
-        sentence="ISO 639 does not know the declared language, so no model was asked.",
+        sentence=sentence,
     )
 
 
@@ -235,6 +246,7 @@ def _unscored(model: str) -> Rule:
             Condition(column="fault", op="missing"),
             Condition(column=f"{model}_fault", op="present"),
             Condition(column=f"{model}_fault", op="!=", value=str(UNKNOWN_LANGUAGE)),
+            Condition(column=f"{model}_fault", op="!=", value=str(UNSUPPORTED_LANGUAGE)),
         ),
         sentence=f"The model {model} gave no answer.",
     )

@@ -1,5 +1,6 @@
 """The report's aggregates equal the rows of the shards."""
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.report_helpers import RULES, SCHEMA, make_row, sample_rows
+from validation.analysis.report import findings as findings_module
 from validation.analysis.report.findings import gather_findings
 from validation.analysis.report.rule_margin import MARGIN, rule_margin
 from validation.analysis.report.signals import Signal, find_limits, find_quantiles, find_signals
@@ -38,6 +40,19 @@ def test_every_segment_is_counted_once():
     for signal in signals:
         known = sum(row.get(signal.name) is not None for row in rows)
         assert findings.histograms[signal.name]["count"].sum() == known, signal.name
+
+
+def test_each_rule_is_counted_with_its_own_sentence():
+    """A reason may have several rules, so the report counts what each rule finds, whichever others fire."""
+    rows = sample_rows()
+    findings, _ = gather(rows)
+    expected = {
+        rule.sentence: sum(rule.matches({name: row.get(name) for name in SCHEMA.names}) for row in rows)
+        for rule in RULES.effective
+    }
+    assert {rule.sentence: rule.segments for rule in findings.rules} == {
+        sentence: count for sentence, count in expected.items() if count
+    }
 
 
 def test_signals_have_units_descriptions_and_ranges():
@@ -74,6 +89,43 @@ def test_worst_and_borderline_are_ordered_by_margin():
     assert [row["segment_index"] for row in findings.worst] == [0, 1]
     assert {row["segment_index"] for row in findings.borderline} == {8, 9, 10, 11}
     assert all(row["fault"] is None for row in [*findings.worst, *findings.borderline])
+
+
+def test_findings_do_not_depend_on_the_parts_that_are_read(monkeypatch):
+    """Segments that are counted a few at a time give the same aggregates and the same shown segments as all at once."""
+    rows = [
+        make_row(f"v{n % 5}", n // 5, ovr=1.0 + n % 13 / 5, cer=n % 7 / 10, duration_s=1.0 + n % 3) for n in range(60)
+    ]
+    rows += [make_row("w", 0, heard="ur", language="ta"), make_row("w", 1, fault="bad_audio: x", ear_fault="x: y")]
+    whole, signals = gather(rows)
+    monkeypatch.setattr(findings_module, "PART_ROWS", 7)
+    parts, _ = gather(rows)
+    assert list(parts.languages) == [pytest.approx(row) for row in whole.languages]
+    assert (parts.reasons, parts.lid_votes) == (whole.reasons, whole.lid_votes)
+    assert (parts.lid_pairs, parts.confusions) == (whole.lid_pairs, whole.confusions)
+    assert (parts.worst, parts.borderline) == (whole.worst, whole.borderline)
+    assert parts.correlations == pytest.approx(whole.correlations)
+    for signal in signals:
+        bins = ["language", "verdict", "bin"]
+        assert parts.histograms[signal.name].sort(bins).equals(whole.histograms[signal.name].sort(bins))
+
+
+def test_correlations_equal_those_of_numpy(monkeypatch):
+    """Moments that are joined part by part give Pearson's r, also for values far from 0; a constant has none."""
+    monkeypatch.setattr(findings_module, "PART_ROWS", 4)
+    rows = [make_row("a", n, ovr=1e6 + n % 5, cer=n * n % 11 / 7, duration_s=2.0) for n in range(30)]
+    found = gather(rows)[0].correlations
+    pair = next(pair for pair in found if set(pair) == {"scale_ovr", "cer"})
+    expected = np.corrcoef([row["scale_ovr"] for row in rows], [row["cer"] for row in rows])[0, 1]
+    assert found[pair] == pytest.approx(expected, rel=1e-6)
+    assert all(r is None for names, r in found.items() if "duration_s" in names)
+
+
+def test_the_worst_segments_are_of_different_videos():
+    """A bad video shows its worst segment once before the next video, because its segments show the same fault."""
+    rows = [make_row("a", n, ovr=1.0) for n in range(5)] + [make_row("b", 0, ovr=1.5)]
+    findings, _ = gather(rows)
+    assert [(row["video_id"], row["segment_index"]) for row in findings.worst] == [("a", 0), ("b", 0)]
 
 
 SIGNALS = {

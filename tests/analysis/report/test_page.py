@@ -93,6 +93,8 @@ def test_page_is_well_formed_and_loads_nothing(page):
         assert shown in html
     assert "words 0 &lt;of&gt; v0" in html
     assert "No audio:" in html  # for the videos whose tar is missing
+    assert re.search(r"<del>words \d+ &lt;of&gt; v\d+</del> <ins>what was heard</ins>", html)
+    assert re.search(r'class="verdict reject">reject</span>\s+\d+: It is noise', html)
 
 
 @in_browser

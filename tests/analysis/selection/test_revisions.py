@@ -11,7 +11,7 @@ from validation.analysis.report.findings import gather_findings
 from validation.analysis.report.signals import Signal
 from validation.analysis.selection import revisions
 from validation.analysis.selection.open import open_segments
-from validation.analysis.selection.revisions import KEY, Revision, open_revisions, overlay_revisions
+from validation.analysis.selection.revisions import KEY, Revision, _cut_parts, open_revisions, overlay_revisions
 from validation.analysis.selection.sources import find_committed
 from validation.analysis.selection.summary import summarize_selection
 from validation.analysis.selection.verdicts import apply_rules
@@ -160,7 +160,7 @@ REVISIONS = st.lists(
 def test_partitioned_overlay_equals_one_join(revisions, rows):
     """For any revisions and any part size, also if later revisions replace earlier ones within a part."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(revisions, "MAX_PART_ROWS", rows)
+        patch.setattr("validation.analysis.selection.revisions.MAX_PART_ROWS", rows)
         found = open_revisions(revisions, ROLES)
         plain = overlay_revisions(revisions, ROLES)
         assert_frame_equal(found.collect().sort(KEY), plain.collect().sort(KEY))
@@ -233,8 +233,8 @@ def test_filter_on_one_video_reads_only_its_part(monkeypatch):
 def test_parts_stay_within_the_row_limit(revisions, rows):
     """A part exceeds ``MAX_PART_ROWS`` by at most one video."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(revisions, "MAX_PART_ROWS", rows)
-        cut = list(revisions._cut_parts(revisions, ROLES))
+        patch.setattr("validation.analysis.selection.revisions.MAX_PART_ROWS", rows)
+        cut = list(_cut_parts(revisions, ROLES))
     for part in cut:
         held = pl.concat(revision.rows.select("video_id") for revision in part).collect()
         assert len(held) <= rows + held.group_by("video_id").len()["len"].max()

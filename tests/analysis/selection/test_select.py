@@ -175,6 +175,7 @@ def test_explain_lists_fired_rules_with_limits_and_values(selected, capsys):
     code, out, _ = results[0]
     assert code == 0
     assert "reject by mine-1" in out
+    assert out.splitlines()[1].startswith("  text: ")
     assert "ear_peak < 0.05: it is 0.0" in out
     assert "review, short: It ends before it begins." in out
 

@@ -83,6 +83,27 @@ def test_polars_and_python_rules_give_the_same_verdict(rows, rules):
     assert [row[2] for row in of_frame] == pytest.approx([row[2] for row in of_rows], rel=1e-12)
 
 
+def test_rules_beyond_one_word_of_bits_are_told_apart():
+    """Which rules fire is kept in bits, and 150 rules need three words: each row names exactly its own reasons."""
+    rules = Rules(
+        version="many",
+        required_models=(),
+        rules=tuple(
+            Rule(
+                reason=f"r{place}",
+                verdict="review",
+                when=(Condition(column="n", op="==", value=place),),
+                sentence="So it is.",
+            )
+            for place in range(150)
+        ),
+    )
+    rows = [dict.fromkeys(COLUMNS) | {"n": place} for place in (0, 60, 61, 63, 64, 65, 125, 149, None)]
+    found = [(verdict, reasons) for verdict, reasons, _ in evaluate_frame(rules, rows, COLUMNS)]
+    assert found == [(verdict, reasons) for verdict, reasons, _ in evaluate_rows(rules, rows)]
+    assert found[1] == ("review", ["r60"])
+
+
 FLOAT, INT, STR = pl.Float64, pl.Int64, pl.String
 LOCAL = {
     "fault": STR, "whisper_fault": STR, "dnsmos_fault": STR, "silero_fault": STR, "silero_speech_ratio": FLOAT,

@@ -30,13 +30,16 @@ from validation.worker.chunk.errors import (
     take_outcome,
 )
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+EMPTY_TAR, TRUNCATED_TAR = bytes(10240), pack_tone(Video("cut", "hi", 2), 2)[:3000]
+
 
 def test_a_broken_video_fails_alone(box):
     """A missing object, a broken tar and an empty tar fail with their reasons; the other video is validated."""
     box.add_videos("good")
     box.add_videos("missing", tar=False)
-    box.add_videos("cut", tar=pack_tone(Video("cut", "hi", 2), 2)[:3000])
-    box.add_videos("empty", tar=b"\0" * 10240)
+    box.add_videos("cut", tar=TRUNCATED_TAR)
+    box.add_videos("empty", tar=EMPTY_TAR)
     run_chunk(box.context)
     errors = dict(fetch(box.engine, "SELECT video_id, validation_error FROM video_queue"))
     assert statuses(box.engine) == {
@@ -123,11 +126,42 @@ def test_a_source_without_any_object_costs_no_attempt(box):
     """If not one video has an object, the address is wrong: one sentence, and every video returns without an
     attempt."""
     box.add_videos(*"abcdefg", tar=False)
-    with pytest.raises(SourceMismatch, match=r"none of the 7 videos .* was found .*VFLEET_SOURCE_URL"):
+    with pytest.raises(SourceMismatch, match=r"all 7 videos .* fail alike .*VFLEET_SOURCE_URL"):
         run_chunk(box.context)
     assert set(statuses(box.engine).values()) == {"pending"}
     assert attempts(box.engine) == {0}
     assert fetch(box.engine, "SELECT count(*) FROM video_queue WHERE validation_error IS NOT NULL") == [(0,)]
+
+
+@pytest.mark.parametrize("tar", [b"<html>403</html>", b"", LFS_POINTER, EMPTY_TAR, TRUNCATED_TAR])
+def test_chunk_whose_objects_all_fail_alike_costs_no_attempt(box, tar):
+    """An error page or a pointer under every key, or tars that all break in one way, are not the videos' fault."""
+    box.add_videos(*"abcd", tar=tar)
+    with pytest.raises(SourceMismatch, match=r"all 4 videos .* fail alike .*vfleet inspect KEY"):
+        run_chunk(box.context)
+    assert set(statuses(box.engine).values()) == {"pending"}
+    assert attempts(box.engine) == {0}
+
+
+@pytest.mark.parametrize("tar", [False, b"<html>403</html>"])
+def test_bad_objects_fail_alone_while_a_validated_video_can_be_read(box, tar):
+    """The last videos of a queue may all be bad: where a validated tar can still be read, the address is right."""
+    box.add_videos("good")
+    run_chunk(box.context)
+    box.add_videos(*"abc", tar=tar)
+    run_chunk(box.context)
+    assert statuses(box.engine) == {"good": "validated", **dict.fromkeys("abc", "validation_failed")}
+
+
+def test_one_object_that_is_no_tar_fails_alone(box):
+    """With its format in the error."""
+    box.add_videos("a")
+    box.add_videos("b", tar=LFS_POINTER)
+    run_chunk(box.context)
+    assert statuses(box.engine) == {"a": "validated", "b": "validation_failed"}
+    assert fetch(box.engine, "SELECT validation_error FROM video_queue WHERE video_id = 'b'") == [
+        ("b.tar is a Git LFS pointer, not a tar: a video is a plain or gzip-compressed tar",)
+    ]
 
 
 def test_a_missing_bucket_costs_no_attempt(box):

@@ -1,4 +1,6 @@
-"""Segments whose label is no language."""
+"""Segments whose label is no language, or one that no model of the suite knows."""
+
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,10 +11,21 @@ from validation.worker.chunk.context import run_chunk
 
 
 @pytest.mark.parametrize(
-    ("language", "scored", "reasons"), [("klingonish", 0, {"unknown_language"}), ("Hindi", 2, set()), (None, 2, set())]
+    ("language", "scored", "reasons"),
+    [
+        ("klingonish", 0, {"unknown_language"}),
+        ("tlh", 0, {"unsupported_language"}),
+        ("bho", 2, set()),
+        ("Hindi", 2, set()),
+        (None, 2, set()),
+    ],
 )
 def test_models_score_no_segment_of_an_unknown_language(box, tmp_path, language, scored, reasons):
-    """Its video is validated without an attempt of the models, and each of its segments has the reason."""
+    """Its video is validated without an attempt of the models, and each of its segments has the reason.
+
+    A lect counts as the language that a model folds it into: Bhojpuri as Hindi.
+    """
+    box.scorer.roles = replace(box.scorer.roles, known_languages=("hi", "mr"))
     box.add_videos("a", language=language)
     run_chunk(box.context)
     assert statuses(box.engine) == {"a": "validated"}

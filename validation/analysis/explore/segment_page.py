@@ -1,8 +1,7 @@
 """The page of one segment: player, waveform, spectrogram, texts, signals with their rules, and the review decision."""
 
 from collections.abc import Iterator
-from difflib import SequenceMatcher
-from typing import Any, Literal, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
@@ -12,40 +11,9 @@ from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.figures import CONFIG, draw_spectrogram, draw_waveform
 from validation.analysis.explore.queries import Row
 from validation.analysis.explore.reviews import Review
+from validation.analysis.word_diff import diff_words
 from validation.errors import BadInput
-from validation.scoring.text import normalise_text
 from validation.scoring.verdict import Rule, Rules
-
-Kind = Literal["same", "stored", "heard"]
-
-
-class WordRun(NamedTuple):
-    """Words that follow one another, and which text has them."""
-
-    kind: Kind
-    words: str
-
-
-def diff_words(stored: str, heard: str) -> Iterator[WordRun]:
-    """Compare two texts word by word in their normal form; the words are yielded as the texts spell them.
-
-    Equal words are spelled as the stored text spells them.
-    """
-    first, second = stored.split(), heard.split()
-    matcher = SequenceMatcher(None, _normalize(first), _normalize(second), autojunk=False)
-    for kind, start, end, heard_start, heard_end in matcher.get_opcodes():
-        if kind == "equal":
-            yield WordRun("same", " ".join(first[start:end]))
-            continue
-        if start < end:
-            yield WordRun("stored", " ".join(first[start:end]))
-        if heard_start < heard_end:
-            yield WordRun("heard", " ".join(second[heard_start:heard_end]))
-
-
-def _normalize(words: list[str]) -> list[str]:
-    return [normalise_text(word) or word for word in words]
-
 
 _NOT_SIGNALS = frozenset({"id", "fired", "reasons", "verdict", "stored_reasons"})
 

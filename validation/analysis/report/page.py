@@ -23,6 +23,7 @@ from validation.analysis.charts.svg import FONT, SHAPES_CSS, palette_css
 from validation.analysis.report.findings import Findings, Row
 from validation.analysis.report.rule_margin import MARGIN
 from validation.analysis.report.signals import VERDICTS, Signal, describe_distribution
+from validation.analysis.word_diff import diff_words
 from validation.canaries.evaluate import CanaryTally
 from validation.corpus.fetch import fetch_video
 from validation.domain import SAMPLE_RATE, Fault, Seconds, Video, Waveform
@@ -113,7 +114,6 @@ def write_page(
     return _environment().get_template("page.html.j2").render(
         origin=origin,
         findings=findings,
-        sentences={rule.reason: rule.sentence for rule in reversed(origin.rules.effective)},
         lid_votes=_sort_votes(findings),
         correlations=list(_correlation_rows(findings)),
         charts=list(_draw_signals(findings, signals, origin.rules)),
@@ -187,6 +187,11 @@ def _describe_segment(row: Row, rules: Rules, audio: Mapping[SegmentKey, str | F
         "margin": _format_margin(row[MARGIN]),
         "sample": None if isinstance(sample, Fault) else sample,
         "no_sample": sample.message if isinstance(sample, Fault) else None,
+        "heard": [
+            (name.removesuffix("_text"), list(diff_words(row["text"], row[name])))
+            for name in row
+            if name.endswith("_text") and row[name] is not None
+        ],
         "details": list(_segment_details(row, rules)),
     }
 
@@ -196,10 +201,7 @@ def _format_margin(margin: float) -> str:
 
 
 def _segment_details(row: Row, rules: Rules) -> Iterator[tuple[str, str]]:
-    """What the models heard, the reasons, and the comparisons that gave these reasons."""
-    for name in row:
-        if name.endswith("_text") and row[name] is not None:
-            yield f"{name.removesuffix('_text')} heard", row[name] or UNKNOWN
+    """The language, the reasons, and the comparisons that gave these reasons."""
     yield "language", f"{row['language'] or UNKNOWN}, {format_rate(row['duration_s'])} s"
     if row["reasons"]:
         yield "because", ", ".join(row["reasons"])

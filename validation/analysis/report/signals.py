@@ -13,7 +13,7 @@ from validation.scoring.verdict import Rules
 VERDICTS = ("accept", "review", "reject")
 BINS = 48
 """Bars of a histogram."""
-MAX_STRIPS = 8
+MAX_STRIPS = 30
 """Languages that get a strip of their own: those with the most hours."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE_ROWS = 500_000

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import inf
 from typing import TypeAlias
 
 import polars as pl
@@ -29,22 +30,24 @@ class BestOfLanguage:
 
 
 def keep_best(
-    segments: pl.LazyFrame, keep: Collection[Decision], hours: Hours
+    segments: pl.LazyFrame, keep: Collection[Decision], hours: Hours | None = None, *, share: float = 1.0
 ) -> tuple[pl.LazyFrame, list[BestOfLanguage]]:
-    """Keep of each language the wanted segments with the lowest margins, at most some hours.
+    """Keep of each language the wanted segments with the lowest margins, at most some hours or a share.
 
     Segments of equal margins (in steps of ``STEP``) are kept together or not at all.
 
     Args:
         segments: from ``apply_rules``.
         keep: the wanted verdicts.
-        hours: how many of each language.
+        hours: how many of each language; None for all.
+        share: which part of the wanted hours of each language; 0.9 leaves out the tenth nearest to a limit.
 
     Returns:
         All segments, with ``LEFT_OUT`` as the verdict of the wanted ones that are left out; and what is kept of each
         language, most hours first. A language of which nothing fits is not listed.
     """
     wanted = pl.col("verdict").is_in(list(keep))
+    allowed = pl.col("hours").max().over("::language") * share if share < 1 else pl.lit(inf)
     places = (
         segments.filter(wanted)
         .group_by(_LANGUAGE.alias("::language"), _PLACE.alias("::place"))
@@ -52,7 +55,7 @@ def keep_best(
         .collect(engine="streaming")
         .sort("::language", "::place")
         .with_columns(hours=pl.col("duration_s").cum_sum().over("::language") / 3600)
-        .filter(pl.col("hours") <= hours)
+        .filter(pl.col("hours") <= pl.min_horizontal(allowed, pl.lit(inf if hours is None else hours)))
     )
     last = places.group_by("::language").agg(
         pl.col("::place").max().alias("::last"), pl.col("segments").sum(), pl.col("hours").max()

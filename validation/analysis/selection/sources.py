@@ -29,6 +29,8 @@ class ReadableShard:
     """A shard to read."""
 
     uri: str
+    segments: int
+    """Its rows, those of withheld videos included."""
     withheld: tuple[str, ...] = ()
     """Videos whose rows are skipped: superseded videos, and canaries."""
     day: str | None = None
@@ -170,7 +172,8 @@ def _group(
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
         readable = tuple(
-            ReadableShard(f"{root}/{shard.shard_key}", tuple(shard.withheld), _day(shard)) for shard in shards
+            ReadableShard(f"{root}/{shard.shard_key}", shard.segments, tuple(shard.withheld), _day(shard))
+            for shard in shards
         )
         revisions.append(RevisionShards(shards[0].models, readable))
     return ShardSource(suite, tuple(revisions), options)
@@ -203,7 +206,7 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
         raise BadInput(
             f"video {repeated[0]} is in {counts[repeated[0]]} shards of {folder}: the ledger knows which is current"
         )
-    shards = tuple(ReadableShard(str(path)) for path, _ in found)
+    shards = tuple(ReadableShard(str(path), manifest.rows) for path, manifest in found)
     return ShardSource(found[0][1].provenance.suite, (RevisionShards(models[0], shards),))
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from validation.analysis.selection.verdicts import reasons_of
+from validation.analysis.selection.verdicts import fired_words, read_fired
 from validation.errors import BadInput
 from validation.scoring.verdict import Condition, Decision, Rules
 
-_HOURS = (pl.col("duration_s").sum() / 3600).alias("hours")
+_SEGMENTS = pl.col("segments").sum()
+_HOURS = (pl.col("seconds").sum() / 3600).alias("hours")
 ACCEPTED = "nothing: it is accepted"
 """The reason given for accepted segments that the selection does not keep."""
 
@@ -35,6 +36,17 @@ class ReasonSummary:
     hours: float
     hours_alone: float
     """Of segments that would be kept without this reason: what lifting it would win."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSummary:
+    """What one rule finds, whichever other rules fire."""
+
+    reason: str
+    verdict: str
+    sentence: str
+    segments: int
+    hours: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +80,15 @@ def summarize_selection(segments: pl.LazyFrame, rules: Rules, keep: Collection[D
         rules: the rules of the verdicts.
         keep: the verdicts to keep.
     """
-    has_stored = "stored_verdict" in segments.collect_schema()
-    differs = pl.col("stored_verdict") != pl.col("verdict") if has_stored else pl.lit(value=False)
-    by_verdict = segments.group_by("verdict").agg(pl.len().alias("segments"), _HOURS).sort("verdict")
-    languages, reasons, verdicts, changes = pl.collect_all(
-        [
-            _by_language(segments, keep),
-            count_reasons(segments, rules, keep),
-            by_verdict,
-            segments.select(differs.sum()),
-        ],
-        engine="streaming",
-    )
+    counts = count_fired(segments, rules).collect(engine="streaming")
     return SelectionSummary(
-        languages=[LanguageSummary(**row) for row in languages.iter_rows(named=True)],
-        reasons=[ReasonSummary(**row) for row in reasons.iter_rows(named=True)],
-        verdicts=[VerdictSummary(**row) for row in verdicts.iter_rows(named=True)],
-        changed=changes.item() if has_stored else None,
+        languages=_by_language(counts, keep),
+        reasons=summarize_reasons(counts, rules, keep),
+        verdicts=[
+            VerdictSummary(**row)
+            for row in counts.group_by("verdict").agg(_SEGMENTS, _HOURS).sort("verdict").iter_rows(named=True)
+        ],
+        changed=int(counts["changed"].sum()) if "stored_verdict" in segments.collect_schema() else None,
     )
 
 
@@ -99,36 +103,82 @@ def describe_selection(summary: SelectionSummary, keep: Collection[Decision]) ->
     )
 
 
-def _by_language(segments: pl.LazyFrame, keep: Collection[Decision]) -> pl.LazyFrame:
+def count_fired(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
+    """Count segments and their seconds by language, verdict and the rules that fire (``fired_words``).
+
+    Args:
+        segments: from ``apply_rules``, by ``rules``.
+        rules: the rules of the verdicts.
+
+    Returns:
+        ``language, verdict, ::fired0, ..., segments, seconds, changed``; ``changed`` counts the segments whose verdict
+        differs from the stored one.
+    """
+    has_stored = "stored_verdict" in segments.collect_schema()
+    differs = pl.col("stored_verdict") != pl.col("verdict") if has_stored else pl.lit(value=False)
+    language = pl.coalesce("language_code", "language", pl.lit("unknown")).alias("language")
+    return segments.group_by(language, "verdict", *fired_words(rules.effective)).agg(
+        pl.len().cast(pl.Int64).alias("segments"),
+        pl.col("duration_s").sum().alias("seconds"),
+        differs.sum().cast(pl.Int64).alias("changed"),
+    )
+
+
+def summarize_reasons(counts: pl.DataFrame, rules: Rules, keep: Collection[Decision]) -> list[ReasonSummary]:
+    """What is lost to each reason, most hours first.
+
+    Args:
+        counts: from ``count_fired``, by ``rules``.
+        rules: the rules of the verdicts.
+        keep: the verdicts to keep.
+    """
+    lost: dict[str, list[float]] = {}
+    words = [name for name in counts.columns if name.startswith("::fired")]
+    dropped = counts.filter(~pl.col("verdict").is_in(list(keep)))
+    for segments, seconds, *fired in dropped.sort("verdict", *words).select("segments", "seconds", *words).iter_rows():
+        rules_fired = read_fired(fired, rules.effective)
+        against = {rule.reason: None for rule in rules_fired if rule.verdict not in keep}
+        others = {rule.reason for rule in rules_fired} - set(against)
+        is_alone = len(against) == 1 and ("accept" in keep or bool(others))
+        for reason in against or [ACCEPTED]:
+            totals = lost.setdefault(reason, [0, 0.0, 0.0])
+            totals[0] += segments
+            totals[1] += seconds
+            totals[2] += seconds if is_alone else 0.0
+    rows = [
+        ReasonSummary(reason, int(segments), seconds / 3600, alone / 3600)
+        for reason, (segments, seconds, alone) in lost.items()
+    ]
+    return sorted(rows, key=lambda row: (-row.hours, row.reason))
+
+
+def summarize_rules(counts: pl.DataFrame, rules: Rules) -> list[RuleSummary]:
+    """What each rule finds that fires at all, most hours first; the arguments are those of ``summarize_reasons``."""
+    words = [name for name in counts.columns if name.startswith("::fired")]
+    found: dict[int, list[float]] = {}
+    for segments, seconds, *fired in counts.sort("verdict", *words).select("segments", "seconds", *words).iter_rows():
+        for rule in read_fired(fired, range(len(rules.effective))):
+            totals = found.setdefault(rule, [0, 0.0])
+            totals[0] += segments
+            totals[1] += seconds
+    named = [(rules.effective[place], totals) for place, totals in found.items()]
+    rows = [RuleSummary(rule.reason, rule.verdict, rule.sentence, int(n), s / 3600) for rule, (n, s) in named]
+    return sorted(rows, key=lambda row: (-row.hours, row.reason, row.sentence))
+
+
+def _by_language(counts: pl.DataFrame, keep: Collection[Decision]) -> list[LanguageSummary]:
     is_kept = pl.col("verdict").is_in(list(keep))
-    return (
-        segments.group_by(pl.coalesce("language_code", "language", pl.lit("unknown")).alias("language"))
+    found = (
+        counts.group_by("language")
         .agg(
-            pl.len().alias("segments"),
-            is_kept.sum().alias("segments_kept"),
+            _SEGMENTS,
+            pl.col("segments").filter(is_kept).sum().alias("segments_kept"),
             _HOURS,
-            (pl.col("duration_s").filter(is_kept).sum() / 3600).alias("hours_kept"),
+            (pl.col("seconds").filter(is_kept).sum() / 3600).alias("hours_kept"),
         )
         .sort(["hours", "language"], descending=[True, False])
     )
-
-
-def count_reasons(segments: pl.LazyFrame, rules: Rules, keep: Collection[Decision]) -> pl.LazyFrame:
-    """Plan the rows of ``ReasonSummary``; the arguments are those of ``summarize_selection``."""
-    against = [rule for rule in rules.effective if rule.verdict not in keep]
-    reasons = reasons_of(against) if against else pl.lit([], pl.List(pl.String))
-    only_one = pl.col("against").list.len() == 1
-    is_left_with_one = pl.lit("accept" in keep) | (pl.col("reasons").list.set_difference("against").list.len() > 0)
-    alone = pl.col("duration_s").filter(pl.col("::alone")).sum() / 3600
-    return (
-        segments.filter(~pl.col("verdict").is_in(list(keep)))
-        .select("duration_s", "reasons", reasons.alias("against"))
-        .with_columns((only_one & is_left_with_one).alias("::alone"))
-        .explode("against", empty_as_null=True)
-        .group_by(pl.col("against").fill_null(ACCEPTED).alias("reason"))
-        .agg(pl.len().alias("segments"), _HOURS, alone.alias("hours_alone"))
-        .sort(["hours", "reason"], descending=[True, False])
-    )
+    return [LanguageSummary(**row) for row in found.iter_rows(named=True)]
 
 
 def find_segment(segments: pl.LazyFrame, name: str) -> Mapping[str, Any]:
@@ -153,10 +203,14 @@ def find_segment(segments: pl.LazyFrame, name: str) -> Mapping[str, Any]:
 
 
 def explain_verdict(row: Mapping[str, Any], rules: Rules) -> Iterator[str]:
-    """Lines with the verdict, every rule that fired with its values, and the signals that rules read."""
+    """Lines with what is stored and what was heard, the verdict, the rules that fired, and the signals they read."""
     yield f"{row['video_id']}/{row['segment']} (segment {row['segment_index']}): {row['verdict']} by {rules.version}"
     if row.get("stored_verdict") not in {None, row["verdict"]}:
         yield f"  when it was written: {row['stored_verdict']}"
+    yield f"  text: {row['text']}"
+    for name, heard in row.items():
+        if name.endswith("_text"):
+            yield f"  {name.removesuffix('_text')} heard: {'nothing' if heard is None else heard}"
     fired = [rule for rule in rules.effective if rule.matches(row)]
     for rule in fired:
         yield f"  {rule.verdict}, {rule.reason}: {rule.sentence}"
@@ -164,7 +218,6 @@ def explain_verdict(row: Mapping[str, Any], rules: Rules) -> Iterator[str]:
     yield f"  {len(rules.effective) - len(fired)} other rules do not fire"
     for name in sorted(rules.columns):
         yield f"    {name} = {row[name]!r}"
-    yield f"  text: {row['text']}"
 
 
 def _format_condition(condition: Condition, row: Mapping[str, Any]) -> str:

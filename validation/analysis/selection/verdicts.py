@@ -1,6 +1,8 @@
 """Verdict rules as polars expressions: the result of ``Rules.evaluate`` for all segments at once."""
 
 from collections.abc import Sequence
+from functools import partial, reduce
+from typing import TypeVar
 
 import polars as pl
 
@@ -10,6 +12,9 @@ from validation.scoring.verdict import LANGUAGE, MAX_MARGIN, Condition, Decision
 
 VERDICT_COLUMNS = ("verdict", "reasons", "margin", "stored_verdict")
 """The columns that rules write and may not read, because verdicts are computed again."""
+RuleT = TypeVar("RuleT")
+WORD_BITS = 64
+"""Rules that have a bit in one column."""
 _TYPES: dict[type[pl.DataType], ColumnType] = {
     pl.Float64: "float",
     pl.Int64: "int",
@@ -36,7 +41,9 @@ def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
     verdict = pl.lit("accept")
     for decision in ("review", "reject"):  # from mild to severe: the most severe verdict is applied last
         verdict = pl.when(_any_of(fired, decision)).then(pl.lit(decision)).otherwise(verdict)
-    return segments.with_columns(verdict=verdict, reasons=reasons_of(rules.effective), margin=margin_of(rules))
+    # One step for each column: polars then filters by the verdict first, and computes the others for what is left.
+    reasons = reasons_of(rules.effective)
+    return segments.with_columns(verdict=verdict).with_columns(reasons=reasons).with_columns(margin=margin_of(rules))
 
 
 def margin_of(rules: Rules) -> pl.Expr:
@@ -50,8 +57,37 @@ def margin_of(rules: Rules) -> pl.Expr:
 
 def reasons_of(rules: Sequence[Rule]) -> pl.Expr:
     """The reasons of the rules that fire, each once, in the order of the rules; at least one rule is needed."""
-    reasons = pl.concat_list(pl.when(_fires(rule)).then(pl.lit(rule.reason)) for rule in rules)
-    return reasons.list.drop_nulls().list.unique(maintain_order=True)
+    return pl.struct(fired_words(rules)).map_batches(
+        partial(_look_up_reasons, rules), return_dtype=pl.List(pl.String), is_elementwise=True
+    )
+
+
+def fired_words(rules: Sequence[Rule]) -> list[pl.Expr]:
+    """Which rules fire, as bits of the columns ``::fired0``, ``::fired1``, ...: the first rule is bit 0 of the first.
+
+    Few combinations occur, so counting by them answers every question about reasons in memory of a fixed size.
+    """
+    words = []
+    for start in range(0, len(rules), WORD_BITS):
+        bits = [
+            pl.when(_fires(rule)).then(pl.lit(1 << place, pl.UInt64)).otherwise(pl.lit(0, pl.UInt64))
+            for place, rule in enumerate(rules[start : start + WORD_BITS])
+        ]
+        words.append(reduce(lambda left, right: left | right, bits).alias(f"::fired{start // WORD_BITS}"))
+    return words
+
+
+def read_fired(words: Sequence[int], rules: Sequence[RuleT]) -> list[RuleT]:
+    """The rules whose bits are set, in their order; the rules may be given by their places."""
+    return [rule for place, rule in enumerate(rules) if words[place // WORD_BITS] >> place % WORD_BITS & 1]
+
+
+def _look_up_reasons(rules: Sequence[Rule], fired: pl.Series) -> pl.Series:
+    rows = fired.struct.unnest()
+    known = rows.unique()
+    reasons = [list(dict.fromkeys(rule.reason for rule in read_fired(words, rules))) for words in known.iter_rows()]
+    known = known.with_columns(pl.Series("::reasons", reasons, pl.List(pl.String)))
+    return rows.join(known, on=rows.columns, how="left", maintain_order="left")["::reasons"]
 
 
 def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:

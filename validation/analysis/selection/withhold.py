@@ -1,6 +1,6 @@
 """Leave out shards that break the rules of the format, and name them: one poisoned shard must not spoil every total."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,6 +9,9 @@ from validation.analysis.selection.open import SCHEMA_READERS, read_schema, scan
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.errors import BadInput
 from validation.shards.reader import find_broken_rules
+
+PART_ROWS = 500_000
+"""Rows that are checked at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +57,18 @@ def _find_broken(revision: RevisionShards, options: Mapping[str, str] | None) ->
         alike.setdefault(tuple(schema.items()), []).append(shard)
     broken: dict[str, str] = {}
     for shards in alike.values():
-        broken |= find_broken_rules([shard.uri for shard in shards], options)
+        for part in _cut_parts(shards):
+            broken |= find_broken_rules([shard.uri for shard in part], options)
     return broken
+
+
+def _cut_parts(shards: Sequence[ReadableShard]) -> Iterator[list[ReadableShard]]:
+    """Group shards to about ``PART_ROWS`` rows, because the check of a shard remembers its segments."""
+    part: list[ReadableShard] = []
+    for shard in shards:
+        part.append(shard)
+        if sum(each.segments for each in part) >= PART_ROWS:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -120,7 +120,8 @@ def guess_format(path: Path) -> Format:
 def _write_parquet(kept: pl.LazyFrame, path: Path, fields: Mapping[str, pa.Field]) -> None:
     """Write through pyarrow: polars writes other string and list types than the shards have, and no descriptions."""
     schema = arrow_schema(kept, fields)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]  # numbers hardly repeat
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts) as writer:
         for batch in kept.collect_batches(chunk_size=BATCH_ROWS, engine="streaming"):
             writer.write_table(batch.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema))
 

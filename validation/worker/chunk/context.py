@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
@@ -11,10 +11,10 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine
 from tenacity import Retrying, retry_if_exception_type, wait_fixed, wait_random
 
-from validation.corpus.fetch import fetch_video
+from validation.corpus.fetch import fetch_layout, fetch_video
 from validation.domain import ChunkClaim, DecodedVideo, Progress, Seconds, Video
-from validation.errors import ClaimLost, FleetError, Transient
-from validation.ledger.chunks import claim_chunk, commit_chunk, release_chunk, renumber_chunk
+from validation.errors import ClaimLost, FleetError, Permanent, Transient
+from validation.ledger.chunks import claim_chunk, commit_chunk, peek_validated, release_chunk, renumber_chunk
 from validation.ledger.rpc import WorkerUnknown
 from validation.models.scorer import Scorer, restrict_models
 from validation.settings import Settings
@@ -111,8 +111,23 @@ class ChunkContext:
             if not chunk.committed:
                 chunk.release(cause)
 
+    def has_sound_source(self) -> bool:
+        """Whether a video that was validated before can be read from the source now.
+
+        Raises:
+            Transient: ledger or store do not answer.
+        """
+        for video in peek_validated(self.engine, self.settings.worker_id):
+            with suppress(Permanent):
+                fetch_layout(self.source, self._key_of(video))
+                return True
+        return False
+
     def _fetch(self, video: Video) -> DecodedVideo:
-        return fetch_video(self.source, self.settings.source_key.format(video_id=video.video_id), video)
+        return fetch_video(self.source, self._key_of(video), video)
+
+    def _key_of(self, video: Video) -> str:
+        return self.settings.source_key.format(video_id=video.video_id)
 
 
 @dataclass(slots=True)
@@ -176,7 +191,7 @@ class LeasedChunk:
 
         Raises:
             ClaimLost: the chunk was taken; ``release`` deletes the shard.
-            SourceMismatch: no video of the chunk has an object in the source store; nothing was committed.
+            SourceMismatch: all videos of the chunk fail alike, and no validated one can be read; nothing was committed.
         """
         try:
             self.lease.ensure_held()
@@ -188,7 +203,7 @@ class LeasedChunk:
             self.runner.claim.chunk_id,
             shard=self._encoded.receipt if self._encoded else None,
             validated={video_id: len(rows) for video_id, rows in self.runner.rows.items()},
-            failed=self.runner.failures_to_commit(),
+            failed=self.runner.failures_to_commit(source_is_sound=self.context.has_sound_source),
             max_attempts=self.context.settings.max_attempts,
         )
         self.committed = True

@@ -7,7 +7,7 @@ run reports the error that it ends with to its worker, so that the worker stops 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from validation.corpus.audio import Undecodable
 from validation.corpus.fetch import VideoTooLong
 from validation.corpus.layouts import NoSegments
 from validation.corpus.segment_refs import BadLayout
-from validation.corpus.tar import TarCorrupt, TarUnsafe
+from validation.corpus.tar import NotTar, TarCorrupt, TarUnsafe
 from validation.domain import VideoFailure
 from validation.errors import BadInput, ClaimLost, Transient
 from validation.ledger.rpc import BoxKeyRejected
@@ -30,14 +30,29 @@ VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments,
 
 
 class SourceMismatch(BadInput):
-    """Not one video of a chunk has its object in the source store, so the address is wrong and no video is at fault."""
+    """Each video of a chunk fails for the same reason, so the source or its address is at fault and no video is."""
 
     def __init__(self, chunk_id: object, failures: int, first: str) -> None:
         self.chunk_id = chunk_id
         super().__init__(
-            f"none of the {failures} videos of chunk {chunk_id} was found ({first}): check VFLEET_SOURCE_URL, "
-            "VFLEET_SOURCE_KEY and R2_ENDPOINT_URL; no video was charged"
+            f"all {failures} videos of chunk {chunk_id} fail alike ({first}): check VFLEET_SOURCE_URL, "
+            "VFLEET_SOURCE_KEY and R2_ENDPOINT_URL, and read one object with `vfleet inspect KEY`; no video was charged"
         )
+
+
+def find_common_failure(errors: Collection[Exception]) -> str | None:
+    """Name the kind of failure that all errors have in common; None if they differ, or if one is not about a video.
+
+    A missing object and an object that is no tar are one kind: a wrong address leads to either.
+    """
+    kinds = {_kind_of(error) for error in errors}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _kind_of(error: Exception) -> str | None:
+    if isinstance(error, (*NO_OBJECT_ERRORS, NotTar)):
+        return "no tar"
+    return type(error).__name__ if isinstance(error, VIDEO_ERRORS) else None
 
 
 def fail_video(video_id: str, error: Exception) -> VideoFailure:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from validation.domain import Answer, ChunkClaim, DecodedVideo, Progress, Seconds, Video, VideoFailure
+from validation.domain import Answer, ChunkClaim, DecodedVideo, Progress, Seconds, Utterance, Video, VideoFailure
 from validation.errors import BadInput, FleetError, Transient
 from validation.models.scorer import Row, Scorer, build_rows
 from validation.settings import Settings
-from validation.worker.chunk.errors import NO_OBJECT_ERRORS, VIDEO_ERRORS, SourceMismatch, fail_video
+from validation.worker.chunk.errors import VIDEO_ERRORS, SourceMismatch, fail_video, find_common_failure
 from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
 
 RATE_WINDOW = 10
@@ -93,7 +93,7 @@ class ChunkRunner:
         self.scorer, self._fetch_video, self._fetchers = scorer, fetch, settings.fetchers
         ids = {"chunk_id": str(claim.chunk_id), "worker_id": claim.worker_id, "flow_run_id": str(flow_run_id or "")}
         self.log = ChunkLog(log, ids)
-        self._without_object: set[str] = set()
+        self._errors: dict[str, Exception] = {}
         self._fetched: dict[str, DecodedVideo] = {}
         self._jobs: dict[int, GroupScoringJob] = {}
         self._drain_timeout_s = settings.drain_grace_s * DRAIN_GRACE_SHARE
@@ -257,19 +257,25 @@ class ChunkRunner:
                 last_error=self._last_error,
             )
 
-    def failures_to_commit(self) -> list[VideoFailure]:
+    def failures_to_commit(self, *, source_is_sound: Callable[[], bool] = lambda: False) -> list[VideoFailure]:
         """The failures to record in the queue. Uncharged ones are recorded with a back-off, and without an attempt.
+
+        Args:
+            source_is_sound: asked if all videos fail alike: whether a video that was validated before can be read now,
+                so that the failures are the videos' own after all.
 
         If no video of the chunk could be fetched, uncharged ones are left out: a service was down, and their videos
         return to the queue as they were.
 
         Raises:
-            SourceMismatch: of two or more videos not one has an object in the source store; no video is charged.
+            SourceMismatch: two or more videos, all of the chunk, fail for the same reason; no video is charged.
         """
         with self._lock:
-            failures = list(self.failures.values())
-            if len(self._without_object) == len(self.claim.videos) > 1:
-                raise SourceMismatch(self.claim.chunk_id, len(failures), failures[0].error)
+            failures, errors = list(self.failures.values()), list(self._errors.values())
+        is_whole_chunk = len(errors) == len(self.claim.videos) > 1
+        if is_whole_chunk and find_common_failure(errors) and not source_is_sound():
+            raise SourceMismatch(self.claim.chunk_id, len(failures), failures[0].error)
+        with self._lock:
             store_answers = bool(self.rows) or any(failure.charged for failure in failures)
             return [failure for failure in failures if store_answers or failure.charged]
 
@@ -290,8 +296,7 @@ class ChunkRunner:
         with self._lock:
             self.failures[video.video_id] = failure
             self._last_error = f"{video.video_id}: {failure.error}"
-            if isinstance(error, NO_OBJECT_ERRORS):
-                self._without_object.add(video.video_id)
+            self._errors[video.video_id] = error
 
     def _report(self, group: Sequence[Video]) -> GroupReport:
         with self._lock:
@@ -318,12 +323,13 @@ class GroupScoringJob:
     """The scoring job of one group. A video becomes rows once, when its last segment is answered."""
 
     def __init__(self, videos: Sequence[DecodedVideo], scorer: Scorer) -> None:
-        self._job = scorer.begin([s.utterance for video in videos for s in video.segments if s.utterance])
         self._open: list[tuple[DecodedVideo, slice]] = []
-        end = 0
+        utterances: list[Utterance] = []
         for video in videos:
-            start, end = end, end + sum(segment.utterance is not None for segment in video.segments)
-            self._open.append((video, slice(start, end)))
+            start, known = len(utterances), scorer.roles.known_languages
+            utterances += filter(None, (segment.utterance_for(known) for segment in video.segments))
+            self._open.append((video, slice(start, len(utterances))))
+        self._job = scorer.begin(utterances)
 
     @property
     def current(self) -> str | None:

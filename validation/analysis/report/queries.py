@@ -1,0 +1,147 @@
+"""The questions of the report, each asked of one part of the segments, and how the answers of two parts are joined."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeAlias
+
+import polars as pl
+
+from validation.analysis.report.rule_margin import MARGIN, rule_margin, rules_by_reason
+from validation.analysis.report.signals import BINS, VERDICTS, Signal
+from validation.analysis.selection.summary import count_fired
+from validation.analysis.selection.verdicts import fired_words
+from validation.scoring.verdict import Rule, Rules
+
+_LANGUAGE = pl.coalesce("language_code", "language", pl.lit("unknown")).alias("language")
+Join: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question whose answer over all segments follows from its answers over parts."""
+
+    plan: Callable[[pl.LazyFrame], pl.LazyFrame]
+    join: Join
+    """Makes one answer of the answers of several parts, one below the other."""
+
+
+def report_queries(
+    names: Sequence[str], rules: Rules, signals: Sequence[Signal], *, worst_per_reason: int, borderline: int
+) -> dict[str, Query]:
+    """The questions about segments with these columns; their answers are described at ``Findings``."""
+    models = lid_models(names)
+    by_name = {signal.name: signal for signal in signals}
+    fired = [word.meta.output_name() for word in fired_words(rules.effective)]
+    return {
+        "languages": Query(_by_language, _sum_by("language")),
+        "reasons": Query(lambda rows: count_fired(rows, rules), _sum_by("language", "verdict", *fired)),
+        **{
+            f"histogram {signal.name}": Query(_histogram(signal), _sum_by("language", "verdict", "bin"))
+            for signal in signals
+        },
+        **{f"votes {model}": Query(_lid_votes(model), _sum_by("language", "model")) for model in models},
+        **{
+            f"confusions {model}": Query(_confusions(model), _sum_by("model", "declared", "predicted"))
+            for model in models
+        },
+        **{
+            f"pair {one} {other}": Query(_lid_pair(one, other), _sum_by("one", "other"))
+            for one, other in combinations(models, 2)
+        },
+        **{
+            f"worst {reason}": Query(_worst(reason, grouped, by_name), _pick_worst(worst_per_reason))
+            for reason, grouped in rules_by_reason(rules).items()
+        },
+        "borderline": Query(_nearest(rules.effective, by_name), _pick_nearest(borderline)),
+    }
+
+
+def lid_models(names: Sequence[str]) -> list[str]:
+    """The models with a probability of the declared language and a predicted language."""
+    models = [name.removesuffix("_declared_p") for name in names if name.endswith("_declared_p")]
+    return [model for model in models if f"{model}_language" in names]
+
+
+def _sum_by(*keys: str) -> Join:
+    return lambda answers: answers.group_by(keys, maintain_order=True).agg(pl.all().sum())
+
+
+def _by_language(segments: pl.LazyFrame) -> pl.LazyFrame:
+    hours = pl.col("duration_s").sum() / 3600
+    counts = [(pl.col("verdict") == verdict).sum().cast(pl.Int64).alias(verdict) for verdict in VERDICTS]
+    hours_by_verdict = [
+        (pl.col("duration_s").filter(pl.col("verdict") == verdict).sum() / 3600).alias(f"{verdict}_hours")
+        for verdict in VERDICTS
+    ]
+    return segments.group_by(_LANGUAGE).agg(
+        pl.len().cast(pl.Int64).alias("segments"), hours.alias("hours"), *counts, *hours_by_verdict
+    )
+
+
+def _histogram(signal: Signal) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    position = (pl.col(signal.name).cast(pl.Float64) - signal.low) / (signal.high - signal.low) * BINS
+    bin_ = position.floor().clip(0, BINS - 1).cast(pl.Int32).alias("bin")
+    return lambda segments: (
+        segments.filter(pl.col(signal.name).is_not_null())
+        .group_by(_LANGUAGE, "verdict", bin_)
+        .agg(pl.len().cast(pl.Int64).alias("count"))
+    )
+
+
+def _lid_votes(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    """A LID model that does not know the declared language abstains; a model without an answer is ``unscored``."""
+    unscored = pl.col(f"{model}_fault").is_not_null()
+    abstains = ~unscored & pl.col(f"{model}_declared_p").is_null()
+    matches = pl.col(f"{model}_language") == pl.col("language_code")
+    voted = ~unscored & ~abstains
+    votes = {"agrees": voted & matches, "differs": voted & ~matches, "abstains": abstains, "unscored": unscored}
+    counts = [vote.fill_null(value=False).sum().cast(pl.Int64).alias(name) for name, vote in votes.items()]
+    return lambda segments: segments.group_by(_LANGUAGE, pl.lit(model).alias("model")).agg(counts)
+
+
+def _confusions(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    predicted = pl.col(f"{model}_language")
+    differs = pl.col(f"{model}_declared_p").is_not_null() & (predicted != pl.col("language_code"))
+    keys = (pl.lit(model).alias("model"), pl.col("language_code").alias("declared"), predicted.alias("predicted"))
+    return lambda segments: segments.filter(differs).group_by(keys).agg(pl.len().cast(pl.Int64).alias("count"))
+
+
+def _lid_pair(one: str, other: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    a, b = pl.col(f"{one}_language"), pl.col(f"{other}_language")
+    both = a.is_not_null() & b.is_not_null()
+    counts = {"both": both, "same": both & (a == b)}
+    return lambda segments: segments.select(
+        pl.lit(one).alias("one"),
+        pl.lit(other).alias("other"),
+        *(found.fill_null(value=False).sum().cast(pl.Int64).alias(name) for name, found in counts.items()),
+    )
+
+
+def _worst(reason: str, rules: Sequence[Rule], signals: Mapping[str, Signal]) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    """The segments whose first reason is this one. Only segments that could be decoded are shown."""
+    has_reason = pl.col("fault").is_null() & (pl.col("reasons").list.get(0, null_on_oob=True) == reason)
+    return lambda segments: segments.filter(has_reason).with_columns(rule_margin(rules, signals))
+
+
+def _pick_worst(count: int) -> Join:
+    """The largest margins, of as many videos as there are: the worst segments of one video show one fault."""
+    order = [(MARGIN, True), ("video_id", False), ("segment_index", False)]
+
+    def pick(found: pl.DataFrame) -> pl.DataFrame:
+        rows = found.sort([name for name, _ in order], descending=[is_down for _, is_down in order])
+        places = rows.select(pl.int_range(pl.len()).over("video_id")).to_series()
+        return (
+            rows.with_columns(places.alias("::place")).sort("::place", maintain_order=True).drop("::place").head(count)
+        )
+
+    return pick
+
+
+def _nearest(rules: Sequence[Rule], signals: Mapping[str, Signal]) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    is_shown = pl.col("fault").is_null() & pl.col(MARGIN).is_finite()
+    return lambda segments: segments.with_columns(rule_margin(rules, signals)).filter(is_shown)
+
+
+def _pick_nearest(count: int) -> Join:
+    return lambda found: found.sort(pl.col(MARGIN).abs(), "video_id", "segment_index").head(count)

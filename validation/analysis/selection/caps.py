@@ -1,0 +1,151 @@
+"""Caps: how much of a selection one video, one speaker and one text may give, and equal audio only once."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from validation.errors import BadInput
+from validation.scoring.verdict import Decision
+
+CAPPED = "beyond a cap"
+"""Stands in the column ``verdict`` of a segment that has a wanted verdict and is left out."""
+MEMORY_LIMIT = "1GB"
+"""What DuckDB may take; more is spilled to a temporary folder beside the file that is written."""
+BATCH_ROWS = 200_000
+_SPEAKER = pl.col("video_id").hash(1) ^ pl.col("speaker").fill_null("").hash(2)
+_TEXT = pl.col("text_normalised").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]", "")
+_LANGUAGE = pl.coalesce("language_code", "language", pl.lit("unknown"))
+_KEY = pl.col("video_id").hash(3) ^ pl.col("segment_index").hash(4)
+_AUDIO = ("duration_s", "rms_dbfs", "edge_start_db", "edge_end_db", "flat_fraction", "bandwidth_hz")
+"""Audio is equal if these signals are equal to the last bit; shards hold no hash of the samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The caps. Of what competes, the segments farthest inside the rules are kept."""
+
+    hours_per_video: float | None = None
+    hours_per_speaker: float | None = None
+    """Speakers of different videos are different."""
+    segments_per_text: int | None = None
+    """Texts of one language with the same letters and digits are one text."""
+    distinct_audio: bool = False
+
+    def steps(self) -> Iterator[tuple[str, str]]:
+        """What each cap leaves out, and the condition that a segment is within it, in the order of application."""
+        if self.distinct_audio:
+            yield "equal audio", f"audio IS NULL OR {_count('audio')} = 1"
+        if self.segments_per_text is not None:
+            yield "the same text", f"text IS NULL OR {_count('text')} <= {self.segments_per_text}"
+        if self.hours_per_speaker is not None:
+            yield "more of a speaker", f"{_seconds('speaker')} <= {self.hours_per_speaker * 3600!r}"
+        if self.hours_per_video is not None:
+            yield "more of a video", f"{_seconds('video')} <= {self.hours_per_video * 3600!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class CapSummary:
+    """What a cap leaves out of the wanted segments that the caps before it left."""
+
+    cap: str
+    segments: int
+    hours: float
+
+
+def apply_caps(
+    segments: pl.LazyFrame, keep: Collection[Decision], caps: Caps, folder: Path
+) -> tuple[pl.LazyFrame, list[CapSummary]]:
+    """Leave out the wanted segments beyond the caps; 50 bytes per segment are sorted by DuckDB, on disk if need be.
+
+    Args:
+        segments: from ``apply_rules``.
+        keep: the wanted verdicts.
+        caps: the caps.
+        folder: where a temporary file may grow.
+
+    Returns:
+        All segments, with ``CAPPED`` as the verdict of the wanted ones that are left out; and what each cap leaves out.
+
+    Raises:
+        BadInput: the segments lack the signals by which equal audio is found, or the disk is full.
+    """
+    names = segments.collect_schema().names()
+    if caps.distinct_audio and (missing := [name for name in _AUDIO if name not in names]):
+        raise BadInput(f"equal audio cannot be found: the shards have no column {missing[0]}")
+    wanted = pl.col("verdict").is_in(list(keep))
+    is_known = pl.all_horizontal(pl.col(name).is_not_null() for name in _AUDIO[:2] if name in names)
+    narrow = segments.filter(wanted).select(
+        _KEY.alias("key"),
+        pl.col("video_id").hash(1).alias("video"),
+        _SPEAKER.alias("speaker"),
+        pl.when(_TEXT != "").then(_TEXT.hash(5) ^ _LANGUAGE.hash(6)).alias("text"),
+        (pl.when(is_known).then(pl.struct(_AUDIO).hash(7)) if caps.distinct_audio else pl.lit(None, pl.UInt64)).alias(
+            "audio"
+        ),
+        "margin",
+        pl.col("duration_s").fill_null(0.0).alias("seconds"),
+    )
+    dropped, summaries = _find_dropped(narrow, caps, folder)
+    is_dropped = _KEY.map_batches(partial(_is_among, dropped), return_dtype=pl.Boolean, is_elementwise=True)
+    verdict = pl.when(wanted & is_dropped).then(pl.lit(CAPPED)).otherwise("verdict")
+    return segments.with_columns(verdict=verdict), summaries
+
+
+def _find_dropped(narrow: pl.LazyFrame, caps: Caps, folder: Path) -> tuple[npt.NDArray[np.uint64], list[CapSummary]]:
+    """The sorted keys of the segments beyond the caps, and what each cap leaves out."""
+    try:
+        with (
+            TemporaryDirectory(dir=folder, prefix=".caps-") as temporary,
+            duckdb.connect(Path(temporary, "caps.duckdb"), config={"memory_limit": MEMORY_LIMIT}) as database,
+        ):
+            _fill(database, narrow)
+            summaries = [_cut(database, cap, within) for cap, within in caps.steps()]
+            keys = database.execute("SELECT key FROM dropped ORDER BY key").fetchnumpy()["key"]
+            return np.asarray(keys, np.uint64), summaries
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise BadInput(f"the caps need space for a temporary file in {folder}: {error}") from None
+
+
+def _fill(database: duckdb.DuckDBPyConnection, narrow: pl.LazyFrame) -> None:
+    database.execute(
+        "CREATE TABLE wanted (key UBIGINT, video UBIGINT, speaker UBIGINT, text UBIGINT, audio UBIGINT, "
+        "margin DOUBLE, seconds DOUBLE)"
+    )
+    database.execute("CREATE TABLE dropped (key UBIGINT)")
+    for batch in narrow.collect_batches(chunk_size=BATCH_ROWS, engine="streaming"):
+        database.register("batch", batch.to_arrow())
+        database.execute("INSERT INTO wanted SELECT * FROM batch")
+
+
+def _cut(database: duckdb.DuckDBPyConnection, cap: str, within: str) -> CapSummary:
+    """Move the segments that are not within a cap from ``wanted`` to ``dropped``."""
+    database.execute(f"CREATE TABLE judged AS SELECT *, ({within}) AS within FROM wanted")  # noqa: S608 - from Caps
+    database.execute("INSERT INTO dropped SELECT key FROM judged WHERE NOT within")
+    found = database.execute("SELECT count(*), coalesce(sum(seconds), 0) FROM judged WHERE NOT within").fetchone()
+    database.execute("CREATE OR REPLACE TABLE wanted AS SELECT * EXCLUDE within FROM judged WHERE within")
+    database.execute("DROP TABLE judged")
+    segments, seconds = found or (0, 0.0)
+    return CapSummary(cap, segments, seconds / 3600)
+
+
+def _count(group: str) -> str:
+    return f"row_number() OVER (PARTITION BY {group} ORDER BY margin, key)"
+
+
+def _seconds(group: str) -> str:
+    return f"sum(seconds) OVER (PARTITION BY {group} ORDER BY margin, key ROWS UNBOUNDED PRECEDING)"
+
+
+def _is_among(dropped: npt.NDArray[np.uint64], keys: pl.Series) -> pl.Series:
+    if not len(dropped):
+        return pl.Series(np.zeros(len(keys), bool))
+    asked = keys.to_numpy()
+    places = np.minimum(np.searchsorted(dropped, asked), len(dropped) - 1)
+    return pl.Series(dropped[places] == asked)

@@ -1,0 +1,101 @@
+"""Names what a file is, by its first bytes, where another format was expected."""
+
+import re
+from collections.abc import Sequence
+
+SNIFFED_BYTES = 512
+"""How many bytes of an object ``name_format`` looks at."""
+
+_MAGIC: Sequence[tuple[bytes, str]] = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ\x00", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"\x04\x22\x4d\x18", "an LZ4 file"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"\x1f\x9d", "a file of compress (.Z)"),
+    (b"\xff\x06\x00\x00sNaPpY", "a Snappy file"),
+    (b"LZIP", "an lzip file"),
+    (b"\x5d\x00\x00", "an LZMA file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"!<arch>\n", "an ar archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
+    (b"070701", "a cpio archive"),
+    (b"070702", "a cpio archive"),
+    (b"070707", "a cpio archive"),
+    (b"hsqs", "a SquashFS image"),
+    (b"PAR1", "a Parquet file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"\xff\xff\xff\xff\x10\x00\x00\x00", "an Arrow stream"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy file"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"Salted__", "a file encrypted by OpenSSL"),
+    (b"age-encryption.org/", "a file encrypted by age"),
+    (b"-----BEGIN PGP MESSAGE-----", "a file encrypted by PGP"),
+    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer"),
+)
+_AUDIO: Sequence[tuple[bytes, str]] = (
+    (b"fLaC", "a FLAC file"),
+    (b"RIFF", "a WAV file"),
+    (b"OggS", "an Ogg file"),
+    (b"ID3", "an MP3 file"),
+    (b"\xff\xfb", "an MP3 file"),
+    (b"\x1a\x45\xdf\xa3", "a Matroska or WebM file"),
+)
+_TEXTS: Sequence[tuple[re.Pattern[str], str]] = (
+    (re.compile(r"<\?xml[^>]*>\s*<Error|<Error[\s>]"), "an error of an object store in XML"),
+    (re.compile(r"<!doctype html|<html[\s>]|<head[\s>]|<body[\s>]", re.IGNORECASE), "an HTML page"),
+    (re.compile(r"<\?xml|<[A-Za-z]"), "an XML document"),
+    (re.compile(r"[\[{]\s*[\"\]}{\[0-9tfn-]"), "a JSON document"),
+)
+"""Beginnings of texts, after white space, in the order in which they are tried."""
+_MP4_BOX = b"ftyp"
+_BINARY = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def name_format(start: bytes) -> str | None:
+    """Name the format of a file, as the object of ``is``; None for a format that is not known.
+
+    Args:
+        start: its first ``SNIFFED_BYTES`` bytes, or all of it.
+    """
+    if not start:
+        return "empty (0 bytes)"
+    if start[4:8] == _MP4_BOX:
+        return "an MP4 file"
+    return _name_by_magic(start, _AUDIO) or name_other_than_audio(start)
+
+
+def name_binary(start: bytes) -> str | None:
+    """Name the format of a file that is no text, as ``name_format``; None for a text and for an unknown format."""
+    return _name_by_magic(start, (*_AUDIO, *_MAGIC))
+
+
+def name_other_than_audio(start: bytes) -> str | None:
+    """Name the format of a file that is no audio, as ``name_format``; None for audio and for an unknown format."""
+    return _name_by_magic(start, _MAGIC) or _name_text(start)
+
+
+def _name_by_magic(start: bytes, names: Sequence[tuple[bytes, str]]) -> str | None:
+    return next((name for magic, name in names if start.startswith(magic)), None)
+
+
+def _name_text(start: bytes) -> str | None:
+    encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
+    try:
+        text = start[: len(start) // 2 * 2 if encoding == "utf-16" else None].decode(encoding)
+    except UnicodeDecodeError as error:
+        if len(start) - error.start > 3 or encoding == "utf-16":  # noqa: PLR2004 - a character cut at the end
+            return None
+        text = start[: error.start].decode(encoding)
+    text = text.lstrip()
+    if not text or _BINARY.search(text):
+        return None
+    return next((name for pattern, name in _TEXTS if pattern.match(text)), "a text file")

@@ -1,0 +1,69 @@
+"""The languages of a suite's models by the small files of their weights, without loading a model."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from validation.errors import BadInput
+from validation.languages import fold_lect
+from validation.models.language_id import language_of_label
+from validation.models.suites import SUITES
+from validation.models.weights import find_weights
+
+_ENCODER_LINE = re.compile(r"'(?P<label>[^']+)' => \d+")
+"""A line of speechbrain's label encoder (``speechbrain.dataio.encoder``)."""
+_ENCODER_EXTRAS = "================"
+
+
+def read_known_languages(suite: str, root: Path | None) -> frozenset[str] | None:
+    """Read which languages at least one model of a suite can name.
+
+    Args:
+        suite: a key of ``SUITES``.
+        root: the folder of all weights folders (VFLEET_WEIGHTS).
+
+    Returns:
+        Normalised codes, as ``SuiteRoles.known_languages`` of the loaded suite has them; empty if no model identifies
+        languages. None if a file is not on this machine.
+    """
+    readers = [_READERS[model] for model in SUITES[suite].models if model in _READERS]
+    try:
+        labels = [label for read in readers for label in read(root)]
+    except (OSError, ValueError, LookupError, AttributeError, BadInput):
+        return None
+    return frozenset(fold_lect(language_of_label(label)) for label in labels)
+
+
+def _read_whisper(_root: Path | None) -> list[str]:
+    weights = find_weights("whisper-base")
+    tokens = {token["id"]: token["content"] for token in json.loads(weights.read("tokenizer.json"))["added_tokens"]}
+    return [tokens[token].strip("<|>") for token in json.loads(weights.read("config.json"))["lang_ids"]]
+
+
+def _read_conformer(root: Path | None) -> list[str]:
+    return list(json.loads(_read(root, "indicconformer-600m", "assets/vocab.json")))
+
+
+def _read_mms(root: Path | None) -> list[str]:
+    return list(json.loads(_read(root, "mms-lid-256", "config.json"))["id2label"].values())
+
+
+def _read_voxlingua(root: Path | None) -> list[str]:
+    lines = _read(root, "voxlingua107-ecapa", "label_encoder.txt").partition(_ENCODER_EXTRAS)[0].splitlines()
+    return [match["label"] for line in lines if (match := _ENCODER_LINE.fullmatch(line.strip()))]
+
+
+def _read(root: Path | None, model: str, name: str) -> str:
+    if root is None:
+        raise LookupError("VFLEET_WEIGHTS is not set")
+    return (root / model / name).read_text(encoding="utf-8")
+
+
+_READERS: Mapping[str, Callable[[Path | None], list[str]]] = {
+    "whisper": _read_whisper,
+    "conformer": _read_conformer,
+    "mms": _read_mms,
+    "voxlingua": _read_voxlingua,
+}
+"""By the model's name in ``SUITES``; the other models identify no language."""
