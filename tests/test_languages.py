@@ -15,6 +15,7 @@ from validation.languages import _codes, _names, fold_lect, normalize_language_c
         ("Odia", "or"), ("oriya", "or"), ("Manipuri", "mni"), ("Hindi (India)", "hi"), ("in", "id"), ("ji", "yi"),
         ("Nepali", "ne"), ("malay", "ms"), ("Swahili", "sw"), ("Konkani", "kok"), ("greek", "el"), ("Farsi", "fa"),
         ("mandarin", "zh"), ("Cantonese", "yue"), ("myanmar", "my"), ("nynorsk", "nn"), ("Greek (Greece)", "el"),
+        ("Serbian", "sr"), ("Croatian", "hr"), ("Mundari", "unr"), ("Malay (individual language)", "ms"),
     ],
 )  # fmt: skip
 def test_every_spelling_of_a_language_has_one_code(written, code):

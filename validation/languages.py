@@ -123,18 +123,18 @@ def _codes() -> Mapping[str, str]:
 def _names() -> Mapping[str, str]:
     """Map every English name of ISO 639, in lower case, to the normalised code; names of three letters may be codes.
 
-    A name is known without its qualification too (``Nepali (macrolanguage)``), unless it then names two languages.
+    A name is known without its qualification too (``Nepali (macrolanguage)``), unless it then names two languages. A
+    withdrawn code never takes a name from a code in force: ``Croatian`` is ``hr``, not ``scr``.
     """
     from iso639 import ALL_LANGUAGES  # noqa: PLC0415 - as in `_codes`
 
+    languages = sorted(ALL_LANGUAGES, key=lambda language: (language.status != "A", language.part3))  # it is a set
+    written = [(language.name, language.part3) for language in languages]
+    written += [(name.print, language.part3) for language in languages for name in language.other_names or ()]
     names: dict[str, str] = {}
-    for language in ALL_LANGUAGES:
-        if (code := _codes().get(language.part3)) is None:
-            continue
-        others = [name.print for name in language.other_names or ()]
-        for name in (language.name, *others):
-            if len(name) > MAX_CODE_LETTERS:
-                names.setdefault(name.lower(), code)
+    for name, part3 in written:
+        if len(name) > MAX_CODE_LETTERS and (code := _codes().get(part3)):
+            names.setdefault(name.lower(), code)
     bare: dict[str, set[str]] = {}
     for name, code in names.items():
         base = name.partition(" (")[0]

@@ -283,6 +283,20 @@ def test_an_endpoint_without_scheme_is_refused():
         open_s3("account.r2.example")
 
 
+@pytest.mark.parametrize("endpoint", ["https://h:abc", "https://h:", "https://exa mple.com", "https://h:999999"])
+def test_an_endpoint_without_a_host_or_port_is_refused(endpoint):
+    """Such an address would only be called unreachable."""
+    with pytest.raises(BadInput, match="its host or port is not valid"):
+        open_s3(endpoint)
+
+
+def test_a_bucket_in_the_host_is_refused():
+    """R2 serves a bucket at a host of its own too, where the bucket would become part of every key."""
+    with pytest.raises(BadInput, match=r"cut 'bucket\.' from its host"):
+        open_s3("https://bucket.account.r2.cloudflarestorage.com")
+    open_s3("https://account.eu.r2.cloudflarestorage.com")
+
+
 @pytest.mark.parametrize(
     ("endpoint", "cut"),
     [

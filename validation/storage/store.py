@@ -8,6 +8,7 @@ Errors that every function here may raise:
 
 import io
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -235,11 +236,16 @@ def _read_credentials(parts: SplitResult, settings: Settings) -> CredentialSourc
     return lambda: fixed
 
 
+_R2_HOST = ".r2.cloudflarestorage.com"
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(?::\d{1,5})?")
+
+
 def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSource) -> S3Store:
     endpoint = settings.s3_endpoint_url
     if not endpoint:
         raise BadInput(f"{parts.geturl()} needs R2_ENDPOINT_URL, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY")
     check_endpoint(endpoint)
+    _check_bucket(parts, endpoint)
     with hidden_aws_variables():
         return S3Store(
             parts.netloc,
@@ -264,12 +270,27 @@ def check_endpoint(endpoint: str) -> None:
     parts = _split(endpoint, "R2_ENDPOINT_URL")
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise BadInput(f"R2_ENDPOINT_URL is {_without_user(parts)!r}: write https://<account>.r2.cloudflarestorage.com")
+    if not _HOST.fullmatch(parts.netloc.rpartition("@")[2]):
+        raise BadInput(f"R2_ENDPOINT_URL is {_without_user(parts)!r}: its host or port is not valid")
     surplus = parts._replace(scheme="", netloc="").geturl()
     if surplus.strip("/"):
         raise BadInput(
             f"R2_ENDPOINT_URL is {_without_user(parts)!r}: cut {surplus!r} from its end. The bucket belongs in "
             "VFLEET_SOURCE_URL and VFLEET_RESULTS_URL, as in s3://bucket/prefix"
         )
+
+
+def _check_bucket(parts: SplitResult, endpoint: str) -> None:
+    """Refuse a bucket that the endpoint names too, and a prefix that leads outside.
+
+    Raises:
+        BadInput: names the part to cut.
+    """
+    host = urlsplit(endpoint).hostname or ""
+    if host.startswith(f"{parts.netloc}.") and host.endswith(_R2_HOST):
+        raise BadInput(f"R2_ENDPOINT_URL names the bucket of {parts.geturl()!r}: cut '{parts.netloc}.' from its host")
+    if ".." in unquote(parts.path).split("/"):
+        raise BadInput(f"object store address {parts.geturl()!r}: write it without '..'")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ Row: TypeAlias = Mapping[str, Any]
 
 MAX_CONFUSIONS = 12
 """Pairs of a declared and a predicted language that are listed."""
-PART_ROWS = 200_000
+PART_ROWS = 50_000
 """Rows that are counted at a time; a row with every column takes about 1 kB."""
 
 

@@ -16,7 +16,7 @@ BINS = 48
 MAX_STRIPS = 30
 """Languages that get a strip of their own: those with the most hours."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-SAMPLE_ROWS = 500_000
+SAMPLE_ROWS = 100_000
 """Rows from which the range of an axis is taken. Counts are always taken over all rows."""
 TAIL_SHARE = 0.01
 """Share of the rows below the axis, and above it; the outermost bins count them."""
