@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: attack demo test test-stack lint bootstrap image weights lock clean \
+.PHONY: attack demo test test-stack test-browser lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
-        explore-check fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth bench-calibration upstream-check
+        fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth bench-calibration upstream-check
 .DELETE_ON_ERROR:
 
 # --- daily ----------------------------------------------------------------------------------------------------------
@@ -16,11 +16,15 @@ demo: $(VENV)/installed
 
 # Two processes, each with its own servers, because a test waits for half of its time.
 test: $(VENV)/complete
-	$(BIN)/python -m pytest -m "not slow and not attack and not stack" -n 2 --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest -m "not (slow or attack or stack or browser)" -n 2 --dist loadfile --max-worker-restart 0
 
-# Workers as processes, their stops and kills, and the bootstrap of a Prefect server. Under five minutes.
+# Workers and servers as processes, their stops and kills, and the bootstrap of a Prefect server.
 test-stack: $(VENV)/complete
 	$(BIN)/python -m pytest -m "stack and not slow" -n 2 --max-worker-restart 0
+
+# The pages of `vfleet report` and `vfleet explore` in Chromium.
+test-browser: $(VENV)/complete
+	$(BIN)/python -m pytest -m browser
 
 lint: $(VENV)/complete
 	$(BIN)/ruff check .
@@ -46,10 +50,6 @@ image:
 	    --build-arg REVISION=$$(git rev-parse HEAD) .
 
 # --- longer checks ---------------------------------------------------------------------------------------------------
-
-# The page of `vfleet explore` in a browser, each test in a tab of its own.
-explore-check: $(VENV)/complete
-	$(BIN)/python -m pytest -m slow tests/analysis/explore
 
 # Reads thousands of damaged tars and audio files. `make test` reads a tenth of them.
 fuzz: $(VENV)/complete

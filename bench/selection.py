@@ -90,7 +90,7 @@ def measure(command: Sequence[str]) -> Run:
 
 
 def select_plainly(folder: str, out: str) -> None:
-    """The same question in SQL, as somebody would ask it who has the rules in SQL and trusts the shards."""
+    """The same question in SQL, for a reader who has the rules in SQL and trusts the shards."""
     sql = RuleSql(load_rules(RULES))
     with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(Path(out).parent)}) as database:
         database.execute("SET preserve_insertion_order = false")

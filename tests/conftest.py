@@ -46,7 +46,7 @@ _MARK = "TEST_SESSION"
 """Every process that a test starts inherits this variable, with a value unique to the session."""
 
 _TOGETHER = (
-    ("tests/blocks/", "tests/doctor/", "tests/flows/", "tests/fleet/test_flow.py"),
+    ("tests/doctor/", "tests/flows/", "tests/fleet/test_flow.py"),
     ("tests/models/",),
 )
 """Tests that share a server or models: one process of `pytest -n` runs each group."""

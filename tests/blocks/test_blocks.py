@@ -26,7 +26,7 @@ from validation.storage.store import list_keys, put_once
 
 test_blocks.__test__ = False  # a command, not a test
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the start of the Prefect server
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
 
 SECRETS = ("DATABASE_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "VFLEET_RESULTS_URL")
 

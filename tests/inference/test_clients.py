@@ -18,6 +18,7 @@ from validation.inference.scheduler import MAX_INFLIGHT_BATCHES_PER_CLIENT
 from validation.inference.server import MAX_CLIENTS
 from validation.local.process import poll_until
 
+pytestmark = pytest.mark.stack
 HELLO = {"hello": VERSION}
 ARENA_BYTES = 1 << 20
 

@@ -10,6 +10,7 @@ from validation.exit_codes import ExitCode
 from validation.inference.client_io import ServerConnection, ServerRejectedClient, ServerUnavailable
 from validation.inference.protocol import Arena, pack_frame
 
+pytestmark = pytest.mark.stack
 WORKLOAD = [make_utterance(3, "wait"), *(make_utterance(1 + n / 8, f"{n}") for n in range(30))]
 TEXTS = [utterance.text for utterance in WORKLOAD]
 

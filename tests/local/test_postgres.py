@@ -19,6 +19,9 @@ from validation.local.service import LocalServiceFailed
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends Postgres another account")
 
 
+pytestmark = pytest.mark.stack
+
+
 @pytest.fixture(scope="module")
 def own_postgres(session_folder):
     """A server of its own, because the tests of this file kill it."""

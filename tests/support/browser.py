@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -15,9 +16,16 @@ import pytest
 from websockets.sync.client import connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-in_browser = pytest.mark.skipif(
+_if_installed = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine, so the page cannot be rendered"
 )
+
+
+def in_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of a rendered page: it has the marker `browser`, and is skipped where Chromium is missing."""
+    return pytest.mark.browser(_if_installed(test))
+
+
 _LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
 
 

@@ -14,7 +14,7 @@ from validation.analysis.explore.server import make_server_of
 from validation.cli.explore import open_context
 from validation.scoring.rules_io import parse_rules
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 TOTALS = "document.querySelector('#totals')?.innerText"
 
 
