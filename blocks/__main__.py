@@ -1,8 +1,8 @@
 """`python -m blocks save | test`: save the settings of the environment as blocks, and test the saved blocks.
 
-`save` writes the documents `ledger` and `validation-results` from DATABASE_URL, the VFLEET_ and the R2_ variables of
-this process, `suite` if VFLEET_SUITE is set, and `vast` if VAST_API_KEY is set. `test` loads each existing document and
-uses it once.
+`save` writes the block documents `ledger` and `validation-results` from DATABASE_URL, the VFLEET_ and the R2_ variables
+of this process, `suite` if VFLEET_SUITE is set, and `vast` if VAST_API_KEY is set. `test` loads each existing block
+document and uses it once.
 """
 
 import sys
@@ -24,12 +24,12 @@ from blocks.types import (
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode, exit_code_of
 from validation.settings import load_settings
-from validation.storage.errors import name_address
+from validation.storage.errors import describe_store_address
 from validation.storage.store import check_store, open_store
 
 
 def save_blocks() -> int:
-    """Write the documents, replacing existing ones. Nothing is written if one of them is invalid."""
+    """Save the block documents, in place of existing ones. Saves none if a setting is invalid."""
     settings = load_settings()
     documents: dict[str, Block] = {
         DATABASE_BLOCK: ValidationDatabase.from_settings(settings),
@@ -74,7 +74,7 @@ def test_results() -> str:
     settings = read_bucket(block, load_settings())
     store = open_store(settings.results_url, settings)
     check_store(store)
-    return f"{name_address(store)} answers"
+    return f"{describe_store_address(store)} answers"
 
 
 def test_vast() -> str:

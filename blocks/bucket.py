@@ -8,7 +8,7 @@ from validation.errors import BadInput
 from validation.settings import Settings
 
 RESULTS = "validation-results"
-"""The name of the document of the results bucket."""
+"""The name of the block document of the results bucket."""
 R2_CLIENT: dict[str, Any] = {
     "request_checksum_calculation": "when_required",  # R2 refuses some checksums that boto3 sends by default
     "response_checksum_validation": "when_required",

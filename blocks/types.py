@@ -1,8 +1,8 @@
-"""The block types of the fleet, and the documents that the control plane reads for what its environment lacks.
+"""The block types of the fleet, and the block documents for settings that the control plane's environment lacks.
 
-`prefect block register --module blocks.types` registers the types, as `vfleet bootstrap` does. The environment takes
-precedence, and no block is read if it is complete. So a command that is run by hand uses what its environment says, a
-block cannot redirect it unnoticed, and a box, which has its environment only, needs no right to read blocks.
+`prefect block register --module blocks.types` registers the types, and so does `vfleet bootstrap`. The environment
+takes precedence: a block document supplies only settings that the environment lacks. So a block document cannot
+redirect a command whose environment is complete, and a box needs no right to read blocks.
 """
 
 import os
@@ -26,7 +26,7 @@ Kind = TypeVar("Kind", bound=Block)
 
 
 def find_block(kind: type[Kind], name: str) -> Kind | None:
-    """Load a document; None if no document has this name."""
+    """Load a block document; None if no block document has this name."""
     try:
         return kind.load(name)  # type: ignore[return-value]  # synchronous here, although its signature says otherwise
     except ValueError:
@@ -40,10 +40,10 @@ DATABASE_BLOCK = "ledger"
 class ValidationDatabase(Block):
     """The Postgres database of the queue and the ledger, with the login of the control plane.
 
-    For the control plane only; a box gets its own login with fewer rights from its environment. This login can take
-    chunks from every box. Boxes behind the gateway cannot read blocks. Boxes with the password of a self-hosted server,
-    or with a Prefect Cloud key whose role reads blocks, can: then omit this block and set DATABASE_URL on the control
-    machine.
+    For the control plane only; a box gets another login, with fewer rights, from its environment. The login of this
+    block can take chunks from every box. Boxes behind the gateway cannot read blocks. Boxes with the password of a
+    self-hosted server, or with a Prefect Cloud key whose role reads blocks, can read this block: there, omit the block
+    and set DATABASE_URL on the control machine.
     """
 
     _block_type_name = "Validation database"
@@ -131,8 +131,9 @@ VAST_BLOCK = "vast"
 class VastCredentials(Block):
     """A Vast.ai account.
 
-    A reader of this block can spend the account's money. On a self-hosted Prefect server every client with its password
-    can read it, boxes included: there, set VAST_API_KEY in the environment of the control plane instead.
+    Every reader of this block can spend the account's money. On a self-hosted Prefect server every client with the
+    server's password can read blocks, boxes included: there, omit this block and set VAST_API_KEY on the control
+    machine.
     """
 
     _block_type_name = "Vast.ai credentials"
@@ -142,7 +143,7 @@ class VastCredentials(Block):
     url: str = Field("https://console.vast.ai", description="Where the API is.")
 
     def open_client(self) -> VastClient:
-        """A client of the account. Sends nothing yet."""
+        """Return a client of the account. Sends no request."""
         return VastClient(self.api_key, self.url)
 
     def test_connection(self) -> list[str]:
@@ -163,10 +164,9 @@ class VastCredentials(Block):
 
 
 def find_credentials(settings: Settings | None = None) -> VastCredentials:
-    """The account of the environment, else of the block ``vast``.
+    """Return the account of the environment, else of the block document ``vast``.
 
-    Raises:
-        VastKeyMissing: neither has a key, once the client is opened.
+    If both lack a key, ``open_client`` of the result raises ``VastKeyMissing``.
     """
     settings = settings or load_settings()
     if not settings.vast_api_key.get_secret_value():

@@ -33,7 +33,11 @@ def list_fleets() -> list[str]:
     cache_policy=NO_CACHE,
 )
 def tick(fleet: str) -> Report | None:
-    """Run one tick of one fleet; None if another reconciler holds its lock. The ledger keeps what it said or raised."""
+    """Run one tick of one fleet, and record its report or error in the ledger.
+
+    Returns:
+        None if another reconciler holds the fleet's lock.
+    """
     engine, settings = open_control_services().engine, load_settings()
     try:
         with find_credentials().open_client() as client, open_issuer(engine, settings) as issuer:
@@ -49,7 +53,7 @@ def tick(fleet: str) -> Report | None:
 
 
 def describe_tick(fleet: str, report: Report | None) -> str:
-    """One sentence on a tick, with its rate in dollars per hour."""
+    """Describe a tick in one sentence, with the fleet's dollars per hour and the dollars spent."""
     if report is None:
         return f"{fleet}: another reconciler holds the lock."
     boxes = ", ".join(f"{count} {state}" for state, count in sorted(report.by_state.items())) or "no box"
@@ -69,8 +73,8 @@ def log_tick(logger: LoggerLike, fleet: str, report: Report | None) -> None:
     logger.info("%s", describe_tick(fleet, report), extra=fields)
 
 
-def publish_notes(fleet: str, report: Report | None) -> None:
-    """Publish an artifact if a tick did something or has notes."""
+def publish_tick(fleet: str, report: Report | None) -> None:
+    """Publish a table artifact if the tick executed an action or its report has notes."""
     if report is None or not (report.done or report.notes):
         return
     rows = [{"what": what, "count": count, "note": ""} for what, count in sorted(report.done.items())]

@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from validation.files import replacing, write_atomically
+from validation.files import replace_atomically, write_atomically
 
 
 @pytest.mark.parametrize("content", ["नमस्ते\n", b"\x00\xff"])
@@ -21,7 +21,7 @@ def test_an_error_in_the_block_leaves_the_previous_content(tmp_path):
     """The partial file is deleted, and the file that was there is unchanged."""
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(UnicodeEncodeError), replacing(path) as partial:
+    with pytest.raises(UnicodeEncodeError), replace_atomically(path) as partial:
         partial.write_text("new\udcff", encoding="utf-8")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -29,7 +29,7 @@ def test_an_error_in_the_block_leaves_the_previous_content(tmp_path):
 
 def test_a_secret_is_never_readable_by_others(tmp_path):
     """The mode holds from the creation of the partial file."""
-    with replacing(tmp_path / "file", mode=0o600) as partial:
+    with replace_atomically(tmp_path / "file", mode=0o600) as partial:
         assert stat.S_IMODE(partial.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
@@ -37,7 +37,7 @@ def test_a_secret_is_never_readable_by_others(tmp_path):
 def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     """Each writes a partial file of its own; the last rename wins."""
     path = tmp_path / "file"
-    with replacing(path) as first:
+    with replace_atomically(path) as first:
         write_atomically(path, "second")
         first.write_text("first")
     assert path.read_text() == "first"

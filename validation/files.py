@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path, *, mode: int = 0o666, durable: bool = False) -> Iterator[Path]:
+def replace_atomically(path: Path, *, mode: int = 0o666, durable: bool = False) -> Iterator[Path]:
     """Yield a new empty file beside ``path``, and rename it to ``path`` when the block ends.
 
     A reader of ``path`` sees the previous content or the new content, never a part. If the block raises, the new file
@@ -34,8 +34,8 @@ def replacing(path: Path, *, mode: int = 0o666, durable: bool = False) -> Iterat
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666, durable: bool = False) -> None:
-    """Replace a file's whole content; text is written as UTF-8. Arguments and errors are those of ``replacing``."""
-    with replacing(path, mode=mode, durable=durable) as partial:
+    """Replace a file's whole content, text as UTF-8. Arguments and errors are those of ``replace_atomically``."""
+    with replace_atomically(path, mode=mode, durable=durable) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

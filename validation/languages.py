@@ -1,4 +1,4 @@
-"""One code per language: the queue, the tars and the models each write a language in their own way."""
+"""Normalise the names and codes by which the queue, the tars and the models denote a language to one code."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache

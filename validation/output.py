@@ -42,7 +42,7 @@ def say_error(sentence: object) -> None:
     print(for_terminal(sentence), file=sys.stderr, flush=True)
 
 
-def say_json(value: object) -> None:
+def print_json(value: object) -> None:
     """Print one value as one line of strict JSON: NaN and infinities become null."""
     print(to_json(value), flush=True)
 

@@ -29,13 +29,13 @@ def leave_unchanged(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng)
 
 def make_quieter(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
     """Eight decibels quieter."""
-    return replace(clip, audio=_fit(clip.audio * 10 ** (-8 / 20)))
+    return replace(clip, audio=_limit_peak(clip.audio * 10 ** (-8 / 20)))
 
 
 def add_pauses(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip:
     """0.3 s of faint noise at both ends."""
     room = 1e-4 * rng.standard_normal((2, int(0.3 * SAMPLE_RATE)))
-    return replace(clip, audio=_fit(np.concatenate([room[0], clip.audio, room[1]])))
+    return replace(clip, audio=_limit_peak(np.concatenate([room[0], clip.audio, room[1]])))
 
 
 # --- Something besides the speech -----------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def telephone(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> Tr
     hz = np.fft.rfftfreq(len(narrow), 1 / SAMPLE_RATE)
     low, high = TELEPHONE_BAND_HZ
     spectrum[(hz < low) | (hz > high)] = 0
-    return replace(clip, audio=_fit(np.fft.irfft(spectrum, len(narrow))))
+    return replace(clip, audio=_limit_peak(np.fft.irfft(spectrum, len(narrow))))
 
 
 def silence(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
@@ -98,12 +98,14 @@ def shift(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, seconds:
         return None
     following = others[rng.integers(len(others))]
     begins, _ = _speech_span(following)
-    return replace(clip, audio=_fit(np.concatenate([clip.audio[first + moved :], following[begins : begins + moved]])))
+    return replace(
+        clip, audio=_limit_peak(np.concatenate([clip.audio[first + moved :], following[begins : begins + moved]]))
+    )
 
 
 def double_speed(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
     """Played twice as fast, an octave higher."""
-    return replace(clip, audio=_fit(soxr.resample(clip.audio, 2 * SAMPLE_RATE, SAMPLE_RATE)))
+    return replace(clip, audio=_limit_peak(soxr.resample(clip.audio, 2 * SAMPLE_RATE, SAMPLE_RATE)))
 
 
 def _play_chords(samples: int, rng: Rng) -> np.ndarray:
@@ -127,11 +129,11 @@ def _speech_span(audio: Waveform) -> tuple[int, int]:
 
 def _mix(speech: Waveform, other: np.ndarray, snr_db: float) -> Waveform:
     power = max(float(np.mean(other**2)), 1e-12)
-    return _fit(speech + other * float(np.sqrt(np.mean(speech**2) / 10 ** (snr_db / 10) / power)))
+    return _limit_peak(speech + other * float(np.sqrt(np.mean(speech**2) / 10 ** (snr_db / 10) / power)))
 
 
-def _fit(audio: np.ndarray) -> Waveform:
-    """Lower the level if a sample would exceed ``MAX_PEAK``, because clipping is another fault."""
+def _limit_peak(audio: np.ndarray) -> Waveform:
+    """Scale the audio so that no sample exceeds ``MAX_PEAK``: clipping is a fault of its own, injected elsewhere."""
     fitted: Waveform = (audio * min(1.0, MAX_PEAK / max(float(np.abs(audio).max()), 1e-9))).astype(np.float32)
     return fitted
 
@@ -141,7 +143,11 @@ LOOPED_WORDS = 12
 
 
 def swap_transcript(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Words of other clips of the same language, as many characters as the clip's own transcript has."""
+    """Replace the transcript by words of other clips of the same language, about equally many characters.
+
+    Returns:
+        None if no other clip of the language has a text.
+    """
     others = _other_texts(clip, clips)
     if not others:
         return None
@@ -157,7 +163,7 @@ def swap_transcript(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -
 
 
 def swap_word(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """One word replaced by one of another clip of the same language; two characters in scripts without spaces."""
+    """Replace one word by a word of another clip of the same language; two characters in scripts without spaces."""
     others = _other_texts(clip, clips)
     if not others:
         return None
@@ -171,7 +177,7 @@ def swap_word(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> Trus
 
 
 def drop_word(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """One word left out; two characters in scripts without spaces."""
+    """Leave out one word; two characters in scripts without spaces."""
     own = cut_words(clip.text)
     if len(own) < 3:  # noqa: PLR2004 - half of the transcript is another fault
         return None
@@ -180,18 +186,18 @@ def drop_word(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> Tru
 
 
 def drop_second_half(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip | None:
-    """The second half of the words left out."""
+    """Leave out the second half of the words."""
     own = cut_words(clip.text)
     return replace(clip, text=_joint(clip.text).join(own[: len(own) // 2])) if len(own) > 1 else None
 
 
 def repeat_text(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
-    """The whole transcript twice."""
+    """Write the whole transcript twice."""
     return replace(clip, text=_joint(clip.text).join([clip.text, clip.text]))
 
 
 def append_loop(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
-    """The last word ``LOOPED_WORDS`` times more."""
+    """Repeat the last word ``LOOPED_WORDS`` times."""
     own = cut_words(clip.text)
     return replace(clip, text=_joint(clip.text).join([*own, *own[-1:] * LOOPED_WORDS]))
 

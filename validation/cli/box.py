@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from validation.cli import JsonOption
-from validation.output import print_table, say, say_json
+from validation.output import print_json, print_table, say
 
 PANEL = "Fleet"
 
@@ -103,7 +103,7 @@ def undo(
     undone = undo_box(open_ledger(), box, since_s=int(since[:-1]) * unit_s, dry_run=dry_run)
     if json:
         for each in undone:
-            say_json(each)
+            print_json(each)
         return
     would = "would go" if dry_run else "went"
     for each in undone:
@@ -121,7 +121,7 @@ def credentials(json: JsonOption = False) -> None:
     issued = read_credential_status(open_ledger())
     if json:
         for each in issued:
-            say_json(each)
+            print_json(each)
         return
     print_table(
         ("worker", "credentials", "renewal", "key issued"),

@@ -8,7 +8,7 @@ import typer
 
 from validation.cli.results import RulesOption, read_rules_text
 from validation.errors import BadInput
-from validation.output import print_table, say, say_json
+from validation.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from validation.calibration.limits import LanguageLimit, Proposal
@@ -92,7 +92,7 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
         )
     if quiet:
         for each in limits:
-            say_json(each)
+            print_json(each)
     else:
         _print_language_limits(book, limits)
     preface = f"Limits by language proposed by `vfleet calibrate` from {rows} segments: {loss:.1%} of each language."
@@ -142,7 +142,7 @@ def _from_clips(
     proposed = apply_proposals(book, proposals, version)
     if quiet:
         for proposal in proposals:
-            say_json(proposal)
+            print_json(proposal)
     else:
         _print_proposals(proposals)
         _print_outcome(evaluated, book, proposed, validate_limits(evaluated, book, max_loss=loss))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from validation.errors import BadInput
-from validation.output import print_table, say, say_json
+from validation.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from validation.ledger.canaries import CanaryResult, QuarantinedShard, QuarantinedWorker
@@ -87,7 +87,7 @@ def list_canaries(
     results = read_canary_results(engine)
     workers, shards = read_quarantined_workers(engine), read_quarantined_shards(engine)
     if json:
-        say_json({"results": results, "quarantined_workers": workers, "quarantined_shards": shards})
+        print_json({"results": results, "quarantined_workers": workers, "quarantined_shards": shards})
         return
     _print_results(results)
     _print_quarantined(workers, shards)

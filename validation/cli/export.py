@@ -24,7 +24,7 @@ from validation.cli.results import (
 )
 from validation.errors import BadInput
 from validation.exit_codes import ExitCode
-from validation.output import say, say_json
+from validation.output import print_json, say
 
 if TYPE_CHECKING:
     from validation.scoring.verdict import Decision
@@ -87,7 +87,7 @@ def export(
         if not json:
             say(f"{state.rows_done:,} of {state.rows:,} segments, {state.seconds() / 3600:,.2f} h in {out}")
     if json:
-        say_json({"segments": state.segments, "missing": state.missing, "hours": state.seconds() / 3600})
+        print_json({"segments": state.segments, "missing": state.missing, "hours": state.seconds() / 3600})
     elif state.missing:
         say(f"{state.missing:,} selected segments have no audio: {out / 'missing.jsonl'} gives the reasons")
     return ExitCode.FAILED if state.missing else ExitCode.OK

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from validation.cli import JsonOption
-from validation.output import say, say_json
+from validation.output import print_json, say
 
 PANEL = "Set up and check"
 DEFAULT_TOKENS = Path("/var/lib/vfleet/boxes")
@@ -16,7 +16,7 @@ gateway_app = typer.Typer(no_args_is_help=True)
 token_app = typer.Typer(no_args_is_help=True)
 
 
-def _default_tokens() -> Path:
+def _default_token_file() -> Path:
     return Path(os.environ.get("VFLEET_GATEWAY_TOKENS") or DEFAULT_TOKENS)
 
 
@@ -24,7 +24,7 @@ TokensOption: TypeAlias = Annotated[
     Path,
     typer.Option(
         "--tokens",
-        default_factory=_default_tokens,
+        default_factory=_default_token_file,
         show_default=f"VFLEET_GATEWAY_TOKENS, else {DEFAULT_TOKENS}",
         help="The token file, which nginx reads.",
     ),
@@ -75,7 +75,7 @@ def list_tokens(tokens: TokensOption, json: JsonOption = False) -> None:
 
     for box in TokenFile(tokens).read():
         if json:
-            say_json({"worker_id": box})
+            print_json({"worker_id": box})
         else:
             say(box)
 

@@ -13,7 +13,7 @@ import typer
 from validation.cli import JsonOption
 from validation.errors import BadInput
 from validation.exit_codes import ExitCode
-from validation.output import print_table, say, say_json
+from validation.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from validation.corpus.inspect import InspectedSegment, Inspection
@@ -38,7 +38,7 @@ def inspect(
     with _open(tar) as (stream, name):
         found = inspect_tar(stream, name)
     if as_json:
-        say_json(asdict(found))
+        print_json(asdict(found))
     else:
         _print(found)
     return ExitCode.FAILED if found.refusal else ExitCode.OK

@@ -11,7 +11,7 @@ import typer
 from validation.cli import JsonOption
 from validation.errors import BadInput
 from validation.exit_codes import ExitCode
-from validation.output import print_table, say, say_json
+from validation.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -127,7 +127,7 @@ def requeue(
     rows = requeue_videos(engine, condition, dry_run=dry_run)
     if json:
         for row in rows:
-            say_json(row)
+            print_json(row)
         return
     print_table(("videos", "language", "status"), [(row.videos, row.language, row.status) for row in rows])
     would = "would go back to" if dry_run else "back in"
@@ -230,7 +230,7 @@ def sweep(json: JsonOption = False) -> None:
     read_video = video_reader(open_source, load_settings().source_key)
     report = run_sweep(open_ledger(), open_results(), read_video=read_video)
     if json:
-        say_json(report)
+        print_json(report)
         report.raise_if_incomplete()
         return
     for canary in report.evaluated:
@@ -263,7 +263,7 @@ def audit(json: JsonOption = False) -> int:
     engine, results = open_ledger(), open_results()
     findings = 0
     for finding in run_audit(engine, results):
-        say_json({"finding": str(finding)}) if json else say(finding)
+        print_json({"finding": str(finding)}) if json else say(finding)
         findings += 1
     if not json:
         say(f"{findings} findings in {len(read_committed_shards(engine))} committed shards")
@@ -288,7 +288,7 @@ def repair(
     for each in run_repair(open_ledger(), open_results(), dry_run=dry_run):
         counts[each.action] += 1
         if json:
-            say_json(each)
+            print_json(each)
         else:
             say(f"{each.shard_key}: {each.action}, {each.videos} videos: {each.reason}")
     if not json:

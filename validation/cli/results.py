@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 import typer
 
 from validation.errors import BadInput
-from validation.output import print_table, say, say_error, say_json
+from validation.output import print_json, print_table, say, say_error
 
 if TYPE_CHECKING:
     from validation.analysis.report.page import SegmentKey
@@ -137,7 +137,7 @@ def select(
             fields, tar_url = read_fields(source, settings), f"{settings.source_url.rstrip('/')}/{settings.source_key}"
             left_out = write_selection(segments, verdicts, out, form, fields=fields, tar_url=tar_url)
     if json:
-        say_json({"rules": book.version, "tally": summary, "capped": capped, "left_out": left_out, "best": best})
+        print_json({"rules": book.version, "tally": summary, "capped": capped, "left_out": left_out, "best": best})
         return
     _print_summary(summary, book, verdicts)
     if capped:

@@ -15,7 +15,7 @@ import typer
 from validation.cli import JsonOption
 from validation.errors import BadInput
 from validation.exit_codes import ExitCode
-from validation.output import say, say_json
+from validation.output import print_json, say
 
 PANEL = "Set up and check"
 
@@ -41,7 +41,7 @@ def doctor(
     for result in run_checks(load_settings(), GPU_CHECKS if gpu else CONTROL_CHECKS):
         failed += result.status == "failed"
         if json:
-            say_json(asdict(result))
+            print_json(asdict(result))
         else:
             say(f"{result.status:8}{result.check:20}{result.message}")
     return ExitCode.FAILED if failed else ExitCode.OK

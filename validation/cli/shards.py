@@ -8,7 +8,7 @@ import typer
 
 from validation.cli import JsonOption
 from validation.exit_codes import ExitCode
-from validation.output import print_table, say, say_json
+from validation.output import print_json, print_table, say
 
 PANEL = "Results"
 
@@ -39,7 +39,7 @@ def verify(
         checked += 1
         bad += verified.problem is not None
         if json:
-            say_json(verified)
+            print_json(verified)
         elif verified.problem is not None:
             say(verified.problem)
     if not json:
@@ -60,7 +60,7 @@ def ls(
     shards = [shard for shard in read_committed_shards(engine) if suite in {None, shard.suite}]
     if json:
         for shard in shards:
-            say_json(asdict(shard))
+            print_json(asdict(shard))
         return
     print_table(
         ("suite", "revision", "segments", "bytes", "superseded videos", "shard"),

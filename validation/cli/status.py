@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from validation.errors import BadInput
-from validation.output import say_json
+from validation.output import print_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +44,7 @@ def status(
         return
     fleet_status = read_status(engine)
     if json:
-        say_json(dump_status(fleet_status))
+        print_json(dump_status(fleet_status))
         return
     Console().print(show_status(fleet_status))
 
@@ -61,7 +61,7 @@ def alerts(json: Annotated[bool, typer.Option("--json", help="Print strict JSON.
 
     firing = find_firing(open_ledger())
     if json:
-        say_json([found.to_json() for found in firing])
+        print_json([found.to_json() for found in firing])
     else:
         rows = [
             (found.alert.name, found.alert.severity, len(found.rows), found.describe(), plain_remedy(found.alert))

@@ -11,7 +11,7 @@ import typer
 from validation.cli import JsonOption
 from validation.errors import BadInput
 from validation.exit_codes import ExitCode
-from validation.output import print_table, say, say_json
+from validation.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from validation.domain import Utterance
@@ -76,7 +76,7 @@ def check(
     for model, entry in read_folder_catalogue().items():
         revision = open_weights_folder(model).revision
         if json:
-            say_json({"model": model, "source": entry.source, "revision": revision})
+            print_json({"model": model, "source": entry.source, "revision": revision})
         else:
             say(f"{model} ({entry.source}) is revision {revision}")
     return _check_deep(json) if deep else ExitCode.OK
@@ -89,7 +89,7 @@ def _check_deep(json: bool) -> int:
     checks = list(check_deep())
     if json:
         for each in checks:
-            say_json(each)
+            print_json(each)
     else:
         rows = [("pass" if each.passed else "FAIL", each.model, each.subject, each.found) for each in checks]
         print_table(("", "model", "comparison", "found"), rows)
@@ -142,7 +142,7 @@ def check_precision(
     checks = [each for each in compare_precisions(utterances, fine, coarse, roles) if each.model not in unchanged]
     if json:
         for each in checks:
-            say_json(each)
+            print_json(each)
     else:
         seconds = sum(utterance.duration_s for utterance in utterances)
         say(f"{precision.value} against float32 on {len(utterances)} segments, {seconds:.0f} s")
@@ -187,10 +187,10 @@ def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
             decoded = fetch_video(store, path.name, Video(path.stem, language, None))
             yield from filter(None, (segment.utterance_for(()) for segment in decoded.segments))
         elif path.suffix.lower() in AUDIO_SUFFIXES:
-            yield from _read_file(path, language)
+            yield from _read_clip(path, language)
 
 
-def _read_file(path: Path, language: str | None) -> "Iterator[Utterance]":
+def _read_clip(path: Path, language: str | None) -> "Iterator[Utterance]":
     from validation.corpus.audio import Undecodable, decode_audio
     from validation.domain import Utterance
 

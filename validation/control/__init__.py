@@ -1,1 +1,1 @@
-"""What the control plane decides and checks, without an orchestrator."""
+"""The steps of the control plane as functions without Prefect: dispatch, sweep, witness, compact, audit, repair."""

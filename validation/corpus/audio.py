@@ -38,7 +38,7 @@ _DECODER_ERRORS = (soundfile.SoundFileError, av.FFmpegError, ValueError)
 
 
 class Undecodable(Permanent):
-    """An audio file or a span of one gives no waveform that a model can be asked about."""
+    """An audio file, or a span of an audio file, has no waveform that models can score."""
 
     def __init__(self, kind: str, message: str) -> None:
         self.fault = Fault(kind, message)
@@ -242,7 +242,17 @@ def _find_declared_s(container: InputContainer, stream: AudioStream) -> Seconds 
 
 
 def _check_gap(gap_s: Seconds, decoded_s: Seconds) -> None:
-    """Compare a frame's own time with the audio before it: a live recording declares no length, but has times."""
+    """Check that a frame starts where the audio decoded before the frame ends.
+
+    A live recording declares no length, so a jump of its timestamps is the only sign of lost audio.
+
+    Args:
+        gap_s: the frame's timestamp less the end of the audio decoded before the frame.
+        decoded_s: the length of that audio.
+
+    Raises:
+        ValueError: the gap exceeds ``_MAX_MISSING_S``.
+    """
     if abs(gap_s) > _MAX_MISSING_S:
         raise ValueError(f"its time jumps by {gap_s:.2f} s after {decoded_s:.2f} s of audio")
 

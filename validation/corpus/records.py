@@ -97,7 +97,7 @@ def parse_document(name: str, payload: bytes, budget: ReadBudget) -> Any:
     """
     name = name.lower()
     if name.endswith(".gz"):
-        text = _unpack(name, payload, budget).decode("utf-8-sig")
+        text = _decompress(name, payload, budget).decode("utf-8-sig")
     else:
         text = decode_text(name, payload, budget)
     lines = name.removesuffix(".gz").endswith(".jsonl")
@@ -134,7 +134,7 @@ def find_records(document: Any) -> Sequence[Object] | None:
 
 
 class _TimedBytes(io.BytesIO):
-    """Bytes whose reading checks the time: a gzip of empty members takes time and unpacks to nothing."""
+    """Bytes that check the time limit at each read: a gzip of empty members takes time and yields no bytes to count."""
 
     def __init__(self, payload: bytes, budget: ReadBudget) -> None:
         super().__init__(payload)
@@ -145,8 +145,13 @@ class _TimedBytes(io.BytesIO):
         return super().read(size)
 
 
-def _unpack(name: str, payload: bytes, budget: ReadBudget) -> bytes:
-    """Unpack a text, and pay for each part of it as it is unpacked."""
+def _decompress(name: str, payload: bytes, budget: ReadBudget) -> bytes:
+    """Decompress a gzip text, and spend the budget on each block of it.
+
+    Raises:
+        ValueError: the payload is damaged, or decompresses to more than the limit of a document.
+        LimitExceeded: the budget of the tar is spent.
+    """
     limit, plain = budget.limits.document_bytes, bytearray()
     try:
         with gzip.GzipFile(fileobj=_TimedBytes(payload, budget)) as source:
@@ -214,7 +219,7 @@ def _find_end(row: Object, start_s: Seconds | None, duration_s: Seconds | None) 
 
 
 def _read_seconds(value: object) -> Seconds | None:
-    """Read a number, also one written as a string, or a clock time; None for anything else and above thirty years."""
+    """Read seconds from a number, a number in a string or a clock time; None for other values and above 1e9 s."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):

@@ -51,12 +51,12 @@ class AudioSpan:
 
     member: str
     span_s: tuple[Seconds, Seconds] | None = None
-    """Start and end in the file's own time; None is the whole file."""
+    """Start and end from the start of the file; None is the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRef:
-    """One segment before its audio is decoded."""
+    """A segment whose audio is not decoded yet: its name, its record, and the place of its audio or a fault."""
 
     name: str
     record: Record

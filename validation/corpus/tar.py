@@ -1,7 +1,7 @@
-"""Read tars as a stream: nothing touches the disk, and what a video's tar must not hold is refused by name.
+"""Read tars as a stream, without a file on the disk. Damage and forbidden members raise errors that name the member.
 
-Python's ``tarfile`` takes the first damaged or missing header for the end of the tar, so that a damaged tar looks like
-a shorter one, and searches extended headers in quadratic time. This reader accepts the POSIX (ustar, pax) and GNU
+Python's ``tarfile`` takes the first damaged or missing header for the end of the tar, so a damaged tar looks like a
+shorter tar. It also searches extended headers in quadratic time. This reader accepts the POSIX (ustar, pax) and GNU
 formats, ends at the end-of-archive mark, and treats everything else as an error.
 """
 
@@ -52,7 +52,7 @@ _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 class TarCorrupt(Permanent):
-    """A tar is cut off or damaged: the members that could be read may not be all."""
+    """A tar is truncated or damaged, so members may be missing from those that were read."""
 
     def __init__(self, key: str, member: str | None, reason: str) -> None:
         self.key, self.member, self.reason = key, member, reason
@@ -69,7 +69,7 @@ class NotTar(TarCorrupt):
 
 
 class TarUnsafe(Permanent):
-    """A tar holds what no video has (a link, a device, a path that leads outside), or passes a limit."""
+    """A tar holds a forbidden member (a link, a device, a path that leads outside), or exceeds a limit."""
 
     def __init__(self, key: str, member: str | None, reason: str) -> None:
         self.key, self.member, self.reason = key, member, reason
@@ -190,7 +190,7 @@ def _named_errors(key: str, reader: "_TarReader") -> Iterator[None]:
 
 
 class _Damage(Exception):
-    """The bytes are no tar, or no more of one. ``read_members`` adds which tar, and where in it."""
+    """The bytes are not a tar, or stop being one. ``read_members`` adds the key of the tar and the last member."""
 
 
 class _Header(NamedTuple):
@@ -254,7 +254,7 @@ class _TarReader:
                 return None
             header = _parse_header(block)
             if header.type not in _EXTENSIONS:
-                return _apply(header, attributes)
+                return _apply_attributes(header, attributes)
             attributes |= self._read_extension(header)
         raise _Damage(f"more than {_MAX_EXTENSIONS} extended headers follow each other")
 
@@ -341,7 +341,7 @@ def _parse_pax(payload: bytes) -> dict[bytes, bytes]:
     return attributes
 
 
-def _apply(header: _Header, attributes: Mapping[bytes, bytes]) -> _Header:
+def _apply_attributes(header: _Header, attributes: Mapping[bytes, bytes]) -> _Header:
     if name := attributes.get(b"path"):
         header = header._replace(name=_to_name(name))
     if size := attributes.get(b"size"):

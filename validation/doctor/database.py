@@ -79,7 +79,12 @@ def check_database(settings: Settings) -> str:
 
 
 def check_pooler(settings: Settings) -> str:
-    """Boxes share connections by a pooler in transaction mode, or there are enough for the fleet."""
+    """Boxes share the database's connections through a pooler in transaction mode, or the database is on this machine.
+
+    Raises:
+        SessionPooler: DATABASE_URL names Supabase's pooler in session mode.
+        CheckWarning: a remote database has no pooler; the message says for how many boxes its connections are enough.
+    """
     url = parse_database_url(settings.database_url.get_secret_value())
     if (url.host or "").endswith(_SUPABASE_POOLER) and (url.port or _SESSION_PORT) == _SESSION_PORT:
         raise SessionPooler(describe_address(_engine(settings)))

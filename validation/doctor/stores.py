@@ -12,7 +12,7 @@ from validation.ledger.chunks import peek_validated, peek_videos
 from validation.services import find_store_credentials, open_box_stores, open_ledger
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
-from validation.storage.errors import InvalidObjectKey, ObjectExists, ObjectMissing, name_address
+from validation.storage.errors import InvalidObjectKey, ObjectExists, ObjectMissing, describe_store_address
 from validation.storage.store import check_store, delete_object, open_store, put_once, stream_object
 from validation.vast.client import VastClient
 
@@ -54,21 +54,21 @@ MIN_REMAINING = timedelta(minutes=30)
 def check_stores(settings: Settings) -> str:
     """Source and results answer this box, below the prefixes that it may use."""
     stores = open_box_stores(settings, open_ledger(settings, check_revision=False))
-    return ", ".join(map(name_address, stores))
+    return ", ".join(map(describe_store_address, stores))
 
 
 def check_source(settings: Settings) -> str:
     """The source answers the control machine: a wrong address is found before a box is rented."""
     store = open_store(settings.source_url, settings)
     check_store(store)
-    return name_address(store)
+    return describe_store_address(store)
 
 
 def check_results(settings: Settings) -> str:
     """The results store answers the control machine, which sweeps and reads it."""
     store = open_store(settings.results_url, settings)
     check_store(store)
-    return name_address(store)
+    return describe_store_address(store)
 
 
 def check_queued_tars(settings: Settings) -> str:
@@ -108,12 +108,12 @@ def check_conditional_put(settings: Settings) -> str:
         put_once(store, key, b"1")
         put_once(store, key, b"2")
     except ObjectExists:
-        return f"{name_address(store)} refuses to overwrite an object"
+        return f"{describe_store_address(store)} refuses to overwrite an object"
     finally:
         delete_object(store, key)
     raise BadInput(
-        f"{name_address(store)} overwrites an existing object although asked not to (If-None-Match: *): a shard could "
-        "replace another one, so use a store that supports conditional writes, as R2 and S3 do"
+        f"{describe_store_address(store)} overwrites an existing object although asked not to (If-None-Match: *): "
+        "a shard could replace another one, so use a store that supports conditional writes, as R2 and S3 do"
     )
 
 

@@ -23,7 +23,7 @@ from validation.ledger.fleet import (
     scale_to_zero,
     set_target,
 )
-from validation.output import print_table, say, say_json
+from validation.output import print_json, print_table, say
 from validation.services import open_ledger
 from validation.settings import load_settings
 from validation.vast.client import VastClient
@@ -151,7 +151,7 @@ def plan(fleet: str, *, json: bool = False) -> None:
     rows = [(type(action).__name__.lower(), *_describe(action)) for action in next_plan.actions]
     if json:
         for action, box, detail, usd_per_hour in rows:
-            say_json({"action": action, "of": box, "detail": detail, "usd_per_hour": usd_per_hour})
+            print_json({"action": action, "of": box, "detail": detail, "usd_per_hour": usd_per_hour})
         return
     if rows:
         say(f"fleet {fleet}: the next tick would")
@@ -187,7 +187,7 @@ def price(
     usd_per_hour = sum(offer.usd_per_hour for offer in chosen)
     hours = None if budget_usd is None else budget_usd / usd_per_hour
     if json:
-        say_json({"wanted": machines, "offered": len(chosen), "usd_per_hour": usd_per_hour, "hours": hours})
+        print_json({"wanted": machines, "offered": len(chosen), "usd_per_hour": usd_per_hour, "hours": hours})
         return
     rows = Counter((offer.gpu_name, round(offer.usd_per_hour, 3)) for offer in chosen)
     print_table(("GPU", "$/h", "boxes"), [(gpu_name, usd, count) for (gpu_name, usd), count in rows.items()])
@@ -226,7 +226,7 @@ def status(fleet: str, *, json: bool = False) -> None:
     boxes = [box for box in read_rented_instances(engine, fleet) if box.state != "gone"]
     if json:
         for box in boxes:
-            say_json(box)
+            print_json(box)
         return
     print_table(
         ("worker", "state", "instance", "GPU", "$/h", "vendor status", "segments/s", "since", "reason"),
@@ -253,7 +253,7 @@ def bans(*, json: bool = False) -> None:
     found = read_bans(open_ledger())
     if json:
         for ban in found:
-            say_json(ban)
+            print_json(ban)
         return
     print_table(
         ("kind", "id", "reason", "until"), [(ban.kind, str(ban.vendor_id), ban.reason, ban.expires_at) for ban in found]

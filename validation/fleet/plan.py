@@ -144,7 +144,7 @@ def choose_offers(snapshot: FleetSnapshot, missing: int) -> Plan:
         if refusal:
             notes.append(refusal)
             break
-        budget = _with_rent(budget, offer)
+        budget = _budget_after_rental(budget, offer)
         rents.append(Rent(next(slots), offer))
     if len(rents) < count and not notes:
         notes.append(f"{count} more boxes are wanted, and the market has {len(rents)} offers that are good enough")
@@ -175,7 +175,7 @@ def _count_boxes_per_host(snapshot: FleetSnapshot) -> Counter[int]:
     return Counter(box.host_id for box in snapshot.boxes if box.state != "gone")
 
 
-def _with_rent(budget: BudgetState, offer: Offer) -> BudgetState:
+def _budget_after_rental(budget: BudgetState, offer: Offer) -> BudgetState:
     return replace(
         budget, usd_per_hour=budget.usd_per_hour + offer.usd_per_hour, spent_usd=budget.spent_usd + offer.usd_once
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from validation.errors import BadInput
-from validation.files import replacing
+from validation.files import replace_atomically
 from validation.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -130,7 +130,7 @@ class TokenFile:
             raise TokensUnwritable(self.path, error.strerror) from None
 
     def _write_entries(self, path: Path, entries: Mapping[str, _Entry]) -> None:
-        with replacing(path, mode=0o600, durable=True) as partial:
+        with replace_atomically(path, mode=0o600, durable=True) as partial:
             partial.write_text("".join(_line(box, entry) for box, entry in sorted(entries.items())))
             if self.path.exists():
                 _copy_permissions(partial, self.path.stat())

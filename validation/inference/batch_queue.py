@@ -38,13 +38,13 @@ class _ClientQueue:
 
 
 class FairBatchQueue:
-    """Pending segments of all clients, handed out in batches of similar lengths, longest first.
+    """The pending segments of all clients, taken in batches of similar lengths, longest first.
 
-    Weighted fair queueing: the client with the least virtual time provides the head of the next batch, its longest
-    segment. The batch is filled with that client's next longest segments, then with those of the other clients. The
-    oldest client has the weight ``OLDEST_CLIENT_WEIGHT``, all others 1. So a client with 1000 segments fills up the
-    batches of a client with 10, and delays it by at most one batch beyond its share. A single client gets exactly the
-    batches of ``plan_batches``.
+    Weighted fair queueing: the longest segment of the client with the least virtual time starts the next batch. The
+    next longest segments of the same client fill the batch, then the segments of the other clients. The oldest client
+    has the weight ``OLDEST_CLIENT_WEIGHT``, every other client the weight 1. So a client with 1000 segments fills up
+    the batches of a client with 10 segments, and delays the smaller client by at most one batch beyond its fair share.
+    A single client gets exactly the batches of ``plan_batches``.
     """
 
     def __init__(self, *, min_padded_s: Seconds) -> None:

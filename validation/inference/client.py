@@ -37,16 +37,15 @@ RETRY_S: Seconds = 0.2
 
 
 class InferenceClient:
-    """Scores with the models of the inference server.
+    """A ``Scorer`` whose models run in the inference server. Thread-safe.
 
-    Same interface as ``Suite``, but the models run in the inference server and ``begin`` returns at once. When the
-    server dies, the client waits for the next one and sends the unanswered requests again; their audio is still in the
-    arena. Thread-safe.
+    The interface is that of ``Suite``, but ``begin`` returns at once. When the server dies, the client waits for a new
+    server and repeats the unanswered requests, whose audio is still in the arena.
 
     Raises:
-        ServerUnavailable: no server could be reached for ``reconnect_timeout_s``. Raised here and by ``wait`` of a
-            job; the same utterances can be scored again.
-        ServerRejectedClient: the server speaks another protocol, or serves another suite than before.
+        ServerUnavailable: no server could be reached for ``reconnect_timeout_s``. The constructor and
+            ``InferenceJob.wait`` raise this error; the caller may score the same utterances again.
+        ServerRejectedClient: the server speaks another protocol, or serves another suite than the server before it.
     """
 
     def __init__(

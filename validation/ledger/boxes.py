@@ -18,7 +18,7 @@ StoreName: TypeAlias = Literal["source", "results"]
 
 @dataclass(frozen=True, slots=True)
 class CredentialStatus:
-    """A box that has a key, and how long the credentials issued to it are valid."""
+    """The key of one box, and how long the issued credentials of the box are valid."""
 
     worker_id: str
     label: str | None
@@ -26,9 +26,9 @@ class CredentialStatus:
     issued_at: datetime
     """When the key was issued."""
     expires_in_s: Seconds | None
-    """Until the first of its credentials expires; None if it has none."""
+    """Until the first credential of the box expires; None if the box has no credential."""
     is_due: bool
-    """Less than half of a credential's time is left, or one is missing: renew them."""
+    """Whether to renew the credentials: one is missing, or less than half of its time is left."""
 
 
 def issue_box_key(engine: Engine, worker_id: str, *, label: str | None = None) -> str:

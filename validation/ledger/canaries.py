@@ -15,7 +15,7 @@ from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
 
 Outcome: TypeAlias = Literal["right", "wrong", "inconclusive"]
-"""``inconclusive``: the video failed, or other models or rules answered: nothing to compare."""
+"""``inconclusive``: the video failed, or other models or rules gave the answer, so that no answers can be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class KnownAnswer:
 
     verdict: str
     signals: Mapping[str, float | None]
-    """Column -> number, for every number of its row."""
+    """Every numeric column of the segment's row, by column name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,20 @@ class PendingCanary:
     chunk_id: UUID
     worker_id: str
     shard_key: str | None
-    """None if the video failed there."""
+    """None if the video failed in the chunk."""
     shard_sha256: str | None
     error: str | None
     answers: tuple[KnownAnswer, ...]
     """One per segment, in order."""
     is_comparable: bool
-    """The same revisions of the same models gave both answers."""
+    """Whether the same revisions of the same models gave the known answers and the answers of the chunk."""
     basis: Mapping[str, str]
     """What the right answers depend on besides the models; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """A canary in one chunk and its outcome; no chunk and no outcome until one commits it."""
+    """A canary in one committed chunk, with its outcome; a canary that no chunk has committed has neither."""
 
     video_id: str
     suite: str

@@ -40,14 +40,14 @@ def claim_chunk(
 
     Args:
         engine: the ledger.
-        chunk_id: drawn by the caller: the token by which the ledger recognises the holder.
+        chunk_id: the token of the claim, a random id that the caller draws.
         worker_id: the worker that will hold the chunk.
-        flow_run_id: the flow run that processes it; None outside of Prefect.
+        flow_run_id: the flow run that processes the chunk; None outside of Prefect.
         size: videos, at most 1000.
-        languages: claim only videos of these languages, in whatever way they are spelled here and in the queue; none
-            means any language.
+        languages: claim only videos of these languages; empty means every language. Each spelling of a language
+            matches every other spelling in the queue.
         lease_s: seconds until the chunk is taken back unless it is renewed; 10 to 3600.
-        suite: the suite that will score it.
+        suite: the suite that will score the chunk.
 
     Returns:
         None if no video can be claimed now.

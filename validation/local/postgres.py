@@ -63,12 +63,13 @@ def find_installation() -> Path:
 
 
 def choose_home(base_dir: Path, account: Account | None) -> Path:
-    """Return a folder that the account can enter: `base_dir`, or a folder elsewhere that a link in `base_dir` names.
+    """Return a folder that the account can enter: `base_dir`, else a folder in `/var/tmp`.
 
-    If the link is missing, the files elsewhere belonged to a `base_dir` that was deleted, and are deleted too.
+    A link in `base_dir` leads to the folder in `/var/tmp`. If the link is missing, an earlier `base_dir` was deleted,
+    and the files that it left in `/var/tmp` are deleted.
 
     Raises:
-        BadInput: the folder elsewhere belongs to another user.
+        BadInput: the folder in `/var/tmp` belongs to another user.
     """
     if account is None or _anyone_may_enter(base_dir):
         return base_dir
@@ -87,7 +88,7 @@ def choose_home(base_dir: Path, account: Account | None) -> Path:
 
 
 def reachable_installation(account: Account | None, home: Path) -> Path:
-    """Binaries that the account can run: the installed ones, or a copy in `home` if those are out of reach."""
+    """Return a folder of binaries that the account can run: the installation, else a copy in `home`."""
     installation = find_installation()
     if account is None or _anyone_may_enter(installation / "bin"):
         return installation

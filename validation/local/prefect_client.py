@@ -130,7 +130,7 @@ class PrefectClient:
         self.run("block", "register", "--module", BLOCK_TYPES)
         if image is not None:
             find_docker()
-            with self._paused_as_before():
+            with self._restore_pauses():
                 self._build(image)
 
     def deploy_all(self) -> None:
@@ -144,15 +144,15 @@ class PrefectClient:
         if found := self._make_pool("vast-gpu", "vast-gpu"):
             self._renew_template(found)
         self._make_pool("control", "process")
-        with self._paused_as_before(), without_image(PROJECT / "prefect.yaml") as plain:
+        with self._restore_pauses(), without_image(PROJECT / "prefect.yaml") as plain:
             self.run("deploy", "--all", "--prefect-file", str(plain))
-        self._retire_schedules()
+        self._delete_retired_schedules()
         for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
             if (complete := self._fill_in_blocks(wanted)) is not None:
                 self._automate(complete)
 
     def _fill_in_blocks(self, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The automation with the ids of the blocks that its actions name; None if one does not exist."""
+        """Replace the block names in an automation's actions by block ids; None if a block is missing."""
         actions = []
         for action in wanted["actions"]:
             if (name := action.get("block_document")) is None:
@@ -166,8 +166,8 @@ class PrefectClient:
         return {**wanted, "actions": actions}
 
     @contextmanager
-    def _paused_as_before(self) -> Iterator[None]:
-        """`prefect deploy` resumes every deployment, so paused ones are paused again."""
+    def _restore_pauses(self) -> Iterator[None]:
+        """Pause the paused deployments again after the block, because `prefect deploy` resumes every deployment."""
         paused = [one["id"] for one in self._call("POST", "/deployments/filter") if one["paused"]]
         try:
             yield
@@ -180,7 +180,7 @@ class PrefectClient:
         self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
         self.run("deploy", "--name", "validate-chunk")
 
-    def _retire_schedules(self) -> None:
+    def _delete_retired_schedules(self) -> None:
         for deployment in self._call("POST", "/deployments/filter"):
             retired = RETIRED_SCHEDULES.get(deployment["name"], set())
             for schedule in deployment["schedules"]:

@@ -234,7 +234,7 @@ class LocalStack:
         self._undo = ExitStack()
 
     def environment(self) -> dict[str, str]:
-        """The variables that a process needs, besides its own, to use this stack."""
+        """Return the environment variables that a process must add to its environment to use this stack."""
         exempt = [os.environ.get("NO_PROXY"), HOST]
         return {
             **self.postgres.client_environment(),

@@ -25,17 +25,18 @@ Classifier: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 
 class LanguageLabels:
-    """The labels of a classifier, as normalised language codes, lects folded into their language.
+    """The labels of a classifier as normalised language codes, each lect replaced by its language.
 
-    Several labels may name one language (``swa`` and ``swh``, ``hin`` and ``bho``): its probability is their sum. A
-    label that is not in ISO 639 keeps its spelling, so that it still counts against the declared language.
+    The probability of a language is the sum over the labels of that language, such as ``swa`` and ``swh``, or ``hin``
+    and ``bho``. A label that is not in ISO 639 keeps its spelling, so that the label's probability still counts against
+    the declared language.
 
-    Probabilities are those of all labels, never renormalised over a subset: a model that hears English behind a Hindi
-    label must say so.
+    Probabilities are never renormalised over a subset of the labels: if a segment that is declared as Hindi is English,
+    English keeps its high probability.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
-        """Take labels in the order of the classifier's outputs: ``hin``, ``hi`` or ``hi: Hindi``."""
+        """Take the labels in the order of the classifier's outputs, written as ``hin``, ``hi`` or ``hi: Hindi``."""
         codes = [fold_lect(language_of_label(label)) for label in labels]
         self.codes = tuple(dict.fromkeys(codes))
         self._code_of_label = np.array([self.codes.index(code) for code in codes])

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from validation.errors import BadInput
-from validation.files import replacing
+from validation.files import replace_atomically
 
 _BLOCK_BYTES = 1 << 20
 
@@ -87,7 +87,7 @@ class Weights:
 
     def _write(self, file: WeightFile, folder: Path) -> None:
         digest = hashlib.sha256()
-        with replacing(folder / file.name) as partial:
+        with replace_atomically(folder / file.name) as partial:
             with partial.open("wb") as opened:
                 for block in self._blocks(file):
                     digest.update(block)

@@ -41,7 +41,7 @@ class FolderEntry:
     source: str
     """The repository of the folder's files."""
     revision: str
-    """The branch or commit to download. Once a lock exists, its hashes decide, and its commit if it names one."""
+    """The branch or commit to download. A lock takes precedence: its commit if it has one, and its hashes."""
     licence: str
     required: tuple[str, ...]
     """Files that the model cannot load without, as paths below its folder."""
@@ -124,13 +124,17 @@ def lock_folders(root: Path) -> dict[str, str]:
 
 
 def find_commits(root: Path) -> dict[str, str]:
-    """Find the commit of each model's folder, by model, without the models whose commit is unknown."""
+    """Map each model with a folder below ``root`` to the commit of the folder; leaves out unknown commits."""
     found = ((model, find_commit(root / model)) for model in read_folder_catalogue())
     return {model: commit for model, commit in found if commit}
 
 
 def find_commit(folder: Path) -> str | None:
-    """Find the one commit of a folder's files, by its own file or by the hub's metadata; None if it is unknown."""
+    """Read the commit of a folder from its file ``COMMIT_NAME``, else from the metadata that the hub's client wrote.
+
+    Returns:
+        None if no commit or more than one commit is found.
+    """
     named = folder / COMMIT_NAME
     sources = [named] if named.is_file() else sorted((folder / _HUB_METADATA).rglob("*.metadata"))
     commits = {path.read_text(encoding="utf-8").split("\n", maxsplit=1)[0].strip() for path in sources}

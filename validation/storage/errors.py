@@ -67,8 +67,8 @@ class StoreRefused(BadInput):
         super().__init__(f"object store {address} refused the request ({reason}): {check}")
 
 
-def name_address(store: ObjectStore) -> str:
-    """Return where a store is, as an operator would write it, without credentials."""
+def describe_store_address(store: ObjectStore) -> str:
+    """Return the address of a store for a message, without credentials, such as ``s3://bucket at https://host``."""
     if isinstance(store, S3Store):
         bucket = "/".join(part for part in (store.config.get("bucket"), store.prefix) if part)
         endpoint = store.config.get("endpoint")
@@ -90,7 +90,7 @@ def store_errors(store: ObjectStore, key: str) -> Iterator[None]:
 
 
 def _explain(error: Exception, store: ObjectStore, key: str) -> FleetError:
-    address, text = name_address(store), str(error)
+    address, text = describe_store_address(store), str(error)
     status, code = _find_status(error, text), _find_code(text)
     response = " ".join(str(part) for part in (status, code) if part)
     if code == "NoSuchBucket":

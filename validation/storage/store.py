@@ -24,7 +24,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 from validation.domain import StoreCredential
 from validation.errors import BadInput
 from validation.settings import Settings
-from validation.storage.errors import ObjectMissing, StoreRefused, name_address, store_errors
+from validation.storage.errors import ObjectMissing, StoreRefused, describe_store_address, store_errors
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -52,7 +52,7 @@ once."""
 
 
 def open_store(url: str, settings: Settings, credentials: CredentialSource | None = None) -> ObjectStore:
-    """Open the store that ``url`` names. Sends nothing; ``check_store`` does.
+    """Open the store that ``url`` names. Sends no request; ``check_store`` sends one.
 
     Args:
         url: ``s3://bucket/prefix``, ``file:///folder`` (which must exist), or ``memory://`` (a new, empty store).
@@ -83,7 +83,7 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
     """
     if isinstance(store, LocalStore):
         if not Path(str(store.prefix)).is_dir():
-            raise StoreRefused(name_address(store), "no such folder", "create it, or correct the address")
+            raise StoreRefused(describe_store_address(store), "no such folder", "create it, or correct the address")
         return
     try:
         key = f"{folder}/{_PREFLIGHT_KEY}".strip("/")

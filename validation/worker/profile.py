@@ -56,7 +56,7 @@ class ProcessIdentity:
 
 
 def current_identity() -> ProcessIdentity:
-    """The identity of this process."""
+    """Return the identity of this process."""
     pid = os.getpid()
     return ProcessIdentity(
         host=socket.gethostname(),

@@ -37,7 +37,7 @@ class Distribution:
 
 
 def draw_histogram(chart: Distribution) -> str:
-    """Draw the chart as SVG for a page that has the styles."""
+    """Draw the chart as an SVG element, for a page that includes ``svg.SHAPES_CSS``."""
     floor = TOP + BARS_HEIGHT
     strips = [part for n, strip in enumerate(chart.strips) for part in _draw_strip(chart, strip, _strip_y(n))]
     bottom = _strip_y(len(chart.strips)) + STRIP_HEIGHT / 2 if chart.strips else floor + AXIS

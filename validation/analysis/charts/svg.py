@@ -49,7 +49,7 @@ SHAPES_CSS = (
     f"svg .stroke-{name}{{stroke:var(--{name})}}svg .fill-{name}{{fill:var(--{name})}}"
     for name in ("accept", "review", "reject", "blue", "muted")
 )
-"""The styles of the charts' classes; it needs the variables of ``palette_css``."""
+"""The style sheet of the charts; needs the colour variables of ``palette_css``."""
 
 
 def _variables(colours: Mapping[str, str]) -> str:
@@ -79,7 +79,7 @@ def path(points: Sequence[Point], **attributes: object) -> str:
 
 
 def embedded(width: float, height: float, *children: str, title: str) -> str:
-    """Frame a chart for a page that has the styles; screen readers read the ``title``."""
+    """Frame a chart for a page that includes ``SHAPES_CSS``; screen readers read the ``title``."""
     return tag(
         "svg", tag("title", for_html(title)), *children, xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {_write(width)} {_write(height)}", role="img",
@@ -87,7 +87,7 @@ def embedded(width: float, height: float, *children: str, title: str) -> str:
 
 
 def standalone(width: float, height: float, *children: str, title: str) -> str:
-    """Frame a chart with a background and styles of its own, for pages in light or dark mode."""
+    """Frame a chart with its own background and style sheet, for pages in light or dark mode."""
     paper = tag("rect", class_="paper", x=0.5, y=0.5, width=width - 1, height=height - 1, rx=10)
     style = f"<style>{palette_css()}{SHAPES_CSS}</style>"
     framed = embedded(width, height, style, paper, *children, title=title)

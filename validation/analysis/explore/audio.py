@@ -63,8 +63,8 @@ def encode_wav(samples: Waveform) -> bytes:
     return wav.getvalue()
 
 
-def trace_envelope(samples: Waveform) -> tuple[list[Seconds], list[float], list[float]]:
-    """The times, and the least and the largest sample in each of at most ``COLUMNS`` stretches."""
+def compute_envelope(samples: Waveform) -> tuple[list[Seconds], list[float], list[float]]:
+    """Cut the samples into at most ``COLUMNS`` equal stretches; return their start times, minima and maxima."""
     size = max(1, -(-len(samples) // COLUMNS))
     padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
     times = np.arange(len(padded)) * size / SAMPLE_RATE

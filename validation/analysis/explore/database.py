@@ -17,7 +17,7 @@ from validation.analysis.selection.open import open_segments, scan_errors
 from validation.analysis.selection.sources import ShardSource
 from validation.domain import ColumnType
 from validation.errors import BadInput
-from validation.files import replacing
+from validation.files import replace_atomically
 from validation.scoring.rules_io import check_columns
 from validation.scoring.verdict import Rules
 from validation.shards.naming import parse_shard_key
@@ -95,10 +95,10 @@ def open_database(
         return path
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, scan_errors(source.suite):
+        with replace_atomically(path) as partial, scan_errors(source.suite):
             partial.unlink()
             try:
-                build_database(partial, open_segments(source), _find_origins(source), report)
+                build_database(partial, open_segments(source), _find_last_validations(source), report)
                 judge(partial, rules)
             finally:
                 for left in (partial.with_name(partial.name + ".wal"), partial.with_name(partial.name + ".tmp")):
@@ -161,7 +161,9 @@ def describe_numbers(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def judge(path: Path, rules: Rules) -> None:
-    """Write into the column ``fired`` which of the rules fire, unless they did the last time, or others read the file.
+    """Write into the column ``fired`` which rules fire for each segment.
+
+    Does nothing if the column holds the same rules already, or if another process has the file open.
 
     Raises:
         BadRules: a rule reads a column that the segments do not have.
@@ -183,8 +185,8 @@ def rule_columns(columns: Mapping[str, str]) -> dict[str, ColumnType]:
     return {name: _RULE_TYPES[kind] for name, kind in columns.items() if kind in _RULE_TYPES and name not in _ADDED}
 
 
-def _find_origins(source: ShardSource) -> pl.LazyFrame:
-    """The worker that validated each video last, and the day."""
+def _find_last_validations(source: ShardSource) -> pl.LazyFrame:
+    """Return the columns ``video_id``, ``worker`` and ``day`` of the last validation of each video."""
     frames = [
         pl.scan_parquet(shard.uri, storage_options=_options(source))
         .select(pl.col("video_id").unique())

@@ -5,7 +5,7 @@ from time import monotonic_ns
 from typing import Any
 
 from validation.analysis.charts.svg import FONT, LIGHT
-from validation.analysis.explore.audio import measure_spectrogram, trace_envelope
+from validation.analysis.explore.audio import compute_envelope, measure_spectrogram
 from validation.analysis.explore.database import BINS
 from validation.analysis.explore.queries import Histogram, LanguageHours
 from validation.domain import Waveform
@@ -80,7 +80,7 @@ def draw_hours(hours: Sequence[LanguageHours]) -> Figure:
 
 
 def draw_waveform(samples: Waveform) -> Figure:
-    times, low, high = trace_envelope(samples)
+    times, low, high = compute_envelope(samples)
     layout = _layout("waveform", height=130)
     layout["yaxis"] |= {"range": [-1, 1], "fixedrange": True}
     line = {"color": LIGHT["blue"], "width": 1}

@@ -50,7 +50,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         State("rules", "data"),
         prevent_initial_call=True,
     )
-    def change(values: Sequence[float], stored: str | None) -> str | None:
+    def change_limits(values: Sequence[float], stored: str | None) -> str | None:
         places = [each["id"] for each in ctx.inputs_list[0]]
         edited = _set_limits(context, context.rules, places, values)
         described = None if edited == context.rules else edited.model_dump_json()
@@ -64,7 +64,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         State({"type": "limit", "rule": ALL, "condition": ALL}, "id"),
         prevent_initial_call=True,
     )
-    def reset(_clicks: int, places: Sequence[Any]) -> list[float]:
+    def reset_limits(_clicks: int, places: Sequence[Any]) -> list[float]:
         return [_limit_of(context.rules, place) for place in places]
 
     @app.callback(
@@ -72,7 +72,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         Output("kept-hours", "children"),
         Input("rules", "data"),
     )
-    def draw(rules_json: str | None) -> tuple[Any, str]:
+    def draw_kept_hours(rules_json: str | None) -> tuple[Any, str]:
         hours = context.table.compare_hours(context.read_rules(rules_json), context.rules)
         kept, before = sum(row.kept for row in hours), sum(row.kept_before for row in hours)
         total = sum(row.hours for row in hours)
@@ -86,7 +86,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         State("rules", "data"),
         prevent_initial_call=True,
     )
-    def save(_clicks: int, version: str | None, rules_json: str | None) -> Any:
+    def save_rules(_clicks: int, version: str | None, rules_json: str | None) -> Any:
         version = (version or "").strip() or f"{context.rules.version}-edited"
         return {
             "content": write_edited(context, context.read_rules(rules_json), version),

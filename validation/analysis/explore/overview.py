@@ -98,11 +98,13 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         State("filter", "data"),
         prevent_initial_call=True,
     )
-    def change(_brushes: Any, _bars: Any, _chips: Any, where: str | None, _clear: Any, stored: Any) -> tuple[Any, Any]:
+    def change_filter(
+        _brushes: Any, _bars: Any, _chips: Any, where: str | None, _clear: Any, stored: Any
+    ) -> tuple[Any, Any]:
         return _change_filter(context, where, stored)
 
     @app.callback(Output("histograms", "children"), Input("shown-columns", "value"))
-    def place(shown: list[str] | None) -> list[html.Div]:
+    def add_histograms(shown: list[str] | None) -> list[html.Div]:
         return [_graph({"type": "brush", "column": name}) for name in shown or ()]
 
     @app.callback(
@@ -116,7 +118,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         Input("histograms", "children"),
         State({"type": "brush", "column": ALL}, "id"),
     )
-    def draw(stored: Any, grid: Any, rules_json: Any, _placed: Any, ids: list[Any]) -> tuple[Any, Any, Any, Any]:
+    def draw_charts(stored: Any, grid: Any, rules_json: Any, _placed: Any, ids: list[Any]) -> tuple[Any, Any, Any, Any]:
         rules, chosen = context.read_rules(rules_json), context.read_filter(stored, grid)
         try:
             totals = context.table.count(chosen, rules)

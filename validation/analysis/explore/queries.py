@@ -117,7 +117,7 @@ class SegmentTable:
         )
 
     def make_histogram(self, name: str, chosen: Filter, rules: Rules) -> Histogram:
-        """Count the segments by the value of a column of numbers; the filter's range of that column is ignored."""
+        """Count the segments per bin of a numeric column; ignores the filter on that column."""
         if name not in self._histograms:
             self._histograms[name] = self._count_bins(name, "true", "segments")
         where = self._where(chosen, without=name)
@@ -125,7 +125,7 @@ class SegmentTable:
         return Histogram(self.numbers[name], counts, self._histograms[name])
 
     def count_values(self, name: str, chosen: Filter, rules: Rules, limit: int = 22) -> list[tuple[str, int]]:
-        """The most frequent values of a column of texts; the filter's values of it are ignored."""
+        """Count the segments per value of a text column, most frequent first; ignores the filter on that column."""
         sql = (
             f"SELECT coalesce(CAST({quote_name(name)} AS VARCHAR), 'missing') AS value, count(*) "  # noqa: S608 - quoted
             f"FROM {self._judged(rules)} WHERE {self._where(chosen, without=name)} "
@@ -134,7 +134,7 @@ class SegmentTable:
         return [(str(value), int(count)) for value, count in self._rows(sql)]
 
     def count_reasons(self, chosen: Filter, rules: Rules) -> list[tuple[str, int]]:
-        """How many segments each reason is given for; the filter's reasons are ignored."""
+        """Count the segments per reason; ignores the filter on reasons."""
         where = self._where(chosen, without="reasons")
         same = len(self._judged_by) <= MAX_BITS
         if same and [rule.model_dump() for rule in rules.effective] == [rule.model_dump() for rule in self._judged_by]:

@@ -19,17 +19,17 @@ PARTS = ".export/parts"
 """Where a shard's parts of index files are kept until they are joined."""
 
 
-class Shard(Protocol):
-    """A shard that is being written, into a folder that is moved into place when the shard is closed."""
+class ShardWriter(Protocol):
+    """Writes one shard of an export: audio files and lines of index files, into a temporary folder."""
 
     def add(self, sample: Sample) -> int:
-        """Write a sample. Returns the bytes of the shard so far."""
+        """Write a sample; return the bytes of the shard so far."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write buffered samples and index lines, and close the shard."""
 
 
-class FilesShard:
+class FilesShardWriter:
     """One audio file per sample, and lines of index files."""
 
     def __init__(
@@ -55,7 +55,7 @@ class FilesShard:
             (self._parts / name).write_bytes(_compress(name, "".join(lines).encode()))
 
 
-class TarShard:
+class TarShardWriter:
     """One tar of samples, and lines of index files: parts that are joined, or files of the shard's own."""
 
     def __init__(
@@ -89,7 +89,7 @@ class TarShard:
             path.write_bytes(_compress(name, "".join(lines).encode()))
 
 
-class ParquetShard:
+class ParquetShardWriter:
     """One parquet file with the audio in it, as Hugging Face ``datasets`` reads it."""
 
     ROW_GROUP_BYTES = 64 << 20
@@ -163,14 +163,14 @@ def encode_audio(sample: Sample, suffix: str) -> bytes:
     return file.getvalue()
 
 
-def open_nemo(folder: Path, number: int) -> Shard:
+def open_nemo(folder: Path, number: int) -> ShardWriter:
     """Audio files and ``manifest.jsonl``, whose paths are relative to the manifest."""
-    return FilesShard(
+    return FilesShardWriter(
         folder, number, ".flac", lambda sample, path: {"manifest.jsonl": _dump(_nemo_entry(sample, path))}
     )
 
 
-def open_nemo_tarred(folder: Path, number: int) -> Shard:
+def open_nemo_tarred(folder: Path, number: int) -> ShardWriter:
     """``audio_N.tar`` and one manifest for all, with the number of the tar in ``shard_id``."""
 
     def index(sample: Sample) -> Mapping[str, str]:
@@ -181,7 +181,7 @@ def open_nemo_tarred(folder: Path, number: int) -> Shard:
     def members(sample: Sample) -> Mapping[str, bytes]:
         return {f"{sample.key}.flac": encode_audio(sample, ".flac")}
 
-    return TarShard(folder, number, f"audio_{number}.tar", members, index)
+    return TarShardWriter(folder, number, f"audio_{number}.tar", members, index)
 
 
 def _nemo_entry(sample: Sample, path: str) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _nemo_entry(sample: Sample, path: str) -> dict[str, Any]:
     return {"audio_filepath": path, "lang": described.pop("language"), **described}
 
 
-def open_webdataset(folder: Path, number: int) -> Shard:
+def open_webdataset(folder: Path, number: int) -> ShardWriter:
     """``train-NNNNNN.tar`` with ``.flac``, ``.txt`` and ``.json`` per sample."""
 
     def members(sample: Sample) -> Mapping[str, bytes]:
@@ -199,19 +199,19 @@ def open_webdataset(folder: Path, number: int) -> Shard:
             f"{sample.key}.json": _dump(describe(sample)).encode(),
         }
 
-    return TarShard(folder, number, f"train-{number:06d}.tar", members)
+    return TarShardWriter(folder, number, f"train-{number:06d}.tar", members)
 
 
-def open_lhotse(folder: Path, number: int) -> Shard:
+def open_lhotse(folder: Path, number: int) -> ShardWriter:
     """Audio files and ``cuts.jsonl.gz``, whose paths are relative to its folder."""
 
     def index(sample: Sample, path: str) -> Mapping[str, str]:
         return {"cuts.jsonl.gz": _dump(_lhotse_cut(sample, {"type": "file", "channels": [0], "source": path}))}
 
-    return FilesShard(folder, number, ".flac", index)
+    return FilesShardWriter(folder, number, ".flac", index)
 
 
-def open_lhotse_shar(folder: Path, number: int) -> Shard:
+def open_lhotse_shar(folder: Path, number: int) -> ShardWriter:
     """Lhotse Shar: ``shar/cuts.NNNNNN.jsonl.gz`` and ``shar/recording.NNNNNN.tar``, in a folder without other files."""
     placeholder = {"type": "shar", "channels": [0], "source": ""}
 
@@ -222,7 +222,7 @@ def open_lhotse_shar(folder: Path, number: int) -> Shard:
     def index(sample: Sample) -> Mapping[str, str]:
         return {f"shar/cuts.{number:06d}.jsonl.gz": _dump(_lhotse_cut(sample, placeholder))}
 
-    return TarShard(folder, number, f"shar/recording.{number:06d}.tar", members, index)
+    return TarShardWriter(folder, number, f"shar/recording.{number:06d}.tar", members, index)
 
 
 def _lhotse_recording(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,14 +247,14 @@ def _lhotse_cut(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": sample.key, **span, "supervisions": [supervision], "recording": recording, "type": "MonoCut"}
 
 
-def open_hf_audiofolder(folder: Path, number: int) -> Shard:
+def open_hf_audiofolder(folder: Path, number: int) -> ShardWriter:
     """Audio files and ``metadata.jsonl``, as the loader ``audiofolder`` of ``datasets`` reads them."""
-    return FilesShard(
+    return FilesShardWriter(
         folder, number, ".flac", lambda sample, path: {"metadata.jsonl": _dump({"file_name": path, **describe(sample)})}
     )
 
 
-def open_kaldi(folder: Path, number: int) -> Shard:
+def open_kaldi(folder: Path, number: int) -> ShardWriter:
     """WAV files and ``wav.scp``, ``text``, ``utt2spk``, ``utt2dur`` and ``utt2lang``, sorted by utterance."""
 
     def index(sample: Sample, path: str) -> Mapping[str, str]:
@@ -267,15 +267,15 @@ def open_kaldi(folder: Path, number: int) -> Shard:
             "utt2lang": f"{key} {sample.language}",
         }
 
-    return FilesShard(folder, number, ".wav", index)
+    return FilesShardWriter(folder, number, ".wav", index)
 
 
-FORMATS: Mapping[str, Callable[[Path, int], Shard]] = {
+FORMATS: Mapping[str, Callable[[Path, int], ShardWriter]] = {
     "nemo": open_nemo,
     "nemo-tarred": open_nemo_tarred,
     "lhotse": open_lhotse,
     "lhotse-shar": open_lhotse_shar,
-    "hf": ParquetShard,
+    "hf": ParquetShardWriter,
     "hf-audiofolder": open_hf_audiofolder,
     "webdataset": open_webdataset,
     "kaldi": open_kaldi,

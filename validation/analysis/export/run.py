@@ -59,7 +59,7 @@ class ShardRecord:
 
 @dataclass(slots=True)
 class ExportState:
-    """How far an export is."""
+    """The progress of an export: its plan and the shards that are written."""
 
     plan: dict[str, object]
     rows: int

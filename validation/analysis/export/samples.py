@@ -20,7 +20,7 @@ from obstore.store import ObjectStore
 from validation.corpus.fetch import fetch_video
 from validation.domain import SAMPLE_RATE, Fault, Seconds, Video, Waveform
 from validation.errors import BadInput, Permanent
-from validation.files import replacing
+from validation.files import replace_atomically
 
 PART_ROWS = 200_000
 """Selected rows that are sorted at a time."""
@@ -117,7 +117,7 @@ def freeze_selection(kept: pl.LazyFrame, path: Path) -> int:
         raise BadInput(f"the selection has no column {missing[0]}: export shards, or what `vfleet select` wrote")
     rows = 0
     columns = [pl.col(name) if name in names else pl.lit(None).alias(name) for name in COLUMNS.names]
-    with replacing(path) as partial, pq.ParquetWriter(partial, COLUMNS, compression="zstd") as writer:
+    with replace_atomically(path) as partial, pq.ParquetWriter(partial, COLUMNS, compression="zstd") as writer:
         for videos in _cut_ranges(kept):
             part = kept.filter(pl.col("video_id").is_between(pl.lit(videos.min()), pl.lit(videos.max())))
             found = part.filter(pl.col("video_id").is_in(videos.implode())).select(columns)

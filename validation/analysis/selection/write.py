@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from validation.errors import BadInput
-from validation.files import replacing
+from validation.files import replace_atomically
 from validation.scoring.verdict import Decision
 
 Format: TypeAlias = Literal["parquet", "jsonl", "webdataset"]
@@ -75,7 +75,7 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
     """
     if not path.absolute().parent.is_dir():
         raise BadInput(f"{path} cannot be written: folder {path.absolute().parent} does not exist")
-    with disk_errors(path), replacing(path) as partial:
+    with disk_errors(path), replace_atomically(path) as partial:
         yield partial
 
 

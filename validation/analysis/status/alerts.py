@@ -54,7 +54,7 @@ class FiringAlert:
         return f"{self.alert.meaning} {'; '.join(shown)}{f'; and {more} more' if more else ''}."
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for ``say_json``."""
+        """Plain values for ``print_json``."""
         alert = self.alert
         return {
             "alert": alert.name, "severity": alert.severity, "meaning": alert.meaning,

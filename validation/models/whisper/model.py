@@ -57,11 +57,12 @@ def best_spelling_score(
 def worst_stretch_lp(
     stored: TokenizedText, stored_lp: NDArray[np.float64], heard: TokenizedText, heard_lp: NDArray[np.float64]
 ) -> float:
-    """The worst stretch of words in which two texts differ: log-probability of the one less that of the other, in nats.
+    """Compare two texts per stretch of differing words; return the lowest difference of log-probabilities, in nats.
 
-    A word's own probability is low for a rare word as for a wrong one. Here it is compared with what was heard in its
-    place: a rare word that was misheard has a rival that is about as likely, a wrong word has one that is far likelier.
-    The word after a stretch counts with it, because a word too many or too few shows there. At most 0.
+    The difference of a stretch is the log-probability of the stored words less that of the heard words in their place.
+    The probability of the stored words alone does not tell a rare word from a wrong word. The heard words do: they are
+    about as likely as a rare word, and far likelier than a wrong word. A stretch includes the word after it, because
+    an added or a missing word makes the next word unlikely. Equal texts give 0.
     """
     one, other = _normalised(stored), _normalised(heard)
     one_lp, other_lp = _word_sums(stored, stored_lp), _word_sums(heard, heard_lp)

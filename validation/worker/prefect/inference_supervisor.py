@@ -27,18 +27,18 @@ MAX_FAILED_STARTS = 5
 """Failed starts in a row after which the machine counts as broken, and the worker ends."""
 CHECK_PERIOD_S: Seconds = 15.0
 STATUS_TIMEOUT_S: Seconds = 60.0
-"""A server that has not answered a status request for so long hangs."""
+"""A server that has not answered a status request for this time counts as hung."""
 BATCH_TIMEOUT_S: Seconds = 600.0
-"""A server whose current batch takes longer hangs. A full batch takes seconds on a GPU, a minute on a slow CPU."""
+"""A server whose batch takes longer counts as hung. A full batch takes seconds on a GPU, a minute on a slow CPU."""
 LOAD_TIMEOUT_S: Seconds = 600.0
-"""A server that has reported neither readiness nor a refusal for so long hangs. A large suite loads in 1-2 minutes."""
+"""A server that is neither ready nor refused within this time counts as hung. A large suite loads in 1-2 minutes."""
 STOP_TIMEOUT_S: Seconds = 5.0
 
 log = get_logger("vast-gpu.inference")
 
 
 class StartRefused(BadInput):
-    """The inference server refused to start; the sentence is its own."""
+    """The inference server refused to start; the message is the server's."""
 
 
 class ServerExited(Transient):
@@ -46,7 +46,7 @@ class ServerExited(Transient):
 
 
 class InferenceSupervisor:
-    """Keeps one inference server running. Its clients wait for a restart, so its death costs no claim.
+    """Keeps one inference server running. Clients wait for a restart, so the death of the server costs no claim.
 
     Args:
         worker_id: the worker that the server belongs to.
@@ -59,11 +59,11 @@ class InferenceSupervisor:
         self._supervision: asyncio.Task[None] | None = None
 
     async def start(self) -> SuiteInfo:
-        """Start the server and wait until it is ready; returns its suite.
+        """Start the server, wait until the server is ready, and return the server's suite.
 
         Raises:
-            StartRefused: it cannot run here; the message says why.
-            ServerExited: it ended or hung without a message; its log has more.
+            StartRefused: the server cannot run on this machine; the message says why.
+            ServerExited: the server ended or hung without a message; the server's log has more.
         """
         suite = await self._launch()
         self._supervision = asyncio.create_task(self._supervise())
