@@ -1,1 +1,1 @@
-"""Selections, reports, status and charts: everything that operators and readers look at."""
+"""Analyse the results: selections, exports, reports, status pages, charts and the explore page."""

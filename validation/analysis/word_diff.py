@@ -1,4 +1,4 @@
-"""The words of two texts side by side: which are equal, and which one text has alone."""
+"""Compare two transcripts word by word: find the equal words, and the words that only one transcript has."""
 
 from collections.abc import Iterator
 from difflib import SequenceMatcher
@@ -10,16 +10,17 @@ Kind = Literal["same", "stored", "heard"]
 
 
 class WordRun(NamedTuple):
-    """Words that follow one another, and which text has them."""
+    """Consecutive words that both texts have (``same``), or that only the ``stored`` or the ``heard`` text has."""
 
     kind: Kind
     words: str
 
 
 def diff_words(stored: str, heard: str) -> Iterator[WordRun]:
-    """Compare two texts word by word in their normal form; the words are yielded as the texts spell them.
+    """Compare two texts word by word, and yield runs of words in the order of the texts.
 
-    Equal words are spelled as the stored text spells them.
+    Words are compared after ``normalise_text``, but yielded in their original spelling. A run of kind ``same`` has the
+    spelling of the stored text.
     """
     first, second = stored.split(), heard.split()
     matcher = SequenceMatcher(None, _normalize(first), _normalize(second), autojunk=False)

@@ -1,1 +1,1 @@
-"""`vfleet explore`: a local web page over the results, on DuckDB."""
+"""`vfleet explore`: a local web page that shows the validation results. DuckDB runs its queries."""

@@ -1,4 +1,4 @@
-"""The audio of one segment from the source store: as a WAV file, as a waveform and as a spectrogram."""
+"""Read the audio of a segment from the source store, and compute its WAV file, waveform and spectrogram."""
 
 from io import BytesIO
 from threading import Lock
@@ -14,13 +14,13 @@ from validation.settings import Settings
 from validation.storage.store import open_store
 
 COLUMNS = 900
-"""Points of a waveform, and at most so many columns of a spectrogram."""
+"""Maximum number of points of a waveform and of columns of a spectrogram."""
 _WINDOW = 512
 _FLOOR_DB = -90.0
 
 
 class SourceAudio:
-    """Reads segments from the tars of the source store. The segments of the last video are kept in memory."""
+    """Reader of segments from the tars of the source store. It caches the segments of the last video in memory."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -29,7 +29,7 @@ class SourceAudio:
         self._segments: dict[str, npt.NDArray[np.int16] | Fault] = {}
 
     def read(self, video_id: str, segment: str) -> Waveform | str:
-        """The samples of a segment, or one sentence that says why they cannot be read."""
+        """Return the samples of a segment, or one sentence that says why they cannot be read."""
         with self._lock:
             if self._video_id != video_id:
                 try:
@@ -64,7 +64,7 @@ def encode_wav(samples: Waveform) -> bytes:
 
 
 def compute_envelope(samples: Waveform) -> tuple[list[Seconds], list[float], list[float]]:
-    """Cut the samples into at most ``COLUMNS`` equal stretches; return their start times, minima and maxima."""
+    """Cut the samples into at most ``COLUMNS`` equal blocks. Return start in seconds, minimum and maximum per block."""
     size = max(1, -(-len(samples) // COLUMNS))
     padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
     times = np.arange(len(padded)) * size / SAMPLE_RATE
@@ -72,7 +72,11 @@ def compute_envelope(samples: Waveform) -> tuple[list[Seconds], list[float], lis
 
 
 def measure_spectrogram(samples: Waveform) -> tuple[list[Seconds], list[float], list[list[float]]]:
-    """Times, frequencies in Hz, and the level in dB for each frequency and time; at least ``_FLOOR_DB``."""
+    """Compute a spectrogram with a Hann window.
+
+    Returns:
+        Times in seconds; frequencies in Hz; and per frequency the level in dB at each time, at least ``_FLOOR_DB``.
+    """
     hop = max(_WINDOW // 4, -(-len(samples) // COLUMNS))
     padded = np.pad(samples, (_WINDOW // 2, _WINDOW))
     starts = np.arange(0, max(len(samples), 1), hop)

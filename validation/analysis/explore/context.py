@@ -1,4 +1,4 @@
-"""What all parts of the page share: the table, the rules, the review decisions and the audio."""
+"""Objects that all parts of the page share: the table, the rules, the review decisions and the audio."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,26 +13,26 @@ from validation.scoring.verdict import Rules
 
 @dataclass(frozen=True, slots=True)
 class ExploreContext:
-    """One opened set of results."""
+    """The results that one server of `vfleet explore` shows."""
 
     title: str
     table: SegmentTable
     rules: Rules
     rules_text: str
-    """The file that the rules were read from."""
+    """Content of the rules file from which ``rules`` was read."""
     reviews: Reviews
     audio: SourceAudio
     described: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """The unit and the description of each column."""
+    """Unit and description per column."""
     other_rules: Mapping[str, Rules] = field(default_factory=dict)
-    """Rules to compare with, by their names."""
+    """Other rules that the page can compare with ``rules``, by name."""
 
     def read_rules(self, stored: str | None) -> Rules:
-        """The rules of the page: as they were opened, or as the user changed them."""
+        """Parse the rules that the user edited, given as JSON; return ``rules`` if ``stored`` is empty."""
         return Rules.model_validate_json(stored) if stored else self.rules
 
     def read_filter(self, stored: Mapping[str, Any] | None, grid: Mapping[str, Any] | None) -> Filter:
-        """The filter of the page."""
+        """Build a filter from the filter that the browser stores, and from the filter model of the AG Grid table."""
         stored = stored or {}
         return Filter(
             ranges={name: (low, high) for name, (low, high) in (stored.get("ranges") or {}).items()},
@@ -42,7 +42,7 @@ class ExploreContext:
         )
 
     def limits_of(self, name: str, rules: Rules) -> list[float]:
-        """The limits that rules set for a column of numbers."""
+        """Return the distinct limits of a numeric column in ``rules``, ascending, without limits per language."""
         return sorted(
             {
                 float(condition.value)

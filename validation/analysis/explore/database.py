@@ -1,4 +1,4 @@
-"""The segments as a DuckDB table in a local file, made once per state of the results and opened at once afterwards."""
+"""Cache the segments in a local DuckDB file. The file is built once per state of the results."""
 
 import os
 import shutil
@@ -23,29 +23,29 @@ from validation.scoring.verdict import Rules
 from validation.shards.naming import parse_shard_key
 
 BINS = 60
-"""Bars of a histogram."""
+"""Number of bins of a histogram."""
 BATCH_ROWS = 50_000
 MEMORY_LIMIT = "1GB"
-"""What DuckDB may take; more is spilled to a temporary folder beside the file."""
+"""Memory limit of DuckDB. DuckDB spills data beyond the limit to a temporary folder beside the file."""
 _ADD_ORIGIN = (
     "SELECT b.*, o.worker, o.day, CAST(0 AS UBIGINT) AS fired FROM batch b LEFT JOIN origins o USING (video_id)"
 )
 _RULE_TYPES: Mapping[str, ColumnType] = {"DOUBLE": "float", "BIGINT": "int", "VARCHAR": "str", "BOOLEAN": "bool"}
 _ADDED = frozenset({"lang", "worker", "day", "stored_verdict", "stored_margin"})
 _FORMAT = 1
-"""Counts changes of the tables."""
+"""Version of the table layout. A new version makes all cached files invalid."""
 _KEPT_FILES = 4
-"""Tables of earlier states that stay in the cache."""
+"""Number of files that stay in the cache, the newest file included."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumberColumn:
-    """A column of numbers and the values that most of its segments have."""
+    """A numeric column and statistics of its values."""
 
     name: str
     low: float
     high: float
-    """The 0.1 % and the 99.9 % quantile: a histogram shows what lies between them."""
+    """``low`` and ``high`` are the approximate 0.1 % and 99.9 % quantiles, and the edges of the histogram."""
     median: float
     least: float
     most: float
@@ -55,7 +55,7 @@ class NumberColumn:
         return (self.high - self.low) / BINS or 1.0
 
     def snap(self, start: float, end: float) -> tuple[float, float]:
-        """The range of the whole bins that a brush touches. The outer bins hold everything beyond them."""
+        """Extend a brushed range to whole bins. Return its limits; an outer bin extends to the least or most value."""
         first = floor((start - self.low) / self.bin_width)
         last = ceil((end - self.low) / self.bin_width)
         return (
@@ -65,7 +65,7 @@ class NumberColumn:
 
 
 def default_cache() -> Path:
-    """The folder of the tables of this user, by the XDG convention."""
+    """Return the folder for the user's cached files, according to the XDG Base Directory Specification."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "validation-fleet" / "explore"
 
@@ -73,20 +73,21 @@ def default_cache() -> Path:
 def open_database(
     source: ShardSource, rules: Rules, cache: Path, report: Callable[[int], None] = lambda _: None
 ) -> Path:
-    """Find the table of the present shards in the cache, or make it, and judge its segments by the rules.
+    """Find the DuckDB file of the current shards in the cache, or build it, and apply the rules to its segments.
 
     Args:
         source: the shards.
-        rules: the rules whose verdicts are stored in the table.
-        cache: a folder for the tables; older tables in it are deleted.
-        report: is called with the number of rows so far.
+        rules: the rules whose firing is stored in the column ``fired``.
+        cache: the folder of the files; the oldest files are deleted after a build.
+        report: a function that is called with the number of rows that are written so far.
 
     Returns:
-        The DuckDB file, with the tables ``segments`` and ``numbers``.
+        The path of the DuckDB file, with the tables ``segments`` and ``numbers``.
 
     Raises:
         ShardsUnreadable: a shard is missing or damaged.
-        BadInput: the cache cannot be written.
+        BadInput: the cache cannot be written, or the shards hold no segment.
+        BadRules: a rule reads a column that the segments lack.
     """
     path = cache / f"{source.suite}-{_fingerprint(source)}.duckdb"
     if path.is_file():
@@ -112,13 +113,18 @@ def open_database(
 def build_database(
     path: Path, segments: pl.LazyFrame, origins: pl.LazyFrame, report: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Write the table ``segments`` with every column, and with ``lang``, ``worker`` and ``day``; and ``numbers``.
+    """Write a DuckDB file with the tables ``segments`` and ``numbers``.
+
+    ``segments`` has every column of the shards, and the columns ``lang``, ``worker``, ``day`` and ``fired``.
 
     Args:
-        path: the file to make.
-        segments: from ``open_segments``.
-        origins: the worker and the day of each video, with its ``video_id``.
-        report: is called with the number of rows so far.
+        path: the file to create.
+        segments: the result of ``open_segments``.
+        origins: the columns ``video_id``, ``worker`` and ``day``, one row per video.
+        report: a function that is called with the number of rows that are written so far.
+
+    Raises:
+        BadInput: the shards hold no segment.
     """
     stored = {name: f"stored_{name}" for name in ("verdict", "reasons", "margin")}
     renamed = segments.rename(stored, strict=False)
@@ -140,7 +146,7 @@ def build_database(
 
 
 def describe_numbers(database: duckdb.DuckDBPyConnection) -> None:
-    """Write the table ``numbers``: the usual values of each column of numbers that has any."""
+    """Write the table ``numbers``: one row of statistics per numeric column that has at least one value."""
     schema = database.execute("DESCRIBE segments").fetchall()
     names = [name for name, kind, *_ in schema if kind in {"DOUBLE", "BIGINT"}]
     database.execute(
@@ -161,12 +167,12 @@ def describe_numbers(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def judge(path: Path, rules: Rules) -> None:
-    """Write into the column ``fired`` which rules fire for each segment.
+    """Store in the column ``fired`` a bit mask of the rules that fire for each segment.
 
-    Does nothing if the column holds the same rules already, or if another process has the file open.
+    The function does nothing if the column was computed with the same rules, or if another process has the file open.
 
     Raises:
-        BadRules: a rule reads a column that the segments do not have.
+        BadRules: a rule reads a column that the segments lack.
     """
     with suppress(duckdb.IOException), duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT}) as database:
         check_columns(rules, rule_columns(columns_of(database)))
@@ -181,12 +187,12 @@ def judge(path: Path, rules: Rules) -> None:
 
 
 def rule_columns(columns: Mapping[str, str]) -> dict[str, ColumnType]:
-    """The columns that rules may read, with their types as rules name them."""
+    """Return the columns that rules may read, with the type names that rules files use."""
     return {name: _RULE_TYPES[kind] for name, kind in columns.items() if kind in _RULE_TYPES and name not in _ADDED}
 
 
 def _find_last_validations(source: ShardSource) -> pl.LazyFrame:
-    """Return the columns ``video_id``, ``worker`` and ``day`` of the last validation of each video."""
+    """Return a frame with ``video_id``, ``worker`` and ``day`` of the last validation of each video."""
     frames = [
         pl.scan_parquet(shard.uri, storage_options=_options(source))
         .select(pl.col("video_id").unique())
@@ -203,7 +209,7 @@ def _options(source: ShardSource) -> dict[str, str] | None:
 
 
 def _worker_of(uri: str) -> str:
-    """The worker in a shard's name; a compacted shard has the rows of several."""
+    """Return the worker in a shard's key, or ``compacted`` for a shard with rows of several workers."""
     key = "shards/" + uri.rpartition("/shards/")[2]
     parsed = parse_shard_key(key)
     return parsed[0] if parsed else "compacted"
@@ -222,5 +228,5 @@ def _delete_old(cache: Path) -> None:
 
 
 def columns_of(database: duckdb.DuckDBPyConnection) -> Mapping[str, str]:
-    """The columns of the table ``segments`` with their DuckDB types."""
+    """Return the columns of the table ``segments`` with their DuckDB types."""
     return {name: kind for name, kind, *_ in database.execute("DESCRIBE segments").fetchall()}

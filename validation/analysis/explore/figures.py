@@ -1,4 +1,4 @@
-"""Plotly figures, as the plain dictionaries that `dcc.Graph` takes."""
+"""Draw Plotly figures as plain dictionaries for `dcc.Graph`."""
 
 from collections.abc import Mapping, Sequence
 from time import monotonic_ns
@@ -17,7 +17,7 @@ CONFIG: Any = {"displayModeBar": False, "doubleClick": "reset"}
 
 
 def draw_histogram(found: Histogram, brushed: tuple[float, float] | None, limits: Sequence[float]) -> Figure:
-    """All segments in grey, the filtered ones in blue, the brushed range shaded, the limits of rules as lines."""
+    """Draw all segments in grey, filtered segments in blue, the brushed range shaded, and rule limits as lines."""
     width = found.column.bin_width
     centres = [found.column.low + width * (place + 0.5) for place in range(BINS)]
     layout = _layout(found.column.name, height=150)
@@ -39,7 +39,7 @@ def draw_histogram(found: Histogram, brushed: tuple[float, float] | None, limits
 
 
 def draw_counts(name: str, counts: Sequence[tuple[str, int]], chosen: Sequence[str]) -> Figure:
-    """Segments by value as horizontal bars; the chosen values are darker."""
+    """Draw the number of segments per value as horizontal bars. If values are chosen, all other bars are pale."""
     shown = list(reversed(counts))
     colours = [_COLOURS.get(value, LIGHT["blue"]) if not chosen or value in chosen else _PALE for value, _ in shown]
     layout = _layout(name, height=max(110, 44 + 17 * len(shown)))
@@ -55,7 +55,7 @@ def draw_counts(name: str, counts: Sequence[tuple[str, int]], chosen: Sequence[s
 
 
 def draw_hours(hours: Sequence[LanguageHours]) -> Figure:
-    """Hours that the rules accept, and those that they lose, by language; a mark where the other rules stand."""
+    """Draw accepted and other hours per language as stacked bars. A mark shows the accepted hours of other rules."""
     shown = list(reversed(hours))
     names = [row.lang for row in shown]
     layout = _layout("hours by language", height=90 + 24 * len(shown))
@@ -134,5 +134,5 @@ def _shade(low: float, high: float) -> dict[str, Any]:
 
 
 def _is_steep(counts: Sequence[int]) -> bool:
-    """Whether one bin holds so much that the others could not be seen."""
+    """Return whether one bin holds more than 60 % of the segments, so that a linear axis would hide other bins."""
     return max(counts, default=0) > 0.6 * sum(counts) > 0

@@ -1,4 +1,4 @@
-"""The page of limits: drag the limits of rules, see the hours that each language keeps, save a rules file."""
+"""Build the limits page: the user moves limits of rules, sees the kept hours per language, and saves a rules file."""
 
 from collections.abc import Iterator, Sequence
 from math import ceil, log10
@@ -13,7 +13,7 @@ from validation.scoring.rules_io import rewrite_rules
 from validation.scoring.verdict import Condition, Rule, Rules
 
 _STEPS = 400
-"""Places of a slider."""
+"""Approximate maximum number of positions of a slider for a fractional limit."""
 
 
 def make_limits_page(context: ExploreContext) -> html.Div:
@@ -95,7 +95,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
 
 
 def write_edited(context: ExploreContext, edited: Rules, version: str) -> str:
-    """The text of the rules file, comments included, with the moved limits and a new version."""
+    """Return the text of the rules file with the edited limits and a new version. Comments of the file are kept."""
     preface = f"Limits chosen in `vfleet explore`, from the rules {context.rules.version}."
     return rewrite_rules(context.rules_text, edited.with_rules(edited.rules, version), preface=preface, notes={})
 
@@ -134,7 +134,7 @@ def _is_movable(context: ExploreContext, condition: Condition) -> bool:
 
 
 def _range_of(context: ExploreContext, condition: Condition) -> tuple[float, float, float]:
-    """The least and the largest place of a slider and its step; the limit itself is one of the places."""
+    """Return minimum, maximum and step of a slider. The current limit is one of the slider's positions."""
     column, value = context.table.numbers[condition.column], float(condition.value or 0)
     low, high = min(column.low, value), max(column.high, value)
     if isinstance(condition.value, int):
@@ -145,7 +145,7 @@ def _range_of(context: ExploreContext, condition: Condition) -> tuple[float, flo
 
 
 def _set_limits(context: ExploreContext, rules: Rules, places: Sequence[Any], values: Sequence[float | None]) -> Rules:
-    """The rules with other limits. A limit that was moved by less than half a step is left as it is."""
+    """Return the rules with the values of the sliders. A change of less than half a step is ignored."""
     changed = [list(rule.when) for rule in rules.rules]
     for place, value in zip(places, values, strict=True):
         condition = changed[place["rule"]][place["condition"]]

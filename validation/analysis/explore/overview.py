@@ -1,4 +1,4 @@
-"""The first page: counts and histograms that filter, and the table of segments."""
+"""Build the first page: bar charts and histograms that set the filter, and the table of segments."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from validation.errors import BadInput
 from validation.scoring.verdict import Rules
 
 COUNTED = ("verdict", "reasons", "lang", "worker")
-"""Columns with a bar per value."""
+"""Columns that have a bar chart with one bar per value."""
 _FIRST = ("review_decision", "verdict", "reasons", "lang", "video_id", "segment_index", "duration_s", "text")
 _HIDDEN = frozenset({"stored_reasons", "text_normalised", "fired", "language", "language_code"})
 _WIDTHS = {"text": 340, "reasons": 180, "video_id": 140, "segment_index": 110, "verdict": 95, "lang": 80}
@@ -143,7 +143,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         start, end = request["startRow"], request["endRow"]
         try:
             rows = context.table.find_rows(chosen, rules, request.get("sortModel") or (), start, end)
-        except BadInput:  # the message is shown by ``draw``
+        except BadInput:  # ``draw_charts`` shows the message
             return {"rowData": [], "rowCount": 0}
         is_last = len(rows) < end - start
         return {
@@ -206,7 +206,7 @@ def _draw_histogram(context: ExploreContext, name: str, chosen: Filter, rules: R
 
 
 def _graph(name: Mapping[str, str]) -> html.Div:
-    """A figure that is filled later. It is never made anew, because a new figure would cancel the user's next click."""
+    """Make an empty graph. Callbacks replace only its figure, because a new graph would lose the user's next click."""
     return html.Div(dcc.Graph(id=dict(name), figure={"layout": {"height": 150}}, config=CONFIG), className="card")
 
 

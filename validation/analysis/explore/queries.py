@@ -1,4 +1,4 @@
-"""The questions of the page, as DuckDB queries on the table of segments."""
+"""Query the DuckDB table of segments for the page."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,23 +15,23 @@ from validation.scoring.rules_io import check_columns
 from validation.scoring.verdict import Rule, Rules
 
 GROUPS = {"video_id": "video", "speaker": "speaker", "worker": "worker", "day": "day", "lang": "language"}
-"""The columns whose values have a page of their own, and what they are called."""
+"""Columns by which the page can group segments, with their labels."""
 _NEAR_ROWS = 5_000
-"""Rows that are read together with those between them."""
+"""Maximum span of row ids that one range scan reads. Rows that are farther apart are read one by one."""
 _MEDIANS = frozenset({"cer", "rms_dbfs", "chars_per_s"})
 _JUDGED_BY = "SELECT rule FROM judged_by ORDER BY place"
 Row = Mapping[str, Any]
 
 
 class Totals(NamedTuple):
-    """What a filter finds."""
+    """Number and hours of the segments that pass a filter."""
 
     segments: int
     hours: float
 
 
 class LanguageHours(NamedTuple):
-    """The hours of a language that rules accept, and that other rules accept."""
+    """Hours of a language: all, accepted by the rules (``kept``), and accepted by other rules (``kept_before``)."""
 
     lang: str
     hours: float
@@ -41,19 +41,19 @@ class LanguageHours(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Segments by the value of one column. Values beyond the edges are counted in the outer bins."""
+    """Number of filtered segments per bin of a numeric column. Values beyond the edges count in the outer bins."""
 
     column: NumberColumn
     counts: list[int]
     of_all: list[int]
-    """The same without any filter."""
+    """Number of all segments per bin, without a filter."""
 
 
 class SegmentTable:
-    """The table of a DuckDB file, with the verdicts of rules. One per page; every query has a cursor of its own."""
+    """Table of segments in a DuckDB file. Threads may share one instance, because every query uses a new cursor."""
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        """Open the file for reading. SQL of the user can read nothing else."""
+        """Open the file read-only. SQL that the user enters cannot read other files."""
         config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "access_mode": "READ_ONLY"}
         self._database = duckdb.connect(path, config=config | ({"threads": threads} if threads else {}))
         self._database.execute("SET enable_external_access = false")
@@ -67,18 +67,18 @@ class SegmentTable:
         self._database.close()
 
     def check_rules(self, rules: Rules) -> None:
-        """Refuse rules that read a column which the segments do not have. Raises ``BadRules``."""
+        """Raise ``BadRules`` if a rule reads a column that the segments lack."""
         check_columns(rules, rule_columns(self.columns))
 
     def size(self) -> int:
-        """The number of segments."""
+        """Return the number of segments."""
         return int(self._rows("SELECT count(*) FROM segments")[0][0])
 
     def count(self, chosen: Filter, rules: Rules) -> Totals:
-        """Count the segments and their hours.
+        """Count the segments that pass a filter, and their hours.
 
         Raises:
-            BadInput: the filter's SQL is wrong; the message says why.
+            BadInput: the SQL of the filter is invalid. The message contains the reason.
         """
         sql = f"SELECT count(*), coalesce(sum(duration_s), 0) / 3600 FROM {self._judged(rules)} WHERE "  # noqa: S608
         return Totals(*self._rows(sql + self._where(chosen))[0])
@@ -86,7 +86,7 @@ class SegmentTable:
     def find_rows(
         self, chosen: Filter, rules: Rules, sort: Sequence[Mapping[str, str]], start: int, end: int
     ) -> list[Row]:
-        """The rows from ``start`` to ``end`` of the table, each with its verdict and reasons."""
+        """Return the filtered, sorted rows from ``start`` to ``end`` (exclusive), with verdict, reasons and margin."""
         found = self._rows(
             f"SELECT id FROM {self._judged(rules)} WHERE {self._where(chosen)}"  # noqa: S608 - names are quoted
             f"{grid_order(sort, [*self.columns, 'verdict'])} LIMIT {int(end) - int(start)} OFFSET {int(start)}"
@@ -96,10 +96,10 @@ class SegmentTable:
         return [self._judge(row, rules) for row in self._read_rows([place for (place,) in found])]
 
     def find_segment(self, name: str, rules: Rules) -> Row:
-        """One segment by ``VIDEO/SEGMENT``, the segment by its name or its index.
+        """Return one segment by ``VIDEO/SEGMENT``, where SEGMENT is the name or the index of the segment.
 
         Raises:
-            BadInput: there is no such segment.
+            BadInput: the segment does not exist.
         """
         video_id, _, segment = name.strip().partition("/")
         sql = (
@@ -117,7 +117,7 @@ class SegmentTable:
         )
 
     def make_histogram(self, name: str, chosen: Filter, rules: Rules) -> Histogram:
-        """Count the segments per bin of a numeric column; ignores the filter on that column."""
+        """Count the segments per bin of a numeric column. The filter on that column is ignored."""
         if name not in self._histograms:
             self._histograms[name] = self._count_bins(name, "true", "segments")
         where = self._where(chosen, without=name)
@@ -125,7 +125,7 @@ class SegmentTable:
         return Histogram(self.numbers[name], counts, self._histograms[name])
 
     def count_values(self, name: str, chosen: Filter, rules: Rules, limit: int = 22) -> list[tuple[str, int]]:
-        """Count the segments per value of a text column, most frequent first; ignores the filter on that column."""
+        """Count the segments per value of a text column, most frequent first. The filter on that column is ignored."""
         sql = (
             f"SELECT coalesce(CAST({quote_name(name)} AS VARCHAR), 'missing') AS value, count(*) "  # noqa: S608 - quoted
             f"FROM {self._judged(rules)} WHERE {self._where(chosen, without=name)} "
@@ -134,7 +134,7 @@ class SegmentTable:
         return [(str(value), int(count)) for value, count in self._rows(sql)]
 
     def count_reasons(self, chosen: Filter, rules: Rules) -> list[tuple[str, int]]:
-        """Count the segments per reason; ignores the filter on reasons."""
+        """Count the segments per reason, most frequent first. The filter on reasons is ignored."""
         where = self._where(chosen, without="reasons")
         same = len(self._judged_by) <= MAX_BITS
         if same and [rule.model_dump() for rule in rules.effective] == [rule.model_dump() for rule in self._judged_by]:
@@ -147,7 +147,7 @@ class SegmentTable:
         return sorted(named, key=lambda each: -each[1])
 
     def compare_hours(self, rules: Rules, before: Rules, chosen: Filter | None = None) -> list[LanguageHours]:
-        """The accepted hours of each language by two sets of rules; most hours first."""
+        """Return the accepted hours per language under two sets of rules, sorted by descending total hours."""
         where = self._where(chosen or Filter())
         sql = (
             f"SELECT lang, coalesce(sum(duration_s), 0) / 3600 AS hours, "  # noqa: S608 - quoted
@@ -158,7 +158,7 @@ class SegmentTable:
         return [LanguageHours(*row) for row in self._rows(sql)]
 
     def count_changes(self, rules: Rules, before: Rules) -> list[tuple[str, str, int, float]]:
-        """Verdict before, verdict after, segments and hours."""
+        """Return verdict under ``before``, verdict under ``rules``, segments and hours, per pair of verdicts."""
         sql = (
             f"SELECT verdict, {self._sql(rules).verdict} AS after, count(*), coalesce(sum(duration_s), 0) / 3600 "  # noqa: S608
             f"FROM {self._judged(before)} GROUP BY verdict, after ORDER BY verdict, after"
@@ -166,7 +166,7 @@ class SegmentTable:
         return [(before_, after, int(count), float(hours)) for before_, after, count, hours in self._rows(sql)]
 
     def find_changed(self, rules: Rules, before: Rules, limit: int = 200) -> list[Row]:
-        """Segments whose verdict differs between two sets of rules, in the order of the table."""
+        """Return the first ``limit`` segments, in table order, whose verdicts differ between two sets of rules."""
         sql = (
             f"SELECT video_id, segment_index, lang, verdict AS before, {self._sql(rules).verdict} AS after, "  # noqa: S608
             f"reasons AS reasons_before, {self._sql(rules).reasons} AS reasons_after, text "
@@ -175,9 +175,10 @@ class SegmentTable:
         return self._dicts(sql)
 
     def group(self, by: str, chosen: Filter, rules: Rules, limit: int = 1000) -> list[Row]:
-        """Segments, hours, shares and medians by video, speaker, worker, day or language; most hours first.
+        """Return one row per video, speaker, worker, day or language, sorted by descending hours.
 
-        Speakers of different videos are different.
+        A row has the number of segments, the hours and the fraction of each verdict. Rows of videos and speakers also
+        have medians of some signals. Equal speaker labels in different videos denote different speakers.
         """
         keys = "video_id, speaker" if by == "speaker" else quote_name(by)
         lang = "" if by == "lang" else "any_value(lang) AS lang, "
@@ -199,7 +200,7 @@ class SegmentTable:
         )
 
     def count_words(self, lang: str | None, search: str, limit: int = 500) -> list[Row]:
-        """The words of the normalised transcripts of a language: how often, and in how many segments."""
+        """Count the words of a language's normalised transcripts: occurrences, videos and median CER per word."""
         where = f"lang = {literal(lang)}" if lang else "true"
         found = f"contains(word, {literal(search)})" if search else "true"
         sql = (
@@ -211,7 +212,7 @@ class SegmentTable:
         return self._dicts(sql)
 
     def count_characters(self, lang: str | None) -> list[Row]:
-        """The characters of the stored transcripts of a language: how often, and in how many segments."""
+        """Count the characters of a language's stored transcripts: occurrences and segments per character."""
         where = f"lang = {literal(lang)}" if lang else "true"
         sql = (
             "SELECT character, printf('U+%04X', unicode(character)) AS code, count(*) AS count, "  # noqa: S608 - quoted
@@ -222,7 +223,7 @@ class SegmentTable:
         return self._dicts(sql)
 
     def _read_rows(self, places: Sequence[int]) -> list[Row]:
-        """The rows at some places of the table, in that order. Far places are read one by one, which scans nothing."""
+        """Return the rows with the given row ids, in that order. Distant rows are read one by one, to avoid a scan."""
         low, high = min(places), max(places)
         if high - low < _NEAR_ROWS:
             near = self._dicts(f"SELECT rowid AS id, * FROM segments WHERE rowid BETWEEN {low} AND {high}")  # noqa: S608
@@ -236,7 +237,7 @@ class SegmentTable:
         return {**row, "verdict": verdict.verdict, "reasons": list(verdict.reasons), "margin": verdict.margin}
 
     def _judged(self, rules: Rules) -> str:
-        """The segments with the columns ``verdict`` and ``reasons``; only what a query reads is computed."""
+        """Return a subquery that adds ``verdict`` and ``reasons``. DuckDB computes only columns that a query reads."""
         sql = self._sql(rules)
         return f"(SELECT rowid AS id, *, {sql.verdict} AS verdict, {sql.reasons} AS reasons FROM segments)"  # noqa: S608
 
@@ -274,7 +275,7 @@ class SegmentTable:
 
 
 def _count_bits(rules: Rules, groups: Sequence[tuple[int, int]]) -> list[tuple[str, int]]:
-    """Segments per reason, most frequent first, from the number of segments per set of firing rules."""
+    """Return the segments per reason, most frequent first. ``groups`` has a bit mask of rules and a count per group."""
     counts: Counter[str] = Counter()
     for fired, segments in groups:
         for reason in {rule.reason for place, rule in enumerate(rules.effective) if fired >> place & 1}:

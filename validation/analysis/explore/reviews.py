@@ -1,4 +1,4 @@
-"""Decisions of people on single segments, in an append-only file, and the trusted clips that are made of them."""
+"""Store review decisions in an append-only file, and write trusted clips from the decisions."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from validation.languages import normalize_language_code
 
 ReviewDecision: TypeAlias = Literal["accept", "reject"]
 Key: TypeAlias = tuple[str, int]
-"""A video's id and a segment's index."""
+"""Video id and segment index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a person decided on one segment."""
+    """Review decision of a person on one segment."""
 
     video_id: str
     segment_index: int
@@ -30,16 +30,16 @@ class Review:
     decision: ReviewDecision
     language: str | None = None
     text: str | None = None
-    """The stored transcript at the time of the decision."""
+    """Stored transcript at the time of the decision."""
     corrected_text: str | None = None
-    """The right transcript, if the stored one is wrong."""
+    """Correct transcript, if the stored transcript is wrong."""
     note: str = ""
     at: str = ""
-    """When it was decided, in UTC."""
+    """UTC time of the decision in ISO 8601 format."""
 
     @property
     def trusted_text(self) -> str | None:
-        """What is said in the segment, as far as the decision tells; None if only that the stored text is wrong."""
+        """The corrected text, else the text of an accepted segment; None for a rejected segment without correction."""
         if self.corrected_text:
             return self.corrected_text
         return self.text if self.decision == "accept" else None
@@ -49,13 +49,13 @@ _JSON = TypeAdapter(Review)
 
 
 class Reviews:
-    """The decisions in a file of JSON lines. A later line on a segment replaces the earlier ones."""
+    """Review decisions in a JSON lines file. The last line of a segment replaces earlier lines of the segment."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file, if there is one.
+        """Read the decisions from the file, if the file exists.
 
         Raises:
-            BadInput: the file cannot be read, or a line is no decision; the message names the line.
+            BadInput: the file cannot be read, or a line is not a decision. The message contains the line number.
         """
         self.path = path
         self._lock = Lock()
@@ -64,7 +64,7 @@ class Reviews:
             self._latest[review.video_id, review.segment_index] = review
 
     def add(self, review: Review) -> Review:
-        """Append a decision, with the present time. Raises ``BadInput`` if the file cannot be written."""
+        """Append a decision with the current time, and return it. Raises ``BadInput`` if the file cannot be written."""
         dated = _JSON.validate_python(asdict(review) | {"at": datetime.now(UTC).isoformat(timespec="seconds")})
         line = json.dumps(asdict(dated), ensure_ascii=False) + "\n"
         with self._lock:
@@ -80,7 +80,7 @@ class Reviews:
         return self._latest.get((video_id, segment_index))
 
     def all(self) -> list[Review]:
-        """The latest decision on each segment, in the order of the first decisions."""
+        """Return the latest decision per segment, ordered by the first decision on the segment."""
         return list(self._latest.values())
 
 
@@ -102,18 +102,18 @@ DECISIONS: tuple[ReviewDecision, ...] = get_args(ReviewDecision)
 
 
 def write_trusted_clips(reviews: Sequence[Review], audio: SourceAudio, folder: Path) -> dict[str, str]:
-    """Write the audio of each segment whose right text and language are known, and ``manifest.jsonl``.
+    """Write a WAV file per segment whose correct text and language are known, and ``manifest.jsonl``.
 
     Args:
-        reviews: the decisions. A segment counts if it was accepted, or if its text was corrected.
-        audio: the source.
-        folder: where to write; made if missing.
+        reviews: the decisions. Only accepted segments and segments with a corrected text are used.
+        audio: the reader of the source store.
+        folder: the folder of the clips; created if missing.
 
     Returns:
-        The trusted segments that could not be written, with the reason.
+        The reason per trusted segment (``VIDEO/INDEX``) that could not be written.
 
     Raises:
-        BadInput: no decision gives a text, or the folder cannot be written.
+        BadInput: no decision has a trusted text, or the folder cannot be written.
     """
     trusted = [review for review in reviews if review.trusted_text]
     if not trusted:

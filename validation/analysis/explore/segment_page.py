@@ -1,4 +1,4 @@
-"""The page of one segment: player, waveform, spectrogram, texts, signals with their rules, and the review decision."""
+"""Build the page of one segment: audio player, waveform, spectrogram, texts, signals with rules, and review form."""
 
 from collections.abc import Iterator
 from typing import Any

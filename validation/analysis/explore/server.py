@@ -1,4 +1,4 @@
-"""The web server of the page: on the loopback interface, for the holder of the address alone."""
+"""Serve the page on the loopback interface. Only a client that has the secret token of the address gets access."""
 
 import secrets
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ _COOKIE = "vfleet-explore"
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Logs no request: an address holds the token."""
+    """Request handler that logs no request, because the address of a request may contain the token."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
 
 def make_server_of(context: ExploreContext, *, port: int = 0) -> tuple[BaseWSGIServer, str]:
-    """Bind the page to a port of the loopback interface; 0 takes a free one.
+    """Make a server of the page on a port of the loopback interface; port 0 selects a free port.
 
     Returns:
-        The server, of which ``serve_forever`` serves the page, and the address with its token.
+        The server, which starts with ``serve_forever``, and the URL with the token.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
     token = secrets.token_urlsafe(24)
     app = make_app(context)
@@ -42,7 +42,7 @@ def make_server_of(context: ExploreContext, *, port: int = 0) -> tuple[BaseWSGIS
 
 
 def make_app(context: ExploreContext) -> Dash:
-    """Build the page. All scripts and styles are served from the installed packages."""
+    """Build the Dash app with all pages. All scripts and styles come from the installed packages."""
     app = Dash(__name__, title="vfleet explore", update_title="", serve_locally=True, assets_folder="assets")
     app.layout = html.Div(
         [
@@ -84,10 +84,10 @@ def _serve_audio(server: Flask, context: ExploreContext) -> None:
 
 
 def _guard(server: Flask, token: str) -> None:
-    """Answer only requests with the token, and only under the server's own name.
+    """Reject requests without the token or its cookie, and requests with a foreign host name (HTTP status 403).
 
-    The token is exchanged for a cookie, so that it is not in the address of the page. A page of another site that
-    resolves its name to this machine is refused by its name.
+    The first request carries the token in its URL. The answer sets a cookie and redirects to a URL without the token.
+    The check of the host name prevents DNS rebinding: another site's name that resolves to this machine is rejected.
     """
 
     @server.before_request

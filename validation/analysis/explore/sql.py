@@ -1,4 +1,4 @@
-"""Verdict rules and filters as DuckDB expressions."""
+"""Translate verdict rules and filters to DuckDB expressions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from validation.scoring.verdict import LANGUAGE, Condition, Rule, Rules
 
 _OPERATORS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "==": "=", "!=": "<>"}
 MAX_BITS = 62
-"""Rules that have a bit in the column `fired`."""
+"""Maximum number of rules with a bit in the column ``fired``."""
 _TEXT_FILTERS = {
     "contains": "contains(lower({column}), lower({value}))",
     "notContains": "NOT coalesce(contains(lower({column}), lower({value})), false)",
@@ -31,23 +31,26 @@ _NUMBER_FILTERS = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which segments are looked at. All parts must hold."""
+    """Filter of segments. A segment passes if all parts of the filter hold."""
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Closed intervals of number columns: the brushed histograms."""
+    """Closed interval per numeric column, from brushed histograms."""
     values: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Wanted values of text columns: the clicked bars."""
+    """Wanted values per text column, from clicked bars."""
     grid: Mapping[str, Any] = field(default_factory=dict)
-    """The filter model of AG Grid, by column."""
+    """Filter model of AG Grid per column."""
     where: str = ""
-    """A condition in SQL."""
+    """SQL condition that the user entered."""
 
     def to_sql(self, columns: Collection[str], *, without: str | None = None) -> str:
-        """The condition in SQL.
+        """Return the filter as an SQL condition; ``true`` if the filter is empty.
 
         Args:
-            columns: the columns that exist; parts that read others are left out.
-            without: leave out the range and the values of this column, as its own histogram does.
+            columns: the columns that exist. Ranges and grid filters of other columns are left out.
+            without: a column whose range and values are left out, because the result is drawn over this column.
+
+        Raises:
+            BadInput: a filter model of AG Grid has an unknown type.
         """
         parts = [
             f"{quote_name(name)} BETWEEN {literal(low)} AND {literal(high)}"
@@ -65,7 +68,7 @@ def quote_name(name: str) -> str:
 
 
 def literal(value: Scalar) -> str:
-    """A value in SQL. A float is written as a double: DuckDB would read `0.1` as a decimal."""
+    """Return a value as an SQL literal. A float is cast to DOUBLE, because DuckDB would parse `0.1` as a decimal."""
     if value is None:
         return "NULL"
     if isinstance(value, bool):
@@ -76,13 +79,13 @@ def literal(value: Scalar) -> str:
 
 
 class RuleSql:
-    """Verdicts and reasons of rules in SQL: the same as ``Rules.evaluate`` gives for every row.
+    """SQL expressions for the verdict and the reasons that ``Rules.evaluate`` returns for a row.
 
-    Rules that the table was judged by are read from the bits of its column ``fired``; other rules are computed.
+    Rules in ``judged_by`` are read from the bits of the column ``fired``. Other rules are evaluated by the query.
     """
 
     def __init__(self, rules: Rules, judged_by: Sequence[Rule] = ()) -> None:
-        """Combine the rules with the rules of the bits, of which the first stands for bit 0."""
+        """Store the rules, and the rules whose bits the column ``fired`` holds; the first of them is bit 0."""
         self.rules = rules
         self._bits = {(rule.when, rule.languages): 1 << place for place, rule in enumerate(judged_by[:MAX_BITS])}
 
@@ -97,14 +100,14 @@ class RuleSql:
 
     @property
     def reasons(self) -> str:
-        """The list of the reasons that fire, each once, in the order of the first rules that fire."""
+        """An SQL list of the distinct reasons of the firing rules, in the order of the first firing rule per reason."""
         rules = self.rules.effective
         fired = ", ".join(f"CASE WHEN {self._any_fires([rule])} THEN {literal(rule.reason)} END" for rule in rules)
         first = f"list_position([{fired}], reason) = place"
         return f"list_filter([{fired}], lambda reason, place: reason IS NOT NULL AND {first})"
 
     def by_reason(self) -> dict[str, str]:
-        """For each reason the condition that a rule with this reason fires."""
+        """Return per reason an SQL condition that is true if a rule with this reason fires."""
         grouped: dict[str, list[Rule]] = {}
         for rule in self.rules.effective:
             grouped.setdefault(rule.reason, []).append(rule)
@@ -121,13 +124,13 @@ class RuleSql:
 
 
 def fired_sql(rules: Sequence[Rule]) -> str:
-    """The bits of the rules that fire: the first rule is bit 0. Rules beyond ``MAX_BITS`` have none."""
+    """Return an SQL expression for the bit mask of firing rules. Rule ``n`` is bit ``n``, up to ``MAX_BITS`` rules."""
     bits = [f"CAST({fires(rule)} AS UBIGINT) << {place}" for place, rule in enumerate(rules[:MAX_BITS])]
     return " | ".join(f"({bit})" for bit in bits) or "CAST(0 AS UBIGINT)"
 
 
 def grid_order(sort: Sequence[Mapping[str, str]], columns: Collection[str]) -> str:
-    """The sort model of AG Grid as an ORDER BY; empty if nothing is sorted. Missing values come last."""
+    """Return the sort model of AG Grid as an ORDER BY clause, or an empty string without sort. Nulls come last."""
     keys = [
         f"{quote_name(each['colId'])} {'DESC' if each['sort'] == 'desc' else 'ASC'} NULLS LAST"
         for each in sort
@@ -137,14 +140,14 @@ def grid_order(sort: Sequence[Mapping[str, str]], columns: Collection[str]) -> s
 
 
 def fires(rule: Rule) -> str:
-    """The condition that a rule is for the segment's language and that all of its conditions hold."""
+    """Return an SQL condition: the rule applies to the segment's language, and all its conditions hold."""
     listed = ", ".join(map(literal, rule.languages))
     for_language = [f"coalesce({LANGUAGE} IN ({listed}), false)"] if rule.languages else []
     return "(" + " AND ".join(for_language + [_holds(condition) for condition in rule.when]) + ")"
 
 
 def _holds(condition: Condition) -> str:
-    """True or false, never null: a comparison with a missing value does not hold."""
+    """Return an SQL condition that is never null: comparing a missing value gives false."""
     column = quote_name(condition.column)
     if condition.op in {"missing", "present"}:
         return f"{column} IS {'' if condition.op == 'missing' else 'NOT '}NULL"
@@ -152,7 +155,7 @@ def _holds(condition: Condition) -> str:
 
 
 def _limit(condition: Condition) -> str:
-    """The value to compare with, by the segment's language."""
+    """Return an SQL expression for the limit of a condition; the limit may depend on the segment's language."""
     if not condition.by_language:
         return literal(condition.value)
     branches = " ".join(f"WHEN {literal(name)} THEN {literal(float(limit))}" for name, limit in condition.by_language)
@@ -167,7 +170,11 @@ def _any_value(name: str, wanted: Collection[str]) -> str:
 
 
 def _grid_condition(name: str, model: Mapping[str, Any]) -> str:
-    """One column's filter of AG Grid: a single condition, or several that are joined by AND or OR."""
+    """Return the SQL condition of an AG Grid filter of one column, with one condition or several conditions.
+
+    Raises:
+        BadInput: the model has an unknown type.
+    """
     if "operator" in model:
         joined = f" {'OR' if model['operator'] == 'OR' else 'AND'} ".join(
             _grid_condition(name, each) for each in model.get("conditions", ())

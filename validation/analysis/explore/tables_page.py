@@ -1,4 +1,4 @@
-"""The pages with a plain table: groups, words and characters, two sets of rules, and the review decisions."""
+"""Build the pages with plain tables: groups, words and characters, comparison of rules, and review decisions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ def _add_groups(app: Dash, context: ExploreContext) -> None:
             return [], []
         try:
             return _fill(context.table.group(by, context.read_filter(stored, grid), context.read_rules(rules_json)))
-        except BadInput:  # the message is shown above the tabs
+        except BadInput:  # ``overview`` shows the message above the tabs
             return [], []
 
     @app.callback(
@@ -173,7 +173,7 @@ def _make_table(name: str) -> dash_ag_grid.AgGrid:
 
 
 def _fill(rows: Sequence[Row]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The rows and the columns of a table; lists are joined."""
+    """Return the rows and the column definitions of an AG Grid table. Lists in cells become comma-separated text."""
     shown: list[Mapping[str, Any]] = [
         {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}
         for row in rows

@@ -1,1 +1,1 @@
-"""Export a selection as a training set: audio and text in the format of a trainer, in shards that can be resumed."""
+"""Export a selection as a training set: audio and text in the format of a toolkit. A later run can resume an export."""

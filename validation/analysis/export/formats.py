@@ -1,4 +1,4 @@
-"""The formats of an export. Each writes shards of files, and parts of index files that are joined at the end."""
+"""Write an export in one of eight formats. A format writes shards, and index files that are joined at the end."""
 
 import gzip
 import io
@@ -16,21 +16,21 @@ from validation.analysis.export.samples import Sample
 from validation.domain import SAMPLE_RATE
 
 PARTS = ".export/parts"
-"""Where a shard's parts of index files are kept until they are joined."""
+"""Folder with one subfolder per shard. The subfolder holds the shard's part of each index file until the join."""
 
 
 class ShardWriter(Protocol):
-    """Writes one shard of an export: audio files and lines of index files, into a temporary folder."""
+    """Writer of one shard of an export. It writes audio and index lines to a staging folder."""
 
     def add(self, sample: Sample) -> int:
-        """Write a sample; return the bytes of the shard so far."""
+        """Write one sample. Return the size of the shard so far, in bytes."""
 
     def close(self) -> None:
-        """Write buffered samples and index lines, and close the shard."""
+        """Write the buffered samples and index lines, and close the shard's files."""
 
 
 class FilesShardWriter:
-    """One audio file per sample, and lines of index files."""
+    """Writer of a shard with one audio file per sample. The index lines of a shard become parts of the index files."""
 
     def __init__(
         self, folder: Path, number: int, suffix: str, index: Callable[[Sample, str], Mapping[str, str]]
@@ -56,7 +56,11 @@ class FilesShardWriter:
 
 
 class TarShardWriter:
-    """One tar of samples, and lines of index files: parts that are joined, or files of the shard's own."""
+    """Writer of a shard with one tar of samples.
+
+    ``index`` returns index lines by file path. A path below ``PARTS`` is a part of an index file that is joined at the
+    end; any other path is an index file of this shard alone.
+    """
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class TarShardWriter:
 
 
 class ParquetShardWriter:
-    """One parquet file with the audio in it, as Hugging Face ``datasets`` reads it."""
+    """Writer of a shard as one parquet file that contains the audio. Hugging Face ``datasets`` reads this format."""
 
     ROW_GROUP_BYTES = 64 << 20
 
@@ -143,7 +147,7 @@ HF_SCHEMA = pa.schema(
 
 
 def describe(sample: Sample) -> dict[str, Any]:
-    """What every format keeps of a sample beside its audio."""
+    """Return the metadata of a sample that every format except Kaldi and Lhotse writes; ``duration`` is in seconds."""
     row = sample.row
     return {
         "text": row.text,
@@ -157,21 +161,24 @@ def describe(sample: Sample) -> dict[str, Any]:
 
 
 def encode_audio(sample: Sample, suffix: str) -> bytes:
-    """Encode as 16-bit FLAC or WAV, which keep every sample."""
+    """Encode the audio of a sample losslessly as 16-bit FLAC or WAV; ``suffix`` is ``.flac`` or ``.wav``."""
     file = io.BytesIO()
     soundfile.write(file, sample.pcm, SAMPLE_RATE, format=suffix[1:].upper(), subtype="PCM_16")
     return file.getvalue()
 
 
 def open_nemo(folder: Path, number: int) -> ShardWriter:
-    """Audio files and ``manifest.jsonl``, whose paths are relative to the manifest."""
+    """Open a shard for NeMo: FLAC files and ``manifest.jsonl``. Paths in the manifest are relative to the manifest."""
     return FilesShardWriter(
         folder, number, ".flac", lambda sample, path: {"manifest.jsonl": _dump(_nemo_entry(sample, path))}
     )
 
 
 def open_nemo_tarred(folder: Path, number: int) -> ShardWriter:
-    """``audio_N.tar`` and one manifest for all, with the number of the tar in ``shard_id``."""
+    """Open a shard for tarred NeMo datasets: ``audio_N.tar`` and ``sharded_manifests/manifest_N.json``.
+
+    ``tarred_audio_manifest.json`` joins the manifests of all shards; ``shard_id`` is the number of the tar.
+    """
 
     def index(sample: Sample) -> Mapping[str, str]:
         line = _dump({**_nemo_entry(sample, f"{sample.key}.flac"), "shard_id": number})
@@ -190,7 +197,7 @@ def _nemo_entry(sample: Sample, path: str) -> dict[str, Any]:
 
 
 def open_webdataset(folder: Path, number: int) -> ShardWriter:
-    """``train-NNNNNN.tar`` with ``.flac``, ``.txt`` and ``.json`` per sample."""
+    """Open a shard for WebDataset: ``train-NNNNNN.tar`` with a ``.flac``, a ``.txt`` and a ``.json`` per sample."""
 
     def members(sample: Sample) -> Mapping[str, bytes]:
         return {
@@ -203,7 +210,7 @@ def open_webdataset(folder: Path, number: int) -> ShardWriter:
 
 
 def open_lhotse(folder: Path, number: int) -> ShardWriter:
-    """Audio files and ``cuts.jsonl.gz``, whose paths are relative to its folder."""
+    """Open a shard for Lhotse: FLAC files and ``cuts.jsonl.gz``. Paths are relative to the folder of the export."""
 
     def index(sample: Sample, path: str) -> Mapping[str, str]:
         return {"cuts.jsonl.gz": _dump(_lhotse_cut(sample, {"type": "file", "channels": [0], "source": path}))}
@@ -212,7 +219,10 @@ def open_lhotse(folder: Path, number: int) -> ShardWriter:
 
 
 def open_lhotse_shar(folder: Path, number: int) -> ShardWriter:
-    """Lhotse Shar: ``shar/cuts.NNNNNN.jsonl.gz`` and ``shar/recording.NNNNNN.tar``, in a folder without other files."""
+    """Open a shard for Lhotse Shar: ``shar/cuts.NNNNNN.jsonl.gz`` and ``shar/recording.NNNNNN.tar``.
+
+    The folder ``shar`` holds no other files.
+    """
     placeholder = {"type": "shar", "channels": [0], "source": ""}
 
     def members(sample: Sample) -> Mapping[str, bytes]:
@@ -248,14 +258,17 @@ def _lhotse_cut(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_hf_audiofolder(folder: Path, number: int) -> ShardWriter:
-    """Audio files and ``metadata.jsonl``, as the loader ``audiofolder`` of ``datasets`` reads them."""
+    """Open a shard for the loader ``audiofolder`` of Hugging Face ``datasets``: FLAC files and ``metadata.jsonl``."""
     return FilesShardWriter(
         folder, number, ".flac", lambda sample, path: {"metadata.jsonl": _dump({"file_name": path, **describe(sample)})}
     )
 
 
 def open_kaldi(folder: Path, number: int) -> ShardWriter:
-    """WAV files and ``wav.scp``, ``text``, ``utt2spk``, ``utt2dur`` and ``utt2lang``, sorted by utterance."""
+    """Open a shard for Kaldi: WAV files and ``wav.scp``, ``text``, ``utt2spk``, ``utt2dur`` and ``utt2lang``.
+
+    Index lines are in the order of the samples, which ``freeze_selection`` sorts by utterance.
+    """
 
     def index(sample: Sample, path: str) -> Mapping[str, str]:
         key = sample.utterance_key
@@ -292,18 +305,18 @@ HOW_TO_READ: Mapping[str, str] = {
     "webdataset": '`webdataset.WebDataset("FOLDER/train-{{000000..{last:06d}}}.tar")`',
     "kaldi": "a data folder; the paths in `wav.scp` are relative to it",
 }
-"""One line per format for the data card; ``last`` is the number of the last shard."""
+"""Instruction per format for the data card, in Markdown. ``{last}`` is the number of the last shard with audio."""
 
 
 def join_parts(folder: Path, shards: int) -> list[Path]:
-    """Join the parts of index files in the order of the shards. Returns the files, relative to the folder."""
+    """Join the parts of each index file in the order of the shards. Return the joined files, relative to ``folder``."""
     parts = [folder / PARTS / f"{number:06d}" for number in range(shards)]
     names = sorted({path.name for part in parts if part.is_dir() for path in part.iterdir()})
     for name in names:
         with (folder / name).open("wb") as file:
             for part in parts:
                 if (part / name).is_file():
-                    file.write((part / name).read_bytes())  # gzip files can be joined like text
+                    file.write((part / name).read_bytes())  # concatenated gzip files are a valid gzip file
     return [Path(name) for name in names]
 
 

@@ -1,4 +1,4 @@
-"""Run an export: write shards one after the other, remember each finished one, and continue after an interruption."""
+"""Run an export: write one shard after the other, record each finished shard, and resume after an interruption."""
 
 import json
 import shutil
@@ -27,39 +27,39 @@ CHECKSUMS = "checksums.sha256"
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """What an export is made of. An export is only continued by an equal plan."""
+    """The inputs and options of an export. A run resumes an export only if its plan equals the stored plan."""
 
     format: str
     suite: str
     rules_version: str
     rules_sha256: str
-    """Of the rules' content, so that another file with the same version is another plan."""
+    """SHA-256 of the rules' content. Plans with different rules differ even if the rules have the same version."""
     keep: tuple[str, ...]
     shard_bytes: int
     models: Mapping[str, str]
     license: str
     selection: str | None = None
-    """The file that was exported from, in place of shards and rules."""
+    """The selection file that is exported, if the export does not read shards and rules."""
 
 
 @dataclass(slots=True)
 class ShardRecord:
-    """A finished shard."""
+    """Record of a finished shard in the state file."""
 
     rows_end: int
-    """Rows of the frozen list that this shard and the earlier ones cover."""
+    """Number of rows of the frozen list that this shard and all earlier shards cover."""
     segments: int = 0
     bytes: int = 0
     missing: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds of audio by language."""
+    """Seconds of audio per language."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Segments by language."""
+    """Number of segments per language."""
 
 
 @dataclass(slots=True)
 class ExportState:
-    """The progress of an export: its plan and the shards that are written."""
+    """Progress of an export: the plan, the number of rows to export, and the finished shards."""
 
     plan: dict[str, object]
     rows: int
@@ -84,7 +84,7 @@ class ExportState:
         )
 
     def languages(self) -> list[tuple[str, int, float]]:
-        """Language, segments and hours; most hours first."""
+        """Return language, number of segments and hours per language, sorted by descending hours."""
         names = {name for shard in self.shards for name in shard.seconds}
         rows = [
             (name, sum(shard.counts.get(name, 0) for shard in self.shards), self.seconds(name) / 3600) for name in names
@@ -93,15 +93,17 @@ class ExportState:
 
 
 def open_export(folder: Path, plan: ExportPlan, freeze: Callable[[Path], int]) -> ExportState:
-    """Begin an export in a folder, or find how far it is.
+    """Start an export in a folder, or read the state of the export that the folder holds already.
 
     Args:
-        folder: where to export to; made if missing.
-        plan: what to export.
-        freeze: writes the list of the selected rows to a file and returns their number; called once per export.
+        folder: the folder of the export; created if missing.
+        plan: the inputs and options of the export.
+        freeze: writes the list of selected rows to a file and returns the number of rows. It is called only when an
+            export starts, not when it is resumed.
 
     Raises:
-        BadInput: the folder holds other files or another export; or nothing is selected.
+        BadInput: the folder holds other files or an export with another plan; no segment is selected; or the list
+            cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     described = json.loads(json.dumps(asdict(plan)))
@@ -129,14 +131,14 @@ def open_export(folder: Path, plan: ExportPlan, freeze: Callable[[Path], int]) -
 def run_export(
     folder: Path, state: ExportState, plan: ExportPlan, source: ObjectStore, source_key: str
 ) -> Iterator[ExportState]:
-    """Write the shards that are missing; yields after each shard, and a last time when the export is complete.
+    """Write the missing shards. Yield the state after each shard, and once more when the export is complete.
 
-    A shard is written aside, checked in by its checksums, and moved into place: what stands in the folder is complete
-    shards at every moment.
+    A shard is written to a staging folder. When the shard is finished, its checksums are computed and its files are
+    moved to the folder of the export. After an error the finished shards stay, and the next run resumes the export.
 
     Raises:
-        BadInput: the disk is full or the folder not writable, or the source refuses this client.
-        Transient: the source cannot be read now. In every case the finished shards stay, and the next run continues.
+        BadInput: the disk is full, the folder is not writable, or the source store refuses this client.
+        Transient: the source store cannot be read now.
     """
     if state.is_complete:
         yield state
@@ -171,11 +173,11 @@ def _write_shard(
             if record.bytes >= plan.shard_bytes:
                 break
     except BaseException:
-        with suppress(OSError):  # the first error counts; the staging folder is deleted by the next run
+        with suppress(OSError):  # report the first error; the next run deletes the staging folder
             shard.close()
         raise
     shard.close()
-    if not record.segments:  # the last rows have no audio
+    if not record.segments:  # none of the remaining rows has audio
         shutil.rmtree(staging)
         staging.mkdir()
     _check_in(folder, staging, number, missing)
@@ -196,7 +198,7 @@ def _describe_missing(sample: MissingSample) -> str:
 
 
 def _check_in(folder: Path, staging: Path, number: int, missing: list[str]) -> None:
-    """Write the checksums of a shard's files, and move the files into place."""
+    """Write the checksums of a shard's files, and move the files from the staging folder to the export folder."""
     parts = staging / PARTS / f"{number:06d}"
     parts.mkdir(parents=True, exist_ok=True)
     files = sorted(path for path in staging.rglob("*") if path.is_file() and parts not in path.parents)
@@ -204,7 +206,7 @@ def _check_in(folder: Path, staging: Path, number: int, missing: list[str]) -> N
     (parts / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
     if missing:
         (parts / MISSING).write_text("".join(missing), encoding="utf-8")
-    shutil.rmtree(folder / PARTS / f"{number:06d}", ignore_errors=True)  # of an attempt that was cut off here
+    shutil.rmtree(folder / PARTS / f"{number:06d}", ignore_errors=True)  # left by an attempt that was interrupted here
     for path in sorted(path for path in staging.rglob("*") if path.is_file()):
         target = folder / path.relative_to(staging)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +214,7 @@ def _check_in(folder: Path, staging: Path, number: int, missing: list[str]) -> N
 
 
 def _finish(folder: Path, state: ExportState, plan: ExportPlan) -> None:
-    """Join the index files, write the data card, and complete the checksums."""
+    """Join the index files, write the data card, add their checksums, and mark the export as complete."""
     joined = join_parts(folder, len(state.shards))
     (folder / "README.md").write_text(write_card(state, plan), encoding="utf-8")
     added = sorted({*(path for path in joined if path.name != CHECKSUMS), Path("README.md")})
@@ -225,7 +227,7 @@ def _finish(folder: Path, state: ExportState, plan: ExportPlan) -> None:
 
 
 def write_card(state: ExportState, plan: ExportPlan) -> str:
-    """The data card, in Markdown with the header that the Hugging Face hub reads."""
+    """Return the data card as Markdown, with the YAML header that the Hugging Face hub reads."""
     environment = Environment(
         loader=PackageLoader("validation.analysis.export"),
         autoescape=False,  # noqa: S701 - Markdown, not HTML
@@ -234,13 +236,13 @@ def write_card(state: ExportState, plan: ExportPlan) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["markdown"] = for_markdown
-    environment.filters["yaml"] = to_json  # JSON is YAML
+    environment.filters["yaml"] = to_json  # JSON is valid YAML
     how_to_read = HOW_TO_READ[plan.format].format(last=max(sum(shard.segments > 0 for shard in state.shards) - 1, 0))
     return environment.get_template("card.md.j2").render(state=state, plan=plan, how_to_read=how_to_read)
 
 
 def hash_file(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     digest = sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

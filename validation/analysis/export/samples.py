@@ -1,4 +1,4 @@
-"""The samples of an export: the frozen list of selected segments, and their audio from the source tars."""
+"""Write the frozen list of selected segments, and read the audio of these segments from the source tars."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ from validation.errors import BadInput, Permanent
 from validation.files import replace_atomically
 
 PART_ROWS = 200_000
-"""Selected rows that are sorted at a time."""
+"""Approximate number of selected rows that are sorted in memory at a time."""
 MAX_PREFETCHED_VIDEOS = 3
-"""Videos that are read from the source ahead of the one that is written. Decoded, a video may take 2.8 GB."""
+"""Number of videos that are fetched ahead of the video that is written. A decoded video may take 2.8 GB of memory."""
 COLUMNS = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
@@ -41,7 +41,7 @@ COLUMNS = pa.schema(
         pa.field("verdict", pa.string()),
     ]
 )
-"""The columns of the frozen list."""
+"""Arrow schema of the frozen list."""
 _REQUIRED = ("video_id", "segment_index", "segment", "text")
 
 
@@ -63,25 +63,25 @@ class SelectedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A segment with its audio."""
+    """A selected segment with its audio."""
 
     row: SelectedRow
     pcm: npt.NDArray[np.int16]
-    """(T,) mono samples at 16 kHz, cut exactly as the segment was validated."""
+    """Mono samples at 16 kHz, shape (T,): exactly the samples that were validated."""
 
     @property
     def key(self) -> str:
-        """A name that is unique in the export and has no dot and no slash: the video's id and the segment's index."""
+        """The video's id and the segment's index: a name that is unique in the export and has no dot and no slash."""
         return f"{_escape(self.row.video_id)}-{self.row.segment_index:06d}"
 
     @property
     def speaker_key(self) -> str:
-        """The video's id and the speaker's label. Speakers of different videos are different."""
+        """The video's id and the speaker's label. Equal labels in different videos denote different speakers."""
         return speaker_key(self.row.video_id, self.row.speaker)
 
     @property
     def utterance_key(self) -> str:
-        """A unique name that begins with the speaker's, so that utterances and speakers sort alike, as Kaldi needs."""
+        """Speaker key and segment index. Utterance keys sort in the order of their speakers, as Kaldi requires."""
         return f"{self.speaker_key}+{self.row.segment_index:06d}"
 
     @property
@@ -102,15 +102,15 @@ class MissingSample:
 
 
 def freeze_selection(kept: pl.LazyFrame, path: Path) -> int:
-    """Write the selected rows as a list in the order of the export, so that a resumed export exports the same rows.
+    """Write the list of selected rows in the order of the export, so that a resumed export writes the same rows.
 
-    The order is that of the keys of the samples. Rows are read and sorted one range of videos at a time.
+    Rows are sorted by speaker key and segment index. They are read and sorted in groups of about ``PART_ROWS`` rows.
 
     Returns:
-        The number of rows.
+        The number of rows in the list.
 
     Raises:
-        BadInput: a column that an export needs is missing.
+        BadInput: the selection lacks a column that an export needs.
     """
     names = kept.collect_schema().names()
     if missing := [name for name in _REQUIRED if name not in names]:
@@ -131,7 +131,7 @@ def freeze_selection(kept: pl.LazyFrame, path: Path) -> int:
 
 
 def _cut_ranges(kept: pl.LazyFrame) -> Iterator[pl.Series]:
-    """The video ids of each part, in the order of the export."""
+    """Group the videos to about ``PART_ROWS`` rows. Yield the video ids of each group, in the order of the export."""
     census = kept.group_by("video_id").agg(pl.len().alias("rows")).collect(engine="streaming")
     order = pl.Series([speaker_key(video_id, None) for video_id in census["video_id"]], dtype=pl.String)
     numbered = census.sort(order).with_columns(part=(pl.col("rows").cum_sum() - 1) // PART_ROWS)
@@ -142,17 +142,19 @@ def _cut_ranges(kept: pl.LazyFrame) -> Iterator[pl.Series]:
 def read_samples(
     path: Path, store: ObjectStore, source_key: str, *, skip: int = 0
 ) -> Generator[Sample | MissingSample]:
-    """Fetch the audio of the frozen rows, in their order; each video's tar is read once.
+    """Fetch the audio of the rows of the frozen list, and yield samples in the order of the list.
+
+    The tar of each video is read once.
 
     Args:
         path: the frozen list.
-        store: where the tars are.
-        source_key: a tar's key, with ``{video_id}`` in it.
-        skip: rows at the beginning to leave out.
+        store: the source store, which holds the tars.
+        source_key: template of a tar's object key, with the placeholder ``{video_id}``.
+        skip: number of rows to skip at the beginning of the list.
 
     Raises:
-        Transient: the source cannot be read now.
-        BadInput: the source refuses this client.
+        Transient: the source store cannot be read now.
+        BadInput: the source store refuses this client.
     """
     videos = groupby(_read_rows(path, skip), key=attrgetter("video_id"))
     with ThreadPoolExecutor(MAX_PREFETCHED_VIDEOS) as pool:
@@ -181,7 +183,7 @@ def _read_rows(path: Path, skip: int) -> Iterator[SelectedRow]:
 
 
 def _fetch(store: ObjectStore, key: str, video_id: str, names: Sequence[str]) -> Mapping[str, Waveform | Fault] | str:
-    """The audio of some segments of a video, or why the video cannot be read."""
+    """Return the audio or the fault per segment name, or one sentence that says why the video cannot be read."""
     try:
         decoded = fetch_video(store, key, Video(video_id, None, None))
     except Permanent as error:
@@ -205,15 +207,15 @@ def _match(
 
 
 def to_pcm(waveform: Waveform) -> npt.NDArray[np.int16]:
-    """16-bit samples. Audio that was decoded from 16-bit files at 16 kHz comes out bit by bit as it was."""
+    """Convert a waveform to 16-bit samples. Audio from 16-bit files at 16 kHz is restored bit for bit."""
     return np.asarray(np.clip(np.rint(waveform * 32768.0), -32768, 32767), np.int16)
 
 
 def speaker_key(video_id: str, speaker: str | None) -> str:
-    """A name for a speaker of a video. ``+`` is in no escaped name and sorts before all of its characters."""
+    """Return a name for a speaker of a video. ``+`` occurs in no escaped name and sorts before all its characters."""
     return f"{_escape(video_id)}+{_escape(speaker or '')}"
 
 
 def _escape(name: str) -> str:
-    """Write a name with letters, digits, ``-``, ``_`` and ``=XX`` for the bytes of other characters."""
+    """Escape a name: letters, digits, ``-`` and ``_`` stay; each byte of another character becomes ``=XX`` (hex)."""
     return quote(name, safe="").replace("%", "=").replace(".", "=2E").replace("~", "=7E")

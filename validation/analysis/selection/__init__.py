@@ -1,1 +1,1 @@
-"""Select segments: verdict rules applied to committed shards, without models and without a GPU."""
+"""Select segments: apply verdict rules to committed shards. Models and a GPU are not needed."""

@@ -1,4 +1,4 @@
-"""The best hours of each language: the kept segments that lie farthest inside the rules."""
+"""Select the best hours of each language: the wanted segments with the lowest margins."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import polars as pl
 from validation.scoring.verdict import Decision
 
 LEFT_OUT = "not among the best"
-"""Stands in the column ``verdict`` of a segment that has a wanted verdict and is left out."""
+"""Value of the column ``verdict`` for a segment that has a wanted verdict but is left out."""
 STEP = 1e-4
-"""Margins are compared in steps of this size, so that memory does not grow with the number of segments."""
+"""Bin width of margins. Margins are compared per bin, so that memory does not grow with the number of segments."""
 Hours: TypeAlias = float
 _PLACE = (pl.col("margin") / STEP).floor().cast(pl.Int64)
 _LANGUAGE = pl.coalesce("language_code", "language", pl.lit("unknown"))
@@ -20,31 +20,31 @@ _LANGUAGE = pl.coalesce("language_code", "language", pl.lit("unknown"))
 
 @dataclass(frozen=True, slots=True)
 class BestOfLanguage:
-    """What is kept of one language."""
+    """Number and hours of the segments that are kept of one language."""
 
     language: str
     segments: int
     hours: Hours
     margin: float
-    """Every wanted segment with at most this margin is kept. Below 0 lies inside the rules."""
+    """Wanted segments with a margin below this value are kept. A negative margin means that no rule fires."""
 
 
 def keep_best(
     segments: pl.LazyFrame, keep: Collection[Decision], hours: Hours | None = None, *, share: float = 1.0
 ) -> tuple[pl.LazyFrame, list[BestOfLanguage]]:
-    """Keep of each language the wanted segments with the lowest margins, at most some hours or a share.
+    """Keep the wanted segments with the lowest margins, up to a number of hours or a share per language.
 
-    Segments of equal margins (in steps of ``STEP``) are kept together or not at all.
+    Segments whose margins are in the same bin of width ``STEP`` are kept together or not at all.
 
     Args:
         segments: from ``apply_rules``.
         keep: the wanted verdicts.
-        hours: how many of each language; None for all.
-        share: which part of the wanted hours of each language; 0.9 leaves out the tenth nearest to a limit.
+        hours: the maximum number of hours per language; None for no maximum.
+        share: the maximum fraction of the wanted hours per language; 0.9 leaves out the 10 % with the highest margins.
 
     Returns:
-        All segments, with ``LEFT_OUT`` as the verdict of the wanted ones that are left out; and what is kept of each
-        language, most hours first. A language of which nothing fits is not listed.
+        All segments, with ``LEFT_OUT`` as the verdict of wanted segments that are left out; and a summary per language,
+        sorted by descending hours. A language of which no segment is kept is not listed.
     """
     wanted = pl.col("verdict").is_in(list(keep))
     allowed = pl.col("hours").max().over("::language") * share if share < 1 else pl.lit(inf)

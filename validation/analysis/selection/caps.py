@@ -1,4 +1,4 @@
-"""Caps: how much of a selection one video, one speaker and one text may give, and equal audio only once."""
+"""Cap the hours per video and per speaker and the segments per text of a selection, and drop repeated audio."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -15,31 +15,34 @@ from validation.errors import BadInput
 from validation.scoring.verdict import Decision
 
 CAPPED = "beyond a cap"
-"""Stands in the column ``verdict`` of a segment that has a wanted verdict and is left out."""
+"""Value of the column ``verdict`` for a segment that has a wanted verdict but is left out."""
 MEMORY_LIMIT = "1GB"
-"""What DuckDB may take; more is spilled to a temporary folder beside the file that is written."""
+"""Memory limit of DuckDB. DuckDB spills data beyond the limit to a temporary folder."""
 BATCH_ROWS = 200_000
 _SPEAKER = pl.col("video_id").hash(1) ^ pl.col("speaker").fill_null("").hash(2)
 _TEXT = pl.col("text_normalised").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]", "")
 _LANGUAGE = pl.coalesce("language_code", "language", pl.lit("unknown"))
 _KEY = pl.col("video_id").hash(3) ^ pl.col("segment_index").hash(4)
 _AUDIO = ("duration_s", "rms_dbfs", "edge_start_db", "edge_end_db", "flat_fraction", "bandwidth_hz")
-"""Audio is equal if these signals are equal to the last bit; shards hold no hash of the samples."""
+"""Two segments have equal audio if all these signals are equal bit for bit. Shards hold no hash of the audio."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The caps. Of what competes, the segments farthest inside the rules are kept."""
+    """The caps of a selection; None means no cap. Each cap keeps the segments with the lowest margins."""
 
     hours_per_video: float | None = None
     hours_per_speaker: float | None = None
-    """Speakers of different videos are different."""
+    """A speaker belongs to one video: equal labels in different videos denote different speakers."""
     segments_per_text: int | None = None
-    """Texts of one language with the same letters and digits are one text."""
+    """Texts of one language count as the same text if their letters, marks and digits are equal, ignoring case."""
     distinct_audio: bool = False
 
     def steps(self) -> Iterator[tuple[str, str]]:
-        """What each cap leaves out, and the condition that a segment is within it, in the order of application."""
+        """Yield a label and an SQL condition per active cap, in the order of application.
+
+        The label names the segments that the cap leaves out. The condition is true for segments within the cap.
+        """
         if self.distinct_audio:
             yield "equal audio", f"audio IS NULL OR {_count('audio')} = 1"
         if self.segments_per_text is not None:
@@ -52,7 +55,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class CapSummary:
-    """What a cap leaves out of the wanted segments that the caps before it left."""
+    """Number and hours of the segments that one cap leaves out. Segments that an earlier cap left out do not count."""
 
     cap: str
     segments: int
@@ -62,19 +65,22 @@ class CapSummary:
 def apply_caps(
     segments: pl.LazyFrame, keep: Collection[Decision], caps: Caps, folder: Path
 ) -> tuple[pl.LazyFrame, list[CapSummary]]:
-    """Leave out the wanted segments beyond the caps; 50 bytes per segment are sorted by DuckDB, on disk if need be.
+    """Leave out the wanted segments beyond the caps.
+
+    DuckDB sorts about 50 bytes per wanted segment, and uses the disk above ``MEMORY_LIMIT``.
 
     Args:
         segments: from ``apply_rules``.
         keep: the wanted verdicts.
         caps: the caps.
-        folder: where a temporary file may grow.
+        folder: the folder for DuckDB's temporary file.
 
     Returns:
-        All segments, with ``CAPPED`` as the verdict of the wanted ones that are left out; and what each cap leaves out.
+        All segments, with ``CAPPED`` as the verdict of wanted segments that are left out; and a summary per cap.
 
     Raises:
-        BadInput: the segments lack the signals by which equal audio is found, or the disk is full.
+        BadInput: ``distinct_audio`` is set and the segments lack one of the signals that it compares; or the disk is
+            full.
     """
     names = segments.collect_schema().names()
     if caps.distinct_audio and (missing := [name for name in _AUDIO if name not in names]):
@@ -99,7 +105,7 @@ def apply_caps(
 
 
 def _find_dropped(narrow: pl.LazyFrame, caps: Caps, folder: Path) -> tuple[npt.NDArray[np.uint64], list[CapSummary]]:
-    """The sorted keys of the segments beyond the caps, and what each cap leaves out."""
+    """Return the sorted keys of the segments beyond the caps, and a summary per cap."""
     try:
         with (
             TemporaryDirectory(dir=folder, prefix=".caps-") as temporary,
@@ -125,7 +131,7 @@ def _fill(database: duckdb.DuckDBPyConnection, narrow: pl.LazyFrame) -> None:
 
 
 def _cut(database: duckdb.DuckDBPyConnection, cap: str, within: str) -> CapSummary:
-    """Move the segments that are not within a cap from ``wanted`` to ``dropped``."""
+    """Move the segments for which the SQL condition ``within`` is false from the table ``wanted`` to ``dropped``."""
     database.execute(f"CREATE TABLE judged AS SELECT *, ({within}) AS within FROM wanted")  # noqa: S608 - from Caps
     database.execute("INSERT INTO dropped SELECT key FROM judged WHERE NOT within")
     found = database.execute("SELECT count(*), coalesce(sum(seconds), 0) FROM judged WHERE NOT within").fetchone()

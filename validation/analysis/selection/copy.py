@@ -1,4 +1,4 @@
-"""Copy the shards of a catalogue into a local folder that any parquet reader opens as it is."""
+"""Copy the shards of a catalogue to a local folder. Any parquet reader can read the copy without filters."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,26 +21,26 @@ from validation.shards.schema import ShardCorrupt
 from validation.storage.store import get_bytes, open_store
 
 COPIES = 8
-"""Shards that are copied at a time."""
+"""Number of shards that are copied in parallel."""
 
 
 def copy_shards(settings: Settings, folder: Path, suite: str | None = None) -> Catalogue:
-    """Copy shards without manifests, and without the rows of superseded videos and canaries.
+    """Copy the shards of the results store, without manifests and without rows of superseded videos and canaries.
 
-    A file that is complete already is not read again. The catalogue of the copy is written last, so a folder with a
-    catalogue is a complete copy.
+    A shard that a previous call copied completely is not downloaded again, unless rows were removed from the shard.
+    The catalogue of the copy is written last, so a new folder with a catalogue is a complete copy.
 
     Args:
-        settings: the results store.
-        folder: where to copy; made if missing.
-        suite: copy only its shards.
+        settings: the location and credentials of the results store.
+        folder: the folder of the copy; created if missing.
+        suite: the suite whose shards are copied; None for all suites.
 
     Returns:
         The catalogue of the copy.
 
     Raises:
-        BadInput: the store has no catalogue, no shard of the suite, or the folder cannot be written.
-        ShardCorrupt: a shard differs from the catalogue.
+        BadInput: the store has no catalogue or no shard of the suite, or the folder cannot be written.
+        ShardCorrupt: the SHA-256 of a shard differs from the catalogue.
     """
     catalogue = read_catalogue(settings)
     listed = [shard for shard in catalogue.shards if suite in {None, shard.suite}]

@@ -1,4 +1,4 @@
-"""Open shards as one lazy frame of segments, each segment exactly once."""
+"""Open shards as one lazy frame of segments. The frame has exactly one row per segment."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +17,11 @@ from validation.scoring.verdict import Decision, Rules
 from validation.shards.reader import scan_shards
 
 SCHEMA_READERS = 32
-"""Shards whose schema is read at a time: most of the time is waiting for the store."""
+"""Number of threads that read shard schemas. Most of their time is spent waiting for the store."""
 
 
 class ShardsUnreadable(Permanent):
-    """Committed shards could not be scanned: one is missing or damaged."""
+    """The committed shards of a suite could not be scanned, because a shard is missing or damaged."""
 
     def __init__(self, suite: str, cause: object) -> None:
         self.suite = suite
@@ -31,12 +31,13 @@ class ShardsUnreadable(Permanent):
 
 
 def open_segments(source: ShardSource) -> pl.LazyFrame:
-    """Open all current segments of a suite as one lazy frame; of each shard only the schema is read.
+    """Open all current segments of a suite as one lazy frame. This call reads only the schemas of the shards.
 
-    A column that only some schema versions have is null for the shards of the others.
+    If a shard lacks a column that other shards have, the column is null for its segments.
 
     Raises:
-        BadInput: there are several revisions, and this version does not know the roles of the suite's models.
+        ShardsUnreadable: a shard is missing or damaged.
+        BadInput: the suite has several revisions, and this version of the program does not know the suite.
     """
     with scan_errors(source.suite):
         revisions = [Revision(tuple(rev.models), _scan(rev, source.storage_options)) for rev in source.revisions]
@@ -44,7 +45,10 @@ def open_segments(source: ShardSource) -> pl.LazyFrame:
 
 
 def find_videos(source: ShardSource, rules: Rules, verdicts: Collection[Decision]) -> list[str]:
-    """List the videos that have a segment with one of these verdicts, by these rules. Raises as ``open_segments``."""
+    """Return the sorted ids of the videos with at least one segment to which the rules give one of the verdicts.
+
+    Raises as ``open_segments`` and ``apply_rules``.
+    """
     with scan_errors(source.suite):
         segments = apply_rules(open_segments(source), rules).filter(pl.col("verdict").is_in(list(verdicts)))
         videos = segments.select(pl.col("video_id").unique().sort()).collect(engine="streaming")
@@ -53,7 +57,7 @@ def find_videos(source: ShardSource, rules: Rules, verdicts: Collection[Decision
 
 @contextmanager
 def scan_errors(suite: str) -> Iterator[None]:
-    """Turn polars' errors about unreadable shards into ``ShardsUnreadable``. Every collect runs inside it."""
+    """Convert errors of polars and the operating system to ``ShardsUnreadable``. Collect shards inside this context."""
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -71,7 +75,7 @@ def _scan(revision: RevisionShards, options: Mapping[str, str] | None) -> pl.Laz
 
 
 def read_schema(shard: ReadableShard, options: Mapping[str, str] | None) -> pl.Schema:
-    """Read the columns of one shard and their types."""
+    """Read the names and types of the columns of one shard."""
     return scan_shards([shard.uri], options).collect_schema()
 
 

@@ -1,8 +1,8 @@
-"""Overlay the revisions of a suite: per segment and model, the newest answer.
+"""Overlay the revisions of a suite: take the newest answer per segment and model.
 
-A later revision, or a model that was added to the suite later, has its own shards with only its own columns. They are
-joined with the older shards by video and segment, one range of videos at a time, so that memory does not grow with the
-corpus. Shards are sorted by video, so a range is a few row groups of each shard.
+A later revision, or a model that was added to the suite later, has its own shards, with columns of its own models only.
+These shards are joined with the older shards by video and segment. The join processes one range of videos at a time, so
+that memory does not grow with the corpus. Shards are sorted by video, so a range is a few row groups of each shard.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -17,17 +17,17 @@ from validation.scoring.signals import RECOGNITION_SIGNALS, SuiteRoles
 
 KEY = ["video_id", "segment_index"]
 ASR_COLUMNS = frozenset(column.name for column in RECOGNITION_SIGNALS)
-"""Columns that are computed from the ASR model's answer; they are replaced together with it."""
+"""Columns that are computed from the answer of the ASR model. A newer answer replaces all of them."""
 SKIPPED = "not_asked: no shard of the suite has its answer for this segment"
 _NEW = "::new"
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """The rows of one revision of a suite, each segment once."""
+    """The segments of one suite revision, one row per segment."""
 
     models: Collection[str]
-    """The models that were run."""
+    """Names of the models that the revision ran."""
     rows: pl.LazyFrame
 
     def filter(self, predicate: pl.Expr) -> "Revision":
@@ -37,16 +37,16 @@ class Revision:
 def overlay_revisions(
     revisions: Sequence[Revision], roles: SuiteRoles, *, schema: pl.Schema | None = None
 ) -> pl.LazyFrame:
-    """Overlay newer answers on older ones; stored verdicts are dropped if there are several revisions.
+    """Overlay newer answers on older answers. If there are several revisions, the stored verdicts are dropped.
 
     Args:
-        revisions: from the oldest to the newest, at least one.
-        roles: which model of the suite is the ASR model, and which are LID models.
-        schema: the columns of the result, if some of the revisions were left out.
+        revisions: at least one revision, from the oldest to the newest.
+        roles: the ASR model and the LID models of the suite.
+        schema: the columns of the result, needed if the caller left out some revisions.
 
     Returns:
-        One row per segment of any revision. If no revision has a model's answer for a segment, the model's fault
-        column says so.
+        One row per segment that any revision has. If no revision has an answer of a model for a segment, the model's
+        fault column is ``SKIPPED``.
     """
     if len(revisions) == 1 and schema is None:
         return revisions[0].rows
@@ -76,7 +76,7 @@ class _Pick:
     name: str
     value: pl.Expr
     is_known: pl.Expr
-    """Whether the row is in a revision that has the column."""
+    """True for rows of a revision that has the column."""
 
 
 def _pick(name: str, in_old: bool, in_new: bool) -> _Pick:
@@ -94,7 +94,11 @@ def _fill_absence(pick: _Pick, faults: Collection[str]) -> pl.Expr:
 
 
 def own_columns(revision: Revision, models: Collection[str], roles: SuiteRoles) -> list[str]:
-    """The columns that a revision decides: not those computed from the answer of a model that it did not run."""
+    """Return the columns that a revision contributes to the overlay.
+
+    Verdict columns are excluded, and so are columns of a model, or computed from the answer of a model, that the
+    revision did not run.
+    """
     return [
         name
         for name in revision.rows.collect_schema().names()
@@ -105,12 +109,12 @@ def own_columns(revision: Revision, models: Collection[str], roles: SuiteRoles) 
 
 
 def _owner(column: str, models: Collection[str]) -> str | None:
-    """The model that a column belongs to; if one model's name begins with another's, the longer name counts."""
+    """Return the model whose name is the longest prefix of the column's name, or None for a column of no model."""
     return max((model for model in models if column.startswith(f"{model}_")), key=len, default=None)
 
 
 def _recount_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
-    """Count the LID votes again, as ``count_votes`` does: the models may be in different revisions."""
+    """Count the LID votes again as ``count_votes`` does, because the answers may come from different revisions."""
     present = set(rows.collect_schema().names())
     models = [model for model in roles.lid_models if f"{model}_language" in present]
     declared = pl.col("language_code")
@@ -130,12 +134,12 @@ def _recount_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
 
 
 MAX_PART_ROWS = 1_000_000
-"""Rows of all revisions together that are joined at a time; a row with every column takes about 1 kB."""
+"""Approximate number of rows, summed over all revisions, that are joined at a time. A full row takes about 1 kB."""
 _VIDEO = "video_id"
 
 
 def open_revisions(revisions: Sequence[Revision], roles: SuiteRoles) -> pl.LazyFrame:
-    """Open the overlay of several revisions as one lazy frame that is joined part by part while it is read."""
+    """Open the overlay of all revisions as one lazy frame. Reading the frame joins one range of videos at a time."""
     joined = overlay_revisions(revisions, roles)
     if len(revisions) == 1:
         return joined
@@ -152,20 +156,21 @@ def open_revisions(revisions: Sequence[Revision], roles: SuiteRoles) -> pl.LazyF
             max_rows = None if max_rows is None else max_rows - len(frame)
             yield frame
 
-    return register_io_source(read, schema=schema, is_pure=True)  # pure: plans that read it together read it once
+    return register_io_source(read, schema=schema, is_pure=True)  # pure: polars reads the source once for several plans
 
 
 def _filter_early(revisions: Sequence[Revision], predicate: pl.Expr | None) -> Sequence[Revision]:
-    """Filter before the join if the predicate reads the video id only, which is the same in every revision."""
+    """Filter the revisions before the join if the predicate reads only the video id, which the join does not change."""
     if predicate is None or set(predicate.meta.root_names()) != {_VIDEO}:
         return revisions
     return [revision.filter(predicate) for revision in revisions]
 
 
 def _cut_parts(revisions: Sequence[Revision], roles: SuiteRoles) -> Iterator[Sequence[Revision]]:
-    """Yield the revisions of each range of videos, without those that later revisions replace completely.
+    """Yield the revisions per range of videos, without revisions that later revisions replace completely.
 
-    Reads the column ``video_id``, and holds one row per video and revision.
+    Each revision is filtered to the range. The function reads the column ``video_id`` of all revisions, and holds one
+    row per video and revision in memory.
     """
     census = pl.concat(
         revision.rows.group_by(_VIDEO).agg(pl.len().alias("rows")).with_columns(revision=pl.lit(index, pl.UInt32))
@@ -179,7 +184,7 @@ def _cut_parts(revisions: Sequence[Revision], roles: SuiteRoles) -> Iterator[Seq
 
 
 def _find_needed(revisions: Sequence[Revision], census: pl.DataFrame, roles: SuiteRoles) -> list[int]:
-    """The indexes of the revisions that are needed: some value of theirs is not replaced by a later revision."""
+    """Return the indexes of revisions that have at least one value which later revisions do not replace."""
     models = [model for revision in revisions for model in revision.models]
     columns = [frozenset(own_columns(revision, models, roles)) for revision in revisions]
 
@@ -192,7 +197,10 @@ def _find_needed(revisions: Sequence[Revision], census: pl.DataFrame, roles: Sui
 
 
 def _covers(census: pl.DataFrame, index: int, later: frozenset[int]) -> bool:
-    """Whether the later revisions have every segment of a revision: segments are numbered without gaps."""
+    """Return whether the later revisions have every segment of revision ``index``.
+
+    Comparing row counts per video suffices, because segments are numbered without gaps.
+    """
     own = census.filter(pl.col("revision") == index)
     theirs = census.filter(pl.col("revision").is_in(list(later))).group_by(_VIDEO).agg(pl.col("rows").max())
     matched = own.join(theirs, on=_VIDEO, how="left", suffix="_later")

@@ -1,4 +1,4 @@
-"""Find the shards to read: those of the ledger, of a catalogue, or of a folder of shards with manifests."""
+"""Find the shards to read: from the ledger, from a catalogue, or from a folder of shards with manifests."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,20 +26,20 @@ from validation.storage.store import get_bytes, open_store
 
 @dataclass(frozen=True, slots=True)
 class ReadableShard:
-    """A shard to read."""
+    """Location of a shard, and the rows to skip in the shard."""
 
     uri: str
     segments: int
-    """Its rows, those of withheld videos included."""
+    """Number of rows of the shard, including the rows of withheld videos."""
     withheld: tuple[str, ...] = ()
-    """Videos whose rows are skipped: superseded videos, and canaries."""
+    """Ids of the videos whose rows are skipped: superseded videos and canaries."""
     day: str | None = None
-    """The day on which it was committed, in UTC; None if only its manifest describes it."""
+    """UTC date of the commit as ``YYYY-MM-DD``; None if the shard was found in a folder without a catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionShards:
-    """The shards of one suite revision: the same revisions of the same models."""
+    """The shards of one suite revision. ``models`` maps each model to its revision."""
 
     models: Mapping[str, str]
     shards: tuple[ReadableShard, ...]
@@ -47,7 +47,7 @@ class RevisionShards:
 
 @dataclass(frozen=True, slots=True)
 class ShardSource:
-    """The shards of one suite, from the oldest revision to the newest, and the options to open them."""
+    """The shards of one suite, from the oldest revision to the newest, and polars' storage options for them."""
 
     suite: str
     revisions: tuple[RevisionShards, ...]
@@ -57,19 +57,19 @@ class ShardSource:
 def find_committed(
     engine: Engine, suite: str, settings: Settings, *, folder: Path | None = None, up_to: str | None = None
 ) -> ShardSource:
-    """Read from the ledger which shards of a suite are committed.
+    """Find the committed shards of a suite in the ledger.
 
     Args:
-        engine: the ledger.
-        suite: its name.
-        settings: the results store.
-        folder: a copy of the results store to read instead; keys are paths in it.
-        up_to: leave out revisions that were first committed after this one.
+        engine: the database of the ledger.
+        suite: the name of the suite.
+        settings: the location and credentials of the results store.
+        folder: a local copy of the results store, read in place of the store. Shard keys are paths relative to it.
+        up_to: a revision; revisions that were first committed later are left out.
 
     Raises:
-        BadInput: the suite has no committed shard, or none of that revision; a file is missing in the folder, or the
-            store cannot be scanned.
-        ShardCorrupt: a file of the folder differs from what the ledger records.
+        BadInput: the suite has no committed shard, or no shard of revision ``up_to``; the folder lacks a shard; or
+            polars cannot read the results store.
+        ShardCorrupt: the size or the provenance of a file in the folder differs from the ledger.
     """
     root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
     committed = _choose(read_committed_shards(engine), suite, up_to)
@@ -82,18 +82,18 @@ def find_committed(
 def find_in_catalogue(
     catalogue: Catalogue, settings: Settings, *, suite: str | None, folder: Path | None = None, up_to: str | None = None
 ) -> ShardSource:
-    """Take the shards that the catalogue of a results store lists, without a ledger.
+    """Find the shards of a suite in the catalogue of a results store, without a ledger.
 
     Args:
         catalogue: from ``read_catalogue``.
-        settings: the results store.
-        suite: its name; None for VFLEET_SUITE, or the only suite.
-        folder: a copy of the results store to read instead.
-        up_to: leave out revisions that were first committed after this one.
+        settings: the location and credentials of the results store.
+        suite: the name of the suite; None for VFLEET_SUITE if the catalogue lists it, else for the only suite.
+        folder: a local copy of the results store, read in place of the store.
+        up_to: a revision; revisions that were first committed later are left out.
 
     Raises:
-        BadInput: as ``find_committed``; or there are several suites and none was named.
-        ShardCorrupt: the size of a file of the folder differs from the catalogue.
+        BadInput: as ``find_committed``; or ``suite`` is None and the catalogue lists several suites.
+        ShardCorrupt: the size of a file in the folder differs from the catalogue.
     """
     suites = sorted({shard.suite for shard in catalogue.shards})
     if not suites:
@@ -131,7 +131,7 @@ def read_catalogue(settings: Settings) -> Catalogue:
     """Read the catalogue of the results store.
 
     Raises:
-        BadInput: there is none, or it is of a newer format.
+        BadInput: the results store has no catalogue, or the catalogue has a newer format.
     """
     try:
         payload = get_bytes(open_store(settings.results_url, settings), CATALOGUE_KEY)
@@ -147,14 +147,14 @@ def read_folder_catalogue(folder: Path) -> Catalogue | None:
     """Read the catalogue of a folder that is a copy of a results store; None if the folder holds none.
 
     Raises:
-        BadInput: it is of a newer format, or no catalogue.
+        BadInput: the catalogue has a newer format, or the file is not a catalogue.
     """
     path = folder / CATALOGUE_KEY
     return Catalogue.from_json(path.read_bytes(), str(path)) if path.is_file() else None
 
 
 def _choose(shards: Sequence[CommittedShard], suite: str, up_to: str | None) -> list[CommittedShard]:
-    """The shards of a suite in the order of their revisions, without revisions later than ``up_to``."""
+    """Return the shards of a suite in the order of their revisions, without revisions later than ``up_to``."""
     committed = [shard for shard in shards if shard.suite == suite]
     if not committed:
         others = ", ".join(sorted({shard.suite for shard in shards}))
@@ -184,12 +184,13 @@ def _day(shard: CommittedShard) -> str:
 
 
 def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
-    """Take the shards of a folder as their manifests describe them, without a ledger.
+    """Find the shards of a folder by their manifests, without a ledger.
 
     Raises:
-        BadInput: there is no shard, or a parquet file that is none; or there are several suites and none was named,
-            several revisions, or a video in two shards: only the ledger knows which is current.
-        ShardCorrupt: a shard has no manifest, or differs from its manifest.
+        BadInput: the folder has no shard; a parquet file is not a shard; ``suite`` is None and the folder has several
+            suites; or the folder has several revisions or two shards with the same video, so that only the ledger
+            knows the current result.
+        ShardCorrupt: a shard has no manifest, or its size or provenance differs from the manifest.
     """
     found = [(path, _read_manifest(path)) for path in sorted(folder.rglob("*.parquet"))]
     found = [(path, manifest) for path, manifest in found if suite in {None, manifest.provenance.suite}]
@@ -211,7 +212,7 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
 
 
 def describe_store(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
-    """The results store for polars: the common beginning of every URL, and the storage options.
+    """Return the common prefix of all shard URLs in the results store, and polars' storage options for the store.
 
     Raises:
         BadInput: polars cannot read a store with this URL scheme, or an access key is missing.
@@ -238,9 +239,9 @@ def describe_store(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
 
 
 def read_fields(source: ShardSource, settings: Settings) -> dict[str, pa.Field]:
-    """The columns of the shards with their Arrow types, units and descriptions, which polars does not keep.
+    """Return the Arrow fields of the shards by column name. The fields hold units and descriptions; polars drops them.
 
-    One shard per revision is read, of a remote shard the whole file.
+    The function reads one shard per revision. It reads the whole file if the shard is in a remote store.
     """
     fields: dict[str, pa.Field] = {}
     for uri in [revision.shards[0].uri for revision in source.revisions]:
@@ -254,7 +255,12 @@ def read_fields(source: ShardSource, settings: Settings) -> dict[str, pa.Field]:
 
 
 def _read_manifest(path: Path) -> ShardManifest:
-    """Read the manifest of a shard, and compare the file's size and provenance with it."""
+    """Read the manifest of a shard, and compare the shard's size and provenance with the manifest.
+
+    Raises:
+        BadInput: the file is not a shard.
+        ShardCorrupt: the manifest is missing or differs from the shard.
+    """
     beside = path.with_suffix(".manifest.json")
     if not beside.is_file():
         if not is_shard(path):
@@ -276,7 +282,7 @@ def _drop_later_revisions(committed: Sequence[CommittedShard], revision: str) ->
 
 
 def _check_copy(path: Path, shard: CommittedShard) -> None:
-    """Compare a copied file's size and provenance with the ledger; `vfleet shards verify` checks its bytes."""
+    """Compare the size and provenance of a copied file with the ledger. `vfleet shards verify` checks the content."""
     _check_size(path, shard)
     made = read_file_provenance(path)
     expected = (shard.suite, dict(shard.models), shard.chunk_id or made.chunk_id)  # a compacted shard has no chunk

@@ -1,4 +1,4 @@
-"""What a selection keeps and loses, by language and by reason; and why one segment got its verdict."""
+"""Summarize a selection by language, verdict and reason; explain the verdict of one segment."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from validation.scoring.verdict import Condition, Decision, Rules
 _SEGMENTS = pl.col("segments").sum()
 _HOURS = (pl.col("seconds").sum() / 3600).alias("hours")
 ACCEPTED = "nothing: it is accepted"
-"""The reason given for accepted segments that the selection does not keep."""
+"""Reason that the summary lists for accepted segments if the selection does not keep accepted segments."""
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageSummary:
-    """What a selection keeps of a language. Segments that could not be decoded have no hours."""
+    """Number and hours of a language's segments, in total and kept. Segments that were not decoded add no hours."""
 
     language: str
     segments: int
@@ -29,18 +29,18 @@ class LanguageSummary:
 
 @dataclass(frozen=True, slots=True)
 class ReasonSummary:
-    """What a selection loses to a reason of a verdict that it does not keep; a segment counts for each reason."""
+    """Number and hours of the dropped segments with one reason. A segment with several reasons counts for each."""
 
     reason: str
     segments: int
     hours: float
     hours_alone: float
-    """Of segments that would be kept without this reason: what lifting it would win."""
+    """Hours of the segments that would be kept if the rules with this reason were removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSummary:
-    """What one rule finds, whichever other rules fire."""
+    """Number and hours of the segments for which one rule fires. Other rules may fire for the same segments."""
 
     reason: str
     verdict: str
@@ -51,7 +51,7 @@ class RuleSummary:
 
 @dataclass(frozen=True, slots=True)
 class VerdictSummary:
-    """The segments with one verdict. Each segment counts once."""
+    """Number and hours of the segments with one verdict."""
 
     verdict: str
     segments: int
@@ -60,24 +60,27 @@ class VerdictSummary:
 
 @dataclass(frozen=True, slots=True)
 class SelectionSummary:
-    """What a selection keeps and loses."""
+    """Kept and dropped segments of a selection, by language, reason and verdict."""
 
     languages: Sequence[LanguageSummary]
-    """Most hours first."""
+    """Sorted by descending hours."""
     reasons: Sequence[ReasonSummary]
-    """Most hours first."""
+    """Sorted by descending hours."""
     verdicts: Sequence[VerdictSummary]
-    """In alphabetical order."""
+    """Sorted alphabetically by verdict."""
     changed: int | None
-    """Segments whose verdict differs from the stored one; None if none is stored because revisions were joined."""
+    """Number of segments whose verdict differs from the stored verdict.
+
+    None if the segments have no stored verdicts, because several revisions were joined.
+    """
 
 
 def summarize_selection(segments: pl.LazyFrame, rules: Rules, keep: Collection[Decision]) -> SelectionSummary:
-    """Count what is kept and lost. Only the columns that the rules and the counts need are read.
+    """Count the kept and dropped segments. Only the columns that the rules and the counts need are read.
 
     Args:
-        segments: from ``apply_rules``, by ``rules``.
-        rules: the rules of the verdicts.
+        segments: the result of ``apply_rules`` with ``rules``.
+        rules: the rules that gave the verdicts.
         keep: the verdicts to keep.
     """
     counts = count_fired(segments, rules).collect(engine="streaming")
@@ -93,7 +96,7 @@ def summarize_selection(segments: pl.LazyFrame, rules: Rules, keep: Collection[D
 
 
 def describe_selection(summary: SelectionSummary, keep: Collection[Decision]) -> str:
-    """One sentence: how many segments are kept, and how many are dropped by which verdict."""
+    """Return one sentence with the number of kept segments, and the number of dropped segments per verdict."""
     total = sum(row.segments for row in summary.verdicts)
     kept = [row for row in summary.verdicts if row.verdict in keep]
     dropped = ", ".join(f"{row.segments:,} {row.verdict}" for row in summary.verdicts if row.verdict not in keep)
@@ -104,15 +107,15 @@ def describe_selection(summary: SelectionSummary, keep: Collection[Decision]) ->
 
 
 def count_fired(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
-    """Count segments and their seconds by language, verdict and the rules that fire (``fired_words``).
+    """Count segments and their seconds per combination of language, verdict and firing rules (``fired_words``).
 
     Args:
-        segments: from ``apply_rules``, by ``rules``.
-        rules: the rules of the verdicts.
+        segments: the result of ``apply_rules`` with ``rules``.
+        rules: the rules that gave the verdicts.
 
     Returns:
-        ``language, verdict, ::fired0, ..., segments, seconds, changed``; ``changed`` counts the segments whose verdict
-        differs from the stored one.
+        The columns ``language, verdict, ::fired0, ..., segments, seconds, changed``. ``changed`` is the number of
+        segments whose verdict differs from the stored verdict.
     """
     has_stored = "stored_verdict" in segments.collect_schema()
     differs = pl.col("stored_verdict") != pl.col("verdict") if has_stored else pl.lit(value=False)
@@ -125,11 +128,11 @@ def count_fired(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
 
 
 def summarize_reasons(counts: pl.DataFrame, rules: Rules, keep: Collection[Decision]) -> list[ReasonSummary]:
-    """What is lost to each reason, most hours first.
+    """Summarize the dropped segments per reason, sorted by descending hours.
 
     Args:
-        counts: from ``count_fired``, by ``rules``.
-        rules: the rules of the verdicts.
+        counts: the result of ``count_fired`` with ``rules``.
+        rules: the rules that gave the verdicts.
         keep: the verdicts to keep.
     """
     lost: dict[str, list[float]] = {}
@@ -153,7 +156,10 @@ def summarize_reasons(counts: pl.DataFrame, rules: Rules, keep: Collection[Decis
 
 
 def summarize_rules(counts: pl.DataFrame, rules: Rules) -> list[RuleSummary]:
-    """What each rule finds that fires at all, most hours first; the arguments are those of ``summarize_reasons``."""
+    """Summarize the segments per rule, sorted by descending hours. Rules that never fire are left out.
+
+    The arguments are those of ``summarize_reasons``.
+    """
     words = [name for name in counts.columns if name.startswith("::fired")]
     found: dict[int, list[float]] = {}
     for segments, seconds, *fired in counts.sort("verdict", *words).select("segments", "seconds", *words).iter_rows():
@@ -182,14 +188,14 @@ def _by_language(counts: pl.DataFrame, keep: Collection[Decision]) -> list[Langu
 
 
 def find_segment(segments: pl.LazyFrame, name: str) -> Mapping[str, Any]:
-    """Fetch one segment; of the shards only the row groups of its video are read.
+    """Fetch one segment as a row. Only the row groups of the segment's video are read.
 
     Args:
-        segments: from ``apply_rules``.
-        name: ``VIDEO/SEGMENT``, the segment by its name or by its index.
+        segments: the result of ``apply_rules``.
+        name: ``VIDEO/SEGMENT``, where SEGMENT is the name or the index of the segment.
 
     Raises:
-        BadInput: there is no such segment; the message says what the video has, if anything.
+        BadInput: the segment does not exist. The message lists segments of the video, if the video exists.
     """
     video_id, _, segment = name.partition("/")
     rows = segments.filter(pl.col("video_id") == video_id).sort("segment_index").collect(engine="streaming")
@@ -203,7 +209,11 @@ def find_segment(segments: pl.LazyFrame, name: str) -> Mapping[str, Any]:
 
 
 def explain_verdict(row: Mapping[str, Any], rules: Rules) -> Iterator[str]:
-    """Lines with what is stored and what was heard, the verdict, the rules that fired, and the signals they read."""
+    """Yield lines of text that explain a verdict.
+
+    The lines show the verdict, the stored transcript, the models' transcripts, the rules that fire with their
+    conditions, and every signal that a rule reads.
+    """
     yield f"{row['video_id']}/{row['segment']} (segment {row['segment_index']}): {row['verdict']} by {rules.version}"
     if row.get("stored_verdict") not in {None, row["verdict"]}:
         yield f"  when it was written: {row['stored_verdict']}"

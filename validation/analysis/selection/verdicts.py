@@ -1,4 +1,4 @@
-"""Verdict rules as polars expressions: the result of ``Rules.evaluate`` for all segments at once."""
+"""Translate verdict rules to polars expressions that compute ``Rules.evaluate`` for all segments at once."""
 
 from collections.abc import Sequence
 from functools import partial, reduce
@@ -11,10 +11,10 @@ from validation.scoring.rules_io import check_columns
 from validation.scoring.verdict import LANGUAGE, MAX_MARGIN, Condition, Decision, Rule, Rules
 
 VERDICT_COLUMNS = ("verdict", "reasons", "margin", "stored_verdict")
-"""The columns that rules write and may not read, because verdicts are computed again."""
+"""Columns that ``apply_rules`` computes. Rules may not read them."""
 RuleT = TypeVar("RuleT")
 WORD_BITS = 64
-"""Rules that have a bit in one column."""
+"""Number of rules per column ``::firedN``: one bit of a 64-bit integer per rule."""
 _TYPES: dict[type[pl.DataType], ColumnType] = {
     pl.Float64: "float",
     pl.Int64: "int",
@@ -24,15 +24,13 @@ _TYPES: dict[type[pl.DataType], ColumnType] = {
 
 
 def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
-    """Replace the stored verdict, reasons and margin by those of the rules; only the schema is read.
+    """Replace the stored verdict, reasons and margin by the results of ``rules``. This call reads only the schema.
 
-    The stored verdict, if there is one, moves to ``stored_verdict``.
-
-    The result equals ``Rules.evaluate`` for every row, missing values and the order of reasons included: rows that were
-    written with the same rules do not change.
+    A stored verdict is kept in the column ``stored_verdict``. For every row, the result equals ``Rules.evaluate``,
+    including missing values and the order of reasons. Rows that were written with the same rules do not change.
 
     Raises:
-        BadRules: a rule reads a column that the segments do not have; the message names the nearest one.
+        BadRules: a rule reads a column that the segments lack, or compares a column with a value of another type.
     """
     check_columns(rules, rule_columns(segments))
     if "verdict" in segments.collect_schema():
@@ -41,13 +39,13 @@ def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
     verdict = pl.lit("accept")
     for decision in ("review", "reject"):  # from mild to severe: the most severe verdict is applied last
         verdict = pl.when(_any_of(fired, decision)).then(pl.lit(decision)).otherwise(verdict)
-    # One step for each column: polars then filters by the verdict first, and computes the others for what is left.
+    # One ``with_columns`` call per column lets polars filter by verdict before it computes reasons and margins.
     reasons = reasons_of(rules.effective)
     return segments.with_columns(verdict=verdict).with_columns(reasons=reasons).with_columns(margin=margin_of(rules))
 
 
 def margin_of(rules: Rules) -> pl.Expr:
-    """The margin of each segment, as ``Rules.margin`` computes it."""
+    """Return an expression for the margin of each segment, as ``Rules.margin`` computes it."""
     margins = []
     for rule in rules.effective:
         of_rule = pl.min_horizontal(_distance(condition, rules) for condition in rule.when)
@@ -56,16 +54,17 @@ def margin_of(rules: Rules) -> pl.Expr:
 
 
 def reasons_of(rules: Sequence[Rule]) -> pl.Expr:
-    """The reasons of the rules that fire, each once, in the order of the rules; at least one rule is needed."""
+    """Return an expression for the distinct reasons of the firing rules, in the order of ``rules`` (at least one)."""
     return pl.struct(fired_words(rules)).map_batches(
         partial(_look_up_reasons, rules), return_dtype=pl.List(pl.String), is_elementwise=True
     )
 
 
 def fired_words(rules: Sequence[Rule]) -> list[pl.Expr]:
-    """Which rules fire, as bits of the columns ``::fired0``, ``::fired1``, ...: the first rule is bit 0 of the first.
+    """Return expressions for the columns ``::fired0``, ``::fired1``, ...: bit masks of the firing rules.
 
-    Few combinations occur, so counting by them answers every question about reasons in memory of a fixed size.
+    Rule ``n`` is bit ``n % WORD_BITS`` of column ``n // WORD_BITS``. Few combinations of firing rules occur. Counts
+    per combination therefore need little memory, and all statistics about reasons can be computed from them.
     """
     words = []
     for start in range(0, len(rules), WORD_BITS):
@@ -78,7 +77,7 @@ def fired_words(rules: Sequence[Rule]) -> list[pl.Expr]:
 
 
 def read_fired(words: Sequence[int], rules: Sequence[RuleT]) -> list[RuleT]:
-    """The rules whose bits are set, in their order; the rules may be given by their places."""
+    """Return the items of ``rules`` whose bits are set in ``words``, in order. The items may be rules or indexes."""
     return [rule for place, rule in enumerate(rules) if words[place // WORD_BITS] >> place % WORD_BITS & 1]
 
 
@@ -91,7 +90,7 @@ def _look_up_reasons(rules: Sequence[Rule], fired: pl.Series) -> pl.Series:
 
 
 def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
-    """The columns that rules may read, with their types as rules name them."""
+    """Return the columns that rules may read, with the type names that rules files use."""
     schema = segments.collect_schema()
     return {
         name: _TYPES[type(kind)]
@@ -105,14 +104,14 @@ def _fires(rule: Rule) -> pl.Expr:
 
 
 def is_for(rule: Rule) -> pl.Expr:
-    """Whether a rule is for the segment's language."""
+    """Return an expression that is true if the rule applies to the segment's language."""
     if not rule.languages:
         return pl.lit(value=True)
     return pl.col(LANGUAGE).is_in(list(rule.languages)).fill_null(value=False)
 
 
 def limit_of(condition: Condition) -> pl.Expr:
-    """The value to compare with, by the segment's language."""
+    """Return an expression for the limit of a condition; the limit may depend on the segment's language."""
     limit: pl.Expr = pl.lit(condition.value)
     for language, value in condition.by_language:
         limit = pl.when(pl.col(LANGUAGE) == language).then(pl.lit(value)).otherwise(limit)
@@ -120,7 +119,7 @@ def limit_of(condition: Condition) -> pl.Expr:
 
 
 def _distance(condition: Condition, rules: Rules) -> pl.Expr:
-    """How far a condition is from its limit, as ``Rules.margin`` counts."""
+    """Return an expression for the signed distance of a signal from its limit, as ``Rules.margin`` computes it."""
     if not condition.is_ordered:
         return pl.when(_holds(condition)).then(MAX_MARGIN).otherwise(-MAX_MARGIN)
     column, limit = pl.col(condition.column), limit_of(condition)
@@ -131,7 +130,7 @@ def _distance(condition: Condition, rules: Rules) -> pl.Expr:
 
 
 def _holds(condition: Condition) -> pl.Expr:
-    """True or False, never null: a comparison with a missing value does not hold."""
+    """Return a boolean expression for a condition. It is never null: comparing a missing value gives False."""
     column, limit = pl.col(condition.column), limit_of(condition)
     comparisons = {
         "<": column.lt,

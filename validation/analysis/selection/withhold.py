@@ -1,4 +1,4 @@
-"""Leave out shards that break the rules of the format, and name them: one poisoned shard must not spoil every total."""
+"""Exclude shards that break the rules of the format, and list them, so that a bad shard does not falsify totals."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,23 +11,26 @@ from validation.errors import BadInput
 from validation.shards.reader import find_broken_rules
 
 PART_ROWS = 500_000
-"""Rows that are checked at a time."""
+"""Approximate number of rows that are checked at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class WithheldShard:
-    """A shard that is not read."""
+    """A shard that is excluded because it breaks a rule of the format."""
 
     uri: str
     problem: str
 
 
 def withhold_broken(source: ShardSource) -> tuple[ShardSource, tuple[WithheldShard, ...]]:
-    """Check every shard of a source, and return the source without those that break a rule of the format.
+    """Check every shard of a source against the rules of the format.
+
+    Returns:
+        The source without the shards that break a rule, and these shards in the order of their URIs.
 
     Raises:
-        ShardsUnreadable: a shard is missing or no parquet file.
-        BadInput: no shard is left.
+        ShardsUnreadable: a shard is missing or is not a parquet file.
+        BadInput: every shard breaks a rule.
     """
     broken: dict[str, str] = {}
     with scan_errors(source.suite):
@@ -63,7 +66,7 @@ def _find_broken(revision: RevisionShards, options: Mapping[str, str] | None) ->
 
 
 def _cut_parts(shards: Sequence[ReadableShard]) -> Iterator[list[ReadableShard]]:
-    """Group shards to about ``PART_ROWS`` rows, because the check of a shard remembers its segments."""
+    """Group shards to about ``PART_ROWS`` rows each, because the check keeps the segments of a group in memory."""
     part: list[ReadableShard] = []
     for shard in shards:
         part.append(shard)

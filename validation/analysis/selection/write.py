@@ -1,4 +1,4 @@
-"""Write a selection: as parquet, as JSON lines, or as a list for WebDataset."""
+"""Write a selection as parquet, as JSON lines, or as a list of keys for WebDataset."""
 
 import errno
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +17,7 @@ from validation.scoring.verdict import Decision
 Format: TypeAlias = Literal["parquet", "jsonl", "webdataset"]
 
 BATCH_ROWS = 20_000
-"""Rows of parquet that are converted at a time; a row with every column takes about 1 kB."""
+"""Number of rows that are converted to Arrow at a time. A row with every column takes about 1 kB."""
 
 
 def write_selection(
@@ -29,27 +29,28 @@ def write_selection(
     fields: Mapping[str, pa.Field],
     tar_url: str,
 ) -> Mapping[str, int]:
-    """Write the kept segments as a stream to a temporary file, which replaces ``path`` when it is complete.
+    """Stream the kept segments to a temporary file, and replace ``path`` by the file when it is complete.
 
     - ``parquet``: every column, one row per segment, with the Arrow types, units and descriptions of the shards.
     - ``jsonl``: every column, one line per segment.
-    - ``webdataset``: one JSON line per tar: ``{"url", "video_id", "keys"}``. ``keys`` are the keys that WebDataset
-      gives to the kept samples (the member's path up to the first dot of its name), without a leading ``./``, in the
-      tar's order. Read it with ``wds.WebDataset(urls).select(lambda s: s["__key__"].removeprefix("./") in keys)``.
+    - ``webdataset``: one JSON line per tar: ``{"url", "video_id", "keys"}``. ``keys`` lists the
+      WebDataset keys of the kept samples in the order of the tar. A key is the member's path up to the first dot of
+      the file name, without a leading ``./``. A reader selects the samples with
+      ``wds.WebDataset(urls).select(lambda s: s["__key__"].removeprefix("./") in keys)``.
 
     Args:
-        segments: from ``apply_rules``; also those that are not kept, since a key must be unique in its tar.
+        segments: the result of ``apply_rules``, including segments that are not kept: a key must be unique in its tar.
         keep: the verdicts to keep.
         path: the file to write.
-        form: its format.
-        fields: the columns as shards describe them, from ``read_fields``.
-        tar_url: the URL of a video's tar, with ``{video_id}`` in it.
+        form: the format of the file.
+        fields: the Arrow fields of the shards, from ``read_fields``.
+        tar_url: template of the URL of a video's tar, with the placeholder ``{video_id}``.
 
     Returns:
-        How many kept segments were left out, by the reason; only a list for WebDataset leaves segments out.
+        The number of kept segments that were left out, per reason. Only the format ``webdataset`` leaves segments out.
 
     Raises:
-        BadInput: the file cannot be written; ``path`` is as before.
+        BadInput: the file cannot be written. ``path`` is unchanged.
     """
     with replace_when_complete(path) as partial:
         try:
@@ -68,7 +69,7 @@ def write_selection(
 
 @contextmanager
 def replace_when_complete(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``path``; it replaces ``path`` at the end, and is deleted after an error.
+    """Yield a temporary file in the folder of ``path``. Replace ``path`` by it at the end; delete it after an error.
 
     Raises:
         BadInput: the folder does not exist, is not writable, or the disk is full.
@@ -81,7 +82,7 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a disk that is full or not writable into ``BadInput``; the message names ``path``."""
+    """Convert operating system errors of a full or read-only disk to ``BadInput``. The message contains ``path``."""
     try:
         yield
     except OSError as error:
@@ -91,13 +92,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 _PROBE_BYTES = 64 << 20
-"""More than is written at once."""
+"""Size of the test write, larger than any single write of a selection."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EROFS, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 
 def _probe_free_space(path: Path) -> None:
-    """Raise the operating system's error if a file cannot grow: polars' error does not say whether it was writing."""
+    """Raise ``OSError`` if the file cannot grow. Polars reports errors of reading and of writing alike."""
     with path.open("ab") as file:
         file.write(bytes(_PROBE_BYTES))
 
@@ -106,10 +107,10 @@ _ENDINGS: Mapping[str, Format] = {".wds.jsonl": "webdataset", ".parquet": "parqu
 
 
 def guess_format(path: Path) -> Format:
-    """The format that a file name's ending stands for.
+    """Return the format of a selection file by the extension of its name.
 
     Raises:
-        BadInput: the ending is unknown.
+        BadInput: the extension is unknown.
     """
     for ending, form in _ENDINGS.items():
         if path.name.endswith(ending):
@@ -118,16 +119,16 @@ def guess_format(path: Path) -> Format:
 
 
 def _write_parquet(kept: pl.LazyFrame, path: Path, fields: Mapping[str, pa.Field]) -> None:
-    """Write through pyarrow: polars writes other string and list types than the shards have, and no descriptions."""
+    """Write with pyarrow. Polars would change the string and list types of the shards and drop the descriptions."""
     schema = arrow_schema(kept, fields)
-    texts = [field.name for field in schema if pa.types.is_string(field.type)]  # numbers hardly repeat
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]  # numeric values rarely repeat
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts) as writer:
         for batch in kept.collect_batches(chunk_size=BATCH_ROWS, engine="streaming"):
             writer.write_table(batch.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema))
 
 
 def arrow_schema(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> pa.Schema:
-    """The Arrow schema of selected segments: the shards' fields, and plain types for added columns."""
+    """Return the Arrow schema of selected segments: shard fields, and for other columns a field without metadata."""
     empty = pl.DataFrame(schema=segments.collect_schema()).to_arrow(compat_level=pl.CompatLevel.oldest())
     return pa.schema([fields.get(field.name) or _plain(field) for field in empty.schema])
 
@@ -180,9 +181,10 @@ def _write_webdataset(
 
 
 def webdataset_key(segments: pl.LazyFrame) -> pl.Expr:
-    """The key that WebDataset gives to a segment's audio file: its path up to the first dot of the file's name.
+    """Return an expression for the WebDataset key of a segment's audio file.
 
-    A leading ``./`` is removed. Shards of schema version 1 do not name the file; their segments are named like it.
+    The key is the path of the tar member up to the first dot of the file name, without a leading ``./``. Shards of
+    schema version 1 have no column ``audio_member``; the segment's name is used instead.
     """
     has_member = "audio_member" in segments.collect_schema()
     member = pl.coalesce("audio_member", "segment") if has_member else pl.col("segment")
@@ -195,7 +197,7 @@ def _is_slice(segments: pl.LazyFrame) -> pl.Expr:
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """One sentence on the kept segments that a list for WebDataset left out."""
+    """Return two sentences on the kept segments that a list for WebDataset left out, with the number per reason."""
     total = sum(left_out.values())
     reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     return (
