@@ -1,1 +1,1 @@
-"""The core of the validation fleet: everything that works, and is tested, without an orchestrator."""
+"""The code of the validation fleet. All of it except ``validation.worker.prefect`` runs without an orchestrator."""
