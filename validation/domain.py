@@ -21,7 +21,7 @@ ColumnType: TypeAlias = Literal["float", "int", "str", "bool"]
 SAMPLE_RATE = 16_000
 """Hz. Every model of every suite takes audio at this rate. Audio is resampled once, when it is decoded."""
 MAX_NUMBER = 1e12
-"""Maximum absolute value of a signal. With this limit, sums of signals and of their squares over a corpus are finite."""
+"""Maximum absolute value of a signal. So sums of signals and of their squares over a corpus stay finite."""
 MIN_DISK_BYTES = 5 << 30
 """Minimum free disk space, in bytes, with which a box may start to work."""
 MIN_SEGMENT_S: Seconds = 0.1
@@ -210,7 +210,7 @@ class VideoFailure:
 
     video_id: str
     error: str
-    """One sentence, which the ledger stores. The constructor replaces control characters by escapes (``plain_text``)."""
+    """One sentence for the ledger. The constructor replaces control characters by escapes (``plain_text``)."""
     transient: bool
     charged: bool = True
     """Whether the failure counts as an attempt of the video. A failure that does not count is always transient, and the
