@@ -171,10 +171,11 @@ def _ref_spans(records: Sequence[Record], found: Sequence[_Found | None]) -> lis
 
 
 def _place_records(records: Sequence[Record], members: Sequence[str | None]) -> Iterator[Record]:
-    """Set the start of a record without a start to 0, if no other record of its audio file can start there.
+    """Set the missing start of a record to 0 if the other records of its audio file start after its duration.
 
-    That holds if the record is the only one of several records of the file without a start, and the other records start
-    after it. Otherwise the record loses its duration, so that it gets the fault ``bad_times``.
+    The starts may overlap it by ``_MAX_OVERLAP_S``. If the record has no duration, or if another record of the file has
+    no start either, the record loses its duration and later gets the fault ``bad_times``. The only record of a file
+    stays unchanged.
     """
     counts, first_s, without_start = Counter(members), dict[str | None, Seconds](), Counter[str | None]()
     for record, member in zip(records, members, strict=True):
