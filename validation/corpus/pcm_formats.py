@@ -62,7 +62,7 @@ def read_wav(payload: bytes) -> AudioFile:
 
 
 def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
-    """Return the bytes per frame and the bytes per second that the ``fmt`` chunk declares; (1, 0) without the chunk.
+    """Return the bytes per frame and the bytes per second that the ``fmt`` chunk declares; else (1, 0).
 
     Raises:
         WrongLength: the numbers of the chunk contradict each other, so one is damaged, possibly the sample rate.
@@ -171,7 +171,7 @@ def _find_chunks(payload: bytes, samples: bytes, order: Literal["little", "big"]
 
 
 def _is_placeholder(payload: bytes, data: _Chunk, order: Literal["little", "big"]) -> bool:
-    """Return whether the declared size of the samples is a placeholder: impossibly large, or 0 although bytes follow."""
+    """Return whether the declared size of the samples is a placeholder: impossibly large, or 0 before samples."""
     behind = len(payload) - data.start
     if data.size == 0:
         return behind > 0 and not _are_chunks(payload, data.start, order)

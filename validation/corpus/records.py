@@ -65,7 +65,7 @@ class Record:
 
 
 def read_record(row: Object) -> Record:
-    """Read the record of a segment from a JSON object. For each field, the first accepted key with a valid value counts.
+    """Read a segment's record from a JSON object. For each field, the first accepted key with a valid value counts.
 
     Values of a wrong type are ignored.
     """
