@@ -68,7 +68,7 @@ def exec_with_pdeathsig(parent_pid: int, program: list[str], *, signal_number: i
         drop_privileges(*map(int, user.split(":")))
     set_pdeathsig(parent_pid, signal_number)
     try:
-        os.execv(program[0], program)  # noqa: S606 - the program is the caller's choice
+        os.execv(program[0], program)  # noqa: S606 - the caller chooses the program
     except OSError as error:
         sys.exit(f"cannot run {program[0]}: {error}")
 

@@ -163,7 +163,7 @@ class Column:
     name: str
     type: ColumnType
     unit: str
-    """``probability``, ``log-probability``, ``seconds``, ``MOS 1-5``, ``ratio``, ``ISO 639`` or ``text``."""
+    """The unit of the values, such as ``probability``, ``log-probability``, ``seconds``, ``MOS 1-5`` or ``text``."""
     description: str
 
 

@@ -24,7 +24,7 @@ _UNSAFE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of the writing direction
     "\u2028\u2029"  # line and paragraph separators
     "\ufeff\ufff9-\ufffb"  # byte order mark, interlinear annotation
-    "\ud800-\udfff"  # lone surrogates: no encoding of UTF-8 exists
+    "\ud800-\udfff"  # lone surrogates, which UTF-8 cannot encode
     "\U000e0000-\U000e007f"  # invisible tag characters
     "]"
 )

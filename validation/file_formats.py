@@ -94,7 +94,7 @@ def _name_text(start: bytes) -> str | None:
     try:
         text = start[: len(start) // 2 * 2 if encoding == "utf-16" else None].decode(encoding)
     except UnicodeDecodeError as error:
-        if len(start) - error.start > 3 or encoding == "utf-16":  # noqa: PLR2004 - a character cut at the end
+        if len(start) - error.start > 3 or encoding == "utf-16":  # noqa: PLR2004 - the end of `start` may cut a character
             return None
         text = start[: error.start].decode(encoding)
     text = text.lstrip()

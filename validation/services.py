@@ -113,7 +113,7 @@ def find_store_credentials(settings: Settings, engine: Engine, store: StoreName)
     if settings.box_key is None or settings.s3_access_key_id is not None:
         return None
     credentials = CredentialCache(engine, settings.worker_id, store)
-    credentials()  # the client of the store would hide the reason if there is none
+    credentials()  # read now: the store's client library would hide the reason of a failure
     return credentials
 
 

@@ -246,7 +246,7 @@ class Settings(BaseSettings):
     @field_validator("heartbeat_s")
     @classmethod
     def _check_heartbeat(cls, heartbeat_s: int, others: ValidationInfo) -> int:
-        lease_s = others.data.get("lease_s")  # missing if its own value is invalid
+        lease_s = others.data.get("lease_s")  # missing if the value of lease_s is invalid
         if lease_s is not None and lease_s < MIN_LEASE_HEARTBEATS * heartbeat_s:
             raise ValueError(
                 f"must be at most {int(lease_s / MIN_LEASE_HEARTBEATS)} with a lease_s of {lease_s}, so that a chunk "

@@ -43,7 +43,7 @@ _DECODER_ERRORS = (soundfile.SoundFileError, av.FFmpegError, ValueError)
 
 
 class Undecodable(Permanent):
-    """An audio file, or a span of an audio file, has no waveform that models can score."""
+    """An audio file, or a span of an audio file, cannot be decoded to a waveform that models can score."""
 
     def __init__(self, kind: str, message: str) -> None:
         self.fault = Fault(kind, message)
@@ -114,7 +114,7 @@ class _Mixer:
         if self._channel is not None:
             one: Waveform = np.ascontiguousarray(channels[min(self._channel, len(channels) - 1)], np.float32)
             return one
-        with np.errstate(all="ignore"):  # samples that are not finite are refused afterwards
+        with np.errstate(all="ignore"):  # `decode_audio` rejects samples that are not finite
             mono: Waveform = np.asarray(channels.mean(axis=0, dtype=np.float32))
             if len(channels) > 1:
                 energy = np.square(channels, dtype=np.float64).sum(axis=1)

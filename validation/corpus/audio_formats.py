@@ -37,7 +37,7 @@ def read_audio_file(payload: bytes) -> AudioFile:
     Raises:
         WrongLength: bytes are missing or damaged.
     """
-    start = skip_id3(payload)  # tagging programs put ID3 tags before files of any format, even if it forbids them
+    start = skip_id3(payload)  # tagging programs put ID3 tags before any format, against its specification
     for magic, read in _READERS.items():
         if payload.startswith(magic, start):
             return read(payload[start:])
@@ -83,7 +83,7 @@ def _walk_matroska(payload: bytes) -> Iterator[tuple[_Element, bool]]:
         id_bytes = 9 - payload[start].bit_length()
         width = 9 - payload[start + id_bytes].bit_length() if start + id_bytes < len(payload) else 0
         name = int.from_bytes(payload[start : start + id_bytes], "big")
-        if start + id_bytes + width > len(payload):  # its header is cut off
+        if start + id_bytes + width > len(payload):  # the header of the element is cut off
             return
         if name not in _MATROSKA_ELEMENTS or width > 8:  # noqa: PLR2004
             if payload[start:].strip(b"\0"):

@@ -20,7 +20,9 @@ from validation.errors import Permanent
 from validation.storage.store import stream_object
 
 Decoder: TypeAlias = Callable[[bytes, Seconds], Waveform]
-"""``decode_audio``, in this process or in a subprocess."""
+"""A function that decodes one audio file as ``decode_audio`` does, in this process or in a subprocess.
+
+Its arguments are the file's bytes and the maximum length of the audio in seconds."""
 
 _MAX_RATIO_OF_DURATION, _MAX_MARGIN_OF_DURATION_S = 1.5, 1.0
 """A file holds more than its segment if it is longer than this ratio times the record's ``duration``, and also longer

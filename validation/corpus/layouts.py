@@ -123,10 +123,10 @@ class NoSegments(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A tar's segments before their audio is decoded."""
+    """The layout of one tar, with its segments before their audio is decoded."""
 
     kind: str
-    """``pairs``, ``indexed``, ``sliced`` or ``shar``."""
+    """The name of the layout: ``pairs``, ``indexed``, ``sliced`` or ``shar``."""
     segments: tuple[SegmentRef, ...]
     """The segments in natural order of their names, which are unique."""
     language: str | None

@@ -33,9 +33,7 @@ def pack_video(video: Video, segments: Sequence[PackedSegment]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, payload in _list_files(video, segments):
-            header = tarfile.TarInfo(
-                name
-            )  # owner, group and time stay zero, so that the bytes do not depend on the run
+            header = tarfile.TarInfo(name)  # owner, group and time stay 0, so that the bytes are reproducible
             header.size = len(payload)
             tar.addfile(header, io.BytesIO(payload))
     return packed.getvalue()

@@ -185,7 +185,7 @@ def _check_depth(text: str, limit: int) -> None:
     Most files have no more than ``limit`` opening brackets and need no further check.
     """
     opening = text.count("[") + text.count("{")
-    if opening <= limit or text.count("]") + text.count("}") > 2 * opening:  # the second condition: it is no JSON
+    if opening <= limit or text.count("]") + text.count("}") > 2 * opening:  # more closing than opening: no JSON
         return
     brackets = re.sub(rb"[^\[\]{}]+", b"", _STRINGS.sub(b"", text.encode("utf-8", "replace")))
     if max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0) > limit:
@@ -231,7 +231,7 @@ def _find_seconds(row: Object, keys: Sequence[str]) -> Seconds | None:
 def _find_end(row: Object, start_s: Seconds | None, duration_s: Seconds | None) -> Seconds | None:
     end_s = _find_seconds(row, END_KEYS)
     if end_s is None and start_s is not None and duration_s is not None:
-        return _read_seconds(start_s + duration_s)  # the sum of two finite times may be infinite
+        return _read_seconds(start_s + duration_s)  # the sum may exceed the maximum
     return end_s
 
 

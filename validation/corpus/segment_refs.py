@@ -196,7 +196,7 @@ def is_wanted(name: str) -> bool:
 
 
 def ref_audio(name: str, record: Record, member: str) -> SegmentRef:
-    """Return a segment whose audio is one whole audio file; a fault replaces the audio if the transcript is unusable."""
+    """Return a segment whose audio is one whole file; a fault replaces the audio if the transcript is unusable."""
     return _require_text(SegmentRef(name, record, AudioSpan(member)))
 
 

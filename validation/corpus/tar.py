@@ -283,7 +283,7 @@ class _TarReader:
             size -= len(self._read_exactly(min(size, _BUFFER_BYTES)))
 
     def _check_padding(self) -> None:
-        """Read to the end, where gzip checks its checksum. Raise if other bytes than padding follow, as a second tar."""
+        """Read to the end, where gzip verifies its checksum. Raise ``_Damage`` if more than padding follows."""
         while block := self._source.read(_BUFFER_BYTES):
             if block.strip(b"\0"):
                 raise _Damage("more than padding follows its end-of-archive mark")
@@ -293,11 +293,11 @@ def _parse_header(block: bytes) -> _Header:
     """Parse a header block (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format")."""
     claimed = _parse_number(block[148:156])
     unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004 - as a signed byte
+    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004 - old tars sum signed bytes
     if claimed not in {unsigned, signed}:
         raise _Damage("what should be a header is none (bad checksum)")
     name, prefix, kind = _parse_text(block[:100]), _parse_text(block[345:500]), block[156:157]
-    if prefix and block[257:263] == b"ustar\0":  # GNU headers have other fields there
+    if prefix and block[257:263] == b"ustar\0":  # GNU headers have other fields in place of the prefix
         name = f"{prefix}/{name}"
     size = _parse_number(block[124:136])
     if size < 0:
@@ -308,7 +308,7 @@ def _parse_header(block: bytes) -> _Header:
 
 
 def _parse_number(field: bytes) -> int:
-    if field[0] in {0x80, 0xFF}:  # GNU: a big-endian number in two's complement
+    if field[0] in {0x80, 0xFF}:  # GNU format: a big-endian number in two's complement
         return int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0xFF else 0)  # noqa: PLR2004
     digits = field.partition(b"\0")[0].strip()
     if digits.strip(b"01234567"):
