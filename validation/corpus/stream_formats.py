@@ -40,9 +40,7 @@ def read_ogg(payload: bytes) -> AudioFile:
         if _ogg_checksum(page[:22] + bytes(4) + page[26:]) != checksum:
             raise WrongLength(f"the page at byte {start} is damaged")
         last, last_granule = pages.get(serial, (number - 1, 0))
-        if number != last + 1 and (
-            last_granule > 0 or flags & _OGG_CONTINUED
-        ):  # any page number may follow the headers
+        if number != last + 1 and (last_granule > 0 or flags & _OGG_CONTINUED):  # numbers may jump after the headers
             raise WrongLength(f"page {last + 1} is missing before byte {start}")
         is_chained |= bool(flags & _OGG_FIRST) and any(granule > 0 for _, granule in pages.values())
         pages[serial] = (number, granule)
