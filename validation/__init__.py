@@ -1,1 +1,1 @@
-"""The code of the validation fleet. All of it except ``validation.worker.prefect`` runs without an orchestrator."""
+"""The packages of the validation fleet. Only ``validation.worker.prefect`` imports the orchestrator, Prefect."""

@@ -134,9 +134,7 @@ def _names() -> Mapping[str, str]:
     """
     from iso639 import ALL_LANGUAGES  # noqa: PLC0415 - as in `_codes`
 
-    languages = sorted(
-        ALL_LANGUAGES, key=lambda language: (language.status != "A", language.part3)
-    )  # a set has no order
+    languages = sorted(ALL_LANGUAGES, key=lambda language: (language.status != "A", language.part3))  # from a set
     written = [(language.name, language.part3) for language in languages]
     written += [(name.print, language.part3) for language in languages for name in language.other_names or ()]
     names: dict[str, str] = {}
