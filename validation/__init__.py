@@ -1,1 +1,1 @@
-"""The core of the validation fleet: everything that works, and is tested, without an orchestrator."""
+"""The packages of the validation fleet. Only ``validation.worker.prefect`` imports the orchestrator, Prefect."""

@@ -3,12 +3,14 @@
     python -m validation.child_process --module MODULE PARENT_PID
     python -I -S child_process.py [--signal NUMBER] [--user UID:GID] PARENT_PID PROGRAM [ARGUMENT ...]
 
-A worker that is killed cannot stop its flow runs. They would go on with chunks that the ledger has taken back, beside
-the flow runs of the next worker. The same holds for the services of the local stack.
+A worker that is killed cannot stop its flow processes. Without this launcher, the flow processes would continue chunks
+that the ledger has taken back, beside the flow processes of the next worker. The services of the local stack would
+outlive the stack in the same way.
 
-The process keeps its id, so the module or program is a direct child of the process that started this one. This file
-imports the standard library only, and can be run by its path: a parent with threads cannot safely run Python between
-fork and exec, and another account may not be allowed to read the installed packages.
+The launcher runs the module in its own process, or replaces itself by the program (exec). So the process id stays the
+same, and the module or program is a direct child of the launcher's parent. A parent with threads cannot safely run
+Python code between fork and exec; therefore the launcher is a program of its own. It imports only the standard library
+and can be run by its file path, because another account may not be allowed to read the installed packages.
 """
 
 import argparse
@@ -22,12 +24,20 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def set_pdeathsig(parent_pid: int, signal_number: int = signal.SIGKILL) -> None:
-    """Have the kernel send this process a signal when its parent ends in any way; exit at once if it has ended.
+    """Ask the kernel to send this process a signal when its parent ends; exit at once if the parent has ended already.
 
-    The request holds across an exec, is not inherited by children, and is undone by a change of the user. It follows
+    The setting survives an exec. Children do not inherit it, and a change of the user id clears it. The kernel watches
     the *thread* of the parent that started this process, so start the process from a thread that lives as long as the
-    parent. Only Linux supports it: elsewhere a flow process runs on until its lease is lost, and the next start of the
-    local stack ends the processes that the last one left.
+    parent. Only Linux has this setting. On other systems a flow process continues until its lease is lost, and the next
+    start of the local stack ends the processes that the previous stack left.
+
+    Args:
+        parent_pid: the process id of the parent.
+        signal_number: the signal to send.
+
+    Raises:
+        OSError: the kernel rejects the setting.
+        SystemExit: this process has another parent, because ``parent_pid`` has ended.
     """
     if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number) != 0:
         raise OSError(ctypes.get_errno(), "the kernel refuses PR_SET_PDEATHSIG")
@@ -36,27 +46,37 @@ def set_pdeathsig(parent_pid: int, signal_number: int = signal.SIGKILL) -> None:
 
 
 def drop_privileges(uid: int, gid: int) -> None:
-    """Become another user, without supplementary groups."""
+    """Set the user id and group id of this process, and drop its supplementary groups."""
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
 
 
 def exec_with_pdeathsig(parent_pid: int, program: list[str], *, signal_number: int, user: str | None) -> None:
-    """Replace this process by a program, as ``user`` (UID:GID) if given."""
+    """Replace this process by a program that receives a signal when the parent ends.
+
+    Args:
+        parent_pid: the process id of the parent.
+        program: the path of the program, then its arguments.
+        signal_number: the signal that the program receives when the parent ends.
+        user: the user and group that run the program, as ``UID:GID``; None for the present user.
+
+    Raises:
+        SystemExit: the program cannot be run, or the parent has ended.
+    """
     if user:
         drop_privileges(*map(int, user.split(":")))
     set_pdeathsig(parent_pid, signal_number)
     try:
-        os.execv(program[0], program)  # noqa: S606 - the program is the caller's choice
+        os.execv(program[0], program)  # noqa: S606 - the caller chooses the program
     except OSError as error:
         sys.exit(f"cannot run {program[0]}: {error}")
 
 
 def run_module_with_pdeathsig(parent_pid: int, module: str) -> None:
-    """Run ``module`` as the main program, in a session of its own.
+    """Run a Python module as the main program of this process until the parent ends.
 
-    So Ctrl-C in a terminal reaches the parent only.
+    The process gets a session of its own, so Ctrl-C in a terminal reaches only the parent.
     """
     os.setsid()
     set_pdeathsig(parent_pid)

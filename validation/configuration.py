@@ -1,4 +1,4 @@
-"""`docs/configuration.md`, made from the settings. `make docs-config` writes it; a test keeps it up to date."""
+"""Render `docs/configuration.md` from the settings. `make docs-config` writes the page; a test compares the page."""
 
 import sys
 from typing import Any
@@ -19,7 +19,7 @@ OTHER_VARIABLES = {
     "VFLEET_IMAGE": ("set by `vfleet bootstrap`", "Image that `--image` builds, without its tag.", "control machine"),
     "VFLEET_IMAGE_TAG": ("set by `vfleet bootstrap`", "Tag of that image.", "control machine"),
 }
-"""Variables that are read outside of ``Settings``: default, meaning, where they are used."""
+"""Environment variables that ``Settings`` does not read. Values: default, meaning, machine that uses the variable."""
 
 _INTRODUCTION = """# Configuration
 
@@ -36,7 +36,7 @@ reads.
 
 
 def render_page() -> str:
-    """The page: one row per setting, then the variables that are read elsewhere."""
+    """Return the page as Markdown: one table row per setting, then one row per entry of ``OTHER_VARIABLES``."""
     rows = [_render_field(name, field) for name, field in Settings.model_fields.items()]
     rows += [
         f"| `{name}` | text | {default} | {meaning} | {used_on} |"
@@ -46,12 +46,12 @@ def render_page() -> str:
 
 
 def names_of_settings() -> set[str]:
-    """Every variable that a setting is read from."""
+    """Return the names of all environment variables that ``Settings`` reads, aliases included."""
     return {variable for name in Settings.model_fields for variable in Settings.variables(name)}
 
 
 def known_variables() -> set[str]:
-    """Every variable of this project that begins with ``VFLEET_``."""
+    """Return the names of all environment variables of this project that begin with ``VFLEET_``."""
     return {name for name in names_of_settings() if name.startswith("VFLEET_")} | OTHER_VARIABLES.keys()
 
 

@@ -1,4 +1,4 @@
-"""The terms of the domain as types. Values only: nothing here reads a clock, a file or a network."""
+"""The data types of the domain. They hold values only: no code here reads a clock, a file or a network."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ Scalar: TypeAlias = float | int | str | bool | None
 ColumnType: TypeAlias = Literal["float", "int", "str", "bool"]
 
 SAMPLE_RATE = 16_000
-"""Hz. Every model of every suite takes this rate; audio is resampled once, when it is decoded."""
+"""Hz. Every model of every suite takes audio at this rate. Audio is resampled once, when it is decoded."""
 MAX_NUMBER = 1e12
-"""No signal is larger: sums over a corpus and their squares stay finite."""
+"""Maximum absolute value of a signal. So sums of signals and of their squares over a corpus stay finite."""
 MIN_DISK_BYTES = 5 << 30
-"""Free disk that a box needs before it works."""
+"""Minimum free disk space, in bytes, with which a box may start to work."""
 MIN_SEGMENT_S: Seconds = 0.1
-"""Shortest audio that a model is given: ten analysis frames of the model with the shortest window."""
+"""Minimum length of the audio that a model scores: ten analysis frames of the model with the shortest window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +34,37 @@ class Video:
 
     video_id: str
     language: str | None
-    """The declared language of the transcription, as the queue has it."""
+    """The language of the transcription that the queue declares."""
     segment_count: int | None
-    """Number of segments by the queue. The tar decides: a difference is recorded and is no error."""
+    """The number of segments that the queue declares. If the tar holds another number, the difference is recorded and
+    the video does not fail."""
     crashes: int = 0
-    """How many flow processes have died while they held this video. A video with a crash is claimed alone."""
+    """Number of flow processes that died while they held this video. A video with a crash is claimed alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkClaim:
-    """Up to N videos that one worker holds under one fencing token."""
+    """A chunk: the videos that one worker claimed together, under one fencing token (``chunk_id``)."""
 
     chunk_id: UUID
     worker_id: str
     shard_number: int
-    """Ordinal of the chunk among its worker's; names the shard. A chunk without a shard leaves a gap."""
+    """Sequence number of the chunk among the chunks of its worker. The name of the shard contains this number. A chunk
+    that wrote no shard leaves a gap in the numbers of the shards."""
     lease_s: Seconds
     videos: tuple[Video, ...]
     models: tuple[str, ...] | None = None
-    """The models of the suite that its videos still lack; None means all."""
+    """The models of the suite that must still score the videos of the chunk; None means all models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a video, a segment or an answer has no result: a kind for programs, a sentence for people."""
+    """The reason why a video, a segment or an answer has no result: a kind for programs, a sentence for people."""
 
     kind: str
     """A snake_case word that is stable across versions: ``undecodable``, ``too_short``, ``model_failed``."""
     message: str
-    """One sentence. Quoted names from outside are made safe on construction."""
+    """One sentence. The constructor replaces control characters by escapes (``plain_text``)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", plain_text(self.message))
@@ -72,19 +74,20 @@ class Fault:
 
 
 UNKNOWN_LANGUAGE = Fault("not_asked", "ISO 639 does not know the declared language")
-"""Why no model was asked about a segment whose label is no language."""
+"""The fault of a segment whose language label is no language of ISO 639. No model scores such a segment."""
 UNSUPPORTED_LANGUAGE = Fault("not_asked", "no model of the suite knows the declared language")
-"""Why no model was asked about a segment in a language that none of them can name."""
+"""The fault of a segment whose language no model of the suite supports. No model scores such a segment."""
 
 
 def label_fault(label: str | None, known_languages: Collection[str]) -> Fault | None:
-    """Find the fault of a declared language for which no model is asked; None for a label about which they are.
+    """Return the fault of a language label that excludes its segment from scoring; None if models may score it.
 
-    A missing label has no fault, because the models may find the language.
+    A missing label has no fault, because the models can identify the language from the audio.
 
     Args:
         label: the declared language.
-        known_languages: normalised codes that the suite's models can name; empty if they identify no language.
+        known_languages: normalised codes of the languages that the suite's models can identify; empty if the suite has
+            no language identification. An empty collection excludes no language.
     """
     if not label or not label.strip():
         return None
@@ -97,34 +100,36 @@ def label_fault(label: str | None, known_languages: Collection[str]) -> Fault | 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One stretch of speech with its transcript, as its tar describes it, without the audio."""
+    """A segment as its tar describes it: name, transcript, language and times, without the audio."""
 
     video_id: str
     name: str
-    """The tar's own name of the segment, unique within the video."""
+    """The name of the segment in the tar. It is unique within the video."""
     text: str
     language: str | None
-    """The segment's declared language where it has one, else that of its video."""
+    """The language that the segment's record declares, else the language that the queue or the tar declares for the
+    video; None if none is declared."""
     start_s: Seconds | None = None
     end_s: Seconds | None = None
+    """The end of the segment in the video, as ``start_s`` is its start; None if the record does not state the time."""
     speaker: str | None = None
     audio_member: str | None = None
-    """The file of the tar that holds the segment's audio; None if there is none."""
+    """The path of the tar member that holds the segment's audio; None if the segment has no audio."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedSegment:
-    """A segment with its audio, or with the fault that left it without."""
+    """A segment with its decoded audio, or with the fault that explains why the segment has no audio."""
 
     segment: Segment
     audio: Waveform | Fault
     length_difference_s: Seconds | None = None
-    """Decoded length minus the length that the segment's record declares; None where either is unknown."""
+    """Length of the decoded audio minus the length that the segment's record declares; None if a length is unknown."""
     audio_offset_s: Seconds | None = None
-    """Where the segment begins in its file, if it is a slice of it; None if it is the whole file."""
+    """Start of the segment in its audio file, if the segment is a slice of the file; None if it is the whole file."""
 
     def utterance_for(self, known_languages: Collection[str]) -> "Utterance | None":
-        """Return the input of the models; None for a segment without audio or with a label that has a fault."""
+        """Return the segment as input of the models; None if it has no audio or ``label_fault`` finds a fault."""
         if isinstance(self.audio, Fault) or label_fault(self.segment.language, known_languages):
             return None
         return Utterance(self.audio, self.segment.text, self.segment.language)
@@ -132,7 +137,7 @@ class DecodedSegment:
 
 @dataclass(frozen=True, slots=True)
 class DecodedVideo:
-    """A video as its tar holds it, ready to be scored."""
+    """A video whose tar was read and whose segments are decoded, so that models can score the segments."""
 
     video: Video
     segments: tuple[DecodedSegment, ...]
@@ -142,40 +147,41 @@ class DecodedVideo:
 
     @property
     def audio_bytes(self) -> int:
-        """Bytes of decoded audio held in memory."""
+        """Size of the decoded audio of all segments in memory, in bytes."""
         return sum(s.audio.nbytes for s in self.segments if not isinstance(s.audio, Fault))
 
     @property
     def audio_s(self) -> Seconds:
-        """Seconds of decoded audio."""
+        """Length of the decoded audio of all segments."""
         return self.audio_bytes / (np.dtype(np.float32).itemsize * SAMPLE_RATE)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One value per segment. A model's column is stored as ``<model name>_<column name>``."""
+    """A column of the results, with one value per segment. A shard names it ``<model name>_<column name>``."""
 
     name: str
     type: ColumnType
     unit: str
-    """``probability``, ``log-probability``, ``seconds``, ``MOS 1-5``, ``ratio``, ``ISO 639`` or ``text``."""
+    """The unit of the values, such as ``probability``, ``log-probability``, ``seconds``, ``MOS 1-5`` or ``text``."""
     description: str
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A model's answer for one segment, by the model's own column names (without its prefix).
+    """A model's answer for one segment.
 
-    A model that does not know the segment's language abstains: the columns that depend on the language are None. An
-    abstention does not count as disagreement.
+    If a model does not support the segment's language, the model abstains: it sets the columns that depend on the
+    language to None. An abstention does not count as disagreement.
     """
 
     values: Mapping[str, Scalar]
+    """The value of each column, by the model's own column name (without the model name as prefix)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """No answer, with its fault. It is never treated as a low score."""
+    """A missing answer of a model for one segment, with the reason. It is never treated as a low score."""
 
     fault: Fault
 
@@ -191,7 +197,7 @@ class Utterance:
     text: str
     language: str | None
     requested_models: tuple[str, ...] | None = None
-    """The models that must answer; None means all."""
+    """Names of the models that must score the segment; None means all models of the suite."""
 
     @property
     def duration_s(self) -> Seconds:
@@ -204,10 +210,11 @@ class VideoFailure:
 
     video_id: str
     error: str
-    """One sentence. Quoted names from outside are made safe on construction, because the ledger stores it."""
+    """One sentence for the ledger. The constructor replaces control characters by escapes (``plain_text``)."""
     transient: bool
     charged: bool = True
-    """Whether it costs the video an attempt. An uncharged failure is always transient, and may be tried without end."""
+    """Whether the failure counts as an attempt of the video. A failure that does not count is always transient, and the
+    video may be tried again without a limit."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "error", plain_text(self.error))
@@ -215,7 +222,7 @@ class VideoFailure:
 
 @dataclass(frozen=True, slots=True)
 class ShardReceipt:
-    """What the ledger records of an uploaded shard."""
+    """The facts about an uploaded shard that the ledger records."""
 
     key: str
     sha256: str
@@ -223,25 +230,25 @@ class ShardReceipt:
     segments: int
     suite: str
     audio_s: Seconds | None = None
-    """Decoded audio of all segments; None where it was not counted."""
+    """Total length of the decoded audio of all segments; None if it was not counted."""
     verdicts: Mapping[str, int] | None = None
-    """Segments by verdict, with all three verdicts as keys; None where they were not counted."""
+    """Number of segments per verdict, with all three verdicts as keys; None if they were not counted."""
     models: Mapping[str, str] = field(default_factory=dict)
-    """The revision of each model that was run."""
+    """Revision of each model that scored segments of the shard, by model name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a heartbeat reports of an open chunk. The counts are of this chunk alone."""
+    """The progress of an open chunk that a heartbeat reports. The counts cover only this chunk."""
 
     current_video_id: str | None = None
     videos_validated: int = 0
     videos_failed: int = 0
     segments: int = 0
     segments_per_s: float = 0.0
-    """Over the last ten videos."""
+    """Mean over the last ten videos."""
     last_error: str | None = None
-    """As ``VideoFailure.error``."""
+    """The last error of the chunk, in the form of ``VideoFailure.error``; None if the chunk had no error."""
 
     def __post_init__(self) -> None:
         if self.last_error is not None:
@@ -256,12 +263,12 @@ class StoreCredential:
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
     expires_at: datetime | None = None
-    """By this machine's clock; None means that it does not expire."""
+    """The time at which the credential expires, by this machine's clock; None if it does not expire."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerProfile:
-    """What ``worker_validators`` records of a worker."""
+    """The properties of a worker that the table ``worker_validators`` records."""
 
     worker_id: str
     gpu_type: str | None = None

@@ -1,6 +1,6 @@
-"""The base classes of all errors, by what the caller must do about one.
+"""The base classes of all errors of this project. The class of an error tells the caller how to react.
 
-Every message is a sentence for an operator: what happened, to what, what to do.
+Every message is a sentence for an operator. It states what happened, to which object, and what the operator can do.
 """
 
 from typing import ClassVar
@@ -11,12 +11,12 @@ from validation.escape import plain_text
 class FleetError(Exception):
     """An error of this project, with a message for an operator.
 
-    Messages quote names from outside (tar members, ids, labels) and reach logs, the ledger and Prefect's UI. So they
-    are made safe here: one line without control characters, at most ``MAX_SENTENCE_CHARS`` long.
+    Messages quote untrusted names (tar members, ids, labels) and reach logs, the ledger and Prefect's UI. So the
+    constructor makes each message one line of at most ``MAX_SENTENCE_CHARS`` characters without control characters.
     """
 
     keeps_lines: ClassVar[bool] = False
-    """True for errors of local tools whose message ends with the output of a program, line by line."""
+    """Whether messages may have several lines. True for errors of local tools that quote the output of a program."""
 
     def __init__(self, message: object = "") -> None:
         text = str(message)
@@ -25,19 +25,19 @@ class FleetError(Exception):
 
 
 class BadInput(FleetError):
-    """A command, a setting or a file asks for something impossible. Nothing was changed."""
+    """A command, a setting or a file is invalid and must be corrected first. Nothing was changed."""
 
 
 class Transient(FleetError):
-    """The same call may succeed later."""
+    """The operation failed, and the same operation may succeed later."""
 
 
 class Permanent(FleetError):
-    """The same call will fail again."""
+    """The operation failed, and the same operation will fail again."""
 
 
 class ClaimLost(FleetError):
-    """The chunk is no longer held under this token: write nothing, delete what was uploaded, stop."""
+    """The chunk is no longer held under this token. The worker must write no results, delete uploaded ones and stop."""
 
     def __init__(self, chunk_id: object, state: str) -> None:
         self.chunk_id, self.state = chunk_id, state
@@ -56,8 +56,8 @@ class Unreachable(Transient):
 
 
 class AccessRefused(Transient):
-    """A service answers and refuses this program's login.
+    """A service rejects this program's login.
 
-    Work in hand is kept and tried again, because a pooler that cannot ask its server says the same. A program without
-    work ends as for bad input.
+    A program that holds work keeps the work and tries again, because a connection pooler reports the same error when
+    it cannot reach its database server. A program without work exits with the code for bad input.
     """

@@ -1,9 +1,8 @@
-r"""Escapes for text that comes from outside: file names, labels, transcripts, error messages, ids.
+r"""Escape untrusted text before it is displayed or stored: file names, labels, transcripts, error messages, ids.
 
-One function per place of display. Each replaces characters that change how a display works (control characters,
-terminal escape sequences, direction overrides, lone surrogates) by a visible backslash escape such as ``\x1b``, so
-that a reader sees that they were there, and limits the length. Letters of all scripts pass unchanged, the joiners of
-Indic scripts (U+200C, U+200D) included.
+There is one function per output format. Each function replaces unsafe characters (control characters, terminal escape
+sequences, direction overrides, lone surrogates) by a visible backslash escape such as ``\x1b``. Most functions also
+limit the length. Letters of all scripts stay unchanged, and so do the joiners of Indic scripts (U+200C, U+200D).
 """
 
 import html
@@ -17,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 MAX_SENTENCE_CHARS = 2_000
-"""Longest sentence that is stored or shown. Longer ones keep their beginning and their end."""
+"""Maximum length of a sentence that is stored or shown. A longer sentence loses its middle."""
 
 _UNSAFE = re.compile(
     "["
@@ -25,31 +24,31 @@ _UNSAFE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of the writing direction
     "\u2028\u2029"  # line and paragraph separators
     "\ufeff\ufff9-\ufffb"  # byte order mark, interlinear annotation
-    "\ud800-\udfff"  # lone surrogates: no encoding of UTF-8 exists
+    "\ud800-\udfff"  # lone surrogates, which UTF-8 cannot encode
     "\U000e0000-\U000e007f"  # invisible tag characters
     "]"
 )
 _MARKDOWN = re.compile(
     r"[\\`*{}\[\]<>&#|~@$]|(?<![^\W_])_|_(?![^\W_])|^\s*[-+=]|^\d+[.)]|:(?=//)|(?<=www)\.", re.IGNORECASE
 )
-"""Syntax of Markdown, of its HTML and of its automatic links (GitHub Flavored Markdown). Underscores within a word, as
-in most ids, are none."""
+"""Characters with a meaning in Markdown, in HTML or in automatic links (GitHub Flavored Markdown). An underscore within
+a word, as in most ids, has no meaning and does not match."""
 _UNSAFE_IN_JSON = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "", 1))
-"""``json.dumps`` escapes C0 by itself, and an indented document has line ends of its own."""
+"""The unsafe characters except C0: ``json.dumps`` escapes C0, and the line ends of an indented document must stay."""
 
 
 def plain_text(text: object, *, max_chars: int | None = MAX_SENTENCE_CHARS) -> str:
-    """Make text safe to store and to log: one line, without control characters, of limited length.
+    """Return text as one line of limited length, with unsafe characters as escapes, to be stored or logged.
 
     Args:
-        text: anything; its ``str`` is taken.
-        max_chars: longest result; None for no limit.
+        text: any object; the function converts it by ``str``.
+        max_chars: maximum length of the result in characters; None for no limit.
     """
     return shorten(_UNSAFE.sub(_name_character, str(text)), max_chars)
 
 
 def shorten(text: str, max_chars: int | None) -> str:
-    """Cut the middle of a text that is longer than ``max_chars`` and say how many characters are missing."""
+    """Replace the middle of a text that is longer than ``max_chars`` by a note with the number of cut characters."""
     if max_chars is None or len(text) <= max_chars:
         return text
     note = f" ... ({len(text) - max_chars:,} characters left out) ... "
@@ -58,30 +57,31 @@ def shorten(text: str, max_chars: int | None) -> str:
 
 
 def for_terminal(text: object, *, max_chars: int | None = None) -> str:
-    """Text for one line of a terminal. Nothing in it moves the cursor, sets a title or reaches the clipboard."""
+    """Return text as one line for a terminal. No character of it can control the cursor, the title or the clipboard."""
     return plain_text(text, max_chars=max_chars)
 
 
 def for_log(text: object) -> str:
-    """Text for one line of a log."""
+    """Return text as one line for a log, of at most ``MAX_SENTENCE_CHARS`` characters."""
     return plain_text(text)
 
 
 def for_ledger(text: object) -> str:
-    """A sentence for a column of the ledger. Postgres refuses NUL, and UTF-8 has no lone surrogates."""
+    """Return text for a text column of the ledger, without NUL and lone surrogates, which Postgres rejects."""
     return plain_text(text)
 
 
 def for_html(text: object, *, max_chars: int | None = None) -> str:
-    """Text for an HTML element or a quoted attribute."""
+    """Return text for the content of an HTML element or for a quoted HTML attribute."""
     return html.escape(plain_text(text, max_chars=max_chars), quote=True)
 
 
 def for_markdown(text: object, *, max_chars: int | None = MAX_SENTENCE_CHARS) -> str:
-    """Text for Markdown that may hold HTML: no tag, link, image, table cell or emphasis can begin in it.
+    """Return text for a Markdown page that may hold HTML. The text cannot start a tag, link, image, cell or emphasis.
 
-    Punctuation becomes numeric entities, which Markdown shows as the character and never reads as syntax. An address
-    does not become a link, because its colon and dots are entities.
+    The function replaces characters of Markdown syntax by numeric entities. Markdown displays an entity as its
+    character and never parses it as syntax. A URL does not become a link, because the colon before ``//`` and the dot
+    after ``www`` are replaced.
     """
     return _MARKDOWN.sub(
         lambda match: "".join(f"&#{ord(char)};" for char in match[0]), plain_text(text, max_chars=max_chars).strip()
@@ -89,10 +89,11 @@ def for_markdown(text: object, *, max_chars: int | None = MAX_SENTENCE_CHARS) ->
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
-    r"""Strict JSON (RFC 8259) that is also safe on a terminal.
+    r"""Return a value as strict JSON (RFC 8259) that is also safe to print on a terminal.
 
-    NaN and infinities are null, times are ISO 8601, decimals are numbers, dataclasses are objects; what JSON has no
-    type for is its ``str``. Control characters and lone surrogates inside strings are ``\u`` escapes.
+    NaN and infinities become null, times become ISO 8601 strings, decimals become numbers, and dataclasses become
+    objects. A value of any other type without a JSON equivalent becomes its ``str``. Unsafe characters inside strings
+    become ``\u`` escapes.
     """
     document = json.dumps(_to_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
     return _UNSAFE_IN_JSON.sub(lambda match: json.dumps(match[0])[1:-1], document)

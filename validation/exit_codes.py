@@ -1,4 +1,4 @@
-"""The exit codes of every program of the fleet, and which error ends with which code.
+"""The exit codes of every program of the fleet, and the mapping from errors to exit codes.
 
 | code | name | meaning | who acts on it |
 |---|---|---|---|
@@ -10,7 +10,7 @@
 | 130 | INTERRUPTED | Ctrl-C (128 + SIGINT) | none |
 | 143 | TERMINATED | SIGTERM ended a program that has nothing to drain (128 + SIGTERM) | none |
 
-A worker's bootstrap starts its worker again after any exit, and gives the box back after too many of them in an hour.
+The bootstrap of a box starts the worker again after any exit. It gives the box back after too many exits in an hour.
 """  # noqa: E501 - rows of a table
 
 from enum import IntEnum
@@ -19,7 +19,7 @@ from validation.errors import AccessRefused, BadInput, FleetError, Transient
 
 
 class ExitCode(IntEnum):
-    """What a program's exit says. The table above documents each code."""
+    """An exit code of a program. The table in the module's docstring documents each code."""
 
     OK = 0
     FAILED = 1
@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
 
 
 def exit_code_of(error: FleetError) -> ExitCode:
-    """The exit code of a program that ends with this error."""
+    """Return the exit code with which a program must exit after this error."""
     if isinstance(error, BadInput | AccessRefused):
         return ExitCode.BAD_INPUT
     return ExitCode.UNREACHABLE if isinstance(error, Transient) else ExitCode.FAILED

@@ -1,10 +1,10 @@
-"""Names what a file is, by its first bytes, where another format was expected."""
+"""Name the format of a file by its first bytes, for the error message about a file of an unexpected format."""
 
 import re
 from collections.abc import Sequence
 
 SNIFFED_BYTES = 512
-"""How many bytes of an object ``name_format`` looks at."""
+"""Number of bytes at the start of a file from which the functions here recognise its format."""
 
 _MAGIC: Sequence[tuple[bytes, str]] = (
     (b"PK\x03\x04", "a zip archive"),
@@ -54,17 +54,19 @@ _TEXTS: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"<\?xml|<[A-Za-z]"), "an XML document"),
     (re.compile(r"[\[{]\s*[\"\]}{\[0-9tfn-]"), "a JSON document"),
 )
-"""Beginnings of texts, after white space, in the order in which they are tried."""
+"""Patterns for the start of a text after white space, with the name of the format. The first match counts."""
 _MP4_BOX = b"ftyp"
 _BINARY = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def name_format(start: bytes) -> str | None:
-    """Name the format of a file, as the object of ``is``; None for a format that is not known.
+    """Return the name of a file's format, such as ``a zip archive``; None for an unknown format.
+
+    The name completes a sentence that begins with ``it is``.
 
     Args:
-        start: its first ``SNIFFED_BYTES`` bytes, or all of it.
+        start: the first ``SNIFFED_BYTES`` bytes of the file, or all of a shorter file.
     """
     if not start:
         return "empty (0 bytes)"
@@ -74,12 +76,12 @@ def name_format(start: bytes) -> str | None:
 
 
 def name_binary(start: bytes) -> str | None:
-    """Name the format of a file that is no text, as ``name_format``; None for a text and for an unknown format."""
+    """Return the name of a binary format as ``name_format`` does; None for a text and for an unknown format."""
     return _name_by_magic(start, (*_AUDIO, *_MAGIC))
 
 
 def name_other_than_audio(start: bytes) -> str | None:
-    """Name the format of a file that is no audio, as ``name_format``; None for audio and for an unknown format."""
+    """Return the name of a format other than audio as ``name_format`` does; None for audio and an unknown format."""
     return _name_by_magic(start, _MAGIC) or _name_text(start)
 
 
@@ -92,7 +94,7 @@ def _name_text(start: bytes) -> str | None:
     try:
         text = start[: len(start) // 2 * 2 if encoding == "utf-16" else None].decode(encoding)
     except UnicodeDecodeError as error:
-        if len(start) - error.start > 3 or encoding == "utf-16":  # noqa: PLR2004 - a character cut at the end
+        if len(start) - error.start > 3 or encoding == "utf-16":  # noqa: PLR2004 - the end of `start` may cut a character
             return None
         text = start[: error.start].decode(encoding)
     text = text.lstrip()

@@ -1,4 +1,4 @@
-"""Local files that readers see whole or not at all."""
+"""Write local files atomically: a reader sees the whole old content or the whole new content."""
 
 import os
 import secrets
@@ -34,7 +34,10 @@ def replace_atomically(path: Path, *, mode: int = 0o666, durable: bool = False) 
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666, durable: bool = False) -> None:
-    """Replace a file's whole content, text as UTF-8. Arguments and errors are those of ``replace_atomically``."""
+    """Replace the whole content of a file atomically. A ``str`` is encoded as UTF-8.
+
+    The other arguments and the errors are those of ``replace_atomically``.
+    """
     with replace_atomically(path, mode=mode, durable=durable) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 

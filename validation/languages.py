@@ -1,10 +1,10 @@
-"""Normalise the names and codes by which the queue, the tars and the models denote a language to one code."""
+"""Map each name and code of a language that the queue, the tars and the models use to one normalised code."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 
 MAX_CODE_LETTERS = 3
-"""Letters of the longest code. A shorter name is not looked up: it may be a mistyped code."""
+"""Number of letters of the longest code. A name that is not longer is ignored, because it may be a mistyped code."""
 
 _OTHER_NAMES = {
     "bangla": "bn",
@@ -24,10 +24,10 @@ _OTHER_NAMES = {
     "pushto": "ps",
     "sinhalese": "si",
 }
-"""Names in common use that ISO 639 lacks."""
+"""Common names of languages that ISO 639 does not list, with the normalised code."""
 
 _ALIASES = {
-    # The individual language that transcribers and MMS-LID write where others write the macrolanguage.
+    # Codes of individual languages that transcribers and MMS-LID use where others use the code of the macrolanguage.
     "cmn": "zh",
     "dgo": "doi",
     "fil": "tl",
@@ -40,35 +40,38 @@ _ALIASES = {
     "ory": "or",
     "swh": "sw",
     "zlm": "ms",
-    # Codes that ISO 639 has withdrawn: Whisper writes `jw`, VoxLingua107 `iw` and `jw`, Java `in` and `ji`.
+    # Codes that ISO 639 has withdrawn. Whisper uses `jw`, VoxLingua107 uses `iw` and `jw`, Java uses `in` and `ji`.
     "in": "id",
     "iw": "he",
     "ji": "yi",
     "jw": "jv",
     "mo": "ro",
 }
-"""Codes that replace those of ISO 639."""
+"""Codes whose normalised code differs from the one that the table of ISO 639 gives."""
 
 _NO_LANGUAGE = frozenset({"mis", "mul", "und", "zxx"})
-"""Codes of ISO 639 that name no language: uncoded, several, undetermined, none."""
+"""Codes of ISO 639 that denote no language: uncoded, multiple, undetermined, no linguistic content."""
 
 _HINDI_BELT = frozenset(
     "awa bfy bgc bgq bho bns bra gbm hne kfy mag mtr mup mwr noe raj sck sgj".split()  # noqa: SIM905 - one line
 )
 """Mother tongues that the Census of India 2011 (Language, Statement 1) counts as Hindi: Awadhi, Bagheli, Haryanvi,
 Bagri, Bhojpuri, Bundeli, Braj, Garhwali, Chhattisgarhi, Kumaoni, Magahi, Mewari, Malvi, Marwari, Nimadi, Rajasthani,
-Sadri and Surgujia. Maithili is a scheduled language of its own."""
+Sadri and Surgujia. Maithili is not included, because the census counts it as a separate scheduled language."""
 
 
 @lru_cache(maxsize=1 << 12)
 def normalize_language_code(label: str | None) -> str | None:
-    """Return the one code that all signals use for a language: ISO 639-1 where it exists, else ISO 639-3.
+    """Return the normalised code of a language: ISO 639-1 if the language has such a code, else ISO 639-3.
 
-    Accepts the codes of ISO 639-1, 639-2 and 639-3, and English names (``Hindi``), in any case. What follows the
-    language is dropped (``pt-BR``, ``zh_Hant``, ``Hindi (India)``). Idempotent.
+    The function accepts codes of ISO 639-1, 639-2 and 639-3 and English names (``Hindi``), in upper or lower case. It
+    drops a region, script or qualification (``pt-BR``, ``zh_Hant``, ``Hindi (India)``). It is idempotent.
+
+    Args:
+        label: a code or a name of a language; None if no language is declared.
 
     Returns:
-        The code, or None for no label and for a label that names no language of ISO 639.
+        The code; None if there is no label, or if the label denotes no language of ISO 639.
     """
     if not label:
         return None
@@ -78,9 +81,10 @@ def normalize_language_code(label: str | None) -> str | None:
 
 
 def spell_languages(labels: Iterable[str]) -> list[str]:
-    """Every spelling of some languages in lower case: their codes and names. A label of no language stays as it is.
+    """Return all codes and names of the given languages, in lower case and sorted.
 
-    The ledger compares labels with these, without their region and script (``sql/functions/is_language.sql``).
+    A label that denotes no language of ISO 639 is returned in lower case. The ledger compares the labels of the queue,
+    without region and script, with these spellings (``sql/functions/is_language.sql``).
     """
     found = {label: normalize_language_code(label) for label in labels}
     spelled = (_spellings()[code] if code else {label.strip().lower()} for label, code in found.items())
@@ -89,17 +93,18 @@ def spell_languages(labels: Iterable[str]) -> list[str]:
 
 @lru_cache(maxsize=1 << 12)
 def fold_lect(code: str) -> str:
-    """Return the language that a lect counts as in a vote: the macrolanguage of ISO 639, or Hindi for the Hindi belt.
+    """Map a language variety to the language for which it counts when models vote on the language.
 
-    A language with an ISO 639-1 code of its own is not folded: LID models and transcribers tell Serbian from Croatian
-    and Indonesian from Malay.
+    The result is Hindi for the mother tongues of the Hindi belt, else the macrolanguage of ISO 639, else the code
+    itself. A language with an ISO 639-1 code stays itself: LID models and transcribers distinguish Serbian from
+    Croatian, and Indonesian from Malay.
 
     Args:
         code: a normalised code, or any label of a model.
     """
     if code in _HINDI_BELT:
         return "hi"
-    # A code of ISO 639-1 is never folded, so it does not cost the import of the table.
+    # A code of ISO 639-1 always stays itself, so the slow import of the table is not needed for such a code.
     return _macrolanguages().get(code, code) if len(code) == MAX_CODE_LETTERS else code
 
 
@@ -107,7 +112,7 @@ def fold_lect(code: str) -> str:
 def _codes() -> Mapping[str, str]:
     """Map every code of ISO 639-1, 639-2 and 639-3, and every alias, to its normalised code.
 
-    The library takes 0.4 s to import, so it is imported at the first look-up.
+    The library ``iso639`` takes 0.4 s to import, so it is imported at the first look-up.
     """
     from iso639 import ALL_LANGUAGES  # noqa: PLC0415 - see above
 
@@ -121,14 +126,15 @@ def _codes() -> Mapping[str, str]:
 
 @cache
 def _names() -> Mapping[str, str]:
-    """Map every English name of ISO 639, in lower case, to the normalised code; names of three letters may be codes.
+    """Map the English names of ISO 639, in lower case, to the normalised codes.
 
-    A name is known without its qualification too (``Nepali (macrolanguage)``), unless it then names two languages. A
-    withdrawn code never takes a name from a code in force: ``Croatian`` is ``hr``, not ``scr``.
+    Names of at most three letters are left out, because they may be codes. The map also holds each name without its
+    qualification (``Nepali (macrolanguage)``), unless two languages then have the same name. If a withdrawn code and a
+    code in force have the same name, the code in force counts: ``Croatian`` is ``hr``, not ``scr``.
     """
     from iso639 import ALL_LANGUAGES  # noqa: PLC0415 - as in `_codes`
 
-    languages = sorted(ALL_LANGUAGES, key=lambda language: (language.status != "A", language.part3))  # it is a set
+    languages = sorted(ALL_LANGUAGES, key=lambda language: (language.status != "A", language.part3))  # from a set
     written = [(language.name, language.part3) for language in languages]
     written += [(name.print, language.part3) for language in languages for name in language.other_names or ()]
     names: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What commands print: sentences, tables that fit the terminal, and strict JSON."""
+"""Print the output of commands: sentences, tables that fit the terminal, and strict JSON."""
 
 import logging
 import shutil
@@ -11,12 +11,15 @@ from typing import Any
 from validation.escape import for_log, for_terminal, to_json
 
 DEFAULT_COLUMNS = 80
-"""Width of the output where there is no terminal and COLUMNS is not set."""
+"""Width of the output in characters, if there is no terminal and the variable COLUMNS is not set."""
 _GAP = "  "
 
 
 class LineFormatter(logging.Formatter):
-    """Formats each record as one line. Control characters of what it quotes are escapes, so no line can be forged."""
+    """Formats each log record as one line, and escapes control characters, so that no message can forge a line.
+
+    A traceback is appended as several lines.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
         return for_log(super().formatMessage(record))
@@ -26,32 +29,40 @@ class LineFormatter(logging.Formatter):
 
 
 def configure_logging(form: str) -> None:
-    """Log to stderr, as every program of the fleet does that Prefect does not start."""
+    """Configure the root logger to write to stderr at level INFO. Programs that Prefect does not start call this.
+
+    Args:
+        form: the format of a line, as for ``logging.Formatter``.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(form))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def say(sentence: object) -> None:
-    """Print one line. Characters that would change the terminal are shown as escapes."""
+    """Print one sentence as one line on standard output, with control characters as escapes."""
     print(for_terminal(sentence), flush=True)
 
 
 def say_error(sentence: object) -> None:
-    """Print one line on standard error, as ``say`` does."""
+    """Print one sentence as one line on standard error, with control characters as escapes."""
     print(for_terminal(sentence), file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:
-    """Print one value as one line of strict JSON: NaN and infinities become null."""
+    """Print a value as one line of strict JSON on standard output. NaN and infinities become null."""
     print(to_json(value), flush=True)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows under headers. What does not fit beside the other columns goes to a line of its own below its row.
+    """Print a table that fits the width of the terminal. Print nothing if there are no rows.
 
-    No cell is cut: the widest columns move below, the first column never does. Columns of numbers are aligned right.
-    Nothing is printed where there are no rows.
+    No cell is cut. If the columns do not fit beside each other, the values of the widest columns are printed on lines
+    of their own below their row. The first column always stays in the row. Columns of numbers are aligned right.
+
+    Args:
+        headers: the name of each column.
+        rows: one value per column and row.
     """
     table = [list(row) for row in rows]
     if not table:
@@ -74,7 +85,12 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def _split_columns(widths: Sequence[int], columns: int) -> tuple[list[int], list[int]]:
-    """The columns that fit beside each other, and the others, both in order."""
+    """Return the indexes of the columns that fit beside each other, then the indexes of the others, both ascending.
+
+    Args:
+        widths: the width of each table column, in characters.
+        columns: the width of the terminal, in characters.
+    """
     beside, below = list(range(len(widths))), []
     while len(beside) > 1 and sum(widths[at] for at in beside) + len(_GAP) * (len(beside) - 1) > columns:
         widest = max(beside[1:], key=lambda at: widths[at])

@@ -1,7 +1,7 @@
-"""Open the ledger and the object stores that the settings name.
+"""Open the ledger and the object stores whose addresses are in the settings.
 
-The control plane and commands open the results with the keys of the settings; a box without keys of its own uses the
-credentials that the control plane issues to it.
+The control plane and the commands open the object stores with the access key of the settings. A box without an access
+key uses the credentials that the control plane issues to the box.
 """
 
 import logging
@@ -24,12 +24,12 @@ from validation.storage.store import CredentialSource, check_store, open_store
 log = logging.getLogger(__name__)
 
 CREDENTIAL_REFRESH_S: Seconds = 30.0
-"""Minimum time between two reads of a credential from the ledger. The client of the store asks before every request
-once the credential has five minutes left."""
+"""Minimum time between two reads of a credential from the ledger. During the last five minutes of a credential, the
+client library of the store requests a credential before every request to the store."""
 
 
 class NoCredentialIssued(Transient):
-    """The control plane has issued this box no credential for a store, or none that is still valid."""
+    """The control plane has issued no credential for a store to this box, or the issued credential has expired."""
 
     def __init__(self, worker_id: str, store: StoreName) -> None:
         self.worker_id, self.store = worker_id, store
@@ -41,16 +41,16 @@ class NoCredentialIssued(Transient):
 
 
 def open_ledger(settings: Settings | None = None, *, check_revision: bool = True) -> Engine:
-    """Open the ledger of DATABASE_URL, with the box key of the settings if there is one.
+    """Open the ledger at DATABASE_URL, with the box key of the settings if there is one.
 
     Args:
-        settings: None for those of the environment.
-        check_revision: whether to connect and compare migrations; without it nothing is sent.
+        settings: the settings to use; None to read them from the environment.
+        check_revision: whether to connect at once and compare the migration of the ledger with this code.
 
     Raises:
-        BadInput: DATABASE_URL cannot be read.
-        SchemaMismatch: the ledger is at another migration than this code.
-        Unreachable: with ``check_revision``, the ledger does not answer.
+        BadInput: DATABASE_URL is not a valid address.
+        SchemaMismatch: the ledger is at another migration than this code (only with ``check_revision``).
+        Unreachable: the ledger does not answer (only with ``check_revision``).
     """
     settings = settings or load_settings()
     engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
@@ -60,22 +60,41 @@ def open_ledger(settings: Settings | None = None, *, check_revision: bool = True
 
 
 def open_results(settings: Settings | None = None) -> ObjectStore:
-    """Open the store of VFLEET_RESULTS_URL with the keys of the settings (None: of the environment)."""
+    """Open the store at VFLEET_RESULTS_URL with the access key of the settings.
+
+    Args:
+        settings: the settings to use; None to read them from the environment.
+
+    Raises:
+        BadInput: as ``open_store``.
+    """
     settings = settings or load_settings()
     return open_store(settings.results_url, settings)
 
 
 def open_source(settings: Settings | None = None) -> ObjectStore:
-    """Open the store of VFLEET_SOURCE_URL with the keys of the settings (None: of the environment)."""
+    """Open the store at VFLEET_SOURCE_URL with the access key of the settings.
+
+    Args:
+        settings: the settings to use; None to read them from the environment.
+
+    Raises:
+        BadInput: as ``open_store``.
+    """
     settings = settings or load_settings()
     return open_store(settings.source_url, settings)
 
 
 def open_box_stores(settings: Settings, engine: Engine) -> tuple[ObjectStore, ObjectStore]:
-    """Open source and results as a box does, and check that each answers where this box may read.
+    """Open the source store and the results store of a box, and send each store a small request.
+
+    In the results store, the request reads in the box's own folder, because a box may read no other folder there.
+
+    Returns:
+        The source store and the results store.
 
     Raises:
-        NoCredentialIssued: this box has no keys of its own, and none is issued to it.
+        NoCredentialIssued: this box has no access key of its own, and no valid credential is issued to it.
         Unreachable, StoreRefused, BadInput: as ``check_store`` and ``open_store``.
     """
     source = open_store(settings.source_url, settings, find_store_credentials(settings, engine, "source"))
@@ -86,16 +105,23 @@ def open_box_stores(settings: Settings, engine: Engine) -> tuple[ObjectStore, Ob
 
 
 def find_store_credentials(settings: Settings, engine: Engine, store: StoreName) -> CredentialSource | None:
-    """The issued credentials of a box for a store; None if the box has keys of its own or no box key."""
+    """Return the source of a box's issued credentials for a store; None if the box has an access key or no box key.
+
+    Raises:
+        NoCredentialIssued, BoxKeyRejected, Unreachable, LedgerBusy: no valid credential can be read now.
+    """
     if settings.box_key is None or settings.s3_access_key_id is not None:
         return None
     credentials = CredentialCache(engine, settings.worker_id, store)
-    credentials()  # the client of the store would hide the reason if there is none
+    credentials()  # read now: the store's client library would hide the reason of a failure
     return credentials
 
 
 class CredentialCache:
-    """The issued credential of one store. A ledger outage has no effect while the cached credential is valid."""
+    """Returns the issued credential of one store from a cache, and renews the cache from the ledger.
+
+    While the cached credential is valid, an outage of the ledger has no effect.
+    """
 
     def __init__(self, engine: Engine, worker_id: str, store: StoreName) -> None:
         self._engine, self._worker_id, self._store = engine, worker_id, store
@@ -104,10 +130,11 @@ class CredentialCache:
         self._lock = threading.Lock()
 
     def __call__(self) -> StoreCredential:
-        """Return the newest credential that is known.
+        """Return the cached credential, or read a new one if it is ``CREDENTIAL_REFRESH_S`` old or has expired.
 
         Raises:
-            NoCredentialIssued, BoxKeyRejected, Unreachable, LedgerBusy: and the cached credential is not valid.
+            NoCredentialIssued, BoxKeyRejected, Unreachable, LedgerBusy: the read failed, and there is no cached
+                credential that is still valid.
         """
         with self._lock:
             cached = self._cached
@@ -131,5 +158,5 @@ class CredentialCache:
 
 
 def is_valid(credential: StoreCredential) -> bool:
-    """Whether a credential has not expired."""
+    """Return whether a credential has not expired yet, by this machine's clock."""
     return credential.expires_at is None or credential.expires_at > datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The settings of a process. The environment is their only source; `docs/configuration.md` lists them."""
+"""The settings of a process. They are read only from environment variables; `docs/configuration.md` lists them."""
 
 import os
 import socket
@@ -11,21 +11,22 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from validation.errors import BadInput
 
 MIN_LEASE_HEARTBEATS = 2.5
-"""Shortest lease, in heartbeats: two heartbeats, each a quarter late, fit into it, so one may be lost."""
+"""Minimum length of a lease, in heartbeat intervals. Two intervals, each a quarter longer, fit into such a lease, so
+the lease survives one lost heartbeat."""
 BOX: dict[str, JsonValue] = {"used_on": "box"}
 CONTROL: dict[str, JsonValue] = {"used_on": "control machine"}
 EVERYWHERE: dict[str, JsonValue] = {"used_on": "both"}
-"""Where a setting is read; a column of `docs/configuration.md`."""
+"""The machines on which a setting is read (``BOX``, ``CONTROL``, ``EVERYWHERE``): a column of the documentation."""
 
 
 def default_worker_id() -> str:
-    """The vendor's instance id where there is one, else a name made of the host's."""
+    """Return the vendor's instance id on a rented box, else ``val-<host name>``."""
     rented = os.environ.get("CONTAINER_ID") or os.environ.get("VAST_CONTAINERLABEL")
     return rented or f"val-{socket.gethostname()}"
 
 
 class Settings(BaseSettings):
-    """The settings of one process. Each description is the reference of its variable."""
+    """The settings of one process. `docs/configuration.md` shows the description of each field."""
 
     model_config = SettingsConfigDict(env_prefix="VFLEET_", extra="ignore", populate_by_name=True)
 
@@ -245,7 +246,7 @@ class Settings(BaseSettings):
     @field_validator("heartbeat_s")
     @classmethod
     def _check_heartbeat(cls, heartbeat_s: int, others: ValidationInfo) -> int:
-        lease_s = others.data.get("lease_s")  # missing if its own value is invalid
+        lease_s = others.data.get("lease_s")  # missing if the value of lease_s is invalid
         if lease_s is not None and lease_s < MIN_LEASE_HEARTBEATS * heartbeat_s:
             raise ValueError(
                 f"must be at most {int(lease_s / MIN_LEASE_HEARTBEATS)} with a lease_s of {lease_s}, so that a chunk "
@@ -262,7 +263,11 @@ class Settings(BaseSettings):
 
     @classmethod
     def variables(cls, name: str) -> list[str]:
-        """The environment variables of a setting, the documented one first."""
+        """Return the names of the environment variables of a setting, the documented name first.
+
+        Args:
+            name: the name of a field of this class.
+        """
         alias = cls.model_fields[name].validation_alias
         return (
             [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [f"VFLEET_{name.upper()}"]
@@ -270,10 +275,10 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the environment as it is now.
+    """Read the settings from the present environment variables.
 
     Raises:
-        BadInput: a variable has an invalid value; the message names both.
+        BadInput: a variable has an invalid value. The message contains the variable and the value.
     """
     try:
         return Settings()

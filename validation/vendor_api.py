@@ -1,4 +1,4 @@
-"""The base of all clients of vendors: a bearer token, time-outs, and one error for a vendor that is unreachable."""
+"""The base class of the clients of vendors' HTTP APIs, with bearer token, time-outs and the error ``Unreachable``."""
 
 from types import TracebackType
 from typing import Self
@@ -9,11 +9,11 @@ from pydantic import SecretStr
 from validation.errors import Unreachable
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-"""Seconds."""
+"""Seconds to connect, and seconds without progress of a request."""
 
 
 class VendorApi:
-    """One vendor's HTTP API, opened with one token. Use as a context manager."""
+    """A client of one vendor's HTTP API, with one token. As a context manager it closes its connections."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""The corpus: tars in an object store, read as a stream and decoded; and the samples that look like it."""
+"""Read the corpus: stream the tars of videos from an object store, find their segments and decode the audio."""

@@ -1,4 +1,4 @@
-"""Decode audio files to mono waveforms at ``SAMPLE_RATE``, whole, or return the reason why a file has none."""
+"""Decode audio files to mono waveforms at ``SAMPLE_RATE``. A file is decoded completely or raises ``Undecodable``."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -19,26 +19,31 @@ from validation.errors import Permanent
 from validation.file_formats import SNIFFED_BYTES, name_other_than_audio
 
 _BLOCK_SAMPLES = 1 << 20
-"""Over all channels: half a minute at 32 kHz, so that most segments are one block and memory stays bounded."""
+"""Samples per block over all channels: half a minute of mono audio at 32 kHz. Most segments fit into one block, and the
+memory for a block is bounded."""
 _FFMPEG_FORMATS = "aac,amr,asf,au,caf,flac,matroska,mov,mp3,ogg,wav"
-"""Containers of sound alone. Without this list FFmpeg reads playlists too, which make it open other files and ports."""
+"""Container formats that FFmpeg may open. Without this list FFmpeg also reads playlists, which can make it open other
+files and network addresses."""
 _MAX_MISSING_S: Seconds = 0.25
-"""How much shorter than declared a whole file may decode: encoders pad and prime by up to 0.15 s."""
+"""Maximum difference by which the decoded length of a complete file may be below its declared length. Encoders add up
+to 0.15 s of padding and priming samples, which the declared length may include."""
 _UNKNOWN_FRAMES = 1 << 62
-"""libsndfile declares this many or more where the file declares none."""
+"""libsndfile reports this number of frames or more if the file does not declare its length."""
 _MAX_OVERHANG_S: Seconds = 0.25
-"""How far a span may reach past the end of its file: indexes round up, and encoders drop their padding."""
+"""Maximum time by which a span may end after the end of its file. Indexes round times up, and encoders drop padding."""
 _RATES = 1000, 768_000
-"""Hz: below and above is no recording, and resampling a few bytes to hours takes gigabytes."""
+"""Minimum and maximum sample rate in Hz. Other rates are no recordings, and a false low rate can turn a few bytes into
+hours of resampled audio, which take gigabytes of memory."""
 _MAX_CHANNELS = 64
 _MIN_MIX_SHARE = 0.1
-"""A mix with less than a tenth of the energy that its loudest channel alone would give it has cancelled out: channels
-of opposite phase, as a wrongly wired microphone gives. Unrelated channels add up to more than the loudest alone."""
+"""Minimum energy of a mix, relative to the energy that the loudest channel alone contributes to it. Below, the channels
+cancel each other: they have opposite phase, as from a wrongly wired microphone. A mix of uncorrelated channels has more
+energy than the contribution of the loudest channel."""
 _DECODER_ERRORS = (soundfile.SoundFileError, av.FFmpegError, ValueError)
 
 
 class Undecodable(Permanent):
-    """An audio file, or a span of an audio file, has no waveform that models can score."""
+    """An audio file, or a span of an audio file, cannot be decoded to a waveform that models can score."""
 
     def __init__(self, kind: str, message: str) -> None:
         self.fault = Fault(kind, message)
@@ -46,7 +51,7 @@ class Undecodable(Permanent):
 
 
 class Block(NamedTuple):
-    """A part of a file."""
+    """Consecutive decoded samples of a file."""
 
     sample_rate: int
     """Hz."""
@@ -55,11 +60,11 @@ class Block(NamedTuple):
 
 
 def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
-    """Decode an audio file of any accepted format: all of it, mixed to mono, resampled by soxr (HQ).
+    """Decode a whole audio file of any accepted format, mix it to mono, and resample it with soxr (quality HQ).
 
     Args:
         payload: the file's bytes.
-        limit_s: how much audio the file may hold.
+        limit_s: maximum length of the audio in the file.
 
     Returns:
         (n,) float32 in [-1, 1] at ``SAMPLE_RATE``; resampling overshoots loud edges, and the overshoot is clipped.
@@ -83,10 +88,11 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
 
 
 def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: Seconds = 3600.0) -> Waveform:
-    """Copy the span from ``start_s`` to ``end_s``.
+    """Return a copy of the samples from ``start_s`` to ``end_s``.
 
     Raises:
-        Undecodable: ``bad_times`` (it lies outside the audio), ``too_short``, ``too_long`` (over ``limit_s``).
+        Undecodable: ``bad_times`` (the span lies outside the audio), ``too_short`` (under ``MIN_SEGMENT_S``),
+            ``too_long`` (over ``limit_s``).
     """
     total_s = len(waveform) / SAMPLE_RATE
     if start_s >= total_s or end_s > total_s + _MAX_OVERHANG_S:
@@ -97,18 +103,18 @@ def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: S
 
 
 class _Mixer:
-    """Mixes channels to one by their mean, and measures whether they cancel each other."""
+    """Mixes channels to mono by their mean, and measures whether the channels cancel each other."""
 
     def __init__(self, channel: int | None = None) -> None:
-        """Take one channel alone, or the mean of all."""
+        """Set the index of the only channel to use; None to mix all channels."""
         self._channel, self._mix_energy, self._channel_energy = channel, 0.0, np.zeros(1)
 
     def mix(self, channels: np.ndarray) -> Waveform:
-        """Return (n,) float32 samples of (channels, n)."""
+        """Mix samples of shape (channels, n) to mono float32 samples of shape (n,)."""
         if self._channel is not None:
             one: Waveform = np.ascontiguousarray(channels[min(self._channel, len(channels) - 1)], np.float32)
             return one
-        with np.errstate(all="ignore"):  # samples that are not finite are refused afterwards
+        with np.errstate(all="ignore"):  # `decode_audio` rejects samples that are not finite
             mono: Waveform = np.asarray(channels.mean(axis=0, dtype=np.float32))
             if len(channels) > 1:
                 energy = np.square(channels, dtype=np.float64).sum(axis=1)
@@ -117,7 +123,11 @@ class _Mixer:
         return mono
 
     def find_channel(self) -> int | None:
-        """Return the loudest channel if the mix is far quieter than this channel's own share of it; None if not."""
+        """Return the index of the loudest channel if the channels cancel each other; None if they do not.
+
+        Channels cancel each other if the energy of the mix is below ``_MIN_MIX_SHARE`` of the energy that the loudest
+        channel alone would contribute to the mix.
+        """
         loudest = int(self._channel_energy.argmax())
         share = self._channel_energy[loudest] / len(self._channel_energy) ** 2
         return loudest if self._mix_energy < _MIN_MIX_SHARE * share else None
@@ -131,7 +141,7 @@ def _add_padded(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _decode(file: AudioFile, limit_s: Seconds) -> Waveform:
-    """Decode a file to the mean of its channels, or to the loudest channel where they cancel each other."""
+    """Decode a file to the mean of its channels, or to the loudest channel if the channels cancel each other."""
     mixer = _Mixer()
     waveform = _resample(_read_blocks(file), mixer, limit_s)
     channel = mixer.find_channel()
@@ -164,16 +174,16 @@ def _check_min_length(waveform: Waveform) -> Waveform:
 
 
 def _read_blocks(file: AudioFile) -> Iterator[Block]:
-    """Decode a file of any accepted format, front to back, in blocks at the file's own rate.
+    """Decode a file of any accepted format from start to end, and yield blocks at the file's own sample rate.
 
     Raises:
-        _DECODER_ERRORS: the file cannot be opened, breaks off, or ends before its declared length.
+        _DECODER_ERRORS: the file cannot be opened, is cut off, or ends before its declared length.
     """
     if file.decoder == "libsndfile":
         try:
             opened = soundfile.SoundFile(io.BytesIO(file.payload))
         except soundfile.LibsndfileError:
-            return _read_with_ffmpeg(file)  # such as Speex in Ogg
+            return _read_with_ffmpeg(file)  # a codec that libsndfile lacks, such as Speex in Ogg
         return _read_with_libsndfile(opened)
     return _read_with_ffmpeg(file)
 
@@ -203,7 +213,11 @@ def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
 
 
 def _gather_frames(container: InputContainer, stream: AudioStream, *, has_times: bool) -> Iterator[av.AudioFrame]:
-    """Join FFmpeg's frames of some 20 ms into long ones: resampling each alone would take twice the time."""
+    """Join FFmpeg's frames of about 20 ms into long frames, because resampling short frames takes twice the time.
+
+    Raises:
+        ValueError: with ``has_times``, the timestamps of two consecutive frames show a gap.
+    """
     fifo = av.AudioFifo()
     late_s: Seconds | None = None
     decoded_s = 0.0
@@ -212,7 +226,7 @@ def _gather_frames(container: InputContainer, stream: AudioStream, *, has_times:
             late_s = frame.time - decoded_s if late_s is None else late_s
             _check_gap(frame.time - decoded_s - late_s, decoded_s)
         decoded_s += frame.samples / frame.sample_rate
-        frame.pts = None  # the queue refuses gaps in time
+        frame.pts = None  # AudioFifo rejects frames whose timestamps have a gap
         fifo.write(frame)
         if fifo.samples * len(frame.layout.channels) >= _BLOCK_SAMPLES and (block := fifo.read()):
             yield block
@@ -221,7 +235,7 @@ def _gather_frames(container: InputContainer, stream: AudioStream, *, has_times:
 
 
 def _split_channels(frame: av.AudioFrame) -> np.ndarray:
-    """Return (channels, n) samples in [-1, 1], whatever the frame's sample format."""
+    """Convert a frame of any sample format to samples of shape (channels, n) in [-1, 1]."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, len(frame.layout.channels)).T
@@ -233,7 +247,7 @@ def _split_channels(frame: av.AudioFrame) -> np.ndarray:
 
 
 def _find_declared_s(container: InputContainer, stream: AudioStream) -> Seconds | None:
-    """Return the length that the file itself declares; None where its container declares none."""
+    """Return the length that the container declares; None if it declares no length of the audio."""
     if container.format.name.startswith(("asf", "mov", "mp3")):
         return float((stream.duration or 0) * (stream.time_base or Fraction(0)))
     if container.format.name.startswith("matroska") and not container.streams.video:

@@ -1,29 +1,32 @@
-"""What a reader of an audio container returns: the bytes to decode, the decoder, and the length that is declared."""
+"""The type that the readers of audio containers return: the bytes to decode, the decoder, and the declared length."""
 
 from typing import Literal, NamedTuple
 
 from validation.domain import Seconds
 
 PLACEHOLDER_BYTES = 0x7F000000
-"""A declared size from here on that the file does not have is a placeholder (SoX writes 0x7FFFF000, FFmpeg 0xFFFFFFFF,
-others 0x80000000): no member of a tar may be this large."""
+"""Minimum declared size that counts as a placeholder if the file is smaller. No member of a tar may be so large.
+Placeholders in use are 0x7FFFF000 (SoX), 0xFFFFFFFF (FFmpeg) and 0x80000000 (others)."""
 MAX_STRAY_S: Seconds = 0.25
-"""Bytes behind the samples that are no chunk or tag, as the time that they would play: some writers append a tag."""
+"""Maximum length of unknown bytes after the samples, as the time that these bytes would play as samples. Some writers
+append a tag of an unknown format."""
 
 
 class WrongLength(ValueError):
-    """Bytes of the file are missing or damaged, and what shows it."""
+    """Bytes of the file are missing or damaged. The message names the contradiction that shows the damage."""
 
 
 class AudioFile(NamedTuple):
-    """A file ready to be decoded."""
+    """An audio file whose container was checked, so that a decoder can read the file."""
 
     payload: bytes
-    """The file's bytes; a placeholder in place of a length is replaced by the length of what is there."""
+    """The bytes to decode. If the file declares a placeholder as its length, the actual length replaces it."""
     decoder: Literal["libsndfile", "ffmpeg"]
-    """libsndfile for WAV, AIFF, FLAC and Ogg Vorbis. It reads MP3 and Opus too. But it fills a truncated MP3 with
-    silence and reports success, and for Opus at 48 kHz it takes nearly twice FFmpeg's time."""
+    """The library that decodes the file. libsndfile decodes WAV, AIFF, FLAC and Ogg Vorbis. libsndfile also reads MP3
+    and Opus, but it fills a truncated MP3 with silence without an error, and for Opus at 48 kHz it takes nearly twice
+    the time of FFmpeg."""
     declares_length: bool
-    """The length that the decoder reports is the file's own, not a guess from the bit rate."""
+    """Whether the length that the decoder reports is declared in the file, and not estimated from the bit rate."""
     declared_s: Seconds | None = None
-    """The length that the container's own fields give, where FFmpeg replaces them by what it finds."""
+    """The length that the reader found in the container or by counting frames, if FFmpeg would report another value;
+    None if it is unknown or not needed."""

@@ -1,8 +1,9 @@
-"""What an audio file's own bytes say of its length, and which decoder reads it.
+"""Detect the format of an audio file, check that the file is complete, and choose its decoder.
 
-A length is known (the container declares it), unknown (a writer that could not seek left a placeholder, or the format
-declares none) or wrong (bytes are missing or damaged). Decoders do not tell these apart: WAV and Ogg files whose end is
-missing decode to less audio without an error, and a placeholder looks to them like a missing end or an empty file.
+The length of a file is known (the container declares it), unknown (a writer that could not seek left a placeholder, or
+the format declares no length) or wrong (bytes are missing or damaged). Decoders do not distinguish these cases. They
+decode WAV and Ogg files without an end to less audio and report no error. They treat a placeholder as a missing end or
+as an empty file.
 """
 
 import struct
@@ -23,7 +24,7 @@ _MATROSKA_ELEMENTS = frozenset(
         *(0x1F43B675, 0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854, 0xAF),
     }
 )
-"""Elements of the first level and of clusters (RFC 9559, section 5.1)."""
+"""Ids of the elements at the top level, in a segment and in a cluster (RFC 9559, section 5.1)."""
 _MP4_FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx"})
 _ASF, _ASF_FILE_PROPERTIES = b"\x30\x26\xb2\x75", bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_BROADCAST, _ASF_SEARCH_BYTES = 1, 64 << 10
@@ -31,12 +32,12 @@ _UNKNOWN_DURATION = 0xFFFFFFFF
 
 
 def read_audio_file(payload: bytes) -> AudioFile:
-    """Find a file's format, and check its length as far as its container tells.
+    """Detect the format of an audio file, and compare the file with the length that its container declares.
 
     Raises:
         WrongLength: bytes are missing or damaged.
     """
-    start = skip_id3(payload)  # taggers put a tag before any format, against the format's specification
+    start = skip_id3(payload)  # tagging programs put ID3 tags before any format, against its specification
     for magic, read in _READERS.items():
         if payload.startswith(magic, start):
             return read(payload[start:])
@@ -46,19 +47,22 @@ def read_audio_file(payload: bytes) -> AudioFile:
 
 
 class _Element(NamedTuple):
-    """An element of Matroska, or a box of MP4."""
+    """An element of a Matroska file."""
 
     name: int
+    """The id of the element."""
     start: int
-    """Of its content."""
+    """Byte position at which the content of the element starts."""
     stop: int
-    """Of its content; the end of the file where its size is unknown."""
+    """Byte position after the content of the element; the end of the file if the size of the element is unknown."""
 
 
 def _read_matroska(payload: bytes) -> AudioFile:
-    """Check that each element of the first levels begins where the one before ends (RFC 8794, section 6; RFC 9559).
+    """Check that each element starts where the previous element ends (RFC 8794, section 6; RFC 9559).
 
-    An element whose end is missing is cut off, unless its parents have no size either: a live recording ends anywhere.
+    Raises:
+        WrongLength: unknown bytes lie between two elements; or an element is cut off, and the file is no live
+            recording. A live recording declares no size of its segment, and may end at any byte.
     """
     is_live = False
     for element, is_sized in _walk_matroska(payload):
@@ -69,17 +73,17 @@ def _read_matroska(payload: bytes) -> AudioFile:
 
 
 def _walk_matroska(payload: bytes) -> Iterator[tuple[_Element, bool]]:
-    """Yield the elements of the first levels, and whether each states its size.
+    """Yield the elements at the top level, in segments and in clusters, and whether each element declares its size.
 
     Raises:
-        WrongLength: something else lies between two elements.
+        WrongLength: unknown bytes lie between two elements.
     """
     start = 0
     while start < len(payload):
         id_bytes = 9 - payload[start].bit_length()
         width = 9 - payload[start + id_bytes].bit_length() if start + id_bytes < len(payload) else 0
         name = int.from_bytes(payload[start : start + id_bytes], "big")
-        if start + id_bytes + width > len(payload):  # its header is cut off
+        if start + id_bytes + width > len(payload):  # the header of the element is cut off
             return
         if name not in _MATROSKA_ELEMENTS or width > 8:  # noqa: PLR2004
             if payload[start:].strip(b"\0"):
@@ -93,7 +97,11 @@ def _walk_matroska(payload: bytes) -> Iterator[tuple[_Element, bool]]:
 
 
 def _read_mp4(payload: bytes) -> AudioFile:
-    """Check that the last box is whole, and read the length of its only track (ISO/IEC 14496-12, section 4.2)."""
+    """Check that the last box is complete, and read the length of an only track (ISO/IEC 14496-12, section 4.2).
+
+    Raises:
+        WrongLength: a box is cut off, or unknown bytes lie between two boxes.
+    """
     declared_s = None
     for name, start, stop in _walk_mp4(payload, 0, len(payload)):
         if stop > len(payload):
@@ -104,16 +112,16 @@ def _read_mp4(payload: bytes) -> AudioFile:
 
 
 def _walk_mp4(payload: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start and end of the content of each box.
+    """Yield each box between two byte positions: its name, and the start and end of its content as byte positions.
 
     Raises:
-        WrongLength: something else lies between two boxes.
+        WrongLength: unknown bytes lie between two boxes.
     """
     while start + 8 <= stop:
         size, name, header = int.from_bytes(payload[start : start + 4], "big"), payload[start + 4 : start + 8], 8
         if size == 1:
             size, header = int.from_bytes(payload[start + 8 : start + 16], "big"), 16
-        elif size == 0:  # up to the end
+        elif size == 0:  # the box extends to the end
             size = stop - start
         if size < header or not CHUNK_ID.fullmatch(name):
             raise WrongLength(f"the file is damaged at byte {start}")
@@ -122,7 +130,10 @@ def _walk_mp4(payload: bytes, start: int, stop: int) -> Iterator[tuple[bytes, in
 
 
 def _find_movie_s(payload: bytes, start: int, stop: int) -> Seconds | None:
-    """Return the duration of the movie header (section 8.2.2), if it has one track and is not written in fragments."""
+    """Return the duration in the movie header (ISO/IEC 14496-12, section 8.2.2).
+
+    The result is None if the movie has several tracks or fragments, or if the duration is unknown.
+    """
     boxes = list(_walk_mp4(payload, start, stop))
     names = [name for name, _, _ in boxes]
     header = next((content for name, content, _ in boxes if name == b"mvhd"), None)
@@ -136,7 +147,13 @@ def _find_movie_s(payload: bytes, start: int, stop: int) -> Seconds | None:
 
 
 def _read_asf(payload: bytes) -> AudioFile:
-    """Compare the size in the header, which a broadcast lacks, with the file's (Microsoft, ASF 1.2, section 3.2)."""
+    """Compare the size in the header with the size of the file (Microsoft, ASF 1.2, section 3.2).
+
+    A broadcast declares no valid size, so it is not checked.
+
+    Raises:
+        WrongLength: the file is smaller than the size in its header.
+    """
     start = payload.find(_ASF_FILE_PROPERTIES, 0, _ASF_SEARCH_BYTES)
     if start >= 0:
         size = int.from_bytes(payload[start + 40 : start + 48], "little")

@@ -1,4 +1,4 @@
-"""Limits of what reading one tar may cost, and the budget that the readers of tars, gzip and JSON spend."""
+"""Limits on the memory and the processor time for one tar, and the budget that enforces them in all readers."""
 
 import time
 from dataclasses import dataclass
@@ -9,39 +9,42 @@ from validation.errors import Permanent
 
 @dataclass(frozen=True, slots=True)
 class TarLimits:
-    """Limits of one tar, so that a hostile or wrongly packed object cannot exhaust the box.
+    """Limits on one tar, so that a hostile or wrongly packed object cannot exhaust the memory or the CPU of a box.
 
-    With these defaults, reading a tar holds its audio and texts in memory (at most ``total_bytes``), takes at most
-    1 GiB more for parsing, and ends after ``cpu_s`` of processor time. ``CorpusLimits`` bounds the decoding.
+    With the default limits, a reader holds the audio and the texts of the tar in memory (at most ``total_bytes``). It
+    needs at most 1 GiB more for parsing, and it stops after ``cpu_s`` of processor time. ``CorpusLimits`` limits the
+    decoding of the audio.
     """
 
     members: int = 50_000
-    """Twelve hours in segments of 4 s, two members each, are 21,600."""
+    """Maximum number of members. Twelve hours in segments of 4 s, with two members per segment, have 21,600."""
     name_bytes: int = 4096
-    """A member's path, as the longest of Linux."""
+    """Maximum length of a member's path in characters: the maximum length of a path in Linux."""
     segments: int = 50_000
-    """Twelve hours in segments of 1 s are 43,200."""
+    """Maximum number of segments that the texts list. Twelve hours in segments of 1 s have 43,200."""
     total_bytes: int = 2 << 30
-    """After decompression, headers included. Twelve hours of 16 kHz 16-bit WAV are 1.4 GB; FLAC is half."""
+    """Maximum size of the decompressed tar, headers included. Twelve hours of 16 kHz 16-bit WAV have 1.4 GB, as FLAC
+    half of that."""
     member_bytes: int = 3 << 29
-    """1.5 GiB: the same twelve hours as a single WAV member."""
+    """Maximum size of one member, 1.5 GiB. Twelve hours as one 16 kHz 16-bit WAV file have 1.4 GB."""
     ratio: float = 100.0
-    """Bytes after decompression per byte before. Speech in WAV packs 1.3 to 1, a tar of nothing but JSON 42 to 1."""
+    """Maximum compression ratio of the tar. A tar of speech in WAV has a ratio of 1.3, a tar of only JSON one of 42."""
     document_bytes: int = 64 << 20
-    """One text or JSON file, after its own decompression. Twelve hours of Whisper's words and tokens are 32 MB."""
+    """Maximum size of one text or JSON file after its own decompression. Whisper's words and tokens of twelve hours
+    have 32 MB."""
     text_bytes: int = 128 << 20
-    """All texts and JSON files together, after their own decompression."""
+    """Maximum size of all texts and JSON files together, after their own decompression."""
     json_items: int = 3_000_000
-    """All JSON files together: their commas, brackets, braces and lines. Twelve hours of Whisper's words and tokens are
-    1.2 million. An item takes at most 130 bytes of memory when it is parsed."""
+    """Maximum number of commas, brackets, braces and lines in all JSON files together. Whisper's words and tokens of
+    twelve hours have 1.2 million. A parsed item takes at most 130 bytes of memory."""
     json_depth: int = 100
-    """Nesting of one JSON file. Lhotse's cuts have seven levels."""
+    """Maximum nesting depth of a JSON file. Lhotse's cuts have seven levels."""
     cpu_s: Seconds = 120.0
-    """Processor time; waiting for the network does not count. A tar of 2 GiB takes 15 s."""
+    """Maximum processor time to read the tar, without waiting for the network. A tar of 2 GiB takes 15 s."""
 
 
 class LimitExceeded(Permanent):
-    """A tar breaks a rule or passes a limit; the reader adds which tar and which member."""
+    """A tar breaks a rule or exceeds a limit. Readers convert this error to one that names the tar and the member."""
 
     def __init__(self, reason: str, member: str | None = None) -> None:
         self.member = member
@@ -49,7 +52,10 @@ class LimitExceeded(Permanent):
 
 
 class ReadBudget:
-    """What reading one tar may still cost. Every reader of its content spends from the same budget."""
+    """The rest of the limits of one tar. All readers of the tar's content spend from the same budget.
+
+    Each method that spends raises ``LimitExceeded`` if the budget does not suffice.
+    """
 
     def __init__(self, limits: TarLimits) -> None:
         self.limits = limits
@@ -57,20 +63,20 @@ class ReadBudget:
         self._started_s = time.thread_time()
 
     def spend_text(self, member: str, size_bytes: int) -> None:
-        """Pay for a text before it is decoded."""
+        """Subtract the size of a text from the budget, before the text is decoded, and check the time."""
         self._text_bytes -= size_bytes
         if self._text_bytes < 0:
             raise LimitExceeded(f"the texts of the tar hold more than {self.limits.text_bytes} bytes", member)
         self.check_time(member)
 
     def spend_items(self, member: str, count: int) -> None:
-        """Pay for the values of a JSON file before it is parsed."""
+        """Subtract the number of items of a JSON file from the budget, before the file is parsed."""
         self._json_items -= count
         if self._json_items < 0:
             raise LimitExceeded(f"the JSON of the tar holds more than {self.limits.json_items} items", member)
 
     def spend_segments(self, member: str, count: int) -> None:
-        """Pay for the segments that a file lists before their records are read."""
+        """Subtract the number of segments that a file lists from the budget, before the records are read."""
         self._segments -= count
         if self._segments < 0:
             raise LimitExceeded(f"the tar lists more than {self.limits.segments} segments", member)

@@ -1,9 +1,9 @@
-"""Decode audio in a subprocess, so that a native decoder that crashes costs one file and not the worker.
+"""Decode audio in a subprocess, so that a crash of a native decoder loses one file and does not end the worker.
 
     python -m validation.corpus.decode_subprocess
 
-is the subprocess. It reads files from its standard input and writes a waveform or a fault for each to its standard
-output, until its input ends.
+This command is the subprocess. It reads audio files from its standard input until the input ends. For each file it
+writes a waveform or a fault to its standard output.
 """
 
 import json
@@ -24,15 +24,16 @@ from validation.domain import Seconds, Waveform
 
 COMMAND = (sys.executable, "-m", "validation.corpus.decode_subprocess")
 DECODE_TIMEOUT_S = 120
-"""An hour of audio decodes in a few seconds; a file that takes this long never ends."""
+"""Maximum time to decode one file, in seconds. An hour of audio takes a few seconds."""
 _REQUEST = struct.Struct("<dQ")
-"""How much audio the file may hold, in seconds; the file's size in bytes. The file follows."""
+"""Header of a request: maximum length of the audio in seconds, and size of the file in bytes. The file follows."""
 _RESPONSE = struct.Struct("<QQ")
-"""Size in bytes of a fault as JSON, and of a float32 waveform. Both follow; one of them is empty."""
+"""Header of a response: size in bytes of the fault as JSON, and of the float32 waveform. The fault and the waveform
+follow; one of them is empty."""
 
 
 class SubprocessDecoder:
-    """``decode_audio`` in a subprocess. It decodes file after file; one that dies is replaced for the next file."""
+    """Runs ``decode_audio`` in a subprocess. One subprocess decodes many files; after a crash a new one is started."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = command
@@ -42,8 +43,8 @@ class SubprocessDecoder:
         """Decode an audio file as ``decode_audio`` does.
 
         Raises:
-            Undecodable: as ``decode_audio``; and ``decoder_crashed``: the subprocess died, or did not end in
-                ``DECODE_TIMEOUT_S``.
+            Undecodable: the faults of ``decode_audio``; or ``decoder_crashed``, if the subprocess died or took longer
+                than ``DECODE_TIMEOUT_S``.
         """
         process = self._process = self._process or self._start()
         try:
@@ -53,7 +54,7 @@ class SubprocessDecoder:
             raise Undecodable("decoder_crashed", _describe_exit(_close(process))) from None
 
     def close(self) -> None:
-        """End the subprocess."""
+        """End the subprocess, if one was started."""
         if self._process is not None:
             _close(self._process)
 
@@ -63,7 +64,7 @@ class SubprocessDecoder:
 
 @contextmanager
 def subprocess_decoder() -> Iterator[SubprocessDecoder]:
-    """Yield a decoder whose subprocess ends with the context. It starts with the first file."""
+    """Yield a decoder. Its subprocess starts with the first file and ends when the ``with`` block ends."""
     decoder = SubprocessDecoder(COMMAND)
     try:
         yield decoder
@@ -83,9 +84,9 @@ def _request(process: subprocess.Popen[bytes], payload: bytes, limit_s: Seconds)
 
 
 def _close(process: subprocess.Popen[bytes]) -> int:
-    """Close the subprocess's pipes, wait for its end, and return its exit status."""
+    """Close the pipes of the subprocess, wait until it ends, and return its exit status."""
     requests, responses = _pipes(process)
-    with suppress(BrokenPipeError):  # the unsent rest of a request
+    with suppress(BrokenPipeError):  # the close flushes the unsent rest of a request
         requests.close()
     responses.close()
     return process.wait()
@@ -110,7 +111,10 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
 
 
 def serve(requests: IO[bytes], responses: IO[bytes]) -> None:
-    """Answer requests until they end. SIGALRM ends the process where a decoder, native or not, does not return."""
+    """Read and answer requests until the input ends.
+
+    SIGALRM ends the process if a decoder takes longer than ``DECODE_TIMEOUT_S``, even in native code.
+    """
     while head := requests.read(_REQUEST.size):
         limit_s, size = _REQUEST.unpack(head)
         payload = _read_exactly(requests, size)
@@ -125,10 +129,10 @@ def serve(requests: IO[bytes], responses: IO[bytes]) -> None:
 
 
 def main() -> None:
-    """Serve on the inherited standard output; what a native library prints goes to standard error instead."""
+    """Serve on the inherited standard input and output. Redirect prints of native libraries to standard error."""
     responses = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with suppress(OSError):  # out of memory, the kernel is to kill this process and not the worker
+    with suppress(OSError):  # if memory runs out, the kernel must kill this process and not the worker
         Path("/proc/self/oom_score_adj").write_text("1000")
     with suppress(BrokenPipeError):
         serve(sys.stdin.buffer, responses)

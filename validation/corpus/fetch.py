@@ -20,30 +20,33 @@ from validation.errors import Permanent
 from validation.storage.store import stream_object
 
 Decoder: TypeAlias = Callable[[bytes, Seconds], Waveform]
-"""``decode_audio``, in this process or in a subprocess."""
+"""A function that decodes one audio file as ``decode_audio`` does, in this process or in a subprocess.
+
+Its arguments are the file's bytes and the maximum length of the audio in seconds."""
 
 _MAX_RATIO_OF_DURATION, _MAX_MARGIN_OF_DURATION_S = 1.5, 1.0
-"""A file that is longer than this many times its record's ``duration``, and by this much, holds more than the segment:
-an encoder's padding and the pauses around a clip are less."""
+"""A file holds more than its segment if it is longer than this ratio times the record's ``duration``, and also longer
+than the ``duration`` plus this margin. The padding of encoders and the pauses around a clip are shorter."""
 _MAX_MARGIN_OF_TIMES_S: Seconds = 30.0
-"""The same where a record has only its place in the video: clips are cut with context, but not with this much."""
+"""The margin for a record without ``duration``, whose ``start`` and ``end`` are times in the video. Clips are often cut
+with some context before and after the segment, but with less than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusLimits:
-    """Limits of one video: of its tar, and of the audio that the tar decodes to. Nothing is cut to fit a limit."""
+    """Limits on one video: on its tar, and on its decoded audio. Audio over a limit is rejected and never cut."""
 
     tar: TarLimits = field(default_factory=TarLimits)
     segment_s: Seconds = 3600.0
-    """Models are asked about seconds of audio; an hour in one segment is a mistake of the transcription."""
+    """Maximum length of a segment. Segments usually last seconds; a segment of an hour is a transcription error."""
     video_s: Seconds = 12 * 3600.0
-    """YouTube's own limit. Decoded, it is 2.8 GB of memory."""
+    """Maximum length of all segments together: YouTube's own limit. The decoded audio takes 2.8 GB of memory."""
     decode_s: Seconds = 1800.0
-    """Processor time to decode the files of a tar, damaged ones included. Twelve hours of Opus take 180 s."""
+    """Maximum processor time to decode the files of a tar, damaged files included. Twelve hours of Opus take 180 s."""
 
 
 class VideoTooLong(Permanent):
-    """A tar decodes to more audio than a video can have."""
+    """The segments of a tar hold more audio than ``CorpusLimits.video_s``."""
 
     def __init__(self, key: str, limit_s: Seconds) -> None:
         self.key, self.limit_s = key, limit_s
@@ -51,23 +54,24 @@ class VideoTooLong(Permanent):
 
 
 def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits | None = None) -> DecodedVideo:
-    """Read a video's tar from the store and decode every segment of it.
+    """Read a video's tar from the store and decode all its segments.
 
-    A segment without usable audio or transcript is included, with a fault in place of its audio. Nothing of a broken
-    tar is kept. A video during which a process crashed before (``video.crashes``) is decoded in a subprocess: if a
-    decoder caused the crash, only the segments of that file are lost.
+    A segment without usable audio or transcript has a fault in place of its audio. A broken tar raises an error, and
+    none of its segments is returned. If a process crashed earlier while it held the video (``video.crashes``), the
+    audio is decoded in a subprocess. Then a crash of a decoder loses only the segments of one audio file.
 
     Args:
         store: the store that holds the tar.
         key: the tar's object key.
         video: the video as the queue describes it. Its ``segment_count`` is not compared here.
-        limits: how much the tar and its audio may be.
+        limits: limits on the tar and its audio; None for the defaults.
 
     Raises:
         Permanent: the video can never be read: ``ObjectMissing``, ``InvalidObjectKey``, ``TarCorrupt``, ``TarUnsafe``,
             ``BadLayout``, ``NoSegments`` or ``VideoTooLong``.
         Transient: the store could not be read: ``Unreachable``.
-        BadInput: the store refuses this client: ``StoreRefused``. The video is not the cause and must not fail.
+        BadInput: the store rejects this client: ``StoreRefused``. The caller must not count this as a failure of the
+            video.
     """
     limits = limits or CorpusLimits()
     layout, tar_bytes = fetch_layout(store, key, limits)
@@ -78,10 +82,13 @@ def fetch_video(store: ObjectStore, key: str, video: Video, limits: CorpusLimits
 
 
 def fetch_layout(store: ObjectStore, key: str, limits: CorpusLimits | None = None) -> tuple[Layout, int]:
-    """Read a video's tar from the store without decoding its audio. Raises as ``fetch_video``.
+    """Read a video's tar from the store without decoding its audio.
 
     Returns:
-        Its layout, and the bytes of the tar.
+        The layout of the tar, and the size of the tar in bytes.
+
+    Raises:
+        Permanent, Transient, BadInput: as ``fetch_video``.
     """
     with stream_object(store, key) as stream:
         return read_layout(read_listing(stream, key, (limits or CorpusLimits()).tar)), stream.size_bytes
@@ -96,12 +103,23 @@ def decode_layout(
     *,
     clock: Callable[[], Seconds] = time.thread_time,
 ) -> tuple[DecodedSegment, ...]:
-    """Decode the audio of all segments of a tar. ``clock`` measures the time that decoding takes.
+    """Decode the audio of all segments of a tar.
+
+    Args:
+        key: the tar's object key, for error messages.
+        layout: the segments and the audio files of the tar.
+        video: the video to which the segments belong.
+        limits: limits on the audio.
+        decode: the function that decodes one audio file.
+        clock: returns the present time in seconds, to measure the time that decoding takes.
+
+    Returns:
+        The segments in the order of the layout.
 
     Raises:
-        VideoTooLong: they hold more audio than a video can have.
-        TarUnsafe: decoding takes longer than allowed.
-        BadLayout: the times of every segment lie outside its audio.
+        VideoTooLong: the segments hold more audio than ``limits.video_s``.
+        TarUnsafe: decoding takes longer than ``limits.decode_s``.
+        BadLayout: the tar has several segments, and the times of each lie outside its audio.
     """
     audio: dict[str, _Decoded] = {}
     started_s = clock()
@@ -118,7 +136,7 @@ def decode_layout(
 
 
 def _check_times(key: str, audio: Sequence[Waveform | Fault]) -> None:
-    """Refuse a tar of which no segment has times inside its audio: they were misread, and no segment is to blame."""
+    """Raise ``BadLayout`` if all of several segments have times outside their audio: then the times were misread."""
     faults = [found for found in audio if isinstance(found, Fault) and found.kind == "bad_times"]
     if len(faults) == len(audio) > 1:
         raise BadLayout(
@@ -147,7 +165,7 @@ class _Decoded(NamedTuple):
 
 
 def _decode_refs(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Iterator[tuple[str, _Decoded]]:
-    """Decode each audio file once, however many segments it holds, and yield each segment's name and audio."""
+    """Yield the name and the audio of each segment. An audio file with several segments is decoded only once."""
     refs_by_member: dict[str, list[tuple[SegmentRef, AudioSpan]]] = {}
     for ref in layout.segments:
         if isinstance(ref.audio, Fault):
@@ -162,7 +180,14 @@ def _decode_refs(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Itera
 
 
 def _take(record: Record, span: AudioSpan, whole: Waveform | Fault, limit_s: Seconds) -> _Decoded:
-    """Take a segment's audio from its decoded file, and compare its length with what its record declares."""
+    """Return a segment's audio from the decoded file, and the difference from the length that the record declares.
+
+    Args:
+        record: the record of the segment.
+        span: the span of the file that the layout gives; without times for the whole file.
+        whole: the decoded file, or the fault of the file.
+        limit_s: maximum length of the segment.
+    """
     if isinstance(whole, Fault):
         return _Decoded(whole)
     declared_s, file_s = record.declared_s, len(whole) / SAMPLE_RATE
@@ -185,10 +210,10 @@ def _take(record: Record, span: AudioSpan, whole: Waveform | Fault, limit_s: Sec
 
 
 def _span_of_duration(record: Record) -> tuple[Seconds, Seconds] | None:
-    """Return the span of its file that a record's ``duration`` gives; None if it gives none.
+    """Return the span of the audio file that a record's ``duration`` and ``offset`` describe, as start and end.
 
-    It starts at ``offset``, or at 0 where the record has no time at all. A ``start`` is the segment's place in the
-    video, and says nothing of a place in the file.
+    A record without any time starts at 0. The result is None if the record has no ``duration``, or has a ``start`` but
+    no ``offset``: a ``start`` is a time in the video and not a position in the file.
     """
     start_s = record.offset_s if record.offset_s is not None or record.start_s is not None else 0.0
     if record.duration_s is None or start_s is None:
@@ -197,7 +222,7 @@ def _span_of_duration(record: Record) -> tuple[Seconds, Seconds] | None:
 
 
 def _is_much_longer(file_s: Seconds, record: Record) -> bool:
-    """Return whether a file holds so much more than its record declares that the record is only a part of it."""
+    """Return whether a file is so much longer than its record declares that the record describes only a part of it."""
     if record.duration_s is None:
         return record.declared_s is not None and file_s > record.declared_s + _MAX_MARGIN_OF_TIMES_S
     return file_s > max(record.duration_s * _MAX_RATIO_OF_DURATION, record.duration_s + _MAX_MARGIN_OF_DURATION_S)

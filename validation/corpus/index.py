@@ -1,4 +1,4 @@
-"""Layouts ``indexed`` and ``sliced``: one file lists all segments with the audio file, or the span of it, of each."""
+"""Read the layouts ``indexed`` and ``sliced``: one index file lists the audio file or the span of each segment."""
 
 import re
 from collections import Counter
@@ -29,32 +29,38 @@ from validation.corpus.segment_refs import (
 from validation.domain import Seconds
 
 _NEMO_SUB = re.compile(r"-sub[0-9]+(?=\.[^./\\]*$|$)")
-"""NeMo's name for a further entry of one file: ``talk-sub1.flac`` is a span of ``talk.flac``
-(nemo/collections/common/data/lhotse/nemo_adapters.py)."""
+"""The suffix that NeMo adds to the name of a file for a second or later span: ``talk-sub1.flac`` is a span of
+``talk.flac`` (nemo/collections/common/data/lhotse/nemo_adapters.py)."""
 
 
 _MAX_OVERLAP_S: Seconds = 0.5
-"""By how much a record that omits its start of 0 may reach into the next one."""
+"""Maximum overlap of a record without a start, which is assumed to start at 0, with the next record of the file."""
 _MAX_KEYS = 12
-"""How many keys of a record a message lists."""
+"""Maximum number of keys of a record in an error message."""
 
 
 class _Found(NamedTuple):
-    """The audio file that a record names."""
+    """The audio file to which a record refers."""
 
     member: str
     is_span: bool
-    """The name says that the record is one of several spans of the file."""
+    """Whether the record is one of several spans of the file."""
 
 
 def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
-    """Read a tar by its index; None if it has none.
+    """Read the segments of a tar from its index file.
 
-    Records that name no audio, or several that name the same file, are spans of it: ``sliced``. Otherwise each
-    record is a whole file, and its times are the segment's place in the video: ``indexed``.
+    The layout is ``sliced`` if the records name no audio file, or if several records name the same file: then each
+    record is a span of the file. Otherwise the layout is ``indexed``: each record is a whole file, and the times of the
+    record are times in the video.
+
+    Returns:
+        The name of the layout and the segments; None if the tar has no index. The segments are empty if the index
+        lists no records.
 
     Raises:
-        BadLayout: the index is damaged, or does not say which audio file a segment is.
+        BadLayout: the index is damaged or not understood, or the audio file of a segment is ambiguous.
+        TarUnsafe: the budget of the tar is exceeded.
     """
     damaged, empty = [], []
     for name in _list_index_names(listing):
@@ -78,7 +84,7 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
 
 
 def _find_unread_keys(records: Sequence[Record]) -> str | None:
-    """Name what no record says, or says under a key that is not known: such an index is not understood."""
+    """Return a message if no record has a transcript, or neither times nor audio, under a known key; else None."""
     if all(record.text is None for record in records):
         return f"no transcript is found for any of the {len(records)} records"
     has_place = any(record.audio or record.start_s is not None or record.duration_s is not None for record in records)
@@ -90,14 +96,17 @@ def _quote_keys(row: Object) -> str:
 
 
 def _find_records(document: Any) -> Sequence[Object] | None:
-    """Return the records of an index. A file of JSON lines with one line is one record, not one line."""
+    """Return the records of a parsed index; None if it is no index. A single object with audio is one record."""
     if isinstance(document, Mapping) and "segments" not in document and read_record(document).audio:
         return [document]
     return find_records(document)
 
 
 def _list_index_names(listing: TarListing) -> list[str]:
-    """List the files that may be the index, likeliest first: those named like an index, then like an audio file."""
+    """List the JSON files that may be the index, in order of preference.
+
+    Files with the usual name of an index come first, then files with the same name as an audio file.
+    """
     stems = [stem_of(audio) for audio in listing.audio]
     rank = {stem: place for place, stem in enumerate(dict.fromkeys([*INDEX_STEMS, *stems]))}
     names = [name for name in listing.texts if name.lower().endswith((".json", ".jsonl"))]
@@ -126,7 +135,10 @@ def _find_only_audio(listing: TarListing, index: str) -> str:
 
 
 def _find_members(listing: TarListing, index: str, records: Sequence[Record]) -> list[_Found | None]:
-    """Find the audio file that each record names: by its path, by its path from the index, or by its bare name."""
+    """Find the audio file of each record; None for a record whose audio file is missing.
+
+    The name in the record may be the path in the tar, the path relative to the index, or a unique name without folder.
+    """
     names = MemberNames(listing.key, {name: name for name in listing.audio})
     counts = Counter(_bare_name(audio) for audio in listing.audio)
     by_bare_name = {bare: audio for audio in listing.audio if counts[bare := _bare_name(audio)] == 1}
@@ -159,7 +171,12 @@ def _ref_spans(records: Sequence[Record], found: Sequence[_Found | None]) -> lis
 
 
 def _place_records(records: Sequence[Record], members: Sequence[str | None]) -> Iterator[Record]:
-    """Give a record without a start the start 0, if it is the only such record of its file and no other is there."""
+    """Set the missing start of a record to 0 if the other records of its audio file start after its duration.
+
+    The starts may overlap it by ``_MAX_OVERLAP_S``. If the record has no duration, or if another record of the file has
+    no start either, the record loses its duration and later gets the fault ``bad_times``. The only record of a file
+    stays unchanged.
+    """
     counts, first_s, without_start = Counter(members), dict[str | None, Seconds](), Counter[str | None]()
     for record, member in zip(records, members, strict=True):
         if record.start_s is None:

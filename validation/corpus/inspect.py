@@ -1,4 +1,4 @@
-"""What the fleet reads from one tar, without a ledger, a model or a server. The core of ``vfleet inspect``."""
+"""Read one tar as a worker does, without a ledger, a model or a server. ``vfleet inspect`` prints the result."""
 
 import io
 from collections.abc import Mapping
@@ -16,52 +16,52 @@ LAYOUT_REASONS = {
     "sliced": "an index file lists times in a longer audio file",
     "shar": "its cuts lie beside their audio files, as Lhotse Shar writes them",
 }
-"""Why a tar was read as the layout of this name (``Layout.kind``)."""
+"""The reason why a tar was read in a layout, by the name of the layout (``Layout.kind``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class InspectedSegment:
-    """One segment as a worker would read it."""
+    """One segment of a tar, as a worker would read it."""
 
     name: str
     member: str | None
-    """The tar member that holds its audio; None if the record finds no audio."""
+    """Path of the tar member that holds the audio; None if the segment has no usable audio."""
     slice_s: tuple[Seconds, Seconds] | None
-    """Start and end in that member; None is the whole member."""
+    """Start and end of the segment in the member; None if the segment is the whole member."""
     start_s: Seconds | None
     end_s: Seconds | None
-    """Its time in the video, as its record declares it."""
+    """Start and end of the segment that its record declares; None if the record does not declare them."""
     language: str | None
     text: str
     decoded_s: Seconds | None
-    """Length of its audio after decoding; None if it has a fault."""
+    """Length of the decoded audio; None if the segment has a fault."""
     length_difference_s: Seconds | None
-    """Decoded length minus the length that its record declares; None if the record declares none."""
+    """Length of the decoded audio minus the length that the record declares; None if a length is unknown."""
     fault: str | None
-    """The kind of its fault and the sentence; None if it can be scored."""
+    """Kind and message of the segment's fault; None if the segment can be scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What the fleet reads from a tar, or the sentence that refuses it."""
+    """The layout and the segments of a tar, or the error with which the tar is rejected."""
 
     key: str
     layout: str | None = None
     reason: str | None = None
-    """Why the tar was read as this layout."""
+    """The reason why the tar was read in this layout; None if the tar is rejected."""
     segments: tuple[InspectedSegment, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
-    """Files that are neither audio nor text, counted by suffix."""
+    """Number of ignored files per suffix: files that are neither audio nor text, and hidden files."""
     refusal: str | None = None
-    """The error that would fail the video; None if its segments would be scored."""
+    """Message of the error that would fail the video; None if the segments would be scored."""
 
 
 def inspect_tar(stream: io.RawIOBase, key: str, limits: CorpusLimits | None = None) -> Inspection:
-    """Read a tar as a worker does, and decode its audio. A tar that is refused is described by its refusal.
+    """Read a tar as a worker does, and decode its audio. If the tar is rejected, return the error's message.
 
     Args:
-        stream: the bytes of the tar, compressed or not.
-        key: its name in messages.
+        stream: the bytes of the tar, plain or compressed with gzip.
+        key: the name of the tar in messages.
         limits: as for ``fetch_video``.
     """
     limits = limits or CorpusLimits()

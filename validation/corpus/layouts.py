@@ -1,4 +1,4 @@
-"""Find which accepted layout a tar has, and the segments that it therefore holds. LAYOUTS.md describes the layouts."""
+"""Detect the layout of a tar, and list its segments. LAYOUTS.md describes the accepted layouts."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +25,14 @@ from validation.errors import Permanent
 
 _MAX_ID_CHARS = 200
 _MAX_MARGIN_S: Seconds = 0.25
-"""Audio of a cut before and after its only supervision that is not worth a slice."""
+"""Maximum time before and after the only supervision of a cut with which the segment is the whole cut."""
 
 
 class _CutAudio:
-    """Finds the audio of a cut by the cut's id, which may hold slashes: by its path, or by its last part."""
+    """Finds the audio file of a Lhotse cut by the cut's id, which may contain slashes.
+
+    The id matches the path of the file without suffix. Otherwise the last part of the id matches a unique file name.
+    """
 
     def __init__(self, listing: TarListing) -> None:
         self._by_path = MemberNames(listing.key, {strip_suffix(audio): audio for audio in listing.audio})
@@ -43,12 +46,14 @@ class _CutAudio:
 
 
 def read_shar(listing: TarListing) -> list[SegmentRef] | None:
-    """Read a tar by its cuts; None if it has none.
+    """Read the segments of a tar from its Lhotse cuts (layout ``shar``); return None if the tar has no cuts.
 
-    A cut with one supervision is one segment. A cut with several is sliced, one segment per supervision.
+    A cut with one supervision is one segment. A cut with several supervisions is sliced into one segment per
+    supervision.
 
     Raises:
-        BadLayout: the cuts are damaged.
+        BadLayout: the file of the cuts is damaged, or a cut has several tracks.
+        TarUnsafe: the budget of the tar is exceeded.
     """
     names = [name for name in sorted(listing.texts) if name.lower().endswith((".jsonl", ".jsonl.gz"))]
     cuts = [cut for name in names for cut in _read_cuts(listing, name)]
@@ -81,7 +86,7 @@ def _ref_cut(cut: Object, audio: _CutAudio) -> list[SegmentRef]:
 
 
 def _ref_only_supervision(cut_id: str, record: Record, member: str, cut_s: Seconds | None) -> SegmentRef:
-    """Refer to the whole cut, or to a span of it if the supervision covers less than the cut."""
+    """Return the segment of a cut with one supervision: the whole cut, or the span that the supervision covers."""
     start_s, end_s = record.start_s or 0.0, record.end_s
     if cut_s is None or end_s is None or (start_s <= _MAX_MARGIN_S and end_s >= cut_s - _MAX_MARGIN_S):
         return ref_audio(cut_id, record, member)
@@ -89,7 +94,7 @@ def _ref_only_supervision(cut_id: str, record: Record, member: str, cut_s: Secon
 
 
 def _read_supervision(row: Object) -> Record:
-    """Read a supervision, whose ``start`` is a place in the audio of its cut."""
+    """Read the record of a supervision. Its ``start`` is a position in the audio of the cut, so it is the offset."""
     record = read_record(row)
     return replace(record, offset_s=record.start_s)
 
@@ -105,11 +110,11 @@ def _last_part(name: str) -> str:
 
 
 _MAX_NAMES = 3
-"""How many names a message lists."""
+"""Maximum number of file names in an error message."""
 
 
 class NoSegments(Permanent):
-    """A tar is whole and holds no segment. The queue shows this sentence for the video."""
+    """A tar is complete but holds no segment. The queue stores the message of this error for the video."""
 
     def __init__(self, key: str, passed_over: str = "") -> None:
         self.key = key
@@ -118,25 +123,26 @@ class NoSegments(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A tar's segments before their audio is decoded."""
+    """The layout of one tar, with its segments before their audio is decoded."""
 
     kind: str
-    """``pairs``, ``indexed``, ``sliced`` or ``shar``."""
+    """The name of the layout: ``pairs``, ``indexed``, ``sliced`` or ``shar``."""
     segments: tuple[SegmentRef, ...]
-    """In natural order of their names; no two have the same name."""
+    """The segments in natural order of their names, which are unique."""
     language: str | None
-    """The language that the tar's ``metadata.json`` declares for the whole video."""
+    """The language that the tar's ``metadata.json`` declares for the whole video; None if it declares none."""
     audio: Mapping[str, bytes]
-    """The tar's audio files, by name."""
+    """The content of each audio file of the tar, by path."""
 
 
 def read_layout(listing: TarListing) -> Layout:
-    """Find the segments of a tar, in whatever order its members are.
+    """Detect the layout of a tar and list its segments. The order of the tar's members does not matter.
 
     Raises:
-        NoSegments: the tar holds nothing that could be a segment; the message counts what was passed over.
-        BadLayout: it does, and is arranged in no accepted layout, or no record finds its audio.
-        TarUnsafe: its texts pass a limit.
+        NoSegments: the tar holds no segments; the message counts the ignored files.
+        BadLayout: the tar holds audio or records but has no accepted layout; or no record matches an audio file; or two
+            segments have the same name.
+        TarUnsafe: the texts of the tar exceed a limit.
     """
     kind, segments = _find_layout(listing)
     if not segments:
@@ -167,7 +173,7 @@ def _find_layout(listing: TarListing) -> tuple[str, list[SegmentRef]]:
 
 
 def _describe_unreadable(listing: TarListing) -> str:
-    """Return the end of a sentence that names the first text that cannot be decoded, and why."""
+    """Return the last part of an error message: the first text that cannot be decoded, and the reason; else empty."""
     for name in listing.texts:
         try:
             listing.decode(name)
@@ -177,7 +183,7 @@ def _describe_unreadable(listing: TarListing) -> str:
 
 
 def _check_audio_found(listing: TarListing, segments: Sequence[SegmentRef]) -> None:
-    """Refuse a tar in which no record finds its audio: its names were misread, and no segment is to blame."""
+    """Raise ``BadLayout`` if the tar has no audio, or if no record matches an audio file: then names were misread."""
     if not listing.audio:
         raise BadLayout(
             listing.key, f"it lists {len(segments)} segments and holds no audio{listing.describe_passed_over()}"
@@ -192,7 +198,7 @@ def _check_audio_found(listing: TarListing, segments: Sequence[SegmentRef]) -> N
 
 
 def _quote(names: Iterable[str]) -> str:
-    """List the first few names."""
+    """Return the first ``_MAX_NAMES`` names as one quoted, comma-separated text."""
     listed = list(names)
     return ", ".join([*map(repr, listed[:_MAX_NAMES]), *(["..."] if len(listed) > _MAX_NAMES else [])])
 

@@ -1,4 +1,4 @@
-"""MPEG audio (MP3, MP2): its frames one after the other, because its header may declare no length or a wrong one."""
+"""Check MPEG audio (MP3, MP2) frame by frame, because its header may declare no length or a wrong length."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from validation.corpus.stream_formats import skip_id3
 from validation.domain import Seconds
 
 _MAX_GAP_BYTES = 4096
-"""Between the tags and the first frame."""
+"""Maximum number of unknown bytes between the tags and the first frame."""
 _BIT_RATES = {
     (3, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -17,10 +17,11 @@ _BIT_RATES = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""kbit/s by version (3 is MPEG-1, 2 is MPEG-2, whose rates 2.5 has too) and layer (3 is I), from code 1 on
-(ISO/IEC 11172-3 and 13818-3, section 2.4.2.3)."""
+"""Bit rates in kbit/s by version and layer. The first bit rate of each row has the code 1 in the header. The version 3
+is MPEG-1; 2 is MPEG-2, and MPEG-2.5 has the same bit rates. The layers 3, 2 and 1 are Layer I, II and III (ISO/IEC
+11172-3 and 13818-3, section 2.4.2.3)."""
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-"""Hz by version (0 is MPEG-2.5)."""
+"""Sample rates in Hz by version. The version 3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5."""
 _LAYER_I, _LAYER_III, _MPEG_1 = 3, 1, 3
 _LENGTH_TAGS = (b"Xing", b"Info")
 _ID3V1, _ID3V1_BYTES = b"TAG", 128
@@ -29,12 +30,13 @@ _OTHER_TAGS = (b"APETAGEX", b"LYRICS", b"3DI")
 
 class _Frame(NamedTuple):
     stream: int
-    """What all frames of a stream share: version, layer and sample rate."""
+    """The header bits that are equal in all frames of a stream: version, layer and sample rate."""
     size: int
-    """Bytes."""
+    """Size of the frame in bytes, header included."""
     samples: int
+    """Samples per channel."""
     rate: int
-    """Hz."""
+    """Sample rate in Hz."""
 
 
 class _Walk(NamedTuple):
@@ -43,13 +45,14 @@ class _Walk(NamedTuple):
 
 
 def read_mpeg_audio(payload: bytes) -> AudioFile:
-    """Check that each frame follows the one before, and the last is whole: decoders pass over what is missing.
+    """Check that each frame starts where the previous frame ends, and that the last frame is complete.
 
-    A file that is no MPEG audio, or of a bit rate that its frames do not state, is left to the decoder.
+    Decoders skip missing or damaged frames without an error. The function does not check a file without MPEG frames, or
+    with frames of an unstated bit rate: the decoder reports the errors of such a file.
 
     Raises:
-        WrongLength: something else lies between two frames, or the last frame is cut off, or frames are missing that
-            the header counts.
+        WrongLength: unknown bytes lie between two frames; or the last frame is cut off; or the file has fewer frames
+            than its header counts.
     """
     start = _find_first_frame(payload, skip_id3(payload))
     if start is None:
@@ -60,7 +63,7 @@ def read_mpeg_audio(payload: bytes) -> AudioFile:
         return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=walk.duration_s)
     if walk.frames < header_frames:
         raise WrongLength(f"the file has {walk.frames} of {header_frames} frames")
-    if walk.frames > header_frames + 2:  # a damaged count, or a file that was appended: the frames decide
+    if walk.frames > header_frames + 2:  # a wrong count, or an appended file: use the frames and drop the header
         first = _parse_frame(payload, start)
         payload = payload[start + (first.size if first else 0) :]
         return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=walk.duration_s)
@@ -68,7 +71,10 @@ def read_mpeg_audio(payload: bytes) -> AudioFile:
 
 
 def _find_first_frame(payload: bytes, start: int) -> int | None:
-    """Return ``start`` if a frame begins there, else where one begins that another follows, or the end of the file."""
+    """Return the byte position of the first frame; None if there is none within ``_MAX_GAP_BYTES``.
+
+    A frame after ``start`` counts only if a frame of the same stream, or the end of the file, follows it.
+    """
     if _parse_frame(payload, start):
         return start
     for place in range(start, min(start + _MAX_GAP_BYTES, len(payload) - 4)):
@@ -81,7 +87,11 @@ def _find_first_frame(payload: bytes, start: int) -> int | None:
 
 
 def _walk(payload: bytes, start: int) -> _Walk:
-    """Count the frames from ``start`` to the end of the file, over the tags between and behind them."""
+    """Count the frames from ``start`` to the end of the file. Tags between and after the frames are skipped.
+
+    Raises:
+        WrongLength: there is no frame at ``start``; or unknown bytes follow a frame; or the last frame is cut off.
+    """
     first, place, frames, samples = _parse_frame(payload, start), start, 0, 0
     if first is None:
         raise WrongLength(f"the file is damaged at byte {start}")
@@ -109,7 +119,7 @@ def _check_end(payload: bytes, place: int, max_bytes: float) -> None:
 
 
 def _count_of_header(payload: bytes, start: int) -> int | None:
-    """Return the number of frames by a Xing, Info or VBRI header in the first frame; None without one."""
+    """Return the number of frames that a Xing, Info or VBRI header in the first frame states; None if there is none."""
     is_mpeg1, is_mono = payload[start + 1] >> 3 & 3 == _MPEG_1, payload[start + 3] >> 6 == 3  # noqa: PLR2004
     tag = start + 4 + ((17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17))
     if payload.startswith(_LENGTH_TAGS, tag) and payload[tag + 7 : tag + 8] and payload[tag + 7] & 1:
@@ -125,7 +135,7 @@ def _parse_frame(payload: bytes, start: int) -> _Frame | None:
 
 @lru_cache(maxsize=4096)
 def _parse_header(header: bytes) -> _Frame | None:
-    """Parse a frame's header; None if there is none, or it states no bit rate."""
+    """Parse the four bytes of a frame header; return None if they are no header, or state no bit rate."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:  # noqa: PLR2004
         return None
     version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3

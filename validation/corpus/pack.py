@@ -14,10 +14,10 @@ from validation.domain import SAMPLE_RATE, Seconds, Video, Waveform
 
 @dataclass(frozen=True, slots=True)
 class PackedSegment:
-    """One segment to pack."""
+    """One segment to write into a tar."""
 
     audio: Waveform | bytes
-    """A waveform to encode, or the bytes of a FLAC file, written as they are."""
+    """A waveform to encode as FLAC, or the bytes of a FLAC file, which are written unchanged."""
     text: str
     language: str | None = None
     start_s: Seconds | None = None
@@ -26,14 +26,14 @@ class PackedSegment:
 
 
 def pack_video(video: Video, segments: Sequence[PackedSegment]) -> bytes:
-    """Pack a video: ``metadata.json``, then ``segments/000000.flac`` and ``segments/000000.json`` and so on.
+    """Return the bytes of a tar: ``metadata.json``, then ``segments/000000.flac``, ``segments/000000.json`` and so on.
 
-    The same input makes the same bytes, on any day and any machine with the same libsndfile.
+    The same input gives the same bytes at any time, on any machine with the same version of libsndfile.
     """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, payload in _list_files(video, segments):
-            header = tarfile.TarInfo(name)  # owner, group and time stay zero: they would differ from run to run
+            header = tarfile.TarInfo(name)  # owner, group and time stay 0, so that the bytes are reproducible
             header.size = len(payload)
             tar.addfile(header, io.BytesIO(payload))
     return packed.getvalue()
@@ -63,7 +63,7 @@ def _encode_json(document: Mapping[str, object]) -> bytes:
 
 
 def encode_audio(audio: Waveform | bytes) -> bytes:
-    """Encode a waveform as FLAC of 16 bits; bytes stay as they are."""
+    """Return a waveform at ``SAMPLE_RATE`` encoded as 16-bit FLAC. Return bytes unchanged."""
     if isinstance(audio, bytes):
         return audio
     encoded = io.BytesIO()

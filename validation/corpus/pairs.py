@@ -1,4 +1,4 @@
-"""Layout ``pairs``, the default: each audio file lies beside a ``.json`` or ``.txt`` of the same name."""
+"""Read the default layout ``pairs``: beside each audio file lies a ``.json`` or ``.txt`` file of the same name."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,21 +23,27 @@ from validation.corpus.segment_refs import (
 from validation.domain import Fault, Seconds
 
 _MAX_CLIP_S: Seconds = 60.0
-"""A clip whose own transcript is in parts is one segment up to this length; a longer one is sliced into its parts."""
+"""Maximum length of a clip that stays one segment although its transcript consists of parts with times. A longer clip
+is sliced into one segment per part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """The record made of the texts beside an audio file, and the fault of a text that cannot be read."""
+    """The content of the texts beside one audio file: one merged record, and the fault of an unreadable text."""
 
     record: Record
     fault: Fault | None
     parts: Sequence[Record] = ()
-    """The spans of the file that its transcript consists of, if the file is too long for one segment."""
+    """One record per part of the transcript, if the audio file is too long for one segment; else empty."""
 
 
 def read_pairs(listing: TarListing) -> list[SegmentRef] | None:
-    """Read a tar as pairs; None unless at least one audio file has a transcript beside it."""
+    """Read the segments of a tar in the layout ``pairs``; return None if no audio file has a transcript beside it.
+
+    Raises:
+        BadLayout: the name of a text matches two audio files.
+        TarUnsafe: the budget of the tar is exceeded.
+    """
     texts_of = _match_texts(listing)
     sidecars = {audio: _read_sidecar(listing, texts) for audio, texts in texts_of.items()}
     if all(sidecar.record.text is None and not sidecar.parts for sidecar in sidecars.values()):
@@ -47,10 +53,14 @@ def read_pairs(listing: TarListing) -> list[SegmentRef] | None:
 
 
 def _match_texts(listing: TarListing) -> dict[str, list[str]]:
-    """Find the texts of each audio file: those with the same name up to the last dot, exactly or in Unicode NFC.
+    """Map each audio file to the texts with the same name up to the last dot, exactly or in Unicode NFC.
 
-    If there are none, those with the same name up to the first dot, unless another audio file has that name too. This
-    is WebDataset's rule; alone, it would make one sample of ``seg_12.34.flac`` and ``seg_12.56.flac``.
+    If there is no such text, the names are compared up to the first dot, unless two audio files then have the same
+    name. The first dot is WebDataset's rule. That rule alone would merge ``seg_12.34.flac`` and ``seg_12.56.flac`` into
+    one sample.
+
+    Raises:
+        BadLayout: the name of a text in Unicode NFC matches two audio files.
     """
     texts = [name for name in listing.texts if name.lower().endswith((".json", ".txt"))]
     by_stem, by_form, by_key = _group(texts, strip_suffix), _group(texts, _stem_form), _group(texts, _first_dot_form)
@@ -91,14 +101,20 @@ def _read_text(listing: TarListing, name: str) -> Sidecar:
         listing.spend_segments(name, len(rows))
         return _read_transcript_in_parts(document, rows, only_audio=len(listing.audio) == 1)
     if rows is not None and isinstance(document, Mapping) and stem_of(name) not in INDEX_STEMS:
-        return Sidecar(read_record(document), None)  # Whisper heard nothing, or wrote no parts
-    return Sidecar(Record(), None)  # an index: it describes many segments, not this one
+        return Sidecar(read_record(document), None)  # a transcript by Whisper whose list of parts is empty
+    return Sidecar(Record(), None)  # an index, which describes many segments
 
 
 def _read_transcript_in_parts(document: Any, rows: Sequence[Object], *, only_audio: bool) -> Sidecar:
-    """Read the JSON that Whisper writes beside a clip: a text, and its parts with their times in the clip.
+    """Read the JSON that Whisper writes beside a clip: the whole text, and its parts with their times in the clip.
 
-    Beside the only audio of a tar, parts without a whole text are an index.
+    The result is empty if the document is an index: its parts name audio files, or have no text, or the tar has only
+    one audio file and the document has no whole text or the audio is longer than ``_MAX_CLIP_S``.
+
+    Args:
+        document: the parsed JSON.
+        rows: the parts of the document.
+        only_audio: whether the tar holds only one audio file.
     """
     whole = read_record(document) if isinstance(document, Mapping) else Record()
     parts = [read_record(row) for row in rows]
@@ -125,7 +141,10 @@ def _ref_pair(audio: str, sidecar: Sidecar) -> list[SegmentRef]:
 
 
 def _transcripts_without_audio(listing: TarListing, texts_of: Mapping[str, Collection[str]]) -> list[SegmentRef]:
-    """Return a segment per transcript without audio, in the folders that hold transcribed audio."""
+    """Return one segment with the fault ``no_audio`` per transcript without audio.
+
+    Only transcripts in folders with transcribed audio count.
+    """
     folders = {folder_of(audio) for audio in texts_of}
     matched = {text for texts in texts_of.values() for text in texts}
     without_audio = {}

@@ -1,4 +1,7 @@
-"""Containers of samples: WAV, RF64, Wave64, AIFF, CAF and AU. Their headers state how many bytes of samples follow."""
+"""Check containers of PCM samples: WAV, RF64, Wave64, AIFF, CAF and AU. Their headers declare the size of the samples.
+
+The functions ``read_...`` return the file with its decoder, and raise ``WrongLength`` if bytes are missing or damaged.
+"""
 
 import re
 import struct
@@ -10,15 +13,16 @@ CHUNK_ID = re.compile(rb"[ -~]{4}")
 _CHUNK_HEADER_BYTES = 8
 _WAV_FORMAT = struct.Struct("<HHIIHH")
 _UNCOMPRESSED = frozenset({1, 3, 0xFFFE})
-"""PCM, float, and the extensible format, which is one of both."""
-_COMPANDED = frozenset({6, 7})
+"""Format codes of WAV: integer PCM, float, and the extensible format, which contains one of the two."""
+_COMPANDED = frozenset({6, 7})  # A-law, mu-law
 _MS_ADPCM, _IMA_ADPCM = 2, 0x11
 _ADPCM_RATIO = 0.9, 1.1
-"""Bytes per second as declared, over those that follow from the blocks: encoders round them."""
+"""Minimum and maximum of the declared bytes per second, relative to the value computed from the block size. Encoders
+round the declared value."""
 _AIFF_FORMAT, _AIFF_FORMAT_BYTES = struct.Struct(">HIH"), 18
 _AIFF_DATA_HEADER_BYTES = 8
 _AU_BITS = {1: 8, 2: 8, 3: 16, 4: 24, 5: 32, 6: 32, 7: 64, 27: 8}
-"""Bits of a sample by the encoding of an AU file."""
+"""Bits per sample, by the code of the encoding in the header of an AU file."""
 _W64_GUID_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _W64_DATA, _W64_FORMAT = b"data" + _W64_GUID_TAIL, b"fmt " + _W64_GUID_TAIL
 _W64_HEADER_BYTES, _W64_CHUNK_BYTES = 40, 24
@@ -26,16 +30,23 @@ _W64_HEADER_BYTES, _W64_CHUNK_BYTES = 40, 24
 
 class _Chunk(NamedTuple):
     start: int
-    """Of its content."""
+    """Byte position of the chunk's content in the file."""
     size: int
+    """Declared size of the content, in bytes."""
 
 
 def read_wav(payload: bytes) -> AudioFile:
-    """Read RIFF, RF64 and BW64 (Microsoft/IBM RIFF 1.0; EBU Tech 3306; ITU-R BS.2088)."""
+    """Check a WAV file: RIFF, RF64 or BW64 (Microsoft/IBM RIFF 1.0; EBU Tech 3306; ITU-R BS.2088).
+
+    If the header holds a placeholder, the function replaces it by the actual size.
+
+    Raises:
+        WrongLength: bytes are missing or damaged, or the header contradicts itself.
+    """
     chunks = _find_chunks(payload, b"data", "little")
     data, ds64 = chunks[b"data"], chunks.get(b"ds64")
     riff_bytes = int.from_bytes(payload[4:8], "little")
-    if ds64 and not payload.startswith(b"RIFF"):  # 64-bit sizes of the file and of the samples
+    if ds64 and not payload.startswith(b"RIFF"):  # the chunk ds64 holds 64-bit sizes of the file and of the samples
         riff_bytes = int.from_bytes(payload[ds64.start : ds64.start + 8], "little")
         data = data._replace(size=int.from_bytes(payload[ds64.start + 8 : ds64.start + 16], "little"))
     frame_bytes, bytes_per_s = _read_wav_format(payload, chunks.get(b"fmt "))
@@ -51,15 +62,15 @@ def read_wav(payload: bytes) -> AudioFile:
 
 
 def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
-    """Return bytes per frame and per second; (1, 0) where the format does not say.
+    """Return the bytes per frame and the bytes per second that the ``fmt`` chunk declares; else (1, 0).
 
     Raises:
-        WrongLength: the numbers contradict each other, so at least one is damaged, maybe the sample rate.
+        WrongLength: the numbers of the chunk contradict each other, so one is damaged, possibly the sample rate.
     """
     if chunk is None or chunk.size < _WAV_FORMAT.size or len(payload) < chunk.start + _WAV_FORMAT.size:
         return 1, 0
     kind, channels, rate, bytes_per_s, frame_bytes, bits = _WAV_FORMAT.unpack_from(payload, chunk.start)
-    if not bytes_per_s and kind in _UNCOMPRESSED | _COMPANDED:  # some writers do not state it
+    if not bytes_per_s and kind in _UNCOMPRESSED | _COMPANDED:  # some writers leave the bytes per second at 0
         bytes_per_s = rate * frame_bytes
     if kind in _UNCOMPRESSED:
         agrees = frame_bytes == channels * ((bits + 7) // 8) and bytes_per_s == rate * frame_bytes
@@ -76,10 +87,17 @@ def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
 
 
 def _agrees_as_adpcm(kind: int, samples: int, block_bytes: int, channels: int, bytes_per_sample: float) -> bool:
-    """Compare the samples that a block is said to hold with those that fit into it, and with the bytes per second.
+    """Return whether the declared samples per block agree with the size of a block and with the bytes per second.
 
-    A number of 0 bytes per second states nothing. A block holds 4 bits per sample behind a header with one sample (IMA)
-    or two (Microsoft) of each channel.
+    A block starts with a header, which holds one sample (IMA) or two samples (Microsoft) per channel. 4 bits per sample
+    follow. A value of 0 for the bytes per second means that the file does not declare it.
+
+    Args:
+        kind: ``_MS_ADPCM`` or ``_IMA_ADPCM``.
+        samples: declared samples per channel in a block.
+        block_bytes: size of a block, with all channels.
+        channels: number of channels.
+        bytes_per_sample: declared bytes per second divided by the sample rate.
     """
     if not channels or not samples:
         return False
@@ -91,7 +109,13 @@ def _agrees_as_adpcm(kind: int, samples: int, block_bytes: int, channels: int, b
 
 
 def read_aiff(payload: bytes) -> AudioFile:
-    """Read AIFF and AIFF-C (Apple, Audio Interchange File Format 1.3)."""
+    """Check an AIFF or AIFF-C file (Apple, Audio Interchange File Format 1.3).
+
+    If the header holds a placeholder, the function replaces the sizes and the number of frames by the actual values.
+
+    Raises:
+        WrongLength: bytes are missing or damaged, or the header contradicts itself.
+    """
     chunks = _find_chunks(payload, b"SSND", "big")
     data, form = chunks[b"SSND"], chunks.get(b"COMM")
     if not _is_placeholder(payload, data, "big"):
@@ -110,18 +134,31 @@ def read_aiff(payload: bytes) -> AudioFile:
 
 
 def _check_aiff_frames(payload: bytes, data: _Chunk, form: _Chunk | None) -> None:
-    """Compare the number of frames with the bytes of uncompressed samples behind their offset."""
+    """Compare the declared number of frames with the size of the samples. AIFF-C, which may be compressed, is skipped.
+
+    Raises:
+        WrongLength: the number and the size differ.
+    """
     if form is None or form.size != _AIFF_FORMAT_BYTES or data.size < _AIFF_DATA_HEADER_BYTES:
-        return  # AIFF-C, which may be compressed, has a longer chunk
+        return  # AIFF-C has a longer COMM chunk
     channels, frames, bits = _AIFF_FORMAT.unpack_from(payload, form.start)
     offset = int.from_bytes(payload[data.start : data.start + 4], "big")
     expected = data.size - _AIFF_DATA_HEADER_BYTES - offset
-    if abs(frames * channels * ((bits + 7) // 8) - expected) > 1:  # a byte of padding may be counted
+    if abs(frames * channels * ((bits + 7) // 8) - expected) > 1:  # the size may include a byte of padding
         raise WrongLength(f"its header contradicts itself: {frames} frames and {expected} bytes of samples")
 
 
 def _find_chunks(payload: bytes, samples: bytes, order: Literal["little", "big"]) -> dict[bytes, _Chunk]:
-    """Return the chunks of a RIFF or AIFF file by name, up to the one that holds the samples."""
+    """Return the chunks of a RIFF or AIFF file by name, up to the chunk with the samples.
+
+    Args:
+        payload: the file's bytes.
+        samples: the name of the chunk with the samples.
+        order: the byte order of the sizes.
+
+    Raises:
+        WrongLength: the file has no chunk with samples.
+    """
     chunks: dict[bytes, _Chunk] = {}
     start = 12 + _CHUNK_HEADER_BYTES
     while start <= len(payload):
@@ -134,7 +171,7 @@ def _find_chunks(payload: bytes, samples: bytes, order: Literal["little", "big"]
 
 
 def _is_placeholder(payload: bytes, data: _Chunk, order: Literal["little", "big"]) -> bool:
-    """Return whether the size of the samples was never written: too large to be true, or 0 before samples."""
+    """Return whether the declared size of the samples is a placeholder: impossibly large, or 0 before samples."""
     behind = len(payload) - data.start
     if data.size == 0:
         return behind > 0 and not _are_chunks(payload, data.start, order)
@@ -142,9 +179,13 @@ def _is_placeholder(payload: bytes, data: _Chunk, order: Literal["little", "big"
 
 
 def _check_size(payload: bytes, riff_bytes: int) -> None:
-    """Compare the size in the header, which counts the bytes after the first eight, with the file's."""
+    """Compare the declared size of the file, which does not count the first eight bytes, with the actual size.
+
+    Raises:
+        WrongLength: the file is shorter than its declared size, and the declared size is no placeholder.
+    """
     whole = riff_bytes + 8
-    if riff_bytes < PLACEHOLDER_BYTES and whole > len(payload) + 1:  # the last padding byte is often left out
+    if riff_bytes < PLACEHOLDER_BYTES and whole > len(payload) + 1:  # many writers omit the last padding byte
         raise WrongLength(f"the file has {len(payload)} of {whole} bytes")
 
 
@@ -158,7 +199,7 @@ def _check_samples(payload: bytes, data: _Chunk, bytes_per_s: int) -> None:
 
 
 def _are_chunks(payload: bytes, start: int, order: Literal["little", "big"]) -> bool:
-    """Return whether chunks, and at most a few bytes of padding, fill the file from ``start`` to its end."""
+    """Return whether the file consists of chunks from ``start`` to its end. Zero bytes may follow as padding."""
     while start + _CHUNK_HEADER_BYTES <= len(payload):
         if not CHUNK_ID.match(payload, start):
             return not payload[start:].strip(b"\0")
@@ -168,7 +209,11 @@ def _are_chunks(payload: bytes, start: int, order: Literal["little", "big"]) -> 
 
 
 def read_caf(payload: bytes) -> AudioFile:
-    """Check that the last chunk is whole (Apple Core Audio Format 1.0); a size of -1 is unknown."""
+    """Check that the last chunk of a CAF file is complete (Apple Core Audio Format 1.0). A size of -1 means unknown.
+
+    Raises:
+        WrongLength: the last chunk is cut off.
+    """
     start = 8
     while start + 12 <= len(payload):
         size = int.from_bytes(payload[start + 4 : start + 12], "big", signed=True)
@@ -181,7 +226,13 @@ def read_caf(payload: bytes) -> AudioFile:
 
 
 def read_au(payload: bytes) -> AudioFile:
-    """Compare the size of the samples with the file's; 0xFFFFFFFF is unknown (Sun, audio file format)."""
+    """Compare the declared size of an AU file's samples with the file (Sun, audio file format).
+
+    The size 0xFFFFFFFF means that the size is unknown.
+
+    Raises:
+        WrongLength: the samples are cut off, or more than ``MAX_STRAY_S`` of unknown bytes follow them.
+    """
     start, size, encoding, rate, channels = struct.unpack_from(">5I", payload.ljust(24, b"\0"), 4)
     if size < PLACEHOLDER_BYTES:
         if start + size > len(payload):
@@ -195,7 +246,13 @@ def read_au(payload: bytes) -> AudioFile:
 
 
 def read_w64(payload: bytes) -> AudioFile:
-    """Check that the samples are whole (Sony Pictures Digital, Wave64). Sizes count the chunk's own 24 bytes."""
+    """Check that the samples of a Wave64 file are complete (Sony Pictures Digital, Wave64).
+
+    The declared size of a chunk includes the 24 bytes of the chunk's header.
+
+    Raises:
+        WrongLength: bytes are missing or damaged, or the header contradicts itself.
+    """
     start = _W64_HEADER_BYTES
     while start + _W64_CHUNK_BYTES <= len(payload):
         size = int.from_bytes(payload[start + 16 : start + 24], "little")

@@ -1,4 +1,4 @@
-"""Parse the JSON of a tar within its budget, and read what it says of segments under the key names of its sources."""
+"""Parse the JSON files of a tar within its budget, and read records of segments under the accepted key names."""
 
 import codecs
 import gzip
@@ -23,39 +23,40 @@ LANGUAGE_KEYS = ("language", "lang", "language_code", "locale")
 AUDIO_KEYS = ("audio", "audio_filepath", "file", "file_name", "filename", "wav", "path", "audio_path")
 SPEAKER_KEYS = ("speaker", "speaker_id")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""No text in UTF-8 begins so."""
+"""Byte order marks of UTF-16. No valid text in UTF-8 starts with these bytes."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-"""A string of JSON; one without an end ends with the text, so that the search takes linear time."""
+"""A string of JSON. A string without a closing quote matches up to the end of the text, so that the search takes linear
+time."""
 _MAX_SECONDS: Seconds = 1e9
 _CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:[.,]\d{1,9})?)", re.ASCII)
-"""A time as subtitles write it: ``00:01:02,500`` or ``01:02.5``."""
+"""A time in the format of subtitles: ``00:01:02,500`` or ``01:02.5``."""
 _UNPACK_BYTES = 1 << 20
 _MAX_NAME_CHARS = 4096
-"""No member has a longer name; a longer one in a record is cut and finds none."""
+"""Maximum length of a name in characters. A longer name in a record is cut, because no member can have such a name."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one JSON object says of a segment. None: it does not say."""
+    """The values that one JSON object declares for a segment. None means that the object declares no value."""
 
     text: str | None = None
-    """An empty text is a transcript too: it says that nothing is spoken."""
+    """The transcript. An empty text is a valid transcript of a segment without speech."""
     language: str | None = None
     start_s: Seconds | None = None
     end_s: Seconds | None = None
     duration_s: Seconds | None = None
-    """The key ``duration``: how long the segment's audio is, whatever its place in the video."""
+    """Length of the segment's audio, from the key ``duration``."""
     offset_s: Seconds | None = None
-    """The key ``offset``, which in NeMo's manifests is a place in the audio file."""
+    """Start of the segment in its audio file, from the key ``offset`` as in NeMo's manifests."""
     speaker: str | None = None
     audio: str | None = None
-    """The path of an audio file, as the record writes it."""
+    """The path of the audio file, as the record spells it."""
     id: str | None = None
 
     @property
     def declared_s(self) -> Seconds | None:
-        """How long the segment should be: ``duration_s``, else from ``start_s`` to ``end_s``."""
+        """The declared length of the segment: ``duration_s``, else ``end_s`` minus ``start_s``; None if unknown."""
         if self.duration_s is not None:
             return self.duration_s
         if self.start_s is None or self.end_s is None or self.end_s <= self.start_s:
@@ -64,7 +65,10 @@ class Record:
 
 
 def read_record(row: Object) -> Record:
-    """Read the first usable value under each name that the sources of this corpus use."""
+    """Read a segment's record from a JSON object. For each field, the first accepted key with a valid value counts.
+
+    Values of a wrong type are ignored.
+    """
     start_s = _find_seconds(row, START_KEYS)
     duration_s = _find_seconds(row, ("duration",))
     return Record(
@@ -81,19 +85,26 @@ def read_record(row: Object) -> Record:
 
 
 def merge_records(first: Record, second: Record) -> Record:
-    """Fill what the first record does not say from the second."""
+    """Return the first record, with its missing fields filled from the second record."""
     missing = {field.name for field in fields(Record) if getattr(first, field.name) is None}
     return replace(first, **{name: getattr(second, name) for name in missing})
 
 
 def parse_document(name: str, payload: bytes, budget: ReadBudget) -> Any:
-    """Parse a JSON file, or a JSON-lines file as the list of its lines. NeMo calls the latter ``.json`` too.
+    """Parse a JSON file, or parse a JSON-lines file as the list of its lines.
 
-    A name that ends in ``.gz`` is unpacked first.
+    A ``.json`` file may contain JSON lines too, because NeMo names such files ``.json``. A file whose name ends with
+    ``.gz`` is decompressed first.
+
+    Args:
+        name: the path of the file in the tar.
+        payload: the content of the file.
+        budget: the budget of the tar.
 
     Raises:
-        ValueError: it is not UTF-8, not JSON, too large, nested too deep, or holds text that UTF-8 cannot encode.
-        LimitExceeded: the budget of the tar is spent.
+        ValueError: the content has no accepted encoding, is not JSON, is too large, is nested too deep, or holds text
+            that UTF-8 cannot encode.
+        LimitExceeded: the budget of the tar is exceeded.
     """
     name = name.lower()
     if name.endswith(".gz"):
@@ -105,7 +116,7 @@ def parse_document(name: str, payload: bytes, budget: ReadBudget) -> Any:
     _check_depth(text, budget.limits.json_depth)
     try:
         document = _parse_lines(text) if lines else _parse_json(name, text, budget)
-        if _SURROGATE.search(text):  # a lone surrogate is valid JSON, and fails when it is written later
+        if _SURROGATE.search(text):  # valid JSON may hold a lone surrogate, which no later encoding to UTF-8 accepts
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deep") from None
@@ -113,11 +124,11 @@ def parse_document(name: str, payload: bytes, budget: ReadBudget) -> Any:
 
 
 def decode_text(name: str, payload: bytes, budget: ReadBudget) -> str:
-    """Decode a text of the tar: UTF-8 with or without a byte order mark, or UTF-16 with one.
+    """Decode a text file of the tar from UTF-8, or from UTF-16 if it starts with a byte order mark of UTF-16.
 
     Raises:
-        ValueError: it is neither, or too large.
-        LimitExceeded: the budget of the tar is spent.
+        ValueError: the file has neither encoding, or is larger than the limit of a document.
+        LimitExceeded: the budget of the tar is exceeded.
     """
     if len(payload) > budget.limits.document_bytes:
         raise ValueError(f"it holds {len(payload)} bytes, more than {budget.limits.document_bytes}")
@@ -126,7 +137,7 @@ def decode_text(name: str, payload: bytes, budget: ReadBudget) -> str:
 
 
 def find_records(document: Any) -> Sequence[Object] | None:
-    """Return the records of an index: a list of objects, or the list under ``segments``. None if it is no index."""
+    """Return the records of a parsed index: a list of objects, or the list under ``segments``; None for other JSON."""
     rows = document.get("segments") if isinstance(document, Mapping) else document
     if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
         return rows
@@ -134,7 +145,10 @@ def find_records(document: Any) -> Sequence[Object] | None:
 
 
 class _TimedBytes(io.BytesIO):
-    """Bytes that check the time limit at each read: a gzip of empty members takes time and yields no bytes to count."""
+    """A stream of bytes that checks the time limit of the budget at each read.
+
+    A gzip file of many empty members takes time to decompress, but yields no bytes that would spend the budget.
+    """
 
     def __init__(self, payload: bytes, budget: ReadBudget) -> None:
         super().__init__(payload)
@@ -146,11 +160,11 @@ class _TimedBytes(io.BytesIO):
 
 
 def _decompress(name: str, payload: bytes, budget: ReadBudget) -> bytes:
-    """Decompress a gzip text, and spend the budget on each block of it.
+    """Decompress a gzip file, and subtract each decompressed block from the budget.
 
     Raises:
         ValueError: the payload is damaged, or decompresses to more than the limit of a document.
-        LimitExceeded: the budget of the tar is spent.
+        LimitExceeded: the budget of the tar is exceeded.
     """
     limit, plain = budget.limits.document_bytes, bytearray()
     try:
@@ -166,9 +180,12 @@ def _decompress(name: str, payload: bytes, budget: ReadBudget) -> bytes:
 
 
 def _check_depth(text: str, limit: int) -> None:
-    """Refuse deep nesting before the parser builds it. Few files have enough brackets to be looked at."""
+    """Raise ValueError if JSON is nested deeper than ``limit``, before the parser builds the objects.
+
+    Most files have no more than ``limit`` opening brackets and need no further check.
+    """
     opening = text.count("[") + text.count("{")
-    if opening <= limit or text.count("]") + text.count("}") > 2 * opening:  # the latter is no JSON
+    if opening <= limit or text.count("]") + text.count("}") > 2 * opening:  # more closing than opening: no JSON
         return
     brackets = re.sub(rb"[^\[\]{}]+", b"", _STRINGS.sub(b"", text.encode("utf-8", "replace")))
     if max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0) > limit:
@@ -194,14 +211,14 @@ def _find_string(row: Object, keys: Sequence[str]) -> str | None:
 
 
 def _find_audio(row: Object) -> str | None:
-    """Find the path of an audio file, which Hugging Face's ``datasets`` writes as ``{"path": ...}``."""
+    """Return the path of the audio file of a record. Hugging Face's ``datasets`` stores it as ``{"path": ...}``."""
     nested = row.get("audio")
     name = _find_string(nested, ("path",)) if isinstance(nested, Mapping) else _find_string(row, AUDIO_KEYS)
     return (name or "")[: _MAX_NAME_CHARS + 1] or None
 
 
 def _find_label(row: Object, keys: Sequence[str]) -> str | None:
-    """Find a label, which some sources write as a number."""
+    """Return the first label under the given keys as a string. Some sources write labels as numbers."""
     found = (row[key] for key in keys if isinstance(row.get(key), str | int))
     return next((str(value) for value in found if not isinstance(value, bool) and value != ""), None)
 
@@ -214,12 +231,15 @@ def _find_seconds(row: Object, keys: Sequence[str]) -> Seconds | None:
 def _find_end(row: Object, start_s: Seconds | None, duration_s: Seconds | None) -> Seconds | None:
     end_s = _find_seconds(row, END_KEYS)
     if end_s is None and start_s is not None and duration_s is not None:
-        return _read_seconds(start_s + duration_s)  # the sum of two finite times may be infinite
+        return _read_seconds(start_s + duration_s)  # the sum may exceed the maximum
     return end_s
 
 
 def _read_seconds(value: object) -> Seconds | None:
-    """Read seconds from a number, a number in a string or a clock time; None for other values and above 1e9 s."""
+    """Convert a number, a number in a string or a clock time to seconds; return None for other or invalid values.
+
+    Negative times and times above ``_MAX_SECONDS`` are invalid.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):

@@ -1,4 +1,4 @@
-"""The files of a tar by kind and by name, and the references from its segments to their audio."""
+"""List the audio files and the texts of a tar, and create the references from segments to their audio."""
 
 import io
 import re
@@ -23,22 +23,22 @@ AUDIO_SUFFIXES = (
     *(".wave", ".weba", ".mpga", ".3ga"),
 )
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".3gp")
-"""Their sound is decoded, unless the tar holds an audio file of the same name."""
+"""Suffixes of video files. Their audio track is decoded, unless the tar holds an audio file of the same name."""
 TEXT_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".txt")
 INDEX_STEMS = ("metadata", "transcription", "transcript", "segments", "manifest")
-"""Names, without suffix, of the one file that lists all segments; earlier names are preferred."""
+"""Names, without suffix, of the index file that lists all segments. Earlier names have priority."""
 _DIGITS = re.compile(r"([0-9]+)")
 _MAX_SUFFIX_CHARS = 8
 _MAX_TEXT_CHARS = 200_000
-"""An hour of fast speech in one segment is 80,000 characters."""
+"""Maximum length of a transcript in characters. An hour of fast speech has 80,000 characters."""
 _MAX_MARKS = 30
-"""Combining marks in a row: no language needs more (Unicode UAX #15, stream-safe text), and normalising them takes
-quadratic time."""
+"""Maximum number of consecutive combining marks. No language needs more (Unicode UAX #15, stream-safe text), and
+normalising n consecutive marks takes quadratic time."""
 _MARKS = regex.compile(rf"\p{{M}}{{{_MAX_MARKS + 1}}}")
 
 
 class BadLayout(Permanent):
-    """A tar is whole, and arranged in no accepted layout (LAYOUTS.md)."""
+    """A tar is complete, but has no accepted layout (LAYOUTS.md)."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key, self.reason = key, reason
@@ -47,31 +47,33 @@ class BadLayout(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class AudioSpan:
-    """An audio file of the tar, or a span of it."""
+    """A reference to an audio file of the tar, or to a span of an audio file."""
 
     member: str
+    """The path of the audio file in the tar."""
     span_s: tuple[Seconds, Seconds] | None = None
-    """Start and end from the start of the file; None is the whole file."""
+    """Start and end of the span, measured from the start of the file; None for the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRef:
-    """A segment whose audio is not decoded yet: its name, its record, and the place of its audio or a fault."""
+    """A segment whose audio is not decoded yet."""
 
     name: str
     record: Record
     audio: AudioSpan | Fault
+    """The reference to the audio, or the reason why the segment has no usable audio or transcript."""
 
 
 class TarListing:
-    """The audio files and the texts of one tar, by name, and a count of the files that are passed over."""
+    """The content of the audio files and texts of one tar, by path, and a count of the ignored files."""
 
     def __init__(self, key: str, members: Iterable[Member], budget: ReadBudget | None = None) -> None:
         self.key = key
         self.audio: dict[str, bytes] = {}
         self.texts: dict[str, bytes] = {}
         self.passed_over: Counter[str] = Counter()
-        """By suffix, such as ``.jpg``."""
+        """Number of ignored files per suffix, such as ``.jpg``."""
         self._budget = budget or ReadBudget(TarLimits())
         self._documents: dict[str, Any] = {}
         for member in members:
@@ -80,21 +82,21 @@ class TarListing:
         self._drop_videos()
 
     def parse(self, name: str) -> Any:
-        """Parse one of ``texts`` as JSON; it is parsed once, however often it is asked for.
+        """Parse one of ``texts`` as JSON. The result is cached, so repeated calls do not parse the text again.
 
         Raises:
-            ValueError: it cannot be read, and why.
-            TarUnsafe: the budget of the tar is spent.
+            ValueError: the text cannot be parsed; the message states the reason.
+            TarUnsafe: the budget of the tar is exceeded.
         """
         if name not in self._documents:
             self._documents[name] = self._read(name, parse_document)
         return _raise_if_error(self._documents[name])
 
     def spend_segments(self, name: str, count: int) -> None:
-        """Pay for the segments that one of ``texts`` lists.
+        """Subtract the number of segments that one of ``texts`` lists from the budget of the tar.
 
         Raises:
-            TarUnsafe: the budget of the tar is spent.
+            TarUnsafe: the budget of the tar is exceeded.
         """
         try:
             self._budget.spend_segments(name, count)
@@ -102,12 +104,17 @@ class TarListing:
             raise TarUnsafe(self.key, name, str(refusal)) from None
 
     def decode(self, name: str) -> str:
-        """Decode one of ``texts``. Raises as ``parse``."""
+        """Decode one of ``texts`` to a string.
+
+        Raises:
+            ValueError: the text has no accepted encoding, or is too large.
+            TarUnsafe: the budget of the tar is exceeded.
+        """
         text: str = _raise_if_error(self._read(name, decode_text))
         return text
 
     def describe_passed_over(self) -> str:
-        """Return the end of a sentence that names what was passed over; empty if it is nothing."""
+        """Return the last part of an error message, which counts the ignored files; empty if there are none."""
         counts = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts)
         return f"; passed over {kinds}" if kinds else ""
@@ -128,7 +135,16 @@ class TarListing:
 
 
 def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListing:
-    """Read the audio and the texts of a tar. Raises as ``read_members``."""
+    """Read the audio files and the texts of a tar into memory.
+
+    Args:
+        stream: the bytes of the tar, plain or compressed with gzip.
+        key: the object key, for errors.
+        limits: limits on the tar.
+
+    Raises:
+        TarCorrupt, TarUnsafe: as ``read_members``.
+    """
     budget, passed_over = ReadBudget(limits), Counter[str]()
 
     def keep(name: str) -> bool:
@@ -142,22 +158,22 @@ def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListin
 
 
 class MemberNames:
-    r"""Finds a tar's audio by the names that records use.
+    r"""Finds the members of a tar by the names that records use.
 
-    A name matches a member exactly; else as a path with any separator (``a\b.wav``, ``./a/b.wav``); else in Unicode
-    NFC, because macOS stores names in NFD.
+    Names are compared exactly first. If there is no match, they are compared as paths with normalised separators
+    (``a\b.wav``, ``./a/b.wav``), then in Unicode NFC, because macOS stores names in NFD.
     """
 
     def __init__(self, key: str, names: Mapping[str, str]) -> None:
-        """Index members by name: ``names`` maps each name to its member."""
+        """Index the members of the tar ``key``. ``names`` maps each name to the path of its member."""
         self._key, self._exact = key, names
         self._by_form = [(form, _group(names, form)) for form in (_to_path, to_nfc)]
 
     def find(self, name: str) -> str | None:
-        """Return the member of a name.
+        """Return the path of the member with a name; None if no member matches.
 
         Raises:
-            BadLayout: the name matches two members, and neither exactly.
+            BadLayout: the name matches no member exactly, and matches two members in a normalised form.
         """
         if name in self._exact:
             return self._exact[name]
@@ -171,23 +187,30 @@ class MemberNames:
 
 
 def is_wanted(name: str) -> bool:
-    """Return True for audio and texts that are not hidden: macOS leaves ``._x.flac`` beside ``x.flac``."""
+    """Return whether a file is audio, video or text by its suffix, and not hidden.
+
+    Hidden files are ignored because macOS creates files such as ``._x.flac`` beside ``x.flac``.
+    """
     suffixes = AUDIO_SUFFIXES + VIDEO_SUFFIXES + TEXT_SUFFIXES
     return not _base_name(name).startswith(".") and name.lower().endswith(suffixes)
 
 
 def ref_audio(name: str, record: Record, member: str) -> SegmentRef:
-    """Refer a segment to one whole audio file."""
+    """Return a segment whose audio is one whole file; a fault replaces the audio if the transcript is unusable."""
     return _require_text(SegmentRef(name, record, AudioSpan(member)))
 
 
 def ref_file(member: str, record: Record) -> SegmentRef:
-    """Refer a segment to one whole audio file, and name it by the file's path without the suffix."""
+    """Return a segment whose audio is one whole audio file, and whose name is the file's path without the suffix."""
     return ref_audio(strip_suffix(member), record, member)
 
 
 def ref_span(name: str, record: Record, member: str) -> SegmentRef:
-    """Refer a segment to the span of an audio file between the record's times; a duration alone starts at 0."""
+    """Return a segment whose audio is the span of an audio file between the record's start and end.
+
+    A record with a duration and without a start has the start 0. If the times are missing or invalid, the fault
+    ``bad_times`` replaces the audio.
+    """
     start_s, end_s = record.start_s, record.end_s
     if start_s is None and record.duration_s is not None:
         start_s, end_s = 0.0, record.duration_s if end_s is None else end_s
@@ -199,14 +222,19 @@ def ref_span(name: str, record: Record, member: str) -> SegmentRef:
 
 
 def ref_missing(name: str, record: Record) -> SegmentRef:
-    """Return a segment whose audio the tar does not hold."""
+    """Return a segment with the fault ``no_audio``, because the tar does not hold its audio."""
     return SegmentRef(name, record, Fault("no_audio", f"the tar holds no audio for {name}"))
 
 
 def ref_unlisted(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
-    """Return a segment per audio file without a record, in the folders that hold transcribed audio.
+    """Return one segment with the fault ``no_transcript`` per audio file without a record.
 
-    In other folders audio is no segment: many tars carry the whole video's sound beside a folder of segments.
+    Only audio files in folders with transcribed audio count as segments. Many tars hold the sound of the whole video in
+    a folder beside the segments.
+
+    Args:
+        listing: the files of the tar.
+        listed: the audio files with a record.
     """
     folders = {folder_of(name) for name in listed}
     unlisted = [name for name in listing.audio if name not in listed and folder_of(name) in folders]
@@ -214,7 +242,10 @@ def ref_unlisted(listing: TarListing, listed: Collection[str]) -> list[SegmentRe
 
 
 def _require_text(ref: SegmentRef) -> SegmentRef:
-    """Turn a segment without a usable transcript into a fault: a missing transcript is not an empty one."""
+    """Return the segment; a fault replaces its audio if the transcript is missing or unusable.
+
+    An empty transcript is usable: it declares a segment without speech.
+    """
     text = ref.record.text
     if text is None:
         return replace(ref, audio=Fault("no_transcript", f"{ref.name} has no transcript"))
@@ -228,35 +259,35 @@ def _require_text(ref: SegmentRef) -> SegmentRef:
 
 
 def strip_suffix(name: str) -> str:
-    """Return a file's path without its last suffix: ``a/seg_12.34.flac`` is ``a/seg_12.34``."""
+    """Return a file's path without its last suffix: ``a/seg_12.34`` for ``a/seg_12.34.flac``."""
     path = PurePosixPath(name)
     return str(path.with_suffix("")) if path.name else name
 
 
 def stem_of(name: str) -> str:
-    """Return a file's bare name without its last suffix. Backslashes separate folders too."""
+    """Return a file's name without its folders and its last suffix. Backslashes also count as separators."""
     return PurePosixPath(_to_path(name)).stem
 
 
 def folder_of(name: str) -> PurePosixPath:
-    """Return the folder that holds a file, ``.`` for the tar's top. Backslashes separate folders too."""
+    """Return the folder of a file; ``.`` for a file at the top of the tar. Backslashes also count as separators."""
     return PurePosixPath(_to_path(name)).parent
 
 
 def to_nfc(name: str) -> str:
-    """Return a path with ``/`` between its parts, in Unicode NFC."""
+    """Return a path with ``/`` as separator in Unicode NFC. A path with more than 30 marks in a row keeps its form."""
     path = _to_path(name)
     return path if _MARKS.search(path) else unicodedata.normalize("NFC", path)
 
 
 def natural_order(name: str) -> tuple[tuple[object, ...], str]:
-    """Return a sort key that orders digits by value: ``seg_2`` before ``seg_10``."""
+    """Return a sort key that orders numbers in names by value: ``seg_2`` before ``seg_10``."""
     parts = _DIGITS.split(name)  # a word, a number, a word, ...
     return tuple(_numeric_key(part) if place % 2 else part for place, part in enumerate(parts)), name
 
 
 def _numeric_key(digits: str) -> tuple[int, str]:
-    """Order digits by value, however many there are."""
+    """Return a sort key that orders digit strings of any length by value."""
     value = digits.lstrip("0")
     return len(value), value
 
@@ -274,7 +305,7 @@ def _is_video(name: str) -> bool:
 
 
 def _suffix_of(name: str) -> str:
-    """Return a file's suffix as a kind to count."""
+    """Return a file's suffix in lower case; ``hidden`` or ``without a suffix`` for files without a usual suffix."""
     base = _base_name(name)
     if base.startswith("."):
         return "hidden"

@@ -1,6 +1,7 @@
-"""Streams of pages or frames: Ogg, whose pages are checked one by one, and FLAC.
+"""Check Ogg and FLAC files, and skip ID3 tags.
 
-The last frame of FLAC must end where STREAMINFO says that the stream ends (RFC 9639).
+Each page of an Ogg file is checked. The last frame of a FLAC file must end at the sample at which STREAMINFO declares
+the end of the stream (RFC 9639).
 """
 
 import struct
@@ -19,23 +20,27 @@ _ID3_HEADER_BYTES, _ID3_FOOTER = 10, 0x10
 
 
 def read_ogg(payload: bytes) -> AudioFile:
-    """Check each page (RFC 3533, section 6), because decoders skip a damaged page without an error.
+    """Check each page of an Ogg file (RFC 3533, section 6), because decoders skip a damaged page without an error.
 
-    A stream without its end-of-stream flag, as Android's recorder writes it, is accepted if its last page is whole.
+    A stream without an end-of-stream flag is accepted if its last page is complete. Android's recorder writes such
+    streams.
+
+    Raises:
+        WrongLength: a page is damaged, missing or cut off.
     """
     pages: dict[int, tuple[int, int]] = {}
     start, flags, is_chained = 0, 0, False
     while start < len(payload):
         if not payload.startswith(OGG_PAGE, start):
             if flags & _OGG_LAST:
-                break  # something was appended to a stream that has ended
+                break  # the stream has ended, and other bytes were appended to the file
             raise WrongLength(f"the stream is damaged at byte {start}")
         page = _cut_ogg_page(payload, start)
         _, _, flags, granule, serial, number, checksum, _ = _OGG_HEADER.unpack_from(page)
         if _ogg_checksum(page[:22] + bytes(4) + page[26:]) != checksum:
             raise WrongLength(f"the page at byte {start} is damaged")
         last, last_granule = pages.get(serial, (number - 1, 0))
-        if number != last + 1 and (last_granule > 0 or flags & _OGG_CONTINUED):  # headers may be followed by any page
+        if number != last + 1 and (last_granule > 0 or flags & _OGG_CONTINUED):  # numbers may jump after the headers
             raise WrongLength(f"page {last + 1} is missing before byte {start}")
         is_chained |= bool(flags & _OGG_FIRST) and any(granule > 0 for _, granule in pages.values())
         pages[serial] = (number, granule)
@@ -54,13 +59,17 @@ def _cut_ogg_page(payload: bytes, start: int) -> bytes:
 
 
 def _ogg_checksum(page: bytes) -> int:
-    """CRC-32 with Ogg's bit order: zlib's of reversed bits, reversed, without zlib's inversions."""
+    """Return Ogg's CRC-32 of a page.
+
+    Ogg processes the bits in the opposite order of zlib, and without inverting the start value and the result. So zlib
+    computes the CRC of the reversed bits, the inversions are undone, and the result is reversed.
+    """
     reversed_bits = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{reversed_bits:032b}"[::-1], 2)
 
 
 def skip_id3(payload: bytes, start: int = 0) -> int:
-    """Return where the ID3v2 tags at ``start`` end (id3.org, ID3v2.4 structure, sections 3.1 and 3.4)."""
+    """Return the byte position after all ID3v2 tags at ``start`` (id3.org, ID3v2.4 structure, sections 3.1 and 3.4)."""
     while payload.startswith(b"ID3", start) and len(payload) >= start + _ID3_HEADER_BYTES:
         size = sum(byte << 7 * place for place, byte in enumerate(payload[start + 9 : start + 5 : -1]))
         footer = _ID3_HEADER_BYTES if payload[start + 5] & _ID3_FOOTER else 0
@@ -73,7 +82,8 @@ _LAST_BLOCK = 0x80
 _MAX_FRAME_HEADER_BYTES = 16
 _SYNC_FIXED, _SYNC_VARIABLE = b"\xff\xf8", b"\xff\xf9"
 _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
-"""Hz, by the code in a frame's header; 0 is that of STREAMINFO. Higher codes put the rate behind the header."""
+"""Sample rates in Hz, by the code in a frame's header. 0 means the sample rate of STREAMINFO. For higher codes, the
+sample rate follows at the end of the header."""
 _BLOCK_8_BITS, _BLOCK_16_BITS = 6, 7
 _MAX_LAST_FRAME_BYTES = 1 << 20
 _MAX_CANDIDATES = 3
@@ -84,26 +94,27 @@ class _Frame(NamedTuple):
     """The header of a frame (RFC 9639, section 9.1)."""
 
     number: int
-    """Of the frame in a stream of blocks of one size, else of the frame's first sample."""
+    """The number of the frame if all blocks have the same size, else the number of the frame's first sample."""
     block: int
     """Samples per channel."""
     rate: int
-    """Hz; 0 where the header does not say."""
+    """Sample rate in Hz; 0 if the header refers to STREAMINFO."""
 
 
 def read_flac(payload: bytes) -> AudioFile:
-    """Compare the total of STREAMINFO and its sample rate with the frames: libsndfile stops at the total.
+    """Compare the number of samples and the sample rate in STREAMINFO with the frames of a FLAC file.
 
-    A total of 0 is unknown (section 8.2); libsndfile refuses such a file.
+    libsndfile stops at the declared number of samples and ignores further frames. A number of 0 means unknown
+    (RFC 9639, section 8.2). libsndfile rejects such a file, so FFmpeg decodes it.
 
     Raises:
-        WrongLength: the frames end elsewhere, or have another sample rate.
+        WrongLength: the last frame ends at another sample, or the frames have another sample rate.
     """
     info = int.from_bytes(payload[_STREAMINFO][10:18], "big")
     rate, total = info >> 44, info & ((1 << 36) - 1)
     start = _find_frames(payload)
     first = _parse_frame(payload, start)
-    if first is None:  # the decoder says why
+    if first is None:  # the decoder reports the error
         return AudioFile(payload, "libsndfile" if total else "ffmpeg", declares_length=total > 0)
     if first.rate not in {0, rate}:
         raise WrongLength(f"its header contradicts its frames: {rate} Hz and {first.rate} Hz")
@@ -116,7 +127,7 @@ def read_flac(payload: bytes) -> AudioFile:
 
 
 def _find_frames(payload: bytes) -> int:
-    """Return where the metadata blocks end."""
+    """Return the byte position after the metadata blocks, at which the first frame starts."""
     start = _FIRST_METADATA_BYTE
     while start + 4 <= len(payload):
         kind, size = payload[start], int.from_bytes(payload[start + 1 : start + 4], "big")
@@ -127,9 +138,10 @@ def _find_frames(payload: bytes) -> int:
 
 
 def _list_last_ends(payload: bytes, start: int, first: _Frame) -> list[int]:
-    """List where the stream ends, in samples, by each header that may be the last frame's, last in the file first.
+    """Return the possible ends of the stream, in samples per channel: one per candidate for the last frame's header.
 
-    The two bytes that begin a frame also occur inside frames, so more than one place may look like a header.
+    The two bytes that start a frame also occur inside frames, so several positions may look like a header. Candidates
+    near the end of the file come first.
     """
     ends: list[int] = []
     sync, sample_bits, place = payload[start : start + 2], payload[start + 3] & 0x0E, len(payload)
@@ -143,7 +155,7 @@ def _list_last_ends(payload: bytes, start: int, first: _Frame) -> list[int]:
 
 
 def _parse_frame(payload: bytes, start: int) -> _Frame | None:
-    """Parse a frame's header; None if its checksum or a code is wrong."""
+    """Parse the frame header at ``start``; return None if there is no header, or a checksum or code is wrong."""
     header = payload[start : start + _MAX_FRAME_HEADER_BYTES]
     if len(header) < 6 or header[:2] not in {_SYNC_FIXED, _SYNC_VARIABLE} or header[3] & 1:  # noqa: PLR2004
         return None
@@ -166,7 +178,7 @@ def _parse_frame(payload: bytes, start: int) -> _Frame | None:
 
 
 def _block_of_code(code: int) -> int:
-    """Return samples per block; 0 where they are behind the header."""
+    """Return the samples per channel in a block; 0 if the number follows at the end of the header."""
     if code == 1:
         return 192
     if code in {_BLOCK_8_BITS, _BLOCK_16_BITS}:
@@ -175,7 +187,12 @@ def _block_of_code(code: int) -> int:
 
 
 def _rate_of_code(code: int, behind: bytes) -> tuple[int, int]:
-    """Return Hz, and the bytes behind the header that it takes."""
+    """Return the sample rate in Hz, and how many bytes of ``behind`` state the sample rate.
+
+    Args:
+        code: the code of the sample rate in the header.
+        behind: the bytes of the header after the block size.
+    """
     if code < len(_RATES):
         return _RATES[code], 0
     unit, size = {12: (1000, 1), 13: (1, 2), 14: (10, 2)}[code]

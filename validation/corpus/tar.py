@@ -1,8 +1,8 @@
-"""Read tars as a stream, without a file on the disk. Damage and forbidden members raise errors that name the member.
+"""Read tars as a stream, without a file on disk. Damaged and forbidden members raise errors that name the member.
 
-Python's ``tarfile`` takes the first damaged or missing header for the end of the tar, so a damaged tar looks like a
+Python's ``tarfile`` treats the first damaged or missing header as the end of the tar, so a damaged tar looks like a
 shorter tar. It also searches extended headers in quadratic time. This reader accepts the POSIX (ustar, pax) and GNU
-formats, ends at the end-of-archive mark, and treats everything else as an error.
+formats, stops at the end-of-archive mark, and raises an error for any other content.
 """
 
 import gzip
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BUFFER_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
 _MIN_RATIO_BYTES = 16 << 20
-"""The compression ratio is checked from here on: a small tar is mostly padding, which packs a thousand to one."""
+"""Size from which the compression ratio is checked. A small tar is mostly padding, with a ratio of a thousand."""
 
 _BLOCK_BYTES = 512
 _USTAR = b"ustar"
@@ -41,18 +41,18 @@ _UNSAFE_TYPES = {
     b"S": "a sparse file",
 }
 MAX_EXTENSION_BYTES = 1 << 20
-"""1 MiB per extended header: macOS stores extended attributes in them, resource forks among them."""
+"""Maximum size of an extended header, 1 MiB. macOS stores extended attributes and resource forks in such headers."""
 _MAX_EXTENSIONS = 8
-"""Extended headers before one member: a name, a link and attributes take three."""
+"""Maximum number of extended headers before one member. A name, a link and attributes need three."""
 _MAX_SIZE_DIGITS = 19
-"""Digits of 2**63."""
+"""Maximum number of decimal digits of a size: the digits of 2**63."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
-"""What ``gzip`` and ``zlib`` raise over bytes that are not what they claim to be."""
+"""The errors that ``gzip`` and ``zlib`` raise for truncated or damaged data."""
 
 
 class TarCorrupt(Permanent):
-    """A tar is truncated or damaged, so members may be missing from those that were read."""
+    """A tar is truncated or damaged, so the members that were read may be incomplete."""
 
     def __init__(self, key: str, member: str | None, reason: str) -> None:
         self.key, self.member, self.reason = key, member, reason
@@ -61,7 +61,7 @@ class TarCorrupt(Permanent):
 
 
 class NotTar(TarCorrupt):
-    """An object is of another format, whole or not: an archive of another kind, an error page, a pointer."""
+    """An object has another format than tar: another archive format, an HTML error page, a Git LFS pointer."""
 
     def __init__(self, key: str, name: str) -> None:
         self.key, self.member, self.reason = key, None, name
@@ -69,7 +69,7 @@ class NotTar(TarCorrupt):
 
 
 class TarUnsafe(Permanent):
-    """A tar holds a forbidden member (a link, a device, a path that leads outside), or exceeds a limit."""
+    """A tar holds a forbidden member (a link, a device, a path outside the tar), or exceeds a limit."""
 
     def __init__(self, key: str, member: str | None, reason: str) -> None:
         self.key, self.member, self.reason = key, member, reason
@@ -79,10 +79,10 @@ class TarUnsafe(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of a tar, whole."""
+    """One file of a tar with its complete content."""
 
     name: str
-    """Its path without a leading ``./``. Control characters, and bytes that are not UTF-8, are written as ``\\xNN``."""
+    """The path without a leading ``./``. Control characters, and bytes that are not UTF-8, are escaped as ``\\xNN``."""
     payload: bytes
 
 
@@ -94,15 +94,15 @@ def read_members(
     Args:
         stream: the tar's bytes.
         key: the object key, for errors.
-        budget: what reading the tar may cost.
-        keep: which files to read, by name; the others are skipped, but still checked.
+        budget: the limits on the tar.
+        keep: returns by path whether to read a file. Other files are skipped, but their headers are still checked.
 
     Yields:
         The kept files in the tar's order. Use none of them before the iteration has ended: damage may come last.
 
     Raises:
-        TarCorrupt: the tar is cut off or damaged; ``NotTar`` if it is of another format.
-        TarUnsafe: a member is not a plain file or folder inside the tar, or a limit is passed.
+        TarCorrupt: the tar is cut off or damaged; ``NotTar`` if the object has another format.
+        TarUnsafe: a member is not a plain file or folder inside the tar, or a limit is exceeded.
     """
     reader = _TarReader(DecompressedStream(stream, budget))
     paths: set[str] = set()
@@ -117,17 +117,17 @@ def read_members(
 
 
 def check_first_header(stream: io.RawIOBase, key: str, budget: ReadBudget) -> None:
-    """Read a tar up to its first member, to tell it from an object of another format. Raises as ``read_members``."""
+    """Read only the first header of a tar, to detect an object of another format. Raises as ``read_members``."""
     reader = _TarReader(DecompressedStream(stream, budget))
     with _named_errors(key, reader):
         next(reader.headers(), None)
 
 
 class DecompressedStream(io.RawIOBase):
-    """Reads a plain or gzip-compressed stream as plain bytes, within limits.
+    """Reads a plain or gzip-compressed stream as decompressed bytes, within the limits of a budget.
 
     Raises:
-        LimitExceeded: more bytes, a higher compression ratio or more time than the budget allows.
+        LimitExceeded: the size, the compression ratio or the processor time exceeds its limit.
         EOFError, gzip.BadGzipFile, zlib.error: the compressed stream is cut off or damaged.
     """
 
@@ -158,7 +158,7 @@ class DecompressedStream(io.RawIOBase):
 
 
 class _CountingStream(io.RawIOBase):
-    """Counts the bytes that are read through it, and checks the time: a gzip of empty members unpacks to nothing."""
+    """Counts the compressed bytes, and checks the time even if a gzip file of empty members yields no output."""
 
     def __init__(self, source: io.RawIOBase, budget: ReadBudget) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class _CountingStream(io.RawIOBase):
 
 @contextmanager
 def _named_errors(key: str, reader: "_TarReader") -> Iterator[None]:
-    """Raise the errors of ``read_members``, which name the tar and the place in it."""
+    """Convert internal errors to the errors of ``read_members``, which name the tar and the member."""
     try:
         yield
     except LimitExceeded as refusal:
@@ -190,11 +190,11 @@ def _named_errors(key: str, reader: "_TarReader") -> Iterator[None]:
 
 
 class _Damage(Exception):
-    """The bytes are not a tar, or stop being one. ``read_members`` adds the key of the tar and the last member."""
+    """The bytes are no valid tar. ``read_members`` adds the key of the tar and the last member to the message."""
 
 
 class _Header(NamedTuple):
-    """A member's header, with its extended headers applied."""
+    """A member's header. Extended headers have already replaced its fields."""
 
     name: str
     type: bytes
@@ -203,14 +203,14 @@ class _Header(NamedTuple):
 
 
 class _TarReader:
-    """Reads headers and payloads in their order."""
+    """Reads the headers and payloads of a tar from front to back."""
 
     def __init__(self, stream: DecompressedStream) -> None:
         self._stream, self._source = stream, io.BufferedReader(stream, _BUFFER_BYTES)
         self._unread_bytes = 0
         self._first_block: bytes | None = None
         self.member: str | None = None
-        """Name of the last header, for errors."""
+        """Name of the member whose header was read last, for errors; None before the first header."""
 
     def headers(self) -> Iterator[_Header]:
         """Yield the header of each member up to the end-of-archive mark, then check that only padding follows.
@@ -224,7 +224,7 @@ class _TarReader:
         self._check_padding()
 
     def name_other_format(self) -> str | None:
-        """Name the format of what has no first header; None for a damaged tar and for an unknown format."""
+        """Name the format of an object without a valid first header; None for a damaged tar or an unknown format."""
         start = self._first_block or b""
         if start[257:262] == _USTAR:
             return None
@@ -240,7 +240,7 @@ class _TarReader:
         return payload
 
     def _next_header(self) -> _Header | None:
-        """Read a header with the extended headers before it; None at the end-of-archive mark."""
+        """Read a member's header and its extended headers; return None at the end-of-archive mark."""
         attributes: dict[bytes, bytes] = {}
         for _ in range(_MAX_EXTENSIONS + 1):
             block = self._source.read(_BLOCK_BYTES)
@@ -283,32 +283,32 @@ class _TarReader:
             size -= len(self._read_exactly(min(size, _BUFFER_BYTES)))
 
     def _check_padding(self) -> None:
-        """Read to the end: a second tar behind the first would be left out, and gzip keeps its checksum there."""
+        """Read to the end, where gzip verifies its checksum. Raise ``_Damage`` if more than padding follows."""
         while block := self._source.read(_BUFFER_BYTES):
             if block.strip(b"\0"):
                 raise _Damage("more than padding follows its end-of-archive mark")
 
 
 def _parse_header(block: bytes) -> _Header:
-    """Parse one block (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format")."""
+    """Parse a header block (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format")."""
     claimed = _parse_number(block[148:156])
     unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004 - as a signed byte
+    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004 - old tars sum signed bytes
     if claimed not in {unsigned, signed}:
         raise _Damage("what should be a header is none (bad checksum)")
     name, prefix, kind = _parse_text(block[:100]), _parse_text(block[345:500]), block[156:157]
-    if prefix and block[257:263] == b"ustar\0":  # GNU headers have other fields there
+    if prefix and block[257:263] == b"ustar\0":  # GNU headers have other fields in place of the prefix
         name = f"{prefix}/{name}"
     size = _parse_number(block[124:136])
     if size < 0:
         raise _Damage(f"member {name!r} claims {size} bytes")
-    if kind == b"\0" and name.endswith("/"):  # as tars of before 1988 have it
+    if kind == b"\0" and name.endswith("/"):  # tars from before 1988 mark a folder by a slash
         kind = _FOLDER
     return _Header(name, kind, 0 if kind == _FOLDER else size, is_sparse=False)
 
 
 def _parse_number(field: bytes) -> int:
-    if field[0] in {0x80, 0xFF}:  # GNU: a big-endian number in two's complement
+    if field[0] in {0x80, 0xFF}:  # GNU format: a big-endian number in two's complement
         return int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0xFF else 0)  # noqa: PLR2004
     digits = field.partition(b"\0")[0].strip()
     if digits.strip(b"01234567"):
@@ -355,7 +355,7 @@ def _apply_attributes(header: _Header, attributes: Mapping[bytes, bytes]) -> _He
 
 
 def _check_member(header: _Header, count: int, limits: TarLimits) -> str:
-    """Return the member's path inside the tar, or refuse the member."""
+    """Return the member's path inside the tar. Raise ``LimitExceeded`` if the member is forbidden or over a limit."""
     if len(header.name) > limits.name_bytes:
         raise LimitExceeded(f"its name has {len(header.name)} characters, more than {limits.name_bytes}")
     path = PurePosixPath(header.name)

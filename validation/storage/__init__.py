@@ -1,1 +1,1 @@
-"""The object store: streams, listings, conditional writes and its errors."""
+"""Access to the object store: read streams, list objects, write objects conditionally, and convert errors."""

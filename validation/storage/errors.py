@@ -1,7 +1,7 @@
-"""The errors of an object store, sorted by what the caller must do: missing, refused or unreachable.
+"""Convert the errors of the client library to the errors of this project: missing, exists, refused or unreachable.
 
-No message holds a credential: only the status and the error code of a response are kept, because S3 repeats access
-keys and signatures in its error bodies.
+No message contains a credential. S3 repeats access keys and signatures in its error bodies, so a message contains only
+the status and the error code of a response.
 """
 
 import re
@@ -23,13 +23,14 @@ _CAUSE_KIND = re.compile(r"HttpError {\s*kind: (\w+)")
 _ADDRESS = re.compile(r"https?://\S+")
 
 _CONFLICT = 409
-"""Another conditional write of the same key was under way, and it is unknown which one succeeded: retry."""
+"""The HTTP status if another conditional write of the same key runs at the same time. It does not show which write
+succeeded, so the caller must retry."""
 _RETRYABLE = frozenset({408, _CONFLICT, 425, 429})
-"""The 4xx statuses that another attempt may change. All others are about the credential or the request."""
+"""The 4xx statuses after which a retry may succeed. All others report a wrong credential or a wrong request."""
 
 
 class ObjectMissing(Permanent):
-    """The store responds, and holds no object of this key."""
+    """The store responds, but has no object with this key."""
 
     def __init__(self, key: str, address: str) -> None:
         self.key, self.address = key, address
@@ -37,10 +38,10 @@ class ObjectMissing(Permanent):
 
 
 class ObjectExists(Permanent):
-    """A key that is written once exists already; the existing object was not changed.
+    """An object with this key exists already, and ``put_once`` does not overwrite it.
 
-    After a ``put_once`` that ended ``Unreachable``, the object may be the caller's own: the write succeeded and its
-    response was lost. If the bytes are equal, it is.
+    If an earlier ``put_once`` of the caller raised ``Unreachable``, that write may have succeeded and only its response
+    was lost. In that case the existing object has the caller's bytes.
     """
 
     def __init__(self, key: str, address: str) -> None:
@@ -49,7 +50,7 @@ class ObjectExists(Permanent):
 
 
 class InvalidObjectKey(Permanent):
-    """A key that no object can have, such as one with an empty or a ``..`` part."""
+    """No object can have this key, for example because a part of the key is empty or ``..``."""
 
     def __init__(self, key: str, address: str) -> None:
         self.key, self.address = key, address
@@ -57,9 +58,9 @@ class InvalidObjectKey(Permanent):
 
 
 class StoreRefused(BadInput):
-    """The store responds, and refuses this client: a wrong bucket, folder or credential.
+    """The store responds, but rejects this client, because the bucket, the folder or the credential is wrong.
 
-    This is not about one object, so no video may fail for it: a worker releases its chunk.
+    The error affects all objects, so no video may fail because of it. A worker releases its chunk.
     """
 
     def __init__(self, address: str, reason: str, check: str) -> None:
@@ -68,7 +69,7 @@ class StoreRefused(BadInput):
 
 
 def describe_store_address(store: ObjectStore) -> str:
-    """Return the address of a store for a message, without credentials, such as ``s3://bucket at https://host``."""
+    """Return the address of a store for a message, such as ``s3://bucket at https://host``, without credentials."""
     if isinstance(store, S3Store):
         bucket = "/".join(part for part in (store.config.get("bucket"), store.prefix) if part)
         endpoint = store.config.get("endpoint")
@@ -80,7 +81,15 @@ def describe_store_address(store: ObjectStore) -> str:
 
 @contextmanager
 def store_errors(store: ObjectStore, key: str) -> Iterator[None]:
-    """Raise the errors of this module in place of what the client library raises for ``key``."""
+    """Convert errors of the client library inside a ``with`` block to errors of this project.
+
+    Args:
+        store: the store that the block uses, for messages.
+        key: the object key that the block uses, for messages.
+
+    Raises:
+        ObjectMissing, ObjectExists, InvalidObjectKey, StoreRefused, Unreachable: by the cause of the error.
+    """
     try:
         yield
     except FleetError:
@@ -109,7 +118,7 @@ def _explain(error: Exception, store: ObjectStore, key: str) -> FleetError:
 def _explain_missing(store: ObjectStore, key: str, address: str, *, is_s3_response: bool) -> FleetError:
     if isinstance(store, LocalStore) and not Path(str(store.prefix)).is_dir():
         return Unreachable("object store", address, _check_reachable(store), "the folder is gone")
-    if isinstance(store, S3Store) and not is_s3_response:  # any web server responds 404; S3 also names what is missing
+    if isinstance(store, S3Store) and not is_s3_response:  # any web server may respond 404; S3 adds its error code
         return StoreRefused(address, "404 without S3's error code", "check R2_ENDPOINT_URL")
     return ObjectMissing(key, address)
 
@@ -131,7 +140,7 @@ def _find_code(text: str) -> str | None:
 
 
 def _find_transport_cause(text: str) -> str:
-    """Return the innermost cause of a failed connection; the client library lists causes outermost first."""
+    """Return the root cause of a failed connection from an error text, which lists causes from outer to inner."""
     if causes := _CAUSE.findall(text):
         return str(causes[-1])
     if kind := _CAUSE_KIND.search(text):
@@ -140,7 +149,7 @@ def _find_transport_cause(text: str) -> str:
 
 
 def _is_refusal(status: int | None) -> bool:
-    if status == HTTPStatus.NOT_IMPLEMENTED:  # a store without conditional writes: no retry helps
+    if status == HTTPStatus.NOT_IMPLEMENTED:  # the store does not support conditional writes, so no retry can succeed
         return True
     return status is not None and 300 <= status < 500 and status not in _RETRYABLE  # noqa: PLR2004 - the classes of HTTP statuses
 

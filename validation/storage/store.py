@@ -1,8 +1,8 @@
-"""The object store: S3 (R2), a folder or memory behind one set of functions, with the errors of this package.
+"""Read and write an object store. The same functions work for S3 (Cloudflare R2), a local folder and memory.
 
-Errors that every function here may raise:
-    Unreachable: no connection, a time-out, a server error, or throttling that outlasted the client's own retries.
-    StoreRefused: a wrong bucket or credential; no video is the cause.
+Errors that every function which sends a request may raise:
+    Unreachable: no connection, a time-out, a server error, or throttling that continued after the client's retries.
+    StoreRefused: the bucket or the credential is wrong. A video must not fail because of this error.
     InvalidObjectKey: no object can have this key.
 """
 
@@ -31,36 +31,38 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Credential
 
 _PREFLIGHT_KEY = "vfleet-preflight"
-"""An object that is never written: reading it shows whether a store responds, at the price of one small request."""
+"""The key of an object that is never written. One small request for it shows whether a store responds."""
 
 _RETRY: "RetryConfig" = {
     "max_retries": 2,
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=2), "base": 2},
     "retry_timeout": timedelta(seconds=30),
 }
-"""Bridges a dropped connection (a broken download resumes where it broke). Outages are left to the caller's retries."""
+"""Retries of the client library, which cover a dropped connection: a broken download resumes at the last byte. Callers
+must retry after longer outages."""
 
 _CONNECT_TIMEOUT_S, _STALL_TIMEOUT_S, _REQUEST_TIMEOUT_S = 5, 30, 900
-"""A request may take long (a gigabyte at 2 MB/s is 500 s) as long as bytes keep coming."""
+"""Time-outs in seconds: to connect, without a received byte, and for a whole request. A gigabyte at 2 MB/s takes 500 s,
+so the time-out of a request is long."""
 
 _CHUNK_BYTES = 1 << 20
-"""Held at a time per stream: a box that fetches eight videos holds eight of these."""
+"""Minimum size of the block that a stream fetches at a time. Each open stream holds one block in memory."""
 
 CredentialSource: TypeAlias = Callable[[], StoreCredential]
-"""Called before the first request, and again from five minutes before the credential expires. It should return at
-once."""
+"""A function that returns the credential of an S3 store. The client library calls it before the first request, and
+before each request in the last five minutes of a credential. The function must return without delay."""
 
 
 def open_store(url: str, settings: Settings, credentials: CredentialSource | None = None) -> ObjectStore:
-    """Open the store that ``url`` names. Sends no request; ``check_store`` sends one.
+    """Open the store at ``url`` without sending a request. ``check_store`` sends a request.
 
     Args:
         url: ``s3://bucket/prefix``, ``file:///folder`` (which must exist), or ``memory://`` (a new, empty store).
-        settings: the endpoint, region and credentials of every ``s3://`` address.
-        credentials: for an ``s3://`` address, in place of the settings' credentials.
+        settings: the endpoint, region and credentials for an ``s3://`` address.
+        credentials: the source of the credentials for an ``s3://`` address; None to use the settings' credentials.
 
     Raises:
-        BadInput: the address is none of these, the folder does not exist, or a setting that S3 needs is missing.
+        BadInput: the address has another form, the folder does not exist, or a setting that S3 needs is missing.
     """
     parts = _split(url, "object store address")
     if parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc:
@@ -75,11 +77,14 @@ def open_store(url: str, settings: Settings, credentials: CredentialSource | Non
 
 
 def check_store(store: ObjectStore, folder: str = "") -> None:
-    """Send the store one small request, so that a wrong address is found before anything is claimed.
+    """Send the store one small request, so that a worker detects a wrong address before it claims videos.
 
     Args:
         store: the store.
-        folder: where to read. A rented box may read its own folder only.
+        folder: the folder in which to read; empty for the top. A rented box may read only its own folder.
+
+    Raises:
+        StoreRefused: the local folder does not exist, or the store rejects this client.
     """
     if isinstance(store, LocalStore):
         if not Path(str(store.prefix)).is_dir():
@@ -94,53 +99,53 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
 
 
 def object_exists(store: ObjectStore, key: str) -> bool:
-    """Return whether the store holds an object of this key. A wrong bucket raises; it is never False."""
+    """Return whether the store has an object with this key. A missing bucket raises ``StoreRefused``."""
     try:
         with store_errors(store, key):
             obstore.head(store, key)
     except ObjectMissing:
-        check_store(store)  # the 404 of a HEAD has no body that tells a missing object from a missing bucket
+        check_store(store)  # a 404 to HEAD has no body, so a missing bucket looks the same as a missing object
         return False
     return True
 
 
 def stream_object(store: ObjectStore, key: str) -> "ObjectStream":
-    """Open an object for reading from its first byte to its last; nothing touches the disk. Close it after use.
+    """Open an object to read its bytes in order, without a file on disk. The caller must close the stream.
 
     Raises:
-        ObjectMissing: the store holds no such object.
+        ObjectMissing: the store has no object with this key.
     """
     return ObjectStream(store, key)
 
 
 def get_bytes(store: ObjectStore, key: str) -> bytes:
-    """Read a whole object.
+    """Read a whole object into memory.
 
     Raises:
-        ObjectMissing: the store holds no such object.
+        ObjectMissing: the store has no object with this key.
     """
     with stream_object(store, key) as stream:
         return stream.readall()
 
 
 def put_once(store: ObjectStore, key: str, payload: bytes) -> None:
-    """Write an object where none is. Of any number of concurrent writers of one key, one succeeds.
+    """Write an object only if no object has this key. If several clients write one key at once, one of them succeeds.
 
     Raises:
-        ObjectExists: the key is taken; the existing object was not changed.
+        ObjectExists: an object with this key exists; it was not changed.
     """
     with store_errors(store, key):
         obstore.put(store, key, payload, mode="create", use_multipart=False)  # one request, so the condition is atomic
 
 
 def replace_object(store: ObjectStore, key: str, payload: bytes) -> None:
-    """Write an object, in place of the existing one if there is one. Readers see the old bytes or the new bytes."""
+    """Write an object, and replace any existing object atomically: readers see only the old or only the new bytes."""
     with store_errors(store, key):
         obstore.put(store, key, payload, use_multipart=False)
 
 
 def delete_object(store: ObjectStore, key: str) -> None:
-    """Delete an object; one that does not exist is no error."""
+    """Delete an object. Do nothing if the object does not exist."""
     try:
         with store_errors(store, key):
             obstore.delete(store, key)
@@ -150,7 +155,7 @@ def delete_object(store: ObjectStore, key: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object of a listing."""
+    """The properties of one object in a listing."""
 
     key: str
     size_bytes: int
@@ -158,22 +163,27 @@ class StoredObject:
 
 
 def list_objects(store: ObjectStore, prefix: str = "") -> Iterator[StoredObject]:
-    """List the objects under a folder-like prefix (``shards`` holds ``shards/a``, not ``shards2/a``), in any order."""
+    """List the objects in a folder and its subfolders, in any order.
+
+    Args:
+        store: the store.
+        prefix: the path of the folder: ``shards`` matches ``shards/a`` and not ``shards2/a``. Empty for all objects.
+    """
     with store_errors(store, prefix):
         for page in obstore.list(store, prefix or None):
             yield from (StoredObject(entry["path"], entry["size"], entry["last_modified"]) for entry in page)
 
 
 def list_keys(store: ObjectStore, prefix: str = "") -> Iterator[str]:
-    """List the keys of ``list_objects``."""
+    """List the keys of the objects in a folder and its subfolders, as ``list_objects`` does."""
     return (item.key for item in list_objects(store, prefix))
 
 
 class ObjectStream(io.RawIOBase):
-    """An object's bytes in order, fetched while they are read.
+    """A readable stream of an object's bytes, which are downloaded while they are read.
 
-    A short download is never a short object: the client library counts to ``size_bytes``, requests the missing rest
-    again, and gives up with an error that is ``Unreachable`` here.
+    The stream never ends early. If a download breaks off before ``size_bytes``, the client library requests the missing
+    bytes again. If that fails too, the read raises ``Unreachable``.
     """
 
     def __init__(self, store: ObjectStore, key: str) -> None:
@@ -198,7 +208,7 @@ class ObjectStream(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        self._chunk, self._chunks = memoryview(b""), iter(())  # drops the connection, if it is still open
+        self._chunk, self._chunks = memoryview(b""), iter(())  # deletes the response, which closes an open connection
         super().close()
 
     def _next_chunk(self) -> bytes:
@@ -208,10 +218,10 @@ class ObjectStream(io.RawIOBase):
 
 @dataclass(frozen=True)
 class _CredentialProvider:
-    """A source of credentials in the form that the client library takes.
+    """Adapts a ``CredentialSource`` to the interface of the client library.
 
-    Credentials given as plain arguments would be readable in the store's ``config``, and an ``AWS_SESSION_TOKEN`` of
-    the environment would be sent with them.
+    Credentials as plain arguments would be visible in the store's ``config``. The client library would also send an
+    ``AWS_SESSION_TOKEN`` from the environment with such credentials.
     """
 
     source: CredentialSource
@@ -254,7 +264,7 @@ def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSour
             region=settings.s3_region,
             virtual_hosted_style_request=False,
             skip_signature=False,
-            disable_bulk_delete=True,  # objects are deleted one at a time, and the response names what went wrong
+            disable_bulk_delete=True,  # delete one object per request, so that each response has its own error code
             credential_provider=_CredentialProvider(credentials),
             client_options=_client_options(endpoint),
             retry_config=_RETRY,
@@ -262,10 +272,10 @@ def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSour
 
 
 def check_endpoint(endpoint: str) -> None:
-    """Refuse an endpoint that is no plain ``https://host``. A bucket in it would become part of every key.
+    """Check that an endpoint is only ``http://`` or ``https://`` and a host. A path would become part of every key.
 
     Raises:
-        BadInput: names the part to cut, without a password that the endpoint may hold.
+        BadInput: the endpoint is invalid. The message names the part to remove, and contains no password.
     """
     parts = _split(endpoint, "R2_ENDPOINT_URL")
     if parts.scheme not in {"http", "https"} or not parts.netloc:
@@ -281,10 +291,10 @@ def check_endpoint(endpoint: str) -> None:
 
 
 def _check_bucket(parts: SplitResult, endpoint: str) -> None:
-    """Refuse a bucket that the endpoint names too, and a prefix that leads outside.
+    """Check that the endpoint does not contain the bucket, and that the prefix does not contain ``..``.
 
     Raises:
-        BadInput: names the part to cut.
+        BadInput: one of the checks failed. The message names the part to remove.
     """
     host = urlsplit(endpoint).hostname or ""
     if host.startswith(f"{parts.netloc}.") and host.endswith(_R2_HOST):
@@ -295,12 +305,12 @@ def _check_bucket(parts: SplitResult, endpoint: str) -> None:
 
 @contextmanager
 def hidden_aws_variables() -> Iterator[None]:
-    """Hide every ``AWS_*`` variable of the environment while a client of a store is made.
+    """Remove all ``AWS_*`` variables from the environment while the ``with`` block creates a client of a store.
 
-    The client library (and polars, which has its own copy of it) reads all of them, and explicit arguments do not win
-    over each: ``AWS_ENDPOINT_URL_S3`` and ``AWS_PROXY_URL`` of another program would send signed requests elsewhere,
-    ``AWS_CONDITIONAL_PUT`` would let an object be written twice. ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and
-    ``NO_PROXY`` describe the machine's network and not another program's store, so they are obeyed.
+    The client library reads these variables, and so does the copy of it in polars. Explicit arguments do not override
+    all of them. ``AWS_ENDPOINT_URL_S3`` and ``AWS_PROXY_URL`` of another program would send signed requests to another
+    server. ``AWS_CONDITIONAL_PUT`` would allow an object to be written twice. ``HTTPS_PROXY``, ``HTTP_PROXY``,
+    ``ALL_PROXY`` and ``NO_PROXY`` stay, because they describe the network of the machine.
     """
     _hide_aws_variables()
     try:
