@@ -46,7 +46,7 @@ class Created:
 
 
 class VastClient(VendorApi):
-    """Client of one Vast.ai account, used as a context manager. Only the holder of the fleet's lock may rent with it."""
+    """Client of one Vast.ai account; a context manager. Only the holder of the fleet's lock may rent with it."""
 
     def __init__(
         self,

@@ -17,8 +17,8 @@ INTERVALS_S: Mapping[str, Seconds] = {
     "destroy": 3.0,
     "account": 1.0,
 }
-"""The vendor's minimum time between two requests to one endpoint, per key and IP address (vendor's docs, rate
-limits)."""
+"""The vendor's minimum time between two requests to one endpoint, per key and client address (vendor's docs,
+rate limits)."""
 
 PENALTY_S: Mapping[str, Seconds] = {"create": 12.0}
 """Seconds that the vendor adds after a request that came too early."""
@@ -85,6 +85,6 @@ class RateLimiter:
         self._free_at[endpoint] = self._clock.monotonic() + INTERVALS_S[endpoint] * MARGIN
 
     def back_off(self, endpoint: str, retry_after_s: Seconds | None) -> None:
-        """Delay the next request by the vendor's retry time; without one, by the endpoint's interval plus its penalty."""
+        """Delay the next request by ``retry_after_s``; if it is None, by the endpoint's interval plus its penalty."""
         pause = retry_after_s if retry_after_s is not None else INTERVALS_S[endpoint] + PENALTY_S.get(endpoint, 0.0)
         self._free_at[endpoint] = self._clock.monotonic() + pause * MARGIN
