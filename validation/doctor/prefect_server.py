@@ -29,7 +29,7 @@ SERVICE = "the Prefect server"
 CHECK_ADDRESS = "check PREFECT_API_URL, PREFECT_API_SSL_CERT_FILE and that the server is up"
 REQUEST_TIMEOUT_S: Seconds = 20.0
 CLOUD = "https://api.prefect.cloud/api"
-"""Address of Prefect Cloud, unless PREFECT_CLOUD_API_URL names another."""
+"""Address of Prefect Cloud, unless PREFECT_CLOUD_API_URL sets another one."""
 _PROTECTED = frozenset({"user-agent", "prefect-csrf-token", "prefect-csrf-client"})
 """Headers that Prefect's client ignores in PREFECT_CLIENT_CUSTOM_HEADERS."""
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})

@@ -107,5 +107,5 @@ def build_create_request(
         "args": [],
         "env": env,
         "cancel_unavail": True,  # else an offer that is gone becomes a stopped instance that bills its disk
-        "price": None,  # on demand: an interruptible instance may start again after its box was replaced
+        "price": None,  # rent on demand: an interruptible instance may start again after its box was replaced
     }

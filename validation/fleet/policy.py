@@ -46,19 +46,19 @@ HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 
 BAN_S: Mapping[Reason, int] = {
-    "never_booted": 3 * DAY_S,  # too slow a line or a broken daemon: seldom better the same day
-    "pull_failed": DAY_S,  # disk full or line cut: the host may repair it
-    "pull_limited": 6 * HOUR_S,  # a registry counts the pulls per address and hour
-    "runtime_failed": 14 * DAY_S,  # a driver too old stays too old
+    "never_booted": 3 * DAY_S,  # the line is too slow or the daemon is broken; seldom repaired on the same day
+    "pull_failed": DAY_S,  # the disk is full or the line was cut; the host may repair it
+    "pull_limited": 6 * HOUR_S,  # a registry limits the pulls per address and hour
+    "runtime_failed": 14 * DAY_S,  # the driver is too old; an early update is unlikely
     "stopped": 6 * HOUR_S,  # the host wanted the machine back
     "lost": DAY_S,
     "vanished": DAY_S,
     "heartbeat_timeout": DAY_S,
     "slow": 14 * DAY_S,
     "no_progress": DAY_S,
-    "gpu_mismatch": 30 * DAY_S,  # another GPU than the one that was paid for
+    "gpu_mismatch": 30 * DAY_S,  # the machine has another GPU than the rented one
     "over_price": 7 * DAY_S,
-    "quarantined": 30 * DAY_S,  # faulty memory, a faulty GPU or manipulation: neither repairs itself
+    "quarantined": 30 * DAY_S,  # faulty memory, a faulty GPU or manipulation: these causes persist
 }
 """Duration of a machine's ban in seconds, by the reason why its box left. Other reasons cause no ban."""
 

@@ -63,7 +63,7 @@ class Report:
     notes: tuple[str, ...]
     listing_complete: bool
     listed: int
-    """Instances with this fleet's label in the listing."""
+    """Number of instances with this fleet's label in the listing."""
     problem: str | None = None
     """The first note of a tick that rented nothing although boxes are missing; otherwise None."""
 

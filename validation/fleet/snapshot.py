@@ -22,7 +22,7 @@ class BudgetState:
     usd_per_hour: float
     spent_usd: float
     credit_usd: float | None = None
-    """The account's credit; None where it could not be read."""
+    """The account's credit; None if the credit could not be read."""
 
     @property
     def left_usd(self) -> float:
@@ -59,7 +59,7 @@ class Desired:
     """The most that one box may cost, in dollars per hour."""
     max_per_host: int = 3
     abandon: bool = False
-    """Destroy all boxes without draining them."""
+    """Whether all boxes are destroyed without draining."""
 
     @property
     def keep_up_to(self) -> int:

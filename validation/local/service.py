@@ -100,7 +100,8 @@ class EmbeddedService(ABC):
     grace_s: ClassVar[Seconds] = 10.0
     """Time for an orderly shutdown before the server is killed."""
     orphan_signal: ClassVar[Signals] = SIGKILL
-    """The signal that the server gets when this process dies: SIGKILL, since no process is left to follow up."""
+    """The signal that the server gets when this process dies. SIGKILL, because no process remains that could kill the
+    server after an orderly shutdown fails."""
 
     def __init__(self, base_dir: Path, *, port: int | None = None) -> None:
         self.base_dir = base_dir.resolve()

@@ -150,7 +150,7 @@ class EmbeddedPrefect(EmbeddedService):
 
     name: ClassVar[str] = "Prefect server"
     check: ClassVar[str] = "check that prefect and fastapi have the versions of constraints.lock"
-    ready_timeout_s: ClassVar[Seconds] = 180.0  # its first start migrates a new database: 30 s on two busy cores
+    ready_timeout_s: ClassVar[Seconds] = 180.0  # the first start migrates a new database: 30 s on two busy cores
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class LocalStack:
     def __init__(self, folder: Path, *, prefect_database_url: str | None = None, report: Report = print) -> None:
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.object_store = EmbeddedObjectStore(folder / "objects", buckets=(SOURCE_BUCKET, RESULTS_BUCKET))
-        # SQLite by default; it serves about 100 workers and sometimes answers 503.
+        # The default database is SQLite. It serves about 100 workers, and the server then sometimes answers 503.
         self.prefect = EmbeddedPrefect(folder / "prefect", database_url=prefect_database_url)
         self._report = report
         self._undo = ExitStack()

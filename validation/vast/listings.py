@@ -146,7 +146,7 @@ class Instance:
     cur_state: str | None = None
     status_msg: str | None = None
     dph_total: float = 0.0
-    """Dollars per hour."""
+    """Price of the instance in dollars per hour."""
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> Self:

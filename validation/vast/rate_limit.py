@@ -21,7 +21,7 @@ INTERVALS_S: Mapping[str, Seconds] = {
 rate limits)."""
 
 PENALTY_S: Mapping[str, Seconds] = {"create": 12.0}
-"""Seconds that the vendor adds after a request that came too early."""
+"""Seconds that the vendor adds to the interval after a request that came too early, per endpoint."""
 
 MARGIN = 1.05
 """Factor on all intervals, because the vendor measures the arrival of requests, and this client their departure."""
