@@ -1,7 +1,7 @@
 """The commands of `vfleet`, one module per subject.
 
-A command imports what it needs when it runs, so that `vfleet --help` and shell completion stay fast. Types of those
-modules are therefore imported under TYPE_CHECKING only.
+Each command imports its modules when it runs, so that `vfleet --help` and shell completion stay fast. For the same
+reason, types of these modules are imported under TYPE_CHECKING only.
 """
 
 from typing import Annotated, TypeAlias

@@ -1,4 +1,4 @@
-"""``python -m validation.cli``: the command ``vfleet``."""
+"""Run the command ``vfleet`` by ``python -m validation.cli``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`vfleet box`: boxes of your own, and the credentials that boxes hold."""
+"""`vfleet box`: add and revoke boxes outside the fleet, undo decisions of a box, and list the credentials of boxes."""
 
 from typing import Annotated
 
@@ -36,7 +36,7 @@ def add(worker_id: Annotated[str, typer.Argument(help="Its WORKER_ID.")]) -> Non
     from validation.settings import load_settings
     from validation.shards.naming import shard_folder
 
-    shard_folder(worker_id)  # refuses an id that cannot name a folder
+    shard_folder(worker_id)  # raises BadInput if the id is not a valid folder name
     engine, settings = open_ledger(), load_settings()
     tokens = find_tokens(settings)
     with open_issuer(engine, settings) as issuer:
@@ -73,7 +73,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
         raise BadInput(f"no box has worker id {worker_id!r}: `vfleet box credentials` lists the boxes with a key")
     if tokens and has_token:
         tokens.revoke(worker_id)
-    issue_box_key(engine, worker_id)  # replaces the key by one that no box has
+    issue_box_key(engine, worker_id)  # the new key replaces the box's key, and no box gets it
     end_box_sessions(engine, idle_s=0, transaction_s=0)  # a transaction of the box may hold locks
     released = retire_worker(engine, worker_id)
     say(f"{worker_id} is revoked; {released} chunks went back to the queue")

@@ -1,4 +1,4 @@
-"""`vfleet calibrate`: limits of verdict rules, from clips that the user trusts or from committed shards."""
+"""`vfleet calibrate`: propose limits of verdict rules, from clips that the user trusts or from selected segments."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PANEL = "Results"
 MIN_CLIPS = 20
-"""Fewer clips write no file: a limit beyond the worst of 19 clips loses up to 15 % of others, at 95 % confidence."""
+"""Number of clips below which no rules file is written. A limit beyond the worst of 19 clips may reject up to 15 % of
+other clips, at 95 % confidence."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -69,7 +70,7 @@ def calibrate(
 
 
 def _from_shards(shards: Path | None, text: str, file: str, loss: float, version: str, *, quiet: bool) -> str:
-    """Print limits by language, and return the text of the rules that have them."""
+    """Print the proposed limits by language, and return the text of the rules with these limits."""
     import polars as pl
 
     from validation.calibration.limits import MIN_SEGMENTS, apply_language_limits, propose_language_limits
@@ -120,7 +121,7 @@ def _print_language_limits(rules: "Rules", limits: "Sequence[LanguageLimit]") ->
 def _from_clips(
     trusted: Path, suite: str, text: str, file: str, loss: float, version: str, *, quiet: bool, min_clips: int
 ) -> str:
-    """Print limits measured on clips, and return the text of the rules that have them."""
+    """Print the limits proposed from trusted clips, and return the text of the rules with these limits."""
     from validation.calibration.fault_injection import inject_faults
     from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
     from validation.calibration.metrics import describe_columns, evaluate_clips

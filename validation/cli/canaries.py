@@ -1,4 +1,4 @@
-"""`vfleet canaries add | list | clear`: videos with known answers, and the workers that got them wrong."""
+"""`vfleet canaries add | list | clear`: queue videos with known answers, and list or clear workers in quarantine."""
 
 from collections.abc import Sequence
 from pathlib import Path

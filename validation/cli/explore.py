@@ -1,4 +1,4 @@
-"""`vfleet explore`: the results as a local web page; `vfleet reviews`: its decisions as trusted clips."""
+"""`vfleet explore` shows the results as a local web page; `vfleet reviews` exports its decisions as trusted clips."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,7 +115,7 @@ def open_context(
     bucket: str | None,
     revision: str | None,
 ) -> "ExploreContext":
-    """Open the segments, rules, decisions and audio that the page shows."""
+    """Open the segments, rules, review decisions and audio that the page shows."""
     from validation.analysis.explore.audio import SourceAudio
     from validation.analysis.explore.context import ExploreContext
     from validation.analysis.explore.database import default_cache, open_database
@@ -149,7 +149,10 @@ def open_context(
 
 
 def _find_other_rules(table: "SegmentTable", rules: "Rules", against: list[str], suite: str) -> "Mapping[str, Rules]":
-    """The rules that were named, the rules themselves without the user's changes, and the packaged ones that fit."""
+    """Return the rules to compare with, by name.
+
+    They are the rules named in ``against``, the original rules, and all packaged rules whose columns the table has.
+    """
     from validation.scoring.rules_io import BadRules, known_rules, load_rules
 
     named = {name: find_rules(name, suite) for name in against}

@@ -1,4 +1,4 @@
-"""`vfleet export`: the selected segments as a training set."""
+"""`vfleet export`: write the selected segments as a training set."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ExportFormat(StrEnum):
-    """Formats of a training set."""
+    """File formats of a training set."""
 
     NEMO = "nemo"
     NEMO_TARRED = "nemo-tarred"
@@ -95,12 +95,12 @@ def export(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """What to export."""
+    """The segments to export."""
 
     origin: Mapping[str, Any]
-    """The fields of the export's plan that say where the segments come from."""
+    """The fields of the export's plan that describe the source of the segments."""
     freeze: Callable[[Path], int]
-    """Writes the list of the segments to a file."""
+    """Writes the list of the segments to a file and returns the number of segments."""
 
 
 def _choose_from_shards(

@@ -1,4 +1,4 @@
-"""`vfleet fleet`: rented boxes."""
+"""`vfleet fleet`: order, price, list and remove rented boxes."""
 
 from typing import Annotated, TypeAlias
 

@@ -1,4 +1,4 @@
-"""`vfleet gateway`: the authorizing proxy between boxes and a self-hosted Prefect server."""
+"""`vfleet gateway`: run and configure the authorizing proxy between boxes and a self-hosted Prefect server."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`vfleet inspect`: what the fleet reads from one tar."""
+"""`vfleet inspect`: print the layout, segments and faults that the fleet reads from one tar."""
 
 import sys
 from collections.abc import Iterator
@@ -46,7 +46,10 @@ def inspect(
 
 @contextmanager
 def _open(tar: str) -> Iterator[tuple[RawIOBase, str]]:
-    """Open the file of this name, else the object with this key."""
+    """Open a tar: standard input for ``-``, else the file with this path, else the object with this key.
+
+    Yields the stream and a name for messages.
+    """
     if tar == "-":
         with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as standard_input:
             yield standard_input, "standard input"
@@ -70,7 +73,7 @@ def _open(tar: str) -> Iterator[tuple[RawIOBase, str]]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # such as a name that is longer than names can be
+    except (OSError, ValueError):  # for example, the name is too long for the file system
         return False
 
 

@@ -1,4 +1,4 @@
-"""`vfleet run-chunk | demo | inference`: the work of a box on this machine."""
+"""`vfleet run-chunk | demo | inference`: do the work of a box on this machine, and inspect its inference server."""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias

@@ -1,6 +1,6 @@
-"""`vfleet`: the commands of an operator.
+"""The entry point of `vfleet`, the command line of the operator.
 
-Exit codes: `validation/exit_codes.py`. A failure is one sentence on stderr, never a traceback.
+`validation/exit_codes.py` defines the exit codes. A failure prints one sentence on stderr, never a traceback.
 """
 
 import sys
@@ -36,7 +36,7 @@ _EXTRAS = {
     "gpu": {"pynvml"},
     "explore": {"dash", "dash_ag_grid", "duckdb", "flask", "werkzeug"},
 }
-"""Modules that come with an extra of the package."""
+"""The modules that each extra of the package installs."""
 
 app = typer.Typer(
     name="vfleet",
@@ -110,7 +110,10 @@ def _report(sentence: object, code: int) -> int:
 
 
 def _report_usage(error: typer.TyperException) -> int:
-    """Print what is wrong with the arguments of a command. A group without a command has printed its help already."""
+    """Print the error in the arguments of a command, and return the exit code.
+
+    For a command group without a command, typer has already printed the help.
+    """
     if type(error).__name__ == "NoArgsIsHelpError":
         return ExitCode.BAD_INPUT
     message = " ".join(error.format_message().split())
@@ -122,10 +125,10 @@ def _report_usage(error: typer.TyperException) -> int:
 
 
 def _explain_missing(error: ModuleNotFoundError) -> BadInput:
-    """Name the extra that brings a missing module.
+    """Return an error that names the extra which installs a missing module.
 
     Raises:
-        ModuleNotFoundError: no extra brings it, so the installation is broken.
+        ModuleNotFoundError: no extra installs the module, so the installation is broken.
     """
     module = (error.name or "").partition(".")[0]
     for extra, modules in _EXTRAS.items():
@@ -138,7 +141,7 @@ def _explain_missing(error: ModuleNotFoundError) -> BadInput:
 
 
 def _refuse_options_after_dashes(words: Sequence[str]) -> None:
-    """Refuse `vfleet requeue -- ID --dry-run`, where the option would be taken for an id and the run would be real.
+    """Refuse an option after `--`, as in `vfleet requeue -- ID --dry-run`: the option would be parsed as an id.
 
     Raises:
         BadInput: a word after `--` is the name of an option.
@@ -152,7 +155,7 @@ def _refuse_options_after_dashes(words: Sequence[str]) -> None:
 
 
 def _list_options(command: Any) -> Iterator[str]:
-    """The names of all options of a command and of its subcommands."""
+    """Yield the names of all options of a command and of its subcommands."""
     yield from ("--help", "-h")
     for parameter in command.params:
         yield from (name for name in [*parameter.opts, *parameter.secondary_opts] if name.startswith("-"))
@@ -161,7 +164,7 @@ def _list_options(command: Any) -> Iterator[str]:
 
 
 def _make_output_safe() -> None:
-    """Characters that the encoding of the terminal lacks are written as escapes instead of raising an error."""
+    """Make stdout and stderr escape characters that their encoding lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

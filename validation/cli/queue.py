@@ -1,4 +1,4 @@
-"""`vfleet migrate | seed | requeue | sweep | audit | repair`: the ledger and its queue."""
+"""`vfleet migrate | seed | requeue | sweep | audit | repair`: maintain the ledger and its queue."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -135,10 +135,10 @@ def requeue(
 
 
 def _refuse_unknown_names(engine: "Engine", condition: "Requeue") -> None:
-    """Refuse names that no row of the ledger has, which would otherwise select nothing or too little.
+    """Refuse a condition with a name that the ledger does not know, because it would select too few videos.
 
     Raises:
-        BadInput: names the first unknown one, with the nearest known one.
+        BadInput: a name is unknown; the message has the first such name and the nearest known name.
     """
     from validation.ledger.maintenance import require_videos
     from validation.ledger.queries import read_suite_revisions, read_view
@@ -161,10 +161,10 @@ def _refuse_unknown_names(engine: "Engine", condition: "Requeue") -> None:
 
 
 def _match_labels(engine: "Engine", languages: list[str] | None) -> list[str] | None:
-    """The labels of the queue that are one of these languages, in any spelling.
+    """Return the labels in the queue that mean one of these languages, in any spelling; None if no language is given.
 
     Raises:
-        BadInput: no label of the queue is a given language.
+        BadInput: a given language matches no label of the queue.
     """
     from validation.languages import normalize_language_code
     from validation.ledger.queries import read_view
@@ -195,7 +195,10 @@ def _split(given: str | None) -> list[str] | None:
 
 
 def _find_by_verdict(engine: "Engine", condition: "Requeue", verdict: str) -> list[str]:
-    """The videos with a segment of such a verdict, by the suite's own rules; among the named ones if ids are given."""
+    """Return the ids of videos that have a segment with one of the verdicts, by the suite's own rules.
+
+    If the condition has video ids, only these videos are returned.
+    """
     from validation.analysis.selection.open import find_videos
     from validation.analysis.selection.sources import find_committed
     from validation.cli.results import find_rules, parse_verdicts

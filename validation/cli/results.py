@@ -1,4 +1,4 @@
-"""`vfleet select` and `vfleet report`: verdicts of the committed segments, as files and as a page."""
+"""`vfleet select` and `vfleet report`: apply verdict rules to the committed segments, and write files or a page."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -24,7 +24,7 @@ PANEL = "Results"
 
 
 class Format(StrEnum):
-    """Formats of a selection."""
+    """File formats of a selection."""
 
     PARQUET = "parquet"
     JSONL = "jsonl"
@@ -217,7 +217,7 @@ def report(
         segments = apply_rules(open_segments(source), book)
         signals = find_signals(segments, read_fields(source, load_results_settings(bucket)))
         findings = gather_findings(segments, book, signals, worst_per_reason=worst, borderline=borderline)
-    if not findings.segments:  # segments of canaries are not counted
+    if not findings.segments:  # the segments of canaries are not included
         raise BadInput(f"suite {source.suite} has no segment in a committed shard yet: there is nothing to report")
     audio = {} if silent else fetch_players([*findings.worst, *findings.borderline])
     origin = Origin(
@@ -235,7 +235,7 @@ def report(
 
 
 def count_canaries() -> "CanaryTally | None":
-    """The outcomes of the canaries; None where no ledger is set."""
+    """Return the outcomes of the canaries; None if no ledger is set."""
     from validation.canaries.evaluate import tally_results
     from validation.ledger.canaries import read_canary_results
     from validation.services import open_ledger
@@ -247,7 +247,10 @@ def count_canaries() -> "CanaryTally | None":
 
 
 def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
-    """The audio of segments. If the source cannot be opened, each segment has that fault in its place."""
+    """Read the audio of segments from the source store. A segment without audio has a fault instead.
+
+    If the store cannot be opened, every segment has the fault ``no_source``.
+    """
     from validation.analysis.report.page import fetch_audio
     from validation.domain import Fault
     from validation.errors import FleetError
@@ -262,9 +265,9 @@ def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
 
 
 def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, revision: str | None) -> "ShardSource":
-    """The shards of a suite: by the ledger if one is set, else by the catalogue, or by the manifests of a folder.
+    """Find the shards of a suite: by the ledger if one is set, else by the catalogue, or by the manifests of a folder.
 
-    Shards that break the rules of the format are left out, and named on standard error.
+    Shards that break the rules of the format are left out, and a message about each is printed on stderr.
     """
     from validation.analysis.selection.sources import (
         find_committed,
@@ -293,7 +296,7 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
 
 
 def load_results_settings(bucket: str | None) -> "Settings":
-    """The settings, with another results store if one is named."""
+    """Return the settings. ``bucket`` replaces the URL of the results store, unless it is None."""
     from validation.settings import load_settings
 
     settings = load_settings()
@@ -301,10 +304,10 @@ def load_results_settings(bucket: str | None) -> "Settings":
 
 
 def find_rules(name: str | None, suite: str) -> "Rules":
-    """The rules of a file (``*.toml``), of a packaged version, or of the suite.
+    """Return the rules in a file (``*.toml``), the rules of a packaged version, or the default rules of the suite.
 
     Raises:
-        BadInput: there is no such file or version, or the suite is unknown here.
+        BadInput: there is no such file or version, or no name is given and the suite is unknown to this version.
         BadRules: the file does not hold rules.
     """
     from validation.scoring.rules_io import parse_rules
@@ -314,7 +317,11 @@ def find_rules(name: str | None, suite: str) -> "Rules":
 
 
 def read_rules_text(name: str | None, suite: str) -> tuple[str, str]:
-    """The text of the rules that ``find_rules`` finds, and the name of its file. Raises as ``find_rules`` does."""
+    """Return the text of the rules that ``find_rules`` parses, and the name of their file.
+
+    Raises:
+        BadInput: as for ``find_rules``.
+    """
     from validation.models.suites import SUITES
     from validation.scoring.rules_io import read_packaged
 
@@ -330,10 +337,10 @@ def read_rules_text(name: str | None, suite: str) -> tuple[str, str]:
 
 
 def parse_verdicts(given: str) -> "list[Decision]":
-    """Read comma-separated verdicts, in the order accept, review, reject.
+    """Parse comma-separated verdicts, and return them in the order accept, review, reject.
 
     Raises:
-        BadInput: one is not a verdict.
+        BadInput: one of the words is not a verdict.
     """
     from validation.scoring.verdict import Decision
 

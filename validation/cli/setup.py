@@ -1,6 +1,6 @@
 """`vfleet init | bootstrap | doctor`: write the environment files, set up the Prefect server, and check a machine.
 
-`init` asks what cannot be known and checks each answer at once.
+`init` asks for the settings that have no default, and checks the answers of each step at once.
 """
 
 import os
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 CONTROL_FILE, BOX_FILE = "control.env", "box.env"
 BOX_ALIKE = ("R2_ENDPOINT_URL", "VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL")
-"""Settings that a box and the control machine have in common."""
+"""Settings with the same value on a box and on the control machine."""
 BOX_PREFIX = "BOX_"
 
 Answers = dict[str, str]
@@ -82,24 +82,24 @@ Answers = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One variable to ask for."""
+    """One environment variable that `init` asks for."""
 
     variable: str
     text: str
     default: str = ""
     is_secret: bool = False
     applies: Callable[[Mapping[str, str]], bool] = field(default=lambda _: True)
-    """Whether the earlier answers call for it."""
+    """Returns whether the question applies, given the earlier answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Questions that are checked together."""
+    """Questions whose answers are checked together."""
 
     title: str
     questions: tuple[Question, ...]
     checks: tuple[str, ...] = ()
-    """Names of the doctor's checks."""
+    """Function names of the doctor's checks."""
 
 
 def is_cloud(answers: Mapping[str, str]) -> bool:
@@ -193,7 +193,7 @@ def init(
 
 
 def ask(step: Step, answers: Answers) -> None:
-    """Ask the questions of a step until its checks pass, or the operator keeps the answers all the same."""
+    """Ask the questions of a step until its checks pass, or the operator keeps the answers in spite of a failure."""
     from validation.doctor.runner import CONTROL_CHECKS
     from validation.output import say
 
@@ -210,7 +210,7 @@ def ask(step: Step, answers: Answers) -> None:
 
 
 def ask_one(question: Question, answers: Answers) -> None:
-    """Ask for one value. An empty answer keeps the value that stands, or leaves the variable out."""
+    """Ask for one value. An empty answer keeps the present or default value; without one, the variable is left out."""
     known = answers.get(question.variable, question.default)
     shown = f"{question.text} ({question.variable})"
     if question.is_secret:
@@ -225,12 +225,12 @@ def ask_one(question: Question, answers: Answers) -> None:
 
 
 def find_wrong(checks: "list[Check]", answers: Mapping[str, str]) -> bool:
-    """Run checks with the answers as the environment; print what each found. Whether one of them failed."""
+    """Run checks with the answers as the environment, and print each result. Return whether a check failed."""
     from validation.doctor.check import run_check
     from validation.output import say
     from validation.settings import load_settings
 
-    os.environ.update(answers)  # of this process, which ends with the command
+    os.environ.update(answers)  # this process ends with the command
     results = [run_check(load_settings(), check) for check in checks]
     for result in results:
         if result.status != "skipped":
@@ -239,7 +239,7 @@ def find_wrong(checks: "list[Check]", answers: Mapping[str, str]) -> bool:
 
 
 def read_env_file(path: Path) -> Answers:
-    """The assignments of a file that `init` or an operator wrote; none if there is no file."""
+    """Read the assignments of an environment file. A missing file gives an empty mapping."""
     if not path.exists():
         return {}
     words = shlex.split(path.read_text(encoding="utf-8"), comments=True)
@@ -247,18 +247,18 @@ def read_env_file(path: Path) -> Answers:
 
 
 def render_control(answers: Mapping[str, str]) -> str:
-    """One assignment per line, quoted so that it means the same to a shell and to systemd."""
+    """Return the text of control.env: one assignment per line, quoted so that shell and systemd read the same value."""
     return "".join(f"{name}={quote(value)}\n" for name, value in answers.items())
 
 
 def render_box(answers: Mapping[str, str]) -> str:
-    """The file of a box of your own: Docker takes each line literally, so nothing is quoted."""
+    """Return the text of box.env for a box outside the fleet, without quotes, because Docker reads lines literally."""
     values = {name.removeprefix(BOX_PREFIX): value for name, value in answers.items() if name.startswith(BOX_PREFIX)}
     return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
 def quote(value: str) -> str:
-    """A value in single quotes where a shell would change it.
+    """Return a value, in single quotes if a shell would change it.
 
     Raises:
         BadInput: the value contains a quote or a line break, which shell and systemd read differently.

@@ -1,4 +1,4 @@
-"""`vfleet shards verify | ls | compact | catalogue | copy`: the result files."""
+"""`vfleet shards verify | ls | compact | catalogue | copy`: check, list, merge and copy the committed shards."""
 
 from dataclasses import asdict
 from pathlib import Path

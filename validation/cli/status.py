@@ -1,4 +1,4 @@
-"""`vfleet status`: progress, rate, cost and problems of the fleet."""
+"""`vfleet status` and `vfleet alerts`: show progress, rate, cost and problems of the fleet."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +75,7 @@ def alerts(json: Annotated[bool, typer.Option("--json", help="Print strict JSON.
 
 
 def watch_status(engine: "Engine", *, every_s: float) -> None:
-    """Show the status until Ctrl-C. While the ledger does not answer, the screen shows its error."""
+    """Show the status until Ctrl-C. While the ledger does not answer, the screen shows the error."""
     import time
 
     from rich.console import Console
@@ -92,7 +92,7 @@ def watch_status(engine: "Engine", *, every_s: float) -> None:
 
 
 def refresh(engine: "Engine", *, most_workers: int) -> "RenderableType":
-    """The screen as of now: the status, or the sentence of an error that may pass."""
+    """Return the present content of the screen: the status, or the message of a transient error."""
     from rich.text import Text
 
     from validation.analysis.status.fleet_status import read_status

@@ -1,4 +1,4 @@
-"""`vfleet weights` and `vfleet check-precision`: the model weights of an image."""
+"""`vfleet weights` and `vfleet check-precision`: lock, check and convert model weights, and test half precision."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ weights_app = typer.Typer(no_args_is_help=True)
 
 
 class HalfPrecision(StrEnum):
-    """What `vfleet check-precision` compares with float32."""
+    """The half precisions that `vfleet check-precision` can compare with float32."""
 
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
@@ -83,7 +83,7 @@ def check(
 
 
 def _check_deep(json: bool) -> int:
-    """Print every comparison of the deep check; exit 1 if one fails."""
+    """Print every comparison of the deep check. Return exit code 1 if a comparison fails."""
     from validation.models.deep_check import check_deep
 
     checks = list(check_deep())
@@ -134,7 +134,7 @@ def check_precision(
         raise BadInput(f"{audio} holds no tar and no audio file that can be decoded")
     loaded, fine = score_at("float32", suite, utterances)
     roles, revisions = loaded.roles, loaded.revisions
-    del loaded  # the memory of a GPU may not hold both
+    del loaded  # the GPU memory may not hold both suites
     half, coarse = score_at(precision.value, suite, utterances)
     unchanged = [model for model in roles.models if half.revisions[model] == revisions[model]]
     if len(unchanged) == len(roles.models):
@@ -159,7 +159,11 @@ def check_precision(
 
 
 def score_at(precision: str, name: str, utterances: "Sequence[Utterance]") -> "tuple[Suite, Answers]":
-    """Load a suite at a precision and score. IndicConformer runs in torch, because ONNX Runtime has one precision."""
+    """Load a suite at a precision, and return the suite and its answers to the utterances.
+
+    The precision is set in ``os.environ``. IndicConformer runs in torch, because its ONNX Runtime engine has only one
+    precision.
+    """
     from validation.models.suite import load_suite
 
     os.environ |= {"VFLEET_PRECISION": precision, "VFLEET_CONFORMER_ENGINE": "torch"}
@@ -168,11 +172,13 @@ def score_at(precision: str, name: str, utterances: "Sequence[Utterance]") -> "t
 
 
 def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
-    """Every segment of a folder's tars and every audio file, by name. Files that cannot be decoded are left out.
+    """Yield the segments of all tars and audio files in a folder, in the order of file names.
+
+    Audio that cannot be decoded is left out.
 
     Raises:
-        BadInput: there is no such folder.
-        Permanent: a tar is broken; names it.
+        BadInput: the folder does not exist.
+        Permanent: a tar is broken; the message has its name.
     """
     from validation.corpus.fetch import fetch_video
     from validation.domain import Video

@@ -1,5 +1,5 @@
-"""Checks of a machine: does it have everything that its part of the fleet needs? One check per function.
+"""Checks that a machine has everything that its role in the fleet needs. Each check is one function.
 
-A check returns what it found in one phrase, or None where it does not apply to this machine. It raises a
-``FleetError`` that says what is wrong and what to do.
+A check returns its finding in one phrase, or None if the check does not apply to this machine. It raises a
+``FleetError`` that describes the problem and its remedy.
 """

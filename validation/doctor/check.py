@@ -1,4 +1,4 @@
-"""One check of a machine, and its result."""
+"""The type of a check, its result, and the function that runs one check."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Check: TypeAlias = Callable[[Settings], str | None]
 
 
 class CheckWarning(FleetError):
-    """The machine works now, but an operator should act. A worker starts in spite of it."""
+    """The machine works, but an operator should act. A worker starts in spite of a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class CheckResult:
 
 
 def run_check(settings: Settings, check: Check) -> CheckResult:
-    """Run one check. A ``FleetError`` is its result; any other exception is a defect and propagates."""
+    """Run one check. A ``FleetError`` becomes the result; any other exception is a defect and propagates."""
     name = check.__name__.removeprefix("check_").replace("_", " ")
     try:
         found = check(settings)

@@ -1,7 +1,7 @@
-"""The ledger and its queue.
+"""Checks of the ledger and its queue.
 
-Reachable, encrypted, migrated, writable and whole, through the right pooler and with the right login; the labels of the
-queue are labels that the models know.
+The checks cover connection, encryption, pooler, logins, migration, write access, indexes, and the language labels of
+the queue.
 """
 
 import os
@@ -28,9 +28,9 @@ from validation.settings import Settings
 
 SQL = Path(__file__).resolve().parents[2] / "sql/doctor"
 CONNECTIONS_PER_BOX = 3
-"""One per process: the worker and two flow runs (validation/ledger/engine.py)."""
+"""Number of connections of one box: one each for the worker and two flow runs (validation/ledger/engine.py)."""
 CONNECTIONS_RESERVED = 20
-"""For the control machine, the operator and Postgres itself."""
+"""Number of connections that are kept for the control machine, the operator and Postgres itself."""
 _SUPABASE_POOLER = ".pooler.supabase.com"
 _SESSION_PORT, _TRANSACTION_PORT = 5432, 6543
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
@@ -40,7 +40,7 @@ BOX_VARIABLE = "BOX_DATABASE_URL"
 
 
 class SessionPooler(BadInput):
-    """The pooler is in session mode: each client holds a backend for as long as it is connected."""
+    """The pooler is in session mode, so each client occupies a backend as long as the client is connected."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -51,7 +51,7 @@ class SessionPooler(BadInput):
 
 
 class WrongRole(BadInput):
-    """The login may not call the functions that this machine needs."""
+    """The login of this machine may not execute functions that the machine needs."""
 
     def __init__(self, login: str, missing: frozenset[str], role: str) -> None:
         self.login, self.missing, self.role = login, missing, role
@@ -61,7 +61,7 @@ class WrongRole(BadInput):
 
 
 class BoxLoginRefused(BadInput):
-    """The ledger refuses the login that boxes are given."""
+    """The ledger refuses the login that boxes use."""
 
     def __init__(self, login: str, evidence: object) -> None:
         self.login = login
@@ -72,18 +72,18 @@ class BoxLoginRefused(BadInput):
 
 
 def check_database(settings: Settings) -> str:
-    """DATABASE_URL leads to a Postgres that accepts the login."""
+    """Check that DATABASE_URL leads to a Postgres server that accepts the login."""
     with _connect(settings) as connection:
         (version,) = connection.exec_driver_sql("SHOW server_version").one()
     return f"Postgres {version} at {describe_address(_engine(settings))}"
 
 
 def check_pooler(settings: Settings) -> str:
-    """Boxes share the database's connections through a pooler in transaction mode, or the database is on this machine.
+    """Check that clients share connections through a pooler in transaction mode, or that the database is local.
 
     Raises:
         SessionPooler: DATABASE_URL names Supabase's pooler in session mode.
-        CheckWarning: a remote database has no pooler; the message says for how many boxes its connections are enough.
+        CheckWarning: a remote database has no pooler; the message states how many boxes can connect.
     """
     url = parse_database_url(settings.database_url.get_secret_value())
     if (url.host or "").endswith(_SUPABASE_POOLER) and (url.port or _SESSION_PORT) == _SESSION_PORT:
@@ -100,7 +100,7 @@ def check_pooler(settings: Settings) -> str:
 
 
 def check_tls(settings: Settings) -> str | None:
-    """The connection to another machine is encrypted, and its certificate is verified."""
+    """Check that the connection to a remote database is encrypted and that the server's certificate is verified."""
     url = parse_database_url(settings.database_url.get_secret_value())
     if not is_remote(url) and "sslmode" not in url.query:
         return None
@@ -118,13 +118,13 @@ def check_tls(settings: Settings) -> str | None:
 
 
 def check_migration(settings: Settings) -> str:
-    """The ledger is at the migration of this version."""
+    """Check that the ledger is at the migration of this version."""
     require_revision(_engine(settings))
     return f"at migration {known_revision()}"
 
 
 def check_box_role(settings: Settings) -> str:
-    """The login may do the work of a box, and nothing else."""
+    """Check that the login may execute the functions of a box and nothing else."""
     powers = _read_powers(settings, _BOX_NEEDS, "validation_worker")
     if powers.is_superuser or powers.tables or _CONTROL_NEEDS & set(powers.functions):
         reach = "everything" if powers.is_superuser else ", ".join(powers.tables[:3]) or "control functions"
@@ -135,15 +135,15 @@ def check_box_role(settings: Settings) -> str:
 
 
 def check_control_role(settings: Settings) -> str:
-    """The login may do the work of the control machine."""
+    """Check that the login may execute the functions of the control machine."""
     powers = _read_powers(settings, _CONTROL_NEEDS, "validation_control")
     return f"{powers.login} may execute {len(powers.functions)} functions"
 
 
 def check_box_login(settings: Settings) -> str | None:
-    """The login that boxes share is accepted, and no box has altered its password or session settings.
+    """Check that the ledger accepts the login that boxes share, with the original password and session settings.
 
-    Postgres lets every login alter itself.
+    A box could have altered them, because Postgres lets every login alter itself.
     """
     if not (address := os.environ.get(BOX_VARIABLE)):
         return None
@@ -168,7 +168,7 @@ def check_box_login(settings: Settings) -> str | None:
 
 
 def check_box_limits(settings: Settings) -> str | None:
-    """The logins of boxes can neither take all connections, nor keep sessions, nor create objects."""
+    """Check the limits of the logins of boxes: connections, sessions, creation of objects, other databases."""
     with _connect(settings) as connection, connection.begin():
         logins = connection.exec_driver_sql((SQL / "box_logins.sql").read_text()).all()
     for each in logins:
@@ -206,12 +206,12 @@ def _read_powers(settings: Settings, needed: frozenset[str], role: str) -> Row[A
 
 
 def read_session(settings: Settings) -> Row[Any]:
-    """The clock and limits of the database. Raises as ``check_database``."""
+    """Read the clock and the connection limit of the database. Raises as ``check_database`` does."""
     return read_one(settings, "session")
 
 
 def read_one(settings: Settings, question: str) -> Row[Any]:
-    """The one row of a statement in ``sql/doctor``. Raises as ``check_database``."""
+    """Run the statement ``sql/doctor/<question>.sql`` and return its only row. Raises as ``check_database`` does."""
     with _connect(settings) as connection:
         return _read(connection, question)
 
@@ -239,7 +239,7 @@ _MAX_LABELS = 5
 
 
 def check_writable(settings: Settings) -> str:
-    """The database accepts changes: it is no replica, and its disk is not full."""
+    """Check that the database accepts writes: it is not a replica, and its disk is not full."""
     state = read_one(settings, "writable")
     if state.is_replica:
         raise BadInput("DATABASE_URL leads to a read-only replica: name the primary server")
@@ -252,22 +252,22 @@ def check_writable(settings: Settings) -> str:
 
 
 def check_queue(settings: Settings) -> str:
-    """`video_queue` has the columns and types that the ledger needs."""
+    """Check that `video_queue` has the columns and types that the ledger needs."""
     exists = require_queue(open_ledger(settings, check_revision=False))
     return "video_queue has every column" if exists else "there is no video_queue yet: `vfleet migrate` makes it"
 
 
 def check_indexes(settings: Settings) -> str:
-    """No index of the ledger was left invalid by a build that was cut off: a claim would read the whole queue."""
+    """Check that no interrupted build left an invalid index, because a claim would then read the whole queue."""
     if invalid := find_invalid_indexes(open_ledger(settings, check_revision=False)):
         raise BadInput(f"no query uses the indexes {', '.join(invalid)}: `vfleet migrate` rebuilds them")
     return "all indexes are valid"
 
 
 def check_labels(settings: Settings) -> str:
-    """ISO 639 and the suite's models know the labels of the pending videos.
+    """Check that ISO 639 and the suite's models contain the language labels of the pending videos.
 
-    No model is asked about a segment with another label.
+    No model scores a segment with another label.
     """
     counts = count_labels(open_ledger(settings, check_revision=False), settings.worker_id, settings.languages)
     known = read_known_languages(settings.suite, settings.weights)
@@ -291,7 +291,7 @@ def check_labels(settings: Settings) -> str:
 def _name_labels(
     counts: Mapping[str, int], faults: Mapping[str, Fault | None], fault: Fault, problem: str
 ) -> Iterator[str]:
-    """Return the part of the sentence about the labels with a fault; nothing if there are none."""
+    """Yield the part of the warning about labels with this fault; yield nothing if no label has the fault."""
     found = {label: counts[label] for label, own in faults.items() if own == fault}
     if found:
         named = ", ".join(f"{label!r} ({count:,})" for label, count in list(found.items())[:_MAX_LABELS])

@@ -1,4 +1,4 @@
-"""The environment of this process, and that of the running control worker."""
+"""Checks of the environment variables of this process and of the running control worker."""
 
 import os
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ PREFIX, BOX_PREFIX = "VFLEET_", "BOX_"
 _PROC = Path("/proc")
 _PREFECT = frozenset({"PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS"})
 _WORKER = (b"worker", b"start", b"control")
-"""Words of the command that runs a control worker."""
+"""Words of the command line of a control worker."""
 
 
 def check_variables(_settings: Settings) -> str:
-    """Every variable that begins with `VFLEET_` is one that something reads."""
+    """Check that this project reads every variable whose name begins with `VFLEET_` or `BOX_VFLEET_`."""
     known = known_variables()
     unknown = [name for name in sorted(os.environ) if _own_name(name) and _own_name(name) not in known]
     if unknown:
@@ -27,22 +27,23 @@ def check_variables(_settings: Settings) -> str:
 
 
 def check_control_environment(_settings: Settings) -> str | None:
-    """The control worker that runs on this machine has the same settings as this command. Values are not shown."""
+    """Check that the control worker on this machine has the same settings as this command. Values are not shown."""
     return compare_environments(_PROC, os.environ) if _PROC.is_dir() else None
 
 
 def compare_environments(processes: Path, own: Mapping[str, str]) -> str | None:
-    """Compare the settings in an environment with those of the control worker among the processes.
+    """Compare the settings of this command with the settings of the running control worker.
 
     Args:
-        processes: ``/proc``, or a folder like it.
+        processes: ``/proc``, or a folder of the same structure.
         own: the environment of this command.
 
     Returns:
-        None where no control worker runs.
+        A finding for the doctor; None if no control worker runs.
 
     Raises:
-        CheckWarning: they differ, or the worker's cannot be read. Names the variables, not their values.
+        CheckWarning: settings differ (the message has the names, not the values), or the worker's environment cannot
+            be read.
     """
     found = [folder for folder in processes.iterdir() if folder.name.isdigit() and _is_control_worker(folder)]
     if not found:
@@ -66,7 +67,7 @@ def compare_environments(processes: Path, own: Mapping[str, str]) -> str | None:
 
 
 def _own_name(name: str) -> str | None:
-    """The name of a variable of this project, on whichever machine it will be read; None for other programs'."""
+    """Return the name of a variable of this project without ``BOX_``; None for a variable of another program."""
     name = name.removeprefix(BOX_PREFIX)
     return name if name.startswith(PREFIX) else None
 
@@ -81,7 +82,7 @@ def _suggest(name: str, known: set[str]) -> str:
 def _is_control_worker(folder: Path) -> bool:
     try:
         words = (folder / "cmdline").read_bytes().split(b"\0")
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return False
     return set(_WORKER) <= set(words) and any(b"prefect" in word for word in words)
 

@@ -1,4 +1,4 @@
-"""The machine itself: disk, clock, packages, models, and whether the installed software can compute on its GPU."""
+"""Checks of the machine itself: disk, clock, package versions, models, and computation on the GPU."""
 
 import importlib.util
 import platform
@@ -26,7 +26,7 @@ _IDENTITY_MODEL = bytes.fromhex(
 
 
 def check_gpu(settings: Settings) -> str | None:
-    """A GPU is there where one is required, and it is the model that was ordered."""
+    """Check that the machine has a GPU if one is required, and that its GPU is the ordered model."""
     gpus, ordered = read_gpus(), (settings.gpu_type or "").replace("_", " ")
     names = ", ".join(f"{gpu.name} ({gpu.memory_gib} GiB)" for gpu in gpus)
     if settings.device == "cuda" and not gpus:
@@ -37,7 +37,7 @@ def check_gpu(settings: Settings) -> str | None:
 
 
 def check_driver(settings: Settings) -> str | None:
-    """The driver supports the CUDA version that the image was built for."""
+    """Check that the driver supports the CUDA version that the image was built for."""
     driver, cuda = read_driver_version(), built_for_cuda()
     if settings.device == "cuda" and driver is None:
         raise BadInput(
@@ -50,10 +50,10 @@ def check_driver(settings: Settings) -> str | None:
 
 
 def check_onnxruntime(settings: Settings) -> str | None:
-    """ONNX Runtime was built for CUDA where a GPU is required. Cheap: the GPU is not touched."""
+    """Check that ONNX Runtime was built for CUDA if a GPU is required. The check is fast and does not use the GPU."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
-    import onnxruntime  # noqa: PLC0415 - a control machine has none
+    import onnxruntime  # noqa: PLC0415 - a control machine has no ONNX Runtime
 
     providers = onnxruntime.get_available_providers()
     if settings.device == "cuda" and "CUDAExecutionProvider" not in providers:
@@ -65,9 +65,10 @@ def check_onnxruntime(settings: Settings) -> str | None:
 
 
 def check_onnx_session(settings: Settings) -> str | None:
-    """ONNX Runtime computes on the GPU where one is required: a library that it was built with may not load.
+    """Check that ONNX Runtime can compute, on the GPU if one is required. A CUDA library may fail to load.
 
-    Opens a CUDA context, which takes hundreds of MB of GPU memory until the process ends: not for a worker.
+    The check opens a CUDA context, which takes hundreds of MB of GPU memory until the process ends. Therefore a worker
+    does not run this check.
     """
     if importlib.util.find_spec("onnxruntime") is None:
         return None
@@ -87,19 +88,19 @@ def check_onnx_session(settings: Settings) -> str | None:
 
 
 WARN_SKEW_S: Seconds = 10.0
-"""Beyond this, times of this machine and times of the ledger cannot be put in order."""
+"""Clock difference above which times of this machine and times of the ledger cannot be compared."""
 MAX_SKEW_S: Seconds = 600.0
-"""Object stores refuse requests whose signature is 15 minutes off."""
+"""Clock difference above which the check fails. Object stores refuse signatures that are 15 minutes off."""
 _PACKAGES = ("validation-fleet", "prefect", "sqlalchemy", "obstore", "pyarrow")
 
 
 def check_versions(_settings: Settings) -> str:
-    """The installed versions, to compare two machines."""
+    """Return the installed versions, so that an operator can compare two machines."""
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _PACKAGES)])
 
 
 def check_disk(_settings: Settings) -> str:
-    """There is disk space for the files of two chunks."""
+    """Check that the free disk space holds the files of two chunks."""
     free = shutil.disk_usage(Path.cwd()).free
     if free < MIN_DISK_BYTES:
         raise BadInput(
@@ -109,7 +110,7 @@ def check_disk(_settings: Settings) -> str:
 
 
 def check_clock(settings: Settings) -> str:
-    """The clocks of this machine and of the database agree."""
+    """Check that the clocks of this machine and of the database agree."""
     before = time.time()
     database = read_session(settings).now.timestamp()
     skew_s = database - (before + time.time()) / 2
@@ -122,7 +123,7 @@ def check_clock(settings: Settings) -> str:
 
 
 def check_models(settings: Settings) -> str:
-    """Every model loads from weights with the locked hashes, and answers."""
+    """Check that every model loads from weights with the locked hashes and passes the self-test."""
     suite = load_suite(settings.suite)
     run_self_test(suite)
     return ", ".join(f"{model} {revision}" for model, revision in suite.revisions.items())

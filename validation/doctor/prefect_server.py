@@ -1,7 +1,7 @@
-"""The Prefect server, asked over HTTP with this machine's credentials, and what runs the control flows.
+"""Checks of the Prefect server and of its pools, deployments and control worker, over HTTP.
 
-Prefect's own client is not used, because importing it takes seconds and the core does not import Prefect. The address,
-the credentials and the certificates are read from the environment as Prefect's client reads them.
+Prefect's own client is not used, because its import takes seconds and the core does not import Prefect. The address,
+the credentials and the certificates are read from the same environment variables that Prefect's client reads.
 """
 
 import base64
@@ -29,7 +29,7 @@ SERVICE = "the Prefect server"
 CHECK_ADDRESS = "check PREFECT_API_URL, PREFECT_API_SSL_CERT_FILE and that the server is up"
 REQUEST_TIMEOUT_S: Seconds = 20.0
 CLOUD = "https://api.prefect.cloud/api"
-"""Address of Prefect Cloud, unless PREFECT_CLOUD_API_URL names another."""
+"""Address of Prefect Cloud, unless PREFECT_CLOUD_API_URL sets another one."""
 _PROTECTED = frozenset({"user-agent", "prefect-csrf-token", "prefect-csrf-client"})
 """Headers that Prefect's client ignores in PREFECT_CLIENT_CUSTOM_HEADERS."""
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
@@ -48,7 +48,7 @@ class PrefectRefused(BadInput):
 
 
 def check_prefect(_settings: Settings) -> str:
-    """The Prefect server accepts this machine and has its version. Prefect Cloud serves clients of any version."""
+    """Check that the Prefect server accepts this machine and has the same version (except Prefect Cloud)."""
     url = read_address(os.environ)
     if is_cloud(url, os.environ):
         ask_prefect("GET", f"/work_pools/{POOL}")
@@ -60,7 +60,7 @@ def check_prefect(_settings: Settings) -> str:
 
 
 def check_pool(_settings: Settings) -> str:
-    """The work pool of the boxes exists, has the worker type of this project, and is not paused."""
+    """Check that the work pool of the boxes exists, has the worker type of this project, and is not paused."""
     pool = ask_prefect("GET", f"/work_pools/{POOL}")
     if pool is None:
         raise BadInput(f"there is no work pool {POOL} on this Prefect server: run `vfleet bootstrap`")
@@ -72,7 +72,7 @@ def check_pool(_settings: Settings) -> str:
 
 
 def check_tokens(settings: Settings) -> str | None:
-    """The token file of the gateway can be changed, so boxes can be let in and refused."""
+    """Check that the token file of the gateway is writable, so that tokens of boxes can be added and revoked."""
     tokens = find_tokens(settings)
     if tokens is None:
         return None
@@ -86,7 +86,7 @@ def ask_prefect(method: str, path: str, body: object = None, *, environment: Map
     Raises:
         BadInput: PREFECT_API_URL is missing or not an address.
         PrefectRefused: the credentials are refused.
-        Unreachable: the server does not answer, or with an error.
+        Unreachable: the server does not answer, or answers with an error status.
     """
     url = read_address(environment)
     address = hide_password(url)
@@ -105,18 +105,18 @@ def ask_prefect(method: str, path: str, body: object = None, *, environment: Map
         raise Unreachable(SERVICE, address, "look at its log", f"status {response.status_code}")
     try:
         return response.json()
-    except ValueError:  # a page of some other program
+    except ValueError:  # the response comes from another program
         raise BadInput(f"{address} is not the API of a Prefect server: check PREFECT_API_URL") from None
 
 
 def read_address(environment: Mapping[str, str]) -> str:
-    """The address of the API. It may contain a password: show only ``hide_password`` of it.
+    """Return the URL of the API. The URL may contain a password: pass it through ``hide_password`` before showing it.
 
     Raises:
         BadInput: PREFECT_API_URL is missing or not the address of an API.
     """
     url = environment.get("PREFECT_API_URL", "")
-    is_api = url.rstrip("/").endswith("/api") or "/accounts/" in url  # a server's own, or a workspace of Prefect Cloud
+    is_api = url.rstrip("/").endswith("/api") or "/accounts/" in url  # a server, or a workspace of Prefect Cloud
     if not (url.startswith(("http://", "https://")) and is_api):
         raise BadInput(
             f"PREFECT_API_URL is {hide_password(url)!r}: set it to the Prefect server's address, as https://HOST/api"
@@ -125,17 +125,17 @@ def read_address(environment: Mapping[str, str]) -> str:
 
 
 def is_cloud(address: str, environment: Mapping[str, str]) -> bool:
-    """Whether the address is one of Prefect Cloud."""
+    """Return whether an address belongs to Prefect Cloud."""
     return address.startswith(environment.get("PREFECT_CLOUD_API_URL") or CLOUD)
 
 
 def hide_password(url: str) -> str:
-    """An address without the user name and password that it may contain."""
+    """Return a URL without its user name and password."""
     return re.sub(r"^(\w+://)?.*@", r"\1", url)
 
 
 def read_headers(environment: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a request: a server's password, else a key of Prefect Cloud; custom headers override both.
+    """Return the headers of a request: a server's password or a key of Prefect Cloud, overridden by custom headers.
 
     Raises:
         BadInput: PREFECT_CLIENT_CUSTOM_HEADERS cannot be read.
@@ -153,10 +153,12 @@ def read_headers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_ssl_context(environment: Mapping[str, str]) -> ssl.SSLContext:
-    """The certificate authorities that are trusted: PREFECT_API_SSL_CERT_FILE, else the public ones.
+    """Return an SSL context that trusts PREFECT_API_SSL_CERT_FILE, or the public authorities if it is not set.
+
+    PREFECT_API_TLS_INSECURE_SKIP_VERIFY turns the verification off.
 
     Raises:
-        BadInput: that file cannot be read.
+        BadInput: PREFECT_API_SSL_CERT_FILE cannot be read.
     """
     authority = environment.get("PREFECT_API_SSL_CERT_FILE")
     try:
@@ -171,19 +173,19 @@ def make_ssl_context(environment: Mapping[str, str]) -> ssl.SSLContext:
 
 CONTROL_POOL = "control"
 TICK_DEPLOYMENT = "operate-fleet"
-"""The one that is scheduled; the others are run by hand."""
+"""The scheduled deployment; the other control deployments are run by hand."""
 CONTROL_DEPLOYMENTS = (
     TICK_DEPLOYMENT, "dispatch-chunks", "sweep-stale-claims", "check-alerts", "reconcile-fleet", "report-progress",
 )  # fmt: skip
 BOX_DEPLOYMENT = "validate-chunk"
 MAX_TICK_AGE = timedelta(minutes=15)
-"""Ticks come every two minutes."""
+"""Age of the last tick above which the check warns. Ticks run every two minutes."""
 _WORKING_DIRECTORY = "set_working_directory"
 _FINAL = {"any_": ["COMPLETED", "FAILED", "CRASHED"]}
 
 
 def check_control_worker(_settings: Settings) -> str:
-    """The pool `control` exists, is not paused, and a worker polled it lately."""
+    """Check that the work pool `control` exists, is not paused, and has an online worker."""
     pool = ask_prefect("GET", f"/work_pools/{CONTROL_POOL}")
     if pool is None:
         raise BadInput(f"there is no work pool {CONTROL_POOL} on this Prefect server: run `vfleet bootstrap`")
@@ -201,7 +203,7 @@ def check_control_worker(_settings: Settings) -> str:
 
 
 def check_deployments(_settings: Settings) -> str:
-    """Every deployment exists, without unfilled variables, and the control flows lie where the deployments say."""
+    """Check that every deployment exists without unfilled variables, and that the code of the control flows exists."""
     found = {one["name"]: one for one in ask_prefect("POST", "/deployments/filter", {"limit": 200}) or []}
     if missing := [name for name in (*CONTROL_DEPLOYMENTS, BOX_DEPLOYMENT) if name not in found]:
         raise BadInput(f"there is no deployment {', '.join(missing)}: run `vfleet bootstrap`")
@@ -213,7 +215,7 @@ def check_deployments(_settings: Settings) -> str:
 
 
 def check_box_deployment(_settings: Settings) -> str:
-    """The deployment of the boxes' flow exists, and its code lies on this box where the deployment says."""
+    """Check that the deployment of the boxes' flow exists, and that this box has the code of the flow."""
     found = ask_prefect("GET", f"/deployments/name/{BOX_DEPLOYMENT}/{BOX_DEPLOYMENT}")
     if found is None:
         raise BadInput(f"there is no deployment {BOX_DEPLOYMENT}: run `vfleet bootstrap` on the control machine")
@@ -222,7 +224,7 @@ def check_box_deployment(_settings: Settings) -> str:
 
 
 def check_last_tick(settings: Settings) -> str | None:
-    """The last tick of the fleet has not failed. Does not apply where no Vast.ai key is set."""
+    """Check that the last tick of the fleet is recent and did not fail. Return None if no Vast.ai key is set."""
     if not settings.vast_api_key.get_secret_value():
         return None
     runs = ask_prefect(
@@ -250,7 +252,7 @@ def check_last_tick(settings: Settings) -> str | None:
 
 
 def _refuse_placeholders(deployments: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse `{{ ... }}` where Prefect should have put a value: the variable was not set when it was deployed."""
+    """Refuse a deployment with a literal `{{ ... }}`: its variable was not set when the deployment was created."""
     for name, deployment in deployments.items():
         for step in _list_texts([deployment.get(part) for part in ("pull_steps", "job_variables", "path")]):
             if "{{" in step and "prefect." not in step:
@@ -269,10 +271,10 @@ def _list_texts(value: Any) -> Iterator[str]:
 
 
 def _check_code(deployment: Mapping[str, Any]) -> str:
-    """Return the folder that a deployment names, where the file of its flow must be.
+    """Return the folder of a deployment's code, after checking that the folder holds the file of the flow.
 
     Raises:
-        BadInput: the file is not there.
+        BadInput: the file does not exist.
     """
     steps = deployment.get("pull_steps") or []
     folders = [inputs.get("directory") for step in steps for name, inputs in step.items() if _WORKING_DIRECTORY in name]

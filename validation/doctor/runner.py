@@ -1,4 +1,4 @@
-"""Which checks run on which machine."""
+"""The list of checks for each kind of machine, and the functions that run the lists."""
 
 from collections.abc import Iterator, Sequence
 
@@ -67,7 +67,7 @@ BOX_CHECKS: Sequence[Check] = (
     check_queued_tars,
     check_conditional_put,
 )
-"""Run before a worker starts, the cheapest first; about two seconds in all. The worker itself asks Prefect."""
+"""Checks before the start of a worker, the fastest first; about two seconds in all. The worker itself asks Prefect."""
 
 GPU_CHECKS: Sequence[Check] = (
     check_versions,
@@ -79,7 +79,7 @@ GPU_CHECKS: Sequence[Check] = (
     check_onnx_session,
     check_models,
 )
-"""Run by `vfleet doctor --gpu` on a box."""
+"""Checks of `vfleet doctor --gpu` on a box."""
 
 CONTROL_CHECKS: Sequence[Check] = (
     check_versions,
@@ -112,20 +112,20 @@ CONTROL_CHECKS: Sequence[Check] = (
     check_last_tick,
     check_tokens,
 )
-"""Run by `vfleet doctor` on the control machine."""
+"""Checks of `vfleet doctor` on the control machine."""
 
 
 def run_checks(settings: Settings, checks: Sequence[Check]) -> Iterator[CheckResult]:
-    """Run every check, whatever the results of those before it."""
+    """Run all checks in order and yield their results. A failed check does not stop the later checks."""
     for check in checks:
         yield run_check(settings, check)
 
 
 def check_box(settings: Settings) -> list[str]:
-    """Refuse to start a worker where no chunk could be finished. Returns the warnings, for the log.
+    """Run the checks before the start of a worker. Return the warnings, for the log.
 
     Raises:
-        FleetError: the first problem, with what to do.
+        FleetError: the first failed check, with its remedy. A worker could finish no chunk on this box.
     """
     warnings = []
     for check in BOX_CHECKS:

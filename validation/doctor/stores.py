@@ -1,4 +1,4 @@
-"""The object stores and the credentials for them, and the accounts of vendors: Vast.ai and Cloudflare."""
+"""Checks of the object stores, their credentials, and the accounts at Vast.ai and Cloudflare."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -17,11 +17,11 @@ from validation.storage.store import check_store, delete_object, open_store, put
 from validation.vast.client import VastClient
 
 TEST_CREDENTIAL_S = 900
-"""Lifetime of the credential that a check creates."""
+"""Lifetime in seconds of the credentials that ``check_cloudflare`` creates."""
 
 
 def check_vast(settings: Settings) -> str | None:
-    """Vast.ai accepts the key, and returns the credit and all instances, as every tick of the fleet needs."""
+    """Check that Vast.ai accepts the key, lists all instances and reports credit, as every tick needs."""
     if not settings.vast_api_key.get_secret_value():
         return None
     with VastClient(settings.vast_api_key, settings.vast_url) as client:
@@ -36,7 +36,7 @@ def check_vast(settings: Settings) -> str | None:
 
 
 def check_cloudflare(settings: Settings) -> str | None:
-    """Cloudflare creates the credentials that a box would get, for both buckets."""
+    """Check that Cloudflare creates the credentials that a box would get, for both buckets."""
     engine = open_ledger(settings, check_revision=False)
     with open_issuer(engine, settings) as issuer:
         if issuer is None:
@@ -48,34 +48,34 @@ def check_cloudflare(settings: Settings) -> str | None:
 
 
 MIN_REMAINING = timedelta(minutes=30)
-"""The control machine renews credentials hours before they expire, so less than this means that it does not."""
+"""Remaining lifetime below which the check warns. The control machine renews credentials hours before they expire."""
 
 
 def check_stores(settings: Settings) -> str:
-    """Source and results answer this box, below the prefixes that it may use."""
+    """Check that this box can access the source and results stores below its permitted prefixes."""
     stores = open_box_stores(settings, open_ledger(settings, check_revision=False))
     return ", ".join(map(describe_store_address, stores))
 
 
 def check_source(settings: Settings) -> str:
-    """The source answers the control machine: a wrong address is found before a box is rented."""
+    """Check that the control machine can access the source store. A wrong URL is found before a box is rented."""
     store = open_store(settings.source_url, settings)
     check_store(store)
     return describe_store_address(store)
 
 
 def check_results(settings: Settings) -> str:
-    """The results store answers the control machine, which sweeps and reads it."""
+    """Check that the control machine can access the results store, as sweeps and readers need."""
     store = open_store(settings.results_url, settings)
     check_store(store)
     return describe_store_address(store)
 
 
 def check_queued_tars(settings: Settings) -> str:
-    """The tar of a queued video can be read, as the work does it, up to its first member.
+    """Check that the tar of a queued video can be read up to its first member, in the way that a flow run reads it.
 
-    One missing object may be the fault of its video, so up to three videos are tried before the address is at fault,
-    and then three that were validated before.
+    One missing object may be a fault of its video. The check therefore tries up to three queued videos, and then up to
+    three validated ones, before it reports a wrong address.
     """
     engine = open_ledger(settings, check_revision=False)
     queued = peek_videos(engine, settings.worker_id, languages=settings.languages)
@@ -100,7 +100,7 @@ def check_queued_tars(settings: Settings) -> str:
 
 
 def check_conditional_put(settings: Settings) -> str:
-    """The results store accepts an object, refuses to overwrite it, and deletes it: shards are written only once."""
+    """Check that the results store accepts an object, refuses to overwrite it, and deletes it. Shards need this."""
     engine = open_ledger(settings, check_revision=False)
     store = open_store(settings.results_url, settings, find_store_credentials(settings, engine, "results"))
     key = f"{shard_folder(settings.worker_id)}/vfleet-preflight-{uuid4().hex}"
@@ -118,7 +118,7 @@ def check_conditional_put(settings: Settings) -> str:
 
 
 def check_credentials(settings: Settings) -> str | None:
-    """The store credentials do not expire soon."""
+    """Check that the store credentials do not expire soon."""
     if not settings.results_url.startswith("s3://"):
         return None
     find_credential = find_store_credentials(settings, open_ledger(settings, check_revision=False), "results")
@@ -134,11 +134,11 @@ def check_credentials(settings: Settings) -> str | None:
 
 
 def describe_expiry(expires_at: datetime | None, *, now: datetime) -> str:
-    """Say how long a credential is still valid.
+    """Return a phrase that states until when a credential is valid.
 
     Raises:
-        BadInput: it has expired.
-        CheckWarning: it expires soon, so it is not being renewed.
+        BadInput: the credential has expired.
+        CheckWarning: the credential expires within ``MIN_REMAINING``, so it is apparently not renewed.
     """
     if expires_at is None:
         return "keys that do not expire"

@@ -1,1 +1,1 @@
-"""The control of the rented boxes: what the fleet should be, what it is, and the steps between the two."""
+"""Control of the rented boxes: the order, the observed state, and the actions that bring the fleet to the order."""

@@ -1,4 +1,4 @@
-"""The work behind `vfleet fleet ...`: what an operator asks of the rented boxes."""
+"""The functions behind the commands `vfleet fleet ...`: order, scale down, plan, price, status and bans of a fleet."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -32,9 +32,9 @@ from validation.vast.offer_filter import OfferFilter, rank_offers
 from validation.vast.rate_limit import Clock, WallClock
 
 TICK_INTERVAL_S: Seconds = 31.0
-"""Between the ticks of ``down``: absences from the listing count when they are 30 s apart."""
+"""Pause between two ticks of ``down``. The ledger counts absences from the listing that are at least 30 s apart."""
 MAX_TICKS = 60
-"""Of ``down``: half an hour."""
+"""Number of ticks after which ``down`` gives up: about half an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +44,21 @@ class FleetRequest:
     fleet: str
     machines: int
     budget: float
-    """Dollars in all."""
+    """The most that the fleet may spend in all, in dollars."""
     max_usd_per_hour: float
-    """Dollars per hour for all boxes together."""
+    """The most that all boxes together may cost, in dollars per hour."""
     image: str
     max_price: float | None = None
-    """Dollars per hour for one box."""
+    """The most that one box may cost, in dollars per hour."""
     gpu: tuple[str, ...] = ()
     cuda: float | None = None
     disk: float | None = None
-    """GB."""
+    """Disk space per box, in GB."""
     inet_down: float | None = None
-    """Mb/s."""
+    """Minimum download speed of a box, in Mb/s."""
 
     def to_offer_filter(self) -> OfferFilter:
-        """The default filter with the bounds that are given. Raises as ``OfferFilter``."""
+        """Return the default filter, with the bounds that this request gives. Raises as ``OfferFilter`` does."""
         given: dict[str, Any] = {
             "gpu_names": self.gpu or None,
             "min_cuda": self.cuda,
@@ -70,11 +70,12 @@ class FleetRequest:
 
 
 def up(request: FleetRequest) -> None:
-    """Check that the order can be met, then record it. The next tick rents.
+    """Check that the market can fulfil the order, and record the order in the ledger. The next tick rents the boxes.
 
     Raises:
-        BadInput: a number makes no sense, boxes lack a variable of their environment, or no offer meets the filter.
-        VastKeyMissing, VastKeyRefused, CreditExhausted: there is no account to rent with.
+        BadInput: a number is out of its range, the environment of the boxes is not valid, or no offer meets the
+            filter and the cap.
+        VastKeyMissing, VastKeyRefused, CreditExhausted: the Vast.ai account cannot rent.
     """
     offer_filter = request.to_offer_filter()
     if request.machines < 0 or min(request.budget, request.max_usd_per_hour, offer_filter.max_usd_per_hour) <= 0:
@@ -99,10 +100,10 @@ def up(request: FleetRequest) -> None:
 
 
 def _find_cheapest(client: VastClient, offer_filter: OfferFilter) -> float:
-    """The cheapest offer's dollars per hour.
+    """Return the price of the cheapest offer that meets the filter, in dollars per hour.
 
     Raises:
-        CreditExhausted: the account cannot pay for it.
+        CreditExhausted: the account has no credit.
         BadInput: no offer meets the filter; the message says why.
     """
     if (credit_usd := client.read_credit()) <= 0:
@@ -115,12 +116,12 @@ def _find_cheapest(client: VastClient, offer_filter: OfferFilter) -> float:
 
 
 def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
-    """Scale the fleet to zero. With ``now``, destroy all boxes and return when two complete listings show none.
+    """Scale the fleet to zero. With ``now``, destroy all boxes and wait until the listing and the ledger show none.
 
-    The order is in the ledger, so the flow's ticks act on it too, also when this command is interrupted.
+    The ledger stores the order. The scheduled ticks therefore carry out the order even if this command is interrupted.
 
     Raises:
-        BadInput: after half an hour an instance is still listed.
+        BadInput: the fleet is not empty after half an hour.
     """
     engine = open_ledger()
     scale_to_zero(engine, fleet, abandon=now)
@@ -144,7 +145,7 @@ def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
 
 
 def plan(fleet: str, *, json: bool = False) -> None:
-    """Print what the next tick would do, and what it would cost; change nothing."""
+    """Print the actions and the cost of the next tick; change nothing."""
     engine = open_ledger()
     with _open_client() as client:
         next_plan, snapshot = preview_tick(ReconcileContext(engine, client, fleet, dict))
@@ -170,11 +171,11 @@ def plan(fleet: str, *, json: bool = False) -> None:
 def price(
     machines: int, *, budget_usd: float | None, max_price: float | None, gpu: tuple[str, ...], json: bool = False
 ) -> None:
-    """Print what an order of so many boxes would rent at this moment, and what it would cost; change nothing.
+    """Print which offers an order of ``machines`` boxes would rent now, and their price; change nothing.
 
     Raises:
         BadInput: no offer meets the bounds; the message says why.
-        VastKeyMissing, VastKeyRefused: there is no account to ask with.
+        VastKeyMissing, VastKeyRefused: the market cannot be searched without a valid key.
     """
     request = FleetRequest("", machines, 0.0, 0.0, "", max_price=max_price, gpu=gpu)
     offer_filter = request.to_offer_filter()
@@ -197,7 +198,7 @@ def price(
 
 
 def _say_last_tick(budget: FleetBudget) -> None:
-    """Print what the last tick said, and how long ago."""
+    """Print the notes of the last tick, and its age in seconds."""
     if budget.last_tick_at is None:
         say("no tick has run yet: does the control worker run?")
         return
@@ -207,7 +208,7 @@ def _say_last_tick(budget: FleetBudget) -> None:
 
 
 def _describe(action: Action) -> tuple[str, str, float | None]:
-    """Box, reason or offer, and dollars per hour of an action."""
+    """Return the box of an action, its reason or offer, and its dollars per hour (None if the price is not known)."""
     match action:
         case Rent(slot, offer):
             return f"slot {slot}", f"{offer.gpu_name}, machine {offer.machine_id}", round(offer.usd_per_hour, 3)
@@ -220,7 +221,7 @@ def _describe(action: Action) -> tuple[str, str, float | None]:
 
 
 def status(fleet: str, *, json: bool = False) -> None:
-    """Print the boxes and the money, from the ledger alone."""
+    """Print the boxes and the spending of a fleet. Only the ledger is read."""
     engine = open_ledger()
     budget = read_budget(engine, fleet)
     boxes = [box for box in read_rented_instances(engine, fleet) if box.state != "gone"]
@@ -249,7 +250,7 @@ def status(fleet: str, *, json: bool = False) -> None:
 
 
 def bans(*, json: bool = False) -> None:
-    """Print the machines and hosts that are not rented at present."""
+    """Print the machines and hosts that are banned at present."""
     found = read_bans(open_ledger())
     if json:
         for ban in found:
@@ -261,10 +262,10 @@ def bans(*, json: bool = False) -> None:
 
 
 def unban(kind: str, vendor_id: str) -> None:
-    """Lift a ban.
+    """Lift the ban of a machine or a host.
 
     Raises:
-        BadInput: the words name no machine and no host, or there is no such ban.
+        BadInput: ``kind`` is neither machine nor host, ``vendor_id`` is not a number, or there is no such ban.
     """
     if kind not in get_args(BanKind) or not vendor_id.isdecimal():
         raise BadInput(f"a ban is of a machine or a host, by its number, not of {kind} {vendor_id}")

@@ -1,4 +1,4 @@
-"""The execution of a plan. Each action is recorded in the ledger before and after its request to the vendor."""
+"""Execute a plan. The ledger records each action before and after the request to the vendor."""
 
 import logging
 from collections.abc import Mapping
@@ -52,14 +52,14 @@ from validation.vast.offer_filter import to_rental_request
 log = logging.getLogger("vfleet.fleet")
 
 LOCK_S = 300
-"""Lease of the reconciler's lock, renewed before each action: longer than any one request with its retries."""
+"""Lease of the reconciler's lock in seconds, renewed before each action. One request with its retries takes less."""
 MAX_FAILED_CREATES = 3
-"""Creates per tick that may be refused or unanswered before the tick rents no more."""
+"""Number of refused or unanswered creates after which a tick rents no more."""
 
 
 @dataclass
 class TickOutcome:
-    """What a tick did."""
+    """The number of executed actions per kind, and the notes of one tick for the operator."""
 
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -77,18 +77,18 @@ class PlanExecutor:
     fleet: str
     snapshot: FleetSnapshot
     environment: Mapping[str, str]
-    """Of every new box."""
+    """The environment variables of every new box."""
     holder: UUID
     issuer: CredentialIssuer | None = None
     tokens: TokenFile | None = None
     outcome: TickOutcome = field(default_factory=TickOutcome)
 
     def execute(self, plan: Plan) -> None:
-        """Apply the actions in order, until the lock is lost or nothing more may be rented.
+        """Execute the actions in order. Stop when the lock is lost or nothing more may be rented.
 
         Raises:
-            VastKeyRefused: nothing can be done with this key.
-            Unreachable, LedgerBusy: the ledger does not answer; the next tick finds everything as it is.
+            VastKeyRefused: the vendor refuses the key; the remaining actions were not executed.
+            Unreachable, LedgerBusy: the ledger does not answer; the next tick plans the remaining actions again.
         """
         self.outcome.notes += plan.notes
         spares = list(plan.spares)
@@ -137,7 +137,7 @@ class PlanExecutor:
             self.outcome.count(count_as)
 
     def _destroy(self, label: str | None, instance_id: int | None) -> None:
-        """Send a destroy to the vendor; if it fails, the next tick sends it again."""
+        """Send a destroy to the vendor. If the destroy fails, the next tick sends it again."""
         if instance_id is None:
             return
         try:
@@ -150,11 +150,11 @@ class PlanExecutor:
             transition_instance(self.engine, label, "destroyed")
 
     def _rent(self, rent: Rent, spares: list[Offer]) -> bool:
-        """Rent for one slot, with a spare where an offer is gone. Returns whether the tick may rent more."""
+        """Rent a box for one slot; try the spare offers if an offer is gone. Return whether the tick may rent more."""
         offer: Offer | None = rent.offer
         try:
             credentials = self.issuer.create(f"val-{rent.slot}") if self.issuer else {}
-        except FleetError as error:  # before anything is recorded: a box that can open no store is of no use
+        except FleetError as error:  # nothing is recorded yet; a box without credentials cannot open a store
             self.outcome.notes.append(f"nothing is rented because store credentials cannot be issued: {error}")
             return False
         while offer is not None:
@@ -195,11 +195,11 @@ class PlanExecutor:
         log.info("rented %d for %s: %s at $%.3f/h", created.instance_id, label, gpu, offer.usd_per_hour)
 
     def _handle_create_error(self, label: str, error: Exception) -> bool:
-        """Record a create that failed. Returns whether the tick may rent more."""
+        """Record a create that failed. Return whether the tick may rent more."""
         self.outcome.notes.append(str(error))
         match error:
             case OutcomeUnknown():
-                self.outcome.count("unknown")  # stays requested, and counts against the caps, until a listing decides
+                self.outcome.count("unknown")  # the box stays requested and uses the caps until a listing decides
             case CreatedButFailed(instance_id=left):
                 transition_instance(self.engine, label, "destroying", instance_id=left, reason="created_but_failed")
                 self._destroy(label, left)

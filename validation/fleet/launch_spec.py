@@ -33,7 +33,7 @@ DEFAULTS = {
     "VFLEET_BOX_IDLE_S": "1800",
 }
 MAX_ENVIRONMENT_BYTES = 32_768
-"""The vendor's limit."""
+"""The vendor's limit for the names and values of a box's environment together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def read_box_environment(environment: Mapping[str, str] = os.environ) -> dict[st
     """Read the environment of every box from the control machine's variables ``BOX_...``.
 
     Raises:
-        BadInput: a variable is missing or must not be on a box, or the box would get the control machine's own
-            database login.
+        BadInput: a required variable is missing, a variable is not allowed on a box, or boxes would get the control
+            machine's database login or a shared credential instead of their own.
     """
     values = {name.removeprefix(PREFIX): value for name, value in environment.items() if name.startswith(PREFIX)}
     if disallowed := sorted(set(values) - ALLOWED):
@@ -89,7 +89,7 @@ def read_box_environment(environment: Mapping[str, str] = os.environ) -> dict[st
 def build_create_request(
     launch_spec: LaunchSpec, offer: Offer, *, label: str, worker_id: str, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The body of a create. ``env`` must be an object: the vendor ignores a string without an error.
+    """Return the body of a create request. ``env`` is an object, because the vendor ignores a string without an error.
 
     Raises:
         BadInput: the environment is larger than the vendor accepts.
@@ -107,5 +107,5 @@ def build_create_request(
         "args": [],
         "env": env,
         "cancel_unavail": True,  # else an offer that is gone becomes a stopped instance that bills its disk
-        "price": None,  # on demand: an interruptible instance may start again after its box was replaced
+        "price": None,  # rent on demand: an interruptible instance may start again after its box was replaced
     }

@@ -1,6 +1,6 @@
-"""The actions of one tick. Pure: equal snapshots give equal plans, and no plan breaks a cap.
+"""Choose the actions of one tick. The functions are pure: equal snapshots give equal plans. No plan exceeds a cap.
 
-On the evidence of an incomplete listing nothing is rented, marked ready or closed.
+If the listing is incomplete, a plan rents no box and marks no box as ready or closed.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from validation.vast.listings import Instance, Offer
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A create whose response was lost did take effect: a listing shows the box's label."""
+    """Record the instance of a create whose response was lost: a listing shows the label of the box."""
 
     box: RentedInstance
     instance_id: int
@@ -33,7 +33,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class MarkReady:
-    """The box's worker sends heartbeats: the box counts as working."""
+    """Record that the box works, because its worker sends heartbeats."""
 
     box: RentedInstance
 
@@ -48,7 +48,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Terminate:
-    """Destroy the box, and ban its machine where the reason calls for it."""
+    """Destroy the box. Ban its machine if ``BAN_S`` holds the reason."""
 
     box: RentedInstance
     reason: Reason
@@ -71,7 +71,7 @@ class DestroyOrphan:
 
 @dataclass(frozen=True, slots=True)
 class MarkClosed:
-    """The box is proven to be gone, or never to have been rented."""
+    """Record that the box is gone. Complete listings prove that it was destroyed or never rented."""
 
     box: RentedInstance
     reason: Reason
@@ -96,11 +96,11 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     to_rent: int = 0
-    """How many boxes are missing and may be rented, if the market has offers."""
+    """Number of boxes that are missing and may be rented if the market has offers."""
     spares: tuple[Offer, ...] = ()
     """Offers to rent instead of those that turn out to be gone."""
     notes: tuple[str, ...] = ()
-    """Sentences for an operator: why less is done than expected."""
+    """Sentences that explain to an operator why the plan does less than expected."""
 
 
 def make_plan(snapshot: FleetSnapshot) -> Plan:
@@ -123,7 +123,7 @@ def make_plan(snapshot: FleetSnapshot) -> Plan:
 
 
 def choose_offers(snapshot: FleetSnapshot, missing: int) -> Plan:
-    """Rent the best offers that caps, bans and hosts allow, each for the lowest free slot."""
+    """Return a plan that rents the best offers for the lowest free slots, within caps, bans and boxes per host."""
     policy, budget = snapshot.policy, snapshot.budget
     count = min(missing, policy.max_rents_per_tick)
     if count == 0 or snapshot.offers is None:
@@ -152,7 +152,7 @@ def choose_offers(snapshot: FleetSnapshot, missing: int) -> Plan:
 
 
 def _eligible_offers(snapshot: FleetSnapshot) -> Iterator[Offer]:
-    """Offers of machines that are neither banned nor rented already, each machine once."""
+    """Yield the offers of machines that are neither banned nor rented, one offer per machine."""
     banned = {(ban.kind, ban.vendor_id) for ban in snapshot.bans if ban.expires_at > snapshot.now}
     taken = {box.machine_id for box in snapshot.boxes if box.state != "gone"}
     for offer in snapshot.offers or ():
@@ -182,7 +182,11 @@ def _budget_after_rental(budget: BudgetState, offer: Offer) -> BudgetState:
 
 
 def _plan_without_listing(snapshot: FleetSnapshot) -> Plan:
-    """Without a complete listing: only destroy what was decided to be destroyed, which needs no evidence."""
+    """Return the plan for an incomplete listing.
+
+    The plan destroys only boxes that are in state ``destroying``, or all boxes if the operator abandoned the fleet.
+    These decisions do not depend on the listing.
+    """
     known = [box for box in snapshot.boxes if box.instance_id is not None]
     actions: list[Action] = [Destroy(box) for box in known if box.state == "destroying"]
     if snapshot.desired.abandon:
@@ -192,14 +196,17 @@ def _plan_without_listing(snapshot: FleetSnapshot) -> Plan:
 
 
 def _find_orphans(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> list[DestroyOrphan]:
-    """Listed instances with the fleet's label that no open row of the ledger describes."""
+    """Return a destroy for each listed instance with the fleet's label that no open row of the ledger describes."""
     known = {instance.id for instance in listed.values()}
     ours = snapshot.listing.of_fleet(snapshot.label_prefix)
     return [DestroyOrphan(instance.id, instance.label) for instance in ours if instance.id not in known]
 
 
 def _diagnose_all(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> dict[str, Reason]:
-    """What is wrong, by label. A failure of a good part of the fleet at once is counted against no machine."""
+    """Return the reason why each faulty box must leave, by label.
+
+    If a large part of the fleet fails at once, the failure has a common cause and counts against no machine.
+    """
     policy, limit = snapshot.policy, snapshot.desired.max_usd_per_box
     alive = [box for box in snapshot.boxes if box.state in {"renting", "working", "draining"}]
     found = [(box, diagnose(box, listed.get(box.label), snapshot.now, policy, max_usd_per_hour=limit)) for box in alive]
@@ -210,14 +217,14 @@ def _diagnose_all(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> di
         diagnoses |= {box.label: "account_event" for box in stopped}
     if is_correlated_failure(silent, sum(box.state != "renting" for box in alive), policy):
         for box in silent:
-            del diagnoses[box.label]  # the ledger or the network was away: the boxes may well be working
+            del diagnoses[box.label]  # the ledger or the network failed: the boxes may be working
     return diagnoses
 
 
 def _choose_step(
     box: RentedInstance, listed: Mapping[str, Instance], diagnoses: Mapping[str, Reason], snapshot: FleetSnapshot
 ) -> Step | None:
-    """The one step, if any, that a box needs in its state."""
+    """Return the one step that a box needs in its state; None if the box needs none."""
     instance = listed.get(box.label)
     match box.state:
         case "requested":
@@ -258,7 +265,10 @@ def _time_in_state_s(box: RentedInstance, snapshot: FleetSnapshot) -> Seconds:
 
 
 def _scale_down(snapshot: FleetSnapshot, leaving: set[str]) -> list[Terminate | Drain]:
-    """Let boxes go that are too many or too expensive: first those that do not work yet, then the worst value."""
+    """Return the steps that remove surplus boxes, or boxes that the money cannot pay for.
+
+    Boxes that do not work yet leave first, then the boxes with the fewest segments per dollar.
+    """
     staying = [box for box in snapshot.boxes if box.state in SERVING and box.label not in leaving]
     runway_h, policy = snapshot.budget.runway_h, snapshot.policy
     if runway_h < policy.min_runway_to_drain_h:
@@ -276,20 +286,20 @@ def _drain_or_terminate(box: RentedInstance, reason: Reason) -> Terminate | Drai
 
 
 def _value(box: RentedInstance) -> tuple[bool, float, int]:
-    """Sort key: boxes that do not work yet first, then by segments per dollar."""
+    """Return a sort key: boxes that do not work yet come first, then those with the fewest segments per dollar."""
     segments_per_dollar = box.segments_per_s / box.usd_per_hour if box.usd_per_hour else 0.0
     return box.state == "working", segments_per_dollar, -box.slot
 
 
 def _deficit(snapshot: FleetSnapshot, leaving: set[str]) -> int:
-    """How many more boxes may be rented: the number wanted less those that serve or still occupy a slot."""
+    """Return how many more boxes may be rented: the wanted number minus the boxes that serve or still occupy a slot."""
     serving = sum(box.state in SERVING and box.label not in leaving for box in snapshot.boxes)
     occupying = sum(box.state in OCCUPYING for box in snapshot.boxes)
     return max(0, min(snapshot.desired.rent_up_to - serving, snapshot.desired.boxes - occupying))
 
 
 def _hold_reason(snapshot: FleetSnapshot, diagnoses: Mapping[str, Reason]) -> str | None:
-    """Why nothing is rented although boxes are missing."""
+    """Return why nothing is rented although boxes are missing; None if boxes may be rented."""
     policy = snapshot.policy
 
     def count_recent(reason: Reason, window_s: Seconds) -> int:
@@ -306,13 +316,13 @@ def _hold_reason(snapshot: FleetSnapshot, diagnoses: Mapping[str, Reason]) -> st
 
 
 def _count_recent_pulls(snapshot: FleetSnapshot) -> int:
-    """How many boxes got the image within the time in which refusals are counted."""
+    """Count the boxes that pulled the image within ``image_refusal_hold_s``, the time in which refusals are counted."""
     starts = [box.first_running_at for box in snapshot.boxes if box.first_running_at]
     return sum((snapshot.now - start).total_seconds() < snapshot.policy.image_refusal_hold_s for start in starts)
 
 
 def _limit_per_tick(actions: Sequence[Action], policy: ControllerPolicy) -> list[Action]:
-    """Keep every action that sends no request, and as many destroys as a tick has time for, in the given order."""
+    """Keep the first ``max_destroys_per_tick`` destroys and every other action, in the given order."""
     destroys = [action for action in actions if isinstance(action, Destroy | DestroyOrphan | Terminate)]
     kept = {id(action) for action in destroys[: policy.max_destroys_per_tick]}
     return [a for a in actions if not isinstance(a, Destroy | DestroyOrphan | Terminate) or id(a) in kept]

@@ -1,6 +1,6 @@
-"""When a box leaves the fleet: allowed transitions, reasons, bans, time-outs and limits, and the diagnosis of a box.
+"""Rules by which a box leaves the fleet: transitions, reasons, bans, time-outs, limits, and the diagnosis of a box.
 
-The vendor's status can only count against a box. That a box works is shown by its worker's heartbeats and videos.
+The vendor's status is evidence only against a box. The heartbeats and videos of its worker show that a box works.
 """
 
 import re
@@ -23,13 +23,14 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     "destroyed": frozenset({"destroying", "gone"}),
     "gone": frozenset(),
 }
-"""The states that a box may pass to. ``fleet_transitions()`` holds the same table and the ledger refuses any other."""
+"""The states that may follow each state of a box. The SQL function ``fleet_transitions()`` holds the same table, and
+the ledger refuses any other transition."""
 
 OCCUPYING: frozenset[State] = frozenset({"requested", "renting", "working", "draining", "destroying"})
-"""States in which a box counts against the number of boxes, because it bills or may bill."""
+"""States in which a box counts against the ordered number of boxes, because it bills or may bill."""
 
 SERVING: frozenset[State] = frozenset({"requested", "renting", "working"})
-"""States in which a box works or is expected to."""
+"""States in which a box works or is expected to work soon."""
 
 Reason: TypeAlias = Literal[
     # a fault of the machine or its host
@@ -39,27 +40,27 @@ Reason: TypeAlias = Literal[
     "image_refused", "account_event", "surplus", "dismissed", "budget", "drained", "refused", "created_but_failed",
     "never_rented", "unreachable",
 ]  # fmt: skip
-"""Why a box leaves."""
+"""The reason why a box leaves the fleet."""
 
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 
 BAN_S: Mapping[Reason, int] = {
-    "never_booted": 3 * DAY_S,  # too slow a line or a broken daemon: seldom better the same day
-    "pull_failed": DAY_S,  # disk full or line cut: the host may repair it
-    "pull_limited": 6 * HOUR_S,  # a registry counts the pulls per address and hour
-    "runtime_failed": 14 * DAY_S,  # a driver too old stays too old
+    "never_booted": 3 * DAY_S,  # the line is too slow or the daemon is broken; seldom repaired on the same day
+    "pull_failed": DAY_S,  # the disk is full or the line was cut; the host may repair it
+    "pull_limited": 6 * HOUR_S,  # a registry limits the pulls per address and hour
+    "runtime_failed": 14 * DAY_S,  # the driver is too old; an early update is unlikely
     "stopped": 6 * HOUR_S,  # the host wanted the machine back
     "lost": DAY_S,
     "vanished": DAY_S,
     "heartbeat_timeout": DAY_S,
     "slow": 14 * DAY_S,
     "no_progress": DAY_S,
-    "gpu_mismatch": 30 * DAY_S,  # another GPU than the one that was paid for
+    "gpu_mismatch": 30 * DAY_S,  # the machine has another GPU than the rented one
     "over_price": 7 * DAY_S,
-    "quarantined": 30 * DAY_S,  # faulty memory, a faulty GPU or manipulation: neither repairs itself
+    "quarantined": 30 * DAY_S,  # faulty memory, a faulty GPU or manipulation: these causes persist
 }
-"""Seconds for which the machine is not rented again, by the reason why its box left. Other reasons ban nothing."""
+"""Duration of a machine's ban in seconds, by the reason why its box left. Other reasons cause no ban."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,49 +68,53 @@ class ControllerPolicy:
     """Time-outs and limits of the planner, each with its reason."""
 
     first_heartbeat_timeout_s: Seconds = 360.0
-    """From a running container to its worker's first heartbeat: models load within two minutes."""
+    """Time-out from the start of a container to the first heartbeat of its worker. Models load within two minutes."""
     heartbeat_timeout_s: Seconds = 300.0
-    """Heartbeats come every 30 s; a ledger that is away for a minute must not cost a box."""
+    """Time without heartbeats after which a box is destroyed. A worker sends a heartbeat every 30 s; the time-out is
+    longer than a short outage of the ledger."""
     offline_timeout_s: Seconds = 300.0
-    """For how long the vendor may report a box as offline or unknown: most that come back do so sooner."""
+    """Time for which the vendor may report a box as offline or unknown. Most boxes that come back do so sooner."""
     stopped_grace_s: Seconds = 30.0
-    """A new instance may be listed as stopped for a moment."""
+    """Age up to which an instance may be listed as stopped: a new instance may be listed so for a moment."""
     no_progress_timeout_s: Seconds = 2700.0
-    """A worker that holds a chunk completes a video within minutes; after 45 it does not work, despite heartbeats."""
+    """Time for which a worker that holds a chunk may complete no video. A working one completes a video within
+    minutes."""
     slow_share: float = 0.5
-    """Of the median speed of its GPU's class: a box below it is slow."""
+    """A box is slow if its speed is below this share of the median speed of boxes with the same GPU."""
     slow_timeout_s: Seconds = 900.0
-    """For how long a box may be slow before it is replaced."""
+    """Time for which a box may be slow before it is replaced."""
     min_class_size: int = 3
-    """Boxes with the same GPU that must have shown their speed before one of them can be called slow."""
+    """Number of boxes with the same GPU whose speed must be known before one of them can count as slow."""
     drain_timeout_s: Seconds = 900.0
-    """How long a box may take to finish its chunk."""
+    """Time for which a draining box may finish its chunks before it is destroyed."""
     listing_lag_s: Seconds = 60.0
-    """How long a listing may show a box after its destruction: seconds, at the vendor's."""
+    """Time for which a listing may still show a destroyed box. After it, the destroy is sent again."""
     min_absences_to_close: int = 2
-    """Complete listings without a destroyed box that prove that it is gone."""
+    """Number of complete listings without a destroyed box that prove that the box is gone."""
     min_absences_never_rented: int = 3
-    """Complete listings without its label that prove that an unanswered create took no effect."""
+    """Number of complete listings without a box's label that prove that its unanswered create took no effect."""
 
     min_correlated_failures: int = 3
     correlated_failure_share: float = 0.3
-    """So many boxes that stop, or miss heartbeats, at once have a common cause."""
+    """Failures have a common cause if at least ``min_correlated_failures`` boxes and more than this share of the
+    fleet stop or miss heartbeats at once."""
     correlated_failure_hold_s: Seconds = 600.0
-    """How long nothing is rented after the account stopped boxes."""
+    """Time for which nothing is rented after boxes were stopped together."""
     min_image_refusals: int = 3
-    """So many boxes that may not pull the image, and no more that could: the cause is the image or its registry."""
+    """The image or its registry is at fault if at least so many boxes may not pull the image, and not more boxes could
+    pull it."""
     image_refusal_hold_s: Seconds = 1500.0
 
     min_runway_to_rent_h: float = 2.0
-    """Hours for which the money must pay the whole fleet, or nothing more is rented."""
+    """Hours for which the money must pay for the whole fleet with a new box; otherwise no box is rented."""
     min_runway_to_run_h: float = 1 / 3
-    """With money for fewer hours the fleet drains."""
+    """If the money lasts for fewer hours, the boxes drain."""
     min_runway_to_drain_h: float = 1 / 6
-    """With money for fewer hours the fleet is destroyed: 100 rate-limited destroys take five minutes, and ticks come
-    every two."""
+    """If the money lasts for fewer hours, the boxes are destroyed. 100 rate-limited destroys take five minutes, and
+    ticks come every two minutes."""
 
     max_rents_per_tick: int = 20
-    """At 4.5 s each, a tick of renting ends before the next but one."""
+    """The rate limit allows one create per 4.5 s, so 20 creates take about 90 s. Ticks come every two minutes."""
     max_destroys_per_tick: int = 30
 
 
@@ -119,20 +124,20 @@ FATAL_MESSAGES: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"manifest unknown|unauthorized|denied", re.IGNORECASE), "image_refused"),
     (re.compile(r"no space left|connection reset", re.IGNORECASE), "pull_failed"),
 )
-"""The vendor's messages after which a box never starts."""
+"""Patterns of the vendor's messages after which a box never starts, each with its reason."""
 
 
 def diagnose(
     box: RentedInstance, listed: Instance | None, now: datetime, policy: ControllerPolicy, *, max_usd_per_hour: float
 ) -> Reason | None:
-    """Why a box must go, None if it may stay.
+    """Return the reason why a box must leave; None if it may stay.
 
     Args:
-        box: one that is renting, working or draining.
-        listed: its row in a complete listing, None if it is not listed.
+        box: a box that is renting, working or draining.
+        listed: the instance of the box in a complete listing; None if the listing lacks it.
         now: the ledger's time.
-        policy: the time-outs.
-        max_usd_per_hour: the most that one box may cost.
+        policy: the time-outs and limits.
+        max_usd_per_hour: the most that one box may cost, in dollars per hour.
     """
     if listed is None:
         alive = _age(box.heartbeat_at, now) < policy.heartbeat_timeout_s
@@ -155,7 +160,7 @@ def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy
             return reason
     if gpu_mismatch(box):
         return "gpu_mismatch"
-    if box.heartbeat_at is not None:  # not marked ready yet: the heartbeats stopped, or a tick is due
+    if box.heartbeat_at is not None:  # not marked as working yet: the heartbeats stopped, or a tick is due
         return "heartbeat_timeout" if _age(box.heartbeat_at, now) > policy.heartbeat_timeout_s else None
     if box.first_running_at is not None:
         return "heartbeat_timeout" if _age(box.first_running_at, now) > policy.first_heartbeat_timeout_s else None
@@ -176,17 +181,17 @@ def _diagnose_work(box: RentedInstance, now: datetime, policy: ControllerPolicy)
 
 
 def has_heartbeat(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> bool:
-    """Whether the box's worker sends heartbeats, on the GPU that was paid for."""
+    """Return whether the worker of a box sends heartbeats and the box has the rented GPU."""
     return _age(box.heartbeat_at, now) <= policy.heartbeat_timeout_s and not gpu_mismatch(box)
 
 
 def gpu_mismatch(box: RentedInstance) -> bool:
-    """Whether the driver on the box names another GPU than the one rented."""
+    """Return whether the driver on the box reports another GPU than the rented one."""
     return box.gpu_seen is not None and box.gpu_name not in box.gpu_seen
 
 
 def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolicy) -> dict[str, float]:
-    """Median segments per second of each GPU that enough boxes have."""
+    """Return the median segments per second of each GPU that at least ``min_class_size`` working boxes have."""
     speeds: dict[str, list[float]] = {}
     for box in boxes:
         if box.state == "working" and box.segments_per_s > 0:
@@ -195,10 +200,10 @@ def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolic
 
 
 def is_correlated_failure(failed: Sequence[RentedInstance], total: int, policy: ControllerPolicy) -> bool:
-    """Whether so many boxes failed at once that the cause is common: the account, the vendor or our own services."""
+    """Return whether so many boxes failed at once that the cause is common: the account, the vendor or our services."""
     return len(failed) >= policy.min_correlated_failures and len(failed) > policy.correlated_failure_share * total
 
 
 def _age(since: datetime | None, now: datetime) -> Seconds:
-    """Seconds since a time; infinite for None, which stands for never."""
+    """Return the seconds since a time; infinite for None, which means never."""
     return (now - since).total_seconds() if since is not None else float("inf")

@@ -1,4 +1,7 @@
-"""One tick of the fleet: observe, plan, execute, report. Run by one process at a time, every two minutes or by hand."""
+"""Run ticks of the fleet: observe, plan, execute, report.
+
+A tick runs every two minutes or by hand, in one process at a time.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -42,14 +45,14 @@ class ReconcileContext:
     """Returns the environment of every new box; called when something is to be rented."""
     policy: ControllerPolicy = field(default_factory=ControllerPolicy)
     issuer: CredentialIssuer | None = None
-    """Issues each box its store credentials; None where boxes get keys of the operator's choice."""
+    """Issues the store credentials of each box; None if the operator gives keys to boxes."""
     tokens: TokenFile | None = None
-    """The gateway's tokens; None where boxes reach Prefect without the gateway."""
+    """The gateway's tokens; None if boxes reach Prefect without the gateway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a tick observed and did."""
+    """The observations and actions of one tick."""
 
     wanted: int
     by_state: Mapping[str, int]
@@ -60,22 +63,22 @@ class Report:
     notes: tuple[str, ...]
     listing_complete: bool
     listed: int
-    """Instances with this fleet's label in the listing."""
+    """Number of instances with this fleet's label in the listing."""
     problem: str | None = None
-    """What an operator must see to; None where the fleet is as wanted or on its way there."""
+    """The first note of a tick that rented nothing although boxes are missing; otherwise None."""
 
     @property
     def is_empty(self) -> bool:
-        """A complete listing shows no instance of this fleet, and the ledger has no open row."""
+        """Return whether a complete listing shows no instance of this fleet and the ledger has no open row."""
         return self.listing_complete and self.listed == 0 and not self.by_state
 
 
 def reconcile(context: ReconcileContext) -> Report | None:
-    """Run one tick. None: another reconciler holds the lock.
+    """Run one tick and return its report; return None if another reconciler holds the lock.
 
     Raises:
         FleetUnknown: no fleet of this name was ever ordered.
-        VastKeyRefused: nothing was rented, and nothing could be destroyed.
+        VastKeyRefused: the vendor refuses the key, so boxes can be neither rented nor destroyed.
         Unreachable, LedgerBusy: the ledger does not answer; nothing was rented.
     """
     holder = uuid4()
@@ -100,7 +103,7 @@ def reconcile(context: ReconcileContext) -> Report | None:
 
 
 def preview_tick(context: ReconcileContext) -> tuple[Plan, FleetSnapshot]:
-    """What a tick would do now. Reads the ledger, the listing and the market; changes nothing."""
+    """Return the plan and the snapshot of a tick. Reads the ledger, the listing and the market; changes nothing."""
     listing, credit_usd = context.client.list_instances(), _read_credit(context.client)
     snapshot = _read_snapshot(context, listing, credit_usd)
     plan = make_plan(snapshot)
@@ -112,7 +115,10 @@ def preview_tick(context: ReconcileContext) -> tuple[Plan, FleetSnapshot]:
 
 
 def search_market(client: VastClient, snapshot: FleetSnapshot) -> tuple[FleetSnapshot, str | None]:
-    """The snapshot with offers, best value first, and a note for the operator where there are none."""
+    """Return the snapshot with offers, best value first, and a note for the operator if there are no offers.
+
+    If the search fails, the snapshot is returned unchanged and the note holds the error.
+    """
     offer_filter = snapshot.launch_spec.offer_filter
     banned = [ban.vendor_id for ban in snapshot.bans if ban.kind == "machine"]
     measured = median_speed_by_gpu(snapshot.boxes, snapshot.policy)
@@ -126,7 +132,7 @@ def search_market(client: VastClient, snapshot: FleetSnapshot) -> tuple[FleetSna
 
 
 def explain_empty_search(client: VastClient, found: SearchResult, offer_filter: OfferFilter) -> str:
-    """Why no offer is good enough; a search that found nothing is repeated without the price limit.
+    """Explain in one sentence why no offer is good enough. An empty search is repeated without the price limit.
 
     Raises:
         SearchQuotaExceeded, Throttled, Unreachable, RequestRefused: the second search failed.
@@ -139,7 +145,7 @@ def explain_empty_search(client: VastClient, found: SearchResult, offer_filter: 
 def _observe(context: ReconcileContext) -> FleetSnapshot:
     """List the account's instances, record what the listing shows, and read the snapshot that the plan is made from.
 
-    The snapshot is read after the recording, which counts absences and starts the times of a status.
+    The snapshot is read after the recording, because the recording counts absences and sets the times of a status.
     """
     listing, credit_usd = context.client.list_instances(), _read_credit(context.client)
     record_observations(
@@ -158,9 +164,9 @@ def _observe(context: ReconcileContext) -> FleetSnapshot:
 def _plan(
     context: ReconcileContext, snapshot: FleetSnapshot, holder: UUID
 ) -> tuple[Plan, Mapping[str, str], str | None]:
-    """The plan, the environment of new boxes, and why nothing can be rented.
+    """Return the plan, the environment of new boxes, and the reason why nothing can be rented (else None).
 
-    A missing variable or a failed search stops only the renting: the boxes that exist are looked after.
+    A missing variable or a failed search prevents only new rentals. The plan keeps the actions on existing boxes.
     """
     plan = make_plan(snapshot)
     if not plan.to_rent:
@@ -176,9 +182,10 @@ def _plan(
 
 
 def _observe_result(context: ReconcileContext, before: FleetSnapshot, holder: UUID) -> tuple[FleetSnapshot, str | None]:
-    """The snapshot after the plan was executed, and why the tokens of boxes that are gone could not be revoked.
+    """Return the snapshot after the execution, and the error if tokens of gone boxes could not be revoked.
 
-    Tokens are revoked only while the lock is held: a token that another reconciler just made would have no box yet.
+    Tokens are revoked only while the lock is held. Without the lock, another reconciler may have made a token for a box
+    that the snapshot lacks.
     """
     holds_lock = acquire_lock(context.engine, context.fleet, holder, lease_s=LOCK_S)
     after = _read_snapshot(context, before.listing, before.budget.credit_usd)

@@ -1,4 +1,4 @@
-"""What a plan is made from: the operator's order, the ledger's boxes and money, and one listing of the vendor."""
+"""The input of a plan: the operator's order, the ledger's boxes and spending, and one listing of the vendor."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,28 +15,28 @@ from validation.vast.listings import Instance, Listing, Offer
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """Caps, and what is used of them. ``usd_per_hour`` counts every box that is not known to be gone."""
+    """The caps of a fleet and its spending. ``usd_per_hour`` counts every box that is not known to be gone."""
 
     max_usd_per_hour: float
     max_usd: float
     usd_per_hour: float
     spent_usd: float
     credit_usd: float | None = None
-    """The account's credit; None where it could not be read."""
+    """The account's credit; None if the credit could not be read."""
 
     @property
     def left_usd(self) -> float:
-        """The smaller of what the operator's cap and the account's credit leave."""
+        """Return the dollars that may still be spent: the smaller of the cap's rest and the account's credit."""
         left = self.max_usd - self.spent_usd
         return left if self.credit_usd is None else min(left, self.credit_usd)
 
     @property
     def runway_h(self) -> float:
-        """Hours until the money ends at the present rate; infinite where nothing is spent."""
+        """Return the hours until the money ends at the present cost per hour; infinite if that cost is zero."""
         return max(0.0, self.left_usd) / self.usd_per_hour if self.usd_per_hour > 0 else float("inf")
 
     def rejection_reason(self, usd_per_hour: float, usd_once: float, *, hours: float) -> str | None:
-        """Why one more box would be too expensive; None if caps and money allow it for so many hours."""
+        """Return why one more box would be too expensive; None if caps and money allow it for ``hours``."""
         rate = self.usd_per_hour + usd_per_hour
         if rate > self.max_usd_per_hour:
             return (
@@ -50,24 +50,24 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What the operator wants, and how much work is left."""
+    """The operator's order, and the amount of work that is left."""
 
     boxes: int
     chunks_left: int
-    """Claimable and open chunks: a box without a chunk is of no use."""
+    """Number of claimable and open chunks. More boxes than chunks would be idle."""
     max_usd_per_box: float
-    """Per hour."""
+    """The most that one box may cost, in dollars per hour."""
     max_per_host: int = 3
     abandon: bool = False
-    """Destroy without draining."""
+    """Whether all boxes are destroyed without draining."""
 
     @property
     def keep_up_to(self) -> int:
-        """Above this number, boxes are let go."""
+        """Return the number of boxes to keep; boxes above this number are drained or destroyed."""
         return 0 if self.abandon else min(self.boxes, self.chunks_left)
 
     def explain_fewer(self) -> str | None:
-        """Why fewer boxes are kept than are ordered; None if as many are kept."""
+        """Return why fewer boxes are kept than ordered; None if all ordered boxes are kept."""
         if self.abandon or self.keep_up_to >= self.boxes:
             return None
         if not self.keep_up_to:
@@ -77,17 +77,18 @@ class Desired:
 
     @property
     def rent_up_to(self) -> int:
-        """Below this number, boxes are rented.
+        """Return the number of boxes below which boxes are rented.
 
-        At the end of a queue it is half of the chunks left, because a box that is rented then arrives when its chunk
-        is done. The distance to ``keep_up_to`` keeps a queue that grows and shrinks by a chunk from moving boxes.
+        At the end of a queue this number is half of the chunks left: when a new box starts, other boxes have done its
+        chunk. The distance to ``keep_up_to`` is a hysteresis: a queue that grows and shrinks by one chunk does not
+        change the number of boxes.
         """
         return 0 if self.abandon else min(self.boxes, ceil(self.chunks_left / 2))
 
 
 @dataclass(frozen=True, slots=True)
 class FleetSnapshot:
-    """Everything that a plan is made from."""
+    """The complete input of ``make_plan``."""
 
     desired: Desired
     boxes: Sequence[RentedInstance]
@@ -103,7 +104,7 @@ class FleetSnapshot:
     policy: ControllerPolicy = field(default_factory=ControllerPolicy)
 
     def match_instances(self) -> Mapping[str, Instance]:
-        """The listed instance of each box, by label: found by its id, or by its label where its id is not known yet."""
+        """Return the listed instance of each box, by label. A box without an instance id is matched by its label."""
         ours = self.listing.of_fleet(self.label_prefix)
         by_id = {(instance.label, instance.id): instance for instance in ours}
         first = {instance.label: instance for instance in sorted(ours, key=lambda i: i.id, reverse=True)}
@@ -118,7 +119,7 @@ class FleetSnapshot:
 def read_snapshot(
     engine: Engine, fleet: str, *, listing: Listing, credit_usd: float | None, policy: ControllerPolicy
 ) -> FleetSnapshot:
-    """Read the ledger once. To be called after the listing was taken, so that every label it shows has its row.
+    """Read a snapshot from the ledger. Take the listing first, so that the ledger has a row for every listed label.
 
     Raises:
         FleetUnknown: no fleet of this name was ever ordered.

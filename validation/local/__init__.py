@@ -1,4 +1,5 @@
-"""The embedded stack: everything the fleet needs around it, on one machine, from the package index alone.
+"""The embedded stack: the services that the fleet needs, on one machine, installed from the package index alone.
 
-Postgres, an S3-compatible store and a Prefect server, each a supervised child process under one folder.
+The services are Postgres, an S3-compatible store and a Prefect server. Each is a supervised child process, and all
+keep their files under one folder.
 """

@@ -1,4 +1,4 @@
-"""`vfleet demo`: validate real speech on one machine, and check that each planted fault is found."""
+"""`vfleet demo`: validate real speech on one machine, and check that the validation finds each planted fault."""
 
 import os
 import shutil
@@ -33,20 +33,20 @@ from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys, open_store, put_once
 
 CHUNK_VIDEOS = 6
-"""Small, so that the sample corpus makes several chunks and two run concurrently."""
+"""Videos per chunk: few, so that the sample corpus gives several chunks and two of them run concurrently."""
 OPERATE_EVERY_S = 10
-"""Production dispatches every two minutes, which would be as long as the demo."""
+"""Period of the flow `operate-fleet` in seconds. In production the period is two minutes, as long as the demo."""
 DEMO_TIMEOUT_S = 600.0
 
 
 class DemoFailed(Permanent):
-    """The demo did not finish, or its worker exited."""
+    """The demo did not finish in time, or its worker exited."""
 
     keeps_lines = True
 
 
 def run_demo(folder: Path, *, keep: bool) -> int:
-    """Validate the sample corpus through Prefect; print and check the results. Returns an exit code."""
+    """Validate the sample corpus through Prefect; print and check the results. Return exit code 1 if one is wrong."""
     console = Console(width=None if sys.stdout.isatty() else 130)
     folder = folder.resolve()
     console.rule("setting up")
@@ -82,7 +82,7 @@ def run_demo(folder: Path, *, keep: bool) -> int:
 
 
 def load_corpus(engine: Engine, settings: Settings) -> SampleCorpus:
-    """Migrate the ledger, upload the tars and enter the videos."""
+    """Migrate the ledger, upload the tars of the sample corpus and enter its videos into the queue."""
     corpus = build_sample_corpus()
     migrate(engine)
     store = open_store(settings.source_url, settings)
@@ -95,7 +95,7 @@ def load_corpus(engine: Engine, settings: Settings) -> SampleCorpus:
 
 @contextmanager
 def workers(folder: Path, environment: dict[str, str]) -> Iterator[WorkerProcess]:
-    """A box's worker and the control worker, drained at the end. Yields the box's worker."""
+    """Run a box's worker and the control worker, and drain both at the end. Yields the box's worker."""
     box = WorkerProcess(folder, environment | {"PARQUET_SHARD_SIZE": str(CHUNK_VIDEOS)}, name="val-1")
     control = WorkerProcess(folder, environment, name="control-1", pool="control", kind="process")
     try:
@@ -112,7 +112,7 @@ def await_row(
     """Show progress until the view `fleet_overview` satisfies a condition.
 
     Raises:
-        DemoFailed: the worker exited, or the time is up; the message holds the end of the worker's log.
+        DemoFailed: the worker exited, or ``DEMO_TIMEOUT_S`` have passed; the message has the end of the worker's log.
     """
     deadline = time.monotonic() + DEMO_TIMEOUT_S
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -159,7 +159,7 @@ def wait_for_interrupt(console: Console, ui_url: str) -> None:
 
 @contextmanager
 def applied(environment: dict[str, str]) -> Iterator[None]:
-    """Use the stack's environment, without settings of a real fleet."""
+    """Replace the settings of a real fleet in ``os.environ`` by the stack's environment until the block ends."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("VFLEET_", "R2_", "PREFECT_"))]:
         del os.environ[name]
@@ -176,7 +176,7 @@ COLOURS = {"accept": "green", "review": "yellow", "reject": "red"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The state after the run: the queue, the shards' rows, the fleet, and the audit's findings."""
+    """The state after the run: the videos, the rows of the shards, the workers, and the findings of the audit."""
 
     videos: Mapping[str, Mapping[str, Any]]
     segments: pl.DataFrame
@@ -217,7 +217,7 @@ def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
 
 
 def check_outcome(corpus: SampleCorpus, outcome: Outcome) -> list[str]:
-    """List every difference from the expected result."""
+    """Return one sentence per difference from the expected result."""
     problems = list(outcome.contradictions)
     problems += [f"not found: {fault.what} in {describe_place(fault)}" for fault in missed_faults(corpus, outcome)]
     failed = {fault.video_id for fault in corpus.faults if fault.segment is None}
@@ -240,7 +240,7 @@ def missed_faults(corpus: SampleCorpus, outcome: Outcome) -> list[PlantedFault]:
 
 
 def is_found(fault: PlantedFault, outcome: Outcome) -> bool:
-    """Whether the run reported the planted fault with the expected reason."""
+    """Return whether the run reported the planted fault with the expected reason."""
     if fault.segment is None:
         return fault.reason in (outcome.videos[fault.video_id]["validation_error"] or "")
     rows = outcome.segments.filter(

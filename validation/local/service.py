@@ -20,25 +20,25 @@ from validation.local.process import POLL_S, Child, Program
 HOST = "127.0.0.1"
 
 _PORTS = range(20_000, 32_000)
-"""Below the kernel's range for outgoing connections, so that no client takes a port before a slow server binds it (up
-to 30 s later)."""
+"""Candidate ports for servers. They are below the kernel's range for outgoing connections: no client can take a port
+before a slow server binds it (up to 30 s later)."""
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could bind this port now."""
+    """Return whether a server could bind this port now."""
     with socket.socket() as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return _bind(candidate, port)
 
 
 def free_port() -> int:
-    """Choose a random port for a server; on Linux no other call in any process returns the same port.
+    """Return a random free port for a server. On Linux no other call in any process returns the same port.
 
-    The port is reserved while this process lives by a socket that is bound and never listens. Servers set SO_REUSEADDR
-    and can bind the port beside it; a second call binds without SO_REUSEADDR and cannot.
+    A bound socket that never listens reserves the port while this process lives. Servers set SO_REUSEADDR, so they can
+    bind the reserved port. A second call binds without SO_REUSEADDR, so it cannot.
 
     Raises:
-        OSError: 1,000 ports were tried and all were taken.
+        OSError: all of the 1,000 ports tried were taken.
     """
     for port in SystemRandom().sample(_PORTS, 1000):
         with socket.socket() as candidate:
@@ -59,9 +59,9 @@ def _bind(candidate: socket.socket, port: int) -> bool:
 
 
 def ask_http(port: int, method: str, path: str) -> str | None:
-    """Send one request. Returns what is wrong with the response, None if the status is 200.
+    """Send one request to a local port. Return a description of the failure; None if the status is 200.
 
-    Proxies in the environment are not used: a proxy would connect to its own 127.0.0.1.
+    Proxies in the environment are not used, because a proxy would connect to its own 127.0.0.1.
     """
     connection = HTTPConnection(HOST, port, timeout=5)
     try:
@@ -85,10 +85,10 @@ class LocalServiceFailed(Permanent):
 
 
 class EmbeddedService(ABC):
-    """One server: a child process, a folder, and a loopback port that is kept across restarts.
+    """One server: a child process, a folder, and a loopback port that stays the same across restarts.
 
-    A context manager that starts the server on entry and stops it on exit. The methods that end the server return when
-    none of its processes runs any more, and do nothing if none runs.
+    The object is a context manager that starts the server on entry and stops it on exit. The methods that end the
+    server return when none of its processes runs any more. They do nothing if none runs.
     """
 
     name: ClassVar[str]
@@ -98,9 +98,10 @@ class EmbeddedService(ABC):
     stop_signal: ClassVar[Signals] = SIGTERM
     """The signal for an orderly shutdown."""
     grace_s: ClassVar[Seconds] = 10.0
-    """How long an orderly shutdown may take before the server is killed."""
+    """Time for an orderly shutdown before the server is killed."""
     orphan_signal: ClassVar[Signals] = SIGKILL
-    """The signal that the server gets when this process dies: SIGKILL, since no process is left to follow up."""
+    """The signal that the server gets when this process dies. SIGKILL, because no process remains that could kill the
+    server after an orderly shutdown fails."""
 
     def __init__(self, base_dir: Path, *, port: int | None = None) -> None:
         self.base_dir = base_dir.resolve()
@@ -138,7 +139,7 @@ class EmbeddedService(ABC):
         return time.monotonic() - self._launched_at
 
     def launch(self) -> None:
-        """Start the server without waiting for it; processes that a killed run left behind are ended first.
+        """Start the server without waiting until it answers. Processes that a killed run left behind are ended first.
 
         Raises:
             BadInput: a live process runs this server in this folder.
@@ -152,7 +153,7 @@ class EmbeddedService(ABC):
         self._child.launch(self.program(), orphan_signal=self.orphan_signal)
 
     def is_ready(self) -> bool:
-        """Whether the launched server answers.
+        """Return whether the launched server answers.
 
         Raises:
             LocalServiceFailed: the server has exited, or `ready_timeout_s` have passed.
@@ -166,7 +167,7 @@ class EmbeddedService(ABC):
         return reason is None
 
     def start(self) -> Self:
-        """Launch the server and return when it answers; after an error none of its processes is left running.
+        """Launch the server and return when it answers. After an error none of its processes runs.
 
         Raises:
             BadInput, LocalServiceFailed: as `launch` and `is_ready` do.
@@ -181,7 +182,7 @@ class EmbeddedService(ABC):
         return self
 
     def stop(self) -> None:
-        """Stop the server in order; processes that still run after `grace_s` are killed."""
+        """Shut the server down with `stop_signal`. Processes that still run after `grace_s` are killed."""
         self._child.end(self.stop_signal, grace_s=self.grace_s)
 
     def kill(self) -> None:
@@ -199,7 +200,7 @@ class EmbeddedService(ABC):
         shutil.rmtree(self.base_dir, ignore_errors=True)
 
     def failure(self, reason: str) -> LocalServiceFailed:
-        """The error for a server that does not run, with the end of its log."""
+        """Return the error for a server that does not run, with the end of its log."""
         return LocalServiceFailed(
             self.name, reason, check=self.check, log=self._child.log_tail(), log_path=self.log_path
         )

@@ -24,11 +24,11 @@ from validation.local.process import POLL_S, Child, Program
 from validation.local.service import HOST, EmbeddedService, ask_http
 
 RUNNER_FOLDER = "runner_storage"
-"""Where Prefect keeps the working copies of its runs, in the folder for temporary files of the machine."""
+"""Name of the folder in the machine's temporary folder where Prefect keeps the working copies of its runs."""
 
 
 def own_temporary_folder() -> dict[str, str]:
-    """TMPDIR of a worker where Prefect's folder in the machine's one belongs to another account; else nothing."""
+    """Return TMPDIR for a worker if another account owns Prefect's folder for runs; otherwise an empty mapping."""
     shared = Path(tempfile.gettempdir())
     try:
         is_foreign = (shared / RUNNER_FOLDER).stat().st_uid != os.getuid()
@@ -42,7 +42,7 @@ def own_temporary_folder() -> dict[str, str]:
 
 
 class WorkerProcess:
-    """`prefect worker start` as a child process that is drained at the end; the pool decides whether it is a box."""
+    """`prefect worker start` as a child process: the worker of a box, or with the pool `control` the control worker."""
 
     def __init__(
         self,
@@ -76,12 +76,12 @@ class WorkerProcess:
         return self._child.log_tail()
 
     def stop(self) -> None:
-        """Drain the worker: its chunks are finished or released."""
+        """Drain the worker, so that its chunks are finished or released. Kill the worker after 150 s."""
         self._child.end(SIGTERM, grace_s=150.0)
 
 
 _SPOOL_BYTES = 65_536
-"""Objects above this size are kept in unlinked temporary files. In memory, 1 GB of uploads came to 4.7 GB."""
+"""Object size above which moto uses an unlinked temporary file. In memory, 1 GB of uploads took 4.7 GB."""
 
 
 class EmbeddedObjectStore(EmbeddedService):
@@ -94,7 +94,7 @@ class EmbeddedObjectStore(EmbeddedService):
     check: ClassVar[str] = "check that moto[server] is installed (the extra `local` has it)"
     ready_timeout_s: ClassVar[Seconds] = 60.0
     access_key_id: ClassVar[str] = "local"
-    secret_access_key: ClassVar[str] = "local"  # noqa: S105 - the server accepts any
+    secret_access_key: ClassVar[str] = "local"  # noqa: S105 - the server accepts any key
 
     def __init__(self, base_dir: Path, *, buckets: Sequence[str] = (), port: int | None = None) -> None:
         super().__init__(base_dir, port=port)
@@ -115,7 +115,7 @@ class EmbeddedObjectStore(EmbeddedService):
         """Create a bucket, now and at each restart. An existing bucket is kept.
 
         Raises:
-            LocalServiceFailed: the server refused.
+            LocalServiceFailed: the server refused the request or does not answer.
         """
         if (reason := ask_http(self.port, "PUT", f"/{name}")) is not None:
             raise self.failure(reason)
@@ -132,7 +132,7 @@ class EmbeddedObjectStore(EmbeddedService):
         )
 
     def why_not_ready(self) -> str | None:
-        """The server is ready when its buckets exist."""
+        """Return why the server is not ready; None if it answers and its buckets exist. Missing buckets are created."""
         asked = (ask_http(self.port, "PUT", f"/{bucket}") for bucket in self._buckets)
         return ask_http(self.port, "GET", "/moto-api/") or next(filter(None, asked), None)
 
@@ -142,7 +142,7 @@ class EmbeddedObjectStore(EmbeddedService):
 
 
 SETTINGS_FILE = Path(__file__).resolve().parents[2] / "deploy/prefect-server.env"
-"""The settings of a production server, with their reasons; the embedded server uses them too."""
+"""The settings file of a production server. The embedded server uses the same settings."""
 
 
 class EmbeddedPrefect(EmbeddedService):
@@ -150,7 +150,7 @@ class EmbeddedPrefect(EmbeddedService):
 
     name: ClassVar[str] = "Prefect server"
     check: ClassVar[str] = "check that prefect and fastapi have the versions of constraints.lock"
-    ready_timeout_s: ClassVar[Seconds] = 180.0  # its first start migrates a new database: 30 s on two busy cores
+    ready_timeout_s: ClassVar[Seconds] = 180.0  # the first start migrates a new database: 30 s on two busy cores
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class EmbeddedPrefect(EmbeddedService):
         return {"PREFECT_API_URL": self.api_url, **password, **self._privacy_settings()}
 
     def program(self) -> Program:
-        """The command, in an environment without the settings of any other Prefect."""
+        """Return the command of the server, with an environment without settings of another Prefect installation."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         password = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
         own = self._privacy_settings() | self._address() | self._database() | password
@@ -195,7 +195,7 @@ class EmbeddedPrefect(EmbeddedService):
         }
 
     def _address(self) -> dict[str, str]:
-        """Settings instead of command options, because the UI pages read the API's address from the settings only."""
+        """Return the server's address as settings. Command options would not reach the pages of the UI."""
         return {"PREFECT_SERVER_API_HOST": HOST, "PREFECT_SERVER_API_PORT": str(self.port)}
 
     def _database(self) -> dict[str, str]:
@@ -207,7 +207,7 @@ class EmbeddedPrefect(EmbeddedService):
 
 
 def read_settings_file(path: Path) -> dict[str, str]:
-    """Read one assignment per line with shell quoting and comments."""
+    """Read a file with one assignment per line, with shell quoting and comments, as a mapping."""
     words = shlex.split(path.read_text(), comments=True)
     return dict(word.split("=", 1) for word in words)
 
@@ -221,14 +221,14 @@ Report = Callable[[str], None]
 class LocalStack:
     """Three servers that start together and end together, even if this process is killed.
 
-    A folder can be reused: the ledger and Prefect's history are kept, objects are not. Servers that a killed run left
-    behind are ended first.
+    A folder can be reused: the ledger and Prefect's history are kept, but objects are lost. Servers that a killed run
+    left behind are ended first.
     """
 
     def __init__(self, folder: Path, *, prefect_database_url: str | None = None, report: Report = print) -> None:
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.object_store = EmbeddedObjectStore(folder / "objects", buckets=(SOURCE_BUCKET, RESULTS_BUCKET))
-        # SQLite by default; it serves about 100 workers and sometimes answers 503.
+        # The default database is SQLite. It serves about 100 workers, and the server then sometimes answers 503.
         self.prefect = EmbeddedPrefect(folder / "prefect", database_url=prefect_database_url)
         self._report = report
         self._undo = ExitStack()
@@ -255,7 +255,7 @@ class LocalStack:
             service.erase()
 
     def __enter__(self) -> Self:
-        """Start everything.
+        """Start the three servers.
 
         Raises:
             BadInput: a live process runs a stack in this folder.
@@ -273,7 +273,7 @@ class LocalStack:
 
 @contextmanager
 def running(services: Sequence[EmbeddedService], report: Report) -> Iterator[None]:
-    """Start services concurrently; stop them in reverse order at the end, also after an error, Ctrl-C or SIGTERM."""
+    """Start services concurrently. Stop them in reverse order at the end, also after an error, Ctrl-C or SIGTERM."""
     with ExitStack() as undo:
         undo.enter_context(_sigterm_unwinds())
         for service in services:
@@ -294,7 +294,7 @@ def _await_all(services: Sequence[EmbeddedService], report: Report) -> None:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM unwind the main thread as Ctrl-C does; other threads cannot set signal handlers."""
+    """Let SIGTERM raise SystemExit in the main thread. In another thread do nothing: it cannot set signal handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

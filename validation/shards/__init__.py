@@ -1,1 +1,1 @@
-"""Shards: the result rows of every segment, as parquet files with manifests. FORMAT.md defines the format."""
+"""Shards: parquet files with one result row per segment, and their manifests. FORMAT.md defines the format."""

@@ -1,6 +1,7 @@
-"""The catalogue: one JSON object in the results store that says which shards to read, so that readers need no ledger.
+"""The catalogue: one JSON object in the results store that lists the shards to read, so that readers need no ledger.
 
-The control plane replaces it with each sweep and each compaction; a box never writes it. FORMAT.md shows it.
+The control plane replaces the catalogue in each sweep and each compaction. A box never writes it. FORMAT.md has an
+example.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from validation.errors import BadInput
 
 CATALOGUE_FORMAT = 1
-"""Counts changes that an older reader cannot read. A key that is added is no such change."""
+"""The number of the catalogue's format. It is increased for changes that older readers cannot read; an added key is not
+such a change."""
 CATALOGUE_KEY = f"catalogue/v{CATALOGUE_FORMAT}.json"
 
 
@@ -33,11 +35,12 @@ class CatalogueRevision:
     revision: str
     models: dict[str, str]
     since: datetime
-    """When its first shard was committed. Of several revisions of a model the latest is preferred."""
+    """The commit time of the first shard of the revision. Of several revisions of a model, readers
+    prefer the latest."""
     schema_version: int
     rules_version: str
     columns: tuple[CatalogueColumn, ...]
-    """The columns of its newest shard."""
+    """The columns of the newest shard of the revision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,7 @@ class CatalogueShard:
     revision: str
     committed_at: datetime
     withheld: tuple[str, ...] = ()
-    """Videos whose rows are not read: a newer shard has them, or they are canaries."""
+    """Ids of videos whose rows must not be read: a newer shard has rows of the video, or the video is a canary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +72,10 @@ class Catalogue:
 
     @classmethod
     def from_json(cls, payload: bytes, place: str) -> "Catalogue":
-        """Read a catalogue; ``place`` names it in errors. Keys that are not known here are ignored.
+        """Read a catalogue from JSON. ``place`` is its address for error messages. Unknown keys are ignored.
 
         Raises:
-            BadInput: it is of a newer format, or no catalogue.
+            BadInput: the format is newer than this version reads, or the JSON is not a catalogue.
         """
         try:
             if (found := _Header.model_validate_json(payload).format) > CATALOGUE_FORMAT:

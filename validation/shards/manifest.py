@@ -1,4 +1,4 @@
-"""The manifest: the JSON beside a shard that lists what the shard holds. The two are read and deleted together."""
+"""The manifest: the JSON object beside a shard that lists its contents. Shard and manifest are deleted together."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -23,14 +23,14 @@ class ShardVideo:
     video_id: str
     language: str | None
     segments: int
-    """Its rows."""
+    """Number of rows of the video in the shard."""
     segments_expected: int | None
-    """The queue's segment count; a difference is recorded here and has no other effect."""
+    """The segment count of the queue. A difference from ``segments`` is recorded here and has no other effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardManifest:
-    """What one shard holds. Written as JSON, as FORMAT.md shows."""
+    """The contents of one shard. FORMAT.md shows the JSON form."""
 
     key: str
     rows: int
@@ -40,11 +40,11 @@ class ShardManifest:
     videos: tuple[ShardVideo, ...]
     failed: tuple[VideoFailure, ...]
     sources: tuple[str, ...] = ()
-    """Keys of the shards that it was compacted from; empty if a chunk wrote it."""
+    """Keys of the shards that this shard was compacted from; empty if a chunk wrote the shard."""
 
     @property
     def receipt(self) -> ShardReceipt:
-        """The facts that the ledger keeps."""
+        """Return the receipt of the shard, which the ledger stores."""
         provenance = self.provenance
         return ShardReceipt(
             self.key,
@@ -60,10 +60,10 @@ class ShardManifest:
 
     @classmethod
     def from_json(cls, payload: bytes, key: str) -> "ShardManifest":
-        """Read a manifest; ``key`` names it in errors. Keys that are not known here are ignored.
+        """Read a manifest from JSON. ``key`` is its object key for error messages. Unknown keys are ignored.
 
         Raises:
-            ShardCorrupt: it is not JSON, or a key is missing or of the wrong kind.
+            ShardCorrupt: the payload is not JSON, or a key is missing or has a value of the wrong type.
         """
         try:
             return _MANIFEST_JSON.validate_json(payload)
@@ -90,9 +90,9 @@ def describe_shard(
     Args:
         payload: the shard's bytes, from ``encode_shard``.
         key: the shard's object key, from ``shard_key``.
-        provenance: what the shard was encoded with.
-        rows: the rows that it was encoded from.
-        videos: the videos that the chunk claimed; those with rows are listed.
+        provenance: the provenance that the shard was encoded with.
+        rows: the rows that the shard was encoded from.
+        videos: the videos that the chunk claimed. The manifest lists those with rows.
         failed: the videos that were tried and have no rows.
     """
     segments = Counter(row["video_id"] for row in rows)
@@ -112,22 +112,25 @@ def describe_shard(
 
 
 def read_manifest(results: ObjectStore, shard_key: str) -> ShardManifest:
-    """The manifest of a shard.
+    """Read the manifest of a shard from the results store.
 
     Raises:
-        ObjectMissing: there is none.
-        ShardCorrupt: it is no manifest.
+        ObjectMissing: the shard has no manifest.
+        ShardCorrupt: the object is not a manifest.
     """
     return ShardManifest.from_json(get_bytes(results, sibling_key(shard_key)), sibling_key(shard_key))
 
 
 def highest_shard_number(results: ObjectStore, worker_id: str) -> int:
-    """The highest number of a worker's shards in the bucket, committed or not; 0 if there are none."""
+    """Return the highest number of a worker's shards in the bucket, committed or not; 0 if the worker has no shard."""
     found = (parse_shard_key(key) for key in list_keys(results, shard_folder(worker_id)))
     return max((number for worker, number in filter(None, found) if worker == worker_id), default=0)
 
 
 def delete_shard(results: ObjectStore, shard_key: str) -> None:
-    """Delete a shard, its manifest first, which must not outlive it. Deleting it again does nothing."""
+    """Delete a shard and its manifest. The manifest is deleted first, so that it never exists without its shard.
+
+    Deleting a missing shard does nothing.
+    """
     delete_object(results, sibling_key(shard_key))
     delete_object(results, shard_key)

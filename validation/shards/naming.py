@@ -19,7 +19,7 @@ def shard_key(worker_id: str, number: int) -> str:
 
 
 def manifest_key(worker_id: str, number: int) -> str:
-    """Return the key of the manifest beside ``shard_key``. Raises as it does."""
+    """Return the key of the manifest of a worker's chunk. Raises as ``shard_key`` does."""
     return f"{_stem(worker_id, number)}.manifest.json"
 
 
@@ -39,7 +39,7 @@ def compacted_key(suite: str, token: UUID) -> str:
 
 
 def parse_shard_key(key: str) -> tuple[str, int] | None:
-    """The worker id and the shard number in the key of a worker's shard; None if the key names something else."""
+    """Return the worker id and the shard number in the key of a worker's shard; None for any other key."""
     match = _SHARD_KEY.fullmatch(key)
     return (match["worker"], int(match["number"])) if match else None
 

@@ -1,6 +1,6 @@
-"""Read shards as polars frames, and verify that a stored shard is the one that was committed and keeps the format.
+"""Read shards as polars frames, and verify that a stored shard equals the committed one and follows the format.
 
-The rules of the format are checked when a shard is read: a stolen box may write a file with other code.
+Readers check the rules of the format, because the code on a compromised box may differ from this code.
 """
 
 from collections import Counter
@@ -52,7 +52,7 @@ def find_broken_rules(uris: Sequence[str], storage_options: Mapping[str, str] | 
         storage_options: as for ``scan_shards``.
 
     Returns:
-        What is wrong with each shard that breaks a rule, by its URI.
+        The first broken rule of each shard that breaks one, by the URI of the shard.
     """
     with hidden_aws_variables():
         rows = pl.scan_parquet(
@@ -70,14 +70,17 @@ def find_broken_rules(uris: Sequence[str], storage_options: Mapping[str, str] | 
 
 
 def find_broken_rule(rows: pl.DataFrame) -> str | None:
-    """Check the rows of one shard, as ``read_shard`` returns them. Returns the first broken rule."""
+    """Check the rows of one shard, as ``read_shard`` returns them. Return the first broken rule, or None."""
     if problem := find_schema_problem(rows.schema):
         return problem
     return _first_true(rows.select(_broken_rules(rows.schema)).row(0, named=True))
 
 
 def find_schema_problem(schema: Mapping[str, pl.DataType]) -> str | None:
-    """Compare the columns and their types with the format. A model's columns may have any of its four types."""
+    """Compare the columns and their types with the format. Return the first difference, or None.
+
+    A model's columns may have any of the format's four types.
+    """
     known = {column.name: _TYPES[column.type] for column in (*IDENTITY, *DERIVED_SIGNALS)}
     known |= {"verdict": _TYPES["str"], "reasons": _REASONS}
     for name in (*sorted(NEVER_NULL), "reasons"):
@@ -91,7 +94,7 @@ def find_schema_problem(schema: Mapping[str, pl.DataType]) -> str | None:
 
 
 def _broken_rules(schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-    """One expression per rule, named by the sentence that describes its breach: true if any row breaks it."""
+    """Return one expression per rule: true if any row breaks the rule. Its name is the sentence for that case."""
     segments = pl.struct("video_id", "segment_index")
     rules = {
         "a segment is repeated": segments.n_unique() != pl.len(),
@@ -122,12 +125,12 @@ def read_shard(source: bytes | Path) -> pl.DataFrame:
 
 
 def scan_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> pl.LazyFrame:
-    """Open shards of one suite and schema version as one lazy frame; of the first shard the schema is read.
+    """Open shards of one suite and schema version as one lazy frame. The schema is read from the first shard.
 
-    Columns that a later schema version added are null.
+    Columns that a later schema version added are added with nulls.
 
     Args:
-        uris: from the ledger's committed chunks, never from a listing: ``s3://...`` or local paths.
+        uris: ``s3://...`` or local paths of committed shards. The ledger has them; a listing may show uncommitted ones.
         storage_options: credentials and endpoint, as ``polars.scan_parquet`` takes them.
 
     Raises:
@@ -135,17 +138,17 @@ def scan_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None =
     """
     if not uris:
         raise BadInput("there is no committed shard to read")
-    with hidden_aws_variables():  # reading the schema makes polars' client
+    with hidden_aws_variables():  # polars creates its store client when it reads the schema
         return _add_missing(
             pl.scan_parquet(list(uris), storage_options=dict(storage_options) if storage_options else None)
         )
 
 
 def read_provenance(payload: bytes, key: str) -> ShardProvenance:
-    """Read a shard's provenance; ``key`` names the shard in errors.
+    """Read the provenance of a shard. ``key`` is the shard's key for error messages.
 
     Raises:
-        ShardCorrupt: the bytes are not a parquet file, not a shard, or of a newer schema version than this code's.
+        ShardCorrupt: the bytes are not a parquet file, not a shard, or their schema version is newer than this code's.
     """
     return _parse_provenance(pa.BufferReader(payload), key)
 
@@ -156,7 +159,7 @@ def read_file_provenance(path: Path) -> ShardProvenance:
 
 
 def is_shard(path: Path) -> bool:
-    """Whether a local file is a parquet file with the metadata of a shard, of any schema version."""
+    """Return whether a local file is a parquet file with the metadata of a shard, of any schema version."""
     try:
         return METADATA_KEY in (pq.read_schema(path).metadata or {})
     except (pa.ArrowInvalid, OSError):
@@ -168,10 +171,10 @@ def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
 
     Args:
         payload: the parquet file, as read from ``manifest.key``.
-        manifest: compare its ``sha256`` with the ledger's first; a manifest alone proves nothing.
+        manifest: the manifest of the shard. First compare its ``sha256`` with the ledger's: a box can write both files.
 
     Raises:
-        ShardCorrupt: names the key, the first fact that differs, and both its values.
+        ShardCorrupt: a property differs; the error has the key, the property, and the expected and found values.
     """
 
     def check(fact: str, expected: object, found: object) -> None:
@@ -197,7 +200,7 @@ MODEL_COLUMNS_OF_2 = {
         "conformer_last_token_s",
     ),
 }
-"""Model -> its columns, all of floats, that schema version 2 added."""
+"""The float columns that schema version 2 added, per model."""
 POLARS_TYPES: Mapping[ColumnType, type[pl.DataType]] = {
     "float": pl.Float64,
     "int": pl.Int64,
@@ -207,7 +210,7 @@ POLARS_TYPES: Mapping[ColumnType, type[pl.DataType]] = {
 
 
 def _add_missing(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Add the columns that a shard of an earlier schema version lacks, as nulls, each after the column before it."""
+    """Add the columns that a shard of an earlier schema version lacks, as nulls at their places in the schema."""
     names = frame.collect_schema().names()
     own, derived = set(names), [column.name for column in DERIVED_SIGNALS]
     if "margin" in own or not {"verdict", derived[0]} <= own:
@@ -231,7 +234,7 @@ def _add_missing(frame: pl.LazyFrame) -> pl.LazyFrame:
 def _parse_provenance(source: pa.BufferReader | Path, key: str) -> ShardProvenance:
     try:
         metadata = pq.read_schema(source).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:  # OSError: a footer that is damaged inside
+    except (pa.ArrowInvalid, OSError) as error:  # pyarrow raises OSError for a damaged footer
         raise ShardCorrupt(key, "content", expected="a parquet file", found=str(error)) from None
     try:
         provenance = PROVENANCE_JSON.validate_json(metadata.get(METADATA_KEY, b""))

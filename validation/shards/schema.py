@@ -1,4 +1,4 @@
-"""The columns of a shard and the provenance in its file's metadata, as FORMAT.md defines them, and its errors."""
+"""The columns of a shard, the provenance in the metadata of its file, and the errors. FORMAT.md defines them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from validation.scoring.text import NORMALISATION
 
 
 class ShardRefused(Permanent):
-    """Rows break a rule of the format. Nothing was written."""
+    """Rows break a rule of the format. No shard was written."""
 
     def __init__(self, place: str, problem: str) -> None:
         self.place, self.problem = place, problem
@@ -22,7 +22,7 @@ class ShardRefused(Permanent):
 
 
 class ShardCorrupt(Permanent):
-    """A stored shard or manifest is not what was committed."""
+    """A stored shard or manifest differs from the committed one, or is not readable."""
 
     def __init__(self, key: str, fact: str, *, expected: object, found: object) -> None:
         self.key, self.fact, self.expected, self.found = key, fact, expected, found
@@ -30,7 +30,7 @@ class ShardCorrupt(Permanent):
 
 
 SCHEMA_VERSION = 2
-"""Counts changes of columns or of their meaning; see FORMAT.md, Versions."""
+"""The version of the columns and their meaning. FORMAT.md, section Versions, lists the changes."""
 
 METADATA_KEY = b"validation_fleet"
 """The key of the provenance, as JSON, in a parquet file's metadata."""
@@ -40,7 +40,7 @@ AUDIO_PLACE = (
     Column("audio_member", "str", "text", "The file of the tar that holds the audio; null if there is none."),
     Column("audio_offset_s", "float", "seconds", "Where a slice begins in its file; null if the segment is the file."),
 )
-"""Where a segment's audio is."""
+"""The columns that locate the audio of a segment."""
 IDENTITY = (
     Column("video_id", "str", "text", "The video, as in `video_queue`."),
     Column("segment_index", "int", "position", "Place of the segment in its tar, from 0, without gaps."),
@@ -68,7 +68,7 @@ _TYPES: dict[ColumnType, pa.DataType] = {
 
 
 def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
-    """List every column of a suite's shards except ``reasons``, in their order. Rules may read these columns.
+    """Return all columns of a suite's shards except ``reasons``, in order. Rules may read these columns.
 
     Args:
         models: the columns of each model under its name, in the suite's order.
@@ -107,13 +107,13 @@ class ShardProvenance:
     flow_run_id: UUID | None
     """None for a chunk that was validated outside Prefect."""
     policy: str = "all"
-    """Which models were asked about which segments: ``all``, or the name of a policy that skips some models."""
+    """The policy that chose the models per segment: ``all``, or the name of a policy that skips models."""
     schema_version: int = SCHEMA_VERSION
     normalisation_version: str = NORMALISATION
 
     @property
     def basis(self) -> Mapping[str, str]:
-        """What the numbers and verdicts of the shard depend on besides the models: see ``comparability_key``."""
+        """Return the versions that results depend on besides the models' revisions: see ``comparability_key``."""
         return comparability_key(self.rules_version, self.policy, self.normalisation_version)
 
 
@@ -122,7 +122,10 @@ PROVENANCE_JSON = TypeAdapter(ShardProvenance)
 
 
 def comparability_key(rules_version: str, policy: str, normalisation_version: str = NORMALISATION) -> Mapping[str, str]:
-    """Return what answers depend on besides the models' revisions: if it is equal, correct machines answer alike."""
+    """Return the versions that results depend on besides the models' revisions.
+
+    Correct machines with equal keys and equal models return equal results.
+    """
     return {"rules_version": rules_version, "normalisation_version": normalisation_version, "policy": policy}
 
 

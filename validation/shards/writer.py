@@ -14,11 +14,11 @@ from validation.domain import MAX_NUMBER, Scalar
 from validation.shards.schema import METADATA_KEY, NEVER_NEGATIVE, PROVENANCE_JSON, ShardProvenance, ShardRefused
 
 Row: TypeAlias = Mapping[str, Scalar | Sequence[str]]
-"""One segment by column name. An absent column is null."""
+"""The values of one segment by column name. A missing column means null."""
 
 ROW_GROUP_ROWS = 1000
-"""A row group ends with the video that brings it to this many rows. Fewer cost bytes: a group of 100 rows
-makes the file 70 % larger than one of 5000, a group of 1000 rows 9 %."""
+"""Minimum number of rows of a row group; the group ends at the end of a video. Smaller groups make the file larger: by
+70 % with 100 rows and by 9 % with 1000 rows, compared with 5000 rows."""
 
 _PYTHON_TYPES: Mapping[pa.DataType, type] = {
     pa.float64(): Real,
@@ -26,19 +26,19 @@ _PYTHON_TYPES: Mapping[pa.DataType, type] = {
     pa.string(): str,
     pa.bool_(): bool,
 }
-"""The type that a value must have to be stored unchanged. NumPy's numbers have these types too."""
+"""The Python type of the values of each Arrow type that are stored unchanged. NumPy's numbers have these types too."""
 
 _ZSTD_LEVEL = 9
-"""A tenth smaller than pyarrow's level 1, for a tenth of a second per shard."""
+"""Files are 10 % smaller than with pyarrow's level 1. The cost is 0.1 s per shard."""
 
 
 def encode_shard(rows: Iterable[Row], schema: pa.Schema, provenance: ShardProvenance) -> bytes:
     """Encode rows as one parquet file as FORMAT.md defines it. The same rows in any order give the same bytes.
 
     Args:
-        rows: one per segment; every segment of every validated video of the chunk.
-        schema: from ``shard_schema`` of the suite that answered.
-        provenance: kept in the file's metadata.
+        rows: one row for every segment of every validated video of the chunk.
+        schema: the result of ``shard_schema`` for the suite that scored the segments.
+        provenance: the provenance, which is stored in the metadata of the file.
 
     Raises:
         ShardRefused: the rows break the format; the message names the row and the column.
@@ -49,7 +49,7 @@ def encode_shard(rows: Iterable[Row], schema: pa.Schema, provenance: ShardProven
 
 
 def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
-    """Write a table whose rows are sorted and checked as FORMAT.md defines, as one parquet file."""
+    """Return a table as the bytes of a parquet file. The rows must be sorted and checked as FORMAT.md defines."""
     table = table.replace_schema_metadata({METADATA_KEY: PROVENANCE_JSON.dump_json(provenance)})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
@@ -69,7 +69,7 @@ def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
 
 
 def _check_identity(ordered: Sequence[Row]) -> None:
-    """Refuse an empty shard, a missing or repeated segment, and two segments of one name."""
+    """Raise ``ShardRefused`` for no rows, a missing or repeated segment, or two segments with the same name."""
     if not ordered:
         raise ShardRefused("rows", "there are none")
     for video_id, group in groupby(ordered, key=itemgetter("video_id")):
@@ -83,7 +83,7 @@ def _check_identity(ordered: Sequence[Row]) -> None:
 
 
 def _cut_row_groups(video_ids: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield where row groups start and stop: between videos, after at least ``ROW_GROUP_ROWS`` rows."""
+    """Yield the start and stop row of each row group: it ends with a video, after at least ``ROW_GROUP_ROWS`` rows."""
     start = stop = 0
     for _, group in groupby(video_ids):
         stop += sum(1 for _ in group)
@@ -123,7 +123,7 @@ def _build_column(ordered: Sequence[Row], field: pa.Field) -> pa.Array:
 
 
 def _check_types(values: Sequence[object], ordered: Sequence[Row], field: pa.Field) -> None:
-    """Refuse values that Arrow would convert silently: 1.5 to 1, True to 1."""
+    """Raise ``ShardRefused`` for values that Arrow would convert silently, such as 1.5 or True to 1."""
     expected = _PYTHON_TYPES.get(field.type)
     if expected is None:
         return
@@ -139,7 +139,7 @@ def _refuse_where(wrong: pa.Array, ordered: Sequence[Row], problem: str) -> None
 
 
 def _escape_surrogates(text: str) -> str:
-    r"""Write lone surrogates (from broken names and JSON), which are not valid Unicode, as ``\udcff``."""
+    r"""Replace lone surrogates (from broken names and JSON), which are not valid Unicode, by escapes (``\udcff``)."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,1 +1,1 @@
-"""Vast.ai, the vendor that rents out GPU machines: client, errors, offers, instances, rate limits."""
+"""Interface to Vast.ai, the vendor of GPU machines: client, errors, offers, instances and rate limits."""

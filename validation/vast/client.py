@@ -1,6 +1,6 @@
-"""Client of Vast.ai: five calls, rate-limited, and never retried where a retry could rent twice.
+"""Client of the Vast.ai API: five rate-limited calls. A create is never retried, because a retry could rent twice.
 
-The vendor's own package is not used: it retries creates whose response was lost, and so rents twice.
+The vendor's own package is not used, because it retries creates whose response was lost.
 """
 
 import json
@@ -32,9 +32,9 @@ log = logging.getLogger("vfleet.vast")
 PAGE_ROWS = 25
 """Rows per page of a listing: the vendor's maximum."""
 MAX_PAGES = 80
-"""A listing longer than this, 2,000 instances, is taken for a fault of the paging."""
+"""Maximum number of pages of a listing. A listing of more than 2,000 instances counts as an error of the paging."""
 MAX_ATTEMPTS = 3
-"""Attempts of a request that may be repeated: reads, and destroys, which have no effect the second time."""
+"""Number of attempts of a request that may be repeated: a read, or a destroy, which is idempotent."""
 RETRYABLE_ERRORS = (Throttled, OutcomeUnknown, Unreachable)
 
 
@@ -46,7 +46,7 @@ class Created:
 
 
 class VastClient(VendorApi):
-    """One account. Use as a context manager. Only the process that holds the fleet's lock may rent with it."""
+    """Client of one Vast.ai account; a context manager. Only the holder of the fleet's lock may rent with it."""
 
     def __init__(
         self,
@@ -56,34 +56,34 @@ class VastClient(VendorApi):
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Open the account; nothing is sent yet.
+        """Create the client; no request is sent yet.
 
         Raises:
             VastKeyMissing: the key is empty.
         """
         if not api_key.get_secret_value():
             raise VastKeyMissing
-        # The vendor's address of the account redirects.
+        # The vendor redirects requests for the account.
         super().__init__("Vast.ai", base_url, api_key, follow_redirects=True, transport=transport)
         self._rate_limiter = RateLimiter(clock or WallClock())
 
     def search(self, query: Mapping[str, Any]) -> SearchResult:
-        """Read at most 64 offers; rows that cannot be read are counted by the field that is at fault.
+        """Search for at most 64 offers. Unreadable rows are counted by the field that is missing or not valid.
 
         Raises:
             SearchQuotaExceeded, Throttled, Unreachable: retry later.
-            VastKeyRefused, RequestRefused: this key or this query is refused.
+            VastKeyRefused, RequestRefused: the vendor refuses the key or the query.
         """
         body = self._send_with_retries("search", "POST", "/api/v0/bundles/", json=dict(query))
         return SearchResult.parse(body.get("offers") or [])
 
     def create(self, offer_id: int, request: Mapping[str, Any]) -> Created:
-        """Rent an offer. The request is sent once, whatever its outcome.
+        """Rent an offer. The request is never retried.
 
         Raises:
             OfferGone, CreditExhausted, SpendLimited, VastKeyRefused, RequestRefused, Throttled: nothing was rented.
             Unreachable: no connection was made; nothing was rented.
-            CreatedButFailed: an instance was left that must be destroyed.
+            CreatedButFailed: the vendor refused the create but left an instance, which must be destroyed.
             OutcomeUnknown: the response was lost. Only listings can show whether something was rented.
         """
         path = f"/api/v0/asks/{offer_id}/"
@@ -102,10 +102,10 @@ class VastClient(VendorApi):
         return Created(body["new_contract"])
 
     def list_instances(self) -> Listing:
-        """List everything that the account rents, all pages; an incomplete listing carries the reason.
+        """List all instances of the account. An incomplete listing holds the reason why it is incomplete.
 
         Raises:
-            VastKeyRefused: this key may not list.
+            VastKeyRefused: the key may not list instances.
         """
         rows: list[Instance] = []
         token: str | None = None
@@ -122,10 +122,10 @@ class VastClient(VendorApi):
         return Listing(tuple(rows), f"the listing does not end after {MAX_PAGES} pages")
 
     def destroy(self, instance_id: int) -> None:
-        """Destroy an instance; one that does not exist counts as destroyed. May be repeated.
+        """Destroy an instance. An instance that does not exist counts as destroyed. The call may be repeated.
 
         Raises:
-            Throttled, Unreachable, OutcomeUnknown: send it again later.
+            Throttled, Unreachable, OutcomeUnknown: the destroy may have had no effect; repeat it later.
             VastKeyRefused, RequestRefused: the vendor keeps the instance; an operator must look at it.
         """
         try:
@@ -135,7 +135,7 @@ class VastClient(VendorApi):
                 raise
 
     def read_credit(self) -> float:
-        """Dollars that the account can still spend. Raises as ``search`` does."""
+        """Return the dollars that the account can still spend. Raises as ``search`` does."""
         path = "/api/v0/users/current"
         body = self._send_with_retries("account", "GET", path)
         try:
@@ -146,7 +146,7 @@ class VastClient(VendorApi):
     def _send_with_retries(self, endpoint: str, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Send a request that may be repeated; give up after ``MAX_ATTEMPTS`` transient failures.
 
-        The rate limiter makes the pauses, so that the next attempt waits at least as long as the vendor says.
+        The rate limiter pauses between attempts, at least for the time that the vendor requests.
         """
         retrying = Retrying(
             retry=retry_if_exception_type(RETRYABLE_ERRORS),
@@ -175,7 +175,7 @@ def _page_parameters(token: str | None) -> dict[str, str]:
 
 
 def _check_total(rows: list[Instance], total: object) -> Listing:
-    """Call a listing complete only if it holds as many instances as the vendor counts, each once."""
+    """Return the rows as a listing; it is complete only if each instance occurs once and the vendor's total agrees."""
     distinct = len({instance.id for instance in rows})
     if total != distinct or distinct != len(rows):
         return Listing(tuple(rows), f"{distinct} instances in {len(rows)} rows, where the vendor counts {total}")

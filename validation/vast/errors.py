@@ -1,6 +1,6 @@
-"""The vendor's refusals as errors, and the reading of a response as one of them.
+"""Errors for the vendor's refusals, and the parser of responses that raises them.
 
-Refusals are told apart by the body of a response, because the vendor's status codes mislead: a wrong key is a 404.
+The parser uses the body of a response, because the vendor's status codes mislead: a wrong key gives status 404.
 """
 
 import re
@@ -12,11 +12,11 @@ import httpx
 from validation.errors import BadInput, FleetError, Permanent, Transient
 
 MAX_MESSAGE_CHARS = 200
-"""Of the vendor's message, in our own."""
+"""Number of characters of the vendor's message that our error message quotes."""
 
 
 class VastKeyMissing(BadInput):
-    """There is no key to rent with."""
+    """The API key of Vast.ai is not set."""
 
     def __init__(self) -> None:
         super().__init__("VAST_API_KEY is not set: make a key in the Vast.ai console, nothing was rented")
@@ -31,7 +31,7 @@ class VastKeyRefused(BadInput):
 
 
 class CreditExhausted(BadInput):
-    """The account cannot pay."""
+    """The account has no credit left."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -39,7 +39,7 @@ class CreditExhausted(BadInput):
 
 
 class SpendLimited(BadInput):
-    """The account is at the vendor's limit of dollars per hour, which new accounts have whatever their credit."""
+    """The account is at its limit of dollars per hour, which the vendor sets for new accounts regardless of credit."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -50,7 +50,7 @@ class SpendLimited(BadInput):
 
 
 class OfferGone(Permanent):
-    """The offer was rented by another account, or never existed. Take the next one."""
+    """The offer was rented by another account, or never existed. The caller tries the next offer."""
 
     def __init__(self, offer_id: int) -> None:
         self.offer_id = offer_id
@@ -58,7 +58,7 @@ class OfferGone(Permanent):
 
 
 class SearchQuotaExceeded(Transient):
-    """The account has read all the rows that it may read per day."""
+    """The account has used its daily quota of search rows."""
 
     def __init__(self, retry_after_s: float | None) -> None:
         self.retry_after_s = retry_after_s
@@ -67,7 +67,7 @@ class SearchQuotaExceeded(Transient):
 
 
 class Throttled(Transient):
-    """Requests came too fast, also after the client's own pauses."""
+    """The vendor rejects requests as too frequent, in spite of the client's pauses."""
 
     def __init__(self, endpoint: str, retry_after_s: float | None) -> None:
         self.endpoint, self.retry_after_s = endpoint, retry_after_s
@@ -75,7 +75,7 @@ class Throttled(Transient):
 
 
 class OutcomeUnknown(Transient):
-    """A request may have taken effect: its response was lost. It must not be repeated blindly."""
+    """The response was lost, so the request may have taken effect. A create must not be repeated."""
 
     def __init__(self, endpoint: str, cause: str) -> None:
         self.endpoint, self.cause = endpoint, cause
@@ -83,7 +83,7 @@ class OutcomeUnknown(Transient):
 
 
 class RequestRefused(Permanent):
-    """The vendor refused, with a code that has no error of its own here. Nothing took effect."""
+    """The vendor refused a request with a code for which this module has no other error. Nothing took effect."""
 
     def __init__(self, endpoint: str, status: int, error: str, message: str) -> None:
         self.endpoint, self.status, self.error, self.message = endpoint, status, error, message
@@ -91,7 +91,7 @@ class RequestRefused(Permanent):
 
 
 class CreatedButFailed(Permanent):
-    """A create was refused, and yet left an instance that bills its disk. Destroy it."""
+    """The vendor refused a create but left an instance that bills its disk. The instance must be destroyed."""
 
     def __init__(self, instance_id: int, error: str) -> None:
         self.instance_id, self.error = instance_id, error
@@ -102,8 +102,8 @@ def parse_response(endpoint: str, response: httpx.Response) -> dict[str, Any]:
     """Return the body of a request that took effect.
 
     Raises:
-        FleetError: one of this module's errors, chosen by the body. A 200 may carry a refusal. A body that is not the
-            API's JSON (a proxy's page, a truncated body) does not show what took effect: OutcomeUnknown.
+        FleetError: an error of this module, chosen by the body, because a response of status 200 may be a refusal.
+        OutcomeUnknown: the body is not a JSON object (a proxy's page, a truncated body), or the status is 5xx.
     """
     body = _parse_json(response)
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
@@ -116,7 +116,7 @@ def parse_response(endpoint: str, response: httpx.Response) -> dict[str, Any]:
 
 
 def is_gone(error: RequestRefused) -> bool:
-    """Whether the vendor says that an instance does not exist."""
+    """Return whether the vendor refused a request because the instance does not exist."""
     return error.error in {"no_such_instance", "not_found"}
 
 

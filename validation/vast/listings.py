@@ -1,4 +1,4 @@
-"""What Vast.ai lists: offers on its market, with what each costs with disk and traffic, and rented instances."""
+"""Rows that Vast.ai lists: offers, with their price including disk and traffic, and rented instances."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any, Self, overload
 
 IMAGE_GB = 10.0
-"""The worker image with its weights: each box pulls it once."""
+"""Size of the worker image with its weights, in GB. Each box pulls the image once."""
 
 TRAFFIC_GB_PER_HOUR: Mapping[str, float] = {"RTX 3090": 15.0, "RTX 4090": 24.5}
-"""Tars that a box downloads per hour, an upper bound: the segments that its GPU scores, of about 8 s, at 24 kB/s of
-compressed audio, times two for what is downloaded and not scored and for boxes faster than the median of their GPU."""
+"""Upper bound of the tars that a box downloads, in GB per hour by GPU: segments that the GPU scores per hour, times
+8 s, times 24 kB/s of compressed audio, times two. The factor two covers audio that is downloaded but not scored, and
+boxes that are faster than the median of their GPU."""
 
 
 class OfferUnreadable(Exception):
-    """A field of an offer that decides is missing or not a number."""
+    """A required field of an offer is missing or has the wrong type."""
 
     def __init__(self, field_name: str) -> None:
         self.field_name = field_name
@@ -34,19 +35,19 @@ class Offer:
     """Dollars per hour with the disk that the search asked for."""
     reliability: float
     disk_space: float
-    """GB."""
+    """Free disk space in GB."""
     inet_down: float
-    """Mb/s."""
+    """Download speed in Mb/s."""
     inet_down_cost: float
-    """Dollars per GB."""
+    """Price of downloaded traffic in dollars per GB."""
     cuda_max_good: float
-    """Newest CUDA whose programs the machine's driver runs."""
+    """The newest CUDA version that the machine's driver supports."""
     cpu_cores_effective: float
-    """Hyperthreads."""
+    """Number of hyperthreads of the offer."""
     cpu_ram: float
-    """MB."""
+    """Main memory in MB."""
     duration: float
-    """Seconds for which the machine's host offers it."""
+    """Time in seconds for which the host offers the machine."""
     verified: bool
 
     @classmethod
@@ -54,7 +55,7 @@ class Offer:
         """Read a row of a search.
 
         Raises:
-            OfferUnreadable: a field that decides is missing or not a number; names it.
+            OfferUnreadable: a required field is missing or has the wrong type; the error names the field.
         """
         return cls(
             id=int(_read_number(row, "id")),
@@ -76,27 +77,27 @@ class Offer:
 
     @property
     def usd_once(self) -> float:
-        """Dollars for the traffic of the image pull."""
+        """Return the price of the traffic of the image pull, in dollars."""
         return IMAGE_GB * self.inet_down_cost
 
     @property
     def usd_per_hour(self) -> float:
-        """Dollars per hour for GPU, disk and the traffic of the work."""
+        """Return the price per hour of GPU, disk and the traffic of the tars, in dollars."""
         upper_bound = max(TRAFFIC_GB_PER_HOUR.values())
         return self.dph_total + TRAFFIC_GB_PER_HOUR.get(self.gpu_name, upper_bound) * self.inet_down_cost
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult(Sequence[Offer]):
-    """The offers that a search returned, and how many rows could not be read."""
+    """The offers that a search returned, and the number of its rows that could not be read."""
 
     offers: tuple[Offer, ...] = ()
     unreadable: Mapping[str, int] = field(default_factory=dict)
-    """Number of rows by the field that could not be read."""
+    """Number of unreadable rows, by the first field that could not be read."""
 
     @classmethod
     def parse(cls, rows: Iterable[object]) -> Self:
-        """Read the rows of a search; a row that cannot be read is counted by its field."""
+        """Read the rows of a search. An unreadable row is counted by the field that could not be read."""
         offers: list[Offer] = []
         unreadable = Counter[str]()
         for row in rows:
@@ -135,21 +136,21 @@ MAX_MESSAGE_CHARS = 300
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A row of the listing. Only fields that a decision or a log needs: a row also holds the box's secrets."""
+    """A row of the listing, with only the needed fields, because the row also holds the box's secrets."""
 
     id: int
     label: str
     machine_id: int | None = None
     actual_status: str | None = None
-    """What the box reported last: loading, running, exited... None while it is being created."""
+    """The latest status that the box reported, such as loading, running or exited; None while the box is created."""
     cur_state: str | None = None
     status_msg: str | None = None
     dph_total: float = 0.0
-    """Dollars per hour."""
+    """Price of the instance in dollars per hour."""
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> Self:
-        """Read a row. Raises KeyError, TypeError or ValueError where it has no usable id."""
+        """Read a row of the listing. Raises KeyError, TypeError or ValueError if the row has no valid id."""
         message = row.get("status_msg")
         return cls(
             id=int(row["id"]),
@@ -163,13 +164,16 @@ class Instance:
 
     @property
     def is_stopped(self) -> bool:
-        """Outbid, out of credit, or past its contract. A stopped instance bills its disk and may start again."""
+        """Return whether the instance is stopped: outbid, out of credit, or past its contract.
+
+        A stopped instance bills its disk and may start again.
+        """
         return self.cur_state == "stopped" or self.actual_status in {"stopped", "exited", "frozen"}
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the vendor listed. An incomplete listing proves that an instance exists, never that one does not."""
+    """The listed instances. An incomplete listing proves that an instance exists, never that an instance is gone."""
 
     instances: tuple[Instance, ...]
     why_incomplete: str | None = None
@@ -179,5 +183,5 @@ class Listing:
         return self.why_incomplete is None
 
     def of_fleet(self, label_prefix: str) -> tuple[Instance, ...]:
-        """The instances of one fleet, by the prefix of their labels."""
+        """Return the instances whose labels begin with the prefix of one fleet."""
         return tuple(instance for instance in self.instances if instance.label.startswith(label_prefix))

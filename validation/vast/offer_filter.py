@@ -1,7 +1,7 @@
-"""Which offers are good enough, and which is the best value.
+"""Filter offers and rank them by value.
 
-The operator's filter is a search and a check of what the search returns. Offers that pass are ranked by the expected
-dollars for the work.
+The operator's filter gives a search query, and checks the offers that the search returns. Offers that pass are ranked
+by the expected dollars per 1,000 segments.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -14,34 +14,37 @@ from validation.ledger.fleet import RentalRequest
 from validation.vast.listings import IMAGE_GB, Offer, SearchResult
 
 MAX_OFFERS = 64
-"""Offers per search: the vendor's maximum, whatever is asked for."""
+"""The vendor's maximum number of offers per search."""
 MB_PER_GB = 1000
 MAX_BANNED_IN_QUERY = 50
-"""Machine ids that a search excludes; the plan excludes every ban again."""
+"""Maximum number of machine ids that a search excludes. The plan checks all bans again."""
 
 
 @dataclass(frozen=True, slots=True)
 class OfferFilter:
-    """Bounds of an offer. GPU, disk and bandwidth are the operator's; the others exclude what is known to fail.
+    """Bounds that an offer must meet.
+
+    The operator sets GPU, disk, bandwidth and price. The other bounds exclude machines that are known to fail.
 
     Raises:
-        BadInput: no GPU is named, or a bound is out of its range.
+        BadInput: the filter has no GPU, or a bound is out of its range.
     """
 
     gpu_names: tuple[str, ...] = ("RTX 3090", "RTX 4090")
     disk_gb: float = 50.0
     inet_down_mbps: float = 200.0
     max_usd_per_hour: float = 0.60
-    """For GPU, disk and traffic together."""
+    """The maximum price of GPU, disk and traffic together."""
     min_reliability: float = 0.95
     max_inet_usd_per_gb: float = 0.01
     min_cuda: float = 13.0
-    """The CUDA that the image was built for: a machine whose driver supports only an older one cannot run it."""
+    """The CUDA version that the image was built for. A machine whose driver supports only an older version cannot run
+    the image."""
     min_cpu_cores: float = 6.0
-    """Hyperthreads. docs/sizing.md: the 25 segments/s of an RTX 3090 need 4 cores for 48 kHz Opus, times 1.5 because a
-    vendor's core is a hyperthread."""
+    """Number of hyperthreads. docs/sizing.md: the 25 segments/s of an RTX 3090 need 4 cores for 48 kHz Opus. The factor
+    1.5 is applied because the vendor counts hyperthreads as cores."""
     min_ram_gb: float = 16.0
-    """docs/sizing.md: two flow runs take at most 5.4 GiB and the videos being fetched; loading weights takes 4 GB."""
+    """docs/sizing.md: two flow runs take at most 5.4 GiB plus the videos being fetched; loading weights takes 4 GB."""
     min_duration_h: float = 24.0
     max_per_host: int = 3
 
@@ -57,7 +60,7 @@ class OfferFilter:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read the output of ``to_json``; a missing field has its default, an unknown one is ignored."""
+        """Read the output of ``to_json``. A missing field gets its default, and an unknown field is ignored."""
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in stored.items() if name in known}
         if "gpu_names" in values:
@@ -68,7 +71,7 @@ class OfferFilter:
         return asdict(self) | {"gpu_names": list(self.gpu_names)}
 
     def query(self, *, banned_machines: Collection[int] = ()) -> dict[str, Any]:
-        """The body of a search for offers within these bounds, cheapest first."""
+        """Return the body of a search for offers within these bounds, cheapest first."""
         query: dict[str, Any] = {
             "type": "on-demand",
             "verified": {"eq": True},
@@ -95,9 +98,9 @@ class OfferFilter:
         return query
 
     def rejection_reason(self, offer: Offer) -> str | None:
-        """The first bound that an offer breaks, None if it meets all.
+        """Return the name of the first bound that an offer breaks; None if the offer meets all bounds.
 
-        Every bound is checked again because searches return some rows that break the vendor's own filter.
+        All bounds of the query are checked again, because some rows of a search do not match the query.
         """
         bounds = {
             "gpu_name": offer.gpu_name in self.gpu_names,
@@ -116,16 +119,16 @@ class OfferFilter:
         return next((name for name, holds in bounds.items() if not holds), None)
 
     def without_price_limit(self) -> Self:
-        """The same filter at any price: shows which offers the price limit excludes."""
+        """Return this filter without its price limit, to find the offers that the price limit excludes."""
         return replace(self, max_usd_per_hour=1000.0)
 
 
 def explain_no_offers(offers: SearchResult, offer_filter: OfferFilter) -> str:
-    """One sentence for an operator whose filter no offer meets.
+    """Return one sentence that explains to the operator why no offer meets the filter.
 
     Args:
-        offers: what the search returned, without the price limit where it returned nothing with it.
-        offer_filter: the operator's.
+        offers: the result of the search; if it was empty, the result of a search without the price limit.
+        offer_filter: the operator's filter, with its price limit.
     """
     too_expensive = [offer for offer in offers if offer_filter.rejection_reason(offer) == "usd_per_hour"]
     if too_expensive:
@@ -147,26 +150,30 @@ def explain_no_offers(offers: SearchResult, offer_filter: OfferFilter) -> str:
 
 
 PREDICTED_SEGMENTS_PER_S: Mapping[str, float] = {"RTX 3090": 11.0, "RTX 4090": 18.0}
-"""Speed of the suite on one GPU. The 3090 was measured (all four models); the 4090 is predicted from it, by the
-mean of the ratios of memory bandwidth (1.08) and of dense FP16 rate (2.3). Measured speeds replace both."""
+"""Segments per second of the suite on one GPU. The speed of the RTX 3090 was measured with all four models. The speed
+of the RTX 4090 is predicted from it: the mean of the ratios of memory bandwidth (1.08) and of dense FP16 rate (2.3).
+The speeds that a fleet measures replace both values."""
 
 MEAN_STAY_HOURS = 12.0
-"""Hours over which the cost of the image pull is spread when offers are compared."""
+"""Hours over which the cost of the image pull is spread in the comparison of offers."""
 
 MAX_BOOT_TIMEOUT_S: Seconds = 1200.0
 
 
 def success_probability(reliability: float) -> float:
-    """The share of rentals that became a working box: 23 % below a reliability of 0.98, 45 % above (54 rentals)."""
+    """Return the share of rentals that became a working box: 23 % below a reliability of 0.98, else 45 %.
+
+    The shares were measured on 54 rentals.
+    """
     return 0.45 if reliability >= 0.98 else 0.23  # noqa: PLR2004 - see above
 
 
 def expected_usd_per_1000_segments(offer: Offer, measured: Mapping[str, float]) -> float:
-    """Dollars per 1,000 segments, including the cost of rentals that fail after their pull.
+    """Return the expected dollars per 1,000 segments, including the cost of rentals that fail after their image pull.
 
     Args:
-        offer: the machine.
-        measured: segments per second by GPU, where boxes of the fleet have shown it.
+        offer: the offer of a machine.
+        measured: segments per second by GPU, for the GPUs whose speed boxes of the fleet have shown.
     """
     rate = measured.get(offer.gpu_name) or PREDICTED_SEGMENTS_PER_S.get(offer.gpu_name) or 1.0
     per_hour = offer.usd_per_hour + offer.usd_once / MEAN_STAY_HOURS
@@ -174,7 +181,7 @@ def expected_usd_per_1000_segments(offer: Offer, measured: Mapping[str, float]) 
 
 
 def rank_offers(offers: Iterable[Offer], offer_filter: OfferFilter, measured: Mapping[str, float]) -> list[Offer]:
-    """The offers that meet the filter, best value first; one per machine, however many slices of it are offered."""
+    """Return the offers that meet the filter, best value first. A machine with several offers occurs once."""
     best: dict[int, Offer] = {}
     for offer in sorted(offers, key=lambda offer: (expected_usd_per_1000_segments(offer, measured), offer.id)):
         if offer_filter.rejection_reason(offer) is None:
@@ -183,13 +190,17 @@ def rank_offers(offers: Iterable[Offer], offer_filter: OfferFilter, measured: Ma
 
 
 def boot_timeout_s(offer: Offer) -> int:
-    """Seconds from the request to a running container: twice the pull at the line's own speed, and two minutes."""
+    """Return the time-out in seconds from the request to a running container.
+
+    It is two minutes plus twice the time of the image pull at the machine's download speed, at most
+    ``MAX_BOOT_TIMEOUT_S``.
+    """
     pull_s = IMAGE_GB * 8_000 / offer.inet_down
     return int(min(MAX_BOOT_TIMEOUT_S, 120.0 + 2 * pull_s))
 
 
 def to_rental_request(offer: Offer) -> RentalRequest:
-    """What the ledger keeps of an offer."""
+    """Return the fields of an offer that the ledger stores."""
     return RentalRequest(
         offer_id=offer.id,
         machine_id=offer.machine_id,

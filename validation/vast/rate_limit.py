@@ -1,4 +1,4 @@
-"""The pace of requests that the vendor's rate limits allow, per endpoint."""
+"""Rate limiter that keeps requests within the vendor's limits per endpoint, and its clocks."""
 
 import os
 import select
@@ -17,17 +17,18 @@ INTERVALS_S: Mapping[str, Seconds] = {
     "destroy": 3.0,
     "account": 1.0,
 }
-"""The vendor's own minimum between two requests to one endpoint, per key and address (docs, rate limits)."""
+"""The vendor's minimum time between two requests to one endpoint, per key and client address (vendor's docs,
+rate limits)."""
 
 PENALTY_S: Mapping[str, Seconds] = {"create": 12.0}
-"""Seconds that the vendor adds after a request that came too early."""
+"""Seconds that the vendor adds to the interval after a request that came too early, per endpoint."""
 
 MARGIN = 1.05
-"""Factor on the intervals: the vendor measures when requests arrive, this client when they leave."""
+"""Factor on all intervals, because the vendor measures the arrival of requests, and this client their departure."""
 
 
 class Clock(Protocol):
-    """A monotonic clock and a way to wait; virtual in simulations."""
+    """A monotonic clock with a sleep. Simulations use a virtual clock."""
 
     def monotonic(self) -> Seconds: ...
 
@@ -35,7 +36,7 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """The clock of the process."""
+    """The real monotonic clock."""
 
     def monotonic(self) -> Seconds:
         return time.monotonic()
@@ -47,7 +48,7 @@ class WallClock:
 class InterruptibleClock(WallClock):
     """A clock whose sleep ends when a signal arrives, because ``time.sleep`` continues after the signal's handler.
 
-    Use as a context manager, in the main thread. A signal that arrived before the sleep ends it as well.
+    Use it as a context manager in the main thread. A signal that arrived before the sleep also ends the sleep.
     """
 
     def sleep(self, seconds: Seconds) -> None:
@@ -77,13 +78,13 @@ class RateLimiter:
         self._free_at: dict[str, Seconds] = {}
 
     def wait(self, endpoint: str) -> None:
-        """Sleep until a request to the endpoint is allowed, and count it as sent."""
+        """Sleep until a request to the endpoint is allowed, and count the request as sent."""
         now = self._clock.monotonic()
         if (pause := self._free_at.get(endpoint, now) - now) > 0:
             self._clock.sleep(pause)
         self._free_at[endpoint] = self._clock.monotonic() + INTERVALS_S[endpoint] * MARGIN
 
     def back_off(self, endpoint: str, retry_after_s: Seconds | None) -> None:
-        """Delay the next request: by what the vendor says, else by the interval with its penalty."""
+        """Delay the next request by ``retry_after_s``; if it is None, by the endpoint's interval plus its penalty."""
         pause = retry_after_s if retry_after_s is not None else INTERVALS_S[endpoint] + PENALTY_S.get(endpoint, 0.0)
         self._free_at[endpoint] = self._clock.monotonic() + pause * MARGIN
