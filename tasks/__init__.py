@@ -1,1 +1,1 @@
-"""Prefect tasks: one call of the core each, with its retry policy."""
+"""Prefect tasks: each task calls one function of the package ``validation``, with a retry policy."""
