@@ -63,7 +63,7 @@ class CanaryResult:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedWorker:
-    """A box whose quarantine was not cleared: a canary was wrong, or the box failed videos that other boxes validate."""
+    """A box whose quarantine was not cleared: a canary was wrong, or it failed videos that other boxes validate."""
 
     worker_id: str
     known_as: str

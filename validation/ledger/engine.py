@@ -114,8 +114,8 @@ def open_engine(database_url: str, box_key: SecretStr | None = None) -> Engine:
 
     Args:
         database_url: the address of the database.
-        box_key: the key that identifies the box; None for a login without box keys. All boxes share one login, and a pooler
-            keeps no session state, so each transaction begins by setting the key.
+        box_key: the key that identifies the box; None for a login without box keys. All boxes share one login, and a
+            pooler keeps no session state, so each transaction begins by setting the key.
 
     Raises:
         BadInput: ``parse_database_url`` refuses the address.
