@@ -54,8 +54,8 @@ def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
 def end_box_sessions(engine: Engine, *, idle_s: int = 30, transaction_s: int = 60) -> int:
     """End database sessions of boxes whose transaction idles for ``idle_s`` or lasts ``transaction_s`` seconds.
 
-    Sessions that hold an advisory lock are ended too. With 0 and 0 all sessions of boxes are ended. An honest box loses one call, which it repeats. Returns the number of
-    ended sessions.
+    Sessions that hold an advisory lock are ended too. With 0 and 0 all sessions of boxes are ended. An honest box loses
+    one call, which it repeats. Returns the number of ended sessions.
     """
     (row,) = call_function(engine, "end_box_sessions", idle_s=idle_s, transaction_s=transaction_s)
     return int(row[0])
