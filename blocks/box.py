@@ -9,7 +9,7 @@ from validation.worker.chunk.open import open_chunk_context
 
 @lru_cache(maxsize=1)
 def open_box_services() -> ChunkContext:
-    """Open ledger, object stores and models by the environment variables. A box reads no Prefect block.
+    """Open ledger, object stores and models with the settings of the environment. A box reads no Prefect block.
 
     Raises as ``open_chunk_context``.
     """

@@ -25,7 +25,7 @@ class ControlServices:
 
 @lru_cache(maxsize=1)
 def open_control_services() -> ControlServices:
-    """Open ledger and results store by the environment, and by blocks for settings that the environment lacks.
+    """Open ledger and results store with the settings of the environment, or of blocks if the environment lacks them.
 
     Raises as ``open_ledger`` and ``open_results``.
     """

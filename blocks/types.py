@@ -115,10 +115,10 @@ class ModelSuite(Block):
 
 
 def collect_box_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Collect the environment of new boxes from the ``BOX_`` variables, and from the block ``suite`` where one lacks.
+    """Collect the environment of new boxes from the ``BOX_`` variables, and missing variables from the block ``suite``.
 
     Raises:
-        BadInput: as ``read_box_environment``.
+        BadInput: a variable is missing or not allowed (see ``read_box_environment``).
     """
     block = find_block(ModelSuite, SUITE_BLOCK)
     return read_box_environment((block.box_environment() if block else {}) | dict(environment))

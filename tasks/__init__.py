@@ -1,1 +1,1 @@
-"""Prefect tasks: each task calls one function of the package ``validation``, with a retry policy."""
+"""Prefect tasks with their retry policies. The work of the tasks is done by functions of the package ``validation``."""

@@ -64,9 +64,9 @@ PAGE = 200
 """Flow runs per request; Prefect's server allows no more."""
 
 TASK_OPTIONS: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 1, "cache_policy": NO_CACHE}
-"""Few and short retries, because the next control run comes within two minutes."""
+"""Options of a control task: few and short retries, because the next control run begins within two minutes."""
 SHORT_TIMEOUT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
-"""Settings of Prefect's client during a sweep: no retries and a timeout of 5 s. The default retries for a minute."""
+"""Settings of Prefect's client during a sweep: no retries and a timeout of 5 s. By default it retries for a minute."""
 
 
 def ask_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:

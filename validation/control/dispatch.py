@@ -31,9 +31,9 @@ def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int, period
 
 
 def count_spare(workload: Workload, period_s: Seconds) -> int:
-    """Return how many runs should wait: as many as the slots finish in two periods, or one per slot without data.
+    """Return how many runs should wait for a worker: as many as the slots finish in two periods.
 
-    Without data means that no chunk was committed in the last half hour.
+    If no chunk was committed in the last half hour, the time per chunk is unknown: then return one run per slot.
     """
     if workload.chunk_s is None:
         return workload.slots_online

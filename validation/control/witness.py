@@ -31,7 +31,7 @@ class SettledFailure:
     owner: str
     """The owner of the box that failed the video."""
     is_confirmed: bool
-    """Whether the control plane failed to read the object too."""
+    """Whether the object is unusable for the control plane too."""
 
 
 def video_reader(open_source: Callable[[], ObjectStore], key_template: str) -> VideoReader:

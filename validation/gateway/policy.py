@@ -15,8 +15,8 @@ from validation.domain import Seconds
 RUN_FIELDS = frozenset({"name", "infrastructure_pid", "flow_version", "empirical_policy"})
 """Fields of a flow run that its worker and the run itself may write.
 
-`job_variables` and `parameters` are excluded. They can set environment variables: a box could write a queued run that
-sends another box's secrets to any address."""
+`job_variables` and `parameters` are excluded. They can set environment variables: a box could change a queued run such
+that it sends the secrets of another box to any address."""
 
 WORKER_LABEL = "prefect.worker.name"
 

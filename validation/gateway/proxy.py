@@ -45,7 +45,10 @@ It raises if the box or the server ends the stream. It returns the reason if the
 
 
 class AuthorizingProxy:
-    """Serves requests and streams from nginx. Only nginx sets the header ``X-Vfleet-Box``: the sending box."""
+    """Serves the requests and streams that nginx forwards.
+
+    Only nginx sets the header ``X-Vfleet-Box``, which contains the worker id of the sending box.
+    """
 
     def __init__(self, server: PrefectServer, tokens: TokenFile, pool: str) -> None:
         self._server, self._tokens = server, tokens

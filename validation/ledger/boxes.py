@@ -103,7 +103,7 @@ class UnwitnessedFailure:
     owner: str
     """The vendor's host of the box, or the id of a worker outside the fleet."""
     is_refuted: bool
-    """Whether the control plane has read the object without an error. Then only a box of another owner can decide."""
+    """Whether the control plane has read the object without an error. Then only another owner's box can confirm it."""
 
 
 def undo_box(engine: Engine, box: str, *, since_s: int, dry_run: bool = False) -> list[Undone]:

@@ -74,7 +74,7 @@ class FleetBudget:
     max_usd: float
     order_json: Mapping[str, Any]
     usd_per_hour: float
-    """Sum over all boxes that are not known to be gone, including rental requests with an unknown outcome."""
+    """Total price of all boxes that are not known to be gone, including rental requests with an unknown outcome."""
     spent_usd: float
     """An upper bound of the cost until now (sql/functions/fleet_spend.sql)."""
     videos_waiting: int
@@ -82,7 +82,7 @@ class FleetBudget:
     abandoned: bool
     """Whether the boxes are destroyed without draining."""
     boxes: int = 0
-    """Number of boxes that are requested, renting, working or draining."""
+    """Number of boxes in the states requested, renting, working and draining."""
     last_tick_at: datetime | None = None
     last_tick: Sequence[str] = ()
     """Sentences of the last tick: why fewer boxes run than are ordered, and which actions failed."""

@@ -87,7 +87,7 @@ class Requeue:
     status: Literal["validated", "validation_failed"] | None = None
     languages: Sequence[str] | None = None
     worker_id: str | None = None
-    """A worker id or a rented box's label: videos that this box committed last, or that have a current result of it."""
+    """A worker id or a rented box's label: videos that the box committed last or has a current result of."""
     suite: str | None = None
     """Videos with a current result of this suite."""
     revision: str | None = None
@@ -159,7 +159,7 @@ def restore_shard(
         videos: video id -> segments in the shard.
 
     Raises:
-        ShardNotRestored: a video is not in the queue or in an open chunk, or the chunk has another shard.
+        ShardNotRestored: a video is not in the queue, a video is in an open chunk, or the chunk has another shard.
     """
     (row,) = call_function(
         engine, "restore_shard", shard=json.dumps(asdict(shard)), chunk=chunk_id, worker=worker_id, number=number,

@@ -196,6 +196,8 @@ def _apply(engine: Engine, path: Path) -> None:
 def _rebuild_invalid_indexes(engine: Engine) -> None:
     """Rebuild indexes whose build was interrupted, because ``CREATE INDEX IF NOT EXISTS`` skips them.
 
+    Invalid indexes that no migration creates are dropped.
+
     Raises:
         BadInput: another session is building an index.
     """
@@ -225,7 +227,10 @@ def _transaction(engine: Engine, what: str) -> Iterator[Connection]:
 
 
 def _execute_alone(engine: Engine, what: str, statement: str) -> None:
-    """Execute a statement that cannot run inside a transaction. The statement never blocks readers or writers."""
+    """Execute a statement that cannot run inside a transaction, such as CREATE INDEX CONCURRENTLY.
+
+    Such a statement blocks no reader and no writer while it waits for a lock.
+    """
     watch = LockWatch(engine, statement=statement)
     try:
         with watch, engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:

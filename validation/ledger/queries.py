@@ -190,7 +190,7 @@ def audit_ledger(engine: Engine) -> list[InvariantCheck]:
 
 
 def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
-    """Read all rows of a view of the schema ``validation``, in the order of the view. A row is column -> value."""
+    """Read all rows of a view of the schema ``validation``, in the order of the view, as dicts by column name."""
     try:
         with engine.connect() as connection:
             rows = connection.execute(text(f"SELECT * FROM validation.{view}"))  # noqa: S608 - the name is not user input

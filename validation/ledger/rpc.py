@@ -115,7 +115,7 @@ def translate_error(error: DBAPIError, engine: Engine, function: str, arguments:
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
     if state.startswith(_LOGIN_REFUSED) or (not state and is_login_refusal(str(error.orig))):
         return LoginRefused(describe_address(engine), reason)
-    # An InternalError without a state is psycopg's own: the session ended in the middle of an answer.
+    # psycopg itself raises an InternalError without a SQLSTATE if the session ends in the middle of a reply.
     no_connection = not state and isinstance(error, OperationalError | InterfaceError | InternalError)
     if no_connection or state.startswith(_UNREACHABLE):
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
@@ -171,8 +171,8 @@ _REFUSED = (
 Every other state may be temporary, so a retry may succeed:
 
 - 40, 53, 55, 57: deadlock, out of memory, disk or connections, lock not available, statement cancelled;
-- 25006: read-only, as a replica after a failover is, and as Supabase makes a database whose disk is 95 % full
-  (supabase.com/docs/guides/platform/database-size);
+- 25006: the database is read-only, for example a replica after a failover, or a database of Supabase with a disk that
+  is 95 % full (supabase.com/docs/guides/platform/database-size);
 - 58: the server's disk failed;
 - XX000: an error of the pooler itself. Supavisor: "DbHandler exited", "Unable to check out process from the pool due
   to timeout", "Max client connections reached" (github.com/supabase/supavisor, lib/supavisor/client_handler.ex); and

@@ -46,9 +46,9 @@ def seed_videos(engine: Engine, videos: Sequence[Video]) -> int:
 def read_manifest(path: Path) -> list[Video]:
     """Read videos from .json (a list), .jsonl or .csv with ``video_id`` and optionally ``language``, ``segment_count``.
 
-    The file may be UTF-8, with or without a byte order mark, or UTF-16 with one. The columns of a .csv or .tsv file may
-    be separated by commas, semicolons or tabs, with a line ``sep=;`` before them and empty rows anywhere, as
-    spreadsheets write it. Column names are not case-sensitive. A video that is listed twice with equal values is one
+    The encoding is UTF-8, with or without a byte order mark, or UTF-16 with a byte order mark. The columns of a .csv or
+    .tsv file are separated by commas, semicolons or tabs. A first line ``sep=;`` and empty rows are skipped, because
+    spreadsheets write them. Column names are not case-sensitive. A video that is listed twice with equal values is one
     video.
 
     Raises:

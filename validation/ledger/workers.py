@@ -32,7 +32,7 @@ def register_worker(engine: Engine, profile: WorkerProfile, *, replaces: str | N
     (row,) = call_function(
         engine, "register_worker",
         worker=profile.worker_id, gpu_type=profile.gpu_type,
-        gpu_vram_gb=None if vram_gb is None else str(vram_gb),  # psycopg sends a float as double: no function has it
+        gpu_vram_gb=None if vram_gb is None else str(vram_gb),  # psycopg would send a float as double, not as real
         config=json.dumps(dict(profile.config)), prefect_worker=profile.prefect_worker,
         replaces=replaces, max_crashes=MAX_CRASHES,
     )  # fmt: skip
