@@ -29,13 +29,13 @@ from validation.storage.store import check_store, open_store
 
 
 def save_blocks() -> int:
-    """Save the block documents, in place of existing ones. Saves none if a setting is invalid."""
+    """Save the block documents and overwrite existing ones. Returns OK; saves no document if a setting is invalid."""
     settings = load_settings()
     documents: dict[str, Block] = {
         DATABASE_BLOCK: ValidationDatabase.from_settings(settings),
         RESULTS: build_bucket(settings),
     }
-    if "suite" in settings.model_fields_set:  # the default is for tests: no fleet may get it unasked
+    if "suite" in settings.model_fields_set:  # the default suite is for tests: a fleet must choose its suite
         documents[SUITE_BLOCK] = ModelSuite.from_settings(settings)
     if settings.vast_api_key.get_secret_value():
         documents[VAST_BLOCK] = VastCredentials.from_settings(settings)
@@ -46,7 +46,7 @@ def save_blocks() -> int:
 
 
 def test_blocks() -> int:
-    """Use every document once; returns FAILED if one does not work."""
+    """Use every block document once, and print one line per document. Returns FAILED if a document does not work."""
     code = ExitCode.OK
     for name, test in TESTS.items():
         try:
@@ -91,7 +91,7 @@ TESTS: Mapping[str, Callable[[], str]] = {
 
 if __name__ == "__main__":
     commands = {"save": save_blocks, "test": test_blocks}
-    if len(sys.argv) != 2 or sys.argv[1] not in commands:  # noqa: PLR2004 - the program and its one word
+    if len(sys.argv) != 2 or sys.argv[1] not in commands:  # noqa: PLR2004 - the program and its one argument
         sys.exit(__doc__)
     try:
         sys.exit(commands[sys.argv[1]]())

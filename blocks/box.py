@@ -1,4 +1,4 @@
-"""The services of a box, opened once per process."""
+"""Opens the services of a box once per process: ledger, object stores and models."""
 
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ from validation.worker.chunk.open import open_chunk_context
 
 @lru_cache(maxsize=1)
 def open_box_services() -> ChunkContext:
-    """Open ledger, object stores and models as the environment says. A box reads no block.
+    """Open ledger, object stores and models with the settings of the environment. A box reads no Prefect block.
 
     Raises as ``open_chunk_context``.
     """

@@ -1,4 +1,7 @@
-"""The block of the results bucket. Importing it costs half a second of CPU, so only what uses the block imports it."""
+"""The Prefect block of the results bucket.
+
+The import of this module takes half a second of CPU, so other modules import it only when they read the block.
+"""
 
 from typing import Any
 
@@ -18,10 +21,10 @@ R2_CLIENT: dict[str, Any] = {
 
 
 def build_bucket(settings: Settings) -> S3Bucket:
-    """The results bucket of the environment as a prefect-aws block, with client options that R2 supports.
+    """Build a prefect-aws block of the environment's results bucket, with client options that R2 supports.
 
     Raises:
-        BadInput: the results are not in an S3-compatible store, or its keys are missing.
+        BadInput: the results are not in an S3-compatible store, or the access keys are missing.
     """
     scheme, _, place = settings.results_url.partition("://")
     key, secret = settings.s3_access_key_id, settings.s3_secret_access_key
@@ -38,7 +41,11 @@ def build_bucket(settings: Settings) -> S3Bucket:
 
 
 def read_bucket(bucket: S3Bucket, settings: Settings) -> Settings:
-    """Replace the results bucket of the settings by the bucket of a block."""
+    """Return the settings with the address and keys of the block's bucket as the results bucket.
+
+    Raises:
+        BadInput: the block has no AWS credentials with an access key and a secret.
+    """
     found = bucket.credentials
     place = "/".join(part.strip("/") for part in (bucket.bucket_name, bucket.bucket_folder) if part)
     secret = found.aws_secret_access_key if isinstance(found, AwsCredentials) else None

@@ -1,4 +1,4 @@
-"""The services of the control plane: its environment, and blocks for what the environment lacks."""
+"""Opens the services of the control plane by its environment, and by blocks for settings that the environment lacks."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +10,9 @@ from validation.services import open_ledger, open_results
 from validation.settings import Settings, load_settings
 
 BUCKET_SETTINGS = frozenset({"results_url", "s3_access_key_id", "s3_secret_access_key"})
-"""If the environment has one of these, the results bucket is the environment's. The R2 endpoint names no bucket."""
+"""If the environment has one of these settings, no part of the results bucket is read from a block.
+
+The R2 endpoint is not in the set, because an endpoint does not identify a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class ControlServices:
 
 @lru_cache(maxsize=1)
 def open_control_services() -> ControlServices:
-    """Open ledger and results as the environment says, and as blocks say for what the environment lacks.
+    """Open ledger and results store with the settings of the environment, or of blocks if the environment lacks them.
 
     Raises as ``open_ledger`` and ``open_results``.
     """
@@ -32,10 +34,11 @@ def open_control_services() -> ControlServices:
 
 
 def complete_settings(settings: Settings) -> Settings:
-    """Take the database and the results bucket from blocks, each only if the environment has no part of it.
+    """Return the settings with the database and the results bucket of blocks, if the environment lacks them.
 
-    Two buckets are never mixed: with VFLEET_RESULTS_URL or a key set, the whole bucket is the environment's. The
-    modules of the blocks are imported only when a block is read: they cost more CPU than the rest of a control flow.
+    Settings of two buckets are never mixed: if VFLEET_RESULTS_URL or an access key is set, the block is not read. The
+    modules of the blocks are imported only when a block is read: the imports cost more CPU than the rest of a control
+    flow.
     """
     if not settings.database_url.get_secret_value():
         settings = _read_database(settings)

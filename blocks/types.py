@@ -40,10 +40,10 @@ DATABASE_BLOCK = "ledger"
 class ValidationDatabase(Block):
     """The Postgres database of the queue and the ledger, with the login of the control plane.
 
-    For the control plane only; a box gets another login, with fewer rights, from its environment. The login of this
-    block can take chunks from every box. Boxes behind the gateway cannot read blocks. Boxes with the password of a
-    self-hosted server, or with a Prefect Cloud key whose role reads blocks, can read this block: there, omit the block
-    and set DATABASE_URL on the control machine.
+    Only the control plane uses this block. A box gets another login, with fewer rights, from its environment. The login
+    of this block can take chunks from every box. Boxes behind the gateway cannot read blocks. Boxes with the password
+    of a self-hosted server, or with a Prefect Cloud key whose role reads blocks, can read this block: there, omit the
+    block and set DATABASE_URL on the control machine.
     """
 
     _block_type_name = "Validation database"
@@ -55,14 +55,14 @@ class ValidationDatabase(Block):
     )
 
     def open_engine(self) -> Engine:
-        """Open the ledger. Connects on first use."""
+        """Return an engine of the ledger. The engine connects on first use."""
         return open_engine(self.url.get_secret_value())
 
     def test_connection(self) -> list[str]:
         """Run the database checks; returns one line per check.
 
         Raises:
-            FleetError: the first check that fails or warns, with what to do.
+            FleetError: a check fails or warns; the message says what to do. Later checks are not run.
         """
         settings = Settings(database_url=self.url)
         checks = (check_database, check_pooler, check_tls, check_migration, check_control_role)
@@ -70,7 +70,7 @@ class ValidationDatabase(Block):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The database of the environment."""
+        """Build the block from the environment's database address."""
         return cls(url=settings.database_url)
 
 
@@ -93,14 +93,14 @@ class ModelSuite(Block):
     chunk_videos: int = Field(50, ge=1, le=1000, description="Videos per chunk, and so per shard.")
 
     def box_environment(self) -> dict[str, str]:
-        """The control plane's ``BOX_`` variables for these settings."""
+        """Return these settings as ``BOX_`` variables of the control plane: variable name -> value."""
         variables = {"VFLEET_SUITE": self.suite, "PARQUET_SHARD_SIZE": str(self.chunk_videos)}
         if self.languages:
             variables["VFLEET_LANGUAGES"] = ",".join(self.languages)
         return {PREFIX + name: value for name, value in variables.items()}
 
     def test_connection(self) -> list[str]:
-        """Check the suite and languages; returns the variables of new boxes.
+        """Check the suite and languages; returns one line ``BOX_NAME=value`` per setting of new boxes.
 
         Raises:
             BadInput: the suite or a language is unknown.
@@ -110,15 +110,15 @@ class ModelSuite(Block):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The suite of the environment."""
+        """Build the block from the environment's suite, languages and chunk size."""
         return cls(suite=settings.suite, languages=list(settings.languages), chunk_videos=settings.chunk_videos)
 
 
 def collect_box_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Collect the environment of new boxes: the ``BOX_`` variables, and the block ``suite`` for what they lack.
+    """Collect the environment of new boxes from the ``BOX_`` variables, and missing variables from the block ``suite``.
 
     Raises:
-        BadInput: as ``read_box_environment``.
+        BadInput: a variable is missing or not allowed (see ``read_box_environment``).
     """
     block = find_block(ModelSuite, SUITE_BLOCK)
     return read_box_environment((block.box_environment() if block else {}) | dict(environment))
@@ -150,7 +150,7 @@ class VastCredentials(Block):
         """Check the account; returns one line about its credit.
 
         Raises:
-            FleetError: the check fails or warns, with what to do.
+            FleetError: the check fails or warns; the message says what to do.
         """
         found = check_vast(Settings(vast_api_key=self.api_key, vast_url=self.url))
         if found is None:
@@ -159,12 +159,12 @@ class VastCredentials(Block):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The account of the environment."""
+        """Build the block from the environment's Vast.ai key."""
         return cls(api_key=settings.vast_api_key, url=settings.vast_url)
 
 
 def find_credentials(settings: Settings | None = None) -> VastCredentials:
-    """Return the account of the environment, else of the block document ``vast``.
+    """Return the Vast.ai account of the environment, else the account of the block document ``vast``.
 
     If both lack a key, ``open_client`` of the result raises ``VastKeyMissing``.
     """

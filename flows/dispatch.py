@@ -1,4 +1,4 @@
-"""Keep as much work waiting as the workers online finish until the dispatcher has come twice."""
+"""Keep as many flow runs waiting as the online workers finish within two periods of the dispatcher."""
 
 from prefect import flow, get_run_logger
 
@@ -9,10 +9,10 @@ from validation.ledger.queries import read_workload
 
 @flow(name="dispatch-chunks", flow_run_name="dispatch")
 def dispatch_chunks(chunk_videos: int = 50, period_s: float = 120) -> int:
-    """Create runs of validate-chunk: what the workers online finish in two periods, none when the queue is empty.
+    """Create as many runs of validate-chunk as the online workers finish in two periods; none if the queue is empty.
 
     Args:
-        chunk_videos: Videos per claim, as PARQUET_SHARD_SIZE on the workers; decides how many chunks are left.
+        chunk_videos: Videos per claim, as PARQUET_SHARD_SIZE on the workers; used to count the chunks that are left.
         period_s: Seconds between two dispatches.
     """
     workload = read_workload(open_control_services().engine)

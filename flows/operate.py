@@ -1,4 +1,4 @@
-"""Everything that the control plane does regularly, in one flow run every two minutes."""
+"""Runs all regular steps of the control plane in one flow run, every two minutes."""
 
 from contextlib import ExitStack
 
@@ -18,7 +18,7 @@ from validation.ledger.queries import Workload, read_workload
 HOUR_S = 3600.0
 PAGE_S = 600.0
 LOCK_WAIT_S = 300
-"""How long a run waits for another one, which takes seconds, and minutes while many boxes are rented."""
+"""Seconds that a run waits at most for another control run, which takes minutes while it rents many boxes."""
 
 
 @flow(name="operate-fleet", flow_run_name="operate the fleet")
@@ -27,9 +27,9 @@ def operate_fleet(chunk_videos: int = 50, period_s: float = 120) -> State[None]:
 
     Safe to run by hand at any time: a second run waits for the first.
 
-    Each step is also a deployment of its own, to be run by hand. A failed step keeps no other from its work, and the
-    run ends Failed with the sentence of each. A step is imported when it is due: most runs find nothing to do, and
-    imports are most of what they cost.
+    Each step is also a deployment of its own, to be run by hand. If a step fails, the other steps still run; the run
+    then ends Failed with one sentence per failed step. The module of a step is imported when the step is due: most runs
+    have nothing to do, and imports would take most of their time.
 
     Args:
         chunk_videos: Videos per claim, as PARQUET_SHARD_SIZE on the workers.
@@ -44,7 +44,7 @@ def operate_fleet(chunk_videos: int = 50, period_s: float = 120) -> State[None]:
 
 
 def run_steps(chunk_videos: int, period_s: float) -> State[None]:
-    """Do what is due at the time of this run and of the late runs whose work it does."""
+    """Run the steps that are due at the time of this run, or at the times of the late runs that this run replaces."""
     times = take_over_late_runs()
     is_hour = is_due(times, every_s=HOUR_S, period_s=period_s)
     engine = open_control_services().engine
@@ -63,19 +63,19 @@ def run_steps(chunk_videos: int, period_s: float) -> State[None]:
 
 
 def is_at_work(workload: Workload) -> bool:
-    """Whether a chunk is held, or was committed within half an hour."""
+    """Return whether a worker holds a chunk, or a chunk was committed within the last half hour."""
     return workload.open_chunks > 0 or workload.chunk_s is not None
 
 
 def report_progress() -> object:
-    """As the flow of this name."""
+    """Run the body of the flow ``report-progress`` within this flow run."""
     from flows import progress  # noqa: PLC0415 - see operate_fleet
 
     return progress.report_progress.fn()
 
 
 def reconcile_fleet() -> object:
-    """As the flow of this name."""
+    """Run the body of the flow ``reconcile-fleet`` within this flow run."""
     from flows import reconcile  # noqa: PLC0415 - see operate_fleet
 
     return reconcile.reconcile_fleet.fn()

@@ -10,7 +10,8 @@ from validation.analysis.status.format import headline
 def report_progress() -> str:
     """Publish a page with plots, rates, cost and the expected end; a table of workers; a progress bar per language.
 
-    At the end the control plane reads the objects of videos that only one box has failed, and settles the failures.
+    At the end the flow reads the source objects of videos that only one box has failed: it confirms or refutes the
+    failures.
     """
     status = refresh()
     publish_page(status)

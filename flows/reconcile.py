@@ -1,4 +1,4 @@
-"""Keep the rented boxes as their operator ordered them."""
+"""Rent and terminate boxes until each fleet has the boxes that its operator ordered."""
 
 from prefect import flow, get_run_logger
 from prefect.states import Completed, Failed, State

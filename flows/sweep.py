@@ -18,18 +18,19 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
     """Take back the chunks of dead workers, and correct the states of their flow runs. Safe to run by hand at any time.
 
     Releases chunks whose lease expired or whose flow run ended, fails videos that crash their process, marks silent
-    workers stale, evaluates canaries, deletes orphan shards and marks zombie runs Crashed. The database clock decides
-    first and Prefect is asked second; if Prefect does not answer, only the clock decides. No step depends on another's
-    success: the errors of all steps are raised at the end.
+    workers stale, evaluates canaries, deletes orphan shards, and marks flow runs without a process Crashed. Expired
+    leases are released first, by the database clock; then Prefect is asked which flow runs ended. If Prefect does not
+    answer, only expired leases are released. A failed step does not stop the other steps; the errors of all steps are
+    raised at the end.
 
     Args:
-        orphans: Whether to look for orphan shards too, which lists the whole results store.
+        orphans: Whether to look for orphan shards too. The search lists the whole results store.
     """
     control = open_control_services()
     report = sweep(control.engine, control.results, orphans=orphans, find_ended=ask_ended_runs)
     held = [*read_open_chunks(control.engine), *read_recently_closed_chunks(control.engine)]
     sessions = read_worker_sessions(control.engine)
-    expired = read_expired_chunks(control.engine)  # by this sweep, by an earlier one or by a claim
+    expired = read_expired_chunks(control.engine)  # taken back by this sweep, an earlier sweep or a claim
     corrected = reconcile_flow_runs(expired, held, sessions, return_state=True)
     corrections = corrected.result() if corrected.is_completed() else []
     publish_report(report, corrections)

@@ -1,4 +1,4 @@
-"""Validate one chunk of videos: claim, fetch ahead, score, write the shard, commit."""
+"""Validate one chunk of videos: claim the chunk, prefetch and score groups of videos, write the shard, commit."""
 
 from typing import Annotated, TypeAlias
 from uuid import UUID, uuid4
@@ -26,13 +26,13 @@ from validation.worker.chunk.errors import report_outcome
 
 ChunkSize: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
 Language: TypeAlias = Annotated[str, Field(min_length=2, max_length=35)]
-"""The longest language tag that BCP 47 asks programs to read."""
+"""A language tag. BCP 47 asks programs to accept tags of up to 35 characters."""
 
 
 @flow(
     name="validate-chunk",
     flow_run_name=name_before_claim,
-    # Two groups may be fetched at once; the chunk limits how far they run ahead, in videos and bytes.
+    # Two groups may be fetched at once; the chunk limits the videos and bytes that are prefetched.
     task_runner=ThreadPoolTaskRunner(max_workers=2),
 )
 def validate_chunk(size: ChunkSize | None = None, languages: list[Language] | None = None) -> State[None]:
@@ -67,7 +67,10 @@ def process_chunk(size: int | None, languages: list[str] | None) -> State[None]:
 
 
 def score_groups(chunk: LeasedChunk) -> None:
-    """Score the groups in order while later groups are being fetched."""
+    """Score the groups in order while later groups are being fetched.
+
+    If the fetch of a group fails, the group is scored without the missing videos (see ``fail_missing``).
+    """
     fetches = [fetch_group.submit(chunk, number) for number in range(len(chunk.runner.groups))]
     for number, fetch in enumerate(fetches):
         chunk.runner.prefetch.set_head(number)

@@ -1,1 +1,1 @@
-"""Prefect tasks: one call of the core each, with its retry policy."""
+"""Prefect tasks with their retry policies. The work of the tasks is done by functions of the package ``validation``."""

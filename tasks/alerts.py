@@ -1,4 +1,4 @@
-"""Tells Prefect which alerts are new and which are over; an automation sends them on."""
+"""Emits a Prefect event per alert that is new or over; a Prefect automation sends the message of the event."""
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -10,20 +10,23 @@ from prefect.variables import Variable
 from validation.analysis.status.alerts import Alert, FiringAlert, load_alerts, plain_remedy
 
 VARIABLE = "vfleet_alerts"
-"""The Prefect variable that remembers which alerts are on, each with the time since when."""
+"""The Prefect variable that stores the alerts that are on: alert name -> time when the alert began, in ISO 8601."""
 ON, OVER = "vfleet.alert.on", "vfleet.alert.over"
 
 
 def select_due(times: Collection[datetime], period_s: float) -> list[Alert]:
-    """The alerts that a control run evaluates: those whose own period begins with one of its times."""
+    """Return the alerts that a control run evaluates.
+
+    An alert is due if one of the times lies in the first ``period_s`` seconds of an interval of ``every_s`` seconds.
+    """
     return [alert for alert in load_alerts() if any(time.timestamp() % alert.every_s < period_s for time in times)]
 
 
 def emit_changes(evaluated: Collection[Alert], firing: Collection[FiringAlert]) -> tuple[list[str], list[str]]:
-    """Emit an event for each alert that is new and each that is over. Returns the names of both.
+    """Emit an event for each alert that is new and each alert that is over. Returns the names (new, over).
 
-    An alert that was not evaluated stays as it was. What is on is remembered after the events were emitted, so an
-    interrupted run emits a change twice rather than never.
+    An alert that was not evaluated keeps its state. The state of the alerts is stored after the events were emitted, so
+    after an interrupted run an event is emitted twice, never lost.
     """
     before = read_last_firing()
     on = {found.alert.name: found for found in firing}
@@ -42,7 +45,7 @@ def emit_changes(evaluated: Collection[Alert], firing: Collection[FiringAlert]) 
 
 
 def read_last_firing() -> Mapping[str, str]:
-    """The alerts that were on at the last evaluation, each with the time since when."""
+    """Read the alerts that were on after the last evaluation: alert name -> time when the alert began."""
     known: Any = Variable.get(VARIABLE, default={})
     return known if isinstance(known, dict) else {}
 

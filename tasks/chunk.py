@@ -1,4 +1,4 @@
-"""Tasks of validate-chunk: their retries, the names of its flow runs, and one core call each."""
+"""Tasks of the flow validate-chunk with their retry options, and the names of its flow runs."""
 
 from typing import Any, TypedDict
 from uuid import UUID
@@ -20,12 +20,12 @@ from validation.worker.chunk.runner import GroupReport
 
 
 def is_retryable(_task: object, _run: object, state: Any) -> bool:
-    """Retry transient errors only: another attempt cannot change a lost claim or a broken file."""
+    """Return whether the error of a task is transient. A lost claim or a broken file is not: a retry cannot help."""
     return isinstance(state.data, Transient)
 
 
 class StepOptions(TypedDict, total=False):
-    """The options that tasks of a chunk share."""
+    """The Prefect options that the tasks of a chunk share."""
 
     retries: int
     retry_delay_seconds: Any
@@ -36,28 +36,33 @@ class StepOptions(TypedDict, total=False):
 
 STEP_OPTIONS = StepOptions(
     retries=4,
-    retry_delay_seconds=exponential_backoff(backoff_factor=2),  # 2, 4, 8, 16 s: half a minute, a quarter of a lease
-    retry_jitter_factor=0.5,  # a hundred boxes that lost the same service must not come back in step
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),  # 2, 4, 8, 16 s: 30 s in all, within a lease of 75 s
+    retry_jitter_factor=0.5,  # a hundred boxes that lost the same service must not retry at once
     retry_condition_fn=is_retryable,
-    cache_policy=NO_CACHE,  # every step is an effect: two equal calls must not share an answer
+    cache_policy=NO_CACHE,  # every step has side effects: no call may return a cached result
 )
-"""The options of a chunk's steps. Each step may be repeated: the chunk keeps what an attempt achieved."""
+"""The options of a chunk's tasks. Each task may be repeated: the chunk keeps the videos that an attempt completed."""
 
 SAVING_STEP_OPTIONS = STEP_OPTIONS | StepOptions(retries=720, retry_delay_seconds=[2, 4, 5])
-"""The options of the steps that save scored work: retried while the lease is held, which each attempt checks first. A
-ledger outage ends the retries within one lease; an outage of the store alone, after an hour."""
+"""The options of the tasks that save scored videos. Each attempt first checks that the chunk still holds its lease.
+
+During an outage of the ledger the lease expires, which ends the retries. During an outage of the object store alone the
+retries end after an hour."""
 
 
 def name_before_claim() -> str:
-    """The name of a flow run that has no chunk yet: its worker's. A run that fails before its claim keeps it."""
+    """Return the name of a flow run without a chunk: it contains the worker id, if the settings are valid.
+
+    A flow run that fails before its claim keeps this name.
+    """
     try:
         return f"{load_settings().worker_id} · no chunk yet"
-    except BadInput:  # the flow itself will say which setting is wrong
+    except BadInput:  # the flow itself reports the invalid setting
         return "no chunk yet"
 
 
 def name_after_claim(claim: ChunkClaim) -> None:
-    """Rename the flow run after its chunk: worker, shard number, videos. A failure to rename is logged only."""
+    """Rename the flow run after its chunk: worker id, shard number, number of videos. An error is only logged."""
     name = f"{claim.worker_id} · shard {claim.shard_number:04d} · {len(claim.videos)} videos"
     try:
         with get_client(sync_client=True) as client:
@@ -67,7 +72,7 @@ def name_after_claim(claim: ChunkClaim) -> None:
 
 
 def describe_outcome(chunk: LeasedChunk) -> str:
-    """One sentence on the outcome of a chunk."""
+    """Describe the outcome of a chunk: numbers of videos validated, failed and returned, and whether it drained."""
     done = chunk.runner.progress()
     back = len(chunk.runner.claim.videos) - done.videos_validated - done.videos_failed
     drained = " Drained on request." if chunk.runner.draining() else ""
@@ -78,7 +83,7 @@ def describe_outcome(chunk: LeasedChunk) -> str:
 
 
 def describe_no_claim(context: ChunkContext) -> str:
-    """Say why a run has no chunk."""
+    """Describe why a flow run got no chunk: its worker drains, or no video is waiting."""
     why = "this worker takes no new chunk, it drains" if context.draining() else "no transcribed video is waiting"
     return f"Nothing to claim: {why}."
 
@@ -87,7 +92,7 @@ def describe_no_claim(context: ChunkContext) -> str:
 def claim_chunk(
     context: ChunkContext, chunk_id: UUID, *, flow_run_id: UUID, size: int, languages: list[str]
 ) -> ChunkClaim | None:
-    """Claim videos under a token drawn beforehand, so that a retry finds the claim whose answer was lost."""
+    """Claim videos under the token ``chunk_id``. A retry sends the same token and gets a claim whose reply was lost."""
     return context.claim(chunk_id, flow_run_id=flow_run_id, size=size, languages=languages)
 
 
@@ -105,12 +110,15 @@ def score_group(chunk: LeasedChunk, number: int) -> GroupReport:
 
 @task(name="write-shard", task_run_name="write shard", **SAVING_STEP_OPTIONS)
 def write_shard(chunk: LeasedChunk) -> ShardReceipt | None:
-    """Encode the rows and upload them once; a retry accepts the same bytes in the store."""
+    """Encode the rows as a shard and upload it. A retry accepts an uploaded shard with the same bytes.
+
+    Returns None if the chunk has no rows.
+    """
     encoded = chunk.write_shard()
     return encoded.receipt if encoded else None
 
 
 @task(name="commit-chunk", task_run_name="commit", **SAVING_STEP_OPTIONS)
 def commit_chunk(chunk: LeasedChunk) -> None:
-    """Close the chunk in the ledger; a retry of a commit that arrived changes nothing."""
+    """Commit the chunk in the ledger. A retry after a commit whose reply was lost changes nothing."""
     chunk.commit()

@@ -1,4 +1,4 @@
-"""Tasks of the control flows: find and correct flow runs in Prefect, create new ones, run each step that is due."""
+"""Tasks of the control flows: read, correct and create flow runs in Prefect, and run the steps that are due."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -47,27 +47,30 @@ CONTROL_DEPLOYMENTS = (
     "check-alerts",
 )
 MIN_RUN_AGE = timedelta(minutes=10)
-"""Age below which a run of a live worker is not corrected although it holds no chunk: it may wait five minutes for its
-inference server, or for a slow machine to start its process. Most dead runs are known sooner, by their worker."""
+"""Minimum age of a run without a chunk whose state is corrected although its worker is alive.
+
+A younger run may wait five minutes for the inference server, or for a slow machine to start the flow process. Most dead
+runs are found earlier, because their worker is stale or offline."""
 MAX_CONTROL_RUN_AGE = timedelta(minutes=15)
-"""Age from which a control run counts as dead: it takes seconds, and minutes while many boxes are rented; its worker
-has no row in the ledger. Its place in the concurrency limit is free within 30 s of the death of its process."""
+"""Age from which an active control run counts as dead. A control run takes seconds, or minutes while it rents many
+boxes. The age decides because the worker of the control machine has no row in the ledger. After the death of a control
+run's process, the concurrency limit admits another run within 30 s."""
 MAX_CLOCK_SKEW = timedelta(seconds=10)
-"""Between a box, which dates the states of its runs, and the database, which dates worker sessions."""
+"""Maximum difference of two clocks: a box dates the states of its flow runs, the database dates worker sessions."""
 WORKER_LABEL = "prefect.worker.name"
-"""The label of a flow run that names the worker which took it."""
+"""The label of a flow run that holds the name of the Prefect worker that took the run."""
 ALIVE = (StateType.RUNNING, StateType.PENDING)
 PAGE = 200
-"""Flow runs per request: the limit of the server."""
+"""Flow runs per request; Prefect's server allows no more."""
 
 TASK_OPTIONS: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 1, "cache_policy": NO_CACHE}
-"""Few and short retries, because the next control run comes within two minutes."""
+"""Options of a control task: few and short retries, because the next control run begins within two minutes."""
 SHORT_TIMEOUT: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
-"""Client settings of the sweep: by default the client retries for a minute."""
+"""Settings of Prefect's client during a sweep: no retries and a timeout of 5 s. By default it retries for a minute."""
 
 
 def ask_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
-    """Find the chunks whose flow run has ended; none if Prefect does not answer, so that only the leases decide."""
+    """Return the ended flow runs of chunks: flow run id -> seconds since the end. Empty if Prefect does not answer."""
     ended = find_ended_runs(chunks, return_state=True)
     if ended.is_completed():
         return ended.result()
@@ -77,7 +80,7 @@ def ask_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
 
 @task(name="find-ended-runs", cache_policy=NO_CACHE)
 def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
-    """Which of the flow runs that hold chunks have ended, and seconds since.
+    """Return the flow runs of these chunks that have ended: flow run id -> seconds since the end.
 
     Runs that Prefect does not know are left out: they may belong to another server, or the server lost its database.
     """
@@ -96,15 +99,18 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
 def reconcile_flow_runs(
     swept: Sequence[HeldChunk | SweptChunk], held: Sequence[HeldChunk], sessions: Sequence[WorkerSession]
 ) -> list[str]:
-    """Correct states in Prefect: runs without a process become Crashed. Dispatch makes new runs for their work.
+    """Mark flow runs without a process Crashed in Prefect. The dispatcher creates new runs for their work.
 
-    A run that a box took and never started is not put back into the queue: another box would take it with the name, the
-    labels and the state that the first box wrote.
+    A run that a box took and never started is not put back into the queue. Another box would take the run with the
+    name, the labels and the state that the first box wrote.
 
     Args:
-        swept: chunks that were taken back; a run of theirs that is still active in Prefect is dead.
-        held: chunks with a valid lease, or closed so recently that their runs may not have reported it.
-        sessions: the current session of each worker; runs that an earlier session took ended with it.
+        swept: chunks that were taken back; a run of such a chunk that is still active in Prefect is dead.
+        held: chunks with a valid lease, or closed so recently that their runs may not have reported the end.
+        sessions: the current session of each worker; runs that an earlier session took ended with that session.
+
+    Returns:
+        One line per corrected run, with its name and its new state.
     """
     corrections = []
     with temporary_settings(SHORT_TIMEOUT), get_client(sync_client=True) as client:
@@ -125,7 +131,10 @@ def reconcile_flow_runs(
 
 
 def correct(client: SyncPrefectClient, run: FlowRun, target: State[Any]) -> bool:
-    """Set a run's state, unless it changed since it was read. Without force, so a final state is never replaced."""
+    """Set the state of a flow run. Returns False if the state has changed since ``run`` was read, or Prefect refuses.
+
+    The state is proposed without ``force``, so a final state is never replaced.
+    """
     state = client.read_flow_run(run.id).state
     if state is None or run.state is None or state.id != run.state.id:
         return False
@@ -137,7 +146,10 @@ def is_older(run: FlowRun, age: timedelta) -> bool:
 
 
 def is_of_run(chunk: HeldChunk | SweptChunk, run: FlowRun, sessions: Sequence[WorkerSession]) -> bool:
-    """Whether a run holds or held a chunk. A chunk that names a run which another worker took is not counted."""
+    """Return whether a flow run holds or held a chunk.
+
+    False if another worker took the run than the worker of the chunk: any box may send any flow run id with a claim.
+    """
     taker = run.labels.get(WORKER_LABEL)
     return chunk.flow_run_id == run.id and not any(
         s.worker_id == chunk.worker_id and taker and s.prefect_worker not in {None, taker} for s in sessions
@@ -145,9 +157,10 @@ def is_of_run(chunk: HeldChunk | SweptChunk, run: FlowRun, sessions: Sequence[Wo
 
 
 def outlived_worker(run: FlowRun, sessions: Sequence[WorkerSession]) -> bool:
-    """Whether the worker that took a run is stale or offline, or started a newer session: its flow processes ended.
+    """Return whether the worker that took a run is stale or offline, or started a newer session after it took the run.
 
-    Any box may claim a Prefect worker name, so every session with that name must be over.
+    The flow processes of that worker have then ended. Any box may register any Prefect worker name. So the result is
+    True only if every session with that name is stale, offline or newer than the run.
     """
     if run.state is None:
         return False
@@ -159,7 +172,7 @@ def outlived_worker(run: FlowRun, sessions: Sequence[WorkerSession]) -> bool:
 
 
 def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: bool = False) -> State[Any] | None:
-    """The state that an active run should have instead; None if it may be alive."""
+    """Return the state Crashed for an active flow run whose process is gone; None if the process may be alive."""
     if run.state is None:
         return None
     is_old = is_older(run, MIN_RUN_AGE)
@@ -173,19 +186,19 @@ def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: b
 
 @task(name="create-runs", task_run_name="create runs", **TASK_OPTIONS)
 def create_runs(workload: Workload, *, chunk_videos: int, period_s: Seconds) -> int:
-    """Create as many runs as the workload needs; returns their number."""
+    """Create as many runs of validate-chunk as the workload needs. Returns the number of created runs."""
     active = read_runs(states=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
     count = plan_runs(workload, active_runs=len(active), chunk_videos=chunk_videos, period_s=period_s)
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(f"{CHUNK_DEPLOYMENT}/{CHUNK_DEPLOYMENT}")
         for number in range(1, count + 1):
-            name = f"waiting since {now('UTC'):%d %b %H:%M} UTC · {number}"  # until a worker takes it
+            name = f"waiting since {now('UTC'):%d %b %H:%M} UTC · {number}"  # the name until a worker takes the run
             client.create_flow_run_from_deployment(deployment.id, name=name)
     return count
 
 
 def publish_report(report: SweepReport, corrections: Sequence[str]) -> None:
-    """Publish a table of what a sweep did; none if it did nothing."""
+    """Publish a table artifact with the changes and failures of a sweep. Publishes nothing if there are none."""
     rows = [
         {"what": "chunk taken back", "which": str(chunk.chunk_id), "why": f"{chunk.worker_id}: {chunk.reason}",
          "videos": f"{chunk.videos_returned} returned, {chunk.videos_failed} failed"}
@@ -216,7 +229,7 @@ def publish_report(report: SweepReport, corrections: Sequence[str]) -> None:
 
 
 def log_sweep(logger: LoggerLike, report: SweepReport, corrections: Sequence[str]) -> None:
-    """Log what a sweep did, with its counts as fields, and each chunk that it took back."""
+    """Log one line per chunk that the sweep took back, and one line with the counts of the sweep as fields."""
     for chunk in report.swept:
         logger.info(
             "took chunk %s of worker %s back: %s",
@@ -243,7 +256,7 @@ def read_runs(
     states: Sequence[StateType] | None = None,
     deployments: Sequence[str] = (CHUNK_DEPLOYMENT,),
 ) -> list[FlowRun]:
-    """Read runs by id, or the runs of some deployments by state; all pages."""
+    """Read all flow runs with these ids, or all flow runs of these deployments in these states."""
     chosen = FlowRunFilter(
         id=FlowRunFilterId(any_=list(ids)) if ids is not None else None,
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))) if states else None,
@@ -264,12 +277,14 @@ CONTROL_DEPLOYMENT = "operate-fleet"
 
 
 def take_over_late_runs() -> list[datetime]:
-    """Delete the scheduled control runs that are late, because this run does their work. Returns all their times.
+    """Delete the scheduled control runs that are late, because this run does their work.
 
-    Those that are not due yet get a name: Prefect names the runs of a schedule with two random words.
+    Late runs collect while the control machine is down. Only runs of the schedule are deleted, never a run that a
+    person created. Runs that are not due yet are renamed after their time, because Prefect names the runs of a schedule
+    with two random words.
 
-    While the control machine is down, its runs wait. Only runs of the schedule are deleted, never one that a person
-    asked for, and the times that are returned include the time of this run.
+    Returns:
+        The scheduled time of this run and the times of the deleted runs.
     """
     times = [flow_run.scheduled_start_time]
     with get_client(sync_client=True) as client:
@@ -287,15 +302,15 @@ def take_over_late_runs() -> list[datetime]:
 
 
 def is_due(times: list[datetime], *, every_s: Seconds, period_s: Seconds) -> bool:
-    """Whether one of the times is the first of a longer period."""
+    """Return whether one of the times lies in the first ``period_s`` seconds of an interval of ``every_s`` seconds."""
     return any(time.timestamp() % every_s < period_s for time in times)
 
 
 def run_step(name: str, step: Callable[[], object]) -> str | None:
-    """Run one step. Returns why it failed: the other steps are done all the same."""
+    """Run one step and catch its error, so that the other steps still run. Returns the error; None if it succeeded."""
     try:
         done = step()
-    except Exception as error:  # noqa: BLE001 - the run reports it at its end
+    except Exception as error:  # noqa: BLE001 - the control run reports the error at its end
         get_run_logger().warning("%s failed: %s", name, error, exc_info=error)
         return f"{name}: {error}"
     return f"{name}: {done.message}" if isinstance(done, State) and done.is_failed() else None

@@ -1,4 +1,4 @@
-"""One tick of a fleet as a Prefect task, and its report."""
+"""Runs one tick of a fleet as a Prefect task, and publishes the report of the tick."""
 
 import logging
 from contextlib import suppress
@@ -22,7 +22,7 @@ LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 
 
 def list_fleets() -> list[str]:
-    """The fleets that an operator has ever ordered."""
+    """Return the names of all fleets that an operator has ever ordered."""
     return read_fleets(open_control_services().engine)
 
 
@@ -33,10 +33,10 @@ def list_fleets() -> list[str]:
     cache_policy=NO_CACHE,
 )
 def tick(fleet: str) -> Report | None:
-    """Run one tick of one fleet, and record its report or error in the ledger.
+    """Run one tick of one fleet, and record the report or the error of the tick in the ledger.
 
     Returns:
-        None if another reconciler holds the fleet's lock.
+        The report; None if another reconciler holds the fleet's lock.
     """
     engine, settings = open_control_services().engine, load_settings()
     try:
@@ -47,7 +47,7 @@ def tick(fleet: str) -> Report | None:
                 )
             )
     except FleetError as error:
-        with suppress(FleetError):  # the ledger may be what failed
+        with suppress(FleetError):  # the error may be an unreachable ledger
             record_tick(engine, fleet, [str(error)])
         raise
 
@@ -65,7 +65,7 @@ def describe_tick(fleet: str, report: Report | None) -> str:
 
 
 def log_tick(logger: LoggerLike, fleet: str, report: Report | None) -> None:
-    """Log what a tick did, with its counts as fields."""
+    """Log the description of a tick, with the numbers of its report as fields."""
     fields: dict[str, object] = {"event": "fleet_reconciled", "fleet": fleet}
     if report is not None:
         fields |= {"wanted": report.wanted, "usd_per_hour": report.usd_per_hour, "spent_usd": report.spent_usd}

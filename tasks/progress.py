@@ -1,4 +1,4 @@
-"""The progress of the fleet as Prefect artifacts."""
+"""Publishes the progress of the fleet as Prefect artifacts."""
 
 import re
 from functools import partial
@@ -22,7 +22,7 @@ from validation.services import open_source
 from validation.settings import load_settings
 
 MAX_LANGUAGES = 30
-"""Maximum number of progress bars: the table of the page lists the other languages."""
+"""Maximum number of progress bars. The table of the page lists the other languages."""
 
 
 @task(name="read-status", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
@@ -33,19 +33,22 @@ def refresh() -> FleetStatus:
 
 @task(name="settle-failures", cache_policy=NO_CACHE)
 def settle_failures() -> int:
-    """Be the second witness of the failures that only one box reported. Returns how many were settled."""
+    """Read the objects of videos that only one box has failed, and confirm or refute each failure as second witness.
+
+    Returns the number of settled failures.
+    """
     settings = complete_settings(load_settings())
     read_video = video_reader(partial(open_source, settings), settings.source_key)
     return len(witness_failures(open_control_services().engine, read_video))
 
 
 def publish_page(status: FleetStatus) -> None:
-    """Publish the page with its plots under one key, whose history shows earlier pages."""
+    """Publish the page with its plots under one artifact key. The history of the key keeps the earlier pages."""
     create_markdown_artifact(write_page(status), key="fleet", description="The progress of the fleet.")
 
 
 def publish_workers(status: FleetStatus) -> None:
-    """Publish the table of workers, those with problems first."""
+    """Publish the table of workers, workers with problems first. Publishes nothing without workers."""
     if status.workers:
         rows = [{name: for_markdown(cell) for name, cell in worker_cells(row).items()} for row in status.workers]
         create_table_artifact(rows, key="fleet-workers", description=describe_silence(status))
@@ -59,9 +62,9 @@ def publish_language_bars(status: FleetStatus) -> None:
 
 
 def language_key(language: str) -> str:
-    """The artifact key of a language's progress bar, unique per label.
+    """Return the artifact key of a language's progress bar. Two labels never have the same key.
 
-    A key has lower-case letters, digits and dashes; labels with other characters get a hash.
+    Prefect allows lower-case letters, digits and dashes in a key. A label with other characters gets a hash appended.
     """
     slug = re.sub("[^a-z0-9]+", "-", language.lower()).strip("-")
     parts = [slug] if slug == language else [slug, sha256(language.encode()).hexdigest()[:8]]

@@ -1,7 +1,7 @@
 """The audit: compare ledger, shards and manifests.
 
-``audit`` checks a running fleet, ``verify_shards`` reads every committed shard and resumes from a log. Neither changes
-anything. ``delete_orphans`` deletes objects that belong to no committed shard and to no open chunk.
+``audit`` checks a running fleet; ``verify_shards`` reads every committed shard and resumes from a log. Both functions
+only read ledger and bucket. ``delete_orphans`` deletes objects that belong to no committed shard and no open chunk.
 """
 
 import json
@@ -32,9 +32,9 @@ from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import delete_object, get_bytes, list_objects
 
 READERS = 8
-"""Shards or manifests read at a time."""
+"""Number of shards or manifests that are read concurrently."""
 ORPHAN_MARGIN = timedelta(hours=1)
-"""How old an object must be before it can be an orphan: more than the clock of any object store is wrong."""
+"""Minimum age of an orphan. The margin is larger than the clock error of any object store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,20 @@ class Strays:
     """Keys of the objects under ``shards/`` that belong to no committed shard and to no open chunk."""
 
     orphans: Sequence[str]
-    """Of chunks that this ledger knows and that left no shard; of uploads that were cut off; of cut-off compactions."""
+    """Objects of chunks that the ledger has without a shard, of interrupted uploads and interrupted compactions."""
     unknown: Sequence[str]
-    """Complete shards of chunks that this ledger does not know, as in a ledger that was restored from a backup or begun
-    anew. They may be the only copy of their results: only ``repair`` decides about them."""
+    """Complete shards of chunks that this ledger does not know, for example because it was restored from a backup.
+
+    Such a shard may be the only copy of its results, so no sweep deletes it. ``repair`` records it again."""
     complete: Sequence[str] = ()
-    """The orphans that are complete shards of a chunk: ``repair`` can record them too, if it comes before the sweep."""
+    """Orphans that are complete shards of a chunk. ``repair`` can record them again until a sweep deletes them."""
 
 
 def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Strays:
-    """Find them, without the objects younger than ``margin``.
+    """Find the stray objects of the results bucket that are older than ``margin``.
 
-    The bucket is listed before the ledger is read, and open chunks are read before committed shards: a shard that is
-    uploaded or committed in between is found in one of the two.
+    The bucket is listed before the ledger is read, and open chunks are read before committed shards. So a shard that is
+    uploaded or committed meanwhile is found among the open chunks or among the committed shards.
     """
     before = datetime.now(UTC) - margin
     objects = list(list_objects(results, "shards"))
@@ -62,7 +63,7 @@ def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORP
         return Strays((), ())
     owned = {shard_key(chunk.worker_id, chunk.shard_number) for chunk in read_open_chunks(engine)}
     owned |= {shard.shard_key for shard in read_committed_shards(engine)}
-    # Read after the committed shards: a shard may retire meanwhile, and is never current again.
+    # Retired shards are read after the committed shards: a committed shard may retire meanwhile, never the reverse.
     owned |= {shard.shard_key for shard in read_retired_shards(engine)}
     owned |= {sibling_key(key) for key in owned}
     strays = {item.key for item in objects if item.modified_at < before} - owned
@@ -74,14 +75,14 @@ def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORP
 
 
 def _read_manifests(results: ObjectStore, strays: set[str]) -> list[ShardManifest]:
-    """The manifests of those that are complete: without a manifest a shard was never committed."""
+    """Read the manifests of the complete shards among the strays. A shard without a manifest was never committed."""
     complete = sorted(key for key in strays if key.endswith(".parquet") and sibling_key(key) in strays)
     with ThreadPoolExecutor(READERS) as pool:
         return [each for each in pool.map(partial(_read_manifest, results), complete) if each is not None]
 
 
 def _find_unknown(engine: Engine, manifests: Sequence[ShardManifest], present: set[str]) -> Iterator[str]:
-    """The shards of chunks that the ledger does not know, and compacted shards one of whose sources is not present."""
+    """Yield the keys of shards whose chunk the ledger does not know, and of compacted shards that lack a source."""
     written = [each for each in manifests if not each.sources]
     unknown = set(find_unknown_chunks(engine, [each.provenance.chunk_id for each in written]))
     yield from (each.key for each in written if each.provenance.chunk_id in unknown)
@@ -89,7 +90,7 @@ def _find_unknown(engine: Engine, manifests: Sequence[ShardManifest], present: s
 
 
 def _read_manifest(results: ObjectStore, key: str) -> ShardManifest | None:
-    """None if the object beside the shard is no manifest of it: an upload that was cut off, or no shard at all."""
+    """Read the manifest of a shard. None if it is not a manifest of this shard, as after an interrupted upload."""
     try:
         manifest = read_manifest(results, key)
     except Permanent:
@@ -98,7 +99,7 @@ def _read_manifest(results: ObjectStore, key: str) -> ShardManifest | None:
 
 
 def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
-    """Keys of the orphans, which may be deleted."""
+    """Return the keys of the orphans, which may be deleted."""
     return find_strays(engine, results, margin=margin).orphans
 
 
@@ -117,8 +118,8 @@ def delete_all(results: ObjectStore, keys: Sequence[str]) -> Sequence[str]:
 def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = ORPHAN_MARGIN) -> Iterator[str]:
     """Yield one sentence per finding; none means that ledger and bucket agree.
 
-    The ledger is checked against its own invariants; every committed shard is read and compared with its manifest and
-    the ledger, byte for byte and video for video; orphans are named.
+    The ledger is checked against its own invariants. Every committed shard is read: its bytes are compared with its
+    manifest, and its segments per video with the ledger. The orphans of the bucket are listed.
     """
     for check in audit_ledger(engine):
         if check.violations:
@@ -130,7 +131,7 @@ def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = OR
 
 
 def check_shards(engine: Engine, results: ObjectStore) -> Iterator[tuple[CommittedShard, str | None]]:
-    """Check every committed shard; yields each with what is wrong with it, None if nothing is."""
+    """Check every committed shard; yields each shard with a description of its problem, or None."""
     shards = read_committed_shards(engine)
     segments = read_shard_segments(engine)
     with ThreadPoolExecutor(READERS) as pool:
@@ -138,7 +139,7 @@ def check_shards(engine: Engine, results: ObjectStore) -> Iterator[tuple[Committ
 
 
 def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]], shard: CommittedShard) -> str | None:
-    """What is wrong with one committed shard; None if nothing is."""
+    """Compare a committed shard with its manifest and the ledger. Returns the first problem; None if there is none."""
     key = shard.shard_key
     try:
         payload = get_bytes(results, key)
@@ -159,7 +160,7 @@ def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]],
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A shard that was read completely, and what is wrong with it, if anything."""
+    """A shard that was read completely, with a description of its problem, or None."""
 
     key: str
     sha256: str
@@ -169,23 +170,24 @@ class Verified:
 def verify_shards(
     engine: Engine, results: ObjectStore, *, log: Path | None = None, readers: int = READERS
 ) -> Iterator[Verified]:
-    """Verify every committed shard; yields each as it is done, in no order.
+    """Verify every committed shard; yields each result as soon as it is known, in no particular order.
 
-    Memory holds as many shards as there are readers. A shard with a problem is a result and does not stop the others;
-    an unreachable bucket or ledger does, and the next run resumes from the log.
+    Memory holds one shard per reader. A problem of a shard is a result and does not stop the verification. An
+    unreachable bucket or ledger raises; the next run resumes from the log.
 
     Args:
         engine: the ledger.
         results: the results bucket.
-        log: JSON lines, one per shard, appended as shards are done. Shards without a problem are not read again.
-        readers: how many shards are read at a time.
+        log: a file of JSON lines; one line is appended per verified shard. A shard that the log lists without a problem
+            is not read again.
+        readers: how many shards are read concurrently.
 
     Raises:
         BadInput: the log is not a log of this command.
     """
     sound = _open_log(log) if log else set()
     waiting = [shard for shard in read_committed_shards(engine) if (shard.shard_key, shard.shard_sha256) not in sound]
-    segments = read_shard_segments(engine)  # after the shards: those committed in between are not verified
+    segments = read_shard_segments(engine)  # read last: it must cover every shard in ``waiting``
 
     def verify(shard: CommittedShard) -> Verified:
         return Verified(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
@@ -202,7 +204,7 @@ def verify_shards(
 
 
 def _open_log(log: Path) -> set[tuple[str, str]]:
-    """The shards in which an earlier run found no problem. Removes a last line that the end of that run cut off."""
+    """Read the (key, sha256) of shards that an earlier run found without a problem. Removes an incomplete last line."""
     if not log.exists():
         return set()
     whole, newline, _ = log.read_bytes().rpartition(b"\n")

@@ -1,4 +1,4 @@
-"""Keep the catalogue in the results store up to date: a snapshot of the shards that the ledger lists as committed."""
+"""Write the catalogue into the results store: a snapshot of the shards that the ledger lists as committed."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,13 +26,13 @@ from validation.storage.store import get_bytes, list_objects, replace_object
 log = logging.getLogger(__name__)
 
 MIN_INTERVAL = timedelta(seconds=60)
-"""Between two writes by sweeps: a fleet commits every few seconds, and readers do not need each commit at once."""
+"""Minimum time between two writes by sweeps. A fleet commits every few seconds; readers do not need each commit."""
 
 
 def publish_catalogue(
     engine: Engine, results: ObjectStore, *, min_interval: timedelta = timedelta(0)
 ) -> Catalogue | None:
-    """Write the catalogue if the committed shards have changed since the last one.
+    """Write the catalogue if the committed shards have changed since the last catalogue.
 
     Args:
         engine: the ledger.
@@ -40,10 +40,10 @@ def publish_catalogue(
         min_interval: do nothing if the last catalogue is younger than this.
 
     Returns:
-        The new catalogue; None if the last one is still right, or younger than ``min_interval``.
+        The new catalogue; None if the last catalogue is still correct, or younger than ``min_interval``.
 
     Raises:
-        Unreachable, StoreRefused, ShardCorrupt: it was not written; the last one stays.
+        Unreachable, StoreRefused, ShardCorrupt: no catalogue was written; the last catalogue stays.
     """
     now = datetime.now(UTC)
     written_at = [item.modified_at for item in list_objects(results, "catalogue") if item.key == CATALOGUE_KEY]
@@ -60,7 +60,7 @@ def publish_catalogue(
 def build_catalogue(
     committed: Sequence[CommittedShard], results: ObjectStore, *, written_at: datetime, last: Catalogue | None = None
 ) -> Catalogue:
-    """Describe committed shards. Of each revision that ``last`` does not describe, one shard is read."""
+    """Build the catalogue of committed shards. Reads one shard per revision that ``last`` does not describe."""
     known = {(revision.suite, revision.revision): revision for revision in last.revisions} if last else {}
     return Catalogue(
         written_at=written_at,

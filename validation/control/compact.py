@@ -1,9 +1,9 @@
-"""Compaction: merge many small shards into fewer, larger ones, while readers read.
+"""Compaction: merge many small shards into fewer, larger shards, while readers read.
 
-At every moment the ledger names exactly one shard per video, suite and revision. The new shard is uploaded under a key
-of its own, then one transaction replaces the sources by it; their objects are kept until ``delete_retired``. A
-compaction that is cut off before that transaction leaves an orphan, which the sweep deletes; after it, nothing is left
-to do.
+At every moment the ledger has exactly one current shard per video, suite and revision. The new shard is uploaded under
+a new key; then one transaction replaces the sources by the new shard. The objects of the sources are kept until
+``delete_retired``. If a compaction is interrupted before the transaction, the new shard is an orphan, which the sweep
+deletes. After the transaction the compaction is complete.
 """
 
 import time
@@ -42,7 +42,7 @@ COMPACTOR = "compaction"
 
 @dataclass(frozen=True, slots=True)
 class ShardPart:
-    """A shard to merge, and its videos whose rows are left out."""
+    """A shard to merge, with the ids of its superseded videos, whose rows are left out."""
 
     payload: bytes
     manifest: ShardManifest
@@ -50,7 +50,7 @@ class ShardPart:
 
 
 def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
-    """Return what two shards must have in common to be merged: all that their numbers depend on."""
+    """Return the fields that must be equal in two shards to merge them: the values of a shard depend on them."""
     return (
         provenance.suite,
         tuple(sorted(provenance.model_revisions.items())),
@@ -62,12 +62,12 @@ def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
 
 
 def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardManifest]:
-    """Write the current rows of several shards as one shard, and build its manifest.
+    """Merge the current rows of several shards. Returns the bytes of the new shard and its manifest.
 
-    Failures of the parts are carried over, except of videos that have rows by now.
+    The manifest also lists the failed videos of the parts, except videos that have rows in the new shard.
 
     Raises:
-        BadInput: the parts differ in ``merging_key``, or two hold the same video.
+        BadInput: the parts differ in ``merging_key``, or two parts have current rows of the same video.
     """
     first = parts[0].manifest.provenance
     if len({merging_key(part.manifest.provenance) for part in parts}) > 1:
@@ -107,7 +107,7 @@ def _take_rows(part: ShardPart) -> pa.Table:
 
 
 def _own_metadata(field: pa.Field) -> pa.Field:
-    """Remove what parquet adds to a column's metadata when it is read."""
+    """Remove the metadata that the parquet reader adds to a column."""
     return field.with_metadata(_without_parquet((field.metadata or {}).items()))
 
 
@@ -116,20 +116,20 @@ def _without_parquet(items: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]
 
 
 TARGET_BYTES = 64 << 20
-"""Size of a compacted shard. Merging holds all of it decoded in memory."""
+"""Approximate size of a compacted shard in bytes. Merging holds the decoded shard in memory."""
 COMMIT_TIMEOUT_S = ORPHAN_MARGIN.total_seconds() / 2
-"""Longest time from upload to commit: an older object may be deleted as an orphan in the same moment."""
+"""Maximum seconds from upload to commit. After ``ORPHAN_MARGIN`` a sweep may delete the object as an orphan."""
 
 
 def plan_compactions(
     results: ObjectStore, shards: Sequence[CommittedShard], *, target_bytes: int = TARGET_BYTES
 ) -> list[list[CommittedShard]]:
-    """Group shards that can be merged: of one suite, revision and rules, and together about ``target_bytes``.
+    """Group shards with an equal ``merging_key`` such that each group has about ``target_bytes``.
 
-    Shards larger than half of that are left alone; of the others the manifests are read.
+    Shards larger than half of ``target_bytes`` are left out. The manifests of the other shards are read.
 
     Raises:
-        ShardCorrupt, ObjectMissing: a manifest is missing or is none; names it.
+        ShardCorrupt, ObjectMissing: a manifest is invalid or missing; the message contains its key.
     """
     small = [shard for shard in shards if shard.shard_bytes <= target_bytes // 2]
     with ThreadPoolExecutor(READERS) as pool:
@@ -143,10 +143,12 @@ def plan_compactions(
 
 
 def compact_group(engine: Engine, results: ObjectStore, group: Sequence[CommittedShard]) -> ShardManifest | None:
-    """Replace a group by one new shard. None: a source changed meanwhile, or the upload took too long.
+    """Replace a group of shards by one new shard. Returns the manifest of the new shard.
+
+    Returns None if a source changed meanwhile or the upload took too long; then nothing was changed.
 
     Raises:
-        ShardCorrupt: a source is not what was committed.
+        ShardCorrupt: the bytes of a source are not the committed bytes.
     """
     return list(compact_steps(engine, results, group))[-1]
 
@@ -154,10 +156,10 @@ def compact_group(engine: Engine, results: ObjectStore, group: Sequence[Committe
 def compact_steps(
     engine: Engine, results: ObjectStore, group: Sequence[CommittedShard]
 ) -> Iterator[ShardManifest | None]:
-    """Compact a group in steps; the process may end after any of them.
+    """Compact a group in steps. The process may die after any step without damage.
 
     Yields:
-        The new shard's manifest after each step; None last if nothing was changed.
+        The new shard's manifest after each step; None as the last item if nothing was changed.
     """
     payload, manifest = merge_shards([_read_part(results, shard) for shard in group], uuid4())
     yield manifest
@@ -174,7 +176,7 @@ def compact_steps(
 
 
 def _commit(engine: Engine, manifest: ShardManifest) -> bool:
-    """Replace the sources by the shard. False: one of them has changed."""
+    """Replace the sources by the new shard in the ledger. Returns False if a source has changed."""
     videos = {video.video_id: video.segments for video in manifest.videos}
     try:
         compact_shards(engine, manifest.receipt, sources=manifest.sources, videos=videos)
@@ -184,9 +186,9 @@ def _commit(engine: Engine, manifest: ShardManifest) -> bool:
 
 
 def delete_retired(engine: Engine, results: ObjectStore, *, older_than_s: int) -> list[str]:
-    """Delete the shards that have been retired for ``older_than_s``. Returns their keys.
+    """Delete the shards that have been retired for ``older_than_s`` seconds. Returns the keys of the deleted shards.
 
-    The ledger marks them deleted first: an object that a crash leaves behind is an orphan.
+    The ledger marks the shards deleted first. So an object that remains after a crash is an orphan.
     """
     purged = purge_retired_shards(engine, older_than_s=older_than_s)
     for key in purged:
@@ -197,7 +199,7 @@ def delete_retired(engine: Engine, results: ObjectStore, *, older_than_s: int) -
 def compact_all(
     engine: Engine, results: ObjectStore, *, target_bytes: int = TARGET_BYTES
 ) -> Iterator[tuple[Sequence[CommittedShard], ShardManifest | None]]:
-    """Compact all groups; yields each group with its new shard, or None, as it is done."""
+    """Compact all groups; yields each group with the manifest of its new shard, or None if it was not compacted."""
     for group in plan_compactions(results, read_committed_shards(engine), target_bytes=target_bytes):
         yield group, compact_group(engine, results, group)
 
@@ -214,7 +216,11 @@ def _fill(shards: Sequence[CommittedShard], target_bytes: int) -> Iterator[list[
 
 
 def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:
-    """Read a shard and check that it is the committed one: nothing corrupt may enter a new shard."""
+    """Read a shard and its manifest.
+
+    Raises:
+        ShardCorrupt: the shard does not match its manifest or the committed checksum.
+    """
     payload, manifest = get_bytes(results, shard.shard_key), read_manifest(results, shard.shard_key)
     verify_shard(payload, manifest)
     if manifest.sha256 != shard.shard_sha256:

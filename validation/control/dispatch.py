@@ -1,4 +1,4 @@
-"""Plan how many flow runs to create: no slot waits for one, and no queue of runs builds up."""
+"""Plan how many flow runs to create, so that no worker waits for a run and few runs wait for a worker."""
 
 from math import ceil
 
@@ -6,20 +6,24 @@ from validation.domain import Seconds
 from validation.ledger.queries import Workload
 
 PERIODS = 2
-"""Runs wait for as many periods of the dispatcher as it may be late: it may miss one."""
+"""Periods of the dispatcher for which enough runs wait. With two periods the dispatcher may miss one run."""
 MIN_SPARE = 0.2
-"""Waiting runs per slot, at least. A worker finds one when it ends a chunk; a poll of 200 waiting runs costs the
-Prefect server 50 ms, and no poll reads more."""
+"""Minimum number of waiting runs per slot, so that a worker finds a run when it ends a chunk.
+
+Each poll of a worker reads up to 200 waiting runs, which takes the Prefect server 50 ms."""
 
 
 def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int, period_s: Seconds) -> int:
-    """How many runs to create now: what the online slots hold and finish in two periods, and never more than chunks.
+    """Return how many runs to create now.
+
+    The online workers need one run per slot, and the runs that they finish in two periods. There are never more runs
+    than chunks that are left.
 
     Args:
-        workload: what is left to do, how many chunks could be processed now, and how long one takes.
+        workload: the videos that are left, the slots of the online workers, and the mean time per chunk.
         active_runs: runs of the deployment that are scheduled, pending or running.
         chunk_videos: videos that one run claims.
-        period_s: time between two dispatches.
+        period_s: seconds between two dispatches.
     """
     chunks_left = count_chunks(workload, chunk_videos) + workload.open_chunks
     needed = min(workload.slots_online + count_spare(workload, period_s), chunks_left)
@@ -27,7 +31,10 @@ def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int, period
 
 
 def count_spare(workload: Workload, period_s: Seconds) -> int:
-    """How many runs should wait: what the slots finish in two periods. One per slot while no chunk was measured."""
+    """Return how many runs should wait for a worker: as many as the slots finish in two periods.
+
+    If no chunk was committed in the last half hour, the time per chunk is unknown: then return one run per slot.
+    """
     if workload.chunk_s is None:
         return workload.slots_online
     per_slot = PERIODS * period_s / max(workload.chunk_s, 1.0)
@@ -35,7 +42,10 @@ def count_spare(workload: Workload, period_s: Seconds) -> int:
 
 
 def count_chunks(workload: Workload, chunk_videos: int) -> int:
-    """How many chunks the claimable videos make: crash suspects are claimed in smaller ones (pick_crash_suspects)."""
+    """Return the number of chunks for the claimable videos.
+
+    Videos with a crash are claimed in smaller chunks (sql/functions/pick_crash_suspects.sql).
+    """
     without_crash = workload.claimable_videos - workload.suspects - workload.isolated_suspects
     suspects_per_chunk = max(chunk_videos // 5, 1)
     return (

@@ -1,7 +1,7 @@
-"""Bring ledger and bucket together again, after the ledger was restored from a backup or objects were lost.
+"""Repair differences between ledger and bucket, after the ledger was restored from a backup or objects were lost.
 
-A ledger that was restored lacks the last commits: their shards are in the bucket with their manifests, and are recorded
-again. A ledger that names a shard whose object is missing or has other bytes requeues the videos of that shard.
+A restored ledger lacks the last commits. The shards of these commits are in the bucket with their manifests, and are
+recorded again. If the object of a committed shard is missing or altered, the videos of that shard are requeued.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,23 +30,23 @@ from validation.shards.schema import ShardCorrupt
 from validation.storage.store import get_bytes
 
 MAX_PASSES = 3
-"""A shard that was withdrawn may make an older one current, whose object is checked in the next pass."""
+"""Maximum passes of a repair. A withdrawn shard may make an older shard current, which the next pass checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What the repair did about one shard, or would do without ``dry_run``."""
+    """The action of the repair for one shard; with ``dry_run``, the action that it would take."""
 
     shard_key: str
     action: Literal["restored", "withdrawn", "left"]
-    """Recorded again; taken out of the ledger; or left alone, because it cannot be restored."""
+    """The shard was recorded again, was removed from the ledger, or was left alone because it cannot be restored."""
     videos: int
-    """Videos that became validated, or that went back to the queue."""
+    """Number of videos that became validated or were requeued."""
     reason: str
 
 
 class ChunksOpen(BadInput):
-    """Workers hold chunks: a repair beside them could requeue what they are about to commit."""
+    """Workers hold chunks. A repair could requeue videos that these workers are about to commit."""
 
     def __init__(self, workers: Sequence[str]) -> None:
         self.workers = tuple(workers)
@@ -56,9 +56,9 @@ class ChunksOpen(BadInput):
 
 
 def repair(engine: Engine, results: ObjectStore, *, dry_run: bool = False) -> Iterator[Repair]:
-    """Restore the shards that the ledger does not know, then withdraw those that the bucket does not have.
+    """Restore the shards that the ledger does not know, then withdraw the shards whose object is missing or altered.
 
-    Yields what was done per shard, or with ``dry_run`` what would be. Repeating it does nothing more.
+    Yields one ``Repair`` per shard. With ``dry_run`` nothing is changed. A second repair changes nothing.
 
     Raises:
         ChunksOpen: a worker holds a chunk.
@@ -67,7 +67,7 @@ def repair(engine: Engine, results: ObjectStore, *, dry_run: bool = False) -> It
         sweep_stale_claims(engine)
     if held := [chunk for chunk in read_open_chunks(engine) if not dry_run or chunk.lease_left_s > 0]:
         raise ChunksOpen(sorted({chunk.worker_id for chunk in held}))
-    strays = find_strays(engine, results, margin=-ORPHAN_MARGIN)  # however young, and whatever the clocks say
+    strays = find_strays(engine, results, margin=-ORPHAN_MARGIN)  # objects of any age: the clocks may differ
     for key in (*strays.unknown, *strays.complete):
         yield _restore(engine, results, key, dry_run=dry_run)
     for _ in range(1 if dry_run else MAX_PASSES):
@@ -103,7 +103,7 @@ def _record_chunk(engine: Engine, manifest: ShardManifest, videos: dict[str, int
 
 def _record_compacted(engine: Engine, manifest: ShardManifest, videos: dict[str, int]) -> int:
     compact_shards(engine, manifest.receipt, sources=manifest.sources, videos=videos)
-    return 0  # its videos were validated before, by its sources
+    return 0  # the videos became validated with the source shards
 
 
 def _withdraw_lost(engine: Engine, results: ObjectStore, *, dry_run: bool) -> Iterator[Repair]:

@@ -1,10 +1,11 @@
-"""The sweep: take chunks back from dead holders, and delete the objects that they left.
+"""The sweep: take chunks back from dead holders, and delete the objects that these holders left.
 
-The videos of a lost box are claimable within two minutes: each claim takes back the leases that expired (75 s), so this
-does not depend on the schedule of the sweep. The sweep takes back what no box claims, marks the worker `stale` after
-75 s without a heartbeat (``HEARTBEAT_TIMEOUT_S``) and its flow runs Crashed; it comes every two minutes, so both are
-true within four minutes. A flow process that dies while its worker lives is noticed after half a lease without a
-renewal, once Prefect reports the end of the run. ``tests/control/test_promised_times.py`` adds these times up.
+The videos of a lost box are claimable within two minutes. This does not depend on the schedule of the sweep, because
+each claim also takes back the chunks whose lease (75 s) has expired. The sweep runs every two minutes. It takes back
+the other expired chunks, marks workers `stale` after 75 s without a heartbeat (``HEARTBEAT_TIMEOUT_S``) and marks
+their flow runs Crashed. Both states are correct within four minutes after the loss. If only the flow process dies, its
+chunk is taken back after half a lease without a renewal, once Prefect reports the end of the run.
+``tests/control/test_promised_times.py`` adds up these times.
 """
 
 import logging
@@ -37,11 +38,13 @@ log = logging.getLogger(__name__)
 
 Outcome = TypeVar("Outcome")
 EndedRunsLookup = Callable[[Sequence[OpenChunk]], Mapping[UUID, Seconds]]
-"""Open chunks -> those of their flow runs that have ended, with the seconds since; empty if Prefect does not answer."""
+"""A function that returns the ended flow runs of open chunks: flow run id -> seconds since the end.
+
+The result is empty if Prefect does not answer."""
 
 
 class SweepIncomplete(Transient):
-    """Steps of a sweep failed. The other steps were done, and the next sweep repeats all of them."""
+    """Steps of a sweep failed. The other steps were done; the next sweep repeats all steps."""
 
     def __init__(self, failures: Sequence[str]) -> None:
         self.failures = tuple(failures)
@@ -50,32 +53,32 @@ class SweepIncomplete(Transient):
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep did."""
+    """The changes and failures of one sweep."""
 
     swept: list[SweptChunk] = field(default_factory=list)
     locked: Sequence[OpenChunk] = ()
-    """Chunks with an expired lease that could not be taken back, because a call that does not end has locked them."""
+    """Chunks with an expired lease that could not be taken back, because a call that does not end locks their rows."""
     stranded_videos: int = 0
     stale_workers: Sequence[str] = ()
     """Workers that became stale."""
     evaluated: "Sequence[EvaluatedCanary]" = ()
     settled: "Sequence[SettledFailure]" = ()
-    """Failures of one box that the control plane looked at."""
+    """Failures by only one box that the control plane confirmed or refuted."""
     ended_sessions: int = 0
-    """Sessions of boxes that were ended, because their transaction did not end."""
+    """Number of database sessions of boxes that were ended because their transaction idled or did not end."""
     orphans: Sequence[str] = ()
-    """Keys of the objects that were deleted."""
+    """Keys of the deleted orphans."""
     unknown_shards: Sequence[str] = ()
-    """Keys of complete shards whose chunks this ledger does not know: `vfleet repair` decides about them."""
+    """Keys of complete shards whose chunks this ledger does not know. `vfleet repair` can record them again."""
     failures: list[str] = field(default_factory=list)
-    """Which steps failed, and why. The other steps were done."""
+    """One line per failed step, with its error. The other steps were done."""
 
     @property
     def is_empty(self) -> bool:
         return not (self.swept or self.stranded_videos or self.stale_workers or self.orphans)
 
     def run_step(self, name: str, step: Callable[[], Outcome], otherwise: Outcome) -> Outcome:
-        """Run one step; if it fails, record that and return ``otherwise``."""
+        """Run one step and return its result. If it fails, record the error and return ``otherwise``."""
         try:
             return step()
         except FleetError as error:
@@ -97,14 +100,15 @@ def sweep(
     find_ended: EndedRunsLookup = lambda _: {},
     read_video: "VideoReader | None" = None,
 ) -> SweepReport:
-    """Sweep once. Safe to repeat, and to run beside another sweep.
+    """Run all steps of one sweep. Sweeps may be repeated and may run concurrently.
 
     Args:
         engine: the ledger.
         results: the results bucket.
-        orphans: whether to look for orphans too, which lists all shards.
-        find_ended: asks Prefect, which may be slow or unreachable: expired leases are taken back before.
-        read_video: reads a video that only one box has failed; None to leave those to `report-progress`.
+        orphans: whether to look for orphans too. The search lists the whole results store.
+        find_ended: asks Prefect for ended flow runs. Prefect may be slow or unreachable, so chunks with an expired
+            lease are taken back first.
+        read_video: reads a video that only one box has failed; None leaves these videos to `report-progress`.
     """
     report = SweepReport()
     run_step, swept = report.run_step, report.swept
@@ -129,7 +133,7 @@ def sweep(
     return report
 
 
-# Pyarrow is a third of what a sweep without work costs, so these steps import it only if they have work.
+# The import of pyarrow would take a third of the time of a sweep without work: these steps import it only if needed.
 
 
 def evaluate_canaries(engine: Engine, results: ObjectStore) -> "Sequence[EvaluatedCanary]":
@@ -142,14 +146,14 @@ def evaluate_canaries(engine: Engine, results: ObjectStore) -> "Sequence[Evaluat
 
 
 def settle_failures(engine: Engine, read_video: "VideoReader") -> "Sequence[SettledFailure]":
-    """Look at the videos that only one box has failed."""
+    """Read the objects of videos that only one box has failed, and confirm or refute the failures."""
     from validation.control.witness import witness_failures  # noqa: PLC0415
 
     return witness_failures(engine, read_video)
 
 
 def remove_orphans(engine: Engine, results: ObjectStore, report: SweepReport) -> None:
-    """Delete the orphans; name the shards of unknown chunks in the report."""
+    """Delete the orphans. Records their keys and the keys of shards of unknown chunks in the report."""
     from validation.control.audit import delete_all, find_strays  # noqa: PLC0415
 
     strays = find_strays(engine, results)
@@ -158,7 +162,7 @@ def remove_orphans(engine: Engine, results: ObjectStore, report: SweepReport) ->
 
 
 def publish_catalogue(engine: Engine, results: ObjectStore) -> None:
-    """Write the catalogue if shards were committed since, and not within the last minute."""
+    """Write the catalogue if the committed shards have changed and the last catalogue is older than one minute."""
     from validation.control import catalogue  # noqa: PLC0415
 
     catalogue.publish_catalogue(engine, results, min_interval=catalogue.MIN_INTERVAL)

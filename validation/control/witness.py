@@ -1,8 +1,8 @@
 """The control plane as the second witness: it reads the object of a video that only one box has failed.
 
-A failure that one box reports is not final (see ``commit_chunk``): a box of another owner may fail the video too. Where
-no other box is, or until one has claimed the video, the control plane reads the object as a box does. All failures that
-an honest box reports are of this kind: a missing object, a broken tar, a bad layout, no usable audio.
+A failure that one box reports is not final (see ``commit_chunk``): a box of another owner must fail the video too. The
+control plane can take the place of the second box: it reads the object of the video as a box does. This confirms every
+failure that an honest box reports: a missing object, a broken tar, a bad layout, no usable audio.
 """
 
 from collections.abc import Callable
@@ -18,24 +18,24 @@ from validation.errors import Permanent
 from validation.ledger.boxes import prune_box_decisions, read_unwitnessed_failures, settle_failure
 
 TIME_LIMIT_S: Seconds = 90.0
-"""After which no further video is begun: the next run, ten minutes later, goes on."""
+"""Seconds after which no further video is read. The next run, ten minutes later, continues."""
 VideoReader = Callable[[Video], DecodedVideo]
-"""Reads a video's object as a box does. Raises ``Permanent`` if that cannot be done."""
+"""A function that reads and decodes a video's object as a box does. Raises ``Permanent`` if the object is unusable."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettledFailure:
-    """A failure of one box that the control plane has confirmed or refuted by reading the object itself."""
+    """A failure by one box that the control plane has confirmed or refuted by reading the object of the video."""
 
     video_id: str
     owner: str
-    """Of the box that failed it."""
+    """The owner of the box that failed the video."""
     is_confirmed: bool
-    """Whether the control plane cannot read the object either."""
+    """Whether the object is unusable for the control plane too."""
 
 
 def video_reader(open_source: Callable[[], ObjectStore], key_template: str) -> VideoReader:
-    """Read videos from the source store, which is opened for the first of them."""
+    """Return a function that reads videos from the source store. The store is opened for the first video."""
     open_once = cache(open_source)
 
     def read(video: Video) -> DecodedVideo:
@@ -49,17 +49,22 @@ def video_reader(open_source: Callable[[], ObjectStore], key_template: str) -> V
 def witness_failures(
     engine: Engine, read_video: VideoReader, *, within_s: Seconds = TIME_LIMIT_S
 ) -> list[SettledFailure]:
-    """Look at the oldest failures that lack a second witness, and record what was found.
+    """Read the videos of failures without a second witness, oldest first, and record each result in the ledger.
+
+    Args:
+        engine: the ledger.
+        read_video: reads and decodes the object of a video.
+        within_s: seconds after which no further video is read.
 
     Raises:
-        Transient, BadInput: the store does not answer or refuses; nothing was recorded of that video.
+        Transient, BadInput: the store does not answer or refuses; no result was recorded for that video.
     """
     prune_box_decisions(engine)
     settled, ends_at = [], monotonic() + within_s
     for failure in read_unwitnessed_failures(engine):
         if failure.is_refuted or monotonic() >= ends_at:
             continue
-        # With a crash it is decoded in a subprocess: a hostile file crashes no control flow.
+        # Videos with a crash are decoded in a subprocess, so a hostile file cannot crash the control flow.
         video = Video(failure.video_id, failure.language, failure.segment_count, crashes=1)
         is_confirmed = _is_unreadable(read_video, video)
         settle_failure(engine, failure.video_id, is_confirmed=is_confirmed)

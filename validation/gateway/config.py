@@ -1,4 +1,4 @@
-"""nginx's configuration, filled in from deploy/gateway/nginx.conf."""
+"""Writes nginx's configuration from the template deploy/gateway/nginx.conf."""
 
 import base64
 import os
@@ -11,13 +11,13 @@ from validation.errors import BadInput
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "deploy/gateway/nginx.conf"
 _UNQUOTED = re.compile(r"[\w./:\[\]*-]+")
-"""Characters that nginx reads without quotes and that cannot end a directive."""
+"""A value that nginx reads without quotes and that cannot end a directive."""
 BURST_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Where nginx listens, and the addresses behind it."""
+    """The settings of nginx: its own address and files, the addresses behind nginx, and the limits per box."""
 
     server_name: str
     certificate: str
@@ -25,23 +25,23 @@ class Gateway:
     tokens: str
     listen: str = "443"
     server: str = "127.0.0.1:4200"
-    """Prefect's server, bound to loopback."""
+    """Address of the Prefect server, bound to loopback."""
     proxy: str = "127.0.0.1:4280"
-    """The authorizing proxy, bound to loopback."""
+    """Address of the authorizing proxy, bound to loopback."""
     pool: str = "vast-gpu"
     rate: int = 20
-    """Requests per second that one box may send, with bursts of five times as many. A box sends about two."""
+    """Requests per second that one box may send; a burst may have five times as many. A box usually sends two."""
     connections: int = 64
-    """Connections that one box may use at once. A box uses about ten."""
+    """Concurrent connections that one box may have. A box has about ten."""
 
     def render(self, auth_string: str) -> str:
         """Return nginx's configuration. It contains the server's password.
 
         Args:
-            auth_string: the server's, ``user:password``.
+            auth_string: user and password of the Prefect server, as ``user:password``.
 
         Raises:
-            BadInput: the password is missing, or a value could end its directive.
+            BadInput: the password is missing, or a setting has a character that could end its directive.
         """
         if ":" not in auth_string:
             raise BadInput("PREFECT_SERVER_API_AUTH_STRING is not set as user:password: give it as to Prefect's server")
@@ -60,7 +60,7 @@ class Gateway:
         """Write the configuration to a file that only its owner can read.
 
         Raises:
-            BadInput: as ``render``, or the file cannot be written.
+            BadInput: ``render`` raised it, or the file cannot be written.
         """
         content = self.render(auth_string)
         try:

@@ -1,6 +1,6 @@
-"""What a box may write, read and publish, decided from the body of a request alone, and how much it may write.
+"""Rules for the requests of a box, by the body of a request alone: what the box may write, read and publish.
 
-A stolen token must not fill the disk of the Prefect server.
+``WriteBudget`` limits how many bytes a box may write, so that a stolen token cannot fill the Prefect server's disk.
 """
 
 import re
@@ -13,36 +13,38 @@ from uuid import UUID
 from validation.domain import Seconds
 
 RUN_FIELDS = frozenset({"name", "infrastructure_pid", "flow_version", "empirical_policy"})
-"""Fields of a flow run that a worker and a flow run write. Not `job_variables` and not `parameters`: with the
-environment in them, a queued run could send another box's secrets to any address."""
+"""Fields of a flow run that its worker and the run itself may write.
+
+`job_variables` and `parameters` are excluded. They can set environment variables: a box could change a queued run such
+that it sends the secrets of another box to any address."""
 
 WORKER_LABEL = "prefect.worker.name"
 
 _PUBLISHABLE_EVENTS = re.compile(r"prefect\.(flow-run\.(heartbeat|pull-step\.\w+)|task-run\.\w+|worker\.[\w-]+)")
-"""Events that a worker and its flow runs send. Not the events of a flow run's states: the server makes those."""
+"""Names of events that a worker and its runs send. State events of flow runs are excluded: the server sends them."""
 _SUBSCRIBABLE_EVENTS = re.compile(r"prefect\.(flow-run\.(Cancelling|Suspended)|task-run\.\w+)")
-"""Events that a worker and its flow runs wait for."""
+"""Names of events that a worker and its flow runs subscribe to."""
 _RUN, _TASK_RUN = "prefect.flow-run.", "prefect.task-run."
 _RESERVED_FIELDS = frozenset({"id", "flow_run_id", "state", "state_id", "state_type", "state_name"})
-"""Fields of a task run that the server reads from an event's resources, unless the payload overrides them."""
+"""Fields of a task run that an event's payload may not have: the server would prefer them to the event's resources."""
 _STATE_FIELDS = frozenset({"type", "name", "message", "state_details", "data"})
 MAX_REQUESTED_RUNS = 100
-"""Flow runs that one search may name. A box holds two; each run that is not cached costs a request to the server."""
+"""Maximum flow run ids per search. A box holds two runs; each id that is not cached needs a request to the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventTarget:
-    """The flow run and task run that an event or a line of a log is about."""
+    """The ids of the flow run and the task run of an event or a log line; None if there is none."""
 
     run: UUID | None
     task_run: UUID | None
 
 
 def find_disallowed_fields(change: object) -> set[str]:
-    """The fields of a change to a flow run that a box may not write.
+    """Return the fields of a change to a flow run that a box may not write; empty if the change is allowed.
 
-    A flow run writes its ``empirical_policy`` when it starts. One with retries would make the server put the run back
-    into the queue, as the box left it, when it fails.
+    A flow run writes its ``empirical_policy`` when it starts. A policy with retries is not allowed: when the run fails,
+    the server would put the run back into the queue with the data that the box wrote.
     """
     if not isinstance(change, dict):
         return {"not an object"}
@@ -57,19 +59,19 @@ def find_disallowed_fields(change: object) -> set[str]:
 
 
 def may_label(box: str, labels: object) -> bool:
-    """Whether the labels only name the worker that took the run, and name this box."""
+    """Return whether the labels contain only labels of a worker, and the name of this box as the worker."""
     if not isinstance(labels, dict):
         return False
     return labels.get(WORKER_LABEL) == box and all(str(name).startswith("prefect.work") for name in labels)
 
 
 def proposed_state(body: object) -> str | None:
-    """The type of the state that is proposed for a flow run, None if the body proposes none that a box may.
+    """Return the type of the state that a body proposes for a flow run; None if a box may not propose this state.
 
-    A run is never taken by force: between the gateway's check and the server's transition another box may have taken
-    it, and only the server's own rules refuse the second proposal. A box puts no run back into the queue: another box
-    would take it with the data that this one attached to the state. Nor does the control plane: it marks what a lost
-    box took Crashed, and creates another run.
+    A box may not propose PENDING with ``force``. Between the gateway's check and the server's transition another box
+    may have taken the run, and the server refuses the second proposal only without ``force``. A box may not put a run
+    back into the queue: another box would take the run with the data that the first box attached to the state. The
+    control plane does not either: it marks the runs of a lost box Crashed and creates new runs.
     """
     match body:
         case {"state": {"type": "PENDING"}, "force": force} if force is not False:
@@ -83,7 +85,7 @@ def proposed_state(body: object) -> str | None:
 
 
 def find_requested_runs(body: object) -> list[UUID] | None:
-    """The flow runs that a search names, None if it is for others than a few that it names by id."""
+    """Return the flow run ids of a search; None if the search is not by id, or has too many or invalid ids."""
     match body:
         case {"flow_runs": {"id": {"any_": list(ids)}}} if len(ids) <= MAX_REQUESTED_RUNS:
             try:
@@ -95,16 +97,16 @@ def find_requested_runs(body: object) -> list[UUID] | None:
 
 
 def narrow_search(body: Mapping[str, Any], runs: Sequence[UUID]) -> dict[str, Any]:
-    """The same search, for these flow runs and no others."""
-    only = {"id": {"any_": [str(run) for run in runs]}, "operator": "and_"}  # `or_` would find other runs too
+    """Return the same search restricted to these flow runs."""
+    only = {"id": {"any_": [str(run) for run in runs]}, "operator": "and_"}  # `or_` would match other runs too
     return {**body, "flow_runs": {**body["flow_runs"], **only}}
 
 
 def find_log_targets(lines: object) -> list[EventTarget | None]:
-    """The target of each line of a batch of logs; None for a line of no flow run, which a box does not write.
+    """Return the target of each line of a batch of logs; None for a line without a flow run, which no box writes.
 
     Raises:
-        ValueError: this is no batch of logs.
+        ValueError: ``lines`` is not a batch of logs, or an id is not a UUID.
     """
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
         raise ValueError("no batch of logs")
@@ -117,7 +119,7 @@ def find_log_targets(lines: object) -> list[EventTarget | None]:
 
 
 def may_subscribe(request: object) -> bool:
-    """Whether a subscription is only for events that a worker and its flow runs wait for."""
+    """Return whether a subscription contains only events that a worker and its flow runs subscribe to."""
     match request:
         case {"type": "filter", "filter": {"event": {"name": list(names)}}} if names:
             return all(isinstance(name, str) and _SUBSCRIBABLE_EVENTS.fullmatch(name) for name in names)
@@ -126,10 +128,11 @@ def may_subscribe(request: object) -> bool:
 
 
 def parse_event(box: str, event: Any) -> EventTarget:
-    """The target of an event, if a box's worker and its flow runs send events of this kind.
+    """Return the target of an event of a box's worker or of its flow runs.
 
     Raises:
-        ValueError: the event is of another kind or shape, or is about another worker or several flow runs.
+        ValueError: boxes do not send this kind of event, its shape is invalid, or it is about another worker or several
+            flow runs.
     """
     match event:
         case {"event": str(name), "resource": {"prefect.resource.id": str(subject)}} if _PUBLISHABLE_EVENTS.fullmatch(
@@ -149,10 +152,10 @@ def parse_event(box: str, event: Any) -> EventTarget:
 
 
 def find_run(event: Mapping[str, Any]) -> UUID | None:
-    """The flow run that an event names as its subject or as a related resource.
+    """Return the id of the flow run that is the resource or a related resource of an event; None if there is none.
 
     Raises:
-        ValueError: it names several, or is not an event.
+        ValueError: the event has several flow runs, or is not a valid event.
     """
     ids = [str(resource.get("prefect.resource.id", "")) for resource in (event.get("resource"), *_related(event))
            if isinstance(resource, dict)]  # fmt: skip
@@ -163,9 +166,12 @@ def find_run(event: Mapping[str, Any]) -> UUID | None:
 
 
 def _check_task_run(event: Mapping[str, Any]) -> None:
-    """Check that the resources name the task run's flow run, and that the payload does not override them.
+    """Check that a task run's event has a flow run as related resource, and that the payload does not override it.
 
-    The server reads the owner of a task run from the event's resources, but lets the payload override it.
+    The server reads the flow run of a task run from the event's resources, but prefers a flow run id in the payload.
+
+    Raises:
+        ValueError: the event has no flow run, no state, or a reserved field in its payload.
     """
     parents = [resource for resource in _related(event) if resource.get("prefect.resource.role") == "flow-run"]
     if not parents or not all(str(parent.get("prefect.resource.id")).startswith(_RUN) for parent in parents):
@@ -186,32 +192,32 @@ def _related(event: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _slug(box: str) -> str:
-    """A worker's name as Prefect writes it into the worker's events."""
+    """Return a worker's name in the form that Prefect writes into the events of the worker."""
     return re.sub(r"[^a-z0-9]+", "-", box.lower()).strip("-")
 
 
 HOURLY_BYTES = 64 << 20
-"""A chunk takes 0.2 MB of the server's database, and a fast box completes thirty chunks per hour."""
+"""Bytes that a box may write per hour. A fast box completes 30 chunks per hour, with 0.2 MB of database each."""
 MAX_MESSAGE_BYTES = 1 << 20
-"""Prefect's client sends events one by one, of some kilobytes, and logs in batches of at most 1 MB."""
+"""Maximum bytes of a websocket message. Prefect's client sends one event per message, of some kilobytes."""
 
 
 class BudgetSpent(Exception):
-    """A box wrote more than its budget."""
+    """A request would exceed the write budget of its box."""
 
 
 class WriteBudget:
-    """One budget of bytes per box, which fills up within an hour."""
+    """A budget per box of ``HOURLY_BYTES``, which refills at ``HOURLY_BYTES`` per hour."""
 
     def __init__(self, clock: Callable[[], Seconds] = time.monotonic) -> None:
         self._clock = clock
         self._left: dict[str, tuple[float, Seconds]] = {}
 
     def spend(self, box: str, size: int) -> None:
-        """Count ``size`` bytes of a box.
+        """Subtract ``size`` bytes from the budget of a box.
 
         Raises:
-            BudgetSpent: the box has less left; nothing was counted.
+            BudgetSpent: the budget has less than ``size`` bytes left; nothing was subtracted.
         """
         now = self._clock()
         left, at = self._left.get(box, (float(HOURLY_BYTES), now))

@@ -1,6 +1,6 @@
-"""Client of the Prefect server behind the gateway, which authenticates with the password that no box knows.
+"""A client of the Prefect server behind the gateway. It authenticates with the password, which no box knows.
 
-Which box owns a flow run is asked of the server once, then cached.
+The owner of a flow run is read from the server once, then cached.
 """
 
 import base64
@@ -23,33 +23,33 @@ from validation.gateway.policy import EventTarget
 _FORWARDED_HEADERS = frozenset(
     {"content-type", "prefect-csrf-token", "prefect-csrf-client", "user-agent", "x-prefect-api-version"}
 )
-"""Headers of a box's request that are sent on to the server."""
+"""Headers of a box's request that are forwarded to the server."""
 _RESPONSE_TIMEOUT_S: Seconds = 60.0
 _MAX_ATTEMPTS = 5
 _FIRST_PAUSE_S: Seconds = 0.5
-"""Doubled between attempts, while the server answers 503 because its database is busy."""
+"""First pause between attempts, doubled per attempt, while the server answers 503 because its database is busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The facts that decide which box may change a flow run."""
+    """The fields of a flow run by which the gateway decides which box may change the run."""
 
     state: str
     pool: str | None
     worker: str | None
-    """Name of the worker that took the run last."""
+    """The name of the worker that took the run last; None if no worker took the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """The facts that decide which box may send events about a task run."""
+    """The field of a task run by which the gateway decides which box may send events about the task run."""
 
     run: UUID | None
-    """The flow run that it belongs to."""
+    """The id of the flow run that the task run belongs to; None if it belongs to none."""
 
 
 class PrefectServer:
-    """One server, on loopback."""
+    """An HTTP and websocket client of one Prefect server, which listens on loopback."""
 
     def __init__(self, url: str, auth_string: str) -> None:
         self._url, self._auth_string = url.rstrip("/"), auth_string
@@ -63,7 +63,7 @@ class PrefectServer:
         await self._http.aclose()
 
     async def read_run(self, run: UUID) -> Run | None:
-        """Read a flow run; None if there is none.
+        """Read a flow run; None if the server has no run with this id.
 
         Raises:
             httpx.HTTPError: the server does not answer, or answers 503 to every attempt.
@@ -75,7 +75,7 @@ class PrefectServer:
         return Run(str(found["state_type"]), found.get("work_pool_name"), worker)
 
     async def read_task_run(self, task_run: UUID) -> TaskRun | None:
-        """Read a task run; None if there is none.
+        """Read a task run; None if the server has no task run with this id.
 
         Raises:
             httpx.HTTPError: as ``read_run``.
@@ -100,13 +100,17 @@ class PrefectServer:
         return found
 
     async def forward(self, method: str, path: str, headers: httpx.Headers, body: bytes) -> httpx.Response:
-        """Send a box's request on."""
+        """Forward a box's request to the server, with the gateway's credentials. Returns the response."""
         forwarded = {name: value for name, value in headers.items() if name in _FORWARDED_HEADERS}
         return await self._http.request(method, path, headers=forwarded, content=body)
 
     @asynccontextmanager
     async def open_socket(self, path: str) -> AsyncIterator[ClientConnection]:
-        """Open a websocket and authenticate by the first message, as Prefect's client does."""
+        """Open a websocket and authenticate by the first message, as Prefect's client does.
+
+        Raises:
+            ConnectionError: the server refuses the gateway's credentials.
+        """
         address = self._url.replace("http", "ws", 1) + path
         async with connect(address, subprotocols=[Subprotocol("prefect")], proxy=None) as socket:
             await socket.send(json.dumps({"type": "auth", "token": self._auth_string}))
@@ -121,18 +125,21 @@ def _is_busy(response: httpx.Response) -> bool:
 
 
 def _last_response(attempt: RetryCallState) -> httpx.Response | None:
-    """The response to the last attempt, which is a 503."""
+    """Return the response to the last attempt, a 503. tenacity calls this function after the last attempt."""
     return attempt.outcome.result() if attempt.outcome else None
 
 
 CACHED_RUNS = 10_000
-"""100 boxes hold 200 flow runs at a time, of 13 task runs each; an evicted run is looked up again."""
+"""Maximum entries per cache. 100 boxes hold 200 flow runs with 13 task runs each. An evicted run is read again."""
 
 _Value = TypeVar("_Value")
 
 
 class Ownership:
-    """A flow run of the boxes' work pool belongs to the box that took it; a run of another pool belongs to no box."""
+    """Decides which box owns a flow run.
+
+    A run of the boxes' work pool belongs to the box that took the run. A run of another pool belongs to no box.
+    """
 
     def __init__(self, server: PrefectServer, pool: str) -> None:
         self._server, self._pool = server, pool
@@ -140,11 +147,11 @@ class Ownership:
         self._flow_run_of_task = _LruCache[UUID]()
 
     def record_assignment(self, run: UUID, box: str) -> None:
-        """Cache that the server gave a run to a box."""
+        """Cache that a box took a flow run, after the server accepted the box's proposal."""
         self._box_of_run.put(run, box)
 
     async def owns(self, box: str, run: UUID) -> bool:
-        """Whether a box took a run, and the run is not back in the queue.
+        """Return whether a box took a flow run, and the run is not scheduled again.
 
         Raises:
             httpx.HTTPError: the server does not answer.
@@ -157,7 +164,7 @@ class Ownership:
         return self._box_of_run[run] == box
 
     async def is_waiting(self, run: UUID) -> bool:
-        """Whether a box may take a run: it is scheduled, in the boxes' work pool.
+        """Return whether a box may take a flow run: the run is scheduled, in the boxes' work pool.
 
         Raises:
             httpx.HTTPError: the server does not answer.
@@ -166,7 +173,9 @@ class Ownership:
         return found is not None and found.pool == self._pool and found.state == "SCHEDULED"
 
     async def covers(self, box: str, target: EventTarget) -> bool:
-        """Whether a box may send an event about this target. An event without a run is about the box's worker.
+        """Return whether a box may send an event or a log line about this target.
+
+        A target without a flow run is allowed if it has no task run: the event is about the box's worker.
 
         Raises:
             httpx.HTTPError: the server does not answer.
@@ -178,7 +187,7 @@ class Ownership:
         )
 
     async def _is_task_of(self, run: UUID, task_run: UUID) -> bool:
-        """Whether a task run belongs to a flow run. An unknown task run does, because boxes choose these ids."""
+        """Return whether a task run belongs to a flow run. True for an unknown task run: boxes choose new ids."""
         if task_run not in self._flow_run_of_task:
             found = await self._server.read_task_run(task_run)
             if found is not None and found.run is None:
@@ -188,7 +197,7 @@ class Ownership:
 
 
 class _LruCache(OrderedDict[UUID, _Value], Generic[_Value]):
-    """The latest ``CACHED_RUNS`` entries."""
+    """A cache that keeps the latest ``CACHED_RUNS`` entries."""
 
     def put(self, run: UUID, value: _Value) -> None:
         self[run] = value

@@ -1,9 +1,9 @@
-"""The authorizing proxy: checks the requests of boxes whose route alone does not say which flow run they are about.
+"""The authorizing proxy: checks the requests of boxes that nginx cannot check by their route alone.
 
-A flow run of the boxes' work pool belongs to the box that took it, that is, whose proposal to make it PENDING the
-server accepted. From then on no other box may change it, describe it, look it up, or send or receive events about it,
-until it is SCHEDULED again. So the holder of a stolen token can take runs from that pool's queue, which come to nothing
-without the ledger's consent, and cannot disturb another box or anything of the control machine.
+A flow run of the boxes' work pool belongs to the box that took the run: the Prefect server accepted the box's proposal
+of the state PENDING. Until the run is SCHEDULED again, no other box may change, label or look up the run, write its
+logs, or send or receive its events. So the holder of a stolen token can take runs from the queue of that pool, but
+cannot claim videos without a box key of the ledger. The holder cannot disturb another box or the control machine.
 """
 
 import asyncio
@@ -35,15 +35,20 @@ from validation.output import configure_logging
 log = logging.getLogger("vfleet.gateway")
 
 TOKEN_CHECK_INTERVAL_S: Seconds = 5.0
-"""How long the event stream of a revoked box may stay open."""
+"""Seconds between two checks of a box's token. The event stream of a revoked box may stay open as long."""
 _POLICY_VIOLATION = 1008
 
 _Relay = Callable[[str, WebSocket, ClientConnection], Coroutine[Any, Any, str]]
-"""Relays the messages of one stream until a side ends it, which raises. Returns why the gateway ends it."""
+"""A coroutine function that relays the messages of one stream.
+
+It raises if the box or the server ends the stream. It returns the reason if the gateway ends the stream."""
 
 
 class AuthorizingProxy:
-    """Serves the requests and streams that nginx forwards. nginx alone sets ``X-Vfleet-Box``, the sending box."""
+    """Serves the requests and streams that nginx forwards.
+
+    Only nginx sets the header ``X-Vfleet-Box``, which contains the worker id of the sending box.
+    """
 
     def __init__(self, server: PrefectServer, tokens: TokenFile, pool: str) -> None:
         self._server, self._tokens = server, tokens
@@ -51,7 +56,7 @@ class AuthorizingProxy:
         self._budget = WriteBudget()
 
     def build_app(self) -> Starlette:
-        """The application that an ASGI server serves on loopback."""
+        """Return the ASGI application of the proxy."""
         run = "/api/flow_runs/{run:uuid}"
         return Starlette(
             routes=[
@@ -69,7 +74,7 @@ class AuthorizingProxy:
         )
 
     async def set_run_state(self, request: Request) -> Response:
-        """Let a box take a waiting run, and change the state of a run that it took."""
+        """Let a box take a waiting flow run, and change the state of a run that the box took."""
         run, box = request.path_params["run"], _box(request)
         state = policy.proposed_state(await _json(request))
         taking = state == "PENDING" and not await self._ownership.owns(box, run)
@@ -81,14 +86,14 @@ class AuthorizingProxy:
         return _to_response(response)
 
     async def set_run_labels(self, request: Request) -> Response:
-        """Let a box write its name on a run that it took."""
+        """Let a box write its name as a label of a flow run that the box took."""
         run, box = request.path_params["run"], _box(request)
         if not policy.may_label(box, await _json(request)) or not await self._ownership.owns(box, run):
             return _refuse(box, f"these labels of flow run {run}")
         return _to_response(await self._forward(request))
 
     async def update_run(self, request: Request) -> Response:
-        """Let a box rename a run that it took, and record the run's process."""
+        """Let a box write the fields ``policy.RUN_FIELDS`` of a flow run that the box took."""
         run, box = request.path_params["run"], _box(request)
         if fields := policy.find_disallowed_fields(await _json(request)):
             return _refuse(box, f"writing {', '.join(sorted(fields))} of flow run {run}")
@@ -97,7 +102,7 @@ class AuthorizingProxy:
         return _to_response(await self._forward(request))
 
     async def find_runs(self, request: Request) -> Response:
-        """Let a box look up runs that it took. Workers do so to find cancellations that the event stream missed."""
+        """Let a box look up flow runs that the box took. Workers look for cancellations that the stream missed."""
         box, body = _box(request), await _json(request)
         requested = policy.find_requested_runs(body)
         if requested is None:
@@ -106,7 +111,7 @@ class AuthorizingProxy:
         return _to_response(await self._forward(request, json.dumps(policy.narrow_search(body, own)).encode()))
 
     async def write_logs(self, request: Request) -> Response:
-        """Let a box write logs of its own runs; drop lines that would speak for another box or a control run."""
+        """Let a box write logs of its own flow runs. Lines about other runs are dropped, and their number is logged."""
         box, lines = _box(request), await _json(request)
         try:
             targets = policy.find_log_targets(lines)
@@ -122,25 +127,25 @@ class AuthorizingProxy:
         return _to_response(await self._forward(request, json.dumps(own).encode()))
 
     async def record_heartbeat(self, request: Request) -> Response:
-        """Let a box's worker send its heartbeat, under the box's own name."""
+        """Let a box send the heartbeat of a worker that has the name of the box."""
         box, body = _box(request), await _json(request)
         if not isinstance(body, dict) or body.get("name") != box:
             return _refuse(box, "the heartbeat of another worker")
         return _to_response(await self._forward(request))
 
     async def relay_client_events(self, socket: WebSocket) -> None:
-        """Relay a box's events about itself and its runs to the server; drop and log any other."""
+        """Relay a box's events about its own worker and flow runs to the server; drop and log other events."""
         await self._stream(socket, self._relay_up)
 
     async def relay_server_events(self, socket: WebSocket) -> None:
-        """Relay the events of a box's own runs to the box."""
+        """Relay the server's events about a box's own flow runs to the box."""
         await self._stream(socket, self._relay_down)
 
     async def _stream(self, socket: WebSocket, relay: _Relay) -> None:
-        """Open both ends of a stream, each with the greeting of Prefect's protocol, and close them together.
+        """Open the websockets to the box and to the server, relay messages, and close both websockets together.
 
-        The box's greeting is not checked: nginx authenticated the box by its token. The stream ends within
-        ``TOKEN_CHECK_INTERVAL_S`` of the token's revocation, and when the token file cannot be read.
+        The authentication message of the box is not checked, because nginx checked the token of the box. The stream
+        ends within ``TOKEN_CHECK_INTERVAL_S`` after the token was revoked, or when the token file cannot be read.
         """
         box = socket.headers["x-vfleet-box"]
         try:
@@ -154,7 +159,7 @@ class AuthorizingProxy:
         except OSError as error:
             log.warning("%s: its stream ends: %s", box, error)
         except (WebSocketDisconnect, WebSocketException, httpx.HTTPError, ValueError, KeyError):
-            pass  # the box's client opens a new stream and sends again what was not confirmed
+            pass  # the box's client opens a new stream and repeats unconfirmed events
 
     async def _wait_revoked(self, box: str, token: str | None) -> str:
         while token is not None and self._tokens.read().get(box) == token:  # noqa: ASYNC110 - a file signals no change
@@ -168,7 +173,7 @@ class AuthorizingProxy:
                 self._budget.spend(box, len(message))
                 event = json.loads(message)
                 if await self._ownership.covers(box, policy.parse_event(box, event)):
-                    await upstream.send(json.dumps(event))  # re-encoded: the server must not read it differently
+                    await upstream.send(json.dumps(event))  # re-encoded: the server parses what the policy parsed
                     continue
                 why = "about a run of another box"
             except BudgetSpent as spent:
@@ -195,15 +200,15 @@ class AuthorizingProxy:
     async def _is_of_own_run(self, box: str, message: str) -> bool:
         try:
             run = policy.find_run(json.loads(message)["event"])
-        except ValueError:  # about several runs, or not an event
+        except ValueError:  # the event has several flow runs, or is invalid
             return False
         return run is not None and await self._ownership.owns(box, run)
 
     async def _forward(self, request: Request, body: bytes | None = None) -> httpx.Response:
-        """Forward a request, with another body where one is given.
+        """Forward a request to the server, with ``body`` in place of its own body if given. Returns the response.
 
         Raises:
-            BudgetSpent: the box wrote too much within an hour.
+            BudgetSpent: the request exceeds the write budget of the box.
         """
         content = await request.body() if body is None else body
         self._budget.spend(_box(request), len(content))
@@ -216,7 +221,10 @@ class AuthorizingProxy:
 
 
 async def _first_to_end(*coroutines: Coroutine[Any, Any, str]) -> str:
-    """Wait until one of several coroutines ends, and cancel the others. Returns its result, or raises its error."""
+    """Wait until one of the coroutines ends, and cancel the others. Returns the result of the ended coroutine.
+
+    If the coroutine raised, its error is raised.
+    """
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -228,7 +236,11 @@ async def _first_to_end(*coroutines: Coroutine[Any, Any, str]) -> str:
 
 
 async def _wait_disconnect(socket: WebSocket) -> NoReturn:
-    """Receive on a socket until the client disconnects, which raises; a disconnect is seen only by receiving."""
+    """Receive and drop messages until the client disconnects.
+
+    Raises:
+        WebSocketDisconnect: the client disconnected. Starlette reports this only to a receiver.
+    """
     while True:
         await socket.receive_text()
 
@@ -250,13 +262,13 @@ def _refuse(box: str, what: str) -> Response:
 
 
 async def _too_much(_request: Request, error: Exception) -> Response:
-    """429, on which Prefect's client waits."""
+    """Return the status 429, after which Prefect's client waits and retries."""
     log.warning("refused: %s", error)
     return JSONResponse({"detail": "this box wrote too much"}, status_code=429)
 
 
 async def _service_unavailable(_request: Request, _error: Exception) -> Response:
-    """503, on which Prefect's client retries."""
+    """Return the status 503, after which Prefect's client retries."""
     return JSONResponse({"detail": "the Prefect server does not answer"}, status_code=503)
 
 
@@ -266,11 +278,10 @@ def _to_response(response: httpx.Response) -> Response:
 
 
 def serve_proxy(address: str, *, server_url: str, auth_string: str, tokens: Path, pool: str) -> None:
-    """Serve until the process is ended by a signal.
+    """Serve the proxy until a signal ends the process.
 
     Raises:
-        BadInput: the address is not on loopback. A client that reaches the proxy without nginx could call itself any
-            box.
+        BadInput: the address is not on loopback. A client that bypasses nginx could send the name of any box.
     """
     host, _, port = address.rpartition(":")
     if host not in {"127.0.0.1", "localhost"} or not port.isdecimal():
@@ -278,7 +289,7 @@ def serve_proxy(address: str, *, server_url: str, auth_string: str, tokens: Path
             f"--proxy is {address!r}: it must be 127.0.0.1:PORT, because only nginx, on this machine, checks tokens"
         )
     configure_logging("%(asctime)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # httpx logs every request
     app = AuthorizingProxy(PrefectServer(server_url, auth_string), TokenFile(tokens), pool).build_app()
     uvicorn.run(
         app, host=host, port=int(port), log_level="warning", access_log=False, ws="websockets-sansio",

@@ -1,4 +1,4 @@
-"""The tokens of boxes: one per box, in a password file that nginx reads at every request."""
+"""The tokens of boxes: one token per box, hashed in a password file that nginx reads at every request."""
 
 import base64
 import fcntl
@@ -37,30 +37,32 @@ class TokensUnwritable(BadInput):
 class _Entry:
     hashed: str
     label: str = ""
-    """Of the rented box whose token it is; empty for a token that an operator added."""
+    """The label of the rented box that has the token; empty for a token that an operator added."""
 
 
 class TokenFile:
     """A password file in nginx's format: ``name:{SSHA}...:comment``, one line per box.
 
-    The comment is the label of the rented box, with which the token is revoked; a token without one is revoked by hand.
+    The comment is the label of the rented box: the token is revoked when the rental ends. An operator revokes a token
+    without a label.
 
-    Changes are atomic and take effect at the next request, without a reload. Only salted hashes are stored. The hash is
-    a fast one because nginx computes it at every request; a token has 256 random bits, too many to guess at any speed.
+    Changes are atomic and take effect at the next request, without a reload of nginx. Only salted hashes are stored.
+    The hash function is fast, because nginx computes the hash at every request. A token has 256 random bits, so it
+    cannot be guessed despite the fast hash.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, box: str, *, label: str = "") -> str:
-        """Give a box a new token, which replaces any that it had. Returns the token; only its hash is stored.
+        """Create a token for a box, in place of an earlier token. Returns the token; only its hash is stored.
 
         Args:
-            box: its worker id.
-            label: of a rented box; empty for a machine outside the fleet.
+            box: the worker id of the box.
+            label: the label of a rented box; empty for a machine outside the fleet.
 
         Raises:
-            BadInput: this name cannot be a worker id.
+            BadInput: ``box`` is not a valid worker id.
             TokensUnwritable: the file cannot be written.
         """
         if not _NAME.fullmatch(box):
@@ -74,7 +76,7 @@ class TokenFile:
         """Remove a box's token.
 
         Raises:
-            BadInput: the box has none.
+            BadInput: the box has no token.
             TokensUnwritable: the file cannot be written.
         """
         with self._edit() as entries:
@@ -82,7 +84,9 @@ class TokenFile:
                 raise BadInput(f"{box} has no token in {self.path}: `vfleet gateway token list` lists those that have")
 
     def revoke_fleet(self, label_prefix: str, *, keep: Collection[str]) -> list[str]:
-        """Remove the tokens of a fleet's rented boxes, except those with these labels. Returns the boxes concerned.
+        """Remove the tokens of a fleet's rented boxes, except the boxes with the labels ``keep``.
+
+        Returns the worker ids of the boxes that lost their token.
 
         Raises:
             TokensUnwritable: the file cannot be written.
@@ -98,7 +102,7 @@ class TokenFile:
         return revoked
 
     def check_writable(self) -> None:
-        """Do everything that a change does except to replace the file.
+        """Check that the token file can be changed: write a trial file beside it and delete the trial file.
 
         Raises:
             TokensUnwritable: the file cannot be written.
@@ -109,7 +113,7 @@ class TokenFile:
             trial.unlink()
 
     def read(self) -> Mapping[str, str]:
-        """The hash of each box's token; empty where the file does not exist yet."""
+        """Read the token hashes: worker id of the box -> hash. Empty if the file does not exist yet."""
         return {box: entry.hashed for box, entry in self._read_entries().items()}
 
     def _read_entries(self) -> dict[str, _Entry]:
@@ -117,7 +121,7 @@ class TokenFile:
 
     @contextmanager
     def _edit(self) -> Iterator[dict[str, _Entry]]:
-        """Lock the file against other writers, and replace it if the entries changed."""
+        """Lock the token file against other writers, yield its entries, and replace the file if the entries changed."""
         try:
             with self.path.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -137,10 +141,10 @@ class TokenFile:
 
 
 def _copy_permissions(new: Path, old: os.stat_result) -> None:
-    """Give a file the owner, group and mode of another, because nginx reads the token file as another user.
+    """Copy owner, group and mode of the old file to the new file, because nginx reads the token file as another user.
 
-    Owner and group are set only where they differ: in a folder with the setgid bit they do not, and then an account
-    outside the group may write the file too.
+    Owner and group are set only if they differ, because setting them needs privileges. In a folder with the setgid bit
+    the new file already has the group, so an account outside the group may write the file too.
     """
     made = new.stat()
     if (made.st_uid, made.st_gid) != (old.st_uid, old.st_gid):
@@ -149,14 +153,14 @@ def _copy_permissions(new: Path, old: os.stat_result) -> None:
 
 
 def find_tokens(settings: Settings) -> TokenFile | None:
-    """The token file of the settings; None where boxes reach Prefect without the gateway."""
+    """Return the token file of the settings; None if boxes reach Prefect without the gateway."""
     return TokenFile(settings.gateway_tokens) if settings.gateway_tokens else None
 
 
 def headers_for(box: str, token: str) -> str:
-    """A box's value of ``PREFECT_CLIENT_CUSTOM_HEADERS``.
+    """Return a box's value of ``PREFECT_CLIENT_CUSTOM_HEADERS``: an Authorization header with the token, as JSON.
 
-    Not PREFECT_API_AUTH_STRING: Prefect's client sends that with its requests, but not with every websocket.
+    PREFECT_API_AUTH_STRING does not suffice: Prefect's client does not send it with every websocket.
     """
     return json.dumps({"Authorization": "Basic " + base64.b64encode(f"{box}:{token}".encode()).decode()})
 

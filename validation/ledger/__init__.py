@@ -1,1 +1,1 @@
-"""The ledger in Postgres: one Python function per SQL function or view, migrations and connections."""
+"""The ledger in Postgres: connections, migrations, and one Python function per SQL function or view."""

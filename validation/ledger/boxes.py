@@ -1,4 +1,4 @@
-"""Single boxes in the ledger: their keys and credentials, and the failures that they decided, which can be undone."""
+"""Calls about single boxes: their keys, their credentials, and their decisions about videos, which can be undone."""
 
 import hashlib
 import secrets
@@ -18,7 +18,7 @@ StoreName: TypeAlias = Literal["source", "results"]
 
 @dataclass(frozen=True, slots=True)
 class CredentialStatus:
-    """The key of one box, and how long the issued credentials of the box are valid."""
+    """The age of one box's key, and the time for which the issued credentials of the box are valid."""
 
     worker_id: str
     label: str | None
@@ -26,9 +26,9 @@ class CredentialStatus:
     issued_at: datetime
     """When the key was issued."""
     expires_in_s: Seconds | None
-    """Until the first credential of the box expires; None if the box has no credential."""
+    """Seconds until the first credential of the box expires; None if the box has no credential."""
     is_due: bool
-    """Whether to renew the credentials: one is missing, or less than half of its time is left."""
+    """Whether the credentials must be renewed: one is missing, or has less than half of its time left."""
 
 
 def issue_box_key(engine: Engine, worker_id: str, *, label: str | None = None) -> str:
@@ -37,7 +37,7 @@ def issue_box_key(engine: Engine, worker_id: str, *, label: str | None = None) -
     Args:
         engine: the ledger.
         worker_id: the worker id that only the holder of the key may use.
-        label: the rented box, with whose rental the key ends; None for a box outside the fleet.
+        label: the label of the rented box; the key ends with the rental. None for a box outside the fleet.
 
     Returns:
         The key, for the box's environment variable ``VFLEET_BOX_KEY``. The ledger stores only its hash.
@@ -51,7 +51,10 @@ def issue_box_key(engine: Engine, worker_id: str, *, label: str | None = None) -
 def store_credential(
     engine: Engine, worker_id: str, store: StoreName, credential: StoreCredential, *, ttl_s: int
 ) -> None:
-    """Keep a credential for a box, in place of the earlier one. Does nothing for a worker id without a key."""
+    """Store a credential of a box for an object store, in place of the earlier credential.
+
+    Does nothing for a worker id without a box key. The credential expires after ``ttl_s`` seconds.
+    """
     call_function(
         engine, "store_credential",
         worker=worker_id, store=store, access_key_id=credential.access_key_id,
@@ -60,7 +63,7 @@ def store_credential(
 
 
 def get_credential(engine: Engine, worker_id: str, store: StoreName) -> StoreCredential | None:
-    """The credential issued to this box for a store; None if there is none or it has expired.
+    """Read the credential of a box for an object store; None if the box has none or it has expired.
 
     Raises:
         BoxKeyRejected: this engine's box key is not the key of ``worker_id``.
@@ -72,17 +75,17 @@ def get_credential(engine: Engine, worker_id: str, store: StoreName) -> StoreCre
 
 
 def read_credential_status(engine: Engine) -> Sequence[CredentialStatus]:
-    """Every box that has a key."""
+    """Read the status of every box that has a key."""
     return [row_to_dataclass(CredentialStatus, row) for row in read_view(engine, "credential_status")]
 
 
 KEPT_S: Seconds = 7 * 86400
-"""How long decisions are kept: `undo_box` can take back no more than that."""
+"""Seconds for which decisions of boxes are kept. `undo_box` cannot undo older decisions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """How many videos of one decision were taken back; with ``dry_run``, would be."""
+    """The number of videos for which one kind of decision was undone; with ``dry_run``, would be undone."""
 
     decision: str
     """``failed``, ``postponed``, ``crash``, ``loss`` or ``validated``."""
@@ -91,7 +94,7 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class UnwitnessedFailure:
-    """A video that the boxes of one owner have failed, and no other box."""
+    """A video that boxes of exactly one owner have failed."""
 
     video_id: str
     language: str | None
@@ -100,29 +103,36 @@ class UnwitnessedFailure:
     owner: str
     """The vendor's host of the box, or the id of a worker outside the fleet."""
     is_refuted: bool
-    """The control plane read its object without an error: only a box of another owner can decide."""
+    """Whether the control plane has read the object without an error. Then only another owner's box can confirm it."""
 
 
 def undo_box(engine: Engine, box: str, *, since_s: int, dry_run: bool = False) -> list[Undone]:
-    """Take back what a box decided within the last ``since_s``: a worker's id, or the label of a rented box.
+    """Undo the decisions of a box in the last ``since_s`` seconds. Returns the number of videos per kind of decision.
 
-    Videos that it failed, put off or crashed become claimable without the attempts that it added. Videos that it
-    validated last become pending again; their results stay current until they are committed again.
+    Videos that the box failed, postponed or crashed become claimable; the attempts, crashes and losses that the box
+    added are subtracted. Videos that the box validated last become pending again; their results stay current until they
+    are committed again. With ``dry_run`` nothing is changed.
+
+    Args:
+        engine: the ledger.
+        box: a worker id, or the label of a rented box.
+        since_s: age of the oldest decisions to undo, in seconds.
+        dry_run: whether to only count.
     """
     return [Undone(*tuple(row)) for row in call_function(engine, "undo_box", box=box, since_s=since_s, dry_run=dry_run)]
 
 
 def read_unwitnessed_failures(engine: Engine) -> Sequence[UnwitnessedFailure]:
-    """Oldest first."""
+    """Read the videos that boxes of only one owner have failed, oldest failure first."""
     return [row_to_dataclass(UnwitnessedFailure, row) for row in read_view(engine, "unwitnessed_failures")]
 
 
 def settle_failure(engine: Engine, video_id: str, *, is_confirmed: bool) -> None:
-    """Record what the control plane found as the second witness: the failure is final, or it is refuted."""
+    """Record the result of the control plane as second witness: the failure is confirmed and final, or refuted."""
     call_function(engine, "settle_failure", video=video_id, is_confirmed=is_confirmed)
 
 
 def prune_box_decisions(engine: Engine, *, older_than_s: Seconds = KEPT_S) -> int:
-    """Delete old decisions that no video waits on. Returns how many."""
+    """Delete decisions older than ``older_than_s`` seconds that no video waits for. Returns the number deleted."""
     (row,) = call_function(engine, "prune_box_decisions", older_than_s=int(older_than_s))
     return int(row[0])

@@ -1,4 +1,4 @@
-"""Canaries, their evaluations and the boxes that they quarantine. One Python function per SQL function or view."""
+"""Calls about canaries, their evaluations and quarantined boxes. One Python function per SQL function or view."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
 
 Outcome: TypeAlias = Literal["right", "wrong", "inconclusive"]
-"""``inconclusive``: the video failed, or other models or rules gave the answer, so that no answers can be compared."""
+"""``inconclusive`` means that the answers cannot be compared: the video failed, or models or rules differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class KnownAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PendingCanary:
-    """A canary in a committed chunk that was not compared with its answers yet."""
+    """A canary in a committed chunk whose results were not compared with the known answers yet."""
 
     video_id: str
     chunk_id: UUID
@@ -39,16 +39,16 @@ class PendingCanary:
     shard_sha256: str | None
     error: str | None
     answers: tuple[KnownAnswer, ...]
-    """One per segment, in order."""
+    """The known answers, one per segment, in the order of the segments."""
     is_comparable: bool
     """Whether the same revisions of the same models gave the known answers and the answers of the chunk."""
     basis: Mapping[str, str]
-    """What the right answers depend on besides the models; empty if unknown."""
+    """The versions besides the models on which the known answers depend; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """A canary in one committed chunk, with its outcome; a canary that no chunk has committed has neither."""
+    """The outcome of a canary in one committed chunk; worker and outcome are None if no chunk has committed it."""
 
     video_id: str
     suite: str
@@ -63,25 +63,25 @@ class CanaryResult:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedWorker:
-    """A box with a wrong canary that was not cleared."""
+    """A box whose quarantine was not cleared: a canary was wrong, or it failed videos that other boxes validate."""
 
     worker_id: str
     known_as: str
-    """What `requeue --worker` and `canaries clear` take: the label of a rented box, else its worker id."""
+    """The label of a rented box, else the worker id: the argument of `requeue --worker` and `canaries clear`."""
     evaluated: int
     wrong: int
     since: datetime
     finding: str
-    """The first wrong canary, and why."""
+    """The first reason for the quarantine: a canary with its difference, or the failed videos."""
     is_current: bool
-    """The box has this worker id now."""
+    """Whether the box has this worker id now."""
     is_excused: bool
-    """So many boxes are wrong that the canaries must be: the box is not quarantined."""
+    """Whether the box is not quarantined, because so many boxes are wrong that the canaries must be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedShard:
-    """A committed shard of a quarantined box, some of whose videos were not requeued."""
+    """A committed shard of a quarantined box that has current videos which were not requeued."""
 
     known_as: str
     worker_id: str
@@ -91,7 +91,10 @@ class QuarantinedShard:
 
 
 def sample_videos(engine: Engine, languages: Sequence[str], count: int) -> list[Video]:
-    """Up to ``count`` random transcribed videos of some languages, spelled as in the queue. No canary is among them."""
+    """Return up to ``count`` random transcribed videos of these languages, without canaries.
+
+    The languages are given as they are spelled in the queue.
+    """
     rows = call_function(engine, "sample_videos", languages=list(languages), count=count)
     return [Video(row.video_id, row.language, row.segment_count) for row in rows]
 
@@ -109,12 +112,12 @@ def insert_canaries(
     Args:
         engine: the ledger.
         suite: the suite that gave the answers.
-        models: the revision of each of its models.
+        models: model of the suite -> revision.
         answers: video id -> the right answers, one per segment.
-        basis: what the answers depend on besides suite and models (``ShardProvenance.basis``).
+        basis: the versions besides suite and models on which the answers depend (``ShardProvenance.basis``).
 
     Returns:
-        The ids that were recorded. An id that is in the queue already belongs to a real video and is left out.
+        The ids that were recorded. An id that is in the queue already is left out, because it belongs to a real video.
     """
     rows = [{"video_id": video, "answers": [asdict(each) for each in known]} for video, known in answers.items()]
     entered = call_function(
@@ -129,7 +132,10 @@ def insert_canaries(
 
 
 def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome, finding: str | None) -> None:
-    """Record an outcome; ``finding`` says why it is not right. The open chunks of a quarantined box are released."""
+    """Record the outcome of a canary; ``finding`` is the reason if the outcome is not ``right``.
+
+    If the box becomes quarantined, its open chunks are released.
+    """
     call_function(
         engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome,
         finding=None if finding is None else for_ledger(finding),
@@ -137,7 +143,7 @@ def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome
 
 
 def clear_quarantine(engine: Engine, worker: str) -> int:
-    """Lift the quarantine of a worker id or of a rented box's label. Returns how many wrong canaries were cleared."""
+    """Clear the quarantine of a worker id or a rented box's label. Returns the number of cleared wrong canaries."""
     return int(call_function(engine, "clear_quarantine", worker=worker)[0][0])
 
 

@@ -1,6 +1,6 @@
-"""The calls of a chunk's holder: claim, renew, commit, release. One Python function per SQL function.
+"""The calls of a worker about its chunks: claim, renew, commit, release. One Python function per SQL function.
 
-Every call names the chunk by its token, which the ledger checks; all times are the database's.
+Every call for a chunk has the token of the chunk, which the ledger checks. All times are by the database clock.
 """
 
 import json
@@ -17,10 +17,11 @@ from validation.languages import spell_languages
 from validation.ledger.rpc import call_function
 
 MAX_CRASHES = 3
-"""Crashes after which a video fails as poison. A crash is a flow process that died while its worker lived on. Two would
-fail innocent videos: a video can share a chunk with a poisonous one twice (pick_crash_suspects), and only then is it
-claimed alone. The loss of a whole box is no crash, though every fourth loss counts as one (return_crashed_videos); an
-unreachable ledger is neither."""
+"""Number of crashes after which a video fails. A crash is the death of a flow process while its worker lives on.
+
+With two crashes innocent videos would fail: a video can share two chunks with a video that kills the process, before it
+is claimed alone (sql/functions/pick_crash_suspects.sql). The loss of a whole box is not a crash, but every fourth loss
+counts as one (sql/functions/return_crashed_videos.sql). An unreachable ledger counts as neither."""
 
 
 def claim_chunk(
@@ -34,23 +35,23 @@ def claim_chunk(
     lease_s: int,
     suite: str,
 ) -> ChunkClaim | None:
-    """Open a chunk of up to ``size`` pending videos.
+    """Claim up to ``size`` pending videos as a new chunk.
 
-    Repeating the call with the same token returns the same claim, so a call whose answer was lost may be repeated.
+    A second call with the same token returns the same claim, so a call whose reply was lost may be repeated.
 
     Args:
         engine: the ledger.
         chunk_id: the token of the claim, a random id that the caller draws.
         worker_id: the worker that will hold the chunk.
         flow_run_id: the flow run that processes the chunk; None outside of Prefect.
-        size: videos, at most 1000.
+        size: maximum number of videos, at most 1000.
         languages: claim only videos of these languages; empty means every language. Each spelling of a language
             matches every other spelling in the queue.
         lease_s: seconds until the chunk is taken back unless it is renewed; 10 to 3600.
         suite: the suite that will score the chunk.
 
     Returns:
-        None if no video can be claimed now.
+        The claim; None if no video can be claimed now.
 
     Raises:
         WorkerUnknown: the worker never registered.
@@ -70,7 +71,7 @@ def claim_chunk(
 
 
 def peek_videos(engine: Engine, worker_id: str, *, languages: Sequence[str] = (), count: int = 3) -> list[Video]:
-    """Read up to ``count`` claimable videos without claiming them, to try whether their tars can be fetched.
+    """Read up to ``count`` claimable videos without claiming them. The caller tests whether their tars can be fetched.
 
     Raises:
         BoxKeyRejected: the box key does not belong to this worker.
@@ -82,7 +83,7 @@ def peek_videos(engine: Engine, worker_id: str, *, languages: Sequence[str] = ()
 
 
 def peek_validated(engine: Engine, worker_id: str) -> list[Video]:
-    """Read up to three videos that were validated, to try whether their tars can still be fetched.
+    """Read up to three validated videos. The caller tests whether their tars can still be fetched.
 
     Raises:
         BoxKeyRejected: the box key does not belong to this worker.
@@ -92,7 +93,7 @@ def peek_validated(engine: Engine, worker_id: str) -> list[Video]:
 
 
 def count_labels(engine: Engine, worker_id: str, languages: Sequence[str] = ()) -> dict[str, int]:
-    """Count the pending videos of some languages by their label, the commonest first; "" counts those without one.
+    """Count pending videos per language label: label -> videos, most frequent first. The key "" is for no label.
 
     Raises:
         BoxKeyRejected: the box key does not belong to this worker.
@@ -126,23 +127,23 @@ def commit_chunk(
     max_attempts: int,
     backoff_s: int = 60,
 ) -> None:
-    """Close a chunk for good, all or nothing; may be repeated when the answer was lost.
+    """Close a chunk and record its results in one transaction. May be repeated if the reply was lost.
 
     Args:
         engine: the ledger.
-        chunk_id: the token.
-        shard: what was uploaded; None if and only if ``validated`` is empty.
+        chunk_id: the token of the chunk.
+        shard: the receipt of the uploaded shard; None if and only if ``validated`` is empty.
         validated: video id -> segments in the shard.
         failed: videos without rows in the shard. An uncharged failure puts its video back into the queue with a
-            back-off and without an attempt. A charged transient failure puts its video back into the queue, until
-            ``max_attempts`` attempts ended in one (10 at most). It becomes claimable after ``backoff_s`` seconds,
-            doubled per attempt, one day at most.
-        max_attempts: see ``failed``.
-        backoff_s: see ``failed``.
+            back-off and without an attempt. A charged transient failure counts an attempt and puts its video
+            back into the queue, until ``max_attempts`` attempts have failed. The video becomes claimable after
+            ``backoff_s`` seconds, doubled per attempt, one day at most.
+        max_attempts: attempts after which a video fails, at most 10.
+        backoff_s: seconds until a video is claimable after its first failed attempt.
 
     Raises:
         ClaimLost: the chunk is no longer open: delete the shard and stop.
-        LedgerRefused: a named video is not in the chunk, or ``shard.key`` is not the key of its shard.
+        LedgerRefused: a video is not in the chunk, or ``shard.key`` is not the shard key of the chunk.
     """
     receipt = json.dumps(asdict(shard)) if shard else None
     call_function(
@@ -155,7 +156,7 @@ def commit_chunk(
 
 
 def renumber_chunk(engine: Engine, chunk_id: UUID, *, above: int) -> int:
-    """Give an open chunk a shard number above ``above`` and above every other of its worker. Returns the number.
+    """Give an open chunk a shard number larger than ``above`` and all shard numbers of its worker. Returns the number.
 
     Raises:
         ClaimLost: the chunk is not open.
@@ -165,7 +166,7 @@ def renumber_chunk(engine: Engine, chunk_id: UUID, *, above: int) -> int:
 
 
 def release_chunk(engine: Engine, chunk_id: UUID, *, reason: str) -> int:
-    """Give an open chunk back; no video loses an attempt. Returns how many videos went back to the queue.
+    """Release an open chunk without counting an attempt. Returns the number of videos that went back to the queue.
 
     Raises:
         ClaimLost: the chunk is not open.

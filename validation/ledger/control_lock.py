@@ -1,4 +1,4 @@
-"""The lock of the control run: two of them never act at once, and a dead one delays no other."""
+"""The lock of control runs: two control runs never work concurrently, and a dead control run delays no other run."""
 
 import threading
 from collections.abc import Iterator
@@ -11,19 +11,21 @@ from validation.domain import Seconds
 from validation.ledger.rpc import translate_error
 
 IDLE_S = 60
-"""After which Postgres frees the lock of a machine that was lost; a living one gives a sign every quarter of it."""
+"""Seconds without a statement after which Postgres frees the lock of a lost machine.
+
+The holder sends a statement four times in this period."""
 _STATEMENT = text("SELECT validation.lock_control_run(:wait_s, :idle_s)")
 
 
 @contextmanager
 def hold_control_lock(engine: Engine, *, wait_s: int) -> Iterator[None]:
-    """Wait until no other control run is at work, and hold the lock while the block runs.
+    """Wait until no other control run holds the lock, and hold the lock while the ``with`` block runs.
 
-    The lock is a transaction of a connection of its own: Postgres frees it when this process dies, however it dies.
+    The lock is held by an open transaction on a separate connection. Postgres frees the lock when this process dies.
 
     Raises:
-        LedgerBusy: the other run is still at work after ``wait_s``.
-        Unreachable, LoginRefused: the ledger does not serve this call.
+        LedgerBusy: the other run still holds the lock after ``wait_s`` seconds.
+        Unreachable, LoginRefused: the ledger does not answer or refuses the login.
     """
     try:
         connection = engine.connect()
@@ -45,7 +47,10 @@ def hold_control_lock(engine: Engine, *, wait_s: int) -> Iterator[None]:
 
 
 def _give_signs(connection: Connection, ended: threading.Event, every_s: Seconds) -> None:
-    """Keep the transaction from idling too long. If the ledger ends it, the run goes on: its steps may be repeated."""
+    """Send a statement every ``every_s`` seconds until ``ended`` is set, so that the transaction does not time out.
+
+    If Postgres ends the transaction, the control run continues without the lock: its steps are safe to repeat.
+    """
     with suppress(DBAPIError):
         while not ended.wait(every_s):
             connection.execute(text("SELECT 1"))

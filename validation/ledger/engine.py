@@ -1,4 +1,4 @@
-"""Connections to Postgres: one engine per process, safe behind a transaction pooler."""
+"""Connections to Postgres: one engine per process, which works behind a transaction pooler."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from validation.errors import BadInput
 CONNECT_ARGS: Mapping[str, object] = {
     "prepare_threshold": None,
     "connect_timeout": 10,
-    # A box that lost its route must not hang: a write fails after 30 s (given in ms), a wait for an answer after 25 s.
+    # After a network failure a box must not hang: a write fails after 30 s (given in ms), a read after 25 s.
     "tcp_user_timeout": 30_000,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -30,10 +30,10 @@ CONNECT_ARGS: Mapping[str, object] = {
 }
 
 IDLE_IN_TRANSACTION_TIMEOUT = "30s"
-"""How long a transaction may wait for its client's next statement: a box that vanished during one keeps its locks no
-longer. A slow box never takes that long."""
+"""Maximum time that a transaction waits for the next statement of its client. A box that vanished during a transaction
+loses its locks after this time. A slow box is never idle this long."""
 STATEMENT_TIMEOUT = "300s"
-"""Longer than any call of a box takes."""
+"""Maximum time of a statement: longer than any call of a box takes."""
 
 
 _OTHER_DATABASES = frozenset({"mysql", "mariadb", "sqlite", "oracle", "mssql", "mongodb", "redis"})
@@ -48,37 +48,38 @@ _TRANSACTION_SETTINGS = (
     "CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL "
     "THEN pg_catalog.set_config('transaction_timeout', '0', true) END"
 )
-"""What a call depends on, set for its transaction: behind a pooler the session may have the settings of another client.
-Each function of the ledger sets its own search_path and lock_timeout. Without an operator: the search path that another
-client left may begin with a schema that has operators of the same name."""
+"""Sets the settings that a call depends on, for its transaction only. Behind a pooler the session may have settings of
+another client. Each function of the ledger sets its own search_path and lock_timeout.
+
+The statement uses no operator: another client may have left a search_path with a schema that redefines operators."""
 _SETS_BOX_KEY = "sets_box_key"
 
 
 _MAX_PORT = 65535
 _HOST = re.compile(r"[\w.,:%-]*")
-"""A host name, an IPv4 or IPv6 address without its brackets, or a list of them."""
+"""A host name, an IPv4 address, an IPv6 address without brackets, or a list of these."""
 
 
 def parse_database_url(database_url: str) -> URL:
-    """Parse a Postgres address and choose the driver.
+    """Parse the address of a Postgres database. Returns the address with the driver psycopg.
 
-    A connection to another machine is encrypted and the server verified, unless the address says otherwise
-    (``?sslmode=``): libpq's default verifies nothing. A database with its own certificate authority, such as Supabase,
+    For a database on another machine the address gets ``sslmode=verify-full``, unless it has its own ``sslmode``.
+    libpq's default does not verify the server. A database with its own certificate authority, such as Supabase,
     needs ``&sslrootcert=FILE``.
 
     Raises:
-        BadInput: it is empty, or not the address of a Postgres database. The message shows no part of it.
+        BadInput: the address is empty or invalid, or not of a Postgres database. The message never shows a password.
     """
     if not database_url:
         raise BadInput("DATABASE_URL is not set: give it as postgresql://user:password@host:port/database")
     try:
         url = make_url(database_url.strip())
-    except (ArgumentError, ValueError):  # such as a port that is not a number
+    except (ArgumentError, ValueError):  # for example a port that is not a number
         raise _unreadable_url() from None
     if url.port is not None and not 0 < url.port <= _MAX_PORT:
         raise BadInput(f"DATABASE_URL names port {url.port}: a port is a number from 1 to {_MAX_PORT}")
     if not _HOST.fullmatch(url.host or "") or "@" in f"{url.database}{''.join(url.query)}":
-        raise _unreadable_url()  # part of the password may be in there, so nothing of it is shown
+        raise _unreadable_url()  # host or database may contain part of the password
     if (backend := url.get_backend_name()) in _OTHER_DATABASES:
         raise BadInput(f"DATABASE_URL is the address of a {backend} database: the ledger needs Postgres")
     if backend not in {"postgresql", "postgres"}:
@@ -99,21 +100,25 @@ def _unreadable_url() -> BadInput:
 
 
 def is_remote(url: URL) -> bool:
-    """Whether the database is on another machine."""
+    """Return whether the database is on another machine."""
     host = str(url.host or url.query.get("host") or "localhost")
     return not (host.startswith(("/", "127.")) or host in {"localhost", "::1"})
 
 
 def open_engine(database_url: str, box_key: SecretStr | None = None) -> Engine:
-    """Open the ledger, once per process. Cheap: connects on first use.
+    """Return the engine of the ledger; the same engine for equal arguments. The engine connects on first use.
 
-    A process holds one connection, and up to two more for moments, because work and heartbeat may call at once. A box
-    runs three processes (the worker and two flow runs), so 100 boxes hold 300 of a pooler's client connections.
+    A process holds one connection, and for short times up to two more, because work and heartbeat may call
+    concurrently. A box runs three processes (the worker and two flow runs), so 100 boxes hold 300 client connections of
+    a pooler.
 
     Args:
         database_url: the address of the database.
-        box_key: identifies the box. All boxes share one login and no session keeps state, so each transaction begins by
-            setting it.
+        box_key: the key that identifies the box; None for a login without box keys. All boxes share one login, and a
+            pooler keeps no session state, so each transaction begins by setting the key.
+
+    Raises:
+        BadInput: ``parse_database_url`` refuses the address.
     """
     return _open_engine(database_url, box_key)
 
@@ -136,13 +141,13 @@ def _open_engine(database_url: str, box_key: SecretStr | None) -> Engine:
 
 
 def _begin_read_write(connection: Any, _record: object) -> None:
-    """Begin each transaction with its mode, whatever ``default_transaction_*`` another client has left behind."""
+    """Set mode and isolation level of each transaction, because another client may have changed the defaults."""
     connection.read_only = False
     connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 def _set_box_key(engine: Engine, box_key: SecretStr) -> None:
-    # The key is a parameter and not part of the statement: each session of a login can read the others' statements.
+    # The key is a parameter, not part of the statement: sessions of the same login can read each other's statements.
     limits = (IDLE_IN_TRANSACTION_TIMEOUT, STATEMENT_TIMEOUT, box_key.get_secret_value())
     engine.update_execution_options(**{_SETS_BOX_KEY: True})
 
@@ -152,10 +157,10 @@ def _set_box_key(engine: Engine, box_key: SecretStr) -> None:
 
 
 def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
-    """Open a connection for one statement such that a caller that vanishes leaves no lock behind.
+    """Open a connection for one statement, such that a caller that vanishes holds no lock for long.
 
-    Without a box key the statement is a transaction of its own, which the server ends by itself, in one round trip.
-    With a box key there is a transaction around it, which begins by setting the key and a timeout for its idling.
+    Without a box key the connection is in autocommit mode: the server ends the transaction with the statement. With a
+    box key the connection has a transaction, which begins by setting the key and an idle timeout.
     """
     if engine.get_execution_options().get(_SETS_BOX_KEY):
         return engine.begin()
@@ -163,6 +168,6 @@ def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
 
 
 def describe_address(engine: Engine) -> str:
-    """Host, port and database of the ledger, without login and password."""
+    """Return ``host:port/database`` of the ledger, without login and password."""
     url = engine.url
     return f"{url.host or url.query.get('host', 'local socket')}:{url.port or 5432}/{url.database}"

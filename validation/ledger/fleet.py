@@ -1,4 +1,4 @@
-"""The ledger of the rented boxes. One Python function per SQL function or view; all times are the database's."""
+"""Calls about fleets and rented boxes. One Python function per SQL function or view; times are the database's."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ BanKind: TypeAlias = Literal["machine", "host"]
 
 
 class FleetUnknown(BadInput):
-    """There is no fleet of this name."""
+    """The ledger has no fleet with this name."""
 
     def __init__(self, fleet: str) -> None:
         self.fleet = fleet
@@ -28,7 +28,7 @@ class FleetUnknown(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class RentedInstance:
-    """One rented box, or one that is about to be rented, with what its worker reports."""
+    """A rented box, or a box that is about to be rented, with the reports of its worker."""
 
     label: str
     slot: int
@@ -57,14 +57,14 @@ class RentedInstance:
     video_completed_at: datetime | None = None
     open_chunks: int = 0
     gpu_seen: str | None = None
-    """The GPU that the worker found on the box, as the driver names it."""
+    """The name of the GPU that the driver reported to the worker on the box."""
     quarantine_reason: str | None = None
-    """What was wrong with a canary; None unless the box is quarantined."""
+    """The reason of the quarantine; None if the box is not quarantined."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetBudget:
-    """What is ordered of a fleet, what it has cost, and what is left to do."""
+    """The order of a fleet, the cost of its boxes until now, and the work that is left."""
 
     fleet: str
     now: datetime
@@ -74,18 +74,18 @@ class FleetBudget:
     max_usd: float
     order_json: Mapping[str, Any]
     usd_per_hour: float
-    """Of every box that is not known to be gone, including requests with an unknown outcome."""
+    """Total price of all boxes that are not known to be gone, including rental requests with an unknown outcome."""
     spent_usd: float
-    """An upper bound: see fleet_spend."""
+    """An upper bound of the cost until now (sql/functions/fleet_spend.sql)."""
     videos_waiting: int
     chunks_open: int
     abandoned: bool
-    """Destroy without draining."""
+    """Whether the boxes are destroyed without draining."""
     boxes: int = 0
-    """Boxes that work or will."""
+    """Number of boxes in the states requested, renting, working and draining."""
     last_tick_at: datetime | None = None
     last_tick: Sequence[str] = ()
-    """What the last tick said: why fewer boxes run than are ordered, and what failed."""
+    """Sentences of the last tick: why fewer boxes run than are ordered, and which actions failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Ban:
 
 @dataclass(frozen=True, slots=True)
 class ObservedInstance:
-    """What a listing showed of one instance."""
+    """The state of one instance in the vendor's listing."""
 
     label: str
     instance_id: int
@@ -111,7 +111,7 @@ class ObservedInstance:
 
 @dataclass(frozen=True, slots=True)
 class RentalRequest:
-    """The offer that is about to be rented."""
+    """An offer that is about to be rented, with its prices."""
 
     offer_id: int
     machine_id: int
@@ -125,7 +125,7 @@ class RentalRequest:
 
 @dataclass(frozen=True, slots=True)
 class SpendCheck:
-    """One day of the account's credit beside the recorded spend."""
+    """The decrease of the account's credit and the increase of the recorded spend within the last day."""
 
     credit_decrease_usd: float
     recorded_spend_usd: float
@@ -135,7 +135,7 @@ class SpendCheck:
 def set_target(
     engine: Engine, fleet: str, *, machines: int, max_usd_per_hour: float, max_usd: float, order: Mapping[str, Any]
 ) -> None:
-    """Record what an operator orders. The next tick acts on it."""
+    """Record an operator's order of a fleet. The next tick executes the order."""
     call_function(
         engine, "fleet_set_target", fleet=fleet, machines=machines,
         max_usd_per_hour=_dollars(max_usd_per_hour), max_usd=_dollars(max_usd), order=json.dumps(dict(order)),
@@ -143,17 +143,17 @@ def set_target(
 
 
 def scale_to_zero(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
-    """Order no boxes any more; with ``abandon``, destroy them without draining.
+    """Order zero boxes for a fleet. With ``abandon`` the next tick destroys its boxes without draining.
 
     Raises:
-        FleetUnknown: there is no such fleet.
+        FleetUnknown: the ledger has no fleet with this name.
     """
     if not call_function(engine, "fleet_scale_to_zero", fleet=fleet, abandon=abandon)[0][0]:
         raise FleetUnknown(fleet)
 
 
 def acquire_lock(engine: Engine, fleet: str, holder: UUID, *, lease_s: int) -> bool:
-    """Become the only reconciler that may rent, or extend that. False while another one is."""
+    """Acquire or extend the reconciler's lock of a fleet for ``lease_s`` seconds. False if another holder has it."""
     return bool(call_function(engine, "fleet_acquire_lock", fleet=fleet, holder=holder, lease_s=lease_s)[0][0])
 
 
@@ -162,14 +162,14 @@ def release_lock(engine: Engine, fleet: str, holder: UUID) -> None:
 
 
 def acquire_search_quota(engine: Engine, fleet: str, holder: UUID) -> bool:
-    """Whether offers may be searched now; counts the search if so."""
+    """Return whether the fleet may search offers now, and count the search if so. Searches of a day are limited."""
     return bool(call_function(engine, "fleet_acquire_search_quota", fleet=fleet, holder=holder)[0][0])
 
 
 def request_machine(
     engine: Engine, fleet: str, holder: UUID, *, label: str, slot: int, request: RentalRequest
 ) -> str | None:
-    """Record that a box is about to be rented. None: recorded, rent it now; else the reason why it may not be."""
+    """Record that a box is about to be rented. Returns None if recorded, else the reason why renting is not allowed."""
     (row,) = call_function(
         engine, "fleet_request", fleet=fleet, holder=holder, label=label, slot=slot, offer=json.dumps(asdict(request))
     )
@@ -179,7 +179,10 @@ def request_machine(
 def transition_instance(
     engine: Engine, label: str, to: State, *, instance_id: int | None = None, reason: str | None = None
 ) -> bool:
-    """Move a box along one of ``read_transitions``. Whether it is in that state now; may be repeated."""
+    """Move a box to another state along one of ``read_transitions``. May be repeated.
+
+    Returns whether the box is in that state now.
+    """
     rows = call_function(engine, "fleet_transition", label=label, to=to, instance_id=instance_id, reason=reason)
     return bool(rows[0][0])
 
@@ -193,15 +196,15 @@ def record_observations(
     slow_share: float,
     min_class_size: int,
 ) -> None:
-    """Record what a listing showed of a fleet's boxes; instances without a row of this fleet are ignored.
+    """Record the vendor's listing of a fleet's boxes. Instances that are not in the ledger for this fleet are ignored.
 
     Args:
         engine: the ledger.
-        fleet: its name.
+        fleet: the name of the fleet.
         seen: the listed instances.
-        complete: whether every instance was listed; then a box that was not is absent.
-        slow_share: a box below this share of the median speed of its GPU is slow.
-        min_class_size: boxes of a GPU that must have shown their speed before one of them is slow.
+        complete: whether the listing is complete. If so, a box that is not listed is recorded as absent.
+        slow_share: a box is slow if its speed is below this share of the median speed of its GPU model.
+        min_class_size: boxes of a GPU model with a measured speed that are needed to call one of them slow.
     """
     call_function(
         engine,
@@ -215,41 +218,45 @@ def record_observations(
 
 
 def ban_machine(engine: Engine, machine: RentedInstance, *, reason: str, ttl_s: int) -> None:
-    """Ban a vendor's machine for ``ttl_s``; the third banned machine of one host bans the host."""
+    """Ban a vendor's machine for ``ttl_s`` seconds. The third banned machine of one host bans the host."""
     call_function(
         engine, "fleet_ban", machine=machine.machine_id, host=machine.host_id, reason=reason, ttl_s=ttl_s
     )  # fmt: skip
 
 
 def lift_ban(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
-    """Lift a ban. Whether there was one."""
+    """Lift the ban of a vendor's machine or host. Returns whether a ban existed."""
     return bool(call_function(engine, "fleet_lift_ban", kind=kind, vendor_id=vendor_id)[0][0])
 
 
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
-    """Record the account's credit beside the recorded spend."""
+    """Record the account's credit together with the fleet's recorded spend at this time."""
     call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
 
 
 def record_tick(engine: Engine, fleet: str, sentences: Sequence[str]) -> None:
-    """Keep what a tick said, in place of what the one before it said."""
+    """Store the sentences of a tick, in place of the sentences of the previous tick."""
     call_function(engine, "fleet_record_tick", fleet=fleet, sentences=list(sentences))
 
 
 def read_transitions(engine: Engine) -> frozenset[tuple[str, str]]:
-    """Every state change that a box may make."""
+    """Read all allowed state changes of a box as pairs (from, to)."""
     return frozenset((row.from_state, row.to_state) for row in call_function(engine, "fleet_transitions"))
 
 
 def read_rented_instances(engine: Engine, fleet: str) -> list[RentedInstance]:
-    """The boxes that may still be billed, and those closed within the last half hour."""
+    """Read a fleet's boxes that may still be billed, and its boxes that were closed within the last half hour."""
     return [
         row_to_dataclass(RentedInstance, row) for row in read_view(engine, "rented_instances") if row["fleet"] == fleet
     ]
 
 
 def read_budget(engine: Engine, fleet: str) -> FleetBudget:
-    """The fleet's order, cost and remaining work. Raises FleetUnknown."""
+    """Read a fleet's order, cost and remaining work.
+
+    Raises:
+        FleetUnknown: the ledger has no fleet with this name.
+    """
     for row in read_view(engine, "fleet_budget"):
         if row["fleet"] == fleet:
             return row_to_dataclass(FleetBudget, row)
@@ -257,7 +264,7 @@ def read_budget(engine: Engine, fleet: str) -> FleetBudget:
 
 
 def read_fleets(engine: Engine) -> list[str]:
-    """The names of all fleets."""
+    """Read the names of all fleets."""
     return [row["fleet"] for row in read_view(engine, "fleet_budget")]
 
 
@@ -266,7 +273,7 @@ def read_bans(engine: Engine) -> list[Ban]:
 
 
 def read_spend_check(engine: Engine, fleet: str) -> SpendCheck | None:
-    """None until the account was read twice."""
+    """Read the spend check of a fleet; None until the account's credit was recorded twice."""
     rows = [row for row in read_view(engine, "fleet_spend_check") if row["fleet"] == fleet]
     return row_to_dataclass(SpendCheck, rows[0]) if rows else None
 

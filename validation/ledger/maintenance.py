@@ -1,4 +1,4 @@
-"""The control plane's calls: sweep, requeue, compaction. One Python function per SQL function."""
+"""Calls of the control plane: sweep, requeue, repair, compaction. One Python function per SQL function."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ class SweptChunk:
 
 
 def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | None = None) -> list[SweptChunk]:
-    """Take back every chunk whose lease expired, or whose flow run ended and was not renewed since.
+    """Take back every chunk whose lease expired, or whose flow run ended without a renewal since then.
 
     Args:
         engine: the ledger.
-        ended_runs: flow runs that Prefect reports as ended -> seconds since their end.
+        ended_runs: flow run id -> seconds since its end, for the flow runs that Prefect reports as ended.
     """
     ended = dict(ended_runs or {})
     rows = call_function(
@@ -43,27 +43,34 @@ def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | N
 
 
 def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
-    """Put videos back that are `validating` in no open chunk. Returns how many; a number other than 0 needs a look."""
+    """Requeue videos that are `validating` for ``older_than_s`` seconds without an open chunk.
+
+    Returns the number of requeued videos. Only an edit by hand makes such videos.
+    """
     (row,) = call_function(engine, "requeue_stranded_videos", older_than_s=older_than_s)
     return int(row[0])
 
 
 def end_box_sessions(engine: Engine, *, idle_s: int = 30, transaction_s: int = 60) -> int:
-    """End the sessions of boxes whose transaction idles or does not end; with 0 and 0 all of them. Returns how many.
+    """End database sessions of boxes whose transaction idles for ``idle_s`` or lasts ``transaction_s`` seconds.
 
-    An honest box loses one call, which it repeats.
+    Sessions that hold an advisory lock are ended too. With 0 and 0 all sessions of boxes are ended. An honest box loses
+    one call, which it repeats. Returns the number of ended sessions.
     """
     (row,) = call_function(engine, "end_box_sessions", idle_s=idle_s, transaction_s=transaction_s)
     return int(row[0])
 
 
 def mark_stale_workers(engine: Engine, *, timeout_s: int = HEARTBEAT_TIMEOUT_S) -> list[str]:
-    """Mark workers without a heartbeat for ``timeout_s`` stale, after a day offline. Returns the newly stale ids."""
+    """Mark workers stale after ``timeout_s`` seconds without a heartbeat, and offline after a day.
+
+    Returns the ids of the workers that became stale now.
+    """
     return [row[0] for row in call_function(engine, "mark_stale_workers", timeout_s=timeout_s)]
 
 
 class VideosUnknown(BadInput):
-    """The queue does not have videos with these ids."""
+    """The queue has no videos with these ids."""
 
     def __init__(self, video_ids: Sequence[str]) -> None:
         self.video_ids = tuple(video_ids)
@@ -74,24 +81,24 @@ class VideosUnknown(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Which validated or failed videos to requeue: those that meet every condition given. Without any: all of them."""
+    """A filter of validated and failed videos: all given conditions must match. No condition matches all videos."""
 
     video_ids: Sequence[str] | None = None
     status: Literal["validated", "validation_failed"] | None = None
     languages: Sequence[str] | None = None
     worker_id: str | None = None
-    """A worker's id or a rented box's label: videos that it committed last, or of which it wrote a current result."""
+    """A worker id or a rented box's label: videos that the box committed last or has a current result of."""
     suite: str | None = None
     """Videos with a current result of this suite."""
     revision: str | None = None
-    """Videos with a current result of this revision, as ``read_suite_revisions`` names it."""
+    """Videos with a current result of this suite revision (``SuiteRevision.revision``)."""
     lacking: Mapping[str, str | None] | None = None
-    """Model -> revision, None for any: validated videos without a current result of one of these models."""
+    """Model -> revision, None for any revision: validated videos that lack a current result of one of these models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """How many videos of one language and status were requeued; with ``dry_run``, would be."""
+    """The number of requeued videos of one language and status; with ``dry_run``, of videos that would be requeued."""
 
     language: str
     status: str
@@ -99,12 +106,13 @@ class Requeued:
 
 
 def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> list[Requeued]:
-    """Make videos pending again with no attempts; readers keep their results until the same suite commits them again.
+    """Make videos pending again and reset their attempts. Returns the numbers per language and status.
 
-    With ``which.lacking``, only those models will be asked about them.
+    The current results of the videos stay readable until the same suite commits the videos again. With
+    ``which.lacking`` only those models will score the videos.
 
     Raises:
-        VideosUnknown: the queue does not have some of ``which.video_ids``; nothing was changed.
+        VideosUnknown: the queue lacks some of ``which.video_ids``; nothing was changed.
     """
     require_videos(engine, which.video_ids or ())
     rows = call_function(
@@ -118,40 +126,40 @@ def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> 
 
 
 def require_videos(engine: Engine, video_ids: Sequence[str]) -> None:
-    """Refuse ids that the queue does not have.
+    """Check that the queue has videos with all these ids.
 
     Raises:
-        VideosUnknown: names them.
+        VideosUnknown: the queue lacks some ids, which are in the message.
     """
     if video_ids and (unknown := find_unknown_videos(engine, video_ids)):
         raise VideosUnknown(unknown)
 
 
 def find_unknown_videos(engine: Engine, video_ids: Sequence[str]) -> list[str]:
-    """Those of the ids that the queue does not have, sorted."""
+    """Return the video ids that the queue does not have, sorted."""
     return [row[0] for row in call_function(engine, "find_unknown_videos", video_ids=list(video_ids))]
 
 
 def find_unknown_chunks(engine: Engine, chunk_ids: Sequence[UUID]) -> list[UUID]:
-    """Those of the chunks that the ledger has no row of."""
+    """Return the chunk ids for which the ledger has no row."""
     return [row[0] for row in call_function(engine, "find_unknown_chunks", chunks=list(chunk_ids))]
 
 
 def restore_shard(
     engine: Engine, shard: ShardReceipt, *, chunk_id: UUID, worker_id: str, number: int, videos: Mapping[str, int]
 ) -> int:
-    """Record a chunk's shard that is in the bucket and not in the ledger. Returns how many videos became validated.
+    """Record a chunk's shard that is in the bucket but not in the ledger. Returns the number of videos validated by it.
 
     Args:
         engine: the ledger.
-        shard: the facts of its manifest, which the caller has verified.
-        chunk_id: the chunk that wrote it.
-        worker_id: the worker that wrote it.
-        number: its number, from its key.
+        shard: the receipt of the shard, from its manifest. The caller has verified shard and manifest.
+        chunk_id: the chunk whose results are in the shard.
+        worker_id: the worker that wrote the shard.
+        number: the shard number, from the shard key.
         videos: video id -> segments in the shard.
 
     Raises:
-        ShardNotRestored: a video is not in the queue or in an open chunk, or the chunk has another shard.
+        ShardNotRestored: a video is not in the queue, a video is in an open chunk, or the chunk has another shard.
     """
     (row,) = call_function(
         engine, "restore_shard", shard=json.dumps(asdict(shard)), chunk=chunk_id, worker=worker_id, number=number,
@@ -161,22 +169,22 @@ def restore_shard(
 
 
 def withdraw_shard(engine: Engine, shard_key: str, *, reason: str) -> int:
-    """Take a shard out of the ledger whose object is missing or altered. Returns how many videos were requeued."""
+    """Remove a shard whose object is missing or altered from the ledger. Returns the number of requeued videos."""
     (row,) = call_function(engine, "withdraw_shard", shard_key=shard_key, reason=reason)
     return int(row[0])
 
 
 def compact_shards(engine: Engine, shard: ShardReceipt, *, sources: Sequence[str], videos: Mapping[str, int]) -> None:
-    """Replace shards by one shard with the same current videos, in one transaction.
+    """Replace source shards by one new shard with the same current videos, in one transaction.
 
     Args:
         engine: the ledger.
-        shard: what was uploaded.
-        sources: keys of the shards that it was merged from.
+        shard: the receipt of the new shard, which was uploaded.
+        sources: keys of the shards that were merged into the new shard.
         videos: video id -> segments in the new shard.
 
     Raises:
-        CompactionConflict: the sources' current videos are not ``videos``; nothing changed.
+        CompactionConflict: the current videos of the sources differ from ``videos``; nothing was changed.
     """
     call_function(
         engine, "compact_shards", shard=json.dumps(asdict(shard)), sources=list(sources),
@@ -185,5 +193,5 @@ def compact_shards(engine: Engine, shard: ShardReceipt, *, sources: Sequence[str
 
 
 def purge_retired_shards(engine: Engine, *, older_than_s: int) -> list[str]:
-    """Mark shards deleted that were retired ``older_than_s`` ago. Returns their keys, for the caller to delete."""
+    """Mark shards deleted that retired ``older_than_s`` seconds ago. Returns the keys that the caller must delete."""
     return [row[0] for row in call_function(engine, "purge_retired_shards", older_than_s=older_than_s)]

@@ -1,8 +1,8 @@
-"""Bring a database to the schema that this code knows: numbered migrations, then functions, views and roles.
+"""Migrate a database to the schema of this code: numbered migrations, then functions, views and roles.
 
-``sql/migrations/NNNN_*.sql`` run once each, in order; the number of the last one is kept in the table
-``validation.alembic_version``, whose name and layout are those of release 0.1. ``sql/functions``, ``sql/views`` and
-``sql/roles.sql`` are replaced by every run.
+Each file ``sql/migrations/NNNN_*.sql`` runs once, in order. The table ``validation.alembic_version`` stores the number
+of the last migration; release 0.1 created the table with this name and layout. Each run replaces the functions and
+views of ``sql/functions`` and ``sql/views``, and executes ``sql/roles.sql``.
 """
 
 import re
@@ -26,9 +26,9 @@ LOCK_HOLDER = Path(__file__).resolve().parents[2] / "sql" / "migrate" / "lock_ho
 
 
 class LockWatch:
-    """A context manager that looks up twice a second, over a connection of its own, who blocks a session.
+    """A context manager that reads twice per second, on its own connection, which session blocks a watched session.
 
-    The session is known by ``pid``, or by the text of its statement where a pooler hides the pid.
+    The watched session is identified by ``pid``, or by the text of its statement if a pooler hides the pid.
     """
 
     def __init__(self, engine: Engine, *, statement: str | None = None) -> None:
@@ -39,7 +39,7 @@ class LockWatch:
         self._thread = threading.Thread(target=self._watch, name="lock-watch", daemon=True)
 
     def describe(self) -> str:
-        """Which session held the lock that was waited for last, as the end of a sentence; empty if none was."""
+        """Describe the session that last blocked the watched session, as the end of a sentence; empty if none did."""
         return self._holder
 
     def __enter__(self) -> Self:
@@ -56,7 +56,7 @@ class LockWatch:
         while not self._ended.wait(PERIOD_S):
             try:
                 self._look()
-            except SQLAlchemyError:  # the migration itself reports what is wrong with the database
+            except SQLAlchemyError:  # the migration itself reports errors of the database
                 continue
 
     def _look(self) -> None:
@@ -72,12 +72,14 @@ class LockWatch:
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
 LOCK_TIMEOUT = "3s"
-"""How long a statement waits for a lock. Other sessions' statements queue up behind one that waits for a table."""
+"""Maximum time that a statement waits for a lock. Statements of other sessions queue behind a waiting statement."""
 STATEMENT_TIMEOUT = "10min"
-"""Longer than any statement takes on 500,000 videos; an index that is built beside the writers has no limit."""
+"""Maximum time of a statement in a transaction: longer than any statement takes on 500,000 videos.
+
+Statements outside a transaction, such as CREATE INDEX CONCURRENTLY, have no limit."""
 
 _AUTOCOMMIT = "-- autocommit:"
-"""How a migration begins whose statements cannot run inside a transaction."""
+"""The first words of a migration whose statements cannot run inside a transaction."""
 _READ_VERSION = "SELECT version_num FROM validation.alembic_version"
 _TRANSACTION_SETTINGS = f"""
 SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
@@ -89,7 +91,7 @@ _INDEX_NAME = re.compile(r"^CREATE (?:UNIQUE )?INDEX (?:CONCURRENTLY )?IF NOT EX
 
 
 class SchemaMismatch(BadInput):
-    """The database stands at another migration than the one that this code knows."""
+    """The newest migration of the database is not the newest migration of this code."""
 
     def __init__(self, code: str, database: str | None) -> None:
         self.code, self.database = code, database
@@ -100,11 +102,14 @@ class SchemaMismatch(BadInput):
 
 
 def migrate(engine: Engine) -> str:
-    """Migrate to the newest revision and replace functions, views and grants. Safe to repeat; returns the revision.
+    """Migrate to the newest revision and replace functions, views and grants. Safe to repeat.
+
+    Returns the newest revision, for example ``0020``.
 
     Raises:
-        QueueUnfit: the queue lacks a column or has one of another type. Nothing was changed.
-        LedgerBusy: a table is locked by another session, which the message names. Run it again later.
+        QueueUnfit: the queue lacks a column or has a column of another type. Nothing was changed.
+        LedgerBusy: another session, which the message describes, locks a table. Migrate again later.
+        BadInput: another session is building an index of the ledger.
         SchemaMismatch: the database was migrated by newer code.
     """
     require_queue(engine)
@@ -122,7 +127,7 @@ def migrate(engine: Engine) -> str:
 
 
 def render_migration() -> str:
-    """All the SQL of ``migrate``, for a database without any of it. Needs no database."""
+    """Return all SQL of ``migrate`` for a database without the ledger. Needs no connection."""
     parts = [_text("version_table")]
     for path in _migrations():
         sql, version = path.read_text(), _set_version(_number(path))
@@ -131,22 +136,22 @@ def render_migration() -> str:
 
 
 def known_revision() -> str:
-    """The newest migration that this code knows."""
+    """Return the number of the newest migration of this code."""
     return _number(_migrations()[-1])
 
 
 def require_revision(engine: Engine) -> None:
-    """Refuse to work on a database whose migration is not the one that this code knows.
+    """Check that the database has the newest migration of this code.
 
     Raises:
-        SchemaMismatch: naming both.
+        SchemaMismatch: the migrations differ; the message contains both numbers.
     """
     if (found := database_revision(engine)) != known_revision():
         raise SchemaMismatch(known_revision(), found)
 
 
 def database_revision(engine: Engine) -> str | None:
-    """The migration at which the database stands, None if it has none."""
+    """Read the number of the last migration of the database; None if the database was never migrated."""
     try:
         with engine.connect() as connection:
             if connection.exec_driver_sql("SELECT to_regprocedure('validation.schema_revision()')").scalar() is None:
@@ -158,7 +163,7 @@ def database_revision(engine: Engine) -> str | None:
 
 
 def find_invalid_indexes(engine: Engine) -> list[str]:
-    """The ledger's indexes that no query uses, because their build was cut off. ``migrate`` rebuilds them."""
+    """Return the names of invalid indexes of the ledger, whose build was interrupted. ``migrate`` rebuilds them."""
     try:
         with engine.connect() as connection:
             return [row[0] for row in connection.exec_driver_sql(_text("invalid_indexes"), {"names": _index_names()})]
@@ -167,7 +172,7 @@ def find_invalid_indexes(engine: Engine) -> list[str]:
 
 
 def _prepare(engine: Engine) -> str:
-    """Make the table of the version where there is none. Returns the version, empty for a new database."""
+    """Create the version table if it is missing. Returns the version; empty for a new database."""
     with _transaction(engine, "the table of the version") as connection:
         _execute(connection, _text("version_table"))
         return str(connection.exec_driver_sql(_READ_VERSION).scalar() or "")
@@ -189,7 +194,13 @@ def _apply(engine: Engine, path: Path) -> None:
 
 
 def _rebuild_invalid_indexes(engine: Engine) -> None:
-    """Rebuild the indexes whose build was cut off: ``CREATE INDEX IF NOT EXISTS`` passes over them."""
+    """Rebuild indexes whose build was interrupted, because ``CREATE INDEX IF NOT EXISTS`` skips them.
+
+    Invalid indexes that no migration creates are dropped.
+
+    Raises:
+        BadInput: another session is building an index.
+    """
     with _transaction(engine, "invalid indexes") as connection:
         found = connection.exec_driver_sql(_text("invalid_indexes"), {"names": _index_names()}).all()
     for qualified, name, is_being_built in found:
@@ -201,7 +212,10 @@ def _rebuild_invalid_indexes(engine: Engine) -> None:
 
 @contextmanager
 def _transaction(engine: Engine, what: str) -> Iterator[Connection]:
-    """A transaction with limits of its own; an error names what was executed and, if it waited, for which session."""
+    """Open a transaction with timeouts for locks and statements.
+
+    The error of a failed statement contains ``what``, and the session that blocked the statement, if any.
+    """
     watch = LockWatch(engine)
     try:
         with watch, engine.begin() as connection:
@@ -213,7 +227,10 @@ def _transaction(engine: Engine, what: str) -> Iterator[Connection]:
 
 
 def _execute_alone(engine: Engine, what: str, statement: str) -> None:
-    """Execute a statement that cannot run inside a transaction. It blocks no reader and no writer while it waits."""
+    """Execute a statement that cannot run inside a transaction, such as CREATE INDEX CONCURRENTLY.
+
+    Such a statement blocks no reader and no writer while it waits for a lock.
+    """
     watch = LockWatch(engine, statement=statement)
     try:
         with watch, engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
@@ -223,7 +240,7 @@ def _execute_alone(engine: Engine, what: str, statement: str) -> None:
 
 
 def _execute(connection: Connection, sql: str) -> None:
-    # Without parameters: a % in PL/pgSQL is not a placeholder.
+    # no_parameters: a % in PL/pgSQL is not a placeholder of psycopg.
     connection.execution_options(no_parameters=True).exec_driver_sql(sql)
 
 
@@ -258,7 +275,7 @@ def _replaceable() -> Iterator[Path]:
 
 
 def _views_in_order() -> Iterator[Path]:
-    """The files of the views, each after those of the views that it reads."""
+    """Yield the SQL files of the views, each view after the views that it reads."""
     files = {path.stem: path for path in sorted((SQL / "views").glob("*.sql"))}
     reads = {name: set(_VIEW_NAME.findall(path.read_text())) & files.keys() - {name} for name, path in files.items()}
     for name in TopologicalSorter(reads).static_order():

@@ -1,4 +1,4 @@
-"""Reading the ledger: one dataclass and one Python function per view of the schema ``validation``."""
+"""Reads the ledger: one dataclass and one Python function per view of the schema ``validation``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,7 +28,7 @@ class OpenChunk:
     shard_number: int
     flow_run_id: UUID | None
     lease_left_s: Seconds
-    """Negative once the lease has expired and no sweep has taken the chunk back yet."""
+    """Seconds until the lease expires; negative if it has expired and the chunk was not taken back yet."""
     videos_claimed: int
 
 
@@ -43,32 +43,32 @@ class RecentlyClosedChunk:
 
 @dataclass(frozen=True, slots=True)
 class CommittedShard:
-    """A shard that readers read."""
+    """A shard with current results."""
 
     shard_key: str
     shard_sha256: str
     shard_bytes: int
     segments: int
     chunk_id: UUID | None
-    """None: compacted."""
+    """The chunk whose results are in the shard; None for a compacted shard."""
     suite: str
     revision: str
     models: Mapping[str, str]
-    """Revision of each model; ``revision`` is a hash of it."""
+    """Model -> revision of the model. ``revision`` is a hash of this mapping."""
     closed_at: datetime
     revision_since: datetime
-    """When the first shard of its revision was committed; readers prefer the latest revision."""
+    """Commit time of the first shard of this suite revision. Readers prefer the latest revision."""
     superseded: Sequence[str]
-    """Videos whose current result is in a newer shard: their rows here are not read."""
+    """Ids of videos whose current result is in a newer shard. Readers skip their rows in this shard."""
     withheld: Sequence[str]
-    """The superseded videos and the canaries: rows that are no data."""
+    """Ids of the superseded videos and the canaries. Their rows in this shard are not training data."""
     videos_validated: int = 0
-    """Its videos, superseded or not."""
+    """Number of videos in the shard, including superseded videos."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetiredShard:
-    """A shard whose every result was superseded by newer shards."""
+    """A shard whose results were all superseded by newer shards."""
 
     shard_key: str
     shard_sha256: str
@@ -80,7 +80,7 @@ class RetiredShard:
 
 @dataclass(frozen=True, slots=True)
 class SuiteRevision:
-    """A suite with the revisions of its models, and how much of it is current."""
+    """A suite with the revisions of its models, and its numbers of shards, videos and segments with current results."""
 
     suite: str
     revision: str
@@ -92,18 +92,18 @@ class SuiteRevision:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is left to do, and how many chunks could be processed now."""
+    """The videos that are left, and the chunks that are processed or could be processed now."""
 
     claimable_videos: int
     open_chunks: int
     slots_online: int
-    """Chunks that the online workers can hold at once."""
+    """Number of chunks that the online workers can hold concurrently."""
     suspects: int = 0
-    """Claimable videos with one crash, which are claimed a fifth of a chunk at a time (pick_crash_suspects)."""
+    """Number of claimable videos with one crash. Their chunks have a fifth of the usual size (pick_crash_suspects)."""
     isolated_suspects: int = 0
-    """Claimable videos with more crashes, each claimed alone."""
+    """Number of claimable videos with two or more crashes. Each is claimed as a chunk of its own."""
     chunk_s: Seconds | None = None
-    """Mean time from claim to commit in the last half hour; None if nothing was committed in it."""
+    """Mean seconds from claim to commit in the last half hour; None if no chunk was committed in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +118,17 @@ class WorkerSession:
 
 @dataclass(frozen=True, slots=True)
 class AlteredLogin:
-    """A box's login with settings of its own, which one box may have made for all boxes."""
+    """A database login of boxes with stored settings. All boxes share the login, and any box can store a setting."""
 
     login: str
     settings: str
     remedy: str
-    """The statement by which the database's owner resets them."""
+    """The SQL statement by which the database's owner resets the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvariantCheck:
-    """An invariant of the ledger, and how many rows violate it."""
+    """An invariant of the ledger, and the number of rows that violate it."""
 
     invariant: str
     violations: int
@@ -144,7 +144,7 @@ def read_recently_closed_chunks(engine: Engine) -> list[RecentlyClosedChunk]:
 
 
 def read_expired_chunks(engine: Engine) -> list[RecentlyClosedChunk]:
-    """Chunks that a sweep or a claim took back within the last hour."""
+    """Read the chunks that a sweep or a claim took back within the last hour."""
     return [row_to_dataclass(RecentlyClosedChunk, row) for row in read_view(engine, "expired_chunks")]
 
 
@@ -174,7 +174,10 @@ def read_suite_revisions(engine: Engine) -> list[SuiteRevision]:
 
 
 def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
-    """Shard key -> video id -> segments, superseded or not, of each shard that is not deleted."""
+    """Read the segments per video of each shard that is not deleted: shard key -> video id -> segments.
+
+    Superseded videos are included.
+    """
     shards: dict[str, dict[str, int]] = {}
     for row in read_view(engine, "shard_videos"):
         shards.setdefault(row["shard_key"], {})[row["video_id"]] = row["segments"]
@@ -182,12 +185,12 @@ def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
 
 
 def audit_ledger(engine: Engine) -> list[InvariantCheck]:
-    """Check the ledger against its own invariants. Reads only."""
+    """Check the invariants of the ledger. Changes nothing; returns one item per invariant."""
     return [InvariantCheck(*tuple(row)) for row in call_function(engine, "audit")]
 
 
 def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
-    """All rows of a view of the schema ``validation``, in the order of the view."""
+    """Read all rows of a view of the schema ``validation``, in the order of the view, as dicts by column name."""
     try:
         with engine.connect() as connection:
             rows = connection.execute(text(f"SELECT * FROM validation.{view}"))  # noqa: S608 - the name is not user input
@@ -197,7 +200,7 @@ def read_view(engine: Engine, view: str) -> list[dict[str, Any]]:
 
 
 def row_to_dataclass(shape: type[Shape], row: Mapping[str, Any]) -> Shape:
-    """Fill a dataclass from the columns that bear its fields' names. A numeric, such as a price, becomes a float."""
+    """Build a dataclass from the columns with the names of its fields. A SQL numeric becomes a float."""
     return shape(**{field.name: _to_python(row[field.name]) for field in fields(shape)})
 
 

@@ -1,4 +1,4 @@
-"""The table `video_queue` of the transcription pipeline: what it must have before it is migrated."""
+"""Checks the columns of the table `video_queue` of the transcription pipeline before a migration."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,14 +18,15 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "claimed_by": ("text", "character varying"),
     "claimed_at": ("timestamp with time zone",),
 }
-"""Each column that the ledger reads or writes, with the types that it may have. `status` may also be an enum.
-docs/deploy.md, section 3, is the page of it."""
+"""Column -> allowed types, for each column that the ledger reads or writes. `status` may also be an enum.
+
+Section 3 of docs/deploy.md documents the columns."""
 _COLUMNS = (Path(__file__).resolve().parents[2] / "sql/migrate/queue_columns.sql").read_text()
 _TABLE = "r"
 
 
 class QueueUnfit(BadInput):
-    """The queue lacks what the ledger needs. Nothing was changed."""
+    """The table `video_queue` lacks a column, a type or a key that the ledger needs. Nothing was changed."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -33,10 +34,11 @@ class QueueUnfit(BadInput):
 
 
 def require_queue(engine: Engine) -> bool:
-    """Prove that the queue, if there is one, has all that the ledger needs. Returns whether there is one.
+    """Check the columns of the table `video_queue`, if it exists. Returns whether the table exists.
 
     Raises:
-        QueueUnfit: names every problem, with the statement that removes it where there is one.
+        QueueUnfit: the table lacks what the ledger needs. The message has every problem, most with a SQL statement that
+            removes the problem.
     """
     try:
         with engine.connect() as connection:

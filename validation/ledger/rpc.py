@@ -1,4 +1,4 @@
-"""Call a SQL function of the ledger, and translate its errors."""
+"""Calls SQL functions of the ledger, and translates database errors to errors of this package."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ _CHECK = "check DATABASE_URL and that Postgres is up"
 
 
 class LedgerRefused(Permanent):
-    """The ledger refused a call that breaks its rules: an error in this program."""
+    """The ledger refused a call that breaks a rule of the ledger. The cause is an error in this program."""
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -23,7 +23,7 @@ class LedgerRefused(Permanent):
 
 
 class LedgerBusy(Transient):
-    """The ledger could not serve a call now: a lock, too many connections, a read-only database, a pooler's error."""
+    """The ledger cannot serve a call now, because of a lock, a connection limit, a read-only database or a pooler."""
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -31,7 +31,7 @@ class LedgerBusy(Transient):
 
 
 class LoginRefused(AccessRefused):
-    """The database answers, and refuses the login or has no such database."""
+    """The database server refuses the login, or has no database with this name."""
 
     def __init__(self, address: str, reason: str) -> None:
         self.address, self.reason = address, reason
@@ -42,7 +42,7 @@ class LoginRefused(AccessRefused):
 
 
 class WorkerUnknown(Permanent):
-    """A worker claims without having registered."""
+    """A worker that never registered called the ledger."""
 
 
 class WorkerIdTaken(BadInput):
@@ -54,15 +54,15 @@ class WorkerIdTaken(BadInput):
 
 
 class CompactionConflict(Transient):
-    """The sources of a compaction have changed since they were read. Nothing was changed; compact them again."""
+    """The sources of a compaction have changed since they were read. Nothing was changed; a retry may succeed."""
 
 
 class FlowRunAlreadyHoldsChunk(Transient):
-    """A flow run claims while it holds an open chunk of this worker. A chunk that a dead process left is swept soon."""
+    """A flow run claimed while it holds an open chunk of this worker. The sweep releases chunks of dead processes."""
 
 
 class ShardNotRestored(Permanent):
-    """A shard from the bucket that cannot be recorded again. Nothing was changed."""
+    """A shard of the bucket cannot be recorded in the ledger again. Nothing was changed."""
 
 
 class BoxKeyRejected(BadInput):
@@ -77,7 +77,7 @@ class BoxKeyRejected(BadInput):
 
 
 class WorkerQuarantined(BadInput):
-    """The worker's answers for a canary were wrong. It gets no more work."""
+    """The worker is quarantined, because a canary was wrong or it failed valid videos. It may not claim."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
@@ -89,12 +89,14 @@ class WorkerQuarantined(BadInput):
 
 
 def call_function(engine: Engine, function: str, /, **arguments: Any) -> Sequence[Row[Any]]:
-    """Call ``validation.<function>`` in a transaction of its own, arguments by name.
+    """Call ``validation.<function>`` in its own transaction, with named arguments. Returns the rows of the result.
 
     Raises:
         ClaimLost: the chunk is not open.
-        Unreachable, LedgerBusy, FlowRunAlreadyHoldsChunk: try again; nothing is known to have changed.
-        LedgerRefused, WorkerUnknown, WorkerIdTaken, BoxKeyRejected, WorkerQuarantined: trying again cannot help.
+        Unreachable, LedgerBusy, FlowRunAlreadyHoldsChunk, CompactionConflict: a retry may succeed. After Unreachable
+            the call may have been executed.
+        LedgerRefused, LoginRefused, WorkerUnknown, WorkerIdTaken, BoxKeyRejected: a retry cannot succeed.
+        WorkerQuarantined, ShardNotRestored: a retry cannot succeed.
     """
     named = ", ".join(f"p_{name} => :{name}" for name in arguments)
     statement = text(f"SELECT * FROM validation.{function}({named})")  # noqa: S608 - names are fixed, values are bound
@@ -103,17 +105,17 @@ def call_function(engine: Engine, function: str, /, **arguments: Any) -> Sequenc
             return connection.execute(statement, arguments).all()
     except DBAPIError as error:
         raise translate_error(error, engine, function, arguments) from error
-    except NoConnectionFree as error:  # all of them wait for an answer, or for an unreachable server
+    except NoConnectionFree as error:  # all connections wait for an answer or for an unreachable server
         raise Unreachable("the ledger", describe_address(engine), _CHECK, "no connection came free") from error
 
 
 def translate_error(error: DBAPIError, engine: Engine, function: str, arguments: Mapping[str, Any]) -> FleetError:
-    """The error that tells the caller what to do about a database error. No such error is about a video."""
+    """Return the error of this package for a database error. None of these errors counts against a video."""
     state = getattr(error.orig, "sqlstate", None) or ""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
     if state.startswith(_LOGIN_REFUSED) or (not state and is_login_refusal(str(error.orig))):
         return LoginRefused(describe_address(engine), reason)
-    # An InternalError without a state is psycopg's own: the session ended in the middle of an answer.
+    # psycopg itself raises an InternalError without a SQLSTATE if the session ends in the middle of a reply.
     no_connection = not state and isinstance(error, OperationalError | InterfaceError | InternalError)
     if no_connection or state.startswith(_UNREACHABLE):
         return Unreachable("the ledger", describe_address(engine), _CHECK, reason)
@@ -125,13 +127,13 @@ def translate_error(error: DBAPIError, engine: Engine, function: str, arguments:
 
 
 def is_login_refusal(message: str) -> bool:
-    """Whether the message of a connection that failed says that the login was refused."""
+    """Return whether the error message of a failed connection is about a refused login or a missing database."""
     return any(words in message for words in LOGIN_REFUSALS) or _NO_SUCH.search(message) is not None
 
 
 _LOGIN_REFUSED = ("28", "3D")
-"""Beginnings of SQLSTATEs of a refused login and of a database that does not exist. A pooler that cannot ask its server
-says so too."""
+"""First characters of SQLSTATEs for a refused login and a missing database. Poolers also send these states if they
+cannot authenticate a client at their server."""
 LOGIN_REFUSALS = (
     "authentication failed",
     "is not permitted to log in",
@@ -141,7 +143,7 @@ LOGIN_REFUSALS = (
     "no such user",  # PgBouncer
     "no such database",  # PgBouncer
 )
-"""Words of a refused login. libpq keeps no error code of a refused connection."""
+"""Parts of error messages about a refused login. libpq gives no SQLSTATE for a refused connection."""
 _NO_SUCH = re.compile(r'(role|database) "[^"]*" does not exist')
 _UNREACHABLE = (
     "08",  # connection exception; PgBouncer ends sessions with 08P01: query_wait_timeout, server login failed
@@ -149,8 +151,10 @@ _UNREACHABLE = (
     "25P03",  # the session was ended because it was idle in a transaction
     "25P04",  # the session was ended by transaction_timeout
 )
-"""Beginnings of SQLSTATEs after which the session has ended. Their classes are those of Postgres' manual, appendix A
-(postgresql.org/docs/current/errcodes-appendix.html); PgBouncer's are in pgbouncer.org/config.html, under timeouts."""
+"""First characters of SQLSTATEs after which the session has ended.
+
+The classes are documented in appendix A of Postgres' manual (postgresql.org/docs/current/errcodes-appendix.html), the
+states of PgBouncer in pgbouncer.org/config.html, under timeouts."""
 _REFUSED = (
     "0A",  # feature not supported
     "21",  # cardinality violation
@@ -162,16 +166,18 @@ _REFUSED = (
     "P0",  # PL/pgSQL: RAISE without a code, no or too many rows
     "VF",  # the ledger's own refusals
 )  # fmt: skip
-"""Beginnings of SQLSTATEs that the same call will meet again. Every other state, known or unknown, may pass by itself:
+"""First characters of SQLSTATEs that a retry of the same call would get again.
+
+Every other state may be temporary, so a retry may succeed:
 
 - 40, 53, 55, 57: deadlock, out of memory, disk or connections, lock not available, statement cancelled;
-- 25006: read-only, as a replica after a failover is, and as Supabase makes a database whose disk is 95 % full
-  (supabase.com/docs/guides/platform/database-size);
+- 25006: the database is read-only, for example a replica after a failover, or a database of Supabase with a disk that
+  is 95 % full (supabase.com/docs/guides/platform/database-size);
 - 58: the server's disk failed;
-- XX000: what a pooler reports of itself. Supavisor: "DbHandler exited", "Unable to check out process from the pool due
+- XX000: an error of the pooler itself. Supavisor: "DbHandler exited", "Unable to check out process from the pool due
   to timeout", "Max client connections reached" (github.com/supabase/supavisor, lib/supavisor/client_handler.ex); and
   Postgres' own "tuple concurrently updated";
-- 26: a prepared statement that a pooler gave to another session.
+- 26: a prepared statement is missing, because a pooler prepared it in another session.
 """
 _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF003": WorkerUnknown,
@@ -181,7 +187,7 @@ _REFUSALS: Mapping[str, Callable[[str], FleetError]] = {
     "VF009": FlowRunAlreadyHoldsChunk,
     "VF010": ShardNotRestored,
 }
-"""SQLSTATEs of the ledger's own functions whose message is a reason or the name of a worker."""
+"""SQLSTATE -> error class, for states of the ledger's functions whose message is a reason or a worker id."""
 
 
 def _parse_error(state: str, reason: str, arguments: Mapping[str, Any]) -> FleetError | None:

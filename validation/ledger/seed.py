@@ -1,4 +1,4 @@
-"""Enter videos into the queue, from a list in a file: for a local stack, a test, or a queue of one's own."""
+"""Inserts the videos of a manifest file into the queue: for a local stack, a test, or a new queue."""
 
 import csv
 import io
@@ -18,17 +18,17 @@ from validation.ledger.rpc import translate_error
 
 SEED = Path(__file__).resolve().parents[2] / "sql" / "seed_videos.sql"
 BATCH = 5_000
-"""Rows per statement: large enough that the round trip does not count."""
+"""Rows per INSERT statement. With this number the network round trip takes a small part of the time."""
 DELIMITERS = ",;\t"
-"""Between the columns of a .csv file. Spreadsheets write semicolons in many countries."""
+"""Allowed delimiters of a .csv file. Spreadsheets write semicolons in many countries."""
 _SEPARATOR_LINE = re.compile(r"\A\ufeff?sep=[^\r\n]?\r?\n?", re.IGNORECASE)
-"""The first line by which Excel names the delimiter."""
+"""The first line of a CSV file for Excel, which contains the delimiter."""
 _UTF32_MARK = b"\xff\xfe\0\0"
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
 
 def seed_videos(engine: Engine, videos: Sequence[Video]) -> int:
-    """Insert videos as transcribed; rows with the same id stay as they are. Returns how many were new."""
+    """Insert videos as transcribed. Existing rows with the same id are not changed. Returns the number of new rows."""
     new = 0
     try:
         for start in range(0, len(videos), BATCH):
@@ -46,13 +46,14 @@ def seed_videos(engine: Engine, videos: Sequence[Video]) -> int:
 def read_manifest(path: Path) -> list[Video]:
     """Read videos from .json (a list), .jsonl or .csv with ``video_id`` and optionally ``language``, ``segment_count``.
 
-    The file may be UTF-8, with or without a byte order mark, or UTF-16 with one. The columns of a .csv or .tsv file may
-    be separated by commas, semicolons or tabs, with a line ``sep=;`` before them and empty rows anywhere, as
-    spreadsheets write it. Names of columns match in any case. A video that is listed twice is one video.
+    The encoding is UTF-8, with or without a byte order mark, or UTF-16 with a byte order mark. The columns of a .csv or
+    .tsv file are separated by commas, semicolons or tabs. A first line ``sep=;`` and empty rows are skipped, because
+    spreadsheets write them. Column names are not case-sensitive. A video that is listed twice with equal values is one
+    video.
 
     Raises:
-        BadInput: the file is missing, of another kind, has no column ``video_id``, a row has an unusable value, or two
-            rows contradict each other; names the file and the row.
+        BadInput: the file is missing or of another kind, the column ``video_id`` is missing, a row has an invalid
+            value, or two rows of a video differ. The message contains the file and the row number, if any.
     """
     videos: dict[str, Video] = {}
     try:
@@ -123,7 +124,7 @@ def _read_language(path: Path, number: int, row: Mapping[str, Any]) -> str | Non
 
 
 def _read_count(path: Path, number: int, row: Mapping[str, Any]) -> int | None:
-    """A whole number, also as spreadsheets write it: ``3.0``."""
+    """Read ``segment_count`` as a whole number, also in the form ``3.0`` of spreadsheets; None if it is empty."""
     count = row.get("segment_count")
     if count is None or not str(count).strip():
         return None

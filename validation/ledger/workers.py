@@ -1,4 +1,4 @@
-"""The calls of a worker about itself: register, heartbeat, drain, retire. One Python function per SQL function."""
+"""Calls of a worker about its own row: register, heartbeat, drain, retire. One Python function per SQL function."""
 
 import json
 
@@ -10,29 +10,29 @@ from validation.ledger.chunks import MAX_CRASHES
 from validation.ledger.rpc import call_function
 
 HEARTBEAT_TIMEOUT_S = 75
-"""Seconds without a heartbeat after which a worker is stale: the default lease, within which two heartbeats are due."""
+"""Seconds without a heartbeat after which a worker is stale: the default lease. Two heartbeats are due in this time."""
 
 
 def register_worker(engine: Engine, profile: WorkerProfile, *, replaces: str | None = None) -> int:
-    """Insert a worker's row, or take it over after a restart.
+    """Insert the row of a worker, or assign the existing row to this process after a restart.
 
     Args:
         engine: the ledger.
-        profile: the worker; ``profile.config["instance"]`` names this process of this machine.
-        replaces: an instance that the caller knows to be dead; its row is taken over at once.
+        profile: the worker; ``profile.config["instance"]`` identifies this process of this machine.
+        replaces: the id of an instance that the caller knows to be dead; this process gets its row at once.
 
     Returns:
-        How many chunks of the worker's earlier session were taken back.
+        The number of chunks of the worker's earlier session that were taken back.
 
     Raises:
-        WorkerIdTaken: another live instance sends heartbeats under this id.
+        WorkerIdTaken: another live instance sends heartbeats with this worker id; nothing was changed.
         WorkerQuarantined: the worker's answers to a canary were wrong; nothing was changed.
     """
     vram_gb = profile.gpu_vram_gb
     (row,) = call_function(
         engine, "register_worker",
         worker=profile.worker_id, gpu_type=profile.gpu_type,
-        gpu_vram_gb=None if vram_gb is None else str(vram_gb),  # psycopg sends a float as double: no function takes it
+        gpu_vram_gb=None if vram_gb is None else str(vram_gb),  # psycopg would send a float as double, not as real
         config=json.dumps(dict(profile.config)), prefect_worker=profile.prefect_worker,
         replaces=replaces, max_crashes=MAX_CRASHES,
     )  # fmt: skip
@@ -42,13 +42,14 @@ def register_worker(engine: Engine, profile: WorkerProfile, *, replaces: str | N
 def heartbeat_worker(
     engine: Engine, worker_id: str, *, instance: str | None = None, last_error: str | None = None
 ) -> None:
-    """Report that the worker is alive, whether or not it holds a chunk.
+    """Record a heartbeat of the worker, with or without an open chunk.
 
-    ``instance`` is the process as it registered: the ledger refuses this call, ``drain_worker`` and ``retire_worker``
-    from an instance that was replaced. Without it only ``last_error`` is recorded, and no heartbeat.
+    ``instance`` is the instance id with which the process registered. If another instance has replaced it, the ledger
+    refuses this call, ``drain_worker`` and ``retire_worker``. Without ``instance`` the call records only ``last_error``
+    and no heartbeat.
 
     Raises:
-        WorkerIdTaken: another instance has taken over the worker's row; nothing was changed.
+        WorkerIdTaken: the worker's row belongs to another instance; nothing was changed.
         WorkerQuarantined: the worker's answers to a canary were wrong; nothing was changed. Only with ``instance``.
     """
     sentence = None if last_error is None else for_ledger(last_error)
@@ -56,11 +57,14 @@ def heartbeat_worker(
 
 
 def drain_worker(engine: Engine, worker_id: str, *, instance: str | None = None) -> None:
-    """Announce that the worker takes no new chunk. Raises as ``heartbeat_worker``."""
+    """Mark the worker draining: it claims no new chunk. Raises as ``heartbeat_worker``."""
     call_function(engine, "drain_worker", worker=worker_id, instance=instance)
 
 
 def retire_worker(engine: Engine, worker_id: str, *, instance: str | None = None) -> int:
-    """Mark the worker offline and give its open chunks back; returns how many. Raises as ``heartbeat_worker``."""
+    """Mark the worker offline and release its open chunks. Returns the number of released chunks.
+
+    Raises as ``heartbeat_worker``.
+    """
     (row,) = call_function(engine, "retire_worker", worker=worker_id, instance=instance)
     return int(row[0])
