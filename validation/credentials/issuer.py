@@ -1,8 +1,8 @@
 """Issue credentials of boxes: each box may read all tars, and read and write its own shards, and nothing else.
 
-Cloudflare makes temporary R2 credentials for one bucket, one key prefix and some hours: ``POST
-/client/v4/accounts/{account}/r2/temp-access-credentials``, as its API reference describes. A credential stays valid
-until it expires, unless the R2 token from which it was made is revoked. So the life of a credential is short.
+The Cloudflare API makes temporary R2 credentials for one bucket, one key prefix and some hours, as its reference says:
+``POST /client/v4/accounts/{account}/r2/temp-access-credentials``. A credential stays valid until it expires, unless the
+R2 token from which it was made is revoked. So the life of a credential is short.
 """
 
 from collections.abc import Iterator, Mapping

@@ -211,7 +211,7 @@ def proc_fd_path(path: Path) -> Iterator[str]:
 
 
 ARENA_BYTES = 512 << 20
-"""Size of an arena: more than two hours of audio. Only pages that were written occupy memory."""
+"""Default and maximum size of an arena: more than two hours of audio. Only pages that were written occupy memory."""
 _SAMPLE_BYTES = np.dtype(np.float32).itemsize
 
 
@@ -238,9 +238,7 @@ class Arena:
         self._samples[offset : offset + len(audio)] = audio
 
     def close(self) -> None:
-        """Unmap the arena and close its descriptor. The server keeps its own mapping while it scores this client's
-        segments.
-        """
+        """Unmap the arena and close its descriptor. The server keeps its own mapping while this client has segments."""
         self._samples = np.empty(0, np.float32)
         os.close(self.fd)
 
