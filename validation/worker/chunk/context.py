@@ -145,8 +145,9 @@ class LeasedChunk:
     _opened_at: Seconds = field(default_factory=time.monotonic)
 
     def write_shard(self) -> EncodedShard | None:
-        """Encode and upload the rows; return the shard, or None without rows. A repeated call uploads the same bytes
-        once.
+        """Encode and upload the rows; return the shard, or None if there are no rows.
+
+        A repeated call uploads the same bytes once.
 
         Raises:
             ClaimLost: the lease is lost; nothing was written.

@@ -41,7 +41,7 @@ class SourceMismatch(BadInput):
 
 
 def find_common_failure(errors: Collection[Exception]) -> str | None:
-    """Return the kind of failure that all errors have in common; None if kinds differ or one is no error of a video.
+    """Return the kind of failure that all errors share; None if kinds differ or one is no error of a video.
 
     A missing object and an object that is no tar are of one kind, because a wrong address can cause either.
     """
@@ -56,7 +56,7 @@ def _kind_of(error: Exception) -> str | None:
 
 
 def fail_video(video_id: str, error: Exception) -> VideoFailure:
-    """Return the failure of a video: final and charged for an error of ``VIDEO_ERRORS``, else transient and uncharged."""
+    """Return the failure of a video: final and charged for ``VIDEO_ERRORS``, else transient and uncharged."""
     is_own = isinstance(error, VIDEO_ERRORS)
     return VideoFailure(video_id, str(error) or repr(error), transient=not is_own, charged=is_own)
 

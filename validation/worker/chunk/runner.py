@@ -232,7 +232,7 @@ class ChunkRunner:
         for decoded, answers in job.pop_finished():
             try:
                 rows = build_rows(decoded, iter(answers), self.scorer)
-            except Exception as error:  # noqa: BLE001 - the error fails this video only, without an attempt
+            except Exception as error:  # noqa: BLE001 - it fails this video only, without an attempt
                 self._fail(decoded.video, UnexpectedError(decoded.video.video_id, error))
             else:
                 with self._lock:
@@ -262,7 +262,7 @@ class ChunkRunner:
         """Return the failures to record in the queue. Uncharged ones are recorded with a back-off, and cost no attempt.
 
         Args:
-            source_is_sound: called if all videos fail alike; returns whether an earlier validated video can be read now.
+            source_is_sound: called if all videos fail alike; returns whether an earlier validated video can be read.
                 If so, the source is sound, and the failures are those of the videos.
 
         If no video of the chunk could be fetched, uncharged failures are left out: a service was down, and these videos

@@ -177,8 +177,8 @@ class VastGpuWorker(ProcessWorker):
         """Run a flow in a process that ends with this worker; set the paths of the worker's files in its environment.
 
         Raises:
-            UntrustedCode, DisallowedEnv: the run's code or environment is not allowed. Prefect marks the run Crashed with
-                the error's message.
+            UntrustedCode, DisallowedEnv: the run's code or environment is not allowed. Prefect marks the run Crashed
+                with the error's message.
         """
         if isinstance(configuration, VastGpuJobConfiguration):
             configuration.validate_job()
