@@ -135,9 +135,7 @@ class Rules(_StrictModel):
 
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
-        """The rules that every file implies (audio decoded, length as declared, models answered), then the file's
-        rules.
-        """
+        """The implied rules (audio decoded, length as declared, models answered), followed by the rules of the file."""
         of_models = (make(model) for model in self.required_models for make in (_unscored, _unknown, _unsupported))
         return (_UNDECODABLE, _SHORTER, _LONGER, *of_models, *self.rules)
 

@@ -58,7 +58,7 @@ def audio_signals(audio: Waveform | None) -> dict[str, Scalar]:
 
 
 def rms_dbfs(audio: Waveform) -> float | None:
-    """Return the root mean square level in dBFS, at least ``SILENCE_DBFS``; a full-scale square wave has 0.
+    """Return the root mean square level in dBFS, at least ``SILENCE_DBFS``; 0 is a full-scale square wave.
 
     Return None for audio without samples and for audio with samples that are not finite.
     """

@@ -84,7 +84,7 @@ def is_confirmed_dead(identity: str) -> bool:
 def remove_stale_dirs(worker_id: str) -> None:
     """Delete the temporary folders of ended sessions of a worker. The folder of a running session is kept."""
     for pid, folder in list_server_dirs(worker_id).items():
-        if pid == os.getpid() or process_start_time(pid) is None:  # of an earlier session in a container
+        if pid == os.getpid() or process_start_time(pid) is None:  # an earlier session in a container may have this pid
             shutil.rmtree(folder, ignore_errors=True)
 
 
