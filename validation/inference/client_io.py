@@ -48,7 +48,7 @@ class ServerConnection:
 
     Raises:
         OSError: from any method; the server cannot be reached or closed the connection.
-        ServerRejectedClient: from any method that receives; the server rejected this client.
+        ServerRejectedClient: from any method; the server rejected this client.
     """
 
     def __init__(self, path: Path) -> None:

@@ -248,7 +248,7 @@ class FreeList:
 
     def __init__(self, capacity: int) -> None:
         self._gaps: list[tuple[int, int]] = [(0, capacity)]
-        """Start and end of each gap, in order; no two gaps touch."""
+        """Start and end of each gap in samples, in ascending order; no two gaps touch."""
 
     def allocate(self, samples: int) -> int | None:
         """Allocate ``samples`` in the first gap that is long enough; return the offset, or None without such a gap."""

@@ -275,7 +275,7 @@ def _request_destroy(http: httpx.Client, address: str) -> bool:
 def main() -> int:
     """Test the box, run the worker, destroy the instance; return an exit code.
 
-    After SIGTERM or SIGINT, which the vendor sends to stop a box, the instance is not destroyed.
+    After SIGTERM or SIGINT, as when the vendor stops the box, the instance is not destroyed.
     """
     configure_logging("%(asctime)s %(message)s")
     instance = InstanceInfo.read(os.environ)

@@ -199,8 +199,8 @@ class VastGpuWorker(ProcessWorker):
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
         """Submit runs for the free slots. Submit none while the worker ends, and no run that has a slot already.
 
-        Prefect reschedules a run whose heartbeats it missed, although the process may live, and fails to submit it
-        twice.
+        Prefect reschedules a run whose heartbeats it missed, even if its process lives. A second submission of it would
+        fail.
 
         Prefect fails on the latter: it reschedules a run whose heartbeats it missed although its process lives.
         """
