@@ -45,7 +45,7 @@ def edge_cer_start(reference: str, hypothesis: str, edge_chars: int = EDGE_CHARS
     edge = reference[:edge_chars]
     if not edge:
         return None
-    # A beginning more than twice as long as the edge costs more edits than an empty one.
+    # A beginning of more than twice the length of the edge costs more edits than an empty beginning.
     longest = min(len(hypothesis), 2 * len(edge))
     return min(Levenshtein.distance(edge, hypothesis[:n]) for n in range(longest + 1)) / len(edge)
 

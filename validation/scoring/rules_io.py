@@ -143,7 +143,7 @@ _TABLE = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
 
 
 def rewrite_rules(text: str, rules: Rules, *, preface: str, notes: Mapping[int, str]) -> str:
-    """Write the limits and the version of ``rules`` into the text of the file that they were made from.
+    """Return the text of a rules file, with its limits and its version replaced by those of ``rules``.
 
     Args:
         text: the text of the file, which holds the same rules in the same order.

@@ -79,7 +79,7 @@ class SuiteRoles:
     lid_models: tuple[str, ...] = ()
     """Models with the columns ``language`` (their first choice) and ``declared_p``."""
     known_languages: tuple[str, ...] = ()
-    """Normalised codes that at least one model of the suite can name, sorted; empty if none identifies languages."""
+    """Normalised codes that at least one model of the suite can identify, sorted; empty without such a model."""
 
 
 def segment_signals(

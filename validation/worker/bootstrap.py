@@ -205,8 +205,6 @@ def run_worker(command: Sequence[str], policy: IdlePolicy, *, clock: Clock, busy
 
     A worker that exits is started again after ``RESTART_S``. If a signal ends the clock's sleep, the drain begins at
     once.
-
-    With a clock whose sleep ends at a signal, the drain begins at once.
     """
     received: list[int] = []
 

@@ -35,7 +35,7 @@ class ChunkLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class UnexpectedError(Transient):
-    """A video could not be fetched or described because of an unexpected error in this program."""
+    """A video could not be fetched, or its rows could not be built, because of an unexpected error in this program."""
 
     def __init__(self, video_id: str, cause: Exception) -> None:
         self.video_id, self.cause = video_id, cause

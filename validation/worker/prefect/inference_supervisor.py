@@ -39,7 +39,7 @@ log = get_logger("vast-gpu.inference")
 
 
 class StartRefused(BadInput):
-    """The inference server refused to start; the message is the server's."""
+    """The inference server refused to start; the message holds the server's reason."""
 
 
 class ServerExited(Transient):
@@ -64,7 +64,7 @@ class InferenceSupervisor:
 
         Raises:
             StartRefused: the server cannot run on this machine; the message says why.
-            ServerExited: the server ended or hung without a message; the server's log has more.
+            ServerExited: the server ended or hung without a message; see the server's log.
         """
         suite = await self._launch()
         self._supervision = asyncio.create_task(self._supervise())

@@ -146,7 +146,7 @@ class VastGpuWorker(ProcessWorker):
         except BaseException:
             await self._cleanup()
             raise
-        for warning in warnings:  # logged by a worker that serves, because a refused start is one sentence
+        for warning in warnings:  # logged after the start, because a refused start prints one sentence
             self._logger.warning("%s", warning)
         return self
 
@@ -201,8 +201,6 @@ class VastGpuWorker(ProcessWorker):
 
         Prefect reschedules a run whose heartbeats it missed, even if its process lives. A second submission of it would
         fail.
-
-        Prefect fails on the latter: it reschedules a run whose heartbeats it missed although its process lives.
         """
         if self._ending:
             return []
