@@ -1,8 +1,8 @@
-"""The issuer of box credentials: each box may read all tars and write its own shards, and nothing else.
+"""Issue credentials of boxes: each box may read all tars, and read and write its own shards, and nothing else.
 
-Cloudflare makes temporary R2 credentials for one bucket, one key prefix and some hours:
-``POST /client/v4/accounts/{account}/r2/temp-access-credentials``, as its API reference describes. A credential cannot
-be revoked before it expires, except by revoking the R2 token it was made from: hence a short life.
+The Cloudflare API makes temporary R2 credentials for one bucket, one key prefix and some hours, as its reference says:
+``POST /client/v4/accounts/{account}/r2/temp-access-credentials``. A credential stays valid until it expires, unless the
+R2 token from which it was made is revoked. So the life of a credential is short.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,14 +36,14 @@ class CloudflareRefused(BadInput):
 
 
 class CloudflareThrottled(Transient):
-    """The account sent too many requests."""
+    """Cloudflare refused a request because the account had sent too many requests (status 429)."""
 
     def __init__(self) -> None:
         super().__init__("Cloudflare throttles this account: its limit is 1,200 requests in five minutes")
 
 
 class UnexpectedResponse(Permanent):
-    """Cloudflare's response holds no credential and no error that is known."""
+    """Cloudflare's response holds neither a credential nor an error in the documented form."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -52,12 +52,12 @@ class UnexpectedResponse(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a credential opens."""
+    """The objects that a credential gives access to, and the permitted operations."""
 
     bucket: str
     permission: Literal["object-read-only", "object-read-write"]
     prefix: str
-    """Of the keys that it opens, ending with a slash; empty for the whole bucket."""
+    """Prefix of the accessible keys, ending with a slash; empty for the whole bucket."""
 
     def to_json(self) -> dict[str, Any]:
         scope = {"bucket": self.bucket, "permission": self.permission}
@@ -65,7 +65,7 @@ class Scope:
 
 
 class CloudflareClient(VendorApi):
-    """One R2 token, from which narrower credentials are made. Use as a context manager."""
+    """HTTP client that makes temporary credentials from one R2 token. Use the client as a context manager."""
 
     def __init__(
         self,
@@ -81,11 +81,12 @@ class CloudflareClient(VendorApi):
         self._path = f"/client/v4/accounts/{account_id}/r2/temp-access-credentials"
 
     def create_credential(self, scope: Scope, *, ttl_s: int) -> StoreCredential:
-        """Make a credential that opens ``scope`` and nothing else. Each call makes another one.
+        """Create a credential for ``scope`` that is valid for ``ttl_s`` seconds. Each call creates a new credential.
 
         Raises:
-            CloudflareRefused: this token may not.
-            CloudflareThrottled, Unreachable: retry later.
+            CloudflareRefused: Cloudflare returned an error, such as a missing permission of the token.
+            CloudflareThrottled: the account sent too many requests; retry later.
+            Unreachable: Cloudflare did not respond, or responded with status 5xx; retry later.
             UnexpectedResponse: the response holds no credential.
         """
         parent = self._parent_access_key_id.get_secret_value()
@@ -115,8 +116,8 @@ def _parse_credential(response: httpx.Response, scope: Scope) -> StoreCredential
 
 
 TTL_S = 6 * 3600
-"""Life of a credential, and so the longest use of a stolen one. It is renewed when half of its life is left, so the
-control machine may be away for three hours before the first box notices."""
+"""Life of a credential in seconds, and so the longest use of a stolen credential. A credential is renewed when half of
+its life is left, so boxes work on while the control machine is away for up to three hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +135,31 @@ class CredentialIssuer:
         return {store: self.client.create_credential(scope, ttl_s=TTL_S) for store, scope in scopes.items()}
 
     def store(self, worker_id: str, credentials: Mapping[StoreName, StoreCredential]) -> None:
-        """Store created credentials for a box that has a box key."""
+        """Store the credentials of one box in the ledger. For a box without a box key, store nothing."""
         for store, credential in credentials.items():
             store_credential(self.engine, worker_id, store, credential, ttl_s=TTL_S)
 
     def renew(self) -> list[str]:
-        """Renew every credential whose life is half over. Returns at most one sentence on why that failed."""
+        """Renew the credentials of each box whose credentials are due; stop at the first error.
+
+        Returns:
+            One sentence that describes the error; an empty list if there was no error.
+        """
         for issued in read_credential_status(self.engine):
             if issued.is_due:
                 try:
                     self.store(issued.worker_id, self.create(issued.worker_id))
                 except FleetError as error:
-                    return [f"credentials of boxes cannot be renewed: {error}"]  # the other boxes' would fail alike
+                    return [f"credentials of boxes cannot be renewed: {error}"]  # further boxes would fail alike
         return []
 
 
 def choose_scopes(worker_id: str, *, source_url: str, results_url: str) -> Mapping[StoreName, Scope]:
-    """What one worker may open: all tars for reading, its own shards for reading and writing."""
+    """Return the scopes of one worker's credentials: read all tars, read and write the worker's own shards.
+
+    Raises:
+        BadInput: a URL is not an s3:// address.
+    """
     (source, source_prefix), (results, results_prefix) = _split(source_url), _split(results_url)
     return {
         "source": Scope(source, "object-read-only", source_prefix),
@@ -160,10 +169,12 @@ def choose_scopes(worker_id: str, *, source_url: str, results_url: str) -> Mappi
 
 @contextmanager
 def open_issuer(engine: Engine, settings: Settings) -> Iterator[CredentialIssuer | None]:
-    """The issuer, where the settings have an R2 token; None where boxes get keys of the operator's choice.
+    """Yield the issuer if the settings have an R2 token, else None.
+
+    Without an issuer, boxes get object-store keys that the operator chooses.
 
     Raises:
-        BadInput: there is a token, and a setting that it needs is missing.
+        BadInput: the settings have a token, but lack the account id or the access key id.
     """
     token, parent = settings.cloudflare_api_token, settings.s3_access_key_id
     if token is None:
@@ -181,7 +192,11 @@ def open_issuer(engine: Engine, settings: Settings) -> Iterator[CredentialIssuer
 
 
 def _split(url: str) -> tuple[str, str]:
-    """Bucket and prefix of a store's address; the prefix is empty or ends with a slash."""
+    """Return bucket and prefix of a store's URL; the prefix is empty or ends with a slash.
+
+    Raises:
+        BadInput: the URL is not an s3:// address.
+    """
     parts = urlsplit(url)
     if parts.scheme != "s3":
         raise BadInput(f"credentials can be issued only for an s3:// store, not for {url}")

@@ -1,7 +1,7 @@
 """The inference server: `python -m validation.inference`, configured by environment variables.
 
-It prints one line of JSON on standard output: ``{"ready": {the suite}}`` once it serves, or ``{"refused": reason}``.
-All other output goes to standard error. SIGTERM ends it.
+The server prints one line of JSON on standard output: ``{"ready": {the suite}}`` when clients can connect, or
+``{"refused": reason}`` when it cannot start. All other output goes to standard error. SIGTERM ends the server.
 """
 
 import json
@@ -27,7 +27,7 @@ from validation.settings import load_settings
 
 
 def main() -> int:
-    """Serve until SIGTERM. Returns an exit code of `validation.exit_codes`."""
+    """Serve until SIGTERM; return an exit code of `validation.exit_codes`."""
     ready_pipe = _keep_stdout()
     configure_logging("%(asctime)s %(name)s: %(message)s")
     try:

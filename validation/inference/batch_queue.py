@@ -1,4 +1,7 @@
-"""Which segments form the next batch: fair shares between clients, similar lengths in a batch. Pure."""
+"""Choose the segments of the next batch: fair shares between clients, similar lengths in a batch.
+
+The queue does no I/O, reads no clock and is not thread-safe.
+"""
 
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterable, Iterator
@@ -8,8 +11,8 @@ from validation.domain import Seconds, Utterance
 from validation.models.batching import max_batch_size, padded_cost_s
 
 OLDEST_CLIENT_WEIGHT = 3
-"""The oldest client gets this many times the share of any other. With equal shares, two chunks that begin together
-would end together, and the GPU would be idle while their successors start."""
+"""The oldest client gets this many times the share of any other client. With equal shares, two chunks that begin
+together would end together, and the GPU would be idle while their successors start."""
 
 
 @dataclass(slots=True, eq=False)
@@ -21,7 +24,7 @@ class Request:
     utterance: Utterance
     arrived_s: Seconds
     crash_count: int = 0
-    """Crashes of the server while this segment was in its batch. From the first crash on it is scored alone."""
+    """Crashes of the server while this segment was in its batch. After the first crash the segment is scored alone."""
 
 
 @dataclass(slots=True)
@@ -29,12 +32,13 @@ class _ClientQueue:
     """The pending requests of one client."""
 
     virtual_time_s: Seconds = 0.0
-    """Cost of the batches taken from this client, divided by its weight. Raised to the minimum of the other clients
-    when an idle client becomes active, because an idle client must not accumulate credit."""
+    """Padded seconds of this client's requests in the batches taken so far, divided by the client's weight. When an
+    idle client becomes active, its virtual time is raised to the minimum of the active clients, so that an idle client
+    accumulates no credit."""
     pending: set[Request] = field(default_factory=set)
     current_round: set[Request] = field(default_factory=set)
-    """Pending requests that are served before all later arrivals, however long those are, so that a short segment is
-    not postponed for ever."""
+    """Pending requests that are served before all later arrivals, even longer ones. So a short segment is not postponed
+    for ever."""
 
 
 class FairBatchQueue:
@@ -52,14 +56,14 @@ class FairBatchQueue:
         self._clients: dict[Hashable, _ClientQueue] = {}
         self._longest_first: list[Request] = []
         self.audio_s: Seconds = 0.0
-        """Pending audio."""
+        """Audio of the pending requests, in seconds."""
         self._cost_s: Seconds = 0.0
 
     def __len__(self) -> int:
         return len(self._longest_first)
 
     def oldest_arrival_s(self) -> Seconds | None:
-        """Return when the oldest pending request arrived; None if none is pending."""
+        """Return the arrival time of the oldest pending request; None if no request is pending."""
         return min((request.arrived_s for request in self._longest_first), default=None)
 
     def add(self, request: Request) -> None:
@@ -72,26 +76,26 @@ class FairBatchQueue:
         self._count(request, 1)
 
     def remove_client(self, client: Hashable) -> list[Request]:
-        """Remove a client; return its requests that were pending."""
+        """Remove a client; return its pending requests."""
         removed = list(self._clients.get(client, _ClientQueue()).pending)
         self._remove(removed)
         self._clients.pop(client, None)
         return removed
 
     def cancel(self, requests: Iterable[Request]) -> list[Request]:
-        """Remove those of some requests that are still pending; return them."""
+        """Remove those of ``requests`` that are still pending; return the removed requests."""
         pending = [r for r in requests if r.client in self._clients and r in self._clients[r.client].pending]
         self._remove(pending)
         return pending
 
     def has_full_batch(self, budget_s: Seconds) -> bool:
-        """Return whether the pending requests fill a batch."""
+        """Return whether the pending requests fill a batch of ``budget_s`` padded seconds."""
         return self._cost_s >= budget_s
 
     def pop_batch(self, budget_s: Seconds) -> list[Request]:
-        """Remove and return the next batch, longest first; empty if nothing is pending.
+        """Remove and return the next batch, longest segment first; empty if no request is pending.
 
-        The batch fits the budget, or is a single segment.
+        The batch fits the budget, unless it is a single segment that exceeds the budget.
         """
         if not self._longest_first:
             return []
@@ -138,21 +142,22 @@ class FairBatchQueue:
 
 
 def _sort_key(request: Request) -> Seconds:
-    """Longest first."""
+    """Return a key that sorts longer segments first."""
     return -request.utterance.duration_s
 
 
 def admits(own_s: Seconds, total_s: Seconds, clients: int, *, max_inflight_s: Seconds) -> bool:
     """Return whether the server accepts one more request of a client (back-pressure).
 
-    A client may have ``max_inflight_s`` of unanswered audio, all clients together twice that. A client below its equal
-    share of the total is always admitted, so that the others cannot lock it out.
+    One client may have up to ``max_inflight_s`` of unanswered audio, all clients together twice as much. When the total
+    is exceeded, a client below its equal share of the total is still admitted, so that the other clients cannot lock it
+    out.
 
     Args:
         own_s: unanswered audio of this client.
         total_s: unanswered audio of all clients, this one included.
         clients: number of connected clients.
-        max_inflight_s: limit per client. The request that crosses it is admitted.
+        max_inflight_s: limit per client. The request that crosses the limit is still admitted.
     """
     max_total_s = 2 * max_inflight_s
     return own_s < max_inflight_s and (total_s < max_total_s or own_s < max_total_s / clients)

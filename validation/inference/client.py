@@ -32,7 +32,8 @@ from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 
 RECONNECT_TIMEOUT_S: Seconds = 300.0
-"""How long a server may be away before its client gives up: a large suite loads for a minute or two."""
+"""A client gives up when it cannot reach a server for this time. The time covers the start of a server, because a large
+suite loads in one or two minutes."""
 RETRY_S: Seconds = 0.2
 
 
@@ -45,7 +46,7 @@ class InferenceClient:
     Raises:
         ServerUnavailable: no server could be reached for ``reconnect_timeout_s``. The constructor and
             ``InferenceJob.wait`` raise this error; the caller may score the same utterances again.
-        ServerRejectedClient: the server speaks another protocol, or serves another suite than the server before it.
+        ServerRejectedClient: the server uses another protocol version, or serves another suite than the first server.
     """
 
     def __init__(
@@ -139,5 +140,5 @@ class InferenceJob:
         return [request.answer for request in self._requests]
 
     def cancel(self) -> None:
-        """Give up the utterances that have no answer yet."""
+        """Cancel the requests that have no answer yet."""
         self._sender.cancel(self._requests)

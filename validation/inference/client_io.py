@@ -1,4 +1,4 @@
-"""The client side of the socket: a connection to the server, and the thread that sends requests and takes answers."""
+"""The client side of the socket: a connection to the server, and a thread that sends requests and receives answers."""
 
 import logging
 import os
@@ -44,11 +44,11 @@ class ServerRejectedClient(Permanent):
 
 
 class ServerConnection:
-    """A connection to the server, in frames.
+    """A connection over which client and server exchange frames.
 
     Raises:
-        OSError: from any method, the server is gone.
-        ServerRejectedClient: from any method, the server has rejected this client.
+        OSError: from any method; the server cannot be reached or closed the connection.
+        ServerRejectedClient: from any method; the server rejected this client.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class ServerConnection:
         return self._socket.fileno()
 
     def handshake(self, arena: Arena) -> SuiteInfo:
-        """Share the arena; return the suite. Afterwards no method blocks except ``await_frame``."""
+        """Send the arena's descriptor and return the server's suite. Afterwards only ``await_frame`` blocks."""
         with self._explain_disconnect():
             socket.send_fds(self._socket, [pack_frame({"hello": VERSION})], [arena.fd])
         suite = SuiteInfo.decode(self.await_frame()["welcome"])
@@ -77,13 +77,13 @@ class ServerConnection:
             self._socket.sendall(pack_frame(frame))
 
     def send(self, unsent: bytes | bytearray) -> int:
-        """Send as much as the socket accepts now; return how many bytes that were."""
+        """Send as many bytes as the socket accepts now; return the number of bytes sent."""
         with self._explain_disconnect(), suppress(BlockingIOError):
             return self._socket.send(unsent)
         return 0
 
     def receive(self) -> None:
-        """Read what has arrived."""
+        """Read the bytes that have arrived into the decoder."""
         with suppress(BlockingIOError):
             received = self._socket.recv(RECEIVE_BYTES)
             if not received:
@@ -91,14 +91,14 @@ class ServerConnection:
             self._decoder.feed(received)
 
     def pop(self) -> Frame | None:
-        """Remove and return the next complete frame that was read; None if there is none."""
+        """Remove and return the next complete frame; None if no complete frame was read."""
         frame = self._decoder.pop()
         if frame is not None and "rejected" in frame:
             raise ServerRejectedClient(f"the inference server rejects this client: {frame['rejected']}")
         return frame
 
     def await_frame(self) -> Frame:
-        """Wait for the next frame."""
+        """Wait for the next frame and return it."""
         self._socket.setblocking(True)
         while (frame := self.pop()) is None:
             self.receive()
@@ -109,7 +109,7 @@ class ServerConnection:
 
     @contextmanager
     def _explain_disconnect(self) -> Iterator[None]:
-        """Where the server closed the connection, read and raise its reason, which is still in the socket."""
+        """If the server closed the connection, read and raise its reason, which is still in the socket."""
         try:
             yield
         except BrokenPipeError:
@@ -118,7 +118,7 @@ class ServerConnection:
 
 
 def connect(path: Path, arena: Arena) -> tuple[ServerConnection, SuiteInfo]:
-    """Connect to a server and share an arena with it."""
+    """Connect to a server and share an arena with it; return the connection and the server's suite."""
     connection = ServerConnection(path)
     try:
         return connection, connection.handshake(arena)
@@ -149,11 +149,11 @@ class PendingRequest:
     utterance: Utterance
     answer: Mapping[str, Answer] | None = None
     error: Exception | None = None
-    """Why it will not be answered."""
+    """The error because of which the request gets no answer; None without an error."""
     is_done: bool = False
-    """Whether it is answered, failed or cancelled."""
+    """Whether the request is answered, failed or cancelled."""
     offset: int = field(default=-1)
-    """Where its audio lies in the arena, in samples."""
+    """Offset of the audio in the arena, in samples; -1 until the audio is written to the arena."""
 
     @property
     def samples(self) -> int:
@@ -165,15 +165,16 @@ class PendingRequest:
 
 
 class RequestSender:
-    """Sends requests to the server and takes its answers, in a thread of its own. Thread-safe.
+    """Sends requests to the server and receives the answers, in a thread of its own. Thread-safe.
 
-    A request waits here until the arena has room for its audio; the room is free again once the request is answered.
-    So a client may submit far more than the arena holds, and the server has as much of it as the arena can hold. When
-    the server dies, the sender waits for the next one and sends the unanswered requests again.
+    A request waits in the sender until the arena has room for its audio. The room is free again when the request is
+    answered. So a client may submit far more audio than fits the arena. When the server dies, the sender waits for the
+    next server and sends the unanswered requests again.
 
     Args:
-        arena: shared with the server by every connection that ``reconnect`` makes.
-        reconnect: makes another connection, with its own retries; what it raises becomes the error of all requests.
+        arena: shared memory for the audio; ``reconnect`` shares it with each new server.
+        reconnect: returns a new connection, and retries by itself; an exception from it becomes the error of all
+            requests.
         connection: the first connection.
     """
 
@@ -192,18 +193,18 @@ class RequestSender:
         self._thread.start()
 
     def submit(self, requests: Sequence[PendingRequest]) -> None:
-        """Enqueue requests; none may be longer than the arena."""
+        """Enqueue requests. The audio of each request must fit the arena."""
         with self._changed:
             self._waiting += requests
         self._wake()
 
     def wait(self, requests: Sequence[PendingRequest], timeout_s: Seconds | None) -> bool:
-        """Wait until all of these requests are done, at most ``timeout_s``; return whether they are."""
+        """Wait until all of these requests are done, at most ``timeout_s``; return whether all are done."""
         with self._changed:
             return self._changed.wait_for(lambda: all(request.is_done for request in requests), timeout_s)
 
     def cancel(self, requests: Sequence[PendingRequest]) -> None:
-        """Drop those of the requests that are not done; the server removes them unless their batch is taken."""
+        """Cancel the requests that are not done. The server removes a request unless its batch is already taken."""
         with self._changed:
             cancelled = [request for request in requests if not request.is_done]
             if not cancelled:
@@ -271,7 +272,7 @@ class RequestSender:
             request.answer, request.is_done = decode_answers(encoded), True
 
     def _fill_arena(self) -> None:
-        """Write the audio of as many waiting requests as fit into the arena, and send them."""
+        """Write the audio of waiting requests into the arena while it has room, and queue the requests for sending."""
         with self._changed:
             while self._waiting and (offset := self._free_list.allocate(self._waiting[0].samples)) is not None:
                 request = self._waiting.popleft()

@@ -1,4 +1,4 @@
-"""Warms the models up and runs them: one thread prepares the next batch while another scores the current batch.
+"""Warm up the models and run them: one thread prepares the next batch while another scores the current batch.
 
 The scoring thread is the only user of the GPU.
 """
@@ -25,19 +25,21 @@ from validation.models.suite import Suite, find_fault
 log = logging.getLogger(__name__)
 
 WARMUP_S: Seconds = 10.0
-"""Length of an ordinary segment."""
+"""Length of an ordinary segment in the warm-up."""
 LONG_WARMUP_S: Seconds = 30.0
-"""Length of a long segment: the memory of attention and alignment grows faster than the length."""
+"""Length of a long segment in the warm-up. Long segments are tested too, because the memory of attention and alignment
+grows faster than the length."""
 
 
 def warm_up(suite: Suite) -> None:
-    """Score faint noise at the full budget: ordinary segments and, where the budget holds one, long segments.
+    """Score two batches of faint noise that fill the batch budget: one of ordinary segments, one of long segments.
 
-    Where the GPU memory does not suffice, the budget shrinks now, before any work.
+    The second batch is skipped if the budget is smaller than one long segment. If the GPU memory does not suffice for a
+    batch, the budget shrinks here, before any work.
 
     Raises:
-        SelfTestFailed: a model failed, or memory does not suffice for a single segment.
-        GpuLost: this process can compute nothing more.
+        SelfTestFailed: a model failed, or the GPU memory does not suffice for a single segment.
+        GpuLost: this process cannot use the GPU any more.
     """
     _warm_up_length(suite, WARMUP_S)
     if padded_cost_s(LONG_WARMUP_S) <= suite.budget.seconds:
@@ -66,25 +68,26 @@ def _has_failed(answer: Answer) -> bool:
 
 @dataclass(slots=True)
 class ExecutorStats:
-    """What the executor has spent its time on since the start of the server.
+    """Times that the executor spent in models and in waiting, in seconds since the start of the server.
 
-    The rest of the uptime is the crash log and the return of answers.
+    The executor spends the rest of the uptime on writing the crash log and returning answers.
     """
 
     batches: int = 0
     busy_s: Seconds = 0.0
-    """Time of the finished batches in the models."""
+    """Time that the models spent on the finished batches."""
     batch_started_s: Seconds | None = None
-    """When the current batch was started, by the monotonic clock; None between batches."""
+    """Start time of the current batch, by the monotonic clock; None between batches."""
     batch_taken_s: Seconds | None = None
-    """When the batch that is being prepared was taken from the queue; None while the queue has no batch."""
+    """Time at which the batch in preparation was taken from the queue, by the monotonic clock; None while the queue has
+    no batch."""
     _wait_started_s: Seconds | None = None
     _waits: tuple[Seconds, Seconds] = (0.0, 0.0)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def current_batch_s(self) -> Seconds:
-        """How long the current batch has been running; 0 between batches."""
+        """Time since the start of the current batch; 0 between batches."""
         started_s = self.batch_started_s
         return 0.0 if started_s is None else time.monotonic() - started_s
 
@@ -119,15 +122,15 @@ class BatchExecutor:
 
     Both threads release a batch before they wait for the next, because a batch keeps the arenas of its clients mapped.
 
-    An error that says that the GPU is lost ends the server process. So does a model that fails on every segment of a
-    batch and then on the self-test as well. The batch is not answered; the next server process, or another box, tries
-    it again.
+    The server process ends on an error that means the loss of the GPU. It also ends when a model fails on every segment
+    of a batch and then fails the self-test. In both cases the batch is not answered; the next server process, or
+    another box, scores the batch again.
     """
 
     def __init__(self, suite: Suite, scheduler: RequestScheduler, crash_log: CrashLog) -> None:
         self.stats = ExecutorStats()
         self._suite, self._scheduler, self._crash_log = suite, scheduler, crash_log
-        self._free_slots = threading.Semaphore(1)  # one batch may be prepared beyond the one that is scored
+        self._free_slots = threading.Semaphore(1)  # one batch is prepared while another is scored
         self._prepared: Queue[tuple[list[Request], Batch]] = Queue()
 
     def start(self) -> None:
@@ -140,7 +143,7 @@ class BatchExecutor:
         requests = self._scheduler.next_batch()
         self.stats.batch_taken_s = time.monotonic()
         batch = pad_batch([request.utterance for request in requests], allocate=pinned_memory)
-        # Checked in the copy: what a client writes to its arena from here on does not reach the models.
+        # The padded copy is checked, because a client may still write to its arena after the check.
         faults = [find_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
         for request, fault in zip(requests, faults, strict=True):
             if fault:
@@ -156,7 +159,7 @@ class BatchExecutor:
     def _run_batch(self) -> None:
         self.stats.begin_wait()
         requests, batch = self._prepared.get()
-        self.stats.end_wait()  # before the slot is free, because the other thread then takes the next batch
+        self.stats.end_wait()  # before the slot is released, because ``_prepare`` then resets `batch_taken_s`
         self._free_slots.release()
         self._score(requests, batch)
 
@@ -175,7 +178,10 @@ class BatchExecutor:
 
 
 def _repeat(step: Callable[[], None]) -> NoReturn:
-    """Repeat a thread's step for ever. On an error end the process, because clients of half a server wait for ever."""
+    """Repeat a thread's step for ever; end the process on an error.
+
+    If only one of the two threads ended, clients would wait for ever.
+    """
     try:
         while True:
             step()

@@ -1,7 +1,8 @@
 """The protocol between clients and the inference server: frames on a Unix socket, and audio in shared memory.
 
-A frame is its length as four bytes, big-endian, and that many bytes of JSON. The socket is a stream, because the
-length of a datagram is limited by a kernel buffer, and because many frames fit one system call.
+A frame consists of four bytes and a body. The four bytes hold the length of the body, big-endian; the body is JSON. The
+socket is a stream socket: a kernel buffer would limit the length of a datagram, and one system call can transfer many
+frames of a stream.
 
     client                                                        server
     {"hello": 3}, with the descriptor of the client's arena   ->  {"welcome": {the suite}}
@@ -11,10 +12,11 @@ length of a datagram is limited by a kernel buffer, and because many frames fit 
                                                                   {"rejected": reason}, then the connection ends
 
 ``offset`` and ``samples`` count float32 samples in the arena; ``models`` lists the requested models, null for all. The
-client makes up the ids, globally unique; a request that is sent again under its id is not scored a second time while
-the server remembers it.
+client chooses globally unique ids. A request that is sent again with the same id is not scored a second time while the
+server still has the request or its answer.
 
-An arena is an anonymous memfd that a client and the server share; it is freed with the last process that maps it.
+An arena is an anonymous memfd that a client and the server share. The kernel frees the memory when no process maps the
+arena any more.
 """
 
 import fcntl
@@ -40,10 +42,10 @@ from validation.scoring.signals import SuiteRoles
 
 VERSION = 3
 MAX_FRAME_BYTES = 64 << 20
-"""Far larger than any transcript in a tar."""
+"""Maximum length of a frame's body; far more than the longest transcript in a tar."""
 
 INFERENCE_SOCKET_VARIABLE = "VFLEET_INFERENCE_SOCKET"
-"""Environment variable of the server and of its clients that holds the path of the socket."""
+"""Environment variable that holds the path of the socket, for the server and for its clients."""
 
 Frame: TypeAlias = dict[str, Any]
 Answers: TypeAlias = Mapping[str, Answer]
@@ -59,7 +61,7 @@ class BadFrame(Permanent):
 
 
 def pack_frame(frame: Frame) -> bytes:
-    """Encode a frame. Floats are preserved bit for bit, and text as it is, lone surrogates included."""
+    """Encode a frame. Decoding restores floats bit for bit, and texts exactly, lone surrogates included."""
     body = json.dumps(frame, separators=(",", ":")).encode()
     return _LENGTH.pack(len(body)) + body
 
@@ -74,7 +76,7 @@ class FrameDecoder:
         self._bytes += received
 
     def pop(self) -> Frame | None:
-        """Remove and return the next frame; None while it is incomplete.
+        """Remove and return the next frame; None until a frame is complete.
 
         Raises:
             BadFrame: the frame is too large, or not a JSON object.
@@ -111,10 +113,10 @@ def decode_answers(encoded: Mapping[str, Any]) -> dict[str, Answer]:
 
 
 def decode_requested(encoded: Any) -> tuple[str, ...] | None:
-    """Decode the names of the requested models; None for all.
+    """Decode the names of the requested models; None stands for all models.
 
     Raises:
-        BadFrame: it is not a list of names.
+        BadFrame: the value is neither null nor a list of names.
     """
     match encoded:
         case None:
@@ -139,7 +141,7 @@ def _decode_answer(encoded: Mapping[str, Any]) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class SuiteInfo:
-    """What a client must know of a suite to build rows from its answers."""
+    """The properties of a suite that a client needs to build rows from the suite's answers."""
 
     name: str
     roles: SuiteRoles
@@ -165,15 +167,15 @@ class SuiteInfo:
 
 
 def socket_path(worker_id: str) -> Path:
-    """Return the socket path of the server that this process starts, in a directory per worker session.
+    """Return the socket path of the server that this process starts. Each worker session has a directory of its own.
 
-    Worker sessions do not share a directory: one that was replaced deletes its own at its end, not its successor's.
+    A replaced session deletes its directory when it ends, and must not delete the directory of its successor.
     """
     return Path(tempfile.gettempdir()) / f"{_dir_prefix(worker_id)}{os.getpid()}" / "socket"
 
 
 def find_socket(worker_id: str) -> Path:
-    """Return the socket path that the environment names, else that of the worker's latest session."""
+    """Return the path in ``INFERENCE_SOCKET_VARIABLE``; without it, the socket of the worker's latest session."""
     if path := os.environ.get(INFERENCE_SOCKET_VARIABLE):
         return Path(path)
     sockets = [folder / "socket" for folder in list_server_dirs(worker_id).values()]
@@ -181,7 +183,7 @@ def find_socket(worker_id: str) -> Path:
 
 
 def list_server_dirs(worker_id: str) -> dict[int, Path]:
-    """Return the directories of a worker's sessions, also of ended ones, by the pid of each session."""
+    """Return the socket directories of all sessions of a worker, ended ones included, by the pid of each session."""
     prefix = _dir_prefix(worker_id)
     folders = Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*")
     return {int(pid): folder for folder in folders if (pid := folder.name.removeprefix(prefix)).isdecimal()}
@@ -200,7 +202,7 @@ def _socket_mtime(socket: Path) -> float:
 
 @contextmanager
 def proc_fd_path(path: Path) -> Iterator[str]:
-    """Shorten a socket path for `bind` or `connect`, whose address holds 107 bytes: `/proc/self/fd/N/name`."""
+    """Yield `/proc/self/fd/N/name` for a socket path, because `bind` and `connect` accept at most 107 bytes."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
@@ -209,7 +211,7 @@ def proc_fd_path(path: Path) -> Iterator[str]:
 
 
 ARENA_BYTES = 512 << 20
-"""More than two hours of audio. Only the pages that were written take memory."""
+"""Default and maximum size of an arena: more than two hours of audio. Only pages that were written occupy memory."""
 _SAMPLE_BYTES = np.dtype(np.float32).itemsize
 
 
@@ -218,7 +220,7 @@ class InvalidSharedMemory(Permanent):
 
 
 class Arena:
-    """The client's side, which writes; the server reads."""
+    """The client's writable mapping of the shared audio. The server maps the memory for reading (``map_arena``)."""
 
     def __init__(self, size_bytes: int = ARENA_BYTES) -> None:
         self.fd = os.memfd_create("vfleet-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -228,7 +230,7 @@ class Arena:
 
     @property
     def capacity(self) -> int:
-        """Size in samples."""
+        """Size of the arena in samples."""
         return len(self._samples)
 
     def write(self, offset: int, audio: Waveform) -> None:
@@ -236,7 +238,7 @@ class Arena:
         self._samples[offset : offset + len(audio)] = audio
 
     def close(self) -> None:
-        """Unmap it. The server keeps its own mapping while it has segments of this client to score."""
+        """Unmap the arena and close its descriptor. The server keeps its own mapping while this client has segments."""
         self._samples = np.empty(0, np.float32)
         os.close(self.fd)
 
@@ -246,10 +248,10 @@ class FreeList:
 
     def __init__(self, capacity: int) -> None:
         self._gaps: list[tuple[int, int]] = [(0, capacity)]
-        """Start and end of each gap, in order; no two gaps touch."""
+        """Start and end of each gap in samples, in ascending order; no two gaps touch."""
 
     def allocate(self, samples: int) -> int | None:
-        """Allocate the first gap that is long enough; return its offset, None if there is none."""
+        """Allocate ``samples`` in the first gap that is long enough; return the offset, or None without such a gap."""
         for number, (start, end) in enumerate(self._gaps):
             if end - start >= samples:
                 self._gaps[number : number + 1] = [(start + samples, end)] if end - start > samples else []
@@ -257,7 +259,7 @@ class FreeList:
         return None
 
     def free(self, offset: int, samples: int) -> None:
-        """Free an allocation, and merge it with the gaps that it touches."""
+        """Free an allocation and merge it with the adjacent gaps."""
         place = bisect(self._gaps, (offset, offset))
         start, end = offset, offset + samples
         first, last = place, place
@@ -272,7 +274,8 @@ def map_arena(fd: int) -> NDArray[np.float32]:
     """Map a client's arena for reading; the descriptor may be closed afterwards.
 
     Raises:
-        InvalidSharedMemory: it is not a sealed memfd. A file that shrinks would kill the process that reads it.
+        InvalidSharedMemory: the descriptor is not a memfd with a sealed size, or the size is not allowed. Without the
+            seals a client could shrink the file, and the kernel would kill the server at its next read.
     """
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
@@ -287,7 +290,7 @@ def map_arena(fd: int) -> NDArray[np.float32]:
 
 
 def view_audio(arena: NDArray[np.float32], offset: int, samples: int) -> Waveform:
-    """Return audio in an arena without copying it.
+    """Return a view of ``samples`` samples of an arena, without a copy.
 
     Raises:
         InvalidSharedMemory: the range is not inside the arena.
@@ -298,5 +301,8 @@ def view_audio(arena: NDArray[np.float32], offset: int, samples: int) -> Wavefor
 
 
 def _size_seals() -> int:
-    """The seals against a change of the size. Only Linux has them, and this module is imported everywhere."""
+    """Return the seals that forbid a change of the size.
+
+    They are read at the call, because only Linux has them and this module is imported on other systems too.
+    """
     return fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL

@@ -1,7 +1,7 @@
-"""The request scheduler: accepts requests of clients, hands out batches, routes answers back. Thread-safe.
+"""Schedule requests: accept them from clients, hand out batches, return the answers to the clients. Thread-safe.
 
-The crash log names the segments that were being scored when the server died, so that a segment that crashes a model is
-found and no longer tried.
+The crash log records the segments that are being scored. So a segment that crashes a model is recognised after the
+restart of the server, and is not scored any more after ``MAX_CRASHES``.
 """
 
 import json
@@ -22,15 +22,16 @@ from validation.models.suite import Suite
 log = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
-"""Crashes over one segment after which it is no longer tried. After the first crash the segment is scored alone, so
-the later crashes are its own, unless something else killed the server at that moment; twice in a row is no accident."""
+"""Number of crashes after which a segment is not scored any more. After the first crash the segment is scored alone. A
+later crash has another cause only if something else killed the server at that moment, which is unlikely twice."""
 
 
 class CrashLog:
     """Counts, per request id, the crashes of the server while that request was being scored.
 
-    The ids are written to a file before each batch; the file outlives the process. The ids that the file lists at the
-    next start were being scored at the crash. Safe for the executor thread and the thread that stops the server.
+    The ids are written to a file before each batch; the file outlives the process. At the next start, the ids in the
+    file are those that were being scored at the crash. The executor thread and the thread that stops the server may
+    call the methods concurrently.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +56,7 @@ class CrashLog:
         self._write(())
 
     def close(self) -> None:
-        """Record an ordinary stop: the batch that is being scored counts no crash."""
+        """Record an ordinary stop: the requests of the current batch get no crash."""
         with self._lock:
             self._replace(())
             self._closed = True
@@ -73,7 +74,7 @@ class CrashLog:
 
 
 def quarantine_fault(crash_count: int) -> Fault | None:
-    """Return the fault of a segment that must not be tried again; None if it may be."""
+    """Return the fault of a segment that crashed the server too often; None if the segment may be scored."""
     if crash_count < MAX_CRASHES:
         return None
     return Fault("model_crashed", f"the inference server died {crash_count} times while it scored this segment")
@@ -88,14 +89,14 @@ def _read(path: Path) -> tuple[dict[str, int], list[str]]:
 
 
 MAX_BATCH_WAIT_S: Seconds = 0.05
-"""Batching delay: how long an idle server waits for more requests before it runs a batch that is not full. The
-requests of one client's group arrive within less."""
+"""Batching delay: the longest time for which an idle server waits for more requests before it runs a batch that is not
+full. The requests of one group of videos arrive within a shorter time."""
 MAX_INFLIGHT_BATCHES_PER_CLIENT = 32
-"""Full batches of one client's audio that may be unanswered. With 32, enough segments of similar length are pending
-that padding is 3 % of a batch; with 8 it is 7 %. The audio lies in the client's own arena, whose size is the limit on
-a GPU with a large budget."""
+"""Limit of one client's unanswered audio, in full batches. With 32 batches, enough segments of similar length are
+pending that padding is 3 % of a batch; with 8 batches it is 7 %. On a GPU with a large batch budget the size of the
+client's arena is the lower limit."""
 RESPONSE_CACHE_SIZE = 4096
-"""Answers kept for clients that lost their connection and send their requests again."""
+"""Number of answers that are kept for clients that lost their connection and send their requests again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,12 @@ class QueueStats:
 
 
 class RequestScheduler:
-    """Connects the thread that serves clients with the threads that run models.
+    """Passes requests and answers between the thread that serves clients and the threads that run models.
 
     Args:
-        suite: gives the batch budget, and the models that a failed request is reported for.
-        crash_count: returns how often the server crashed over a request id.
-        on_completed: called from any thread when ``drain_completed`` has something new.
+        suite: gives the batch budget, and the models that the answer to a failed request lists.
+        crash_count: returns how often the server crashed while it scored the request with an id.
+        on_completed: called, by any thread, when ``drain_completed`` has a new answer.
     """
 
     def __init__(self, suite: Suite, crash_count: Callable[[str], int], on_completed: Callable[[], None]) -> None:
@@ -146,7 +147,7 @@ class RequestScheduler:
         """Enqueue a segment. A request that was sent before over a broken connection is not scored a second time.
 
         Raises:
-            BadFrame: a connected client waits for this id already.
+            BadFrame: a connected client already waits for the answer to this id.
         """
         crash_count = self._crash_count(request_id)
         with self._changed:
@@ -175,14 +176,14 @@ class RequestScheduler:
                 self._adjust_inflight(client, -request.utterance.duration_s)
 
     def remove_client(self, client: Hashable) -> None:
-        """Remove a client and its pending requests. Answers of its running batch are cached for its return."""
+        """Remove a client and its pending requests. Answers of a running batch are cached for a reconnect."""
         with self._changed:
             for request in self._queue.remove_client(client):
                 del self._requests[request.id]
             self._inflight_s.pop(client, None)
 
     def drain_completed(self) -> list[tuple[Hashable, str, Answers]]:
-        """Remove and return what was completed: client, request id and answers."""
+        """Remove and return the completed answers, each with its client and request id."""
         with self._changed:
             completed, self._completed = self._completed, []
             return completed
@@ -203,7 +204,7 @@ class RequestScheduler:
             return batch
 
     def complete(self, requests: Sequence[Request], answers: Sequence[Answers]) -> None:
-        """Return the answers to the requests of a batch, or of a part of it."""
+        """Record the answers to requests of a batch, or of a part of it, and queue the answers for the clients."""
         with self._changed:
             self._running -= len(requests)
             for request, answer in zip(requests, answers, strict=True):

@@ -32,14 +32,15 @@ from validation.inference.status import InferenceStatus
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
-"""Far more than the flow runs of a box; each client may keep an arena in memory."""
+"""Maximum number of connections. A box has far fewer flow runs; each client may keep an arena in memory."""
 READ_BYTES = 1 << 18
 MAX_UNSENT_BYTES = 1 << 20
-"""Answers that a client has not read yet; beyond that the server reads no further requests of it."""
+"""Limit of the answers that wait for a client to read them, in bytes. Above the limit, the server reads no further
+requests of this client."""
 
 
 class ClientConnection:
-    """One client: reads its requests, and buffers its answers until its socket accepts them. Never blocks."""
+    """The connection of one client: reads requests, and buffers answers until the socket accepts them. Never blocks."""
 
     def __init__(
         self, sock: socket.socket, scheduler: RequestScheduler, suite: SuiteInfo, status: InferenceStatus
@@ -65,7 +66,7 @@ class ClientConnection:
         return not self._has_joined or self._scheduler.can_accept(self)
 
     def read(self) -> None:
-        """Read what the socket holds and process it.
+        """Read the bytes that the socket holds and process the complete frames.
 
         Raises:
             OSError: the client is gone.
@@ -91,12 +92,12 @@ class ClientConnection:
         self._queue_frame({"answer": [request_id, encode_answers(answers)]})
 
     def reject(self, reason: str) -> None:
-        """Send the reason; nothing more is read from this client."""
+        """Queue the reason for sending; read nothing more from this client."""
         self._queue_frame({"rejected": reason})
         self.is_closing = True
 
     def send(self) -> None:
-        """Send as much as the socket accepts.
+        """Send as many buffered bytes as the socket accepts.
 
         Raises:
             OSError: the client is gone.
@@ -149,8 +150,8 @@ class Server:
     Args:
         listener: from ``listen_unix``.
         scheduler: takes the requests and returns the answers.
-        suite: what clients are told in the welcome.
-        status: what clients are told on request; the server keeps its number of clients.
+        suite: sent to each client in the welcome frame.
+        status: sent to a client on request; the server updates the number of clients in it.
         wakeup: an eventfd that is written when the scheduler has completed requests.
     """
 
@@ -218,7 +219,7 @@ class Server:
         self._flush_and_rearm(connection)
 
     def _flush_responses(self) -> None:
-        """Queue the completed answers, then process the requests that back-pressure had held up."""
+        """Queue the completed answers, then process the received frames that back-pressure delayed."""
         for client, request_id, answers in self._scheduler.drain_completed():
             if isinstance(client, ClientConnection):
                 client.answer(request_id, answers)

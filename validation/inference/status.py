@@ -17,7 +17,7 @@ from validation.models.suite import Suite
 
 @dataclass(slots=True)
 class InferenceStatus:
-    """Gathers the counters of all parts of the server."""
+    """Collects the counters of the suite, the scheduler and the executor."""
 
     suite: Suite
     scheduler: RequestScheduler
@@ -26,7 +26,7 @@ class InferenceStatus:
     started_s: float = field(default_factory=time.monotonic)
 
     def describe(self) -> dict[str, Any]:
-        """Return all counters, in JSON types. They count from the start of the server."""
+        """Return all counters since the start of the server, in JSON types."""
         suite, executor, padding = self.suite, self.executor.stats, self.suite.padding
         wait_for_requests_s, wait_for_preparation_s = executor.waits()
         models_s = sum(stats.wall_s for stats in suite.stats.values())
@@ -56,7 +56,7 @@ class InferenceStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Spec:
-    """One metric: how it is read from the status, or from a model's part of it."""
+    """One Prometheus metric; ``value`` reads it from the status of the server, or from the status of one model."""
 
     name: str
     help: str

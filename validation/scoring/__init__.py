@@ -1,1 +1,1 @@
-"""From samples, texts and the models' answers to signals, and from signals to a verdict: pure functions."""
+"""Pure functions that compute the signals of a segment, and a verdict from the signals."""

@@ -1,8 +1,8 @@
-"""Signals of one segment from its texts: error rates, agreement in Latin letters, repetition, speaking rate, LID votes.
+"""Compute signals from texts: error rates, agreement in Latin letters, repetition, speaking rate, LID votes.
 
-A recogniser may write a language in another script than its transcripts do (Whisper writes Hindi in Urdu letters),
-and then every code point differs. So both texts are also romanised by anyascii, character by character, and compared
-without spaces. Repetition is a sign of a recogniser that loops, or of a transcript that was stored twice.
+A recogniser may write a language in another script than its transcripts do (Whisper writes Hindi in Urdu letters). Then
+every code point differs. So both texts are also romanised by anyascii, character by character, and compared without
+spaces. Repetition is a sign of a recogniser that loops, or of a transcript that was stored twice.
 """
 
 import zlib
@@ -20,11 +20,11 @@ from validation.languages import fold_lect
 from validation.scoring.text import UNSPACED_LANGUAGES, normalise_text
 
 EDGE_CHARS = 12
-"""Characters of an edge: about a second of speech, or two words in most languages."""
+"""Number of characters in each edge of a text: about a second of speech, or two words in most languages."""
 
 
 def cer(reference: str, hypothesis: str) -> float | None:
-    """Character error rate: substitutions, insertions and deletions per character of the reference.
+    """Return the character error rate (CER): substitutions, insertions and deletions per reference character.
 
     A character is a Unicode code point. Pass both texts through ``comparable_text`` first.
 
@@ -36,27 +36,27 @@ def cer(reference: str, hypothesis: str) -> float | None:
 
 
 def edge_cer_start(reference: str, hypothesis: str, edge_chars: int = EDGE_CHARS) -> float | None:
-    """Character error rate of the reference's first characters, in [0, 1].
+    """Return the character error rate of the reference's first ``edge_chars`` characters, in [0, 1].
 
-    The fewest edits between those characters and any beginning of the hypothesis, per character: 0 when the
-    hypothesis begins as the reference does, whatever follows. It is high where a cut removed the first word, which
-    the rate over the whole text hides. None for an empty reference.
+    The rate is the smallest number of edits between those characters and any beginning of the hypothesis, per
+    character. It is 0 if the hypothesis begins as the reference does, whatever follows. It is high if a cut removed the
+    first word, which hardly changes the CER of the whole text. None for an empty reference.
     """
     edge = reference[:edge_chars]
     if not edge:
         return None
-    # A beginning more than twice as long as the edge costs more edits than an empty one.
+    # A beginning of more than twice the length of the edge costs more edits than an empty beginning.
     longest = min(len(hypothesis), 2 * len(edge))
     return min(Levenshtein.distance(edge, hypothesis[:n]) for n in range(longest + 1)) / len(edge)
 
 
 def edge_cer_end(reference: str, hypothesis: str, edge_chars: int = EDGE_CHARS) -> float | None:
-    """Character error rate of the reference's last characters: ``edge_cer_start`` of both texts reversed."""
+    """Return the CER of the reference's last characters: ``edge_cer_start`` of both texts reversed."""
     return edge_cer_start(reference[::-1], hypothesis[::-1], edge_chars)
 
 
 def chars_per_second(text: str, duration_s: Seconds) -> float | None:
-    """Characters per second of audio, without spaces; None for audio without length."""
+    """Return the characters of a text, without spaces, per second of audio; None if the duration is 0."""
     return len(text.replace(" ", "")) / duration_s if duration_s > 0 else None
 
 
@@ -80,11 +80,11 @@ class VoteCounts:
 
 
 def count_votes(declared: str | None, predictions: Iterable[LidPrediction]) -> VoteCounts:
-    """Count the LID models for and against the declared language.
+    """Count the LID models that vote for and against the declared language.
 
     A model abstains if it gave no answer or does not know the declared language: its first choice is then no evidence
-    against that language. Without a declared language all models abstain. A vote is a model's first choice at any
-    probability; the probabilities are separate columns. Lects of one language agree with each other.
+    against that language. Without a declared language all models abstain. A model votes for its first choice, whatever
+    the probability; the probabilities are separate columns. Lects of one language agree with each other.
     """
     votes = [_vote(declared, prediction) for prediction in predictions]
     return VoteCounts(votes.count(True), votes.count(False), votes.count(None))
@@ -97,23 +97,24 @@ def _vote(declared: str | None, prediction: LidPrediction) -> bool | None:
 
 
 MAX_PERIOD = 500
-"""Longest repeated part that is looked for, in words. It bounds the work on a transcript of an hour."""
+"""Longest repeated part, in words, that is searched for. It limits the computation on a transcript of an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """The longest part of a text that repeats what stands directly before it."""
+    """The longest part of a text that repeats the words directly before it."""
 
     letters: int
-    """Its letters, without spaces; 0 without a repetition."""
+    """Letters of the repeated part, without spaces; 0 without a repetition."""
     fraction: float
-    """The same as a share of the text's letters, in [0, 1]."""
+    """Letters of the repeated part as a share of the text's letters, in [0, 1]."""
 
 
 def find_repetition(text: str, language: str | None) -> Repetition | None:
-    """Find the longest run of words that equals the words directly before it; characters in scripts without spaces.
+    """Find the longest run of words that equals the words directly before it.
 
-    ``a b a b`` repeats two words, ``a a a a`` three. None for a text without letters and numbers.
+    In a language without spaces, each character counts as a word. ``a b a b`` repeats two words, ``a a a a`` three.
+    Return None for a text without letters and numbers.
     """
     normal = normalise_text(text)
     words = list(normal.replace(" ", "")) if language in UNSPACED_LANGUAGES else normal.split()
@@ -128,17 +129,17 @@ def find_repetition(text: str, language: str | None) -> Repetition | None:
 
 
 def compression_ratio(text: str) -> float | None:
-    """Bytes of a text in UTF-8, by its bytes when compressed by zlib; None for an empty text.
+    """Return the UTF-8 bytes of a text divided by its bytes after zlib compression; None for an empty text.
 
-    Whisper calls a text of more than 2.4 a failed decoding (Radford et al. 2022, section 4.5). Texts of a few words
-    are below 1.
+    Whisper treats a ratio above 2.4 as a failed decoding (Radford et al. 2022, section 4.5). The ratio of a text of a
+    few words is below 1.
     """
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else None
 
 
 def _longest_repeat(ids: NDArray[np.int64], lengths: NDArray[np.int64], period: int) -> int:
-    """Letters of the longest stretch that equals the one ``period`` words before; 0 if it is shorter than a period."""
+    """Return the letters of the longest run that equals the words ``period`` before; 0 if shorter than a period."""
     equal = ids[period:] == ids[:-period]
     edges = np.diff(np.concatenate([[False], equal, [False]]).astype(np.int8))
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
@@ -149,35 +150,38 @@ def _longest_repeat(ids: NDArray[np.int64], lengths: NDArray[np.int64], period: 
 
 
 MIN_WORD_LETTERS = 3
-"""A shorter word differs by one edit in half of its letters, which says little."""
+"""Minimum length of a word for ``Agreement.worst_word``. One edit changes half of a word of two letters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Edits from the transcript to the recognised text, in Latin letters. Shares are of the transcript's letters."""
+    """Edits from the transcript to the recognised text, both in Latin letters.
+
+    All fields except ``longest_inserted`` and ``worst_word`` are divided by the number of letters of the transcript.
+    """
 
     cer: float
-    """Substitutions, insertions and deletions."""
+    """Substitutions, insertions and deletions, per letter of the transcript."""
     heard_ratio: float
-    """Length of the recognised text by that of the transcript."""
+    """Letters of the recognised text, per letter of the transcript."""
     inserted: float
-    """Letters that were heard and are not in the transcript."""
+    """Letters that were heard and are not in the transcript, per letter of the transcript."""
     deleted: float
-    """Letters of the transcript that were not heard."""
+    """Letters of the transcript that were not heard, per letter of the transcript."""
     longest_inserted: float
-    """Letters of the longest stretch that was heard and is not in the transcript."""
+    """Number of letters of the longest stretch that was heard and is not in the transcript."""
     worst_word: float | None
-    """The highest share of edits in one word; None without a word of ``MIN_WORD_LETTERS``."""
+    """The highest share of edited letters in one word; None without a word of at least ``MIN_WORD_LETTERS``."""
 
 
 @lru_cache(maxsize=8192)
 def romanise_word(word: str) -> str:
-    """Write a normalised word in the letters a-z and digits. May be empty."""
+    """Return a normalised word in the letters a-z and digits. The result may be empty."""
     return "".join(filter(str.isalnum, anyascii(word).casefold()))
 
 
 def romanise(text: str, language: str | None) -> list[str]:
-    """Write the words of a text in Latin letters; pairs of characters in scripts without spaces."""
+    """Return the words of a text in Latin letters. In a language without spaces, two characters count as a word."""
     normal = normalise_text(text)
     words: Sequence[str] = normal.split()
     if language in UNSPACED_LANGUAGES:

@@ -1,6 +1,7 @@
-"""Verdict rules from and to TOML. What would silently never match is refused when the rules are read.
+"""Read verdict rules from TOML, check them against the columns, and write new limits into a rules file.
 
-New limits are written into the text of a rules file; its comments, sentences and order stay as they are.
+Rules that could never match are refused. New limits are written into the text of a rules file; its comments, sentences
+and order stay unchanged.
 """
 
 import json
@@ -51,15 +52,16 @@ def read_packaged(name: str) -> str:
 
 
 def known_rules() -> list[str]:
-    """The versions of the rules files of this package."""
+    """Return the versions of the rules files of this package."""
     return sorted(entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
 
 
 def parse_rules(toml: str, file: str) -> Rules:
-    """Read rules from the text of a file; ``file`` names it in errors.
+    """Read rules from the text of a file; ``file`` is its name in error messages.
 
     Raises:
-        BadRules: the text is not TOML, or a key is unknown, missing or of the wrong type. Names the first.
+        BadRules: the text is not TOML, or a key is unknown, missing or of the wrong type. The
+            message describes the first error.
     """
     try:
         content = tomllib.loads(toml)
@@ -76,10 +78,10 @@ def parse_rules(toml: str, file: str) -> Rules:
 def check_columns(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
     """Refuse rules that read a missing column, or that compare a column with a value of another type.
 
-    Such a condition never holds, and its rule would look like a rule that never had a reason.
+    Such a condition never holds, so its rule would silently never match.
 
     Raises:
-        BadRules: names the rule, the column and the nearest existing column, or the two types.
+        BadRules: the message contains the rule, the column and the nearest existing column, or the two types.
     """
     if unknown := sorted(set(rules.typical) - set(columns)):
         raise BadRules(rules.version, "typical", f"no column {unknown[0]}")
@@ -110,7 +112,7 @@ def _type_name(value: float | str | bool) -> str:
 
 
 def _describe_location(location: tuple[int | str, ...], content: Mapping[str, object]) -> str:
-    """Turn ``("rules", 2, "when", 0, "op")`` into ``rule 3 (noisy), key when.0.op``."""
+    """Describe a location: ``("rules", 2, "when", 0, "op")`` becomes ``rule 3 (noisy), key when.0.op``."""
     match location:
         case ("rules", int(index), *key):
             entries = content["rules"]
@@ -122,7 +124,7 @@ def _describe_location(location: tuple[int | str, ...], content: Mapping[str, ob
 
 
 def dump_condition(condition: Condition) -> str:
-    """Write one condition as an inline table."""
+    """Return one condition as a TOML inline table."""
     value = "" if condition.value is None else f", value = {_dump_value(condition.value)}"
     limits = ", ".join(f"{_dump_value(name)} = {_dump_value(limit)}" for name, limit in condition.by_language)
     by_language = f", by_language = {{ {limits} }}" if limits else ""
@@ -130,24 +132,24 @@ def dump_condition(condition: Condition) -> str:
 
 
 def _dump_value(value: Scalar) -> str:
-    """Write a text, a number or a truth value: JSON and TOML agree, except on U+007F, which TOML wants escaped."""
+    """Return a value in TOML. JSON and TOML agree on the form, except that TOML requires U+007F to be escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 _RULE = re.compile(r"^[ \t]*\[\[rules\]\][ \t]*$", re.MULTILINE)
 _VERSION = re.compile(r"^[ \t]*version\s*=.*$", re.MULTILINE)
 _TABLE = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
-"""An inline table that holds at most tables without tables."""
+"""Matches an inline table, which may hold tables but no deeper nesting."""
 
 
 def rewrite_rules(text: str, rules: Rules, *, preface: str, notes: Mapping[int, str]) -> str:
-    """Write the limits and the version of ``rules`` into the text of the file that they were made from.
+    """Return the text of a rules file, with its limits and its version replaced by those of ``rules``.
 
     Args:
-        text: the file, with the same rules in the same order.
+        text: the text of the file, which holds the same rules in the same order.
         rules: the rules with other limits.
         preface: a line written above the file, as a comment.
-        notes: lines written above single rules, as comments, by the rule's position.
+        notes: lines written above single rules, as comments, by the index of the rule.
 
     Raises:
         BadInput: the file is laid out in a way that cannot be rewritten.
@@ -167,7 +169,7 @@ def rewrite_rules(text: str, rules: Rules, *, preface: str, notes: Mapping[int, 
 
 
 def _rewrite_block(block: str, rule: Rule) -> str:
-    """Replace the conditions of one rule, which stand after ``when``."""
+    """Return the text of one rule with other conditions. The conditions follow ``when``."""
     start = re.search(r"^[ \t]*when\s*=", block, re.MULTILINE)
     if start is None:
         return block

@@ -1,4 +1,4 @@
-"""All signals of one segment, by the names of shard columns: from its samples, its transcript and the models."""
+"""Compute all signals of one segment, by shard column, from its samples, its transcript and the models' answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +44,8 @@ RECOGNITION_SIGNALS = (
     Column("heard_repeated", "float", "ratio", "As `repeated_fraction`, of the recognised text."),
     Column("heard_compression", "float", "ratio", "Bytes of the recognised text by its bytes when compressed by zlib."),
 )
-"""What is computed from the ASR model's answer; it is replaced together with that answer."""
+"""Signals that are computed from the ASR model's answer. When a later answer replaces this answer, it replaces these
+signals too."""
 
 DERIVED_SIGNALS = (
     Column("language_code", "str", "ISO 639", "The declared language in its canonical code; null if unknown."),
@@ -65,12 +66,12 @@ DERIVED_SIGNALS = (
     Column("language_votes_against", "int", "models", "LID models that know the language and name another."),
     Column("language_abstentions", "int", "models", "LID models that do not know it, or gave no answer."),
 )
-"""What ``segment_signals`` derives, in the order of the shard's columns."""
+"""Columns of the signals that ``segment_signals`` derives, in the order of the shard."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteRoles:
-    """What scoring needs to know of a suite: its models, and which of them transcribe or identify languages."""
+    """The models of a suite, and which of them transcribe or identify languages."""
 
     models: tuple[str, ...]
     asr_model: str | None = None
@@ -78,25 +79,26 @@ class SuiteRoles:
     lid_models: tuple[str, ...] = ()
     """Models with the columns ``language`` (their first choice) and ``declared_p``."""
     known_languages: tuple[str, ...] = ()
-    """Normalised codes that at least one model of the suite can name, sorted; empty if none identifies languages."""
+    """Normalised codes that at least one model of the suite can identify, sorted; empty without such a model."""
 
 
 def segment_signals(
     decoded: DecodedSegment, answers: Mapping[str, Answer], *, language: str | None, roles: SuiteRoles
 ) -> dict[str, Scalar]:
-    """Compute all signals of a segment: the input of the rules, and the content of the shard.
+    """Compute all signals of a segment. They are the input of the rules and the content of the shard.
 
     Args:
         decoded: the segment, with its audio or the fault that explains why it has none.
-        answers: one answer per model of ``roles.models``; not read where the models were not asked: without audio, and
-            with a label that is no language or that no model knows.
+        answers: one answer per model of ``roles.models``. The answers are not read if the models were not asked: the
+            segment has no audio, or its label is no language or one that no model knows.
         language: the declared language's normalised code, None without a declared language.
         roles: the models, and which of them transcribe or identify languages.
 
     Returns:
         ``fault``, the declared ``language``, the ``DERIVED_SIGNALS``, and for each model ``<model>_<column>`` for
-        every column of its answer and ``<model>_fault``: None exactly if it answered, else ``kind: message``. A signal
-        that cannot be known is None. An answer with a number that is not finite counts as no answer.
+        every column of its answer and ``<model>_fault``. The fault is None if the model answered, else
+        ``kind: message``. A signal that cannot be known is None. An answer with a number that is not finite counts as
+        no answer.
     """
     audio, text = decoded.audio, decoded.segment.text
     duration_s = None if isinstance(audio, Fault) else len(audio) / SAMPLE_RATE
@@ -116,7 +118,7 @@ def segment_signals(
 
 
 def _check_answers(decoded: DecodedSegment, answers: Mapping[str, Answer], roles: SuiteRoles) -> dict[str, Answer]:
-    """Give each model one answer: the fault for which it was not asked, else the model's own, if finite."""
+    """Return one answer per model: a fault if the models were not asked, else the model's answer, if finite."""
     if isinstance(decoded.audio, Fault):
         return dict.fromkeys(roles.models, Unscored(decoded.audio))
     if fault := label_fault(decoded.segment.language, roles.known_languages):
@@ -125,7 +127,7 @@ def _check_answers(decoded: DecodedSegment, answers: Mapping[str, Answer], roles
 
 
 def _refuse_non_finite(answer: Answer) -> Answer:
-    """Replace an answer with a NaN, an infinity or an impossible number by a fault: it only looks like a score."""
+    """Return the answer, or a fault if the answer holds NaN, an infinity or a number beyond ``MAX_NUMBER``."""
     values = answer.values.items() if isinstance(answer, Scored) else ()
     for name, value in values:
         if isinstance(value, float) and not abs(value) <= MAX_NUMBER:
@@ -148,7 +150,7 @@ def _text_signals(text: str, language: str | None, duration_s: Seconds | None) -
 
 
 def _recognition_signals(text: str, recognised: str | None, language: str | None) -> dict[str, Scalar]:
-    """Compare the stored transcript with the recognised text; all None where no model recognised anything."""
+    """Compare the stored transcript with the recognised text; all signals are None without a recognised text."""
     if recognised is None:
         return dict.fromkeys(column.name for column in RECOGNITION_SIGNALS)
     reference, hypothesis = comparable_text(text, language), comparable_text(recognised, language)

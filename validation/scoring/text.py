@@ -1,4 +1,4 @@
-"""Texts before they are compared: their normal form, and the share of letters in the scripts of a language."""
+"""Normalise texts for comparison, and measure the share of letters in the scripts of a language."""
 
 import unicodedata
 from functools import cache
@@ -6,17 +6,17 @@ from functools import cache
 import regex
 
 NORMALISATION = "1"
-"""Version of ``normalise_text``, written into every shard. A change of any output is a new version."""
+"""Version of ``normalise_text``, written into every shard. Any change of its output needs a new version."""
 
 UNSPACED_LANGUAGES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
-"""Languages that put no spaces between words: a space in their transcripts carries no meaning."""
+"""Languages written without spaces between words. A space in their transcripts carries no meaning."""
 
 _INVISIBLE_MARKS = frozenset({0x034F, *range(0x180B, 0x180E), 0x180F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)})
-"""Grapheme joiners and variation selectors: marks (category M) that choose a glyph and stand for no sound."""
+"""Grapheme joiners and variation selectors: marks (category M) that select a glyph and represent no sound."""
 
 
 class _CharacterMap(dict[int, str]):
-    """The replacement of each character, computed at its first use. ``str.translate`` looks up code points."""
+    """Maps each code point to its replacement, which is computed at its first use. For ``str.translate``."""
 
     def __missing__(self, code_point: int) -> str:
         character = chr(code_point)
@@ -52,13 +52,16 @@ def normalise_text(text: str) -> str:
 
 
 def comparable_text(text: str, language: str | None) -> str:
-    """Normalise a text for comparison by character: without spaces where the language writes none."""
+    """Normalise a text for comparison by character; remove spaces if the language is written without spaces."""
     normal = normalise_text(text)
     return normal.replace(" ", "") if language in UNSPACED_LANGUAGES else normal
 
 
 def has_digits(text: str) -> bool:
-    """Whether a text has decimal digits of any script. CER is then high even where the recogniser was right."""
+    """Return whether a text has decimal digits of any script.
+
+    The CER of such a text is high even if the recogniser was right, because digits may be spoken as words.
+    """
     return any(character.isdecimal() for character in text)
 
 
@@ -104,17 +107,17 @@ _LATIN = frozenset({"Latin"})
 
 
 def script_fraction(text: str, language: str | None) -> float | None:
-    """Share of a text's letters, in [0, 1], that belong to a script of the language.
+    """Return the share of a text's letters, in [0, 1], that belong to a script of the language.
 
-    Marks, digits and punctuation are not counted, because scripts share them. None without letters, without a
-    language, and for a language that ``LANGUAGE_SCRIPTS`` lacks.
+    Marks, digits and punctuation are not counted, because scripts share them. Return None for a text without letters,
+    for no language, and for a language that ``LANGUAGE_SCRIPTS`` lacks.
     """
     scripts = LANGUAGE_SCRIPTS.get(language or "")
     return _letter_share(text, scripts) if scripts else None
 
 
 def latin_fraction(text: str) -> float | None:
-    """Share of a text's letters that are Latin, in [0, 1]; None without letters. It shows code-mixing."""
+    """Return the share of a text's letters that are Latin, in [0, 1]; None without letters. It shows code-mixing."""
     return _letter_share(text, _LATIN)
 
 
@@ -125,8 +128,9 @@ def _letter_share(text: str, scripts: frozenset[str]) -> float | None:
 
 @cache
 def _pattern_of(scripts: frozenset[str]) -> "regex.Pattern[str]":
-    """Compile the pattern of one character of some scripts.
+    """Compile a pattern that matches one character of the given scripts.
 
-    Script_Extensions, not Script: the Japanese length mark belongs to two scripts, so its Script is none of them.
+    The pattern uses Script_Extensions, not Script: the Japanese length mark belongs to two scripts, so its Script is
+    neither of them.
     """
     return regex.compile("[" + "".join(rf"\p{{Script_Extensions={script}}}" for script in sorted(scripts)) + "]")

@@ -1,4 +1,4 @@
-"""Verdicts: an ordered, versioned list of rules over the signals of one segment."""
+"""Compute the verdict of one segment from its signals, by an ordered, versioned list of rules."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +12,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from validation.domain import UNKNOWN_LANGUAGE, UNSUPPORTED_LANGUAGE, Fault, Scalar
 
 Decision: TypeAlias = Literal["accept", "review", "reject"]
-"""From mild to severe. ``review`` asks a person to listen, or a better model to score."""
+"""The decisions, from mild to severe. ``review`` asks for a person to listen, or for a better model to score."""
 _SEVERITY: tuple[Decision, ...] = ("accept", "review", "reject")
 
 Operator: TypeAlias = Literal["<", "<=", ">", ">=", "==", "!=", "missing", "present"]
 MAX_MARGIN = 4.0
-"""The largest margin: beyond it no ranking is meant."""
+"""Limit of the absolute value of a margin. Segments with this margin are not ranked among each other."""
 LANGUAGE = "language_code"
-"""The column that decides which rules and which limits are a segment's."""
+"""The column with the declared language of a segment, by which its rules and limits are chosen."""
 _EXACT = 2**53
-"""Up to this value an integer and a float compare alike in every engine. Counts in shards stay far below."""
+"""Up to this value, every query engine compares an integer with a float correctly. Counts in shards stay far below."""
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -41,7 +41,7 @@ class Verdict:
     """Each reason once, in the order of the rules."""
     rules_version: str
     margin: float
-    """Signed distance to the rules' boundary, at most ``MAX_MARGIN``: see ``Rules.margin``."""
+    """Signed distance to the boundary of the rules, within ``MAX_MARGIN`` of 0: see ``Rules.margin``."""
 
 
 class _StrictModel(BaseModel):
@@ -49,12 +49,12 @@ class _StrictModel(BaseModel):
 
 
 def _sort_limits(limits: object) -> object:
-    """Make a table of TOML hashable, and equal to one with another order."""
+    """Return a TOML table as a sorted tuple, which is hashable and does not depend on the order in the file."""
     return tuple(sorted(limits.items())) if isinstance(limits, dict) else limits
 
 
 class Condition(_StrictModel):
-    """One comparison of one column, simple enough for any engine that reads shards to repeat."""
+    """A comparison of one column with a value. Any engine that reads shards can repeat the comparison."""
 
     column: str
     op: Operator
@@ -82,15 +82,18 @@ class Condition(_StrictModel):
 
     @property
     def is_ordered(self) -> bool:
-        """Whether the operator compares with a limit."""
+        """Whether the operator is ``<``, ``<=``, ``>`` or ``>=``, which compare a number with a limit."""
         return self.op in {"<", "<=", ">", ">="}
 
     def limit_for(self, language: Scalar) -> Scalar:
-        """The value to compare with in a language, given by its canonical code; None for an unknown language."""
+        """Return the value with which the condition compares a signal in a language.
+
+        ``language`` is a canonical code, or None for an unknown language.
+        """
         return dict(self.by_language).get(str(language), self.value) if self.by_language else self.value
 
     def holds(self, signals: Mapping[str, Scalar]) -> bool:
-        """Whether the condition holds. A comparison with a missing signal never holds, not even ``!=``."""
+        """Return whether the condition holds. With a missing signal no comparison holds, not even ``!=``."""
         signal = signals.get(self.column)
         if self.op in {"missing", "present"}:
             return (signal is None) is (self.op == "missing")
@@ -104,7 +107,7 @@ class Rule(_StrictModel):
     verdict: Literal["review", "reject"]
     when: tuple[Condition, ...] = Field(min_length=1)
     sentence: str = Field(min_length=1)
-    """The reason, for a person."""
+    """The reason as a sentence for users."""
     languages: tuple[str, ...] = ()
     """Canonical codes of the languages that the rule is for; empty for all, an unknown one included."""
 
@@ -125,14 +128,14 @@ class Rules(_StrictModel):
 
     version: str = Field(min_length=1)
     required_models: tuple[str, ...]
-    """Models without whose answer no segment is accepted."""
+    """A segment is accepted only if each of these models gave an answer."""
     rules: tuple[Rule, ...]
     typical: Mapping[str, float] = {}
-    """Column -> its median over clean speech. A margin is in units of the distance from a limit to it."""
+    """Median of each column over clean speech. A margin is in units of the distance from a limit to this median."""
 
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
-        """The rules that every file implies (audio decoded, length as declared, models answered), then the file's."""
+        """The implied rules (audio decoded, length as declared, models answered), followed by the rules of the file."""
         of_models = (make(model) for model in self.required_models for make in (_unscored, _unknown, _unsupported))
         return (_UNDECODABLE, _SHORTER, _LONGER, *of_models, *self.rules)
 
@@ -142,7 +145,10 @@ class Rules(_StrictModel):
         return frozenset().union(*(rule.columns for rule in self.effective))
 
     def with_rules(self, rules: Sequence[Rule], version: str) -> "Rules":
-        """Other rules for the same models. A copy of the model would keep what is cached of the old ones."""
+        """Return new rules for the same models.
+
+        ``model_copy`` would keep the cached ``effective`` rules of this object.
+        """
         return Rules(version=version, required_models=self.required_models, rules=tuple(rules), typical=self.typical)
 
     def evaluate(self, signals: Mapping[str, Scalar]) -> Verdict:
@@ -159,10 +165,12 @@ class Rules(_StrictModel):
     def margin(self, signals: Mapping[str, Scalar]) -> float:
         """Measure how far a segment is from the boundary between accepting it and not.
 
-        The robustness of the rules' formula (Fainekos and Pappas 2009): of a rule the least of its conditions, of all
-        rules the greatest. A condition's distance is in units of the distance from its limit to the column's
-        ``typical`` value, so 1 below the limit is a typical clean segment; a column without one counts in units of its
-        limit. A condition without a limit, and one on a missing signal, counts ``MAX_MARGIN`` either way.
+        The margin is the robustness of the rules as a logical formula (Fainekos and Pappas 2009): the minimum distance
+        of the conditions of each rule, then the maximum over all rules. The distance of a condition is positive if the
+        condition holds. Its unit is the distance from the limit to the column's ``typical`` value, so a typical clean
+        segment has the distance -1. For a column without a typical value, the unit is the absolute value of the limit.
+        A condition without a limit, or on a missing signal, has the distance ``MAX_MARGIN`` if it holds, else
+        ``-MAX_MARGIN``.
 
         Returns:
             At least 0 for a segment that is not accepted, at most 0 for an accepted one; 0 lies on the boundary.
@@ -178,7 +186,7 @@ class Rules(_StrictModel):
         )
 
     def unit_of(self, condition: Condition, limit: float) -> float:
-        """The unit in which a condition's distance from a limit is measured, above 0."""
+        """Return the unit, above 0, in which the distance of a condition's signal from a limit is measured."""
         return abs(self.typical.get(condition.column, 0.0) - limit) or 1.0
 
     def _distance(self, condition: Condition, signals: Mapping[str, Scalar], language: Scalar) -> float:
@@ -203,24 +211,24 @@ _SHORTER = Rule(
     when=(Condition(column="length_difference_s", op="<", value=-0.5),),
     sentence="The audio is shorter than its record says: its end may be missing.",
 )
-"""Records round to a tenth of a second, and encoders pad by up to 0.15 s."""
+"""The tolerance is 0.5 s: records round to a tenth of a second, and encoders pad by up to 0.15 s."""
 _LONGER = Rule(
     reason="length_differs",
     verdict="review",
     when=(Condition(column="length_difference_s", op=">", value=2.0),),
     sentence="The audio is longer than its record says: it may hold more than the segment.",
 )
-"""Clips are cut with up to a second of context on each side."""
+"""The tolerance is 2 s: clips are cut with up to a second of context on each side."""
 
 
 def _unknown(model: str) -> Rule:
-    """Make the rule for segments about which no model was asked, because their label is no language."""
+    """Make the rule for segments that no model was asked about, because ISO 639 does not know their language."""
     sentence = "ISO 639 does not know the declared language, so no model was asked."
     return _not_asked(model, "unknown_language", UNKNOWN_LANGUAGE, sentence)
 
 
 def _unsupported(model: str) -> Rule:
-    """Make the rule for segments about which no model was asked, because none knows their language."""
+    """Make the rule for segments that no model was asked about, because no model knows their language."""
     sentence = "No model of the suite knows the declared language, so none was asked."
     return _not_asked(model, "unsupported_language", UNSUPPORTED_LANGUAGE, sentence)
 

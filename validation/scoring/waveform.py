@@ -1,4 +1,4 @@
-"""Signals of the samples: level, clipping, bandwidth, both edges, silence inside."""
+"""Compute signals from the samples of a segment: level, clipping, bandwidth, level at both edges, longest pause."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,33 +14,35 @@ AUDIO_SIGNALS = (
     Column("edge_end_db", "float", "decibels", "Level of the last 50 ms, from that of the whole segment."),
     Column("pause_s", "float", "seconds", "Longest silence between two sounds, 30 dB below the segment's level."),
 )
-"""What ``audio_signals`` computes."""
+"""Columns of the signals that ``audio_signals`` computes."""
 
 SILENCE_DBFS = -120.0
-"""The lowest level that is reported. Digital silence has no level on a logarithmic scale, so it is given this one."""
+"""Lowest level that is reported, in dBFS. Digital silence, whose level is minus infinity, gets this value."""
 
 CLIP_LEVEL = 0.99
-"""Full scale as a share of the range. Resampling rings around a clipped peak and leaves it on both sides."""
+"""Absolute value from which a sample counts as clipped; full scale is 1. Resampling makes a clipped peak ring, so that
+some of its samples fall below full scale."""
 
 FLAT_LEVEL, FLAT_SAMPLES = 0.995, 3
-"""A flat top: at least so many samples in succession at this share of the peak or beyond it. A sine below 440 Hz stays
-as long within 0.5 % of its peak, but speech touches its peak a few times in a segment only."""
+"""A flat top is a run of at least ``FLAT_SAMPLES`` samples that reach ``FLAT_LEVEL`` of the peak. A sine below 440 Hz
+has such runs too, but speech reaches its peak only a few times in a segment."""
 
 EDGE_S: Seconds = 0.05
-"""Length of an edge. A cut through speech leaves its level there; a pause of 50 ms lies at most ends of segments."""
+"""Length of an edge. After a cut through speech, the edge has the level of speech. Most segments begin and end with a
+pause of at least 50 ms."""
 
 FRAME = 320
-"""Samples of a frame of 20 ms, for the spectrum and for pauses."""
+"""Samples per frame of 20 ms, for the spectrum and for pauses."""
 
 BANDWIDTH_FLOOR_DB = -50.0
-"""Level, from that of the strongest band, down to which a band counts as part of the bandwidth."""
+"""Lowest level, relative to the strongest frequency band, at which a band counts as part of the bandwidth."""
 
 PAUSE_DB = -30.0
-"""Level, from that of the segment, below which a frame is a pause."""
+"""Level, relative to the whole segment, below which a frame is a pause."""
 
 
 def audio_signals(audio: Waveform | None) -> dict[str, Scalar]:
-    """Compute the signals of a segment's samples; all None without audio."""
+    """Compute the signals of a segment's samples; without audio all signals are None."""
     if audio is None:
         return dict.fromkeys(column.name for column in AUDIO_SIGNALS)
     start, end = edge_levels_db(audio)
@@ -56,9 +58,9 @@ def audio_signals(audio: Waveform | None) -> dict[str, Scalar]:
 
 
 def rms_dbfs(audio: Waveform) -> float | None:
-    """Root mean square level in decibels; 0 is a square wave at full scale, and the least is ``SILENCE_DBFS``.
+    """Return the root mean square level in dBFS, at least ``SILENCE_DBFS``; 0 is a full-scale square wave.
 
-    None for audio without samples and for audio with samples that are not finite.
+    Return None for audio without samples and for audio with samples that are not finite.
     """
     if not len(audio):
         return None
@@ -69,15 +71,15 @@ def rms_dbfs(audio: Waveform) -> float | None:
 
 
 def clipped_fraction(audio: Waveform) -> float | None:
-    """Share of samples at or beyond ``CLIP_LEVEL``, in [0, 1]; None without samples."""
+    """Return the share of samples at or beyond ``CLIP_LEVEL``, in [0, 1]; None without samples."""
     return float(np.mean(np.abs(audio) >= CLIP_LEVEL)) if len(audio) else None
 
 
 def flat_fraction(audio: Waveform) -> float | None:
-    """Share of samples in flat tops, in [0, 1]: clipping at whatever level the file was stored afterwards.
+    """Return the share of samples in flat tops, in [0, 1]. Flat tops show clipping even if the level was lowered later.
 
-    A flat top is a run of ``FLAT_SAMPLES`` samples of one sign within 0.5 % of the segment's own peak. None without
-    samples, and for digital silence.
+    A flat top is a run of at least ``FLAT_SAMPLES`` samples of one sign within 0.5 % of the segment's own peak. Return
+    None without samples, for digital silence and for samples that are not finite.
     """
     peak = float(np.abs(audio).max()) if len(audio) else 0.0
     if not 0 < peak < np.inf:
@@ -87,10 +89,11 @@ def flat_fraction(audio: Waveform) -> float | None:
 
 
 def bandwidth_hz(audio: Waveform) -> float | None:
-    """Highest frequency, in hertz, at which the segment's loud half has energy; at most half the sample rate.
+    """Return the highest frequency, in hertz, at which the loud half of a segment has energy.
 
-    The mean spectrum of the louder half of the frames of 20 ms, smoothed over 150 Hz, is compared with its own highest
-    value: the highest frequency within ``BANDWIDTH_FLOOR_DB`` of it. None for less than ten frames and for silence.
+    The mean spectrum of the louder half of the frames of 20 ms is smoothed over 150 Hz. The result is the highest
+    frequency whose power is within ``BANDWIDTH_FLOOR_DB`` of the maximum of this spectrum, and at most half the sample
+    rate. Return None for fewer than ten frames and for silence.
     """
     count = len(audio) // FRAME
     level = rms_dbfs(audio)
@@ -105,9 +108,10 @@ def bandwidth_hz(audio: Waveform) -> float | None:
 
 
 def edge_levels_db(audio: Waveform) -> tuple[float | None, float | None]:
-    """Level of the first and of the last ``EDGE_S``, in decibels from the level of the whole segment.
+    """Return the levels of the first and last ``EDGE_S``, in decibels relative to the level of the whole segment.
 
-    Near 0 or above: the segment begins or ends within speech. None for silence and for segments below four edges.
+    A level near 0 or above means that the segment begins or ends within speech. Both levels are None for silence and
+    for segments that are shorter than four edges.
     """
     edge, level = int(EDGE_S * SAMPLE_RATE), rms_dbfs(audio)
     if level is None or level <= SILENCE_DBFS or len(audio) < 4 * edge:
@@ -117,9 +121,10 @@ def edge_levels_db(audio: Waveform) -> tuple[float | None, float | None]:
 
 
 def longest_pause_s(audio: Waveform) -> Seconds | None:
-    """The longest silence between two sounds, in seconds; the silence at both ends is not counted.
+    """Return the longest silence between two sounds, in seconds. Silence at the start and the end is not counted.
 
-    A frame of 20 ms is silent if it is more than 30 dB below the segment's level. None for digital silence.
+    A frame of 20 ms is silent if it is more than 30 dB below the segment's level. Return None for digital silence and
+    for audio shorter than a frame, and 0 without a pause.
     """
     count, level = len(audio) // FRAME, rms_dbfs(audio)
     if level is None or level <= SILENCE_DBFS or not count:
@@ -132,6 +137,6 @@ def longest_pause_s(audio: Waveform) -> Seconds | None:
 
 
 def _run_lengths(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The length of every run of true values."""
+    """Return the length of every run of true values."""
     edges = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
     return np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)

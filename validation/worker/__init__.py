@@ -1,1 +1,1 @@
-"""What runs on a box: the bootstrap, the Prefect worker and the chunk runner."""
+"""The programs of a box: the bootstrap, the Prefect worker and the chunk runner."""

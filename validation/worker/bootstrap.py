@@ -1,7 +1,7 @@
-"""The first program of a rented box: test the box, run its worker, and destroy the instance when it is of no more use.
+"""Test a rented box, run its worker, and destroy the instance when the box is past its lifetime, idle or broken.
 
-This is the last limit on cost, which works without the control machine: a box that is past its lifetime, idle or broken
-destroys its own instance, with a vendor key that is valid for this instance only.
+This program is the first of a rented box. It is also the last limit on cost: it works without the control machine. It
+destroys the instance with a vendor key that is valid for this instance only.
 """
 
 import logging
@@ -33,31 +33,35 @@ log = logging.getLogger("vfleet.box")
 
 WORKER = (
     *(sys.executable, "-m", "prefect", "worker", "start", "--pool", "vast-gpu", "--type", "vast-gpu", "--limit", "2"),
-    "--with-healthcheck",  # on PREFECT_WORKER_WEBSERVER_HOST and _PORT: the image's healthcheck asks there
+    "--with-healthcheck",  # the image's healthcheck asks PREFECT_WORKER_WEBSERVER_HOST and _PORT
 )
 FLOW_MARK = b"\0prefect.engine\0"
-"""Part of the command line of every flow process, and of no other process of a box: the module that it runs."""
+"""Bytes that only flow processes of a box have in `/proc/PID/cmdline`: the name of the module that they run."""
 
 POLL_S: Seconds = 15.0
 RESTART_S: Seconds = 10.0
 MAX_RESTARTS = 10
-"""Exits of the worker within an hour after which the box is destroyed."""
+"""The box is destroyed when its worker exits more often than this within an hour."""
 DRAIN_TIMEOUT_S: Seconds = 180.0
-"""How long the worker may drain; its own grace is two minutes."""
+"""Time limit for the drain of the worker, after which it is killed. The worker's own grace is two minutes."""
 DESTROY_TRIES = 30
 DESTROY_PAUSE_S: Seconds = 60.0
 SELF_TEST = (sys.executable, "-m", "validation.models.self_test")
 SELF_TEST_TIMEOUT_S: Seconds = 180.0
-"""Weights load within two minutes. The fleet replaces a box without a heartbeat six minutes after its start anyway."""
+"""Time limit of the self-test. Weights load within two minutes. The fleet replaces a box that sends no heartbeat within
+six minutes of its start."""
 
 
 STOPPED = "stopped by a signal"
-"""The reason of an end that was asked for."""
+"""The reason that ``run_worker`` returns after SIGTERM or SIGINT."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo:
-    """The instance that this box is, and its limits. ``instance_id`` is None on a machine that is not rented."""
+    """The vendor's instance of this box, and the limits of its life and idle time.
+
+    ``instance_id`` is None on a machine that is not rented.
+    """
 
     instance_id: str | None
     key: str
@@ -67,7 +71,7 @@ class InstanceInfo:
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
-        """Read the variables that the vendor and the launch spec set."""
+        """Read the instance from the environment variables that the vendor and the launch spec set."""
         return cls(
             instance_id=environment.get("CONTAINER_ID"),
             key=environment.get("CONTAINER_API_KEY", ""),
@@ -78,7 +82,10 @@ class InstanceInfo:
 
 
 class IdlePolicy:
-    """Decides when a box is of no more use. All times are of one monotonic clock, in seconds."""
+    """Decides when a box must be destroyed: past its lifetime, idle, or with a worker that exits too often.
+
+    All times are of one monotonic clock, in seconds.
+    """
 
     def __init__(self, instance: InstanceInfo, started_at: Seconds) -> None:
         self._instance, self._started_at, self._busy_at = instance, started_at, started_at
@@ -89,7 +96,7 @@ class IdlePolicy:
         self._exits = [*(exited_at for exited_at in self._exits if now - exited_at < 3600), now]  # noqa: PLR2004 - an hour
 
     def decision(self, now: Seconds, *, busy: bool) -> str | None:
-        """The reason to destroy the box now; None while it may stay."""
+        """Return the reason to destroy the box now, given whether a flow runs; None if the box may stay."""
         if busy:
             self._busy_at = now
         if now - self._started_at > self._instance.lifetime_s:
@@ -104,10 +111,10 @@ class IdlePolicy:
 def find_box_problem(
     environment: Mapping[str, str], *, find_gpus: Callable[[], str | None] | None = None
 ) -> str | None:
-    """The reason why this box cannot work; None if it can.
+    """Return the reason why this box cannot work; None if it can.
 
-    Checks, the cheapest first: the GPU that was ordered, a driver for the CUDA of this image, free disk, a ledger at
-    the migration of this code, and models that load and answer.
+    The cheapest checks come first: the ordered GPU is visible, the driver supports the CUDA version of this image,
+    enough disk is free, the ledger is at the migration of this code, and the models load and answer.
 
     Args:
         environment: the environment of the box.
@@ -126,11 +133,13 @@ def find_box_problem(
 
 
 def check_ledger(database_url: str) -> None:
-    """Check the ledger's migration, and keep no connection open: this program needs none while the worker runs.
+    """Check that the ledger is at the migration of this code.
+
+    The connection is closed afterwards, because this program needs none while the worker runs.
 
     Raises:
         SchemaMismatch: the ledger is at another migration.
-        FleetError: as ``open_engine`` and its first use.
+        FleetError: the ledger cannot be reached, or DATABASE_URL is wrong.
     """
     engine = open_engine(database_url)
     try:
@@ -140,7 +149,7 @@ def check_ledger(database_url: str) -> None:
 
 
 def find_gpu_problem(wanted: str, found: str | None) -> str | None:
-    """The problem of a box's GPUs, given the output of ``list_gpus``; None if there is none."""
+    """Return the problem of a box's GPUs, given the output of ``list_gpus``; None without a problem."""
     if found is None or wanted not in found:
         return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
     needs, driver = built_for_cuda(), found.splitlines()[0].rpartition(",")[2].strip()
@@ -148,7 +157,10 @@ def find_gpu_problem(wanted: str, found: str | None) -> str | None:
 
 
 def find_model_problem(environment: Mapping[str, str], command: Sequence[str] = SELF_TEST) -> str | None:
-    """Run the self-test in its own process, which may crash. The reason of a failure; None if all models answer."""
+    """Run the self-test of the models; return the reason of its failure, None if all models answer.
+
+    The self-test runs in its own process, because it may crash.
+    """
     try:
         done = subprocess.run(
             command, env=dict(environment), capture_output=True, text=True, timeout=SELF_TEST_TIMEOUT_S, check=False
@@ -162,7 +174,10 @@ def find_model_problem(environment: Mapping[str, str], command: Sequence[str] = 
 
 
 def list_gpus() -> str | None:
-    """One line per GPU: its name and driver, as ``NVIDIA GeForce RTX 3090, 580.65.06``. None without a driver."""
+    """Return one line per GPU with its name and driver version, as ``NVIDIA GeForce RTX 3090, 580.65.06``.
+
+    Return None if `nvidia-smi` is missing or fails.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -172,7 +187,10 @@ def list_gpus() -> str | None:
 
 
 def has_flows(proc: Path = Path("/proc")) -> bool:
-    """Whether a flow process runs. The box is one container, so every process in it belongs to this worker."""
+    """Return whether a flow process runs.
+
+    The box is one container, so every process in it belongs to this worker.
+    """
     for entry in proc.glob("[0-9]*/cmdline"):
         try:
             if FLOW_MARK in entry.read_bytes():
@@ -183,9 +201,10 @@ def has_flows(proc: Path = Path("/proc")) -> bool:
 
 
 def run_worker(command: Sequence[str], policy: IdlePolicy, *, clock: Clock, busy: Callable[[], bool]) -> str:
-    """Keep a worker running until the policy decides otherwise or a signal arrives; drain it. Returns the reason.
+    """Run a worker until the policy ends the box or a signal arrives; drain the worker and return the reason.
 
-    With a clock whose sleep ends at a signal, the drain begins at once.
+    A worker that exits is started again after ``RESTART_S``. If a signal ends the clock's sleep, the drain begins at
+    once.
     """
     received: list[int] = []
 
@@ -222,7 +241,10 @@ def _drain(worker: subprocess.Popen[bytes]) -> None:
 
 
 def destroy_self(instance: InstanceInfo, *, clock: Clock, transport: httpx.BaseTransport | None = None) -> bool:
-    """Ask the vendor to destroy this instance, for up to half an hour; returns whether it agreed."""
+    """Ask the vendor to destroy this instance, for about half an hour; return whether the vendor confirmed.
+
+    On a machine that is not rented, return False at once.
+    """
     if instance.instance_id is None:
         return False
     address = f"{instance.url}/api/v0/instances/{instance.instance_id}/"
@@ -249,7 +271,10 @@ def _request_destroy(http: httpx.Client, address: str) -> bool:
 
 
 def main() -> int:
-    """Test the box, run the worker, destroy the instance. A stop by a signal (by the vendor) does not destroy it."""
+    """Test the box, run the worker, destroy the instance; return an exit code.
+
+    After SIGTERM or SIGINT, as when the vendor stops the box, the instance is not destroyed.
+    """
     configure_logging("%(asctime)s %(message)s")
     instance = InstanceInfo.read(os.environ)
     try:
@@ -257,7 +282,7 @@ def main() -> int:
         if reason is None:
             with InterruptibleClock() as clock:
                 reason = run_worker(WORKER, IdlePolicy(instance, clock.monotonic()), clock=clock, busy=has_flows)
-    except Exception as error:  # a box that does not work must not go on billing, whatever the error is
+    except Exception as error:  # after any error the box must end, because the vendor bills it until then
         log.exception("this box cannot go on")
         reason = repr(error)
     log.info("this box ends: %s", reason)

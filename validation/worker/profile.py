@@ -1,6 +1,7 @@
-"""The identity of a worker session, and what the row of a worker in the ledger shows.
+"""The identity of a worker session, and the description of a worker in its ledger row.
 
-The identity tells whether a process is dead. The row shows the machine, its GPU, settings, versions and models.
+By the identity a later session finds out whether an earlier process is dead. The row describes the machine, its GPUs,
+settings, versions and models.
 """
 
 import os
@@ -27,7 +28,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """The identity of one worker session. Never repeated, not even after a reboot or when a pid is used again."""
+    """The identity of one worker session. It stays unique after a reboot and after the reuse of a pid."""
 
     host: str
     boot_id: str
@@ -42,7 +43,7 @@ class ProcessIdentity:
 
     @property
     def machine(self) -> tuple[str, str, str]:
-        """The machine and namespace in which the pid is unique."""
+        """The host name, boot id and pid namespace within which the pid is unique."""
         return self.host, self.boot_id, self.pid_namespace
 
     @classmethod
@@ -68,7 +69,10 @@ def current_identity() -> ProcessIdentity:
 
 
 def is_confirmed_dead(identity: str) -> bool:
-    """Whether the process certainly has ended. False if it belongs to another machine or namespace."""
+    """Return whether the process with this identity has certainly ended.
+
+    Return False if the process belongs to another machine or namespace, because its pid cannot be checked here.
+    """
     other = ProcessIdentity.parse(identity)
     return (
         other is not None
@@ -78,9 +82,9 @@ def is_confirmed_dead(identity: str) -> bool:
 
 
 def remove_stale_dirs(worker_id: str) -> None:
-    """Delete the temporary folders of earlier sessions of a worker. A session that still runs keeps its own."""
+    """Delete the temporary folders of ended sessions of a worker. The folder of a running session is kept."""
     for pid, folder in list_server_dirs(worker_id).items():
-        if pid == os.getpid() or process_start_time(pid) is None:  # in a container every session may have the same pid
+        if pid == os.getpid() or process_start_time(pid) is None:  # an earlier session in a container may have this pid
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -90,12 +94,12 @@ def _pid_namespace() -> str:
 
 
 def process_start_time(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot; None if there is no such process, or it is a zombie."""
+    """Return the start time of a process in clock ticks since boot; None if the process is gone or a zombie."""
     try:
         stat = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
-    # The command's name stands in parentheses and may itself hold spaces and parentheses: proc(5), fields 3 and 22.
+    # The command name is enclosed in parentheses, and may contain spaces and parentheses: proc(5), fields 3 and 22.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else fields[19]
 
@@ -111,11 +115,11 @@ CONFIG_SETTINGS = (
     "drain_grace_s",
     "max_attempts",
 )
-"""The settings that decide how much work a box takes and how long it holds it."""
+"""Names of the settings that limit the amount of work of a box and the time for which the box holds it."""
 
 
 def describe_worker(settings: Settings, *, prefect_worker: str | None, limit: int | None) -> WorkerProfile:
-    """Describe this process, its machine and its settings. ``limit`` is how many flow runs it takes at a time."""
+    """Describe this process, its machine and its settings. ``limit`` is the maximum number of concurrent flow runs."""
     gpus = read_gpus()
     return WorkerProfile(
         worker_id=settings.worker_id,
@@ -135,14 +139,14 @@ def describe_worker(settings: Settings, *, prefect_worker: str | None, limit: in
 
 
 def add_models(profile: WorkerProfile, suite: SuiteInfo) -> WorkerProfile:
-    """Add what the inference server has loaded to the description of a worker."""
+    """Return the profile with the model revisions and the batch budget of the inference server."""
     models = {"revisions": dict(suite.revisions), "batch_budget_s": suite.budget_s}
     return replace(profile, config={**profile.config, **models})
 
 
 @contextmanager
 def temporary_registration(engine: Engine, settings: Settings) -> Iterator[None]:
-    """Register this process as a worker while the block runs, and retire it at the end. For work without Prefect.
+    """Register this process as a worker while the block runs; retire it at the end. Used for work without Prefect.
 
     Raises:
         WorkerIdTaken: a worker is online under this id.

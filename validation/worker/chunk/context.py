@@ -1,4 +1,4 @@
-"""The services that a worker processes chunks with, and one leased chunk from its claim to its commit."""
+"""The services that a worker needs to process chunks, and one leased chunk from its claim to its commit."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +26,12 @@ from validation.worker.chunk.shard import EncodedShard, encode_chunk, upload_sha
 from validation.worker.profile import temporary_registration
 
 MAX_RENUMBERINGS = 5
-"""Shard keys that one upload tries. The second is free, unless another process of the worker id takes it meanwhile."""
+"""Maximum number of shard keys that one upload tries. The second key is free, unless another process with the same
+worker id takes it."""
 
 
 class ShardKeysTaken(Transient):
-    """Each shard key that was tried is taken. The chunk is released; nothing was overwritten."""
+    """All shard keys that were tried hold other shards. The chunk is released; nothing was overwritten."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
@@ -48,14 +49,15 @@ class ChunkContext:
     scorer: Scorer
     draining: Callable[[], bool]
     _requested_at: dict[UUID, Seconds] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """When each claim that is not open yet was first requested (monotonic clock)."""
+    """Time of the first request of each claim that is not open yet (monotonic clock)."""
 
     def claim(
         self, chunk_id: UUID, *, flow_run_id: UUID | None, size: int, languages: Sequence[str]
     ) -> ChunkClaim | None:
-        """Claim a chunk under a token drawn by the caller; None if no video is pending or the worker drains.
+        """Claim a chunk under the token ``chunk_id``; return None if no video is pending or the worker drains.
 
-        May be repeated under the same token, which returns the claim whose answer was lost.
+        The caller draws the token at random. If the answer to a claim was lost, a call with the same token returns that
+        claim.
         """
         if chunk_id not in self._requested_at and self.draining():
             return None
@@ -73,10 +75,10 @@ class ChunkContext:
 
     @contextmanager
     def open_chunk(self, claim: ChunkClaim, *, flow_run_id: UUID | None) -> Iterator["LeasedChunk"]:
-        """Renew the lease of a claim while the block runs. Videos that are not committed at its end are released.
+        """Renew the lease of a claim while the block runs. At its end, release the videos that are not committed.
 
-        No error that ends the block costs a video an attempt. The attempts are spent by ``commit``, on errors about
-        the videos themselves (``VIDEO_ERRORS``).
+        An error that ends the block costs no video an attempt. Only ``commit`` counts attempts, for the errors of
+        ``VIDEO_ERRORS``.
         """
         runner = ChunkRunner(
             claim,
@@ -112,10 +114,10 @@ class ChunkContext:
                 chunk.release(cause)
 
     def has_sound_source(self) -> bool:
-        """Whether a video that was validated before can be read from the source now.
+        """Return whether at least one video that was validated before can be read from the source now.
 
         Raises:
-            Transient: ledger or store do not answer.
+            Transient: the ledger or the store does not answer.
         """
         for video in peek_validated(self.engine, self.settings.worker_id):
             with suppress(Permanent):
@@ -143,10 +145,13 @@ class LeasedChunk:
     _opened_at: Seconds = field(default_factory=time.monotonic)
 
     def write_shard(self) -> EncodedShard | None:
-        """Encode and upload the rows; None if there are none. May be repeated: the same bytes are written once.
+        """Encode and upload the rows; return the shard, or None if there are no rows.
+
+        A repeated call uploads the same bytes once.
 
         Raises:
-            ClaimLost: nothing was written.
+            ClaimLost: the lease is lost; nothing was written.
+            ShardKeysTaken: all keys that were tried hold other shards.
         """
         if not self.runner.rows:
             return None
@@ -163,7 +168,7 @@ class LeasedChunk:
         return self._encoded
 
     def _upload(self) -> EncodedShard:
-        """Upload under the chunk's key, or under a free one if that is taken by another shard."""
+        """Upload the shard under the chunk's key, or under a free key if another shard has that key."""
         for _ in range(MAX_RENUMBERINGS):
             if self._encoded is None:
                 self._encoded = encode_chunk(self.runner, self.runner.scorer, flow_run_id=self.flow_run_id)
@@ -179,7 +184,10 @@ class LeasedChunk:
         raise ShardKeysTaken(self.runner.claim.worker_id)
 
     def _renumber(self, taken: str) -> None:
-        """Take a shard number that is free in the bucket, as after the ledger was restored from a backup."""
+        """Give the chunk a shard number that is free in the bucket.
+
+        A number may be taken if the ledger was restored from a backup.
+        """
         claim, results = self.runner.claim, self.context.results
         highest = max(highest_shard_number(results, claim.worker_id), claim.shard_number)
         number = renumber_chunk(self.context.engine, claim.chunk_id, above=highest)
@@ -187,11 +195,12 @@ class LeasedChunk:
         self.runner.claim = replace(claim, shard_number=number)
 
     def commit(self) -> None:
-        """Close the chunk in the ledger. May be repeated.
+        """Commit the chunk in the ledger. The call may be repeated.
 
         Raises:
-            ClaimLost: the chunk was taken; ``release`` deletes the shard.
-            SourceMismatch: all videos of the chunk fail alike, and no validated one can be read; nothing was committed.
+            ClaimLost: the chunk belongs to this worker no more; ``release`` deletes the shard.
+            SourceMismatch: all videos of the chunk fail alike, and no earlier validated video can be read. Nothing was
+                committed.
         """
         try:
             self.lease.ensure_held()
@@ -212,7 +221,8 @@ class LeasedChunk:
     def release(self, cause: Exception | None = None) -> None:
         """Return the videos to the queue, and delete a shard that the ledger does not know.
 
-        If the ledger does not answer, the sweep takes the chunk back; its commit may have arrived.
+        If the ledger does not answer, the shard is kept, because an earlier commit may have arrived. The sweep then
+        takes the chunk back, unless it is committed.
 
         Args:
             cause: the error that ended the chunk; None if there was none.
@@ -256,7 +266,7 @@ class LeasedChunk:
 
 
 def run_chunk_here(context: ChunkContext, *, size: int | None = None) -> Progress | None:
-    """``run_chunk``, on any machine: one that was never registered as a worker is registered while the chunk runs."""
+    """Run ``run_chunk``; if this machine was never registered as a worker, register it while the chunk runs."""
     try:
         return run_chunk(context, size=size)
     except WorkerUnknown:
@@ -265,7 +275,7 @@ def run_chunk_here(context: ChunkContext, *, size: int | None = None) -> Progres
 
 
 def run_chunk(context: ChunkContext, *, size: int | None = None) -> Progress | None:
-    """Claim a chunk and process it without Prefect; None if no video is pending.
+    """Claim a chunk and process it without Prefect; return its progress, None if no chunk was claimed.
 
     A transient error while the shard is written or the chunk is committed is retried for as long as the lease is held.
     Other steps are not retried.
@@ -298,4 +308,4 @@ def _score_groups(chunk: LeasedChunk) -> None:
                     runner.fail_missing(number, incomplete)
                 runner.score_group(number, ensure_held=chunk.lease.ensure_held)
         finally:
-            runner.stop()  # a fetcher may wait for a place that no scoring will free
+            runner.stop()  # a fetcher may wait for a place that is never freed

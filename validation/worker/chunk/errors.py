@@ -1,8 +1,8 @@
-"""What an error of a chunk is about: the video, or what the next chunk would meet too.
+"""Classify the errors of a chunk: errors of one video, and errors that the next chunk would have too.
 
-Only the errors of ``VIDEO_ERRORS`` are about a video itself and cost it an attempt. Every other error, known or
-unknown, is about the box, a service, a setting or this program, and returns the video to the queue as it was. A flow
-run reports the error that it ends with to its worker, so that the worker stops claiming where every run would fail.
+Only the errors of ``VIDEO_ERRORS`` are errors of a video and cost it an attempt. Every other error, known or unknown,
+is an error of the box, a service, a setting or this program. It returns the video to the queue unchanged. A flow run
+reports its final error to the worker, so that the worker stops claiming when every run would fail.
 """
 
 import json
@@ -23,14 +23,14 @@ from validation.ledger.rpc import BoxKeyRejected
 from validation.storage.errors import InvalidObjectKey, ObjectMissing, StoreRefused
 
 NO_OBJECT_ERRORS = (ObjectMissing, InvalidObjectKey)
-"""The store answers, and has no object of this name: the video's object is missing, or the address is wrong."""
+"""The store answers, but has no object under the key: the video's object is missing, or the address is wrong."""
 
 VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments, VideoTooLong, Undecodable)
-"""Its missing object, its tar, its layout, its audio."""
+"""Errors of a video itself: no object, a bad tar, a bad layout, no segments, too much or undecodable audio."""
 
 
 class SourceMismatch(BadInput):
-    """Each video of a chunk fails for the same reason, so the source or its address is at fault and no video is."""
+    """All videos of a chunk fail for the same reason: the cause is the source or its address, not a video."""
 
     def __init__(self, chunk_id: object, failures: int, first: str) -> None:
         self.chunk_id = chunk_id
@@ -41,9 +41,9 @@ class SourceMismatch(BadInput):
 
 
 def find_common_failure(errors: Collection[Exception]) -> str | None:
-    """Name the kind of failure that all errors have in common; None if they differ, or if one is not about a video.
+    """Return the kind of failure that all errors share; None if kinds differ or one is no error of a video.
 
-    A missing object and an object that is no tar are one kind: a wrong address leads to either.
+    A missing object and an object that is no tar are of one kind, because a wrong address can cause either.
     """
     kinds = {_kind_of(error) for error in errors}
     return kinds.pop() if len(kinds) == 1 else None
@@ -56,22 +56,25 @@ def _kind_of(error: Exception) -> str | None:
 
 
 def fail_video(video_id: str, error: Exception) -> VideoFailure:
-    """Describe the failure of a video: final and charged if the error is one of ``VIDEO_ERRORS``, else neither."""
+    """Return the failure of a video: final and charged for ``VIDEO_ERRORS``, else transient and uncharged."""
     is_own = isinstance(error, VIDEO_ERRORS)
     return VideoFailure(video_id, str(error) or repr(error), transient=not is_own, charged=is_own)
 
 
 OUTCOME_FILE_VARIABLE = "VFLEET_OUTCOME_FILE"
-"""Names, in a flow run's environment, the file to which the run writes its outcome for its worker."""
+"""Environment variable of a flow run with the path of the file to which the run writes its outcome for its worker."""
 STOP_ERRORS = (BoxKeyRejected, StoreRefused, SourceMismatch)
 """Errors after which the worker stops at once: every further chunk would fail with the same error."""
 MAX_EQUAL_REFUSALS = 3
-"""Flow runs in a row that end with the same error, after which the worker stops."""
+"""The worker stops after this many flow runs in a row that ended with the same error."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """The end of a flow run. ``kind`` is the name of the error's class; empty after a success."""
+    """The outcome of a flow run. ``kind`` is the class name of its error, empty after a success.
+
+    ``stop`` tells whether the worker must stop at once.
+    """
 
     kind: str = ""
     message: str = ""
@@ -79,14 +82,14 @@ class RunOutcome:
 
 
 class WorkerRefused(BadInput):
-    """Flow runs of a worker end with an error that only a person can remove, so the worker stops."""
+    """The worker stops, because its flow runs end with an error that only a person can remove."""
 
 
 @contextmanager
 def report_outcome() -> Iterator[None]:
-    """Write the outcome of the block for the worker that started this process; without a worker, do nothing.
+    """Write the outcome of the block to the file of the worker that started this process; without a worker, do nothing.
 
-    A transient error or a lost claim is not reported: it says nothing about the next run.
+    A transient error or a lost claim is not reported, because the next run may succeed.
     """
     try:
         yield
@@ -100,10 +103,10 @@ def report_outcome() -> Iterator[None]:
 
 
 def take_outcome(path: Path) -> RunOutcome | None:
-    """Read and delete the outcome of a flow run; None if it wrote none."""
+    """Read and delete the outcome of a flow run; None if the run wrote no valid outcome."""
     try:
         outcome = RunOutcome(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # not written, or cut off with its process
+    except (OSError, ValueError, TypeError):  # the file is missing or incomplete
         return None
     finally:
         path.unlink(missing_ok=True)
@@ -117,7 +120,7 @@ class RefusalStreak:
         self._kind, self._count = "", 0
 
     def add(self, outcome: RunOutcome) -> WorkerRefused | None:
-        """Count an outcome; returns the error with which the worker must stop, None if it may go on."""
+        """Count an outcome; return the error with which the worker must stop, None if it may go on."""
         self._count = self._count + 1 if outcome.kind == self._kind else 1
         self._kind = outcome.kind
         if outcome.stop:
@@ -130,6 +133,6 @@ class RefusalStreak:
 def _write(outcome: RunOutcome) -> None:
     if path := os.environ.get(OUTCOME_FILE_VARIABLE):
         partial = Path(f"{path}.partial")
-        with suppress(OSError):  # the folder goes with the worker, which reads the file
+        with suppress(OSError):  # the worker has ended and deleted the folder
             partial.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
             partial.replace(path)

@@ -14,18 +14,20 @@ from validation.errors import ClaimLost, FleetError
 from validation.ledger.chunks import renew_chunk
 
 JITTER = 0.25
-"""Share of the period by which a renewal comes early or late, so that a hundred boxes do not renew at once."""
+"""Share of the period by which a renewal may come early or late. The jitter keeps a hundred boxes from renewing at the
+same time."""
 RETRY_S: Seconds = 2.0
 """Pause after a renewal that failed. Short, because little of the lease may be left when the ledger is back."""
 JOIN_TIMEOUT_S: Seconds = 5.0
-"""How long the end of a chunk waits for a renewal under way. A ledger may accept a call and never answer it."""
+"""Time for which the end of a chunk waits for a renewal in progress. The wait is limited, because a ledger may accept a
+call and never answer it."""
 
 
 class LeaseRenewer:
-    """Renews the lease of a chunk and reports its progress from a thread, until the chunk is done or lost.
+    """Renews the lease of a chunk and reports its progress, in a thread, until the chunk ends or is lost.
 
     A ledger outage has no effect if the ledger is back before the lease ends. After that the lease counts as lost, even
-    if no other worker has taken the videos, because only the ledger may say who holds them.
+    if no other worker has taken the videos, because only the ledger knows which worker holds them.
     """
 
     def __init__(
@@ -37,15 +39,15 @@ class LeaseRenewer:
         period_s: Seconds,
         requested_at: Seconds | None = None,
     ) -> None:
-        """Start with the lease of the claim.
+        """Prepare the renewal of a claim's lease; the block of the context manager runs the thread.
 
         Args:
             engine: the ledger.
             claim: the chunk.
             progress: returns the progress to report with each renewal.
             period_s: time between renewals.
-            requested_at: when the claim was first requested (monotonic clock); None for now. The lease may run since
-                then, because a repeated claim returns the lease of the first one.
+            requested_at: time of the first request of the claim (monotonic clock); None means the current time. The
+                lease may have started then, because a repeated claim returns the lease of the first one.
         """
         self._engine, self._claim, self._progress, self._period_s = engine, claim, progress, period_s
         self._lost: ClaimLost | None = None
@@ -65,10 +67,10 @@ class LeaseRenewer:
         self._thread.join(JOIN_TIMEOUT_S)
 
     def ensure_held(self) -> None:
-        """Return only if the lease is held.
+        """Check that the lease is held.
 
         Raises:
-            ClaimLost: the lease ended or the chunk was taken; write nothing.
+            ClaimLost: the lease ended or the chunk was taken; the caller must write nothing.
         """
         if self._lost is None and time.monotonic() > self._held_until:
             self._lost = ClaimLost(self._claim.chunk_id, "past its lease")
@@ -76,7 +78,7 @@ class LeaseRenewer:
             raise self._lost
 
     def renew(self) -> None:
-        """Renew once. If the ledger does not answer, the next renewal comes after ``RETRY_S``."""
+        """Renew the lease once. If the ledger does not answer, the next renewal comes after ``RETRY_S``."""
         sent_at = time.monotonic()
         try:
             renew_chunk(self._engine, self._claim, self._progress())

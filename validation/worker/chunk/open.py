@@ -1,4 +1,4 @@
-"""Open the services that a worker processes chunks with, as its settings say."""
+"""Open the services that a worker needs to process chunks, according to its settings."""
 
 import os
 from pathlib import Path
@@ -14,15 +14,15 @@ from validation.settings import Settings
 from validation.worker.chunk.context import ChunkContext
 
 DRAIN_FILE_VARIABLE = "VFLEET_DRAIN_FILE"
-"""Names, in a flow run's environment, the file whose existence asks the flow run to drain. A signal cannot ask for it,
-because Prefect turns a SIGTERM of the flow process into a crash of the run."""
+"""Environment variable of a flow run with the path of the drain file: if this file exists, the flow run drains. A
+signal cannot ask for a drain, because Prefect turns a SIGTERM of the flow process into a crash of the run."""
 
 
 def validate_settings(settings: Settings) -> None:
     """Check that the suite and the languages exist, before anything is opened or registered.
 
     Raises:
-        BadInput: the suite or a language is unknown; names it.
+        BadInput: the suite or a language is unknown; the message contains it.
     """
     if settings.suite not in SUITES:
         raise BadInput(f"VFLEET_SUITE is {settings.suite!r}; known suites are {', '.join(sorted(SUITES))}")
@@ -32,11 +32,11 @@ def validate_settings(settings: Settings) -> None:
 
 
 def open_chunk_context(settings: Settings) -> ChunkContext:
-    """Open ledger, object stores and models, and check that each answers before anything is claimed.
+    """Open ledger, object stores and models. Check that each answers, before a chunk is claimed.
 
     Raises:
-        Unreachable: a service does not answer; names its address.
-        BadInput: a setting is wrong; names it.
+        Unreachable: a service does not answer; the message contains its address.
+        BadInput: a setting is wrong; the message contains its name.
     """
     validate_settings(settings)
     engine = open_ledger(settings)
@@ -58,9 +58,9 @@ def open_scorer(suite: str) -> Suite | InferenceClient:
 
 
 def drain_requested() -> bool:
-    """Whether the worker asks this flow run to finish the current videos, commit and end. Costs one stat.
+    """Return whether the worker asks this flow run to finish the current videos, commit and end.
 
-    A process that was not started by a worker is never asked to drain.
+    Each call is one `stat` of the drain file. A process that was not started by a worker is never asked to drain.
     """
     path = os.environ.get(DRAIN_FILE_VARIABLE)
     return path is not None and Path(path).exists()

@@ -8,11 +8,11 @@ class ChunkStopped(Exception):
 
 
 class PrefetchLimiter:
-    """Places for decoded videos that wait to be scored.
+    """Limits the decoded videos that wait to be scored, by a number of places and by bytes.
 
-    A fetcher acquires a place before it fetches a video, so both limits may be exceeded by one video per fetcher.
-    The head group, which is scored next, always gets a place. Otherwise its last videos could wait for places that
-    only the scoring of this group frees, and the chunk would stand still.
+    A fetcher acquires a place before it fetches a video, when the size of the audio is unknown. So each fetcher may
+    exceed the byte limit by one video. The head group, which is scored next, always gets a place, even above both
+    limits. Otherwise its last videos could wait for places that only the scoring of this group frees: a deadlock.
     """
 
     def __init__(self, *, max_videos: int, max_bytes: int) -> None:
@@ -23,15 +23,15 @@ class PrefetchLimiter:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of decoded audio that are accounted for now."""
+        """Bytes of decoded audio that are counted now."""
         with self._changed:
             return self._bytes
 
     def acquire(self, group: int) -> None:
-        """Wait until a video of ``group`` may be fetched, and take its place.
+        """Wait until a video of ``group`` may be fetched, and occupy one place for it.
 
         Raises:
-            ChunkStopped: the chunk ended meanwhile.
+            ChunkStopped: the chunk has ended.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or group <= self._head or self._has_room())
@@ -40,12 +40,12 @@ class PrefetchLimiter:
             self._videos += 1
 
     def add_bytes(self, size_bytes: int) -> None:
-        """Account for the decoded audio of a video that has a place."""
+        """Count the bytes of the decoded audio of a video that has a place."""
         with self._changed:
             self._bytes += size_bytes
 
     def release(self, size_bytes: int) -> None:
-        """Free the place of one video, and the bytes that were added for it."""
+        """Free the place of one video, and subtract the bytes that ``add_bytes`` counted for it."""
         with self._changed:
             self._videos -= 1
             self._bytes -= size_bytes

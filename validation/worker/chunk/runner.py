@@ -18,11 +18,11 @@ from validation.worker.chunk.errors import VIDEO_ERRORS, SourceMismatch, fail_vi
 from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
 
 RATE_WINDOW = 10
-"""Videos over which the worker's segments per second are averaged."""
+"""Number of recent videos over which the worker's segments per second are averaged."""
 POLL_INTERVAL_S: Seconds = 0.5
-"""How often the wait for answers checks the lease, the request to drain, and which videos are complete."""
+"""Period at which the wait for answers checks the lease, the request to drain, and which videos are complete."""
 DRAIN_GRACE_SHARE = 0.5
-"""Share of a worker's grace for which a drain waits for the models; the rest is for writing and committing."""
+"""Share of a worker's grace for which a drain waits for the models. The rest is left for writing and committing."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class ChunkLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class UnexpectedError(Transient):
-    """A video could not be fetched or described because of an unexpected error in this program."""
+    """A video could not be fetched, or its rows could not be built, because of an unexpected error in this program."""
 
     def __init__(self, video_id: str, cause: Exception) -> None:
         self.video_id, self.cause = video_id, cause
@@ -53,7 +53,7 @@ class GroupIncomplete(Transient):
 
 @dataclass(frozen=True, slots=True)
 class GroupReport:
-    """The counts of a group, as the result of a Prefect task shows them."""
+    """The counts of a group. A Prefect task shows them as its result."""
 
     videos: int
     failed: int
@@ -61,7 +61,7 @@ class GroupReport:
 
 
 class ChunkRunner:
-    """Fetches the groups of a chunk ahead, scores them in order, and keeps the rows until the shard is written.
+    """Fetches the groups of a chunk ahead of scoring, scores them in order, and keeps the rows for the shard.
 
     Fetching and scoring may run in different threads. Each group is fetched by one thread and scored by one thread.
 
@@ -71,7 +71,7 @@ class ChunkRunner:
         scorer: the models.
         settings: group size, fetchers, prefetch limits and grace.
         draining: returns whether the worker drains.
-        flow_run_id: for the log.
+        flow_run_id: a field of every log record.
     """
 
     def __init__(
@@ -108,11 +108,12 @@ class ChunkRunner:
     def fetch_group(self, number: int) -> GroupReport:
         """Fetch and decode the missing videos of a group, and submit the group to the models.
 
-        A video that can never be fetched is recorded as failed and is not missing any more. A drain fetches nothing.
+        A video that can never be fetched is recorded as failed, and is not missing any more. In a drain nothing is
+        fetched.
 
         Raises:
             GroupIncomplete: some videos could not be fetched now; call again.
-            BadInput: the store refuses this worker before it has fetched one video of the chunk.
+            BadInput: the store refuses this worker, and no video of the chunk was fetched yet.
         """
         started_at, group = time.monotonic(), self.groups[number]
         missing = [video for video in group if not self._is_done(video)]
@@ -128,10 +129,10 @@ class ChunkRunner:
         return report
 
     def fail_missing(self, number: int, cause: Exception) -> None:
-        """Do without the missing videos of a group, after retries have not helped. It costs them no attempt.
+        """Record the missing videos of a group as failed, after retries have failed. This costs them no attempt.
 
         Raises:
-            cause: if it is not about single videos.
+            cause: the error is not a ``GroupIncomplete``, so it is not about single videos.
         """
         if not isinstance(cause, GroupIncomplete):
             raise cause
@@ -157,7 +158,7 @@ class ChunkRunner:
             self.prefetch.release(0)
             self._fail(video, error)
             return None
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not about the video, and is returned
+        except Exception as error:  # noqa: BLE001 - any other error is not about the video, and is returned
             self.prefetch.release(0)
             return error if isinstance(error, FleetError) else UnexpectedError(video.video_id, error)
         except BaseException:
@@ -174,14 +175,14 @@ class ChunkRunner:
     # --- scoring --------------------------------------------------------------------------------------------------
 
     def score_group(self, number: int, *, ensure_held: Callable[[], None]) -> GroupReport:
-        """Wait for the answers about a group's videos, and keep the rows made of them.
+        """Wait for the answers to a group's segments, and keep the rows built from them.
 
-        A drain waits for the group that is being waited for when it begins, at most ``DRAIN_GRACE_SHARE`` of the
-        grace, and for no other group.
+        If this call waits for the group when a drain begins, it waits on, at most ``DRAIN_GRACE_SHARE`` of the grace.
+        Every other group is cancelled.
 
         Args:
-            number: which group.
-            ensure_held: called twice a second; raises if the lease is lost.
+            number: index of the group.
+            ensure_held: raises if the lease is lost; called every ``POLL_INTERVAL_S``.
 
         Raises:
             Transient: the models could not answer; call again. The rows of complete videos are kept.
@@ -207,9 +208,9 @@ class ChunkRunner:
         return report
 
     def _submit(self, number: int) -> "GroupScoringJob | None":
-        """Submit the fetched videos of a group that have no rows, unless they were submitted; None in a drain.
+        """Submit the fetched videos of a group, unless the group was submitted; return its job, None in a drain.
 
-        Called as soon as a group is fetched, so that the models fill their batches from this and the next group.
+        Called as soon as a group is fetched, so that the models fill their batches from this group and the next.
         """
         with self._lock:
             if number not in self._jobs and not self.draining():
@@ -218,7 +219,7 @@ class ChunkRunner:
             return self._jobs.get(number)
 
     def _drain(self, waited_for: "GroupScoringJob | None") -> None:
-        """Cancel every job but the one that is waited for, and that one too when the drain's time is over."""
+        """Cancel every job except the one that is waited for; cancel that job too when the drain's time is over."""
         with self._lock:
             if self._drain_ends is None:
                 self._drain_ends = time.monotonic() + self._drain_timeout_s
@@ -231,7 +232,7 @@ class ChunkRunner:
         for decoded, answers in job.pop_finished():
             try:
                 rows = build_rows(decoded, iter(answers), self.scorer)
-            except Exception as error:  # noqa: BLE001 - it fails this video alone, and costs no attempt
+            except Exception as error:  # noqa: BLE001 - it fails this video only, without an attempt
                 self._fail(decoded.video, UnexpectedError(decoded.video.video_id, error))
             else:
                 with self._lock:
@@ -244,7 +245,7 @@ class ChunkRunner:
     # --- results --------------------------------------------------------------------------------------------------
 
     def progress(self) -> Progress:
-        """The progress of the chunk, for a heartbeat. Safe from any thread."""
+        """Return the progress of the chunk, which each renewal of the lease reports. Safe from any thread."""
         with self._lock:
             took_s = self._finished[-1][0] - self._finished[0][0]
             segments = sum(count for _, count in list(self._finished)[1:])
@@ -258,14 +259,14 @@ class ChunkRunner:
             )
 
     def failures_to_commit(self, *, source_is_sound: Callable[[], bool] = lambda: False) -> list[VideoFailure]:
-        """The failures to record in the queue. Uncharged ones are recorded with a back-off, and without an attempt.
+        """Return the failures to record in the queue. Uncharged ones are recorded with a back-off, and cost no attempt.
 
         Args:
-            source_is_sound: asked if all videos fail alike: whether a video that was validated before can be read now,
-                so that the failures are the videos' own after all.
+            source_is_sound: called if all videos fail alike; returns whether an earlier validated video can be read.
+                If so, the source is sound, and the failures are those of the videos.
 
-        If no video of the chunk could be fetched, uncharged ones are left out: a service was down, and their videos
-        return to the queue as they were.
+        If no video of the chunk could be fetched, uncharged failures are left out: a service was down, and these videos
+        return to the queue unchanged.
 
         Raises:
             SourceMismatch: two or more videos, all of the chunk, fail for the same reason; no video is charged.
@@ -320,7 +321,7 @@ class ChunkRunner:
 
 
 class GroupScoringJob:
-    """The scoring job of one group. A video becomes rows once, when its last segment is answered."""
+    """The scoring job of one group. ``pop_finished`` yields each video once, after its last segment is answered."""
 
     def __init__(self, videos: Sequence[DecodedVideo], scorer: Scorer) -> None:
         self._open: list[tuple[DecodedVideo, slice]] = []
@@ -333,7 +334,7 @@ class GroupScoringJob:
 
     @property
     def current(self) -> str | None:
-        """The first video without all of its answers; None if there is none."""
+        """The id of the first video that lacks an answer; None if no video is left."""
         return self._open[0][0].video.video_id if self._open else None
 
     def wait(self, timeout_s: Seconds) -> bool:
@@ -345,7 +346,7 @@ class GroupScoringJob:
         return self._job.wait(timeout_s)
 
     def pop_finished(self) -> Iterator[tuple[DecodedVideo, list[Mapping[str, Answer]]]]:
-        """Take the videos whose last answer came since the previous call, with their answers."""
+        """Yield the videos that were completed since the previous call, each with its answers."""
         answers = self._job.answers()
         for video, own in list(self._open):
             known = [answer for answer in answers[own] if answer is not None]
@@ -354,7 +355,7 @@ class GroupScoringJob:
                 yield video, known
 
     def cancel(self) -> None:
-        """Give up the segments that have no answer."""
+        """Cancel the scoring of the segments that have no answer."""
         self._job.cancel()
 
 

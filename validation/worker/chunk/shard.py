@@ -52,26 +52,26 @@ def encode_chunk(runner: ChunkRunner, scorer: Scorer, *, flow_run_id: UUID | Non
         failed=runner.failures.values(),
     )
     receipt = manifest.receipt
-    if scorer.rules is not SUBSET_RULES:  # the earlier shard counted the audio and has the verdicts
+    if scorer.rules is not SUBSET_RULES:  # else an earlier shard counted the audio and the verdicts
         receipt = replace(receipt, audio_s=sum_audio_s(rows), verdicts=count_verdicts(rows))
     return EncodedShard(payload, manifest, manifest_key(claim.worker_id, claim.shard_number), receipt)
 
 
 def sum_audio_s(rows: Sequence[Row]) -> Seconds:
-    """Seconds of decoded audio; a segment that could not be decoded counts as 0."""
+    """Return the total length of the decoded audio in seconds; a segment that could not be decoded counts as 0."""
     return sum(row["duration_s"] for row in rows if isinstance(row["duration_s"], float))
 
 
 def count_verdicts(rows: Sequence[Row]) -> Mapping[str, int]:
-    """Count segments per verdict; all three verdicts are present."""
+    """Return the number of segments per verdict; all three verdicts are present."""
     return {"accept": 0, "review": 0, "reject": 0} | Counter(str(row["verdict"]) for row in rows)
 
 
 def upload_shard(store: ObjectStore, shard: EncodedShard) -> None:
-    """Write shard and manifest once. An earlier upload of the same bytes is accepted.
+    """Upload a shard and its manifest without overwriting. An earlier upload of the same bytes is accepted.
 
     Raises:
-        ObjectExists: another object has this name; nothing was overwritten, and nothing of this shard is left.
+        ObjectExists: one of the keys holds other bytes. Nothing was overwritten, and this shard is not in the store.
     """
     _put_or_accept(store, shard.manifest.key, shard.payload)
     try:

@@ -1,4 +1,4 @@
-"""The `vast-gpu` worker type: Prefect finds it here by the `prefect.collections` entry point."""
+"""The `vast-gpu` worker type. Prefect finds the type in this package by the `prefect.collections` entry point."""
 
 from validation.worker.prefect.worker import VastGpuWorker
 

@@ -1,4 +1,4 @@
-"""The flow processes of one worker: what a deployment may set for them, and how they are tracked and stopped."""
+"""Start, track and stop the flow processes of one worker, and restrict what a deployment may set for them."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from validation.errors import BadInput
 from validation.inference.protocol import socket_path
 
 FLOW_MODULE = "prefect.engine"
-"""The module of a flow process: Prefect's entrypoint, as its own process worker starts it."""
+"""The Python module that a flow process runs. Prefect's own process worker runs the same module."""
 CHANGE_FOLDER = "prefect.deployments.steps.set_working_directory"
 
 ALLOWED_ENTRYPOINT = re.compile(r"flows/\w+\.py:\w+")
@@ -35,9 +35,9 @@ ALLOWED_ENV = frozenset(
         "VFLEET_LEASE_S", "VFLEET_LOOK_AHEAD_BYTES", "VFLEET_LOOK_AHEAD_VIDEOS", "VFLEET_MAX_ATTEMPTS",
     }
 )  # fmt: skip
-"""The environment that job variables may set: how much work at a time, and of which languages. No addresses, no
-identity of the box, nothing that programs load at their start: a person who may change a deployment would control
-the box."""
+"""The environment variables that the job variable ``env`` may set: amount of work, languages, periods and the log
+level. Addresses, the identity of the box and variables that programs read at their start are not allowed. With them, a
+person who may change a deployment could control the box."""
 
 
 class UntrustedCode(BadInput):
@@ -89,8 +89,9 @@ class VastGpuVariables(ProcessVariables):
 class VastGpuJobConfiguration(ProcessJobConfiguration):
     """Starts a flow run with `validation.child_process`, from the code in the image.
 
-    The command is not a variable: a deployment that could set it could run anything on a rented box, and the launcher
-    is what ends a flow run with its worker. The environment is a variable for a few settings only (``ALLOWED_ENV``).
+    The command is not a job variable. A deployment that could set the command could run any program on a rented box,
+    and would replace the launcher that ends a flow run with its worker. ``env`` may set the variables of
+    ``ALLOWED_ENV``.
     """
 
     _refusal: BadInput | None = PrivateAttr(default=None)
@@ -119,21 +120,21 @@ class VastGpuJobConfiguration(ProcessJobConfiguration):
         """Refuse a run whose code or environment is not allowed.
 
         Raises:
-            UntrustedCode: names the deployment and the source of its code.
-            DisallowedEnv: names the variables.
+            UntrustedCode: the message contains the deployment and the source of its code.
+            DisallowedEnv: the message contains the variables.
         """
         if self._refusal is not None:
             raise self._refusal
 
 
 def find_disallowed_env(env: Collection[str]) -> DisallowedEnv | None:
-    """The error about variables that a deployment may not set; None if there are none."""
+    """Return an error with the variables that a deployment may not set; None if all are allowed."""
     disallowed = set(env) - ALLOWED_ENV
     return DisallowedEnv(disallowed) if disallowed else None
 
 
 def find_untrusted_code(deployment: DeploymentResponse) -> UntrustedCode | None:
-    """The error about code that a deployment brings itself; None if it brings none."""
+    """Return an error about code that the deployment brings itself; None if it runs the code of the image."""
     if not ALLOWED_ENTRYPOINT.fullmatch(deployment.entrypoint or ""):
         return UntrustedCode(deployment.name, f"the entrypoint {deployment.entrypoint}")
     if deployment.storage_document_id is not None:
@@ -142,17 +143,17 @@ def find_untrusted_code(deployment: DeploymentResponse) -> UntrustedCode | None:
         for name, inputs in step.items():
             if name != CHANGE_FOLDER:
                 return UntrustedCode(deployment.name, f"the pull step {name}")
-            # Only the folder: any step may have `requires`, which installs packages.
+            # Only the input `directory` is allowed: `requires`, for example, installs packages.
             if more := set(inputs or ()) - {"directory"}:
                 return UntrustedCode(deployment.name, f"the pull step {name} with {', '.join(sorted(more))}")
     return None
 
 
 class FlowProcesses:
-    """Processes that were started by `validation.child_process`; each leads its own process group.
+    """Tracks and stops processes of `validation.child_process`, each of which leads its own process group.
 
-    A file asks them to drain. It lies in the folder of this worker session, so that a session which was replaced under
-    the same worker id asks its own flow runs only.
+    The drain file asks the processes to drain. The file lies in the folder of this worker session. So a session that
+    was replaced under the same worker id asks only its own flow runs.
     """
 
     def __init__(self, worker_id: str) -> None:
@@ -162,12 +163,12 @@ class FlowProcesses:
 
     @property
     def flow_run_ids(self) -> frozenset[UUID]:
-        """The flow runs whose process runs."""
+        """The ids of the flow runs whose process is running."""
         return frozenset(self._pids)
 
     @contextmanager
     def watch(self, flow_run_id: UUID, status: TaskStatus[int]) -> Iterator[TaskStatus[int]]:
-        """Record the pid that Prefect reports on the yielded status, until the block ends.
+        """Yield a task status that records the pid of the flow run's process; forget the pid when the block ends.
 
         The block cannot be cancelled until ``lift_shields``: Prefect kills the process of a run that it cancels, and
         it cancels every run when one of its own tasks fails.
@@ -181,23 +182,23 @@ class FlowProcesses:
                 self._shields.discard(shield)
 
     def lift_shields(self) -> None:
-        """After the drain, let Prefect cancel its tasks that wait for flow processes."""
+        """Allow Prefect to cancel its tasks that wait for flow processes. Called after the drain."""
         for shield in self._shields:
             shield.shield = False
 
     def outcome_file(self, flow_run_id: UUID) -> Path:
-        """The file to which a flow run writes its outcome."""
+        """Return the path of the file to which a flow run writes its outcome."""
         return self.drain_file.with_name(f"outcome-{flow_run_id}.json")
 
     def ask_to_drain(self) -> None:
-        """Ask every flow run, also one that starts later, to finish its current videos."""
+        """Create the drain file, which asks all present and later flow runs to finish their current videos."""
         self.drain_file.parent.mkdir(mode=0o700, exist_ok=True)
         self.drain_file.touch()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every flow process and its children."""
         for pid in self._pids.values():
-            with suppress(ProcessLookupError):  # it ended meanwhile
+            with suppress(ProcessLookupError):  # the process has ended
                 os.killpg(pid, number)
 
     def clear_drain_request(self) -> None:
@@ -206,7 +207,7 @@ class FlowProcesses:
 
 
 class _PidCapture(TaskStatus[int]):
-    """Records the pid of a flow process, and forwards it."""
+    """A task status that records the pid of a flow process, and forwards the pid to Prefect's own status."""
 
     def __init__(self, pids: dict[UUID, int], flow_run_id: UUID, forward_to: TaskStatus[int]) -> None:
         self._pids, self._flow_run_id, self._forward_to = pids, flow_run_id, forward_to

@@ -1,4 +1,4 @@
-"""Supervise the inference server of one worker: start it before the first poll, restart it, end it with the worker."""
+"""Supervise the inference server of one worker: start it before the first poll, restart it, stop it with the worker."""
 
 import asyncio
 import json
@@ -22,14 +22,15 @@ FIRST_PAUSE_S: Seconds = 1.0
 MAX_BACKOFF_S: Seconds = 60.0
 """The pause before a restart doubles from FIRST_PAUSE_S to MAX_BACKOFF_S while no server becomes ready."""
 STABLE_AFTER_S: Seconds = 60.0
-"""A server that was ready for so long was healthy: the next pause is FIRST_PAUSE_S again."""
+"""If a server ran for longer than this after it was ready, the next pause is FIRST_PAUSE_S again."""
 MAX_FAILED_STARTS = 5
-"""Failed starts in a row after which the machine counts as broken, and the worker ends."""
+"""The worker ends after this many failed starts in a row, because the machine is probably broken."""
 CHECK_PERIOD_S: Seconds = 15.0
 STATUS_TIMEOUT_S: Seconds = 60.0
 """A server that has not answered a status request for this time counts as hung."""
 BATCH_TIMEOUT_S: Seconds = 600.0
-"""A server whose batch takes longer counts as hung. A full batch takes seconds on a GPU, a minute on a slow CPU."""
+"""A server that works longer on one batch counts as hung. A full batch takes seconds on a GPU, a minute on a slow
+CPU."""
 LOAD_TIMEOUT_S: Seconds = 600.0
 """A server that is neither ready nor refused within this time counts as hung. A large suite loads in 1-2 minutes."""
 STOP_TIMEOUT_S: Seconds = 5.0
@@ -38,7 +39,7 @@ log = get_logger("vast-gpu.inference")
 
 
 class StartRefused(BadInput):
-    """The inference server refused to start; the message is the server's."""
+    """The inference server refused to start; the message holds the server's reason."""
 
 
 class ServerExited(Transient):
@@ -46,11 +47,11 @@ class ServerExited(Transient):
 
 
 class InferenceSupervisor:
-    """Keeps one inference server running. Clients wait for a restart, so the death of the server costs no claim.
+    """Keeps one inference server running. Clients wait for a restart, so a claim survives the death of the server.
 
     Args:
         worker_id: the worker that the server belongs to.
-        on_give_up: called once, with the last error, after MAX_FAILED_STARTS.
+        on_give_up: called once, with the last error, after MAX_FAILED_STARTS failed starts in a row.
     """
 
     def __init__(self, worker_id: str, *, on_give_up: Callable[[FleetError], None]) -> None:
@@ -63,7 +64,7 @@ class InferenceSupervisor:
 
         Raises:
             StartRefused: the server cannot run on this machine; the message says why.
-            ServerExited: the server ended or hung without a message; the server's log has more.
+            ServerExited: the server ended or hung without a message; see the server's log.
         """
         suite = await self._launch()
         self._supervision = asyncio.create_task(self._supervise())
@@ -79,7 +80,7 @@ class InferenceSupervisor:
         shutil.rmtree(self.socket.parent, ignore_errors=True)
 
     async def _launch(self) -> SuiteInfo:
-        # From the thread of the event loop, which lives as long as the worker: the kernel ends the server with it.
+        # The event loop starts the server, because the kernel ends the server when the thread that started it ends.
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "validation.child_process", "--module", "validation.inference", str(os.getpid())),
             env={**os.environ, INFERENCE_SOCKET_VARIABLE: str(self.socket)},
@@ -91,7 +92,7 @@ class InferenceSupervisor:
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
                 message = json.loads(await self._process.stdout.readline() or "{}")
-        except (TimeoutError, ValueError) as error:  # it hangs, or its message is incomplete
+        except (TimeoutError, ValueError) as error:  # the server hangs, or its message is incomplete
             await self._end()
             raise ServerExited(f"the inference server sent no message within {LOAD_TIMEOUT_S:.0f} s") from error
         if "ready" in message:
@@ -102,7 +103,7 @@ class InferenceSupervisor:
         raise ServerExited(f"the inference server ended with code {code} before it was ready: see its log above")
 
     async def _supervise(self) -> None:
-        """Restart the server whenever it ends, until cancelled or MAX_FAILED_STARTS is reached."""
+        """Restart the server whenever it ends, until this task is cancelled or MAX_FAILED_STARTS is reached."""
         pause_s, ready_at = FIRST_PAUSE_S, time.monotonic()
         refusals: list[FleetError] = []
         while len(refusals) < MAX_FAILED_STARTS:
@@ -125,7 +126,7 @@ class InferenceSupervisor:
         self._on_give_up(refusals[-1])
 
     async def _wait_for_exit(self) -> int:
-        """Wait for the exit of the server, and kill it if it hangs; returns its exit code."""
+        """Wait until the server exits, and kill a server that hangs; return the exit code."""
         assert self._process is not None  # noqa: S101 - it was launched
         while self._process.returncode is None:
             with suppress(TimeoutError):
@@ -141,7 +142,7 @@ class InferenceSupervisor:
                 status = await asyncio.to_thread(read_status, self.socket)
         except TimeoutError:
             return f"has not answered for {STATUS_TIMEOUT_S:.0f} s"
-        except FleetError:  # it has just ended, or refuses a further client
+        except FleetError:  # the server has just ended, or refuses a further client
             return None if self.socket.exists() else "has lost its socket, so that no client can connect"
         batch_s = status["current_batch_s"]
         return f"has worked on one batch for {batch_s:.0f} s" if batch_s > BATCH_TIMEOUT_S else None

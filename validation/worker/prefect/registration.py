@@ -1,4 +1,4 @@
-"""The row of a worker in the ledger: what it shows, and its registration, heartbeats, drain and retirement."""
+"""Keep the row of a worker in the ledger current: registration, heartbeats, drain and retirement."""
 
 import asyncio
 import random
@@ -22,10 +22,11 @@ from validation.worker.profile import is_confirmed_dead
 Result = TypeVar("Result")
 
 LEDGER_CALL_TIMEOUT_S: Seconds = 10.0
-"""For one call of a worker that serves or ends. Longer than the wait for a lock or for a connection may take. The end
-of a worker waits for at most one heartbeat and one retirement."""
+"""Time limit of one ledger call of a registered worker. The limit is longer than the timeouts of a lock and of a
+connection. The end of a worker waits for at most one heartbeat and one retirement."""
 JITTER = 0.25
-"""Share of the period by which a heartbeat comes early or late, so that a hundred boxes do not send theirs at once."""
+"""Share of the period by which a heartbeat may come early or late. The jitter keeps a hundred boxes from sending their
+heartbeats at the same time."""
 log = get_logger("vast-gpu.ledger")
 
 
@@ -40,10 +41,11 @@ class WorkerRegistration:
         self._heartbeats: asyncio.Task[None] | None = None
 
     def register(self) -> None:
-        """Insert the row, or take it over from an earlier session, whose open chunks return to the queue.
+        """Insert the worker's row, or replace that of an earlier session, whose open chunks return to the queue.
 
         Raises:
-            WorkerIdTaken: another process has this id, and is alive or cannot be confirmed dead.
+            WorkerIdTaken: another process has this worker id, and is alive or cannot be confirmed dead.
+            BoxKeyRejected, WorkerQuarantined: the ledger refuses this worker.
             Unreachable: the ledger does not answer.
         """
         try:
@@ -56,14 +58,17 @@ class WorkerRegistration:
             log.warning("took back %d chunks of the last session of %s", taken_back, self._worker_id)
 
     def start_heartbeat(self, period_s: Seconds) -> None:
-        """Send heartbeats until the retirement, in the worker's event loop, so that a hanging worker sends none."""
+        """Send a heartbeat about every ``period_s`` seconds until the retirement.
+
+        The heartbeats are sent from the worker's event loop, so that a hanging worker sends none.
+        """
         self._heartbeats = asyncio.create_task(self._send_heartbeats(period_s))
 
     async def heartbeat(self) -> None:
-        """Send one heartbeat. The log says when heartbeats begin to fail, and when they work again.
+        """Send one heartbeat. Log when heartbeats begin to fail, and when they succeed again.
 
-        A worker that was silent for so long that another one took its id drains and ends, and so does a quarantined
-        one: it would take flow runs from other workers and get no work.
+        The worker drains and ends if another process has taken its id, if the ledger rejects its box key, or if it is
+        quarantined. Such a worker would take flow runs from other workers, but the ledger would give it no work.
         """
         try:
             await self._call(heartbeat_worker)
@@ -81,11 +86,11 @@ class WorkerRegistration:
             self._last_heartbeat_failed = False
 
     async def announce_drain(self) -> None:
-        """Show in the row that the worker claims no new chunk."""
+        """Record in the worker's row that the worker drains and claims no new chunk."""
         await self._call_logged(drain_worker)
 
     async def record_error(self, sentence: str) -> None:
-        """Show in the row why the worker ends (``last_error``)."""
+        """Record in the worker's row why the worker ends (``last_error``)."""
         call = partial(heartbeat_worker, self._engine, self._worker_id, last_error=sentence)
         try:
             await call_in_thread(call, timeout_s=LEDGER_CALL_TIMEOUT_S)
@@ -93,7 +98,7 @@ class WorkerRegistration:
             log.warning("the error did not reach the ledger: %s", _describe(error))
 
     async def retire(self) -> None:
-        """Release open chunks without an attempt, and show the worker as offline."""
+        """Release the worker's open chunks without counting an attempt, and mark the worker offline."""
         self._retiring.set()
         if self._heartbeats is not None:
             await self._heartbeats  # a heartbeat after the retirement would show the worker as online again
@@ -126,19 +131,19 @@ class WorkerRegistration:
 async def call_in_thread(call: Callable[[], Result], *, timeout_s: Seconds | None = None) -> Result:
     """Run a blocking call in a daemon thread and await its result.
 
-    On timeout or cancellation the thread is abandoned. It is not a pool thread, because the interpreter joins those at
-    its exit and would hang on a server that never answers.
+    On timeout or cancellation the thread is abandoned. The call does not run in a thread pool: at exit the interpreter
+    joins the threads of a pool, and would hang on a server that never answers.
 
     Raises:
         TimeoutError: the call has not returned within ``timeout_s``.
     """
     result: Future[Result] = Future()
-    result.set_running_or_notify_cancel()  # so that a cancellation of the wait does not cancel it under its thread
+    result.set_running_or_notify_cancel()  # a cancelled wait must not cancel the future of a running thread
 
     def run() -> None:
         try:
             result.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised again by the await
+        except BaseException as error:  # noqa: BLE001 - the await raises the error again
             result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

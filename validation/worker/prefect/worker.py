@@ -1,9 +1,9 @@
 """The `vast-gpu` worker: Prefect's process worker, with a row in the ledger and a drain that loses no work.
 
-It uses private parts of Prefect: `_submit_scheduled_flow_runs`, `_submit_run`,
-`_submitting_flow_run_ids`, `_work_pool_name`, `_limit` and `_logger`. It also relies on two facts: `start` enters the
-worker before its loops and tears it down after them, in the cancelled task, and a configured command is run unchanged.
-So Prefect is pinned to one version, and tests/worker/prefect runs its real command with real signals and processes.
+This module uses private parts of Prefect: `_submit_scheduled_flow_runs`, `_submit_run`, `_submitting_flow_run_ids`,
+`_work_pool_name`, `_limit` and `_logger`. It also relies on two facts. First, `start` enters the worker before its
+loops, and tears the worker down after them, in the cancelled task. Second, Prefect runs a configured command unchanged.
+So Prefect is pinned to one version, and tests/worker/prefect runs Prefect's command with real signals and processes.
 """
 
 import asyncio
@@ -46,16 +46,19 @@ from validation.worker.prefect.registration import WorkerRegistration, call_in_t
 from validation.worker.profile import add_models, describe_worker, remove_stale_dirs
 
 DEFAULT_LIMIT = 2
-"""Flow runs at a time: one chunk is scored while the next is downloaded. Prefect's default is no limit, with which one
-worker would take a whole backlog."""
+"""Maximum number of concurrent flow runs: one chunk is scored while the next is downloaded. Prefect's default is no
+limit; one worker would then take a whole backlog."""
 KILL_TIMEOUT_S: Seconds = 3.0
-"""From SIGTERM to SIGKILL of a flow process that outlived its grace. `docker stop` leaves ten seconds in all."""
+"""Time between SIGTERM and SIGKILL for a flow process that still runs after the grace. `docker stop` allows ten seconds
+in all."""
 SETTLE_TIMEOUT_S: Seconds = 5.0
-"""How long Prefect may take to report the end of a killed flow process, before the worker reports the reason."""
+"""Time limit for Prefect to report the end of a killed flow process. Then the worker reports the reason itself."""
 REPORT_TIMEOUT_S: Seconds = 10.0
-"""How long an unresponsive Prefect server may delay the end of the worker, SETTLE_TIMEOUT_S included."""
+"""Time limit of all reports about killed flow runs, SETTLE_TIMEOUT_S included, if the Prefect server does not
+respond."""
 PREFECT_TIMEOUT_S: Seconds = 20.0
-"""For the check of the work pool. Prefect's client alone would retry a request that times out for over a minute."""
+"""Time limit of the check of the work pool. Prefect's client alone would retry a timed-out request for over a
+minute."""
 POLL_S: Seconds = 0.1
 FLOW_ENV: Mapping[str, str] = {
     # Period of heartbeat events (4.5 KB each on the server); automations.yaml waits for five periods.
@@ -64,16 +67,17 @@ FLOW_ENV: Mapping[str, str] = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "validation",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
-"""Defaults of a flow process's environment."""
+"""Default environment variables of a flow process."""
 
 
 class VastGpuWorker(ProcessWorker):
     """Runs flow runs as processes on a GPU box. Registers in the ledger before its first poll.
 
-    SIGTERM or SIGINT: the worker takes no new flow run; the running ones are asked to drain and have `drain_grace_s` to
-    end. Flow processes that still run then, or at a second signal, are ended and their runs say so; the exit code is 0.
-    A worker whose Prefect loops fail drains likewise, with another exit code. In every case no chunk stays claimed and
-    the row shows `offline`, if the ledger answers; a ledger that does not answer delays the end by seconds only.
+    On SIGTERM or SIGINT the worker takes no new flow run, and asks the running ones to drain within `drain_grace_s`.
+    Flow processes that run longer, or at a second signal, are terminated, and their runs are marked Crashed with the
+    reason; the exit code is 0. If Prefect's loops fail, the worker drains likewise and ends with another exit code. In
+    every case the worker's chunks are released and its row shows `offline`, if the ledger answers. Otherwise the end is
+    delayed by seconds.
     """
 
     type = "vast-gpu"
@@ -96,9 +100,9 @@ class VastGpuWorker(ProcessWorker):
     async def start(
         self, run_once: bool = False, with_healthcheck: bool = False, printer: Callable[..., None] = print
     ) -> None:
-        """Serve until stopped. A refused start, and a fatal error later, is one sentence and an exit code.
+        """Serve until stopped. On a refused start or a fatal error, print one sentence and exit with a code.
 
-        The codes are those of `validation.exit_codes`.
+        The exit codes are those of `validation.exit_codes`.
         """
         try:
             await super().start(run_once, with_healthcheck, printer)
@@ -110,10 +114,12 @@ class VastGpuWorker(ProcessWorker):
             _exit_with(refusal)
 
     async def __aenter__(self) -> Self:
-        """Register in the ledger, load the models, connect to Prefect. Not in `setup`, whose errors Prefect groups.
+        """Register in the ledger, start the inference server, connect to Prefect.
+
+        This is not done in `setup`, because Prefect raises an error of `setup` inside an exception group.
 
         Raises:
-            FleetError: this worker cannot run here. Nothing was registered.
+            FleetError: this worker cannot run here. If it was registered already, it was retired.
         """
         settings = load_settings()
         validate_settings(settings)
@@ -140,12 +146,12 @@ class VastGpuWorker(ProcessWorker):
         except BaseException:
             await self._cleanup()
             raise
-        for warning in warnings:  # logged by a worker that serves, because a refused start is one sentence
+        for warning in warnings:  # logged after the start, because a refused start prints one sentence
             self._logger.warning("%s", warning)
         return self
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Drain, retire in the ledger, then leave Prefect. Also called when Prefect's own loops or tasks fail.
+        """Drain, retire the worker in the ledger, leave Prefect. Also called when Prefect's own loops or tasks fail.
 
         The ledger comes first, because the stop of a container does not wait for an unresponsive Prefect server.
         """
@@ -168,11 +174,11 @@ class VastGpuWorker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Run a flow in a process that knows the drain file and the inference server, and ends with this worker.
+        """Run a flow in a process that ends with this worker; set the paths of the worker's files in its environment.
 
         Raises:
-            UntrustedCode, DisallowedEnv: the run's code or environment is not allowed; Prefect marks it Crashed with
-                the sentence.
+            UntrustedCode, DisallowedEnv: the run's code or environment is not allowed. Prefect marks the run Crashed
+                with the error's message.
         """
         if isinstance(configuration, VastGpuJobConfiguration):
             configuration.validate_job()
@@ -191,9 +197,10 @@ class VastGpuWorker(ProcessWorker):
                 self._stop_if_refused(outcome)
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
-        """Submit runs for the free slots; none while the worker ends, and no run that already has a slot here.
+        """Submit runs for the free slots. Submit none while the worker ends, and no run that has a slot already.
 
-        Prefect fails on the latter: it reschedules a run whose heartbeats it missed although its process lives.
+        Prefect reschedules a run whose heartbeats it missed, even if its process lives. A second submission of it would
+        fail.
         """
         if self._ending:
             return []
@@ -203,9 +210,9 @@ class VastGpuWorker(ProcessWorker):
         return await super()._submit_scheduled_flow_runs(random.sample(offered, len(offered)))
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
-        """Submit a run. If the Prefect server fails meanwhile, the run is left to a later poll.
+        """Submit a run. If the Prefect server fails during the submission, a later poll submits the run.
 
-        Without this, Prefect would cancel the task group of all runs of this worker because of one run's error.
+        Otherwise an error of one run would make Prefect cancel the task group of all runs of this worker.
         """
         try:
             await super()._submit_run(flow_run)
@@ -217,7 +224,7 @@ class VastGpuWorker(ProcessWorker):
                 self._release_limit_slot(flow_run.id)
 
     def _release_limit_slot(self, flow_run_id: UUID) -> None:
-        """Free the slot; after a run, poll at once, because the next regular poll may be ten seconds away."""
+        """Free the slot of a run. At the end of a run, poll at once: the next regular poll may be ten seconds away."""
         super()._release_limit_slot(flow_run_id)
         if flow_run_id in self._ended_runs:
             self._ended_runs.remove(flow_run_id)
@@ -225,18 +232,18 @@ class VastGpuWorker(ProcessWorker):
                 self._runs_task_group.start_soon(self._poll_now)
 
     async def _poll_now(self) -> None:
-        # The next regular poll meets and reports the same error; this poll must not end the worker.
+        # The next regular poll reports the same error; this poll must not end the worker.
         with suppress(httpx.HTTPError):
             await self.get_and_submit_flow_runs()
 
     async def _cleanup(self) -> None:
-        """Retire in the ledger, then stop the inference server."""
+        """Remove the drain file, retire the worker in the ledger, then stop the inference server."""
         self._processes.clear_drain_request()
         await self._registration.retire()
         await self._inference.stop()
 
     def _set_worker_name(self, worker_id: str) -> None:
-        """Use the worker id as the name in Prefect, so that a restart keeps it, unless an operator chose a name."""
+        """Name the Prefect worker after the worker id, which survives a restart, unless the operator chose a name."""
         if set(worker_id) & set("/%"):
             raise BadInput(f"worker id {worker_id!r} cannot name a Prefect worker: give a WORKER_ID without / and %")
         if not self._is_named:
@@ -260,7 +267,7 @@ class VastGpuWorker(ProcessWorker):
         self._stop_serving(serving)
 
     def _stop_if_refused(self, outcome: RunOutcome) -> None:
-        """Stop if the next flow run would meet the same error. `validation.worker.chunk.errors` decides."""
+        """Stop the worker if the next flow run would fail with the same error, as ``RefusalStreak`` decides."""
         if (error := self._refusals.add(outcome)) is not None and not self._ending:
             self._stop_on_fatal(self._serving, error)
 
@@ -270,7 +277,7 @@ class VastGpuWorker(ProcessWorker):
             serving.cancel()  # ends Prefect's loops, and so the polling; `teardown` drains
 
     async def _drain(self) -> frozenset[UUID]:
-        """Wait until no flow process runs; returns the flow runs that had to be ended."""
+        """Ask all flow runs to drain, and terminate those that do not end in time; return the terminated runs."""
         grace_ends = time.monotonic() + self._grace_s
         self._processes.ask_to_drain()
         await self._registration.announce_drain()
@@ -284,7 +291,7 @@ class VastGpuWorker(ProcessWorker):
         return overdue
 
     async def _is_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until the last flow run has ended; returns whether it has."""
+        """Wait for the end of the last flow run, until the time ``by`` or ``or_when``; return whether it has ended."""
         while self.limiter.borrowed_tokens:  # a run holds its token from its submission to its end
             if time.monotonic() >= by or or_when():
                 return False
@@ -304,7 +311,7 @@ class VastGpuWorker(ProcessWorker):
     async def _mark_crashed(self, flow_run_id: UUID, message: str) -> None:
         """Mark a run Crashed, unless it has another final state or was never started.
 
-        Prefect's own Crashed state has no reason, and is replaced.
+        A Crashed state that Prefect set itself has no reason, and is replaced.
         """
         try:
             state = (await self.client.read_flow_run(flow_run_id)).state
@@ -326,7 +333,9 @@ def _exit_with(error: FleetError) -> NoReturn:
 
 
 async def require_work_pool(name: str, worker_type: str) -> None:
-    """Read a work pool from the Prefect server with the worker's own login. A pool that does not exist yet is accepted.
+    """Check that the Prefect server accepts the login of this process and that a work pool has the right type.
+
+    A pool that does not exist yet is accepted.
 
     Raises:
         BadInput: PREFECT_API_URL is not set, the server refuses this worker, or the pool has another type.
