@@ -58,7 +58,7 @@ def release(offers: Offers, taken: Mapping[str, Any]) -> None:
 
 
 def describe_market(offers: Offers) -> list[dict[str, Any]]:
-    """Return, per GPU, the numbers of free and of rented offers, and three quantiles of the price in dollars per hour."""
+    """Return, per GPU, the numbers of free and rented offers, and three quantiles of the price in dollars per hour."""
     return [_describe_gpu(gpu, [offer for offer in offers.values() if offer["gpu_name"] == gpu]) for gpu in GPUS]
 
 

@@ -9,8 +9,8 @@ from validation.domain import Seconds
 
 HOURS_PER_MONTH = 730
 READ_GB_PER_HOUR: Mapping[str, float] = {"RTX 3090": 11.4, "RTX 4090": 18.7}
-"""Gigabytes per hour that a worker downloads at its GPU's normal speed. A worker scores 11 or 18 segments of 8 s per
-second. Compressed audio has 24 kB per second. A factor of 1.5 is added."""
+"""Gigabytes per hour that a worker downloads at its GPU's normal speed: 11 or 18 segments per second, with 8 s per
+segment and 24 kB per second of compressed audio, times 1.5."""
 
 
 @dataclass

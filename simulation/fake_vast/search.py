@@ -56,7 +56,7 @@ def search(
 
 
 def price(offer: Mapping[str, Any], kind: str, storage_gb: float, now: Seconds) -> dict[str, Any]:
-    """Return an offer as a row of a search, with the price of its disk and of the kind of rental (a bid or on demand)."""
+    """Return an offer as a row of a search. Its price depends on the kind of rental (bid or on demand) and the disk."""
     base = offer["min_bid"] if kind == "bid" else offer["dph_base"]
     total = base + storage_gb * offer["storage_cost"] / HOURS_PER_MONTH
     return {**offer, "dph_base": base, "dph_total": round(total, 6), "duration": offer["end_date"] - now}

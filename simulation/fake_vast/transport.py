@@ -80,7 +80,7 @@ class FailingConnection:
         self._chances[endpoint] = dict(chances)
 
     def set_all(self, chances: Mapping[str, Mapping[str, float]]) -> None:
-        """Set the probability of each kind of failure per endpoint. Requests to other endpoints do not fail by chance."""
+        """Set the probability of each kind of failure per endpoint. Other endpoints do not fail by chance."""
         self._chances = {endpoint: dict(kinds) for endpoint, kinds in chances.items()}
 
     def corrupt(self, endpoint: str, serve: Callable[[], Reply]) -> Reply:  # noqa: PLR0911 - one return per kind

@@ -183,7 +183,8 @@ def _count(evaluated: Sequence[EvaluatedClip], rule: Rule) -> int:
 MIN_SEGMENTS = 200
 """Minimum number of segments of a language for a limit of its own. 2 % of 200 segments are four segments."""
 MAX_SWAPPED = 5000
-"""Maximum number of segments per language with swapped transcripts. The standard error of a share is then below 0.01."""
+"""Maximum number of segments per language whose transcripts are swapped. It makes the standard error of a share less
+than 0.01."""
 BY_LANGUAGE = ("_align_tok", "_align_min", "_align_stretch", "_greedy_lp", "_greedy_tok", "roman_cer", "chars_per_s")
 """Suffixes of the columns whose distribution depends on the language. Other limits are common to all languages."""
 
@@ -199,8 +200,8 @@ class LanguageLimit:
     limit: float
     segments: int
     found_swapped: float | None
-    """Share of swapped transcripts that the limit finds. It is computed only for ``roman_cer``. For other columns it is
-    None, because the models would have to score the swapped transcripts."""
+    """Share of swapped transcripts that the limit finds. The share is computed only for ``roman_cer``. For other
+    columns it is None, because the models would have to score the swapped transcripts."""
 
 
 def propose_language_limits(
