@@ -28,7 +28,7 @@ class ChaosVideo:
 
 
 class ChaosCorpus:
-    """Makes videos of two or three segments. Each segment is a slice of a packaged clip. Equal seeds give equal videos."""
+    """Makes videos of two or three segments, each a slice of a packaged clip. Equal seeds give equal videos."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)  # noqa: S311 - a corpus that can be repeated is the point

@@ -7,7 +7,7 @@ from random import Random
 from validation.domain import Seconds
 
 LEASE_S = 15
-"""Seconds of a lease in a chaos run. This is a fifth of the lease in production, so that a short run has many leases."""
+"""Seconds of a lease in a chaos run. It is a fifth of the lease in production, so that a short run has many leases."""
 ROUND_S: Seconds = 120.0
 """Seconds of a round, in which every kind of fault is injected once: about one fault per seven seconds, so that the
 effects of faults overlap."""

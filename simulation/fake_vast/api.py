@@ -35,7 +35,7 @@ class FakeVast(Vendor):
         return self.connection.corrupt(kind, serve)
 
     def _forbid(self, request: Request) -> Reply:
-        """Return 403 if the key belongs to an instance, which may not make this request, else the reply to a wrong key."""
+        """Refuse a request: with 403 if its key belongs to an instance, else with the status for a wrong key."""
         if any(rental.key == request.key for rental in self.cloud.rentals.values()):
             return refusal(403, "forbidden", "This key may not do that")
         return refusal(self.mix.auth_status, "auth_error", "Invalid user key")

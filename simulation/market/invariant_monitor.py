@@ -52,7 +52,7 @@ class InvariantMonitor:
             self._record(message)
 
     def end(self, fleet: str) -> None:
-        """Check the end of a simulation: no instance is left, the ledger's spend covers the bill, all invariants hold."""
+        """Check that no instance is left, that the ledger's spend covers the bill, and that all invariants hold."""
         for rental in self.world.cloud.living():
             self.orphans.add(rental.id)
             self._record(f"instance {rental.id} ({rental.label}) bills after the end")

@@ -52,7 +52,7 @@ class ConformerSize:
 
 
 def save_conformer(folder: Path, size: ConformerSize | None = None, *, seed: int = 0) -> Path:
-    """Save a random IndicConformer in the layout of the real repository, with one file per weight. Return the folder."""
+    """Save a random IndicConformer in the layout of its repository, with one file per weight. Return the folder."""
     assets = folder / "assets"
     assets.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)

@@ -67,7 +67,7 @@ def save_mms(folder: Path, size: MmsSize | None = None, *, seed: int = 0, **chan
 
 
 def save_voxlingua(folder: Path, *, channels: int = 16, seed: int = 0) -> Path:
-    """Save a random VoxLingua107 ECAPA as speechbrain does: recipe, checkpoints and label encoder. Return the folder."""
+    """Save a random VoxLingua107 ECAPA as speechbrain does: recipe, checkpoints, label encoder. Return the folder."""
     with importing_speechbrain():
         from speechbrain.dataio.encoder import CategoricalEncoder  # noqa: PLC0415 - see the context
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # noqa: PLC0415

@@ -54,7 +54,7 @@ TOLERANCES: Mapping[str, float] = {
 equal. `vfleet check-precision` allows half precision an error of 0.02 in alignment scores at the 99th percentile. These
 tolerances are at least five times as wide, because not every GPU model has been measured."""
 RELATIVE_TOLERANCE = 0.02
-"""Relative tolerance, added to the absolute tolerance: the error of a sum of log-probabilities grows with its length."""
+"""Relative tolerance, added to the absolute one: the error of a sum of log-probabilities grows with its length."""
 PROBABILITY_TOLERANCE, LOGIT_TOLERANCE = 0.02, 0.4
 """A probability may deviate by 0.02, plus the effect of a change of its logit by 0.4. The effect is small near 0 and 1.
 """
