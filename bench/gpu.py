@@ -82,7 +82,7 @@ def name_gpu(device: str) -> str:
 
 
 def make_utterances(count: int, *, tiny: bool) -> list[Utterance]:
-    """Make utterances of noise, with log-normal lengths from 1 to 30 s and a mean of 10 s; if tiny, a tenth of these."""
+    """Make utterances of noise, with log-normal lengths from 1 to 30 s and a mean of 10 s; if tiny, a tenth of that."""
     generator = np.random.default_rng(0)
     lengths_s = np.exp(generator.normal(np.log(7.8), 0.7, count)).clip(1.0, 30.0) / (10 if tiny else 1)
     noise = generator.normal(0, 0.1, int(30.0 * SAMPLE_RATE)).astype(np.float32)

@@ -56,8 +56,7 @@ tolerances are at least five times as wide, because not every GPU model has been
 RELATIVE_TOLERANCE = 0.02
 """Relative tolerance, added to the absolute one: the error of a sum of log-probabilities grows with its length."""
 PROBABILITY_TOLERANCE, LOGIT_TOLERANCE = 0.02, 0.4
-"""A probability may deviate by 0.02, plus the effect of a change of its logit by 0.4. The effect is small near 0 and 1.
-"""
+"""A probability may deviate by 0.02 plus the effect of a change of its logit by 0.4, which is small near 0 and 1."""
 ROUNDING_TOLERANCE = 1e-3
 """Relative tolerance of signals that are computed from audio and text without a model. Only their rounding differs."""
 _FROM_ASR = frozenset(column.name for column in RECOGNITION_SIGNALS)
