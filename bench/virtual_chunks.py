@@ -42,12 +42,10 @@ def virtual_chunk() -> None:
 def offer_chunks(api_url: str, pool: str, chunks_per_s: float, workers: float, for_s: float) -> Offered:
     """Start chunks and poll at a constant rate for ``for_s`` seconds, then wait until every chunk has ended.
 
-    The rate does not depend on the latency of the server, unless all 200 threads are busy.
+    The rate does not depend on the latency of the server, unless all 200 threads of the pool are busy.
     """
     offered, stop_at = Offered(), time.time() + for_s
-    pollers = ceil(
-        workers / POLL_EVERY_S
-    )  # each thread polls about once per second, also while others wait for the server
+    pollers = ceil(workers / POLL_EVERY_S)  # each thread polls about once per second, independently of the others
     every_s = pollers * POLL_EVERY_S / workers
     polling = [threading.Thread(target=_poll, args=(api_url, pool, every_s, stop_at, offered)) for _ in range(pollers)]
     for poller in polling:

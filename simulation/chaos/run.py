@@ -35,9 +35,8 @@ def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_time
     shutil.rmtree(folder / "scratch", ignore_errors=True)
     started = time.monotonic()
     with open_environment(folder, seed=seed, boxes=boxes, report=console.print) as environment:
-        environment.queue_videos(
-            CHUNK_VIDEOS
-        )  # only one chunk, so that the poison video in it is claimed at once and can crash three times
+        # Only one chunk is queued, so that its poison video is claimed early enough to crash three times.
+        environment.queue_videos(CHUNK_VIDEOS)
         runner = ChaosRunner(environment, plan_faults(seed, duration_s=minutes * 60, boxes=boxes), console.print)
         runner.await_work(timeout_s=FIRST_CLAIM_TIMEOUT_S)
         console.rule(f"injecting faults for {minutes:g} minutes, seed {seed}")
