@@ -153,7 +153,7 @@ def measure_conformer(weights: Path, speech: Sequence[Waveform], rounds: int) ->
     save_conformer(weights / "indicconformer-600m")
     write_lock(weights / "weights.lock", lock_folders(weights))
     model = IndicConformer(threads=1, root=weights, placement=DeviceConfig())
-    engine = model._engine = MeteredEngine(model._engine)  # noqa: SLF001 - the model has no public way to replace its engine
+    engine = model._engine = MeteredEngine(model._engine)  # noqa: SLF001 - there is no public setter
     utterances = [Utterance(audio, make_text(n), "hi") for n, audio in enumerate(speech)]
     batches = [pad_batch(utterances[start : start + BATCH]) for start in range(0, len(utterances), BATCH)]
     inside: list[float] = []

@@ -24,7 +24,7 @@ STOP_GRACE_S: Seconds = 60.0
 
 
 class Box:
-    """One box. All its processes are children of the worker process, and are killed with the worker."""
+    """One box. All its processes are descendants of the worker process, and end with the worker."""
 
     def __init__(self, name: str, folder: Path, environment: Mapping[str, str], *, pool: str, worker_type: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ class ChaosCorpus:
     """Makes videos of two or three segments, each a slice of a packaged clip. Equal seeds give equal videos."""
 
     def __init__(self, seed: int) -> None:
-        self._random = Random(seed)  # noqa: S311 - a corpus that can be repeated is the point
+        self._random = Random(seed)  # noqa: S311 - the corpus must be reproducible
         self._clips = [(clip, decode_clip(name)) for name, clip in load_clips().items()]
         self.videos: dict[str, ChaosVideo] = {}
         """All videos made so far, by id."""

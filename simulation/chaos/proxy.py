@@ -61,7 +61,7 @@ class FaultyProxy(ThreadingHTTPServer):
 
     def shutdown_request(self, request: object) -> None:
         """Close the socket without an orderly shutdown, which would prevent a TCP reset."""
-        assert isinstance(request, socket)  # noqa: S101 - TCP has no other
+        assert isinstance(request, socket)  # noqa: S101 - a TCP server has only sockets
         self.close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:

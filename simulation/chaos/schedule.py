@@ -78,7 +78,7 @@ def plan_faults(seed: int, *, duration_s: Seconds, boxes: int) -> list[PlannedFa
     Returns:
         The faults in the order of their times. All faults end by ``duration_s``.
     """
-    random = Random(seed)  # noqa: S311 - a plan that can be repeated is the point
+    random = Random(seed)  # noqa: S311 - the plan must be reproducible
     rounds = max(1, round(duration_s / ROUND_S))
     round_kinds = [kind for kind in FaultKind if kind != FaultKind.LOSE_PREFECT or duration_s >= ROUND_S]
     kinds = [kind for _ in range(rounds) for kind in random.sample(round_kinds, len(round_kinds))]

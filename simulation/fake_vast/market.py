@@ -7,9 +7,8 @@ from typing import Any, TypeAlias
 from validation.domain import Seconds
 
 GPUS = {"RTX 3090": (0.18, 0.12, 0.40, 24_268, 860), "RTX 4090": (0.40, 0.25, 0.97, 24_564, 890)}
-"""Per GPU: median, lowest and highest price in dollars per hour, memory in MB, and compute capability times 100.
-
-The values are from the vendor's market in 2026."""
+"""The median, lowest and highest price of a GPU in dollars per hour, its memory in MB, and its compute capability times
+100. The values are from the vendor's market in 2026."""
 PLACES = ("Texas, US", "Quebec, CA", "Bavaria, DE", "Norway, NO", "Tokyo, JP", "Iceland, IS")
 DRIVERS = (("535.183.01", 12.2), ("570.133.07", 12.8), ("580.65.06", 13.0), ("580.95.05", 13.0), ("590.44.01", 13.1),
            ("590.48.01", 13.1))  # fmt: skip

@@ -17,9 +17,9 @@ ROWS_PER_DAY = 20_000
 
 @dataclass
 class Throttle:
-    """Enforces a minimum interval between two requests of one kind, per API key.
+    """Enforces the vendor's rate limits per API key: a minimum interval per kind of request, and searches per minute.
 
-    Refusals rotate through the formats of the vendor. Only if ``strict``, requests are refused.
+    Requests are refused only if ``strict`` is true. Refusals rotate through the formats of the vendor.
     """
 
     strict: bool = False
