@@ -169,7 +169,7 @@ def _find_limit(sound: Sequence[EvaluatedClip], rule: Rule, condition: Condition
         return None
     is_low = condition.op[0] == "<"
     limit = sorted(values, reverse=not is_low)[allowed]
-    shift = 0.1**DIGITS if condition.op.endswith("=") else 0.0  # the rule must not fire at the limit itself
+    shift = 0.1**DIGITS if condition.op.endswith("=") else 0.0  # the rule must not fire for a variant at the limit
     scaled = (limit - shift if is_low else limit + shift) * 10.0**DIGITS
     return float(floor(scaled) if is_low else ceil(scaled)) / 10.0**DIGITS
 

@@ -49,9 +49,10 @@ class Findings:
     correlations: Mapping[tuple[str, str], float | None]
     """Pearson's r of each pair of signals that rules read, over the segments that have both signals."""
     worst: Sequence[Row]
-    """For each reason, the segments with the largest margin. Segments of different videos come first."""
+    """For each reason, the segments with the largest margin, with every column. Segments of different videos come
+    first."""
     borderline: Sequence[Row]
-    """The segments with the smallest absolute margin."""
+    """The segments with the smallest absolute margin, with every column."""
 
     @property
     def segments(self) -> int:
