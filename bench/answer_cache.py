@@ -1,4 +1,4 @@
-"""Answers of a suite, kept on disk: rules are tuned without asking the models again."""
+"""Cache the answers of a suite on disk, so that rules can be tuned without running the models again."""
 
 import hashlib
 import json
@@ -11,14 +11,14 @@ from validation.models.suite import Suite, load_suite
 from validation.scoring.signals import SuiteRoles
 
 BATCH = 16
-"""Utterances that are scored before their answers are written: what an interruption costs."""
+"""Number of utterances that are scored at a time. An interruption loses at most the answers of one batch."""
 
 
 class CachedSuite:
-    """A suite that scores only utterances that its file does not hold yet.
+    """A suite that scores only the utterances whose answers are not in its file yet.
 
-    The file has one JSON object per answer. Its name holds the model revisions and columns, so that other models have
-    another file.
+    The file has one line of JSON per utterance. Its name has a hash of the model revisions and columns, so that other
+    models use another file.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -39,7 +39,7 @@ class CachedSuite:
         return self._folder / f"answers-{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.jsonl"
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Answer as ``Suite.score`` does, and write what is new."""
+        """Return the same answers as ``Suite.score``, and write new answers to the file."""
         known, keys = self._read(), [key_of(utterance) for utterance in utterances]
         missing = [place for place, key in enumerate(keys) if key not in known]
         for start in range(0, len(missing), BATCH):
@@ -50,7 +50,7 @@ class CachedSuite:
         return [known[key] for key in keys]
 
     def write(self, answers: Sequence[tuple[str, dict[str, Answer]]]) -> None:
-        """Append answers by the key of their utterance."""
+        """Append answers to the file. Each answer has the key of its utterance."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps([key, _to_json(answer)], ensure_ascii=False) + "\n" for key, answer in answers)
@@ -63,7 +63,7 @@ class CachedSuite:
 
 
 def key_of(utterance: Utterance) -> str:
-    """Identify an utterance by its samples, its transcript and its language."""
+    """Return a hash of an utterance's samples, transcript and language."""
     told = json.dumps([utterance.text, utterance.language]).encode()
     return hashlib.sha256(utterance.audio.tobytes() + told).hexdigest()
 

@@ -1,8 +1,8 @@
-"""The baseline, as the first plan of this fleet described it, with the defaults of each library.
+"""The models of the baseline, as the first plan of this fleet described it, with the defaults of each library.
 
-One video after another: download, infer, write. One model after another; segments in their order, 32 per batch, padded
-to the longest of the 32. Nothing was made slower for the comparison: what a library does by itself is kept, such as
-attention by SDPA and the lengths that the classifier receives.
+The baseline downloads, scores and writes one video after another. It runs one model after another. Segments keep their
+order, with 32 per batch, and are padded to the longest of the batch. The baseline is not slowed down on purpose: it
+keeps optimisations that a library does by itself, such as attention by SDPA and the lengths of a classifier's inputs.
 """
 
 import json
@@ -22,12 +22,12 @@ from validation.models.import_shims import allow_torchaudio, importing_speechbra
 from validation.models.language_id import language_of_label
 
 BATCH = 32
-"""CONFORMER_BATCH_SIZE of the first plan."""
+"""Segments per batch: CONFORMER_BATCH_SIZE of the first plan."""
 Values = Mapping[str, Scalar]
 
 
 class StockMms:
-    """MMS-LID as its model card shows it, with a batch where the model card has one clip."""
+    """MMS-LID with the code of its model card, which is extended from one clip to a batch."""
 
     def __init__(self, weights: Path) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -51,7 +51,7 @@ class StockMms:
 
 
 class StockVoxLingua:
-    """VoxLingua107 by speechbrain's own ``classify_batch``."""
+    """VoxLingua107 with the method ``classify_batch`` of speechbrain."""
 
     def __init__(self, weights: Path) -> None:
         with importing_speechbrain(), tempfile.TemporaryDirectory() as gathered:
@@ -74,18 +74,18 @@ class StockVoxLingua:
 
 
 class StockConformer:
-    """IndicConformer by its published ``model_onnx.py``: greedy text of the declared language's mask.
+    """IndicConformer with its published ``model_onnx.py``: greedy text with the mask of the declared language.
 
-    The published code takes one clip. Here it is batched in the usual way: features of each clip, padded with zeros,
-    with lengths. The other outputs of this project's model are computed too, clip by clip: the likelihood of transcript
-    and text with torch's ``ctc_loss``, and the language by scoring every mask. The worst word is left out: torch has no
-    alignment.
+    The published code takes one clip. Here the clips are batched as usual: their features are padded with zeros, and
+    their lengths are passed. The other outputs of this project's model are computed clip by clip. These are the
+    likelihoods of the transcript and of the recognised text, by torch's ``ctc_loss``, and the language, by scoring
+    every mask. The score of the worst word is left out, because torch has no forced alignment.
     """
 
     def __init__(self, weights: Path) -> None:
         assets = weights / "indicconformer-600m" / "assets"
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # as torch in this benchmark
+        options.intra_op_num_threads = 1  # as many as torch uses in this benchmark
         self._encoder = onnxruntime.InferenceSession(assets / "encoder.onnx", options)
         self._decoder = onnxruntime.InferenceSession(assets / "ctc_decoder.onnx", options)
         self._vocabulary = json.loads((assets / "vocab.json").read_text())
@@ -137,7 +137,7 @@ def _ctc_lp(log_p: torch.Tensor, tokens: Sequence[int]) -> float:
     lengths = torch.tensor([len(log_p)]), torch.tensor([len(tokens)])
     target = torch.tensor([tokens])
     loss = torch.nn.functional.ctc_loss(log_p[:, None], target, *lengths, blank=BLANK, reduction="sum")
-    return max(-float(loss), -1e4)  # infinite where the tokens do not fit in the frames
+    return max(-float(loss), -1e4)  # the loss is infinite if there are more tokens than frames allow
 
 
 STOCK = {"conformer": StockConformer, "mms": StockMms, "voxlingua": StockVoxLingua}

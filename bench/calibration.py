@@ -1,14 +1,16 @@
-"""Accuracy of the verdicts by language: which planted faults the signals and the rules find in trusted clips.
+"""Measure how many injected faults the signals and the rules find in trusted clips, by language.
 
     python bench/calibration.py [--trusted FOLDER] [--suite local] [--first N] [--clip NAME] [--transcripts-only]
         [--natural-only] [--all] [--by-language]
 
 Each clip of natural speech is scored unchanged, with harmless changes, and with each fault in turn
-(validation/calibration). Of the synthetic speech, which espeak-ng speaks from bench/sentences.toml, the first sentence
-of a language is scored with most faults, and the others lend their words.
-Prints the share of faults found and AUC, and writes everything by language to .local/truth.json. Answers of the models
-are kept in .local/truth/, so a run with other rules takes seconds. The column `held out` is of the clips on which no
-limit of `local-3` was chosen. The clips are few and cleaner than a corpus: the intervals say how little they prove.
+(validation/calibration). espeak-ng makes synthetic speech from bench/sentences.toml. Of each language, the first
+sentence is scored with most faults, and the other sentences provide words for faulty transcripts.
+
+The script prints the share of faults that are found and the AUC, and writes the results by language to
+.local/truth.json. Answers of the models are cached in .local/truth/, so a run with other rules takes seconds. The
+column `held out` is measured on clips that were not used to choose the limits of `local-3`. The clips are few, and
+cleaner than a corpus, so the confidence intervals are wide.
 """
 
 import argparse
@@ -42,7 +44,7 @@ SYNTHETIC_VARIANTS = frozenset(
         "last 40 % missing", "shift of 1 s",
     }
 )  # fmt: skip
-"""Changes of the audio that synthetic speech is scored with: the others depend little on the language."""
+"""Variants with changed audio that are made of synthetic speech. Other changes depend little on the language."""
 
 
 def main() -> None:
@@ -86,9 +88,9 @@ def main() -> None:
 
 
 def plan_variants(clips: Sequence[TrustedClip], most: int | None = None) -> list[FaultyClip]:
-    """Choose the variants to score: of all clips, or of ``most`` clips of natural and of synthetic speech.
+    """Make the variants to score, of all clips or of at most ``most`` natural and ``most`` synthetic clips.
 
-    The choice is by the checksums of the names, so a larger number adds clips and drops none.
+    Clips are chosen by the checksums of their names, so a larger number only adds clips.
     """
     variants = [each for each in inject_faults(clips) if not each.is_synthetic or _is_planned(each)]
     chosen: set[str] = set()

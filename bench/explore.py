@@ -1,8 +1,8 @@
-"""Time the questions of `vfleet explore` on a table of made-up segments, on two threads.
+"""Measure the time of the queries of `vfleet explore` on a table of random segments, with two threads.
 
     python bench/explore.py --rows 10000000
 
-Prints, for each question, the time of its first and of its fastest run, and the memory of the process.
+The script prints, for each query, the time of its first and of its fastest run, and the memory of the process.
 """
 
 import argparse
@@ -45,7 +45,10 @@ def main() -> None:
 
 
 def make_table(path: Path, rules: Rules, rows: int) -> None:
-    """Make segments with random signals: every column that the rules read, five languages, 20 segments per video."""
+    """Make a table of segments with random signals, with five languages and 20 segments per video.
+
+    The table has every column that the rules read.
+    """
     columns = sorted(rules.columns | {"cer", "duration_s", *TEXTS})
     made = ", ".join(f'{make_column(name)} AS "{name}"' for name in columns)
     with duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT, "threads": THREADS}) as database:

@@ -1,9 +1,9 @@
-"""What a flow process costs before its first line: CPU seconds of its imports, in turns, as ratios to Prefect's engine.
+"""Measure the CPU time that a flow process needs for its imports.
 
     python bench/flow_start.py [--rounds 5]
 
-Prints one row per program: the median of its CPU time, and its ratio to `prefect.engine`, which every flow process
-imports.
+The programs run in turn. The script prints one row per program: the median of its CPU time, and the ratio of this time
+to that of `prefect.engine`, which every flow process imports.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PROGRAMS = {
 
 
 def measure_cpu_s(modules: str) -> float:
-    """User and system time of a process that imports the modules and ends."""
+    """Return the user plus system time, in seconds, of a process that only imports the modules."""
     before = os.times()
     subprocess.run([sys.executable, "-c", f"import {modules}"], cwd=PROJECT, check=True)
     after = os.times()

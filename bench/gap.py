@@ -1,12 +1,14 @@
-"""GPU idle time between chunks, with one flow run per box and with two.
+"""Measure the idle time of scoring between chunks, with one flow run per box and with two.
 
     python bench/gap.py [--chunks 5] [--videos 6] [--suite local]
 
-A real worker, Prefect server, Postgres and object store; videos of four real segments, real weights. Each arm measures
-the time between the first and the last score-group task of the worker in which no such task ran. Prints a table and
-writes bench/out/gap.json. On a CPU the two flow runs share the cores and slow each other down; the measure is only
-whether any task is scoring. The second flow run can hide the start of a process (6 s here) only behind scoring that
-takes longer; `--suite vad` shows a case in which it does not.
+The benchmark uses a real worker, Prefect server, Postgres and object store, videos of four real segments, and real
+weights. For each number of flow runs it measures the time in which no score-group task ran, between the first and the
+last of these tasks. It prints a table and writes bench/out/gap.json.
+
+On a CPU, two flow runs share the cores and slow each other down. The benchmark measures only whether any task is
+scoring. A second flow run hides the start of a process (6 s here) only if scoring takes longer than the start. With
+`--suite vad` it does not.
 """
 
 import argparse
@@ -33,13 +35,13 @@ from validation.storage.store import open_store, put_once
 
 
 class Idleness(NamedTuple):
-    """Gaps between the first and the last scoring task, and the time of scoring."""
+    """The gaps without a scoring task between the first and the last one, and the total time of scoring."""
 
     gaps_s: list[float]
     scoring_s: float
 
     def share(self) -> float:
-        """Return the share of idle time."""
+        """Return the idle time as a share of the whole time."""
         return sum(self.gaps_s) / (sum(self.gaps_s) + self.scoring_s)
 
 
@@ -64,7 +66,7 @@ def main() -> None:
 
 def run_arm(limit: int, options: argparse.Namespace) -> Idleness:
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
-        Path(folder).chmod(0o711)  # the cluster's account must reach its files
+        Path(folder).chmod(0o711)  # the account of Postgres must be able to read the folder
         with LocalStack(Path(folder), report=lambda _: None) as stack, applied(stack.environment()):
             return measure(stack, Path(folder), limit, options)
 
@@ -93,7 +95,7 @@ def measure(stack: LocalStack, folder: Path, limit: int, options: argparse.Names
 
 
 def find_idleness(runs: Sequence[dict]) -> Idleness:
-    """Return the gaps between the first start and the last end in which no task ran, and the rest of that time."""
+    """Return the gaps without a running task between the first start and the last end, and the time with a task."""
     spans = sorted((datetime.fromisoformat(r["start_time"]), datetime.fromisoformat(r["end_time"])) for r in runs)
     gaps, busy_until = [], spans[0][1]
     for start, end in spans[1:]:

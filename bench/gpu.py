@@ -1,16 +1,16 @@
-"""Throughput of the suite `indic` at full size on a real GPU. Under ten minutes on an H200; prints tables, writes JSON.
+"""Measure the throughput of the suite `indic` at full size on a GPU. A run takes less than ten minutes on an H200.
 
     python bench/gpu.py [--out FOLDER] [--segments 600] [--skip-server]
     python bench/gpu.py --tiny        (needs no GPU: small networks, every step runs, the numbers are meaningless)
 
-Weights are random and made on the GPU, so texts and languages are meaningless; times and memory are real. Steps, in
-order: ceilings (matrix products, copies); parity of batches with single segments, and the error of half precision; the
-baseline in fp32 and in TF32 (segments in their order, 32 per batch, one model after another); each change from the
-baseline to the production suite; budgets from 160 to 2560 s; the kernels of one batch; the inference server with four
-clients, where its packages are installed.
+Weights are random and made on the GPU, so texts and languages are meaningless, but times and memory are real. The steps
+are, in order: the ceilings (matrix products and copies); the difference of batches from single segments, and the error
+of half precision; the baseline in fp32 and in TF32 (segments in their order, 32 per batch, one model after another);
+each change from the baseline to the production suite; batch budgets from 160 to 2560 s; the kernels of one batch; the
+inference server with four clients, if its packages are installed.
 
-The result of each step is written at once; a step that fails is named, and the others go on. Left out, as the output
-says: ONNX Runtime and speechbrain's own code.
+The script prints tables, and writes the result of each step to a JSON file at once. If a step fails, the error is
+recorded and the next steps run. The benchmark does not cover ONNX Runtime and speechbrain's own code.
 """
 
 import argparse
@@ -38,7 +38,7 @@ BATCH = 32
 START_BUDGET_S = 1280.0
 BUDGETS_S = (160.0, 320.0, 640.0, 1280.0, 2560.0)
 TINY_S = 300.0
-"""Divisor of the budgets without a GPU."""
+"""Divisor of the batch budgets for small networks without a GPU."""
 ROUNDS = 3
 LEFT_OUT = (
     "ONNX Runtime, which runs IndicConformer in production if VFLEET_CONFORMER_ENGINE is onnx",
@@ -82,7 +82,7 @@ def name_gpu(device: str) -> str:
 
 
 def make_utterances(count: int, *, tiny: bool) -> list[Utterance]:
-    """Make noise of log-normal lengths with a mean of 10 s, 1 to 30 s; a tenth of that without a GPU."""
+    """Make utterances of noise, with log-normal lengths from 1 to 30 s and a mean of 10 s; if tiny, a tenth of that."""
     generator = np.random.default_rng(0)
     lengths_s = np.exp(generator.normal(np.log(7.8), 0.7, count)).clip(1.0, 30.0) / (10 if tiny else 1)
     noise = generator.normal(0, 0.1, int(30.0 * SAMPLE_RATE)).astype(np.float32)
@@ -99,7 +99,7 @@ def within_budget(utterances: Sequence[Utterance], budget_s: float) -> Iterable[
 
 
 class Bench:
-    """The steps of the benchmark on one GPU. Networks of one precision are on it at a time."""
+    """The steps of the benchmark on one device. The device holds networks of only one precision at a time."""
 
     def __init__(self, device: str, sizes: Sizes, utterances: list[Utterance], tiny: bool) -> None:
         self.device, self.sizes, self.utterances, self.tiny = device, sizes, utterances, tiny
@@ -109,13 +109,13 @@ class Bench:
         self._nets: tuple[torch.dtype, list[Net]] | None = None
 
     def steps(self, *, with_server: bool) -> Iterable[Callable[[dict], None]]:
-        """Yield the steps in order. Each writes its results as it goes, so those before a failure are kept."""
+        """Yield the steps in order. A step stores each result at once, so results before a failure are kept."""
         yield from (self.ceilings, self.parity, self.plain, self.ladder, self.budgets, self.kernels)
         if with_server:
             yield self.server
 
     def ceilings(self, found: dict) -> None:
-        """Measure the ceilings: matrix products of 8192 in each precision, TFLOP/s, and a copy, GB/s."""
+        """Measure the ceilings: products of 8192 x 8192 matrices per precision, in TFLOP/s, and a copy, in GB/s."""
         n = 256 if self.tiny else 8192
         for name, dtype, tf32 in (
             ("fp32", torch.float32, False),
@@ -132,9 +132,9 @@ class Bench:
         print("ceilings: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
 
     def parity(self, found: dict) -> None:
-        """Measure the greatest difference of a log-probability: batch against single segments, half against fp32.
+        """Measure the greatest differences of outputs: batch from single segments, and half precision from fp32.
 
-        Without TF32, as in production.
+        TF32 is off, as in production.
         """
         utterances = self.utterances[: 8 if self.tiny else 64]
         batch, fine = pad_batch(utterances), {}
@@ -152,14 +152,17 @@ class Bench:
             print(f"{name:10} " + "  ".join(f"{what} {value:.1e}" for what, value in values.items()))
 
     def plain(self, found: dict) -> None:
-        """Measure the baseline in single precision, strict and with TF32, so that the comparison is fair."""
+        """Measure the baseline in single precision, without TF32 and with TF32."""
         batches = [pad_batch(utterances) for utterances in in_order(self.utterances)]
         for name, tf32 in (("plain fp32", False), ("plain TF32", True)):
             with allowing_tf32(tf32):
                 found[name] = self.measure(name, self.nets(torch.float32), batches, rounds=1)
 
     def ladder(self, found: dict) -> None:
-        """Measure from the baseline to the production suite, one change at a time; half precision without TF32."""
+        """Measure the steps from the baseline to the production suite, which add one change at a time.
+
+        TF32 is off in half precision.
+        """
         pooled = [pad_batch(utterances) for utterances in within_budget(self.utterances, self.budget_s)]
         with allowing_tf32(True):
             found["TF32 + pool"] = self.measure("TF32 + pool", self.nets(torch.float32), pooled)
@@ -185,7 +188,7 @@ class Bench:
                 found[budget_s] = self.measure(f"budget {budget_s:.0f} s", self.nets(torch.float16), batches)
 
     def kernels(self, found: dict) -> None:
-        """Profile the kernels of one batch."""
+        """Profile the kernels of one batch in half precision."""
         utterances = next(iter(within_budget(self.utterances, self.budget_s)))
         activity = torch.profiler.ProfilerActivity
         with torch.profiler.profile(activities=[activity.CUDA if self.device == "cuda" else activity.CPU]) as profile:
@@ -207,14 +210,14 @@ class Bench:
 
     def nets(self, dtype: torch.dtype) -> list[Net]:
         if self._nets is None or self._nets[0] is not dtype:
-            self._nets = None  # before the next ones are made: a small GPU does not hold both
+            self._nets = None  # free the old networks before new ones are made: a small GPU cannot hold both
             if self.device == "cuda":
                 torch.cuda.empty_cache()
             self._nets = dtype, make_nets(self.sizes, self.device, dtype)
         return self._nets[1]
 
     def measure(self, name: str, nets: list[Net], batches: Sequence[Batch], rounds: int | None = None) -> dict:
-        """Score all batches several times after a short warm-up; return the median."""
+        """Score all batches several times after a short warm-up. Return rates by the median time, and peak memory."""
         self.run(nets, [batches[0], batches[-1]])
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -239,7 +242,7 @@ class Bench:
         return found
 
     def run(self, nets: list[Net], batches: Sequence[Batch]) -> dict[str, float]:
-        """Return the seconds per network for all batches, upload and answers included."""
+        """Return, per network, the seconds for all batches. They include the upload and the answers."""
         took_s = dict.fromkeys((net.name for net in nets), 0.0)
         for batch in batches:
             for net in nets:
@@ -249,7 +252,7 @@ class Bench:
         return took_s
 
     def time(self, work: Callable[[], object]) -> float:
-        """Return the seconds of one call: the median of ten, after three unmeasured ones."""
+        """Return the seconds of one call, as the median of ten calls after three warm-up calls."""
         times = []
         for _ in range(13):
             self.wait()
@@ -274,7 +277,7 @@ def greatest_difference(some: Sequence[torch.Tensor], others: Sequence[torch.Ten
 
 
 def layers_of(nets: Sequence[Net]) -> Iterable[torch.nn.Module]:
-    """The layers of the two transformers: one compiled code serves all of a network, and every length."""
+    """Yield the layers of MMS-LID and IndicConformer. All layers of a network share compiled code for every length."""
     for net in nets:
         if net.name in {"mms", "conformer"}:
             yield from net.layers

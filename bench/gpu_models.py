@@ -1,9 +1,9 @@
-"""The four networks of `indic` at full size with random weights, made on the GPU so that nothing is uploaded.
+"""The four networks of `indic` at full size with random weights. They are made on the GPU, so nothing is uploaded.
 
-MMS-LID is the module of transformers in the suite's own wrapper; IndicConformer is the suite's torch engine with its
-front end, its 22 masks and the comparison of transcripts. ECAPA-TDNN of VoxLingua107 and DNSMOS are written here in
-their shapes, the former with the suite's own reflecting convolutions, because speechbrain and ONNX Runtime for CUDA are
-not installed on every GPU machine.
+MMS-LID is the module of transformers in the suite's wrapper. IndicConformer is the suite's torch engine with its front
+end, its 22 masks and the comparison of transcripts. The ECAPA-TDNN of VoxLingua107 and DNSMOS are reimplemented here
+with the same shapes, because speechbrain and ONNX Runtime for CUDA are not installed on every GPU machine. The
+ECAPA-TDNN uses the suite's reflecting convolutions.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from validation.models.voxlingua import FrameCounts, ReflectingConv1d
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of the networks."""
+    """The layers, widths and channels of the networks. The defaults are those of the real models."""
 
     mms_layers: int = 48
     mms_width: int = 1280
@@ -36,17 +36,17 @@ class Sizes:
     ecapa_channels: int = 1024
     dnsmos_channels: int = 32
     dnsmos_samples: int = 144_160
-    """One window, 9.01 s."""
+    """Samples of one window of DNSMOS: 9.01 s at 16 kHz."""
 
 
 COLUMNS = np.concatenate([np.arange(22 * 256).reshape(22, 256), np.full((22, 1), 22 * 256)], axis=1)
-"""The head's columns per language, the blank's last, as IndicConformer has them."""
+"""(22, 257) the columns of IndicConformer's output layer for each language. The last column is the blank."""
 TINY = Sizes(2, 32, 16, 2, 32, 8, 16, 2, 16_000)
-"""For a machine without a GPU: every line runs, but the numbers are meaningless."""
+"""Small networks for a machine without a GPU. Every step runs, but the numbers are meaningless."""
 
 
 class Net:
-    """One network as a model of a suite: one or two numbers per segment, returned once they are on the CPU."""
+    """One network as a model of a suite. It returns one number per segment, after the number was copied to the CPU."""
 
     languages = None
     revision = "random"
@@ -60,7 +60,7 @@ class Net:
             return [Scored({"value": float(row.max())}) for row in self.outputs(batch)]
 
     def outputs(self, batch: Batch) -> Sequence[Tensor]:
-        """Return per segment the values that parity compares: float32 on the CPU, (n,) or (own frames, n)."""
+        """Return the outputs per segment for the step ``parity``: float32 on the CPU, (n,) or (frames, n)."""
         raise NotImplementedError
 
     def upload(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -96,7 +96,7 @@ class Mms(Net):
 
 
 class Conformer(Net):
-    """The suite's torch engine, its language scores by 22 masks, and transcripts of three tokens per second."""
+    """IndicConformer by the suite's torch engine, with 22 masks and made-up transcripts of three tokens per second."""
 
     def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
         super().__init__("conformer", device, dtype)
@@ -125,13 +125,16 @@ class Conformer(Net):
 
 
 def make_transcript(log_probs: np.ndarray) -> TokenizedTranscript:
-    """Make a transcript that fits in the frames, of other tokens than the recognised ones."""
+    """Make a transcript with one token per four frames. Its tokens are independent of the recognised tokens."""
     tokens = tuple(1 + n % 200 for n in range(max(1, len(log_probs) // 4)))
     return TokenizedTranscript(tokens, tuple(n // 3 for n in range(len(tokens))), 1.0)
 
 
 class Ecapa(Net):
-    """Channels [C, C, C, C, 3C], kernels [5, 3, 3, 3, 1], dilations [1, 2, 3, 4, 1]; always in single precision."""
+    """An ECAPA-TDNN, always in single precision.
+
+    It has channels [C, C, C, C, 3C], kernels [5, 3, 3, 3, 1] and dilations [1, 2, 3, 4, 1].
+    """
 
     HOP, FFT, MELS, SCALE = 160, 400, 60, 8
 
@@ -192,7 +195,7 @@ class Ecapa(Net):
 
 
 class Dnsmos(Net):
-    """DNSMOS P.835: log power of 900 frames and 161 bins, seven convolutions, three linear layers."""
+    """DNSMOS P.835: log power of 900 frames and 161 bins, then convolutions, then three linear layers."""
 
     def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
         super().__init__("dnsmos", device, dtype)
@@ -233,7 +236,7 @@ def make_nets(sizes: Sizes, device: str, dtype: torch.dtype) -> list[Net]:
 
 
 def fill(network: nn.Module, device: str) -> nn.Module:
-    """Give a network random weights, on the device, with the scale of an untrained network."""
+    """Allocate a network on the device, with random weights of the scale of an untrained network."""
     network = network.to_empty(device=device).eval().requires_grad_(requires_grad=False)
     for name, weight in network.named_parameters():
         if weight.ndim > 1:
@@ -244,10 +247,10 @@ def fill(network: nn.Module, device: str) -> nn.Module:
 
 
 def gflop(duration_s: float) -> dict[str, float]:
-    """Return the cost of one segment of this length at full size, by model, in 10^9 operations (2 per product).
+    """Return the operations per model for one segment of this length at full size, in GFLOP (2 per multiply-add).
 
-    MMS-LID 1 067 at 10 s and 3 574 at 30; IndicConformer 163 and 506, head included; ECAPA 37.3 at 10; DNSMOS 38.8 per
-    window.
+    MMS-LID needs 1 067 GFLOP for 10 s and 3 574 for 30 s. IndicConformer needs 163 and 506, with its output layer.
+    ECAPA needs 37.3 for 10 s, and DNSMOS needs 38.8 per window.
     """
     d = duration_s
     windows = max(1, int(d * SAMPLE_RATE) // Sizes().dnsmos_samples)

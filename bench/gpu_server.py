@@ -1,4 +1,4 @@
-"""The inference server on a GPU: four clients of the one process that owns the GPU."""
+"""Measure the inference server on a GPU with four clients. Only the server's process uses the GPU."""
 
 import os
 import tempfile
@@ -18,10 +18,10 @@ CLIENTS = 4
 
 
 def run_server(utterances: Sequence[Utterance], device: str, *, tiny: bool, budget_s: float) -> dict[str, float | str]:
-    """Score the segments through four clients at once, each with all of them.
+    """Score all segments with each of four clients at the same time. Return segments per second.
 
-    The inference server needs packages (pydantic and others) that a bare machine with a GPU may lack. Then this step is
-    left out, and the result says so.
+    The inference server needs packages (pydantic and others) that a machine with a GPU may lack. Without them the step
+    is left out, and the result has the reason.
     """
     try:
         from validation.inference.client import InferenceClient
@@ -53,14 +53,14 @@ def run_server(utterances: Sequence[Utterance], device: str, *, tiny: bool, budg
 
 
 def await_server(server: BaseProcess, path: Path) -> None:
-    """Return once the server listens."""
+    """Wait until the server listens on its socket."""
     while not path.exists():
         require_alive(server)
         time.sleep(0.2)
 
 
 def require_alive(server: BaseProcess) -> None:
-    """Raise if the server died: its clients would wait five minutes for another one, which is never started here."""
+    """Raise RuntimeError if the server has exited. Its clients would wait five minutes for another server."""
     if not server.is_alive():
         raise RuntimeError(f"the inference server exited with code {server.exitcode}: see its output above")
 

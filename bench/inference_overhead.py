@@ -1,11 +1,12 @@
-"""Cost of the inference server against the same suite in the own process: same models, segments and threads.
+"""Measure the overhead of the inference server compared with the same suite in the process of the caller.
 
     python bench/inference_overhead.py [--suite local] [--segments 60] [--rounds 3]
 
-Clips of the sample corpus, cut and joined to the demo's lengths, are scored by `Suite.score` in this process and by
-`InferenceClient` through a server of its own, alternately and never at once, in waves as a chunk sends them. The
-answers are compared first and must be equal. CPU time is that of all processes involved. Overhead is the ratio of the
-two sums minus 1. Prints a table and writes bench/out/inference_overhead.json.
+The segments are clips of the sample corpus, cut and repeated to the lengths of the demo. They are scored by
+`Suite.score` in this process, and by `InferenceClient` through a server. The two run alternately, never at the same
+time, with the same models and threads, and in waves as a chunk sends them. First the answers are compared; they must be
+equal. CPU time is that of both processes. The overhead is the ratio of the total times minus 1. The script prints a
+table and writes bench/out/inference_overhead.json.
 """
 
 import argparse
@@ -33,12 +34,12 @@ from validation.models.suite import load_suite
 
 OUT = Path(__file__).parent / "out"
 WAVE = 20
-"""Segments per wave: about what a chunk of the demo sends at once."""
+"""Segments per call: about as many as a chunk of the demo sends at a time."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One pass over all segments."""
+    """The wall time and CPU time of one pass over all segments."""
 
     wall_s: float
     cpu_s: float
@@ -70,7 +71,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def make_segments(count: int) -> list[Utterance]:
-    """Make segments of real speech with the lengths of the demo: log-normal around 4 s, from 0.5 to 15 s."""
+    """Make segments of real speech with the lengths of the demo: log-normal with median 4 s, from 0.5 to 15 s."""
     rng = np.random.default_rng(4)
     clips = list(load_clips().items())
     lengths = np.clip(rng.lognormal(np.log(4), 0.6, count), 0.5, 15)

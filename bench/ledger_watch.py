@@ -1,4 +1,4 @@
-"""Watch table sizes and the latency of the dashboard's views while the queue drains."""
+"""Measure table sizes and the latency of the dashboard's views while the queue is processed."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ INDEXES = """
 
 
 class LedgerWatch:
-    """Reads the sizes and every view periodically, in a thread, until the context ends."""
+    """Reads the table sizes and every view periodically in a thread, until the end of the ``with`` block."""
 
     def __init__(self, engine: Engine, *, every_s: float) -> None:
         self._engine, self._every_s = engine, every_s

@@ -1,12 +1,12 @@
-"""Overhead of Prefect per chunk: the same core, called in a plain loop and as a flow, on the same videos.
+"""Measure the overhead of Prefect per chunk: the same code runs as a plain function and as a flow, on the same videos.
 
     python bench/orchestration.py [--videos 50] [--rounds 3]
 
-Both arms claim, fetch, score, write and commit against the same Postgres, object store and suite, in one process, one
-after the other. First their shards are compared and must hold the same rows. Prints a table and writes
-bench/out/orchestration.json. CPU time is that of this process and of the Prefect server. The suite on a GPU takes the
-same time in both arms, so the overhead is given in seconds per chunk, and as a share of a chunk of 200 s: the time of
-50 videos on a GPU at 25 segments per second.
+Both variants claim, fetch, score, write and commit with the same Postgres, object store and suite, in one process, one
+after the other. First their shards are compared; they must have the same rows. CPU time is that of this process, and
+separately that of the Prefect server. Scoring on a GPU takes the same time in both variants. So the overhead is given
+in seconds per chunk, and as a share of 200 s, which a GPU needs for 50 videos at 25 segments per second. The script
+prints a table and writes bench/out/orchestration.json.
 """
 
 import argparse
@@ -29,7 +29,7 @@ OUT = Path(__file__).parent / "out"
 
 @dataclass(frozen=True)
 class Cost:
-    """One chunk's cost."""
+    """The wall time and CPU time of one chunk, and the CPU time of the Prefect server."""
 
     wall_s: float
     cpu_s: float
@@ -39,7 +39,7 @@ class Cost:
 def main() -> None:
     options = parse_options()
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
-        os.chmod(folder, 0o711)  # noqa: PTH101 - the cluster's account must reach its files
+        os.chmod(folder, 0o711)  # noqa: PTH101 - the account of Postgres must be able to read the folder
         with stack(Path(folder)) as (server, environment):
             os.environ.update(environment)
             plain, flow, read_rows = arms(options.videos)
@@ -71,7 +71,10 @@ def stack(folder: Path) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
 
 
 def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callable[[int], pl.DataFrame]]:
-    """Return the two arms, each on a fresh queue of the same videos, and a reader of their shards' rows."""
+    """Return three functions: run a chunk plainly, run a chunk as a flow, and read the rows of a shard by its number.
+
+    Each run of a chunk starts with a new queue of the same videos.
+    """
     from blocks.box import open_box_services
     from flows.validate import validate_chunk
     from validation.domain import WorkerProfile
@@ -118,7 +121,7 @@ def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callab
 
 
 def sample_videos(count: int) -> list:
-    """Make videos of four real segments each."""
+    """Make ``count`` videos of four real segments each. Return pairs of a video and its tar."""
     from validation.corpus.pack import pack_video
     from validation.domain import Video
     from validation.local.sample_corpus import load_clips

@@ -1,15 +1,16 @@
-"""How many workers a Prefect server supports, on SQLite and on Postgres.
+"""Measure the number of workers that a Prefect server supports, on SQLite and on Postgres.
 
     python bench/prefect_load.py [--fleets 25 50 100 200 400 800 1600] [--seconds 40] [--on sqlite postgres]
 
-A GPU scores a chunk of 50 videos in 200 s, so a fleet of N workers starts N / 200 chunks per second, each a flow run
-with 13 task runs, and polls N / 10 times per second. The benchmark puts this load on a server with the settings of this
-project, one fleet size after another. A server supports a fleet if no request failed and everything was recorded within
-ten seconds of the end; the benchmark stops at the first size that it does not support. Meanwhile a page of flow runs
-(an operator's query) is requested twice per second, also before the first fleet, because its latency depends on the
-other load of this machine.
+A GPU scores a chunk of 50 videos in 200 s. So a fleet of N workers starts N / 200 chunks per second and polls N / 10
+times per second. A chunk is a flow run with 13 task runs. The benchmark puts this load on a server with the settings of
+this project, one fleet size after another. The server supports a fleet if no request failed and all task runs were
+recorded within ten seconds after the load. The benchmark stops at the first size that the server does not support.
 
-Prints a table and writes bench/out/prefect_load.json. The clients share the cores of this machine with the server.
+During the load, a page of flow runs is requested twice per second, as an operator does. The same page is requested
+before the first fleet too, because its latency depends on other load of this machine.
+
+The script prints a table and writes bench/out/prefect_load.json. The clients share the cores with the server.
 """
 
 import argparse
@@ -37,7 +38,7 @@ POOL = "fleet"
 PROCESSES = 2
 IDLE_S = 15.0
 BACKLOG_TIMEOUT_S = 120.0
-"""How long the server may take to record the backlog."""
+"""Maximum seconds to wait until the server has recorded all task runs."""
 OUT = Path(__file__).parent / "out"
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     results = []
     for kind in options.on:
         with tempfile.TemporaryDirectory(prefix="vfleet-prefect-") as folder:
-            os.chmod(folder, 0o711)  # noqa: PTH101 - the cluster's account must reach its files
+            os.chmod(folder, 0o711)  # noqa: PTH101 - the account of Postgres must be able to read the folder
             with serve(Path(folder), kind) as (server, others):
                 httpx.post(f"{server.api_url}/work_pools/", json={"name": POOL, "type": "process"}).raise_for_status()
                 with querying(server) as answers:
@@ -73,7 +74,7 @@ def parse_options() -> argparse.Namespace:
 
 @contextmanager
 def serve(folder: Path, kind: str) -> Iterator[tuple[EmbeddedPrefect, list[psutil.Process]]]:
-    """Run a server with the settings of this project; yield it and its processes."""
+    """Run a Prefect server with the settings of this project. Yield the server and the processes to measure."""
     if kind == "sqlite":
         with EmbeddedPrefect(folder / "prefect") as server:
             yield server, [psutil.Process(server.pid)]
@@ -109,7 +110,7 @@ def try_fleet(
 
 @contextmanager
 def querying(server: EmbeddedPrefect) -> Iterator[list]:
-    """Query a page of flow runs twice per second; yield the latency of each query, or its error."""
+    """Request a page of flow runs twice per second. Yield a growing list of latencies in seconds, or errors as text."""
     answers: list[float | str] = []
     done = threading.Event()
 
@@ -132,13 +133,13 @@ def querying(server: EmbeddedPrefect) -> Iterator[list]:
 
 
 def median_and_p95(answers: list) -> tuple[float, float]:
-    """Return the median and the 95th percentile of the latencies."""
+    """Return the median and the 95th percentile of the latencies, without the errors."""
     cuts = quantiles([answer for answer in answers if not isinstance(answer, str)], n=20)
     return cuts[9], cuts[18]
 
 
 def await_recorded(server: EmbeddedPrefect, expected: int) -> float | None:
-    """Return the seconds until every task run is recorded as completed; None after the timeout."""
+    """Wait until ``expected`` task runs are recorded as completed. Return the seconds; None after the timeout."""
     started_s = time.monotonic()
     while time.monotonic() - started_s < BACKLOG_TIMEOUT_S:
         if count_done(server) >= expected:
@@ -153,7 +154,7 @@ def count_done(server: EmbeddedPrefect) -> int:
 
 
 def cpu_s(processes: list[psutil.Process]) -> float:
-    """Return the CPU seconds of the processes and of their children."""
+    """Return the CPU seconds that the processes and their children have used."""
     family = [child for process in processes for child in [process, *process.children(recursive=True)]]
     return sum(sum(member.cpu_times()[:2]) for member in family if member.is_running())
 

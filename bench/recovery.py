@@ -1,18 +1,18 @@
-"""Recovery time: how soon videos can be claimed again after a crash, and how long a drain takes.
+"""Measure the time until videos can be claimed again after a crash, and the time of a drain.
 
     python bench/recovery.py [--videos 12]
 
-A real worker, Prefect server, Postgres, object store and control worker, with the settings of production; videos of
-four real segments, suite `local`. Each arm waits until a chunk is being scored, injects its fault, and measures the
-time until none of the chunk's videos is held:
+The benchmark uses a real worker, Prefect server, Postgres, object store and control worker, with the settings of
+production, videos of four real segments, and the suite `local`. For each fault it waits until a chunk is being scored,
+injects the fault, and measures the time until the chunk is closed:
 
-- `flow process`: SIGKILL of the flow process alone; its worker reports it to Prefect, where the sweep reads it.
-- `box`: SIGKILL of the worker, its flow processes and its inference server, as when a machine vanishes; the lease and
+- `flow process`: SIGKILL to the flow process only. Its worker reports the crash to Prefect, where the sweep finds it.
+- `box`: SIGKILL to the worker, its flow processes and its inference server, as if the machine vanished. The lease and
   the heartbeat have to expire.
-- `box that comes back`: the same, and the worker is started again at once.
-- `drain`: SIGTERM to the worker; until it has exited, with its work committed or released.
+- `box that comes back`: as `box`, but the worker is started again at once.
+- `drain`: SIGTERM to the worker. The time ends when the worker has exited and its chunk is closed.
 
-Prints a table and writes bench/out/recovery.json.
+The script prints a table and writes bench/out/recovery.json.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from validation.settings import Settings
 from validation.storage.store import open_store, put_once
 
 SCORING_AFTER_S = 5.0
-"""From the claim of a chunk until its first segments are being scored."""
+"""Seconds from the claim of a chunk until its first segments are being scored."""
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"{'fault':>20} {'free again after s':>19}")
     for name, (inject, is_over) in arms.items():
         with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
-            Path(folder).chmod(0o711)  # the cluster's account must reach its files
+            Path(folder).chmod(0o711)  # the account of Postgres must be able to read the folder
             with LocalStack(Path(folder), report=lambda _: None) as stack, applied(stack.environment()):
                 results[name] = measure(stack, Path(folder), options.videos, inject, is_over)
         print(f"{name:>20} {results[name]:19.1f}", flush=True)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 class RunningBox:
-    """One box that processes one chunk."""
+    """One box that processes one chunk, and a control worker."""
 
     def __init__(self, stack: LocalStack, folder: Path, videos: int) -> None:
         settings, self.engine = Settings(), open_engine(stack.postgres.libpq_url())
@@ -81,7 +81,7 @@ class RunningBox:
         self.box = WorkerProcess(folder, stack.environment(), name="val-1")
 
     def await_work(self) -> None:
-        """Return once a chunk is claimed and is being scored."""
+        """Wait until a chunk is claimed and is being scored."""
         assert poll_until(lambda: read_open_chunks(self.engine), within_s=300), self.box.log_tail()
         (self.held,) = [chunk.chunk_id for chunk in read_open_chunks(self.engine)]
         time.sleep(SCORING_AFTER_S)

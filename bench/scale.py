@@ -1,16 +1,16 @@
-"""The ledger at full scale: every video of the corpus, 100 workers, until the queue is empty.
+"""Measure the ledger at full scale: every video of the corpus and 100 workers, until the queue is empty.
 
     python bench/scale.py [--rows 507387] [--workers 100] [--pace 5] [--paced-s 60]
 
-Runs against a real Postgres of its own, with the real ledger functions. The first phase is paced, ten times as fast as
-the 0.5 chunks per second of 100 GPUs. In the second phase every worker runs in a closed loop until the queue is empty:
-the load of the moment in which a fleet starts or its database comes back. Meanwhile the benchmark records the sizes of
-tables and indexes, dead rows, vacuums, and the latency of each view of the dashboard. At the end the audit must find
-nothing and every video must be done.
+The benchmark starts a real Postgres and calls the real ledger functions. The first phase has a fixed rate, ten times
+the 0.5 chunks per second of 100 GPUs. In the second phase every worker runs in a closed loop until the queue is empty.
+This is the load when a fleet starts, or when its database comes back. Meanwhile the benchmark records the sizes of
+tables and indexes, dead rows, vacuums, and the latency of each view of the dashboard. At the end, the audit must find
+no violation and every video must be done.
 
-Prints tables and writes bench/out/scale.json. The embedded Postgres does not flush to disk, so a commit lacks the time
-of a flush. Clients and server share the cores of this machine, so latencies of the closed loop are mostly waiting for a
-core.
+The script prints tables and writes bench/out/scale.json. The embedded Postgres does not flush to disk, so the time of a
+commit does not include a flush. Clients and server share the cores of this machine, so latencies of the closed loop are
+mostly waiting times for a core.
 """
 
 import argparse
@@ -44,7 +44,7 @@ FOREVER_S = 1e9
 def main() -> int:
     options = parse_options()
     with tempfile.TemporaryDirectory(prefix="vfleet-scale-") as folder:
-        os.chmod(folder, 0o711)  # noqa: PTH101 - the cluster's account must reach its files
+        os.chmod(folder, 0o711)  # noqa: PTH101 - the account of Postgres must be able to read the folder
         with EmbeddedPostgres(Path(folder), max_connections=options.workers + 30) as server:
             result = measure(server.create_database("scale"), options)
     OUT.mkdir(exist_ok=True)
@@ -115,7 +115,7 @@ def run_phase(engine, url: str, options: argparse.Namespace, *, period_s: float,
 
 
 def by_fifth(samples: list[Sample], what: str, first: float, last: float) -> list[dict]:
-    """Return the latencies in each fifth of the phase."""
+    """Return the number and quantiles of the latencies of one ledger call, for each fifth of the phase."""
     width = (last - first) / 5 or 1.0
     fifths = [[s for w, at, s in samples if w == what and min(int((at - first) / width), 4) == n] for n in range(5)]
     return [spread(fifth) for fifth in fifths]

@@ -1,9 +1,9 @@
-"""Compare `vfleet select` with plain DuckDB on made-up shards: CPU and memory for the same question.
+"""Compare the CPU time and memory of `vfleet select` and of plain DuckDB, for the same query on shards of random data.
 
     python bench/selection.py --rows 1000000 5000000
 
-Both arms read every shard, count the verdicts by language, and write the accepted segments as parquet. The answers are
-compared before the figures are printed.
+Both programs read every shard, count the verdicts by language, and write the accepted segments as parquet. Their
+results must be equal, or the script stops before it prints times.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from validation.shards.writer import write_table
 
 RULES = "local-3"
 SHARD_ROWS = 50_000
-"""About what compaction writes."""
+"""Rows per shard: about as many as in a shard that compaction writes."""
 TYPICAL = load_rules(RULES).typical
 VIDEO_ROWS = 20
 MEMORY_LIMIT = "1GB"
@@ -42,7 +42,7 @@ MEMORY_LIMIT = "1GB"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a process took."""
+    """The CPU time, wall time and peak memory of a process."""
 
     cpu_s: float
     wall_s: float
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def compare(folder: Path, rows: int) -> None:
-    """Run both arms, compare their answers, and print what they took."""
+    """Run both programs, compare their results, and print their times and memory."""
     if not folder.exists():
         make_shards(folder, rows)
     ours, plain = folder.with_name(f"{rows}-ours.parquet"), folder.with_name(f"{rows}-plain.parquet")
@@ -78,7 +78,7 @@ def compare(folder: Path, rows: int) -> None:
 
 
 def measure(command: Sequence[str]) -> Run:
-    """Run a process; its peak is that of its resident memory."""
+    """Run a process and measure it. The peak is that of resident memory, in GB."""
     started = time.perf_counter()
     environment = os.environ | {"DATABASE_URL": "", "PYTHONPATH": str(Path(__file__).parent.parent)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
@@ -90,7 +90,7 @@ def measure(command: Sequence[str]) -> Run:
 
 
 def select_plainly(folder: str, out: str) -> None:
-    """The same question in SQL, for a reader who has the rules in SQL and trusts the shards."""
+    """Run the same query in DuckDB, with the rules as SQL and without checking the shards."""
     sql = RuleSql(load_rules(RULES))
     with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(Path(out).parent)}) as database:
         database.execute("SET preserve_insertion_order = false")
@@ -105,7 +105,7 @@ def select_plainly(folder: str, out: str) -> None:
 
 
 def check_equal(ours: Path, plain: Path) -> None:
-    """Stop if the arms kept other segments."""
+    """Exit with an error if the two programs selected different segments."""
     with duckdb.connect() as database:
         keys = "SELECT count(*), bit_xor(hash(video_id, segment_index, duration_s, verdict)) FROM read_parquet(?)"
         one, other = (database.execute(keys, [str(path)]).fetchone() for path in (ours, plain))
@@ -146,7 +146,7 @@ def _column(field: pa.Field) -> str:
         return "'some words of number ' || (i % 1000) || ' and ' || hash(i)"
     if pa.types.is_string(field.type) or pa.types.is_list(field.type):
         return own.get(name, make_column(name if name.endswith(("fault", "language", "language_code")) else "text"))
-    if name in TYPICAL:  # near the median of clean speech, and now and then far from it
+    if name in TYPICAL:  # mostly near the median of clean speech; 2 % of the values may be far from it
         return f"{TYPICAL[name]!r} + random() * 0.001 + CASE WHEN random() < 0.02 THEN random() * 20 - 10 ELSE 0 END"
     number = "0.05 * random()" if name == "latin_fraction" else make_column(name)
     return own.get(name, f"CAST({number} * 3 AS BIGINT)" if field.type == pa.int64() else number)

@@ -1,15 +1,20 @@
-"""What a box needs beside its GPU, per hour of audio: CPU time of decoding, of text and CTC, of batching; bytes.
+"""Measure the CPU time and bandwidth that a box needs per hour of audio, in addition to its GPU.
 
     python bench/sizing.py [--segments 60] [--rounds 3] [--rate 25]
 
-Decoding: real speech of the sample corpus, joined to segments of 10 s and packed as FLAC of 16 kHz in a tar, is read
-from a local store and decoded by `fetch_video`, with one thread; also the same speech as 48 kHz stereo FLAC, MP3 and
-Opus through `decode_audio`. Text and CTC: an IndicConformer with the real vocabulary size and frame rate but a tiny
-random network, so that its CPU time is that of everything but the network; the lattice (frames x CTC states) is
-counted, because CTC grows with it. Batching: one copy into the arena and one into the batch.
+Decoding: `fetch_video` reads and decodes a tar from a local store, with one thread. The tar holds real speech of the
+sample corpus in segments of 10 s, as FLAC with 16 kHz. `decode_audio` decodes the same speech as FLAC, MP3 and Opus
+with 48 kHz and two channels.
 
-CPU time is that of this process; the median of the rounds counts. Prints a table and writes bench/out/sizing.json.
-``--rate`` is the number of segments of 10 s per second for which the table gives cores and bandwidth.
+Text and CTC: an IndicConformer has the real vocabulary size and frame rate but a tiny random network. So its CPU time
+is that of all steps except the network. The size of the CTC lattice (frames x states) is counted, because the time of
+CTC grows with it.
+
+Batching: the audio is copied once into the arena and once into the batch.
+
+CPU time is that of this process, as the median of the rounds. The script prints a table and writes
+bench/out/sizing.json. ``--rate`` is the number of segments of 10 s per second for which the table shows cores and
+bandwidth.
 """
 
 import argparse
@@ -47,7 +52,7 @@ OUT = Path(__file__).parent / "out"
 SEGMENT_S = 10.0
 BATCH = 20
 LETTERS_PER_S = 6
-"""Letters of a transcript per second. The tiny vocabulary makes about one token of each, more than a real one does."""
+"""Letters per second in a transcript. The tiny vocabulary has about one token per letter, more than the real one."""
 OTHER_FORMATS = {
     "FLAC 48 kHz stereo": ("FLAC", "PCM_16"),
     "MP3 48 kHz stereo": ("MP3", None),
@@ -80,7 +85,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def make_speech(count: int) -> list[Waveform]:
-    """Join the clips of the sample corpus and cut them into segments of 10 s, each with another start."""
+    """Join the clips of the sample corpus, and cut ``count`` segments of 10 s with different starts from the result."""
     joined = np.concatenate([decode_clip(name) for name in load_clips()])
     length = int(SEGMENT_S * SAMPLE_RATE)
     starts = np.linspace(0, len(joined) - length, count).astype(int)
@@ -88,7 +93,7 @@ def make_speech(count: int) -> list[Waveform]:
 
 
 def cpu_s(work: Callable[[], object], rounds: int) -> float:
-    """Return the CPU seconds of one call: the median of the rounds, after one call that is not counted."""
+    """Return the CPU seconds of one call, as the median of the rounds after one warm-up call."""
     work()
     times = []
     for _ in range(rounds):
@@ -114,7 +119,7 @@ def measure_format(speech: Sequence[Waveform], container: str, subtype: str | No
 
 
 def encode_stereo(audio: Waveform, container: str, subtype: str | None) -> bytes:
-    """Encode as 48 kHz stereo; the resampling is linear, because only the size of the input matters here."""
+    """Encode audio as 48 kHz stereo. Linear interpolation suffices, because only the size of the audio matters here."""
     times = np.arange(3 * len(audio)) / 3
     tripled = np.interp(times, np.arange(len(audio)), audio).astype(np.float32)
     encoded = io.BytesIO()
@@ -123,7 +128,7 @@ def encode_stereo(audio: Waveform, container: str, subtype: str | None) -> bytes
 
 
 class MeteredEngine:
-    """Adds up the CPU time of every call of a Conformer engine."""
+    """A wrapper that sums up the CPU time of all calls of a Conformer engine."""
 
     def __init__(self, engine: Any) -> None:
         self._engine, self.cpu_s = engine, 0.0
@@ -144,11 +149,11 @@ class MeteredEngine:
 
 
 def measure_conformer(weights: Path, speech: Sequence[Waveform], rounds: int) -> dict[str, dict[str, float]]:
-    """Measure everything of IndicConformer but its network: in the engine and after it."""
+    """Measure the CPU time of IndicConformer without its network, inside the engine and after the engine."""
     save_conformer(weights / "indicconformer-600m")
     write_lock(weights / "weights.lock", lock_folders(weights))
     model = IndicConformer(threads=1, root=weights, placement=DeviceConfig())
-    engine = model._engine = MeteredEngine(model._engine)  # noqa: SLF001 - the model has no other hook
+    engine = model._engine = MeteredEngine(model._engine)  # noqa: SLF001 - there is no public setter
     utterances = [Utterance(audio, make_text(n), "hi") for n, audio in enumerate(speech)]
     batches = [pad_batch(utterances[start : start + BATCH]) for start in range(0, len(utterances), BATCH)]
     inside: list[float] = []

@@ -1,6 +1,6 @@
-"""Synthetic speech of known sentences, by the synthesiser espeak-ng of the distribution (`apt-get install espeak-ng`).
+"""Make synthetic speech of known sentences with the synthesiser espeak-ng (`apt-get install espeak-ng`).
 
-Recognisers hear it less well than people's speech: results on it are reported apart.
+Recognisers make more errors on synthetic speech than on human speech, so its results are reported separately.
 """
 
 import io
@@ -19,16 +19,16 @@ from validation.errors import BadInput
 
 SENTENCES = Path(__file__).with_name("sentences.toml")
 VOICES = ("", "+f3")
-"""Variants of each language's voice, in turn."""
+"""Suffixes of a language's voice in espeak-ng. The sentences of a language use them in turn."""
 LEAD_S = 0.15
-"""Silence before the speech: espeak-ng begins with the first sound, as a recording that was cut does."""
+"""Seconds of silence that are added before the speech. Without silence, the speech would seem to be cut off."""
 
 
 def speak_sentences(path: Path = SENTENCES) -> list[TrustedClip]:
-    """Speak every sentence of a file of sentences by language.
+    """Synthesise every sentence of a TOML file, which maps language codes to lists of sentences.
 
     Raises:
-        BadInput: espeak-ng is not installed, or cannot speak a language.
+        BadInput: espeak-ng is not installed, or has no voice for a language.
     """
     program = shutil.which("espeak-ng")
     if program is None:

@@ -1,19 +1,19 @@
-"""Speed-up by batching, against a baseline that does the same work.
+"""Measure the speed-up by batching, compared with a baseline that does the same work.
 
     make bench        (or: python bench/throughput.py [--videos 4] [--rounds 3])
 
-Both arms read the same tars and run the same weights of IndicConformer, MMS-LID and VoxLingua107 on one thread. The
-arm `plain` (bench/baseline.py) takes one video after another and 32 segments in their order. The arm `ours` is the
-suite of this project: segments pooled over videos, longest first, a budget of padded seconds, prefetched downloads;
-once in this process and once in the inference server. First a parity check: batching must not change the answer of a
-segment.
+Both variants read the same tars and run the same weights of IndicConformer, MMS-LID and VoxLingua107 on one thread. The
+variant `plain` (bench/baseline.py) processes one video after another, in batches of 32 segments in their order. The
+variant `ours` is the suite of this project. It pools the segments of all videos, sorts them by length, fills a budget
+of padded seconds, and prefetches downloads. The suite runs in this process and also in the inference server. Before
+that, a parity check ensures that batching does not change the answer of a segment.
 
-THE WEIGHTS ARE RANDOM AND SMALL: the networks have the real architectures and file layouts at a thousandth of the
-size, and the segments a quarter of the real lengths. The ratio is the speed-up by batching on one CPU core. It is not
-the speed of production, and does not measure half precision or a GPU (bench/gpu.py does).
+THE WEIGHTS ARE RANDOM AND SMALL: the networks have the real architectures and file layouts, but a thousandth of the
+size. The segments have a quarter of the real lengths. The ratio is the speed-up by batching on one CPU core. It is not
+the speed in production, and excludes half precision and GPUs, which bench/gpu.py measures.
 
-DNSMOS is left out: the two arms would compute different things (the baseline moves its window by 1 s, ours by 9 s), and
-its network, which exists in one size only, would take most of the time of both.
+DNSMOS is left out, because the two variants would compute different results: the baseline moves its window by 1 s, the
+suite by 9 s. Its network exists in one size only, and would take most of the time of both variants.
 """
 
 import argparse
@@ -48,7 +48,7 @@ from validation.scoring.signals import SuiteRoles
 
 BUDGET_S = SUITES["indic"].budget_s
 DOWNLOAD_S, WRITE_S = 0.25, 0.05
-"""Latency of the object store per video, and per row group of a shard."""
+"""Simulated latency of the object store in seconds: per download of a video, and per written row group of a shard."""
 FETCHERS = 4
 TOLERANCE, PARITY_SEGMENTS = 1e-5, 16
 
@@ -58,7 +58,7 @@ Order = Callable[[Sequence[Sequence[Utterance]]], Iterator[list[Utterance]]]
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to do the work."""
+    """One variant of the work: the functions that score per model, and the order of the segments."""
 
     name: str
     score: Mapping[str, Score]
@@ -101,11 +101,11 @@ def load_models(weights: Path) -> list:
 
 
 def check_parity(work: Workload, stock: Mapping[str, Score], ours: Mapping[str, Score]) -> dict[str, dict[str, float]]:
-    """Score one video's segments with both arms, as a batch and one by one; `ours` must give the same answers.
+    """Score the segments of one video with both variants, as a batch and one by one. Check the answers of `ours`.
 
     Returns:
-        By arm and model, the greatest difference of any number between batch and single segment; infinite where a text
-        or a language differs.
+        By variant and model, the greatest difference of a number between the batch and the single segment. It is
+        infinite if a text or a language differs.
     """
     utterances = work.fetch(work.videos[0])[:PARITY_SEGMENTS]
     differences: dict[str, dict[str, float]] = {}
@@ -130,7 +130,7 @@ def differ(one: object, other: object) -> float:
 
 
 def make_arms(stock: Mapping[str, Score], ours: Mapping[str, Score]) -> dict[str, Arm]:
-    """Make the two arms that are compared, a ladder from `plain` to `ours` one change at a time, and a cascade."""
+    """Make the variants: `plain`, the steps to `ours` with one change each, `ours`, and `ours` with a cascade."""
     plain = Arm("plain", stock, in_order)
     ladder = [
         plain,
@@ -145,7 +145,7 @@ def make_arms(stock: Mapping[str, Score], ours: Mapping[str, Score]) -> dict[str
 
 
 def skip_nine_of_ten(ours: Mapping[str, Score]) -> dict[str, Score]:
-    """Imitate a cascade that skips MMS-LID for nine segments of ten; the rest stay in their former batches."""
+    """Imitate a cascade that skips MMS-LID for nine of ten segments. The other segments are not batched anew."""
     return {**ours, "mms": lambda utterances: ours["mms"](utterances[::10])}
 
 
@@ -166,7 +166,7 @@ def pooled_by_budget(videos: Sequence[Sequence[Utterance]]) -> Iterator[list[Utt
 
 
 def run_arm(arm: Arm, work: Workload) -> Cost:
-    """Download, infer and write all videos in the way of one arm."""
+    """Download, score and write all videos with one variant, and return its cost."""
     cost = Cost(model_cpu_s=dict.fromkeys(arm.score, 0.0))
     with metered(cost), ThreadPoolExecutor(FETCHERS) as threads:
         fetched = threads.map(lambda video: download(work, video), work.videos) if arm.ahead else None
@@ -205,7 +205,7 @@ def metered(cost: Cost) -> Iterator[None]:
 
 
 def run_served(work: Workload, rounds: int) -> dict[str, list[Cost]]:
-    """Score through the inference server and in this process, alternately; CPU time of both processes."""
+    """Score alternately in this process and through the inference server. CPU time is that of both processes."""
     from validation.inference.client import InferenceClient
 
     suite, costs = make_suite(work.weights), {"suite": [], "server": []}
@@ -227,7 +227,7 @@ def run_served(work: Workload, rounds: int) -> dict[str, list[Cost]]:
 
 
 def check_served(served: Sequence[Mapping[str, object]], expected: Sequence[Mapping[str, object]]) -> None:
-    """Compare every answer of the server with the suite's own, within the tolerance of parity: batches may differ."""
+    """Compare the answers of the server with those of the suite, within ``TOLERANCE``, because batches may differ."""
     for own, other in zip(served, expected, strict=True):
         assert own.keys() == other.keys(), "the server has other models"
         for model, answer in own.items():
@@ -244,7 +244,7 @@ def measure_scorer(scorer: "Suite", utterances: Sequence[Utterance], server: psu
 
 
 def make_suite(weights: Path) -> Suite:
-    """`indic` without DNSMOS."""
+    """Make the suite `indic` without DNSMOS."""
     models = load_models(weights)
     roles = SuiteRoles(tuple(model.name for model in models), "conformer", ("conformer", "mms", "voxlingua"))
     min_padded_s = SUITES["indic"].min_padded_s

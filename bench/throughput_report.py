@@ -1,4 +1,4 @@
-"""The tables and the JSON file of the throughput benchmark."""
+"""Print the tables and write the JSON file of the throughput benchmark."""
 
 import json
 import statistics
@@ -18,7 +18,7 @@ OUT = Path(__file__).parent / "out"
 
 @dataclass
 class Cost:
-    """Time of one arm for all videos."""
+    """The time and the padding of one variant for all videos. ``model_cpu_s`` is the CPU time per model."""
 
     wall_s: Seconds = 0.0
     cpu_s: Seconds = 0.0
@@ -98,7 +98,7 @@ def print_shares(plain: Cost, ours: Cost) -> None:
 
 
 def chunk_padding() -> float:
-    """Compute, without running it, the padding of 50 videos of about 100 segments with four times the lengths here."""
+    """Compute the padding of 50 videos with 100 segments each, with four times the lengths of the workload."""
     durations_s = [4 * s for s in draw_durations_s(np.random.default_rng(1), 5_000)]
     plan = plan_batches(durations_s, 320.0, min_padded_s=SUITES["indic"].min_padded_s)
     padding = sum((measure_padding([durations_s[row] for row in rows]) for rows in plan), PaddingStats())

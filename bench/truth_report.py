@@ -1,4 +1,4 @@
-"""What the rules make of planted faults, by language and for groups of languages: as JSON and as tables."""
+"""Report the verdicts of the rules on injected faults, by language and by group of clips, as JSON and as tables."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ LIMITS_SET_ON = frozenset(
         "ja_pangrama", "espeak-bn-0", "espeak-en-0", "espeak-fr-0", "espeak-ur-0",
     }
 )  # fmt: skip
-"""The clips on which limits of `local-3` were chosen. All others are held out."""
+"""The clips that were used to choose the limits of `local-3`. All other clips are held out."""
 INDIC = frozenset({"as", "bn", "gu", "hi", "kn", "ml", "mr", "ne", "or", "pa", "sd", "ta", "te", "ur"})
-"""Languages of the corpus that espeak-ng speaks."""
+"""Languages of the corpus for which espeak-ng has a voice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some of the evaluated variants."""
+    """A named group of evaluated variants. It is false if it has no sound variant."""
 
     name: str
     evaluated: Sequence[EvaluatedClip]
@@ -31,7 +31,10 @@ class Group:
 
 
 def group_clips(evaluated: Sequence[EvaluatedClip]) -> list[Group]:
-    """All variants, and those of natural speech, of Indic languages, of understood ones and of the held-out half."""
+    """Group the variants: all, natural speech, synthetic speech, Indic languages, other languages, held-out clips.
+
+    A variant can be in several groups.
+    """
     kinds: Mapping[str, Callable[[EvaluatedClip], bool]] = {
         "all": lambda _: True,
         "natural": lambda each: not each.clip.is_synthetic,
@@ -44,13 +47,16 @@ def group_clips(evaluated: Sequence[EvaluatedClip]) -> list[Group]:
 
 
 def group_languages(evaluated: Sequence[EvaluatedClip]) -> list[Group]:
-    """The variants of each language that is spoken, whatever their label says."""
+    """Group the variants by their spoken language, which may differ from the declared language."""
     languages = sorted({each.clip.spoken_language for each in evaluated})
     return [Group(name, [each for each in evaluated if each.clip.spoken_language == name]) for name in languages]
 
 
 def describe_group(group: Group, rules: Rules) -> dict[str, Any]:
-    """Planted, rejected, reviewed and AUC by signal for each fault of a group, and the same for its clean variants."""
+    """Return, for the sound variants and for each fault of a group, the number of variants and the shares of verdicts.
+
+    For faults, also return the AUC of each indicator.
+    """
     verdicts = {report.fault: report for report in measure_verdicts(group.evaluated, rules)}
     clean = verdicts[SOUND]
     aucs: dict[str, dict[str, float]] = {}
@@ -76,7 +82,10 @@ def describe_group(group: Group, rules: Rules) -> dict[str, Any]:
 
 
 def format_table(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """A line per fault, with the share found (not accepted) in each group; the clean variants first."""
+    """Yield the lines of a table: the sound variants first, then one line per fault.
+
+    A cell is the share of variants that are not accepted in one group.
+    """
     yield f"{'found':22}" + "".join(f"{name:>22}" for name in told)
     yield f"{'clips':22}" + "".join(f"{group['clips']:>22}" for group in told.values())
     for verdict in ("rejected", "not_accepted"):

@@ -1,4 +1,4 @@
-"""Chunks as the Prefect server sees them: flow runs with 13 empty task runs each, and the polls of workers."""
+"""Put the load of a fleet on a Prefect server: flow runs with 13 empty task runs each, and the polls of workers."""
 
 import threading
 import time
@@ -11,16 +11,17 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 TASKS = 13
-"""Of a chunk of 50 videos: 1 claim, 5 fetch, 5 score, 1 write, 1 commit."""
+"""Number of task runs of a chunk of 50 videos: 1 claim, 5 fetch, 5 score, 1 write, 1 commit."""
 CHUNK_S = 13.0
-"""Duration of a virtual chunk: fewer run at once than in a real fleet, but as many start per second."""
+"""Seconds of a virtual chunk. Real chunks are longer, so a real fleet runs more of them at the same time. The number
+of chunks that start per second is the same."""
 POLL_EVERY_S = 10.0
-"""Interval between the polls of one worker: PREFECT_WORKER_QUERY_SECONDS."""
+"""Seconds between two polls of one worker, as in the setting PREFECT_WORKER_QUERY_SECONDS."""
 
 
 @dataclass
 class Offered:
-    """The load that was put on the server."""
+    """The load that was put on the server: finished chunks, successful polls, and errors of both."""
 
     chunks: int = 0
     polls: int = 0
@@ -39,9 +40,12 @@ def virtual_chunk() -> None:
 
 
 def offer_chunks(api_url: str, pool: str, chunks_per_s: float, workers: float, for_s: float) -> Offered:
-    """Start chunks and poll at a steady rate, however fast the server answers, and wait for every chunk to end."""
+    """Start chunks and poll at a constant rate for ``for_s`` seconds, then wait until every chunk has ended.
+
+    The rate does not depend on the latency of the server, unless all 200 threads of the pool are busy.
+    """
     offered, stop_at = Offered(), time.time() + for_s
-    pollers = ceil(workers / POLL_EVERY_S)  # each polls about once per second, however long the others wait
+    pollers = ceil(workers / POLL_EVERY_S)  # each thread polls about once per second, independently of the others
     every_s = pollers * POLL_EVERY_S / workers
     polling = [threading.Thread(target=_poll, args=(api_url, pool, every_s, stop_at, offered)) for _ in range(pollers)]
     for poller in polling:

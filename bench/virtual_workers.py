@@ -1,6 +1,7 @@
-"""Workers that call the real ledger functions without doing work: claim, two renewals, a heartbeat, commit, repeat.
+"""Workers that call the real ledger functions but score no segments.
 
-They run in processes of their own, so that they wait less for each other's Python interpreter.
+A worker repeats these calls: claim, two renewals, a heartbeat, commit. Workers are divided among several processes, so
+that they wait less for Python's global interpreter lock.
 """
 
 import random
@@ -20,17 +21,17 @@ from validation.ledger.engine import CONNECT_ARGS, parse_database_url
 from validation.ledger.workers import heartbeat_worker, register_worker
 
 SEGMENTS = 90
-"""Segments per video, as in the corpus."""
+"""Number of segments per video, as in the corpus."""
 AUDIO_S = 6.0
-"""Seconds per segment."""
+"""Seconds of audio per segment."""
 
 Sample = tuple[str, float, float]
-"""The function called, when it returned (epoch seconds), and its latency in seconds."""
+"""The name of a ledger call, the time of its return in epoch seconds, and its latency in seconds."""
 
 
 @dataclass
 class WorkerGroup:
-    """The workers of one process and their measurements."""
+    """The workers of one process, with their measurements."""
 
     engine: Engine
     chunk_videos: int
@@ -38,12 +39,12 @@ class WorkerGroup:
     """Seconds between two chunks of a worker; 0 for a closed loop."""
     stop_at: float
     samples: list[Sample] = field(default_factory=list)
-    """Of every call, successful or not."""
+    """One sample per ledger call, whether it succeeded or failed."""
     commits: int = 0
     errors: list[str] = field(default_factory=list)
 
     def work(self, name: str) -> None:
-        """Run one worker until no video is claimable or the time is up."""
+        """Run one worker until no video is claimable, or until ``stop_at``."""
         time.sleep(random.random() * self.period_s)
         while time.time() < self.stop_at:
             started_s = time.monotonic()
@@ -74,7 +75,7 @@ class WorkerGroup:
         self._commit(chunk)
 
     def _commit(self, chunk: ChunkClaim) -> None:
-        """Commit the chunk; in every third one, one video has failed permanently."""
+        """Commit a chunk. In about one of three chunks, one video has failed permanently."""
         failed = [VideoFailure(chunk.videos[0].video_id, "member ends early", transient=False)] * (
             random.random() < 1 / 3
         )
@@ -94,7 +95,7 @@ class WorkerGroup:
 
     @contextmanager
     def _timed(self, what: str):
-        """Measure a call, also one that fails: a timeout is latency as well."""
+        """Record the latency of the code in the ``with`` block, also if it raises, for example after a timeout."""
         started_s = time.perf_counter()
         try:
             yield
@@ -103,7 +104,7 @@ class WorkerGroup:
 
 
 def run_workers(url: str, names: list[str], chunk_videos: int, period_s: float, for_s: float) -> WorkerGroup:
-    """Run one thread per worker, each with a connection of its own, and return the measurements."""
+    """Run one thread per worker, each with its own database connection, and return the measurements."""
     engine = create_engine(
         parse_database_url(url), connect_args=dict(CONNECT_ARGS), pool_size=len(names), max_overflow=0
     )
@@ -112,7 +113,7 @@ def run_workers(url: str, names: list[str], chunk_videos: int, period_s: float, 
     group = WorkerGroup(engine, chunk_videos, period_s, stop_at=time.time() + for_s)
     start_all([lambda name=name: group.work(name) for name in names])
     engine.dispose()
-    group.engine = None  # cannot be pickled for the parent process
+    group.engine = None  # an engine cannot be pickled for the parent process
     return group
 
 

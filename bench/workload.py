@@ -1,4 +1,4 @@
-"""The workload of both arms of the throughput benchmark: the same weights and the same tars."""
+"""Make the workload of the throughput benchmark: weights and tars, which are equal for all variants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,12 @@ from validation.storage.store import open_store
 MMS_SIZE = MmsSize(layers=8, hidden=160, feed_forward=640, heads=4, conv=48, classifier=64)
 VOXLINGUA_CHANNELS = 32
 CONFORMER_SIZE = ConformerSize(layers=4, width=128, heads=4, feed_forward=512, channels=32)
-"""Chosen so that the three models have about the same shares of the work as the real ones: 85, 12 and 3 %."""
+"""The sizes of the three models are such that their shares of the work are about those of the real models: 85, 12 and
+3 %."""
 
 MEDIAN_S, SIGMA = 2.0, 0.7
-"""Log-normal lengths with a mean of 2.5 s, clipped to 0.4 and 7.5 s: a quarter of a corpus of 10-second segments."""
+"""Median and sigma of log-normal lengths, which are clipped to 0.4 and 7.5 s. Their mean is 2.5 s, a quarter of the
+10 s in the real corpus."""
 TEXTS = ("नमस्ते दुनिया", "यह एक परीक्षा है", "कल बारिश होगी", "मेरा नाम क्या है")
 
 
@@ -34,7 +36,7 @@ class Workload:
     videos: tuple[Video, ...]
 
     def fetch(self, video: Video) -> list[Utterance]:
-        """Read and decode one tar, as every arm does."""
+        """Read and decode the tar of one video. Every variant uses this function."""
         store = open_store(self.tars.as_uri(), Settings())
         decoded = fetch_video(store, f"{video.video_id}.tar", video)
         return [utterance for segment in decoded.segments if (utterance := segment.utterance_for(()))]
@@ -68,7 +70,7 @@ def _write_video(tars: Path, name: str, generator: np.random.Generator) -> Video
 
 
 def _voice(duration_s: float, generator: np.random.Generator) -> Waveform:
-    """Make tones and noise with the rhythm of syllables."""
+    """Make audio of a tone and noise, whose level changes with the rhythm of syllables."""
     t = np.arange(round(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
     syllables = np.abs(np.sin(2 * np.pi * generator.uniform(1, 4) * t)) + 0.1
     sound = np.sin(2 * np.pi * generator.uniform(90, 300) * t) + 0.3 * generator.standard_normal(len(t))

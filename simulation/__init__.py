@@ -1,1 +1,1 @@
-"""Chaos, the market simulation and fake vendors. Development tooling: in no wheel and no image."""
+"""Chaos runs, the market simulation, and fakes of vendors. They are development tools, in no wheel and no image."""

@@ -1,4 +1,4 @@
-"""A fake, on loopback, of Cloudflare's call that makes temporary credentials, with its refusals."""
+"""A fake, on loopback, of Cloudflare's API that issues temporary credentials. The fake also imitates its errors."""
 
 import json
 import threading
@@ -13,17 +13,16 @@ from validation.local.service import HOST
 PERMISSIONS = frozenset({"admin-read-write", "admin-read-only", "object-read-write", "object-read-only"})
 MAX_TTL_S = 604_800
 CredentialRequest: TypeAlias = Mapping[str, Any]
-"""The body of a request: bucket, permission, ttlSeconds, parentAccessKeyId, and prefixes unless it is for the whole
-bucket."""
+"""The body of a request: bucket, permission, ttlSeconds, parentAccessKeyId, and prefixes. Without prefixes, the
+credential is for the whole bucket."""
 Reply: TypeAlias = tuple[int, Mapping[str, Any]]
 
 
 class FakeCloudflare:
-    """One account with one R2 token. Use as a context manager.
+    """A fake account with one R2 token. Use the class as a context manager.
 
-    ``issue`` makes the three parts of a credential that a store accepts; without it, the parts are names without
-    effect. ``next_statuses`` are the error statuses of the next requests; ``granted`` are the requests that were
-    granted.
+    ``issue`` returns the three parts of a credential that a store accepts. Without ``issue``, the parts are made-up
+    strings. ``next_statuses`` holds the error statuses of the next requests. ``granted`` holds the granted requests.
     """
 
     account_id = "0123456789abcdef0123456789abcdef"
@@ -42,7 +41,7 @@ class FakeCloudflare:
         return f"http://{HOST}:{self._server.server_port}"
 
     def client_environment(self) -> dict[str, str]:
-        """The environment of the control machine."""
+        """Return the environment variables of the control machine."""
         return {
             "VFLEET_CLOUDFLARE_URL": self.url,
             "CLOUDFLARE_ACCOUNT_ID": self.account_id,
@@ -50,7 +49,7 @@ class FakeCloudflare:
         }
 
     def answer(self, path: str, token: str, request: CredentialRequest) -> Reply:
-        """Answer as Cloudflare does."""
+        """Return the status and body with which Cloudflare answers a request."""
         if self.next_statuses:
             return refuse(self.next_statuses.popleft(), 10001, "We encountered an internal error.")
         if path != f"/client/v4/accounts/{self.account_id}/r2/temp-access-credentials":
@@ -81,7 +80,7 @@ class FakeCloudflare:
 
 
 def refuse(status: int, code: int, message: str) -> Reply:
-    """A refusal in Cloudflare's form."""
+    """Make an error reply in Cloudflare's format."""
     return status, {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
 
 
@@ -107,6 +106,6 @@ def _handler_of(fake: FakeCloudflare) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Log nothing: requests contain secrets."""
+            """Log nothing, because requests contain secrets."""
 
     return Handler

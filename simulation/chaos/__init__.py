@@ -1,5 +1,5 @@
-"""Chaos runs: real processes, faults on a seeded schedule, then an audit that must find nothing.
+"""Chaos runs: a fleet of real processes on this machine, faults on a seeded schedule, then an audit without findings.
 
-The product does not depend on this package. Faults come from outside, as in production: signals, servers that die, an
-object store with errors, edited times.
+The product does not depend on this package. Faults are injected from outside, as in production: by signals, by killing
+servers, by errors of the object store, and by changing times in the ledger.
 """

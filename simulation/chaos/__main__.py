@@ -8,7 +8,7 @@ from simulation.chaos.run import run_chaos
 
 
 def main() -> int:
-    """Exit codes: 0 passed, 1 a violation, 4 no violation but a kind of fault found no target."""
+    """Run a chaos run. Return 0 if it passed, 1 after a violation, 4 if a kind of fault found no target."""
     parser = argparse.ArgumentParser(prog="python -m simulation.chaos", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".local"), help="folder of the stack, logs and report")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults are injected")

@@ -1,4 +1,4 @@
-"""A simulated box: a Prefect worker, and an init that restarts the worker whenever it exits."""
+"""A simulated box: a Prefect worker process, and an init that restarts the worker after each exit."""
 
 import os
 import sys
@@ -14,25 +14,25 @@ from validation.domain import Seconds
 from validation.local.process import Child, Program, is_alive
 
 FLOW_MARKER = "prefect.engine"
-"""Part of the command line of every flow process of a `vast-gpu` worker."""
+"""A string in the command line of every flow process of a `vast-gpu` worker."""
 INFERENCE_MARKER = "validation.inference"
-"""Part of the command line of the inference server."""
+"""A string in the command line of the inference server."""
 INIT_PAUSE_S: Seconds = 1.0
-"""From the exit of a worker to its restart, as in the image's entry point."""
+"""Seconds from the exit of a worker to its restart, as in the image's entry point."""
 STOP_GRACE_S: Seconds = 60.0
-"""Long enough for a drain on a busy machine."""
+"""Seconds that a worker has to drain before it is killed. They suffice on a busy machine."""
 
 
 class Box:
-    """One box. All processes on it belong to the worker: its flow processes end with it."""
+    """One box. All its processes are descendants of the worker process, and end with the worker."""
 
     def __init__(self, name: str, folder: Path, environment: Mapping[str, str], *, pool: str, worker_type: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.sessions = 0
-        """How often the worker was started."""
+        """Number of times that the worker was started."""
         self.drains_s: list[Seconds] = []
-        """The duration of each drain."""
+        """Seconds that each drain took."""
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", worker_type]
         self._program = Program([*command, "--name", name], {**os.environ, **environment, "WORKER_ID": name})
         self._child = Child(name, folder)
@@ -40,7 +40,7 @@ class Box:
         self._asked_at: Seconds | None = None
 
     def restart_if_dead(self) -> None:
-        """Restart the worker if it has exited, after a pause."""
+        """Restart the worker if it has exited and the pause after the exit is over. Call this repeatedly."""
         now = time.monotonic()
         if self._down_until is None and self._child.exit_status() is not None:
             self._down_until = now + INIT_PAUSE_S
@@ -56,19 +56,19 @@ class Box:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether a process of the box was stopped by SIGSTOP and not yet continued."""
+        """Whether a process of the box is stopped by SIGSTOP."""
         return any(_status(process) == psutil.STATUS_STOPPED for process in self._processes())
 
     def flow_processes(self) -> list[psutil.Process]:
-        """The processes of the flow runs."""
+        """Return the processes of the box's flow runs."""
         return self._find(FLOW_MARKER)
 
     def inference_processes(self) -> list[psutil.Process]:
-        """The inference server; none while it restarts."""
+        """Return the process of the inference server; the list is empty while the server restarts."""
         return self._find(INFERENCE_MARKER)
 
     def send(self, number: Signals) -> list[psutil.Process]:
-        """Send a signal to the worker process only; returns the process."""
+        """Send a signal to the worker process only. Return that process in a list, which is empty if there is none."""
         if number == SIGTERM and self._asked_at is None:
             self._asked_at = time.monotonic()
         worker = self._processes()[:1]
@@ -76,18 +76,18 @@ class Box:
         return worker
 
     def freeze(self) -> list[psutil.Process]:
-        """SIGSTOP all processes, as if the machine were suspended; returns the processes to continue."""
+        """Send SIGSTOP to all processes, as if the machine were suspended. Return the stopped processes."""
         processes = self._processes()
         signal_all(processes, SIGSTOP)
         return processes
 
     def lose(self, away_s: Seconds) -> None:
-        """Kill all processes, and do not restart the worker for a time."""
+        """Kill all processes, and do not restart the worker for ``away_s`` seconds."""
         self._child.end(SIGKILL, grace_s=0)
         self._down_until = time.monotonic() + away_s
 
     def stop(self) -> None:
-        """Drain the worker; it is not restarted."""
+        """Drain the worker with SIGTERM, and wait until it has exited. Do nothing if the worker is not up."""
         if not self.is_up:
             return
         asked_at = time.monotonic()
@@ -119,7 +119,7 @@ class Box:
 
 
 def signal_all(processes: Iterable[psutil.Process], number: Signals) -> None:
-    """Send a signal to the processes that still run."""
+    """Send a signal to each of the processes that still exists."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)

@@ -1,4 +1,4 @@
-"""Checks after the last fault: one sentence per violation."""
+"""Check the fleet after the last fault. Each violation is one sentence."""
 
 import os
 import subprocess
@@ -25,13 +25,13 @@ tasks.control.MAX_CONTROL_RUN_AGE = timedelta(0)
 from flows.sweep import sweep_stale_claims
 sweep_stale_claims()
 """
-"""Control runs are known to be dead by their age only, so the age limit is set to zero instead of waiting. The runs of
-boxes are checked as in production, because their workers have signed off.
+"""A script that runs the sweep flow. The sweep recognises dead control runs only by their age, so the script sets the
+age limit to zero instead of waiting. Flow runs of boxes need no such change, because their workers are offline.
 """
 
 
 def sweep_once(environment: ChaosEnvironment) -> str | None:
-    """Run the sweep flow once, as an operator may. Returns its error, None if it succeeded."""
+    """Run the sweep flow once in a subprocess, as an operator may. Return its error; None if the sweep succeeded."""
     done = subprocess.run(
         [sys.executable, "-c", SWEEP],
         cwd=PROJECT,
@@ -44,7 +44,7 @@ def sweep_once(environment: ChaosEnvironment) -> str | None:
 
 
 def find_false_silence(environment: ChaosEnvironment) -> Iterator[str]:
-    """Workers that run but are not online in the ledger. Called before the fleet is stopped."""
+    """Find workers that run but are not online in the ledger. Call this before the fleet is stopped."""
     rows = {row["worker_id"]: row for row in read_view(environment.engine, "worker_liveness")}
     for box in environment.boxes:
         if box.is_up and (status := rows[box.name]["status"] if box.name in rows else "unknown") != "online":
@@ -52,7 +52,7 @@ def find_false_silence(environment: ChaosEnvironment) -> Iterator[str]:
 
 
 def find_violations(environment: ChaosEnvironment) -> Iterator[str]:
-    """Run every check. The fleet has been stopped; the stack still runs."""
+    """Run every check and yield the violations. The fleet must be stopped, and the stack must still run."""
     yield from audit(environment.engine, environment.results, orphan_margin=timedelta(0))
     yield from (
         f"chunk {chunk.chunk_id} of {chunk.worker_id} is open" for chunk in read_open_chunks(environment.engine)
@@ -93,7 +93,7 @@ def _check_flow_runs(environment: ChaosEnvironment) -> Iterator[str]:
 
 
 def find_processes(mark: str) -> list[psutil.Process]:
-    """The fleet's processes that still run."""
+    """Return the processes of a run that are still alive. ``mark`` is the run's value of ``RUN_MARKER``."""
     return [
         process
         for process in psutil.process_iter(["environ"])
@@ -106,7 +106,7 @@ def _command(process: psutil.Process) -> str:
 
 
 def _find_uploads(environment: ChaosEnvironment) -> Iterator[str]:
-    opener = build_opener(ProxyHandler({}))  # without the proxies of the environment: the store is on loopback
+    opener = build_opener(ProxyHandler({}))  # the store is on loopback, so proxies of the environment are not used
     for bucket in (SOURCE_BUCKET, RESULTS_BUCKET):
         with opener.open(f"{environment.stack.object_store.endpoint_url}/{bucket}?uploads", timeout=30) as reply:
             if b"<Upload>" in reply.read():

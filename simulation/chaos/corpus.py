@@ -1,4 +1,4 @@
-"""An endless corpus of small videos, some of them broken in known ways."""
+"""Generate any number of small videos. Some of them are broken in known ways."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,35 +9,35 @@ from validation.domain import SAMPLE_RATE, Seconds, Video, Waveform
 from validation.local.sample_corpus import decode_clip, load_clips
 
 POISON = "poison"
-"""The one video whose download kills the process."""
+"""Id of the one video whose download kills the flow process."""
 SLICE_S: tuple[Seconds, Seconds] = (0.8, 2.0)
 BROKEN_EVERY = 15
-"""One video in 15 is broken, alternating between the ways in ``BREAKERS``."""
+"""One video in 15 is broken, by the functions in ``BREAKERS`` in turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosVideo:
-    """A video to queue, and its expected outcome."""
+    """A video to queue, with its expected outcome."""
 
     queued: Video
     tar: bytes | None
-    """None if the object is missing on purpose."""
+    """The content of the tar; None if no object is uploaded on purpose."""
     segments: int
     error: str | None = None
-    """Part of the error with which the video must fail; None if it must be validated."""
+    """A part of the error with which the video must fail; None if the video must be validated."""
 
 
 class ChaosCorpus:
-    """Makes videos of two or three segments, each a slice of a packaged clip. Equal seeds make equal videos."""
+    """Makes videos of two or three segments, each a slice of a packaged clip. Equal seeds give equal videos."""
 
     def __init__(self, seed: int) -> None:
-        self._random = Random(seed)  # noqa: S311 - a corpus that can be repeated is the point
+        self._random = Random(seed)  # noqa: S311 - the corpus must be reproducible
         self._clips = [(clip, decode_clip(name)) for name, clip in load_clips().items()]
         self.videos: dict[str, ChaosVideo] = {}
         """All videos made so far, by id."""
 
     def make(self, count: int) -> list[ChaosVideo]:
-        """Make the next videos. The first one is ``POISON``."""
+        """Make the next ``count`` videos. The first video of a corpus is ``POISON``."""
         made = [self._make(len(self.videos) + offset) for offset in range(count)]
         self.videos |= {video.queued.video_id: video for video in made}
         return made
@@ -66,12 +66,12 @@ class ChaosCorpus:
 
 
 def omit_object(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
-    """A video whose object was never uploaded."""
+    """Make a video whose tar is not uploaded."""
     return replace(pack(f"missing-{number:05d}"), tar=None, error="does not exist")
 
 
 def truncate_tar(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
-    """A tar that ends in the middle, as after an interrupted upload."""
+    """Make a video whose tar is cut in half, as after an interrupted upload."""
     whole = pack(f"cut-{number:05d}")
     return replace(whole, tar=(whole.tar or b"")[: len(whole.tar or b"") // 2], error="the tar is broken")
 

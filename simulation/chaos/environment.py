@@ -27,10 +27,10 @@ from validation.storage.store import open_store, put_once
 
 CHUNK_VIDEOS = 20
 LATENCY_S: Seconds = 0.4
-"""Of every request to the store. It makes a chunk last 10 s without using CPU, longer than the start of its process,
-so that most faults hit a chunk in work."""
+"""Latency that the proxy adds to every request to the object store. With it, a chunk takes about 10 s without using
+CPU. This is longer than the start of the chunk's process, so most faults affect a chunk in work."""
 OPERATE_EVERY_S = 20
-"""The period of the control flow: a sixth of that of prefect.yaml, as the lease is a fifth."""
+"""The period of the control flow in seconds. It is a sixth of the period in prefect.yaml, as leases are shorter too."""
 
 SETTINGS = {
     "VFLEET_SUITE": "vad",
@@ -41,16 +41,16 @@ SETTINGS = {
     "VFLEET_FETCHERS": "1",
     "PARQUET_SHARD_SIZE": str(CHUNK_VIDEOS),
     "PREFECT_WORKER_QUERY_SECONDS": "2",
-    # A control run that is fetched 10 s early would block its deployment's only slot for 10 s.
+    # By default a worker fetches a control run 10 s early, which would block the deployment's only slot for 10 s.
     "PREFECT_WORKER_PREFETCH_SECONDS": "1",
     "OMP_NUM_THREADS": "1",
 }
-"""The fleet's settings. All durations are a fifth of production's."""
+"""The environment variables of the fleet. Its durations are shorter than in production, as the lease is."""
 
 
 @dataclass(slots=True)
 class ChaosEnvironment:
-    """The targets of faults and the objects of checks."""
+    """The servers, boxes, stores and corpus of a run. Faults and checks use them."""
 
     folder: Path
     mark: str
@@ -64,7 +64,7 @@ class ChaosEnvironment:
     boxes: list[Box] = field(default_factory=list)
     control: list[Box] = field(default_factory=list)
     backlog: list[Video] = field(default_factory=list)
-    """Videos that are uploaded but not yet queued, because the ledger was down."""
+    """Videos that are uploaded but not yet queued, because the ledger did not answer."""
 
     @property
     def scratch(self) -> Path:
@@ -72,12 +72,12 @@ class ChaosEnvironment:
         return self.folder / "scratch"
 
     def restart_dead_workers(self) -> None:
-        """Restart every worker that has exited, as the init of its box would."""
+        """Restart every worker that has exited, as the init of a box does."""
         for box in (*self.boxes, *self.control):
             box.restart_if_dead()
 
     def queue_videos(self, count: int) -> None:
-        """Make, upload and queue more videos; the upload does not go through the proxy."""
+        """Make, upload and queue ``count`` more videos. The upload does not go through the proxy."""
         made = self.corpus.make(count)
         for video in made:
             if video.tar is not None:
@@ -89,7 +89,7 @@ class ChaosEnvironment:
         """Queue the uploaded videos.
 
         Raises:
-            FleetError: the ledger does not answer; call again.
+            FleetError: the ledger does not answer. The videos stay in the backlog, so the call can be repeated.
         """
         seed_videos(self.engine, self.backlog)
         self.backlog.clear()
@@ -99,7 +99,7 @@ class ChaosEnvironment:
 def open_environment(folder: Path, *, seed: int, boxes: int, report: Report) -> Iterator[ChaosEnvironment]:
     """Start the stack and the proxy, and deploy the flows. ``restart_dead_workers`` starts the boxes.
 
-    Nothing runs any more when the block ends, also after an error.
+    All processes are stopped at the end of the ``with`` block, also after an error.
     """
     LocalStack(folder / "stack").erase()
     EmbeddedPostgres(folder / "prefect-database").erase()

@@ -1,4 +1,4 @@
-"""The proxy with network faults, as a server of the embedded stack."""
+"""Run the proxy with network faults as a server of the embedded stack."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from validation.local.stack import EmbeddedObjectStore
 
 
 class FaultyStore(EmbeddedService):
-    """The fleet's address of the object store. The run itself uses the store directly."""
+    """The proxy through which the fleet reaches the object store. The checks of a run use the store directly."""
 
     name: ClassVar[str] = "Faulty store"
     check: ClassVar[str] = "check that the object store runs"

@@ -1,4 +1,4 @@
-"""The injection of each kind of fault."""
+"""Inject each kind of fault into the fleet and its servers."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,23 +21,23 @@ Undo = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A fault that was injected."""
+    """A fault that was injected, with its target."""
 
     fault: PlannedFault
     target: str
     undo: Undo
-    """Ends the fault, unless the product is expected to recover by itself."""
+    """A function that ends the fault. It does nothing for faults from which the product recovers by itself."""
     chunks: tuple[UUID, ...]
-    """The chunks whose worker the fault hit."""
+    """The open chunks of the worker or flow process that was the target."""
     injected_at: Seconds
-    """Unix time."""
+    """Time of the injection, as Unix time."""
 
 
 def inject(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    """Inject a fault. None if there is no target now; nothing was changed.
+    """Inject a fault. Return None, without a change, if the fault has no target now.
 
     Raises:
-        FleetError: the ledger is down and cannot name a target; nothing was changed.
+        FleetError: the ledger does not answer, so no target can be found. Nothing was changed.
     """
     return _INJECTORS[fault.kind](environment, fault)
 
@@ -56,7 +56,7 @@ def _resume(processes: Sequence[psutil.Process]) -> Undo:
 
 
 def _find_busy_box(environment: ChaosEnvironment, fault: PlannedFault) -> tuple[Box, list[OpenChunk]] | None:
-    """A box with open chunks that is not frozen: the planned one, else the next."""
+    """Find a box that is up, not frozen, and has open chunks. The planned box is tried first, then the next ones."""
     open_chunks = read_open_chunks(environment.engine)
     for box in _from(fault.box, environment.boxes):
         held = [chunk for chunk in open_chunks if chunk.worker_id == box.name]
@@ -66,7 +66,7 @@ def _find_busy_box(environment: ChaosEnvironment, fault: PlannedFault) -> tuple[
 
 
 def _find_busy_flow(environment: ChaosEnvironment, fault: PlannedFault) -> tuple[psutil.Process, OpenChunk] | None:
-    """A flow process with an open chunk."""
+    """Find a flow process with an open chunk, on a box that is not frozen. The planned box is tried first."""
     by_run = {
         str(chunk.flow_run_id): chunk for chunk in read_open_chunks(environment.engine) if _may_lose_process(chunk)
     }
@@ -78,9 +78,9 @@ def _find_busy_flow(environment: ChaosEnvironment, fault: PlannedFault) -> tuple
 
 
 def _may_lose_process(chunk: OpenChunk) -> bool:
-    """Whether the chunk's process may be killed without a healthy video being taken for poison.
+    """Return whether the process of a chunk may be killed without making a healthy video fail.
 
-    A video that is alone in its chunk has crashed twice; a third kill would make it fail.
+    A video that is alone in its chunk has crashed twice already. A third crash would make the video fail.
     """
     return chunk.videos_claimed > 1
 
@@ -195,7 +195,7 @@ def _restart_prefect(environment: ChaosEnvironment, fault: PlannedFault) -> Inje
 
 
 def _freeze_call(environment: ChaosEnvironment, fault: PlannedFault) -> Injection | None:
-    """Leave a transaction open that locks the worker's row, as a box that vanishes during a call does."""
+    """Lock the worker's row in a transaction that stays open, as if the box had vanished during a call."""
     if (found := _find_busy_box(environment, fault)) is None:
         return None
     box, held = found

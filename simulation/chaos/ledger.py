@@ -1,4 +1,4 @@
-"""SQL statements of chaos runs only: editing times, locking a row, and reading how chunks ended."""
+"""Run the SQL statements of chaos runs: they change times, lock a row, and read how chunks ended."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,22 +18,25 @@ STATEMENTS = Path(__file__).parent / "sql"
 
 @dataclass(frozen=True, slots=True)
 class ChunkEnd:
-    """How a chunk ended."""
+    """The end of a closed chunk: its state, reason and time."""
 
     chunk_id: UUID
     state: str
     close_reason: str | None
     closed_at: Seconds
-    """Unix time, by the database's clock."""
+    """Time at which the chunk was closed, as Unix time of the database's clock."""
 
 
 def expire_leases(engine: Engine, worker_id: str) -> int:
-    """Move the expiry of a worker's leases to one second ago. Returns the number of leases."""
+    """Set the expiry of a worker's leases to one second ago. Return the number of leases."""
     return len(_execute(engine, "expire_leases", worker=worker_id))
 
 
 def hold_worker(engine: Engine, worker_id: str) -> Callable[[], None] | None:
-    """Lock a worker's row in an open transaction. Returns a function that ends it; None if the row is locked."""
+    """Lock a worker's row in an open transaction.
+
+    Return a function that ends the transaction. Return None if another transaction has locked the row.
+    """
     parameters = {"worker": worker_id}
     try:
         connection = engine.connect()
@@ -52,7 +55,7 @@ def hold_worker(engine: Engine, worker_id: str) -> Callable[[], None] | None:
 
 
 def end_backoffs(engine: Engine) -> None:
-    """End every back-off now."""
+    """Make every pending video claimable now, without its back-off."""
     _execute(engine, "end_backoffs")
 
 
@@ -62,7 +65,7 @@ def read_chunk_ends(engine: Engine) -> dict[UUID, ChunkEnd]:
 
 
 def count_chunks(engine: Engine) -> int:
-    """How many chunks were ever claimed."""
+    """Count the chunks that were ever claimed."""
     (row,) = _execute(engine, "count_chunks")
     return int(row[0])
 

@@ -1,4 +1,4 @@
-"""Network faults of an object store: what happens to a request, drawn from a seed."""
+"""Network faults of requests to an object store, and the random choice of a fault."""
 
 import json
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from random import Random
 from validation.files import write_atomically
 
 FaultProfile = Mapping["NetworkFault", float]
-"""The share of requests per fault; the remaining requests are served normally."""
+"""The share of requests with each fault. The remaining requests are served normally."""
 
 
 class NetworkFault(StrEnum):
-    """A fault of one request."""
+    """A network fault of one request."""
 
-    RESET = "reset"  # the connection breaks before the request arrives
-    LOST_RESPONSE = "lost response"  # the request is carried out, and its response is lost
+    RESET = "reset"  # the connection is reset before the request is served
+    LOST_RESPONSE = "lost response"  # the request is served, but the connection is reset before the response
     TRUNCATED_RESPONSE = "truncated response"  # half of the body arrives
     UNAVAILABLE = "unavailable"  # 503, as from an overloaded store
     DELAY = "delay"  # served, but late
@@ -24,11 +24,12 @@ class NetworkFault(StrEnum):
 
 NONE: FaultProfile = {}
 SEVERE: FaultProfile = dict.fromkeys(NetworkFault, 0.08)
-"""Four in ten requests fail, so that a client with three tries still fails sometimes and its caller retries."""
+"""Each fault has a share of 8 %, so four in ten requests have a fault. A client with three tries still fails sometimes,
+so that its caller has to retry."""
 
 
 def draw_network_fault(profile: FaultProfile, random: Random) -> NetworkFault | None:
-    """Draw the fault of the next request; None for no fault."""
+    """Draw the fault of the next request. Return None for a request without a fault."""
     drawn = random.random()
     for fault, share in profile.items():
         if drawn < share:
@@ -38,7 +39,7 @@ def draw_network_fault(profile: FaultProfile, random: Random) -> NetworkFault | 
 
 
 def write_profile(path: Path, profile: FaultProfile) -> None:
-    """Replace the profile atomically: a reader sees the old one or the new one."""
+    """Write the profile to a file atomically: a reader gets the old profile or the new profile."""
     write_atomically(path, json.dumps(profile))
 
 

@@ -1,9 +1,9 @@
-"""An HTTP proxy on loopback before an object store that injects network faults into requests.
+"""An HTTP proxy on loopback between the fleet and its object store. The proxy injects network faults.
 
     python -m simulation.chaos.proxy PORT UPSTREAM_PORT LATENCY_S PROFILE_FILE POISON_PATH MARK
 
-A process that requests POISON_PATH gets SIGKILL, as if it ran out of memory on a hostile video. Only processes with
-MARK in their environment are killed.
+The proxy sends SIGKILL to each process that requests POISON_PATH, as if the process ran out of memory on a hostile
+video. It kills only processes whose environment variable CHAOS_RUN is MARK.
 """
 
 import os
@@ -27,18 +27,18 @@ from validation.domain import Seconds
 from validation.local.service import HOST
 
 RUN_MARKER = "CHAOS_RUN"
-"""Every process of a run has this variable in its environment, with a value unique to the run."""
+"""Name of an environment variable that every process of a run has. Its value is unique to the run."""
 UPSTREAM_TIMEOUT_S: Seconds = 30.0
 DELAY_S: tuple[Seconds, Seconds] = (0.5, 3.0)
 MAX_LOOKUPS = 10
 LOOKUP_PAUSE_S: Seconds = 0.1
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: closing sends a reset instead of an orderly end."""
+"""Value of SO_LINGER with zero seconds. With it, ``close`` sends a TCP reset instead of an orderly shutdown."""
 
 
 class Response(NamedTuple):
-    """A response of the store."""
+    """A response of the object store."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,7 +47,7 @@ class Response(NamedTuple):
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """The proxy. One thread per connection; faults are drawn in the order of the requests."""
+    """The proxy server, with one thread per connection. Faults are drawn in the order of the requests."""
 
     daemon_threads = True
 
@@ -60,16 +60,16 @@ class FaultyProxy(ThreadingHTTPServer):
         self.random = Random(0)  # noqa: S311 - faults, not secrets
 
     def shutdown_request(self, request: object) -> None:
-        """Close without an orderly shutdown, which would hide a reset."""
-        assert isinstance(request, socket)  # noqa: S101 - TCP has no other
+        """Close the socket without an orderly shutdown, which would prevent a TCP reset."""
+        assert isinstance(request, socket)  # noqa: S101 - a TCP server has only sockets
         self.close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Disconnecting clients are part of the run."""
+        """Ignore errors of connections, because clients are killed during a run."""
 
 
 class Relay(BaseHTTPRequestHandler):
-    """Forwards requests to the store, and responses back."""
+    """Forwards requests to the object store, and sends the responses back."""
 
     protocol_version = "HTTP/1.1"
     server: FaultyProxy
@@ -111,7 +111,7 @@ class Relay(BaseHTTPRequestHandler):
             reply = connection.getresponse()
             body = reply.read()
             headers = {name: value for name, value in reply.getheaders() if name.lower() not in _HOP_BY_HOP}
-            # The response to a HEAD has the length of a body that is not sent.
+            # The response to a HEAD request has a Content-Length but no body.
             return Response(reply.status, headers, reply.getheader("Content-Length") or str(len(body)), body)
         finally:
             connection.close()
@@ -129,11 +129,11 @@ class Relay(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
-        """Log nothing: a run has thousands of requests."""
+        """Log nothing, because a run has thousands of requests."""
 
 
 def kill_client(connection: socket, mark: str) -> None:
-    """SIGKILL the process at the other end of a connection, if it belongs to the run."""
+    """Send SIGKILL to the process at the other end of a connection, if the process belongs to the run."""
     with suppress(psutil.Error, ProcessLookupError):
         pid = find_client(connection)
         if pid is not None and psutil.Process(pid).environ().get(RUN_MARKER) == mark:
@@ -141,10 +141,10 @@ def kill_client(connection: socket, mark: str) -> None:
 
 
 def find_client(connection: socket) -> int | None:
-    """The process at the other end of a loopback connection; None if none is found.
+    """Return the process id at the other end of a loopback connection; None if no process is found.
 
-    Both addresses are compared, because another connection, or one just closed, may have the same port. The lookup is
-    repeated, because the kernel's table is read in pieces while connections open and close, so an entry can be missed.
+    Both addresses are compared, because another or a closed connection may have the same port. The lookup is repeated,
+    because the kernel's table of connections changes while it is read, so an entry can be missed.
     """
     ends = (connection.getpeername(), connection.getsockname())
     for _ in range(MAX_LOOKUPS):

@@ -1,4 +1,4 @@
-"""The report of a chaos run: the faults, what became of the chunks they hit, and the violations."""
+"""Report a chaos run: the injected faults, the outcomes of the affected chunks, and the violations."""
 
 import json
 from collections import Counter
@@ -23,29 +23,30 @@ from validation.ledger.queries import read_view
 
 STARTED = {"state": {"type": {"not_any_": ["SCHEDULED"]}}}
 MAX_PRINTED = 20
-"""Violations that are printed; the report file has all."""
+"""Maximum number of violations that are printed. The report file has all violations."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutcome:
-    """What became of a chunk whose worker a fault hit."""
+    """The outcome of a chunk whose worker was the target of a fault."""
 
     kind: FaultKind
     end: str
     """``committed``, or the reason why the chunk was closed."""
     after_s: Seconds
-    """From the fault to the chunk's end, after which its videos could be claimed again unless it was committed."""
+    """Seconds from the fault to the end of the chunk. If the chunk was not committed, its videos could then be claimed
+    again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosReport:
-    """The results of a run."""
+    """The results of a chaos run. Counts of faults are by kind; ``missed`` counts the faults without a target."""
 
     seed: int
     faults: Mapping[str, int]
     missed: Mapping[str, int]
     unproven: Sequence[str]
-    """Kinds of fault that found no target in the whole run."""
+    """Kinds of fault that were planned, but found no target in the whole run."""
     standstill_s: Seconds
     """The longest time without a claim while videos waited and a worker was up."""
     outcomes: Sequence[ChunkOutcome]
@@ -66,7 +67,7 @@ class ChaosReport:
 def describe_run(
     environment: ChaosEnvironment, record: RunRecord, *, seed: int, orphans_deleted: int, violations: Sequence[str]
 ) -> ChaosReport:
-    """Collect the results from the ledger, from Prefect and from the record."""
+    """Collect the results of a run from the ledger, from Prefect and from the run's record."""
     ends = read_chunk_ends(environment.engine)
     (overview,) = read_view(environment.engine, "fleet_overview")
     return ChaosReport(
@@ -95,7 +96,7 @@ def _trace_chunks(injections: Sequence[Injection], ends: Mapping[UUID, ChunkEnd]
 
 
 def print_report(console: Console, report: ChaosReport) -> None:
-    """Print the faults with what became of their chunks, then the counts, then the violations."""
+    """Print the faults with the outcomes of their chunks, then the counts, then the violations."""
     table = Table("fault", "times", "its chunks", "p50 s", "max s", title=f"seed {report.seed}")
     for kind in FaultKind:
         ends: dict[str, list[Seconds]] = {}

@@ -1,4 +1,4 @@
-"""One chaos run, from an empty folder to a report."""
+"""Run a chaos run: start a fleet, inject faults, check the result, and write a report."""
 
 import shutil
 import sys
@@ -22,20 +22,21 @@ from validation.local.process import poll_until
 FIRST_CLAIM_TIMEOUT_S: Seconds = 120.0
 SERVER_TIMEOUT_S: Seconds = 60.0
 UNPROVEN = 4
-"""The exit code of a run without a violation in which a planned kind of fault found no target."""
+"""The exit code of a run without a violation, in which a planned kind of fault found no target."""
 
 
 def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_timeout_s: Seconds) -> int:
-    """Inject faults for some minutes, let the queue drain, run the checks.
+    """Inject faults for some minutes, wait until the queue is empty, and run the checks.
 
-    Returns an exit code: 1 after a violation, ``UNPROVEN`` if a kind of fault found no target, else 0.
+    Return an exit code: 1 after a violation, ``UNPROVEN`` if a kind of fault found no target, else 0.
     """
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     folder = folder.resolve() / "chaos"
     shutil.rmtree(folder / "scratch", ignore_errors=True)
     started = time.monotonic()
     with open_environment(folder, seed=seed, boxes=boxes, report=console.print) as environment:
-        environment.queue_videos(CHUNK_VIDEOS)  # the first chunk only: its poison must crash three times
+        # Only one chunk is queued, so that its poison video is claimed early enough to crash three times.
+        environment.queue_videos(CHUNK_VIDEOS)
         runner = ChaosRunner(environment, plan_faults(seed, duration_s=minutes * 60, boxes=boxes), console.print)
         runner.await_work(timeout_s=FIRST_CLAIM_TIMEOUT_S)
         console.rule(f"injecting faults for {minutes:g} minutes, seed {seed}")
@@ -52,7 +53,7 @@ def run_chaos(folder: Path, *, minutes: float, seed: int, boxes: int, drain_time
 
 
 def end_run(environment: ChaosEnvironment, record: RunRecord, seed: int) -> ChaosReport:
-    """Stop the fleet in order, sweep a last time, and run every check."""
+    """Stop the workers, run the sweep once more, run every check, and return the report."""
     violations = [] if record.drained_s is not None else ["the queue did not drain in time"]
     violations += record.standstill.violations()
     violations += find_false_silence(environment)
@@ -63,7 +64,7 @@ def end_run(environment: ChaosEnvironment, record: RunRecord, seed: int) -> Chao
     if not poll_until(environment.stack.prefect.is_ready, within_s=SERVER_TIMEOUT_S):
         violations.append("the Prefect server did not come back")
     violations += filter(None, [sweep_once(environment)])
-    violations += audit(environment.engine, environment.results)  # as an operator would, before orphans are deleted
+    violations += audit(environment.engine, environment.results)  # before orphans are deleted, as an operator does
     orphans = delete_orphans(environment.engine, environment.results, margin=timedelta(0))
     try:
         violations += find_violations(environment)

@@ -1,4 +1,4 @@
-"""Injects the planned faults while the fleet works, then lets the queue drain."""
+"""Inject the planned faults while the fleet works, then wait until the queue is empty."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,29 +18,29 @@ REPORT_INTERVAL_S: Seconds = 10.0
 FEED_INTERVAL_S: Seconds = 2.0
 LOOK_INTERVAL_S: Seconds = 1.0
 LOW_WATER = 4 * CHUNK_VIDEOS
-"""More videos are queued below this number of claimable ones, because faults do not hurt an idle fleet."""
+"""If fewer videos than this are claimable, more videos are queued, because faults have no effect on an idle fleet."""
 EXTRA_S: Seconds = 300.0
-"""How much longer a run goes on for the kinds of fault that found no target yet."""
+"""Maximum extension of a run, in seconds, while a kind of fault has found no target."""
 MIN_GAP_S: Seconds = 2.0
-"""Between two injections: injected at once, the second of two faults on one box would prove nothing."""
+"""Minimum seconds between two injections. The second of two simultaneous faults on one box would have no effect."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class RunRecord:
-    """What was injected."""
+    """The record of a run: injected faults, faults without a target, standstills and the time to drain."""
 
     injections: list[Injection] = field(default_factory=list)
     missed: list[PlannedFault] = field(default_factory=list)
-    """Faults that found no target."""
+    """Planned faults that were not injected because they found no target."""
     standstill: StandstillWatch = field(default_factory=StandstillWatch)
     drained_s: Seconds | None = None
-    """From the last fault to an empty queue; None if the queue did not become empty."""
+    """Seconds from the last fault until the queue was empty; None if the queue did not become empty."""
 
 
 def find_unproven(record: RunRecord) -> list[FaultKind]:
-    """Kinds of fault that were planned and never injected: the run proves nothing about them."""
+    """Return the kinds of fault that were planned but never injected. The run did not test these kinds."""
     injected = {injection.fault.kind for injection in record.injections}
     return list(dict.fromkeys(fault.kind for fault in record.missed if fault.kind not in injected))
 
@@ -54,7 +54,7 @@ class NoChunkClaimed(Permanent):
 
 
 class ChaosRunner:
-    """Injects faults at their planned times, and restarts dead workers as the init of each box would."""
+    """Injects faults at their planned times, and restarts dead workers as the init of a box does."""
 
     def __init__(self, environment: ChaosEnvironment, plan: Sequence[PlannedFault], report: Report) -> None:
         self.record = RunRecord()
@@ -65,10 +65,10 @@ class ChaosRunner:
         self._due: dict[str, Seconds] = {}
 
     def await_work(self, *, timeout_s: Seconds) -> None:
-        """Start the boxes, and wait until one of them holds a chunk: faults on an idle fleet prove nothing.
+        """Start the boxes, and wait until one of them has claimed a chunk. Faults have no effect on an idle fleet.
 
         Raises:
-            NoChunkClaimed: no worker claimed a chunk in time.
+            NoChunkClaimed: no worker claimed a chunk within ``timeout_s``.
         """
         while not read_open_chunks(self._environment.engine):
             if self._now_s() > timeout_s:
@@ -79,7 +79,10 @@ class ChaosRunner:
         self._started = time.monotonic()
 
     def inject_all(self, *, duration_s: Seconds) -> None:
-        """Carry out the plan, with a queue that never runs empty; longer while a kind of fault has found no target."""
+        """Inject the planned faults for ``duration_s``, and keep the queue filled.
+
+        The run is extended by up to ``EXTRA_S`` while a kind of fault has found no target.
+        """
         while (now_s := self._now_s()) < duration_s + (EXTRA_S if self._untried() else 0.0) or self._active:
             if now_s >= duration_s:
                 self._drop_repeated()
@@ -93,18 +96,18 @@ class ChaosRunner:
         self.record.missed += self._plan
 
     def _untried(self) -> list[PlannedFault]:
-        """The planned faults whose kind was not injected yet."""
+        """Return the planned faults whose kind was not injected yet."""
         injected = {injection.fault.kind for injection in self.record.injections}
         return [fault for fault in self._plan if fault.kind not in injected]
 
     def _drop_repeated(self) -> None:
-        """Give up the faults whose kind was injected before."""
+        """Remove the remaining faults whose kind was injected before from the plan, and record them as missed."""
         untried = self._untried()
         self.record.missed += [fault for fault in self._plan if fault not in untried]
         self._plan = untried
 
     def drain(self, *, timeout_s: Seconds) -> None:
-        """Let the fleet finish without further faults."""
+        """Wait without further faults until the queue is empty, or until ``timeout_s`` has passed."""
         started = time.monotonic()
         while time.monotonic() - started < timeout_s:
             self._environment.restart_dead_workers()
@@ -120,7 +123,7 @@ class ChaosRunner:
                 time.sleep(TICK_S)
 
     def _inject_next(self, now_s: Seconds) -> None:
-        """Inject the first fault that is due and finds a target."""
+        """Inject the first fault that is due and has a target."""
         due = (
             [fault for fault in self._plan if fault.at_s <= now_s]
             if now_s >= self._last_injection_s + MIN_GAP_S
@@ -141,7 +144,7 @@ class ChaosRunner:
     def _try(self, fault: PlannedFault) -> Injection | None:
         try:
             return inject(self._environment, fault)
-        except FleetError:  # the ledger is down and cannot say which boxes work
+        except FleetError:  # the ledger does not answer, so no target can be found
             return None
 
     def _undo_due(self) -> None:

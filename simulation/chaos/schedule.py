@@ -1,4 +1,4 @@
-"""The schedule of faults: a pure function of a seed."""
+"""Plan the faults of a chaos run. The plan depends only on the seed and on the size of the run."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,15 +7,16 @@ from random import Random
 from validation.domain import Seconds
 
 LEASE_S = 15
-"""The lease in a chaos run: a fifth of production's, so that a run of minutes covers many leases."""
+"""Seconds of a lease in a chaos run. It is a fifth of the lease in production, so that a short run has many leases."""
 ROUND_S: Seconds = 120.0
-"""Every kind of fault comes once per round: one fault per seven seconds, so that effects overlap."""
+"""Seconds of a round, in which every kind of fault is injected once: about one fault per seven seconds, so that the
+effects of faults overlap."""
 START_DELAY_S: Seconds = 5.0
-"""Time without faults at the start, so that every box has work."""
+"""Seconds without faults at the start of a run, so that every box has work before the first fault."""
 
 
 class FaultKind(StrEnum):
-    """The kinds of fault. The value is the report's text."""
+    """The kinds of fault. The value of a kind is its description in the report."""
 
     KILL_WORKER = "SIGKILL a worker, started again at once"
     LOSE_BOX = "SIGKILL a worker, its box away past the lease"
@@ -49,35 +50,35 @@ DURATION_S: dict[FaultKind, tuple[Seconds, Seconds]] = {
     FaultKind.SEVERE: (6, 12),
     FaultKind.HANG_STORE: (3, 6),
 }
-"""Shortest and longest duration per kind; other kinds are instantaneous."""
+"""Shortest and longest duration of each kind of fault, in seconds. Other kinds are instantaneous."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
-    """One planned fault."""
+    """One fault with its planned time, target and duration."""
 
     at_s: Seconds
-    """From the start of the run."""
+    """Seconds from the start of the run."""
     kind: FaultKind
     box: int
-    """The index of the box, for faults of a box."""
+    """The index of the box on which a target is searched first. Faults of servers ignore it."""
     duration_s: Seconds
 
 
 def plan_faults(seed: int, *, duration_s: Seconds, boxes: int) -> list[PlannedFault]:
-    """Plan a run: every kind of fault once per round, in an order and at times that the seed decides.
+    """Plan the faults of a run: every kind of fault once per round, in random order and at random times.
 
     A run shorter than a round leaves out ``LOSE_PREFECT``, which would leave no work for other faults.
 
     Args:
-        seed: equal seeds make equal plans.
-        duration_s: the length of the run; the last fault ends before it, and the first comes after ``START_DELAY_S``.
+        seed: the seed of the plan; equal seeds give equal plans.
+        duration_s: the length of the run. The first fault starts after ``START_DELAY_S``.
         boxes: the number of boxes.
 
     Returns:
-        Faults in the order of their time; all end before ``duration_s``.
+        The faults in the order of their times. All faults end by ``duration_s``.
     """
-    random = Random(seed)  # noqa: S311 - a plan that can be repeated is the point
+    random = Random(seed)  # noqa: S311 - the plan must be reproducible
     rounds = max(1, round(duration_s / ROUND_S))
     round_kinds = [kind for kind in FaultKind if kind != FaultKind.LOSE_PREFECT or duration_s >= ROUND_S]
     kinds = [kind for _ in range(rounds) for kind in random.sample(round_kinds, len(round_kinds))]

@@ -1,1 +1,1 @@
-"""A fake of Vast.ai: the vendor's API with a market, money and failures, in virtual time."""
+"""A fake of Vast.ai: the vendor's API with a market, billing and failures, in virtual time."""

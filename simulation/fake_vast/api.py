@@ -1,4 +1,4 @@
-"""The fake's API: routes a request to its handler, after authentication, rate limit and connection failures."""
+"""The API of the fake. It routes each request to a handler, and applies keys, rate limits and connection failures."""
 
 import re
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from simulation.fake_vast.vendor import Vendor
 
 
 class FakeVast(Vendor):
-    """Answers requests as the vendor would. Not thread-safe."""
+    """Answers requests as the vendor does. The class is not thread-safe."""
 
     def handle(self, request: Request) -> Reply:
-        """Answer one request."""
+        """Answer one request, and count it in ``requests``."""
         self.cloud.catch_up()
         self.requests.append((request.method, request.path))
         path = request.path.rstrip("/") + "/"
@@ -35,7 +35,7 @@ class FakeVast(Vendor):
         return self.connection.corrupt(kind, serve)
 
     def _forbid(self, request: Request) -> Reply:
-        """An instance's own key may do nothing else; any other key is unknown."""
+        """Refuse a request: with 403 if its key belongs to an instance, else with the status for a wrong key."""
         if any(rental.key == request.key for rental in self.cloud.rentals.values()):
             return refusal(403, "forbidden", "This key may not do that")
         return refusal(self.mix.auth_status, "auth_error", "Invalid user key")

@@ -1,4 +1,4 @@
-"""The vendor's world behind the fake API: a market, one account, its rentals and its money, in virtual time."""
+"""The state behind the fake API: a market, one account, its rentals and its credit, in virtual time."""
 
 import math
 import random
@@ -20,7 +20,7 @@ HALF = 0.5
 
 
 class Cloud:
-    """The vendor's database: every rental with its phases and its bill, also what no client can read."""
+    """The vendor's database: the offers, and every rental with its phases and its bill."""
 
     def __init__(
         self,
@@ -47,12 +47,15 @@ class Cloud:
         self._caught_up_at = now
 
     def advance(self, seconds: Seconds) -> None:
-        """Let time pass: rentals bill, contracts end, and an empty account stops everything."""
+        """Advance the virtual time, then charge and change the rentals and the market (``catch_up``)."""
         self.now += seconds
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Bring bills, contracts and the market up to the present time."""
+        """Update bills, contracts and the market to the present time.
+
+        A rental stops at the end of its contract, and every rental stops if the account has no credit left.
+        """
         hours, self._caught_up_at = (self.now - self._caught_up_at) / 3600, self.now
         for rental in self.living():
             self._charge(rental)
@@ -62,7 +65,7 @@ class Cloud:
         advance_market(self.offers, self.rng, self.now, takings=self.takings_per_hour * hours)
 
     def create(self, offer_id: int, order: Mapping[str, Any], *, lifecycle: str | None = None) -> Rental:
-        """Rent an offer and take it off the market. A machine's n-th lifecycle depends only on the seed."""
+        """Rent an offer and take it off the market. The n-th lifecycle of a machine depends only on the seed."""
         offer = self.offers[offer_id]
         machine = offer["machine_id"]
         self._rental_counts[machine] += 1
@@ -88,19 +91,19 @@ class Cloud:
         return rental
 
     def destroy(self, rental: Rental) -> None:
-        """End a rental; its machine returns to the market under another offer."""
+        """End a rental. Its machine returns to the market under the id of a new offer."""
         self.catch_up()
         rental.destroyed_at = self.now
         rental.unlisted_at = self.now + self.rng.uniform(0, LIST_LAG_S)
         release(self.offers, rental.offer)
 
     def stop(self, rental: Rental) -> None:
-        """Stop a rental, as outbidding does; its disk goes on billing."""
+        """Stop a rental, as the vendor does when a bid is outbid. The rental's disk is still billed."""
         self.catch_up()
         rental.stopped_at = self.now
 
     def resume(self, rental: Rental, *, after_s: Seconds) -> None:
-        """Start a stopped rental again; it boots from its disk."""
+        """Start a stopped rental again. The rental runs after ``after_s`` seconds, without pulling its image."""
         self.catch_up()
         rental.stopped_at = None
         rental.phases_from = self.now
@@ -108,14 +111,14 @@ class Cloud:
         rental.phases = (Phase(0, "loading"), replace(up, at_s=after_s))
 
     def living(self) -> list[Rental]:
-        """The rentals that may still bill: neither destroyed nor vanished with their host."""
+        """Return the rentals that may still be billed: those neither destroyed nor vanished with their host."""
         for rental in list(self._living.values()):
             if rental.destroyed_at is not None or self._lost(rental):
                 del self._living[rental.id]
         return list(self._living.values())
 
     def usd_per_hour(self) -> float:
-        """The price of all living rentals."""
+        """Return the total price of all living rentals, in dollars per hour."""
         return sum(rental.dph_total for rental in self.living())
 
     def _settle_bid(self, rental: Rental, hours: float) -> None:

@@ -1,4 +1,4 @@
-"""Containers of the fake's instances as real processes."""
+"""Run the containers of the fake's instances as processes on this machine."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from validation.local.process import Child, Program
 class ContainerRunner:
     """Runs the image's entrypoint for every instance that the fake reports as running, and kills it afterwards.
 
-    A container's environment is the image's, the create request's and the vendor's: the instance's id, a key that opens
-    this one instance, and, for the fake, the address of the API.
+    The environment of a process has the variables of the image, of the create request, and of the vendor. The vendor's
+    variables are the instance's id, an API key for this instance only, and the address of the fake API.
     """
 
     def __init__(self, vast: EmbeddedVast, entrypoint: Sequence[str], image: Mapping[str, str], folder: Path) -> None:
@@ -22,7 +22,7 @@ class ContainerRunner:
         self._boxes: dict[int, Child] = {}
 
     def sync(self) -> None:
-        """Start a process per running instance that has none; kill those of instances that do not run any more."""
+        """Start a process for each running instance without one. Kill the processes of instances that no longer run."""
         running = {
             instance["id"]: instance for instance in self._vast.state()["living"] if instance["status"] == "running"
         }
@@ -32,11 +32,11 @@ class ContainerRunner:
             self._boxes[number] = self._start(running[number])
 
     def has_ended(self, number: int) -> bool:
-        """Whether an instance's entrypoint ended by itself."""
+        """Return whether the entrypoint of an instance has exited without being killed by the runner."""
         return self._boxes[number].exit_status() is not None
 
     def log_tail(self) -> str:
-        """The last lines of every box's log."""
+        """Return the last 40 lines of every process's log."""
         return "\n".join(box.log_tail(40) for box in self._boxes.values())
 
     def _start(self, instance: Mapping[str, Any]) -> Child:

@@ -1,4 +1,4 @@
-"""Everything that fails at the vendor's, as one object."""
+"""The failures that the fake vendor injects, as one configuration object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,32 +10,33 @@ WEIGHTS: Mapping[str, float] = {
     "ok": 60, "stuck_loading": 8, "pull_fatal": 5, "oci_error": 5, "exits_on_start": 4, "zombie_running": 6,
     "slow": 5, "dies_midway": 4, "vanishes": 2, "host_reclaim": 1,
 }  # fmt: skip
-"""Shares of the lifecycles of rentals, in field reports of 2026."""
+"""Percentage of rentals with each lifecycle, from field reports of 2026."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureMix:
-    """What fails, and how often. The defaults: nothing."""
+    """The failures of the vendor and their frequencies. By default, nothing fails."""
 
     lifecycles: Mapping[str, float] = field(default_factory=lambda: {"ok": 1.0})
-    """Lifecycles of rentals, by weight."""
+    """The weight of each lifecycle of a rental."""
     transport: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """FailingConnection of the connection by endpoint, each with its chance a request."""
+    """Per endpoint, the probability per request of each kind of connection failure."""
     strict: bool = False
     """Refuse requests that come faster than the rate limits."""
     race_mode: RaceMode = "refuse"
-    """The response to a second create for one offer: the vendor's 400, its documented 410, or, within three seconds, a
-    second rental whose container cannot bind its port."""
+    """The response to a second create request for one offer. It is 400, as at the vendor, or 410, as in the vendor's
+    documentation. With ``accept_both``, a second create within three seconds rents a machine whose container cannot
+    bind its port."""
     leaky_share: float = 0.0
-    """Of the offers that break exactly one bound of a search, the share that is returned anyway."""
+    """A search returns this share of the free offers that break exactly one of its bounds."""
     outbids_per_hour: float = 0.0
-    """How often an interruptible rental is outbid. Half of them start again by themselves later."""
+    """How often per hour an interruptible rental is outbid. Half of the outbid rentals start again by themselves."""
     takings_per_hour: float = 0.0
-    """How often a free offer is rented by another account. It returns after some hours, under another id."""
+    """How often per hour another account rents a free offer. The offer returns after some hours, under another id."""
     auth_status: Literal[404, 401] = 404
-    """The status for a wrong key: the vendor's own, or the one that its documentation names."""
+    """The status for a wrong API key: 404, as at the vendor, or 401, as in the vendor's documentation."""
     spend_limit_usd_per_hour: float = float("inf")
-    """Dollars per hour that the account may cost; new accounts have a limit."""
+    """The vendor refuses to rent more while the rentals cost more than this, in dollars per hour."""
 
 
 STANDARD = FailureMix(
@@ -55,4 +56,4 @@ STANDARD = FailureMix(
     outbids_per_hour=0.05,
     takings_per_hour=0.02,
 )  # fmt: skip
-"""The vendor on an ordinary day, with every failure that was reported of it."""
+"""The usual failures of the vendor: every reported kind of failure, with its usual frequency."""

@@ -1,4 +1,4 @@
-"""The lifecycles of rentals: the phases that a rental will pass through, drawn when it is rented."""
+"""The lifecycles of rentals. A lifecycle is a sequence of phases, which is drawn when an offer is rented."""
 
 import random
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ PULL_ERRORS = (
     "error pulling image: connection reset by peer",
 )
 IMAGE_BITS_M = 80_000.0
-"""A 10 GB image, in Mb."""
+"""Size of an image of 10 GB, in megabits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What the vendor reports from ``at_s`` after the rental until the next phase."""
+    """The status of a rental that the vendor reports, from ``at_s`` seconds after the rental until the next phase."""
 
     at_s: Seconds
     status: str | None
     message: str = ""
     speed: float = 0.0
-    """The worker's share of the GPU's normal speed; 0 means that no worker runs."""
+    """Speed of the worker, as a share of the GPU's normal speed; 0 means that no worker runs."""
     listed: bool = True
     stopped: bool = False
 
@@ -37,7 +37,7 @@ def draw_lifecycle(rng: random.Random, weights: Mapping[str, float]) -> str:
 def draw_phases(  # noqa: C901, PLR0911 - one return per lifecycle
     rng: random.Random, lifecycle: str, offer: Mapping[str, Any], image: str
 ) -> tuple[Phase, ...]:
-    """The phases of one rental under a lifecycle; their times are random."""
+    """Draw the phases of one rental with a lifecycle. The times of the phases are random."""
     created_s = rng.uniform(2, 10)
     loading_s = created_s + rng.uniform(1, 5)
     pulled_s = loading_s + IMAGE_BITS_M / offer["inet_down"] * rng.uniform(1, 2.5) + 20
@@ -58,7 +58,7 @@ def draw_phases(  # noqa: C901, PLR0911 - one return per lifecycle
             return (*begin, Phase(pulled_s, "running", run), Phase(pulled_s + 15, "exited", "exited with code 1"))
         case "zombie_running":
             return (*begin, Phase(pulled_s, "running", run))
-        case "port_taken":  # the second of two rentals of one offer
+        case "port_taken":  # for the second of two rentals of one offer
             return (*begin[:2], Phase(loading_s, "created", "OCI runtime create failed: port is already allocated"))
         case "slow":
             return (*up[:-1], Phase(joined_s, "running", run, 0.2))

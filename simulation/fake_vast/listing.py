@@ -11,11 +11,11 @@ from simulation.fake_vast.vendor import Vendor
 
 MAX_ROWS = 25
 COMPUTED = {"dph_total", "uptime_mins", "duration"}
-"""Columns that the vendor cannot search by."""
+"""Columns that the vendor refuses in the filter of a listing."""
 
 
 def list_page(vendor: Vendor, request: Request, _: int) -> Reply:
-    """One page of at most 25 rows, by id."""
+    """Return one page of the listing, with at most ``MAX_ROWS`` rows in the order of their ids."""
     rows = [
         rental.row(vendor.cloud.now) for rental in vendor.cloud.rentals.values() if rental.is_listed(vendor.cloud.now)
     ]
@@ -77,7 +77,7 @@ def request_logs(vendor: Vendor, request: Request, number: int) -> Reply:
 
 
 def read_logs(vendor: Vendor, _: Request, number: int) -> Reply:
-    """Not there for the first two reads, as at the vendor's."""
+    """Return the log of an instance. The first two reads return 404, as at the vendor."""
     rental = vendor.cloud.rentals.get(number)
     if rental is None:
         return not_found(number)

@@ -1,4 +1,4 @@
-"""The offers of the fake's market."""
+"""Generate the offers of the fake vendor, and change them over time."""
 
 import random
 from collections.abc import Mapping
@@ -7,32 +7,40 @@ from typing import Any, TypeAlias
 from validation.domain import Seconds
 
 GPUS = {"RTX 3090": (0.18, 0.12, 0.40, 24_268, 860), "RTX 4090": (0.40, 0.25, 0.97, 24_564, 890)}
-"""Median, lowest and highest dollars per hour, memory in MB, compute capability: of the vendor's market in 2026."""
+"""The median, lowest and highest price of a GPU in dollars per hour, its memory in MB, and its compute capability times
+100. The values are from the vendor's market in 2026."""
 PLACES = ("Texas, US", "Quebec, CA", "Bavaria, DE", "Norway, NO", "Tokyo, JP", "Iceland, IS")
 DRIVERS = (("535.183.01", 12.2), ("570.133.07", 12.8), ("580.65.06", 13.0), ("580.95.05", 13.0), ("590.44.01", 13.1),
            ("590.48.01", 13.1))  # fmt: skip
-"""A driver's version, and the newest CUDA that it supports."""
+"""Pairs of a driver's version and the newest CUDA version that the driver supports."""
 QUANTILES = {"price_p10": 0.1, "price_median": 0.5, "price_p90": 0.9}
 FIRST_OFFER = 20_000_000
 
 Offers: TypeAlias = dict[int, dict[str, Any]]
-"""By id. An offer that is not rentable is taken; ``back_at`` is the end of another account's rental."""
+"""The offers by id. An offer with ``rentable`` false is rented; ``back_at`` is the end of another account's rental."""
 
 
 def make_market(rng: random.Random, now: Seconds, *, offers: int = 320, machines: int = 230) -> Offers:
-    """Draw random offers. Some share a machine, many share a host, and one in ten is not verified."""
+    """Draw random offers. Some offers share a machine, many share a host, and about one in ten is not verified."""
     ids = [30_000 + n for n in range(machines)]
     owner = {machine: 5_000 + rng.randrange(machines // 2) for machine in ids}
     drawn = {}
     for n in range(offers):
         machine = ids[n] if n < machines else rng.choice(ids)
         drawn[FIRST_OFFER + n] = _draw_offer(rng, FIRST_OFFER + n, machine, owner[machine], now)
-    drawn[FIRST_OFFER]["cpu_cores"] = None  # as the vendor's sometimes is
+    drawn[FIRST_OFFER]["cpu_cores"] = None  # as in some offers of the vendor
     return drawn
 
 
 def advance_market(offers: Offers, rng: random.Random, now: Seconds, *, takings: float) -> None:
-    """Let other accounts rent a share of the free offers, for some hours each."""
+    """End the rentals of other accounts that are due, and let other accounts rent a share of the free offers.
+
+    Args:
+        offers: the market, which is changed.
+        rng: the source of randomness.
+        now: the virtual time, as epoch seconds.
+        takings: the share of the free offers that is rented, each for one to six hours.
+    """
     for offer in [offer for offer in offers.values() if offer.get("back_at", now) < now]:
         release(offers, offer)
     free = [offer for offer in offers.values() if offer["rentable"]] if takings else []
@@ -41,7 +49,7 @@ def advance_market(offers: Offers, rng: random.Random, now: Seconds, *, takings:
 
 
 def release(offers: Offers, taken: Mapping[str, Any]) -> None:
-    """Put a machine on the market again, under another id."""
+    """Put a rented offer on the market again, under a new id."""
     fresh = max(offers) + 1
     offer = {name: value for name, value in taken.items() if name not in {"back_at", "taken_at"}}
     offers.pop(taken["id"], None)
@@ -49,7 +57,7 @@ def release(offers: Offers, taken: Mapping[str, Any]) -> None:
 
 
 def describe_market(offers: Offers) -> list[dict[str, Any]]:
-    """How many of each GPU are free and taken, and the deciles of their dollars per hour."""
+    """Return, per GPU, the numbers of free and rented offers, and three quantiles of the price in dollars per hour."""
     return [_describe_gpu(gpu, [offer for offer in offers.values() if offer["gpu_name"] == gpu]) for gpu in GPUS]
 
 

@@ -42,5 +42,5 @@ def list_gpu_names(_: Vendor, __: Request, ___: int) -> Reply:
 
 
 def read_metrics(vendor: Vendor, _: Request, __: int) -> Reply:
-    """Supply and prices by GPU; the vendor charges nothing for it."""
+    """Return the numbers of offers and their prices per GPU."""
     return Reply(200, {"success": True, "gpus": describe_market(vendor.cloud.offers)})

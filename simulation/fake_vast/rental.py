@@ -1,4 +1,4 @@
-"""One rental: a machine from its create to its destruction, with its bill."""
+"""A rental of a machine: its status over time, and its bill."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ from validation.domain import Seconds
 
 HOURS_PER_MONTH = 730
 READ_GB_PER_HOUR: Mapping[str, float] = {"RTX 3090": 11.4, "RTX 4090": 18.7}
-"""What a worker downloads at its GPU's normal speed: 11 or 18 segments per second of 8 s each, at 24 kB/s of compressed
-audio, times 1.5."""
+"""Gigabytes per hour that a worker downloads at its GPU's normal speed: 11 or 18 segments per second, with 8 s per
+segment and 24 kB per second of compressed audio, times 1.5."""
 
 
 @dataclass
 class Rental:
-    """Times are the fake's, in seconds."""
+    """A rental. All times are virtual, in epoch seconds."""
 
     id: int
     key: str
-    """The instance's own API key, which the box has: it opens only this instance."""
+    """The API key that the box receives. It gives access to this instance only."""
     offer: Mapping[str, Any]
     order: Mapping[str, Any]
     lifecycle: str
@@ -33,14 +33,14 @@ class Rental:
     stopped_at: Seconds | None = None
     stopped_status: str = "exited"
     resumes_at: Seconds | None = None
-    """When a rental that was outbid starts again by itself, if ever."""
+    """The time at which an outbid rental starts again by itself; None if it does not."""
     destroyed_at: Seconds | None = None
     unlisted_at: Seconds | None = None
     billed_to: Seconds = 0.0
     pull_billed: bool = False
     usd_billed: float = 0.0
     running_s: Seconds = 0.0
-    """Time for which the GPU was billed."""
+    """Seconds for which the GPU was billed."""
     log_reads: int = field(default=0)
 
     def __post_init__(self) -> None:
@@ -48,19 +48,19 @@ class Rental:
         self.billed_to = self.created_at
 
     def phase(self, now: Seconds) -> Phase:
-        """The phase that its lifecycle has reached, without regard to stops."""
+        """Return the phase that the lifecycle has reached. Stops by the vendor or a client are ignored."""
         past = [phase for phase in self.phases if self.phases_from + phase.at_s <= now]
         return past[-1] if past else self.phases[0]
 
     def is_alive(self, now: Seconds) -> bool:
-        """Whether it was neither destroyed nor vanished with its host."""
+        """Return whether the rental still exists: it was not destroyed, and did not vanish with its host."""
         return self.destroyed_at is None and self.phase(now).listed
 
     def is_stopped(self, now: Seconds) -> bool:
         return self.stopped_at is not None or self.phase(now).stopped
 
     def is_listed(self, now: Seconds) -> bool:
-        """Listings lag behind creates and destroys."""
+        """Return whether listings contain the rental. Listings change some seconds after a create or a destroy."""
         if self.unlisted_at is not None and now >= self.unlisted_at:
             return False
         return now >= self.listed_from and self.phase(now).listed
@@ -69,12 +69,15 @@ class Rental:
         return self.stopped_status if self.is_stopped(now) else self.phase(now).status
 
     def speed(self, now: Seconds) -> float:
-        """The share of its GPU's normal speed at which its worker works; 0 if it does not."""
+        """Return the speed of the worker, as a share of the GPU's normal speed; 0 if no worker runs."""
         works = self.is_alive(now) and not self.is_stopped(now)
         return self.phase(now).speed if works else 0.0
 
     def bill(self, now: Seconds) -> float:
-        """Charge up to now. Returns the dollars of the GPU while running, the disk, the pull once, and the traffic."""
+        """Bill the time since the last bill, and return dollars.
+
+        The bill covers the GPU while it ran, the disk, the download of the image once, and the traffic of the worker.
+        """
         until = now if self.destroyed_at is None else min(now, self.destroyed_at)
         since, self.billed_to = self.billed_to, max(until, self.billed_to)
         if until <= since:
@@ -93,7 +96,7 @@ class Rental:
         return usd
 
     def _elapsed_phases(self, since: Seconds, until: Seconds) -> Iterator[tuple[Phase, Seconds]]:
-        """Its phases between two times, each with its seconds within them; none while it was stopped."""
+        """Yield the phases between two times, each with its seconds in the interval. Time after a stop is left out."""
         until = until if self.stopped_at is None else min(until, self.stopped_at)
         starts = [self.phases_from + phase.at_s for phase in self.phases]
         for phase, start, end in zip(self.phases, starts, [*starts[1:], float("inf")], strict=True):
@@ -102,16 +105,19 @@ class Rental:
 
     @property
     def storage_per_hour(self) -> float:
-        """Dollars per hour for its disk."""
+        """Dollars per hour for the disk."""
         return float(self.order.get("disk") or 10) * float(self.offer["storage_cost"]) / HOURS_PER_MONTH
 
     @property
     def dph_total(self) -> float:
-        """Dollars per hour for GPU and disk."""
+        """Dollars per hour for the GPU and the disk."""
         return self.usd_per_hour + self.storage_per_hour
 
     def row(self, now: Seconds) -> dict[str, Any]:
-        """The row of a listing, with every key of the vendor's, which includes the box's secrets in clear text."""
+        """Return the rental as a row of a listing, with every key of the vendor's rows.
+
+        As at the vendor, the row contains the environment of the box, with its secrets in plain text.
+        """
         status, stopped, phase = self.status(now), self.is_stopped(now), self.phase(now)
         up = status == "running"
         state = "stopped" if stopped else "running"

@@ -1,4 +1,4 @@
-"""Handlers that change instances: rent, stop, start, label, destroy."""
+"""Handlers that change instances: they rent, stop, start, label and destroy instances."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ MAX_AT_ONCE = 64
 
 
 def create(vendor: Vendor, request: Request, offer_id: int) -> Reply:
-    """Check in the vendor's order, then rent."""
+    """Rent an offer. The checks that may refuse it have the same order as at the vendor."""
     order, cloud = dict(request.body), vendor.cloud
     if not order.get("image"):
         return refusal(400, "invalid_args", "error 400/1000: image is missing")
@@ -34,7 +34,7 @@ def create(vendor: Vendor, request: Request, offer_id: int) -> Reply:
 
 
 def _sell_again(vendor: Vendor, offer_id: int, order: dict[str, Any]) -> Reply:
-    """A create for an offer that is gone. For some seconds the vendor may rent it a second time."""
+    """Answer a create request for an offer that is gone. Within ``RACE_S`` the fake may rent it a second time."""
     cloud, offer = vendor.cloud, vendor.cloud.offers.get(offer_id)
     message = f"error 404/3603: no_such_ask  Instance type by id {offer_id} is not available."
     if vendor.mix.race_mode == "accept_both" and offer and cloud.now - offer.get("taken_at", 0.0) <= RACE_S:
@@ -46,7 +46,7 @@ def _sell_again(vendor: Vendor, offer_id: int, order: dict[str, Any]) -> Reply:
 
 
 def create_many(vendor: Vendor, request: Request, _: int) -> Reply:
-    """Rent several offers with one order. The vendor's response is not documented: here, one result per offer."""
+    """Rent several offers with one order. The vendor does not document its response; the fake returns one per offer."""
     numbers = request.body.get("ids") or []
     if not numbers or len(numbers) > MAX_AT_ONCE:
         return refusal(400, "invalid_args", f"error 400/1001: ids must name 1 to {MAX_AT_ONCE} offers")
@@ -56,14 +56,14 @@ def create_many(vendor: Vendor, request: Request, _: int) -> Reply:
 
 
 def update_many(vendor: Vendor, request: Request, _: int) -> Reply:
-    """Label, stop or start several."""
+    """Label, stop or start several instances."""
     numbers = request.body.get("ids") or []
     answers = {int(number): update(vendor, request, int(number)).body for number in numbers}
     return Reply(200, {"success": True, "results": answers})
 
 
 def update(vendor: Vendor, request: Request, number: int) -> Reply:
-    """Label, stop or start."""
+    """Label, stop or start one instance."""
     rental = find(vendor, number)
     if rental is None:
         return not_found(number)
@@ -119,7 +119,7 @@ def reboot(vendor: Vendor, _: Request, number: int) -> Reply:
 
 
 def find(vendor: Vendor, number: int) -> Rental | None:
-    """An instance that exists, None if it was destroyed or never existed."""
+    """Return an instance by its id; None if the instance was destroyed or never existed."""
     rental = vendor.cloud.rentals.get(number)
     return rental if rental is not None and rental.is_alive(vendor.cloud.now) else None
 

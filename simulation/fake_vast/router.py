@@ -1,4 +1,4 @@
-"""The vendor's paths, each with the kind of its rate limit and its handler."""
+"""The routes of the vendor's API. Each route has a method, a pattern, the kind of its rate limit, and a handler."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -8,7 +8,7 @@ from simulation.fake_vast.transport import Reply, Request
 from simulation.fake_vast.vendor import Vendor
 
 Handler: TypeAlias = Callable[[Vendor, Request, int], Reply]
-"""Answers a request; the number is the id in its path, 0 if there is none."""
+"""Answers a request. The number is the id in the request's path, or 0 if the path has no id."""
 
 ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", r"/api/v0/bundles/", "search", market_api.search_offers),

@@ -1,4 +1,4 @@
-"""How the fake answers a search: filters, order, and the vendor's quirks."""
+"""Search the offers of the fake: filters, order, prices, and special cases of the vendor."""
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from validation.domain import Seconds
 
 MAX_ROWS = 64
-"""The vendor's maximum, whatever limit the query has."""
+"""The vendor's maximum number of rows. A larger limit of a query has no effect."""
 HOURS_PER_MONTH = 730
 NOT_FILTERS = {"order", "type", "limit", "allocated_storage", "disable_bundling", "resource_type"}
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -32,18 +32,19 @@ def search(
     now: Seconds,
     leaks: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
-    """Free offers that meet the query, priced with the disk that it asks for.
+    """Return the offers that match a query, with prices that include the disk of the query.
 
     Args:
         offers: the market.
-        query: the filter, with its order, limit, kind of rental and disk.
-        now: the time.
-        leaks: called for each offer that breaks exactly one bound; true returns it anyway.
+        query: the filters, with the order, the limit, the kind of rental and the size of the disk in GB.
+        now: the virtual time, as epoch seconds.
+        leaks: a function that is called for each free offer that breaks exactly one bound. If it returns true, the
+            offer is returned anyway.
 
     Raises:
-        UnknownOperator: a filter uses one.
+        UnknownOperator: a filter uses an operator that the vendor does not know.
     """
-    if "id" in query:  # as at the vendor: only ask_contract_id finds an offer
+    if "id" in query:  # the vendor finds an offer only by ask_contract_id
         return []
     storage_gb = float(query.get("allocated_storage") or 8)
     priced = [price(offer, query.get("type", "on-demand"), storage_gb, now) for offer in offers]
@@ -55,14 +56,14 @@ def search(
 
 
 def price(offer: Mapping[str, Any], kind: str, storage_gb: float, now: Seconds) -> dict[str, Any]:
-    """The offer as a row, with the price of its disk and of the kind of rental."""
+    """Return an offer as a row of a search. Its price depends on the kind of rental (bid or on demand) and the disk."""
     base = offer["min_bid"] if kind == "bid" else offer["dph_base"]
     total = base + storage_gb * offer["storage_cost"] / HOURS_PER_MONTH
     return {**offer, "dph_base": base, "dph_total": round(total, 6), "duration": offer["end_date"] - now}
 
 
 def _count_broken(row: Mapping[str, Any], query: Mapping[str, Any]) -> int:
-    """How many bounds of the query a row breaks."""
+    """Count the bounds of the query that a row breaks."""
     filters = {name: bounds for name, bounds in query.items() if name not in NOT_FILTERS and isinstance(bounds, dict)}
     return sum(not _holds(_value(row, name), op, wanted) for name, b in filters.items() for op, wanted in b.items())
 

@@ -1,8 +1,7 @@
-"""The fake as a program: `python -m simulation.fake_vast.server PORT [SEED]`.
+"""Serve the fake on a port: `python -m simulation.fake_vast.server PORT [SEED]`.
 
-Beside the vendor's paths it serves paths for tests: `GET /__fake/state`, `GET /__fake/requests` (all requests so far),
-`POST /__fake/advance` and `POST /__fake/scenario`. Virtual time passes with real time, and jumps where a test advances
-it.
+The server has the vendor's paths, and four paths for tests: `GET /__fake/state`, `GET /__fake/requests` (all requests
+so far), `POST /__fake/advance` and `POST /__fake/scenario`. Virtual time follows real time, and `advance` adds to it.
 """
 
 import json
@@ -21,7 +20,7 @@ from validation.local.service import HOST
 
 
 class FakeServer(ThreadingHTTPServer):
-    """One fake behind a port. A lock serialises requests."""
+    """An HTTP server for one fake. A lock serialises the requests."""
 
     daemon_threads = True
 
@@ -56,10 +55,14 @@ class FakeServer(ThreadingHTTPServer):
 
 
 def play_scenario(fake: FakeVast, scenario: Mapping[str, Any]) -> None:
-    """Change the vendor's state.
+    """Change the state of the fake.
 
-    Keys: `mix` (the word `standard`, or fields of `FailureMix`), `credit_usd`, `strict`, `lifecycles`, `next` and
-    `chances` (endpoint -> kinds of failure), `stop` (ids).
+    Args:
+        fake: the fake to change.
+        scenario: values by key; all keys are optional. `mix` is the word `standard` or a mapping with the fields of
+            `FailureMix`. `credit_usd`, `strict` and `lifecycles` replace these values. `next` maps endpoints to the
+            failures of their next requests, and `chances` maps endpoints to probabilities of failures. `stop` lists
+            the ids of rentals to stop.
     """
     cloud = fake.cloud
     if (mix := scenario.get("mix")) is not None:
@@ -76,7 +79,7 @@ def play_scenario(fake: FakeVast, scenario: Mapping[str, Any]) -> None:
 
 
 def describe(fake: FakeVast) -> dict[str, Any]:
-    """What the vendor knows and no client can read."""
+    """Return the internal state of the fake: time, money, living rentals, peaks, and counts of injected failures."""
     cloud = fake.cloud
     living = [
         {"id": c.id, "label": c.label, "lifecycle": c.lifecycle, "status": c.status(cloud.now),
@@ -93,7 +96,7 @@ def describe(fake: FakeVast) -> dict[str, Any]:
 
 
 class FakeHandler(BaseHTTPRequestHandler):
-    """Reads requests from sockets and writes replies to them."""
+    """Reads requests from a connection, and writes the fake's replies."""
 
     protocol_version = "HTTP/1.1"
     server: FakeServer
@@ -127,7 +130,7 @@ class FakeHandler(BaseHTTPRequestHandler):
         return Request(self.command, address.path, query, key, body if isinstance(body, dict) else {})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Log nothing: requests contain secrets."""
+        """Log nothing, because requests contain secrets."""
 
 
 def main(arguments: list[str]) -> None:

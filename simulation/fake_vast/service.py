@@ -1,4 +1,4 @@
-"""The fake Vast server of the embedded stack."""
+"""Run the fake of Vast.ai as a server process of the embedded stack."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from validation.local.service import HOST, EmbeddedService, ask_http
 
 
 class EmbeddedVast(EmbeddedService):
-    """Vast.ai on loopback: a market, an account with credit, and rentals in virtual time."""
+    """A fake of Vast.ai on loopback, with a market, an account with credit, and rentals in virtual time."""
 
     name: ClassVar[str] = "Fake Vast"
     check: ClassVar[str] = "read its log"
@@ -40,15 +40,15 @@ class EmbeddedVast(EmbeddedService):
         return ask_http(self.port, "GET", "/__fake/state")
 
     def state(self) -> dict[str, Any]:
-        """What the vendor knows and no client can read: see ``server.describe``."""
+        """Return the internal state of the fake, as ``server.describe`` defines it."""
         return dict(self._control("GET", "state", {}))
 
     def advance(self, seconds: Seconds) -> None:
-        """Let virtual time pass."""
+        """Advance the virtual time."""
         self._control("POST", "advance", {"seconds": seconds})
 
     def play(self, **scenario: Any) -> None:
-        """Change the vendor's state: see ``server.play_scenario``."""
+        """Change the state of the fake. ``server.play_scenario`` defines the keys."""
         self._control("POST", "scenario", scenario)
 
     def _control(self, method: str, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The vendor's rate limits and daily quota, per key."""
+"""The vendor's rate limits per API key, and its daily quota of rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,10 @@ ROWS_PER_DAY = 20_000
 
 @dataclass
 class Throttle:
-    """The minimum interval between two requests of one kind, per key. Refusals rotate through the vendor's styles."""
+    """Enforces the vendor's rate limits per API key: a minimum interval per kind of request, and searches per minute.
+
+    Requests are refused only if ``strict`` is true. Refusals rotate through the formats of the vendor.
+    """
 
     strict: bool = False
     free_at: dict[tuple[str, str], Seconds] = field(default_factory=dict)
@@ -26,7 +29,7 @@ class Throttle:
     refusals: int = 0
 
     def refuse(self, kind: str, key: str, now: Seconds) -> tuple[dict[str, Any] | str, dict[str, str]] | None:
-        """The body and headers of a 429, None if the request may pass."""
+        """Return the body and headers of a reply with status 429; None if the request may pass."""
         interval = INTERVALS_S.get(kind, 0.0)
         free_at = self.free_at.get((kind, key), now)
         if kind == "search":
@@ -41,7 +44,7 @@ class Throttle:
         return self._refusal(interval, self.free_at[kind, key] - now)
 
     def count_rows(self, rows: int, now: Seconds) -> dict[str, Any] | None:
-        """Count the rows that a search returned; the body of a 429 once the day's quota is used up."""
+        """Count the rows that a search returned. Return the body of a reply 429 if they exceed the quota of the day."""
         day = int(now // 86_400)
         if self.rows_read.get(day, 0) + rows > ROWS_PER_DAY:
             left_s = int(86_400 - now % 86_400)

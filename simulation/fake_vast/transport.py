@@ -1,4 +1,4 @@
-"""Requests and replies of the fake, and the ways in which a connection fails."""
+"""The requests and replies of the fake, and the injection of connection failures."""
 
 import json
 import random
@@ -12,25 +12,25 @@ import httpx
 from validation.domain import Seconds
 
 SLOW_S: Seconds = 35.0
-"""Longer than the client's time-out."""
+"""Delay of a late reply. It is longer than the client's timeout."""
 
 KINDS = (
-    "commit_then_drop",  # the request takes effect, the connection dies before the answer
+    "commit_then_drop",  # the request takes effect, the connection closes before the answer
     "commit_then_504",
-    "commit_then_refuse",  # a create that is refused, and yet left a machine
+    "commit_then_refuse",  # a create rents a machine, although the answer is a refusal
     "reject_then_502",  # nothing takes effect
     "slow",  # the answer comes after the client timed out
     "html_502",
     "refuse_politely",  # status 200, success false, no effect
-    "truncated",  # half of the answer
-    "wrong_total",  # a listing that does not add up
+    "truncated",  # the answer is cut in half
+    "wrong_total",  # a listing whose total is larger than the number of its rows
     "error_500",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client sent."""
+    """A request of a client."""
 
     method: str
     path: str
@@ -41,7 +41,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the client gets: JSON or text. ``lost``: the connection closes without an answer. ``late``: it times out."""
+    """A reply to a client, with JSON or text as its body.
+
+    If ``lost``, the connection closes without an answer. If ``late`` too, it closes only after the client's timeout.
+    """
 
     status: int
     body: Mapping[str, Any] | str
@@ -56,12 +59,12 @@ class Reply:
 
 
 def refusal(status: int, error: str, message: str, **more: Any) -> Reply:
-    """A refusal in the vendor's form."""
+    """Make an error reply in the vendor's format."""
     return Reply(status, {"success": False, "error": error, "msg": message, **more})
 
 
 class FailingConnection:
-    """Makes requests fail: the next ones of an endpoint as set, others by chance."""
+    """Injects failures into requests: queued failures of an endpoint first, then failures by chance."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -70,18 +73,18 @@ class FailingConnection:
         self.played: dict[str, int] = defaultdict(int)
 
     def play_next(self, endpoint: str, *kinds: str) -> None:
-        """Make the next requests to this endpoint fail, each as named; ``none`` lets one pass."""
+        """Queue one failure for each of the next requests to an endpoint. The kind ``none`` lets a request pass."""
         self._next[endpoint].extend(kinds)
 
     def set_chances(self, endpoint: str, chances: Mapping[str, float]) -> None:
         self._chances[endpoint] = dict(chances)
 
     def set_all(self, chances: Mapping[str, Mapping[str, float]]) -> None:
-        """Make requests to these endpoints fail by chance, and no others."""
+        """Set the probability of each kind of failure per endpoint. Other endpoints do not fail by chance."""
         self._chances = {endpoint: dict(kinds) for endpoint, kinds in chances.items()}
 
     def corrupt(self, endpoint: str, serve: Callable[[], Reply]) -> Reply:  # noqa: PLR0911 - one return per kind
-        """Serve a request and answer it, unless the failure that is due prevents either."""
+        """Draw a failure for a request to an endpoint, and return the reply. Some failures do not call ``serve``."""
         kind = self._draw(endpoint)
         if kind == "none":
             return serve()
@@ -130,7 +133,7 @@ class FailingConnection:
 
 
 class Server(Protocol):
-    """Answers requests, and has a clock that can be advanced."""
+    """A server that answers requests and whose clock can be advanced."""
 
     def handle(self, request: Request) -> Reply: ...
 
@@ -138,7 +141,7 @@ class Server(Protocol):
 
 
 class FakeTransport(httpx.BaseTransport):
-    """The fake without a socket, for simulations in which a day passes within a minute."""
+    """An HTTP transport that calls the fake without a socket, for simulations in virtual time."""
 
     def __init__(self, server: Server) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""State of the fake vendor behind its API: the cloud, the rate limits, the failing connection and the failure mix."""
+"""The state of the fake vendor: the cloud, the rate limits, and the failures to inject."""
 
 import random
 
@@ -10,26 +10,26 @@ from validation.domain import Seconds
 
 
 class Vendor:
-    """What the handlers of requests read and change."""
+    """The state that the handlers of requests read and change."""
 
     def __init__(self, cloud: Cloud | None = None, *, strict: bool = False, seed: int = 0) -> None:
         self.cloud = cloud or Cloud(seed=seed)
         self.throttle = Throttle(strict=strict)
         self.connection = FailingConnection(random.Random(seed + 1))  # noqa: S311 - a simulation
         self.requests: list[tuple[str, str]] = []
-        """Method and path of every request so far."""
+        """The method and path of every request so far."""
         self.mix = FailureMix()
-        """The mix that was played last: how requests are answered depends on some of its fields."""
+        """The mix of the last call of ``play``. Handlers read some of its fields."""
         self._leak_rng = random.Random(seed + 2)  # noqa: S311 - a simulation
 
     def play(self, mix: FailureMix) -> None:
-        """Make everything fail as this mix says, and nothing else."""
+        """Replace all failures by those of a mix."""
         self.mix, self.throttle.strict, self.cloud.lifecycles = mix, mix.strict, mix.lifecycles
         self.cloud.outbids_per_hour, self.cloud.takings_per_hour = mix.outbids_per_hour, mix.takings_per_hour
         self.connection.set_all(mix.transport)
 
     def leaks(self) -> bool:
-        """Whether a search returns one more offer that breaks its filter."""
+        """Draw whether a search returns an offer that breaks one of its bounds."""
         return self._leak_rng.random() < self.mix.leaky_share
 
     def advance(self, seconds: Seconds) -> None:

@@ -1,1 +1,1 @@
-"""Market simulation: the real ledger and reconciler against a fake vendor, with simulated workers, in virtual time."""
+"""Market simulation: the real ledger and reconciler, a fake vendor and simulated workers, in virtual time."""

@@ -1,4 +1,4 @@
-"""Incidents that affect the whole fleet at once, in the course of a simulated day."""
+"""Incidents of a simulated day that affect many or all instances at once."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ RECLAIMED_SHARE = 0.2
 
 @dataclass
 class Incidents:
-    """Each incident happens once, at its share of the day, and is the same for every strategy."""
+    """The incidents of a day. Each happens once, at a fixed share of the day, equally for every strategy."""
 
     world: World
     hours: float
@@ -38,14 +38,14 @@ class Incidents:
             self._due.pop(0)[1]()
 
     def _start_outage(self) -> None:
-        """A proxy answers every request with a 502."""
+        """Make every request fail with status 502, as if from a proxy."""
         self.world.fake.connection.set_all(OUTAGE)
 
     def _end_outage(self) -> None:
         self.world.fake.connection.set_all(STANDARD.transport)
 
     def _empty_account(self) -> None:
-        """The vendor stops every instance; disks go on billing."""
+        """Set the credit to zero, so that the vendor stops every instance. Disks are still billed."""
         self._credit_usd, self.world.cloud.credit_usd = self.world.cloud.credit_usd, 0.0
         self.world.cloud.catch_up()
 
@@ -53,7 +53,7 @@ class Incidents:
         self.world.cloud.credit_usd += self._credit_usd
 
     def _reclaim_instances(self) -> None:
-        """A data centre ends its rentals: a fifth of all machines, wherever they are in their lives."""
+        """Stop a fifth of all instances, as if a data centre ended its rentals."""
         living = self.world.cloud.living()
         for rental in living[:: round(1 / RECLAIMED_SHARE)]:
             self.world.cloud.stop(rental)

@@ -1,4 +1,4 @@
-"""Checks of a simulated day against the vendor's database, which no client can read."""
+"""Check the state of a simulated day against the fake vendor's database, which a client cannot read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from validation.ledger.queries import audit_ledger
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The operator's caps."""
+    """The operator's caps: number of machines, dollars per hour and total dollars."""
 
     machines: int
     usd_per_hour: float
@@ -20,20 +20,20 @@ class Caps:
 
 @dataclass
 class InvariantMonitor:
-    """Counts violations. Each instance is counted once, each broken cap at every check."""
+    """Counts violations. An instance is counted once, and a broken cap is counted at every check."""
 
     world: World
     caps: Caps | None = None
-    """None for a strategy without caps and ledger: only its duplicates are counted."""
+    """The caps to check; None for a strategy without caps and ledger, for which only duplicates are counted."""
     duplicates: set[object] = field(default_factory=set)
-    """Instances that run under the worker id of another, and invariants of the ledger that do not hold."""
+    """Instances with the worker id of another living instance, and violated invariants of the ledger."""
     orphans: set[int] = field(default_factory=set)
-    """Instances that the ledger does not know, or holds to be gone."""
+    """Instances that the ledger does not know or records as gone."""
     cap_violations: int = 0
     messages: list[str] = field(default_factory=list)
 
     def check(self) -> None:
-        """Check the present state."""
+        """Check the present state for duplicates, orphans and broken caps."""
         living = self.world.cloud.living()
         names: set[str] = set()
         for rental in living:
@@ -52,7 +52,7 @@ class InvariantMonitor:
             self._record(message)
 
     def end(self, fleet: str) -> None:
-        """Check the end of a simulation: nothing bills, and the ledger's spend covers the bill."""
+        """Check that no instance is left, that the ledger's spend covers the bill, and that all invariants hold."""
         for rental in self.world.cloud.living():
             self.orphans.add(rental.id)
             self._record(f"instance {rental.id} ({rental.label}) bills after the end")

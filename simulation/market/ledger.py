@@ -1,4 +1,4 @@
-"""SQL statements of the simulation: set the ledger's clock, fill the queue, count results."""
+"""Run the SQL statements of the simulation: they set the ledger's clock, fill the queue and count results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ STATEMENTS = Path(__file__).parent / "sql"
 
 
 class SimulatedClock:
-    """Replaces the clock of one ledger. Times are Unix times."""
+    """Replaces the clock of one ledger. Times are Unix times in seconds."""
 
     def __init__(self, engine: Engine, now: Seconds) -> None:
         self._engine = engine
         with engine.begin() as connection:
-            cursor = connection.connection.cursor()  # straight to the driver: the script contains % and $
+            cursor = connection.connection.cursor()  # use the driver directly, because the script contains % and $
             cursor.execute((STATEMENTS / "simulate_clock.sql").read_text())
             cursor.close()
         self.set(now)
@@ -28,7 +28,7 @@ class SimulatedClock:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Totals of the committed shards."""
+    """The number of committed shards, and their total segments and seconds of audio."""
 
     shards: int
     segments: int
@@ -36,7 +36,10 @@ class Committed:
 
 
 def fill_queue(engine: Engine, *, videos: int, segments: int) -> None:
-    """Make so many videos pending or claimed; new ones have so many segments."""
+    """Add or delete pending videos until ``videos`` videos are pending or claimed.
+
+    New videos have ``segments`` segments.
+    """
     _execute(engine, "fill_queue", videos=videos, segments=segments)
 
 
@@ -46,7 +49,7 @@ def read_committed(engine: Engine) -> Committed:
 
 
 def read_wanted_labels(engine: Engine) -> set[str]:
-    """The labels of every box that the ledger has not closed."""
+    """Read the labels of all boxes whose state in the ledger is not `gone`."""
     return {row.label for row in _execute(engine, "wanted_labels")}
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a simulated day: cost, results, violations."""
+"""Measure and report a simulated day: its cost, its results and its violations."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +14,12 @@ from simulation.market.ledger import read_committed
 from validation.domain import Seconds
 
 MAX_PRINTED_VIOLATIONS = 10
-"""Violations that are printed; the written report has all."""
+"""Maximum number of violations that are printed. The report file has all violations."""
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyMetrics:
-    """One strategy's day."""
+    """The metrics of one strategy for one simulated day."""
 
     name: str
     rentals: int
@@ -28,17 +28,18 @@ class StrategyMetrics:
     useful_h: float
     """Box-hours spent on chunks that were committed."""
     money_usd: float
-    """Billed by the vendor, until the last instance was gone or the strategy took it to be."""
+    """Dollars billed by the vendor until the strategy had scaled down."""
     audio_h: float
-    """In committed shards."""
+    """Hours of audio in committed shards."""
     duplicates: int
     orphans: int
     cap_violations: int
     left_usd_per_hour: float
-    """Price of the instances that were left when the strategy had ended."""
+    """Dollars per hour of the instances that still existed after the strategy had scaled down."""
     failed_requests: int
-    """Requests that the vendor or the connection made fail."""
+    """Requests for which a failure of the vendor or of the connection was injected."""
     throttled: int
+    """Requests that the vendor refused because of a rate limit."""
     lifecycles: Mapping[str, int]
     messages: Sequence[str]
 
@@ -53,7 +54,7 @@ class StrategyMetrics:
 
 @dataclass(frozen=True, slots=True)
 class SoakReport:
-    """Both strategies on one seed."""
+    """The metrics of both strategies for one seed. ``took_s`` is real time."""
 
     seed: int
     hours: float
@@ -63,12 +64,12 @@ class SoakReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the fleet, the first strategy, had no violation."""
+        """Whether the first strategy, this project's fleet, had no violation."""
         return self.strategies[0].violations == 0
 
 
 def measure(name: str, monitor: InvariantMonitor) -> StrategyMetrics:
-    """The metrics of one strategy at its end."""
+    """Compute the metrics of one strategy at the end of its simulation."""
     world, cloud = monitor.world, monitor.world.cloud
     rentals = list(cloud.rentals.values())
     lifecycles: dict[str, int] = {}
@@ -106,11 +107,11 @@ ROWS: Mapping[str, Callable[[StrategyMetrics], str]] = {
     "cap violations": lambda day: f"{day.cap_violations}",
     "left billing, per hour": lambda day: f"${day.left_usd_per_hour:.2f}",
 }
-"""The cell of each row of the printed table."""
+"""For each row of the printed table, a function that formats the cell of a strategy."""
 
 
 def print_report(console: Console, report: SoakReport) -> None:
-    """Print a table with a column per strategy, then the fleet's violations, if any."""
+    """Print a table with a column per strategy, then the first violations of this project's fleet."""
     title = f"{report.hours:g} simulated hours, {report.machines} slots, seed {report.seed}, in {report.took_s:.0f} s"
     table = Table("", *(strategy.name for strategy in report.strategies), title=title)
     for row, cell in ROWS.items():
@@ -122,7 +123,7 @@ def print_report(console: Console, report: SoakReport) -> None:
 
 
 def write_report(path: Path, report: SoakReport) -> None:
-    """Write the report as JSON."""
+    """Write the report to a JSON file."""
     strategies = [
         asdict(strategy) | {"usd_per_1000_audio_h": strategy.usd_per_1000_audio_h} for strategy in report.strategies
     ]

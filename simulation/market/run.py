@@ -1,4 +1,4 @@
-"""A simulated day of the fleet against a failing vendor, compared with a simple script."""
+"""Simulate a day of the fleet with a failing vendor, and compare it with a simple script."""
 
 import logging
 import sys
@@ -24,18 +24,19 @@ from validation.local.postgres import EmbeddedPostgres
 Outcome = TypeVar("Outcome")
 
 OFFERS_PER_SLOT, MACHINES_PER_SLOT = 12, 9
-"""Size of the market per slot. About a fifth of it meets the filter: two machines per box that is wanted, as the
-vendor's market had for a fleet of 100."""
+"""Number of offers and machines in the market per slot of the fleet. About a fifth of the machines match the filter.
+These are two machines per slot, as the vendor's market had for a fleet of 100."""
 CREDIT_USD_PER_SLOT = 100.0
 CAP_USD_PER_HOUR_PER_SLOT = 0.5
 MAX_FINAL_TICKS = 120
-"""Four hours."""
+"""Maximum number of ticks for scaling down: four hours."""
 
 
 def run_soak(folder: Path, *, machines: int, hours: float, seed: int) -> int:
-    """Simulate both strategies, print a table and write a report. Returns an exit code.
+    """Simulate both strategies, print a table and write a report. Return an exit code.
 
-    It is 1 if the fleet had a duplicate, an orphan or a broken cap; the script's violations do not count.
+    The exit code is 1 if the fleet had a duplicate, an orphan or a broken cap, else 0. Violations of the script do not
+    count.
     """
     logging.getLogger("vfleet").setLevel(logging.ERROR)  # a failed request is expected here
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
@@ -55,7 +56,7 @@ def run_soak(folder: Path, *, machines: int, hours: float, seed: int) -> int:
 
 
 def open_world(ledger: Engine, machines: int, seed: int) -> World:
-    """The same world for both strategies: a large market, an account with credit, and an endless queue."""
+    """Create the world of a strategy, equal for both: a large market, an account with credit, and an endless queue."""
     world = World(
         ledger, seed=seed, credit_usd=CREDIT_USD_PER_SLOT * machines, offers=OFFERS_PER_SLOT * machines,
         machines=MACHINES_PER_SLOT * machines,
@@ -66,7 +67,7 @@ def open_world(ledger: Engine, machines: int, seed: int) -> World:
 
 
 def simulate_fleet(world: World, caps: Caps, *, hours: float) -> StrategyMetrics:
-    """The fleet's day, checked against its caps and its ledger throughout."""
+    """Simulate the day of the fleet. Its caps and its ledger are checked after every tick."""
     strategy = FleetStrategy(world, machines=caps.machines, usd_per_hour=caps.usd_per_hour, usd=caps.usd)
     monitor = InvariantMonitor(world, caps)
     run(world, strategy, hours=hours, monitor=monitor, incidents=Incidents(world, hours))
@@ -75,7 +76,7 @@ def simulate_fleet(world: World, caps: Caps, *, hours: float) -> StrategyMetrics
 
 
 def simulate_cheapest(world: World, machines: int, *, hours: float) -> StrategyMetrics:
-    """The script's day."""
+    """Simulate the day of the simple script."""
     strategy = CheapestStrategy(world, machines=machines)
     monitor = InvariantMonitor(world)
     run(world, strategy, hours=hours, monitor=monitor, incidents=Incidents(world, hours))
@@ -85,7 +86,7 @@ def simulate_cheapest(world: World, machines: int, *, hours: float) -> StrategyM
 def run(
     world: World, strategy: Strategy, *, hours: float, monitor: InvariantMonitor, incidents: Incidents | None
 ) -> None:
-    """Run a tick every two minutes for so many hours, then scale down until nothing is left."""
+    """Run a tick every two minutes for ``hours`` hours, then scale down until no instance is left."""
     while world.cloud.now < world.started_at + hours * 3600:
         if incidents:
             incidents.trigger_due()
@@ -99,7 +100,7 @@ def run(
 
 
 def _run_tick(world: World, act: Callable[[], Outcome]) -> Outcome:
-    """Run one tick, and let the rest of the two minutes pass."""
+    """Run one tick, then advance the time to the end of the tick's two minutes."""
     began = world.cloud.now
     outcome = act()
     world.fake.advance(max(0.0, began + TICK_S - world.cloud.now))
@@ -108,7 +109,7 @@ def _run_tick(world: World, act: Callable[[], Outcome]) -> Outcome:
 
 @contextmanager
 def fresh_ledger(postgres: EmbeddedPostgres, name: str) -> Iterator[Engine]:
-    """A new migrated ledger, dropped at the end."""
+    """Create and migrate a new ledger. Its database is dropped at the end of the ``with`` block."""
     postgres.drop_database(name)
     engine = open_engine(postgres.create_database(name))
     try:

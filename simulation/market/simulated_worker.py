@@ -1,4 +1,4 @@
-"""Simulated workers: they call the ledger as a real worker does, and score nothing."""
+"""Simulated workers. They call the ledger as real workers do, but score no segments."""
 
 import hashlib
 import json
@@ -18,20 +18,21 @@ from validation.shards.naming import shard_key
 from validation.vast.offer_filter import PREDICTED_SEGMENTS_PER_S
 
 LEASE_S = 300
-"""Longer than a step of the simulation, as the real lease is longer than the interval of renewals."""
+"""Seconds of a lease. It is longer than a step of the simulation, so that a lease is renewed in time."""
 SEGMENT_S: Seconds = 8.0
-"""Of audio."""
+"""Seconds of audio per segment."""
 SUITE = "simulated"
 
 
 @dataclass
 class ChunkInProgress:
-    """A claimed chunk, partly done."""
+    """A claimed chunk that is partly done."""
 
     claim: ChunkClaim
     done: float = 0.0
-    """Segments."""
+    """Number of finished segments; it may be a fraction."""
     spent_s: Seconds = 0.0
+    """Seconds of work so far."""
 
     @property
     def segments(self) -> int:
@@ -49,17 +50,17 @@ class ChunkInProgress:
 
 @dataclass
 class SimulatedWorker:
-    """One box's worker: registers, claims, sends heartbeats and commits shards of a few bytes, while its box is up."""
+    """The worker of one box. It registers, claims chunks, sends heartbeats, and commits shards of a few bytes."""
 
     ledger: Engine
     rental: Rental
     chunk_videos: int
     gpu_seen: str
     useful_s: Seconds = 0.0
-    """Spent on chunks that it committed."""
+    """Seconds of work on chunks that the worker committed."""
     lost_chunks: int = 0
     refusals: int = 0
-    """Registrations refused because another worker is alive under its worker id."""
+    """Number of calls that the ledger refused because another worker with the same worker id is alive."""
     _registered: bool = False
     _chunk: ChunkInProgress | None = None
 
@@ -72,7 +73,7 @@ class SimulatedWorker:
         return f"simulated-{self.rental.id}"
 
     def run(self, seconds: Seconds, share: float) -> None:
-        """Work for some seconds at a share of the GPU's normal speed."""
+        """Work for ``seconds`` at ``share`` of the GPU's normal speed."""
         try:
             if not self._registered:
                 self._register()
@@ -93,7 +94,7 @@ class SimulatedWorker:
             chunk.done += spent_s * segments_per_s
             chunk.spent_s += spent_s
             left_s -= spent_s
-            if chunk.done >= chunk.segments - 1e-6:  # sums of seconds are not exact
+            if chunk.done >= chunk.segments - 1e-6:  # sums of floats have rounding errors
                 self._end(chunk)
         if self._chunk:
             self._renew(self._chunk, segments_per_s)
@@ -136,34 +137,34 @@ class SimulatedWorker:
 
 @dataclass
 class SimulatedWorkers:
-    """One simulated worker per instance whose container works."""
+    """The simulated workers, one per instance whose container works."""
 
     ledger: Engine
     cloud: Cloud
     chunk_videos: int
     wrong_gpu: set[int] = field(default_factory=set)
-    """Instances whose driver names another GPU than the one that is paid for."""
+    """Ids of instances whose driver reports another GPU than the rented one."""
     _workers: dict[int, SimulatedWorker] = field(default_factory=dict)
 
     def run(self, seconds: Seconds) -> None:
-        """Run every worker for some seconds."""
+        """Run the worker of every working instance for ``seconds``."""
         for rental in self.cloud.living():
             if (share := rental.speed(self.cloud.now)) > 0:
                 self._worker_of(rental).run(seconds, share)
 
     @property
     def useful_s(self) -> Seconds:
-        """Spent on chunks that were committed."""
+        """Seconds of work on chunks that were committed."""
         return sum(worker.useful_s for worker in self._workers.values())
 
     @property
     def lost_chunks(self) -> int:
-        """Chunks whose lease expired before their worker came back."""
+        """Number of chunks that a worker lost because the lease had expired."""
         return sum(worker.lost_chunks for worker in self._workers.values())
 
     @property
     def refusals(self) -> int:
-        """How often a worker found another one alive under its worker id."""
+        """Number of calls that the ledger refused because another worker with the same worker id is alive."""
         return sum(worker.refusals for worker in self._workers.values())
 
     def _worker_of(self, rental: Rental) -> SimulatedWorker:

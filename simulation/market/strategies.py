@@ -1,4 +1,4 @@
-"""Two strategies to keep boxes running: this project's reconciler, and a simple script."""
+"""Two strategies that keep boxes running: this project's reconciler, and a simple script."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -20,19 +20,19 @@ ENVIRONMENT: Mapping[str, str] = {"DATABASE_URL": "postgresql://box@ledger/fleet
 
 
 class Strategy(Protocol):
-    """Keeps boxes running, one tick at a time."""
+    """A strategy that keeps boxes running. It acts once per tick."""
 
     name: str
 
     def tick(self) -> None:
-        """Run one tick; the vendor's rate limits decide how long it takes."""
+        """Run one tick. Its duration depends on the vendor's rate limits."""
 
     def scale_down(self) -> bool:
-        """Run one tick of scaling to zero. Returns whether the strategy takes nothing to be left."""
+        """Run one tick of scaling to zero. Return true when the strategy believes that no instance is left."""
 
 
 class FleetStrategy:
-    """This project's reconciler, with its ledger and caps."""
+    """The strategy of this project: its reconciler, with the ledger and caps."""
 
     name = "this fleet"
 
@@ -57,11 +57,11 @@ class FleetStrategy:
 
 
 class CheapestStrategy:
-    """Rents the cheapest offers that meet the user's filter, and replaces instances that die.
+    """The strategy of a simple script: it rents the cheapest offers that match the filter, and replaces dead instances.
 
-    It is better than a first script: it keeps the vendor's rate limits, never repeats a create, waits for a complete
-    listing, and destroys dead instances as long as they are listed. Like a first script it takes an instance that is
-    listed as running to work, and at the end destroys each instance once.
+    The script is better than a first attempt. It keeps the vendor's rate limits, never repeats a create request, waits
+    for a complete listing, and destroys dead instances as long as they are listed. Its weaknesses are those of a first
+    attempt: it assumes that an instance listed as running works, and it destroys each instance only once at the end.
     """
 
     name = "100 cheapest, replace what dies"
@@ -96,7 +96,7 @@ class CheapestStrategy:
                 self._client.create(offer.id, order)
             except OfferGone:
                 continue
-            except FleetError:  # it may have been rented: the next listing shows
+            except FleetError:  # the offer may have been rented; the next listing shows that
                 pass
             names.pop(0)
 
@@ -118,9 +118,9 @@ CHEAPEST: Mapping[str, object] = {
     "allocated_storage": 50,
     "limit": 64,
 }
-"""The user's own filter, cheapest first, with the defaults of the vendor's client."""
+"""The filter of the script: cheapest offers first, with the defaults of the vendor's client."""
 
 
 def is_dead(instance: Instance) -> bool:
-    """Whether the vendor reports an instance as down for good."""
+    """Return whether the vendor reports an instance as stopped, offline or unknown."""
     return instance.is_stopped or instance.actual_status in {"offline", "unknown"}

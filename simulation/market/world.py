@@ -1,4 +1,4 @@
-"""One vendor account, one ledger and the workers between them, in one virtual time."""
+"""The simulated world: one vendor account, one ledger and simulated workers, which share a virtual clock."""
 
 from dataclasses import dataclass, field
 
@@ -16,16 +16,16 @@ from validation.ledger.maintenance import sweep_stale_claims
 from validation.vast.client import VastClient
 
 STEP_S: Seconds = 120.0
-"""Interval of the workers' steps and of the ledger's sweep."""
+"""Seconds between two steps of the workers and between two sweeps of the ledger."""
 CHUNK_VIDEOS, VIDEO_SEGMENTS = 2, 4_000
-"""A chunk of as much work as fifty real videos, which an RTX 3090 does in twelve minutes, in fewer rows."""
+"""Size of a chunk. It has as many segments as fifty real videos, in fewer rows. An RTX 3090 needs twelve minutes."""
 START: Seconds = 1_800_000_000.0
-"""When every simulation starts, so that the seed decides everything."""
+"""Unix time at which every simulation starts. It is constant, so that a run depends only on its seed."""
 
 
 @dataclass(frozen=True)
 class VirtualClock:
-    """The fake's time as a clock of the client."""
+    """A clock for the client that shows and advances the fake's virtual time."""
 
     fake: FakeVast
 
@@ -37,12 +37,12 @@ class VirtualClock:
 
 
 def open_client(fake: FakeVast, key: str = ACCOUNT_KEY) -> VastClient:
-    """The fleet's client of a fake, without a socket and in the fake's time."""
+    """Return the vendor client of the fleet for a fake. The client uses no socket, and the fake's virtual time."""
     return VastClient(SecretStr(key), "http://fake", clock=VirtualClock(fake), transport=FakeTransport(fake))
 
 
 class SharedTime(FakeVast):
-    """A fake whose time is also the ledger's and the workers'."""
+    """A fake vendor that also advances the clock of the ledger and the workers."""
 
     def __init__(self, world: "World", cloud: Cloud, *, seed: int) -> None:
         super().__init__(cloud, seed=seed)
@@ -50,7 +50,7 @@ class SharedTime(FakeVast):
         self._clock = SimulatedClock(world.ledger, cloud.now)
 
     def advance(self, seconds: Seconds) -> None:
-        """Let time pass for vendor, ledger and workers, in steps of at most ``STEP_S``."""
+        """Advance the time of the vendor, the ledger and the workers, in steps of at most ``STEP_S``."""
         while seconds > 0:
             pace = min(seconds, self._stepped_at + STEP_S - self.cloud.now)
             super().advance(pace)
@@ -63,7 +63,7 @@ class SharedTime(FakeVast):
 
 @dataclass
 class World:
-    """A vendor, a ledger with a queue of constant length, and the workers."""
+    """A fake vendor, a ledger with a queue of constant length, and simulated workers."""
 
     ledger: Engine
     seed: int = 0
@@ -86,7 +86,7 @@ class World:
         return self.fake.cloud
 
     def play(self, mix: FailureMix) -> None:
-        """Make everything fail as this mix says."""
+        """Replace all failures of the vendor by those of a mix."""
         self.fake.play(mix)
 
     @property
@@ -94,12 +94,12 @@ class World:
         return START
 
     def queue(self, chunks: int) -> None:
-        """Keep so many chunks in the queue from now on, however many are done."""
+        """Keep ``chunks`` chunks in the queue from now on: finished ones are replaced after each step."""
         self._chunks = chunks
         self._refill()
 
     def step(self) -> None:
-        """One step of the workers, the sweep and the queue."""
+        """Run the workers for ``STEP_S``, then the sweep, then refill the queue."""
         self.workers.run(STEP_S)
         sweep_stale_claims(self.ledger)
         self._refill()

@@ -1,7 +1,7 @@
-"""A tiny IndicConformer in the file layout of the real one: graphs, hundreds of weight files, vocabulary, masks.
+"""A tiny IndicConformer in the file layout of the real model: graphs, hundreds of weight files, vocabulary and masks.
 
-Its weights are random, so its texts are meaningless. The network is an independent implementation after NeMo 1.23, not
-after ours: as the real one was exported, without the masks that make padding harmless.
+Its weights are random, so its texts are meaningless. The network follows NeMo 1.23 and shares no code with this
+project's model. Like the exported real model, it lacks the masks that remove the effect of padding.
 """
 
 import json
@@ -31,17 +31,17 @@ LETTERS = {
     "ta": 0x0B80,
     "te": 0x0C00,
 }
-"""First code point of each language's block of letters."""
+"""The first code point of each language's Unicode block."""
 _PIECES = 256
 _MELS = 80
 _MAX_FRAMES = 5000
-"""Length of the table of positions in frames of 80 ms, as in NeMo."""
+"""Length of the table of relative positions, in frames of 80 ms, as in NeMo."""
 _MASKED = -10_000.0
 
 
 @dataclass(frozen=True)
 class ConformerSize:
-    """The widths of a network; kernels and strides are the real ones."""
+    """The dimensions of a network. Kernels and strides are those of the real model."""
 
     layers: int = 2
     width: int = 16
@@ -52,7 +52,7 @@ class ConformerSize:
 
 
 def save_conformer(folder: Path, size: ConformerSize | None = None, *, seed: int = 0) -> Path:
-    """Save an IndicConformer in the layout of its repository, every weight in a file of its own."""
+    """Save a random IndicConformer in the layout of its repository, with one file per weight. Return the folder."""
     assets = folder / "assets"
     assets.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
@@ -75,7 +75,7 @@ def save_conformer(folder: Path, size: ConformerSize | None = None, *, seed: int
 
 
 def save_vocabulary(assets: Path) -> None:
-    """Save pieces and masks of 22 languages in a byte-pair vocabulary's order: merges, then letters."""
+    """Save the subword pieces and masks of 22 languages. As in a byte-pair vocabulary, merges precede letters."""
     languages, width = sorted(LETTERS), _PIECES * len(LETTERS) + 1
     vocabulary = {language: [*make_pieces(LETTERS[language]), "|"] for language in languages}
     masks = {
@@ -87,7 +87,7 @@ def save_vocabulary(assets: Path) -> None:
 
 
 def make_pieces(block: int) -> list[str]:
-    """Make the subword pieces of a language from the letters of its block."""
+    """Make the 256 subword pieces of a language from the letters of its Unicode block."""
     characters = map(chr, range(block, block + 0x60))
     letters = ["▁", *(letter for letter in characters if unicodedata.category(letter)[0] in "LM")][:64]
     pairs = (left + right for left, right in product(letters, letters[1:]))
@@ -96,7 +96,7 @@ def make_pieces(block: int) -> list[str]:
 
 
 class _StockEncoder(nn.Module):
-    """NeMo's ``ConformerEncoder`` at 1.23, with depthwise subsampling and relative positions."""
+    """The ``ConformerEncoder`` of NeMo 1.23, with depthwise subsampling and relative positions."""
 
     def __init__(self, size: ConformerSize) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class _StockPositions(nn.Module):
         rate = torch.exp(torch.arange(0, size.width, 2, dtype=torch.float32) * -(math.log(10_000.0) / size.width))
         table = torch.zeros(len(distance), size.width)
         table[:, 0::2], table[:, 1::2] = torch.sin(distance * rate), torch.cos(distance * rate)
-        self.table = [table[None]]  # in a list, so that the exporter sees a constant and not a weight
+        self.table = [table[None]]  # in a list, so that the exporter writes a constant and not a weight
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         if self.scale is not None:
@@ -229,7 +229,7 @@ class _StockHead(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.decoder_layers = nn.Sequential(nn.Conv1d(width, _PIECES * len(LETTERS) + 1, 1))
-        # As initialised, every symbol would be about equally likely for any audio.
+        # With the default initialisation, all symbols would have about the same probability for any audio.
         nn.init.normal_(self.get_parameter("decoder_layers.0.weight"), std=0.5)
 
     def forward(self, encoder_output: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ class _StockHead(nn.Module):
 
 
 def _randomise_norms(network: nn.Module) -> None:
-    """Draw random norm parameters: initialised ones are the identity, trained ones never are."""
+    """Draw random parameters of the norms. By default a norm is the identity, which a trained norm never is."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):
             nn.init.normal_(module.get_buffer("running_mean"), 0, 0.1)
@@ -249,7 +249,7 @@ def _randomise_norms(network: nn.Module) -> None:
 
 
 def _export(network: nn.Module, example: tuple[Tensor, ...], path: Path, inputs: list[str], outputs: list[str]) -> None:
-    """Export as NeMo did: through TorchScript, which names nodes after modules and folds batch norms."""
+    """Export a network to ONNX through TorchScript, as NeMo does. It names nodes by modules and folds batch norms."""
     input_axes = {"audio_signal": [0, 2], "length": [0], "encoder_output": [0, 2]}
     output_axes = {"outputs": [0, 2], "encoded_lengths": [0], "logprobs": [0, 1]}
     axes = {name: (input_axes | output_axes)[name] for name in (*inputs, *outputs)}
@@ -262,7 +262,7 @@ def _export(network: nn.Module, example: tuple[Tensor, ...], path: Path, inputs:
 
 
 def _scatter_weights(path: Path) -> None:
-    """Move each weight into a file of its own name, those of attributes as well."""
+    """Move each weight of an ONNX file, including constants in attributes, into a file with the weight's name."""
     proto = onnx.load(path)
     attributes = [
         (f"{node.name.strip('/').replace('/', '_')}_attr__value", attribute.t)

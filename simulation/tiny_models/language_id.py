@@ -1,6 +1,6 @@
-"""Tiny LID models of the suite `indic`, saved by their own libraries in the file layouts of the real ones.
+"""Tiny LID models of the suite `indic`, saved by their own libraries in the file layouts of the real models.
 
-Their weights are random, so their answers are meaningless; they are loaded and batched exactly as the real ones.
+Their weights are random, so their answers are meaningless. They are loaded and batched as the real models are.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch import nn
 from validation.models.import_shims import allow_torchaudio, importing_speechbrain
 
 MMS_LABELS = ("ara", "cmn", "eng", "spa", "fra", "hin", "tam", "ory", "npi", "kok", "urd", "swa", "swh", "ast")
-"""Labels in the form of MMS-LID; `swa` and `swh` are one language here, `ast` has no two-letter code."""
+"""Labels in the format of MMS-LID. This project maps `swa` and `swh` to one language; `ast` has no two-letter code."""
 VOXLINGUA_LABELS = (
     *("ar: Arabic", "as: Assamese", "bn: Bengali", "en: English", "hi: Hindi", "iw: Hebrew", "jw: Javanese"),
     *("ne: Nepali", "ta: Tamil", "te: Telugu", "ur: Urdu", "zh: Chinese"),
@@ -23,7 +23,7 @@ VOXLINGUA_LABELS = (
 
 @dataclass(frozen=True)
 class MmsSize:
-    """The widths of a wav2vec 2.0; kernels and strides are the real ones."""
+    """The dimensions of a wav2vec 2.0 network. Kernels and strides are those of the real model."""
 
     layers: int = 2
     hidden: int = 32
@@ -34,7 +34,7 @@ class MmsSize:
 
 
 def save_mms(folder: Path, size: MmsSize | None = None, *, seed: int = 0, **changes: Any) -> Path:
-    """Save an MMS-LID as transformers does; ``changes`` override its configuration."""
+    """Save a random MMS-LID as transformers does. ``changes`` override its configuration. Return the folder."""
     allow_torchaudio()
     library: Any = import_module("transformers")
     library.utils.logging.disable_progress_bar()
@@ -59,7 +59,7 @@ def save_mms(folder: Path, size: MmsSize | None = None, *, seed: int = 0, **chan
     }
     torch.manual_seed(seed)
     network = library.Wav2Vec2ForSequenceClassification(library.Wav2Vec2Config(**settings | changes))
-    # As initialised, all labels would be about equally likely for any audio.
+    # With the default initialisation, all labels would have about the same probability for any audio.
     nn.init.normal_(network.classifier.weight, std=2.0)
     network.save_pretrained(folder)
     library.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder)
@@ -67,7 +67,7 @@ def save_mms(folder: Path, size: MmsSize | None = None, *, seed: int = 0, **chan
 
 
 def save_voxlingua(folder: Path, *, channels: int = 16, seed: int = 0) -> Path:
-    """Save a VoxLingua107 ECAPA as speechbrain does: recipe, checkpoints and label encoder."""
+    """Save a random VoxLingua107 ECAPA as speechbrain does: recipe, checkpoints, label encoder. Return the folder."""
     with importing_speechbrain():
         from speechbrain.dataio.encoder import CategoricalEncoder  # noqa: PLC0415 - see the context
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # noqa: PLC0415

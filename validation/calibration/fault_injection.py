@@ -1,4 +1,4 @@
-"""Variants of trusted clips: as they are, harmlessly changed, and with one injected fault each.
+"""Make variants of trusted clips: unchanged, harmlessly changed, or with one injected fault.
 
 A fault is in the recording, in the transcript or in the language label.
 """
@@ -16,9 +16,9 @@ from validation.calibration.trusted_clips import Rng, TrustedClip
 from validation.domain import SAMPLE_RATE, Seconds, Waveform
 
 MAX_PEAK = 0.999
-"""Highest absolute sample of a changed clip, so that a change does not clip it by accident."""
+"""Maximum absolute sample value of a changed clip. It prevents unintended clipping."""
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
-"""The band of a telephone line: ITU-T G.712."""
+"""Lowest and highest frequency of a telephone line (ITU-T G.712)."""
 
 # --- Harmless changes -----------------------------------------------------------------------------------------------
 
@@ -28,31 +28,35 @@ def leave_unchanged(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng)
 
 
 def make_quieter(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
-    """Eight decibels quieter."""
+    """Lower the level of the audio by 8 dB."""
     return replace(clip, audio=_limit_peak(clip.audio * 10 ** (-8 / 20)))
 
 
 def add_pauses(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip:
-    """0.3 s of faint noise at both ends."""
+    """Add 0.3 s of faint noise at both ends of the audio."""
     room = 1e-4 * rng.standard_normal((2, int(0.3 * SAMPLE_RATE)))
     return replace(clip, audio=_limit_peak(np.concatenate([room[0], clip.audio, room[1]])))
 
 
-# --- Something besides the speech -----------------------------------------------------------------------------------
+# --- Added sound ----------------------------------------------------------------------------------------------------
 
 
 def add_noise(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip:
-    """White noise at a signal-to-noise ratio."""
+    """Add white noise at a signal-to-noise ratio."""
     return replace(clip, audio=_mix(clip.audio, rng.standard_normal(len(clip.audio)), snr_db))
 
 
 def add_music(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip:
-    """Chords of plucked strings, two in a second, at a signal-to-noise ratio."""
+    """Add synthetic chords of plucked strings, two per second, at a signal-to-noise ratio."""
     return replace(clip, audio=_mix(clip.audio, _play_chords(len(clip.audio), rng), snr_db))
 
 
 def overlap(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip | None:
-    """Another clip over all of it; of another language, so that the speaker is another one."""
+    """Mix the whole clip with a clip of another language, which has another speaker, at a signal-to-noise ratio.
+
+    Returns:
+        None if no clip has another language.
+    """
     others = [other.audio for other in clips if other.language != clip.language]
     if not others:
         return None
@@ -60,17 +64,17 @@ def overlap(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, snr_db
     return replace(clip, audio=_mix(clip.audio, other, snr_db))
 
 
-# --- Less than was recorded -----------------------------------------------------------------------------------------
+# --- Damaged or missing speech --------------------------------------------------------------------------------------
 
 
 def overdrive(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng, *, scale: float) -> TrustedClip:
-    """Amplified until one sample in twenty is clipped, then stored at a share of full scale."""
+    """Amplify the audio until 5 % of its samples are clipped, then multiply it by ``scale``; 1 is full scale."""
     clipped = np.clip(clip.audio / max(np.quantile(np.abs(clip.audio), 0.95), 1e-6), -1, 1)
     return replace(clip, audio=(clipped * scale).astype(np.float32))
 
 
 def telephone(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
-    """The band of a telephone line, at a rate of 8 kHz, as a video's sound track holds a call: resampled to 16 kHz."""
+    """Limit the audio to the band of a telephone line: resample to 8 kHz and back to 16 kHz, then filter."""
     narrow = soxr.resample(soxr.resample(clip.audio, SAMPLE_RATE, 8000), 8000, SAMPLE_RATE)
     spectrum = np.fft.rfft(narrow)
     hz = np.fft.rfftfreq(len(narrow), 1 / SAMPLE_RATE)
@@ -84,13 +88,17 @@ def silence(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> Trus
 
 
 def truncate(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng, *, share: float) -> TrustedClip:
-    """The last part of the speech is missing; the transcript has it."""
+    """Cut off the last ``share`` of the speech. The transcript stays complete."""
     first, last = _speech_span(clip.audio)
     return replace(clip, audio=clip.audio[: last - int(share * (last - first))])
 
 
 def shift(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, seconds: Seconds) -> TrustedClip | None:
-    """Times shifted: the beginning is missing, and at the end the next sentence of the language has begun."""
+    """Shift the segment: cut off the first ``seconds`` of the speech, and append as much of another clip's beginning.
+
+    Returns:
+        None if no other clip of the language exists, or if the speech is shorter than twice ``seconds``.
+    """
     others = [other.audio for other in clips if other.language == clip.language and other.text != clip.text]
     first, last = _speech_span(clip.audio)
     moved = int(seconds * SAMPLE_RATE)
@@ -104,7 +112,7 @@ def shift(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, seconds:
 
 
 def double_speed(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
-    """Played twice as fast, an octave higher."""
+    """Double the speed of the audio, which raises its pitch by an octave."""
     return replace(clip, audio=_limit_peak(soxr.resample(clip.audio, 2 * SAMPLE_RATE, SAMPLE_RATE)))
 
 
@@ -122,7 +130,10 @@ def _play_chords(samples: int, rng: Rng) -> np.ndarray:
 
 
 def _speech_span(audio: Waveform) -> tuple[int, int]:
-    """First and last sample within 40 dB of the peak: where the speech begins and ends."""
+    """Return the range of samples in which the speech lies: from the first to the last sample within 40 dB of the peak.
+
+    The end is exclusive.
+    """
     loud = np.flatnonzero(np.abs(audio) > 0.01 * np.abs(audio).max())
     return (int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, len(audio))
 
@@ -133,20 +144,20 @@ def _mix(speech: Waveform, other: np.ndarray, snr_db: float) -> Waveform:
 
 
 def _limit_peak(audio: np.ndarray) -> Waveform:
-    """Scale the audio so that no sample exceeds ``MAX_PEAK``: clipping is a fault of its own, injected elsewhere."""
+    """Scale the audio down so that no sample exceeds ``MAX_PEAK``. Only ``overdrive`` injects clipping."""
     fitted: Waveform = (audio * min(1.0, MAX_PEAK / max(float(np.abs(audio).max()), 1e-9))).astype(np.float32)
     return fitted
 
 
 LOOPED_WORDS = 12
-"""Words of a loop, as a recogniser writes one when it repeats itself."""
+"""Number of repetitions that ``append_loop`` adds. A recogniser writes such loops by mistake."""
 
 
 def swap_transcript(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Replace the transcript by words of other clips of the same language, about equally many characters.
+    """Replace the transcript by words of other clips of the same language, with about the same number of characters.
 
     Returns:
-        None if no other clip of the language has a text.
+        None if no other clip of the language has another transcript.
     """
     others = _other_texts(clip, clips)
     if not others:
@@ -163,30 +174,34 @@ def swap_transcript(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -
 
 
 def swap_word(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Replace one word by a word of another clip of the same language; two characters in scripts without spaces."""
+    """Replace one word by a word of another clip of the same language. Without spaces, a word is two characters.
+
+    Returns:
+        None if the transcript has one word, or if no other word is available.
+    """
     others = _other_texts(clip, clips)
     if not others:
         return None
     own, foreign = cut_words(clip.text), cut_words(others[rng.integers(len(others))])
     place = int(rng.integers(len(own)))
     candidates = [word for word in foreign if word.casefold() != own[place].casefold()]
-    if len(own) < 2 or not candidates:  # noqa: PLR2004 - the only word would be the whole transcript
+    if len(own) < 2 or not candidates:  # noqa: PLR2004 - a single word is the whole transcript
         return None
     own[place] = candidates[rng.integers(len(candidates))]
     return replace(clip, text=_joint(clip.text).join(own))
 
 
 def drop_word(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Leave out one word; two characters in scripts without spaces."""
+    """Remove one word. Without spaces, a word is two characters. Return None for fewer than three words."""
     own = cut_words(clip.text)
-    if len(own) < 3:  # noqa: PLR2004 - half of the transcript is another fault
+    if len(own) < 3:  # noqa: PLR2004 - one of two words is the fault "half transcript"
         return None
     del own[int(rng.integers(len(own)))]
     return replace(clip, text=_joint(clip.text).join(own))
 
 
 def drop_second_half(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip | None:
-    """Leave out the second half of the words."""
+    """Remove the second half of the words. Return None for fewer than two words."""
     own = cut_words(clip.text)
     return replace(clip, text=_joint(clip.text).join(own[: len(own) // 2])) if len(own) > 1 else None
 
@@ -203,13 +218,13 @@ def append_loop(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> 
 
 
 def mislabel(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """The label of another language of the clips."""
+    """Replace the language label by that of another clip. Return None if all clips have the same language."""
     others = sorted({other.language for other in clips} - {clip.language})
     return replace(clip, language=others[rng.integers(len(others))]) if others else None
 
 
 def cut_words(text: str) -> list[str]:
-    """Cut a transcript into words, or into pairs of characters where it has no spaces."""
+    """Split a transcript into words, or into pairs of characters if the transcript has no spaces."""
     words = text.split()
     if len(words) > 1:
         return words
@@ -226,15 +241,15 @@ def _other_texts(clip: TrustedClip, clips: Sequence[TrustedClip]) -> list[str]:
 
 
 SOUND = "sound"
-"""The ``fault`` of a variant without one."""
+"""The value of ``FaultyClip.fault`` for a variant without a fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultyClip:
-    """A variant of a clip, and what is known to be wrong with it."""
+    """A variant of a trusted clip, with the name of its injected fault."""
 
     original: str
-    """The name of the trusted clip. Variants of one clip are not independent evidence."""
+    """The name of the trusted clip. Variants of one clip are not statistically independent."""
     fault: str
     """``sound``, or the name of the injected fault."""
     variant: str
@@ -247,7 +262,7 @@ class FaultyClip:
 
 
 Transform: TypeAlias = Callable[[TrustedClip, Sequence[TrustedClip], Rng], TrustedClip | None]
-"""(clip, all clips, random numbers) -> the changed clip, or None if these clips do not allow it."""
+"""Takes a clip, all clips and a random generator. Returns the changed clip, or None if these clips do not allow it."""
 
 HARMLESS: Mapping[str, Transform] = {
     "as it is": leave_unchanged,
@@ -280,16 +295,16 @@ FAULTS: Mapping[str, Mapping[str, Transform]] = {
     "shift of 1 s": {"shift of 1 s": partial(shift, seconds=1.0)},
     "doubled speed": {"doubled speed": double_speed},
 }
-"""Fault -> its variants."""
+"""For each fault, its transforms by the name of the variant."""
 
 
 def inject_faults(clips: Sequence[TrustedClip], faults: Collection[str] = tuple(FAULTS)) -> list[FaultyClip]:
-    """Make every variant of every clip, harmless or with one of ``faults``. The same clips give the same variants."""
+    """Make the harmless variants of every clip and those with one of ``faults``. The result is deterministic."""
     return [faulty for clip in clips for faulty in _transform(clip, clips, faults)]
 
 
 def find_missing_faults(variants: Sequence[FaultyClip]) -> list[str]:
-    """The faults that no variant has: a wrong language, for example, needs clips of two languages."""
+    """List the faults that no variant has. For example, a wrong language needs clips of two languages."""
     injected = {faulty.fault for faulty in variants}
     return [fault for fault in FAULTS if fault not in injected]
 

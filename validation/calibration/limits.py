@@ -1,7 +1,7 @@
-"""Proposals for the limits of verdict rules.
+"""Propose limits for verdict rules.
 
-From the user's own clips: as strict as an allowed loss of sound segments permits. From committed shards: by language,
-as quantiles of a language's own segments.
+``propose_limits`` uses trusted clips. It proposes the strictest limit with an allowed loss of sound segments.
+``propose_language_limits`` uses committed shards. Its limits are quantiles of the segments of each language.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from validation.scoring.features import compare_romanised, romanise
 from validation.scoring.verdict import LANGUAGE, Condition, Decision, Rule, Rules
 
 DIGITS = 4
-"""Decimals of a proposed limit, which is rounded to the lenient side."""
+"""Number of decimals of a proposed limit. The limit is rounded so that the rule fires less often."""
 
 FOLDS = 5
 """Number of parts in the cross-validation."""
@@ -24,7 +24,7 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A rule's present and proposed limit, with the loss and the finds of each."""
+    """The present and the proposed limit of a rule, each with its loss and the number of faults that it finds."""
 
     place: int
     """Index of the rule in the file."""
@@ -34,23 +34,25 @@ class Proposal:
     loss_before: Estimate
     """Share of the sound variants for which the rule fires with the present limit."""
     loss: Estimate
+    """Share of the sound variants for which the rule fires with the proposed limit."""
     finds_before: int
-    """Number of faulty variants for which the rule fires with the proposed limit."""
+    """Number of faulty variants for which the rule fires with the present limit."""
     finds: int
+    """Number of faulty variants for which the rule fires with the proposed limit."""
 
 
 def propose_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss: float) -> Iterator[Proposal]:
-    """Propose a better limit for each rule that compares a measurement, if there is one.
+    """Propose a better limit for each rule that compares a signal with a float, if a better limit exists.
 
-    Only the first such comparison of a rule is changed. Its limit becomes the strictest one with which the rule fires
-    for at most ``max_loss`` of the sound variants. There is no proposal for a rule whose loss is within ``max_loss``
-    already and for which a stricter limit finds no further fault.
+    Only the first such comparison of a rule is changed. The proposed limit is the strictest limit with which the rule
+    fires for at most ``max_loss`` of the sound variants. A rule has no proposal if its loss is at most ``max_loss``
+    already and the new limit finds no more faulty variants.
 
     Args:
-        evaluated: sound and faulty variants, scored.
+        evaluated: scored variants, sound and faulty.
         rules: the present rules.
-        max_loss: the share of sound variants for which one rule may fire. With fewer than 1 / max_loss variants the
-            limit lies beyond all of them.
+        max_loss: the share of sound variants for which one rule may fire. With fewer than 1 / max_loss sound variants,
+            the rule fires for none of them.
     """
     sound = [each for each in evaluated if each.clip.fault == SOUND]
     clips = count_clips(evaluated, SOUND)
@@ -68,7 +70,10 @@ def propose_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss
 
 
 def apply_proposals(rules: Rules, proposals: Sequence[Proposal], version: str) -> Rules:
-    """The rules with the proposed limits, under a new version; what is rejected would also be reviewed."""
+    """Return the rules with the proposed limits, under a new version.
+
+    Review rules are tightened so that they fire for every segment that a reject rule of the same reason finds.
+    """
     changed = list(rules.rules)
     for proposal in proposals:
         changed[proposal.place] = replace_limit(proposal.rule, proposal.condition, proposal.limit)
@@ -77,7 +82,7 @@ def apply_proposals(rules: Rules, proposals: Sequence[Proposal], version: str) -
 
 
 def _include_rejects(rule: Rule, rules: Sequence[Rule]) -> Rule:
-    """A review rule of one condition, at least as strict as the reject rules of its reason on the same column."""
+    """Make a review rule of one condition at least as strict as the reject rules of its reason on the same column."""
     condition, value = rule.when[0], rule.when[0].value
     if rule.verdict == "reject" or len(rule.when) != 1 or not isinstance(value, float):
         return rule
@@ -93,23 +98,23 @@ def _include_rejects(rule: Rule, rules: Sequence[Rule]) -> Rule:
 
 
 def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
-    """The rule with another limit in one of its conditions."""
+    """Return the rule with another limit in one of its conditions."""
     other = condition.model_copy(update={"value": limit})
     when = tuple(other if each is condition else each for each in rule.when)
     return rule.model_copy(update={"when": when})
 
 
 def count_loss(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
-    """The shares of the sound variants that the rules reject, and that they do not accept (reject or review)."""
+    """Return the share of the sound variants that the rules reject, and the share that they reject or review."""
     verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == SOUND]
     return _estimate_loss(verdicts, count_clips(evaluated, SOUND))
 
 
 def validate_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss: float) -> tuple[Estimate, Estimate]:
-    """The loss that proposed limits would cause on unseen clips: shares rejected, and not accepted.
+    """Estimate the loss of proposed limits on unseen clips: the share rejected, and the share rejected or reviewed.
 
-    Cross-validated by clip: each fifth of the clips gets the limits that the other four fifths propose. Limits lie at
-    the edge of the clips that set them, so the loss on those clips alone would be too low.
+    The estimate is cross-validated by clip with ``FOLDS`` folds. Limits are proposed from four fifths of the clips and
+    applied to the other fifth. The loss on the clips from which limits were proposed would be too low.
     """
     clips = sorted({each.clip.original for each in evaluated})
     folds = [frozenset(clips[fold::FOLDS]) for fold in range(min(FOLDS, len(clips)))]
@@ -132,7 +137,7 @@ def _estimate_loss(verdicts: Sequence[Decision], clips: int) -> tuple[Estimate, 
 
 
 def found_by_fault(evaluated: Sequence[EvaluatedClip], rules: Rules) -> dict[str, float]:
-    """Fault -> share of its variants that the rules do not accept."""
+    """Return, for each fault, the share of its variants that the rules reject or review."""
     shares = {}
     for fault in list_faults(evaluated):
         verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == fault]
@@ -141,14 +146,17 @@ def found_by_fault(evaluated: Sequence[EvaluatedClip], rules: Rules) -> dict[str
 
 
 def _find_condition(rule: Rule) -> Condition | None:
-    """The first comparison with a float. Limits of counts are not changed."""
+    """Return the first comparison of a rule with a float; None if there is none. Integer limits are not changed."""
     return next(
         (each for each in rule.when if each.op in {"<", "<=", ">", ">="} and isinstance(each.value, float)), None
     )
 
 
 def _find_limit(sound: Sequence[EvaluatedClip], rule: Rule, condition: Condition, max_loss: float) -> float | None:
-    """The strictest limit; None if no more sound variants meet the other conditions than the loss allows."""
+    """Return the strictest limit with which a rule fires for at most ``max_loss`` of the sound variants.
+
+    Return None if the other conditions of the rule hold for so few sound variants that every limit is allowed.
+    """
     others = [each for each in rule.when if each is not condition]
     values = [
         float(value)
@@ -161,7 +169,7 @@ def _find_limit(sound: Sequence[EvaluatedClip], rule: Rule, condition: Condition
         return None
     is_low = condition.op[0] == "<"
     limit = sorted(values, reverse=not is_low)[allowed]
-    shift = 0.1**DIGITS if condition.op.endswith("=") else 0.0  # the variant at the limit itself must pass
+    shift = 0.1**DIGITS if condition.op.endswith("=") else 0.0  # the rule must not fire for a variant at the limit
     scaled = (limit - shift if is_low else limit + shift) * 10.0**DIGITS
     return float(floor(scaled) if is_low else ceil(scaled)) / 10.0**DIGITS
 
@@ -171,16 +179,17 @@ def _count(evaluated: Sequence[EvaluatedClip], rule: Rule) -> int:
 
 
 MIN_SEGMENTS = 200
-"""Segments of a language without which it keeps the common limit: a quantile of 2 % is then four segments."""
+"""Minimum number of segments of a language for a limit of its own. 2 % of 200 segments are four segments."""
 MAX_SWAPPED = 5000
-"""Segments of a language whose transcripts are swapped: the standard error of a share is then below 0.01."""
+"""Maximum number of segments per language whose transcripts are swapped. It makes the standard error of a share less
+than 0.01."""
 BY_LANGUAGE = ("_align_tok", "_align_min", "_align_stretch", "_greedy_lp", "_greedy_tok", "roman_cer", "chars_per_s")
-"""Endings of the columns whose distribution depends on the language. Limits of the audio hold for all."""
+"""Suffixes of the columns whose distribution depends on the language. Other limits are common to all languages."""
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageLimit:
-    """A limit of one language for a condition of a rule."""
+    """The proposed limit of one language for a condition of a rule."""
 
     place: int
     """Index of the rule in the file."""
@@ -189,24 +198,25 @@ class LanguageLimit:
     limit: float
     segments: int
     found_swapped: float | None
-    """Share of other segments' transcripts that the limit finds; None for columns that need the models to know it."""
+    """Share of swapped transcripts that the limit finds. The share is computed only for ``roman_cer``. For other
+    columns it is None, because the models would have to score the swapped transcripts."""
 
 
 def propose_language_limits(
     segments: pl.DataFrame | pl.LazyFrame, rules: Rules, *, share: float, min_segments: int = MIN_SEGMENTS
 ) -> Iterator[LanguageLimit]:
-    """Propose the limit beyond which a share of each language's segments lies, for each rule of one such condition.
+    """Propose a limit per language for each review rule with one condition on a column of ``BY_LANGUAGE``.
 
-    The share is a quantile of the language's own segments, as OWSM v4 filters its corpus: a language that the
-    recogniser knows badly is not judged by the limit of one that it knows well. A review limit is never laxer than the
-    reject limit of the same column and reason, so what is rejected would also have been reviewed. Languages of fewer
-    than ``min_segments`` have no proposal and keep the common limit.
+    The limit is a quantile of the language's own segments, as in the filter of the OWSM v4 corpus. So a language on
+    which the recogniser is weak does not get the limit of a language on which it is strong. A review limit is at least
+    as strict as the reject limit of the same column and reason. Languages with fewer than ``min_segments`` segments
+    have no proposal and keep the common limit.
 
     Args:
-        segments: decoded segments with the columns of a shard; two columns at a time are read.
+        segments: decoded segments with the columns of a shard. Only two or three columns are read at a time.
         rules: the present rules.
-        share: of each language's segments that one rule may send to review.
-        min_segments: see above.
+        share: the share of each language's segments that one rule may send to review.
+        min_segments: the minimum number of segments of a language.
     """
     rows = segments.lazy()
     names = rows.collect_schema().names()
@@ -227,7 +237,7 @@ def propose_language_limits(
 
 
 def apply_language_limits(rules: Rules, limits: Sequence[LanguageLimit], version: str) -> Rules:
-    """The rules with the limits by language added, under a new version."""
+    """Return the rules with the limits by language added, under a new version."""
     changed = list(rules.rules)
     for place in dict.fromkeys(each.place for each in limits):
         rule, own = changed[place], {each.language: each.limit for each in limits if each.place == place}
@@ -250,7 +260,7 @@ def _depends_on_language(condition: Condition, names: Collection[str]) -> bool:
 
 
 def _keep_reject_within(limit: float, rule: Rule, condition: Condition, rules: Rules, language: str) -> float:
-    """Move a review limit so far that it includes everything that a reject rule of the same reason finds."""
+    """Tighten a review limit so that it includes every segment that a reject rule of the same reason finds."""
     rejecting = [
         float(other.limit_for(language) or 0)
         for each in rules.rules
@@ -262,9 +272,10 @@ def _keep_reject_within(limit: float, rule: Rule, condition: Condition, rules: R
 
 
 def _found_swapped(own: pl.LazyFrame, names: Sequence[str], language: str, limit: float) -> float:
-    """Plant the transcript of each segment in the next one: the share with a romanised error rate beyond a limit.
+    """Return the share of wrong transcripts whose romanised character error rate is at least ``limit``.
 
-    Measured on the first ``MAX_SWAPPED`` segments.
+    The recognised text of each segment is compared with the stored transcript of the next segment. Only the first
+    ``MAX_SWAPPED`` segments are used.
     """
     heard_column = next(name for name in names if name.endswith("_text") and name != "language_text")
     texts = own.select("text", heard_column).head(MAX_SWAPPED).collect(engine="streaming")

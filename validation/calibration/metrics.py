@@ -1,6 +1,6 @@
-"""The signals of every variant of a clip, and how well a signal, or the rules, separate faulty from sound clips.
+"""Score the variants of trusted clips, and measure how well signals and rules separate faulty from sound variants.
 
-Every figure has confidence bounds.
+Every share and every AUC has confidence bounds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from validation.scoring.verdict import Rules
 
 
 class Scorer(Protocol):
-    """What a suite must offer: its models' roles and a way to score."""
+    """The interface of a suite that the calibration needs: the roles of its models, and a method that scores."""
 
     roles: SuiteRoles
 
@@ -25,7 +25,7 @@ class Scorer(Protocol):
 
 
 def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, ColumnType]:
-    """The types of the signals that rules may read. ``models`` are the columns of a suite, by model."""
+    """Return the type of each signal that rules may read. ``models`` maps each model of a suite to its columns."""
     own = {f"{model}_{column.name}": column.type for model, columns in models.items() for column in columns}
     faults = ["fault", *(f"{model}_fault" for model in models)]
     return {column.name: column.type for column in DERIVED_SIGNALS} | own | dict.fromkeys(faults, "str")
@@ -33,14 +33,14 @@ def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, Column
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedClip:
-    """A variant of a clip, and every signal that the suite's rules may read."""
+    """A variant of a clip, with every signal that the suite's rules may read."""
 
     clip: FaultyClip
     signals: Mapping[str, Scalar]
 
 
 def evaluate_clips(suite: Scorer, variants: Sequence[FaultyClip]) -> list[EvaluatedClip]:
-    """Score every variant, in order."""
+    """Score the variants with a suite, and return the results in the order of the variants."""
     decoded = [
         DecodedSegment(Segment("calibration", f"{s.original}/{s.variant}", s.text, s.language), s.audio)
         for s in variants
@@ -53,7 +53,7 @@ def evaluate_clips(suite: Scorer, variants: Sequence[FaultyClip]) -> list[Evalua
 
 
 AnomalyScores: TypeAlias = NDArray[np.float64]
-"""(n,) one score per variant, higher for a more suspicious signal; -inf where the signal is missing."""
+"""(n,) anomaly scores, one per variant. A higher score is more suspicious; a missing signal gives -inf."""
 MAX_FALSE_POSITIVE_RATE = 0.01
 """The false-positive rate at which recall is measured."""
 WITHOUT_RULE = {
@@ -64,12 +64,12 @@ WITHOUT_RULE = {
     "_greedy_lp": "<",
     "_sig": "<",
 }
-"""Endings of columns that are measured although no rule reads them, with their suspicious direction."""
+"""Suffixes of columns that are measured although no rule reads them. ``<`` means that low values are suspicious."""
 
 
 @dataclass(frozen=True, slots=True)
 class Indicator:
-    """A column and its suspicious direction."""
+    """A column, and whether its low or its high values are suspicious."""
 
     column: str
     op: str
@@ -79,7 +79,7 @@ class Indicator:
         return f"{self.column} {'low' if self.op == '<' else 'high'}"
 
     def anomaly_score(self, value: Scalar) -> float:
-        """How suspicious a value is; -inf for a missing one, which counts as no alarm."""
+        """Return the anomaly score of a value, higher for a more suspicious value; -inf for a missing value."""
         if value is None:
             return -np.inf
         return -float(value) if self.op == "<" else float(value)
@@ -87,7 +87,7 @@ class Indicator:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 95 % confidence bounds."""
+    """An estimated share or AUC, with its 95 % confidence bounds."""
 
     value: float
     low: float
@@ -99,32 +99,35 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class IndicatorReport:
-    """How well one indicator finds one fault."""
+    """The AUC and recall of one indicator for one fault."""
 
     fault: str
     indicator: Indicator
     count: int
-    """Variants with the fault."""
+    """Number of variants with the fault."""
     auc: Estimate
-    """Probability that a faulty variant has a higher score than a sound one; 0.5 is chance."""
+    """Probability that a faulty variant has a higher anomaly score than a sound variant; 0.5 is chance."""
     recall: Estimate
-    """Share of the faulty variants beyond the limit that 1 % of the sound ones exceed. The bounds take that limit as
-    exact, although its false-positive rate is itself an estimate from so many clips."""
+    """Share of the faulty variants above the threshold that at most 1 % of the sound variants exceed. The bounds ignore
+    that the threshold itself is estimated from the sound variants."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictReport:
-    """The verdicts of the rules on one kind of variant."""
+    """The verdicts of the rules on the variants with one fault, or on the sound variants."""
 
     fault: str
     count: int
     rejected: Estimate
     not_accepted: Estimate
-    """Rejected, or sent to review."""
+    """Share of the variants that are rejected or sent to review."""
 
 
 def list_indicators(rules: Rules, columns: Iterable[str] = ()) -> list[Indicator]:
-    """The columns that rules compare with a limit, each once, in the rules' order; then those of ``WITHOUT_RULE``."""
+    """List the columns that rules compare with a limit, in the rules' order, then the columns of ``WITHOUT_RULE``.
+
+    An indicator is listed once. Of ``columns``, only those with a suffix of ``WITHOUT_RULE`` are added.
+    """
     indicators = [
         Indicator(condition.column, condition.op[0])
         for rule in rules.rules
@@ -138,7 +141,7 @@ def list_indicators(rules: Rules, columns: Iterable[str] = ()) -> list[Indicator
 
 
 def measure_indicators(evaluated: Sequence[EvaluatedClip], rules: Rules) -> Iterator[IndicatorReport]:
-    """Measure every indicator on every fault."""
+    """Yield the AUC and the recall of every indicator for every fault."""
     columns = dict.fromkeys(name for each in evaluated for name in each.signals)
     for indicator in list_indicators(rules, columns):
         scores = np.array([indicator.anomaly_score(each.signals.get(indicator.column)) for each in evaluated])
@@ -151,7 +154,7 @@ def measure_indicators(evaluated: Sequence[EvaluatedClip], rules: Rules) -> Iter
 
 
 def measure_verdicts(evaluated: Sequence[EvaluatedClip], rules: Rules) -> Iterator[VerdictReport]:
-    """How often the rules reject, and do not accept, each kind of variant; the sound ones first."""
+    """Yield the shares of rejected and of not accepted variants, first for the sound variants, then per fault."""
     for fault in (SOUND, *list_faults(evaluated)):
         verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == fault]
         clips, count = count_clips(evaluated, fault), len(verdicts)
@@ -164,16 +167,16 @@ def list_faults(evaluated: Sequence[EvaluatedClip]) -> list[str]:
 
 
 def count_clips(evaluated: Sequence[EvaluatedClip], fault: str) -> int:
-    """Number of original clips of the variants with a fault."""
+    """Count the original clips that have a variant with this fault."""
     return len({each.clip.original for each in evaluated if each.clip.fault == fault})
 
 
 def estimate(share: float, clips: int) -> Estimate:
-    """Bound a share by Wilson's 95 % interval with the number of clips, not of variants.
+    """Return a share with Wilson's 95 % interval. The sample size is the number of clips, not of variants.
 
-    Variants of one clip are correlated. A share over variants varies at most as much as one over clips, and so does an
-    AUC (Birnbaum and Klose 1957: its variance is at most A (1 - A) / n of the smaller group), so the bounds are rather
-    too wide.
+    Variants of one clip are correlated. The variance of a share over variants is at most that of a share over clips.
+    The same holds for an AUC A: its variance is at most A (1 - A) / n, with n of the smaller group (Birnbaum and Klose
+    1957). So the interval is conservative.
     """
     z2 = 1.96**2
     center = (share + z2 / (2 * clips)) / (1 + z2 / clips)
@@ -182,7 +185,10 @@ def estimate(share: float, clips: int) -> Estimate:
 
 
 def measure_auc(sound: AnomalyScores, faulty: AnomalyScores) -> float:
-    """Area under the ROC curve: how often a faulty variant has the higher score of two; ties count half."""
+    """Return the area under the ROC curve: the probability that a faulty variant has a higher score than a sound one.
+
+    Ties count one half.
+    """
     ordered = np.sort(sound)
     below, up_to = (np.searchsorted(ordered, faulty, side=side) for side in ("left", "right"))
     return float((below + up_to).mean() / (2 * len(sound)))
@@ -191,6 +197,9 @@ def measure_auc(sound: AnomalyScores, faulty: AnomalyScores) -> float:
 def measure_recall(
     sound: AnomalyScores, faulty: AnomalyScores, false_positive_rate: float = MAX_FALSE_POSITIVE_RATE
 ) -> float:
-    """Share of the faulty scores beyond the limit that at most ``false_positive_rate`` of the sound scores exceed."""
+    """Return the share of the faulty scores above a threshold.
+
+    The threshold is the lowest sound score that at most ``false_positive_rate`` of the sound scores exceed.
+    """
     limit = np.sort(sound)[::-1][int(false_positive_rate * len(sound))]
     return float((faulty > limit).mean())

@@ -18,15 +18,15 @@ Rng: TypeAlias = np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class TrustedClip:
-    """A recording with its right transcript and language."""
+    """A recording with its correct transcript and language."""
 
     name: str
     audio: Waveform
     text: str
     language: str
-    """The canonical code."""
+    """The canonical language code, as ``normalize_language_code`` returns it."""
     is_synthetic: bool = False
-    """Whether a program spoke it. Recognisers hear such speech less well than people."""
+    """Whether the speech is synthetic. Recognisers make more errors on synthetic speech than on human speech."""
 
 
 def load_trusted(folder: Path) -> list[TrustedClip]:

@@ -1,1 +1,1 @@
-"""Videos with known answers: generated, queued, and compared with what each worker answered."""
+"""Generate canaries, add them to the queue, and compare the answers of the workers with the known answers."""

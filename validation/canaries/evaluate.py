@@ -1,12 +1,13 @@
-"""Compare what workers answered for canaries with the known answers.
+"""Compare the answers of workers for canaries with the known answers.
 
-A canary is wrong if one of its segments has another verdict, lacks a known answer or is missing, or if two of its
-segments have a number that is off by more than the tolerance between two correct boxes (``tolerance_for``). A single
-number proves nothing, because tolerances have a tail and the numbers of one segment deviate together.
+A canary is wrong if a segment is missing, has another verdict or lacks a number that the known answer has. It is also
+wrong if the numbers of two segments differ from the known answers by more than the tolerance (``tolerance_for``). One
+such segment is not enough: correct boxes exceed the tolerance now and then, and the numbers of a segment deviate
+together.
 
-A canary without a comparable answer is inconclusive: its video failed, or it was scored by other models or rules.
-Segments on which a model failed are left out; a canary with such a segment is inconclusive unless another of its
-segments is wrong. Workers that fail on sound videos are found by their share of failures instead.
+A canary is inconclusive if its video failed, or if other models or rules scored it. Segments on which a model failed
+are not compared. A canary with such a segment is inconclusive unless its other segments show that it is wrong. Workers
+that fail on sound videos are found by their share of failures instead.
 """
 
 import logging
@@ -49,21 +50,21 @@ TOLERANCES: Mapping[str, float] = {
     "letters": 5.0,
     "ratio of a word": 0.5,
 }
-"""Unit -> absolute tolerance of floating-point outputs of models; counts must be equal. `vfleet check-precision` allows
-half precision 0.02 of an alignment score at the 99th percentile. These tolerances are at least five times as wide,
-because not every GPU model has been measured."""
+"""Absolute tolerance of floating-point outputs of models, by unit. Numbers with another unit, such as counts, must be
+equal. `vfleet check-precision` allows half precision an error of 0.02 in alignment scores at the 99th percentile. These
+tolerances are at least five times as wide, because not every GPU model has been measured."""
 RELATIVE_TOLERANCE = 0.02
-"""Relative tolerance, added to the absolute one: a sum of log-probabilities deviates in proportion to its length."""
+"""Relative tolerance, added to the absolute one: the error of a sum of log-probabilities grows with its length."""
 PROBABILITY_TOLERANCE, LOGIT_TOLERANCE = 0.02, 0.4
-"""A probability may deviate by 0.02 plus the effect of 0.4 on its logit, which is small near 0 and 1."""
+"""A probability may deviate by 0.02 plus the effect of a change of its logit by 0.4, which is small near 0 and 1."""
 ROUNDING_TOLERANCE = 1e-3
-"""Relative tolerance of signals that the same code computes from samples and text: rounding alone."""
+"""Relative tolerance of signals that are computed from audio and text without a model. Only their rounding differs."""
 _FROM_ASR = frozenset(column.name for column in RECOGNITION_SIGNALS)
 _COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type == "float") - _FROM_ASR
 
 
 def tolerance_for(column: str, value: float, unit: str | None) -> float:
-    """The tolerance of one number of a shard; ``unit`` is the unit of its column."""
+    """Return the absolute tolerance of one number of a shard. ``unit`` is the unit of its column."""
     if column in _COMPUTED:
         return ROUNDING_TOLERANCE * (1 + abs(value))
     if unit == "probability":
@@ -75,13 +76,13 @@ def tolerance_for(column: str, value: float, unit: str | None) -> float:
 log = logging.getLogger("vfleet.canaries")
 
 RowValues: TypeAlias = Mapping[str, Any]
-"""Column -> value of one row of a shard."""
+"""The values of one row of a shard, by column."""
 Units: TypeAlias = Mapping[str, str]
-"""Column -> unit."""
+"""The unit of each column."""
 
 OTHER_MODELS: tuple[Outcome, str] = ("inconclusive", "scored by other models than the known answers")
 MIN_DEVIATING_SEGMENTS = 2
-"""Number of segments with a deviating number that is not chance."""
+"""Minimum number of segments with a deviating number for a canary to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,29 +97,30 @@ class EvaluatedCanary:
 
 @dataclass(frozen=True, slots=True)
 class WorkerTally:
-    """The outcomes of one worker."""
+    """The number of canaries of one worker, by outcome."""
 
     known_as: str
-    """The label of the rented box, else the worker's id."""
+    """The label of the rented box; the worker's id for other boxes."""
     right: int
     wrong: int
-    """Cleared ones included."""
+    """Wrong canaries, including those of a quarantine that was cleared."""
     inconclusive: int
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryTally:
-    """The number of canaries and the outcomes by worker."""
+    """The number of canaries, and their outcomes by worker."""
 
     planted: int
+    """Canaries that were put into the queue."""
     waiting: int
-    """Without an outcome yet."""
+    """Canaries without an outcome."""
     workers: Sequence[WorkerTally]
-    """Those with most wrong outcomes first."""
+    """One tally per worker, most wrong canaries first."""
 
 
 def tally_results(results: Sequence[CanaryResult]) -> CanaryTally:
-    """Count outcomes by worker."""
+    """Count the outcomes of canaries by worker."""
     counts: dict[str, Counter[str]] = {}
     for result in results:
         if result.outcome is not None:
@@ -132,9 +134,10 @@ def tally_results(results: Sequence[CanaryResult]) -> CanaryTally:
 
 
 def evaluate_canaries(engine: Engine, results: ObjectStore) -> list[EvaluatedCanary]:
-    """Compare every committed canary that has no outcome yet. Costs one query on a small table if there is none.
+    """Compare every committed canary that has no outcome yet, and record the outcomes in the ledger.
 
-    Canaries of a shard that cannot be read are left for the next run; `vfleet audit` names such a shard.
+    If no canary waits, the function runs one query on a small table. Canaries of a shard that cannot be read are
+    tried again in the next run; `vfleet audit` lists such shards.
     """
     evaluated = []
     for _, group in groupby(read_pending_canaries(engine), key=attrgetter("shard_key")):
@@ -151,7 +154,10 @@ def evaluate_canaries(engine: Engine, results: ObjectStore) -> list[EvaluatedCan
 
 
 def find_error(known: Sequence[KnownAnswer], rows: Sequence[RowValues], units: Units) -> str | None:
-    """Say what is wrong about the rows of a canary, None if nothing is. Segments with a failure are left out."""
+    """Describe the difference between the rows of a canary and its known answers; None if the rows are right.
+
+    Segments on which a model failed are not compared.
+    """
     if len(known) != len(rows):
         return f"{len(rows)} segments instead of {len(known)}"
     deviations = []
@@ -168,14 +174,14 @@ def find_error(known: Sequence[KnownAnswer], rows: Sequence[RowValues], units: U
 
 
 def find_failure(row: RowValues) -> str | None:
-    """Name the first failure in a row, None if the segment was decoded and every model that was run has answered."""
+    """Describe the first fault in a row; None if the segment was decoded and every model that ran has answered."""
     skipped = f"{SKIPPED.fault.kind}: "
     faults = {name: str(why) for name, why in row.items() if why and (name == "fault" or name.endswith("_fault"))}
     return next((f"{name} {why}" for name, why in faults.items() if not why.startswith(skipped)), None)
 
 
 def find_deviation(right: KnownAnswer, row: RowValues, units: Units) -> str | None:
-    """Name the first number that is off by more than the tolerance, None if none is."""
+    """Describe the first number that differs from the known answer by more than the tolerance; None if none does."""
     for name, value in right.signals.items():
         found = row.get(name)
         if value is None and found is None:
@@ -187,17 +193,20 @@ def find_deviation(right: KnownAnswer, row: RowValues, units: Units) -> str | No
 
 @dataclass(frozen=True, slots=True)
 class _ShardAnswers:
-    """The rows of a shard's canaries."""
+    """The answers for the canaries of one shard."""
 
     rows: Mapping[str, Sequence[RowValues]]
-    """Video -> its rows, in order."""
+    """The rows of each video, by video id, in the order of its segments."""
     units: Units
     basis: Mapping[str, str]
-    """What the answers depend on besides the models."""
+    """Versions on which the answers depend in addition to the models, for example that of the rules."""
 
 
 def _evaluate_shard(results: ObjectStore, canaries: Sequence[PendingCanary]) -> list[tuple[Outcome, str | None]]:
-    """The outcomes of canaries of one shard, or of canaries whose video failed. The shard is read at most once."""
+    """Return an outcome and a finding for each canary. All canaries are of one shard, or their videos failed.
+
+    The shard is read at most once.
+    """
     if canaries[0].shard_key is None:
         return [("inconclusive", f"the video failed: {canary.error}") for canary in canaries]
     if not any(canary.is_comparable for canary in canaries):
@@ -227,10 +236,11 @@ def _format_basis(basis: Mapping[str, str]) -> str:
 
 
 def _read(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _ShardAnswers:
-    """The rows of the canaries in their shard.
+    """Read the rows of the canaries from their shard.
 
     Raises:
-        ObjectMissing, ShardCorrupt: the shard is missing, or not the one that was committed.
+        ObjectMissing: the shard is missing.
+        ShardCorrupt: the shard's checksum differs from the committed checksum.
     """
     key, committed = str(canaries[0].shard_key), canaries[0].shard_sha256
     payload = get_bytes(results, key)

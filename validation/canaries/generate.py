@@ -1,9 +1,9 @@
-"""Generate canaries: probes packed as videos that look like the other videos of the queue.
+"""Generate canaries: videos made of probes that look like the other videos of the queue.
 
-A probe is a segment made of a trusted clip, with its known answer. Answers of correct boxes differ a little, so a
-borderline answer may differ in its verdict. Only stable answers are used: every model that was run has answered, no
-number is closer to a limit of the rules or a bound of the cascade than the tolerance, and the answer stays the same
-when noise at the level of half-precision rounding is added to the audio.
+A probe is a segment made from a trusted clip, with its known answer. Correct boxes give slightly different numbers, so
+their verdicts may differ if a number is near a limit. Only probes with stable answers are used. An answer is stable if
+every model that ran has answered, every number is further from the limits of the rules and of the cascade than its
+tolerance, and noise at the level of half-precision rounding does not change the answer.
 """
 
 import string
@@ -37,16 +37,16 @@ from validation.storage.errors import ObjectExists
 from validation.storage.store import put_once
 
 FAULTS = ("swapped transcript", "wrong language")
-"""Faults that leave the speech clear. Answers for noisy or cut speech differ between boxes."""
+"""The faults of probes. They do not change the audio, because answers for noisy or cut speech differ between boxes."""
 NOISE_SCALE = 1e-3
-"""Level of the added noise relative to the speech: half precision keeps three digits."""
+"""RMS level of the added noise relative to the speech. Half precision has about three significant digits."""
 _FROM_TAR = frozenset({"segment_index", "start_s", "end_s"})
-"""Numbers that come from the tar, not from a model."""
+"""Numeric columns that are read from the tar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A segment and its known answer."""
+    """A segment with its known answer."""
 
     clip: str
     flac: bytes
@@ -58,7 +58,10 @@ class Probe:
 
 
 def make_probes(suite: Suite | InferenceClient, clips: Sequence[TrustedClip]) -> list[Probe]:
-    """Make sound and faulty segments of the clips, score each twice, and keep those with a stable answer."""
+    """Make sound and faulty segments of the clips, and return those with a stable answer.
+
+    Each segment is scored twice: as it is, and with noise added.
+    """
     columns = [column for column in shard_columns(suite.columns) if column.type in {"float", "int"}]
     units = {column.name: column.unit for column in columns if column.name not in _FROM_TAR}
     variants = inject_faults(clips, FAULTS)
@@ -73,13 +76,13 @@ def make_probes(suite: Suite | InferenceClient, clips: Sequence[TrustedClip]) ->
 
 
 def list_conditions(suite: Scorer) -> list[Condition]:
-    """The conditions on numbers: those of the rules, and the bounds of the cascade."""
+    """List the conditions of the suite's rules and the bounds of its cascade."""
     cascade = find_cascade(suite.name)
     return [each for rule in suite.rules.effective for each in rule.when] + list(cascade.bounds if cascade else ())
 
 
 def is_stable(row: Row, perturbed: Row, conditions: Sequence[Condition], units: Units) -> bool:
-    """Whether an answer is complete, not near a threshold, and the same for perturbed audio."""
+    """Check that an answer is complete, not near a threshold, and the same for perturbed audio."""
     if find_failure(row):
         return False
     if row["verdict"] != perturbed["verdict"] or find_deviation(_expected(row, units), perturbed, units):
@@ -88,7 +91,7 @@ def is_stable(row: Row, perturbed: Row, conditions: Sequence[Condition], units: 
 
 
 def _near_threshold(condition: Condition, row: Row, units: Units) -> bool:
-    """Whether two correct boxes may disagree about the condition."""
+    """Check whether a deviation within the tolerance changes the result of the condition."""
     value = row.get(condition.column)
     if condition.value is None or condition.column not in units or not isinstance(value, int | float):
         return False
@@ -98,7 +101,7 @@ def _near_threshold(condition: Condition, row: Row, units: Units) -> bool:
 
 
 _NOT_EXPECTED = {"length_difference_s", "margin"}
-"""Columns of which a canary expects no value: one depends on the tar's records, the other is the verdict's."""
+"""Numeric columns without a known answer: the first depends on the metadata of the tar, the second on the verdict."""
 
 
 def _expected(row: Row, units: Mapping[str, str]) -> KnownAnswer:
@@ -107,7 +110,7 @@ def _expected(row: Row, units: Mapping[str, str]) -> KnownAnswer:
 
 
 def _run(suite: Suite | InferenceClient, variants: Sequence[FaultyClip], evaluated: Sequence[Waveform]) -> list[Row]:
-    """The rows that a chunk would write for these segments."""
+    """Score the segments, and return the rows that a chunk would write for them."""
     segments = tuple(
         DecodedSegment(Segment("probe", f"{place:06d}", each.text, each.language), audio)
         for place, (each, audio) in enumerate(zip(variants, evaluated, strict=True))
@@ -125,7 +128,7 @@ def _perturb(audio: Waveform) -> Waveform:
 
 
 MAX_ID_DRAWS = 100
-"""How often a free id of a pattern is drawn before the pattern is given up: short patterns may be full."""
+"""Maximum number of random ids per template. Every id of a short pattern may be taken."""
 _KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 
 
@@ -136,14 +139,16 @@ class Canary:
     video: Video
     tar: bytes
     answers: tuple[KnownAnswer, ...]
-    """One per segment, in order."""
+    """One known answer per segment, in order."""
 
 
 def find_templates(engine: Engine, probes: Sequence[Probe], count: int, rng: np.random.Generator) -> list[Video]:
-    """Draw videos of the queue as templates, in languages of the probes; some twice if the queue is short.
+    """Draw ``count`` videos of the queue as templates, in the languages of the probes.
+
+    If the queue has fewer such videos, some are used more than once.
 
     Raises:
-        BadInput: there is none. A canary in a language that no other video has could be recognised.
+        BadInput: the queue has no video in these languages. A canary in a language of its own could be recognised.
     """
     languages = {probe.language for probe in probes}
     labels = [row["language"] for row in read_view(engine, "queue_progress")]
@@ -157,9 +162,10 @@ def find_templates(engine: Engine, probes: Sequence[Probe], count: int, rng: np.
 def generate_canaries(
     templates: Sequence[Video], probes: Sequence[Probe], rng: np.random.Generator
 ) -> Iterator[Canary]:
-    """Make a canary like each template: its language, an id of the same pattern, as many segments as clips allow.
+    """Make a canary like each template, with the same language and an id of the same pattern.
 
-    A clip occurs once in a canary, sound or with a fault; clips are drawn anew for each canary.
+    A canary has as many segments as its template, or fewer if the clips do not suffice: a clip occurs only once per
+    canary, sound or with a fault. Clips are drawn anew for each canary. A template without a free id is skipped.
     """
     clips: dict[str, dict[str, list[Probe]]] = defaultdict(lambda: defaultdict(list))
     for probe in probes:
@@ -188,18 +194,18 @@ def add_to_queue(
     models: Mapping[str, str],
     basis: Mapping[str, str],
 ) -> list[Video]:
-    """Register canaries, upload their tars, then enter them into the queue. Returns those that are in the queue.
+    """Register canaries in the ledger, upload their tars, then add them to the queue. Return the added videos.
 
-    If it is interrupted, at most unused objects remain: no canary is claimed before its answers are registered.
+    No canary is claimed before its answers are registered. If the function is interrupted, only unused objects remain.
 
     Args:
-        engine: the ledger, with a login that may seed.
-        source: where the tars of videos are.
-        canaries: the canaries.
-        source_key: a video's key in the source.
+        engine: the ledger, with a login that may seed videos.
+        source: the object store that holds the tars of videos.
+        canaries: the canaries to add.
+        source_key: the template of a tar's key, with the placeholder ``{video_id}``.
         suite: the suite that gave the answers.
-        models: its model revisions.
-        basis: what the answers depend on besides these (``comparability_key``).
+        models: the revisions of the suite's models.
+        basis: other versions on which the answers depend (``comparability_key``).
     """
     answers = {canary.video.video_id: canary.answers for canary in canaries}
     entered = insert_canaries(engine, suite, models, answers, basis=basis)
@@ -214,7 +220,7 @@ def add_to_queue(
 
 
 def _upload(source: ObjectStore, key: str, canary: Canary) -> bool:
-    """Whether the tar was uploaded. An object that has the name already belongs to another video and stays."""
+    """Upload the tar. Return False if the key exists: that object belongs to another video and is kept."""
     try:
         put_once(source, key, canary.tar)
     except ObjectExists:
@@ -223,7 +229,10 @@ def _upload(source: ObjectStore, key: str, canary: Canary) -> bool:
 
 
 def _draw_id(like: str, letters: Mapping[str, Sequence[str]], taken: set[str], rng: np.random.Generator) -> str | None:
-    """A free id with lower-case letters, capitals and digits where ``like`` has them, all found in ids of the queue."""
+    """Draw a free id with lower-case letters, capitals and digits at the same positions as in ``like``.
+
+    Only characters that occur in the templates' ids are used. Return None after ``MAX_ID_DRAWS`` ids that are taken.
+    """
     pools = [next((letters[kind] for kind in _KINDS if char in kind), [char]) for char in like]
     for _ in range(MAX_ID_DRAWS):
         drawn = "".join(pool[int(rng.integers(len(pool)))] for pool in pools)
@@ -233,7 +242,7 @@ def _draw_id(like: str, letters: Mapping[str, Sequence[str]], taken: set[str], r
 
 
 def _concatenate(probes: Sequence[Probe]) -> Iterator[PackedSegment]:
-    """The probes one after the other, with pauses of half a second."""
+    """Yield the probes as segments, one after the other, with pauses of half a second."""
     at_s = 0.0
     for probe in probes:
         ends_s = at_s + probe.duration_s

@@ -1,4 +1,4 @@
-"""The distribution of a signal: a histogram, the limits of rules, and a strip of quantiles per group."""
+"""Draw the distribution of a signal: a histogram, the limits of rules, and a box plot of quantiles per group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, AXIS = 44.0, 14.0, 6.0, 20.0
 
 @dataclass(frozen=True, slots=True)
 class QuantileStrip:
-    """Five quantiles of one group, from the 5th to the 95th percentile."""
+    """The 5th, 25th, 50th, 75th and 95th percentile of one group, drawn as a box plot."""
 
     name: str
     quantiles: tuple[float, float, float, float, float]
@@ -20,7 +20,10 @@ class QuantileStrip:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What to draw: per colour the counts in equal bins from ``low`` to ``high``, stacked."""
+    """The data of one chart. ``counts`` holds pairs of a colour and the counts in equal bins from ``low`` to ``high``.
+
+    The bars of the colours are stacked.
+    """
 
     title: str
     low: float
@@ -31,7 +34,7 @@ class Distribution:
     strips: Sequence[QuantileStrip] = ()
 
     def x_of(self, value: float) -> float:
-        """The x coordinate of a value, clipped to the axis."""
+        """Return the x coordinate of a value. A value outside the axis is moved to its nearest end."""
         share = min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
@@ -50,7 +53,7 @@ def draw_histogram(chart: Distribution) -> str:
 
 
 def _strip_y(number: int) -> float:
-    """The y coordinate of a strip's middle."""
+    """Return the y coordinate of the middle of the strip with this index."""
     return TOP + BARS_HEIGHT + AXIS + (number + 0.6) * STRIP_HEIGHT
 
 

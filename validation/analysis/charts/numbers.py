@@ -1,4 +1,4 @@
-"""Numbers as people read them: with units, and as the ticks of an axis."""
+"""Format numbers with units, and choose the ticks of an axis."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,13 +9,13 @@ from validation.domain import Seconds
 
 DAY_S = 86_400
 _STEPS_S = (60, 300, 600, 1800, 3600, 7200, 14_400, 28_800, 43_200, DAY_S, 2 * DAY_S, 7 * DAY_S)
-"""Round steps of time, from a minute to a week."""
+"""Distances between ticks on a time axis, from a minute to a week."""
 
 
 def round_ticks(low: float, high: float, *, count: int = 4) -> list[float]:
-    """About ``count`` round values that span ``[low, high]``: the first is at most ``low``, the last at least ``high``.
+    """Return about ``count`` round tick values. The first is at most ``low``, and the last is at least ``high``.
 
-    Steps are 1, 2 or 5 times a power of ten (Heckbert, Graphics Gems, 1990).
+    The distance between ticks is 1, 2 or 5 times a power of ten (Heckbert, Graphics Gems, 1990).
     """
     span = high - low or abs(high) or 1.0
     rough = span / count
@@ -26,7 +26,10 @@ def round_ticks(low: float, high: float, *, count: int = 4) -> list[float]:
 
 
 def time_ticks(start_s: Seconds, end_s: Seconds, *, max_ticks: int = 8) -> tuple[list[float], Callable[[float], str]]:
-    """About ``max_ticks`` round times between two epochs at most, and a function that writes a time, in UTC."""
+    """Return round times between two epochs, and a function that formats such a time in UTC.
+
+    The number of times is about ``max_ticks`` at most, and larger if the interval is longer than ``max_ticks`` weeks.
+    """
     step = next((s for s in _STEPS_S if (end_s - start_s) / s <= max_ticks), _STEPS_S[-1])
     ticks = [float(n * step) for n in range(ceil(start_s / step), floor(end_s / step) + 1)]
     pattern = "%d %b" if step >= DAY_S else "%a %H:%M" if end_s - start_s >= DAY_S else "%H:%M"
@@ -36,7 +39,7 @@ def time_ticks(start_s: Seconds, end_s: Seconds, *, max_ticks: int = 8) -> tuple
 UNKNOWN = "–"
 
 Number = float | Decimal | None
-"""As SQL views return them; None is unknown."""
+"""A number of a SQL view; None means unknown."""
 
 
 def format_count(value: Number) -> str:
@@ -44,12 +47,12 @@ def format_count(value: Number) -> str:
 
 
 def format_things(count: int, one: str, many: str) -> str:
-    """A count with its noun."""
+    """Format a count with its noun, in the singular (``one``) or the plural (``many``)."""
     return f"{format_count(count)} {one if count == 1 else many}"
 
 
 def format_share(value: Number) -> str:
-    """A share of 1 as a percentage; only exactly 0 is 0 %, only exactly 1 is 100 %."""
+    """Format a share between 0 and 1 as a percentage. ``0 %`` and ``100 %`` are written only for exactly 0 and 1."""
     if value is None:
         return UNKNOWN
     percent = float(value) * 100
@@ -65,19 +68,19 @@ def format_usd(value: Number) -> str:
 
 
 def format_rate(value: Number) -> str:
-    """Three significant digits."""
+    """Format a number with three significant digits, or without decimals from 100 on."""
     if value is None:
         return UNKNOWN
     return f"{value:,.0f}" if abs(float(value)) >= 100 else f"{value:.3g}"  # noqa: PLR2004
 
 
 def format_hours(audio_s: Number) -> str:
-    """Hours of audio from its seconds."""
+    """Format a length of audio, given in seconds, in hours."""
     return UNKNOWN if audio_s is None else f"{format_rate(float(audio_s) / 3600)} h"
 
 
 def format_duration(seconds: Seconds | None) -> str:
-    """A duration in its two largest units."""
+    """Format a duration in its two largest units, for example ``2 h 5 min``."""
     if seconds is None:
         return UNKNOWN
     for unit_s, name, next_s, next_name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
@@ -87,7 +90,7 @@ def format_duration(seconds: Seconds | None) -> str:
 
 
 def format_between(low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:
-    """An interval whose upper end may be unknown."""
+    """Format an interval. If ``high`` is None, the upper bound is unknown."""
     if low is None:
         return UNKNOWN
     return f"at least {write(low)}" if high is None else f"{write(low)} to {write(high)}"

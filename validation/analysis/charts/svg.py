@@ -1,4 +1,4 @@
-"""SVG elements, and the colours and lines that all charts share."""
+"""Functions that write SVG elements, and the colours and style sheet of all charts."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ FONT = "Inter, ui-sans-serif, system-ui, 'Segoe UI', Roboto, 'Noto Sans', sans-s
 
 
 def palette_css() -> str:
-    """The colours as CSS variables, which follow the reader's preference."""
+    """Return a style sheet with the colours as CSS variables, for light and for dark mode."""
     return f":root{{{_variables(LIGHT)}}}@media (prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}"
 
 
@@ -49,7 +49,7 @@ SHAPES_CSS = (
     f"svg .stroke-{name}{{stroke:var(--{name})}}svg .fill-{name}{{fill:var(--{name})}}"
     for name in ("accept", "review", "reject", "blue", "muted")
 )
-"""The style sheet of the charts; needs the colour variables of ``palette_css``."""
+"""The style sheet of the charts. It uses the colour variables of ``palette_css``."""
 
 
 def _variables(colours: Mapping[str, str]) -> str:
@@ -60,7 +60,10 @@ Point = tuple[float, float]
 
 
 def tag(name: str, *children: str, **attributes: object) -> str:
-    """Write an element. ``class_`` becomes ``class``, other underscores become hyphens; children are already markup."""
+    """Write an SVG element. ``class_`` becomes ``class``, and other underscores become hyphens.
+
+    ``children`` are markup and are not escaped. An attribute with the value None is left out.
+    """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{for_html(_write(value))}"'
         for key, value in attributes.items()
@@ -74,12 +77,12 @@ def label(text: str, x: float, y: float, **attributes: object) -> str:
 
 
 def path(points: Sequence[Point], **attributes: object) -> str:
-    """A straight line from point to point."""
+    """Write a path of straight lines through the points."""
     return tag("path", d="M" + "L".join(f"{_write(x)} {_write(y)}" for x, y in points), **attributes)
 
 
 def embedded(width: float, height: float, *children: str, title: str) -> str:
-    """Frame a chart for a page that includes ``SHAPES_CSS``; screen readers read the ``title``."""
+    """Return a chart as an SVG element for a page that includes ``SHAPES_CSS``. Screen readers read the ``title``."""
     return tag(
         "svg", tag("title", for_html(title)), *children, xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {_write(width)} {_write(height)}", role="img",
@@ -87,7 +90,7 @@ def embedded(width: float, height: float, *children: str, title: str) -> str:
 
 
 def standalone(width: float, height: float, *children: str, title: str) -> str:
-    """Frame a chart with its own background and style sheet, for pages in light or dark mode."""
+    """Return a chart as an SVG file with its own background and style sheet, for light and for dark mode."""
     paper = tag("rect", class_="paper", x=0.5, y=0.5, width=width - 1, height=height - 1, rx=10)
     style = f"<style>{palette_css()}{SHAPES_CSS}</style>"
     framed = embedded(width, height, style, paper, *children, title=title)
@@ -95,7 +98,7 @@ def standalone(width: float, height: float, *children: str, title: str) -> str:
 
 
 def data_uri(svg: str) -> str:
-    """The chart as a data URI."""
+    """Encode an SVG chart as a data URI."""
     return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Charts of quantities over time: lines, or stacked shares."""
+"""Draw charts of quantities over time, as lines or as stacked areas."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from validation.domain import Seconds
 WIDTH, HEIGHT = 760.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 20.0, 62.0, 32.0
 LABEL_WIDTH = 58.0
-"""Of the widest label of a time, `Mon 12:00`."""
+"""Width of the widest label of a time, `Mon 12:00`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line, by epoch seconds, in a colour of the palette."""
+    """One line of a chart. ``points`` are pairs of epoch seconds and a value; ``colour`` is a colour of the palette."""
 
     name: str
     colour: str
@@ -24,9 +24,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected end of a line: ``value`` at a time between two bounds.
+    """The expected end of a line: the time at which the line reaches ``value``, with bounds, in epoch seconds.
 
-    ``latest_s`` is None where the interval is open.
+    ``latest_s`` is None if the upper bound is unknown.
     """
 
     value: float
@@ -37,7 +37,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class TimeChart:
-    """What to draw. If ``stacked``, each series is drawn on top of the previous one."""
+    """The data of one chart. If ``stacked``, each series is drawn on top of the previous one."""
 
     title: str
     note: str
@@ -47,12 +47,12 @@ class TimeChart:
     stacked: bool = False
     forecast: Forecast | None = None
     ceiling: float | None = None
-    """The top of the axis, if it is fixed."""
+    """The highest value of the vertical axis; None to choose it from the data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Maps times and values to coordinates."""
+    """The axes of a chart. They map times and values to coordinates."""
 
     start_s: Seconds
     end_s: Seconds
@@ -65,7 +65,7 @@ class Axes:
 
 
 def draw_time_chart(chart: TimeChart) -> str:
-    """Draw a chart as a standalone SVG. A chart without a point says "nothing yet"."""
+    """Draw a chart as a standalone SVG. A chart without a point shows the text "nothing yet"."""
     title = [label(chart.title, LEFT - 44, 28, class_="title"), *_legend(chart)]
     if not any(series.points for series in chart.series):
         empty = label("nothing yet", WIDTH / 2, HEIGHT / 2, text_anchor="middle")
@@ -93,7 +93,7 @@ def _span(chart: TimeChart) -> tuple[Seconds, Seconds]:
 
 
 def _stack(series: Iterable[Series]) -> Iterable[tuple[Series, Sequence[tuple[Seconds, float]]]]:
-    """Each series raised by the previous ones, with the line below it."""
+    """Yield each series with the values of the previous series added, and with the lower edge of its area."""
     floor: dict[Seconds, float] = {}
     for one in series:
         lower = [(at, floor.get(at, 0.0)) for at, _ in one.points]
@@ -116,7 +116,7 @@ def _draw_series(
 
 
 def _draw_forecast(chart: TimeChart, axes: Axes) -> list[str]:
-    """The line from the last point to the expected end, and the fan of its uncertainty."""
+    """Draw a line from the last point to the expected end, and a triangle between the earliest and latest end."""
     if chart.forecast is None:
         return []
     forecast, series = chart.forecast, chart.series[0]
@@ -137,13 +137,13 @@ def _grid(axes: Axes, ticks: Sequence[float], format_value: Callable[[float], st
     times, write = time_ticks(axes.start_s, axes.end_s)
     for at in times:
         x = axes.point(at, 0)[0]
-        is_last = x > WIDTH - RIGHT - LABEL_WIDTH / 2  # its middle would put half of it outside of the chart
+        is_last = x > WIDTH - RIGHT - LABEL_WIDTH / 2  # centred, half of the label would be outside of the chart
         parts.append(label(write(at), x, HEIGHT - 10, text_anchor="end" if is_last else "middle"))
-    return [*parts, label("UTC", 4.0, HEIGHT - 10)]  # left of the widest label of the first tick
+    return [*parts, label("UTC", 4.0, HEIGHT - 10)]  # at the left edge, beside the label of the first tick
 
 
 def _legend(chart: TimeChart) -> list[str]:
-    """The note at the right; the names of the series under the title, if there are several."""
+    """Draw the note at the right, and below the title the names of the series if the chart has more than one."""
     parts = [label(chart.note, WIDTH - 20, 28, text_anchor="end")]
     x = LEFT - 44
     for series in chart.series if len(chart.series) > 1 else ():

@@ -1,1 +1,1 @@
-"""The HTML report: what was found in committed shards, why, and how it sounds."""
+"""The HTML report on committed shards: verdicts, reasons, distributions of signals, and audio of some segments."""

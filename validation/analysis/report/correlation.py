@@ -1,4 +1,4 @@
-"""Pearson's r of many pairs of columns over rows that are read in parts."""
+"""Compute Pearson's r for many pairs of columns. The rows are read in parts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ Pair: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """The rows that have both values: their number, means, and sums of squared and mixed deviations."""
+    """Statistics of two columns x and y over the rows that have both values.
+
+    ``xx``, ``yy`` and ``xy`` are sums of products of the deviations from the means.
+    """
 
     rows: int = 0
     mean_x: float = 0.0
@@ -22,7 +25,10 @@ class Moments:
     xy: float = 0.0
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Join two sets of rows (Chan, Golub and LeVeque 1983): no large sums are subtracted."""
+        """Return the moments of the union of two sets of rows (Chan, Golub and LeVeque 1983).
+
+        The formula subtracts no large sums, so it is numerically stable.
+        """
         rows = self.rows + other.rows
         if not rows:
             return self
@@ -39,17 +45,17 @@ class Moments:
 
     @property
     def correlation(self) -> float | None:
-        """Pearson's r; None if one of the columns is constant: its correlation is undefined."""
+        """Pearson's r; None if one of the columns is constant, because r is then undefined."""
         return self.xy / sqrt(self.xx * self.yy) if self.xx > 0 and self.yy > 0 else None
 
 
 def plan_moments(segments: pl.LazyFrame, pairs: Sequence[Pair]) -> pl.LazyFrame:
-    """Plan one row with the moments of each pair in a column ``x y``."""
+    """Plan a query of one row. A column named ``<x> <y>`` holds the moments of each pair as a struct."""
     return segments.select(_moments(*pair) for pair in pairs)
 
 
 def read_moments(found: pl.DataFrame, pairs: Sequence[Pair]) -> Mapping[Pair, Moments]:
-    """The moments that ``plan_moments`` found."""
+    """Read the moments of each pair from the result of ``plan_moments``."""
     return {pair: Moments(**found[" ".join(pair)][0]) for pair in pairs}
 
 

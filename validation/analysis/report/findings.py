@@ -1,7 +1,7 @@
 """The aggregates of the report, counted over all current segments.
 
-Segments are read in parts of ``PART_ROWS`` rows, and the answers of the parts are joined, so memory does not grow with
-the number of segments. The ranges of the signals are measured before, in two passes of their own (``find_signals``).
+Segments are read in parts of ``PART_ROWS`` rows, and the results of the parts are joined. So memory does not grow with
+the number of segments. ``find_signals`` measures the ranges of the signals beforehand, in two separate passes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,32 +20,37 @@ from validation.scoring.verdict import Rules
 Row: TypeAlias = Mapping[str, Any]
 
 MAX_CONFUSIONS = 12
-"""Pairs of a declared and a predicted language that are listed."""
+"""Maximum number of listed pairs of a declared and a predicted language."""
 PART_ROWS = 50_000
-"""Rows that are counted at a time; a row with every column takes about 1 kB."""
+"""Number of rows in one part. A row with every column takes about 1 kB of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The aggregates."""
+    """The aggregates of all segments of a report."""
 
     languages: Sequence[Row]
-    """``language, segments, hours``; segments by verdict, and hours by verdict as ``*_hours``. Most hours first."""
+    """One row per language, most hours first: ``language, segments, hours``, a count of segments per verdict, and the
+    hours per verdict as ``*_hours``."""
     reasons: Sequence[ReasonSummary]
     rules: Sequence[RuleSummary]
-    """The rules that fire, most hours first."""
+    """The rules that fired for at least one segment, most hours first."""
     histograms: Mapping[str, pl.DataFrame]
-    """By signal: ``language, verdict, bin, count``; the outermost bins include values beyond the range."""
+    """For each signal, rows of ``language, verdict, bin, count``. The outermost bins count values beyond the range."""
     lid_votes: Sequence[Row]
-    """``model, language``, and in how many segments the LID model ``agrees, differs, abstains`` or is ``unscored``."""
+    """One row per LID model and language: ``model, language``, and the number of segments of each vote in the columns
+    ``agrees, differs, abstains, unscored``."""
     lid_pairs: Sequence[Row]
-    """``one, other, both, same``: segments in which two LID models predicted a language, and the same language."""
+    """One row per pair of LID models: ``one, other, both, same``. ``both`` counts the segments for which both models
+    predicted a language, ``same`` those for which they predicted the same language."""
     confusions: Sequence[Row]
-    """``model, declared, predicted, count``: predictions other than the declared language, most frequent first."""
+    """Rows of ``model, declared, predicted, count`` for predictions other than the declared language, most frequent
+    first."""
     correlations: Mapping[tuple[str, str], float | None]
-    """Pearson's r of two signals that rules read, over segments that have both."""
+    """Pearson's r of each pair of signals that rules read, over the segments that have both signals."""
     worst: Sequence[Row]
-    """Per reason the segments with the largest margin, of different videos first, with every column."""
+    """For each reason, the segments with the largest margin, with every column. Segments of different videos come
+    first."""
     borderline: Sequence[Row]
     """The segments with the smallest absolute margin, with every column."""
 
@@ -54,7 +59,7 @@ class Findings:
         return sum(row["segments"] for row in self.languages)
 
     def count(self, verdict: str) -> int:
-        """Segments with a verdict."""
+        """Return the number of segments with a verdict."""
         return sum(row[verdict] for row in self.languages)
 
     def hours(self, verdict: str | None = None) -> float:
@@ -64,14 +69,14 @@ class Findings:
 def gather_findings(
     segments: pl.LazyFrame, rules: Rules, signals: Sequence[Signal], *, worst_per_reason: int, borderline: int
 ) -> Findings:
-    """Compute every aggregate.
+    """Compute the aggregates of the report.
 
     Args:
-        segments: from ``apply_rules``, by ``rules``.
-        rules: the rules of the verdicts.
-        signals: from ``find_signals``.
-        worst_per_reason: segments to show for each reason.
-        borderline: segments to show whose verdict is closest to changing.
+        segments: the segments with the verdicts of ``rules``, from ``apply_rules``.
+        rules: the rules that gave the verdicts.
+        signals: the signals to count, from ``find_signals``.
+        worst_per_reason: number of segments to show for each reason.
+        borderline: number of segments with the smallest absolute margin to show.
     """
     names = segments.collect_schema().names()
     compared = [signal.name for signal in signals if signal.name in rules.columns]

@@ -1,4 +1,4 @@
-"""The report's page: one HTML file that holds everything, follows light and dark mode, and needs no server or script.
+"""Write the report as one HTML file. The file embeds its styles and audio, and needs no server and no script.
 
 The markup is in ``templates/``; this module computes what the templates show. Jinja2 escapes every value.
 """
@@ -32,7 +32,7 @@ from validation.escape import plain_text
 from validation.scoring.verdict import Condition, Rules
 
 MAX_SAMPLE_S: Seconds = 30.0
-"""Longest sample in the page; a longer segment is cut. 30 s are about half a megabyte of the page."""
+"""The page holds at most the first 30 s of a segment. 30 s of audio add about half a megabyte to the page."""
 
 SegmentKey: TypeAlias = tuple[str, str]
 """A video's id and a segment's name."""
@@ -41,15 +41,16 @@ SegmentKey: TypeAlias = tuple[str, str]
 def fetch_audio(
     rows: Iterable[Mapping[str, Any]], store: ObjectStore, source_key: str
 ) -> dict[SegmentKey, str | Fault]:
-    """Fetch the first 30 s of some segments as data URIs; each video's tar is read once.
+    """Fetch the first 30 s of some segments as data URIs. Each video's tar is read once.
 
     Args:
-        rows: with ``video_id`` and ``segment``.
-        store: where the tars are.
-        source_key: a tar's key, with ``{video_id}`` in it.
+        rows: one mapping per segment, with the keys ``video_id`` and ``segment``.
+        store: the object store that holds the tars.
+        source_key: the template of a tar's key, with the placeholder ``{video_id}``.
 
     Returns:
-        Per segment its audio (FLAC, so that noise and clipping stay audible), or the reason why there is none.
+        For each segment, its audio as a FLAC data URI, or a fault if the audio could not be read. FLAC is lossless, so
+        noise and clipping stay audible.
     """
     keys = sorted({(row["video_id"], row["segment"]) for row in rows})
     samples: dict[SegmentKey, str | Fault] = {}
@@ -63,7 +64,7 @@ def fetch_audio(
 
 
 def encode_audio(samples: Waveform) -> str:
-    """Encode at most 30 s of samples as a FLAC data URI."""
+    """Encode the first 30 s of the samples as a FLAC data URI."""
     flac = BytesIO()
     soundfile.write(flac, samples[: int(MAX_SAMPLE_S * SAMPLE_RATE)], SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return f"data:audio/flac;base64,{b64encode(flac.getvalue()).decode()}"
@@ -78,18 +79,18 @@ def _fetch_segments(video_id: str, store: ObjectStore, key: str) -> dict[str, Wa
 
 
 VOTE_COLOURS = {"agrees": "accept", "differs": "reject", "abstains": "review", "unscored": "muted"}
-"""What a LID model may say about the declared language, with its colour."""
+"""The four votes of a LID model on the declared language. Each vote has a colour name of ``page.css``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the numbers of the page depend on."""
+    """The suite, models, shards and rules from which the numbers of the page were computed."""
 
     suite: str
     models: Mapping[str, str]
-    """The newest revision by model."""
+    """The newest revision of each model, by the model's name."""
     revisions: int
-    """How many suite revisions were joined."""
+    """Number of suite revisions whose results were joined."""
     shards: int
     rules: Rules
     written_at: datetime
@@ -102,14 +103,14 @@ def write_page(
     audio: Mapping[SegmentKey, str | Fault],
     canaries: CanaryTally | None = None,
 ) -> str:
-    """Write the page of a suite.
+    """Return the HTML page of a suite.
 
     Args:
-        origin: what was read.
-        findings: the aggregates.
-        signals: from ``find_signals``.
-        audio: the samples of the shown segments, as far as they were fetched.
-        canaries: the canaries' results; None where no ledger was read.
+        origin: the suite, models, shards and rules behind the numbers.
+        findings: the aggregates of ``gather_findings``.
+        signals: the signals to draw, from ``find_signals``.
+        audio: the audio of the shown segments, from ``fetch_audio``. A segment without an entry has no player.
+        canaries: the canaries' results; None if no ledger was read.
     """
     return _environment().get_template("page.html.j2").render(
         origin=origin,
@@ -146,12 +147,12 @@ def _environment() -> Environment:
 
 
 def _make_visible(value: object) -> object:
-    """Show control characters of text as escapes; markup of this project passes."""
+    """Escape the control characters of a plain string. ``Markup`` and values of other types are returned unchanged."""
     return value if not isinstance(value, str) or isinstance(value, Markup) else plain_text(value, max_chars=None)
 
 
 def format_hours(hours: float) -> str:
-    """Hours; a length below one hour in minutes and seconds."""
+    """Format a duration in hours, or in minutes and seconds if it is shorter than one hour."""
     return format_duration(hours * 3600) if hours < 1 else f"{format_rate(hours)} h"
 
 
@@ -161,7 +162,7 @@ def _sort_votes(findings: Findings) -> list[Row]:
 
 
 def _correlation_rows(findings: Findings) -> Iterator[tuple[str, list[float | None]]]:
-    """The lower triangle of the correlation matrix, the first signal's empty row included."""
+    """Yield each signal with its row of the lower triangle of the correlation matrix. The first row is empty."""
     names = list(dict.fromkeys(name for pair in findings.correlations for name in pair))
     known = {frozenset(pair): r for pair, r in findings.correlations.items()}
     for number, name in enumerate(names):
@@ -180,7 +181,7 @@ def _draw_signals(findings: Findings, signals: list[Signal], rules: Rules) -> It
 
 
 def _describe_segment(row: Row, rules: Rules, audio: Mapping[SegmentKey, str | Fault]) -> dict[str, Any]:
-    """What the card of a segment shows."""
+    """Return the values that the card of a segment shows."""
     sample = audio.get((row["video_id"], row["segment"]))
     return {
         "row": row,
@@ -201,7 +202,7 @@ def _format_margin(margin: float) -> str:
 
 
 def _segment_details(row: Row, rules: Rules) -> Iterator[tuple[str, str]]:
-    """The language, the reasons, and the comparisons that gave these reasons."""
+    """Yield names and texts: the language, the reasons, and the conditions whose rules gave these reasons."""
     yield "language", f"{row['language'] or UNKNOWN}, {format_rate(row['duration_s'])} s"
     if row["reasons"]:
         yield "because", ", ".join(row["reasons"])

@@ -1,4 +1,4 @@
-"""The questions of the report, each asked of one part of the segments, and how the answers of two parts are joined."""
+"""The queries of the report. A query runs on one part of the segments at a time; its results are joined afterwards."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ Join: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question whose answer over all segments follows from its answers over parts."""
+    """A query that runs on parts of the segments, and a function that joins the results of the parts."""
 
     plan: Callable[[pl.LazyFrame], pl.LazyFrame]
     join: Join
-    """Makes one answer of the answers of several parts, one below the other."""
+    """Takes the concatenated results of several parts and returns one result."""
 
 
 def report_queries(
     names: Sequence[str], rules: Rules, signals: Sequence[Signal], *, worst_per_reason: int, borderline: int
 ) -> dict[str, Query]:
-    """The questions about segments with these columns; their answers are described at ``Findings``."""
+    """Return the queries for segments with the columns ``names``. ``Findings`` describes the results."""
     models = lid_models(names)
     by_name = {signal.name: signal for signal in signals}
     fired = [word.meta.output_name() for word in fired_words(rules.effective)]
@@ -58,7 +58,7 @@ def report_queries(
 
 
 def lid_models(names: Sequence[str]) -> list[str]:
-    """The models with a probability of the declared language and a predicted language."""
+    """Return the LID models: those with a probability of the declared language and with a predicted language."""
     models = [name.removesuffix("_declared_p") for name in names if name.endswith("_declared_p")]
     return [model for model in models if f"{model}_language" in names]
 
@@ -90,7 +90,10 @@ def _histogram(signal: Signal) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
 
 
 def _lid_votes(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    """A LID model that does not know the declared language abstains; a model without an answer is ``unscored``."""
+    """Plan the votes of a LID model, counted per language.
+
+    A model that does not know the declared language ``abstains``. A model whose answer is a fault is ``unscored``.
+    """
     unscored = pl.col(f"{model}_fault").is_not_null()
     abstains = ~unscored & pl.col(f"{model}_declared_p").is_null()
     matches = pl.col(f"{model}_language") == pl.col("language_code")
@@ -119,13 +122,16 @@ def _lid_pair(one: str, other: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
 
 
 def _worst(reason: str, rules: Sequence[Rule], signals: Mapping[str, Signal]) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    """The segments whose first reason is this one. Only segments that could be decoded are shown."""
+    """Plan the decoded segments whose first reason is ``reason``, with their margin."""
     has_reason = pl.col("fault").is_null() & (pl.col("reasons").list.get(0, null_on_oob=True) == reason)
     return lambda segments: segments.filter(has_reason).with_columns(rule_margin(rules, signals))
 
 
 def _pick_worst(count: int) -> Join:
-    """The largest margins, of as many videos as there are: the worst segments of one video show one fault."""
+    """Keep the ``count`` segments with the largest margin, first one per video, then a second one, and so on.
+
+    The worst segments of one video often have the same fault.
+    """
     order = [(MARGIN, True), ("video_id", False), ("segment_index", False)]
 
     def pick(found: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,7 @@
-"""Signed margin of a segment to the rule boundary: large values are the worst segments, small ones are borderline."""
+"""Compute the margin of a segment: the signed distance to the limits of the rules.
+
+A large positive margin means a clear defect. A margin near zero means a borderline segment.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,20 +12,21 @@ from validation.analysis.selection.verdicts import is_for, limit_of
 from validation.scoring.verdict import Condition, Rule, Rules
 
 MARGIN = "::margin"
-"""The name of the margin's column."""
+"""Name of the column that holds the margin."""
 
 
 def rule_margin(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr:
-    """Signed margin of a segment to the boundary of some rules, in units of ``|limit - median|`` of each signal.
+    """Return an expression for a segment's margin to some rules, in units of ``|limit - median|`` of each signal.
 
-    Positive: a rule fires, and a signal would have to move by the margin for none to fire. Negative: no rule fires, and
-    a signal would have to move by the margin for one to fire. Infinite: only conditions without a number decide, such
-    as a missing answer. This is the robustness of a formula in min and max (Fainekos and Pappas 2009): a rule's
-    margin is that of its weakest condition, several rules' margin is that of the strongest rule.
+    If the margin is positive, a rule fires, and no rule would fire if a signal moved by the margin. If the margin is
+    negative, no rule fires, and a rule would fire if a signal moved by the margin. The margin is infinite if only
+    conditions without a number determine the result, for example a missing answer. The margin is the robustness of a
+    formula in min and max (Fainekos and Pappas 2009): a rule has the smallest margin of its conditions, and a set of
+    rules has the largest margin of its rules.
 
     Args:
-        rules: some of ``Rules.effective``, at least one.
-        signals: the numbers that the rules compare, by column.
+        rules: at least one rule of ``Rules.effective``.
+        signals: the numeric signals that the rules compare, by column.
     """
     margins = [
         pl.when(is_for(rule))
@@ -34,7 +38,7 @@ def rule_margin(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr
 
 
 def rules_by_reason(rules: Rules) -> dict[str, list[Rule]]:
-    """The rules that give each reason, in their order."""
+    """Group the effective rules by their reason. The rules of a reason keep their order."""
     grouped: dict[str, list[Rule]] = {}
     for rule in rules.effective:
         grouped.setdefault(rule.reason, []).append(rule)
@@ -42,7 +46,10 @@ def rules_by_reason(rules: Rules) -> dict[str, list[Rule]]:
 
 
 def _condition_margin(condition: Condition, signals: Mapping[str, Signal]) -> pl.Expr:
-    """By how much a condition holds, negative where it does not; plus or minus infinity where nothing is compared."""
+    """Return the margin of one condition: positive if the condition holds, negative if it does not.
+
+    The margin is plus or minus infinity if the condition does not compare a signal with a number.
+    """
     column, value = pl.col(condition.column), condition.value
     if condition.op in {"<", "<=", ">", ">="} and isinstance(value, int | float) and condition.column in signals:
         signal = signals[condition.column]

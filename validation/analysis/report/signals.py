@@ -12,26 +12,26 @@ from validation.scoring.verdict import Rules
 
 VERDICTS = ("accept", "review", "reject")
 BINS = 48
-"""Bars of a histogram."""
+"""Number of bars of a histogram."""
 MAX_STRIPS = 30
-"""Languages that get a strip of their own: those with the most hours."""
+"""Maximum number of languages whose quantiles a chart shows. Languages with more hours come first."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE_ROWS = 100_000
-"""Rows from which the range of an axis is taken. Counts are always taken over all rows."""
+"""Approximate number of rows that are sampled to find the range of an axis. Counts are taken over all rows."""
 TAIL_SHARE = 0.01
-"""Share of the rows below the axis, and above it; the outermost bins count them."""
+"""Share of the values below the range of an axis, and share above it. The outermost bins count these values."""
 NOT_SHOWN = frozenset(
     {
         "segment_index", "start_s", "end_s", "language_votes_for", "language_votes_against", "language_abstentions",
         "margin",
     }
 )  # fmt: skip
-"""Numeric columns that are positions, vote counts or a result of the rules, not signals."""
+"""Numeric columns that are not shown: positions in the audio, counts of votes, and the margin that the rules give."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A numeric column, with the range of its axis."""
+    """A numeric column of a shard, with its median and the range of its axis (``low`` to ``high``)."""
 
     name: str
     unit: str
@@ -42,13 +42,13 @@ class Signal:
 
 
 def find_signals(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> list[Signal]:
-    """List the numeric columns of a suite in column order, with a range that holds 98 % of their values.
+    """List the numeric columns of the segments in column order, each with a range that holds 98 % of its values.
 
     A column without any value is left out.
 
     Args:
-        segments: the rows.
-        fields: the columns as shards describe them, with units and descriptions.
+        segments: the rows of the shards.
+        fields: the columns' Arrow fields, whose metadata holds units and descriptions.
     """
     numeric = [name for name, kind in segments.collect_schema().items() if kind.is_numeric() and name not in NOT_SHOWN]
     ranges = _measure_ranges(segments, numeric)
@@ -56,7 +56,7 @@ def find_signals(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> list
 
 
 def _measure_ranges(segments: pl.LazyFrame, names: Sequence[str]) -> Mapping[str, tuple[float, float, float]]:
-    """Quantiles over whole videos sampled by their hash, so that long videos do not crowd out short ones."""
+    """Return the axis' lower end, the median and the axis' upper end per column, from a sample of whole videos."""
     rows = segments.select(pl.len()).collect(engine="streaming").item()
     one_in = max(rows // SAMPLE_ROWS, 1)
     sample = segments.filter(pl.col("video_id").hash(seed=0) % one_in == 0)
@@ -81,13 +81,13 @@ def _describe(name: str, field: pa.Field | None, low: float, median: float, high
 
 
 def describe_distribution(signal: Signal, counts: pl.DataFrame, rules: Rules, languages: Sequence[str]) -> Distribution:
-    """Arrange the bins of a signal by verdict and by language, with the limits of the rules.
+    """Group the counts of a signal by verdict and by language, and add the limits of the rules.
 
     Args:
         signal: the signal that was counted.
-        counts: ``language, verdict, bin, count``.
-        rules: their comparisons with the signal are its limits.
-        languages: in the order in which they are shown.
+        counts: rows with the columns ``language, verdict, bin, count``.
+        rules: the rules whose limits on this signal are drawn.
+        languages: the languages in display order.
     """
     by_verdict = [(verdict, _fill_bins(counts.filter(pl.col("verdict") == verdict))) for verdict in VERDICTS]
     strips = []
@@ -100,7 +100,7 @@ def describe_distribution(signal: Signal, counts: pl.DataFrame, rules: Rules, la
 
 
 def find_limits(column: str, rules: Rules) -> list[tuple[float, str]]:
-    """The numbers with which rules compare a column, each with the verdict of its rule."""
+    """Return the numbers with which rules compare a column, each with the verdict of its rule, in ascending order."""
     limits = {
         (float(condition.value), str(rule.verdict))
         for rule in rules.effective
@@ -111,7 +111,10 @@ def find_limits(column: str, rules: Rules) -> list[tuple[float, str]]:
 
 
 def find_quantiles(bins: Sequence[int], low: float, high: float) -> tuple[float, float, float, float, float]:
-    """The five ``QUANTILES`` of counts in equal bins, assuming that values are spread evenly within each bin."""
+    """Return the five ``QUANTILES`` of values that were counted in bins of equal width.
+
+    Values are assumed to be uniformly distributed within each bin.
+    """
     total, width = sum(bins), (high - low) / len(bins)
 
     def find(share: float) -> float:
@@ -127,6 +130,6 @@ def find_quantiles(bins: Sequence[int], low: float, high: float) -> tuple[float,
 
 
 def _fill_bins(counts: pl.DataFrame) -> list[int]:
-    """Counts per bin, with zeros for empty bins."""
+    """Return the number of segments per bin, with zeros for empty bins."""
     found = dict(counts.group_by("bin").agg(pl.col("count").sum()).iter_rows())
     return [found.get(number, 0) for number in range(BINS)]

@@ -1,1 +1,1 @@
-"""The fleet's status: progress, rate, cost and problems, read once from the ledger and shown in several forms."""
+"""The fleet's status: progress, rate, cost and problems, as text for a terminal, as a page, as charts and as JSON."""

@@ -1,7 +1,7 @@
-"""The alerts of the fleet: data in ``sql/alerts.toml``, evaluated against the ledger.
+"""Evaluate the alerts of ``sql/alerts.toml`` against the ledger.
 
-`python -m validation.analysis.status.alerts` (`make docs-alerts`) writes what is made from them: a section of
-docs/operate.md and Grafana's rules.
+`python -m validation.analysis.status.alerts` (`make docs-alerts`) generates the section on alerts of docs/operate.md
+and the alert rules of Grafana.
 """
 
 import re
@@ -21,40 +21,40 @@ from validation.ledger.migrate import SQL
 from validation.ledger.rpc import translate_error
 
 MAX_EXAMPLES = 3
-"""Rows that a sentence names."""
+"""Maximum number of rows that the description of a firing alert lists."""
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert. Its query returns one row per thing that is wrong."""
+    """One alert. It fires if its query returns a row; each row describes one problem."""
 
     name: str
     severity: Literal["critical", "warning"]
     meaning: str
     remedy: str
-    """What to do, in Markdown."""
+    """Instructions for the operator, in Markdown."""
     query: str
     every_s: Seconds = 120.0
-    """How often the control run evaluates it."""
+    """Seconds between two evaluations by the control run."""
 
 
 @dataclass(frozen=True, slots=True)
 class FiringAlert:
-    """An alert that is on."""
+    """An alert whose query returned rows."""
 
     alert: Alert
     rows: Sequence[dict[str, Any]]
-    """What the query returned."""
+    """The rows that the query returned."""
 
     def describe(self) -> str:
-        """The meaning, then the first rows with the names of their columns."""
+        """Return the alert's meaning, followed by the first ``MAX_EXAMPLES`` rows with the names of their columns."""
         shown = [", ".join(f"{name} {value}" for name, value in row.items()) for row in self.rows[:MAX_EXAMPLES]]
         more = len(self.rows) - len(shown)
         return f"{self.alert.meaning} {'; '.join(shown)}{f'; and {more} more' if more else ''}."
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for ``print_json``."""
+        """Return the firing alert as plain values for ``print_json``."""
         alert = self.alert
         return {
             "alert": alert.name, "severity": alert.severity, "meaning": alert.meaning,
@@ -64,17 +64,17 @@ class FiringAlert:
 
 @lru_cache(maxsize=1)
 def load_alerts() -> tuple[Alert, ...]:
-    """All alerts, in the order of the file."""
+    """Load all alerts of ``sql/alerts.toml``, in the order of the file."""
     described = tomllib.loads((SQL / "alerts.toml").read_text())
     return tuple(Alert(name, **fields) for name, fields in described.items())
 
 
 def find_firing(engine: Engine, alerts: Iterable[Alert] | None = None) -> list[FiringAlert]:
-    """The alerts that are on, critical ones first. Reads only.
+    """Return the alerts whose queries return rows, critical alerts first. The ledger is only read.
 
     Args:
         engine: the ledger.
-        alerts: which alerts to evaluate; None for all.
+        alerts: the alerts to evaluate; None for all alerts.
 
     Raises:
         Unreachable, LedgerBusy: the ledger does not answer.
@@ -84,7 +84,7 @@ def find_firing(engine: Engine, alerts: Iterable[Alert] | None = None) -> list[F
 
 
 def plain_remedy(alert: Alert) -> str:
-    """What to do, without links."""
+    """Return the alert's remedy as plain text, without Markdown links and backquotes."""
     return _LINK.sub(r"\1", alert.remedy).replace("`", "")
 
 
@@ -110,7 +110,7 @@ _HEAD = "# Alert rules for Grafana's provisioning, made from sql/alerts.toml by 
 
 
 def render_page(page: str) -> str:
-    """The page with its section on alerts, which is its last, made anew."""
+    """Return the page with a new section on alerts. This section is the last one of the page."""
     before = page[: page.index(HEADING)]
     sections = [
         f"\n### {alert.name}\n{alert.meaning} Severity: {alert.severity}.\n**What to do.** {alert.remedy}\n"
@@ -121,7 +121,7 @@ def render_page(page: str) -> str:
 
 
 def render_rules() -> str:
-    """Grafana's alert rules, one per alert."""
+    """Return the alert rules of Grafana as YAML, one rule per alert."""
     group = {
         "orgId": 1,
         "name": "validation-fleet",
@@ -133,7 +133,7 @@ def render_rules() -> str:
 
 
 def _make_rule(alert: Alert) -> dict[str, Any]:
-    """On if the query returns a row. Grafana compares a number, so the rows are counted."""
+    """Make a Grafana rule that fires if the query returns a row. The rule counts rows, as Grafana compares numbers."""
     counted = f"SELECT count(*) AS found FROM (\n{alert.query.strip().rstrip(';')}\n) AS alert"  # noqa: S608 - our data
     query = {"refId": "A", "format": "table", "rawQuery": True, "editorMode": "code", "rawSql": counted}
     above_zero = {"evaluator": {"type": "gt", "params": [0]}}

@@ -1,4 +1,4 @@
-"""The fleet's status: one snapshot of the ledger's views."""
+"""Read the fleet's status from the ledger's views."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,52 +11,52 @@ from sqlalchemy import Engine
 from validation.ledger.queries import read_view
 
 Row: TypeAlias = Mapping[str, Any]
-"""A row of a view, by column; the columns are described in the view's file in sql/views."""
+"""A row of a view, by column. The view's file in sql/views describes the columns."""
 
 LIVENESS_ORDER = ("stale", "late", "online", "offline")
-"""The order in which workers are shown: stale and late workers may hold chunks."""
+"""The order in which workers are shown. Stale and late workers come first because they may hold chunks."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """A snapshot of the fleet."""
+    """The rows of the ledger's status views, read together."""
 
     fleet: Row
     languages: Sequence[Row]
     workers: Sequence[Row]
-    """Workers with problems first."""
+    """One row per worker. Quarantined workers come first, then the other workers in ``LIVENESS_ORDER``."""
     eta: Row
     cost: Row
     history: Sequence[Row]
     orders: Sequence[Row] = ()
-    """The fleets of which boxes are ordered."""
+    """One row per fleet whose order asks for at least one box."""
 
     @property
     def videos(self) -> int:
-        """Transcribed videos in any state."""
+        """Number of videos that have a transcript, in any state."""
         return sum(row["videos"] for row in self.languages)
 
     @property
     def done_share(self) -> float | None:
-        """Share of the videos that are validated or have finally failed; None without videos."""
+        """Share of the videos that are validated or failed; None if there are no videos."""
         done = sum(row["validated"] + row["failed"] for row in self.languages)
         return done / self.videos if self.videos else None
 
     @property
     def seconds_left(self) -> float | None:
-        """When the queue will be empty at the rate of the last hour; None if no worker is online to empty it."""
+        """Seconds until the queue is empty at the rate of the last hour; None if unknown or if no worker is online."""
         seconds: float | None = self.eta["seconds_left"] if self.fleet["workers_online"] else None
         return seconds
 
     @property
     def usd_at_end(self) -> float | None:
-        """The fleet's total cost when the queue is empty, at the present price and rate."""
+        """Expected cost in dollars until the queue is empty, at the present price and rate; None if unknown."""
         spent, usd_per_hour, seconds = self.cost["spent_usd"], self.cost["usd_per_hour"], self.seconds_left
         return None if spent is None or seconds is None else float(spent) + float(usd_per_hour) * seconds / 3600
 
 
 def read_status(engine: Engine) -> FleetStatus:
-    """Read each view once."""
+    """Read each status view of the ledger once."""
     (fleet,) = read_view(engine, "fleet_overview")
     (eta,) = read_view(engine, "eta")
     (cost,) = read_view(engine, "cost_so_far")
@@ -75,7 +75,7 @@ def read_status(engine: Engine) -> FleetStatus:
 
 
 def dump_status(status: FleetStatus) -> dict[str, Any]:
-    """The snapshot as JSON values: times in ISO 8601, numbers as numbers, unknown values as null."""
+    """Convert a status to JSON values. Times are in ISO 8601, and unknown values are None."""
     plain: dict[str, Any] = _plain(asdict(status))
     return plain
 

@@ -1,4 +1,4 @@
-"""The fleet's status as text: sentences for every form, cells for tables, and the Markdown page with its charts."""
+"""Write the fleet's status as text: sentences, cells of tables, and the Markdown page with its charts."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ BAR_CHARACTERS = 20
 
 
 def headline(status: FleetStatus) -> str:
-    """One sentence: how much is done, and when the queue will be empty."""
+    """Write a sentence with the share of finished videos and the time until the queue is empty."""
     if not status.videos:
         return "The queue is empty: no transcribed video is known."
     done = f"{format_share(status.done_share)} of {format_count(status.videos)} videos done"
@@ -38,7 +38,7 @@ def headline(status: FleetStatus) -> str:
 
 
 def facts(status: FleetStatus) -> Iterator[tuple[str, str]]:
-    """Names and values; what does not apply is left out."""
+    """Yield pairs of a name and a text, for example ``videos`` and their counts. Unknown facts are left out."""
     fleet, eta = status.fleet, status.eta
     yield "videos", describe_videos(fleet)
     yield "workers", describe_workers(fleet)
@@ -69,14 +69,14 @@ def describe_videos(fleet: Row) -> str:
 
 
 def describe_rate(eta: Row) -> str:
-    """Both rates are of the last hour, so that they agree with each other and with the time left."""
+    """Write the rates of videos and of segments. Both are means over the last hour, as the time left is."""
     return (
         f"{format_rate(eta['videos_per_s'])} videos/s, {format_rate(eta['segments_per_s'])} segments/s in the last hour"
     )
 
 
 def describe_order(order: Row) -> str:
-    """How many of the ordered boxes there are, and what the last tick said if some are missing."""
+    """Write the number of present and of ordered boxes. If boxes are missing, add the report of the last tick."""
     counted = f"{order['boxes']} of {format_things(order['machines'], 'ordered box', 'ordered boxes')}"
     if order["boxes"] >= order["machines"]:
         return counted
@@ -114,7 +114,7 @@ def describe_cost(status: FleetStatus) -> str:
 
 
 def worker_cells(row: Row) -> dict[str, str]:
-    """One worker, as every table of workers shows it."""
+    """Return the cells of one worker's row in a table, by the name of the column."""
     cells = {
         "worker": row["worker_id"],
         "state": worker_state(row),
@@ -131,14 +131,14 @@ def worker_cells(row: Row) -> dict[str, str]:
 
 
 def worker_state(row: Row) -> str:
-    """``quarantined``, ``draining``, or else the worker's liveness."""
+    """Return ``quarantined`` or ``draining`` if one applies, else the worker's liveness."""
     if row["quarantine_reason"]:
         return "quarantined"
     return str(row["status"] if row["status"] == "draining" else row["liveness"])
 
 
 def write_page(status: FleetStatus) -> str:
-    """Write the Markdown page. Its charts are data URIs, so no other file has to be served."""
+    """Return the status as a Markdown page. The charts are data URIs, so no other file has to be served."""
     return "\n\n".join(_page_parts(status)) + "\n"
 
 
@@ -162,7 +162,7 @@ def _language_line(row: Row) -> str:
 
 
 def describe_language(row: Row) -> str:
-    """One sentence on a language, for its progress bar."""
+    """Write a sentence on the progress of a language, for its progress bar."""
     return (
         f"{for_markdown(row['language'])}: {format_count(row['validated'])} validated and "
         f"{format_count(row['failed'])} failed of {format_count(row['videos'])} videos"
@@ -170,7 +170,7 @@ def describe_language(row: Row) -> str:
 
 
 def describe_silence(status: FleetStatus) -> str:
-    """One sentence on late and stale workers, for the table of workers."""
+    """Write a sentence on the workers that are late or stale, for the table of workers."""
     silent = [row for row in status.workers if row["liveness"] in {"late", "stale"}]
     if not silent:
         return f"{format_things(len(status.workers), 'worker', 'workers')}, none silent."
@@ -180,6 +180,6 @@ def describe_silence(status: FleetStatus) -> str:
 
 
 def draw_bar(share: float) -> str:
-    """A bar of text; it is full only at a share of 1."""
+    """Draw a bar of text characters. The bar is full only if the share is 1."""
     filled = min(int(share * BAR_CHARACTERS), BAR_CHARACTERS)
     return "█" * filled + "░" * (BAR_CHARACTERS - filled)

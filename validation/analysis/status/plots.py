@@ -1,4 +1,4 @@
-"""Charts of the fleet's history."""
+"""Draw the charts of the fleet's history: throughput, queue, verdicts and cost."""
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -17,14 +17,14 @@ from validation.analysis.charts.time_chart import Forecast, Series, TimeChart, d
 from validation.analysis.status.fleet_status import FleetStatus, Row
 
 MAX_FORECAST_RATIO = 6
-"""A forecast further ahead than this many times the length of the history is not drawn."""
+"""A forecast is not drawn if it reaches further than this many times the length of the history."""
 
 VERDICTS = (("accepted", "accept"), ("review", "review"), ("rejected", "reject"))
-"""Columns of the history with their colours."""
+"""Columns of the history that count segments by verdict, with their colours."""
 
 
 def draw_plots(status: FleetStatus) -> dict[str, str]:
-    """Draw the charts that have data, by name, as standalone SVG."""
+    """Draw the charts as standalone SVG, by name. The chart of the cost is left out if the cost is unknown."""
     charts = {"throughput": _throughput, "queue": _queue, "verdicts": _verdicts}
     if status.cost["spent_usd"] is not None:
         charts["cost"] = _cost
@@ -82,7 +82,10 @@ def _cost(status: FleetStatus) -> TimeChart:
 
 
 def _points(history: Sequence[Row], value: Callable[[Row], float]) -> list[tuple[float, float]]:
-    """One value per step, at the step's end. Steps shorter than half a whole step are left out: they are noise."""
+    """Return pairs of a time and a value, one per step of the history, at the end of the step.
+
+    Steps shorter than half of the longest step are left out because their rates are noisy.
+    """
     whole = max((row["duration_s"] for row in history), default=0.0)
     return [(_end_s(row), value(row)) for row in history if row["duration_s"] >= whole / 2]
 
@@ -100,7 +103,7 @@ def _share_of(name: str) -> Callable[[Row], float]:
 
 
 def _share(row: Row, name: str) -> float | None:
-    """Share of the counted segments with one verdict; None without counted segments."""
+    """Return the share of the counted segments with one verdict; None if no segment was counted."""
     counted = sum(row[column] or 0 for column, _ in VERDICTS)
     return row[name] / counted if counted else None
 

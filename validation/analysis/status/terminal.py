@@ -1,4 +1,4 @@
-"""The fleet's status in a terminal."""
+"""Render the fleet's status for a terminal."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ NUMBER_COLUMNS = {"silent", "segments/s", "chunks", "validated", "failed"}
 
 
 def show_status(status: FleetStatus, *, max_workers: int | None = None) -> RenderableType:
-    """Lay out the status; at most ``max_workers`` workers are shown, those with problems first."""
+    """Return the status as a Rich renderable. At most ``max_workers`` workers are shown, those with problems first."""
     parts: list[RenderableType] = [Text(headline(status), style="bold")]
     if status.videos:
         parts += ["", _show_facts(status), "", _show_languages(status.languages)]
@@ -77,13 +77,13 @@ def _show_workers(workers: Sequence[Row]) -> Table:
 
 
 def _show_errors(workers: Sequence[Row]) -> list[RenderableType]:
-    """One line per worker with an error, below the table: as a column it would be unreadable at 80 characters."""
+    """Return one line per worker with an error. As a column of the table, errors would not fit into 80 characters."""
     errors = [(cells["worker"], cells[ERROR]) for cells in map(worker_cells, workers) if cells[ERROR] != UNKNOWN]
     return [Text(f"{worker}: {error}", style="red") for worker, error in errors]
 
 
 def draw_spark(values: Sequence[float], *, width: int = 60) -> str:
-    """The last values as a line of blocks; the highest value gets the highest block."""
+    """Draw the last ``width`` values as a line of block characters. The highest value gets the highest block."""
     shown = values[-width:]
     top = max(shown) or 1.0
     return "".join(BLOCKS[min(int(value / top * len(BLOCKS)), len(BLOCKS) - 1)] for value in shown)
