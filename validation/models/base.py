@@ -50,7 +50,7 @@ class SegmentModel(Protocol):
     columns: ClassVar[tuple[Column, ...]]
     """One column for every key that the model may put into ``Scored.values``."""
     languages: frozenset[str] | None
-    """Normalised codes of the languages that the model can identify; None for a model that does not identify languages."""
+    """Normalised codes of the languages that the model can identify; None for a model without this task."""
     revision: str
     """A hash that identifies the weights. Every manifest records it."""
 

@@ -160,7 +160,7 @@ def _end(reached: Tensor, last: Tensor) -> Tensor:
 
 
 def _trace_back(alive: Tensor, steps: Tensor, state: Tensor) -> Tensor:
-    """Follow the steps back from each item's end state; return the (T, B) states in all frames, padded ones included."""
+    """Follow the steps back from each item's end state; return the (T, B) states in all frames, padding included."""
     states = torch.empty_like(alive, dtype=torch.int64)
     for frame in reversed(range(len(steps))):
         states[frame] = state
