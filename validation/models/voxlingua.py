@@ -122,7 +122,7 @@ class VoxLingua107:
 
 
 class FrameCounts:
-    """A holder of the number of frames per item, without padding. It is set before each call and read by convolutions."""
+    """A holder of the number of frames per item, which is set before each call and which the convolutions read."""
 
     def __init__(self) -> None:
         self.of_items = torch.zeros(0, dtype=torch.int64)

@@ -19,7 +19,7 @@ COMMIT_NAME = ".commit"
 """The file in a model's folder that holds the commit of the source. ``list_files`` ignores it, because it is hidden."""
 _COMMIT_LINE = re.compile(r"# commit ([0-9a-f]{40})  (\S+)")
 _HUB_METADATA = ".cache/huggingface/download"
-"""The subfolder in which the Hugging Face client writes one metadata file per download; its first line is the commit."""
+"""The subfolder with one metadata file of the Hugging Face client per downloaded file; its first line is the commit."""
 
 
 class WeightsUnlocked(BadInput):
@@ -126,7 +126,7 @@ def lock_folders(root: Path) -> dict[str, str]:
 
 
 def find_commits(root: Path) -> dict[str, str]:
-    """Return the commit of each weights folder below ``root``, by model. Folders without a known commit are left out."""
+    """Return the commit of each weights folder below ``root``, by model. Folders without commit are omitted."""
     found = ((model, find_commit(root / model)) for model in read_folder_catalogue())
     return {model: commit for model, commit in found if commit}
 

@@ -130,7 +130,7 @@ class SegmentState:
 
     @property
     def window_s(self) -> int:
-        """The encoder's window for all pieces, in seconds. It depends only on the segment's length, not on its batch."""
+        """The encoder's window for all pieces, in seconds. It depends only on the length of the segment."""
         longest_s = len(self.pieces[0]) / SAMPLE_RATE
         return next(window_s for window_s in WINDOWS_S if longest_s <= window_s)
 

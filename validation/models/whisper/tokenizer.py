@@ -58,7 +58,7 @@ class WhisperTokenizer:
         return [*self.start_of(language), self._special("notimestamps")]
 
     def tokenize(self, text: str, language: str) -> TokenizedText:
-        """Tokenize a transcript that is not empty. As in Whisper's texts, a space comes first if the language has spaces."""
+        """Tokenize a transcript that is not empty. A space precedes it if the language has spaces, as in Whisper."""
         spaced = language not in UNSPACED_LANGUAGES
         words = split_words(text, spaced=spaced)
         lead = " " if spaced else ""
@@ -124,12 +124,12 @@ def repair_merges(tokenizer: dict[str, Any]) -> dict[str, Any]:
 def split_words(text: str, *, spaced: bool) -> list[str]:
     """Split a text into words, or into characters in a script without spaces.
 
-    A piece without a letter or number, such as a single dash or danda, is joined to the word before it. At the beginning
-    of the text it is joined to the word after it.
+    A piece without a letter or number, such as a single dash or danda, is joined to the word before it. At the
+    beginning of the text it is joined to the word after it.
 
     Returns:
-        Words without surrounding spaces. ``join_words`` restores the text. Every word has a letter or number, unless the
-        whole text has none.
+        Words without surrounding spaces. ``join_words`` restores the text. Every word has a letter or number, unless
+        the whole text has none.
     """
     words: list[str] = []
     for piece in text.split() if spaced else "".join(text.split()):
