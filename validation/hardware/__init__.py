@@ -1,1 +1,1 @@
-"""GPUs: devices and precisions, driver and memory, and the errors that libraries raise."""
+"""The device and the precision of the networks, queries of the GPUs and their driver, and GPU errors."""

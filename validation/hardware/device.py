@@ -19,7 +19,7 @@ _DTYPES: dict[Precision, torch.dtype] = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
-    """A device, and the precision of the large networks' weights on it."""
+    """The device on which a suite computes, and the precision of the weights of its large networks."""
 
     device: Device = "cpu"
     precision: Precision = "float32"
@@ -30,13 +30,13 @@ class DeviceConfig:
 
 
 def select_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["auto"] | Precision) -> DeviceConfig:
-    """Choose a device and a precision.
+    """Choose the device and the precision of the networks.
 
-    ``auto`` chooses the GPU if torch finds one, and half precision on it: float16, because its rounding changes
-    MMS-LID's logits five to ten times less than that of bfloat16.
+    The device ``auto`` is the GPU if torch finds one, else the CPU. The precision ``auto`` is float16 on a GPU and
+    float32 on a CPU. Rounding to float16 changes MMS-LID's logits five to ten times less than rounding to bfloat16.
 
     Raises:
-        BadInput: ``cuda`` is asked for and torch finds no GPU. A rented box must not do the work of a GPU on its CPU.
+        BadInput: ``device`` is ``cuda`` but torch finds no GPU. A rented GPU box must not compute on its CPU instead.
     """
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
@@ -50,18 +50,22 @@ def select_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["au
 
 
 def disable_tf32() -> None:
-    """Make torch compute float32 with all 23 bits of the fraction. By default convolutions on a GPU keep ten.
+    """Disable TF32 in torch, so that float32 keeps all 23 fraction bits. With TF32, GPU convolutions keep ten bits.
 
-    Model revisions say float32, padding must not change an answer by more than 1e-5, and ONNX Runtime is set alike.
+    The model revisions state float32, and padding may change an answer by at most 1e-5. TF32 breaks both. The sessions
+    of ONNX Runtime disable TF32 too.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def device_from_settings() -> DeviceConfig:
-    """Choose the device and precision by VFLEET_DEVICE and VFLEET_PRECISION, and disable TF32 in this process.
+    """Choose the device and the precision from the settings, and disable TF32 in this process.
 
-    Raises as ``select_device`` does.
+    The settings are VFLEET_DEVICE and VFLEET_PRECISION; see ``select_device``.
+
+    Raises:
+        BadInput: VFLEET_DEVICE is ``cuda`` but torch finds no GPU.
     """
     disable_tf32()
     from validation.settings import load_settings  # noqa: PLC0415 - the GPU benchmark runs without pydantic

@@ -1,7 +1,7 @@
-"""The GPUs of this machine: names, memory, driver, memory that a GPU can read directly, and the errors of libraries.
+"""Query the GPUs and the driver of this machine, allocate page-locked memory, and classify the errors of GPU libraries.
 
-Errors are classified by the remedy: a smaller batch, or a new process. Nothing here imports torch or another GPU
-library: a process without models can ask, and so can a suite that runs without torch.
+Errors are classified by their remedy: a smaller batch, or a new process. This module does not import torch or ONNX
+Runtime, so processes without models and suites without torch can use it.
 """
 
 import importlib.util
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class GpuOutOfMemory(Transient):
-    """The memory of the GPU does not suffice for a batch. A smaller batch may fit, on the same model."""
+    """A batch does not fit in the memory of the GPU. The same model may succeed on a smaller batch."""
 
 
 class GpuLost(Transient):
-    """The GPU, or the CUDA context of this process, has failed. This process can compute nothing more; another may."""
+    """The GPU, or the CUDA context of this process, has failed. Only a new process may be able to use the GPU."""
 
 
 _OUT_OF_MEMORY = re.compile(
@@ -38,7 +38,7 @@ _OUT_OF_MEMORY = re.compile(
     r"|Failed to allocate memory|smaller than requested bytes"  # ONNX Runtime's arena
 )
 _BAD_ARGUMENT = re.compile(r"(?:CUBLAS|CUDNN|CUFFT)_\w*(?:NOT_SUPPORTED|BAD_PARAM|INVALID_VALUE)")
-"""The library refuses one call and the GPU still works: the model fails on that batch."""
+"""Errors by which a library rejects one call. The GPU still works, so the error counts as a failure of the model."""
 _GPU_FAILED = re.compile(
     r"CUDA (?:driver )?error|CUDA failure"
     r"|(?:CUBLAS|CUDNN|CUFFT|CUSOLVER)_|(?:cuDNN|cuBLAS|cuFFT|cusolver) error|(?:CUBLAS|CUDNN\w*|CUFFT) failure"
@@ -46,11 +46,16 @@ _GPU_FAILED = re.compile(
 
 
 def classify_gpu_errors(work: Callable[[], T]) -> T:
-    """Run ``work``; raise ``GpuOutOfMemory`` or ``GpuLost`` in place of a library's error with that meaning.
+    """Call ``work`` and return its result; replace an error of a GPU library by one of the two errors of this module.
 
-    When memory runs out, the memory of ``work`` is freed first, and torch's cache too, because no other library can use
-    it. A new error is raised after the old one is gone: a traceback keeps the tensors of its frames alive, and so does
-    a ``with`` block whose body failed, until the block is left.
+    When GPU memory runs out, the memory of ``work`` and torch's cache are freed before the new error is raised. Other
+    libraries cannot use memory that torch caches. The old error is dropped first, because its traceback keeps the
+    tensors of its frames alive. This is no context manager, because a ``with`` block keeps the error of its body alive.
+
+    Raises:
+        GpuOutOfMemory: ``work`` did not fit in GPU memory.
+        GpuLost: the GPU or the CUDA context has failed.
+        Exception: any other error of ``work``, unchanged.
     """
     try:
         return work()
@@ -67,7 +72,7 @@ def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
     if isinstance(error, GpuOutOfMemory):
         return GpuOutOfMemory(str(error))
     names, message = {kind.__name__ for kind in type(error).__mro__}, str(error)
-    # The message of any other error may quote a transcript, which may contain any text.
+    # Messages of other errors are not searched: they may quote a transcript, which may contain any text.
     if not (isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")):
         return None
     if "OutOfMemoryError" in names or _OUT_OF_MEMORY.search(message):
@@ -84,8 +89,8 @@ def _free_cache() -> None:
 
 
 MIN_DRIVERS: Mapping[int, str] = {11: "450.80", 12: "525.60", 13: "580.65"}
-"""The oldest Linux driver that runs every program of a major CUDA version (CUDA Compatibility, table 1). Within a major
-version each driver runs each program, and a newer driver runs the programs of all earlier major versions."""
+"""The oldest sufficient Linux driver per major CUDA version (CUDA Compatibility, table 1). It runs programs that were
+built for any minor version of that major version. A newer driver also runs programs for all earlier major versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ class DriverTooOld(BadInput):
 
 
 def read_gpus() -> tuple[Gpu, ...]:
-    """List the GPUs that this process can see; empty without NVML or without a driver."""
+    """List the GPUs that NVML reports; return an empty tuple without NVML or without a driver."""
 
     def read(nvml: ModuleType) -> tuple[Gpu, ...]:
         handles = [nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())]
@@ -123,21 +128,24 @@ def read_gpus() -> tuple[Gpu, ...]:
 
 
 def read_driver_version() -> str | None:
-    """Read the version of the GPU driver; None without NVML or without a driver."""
+    """Read the version of the GPU driver; return None without NVML or without a driver."""
     return _query_nvml(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
 
 
 def supports_cuda(driver: str, cuda: int) -> bool:
-    """Whether a driver, such as 535.183.01, runs programs of a major CUDA version; True for an unknown version."""
+    """Return whether a driver, such as 535.183.01, runs programs that were built for the major CUDA version ``cuda``.
+
+    The result is True for a CUDA version that ``MIN_DRIVERS`` does not list.
+    """
     minimum = MIN_DRIVERS.get(cuda)
     return minimum is None or _version(driver) >= _version(minimum)
 
 
 def check_cuda_support(driver: str, needs: int) -> None:
-    """Check a driver version against the CUDA version that the installed programs were built for.
+    """Check that a driver runs programs that were built for the major CUDA version ``needs``.
 
     Raises:
-        DriverTooOld: the driver cannot run them.
+        DriverTooOld: the driver does not support that CUDA version.
     """
     if not supports_cuda(driver, needs):
         raise DriverTooOld(driver, needs)
@@ -145,9 +153,10 @@ def check_cuda_support(driver: str, needs: int) -> None:
 
 @cache
 def built_for_cuda() -> int | None:
-    """Find the newest CUDA major version that torch or ONNX Runtime was built for, without importing them.
+    """Find the major CUDA version that torch or ONNX Runtime was built for, without importing either.
 
-    None for CPU builds.
+    Returns:
+        The newer of both versions; None if each package is a CPU build or not installed.
     """
     found = [
         _read_cuda_major("torch", "version.py", "cuda"),
@@ -157,10 +166,13 @@ def built_for_cuda() -> int | None:
 
 
 def pinned_memory(shape: tuple[int, int], dtype: type[np.float32]) -> NDArray[np.float32]:
-    """Allocate an array, not initialised: page-locked if torch is loaded and finds a GPU, ordinary otherwise.
+    """Allocate an uninitialised array, in page-locked memory if torch is loaded and finds a GPU.
 
-    A GPU copies from page-locked memory without the CPU. Torch keeps freed pages and hands them out again, so only
-    the first few batches pay for the locking.
+    A GPU copies from page-locked memory without help of the CPU. Locking pages is slow, but torch caches freed
+    page-locked memory, so only the first few batches are slower.
+
+    Returns:
+        A float32 array of this shape; in ordinary memory of ``dtype`` without torch or without a GPU.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
@@ -170,7 +182,7 @@ def pinned_memory(shape: tuple[int, int], dtype: type[np.float32]) -> NDArray[np
 
 
 def _query_nvml(query: Callable[[ModuleType], T]) -> T | None:
-    """Run a query while NVML is initialised; None where NVML is not installed or finds no driver."""
+    """Run ``query`` while NVML is initialised; return None if NVML is not installed or finds no driver."""
     try:
         import pynvml  # noqa: PLC0415 - comes with the `gpu` extra only
     except ImportError:

@@ -1,1 +1,1 @@
-"""The speech models, the suites that group them, and the batches in which segments are scored."""
+"""The speech models, the suites that group these models, and the batches in which models score segments."""

@@ -1,4 +1,7 @@
-"""The interface of one model, and the batch that it scores. Imports no package that a bare GPU machine may lack."""
+"""The interface of one model, and the batch that a model scores.
+
+This module imports no package that a bare GPU machine may lack.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ class Batch:
         lengths: (B,) int64 true lengths in samples, ``1 <= lengths[i] <= T``.
         texts: B stored transcripts, as the tar has them.
         languages: B declared languages, None for a segment without one.
-        requested_models: per segment the models that must score it; None is all.
+        requested_models: B lists of the models that must score the segment; None stands for all models of the suite.
     """
 
     waveforms: NDArray[np.float32]
@@ -34,7 +37,7 @@ class Batch:
         return len(self.texts)
 
     def rows_for(self, model: str) -> list[int]:
-        """List the rows that request a model."""
+        """List the indices of the segments that a model must score."""
         return [row for row, names in enumerate(self.requested_models) if names is None or model in names]
 
 
@@ -43,21 +46,21 @@ class SegmentModel(Protocol):
     """A model that scores segments, one batch at a time."""
 
     name: ClassVar[str]
-    """The prefix of its parquet columns; renaming it is a schema change."""
+    """The prefix of the model's parquet columns. A new name changes the schema of the shards."""
     columns: ClassVar[tuple[Column, ...]]
-    """Every key that its ``Scored.values`` may hold."""
+    """One column for every key that the model may put into ``Scored.values``."""
     languages: frozenset[str] | None
-    """Languages that it can name, as normalised codes; None for a model that does not identify languages."""
+    """Normalised codes of the languages that the model can identify; None for a model without this task."""
     revision: str
-    """Identifies the weights (a hash); written into every manifest."""
+    """A hash that identifies the weights. Every manifest records it."""
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Score a batch.
 
         Returns:
-            B answers in input order. An item's answer does not depend on the rest of the batch.
+            B answers in the order of the segments. The answer for a segment does not depend on the rest of the batch.
 
         Raises:
-            Exception: nothing was scored. ``score_with_bisection`` classifies GPU errors for all models.
+            Exception: the model failed, and no segment has an answer. ``score_with_bisection`` handles the error.
         """
         ...

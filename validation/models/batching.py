@@ -1,7 +1,7 @@
-"""Batches: which segments share one, how much one may hold, and how a batch that fails is split.
+"""Group segments into batches, pad batches, limit the size of batches, and bisect batches that fail.
 
 Segments are grouped longest first, within a budget of padded seconds. The budget shrinks when GPU memory runs out. A
-batch on which a model fails is bisected, so that one bad segment costs no other segment its answer.
+batch on which a model fails is bisected, so that one bad segment leaves no other segment without an answer.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 Allocate: TypeAlias = Callable[[tuple[int, int], type[np.float32]], NDArray[np.float32]]
 
 ATTENTION_QUADRATIC_S = 161.0
-"""Seconds at which attention costs as much as all the rest of a large speech encoder: MMS-LID's 100.5 d + 0.623 d^2
-GFLOP for d seconds."""
+"""The length, in seconds, at which the quadratic cost of attention equals the linear cost of the rest of a large speech
+encoder. MMS-LID needs 100.5 d + 0.623 d^2 GFLOP for d seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaddingStats:
-    """Seconds of audio in batches, without and with padding."""
+    """Seconds of audio in batches: without padding (``real_s``) and with padding (``padded_s``)."""
 
     real_s: Seconds = 0.0
     padded_s: Seconds = 0.0
@@ -46,33 +46,34 @@ class PaddingStats:
 
 
 def padded_cost_s(duration_s: Seconds) -> Seconds:
-    """Cost of one item of this padded length: its seconds, plus attention's quadratic share in seconds."""
+    """Compute the cost of one item of this padded length, in padded seconds: linear cost plus quadratic cost."""
     return duration_s + duration_s**2 / ATTENTION_QUADRATIC_S
 
 
 def batch_cost_s(batch: Batch, *, min_padded_s: Seconds = 0.0) -> Seconds:
-    """Cost of a batch against the budget."""
+    """Compute the cost of a batch, in the padded seconds that count against the batch budget."""
     return len(batch) * padded_cost_s(max(batch.waveforms.shape[1] / SAMPLE_RATE, min_padded_s))
 
 
 def max_batch_size(longest_s: Seconds, budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> int:
-    """Number of items that fit in a batch whose longest item has this length; at least one."""
+    """Compute how many items fit in a batch whose longest item has the length ``longest_s``; at least one."""
     return max(1, int(budget_s // padded_cost_s(max(longest_s, min_padded_s))))
 
 
 def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> list[list[int]]:
-    """Group items into batches of similar length, longest first, so that the greatest need of memory shows at once.
+    """Group items of similar length into batches, the longest items first.
 
-    A batch holds as many items as the budget allows at the cost of its longest item. An item that exceeds the budget
-    gets a batch of its own.
+    If the longest items do not fit in memory, the first batch already shows it. A batch holds as many items as the
+    budget allows, if each item costs as much as the longest item. An item that exceeds the budget is a batch by itself.
 
     Args:
-        durations_s: one length per item.
-        budget_s: the greatest ``len(batch) * padded_cost_s(longest of batch)``.
-        min_padded_s: the length to which the models pad shorter items; such an item costs as much.
+        durations_s: the length of each item.
+        budget_s: the greatest cost of a batch: ``len(batch) * padded_cost_s(longest item of the batch)``.
+        min_padded_s: the length to which the models pad shorter items. A shorter item costs as much as this length.
 
     Returns:
-        Indices into ``durations_s``, each exactly once. Items of equal length keep their order.
+        One list per batch of indices into ``durations_s``; each index occurs once. Items of equal length keep their
+        order.
     """
     longest_first = sorted(range(len(durations_s)), key=lambda item: -durations_s[item])
     batches, start = [], 0
@@ -84,12 +85,12 @@ def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, min_padde
 
 
 def measure_padding(durations_s: Sequence[Seconds]) -> PaddingStats:
-    """Measure one batch of items of these lengths."""
+    """Compute the seconds of one batch of items of these lengths, without and with padding."""
     return PaddingStats(sum(durations_s), len(durations_s) * max(durations_s, default=0.0))
 
 
 def true_audio_s(batch: Batch) -> Seconds:
-    """Seconds of audio in a batch, without padding."""
+    """Compute the seconds of audio in a batch, without padding."""
     return float(batch.lengths.sum()) / SAMPLE_RATE
 
 
@@ -103,11 +104,11 @@ def pad_stack(
 
     Args:
         waveforms: B mono waveforms.
-        min_samples: the least T of the result.
-        allocate: makes the array, initialised or not; ``pinned_memory`` where a GPU reads it.
+        min_samples: the minimum T of the result.
+        allocate: a function that allocates the array, initialised or not; ``pinned_memory`` if a GPU reads the array.
 
     Returns:
-        (B, T) float32 with T the longest length, and the (B,) int64 lengths.
+        (B, T) float32, where T is the longest length but at least ``min_samples``, and (B,) int64 lengths in samples.
     """
     lengths = np.array([len(waveform) for waveform in waveforms], dtype=np.int64)
     stacked = allocate((len(waveforms), int(lengths.max(initial=min_samples))), np.float32)
@@ -118,19 +119,22 @@ def pad_stack(
 
 
 def split_evenly(audio: Waveform, max_s: Seconds) -> list[Waveform]:
-    """Split audio into as few pieces of equal length as are no longer than ``max_s``; the first is the longest."""
+    """Split audio into the fewest pieces of equal length that are not longer than ``max_s``.
+
+    If the samples do not divide evenly, the first pieces are one sample longer.
+    """
     return np.array_split(audio, -(-len(audio) // round(max_s * SAMPLE_RATE)))
 
 
 def pad_batch(utterances: Sequence[Utterance], *, allocate: Allocate = np.empty) -> Batch:
-    """Make one batch of utterances; ``allocate`` as in ``pad_stack``."""
+    """Pad utterances into one batch. ``pad_stack`` documents ``allocate``."""
     waveforms, lengths = pad_stack([utterance.audio for utterance in utterances], allocate=allocate)
     texts, languages = [u.text for u in utterances], [u.language for u in utterances]
     return Batch(waveforms, lengths, texts, languages, requested_models=[u.requested_models for u in utterances])
 
 
 def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Make a batch of some rows of another, in its order, with no more padding than those rows need."""
+    """Make a batch of the segments ``rows`` of another batch, padded only to the longest of these segments."""
     if len(rows) == len(batch):
         return batch
     lengths = batch.lengths[rows]
@@ -144,22 +148,22 @@ def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
 
 
 class Budget:
-    """The batch budget: padded seconds that a batch may hold, attention's share included. It only shrinks.
+    """The batch budget: the greatest ``batch_cost_s`` that a batch may have, in padded seconds. It never grows.
 
     Args:
         start_s: the budget at the start, unless the file holds a smaller one.
-        path: the file that keeps the budget for later processes of this machine; None keeps it in memory only. Delete
-            the file to start again from ``start_s``.
+        path: the file that keeps the budget for later processes of this machine; None keeps the budget in memory only.
+            Delete the file to start again from ``start_s``.
     """
 
     def __init__(self, start_s: Seconds, *, path: Path | None = None) -> None:
         self._path = path
         self.seconds = min(start_s, _read_budget(path) or start_s)
         self.overruns = 0
-        """Batches so far that did not fit in memory."""
+        """The number of batches so far that did not fit in GPU memory."""
 
     def shrink_after_oom(self, cost_s: Seconds) -> None:
-        """Limit the budget to half the cost of a batch that did not fit in memory."""
+        """Lower the budget to half the cost ``cost_s`` of a batch that did not fit in GPU memory; save the budget."""
         self.overruns += 1
         if cost_s / 2 < self.seconds:
             log.warning(
@@ -170,7 +174,7 @@ class Budget:
 
 
 def budget_path(suite: str, revisions: Mapping[str, str], gpu: str | None) -> Path:
-    """Locate the file of a suite's budget: other weights or another GPU have another file."""
+    """Locate the file that keeps a suite's budget. Each combination of weights and GPU name has a file of its own."""
     key = hashlib.sha256(json.dumps([sorted(revisions.items()), gpu]).encode()).hexdigest()[:12]
     return default_cache().with_name("budgets") / f"{suite}-{key}.json"
 
@@ -195,24 +199,24 @@ def _write_budget(path: Path | None, seconds: Seconds) -> None:
 
 
 def score_with_bisection(model: SegmentModel, batch: Batch, *, on_oom: Callable[[Batch], None]) -> list[Answer]:
-    """Score a batch; bisect it where the model fails, so that only the failing items have no answer.
+    """Score a batch; bisect a batch on which the model fails, so that only the failing items have no answer.
 
-    A failing batch is split into halves until each failing item is alone. One bad item among B costs about
-    ``2 log2 B`` further calls, and the other items keep the answers that they have without it. A batch that does not
-    fit in GPU memory is tried once more, because the first failure has freed what other models kept, and is then
-    split until the parts fit.
+    A failing batch is split into halves until each failing item is alone. One failing item among B items costs about
+    ``2 log2 B`` further calls, and does not change the answers of the other items. A batch that does not fit in GPU
+    memory is tried once more, because the first failure has emptied torch's cache. Then it is split until the parts
+    fit.
 
     Args:
-        model: the model.
+        model: the model that scores the batch.
         batch: the segments.
-        on_oom: called with every batch of more than one item that did not fit in memory.
+        on_oom: a function that is called with every batch of more than one item that does not fit in GPU memory.
 
     Returns:
-        One answer per item, in order. An item that fails alone is ``Unscored``: ``out_of_memory`` if it does not fit
-        in memory alone, else ``model_failed``.
+        One answer per item, in order. An item that fails in a batch by itself is ``Unscored``, with the fault
+        ``out_of_memory`` if the item does not fit in GPU memory, else ``model_failed``.
 
     Raises:
-        GpuLost: this process can compute nothing more on the GPU, so no item is to blame.
+        GpuLost: this process cannot use the GPU any more. No item is the cause.
     """
     return _bisect(model, batch, on_oom, tries=2)
 

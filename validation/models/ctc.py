@@ -1,10 +1,11 @@
-"""CTC scores of given texts: their probability over all alignments, and their best alignment. Batched.
+"""Score given texts by CTC in batches: the log-probability over all alignments, and the likeliest alignment.
 
 The states of a text are those of CTC (Graves et al. 2006): a blank, then each token followed by a blank. From one frame
-to the next a path stays in its state, or moves on by one state, or by two past a blank between different tokens.
+to the next a path stays in its state or moves on by one state. It moves on by two states to skip a blank between
+different tokens.
 
-Everything is computed on the device of the log-probabilities. A frame is a few small operations on all items at once,
-so on a CPU one thread is fastest: see ``one_thread``.
+All tensors are on the device of the log-probabilities. Each frame needs a few small operations on all items at once, so
+one thread is fastest on a CPU: see ``one_thread``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 WILDCARD = -1
-"""A token that takes the likeliest symbol of each frame, for characters that a vocabulary cannot spell. Unlike a
-wildcard of probability one it never makes a text likelier than the recognised text."""
+"""A token that matches the likeliest symbol of each frame. It replaces characters that a vocabulary lacks. Unlike a
+wildcard of probability one, it cannot make a text likelier than the recognised text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,15 @@ class Alignment:
     """The likeliest alignment of one text."""
 
     log_p: float
+    """The log-probability of the alignment, in nats."""
     token_lp: NDArray[np.float64]
-    """(U,) mean log-probability of each token over its own frames."""
+    """(U,) mean log-probability of each token over the frames that are aligned to the token."""
     frame_lp: NDArray[np.float64]
-    """(T,) log-probability, in each frame, of the symbol that the path emits."""
+    """(T,) log-probability of the symbol that the alignment emits in each frame."""
     first_frame: int
-    """The first frame of the first token; the number of frames for an empty text."""
+    """The index of the first frame of the first token; the number of frames for an empty text."""
     last_frame: int
-    """The last frame of the last token; -1 for an empty text."""
+    """The index of the last frame of the last token; -1 for an empty text."""
 
 
 def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], *, blank: int) -> list[float]:
@@ -44,9 +46,9 @@ def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
 
     Args:
         log_probs: (B, T, V) float log-probabilities.
-        frames: (B,) int64 true numbers of frames, ``1 <= frames[i] <= T``.
-        texts: B lists of ids or ``WILDCARD``, perhaps empty.
-        blank: the blank's id.
+        frames: (B,) int64 numbers of frames without padding, ``1 <= frames[i] <= T``.
+        texts: B lists of token ids or ``WILDCARD``; a list may be empty.
+        blank: the id of the blank.
 
     Returns:
         B log-probabilities, summed in double precision; minus infinity for a text without an alignment.
@@ -59,7 +61,7 @@ def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
 
 
 def align_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], *, blank: int) -> list[Alignment]:
-    """Find the likeliest alignment of each text (Viterbi). Arguments as ``score_texts``.
+    """Find the likeliest alignment of each text (Viterbi). ``score_texts`` documents the arguments.
 
     Every text must have an alignment: see ``is_feasible``.
     """
@@ -75,7 +77,10 @@ def align_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one CPU thread inside this context: several wait for each other longer than they work."""
+    """Limit torch to one CPU thread inside this context.
+
+    On small operations several threads wait for each other longer than they compute.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -85,29 +90,29 @@ def one_thread() -> Iterator[None]:
 
 
 def is_feasible(text: Sequence[int], frames: int) -> bool:
-    """Whether a text has an alignment: it needs a frame per token, and one more between equal neighbours."""
+    """Return whether a text has an alignment: one frame per token, and one more per pair of equal neighbours."""
     repeats = sum(left == right for left, right in pairwise(text))
     return len(text) + repeats <= frames
 
 
 def collapse(symbols: NDArray[np.int64], *, blank: int) -> tuple[int, ...]:
-    """Collapse one symbol per frame to tokens: repeats become one token, blanks none."""
+    """Convert one symbol per frame to tokens: merge repeated symbols, then remove blanks."""
     changed = np.concatenate([[True], symbols[1:] != symbols[:-1]])
     return tuple(map(int, symbols[changed & (symbols != blank)]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Lattice:
-    """The states of texts against the frames of their audio."""
+    """The CTC lattices of B texts, with S states and T frames each."""
 
     emissions: Tensor
     """(T, B, S) log-probability of each state's symbol in each frame."""
     skip_lp: Tensor
-    """(B, S) float64: 0 where a state may be reached from two states before, else minus infinity."""
+    """(B, S) float64: 0 for a state that a path may enter from the state two before it, else minus infinity."""
     alive: Tensor
-    """(T, B) whether the frame is one of the item's own."""
+    """(T, B) bool: True for a frame of the item, False for padding."""
     last: Tensor
-    """(B,) each item's last state, the blank after its last token."""
+    """(B,) index of each item's last state, which is the blank after the last token."""
 
 
 def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
@@ -126,11 +131,11 @@ def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[i
 
 
 def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
-    """Advance through all frames.
+    """Compute the likeliest path to each state, frame by frame (the forward pass of Viterbi).
 
     Returns:
-        (B, S) the log-probability of the likeliest path to each state at each item's end, and (T, B, S) uint8 the
-        number of states by which that path moved on in each frame.
+        (B, S) log-probability of the likeliest path to each state in the item's last frame, and (T, B, S) uint8 number
+        of states, 0 to 2, by which the likeliest path to a state moved on in that frame.
     """
     emissions = lattice.emissions
     steps = torch.zeros_like(emissions, dtype=torch.uint8)
@@ -148,14 +153,14 @@ def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
 
 
 def _end(reached: Tensor, last: Tensor) -> Tensor:
-    """End in the last blank or in the last token: (2, B)."""
+    """Return the log-probabilities of the paths that end in the last blank and in the last token, (2, B)."""
     in_blank = reached.gather(1, last[:, None])[:, 0]
     in_token = reached.gather(1, (last - 1).clamp(min=0)[:, None])[:, 0]
     return torch.stack([in_blank, in_token.masked_fill(last == 0, -inf)])
 
 
 def _trace_back(alive: Tensor, steps: Tensor, state: Tensor) -> Tensor:
-    """Follow the steps back from each item's end: (T, B) its state in each frame, padded frames included."""
+    """Follow the steps back from each item's end state; return the (T, B) states in all frames, padding included."""
     states = torch.empty_like(alive, dtype=torch.int64)
     for frame in reversed(range(len(steps))):
         states[frame] = state

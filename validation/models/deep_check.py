@@ -1,4 +1,8 @@
-"""The deep check of the weights of `indic`: front end, graphs, labels and speech, against what was published."""
+"""The deep check of the weights of the suite `indic`.
+
+The checks compare features and log-probabilities with the published files, read the labels of the LID models, and score
+speech with known text.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,12 +30,12 @@ from validation.models.voxlingua import VoxLingua107
 from validation.models.weights_folder import open_weights_folder
 
 TOLERANCE = 1e-4
-"""The greatest difference of a feature or of a log-probability to the published files."""
+"""The greatest allowed difference of a feature or log-probability from the result of the published files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One comparison, and whether it passed."""
+    """The result of one comparison."""
 
     model: str
     subject: str
@@ -40,12 +44,13 @@ class Check:
 
 
 def check_deep(root: Path | None = None) -> Iterator[Check]:
-    """Compare the weights below ``root`` (VFLEET_WEIGHTS if None) with what was published with them.
+    """Check the weights below ``root``, or below VFLEET_WEIGHTS if ``root`` is None.
 
-    The order is that of the cost: the front end, the graphs, the labels, and speech with known text last.
+    Cheap checks come first: the front end, the graphs, the labels, then speech with known text. Speech is checked only
+    if ``root`` is None.
 
     Raises:
-        BadInput: a folder does not load; nothing can be compared.
+        BadInput: a weights folder does not load, so nothing can be compared.
     """
     assets = open_weights_folder("indicconformer-600m", root).path / "assets"
     clips = [read_clip(name) for name in SUITES["indic"].known_clips]
@@ -60,7 +65,7 @@ def check_deep(root: Path | None = None) -> Iterator[Check]:
 
 
 def _check_front_end(path: Path, audios: list[Waveform]) -> Check:
-    """Compare the published front end with ours, clip by clip."""
+    """Compare the features of ``LogMel`` with those of the published front end, one clip at a time."""
     model, subject = "conformer", f"features against {path.name}"
     if not path.is_file():
         return Check(model, subject, f"{path} is missing: run `make weights` again", passed=False)
@@ -80,7 +85,10 @@ def _check_front_end(path: Path, audios: list[Waveform]) -> Check:
 def _check_engines(
     assets: Path, vocabulary: Vocabulary, audios: list[Waveform], languages: NDArray[np.int64]
 ) -> Iterator[Check]:
-    """Compare both engines, on a padded batch, with the published graphs as they are, on one clip at a time."""
+    """Compare both engines with the published graphs, which run without patches.
+
+    The engines run on one padded batch of all clips, the published graphs on one clip at a time.
+    """
     expected = _run_stock(assets, vocabulary, audios, languages)
     waveforms, lengths = pad_stack(audios)
     device = DeviceConfig(device_from_settings().device, "float32")
@@ -106,7 +114,11 @@ def _check_engines(
 def _run_stock(
     assets: Path, vocabulary: Vocabulary, audios: list[Waveform], languages: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
-    """Run the published graphs without any edit, clip by clip: (T, 257) log-probabilities of each clip's language."""
+    """Run the published graphs, without patches, on one clip at a time.
+
+    Returns:
+        For each clip, (T, 257) log-probabilities of the pieces of the clip's language.
+    """
     sessions = [
         create_onnx_session(graph.proto.SerializeToString(), threads=count_cores(), weights=graph.weights)
         for graph in (read_graph(assets / "encoder.onnx"), read_graph(assets / "ctc_decoder.onnx"))
@@ -122,7 +134,11 @@ def _run_stock(
 
 
 def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
-    """Load each LID model, which refuses labels that no table knows, and list the languages on which it abstains."""
+    """Load each LID model, and list the languages of IndicConformer on which the LID model abstains.
+
+    Raises:
+        BadInput: a label of a LID model is no known language code.
+    """
     device = DeviceConfig(device_from_settings().device, "float32")
     for kind in (MmsLid, VoxLingua107):
         model = kind(threads=count_cores(), root=root, device_config=device)
@@ -132,12 +148,12 @@ def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
 
 
 def _check_speech() -> Iterator[Check]:
-    """Score speech with known text with the suite as the settings configure it."""
+    """Score the clips of the suite on the configured device; compare the texts and languages with the known ones."""
     suite = load_suite("indic")
     for clip in transcribe_clips(suite):
         yield Check(
             "conformer", f"text of {clip.clip}", f"CER {clip.cer:.2f}: {clip.recognised}", passed=clip.cer <= MAX_CER
         )
         for model, language in clip.languages.items():
-            # One model may err on a short clip; at the start of a suite one right answer of all is enough.
+            # A LID model may err on a short clip. So `check_speech` requires only one right answer in total.
             yield Check(model, f"language of {clip.clip}", str(language), passed=language == clip.language)

@@ -1,4 +1,4 @@
-"""DNSMOS P.835: predicted listener ratings of the speech, the background, and the recording overall."""
+"""DNSMOS P.835: predict listener ratings of the speech, the background and the recording overall."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -12,26 +12,26 @@ from validation.models.onnx import create_onnx_session
 from validation.models.weights import find_weights
 
 WINDOW_SAMPLES = 144_160
-"""9.01 s: the only input length of the network."""
+"""The only input length that the network accepts: 9.01 s."""
 
 _POLYNOMIALS = (
     np.poly1d([-0.08397278, 1.22083953, 0.0052439]),
     np.poly1d([-0.13166888, 1.60915514, -0.39604546]),
     np.poly1d([-0.06766283, 1.11546468, 0.04602535]),
 )
-"""From the network's raw outputs to ratings (sig, bak, ovr): the polynomials of Microsoft's ``dnsmos.py`` for the
-model that is not personalised."""
+"""The polynomials that map the network's raw outputs to the ratings sig, bak and ovr. They are those of Microsoft's
+``dnsmos.py`` for the model that is not personalised."""
 
 
 class Dnsmos:
-    """DNSMOS over windows that do not overlap; the revision names this variant.
+    """DNSMOS P.835 on windows that do not overlap. The model revision states this variant.
 
-    A segment shorter than a window is repeated to fill it, as upstream does. Of a longer segment every whole window
-    counts and the rest does not; the answer is the mean over windows. Upstream moves its window by one second
-    instead, which costs five times as much per segment and gives the middle of long segments more weight, so the
-    second decimal of its ratings and of these differs.
+    A segment that is shorter than a window is repeated to fill the window, as upstream does. A longer segment is cut
+    into whole windows, and the rest is ignored; the answer is the mean over the windows. Upstream instead moves the
+    window by one second. That costs five times as much per segment and gives the middle of long segments more weight.
+    So the ratings differ from upstream's ratings in the second decimal.
 
-    Digital silence has ratings too, without meaning: Silero VAD tells whether there is speech.
+    Digital silence gets ratings too, but they have no meaning. Silero VAD detects whether a segment contains speech.
     """
 
     name: ClassVar[str] = "dnsmos"
@@ -46,10 +46,10 @@ class Dnsmos:
         """Load the network.
 
         Args:
-            threads: threads to compute with on a CPU.
+            threads: the number of CPU threads; not used on a GPU.
             windows_per_run: windows per run of the network. One is fastest on a CPU: each further window takes 240 MB,
-                and with eight the caches miss so often that a window takes twice the time.
-            device: where to compute.
+                and with eight windows cache misses double the time per window.
+            device: the device to compute on.
         """
         weights = find_weights("dnsmos-p835")
         self._session = create_onnx_session(weights.read("sig_bak_ovr.onnx"), threads=threads, device=device)
@@ -57,14 +57,14 @@ class Dnsmos:
         self.revision = f"{weights.revision}-side-by-side"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Rate a batch. Every segment of at least one sample has an answer."""
+        """Rate the segments of a batch. Every segment of at least one sample gets ratings."""
         windows = [cut_windows(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
         rated = self._rate(np.concatenate(windows))
         ends = np.cumsum([len(own) for own in windows])[:-1]
         return [_describe(own.mean(axis=0)) for own in np.split(rated, ends)]
 
     def _rate(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Rate windows, (W, WINDOW_SAMPLES) -> (W, 3)."""
+        """Return the (W, 3) ratings of (W, WINDOW_SAMPLES) windows."""
         starts = range(0, len(windows), self._windows_per_run)
         runs = [windows[start : start + self._windows_per_run] for start in starts]
         raw = np.concatenate([self._session.run(None, {"input_1": run})[0] for run in runs]).astype(np.float64)
@@ -72,7 +72,7 @@ class Dnsmos:
 
 
 def load_dnsmos(*, threads: int) -> Dnsmos:
-    """Load DNSMOS on the device of the settings. On a GPU a run has eight windows, in 2 GB."""
+    """Load DNSMOS on the device of the settings. On a GPU one run of the network takes eight windows and 2 GB."""
     from validation.hardware.device import device_from_settings  # noqa: PLC0415 - torch, which the suite `local` lacks
 
     device = device_from_settings().device

@@ -1,4 +1,4 @@
-"""Imports of libraries that fail without a CUDA build, or that leave modules which break other libraries."""
+"""Import torchaudio on a torch without CUDA, and import speechbrain without breaking other libraries."""
 
 import sys
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import torch
 
 
 def allow_torchaudio() -> None:
-    """Make ``import torchaudio`` succeed on a torch without CUDA. Does nothing on a torch with CUDA.
+    """Make ``import torchaudio`` succeed on a torch without CUDA. Do nothing on a torch with CUDA.
 
-    The package index has only the CUDA build of torchaudio for Linux, and its import fails where its compiled
-    extension cannot be loaded. speechbrain and transformers import torchaudio but call nothing compiled of it here,
-    so the module that loads the extension is replaced by one that reports no extension.
+    For Linux, the package index has only the CUDA build of torchaudio. The import of torchaudio fails if its compiled
+    extension cannot be loaded. speechbrain and transformers import torchaudio, but they call none of its compiled
+    functions here. So the module that loads the extension is replaced by a module that reports no extension.
     """
     if torch.version.cuda is None and "torchaudio" not in sys.modules:
         sys.modules["torchaudio._extension"] = _absent_extension()
@@ -26,7 +26,7 @@ def importing_speechbrain() -> Iterator[None]:
 
     A lazy module imports itself when an attribute is read, and fails if its own requirements are not installed.
     torch, inspect and hypothesis iterate over ``sys.modules`` and read attributes of every module. speechbrain finds
-    its lazy modules as attributes of its packages, so it does not need the entries.
+    its lazy modules as attributes of its packages, so it does not need them in ``sys.modules``.
     """
     allow_torchaudio()
     yield

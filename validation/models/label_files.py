@@ -1,4 +1,4 @@
-"""The languages of a suite's models by the small files of their weights, without loading a model."""
+"""Read the languages that a suite's models can identify from small files of the weights, without loading a model."""
 
 import json
 import re
@@ -12,20 +12,21 @@ from validation.models.suites import SUITES
 from validation.models.weights import find_weights
 
 _ENCODER_LINE = re.compile(r"'(?P<label>[^']+)' => \d+")
-"""A line of speechbrain's label encoder (``speechbrain.dataio.encoder``)."""
+"""A line of the file that speechbrain's label encoder writes (``speechbrain.dataio.encoder``)."""
 _ENCODER_EXTRAS = "================"
+"""The line of that file after the last label."""
 
 
 def read_known_languages(suite: str, root: Path | None) -> frozenset[str] | None:
-    """Read which languages at least one model of a suite can name.
+    """Read the languages that at least one model of a suite can identify.
 
     Args:
         suite: a key of ``SUITES``.
         root: the folder of all weights folders (VFLEET_WEIGHTS).
 
     Returns:
-        Normalised codes, as ``SuiteRoles.known_languages`` of the loaded suite has them; empty if no model identifies
-        languages. None if a file is not on this machine.
+        Normalised codes, equal to ``SuiteRoles.known_languages`` of the loaded suite; empty if no model identifies
+        languages. None if a file is missing or cannot be read.
     """
     readers = [_READERS[model] for model in SUITES[suite].models if model in _READERS]
     try:
@@ -66,4 +67,4 @@ _READERS: Mapping[str, Callable[[Path | None], list[str]]] = {
     "mms": _read_mms,
     "voxlingua": _read_voxlingua,
 }
-"""By the model's name in ``SUITES``; the other models identify no language."""
+"""The functions that read the labels of a model, by the model's name in ``SUITES``. Other models have no labels."""

@@ -1,4 +1,4 @@
-"""Language identification (LID): labels, columns, and how a batch is put to a classifier; shared by the LID models."""
+"""Identify the language of segments with a classifier (LID). The LID models share these labels and columns."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -13,7 +13,7 @@ from validation.models.base import Batch
 from validation.models.batching import pad_stack, split_evenly, too_short
 
 MAX_PIECE_S: Seconds = 60.0
-"""A longer segment is scored in pieces: attention costs by the square of the length."""
+"""A longer segment is scored in pieces, because the cost of attention grows with the square of the length."""
 
 LID_COLUMNS = (
     Column("language", "str", "ISO 639", "The likeliest of all languages that it knows, by the audio alone."),
@@ -21,14 +21,14 @@ LID_COLUMNS = (
     Column("declared_p", "float", "probability", "The declared language's; null if the model has no such language."),
 )
 Classifier: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float64]]
-"""From waveforms (B, T) and lengths (B,) to the probability of each label (B, L)."""
+"""A function from waveforms (B, T) and lengths (B,) in samples to the probability of each label (B, L)."""
 
 
 class LanguageLabels:
-    """The labels of a classifier as normalised language codes, each lect replaced by its language.
+    """The labels of a classifier as normalised language codes; ``fold_lect`` replaces a lect by its language.
 
     The probability of a language is the sum over the labels of that language, such as ``swa`` and ``swh``, or ``hin``
-    and ``bho``. A label that is not in ISO 639 keeps its spelling, so that the label's probability still counts against
+    and ``bho``. A label that is not in ISO 639 stays unchanged, so that the label's probability still counts against
     the declared language.
 
     Probabilities are never renormalised over a subset of the labels: if a segment that is declared as Hindi is English,
@@ -36,19 +36,22 @@ class LanguageLabels:
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
-        """Take the labels in the order of the classifier's outputs, written as ``hin``, ``hi`` or ``hi: Hindi``."""
+        """Convert the labels, which are in the order of the outputs and look like ``hin``, ``hi`` or ``hi: Hindi``."""
         codes = [fold_lect(language_of_label(label)) for label in labels]
         self.codes = tuple(dict.fromkeys(codes))
         self._code_of_label = np.array([self.codes.index(code) for code in codes])
 
     def fold(self, label_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum the probabilities of labels of one language, (L,) -> (C,)."""
+        """Sum the (L,) label probabilities per language; return the (C,) probabilities of ``codes``."""
         code_p = np.zeros(len(self.codes))
         np.add.at(code_p, self._code_of_label, label_p)
         return code_p
 
     def describe(self, label_p: NDArray[np.float64], declared: str | None) -> Scored:
-        """Answer with the likeliest language, and with the declared language's probability if the model knows it."""
+        """Make the answer for one segment from its (L,) label probabilities.
+
+        ``declared_p`` is None if the model does not know the declared language.
+        """
         code_p = self.fold(label_p)
         likeliest = int(code_p.argmax())
         code = fold_lect(normalize_language_code(declared) or "")
@@ -59,10 +62,12 @@ class LanguageLabels:
 
 
 def refuse_unknown_labels(model: str, labels: Sequence[str]) -> None:
-    """Refuse a classifier with a label that no table knows: it would count against every declared language.
+    """Check that every label of a classifier is a known language code.
+
+    The probability of an unknown label would count against every declared language.
 
     Raises:
-        BadInput: names the labels.
+        BadInput: a label is unknown. The message lists up to five unknown labels.
     """
     unknown = [label for label in labels if not _is_known(label.partition(":")[0].strip())]
     if unknown:
@@ -73,7 +78,7 @@ def refuse_unknown_labels(model: str, labels: Sequence[str]) -> None:
 
 
 def _is_known(code: str) -> bool:
-    """Whether ISO 639 knows a code, or knew it: withdrawn codes only count against a declared language."""
+    """Return whether a code is in ISO 639 or was withdrawn from it. A withdrawn code is never a declared language."""
     from iso639 import Language, LanguageNotFoundError  # noqa: PLC0415 - 0.4 s
 
     if normalize_language_code(code) is not None:
@@ -86,21 +91,25 @@ def _is_known(code: str) -> bool:
 
 
 def language_of_label(label: str) -> str:
-    """Read the language out of a label: ``hi: Hindi`` and ``hin`` are ``hi``."""
+    """Return the language code of a label: ``hi`` for ``hi: Hindi`` and ``hin``; an unknown code stays unchanged."""
     written = label.partition(":")[0].strip()
     return normalize_language_code(written) or written
 
 
 def classify_batch(batch: Batch, classify: Classifier, labels: LanguageLabels, *, min_samples: int) -> list[Answer]:
-    """Classify a batch.
+    """Identify the language of each segment of a batch.
 
-    Segments beyond ``MAX_PIECE_S`` are cut into pieces of equal length, whose probabilities are averaged.
+    Segments that are longer than ``MAX_PIECE_S`` are cut into pieces of equal length. The probabilities of the pieces
+    are averaged.
 
     Args:
         batch: the segments.
         classify: the classifier.
-        labels: the labels of its outputs.
-        min_samples: the shortest input of the classifier; a shorter segment is ``Unscored``, ``too_short``.
+        labels: the labels of the classifier's outputs.
+        min_samples: the shortest input of the classifier. A shorter segment is ``Unscored`` with ``too_short``.
+
+    Returns:
+        One answer per segment, in the order of the batch.
     """
     long_enough = [row for row, length in enumerate(batch.lengths) if length >= min_samples]
     answers: list[Answer] = [Unscored(too_short(int(length), min_samples)) for length in batch.lengths]

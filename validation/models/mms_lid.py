@@ -1,6 +1,6 @@
-"""MMS-LID: which language is spoken, by Meta's wav2vec 2.0 with a billion parameters, as transformers builds it.
+"""MMS-LID: identify the spoken language with Meta's wav2vec 2.0 of a billion parameters, built by transformers.
 
-Its first convolutions are computed as matrix products on frames, which is faster and needs less memory.
+The convolutions of the front end are computed as matrix products on frames, which is faster and needs less memory.
 """
 
 import os
@@ -26,26 +26,26 @@ from validation.models.weights_folder import open_weights_folder
 
 
 class FrameFrontEnd(nn.Module):
-    """The feature extractor of a wav2vec 2.0 with layer norms, equal to the library's up to rounding.
+    """The feature extractor of a wav2vec 2.0 with layer norms. It equals the library's extractor up to rounding.
 
-    The library keeps channels before time, so each layer transposes twice around its norm. Here time is before
-    channels: a frame's input is contiguous, the convolution is a product of matrices, and the norm needs no transpose.
-    On one CPU core this takes half of the time.
+    The library stores channels before time, so each layer transposes twice around its norm. This class stores time
+    before channels. Then the input of a frame is contiguous, the convolution is a matrix product, and the norm needs no
+    transpose. On one CPU core this takes half the time.
     """
 
     def __init__(self, stock: Any, max_samples: int) -> None:
-        """Take the weights over.
+        """Build the layers from the library's layers.
 
         Args:
-            stock: a ``Wav2Vec2FeatureEncoder`` with ``feat_extract_norm`` ``layer``.
-            max_samples: the greatest product of rows and samples that is computed at once; it bounds the memory.
+            stock: the library's ``Wav2Vec2FeatureEncoder``, whose ``feat_extract_norm`` is ``layer``.
+            max_samples: the maximum of rows times samples that is computed at once; it bounds the memory.
         """
         super().__init__()
         self.layers = nn.ModuleList(_FrameLayer(layer) for layer in stock.conv_layers)
         self.max_samples = max_samples
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Compute features: (B, T) to (B, C, F)."""
+        """Compute the (B, C, F) features of (B, T) audio."""
         rows = max(1, self.max_samples // audio.shape[1])
         return torch.cat([self._run(audio[start : start + rows]) for start in range(0, len(audio), rows)])
 
@@ -80,32 +80,32 @@ class _FrameLayer(nn.Module):
 
 
 FRONT_END_S = 80.0
-"""Seconds of audio that go through the convolutions at once. They take 3.3 MB per second and layer in half precision,
-three layers at a time: more than the whole transformer, which then sets the memory that a batch needs."""
+"""Seconds of audio that the convolutions process at once. In half precision each layer takes 3.3 MB per second, and
+three layers are in memory at a time. Without this limit the convolutions would need more than the transformer."""
 MIN_SAMPLES = 400
-"""The input of one frame of the convolutions."""
+"""Samples from which the convolutions compute one frame."""
 
 _VARIANCE_FLOOR = 1e-7
-"""The constant of ``Wav2Vec2FeatureExtractor``."""
+"""The constant that ``Wav2Vec2FeatureExtractor`` adds to the variance."""
 
 
 class MmsLid:
-    """MMS-LID, a LID model of the suite ``indic``; ``MmsNetwork`` documents how it computes."""
+    """MMS-LID, a LID model of the suite ``indic``; ``MmsNetwork`` documents the computation."""
 
     name: ClassVar[str] = "mms"
     columns: ClassVar[tuple[Column, ...]] = LID_COLUMNS
 
     def __init__(self, *, threads: int, root: Path | None = None, device_config: DeviceConfig | None = None) -> None:
-        """Load the network from its folder, as ``save_pretrained`` writes it. Nothing is ever downloaded.
+        """Load the network from a folder that ``save_pretrained`` has written. Nothing is downloaded.
 
         Args:
-            threads: threads to compute with on a CPU.
+            threads: the number of CPU threads; not used on a GPU.
             root: the folder of all weights folders; VFLEET_WEIGHTS if None.
-            device_config: device and precision; by the settings if None.
+            device_config: device and precision; None reads them from the settings.
 
         Raises:
             WeightsRefused: a file is missing or altered.
-            BadInput: the folder holds another kind of model, or no folder is set.
+            BadInput: the folder holds another kind of model, or VFLEET_WEIGHTS is not set.
         """
         weights = open_weights_folder("mms-lid-256", root)
         device_config = device_config or device_from_settings()
@@ -123,19 +123,19 @@ class MmsLid:
 
 
 class MmsNetwork:
-    """The network: waveforms in, the probability of each label out.
+    """The network of MMS-LID, which computes the probability of each label from waveforms.
 
     Padding changes no answer: convolutions are not padded, each frame is normalised by itself, and padded frames are
     zeroed before the positional convolution and masked in attention and in the mean.
 
-    In half precision the weights are half; the mean over time and the head stay single, because a sum over a minute's
-    frames exceeds the range of float16.
+    In half precision the mean over time and the head still compute in float32, because a sum over the frames of a
+    minute exceeds the range of float16.
     """
 
     def __init__(self, network: Any, device: str, dtype: torch.dtype) -> None:
-        """Take over a ``Wav2Vec2ForSequenceClassification``; its modules are changed in place."""
+        """Prepare a ``Wav2Vec2ForSequenceClassification`` for the device; its modules are changed in place."""
         encoder, model = network.wav2vec2.encoder, network.wav2vec2
-        # Otherwise the weight norm of the positional convolution is computed again in every call.
+        # Without this, every call computes the weight norm of the positional convolution again.
         remove_parametrizations(encoder.pos_conv_embed.conv, "weight")
         model.feature_extractor = FrameFrontEnd(model.feature_extractor, round(FRONT_END_S * SAMPLE_RATE))
         network.eval().to(device, dtype)
@@ -145,13 +145,13 @@ class MmsNetwork:
 
     @property
     def labels(self) -> list[str]:
-        """The labels of the outputs, in their order."""
+        """The labels of the network's outputs, in the order of the outputs."""
         config = self._network.config
         return [config.id2label[index] for index in range(config.num_labels)]
 
     @torch.inference_mode()
     def forward(self, waveforms: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Classify (B, T) waveforms of lengths (B,), each at least ``MIN_SAMPLES``: (B, L) probabilities."""
+        """Return (B, L) label probabilities of (B, T) waveforms with (B,) lengths of at least ``MIN_SAMPLES``."""
         audio = torch.from_numpy(waveforms).to(self._device, non_blocking=True)
         counts = torch.from_numpy(lengths).to(self._device, non_blocking=True)
         mask = torch.arange(audio.shape[1], device=audio.device) < counts[:, None]
@@ -162,10 +162,11 @@ class MmsNetwork:
 
 
 def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:
-    """Load a folder as ``save_pretrained`` writes it, without access to the hub.
+    """Load the network from a folder that ``save_pretrained`` has written, without access to the Hugging Face hub.
 
     Raises:
-        BadInput: the folder holds another kind of model; with group norm, for example, answers depend on the padding.
+        BadInput: the folder holds another kind of model, or other weights than those of the network. With group norm,
+            for example, answers would depend on the padding.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is first imported
     allow_torchaudio()
@@ -183,10 +184,12 @@ def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:
 
 
 def refuse_partial(file: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
-    """Refuse weights that are not exactly those of the network: what is missing would be random.
+    """Check that a weight file holds exactly the parameters of the network. A missing parameter would stay random.
+
+    Only ``masked_spec_embed``, which is used in training, may be missing.
 
     Raises:
-        BadInput: names one parameter of each kind. The mask of the training may be missing.
+        BadInput: parameters are missing or unexpected. The message gives one missing and one unexpected parameter.
     """
     without = sorted(name for name in missing if not name.endswith("masked_spec_embed"))
     beyond = sorted(unexpected)
@@ -199,14 +202,14 @@ def refuse_partial(file: Path, missing: Iterable[str], unexpected: Iterable[str]
 
 
 def normalise(audio: Tensor, mask: Tensor) -> Tensor:
-    """Bring each utterance to zero mean and unit variance, and its padding to zero.
+    """Normalise each utterance to zero mean and unit variance, and set its padding to zero.
 
     Args:
         audio: (B, T) float32, zero in the padding.
         mask: (B, T) bool, True where there is audio.
 
     Returns:
-        (B, T): what ``Wav2Vec2FeatureExtractor(do_normalize=True)`` returns for each utterance alone.
+        (B, T) float32, as ``Wav2Vec2FeatureExtractor(do_normalize=True)`` returns it for each utterance alone.
     """
     count = mask.sum(dim=1, keepdim=True)
     centred = (audio - audio.sum(dim=1, keepdim=True) / count) * mask
@@ -215,7 +218,7 @@ def normalise(audio: Tensor, mask: Tensor) -> Tensor:
 
 
 class _InFloat32(nn.Module):
-    """Run a module in single precision, whatever the precision of its input."""
+    """A wrapper that converts its input to float32 and runs a module in float32."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

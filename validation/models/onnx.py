@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions with the same options for every model."""
+"""Create ONNX Runtime sessions with the same options for every model."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -12,11 +12,11 @@ from validation.errors import BadInput
 _CUDA_PROVIDER = (
     "CUDAExecutionProvider",
     {
-        # The default, exhaustive search, tunes again for every shape: half a second and more each.
+        # The default is an exhaustive search, which takes half a second or more for every new shape.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # On by default, and then float32 has 10 bits of the fraction. Consumer GPUs are no faster with it.
+        # By default TF32 is on and keeps only 10 fraction bits. Consumer GPUs are no faster with TF32.
         "use_tf32": "0",
-        # By default the arena doubles, and torch cannot use what it took of the same GPU's memory.
+        # By default the arena doubles its size, and torch cannot use GPU memory that the arena holds.
         "arena_extend_strategy": "kSameAsRequested",
     },
 )
@@ -29,21 +29,22 @@ def create_onnx_session(
     device: Literal["cpu", "cuda"] = "cpu",
     weights: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> Any:
-    """Create a session whose idle threads do not spin, so that they leave the cores to decoding.
+    """Create a session. Its idle threads do not spin, so that audio decoding can use the cores.
 
     Args:
-        graph: the whole ONNX file, except ``weights``.
-        threads: threads per call on a CPU.
-        device: where to compute.
-        weights: values of the initialisers that the graph calls external, by name. They may be mapped files.
+        graph: the content of the ONNX file, without external weights.
+        threads: the number of CPU threads per call.
+        device: the device to compute on.
+        weights: the values of the graph's external initialisers, by name. The arrays may be memory-mapped files.
 
     Raises:
-        BadInput: a GPU is asked for and ONNX Runtime has none; without this check it would compute on the CPU.
+        BadInput: ``device`` is ``cuda`` but ONNX Runtime has no CUDA provider. Without this check the session would
+            compute on the CPU.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; the warnings of these graphs are about unused initialisers
+    options.log_severity_level = 3  # errors only; these graphs cause warnings about unused initialisers
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
@@ -52,7 +53,7 @@ def create_onnx_session(
     _require_gpu(device, onnxruntime.get_available_providers())
     session = onnxruntime.InferenceSession(graph, options, providers=providers)
     _require_gpu(device, session.get_providers())
-    session.disable_fallback()  # after a GPU error it would otherwise be created again on the CPU, for good
+    session.disable_fallback()  # otherwise a GPU error makes ONNX Runtime recreate the session on the CPU
     return session
 
 

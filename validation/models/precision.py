@@ -1,4 +1,4 @@
-"""Comparison of a suite's answers in half precision with its answers in single precision. Pure."""
+"""Compare a suite's answers in half precision with its answers in single precision. All functions are pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from validation.scoring.signals import SuiteRoles
 from validation.scoring.text import comparable_text
 
 Answers: TypeAlias = Sequence[Mapping[str, Answer]]
-"""A suite's answers to each utterance, by model."""
+"""A suite's answers: one mapping from model name to answer per utterance."""
 
 MIN_TOP1_AGREEMENT = 0.995
 MAX_P_CHANGE = 0.02
 MAX_CER_CHANGE = 0.001
 MAX_ALIGN_CHANGE = 0.02
-"""Half precision changes the answers of a sound model by a tenth of these limits. Beyond them something has overflowed:
-a published float16 build of this recogniser wrote blank transcripts and showed no other sign of it."""
+"""The limits of the comparison. Half precision changes the answers of a sound model by a tenth of these limits. Changes
+beyond them show an overflow. A published float16 build of the recogniser wrote blank transcripts without an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One comparison, and whether it is within its limit."""
+    """The result of one comparison: the measured value, and whether the value is within its limit."""
 
     model: str
     measure: str
@@ -41,14 +41,15 @@ def compare_precisions(
     """Compare the answers of a suite in half precision with its answers in single precision.
 
     Args:
-        utterances: the utterances; stored transcripts are the reference of character errors where there are any.
-        single: answers in single precision, one per utterance.
-        half: answers in half precision, in the same order.
-        roles: the ASR model and the LID models.
+        utterances: the utterances. A stored transcript, if not empty, is the reference of the CER.
+        single: answers in single precision, in the order of the utterances.
+        half: answers in half precision, in the order of the utterances.
+        roles: the names of all models, of the ASR model and of the LID models.
 
     Returns:
-        For every model, that no answer is lost; for each LID model, its first choices and their probabilities; for the
-        ASR model, blank texts, character errors and alignment. Utterances without an answer are left out.
+        For every model, a check that half precision loses no answer. For each LID model, checks of its likeliest
+        language and of its probabilities. For the ASR model, checks of blank texts, CER and alignment scores. All but
+        the first use only utterances with an answer in both precisions.
     """
     checks: list[Check] = []
     for model in roles.models:
@@ -99,7 +100,10 @@ def _compare_asr(model: str, utterances: Sequence[Utterance], pairs: _Pairs) -> 
 
 
 def _cer_change(utterance: Utterance, before: str, after: str) -> float | None:
-    """The rise of the CER against the stored transcript, or against single precision's text where there is none."""
+    """Return the CER in half precision minus the CER in single precision; None if the CER is undefined.
+
+    The reference is the stored transcript, or the text in single precision if there is no stored transcript.
+    """
     language = normalize_language_code(utterance.language)
     reference, single, half = (comparable_text(text, language) for text in (utterance.text or before, before, after))
     rates = cer(reference, single), cer(reference, half)
@@ -107,7 +111,7 @@ def _cer_change(utterance: Utterance, before: str, after: str) -> float | None:
 
 
 def _compare_numbers(model: str, column: str, pairs: _Pairs, limit: float) -> Iterator[Check]:
-    """The 99th percentile of a number's change; a number that is null on one side only counts as infinite."""
+    """Check the 99th percentile of a column's changes. A value that is null on one side only is an infinite change."""
     changes = [
         abs(float(before[column] or 0) - float(after[column] or 0))
         if before[column] is not None and after.get(column) is not None

@@ -1,6 +1,6 @@
-"""The interface of a suite of models wherever it runs, and the rows of a shard that are built from its answers.
+"""The interface to a suite of models in this process or in the inference server, and the rows of a shard.
 
-A suite can be restricted to some of its models, for videos that have the answers of the others in an earlier shard.
+A scorer can be restricted to some models of its suite, for videos whose other answers are in an earlier shard.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,22 +14,22 @@ from validation.scoring.verdict import Condition, Rule, Rules
 
 
 class ScoringJob(Protocol):
-    """Utterances that were given to a scorer, and their answers as they come."""
+    """A job of a scorer: the submitted utterances, and the answers that have arrived so far."""
 
     def wait(self, timeout_s: Seconds | None = None) -> bool:
         """Wait until the job has ended, at most ``timeout_s``; return whether it has ended.
 
         Raises:
-            Transient: the models could not answer; the same utterances can be given to the scorer again.
+            Transient: the models could not answer. The caller may submit the same utterances again.
         """
         ...
 
     def answers(self) -> Sequence[Mapping[str, Answer] | None]:
-        """Return the answers so far, by model name, in the order of the utterances; None where none has come yet."""
+        """Return, for each utterance in order, its answers by model name; None for an utterance without answers yet."""
         ...
 
     def cancel(self) -> None:
-        """Give up the utterances that have no answer yet; the job ends without them."""
+        """End the job without answers to the utterances that have no answers yet."""
         ...
 
 
@@ -43,7 +43,7 @@ class Scorer(Protocol):
     columns: Mapping[str, Sequence[Column]]
 
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
-        """Start to score utterances with every model and return at once. Safe from any thread."""
+        """Start to score utterances with every model; return the job at once. Any thread may call this method."""
         ...
 
 
@@ -51,16 +51,16 @@ class SyncScorerMixin:
     """A mixin for scorers whose models run in the caller's thread."""
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Score utterances with every model; return their answers by model name, in the same order."""
+        """Score utterances with every model; return one mapping from model name to answer per utterance, in order."""
         raise NotImplementedError
 
     def begin(self, utterances: Sequence[Utterance]) -> "CompletedJob":
-        """Return a job that scores the utterances when its answers are waited for."""
+        """Return a job whose ``wait`` scores the utterances."""
         return CompletedJob(self, utterances)
 
 
 class CompletedJob:
-    """A scoring job that does its work in ``wait``, which returns when it is complete, however long it takes."""
+    """A scoring job that scores inside ``wait``. ``wait`` ignores its timeout and returns with all answers."""
 
     def __init__(self, scorer: SyncScorerMixin, utterances: Sequence[Utterance]) -> None:
         self._scorer, self._utterances = scorer, utterances
@@ -81,7 +81,7 @@ class CompletedJob:
 
 
 Row: TypeAlias = dict[str, Scalar | list[str]]
-"""One segment as the shard stores it, by column name."""
+"""One row of a shard: the values of one segment, by column name."""
 
 
 def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], scorer: Scorer) -> list[Row]:
@@ -89,8 +89,8 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
 
     Args:
         decoded: the video with the audio of its segments.
-        answers: one set of answers, by model name, per segment that has audio, in the order of the segments.
-        scorer: the suite that gave the answers; its roles and rules turn them into signals and a verdict.
+        answers: one mapping from model name to answer per segment that has audio, in the order of the segments.
+        scorer: the suite that gave the answers. Its roles determine the signals, and its rules the verdict.
     """
     known = scorer.roles.known_languages
     return [
@@ -129,18 +129,21 @@ SUBSET_RULES = Rules(
         Rule(
             reason="partial",
             verdict="review",
-            when=(Condition(column="text_normalised", op="present"),),  # always: it is never null
+            when=(Condition(column="text_normalised", op="present"),),  # always true: this column is never null
             sentence="Only some models were asked; `vfleet select` judges it together with the others' answers.",
         ),
     ),
 )
-"""The rules of a shard that lacks columns which the rules of its suite read. Rules do not fire on absent columns, so
-the rules of the suite would accept segments that their models have not scored."""
+"""The rules for a shard with the answers of only some models of a suite. The rules of the suite do not fire on absent
+columns, so they would accept segments that a model has not scored."""
 
 
 @dataclass(slots=True)
 class ModelSubsetScorer:
-    """Scores with some models of a suite. Its rows hold their columns only, and the only reason is ``partial``."""
+    """A scorer that uses only some models of a suite.
+
+    Its rows hold only the columns of these models, and each verdict is ``review`` with the reason ``partial``.
+    """
 
     suite: Scorer
     name: str
@@ -156,7 +159,11 @@ class ModelSubsetScorer:
 
 
 def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
-    """Restrict a suite to the requested models. A name that the suite does not have makes it score with all models."""
+    """Return a scorer that uses only the requested models of a suite.
+
+    Returns:
+        ``scorer`` itself if ``requested`` is None, contains all models, or contains a model that the suite lacks.
+    """
     if requested is None or not set(requested) < set(scorer.columns):
         return scorer
     roles = scorer.roles

@@ -1,11 +1,12 @@
-"""Two tests of a suite on this machine: every model answers noise and silence, and the suite recognises known speech.
+"""Test a suite on this machine: every model must answer noise and silence, and the suite must recognise known speech.
 
-The probes show a model, driver or GPU that does not work. The clips with known text show weights that load without an
-error but are not the right ones. The inference server runs both tests at each start; `vfleet doctor` runs the probes,
-and `vfleet weights check --deep` reports what each model made of the clips.
+The probes, noise and silence, detect a model, driver or GPU that does not work. The clips with known text detect
+weights that load without an error but are wrong. The inference server runs both tests at each start. `vfleet doctor`
+runs the probes, and `vfleet weights check --deep` reports the result of each model for each clip.
 
-`python -m validation.models.self_test` loads the suite and runs both. The bootstrap of a box runs it as a program: a
-driver, GPU or weight file that crashes the program does not end the bootstrap, which can still destroy the instance.
+`python -m validation.models.self_test` loads the suite and runs both tests. The bootstrap of a box runs this command
+as a process of its own. If a driver, GPU or weight file crashes that process, the bootstrap can still destroy the
+instance.
 """
 
 import json
@@ -31,11 +32,12 @@ from validation.settings import load_settings
 
 PROBE_S: Seconds = 1.0
 PROBE_LANGUAGE, PROBE_TEXT = "hi", "नमस्ते दुनिया"
-"""A language that every ASR model supports, and a transcript that it can tokenize, so that alignment is tested too."""
+"""The language and the transcript of the probes. Every ASR model supports the language and can tokenize the transcript,
+so the probes test alignment too."""
 
 
 class SelfTestFailed(BadInput):
-    """A model gives no answer on this machine: its GPU, driver or weights must be changed."""
+    """A model gives no answer on this machine. The GPU, the driver or the weights are faulty."""
 
     def __init__(self, model: str, fault: Fault, occasion: str = "in the self-test") -> None:
         self.model, self.fault = model, fault
@@ -43,11 +45,11 @@ class SelfTestFailed(BadInput):
 
 
 def run_self_test(suite: Suite, models: Sequence[str] | None = None) -> None:
-    """Score ``PROBE_S`` of noise and of silence with some models, or with all.
+    """Score noise and silence, ``PROBE_S`` each, with the models ``models``, or with all models if None.
 
     Raises:
-        SelfTestFailed: a model does not answer one of them, so the machine or the weights are at fault.
-        GpuLost: this process can compute nothing more.
+        SelfTestFailed: a model gives no answer for a probe. The machine or the weights are faulty.
+        GpuLost: this process cannot use the GPU any more.
     """
     noise = make_noise(PROBE_S)
     probes = [_make_probe(audio, suite.columns if models is None else models) for audio in (noise, 0 * noise)]
@@ -61,17 +63,17 @@ def make_noise(duration_s: Seconds) -> Waveform:
 
 
 def make_probe_batch(models: Iterable[str], count: int, duration_s: Seconds, *, allocate: Allocate = np.empty) -> Batch:
-    """Make a batch of ``count`` equal segments of noise that each of these models must answer."""
+    """Make a batch of ``count`` equal segments of noise that request these models by name."""
     return pad_batch([_make_probe(make_noise(duration_s), models)] * count, allocate=allocate)
 
 
 def _make_probe(audio: Waveform, models: Iterable[str]) -> Utterance:
-    """Make a segment that requests these models by name, so that no cascade skips one."""
+    """Make an utterance that requests these models by name, so that a cascade skips none of them."""
     return Utterance(audio, PROBE_TEXT, PROBE_LANGUAGE, tuple(models))
 
 
 def find_faults(answers: Sequence[Mapping[str, Answer]]) -> Iterator[tuple[str, Fault]]:
-    """List the answers that are faults, by model."""
+    """Yield the model name and the fault of each answer without values."""
     for own in answers:
         for model, answer in own.items():
             if isinstance(answer, Unscored):
@@ -79,7 +81,7 @@ def find_faults(answers: Sequence[Mapping[str, Answer]]) -> Iterator[tuple[str, 
 
 
 MAX_CER = 0.5
-"""The greatest median character error rate. Random weights have 0.9 and more, sound ones 0.3 and less."""
+"""The greatest accepted median CER. Random weights have a CER of 0.9 or more, sound weights of 0.3 or less."""
 
 
 class SpeechNotRecognised(BadInput):
@@ -94,7 +96,7 @@ class SpeechNotRecognised(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class TranscribedClip:
-    """What a suite made of one clip."""
+    """The result of a suite for one clip with known text."""
 
     clip: str
     language: str
@@ -103,18 +105,18 @@ class TranscribedClip:
     """None if the ASR model gave no answer."""
     cer: float
     languages: Mapping[str, str | None]
-    """The first choice of each LID model."""
+    """The likeliest language by model name, for each LID model; None if the model gave no answer."""
 
 
 def check_speech(suite: Suite) -> list[TranscribedClip]:
-    """Score the clips of a suite.
+    """Check that a suite recognises its clips with known text.
 
     Returns:
-        What the suite recognised; empty for a suite without an ASR model or without clips.
+        The result for each clip; empty for a suite without an ASR model or without clips.
 
     Raises:
-        SpeechNotRecognised: the median CER exceeds ``MAX_CER``, or no LID model names the language of any clip.
-        GpuLost: this process can compute nothing more.
+        SpeechNotRecognised: the median CER exceeds ``MAX_CER``, or no LID model identifies the language of any clip.
+        GpuLost: this process cannot use the GPU any more.
     """
     clips = transcribe_clips(suite)
     if not clips:
@@ -129,7 +131,7 @@ def check_speech(suite: Suite) -> list[TranscribedClip]:
 
 
 def transcribe_clips(suite: Suite) -> list[TranscribedClip]:
-    """Score the clips of a suite, whatever comes out."""
+    """Score the clips of a suite; return the results unchecked, or [] without an ASR model or without clips."""
     spec = SUITES.get(suite.name)
     if spec is None or suite.roles.asr_model is None or not spec.known_clips:
         return []
@@ -142,7 +144,15 @@ def transcribe_clips(suite: Suite) -> list[TranscribedClip]:
 
 
 def read_clip(name: str, models: Sequence[str] | None = None) -> Utterance:
-    """Read one clip with its transcript and language; ``models`` are requested by name, so that none is skipped."""
+    """Read one clip with its transcript and its language.
+
+    Args:
+        name: the file name without the extension.
+        models: models to request by name, so that a cascade skips none of them; None for a plain request.
+
+    Raises:
+        BadInput: the file is missing.
+    """
     folder = files("validation") / "local" / "clips"
     entries = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     entry = next(entry for entry in entries if entry["file"] == f"{name}.flac")
@@ -174,7 +184,7 @@ def _values(answer: Answer) -> Mapping[str, Scalar]:
 
 
 def main() -> int:
-    """Returns an exit code; the last line on standard error is the reason of a failure."""
+    """Run both tests and return an exit code. After a failure the last line on standard error states the reason."""
     try:
         suite = load_suite(load_settings().suite)
         run_self_test(suite)

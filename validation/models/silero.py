@@ -1,4 +1,4 @@
-"""Silero VAD: the share of a segment that is speech, in any language."""
+"""Silero VAD: measure speech and pauses in a segment, in any language."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -12,20 +12,20 @@ from validation.models.onnx import create_onnx_session
 from validation.models.weights import find_weights
 
 WINDOW_SAMPLES = 512
-"""32 ms: the window of one probability."""
+"""Samples per window, 32 ms. The network computes one probability of speech per window."""
 CONTEXT_SAMPLES = 64
-"""Samples of the previous window that the network sees."""
+"""Samples before a window that the network reads together with the window."""
 SPEECH_P = 0.5
-"""A window with at least this probability is speech: upstream's default threshold."""
+"""A window with at least this probability counts as speech. This is upstream's default threshold."""
 
 _STATE_SHAPE = (1, 1, 128)
 
 
 class SileroVad:
-    """Silero VAD v6, as one graph over a whole sequence; segments are scored one by one.
+    """Silero VAD v6, exported as one graph for a whole sequence of windows. Segments are scored one by one.
 
-    Windows are counted as they are. Upstream's speech timestamps bridge, drop and pad windows; here pauses between
-    words are not speech, and read speech has ratios of 0.6 to 0.9.
+    Each window counts as speech or not by its own probability. Upstream's speech timestamps instead bridge, drop and
+    pad windows. So here pauses between words are not speech, and read speech has speech ratios of 0.6 to 0.9.
     """
 
     name: ClassVar[str] = "silero"
@@ -40,12 +40,12 @@ class SileroVad:
 
     def __init__(self, *, threads: int) -> None:  # noqa: ARG002 - every model takes it
         weights = find_weights("silero-vad-v6")
-        # The recurrent layer takes one window after the other: a second thread would wait.
+        # The recurrent layer processes one window after the other, so a second thread would wait.
         self._session = create_onnx_session(weights.read("silero_vad_v6.onnx"), threads=1)
         self.revision = weights.revision
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Measure the speech of a batch. Every segment of at least one sample has an answer."""
+        """Measure the speech in each segment of a batch. Every segment of at least one sample has an answer."""
         return [self._answer(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
 
     def _answer(self, audio: Waveform) -> Scored:
@@ -69,11 +69,15 @@ class SileroVad:
 
 
 def measure_gaps(speech: NDArray[np.int64], duration_s: Seconds) -> tuple[Seconds, Seconds, Seconds]:
-    """Measure what is not speech: before the first window of speech, after the last, and the longest stretch between.
+    """Measure the stretches of a segment that are not speech.
 
     Args:
-        speech: the indices of the windows that are speech, rising.
+        speech: the indices of the windows that are speech, in ascending order.
         duration_s: the length of the segment.
+
+    Returns:
+        The seconds before the first window of speech, the seconds after the last one, and the longest stretch between
+        two of them. Without speech both first values are ``duration_s``, and the third is 0.
     """
     if not len(speech):
         return duration_s, duration_s, 0.0
@@ -83,7 +87,7 @@ def measure_gaps(speech: NDArray[np.int64], duration_s: Seconds) -> tuple[Second
 
 
 def cut_windows(audio: Waveform) -> NDArray[np.float32]:
-    """Cut audio into windows with their context, (W, 64 + 512), with silence before and after the audio."""
+    """Cut audio into (W, 64 + 512) context and window samples. Silence pads the audio at both ends."""
     count = -(-len(audio) // WINDOW_SAMPLES)
     padded = np.zeros(CONTEXT_SAMPLES + count * WINDOW_SAMPLES, dtype=np.float32)
     padded[CONTEXT_SAMPLES : CONTEXT_SAMPLES + len(audio)] = audio

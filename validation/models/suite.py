@@ -1,4 +1,4 @@
-"""A suite: named models that score the same utterances, in batches, with the rules that read their answers."""
+"""Load a suite and score utterances in batches with its models."""
 
 import os
 import threading
@@ -46,18 +46,18 @@ from validation.scoring.verdict import Rules
 
 @dataclass(slots=True)
 class ModelStats:
-    """Counts and times of one model since the last reset."""
+    """Counts and times of one model since the last ``Suite.reset_stats``."""
 
     segments: int = 0
     faults: int = 0
     audio_s: Seconds = 0.0
     wall_s: Seconds = 0.0
     cpu_s: Seconds = 0.0
-    """CPU time of the whole process while the model ran: an upper bound where other threads work at the same time."""
+    """CPU time of the whole process while the model ran. If other threads work too, this is an upper bound."""
 
 
 class Suite(SyncScorerMixin):
-    """A named, ordered set of models that score the same utterances. Safe to share between threads."""
+    """A named, ordered set of models that score the same utterances. Several threads may share a suite."""
 
     def __init__(
         self,
@@ -76,22 +76,22 @@ class Suite(SyncScorerMixin):
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
         self.budget, self.min_padded_s = Budget(budget_s, path=budget_path), min_padded_s
         self._models, self._cascade = tuple(models), cascade
-        # The model that a cascade may skip runs last, when the others have answered.
+        # The model that a cascade may skip runs last, because the cascade reads the answers of the other models.
         self._run_order = sorted(models, key=lambda model: cascade is not None and model.name == cascade.skipped_model)
-        self._lock = threading.Lock()  # held for one batch: callers take turns
+        self._lock = threading.Lock()  # held while one batch is scored, so that callers take turns
         self.reset_stats()
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
         """Score utterances with every model.
 
-        An answer depends only on its own utterance. An utterance that no model can be asked about (``too_short``,
-        ``not_finite``) or on which a model fails (``model_failed``) is ``Unscored``; it raises nothing.
+        An answer depends only on its own utterance. Audio that no model can score (``too_short``, ``not_finite``) and
+        audio on which a model fails (``model_failed``) get the answer ``Unscored`` and raise no error.
 
         Returns:
             For each utterance, in input order, one answer per requested model, by the model's name.
 
         Raises:
-            GpuLost: this process can compute nothing more.
+            GpuLost: this process cannot use the GPU any more.
         """
         faults = [find_fault(utterance.audio) for utterance in utterances]
         answers: list[dict[str, Answer]] = [
@@ -108,21 +108,21 @@ class Suite(SyncScorerMixin):
     def score_batch(self, batch: Batch) -> list[dict[str, Answer]]:
         """Score one batch of utterances for which ``find_fault`` found no fault.
 
-        The caller keeps batches within ``budget``. The budget shrinks when memory runs out; the batch that shrank it
-        is still answered.
+        The caller keeps batches within ``budget``. If GPU memory runs out, the budget shrinks, and the batch is split
+        and still answered.
 
         Returns:
             For each item, in order, one answer per requested model, by the model's name.
 
         Raises:
-            GpuLost: this process can compute nothing more.
+            GpuLost: this process cannot use the GPU any more.
         """
         with self._lock:
             self.padding += measure_padding((batch.lengths / SAMPLE_RATE).tolist())
             return self._run_models(batch)
 
     def reset_stats(self) -> None:
-        """Set ``stats`` (counts and times by model) and ``padding`` (seconds in batches) to zero."""
+        """Reset ``stats`` (counts and times per model) and ``padding`` (seconds of audio in batches) to zero."""
         self.stats: Mapping[str, ModelStats] = {model.name: ModelStats() for model in self._models}
         self.padding = PaddingStats()
 
@@ -155,7 +155,7 @@ class Suite(SyncScorerMixin):
 
 
 def find_fault(audio: Waveform) -> Fault | None:
-    """Find the fault for which no model can be asked about audio; None if models can be asked."""
+    """Return the fault because of which no model can score audio; None if models can score the audio."""
     duration_s = len(audio) / SAMPLE_RATE
     if duration_s < MIN_SEGMENT_S:
         return Fault("too_short", f"{duration_s:.3f} s of audio; {MIN_SEGMENT_S} s are needed")
@@ -169,12 +169,12 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
 
     Args:
         name: a key of ``SUITES``.
-        threads: threads that a model computes with; by default all cores that this process may use.
+        threads: the number of CPU threads of each model; None uses all cores that this process may use.
 
     Raises:
         BadInput: there is no such suite, or the packages of its extra are not installed.
         WeightsRefused: a weight file is missing or altered.
-        BadRules: the suite's rules read columns that it does not have.
+        BadRules: the rules read columns that no model of the suite has.
     """
     spec = SUITES.get(name)
     if spec is None:
@@ -201,7 +201,7 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
 
 
 def count_cores() -> int:
-    """Count the cores that this process may use."""
+    """Count the CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -219,7 +219,7 @@ def _load_model(path: str, extra: str, threads: int) -> SegmentModel:
 
 
 def _rule_columns(models: Sequence[SegmentModel]) -> dict[str, ColumnType]:
-    """List every signal that a rule may read, with its type."""
+    """Map the name of every signal that a rule may read to the type of the signal."""
     own = {f"{model.name}_{column.name}": column.type for model in models for column in model.columns}
     texts = ["fault", "language", *(f"{model.name}_fault" for model in models)]
     return {column.name: column.type for column in DERIVED_SIGNALS} | own | dict.fromkeys(texts, "str")

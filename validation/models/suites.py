@@ -9,44 +9,45 @@ from validation.models.base import Batch
 from validation.scoring.verdict import Condition
 
 SKIPPED = Unscored(Fault("not_asked", "the cheaper judges are sure of the declared language"))
-"""The answer of the skipped model. Shards hold this sentence and rules compare with it, so it does not change."""
+"""The answer of a model that a cascade skips. Shards hold this text, and rules compare with it: do not change it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """Skips one LID model for segments whose declared language the other LID models confirm.
+    """A condition for skipping one LID model: the other LID models confirm the declared language of a segment.
 
-    The language is confirmed if every other model knows it, has it as first choice, and gives it at least the
-    probability that is set for that model. Any disagreement, abstention or failure is decided by the skipped model.
-    So all models still score every wrong label; only the third confirmation of a right label is left out.
+    The language is confirmed if it is the likeliest language of every other model, with at least the probability that
+    ``min_declared_p`` sets for that model. If a model disagrees, abstains or fails, all models score the segment.
+    So all models still score every wrong label. Only the third confirmation of a right label is saved.
     """
 
     name: str
-    """Written into every shard's provenance; other bounds need another name."""
+    """The name in the provenance of every shard. A cascade with other bounds needs another name."""
     skipped_model: str
+    """The name of the model that the cascade may skip."""
     min_declared_p: Mapping[str, float]
-    """The least probability of the declared language, for each of the other models."""
+    """The minimum probability of the declared language, by the name of each other LID model."""
 
     @property
     def bounds(self) -> tuple[Condition, ...]:
-        """The bounds as conditions on a row of a shard."""
+        """The minimum probabilities as conditions on a row of a shard."""
         return tuple(
             Condition(column=f"{model}_declared_p", op=">=", value=p) for model, p in self.min_declared_p.items()
         )
 
     def is_confident(self, declared: str | None, answers: Mapping[str, Answer]) -> bool:
-        """Whether the other models confirm a segment's declared language, given their answers by name."""
+        """Return whether the answers of the other models, by model name, confirm a segment's declared language."""
         language = normalize_language_code(declared)
         return language is not None and all(
             _confirms(answers[model], language, min_p) for model, min_p in self.min_declared_p.items()
         )
 
     def find_confident(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
-        """Find the rows for which the model is ``SKIPPED``; never a row that requests its models by name.
+        """Find the rows of a batch for which the model is skipped. A row that requests models by name is never skipped.
 
         Args:
             batch: the segments that the other models have scored.
-            answers: the other models' answers, by name, for each row.
+            answers: for each row, the answers of the other models by model name.
         """
         unrestricted = (row for row, requested in enumerate(batch.requested_models) if requested is None)
         return {row for row in unrestricted if self.is_confident(batch.languages[row], answers[row])}
@@ -60,30 +61,31 @@ def _confirms(answer: Answer, language: str, min_p: float) -> bool:
 
 
 MAX_GPU_BUDGET_S: Seconds = 640.0
-"""Beyond this budget padding grows, and the fastest GPUs compute no faster."""
+"""The greatest initial budget on a GPU. With larger batches padding grows, and even the fastest GPUs gain no speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteSpec:
-    """The specification of a suite."""
+    """The models, rules and batch budget of a suite."""
 
     models: Mapping[str, str]
-    """``module:callable`` that loads each model, by its name, in the order of their columns."""
+    """The ``module:callable`` that loads a model, by model name, in the order of the models' columns."""
     asr_model: str | None
     lid_models: tuple[str, ...]
     rules: str
     budget_s: Seconds
-    """The batch budget in padded seconds, attention's share included: see ``plan_batches``."""
+    """The initial batch budget on a CPU, in padded seconds: see ``plan_batches``."""
     min_padded_s: Seconds
-    """The length to which the models pad shorter segments: it limits how many short segments a batch holds."""
+    """The length to which the models pad shorter segments. It limits the number of short segments in a batch."""
     extra: str
-    """The extra of this distribution that installs what the models import."""
+    """The extra of this Python distribution that installs the packages of the models."""
     gpu_s_per_gib: float | None = None
-    """On a GPU, the initial budget per GiB of its memory instead; at most ``MAX_GPU_BUDGET_S``."""
+    """The initial batch budget on a GPU, in padded seconds per GiB of GPU memory, up to ``MAX_GPU_BUDGET_S``. None uses
+    ``budget_s`` on a GPU too."""
     known_clips: tuple[str, ...] = ()
     """Clips with known text that the suite must recognise before it serves: see ``self_test.check_speech``."""
     cascade: Cascade | None = None
-    """Skips one LID model where the others are confident; None asks every model about every segment."""
+    """The cascade that skips one LID model; None scores every segment with every model."""
 
 
 _INDIC = SuiteSpec(
@@ -101,8 +103,8 @@ _INDIC = SuiteSpec(
     budget_s=20.0,
     min_padded_s=0.5,
     extra="models",
-    # 320 s in 24 GB: the memory of MMS-LID outside its sliced front end, beside 3.2 GB of weights (MMS-LID's and
-    # IndicConformer's in half precision).
+    # 320 s in 24 GB, which also hold 3.2 GB of weights: MMS-LID and IndicConformer in half precision. The limit is the
+    # memory of MMS-LID without its front end, which processes a batch in slices.
     gpu_s_per_gib=13.5,
     known_clips=("hi_ginti", "hi_namaste_duniya"),
 )
@@ -124,7 +126,7 @@ SUITES: Mapping[str, SuiteSpec] = {
         extra="local",
         known_clips=("en_librivox_0880",),
     ),
-    # The cheapest real answer, for runs that test the fleet and not the speech: 3 ms per second of audio.
+    # The cheapest real model, for runs that test the fleet and not the speech. It takes 3 ms per second of audio.
     "vad": SuiteSpec(
         models={"silero": "validation.models.silero:SileroVad"},
         asr_model=None,
@@ -135,8 +137,8 @@ SUITES: Mapping[str, SuiteSpec] = {
         extra="local",
     ),
     "indic": _INDIC,
-    # MMS-LID is 84 % of the work. This suite skips it where both other LID models are confident; results carry the
-    # suite's name.
+    # MMS-LID is 84 % of the work. This suite skips MMS-LID if both other LID models are confident. The results hold
+    # the name of the suite.
     "indic-cascade": replace(
         _INDIC,
         cascade=Cascade("cascade-1", skipped_model="mms", min_declared_p={"conformer": 0.5, "voxlingua": 0.8}),
@@ -146,19 +148,19 @@ SUITES: Mapping[str, SuiteSpec] = {
 
 
 def batching_policy(suite: str) -> str:
-    """Name the policy by which a suite asks its models: ``all``, or the name of its cascade."""
+    """Return the name of the suite's cascade, or ``all`` for a suite that scores every segment with every model."""
     cascade = find_cascade(suite)
     return cascade.name if cascade else "all"
 
 
 def find_cascade(suite: str) -> Cascade | None:
-    """Find the cascade of a suite; None for a suite that asks all models, and for an unknown suite."""
+    """Return the cascade of a suite; None for a suite without a cascade, and for an unknown suite."""
     spec = SUITES.get(suite)
     return spec.cascade if spec else None
 
 
 def initial_budget_s(spec: SuiteSpec, gpu_gib: float | None) -> Seconds:
-    """Compute the initial batch budget from the size of the GPU memory; ``gpu_gib`` is None without a GPU."""
+    """Compute the initial batch budget, in padded seconds, from the GPU memory in GiB; None stands for no GPU."""
     if gpu_gib is None or spec.gpu_s_per_gib is None:
         return spec.budget_s
     return min(MAX_GPU_BUDGET_S, spec.gpu_s_per_gib * gpu_gib)

@@ -1,4 +1,4 @@
-"""VoxLingua107 ECAPA-TDNN: which language is spoken, by speechbrain's classifier of 107 languages."""
+"""VoxLingua107 ECAPA-TDNN: identify the spoken language with speechbrain's classifier of 107 languages."""
 
 import os
 import tempfile
@@ -36,7 +36,7 @@ _ALLOWED = _PLAIN | {
     "!new:speechbrain.processing.features.InputNormalization",
     "!new:speechbrain.utils.parameter_transfer.Pretrainer",
 }
-"""What the hyperparams.yaml of VoxLingua107 constructs. A tag that is added here must run nothing from the folder."""
+"""The YAML tags in the hyperparams.yaml of VoxLingua107. A tag that is added here must not run code from the folder."""
 
 
 class ConstructsMore(BadInput):
@@ -51,8 +51,9 @@ def check_hyperparams(folder: Path) -> None:
     """Check that ``hyperparams.yaml`` constructs the known objects only, and that the folder holds no Python module.
 
     Raises:
-        ConstructsMore: it constructs another object, calls a function, or includes a file.
-        BadInput: it is not YAML.
+        ConstructsMore: ``hyperparams.yaml`` constructs another object, calls a function or includes a file, or the
+            folder holds a Python module.
+        BadInput: ``hyperparams.yaml`` is not YAML.
     """
     for module in sorted(folder.rglob("*.py")):
         raise ConstructsMore(module, "a weights folder holds no Python module, and speechbrain would import it")
@@ -70,36 +71,37 @@ def check_hyperparams(folder: Path) -> None:
 
 
 _UNSAFE_LOADING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-"""With this variable ``torch.load`` runs the code of a pickle."""
+"""The environment variable that makes ``torch.load`` run the code in a pickle."""
 
 
 class VoxLingua107:
     """The ECAPA-TDNN of VoxLingua107, a LID model of the suite ``indic``.
 
-    It does not know Odia, Konkani, Maithili, Kashmiri, Dogri, Bodo, Santali and Manipuri, and abstains on them.
+    The model does not know Odia, Konkani, Maithili, Kashmiri, Dogri, Bodo, Santali and Manipuri, and abstains on them.
 
-    As the library runs it, an answer depends on the rest of the batch. Here it does not: convolutions reflect at each
-    item's own end, and the loudest frame, the mean and the pooling cover an item's own frames only. It computes in
-    single precision on every device: it is 3 % of the suite's work, and its pooling subtracts squares.
+    In speechbrain an answer depends on the rest of the batch. Here it does not: convolutions reflect at each item's own
+    end, and the loudest frame, the mean and the pooling cover an item's own frames only. The model computes in single
+    precision on every device. It is only 3 % of the suite's work, and its pooling subtracts squares, which would lose
+    accuracy in half precision.
     """
 
     name: ClassVar[str] = "voxlingua"
     columns: ClassVar[tuple[Column, ...]] = LID_COLUMNS
 
     def __init__(self, *, threads: int, root: Path | None = None, device_config: DeviceConfig | None = None) -> None:
-        """Load the network from its folder, as speechbrain's ``from_hparams`` reads it. Nothing is ever downloaded.
+        """Load the network from its folder with speechbrain's ``from_hparams``. Nothing is downloaded.
 
-        Every file is checked against the lock first. ``hyperparams.yaml`` may construct the objects of this network
-        only, and pickles may hold tensors only.
+        Every file is checked against the lock first. ``hyperparams.yaml`` may construct only the objects of this
+        network, and pickles may hold only tensors.
 
         Args:
-            threads: threads to compute with on a CPU.
+            threads: the number of CPU threads; not used on a GPU.
             root: the folder of all weights folders; VFLEET_WEIGHTS if None.
-            device_config: the device, by the settings if None; the precision is not used.
+            device_config: the device; None reads it from the settings. The precision is not used.
 
         Raises:
             WeightsRefused: a file is missing or altered.
-            BadInput: the folder holds another kind of model, or no folder is set.
+            BadInput: the folder holds another kind of model, or VFLEET_WEIGHTS is not set.
         """
         weights = open_weights_folder("voxlingua107-ecapa", root)
         device = (device_config or device_from_settings()).device
@@ -120,7 +122,7 @@ class VoxLingua107:
 
 
 class FrameCounts:
-    """The number of each item's own frames, set before every call of the network that shares the object."""
+    """A holder of the number of frames per item, which is set before each call and which the convolutions read."""
 
     def __init__(self) -> None:
         self.of_items = torch.zeros(0, dtype=torch.int64)
@@ -129,9 +131,10 @@ class FrameCounts:
 class ReflectingConv1d(nn.Module):
     """A speechbrain ``Conv1d`` (``same``, ``reflect``) whose right reflection starts at each item's own last frame.
 
-    The library reflects at the end of the batch, so the padding of a shorter item changes its embedding (cosine
-    distances of 0.02 to 0.9 to the embedding of the item alone). Here ``x[n-1-j]`` is written to place ``n-1+j`` for
-    ``j = 1..p``, as the reflection of the item alone would have it. No frame of the item sees what lies further right.
+    speechbrain reflects at the end of the batch, so the padding of a shorter item changes its embedding (cosine
+    distances of 0.02 to 0.9 to the embedding of the item alone). For an item of n frames and a convolution of reach p,
+    this module writes ``x[n-1-j]`` to index ``n-1+j`` for ``j = 1..p``, which is the reflection of the item alone. No
+    frame of the item depends on frames further right.
     """
 
     def __init__(self, conv: nn.Module, reach: int, counts: FrameCounts) -> None:
@@ -139,7 +142,7 @@ class ReflectingConv1d(nn.Module):
         self._conv, self._reach, self._counts = conv, reach, counts
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve (B, C, T) -> (B, C', T)."""
+        """Convolve (B, C, T) to (B, C', T)."""
         reach, last = self._reach, self._counts.of_items[:, None] - 1
         padded = functional.pad(x, (reach, reach))
         padded[:, :, :reach] = x[:, :, 1 : reach + 1].flip(-1)
@@ -152,10 +155,10 @@ class ReflectingConv1d(nn.Module):
 
 
 def reflect_pad_per_item(network: nn.Module, counts: FrameCounts) -> int:
-    """Replace every convolution of a network that covers more than one frame.
+    """Replace every convolution of a network that covers more than one frame by a ``ReflectingConv1d``.
 
     Returns:
-        The greatest reach of a convolution to one side, in frames: items need one frame more.
+        The greatest reach of a convolution to one side, in frames. An item needs at least one frame more.
 
     Raises:
         BadInput: a convolution pads in another way, so the network is not speechbrain's ECAPA-TDNN.
@@ -173,7 +176,7 @@ def reflect_pad_per_item(network: nn.Module, counts: FrameCounts) -> int:
 
 
 class _EcapaTdnn:
-    """The modules of an ``EncoderClassifier``, run so that no item of a batch changes another item's answer."""
+    """A runner of the modules of an ``EncoderClassifier``. No item of a batch changes the answer for another item."""
 
     def __init__(self, modules: Any, device: str) -> None:
         self._features, self._norm = modules.compute_features, modules.mean_var_norm
@@ -185,10 +188,10 @@ class _EcapaTdnn:
 
     @torch.inference_mode()
     def predict(self, waveforms: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Classify (B, T) waveforms: (B, L) probabilities of the labels."""
+        """Return the (B, L) label probabilities of (B, T) waveforms with (B,) lengths in samples."""
         counts = torch.from_numpy(lengths).to(self._device) // self._hop + 1
         features = self._compute_features(torch.from_numpy(waveforms).to(self._device), counts)
-        # The library multiplies relative lengths by the frames again: with half a frame less it rounds correctly.
+        # speechbrain multiplies relative lengths by the number of frames. With half a frame less it rounds correctly.
         relative = (counts - 0.5) / features.shape[1]
         self._counts.of_items = counts
         embedded = self._embed(self._norm(features, relative), relative)
@@ -196,10 +199,10 @@ class _EcapaTdnn:
         return log_p.double().exp().cpu().numpy()
 
     def _compute_features(self, audio: Tensor, counts: Tensor) -> Tensor:
-        """Compute mel features in decibels, (B, F, M). Frames after an item's end are zeroed first.
+        """Compute the (B, F, M) mel features in decibels. The power of frames after an item's end is zeroed first.
 
-        The edge of their window still covers the item's last samples. Decibels are cut off 80 below an item's loudest
-        frame, and none of those frames may be the loudest.
+        The windows of those frames still cover the item's last samples, so one of those frames could be the loudest.
+        speechbrain cuts features off at 80 dB below an item's loudest frame.
         """
         from speechbrain.processing.features import spectral_magnitude  # noqa: PLC0415 - as speechbrain itself
 
@@ -210,10 +213,11 @@ class _EcapaTdnn:
 
 
 def _load_classifier(folder: Path, device: str) -> Any:
-    """Load the classifier from a folder whose hashes are checked.
+    """Load the classifier from a folder whose hashes have been checked.
 
     Raises:
-        BadInput: a file of the folder would construct more than the network and its tensors.
+        BadInput: a file of the folder would construct more than the network and its tensors, or ``_UNSAFE_LOADING`` is
+            set.
     """
     check_hyperparams(folder)
     if os.environ.get(_UNSAFE_LOADING):
@@ -226,8 +230,8 @@ def _load_classifier(folder: Path, device: str) -> Any:
 
 
 def _load_with_speechbrain(folder: Path, device: str) -> Any:
-    # speechbrain gathers the files of a model in a folder of its own. Links fail where that folder is the source, and
-    # follow the links of which a store of weights may consist; copies do neither.
+    # speechbrain gathers the files of a model in another folder, as links or copies. Links fail if that folder is the
+    # source, and they follow links, of which a weights folder may consist. Copies have neither problem.
     with importing_speechbrain(), tempfile.TemporaryDirectory(prefix="vfleet-voxlingua-") as gathered:
         from speechbrain.inference.classifiers import EncoderClassifier  # noqa: PLC0415 - see the context
         from speechbrain.utils.fetching import FetchConfig, LocalStrategy  # noqa: PLC0415
@@ -243,7 +247,7 @@ def _load_with_speechbrain(folder: Path, device: str) -> Any:
 
 
 def _refuse_partial(folder: Path, modules: Any) -> None:
-    """Refuse checkpoints that are not exactly those of the modules: the library only warns of them."""
+    """Check that checkpoints hold exactly the parameters of the modules. speechbrain only warns of differences."""
     for name in ("embedding_model", "classifier"):
         path = folder / f"{name}.ckpt"
         found, expected = (

@@ -1,4 +1,4 @@
-"""Weight files that come with installed packages: where they lie, and the sha256 that each must have."""
+"""Find the weight files that come with installed packages, and check their sha256 against ``weights.toml``."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class WeightsRefused(BadInput):
-    """A weight file is missing, or its bytes are not the pinned ones."""
+    """A weight file is missing, or its sha256 is not the pinned one."""
 
     def __init__(self, model: str, file: str, *, expected: str, found: str | None, remedy: str) -> None:
         self.model, self.file, self.expected, self.found = model, file, expected, found
@@ -32,31 +32,31 @@ class WeightFile:
     name: str
     sha256: str
     parts: tuple[str, ...]
-    """Files in packages, ``<import name>:<path>``, that form the file when joined in this order."""
+    """Files in packages, written ``<import name>:<path>``. Joined in this order they form the weight file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All weight files of one model, which packages of the package index carry."""
+    """All weight files of one model, which packages of the package index contain."""
 
     model: str
     source: str
     packages: tuple[str, ...]
-    """Requirements that bring the files, in pip's notation."""
+    """The pip requirements of the packages that contain the files."""
     licence: str
     files: tuple[WeightFile, ...]
-    """The file with the parameters comes first."""
+    """The weight files. The file with the parameters comes first."""
 
     @property
     def revision(self) -> str:
-        """The first 12 digits of the sha256 of the parameters: enough to look the file up at its source."""
+        """The first 12 digits of the sha256 of the parameter file. They suffice to look the file up at its source."""
         return self.files[0].sha256[:12]
 
     def read(self, name: str) -> bytes:
-        """Read one whole file and check its sha256.
+        """Read one weight file, joined from its parts, and check its sha256.
 
         Raises:
-            WeightsRefused: it is missing or altered.
+            WeightsRefused: the file is missing or altered.
         """
         file = next(file for file in self.files if file.name == name)
         content = b"".join(self._blocks(file))
@@ -64,10 +64,10 @@ class Weights:
         return content
 
     def unpack(self, cache: Path | None = None) -> Path:
-        """Write all files into one folder, for loaders that read a folder; the hashes are checked at every call.
+        """Write all weight files into one folder, for loaders that read a folder. Every call checks the hashes.
 
-        A file that is there with the right bytes is kept. Any other file is written under a temporary name and then
-        moved, so that several processes may do this at once.
+        A file that exists with the right sha256 is kept. Any other file is written under a temporary name and then
+        moved, so that several processes may unpack at once.
 
         Args:
             cache: the parent of the weights folders; ``validation-fleet/weights`` in the user's cache by default.
@@ -113,13 +113,13 @@ class Weights:
 
 
 def find_weights(model: str) -> Weights:
-    """Find a model in ``weights.toml``. Reads no weights yet."""
+    """Return the entry of a model in ``weights.toml``. No weight file is read."""
     return read_catalogue()[model]
 
 
 @lru_cache(maxsize=1)
 def read_catalogue() -> Mapping[str, Weights]:
-    """Read ``weights.toml``: every weight file that comes with a package."""
+    """Read ``weights.toml``; return the weight files that come with packages, by model."""
     entries = tomllib.loads((files(__package__) / "weights.toml").read_text(encoding="utf-8"))
     return {model: _parse_weights(model, entry) for model, entry in entries.items()}
 
@@ -131,7 +131,7 @@ def default_cache() -> Path:
 
 
 def sha256_of(path: Path) -> str | None:
-    """Compute the sha256 of a file; None if there is no file."""
+    """Compute the sha256 of a file; return None if the file does not exist."""
     if not path.is_file():
         return None
     with path.open("rb") as opened:

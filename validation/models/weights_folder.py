@@ -1,4 +1,4 @@
-"""Weights folders: weights that come with the image, not with a package, and the lock that pins their sha256."""
+"""Check the weights folders, which come with the image and not with a package, against the sha256 in a lock."""
 
 import hashlib
 import re
@@ -16,14 +16,14 @@ from validation.models.weights import WeightsRefused, sha256_of
 
 LOCK_NAME = "weights.lock"
 COMMIT_NAME = ".commit"
-"""The file in a model's folder that names the commit of its source. Hidden, so it is not one of the model's files."""
+"""The file in a model's folder that holds the commit of the source. ``list_files`` ignores it, because it is hidden."""
 _COMMIT_LINE = re.compile(r"# commit ([0-9a-f]{40})  (\S+)")
 _HUB_METADATA = ".cache/huggingface/download"
-"""Below a folder that the hub's client downloaded: one metadata file per file, whose first line is the commit."""
+"""The subfolder with one metadata file of the Hugging Face client per downloaded file; its first line is the commit."""
 
 
 class WeightsUnlocked(BadInput):
-    """A weight file has no hash in the lock, so it is not loaded."""
+    """A weight file has no hash in the lock, so the file is not loaded."""
 
     def __init__(self, model: str, file: str, lock: Path) -> None:
         self.model, self.file, self.lock = model, file, lock
@@ -35,7 +35,7 @@ class WeightsUnlocked(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class FolderEntry:
-    """A model of ``weights_folders.toml``."""
+    """One entry of ``weights_folders.toml``: a model with a weights folder."""
 
     model: str
     source: str
@@ -46,23 +46,23 @@ class FolderEntry:
     required: tuple[str, ...]
     """Files that the model cannot load without, as paths below its folder."""
     unused: tuple[str, ...] = ()
-    """Patterns of files of the source that no loader reads: they are neither downloaded nor locked."""
+    """Patterns of files in the source that no loader reads. These files are neither downloaded nor locked."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsFolder:
-    """A model's folder whose files have all been checked."""
+    """The folder of one model, after every file has been checked against the lock."""
 
     model: str
     path: Path
     revision: str
-    """The first 12 digits of a sha256 over all names and hashes, which identifies the weights whatever their source. If
-    the lock names a commit, its first 12 digits come first: there the weights can be looked up."""
+    """The result of ``name_revision``, which identifies the weights independently of their source. If the lock holds a
+    commit, the first 12 digits of the commit come before it. They serve to look the weights up at their source."""
 
 
 @lru_cache(maxsize=1)
 def read_folder_catalogue() -> Mapping[str, FolderEntry]:
-    """Read ``weights_folders.toml``: every model with a weights folder."""
+    """Read ``weights_folders.toml``; return its entries by model."""
     entries = tomllib.loads((files(__package__) / "weights_folders.toml").read_text(encoding="utf-8"))
     return {
         model: FolderEntry(
@@ -73,17 +73,19 @@ def read_folder_catalogue() -> Mapping[str, FolderEntry]:
 
 
 def open_weights_folder(model: str, root: Path | None = None, lock: Path | None = None) -> WeightsFolder:
-    """Check every file of a model's folder against the lock. Reads every byte; writes and downloads nothing.
+    """Check every file of a model's folder against the lock; return the folder.
+
+    Every byte of the files is read. Nothing is written or downloaded.
 
     Args:
-        model: a key of the catalogue.
+        model: a key of ``read_folder_catalogue``.
         root: the folder of all weights folders; VFLEET_WEIGHTS by default.
-        lock: VFLEET_WEIGHTS_LOCK by default, else ``weights.lock`` in ``root``.
+        lock: the path of the lock; by default VFLEET_WEIGHTS_LOCK, or ``weights.lock`` in ``root`` if that is not set.
 
     Raises:
         BadInput: VFLEET_WEIGHTS is not set.
-        WeightsUnlocked: a present or required file has no hash in the lock.
-        WeightsRefused: a file is missing or altered; the message names it and both hashes.
+        WeightsUnlocked: an existing or required file has no hash in the lock.
+        WeightsRefused: a file is missing or altered. The message states the file and both hashes.
     """
     root, lock = _find_root_and_lock(model, root, lock)
     entry, folder = read_folder_catalogue()[model], root / model
@@ -102,13 +104,13 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
 
 
 def lock_folders(root: Path) -> dict[str, str]:
-    """Compute the sha256 of every file of every known model that has a folder below ``root``.
+    """Compute the sha256 of every file in the weights folders below ``root``.
 
     Returns:
         Hashes by ``<model>/<file>``, sorted.
 
     Raises:
-        BadInput: there is no folder of a known model, or one lacks a required file.
+        BadInput: no model of the catalogue has a folder, or a folder lacks a required file.
     """
     present = [entry for entry in read_folder_catalogue().values() if (root / entry.model).is_dir()]
     if not present:
@@ -124,7 +126,7 @@ def lock_folders(root: Path) -> dict[str, str]:
 
 
 def find_commits(root: Path) -> dict[str, str]:
-    """Map each model with a folder below ``root`` to the commit of the folder; leaves out unknown commits."""
+    """Return the commit of each weights folder below ``root``, by model. Folders without commit are omitted."""
     found = ((model, find_commit(root / model)) for model in read_folder_catalogue())
     return {model: commit for model, commit in found if commit}
 
@@ -133,7 +135,7 @@ def find_commit(folder: Path) -> str | None:
     """Read the commit of a folder from its file ``COMMIT_NAME``, else from the metadata that the hub's client wrote.
 
     Returns:
-        None if no commit or more than one commit is found.
+        The commit; None if no commit or more than one commit is found.
     """
     named = folder / COMMIT_NAME
     sources = [named] if named.is_file() else sorted((folder / _HUB_METADATA).rglob("*.metadata"))
@@ -142,7 +144,10 @@ def find_commit(folder: Path) -> str | None:
 
 
 def write_lock(path: Path, hashes: Mapping[str, str], commits: Mapping[str, str] | None = None) -> None:
-    """Write a lock. ``sha256sum --check`` can read it in the folder of all weights folders."""
+    """Write hashes, by ``<model>/<file>``, and commits, by model, to a lock file.
+
+    ``sha256sum --check`` accepts the lock if it runs in the folder of all weights folders.
+    """
     lines = [f"# commit {commit}  {model}\n" for model, commit in (commits or {}).items()]
     path.write_text("".join([*lines, *(f"{sha256}  {name}\n" for name, sha256 in hashes.items())]), encoding="utf-8")
 
@@ -151,7 +156,7 @@ def read_lock(path: Path) -> dict[str, str]:
     """Read the hashes of a lock, by ``<model>/<file>``.
 
     Raises:
-        BadInput: a line is not a sha256 and a name.
+        BadInput: a line is neither a commit nor a sha256 and a name.
     """
     hashes: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -171,7 +176,7 @@ def read_commits(path: Path) -> dict[str, str]:
 
 
 def name_revision(pinned: Mapping[str, str]) -> str:
-    """Derive a revision from the names and hashes of a set of files."""
+    """Compute a revision from the hashes of files by name: the first 12 digits of a sha256 over names and hashes."""
     listing = "".join(f"{pinned[name]}  {name}\n" for name in sorted(pinned))
     return hashlib.sha256(listing.encode()).hexdigest()[:12]
 
@@ -179,7 +184,8 @@ def name_revision(pinned: Mapping[str, str]) -> str:
 def list_files(folder: Path, unused: Iterable[str] = ()) -> list[str]:
     """List the files below a folder, as relative paths.
 
-    Left out are hidden files and folders, which download tools make, and files that match a pattern of ``unused``.
+    Hidden files and folders, which download tools create, are left out. So are files that match a pattern of
+    ``unused``.
     """
     patterns = tuple(unused)
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
@@ -188,7 +194,7 @@ def list_files(folder: Path, unused: Iterable[str] = ()) -> list[str]:
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str | None]:
-    """Compute the sha256 of files in parallel; None for a missing file. Symbolic links are followed."""
+    """Compute the sha256 of files, by name, in parallel; None for a missing file. Symbolic links are followed."""
     names = list(names)
     with ThreadPoolExecutor() as pool:
         return dict(zip(names, pool.map(lambda name: sha256_of(folder / name), names), strict=True))

@@ -1,4 +1,4 @@
-"""ONNX graphs with external weights: in one file, in hundreds of files, or behind symbolic links."""
+"""Read and write ONNX graphs with external weights, in one file or in many files, behind symbolic links or not."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,17 +14,17 @@ from validation.errors import BadInput
 from validation.models.weights_folder import COMMIT_NAME, find_commit
 
 CTC_FILES = ("assets/ctc_decoder.onnx", "assets/vocab.json", "assets/language_masks.json", "config.json")
-"""The files of the CTC model beside the encoder."""
+"""The files of the CTC model, except the encoder."""
 FRONT_END_FILE = "assets/preprocessor.ts"
-"""The published front end, in TorchScript. No model loads it; ``vfleet weights check --deep`` compares with it."""
+"""The published front end, in TorchScript. Only ``vfleet weights check --deep`` loads it, to compare ``LogMel`` with it."""
 MIN_OPSET = 13
-"""In older opsets some operators that the patches add take their axes as attributes."""
+"""The oldest opset that the patches support. In older opsets some added operators take their axes as attributes."""
 _ALIGNMENT_BYTES = 4096
-"""Alignment of the tensors in a file that is mapped into memory."""
+"""The alignment of tensors in a weight file, so that the file can be mapped into memory."""
 
 
 class UnsupportedGraph(BadInput):
-    """A graph is not one that this code can run."""
+    """This code cannot run a graph."""
 
     def __init__(self, file: str, fault: str) -> None:
         self.file, self.fault = file, fault
@@ -33,16 +33,16 @@ class UnsupportedGraph(BadInput):
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph, and its external weights."""
+    """An ONNX graph and its external weights."""
 
     file: str
     proto: ModelProto
-    """Names the external weights and holds all others."""
+    """The graph. It only references the external weights, and holds all other weights."""
     weights: Mapping[str, NDArray[np.generic]]
-    """External weights by initialiser, mapped from their files and read when they are used."""
+    """The external weights by the name of their initialiser. They are mapped from their files and read on use."""
 
     def read_weight(self, name: str) -> NDArray[np.generic] | None:
-        """Read one weight; None if the graph has no weight of that name."""
+        """Read the weight of an initialiser; return None if the graph has no initialiser of that name."""
         if name in self.weights:
             return self.weights[name]
         found = (tensor for tensor in self.proto.graph.initializer if tensor.name == name)
@@ -50,10 +50,10 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """Read a graph; its external weights are mapped and not yet read.
+    """Read a graph. Its external weights are mapped into memory and not yet read.
 
-    The library's own reader refuses symbolic links, which download tools create, and does not load the external data
-    of attributes.
+    The reader of the library ``onnx`` refuses symbolic links, which download tools create. It also does not load the
+    external data of attributes.
 
     Raises:
         UnsupportedGraph: a weight lies outside the graph's folder, or its file is too short, or the graph is too old.
@@ -71,7 +71,11 @@ def read_graph(path: Path) -> Graph:
 
 
 def count_symbols(head: Graph) -> int:
-    """Count the outputs of a CTC head, a convolution of kernel 1."""
+    """Count the outputs of a CTC head, which is a convolution of kernel 1.
+
+    Raises:
+        UnsupportedGraph: the graph has no such convolution, or more than one.
+    """
     widths = [tensor.dims[0] for tensor in head.proto.graph.initializer if tuple(tensor.dims[2:]) == (1,)]
     if len(widths) != 1:
         raise UnsupportedGraph(head.file, f"it has {len(widths)} convolutions of kernel 1; a CTC head has one")
@@ -97,8 +101,8 @@ def write_graph(graph: Graph, path: Path) -> None:
 def consolidate_repository(source: Path, target: Path) -> None:
     """Copy the CTC model from a download of IndicConformer's repository, with the encoder's weights in one file.
 
-    The transducer's graphs are left out. Weights keep their bytes, so all answers stay the same. Both layouts load;
-    five files instead of four hundred are quicker to copy to many machines. Symbolic links are followed.
+    The graphs of the transducer are left out. Weights keep their bytes, so all answers stay the same. Both layouts
+    load, but five files are quicker to copy to many machines than four hundred. Symbolic links are followed.
 
     Args:
         source: a download of the repository.
@@ -115,7 +119,7 @@ def consolidate_repository(source: Path, target: Path) -> None:
 
 
 def _inner_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Iterate over the tensors of a graph's attributes, subgraphs included."""
+    """Iterate over the tensors in the attributes of a graph's nodes, including those in subgraphs."""
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
@@ -136,7 +140,7 @@ def _map_tensor(path: Path, tensor: TensorProto) -> NDArray[np.generic]:
     offset = int(where.get("offset", 0))
     if (path.parent / location).stat().st_size < offset + needed:
         raise UnsupportedGraph(path.name, f"{location} is too short for the weight {tensor.name} of {needed} bytes")
-    # Copy on write: the runtime asks for writable memory and never writes to it.
+    # The mode "c" is copy on write: ONNX Runtime requires writable memory, but it does not write to the weights.
     return np.memmap(path.parent / location, dtype, "c", offset, shape) if needed else np.zeros(shape, dtype)
 
 

@@ -1,4 +1,4 @@
-"""Features of IndicConformer: waveforms to normalised log-mel features, as its ``preprocessor.ts`` computes them."""
+"""Compute the features of IndicConformer: normalised log-mel features, as in its published ``preprocessor.ts``."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from validation.models.import_shims import allow_torchaudio
 HOP_SAMPLES = 160
 MELS = 80
 MIN_SAMPLES = 400
-"""One analysis window. Reflection needs 257 samples and the deviation over frames two frames, so this is enough."""
+"""The shortest audio: one analysis window. Reflection needs 257 samples, and the deviation over frames two frames."""
 
 _FFT = 512
 _WINDOW_SAMPLES = 400
@@ -22,18 +22,19 @@ _REFLECTED = _FFT // 2
 
 
 def count_mel_frames(lengths: Tensor) -> Tensor:
-    """Count the feature frames of audio: one per hop, the first and the last centred on its ends."""
+    """Count the feature frames of audio with these lengths in samples: one per hop, and one at the end."""
     return lengths // HOP_SAMPLES + 1
 
 
 class LogMel:
-    """Log-mel features of a batch, each item's as if it were alone.
+    """The front end. It computes log-mel features of a batch; those of an item do not depend on the rest of the batch.
 
-    Pre-emphasis 0.97; reflection by half a window at the item's own ends; |STFT|^2 with 512 points, a symmetric Hann
-    window of 400 and a hop of 160; 80 Slaney mels up to 8 kHz; ln(x + 2^-24); each mel to zero mean and unit deviation
-    (n - 1) over the item's own frames. No dither. NeMo's ``AudioToMelSpectrogramPreprocessor`` at release 1.23.
+    The steps are those of NeMo's ``AudioToMelSpectrogramPreprocessor`` at release 1.23, without dither: pre-emphasis
+    0.97; reflection by half a window at the item's own ends; |STFT|^2 with 512 points, a symmetric Hann window of 400
+    samples and a hop of 160; 80 Slaney mels up to 8 kHz; ln(x + 2^-24); normalisation of each mel to zero mean and unit
+    deviation (n - 1) over the item's own frames.
 
-    The shipped preprocessor cannot do this for padded batches: it reflects and normalises over the padding.
+    The published ``preprocessor.ts`` is wrong for padded batches: it reflects and normalises over the padding.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -43,7 +44,7 @@ class LogMel:
         self._filters = torch.from_numpy(build_mel_filters()).to(device)
 
     def __call__(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute features.
+        """Compute the features of a batch.
 
         Args:
             audio: (B, T) float32, zero-padded on the right.
@@ -61,7 +62,7 @@ class LogMel:
 
 def build_mel_filters() -> NDArray[np.float32]:
     """Build Slaney's triangular filters of unit area, (257, 80): equal to ``librosa.filters.mel`` at 16 kHz."""
-    allow_torchaudio()  # transformers imports it beside the filters
+    allow_torchaudio()  # transformers imports torchaudio in the module of the filters
     from transformers.audio_utils import mel_filter_bank  # noqa: PLC0415 - after allow_torchaudio
 
     filters: NDArray[np.float64] = mel_filter_bank(
@@ -81,7 +82,7 @@ def _emphasise(audio: Tensor) -> Tensor:
 
 
 def _reflect(audio: Tensor, lengths: Tensor) -> Tensor:
-    """Extend each item by its own reflection, half a window on either side; samples beyond that are arbitrary."""
+    """Extend each item by its own reflection, 256 samples on each side. Samples further right have no meaning."""
     last = lengths[:, None] - 1
     place = torch.arange(-_REFLECTED, audio.shape[1] + _REFLECTED, device=audio.device).abs()[None]
     mirrored = torch.where(place > last, 2 * last - place, place).clamp(min=0)
@@ -89,10 +90,10 @@ def _reflect(audio: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _normalise(log_mel: Tensor, counts: Tensor) -> Tensor:
-    """Normalise over each item's own frames.
+    """Normalise each mel to zero mean and unit deviation over each item's own frames.
 
-    The moments are computed in double precision: in digital silence all frames are equal, and the rounding error that
-    single precision leaves, divided by a deviation of almost zero, would be noise that depends on the batch.
+    The moments are computed in double precision. In digital silence all frames are equal and the deviation is almost
+    zero. Divided by it, the rounding error of single precision would become noise that depends on the batch.
     """
     mask = torch.arange(log_mel.shape[2], device=log_mel.device) < counts[:, None, None]
     values = log_mel.double().masked_fill(~mask, 0.0)

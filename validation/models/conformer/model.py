@@ -1,4 +1,4 @@
-"""IndicConformer-600M: what is said, how well the stored transcript fits, and which of 22 languages it is."""
+"""IndicConformer-600M: transcribe segments, score their stored transcripts, and identify one of 22 languages."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -36,17 +36,17 @@ log = logging.getLogger(__name__)
 class IndicConformer:
     """IndicConformer-600M, the ASR model of the suite ``indic`` and one of its LID models.
 
-    It transcribes in the declared language, with that language's own pieces. Without a declared language that it knows
-    it abstains: it reports which of its 22 languages fits best, which is then no vote, and nothing about the
-    transcript.
+    The model transcribes in the declared language, with the subword pieces of that language. If the model does not know
+    the declared language, it abstains: it reports which of its 22 languages fits best, which then counts as no vote,
+    and nothing about the transcript.
 
-    ``align_tok`` is the difference between transcript and recognised text, each over all its alignments, in nats per
-    token of the transcript: 0 where they are equal, whatever the pauses and the length. It may be a little above 0.
-    Characters that the vocabulary cannot spell (Latin letters, most digits) are skipped; ``covered`` is the share that
-    is left.
+    ``align_tok`` is the log-probability of the transcript less that of the recognised text, in nats per token of the
+    transcript. Both are sums over all alignments. The value is 0 for equal texts, whatever the pauses and the length,
+    and may be slightly above 0 for others. Characters that the vocabulary cannot spell (Latin letters, most digits) are
+    skipped; ``covered`` is the share of the other characters.
 
-    A segment beyond 30 s is scored in pieces of equal length. Their frames are joined before anything is derived from
-    them, so such a segment has all answers; only words at a cut suffer.
+    A segment of more than 30 s goes through the network in pieces of equal length. The frames of the pieces are joined
+    before any score is computed, so such a segment has all values. Only words at a cut are recognised less well.
     """
 
     name: ClassVar[str] = "conformer"
@@ -88,18 +88,18 @@ class IndicConformer:
         device_config: DeviceConfig | None = None,
         engine: Literal["onnx", "torch"] | None = None,
     ) -> None:
-        """Load the network from its folder, in the layout of its repository. Nothing is ever downloaded.
+        """Load the network from its folder, which has the layout of the published repository. Nothing is downloaded.
 
         Args:
-            threads: threads to compute with on a CPU.
+            threads: the number of CPU threads; not used on a GPU.
             root: the folder of all weights folders; VFLEET_WEIGHTS if None.
-            device_config: the device, and for ``torch`` the precision; by the settings if None.
-            engine: ``onnx`` in single precision, or ``torch``; see ``choose_engine`` for None.
+            device_config: the device, and for ``torch`` the precision; None reads them from the settings.
+            engine: ``onnx`` (always in single precision) or ``torch``; see ``choose_engine`` for None.
 
         Raises:
             WeightsRefused: a file is missing or altered.
-            VocabularyRefused: vocabulary, masks and network do not belong together.
-            BadInput: no folder is set, a graph is not a known one, or there is no GPU.
+            VocabularyRefused: the vocabulary, the masks and the network do not fit each other.
+            BadInput: VFLEET_WEIGHTS is not set, a graph is not supported, or the settings ask for a missing GPU.
         """
         weights = open_weights_folder("indicconformer-600m", root)
         device_config = device_config or device_from_settings()
@@ -119,7 +119,7 @@ class IndicConformer:
         self.revision = f"{weights.revision}-{self._engine.name}"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Score a batch."""
+        """Score the segments of a batch. A segment of less than ``MIN_SAMPLES`` samples is ``Unscored``."""
         answers: list[Answer] = [Unscored(too_short(int(length), MIN_SAMPLES)) for length in batch.lengths]
         long_enough = [row for row, length in enumerate(batch.lengths) if length >= MIN_SAMPLES]
         segments = self._run(batch, long_enough) if long_enough else []
@@ -129,14 +129,14 @@ class IndicConformer:
         return answers
 
     def _run(self, batch: Batch, rows: Sequence[int]) -> list[SegmentResult]:
-        """Run the network on all pieces of all segments together."""
+        """Run the network on all pieces of these segments together; return one result per segment."""
         index_of = self._vocabulary.index_of
         languages = [
             code if (code := normalize_language_code(batch.languages[row])) in index_of else None for row in rows
         ]
         split = [split_evenly(batch.waveforms[row, : batch.lengths[row]], MAX_PIECE_S) for row in rows]
         audio, lengths = pad_stack([piece for pieces in split for piece in pieces])
-        # A segment of unknown language takes any: only what does not depend on the language is read then.
+        # Without a known language the index is 0. Then only values that do not depend on the language are read.
         indices = np.array([index_of[language] if language else 0 for language in languages])
         output = self._engine.run(audio, lengths, indices.repeat([len(pieces) for pieces in split]))
         ends = np.cumsum([len(pieces) for pieces in split])
@@ -183,7 +183,7 @@ class IndicConformer:
 
 
 def choose_engine(engine: Literal["onnx", "torch"] | None, device: Device) -> Literal["onnx", "torch"]:
-    """Choose the engine: the given one, else VFLEET_CONFORMER_ENGINE, else torch on a GPU and ONNX Runtime on a CPU."""
+    """Return ``engine`` or, if None, VFLEET_CONFORMER_ENGINE; ``auto`` is torch on a GPU and ONNX Runtime on a CPU."""
     configured = load_settings().conformer_engine if engine is None else engine
     if configured == "auto":
         return "torch" if device == "cuda" else "onnx"

@@ -1,7 +1,7 @@
-"""IndicConformer in ONNX Runtime, in single precision.
+"""Run IndicConformer in ONNX Runtime, in single precision.
 
-The exported graphs are patched before they run: the CTC head returns only what is used, and the encoder ignores
-padding.
+The exported graphs are patched before they run. The patched CTC head returns only values that are used, and the patched
+encoder ignores padding.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ from validation.models.conformer.tokenizer import Vocabulary
 from validation.models.onnx import create_onnx_session
 
 _HEAD, _PADDING = "narrow_", "exact_padding"
-"""Prefixes of the names that the patches add, so that none meets a name of the graph."""
+"""Prefixes of all names that the patches add, so that they do not collide with names of the graph."""
 FRAMES, LANGUAGES = f"{_HEAD}frames", f"{_HEAD}languages"
-"""Inputs that ``prune_head`` adds, both (B,) int64: each item's own frames, and the index of its language."""
+"""Inputs that ``prune_head`` adds, both (B,) int64: the number of frames and the index of the language of each item."""
 LOG_PROBS, BEST_SUMS, BEST_COUNTS = f"{_HEAD}log_probs", f"{_HEAD}best_sums", f"{_HEAD}best_counts"
-"""Outputs with which ``prune_head`` replaces the logits; documented at ``EngineOutput``."""
+"""Outputs by which ``prune_head`` replaces the logits; ``EngineOutput`` documents them."""
 LENGTHS = "length"
-"""The encoder's input with each item's number of feature frames."""
+"""The name of the encoder's input with the number of feature frames of each item."""
 
 
 def prune_head(proto: ModelProto, columns: NDArray[np.int64]) -> None:
-    """Add the choice of language and the log-softmax to the head's graph, and the scores of all languages.
+    """Edit the head's graph: it returns log-probabilities of each item's language, and scores of all languages.
 
     Then 257 numbers per frame leave the device instead of 5,633.
 
     Args:
-        proto: the head, from the encoder's output to logits (B, T, W); edited in place.
-        columns: (L, K) the columns of each language, the blank's last.
+        proto: the head's graph, which computes logits (B, T, W) from the encoder's output; edited in place.
+        columns: (L, K) indices of the logits of each language; the blank comes last.
     """
     graph = proto.graph
     logits, (count, width) = graph.output[0].name, columns.shape
@@ -57,7 +57,7 @@ def prune_head(proto: ModelProto, columns: NDArray[np.int64]) -> None:
 
 
 def _own_log_probs() -> list[NodeProto]:
-    """Gather each item's own columns, then take their log-softmax."""
+    """Make the nodes that gather the logits of each item's language and take their log-softmax."""
     return [
         _head_node("Gather", ["table", "languages"], "own_columns", axis=0),
         _head_node("Unsqueeze", ["own_columns", "axis_1"], "own_columns_per_frame"),
@@ -71,7 +71,7 @@ def _own_log_probs() -> list[NodeProto]:
 
 
 def _language_scores() -> list[NodeProto]:
-    """Sum, for each language, the log-probabilities of its greedy text's tokens.
+    """Make the nodes that sum, for each language, the log-probabilities of the tokens of its greedy text.
 
     A token is a frame's likeliest symbol that is neither the blank nor the symbol of the frame before.
     """
@@ -82,7 +82,7 @@ def _language_scores() -> list[NodeProto]:
         _head_node("TopK", ["language_log_probs", "axis_1"], "top_lp", "top_symbol", axis=3),
         _head_node("Reshape", ["top_lp", "without_symbols"], "best_lp"),
         _head_node("Reshape", ["top_symbol", "without_symbols"], "best_symbol"),
-        # As floats, which every provider can pad and compare.
+        # Every execution provider can pad and compare floats.
         _head_node("Cast", ["best_symbol"], "best", to=TensorProto.FLOAT),
         _head_node("Pad", ["best", "one_frame_later", "no_symbol"], "before"),
         _head_node("Equal", ["best", "before"], "repeated"),
@@ -130,21 +130,22 @@ def _head_node(op: str, inputs: Sequence[str], *outputs: str, **attributes: Any)
 
 
 def make_padding_exact(proto: ModelProto, file: str) -> int:
-    """Zero the frames beyond each item's own before the second and every further convolution of the subsampling.
+    """Edit the encoder's graph: zero the padded frames before each strided convolution except the first.
 
-    As exported (NeMo 1.23), only the first of the convolutions that halve the frames has zeros there: bias and ReLU
-    change them, and the next convolution mixes them into the item's last frames, up to 0.12 in the log-probabilities.
-    Attention and the other convolutions are masked correctly. Items without padding keep their answers bit for bit.
+    In the exported graph (NeMo 1.23) padded frames are zero only before the first convolution that halves the frames.
+    Bias and ReLU change the zeros, and the next convolution mixes these values into the item's last frames. That
+    changes log-probabilities by up to 0.12. Attention and the other convolutions are masked correctly. The answers for
+    items without padding stay equal bit for bit.
 
     Args:
-        proto: the graph, edited in place.
-        file: its name, for errors.
+        proto: the encoder's graph; edited in place.
+        file: the file name of the graph, for error messages.
 
     Returns:
         The subsampling factor, a power of two.
 
     Raises:
-        UnsupportedGraph: the subsampling has other convolutions.
+        UnsupportedGraph: the graph has another kind of subsampling.
     """
     strided = [node for node in proto.graph.node if node.op_type == "Conv" and set(_ints(node, "strides")) == {2}]
     if LENGTHS not in {value.name for value in proto.graph.input} or not strided:
@@ -169,7 +170,7 @@ def make_padding_exact(proto: ModelProto, file: str) -> int:
 
 
 def _zero_beyond(node: NodeProto, lengths: str, stage: int) -> list[NodeProto]:
-    """Multiply a convolution's input, (B, C, T) or (B, C, T, F), by the mask of the item's own frames."""
+    """Make the nodes that multiply a convolution's input, (B, C, T) or (B, C, T, F), by the mask of padding."""
     after_time = len(_ints(node, "strides")) - 1
     name = f"{_PADDING}_{stage}"
     source, masked = node.input[0], f"{name}_masked"
@@ -190,7 +191,7 @@ def _zero_beyond(node: NodeProto, lengths: str, stage: int) -> list[NodeProto]:
 
 
 def _halve_lengths(lengths: str, stage: int) -> tuple[list[NodeProto], str]:
-    """Compute the lengths after a convolution of kernel 3, stride 2 and padding 1: ``(n - 1) // 2 + 1``."""
+    """Make the nodes that compute lengths after kernel 3, stride 2 and padding 1: ``(n - 1) // 2 + 1``."""
     name, one = f"{_PADDING}_{stage}_halved", f"{_PADDING}_one"
     return [
         _padding_node("Sub", [lengths, one], f"{name}_less"),
@@ -213,16 +214,16 @@ def _ints(node: NodeProto, name: str) -> list[int]:
 
 
 FEATURES, ENCODED, ENCODED_LENGTHS = "audio_signal", "outputs", "encoded_lengths"
-"""The encoder's first input and its outputs."""
+"""The names of the encoder's first input and of its outputs."""
 _HEAD_INPUT = "encoder_output"
 _PROBE_FRAMES = 101
-"""One second of features."""
+"""The number of feature frames of the probe, which are one second of audio."""
 
 
 class OnnxEngine:
-    """The published graphs, patched in memory by ``prune_head`` and ``make_padding_exact``.
+    """The engine that runs the published graphs, patched in memory by ``prune_head`` and ``make_padding_exact``.
 
-    Features and the encoder's output stay on the device; only one language's log-probabilities per item leave it.
+    Features and the encoder's output stay on the device. Only the output of the patched head leaves it.
     """
 
     def __init__(
@@ -231,8 +232,8 @@ class OnnxEngine:
         """Load both graphs.
 
         Raises:
-            UnsupportedGraph: a graph is not one that the patches fit.
-            BadInput: a GPU is asked for, and ONNX Runtime would compute on the CPU.
+            UnsupportedGraph: the patches do not fit a graph.
+            BadInput: ``device`` is ``cuda`` but ONNX Runtime would compute on the CPU.
         """
         self.name = "onnx-float32"
         self._device, self._mel = device, LogMel(device)
@@ -262,20 +263,24 @@ class OnnxEngine:
         return EngineOutput(log_probs, frames.numpy(), sums, counted)
 
     def _encode(self, features: Tensor, counts: Tensor) -> tuple[Any, Any]:
-        """Run the encoder on the device of the features; its output stays there."""
+        """Run the encoder; return its output and the numbers of frames, which stay on the device."""
         binding = self._encoder.io_binding()
         for name, tensor, dtype in ((FEATURES, features, np.float32), (LENGTHS, counts, np.int64)):
             binding.bind_input(name, self._device, 0, dtype, list(tensor.shape), tensor.data_ptr())
         for output in (ENCODED, ENCODED_LENGTHS):
             binding.bind_output(output, self._device)
         if self._device == "cuda":
-            torch.cuda.synchronize()  # torch computes the features on a stream of its own
+            torch.cuda.synchronize()  # torch computes the features on another CUDA stream
         self._encoder.run_with_iobinding(binding)
         encoded, lengths = binding.get_outputs()
         return encoded, lengths
 
     def _probe(self, file: str, subsampling: int) -> None:
-        """Run the encoder once and check its frame count: one frame off, and every transcript looks wrong."""
+        """Run the encoder once and check its number of frames. One frame off would make every transcript look wrong.
+
+        Raises:
+            UnsupportedGraph: the number of frames is not the expected one.
+        """
         features = torch.zeros(1, MELS, _PROBE_FRAMES, device=self._device)
         encoded, lengths = self._encode(features, torch.tensor([_PROBE_FRAMES], device=self._device))
         expected, found = (_PROBE_FRAMES - 1) // subsampling + 1, int(lengths.numpy()[0])

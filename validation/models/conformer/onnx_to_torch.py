@@ -22,26 +22,27 @@ from validation.models.conformer.tokenizer import Vocabulary
 from validation.models.conformer.torch_engine import FastConformer, NetworkShape, TorchEngine
 
 _SCALING_NODE = "/pos_enc/Mul"
-"""This node exists exactly if the encoder scales its input."""
+"""The name of the node by which an encoder scales its input. Encoders that do not scale lack this node."""
 _PARAMETERS = {
     "Conv": ("weight", "bias"),
     "MatMul": ("weight",),
     "LayerNormalization": ("weight", "bias"),
-    # A linear layer's sum. Before opset 17 a layer norm is ten nodes, of which its product and its sum use weights.
+    # `Add` is the bias of a linear layer. Before opset 17 a layer norm has ten nodes: its `Mul` and `Add` use weights.
     "Mul": ("weight",),
     "Add": ("bias",),
 }
-"""The parameters that a node uses, in the order of its inputs."""
+"""The parameters that a node uses, by its operator, in the order of its inputs."""
 _POSITION_BIASES = ("pos_bias_u", "pos_bias_v")
-"""Added to the queries of an attention in this order."""
+"""The biases that an attention module adds to its queries, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The initialiser of a parameter."""
+    """The initialiser that holds a parameter."""
 
     name: str
     transposed: bool = False
+    """Whether the initialiser is the transpose of the parameter."""
 
 
 _Uses: TypeAlias = Mapping[str, Mapping[str, _Source]]
@@ -49,23 +50,23 @@ _Uses: TypeAlias = Mapping[str, Mapping[str, _Source]]
 
 
 def load_torch_engine(assets: Path, vocabulary: Vocabulary, device_config: DeviceConfig) -> TorchEngine:
-    """Load the weights of the exported graphs into torch.
+    """Load the weights of the exported graphs into a torch engine.
 
     Raises:
-        UnsupportedGraph: they are not those of a FastConformer with a CTC head.
+        UnsupportedGraph: the graphs are not those of a FastConformer with a CTC head.
     """
     network = build_network(read_graph(assets / "encoder.onnx"), read_graph(assets / "ctc_decoder.onnx"))
     return TorchEngine(network, vocabulary.columns, device=device_config.device, dtype=device_config.dtype)
 
 
 def build_network(encoder: Graph, head: Graph) -> FastConformer:
-    """Build the network of two exported graphs, with their weights.
+    """Build the torch network from the exported graphs of encoder and head, with their weights.
 
     The exporter keeps the names of most parameters. It renames those that it transposed (weights of linear layers) or
     merged (convolutions with the batch norms after them, equal parameters), but it names each node after its module.
 
     Raises:
-        UnsupportedGraph: a weight is missing, has another shape, or has no place in the network.
+        UnsupportedGraph: a weight is missing, has another shape, or is not used by the network.
     """
     uses = _find_uses(encoder)
     _refuse_causal(encoder)
@@ -83,8 +84,8 @@ def build_network(encoder: Graph, head: Graph) -> FastConformer:
 def _find_uses(graph: Graph) -> _Uses:
     """Find the initialisers of each module's parameters by the nodes that use them.
 
-    The exporter merges equal initialisers, such as those of fresh layer norms: one keeps its name, and the others are
-    copies of it by ``Identity`` nodes, which optimisers of graphs remove.
+    The exporter merges equal initialisers, such as those of untrained layer norms. One initialiser keeps its name, and
+    ``Identity`` nodes copy it under the other names. Graph optimisers remove these nodes.
     """
     named = {tensor.name: tensor.name for tensor in graph.proto.graph.initializer}
     for node in graph.proto.graph.node:
@@ -115,7 +116,7 @@ def _module_path(node: NodeProto) -> str:
 
 
 def _find_source(name: str, graph: Graph, uses: _Uses) -> _Source:
-    """Find the initialiser of a parameter: the one of its name, or the one that a node of its module uses."""
+    """Find the initialiser of a parameter by the name of the parameter, or by the nodes of the parameter's module."""
     if any(tensor.name == name for tensor in graph.proto.graph.initializer):
         return _Source(name)
     module, _, parameter = name.rpartition(".")
@@ -179,9 +180,12 @@ def _read_shape(encoder: Graph, head: Graph, uses: _Uses) -> NetworkShape:
 
 
 def _refuse_causal(graph: Graph) -> None:
-    """Refuse depthwise convolutions that do not reach equally far to both sides, as those of streaming models do.
+    """Check that depthwise convolutions reach equally far to both sides. Those of streaming models do not.
 
-    NeMo pads before the convolution in a node of its own, older releases in the convolution.
+    NeMo pads in a node before the convolution; its older releases pad in the convolution itself.
+
+    Raises:
+        UnsupportedGraph: a convolution pads both sides differently.
     """
     producers = {output: node for node in graph.proto.graph.node for output in node.output}
     for node in graph.proto.graph.node:
@@ -198,7 +202,7 @@ def _refuse_causal(graph: Graph) -> None:
 
 
 def _compute_constant(graph: Graph, name: str, producers: Mapping[str, NodeProto]) -> NDArray[np.int64]:
-    """Compute a tensor of integers that depends on constants only."""
+    """Compute an integer tensor of a graph that depends only on constants."""
     wanted, needed = [name], set()
     while wanted:
         if (node := producers.get(wanted.pop())) is not None and node.name not in needed:
@@ -215,7 +219,11 @@ def _compute_constant(graph: Graph, name: str, producers: Mapping[str, NodeProto
 
 
 def _refuse_unused(graph: Graph, used: set[str]) -> None:
-    """Refuse a graph with weights that the network lacks, such as an adapter or another kind of norm."""
+    """Check that the network uses every weight of a graph. An unused weight may be an adapter or another kind of norm.
+
+    Raises:
+        UnsupportedGraph: the network does not use a weight.
+    """
     for tensor in graph.proto.graph.initializer:
         if (
             tensor.name not in used

@@ -1,4 +1,4 @@
-"""The output of IndicConformer's network for one segment, and the scores that are derived from it."""
+"""Score segments from the output of IndicConformer's network."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,41 +14,43 @@ from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTransc
 from validation.models.ctc import Alignment, align_texts, collapse, is_feasible, one_thread, score_texts
 
 MAX_PIECE_S: Seconds = 30.0
-"""A longer segment is scored in pieces: the model was trained on no more, attention costs by the square of the length,
-and the exported graph fails somewhere beyond six minutes."""
+"""A longer segment is cut into pieces. The model was trained on at most 30 s. The cost of attention grows with the
+square of the length, and the exported graph fails beyond about six minutes."""
 FRAME_S: Seconds = 0.08
-"""Seconds of a frame."""
+"""The duration of one frame of the network's output."""
 WINDOW_FRAMES = 12
-"""About a second: the window in which the least likely part of an alignment is sought."""
+"""The window of ``worst_window_lp``: about one second."""
 MAX_LATTICE_CELLS = 1 << 26
-"""Frames by states that are aligned at once, half a GB of memory: a transcript of 4,400 tokens on ten minutes."""
+"""The greatest product of frames and states that is aligned at once. It needs half a GB of memory, and is enough for a
+transcript of 4,400 tokens on ten minutes of audio."""
 DECISIVE_MARGIN = 0.051
-"""Nats per token by which the first language must lead the second. The one published use of this score accepts from
-this margin on (github.com/VedantaHatti/indicconformer-lid); as the unit of the odds it makes them 1 : e."""
+"""The lead of the best language over the second, in nats per token, that counts as decisive. The one published use of
+this score accepts a language from this margin on (github.com/VedantaHatti/indicconformer-lid). The margin is also the
+unit of the odds: a lead of one margin gives odds of e : 1."""
 
 _GUESS_LP = float(-np.log(PIECES + 1))
-"""The score of a language that would write nothing: the log-probability of a guess."""
+"""The score of a language whose greedy text is empty: the log-probability of a uniform guess among all symbols."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """The network's output for a batch."""
+    """The output of the network for a batch of B items and L languages."""
 
     log_probs: NDArray[np.float32]
     """(B, T, 257) log-probabilities of the pieces of each item's language, the blank last."""
     frames: NDArray[np.int64]
-    """(B,) frames of each item; ``log_probs`` beyond them have no meaning."""
+    """(B,) number of frames of each item. The ``log_probs`` of later frames have no meaning."""
     best_sums: NDArray[np.float32]
-    """(B, L) for each language, the sum of the log-probabilities of its greedy text's tokens."""
+    """(B, L) sum of the log-probabilities of the tokens of the greedy text in each language."""
     best_counts: NDArray[np.float32]
-    """(B, L) the number of those tokens."""
+    """(B, L) number of tokens of the greedy text in each language."""
 
 
 class Engine(Protocol):
-    """Runs the network. Padding changes the log-probabilities of an item's own frames by rounding only."""
+    """The interface to a network. Padding changes the log-probabilities of an item's own frames by rounding only."""
 
     name: str
-    """The library and the precision: part of the model's revision."""
+    """The library and the precision. The revision of the model contains this name."""
 
     def run(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> EngineOutput:
         """Run the network on a batch.
@@ -56,46 +58,47 @@ class Engine(Protocol):
         Args:
             audio: (B, T) float32, zero-padded on the right.
             lengths: (B,) int64 samples, each at least ``MIN_SAMPLES``.
-            languages: (B,) int64, each item's language as an index into the vocabulary's.
+            languages: (B,) int64, the language of each item as an index into ``Vocabulary.languages``.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageScores:
-    """How well each language fits, and by how much the first one leads."""
+    """The scores of all languages for one segment."""
 
     p: NDArray[np.float64]
-    """(L,) shares; they add up to 1."""
+    """(L,) share of each language; the shares add up to 1."""
     margin: float
-    """Nats per token between the first language and the second."""
+    """The lead of the best language over the second, in nats per token."""
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptScore:
-    """The stored transcript compared with the recognised text, in nats."""
+    """The log-probabilities of the stored transcript and of the recognised text, in nats."""
 
     transcript_lp: float
-    """The transcript's, over all alignments."""
+    """The log-probability of the transcript, over all alignments."""
     greedy_lp: float
-    """The recognised text's, over all alignments."""
+    """The log-probability of the recognised text, over all alignments."""
     alignment: Alignment
     """The transcript's likeliest alignment."""
 
 
 @dataclass
 class SegmentResult:
-    """The network's output for one segment, and the scores derived from it."""
+    """The output of the network for one segment, and the scores that are computed from the output."""
 
     language: str | None
     """The declared language; None if the model does not know it."""
     transcript: TokenizedTranscript | None
-    """None without a language to tokenize it in."""
+    """The tokens of the transcript; None if ``language`` is None."""
     log_probs: NDArray[np.float32]
-    """(T, 257) of all pieces, joined in time."""
+    """(T, 257) log-probabilities of all pieces of the segment, joined in time."""
     best_sums: NDArray[np.float32]
+    """(L,) as in ``EngineOutput``, summed over all pieces of the segment."""
     best_counts: NDArray[np.float32]
-    """(L,) as in ``EngineOutput``, over all pieces."""
+    """(L,) as in ``EngineOutput``, summed over all pieces of the segment."""
     transcript_score: TranscriptScore | None = None
 
     @property
@@ -109,12 +112,12 @@ class SegmentResult:
 
     @property
     def blank_rate(self) -> float:
-        """Share of frames whose likeliest symbol is the blank."""
+        """The share of frames whose likeliest symbol is the blank."""
         return float((self.log_probs.argmax(axis=1) == BLANK).mean())
 
     @property
     def max_lp(self) -> float:
-        """Log-probability of the likeliest path over all symbols."""
+        """The log-probability of the likeliest path over all symbols, in nats."""
         return float(self.log_probs.max(axis=1).sum(dtype=np.float64))
 
     @property
@@ -127,21 +130,21 @@ class SegmentResult:
 
     @property
     def states(self) -> int:
-        """States of the larger of the two lattices that scoring the transcript needs."""
+        """The number of CTC states of the transcript or of the recognised text, whichever has more."""
         return 2 * max(len(self.greedy), len(self.transcript_tokens)) + 1
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there is a transcript with tokens that fits in the frames and in memory."""
+        """Whether the transcript has known tokens, and fits in the frames and in memory."""
         known = self.transcript.known_tokens if self.transcript else 0
         return known > 0 and self.is_feasible and self.frames * self.states <= MAX_LATTICE_CELLS
 
     @property
     def language_scores(self) -> LanguageScores | None:
-        """Score the languages; None if none of them would write anything.
+        """The scores of all languages; None if the greedy text is empty in every language.
 
-        A language's score is the mean log-probability of its greedy text's tokens. Shares are a softmax over scores in
-        units of ``DECISIVE_MARGIN``: comparable with each other, but not calibrated.
+        The score of a language is the mean log-probability of the tokens of its greedy text. The shares are a softmax
+        over the scores in units of ``DECISIVE_MARGIN``. They are comparable with each other, but not calibrated.
         """
         if not self.best_counts.any():
             return None
@@ -153,7 +156,7 @@ class SegmentResult:
 
     @property
     def worst_word_lp(self) -> float | None:
-        """The least likely word's log-probability, mean over its tokens; None before the transcript is aligned."""
+        """The lowest mean log-probability over the tokens of one word; None before the transcript is aligned."""
         if self.transcript_score is None or self.transcript is None:
             return None
         words = np.array(self.transcript.words)
@@ -162,10 +165,17 @@ class SegmentResult:
 
 
 def worst_window_lp(frame_lp: NDArray[np.float64], best_lp: NDArray[np.float64]) -> float:
-    """The least likely second of an alignment: its frames' mean log-probability, less that of the likeliest symbols.
+    """Score the least likely second of an alignment.
 
-    The minimum over windows is what ctc-segmentation rates utterances by (Kürzinger et al. 2020): a mean over the whole
-    hides one wrong word. At most 0; audio shorter than a window is one window.
+    ctc-segmentation rates utterances by the same minimum over windows (Kürzinger et al. 2020), because a mean over the
+    whole utterance hides one wrong word. Audio that is shorter than a window counts as one window.
+
+    Args:
+        frame_lp: (T,) log-probability of the symbol that the alignment emits in each frame.
+        best_lp: (T,) log-probability of the likeliest symbol in each frame.
+
+    Returns:
+        The minimum over windows of the mean of ``frame_lp - best_lp``, in nats per frame; at most 0.
     """
     lost = np.concatenate([[0.0], np.cumsum(frame_lp - best_lp)])
     window = min(WINDOW_FRAMES, len(frame_lp))
@@ -175,7 +185,11 @@ def worst_window_lp(frame_lp: NDArray[np.float64], best_lp: NDArray[np.float64])
 def join_pieces(
     output: EngineOutput, rows: Sequence[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Join the output for a segment's pieces: log-probabilities in time, and the languages' sums and counts."""
+    """Join the output for the pieces of one segment, which are the items ``rows`` of the batch.
+
+    Returns:
+        (T, 257) log-probabilities joined in time, (L,) ``best_sums`` and (L,) ``best_counts``, both summed over pieces.
+    """
     log_probs = np.concatenate([output.log_probs[row, : output.frames[row]] for row in rows])
     return log_probs, output.best_sums[rows].sum(axis=0), output.best_counts[rows].sum(axis=0)
 
@@ -183,12 +197,12 @@ def join_pieces(
 def score_transcripts(segments: Sequence[SegmentResult], device: str) -> None:
     """Score the transcript and the recognised text of each comparable segment, and align the transcript.
 
-    Computed on the GPU where there is one: its few hundred small steps take as long for one segment as for a hundred,
-    while the CPU takes two milliseconds per segment, during which the GPU would be idle.
+    Callers choose the GPU if there is one. There the few hundred small steps take as long for one segment as for a
+    hundred. On the CPU each segment takes two milliseconds, during which the GPU would be idle.
 
     Args:
-        segments: the segments of one batch; the ``transcript_score`` of each comparable one is set.
-        device: where to compute.
+        segments: the segments of one batch. The ``transcript_score`` of each comparable segment is set.
+        device: the device to compute on.
     """
     with one_thread():
         for group in _limit_lattices([segment for segment in segments if segment.is_comparable]):
@@ -196,7 +210,7 @@ def score_transcripts(segments: Sequence[SegmentResult], device: str) -> None:
 
 
 def _limit_lattices(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
-    """Split into groups whose lattices, padded to the largest of the group, fit in memory together."""
+    """Split segments into groups. The lattices of a group, padded to the largest one, fit in memory together."""
     group: list[SegmentResult] = []
     for segment in segments:
         wider = [*group, segment]

@@ -1,4 +1,4 @@
-"""The vocabulary of IndicConformer by language, and stored transcripts as the tokens that it would write for them."""
+"""Read the vocabulary of IndicConformer, and tokenize stored transcripts as IndicConformer would write them."""
 
 import json
 import unicodedata
@@ -18,16 +18,16 @@ from validation.languages import normalize_language_code
 from validation.models.ctc import WILDCARD
 
 PIECES = 256
-"""Pieces per language, ``<unk>`` first. The blank, which all languages share, follows them."""
+"""The number of subword pieces per language. ``<unk>`` is the first. The blank, which all languages share, follows."""
 BLANK = PIECES
 """The index of the blank among a language's own 257 columns."""
 
 
 class VocabularyRefused(BadInput):
-    """Vocabulary, masks and network do not belong together.
+    """The vocabulary, the masks and the network do not fit each other.
 
-    Ids are local to a language: with a wrong mask every transcript is tokenized in another language's pieces, and
-    every right transcript looks wrong.
+    Token ids are local to a language. With a wrong mask every transcript would be tokenized in the pieces of another
+    language, and every right transcript would look wrong.
     """
 
     def __init__(self, folder: Path, fault: str) -> None:
@@ -40,18 +40,18 @@ class Vocabulary:
     """The pieces and columns of all languages, in the order of the head's columns."""
 
     languages: tuple[str, ...]
-    """Normalised codes."""
+    """The normalised codes of the languages."""
     pieces: Mapping[str, tuple[str, ...]]
-    """By language, ``PIECES`` each, by their local ids; a word begins with U+2581."""
+    """The ``PIECES`` pieces of each language, in the order of their ids. U+2581 marks the beginning of a word."""
     columns: NDArray[np.int64]
-    """(L, 257): for each language the head's columns of its pieces, then the blank's."""
+    """(L, 257) columns of the head: for each language the columns of its pieces, then the column of the blank."""
 
     @cached_property
     def index_of(self) -> Mapping[str, int]:
         return {language: index for index, language in enumerate(self.languages)}
 
     def decode(self, language: str, tokens: Sequence[int]) -> str:
-        """Decode local ids, without blanks, to text; ``<unk>`` becomes SentencePiece's ``⁇``."""
+        """Decode token ids of a language, without blanks, to text; ``<unk>`` becomes SentencePiece's ``⁇``."""
         text = "".join(self.pieces[language][token] for token in tokens)
         return text.replace("▁", " ").replace("<unk>", "⁇").strip()
 
@@ -60,11 +60,11 @@ def read_vocabulary(assets: Path, width: int) -> Vocabulary:
     """Read ``vocab.json`` and ``language_masks.json``, and check them against each other and against the head.
 
     Args:
-        assets: the folder of both.
-        width: columns of the head.
+        assets: the folder of both files.
+        width: the number of columns of the head.
 
     Raises:
-        VocabularyRefused: they do not fit; the message says where.
+        VocabularyRefused: the files do not fit each other or the head. The message states the difference.
     """
     piece_lists, masks = _read_object(assets, "vocab.json"), _read_object(assets, "language_masks.json")
     if piece_lists.keys() != masks.keys() or not masks:
@@ -95,7 +95,7 @@ def _read_columns(assets: Path, label: str, mask: Sequence[bool], width: int) ->
 
 
 def _read_pieces(assets: Path, label: str, listed: Sequence[str]) -> tuple[str, ...]:
-    """Read a language's pieces. The published lists have one more entry, in the position of the blank."""
+    """Read the pieces of a language. The published lists have one more entry, at the index of the blank."""
     pieces = tuple(listed[:PIECES])
     if len(listed) not in (PIECES, PIECES + 1) or len(set(pieces)) != PIECES or pieces[0] != "<unk>":
         raise VocabularyRefused(
@@ -131,28 +131,28 @@ _WORD_START = "▁"
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTranscript:
-    """A transcript in tokens."""
+    """The tokens of one transcript, and the words to which they belong."""
 
     tokens: tuple[int, ...]
-    """Local ids, with ``WILDCARD`` for a stretch that the vocabulary cannot spell; never two of those in a row."""
+    """Token ids. A ``WILDCARD`` replaces a stretch that the vocabulary cannot spell. Two wildcards are never adjacent."""
     words: tuple[int, ...]
-    """The ordinal of each token's word; -1 for a wildcard."""
+    """The index of the word of each token; -1 for a wildcard."""
     covered: float | None
-    """Share of the letters, marks and digits that the tokens spell; digits are wildcards. None without any of these."""
+    """The share of letters, marks and digits that the tokens spell; wildcards spell none. None if there are none."""
 
     @property
     def known_tokens(self) -> int:
-        """Number of tokens without the wildcards."""
+        """The number of tokens that are not wildcards."""
         return sum(token != WILDCARD for token in self.tokens)
 
 
 class SubwordTokenizer:
-    """Tokenizes transcripts of one language into its pieces.
+    """A tokenizer that splits transcripts of one language into the pieces of that language.
 
     The published model has no tokenizer file, only the list of pieces. If that list is a byte-pair vocabulary in the
-    order of its merges, merging in that order restores the tokenizer's own spelling; a list is one if merging the
-    characters of every piece leads back to that piece. Otherwise a word gets its spelling of the fewest pieces. Any
-    spelling is a legal CTC target, but the model gives its own the highest probability.
+    order of its merges, merging in that order gives the tokens of the model's own tokenizer. A list counts as such a
+    vocabulary if merging the characters of every piece gives that piece. For other lists a word gets the fewest pieces.
+    Any pieces that form the word are a valid CTC target, but those of the model's own tokenizer are the likeliest.
     """
 
     def __init__(self, pieces: Sequence[str]) -> None:
@@ -165,7 +165,7 @@ class SubwordTokenizer:
         self._split = lru_cache(maxsize=1 << 14)(self._split_word)
 
     def tokenize(self, text: str) -> TokenizedTranscript:
-        """Tokenize a transcript without its punctuation, which is not spoken and which the model never writes."""
+        """Tokenize a transcript. Punctuation is left out, because it is not spoken and the model never writes it."""
         tokens: list[int] = []
         words: list[int] = []
         covered = spoken = 0
@@ -183,7 +183,7 @@ class SubwordTokenizer:
         return TokenizedTranscript(tuple(tokens), tuple(words), covered / spoken if spoken else None)
 
     def _stretches(self, word: str) -> Iterator[tuple[bool, str]]:
-        """Split a word into stretches with and without a spelling; the first stretch begins the word."""
+        """Split a word into stretches; yield for each whether pieces can form it. U+2581 precedes the first stretch."""
         lead = _WORD_START
         for known, letters in groupby(word, key=self._alphabet.__contains__):
             stretch = lead + "".join(letters)
@@ -191,13 +191,13 @@ class SubwordTokenizer:
             lead = ""
 
     def _split_word(self, letters: str) -> tuple[int, ...]:
-        """Split into pieces; empty if the pieces, joined again, are not the letters."""
+        """Split letters into token ids; return () if the joined pieces do not equal the letters."""
         merged = self._merge(letters) if self.is_byte_pair else None
         tokens = merged if merged is not None else self._fewest_pieces(letters)
         return tuple(tokens) if "".join(self._pieces[token] for token in tokens) == letters else ()
 
     def _merge(self, letters: str) -> list[int] | None:
-        """Merge the pair that makes the earliest piece, until no pair makes one; None if a letter is left over."""
+        """Merge the pair that forms the earliest piece, until no pair forms one; None if a remaining part is no piece."""
         parts = list(letters)
         while True:
             made = [self._ids.get(left + right, inf) for left, right in pairwise(parts)]
@@ -210,7 +210,7 @@ class SubwordTokenizer:
         return None if None in tokens else [token for token in tokens if token is not None]
 
     def _fewest_pieces(self, letters: str) -> list[int]:
-        """Find the spelling of the fewest pieces, among those the one with the longest first pieces; [] without any."""
+        """Split letters into the fewest pieces, of equal splits the one with the longest first piece; [] if impossible."""
         longest = max(map(len, self._ids))
         best: list[tuple[int, list[int]] | None] = [None] * len(letters) + [(0, [])]
         for start in reversed(range(len(letters))):
@@ -226,7 +226,7 @@ class SubwordTokenizer:
 
 
 def split_into_words(text: str, alphabet: frozenset[str]) -> list[str]:
-    """Split a transcript into words of letters, marks and numbers, and of joiners that the alphabet has."""
+    """Split a transcript into words. Words keep letters, marks, numbers, and format characters of the alphabet."""
     kept = (
         character if _is_spoken(character, alphabet) else _separator(character)
         for character in unicodedata.normalize("NFC", text)
@@ -240,5 +240,5 @@ def _is_spoken(character: str, alphabet: frozenset[str]) -> bool:
 
 
 def _separator(character: str) -> str:
-    """A character that is not spoken separates words, except a format character, which has no width."""
+    """Return the replacement of a character that is not spoken: a space, or nothing for a format character."""
     return "" if unicodedata.category(character) == "Cf" else " "

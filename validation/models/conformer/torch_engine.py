@@ -1,8 +1,8 @@
-"""IndicConformer in torch, in any precision: FastConformer with a CTC head, exact under padding, and the engine.
+"""Run IndicConformer in torch in any precision: a FastConformer with a CTC head, whose results ignore padding.
 
-Modules have NeMo's names, so that weights load by name. Rekesh et al. 2023 (arXiv 2305.05084)
-describe the encoder, Gulati et al. 2020 (arXiv 2005.08100) its layers; batch norms are folded into the convolutions
-before them, as in the exported graph.
+Modules have NeMo's names, so that weights load by name. Rekesh et al. 2023 (arXiv 2305.05084) describe the encoder, and
+Gulati et al. 2020 (arXiv 2005.08100) its layers. Batch norms are folded into the convolutions before them, as in the
+exported graph.
 """
 
 import math
@@ -19,12 +19,12 @@ from validation.models.conformer.segment import EngineOutput
 from validation.models.conformer.tokenizer import BLANK
 
 _FEED_FORWARD_WEIGHT = 0.5
-"""Macaron: half a feed-forward module before attention and convolution, half after them."""
+"""The weight of the two feed-forward modules of a layer, which enclose attention and convolution (macaron style)."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkShape:
-    """The sizes of a network. IndicConformer-600M has 24 layers of 1024 and 8 heads."""
+    """The sizes of a network. IndicConformer-600M has 24 layers of width 1024 with 8 heads."""
 
     layers: int
     width: int
@@ -32,17 +32,18 @@ class NetworkShape:
     feed_forward: int
     kernel: int
     channels: int
-    """Of the subsampling."""
+    """The channels of the convolutions of the subsampling."""
     strided_convs: int
-    """Convolutions of stride 2: three of them make one frame out of eight."""
+    """The number of convolutions of stride 2. Three of them turn eight frames into one."""
     mels: int
     symbols: int
+    """The number of outputs of the head: the pieces of all languages, and the blank."""
     scales_input: bool
     """Whether the subsampled features are multiplied by the root of the width."""
 
 
 class FastConformer(nn.Module):
-    """From log-mel features to one logit per symbol of each language."""
+    """The network, which computes one logit per symbol of all languages from log-mel features."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -52,14 +53,14 @@ class FastConformer(nn.Module):
         self.head = nn.Linear(shape.width, shape.symbols)
 
     def forward(self, features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits.
+        """Compute the logits of a batch.
 
         Args:
             features: (B, mels, F), zero beyond each item's own frames.
-            counts: (B,) int64 frames of features.
+            counts: (B,) int64 number of feature frames of each item.
 
         Returns:
-            (B, T, symbols) logits, and the (B,) numbers of frames.
+            (B, T, symbols) logits, and the (B,) number of output frames of each item.
         """
         hidden, lengths = self.pre_encode(features, counts)
         if self.shape.scales_input:
@@ -72,7 +73,7 @@ class FastConformer(nn.Module):
 
 
 class Subsampling(nn.Module):
-    """Depthwise-separable convolutions, each with stride 2 in time and frequency, then one projection."""
+    """The subsampling: convolutions with stride 2 in time and frequency, then one projection to the width."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class Subsampling(nn.Module):
         hidden = features.transpose(1, 2)[:, None]
         for module in self.conv:
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
-                # Bias and ReLU changed the zeros of the padding: the convolution would mix them into the last frames.
+                # Bias and ReLU changed the zeros of the padding. The convolution would mix them into the last frames.
                 hidden = hidden * length_mask(lengths, hidden.shape[2])[:, None, :, None]
                 lengths = (lengths - 1) // 2 + 1
             hidden = module(hidden)
@@ -97,7 +98,7 @@ class Subsampling(nn.Module):
 
 
 class ConformerLayer(nn.Module):
-    """Feed-forward, attention, convolution, feed-forward; each with its own norm before it and a residual around it."""
+    """A layer of feed-forward, attention, convolution and feed-forward, each with pre-norm and a residual connection."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -132,7 +133,7 @@ class FeedForward(nn.Module):
 
 
 class RelativeAttention(nn.Module):
-    """Attention by content and by distance, as in Transformer-XL (Dai et al. 2019, arXiv 1901.02860)."""
+    """Self-attention with relative positions, as in Transformer-XL (Dai et al. 2019, arXiv 1901.02860)."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ class RelativeAttention(nn.Module):
             self._split_heads,
             (self.linear_q(hidden), self.linear_k(hidden), self.linear_v(hidden), self.linear_pos(positions)),
         )
-        # Scaled before the products: afterwards a score beyond 65,504 has already overflowed in float16.
+        # The queries are scaled before the products: an unscaled score may exceed 65,504 and overflow in float16.
         scale = 1 / math.sqrt(query.shape[3])
         by_content, by_distance = (scale * (query + bias[:, None]) for bias in (self.pos_bias_u, self.pos_bias_v))
         scores = shift_distances(by_distance @ distance.transpose(2, 3)).masked_fill(~mask[:, None, None, :], -math.inf)
@@ -179,7 +180,7 @@ class ConvolutionModule(nn.Module):
 
 
 def length_mask(lengths: Tensor, frames: int) -> Tensor:
-    """Mask of each item's own frames: (B, frames) bool."""
+    """Return the (B, frames) bool mask of each item's own frames."""
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
@@ -198,21 +199,22 @@ def shift_distances(scores: Tensor) -> Tensor:
 
 
 class TorchEngine:
-    """The published weights in the torch network of this package.
+    """The engine that runs the published weights in ``FastConformer``.
 
-    In half precision the network is half; features, the moments of norms and all log-probabilities are single.
+    In half precision the weights and activations are half. Features, the moments of norms and all log-probabilities are
+    computed in float32.
     """
 
     def __init__(
         self, network: FastConformer, columns: NDArray[np.int64], *, device: str, dtype: torch.dtype = torch.float32
     ) -> None:
-        """Take over a network.
+        """Move a network to the device and the precision.
 
         Args:
             network: the network with its weights.
-            columns: (L, 257) the head's columns of each language, the blank's last.
-            device: where to compute.
-            dtype: of the network.
+            columns: (L, 257) indices of the logits of each language; the blank comes last.
+            device: the device to compute on.
+            dtype: the precision of the network.
         """
         self.name = f"torch-{str(dtype).removeprefix('torch.')}"
         self._device, self._dtype, self._mel = device, dtype, LogMel(device)
@@ -233,7 +235,7 @@ class TorchEngine:
         return EngineOutput(own.cpu().numpy(), frames.cpu().numpy(), sums.cpu().numpy(), tokens.cpu().numpy())
 
     def _score_languages(self, logits: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum the log-probabilities of the tokens of each language's greedy text, one language at a time."""
+        """Return the sums of the log-probabilities and the numbers of tokens of the greedy texts, (B, L) each."""
         mask = length_mask(frames, logits.shape[1])
         scores = [
             sum_greedy_tokens(logits[:, :, columns].float().log_softmax(dim=2), mask) for columns in self._columns

@@ -1,4 +1,4 @@
-"""Whisper-base: which language is spoken, what is said, and how likely the stored transcript is."""
+"""Whisper-base: identify the language of segments, transcribe them, and score their stored transcripts."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -22,14 +22,18 @@ from validation.scoring.text import UNSPACED_LANGUAGES, has_digits, normalise_te
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """The stored transcript's log-probabilities on the audio, in nats."""
+    """The log-probabilities of the stored transcript and of the recognised text on the audio, in nats."""
 
     tokens: int
+    """The number of tokens of the transcript."""
     transcript_lp: float
+    """The mean over the tokens of the transcript."""
     greedy_lp: float
+    """The mean over the tokens of the recognised text."""
     worst_word_lp: float
+    """The lowest mean over the tokens of one word of the transcript."""
     worst_stretch_lp: float | None
-    """None where the recognised text's tokens cannot be assigned to words."""
+    """The result of ``worst_stretch_lp``; None if the tokens of the recognised text cannot be assigned to words."""
 
 
 def best_spelling_score(
@@ -39,7 +43,7 @@ def best_spelling_score(
 
     Args:
         recognised: the recognised text; None if its tokens cannot be assigned to words.
-        spellings: the spellings of the transcript.
+        spellings: the tokenized spellings of the transcript.
         log_ps: the token log-probabilities of the recognised text, then of each spelling.
     """
     greedy, *texts = log_ps
@@ -60,9 +64,9 @@ def worst_stretch_lp(
     """Compare two texts per stretch of differing words; return the lowest difference of log-probabilities, in nats.
 
     The difference of a stretch is the log-probability of the stored words less that of the heard words in their place.
-    The probability of the stored words alone does not tell a rare word from a wrong word. The heard words do: they are
-    about as likely as a rare word, and far likelier than a wrong word. A stretch includes the word after it, because
-    an added or a missing word makes the next word unlikely. Equal texts give 0.
+    The probability of the stored words alone does not distinguish a rare word from a wrong word. The difference does:
+    the heard words are about as likely as a rare word that was said, and far likelier than a wrong word. A stretch
+    includes the word after it, because an added or missing word makes the next word unlikely. Equal texts give 0.
     """
     one, other = _normalised(stored), _normalised(heard)
     one_lp, other_lp = _word_sums(stored, stored_lp), _word_sums(heard, heard_lp)
@@ -76,7 +80,7 @@ def worst_stretch_lp(
 
 
 def describe_likelihood(likelihood: Likelihood | None) -> Mapping[str, Scalar]:
-    """The values of the columns that depend on the transcript; all None without a comparison."""
+    """Return the values of the columns that depend on the transcript; all are None if ``likelihood`` is None."""
     if likelihood is None:
         return dict.fromkeys(("tokens", "transcript_lp", "greedy_lp", "align_tok", "align_min", "align_stretch"))
     return {
@@ -98,12 +102,12 @@ def _word_sums(text: TokenizedText, log_p: NDArray[np.float64]) -> NDArray[np.fl
 
 
 WINDOWS_S = (10, 20, 30)
-"""Window lengths of the encoder, in seconds. Ten cost a quarter of Whisper's usual thirty and identify languages as
-well."""
+"""The window lengths of the encoder, in seconds. A window of 10 s costs a quarter of Whisper's usual window of 30 s and
+identifies languages equally well."""
 CONFIDENT_P = 0.5
-"""A language above this probability is likelier than all others together."""
+"""Whisper is confident of a language above this probability, which exceeds that of all other languages together."""
 MAX_TRANSCRIPT_TOKENS = 440
-"""The decoder has 448 positions, and five are taken."""
+"""The longest transcript that is scored. The decoder has 448 positions, of which five are taken."""
 
 _Item = TypeVar("_Item")
 _Key = TypeVar("_Key", bound=Hashable)
@@ -121,29 +125,29 @@ class SegmentState:
     tokens: list[tuple[int, ...]] = field(default_factory=list)
     """The recognised tokens of each piece."""
     spellings: tuple[TokenizedText, ...] = ()
-    """Spellings of the transcript; empty if it cannot be compared."""
+    """Spellings of the transcript; empty if the transcript cannot be compared with the recognised text."""
     likelihood: Likelihood | None = None
 
     @property
     def window_s(self) -> int:
-        """The encoder's window for all pieces. It depends on the segment's own length only, not on its batch."""
+        """The encoder's window for all pieces, in seconds. It depends only on the length of the segment."""
         longest_s = len(self.pieces[0]) / SAMPLE_RATE
         return next(window_s for window_s in WINDOWS_S if longest_s <= window_s)
 
     @property
     def languages(self) -> Mapping[str, float]:
-        """Probability of each language: the mean over the pieces, which are equally long."""
+        """The probability of each language, by code: the mean over the pieces, which are equally long."""
         pieces = self.languages_of_pieces
         return {code: sum(p[code] for p in pieces) / len(pieces) for code in pieces[0]}
 
     @property
     def declared_p(self) -> float | None:
-        """Probability of the declared language; None without one, and for one that Whisper does not know."""
+        """The probability of the declared language; None without a declared language that Whisper knows."""
         return self.languages.get(normalize_language_code(self.declared) or "")
 
     @property
     def language(self) -> str | None:
-        """The language to transcribe in; None if Whisper does not know the declared one."""
+        """The language to transcribe in; None if Whisper does not know the declared language."""
         likeliest, p = max(self.languages.items(), key=lambda item: item[1])
         if not self.declared:
             return likeliest
@@ -153,37 +157,40 @@ class SegmentState:
 
     @property
     def allows_numerals(self) -> bool:
-        """Whether Whisper may write digits. It may not if the transcript spells numbers out: they would look wrong."""
+        """Whether Whisper may write digits. It may if the transcript has digits or no words.
+
+        In other transcripts numbers are words, and digits in the recognised text would make these words look wrong.
+        """
         return has_digits(self.transcript) or not normalise_text(self.transcript)
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there is a transcript, and a text recognised in one piece to compare it with."""
+        """Whether the segment has a transcript, and a recognised text that comes from a single piece."""
         return len(self.pieces) == 1 and bool(normalise_text(self.transcript)) and any(self.tokens)
 
     @property
     def texts(self) -> tuple[tuple[int, ...], ...]:
-        """The texts to score on the audio: the recognised one, then the transcript in each spelling."""
+        """The tokens of the texts to score on the audio: the recognised text, then each spelling of the transcript."""
         return (self.tokens[0], *(spelling.tokens for spelling in self.spellings))
 
 
 class WhisperBase:
     """Whisper-base, the ASR model and LID model of the suite ``local``.
 
-    It transcribes in the declared language, unless it is confident of another one: a wrong label must not make a right
-    transcript look wrong as well. On a declared language that it does not know it abstains: it reports the language
-    that it hears (``language``), which is then no vote, and nothing about the transcript.
+    Whisper transcribes in the declared language, unless it is confident of another language. So a wrong label does not
+    make a right transcript look wrong as well. If Whisper does not know the declared language, it abstains: it reports
+    the likeliest language (``language``), which then counts as no vote, and nothing about the transcript.
 
-    ``align_tok`` compares the stored transcript with the recognised text, both teacher-forced on the same audio, in
-    nats per token: 0.1 to -1.73 for the right transcript of 23 clips in eight languages, -2.26 and below for another
-    transcript of the same language (of another language, only translations come closer). It is a difference of means,
-    because a recogniser in a loop writes a long text whose sum would make any transcript look likely. The transcript
-    counts in the likelier of two spellings: as stored, and with the case and punctuation of the recognised text. The
-    end of the text is not scored, so words missing at the end of a transcript do not show here but in the character
-    error rate.
+    ``align_tok`` is the mean log-probability of the stored transcript less that of the recognised text, both
+    teacher-forced on the same audio, in nats per token. For 23 clips in eight languages it was 0.1 to -1.73 with the
+    right transcript, and -2.26 or less with another transcript of the same language. Of transcripts in other languages
+    only translations came closer. Sums are not compared, because a recogniser in a loop writes a long text, whose sum
+    would make any transcript look likely. The likelier of two spellings of the transcript counts: as stored, or with
+    the case and punctuation of the recognised text. The end of the text is not scored. So words that are missing at
+    the end of a transcript do not change this score, but they raise the character error rate.
 
-    A segment beyond 30 s is scored in pieces of equal length: languages are averaged and texts joined. Its transcript
-    is not scored, because it is not cut into pieces.
+    A segment of more than 30 s is scored in pieces of equal length. The language probabilities are averaged, and the
+    texts are joined. The transcript is not scored, because it is not cut into pieces.
     """
 
     name: ClassVar[str] = "whisper"
@@ -210,7 +217,7 @@ class WhisperBase:
         self.revision = f"{weights.revision}-float32"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Score a batch. Only segments of one window length go through the network together."""
+        """Score a batch. Segments with different window lengths go through the network separately."""
         rows = zip(batch.texts, batch.languages, batch.waveforms, batch.lengths, strict=True)
         segments = [
             SegmentState(text, language, tuple(split_evenly(row[:length], WINDOWS_S[-1])))
@@ -244,7 +251,7 @@ class WhisperBase:
                 segment.tokens = list(islice(tokens, len(segment.pieces)))
 
     def _compare(self, segments: Sequence[SegmentState]) -> None:
-        """Score each transcript in all its spellings, and the recognised text beside it."""
+        """Compare each transcript, in all its spellings, with the recognised text; set ``likelihood``."""
         groups = _group(segments, lambda segment: (segment.window_s, str(segment.language)))
         for (_, language), group in groups.items():
             texts = [text for segment in group for text in segment.texts]
@@ -256,7 +263,7 @@ class WhisperBase:
                 segment.likelihood = best_spelling_score(recognised, segment.spellings, list(islice(log_ps, count)))
 
     def _spell(self, segment: SegmentState) -> tuple[TokenizedText, ...]:
-        """Tokenize a transcript as stored and as Whisper would write it, without spellings too long for the decoder."""
+        """Tokenize a transcript as stored and as Whisper would write it; drop spellings too long for the decoder."""
         if not segment.is_comparable:
             return ()
         language = str(segment.language)

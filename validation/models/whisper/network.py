@@ -1,12 +1,12 @@
-"""Whisper's encoder and decoder in CTranslate2: arrays and token lists in, arrays and token lists out."""
+"""Run Whisper's encoder and decoder in CTranslate2 on arrays and token lists."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Read when the library loads. Its threads otherwise spin while they wait for each other: on two cores with other work
-# beside it an answer then takes many times as long.
+# CTranslate2 reads this variable when it loads. By default its threads spin while they wait for each other. On two busy
+# cores an answer then takes many times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import ctranslate2
@@ -19,19 +19,20 @@ from validation.models.batching import pad_stack
 from validation.models.whisper.tokenizer import WhisperTokenizer
 
 MAX_CALL_S = 120
-"""Seconds of audio and padding in one call of the network: memory stays bounded for a segment of an hour."""
+"""The most seconds of audio and padding in one call of the network. It bounds the memory for long segments."""
 _ENCODED_PER_S = 50
+"""Frames of the encoder per second of audio."""
 _DEFAULT_SUPPRESSED = -1
-"""Stands for the tokens that the model's own configuration suppresses, such as music notes: they are not speech."""
+"""The code for all tokens that the model's configuration suppresses, such as music notes, which are not speech."""
 _MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
-"""The smallest normal number of single precision: the logarithm of zero would be minus infinity."""
+"""The lower bound of probabilities, the smallest normal float32. The logarithm of zero would be minus infinity."""
 
 
 class WhisperNetwork:
     """Whisper-base in single precision on the CPU.
 
-    Deterministic: an item's answers depend neither on the rest of its batch nor on the CPU model; they differ by 1e-5
-    between kernels. With int8 weights, at half the time, scores of one clip differed by up to 0.4 nats per token
+    The results of an item do not depend on the rest of its batch. Between the kernels for different CPUs they differ by
+    1e-5 only. With int8 weights, which take half the time, scores of one clip differed by up to 0.4 nats per token
     between the kernels of two CPUs, and one text in four changed. Windows of different lengths must not share a batch.
     """
 
@@ -48,14 +49,14 @@ class WhisperNetwork:
         Returns:
             (B, 50 * window_s, 512) float32.
         """
-        # The published extractor pads features with a value that silence never has; Whisper was trained on padded
-        # audio. The extractor appends a hop of its own unless `padding` is 0.
+        # The audio is padded, as in Whisper's training. The published extractor would pad the features, with a value
+        # that silence never has. Unless `padding` is 0, it also appends one hop of samples.
         padded, _ = pad_stack(audios, min_samples=window_s * SAMPLE_RATE)
         features = np.stack([self._features(audio, padding=0) for audio in padded]).astype(np.float32)
         return np.concatenate([np.array(self._model.encode(_view(part))) for part in _split(features, window_s)])
 
     def detect_languages(self, encoded: NDArray[np.float32]) -> list[Mapping[str, float]]:
-        """Compute the probability of every language of Whisper for each item."""
+        """Compute, for each item, the probability of every language of Whisper, by language code."""
         names = self._tokenizer.language_of_label
         found = [
             item
@@ -67,12 +68,14 @@ class WhisperNetwork:
     def transcribe(
         self, encoded: NDArray[np.float32], languages: Sequence[str], *, numerals: bool
     ) -> list[tuple[int, ...]]:
-        """Transcribe greedily, each item in its own language. Stops at 224 tokens, as in Whisper's training.
+        """Transcribe each item greedily in its own language; return the token ids of each text.
+
+        A text ends after 224 tokens at the latest, as in Whisper's training.
 
         Args:
             encoded: the result of ``encode``, (B, ...).
             languages: B codes that Whisper knows.
-            numerals: whether digits may be written.
+            numerals: whether Whisper may write digits.
         """
         suppressed = [_DEFAULT_SUPPRESSED, *(() if numerals else self._tokenizer.numerals)]
         prompts = [self._tokenizer.prompt_for(language) for language in languages]
@@ -86,15 +89,18 @@ class WhisperNetwork:
     def log_probabilities(
         self, encoded: NDArray[np.float32], language: str, texts: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
-        """Score given texts by teacher forcing: each token's log-probability given the tokens before it.
+        """Compute the log-probability of each token of given texts, given the tokens before it (teacher forcing).
 
-        The probabilities are over text tokens only: the end of the text and timestamps do not compete, so the end is
+        The probabilities are over text tokens only, without timestamps and the end of the text. So the end of a text is
         not scored.
 
         Args:
             encoded: the result of ``encode``, (B, ...).
             language: the one language of all texts.
             texts: B token lists, none empty.
+
+        Returns:
+            B arrays with one log-probability per token, in nats.
         """
         start = self._tokenizer.start_of(language)
         scored: list[NDArray[np.float64]] = []
@@ -107,7 +113,7 @@ class WhisperNetwork:
 
 
 def _split(items: NDArray[np.float32], window_s: int) -> Iterator[NDArray[np.float32]]:
-    """Split a batch of windows into batches of ``MAX_CALL_S``."""
+    """Split a batch of windows into batches of at most ``MAX_CALL_S`` seconds."""
     items_per_call = MAX_CALL_S // window_s
     for start in range(0, len(items), items_per_call):
         yield items[start : start + items_per_call]

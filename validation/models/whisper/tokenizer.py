@@ -1,4 +1,4 @@
-"""Text to Whisper's tokens and back, and transcripts in the case and punctuation that Whisper would write."""
+"""Convert text to Whisper's tokens and back, and give transcripts the case and punctuation that Whisper would write."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from validation.scoring.text import UNSPACED_LANGUAGES, has_digits, normalise_te
 _SPACE = "Ġ"
 """A space in the notation of Whisper's vocabulary."""
 _FIRST_MERGE = f"{_SPACE} t"
-"""Byte-pair rule 0 of Whisper's multilingual vocabulary, in the file's notation: a space and a ``t``."""
+"""The first byte-pair merge of Whisper's multilingual vocabulary, as its file has it: a space and a ``t``."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
-    """One spelling of a transcript, as tokens."""
+    """The tokens of one spelling of a text, and the words that the tokens form."""
 
     tokens: tuple[int, ...]
     word_ends: tuple[int, ...]
-    """The end of each word as an index into ``tokens``: strictly rising, the last is their number."""
+    """The end of each word as an index into ``tokens``, in ascending order. The last end is the number of tokens."""
     words: tuple[str, ...]
-    """One for each of ``word_ends``."""
+    """The words, one per item of ``word_ends``."""
 
 
 class WhisperTokenizer:
@@ -41,24 +41,24 @@ class WhisperTokenizer:
         self.language_of_label: Mapping[str, str] = {
             label: code for label in labels if (code := normalize_language_code(label.strip("<|>")))
         }
-        """``<|hi|>`` -> ``hi``, for every language of Whisper."""
+        """The code of every language of Whisper, by label: ``hi`` for ``<|hi|>``."""
         self._label_of_language = {code: label for label, code in self.language_of_label.items()}
         self.numerals: tuple[int, ...] = tuple(
             token for token in range(self._end_of_text) if has_digits(self._tokenizer.decode([token]))
         )
-        """Every text token with a digit."""
+        """The ids of all text tokens that contain a digit."""
 
     def start_of(self, language: str) -> list[int]:
-        """The tokens before a transcript in a language of Whisper, without the choice of timestamps."""
+        """Return the special tokens before a transcript in a language of Whisper, except the one for timestamps."""
         label = self._label_of_language[language]
         return [self._special("startoftranscript"), self._id_of(label), self._special("transcribe")]
 
     def prompt_for(self, language: str) -> list[int]:
-        """The tokens before a transcript without timestamps."""
+        """Return all special tokens before a transcript without timestamps."""
         return [*self.start_of(language), self._special("notimestamps")]
 
     def tokenize(self, text: str, language: str) -> TokenizedText:
-        """Tokenize a transcript, not empty, as Whisper writes one: after a space, if the language has spaces."""
+        """Tokenize a transcript that is not empty. A space precedes it if the language has spaces, as in Whisper."""
         spaced = language not in UNSPACED_LANGUAGES
         words = split_words(text, spaced=spaced)
         lead = " " if spaced else ""
@@ -67,13 +67,17 @@ class WhisperTokenizer:
         return TokenizedText(tuple(encoding.ids), tuple(ends.values()), tuple(words[place] for place in ends))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Decode a transcript, with the space that it may begin with."""
+        """Decode the text tokens among ``tokens``. The text may begin with a space."""
         return str(self._tokenizer.decode([token for token in tokens if token < self._end_of_text]))
 
     def split_tokens(self, tokens: Sequence[int], language: str) -> TokenizedText | None:
-        """Assign tokens that Whisper wrote, which need not be those of ``tokenize``, to the words that they spell.
+        """Assign the tokens of a text that Whisper wrote to the words of the text.
 
-        None without a word, and in a language without spaces for tokens that ``tokenize`` would not choose.
+        Whisper may write other tokens than ``tokenize`` would choose for the same text.
+
+        Returns:
+            The tokens with their words. None if the text has no word, or if the language has no spaces and the tokens
+            are not those of ``tokenize``.
         """
         if language in UNSPACED_LANGUAGES:
             text = self.decode(tokens).strip()
@@ -105,11 +109,11 @@ class WhisperTokenizer:
 
 
 def repair_merges(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """Insert the merge rule that the published ``tokenizer.json`` lacks, if it is missing; returns the same object.
+    """Insert the merge rule that the published ``tokenizer.json`` lacks, if it is missing; return the same object.
 
-    A converter took the first rule of Whisper's merge list, a space with ``t``, for a comment. Without it `` then``
-    becomes two tokens that Whisper never saw side by side, and a right transcript with a few such words looks very
-    unlikely: 15 nats for a single `` then``.
+    A converter mistook the first rule of Whisper's merge list, a space and ``t``, for a comment. Without this rule
+    `` then`` becomes two tokens that Whisper never saw side by side. A right transcript with a few such words then
+    looks very unlikely: a single `` then`` costs 15 nats.
     """
     match tokenizer:
         case {"model": {"merges": list(merges)}} if merges and merges[0] != _FIRST_MERGE:
@@ -120,12 +124,12 @@ def repair_merges(tokenizer: dict[str, Any]) -> dict[str, Any]:
 def split_words(text: str, *, spaced: bool) -> list[str]:
     """Split a text into words, or into characters in a script without spaces.
 
-    A piece without letter and number (a dash, a danda by itself) is attached to the word before it, or to the word
-    after it at the beginning.
+    A piece without a letter or number, such as a single dash or danda, is joined to the word before it. At the
+    beginning of the text it is joined to the word after it.
 
     Returns:
-        Words without surrounding space; ``join_words`` restores the text. Only a text without any letter and number
-        gives a word without one.
+        Words without surrounding spaces. ``join_words`` restores the text. Every word has a letter or number, unless
+        the whole text has none.
     """
     words: list[str] = []
     for piece in text.split() if spaced else "".join(text.split()):
@@ -159,12 +163,16 @@ def _normalised(words: list[str]) -> list[str]:
 
 
 def _find_word_ends(offsets: Sequence[tuple[int, int]], words: Sequence[str], lead: int) -> dict[int, int]:
-    """Assign tokens to words by the characters that they come from: the end of each word that has a token of its own.
+    """Find the end of each word in the tokens, by the characters of each token.
 
     Args:
-        offsets: each token's span in the encoded text; the tokens of one character share its span.
-        words: the words of the text; ``lead`` characters stand before each of them.
-        lead: 1 where words follow a space, else 0.
+        offsets: each token's span of characters in the encoded text; the tokens of one character share its span.
+        words: the words of the text; ``lead`` characters precede each word.
+        lead: 1 if words follow a space, else 0.
+
+    Returns:
+        The end of each word as a token index, by the index of the word. Words without a token of their own are left
+        out.
     """
     ends: dict[int, int] = {}
     word_stop = token = last = 0
