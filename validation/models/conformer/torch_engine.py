@@ -98,7 +98,7 @@ class Subsampling(nn.Module):
 
 
 class ConformerLayer(nn.Module):
-    """A layer of feed-forward, attention, convolution and feed-forward, each with pre-norm and a residual connection."""
+    """A layer of feed-forward, attention, convolution and feed-forward, each with pre-norm and a residual."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
