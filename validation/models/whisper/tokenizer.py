@@ -141,6 +141,7 @@ def split_words(text: str, *, spaced: bool) -> list[str]:
 
 
 def join_words(words: list[str], *, spaced: bool) -> str:
+    """Join words with spaces, or without spaces if ``spaced`` is False."""
     return (" " if spaced else "").join(words)
 
 
