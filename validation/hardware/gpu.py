@@ -28,7 +28,7 @@ class GpuOutOfMemory(Transient):
 
 
 class GpuLost(Transient):
-    """The GPU, or the CUDA context of this process, has failed. Only a new process may be able to use the GPU."""
+    """The GPU or this process's CUDA context has failed. This process cannot use the GPU any more; a new one may."""
 
 
 _OUT_OF_MEMORY = re.compile(

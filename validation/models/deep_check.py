@@ -148,7 +148,7 @@ def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
 
 
 def _check_speech() -> Iterator[Check]:
-    """Score the clips of the suite on the configured device; compare the texts and languages with the known ones."""
+    """Score the clips of the suite ``indic`` on the configured device; check the recognised texts and languages."""
     suite = load_suite("indic")
     for clip in transcribe_clips(suite):
         yield Check(

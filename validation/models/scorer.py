@@ -153,7 +153,7 @@ class ModelSubsetScorer:
     columns: Mapping[str, Sequence[Column]]
 
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
-        """Start to score utterances with the models of the subset."""
+        """Start to score utterances with the models of the subset; return the job at once."""
         wanted = tuple(self.columns)
         return self.suite.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
 

@@ -104,6 +104,7 @@ class TranscribedClip:
     recognised: str | None
     """None if the ASR model gave no answer."""
     cer: float
+    """The CER of the recognised text; 1 if the CER is undefined."""
     languages: Mapping[str, str | None]
     """The likeliest language by model name, for each LID model; None if the model gave no answer."""
 

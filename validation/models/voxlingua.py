@@ -230,8 +230,8 @@ def _load_classifier(folder: Path, device: str) -> Any:
 
 
 def _load_with_speechbrain(folder: Path, device: str) -> Any:
-    # speechbrain gathers the files of a model in another folder, as links or copies. Links fail if that folder is the
-    # source, and they follow links, of which a weights folder may consist. Copies have neither problem.
+    # speechbrain gathers the files of a model in a folder, as links or as copies. Linking fails if that folder is the
+    # source, and it follows the links that a weights folder may contain. Copying has neither problem.
     with importing_speechbrain(), tempfile.TemporaryDirectory(prefix="vfleet-voxlingua-") as gathered:
         from speechbrain.inference.classifiers import EncoderClassifier  # noqa: PLC0415 - see the context
         from speechbrain.utils.fetching import FetchConfig, LocalStrategy  # noqa: PLC0415

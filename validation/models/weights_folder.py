@@ -126,7 +126,7 @@ def lock_folders(root: Path) -> dict[str, str]:
 
 
 def find_commits(root: Path) -> dict[str, str]:
-    """Return the commit of each weights folder below ``root``, by model. Folders without commit are omitted."""
+    """Return the commit of each weights folder below ``root``, by model. Folders without one are left out."""
     found = ((model, find_commit(root / model)) for model in read_folder_catalogue())
     return {model: commit for model, commit in found if commit}
 

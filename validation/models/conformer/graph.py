@@ -16,7 +16,7 @@ from validation.models.weights_folder import COMMIT_NAME, find_commit
 CTC_FILES = ("assets/ctc_decoder.onnx", "assets/vocab.json", "assets/language_masks.json", "config.json")
 """The files of the CTC model, except the encoder."""
 FRONT_END_FILE = "assets/preprocessor.ts"
-"""The published front end, in TorchScript. Only ``vfleet weights check --deep`` loads it, to compare ``LogMel`` with it."""
+"""The published front end, in TorchScript. Only ``vfleet weights check --deep`` loads it, as the reference."""
 MIN_OPSET = 13
 """The oldest opset that the patches support. In older opsets some added operators take their axes as attributes."""
 _ALIGNMENT_BYTES = 4096

@@ -126,6 +126,7 @@ class SegmentResult:
 
     @property
     def is_feasible(self) -> bool:
+        """Whether the transcript has an alignment with the frames: see ``ctc.is_feasible``."""
         return is_feasible(self.transcript_tokens, self.frames)
 
     @property

@@ -134,11 +134,11 @@ class TokenizedTranscript:
     """The tokens of one transcript, and the words to which they belong."""
 
     tokens: tuple[int, ...]
-    """Token ids. A ``WILDCARD`` replaces a stretch that the vocabulary cannot spell. Two wildcards are never adjacent."""
+    """Token ids. A ``WILDCARD`` replaces a stretch that the vocabulary cannot spell; wildcards are never adjacent."""
     words: tuple[int, ...]
     """The index of the word of each token; -1 for a wildcard."""
     covered: float | None
-    """The share of letters, marks and digits that the tokens spell; wildcards spell none. None if there are none."""
+    """The share of letters, marks and digits that the tokens spell; wildcards spell none. None for an empty text."""
 
     @property
     def known_tokens(self) -> int:
@@ -197,7 +197,7 @@ class SubwordTokenizer:
         return tuple(tokens) if "".join(self._pieces[token] for token in tokens) == letters else ()
 
     def _merge(self, letters: str) -> list[int] | None:
-        """Merge the pair that forms the earliest piece, until no pair forms one; None if a remaining part is no piece."""
+        """Merge the pair that forms the earliest piece until no pair forms one; return None if a part is no piece."""
         parts = list(letters)
         while True:
             made = [self._ids.get(left + right, inf) for left, right in pairwise(parts)]
@@ -210,7 +210,7 @@ class SubwordTokenizer:
         return None if None in tokens else [token for token in tokens if token is not None]
 
     def _fewest_pieces(self, letters: str) -> list[int]:
-        """Split letters into the fewest pieces, of equal splits the one with the longest first piece; [] if impossible."""
+        """Split letters into the fewest pieces, with the longest first piece on a tie; return [] if impossible."""
         longest = max(map(len, self._ids))
         best: list[tuple[int, list[int]] | None] = [None] * len(letters) + [(0, [])]
         for start in reversed(range(len(letters))):

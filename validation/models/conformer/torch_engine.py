@@ -98,7 +98,7 @@ class Subsampling(nn.Module):
 
 
 class ConformerLayer(nn.Module):
-    """A layer of feed-forward, attention, convolution and feed-forward, each with pre-norm and a residual connection."""
+    """A layer of feed-forward, attention, convolution and feed-forward, each with pre-norm and a residual."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -122,6 +122,8 @@ class ConformerLayer(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Two linear layers with a SiLU activation between them."""
+
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.linear1 = nn.Linear(shape.width, shape.feed_forward)
@@ -165,6 +167,8 @@ class RelativeAttention(nn.Module):
 
 
 class ConvolutionModule(nn.Module):
+    """A pointwise convolution with a GLU, a depthwise convolution with SiLU, and a pointwise convolution."""
+
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.pointwise_conv1 = nn.Conv1d(shape.width, 2 * shape.width, 1)

@@ -141,14 +141,15 @@ def split_words(text: str, *, spaced: bool) -> list[str]:
 
 
 def join_words(words: list[str], *, spaced: bool) -> str:
+    """Join words with spaces, or without spaces if ``spaced`` is False."""
     return (" " if spaced else "").join(words)
 
 
 def transfer_casing(transcript: str, recognised: str, *, spaced: bool) -> str:
     """Give a transcript the case and punctuation of the recognised text, wherever both have the same words.
 
-    A recogniser finds ``and mister dashwood`` unlikely where it would itself write ``And Mister Dashwood,``, although
-    every word was said. Other words stay as the transcript has them, so a transcript of other speech hardly changes.
+    A recogniser that would write ``And Mister Dashwood,`` finds ``and mister dashwood`` unlikely, although every word
+    was said. Words that only the transcript has stay unchanged, so a transcript of other speech hardly changes.
     """
     stored, heard = split_words(transcript, spaced=spaced), split_words(recognised, spaced=spaced)
     matcher = SequenceMatcher(None, _normalised(stored), _normalised(heard), autojunk=False)
