@@ -31,7 +31,7 @@ from validation.local.prefect_client import PrefectClient
 from validation.local.process import poll_until
 from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
-from validation.storage.store import open_store, put_once
+from validation.storage.store import open_store, put_if_absent
 
 
 class Idleness(NamedTuple):
@@ -76,7 +76,7 @@ def measure(stack: LocalStack, folder: Path, limit: int, options: argparse.Names
     migrate(engine)
     videos = sample_videos(options.chunks * options.videos)
     for video, tar in videos:
-        put_once(open_store(settings.source_url, settings), f"{video.video_id}.tar", tar)
+        put_if_absent(open_store(settings.source_url, settings), f"{video.video_id}.tar", tar)
     seed_videos(engine, [video for video, _ in videos])
     prefect.deploy_all()
     for _ in range(options.chunks):

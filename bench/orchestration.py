@@ -84,7 +84,7 @@ def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callab
     from validation.ledger.workers import register_worker
     from validation.settings import load_settings
     from validation.shards.reader import read_shard
-    from validation.storage.store import get_bytes, open_store, put_once
+    from validation.storage.store import get_bytes, open_store, put_if_absent
     from validation.worker.chunk.context import run_chunk
 
     settings = load_settings()
@@ -94,7 +94,7 @@ def arms(count: int) -> tuple[Callable[[], object], Callable[[], object], Callab
     videos = sample_videos(count)
     store = open_store(settings.source_url, settings)
     for video, tar in videos:
-        put_once(store, f"{video.video_id}.tar", tar)
+        put_if_absent(store, f"{video.video_id}.tar", tar)
 
     def refill() -> None:
         from sqlalchemy import text

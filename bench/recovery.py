@@ -36,7 +36,7 @@ from validation.local.prefect_client import PrefectClient
 from validation.local.process import poll_until
 from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
-from validation.storage.store import open_store, put_once
+from validation.storage.store import open_store, put_if_absent
 
 SCORING_AFTER_S = 5.0
 """Seconds from the claim of a chunk until its first segments are being scored."""
@@ -72,7 +72,7 @@ class RunningBox:
         settings, self.engine = Settings(), open_engine(stack.postgres.libpq_url())
         migrate(self.engine)
         for video, tar in (samples := sample_videos(videos)):
-            put_once(open_store(settings.source_url, settings), f"{video.video_id}.tar", tar)
+            put_if_absent(open_store(settings.source_url, settings), f"{video.video_id}.tar", tar)
         seed_videos(self.engine, [video for video, _ in samples])
         prefect = PrefectClient(stack.environment())
         prefect.deploy_all()

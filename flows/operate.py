@@ -9,7 +9,7 @@ from blocks.control import open_control_services
 from flows.alerts import evaluate_alerts
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import is_due, run_step, take_over_late_runs
+from tasks.control import delete_late_control_runs, is_due, run_step
 from validation.errors import FleetError
 from validation.ledger.control_lock import hold_control_lock
 from validation.ledger.fleet import read_fleets
@@ -45,7 +45,7 @@ def operate_fleet(chunk_videos: int = 50, period_s: float = 120) -> State[None]:
 
 def run_steps(chunk_videos: int, period_s: float) -> State[None]:
     """Run the steps that are due at the time of this run, or at the times of the late runs that this run replaces."""
-    times = take_over_late_runs()
+    times = delete_late_control_runs()
     is_hour = is_due(times, every_s=HOUR_S, period_s=period_s)
     engine = open_control_services().engine
     is_page = is_hour or is_due(times, every_s=PAGE_S, period_s=period_s)

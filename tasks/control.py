@@ -119,7 +119,7 @@ def reconcile_flow_runs(
                 run,
                 is_lost=any(is_of_run(chunk, run, sessions) for chunk in swept),
                 is_holding=any(is_of_run(chunk, run, sessions) for chunk in held),
-                is_orphan=outlived_worker(run, sessions),
+                is_orphan=is_worker_session_over(run, sessions),
             )
             if target is not None and correct(client, run, target):
                 corrections.append(f"{run.name}: {target.name}")
@@ -156,7 +156,7 @@ def is_of_run(chunk: HeldChunk | SweptChunk, run: FlowRun, sessions: Sequence[Wo
     )
 
 
-def outlived_worker(run: FlowRun, sessions: Sequence[WorkerSession]) -> bool:
+def is_worker_session_over(run: FlowRun, sessions: Sequence[WorkerSession]) -> bool:
     """Return whether the worker that took a run is stale or offline, or started a newer session after it took the run.
 
     The flow processes of that worker have then ended. Any box may register any Prefect worker name. So the result is
@@ -276,7 +276,7 @@ def read_runs(
 CONTROL_DEPLOYMENT = "operate-fleet"
 
 
-def take_over_late_runs() -> list[datetime]:
+def delete_late_control_runs() -> list[datetime]:
     """Delete the scheduled control runs that are late, because this run does their work.
 
     Late runs collect while the control machine is down. Only runs of the schedule are deleted, never a run that a

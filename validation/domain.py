@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.escape import plain_text
-from validation.languages import fold_lect, normalize_language_code
+from validation.languages import normalize_language_code, to_macrolanguage
 
 Seconds: TypeAlias = float
 Waveform: TypeAlias = NDArray[np.float32]
@@ -94,7 +94,7 @@ def label_fault(label: str | None, known_languages: Collection[str]) -> Fault | 
     code = normalize_language_code(label)
     if code is None:
         return UNKNOWN_LANGUAGE
-    is_known = not known_languages or code in known_languages or fold_lect(code) in known_languages
+    is_known = not known_languages or code in known_languages or to_macrolanguage(code) in known_languages
     return None if is_known else UNSUPPORTED_LANGUAGE
 
 

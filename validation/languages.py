@@ -80,7 +80,7 @@ def normalize_language_code(label: str | None) -> str | None:
     return _codes().get(tag) or _names().get(written) or _names().get(tag)
 
 
-def spell_languages(labels: Iterable[str]) -> list[str]:
+def list_language_spellings(labels: Iterable[str]) -> list[str]:
     """Return all codes and names of the given languages, in lower case and sorted.
 
     A label that denotes no language of ISO 639 is returned in lower case. The ledger compares the labels of the queue,
@@ -92,7 +92,7 @@ def spell_languages(labels: Iterable[str]) -> list[str]:
 
 
 @lru_cache(maxsize=1 << 12)
-def fold_lect(code: str) -> str:
+def to_macrolanguage(code: str) -> str:
     """Map a language variety to the language for which it counts when models vote on the language.
 
     The result is Hindi for the mother tongues of the Hindi belt, else the macrolanguage of ISO 639, else the code

@@ -23,7 +23,7 @@ from validation.local.postgres import EmbeddedPostgres
 from validation.local.prefect_client import PrefectClient
 from validation.local.stack import SOURCE_BUCKET, LocalStack, Report
 from validation.settings import Settings
-from validation.storage.store import open_store, put_once
+from validation.storage.store import open_store, put_if_absent
 
 CHUNK_VIDEOS = 20
 LATENCY_S: Seconds = 0.4
@@ -81,7 +81,7 @@ class ChaosEnvironment:
         made = self.corpus.make(count)
         for video in made:
             if video.tar is not None:
-                put_once(self.source, f"{video.queued.video_id}.tar", video.tar)
+                put_if_absent(self.source, f"{video.queued.video_id}.tar", video.tar)
         self.backlog += [video.queued for video in made]
         self.queue_backlog()
 

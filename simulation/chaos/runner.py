@@ -8,7 +8,7 @@ from simulation.chaos.environment import CHUNK_VIDEOS, ChaosEnvironment
 from simulation.chaos.injections import Injection, inject
 from simulation.chaos.ledger import count_chunks, end_backoffs
 from simulation.chaos.schedule import FaultKind, PlannedFault
-from simulation.chaos.standstill import StandstillWatch
+from simulation.chaos.standstill import StallDetector
 from validation.domain import Seconds
 from validation.errors import FleetError, Permanent
 from validation.ledger.queries import read_open_chunks, read_view, read_workload
@@ -34,7 +34,7 @@ class RunRecord:
     injections: list[Injection] = field(default_factory=list)
     missed: list[PlannedFault] = field(default_factory=list)
     """Planned faults that were not injected because they found no target."""
-    standstill: StandstillWatch = field(default_factory=StandstillWatch)
+    standstill: StallDetector = field(default_factory=StallDetector)
     drained_s: Seconds | None = None
     """Seconds from the last fault until the queue was empty; None if the queue did not become empty."""
 

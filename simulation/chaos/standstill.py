@@ -9,7 +9,7 @@ MAX_STANDSTILL_S: Seconds = 180.0
 
 
 @dataclass(slots=True)
-class StandstillWatch:
+class StallDetector:
     """Finds the longest standstill from repeated observations of the fleet, in the order of time."""
 
     longest_s: Seconds = 0.0

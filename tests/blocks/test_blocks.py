@@ -22,7 +22,7 @@ from blocks.types import (
 from simulation.fake_vast.service import EmbeddedVast
 from validation.errors import BadInput
 from validation.settings import load_settings
-from validation.storage.store import list_keys, put_once
+from validation.storage.store import list_keys, put_if_absent
 
 test_blocks.__test__ = False  # a command, not a test
 
@@ -56,7 +56,7 @@ def test_suite_that_was_not_chosen_is_not_saved(prefect, box):
 
 def test_blocks_alone_open_the_control_plane(saved, box, control, monkeypatch):
     """A control machine that knows only the Prefect server opens the same ledger and the same bucket."""
-    put_once(box.context.results, "shards/x", b"x")
+    put_if_absent(box.context.results, "shards/x", b"x")
     for name in SECRETS:
         monkeypatch.delenv(name)
     opened = control()
@@ -108,7 +108,7 @@ def test_secrets_of_blocks_are_hidden(saved, box):
 
 def test_bucket_block_has_the_client_options_of_r2(saved, box, tmp_path):
     """Region auto, no unrequested checksum, the account's endpoint; boto3 reads what this project wrote."""
-    put_once(box.context.results, "shards/x", b"x")
+    put_if_absent(box.context.results, "shards/x", b"x")
     bucket = find_block(S3Bucket, RESULTS)
     client = bucket.credentials.get_s3_client()
     assert client.meta.region_name == "auto"

@@ -13,7 +13,7 @@ import pytest
 from tests.support.ledger_helpers import execute, fetch, statuses
 from tests.support.result_helpers import violated_invariants
 from validation.analysis.selection.open import open_segments
-from validation.analysis.selection.sources import find_committed
+from validation.analysis.selection.sources import find_committed_shards
 from validation.calibration.trusted_clips import load_trusted
 from validation.canaries.generate import generate_canaries, is_stable, list_conditions, make_probes
 from validation.cli.main import main
@@ -96,7 +96,7 @@ def workers(box, suite, trusted, monkeypatch, capsys):
 
 def readable(box):
     """The videos that a reader of the results finds."""
-    source = find_committed(box.engine, "vad", box.context.settings)
+    source = find_committed_shards(box.engine, "vad", box.context.settings)
     return set(open_segments(source).collect()["video_id"])
 
 

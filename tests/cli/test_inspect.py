@@ -9,7 +9,7 @@ import pytest
 from tests.support.corpus_samples import encode, make_tar, read_speech
 from validation.cli.main import main
 from validation.exit_codes import ExitCode
-from validation.storage.store import put_once
+from validation.storage.store import put_if_absent
 
 SPEECH = encode(read_speech(), "WAV")
 
@@ -68,7 +68,7 @@ def test_a_refused_tar_is_one_sentence_and_exit_code_1(tmp_path, capsys):
 
 def test_a_key_is_read_from_the_source_store(box, paired, capsys, monkeypatch):
     """A key is read from the source store that the environment names."""
-    put_once(box.context.source, "abc.tar", paired.read_bytes())
+    put_if_absent(box.context.source, "abc.tar", paired.read_bytes())
     for name, value in box.environment.items():
         monkeypatch.setenv(name, value)
     assert main(["inspect", "abc.tar", "--json"]) == ExitCode.OK

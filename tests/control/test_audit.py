@@ -10,7 +10,7 @@ from validation.control.audit import audit, find_orphans
 from validation.control.sweep import sweep
 from validation.ledger.chunks import commit_chunk
 from validation.ledger.queries import read_committed_shards, read_open_chunks
-from validation.storage.store import delete_object, get_bytes, list_keys, put_once
+from validation.storage.store import delete_object, get_bytes, list_keys, put_if_absent
 from validation.worker.chunk.context import run_chunk
 
 NOW = timedelta(seconds=-5)
@@ -25,7 +25,7 @@ def test_orphans_are_objects_of_no_chunk(box):
     stem = "shards/ann/validation_ann_shard_"
     leftovers = [f"{stem}0009.manifest.json", f"{stem}0009.parquet"]
     for key in (*leftovers, f"{stem}{open_chunk.shard_number:04d}.parquet"):
-        put_once(box.context.results, key, b"x")
+        put_if_absent(box.context.results, key, b"x")
     assert find_orphans(box.engine, box.context.results, margin=NOW) == leftovers
 
 
@@ -34,7 +34,7 @@ def test_shard_committed_during_the_listing_is_no_orphan(box, monkeypatch):
     box.add_videos("a")
     chunk = box.context.claim(uuid4(), flow_run_id=None, size=1, languages=())
     receipt = shard(of=chunk)
-    put_once(box.context.results, receipt.key, b"x")
+    put_if_absent(box.context.results, receipt.key, b"x")
     waiting = [chunk.chunk_id]
 
     def read_then_commit(read):
@@ -54,13 +54,13 @@ def test_shard_committed_during_the_listing_is_no_orphan(box, monkeypatch):
 
 def test_frequent_sweep_deletes_no_orphans(box):
     """The sweep of every 20 s leaves orphans to the hourly sweep."""
-    put_once(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
+    put_if_absent(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
     assert sweep(box.engine, box.context.results, orphans=False).is_empty
 
 
 def test_young_object_is_never_an_orphan(box):
     """An object younger than the margin may belong to a commit that has not finished."""
-    put_once(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
+    put_if_absent(box.context.results, "shards/ann/validation_ann_shard_0009.parquet", b"x")
     report = sweep(box.engine, box.context.results)
     assert report.is_empty
     assert len(list(list_keys(box.context.results, "shards"))) == 1
@@ -81,7 +81,7 @@ def damage_missing(box, key):
 def damage_bytes(box, key):
     payload = get_bytes(box.context.results, key)
     delete_object(box.context.results, key)
-    put_once(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
+    put_if_absent(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
 
 
 def damage_hash(box, _key):
@@ -93,7 +93,7 @@ def damage_count(box, _key):
 
 
 def damage_orphan(box, key):
-    put_once(box.context.results, key.replace("0001", "0777"), b"x")
+    put_if_absent(box.context.results, key.replace("0001", "0777"), b"x")
 
 
 DAMAGES = {

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from validation.analysis.selection.open import open_segments
-from validation.analysis.selection.sources import find_committed, find_in_catalogue, read_catalogue
+from validation.analysis.selection.sources import find_committed_shards, find_in_catalogue, read_catalogue
 from validation.cli.main import main
 from validation.control.catalogue import publish_catalogue
 from validation.control.compact import compact_all
@@ -44,7 +44,7 @@ def test_catalogue_lists_what_the_ledger_lists(filled):
     assert (revision.suite, revision.models, revision.rules_version) == ("tiny", {"ear": "1"}, "tiny-1")
     assert {"video_id", "ear_peak"} <= {column.name for column in revision.columns}
     settings = filled.context.settings
-    by_ledger = open_segments(find_committed(filled.engine, "tiny", settings)).collect()
+    by_ledger = open_segments(find_committed_shards(filled.engine, "tiny", settings)).collect()
     by_catalogue = open_segments(find_in_catalogue(read_catalogue(settings), settings, suite=None)).collect()
     assert by_catalogue.equals(by_ledger)
     assert set(by_catalogue["video_id"]) == {"a", "b"}

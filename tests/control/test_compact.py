@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.ledger_helpers import execute
 from validation.analysis.selection.open import open_segments
-from validation.analysis.selection.sources import find_committed
+from validation.analysis.selection.sources import find_committed_shards
 from validation.control.audit import audit, delete_orphans
 from validation.control.compact import compact_all, compact_group, compact_steps, delete_retired, plan_compactions
 from validation.ledger.maintenance import Requeue, requeue_videos
@@ -16,7 +16,7 @@ from validation.ledger.queries import read_committed_shards, read_retired_shards
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import sibling_key
 from validation.shards.schema import ShardCorrupt
-from validation.storage.store import delete_object, get_bytes, list_keys, put_once
+from validation.storage.store import delete_object, get_bytes, list_keys, put_if_absent
 from validation.worker.chunk.context import run_chunk
 
 NOW = timedelta(seconds=-5)
@@ -24,7 +24,7 @@ NOW = timedelta(seconds=-5)
 
 
 def read_rows(box) -> pl.DataFrame:
-    source = find_committed(box.engine, "tiny", box.context.settings)
+    source = find_committed_shards(box.engine, "tiny", box.context.settings)
     return open_segments(source).collect().sort("video_id", "segment_index")
 
 
@@ -117,7 +117,7 @@ def test_failed_videos_stay_in_the_compacted_manifest(box):
     box.add_videos(*"abc")
     for video in "bc":
         delete_object(box.context.source, f"{video}.tar")
-        put_once(box.context.source, f"{video}.tar", b"no tar")
+        put_if_absent(box.context.source, f"{video}.tar", b"no tar")
     run_chunk(box.context)
     requeue_videos(box.engine, Requeue(["c"]))
     delete_object(box.context.source, "c.tar")

@@ -15,7 +15,7 @@ from validation.domain import Video, WorkerProfile
 from validation.ledger.queries import read_committed_shards, read_view
 from validation.ledger.seed import seed_videos
 from validation.ledger.workers import register_worker
-from validation.storage.store import delete_object, get_bytes, list_keys, put_once
+from validation.storage.store import delete_object, get_bytes, list_keys, put_if_absent
 from validation.worker.chunk.context import run_chunk
 
 NOW = timedelta(seconds=-5)
@@ -158,7 +158,7 @@ def lose(box, key):
 def alter(box, key):
     payload = get_bytes(box.context.results, key)
     delete_object(box.context.results, key)
-    put_once(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
+    put_if_absent(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
 
 
 @pytest.mark.attack

@@ -8,7 +8,7 @@ from validation.control import audit
 from validation.control.audit import verify_shards
 from validation.errors import BadInput
 from validation.ledger.queries import read_committed_shards
-from validation.storage.store import delete_object, get_bytes, put_once
+from validation.storage.store import delete_object, get_bytes, put_if_absent
 from validation.worker.chunk.context import run_chunk
 
 
@@ -24,7 +24,7 @@ def shards(box):
 def damage(box, key):
     payload = get_bytes(box.context.results, key)
     delete_object(box.context.results, key)
-    put_once(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
+    put_if_absent(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
 
 
 def test_verify_reads_every_shard_and_names_the_bad_ones(box, shards):

@@ -13,7 +13,7 @@ from validation.corpus.audio import Undecodable, decode_audio
 from validation.corpus.fetch import fetch_video
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Fault, Video
-from validation.storage.store import put_once
+from validation.storage.store import put_if_absent
 
 SPEECH = encode(read_speech())
 SUSPECT = Video("v1", "en", segment_count=3, crashes=1)
@@ -27,7 +27,7 @@ def fragile(monkeypatch):
 
 def fetch_suspect(segments: list[PackedSegment]) -> list[str]:
     store = MemoryStore()
-    put_once(store, "v1.tar", pack_video(SUSPECT, segments))
+    put_if_absent(store, "v1.tar", pack_video(SUSPECT, segments))
     video = fetch_video(store, "v1.tar", SUSPECT)
     return [s.audio.kind if isinstance(s.audio, Fault) else "decoded" for s in video.segments]
 

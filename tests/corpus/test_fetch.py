@@ -17,7 +17,7 @@ from validation.domain import DecodedVideo, Fault, Video
 from validation.errors import Transient
 from validation.settings import Settings
 from validation.storage.errors import ObjectMissing
-from validation.storage.store import open_store, put_once
+from validation.storage.store import open_store, put_if_absent
 
 VIDEO = Video("v1", "en", segment_count=3)
 HINDI = (CLIPS / "hi_ginti.flac").read_bytes()
@@ -25,7 +25,7 @@ HINDI = (CLIPS / "hi_ginti.flac").read_bytes()
 
 def fetch(packed: bytes, video: Video = VIDEO, limits: CorpusLimits | None = None) -> DecodedVideo:
     store = MemoryStore()
-    put_once(store, "v1.tar", packed)
+    put_if_absent(store, "v1.tar", packed)
     return fetch_video(store, "v1.tar", video, limits)
 
 
@@ -196,7 +196,7 @@ def test_segment_names_are_unique_within_a_video_only():
     fetched = []
     for video_id in ("v1", "v2"):
         video = Video(video_id, "hi", 1)
-        put_once(store, f"{video_id}.tar", pack_video(video, [PackedSegment(HINDI, video_id)]))
+        put_if_absent(store, f"{video_id}.tar", pack_video(video, [PackedSegment(HINDI, video_id)]))
         fetched.append(fetch_video(store, f"{video_id}.tar", video))
     ids = {(s.segment.video_id, s.segment.name): s.segment.text for video in fetched for s in video.segments}
     assert ids == {("v1", "segments/000000"): "v1", ("v2", "segments/000000"): "v2"}
@@ -258,10 +258,10 @@ def test_a_lost_connection_is_transient_and_a_broken_tar_is_not(object_store):
     object_store.create_bucket("broken-tars")
     real = settings.model_copy(update={"s3_endpoint_url": object_store.endpoint_url})
     store = open_store("s3://broken-tars", real)
-    put_once(store, "v1.tar", packed[:20_000])
+    put_if_absent(store, "v1.tar", packed[:20_000])
     with pytest.raises(TarCorrupt):
         fetch_video(store, "v1.tar", VIDEO)
-    put_once(store, "v2.tar", packed)
+    put_if_absent(store, "v2.tar", packed)
     assert outcomes(fetch_video(store, "v2.tar", VIDEO)) == ["decoded"]
 
 

@@ -21,7 +21,7 @@ from validation.fleet.plan import (
     make_plan,
 )
 from validation.fleet.policy import OCCUPYING, SERVING, TRANSITIONS
-from validation.fleet.snapshot import BudgetState, Desired, FleetSnapshot
+from validation.fleet.snapshot import BudgetState, DesiredFleet, FleetSnapshot
 from validation.ledger.fleet import Ban, RentedInstance
 from validation.vast.listings import Instance, Listing
 
@@ -88,7 +88,7 @@ def snapshots(draw) -> FleetSnapshot:
     usd_per_hour = sum(box.usd_per_hour for box in fleet if box.state != "gone")
     spent = draw(st.sampled_from([0.0, 5.0, 9.9]))
     return FleetSnapshot(
-        desired=Desired(
+        desired=DesiredFleet(
             boxes=draw(st.integers(0, 10)), chunks_left=draw(st.integers(0, 20)), max_usd_per_box=1.0,
             max_per_host=2, abandon=draw(st.booleans()) and draw(st.booleans()),
         ),

@@ -9,7 +9,7 @@ from tests.support.fleet_builders import NOW, PREFIX, ago, make_offer
 from validation.fleet.launch_spec import LaunchSpec
 from validation.fleet.plan import Drain, Rent, Terminate, make_plan
 from validation.fleet.policy import BAN_S, DAY_S, ControllerPolicy, diagnose
-from validation.fleet.snapshot import BudgetState, Desired, FleetSnapshot
+from validation.fleet.snapshot import BudgetState, DesiredFleet, FleetSnapshot
 from validation.ledger.fleet import RentedInstance
 from validation.vast.listings import Instance, Listing
 from validation.vast.offer_filter import OfferFilter
@@ -139,7 +139,7 @@ def test_unlisted_box_with_heartbeats_stays():
 
 def make_snapshot(*boxes: RentedInstance, budget: BudgetState, wanted=10, now: datetime = NOW) -> FleetSnapshot:
     return FleetSnapshot(
-        desired=Desired(boxes=wanted, chunks_left=100, max_usd_per_box=0.6),
+        desired=DesiredFleet(boxes=wanted, chunks_left=100, max_usd_per_box=0.6),
         boxes=boxes,
         listing=Listing(tuple(instance(slot=m.slot) for m in boxes if m.state != "gone")),
         label_prefix=PREFIX,

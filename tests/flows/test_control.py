@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import correct, correct_state, outlived_worker, read_runs, reconcile_flow_runs
+from tasks.control import correct, correct_state, is_worker_session_over, read_runs, reconcile_flow_runs
 from tests.support.ledger_helpers import claim, execute, expire, fetch, statuses, stop_heartbeat
 from validation.control.sweep import SweepIncomplete
 from validation.domain import WorkerProfile
@@ -185,8 +185,8 @@ def test_run_of_an_earlier_session_is_an_orphan(status, began, outlived):
     taken = Running()
     run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
     session = WorkerSession("ann-1", "ann", status, taken.timestamp + began)
-    assert outlived_worker(run, [session]) is outlived
-    assert not outlived_worker(run, [WorkerSession("bob-1", "bob", "offline", taken.timestamp)])
+    assert is_worker_session_over(run, [session]) is outlived
+    assert not is_worker_session_over(run, [WorkerSession("bob-1", "bob", "offline", taken.timestamp)])
 
 
 @pytest.mark.parametrize("status", ["online", "offline"])
@@ -196,14 +196,14 @@ def test_second_worker_of_a_prefect_name_makes_no_orphan(status):
     run = FlowRun(flow_id=uuid4(), state=taken, labels={"prefect.worker.name": "ann"})
     ann = WorkerSession("ann-1", "ann", "online", taken.timestamp - timedelta(minutes=5))
     eve = WorkerSession("eve", "ann", status, taken.timestamp + timedelta(minutes=5))
-    assert not outlived_worker(run, [ann, eve])
-    assert not outlived_worker(run, [eve, ann])
+    assert not is_worker_session_over(run, [ann, eve])
+    assert not is_worker_session_over(run, [eve, ann])
 
 
 def test_run_without_a_worker_is_no_orphan():
     """A worker without a Prefect name, as of `vfleet run-chunk`, took no flow run."""
     run = FlowRun(flow_id=uuid4(), state=Running())
-    assert not outlived_worker(run, [WorkerSession("ann-1", None, "offline", now("UTC") - timedelta(hours=1))])
+    assert not is_worker_session_over(run, [WorkerSession("ann-1", None, "offline", now("UTC") - timedelta(hours=1))])
 
 
 @pytest.fixture

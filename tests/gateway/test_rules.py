@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from validation.gateway.policy import EventTarget, find_disallowed_fields, parse_event, proposed_state
+from validation.gateway.policy import EventTarget, find_disallowed_fields, parse_event, parse_proposed_state
 
 RUN, OTHER, TASK_RUN = uuid4(), uuid4(), uuid4()
 OWN = {"prefect.resource.id": f"prefect.flow-run.{RUN}", "prefect.resource.role": "flow-run"}
@@ -77,8 +77,8 @@ def test_event_that_boxes_do_not_send_is_refused(message):
 @pytest.mark.parametrize("force", [{}, {"force": False}, {"force": True}])
 def test_box_may_put_no_run_back_into_the_queue(state, force):
     """An honest box would take it with the data that the stolen one attached."""
-    assert proposed_state({"state": {"type": state, "data": {"foreign": 1}}} | force) is None
-    assert proposed_state({"state": {"type": "RUNNING"}}) == "RUNNING"
+    assert parse_proposed_state({"state": {"type": state, "data": {"foreign": 1}}} | force) is None
+    assert parse_proposed_state({"state": {"type": "RUNNING"}}) == "RUNNING"
 
 
 @pytest.mark.attack

@@ -35,7 +35,7 @@ from validation.local.process import poll_until
 from validation.local.sample_corpus import build_sample_corpus
 from validation.local.stack import LocalStack
 from validation.settings import Settings
-from validation.storage.store import open_store, put_once
+from validation.storage.store import open_store, put_if_absent
 
 BASE, IMAGE = "localhost/vfleet-base", "localhost/vfleet-worker"
 REQUIRED_PROGRAMS = ("buildah", "mmdebstrap")
@@ -198,7 +198,7 @@ def validate_chunk(buildah: Buildah, folder: Path) -> list[str]:
         corpus = [video for video in build_sample_corpus().videos if video.queued.video_id in VIDEOS]
         store = open_store(settings.source_url, settings)
         for video in corpus:
-            put_once(store, settings.source_key.format(video_id=video.queued.video_id), video.tar or b"")
+            put_if_absent(store, settings.source_key.format(video_id=video.queued.video_id), video.tar or b"")
         seed_videos(engine, [video.queued for video in corpus])
         prefect = PrefectClient(stack.environment(), home="/app")
         prefect.deploy_all()

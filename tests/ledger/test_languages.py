@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from tests.support.ledger_helpers import claim, fetch
 from validation.domain import Video
-from validation.languages import _codes, _names, normalize_language_code, spell_languages
+from validation.languages import _codes, _names, list_language_spellings, normalize_language_code
 from validation.ledger.chunks import peek_videos
 from validation.ledger.seed import seed_videos
 
@@ -28,7 +28,7 @@ def test_claim_matches_every_spelling(ledger, seed, wanted):
 def test_ledger_and_scoring_read_labels_alike(ledger, language):
     """For every code and name of the table, alone and with a region, the ledger matches what scoring normalises."""
     labels = [f"{label}{end}" for label in {*_codes(), *_names()} for end in ("", "-IN", "_x_y", " (India)")]
-    asked = {"labels": [*labels, *map(str.upper, labels)], "spellings": spell_languages([language])}
+    asked = {"labels": [*labels, *map(str.upper, labels)], "spellings": list_language_spellings([language])}
     statement = (
         "SELECT label FROM unnest(CAST(:labels AS text[])) label WHERE validation.is_language(label, :spellings)"
     )

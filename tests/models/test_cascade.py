@@ -6,7 +6,7 @@ from tests.support.speech_samples import silence
 from validation.domain import Answer, Column, DecodedSegment, Fault, Scored, Segment, Unscored, Utterance
 from validation.models.base import Batch
 from validation.models.suite import Suite
-from validation.models.suites import SKIPPED, SUITES, Cascade, batching_policy
+from validation.models.suites import SKIPPED, SUITES, Cascade, cascade_name_of
 from validation.scoring.rules_io import load_rules
 from validation.scoring.signals import SuiteRoles, segment_signals
 
@@ -122,7 +122,7 @@ def test_a_suite_without_a_cascade_skips_no_model():
 def test_the_cascade_is_named_in_the_policy():
     """The suites differ by name and policy only; other bounds need another policy name."""
     assert SUITES["indic"].cascade is None
-    assert (batching_policy("indic"), batching_policy("local"), batching_policy("indic-cascade")) == (
+    assert (cascade_name_of("indic"), cascade_name_of("local"), cascade_name_of("indic-cascade")) == (
         "all",
         "all",
         "cascade-1",

@@ -7,7 +7,7 @@ import torch
 from tests.support.speech_samples import silence
 from validation.cli import weights as command
 from validation.cli.main import main
-from validation.cli.weights import score_at
+from validation.cli.weights import score_with_precision
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Fault, Scored, Unscored, Utterance, Video
 from validation.models import precision
@@ -125,7 +125,9 @@ def test_the_command_scores_the_same_speech_at_both_precisions(speech, capsys, m
     """Exit code 0 and one line per comparison if all are within their limits; 1 if one is not."""
     scored = {}
     monkeypatch.setattr(
-        command, "score_at", lambda at, *what: scored.get(at) or scored.setdefault(at, score_at(at, *what))
+        command,
+        "score_with_precision",
+        lambda at, *what: scored.get(at) or scored.setdefault(at, score_with_precision(at, *what)),
     )
     assert main(["check-precision", str(speech), "--language", "hi"]) == 0
     told = capsys.readouterr().out.splitlines()

@@ -27,7 +27,7 @@ from validation.ledger.boxes import get_credential, issue_box_key, read_credenti
 from validation.services import CredentialCache, NoCredentialIssued, open_box_stores
 from validation.settings import Settings
 from validation.storage.errors import StoreRefused
-from validation.storage.store import delete_object, get_bytes, list_keys, put_once
+from validation.storage.store import delete_object, get_bytes, list_keys, put_if_absent
 
 SCOPE = Scope("results", "object-read-write", "shards/val-1/")
 URLS = {"source_url": "s3://transcribed/tars", "results_url": "s3://results"}
@@ -204,8 +204,8 @@ def test_box_can_write_only_in_its_own_folder(ledger, log_in, guarded, monkeypat
     monkeypatch.setenv("VFLEET_RESULTS_URL", "s3://results")
     monkeypatch.setattr(cloudflare, "parent_access_key_id", store.admin_environment()["R2_ACCESS_KEY_ID"])
     source, results = open_box_stores(Settings(), ledger)  # as the control machine
-    put_once(source, "v.tar", b"tar")
-    put_once(results, "shards/val-10/theirs", b"theirs")
+    put_if_absent(source, "v.tar", b"tar")
+    put_if_absent(results, "shards/val-10/theirs", b"theirs")
     with open_issuer(ledger, Settings()) as issuer:
         key = issue_box_key(ledger, "val-1")
         issuer.store("val-1", issuer.create("val-1"))
@@ -217,18 +217,18 @@ def test_box_can_write_only_in_its_own_folder(ledger, log_in, guarded, monkeypat
     engine = log_in("validation_worker", key)
     source, results = open_box_stores(Settings(), engine)
     assert get_bytes(source, "v.tar") == b"tar"
-    put_once(results, "shards/val-1/mine", b"mine")
+    put_if_absent(results, "shards/val-1/mine", b"mine")
     assert get_bytes(results, "shards/val-1/mine") == b"mine"
     delete_object(results, "shards/val-1/mine")
     intrusions = {
-        "write beside": lambda: put_once(results, "shards/val-10/mine", b"x"),
-        "write above": lambda: put_once(results, "shards/mine", b"x"),
-        "write by a crooked name": lambda: put_once(results, "shards/val-1/../val-10/mine", b"x"),
-        "overwrite": lambda: put_once(results, "shards/val-10/theirs", b"x"),
+        "write beside": lambda: put_if_absent(results, "shards/val-10/mine", b"x"),
+        "write above": lambda: put_if_absent(results, "shards/mine", b"x"),
+        "write by a crooked name": lambda: put_if_absent(results, "shards/val-1/../val-10/mine", b"x"),
+        "overwrite": lambda: put_if_absent(results, "shards/val-10/theirs", b"x"),
         "delete": lambda: delete_object(results, "shards/val-10/theirs"),
         "read": lambda: get_bytes(results, "shards/val-10/theirs"),
         "list": lambda: list(list_keys(results, "shards/val-10")),
-        "change a tar": lambda: put_once(source, "w.tar", b"x"),
+        "change a tar": lambda: put_if_absent(source, "w.tar", b"x"),
         "delete a tar": lambda: delete_object(source, "v.tar"),
         "open the other store": lambda: get_credential(engine, "val-10", "results"),
     }
@@ -237,4 +237,4 @@ def test_box_can_write_only_in_its_own_folder(ledger, log_in, guarded, monkeypat
             intrude()
         assert not isinstance(refused.value, Unreachable), what
     with pytest.raises(StoreRefused):
-        put_once(results, "shards/val-10/mine", b"x")
+        put_if_absent(results, "shards/val-10/mine", b"x")

@@ -17,7 +17,7 @@ from validation.shards.writer import encode_shard
 from validation.storage.store import (
     check_store,
     open_store,
-    put_once,
+    put_if_absent,
 )
 
 
@@ -104,7 +104,7 @@ def test_no_foreign_variable_reaches_the_client(monkeypatch, variable):
             store = open_s3(script.url)
             check_store(store)
             with pytest.raises(FleetError):
-                put_once(store, "a", b"1")
+                put_if_absent(store, "a", b"1")
         return [shape_of(request) for request in script.requests]
 
     expected = requests()
@@ -132,7 +132,9 @@ def test_polars_reads_no_foreign_variable(object_store, monkeypatch):
     bucket = f"b-{uuid4().hex}"
     object_store.create_bucket(bucket)
     settings = s3_settings(object_store.endpoint_url)
-    put_once(open_store(f"s3://{bucket}", settings), "a.parquet", encode_shard(make_video("v", 2), SCHEMA, PROVENANCE))
+    put_if_absent(
+        open_store(f"s3://{bucket}", settings), "a.parquet", encode_shard(make_video("v", 2), SCHEMA, PROVENANCE)
+    )
     for name, value in FOREIGN_VARIABLES.items():
         monkeypatch.setenv(name, value)
     options = {

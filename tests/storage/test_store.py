@@ -22,7 +22,7 @@ from validation.storage.store import (
     list_keys,
     object_exists,
     open_store,
-    put_once,
+    put_if_absent,
     stream_object,
 )
 
@@ -49,7 +49,7 @@ def test_get_returns_what_put_wrote(store):
     """Every key that a video may have, and every size."""
     for key, payload in {"a b/ü%+#.tar": b"x", "empty": b"", "large": bytes(range(256)) * 20_000}.items():
         assert not object_exists(store, key)
-        put_once(store, key, payload)
+        put_if_absent(store, key, payload)
         assert object_exists(store, key)
         assert get_bytes(store, key) == payload
 
@@ -57,7 +57,7 @@ def test_get_returns_what_put_wrote(store):
 def test_a_stream_reads_the_same_bytes_in_any_piece_size(store):
     """Small and large reads return the object from front to back."""
     payload = bytes(range(256)) * 9000
-    put_once(store, "key", payload)
+    put_if_absent(store, "key", payload)
     with stream_object(store, "key") as stream:
         assert stream.size_bytes == len(payload)
         pieces = [stream.read(size) for size in (1, 511, 2 << 20)]
@@ -72,7 +72,7 @@ def test_one_of_sixteen_concurrent_writers_succeeds(store):
     def race(writer: int) -> bool:
         barrier.wait()
         try:
-            put_once(store, "shard", b"%d" % writer)
+            put_if_absent(store, "shard", b"%d" % writer)
         except ObjectExists:
             return False
         return True
@@ -93,7 +93,7 @@ def test_a_missing_object_is_permanent_and_named(store):
 
 def test_delete_is_idempotent(store):
     """Deleting an object that does not exist is no error."""
-    put_once(store, "a", b"1")
+    put_if_absent(store, "a", b"1")
     delete_object(store, "a")
     delete_object(store, "a")
     assert not object_exists(store, "a")
@@ -102,7 +102,7 @@ def test_delete_is_idempotent(store):
 def test_keys_are_listed_by_folder(store):
     """A prefix is a folder: ``shards2/c`` is not in ``shards``."""
     for key in ("shards/a", "shards/w/b", "shards2/c"):
-        put_once(store, key, b"")
+        put_if_absent(store, key, b"")
     assert sorted(list_keys(store, "shards")) == ["shards/a", "shards/w/b"]
     assert sorted(list_keys(store)) == ["shards/a", "shards/w/b", "shards2/c"]
 
@@ -117,7 +117,7 @@ def test_an_invalid_key_is_a_permanent_error(store, key):
 def test_a_prefix_is_part_of_every_key(object_store, bucket):
     """An object that is written below a prefix has its full key in the bucket."""
     settings = s3_settings(object_store.endpoint_url)
-    put_once(open_store(bucket, settings), "a", b"1")
+    put_if_absent(open_store(bucket, settings), "a", b"1")
     assert list(list_keys(open_store(bucket.removesuffix("/some/prefix"), settings))) == ["some/prefix/a"]
 
 
@@ -130,7 +130,7 @@ CALLS = [
     pytest.param(check_store, id="check"),
     pytest.param(lambda store: stream_object(store, "a"), id="stream"),
     pytest.param(lambda store: object_exists(store, "a"), id="exists"),
-    pytest.param(lambda store: put_once(store, "a", b"1"), id="put"),
+    pytest.param(lambda store: put_if_absent(store, "a", b"1"), id="put"),
     pytest.param(lambda store: delete_object(store, "a"), id="delete"),
     pytest.param(lambda store: list(list_keys(store)), id="list"),
 ]
@@ -202,7 +202,7 @@ def test_a_write_conflict_is_transient():
     """After a 409 it is unknown which writer succeeded, so the write is retried."""
     body = b"<Error><Code>ConditionalRequestConflict</Code></Error>"
     with serve(respond(409, body)) as script, pytest.raises(Unreachable, match=r"409 ConditionalRequestConflict"):
-        put_once(open_s3(script.url), "a", b"1")
+        put_if_absent(open_s3(script.url), "a", b"1")
 
 
 def test_a_broken_download_resumes_where_it_broke():

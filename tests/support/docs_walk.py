@@ -29,7 +29,7 @@ from validation.local.prefect_client import PROJECT
 from validation.local.sample_corpus import CLIPS, build_sample_corpus
 from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
-from validation.storage.store import open_store, put_once
+from validation.storage.store import open_store, put_if_absent
 
 VIDEOS = ("ginti", "pangramas")
 OWNER_SECTIONS = ("1.", "2.", "3.")
@@ -145,7 +145,7 @@ def upload(settings: Settings, folder: Path) -> None:
     rows = ["video_id,language,segment_count"]
     for video in build_sample_corpus().videos:
         if video.queued.video_id in VIDEOS and video.tar:
-            put_once(store, f"{video.queued.video_id}.tar", video.tar)
+            put_if_absent(store, f"{video.queued.video_id}.tar", video.tar)
             rows.append(f"{video.queued.video_id},{video.queued.language},{video.queued.segment_count}")
     (folder / "videos.csv").write_text("\n".join(rows) + "\n")
     shutil.copytree(CLIPS, folder / "clips", dirs_exist_ok=True)

@@ -14,7 +14,7 @@ from validation.models.scorer import SyncScorerMixin
 from validation.scoring.signals import SuiteRoles
 from validation.scoring.verdict import Rules
 from validation.settings import Settings
-from validation.storage.store import open_store, put_once
+from validation.storage.store import open_store, put_if_absent
 from validation.worker.chunk.context import ChunkContext
 
 
@@ -53,7 +53,7 @@ class Box:
         for video in videos:
             if tar is not False:
                 payload = tar if isinstance(tar, bytes) else pack_tone(video, segments)
-                put_once(self.context.source, f"{video.video_id}.tar", payload)
+                put_if_absent(self.context.source, f"{video.video_id}.tar", payload)
         seed_videos(self.engine, videos)
 
 

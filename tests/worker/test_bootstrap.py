@@ -29,7 +29,7 @@ from validation.worker import bootstrap
 from validation.worker.bootstrap import (
     MAX_RESTARTS,
     RESTART_S,
-    IdlePolicy,
+    BoxEndPolicy,
     InstanceInfo,
     destroy_self,
     find_box_problem,
@@ -80,7 +80,7 @@ def test_machine_outside_the_fleet_is_never_destroyed(fake):
 
 def test_box_is_destroyed_after_ten_idle_minutes():
     """A busy box stays, and so does one that worked less than ten minutes ago."""
-    policy = IdlePolicy(RENTAL, started_at=0)
+    policy = BoxEndPolicy(RENTAL, started_at=0)
     assert policy.decision(590, busy=True) is None
     assert policy.decision(1100, busy=False) is None
     assert policy.decision(1200, busy=False) == "idle for 600 s"
@@ -88,12 +88,12 @@ def test_box_is_destroyed_after_ten_idle_minutes():
 
 def test_box_is_destroyed_at_the_end_of_its_lifetime():
     """A box past its lifetime is destroyed even if it is busy."""
-    assert IdlePolicy(RENTAL, started_at=0).decision(10_001, busy=True) == "past its lifetime of 10000 s"
+    assert BoxEndPolicy(RENTAL, started_at=0).decision(10_001, busy=True) == "past its lifetime of 10000 s"
 
 
 def test_more_than_ten_restarts_within_an_hour_end_the_box():
     """Ten restarts within an hour are allowed; restarts of more than an hour ago do not count."""
-    policy = IdlePolicy(RENTAL, started_at=0)
+    policy = BoxEndPolicy(RENTAL, started_at=0)
     for end in range(MAX_RESTARTS + 1):
         policy.on_exit(end * 1000.0)
     assert policy.decision(1, busy=True) is None
@@ -147,7 +147,9 @@ def test_worker_is_restarted_and_drained_at_the_end(fake, tmp_path):
     """Two real processes: the first exits by itself and is restarted, the second is drained."""
     clock = WorkerClock(fake, tmp_path / "log")
     command = [sys.executable, "-c", SCRIPT, str(clock.log)]
-    assert run_worker(command, IdlePolicy(RENTAL, fake.cloud.now), clock=clock, busy=lambda: False) == "idle for 600 s"
+    assert (
+        run_worker(command, BoxEndPolicy(RENTAL, fake.cloud.now), clock=clock, busy=lambda: False) == "idle for 600 s"
+    )
     first, second, end = clock.read_log()
     assert first != second
     assert end == "drained"
@@ -160,7 +162,7 @@ from validation.vast.rate_limit import InterruptibleClock
 bootstrap.POLL_S = bootstrap.RESTART_S = 3600.0
 rental = bootstrap.InstanceInfo(None, "", "", lifetime_s=1e9, idle_s=1e9)
 with InterruptibleClock() as clock:
-    policy = bootstrap.IdlePolicy(rental, clock.monotonic())
+    policy = bootstrap.BoxEndPolicy(rental, clock.monotonic())
     print(bootstrap.run_worker(sys.argv[1:], policy, clock=clock, busy=lambda: False))
 """
 
@@ -189,7 +191,7 @@ def test_no_worker_is_started_after_a_signal(fake, tmp_path):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     command = [sys.executable, "-c", SCRIPT, str(log)]
-    reason = run_worker(command, IdlePolicy(RENTAL, fake.cloud.now), clock=Stopping(fake, log), busy=lambda: False)
+    reason = run_worker(command, BoxEndPolicy(RENTAL, fake.cloud.now), clock=Stopping(fake, log), busy=lambda: False)
     assert reason == "stopped by a signal"
     assert len(log.read_text().split()) == 1
 

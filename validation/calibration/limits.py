@@ -136,7 +136,7 @@ def _estimate_loss(verdicts: Sequence[Decision], clips: int) -> tuple[Estimate, 
     return estimate(rejected / len(verdicts), clips), estimate((len(verdicts) - accepted) / len(verdicts), clips)
 
 
-def found_by_fault(evaluated: Sequence[EvaluatedClip], rules: Rules) -> dict[str, float]:
+def detection_rate_by_fault(evaluated: Sequence[EvaluatedClip], rules: Rules) -> dict[str, float]:
     """Return, for each fault, the share of its variants that the rules reject or review."""
     shares = {}
     for fault in list_faults(evaluated):

@@ -34,7 +34,7 @@ from validation.models.suites import find_cascade
 from validation.scoring.verdict import LANGUAGE, Condition
 from validation.shards.schema import shard_columns
 from validation.storage.errors import ObjectExists
-from validation.storage.store import put_once
+from validation.storage.store import put_if_absent
 
 FAULTS = ("swapped transcript", "wrong language")
 """The faults of probes. They do not change the audio, because answers for noisy or cut speech differ between boxes."""
@@ -222,7 +222,7 @@ def add_to_queue(
 def _upload(source: ObjectStore, key: str, canary: Canary) -> bool:
     """Upload the tar. Return False if the key exists: that object belongs to another video and is kept."""
     try:
-        put_once(source, key, canary.tar)
+        put_if_absent(source, key, canary.tar)
     except ObjectExists:
         return False
     return True

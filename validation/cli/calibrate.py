@@ -183,7 +183,7 @@ def _print_proposals(proposals: "Sequence[Proposal]") -> None:
 def _print_outcome(
     evaluated: "Sequence[EvaluatedClip]", rules: "Rules", proposed: "Rules", unseen: "tuple[Estimate, Estimate]"
 ) -> None:
-    from validation.calibration.limits import count_loss, found_by_fault
+    from validation.calibration.limits import count_loss, detection_rate_by_fault
 
     for book in (rules, proposed):
         rejected, not_accepted = count_loss(evaluated, book)
@@ -193,7 +193,7 @@ def _print_outcome(
         f"{proposed.version}: expected on unseen sound segments (cross-validated): "
         f"rejected {rejected}, not accepted {not_accepted}"
     )
-    before, after = found_by_fault(evaluated, rules), found_by_fault(evaluated, proposed)
+    before, after = detection_rate_by_fault(evaluated, rules), detection_rate_by_fault(evaluated, proposed)
     print_table(
         ("not accepted", rules.version, proposed.version),
         [(fault, f"{share:.0%}", f"{after[fault]:.0%}") for fault, share in before.items()],

@@ -44,7 +44,7 @@ def add(
 
     from validation.calibration.trusted_clips import load_trusted
     from validation.canaries.generate import add_to_queue, find_templates, generate_canaries, make_probes
-    from validation.models.suites import batching_policy
+    from validation.models.suites import cascade_name_of
     from validation.services import open_ledger
     from validation.settings import load_settings
     from validation.shards.schema import comparability_key
@@ -64,7 +64,7 @@ def add(
         source_key=settings.source_key,
         suite=suite.name,
         models=suite.revisions,
-        basis=comparability_key(suite.rules.version, batching_policy(suite.name)),
+        basis=comparability_key(suite.rules.version, cascade_name_of(suite.name)),
     )
     say(f"{len(added)} canaries with {sum(video.segment_count or 0 for video in added)} segments are in the queue")
     if not added:

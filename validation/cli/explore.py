@@ -61,13 +61,13 @@ def explore(
     """
     import webbrowser
 
-    from validation.analysis.explore.server import make_server_of
+    from validation.analysis.explore.server import make_explore_server
 
     context = open_context(
         rules, against or [], decisions, suite=suite, shards=shards, bucket=bucket, revision=revision
     )
     try:
-        server, address = make_server_of(context, port=port)
+        server, address = make_explore_server(context, port=port)
     except (OSError, SystemExit) as error:
         raise BadInput(f"port {port} of 127.0.0.1 cannot be used: {error}") from None
     say(f"{context.title}\n{address}\nonly this machine can open it; Ctrl-C ends")

@@ -200,12 +200,12 @@ def _find_by_verdict(engine: "Engine", condition: "Requeue", verdict: str) -> li
     If the condition has video ids, only these videos are returned.
     """
     from validation.analysis.selection.open import find_videos
-    from validation.analysis.selection.sources import find_committed
+    from validation.analysis.selection.sources import find_committed_shards
     from validation.cli.results import find_rules, parse_verdicts
     from validation.settings import load_settings
 
     settings = load_settings()
-    source = find_committed(engine, condition.suite or settings.suite, settings)
+    source = find_committed_shards(engine, condition.suite or settings.suite, settings)
     found = find_videos(source, find_rules(None, source.suite), parse_verdicts(verdict))
     return found if condition.video_ids is None else sorted(set(found) & set(condition.video_ids))
 

@@ -270,7 +270,7 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
     Shards that break the rules of the format are left out, and a message about each is printed on stderr.
     """
     from validation.analysis.selection.sources import (
-        find_committed,
+        find_committed_shards,
         find_in_catalogue,
         find_in_folder,
         read_catalogue,
@@ -282,7 +282,7 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
 
     settings = load_results_settings(bucket)
     if bucket is None and load_settings().database_url.get_secret_value():
-        found = find_committed(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
+        found = find_committed_shards(open_ledger(), suite or settings.suite, settings, folder=shards, up_to=revision)
     elif shards is None:
         found = find_in_catalogue(read_catalogue(settings), settings, suite=suite, up_to=revision)
     elif (catalogue := read_folder_catalogue(shards)) is None:

@@ -204,7 +204,7 @@ def ask(step: Step, answers: Answers) -> None:
         for question in step.questions:
             if question.applies(answers):
                 ask_one(question, answers)
-        wrong = find_wrong([known[name] for name in step.checks], answers)
+        wrong = run_and_print_checks([known[name] for name in step.checks], answers)
         if not wrong or typer.confirm("Keep these answers all the same?", default=False):
             return
 
@@ -224,7 +224,7 @@ def ask_one(question: Question, answers: Answers) -> None:
         answers.pop(question.variable, None)
 
 
-def find_wrong(checks: "list[Check]", answers: Mapping[str, str]) -> bool:
+def run_and_print_checks(checks: "list[Check]", answers: Mapping[str, str]) -> bool:
     """Run checks with the answers as the environment, and print each result. Return whether a check failed."""
     from validation.doctor.check import run_check
     from validation.output import say

@@ -132,10 +132,10 @@ def check_precision(
     utterances = list(read_speech(audio, language))
     if not utterances:
         raise BadInput(f"{audio} holds no tar and no audio file that can be decoded")
-    loaded, fine = score_at("float32", suite, utterances)
+    loaded, fine = score_with_precision("float32", suite, utterances)
     roles, revisions = loaded.roles, loaded.revisions
     del loaded  # the GPU memory may not hold both suites
-    half, coarse = score_at(precision.value, suite, utterances)
+    half, coarse = score_with_precision(precision.value, suite, utterances)
     unchanged = [model for model in roles.models if half.revisions[model] == revisions[model]]
     if len(unchanged) == len(roles.models):
         raise BadInput(f"no model of suite {suite} computes in half precision: there is nothing to check")
@@ -158,7 +158,7 @@ def check_precision(
     return ExitCode.OK if all(each.passed for each in checks) else ExitCode.FAILED
 
 
-def score_at(precision: str, name: str, utterances: "Sequence[Utterance]") -> "tuple[Suite, Answers]":
+def score_with_precision(precision: str, name: str, utterances: "Sequence[Utterance]") -> "tuple[Suite, Answers]":
     """Load a suite at a precision, and return the suite and its answers to the utterances.
 
     The precision is set in ``os.environ``. IndicConformer runs in torch, because its ONNX Runtime engine has only one

@@ -34,7 +34,7 @@ from validation.shards.naming import compacted_key, sibling_key
 from validation.shards.reader import verify_shard
 from validation.shards.schema import ShardCorrupt, ShardProvenance
 from validation.shards.writer import write_table
-from validation.storage.store import get_bytes, put_once
+from validation.storage.store import get_bytes, put_if_absent
 
 COMPACTOR = "compaction"
 """The worker id in the provenance of a compacted shard."""
@@ -164,9 +164,9 @@ def compact_steps(
     payload, manifest = merge_shards([_read_part(results, shard) for shard in group], uuid4())
     yield manifest
     started_s = time.monotonic()
-    put_once(results, manifest.key, payload)
+    put_if_absent(results, manifest.key, payload)
     yield manifest
-    put_once(results, sibling_key(manifest.key), manifest.to_json())
+    put_if_absent(results, sibling_key(manifest.key), manifest.to_json())
     yield manifest
     if time.monotonic() - started_s > COMMIT_TIMEOUT_S or not _commit(engine, manifest):
         delete_shard(results, manifest.key)

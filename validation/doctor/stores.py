@@ -13,7 +13,7 @@ from validation.services import find_store_credentials, open_box_stores, open_le
 from validation.settings import Settings
 from validation.shards.naming import shard_folder
 from validation.storage.errors import InvalidObjectKey, ObjectExists, ObjectMissing, describe_store_address
-from validation.storage.store import check_store, delete_object, open_store, put_once, stream_object
+from validation.storage.store import check_store, delete_object, open_store, put_if_absent, stream_object
 from validation.vast.client import VastClient
 
 TEST_CREDENTIAL_S = 900
@@ -105,8 +105,8 @@ def check_conditional_put(settings: Settings) -> str:
     store = open_store(settings.results_url, settings, find_store_credentials(settings, engine, "results"))
     key = f"{shard_folder(settings.worker_id)}/vfleet-preflight-{uuid4().hex}"
     try:
-        put_once(store, key, b"1")
-        put_once(store, key, b"2")
+        put_if_absent(store, key, b"1")
+        put_if_absent(store, key, b"2")
     except ObjectExists:
         return f"{describe_store_address(store)} refuses to overwrite an object"
     finally:

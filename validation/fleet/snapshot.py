@@ -49,7 +49,7 @@ class BudgetState:
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
+class DesiredFleet:
     """The operator's order, and the amount of work that is left."""
 
     boxes: int
@@ -90,7 +90,7 @@ class Desired:
 class FleetSnapshot:
     """The complete input of ``make_plan``."""
 
-    desired: Desired
+    desired: DesiredFleet
     boxes: Sequence[RentedInstance]
     """Every box that may bill, and those that left within the last half hour."""
     listing: Listing
@@ -139,8 +139,8 @@ def read_snapshot(
     )
 
 
-def _read_desired(row: FleetBudget, launch_spec: LaunchSpec) -> Desired:
-    return Desired(
+def _read_desired(row: FleetBudget, launch_spec: LaunchSpec) -> DesiredFleet:
+    return DesiredFleet(
         boxes=row.machines,
         chunks_left=ceil(row.videos_waiting / launch_spec.chunk_videos) + row.chunks_open,
         max_usd_per_box=launch_spec.offer_filter.max_usd_per_hour,

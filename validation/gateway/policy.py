@@ -65,7 +65,7 @@ def may_label(box: str, labels: object) -> bool:
     return labels.get(WORKER_LABEL) == box and all(str(name).startswith("prefect.work") for name in labels)
 
 
-def proposed_state(body: object) -> str | None:
+def parse_proposed_state(body: object) -> str | None:
     """Return the type of the state that a body proposes for a flow run; None if a box may not propose this state.
 
     A box may not propose PENDING with ``force``. Between the gateway's check and the server's transition another box

@@ -76,7 +76,7 @@ class AuthorizingProxy:
     async def set_run_state(self, request: Request) -> Response:
         """Let a box take a waiting flow run, and change the state of a run that the box took."""
         run, box = request.path_params["run"], _box(request)
-        state = policy.proposed_state(await _json(request))
+        state = policy.parse_proposed_state(await _json(request))
         taking = state == "PENDING" and not await self._ownership.owns(box, run)
         if state is None or not await (self._ownership.is_waiting(run) if taking else self._ownership.owns(box, run)):
             return _refuse(box, f"flow run {run} is not this box's")

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from validation.domain import ChunkClaim, Progress, ShardReceipt, Video, VideoFailure
 from validation.escape import for_ledger
-from validation.languages import spell_languages
+from validation.languages import list_language_spellings
 from validation.ledger.rpc import call_function
 
 MAX_CRASHES = 3
@@ -61,7 +61,7 @@ def claim_chunk(
     rows = call_function(
         engine, "claim_chunk",
         chunk=chunk_id, worker=worker_id, flow_run=flow_run_id, size=size,
-        languages=spell_languages(languages) or None, lease_s=lease_s, suite=suite,
+        languages=list_language_spellings(languages) or None, lease_s=lease_s, suite=suite,
     )  # fmt: skip
     if not rows:
         return None
@@ -77,7 +77,7 @@ def peek_videos(engine: Engine, worker_id: str, *, languages: Sequence[str] = ()
         BoxKeyRejected: the box key does not belong to this worker.
     """
     rows = call_function(
-        engine, "peek_videos", worker=worker_id, languages=spell_languages(languages) or None, count=count
+        engine, "peek_videos", worker=worker_id, languages=list_language_spellings(languages) or None, count=count
     )
     return [Video(row.video_id, row.language, row.segment_count) for row in rows]
 
@@ -98,7 +98,7 @@ def count_labels(engine: Engine, worker_id: str, languages: Sequence[str] = ()) 
     Raises:
         BoxKeyRejected: the box key does not belong to this worker.
     """
-    rows = call_function(engine, "count_labels", worker=worker_id, languages=spell_languages(languages) or None)
+    rows = call_function(engine, "count_labels", worker=worker_id, languages=list_language_spellings(languages) or None)
     counts = Counter[str]()
     for row in rows:
         counts[(row.language or "").strip()] += row.videos

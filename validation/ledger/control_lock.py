@@ -37,7 +37,7 @@ def hold_control_lock(engine: Engine, *, wait_s: int) -> Iterator[None]:
         except DBAPIError as error:
             raise translate_error(error, engine, "lock_control_run", {}) from error
         ended = threading.Event()
-        signs = threading.Thread(target=_give_signs, args=(connection, ended, IDLE_S / 4), daemon=True)
+        signs = threading.Thread(target=_send_keepalives, args=(connection, ended, IDLE_S / 4), daemon=True)
         signs.start()
         try:
             yield
@@ -46,7 +46,7 @@ def hold_control_lock(engine: Engine, *, wait_s: int) -> Iterator[None]:
             signs.join()
 
 
-def _give_signs(connection: Connection, ended: threading.Event, every_s: Seconds) -> None:
+def _send_keepalives(connection: Connection, ended: threading.Event, every_s: Seconds) -> None:
     """Send a statement every ``every_s`` seconds until ``ended`` is set, so that the transaction does not time out.
 
     If Postgres ends the transaction, the control run continues without the lock: its steps are safe to repeat.

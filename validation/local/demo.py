@@ -30,7 +30,7 @@ from validation.settings import Settings
 from validation.shards.manifest import ShardManifest
 from validation.shards.naming import sibling_key
 from validation.shards.reader import read_shard, verify_shard
-from validation.storage.store import get_bytes, list_keys, open_store, put_once
+from validation.storage.store import get_bytes, list_keys, open_store, put_if_absent
 
 CHUNK_VIDEOS = 6
 """Videos per chunk: few, so that the sample corpus gives several chunks and two of them run concurrently."""
@@ -88,7 +88,7 @@ def load_corpus(engine: Engine, settings: Settings) -> SampleCorpus:
     store = open_store(settings.source_url, settings)
     for video in corpus.videos:
         if video.tar is not None:
-            put_once(store, settings.source_key.format(video_id=video.queued.video_id), video.tar)
+            put_if_absent(store, settings.source_key.format(video_id=video.queued.video_id), video.tar)
     seed_videos(engine, [video.queued for video in corpus.videos])
     return corpus
 

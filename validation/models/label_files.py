@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from validation.errors import BadInput
-from validation.languages import fold_lect
+from validation.languages import to_macrolanguage
 from validation.models.language_id import language_of_label
 from validation.models.suites import SUITES
 from validation.models.weights import find_weights
@@ -33,7 +33,7 @@ def read_known_languages(suite: str, root: Path | None) -> frozenset[str] | None
         labels = [label for read in readers for label in read(root)]
     except (OSError, ValueError, LookupError, AttributeError, BadInput):
         return None
-    return frozenset(fold_lect(language_of_label(label)) for label in labels)
+    return frozenset(to_macrolanguage(language_of_label(label)) for label in labels)
 
 
 def _read_whisper(_root: Path | None) -> list[str]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Seconds, Unscored
 from validation.errors import BadInput
-from validation.languages import fold_lect, normalize_language_code
+from validation.languages import normalize_language_code, to_macrolanguage
 from validation.models.base import Batch
 from validation.models.batching import pad_stack, split_evenly, too_short
 
@@ -25,7 +25,7 @@ Classifier: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 
 class LanguageLabels:
-    """The labels of a classifier as normalised language codes; ``fold_lect`` replaces a lect by its language.
+    """The labels of a classifier as normalised language codes; ``to_macrolanguage`` replaces a lect by its language.
 
     The probability of a language is the sum over the labels of that language, such as ``swa`` and ``swh``, or ``hin``
     and ``bho``. A label that is not in ISO 639 stays unchanged, so that the label's probability still counts against
@@ -37,7 +37,7 @@ class LanguageLabels:
 
     def __init__(self, labels: Sequence[str]) -> None:
         """Convert the labels, which are in the order of the outputs and look like ``hin``, ``hi`` or ``hi: Hindi``."""
-        codes = [fold_lect(language_of_label(label)) for label in labels]
+        codes = [to_macrolanguage(language_of_label(label)) for label in labels]
         self.codes = tuple(dict.fromkeys(codes))
         self._code_of_label = np.array([self.codes.index(code) for code in codes])
 
@@ -54,7 +54,7 @@ class LanguageLabels:
         """
         code_p = self.fold(label_p)
         likeliest = int(code_p.argmax())
-        code = fold_lect(normalize_language_code(declared) or "")
+        code = to_macrolanguage(normalize_language_code(declared) or "")
         declared_p = float(code_p[self.codes.index(code)]) if code in self.codes else None
         return Scored(
             {"language": self.codes[likeliest], "language_p": float(code_p[likeliest]), "declared_p": declared_p}

@@ -147,7 +147,7 @@ SUITES: Mapping[str, SuiteSpec] = {
 """Every suite by name. A new model is one module that implements ``SegmentModel``, and one line here."""
 
 
-def batching_policy(suite: str) -> str:
+def cascade_name_of(suite: str) -> str:
     """Return the name of the suite's cascade, or ``all`` for a suite that scores every segment with every model."""
     cascade = find_cascade(suite)
     return cascade.name if cascade else "all"

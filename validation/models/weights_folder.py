@@ -56,8 +56,11 @@ class WeightsFolder:
     model: str
     path: Path
     revision: str
-    """The result of ``name_revision``, which identifies the weights independently of their source. If the lock holds a
-    commit, the first 12 digits of the commit come before it. They serve to look the weights up at their source."""
+    """The result of ``compute_revision``, which identifies the weights independently of their source.
+
+    If the lock holds a commit, the first 12 digits of the commit come before the result, to find the weights at their
+    source.
+    """
 
 
 @lru_cache(maxsize=1)
@@ -100,7 +103,9 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
             )
             raise WeightsRefused(model, name, expected=sha256, found=found[name], remedy=remedy)
     commit = read_commits(lock).get(model)
-    return WeightsFolder(model, folder, f"{commit[:12]}-{name_revision(pinned)}" if commit else name_revision(pinned))
+    return WeightsFolder(
+        model, folder, f"{commit[:12]}-{compute_revision(pinned)}" if commit else compute_revision(pinned)
+    )
 
 
 def lock_folders(root: Path) -> dict[str, str]:
@@ -175,7 +180,7 @@ def read_commits(path: Path) -> dict[str, str]:
     return {line[2]: line[1] for line in found if line}
 
 
-def name_revision(pinned: Mapping[str, str]) -> str:
+def compute_revision(pinned: Mapping[str, str]) -> str:
     """Compute a revision from the hashes of files by name: the first 12 digits of a sha256 over names and hashes."""
     listing = "".join(f"{pinned[name]}  {name}\n" for name in sorted(pinned))
     return hashlib.sha256(listing.encode()).hexdigest()[:12]

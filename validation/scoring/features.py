@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
 from validation.domain import Seconds
-from validation.languages import fold_lect
+from validation.languages import to_macrolanguage
 from validation.scoring.text import UNSPACED_LANGUAGES, normalise_text
 
 EDGE_CHARS = 12
@@ -93,7 +93,7 @@ def count_votes(declared: str | None, predictions: Iterable[LidPrediction]) -> V
 def _vote(declared: str | None, prediction: LidPrediction) -> bool | None:
     if declared is None or prediction.p_declared is None or prediction.top1 is None:
         return None
-    return fold_lect(prediction.top1) == fold_lect(declared)
+    return to_macrolanguage(prediction.top1) == to_macrolanguage(declared)
 
 
 MAX_PERIOD = 500

@@ -38,10 +38,10 @@ class ObjectMissing(Permanent):
 
 
 class ObjectExists(Permanent):
-    """An object with this key exists already, and ``put_once`` does not overwrite it.
+    """An object with this key exists already, and ``put_if_absent`` does not overwrite it.
 
-    If an earlier ``put_once`` of the caller raised ``Unreachable``, that write may have succeeded and only its response
-    was lost. In that case the existing object has the caller's bytes.
+    If an earlier ``put_if_absent`` of the caller raised ``Unreachable``, that write may have succeeded, and only its
+    response was lost. In that case the existing object has the caller's bytes.
     """
 
     def __init__(self, key: str, address: str) -> None:

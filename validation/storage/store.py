@@ -128,7 +128,7 @@ def get_bytes(store: ObjectStore, key: str) -> bytes:
         return stream.readall()
 
 
-def put_once(store: ObjectStore, key: str, payload: bytes) -> None:
+def put_if_absent(store: ObjectStore, key: str, payload: bytes) -> None:
     """Write an object only if no object has this key. If several clients write one key at once, one of them succeeds.
 
     Raises:

@@ -81,7 +81,7 @@ class InstanceInfo:
         )
 
 
-class IdlePolicy:
+class BoxEndPolicy:
     """Decides when a box must be destroyed: past its lifetime, idle, or with a worker that exits too often.
 
     All times are of one monotonic clock, in seconds.
@@ -200,7 +200,7 @@ def has_flows(proc: Path = Path("/proc")) -> bool:
     return False
 
 
-def run_worker(command: Sequence[str], policy: IdlePolicy, *, clock: Clock, busy: Callable[[], bool]) -> str:
+def run_worker(command: Sequence[str], policy: BoxEndPolicy, *, clock: Clock, busy: Callable[[], bool]) -> str:
     """Run a worker until the policy ends the box or a signal arrives; drain the worker and return the reason.
 
     A worker that exits is started again after ``RESTART_S``. If a signal ends the clock's sleep, the drain begins at
@@ -281,7 +281,7 @@ def main() -> int:
         reason = find_box_problem(os.environ)
         if reason is None:
             with InterruptibleClock() as clock:
-                reason = run_worker(WORKER, IdlePolicy(instance, clock.monotonic()), clock=clock, busy=has_flows)
+                reason = run_worker(WORKER, BoxEndPolicy(instance, clock.monotonic()), clock=clock, busy=has_flows)
     except Exception as error:  # after any error the box must end, because the vendor bills it until then
         log.exception("this box cannot go on")
         reason = repr(error)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.browser import in_browser, open_browser
 from tests.support.report_helpers import RULES_TOML, sample_rows, write_shards, write_tar
 from validation.analysis.explore.reviews import Review, Reviews
-from validation.analysis.explore.server import make_server_of
+from validation.analysis.explore.server import make_explore_server
 from validation.cli.explore import open_context
 from validation.scoring.rules_io import parse_rules
 
@@ -34,7 +34,7 @@ def served(tmp_path_factory):
             str(folder / "sample.toml"), [str(folder / "strict.toml")], folder / "reviews.jsonl",
             suite=None, shards=folder / "results", bucket=None, revision=None,
         )  # fmt: skip
-    server, address = make_server_of(context)
+    server, address = make_explore_server(context)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield SimpleNamespace(address=address, folder=folder, context=context)

@@ -12,7 +12,7 @@ from validation.analysis.report.signals import Signal
 from validation.analysis.selection import revisions
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.revisions import KEY, Revision, _cut_parts, open_revisions, overlay_revisions
-from validation.analysis.selection.sources import find_committed
+from validation.analysis.selection.sources import find_committed_shards
 from validation.analysis.selection.summary import summarize_selection
 from validation.analysis.selection.verdicts import apply_rules
 from validation.control.audit import audit
@@ -25,7 +25,7 @@ from validation.worker.chunk.context import run_chunk
 
 
 def read_segments(pair, **options):
-    source = find_committed(pair.box.engine, "pair", pair.session.settings, **options)
+    source = find_committed_shards(pair.box.engine, "pair", pair.session.settings, **options)
     return apply_rules(open_segments(source), pair.scorer.rules).collect().sort(KEY)
 
 
@@ -71,7 +71,7 @@ def test_shard_of_a_subset_of_models_accepts_nothing(pair):
 
 
 def _options(pair):
-    return find_committed(pair.box.engine, "pair", pair.session.settings).storage_options
+    return find_committed_shards(pair.box.engine, "pair", pair.session.settings).storage_options
 
 
 def test_model_added_later_has_a_fault_for_older_segments(pair):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.ledger_helpers import statuses
 from validation.analysis.selection.open import open_segments
-from validation.analysis.selection.sources import find_committed
+from validation.analysis.selection.sources import find_committed_shards
 from validation.analysis.selection.summary import ACCEPTED, summarize_selection
 from validation.analysis.selection.verdicts import apply_rules
 from validation.cli.main import main
@@ -25,7 +25,7 @@ from validation.ledger.seed import seed_videos
 from validation.scoring.rules_io import parse_rules
 from validation.shards.reader import read_file_provenance
 from validation.shards.writer import write_table
-from validation.storage.store import get_bytes, list_keys, put_once
+from validation.storage.store import get_bytes, list_keys, put_if_absent
 from validation.worker.chunk.context import run_chunk
 
 RULES = """
@@ -50,7 +50,9 @@ def add_video(pair, name: str, *loudness_and_seconds: tuple[float, float]) -> No
         for loudness, seconds in loudness_and_seconds
     ]
     video = Video(name, "hi", len(tones))
-    put_once(pair.session.source, f"{name}.tar", pack_video(video, [PackedSegment(tone, "नमस्ते") for tone in tones]))
+    put_if_absent(
+        pair.session.source, f"{name}.tar", pack_video(video, [PackedSegment(tone, "नमस्ते") for tone in tones])
+    )
     seed_videos(pair.box.engine, [video])
 
 
@@ -86,7 +88,7 @@ def test_select_prints_segments_by_language_and_by_reason(selected, capsys):
 def test_summary_hours_are_audio_durations(selected, capsys):
     """Of 8 s, 2 s and 3 s are kept; the segment that is lost to `quiet` alone has 2 s."""
     pair, _ = selected
-    source = find_committed(pair.box.engine, "pair", pair.session.settings)
+    source = find_committed_shards(pair.box.engine, "pair", pair.session.settings)
     rules = parse_rules(RULES, "mine")
     summary = summarize_selection(apply_rules(open_segments(source), rules), rules, ["accept"])
     (language,) = summary.languages
@@ -101,7 +103,7 @@ def test_losses_are_counted_for_verdicts_that_are_not_kept(selected):
     """A rule whose verdict is kept loses nothing; accepted segments that are not kept have a line of their own."""
     pair, _ = selected
     rules = parse_rules(RULES, "mine")
-    segments = apply_rules(open_segments(find_committed(pair.box.engine, "pair", pair.session.settings)), rules)
+    segments = apply_rules(open_segments(find_committed_shards(pair.box.engine, "pair", pair.session.settings)), rules)
 
     def lost(*keep):
         rows = summarize_selection(segments, rules, keep).reasons
@@ -145,7 +147,7 @@ def test_every_format_holds_the_kept_segments(selected, capsys):
 def test_rules_of_the_suite_reproduce_stored_verdicts(selected):
     """Applying a suite's own rules to its shards gives the verdicts that were written."""
     pair, _ = selected
-    stored = open_segments(find_committed(pair.box.engine, "pair", pair.session.settings))
+    stored = open_segments(find_committed_shards(pair.box.engine, "pair", pair.session.settings))
     segments = apply_rules(stored, pair.scorer.rules).select("verdict", "reasons").collect()
     assert segments.equals(stored.select("verdict", "reasons").collect())
     assert set(segments["verdict"]) == {"accept", "reject"}
@@ -155,7 +157,7 @@ def test_only_committed_shards_are_read(selected, capsys):
     """A shard in the bucket that the ledger does not list is ignored."""
     pair, folder = selected
     (first, _) = read_committed_shards(pair.box.engine)
-    put_once(
+    put_if_absent(
         pair.session.results,
         "shards/ann/validation_ann_shard_0099.parquet",
         get_bytes(pair.session.results, first.shard_key),
@@ -166,7 +168,7 @@ def test_only_committed_shards_are_read(selected, capsys):
 def test_explain_lists_fired_rules_with_limits_and_values(selected, capsys):
     """The segment may be named by its index or by its name."""
     pair, folder = selected
-    source = find_committed(pair.box.engine, "pair", pair.session.settings)
+    source = find_committed_shards(pair.box.engine, "pair", pair.session.settings)
     names = open_segments(source).filter(video_id="b").sort("segment_index").collect()["segment"]
     results = [
         select(capsys, "--explain", f"b/{segment}", "--rules", folder / "mine.toml") for segment in (1, names[1])

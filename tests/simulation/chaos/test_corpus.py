@@ -6,7 +6,7 @@ from simulation.chaos.corpus import BROKEN_EVERY, POISON, ChaosCorpus
 from validation.corpus.fetch import fetch_video
 from validation.errors import Permanent
 from validation.settings import Settings
-from validation.storage.store import open_store, put_once
+from validation.storage.store import open_store, put_if_absent
 
 
 def test_equal_seeds_make_equal_videos():
@@ -29,7 +29,7 @@ def test_sound_videos_decode_and_broken_ones_fail_as_they_say():
     store = open_store("memory://", Settings())
     for video in ChaosCorpus(4).make(4 * BROKEN_EVERY):
         if video.tar is not None:
-            put_once(store, video.queued.video_id, video.tar)
+            put_if_absent(store, video.queued.video_id, video.tar)
         if video.error is None or video.queued.video_id == POISON:
             assert len(fetch_video(store, video.queued.video_id, video.queued).segments) == video.segments
         else:

@@ -19,7 +19,7 @@ from validation.errors import Unreachable
 from validation.local.service import HOST
 from validation.settings import Settings
 from validation.storage.errors import ObjectExists
-from validation.storage.store import delete_object, get_bytes, list_keys, open_store, put_once
+from validation.storage.store import delete_object, get_bytes, list_keys, open_store, put_if_absent
 
 PAYLOAD = os.urandom(200_000)
 
@@ -84,9 +84,9 @@ def ask(proxy: FaultyStore, method: str, path: str, payload: bytes | None = None
 
 def test_proxy_without_faults_changes_nothing(through, direct):
     """Writing, writing once, reading, listing and deleting work as without the proxy."""
-    put_once(through, "a", PAYLOAD)
+    put_if_absent(through, "a", PAYLOAD)
     with pytest.raises(ObjectExists):
-        put_once(through, "a", b"another")
+        put_if_absent(through, "a", b"another")
     assert get_bytes(through, "a") == get_bytes(direct, "a") == PAYLOAD
     assert list(list_keys(through)) == ["a"]
     delete_object(through, "a")
@@ -114,7 +114,7 @@ def test_truncated_response_is_detected(proxy, through, direct):
     proxy.set_profile({NetworkFault.TRUNCATED_RESPONSE: 1.0})
     with pytest.raises((OSError, HTTPException)):
         ask(proxy, "GET", "/moto-api/")
-    put_once(direct, "cut", PAYLOAD)
+    put_if_absent(direct, "cut", PAYLOAD)
     with suppress(Unreachable):
         assert get_bytes(through, "cut") == PAYLOAD
 
@@ -134,7 +134,7 @@ def test_retrying_client_succeeds_under_severe_faults(proxy, through, direct):
     for _ in range(20):
         with suppress(Unreachable):
             with suppress(ObjectExists):  # an earlier try was carried out, and its response was lost
-                put_once(through, "stormy", PAYLOAD)
+                put_if_absent(through, "stormy", PAYLOAD)
             written = get_bytes(through, "stormy")
             break
     assert written == get_bytes(direct, "stormy") == PAYLOAD

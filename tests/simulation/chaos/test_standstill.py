@@ -1,10 +1,10 @@
 """A chaos run fails if the fleet stood still while it could have worked."""
 
-from simulation.chaos.standstill import MAX_STANDSTILL_S, StandstillWatch
+from simulation.chaos.standstill import MAX_STANDSTILL_S, StallDetector
 
 
-def watch(*seen: tuple[float, int, bool, bool]) -> StandstillWatch:
-    watched = StandstillWatch()
+def watch(*seen: tuple[float, int, bool, bool]) -> StallDetector:
+    watched = StallDetector()
     for now_s, claims, waiting, up in seen:
         watched.observe(now_s, claims=claims, is_work_waiting=waiting, is_worker_up=up)
     return watched

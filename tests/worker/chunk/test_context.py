@@ -21,7 +21,7 @@ from validation.ledger.rpc import LedgerBusy
 from validation.local.sample_corpus import CLIPS
 from validation.shards.manifest import ShardManifest
 from validation.shards.reader import read_shard, verify_shard
-from validation.storage.store import get_bytes, put_once
+from validation.storage.store import get_bytes, put_if_absent
 from validation.worker.chunk import context as contexts
 from validation.worker.chunk.context import run_chunk, run_chunk_here
 from validation.worker.chunk.runner import GroupIncomplete
@@ -320,7 +320,7 @@ def test_taken_shard_key_is_kept_and_the_next_is_used(box):
     used."""
     box.add_videos("a")
     taken = "shards/ann/validation_ann_shard_0001.parquet"
-    put_once(box.context.results, taken, b"other bytes")
+    put_if_absent(box.context.results, taken, b"other bytes")
     run_chunk(box.context)
     assert statuses(box.engine) == {"a": "validated"}
     assert get_bytes(box.context.results, taken) == b"other bytes"

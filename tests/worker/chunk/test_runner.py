@@ -11,7 +11,7 @@ from validation.corpus.fetch import fetch_video
 from validation.domain import ChunkClaim, Scored, Video
 from validation.errors import Unreachable
 from validation.storage.errors import StoreRefused
-from validation.storage.store import put_once
+from validation.storage.store import put_if_absent
 from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete
 
 
@@ -60,7 +60,7 @@ def make_runner(box):
     def make(names, *, draining=lambda: False, fetch=None, **settings):
         videos = [Video(name, "hi", 2) for name in names]
         for video in videos:
-            put_once(box.context.source, f"{video.video_id}.tar", pack_tone(video, 2))
+            put_if_absent(box.context.source, f"{video.video_id}.tar", pack_tone(video, 2))
         return ChunkRunner(
             ChunkClaim(chunk_id="c", worker_id="ann", shard_number=1, videos=tuple(videos), lease_s=90),
             fetch=fetch or (lambda video: fetch_video(box.context.source, f"{video.video_id}.tar", video)),

@@ -25,7 +25,7 @@ class _QuietHandler(WSGIRequestHandler):
         pass
 
 
-def make_server_of(context: ExploreContext, *, port: int = 0) -> tuple[BaseWSGIServer, str]:
+def make_explore_server(context: ExploreContext, *, port: int = 0) -> tuple[BaseWSGIServer, str]:
     """Make a server of the page on a port of the loopback interface; port 0 selects a free port.
 
     Returns:

@@ -56,7 +56,7 @@ def overlay_revisions(
 
 def _overlay(older: Revision, newer: Revision, roles: SuiteRoles) -> Revision:
     models = [*older.models, *(model for model in newer.models if model not in older.models)]
-    old_names, new_names = (own_columns(revision, models, roles) for revision in (older, newer))
+    old_names, new_names = (contributed_columns(revision, models, roles) for revision in (older, newer))
     joined = older.rows.select(*old_names, pl.lit(value=True).alias("::in_old")).join(
         newer.rows.select(
             *KEY, *(pl.col(name).alias(name + _NEW) for name in new_names), pl.lit(value=True).alias("::in_new")
@@ -93,7 +93,7 @@ def _fill_absence(pick: _Pick, faults: Collection[str]) -> pl.Expr:
     return value.alias(pick.name)
 
 
-def own_columns(revision: Revision, models: Collection[str], roles: SuiteRoles) -> list[str]:
+def contributed_columns(revision: Revision, models: Collection[str], roles: SuiteRoles) -> list[str]:
     """Return the columns that a revision contributes to the overlay.
 
     Verdict columns are excluded, and so are columns of a model, or computed from the answer of a model, that the
@@ -186,7 +186,7 @@ def _cut_parts(revisions: Sequence[Revision], roles: SuiteRoles) -> Iterator[Seq
 def _find_needed(revisions: Sequence[Revision], census: pl.DataFrame, roles: SuiteRoles) -> list[int]:
     """Return the indexes of revisions that have at least one value which later revisions do not replace."""
     models = [model for revision in revisions for model in revision.models]
-    columns = [frozenset(own_columns(revision, models, roles)) for revision in revisions]
+    columns = [frozenset(contributed_columns(revision, models, roles)) for revision in revisions]
 
     def is_replaced(index: int) -> bool:
         later = range(index + 1, len(revisions))

@@ -54,7 +54,7 @@ class ShardSource:
     storage_options: Mapping[str, str] | None = None
 
 
-def find_committed(
+def find_committed_shards(
     engine: Engine, suite: str, settings: Settings, *, folder: Path | None = None, up_to: str | None = None
 ) -> ShardSource:
     """Find the committed shards of a suite in the ledger.
@@ -92,7 +92,7 @@ def find_in_catalogue(
         up_to: a revision; revisions that were first committed later are left out.
 
     Raises:
-        BadInput: as ``find_committed``; or ``suite`` is None and the catalogue lists several suites.
+        BadInput: as ``find_committed_shards``; or ``suite`` is None and the catalogue lists several suites.
         ShardCorrupt: the size of a file in the folder differs from the catalogue.
     """
     suites = sorted({shard.suite for shard in catalogue.shards})

@@ -113,7 +113,7 @@ class ChunkContext:
             if not chunk.committed:
                 chunk.release(cause)
 
-    def has_sound_source(self) -> bool:
+    def can_read_validated_video(self) -> bool:
         """Return whether at least one video that was validated before can be read from the source now.
 
         Raises:
@@ -212,7 +212,7 @@ class LeasedChunk:
             self.runner.claim.chunk_id,
             shard=self._encoded.receipt if self._encoded else None,
             validated={video_id: len(rows) for video_id, rows in self.runner.rows.items()},
-            failed=self.runner.failures_to_commit(source_is_sound=self.context.has_sound_source),
+            failed=self.runner.failures_to_commit(source_is_sound=self.context.can_read_validated_video),
             max_attempts=self.context.settings.max_attempts,
         )
         self.committed = True

@@ -55,7 +55,7 @@ def _kind_of(error: Exception) -> str | None:
     return type(error).__name__ if isinstance(error, VIDEO_ERRORS) else None
 
 
-def fail_video(video_id: str, error: Exception) -> VideoFailure:
+def make_video_failure(video_id: str, error: Exception) -> VideoFailure:
     """Return the failure of a video: final and charged for ``VIDEO_ERRORS``, else transient and uncharged."""
     is_own = isinstance(error, VIDEO_ERRORS)
     return VideoFailure(video_id, str(error) or repr(error), transient=not is_own, charged=is_own)

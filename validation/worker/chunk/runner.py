@@ -14,7 +14,7 @@ from validation.domain import Answer, ChunkClaim, DecodedVideo, Progress, Second
 from validation.errors import BadInput, FleetError, Transient
 from validation.models.scorer import Row, Scorer, build_rows
 from validation.settings import Settings
-from validation.worker.chunk.errors import VIDEO_ERRORS, SourceMismatch, fail_video, find_common_failure
+from validation.worker.chunk.errors import VIDEO_ERRORS, SourceMismatch, find_common_failure, make_video_failure
 from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
 
 RATE_WINDOW = 10
@@ -293,7 +293,7 @@ class ChunkRunner:
             return any(video.video_id in done for done in (self._fetched, self.rows, self.failures))
 
     def _fail(self, video: Video, error: Exception) -> None:
-        failure = fail_video(video.video_id, error)
+        failure = make_video_failure(video.video_id, error)
         with self._lock:
             self.failures[video.video_id] = failure
             self._last_error = f"{video.video_id}: {failure.error}"

@@ -9,13 +9,13 @@ from obstore.store import ObjectStore
 
 from validation.domain import Seconds, ShardReceipt
 from validation.models.scorer import SUBSET_RULES, Row, Scorer
-from validation.models.suites import batching_policy
+from validation.models.suites import cascade_name_of
 from validation.shards.manifest import ShardManifest, describe_shard
 from validation.shards.naming import manifest_key, shard_key
 from validation.shards.schema import ShardProvenance, shard_schema
 from validation.shards.writer import encode_shard
 from validation.storage.errors import ObjectExists
-from validation.storage.store import delete_object, get_bytes, put_once
+from validation.storage.store import delete_object, get_bytes, put_if_absent
 from validation.worker.chunk.runner import ChunkRunner
 
 
@@ -40,7 +40,7 @@ def encode_chunk(runner: ChunkRunner, scorer: Scorer, *, flow_run_id: UUID | Non
         chunk_id=claim.chunk_id,
         worker_id=claim.worker_id,
         flow_run_id=flow_run_id,
-        policy=batching_policy(scorer.name),
+        policy=cascade_name_of(scorer.name),
     )
     payload = encode_shard(rows, shard_schema(scorer.columns), provenance)
     manifest = describe_shard(
@@ -83,7 +83,7 @@ def upload_shard(store: ObjectStore, shard: EncodedShard) -> None:
 
 def _put_or_accept(store: ObjectStore, key: str, payload: bytes) -> None:
     try:
-        put_once(store, key, payload)
+        put_if_absent(store, key, payload)
     except ObjectExists:
         if get_bytes(store, key) != payload:
             raise
