@@ -24,7 +24,7 @@ def test_gpu_benchmark_starts_with_torch_and_transformers_only():
     )
     ended = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    assert "Throughput of the suite `indic` at full size on a real GPU" in ended.stdout
+    assert "Measure the throughput of the suite `indic` at full size on a GPU" in ended.stdout
     assert Path(ended.stdout.splitlines()[-1]).parent == BENCH.parent
 
 

@@ -136,6 +136,19 @@ def test_release_loses_no_attempt(ledger, seed):
     assert after == before
 
 
+def test_release_takes_back_the_progress_of_the_chunk(ledger, seed):
+    """The videos and segments that a renewal reported leave the worker's counters with the chunk."""
+    seed(3)
+    counters = (
+        "SELECT videos_processed, videos_failed, segments_processed FROM worker_validators WHERE worker_id = 'ann'"
+    )
+    chunk = claim(ledger)
+    renew_chunk(ledger, chunk, Progress(videos_validated=2, videos_failed=1, segments=6))
+    assert fetch(ledger, counters) == [(2, 1, 6)]
+    release_chunk(ledger, chunk.chunk_id, reason="drained")
+    assert fetch(ledger, counters) == [(0, 0, 0)]
+
+
 def test_renewal_needs_the_token(ledger, seed):
     """Only the holder of an open chunk moves its lease."""
     seed(10)

@@ -69,18 +69,20 @@ def evaluate_frame(rules, rows, schema):
     return list(zip(*columns, strict=True))
 
 
+def assert_both_engines_agree(rules, rows, schema):
+    """Margins are equal but for the last bit: the engines order the operations in their own ways."""
+    of_frame, of_rows = evaluate_frame(rules, rows, schema), evaluate_rows(rules, rows)
+    assert [row[:2] for row in of_frame] == [row[:2] for row in of_rows]
+    assert [row[2] for row in of_frame] == pytest.approx([row[2] for row in of_rows], rel=1e-12)
+
+
 @settings(max_examples=100, deadline=None)
 @given(ROWS, RULES)
 def test_polars_and_python_rules_give_the_same_verdict(rows, rules):
-    """For any rules and signals: the same verdict, the same reasons in the same order, and the same margin.
-
-    Margins are equal but for the last bit: the engines order the operations in their own ways.
-    """
+    """For any rules and signals: the same verdict, the same reasons in the same order, and the same margin."""
     typical = {"p": 0.5, "n": 1.0}
     any_rules = Rules(version="any", required_models=("ear",), rules=tuple(rules), typical=typical)
-    of_frame, of_rows = evaluate_frame(any_rules, rows, COLUMNS), evaluate_rows(any_rules, rows)
-    assert [row[:2] for row in of_frame] == [row[:2] for row in of_rows]
-    assert [row[2] for row in of_frame] == pytest.approx([row[2] for row in of_rows], rel=1e-12)
+    assert_both_engines_agree(any_rules, rows, COLUMNS)
 
 
 def test_rules_beyond_one_word_of_bits_are_told_apart():
@@ -113,9 +115,8 @@ LOCAL = {
     "whisper_align_min": FLOAT, "cer": FLOAT, "script_fraction": FLOAT,
     "chars_per_s": FLOAT,
 }  # fmt: skip
-LIMITS = sorted(
-    {c.value for rule in load_rules("local-2").rules for c in rule.when if isinstance(c.value, float | int)}
-)
+LOCAL_RULES = load_rules("local-2")
+LIMITS = sorted({c.value for rule in LOCAL_RULES.rules for c in rule.when if isinstance(c.value, float | int)})
 
 
 @settings(max_examples=60, deadline=None)
@@ -132,8 +133,7 @@ LIMITS = sorted(
 )  # fmt: skip
 def test_packaged_rules_give_the_same_verdict_in_polars_and_python(rows):
     """The packaged rules agree on all values, also on those that equal a limit."""
-    rules = load_rules("local-2")
-    assert evaluate_frame(rules, rows, LOCAL) == evaluate_rows(rules, rows)
+    assert_both_engines_agree(LOCAL_RULES, rows, LOCAL)
 
 
 def test_unknown_column_in_a_rule_names_the_nearest():

@@ -47,7 +47,8 @@ def test_critical_alerts_come_first_with_what_is_wrong(ledger, seed):
     execute(
         ledger,
         "UPDATE video_queue SET validation_status = 'validation_failed', validation_error = 'e'"
-        " WHERE validation_status = 'pending' AND video_id > (SELECT min(video_id) FROM video_queue)",
+        " WHERE validation_status = 'pending'"
+        " AND video_id > (SELECT min(video_id) FROM video_queue WHERE validation_status = 'pending')",
     )
     firing = find_firing(ledger)
     assert [found.alert.name for found in firing] == ["no-worker-online", "many-videos-fail"]
