@@ -47,13 +47,13 @@ def run_steps(chunk_videos: int, period_s: float) -> State[None]:
     """Run the steps that are due at the time of this run, or at the times of the late runs that this run replaces."""
     times = delete_late_control_runs()
     is_hour = is_due(times, every_s=HOUR_S, period_s=period_s)
-    engine = open_control_services().engine
     is_page = is_hour or is_due(times, every_s=PAGE_S, period_s=period_s)
+    engine = open_control_services().engine
     failures = [
         run_step("sweep", lambda: sweep_stale_claims.fn(orphans=is_hour)),
         run_step("dispatch", lambda: dispatch_chunks.fn(chunk_videos, period_s)),
+        run_step("alerts", lambda: evaluate_alerts(times, period_s)),
     ]
-    failures.append(run_step("alerts", lambda: evaluate_alerts(times, period_s)))
     if is_hour or (is_page and is_at_work(read_workload(engine))):
         failures.append(run_step("progress", report_progress))
     if read_fleets(engine):

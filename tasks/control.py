@@ -27,7 +27,7 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 from prefect.states import Crashed
 from prefect.types._datetime import now
 
-from validation.control.dispatch import plan_runs
+from validation.control.dispatch import CHUNK_DEPLOYMENT, CONTROL_DEPLOYMENT, CONTROL_DEPLOYMENTS, plan_runs
 from validation.control.sweep import SweepReport
 from validation.domain import Seconds
 from validation.escape import for_log, for_markdown
@@ -37,15 +37,6 @@ from validation.ledger.queries import OpenChunk, RecentlyClosedChunk, WorkerSess
 LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 HeldChunk: TypeAlias = OpenChunk | RecentlyClosedChunk
 
-CHUNK_DEPLOYMENT = "validate-chunk"
-CONTROL_DEPLOYMENTS = (
-    "operate-fleet",
-    "dispatch-chunks",
-    "sweep-stale-claims",
-    "reconcile-fleet",
-    "report-progress",
-    "check-alerts",
-)
 MIN_RUN_AGE = timedelta(minutes=10)
 """Minimum age of a run without a chunk whose state is corrected although its worker is alive.
 
@@ -271,9 +262,6 @@ def read_runs(
             if len(page) < PAGE:
                 break
     return runs
-
-
-CONTROL_DEPLOYMENT = "operate-fleet"
 
 
 def delete_late_control_runs() -> list[datetime]:

@@ -6,11 +6,12 @@ from uuid import uuid4
 import pytest
 
 from tests.support.ledger_helpers import execute, fetch, shard
+from tests.support.store_helpers import damage_object
 from validation.control.audit import audit, find_orphans
 from validation.control.sweep import sweep
 from validation.ledger.chunks import commit_chunk
 from validation.ledger.queries import read_committed_shards, read_open_chunks
-from validation.storage.store import delete_object, get_bytes, list_keys, put_if_absent
+from validation.storage.store import delete_object, list_keys, put_if_absent
 from validation.worker.chunk.context import run_chunk
 
 NOW = timedelta(seconds=-5)
@@ -79,9 +80,7 @@ def damage_missing(box, key):
 
 
 def damage_bytes(box, key):
-    payload = get_bytes(box.context.results, key)
-    delete_object(box.context.results, key)
-    put_if_absent(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
+    damage_object(box.context.results, key)
 
 
 def damage_hash(box, _key):

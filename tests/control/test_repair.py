@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.ledger_helpers import execute, fetch, statuses
 from tests.support.result_helpers import violated_invariants
+from tests.support.store_helpers import damage_object
 from validation.control.audit import audit, delete_orphans
 from validation.control.compact import compact_all, delete_retired
 from validation.control.repair import ChunksOpen, repair
@@ -15,7 +16,7 @@ from validation.domain import Video, WorkerProfile
 from validation.ledger.queries import read_committed_shards, read_view
 from validation.ledger.seed import seed_videos
 from validation.ledger.workers import register_worker
-from validation.storage.store import delete_object, get_bytes, list_keys, put_if_absent
+from validation.storage.store import delete_object, get_bytes, list_keys
 from validation.worker.chunk.context import run_chunk
 
 NOW = timedelta(seconds=-5)
@@ -156,9 +157,7 @@ def lose(box, key):
 
 
 def alter(box, key):
-    payload = get_bytes(box.context.results, key)
-    delete_object(box.context.results, key)
-    put_if_absent(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
+    damage_object(box.context.results, key)
 
 
 @pytest.mark.attack

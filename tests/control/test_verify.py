@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from tests.support.store_helpers import damage_object
 from validation.control import audit
 from validation.control.audit import verify_shards
 from validation.errors import BadInput
 from validation.ledger.queries import read_committed_shards
-from validation.storage.store import delete_object, get_bytes, put_if_absent
+from validation.storage.store import delete_object
 from validation.worker.chunk.context import run_chunk
 
 
@@ -21,15 +22,9 @@ def shards(box):
     return [shard.shard_key for shard in read_committed_shards(box.engine)]
 
 
-def damage(box, key):
-    payload = get_bytes(box.context.results, key)
-    delete_object(box.context.results, key)
-    put_if_absent(box.context.results, key, payload[:-9] + b"U" + payload[-8:])
-
-
 def test_verify_reads_every_shard_and_names_the_bad_ones(box, shards):
     """One bad shard does not hide another."""
-    damage(box, shards[0])
+    damage_object(box.context.results, shards[0])
     delete_object(box.context.results, shards[2])
     told = {verified.key: verified.problem for verified in verify_shards(box.engine, box.context.results)}
     assert set(told) == set(shards)
@@ -40,7 +35,7 @@ def test_verify_reads_every_shard_and_names_the_bad_ones(box, shards):
 
 def test_verify_resumes_from_its_log(box, shards, tmp_path, monkeypatch):
     """Sound shards are not read again, bad ones are; a line that was cut off is dropped, now and in later runs."""
-    damage(box, shards[0])
+    damage_object(box.context.results, shards[0])
     log = tmp_path / "verified.jsonl"
     list(verify_shards(box.engine, box.context.results, log=log))
     lines = [line for line in log.read_text().splitlines() if json.loads(line)["key"] != shards[1]]

@@ -4,11 +4,10 @@ import httpx
 import pytest
 
 from tests.doctor.conftest import ENTRYPOINTS, PULL
+from validation.control.dispatch import CHUNK_DEPLOYMENT, CONTROL_DEPLOYMENTS
 from validation.doctor import prefect_server
 from validation.doctor.check import CheckWarning
 from validation.doctor.prefect_server import (
-    BOX_DEPLOYMENT,
-    CONTROL_DEPLOYMENTS,
     check_box_deployment,
     check_control_worker,
     check_deployments,
@@ -39,7 +38,7 @@ def change(http, name, **values):
 
 def test_doctor_knows_every_deployment():
     """Its names are those of prefect.yaml."""
-    assert {*CONTROL_DEPLOYMENTS, BOX_DEPLOYMENT} == set(ENTRYPOINTS)
+    assert {*CONTROL_DEPLOYMENTS, CHUNK_DEPLOYMENT} == set(ENTRYPOINTS)
 
 
 def test_sound_deployments_pass(prefect):

@@ -31,7 +31,7 @@ from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
 from validation.shards.manifest import ShardManifest, delete_shard, read_manifest
 from validation.shards.naming import compacted_key, sibling_key
-from validation.shards.reader import verify_shard
+from validation.shards.reader import group_shards, verify_shard
 from validation.shards.schema import ShardCorrupt, ShardProvenance
 from validation.shards.writer import write_table
 from validation.storage.store import get_bytes, put_if_absent
@@ -138,7 +138,7 @@ def plan_compactions(
     keyed.sort(key=lambda item: (item[0], item[1].shard_key))
     groups: list[list[CommittedShard]] = []
     for _, alike in groupby(keyed, key=lambda item: item[0]):
-        groups += _fill([shard for _, shard in alike], target_bytes)
+        groups += group_shards([shard for _, shard in alike], lambda shard: shard.shard_bytes, target_bytes)
     return [group for group in groups if len(group) > 1]
 
 
@@ -202,17 +202,6 @@ def compact_all(
     """Compact all groups; yields each group with the manifest of its new shard, or None if it was not compacted."""
     for group in plan_compactions(results, read_committed_shards(engine), target_bytes=target_bytes):
         yield group, compact_group(engine, results, group)
-
-
-def _fill(shards: Sequence[CommittedShard], target_bytes: int) -> Iterator[list[CommittedShard]]:
-    group: list[CommittedShard] = []
-    for shard in shards:
-        group.append(shard)
-        if sum(each.shard_bytes for each in group) >= target_bytes:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:

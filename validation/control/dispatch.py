@@ -5,6 +5,18 @@ from math import ceil
 from validation.domain import Seconds
 from validation.ledger.queries import Workload
 
+CHUNK_DEPLOYMENT = "validate-chunk"
+CONTROL_DEPLOYMENT = "operate-fleet"
+"""The scheduled control deployment; the other control deployments are run by hand."""
+CONTROL_DEPLOYMENTS = (
+    CONTROL_DEPLOYMENT,
+    "dispatch-chunks",
+    "sweep-stale-claims",
+    "reconcile-fleet",
+    "report-progress",
+    "check-alerts",
+)
+"""Names of all control deployments in prefect.yaml."""
 PERIODS = 2
 """Periods of the dispatcher for which enough runs wait. With two periods the dispatcher may miss one run."""
 MIN_SPARE = 0.2

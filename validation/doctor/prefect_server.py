@@ -18,6 +18,7 @@ from typing import Any
 import certifi
 import httpx
 
+from validation.control.dispatch import CHUNK_DEPLOYMENT, CONTROL_DEPLOYMENT, CONTROL_DEPLOYMENTS
 from validation.doctor.check import CheckWarning
 from validation.domain import Seconds
 from validation.errors import BadInput, Unreachable
@@ -172,12 +173,6 @@ def make_ssl_context(environment: Mapping[str, str]) -> ssl.SSLContext:
 
 
 CONTROL_POOL = "control"
-TICK_DEPLOYMENT = "operate-fleet"
-"""The scheduled deployment; the other control deployments are run by hand."""
-CONTROL_DEPLOYMENTS = (
-    TICK_DEPLOYMENT, "dispatch-chunks", "sweep-stale-claims", "check-alerts", "reconcile-fleet", "report-progress",
-)  # fmt: skip
-BOX_DEPLOYMENT = "validate-chunk"
 MAX_TICK_AGE = timedelta(minutes=15)
 """Age of the last tick above which the check warns. Ticks run every two minutes."""
 _WORKING_DIRECTORY = "set_working_directory"
@@ -205,21 +200,21 @@ def check_control_worker(_settings: Settings) -> str:
 def check_deployments(_settings: Settings) -> str:
     """Check that every deployment exists without unfilled variables, and that the code of the control flows exists."""
     found = {one["name"]: one for one in ask_prefect("POST", "/deployments/filter", {"limit": 200}) or []}
-    if missing := [name for name in (*CONTROL_DEPLOYMENTS, BOX_DEPLOYMENT) if name not in found]:
+    if missing := [name for name in (*CONTROL_DEPLOYMENTS, CHUNK_DEPLOYMENT) if name not in found]:
         raise BadInput(f"there is no deployment {', '.join(missing)}: run `vfleet bootstrap`")
-    _refuse_placeholders({name: found[name] for name in (*CONTROL_DEPLOYMENTS, BOX_DEPLOYMENT)})
+    _refuse_placeholders({name: found[name] for name in (*CONTROL_DEPLOYMENTS, CHUNK_DEPLOYMENT)})
     folders = {_check_code(found[name]) for name in CONTROL_DEPLOYMENTS}
-    if found[TICK_DEPLOYMENT]["paused"]:
-        raise CheckWarning(f"deployment {TICK_DEPLOYMENT} is paused, so nothing is dispatched, swept or rented")
+    if found[CONTROL_DEPLOYMENT]["paused"]:
+        raise CheckWarning(f"deployment {CONTROL_DEPLOYMENT} is paused, so nothing is dispatched, swept or rented")
     return f"{len(CONTROL_DEPLOYMENTS) + 1} deployments; the control flows run the code in {', '.join(folders)}"
 
 
 def check_box_deployment(_settings: Settings) -> str:
     """Check that the deployment of the boxes' flow exists, and that this box has the code of the flow."""
-    found = ask_prefect("GET", f"/deployments/name/{BOX_DEPLOYMENT}/{BOX_DEPLOYMENT}")
+    found = ask_prefect("GET", f"/deployments/name/{CHUNK_DEPLOYMENT}/{CHUNK_DEPLOYMENT}")
     if found is None:
-        raise BadInput(f"there is no deployment {BOX_DEPLOYMENT}: run `vfleet bootstrap` on the control machine")
-    _refuse_placeholders({BOX_DEPLOYMENT: found})
+        raise BadInput(f"there is no deployment {CHUNK_DEPLOYMENT}: run `vfleet bootstrap` on the control machine")
+    _refuse_placeholders({CHUNK_DEPLOYMENT: found})
     return f"the flow runs the code in {_check_code(found)}"
 
 
@@ -233,7 +228,7 @@ def check_last_tick(settings: Settings) -> str | None:
         {
             "sort": "END_TIME_DESC",
             "limit": 1,
-            "deployments": {"name": {"any_": [TICK_DEPLOYMENT]}},
+            "deployments": {"name": {"any_": [CONTROL_DEPLOYMENT]}},
             "flow_runs": {"state": {"type": _FINAL}},
         },
     )
@@ -246,7 +241,7 @@ def check_last_tick(settings: Settings) -> str | None:
     if datetime.now(UTC) - ended > MAX_TICK_AGE:
         raise CheckWarning(
             f"the last tick ended at {ended:%d %b %H:%M} UTC, although one is due every two minutes: look at the "
-            f"deployment {TICK_DEPLOYMENT} and at the control worker"
+            f"deployment {CONTROL_DEPLOYMENT} and at the control worker"
         )
     return f"the last tick ended at {ended:%H:%M} UTC: {message}"
 

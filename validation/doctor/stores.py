@@ -1,12 +1,16 @@
 """Checks of the object stores, their credentials, and the accounts at Vast.ai and Cloudflare."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
+
+from obstore.store import ObjectStore
 
 from validation.corpus.budget import ReadBudget, TarLimits
 from validation.corpus.tar import TarCorrupt, check_first_header
 from validation.credentials.issuer import choose_scopes, open_issuer
 from validation.doctor.check import CheckWarning
+from validation.domain import Video
 from validation.errors import BadInput
 from validation.ledger.chunks import peek_validated, peek_videos
 from validation.services import find_store_credentials, open_box_stores, open_ledger
@@ -79,24 +83,33 @@ def check_queued_tars(settings: Settings) -> str:
     """
     engine = open_ledger(settings, check_revision=False)
     queued = peek_videos(engine, settings.worker_id, languages=settings.languages)
-    videos = [*queued, *(peek_validated(engine, settings.worker_id) if queued else [])]
     store = open_store(settings.source_url, settings, find_store_credentials(settings, engine, "source"))
-    unread: list[str] = []
+    if not queued:
+        return "no video is queued, so no tar was tried"
+    readable, error = _try_tars(store, settings, queued)
+    if readable is None:
+        readable, _ = _try_tars(store, settings, peek_validated(engine, settings.worker_id))
+    if readable is not None:
+        return f"{readable} can be read"
+    sentence = f"none of {len(queued)} queued videos has its tar ({error})"
+    if len(queued) == 1:
+        raise CheckWarning(f"{sentence}: check this video, or VFLEET_SOURCE_URL and VFLEET_SOURCE_KEY")
+    raise BadInput(f"{sentence}: check VFLEET_SOURCE_URL, VFLEET_SOURCE_KEY and R2_ENDPOINT_URL")
+
+
+def _try_tars(store: ObjectStore, settings: Settings, videos: Sequence[Video]) -> tuple[str | None, str]:
+    """Return the key of the first video whose tar can be read, None if there is none; and the error before it."""
+    error = ""
     for video in videos:
         key = settings.source_key.format(video_id=video.video_id)
         try:
             with stream_object(store, key) as stream:
                 check_first_header(stream, key, ReadBudget(TarLimits()))
-        except (ObjectMissing, InvalidObjectKey, TarCorrupt) as error:
-            unread.append(str(error))
+        except (ObjectMissing, InvalidObjectKey, TarCorrupt) as unread:
+            error = error or str(unread)
         else:
-            return f"{key} can be read"
-    if not queued:
-        return "no video is queued, so no tar was tried"
-    sentence = f"none of {len(queued)} queued videos has its tar ({unread[0]})"
-    if len(queued) == 1:
-        raise CheckWarning(f"{sentence}: check this video, or VFLEET_SOURCE_URL and VFLEET_SOURCE_KEY")
-    raise BadInput(f"{sentence}: check VFLEET_SOURCE_URL, VFLEET_SOURCE_KEY and R2_ENDPOINT_URL")
+            return key, error
+    return None, error
 
 
 def check_conditional_put(settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -27,12 +27,9 @@ def hold_control_lock(engine: Engine, *, wait_s: int) -> Iterator[None]:
         LedgerBusy: the other run still holds the lock after ``wait_s`` seconds.
         Unreachable, LoginRefused: the ledger does not answer or refuses the login.
     """
-    try:
-        connection = engine.connect()
-    except DBAPIError as error:
-        raise translate_error(error, engine, "lock_control_run", {}) from error
-    with connection:
+    with ExitStack() as opened:
         try:
+            connection = opened.enter_context(engine.connect())
             connection.execute(_STATEMENT, {"wait_s": wait_s, "idle_s": IDLE_S})
         except DBAPIError as error:
             raise translate_error(error, engine, "lock_control_run", {}) from error

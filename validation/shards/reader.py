@@ -4,10 +4,11 @@ Readers check the rules of the format, because the code on a compromised box may
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -31,6 +32,7 @@ from validation.shards.schema import (
 )
 from validation.storage.store import hidden_aws_variables
 
+ShardT = TypeVar("ShardT")
 VERDICTS = ("accept", "review", "reject")
 _TYPES: Mapping[str, pl.DataType] = {
     "float": pl.Float64(),
@@ -40,6 +42,18 @@ _TYPES: Mapping[str, pl.DataType] = {
 }
 _REASONS = pl.List(pl.String())
 _FILE = "file of the shard"
+
+
+def group_shards(shards: Iterable[ShardT], size_of: Callable[[ShardT], int], target: int) -> Iterator[list[ShardT]]:
+    """Group consecutive shards that are read together. Each group but the last has a size of at least ``target``."""
+    group: list[ShardT] = []
+    for shard in shards:
+        group.append(shard)
+        if sum(map(size_of, group)) >= target:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def find_broken_rules(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> dict[str, str]:

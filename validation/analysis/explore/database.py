@@ -15,6 +15,7 @@ import polars as pl
 from validation.analysis.explore.sql import fired_sql, quote_name
 from validation.analysis.selection.open import open_segments, scan_errors
 from validation.analysis.selection.sources import ShardSource
+from validation.analysis.selection.verdicts import LANGUAGE_GROUP
 from validation.domain import ColumnType
 from validation.errors import BadInput
 from validation.files import replace_atomically
@@ -128,7 +129,7 @@ def build_database(
     """
     stored = {name: f"stored_{name}" for name in ("verdict", "reasons", "margin")}
     renamed = segments.rename(stored, strict=False)
-    lang = pl.coalesce("language_code", "language", pl.lit("unknown")).alias("lang")
+    lang = LANGUAGE_GROUP.alias("lang")
     rows = 0
     with duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT, "preserve_insertion_order": "true"}) as database:
         database.register("origins_frame", origins.collect().to_arrow())

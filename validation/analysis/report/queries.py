@@ -10,10 +10,10 @@ import polars as pl
 from validation.analysis.report.rule_margin import MARGIN, rule_margin, rules_by_reason
 from validation.analysis.report.signals import BINS, VERDICTS, Signal
 from validation.analysis.selection.summary import count_fired
-from validation.analysis.selection.verdicts import fired_words
+from validation.analysis.selection.verdicts import LANGUAGE_GROUP, fired_words
 from validation.scoring.verdict import Rule, Rules
 
-_LANGUAGE = pl.coalesce("language_code", "language", pl.lit("unknown")).alias("language")
+_LANGUAGE = LANGUAGE_GROUP.alias("language")
 Join: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -132,16 +132,12 @@ def _pick_worst(count: int) -> Join:
 
     The worst segments of one video often have the same fault.
     """
-    order = [(MARGIN, True), ("video_id", False), ("segment_index", False)]
-
-    def pick(found: pl.DataFrame) -> pl.DataFrame:
-        rows = found.sort([name for name, _ in order], descending=[is_down for _, is_down in order])
-        places = rows.select(pl.int_range(pl.len()).over("video_id")).to_series()
-        return (
-            rows.with_columns(places.alias("::place")).sort("::place", maintain_order=True).drop("::place").head(count)
-        )
-
-    return pick
+    place_in_video = pl.int_range(pl.len()).over("video_id")
+    return lambda found: (
+        found.sort(MARGIN, "video_id", "segment_index", descending=[True, False, False])
+        .sort(place_in_video, maintain_order=True)
+        .head(count)
+    )
 
 
 def _nearest(rules: Sequence[Rule], signals: Mapping[str, Signal]) -> Callable[[pl.LazyFrame], pl.LazyFrame]:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import polars as pl
 
+from validation.analysis.selection.verdicts import LANGUAGE_GROUP
 from validation.scoring.verdict import Decision
 
 LEFT_OUT = "not among the best"
@@ -15,7 +16,6 @@ STEP = 1e-4
 """Bin width of margins. Margins are compared per bin, so that memory does not grow with the number of segments."""
 Hours: TypeAlias = float
 _PLACE = (pl.col("margin") / STEP).floor().cast(pl.Int64)
-_LANGUAGE = pl.coalesce("language_code", "language", pl.lit("unknown"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def keep_best(
     allowed = pl.col("hours").max().over("::language") * share if share < 1 else pl.lit(inf)
     places = (
         segments.filter(wanted)
-        .group_by(_LANGUAGE.alias("::language"), _PLACE.alias("::place"))
+        .group_by(LANGUAGE_GROUP.alias("::language"), _PLACE.alias("::place"))
         .agg(pl.len().alias("segments"), pl.col("duration_s").sum())
         .collect(engine="streaming")
         .sort("::language", "::place")
@@ -64,7 +64,7 @@ def keep_best(
         BestOfLanguage(row["::language"], row["segments"], row["hours"], (row["::last"] + 1) * STEP)
         for row in last.sort("hours", "::language", descending=[True, False]).iter_rows(named=True)
     ]
-    limit = _LANGUAGE.replace_strict(
+    limit = LANGUAGE_GROUP.replace_strict(
         last["::language"], last["::last"], default=None, return_dtype=pl.Int64
     ) if len(last) else pl.lit(None, pl.Int64)  # fmt: skip
     is_best = (limit >= _PLACE).fill_null(value=False)

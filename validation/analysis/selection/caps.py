@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from validation.analysis.selection.verdicts import LANGUAGE_GROUP
 from validation.errors import BadInput
 from validation.scoring.verdict import Decision
 
@@ -21,7 +22,6 @@ MEMORY_LIMIT = "1GB"
 BATCH_ROWS = 200_000
 _SPEAKER = pl.col("video_id").hash(1) ^ pl.col("speaker").fill_null("").hash(2)
 _TEXT = pl.col("text_normalised").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]", "")
-_LANGUAGE = pl.coalesce("language_code", "language", pl.lit("unknown"))
 _KEY = pl.col("video_id").hash(3) ^ pl.col("segment_index").hash(4)
 _AUDIO = ("duration_s", "rms_dbfs", "edge_start_db", "edge_end_db", "flat_fraction", "bandwidth_hz")
 """Two segments have equal audio if all these signals are equal bit for bit. Shards hold no hash of the audio."""
@@ -91,7 +91,7 @@ def apply_caps(
         _KEY.alias("key"),
         pl.col("video_id").hash(1).alias("video"),
         _SPEAKER.alias("speaker"),
-        pl.when(_TEXT != "").then(_TEXT.hash(5) ^ _LANGUAGE.hash(6)).alias("text"),
+        pl.when(_TEXT != "").then(_TEXT.hash(5) ^ LANGUAGE_GROUP.hash(6)).alias("text"),
         (pl.when(is_known).then(pl.struct(_AUDIO).hash(7)) if caps.distinct_audio else pl.lit(None, pl.UInt64)).alias(
             "audio"
         ),

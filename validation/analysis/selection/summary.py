@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from validation.analysis.selection.verdicts import fired_words, read_fired
+from validation.analysis.selection.verdicts import LANGUAGE_GROUP, fired_words, read_fired
 from validation.errors import BadInput
 from validation.scoring.verdict import Condition, Decision, Rules
 
@@ -119,8 +119,7 @@ def count_fired(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
     """
     has_stored = "stored_verdict" in segments.collect_schema()
     differs = pl.col("stored_verdict") != pl.col("verdict") if has_stored else pl.lit(value=False)
-    language = pl.coalesce("language_code", "language", pl.lit("unknown")).alias("language")
-    return segments.group_by(language, "verdict", *fired_words(rules.effective)).agg(
+    return segments.group_by(LANGUAGE_GROUP.alias("language"), "verdict", *fired_words(rules.effective)).agg(
         pl.len().cast(pl.Int64).alias("segments"),
         pl.col("duration_s").sum().alias("seconds"),
         differs.sum().cast(pl.Int64).alias("changed"),

@@ -12,6 +12,8 @@ from validation.scoring.verdict import LANGUAGE, MAX_MARGIN, Condition, Decision
 
 VERDICT_COLUMNS = ("verdict", "reasons", "margin", "stored_verdict")
 """Columns that ``apply_rules`` computes. Rules may not read them."""
+LANGUAGE_GROUP = pl.coalesce("language_code", "language", pl.lit("unknown"))
+"""The language by which segments are grouped: the code of the declared language, else its label, else ``unknown``."""
 RuleT = TypeVar("RuleT")
 WORD_BITS = 64
 """Number of rules per column ``::firedN``: one bit of a 64-bit integer per rule."""

@@ -1,6 +1,6 @@
 """Exclude shards that break the rules of the format, and list them, so that a bad shard does not falsify totals."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,10 +8,10 @@ from functools import partial
 from validation.analysis.selection.open import SCHEMA_READERS, read_schema, scan_errors
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.errors import BadInput
-from validation.shards.reader import find_broken_rules
+from validation.shards.reader import find_broken_rules, group_shards
 
 PART_ROWS = 500_000
-"""Approximate number of rows that are checked at a time."""
+"""Approximate number of rows that are checked at a time. The check keeps these rows in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +60,6 @@ def _find_broken(revision: RevisionShards, options: Mapping[str, str] | None) ->
         alike.setdefault(tuple(schema.items()), []).append(shard)
     broken: dict[str, str] = {}
     for shards in alike.values():
-        for part in _cut_parts(shards):
+        for part in group_shards(shards, lambda shard: shard.segments, PART_ROWS):
             broken |= find_broken_rules([shard.uri for shard in part], options)
     return broken
-
-
-def _cut_parts(shards: Sequence[ReadableShard]) -> Iterator[list[ReadableShard]]:
-    """Group shards to about ``PART_ROWS`` rows each, because the check keeps the segments of a group in memory."""
-    part: list[ReadableShard] = []
-    for shard in shards:
-        part.append(shard)
-        if sum(each.segments for each in part) >= PART_ROWS:
-            yield part
-            part = []
-    if part:
-        yield part

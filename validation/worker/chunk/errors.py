@@ -19,6 +19,7 @@ from validation.corpus.segment_refs import BadLayout
 from validation.corpus.tar import NotTar, TarCorrupt, TarUnsafe
 from validation.domain import VideoFailure
 from validation.errors import BadInput, ClaimLost, Transient
+from validation.files import write_atomically
 from validation.ledger.rpc import BoxKeyRejected
 from validation.storage.errors import InvalidObjectKey, ObjectMissing, StoreRefused
 
@@ -132,7 +133,5 @@ class RefusalStreak:
 
 def _write(outcome: RunOutcome) -> None:
     if path := os.environ.get(OUTCOME_FILE_VARIABLE):
-        partial = Path(f"{path}.partial")
         with suppress(OSError):  # the worker has ended and deleted the folder
-            partial.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-            partial.replace(path)
+            write_atomically(Path(path), json.dumps(asdict(outcome)))
