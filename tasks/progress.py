@@ -26,7 +26,7 @@ MAX_LANGUAGES = 30
 
 
 @task(name="read-status", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
-def refresh() -> FleetStatus:
+def read_fleet_status() -> FleetStatus:
     """Read the status of the fleet from the ledger."""
     return read_status(open_control_services().engine)
 

@@ -235,17 +235,17 @@ def test_a_tar_without_segments_says_so_in_two_words(files):
 
 
 @pytest.mark.parametrize(
-    ("passed_over", "sentence"),
+    ("ignored_files", "sentence"),
     [
-        (["thumbnail.jpg"], "no segments; passed over 1 .jpg"),
-        (["a.xyz", "b.XYZ", "c.srt"], "no segments; passed over 2 .xyz, 1 .srt"),
-        (["a.xyz", "s/._a.flac", "LICENCE"], "passed over 1 .xyz, 1 hidden, 1 without a suffix"),
+        (["thumbnail.jpg"], "no segments; ignored files: 1 .jpg"),
+        (["a.xyz", "b.XYZ", "c.srt"], "no segments; ignored files: 2 .xyz, 1 .srt"),
+        (["a.xyz", "s/._a.flac", "LICENCE"], "ignored files: 1 .xyz, 1 hidden, 1 without a suffix"),
     ],
 )
-def test_no_segments_counts_what_was_passed_over(passed_over, sentence):
+def test_no_segments_counts_the_ignored_files(ignored_files, sentence):
     """A suffix that is not known may be the reason, so the message names it."""
     with pytest.raises(NoSegments) as caught:
-        lay_out(dict.fromkeys(passed_over, b"x"))
+        lay_out(dict.fromkeys(ignored_files, b"x"))
     assert sentence in str(caught.value)
 
 

@@ -197,12 +197,12 @@ def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
 
 
 def _read_clip(path: Path, language: str | None) -> "Iterator[Utterance]":
-    from validation.corpus.audio import Undecodable, decode_audio
+    from validation.corpus.audio import AudioDecodeError, decode_audio
     from validation.domain import Utterance
 
     transcript = path.with_suffix(".txt")
     text = transcript.read_text(encoding="utf-8").strip() if transcript.is_file() else ""
     try:
         yield Utterance(decode_audio(path.read_bytes()), text, language)
-    except Undecodable as error:
+    except AudioDecodeError as error:
         say(f"{path.name} is left out: {error}")

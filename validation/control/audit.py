@@ -24,7 +24,7 @@ from validation.ledger.queries import (
     read_committed_shards,
     read_open_chunks,
     read_retired_shards,
-    read_shard_segments,
+    read_segment_counts,
 )
 from validation.shards.manifest import ShardManifest, read_manifest
 from validation.shards.naming import shard_key, sibling_key
@@ -133,7 +133,7 @@ def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = OR
 def check_shards(engine: Engine, results: ObjectStore) -> Iterator[tuple[CommittedShard, str | None]]:
     """Check every committed shard; yields each shard with a description of its problem, or None."""
     shards = read_committed_shards(engine)
-    segments = read_shard_segments(engine)
+    segments = read_segment_counts(engine)
     with ThreadPoolExecutor(READERS) as pool:
         yield from zip(shards, pool.map(partial(check_shard, results, segments), shards), strict=True)
 
@@ -185,9 +185,9 @@ def verify_shards(
     Raises:
         BadInput: the log is not a log of this command.
     """
-    sound = _open_log(log) if log else set()
+    sound = _read_sound_shards(log) if log else set()
     waiting = [shard for shard in read_committed_shards(engine) if (shard.shard_key, shard.shard_sha256) not in sound]
-    segments = read_shard_segments(engine)  # read last: it must cover every shard in ``waiting``
+    segments = read_segment_counts(engine)  # read last: it must cover every shard in ``waiting``
 
     def verify(shard: CommittedShard) -> Verified:
         return Verified(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
@@ -203,8 +203,14 @@ def verify_shards(
         pool.shutdown(cancel_futures=True)
 
 
-def _open_log(log: Path) -> set[tuple[str, str]]:
-    """Read the (key, sha256) of shards that an earlier run found without a problem. Removes an incomplete last line."""
+def _read_sound_shards(log: Path) -> set[tuple[str, str]]:
+    """Return (key, sha256) of each shard that the log lists without a problem; empty if the log does not exist.
+
+    Removes an incomplete last line, so that lines can be appended.
+
+    Raises:
+        BadInput: the file is not a log of ``vfleet shards verify``.
+    """
     if not log.exists():
         return set()
     whole, newline, _ = log.read_bytes().rpartition(b"\n")

@@ -1,4 +1,7 @@
-"""Decode audio files to mono waveforms at ``SAMPLE_RATE``. A file is decoded completely or raises ``Undecodable``."""
+"""Decode audio files to mono waveforms at ``SAMPLE_RATE``.
+
+A file is decoded completely, or ``AudioDecodeError`` is raised.
+"""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -42,7 +45,7 @@ energy than the contribution of the loudest channel."""
 _DECODER_ERRORS = (soundfile.SoundFileError, av.FFmpegError, ValueError)
 
 
-class Undecodable(Permanent):
+class AudioDecodeError(Permanent):
     """An audio file, or a span of an audio file, cannot be decoded to a waveform that models can score."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -70,20 +73,20 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
         (n,) float32 in [-1, 1] at ``SAMPLE_RATE``; resampling overshoots loud edges, and the overshoot is clipped.
 
     Raises:
-        Undecodable: ``undecodable`` (damaged, cut off, or of no known format), ``too_short`` (under
+        AudioDecodeError: ``undecodable`` (damaged, cut off, or of no known format), ``too_short`` (under
             ``MIN_SEGMENT_S``), ``too_long`` (over ``limit_s``; the rest is not decoded), ``not_finite`` (samples that
             are NaN or infinite).
     """
     if not payload:
-        raise Undecodable("too_short", "the file holds 0 bytes")
+        raise AudioDecodeError("too_short", "the file holds 0 bytes")
     try:
         waveform = _decode(read_audio_file(payload), limit_s)
     except _DECODER_ERRORS as error:
         name = name_other_than_audio(payload[:SNIFFED_BYTES])
         message = f"it is {name}, not audio" if name else str(error).partition("\n")[0]
-        raise Undecodable("undecodable", message) from None
+        raise AudioDecodeError("undecodable", message) from None
     if not np.isfinite(waveform).all():
-        raise Undecodable("not_finite", "samples are NaN or infinite")
+        raise AudioDecodeError("not_finite", "samples are NaN or infinite")
     return _check_min_length(np.clip(waveform, -1.0, 1.0, out=waveform))
 
 
@@ -91,14 +94,14 @@ def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: S
     """Return a copy of the samples from ``start_s`` to ``end_s``.
 
     Raises:
-        Undecodable: ``bad_times`` (the span lies outside the audio), ``too_short`` (under ``MIN_SEGMENT_S``),
+        AudioDecodeError: ``bad_times`` (the span lies outside the audio), ``too_short`` (under ``MIN_SEGMENT_S``),
             ``too_long`` (over ``limit_s``).
     """
     total_s = len(waveform) / SAMPLE_RATE
     if start_s >= total_s or end_s > total_s + _MAX_OVERHANG_S:
-        raise Undecodable("bad_times", f"{start_s:.2f} s to {end_s:.2f} s lies outside {total_s:.2f} s of audio")
+        raise AudioDecodeError("bad_times", f"{start_s:.2f} s to {end_s:.2f} s lies outside {total_s:.2f} s of audio")
     if end_s - start_s > limit_s:
-        raise Undecodable("too_long", f"the segment lasts more than {limit_s:.0f} s")
+        raise AudioDecodeError("too_long", f"the segment lasts more than {limit_s:.0f} s")
     return _check_min_length(waveform[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)].copy())
 
 
@@ -152,11 +155,11 @@ def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Wavef
     resampler, pieces, frames = None, [np.empty(0, np.float32)], 0
     for sample_rate, channels in blocks:
         if not _RATES[0] <= sample_rate <= _RATES[1] or len(channels) > _MAX_CHANNELS:
-            raise Undecodable("undecodable", f"its header says {sample_rate} Hz and {len(channels)} channels")
+            raise AudioDecodeError("undecodable", f"its header says {sample_rate} Hz and {len(channels)} channels")
         samples = mixer.mix(channels)
         frames += len(samples)
         if frames > limit_s * sample_rate:
-            raise Undecodable("too_long", f"the file holds more than {limit_s:.0f} s")
+            raise AudioDecodeError("too_long", f"the file holds more than {limit_s:.0f} s")
         if sample_rate == SAMPLE_RATE:
             pieces.append(samples)
             continue
@@ -169,7 +172,9 @@ def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Wavef
 
 def _check_min_length(waveform: Waveform) -> Waveform:
     if len(waveform) < MIN_SEGMENT_S * SAMPLE_RATE:
-        raise Undecodable("too_short", f"it lasts {len(waveform) / SAMPLE_RATE:.3f} s, less than {MIN_SEGMENT_S} s")
+        raise AudioDecodeError(
+            "too_short", f"it lasts {len(waveform) / SAMPLE_RATE:.3f} s, less than {MIN_SEGMENT_S} s"
+        )
     return waveform
 
 

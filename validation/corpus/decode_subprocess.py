@@ -19,7 +19,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from validation.corpus.audio import Undecodable, decode_audio
+from validation.corpus.audio import AudioDecodeError, decode_audio
 from validation.domain import Seconds, Waveform
 
 COMMAND = (sys.executable, "-m", "validation.corpus.decode_subprocess")
@@ -43,15 +43,15 @@ class SubprocessDecoder:
         """Decode an audio file as ``decode_audio`` does.
 
         Raises:
-            Undecodable: the faults of ``decode_audio``; or ``decoder_crashed``, if the subprocess died or took longer
-                than ``DECODE_TIMEOUT_S``.
+            AudioDecodeError: the faults of ``decode_audio``; or ``decoder_crashed``, if the subprocess died or took
+                longer than ``DECODE_TIMEOUT_S``.
         """
         process = self._process = self._process or self._start()
         try:
             return _request(process, payload, limit_s)
         except (BrokenPipeError, EOFError):
             self._process = None
-            raise Undecodable("decoder_crashed", _describe_exit(_close(process))) from None
+            raise AudioDecodeError("decoder_crashed", _describe_exit(_close(process))) from None
 
     def close(self) -> None:
         """End the subprocess, if one was started."""
@@ -79,7 +79,7 @@ def _request(process: subprocess.Popen[bytes], payload: bytes, limit_s: Seconds)
     fault_bytes, audio_bytes = _RESPONSE.unpack(_read_exactly(responses, _RESPONSE.size))
     fault, audio = _read_exactly(responses, fault_bytes), _read_exactly(responses, audio_bytes)
     if fault:
-        raise Undecodable(*json.loads(fault))
+        raise AudioDecodeError(*json.loads(fault))
     return np.frombuffer(bytearray(audio), np.float32)  # a bytearray, so that the waveform is writable
 
 
@@ -121,7 +121,7 @@ def serve(requests: IO[bytes], responses: IO[bytes]) -> None:
         signal.alarm(DECODE_TIMEOUT_S)
         try:
             fault, audio = b"", decode_audio(payload, limit_s).tobytes()
-        except Undecodable as error:
+        except AudioDecodeError as error:
             fault, audio = json.dumps([error.fault.kind, error.fault.message]).encode(), b""
         signal.alarm(0)
         responses.write(_RESPONSE.pack(len(fault), len(audio)) + fault + audio)

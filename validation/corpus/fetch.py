@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from obstore.store import ObjectStore
 
-from validation.corpus.audio import Undecodable, decode_audio, slice_audio
+from validation.corpus.audio import AudioDecodeError, decode_audio, slice_audio
 from validation.corpus.budget import TarLimits
 from validation.corpus.decode_subprocess import subprocess_decoder
 from validation.corpus.layouts import Layout, read_layout
@@ -231,5 +231,5 @@ def _is_much_longer(file_s: Seconds, record: Record) -> bool:
 def _attempt(decode: Callable[..., Waveform], *args: object) -> Waveform | Fault:
     try:
         return decode(*args)
-    except Undecodable as error:
+    except AudioDecodeError as error:
         return error.fault

@@ -116,9 +116,9 @@ _MAX_NAMES = 3
 class NoSegments(Permanent):
     """A tar is complete but holds no segment. The queue stores the message of this error for the video."""
 
-    def __init__(self, key: str, passed_over: str = "") -> None:
+    def __init__(self, key: str, ignored_files: str = "") -> None:
         self.key = key
-        super().__init__(f"no segments{passed_over}")
+        super().__init__(f"no segments{ignored_files}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def read_layout(listing: TarListing) -> Layout:
     """
     kind, segments = _find_layout(listing)
     if not segments:
-        raise NoSegments(listing.key, listing.describe_passed_over())
+        raise NoSegments(listing.key, listing.describe_ignored_files())
     _check_audio_found(listing, segments)
     name, count = Counter(segment.name for segment in segments).most_common(1)[0]
     if count > 1:
@@ -167,9 +167,9 @@ def _find_layout(listing: TarListing) -> tuple[str, list[SegmentRef]]:
             listing.key,
             f"nothing transcribes its {len(listing.audio)} audio files ({_quote(listing.audio)}); "
             f"its texts are {_quote(listing.texts) or 'none'}{_describe_unreadable(listing)}"
-            f"{listing.describe_passed_over()}",
+            f"{listing.describe_ignored_files()}",
         )
-    raise NoSegments(listing.key, listing.describe_passed_over())
+    raise NoSegments(listing.key, listing.describe_ignored_files())
 
 
 def _describe_unreadable(listing: TarListing) -> str:
@@ -186,7 +186,7 @@ def _check_audio_found(listing: TarListing, segments: Sequence[SegmentRef]) -> N
     """Raise ``BadLayout`` if the tar has no audio, or if no record matches an audio file: then names were misread."""
     if not listing.audio:
         raise BadLayout(
-            listing.key, f"it lists {len(segments)} segments and holds no audio{listing.describe_passed_over()}"
+            listing.key, f"it lists {len(segments)} segments and holds no audio{listing.describe_ignored_files()}"
         )
     if all(isinstance(segment.audio, Fault) and segment.audio.kind == "no_audio" for segment in segments):
         named = _quote(segment.record.audio or segment.name for segment in segments)

@@ -62,7 +62,9 @@ def read_wav(payload: bytes) -> AudioFile:
 
 
 def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
-    """Return the bytes per frame and the bytes per second that the ``fmt`` chunk declares; else (1, 0).
+    """Return the bytes per frame and the bytes per second of a ``fmt`` chunk; (1, 0) if it is missing or too short.
+
+    If uncompressed or companded samples declare 0 bytes per second, the bytes are computed from rate and frame size.
 
     Raises:
         WrongLength: the numbers of the chunk contradict each other, so one is damaged, possibly the sample rate.

@@ -79,7 +79,7 @@ def read_record(row: Object) -> Record:
         duration_s=duration_s or None,
         offset_s=_find_seconds(row, ("offset",)),
         speaker=_find_label(row, SPEAKER_KEYS),
-        audio=_find_audio(row),
+        audio=_find_audio_path(row),
         id=(_find_label(row, ("id",)) or "")[:_MAX_NAME_CHARS] or None,
     )
 
@@ -210,8 +210,8 @@ def _find_string(row: Object, keys: Sequence[str]) -> str | None:
     return next((row[key] for key in keys if isinstance(row.get(key), str)), None)
 
 
-def _find_audio(row: Object) -> str | None:
-    """Return the path of the audio file of a record. Hugging Face's ``datasets`` stores it as ``{"path": ...}``."""
+def _find_audio_path(row: Object) -> str | None:
+    """Return the path of a record's audio file; None without one. Hugging Face writes ``{"audio": {"path": ...}}``."""
     nested = row.get("audio")
     name = _find_string(nested, ("path",)) if isinstance(nested, Mapping) else _find_string(row, AUDIO_KEYS)
     return (name or "")[: _MAX_NAME_CHARS + 1] or None

@@ -72,7 +72,7 @@ class TarListing:
         self.key = key
         self.audio: dict[str, bytes] = {}
         self.texts: dict[str, bytes] = {}
-        self.passed_over: Counter[str] = Counter()
+        self.ignored_files: Counter[str] = Counter()
         """Number of ignored files per suffix, such as ``.jpg``."""
         self._budget = budget or ReadBudget(TarLimits())
         self._documents: dict[str, Any] = {}
@@ -113,11 +113,11 @@ class TarListing:
         text: str = _raise_if_error(self._read(name, decode_text))
         return text
 
-    def describe_passed_over(self) -> str:
+    def describe_ignored_files(self) -> str:
         """Return the last part of an error message, which counts the ignored files; empty if there are none."""
-        counts = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
+        counts = sorted(self.ignored_files.items(), key=lambda item: (-item[1], item[0]))
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts)
-        return f"; passed over {kinds}" if kinds else ""
+        return f"; ignored files: {kinds}" if kinds else ""
 
     def _read(self, name: str, read: Callable[[str, bytes, ReadBudget], Any]) -> Any:
         try:
@@ -131,7 +131,7 @@ class TarListing:
         stems = {strip_suffix(name) for name in self.audio if not _is_video(name)}
         for name in [name for name in self.audio if _is_video(name) and strip_suffix(name) in stems]:
             del self.audio[name]
-            self.passed_over[_suffix_of(name)] += 1
+            self.ignored_files[_suffix_of(name)] += 1
 
 
 def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListing:
@@ -145,15 +145,15 @@ def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListin
     Raises:
         TarCorrupt, TarUnsafe: as ``read_members``.
     """
-    budget, passed_over = ReadBudget(limits), Counter[str]()
+    budget, ignored_files = ReadBudget(limits), Counter[str]()
 
     def keep(name: str) -> bool:
         wanted = is_wanted(name)
-        passed_over.update(() if wanted else (_suffix_of(name),))
+        ignored_files.update(() if wanted else (_suffix_of(name),))
         return wanted
 
     listing = TarListing(key, read_members(stream, key, budget, keep), budget)
-    listing.passed_over += passed_over
+    listing.ignored_files += ignored_files
     return listing
 
 

@@ -146,7 +146,7 @@ def _sort_key(request: Request) -> Seconds:
     return -request.utterance.duration_s
 
 
-def admits(own_s: Seconds, total_s: Seconds, clients: int, *, max_inflight_s: Seconds) -> bool:
+def may_admit(own_s: Seconds, total_s: Seconds, clients: int, *, max_inflight_s: Seconds) -> bool:
     """Return whether the server accepts one more request of a client (back-pressure).
 
     One client may have up to ``max_inflight_s`` of unanswered audio, all clients together twice as much. When the total

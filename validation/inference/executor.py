@@ -118,13 +118,13 @@ class ExecutorStats:
 
 
 class BatchExecutor:
-    """Scores the batches of the scheduler as long as the process lives.
+    """Scores the scheduler's batches in two threads: one prepares the next batch while the other runs the models.
 
-    Both threads release a batch before they wait for the next, because a batch keeps the arenas of its clients mapped.
+    Each thread drops its batch before it waits for the next, because a batch keeps the arenas of its clients mapped.
 
-    The server process ends on an error that means the loss of the GPU. It also ends when a model fails on every segment
-    of a batch and then fails the self-test. In both cases the batch is not answered; the next server process, or
-    another box, scores the batch again.
+    The server process ends on any error of a thread, such as the loss of the GPU. It also ends when a model fails on
+    every segment of a batch and then fails the self-test. The batch in work is then not answered; the next server
+    process, or another box, scores it again.
     """
 
     def __init__(self, suite: Suite, scheduler: RequestScheduler, crash_log: CrashLog) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from validation.domain import Fault, Seconds, Unscored, Utterance
 from validation.files import write_atomically
-from validation.inference.batch_queue import FairBatchQueue, Request, admits
+from validation.inference.batch_queue import FairBatchQueue, Request, may_admit
 from validation.inference.protocol import Answers, BadFrame
 from validation.models.suite import Suite
 
@@ -73,7 +73,7 @@ class CrashLog:
             log.warning("cannot record in %s which segments are being scored: %s", self._path, error)
 
 
-def quarantine_fault(crash_count: int) -> Fault | None:
+def crash_fault(crash_count: int) -> Fault | None:
     """Return the fault of a segment that crashed the server too often; None if the segment may be scored."""
     if crash_count < MAX_CRASHES:
         return None
@@ -141,7 +141,7 @@ class RequestScheduler:
         with self._changed:
             own_s, all_s = self._inflight_s[client], self._inflight_s.values()
             max_inflight_s = MAX_INFLIGHT_BATCHES_PER_CLIENT * self._suite.budget.seconds
-            return admits(own_s, sum(all_s), len(all_s), max_inflight_s=max_inflight_s)
+            return may_admit(own_s, sum(all_s), len(all_s), max_inflight_s=max_inflight_s)
 
     def submit(self, client: Hashable, request_id: str, utterance: Utterance) -> None:
         """Enqueue a segment. A request that was sent before over a broken connection is not scored a second time.
@@ -153,7 +153,7 @@ class RequestScheduler:
         with self._changed:
             if (cached := self._response_cache.get(request_id)) is not None:
                 self._enqueue_response(client, request_id, cached)
-            elif (fault := quarantine_fault(crash_count)) is not None:
+            elif (fault := crash_fault(crash_count)) is not None:
                 self._enqueue_response(client, request_id, self._all_unscored(fault))
             elif (running := self._requests.get(request_id)) is not None:
                 if running.client in self._inflight_s:

@@ -18,7 +18,7 @@ StoreName: TypeAlias = Literal["source", "results"]
 
 @dataclass(frozen=True, slots=True)
 class CredentialStatus:
-    """The age of one box's key, and the time for which the issued credentials of the box are valid."""
+    """When a box's key was issued, and when the credentials of the box expire or must be renewed."""
 
     worker_id: str
     label: str | None
@@ -75,7 +75,7 @@ def get_credential(engine: Engine, worker_id: str, store: StoreName) -> StoreCre
 
 
 def read_credential_status(engine: Engine) -> Sequence[CredentialStatus]:
-    """Read the status of every box that has a key."""
+    """Read the credential status of every box with a key, except rented boxes that are ``destroyed`` or ``gone``."""
     return [row_to_dataclass(CredentialStatus, row) for row in read_view(engine, "credential_status")]
 
 

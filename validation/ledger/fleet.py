@@ -135,7 +135,19 @@ class SpendCheck:
 def set_target(
     engine: Engine, fleet: str, *, machines: int, max_usd_per_hour: float, max_usd: float, order: Mapping[str, Any]
 ) -> None:
-    """Record an operator's order of a fleet. The next tick executes the order."""
+    """Record what an operator orders for a fleet: the number of boxes, the caps and the launch specification.
+
+    The record replaces the fleet's earlier order and ends an earlier ``scale_to_zero(abandon=True)``. The next tick
+    acts on it.
+
+    Args:
+        engine: the ledger.
+        fleet: the name of the fleet.
+        machines: the number of boxes.
+        max_usd_per_hour: cap on what all boxes of the fleet cost per hour.
+        max_usd: cap on what the fleet costs in all.
+        order: the launch specification, as ``LaunchSpec.to_json`` returns it.
+    """
     call_function(
         engine, "fleet_set_target", fleet=fleet, machines=machines,
         max_usd_per_hour=_dollars(max_usd_per_hour), max_usd=_dollars(max_usd), order=json.dumps(dict(order)),
@@ -196,15 +208,19 @@ def record_observations(
     slow_share: float,
     min_class_size: int,
 ) -> None:
-    """Record the vendor's listing of a fleet's boxes. Instances that are not in the ledger for this fleet are ignored.
+    """Record the vendor's listing of a fleet's boxes, and mark which of the listed boxes are slow.
+
+    Instances that are not in the ledger for this fleet are ignored.
 
     Args:
         engine: the ledger.
         fleet: the name of the fleet.
         seen: the listed instances.
         complete: whether the listing is complete. If so, a box that is not listed is recorded as absent.
-        slow_share: a box is slow if its speed is below this share of the median speed of its GPU model.
-        min_class_size: boxes of a GPU model with a measured speed that are needed to call one of them slow.
+        slow_share: a working box is slow if its segments per second are below this share of the median of its GPU model
+            in the fleet.
+        min_class_size: number of working boxes of a GPU model whose speed must be measured before any of them can be
+            slow.
     """
     call_function(
         engine,

@@ -114,8 +114,8 @@ def migrate(engine: Engine) -> str:
     """
     require_queue(engine)
     current = _prepare(engine)
-    if current and current > known_revision():
-        raise SchemaMismatch(known_revision(), current)
+    if current and current > newest_migration():
+        raise SchemaMismatch(newest_migration(), current)
     for path in _migrations():
         if _number(path) > current:
             _apply(engine, path)
@@ -123,7 +123,7 @@ def migrate(engine: Engine) -> str:
     with _transaction(engine, "functions, views and roles") as connection:
         for source in _replaceable():
             _execute(connection, source.read_text())
-    return known_revision()
+    return newest_migration()
 
 
 def render_migration() -> str:
@@ -135,22 +135,22 @@ def render_migration() -> str:
     return "\n".join([*parts, "BEGIN;", *(source.read_text() for source in _replaceable()), "COMMIT;"])
 
 
-def known_revision() -> str:
+def newest_migration() -> str:
     """Return the number of the newest migration of this code."""
     return _number(_migrations()[-1])
 
 
-def require_revision(engine: Engine) -> None:
+def require_newest_migration(engine: Engine) -> None:
     """Check that the database has the newest migration of this code.
 
     Raises:
         SchemaMismatch: the migrations differ; the message contains both numbers.
     """
-    if (found := database_revision(engine)) != known_revision():
-        raise SchemaMismatch(known_revision(), found)
+    if (found := database_migration(engine)) != newest_migration():
+        raise SchemaMismatch(newest_migration(), found)
 
 
-def database_revision(engine: Engine) -> str | None:
+def database_migration(engine: Engine) -> str | None:
     """Read the number of the last migration of the database; None if the database was never migrated."""
     try:
         with engine.connect() as connection:

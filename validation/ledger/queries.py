@@ -173,10 +173,10 @@ def read_suite_revisions(engine: Engine) -> list[SuiteRevision]:
     return [row_to_dataclass(SuiteRevision, row) for row in read_view(engine, "suite_revisions")]
 
 
-def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
-    """Read the segments per video of each shard that is not deleted: shard key -> video id -> segments.
+def read_segment_counts(engine: Engine) -> dict[str, dict[str, int]]:
+    """Read how many segments of each video are in each shard: shard key -> video id -> number of segments.
 
-    Superseded videos are included.
+    Superseded results are included; deleted shards are not.
     """
     shards: dict[str, dict[str, int]] = {}
     for row in read_view(engine, "shard_videos"):

@@ -52,7 +52,7 @@ def run_demo(folder: Path, *, keep: bool) -> int:
     console.rule("setting up")
     LocalStack(folder / "stack").erase()
     shutil.rmtree(folder / "results", ignore_errors=True)
-    with LocalStack(folder / "stack", report=console.print) as stack, applied(stack.environment()):
+    with LocalStack(folder / "stack", report=console.print) as stack, replaced_environment(stack.environment()):
         engine, settings, prefect = (
             open_engine(stack.postgres.libpq_url()),
             Settings(),
@@ -158,7 +158,7 @@ def wait_for_interrupt(console: Console, ui_url: str) -> None:
 
 
 @contextmanager
-def applied(environment: dict[str, str]) -> Iterator[None]:
+def replaced_environment(environment: dict[str, str]) -> Iterator[None]:
     """Replace the settings of a real fleet in ``os.environ`` by the stack's environment until the block ends."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("VFLEET_", "R2_", "PREFECT_"))]:

@@ -63,12 +63,12 @@ def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
 def align_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], *, blank: int) -> list[Alignment]:
     """Find the likeliest alignment of each text (Viterbi). ``score_texts`` documents the arguments.
 
-    Every text must have an alignment: see ``is_feasible``.
+    Every text must have an alignment: see ``has_alignment``.
     """
     lattice = _build_lattice(log_probs, frames, texts, blank)
     reached, steps = _advance(lattice)
     log_p, back = _end(reached, lattice.last).max(dim=0)
-    states = _trace_back(lattice.alive, steps, lattice.last - back)
+    states = _trace_back(lattice.is_frame, steps, lattice.last - back)
     own = lattice.emissions.gather(2, states[:, :, None])[:, :, 0]
     columns = (log_p.tolist(), states.T.cpu().numpy(), own.T.double().cpu().numpy(), frames.tolist(), texts)
     rows = zip(*columns, strict=True)
@@ -89,8 +89,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def is_feasible(text: Sequence[int], frames: int) -> bool:
-    """Return whether a text has an alignment: one frame per token, and one more per pair of equal neighbours."""
+def has_alignment(text: Sequence[int], frames: int) -> bool:
+    """Return whether a text has an alignment with ``frames`` frames.
+
+    An alignment needs one frame per token, and one more for the blank between two equal neighbours.
+    """
     repeats = sum(left == right for left, right in pairwise(text))
     return len(text) + repeats <= frames
 
@@ -106,10 +109,10 @@ class _Lattice:
     """The CTC lattices of B texts, with S states and T frames each."""
 
     emissions: Tensor
-    """(T, B, S) log-probability of each state's symbol in each frame."""
+    """(T, B, S) log-probability of each state's symbol per frame; of ``WILDCARD``, that of the likeliest symbol."""
     skip_lp: Tensor
     """(B, S) float64: 0 for a state that a path may enter from the state two before it, else minus infinity."""
-    alive: Tensor
+    is_frame: Tensor
     """(T, B) bool: True for a frame of the item, False for padding."""
     last: Tensor
     """(B,) index of each item's last state, which is the blank after the last token."""
@@ -126,8 +129,8 @@ def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[i
     skip_lp = torch.full_like(symbols, -inf, dtype=torch.float64)
     may_skip = (symbols[:, 2:] != blank) & (symbols[:, 2:] != symbols[:, :-2])
     skip_lp[:, 2:].masked_fill_(may_skip, 0.0)
-    alive = torch.arange(len(by_frame), device=frames.device)[:, None] < frames
-    return _Lattice(emissions, skip_lp, alive, _tensor([2 * len(text) for text in texts], log_probs))
+    is_frame = torch.arange(len(by_frame), device=frames.device)[:, None] < frames
+    return _Lattice(emissions, skip_lp, is_frame, _tensor([2 * len(text) for text in texts], log_probs))
 
 
 def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
@@ -148,7 +151,7 @@ def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
         best = torch.maximum(reached, one)
         steps[frame] = (one > reached).to(torch.uint8).masked_fill_(two > best, 2)
         arrived = torch.maximum(best, two) + emissions[frame]
-        reached = torch.where(lattice.alive[frame, :, None], arrived, reached)
+        reached = torch.where(lattice.is_frame[frame, :, None], arrived, reached)
     return reached, steps
 
 
@@ -159,13 +162,13 @@ def _end(reached: Tensor, last: Tensor) -> Tensor:
     return torch.stack([in_blank, in_token.masked_fill(last == 0, -inf)])
 
 
-def _trace_back(alive: Tensor, steps: Tensor, state: Tensor) -> Tensor:
+def _trace_back(is_frame: Tensor, steps: Tensor, state: Tensor) -> Tensor:
     """Follow the steps back from each item's end state; return the (T, B) states in all frames, padding included."""
-    states = torch.empty_like(alive, dtype=torch.int64)
+    states = torch.empty_like(is_frame, dtype=torch.int64)
     for frame in reversed(range(len(steps))):
         states[frame] = state
         taken = steps[frame].gather(1, state[:, None])[:, 0]
-        state = torch.where(alive[frame], state - taken, state)
+        state = torch.where(is_frame[frame], state - taken, state)
     return states
 
 

@@ -142,10 +142,11 @@ columns, so they would accept segments that a model has not scored."""
 class ModelSubsetScorer:
     """A scorer that uses only some models of a suite.
 
-    Its rows hold only the columns of these models, and each verdict is ``review`` with the reason ``partial``.
+    Of the columns of models, its rows hold only those of the subset. Each verdict is ``review`` with the reason
+    ``partial``.
     """
 
-    suite: Scorer
+    whole: Scorer
     name: str
     roles: SuiteRoles
     rules: Rules
@@ -155,7 +156,7 @@ class ModelSubsetScorer:
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
         """Start to score utterances with the models of the subset; return the job at once."""
         wanted = tuple(self.columns)
-        return self.suite.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
+        return self.whole.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
 
 
 def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
@@ -169,7 +170,7 @@ def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
     roles = scorer.roles
     kept = tuple(model for model in scorer.columns if model in requested)
     return ModelSubsetScorer(
-        suite=scorer,
+        whole=scorer,
         name=scorer.name,
         roles=SuiteRoles(
             kept,

@@ -33,9 +33,9 @@ def shard_folder(worker_id: str) -> str:
     return f"shards/{worker_id}"
 
 
-def compacted_key(suite: str, token: UUID) -> str:
-    """Return the key of a compacted parquet file; ``token`` is new for each attempt, so that keys never collide."""
-    return f"shards/compacted/validation_{suite}_{token.hex}.parquet"
+def compacted_key(suite: str, merge_id: UUID) -> str:
+    """Return the key of a compacted shard. Each merge has a new random ``merge_id``, so that keys never collide."""
+    return f"shards/compacted/validation_{suite}_{merge_id.hex}.parquet"
 
 
 def parse_shard_key(key: str) -> tuple[str, int] | None:

@@ -25,7 +25,7 @@ from validation.errors import FleetError
 from validation.exit_codes import ExitCode
 from validation.hardware.gpu import DriverTooOld, built_for_cuda, supports_cuda
 from validation.ledger.engine import open_engine
-from validation.ledger.migrate import require_revision
+from validation.ledger.migrate import require_newest_migration
 from validation.output import configure_logging
 from validation.vast.rate_limit import Clock, InterruptibleClock, WallClock
 
@@ -143,7 +143,7 @@ def check_ledger(database_url: str) -> None:
     """
     engine = open_engine(database_url)
     try:
-        require_revision(engine)
+        require_newest_migration(engine)
     finally:
         engine.dispose()
 

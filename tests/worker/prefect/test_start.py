@@ -21,7 +21,7 @@ from validation.doctor.prefect_server import PrefectRefused
 from validation.domain import WorkerProfile
 from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine
-from validation.ledger.migrate import known_revision
+from validation.ledger.migrate import newest_migration
 from validation.ledger.workers import register_worker
 from validation.local.service import free_port
 from validation.models.suite import load_suite
@@ -159,7 +159,7 @@ def test_ledger_at_another_migration_is_refused(unmigrated, prefect, prefect_ser
     """The sentence names both migrations."""
     code, stderr = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=unmigrated)
     assert code == 2
-    assert stderr.startswith(f"this code knows migration {known_revision()}, the database is not migrated at all")
+    assert stderr.startswith(f"this code knows migration {newest_migration()}, the database is not migrated at all")
 
 
 def test_unreachable_ledger_is_named(prefect, prefect_server, refusal):

@@ -194,7 +194,7 @@ def _describe_transcript(segment: SegmentResult) -> Mapping[str, Scalar]:
     transcript = segment.transcript
     if transcript is None or transcript.covered is None:
         return dict.fromkeys(("tokens", "covered", "feasible"))
-    return {"tokens": transcript.known_tokens, "covered": transcript.covered, "feasible": segment.is_feasible}
+    return {"tokens": transcript.known_tokens, "covered": transcript.covered, "feasible": segment.has_alignment}
 
 
 _SCORE_COLUMNS = (

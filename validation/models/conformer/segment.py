@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from validation.domain import Seconds
 from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTranscript
-from validation.models.ctc import Alignment, align_texts, collapse, is_feasible, one_thread, score_texts
+from validation.models.ctc import Alignment, align_texts, collapse, has_alignment, one_thread, score_texts
 
 MAX_PIECE_S: Seconds = 30.0
 """A longer segment is cut into pieces. The model was trained on at most 30 s. The cost of attention grows with the
@@ -37,7 +37,7 @@ class EngineOutput:
     """The output of the network for a batch of B items and L languages."""
 
     log_probs: NDArray[np.float32]
-    """(B, T, 257) log-probabilities of the pieces of each item's language, the blank last."""
+    """(B, T, 257) log-probabilities of the subword tokens of each item's language, the blank last."""
     frames: NDArray[np.int64]
     """(B,) number of frames of each item. The ``log_probs`` of later frames have no meaning."""
     best_sums: NDArray[np.float32]
@@ -125,9 +125,9 @@ class SegmentResult:
         return self.transcript.tokens if self.transcript else ()
 
     @property
-    def is_feasible(self) -> bool:
-        """Whether the transcript has an alignment with the frames: see ``ctc.is_feasible``."""
-        return is_feasible(self.transcript_tokens, self.frames)
+    def has_alignment(self) -> bool:
+        """Whether the transcript has an alignment with the frames: see ``ctc.has_alignment``."""
+        return has_alignment(self.transcript_tokens, self.frames)
 
     @property
     def states(self) -> int:
@@ -138,7 +138,7 @@ class SegmentResult:
     def is_comparable(self) -> bool:
         """Whether the transcript has known tokens, and fits in the frames and in memory."""
         known = self.transcript.known_tokens if self.transcript else 0
-        return known > 0 and self.is_feasible and self.frames * self.states <= MAX_LATTICE_CELLS
+        return known > 0 and self.has_alignment and self.frames * self.states <= MAX_LATTICE_CELLS
 
     @property
     def language_scores(self) -> LanguageScores | None:
@@ -186,10 +186,15 @@ def worst_window_lp(frame_lp: NDArray[np.float64], best_lp: NDArray[np.float64])
 def join_pieces(
     output: EngineOutput, rows: Sequence[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Join the output for the pieces of one segment, which are the items ``rows`` of the batch.
+    """Join the network's output for one segment whose audio was cut into several items of a batch.
+
+    Args:
+        output: the output for the batch.
+        rows: the indices of the segment's items in the batch, in the order of time.
 
     Returns:
-        (T, 257) log-probabilities joined in time, (L,) ``best_sums`` and (L,) ``best_counts``, both summed over pieces.
+        (T, 257) log-probabilities joined in time, and (L,) ``best_sums`` and (L,) ``best_counts`` as in
+        ``EngineOutput`` for L languages, both summed over the items.
     """
     log_probs = np.concatenate([output.log_probs[row, : output.frames[row]] for row in rows])
     return log_probs, output.best_sums[rows].sum(axis=0), output.best_counts[rows].sum(axis=0)

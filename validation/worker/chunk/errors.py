@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from validation.corpus.audio import Undecodable
+from validation.corpus.audio import AudioDecodeError
 from validation.corpus.fetch import VideoTooLong
 from validation.corpus.layouts import NoSegments
 from validation.corpus.segment_refs import BadLayout
@@ -26,7 +26,7 @@ from validation.storage.errors import InvalidObjectKey, ObjectMissing, StoreRefu
 NO_OBJECT_ERRORS = (ObjectMissing, InvalidObjectKey)
 """The store answers, but has no object under the key: the video's object is missing, or the address is wrong."""
 
-VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments, VideoTooLong, Undecodable)
+VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments, VideoTooLong, AudioDecodeError)
 """Errors of a video itself: no object, a bad tar, a bad layout, no segments, too much or undecodable audio."""
 
 

@@ -341,7 +341,7 @@ class GroupScoringJob:
         """Wait at most ``timeout_s`` for the end of the job; return whether it has ended.
 
         Raises:
-            Transient: the models could not answer. The videos without rows may be submitted again.
+            Transient: the models could not answer. Videos that ``pop_finished`` has not yielded may be submitted again.
         """
         return self._job.wait(timeout_s)
 

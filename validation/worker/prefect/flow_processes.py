@@ -109,7 +109,10 @@ class VastGpuJobConfiguration(ProcessJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Set the command and validate the job. Runs in the worker's process."""
+        """Set the command, and record why the run is not allowed; ``validate_job`` raises it.
+
+        Runs in the worker's process.
+        """
         self.command = command_to_string(
             [get_sys_executable(), "-m", "validation.child_process", "--module", FLOW_MODULE, str(os.getpid())]
         )
