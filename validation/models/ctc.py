@@ -42,7 +42,7 @@ class Alignment:
 
 
 def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], *, blank: int) -> list[float]:
-    """Sum the probabilities of all alignments of each text.
+    """Compute the log-probability of each text, which is the sum over all alignments of the text.
 
     Args:
         log_probs: (B, T, V) float log-probabilities.
@@ -119,6 +119,7 @@ class _Lattice:
 
 
 def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
+    """Build the lattices of B texts. ``score_texts`` documents the arguments."""
     states = np.full((len(texts), 2 * max(map(len, texts)) + 1), blank)
     for row, text in zip(states, texts, strict=True):
         row[1 : 2 * len(text) : 2] = text
@@ -156,7 +157,10 @@ def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
 
 
 def _end_log_probs(reached: Tensor, last: Tensor) -> Tensor:
-    """Return the log-probabilities of the paths that end in the last blank and in the last token, (2, B)."""
+    """Return (2, B) log-probabilities: of the path that ends in the last blank, and of that in the last token.
+
+    An empty text has no last token: its second log-probability is minus infinity.
+    """
     in_blank = reached.gather(1, last[:, None])[:, 0]
     in_token = reached.gather(1, (last - 1).clamp(min=0)[:, None])[:, 0]
     return torch.stack([in_blank, in_token.masked_fill(last == 0, -inf)])
@@ -177,6 +181,7 @@ def _tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
 
 
 def _make_alignment(log_p: float, path: NDArray[np.int64], emitted: NDArray[np.float64], tokens: int) -> Alignment:
+    """Make the alignment of a text of ``tokens`` tokens from the state and the log-probability of each frame."""
     in_token = path % 2 == 1
     of_token = path[in_token] // 2
     sums = np.bincount(of_token, weights=emitted[in_token], minlength=tokens)

@@ -1,7 +1,7 @@
 """The deep check of the weights of the suite `indic`.
 
-The checks compare features and log-probabilities with the published files, read the labels of the LID models, and score
-speech with known text.
+The checks compare features and log-probabilities with the results of the published files, read the labels of the LID
+models, and score speech with known text.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,13 +38,16 @@ class Check:
     """The result of one comparison."""
 
     model: str
+    """The name of the model in the suite."""
     subject: str
+    """What is compared, such as ``labels`` or ``text of <clip>``."""
     found: str
+    """The measured difference, or a description of what was found."""
     passed: bool
 
 
 def run_deep_check(root: Path | None = None) -> Iterator[Check]:
-    """Check the weights below ``root``, or below VFLEET_WEIGHTS if ``root`` is None.
+    """Check the weights below ``root``, or below VFLEET_WEIGHTS if ``root`` is None; yield one result per comparison.
 
     Cheap checks come first: the front end, the graphs, the labels, then speech with known text. Speech is checked only
     if ``root`` is None.
@@ -135,6 +138,8 @@ def _run_published_graphs(
 
 def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
     """Load each LID model, and list the languages of IndicConformer on which the LID model abstains.
+
+    These checks always pass, because a LID model may abstain.
 
     Raises:
         BadInput: a label of a LID model is no known language code.

@@ -26,13 +26,17 @@ beyond them show an overflow. A published float16 build of the recogniser wrote 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one comparison: the measured value, and whether the value is within its limit."""
+    """The result of one comparison between the precisions."""
 
     model: str
     measure: str
+    """What is measured, such as ``answers lost`` or ``mean CER change``."""
     found: float
+    """The measured value."""
     limit: str
+    """The limit of the value, as text such as ``<= 0.02``."""
     passed: bool
+    """Whether the value is within its limit."""
 
 
 def compare_precisions(
@@ -70,10 +74,12 @@ _Pairs: TypeAlias = Sequence[tuple[_Values, _Values]]
 
 
 def _values_of(before: Answer, after: Answer) -> tuple[_Values, _Values]:
+    """Return the values of two answers; empty for an answer that is ``Unscored``."""
     return before.values if isinstance(before, Scored) else {}, after.values if isinstance(after, Scored) else {}
 
 
 def _compare_lid(model: str, pairs: _Pairs) -> Iterator[Check]:
+    """Compare the likeliest languages and the probabilities of a LID model; ``pairs`` are values before and after."""
     named = [(before, after) for before, after in pairs if before["language"] is not None]
     if not named:
         return

@@ -37,10 +37,13 @@ class Scorer(Protocol):
     """A suite of models, either in this process or in the inference server."""
 
     name: str
+    """The name of the suite."""
     roles: SuiteRoles
     rules: Rules
     revisions: Mapping[str, str]
+    """The revision of each model, by model name."""
     columns: Mapping[str, Sequence[Column]]
+    """The columns of each model, by model name, in the order of a shard."""
 
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
         """Start to score utterances with every model; return the job at once. Any thread may call this method."""
@@ -89,7 +92,8 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
 
     Args:
         decoded: the video with the audio of its segments.
-        answers: one mapping from model name to answer per segment that has audio, in the order of the segments.
+        answers: one mapping from model name to answer per segment that the models scored, in the order of the segments.
+            The models score a segment if ``DecodedSegment.utterance_for`` returns an utterance.
         scorer: the suite that gave the answers. Its roles determine the signals, and its rules the verdict.
     """
     known = scorer.roles.known_languages
@@ -147,6 +151,7 @@ class ModelSubsetScorer:
     """
 
     whole: Scorer
+    """The scorer of the whole suite."""
     name: str
     roles: SuiteRoles
     rules: Rules

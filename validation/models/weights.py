@@ -86,6 +86,7 @@ class Weights:
         return folder
 
     def _write(self, file: WeightFile, folder: Path) -> None:
+        """Write a weight file into a folder, and check its sha256 before it replaces an existing file."""
         digest = hashlib.sha256()
         with replace_atomically(folder / file.name) as partial:
             with partial.open("wb") as opened:
@@ -95,6 +96,7 @@ class Weights:
             self._check(file, digest.hexdigest())
 
     def _blocks(self, file: WeightFile) -> Iterator[bytes]:
+        """Yield the content of a weight file in blocks, one part after the other."""
         for part in file.parts:
             path = _locate(part)
             if path is None:

@@ -131,6 +131,7 @@ def _inner_tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _map_tensor(path: Path, tensor: TensorProto) -> NDArray[np.generic]:
+    """Map the external data of a tensor into memory; raise ``UnsupportedGraph`` for a forbidden path or missing bytes."""
     where = {entry.key: entry.value for entry in tensor.external_data}
     location = PurePosixPath(where["location"])
     if location.is_absolute() or ".." in location.parts:
@@ -145,6 +146,7 @@ def _map_tensor(path: Path, tensor: TensorProto) -> NDArray[np.generic]:
 
 
 def _point_at(tensor: TensorProto, location: str, offset: int, size_bytes: int) -> None:
+    """Make a tensor refer to its data in a weight file, at an offset in bytes."""
     del tensor.external_data[:]
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(size_bytes))):
         tensor.external_data.add(key=key, value=value)

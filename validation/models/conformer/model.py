@@ -45,8 +45,9 @@ class IndicConformer:
     and may be slightly above 0 for others. Characters that the vocabulary cannot spell (Latin letters, most digits) are
     skipped; ``covered`` is the share of the other characters.
 
-    A segment of more than 30 s goes through the network in pieces of equal length. The frames of the pieces are joined
-    before any score is computed, so such a segment has all values. Only words at a cut are recognised less well.
+    A segment of more than 30 s is cut into audio pieces of equal length, which go through the network separately. Their
+    frames are joined before any score is computed, so such a segment has all values. Only words at a cut are recognised
+    less well.
     """
 
     name: ClassVar[str] = "conformer"
@@ -129,7 +130,7 @@ class IndicConformer:
         return answers
 
     def _run(self, batch: Batch, rows: Sequence[int]) -> list[SegmentResult]:
-        """Run the network on all pieces of these segments together; return one result per segment."""
+        """Run the network on all audio pieces of these segments together; return one result per segment."""
         index_of = self._vocabulary.index_of
         languages = [
             code if (code := normalize_language_code(batch.languages[row])) in index_of else None for row in rows
@@ -153,6 +154,7 @@ class IndicConformer:
         return self._tokenizers[language].tokenize(text) if language else None
 
     def _make_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+        """Return the value of each column, by column name, for one segment."""
         return {
             **self._make_language_values(segment, declared),
             **self._make_text_values(segment),

@@ -103,6 +103,7 @@ def _make_language_score_nodes() -> list[NodeProto]:
 
 
 def _head_constants(columns: NDArray[np.int64]) -> list[TensorProto]:
+    """Make the constants that the added nodes of the head read."""
     count, width = columns.shape
     whole: dict[str, int | Sequence[int] | NDArray[np.int64]] = {
         "table": columns,
@@ -125,6 +126,7 @@ def _head_constants(columns: NDArray[np.int64]) -> list[TensorProto]:
 
 
 def _head_node(op: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> NodeProto:
+    """Make a node of the head. The prefix ``_HEAD`` is put before every name."""
     own = [f"{_HEAD}{name}" for name in outputs]
     return helper.make_node(op, [f"{_HEAD}{name}" for name in inputs], own, name=own[0], **attributes)
 
@@ -212,6 +214,7 @@ def _padding_node(op: str, inputs: Sequence[str], output: str) -> NodeProto:
 
 
 def _int_attribute(node: NodeProto, name: str) -> list[int]:
+    """Return the integers of an attribute of a node; empty if the node lacks the attribute."""
     return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
 
 

@@ -99,6 +99,7 @@ def _normalised(text: TokenizedText) -> list[str]:
 
 
 def _word_sums(text: TokenizedText, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum the log-probabilities of the tokens of each word."""
     return np.add.reduceat(log_p, [0, *text.word_ends[:-1]])
 
 
@@ -120,9 +121,13 @@ class SegmentState:
 
     transcript: str
     declared: str | None
+    """The declared language."""
     pieces: tuple[Waveform, ...]
+    """The audio, cut by ``split_evenly`` into pieces of at most 30 s."""
     encoded: list[NDArray[np.float32]] = field(default_factory=list)
+    """The output of the encoder for each piece."""
     languages_of_pieces: list[Mapping[str, float]] = field(default_factory=list)
+    """The probability of each language, by code, for each piece."""
     tokens: list[tuple[int, ...]] = field(default_factory=list)
     """The recognised tokens of each piece."""
     spellings: tuple[TokenizedText, ...] = ()
@@ -289,6 +294,7 @@ class WhisperBase:
 
 
 def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> dict[_Key, list[_Item]]:
+    """Group items by ``key``. Items keep their order within a group."""
     groups: defaultdict[_Key, list[_Item]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)

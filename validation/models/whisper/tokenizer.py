@@ -124,19 +124,19 @@ def repair_merges(tokenizer: dict[str, Any]) -> dict[str, Any]:
 def split_words(text: str, *, spaced: bool) -> list[str]:
     """Split a text into words, or into characters in a script without spaces.
 
-    A piece without a letter or number, such as a single dash or danda, is joined to the word before it. At the
-    beginning of the text it is joined to the word after it.
+    A dash, a danda or another part without a letter or number is joined to the word before it. At the beginning of the
+    text it is joined to the word after it.
 
     Returns:
         Words without surrounding spaces. ``join_words`` restores the text. Every word has a letter or number, unless
         the whole text has none.
     """
     words: list[str] = []
-    for piece in text.split() if spaced else "".join(text.split()):
-        if words and not (normalise_text(piece) and normalise_text(words[-1])):
-            words[-1] = join_words([words[-1], piece], spaced=spaced)
+    for part in text.split() if spaced else "".join(text.split()):
+        if words and not (normalise_text(part) and normalise_text(words[-1])):
+            words[-1] = join_words([words[-1], part], spaced=spaced)
         else:
-            words.append(piece)
+            words.append(part)
     return words
 
 
