@@ -131,7 +131,7 @@ def _inner_tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _map_tensor(path: Path, tensor: TensorProto) -> NDArray[np.generic]:
-    """Map the external data of a tensor into memory; raise ``UnsupportedGraph`` for a forbidden path or missing bytes."""
+    """Map the external data of a tensor into memory; check their path and size."""
     where = {entry.key: entry.value for entry in tensor.external_data}
     location = PurePosixPath(where["location"])
     if location.is_absolute() or ".." in location.parts:

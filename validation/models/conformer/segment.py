@@ -14,8 +14,8 @@ from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTransc
 from validation.models.ctc import Alignment, align_texts, collapse, has_alignment, one_thread, score_texts
 
 MAX_PIECE_S: Seconds = 30.0
-"""A longer segment is cut into audio pieces of equal length. The model was trained on at most 30 s. The cost of attention
-grows with the square of the length, and the exported graph fails beyond about six minutes."""
+"""A longer segment is cut into audio pieces of equal length. The model was trained on at most 30 s. The cost of
+attention grows with the square of the length, and the exported graph fails beyond about six minutes."""
 FRAME_S: Seconds = 0.08
 """The duration of one frame of the network's output."""
 WINDOW_FRAMES = 12
