@@ -40,7 +40,7 @@ requests of this client."""
 
 
 class ClientConnection:
-    """The connection of one client: reads requests, and buffers answers until the socket accepts them. Never blocks."""
+    """The connection of one client. It buffers answers until the socket accepts them. No method blocks."""
 
     def __init__(
         self, sock: socket.socket, scheduler: RequestScheduler, suite: SuiteInfo, status: InferenceStatus
@@ -56,6 +56,7 @@ class ClientConnection:
 
     @property
     def wants_to_send(self) -> bool:
+        """Whether the buffer holds bytes for the client."""
         return bool(self._unsent)
 
     @property
@@ -89,6 +90,7 @@ class ClientConnection:
             self.reject(str(error))
 
     def answer(self, request_id: str, answers: Answers) -> None:
+        """Queue the answers to a request for sending."""
         self._queue_frame({"answer": [request_id, encode_answers(answers)]})
 
     def reject(self, reason: str) -> None:
@@ -107,6 +109,7 @@ class ClientConnection:
                 del self._unsent[: self.sock.send(self._unsent)]
 
     def close(self) -> None:
+        """Remove the client from the scheduler, and close its socket and descriptors."""
         self._scheduler.remove_client(self)
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -145,13 +148,13 @@ class ClientConnection:
 
 
 class Server:
-    """Serves clients until stopped.
+    """The event loop that serves all clients.
 
     Args:
-        listener: from ``listen_unix``.
-        scheduler: takes the requests and returns the answers.
-        suite: sent to each client in the welcome frame.
-        status: sent to a client on request; the server updates the number of clients in it.
+        listener: the result of ``listen_unix``.
+        scheduler: the scheduler that takes the requests and returns the answers.
+        suite: the suite that the welcome frame describes to each client.
+        status: the counters that a client may request. The server updates the number of clients in them.
         wakeup: an eventfd that is written when the scheduler has completed requests.
     """
 
@@ -228,7 +231,7 @@ class Server:
             self._flush_and_rearm(connection)
 
     def _flush_and_rearm(self, connection: ClientConnection) -> None:
-        """Send what the socket accepts and wait for the next events; close the connection if it was rejected."""
+        """Send what the socket accepts, set the events to wait for, and close a rejected or broken connection."""
         with suppress(OSError):
             connection.send()
             if not connection.is_closing:

@@ -17,13 +17,15 @@ from validation.models.suite import Suite
 
 @dataclass(slots=True)
 class InferenceStatus:
-    """Collects the counters of the suite, the scheduler and the executor."""
+    """The counters of the suite, the scheduler and the executor."""
 
     suite: Suite
     scheduler: RequestScheduler
     executor: BatchExecutor
     clients: int = 0
+    """Number of connections now."""
     started_s: float = field(default_factory=time.monotonic)
+    """Start of the server, by the monotonic clock."""
 
     def describe(self) -> dict[str, Any]:
         """Return all counters since the start of the server, in JSON types."""

@@ -99,6 +99,7 @@ def store_errors(store: ObjectStore, key: str) -> Iterator[None]:
 
 
 def _convert_error(error: Exception, store: ObjectStore, key: str) -> FleetError:
+    """Return the error of this project for an error of the client library."""
     address, text = describe_store_address(store), str(error)
     status, code = _find_status(error, text), _find_code(text)
     response = " ".join(str(part) for part in (status, code) if part)
@@ -124,6 +125,7 @@ def _explain_missing(store: ObjectStore, key: str, address: str, *, is_s3_respon
 
 
 def _find_status(error: Exception, text: str) -> int | None:
+    """Return the HTTP status of the response; None if there was no response or the error does not state it."""
     found = _STATUS.search(text)
     if found:
         return int(found[1])
@@ -135,6 +137,7 @@ def _find_status(error: Exception, text: str) -> int | None:
 
 
 def _find_code(text: str) -> str | None:
+    """Return S3's error code, such as ``NoSuchBucket``; None if the error has none."""
     found = _CODE.search(text)
     return found[1] if found else None
 
@@ -149,18 +152,21 @@ def _find_transport_cause(text: str) -> str:
 
 
 def _is_refusal(status: int | None) -> bool:
+    """Return whether a status means that a retry cannot succeed."""
     if status == HTTPStatus.NOT_IMPLEMENTED:  # the store does not support conditional writes, so no retry can succeed
         return True
     return status is not None and 300 <= status < 500 and status not in _RETRYABLE  # noqa: PLR2004 - the classes of HTTP statuses
 
 
 def _reachability_advice(store: ObjectStore) -> str:
+    """Return what the operator should check if a store does not answer."""
     if isinstance(store, S3Store):
         return "check that it runs, that this machine can reach it, and R2_ENDPOINT_URL"
     return "check that the folder exists, is mounted and readable"
 
 
 def _credentials_advice(store: ObjectStore) -> str:
+    """Return what the operator should check if a store rejects this client."""
     if isinstance(store, S3Store):
         return "check R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, and whether R2_SESSION_TOKEN has expired"
     return "check the owner and the permissions of the folder"

@@ -50,7 +50,7 @@ _CHUNK_BYTES = 1 << 20
 
 CredentialSource: TypeAlias = Callable[[], StoreCredential]
 """A function that returns the credential of an S3 store. The client library calls it before the first request, and
-before each request in the last five minutes of a credential. The function must return without delay."""
+before a request if the credential expires within five minutes. The function must return without delay."""
 
 
 def open_store(url: str, settings: Settings, credentials: CredentialSource | None = None) -> ObjectStore:
@@ -237,6 +237,7 @@ class _CredentialProvider:
 
 
 def _read_credentials(parts: SplitResult, settings: Settings) -> CredentialSource:
+    """Return a source of the settings' credential; raise ``BadInput`` if the settings have none."""
     key, secret, token = settings.s3_access_key_id, settings.s3_secret_access_key, settings.s3_session_token
     if key is None or secret is None:
         raise BadInput(f"{parts.geturl()} needs R2_ENDPOINT_URL, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY")
@@ -341,6 +342,7 @@ def _show_aws_variables() -> None:
 
 
 def _split_url(url: str, what: str) -> SplitResult:
+    """Split a URL; raise ``BadInput``, which shows ``what`` and not the URL, if that is impossible."""
     try:
         return urlsplit(url)
     except ValueError:
@@ -348,6 +350,7 @@ def _split_url(url: str, what: str) -> SplitResult:
 
 
 def _without_user(parts: SplitResult) -> str:
+    """Return a URL without its user and password."""
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
