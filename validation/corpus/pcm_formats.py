@@ -192,6 +192,7 @@ def _check_size(payload: bytes, riff_bytes: int) -> None:
 
 
 def _check_samples(payload: bytes, data: _Chunk, bytes_per_s: int) -> None:
+    """Raise ``WrongLength`` if samples are cut off, or if more than ``MAX_STRAY_S`` of unknown bytes follow them."""
     stop = data.start + data.size
     if stop > len(payload):
         raise WrongLength(f"its samples have {len(payload) - data.start} of {data.size} bytes")
