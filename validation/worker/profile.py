@@ -161,5 +161,6 @@ def temporary_registration(engine: Engine, settings: Settings) -> Iterator[None]
 
 
 def _versions() -> Mapping[str, str]:
+    """Return the versions of this project, Prefect and Python."""
     packages = {name: version(name) for name in ("validation-fleet", "prefect")}
     return packages | {"python": platform.python_version()}

@@ -24,7 +24,7 @@ call and never answer it."""
 
 
 class LeaseRenewer:
-    """Renews the lease of a chunk and reports its progress, in a thread, until the chunk ends or is lost.
+    """A thread that renews the lease of a chunk and reports its progress, until the chunk ends or is lost.
 
     A ledger outage has no effect if the ledger is back before the lease ends. After that the lease counts as lost, even
     if no other worker has taken the videos, because only the ledger knows which worker holds them.
