@@ -138,11 +138,8 @@ class Rules(_StrictModel):
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
         """The implied rules (audio decoded, length as declared, models answered), followed by the rules of the file."""
-        of_models = (
-            make(model)
-            for model in self.required_models
-            for make in (_unscored_rule, _unknown_language_rule, _unsupported_language_rule)
-        )
+        implied = (_unscored_rule, _unknown_language_rule, _unsupported_language_rule)
+        of_models = (make_rule(model) for model in self.required_models for make_rule in implied)
         return (_UNDECODABLE, _SHORTER, _LONGER, *of_models, *self.rules)
 
     @property
