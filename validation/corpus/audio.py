@@ -200,7 +200,7 @@ def _read_with_libsndfile(file: soundfile.SoundFile) -> Iterator[Block]:
             frames += len(samples)
             yield Block(file.samplerate, samples.T)
         if file.frames < _UNKNOWN_FRAMES:
-            _check_whole(frames / file.samplerate, file.frames / file.samplerate)
+            _check_complete(frames / file.samplerate, file.frames / file.samplerate)
 
 
 def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
@@ -213,8 +213,8 @@ def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
         for frame in _gather_frames(container, stream, has_times=has_times):
             decoded_s += frame.samples / frame.sample_rate
             yield Block(frame.sample_rate, _split_channels(frame))
-        _check_whole(decoded_s, _find_declared_s(container, stream) if file.declares_length else None)
-        _check_whole(decoded_s, file.declared_s)
+        _check_complete(decoded_s, _find_declared_s(container, stream) if file.declares_length else None)
+        _check_complete(decoded_s, file.declared_s)
 
 
 def _gather_frames(container: InputContainer, stream: AudioStream, *, has_times: bool) -> Iterator[av.AudioFrame]:
@@ -276,6 +276,6 @@ def _check_gap(gap_s: Seconds, decoded_s: Seconds) -> None:
         raise ValueError(f"its time jumps by {gap_s:.2f} s after {decoded_s:.2f} s of audio")
 
 
-def _check_whole(decoded_s: Seconds, declared_s: Seconds | None) -> None:
+def _check_complete(decoded_s: Seconds, declared_s: Seconds | None) -> None:
     if declared_s is not None and decoded_s < declared_s - _MAX_MISSING_S:
         raise ValueError(f"it ends after {decoded_s:.2f} of {declared_s:.2f} s")

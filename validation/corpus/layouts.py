@@ -7,13 +7,13 @@ from pathlib import PurePosixPath
 
 from validation.corpus.index import read_index
 from validation.corpus.pairs import read_pairs
-from validation.corpus.records import Object, Record, read_record
+from validation.corpus.records import JsonObject, Record, read_record
 from validation.corpus.segment_refs import (
     BadLayout,
     MemberNames,
     SegmentRef,
     TarListing,
-    natural_order,
+    natural_sort_key,
     ref_audio,
     ref_missing,
     ref_span,
@@ -61,7 +61,7 @@ def read_shar(listing: TarListing) -> list[SegmentRef] | None:
     return [ref for cut in cuts for ref in _ref_cut(cut, audio)] if cuts else None
 
 
-def _read_cuts(listing: TarListing, name: str) -> list[Object]:
+def _read_cuts(listing: TarListing, name: str) -> list[JsonObject]:
     try:
         rows = listing.parse(name)
     except ValueError as error:
@@ -74,7 +74,7 @@ def _read_cuts(listing: TarListing, name: str) -> list[Object]:
     return cuts
 
 
-def _ref_cut(cut: Object, audio: _CutAudio) -> list[SegmentRef]:
+def _ref_cut(cut: JsonObject, audio: _CutAudio) -> list[SegmentRef]:
     cut_id = str(cut.get("id"))
     member = audio.find(cut_id)
     records = [_read_supervision(row) for row in cut["supervisions"] if isinstance(row, Mapping)] or [Record()]
@@ -93,7 +93,7 @@ def _ref_only_supervision(cut_id: str, record: Record, member: str, cut_s: Secon
     return ref_span(cut_id, record, member)
 
 
-def _read_supervision(row: Object) -> Record:
+def _read_supervision(row: JsonObject) -> Record:
     """Read the record of a supervision. Its ``start`` is a position in the audio of the cut, so it is the offset."""
     record = read_record(row)
     return replace(record, offset_s=record.start_s)
@@ -151,7 +151,7 @@ def read_layout(listing: TarListing) -> Layout:
     name, count = Counter(segment.name for segment in segments).most_common(1)[0]
     if count > 1:
         raise BadLayout(listing.key, f"{count} segments are called {name!r}")
-    ordered = sorted(segments, key=lambda segment: natural_order(segment.name))
+    ordered = sorted(segments, key=lambda segment: natural_sort_key(segment.name))
     return Layout(kind, tuple(ordered), _find_language(listing), listing.audio)
 
 

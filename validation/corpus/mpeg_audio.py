@@ -39,7 +39,7 @@ class _Frame(NamedTuple):
     """Sample rate in Hz."""
 
 
-class _Walk(NamedTuple):
+class _FrameTotals(NamedTuple):
     frames: int
     duration_s: Seconds
 
@@ -57,16 +57,16 @@ def read_mpeg_audio(payload: bytes) -> AudioFile:
     start = _find_first_frame(payload, skip_id3(payload))
     if start is None:
         return AudioFile(payload, "ffmpeg", declares_length=False)
-    header_frames = _count_of_header(payload, start)
-    walk = _walk(payload, start)
+    header_frames = _read_header_count(payload, start)
+    totals = _count_frames(payload, start)
     if header_frames is None:
-        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=walk.duration_s)
-    if walk.frames < header_frames:
-        raise WrongLength(f"the file has {walk.frames} of {header_frames} frames")
-    if walk.frames > header_frames + 2:  # a wrong count, or an appended file: use the frames and drop the header
+        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=totals.duration_s)
+    if totals.frames < header_frames:
+        raise WrongLength(f"the file has {totals.frames} of {header_frames} frames")
+    if totals.frames > header_frames + 2:  # a wrong count, or an appended file: use the frames and drop the header
         first = _parse_frame(payload, start)
         payload = payload[start + (first.size if first else 0) :]
-        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=walk.duration_s)
+        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=totals.duration_s)
     return AudioFile(payload, "ffmpeg", declares_length=True, declared_s=None)
 
 
@@ -86,7 +86,7 @@ def _find_first_frame(payload: bytes, start: int) -> int | None:
     return None
 
 
-def _walk(payload: bytes, start: int) -> _Walk:
+def _count_frames(payload: bytes, start: int) -> _FrameTotals:
     """Count the frames from ``start`` to the end of the file. Tags between and after the frames are skipped.
 
     Raises:
@@ -109,7 +109,7 @@ def _walk(payload: bytes, start: int) -> _Walk:
     else:
         if place - len(payload) > 0 and not payload.startswith(_ID3V1, len(payload) - _ID3V1_BYTES):
             raise WrongLength(f"the last frame is cut off: {place - len(payload)} bytes are missing")
-    return _Walk(frames, samples / first.rate)
+    return _FrameTotals(frames, samples / first.rate)
 
 
 def _check_end(payload: bytes, place: int, max_bytes: float) -> None:
@@ -118,7 +118,7 @@ def _check_end(payload: bytes, place: int, max_bytes: float) -> None:
         raise WrongLength(f"the file is damaged at byte {place}")
 
 
-def _count_of_header(payload: bytes, start: int) -> int | None:
+def _read_header_count(payload: bytes, start: int) -> int | None:
     """Return the number of frames that a Xing, Info or VBRI header in the first frame states; None if there is none."""
     is_mpeg1, is_mono = payload[start + 1] >> 3 & 3 == _MPEG_1, payload[start + 3] >> 6 == 3  # noqa: PLR2004
     tag = start + 4 + ((17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17))

@@ -44,10 +44,10 @@ def _list_files(video: Video, segments: Sequence[PackedSegment]) -> Iterator[tup
     yield "metadata.json", _encode_json(facts)
     for place, segment in enumerate(segments):
         yield f"segments/{place:06d}.flac", encode_audio(segment.audio)
-        yield f"segments/{place:06d}.json", _encode_json(_describe(segment))
+        yield f"segments/{place:06d}.json", _encode_json(_make_record(segment))
 
 
-def _describe(segment: PackedSegment) -> dict[str, object]:
+def _make_record(segment: PackedSegment) -> dict[str, object]:
     fields = {
         "start": segment.start_s,
         "end": segment.end_s,

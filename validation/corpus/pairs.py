@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from validation.corpus.records import Object, Record, find_records, merge_records, read_record
+from validation.corpus.records import JsonObject, Record, find_records, merge_records, read_record
 from validation.corpus.segment_refs import (
     INDEX_STEMS,
     BadLayout,
@@ -15,7 +15,7 @@ from validation.corpus.segment_refs import (
     ref_file,
     ref_missing,
     ref_span,
-    ref_unlisted,
+    ref_untranscribed,
     stem_of,
     strip_suffix,
     to_nfc,
@@ -49,7 +49,7 @@ def read_pairs(listing: TarListing) -> list[SegmentRef] | None:
     if all(sidecar.record.text is None and not sidecar.parts for sidecar in sidecars.values()):
         return None
     pairs = [ref for audio, sidecar in sidecars.items() for ref in _ref_pair(audio, sidecar)]
-    return [*pairs, *ref_unlisted(listing, texts_of), *_transcripts_without_audio(listing, texts_of)]
+    return [*pairs, *ref_untranscribed(listing, texts_of), *_transcripts_without_audio(listing, texts_of)]
 
 
 def _match_texts(listing: TarListing) -> dict[str, list[str]]:
@@ -105,7 +105,7 @@ def _read_text(listing: TarListing, name: str) -> Sidecar:
     return Sidecar(Record(), None)  # an index, which describes many segments
 
 
-def _read_transcript_in_parts(document: Any, rows: Sequence[Object], *, only_audio: bool) -> Sidecar:
+def _read_transcript_in_parts(document: Any, rows: Sequence[JsonObject], *, only_audio: bool) -> Sidecar:
     """Read the JSON that Whisper writes beside a clip: the whole text, and its parts with their times in the clip.
 
     The result is empty if the document is an index: its parts name audio files, or have no text, or the tar has only

@@ -226,7 +226,7 @@ def ref_missing(name: str, record: Record) -> SegmentRef:
     return SegmentRef(name, record, Fault("no_audio", f"the tar holds no audio for {name}"))
 
 
-def ref_unlisted(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
+def ref_untranscribed(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
     """Return one segment with the fault ``no_transcript`` per audio file without a record.
 
     Only audio files in folders with transcribed audio count as segments. Many tars hold the sound of the whole video in
@@ -280,7 +280,7 @@ def to_nfc(name: str) -> str:
     return path if _MARKS.search(path) else unicodedata.normalize("NFC", path)
 
 
-def natural_order(name: str) -> tuple[tuple[object, ...], str]:
+def natural_sort_key(name: str) -> tuple[tuple[object, ...], str]:
     """Return a sort key that orders numbers in names by value: ``seg_2`` before ``seg_10``."""
     parts = _DIGITS.split(name)  # a word, a number, a word, ...
     return tuple(_numeric_key(part) if place % 2 else part for place, part in enumerate(parts)), name

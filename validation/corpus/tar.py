@@ -47,7 +47,7 @@ _MAX_EXTENSIONS = 8
 _MAX_SIZE_DIGITS = 19
 """Maximum number of decimal digits of a size: the digits of 2**63."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
-_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
+_GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 """The errors that ``gzip`` and ``zlib`` raise for truncated or damaged data."""
 
 
@@ -108,7 +108,7 @@ def read_members(
     paths: set[str] = set()
     with _named_errors(key, reader):
         for count, header in enumerate(reader.headers(), 1):
-            path = _check_member(header, count, budget.limits)
+            path = _checked_path(header, count, budget.limits)
             if header.type == _FOLDER:
                 continue
             _check_unique(path, paths)
@@ -185,7 +185,7 @@ def _named_errors(key: str, reader: "_TarReader") -> Iterator[None]:
         if reader.member is None and (name := reader.name_other_format()):
             raise NotTar(key, name) from None
         raise TarCorrupt(key, reader.member, str(damage)) from None
-    except _DAMAGE as damage:
+    except _GZIP_ERRORS as damage:
         raise TarCorrupt(key, reader.member, str(damage)) from damage
 
 
@@ -218,7 +218,7 @@ class _TarReader:
         A payload that was not read before the next header is skipped.
         """
         while header := self._next_header():
-            self.member, self._unread_bytes = header.name, _pad(header.size)
+            self.member, self._unread_bytes = header.name, _round_up_to_block(header.size)
             yield header
             self._skip(self._unread_bytes)
         self._check_padding()
@@ -262,7 +262,7 @@ class _TarReader:
         if header.size > MAX_EXTENSION_BYTES:
             raise LimitExceeded(f"a header of {header.size} bytes follows, more than {MAX_EXTENSION_BYTES}")
         payload = self._read_exactly(header.size)
-        self._skip(_pad(header.size) - header.size)
+        self._skip(_round_up_to_block(header.size) - header.size)
         if header.type == _GNU_LONG_NAME:
             return {b"path": payload.partition(b"\0")[0]}
         if header.type in {_GNU_LONG_LINK, _GNU_LABEL}:
@@ -354,10 +354,10 @@ def _apply_attributes(header: _Header, attributes: Mapping[bytes, bytes]) -> _He
     )
 
 
-def _check_member(header: _Header, count: int, limits: TarLimits) -> str:
+def _checked_path(header: _Header, count: int, limits: TarLimits) -> str:
     """Return the member's path inside the tar. Raise ``LimitExceeded`` if the member is forbidden or over a limit."""
-    if len(header.name) > limits.name_bytes:
-        raise LimitExceeded(f"its name has {len(header.name)} characters, more than {limits.name_bytes}")
+    if len(header.name) > limits.name_chars:
+        raise LimitExceeded(f"its name has {len(header.name)} characters, more than {limits.name_chars}")
     path = PurePosixPath(header.name)
     if path.is_absolute() or ".." in path.parts:
         raise LimitExceeded("its path leads outside the tar")
@@ -378,5 +378,5 @@ def _check_unique(path: str, paths: set[str]) -> None:
     paths.add(path)
 
 
-def _pad(size: int) -> int:
+def _round_up_to_block(size: int) -> int:
     return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES

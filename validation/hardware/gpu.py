@@ -64,7 +64,7 @@ def classify_gpu_errors(work: Callable[[], T]) -> T:
         if found is None:
             raise
     if isinstance(found, GpuOutOfMemory):
-        _free_cache()
+        _free_torch_cache()
     raise found
 
 
@@ -82,7 +82,7 @@ def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
     return None
 
 
-def _free_cache() -> None:
+def _free_torch_cache() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -138,7 +138,7 @@ def supports_cuda(driver: str, cuda: int) -> bool:
     The result is True for a CUDA version that ``MIN_DRIVERS`` does not list.
     """
     minimum = MIN_DRIVERS.get(cuda)
-    return minimum is None or _version(driver) >= _version(minimum)
+    return minimum is None or _parse_driver_version(driver) >= _parse_driver_version(minimum)
 
 
 def check_cuda_support(driver: str, needs: int) -> None:
@@ -152,7 +152,7 @@ def check_cuda_support(driver: str, needs: int) -> None:
 
 
 @cache
-def built_for_cuda() -> int | None:
+def find_built_cuda_major() -> int | None:
     """Find the major CUDA version that torch or ONNX Runtime was built for, without importing either.
 
     Returns:
@@ -165,7 +165,7 @@ def built_for_cuda() -> int | None:
     return max((major for major in found if major), default=None)
 
 
-def pinned_memory(shape: tuple[int, int], dtype: type[np.float32]) -> NDArray[np.float32]:
+def allocate_pinned_memory(shape: tuple[int, int], dtype: type[np.float32]) -> NDArray[np.float32]:
     """Allocate an uninitialised array, in page-locked memory if torch is loaded and finds a GPU.
 
     A GPU copies from page-locked memory without help of the CPU. Locking pages is slow, but torch caches freed
@@ -197,7 +197,7 @@ def _query_nvml(query: Callable[[ModuleType], T]) -> T | None:
         pynvml.nvmlShutdown()
 
 
-def _version(driver: str) -> tuple[int, ...]:
+def _parse_driver_version(driver: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", driver)[:2])
 
 

@@ -82,11 +82,11 @@ def _notify(ready_pipe: TextIO, message: dict[str, Any]) -> None:
     ready_pipe.flush()
 
 
-def end(code: int) -> NoReturn:
+def exit_at_once(code: int) -> NoReturn:
     """Exit at once, without joining the executor threads: a batch may be running, and no client waits for it."""
     logging.shutdown()
     os._exit(code)
 
 
 if __name__ == "__main__":
-    end(main())
+    exit_at_once(main())

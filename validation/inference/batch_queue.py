@@ -73,7 +73,7 @@ class FairBatchQueue:
             client.virtual_time_s = max(client.virtual_time_s, least_s)
         client.pending.add(request)
         insort(self._longest_first, request, key=_sort_key)
-        self._count(request, 1)
+        self._adjust_totals(request, 1)
 
     def remove_client(self, client: Hashable) -> list[Request]:
         """Remove a client; return its pending requests."""
@@ -125,7 +125,7 @@ class FairBatchQueue:
         own_first = sorted(others, key=lambda request: request.client != head.client)
         return [head, *sorted(own_first[: size - 1], key=_sort_key)]
 
-    def _count(self, request: Request, sign: int) -> None:
+    def _adjust_totals(self, request: Request, sign: int) -> None:
         self.audio_s += sign * request.utterance.duration_s
         self._cost_s += sign * padded_cost_s(max(request.utterance.duration_s, self._min_padded_s))
 
@@ -133,7 +133,7 @@ class FairBatchQueue:
         removed = set(requests)
         self._longest_first = [request for request in self._longest_first if request not in removed]
         for request in requests:
-            self._count(request, -1)
+            self._adjust_totals(request, -1)
             client = self._clients[request.client]
             client.pending.discard(request)
             client.current_round.discard(request)

@@ -212,7 +212,7 @@ class RequestSender:
             for request in cancelled:
                 request.is_done = True
             self._waiting = deque(request for request in self._waiting if not request.is_done)
-            sent = [request.id for request in cancelled if self._release(request.id) is not None]
+            sent = [request.id for request in cancelled if self._forget_request(request.id) is not None]
             if sent:
                 self._unsent += pack_frame({"cancel": sent})
             self._changed.notify_all()
@@ -267,7 +267,7 @@ class RequestSender:
 
     def _on_response(self, frame: Frame) -> None:
         request_id, encoded = frame["answer"]
-        request = self._release(request_id)
+        request = self._forget_request(request_id)
         if request is not None:  # None: it was cancelled in the meantime
             request.answer, request.is_done = decode_answers(encoded), True
 
@@ -281,7 +281,7 @@ class RequestSender:
                 self._sent[request.id] = request
                 self._unsent += request.encode()
 
-    def _release(self, request_id: str) -> PendingRequest | None:
+    def _forget_request(self, request_id: str) -> PendingRequest | None:
         request = self._sent.pop(request_id, None)
         if request is not None:
             self._free_list.free(request.offset, request.samples)
@@ -302,7 +302,7 @@ class RequestSender:
                 request.error, request.is_done = error, True
             self._waiting.clear()
             for request_id in list(self._sent):
-                self._release(request_id)
+                self._forget_request(request_id)
             self._changed.notify_all()
 
     def _wake(self) -> None:

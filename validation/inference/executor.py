@@ -14,13 +14,13 @@ from typing import NoReturn
 
 from validation.domain import Answer, Seconds, Unscored
 from validation.exit_codes import ExitCode
-from validation.hardware.gpu import pinned_memory
+from validation.hardware.gpu import allocate_pinned_memory
 from validation.inference.batch_queue import Request
 from validation.inference.scheduler import CrashLog, RequestScheduler
 from validation.models.base import Batch
 from validation.models.batching import max_batch_size, pad_batch, padded_cost_s, take_rows
 from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch, run_self_test
-from validation.models.suite import Suite, find_fault
+from validation.models.suite import Suite, find_audio_fault
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ def warm_up(suite: Suite) -> None:
 def _warm_up_length(suite: Suite, duration_s: Seconds) -> None:
     started_s = time.monotonic()
     count = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
-    batch = make_probe_batch(suite.columns, count, duration_s, allocate=pinned_memory)
+    batch = make_probe_batch(suite.columns, count, duration_s, allocate=allocate_pinned_memory)
     for model, fault in find_faults(suite.score_batch(batch)):
         raise SelfTestFailed(model, fault, "before any work")
     log.info("a batch of %d segments of %.0f s took %.1f s", count, duration_s, time.monotonic() - started_s)
 
 
-def models_failing_all(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
+def find_failing_models(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
     """Return the models that failed on every segment of a batch that requested them."""
     requested = {model for own in answers for model in own}
     return [model for model in requested if all(_has_failed(own[model]) for own in answers if model in own)]
@@ -142,9 +142,9 @@ class BatchExecutor:
         self.stats.batch_taken_s = None
         requests = self._scheduler.next_batch()
         self.stats.batch_taken_s = time.monotonic()
-        batch = pad_batch([request.utterance for request in requests], allocate=pinned_memory)
+        batch = pad_batch([request.utterance for request in requests], allocate=allocate_pinned_memory)
         # The padded copy is checked, because a client may still write to its arena after the check.
-        faults = [find_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
+        faults = [find_audio_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
         for request, fault in zip(requests, faults, strict=True):
             if fault:
                 self._scheduler.fail(request, fault)
@@ -168,7 +168,7 @@ class BatchExecutor:
         self._crash_log.mark_started(ids)
         started_s = self.stats.batch_started_s = time.monotonic()
         answers = self._suite.score_batch(batch)
-        if failing := models_failing_all(answers):
+        if failing := find_failing_models(answers):
             run_self_test(self._suite, failing)
         self.stats.batch_started_s = None
         self.stats.busy_s += time.monotonic() - started_s

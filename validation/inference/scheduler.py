@@ -37,7 +37,7 @@ class CrashLog:
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
         self._closed = False
-        self._crashes, running = _read(path)
+        self._crashes, running = _read_crash_log(path)
         for request_id in running:
             self._crashes[request_id] = self._crashes.get(request_id, 0) + 1
         self._write(())
@@ -80,7 +80,7 @@ def crash_fault(crash_count: int) -> Fault | None:
     return Fault("model_crashed", f"the inference server died {crash_count} times while it scored this segment")
 
 
-def _read(path: Path) -> tuple[dict[str, int], list[str]]:
+def _read_crash_log(path: Path) -> tuple[dict[str, int], list[str]]:
     try:
         recorded = json.loads(path.read_text())
         return dict(recorded["crashes"]), list(recorded["running"])
@@ -115,7 +115,7 @@ class RequestScheduler:
     Args:
         suite: gives the batch budget, and the models that the answer to a failed request lists.
         crash_count: returns how often the server crashed while it scored the request with an id.
-        on_completed: called, by any thread, when ``drain_completed`` has a new answer.
+        on_completed: called, by any thread, when ``pop_completed`` has a new answer.
     """
 
     def __init__(self, suite: Suite, crash_count: Callable[[str], int], on_completed: Callable[[], None]) -> None:
@@ -182,7 +182,7 @@ class RequestScheduler:
                 del self._requests[request.id]
             self._inflight_s.pop(client, None)
 
-    def drain_completed(self) -> list[tuple[Hashable, str, Answers]]:
+    def pop_completed(self) -> list[tuple[Hashable, str, Answers]]:
         """Remove and return the completed answers, each with its client and request id."""
         with self._changed:
             completed, self._completed = self._completed, []

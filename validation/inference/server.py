@@ -220,7 +220,7 @@ class Server:
 
     def _flush_responses(self) -> None:
         """Queue the completed answers, then process the received frames that back-pressure delayed."""
-        for client, request_id, answers in self._scheduler.drain_completed():
+        for client, request_id, answers in self._scheduler.pop_completed():
             if isinstance(client, ClientConnection):
                 client.answer(request_id, answers)
         for connection in list(self._connections.values()):

@@ -22,6 +22,7 @@ from validation.ledger.queue_table import require_queue
 from validation.ledger.rpc import call_function, translate_error
 
 PERIOD_S = 0.5
+"""Seconds between two looks of a `LockWatch`."""
 LOCK_HOLDER = Path(__file__).resolve().parents[2] / "sql" / "migrate" / "lock_holder.sql"
 
 
@@ -102,9 +103,9 @@ class SchemaMismatch(BadInput):
 
 
 def migrate(engine: Engine) -> str:
-    """Migrate to the newest revision and replace functions, views and grants. Safe to repeat.
+    """Execute the migrations that the database lacks, and replace functions, views and roles. Safe to repeat.
 
-    Returns the newest revision, for example ``0020``.
+    Returns the number of the newest migration, for example ``0020``.
 
     Raises:
         QueueUnfit: the queue lacks a column or has a column of another type. Nothing was changed.
@@ -172,13 +173,14 @@ def find_invalid_indexes(engine: Engine) -> list[str]:
 
 
 def _prepare(engine: Engine) -> str:
-    """Create the version table if it is missing. Returns the version; empty for a new database."""
+    """Create the version table if it is missing. Returns the number of the last migration; empty for a new database."""
     with _transaction(engine, "the table of the version") as connection:
         _execute(connection, _text("version_table"))
         return str(connection.exec_driver_sql(_READ_VERSION).scalar() or "")
 
 
 def _apply(engine: Engine, path: Path) -> None:
+    """Execute one migration and record its number: in one transaction, unless the migration is marked autocommit."""
     sql, version = path.read_text(), _set_version(_number(path))
     if not _is_autocommit(sql):
         with _transaction(engine, path.name) as connection:
@@ -269,6 +271,7 @@ def _index_names() -> list[str]:
 
 
 def _replaceable() -> Iterator[Path]:
+    """Yield the SQL files that each run executes: functions, views and roles."""
     yield from sorted((SQL / "functions").glob("*.sql"))
     yield from _views_in_order()
     yield SQL / "roles.sql"

@@ -108,7 +108,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSession:
-    """One life of a worker process: its name in Prefect, its status and its start."""
+    """The latest session of a worker: its name in Prefect, its status and its start."""
 
     worker_id: str
     prefect_worker: str | None
@@ -133,6 +133,7 @@ class InvariantCheck:
     invariant: str
     violations: int
     example: str | None
+    """The key of one violating row; None if there is none."""
 
 
 def read_open_chunks(engine: Engine) -> list[OpenChunk]:

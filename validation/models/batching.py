@@ -20,7 +20,7 @@ from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utt
 from validation.files import write_atomically
 from validation.hardware.gpu import GpuLost, GpuOutOfMemory, classify_gpu_errors
 from validation.models.base import Batch, SegmentModel
-from validation.models.weights import default_cache
+from validation.models.weights import default_weights_cache
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,8 @@ def pad_stack(
     Args:
         waveforms: B mono waveforms.
         min_samples: the minimum T of the result.
-        allocate: a function that allocates the array, initialised or not; ``pinned_memory`` if a GPU reads the array.
+        allocate: a function that allocates the array, initialised or not. If a GPU reads the array, the function is
+            ``allocate_pinned_memory``.
 
     Returns:
         (B, T) float32, where T is the longest length but at least ``min_samples``, and (B,) int64 lengths in samples.
@@ -147,7 +148,7 @@ def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
 # --- Budget ---------------------------------------------------------------------------------------------------
 
 
-class Budget:
+class BatchBudget:
     """The batch budget: the greatest ``batch_cost_s`` that a batch may have, in padded seconds. It never grows.
 
     Args:
@@ -176,7 +177,7 @@ class Budget:
 def budget_path(suite: str, revisions: Mapping[str, str], gpu: str | None) -> Path:
     """Locate the file that keeps a suite's budget. Each combination of weights and GPU name has a file of its own."""
     key = hashlib.sha256(json.dumps([sorted(revisions.items()), gpu]).encode()).hexdigest()[:12]
-    return default_cache().with_name("budgets") / f"{suite}-{key}.json"
+    return default_weights_cache().with_name("budgets") / f"{suite}-{key}.json"
 
 
 def _read_budget(path: Path | None) -> Seconds | None:
@@ -247,6 +248,6 @@ def _score_batch(model: SegmentModel, batch: Batch) -> list[Answer]:
     return answers
 
 
-def too_short(samples: int, min_samples: int) -> Fault:
+def too_short_fault(samples: int, min_samples: int) -> Fault:
     """Make the fault of a segment that is shorter than a model's minimum."""
     return Fault("too_short", f"{samples} samples; the model needs {min_samples}")

@@ -67,12 +67,12 @@ def align_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
     """
     lattice = _build_lattice(log_probs, frames, texts, blank)
     reached, steps = _advance(lattice)
-    log_p, back = _end(reached, lattice.last).max(dim=0)
+    log_p, back = _end_log_probs(reached, lattice.last).max(dim=0)
     states = _trace_back(lattice.is_frame, steps, lattice.last - back)
     own = lattice.emissions.gather(2, states[:, :, None])[:, :, 0]
     columns = (log_p.tolist(), states.T.cpu().numpy(), own.T.double().cpu().numpy(), frames.tolist(), texts)
     rows = zip(*columns, strict=True)
-    return [_describe(p, path[:count], emitted[:count], len(text)) for p, path, emitted, count, text in rows]
+    return [_make_alignment(p, path[:count], emitted[:count], len(text)) for p, path, emitted, count, text in rows]
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
     return reached, steps
 
 
-def _end(reached: Tensor, last: Tensor) -> Tensor:
+def _end_log_probs(reached: Tensor, last: Tensor) -> Tensor:
     """Return the log-probabilities of the paths that end in the last blank and in the last token, (2, B)."""
     in_blank = reached.gather(1, last[:, None])[:, 0]
     in_token = reached.gather(1, (last - 1).clamp(min=0)[:, None])[:, 0]
@@ -176,7 +176,7 @@ def _tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
     return torch.tensor(numbers, dtype=torch.int64, device=like.device)
 
 
-def _describe(log_p: float, path: NDArray[np.int64], emitted: NDArray[np.float64], tokens: int) -> Alignment:
+def _make_alignment(log_p: float, path: NDArray[np.int64], emitted: NDArray[np.float64], tokens: int) -> Alignment:
     in_token = path % 2 == 1
     of_token = path[in_token] // 2
     sums = np.bincount(of_token, weights=emitted[in_token], minlength=tokens)

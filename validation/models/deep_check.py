@@ -43,7 +43,7 @@ class Check:
     passed: bool
 
 
-def check_deep(root: Path | None = None) -> Iterator[Check]:
+def run_deep_check(root: Path | None = None) -> Iterator[Check]:
     """Check the weights below ``root``, or below VFLEET_WEIGHTS if ``root`` is None.
 
     Cheap checks come first: the front end, the graphs, the labels, then speech with known text. Speech is checked only
@@ -89,7 +89,7 @@ def _check_engines(
 
     The engines run on one padded batch of all clips, the published graphs on one clip at a time.
     """
-    expected = _run_stock(assets, vocabulary, audios, languages)
+    expected = _run_published_graphs(assets, vocabulary, audios, languages)
     waveforms, lengths = pad_stack(audios)
     device = DeviceConfig(device_from_settings().device, "float32")
     for load in (
@@ -111,7 +111,7 @@ def _check_engines(
         yield Check("conformer", subject, f"{worst:.1e}, {text}", passed=worst <= TOLERANCE and same_text)
 
 
-def _run_stock(
+def _run_published_graphs(
     assets: Path, vocabulary: Vocabulary, audios: list[Waveform], languages: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
     """Run the published graphs, without patches, on one clip at a time.

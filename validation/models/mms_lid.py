@@ -179,11 +179,11 @@ def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:
     _require(folder, "feat_extract_norm", network.config.feat_extract_norm, "layer")
     _require(folder, "do_normalize", extractor.do_normalize, True)
     _require(folder, "sampling_rate", extractor.sampling_rate, SAMPLE_RATE)
-    refuse_partial(folder / "model.safetensors", loading["missing_keys"], loading["unexpected_keys"])
+    require_exact_parameters(folder / "model.safetensors", loading["missing_keys"], loading["unexpected_keys"])
     return MmsNetwork(network, device, dtype)
 
 
-def refuse_partial(file: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+def require_exact_parameters(file: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
     """Check that a weight file holds exactly the parameters of the network. A missing parameter would stay random.
 
     Only ``masked_spec_embed``, which is used in training, may be missing.

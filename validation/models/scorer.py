@@ -54,12 +54,12 @@ class SyncScorerMixin:
         """Score utterances with every model; return one mapping from model name to answer per utterance, in order."""
         raise NotImplementedError
 
-    def begin(self, utterances: Sequence[Utterance]) -> "CompletedJob":
+    def begin(self, utterances: Sequence[Utterance]) -> "SyncScoringJob":
         """Return a job whose ``wait`` scores the utterances."""
-        return CompletedJob(self, utterances)
+        return SyncScoringJob(self, utterances)
 
 
-class CompletedJob:
+class SyncScoringJob:
     """A scoring job that scores inside ``wait``. ``wait`` ignores its timeout and returns with all answers."""
 
     def __init__(self, scorer: SyncScorerMixin, utterances: Sequence[Utterance]) -> None:

@@ -139,7 +139,7 @@ def transcribe_clips(suite: Suite) -> list[TranscribedClip]:
     utterances = {name: read_clip(name, models=tuple(suite.columns)) for name in spec.known_clips}
     answers = suite.score_batch(pad_batch(list(utterances.values())))
     return [
-        _describe(name, utterance, own, suite)
+        _make_transcribed_clip(name, utterance, own, suite)
         for (name, utterance), own in zip(utterances.items(), answers, strict=True)
     ]
 
@@ -164,7 +164,9 @@ def read_clip(name: str, models: Sequence[str] | None = None) -> Utterance:
     return Utterance(audio, entry["text"], entry["lang"], None if models is None else tuple(models))
 
 
-def _describe(name: str, utterance: Utterance, answers: Mapping[str, Answer], suite: Suite) -> TranscribedClip:
+def _make_transcribed_clip(
+    name: str, utterance: Utterance, answers: Mapping[str, Answer], suite: Suite
+) -> TranscribedClip:
     language = utterance.language or ""
     text = _values(answers[suite.roles.asr_model or ""]).get("text")
     recognised = None if text is None else str(text)

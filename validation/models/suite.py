@@ -26,7 +26,7 @@ from validation.errors import BadInput
 from validation.hardware.gpu import read_gpus
 from validation.models.base import Batch, SegmentModel
 from validation.models.batching import (
-    Budget,
+    BatchBudget,
     PaddingStats,
     batch_cost_s,
     budget_path,
@@ -74,7 +74,7 @@ class Suite(SyncScorerMixin):
         self.name, self.roles, self.rules = name, roles, rules
         self.revisions: Mapping[str, str] = {model.name: model.revision for model in models}
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
-        self.budget, self.min_padded_s = Budget(budget_s, path=budget_path), min_padded_s
+        self.budget, self.min_padded_s = BatchBudget(budget_s, path=budget_path), min_padded_s
         self._models, self._cascade = tuple(models), cascade
         # The model that a cascade may skip runs last, because the cascade reads the answers of the other models.
         self._run_order = sorted(models, key=lambda model: cascade is not None and model.name == cascade.skipped_model)
@@ -93,7 +93,7 @@ class Suite(SyncScorerMixin):
         Raises:
             GpuLost: this process cannot use the GPU any more.
         """
-        faults = [find_fault(utterance.audio) for utterance in utterances]
+        faults = [find_audio_fault(utterance.audio) for utterance in utterances]
         answers: list[dict[str, Answer]] = [
             dict.fromkeys(self.columns, Unscored(fault)) if fault else {} for fault in faults
         ]
@@ -106,7 +106,7 @@ class Suite(SyncScorerMixin):
         return answers
 
     def score_batch(self, batch: Batch) -> list[dict[str, Answer]]:
-        """Score one batch of utterances for which ``find_fault`` found no fault.
+        """Score one batch of utterances for which ``find_audio_fault`` found no fault.
 
         The caller keeps batches within ``budget``. If GPU memory runs out, the budget shrinks, and the batch is split
         and still answered.
@@ -154,7 +154,7 @@ class Suite(SyncScorerMixin):
         self.budget.shrink_after_oom(batch_cost_s(batch, min_padded_s=self.min_padded_s))
 
 
-def find_fault(audio: Waveform) -> Fault | None:
+def find_audio_fault(audio: Waveform) -> Fault | None:
     """Return the fault because of which no model can score audio; None if models can score the audio."""
     duration_s = len(audio) / SAMPLE_RATE
     if duration_s < MIN_SEGMENT_S:

@@ -78,7 +78,7 @@ class Weights:
         Raises:
             WeightsRefused: a file is missing or altered in its package.
         """
-        folder = (cache or default_cache()) / self.model / self.revision
+        folder = (cache or default_weights_cache()) / self.model / self.revision
         folder.mkdir(parents=True, exist_ok=True)
         for file in self.files:
             if sha256_of(folder / file.name) != file.sha256:
@@ -124,7 +124,7 @@ def read_catalogue() -> Mapping[str, Weights]:
     return {model: _parse_weights(model, entry) for model, entry in entries.items()}
 
 
-def default_cache() -> Path:
+def default_weights_cache() -> Path:
     """Locate the weights cache of this user, by the XDG convention."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "validation-fleet" / "weights"

@@ -108,7 +108,7 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
     )
 
 
-def lock_folders(root: Path) -> dict[str, str]:
+def hash_weights_folders(root: Path) -> dict[str, str]:
     """Compute the sha256 of every file in the weights folders below ``root``.
 
     Returns:

@@ -95,10 +95,10 @@ def store_errors(store: ObjectStore, key: str) -> Iterator[None]:
     except FleetError:
         raise
     except (BaseError, OSError, ValueError) as error:
-        raise _explain(error, store, key) from None  # the text of the cause may hold an access key
+        raise _convert_error(error, store, key) from None  # the text of the cause may hold an access key
 
 
-def _explain(error: Exception, store: ObjectStore, key: str) -> FleetError:
+def _convert_error(error: Exception, store: ObjectStore, key: str) -> FleetError:
     address, text = describe_store_address(store), str(error)
     status, code = _find_status(error, text), _find_code(text)
     response = " ".join(str(part) for part in (status, code) if part)
@@ -111,13 +111,13 @@ def _explain(error: Exception, store: ObjectStore, key: str) -> FleetError:
     if isinstance(error, ValueError):
         return InvalidObjectKey(key, address)
     if _is_refusal(status) or isinstance(error, PermissionError):
-        return StoreRefused(address, response or "permission denied", _check_credentials(store))
-    return Unreachable("object store", address, _check_reachable(store), response or _find_transport_cause(text))
+        return StoreRefused(address, response or "permission denied", _credentials_advice(store))
+    return Unreachable("object store", address, _reachability_advice(store), response or _find_transport_cause(text))
 
 
 def _explain_missing(store: ObjectStore, key: str, address: str, *, is_s3_response: bool) -> FleetError:
     if isinstance(store, LocalStore) and not Path(str(store.prefix)).is_dir():
-        return Unreachable("object store", address, _check_reachable(store), "the folder is gone")
+        return Unreachable("object store", address, _reachability_advice(store), "the folder is gone")
     if isinstance(store, S3Store) and not is_s3_response:  # any web server may respond 404; S3 adds its error code
         return StoreRefused(address, "404 without S3's error code", "check R2_ENDPOINT_URL")
     return ObjectMissing(key, address)
@@ -154,13 +154,13 @@ def _is_refusal(status: int | None) -> bool:
     return status is not None and 300 <= status < 500 and status not in _RETRYABLE  # noqa: PLR2004 - the classes of HTTP statuses
 
 
-def _check_reachable(store: ObjectStore) -> str:
+def _reachability_advice(store: ObjectStore) -> str:
     if isinstance(store, S3Store):
         return "check that it runs, that this machine can reach it, and R2_ENDPOINT_URL"
     return "check that the folder exists, is mounted and readable"
 
 
-def _check_credentials(store: ObjectStore) -> str:
+def _credentials_advice(store: ObjectStore) -> str:
     if isinstance(store, S3Store):
         return "check R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, and whether R2_SESSION_TOKEN has expired"
     return "check the owner and the permissions of the folder"

@@ -64,7 +64,7 @@ def open_store(url: str, settings: Settings, credentials: CredentialSource | Non
     Raises:
         BadInput: the address has another form, the folder does not exist, or a setting that S3 needs is missing.
     """
-    parts = _split(url, "object store address")
+    parts = _split_url(url, "object store address")
     if parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc:
         return _open_s3(parts, settings, credentials or _read_credentials(parts, settings))
     if parts.scheme == "file" and not parts.netloc and parts.path:
@@ -277,7 +277,7 @@ def check_endpoint(endpoint: str) -> None:
     Raises:
         BadInput: the endpoint is invalid. The message names the part to remove, and contains no password.
     """
-    parts = _split(endpoint, "R2_ENDPOINT_URL")
+    parts = _split_url(endpoint, "R2_ENDPOINT_URL")
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise BadInput(f"R2_ENDPOINT_URL is {_without_user(parts)!r}: write https://<account>.r2.cloudflarestorage.com")
     if not _HOST.fullmatch(parts.netloc.rpartition("@")[2]):
@@ -340,7 +340,7 @@ def _show_aws_variables() -> None:
             _hidden.clear()
 
 
-def _split(url: str, what: str) -> SplitResult:
+def _split_url(url: str, what: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError:

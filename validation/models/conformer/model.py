@@ -12,7 +12,7 @@ from validation.domain import Answer, Column, Scalar, Scored, Unscored
 from validation.hardware.device import Device, DeviceConfig, device_from_settings
 from validation.languages import normalize_language_code
 from validation.models.base import Batch
-from validation.models.batching import pad_stack, split_evenly, too_short
+from validation.models.batching import pad_stack, split_evenly, too_short_fault
 from validation.models.conformer.graph import count_symbols, read_graph
 from validation.models.conformer.mel import MIN_SAMPLES
 from validation.models.conformer.onnx_engine import OnnxEngine
@@ -120,12 +120,12 @@ class IndicConformer:
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Score the segments of a batch. A segment of less than ``MIN_SAMPLES`` samples is ``Unscored``."""
-        answers: list[Answer] = [Unscored(too_short(int(length), MIN_SAMPLES)) for length in batch.lengths]
+        answers: list[Answer] = [Unscored(too_short_fault(int(length), MIN_SAMPLES)) for length in batch.lengths]
         long_enough = [row for row, length in enumerate(batch.lengths) if length >= MIN_SAMPLES]
         segments = self._run(batch, long_enough) if long_enough else []
         score_transcripts(segments, self._device)
         for row, segment in zip(long_enough, segments, strict=True):
-            answers[row] = Scored(self._describe(segment, batch.languages[row]))
+            answers[row] = Scored(self._make_values(segment, batch.languages[row]))
         return answers
 
     def _run(self, batch: Batch, rows: Sequence[int]) -> list[SegmentResult]:
@@ -152,15 +152,15 @@ class IndicConformer:
     def _tokenize(self, language: str | None, text: str) -> TokenizedTranscript | None:
         return self._tokenizers[language].tokenize(text) if language else None
 
-    def _describe(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+    def _make_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
         return {
-            **self._describe_languages(segment, declared),
-            **self._describe_text(segment),
-            **_describe_transcript(segment),
-            **_describe_score(segment),
+            **self._make_language_values(segment, declared),
+            **self._make_text_values(segment),
+            **_make_transcript_values(segment),
+            **_make_score_values(segment),
         }
 
-    def _describe_languages(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+    def _make_language_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
         scores = segment.language_scores
         if scores is None:
             return dict.fromkeys(("language", "language_p", "declared_p", "language_margin"))
@@ -172,7 +172,7 @@ class IndicConformer:
             "language_margin": scores.margin,
         }
 
-    def _describe_text(self, segment: SegmentResult) -> Mapping[str, Scalar]:
+    def _make_text_values(self, segment: SegmentResult) -> Mapping[str, Scalar]:
         if segment.language is None:
             return {"text": None, "frames": segment.frames, "blank_rate": None}
         return {
@@ -190,7 +190,7 @@ def choose_engine(engine: Literal["onnx", "torch"] | None, device: Device) -> Li
     return configured
 
 
-def _describe_transcript(segment: SegmentResult) -> Mapping[str, Scalar]:
+def _make_transcript_values(segment: SegmentResult) -> Mapping[str, Scalar]:
     transcript = segment.transcript
     if transcript is None or transcript.covered is None:
         return dict.fromkeys(("tokens", "covered", "feasible"))
@@ -203,7 +203,7 @@ _SCORE_COLUMNS = (
 )  # fmt: skip
 
 
-def _describe_score(segment: SegmentResult) -> Mapping[str, Scalar]:
+def _make_score_values(segment: SegmentResult) -> Mapping[str, Scalar]:
     score, transcript = segment.transcript_score, segment.transcript
     if score is None or transcript is None:
         return dict.fromkeys(_SCORE_COLUMNS)

@@ -211,11 +211,11 @@ def score_transcripts(segments: Sequence[SegmentResult], device: str) -> None:
         device: the device to compute on.
     """
     with one_thread():
-        for group in _limit_lattices([segment for segment in segments if segment.is_comparable]):
+        for group in _group_by_lattice_size([segment for segment in segments if segment.is_comparable]):
             _score_group(group, device)
 
 
-def _limit_lattices(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
+def _group_by_lattice_size(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
     """Split segments into groups. The lattices of a group, padded to the largest one, fit in memory together."""
     group: list[SegmentResult] = []
     for segment in segments:

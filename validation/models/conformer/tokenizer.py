@@ -72,7 +72,7 @@ def read_vocabulary(assets: Path, width: int) -> Vocabulary:
         raise VocabularyRefused(assets, f"vocab.json and language_masks.json differ in the languages {', '.join(odd)}")
     columns = {label: _read_columns(assets, label, mask, width) for label, mask in masks.items()}
     labels = sorted(columns, key=lambda label: int(columns[label][0]))
-    languages = tuple(_name(assets, label) for label in labels)
+    languages = tuple(_normalise_label(assets, label) for label in labels)
     pieces = {
         language: _read_pieces(assets, label, piece_lists[label])
         for language, label in zip(languages, labels, strict=True)
@@ -112,7 +112,7 @@ def _refuse_overlap(assets: Path, labels: Sequence[str], columns: NDArray[np.int
         raise VocabularyRefused(assets, f"the masks of {' and '.join(both)} both take column {shared}")
 
 
-def _name(assets: Path, label: str) -> str:
+def _normalise_label(assets: Path, label: str) -> str:
     code = normalize_language_code(label)
     if code is None:
         raise VocabularyRefused(assets, f"{label} is not a language code of ISO 639")

@@ -46,11 +46,11 @@ def find_common_failure(errors: Collection[Exception]) -> str | None:
 
     A missing object and an object that is no tar are of one kind, because a wrong address can cause either.
     """
-    kinds = {_kind_of(error) for error in errors}
+    kinds = {_failure_kind(error) for error in errors}
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def _kind_of(error: Exception) -> str | None:
+def _failure_kind(error: Exception) -> str | None:
     if isinstance(error, (*NO_OBJECT_ERRORS, NotTar)):
         return "no tar"
     return type(error).__name__ if isinstance(error, VIDEO_ERRORS) else None
@@ -97,10 +97,10 @@ def report_outcome() -> Iterator[None]:
     except (Transient, ClaimLost):
         raise
     except Exception as error:
-        _write(RunOutcome(type(error).__name__, str(error) or repr(error), isinstance(error, STOP_ERRORS)))
+        _write_outcome(RunOutcome(type(error).__name__, str(error) or repr(error), isinstance(error, STOP_ERRORS)))
         raise
     else:
-        _write(RunOutcome())
+        _write_outcome(RunOutcome())
 
 
 def take_outcome(path: Path) -> RunOutcome | None:
@@ -131,7 +131,7 @@ class RefusalStreak:
         return None
 
 
-def _write(outcome: RunOutcome) -> None:
+def _write_outcome(outcome: RunOutcome) -> None:
     if path := os.environ.get(OUTCOME_FILE_VARIABLE):
         with suppress(OSError):  # the worker has ended and deleted the folder
             write_atomically(Path(path), json.dumps(asdict(outcome)))

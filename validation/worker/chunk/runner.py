@@ -124,7 +124,7 @@ class ChunkRunner:
             self._raise_if_refused(errors)
             raise GroupIncomplete(number, errors)
         self._submit(number)
-        report = self._report(group)
+        report = self._make_report(group)
         self._log_group("group_fetched", "fetched", number, report, started_at)
         return report
 
@@ -195,7 +195,7 @@ class ChunkRunner:
                 ensure_held()
                 if self.draining():
                     self._drain(waited_for)
-                self._current, waited_for = job.current, job
+                self._current, waited_for = job.current_video_id, job
                 is_over = job.wait(POLL_INTERVAL_S)
                 self._collect_finished(job)
         finally:
@@ -203,7 +203,7 @@ class ChunkRunner:
                 self._jobs.pop(number, None)
             if job is not None:
                 job.cancel()
-        report = self._report(self.groups[number])
+        report = self._make_report(self.groups[number])
         self._log_group("group_scored", "scored", number, report, started_at)
         return report
 
@@ -299,7 +299,7 @@ class ChunkRunner:
             self._last_error = f"{video.video_id}: {failure.error}"
             self._errors[video.video_id] = error
 
-    def _report(self, group: Sequence[Video]) -> GroupReport:
+    def _make_report(self, group: Sequence[Video]) -> GroupReport:
         with self._lock:
             return GroupReport(
                 videos=len(group),
@@ -333,7 +333,7 @@ class GroupScoringJob:
         self._job = scorer.begin(utterances)
 
     @property
-    def current(self) -> str | None:
+    def current_video_id(self) -> str | None:
         """The id of the first video that lacks an answer; None if no video is left."""
         return self._open[0][0].video.video_id if self._open else None
 

@@ -76,7 +76,7 @@ class InferenceSupervisor:
             self._supervision.cancel()
             with suppress(asyncio.CancelledError):
                 await self._supervision
-        await self._end()
+        await self._end_server()
         shutil.rmtree(self.socket.parent, ignore_errors=True)
 
     async def _launch(self) -> SuiteInfo:
@@ -93,7 +93,7 @@ class InferenceSupervisor:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
                 message = json.loads(await self._process.stdout.readline() or "{}")
         except (TimeoutError, ValueError) as error:  # the server hangs, or its message is incomplete
-            await self._end()
+            await self._end_server()
             raise ServerExited(f"the inference server sent no message within {LOAD_TIMEOUT_S:.0f} s") from error
         if "ready" in message:
             return SuiteInfo.decode(message["ready"])
@@ -131,12 +131,12 @@ class InferenceSupervisor:
         while self._process.returncode is None:
             with suppress(TimeoutError):
                 return await asyncio.wait_for(self._process.wait(), CHECK_PERIOD_S)
-            if (problem := await self._health_problem()) is not None and self._process.returncode is None:
+            if (problem := await self._find_health_problem()) is not None and self._process.returncode is None:
                 log.warning("the inference server %s; it is killed", problem)
                 self._process.kill()
         return self._process.returncode
 
-    async def _health_problem(self) -> str | None:
+    async def _find_health_problem(self) -> str | None:
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
                 status = await asyncio.to_thread(read_status, self.socket)
@@ -147,7 +147,7 @@ class InferenceSupervisor:
         batch_s = status["current_batch_s"]
         return f"has worked on one batch for {batch_s:.0f} s" if batch_s > BATCH_TIMEOUT_S else None
 
-    async def _end(self) -> None:
+    async def _end_server(self) -> None:
         if self._process is None or self._process.returncode is not None:
             return
         with suppress(ProcessLookupError):

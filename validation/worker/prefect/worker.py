@@ -124,7 +124,7 @@ class VastGpuWorker(ProcessWorker):
         settings = load_settings()
         validate_settings(settings)
         self._set_worker_name(settings.worker_id)
-        await require_work_pool(self._work_pool_name, self.type)
+        await check_work_pool(self._work_pool_name, self.type)
         engine = open_ledger(settings)
         warnings = await asyncio.to_thread(check_box, settings)
         self._grace_s = settings.drain_grace_s
@@ -281,16 +281,16 @@ class VastGpuWorker(ProcessWorker):
         grace_ends = time.monotonic() + self._grace_s
         self._processes.ask_to_drain()
         await self._registration.announce_drain()
-        if await self._is_idle(by=grace_ends, or_when=lambda: self._signals > 1):
+        if await self._wait_until_idle(by=grace_ends, or_when=lambda: self._signals > 1):
             return frozenset()
         overdue = self._processes.flow_run_ids | self._submitting_flow_run_ids
         self._logger.warning("ending %d flow runs that have not drained", len(overdue))
         self._processes.signal(signal.SIGTERM)
-        if not await self._is_idle(by=time.monotonic() + KILL_TIMEOUT_S):
+        if not await self._wait_until_idle(by=time.monotonic() + KILL_TIMEOUT_S):
             self._processes.signal(signal.SIGKILL)
         return overdue
 
-    async def _is_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
+    async def _wait_until_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
         """Wait for the end of the last flow run, until the time ``by`` or ``or_when``; return whether it has ended."""
         while self.limiter.borrowed_tokens:  # a run holds its token from its submission to its end
             if time.monotonic() >= by or or_when():
@@ -304,7 +304,7 @@ class VastGpuWorker(ProcessWorker):
         message = f"The worker {self.name} was stopped, and {why} before this run had ended."
         with suppress(TimeoutError):
             async with asyncio.timeout(REPORT_TIMEOUT_S):
-                await self._is_idle(by=time.monotonic() + SETTLE_TIMEOUT_S)
+                await self._wait_until_idle(by=time.monotonic() + SETTLE_TIMEOUT_S)
                 for flow_run_id in flow_run_ids:
                     await self._mark_crashed(flow_run_id, message)
 
@@ -332,7 +332,7 @@ def _exit_with(error: FleetError) -> NoReturn:
     raise SystemExit(int(exit_code_of(error))) from None
 
 
-async def require_work_pool(name: str, worker_type: str) -> None:
+async def check_work_pool(name: str, worker_type: str) -> None:
     """Check that the Prefect server accepts the login of this process and that a work pool has the right type.
 
     A pool that does not exist yet is accepted.
