@@ -210,6 +210,7 @@ def _read_with_libsndfile(file: soundfile.SoundFile) -> Iterator[Block]:
 
 
 def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
+    """Decode the first audio stream of a file with FFmpeg. ``_read_blocks`` documents the errors."""
     with av.open(io.BytesIO(file.payload), "r", options={"format_whitelist": _FFMPEG_FORMATS}) as container:
         if not container.streams.audio:
             raise ValueError("it holds no sound")

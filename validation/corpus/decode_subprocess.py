@@ -104,6 +104,7 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _describe_exit(status: int) -> str:
+    """Return the message for the exit status of a subprocess that ended before its response."""
     if status == -signal.SIGALRM:
         return f"its decoder did not end within {DECODE_TIMEOUT_S} s"
     return f"its decoder died: {signal.Signals(-status).name if status < 0 else f'exit {status}'}"

@@ -29,6 +29,8 @@ _W64_HEADER_BYTES, _W64_CHUNK_BYTES = 40, 24
 
 
 class _Chunk(NamedTuple):
+    """The place of a chunk in the file."""
+
     start: int
     """Byte position of the chunk's content in the file."""
     size: int

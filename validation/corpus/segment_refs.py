@@ -300,6 +300,7 @@ def _to_path(name: str) -> str:
 
 
 def _base_name(name: str) -> str:
+    """Return a path without its folders."""
     return PurePosixPath(_to_path(name)).name
 
 

@@ -148,6 +148,7 @@ class DecompressedStream(io.RawIOBase):
         return count
 
     def _check_limits(self) -> None:
+        """Raise ``LimitExceeded`` if the size, the ratio or the time exceeds its limit."""
         limits = self._budget.limits
         if self._plain_bytes > limits.total_bytes:
             raise LimitExceeded(f"it holds more than {limits.total_bytes} bytes")

@@ -84,6 +84,7 @@ def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
 
 
 def _free_torch_cache() -> None:
+    """Return the GPU memory that torch caches to the driver, if torch is in use."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

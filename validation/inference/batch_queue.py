@@ -112,6 +112,7 @@ class FairBatchQueue:
         return batch
 
     def _active_clients(self) -> Iterator[_ClientQueue]:
+        """Iterate over the clients with pending requests."""
         return (client for client in self._clients.values() if client.pending)
 
     def _pick_head(self) -> Request:
@@ -135,6 +136,7 @@ class FairBatchQueue:
         self._cost_s += sign * padded_cost_s(max(request.utterance.duration_s, self._min_padded_s))
 
     def _remove(self, requests: list[Request]) -> None:
+        """Remove pending requests, which are all in the queue."""
         removed = set(requests)
         self._longest_first = [request for request in self._longest_first if request not in removed]
         for request in requests:

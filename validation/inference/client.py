@@ -141,6 +141,7 @@ class InferenceJob:
         return has_ended
 
     def answers(self) -> list[Mapping[str, Answer] | None]:
+        """Return, for each utterance in order, its answers by model name; None without answers yet."""
         return [request.answer for request in self._requests]
 
     def cancel(self) -> None:

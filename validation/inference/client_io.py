@@ -158,9 +158,11 @@ class PendingRequest:
 
     @property
     def samples(self) -> int:
+        """The number of samples of the audio."""
         return len(self.utterance.audio)
 
     def encode(self) -> bytes:
+        """Encode the request as a frame. Its audio must be in the arena."""
         u = self.utterance
         return pack_frame({"request": [self.id, self.offset, self.samples, u.text, u.language, u.requested_models]})
 
@@ -221,6 +223,7 @@ class RequestSender:
         self._wake()
 
     def close(self) -> None:
+        """End the thread and close the connection. Requests without an answer stay without one."""
         self._closed = True
         self._wake()
         self._thread.join()
@@ -229,6 +232,7 @@ class RequestSender:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Handle events until ``close``. Errors of the socket end the connection, other errors all requests."""
         while not self._closed:
             try:
                 self._step()
@@ -269,6 +273,7 @@ class RequestSender:
                 self._changed.notify_all()
 
     def _on_response(self, frame: Frame) -> None:
+        """Record an answer, and free the arena of its audio."""
         request_id, encoded = frame["answer"]
         request = self._forget_request(request_id)
         if request is not None:  # None: it was cancelled in the meantime

@@ -48,6 +48,7 @@ def warm_up(suite: Suite) -> None:
 
 
 def _warm_up_length(suite: Suite, duration_s: Seconds) -> None:
+    """Score a batch of noise that fills the budget with segments of this length."""
     started_s = time.monotonic()
     count = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
     batch = make_probe_batch(suite.columns, count, duration_s, allocate=allocate_pinned_memory)
@@ -63,6 +64,7 @@ def find_failing_models(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
 
 
 def _has_failed(answer: Answer) -> bool:
+    """Return whether the model failed on the segment. Other faults are no failures of the model."""
     return isinstance(answer, Unscored) and answer.fault.kind == "model_failed"
 
 
@@ -113,6 +115,7 @@ class ExecutorStats:
             self._waits, self._wait_started_s = self._count_waits(), None
 
     def _count_waits(self) -> tuple[Seconds, Seconds]:
+        """Return the result of ``waits``; the caller holds the lock."""
         if self._wait_started_s is None:
             return self._waits
         now_s, taken_s = time.monotonic(), self.batch_taken_s
@@ -170,6 +173,7 @@ class BatchExecutor:
         self._score(requests, batch)
 
     def _score(self, requests: list[Request], batch: Batch) -> None:
+        """Score a batch and return its answers; test the models that failed on all of its segments."""
         ids = [request.id for request in requests]
         self._crash_log.mark_started(ids)
         started_s = self.stats.batch_started_s = time.monotonic()

@@ -96,6 +96,7 @@ class FrameDecoder:
 
 
 def _parse(body: bytes) -> Frame:
+    """Parse the body of a frame; raise ``BadFrame`` if it is no JSON object."""
     try:
         frame = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -200,6 +201,7 @@ def _dir_prefix(worker_id: str) -> str:
 
 
 def _socket_mtime(socket: Path) -> float:
+    """Return the time at which a socket was created, in seconds since 1970; 0 if it does not exist."""
     try:
         return socket.stat().st_mtime
     except FileNotFoundError:

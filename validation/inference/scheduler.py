@@ -40,7 +40,7 @@ class CrashLog:
         self._crashes, running = _read_crash_log(path)
         for request_id in running:
             self._crashes[request_id] = self._crashes.get(request_id, 0) + 1
-        self._write(())
+        self._write_running(())
 
     def crash_count(self, request_id: str) -> int:
         """Return how often the server crashed while this request was being scored."""
@@ -48,26 +48,28 @@ class CrashLog:
 
     def mark_started(self, request_ids: Sequence[str]) -> None:
         """Record the batch that is being scored now."""
-        self._write(request_ids)
+        self._write_running(request_ids)
 
     def mark_finished(self, request_ids: Sequence[str]) -> None:
         """Record that the server survived a batch; its requests have no crashes any more."""
         for request_id in request_ids:
             self._crashes.pop(request_id, None)
-        self._write(())
+        self._write_running(())
 
     def close(self) -> None:
         """Record an ordinary stop: the requests of the current batch get no crash."""
         with self._lock:
-            self._replace(())
+            self._replace_file(())
             self._closed = True
 
-    def _write(self, running: Sequence[str]) -> None:
+    def _write_running(self, running: Sequence[str]) -> None:
+        """Record the ids that are being scored, unless the log is closed."""
         with self._lock:
             if not self._closed:
-                self._replace(running)
+                self._replace_file(running)
 
-    def _replace(self, running: Sequence[str]) -> None:
+    def _replace_file(self, running: Sequence[str]) -> None:
+        """Replace the file. Log an error of the disk."""
         try:
             write_atomically(self._path, json.dumps({"running": list(running), "crashes": self._crashes}))
         except OSError as error:  # a full disk does not stop the scoring
@@ -242,16 +244,20 @@ class RequestScheduler:
         return has_waited or self._queue.has_full_batch(self._suite.budget.seconds)
 
     def _all_unscored(self, fault: Fault) -> Answers:
+        """Make an answer with this fault for every model."""
         return dict.fromkeys(self._suite.columns, Unscored(fault))
 
     def _adjust_inflight(self, client: Hashable, audio_s: Seconds) -> None:
+        """Add seconds, which may be negative, to the unanswered audio of a client."""
         self._inflight_s[client] += audio_s
 
     def _cache_response(self, request_id: str, answers: Answers) -> None:
+        """Keep answers for a client that sends its request again."""
         self._response_cache[request_id] = answers
         while len(self._response_cache) > RESPONSE_CACHE_SIZE:
             self._response_cache.popitem(last=False)
 
     def _enqueue_response(self, client: Hashable, request_id: str, answers: Answers) -> None:
+        """Add answers to those that ``pop_completed`` returns."""
         self._completed.append((client, request_id, answers))
         self._on_completed()

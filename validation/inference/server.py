@@ -119,6 +119,7 @@ class ClientConnection:
         self._unsent += pack_frame(frame)
 
     def _handle_frame(self, frame: Frame) -> None:
+        """Handle one frame; raise ``BadFrame`` or ``InvalidSharedMemory`` if it violates the protocol."""
         match frame:
             case {"request": [str(request_id), int(offset), int(samples), str(text), str() | None as language, models]}:
                 if not self._has_joined:
@@ -136,6 +137,7 @@ class ClientConnection:
                 raise BadFrame(f"not a frame of this protocol: {str(frame)[:80]}")
 
     def _handle_hello(self, version: int) -> None:
+        """Map the arena of the client and welcome the client; raise as ``_handle_frame``."""
         if version != VERSION:
             raise BadFrame(f"the client speaks version {version} of the protocol, the server version {VERSION}")
         if self._has_joined or not self._descriptors:
@@ -198,6 +200,7 @@ class Server:
             self._exchange(connection, events)
 
     def _accept(self) -> None:
+        """Accept a connection; reject it if there are ``MAX_CLIENTS`` others."""
         sock, _ = self._listener.accept()
         sock.setblocking(False)
         connection = ClientConnection(sock, self._scheduler, self._suite, self._status)
@@ -209,6 +212,7 @@ class Server:
         self._status.clients = len(self._connections)
 
     def _exchange(self, connection: ClientConnection, events: int) -> None:
+        """Read from a client whose socket has events, and send what the socket accepts."""
         try:
             if events & (select.EPOLLHUP | select.EPOLLERR):
                 raise ConnectionResetError
@@ -240,6 +244,7 @@ class Server:
         self._close(connection)
 
     def _update_interest(self, connection: ClientConnection) -> None:
+        """Wait for input only if it is accepted, and for output only if there is some."""
         reads = select.EPOLLIN if connection.accepts_input else 0
         self._poll.modify(connection.sock, reads | (select.EPOLLOUT if connection.wants_to_send else 0))
 

@@ -108,6 +108,8 @@ def render_metrics(status: Mapping[str, Any]) -> str:
 
 
 class _StatusCollector(Collector):
+    """A collector that makes Prometheus metrics from a status."""
+
     def __init__(self, status: Mapping[str, Any]) -> None:
         self._status = status
 

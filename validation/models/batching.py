@@ -207,6 +207,7 @@ def _read_budget(path: Path | None) -> Seconds | None:
 
 
 def _write_budget(path: Path | None, seconds: Seconds) -> None:
+    """Save a budget in padded seconds. Log an error of the disk; do nothing without a path."""
     if path is None:
         return
     try:

@@ -53,9 +53,9 @@ def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
     Returns:
         B log-probabilities, summed in double precision; minus infinity for a text without an alignment.
     """
-    wild, counts = log_probs.shape[2], _tensor([len(text) for text in texts], log_probs)
+    wild, counts = log_probs.shape[2], _int_tensor([len(text) for text in texts], log_probs)
     with_wild = torch.cat([log_probs, log_probs.amax(dim=2, keepdim=True)], dim=2).double()
-    targets = _tensor([wild if token == WILDCARD else token for text in texts for token in text], log_probs)
+    targets = _int_tensor([wild if token == WILDCARD else token for text in texts for token in text], log_probs)
     losses = functional.ctc_loss(with_wild.transpose(0, 1), targets, frames, counts, blank=blank, reduction="none")
     return (-losses).tolist()
 
@@ -131,7 +131,7 @@ def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[i
     may_skip = (symbols[:, 2:] != blank) & (symbols[:, 2:] != symbols[:, :-2])
     skip_lp[:, 2:].masked_fill_(may_skip, 0.0)
     is_frame = torch.arange(len(by_frame), device=frames.device)[:, None] < frames
-    return _Lattice(emissions, skip_lp, is_frame, _tensor([2 * len(text) for text in texts], log_probs))
+    return _Lattice(emissions, skip_lp, is_frame, _int_tensor([2 * len(text) for text in texts], log_probs))
 
 
 def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
@@ -176,7 +176,8 @@ def _trace_back(is_frame: Tensor, steps: Tensor, state: Tensor) -> Tensor:
     return states
 
 
-def _tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
+def _int_tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
+    """Make an int64 tensor on the device of ``like``."""
     return torch.tensor(numbers, dtype=torch.int64, device=like.device)
 
 

@@ -37,6 +37,7 @@ def read_known_languages(suite: str, root: Path | None) -> frozenset[str] | None
 
 
 def _read_whisper_labels(_root: Path | None) -> list[str]:
+    """Read the labels of Whisper from the installed package, so ``_root`` is not used."""
     weights = find_weights("whisper-base")
     tokens = {token["id"]: token["content"] for token in json.loads(weights.read("tokenizer.json"))["added_tokens"]}
     return [tokens[token].strip("<|>") for token in json.loads(weights.read("config.json"))["lang_ids"]]

@@ -50,6 +50,7 @@ class FrameFrontEnd(nn.Module):
         return torch.cat([self._run(audio[start : start + rows]) for start in range(0, len(audio), rows)])
 
     def _run(self, audio: Tensor) -> Tensor:
+        """Compute the features of rows that are small enough to be computed at once."""
         hidden = audio[:, :, None].contiguous()
         for layer in self.layers:
             hidden = layer(hidden)

@@ -90,6 +90,7 @@ def _compare_lid(model: str, pairs: _Pairs) -> Iterator[Check]:
 
 
 def _compare_asr(model: str, utterances: Sequence[Utterance], pairs: _Pairs) -> Iterator[Check]:
+    """Compare the texts and the alignment scores of the ASR model; ``pairs`` are values before and after."""
     texts = [(str(before["text"] or ""), str(after["text"] or "")) for before, after in pairs]
     blanks = sum(not after for _, after in texts) - sum(not before for before, _ in texts)
     yield Check(model, "further blank texts", blanks, "= 0", blanks == 0)

@@ -105,6 +105,7 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
 
 
 def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
+    """Build the row of one segment, without ``layout``. ``index`` is the position of the segment in its video."""
     segment = decoded.segment
     signals = segment_signals(decoded, answers, language=normalize_language_code(segment.language), roles=scorer.roles)
     verdict = scorer.rules.evaluate(signals)

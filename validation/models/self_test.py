@@ -175,6 +175,7 @@ def read_clip(name: str, models: Sequence[str] | None = None) -> Utterance:
 def _make_transcribed_clip(
     name: str, utterance: Utterance, answers: Mapping[str, Answer], suite: Suite
 ) -> TranscribedClip:
+    """Compare the answers for a clip with the known text."""
     language = utterance.language or ""
     text = _values(answers[suite.roles.asr_model or ""]).get("text")
     recognised = None if text is None else str(text)

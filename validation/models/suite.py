@@ -92,7 +92,8 @@ class Suite(SyncScorerMixin):
         audio on which a model fails (``model_failed``) get the answer ``Unscored`` and raise no error.
 
         Returns:
-            For each utterance, in input order, one answer per requested model, by the model's name.
+            For each utterance, in input order, one answer per requested model, by the model's name. Audio that no model
+            can score has an answer of every model.
 
         Raises:
             GpuLost: this process cannot use the GPU any more.
@@ -157,6 +158,7 @@ class Suite(SyncScorerMixin):
         return answers
 
     def _record_oom(self, batch: Batch) -> None:
+        """Shrink the budget after a batch that did not fit in GPU memory."""
         self.budget.shrink_after_oom(batch_cost_s(batch, min_padded_s=self.min_padded_s))
 
 

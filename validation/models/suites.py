@@ -54,6 +54,7 @@ class Cascade:
 
 
 def _confirms(answer: Answer, language: str, min_p: float) -> bool:
+    """Return whether an answer names this language as the likeliest, with at least the probability ``min_p``."""
     if not isinstance(answer, Scored) or answer.values["language"] != language:
         return False
     declared_p = answer.values["declared_p"]

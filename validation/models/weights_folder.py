@@ -207,6 +207,7 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str | None]:
 
 
 def _find_root_and_lock(model: str, root: Path | None, lock: Path | None) -> tuple[Path, Path]:
+    """Return the folder of all weights folders and the path of the lock; the settings replace None."""
     from validation.settings import load_settings  # noqa: PLC0415 - the GPU benchmark runs without pydantic
 
     settings = load_settings()

@@ -106,7 +106,7 @@ def _convert_error(error: Exception, store: ObjectStore, key: str) -> FleetError
     if code == "NoSuchBucket":
         return StoreRefused(address, response, "check VFLEET_SOURCE_URL and VFLEET_RESULTS_URL")
     if isinstance(error, FileNotFoundError):
-        return _explain_missing(store, key, address, is_s3_response=code is not None or "performing HEAD" in text)
+        return _convert_not_found(store, key, address, is_s3_response=code is not None or "performing HEAD" in text)
     if isinstance(error, AlreadyExistsError) and status != _CONFLICT:
         return ObjectExists(key, address)
     if isinstance(error, ValueError):
@@ -116,7 +116,8 @@ def _convert_error(error: Exception, store: ObjectStore, key: str) -> FleetError
     return Unreachable("object store", address, _reachability_advice(store), response or _find_transport_cause(text))
 
 
-def _explain_missing(store: ObjectStore, key: str, address: str, *, is_s3_response: bool) -> FleetError:
+def _convert_not_found(store: ObjectStore, key: str, address: str, *, is_s3_response: bool) -> FleetError:
+    """Return the error for a response or a folder without the object: the object, the folder or the store is wrong."""
     if isinstance(store, LocalStore) and not Path(str(store.prefix)).is_dir():
         return Unreachable("object store", address, _reachability_advice(store), "the folder is gone")
     if isinstance(store, S3Store) and not is_s3_response:  # any web server may respond 404; S3 adds its error code
@@ -173,5 +174,6 @@ def _credentials_advice(store: ObjectStore) -> str:
 
 
 def _strip_user(endpoint: str) -> str:
+    """Return an address without its user and password."""
     parts = urlsplit(endpoint)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

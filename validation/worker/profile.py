@@ -89,6 +89,7 @@ def remove_stale_dirs(worker_id: str) -> None:
 
 
 def _pid_namespace() -> str:
+    """Return the number of the pid namespace of this process."""
     link = (PROC / "self/ns/pid").readlink()
     return link.name.removeprefix("pid:[").removesuffix("]")
 

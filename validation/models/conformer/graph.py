@@ -153,6 +153,7 @@ def _point_at(tensor: TensorProto, location: str, offset: int, size_bytes: int) 
 
 
 def _require_opset(path: Path, proto: ModelProto) -> None:
+    """Raise ``UnsupportedGraph`` if the opset of a graph is older than ``MIN_OPSET``."""
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < MIN_OPSET:
         raise UnsupportedGraph(path.name, f"it is of opset {opset}; {MIN_OPSET} or later is needed")

@@ -151,6 +151,7 @@ class IndicConformer:
         ]
 
     def _tokenize(self, language: str | None, text: str) -> TokenizedTranscript | None:
+        """Tokenize a transcript in a language; return None if ``language`` is None."""
         return self._tokenizers[language].tokenize(text) if language else None
 
     def _make_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
@@ -163,6 +164,7 @@ class IndicConformer:
         }
 
     def _make_language_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+        """Return the values of the columns about the language; all are None if no language has a greedy text."""
         scores = segment.language_scores
         if scores is None:
             return dict.fromkeys(("language", "language_p", "declared_p", "language_margin"))
@@ -175,6 +177,7 @@ class IndicConformer:
         }
 
     def _make_text_values(self, segment: SegmentResult) -> Mapping[str, Scalar]:
+        """Return the values of the columns about the recognised text."""
         if segment.language is None:
             return {"text": None, "frames": segment.frames, "blank_rate": None}
         return {
@@ -193,6 +196,7 @@ def choose_engine(engine: Literal["onnx", "torch"] | None, device: Device) -> Li
 
 
 def _make_transcript_values(segment: SegmentResult) -> Mapping[str, Scalar]:
+    """Return the values of the columns about the tokens of the transcript; all are None without such tokens."""
     transcript = segment.transcript
     if transcript is None or transcript.covered is None:
         return dict.fromkeys(("tokens", "covered", "feasible"))
@@ -206,6 +210,7 @@ _SCORE_COLUMNS = (
 
 
 def _make_score_values(segment: SegmentResult) -> Mapping[str, Scalar]:
+    """Return the values of ``_SCORE_COLUMNS``; all are None if the transcript was not scored."""
     score, transcript = segment.transcript_score, segment.transcript
     if score is None or transcript is None:
         return dict.fromkeys(_SCORE_COLUMNS)

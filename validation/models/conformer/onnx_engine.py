@@ -205,6 +205,7 @@ def _halve_lengths(lengths: str, stage: int) -> tuple[list[NodeProto], str]:
 
 
 def _padding_constants() -> list[TensorProto]:
+    """Make the constants that the added nodes of the encoder read."""
     values = {"zero": 0, "one": 1, "two": 2, "axis_1": [1], "axes_0": [1], "axes_1": [1, 3]}
     return [numpy_helper.from_array(np.array(value, np.int64), f"{_PADDING}_{name}") for name, value in values.items()]
 

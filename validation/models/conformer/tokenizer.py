@@ -240,6 +240,7 @@ def split_into_words(text: str, alphabet: frozenset[str]) -> list[str]:
 
 
 def _is_spoken(character: str, alphabet: frozenset[str]) -> bool:
+    """Return whether words keep a character: a letter, mark, number, or a format character of the alphabet."""
     category = unicodedata.category(character)
     return category[0] in "LMN" or (category == "Cf" and character in alphabet)
 

@@ -134,6 +134,7 @@ class FeedForward(nn.Module):
         self.linear2 = nn.Linear(shape.feed_forward, shape.width)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Compute (B, T, width) from (B, T, width)."""
         projected: Tensor = self.linear2(functional.silu(self.linear1(hidden)))
         return projected
 
@@ -153,6 +154,7 @@ class RelativeAttention(nn.Module):
         )
 
     def forward(self, hidden: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Compute (B, T, width) from (B, T, width); each frame attends to the frames for which ``mask`` is True."""
         query, key, value, distance = map(
             self._split_heads,
             (self.linear_q(hidden), self.linear_k(hidden), self.linear_v(hidden), self.linear_pos(positions)),
@@ -182,6 +184,7 @@ class ConvolutionModule(nn.Module):
         self.pointwise_conv2 = nn.Conv1d(shape.width, shape.width, 1)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Compute (B, T, width) from (B, T, width); frames for which ``mask`` is False count as zero."""
         gated = functional.glu(self.pointwise_conv1(hidden.transpose(1, 2)), dim=1) * mask[:, None]
         mixed: Tensor = self.pointwise_conv2(functional.silu(self.depthwise_conv(gated)))
         return mixed.transpose(1, 2)

@@ -95,5 +95,6 @@ class LeaseRenewer:
             self.renew()
 
     def _next_pause_s(self) -> float:
+        """Return the time until the next renewal, in seconds, with jitter."""
         period_s = min(RETRY_S, self._period_s) if self._last_renewal_failed else self._period_s
         return period_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter, not a secret

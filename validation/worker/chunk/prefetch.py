@@ -64,4 +64,5 @@ class PrefetchLimiter:
             self._changed.notify_all()
 
     def _has_room(self) -> bool:
+        """Return whether another video fits both limits; the caller holds the lock."""
         return self._videos < self.max_videos and self._bytes < self.max_bytes

@@ -31,6 +31,7 @@ class ChunkLog(logging.LoggerAdapter[logging.Logger]):
     """A logger whose records carry the ids of a chunk beside the fields of each call, for a log system to index."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the ids to the fields of a record."""
         return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
 
 
@@ -57,7 +58,9 @@ class GroupReport:
 
     videos: int
     failed: int
+    """The number of failed videos."""
     segments: int
+    """The number of segments whose rows are kept."""
 
 
 class ChunkRunner:
@@ -102,7 +105,7 @@ class ChunkRunner:
         self._drain_timeout_s = settings.drain_grace_s * DRAIN_GRACE_SHARE
         self._drain_ends: Seconds | None = None
         """End of the time for which a drain waits for the models (monotonic clock); None without a drain."""
-        self._current: str | None = None
+        self._current_video_id: str | None = None
         self._last_error: str | None = None
         self._finished: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=RATE_WINDOW + 1)
         self._lock = threading.Lock()
@@ -201,7 +204,7 @@ class ChunkRunner:
                 ensure_held()
                 if self.draining():
                     self._drain(waited_for)
-                self._current, waited_for = job.current_video_id, job
+                self._current_video_id, waited_for = job.current_video_id, job
                 is_over = job.wait(POLL_INTERVAL_S)
                 self._collect_finished(job)
         finally:
@@ -257,7 +260,7 @@ class ChunkRunner:
             took_s = self._finished[-1][0] - self._finished[0][0]
             segments = sum(count for _, count in list(self._finished)[1:])
             return Progress(
-                current_video_id=self._current,
+                current_video_id=self._current_video_id,
                 videos_validated=len(self.rows),
                 videos_failed=len(self.failures),
                 segments=sum(map(len, self.rows.values())),
@@ -309,6 +312,7 @@ class ChunkRunner:
             self._errors[video.video_id] = error
 
     def _make_report(self, group: Sequence[Video]) -> GroupReport:
+        """Count the failed videos and the segments of a group."""
         with self._lock:
             return GroupReport(
                 videos=len(group),

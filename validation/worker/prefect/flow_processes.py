@@ -99,6 +99,7 @@ class VastGpuJobConfiguration(ProcessJobConfiguration):
 
     @classmethod
     def json_template(cls) -> dict[str, Any]:
+        """Return the template of the job variables, without the command."""
         return {name: value for name, value in super().json_template().items() if name != "command"}
 
     def prepare_for_flow_run(  # noqa: PLR0917 - Prefect's signature

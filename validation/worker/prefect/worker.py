@@ -232,6 +232,7 @@ class VastGpuWorker(ProcessWorker):
                 self._runs_task_group.start_soon(self._poll_now)
 
     async def _poll_now(self) -> None:
+        """Fetch and submit flow runs once. An unreachable Prefect server is ignored."""
         # The next regular poll reports the same error; this poll must not end the worker.
         with suppress(httpx.HTTPError):
             await self.get_and_submit_flow_runs()
