@@ -32,12 +32,12 @@ from obstore.store import LocalStore
 from result_shards import RULES, make_shards
 
 from validation.analysis.report.findings import gather_findings
-from validation.analysis.report.page import Origin, write_page
+from validation.analysis.report.page import Origin, render_report
 from validation.analysis.report.signals import find_signals
+from validation.analysis.selection.broken_shards import exclude_broken
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_in_folder, read_fields
 from validation.analysis.selection.verdicts import apply_rules
-from validation.analysis.selection.withhold import withhold_broken
 from validation.control.compact import ShardPart, merge_shards, plan_compactions
 from validation.ledger.queries import CommittedShard
 from validation.scoring.rules_io import load_rules
@@ -126,13 +126,13 @@ def measure(command: Sequence[str], out: Path = Path(os.devnull)) -> Run:
 def report(shards: Path, out: Path) -> None:
     """Do what `vfleet report --silent` does, and write the counts as JSON, because the page has no machine format."""
     rules = load_rules(RULES)
-    source, _ = withhold_broken(find_in_folder(shards, "local"))
+    source, _ = exclude_broken(find_in_folder(shards, "local"))
     segments = apply_rules(open_segments(source), rules)
     signals = find_signals(segments, read_fields(source, load_settings()))
     findings = gather_findings(segments, rules, signals, worst_per_reason=3, borderline=12)
     (revision,) = source.revisions
     origin = Origin(source.suite, revision.models, 1, len(revision.shards), rules, datetime.now(UTC))
-    out.with_suffix(".html").write_text(write_page(origin, findings, signals, {}), encoding="utf-8")
+    out.with_suffix(".html").write_text(render_report(origin, findings, signals, {}), encoding="utf-8")
     answers = {
         "signals": [(signal.name, signal.low, signal.high) for signal in signals],
         "verdicts": [(row["language"], row["accept"], row["review"], row["reject"]) for row in findings.languages],

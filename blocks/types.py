@@ -79,7 +79,10 @@ SUITE_BLOCK = "suite"
 
 
 class ModelSuite(Block):
-    """Settings of new boxes. Holds no secret. Boxes that already run keep their settings."""
+    """The suite, the languages and the chunk size of new boxes. Boxes that already run keep their settings.
+
+    The block supplies only ``BOX_`` variables that the environment of the control plane lacks. It holds no secret.
+    """
 
     _block_type_name = "Model suite"
     _block_type_slug = "model-suite"

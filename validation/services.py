@@ -16,7 +16,7 @@ from validation.domain import Seconds, StoreCredential
 from validation.errors import FleetError, Transient
 from validation.ledger.boxes import StoreName, get_credential
 from validation.ledger.engine import open_engine
-from validation.ledger.migrate import require_revision
+from validation.ledger.migrate import require_newest_migration
 from validation.settings import Settings, load_settings
 from validation.shards.naming import shard_folder
 from validation.storage.store import CredentialSource, check_store, open_store
@@ -55,7 +55,7 @@ def open_ledger(settings: Settings | None = None, *, check_revision: bool = True
     settings = settings or load_settings()
     engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
     if check_revision:
-        require_revision(engine)
+        require_newest_migration(engine)
     return engine
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from validation.calibration.language_limits import apply_language_limits, find_quantiles, propose_language_limits
 from validation.cli.main import main
 from validation.errors import BadInput
-from validation.scoring.rules_io import load_rules, parse_rules, read_packaged, rewrite_rules
+from validation.scoring.rules_io import load_rules, parse_rules, read_packaged_text, rewrite_rules
 
 RULES = """# Above all.
 version = "v-1"
@@ -102,7 +102,7 @@ def test_quantiles_that_are_counted_in_bins_equal_those_of_sorted_values(values,
 @pytest.mark.parametrize("name", ["local-3", "indic-2", "vad-1"])
 def test_packaged_rules_can_be_rewritten(name):
     """Every packaged file is laid out so that its limits can be replaced, with every comment kept."""
-    text, rules = read_packaged(name), load_rules(name)
+    text, rules = read_packaged_text(name), load_rules(name)
     written = rewrite_rules(text, rules.with_rules(rules.rules, "other"), preface="x", notes={})
     assert written.count("#") == text.count("#") + 1
     assert parse_rules(written, "y").rules == rules.rules

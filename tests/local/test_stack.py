@@ -22,7 +22,7 @@ from obstore.store import S3Store
 
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.process import is_alive, poll_until
-from validation.local.service import HOST, LocalServiceFailed, ask_http
+from validation.local.service import HOST, EmbeddedServiceFailed, ask_http
 from validation.local.stack import (
     RUNNER_FOLDER,
     EmbeddedObjectStore,
@@ -129,7 +129,10 @@ def test_failed_server_stops_the_others(open_folder):
     postgres = EmbeddedPostgres(open_folder / "postgres")
     store = EmbeddedObjectStore(open_folder / "objects", buckets=["X"])  # no legal bucket name
     store.ready_timeout_s = 0.1
-    with pytest.raises(LocalServiceFailed, match="Object store: it does not answer"), running((postgres, store), print):
+    with (
+        pytest.raises(EmbeddedServiceFailed, match="Object store: it does not answer"),
+        running((postgres, store), print),
+    ):
         pass
     assert postgres.pid is None
     assert store.pid is None
@@ -139,7 +142,7 @@ def test_taken_port_is_named(open_folder):
     """A server is not launched on a port that another program uses."""
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(LocalServiceFailed, match=f"another program has port {port}"):
+        with pytest.raises(EmbeddedServiceFailed, match=f"another program has port {port}"):
             EmbeddedObjectStore(open_folder / "objects", port=port).start()
 
 
@@ -205,7 +208,7 @@ def test_killed_store_restarts_with_empty_buckets(open_folder):
 
 def test_refused_bucket_is_an_error(object_store):
     """The error names the server and its response."""
-    with pytest.raises(LocalServiceFailed, match=r"Object store: PUT /X: status 400"):
+    with pytest.raises(EmbeddedServiceFailed, match=r"Object store: PUT /X: status 400"):
         object_store.create_bucket("X")
 
 

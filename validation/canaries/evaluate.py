@@ -64,7 +64,13 @@ _COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type =
 
 
 def tolerance_for(column: str, value: float, unit: str | None) -> float:
-    """Return the absolute tolerance of one number of a shard. ``unit`` is the unit of its column."""
+    """Return by how much a box's number may differ from the known answer; 0 if it must be equal.
+
+    Args:
+        column: the column of the number.
+        value: the known answer.
+        unit: the unit of the column; None if the column has none.
+    """
     if column in _COMPUTED:
         return ROUNDING_TOLERANCE * (1 + abs(value))
     if unit == "probability":

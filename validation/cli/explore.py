@@ -145,7 +145,7 @@ def open_context(
     """Open the segments, rules, review decisions and audio that the page shows."""
     from validation.analysis.explore.audio import SourceAudio
     from validation.analysis.explore.context import ExploreContext
-    from validation.analysis.explore.database import default_cache, open_database
+    from validation.analysis.explore.database import default_cache, prepare_database
     from validation.analysis.explore.queries import SegmentTable
     from validation.analysis.explore.reviews import Reviews
     from validation.analysis.explore.revisions import RevisionComparison
@@ -154,11 +154,11 @@ def open_context(
     source = find_source(suite=suite, shards=shards, bucket=bucket, revision=revision)
     book, kept = find_rules(rules, source.suite), Reviews(reviews)
     settings = load_results_settings(bucket)
-    path = open_database(source, book, default_cache(), _say_progress)
+    path = prepare_database(source, book, default_cache(), _say_progress)
     revisions = None
     if against_revision is not None:
         then = find_source(suite=source.suite, shards=shards, bucket=bucket, revision=against_revision)
-        earlier = open_database(then, book, default_cache(), _say_progress)
+        earlier = prepare_database(then, book, default_cache(), _say_progress)
         if earlier == path:
             raise BadInput(f"no revision is later than {against_revision}: there is nothing to compare it with")
         revisions = RevisionComparison(against_revision, earlier, path)
@@ -193,13 +193,13 @@ def _find_other_rules(table: "SegmentTable", rules: "Rules", against: list[str],
 
     They are the rules named in ``against``, the original rules, and all packaged rules whose columns the table has.
     """
-    from validation.scoring.rules_io import BadRules, known_rules, load_rules
+    from validation.scoring.rules_io import BadRules, load_rules, packaged_versions
 
     named = {name: find_rules(name, suite) for name in against}
     for book in named.values():
         table.check_rules(book)
     others = {**named, rules.version: rules}
-    for name in known_rules():
+    for name in packaged_versions():
         try:
             book = load_rules(name)
             table.check_rules(book)

@@ -92,7 +92,7 @@ def write_config(
     proxy: ProxyOption = "127.0.0.1:4280",
     pool: PoolOption = "vast-gpu",
 ) -> None:
-    """Write the configuration of nginx.
+    """Write the nginx configuration of the gateway.
 
     Example: `vfleet gateway config --server-name prefect.example.org --certificate fullchain.pem --certificate-key
     privkey.pem --out /etc/nginx/conf.d/vfleet.conf`

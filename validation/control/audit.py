@@ -24,10 +24,10 @@ from validation.ledger.queries import (
     read_committed_shards,
     read_open_chunks,
     read_retired_shards,
-    read_shard_segments,
+    read_segment_counts,
 )
 from validation.shards.manifest import ShardManifest, read_manifest
-from validation.shards.naming import shard_key, sibling_key
+from validation.shards.naming import manifest_key_of, shard_key
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import delete_object, get_bytes, list_objects
 
@@ -65,18 +65,18 @@ def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORP
     owned |= {shard.shard_key for shard in read_committed_shards(engine)}
     # Retired shards are read after the committed shards: a committed shard may retire meanwhile, never the reverse.
     owned |= {shard.shard_key for shard in read_retired_shards(engine)}
-    owned |= {sibling_key(key) for key in owned}
+    owned |= {manifest_key_of(key) for key in owned}
     strays = {item.key for item in objects if item.modified_at < before} - owned
     manifests = _read_manifests(results, strays)
     unknown = set(_find_unknown(engine, manifests, owned & {item.key for item in objects}))
-    orphans = strays - unknown - {sibling_key(key) for key in unknown}
+    orphans = strays - unknown - {manifest_key_of(key) for key in unknown}
     complete = {each.key for each in manifests if not each.sources} - unknown
     return Strays(sorted(orphans), sorted(unknown), sorted(complete))
 
 
 def _read_manifests(results: ObjectStore, strays: set[str]) -> list[ShardManifest]:
     """Read the manifests of the complete shards among the strays. A shard without a manifest was never committed."""
-    complete = sorted(key for key in strays if key.endswith(".parquet") and sibling_key(key) in strays)
+    complete = sorted(key for key in strays if key.endswith(".parquet") and manifest_key_of(key) in strays)
     with ThreadPoolExecutor(READERS) as pool:
         return [each for each in pool.map(partial(_read_manifest, results), complete) if each is not None]
 
@@ -133,7 +133,7 @@ def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = OR
 def check_shards(engine: Engine, results: ObjectStore) -> Iterator[tuple[CommittedShard, str | None]]:
     """Check every committed shard; yields each shard with a description of its problem, or None."""
     shards = read_committed_shards(engine)
-    segments = read_shard_segments(engine)
+    segments = read_segment_counts(engine)
     with ThreadPoolExecutor(READERS) as pool:
         yield from zip(shards, pool.map(partial(check_shard, results, segments), shards), strict=True)
 
@@ -185,9 +185,9 @@ def verify_shards(
     Raises:
         BadInput: the log is not a log of this command.
     """
-    sound = _open_log(log) if log else set()
+    sound = _read_sound_shards(log) if log else set()
     waiting = [shard for shard in read_committed_shards(engine) if (shard.shard_key, shard.shard_sha256) not in sound]
-    segments = read_shard_segments(engine)  # read last: it must cover every shard in ``waiting``
+    segments = read_segment_counts(engine)  # read last: it must cover every shard in ``waiting``
 
     def verify(shard: CommittedShard) -> Verified:
         return Verified(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
@@ -203,8 +203,14 @@ def verify_shards(
         pool.shutdown(cancel_futures=True)
 
 
-def _open_log(log: Path) -> set[tuple[str, str]]:
-    """Read the (key, sha256) of shards that an earlier run found without a problem. Removes an incomplete last line."""
+def _read_sound_shards(log: Path) -> set[tuple[str, str]]:
+    """Return (key, sha256) of each shard that the log lists without a problem; empty if the log does not exist.
+
+    Removes an incomplete last line, so that lines can be appended.
+
+    Raises:
+        BadInput: the file is not a log of ``vfleet shards verify``.
+    """
     if not log.exists():
         return set()
     whole, newline, _ = log.read_bytes().rpartition(b"\n")

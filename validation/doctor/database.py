@@ -18,7 +18,7 @@ from validation.domain import UNKNOWN_LANGUAGE, UNSUPPORTED_LANGUAGE, Fault, lab
 from validation.errors import BadInput, Unreachable
 from validation.ledger.chunks import count_labels
 from validation.ledger.engine import describe_address, is_remote, open_engine, parse_database_url
-from validation.ledger.migrate import find_invalid_indexes, known_revision, require_revision
+from validation.ledger.migrate import find_invalid_indexes, newest_migration, require_newest_migration
 from validation.ledger.queries import read_altered_logins
 from validation.ledger.queue_table import require_queue
 from validation.ledger.rpc import is_login_refusal, translate_error
@@ -119,12 +119,12 @@ def check_tls(settings: Settings) -> str | None:
 
 def check_migration(settings: Settings) -> str:
     """Check that the ledger is at the migration of this version."""
-    require_revision(_engine(settings))
-    return f"at migration {known_revision()}"
+    require_newest_migration(_engine(settings))
+    return f"at migration {newest_migration()}"
 
 
 def check_box_role(settings: Settings) -> str:
-    """Check that the login may execute the functions of a box and nothing else."""
+    """Check that the login of DATABASE_URL may execute the functions that a box needs, and reaches no table."""
     powers = _read_powers(settings, _BOX_NEEDS, "validation_worker")
     if powers.is_superuser or powers.tables or _CONTROL_NEEDS & set(powers.functions):
         reach = "everything" if powers.is_superuser else ", ".join(powers.tables[:3]) or "control functions"
@@ -135,7 +135,7 @@ def check_box_role(settings: Settings) -> str:
 
 
 def check_control_role(settings: Settings) -> str:
-    """Check that the login may execute the functions of the control machine."""
+    """Check that the login of DATABASE_URL may execute the functions that the control machine needs."""
     powers = _read_powers(settings, _CONTROL_NEEDS, "validation_control")
     return f"{powers.login} may execute {len(powers.functions)} functions"
 

@@ -198,7 +198,11 @@ def check_control_worker(_settings: Settings) -> str:
 
 
 def check_deployments(_settings: Settings) -> str:
-    """Check that every deployment exists without unfilled variables, and that the code of the control flows exists."""
+    """Check the deployments of the control flows and of ``validate-chunk``.
+
+    Each deployment must exist and hold no literal ``{{ ... }}``, and this machine must have the code of the control
+    flows. A paused ``operate-fleet`` is a warning.
+    """
     found = {one["name"]: one for one in ask_prefect("POST", "/deployments/filter", {"limit": 200}) or []}
     if missing := [name for name in (*CONTROL_DEPLOYMENTS, CHUNK_DEPLOYMENT) if name not in found]:
         raise BadInput(f"there is no deployment {', '.join(missing)}: run `vfleet bootstrap`")
@@ -210,7 +214,10 @@ def check_deployments(_settings: Settings) -> str:
 
 
 def check_box_deployment(_settings: Settings) -> str:
-    """Check that the deployment of the boxes' flow exists, and that this box has the code of the flow."""
+    """Check that the deployment of the boxes' flow exists and holds no literal ``{{ ... }}``.
+
+    This box must have the code of the flow.
+    """
     found = ask_prefect("GET", f"/deployments/name/{CHUNK_DEPLOYMENT}/{CHUNK_DEPLOYMENT}")
     if found is None:
         raise BadInput(f"there is no deployment {CHUNK_DEPLOYMENT}: run `vfleet bootstrap` on the control machine")

@@ -86,9 +86,9 @@ def check_queued_tars(settings: Settings) -> str:
     store = open_store(settings.source_url, settings, find_store_credentials(settings, engine, "source"))
     if not queued:
         return "no video is queued, so no tar was tried"
-    readable, error = _try_tars(store, settings, queued)
+    readable, error = _find_readable_tar(store, settings, queued)
     if readable is None:
-        readable, _ = _try_tars(store, settings, peek_validated(engine, settings.worker_id))
+        readable, _ = _find_readable_tar(store, settings, peek_validated(engine, settings.worker_id))
     if readable is not None:
         return f"{readable} can be read"
     sentence = f"none of {len(queued)} queued videos has its tar ({error})"
@@ -97,8 +97,12 @@ def check_queued_tars(settings: Settings) -> str:
     raise BadInput(f"{sentence}: check VFLEET_SOURCE_URL, VFLEET_SOURCE_KEY and R2_ENDPOINT_URL")
 
 
-def _try_tars(store: ObjectStore, settings: Settings, videos: Sequence[Video]) -> tuple[str | None, str]:
-    """Return the key of the first video whose tar can be read, None if there is none; and the error before it."""
+def _find_readable_tar(store: ObjectStore, settings: Settings, videos: Sequence[Video]) -> tuple[str | None, str]:
+    """Try the tars of the videos in order, up to the first whose first header can be read.
+
+    Returns:
+        The key of this tar, None if no tar can be read; and the message of the first error, empty if there was none.
+    """
     error = ""
     for video in videos:
         key = settings.source_key.format(video_id=video.video_id)

@@ -77,11 +77,11 @@ class DesiredFleet:
 
     @property
     def rent_up_to(self) -> int:
-        """Return the number of boxes below which boxes are rented.
+        """Return the number of boxes up to which new boxes are rented: the ordered number, or half of the chunks left.
 
-        At the end of a queue this number is half of the chunks left: when a new box starts, other boxes have done its
-        chunk. The distance to ``keep_up_to`` is a hysteresis: a queue that grows and shrinks by one chunk does not
-        change the number of boxes.
+        The smaller of the two applies, because near the end of a queue the other boxes finish many chunks before a new
+        box is ready. Boxes are kept up to ``keep_up_to``, which is at least as large: because of this gap, a queue that
+        grows and shrinks by one chunk does not change the number of boxes.
         """
         return 0 if self.abandon else min(self.boxes, ceil(self.chunks_left / 2))
 

@@ -22,6 +22,7 @@ from validation.ledger.queue_table import require_queue
 from validation.ledger.rpc import call_function, translate_error
 
 PERIOD_S = 0.5
+"""Seconds between two looks of a `LockWatch`."""
 LOCK_HOLDER = Path(__file__).resolve().parents[2] / "sql" / "migrate" / "lock_holder.sql"
 
 
@@ -102,9 +103,9 @@ class SchemaMismatch(BadInput):
 
 
 def migrate(engine: Engine) -> str:
-    """Migrate to the newest revision and replace functions, views and grants. Safe to repeat.
+    """Execute the migrations that the database lacks, and replace functions, views and roles. Safe to repeat.
 
-    Returns the newest revision, for example ``0020``.
+    Returns the number of the newest migration, for example ``0020``.
 
     Raises:
         QueueUnfit: the queue lacks a column or has a column of another type. Nothing was changed.
@@ -114,8 +115,8 @@ def migrate(engine: Engine) -> str:
     """
     require_queue(engine)
     current = _prepare(engine)
-    if current and current > known_revision():
-        raise SchemaMismatch(known_revision(), current)
+    if current and current > newest_migration():
+        raise SchemaMismatch(newest_migration(), current)
     for path in _migrations():
         if _number(path) > current:
             _apply(engine, path)
@@ -123,7 +124,7 @@ def migrate(engine: Engine) -> str:
     with _transaction(engine, "functions, views and roles") as connection:
         for source in _replaceable():
             _execute(connection, source.read_text())
-    return known_revision()
+    return newest_migration()
 
 
 def render_migration() -> str:
@@ -135,22 +136,22 @@ def render_migration() -> str:
     return "\n".join([*parts, "BEGIN;", *(source.read_text() for source in _replaceable()), "COMMIT;"])
 
 
-def known_revision() -> str:
+def newest_migration() -> str:
     """Return the number of the newest migration of this code."""
     return _number(_migrations()[-1])
 
 
-def require_revision(engine: Engine) -> None:
+def require_newest_migration(engine: Engine) -> None:
     """Check that the database has the newest migration of this code.
 
     Raises:
         SchemaMismatch: the migrations differ; the message contains both numbers.
     """
-    if (found := database_revision(engine)) != known_revision():
-        raise SchemaMismatch(known_revision(), found)
+    if (found := database_migration(engine)) != newest_migration():
+        raise SchemaMismatch(newest_migration(), found)
 
 
-def database_revision(engine: Engine) -> str | None:
+def database_migration(engine: Engine) -> str | None:
     """Read the number of the last migration of the database; None if the database was never migrated."""
     try:
         with engine.connect() as connection:
@@ -172,13 +173,14 @@ def find_invalid_indexes(engine: Engine) -> list[str]:
 
 
 def _prepare(engine: Engine) -> str:
-    """Create the version table if it is missing. Returns the version; empty for a new database."""
+    """Create the version table if it is missing. Returns the number of the last migration; empty for a new database."""
     with _transaction(engine, "the table of the version") as connection:
         _execute(connection, _text("version_table"))
         return str(connection.exec_driver_sql(_READ_VERSION).scalar() or "")
 
 
 def _apply(engine: Engine, path: Path) -> None:
+    """Execute one migration and record its number: in one transaction, unless the migration is marked autocommit."""
     sql, version = path.read_text(), _set_version(_number(path))
     if not _is_autocommit(sql):
         with _transaction(engine, path.name) as connection:
@@ -269,6 +271,7 @@ def _index_names() -> list[str]:
 
 
 def _replaceable() -> Iterator[Path]:
+    """Yield the SQL files that each run executes: functions, views and roles."""
     yield from sorted((SQL / "functions").glob("*.sql"))
     yield from _views_in_order()
     yield SQL / "roles.sql"

@@ -23,6 +23,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 Section 3 of docs/deploy.md documents the columns."""
 _COLUMNS = (Path(__file__).resolve().parents[2] / "sql/migrate/queue_columns.sql").read_text()
 _TABLE = "r"
+"""The kind of an ordinary table in pg_class.relkind."""
 
 
 class QueueUnfit(BadInput):

@@ -1,4 +1,4 @@
-"""Inserts the videos of a manifest file into the queue: for a local stack, a test, or a new queue."""
+"""Inserts the videos of a manifest file into the queue: for an embedded stack, a test, or a new queue."""
 
 import csv
 import io

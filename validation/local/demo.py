@@ -28,7 +28,7 @@ from validation.local.sample_corpus import PlantedFault, SampleCorpus, build_sam
 from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
 from validation.shards.manifest import ShardManifest
-from validation.shards.naming import sibling_key
+from validation.shards.naming import manifest_key_of
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys, open_store, put_if_absent
 
@@ -52,7 +52,7 @@ def run_demo(folder: Path, *, keep: bool) -> int:
     console.rule("setting up")
     LocalStack(folder / "stack").erase()
     shutil.rmtree(folder / "results", ignore_errors=True)
-    with LocalStack(folder / "stack", report=console.print) as stack, applied(stack.environment()):
+    with LocalStack(folder / "stack", report=console.print) as stack, replaced_environment(stack.environment()):
         engine, settings, prefect = (
             open_engine(stack.postgres.libpq_url()),
             Settings(),
@@ -158,7 +158,7 @@ def wait_for_interrupt(console: Console, ui_url: str) -> None:
 
 
 @contextmanager
-def applied(environment: dict[str, str]) -> Iterator[None]:
+def replaced_environment(environment: dict[str, str]) -> Iterator[None]:
     """Replace the settings of a real fleet in ``os.environ`` by the stack's environment until the block ends."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("VFLEET_", "R2_", "PREFECT_"))]:
@@ -196,7 +196,7 @@ def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
     frames = []
     for shard in committed:
         payload = get_bytes(results, shard.shard_key)
-        manifest = sibling_key(shard.shard_key)
+        manifest = manifest_key_of(shard.shard_key)
         verify_shard(payload, ShardManifest.from_json(get_bytes(results, manifest), manifest))
         frames.append(read_shard(payload))
     known = {shard.shard_key for shard in committed}

@@ -74,7 +74,7 @@ def ask_http(port: int, method: str, path: str) -> str | None:
     return None if status == HTTPStatus.OK else f"{method} {path}: status {status}"
 
 
-class LocalServiceFailed(Permanent):
+class EmbeddedServiceFailed(Permanent):
     """A server of the embedded stack does not run or does not answer; the message holds the end of its log."""
 
     def __init__(self, service: str, reason: str, *, check: str, log: str, log_path: Path) -> None:
@@ -143,7 +143,7 @@ class EmbeddedService(ABC):
 
         Raises:
             BadInput: a live process runs this server in this folder.
-            LocalServiceFailed: the preparation failed, or the port is taken.
+            EmbeddedServiceFailed: the preparation failed, or the port is taken.
         """
         self._launched_at = time.monotonic()
         self._child.end_leftover(self.stop_signal, grace_s=self.grace_s)
@@ -156,7 +156,7 @@ class EmbeddedService(ABC):
         """Return whether the launched server answers.
 
         Raises:
-            LocalServiceFailed: the server has exited, or `ready_timeout_s` have passed.
+            EmbeddedServiceFailed: the server has exited, or `ready_timeout_s` have passed.
         """
         status = self._child.exit_status()
         if status is not None:
@@ -170,7 +170,7 @@ class EmbeddedService(ABC):
         """Launch the server and return when it answers. After an error none of its processes runs.
 
         Raises:
-            BadInput, LocalServiceFailed: as `launch` and `is_ready` do.
+            BadInput, EmbeddedServiceFailed: as `launch` and `is_ready` do.
         """
         try:
             self.launch()
@@ -199,9 +199,9 @@ class EmbeddedService(ABC):
         self._child.end_leftover(self.stop_signal, grace_s=self.grace_s)
         shutil.rmtree(self.base_dir, ignore_errors=True)
 
-    def failure(self, reason: str) -> LocalServiceFailed:
+    def failure(self, reason: str) -> EmbeddedServiceFailed:
         """Return the error for a server that does not run, with the end of its log."""
-        return LocalServiceFailed(
+        return EmbeddedServiceFailed(
             self.name, reason, check=self.check, log=self._child.log_tail(), log_path=self.log_path
         )
 

@@ -115,7 +115,7 @@ class EmbeddedObjectStore(EmbeddedService):
         """Create a bucket, now and at each restart. An existing bucket is kept.
 
         Raises:
-            LocalServiceFailed: the server refused the request or does not answer.
+            EmbeddedServiceFailed: the server refused the request or does not answer.
         """
         if (reason := ask_http(self.port, "PUT", f"/{name}")) is not None:
             raise self.failure(reason)
@@ -259,7 +259,7 @@ class LocalStack:
 
         Raises:
             BadInput: a live process runs a stack in this folder.
-            LocalServiceFailed: a server does not start; the others have been stopped.
+            EmbeddedServiceFailed: a server does not start; the others have been stopped.
         """
         # Prefect's server starts first because it is the slowest: it loads while the Postgres cluster is created.
         self._undo.enter_context(running((self.prefect, self.object_store, self.postgres), self._report))

@@ -33,9 +33,9 @@ def shard_folder(worker_id: str) -> str:
     return f"shards/{worker_id}"
 
 
-def compacted_key(suite: str, token: UUID) -> str:
-    """Return the key of a compacted parquet file; ``token`` is new for each attempt, so that keys never collide."""
-    return f"shards/compacted/validation_{suite}_{token.hex}.parquet"
+def compacted_key(suite: str, merge_id: UUID) -> str:
+    """Return the key of a compacted shard. Each merge has a new random ``merge_id``, so that keys never collide."""
+    return f"shards/compacted/validation_{suite}_{merge_id.hex}.parquet"
 
 
 def parse_shard_key(key: str) -> tuple[str, int] | None:
@@ -44,7 +44,7 @@ def parse_shard_key(key: str) -> tuple[str, int] | None:
     return (match["worker"], int(match["number"])) if match else None
 
 
-def sibling_key(key: str) -> str:
+def manifest_key_of(key: str) -> str:
     """Return the key of the manifest beside a shard's parquet file."""
     return f"{key.removesuffix('.parquet')}.manifest.json"
 

@@ -58,7 +58,7 @@ class OfferGone(Permanent):
 
 
 class SearchQuotaExceeded(Transient):
-    """The account has used its daily quota of search rows."""
+    """The account's searches have returned as many offers as the vendor allows per day."""
 
     def __init__(self, retry_after_s: float | None) -> None:
         self.retry_after_s = retry_after_s

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.browser import in_browser, open_browser
 from tests.support.report_helpers import RULES_TOML, sample_rows, write_shards, write_tar
-from validation.analysis.explore.database import default_cache, open_database
+from validation.analysis.explore.database import default_cache, prepare_database
 from validation.analysis.explore.reviews import Review, Reviews
 from validation.analysis.explore.revisions import RevisionComparison
 from validation.analysis.explore.server import make_explore_server
@@ -43,7 +43,7 @@ def served(tmp_path_factory):
                    else row for row in sample_rows()]  # fmt: skip
         write_shards(folder / "earlier", earlier)
         (now,) = default_cache().glob("*.duckdb")
-        before = open_database(find_in_folder(folder / "earlier"), context.rules, default_cache())
+        before = prepare_database(find_in_folder(folder / "earlier"), context.rules, default_cache())
         context = replace(context, revisions=RevisionComparison("r0", before, now))
     server, address = make_explore_server(context)
     thread = threading.Thread(target=server.serve_forever)
@@ -221,11 +221,11 @@ def test_a_request_under_another_name_is_refused(served):
 
 def test_a_saved_rules_file_has_the_moved_limit_and_no_other_change(served):
     """What the page saves, `vfleet select` reads."""
-    from validation.analysis.explore.limits_page import _set_limits, write_edited
+    from validation.analysis.explore.limits_page import _set_limits, render_edited_rules
 
     places = [{"rule": 0, "condition": 0}, {"rule": 1, "condition": 0}]
     edited = _set_limits(served.context, served.context.rules, places, [2.5, 0.5])
-    read = parse_rules(write_edited(served.context, edited, "mine-1"), file="edited.toml")
+    read = parse_rules(render_edited_rules(served.context, edited, "mine-1"), file="edited.toml")
     assert [rule.when[0].value for rule in read.rules] == [2.5, 0.5]
     assert read.version == "mine-1"
     assert read.rules[1] == served.context.rules.rules[1]

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.report_helpers import RULES, make_row, write_shards
-from validation.analysis.explore.database import open_database
+from validation.analysis.explore.database import prepare_database
 from validation.analysis.explore.revisions import Difference, RevisionChange, RevisionComparison
 from validation.analysis.selection.sources import find_in_folder
 
@@ -17,7 +17,7 @@ def compare(tmp_path):
         paths = []
         for name, rows in (("earlier", earlier), ("now", now)):
             write_shards(tmp_path / name, rows)
-            paths.append(open_database(find_in_folder(tmp_path / name), RULES, tmp_path / "cache"))
+            paths.append(prepare_database(find_in_folder(tmp_path / name), RULES, tmp_path / "cache"))
         opened.append(RevisionComparison("r0", *paths))
         return opened[0]
 

@@ -71,7 +71,7 @@ def default_cache() -> Path:
     return Path(root) / "validation-fleet" / "explore"
 
 
-def open_database(
+def prepare_database(
     source: ShardSource, rules: Rules, cache: Path, report: Callable[[int], None] = lambda _: None
 ) -> Path:
     """Find the DuckDB file of the current shards in the cache, or build it, and apply the rules to its segments.
@@ -93,7 +93,7 @@ def open_database(
     path = cache / f"{source.suite}-{_fingerprint(source)}.duckdb"
     if path.is_file():
         os.utime(path)
-        judge(path, rules)
+        store_fired_rules(path, rules)
         return path
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def open_database(
             partial.unlink()
             try:
                 build_database(partial, open_segments(source), _find_last_validations(source), report)
-                judge(partial, rules)
+                store_fired_rules(partial, rules)
             finally:
                 for left in (partial.with_name(partial.name + ".wal"), partial.with_name(partial.name + ".tmp")):
                     shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
@@ -142,12 +142,12 @@ def build_database(
             report(rows)
         if not rows:
             raise BadInput("the shards hold no segment yet: there is nothing to explore")
-        describe_numbers(database)
+        write_number_columns(database)
         database.execute("CREATE TABLE judged_by (place INTEGER, rule TEXT)")
 
 
-def describe_numbers(database: duckdb.DuckDBPyConnection) -> None:
-    """Write the table ``numbers``: one row of statistics per numeric column that has at least one value."""
+def write_number_columns(database: duckdb.DuckDBPyConnection) -> None:
+    """Write the table ``numbers``: the fields of ``NumberColumn``, one row per numeric column that has a value."""
     schema = database.execute("DESCRIBE segments").fetchall()
     names = [name for name, kind, *_ in schema if kind in {"DOUBLE", "BIGINT"}]
     database.execute(
@@ -167,7 +167,7 @@ def describe_numbers(database: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def judge(path: Path, rules: Rules) -> None:
+def store_fired_rules(path: Path, rules: Rules) -> None:
     """Store in the column ``fired`` a bit mask of the rules that fire for each segment.
 
     The function does nothing if the column was computed with the same rules, or if another process has the file open.

@@ -117,7 +117,10 @@ class SegmentTable:
         )
 
     def make_histogram(self, name: str, chosen: Filter, rules: Rules) -> Histogram:
-        """Count the segments per bin of a numeric column. The filter on that column is ignored."""
+        """Count the segments per bin of a numeric column.
+
+        The range and the values that the filter sets for this column are ignored.
+        """
         if name not in self._histograms:
             self._histograms[name] = self._count_bins(name, "true", "segments")
         where = self._where(chosen, without=name)
@@ -125,7 +128,10 @@ class SegmentTable:
         return Histogram(self.numbers[name], counts, self._histograms[name])
 
     def count_values(self, name: str, chosen: Filter, rules: Rules, limit: int = 22) -> list[tuple[str, int]]:
-        """Count the segments per value of a text column, most frequent first. The filter on that column is ignored."""
+        """Count the segments of the ``limit`` most frequent values of a text column, most frequent first.
+
+        Null counts as ``missing``. The range and the values that the filter sets for this column are ignored.
+        """
         sql = (
             f"SELECT coalesce(CAST({quote_name(name)} AS VARCHAR), 'missing') AS value, count(*) "  # noqa: S608 - quoted
             f"FROM {self._judged(rules)} WHERE {self._where(chosen, without=name)} "

@@ -118,7 +118,7 @@ def freeze_selection(kept: pl.LazyFrame, path: Path) -> int:
     rows = 0
     columns = [pl.col(name) if name in names else pl.lit(None).alias(name) for name in COLUMNS.names]
     with replace_atomically(path) as partial, pq.ParquetWriter(partial, COLUMNS, compression="zstd") as writer:
-        for videos in _cut_ranges(kept):
+        for videos in _group_videos(kept):
             part = kept.filter(pl.col("video_id").is_between(pl.lit(videos.min()), pl.lit(videos.max())))
             found = part.filter(pl.col("video_id").is_in(videos.implode())).select(columns)
             frame = found.collect(engine="streaming")
@@ -130,8 +130,11 @@ def freeze_selection(kept: pl.LazyFrame, path: Path) -> int:
     return rows
 
 
-def _cut_ranges(kept: pl.LazyFrame) -> Iterator[pl.Series]:
-    """Group the videos to about ``PART_ROWS`` rows. Yield the video ids of each group, in the order of the export."""
+def _group_videos(kept: pl.LazyFrame) -> Iterator[pl.Series]:
+    """Split the videos into groups of about ``PART_ROWS`` rows, and yield the video ids of each group.
+
+    The groups, and the ids in a group, are in the order of the export. A video is never split.
+    """
     census = kept.group_by("video_id").agg(pl.len().alias("rows")).collect(engine="streaming")
     order = pl.Series([speaker_key(video_id, None) for video_id in census["video_id"]], dtype=pl.String)
     numbered = census.sort(order).with_columns(part=(pl.col("rows").cum_sum() - 1) // PART_ROWS)

@@ -10,7 +10,7 @@ import polars as pl
 from validation.analysis.report.rule_margin import MARGIN, rule_margin, rules_by_reason
 from validation.analysis.report.signals import VERDICTS, Signal
 from validation.analysis.selection.summary import count_fired
-from validation.analysis.selection.verdicts import LANGUAGE_GROUP, fired_words
+from validation.analysis.selection.verdicts import LANGUAGE_GROUP, fired_words, matches_declared_language
 from validation.scoring.verdict import Rule, Rules
 
 _LANGUAGE = LANGUAGE_GROUP.alias("language")
@@ -85,7 +85,7 @@ def _lid_votes(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
     """
     unscored = pl.col(f"{model}_fault").is_not_null()
     abstains = ~unscored & pl.col(f"{model}_declared_p").is_null()
-    matches = pl.col(f"{model}_language") == pl.col("language_code")
+    matches = matches_declared_language(model)
     voted = ~unscored & ~abstains
     votes = {"agrees": voted & matches, "differs": voted & ~matches, "abstains": abstains, "unscored": unscored}
     counts = [vote.fill_null(value=False).sum().cast(pl.Int64).alias(name) for name, vote in votes.items()]
@@ -94,7 +94,7 @@ def _lid_votes(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
 
 def _confusions(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
     predicted = pl.col(f"{model}_language")
-    differs = pl.col(f"{model}_declared_p").is_not_null() & (predicted != pl.col("language_code"))
+    differs = pl.col(f"{model}_declared_p").is_not_null() & ~matches_declared_language(model)
     keys = (pl.lit(model).alias("model"), pl.col("language_code").alias("declared"), predicted.alias("predicted"))
     return lambda segments: segments.filter(differs).group_by(keys).agg(pl.len().cast(pl.Int64).alias("count"))
 

@@ -12,7 +12,7 @@ from functools import reduce
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from validation.analysis.selection.verdicts import VERDICT_COLUMNS
+from validation.analysis.selection.verdicts import VERDICT_COLUMNS, matches_declared_language
 from validation.scoring.signals import RECOGNITION_SIGNALS, SuiteRoles
 
 KEY = ["video_id", "segment_index"]
@@ -117,10 +117,8 @@ def _recount_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
     """Count the LID votes again as ``count_votes`` does, because the answers may come from different revisions."""
     present = set(rows.collect_schema().names())
     models = [model for model in roles.lid_models if f"{model}_language" in present]
-    declared = pl.col("language_code")
     votes = [
-        pl.when(pl.col(f"{model}_declared_p").is_not_null()).then(pl.col(f"{model}_language") == declared)
-        for model in models
+        pl.when(pl.col(f"{model}_declared_p").is_not_null()).then(matches_declared_language(model)) for model in models
     ]
     agreeing = pl.sum_horizontal(pl.lit(0, pl.Int64), *(vote.fill_null(value=False).cast(pl.Int64) for vote in votes))
     opposing = pl.sum_horizontal(

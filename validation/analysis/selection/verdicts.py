@@ -7,6 +7,7 @@ from typing import TypeVar
 import polars as pl
 
 from validation.domain import ColumnType
+from validation.languages import to_macrolanguage
 from validation.scoring.rules_io import check_columns
 from validation.scoring.verdict import LANGUAGE, MAX_MARGIN, Condition, Decision, Rule, Rules
 
@@ -44,6 +45,24 @@ def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
     # One ``with_columns`` call per column lets polars filter by verdict before it computes reasons and margins.
     reasons = reasons_of(rules.effective)
     return segments.with_columns(verdict=verdict).with_columns(reasons=reasons).with_columns(margin=margin_of(rules))
+
+
+def matches_declared_language(model: str) -> pl.Expr:
+    """Return whether the first choice of a LID model counts as the declared language, as ``count_votes`` compares them.
+
+    Null if the model has no first choice, or if the segment declares no language.
+    """
+    return _macrolanguage(f"{model}_language") == _macrolanguage("language_code")
+
+
+def _macrolanguage(column: str) -> pl.Expr:
+    """Map the codes of a column by ``to_macrolanguage``, once per distinct code."""
+
+    def replace_codes(codes: pl.Series) -> pl.Series:
+        distinct = codes.drop_nulls().unique().to_list()
+        return codes.replace(distinct, list(map(to_macrolanguage, distinct)))
+
+    return pl.col(column).map_batches(replace_codes, return_dtype=pl.String, is_elementwise=True)
 
 
 def margin_of(rules: Rules) -> pl.Expr:
