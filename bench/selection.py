@@ -28,9 +28,9 @@ from validation.analysis.explore.sql import RuleSql
 from validation.models.suites import SUITES
 from validation.scoring.rules_io import load_rules
 from validation.shards.manifest import ShardManifest, ShardVideo
-from validation.shards.naming import shard_key, sibling_key
+from validation.shards.naming import manifest_key_of, shard_key
 from validation.shards.schema import ShardProvenance, shard_schema
-from validation.shards.writer import write_table
+from validation.shards.writer import encode_table
 
 RULES = "local-3"
 SHARD_ROWS = 50_000
@@ -161,7 +161,7 @@ def _write(folder: Path, number: int, table: pa.Table) -> None:
         worker_id="bench",
         flow_run_id=None,
     )
-    payload = write_table(table, provenance)
+    payload = encode_table(table, provenance)
     videos = sorted(set(table["video_id"].to_pylist()))
     key = shard_key("bench", number)
     manifest = ShardManifest(
@@ -176,7 +176,7 @@ def _write(folder: Path, number: int, table: pa.Table) -> None:
     path = folder / key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(payload)
-    (folder / sibling_key(key)).write_bytes(manifest.to_json())
+    (folder / manifest_key_of(key)).write_bytes(manifest.to_json())
 
 
 if __name__ == "__main__":

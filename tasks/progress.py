@@ -13,8 +13,8 @@ from validation.analysis.status.fleet_status import FleetStatus, read_status
 from validation.analysis.status.format import (
     describe_language,
     describe_silence,
+    render_status_page,
     worker_cells,
-    write_page,
 )
 from validation.control.witness import make_video_reader, witness_failures
 from validation.escape import for_markdown
@@ -44,7 +44,7 @@ def settle_failures() -> int:
 
 def publish_page(status: FleetStatus) -> None:
     """Publish the page with its plots under one artifact key. The history of the key keeps the earlier pages."""
-    create_markdown_artifact(write_page(status), key="fleet", description="The progress of the fleet.")
+    create_markdown_artifact(render_status_page(status), key="fleet", description="The progress of the fleet.")
 
 
 def publish_workers(status: FleetStatus) -> None:

@@ -19,7 +19,7 @@ from validation.models.weights_folder import (
     FolderEntry,
     find_commit,
     find_commits,
-    lock_folders,
+    hash_weights_folders,
     open_weights_folder,
     read_commits,
     read_folder_catalogue,
@@ -105,7 +105,7 @@ def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new
     for model in models:
         fetch_model(model, folder, token, commits.get(model))
     if write_new_lock:
-        write_lock(LOCK, lock_folders(folder), find_commits(folder))
+        write_lock(LOCK, hash_weights_folders(folder), find_commits(folder))
     elif models:
         shutil.copy(LOCK, folder / LOCK_NAME)
     for model in models:

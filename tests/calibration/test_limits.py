@@ -9,7 +9,7 @@ from validation.cli.main import main
 from validation.cli.results import find_rules
 from validation.errors import BadInput
 from validation.local.sample_corpus import CLIPS
-from validation.scoring.rules_io import load_rules, parse_rules, read_packaged, rewrite_rules
+from validation.scoring.rules_io import load_rules, parse_rules, read_packaged_text, rewrite_rules
 
 
 def test_calibrate_writes_rules_that_select_reads(tmp_path, capsys):
@@ -125,7 +125,7 @@ def test_limits_are_written_with_all_comments(segments):
 @pytest.mark.parametrize("name", ["local-3", "indic-2", "vad-1"])
 def test_packaged_rules_can_be_rewritten(name):
     """Every packaged file is laid out so that its limits can be replaced, with every comment kept."""
-    text, rules = read_packaged(name), load_rules(name)
+    text, rules = read_packaged_text(name), load_rules(name)
     written = rewrite_rules(text, rules.with_rules(rules.rules, "other"), preface="x", notes={})
     assert written.count("#") == text.count("#") + 1
     assert parse_rules(written, "y").rules == rules.rules

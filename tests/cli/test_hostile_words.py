@@ -12,7 +12,7 @@ from tests.support.hostile_words import HOSTILE_WORDS, unsafe_characters
 from tests.support.ledger_helpers import claim, execute
 from tests.support.status_helpers import rent
 from validation.analysis.status.fleet_status import read_status
-from validation.analysis.status.format import write_page
+from validation.analysis.status.format import render_status_page
 from validation.cli.main import main
 from validation.control.sweep import SweepReport
 from validation.fleet.reconcile import TickReport
@@ -115,10 +115,10 @@ def tags_of(markdown: str) -> list[str]:
 def test_page_of_prefect_has_no_foreign_element(attacked):
     """The progress page renders as with harmless labels: no script, link, remote image or cell more."""
     status = read_status(attacked.engine)
-    tags = tags_of(write_page(status))
+    tags = tags_of(render_status_page(status))
     for row in status.languages:
         row["language"] = "hi"
-    assert tags == tags_of(write_page(status))
+    assert tags == tags_of(render_status_page(status))
 
 
 def test_cells_and_descriptions_of_artifacts_have_no_foreign_element(attacked, monkeypatch):

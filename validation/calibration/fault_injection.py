@@ -241,11 +241,11 @@ def _other_texts(clip: TrustedClip, clips: Sequence[TrustedClip]) -> list[str]:
 
 
 SOUND = "sound"
-"""The value of ``FaultyClip.fault`` for a variant without a fault."""
+"""The value of ``ClipVariant.fault`` for a variant without a fault."""
 
 
 @dataclass(frozen=True, slots=True)
-class FaultyClip:
+class ClipVariant:
     """A variant of a trusted clip, with the name of its injected fault."""
 
     original: str
@@ -298,22 +298,22 @@ FAULTS: Mapping[str, Mapping[str, Transform]] = {
 """For each fault, its transforms by the name of the variant."""
 
 
-def inject_faults(clips: Sequence[TrustedClip], faults: Collection[str] = tuple(FAULTS)) -> list[FaultyClip]:
+def inject_faults(clips: Sequence[TrustedClip], faults: Collection[str] = tuple(FAULTS)) -> list[ClipVariant]:
     """Make the harmless variants of every clip and those with one of ``faults``. The result is deterministic."""
     return [faulty for clip in clips for faulty in _transform(clip, clips, faults)]
 
 
-def find_missing_faults(variants: Sequence[FaultyClip]) -> list[str]:
+def find_missing_faults(variants: Sequence[ClipVariant]) -> list[str]:
     """List the faults that no variant has. For example, a wrong language needs clips of two languages."""
     injected = {faulty.fault for faulty in variants}
     return [fault for fault in FAULTS if fault not in injected]
 
 
-def _transform(clip: TrustedClip, clips: Sequence[TrustedClip], faults: Collection[str]) -> Iterator[FaultyClip]:
+def _transform(clip: TrustedClip, clips: Sequence[TrustedClip], faults: Collection[str]) -> Iterator[ClipVariant]:
     for fault, changes in ((SOUND, HARMLESS), *((fault, FAULTS[fault]) for fault in faults)):
         for variant, change in changes.items():
             rng = np.random.default_rng(crc32(f"{clip.name}/{variant}".encode()))
             if (new := change(clip, clips, rng)) is not None:
-                yield FaultyClip(
+                yield ClipVariant(
                     clip.name, fault, variant, new.audio, new.text, new.language, clip.language, clip.is_synthetic
                 )

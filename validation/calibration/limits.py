@@ -104,13 +104,15 @@ def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
     return rule.model_copy(update={"when": when})
 
 
-def count_loss(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
+def measure_loss(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
     """Return the share of the sound variants that the rules reject, and the share that they reject or review."""
     verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == SOUND]
     return _estimate_loss(verdicts, count_clips(evaluated, SOUND))
 
 
-def validate_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss: float) -> tuple[Estimate, Estimate]:
+def cross_validate_loss(
+    evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss: float
+) -> tuple[Estimate, Estimate]:
     """Estimate the loss of proposed limits on unseen clips: the share rejected, and the share rejected or reviewed.
 
     The estimate is cross-validated by clip with ``FOLDS`` folds. Limits are proposed from four fifths of the clips and

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.calibration.fault_injection import SOUND, FaultyClip
+from validation.calibration.fault_injection import SOUND, ClipVariant
 from validation.domain import Answer, Column, ColumnType, DecodedSegment, Scalar, Segment, Utterance
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles, segment_signals
 from validation.scoring.verdict import Rules
@@ -24,7 +24,7 @@ class Scorer(Protocol):
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]: ...
 
 
-def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, ColumnType]:
+def signal_types(models: Mapping[str, Sequence[Column]]) -> dict[str, ColumnType]:
     """Return the type of each signal that rules may read. ``models`` maps each model of a suite to its columns."""
     own = {f"{model}_{column.name}": column.type for model, columns in models.items() for column in columns}
     faults = ["fault", *(f"{model}_fault" for model in models)]
@@ -35,11 +35,11 @@ def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, Column
 class EvaluatedClip:
     """A variant of a clip, with every signal that the suite's rules may read."""
 
-    clip: FaultyClip
+    clip: ClipVariant
     signals: Mapping[str, Scalar]
 
 
-def evaluate_clips(suite: Scorer, variants: Sequence[FaultyClip]) -> list[EvaluatedClip]:
+def evaluate_clips(suite: Scorer, variants: Sequence[ClipVariant]) -> list[EvaluatedClip]:
     """Score the variants with a suite, and return the results in the order of the variants."""
     decoded = [
         DecodedSegment(Segment("calibration", f"{s.original}/{s.variant}", s.text, s.language), s.audio)

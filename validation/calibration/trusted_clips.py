@@ -29,7 +29,7 @@ class TrustedClip:
     """Whether the speech is synthetic. Recognisers make more errors on synthetic speech than on human speech."""
 
 
-def load_trusted(folder: Path) -> list[TrustedClip]:
+def load_trusted_clips(folder: Path) -> list[TrustedClip]:
     """Read a folder of audio files and its ``manifest.json`` (a list) or ``manifest.jsonl``.
 
     An entry has ``file``, ``text`` and ``language`` (or ``lang``); other keys are ignored.

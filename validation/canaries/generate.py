@@ -16,7 +16,7 @@ import numpy as np
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.calibration.fault_injection import FaultyClip, inject_faults
+from validation.calibration.fault_injection import ClipVariant, inject_faults
 from validation.calibration.trusted_clips import TrustedClip
 from validation.canaries.evaluate import Units, find_deviation, find_failure, tolerance_for
 from validation.corpus.audio import decode_audio
@@ -109,7 +109,7 @@ def _expected(row: Row, units: Mapping[str, str]) -> KnownAnswer:
     return KnownAnswer(str(row["verdict"]), {n: v if isinstance(v, int | float) else None for n, v in numbers.items()})
 
 
-def _run(suite: Suite | InferenceClient, variants: Sequence[FaultyClip], evaluated: Sequence[Waveform]) -> list[Row]:
+def _run(suite: Suite | InferenceClient, variants: Sequence[ClipVariant], evaluated: Sequence[Waveform]) -> list[Row]:
     """Score the segments, and return the rows that a chunk would write for them."""
     segments = tuple(
         DecodedSegment(Segment("probe", f"{place:06d}", each.text, each.language), audio)
@@ -142,7 +142,7 @@ class Canary:
     """One known answer per segment, in order."""
 
 
-def find_templates(engine: Engine, probes: Sequence[Probe], count: int, rng: np.random.Generator) -> list[Video]:
+def draw_templates(engine: Engine, probes: Sequence[Probe], count: int, rng: np.random.Generator) -> list[Video]:
     """Draw ``count`` videos of the queue as templates, in the languages of the probes.
 
     If the queue has fewer such videos, some are used more than once.
@@ -205,7 +205,7 @@ def add_to_queue(
         source_key: the template of a tar's key, with the placeholder ``{video_id}``.
         suite: the suite that gave the answers.
         models: the revisions of the suite's models.
-        basis: other versions on which the answers depend (``comparability_key``).
+        basis: other versions on which the answers depend (``results_basis``).
     """
     answers = {canary.video.video_id: canary.answers for canary in canaries}
     entered = insert_canaries(engine, suite, models, answers, basis=basis)

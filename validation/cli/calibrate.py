@@ -123,18 +123,18 @@ def _from_clips(
 ) -> str:
     """Print the limits proposed from trusted clips, and return the text of the rules with these limits."""
     from validation.calibration.fault_injection import inject_faults
-    from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
-    from validation.calibration.metrics import describe_columns, evaluate_clips
-    from validation.calibration.trusted_clips import load_trusted
+    from validation.calibration.limits import apply_proposals, cross_validate_loss, propose_limits
+    from validation.calibration.metrics import evaluate_clips, signal_types
+    from validation.calibration.trusted_clips import load_trusted_clips
     from validation.models.suite import load_suite
     from validation.scoring.rules_io import check_columns, parse_rules, rewrite_rules
 
-    clips = load_trusted(trusted)
+    clips = load_trusted_clips(trusted)
     if len(clips) < min_clips:
         raise BadInput(f"{len(clips)} clips are too few to write limits: {min_clips} are needed (--min-clips)")
     book = parse_rules(text, file)
     models = load_suite(suite)
-    check_columns(book, describe_columns(models.columns))
+    check_columns(book, signal_types(models.columns))
     variants = inject_faults(clips)
     if not quiet:
         say(f"{len(clips)} clips, {len(variants)} variants, sound and with one fault each")
@@ -146,7 +146,7 @@ def _from_clips(
             print_json(proposal)
     else:
         _print_proposals(proposals)
-        _print_outcome(evaluated, book, proposed, validate_limits(evaluated, book, max_loss=loss))
+        _print_outcome(evaluated, book, proposed, cross_validate_loss(evaluated, book, max_loss=loss))
         if len(clips) < 1 / loss:
             say(
                 f"{len(clips)} clips are too few to measure a loss of {loss:.1%}: "
@@ -183,10 +183,10 @@ def _print_proposals(proposals: "Sequence[Proposal]") -> None:
 def _print_outcome(
     evaluated: "Sequence[EvaluatedClip]", rules: "Rules", proposed: "Rules", unseen: "tuple[Estimate, Estimate]"
 ) -> None:
-    from validation.calibration.limits import count_loss, detection_rate_by_fault
+    from validation.calibration.limits import detection_rate_by_fault, measure_loss
 
     for book in (rules, proposed):
-        rejected, not_accepted = count_loss(evaluated, book)
+        rejected, not_accepted = measure_loss(evaluated, book)
         say(f"{book.version}: of the sound segments: rejected {rejected}, not accepted {not_accepted}")
     rejected, not_accepted = unseen
     say(

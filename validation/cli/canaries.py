@@ -42,20 +42,20 @@ def add(
     """
     import numpy as np
 
-    from validation.calibration.trusted_clips import load_trusted
-    from validation.canaries.generate import add_to_queue, find_templates, generate_canaries, make_probes
+    from validation.calibration.trusted_clips import load_trusted_clips
+    from validation.canaries.generate import add_to_queue, draw_templates, generate_canaries, make_probes
     from validation.models.suites import cascade_name_of
     from validation.services import open_ledger
     from validation.settings import load_settings
-    from validation.shards.schema import comparability_key
+    from validation.shards.schema import results_basis
     from validation.storage.store import open_store
     from validation.worker.chunk.open import open_scorer
 
     settings, engine, rng = load_settings(), open_ledger(), np.random.default_rng(seed)
-    clips, suite = load_trusted(trusted), open_scorer(settings.suite)
+    clips, suite = load_trusted_clips(trusted), open_scorer(settings.suite)
     probes = make_probes(suite, clips)
     say(f"{len(probes)} segments of {len(clips)} clips have stable answers by suite {suite.name}")
-    generated = list(generate_canaries(find_templates(engine, probes, count, rng), probes, rng))
+    generated = list(generate_canaries(draw_templates(engine, probes, count, rng), probes, rng))
     source = open_store(settings.source_url, settings)
     added = add_to_queue(
         engine,
@@ -64,7 +64,7 @@ def add(
         source_key=settings.source_key,
         suite=suite.name,
         models=suite.revisions,
-        basis=comparability_key(suite.rules.version, cascade_name_of(suite.name)),
+        basis=results_basis(suite.rules.version, cascade_name_of(suite.name)),
     )
     say(f"{len(added)} canaries with {sum(video.segment_count or 0 for video in added)} segments are in the queue")
     if not added:

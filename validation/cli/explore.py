@@ -118,7 +118,7 @@ def open_context(
     """Open the segments, rules, review decisions and audio that the page shows."""
     from validation.analysis.explore.audio import SourceAudio
     from validation.analysis.explore.context import ExploreContext
-    from validation.analysis.explore.database import default_cache, open_database
+    from validation.analysis.explore.database import default_cache, prepare_database
     from validation.analysis.explore.queries import SegmentTable
     from validation.analysis.explore.reviews import Reviews
     from validation.analysis.selection.sources import read_fields
@@ -126,7 +126,7 @@ def open_context(
     source = find_source(suite=suite, shards=shards, bucket=bucket, revision=revision)
     book, kept = find_rules(rules, source.suite), Reviews(reviews)
     settings = load_results_settings(bucket)
-    path = open_database(source, book, default_cache(), lambda rows: say(f"{rows:,} segments copied"))
+    path = prepare_database(source, book, default_cache(), lambda rows: say(f"{rows:,} segments copied"))
     table = SegmentTable(path)
     table.check_rules(book)
     described = {
@@ -153,13 +153,13 @@ def _find_other_rules(table: "SegmentTable", rules: "Rules", against: list[str],
 
     They are the rules named in ``against``, the original rules, and all packaged rules whose columns the table has.
     """
-    from validation.scoring.rules_io import BadRules, known_rules, load_rules
+    from validation.scoring.rules_io import BadRules, load_rules, packaged_versions
 
     named = {name: find_rules(name, suite) for name in against}
     for book in named.values():
         table.check_rules(book)
     others = {**named, rules.version: rules}
-    for name in known_rules():
+    for name in packaged_versions():
         try:
             book = load_rules(name)
             table.check_rules(book)

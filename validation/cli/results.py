@@ -202,7 +202,7 @@ def report(
     from datetime import UTC, datetime
 
     from validation.analysis.report.findings import gather_findings
-    from validation.analysis.report.page import Origin, write_page
+    from validation.analysis.report.page import Origin, render_report
     from validation.analysis.report.signals import find_signals
     from validation.analysis.selection.open import open_segments, scan_errors
     from validation.analysis.selection.sources import read_fields
@@ -219,7 +219,7 @@ def report(
         findings = gather_findings(segments, book, signals, worst_per_reason=worst, borderline=borderline)
     if not findings.segments:  # the segments of canaries are not included
         raise BadInput(f"suite {source.suite} has no segment in a committed shard yet: there is nothing to report")
-    audio = {} if silent else fetch_players([*findings.worst, *findings.borderline])
+    audio = {} if silent else fetch_report_audio([*findings.worst, *findings.borderline])
     origin = Origin(
         source.suite,
         {model: made for layer in source.revisions for model, made in layer.models.items()},
@@ -228,13 +228,13 @@ def report(
         rules=book,
         written_at=datetime.now(UTC),
     )
-    page = write_page(origin, findings, signals, audio, count_canaries())
+    page = render_report(origin, findings, signals, audio, read_canary_tally())
     with replace_when_complete(out) as partial:
         partial.write_text(page, encoding="utf-8")
     say(f"{findings.segments:,} segments of {findings.hours():.2f} h reported in {out}")
 
 
-def count_canaries() -> "CanaryTally | None":
+def read_canary_tally() -> "CanaryTally | None":
     """Return the outcomes of the canaries; None if no ledger is set."""
     from validation.canaries.evaluate import tally_results
     from validation.ledger.canaries import read_canary_results
@@ -246,7 +246,7 @@ def count_canaries() -> "CanaryTally | None":
     return tally_results(read_canary_results(open_ledger()))
 
 
-def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
+def fetch_report_audio(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
     """Read the audio of segments from the source store. A segment without audio has a fault instead.
 
     If the store cannot be opened, every segment has the fault ``no_source``.
@@ -269,6 +269,7 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
 
     Shards that break the rules of the format are left out, and a message about each is printed on stderr.
     """
+    from validation.analysis.selection.broken_shards import exclude_broken
     from validation.analysis.selection.sources import (
         find_committed_shards,
         find_in_catalogue,
@@ -276,7 +277,6 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
         read_catalogue,
         read_folder_catalogue,
     )
-    from validation.analysis.selection.withhold import withhold_broken
     from validation.services import open_ledger
     from validation.settings import load_settings
 
@@ -289,7 +289,7 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
         found = find_in_folder(shards, suite)
     else:
         found = find_in_catalogue(catalogue, settings, suite=suite, folder=shards, up_to=revision)
-    source, withheld = withhold_broken(found)
+    source, withheld = exclude_broken(found)
     for shard in withheld:
         say_error(f"withheld: {shard.uri} breaks the format of shards: {shard.problem}")
     return source
@@ -323,13 +323,13 @@ def read_rules_text(name: str | None, suite: str) -> tuple[str, str]:
         BadInput: as for ``find_rules``.
     """
     from validation.models.suites import SUITES
-    from validation.scoring.rules_io import read_packaged
+    from validation.scoring.rules_io import read_packaged_text
 
     if name is None and suite not in SUITES:
         raise BadInput(f"suite {suite!r} is unknown here and has no rules: name a rules file with --rules")
     if name is None or not name.endswith(".toml"):
         version = name or SUITES[suite].rules
-        return read_packaged(version), f"{version}.toml"
+        return read_packaged_text(version), f"{version}.toml"
     try:
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:

@@ -47,9 +47,9 @@ def lock(
 
     Example: `vfleet weights lock .local/weights --output deploy/image/weights.lock`
     """
-    from validation.models.weights_folder import LOCK_NAME, find_commits, lock_folders, write_lock
+    from validation.models.weights_folder import LOCK_NAME, find_commits, hash_weights_folders, write_lock
 
-    hashes, commits = lock_folders(folder), find_commits(folder)
+    hashes, commits = hash_weights_folders(folder), find_commits(folder)
     path = output or folder / LOCK_NAME
     write_lock(path, hashes, commits)
     models = sorted({name.partition("/")[0] for name in hashes})
@@ -84,9 +84,9 @@ def check(
 
 def _check_deep(json: bool) -> int:
     """Print every comparison of the deep check. Return exit code 1 if a comparison fails."""
-    from validation.models.deep_check import check_deep
+    from validation.models.deep_check import run_deep_check
 
-    checks = list(check_deep())
+    checks = list(run_deep_check())
     if json:
         for each in checks:
             print_json(each)

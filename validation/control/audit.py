@@ -27,7 +27,7 @@ from validation.ledger.queries import (
     read_segment_counts,
 )
 from validation.shards.manifest import ShardManifest, read_manifest
-from validation.shards.naming import shard_key, sibling_key
+from validation.shards.naming import manifest_key_of, shard_key
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import delete_object, get_bytes, list_objects
 
@@ -66,18 +66,18 @@ def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORP
     owned |= {shard.shard_key for shard in read_committed_shards(engine)}
     # Retired shards are read after the committed shards: a committed shard may retire meanwhile, never the reverse.
     owned |= {shard.shard_key for shard in read_retired_shards(engine)}
-    owned |= {sibling_key(key) for key in owned}
+    owned |= {manifest_key_of(key) for key in owned}
     strays = {item.key for item in objects if item.modified_at < before} - owned
     manifests = _read_manifests(results, strays)
     unknown = set(_find_unknown(engine, manifests, owned & {item.key for item in objects}))
-    orphans = strays - unknown - {sibling_key(key) for key in unknown}
+    orphans = strays - unknown - {manifest_key_of(key) for key in unknown}
     complete = {each.key for each in manifests if not each.sources} - unknown
     return Strays(sorted(orphans), sorted(unknown), sorted(complete))
 
 
 def _read_manifests(results: ObjectStore, strays: set[str]) -> list[ShardManifest]:
     """Read the manifests of the complete shards among the strays. A shard without a manifest was never committed."""
-    complete = sorted(key for key in strays if key.endswith(".parquet") and sibling_key(key) in strays)
+    complete = sorted(key for key in strays if key.endswith(".parquet") and manifest_key_of(key) in strays)
     with ThreadPoolExecutor(READERS) as pool:
         return [each for each in pool.map(partial(_read_manifest, results), complete) if each is not None]
 

@@ -30,10 +30,10 @@ from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
 from validation.shards.manifest import ShardManifest, delete_shard, read_manifest
-from validation.shards.naming import compacted_key, sibling_key
+from validation.shards.naming import compacted_key, manifest_key_of
 from validation.shards.reader import group_shards, verify_shard
 from validation.shards.schema import ShardCorrupt, ShardProvenance
-from validation.shards.writer import write_table
+from validation.shards.writer import encode_table
 from validation.storage.store import get_bytes, put_if_absent
 
 COMPACTOR = "compaction"
@@ -77,7 +77,7 @@ def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardM
         raise BadInput(f"video {twice[0]} is in two shards that are to be merged")
     provenance = replace(first, chunk_id=token, worker_id=COMPACTOR, flow_run_id=None)
     table = pa.concat_tables(_take_rows(part) for part in parts)
-    payload = write_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
+    payload = encode_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
     return payload, ShardManifest(
         key=compacted_key(first.suite, token),
         rows=len(table),
@@ -168,7 +168,7 @@ def compact_steps(
     started_s = time.monotonic()
     put_if_absent(results, manifest.key, payload)
     yield manifest
-    put_if_absent(results, sibling_key(manifest.key), manifest.to_json())
+    put_if_absent(results, manifest_key_of(manifest.key), manifest.to_json())
     yield manifest
     if time.monotonic() - started_s > COMMIT_TIMEOUT_S or not _commit(engine, manifest):
         delete_shard(results, manifest.key)

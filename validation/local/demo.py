@@ -28,7 +28,7 @@ from validation.local.sample_corpus import PlantedFault, SampleCorpus, build_sam
 from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
 from validation.shards.manifest import ShardManifest
-from validation.shards.naming import sibling_key
+from validation.shards.naming import manifest_key_of
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys, open_store, put_if_absent
 
@@ -209,7 +209,7 @@ def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
     frames = []
     for shard in committed:
         payload = get_bytes(results, shard.shard_key)
-        manifest = sibling_key(shard.shard_key)
+        manifest = manifest_key_of(shard.shard_key)
         verify_shard(payload, ShardManifest.from_json(get_bytes(results, manifest), manifest))
         frames.append(read_shard(payload))
     known = {shard.shard_key for shard in committed}

@@ -10,7 +10,7 @@ from obstore.store import ObjectStore
 from pydantic import TypeAdapter, ValidationError
 
 from validation.domain import ShardReceipt, Video, VideoFailure
-from validation.shards.naming import parse_shard_key, shard_folder, sibling_key
+from validation.shards.naming import manifest_key_of, parse_shard_key, shard_folder
 from validation.shards.schema import ShardCorrupt, ShardProvenance
 from validation.shards.writer import Row
 from validation.storage.store import delete_object, get_bytes, list_keys
@@ -118,7 +118,7 @@ def read_manifest(results: ObjectStore, shard_key: str) -> ShardManifest:
         ObjectMissing: the shard has no manifest.
         ShardCorrupt: the object is not a manifest.
     """
-    return ShardManifest.from_json(get_bytes(results, sibling_key(shard_key)), sibling_key(shard_key))
+    return ShardManifest.from_json(get_bytes(results, manifest_key_of(shard_key)), manifest_key_of(shard_key))
 
 
 def highest_shard_number(results: ObjectStore, worker_id: str) -> int:
@@ -132,5 +132,5 @@ def delete_shard(results: ObjectStore, shard_key: str) -> None:
 
     Deleting a missing shard does nothing.
     """
-    delete_object(results, sibling_key(shard_key))
+    delete_object(results, manifest_key_of(shard_key))
     delete_object(results, shard_key)

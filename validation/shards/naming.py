@@ -44,7 +44,7 @@ def parse_shard_key(key: str) -> tuple[str, int] | None:
     return (match["worker"], int(match["number"])) if match else None
 
 
-def sibling_key(key: str) -> str:
+def manifest_key_of(key: str) -> str:
     """Return the key of the manifest beside a shard's parquet file."""
     return f"{key.removesuffix('.parquet')}.manifest.json"
 

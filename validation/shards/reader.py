@@ -56,7 +56,7 @@ def group_shards(shards: Iterable[ShardT], size_of: Callable[[ShardT], int], tar
         yield group
 
 
-def find_broken_rules(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> dict[str, str]:
+def find_broken_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> dict[str, str]:
     """Check shards of one schema against the rules of the format.
 
     All columns but the texts are read once, in a stream.

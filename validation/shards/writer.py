@@ -45,10 +45,10 @@ def encode_shard(rows: Iterable[Row], schema: pa.Schema, provenance: ShardProven
     """
     ordered = sorted(rows, key=itemgetter("video_id", "segment_index"))
     _check_identity(ordered)
-    return write_table(_build_table(ordered, schema), provenance)
+    return encode_table(_build_table(ordered, schema), provenance)
 
 
-def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
+def encode_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
     """Return a table as the bytes of a parquet file. The rows must be sorted and checked as FORMAT.md defines."""
     table = table.replace_schema_metadata({METADATA_KEY: PROVENANCE_JSON.dump_json(provenance)})
     sink = pa.BufferOutputStream()
@@ -63,7 +63,7 @@ def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
         ),
     ) as writer:
         for start, stop in _cut_row_groups(table["video_id"].to_pylist()):
-            writer.write_table(table.slice(start, stop - start))
+            writer.encode_table(table.slice(start, stop - start))
     payload: bytes = sink.getvalue().to_pybytes()
     return payload
 

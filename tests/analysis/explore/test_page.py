@@ -176,11 +176,11 @@ def test_a_request_under_another_name_is_refused(served):
 
 def test_a_saved_rules_file_has_the_moved_limit_and_no_other_change(served):
     """What the page saves, `vfleet select` reads."""
-    from validation.analysis.explore.limits_page import _set_limits, write_edited
+    from validation.analysis.explore.limits_page import _set_limits, render_edited_rules
 
     places = [{"rule": 0, "condition": 0}, {"rule": 1, "condition": 0}]
     edited = _set_limits(served.context, served.context.rules, places, [2.5, 0.5])
-    read = parse_rules(write_edited(served.context, edited, "mine-1"), file="edited.toml")
+    read = parse_rules(render_edited_rules(served.context, edited, "mine-1"), file="edited.toml")
     assert [rule.when[0].value for rule in read.rules] == [2.5, 0.5]
     assert read.version == "mine-1"
     assert read.rules[1] == served.context.rules.rules[1]

@@ -27,7 +27,7 @@ from validation.local.service import reserve_port
 from validation.models.suite import load_suite
 from validation.models.suites import SUITES
 from validation.worker.prefect import VastGpuWorker
-from validation.worker.prefect.worker import require_work_pool
+from validation.worker.prefect.worker import check_work_pool
 from validation.worker.profile import current_identity
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
@@ -190,9 +190,9 @@ def test_pool_of_another_type_is_refused(prefect, prefect_server):
     """Its flow runs need another worker; a missing pool is accepted, because Prefect creates it."""
     prefect.http.post("/work_pools/", json={"name": f"{prefect.pool}-other", "type": "process"}).raise_for_status()
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
-        asyncio.run(require_work_pool(f"{prefect.pool}-unmade", "vast-gpu"))
+        asyncio.run(check_work_pool(f"{prefect.pool}-unmade", "vast-gpu"))
         with pytest.raises(BadInput, match=f"{prefect.pool}-other is for workers of the type process, not vast-gpu"):
-            asyncio.run(require_work_pool(f"{prefect.pool}-other", "vast-gpu"))
+            asyncio.run(check_work_pool(f"{prefect.pool}-other", "vast-gpu"))
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, PrefectRefused), (422, BadInput), (500, Unreachable)])
@@ -203,7 +203,7 @@ def test_prefect_error_status_decides_the_error(status, error):
         temporary_settings({PREFECT_API_URL: url}),
         pytest.raises(error, match=f"status {status}"),
     ):
-        asyncio.run(require_work_pool("any", "vast-gpu"))
+        asyncio.run(check_work_pool("any", "vast-gpu"))
 
 
 @pytest.fixture

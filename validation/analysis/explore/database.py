@@ -71,7 +71,7 @@ def default_cache() -> Path:
     return Path(root) / "validation-fleet" / "explore"
 
 
-def open_database(
+def prepare_database(
     source: ShardSource, rules: Rules, cache: Path, report: Callable[[int], None] = lambda _: None
 ) -> Path:
     """Find the DuckDB file of the current shards in the cache, or build it, and apply the rules to its segments.

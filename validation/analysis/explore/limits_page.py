@@ -89,12 +89,12 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
     def save_rules(_clicks: int, version: str | None, rules_json: str | None) -> Any:
         version = (version or "").strip() or f"{context.rules.version}-edited"
         return {
-            "content": write_edited(context, context.read_rules(rules_json), version),
+            "content": render_edited_rules(context, context.read_rules(rules_json), version),
             "filename": f"{version}.toml",
         }
 
 
-def write_edited(context: ExploreContext, edited: Rules, version: str) -> str:
+def render_edited_rules(context: ExploreContext, edited: Rules, version: str) -> str:
     """Return the text of the rules file with the edited limits and a new version. Comments of the file are kept."""
     preface = f"Limits chosen in `vfleet explore`, from the rules {context.rules.version}."
     return rewrite_rules(context.rules_text, edited.with_rules(edited.rules, version), preface=preface, notes={})

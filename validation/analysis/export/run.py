@@ -216,7 +216,7 @@ def _check_in(folder: Path, staging: Path, number: int, missing: list[str]) -> N
 def _finish(folder: Path, state: ExportState, plan: ExportPlan) -> None:
     """Join the index files, write the data card, add their checksums, and mark the export as complete."""
     joined = join_parts(folder, len(state.shards))
-    (folder / "README.md").write_text(write_card(state, plan), encoding="utf-8")
+    (folder / "README.md").write_text(render_card(state, plan), encoding="utf-8")
     added = sorted({*(path for path in joined if path.name != CHECKSUMS), Path("README.md")})
     with (folder / CHECKSUMS).open("a", encoding="utf-8") as file:
         file.writelines(f"{hash_file(folder / path)}  {path}\n" for path in added)
@@ -226,7 +226,7 @@ def _finish(folder: Path, state: ExportState, plan: ExportPlan) -> None:
     shutil.rmtree(folder / STAGING, ignore_errors=True)
 
 
-def write_card(state: ExportState, plan: ExportPlan) -> str:
+def render_card(state: ExportState, plan: ExportPlan) -> str:
     """Return the data card as Markdown, with the YAML header that the Hugging Face hub reads."""
     environment = Environment(
         loader=PackageLoader("validation.analysis.export"),

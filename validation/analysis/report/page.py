@@ -96,7 +96,7 @@ class Origin:
     written_at: datetime
 
 
-def write_page(
+def render_report(
     origin: Origin,
     findings: Findings,
     signals: list[Signal],

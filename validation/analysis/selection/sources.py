@@ -71,7 +71,7 @@ def find_committed_shards(
             polars cannot read the results store.
         ShardCorrupt: the size or the provenance of a file in the folder differs from the ledger.
     """
-    root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
+    root, options = (str(folder.resolve()), None) if folder else polars_location(settings)
     committed = _choose(read_committed_shards(engine), suite, up_to)
     if folder:
         for shard in committed:
@@ -120,7 +120,7 @@ def find_in_catalogue(
         for shard in catalogue.shards
     ]
     committed = _choose(listed, suite, up_to)
-    root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
+    root, options = (str(folder.resolve()), None) if folder else polars_location(settings)
     if folder:
         for shard in committed:
             _check_size(folder / shard.shard_key, shard)
@@ -211,7 +211,7 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
     return ShardSource(found[0][1].provenance.suite, (RevisionShards(models[0], shards),))
 
 
-def describe_store(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
+def polars_location(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
     """Return the common prefix of all shard URLs in the results store, and polars' storage options for the store.
 
     Raises:

@@ -25,7 +25,7 @@ ERROR = "last error"
 NUMBER_COLUMNS = {"silent", "segments/s", "chunks", "validated", "failed"}
 
 
-def show_status(status: FleetStatus, *, max_workers: int | None = None) -> RenderableType:
+def render_status(status: FleetStatus, *, max_workers: int | None = None) -> RenderableType:
     """Return the status as a Rich renderable. At most ``max_workers`` workers are shown, those with problems first."""
     parts: list[RenderableType] = [Text(headline(status), style="bold")]
     if status.videos:

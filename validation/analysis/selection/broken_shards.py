@@ -8,21 +8,21 @@ from functools import partial
 from validation.analysis.selection.open import SCHEMA_READERS, read_schema, scan_errors
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.errors import BadInput
-from validation.shards.reader import find_broken_rules, group_shards
+from validation.shards.reader import find_broken_shards, group_shards
 
 PART_ROWS = 500_000
 """Approximate number of rows that are checked at a time. The check keeps these rows in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class WithheldShard:
+class BrokenShard:
     """A shard that is excluded because it breaks a rule of the format."""
 
     uri: str
     problem: str
 
 
-def withhold_broken(source: ShardSource) -> tuple[ShardSource, tuple[WithheldShard, ...]]:
+def exclude_broken(source: ShardSource) -> tuple[ShardSource, tuple[BrokenShard, ...]]:
     """Check every shard of a source against the rules of the format.
 
     Returns:
@@ -43,7 +43,7 @@ def withhold_broken(source: ShardSource) -> tuple[ShardSource, tuple[WithheldSha
         for revision in source.revisions
     ]
     kept = [revision for revision in kept if revision.shards]
-    withheld = tuple(WithheldShard(uri, problem) for uri, problem in sorted(broken.items()))
+    withheld = tuple(BrokenShard(uri, problem) for uri, problem in sorted(broken.items()))
     if not kept:
         first = withheld[0]
         raise BadInput(
@@ -61,5 +61,5 @@ def _find_broken(revision: RevisionShards, options: Mapping[str, str] | None) ->
     broken: dict[str, str] = {}
     for shards in alike.values():
         for part in group_shards(shards, lambda shard: shard.segments, PART_ROWS):
-            broken |= find_broken_rules([shard.uri for shard in part], options)
+            broken |= find_broken_shards([shard.uri for shard in part], options)
     return broken
