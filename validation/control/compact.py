@@ -91,6 +91,7 @@ def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardM
 
 
 def _carry_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> tuple[VideoFailure, ...]:
+    """Return the failures in the manifests of the parts, except failures of the videos in ``validated``."""
     failures = {
         failure: None for part in parts for failure in part.manifest.failed if failure.video_id not in validated
     }
@@ -98,6 +99,7 @@ def _carry_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> t
 
 
 def _take_rows(part: ShardPart) -> pa.Table:
+    """Return the rows of a shard without the rows of its superseded videos."""
     table = pq.read_table(pa.BufferReader(part.payload))
     table = table.cast(pa.schema([_own_metadata(field) for field in table.schema]))
     if part.superseded:
