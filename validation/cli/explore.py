@@ -149,9 +149,10 @@ def open_context(
 
 
 def _find_other_rules(table: "SegmentTable", rules: "Rules", against: list[str], suite: str) -> "Mapping[str, Rules]":
-    """Return the rules to compare with, by name.
+    """Return the rules that the page can compare with its own, by name.
 
-    They are the rules named in ``against``, the original rules, and all packaged rules whose columns the table has.
+    They are the rules named in ``against``, the page's rules before the user edits them, and all packaged rules whose
+    columns the table has.
     """
     from validation.scoring.rules_io import BadRules, load_rules, packaged_versions
 
