@@ -13,7 +13,7 @@ from validation.scoring.verdict import Condition, Decision, Rules
 _SEGMENTS = pl.col("segments").sum()
 _HOURS = (pl.col("seconds").sum() / 3600).alias("hours")
 ACCEPTED = "nothing: it is accepted"
-"""Reason that the summary lists for accepted segments if the selection does not keep accepted segments."""
+"""The reason of the summary for dropped segments that are accepted, if only other verdicts are kept."""
 
 
 @dataclass(frozen=True, slots=True)
