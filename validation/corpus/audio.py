@@ -106,10 +106,13 @@ def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: S
 
 
 class _Mixer:
-    """Mixes channels to mono by their mean, and measures whether the channels cancel each other."""
+    """A mixer of channels to mono by their mean, which measures whether the channels cancel each other.
+
+    Args:
+        channel: the index of the only channel to use; None to mix all channels.
+    """
 
     def __init__(self, channel: int | None = None) -> None:
-        """Set the index of the only channel to use; None to mix all channels."""
         self._channel, self._mix_energy, self._channel_energy = channel, 0.0, np.zeros(1)
 
     def mix(self, channels: np.ndarray) -> Waveform:
@@ -137,6 +140,7 @@ class _Mixer:
 
 
 def _add_padded(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Add two arrays of different lengths; missing items count as 0."""
     total = np.zeros(max(len(first), len(second)))
     total[: len(first)] += first
     total[: len(second)] += second
@@ -152,6 +156,7 @@ def _decode(file: AudioFile, limit_s: Seconds) -> Waveform:
 
 
 def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Waveform:
+    """Mix blocks to mono and resample them; raise ``AudioDecodeError`` for too much audio or a wrong header."""
     resampler, pieces, frames = None, [np.empty(0, np.float32)], 0
     for sample_rate, channels in blocks:
         if not _RATES[0] <= sample_rate <= _RATES[1] or len(channels) > _MAX_CHANNELS:
@@ -171,6 +176,7 @@ def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Wavef
 
 
 def _check_min_length(waveform: Waveform) -> Waveform:
+    """Return the waveform; raise ``AudioDecodeError`` if it is shorter than ``MIN_SEGMENT_S``."""
     if len(waveform) < MIN_SEGMENT_S * SAMPLE_RATE:
         raise AudioDecodeError(
             "too_short", f"it lasts {len(waveform) / SAMPLE_RATE:.3f} s, less than {MIN_SEGMENT_S} s"
@@ -204,6 +210,7 @@ def _read_with_libsndfile(file: soundfile.SoundFile) -> Iterator[Block]:
 
 
 def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
+    """Decode the first audio stream of a file with FFmpeg. ``_read_blocks`` documents the errors."""
     with av.open(io.BytesIO(file.payload), "r", options={"format_whitelist": _FFMPEG_FORMATS}) as container:
         if not container.streams.audio:
             raise ValueError("it holds no sound")
@@ -277,5 +284,6 @@ def _check_gap(gap_s: Seconds, decoded_s: Seconds) -> None:
 
 
 def _check_complete(decoded_s: Seconds, declared_s: Seconds | None) -> None:
+    """Raise ValueError if more than ``_MAX_MISSING_S`` of the declared length is missing. None declares no length."""
     if declared_s is not None and decoded_s < declared_s - _MAX_MISSING_S:
         raise ValueError(f"it ends after {decoded_s:.2f} of {declared_s:.2f} s")

@@ -44,7 +44,10 @@ class TarLimits:
 
 
 class LimitExceeded(Permanent):
-    """A tar breaks a rule or exceeds a limit. Readers convert this error to one that names the tar and the member."""
+    """A tar exceeds a limit or holds a forbidden member.
+
+    Readers convert this error to ``TarUnsafe``, which names the tar and the member.
+    """
 
     def __init__(self, reason: str, member: str | None = None) -> None:
         self.member = member

@@ -145,6 +145,7 @@ def _check_times(key: str, audio: Sequence[Waveform | Fault]) -> None:
 
 
 def _make_segment(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
+    """Return the description of a segment; a missing language is that of the queue, else that of the tar."""
     record = ref.record
     return Segment(
         video_id=video.video_id,
@@ -159,6 +160,8 @@ def _make_segment(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
 
 
 class _Decoded(NamedTuple):
+    """The audio of a segment or its fault, with the last two values of ``DecodedSegment``."""
+
     audio: Waveform | Fault
     length_difference_s: Seconds | None = None
     audio_offset_s: Seconds | None = None
@@ -229,6 +232,7 @@ def _is_much_longer(file_s: Seconds, record: Record) -> bool:
 
 
 def _decode_or_fault(decode: Callable[..., Waveform], *args: object) -> Waveform | Fault:
+    """Call ``decode``; return its result, or the fault of its ``AudioDecodeError``."""
     try:
         return decode(*args)
     except AudioDecodeError as error:

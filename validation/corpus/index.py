@@ -72,7 +72,7 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
         if records:
             listing.spend_segments(name, len(records))
             read = [read_record(record) for record in records]
-            if problem := _find_unread_keys(read):
+            if problem := _describe_unread_keys(read):
                 damaged.append(f"{problem} in {name}: their keys are {_quote_keys(records[0])}")
                 continue
             return _ref_records(listing, name, read)
@@ -83,7 +83,7 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
     return ("indexed", []) if empty else None
 
 
-def _find_unread_keys(records: Sequence[Record]) -> str | None:
+def _describe_unread_keys(records: Sequence[Record]) -> str | None:
     """Return a message if no record has a transcript, or neither times nor audio, under a known key; else None."""
     if all(record.text is None for record in records):
         return f"no transcript is found for any of the {len(records)} records"
@@ -92,6 +92,7 @@ def _find_unread_keys(records: Sequence[Record]) -> str | None:
 
 
 def _quote_keys(row: JsonObject) -> str:
+    """Return the first keys of a record as quoted, comma-separated text."""
     return ", ".join(repr(str(key)) for key in list(row)[:_MAX_KEYS]) or "none"
 
 
@@ -115,6 +116,7 @@ def _list_index_names(listing: TarListing) -> list[str]:
 
 
 def _ref_records(listing: TarListing, index: str, records: Sequence[Record]) -> tuple[str, list[SegmentRef]]:
+    """Return the layout and the segments that the records of an index describe."""
     if not any(record.audio for record in records):
         only = _AudioMatch(_find_only_audio(listing, index), is_span=True)
         return "sliced", _ref_spans(records, [only] * len(records))
@@ -128,6 +130,7 @@ def _ref_records(listing: TarListing, index: str, records: Sequence[Record]) -> 
 
 
 def _find_only_audio(listing: TarListing, index: str) -> str:
+    """Return the only audio file of a tar whose index names none; raise ``BadLayout`` if there are others."""
     audio = [name for name in listing.audio if not name.lower().endswith(VIDEO_SUFFIXES)] or list(listing.audio)
     if len(audio) != 1:
         raise BadLayout(listing.key, f"{index} names no audio, and the tar holds {len(listing.audio)} files of it")
@@ -160,10 +163,12 @@ def _find_members(listing: TarListing, index: str, records: Sequence[Record]) ->
 
 
 def _bare_name(name: str) -> str:
+    """Return a path without its folders."""
     return PurePosixPath(to_nfc(name)).name
 
 
 def _ref_spans(records: Sequence[Record], found: Sequence[_AudioMatch | None]) -> list[SegmentRef]:
+    """Return the segments of the layout ``sliced``, one per record."""
     ids = [record.id or "" for record in records]
     names = ids if all(ids) and len(set(ids)) == len(ids) else _number_names(records)
     placed = _place_records(records, [file.member if file else None for file in found])
@@ -192,6 +197,7 @@ def _place_records(records: Sequence[Record], members: Sequence[str | None]) -> 
 
 
 def _ref_span(name: str, record: Record, file: _AudioMatch | None) -> SegmentRef:
+    """Return the segment of a record: a span of its file, or the whole file for a record without a start."""
     if file is None:
         return ref_missing(name, record)
     if file.is_span or record.start_s is not None:
@@ -200,6 +206,7 @@ def _ref_span(name: str, record: Record, file: _AudioMatch | None) -> SegmentRef
 
 
 def _ref_files(records: Sequence[Record], found: Sequence[_AudioMatch | None]) -> list[SegmentRef]:
+    """Return the segments of the layout ``indexed``, one per record."""
     return [
         ref_file(file.member, record) if file else ref_missing(strip_suffix(record.audio or number), record)
         for number, record, file in zip(_number_names(records), records, found, strict=True)
@@ -207,4 +214,5 @@ def _ref_files(records: Sequence[Record], found: Sequence[_AudioMatch | None]) -
 
 
 def _number_names(records: Sequence[Record]) -> list[str]:
+    """Name each record by its position: ``000000``, ``000001`` and so on."""
     return [f"{place:06d}" for place in range(len(records))]

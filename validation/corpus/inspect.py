@@ -81,6 +81,7 @@ def inspect_tar(stream: io.RawIOBase, key: str, limits: CorpusLimits | None = No
 
 
 def _ignored_files(listing: TarListing | None) -> Mapping[str, int]:
+    """Return the number of ignored files per suffix, sorted by suffix; empty without a listing."""
     return dict(sorted(listing.ignored_files.items())) if listing else {}
 
 

@@ -42,6 +42,7 @@ class _CutAudio:
         }
 
     def find(self, cut_id: str) -> str | None:
+        """Return the path of the audio file of a cut; None if no audio file matches."""
         return self._by_path.find(cut_id) or self._by_last_part.get(_last_part(cut_id))
 
 
@@ -62,6 +63,7 @@ def read_shar(listing: TarListing) -> list[SegmentRef] | None:
 
 
 def _read_cuts(listing: TarListing, name: str) -> list[JsonObject]:
+    """Return the cuts in a JSON-lines file; raise ``BadLayout`` for a damaged file or a cut of several tracks."""
     try:
         rows = listing.parse(name)
     except ValueError as error:
@@ -75,6 +77,7 @@ def _read_cuts(listing: TarListing, name: str) -> list[JsonObject]:
 
 
 def _ref_cut(cut: JsonObject, audio: _CutAudio) -> list[SegmentRef]:
+    """Return the segments of a cut: one per supervision, or one without a transcript if there is no supervision."""
     cut_id = str(cut.get("id"))
     member = audio.find(cut_id)
     records = [_read_supervision(row) for row in cut["supervisions"] if isinstance(row, Mapping)] or [Record()]
@@ -100,12 +103,14 @@ def _read_supervision(row: JsonObject) -> Record:
 
 
 def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Record]]:
+    """Return each record with the name of its segment: the id of the cut, with a number if there are several."""
     if len(records) == 1:
         return [(cut_id, records[0])]
     return [(f"{cut_id}-{place:03d}", record) for place, record in enumerate(records)]
 
 
 def _last_part(name: str) -> str:
+    """Return a path without its folders."""
     return PurePosixPath(to_nfc(name)).name
 
 
@@ -156,6 +161,7 @@ def read_layout(listing: TarListing) -> Layout:
 
 
 def _find_layout(listing: TarListing) -> tuple[str, list[SegmentRef]]:
+    """Return the name of the first layout that fits, and its segments. ``read_layout`` documents the errors."""
     if (pairs := read_pairs(listing)) is not None:
         return "pairs", pairs
     if (index := read_index(listing)) is not None:
@@ -204,6 +210,7 @@ def _quote(names: Iterable[str]) -> str:
 
 
 def _find_language(listing: TarListing) -> str | None:
+    """Return the language that ``metadata.json`` declares; None if it is missing, unreadable or declares none."""
     if "metadata.json" not in listing.texts:
         return None
     try:

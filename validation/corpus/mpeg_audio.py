@@ -29,6 +29,8 @@ _OTHER_TAGS = (b"APETAGEX", b"LYRICS", b"3DI")
 
 
 class _Frame(NamedTuple):
+    """The header of a frame."""
+
     stream: int
     """The header bits that are equal in all frames of a stream: version, layer and sample rate."""
     size: int
@@ -40,6 +42,8 @@ class _Frame(NamedTuple):
 
 
 class _FrameTotals(NamedTuple):
+    """The number of frames of a file and their duration."""
+
     frames: int
     duration_s: Seconds
 
@@ -87,7 +91,7 @@ def _find_first_frame(payload: bytes, start: int) -> int | None:
 
 
 def _count_frames(payload: bytes, start: int) -> _FrameTotals:
-    """Count the frames from ``start`` to the end of the file. Tags between and after the frames are skipped.
+    """Count the frames from ``start`` to the end of the file, and add up their duration. Tags are skipped.
 
     Raises:
         WrongLength: there is no frame at ``start``; or unknown bytes follow a frame; or the last frame is cut off.
@@ -113,6 +117,7 @@ def _count_frames(payload: bytes, start: int) -> _FrameTotals:
 
 
 def _check_end(payload: bytes, place: int, max_bytes: float) -> None:
+    """Raise ``WrongLength`` if more than ``max_bytes`` follow the last frame and are no tag and not all zero."""
     rest = payload[place:]
     if len(rest) > max_bytes and not rest.startswith(_OTHER_TAGS) and rest.strip(b"\0"):
         raise WrongLength(f"the file is damaged at byte {place}")
@@ -130,6 +135,7 @@ def _read_header_count(payload: bytes, start: int) -> int | None:
 
 
 def _parse_frame(payload: bytes, start: int) -> _Frame | None:
+    """Parse the frame header at ``start``; return None if there is none."""
     return _parse_header(payload[start : start + 4])
 
 

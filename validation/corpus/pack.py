@@ -40,6 +40,7 @@ def pack_video(video: Video, segments: Sequence[PackedSegment]) -> bytes:
 
 
 def _list_files(video: Video, segments: Sequence[PackedSegment]) -> Iterator[tuple[str, bytes]]:
+    """Yield the path and the content of each file of the tar."""
     facts = {"video_id": video.video_id, "language": video.language, "segment_count": len(segments)}
     yield "metadata.json", _encode_json(facts)
     for place, segment in enumerate(segments):
@@ -48,6 +49,7 @@ def _list_files(video: Video, segments: Sequence[PackedSegment]) -> Iterator[tup
 
 
 def _make_record(segment: PackedSegment) -> dict[str, object]:
+    """Return the JSON record of a segment, without the values that are None."""
     fields = {
         "start": segment.start_s,
         "end": segment.end_s,

@@ -29,10 +29,12 @@ is sliced into one segment per part."""
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """The content of the texts beside one audio file: one merged record, and the fault of an unreadable text."""
+    """The content of all texts beside one audio file."""
 
     record: Record
+    """The records of the texts, merged."""
     fault: Fault | None
+    """The fault of the last text that cannot be read; None if all can be read."""
     parts: Sequence[Record] = ()
     """One record per part of the transcript, if the audio file is too long for one segment; else empty."""
 
@@ -78,6 +80,7 @@ def _match_texts(listing: TarListing) -> dict[str, list[str]]:
 
 
 def _read_sidecar(listing: TarListing, texts: Sequence[str]) -> Sidecar:
+    """Read and merge the texts beside one audio file."""
     sidecar = Sidecar(Record(), None)
     for name in texts:
         try:
@@ -91,6 +94,7 @@ def _read_sidecar(listing: TarListing, texts: Sequence[str]) -> Sidecar:
 
 
 def _read_text(listing: TarListing, name: str) -> Sidecar:
+    """Read one text; the result is empty for an index. Raise ValueError if the text cannot be read."""
     if name.lower().endswith(".txt"):
         return Sidecar(Record(text=listing.decode(name).strip()), None)
     document = listing.parse(name)
@@ -133,6 +137,7 @@ def _read_transcript_in_parts(document: Any, rows: Sequence[JsonObject], *, only
 
 
 def _ref_pair(audio: str, sidecar: Sidecar) -> list[SegmentRef]:
+    """Return the segment of an audio file, or its segments if the transcript has parts."""
     if sidecar.parts and not sidecar.fault:
         stem = strip_suffix(audio)
         return [ref_span(f"{stem}-{place:03d}", part, audio) for place, part in enumerate(sidecar.parts)]
@@ -159,15 +164,18 @@ def _transcripts_without_audio(listing: TarListing, texts_of: Mapping[str, Colle
 
 
 def _stem_form(name: str) -> str:
+    """Return a path up to its last dot, in Unicode NFC."""
     return to_nfc(strip_suffix(name))
 
 
 def _first_dot_form(name: str) -> str:
+    """Return a path up to the first dot of its file name, in Unicode NFC."""
     path = PurePosixPath(to_nfc(name))
     return str(path.with_name(path.name.partition(".")[0]))
 
 
 def _group(names: Iterable[str], form: Callable[[str], str]) -> dict[str, list[str]]:
+    """Group names by the result of ``form``."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(form(name), []).append(name)

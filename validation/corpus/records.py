@@ -15,6 +15,7 @@ from validation.corpus.budget import ReadBudget
 from validation.domain import Seconds
 
 JsonObject: TypeAlias = Mapping[str, Any]
+"""A parsed JSON object."""
 
 TEXT_KEYS = ("text", "transcript", "transcription", "sentence", "pred_text", "normalized", "verbatim")
 START_KEYS = ("start", "start_time", "offset")
@@ -45,6 +46,7 @@ class Record:
     language: str | None = None
     start_s: Seconds | None = None
     end_s: Seconds | None = None
+    """End of the segment, as ``start_s`` is its start: in the video or in the audio file, as the layout decides."""
     duration_s: Seconds | None = None
     """Length of the segment's audio, from the key ``duration``."""
     offset_s: Seconds | None = None
@@ -53,6 +55,7 @@ class Record:
     audio: str | None = None
     """The path of the audio file, as the record spells it."""
     id: str | None = None
+    """The record's own id, from the key ``id``."""
 
     @property
     def declared_s(self) -> Seconds | None:
@@ -193,6 +196,7 @@ def _check_depth(text: str, limit: int) -> None:
 
 
 def _parse_json(name: str, text: str, budget: ReadBudget) -> Any:
+    """Parse JSON, or JSON lines if the text is no JSON and has several lines."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -203,10 +207,12 @@ def _parse_json(name: str, text: str, budget: ReadBudget) -> Any:
 
 
 def _parse_lines(text: str) -> list[Any]:
+    """Parse JSON lines; empty lines are skipped."""
     return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def _find_string(row: JsonObject, keys: Sequence[str]) -> str | None:
+    """Return the first string under one of the keys; None if there is none."""
     return next((row[key] for key in keys if isinstance(row.get(key), str)), None)
 
 
@@ -224,11 +230,13 @@ def _find_label(row: JsonObject, keys: Sequence[str]) -> str | None:
 
 
 def _find_seconds(row: JsonObject, keys: Sequence[str]) -> Seconds | None:
+    """Return the first valid time under one of the keys, as ``_read_seconds`` reads it; None if there is none."""
     values = (_read_seconds(row[key]) for key in keys if key in row)
     return next((value for value in values if value is not None), None)
 
 
 def _find_end(row: JsonObject, start_s: Seconds | None, duration_s: Seconds | None) -> Seconds | None:
+    """Return the end that a record states, else its start plus its duration; None if these are missing."""
     end_s = _find_seconds(row, END_KEYS)
     if end_s is None and start_s is not None and duration_s is not None:
         return _read_seconds(start_s + duration_s)  # the sum may exceed the maximum

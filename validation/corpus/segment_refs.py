@@ -120,6 +120,7 @@ class TarListing:
         return f"; ignored files: {kinds}" if kinds else ""
 
     def _read(self, name: str, read: Callable[[str, bytes, ReadBudget], Any]) -> Any:
+        """Return the result of ``read`` for a text, or its ValueError."""
         try:
             return read(name, self.texts[name], self._budget)
         except ValueError as error:
@@ -128,6 +129,7 @@ class TarListing:
             raise TarUnsafe(self.key, name, str(refusal)) from None
 
     def _drop_videos(self) -> None:
+        """Ignore each video file for which an audio file of the same name exists."""
         stems = {strip_suffix(name) for name in self.audio if not _is_video(name)}
         for name in [name for name in self.audio if _is_video(name) and strip_suffix(name) in stems]:
             del self.audio[name]
@@ -293,10 +295,12 @@ def _numeric_key(digits: str) -> tuple[int, str]:
 
 
 def _to_path(name: str) -> str:
+    """Return a path with ``/`` as separator and without ``./``."""
     return str(PurePosixPath(name.replace("\\", "/")))
 
 
 def _base_name(name: str) -> str:
+    """Return a path without its folders."""
     return PurePosixPath(_to_path(name)).name
 
 
@@ -314,12 +318,14 @@ def _suffix_of(name: str) -> str:
 
 
 def _raise_if_error(value: Any) -> Any:
+    """Return a value; raise it if it is a ValueError."""
     if isinstance(value, ValueError):
         raise value
     return value
 
 
 def _group(names: Iterable[str], form: Callable[[str], str]) -> dict[str, list[str]]:
+    """Group names by the result of ``form``."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(form(name), []).append(name)

@@ -69,6 +69,7 @@ def classify_gpu_errors(work: Callable[[], T]) -> T:
 
 
 def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
+    """Return the error of this module for an error of a GPU library; None for any other error."""
     if isinstance(error, GpuOutOfMemory):
         return GpuOutOfMemory(str(error))
     names, message = {kind.__name__ for kind in type(error).__mro__}, str(error)
@@ -83,6 +84,7 @@ def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
 
 
 def _free_torch_cache() -> None:
+    """Return the GPU memory that torch caches to the driver, if torch is in use."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -198,10 +200,12 @@ def _query_nvml(query: Callable[[ModuleType], T]) -> T | None:
 
 
 def _parse_driver_version(driver: str) -> tuple[int, ...]:
+    """Return the first two numbers of a driver version, such as (535, 183)."""
     return tuple(int(part) for part in re.findall(r"\d+", driver)[:2])
 
 
 def _read_cuda_major(package: str, file: str, name: str) -> int | None:
+    """Read a version from the variable ``name`` in a file of a package; return its major number, or None."""
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0], file) if spec and spec.submodule_search_locations else None
     value = run_path(str(path)).get(name) if path and path.exists() else None

@@ -60,6 +60,7 @@ def serve(suite: Suite, path: Path, ready_pipe: TextIO) -> None:
 
 
 def describe_suite(suite: Suite) -> SuiteInfo:
+    """Return the properties of a suite that clients need."""
     return SuiteInfo(
         name=suite.name,
         roles=suite.roles,
@@ -78,6 +79,7 @@ def _keep_stdout() -> TextIO:
 
 
 def _notify(ready_pipe: TextIO, message: dict[str, Any]) -> None:
+    """Write a message to the process that started this server, as one line of JSON."""
     ready_pipe.write(json.dumps(message) + "\n")
     ready_pipe.flush()
 

@@ -67,12 +67,13 @@ def pack_frame(frame: Frame) -> bytes:
 
 
 class FrameDecoder:
-    """Splits a byte stream into frames."""
+    """A decoder that splits a byte stream into frames."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def feed(self, received: bytes) -> None:
+        """Append received bytes to the stream."""
         self._bytes += received
 
     def pop(self) -> Frame | None:
@@ -95,6 +96,7 @@ class FrameDecoder:
 
 
 def _parse(body: bytes) -> Frame:
+    """Parse the body of a frame; raise ``BadFrame`` if it is no JSON object."""
     try:
         frame = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -105,10 +107,12 @@ def _parse(body: bytes) -> Frame:
 
 
 def encode_answers(answers: Answers) -> dict[str, Any]:
+    """Convert the answers for one segment to JSON types."""
     return {model: _encode_answer(answer) for model, answer in answers.items()}
 
 
 def decode_answers(encoded: Mapping[str, Any]) -> dict[str, Answer]:
+    """Convert the result of ``encode_answers`` back to answers."""
     return {model: _decode_answer(answer) for model, answer in encoded.items()}
 
 
@@ -150,12 +154,15 @@ class SuiteInfo:
     revisions: Mapping[str, str]
     columns: Mapping[str, Sequence[Column]]
     budget_s: Seconds
+    """The batch budget in padded seconds, when the server became ready."""
 
     def encode(self) -> dict[str, Any]:
+        """Convert the properties to JSON types."""
         return asdict(self)
 
     @classmethod
     def decode(cls, encoded: Mapping[str, Any]) -> Self:
+        """Convert the result of ``encode`` back."""
         roles: dict[str, Any] = {
             role: tuple(models) if isinstance(models, list) else models for role, models in encoded["roles"].items()
         }
@@ -194,6 +201,7 @@ def _dir_prefix(worker_id: str) -> str:
 
 
 def _socket_mtime(socket: Path) -> float:
+    """Return the time at which a socket was created, in seconds since 1970; 0 if it does not exist."""
     try:
         return socket.stat().st_mtime
     except FileNotFoundError:

@@ -17,13 +17,15 @@ from validation.models.suite import Suite
 
 @dataclass(slots=True)
 class InferenceStatus:
-    """Collects the counters of the suite, the scheduler and the executor."""
+    """The counters of the suite, the scheduler and the executor."""
 
     suite: Suite
     scheduler: RequestScheduler
     executor: BatchExecutor
     clients: int = 0
+    """Number of connections now."""
     started_s: float = field(default_factory=time.monotonic)
+    """Start of the server, by the monotonic clock."""
 
     def describe(self) -> dict[str, Any]:
         """Return all counters since the start of the server, in JSON types."""
@@ -106,6 +108,8 @@ def render_metrics(status: Mapping[str, Any]) -> str:
 
 
 class _StatusCollector(Collector):
+    """A collector that makes Prometheus metrics from a status."""
+
     def __init__(self, status: Mapping[str, Any]) -> None:
         self._status = status
 

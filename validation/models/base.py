@@ -24,7 +24,7 @@ class Batch:
         lengths: (B,) int64 true lengths in samples, ``1 <= lengths[i] <= T``.
         texts: B stored transcripts, as the tar has them.
         languages: B declared languages, None for a segment without one.
-        requested_models: B lists of the models that must score the segment; None stands for all models of the suite.
+        requested_models: B items: the names of the models that must score the segment, or None for all models.
     """
 
     waveforms: NDArray[np.float32]

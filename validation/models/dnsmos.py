@@ -86,5 +86,6 @@ def cut_windows(audio: Waveform) -> NDArray[np.float32]:
 
 
 def _make_answer(ratings: NDArray[np.float64]) -> Scored:
+    """Make the answer from the (3,) ratings of one segment."""
     sig, bak, ovr = map(float, ratings)
     return Scored({"sig": sig, "bak": bak, "ovr": ovr})

@@ -1,4 +1,4 @@
-"""Read the languages that a suite's models can identify from small files of the weights, without loading a model."""
+"""Read which languages a suite's models can identify. Only small files of the weights are read; no model is loaded."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def read_known_languages(suite: str, root: Path | None) -> frozenset[str] | None
 
     Returns:
         Normalised codes, equal to ``SuiteRoles.known_languages`` of the loaded suite; empty if no model identifies
-        languages. None if a file is missing or cannot be read.
+        languages. None if a file is missing or cannot be read, or ``root`` is needed and None.
     """
     readers = [_READERS[model] for model in SUITES[suite].models if model in _READERS]
     try:
@@ -37,6 +37,7 @@ def read_known_languages(suite: str, root: Path | None) -> frozenset[str] | None
 
 
 def _read_whisper_labels(_root: Path | None) -> list[str]:
+    """Read the labels of Whisper from the installed package, so ``_root`` is not used."""
     weights = find_weights("whisper-base")
     tokens = {token["id"]: token["content"] for token in json.loads(weights.read("tokenizer.json"))["added_tokens"]}
     return [tokens[token].strip("<|>") for token in json.loads(weights.read("config.json"))["lang_ids"]]
@@ -58,6 +59,7 @@ def _read_voxlingua_labels(root: Path | None) -> list[str]:
 
 
 def _read_text_file(root: Path | None, model: str, name: str) -> str:
+    """Read a text file of a model's weights folder; raise LookupError if ``root`` is None."""
     if root is None:
         raise LookupError("VFLEET_WEIGHTS is not set")
     return (root / model / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Identify the language of segments with a classifier (LID). The LID models share these labels and columns."""
+"""Identify the language of segments with a classifier: the labels, columns and batches of MMS-LID and VoxLingua107."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -39,6 +39,7 @@ class LanguageLabels:
         """Convert the labels, which are in the order of the outputs and look like ``hin``, ``hi`` or ``hi: Hindi``."""
         codes = [to_macrolanguage(language_of_label(label)) for label in labels]
         self.codes = tuple(dict.fromkeys(codes))
+        """The languages of the classifier, as normalised codes without duplicates."""
         self._code_of_label = np.array([self.codes.index(code) for code in codes])
 
     def sum_per_language(self, label_p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,6 +121,7 @@ def classify_batch(batch: Batch, classify: Classifier, labels: LanguageLabels, *
 
 
 def _classify_rows(batch: Batch, rows: Sequence[int], classify: Classifier) -> Sequence[NDArray[np.float64]]:
+    """Return the (L,) label probabilities of each of these rows; for a long segment, the mean over its pieces."""
     max_samples = round(MAX_PIECE_S * SAMPLE_RATE)
     if len(rows) == len(batch) and batch.waveforms.shape[1] <= max_samples:
         return list(classify(batch.waveforms, batch.lengths))

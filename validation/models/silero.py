@@ -46,9 +46,10 @@ class SileroVad:
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Measure the speech in each segment of a batch. Every segment of at least one sample has an answer."""
-        return [self._answer(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
+        return [self._measure(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
 
-    def _answer(self, audio: Waveform) -> Scored:
+    def _measure(self, audio: Waveform) -> Scored:
+        """Measure the speech in one segment."""
         windows = cut_windows(audio)
         state = np.zeros(_STATE_SHAPE, dtype=np.float32)
         (probabilities,) = self._session.run(["speech_probs"], {"input": windows, "h": state, "c": state})

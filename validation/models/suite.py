@@ -49,9 +49,13 @@ class ModelStats:
     """Counts and times of one model since the last ``Suite.reset_stats``."""
 
     segments: int = 0
+    """The number of segments that the model was given."""
     faults: int = 0
+    """The number of those segments that the model did not score."""
     audio_s: Seconds = 0.0
+    """Seconds of audio in those segments, without padding."""
     wall_s: Seconds = 0.0
+    """Time that the model took."""
     cpu_s: Seconds = 0.0
     """CPU time of the whole process while the model ran. If other threads work too, this is an upper bound."""
 
@@ -88,7 +92,8 @@ class Suite(SyncScorerMixin):
         audio on which a model fails (``model_failed``) get the answer ``Unscored`` and raise no error.
 
         Returns:
-            For each utterance, in input order, one answer per requested model, by the model's name.
+            For each utterance, in input order, one answer per requested model, by the model's name. Audio that no model
+            can score has an answer of every model.
 
         Raises:
             GpuLost: this process cannot use the GPU any more.
@@ -127,6 +132,7 @@ class Suite(SyncScorerMixin):
         self.padding = PaddingStats()
 
     def _run_models(self, batch: Batch) -> list[dict[str, Answer]]:
+        """Score a batch with every requested model; the model that the cascade may skip comes last."""
         answers: list[dict[str, Answer]] = [{} for _ in range(len(batch))]
         for model in self._run_order:
             rows = batch.rows_for(model.name)
@@ -140,6 +146,7 @@ class Suite(SyncScorerMixin):
         return [{name: own[name] for name in self.columns if name in own} for own in answers]
 
     def _run_model(self, model: SegmentModel, batch: Batch) -> list[Answer]:
+        """Score a batch with one model, and add the batch to the model's stats."""
         stats = self.stats[model.name]
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         answers = score_with_bisection(model, batch, on_oom=self._record_oom)
@@ -151,6 +158,7 @@ class Suite(SyncScorerMixin):
         return answers
 
     def _record_oom(self, batch: Batch) -> None:
+        """Shrink the budget after a batch that did not fit in GPU memory."""
         self.budget.shrink_after_oom(batch_cost_s(batch, min_padded_s=self.min_padded_s))
 
 
@@ -208,6 +216,7 @@ def count_cores() -> int:
 
 
 def _load_model(path: str, extra: str, threads: int) -> SegmentModel:
+    """Load a model by its ``module:callable``; raise ``BadInput`` if a package of its extra is not installed."""
     module, _, name = path.partition(":")
     try:
         model: SegmentModel = getattr(import_module(module), name)(threads=threads)

@@ -230,6 +230,7 @@ def _load_classifier(folder: Path, device: str) -> Any:
 
 
 def _load_with_speechbrain(folder: Path, device: str) -> Any:
+    """Load the ``EncoderClassifier`` from a folder without access to the network."""
     # speechbrain gathers the files of a model in a folder, as links or as copies. Linking fails if that folder is the
     # source, and it follows the links that a weights folder may contain. Copying has neither problem.
     with importing_speechbrain(), tempfile.TemporaryDirectory(prefix="vfleet-voxlingua-") as gathered:
@@ -258,10 +259,12 @@ def _require_exact_checkpoints(folder: Path, modules: Any) -> None:
 
 
 def _read_labels(encoder: Any) -> list[str]:
+    """Return the labels in the order of the network's outputs."""
     return [encoder.ind2lab[index] for index in range(len(encoder))]
 
 
 def _require_sentence_norm(norm: Any, features: Any) -> None:
+    """Check that features are normalised by their mean over the item, and have no deltas; else raise ``BadInput``."""
     found = (norm.norm_type, norm.std_norm, features.deltas, features.context)
     if found != ("sentence", False, False, False):
         raise BadInput(
@@ -271,6 +274,7 @@ def _require_sentence_norm(norm: Any, features: Any) -> None:
 
 
 def _reach_of(conv: Any) -> int:
+    """Return how many frames a convolution reaches to one side; raise ``BadInput`` if it does not reflect."""
     padding = (conv.padding, conv.padding_mode, conv.stride, conv.skip_transpose)
     if padding != ("same", "reflect", 1, True):
         raise BadInput(f"a convolution of the embedding model pads as {padding}; an ECAPA-TDNN's does not")

@@ -58,14 +58,14 @@ STOPPED = "stopped by a signal"
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo:
-    """The vendor's instance of this box, and the limits of its life and idle time.
-
-    ``instance_id`` is None on a machine that is not rented.
-    """
+    """The vendor's instance of this box, and the limits of its life and idle time."""
 
     instance_id: str | None
+    """None on a machine that is not rented."""
     key: str
+    """The vendor key that is valid for this instance only."""
     url: str
+    """The address of the vendor."""
     lifetime_s: Seconds
     idle_s: Seconds
 
@@ -82,7 +82,7 @@ class InstanceInfo:
 
 
 class BoxEndPolicy:
-    """Decides when a box must be destroyed: past its lifetime, idle, or with a worker that exits too often.
+    """A rule for when a box must be destroyed: past its lifetime, idle, or with a worker that exits too often.
 
     All times are of one monotonic clock, in seconds.
     """
@@ -96,7 +96,7 @@ class BoxEndPolicy:
         self._exits = [*(exited_at for exited_at in self._exits if now - exited_at < 3600), now]  # noqa: PLR2004 - an hour
 
     def find_reason_to_end(self, now: Seconds, *, busy: bool) -> str | None:
-        """Return the reason to destroy the box now, given whether a flow runs; None if the box may stay."""
+        """Return the reason to destroy the box now; None if the box may stay. ``busy`` tells whether a flow runs."""
         if busy:
             self._busy_at = now
         if now - self._started_at > self._instance.lifetime_s:
@@ -118,7 +118,7 @@ def find_box_problem(
 
     Args:
         environment: the environment of the box.
-        find_gpus: returns the same as ``query_nvidia_smi``.
+        find_gpus: a function to call in place of ``query_nvidia_smi``.
     """
     wanted = environment.get("GPU_TYPE", "").replace("_", " ")
     if wanted and (problem := find_gpu_problem(wanted, (find_gpus or query_nvidia_smi)())):
@@ -174,9 +174,9 @@ def find_model_problem(environment: Mapping[str, str], command: Sequence[str] = 
 
 
 def query_nvidia_smi() -> str | None:
-    """Return one line per GPU with its name and driver version, as ``NVIDIA GeForce RTX 3090, 580.65.06``.
+    """Return the output of `nvidia-smi`; None if the program is missing or fails.
 
-    Return None if `nvidia-smi` is missing or fails.
+    The output has one line per GPU with its name and driver version, such as ``NVIDIA GeForce RTX 3090, 580.65.06``.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -205,6 +205,12 @@ def run_worker(command: Sequence[str], policy: BoxEndPolicy, *, clock: Clock, bu
 
     A worker that exits is started again after ``RESTART_S``. If a signal ends the clock's sleep, the drain begins at
     once.
+
+    Args:
+        command: the command that starts a worker.
+        policy: the rule that ends the box.
+        clock: the clock of the policy.
+        busy: a function that returns whether a flow runs.
     """
     received: list[int] = []
 
@@ -232,6 +238,7 @@ def run_worker(command: Sequence[str], policy: BoxEndPolicy, *, clock: Clock, bu
 
 
 def _drain(worker: subprocess.Popen[bytes]) -> None:
+    """Ask a worker to drain, and kill it if it has not exited after ``DRAIN_TIMEOUT_S``."""
     worker.terminate()
     try:
         worker.wait(DRAIN_TIMEOUT_S)
@@ -260,6 +267,7 @@ def destroy_self(instance: InstanceInfo, *, clock: Clock, transport: httpx.BaseT
 
 
 def _request_destroy(http: httpx.Client, address: str) -> bool:
+    """Ask the vendor once to destroy the instance; return whether the vendor confirmed."""
     try:
         answer = http.request("DELETE", address, json={})
         if answer.is_success and answer.json().get("success"):

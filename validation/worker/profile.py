@@ -89,6 +89,7 @@ def remove_stale_dirs(worker_id: str) -> None:
 
 
 def _pid_namespace() -> str:
+    """Return the number of the pid namespace of this process."""
     link = (PROC / "self/ns/pid").readlink()
     return link.name.removeprefix("pid:[").removesuffix("]")
 
@@ -161,5 +162,6 @@ def temporary_registration(engine: Engine, settings: Settings) -> Iterator[None]
 
 
 def _versions() -> Mapping[str, str]:
+    """Return the versions of this project, Prefect and Python."""
     packages = {name: version(name) for name in ("validation-fleet", "prefect")}
     return packages | {"python": platform.python_version()}

@@ -78,6 +78,7 @@ def build_mel_filters() -> NDArray[np.float32]:
 
 
 def _emphasise(audio: Tensor) -> Tensor:
+    """Subtract ``_PREEMPHASIS`` times the sample before from each sample."""
     return torch.cat([audio[:, :1], audio[:, 1:] - _PREEMPHASIS * audio[:, :-1]], dim=1)
 
 

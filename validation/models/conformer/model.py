@@ -45,8 +45,9 @@ class IndicConformer:
     and may be slightly above 0 for others. Characters that the vocabulary cannot spell (Latin letters, most digits) are
     skipped; ``covered`` is the share of the other characters.
 
-    A segment of more than 30 s goes through the network in pieces of equal length. The frames of the pieces are joined
-    before any score is computed, so such a segment has all values. Only words at a cut are recognised less well.
+    A segment of more than 30 s is cut into audio pieces of equal length, which go through the network separately. Their
+    frames are joined before any score is computed, so such a segment has all values. Only words at a cut are recognised
+    less well.
     """
 
     name: ClassVar[str] = "conformer"
@@ -129,7 +130,7 @@ class IndicConformer:
         return answers
 
     def _run(self, batch: Batch, rows: Sequence[int]) -> list[SegmentResult]:
-        """Run the network on all pieces of these segments together; return one result per segment."""
+        """Run the network on all audio pieces of these segments together; return one result per segment."""
         index_of = self._vocabulary.index_of
         languages = [
             code if (code := normalize_language_code(batch.languages[row])) in index_of else None for row in rows
@@ -150,9 +151,11 @@ class IndicConformer:
         ]
 
     def _tokenize(self, language: str | None, text: str) -> TokenizedTranscript | None:
+        """Tokenize a transcript in a language; return None if ``language`` is None."""
         return self._tokenizers[language].tokenize(text) if language else None
 
     def _make_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+        """Return the value of each column, by column name, for one segment."""
         return {
             **self._make_language_values(segment, declared),
             **self._make_text_values(segment),
@@ -161,6 +164,7 @@ class IndicConformer:
         }
 
     def _make_language_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+        """Return the values of the columns about the language; all are None if no language has a greedy text."""
         scores = segment.language_scores
         if scores is None:
             return dict.fromkeys(("language", "language_p", "declared_p", "language_margin"))
@@ -173,6 +177,7 @@ class IndicConformer:
         }
 
     def _make_text_values(self, segment: SegmentResult) -> Mapping[str, Scalar]:
+        """Return the values of the columns about the recognised text."""
         if segment.language is None:
             return {"text": None, "frames": segment.frames, "blank_rate": None}
         return {
@@ -191,6 +196,7 @@ def choose_engine(engine: Literal["onnx", "torch"] | None, device: Device) -> Li
 
 
 def _make_transcript_values(segment: SegmentResult) -> Mapping[str, Scalar]:
+    """Return the values of the columns about the tokens of the transcript; all are None without such tokens."""
     transcript = segment.transcript
     if transcript is None or transcript.covered is None:
         return dict.fromkeys(("tokens", "covered", "feasible"))
@@ -204,6 +210,7 @@ _SCORE_COLUMNS = (
 
 
 def _make_score_values(segment: SegmentResult) -> Mapping[str, Scalar]:
+    """Return the values of ``_SCORE_COLUMNS``; all are None if the transcript was not scored."""
     score, transcript = segment.transcript_score, segment.transcript
     if score is None or transcript is None:
         return dict.fromkeys(_SCORE_COLUMNS)

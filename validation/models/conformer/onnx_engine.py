@@ -103,6 +103,7 @@ def _make_language_score_nodes() -> list[NodeProto]:
 
 
 def _head_constants(columns: NDArray[np.int64]) -> list[TensorProto]:
+    """Make the constants that the added nodes of the head read."""
     count, width = columns.shape
     whole: dict[str, int | Sequence[int] | NDArray[np.int64]] = {
         "table": columns,
@@ -125,6 +126,7 @@ def _head_constants(columns: NDArray[np.int64]) -> list[TensorProto]:
 
 
 def _head_node(op: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> NodeProto:
+    """Make a node of the head. The prefix ``_HEAD`` is put before every name."""
     own = [f"{_HEAD}{name}" for name in outputs]
     return helper.make_node(op, [f"{_HEAD}{name}" for name in inputs], own, name=own[0], **attributes)
 
@@ -203,6 +205,7 @@ def _halve_lengths(lengths: str, stage: int) -> tuple[list[NodeProto], str]:
 
 
 def _padding_constants() -> list[TensorProto]:
+    """Make the constants that the added nodes of the encoder read."""
     values = {"zero": 0, "one": 1, "two": 2, "axis_1": [1], "axes_0": [1], "axes_1": [1, 3]}
     return [numpy_helper.from_array(np.array(value, np.int64), f"{_PADDING}_{name}") for name, value in values.items()]
 
@@ -212,6 +215,7 @@ def _padding_node(op: str, inputs: Sequence[str], output: str) -> NodeProto:
 
 
 def _int_attribute(node: NodeProto, name: str) -> list[int]:
+    """Return the integers of an attribute of a node; empty if the node lacks the attribute."""
     return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
 
 

@@ -127,6 +127,7 @@ def _find_source(name: str, graph: Graph, uses: _Uses) -> _Source:
 
 
 def _read_parameter(graph: Graph, source: _Source, shape: torch.Size) -> Tensor:
+    """Read a parameter from its initialiser, and check its shape."""
     found = graph.read_weight(source.name)
     if found is None:
         raise UnsupportedGraph(graph.file, f"it has no weight {source.name}")

@@ -69,8 +69,8 @@ def find_worst_stretch(
     the heard words are about as likely as a rare word that was said, and far likelier than a wrong word. A stretch
     includes the word after it, because an added or missing word makes the next word unlikely. Equal texts give 0.
     """
-    one, other = _normalised(stored), _normalised(heard)
-    one_lp, other_lp = _word_sums(stored, stored_lp), _word_sums(heard, heard_lp)
+    one, other = _normalise_words(stored), _normalise_words(heard)
+    one_lp, other_lp = _sum_per_word(stored, stored_lp), _sum_per_word(heard, heard_lp)
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     differing = (
         float(one_lp[start : stop + 1].sum() - other_lp[heard_start : heard_stop + 1].sum())
@@ -94,11 +94,12 @@ def make_likelihood_values(likelihood: Likelihood | None) -> Mapping[str, Scalar
     }
 
 
-def _normalised(text: TokenizedText) -> list[str]:
+def _normalise_words(text: TokenizedText) -> list[str]:
     return [normalise_text(word) for word in text.words]
 
 
-def _word_sums(text: TokenizedText, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sum_per_word(text: TokenizedText, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum the log-probabilities of the tokens of each word."""
     return np.add.reduceat(log_p, [0, *text.word_ends[:-1]])
 
 
@@ -120,9 +121,13 @@ class SegmentState:
 
     transcript: str
     declared: str | None
+    """The declared language."""
     pieces: tuple[Waveform, ...]
+    """The audio, cut by ``split_evenly`` into pieces of at most 30 s."""
     encoded: list[NDArray[np.float32]] = field(default_factory=list)
+    """The output of the encoder for each piece."""
     languages_of_pieces: list[Mapping[str, float]] = field(default_factory=list)
+    """The probability of each language, by code, for each piece."""
     tokens: list[tuple[int, ...]] = field(default_factory=list)
     """The recognised tokens of each piece."""
     spellings: tuple[TokenizedText, ...] = ()
@@ -276,6 +281,7 @@ class WhisperBase:
         return tuple(spelling for spelling in both if len(spelling.tokens) <= MAX_TRANSCRIPT_TOKENS)
 
     def _make_values(self, segment: SegmentState) -> Mapping[str, Scalar]:
+        """Return the value of each column, by column name, for one segment."""
         language, language_p = max(segment.languages.items(), key=lambda item: item[1])
         text = "".join(map(self._tokenizer.decode, segment.tokens)).strip() if segment.language else None
         return {
@@ -289,6 +295,7 @@ class WhisperBase:
 
 
 def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> dict[_Key, list[_Item]]:
+    """Group items by ``key``. Items keep their order within a group."""
     groups: defaultdict[_Key, list[_Item]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)

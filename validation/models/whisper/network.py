@@ -47,7 +47,7 @@ class WhisperNetwork:
         """Encode waveforms of at most ``window_s`` seconds, each padded with silence to that length.
 
         Returns:
-            (B, 50 * window_s, 512) float32.
+            (B, 50 * window_s, 512) float32, the output of the encoder.
         """
         # The audio is padded, as in Whisper's training. The published extractor would pad the features, with a value
         # that silence never has. Unless `padding` is 0, it also appends one hop of samples.

@@ -51,6 +51,7 @@ def find_common_failure(errors: Collection[Exception]) -> str | None:
 
 
 def _failure_kind(error: Exception) -> str | None:
+    """Return the kind of an error of a video; None for any other error."""
     if isinstance(error, (*NO_OBJECT_ERRORS, NotTar)):
         return "no tar"
     return type(error).__name__ if isinstance(error, VIDEO_ERRORS) else None
@@ -72,14 +73,14 @@ MAX_EQUAL_REFUSALS = 3
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """The outcome of a flow run. ``kind`` is the class name of its error, empty after a success.
-
-    ``stop`` tells whether the worker must stop at once.
-    """
+    """The outcome of a flow run: its error, or a success."""
 
     kind: str = ""
+    """The class name of the error; empty after a success."""
     message: str = ""
+    """The message of the error; empty after a success."""
     stop: bool = False
+    """Whether the worker must stop at once."""
 
 
 class WorkerRefused(BadInput):
@@ -115,7 +116,7 @@ def take_outcome(path: Path) -> RunOutcome | None:
 
 
 class RefusalStreak:
-    """Counts flow runs in a row that ended with the same error."""
+    """A count of the last flow runs in a row that ended with the same error."""
 
     def __init__(self) -> None:
         self._kind, self._count = "", 0
@@ -132,6 +133,7 @@ class RefusalStreak:
 
 
 def _write_outcome(outcome: RunOutcome) -> None:
+    """Write an outcome to the file that the worker has named, if there is a worker."""
     if path := os.environ.get(OUTCOME_FILE_VARIABLE):
         with suppress(OSError):  # the worker has ended and deleted the folder
             write_atomically(Path(path), json.dumps(asdict(outcome)))

@@ -26,6 +26,7 @@ STABLE_AFTER_S: Seconds = 60.0
 MAX_FAILED_STARTS = 5
 """The worker ends after this many failed starts in a row, because the machine is probably broken."""
 CHECK_PERIOD_S: Seconds = 15.0
+"""Period of the health check of a running server."""
 STATUS_TIMEOUT_S: Seconds = 60.0
 """A server that has not answered a status request for this time counts as hung."""
 BATCH_TIMEOUT_S: Seconds = 600.0
@@ -47,7 +48,9 @@ class ServerExited(Transient):
 
 
 class InferenceSupervisor:
-    """Keeps one inference server running. Clients wait for a restart, so a claim survives the death of the server.
+    """A supervisor that keeps one inference server running.
+
+    Clients wait for the next server, so the death of a server ends no chunk.
 
     Args:
         worker_id: the worker that the server belongs to.
@@ -80,6 +83,7 @@ class InferenceSupervisor:
         shutil.rmtree(self.socket.parent, ignore_errors=True)
 
     async def _launch(self) -> SuiteInfo:
+        """Start a server process and wait until it is ready. ``start`` documents the result and the errors."""
         # The event loop starts the server, because the kernel ends the server when the thread that started it ends.
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "validation.child_process", "--module", "validation.inference", str(os.getpid())),
@@ -137,6 +141,7 @@ class InferenceSupervisor:
         return self._process.returncode
 
     async def _find_health_problem(self) -> str | None:
+        """Return the problem of a running server as the end of a sentence; None if it is healthy or has just ended."""
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
                 status = await asyncio.to_thread(read_status, self.socket)
@@ -148,6 +153,7 @@ class InferenceSupervisor:
         return f"has worked on one batch for {batch_s:.0f} s" if batch_s > BATCH_TIMEOUT_S else None
 
     async def _end_server(self) -> None:
+        """End the server, if it runs; kill it after ``STOP_TIMEOUT_S``."""
         if self._process is None or self._process.returncode is not None:
             return
         with suppress(ProcessLookupError):
