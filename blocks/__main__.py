@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from prefect.blocks.core import Block
 from prefect_aws import S3Bucket
 
-from blocks.bucket import RESULTS, build_bucket, read_bucket
+from blocks.bucket import RESULTS, apply_bucket_block, build_bucket
 from blocks.types import (
     DATABASE_BLOCK,
     SUITE_BLOCK,
@@ -71,7 +71,7 @@ def test_results() -> str:
     block = find_block(S3Bucket, RESULTS)
     if block is None:
         return "none: the environment's VFLEET_RESULTS_URL and R2_ variables are used"
-    settings = read_bucket(block, load_settings())
+    settings = apply_bucket_block(block, load_settings())
     store = open_store(settings.results_url, settings)
     check_store(store)
     return f"{describe_store_address(store)} answers"
@@ -82,6 +82,7 @@ def test_vast() -> str:
     return "; ".join(block.test_connection()) if block else "none: the environment's VAST_API_KEY is used"
 
 
+# Name of a block document -> function that uses it once and returns one line for the operator.
 TESTS: Mapping[str, Callable[[], str]] = {
     DATABASE_BLOCK: test_database,
     SUITE_BLOCK: test_suite,

@@ -30,7 +30,7 @@ def add(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID of the box.
     Example: `vfleet box add home-1 >> box.env`
     """
     from validation.credentials.issuer import open_issuer
-    from validation.gateway.tokens import find_tokens, headers_for
+    from validation.gateway.tokens import find_token_file, headers_for
     from validation.ledger.boxes import issue_box_key
     from validation.services import open_ledger
     from validation.settings import load_settings
@@ -38,7 +38,7 @@ def add(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID of the box.
 
     shard_folder(worker_id)  # raises BadInput if the id is not a valid folder name
     engine, settings = open_ledger(), load_settings()
-    tokens = find_tokens(settings)
+    tokens = find_token_file(settings)
     with open_issuer(engine, settings) as issuer:
         credentials = issuer.create(worker_id) if issuer else {}
         token = tokens.add(worker_id) if tokens else None
@@ -57,7 +57,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
     Example: `vfleet box revoke home-1`
     """
     from validation.errors import BadInput
-    from validation.gateway.tokens import find_tokens
+    from validation.gateway.tokens import find_token_file
     from validation.ledger.boxes import issue_box_key, read_credential_status
     from validation.ledger.maintenance import end_box_sessions
     from validation.ledger.queries import read_view
@@ -65,7 +65,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
     from validation.services import open_ledger
     from validation.settings import load_settings
 
-    engine, tokens = open_ledger(), find_tokens(load_settings())
+    engine, tokens = open_ledger(), find_token_file(load_settings())
     has_token = tokens is not None and worker_id in tokens.read()
     known = {status.worker_id for status in read_credential_status(engine)}
     known |= {row["worker_id"] for row in read_view(engine, "worker_liveness")}

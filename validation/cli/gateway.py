@@ -97,9 +97,9 @@ def write_config(
     Example: `vfleet gateway config --server-name prefect.example.org --certificate fullchain.pem --certificate-key
     privkey.pem --out /etc/nginx/conf.d/vfleet.conf`
     """
-    from validation.gateway.config import Gateway
+    from validation.gateway.config import NginxSettings
 
-    gateway = Gateway(
+    gateway = NginxSettings(
         server_name=server_name,
         certificate=certificate,
         certificate_key=certificate_key,

@@ -231,11 +231,11 @@ def sweep(json: JsonOption = False) -> None:
     Only the clock of the database decides: a chunk is taken back when its lease has expired.
     """
     from validation.control.sweep import sweep as run_sweep
-    from validation.control.witness import video_reader
+    from validation.control.witness import make_video_reader
     from validation.services import open_ledger, open_results, open_source
     from validation.settings import load_settings
 
-    read_video = video_reader(open_source, load_settings().source_key)
+    read_video = make_video_reader(open_source, load_settings().source_key)
     report = run_sweep(open_ledger(), open_results(), read_video=read_video)
     if json:
         print_json(report)

@@ -82,6 +82,7 @@ def build_catalogue(
 
 
 def _read_last(results: ObjectStore) -> Catalogue | None:
+    """Read the last catalogue; None if there is none, or if it cannot be read (which is logged)."""
     try:
         return Catalogue.from_json(get_bytes(results, CATALOGUE_KEY), CATALOGUE_KEY)
     except ObjectMissing:

@@ -78,6 +78,7 @@ def repair(engine: Engine, results: ObjectStore, *, dry_run: bool = False) -> It
 
 
 def _restore(engine: Engine, results: ObjectStore, key: str, *, dry_run: bool) -> Repair:
+    """Record a shard of the bucket in the ledger, if shard and manifest agree and the queue has all of its videos."""
     try:
         manifest = read_manifest(results, key)
         verify_shard(get_bytes(results, key), manifest)

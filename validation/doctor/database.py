@@ -198,6 +198,11 @@ def check_box_limits(settings: Settings) -> str | None:
 
 
 def _read_powers(settings: Settings, needed: frozenset[str], role: str) -> Row[Any]:
+    """Read what the login of DATABASE_URL may do: login, is_superuser, functions and tables (sql/doctor/powers.sql).
+
+    Raises:
+        WrongRole: the login may not execute one of the ``needed`` functions. The message proposes ``role``.
+    """
     with _connect(settings) as connection:
         powers = _read(connection, "powers")
     if missing := needed - set(powers.functions) if not powers.is_superuser else frozenset():
@@ -265,9 +270,9 @@ def check_indexes(settings: Settings) -> str:
 
 
 def check_labels(settings: Settings) -> str:
-    """Check that ISO 639 and the suite's models contain the language labels of the pending videos.
+    """Check that ISO 639 and the suite's models know the language labels of the pending videos.
 
-    No model scores a segment with another label.
+    A segment with an unknown label is never accepted.
     """
     counts = count_labels(open_ledger(settings, check_revision=False), settings.worker_id, settings.languages)
     known = read_known_languages(settings.suite, settings.weights)

@@ -13,7 +13,7 @@ PREFIX, BOX_PREFIX = "VFLEET_", "BOX_"
 _PROC = Path("/proc")
 _PREFECT = frozenset({"PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS"})
 _WORKER = (b"worker", b"start", b"control")
-"""Words of the command line of a control worker."""
+"""Words in the command line of a control worker, by which the process is recognised."""
 
 
 def check_variables(_settings: Settings) -> str:

@@ -37,6 +37,7 @@ log = logging.getLogger("vfleet.gateway")
 TOKEN_CHECK_INTERVAL_S: Seconds = 5.0
 """Seconds between two checks of a box's token. The event stream of a revoked box may stay open as long."""
 _POLICY_VIOLATION = 1008
+"""The code with which the proxy closes a websocket after a refusal (RFC 6455)."""
 
 _Relay = Callable[[str, WebSocket, ClientConnection], Coroutine[Any, Any, str]]
 """A coroutine function that relays the messages of one stream.
@@ -246,10 +247,12 @@ async def _wait_disconnect(socket: WebSocket) -> NoReturn:
 
 
 def _box(request: Request) -> str:
+    """Return the worker id of the box that sent a request."""
     return request.headers["x-vfleet-box"]
 
 
 async def _json(request: Request) -> Any:
+    """Return the JSON value in the body of a request; None if the body is not JSON."""
     try:
         return json.loads(await request.body())
     except (ValueError, RecursionError):

@@ -152,7 +152,7 @@ def _copy_permissions(new: Path, old: os.stat_result) -> None:
     new.chmod(stat.S_IMODE(old.st_mode))
 
 
-def find_tokens(settings: Settings) -> TokenFile | None:
+def find_token_file(settings: Settings) -> TokenFile | None:
     """Return the token file of the settings; None if boxes reach Prefect without the gateway."""
     return TokenFile(settings.gateway_tokens) if settings.gateway_tokens else None
 

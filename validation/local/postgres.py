@@ -31,7 +31,7 @@ _ELSEWHERE = Path("/var/tmp")  # noqa: S108 - the owner of a folder there is che
 
 
 def unprivileged_account() -> Account | None:
-    """Return the account that Postgres must run as; None for the current user.
+    """Return the account `nobody` if the current user is root; None if Postgres can run as the current user.
 
     Raises:
         BadInput: the current user is root, and there is no account `nobody`.

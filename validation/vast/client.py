@@ -35,6 +35,7 @@ MAX_PAGES = 80
 """Maximum number of pages of a listing. A listing of more than 2,000 instances counts as an error of the paging."""
 MAX_ATTEMPTS = 3
 """Number of attempts of a request that may be repeated: a read, or a destroy, which is idempotent."""
+# After these errors a request that may be repeated is sent again.
 RETRYABLE_ERRORS = (Throttled, OutcomeUnknown, Unreachable)
 
 
@@ -118,7 +119,7 @@ class VastClient(VendorApi):
             except (KeyError, TypeError, ValueError) as error:
                 return Listing(tuple(rows), f"a page of the listing cannot be read: {error!r}")
             if (token := body.get("next_token")) is None:
-                return _check_total(rows, body.get("total_instances"))
+                return _make_listing(rows, body.get("total_instances"))
         return Listing(tuple(rows), f"the listing does not end after {MAX_PAGES} pages")
 
     def destroy(self, instance_id: int) -> None:
@@ -174,7 +175,7 @@ def _page_parameters(token: str | None) -> dict[str, str]:
     return parameters if token is None else parameters | {"after_token": token}
 
 
-def _check_total(rows: list[Instance], total: object) -> Listing:
+def _make_listing(rows: list[Instance], total: object) -> Listing:
     """Return the rows as a listing; it is complete only if each instance occurs once and the vendor's total agrees."""
     distinct = len({instance.id for instance in rows})
     if total != distinct or distinct != len(rows):

@@ -145,7 +145,7 @@ def _refusal(endpoint: str, status: int, body: Mapping[str, Any]) -> FleetError:
     if isinstance(left := body.get("new_contract"), int):
         return CreatedButFailed(left, error)
     if "no_such_ask" in f"{error} {message}":
-        return OfferGone(_first_number(body.get("ask_id"), endpoint))
+        return OfferGone(_trailing_number(body.get("ask_id"), endpoint))
     if "spend_rate_limit" in f"{error} {message}":
         return SpendLimited(message or error)
     if error == "insufficient_credit":
@@ -155,7 +155,8 @@ def _refusal(endpoint: str, status: int, body: Mapping[str, Any]) -> FleetError:
     return RequestRefused(endpoint, status, error, message)
 
 
-def _first_number(*candidates: object) -> int:
+def _trailing_number(*candidates: object) -> int:
+    """Return the number at the end of the first candidate that ends in one; 0 if none does. A final / is ignored."""
     for candidate in candidates:
         if found := re.search(r"\d+(?=/?$)", str(candidate)):
             return int(found[0])

@@ -9,9 +9,11 @@ IMAGE_GB = 10.0
 """Size of the worker image with its weights, in GB. Each box pulls the image once."""
 
 TRAFFIC_GB_PER_HOUR: Mapping[str, float] = {"RTX 3090": 15.0, "RTX 4090": 24.5}
-"""Upper bound of the tars that a box downloads, in GB per hour by GPU: segments that the GPU scores per hour, times
-8 s, times 24 kB/s of compressed audio, times two. The factor two covers audio that is downloaded but not scored, and
-boxes that are faster than the median of their GPU."""
+"""Upper bound of the tars that a box downloads: GPU -> GB per hour.
+
+The bound is the number of segments that the GPU scores per hour, times 8 s per segment, times 24 kB/s of compressed
+audio, times two. The factor two covers audio that is downloaded but not scored, and boxes that are faster than the
+median of their GPU."""
 
 
 class OfferUnreadable(Exception):

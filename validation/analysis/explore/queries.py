@@ -172,7 +172,7 @@ class SegmentTable:
         return [(before_, after, int(count), float(hours)) for before_, after, count, hours in self._rows(sql)]
 
     def find_changed(self, rules: Rules, before: Rules, limit: int = 200) -> list[Row]:
-        """Return the first ``limit`` segments, in table order, whose verdict differs between ``before`` and ``rules``."""
+        """Return the first ``limit`` segments, in table order, whose verdicts under the two sets of rules differ."""
         sql = (
             f"SELECT video_id, segment_index, lang, verdict AS before, {self._sql(rules).verdict} AS after, "  # noqa: S608
             f"reasons AS reasons_before, {self._sql(rules).reasons} AS reasons_after, text "
