@@ -12,7 +12,11 @@ from validation.settings import Settings
 OTHER_VARIABLES = {
     "VFLEET_BOX_LIFETIME_S": ("604800", "Seconds after which a rented box destroys itself.", "box"),
     "VFLEET_BOX_IDLE_S": ("1800", "Seconds without a flow run after which a rented box destroys itself.", "box"),
-    "VFLEET_HOME": ("/app", "Folder of the project on the workers, for `make bootstrap`.", "control machine"),
+    "VFLEET_HOME": (
+        "/app",
+        "Folder of the project on the workers, for `make bootstrap`.",
+        "control machine",
+    ),
     "VFLEET_OUTCOME_FILE": ("set by the worker", "File in which a flow process leaves its outcome.", "box"),
     "VFLEET_INFERENCE_SOCKET": ("set by the worker", "Socket of the inference server, for flow processes.", "box"),
     "VFLEET_DRAIN_FILE": ("set by the worker", "File that tells flow processes to drain.", "box"),
@@ -27,7 +31,7 @@ Generated from `validation/settings.py` by `make docs-config`; do not edit it.
 
 Every setting is an environment variable. The first name of a row is the documented one, the others are accepted too.
 A variable `BOX_X` of the control machine is variable `X` of every box that it rents, for the variables that a box may
-know ([deploy.md](deploy.md), section 6). `vfleet doctor` names variables that begin with `VFLEET_` and that nothing
+know ([deploy.md](deploy.md), section 7). `vfleet doctor` names variables that begin with `VFLEET_` and that nothing
 reads.
 
 | variable | type | default | meaning | used on |
