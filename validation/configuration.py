@@ -60,6 +60,7 @@ def known_variables() -> set[str]:
 
 
 def _render_field(name: str, field: FieldInfo) -> str:
+    """Return the table row of a setting: variables, type, default, meaning, machine."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     variables = ", ".join(f"`{variable}`" for variable in Settings.variables(name))
     default = extra.get("default_text") or _render_default(field.default)
@@ -68,6 +69,7 @@ def _render_field(name: str, field: FieldInfo) -> str:
 
 
 def _render_type(field: FieldInfo) -> str:
+    """Return the type of a setting in words, such as ``integer, 1 to 1000``."""
     schema: dict[str, Any] = Settings.model_json_schema(by_alias=False)["properties"]
     described = next(each for each in schema.values() if each.get("description") == field.description)
     options = described.get("anyOf", [described])

@@ -144,6 +144,7 @@ class CredentialCache:
             return self._cached
 
     def _read(self, cached: StoreCredential | None) -> StoreCredential:
+        """Read the credential from the ledger. If that fails, return ``cached`` while it is valid, else raise."""
         self._read_at = time.monotonic()
         try:
             issued = get_credential(self._engine, self._worker_id, self._store)

@@ -222,11 +222,13 @@ def read_one(settings: Settings, question: str) -> Row[Any]:
 
 
 def _engine(settings: Settings) -> Engine:
+    """Return the engine of the ledger without comparing its migration."""
     return open_ledger(settings, check_migration=False)
 
 
 @contextmanager
 def _connect(settings: Settings) -> Iterator[Connection]:
+    """Connect to the ledger, and translate a database error to an error of this project."""
     engine = _engine(settings)
     try:
         with engine.connect() as connection:
@@ -236,6 +238,7 @@ def _connect(settings: Settings) -> Iterator[Connection]:
 
 
 def _read(connection: Connection, question: str) -> Row[Any]:
+    """Run ``sql/doctor/<question>.sql`` in a transaction of its own and return its only row."""
     with connection.begin():
         return connection.exec_driver_sql((SQL / f"{question}.sql").read_text()).one()
 
