@@ -57,14 +57,18 @@ class Probe:
     answer: KnownAnswer
 
 
-def make_probes(suite: Suite | InferenceClient, clips: Sequence[TrustedClip]) -> list[Probe]:
-    """Make sound and faulty segments of the clips, and return those with a stable answer.
+def make_variants(clips: Sequence[TrustedClip]) -> list[ClipVariant]:
+    """Make the sound and the faulty segments of clips that ``make_probes`` tries."""
+    return inject_faults(clips, FAULTS)
+
+
+def make_probes(suite: Suite | InferenceClient, variants: Sequence[ClipVariant]) -> list[Probe]:
+    """Score segments, and return those with a stable answer.
 
     Each segment is scored twice: as it is, and with noise added.
     """
     columns = [column for column in shard_columns(suite.columns) if column.type in {"float", "int"}]
     units = {column.name: column.unit for column in columns if column.name not in _FROM_TAR}
-    variants = inject_faults(clips, FAULTS)
     recorded = [encode_audio(each.audio) for each in variants]
     plain = _run(suite, variants, [decode_audio(flac) for flac in recorded])
     perturbed = _run(suite, variants, [_perturb(decode_audio(flac)) for flac in recorded])

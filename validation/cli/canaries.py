@@ -43,7 +43,7 @@ def add(
     import numpy as np
 
     from validation.calibration.trusted_clips import load_trusted_clips
-    from validation.canaries.generate import add_to_queue, draw_templates, generate_canaries, make_probes
+    from validation.canaries.generate import add_to_queue, draw_templates, generate_canaries, make_probes, make_variants
     from validation.models.suites import cascade_name_of
     from validation.services import open_ledger
     from validation.settings import load_settings
@@ -53,8 +53,12 @@ def add(
 
     settings, engine, rng = load_settings(), open_ledger(), np.random.default_rng(seed)
     clips, suite = load_trusted_clips(trusted), open_scorer(settings.suite)
-    probes = make_probes(suite, clips)
-    say(f"{len(probes)} segments of {len(clips)} clips have stable answers by suite {suite.name}")
+    variants = make_variants(clips)
+    probes = make_probes(suite, variants)
+    say(
+        f"{len(variants)} segments made of {len(clips)} clips were tried; {len(probes)} have stable answers by suite "
+        f"{suite.name}"
+    )
     generated = list(generate_canaries(draw_templates(engine, probes, count, rng), probes, rng))
     source = open_store(settings.source_url, settings)
     added = add_to_queue(
@@ -66,7 +70,8 @@ def add(
         models=suite.revisions,
         basis=results_basis(suite.rules.version, cascade_name_of(suite.name)),
     )
-    say(f"{len(added)} canaries with {sum(video.segment_count or 0 for video in added)} segments are in the queue")
+    segments = sum(video.segment_count or 0 for video in added)
+    say(f"{len(added)} of {count} canaries, with {segments} segments, are in the queue")
     if not added:
         raise BadInput("no canary was added: the ids of this queue leave no free id of the same pattern")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from validation.analysis.report.page import SegmentKey
     from validation.analysis.selection.caps import CapSummary
     from validation.analysis.selection.sources import ShardSource
-    from validation.analysis.selection.summary import SelectionSummary
+    from validation.analysis.selection.summary import ReviewSummary, SelectionSummary
     from validation.canaries.evaluate import CanaryTally
     from validation.domain import Fault
     from validation.scoring.verdict import Decision, Rules
@@ -176,12 +176,28 @@ def _print_summary(summary: "SelectionSummary", rules: "Rules", keep: "list[Deci
         ("lost to", "segments", "hours", "hours lost to this rule alone"),
         [(lost.reason, lost.segments, f"{lost.hours:.2f}", f"{lost.hours_alone:.2f}") for lost in summary.reasons],
     )
+    _explain_reviews(summary.reviews)
     changed = "no stored verdict to compare with" if summary.changed is None else f"verdicts changed: {summary.changed}"
     say(describe_selection(summary, keep))
     if len(keep) < len(summary.verdicts):
         others = ",".join(row.verdict for row in summary.verdicts if row.verdict not in keep)
         say(f"to see what was dropped: vfleet select dropped.parquet --keep {others}")
     say(f"verdicts by {rules.version}; {changed}")
+
+
+def _explain_reviews(reviews: "Sequence[ReviewSummary]") -> None:
+    """Say why much of a language is for review. The cause is often a limit that does not fit the language."""
+    print_table(
+        ("for review", "share", "mostly for", "in"),
+        [(row.language, f"{row.share:.0%}", row.reason, f"{row.share_of_reason:.0%} of these") for row in reviews],
+    )
+    for reason, sentence in dict.fromkeys((row.reason, row.sentence) for row in reviews):
+        say(f"{reason}: {sentence}")
+    if reviews:
+        say(
+            "listen to some with `vfleet explore`; if they are good, `vfleet calibrate --shards FILE` proposes limits "
+            "for their language"
+        )
 
 
 def report(

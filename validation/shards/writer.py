@@ -63,7 +63,7 @@ def encode_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
         ),
     ) as writer:
         for start, stop in _cut_row_groups(table["video_id"].to_pylist()):
-            writer.encode_table(table.slice(start, stop - start))
+            writer.write_table(table.slice(start, stop - start))
     payload: bytes = sink.getvalue().to_pybytes()
     return payload
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from validation.analysis.selection.near_texts import BANDS, hash_bands
 from validation.analysis.selection.verdicts import LANGUAGE_GROUP
 from validation.errors import BadInput
 from validation.scoring.verdict import Decision
@@ -22,6 +23,7 @@ MEMORY_LIMIT = "1GB"
 BATCH_ROWS = 200_000
 _SPEAKER = pl.col("video_id").hash(1) ^ pl.col("speaker").fill_null("").hash(2)
 _TEXT = pl.col("text_normalised").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]", "")
+BANDS_OF_TEXT = tuple(f"text{band}" for band in range(BANDS))
 _KEY = pl.col("video_id").hash(3) ^ pl.col("segment_index").hash(4)
 _AUDIO = ("duration_s", "rms_dbfs", "edge_start_db", "edge_end_db", "flat_fraction", "bandwidth_hz")
 """Two segments have equal audio if all these signals are equal bit for bit. Shards hold no hash of the audio."""
@@ -35,7 +37,8 @@ class Caps:
     hours_per_speaker: float | None = None
     """A speaker belongs to one video: equal labels in different videos denote different speakers."""
     segments_per_text: int | None = None
-    """Texts of one language count as the same text if their letters, marks and digits are equal, ignoring case."""
+    """Texts of one language count as the same text if ``near_texts`` finds their letters, marks and digits, ignoring
+    case, nearly equal."""
     distinct_audio: bool = False
 
     def steps(self) -> Iterator[tuple[str, str]]:
@@ -46,7 +49,8 @@ class Caps:
         if self.distinct_audio:
             yield "equal audio", f"audio IS NULL OR {_count('audio')} = 1"
         if self.segments_per_text is not None:
-            yield "the same text", f"text IS NULL OR {_count('text')} <= {self.segments_per_text}"
+            counts = (f"{_count(band)} <= {self.segments_per_text}" for band in BANDS_OF_TEXT)
+            yield "nearly the same text", f"{BANDS_OF_TEXT[0]} IS NULL OR ({' AND '.join(counts)})"
         if self.hours_per_speaker is not None:
             yield "more of a speaker", f"{_seconds('speaker')} <= {self.hours_per_speaker * 3600!r}"
         if self.hours_per_video is not None:
@@ -67,7 +71,7 @@ def apply_caps(
 ) -> tuple[pl.LazyFrame, list[CapSummary]]:
     """Leave out the wanted segments beyond the caps.
 
-    DuckDB sorts about 50 bytes per wanted segment, and uses the disk above ``MEMORY_LIMIT``.
+    DuckDB sorts about 100 bytes per wanted segment, and uses the disk above ``MEMORY_LIMIT``.
 
     Args:
         segments: from ``apply_rules``.
@@ -91,7 +95,8 @@ def apply_caps(
         _KEY.alias("key"),
         pl.col("video_id").hash(1).alias("video"),
         _SPEAKER.alias("speaker"),
-        pl.when(_TEXT != "").then(_TEXT.hash(5) ^ LANGUAGE_GROUP.hash(6)).alias("text"),
+        (_TEXT if caps.segments_per_text is not None else pl.lit(None, pl.String)).alias("text"),
+        LANGUAGE_GROUP.hash(5).alias("language"),
         (pl.when(is_known).then(pl.struct(_AUDIO).hash(7)) if caps.distinct_audio else pl.lit(None, pl.UInt64)).alias(
             "audio"
         ),
@@ -120,14 +125,27 @@ def _find_dropped(narrow: pl.LazyFrame, caps: Caps, folder: Path) -> tuple[npt.N
 
 
 def _fill(database: duckdb.DuckDBPyConnection, narrow: pl.LazyFrame) -> None:
+    bands = ", ".join(f"{band} UBIGINT" for band in BANDS_OF_TEXT)
     database.execute(
-        "CREATE TABLE wanted (key UBIGINT, video UBIGINT, speaker UBIGINT, text UBIGINT, audio UBIGINT, "
-        "margin DOUBLE, seconds DOUBLE)"
+        "CREATE TABLE wanted (key UBIGINT, video UBIGINT, speaker UBIGINT, audio UBIGINT, "
+        f"margin DOUBLE, seconds DOUBLE, {bands})"
     )
     database.execute("CREATE TABLE dropped (key UBIGINT)")
     for batch in narrow.collect_batches(chunk_size=BATCH_ROWS, engine="streaming"):
-        database.register("batch", batch.to_arrow())
-        database.execute("INSERT INTO wanted SELECT * FROM batch")
+        database.register("batch", _hash_texts(batch).to_arrow())
+        database.execute("INSERT INTO wanted BY NAME SELECT * FROM batch")
+
+
+def _hash_texts(batch: pl.DataFrame) -> pl.DataFrame:
+    """Replace the columns ``text`` and ``language`` by ``BANDS_OF_TEXT``. The bands of an empty text are null."""
+    is_known = (batch["text"].fill_null("") != "").to_numpy()
+    bands = np.zeros((len(batch), BANDS), np.uint64)
+    bands[is_known] = hash_bands(batch["text"].filter(pl.Series(is_known)).to_list())
+    bands ^= batch["language"].to_numpy()[:, None]
+    columns = [
+        pl.Series(name, bands[:, place]).set(pl.Series(~is_known), None) for place, name in enumerate(BANDS_OF_TEXT)
+    ]
+    return batch.drop("text", "language").with_columns(columns)
 
 
 def _cut(database: duckdb.DuckDBPyConnection, cap: str, within: str) -> CapSummary:
