@@ -41,7 +41,7 @@ def migrate(
     if dry_run:
         print(render_migration())
         return
-    revision = migrate_ledger(open_ledger(check_revision=False))
+    revision = migrate_ledger(open_ledger(check_migration=False))
     say(f"the ledger is at migration {revision}")
 
 
