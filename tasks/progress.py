@@ -16,7 +16,7 @@ from validation.analysis.status.format import (
     render_status_page,
     worker_cells,
 )
-from validation.control.witness import video_reader, witness_failures
+from validation.control.witness import make_video_reader, witness_failures
 from validation.escape import for_markdown
 from validation.services import open_source
 from validation.settings import load_settings
@@ -38,7 +38,7 @@ def settle_failures() -> int:
     Returns the number of settled failures.
     """
     settings = complete_settings(load_settings())
-    read_video = video_reader(partial(open_source, settings), settings.source_key)
+    read_video = make_video_reader(partial(open_source, settings), settings.source_key)
     return len(witness_failures(open_control_services().engine, read_video))
 
 

@@ -15,7 +15,7 @@ from validation.analysis.status.fleet_status import read_status
 from validation.analysis.status.format import render_status_page
 from validation.cli.main import main
 from validation.control.sweep import SweepReport
-from validation.fleet.reconcile import Report
+from validation.fleet.reconcile import TickReport
 from validation.ledger.boxes import issue_box_key
 from validation.ledger.maintenance import SweptChunk
 from validation.output import LineFormatter
@@ -132,9 +132,9 @@ def test_cells_and_descriptions_of_artifacts_have_no_foreign_element(attacked, m
     progress.publish_language_bars(status)
     chunk = claim_any(attacked)
     swept = [SweptChunk(chunk.chunk_id, word, None, word, 1, 0) for word in WORDS]
-    control.publish_report(SweepReport(swept=swept, stale_workers=WORDS, orphans=WORDS, failures=WORDS), WORDS)
+    control.publish_sweep(SweepReport(swept=swept, stale_workers=WORDS, orphans=WORDS, failures=WORDS), WORDS)
     told = {"by_state": {}, "usd_per_hour": 0.0, "spent_usd": 0.0, "credit_usd": None, "done": {}}
-    fleet.publish_tick("blue", Report(wanted=1, notes=tuple(WORDS), listing_complete=True, listed=0, **told))
+    fleet.publish_tick("blue", TickReport(wanted=1, notes=tuple(WORDS), listing_complete=True, listed=0, **told))
     texts = [str(cell) for rows, _ in published for row in rows for cell in row.values()]
     texts += [named["description"] for _, named in published]
     assert len(texts) > 8 * len(WORDS)

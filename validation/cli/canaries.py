@@ -30,9 +30,7 @@ def add_commands(app: typer.Typer) -> None:
 def add(
     trusted: Annotated[Path, typer.Argument(help="Folder of clips with a manifest.json of file, text, language.")],
     count: Annotated[int, typer.Option(min=1, help="How many canaries.")] = 100,
-    seed: Annotated[
-        int | None, typer.Option(help="Makes the same canaries again from the same queue and clips.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed, queue and clips give the same canaries.")] = None,
 ) -> None:
     """Make canaries from clips that you trust, and put them into the queue.
 
@@ -43,7 +41,7 @@ def add(
     import numpy as np
 
     from validation.calibration.trusted_clips import load_trusted_clips
-    from validation.canaries.generate import add_to_queue, draw_templates, generate_canaries, make_probes
+    from validation.canaries.generate import add_to_queue, draw_templates, generate_canaries, make_probes, make_variants
     from validation.models.suites import cascade_name_of
     from validation.services import open_ledger
     from validation.settings import load_settings
@@ -53,8 +51,12 @@ def add(
 
     settings, engine, rng = load_settings(), open_ledger(), np.random.default_rng(seed)
     clips, suite = load_trusted_clips(trusted), open_scorer(settings.suite)
-    probes = make_probes(suite, clips)
-    say(f"{len(probes)} segments of {len(clips)} clips have stable answers by suite {suite.name}")
+    variants = make_variants(clips)
+    probes = make_probes(suite, variants)
+    say(
+        f"{len(variants)} segments made of {len(clips)} clips were tried; {len(probes)} have stable answers by suite "
+        f"{suite.name}"
+    )
     generated = list(generate_canaries(draw_templates(engine, probes, count, rng), probes, rng))
     source = open_store(settings.source_url, settings)
     added = add_to_queue(
@@ -66,7 +68,8 @@ def add(
         models=suite.revisions,
         basis=results_basis(suite.rules.version, cascade_name_of(suite.name)),
     )
-    say(f"{len(added)} canaries with {sum(video.segment_count or 0 for video in added)} segments are in the queue")
+    segments = sum(video.segment_count or 0 for video in added)
+    say(f"{len(added)} of {count} canaries, with {segments} segments, are in the queue")
     if not added:
         raise BadInput("no canary was added: the ids of this queue leave no free id of the same pattern")
 
@@ -77,7 +80,7 @@ def list_canaries(
         bool, typer.Option("--json", help="Print results and quarantined workers as one line of strict JSON.")
     ] = False,
 ) -> None:
-    """Show the outcomes, who is in quarantine, and how to requeue the work of those workers."""
+    """Show the outcomes of the canaries, the workers in quarantine, and how to requeue the videos of these workers."""
     from validation.canaries.evaluate import evaluate_canaries
     from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
     from validation.services import open_ledger, open_results

@@ -42,7 +42,8 @@ class Strays:
     """Keys of the objects under ``shards/`` that belong to no committed shard and to no open chunk."""
 
     orphans: Sequence[str]
-    """Objects of chunks that the ledger has without a shard, of interrupted uploads and interrupted compactions."""
+    """Objects of chunks that have a row but no shard in the ledger, of interrupted uploads and of interrupted
+    compactions."""
     unknown: Sequence[str]
     """Complete shards of chunks that this ledger does not know, for example because it was restored from a backup.
 
@@ -52,7 +53,7 @@ class Strays:
 
 
 def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Strays:
-    """Find the stray objects of the results bucket that are older than ``margin``.
+    """Find the objects of the results bucket that are older than ``margin`` and that no shard or open chunk owns.
 
     The bucket is listed before the ledger is read, and open chunks are read before committed shards. So a shard that is
     uploaded or committed meanwhile is found among the open chunks or among the committed shards.
@@ -82,7 +83,11 @@ def _read_manifests(results: ObjectStore, strays: set[str]) -> list[ShardManifes
 
 
 def _find_unknown(engine: Engine, manifests: Sequence[ShardManifest], present: set[str]) -> Iterator[str]:
-    """Yield the keys of shards whose chunk the ledger does not know, and of compacted shards that lack a source."""
+    """Yield the keys of shards whose chunk the ledger does not know, and of compacted shards that lack a source.
+
+    ``present`` has the keys of the objects in the bucket that the ledger knows. A compacted shard lacks a source if the
+    key of the source is not among them.
+    """
     written = [each for each in manifests if not each.sources]
     unknown = set(find_unknown_chunks(engine, [each.provenance.chunk_id for each in written]))
     yield from (each.key for each in written if each.provenance.chunk_id in unknown)
@@ -105,10 +110,10 @@ def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = OR
 
 def delete_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
     """Delete the orphans. Returns their keys."""
-    return delete_all(results, find_orphans(engine, results, margin=margin))
+    return delete_objects(results, find_orphans(engine, results, margin=margin))
 
 
-def delete_all(results: ObjectStore, keys: Sequence[str]) -> Sequence[str]:
+def delete_objects(results: ObjectStore, keys: Sequence[str]) -> Sequence[str]:
     """Delete objects. Returns their keys."""
     for key in keys:
         delete_object(results, key)
@@ -139,7 +144,10 @@ def check_shards(engine: Engine, results: ObjectStore) -> Iterator[tuple[Committ
 
 
 def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]], shard: CommittedShard) -> str | None:
-    """Compare a committed shard with its manifest and the ledger. Returns the first problem; None if there is none."""
+    """Compare a committed shard with its manifest and the ledger. Returns the first problem; None if there is none.
+
+    ``segments`` has the ledger's counts: shard key -> video id -> number of segments.
+    """
     key = shard.shard_key
     try:
         payload = get_bytes(results, key)
@@ -160,7 +168,7 @@ def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]],
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A shard that was read completely, with a description of its problem, or None."""
+    """The result for one shard: its key, its committed checksum, and its problem (None if it has none)."""
 
     key: str
     sha256: str
@@ -197,7 +205,7 @@ def verify_shards(
         for done in as_completed([pool.submit(verify, shard) for shard in waiting]):
             verified = done.result()
             if log:
-                _append(log, verified)
+                _append_to_log(log, verified)
             yield verified
     finally:
         pool.shutdown(cancel_futures=True)
@@ -223,6 +231,7 @@ def _read_sound_shards(log: Path) -> set[tuple[str, str]]:
     return {(verified.key, verified.sha256) for verified in entries if verified.problem is None}
 
 
-def _append(log: Path, verified: Verified) -> None:
+def _append_to_log(log: Path, verified: Verified) -> None:
+    """Append one line to the log of a verification."""
     with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(verified)) + "\n")

@@ -23,7 +23,7 @@ from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import newest_migration
 from validation.ledger.workers import register_worker
-from validation.local.service import free_port
+from validation.local.service import reserve_port
 from validation.models.suite import load_suite
 from validation.models.suites import SUITES
 from validation.worker.prefect import VastGpuWorker
@@ -120,7 +120,7 @@ def test_refused_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_w
     """Exit code 2 for a wrong setting and 3 for a transient error; no traceback, and no worker appears in Prefect."""
     instance = str(current_identity())
     register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": instance}))
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{reserve_port()}"
     started = {
         start_worker(ledger.url): (2, f"worker id box-1 is in use by {instance}"),
         start_worker(ledger.url, PREFECT_API_URL=f"http://{address}/api"): (
@@ -164,7 +164,7 @@ def test_ledger_at_another_migration_is_refused(unmigrated, prefect, prefect_ser
 
 def test_unreachable_ledger_is_named(prefect, prefect_server, refusal):
     """The exit code is 3, and the sentence shows the address without its password."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{reserve_port()}"
     code, stderr = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=f"postgresql://me:secret@{address}/none")
     assert code == 3
     assert stderr.startswith(f"the ledger at {address}/none is unreachable")
