@@ -227,6 +227,7 @@ def _fingerprint(source: ShardSource) -> str:
 
 
 def _delete_old(cache: Path) -> None:
+    """Delete the files of the cache except the ``_KEPT_FILES`` that were used last."""
     files = sorted(cache.glob("*.duckdb"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files[_KEPT_FILES:]:
         with suppress(OSError):

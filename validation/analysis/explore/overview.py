@@ -69,6 +69,7 @@ def _make_table(context: ExploreContext) -> dash_ag_grid.AgGrid:
 
 
 def _define_column(context: ExploreContext, name: str) -> Mapping[str, Any]:
+    """Return the AG Grid definition of one column of the segment table."""
     is_number = name in context.table.numbers or context.table.columns.get(name) in {"DOUBLE", "BIGINT"}
     unit, description = context.described.get(name, ("", ""))
     column: dict[str, Any] = {
@@ -213,6 +214,7 @@ def _graph(name: Mapping[str, str]) -> html.Div:
 
 
 def _make_chips(stored: Mapping[str, Any]) -> list[html.Button]:
+    """Make one button per part of the stored filter. A click on a button removes this part."""
     parts = {name: f"{name}: {low:.4g} to {high:.4g}" for name, (low, high) in (stored.get("ranges") or {}).items()}
     parts |= {name: f"{name}: {', '.join(values)}" for name, values in (stored.get("values") or {}).items()}
     return [
@@ -222,6 +224,7 @@ def _make_chips(stored: Mapping[str, Any]) -> list[html.Button]:
 
 
 def _describe_row(context: ExploreContext, row: Row) -> Row:
+    """Return a row as the segment table shows it, with its key and its review decision."""
     review = context.reviews.get(row["video_id"], row["segment_index"])
     shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in row.items()}
     return shown | {

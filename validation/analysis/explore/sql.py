@@ -116,6 +116,7 @@ class RuleSql:
         return {reason: self._any_fires(rules) for reason, rules in grouped.items()}
 
     def _any_fires(self, rules: Sequence[Rule]) -> str:
+        """Return an SQL condition: at least one of the rules fires."""
         mask = sum({self._bits.get((rule.when, rule.languages), 0) for rule in rules})
         parts = [f"(fired & {mask}) <> 0"] if mask else []
         return (

@@ -197,6 +197,7 @@ def open_nemo_tarred(folder: Path, number: int) -> ShardWriter:
 
 
 def _nemo_entry(sample: Sample, path: str) -> dict[str, Any]:
+    """Return the line of a NeMo manifest for a sample whose audio is at ``path``."""
     described = describe(sample)
     return {"audio_filepath": path, "lang": described.pop("language"), **described}
 
@@ -241,6 +242,7 @@ def open_lhotse_shar(folder: Path, number: int) -> ShardWriter:
 
 
 def _lhotse_recording(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lhotse's description of the audio of a sample. ``source`` says where the audio is."""
     return {
         "id": sample.key,
         "sources": [source],
@@ -252,6 +254,7 @@ def _lhotse_recording(sample: Sample, source: Mapping[str, Any]) -> dict[str, An
 
 
 def _lhotse_cut(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lhotse's cut of a sample: its recording with the transcript as supervision."""
     span = {"start": 0.0, "duration": sample.duration_s, "channel": 0}
     supervision = {
         "id": sample.key, "recording_id": sample.key, **span, "text": sample.row.text, "language": sample.language,
@@ -326,6 +329,7 @@ def join_parts(folder: Path, shards: int) -> list[Path]:
 
 
 def _compress(name: str, payload: bytes) -> bytes:
+    """Compress the content of a file if its name ends with ``.gz``."""
     return gzip.compress(payload, mtime=0) if name.endswith(".gz") else payload
 
 

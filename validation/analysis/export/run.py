@@ -160,6 +160,7 @@ def run_export(
 def _write_shard(
     folder: Path, number: int, samples: Iterator[Sample | MissingSample], plan: ExportPlan, record: ShardRecord
 ) -> ShardRecord:
+    """Write samples to a shard until it has ``plan.shard_bytes`` or no sample is left. Return the completed record."""
     staging = folder / STAGING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

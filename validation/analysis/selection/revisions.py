@@ -86,6 +86,7 @@ class _Pick:
 
 
 def _pick(name: str, in_old: bool, in_new: bool) -> _Pick:
+    """Return the pick of a column that the older revision, the newer revision or both have."""
     old, new = pl.col("::in_old").is_not_null(), pl.col("::in_new").is_not_null()
     if in_old and in_new:
         return _Pick(name, pl.when(new).then(pl.col(name + _NEW)).otherwise(pl.col(name)), old | new)

@@ -89,6 +89,7 @@ def plain_remedy(alert: Alert) -> str:
 
 
 def _evaluate(engine: Engine, alert: Alert) -> list[dict[str, Any]]:
+    """Return the rows of an alert's query."""
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.exec_driver_sql(alert.query).mappings()]
