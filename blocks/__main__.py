@@ -58,16 +58,19 @@ def test_blocks() -> int:
 
 
 def test_database() -> str:
+    """Run the checks of the block ``ledger``. Returns their findings, or the sentence that there is no such block."""
     block = find_block(ValidationDatabase, DATABASE_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: the environment's DATABASE_URL is used"
 
 
 def test_suite() -> str:
+    """Check the block ``suite``. Returns the settings of new boxes, or the sentence that there is no such block."""
     block = find_block(ModelSuite, SUITE_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: boxes get the BOX_ variables of the environment"
 
 
 def test_results() -> str:
+    """Send a request to the results bucket of the block. Returns its address, or that there is no such block."""
     block = find_block(S3Bucket, RESULTS)
     if block is None:
         return "none: the environment's VFLEET_RESULTS_URL and R2_ variables are used"
@@ -78,6 +81,7 @@ def test_results() -> str:
 
 
 def test_vast() -> str:
+    """Check the account of the block ``vast``. Returns its credit, or the sentence that there is no such block."""
     block = find_block(VastCredentials, VAST_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: the environment's VAST_API_KEY is used"
 

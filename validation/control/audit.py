@@ -205,7 +205,7 @@ def verify_shards(
         for done in as_completed([pool.submit(verify, shard) for shard in waiting]):
             verified = done.result()
             if log:
-                _append(log, verified)
+                _append_to_log(log, verified)
             yield verified
     finally:
         pool.shutdown(cancel_futures=True)
@@ -231,6 +231,7 @@ def _read_sound_shards(log: Path) -> set[tuple[str, str]]:
     return {(verified.key, verified.sha256) for verified in entries if verified.problem is None}
 
 
-def _append(log: Path, verified: Verified) -> None:
+def _append_to_log(log: Path, verified: Verified) -> None:
+    """Append one line to the log of a verification."""
     with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(verified)) + "\n")

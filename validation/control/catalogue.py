@@ -97,6 +97,7 @@ def _describe_revisions(
     results: ObjectStore,
     known: Mapping[tuple[str, str], CatalogueRevision],
 ) -> Iterable[CatalogueRevision]:
+    """Yield the description of each suite revision, sorted. A revision that ``known`` lacks is read from a shard."""
     by_revision: dict[tuple[str, str], list[CommittedShard]] = {}
     for shard in committed:
         by_revision.setdefault((shard.suite, shard.revision), []).append(shard)
@@ -107,6 +108,7 @@ def _describe_revisions(
 
 
 def _read_revision(shard: CommittedShard, results: ObjectStore) -> CatalogueRevision:
+    """Read the description of a shard's suite revision from the metadata of the shard's columns."""
     schema = pq.read_schema(pa.BufferReader(get_bytes(results, shard.shard_key)))
     provenance = PROVENANCE_JSON.validate_json(schema.metadata[METADATA_KEY])
     return CatalogueRevision(

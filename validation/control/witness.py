@@ -73,6 +73,7 @@ def witness_failures(
 
 
 def _is_unreadable(read_video: VideoReader, video: Video) -> bool:
+    """Return whether the object of a video is unusable. Errors of the store are raised."""
     try:
         read_video(video)
     except Permanent:

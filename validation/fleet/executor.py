@@ -107,6 +107,7 @@ class PlanExecutor:
                 self._apply(action)
 
     def _apply(self, action: Action) -> None:
+        """Execute one action other than a rental."""
         match action:
             case Adopt(box, instance_id):
                 self._transition("adopted", box, "renting", instance_id=instance_id)
@@ -137,6 +138,7 @@ class PlanExecutor:
         instance_id: int | None = None,
         reason: Reason | None = None,
     ) -> None:
+        """Move a box to the state ``to``, and count the action if the ledger allows the change."""
         if transition_instance(self.engine, box.label, to, instance_id=instance_id, reason=reason):
             self.outcome.count(count_as)
 

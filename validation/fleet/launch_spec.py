@@ -48,6 +48,7 @@ class LaunchSpec:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read the output of ``to_json``."""
         return cls(str(stored["image"]), OfferFilter.from_json(stored["bounds"]), int(stored["chunk_videos"]))
 
     def to_json(self) -> dict[str, Any]:

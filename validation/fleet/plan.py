@@ -166,6 +166,7 @@ def _eligible_offers(snapshot: FleetSnapshot) -> Iterator[Offer]:
 
 
 def _free_slots(snapshot: FleetSnapshot) -> Iterator[int]:
+    """Yield the numbers of the free slots from 1 on, without an end."""
     taken = {box.slot for box in snapshot.boxes if box.state != "gone"}
     slot = 1
     while True:
@@ -175,6 +176,7 @@ def _free_slots(snapshot: FleetSnapshot) -> Iterator[int]:
 
 
 def _count_boxes_per_host(snapshot: FleetSnapshot) -> Counter[int]:
+    """Return the number of boxes that are not ``gone`` per id of their host."""
     return Counter(box.host_id for box in snapshot.boxes if box.state != "gone")
 
 
@@ -242,6 +244,7 @@ def _choose_step(
 
 
 def _step_rented(box: RentedInstance, diagnosis: Reason | None, snapshot: FleetSnapshot) -> Step | None:
+    """Return the step of a box that is renting, working or draining. ``diagnosis`` is its fault, if any."""
     reason = diagnosis or ("dismissed" if snapshot.desired.abandon else None)
     if reason:
         return Terminate(box, reason)
@@ -252,12 +255,14 @@ def _step_rented(box: RentedInstance, diagnosis: Reason | None, snapshot: FleetS
 
 
 def _step_requested(box: RentedInstance, instance: Instance | None, policy: ControllerPolicy) -> Step | None:
+    """Return the step of a requested box: adopt its instance, or close it after enough listings without it."""
     if instance is not None:
         return Adopt(box, instance.id)
     return MarkClosed(box, "never_rented") if box.absences >= policy.min_absences_never_rented else None
 
 
 def _step_destroyed(box: RentedInstance, instance: Instance | None, snapshot: FleetSnapshot) -> Step | None:
+    """Return the step of a destroyed box: close it when listings lack it, destroy it again if one still has it."""
     if instance is not None:
         return Destroy(box) if _time_in_state_s(box, snapshot) > snapshot.policy.listing_lag_s else None
     return MarkClosed(box, "drained") if box.absences >= snapshot.policy.min_absences_to_close else None
@@ -286,6 +291,7 @@ def _scale_down(snapshot: FleetSnapshot, leaving: set[str]) -> list[Terminate | 
 
 
 def _drain_or_terminate(box: RentedInstance, reason: Reason) -> Terminate | Drain:
+    """Return a drain for a working box; return a termination for a box that does not work yet."""
     return Drain(box, reason) if box.state == "working" else Terminate(box, reason)
 
 

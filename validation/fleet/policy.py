@@ -156,6 +156,7 @@ def diagnose(
 
 
 def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy: ControllerPolicy) -> Reason | None:
+    """Return the reason why a renting box will not start or is late; None if it may stay."""
     for pattern, reason in FATAL_MESSAGES:
         if pattern.search(listed.status_msg or ""):
             return reason
@@ -169,6 +170,7 @@ def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy
 
 
 def _diagnose_work(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> Reason | None:
+    """Return the reason why a working or draining box must leave; None if it may stay."""
     if has_gpu_mismatch(box):
         return "gpu_mismatch"
     if _age(box.heartbeat_at, now) > policy.heartbeat_timeout_s:

@@ -207,6 +207,7 @@ def _observe_result(context: ReconcileContext, before: FleetSnapshot, holder: UU
 def _report(
     before: FleetSnapshot, after: FleetSnapshot, done: Mapping[str, int], notes: Sequence[str | None]
 ) -> TickReport:
+    """Make the report of a tick from the snapshots before and after it. Empty and repeated notes are left out."""
     by_state = Counter[State](box.state for box in after.boxes if box.state != "gone")
     is_short = sum(by_state[state] for state in SERVING) < before.desired.rent_up_to and not done.get("rented")
     sentences = tuple(dict.fromkeys(filter(None, notes)))
@@ -229,6 +230,7 @@ def _read_snapshot(context: ReconcileContext, listing: Listing, credit_usd: floa
 
 
 def _read_credit(client: VastClient) -> float | None:
+    """Read the account's credit in dollars; None if the vendor does not answer."""
     try:
         return client.read_credit()
     except (Transient, RequestRefused):

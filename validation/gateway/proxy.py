@@ -163,11 +163,13 @@ class AuthorizingProxy:
             pass  # the box's client opens a new stream and repeats unconfirmed events
 
     async def _wait_revoked(self, box: str, token: str | None) -> str:
+        """Wait until the box has another token than ``token``, or none. Returns the reason for closing the stream."""
         while token is not None and self._tokens.read().get(box) == token:  # noqa: ASYNC110 - a file signals no change
             await asyncio.sleep(TOKEN_CHECK_INTERVAL_S)
         return "token revoked"
 
     async def _relay_up(self, box: str, socket: WebSocket, upstream: ClientConnection) -> str:
+        """Relay events from the box to the server until the write budget is spent. Returns the reason for closing."""
         while True:
             message = await socket.receive_text()
             try:
@@ -185,6 +187,7 @@ class AuthorizingProxy:
             log.warning("%s refused: an event %s", box, why)
 
     async def _relay_down(self, box: str, socket: WebSocket, upstream: ClientConnection) -> str:
+        """Relay events from the server to the box, after a check of the box's subscription."""
         subscription = json.loads(await socket.receive_text())
         if not policy.may_subscribe(subscription):
             log.warning("%s refused: a subscription to other events", box)
@@ -193,12 +196,14 @@ class AuthorizingProxy:
         return await _first_to_end(self._relay_own_events(box, socket, upstream), _wait_disconnect(socket))
 
     async def _relay_own_events(self, box: str, socket: WebSocket, upstream: ClientConnection) -> NoReturn:
+        """Send the box each event of the server that is about a flow run of the box."""
         while True:
             message = str(await upstream.recv())
             if await self._is_of_own_run(box, message):
                 await socket.send_text(message)
 
     async def _is_of_own_run(self, box: str, message: str) -> bool:
+        """Return whether a message of the server is an event about a flow run of the box."""
         try:
             run = policy.find_run(json.loads(message)["event"])
         except ValueError:  # the event has several flow runs, or is invalid
@@ -260,6 +265,7 @@ async def _json(request: Request) -> Any:
 
 
 def _refuse(box: str, what: str) -> Response:
+    """Log what a box was refused, and return the response with status 403."""
     log.warning("%s refused: %s", box, what)
     return JSONResponse({"detail": "not for this box"}, status_code=403)
 

@@ -61,6 +61,7 @@ class LockWatch:
                 continue
 
     def _look(self) -> None:
+        """Read once which session blocks the watched session, and keep its description."""
         given = {"pid": self.pid, "statement": self._statement}
         with self._engine.connect() as connection:
             for row in connection.exec_driver_sql(LOCK_HOLDER.read_text(), given):
@@ -247,18 +248,22 @@ def _execute(connection: Connection, sql: str) -> None:
 
 
 def _text(name: str) -> str:
+    """Read the statement ``sql/migrate/<name>.sql``."""
     return (SQL / "migrate" / f"{name}.sql").read_text()
 
 
 def _set_version(revision: str) -> str:
+    """Return the statement that records the number of the last migration."""
     return _text("set_version").replace("{revision}", revision)
 
 
 def _migrations() -> list[Path]:
+    """Return the files of all migrations, in the order of their numbers."""
     return sorted((SQL / "migrations").glob("[0-9]*.sql"))
 
 
 def _number(path: Path) -> str:
+    """Return the number of a migration: the first four digits of its file name."""
     return path.name[:4]
 
 
@@ -267,6 +272,7 @@ def _is_autocommit(sql: str) -> bool:
 
 
 def _index_names() -> list[str]:
+    """Return the names of the indexes that migrations create."""
     return [name for path in _migrations() for name in _INDEX_NAME.findall(path.read_text())]
 
 

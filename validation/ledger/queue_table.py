@@ -52,6 +52,7 @@ def require_queue(engine: Engine) -> bool:
 
 
 def _find_problems(columns: Mapping[str, Row[Any]]) -> Iterator[str]:
+    """Yield one sentence per missing column, wrong type or missing key, most with the statement that corrects it."""
     if next(iter(columns.values())).kind != _TABLE:
         yield "it must be an ordinary table, not a view or a partitioned table"
         return

@@ -142,6 +142,7 @@ def is_done(row: dict[str, Any]) -> bool:
 
 
 def describe_overview(row: dict[str, Any]) -> str:
+    """Describe a row of ``fleet_overview`` in a few words, for the progress bar."""
     if not row["workers_online"]:
         return "waiting for the worker"
     return f"{row['validating']} in work, {row['segments'] or 0} segments done"
@@ -157,6 +158,7 @@ def copy_results(settings: Settings, folder: Path) -> None:
 
 
 def wait_for_interrupt(console: Console, ui_url: str) -> None:
+    """Print the address of the UI and wait for Ctrl-C."""
     console.print(f"the stack keeps running: {ui_url} (stop it with Ctrl-C)")
     try:
         while True:
@@ -284,6 +286,7 @@ def print_outcome(console: Console, corpus: SampleCorpus, outcome: Outcome, runs
 
 
 def video_table(outcome: Outcome) -> Table:
+    """Return a table with one row per video: segments, verdicts and reasons."""
     table = Table(
         "video",
         "language",
@@ -305,4 +308,5 @@ def video_table(outcome: Outcome) -> Table:
 
 
 def describe_place(fault: PlantedFault) -> str:
+    """Return the video of a planted fault, and its segment if it has one."""
     return fault.video_id if fault.segment is None else f"{fault.video_id}, segment {fault.segment}"

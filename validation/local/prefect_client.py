@@ -183,6 +183,7 @@ class PrefectClient:
         self.run("deploy", "--name", "validate-chunk")
 
     def _delete_retired_schedules(self) -> None:
+        """Delete the schedules of ``RETIRED_SCHEDULES`` that the server still has."""
         for deployment in self._call("POST", "/deployments/filter"):
             retired = RETIRED_SCHEDULES.get(deployment["name"], set())
             for schedule in deployment["schedules"]:

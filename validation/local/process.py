@@ -158,6 +158,7 @@ def poll_until(predicate: Callable[[], bool], *, within_s: Seconds) -> bool:
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str], log_path: Path) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, with its output appended to the log."""
     with log_path.open("ab") as log:
         return subprocess.Popen(
             command,

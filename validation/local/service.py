@@ -51,6 +51,7 @@ def reserve_port() -> int:
 
 
 def _bind(candidate: socket.socket, port: int) -> bool:
+    """Bind a socket to a port of 127.0.0.1. Return False if the port is taken."""
     try:
         candidate.bind((HOST, port))
     except OSError:

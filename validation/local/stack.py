@@ -64,6 +64,7 @@ class WorkerProcess:
         return self._child.pid
 
     def launch(self) -> Self:
+        """Start the worker and return at once."""
         self._child.launch(
             Program([sys.executable, "-m", "prefect", *self._command], self._environment), orphan_signal=SIGKILL
         )
@@ -138,6 +139,7 @@ class EmbeddedObjectStore(EmbeddedService):
 
     @property
     def _spool(self) -> Path:
+        """Return the folder of the temporary files of large objects."""
         return self.base_dir / "spool"
 
 
@@ -310,4 +312,5 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 
 def _exit_as_terminated(number: int, _frame: FrameType | None) -> NoReturn:
+    """Raise SystemExit with the exit code of a process that a signal ended."""
     raise SystemExit(128 + number)

@@ -74,7 +74,8 @@ def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, min_padde
     """Group items of similar length into batches, the longest items first.
 
     If the longest items do not fit in memory, the first batch already shows it. A batch holds as many items as the
-    budget allows, if each item costs as much as the longest item. An item that exceeds the budget is a batch by itself.
+    budget allows. Each item costs as much as the longest item of its batch. An item that exceeds the budget is a batch
+    by itself.
 
     Args:
         durations_s: the length of each item.

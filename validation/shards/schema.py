@@ -14,7 +14,7 @@ from validation.scoring.text import NORMALISATION_VERSION
 
 
 class ShardRefused(Permanent):
-    """Rows break a rule of the format. No shard was written."""
+    """Rows break a rule of the format, so no shard was written. ``place`` is the row or the column."""
 
     def __init__(self, place: str, problem: str) -> None:
         self.place, self.problem = place, problem
@@ -22,7 +22,10 @@ class ShardRefused(Permanent):
 
 
 class ShardCorrupt(Permanent):
-    """A stored shard or manifest differs from the committed one, or is not readable."""
+    """A stored shard or manifest differs from the committed one, or is not readable.
+
+    ``fact`` is the property that differs, such as ``sha256``; ``expected`` and ``found`` are its two values.
+    """
 
     def __init__(self, key: str, fact: str, *, expected: object, found: object) -> None:
         self.key, self.fact, self.expected, self.found = key, fact, expected, found
@@ -75,7 +78,7 @@ def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
     """Return all columns of a suite's shards except ``reasons``, in order. Rules may read these columns.
 
     Args:
-        models: the columns of each model under its name, in the suite's order.
+        models: the columns of each model, by the model's name, in the order of the suite.
 
     Raises:
         BadInput: two columns would have the same name.
@@ -111,7 +114,7 @@ class ShardProvenance:
     flow_run_id: UUID | None
     """None for a chunk that was validated outside Prefect."""
     policy: str = "all"
-    """The policy that chose the models per segment: ``all``, or the name of a policy that skips models."""
+    """Which models scored a segment: ``all``, or the name of a cascade that skips some models for some segments."""
     schema_version: int = SCHEMA_VERSION
     normalisation_version: str = NORMALISATION_VERSION
 

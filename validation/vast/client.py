@@ -158,11 +158,13 @@ class VastClient(VendorApi):
         return retrying(self._send, endpoint, method, path, **options)
 
     def _back_off(self, endpoint: str, attempt: RetryCallState) -> None:
+        """Log a failed attempt, and delay the next request to the endpoint."""
         error = attempt.outcome.exception() if attempt.outcome else None
         log.warning("%s, attempt %d of %d: %s", endpoint, attempt.attempt_number, MAX_ATTEMPTS, error)
         self._rate_limiter.back_off(endpoint, error.retry_after_s if isinstance(error, Throttled) else None)
 
     def _send(self, endpoint: str, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Send one request when the rate limiter allows it, and return the body of its response."""
         self._rate_limiter.wait(endpoint)
         try:
             return parse_response(path, self._http.request(method, path, **options))
@@ -171,6 +173,7 @@ class VastClient(VendorApi):
 
 
 def _page_parameters(token: str | None) -> dict[str, str]:
+    """Return the query parameters of one page of the listing; ``token`` is None for the first page."""
     parameters = {"limit": str(PAGE_ROWS), "order_by": json.dumps([{"col": "id", "dir": "asc"}])}
     return parameters if token is None else parameters | {"after_token": token}
 

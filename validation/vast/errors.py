@@ -121,6 +121,7 @@ def is_gone(error: RequestRefused) -> bool:
 
 
 def _parse_json(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the JSON object in the body of a response; None if the body is anything else."""
     try:
         body = response.json()
     except ValueError:
@@ -129,6 +130,7 @@ def _parse_json(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _throttled(endpoint: str, response: httpx.Response, body: Mapping[str, Any]) -> FleetError:
+    """Return the error for status 429: the daily search quota, or requests that were too frequent."""
     given = body.get("retry_after") or response.headers.get("Retry-After")
     try:
         retry_after_s = float(given) if given is not None else None
@@ -140,6 +142,7 @@ def _throttled(endpoint: str, response: httpx.Response, body: Mapping[str, Any])
 
 
 def _refusal(endpoint: str, status: int, body: Mapping[str, Any]) -> FleetError:
+    """Return the error for a refused request, chosen by the codes and texts in the body."""
     error = str(body.get("error") or body.get("detail") or "refused")
     message = str(body.get("msg") or body.get("message") or "")[:MAX_MESSAGE_CHARS]
     if isinstance(left := body.get("new_contract"), int):

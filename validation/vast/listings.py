@@ -121,6 +121,7 @@ class SearchResult(Sequence[Offer]):
 
 
 def _read_number(row: Mapping[str, Any], field_name: str) -> float:
+    """Return a field of an offer as a number. Raises OfferUnreadable if it is missing or not a number."""
     try:
         return float(row[field_name])
     except (KeyError, TypeError, ValueError):
@@ -128,6 +129,7 @@ def _read_number(row: Mapping[str, Any], field_name: str) -> float:
 
 
 def _read_text(row: Mapping[str, Any], field_name: str) -> str:
+    """Return a field of an offer as a text. Raises OfferUnreadable if it is missing or not a text."""
     if not isinstance(row.get(field_name), str):
         raise OfferUnreadable(field_name)
     return str(row[field_name])

@@ -91,6 +91,8 @@ def _make_tabs(context: ExploreContext) -> Sequence[dcc.Tab]:
 
 
 def _serve_audio(server: Flask, context: ExploreContext) -> None:
+    """Add the address ``/audio``, which returns the WAV file of a segment, or status 404 with a reason."""
+
     @server.get("/audio")
     def audio() -> Response:
         samples = context.audio.read(request.args.get("video_id", ""), request.args.get("segment", ""))
