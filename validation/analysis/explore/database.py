@@ -32,7 +32,9 @@ MEMORY_LIMIT = "1GB"
 _ADD_ORIGIN = (
     "SELECT b.*, o.worker, o.day, CAST(0 AS UBIGINT) AS fired FROM batch b LEFT JOIN origins o USING (video_id)"
 )
+"""The rows of a batch with the worker and the day of their video, and without fired rules."""
 _RULE_TYPES: Mapping[str, ColumnType] = {"DOUBLE": "float", "BIGINT": "int", "VARCHAR": "str", "BOOLEAN": "bool"}
+"""The types of columns that rules may read, by DuckDB type."""
 _ADDED = frozenset({"lang", "worker", "day", "stored_verdict", "stored_margin"})
 """Columns of the table that are not columns of the shards. Rules may not read them."""
 _FORMAT = 1

@@ -19,7 +19,9 @@ GROUPS = {"video_id": "video", "speaker": "speaker", "worker": "worker", "day": 
 _NEAR_ROWS = 5_000
 """Maximum span of row ids that one range scan reads. Rows that are farther apart are read one by one."""
 _MEDIANS = frozenset({"cer", "rms_dbfs", "chars_per_s"})
+"""Columns whose medians ``group`` shows."""
 _JUDGED_BY = "SELECT rule FROM judged_by ORDER BY place"
+"""The rules whose bits the column ``fired`` holds, from bit 0."""
 Row = Mapping[str, Any]
 
 

@@ -19,6 +19,7 @@ from validation.errors import BadInput
 from validation.scoring.verdict import Rule, Rules
 
 _NOT_SIGNALS = frozenset({"id", "fired", "reasons", "verdict", "stored_reasons"})
+"""Columns of a row that the table of signals leaves out."""
 
 
 def make_segment_page() -> html.Div:

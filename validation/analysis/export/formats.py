@@ -149,6 +149,7 @@ HF_SCHEMA = pa.schema(
     ],
     metadata={"huggingface": json.dumps({"info": {"features": _HF_FEATURES}})},
 )
+"""The columns that Hugging Face ``datasets`` reads, with their description for that library."""
 
 
 def describe(sample: Sample) -> dict[str, Any]:
@@ -301,6 +302,7 @@ FORMATS: Mapping[str, Callable[[Path, int], ShardWriter]] = {
     "webdataset": open_webdataset,
     "kaldi": open_kaldi,
 }
+"""Per format, a function that opens a shard, given the folder and the number of the shard."""
 
 HOW_TO_READ: Mapping[str, str] = {
     "nemo": "`manifest_filepath: manifest.jsonl`; the paths in it are relative to the manifest",
