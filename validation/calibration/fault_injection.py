@@ -276,6 +276,7 @@ HARMLESS: Mapping[str, Transform] = {
     "pauses around": add_pauses,
     "noise 35 dB below": partial(add_noise, snr_db=35.0),
 }
+"""The changes after which a clip is still sound, by the name of the variant."""
 FAULTS: Mapping[str, Mapping[str, Transform]] = {
     "swapped transcript": {"swapped transcript": swap_transcript},
     "half transcript": {"half transcript": drop_second_half},

@@ -133,6 +133,7 @@ def cross_validate_loss(
 
 
 def _estimate_loss(verdicts: Sequence[Decision], clips: int) -> tuple[Estimate, Estimate]:
+    """Return the share of rejected and the share of not accepted verdicts. ``clips`` is the sample size."""
     rejected, accepted = verdicts.count("reject"), verdicts.count("accept")
     return estimate(rejected / len(verdicts), clips), estimate((len(verdicts) - accepted) / len(verdicts), clips)
 

@@ -139,6 +139,7 @@ def _perturb(audio: Waveform) -> Waveform:
 MAX_ID_DRAWS = 100
 """Maximum number of random ids per template. If the ids are short, every id of the pattern may be taken."""
 _KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
+"""The kinds of characters in a video id. Characters of no kind are copied from the template."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,9 @@ MEMORY_LIMIT = "1GB"
 _ADD_ORIGIN = (
     "SELECT b.*, o.worker, o.day, CAST(0 AS UBIGINT) AS fired FROM batch b LEFT JOIN origins o USING (video_id)"
 )
+"""The rows of a batch with the worker and the day of their video, and without fired rules."""
 _RULE_TYPES: Mapping[str, ColumnType] = {"DOUBLE": "float", "BIGINT": "int", "VARCHAR": "str", "BOOLEAN": "bool"}
+"""The types of columns that rules may read, by DuckDB type."""
 _ADDED = frozenset({"lang", "worker", "day", "stored_verdict", "stored_margin"})
 """Columns of the table that are not columns of the shards. Rules may not read them."""
 _FORMAT = 1
@@ -227,6 +229,7 @@ def _fingerprint(source: ShardSource) -> str:
 
 
 def _delete_old(cache: Path) -> None:
+    """Delete the files of the cache except the ``_KEPT_FILES`` that were used last."""
     files = sorted(cache.glob("*.duckdb"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files[_KEPT_FILES:]:
         with suppress(OSError):

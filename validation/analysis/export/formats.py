@@ -149,6 +149,7 @@ HF_SCHEMA = pa.schema(
     ],
     metadata={"huggingface": json.dumps({"info": {"features": _HF_FEATURES}})},
 )
+"""The columns that Hugging Face ``datasets`` reads, with their description for that library."""
 
 
 def describe(sample: Sample) -> dict[str, Any]:
@@ -197,6 +198,7 @@ def open_nemo_tarred(folder: Path, number: int) -> ShardWriter:
 
 
 def _nemo_entry(sample: Sample, path: str) -> dict[str, Any]:
+    """Return the line of a NeMo manifest for a sample whose audio is at ``path``."""
     described = describe(sample)
     return {"audio_filepath": path, "lang": described.pop("language"), **described}
 
@@ -241,6 +243,7 @@ def open_lhotse_shar(folder: Path, number: int) -> ShardWriter:
 
 
 def _lhotse_recording(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lhotse's description of the audio of a sample. ``source`` says where the audio is."""
     return {
         "id": sample.key,
         "sources": [source],
@@ -252,6 +255,7 @@ def _lhotse_recording(sample: Sample, source: Mapping[str, Any]) -> dict[str, An
 
 
 def _lhotse_cut(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lhotse's cut of a sample: its recording with the transcript as supervision."""
     span = {"start": 0.0, "duration": sample.duration_s, "channel": 0}
     supervision = {
         "id": sample.key, "recording_id": sample.key, **span, "text": sample.row.text, "language": sample.language,
@@ -298,6 +302,7 @@ FORMATS: Mapping[str, Callable[[Path, int], ShardWriter]] = {
     "webdataset": open_webdataset,
     "kaldi": open_kaldi,
 }
+"""Per format, a function that opens a shard, given the folder and the number of the shard."""
 
 HOW_TO_READ: Mapping[str, str] = {
     "nemo": "`manifest_filepath: manifest.jsonl`; the paths in it are relative to the manifest",
@@ -326,6 +331,7 @@ def join_parts(folder: Path, shards: int) -> list[Path]:
 
 
 def _compress(name: str, payload: bytes) -> bytes:
+    """Compress the content of a file if its name ends with ``.gz``."""
     return gzip.compress(payload, mtime=0) if name.endswith(".gz") else payload
 
 

@@ -180,6 +180,7 @@ def _group_revisions(
 
 
 def _day(shard: CommittedShard) -> str:
+    """Return the UTC date of a shard's commit as ``YYYY-MM-DD``."""
     return shard.closed_at.astimezone(UTC).date().isoformat()
 
 
@@ -277,6 +278,7 @@ def _read_manifest(path: Path) -> ShardManifest:
 
 
 def _drop_later_revisions(committed: Sequence[CommittedShard], revision: str) -> list[CommittedShard]:
+    """Return the shards of ``revision`` and of the revisions that were first committed before it."""
     since = {shard.revision: shard.revision_since for shard in committed}
     if revision not in since:
         raise BadInput(f"no committed shard is of revision {revision!r}; there are {', '.join(since)}")
@@ -293,6 +295,7 @@ def _check_copy(path: Path, shard: CommittedShard) -> None:
 
 
 def _check_size(path: Path, shard: CommittedShard) -> None:
+    """Raise an error if a copied file is missing, or if its size differs from the ledger or the catalogue."""
     if not path.is_file():
         raise BadInput(f"the committed shard {path} is missing: copy the whole results store")
     if shard.shard_bytes != (found := path.stat().st_size):

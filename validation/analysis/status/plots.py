@@ -100,6 +100,7 @@ def _segment_rate(row: Row) -> float:
 
 
 def _share_of(name: str) -> Callable[[Row], float]:
+    """Return a function that gives the share of one verdict in a step of the history, and 0 without segments."""
     return lambda row: _share(row, name) or 0.0
 
 

@@ -21,7 +21,9 @@ COLOURS = {
     "quarantined": "red",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
+"""Characters of a spark line, from the lowest to the highest value."""
 ERROR = "last error"
+"""The cell of a worker that is shown below the table of workers."""
 NUMBER_COLUMNS = {"silent", "segments/s", "chunks", "validated", "failed"}
 
 
