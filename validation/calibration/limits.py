@@ -54,8 +54,8 @@ def propose_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss
         if condition is None or (limit := _find_limit(sound, rule, condition, max_loss)) is None:
             continue
         proposed = replace_limit(rule, condition, limit)
-        before, after = _count(sound, rule), _count(sound, proposed)
-        finds_before, finds = (_count(evaluated, each) - _count(sound, each) for each in (rule, proposed))
+        before, after = _count_fired(sound, rule), _count_fired(sound, proposed)
+        finds_before, finds = (_count_fired(evaluated, each) - _count_fired(sound, each) for each in (rule, proposed))
         if before <= max_loss * len(sound) and finds <= finds_before:
             continue
         losses = [estimate(count / len(sound), clips) for count in (before, after)]
@@ -75,7 +75,10 @@ def apply_proposals(rules: Rules, proposals: Sequence[Proposal], version: str) -
 
 
 def _include_rejects(rule: Rule, rules: Sequence[Rule]) -> Rule:
-    """Make a review rule of one condition at least as strict as the reject rules of its reason on the same column."""
+    """Tighten a review rule of one condition so that it fires wherever a reject rule of its reason does.
+
+    Only reject rules that compare the same column in the same direction are considered.
+    """
     condition, value = rule.when[0], rule.when[0].value
     if rule.verdict == "reject" or len(rule.when) != 1 or not isinstance(value, float):
         return rule
@@ -91,14 +94,14 @@ def _include_rejects(rule: Rule, rules: Sequence[Rule]) -> Rule:
 
 
 def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
-    """Return the rule with another limit in one of its conditions."""
+    """Return the rule with another limit in ``condition``, which is one of its conditions."""
     other = condition.model_copy(update={"value": limit})
     when = tuple(other if each is condition else each for each in rule.when)
     return rule.model_copy(update={"when": when})
 
 
 def measure_loss(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
-    """Return the share of the sound variants that the rules reject, and the share that they reject or review."""
+    """Return two shares of the sound variants: those that the rules reject, and those that they do not accept."""
     verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == SOUND]
     return _estimate_loss(verdicts, count_clips(evaluated, SOUND))
 
@@ -106,10 +109,13 @@ def measure_loss(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Esti
 def cross_validate_loss(
     evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss: float
 ) -> tuple[Estimate, Estimate]:
-    """Estimate the loss of proposed limits on unseen clips: the share rejected, and the share rejected or reviewed.
+    """Estimate the loss of proposed limits on sound variants of unseen clips.
 
     The estimate is cross-validated by clip with ``FOLDS`` folds. Limits are proposed from four fifths of the clips and
     applied to the other fifth. The loss on the clips from which limits were proposed would be too low.
+
+    Returns:
+        The share of the sound variants that is rejected, and the share that is not accepted.
     """
     clips = sorted({each.clip.original for each in evaluated})
     folds = [frozenset(clips[fold::FOLDS]) for fold in range(min(FOLDS, len(clips)))]
@@ -127,12 +133,13 @@ def cross_validate_loss(
 
 
 def _estimate_loss(verdicts: Sequence[Decision], clips: int) -> tuple[Estimate, Estimate]:
+    """Return the share of rejected and the share of not accepted verdicts. ``clips`` is the sample size."""
     rejected, accepted = verdicts.count("reject"), verdicts.count("accept")
     return estimate(rejected / len(verdicts), clips), estimate((len(verdicts) - accepted) / len(verdicts), clips)
 
 
 def detection_rate_by_fault(evaluated: Sequence[EvaluatedClip], rules: Rules) -> dict[str, float]:
-    """Return, for each fault, the share of its variants that the rules reject or review."""
+    """Return the share of the variants that the rules reject or send to review, by fault."""
     shares = {}
     for fault in list_faults(evaluated):
         verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == fault]
@@ -174,5 +181,6 @@ def _find_limit(sound: Sequence[EvaluatedClip], rule: Rule, condition: Condition
     return float(floor(scaled) if is_low else ceil(scaled)) / 10.0**DIGITS
 
 
-def _count(evaluated: Sequence[EvaluatedClip], rule: Rule) -> int:
+def _count_fired(evaluated: Sequence[EvaluatedClip], rule: Rule) -> int:
+    """Count the variants for which the rule fires."""
     return sum(rule.matches(each.signals) for each in evaluated)

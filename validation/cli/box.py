@@ -22,8 +22,8 @@ def add_commands(app: typer.Typer) -> None:
 
 
 @box_app.command()
-def add(worker_id: Annotated[str, typer.Argument(help="Its WORKER_ID.")]) -> None:
-    """Give a box outside the fleet a key for a worker id, and print what its environment needs.
+def add(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID of the box.")]) -> None:
+    """Give a box outside the fleet a key for a worker id, and print the variables that its environment needs.
 
     Rented boxes do not need this command: each tick of the fleet does the same for them.
 
@@ -52,7 +52,7 @@ def add(worker_id: Annotated[str, typer.Argument(help="Its WORKER_ID.")]) -> Non
 
 @box_app.command()
 def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose key ends.")]) -> None:
-    """End the key and the gateway token of a worker id at once, and requeue what it holds.
+    """End the key and the gateway token of a worker id at once, and requeue the chunks that it holds.
 
     Example: `vfleet box revoke home-1`
     """
@@ -81,7 +81,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
 
 @box_app.command()
 def undo(
-    box: Annotated[str, typer.Argument(help="Its WORKER_ID, or the label of a rented box.")],
+    box: Annotated[str, typer.Argument(help="WORKER_ID of the box, or label of a rented box.")],
     since: Annotated[str, typer.Option(help="How far back: minutes, hours or days, such as 90m, 2h, 3d; 7d at most.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")] = False,
     json: JsonOption = False,
@@ -89,7 +89,7 @@ def undo(
     """Take back what a box decided: videos that it failed, put off, crashed or validated go back to the queue.
 
     The attempts that it added are subtracted. Results stay current until the videos are validated again. Revoke the box
-    first, or it decides on.
+    first, or it continues to decide.
 
     Example: `vfleet box undo val-7 --since 2h --dry-run`
     """

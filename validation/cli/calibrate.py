@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PANEL = "Results"
 MIN_CLIPS = 20
-"""Number of clips below which no rules file is written. A limit beyond the worst of 19 clips may reject up to 15 % of
-other clips, at 95 % confidence."""
+"""Minimum number of clips for a rules file. A limit that none of 19 clips exceeds may still reject up to 15 % of other
+clips, at 95 % confidence."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -31,16 +31,16 @@ def calibrate(
     trusted: Annotated[
         Path | None, typer.Argument(help="Folder of clips with a manifest.json of file, text, language.")
     ] = None,
-    suite: Annotated[str | None, typer.Option(help="Which models; VFLEET_SUITE by default.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Suite of models; VFLEET_SUITE by default.")] = None,
     rules: RulesOption = None,
     shards: Annotated[
         Path | None,
         typer.Option(help="Segments of `vfleet select FILE --keep accept,review,reject`, for limits by language."),
     ] = None,
     loss: Annotated[
-        float, typer.Option(help="Share of sound clips, or of a language's segments, for one rule.")
+        float, typer.Option(help="Maximum share of sound clips, or of a language's segments, for which one rule fires.")
     ] = 0.01,
-    min_clips: Annotated[int, typer.Option(help="Clips, without which no file is written.", min=1)] = MIN_CLIPS,
+    min_clips: Annotated[int, typer.Option(help="With fewer clips, no rules file is written.", min=1)] = MIN_CLIPS,
     out: Annotated[Path | None, typer.Option(help="File for the rules with the proposed limits.")] = None,
     version: Annotated[str, typer.Option(help="Version of the new rules.")] = "calibrated-1",
     json: Annotated[bool, typer.Option("--json", help="Print the proposals as strict JSON, one per line.")] = False,
@@ -72,7 +72,7 @@ def calibrate(
 
 
 def _from_shards(shards: Path | None, text: str, file: str, loss: float, version: str, *, quiet: bool) -> str:
-    """Print the proposed limits by language, and return the text of the rules with these limits."""
+    """Print the limits by language that ``shards`` suggests, and return the text of a rules file with these limits."""
     import polars as pl
 
     from validation.calibration.language_limits import (
@@ -83,6 +83,11 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
     )
     from validation.scoring.rules_io import parse_rules, rewrite_rules
 
+    if shards is not None and shards.is_dir():
+        raise BadInput(
+            f"{shards} is a folder: write its segments to a file with "
+            "`vfleet select FILE --keep accept,review,reject --shards FOLDER`, which leaves out superseded ones"
+        )
     try:
         segments = pl.scan_parquet(str(shards))
         names = segments.collect_schema().names()
@@ -98,7 +103,8 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
     limits = list(propose_language_limits(segments.filter(pl.col("fault").is_null()), book, share=loss))
     if not limits:
         raise BadInput(
-            f"no language has {MIN_SEGMENTS} segments with the signals of {book.version}: no limit is proposed"
+            f"none of the {counted} languages in {rows} segments has {MIN_SEGMENTS} segments with the signals of "
+            f"{book.version}: no limit is proposed"
         )
     if quiet:
         for each in limits:
@@ -135,7 +141,7 @@ def _print_language_limits(rules: "Rules", limits: "Sequence[LanguageLimit]") ->
 def _from_clips(
     trusted: Path, suite: str, text: str, file: str, loss: float, version: str, *, quiet: bool, min_clips: int
 ) -> str:
-    """Print the limits proposed from trusted clips, and return the text of the rules with these limits."""
+    """Print the limits proposed from trusted clips, and return the text of a rules file with these limits."""
     from validation.calibration.fault_injection import inject_faults
     from validation.calibration.limits import apply_proposals, count_adjustable, cross_validate_loss, propose_limits
     from validation.calibration.metrics import evaluate_clips, signal_types
@@ -161,7 +167,7 @@ def _from_clips(
     else:
         _print_proposals(proposals)
         say(f"{count_adjustable(book)} limits of {len(book.rules)} rules were tried, {len(proposals)} are proposed")
-        _print_outcome(evaluated, book, proposed, cross_validate_loss(evaluated, book, max_loss=loss))
+        _print_losses(evaluated, book, proposed, cross_validate_loss(evaluated, book, max_loss=loss))
         if len(clips) < 1 / loss:
             say(
                 f"{len(clips)} clips are too few to measure a loss of {loss:.1%}: "
@@ -194,9 +200,13 @@ def _print_proposals(proposals: "Sequence[Proposal]") -> None:
     )
 
 
-def _print_outcome(
+def _print_losses(
     evaluated: "Sequence[EvaluatedClip]", rules: "Rules", proposed: "Rules", unseen: "tuple[Estimate, Estimate]"
 ) -> None:
+    """Print how many sound variants both rules lose, and the share of each fault that they find.
+
+    ``unseen`` is the result of ``cross_validate_loss``.
+    """
     from validation.calibration.limits import detection_rate_by_fault, measure_loss
 
     for book in (rules, proposed):

@@ -30,9 +30,7 @@ def add_commands(app: typer.Typer) -> None:
 def add(
     trusted: Annotated[Path, typer.Argument(help="Folder of clips with a manifest.json of file, text, language.")],
     count: Annotated[int, typer.Option(min=1, help="How many canaries.")] = 100,
-    seed: Annotated[
-        int | None, typer.Option(help="Makes the same canaries again from the same queue and clips.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed, queue and clips give the same canaries.")] = None,
 ) -> None:
     """Make canaries from clips that you trust, and put them into the queue.
 
@@ -82,7 +80,7 @@ def list_canaries(
         bool, typer.Option("--json", help="Print results and quarantined workers as one line of strict JSON.")
     ] = False,
 ) -> None:
-    """Show the outcomes, who is in quarantine, and how to requeue the work of those workers."""
+    """Show the outcomes of the canaries, the workers in quarantine, and how to requeue the videos of these workers."""
     from validation.canaries.evaluate import evaluate_canaries
     from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
     from validation.services import open_ledger, open_results

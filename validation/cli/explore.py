@@ -51,7 +51,7 @@ def explore(
     revision: RevisionOption = None,
     against_revision: Annotated[
         str | None,
-        typer.Option("--against-revision", metavar="REVISION", help="Show beside it what this revision answered."),
+        typer.Option("--against-revision", metavar="REVISION", help="Compare the answers with those at this revision."),
     ] = None,
     decisions: DecisionsOption = Path("reviews.jsonl"),
     port: Annotated[
@@ -189,9 +189,10 @@ def _say_progress(rows: int) -> None:
 
 
 def _find_other_rules(table: "SegmentTable", rules: "Rules", against: list[str], suite: str) -> "Mapping[str, Rules]":
-    """Return the rules to compare with, by name.
+    """Return the rules that the page can compare with its own, by name.
 
-    They are the rules named in ``against``, the original rules, and all packaged rules whose columns the table has.
+    They are the rules named in ``against``, the page's rules before the user edits them, and all packaged rules whose
+    columns the table has.
     """
     from validation.scoring.rules_io import BadRules, load_rules, packaged_versions
 

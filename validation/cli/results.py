@@ -71,16 +71,16 @@ def select(
     shards: ShardsOption = None,
     bucket: BucketOption = None,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="Needed where the file's ending names no format.")
+        Format | None, typer.Option("--format", help="Format of the file; by default, its ending names the format.")
     ] = None,
     revision: RevisionOption = None,
     best_hours: Annotated[
         float | None,
-        typer.Option(min=0, metavar="HOURS", help="Write of each language only the best hours, by the margin."),
+        typer.Option(min=0, metavar="HOURS", help="Of each language, write only the best hours, by the margin."),
     ] = None,
     best_share: Annotated[
         float,
-        typer.Option(min=0, max=1, metavar="SHARE", help="Write of each language only this share, by the margin."),
+        typer.Option(min=0, max=1, metavar="SHARE", help="Of each language, write only the best share, by the margin."),
     ] = 1.0,
     hours_per_video: Annotated[
         float | None, typer.Option(min=0, metavar="HOURS", help="Write at most these hours of a video.")
@@ -251,7 +251,7 @@ def report(
 
 
 def read_canary_tally() -> "CanaryTally | None":
-    """Return the outcomes of the canaries; None if no ledger is set."""
+    """Count the outcomes of the canaries in the ledger; None if the settings name no ledger."""
     from validation.canaries.evaluate import tally_results
     from validation.ledger.canaries import read_canary_results
     from validation.services import open_ledger
@@ -263,9 +263,10 @@ def read_canary_tally() -> "CanaryTally | None":
 
 
 def fetch_report_audio(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
-    """Read the audio of segments from the source store. A segment without audio has a fault instead.
+    """Read the audio of segments from the source store, as data URIs for the report.
 
-    If the store cannot be opened, every segment has the fault ``no_source``.
+    A segment whose audio cannot be read has a fault instead. If the store cannot be opened, every segment has the fault
+    ``no_source``.
     """
     from validation.analysis.report.page import fetch_audio
     from validation.domain import Fault
@@ -281,8 +282,10 @@ def fetch_report_audio(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
 
 
 def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, revision: str | None) -> "ShardSource":
-    """Find the shards of a suite: by the ledger if one is set, else by the catalogue, or by the manifests of a folder.
+    """Find the shards of a suite, by the arguments of the options with the same names.
 
+    The list of shards is read from the ledger if the settings name one and ``bucket`` is None. Else it is read from the
+    catalogue of the results store or of the folder ``shards``, or from the manifests of a folder without a catalogue.
     Shards that break the rules of the format are left out, and a message about each is printed on stderr.
     """
     from validation.analysis.selection.broken_shards import exclude_broken
@@ -312,7 +315,7 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
 
 
 def load_results_settings(bucket: str | None) -> "Settings":
-    """Return the settings. ``bucket`` replaces the URL of the results store, unless it is None."""
+    """Return the settings, with ``bucket`` as the URL of the results store unless ``bucket`` is None."""
     from validation.settings import load_settings
 
     settings = load_settings()
@@ -333,7 +336,7 @@ def find_rules(name: str | None, suite: str) -> "Rules":
 
 
 def read_rules_text(name: str | None, suite: str) -> tuple[str, str]:
-    """Return the text of the rules that ``find_rules`` parses, and the name of their file.
+    """Return the text of the rules that ``find_rules`` parses, and the name of their file for error messages.
 
     Raises:
         BadInput: as for ``find_rules``.

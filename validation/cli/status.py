@@ -92,7 +92,7 @@ def watch_status(engine: "Engine", *, every_s: float) -> None:
 
 
 def render_screen(engine: "Engine", *, most_workers: int) -> "RenderableType":
-    """Return the present content of the screen: the status, or the message of a transient error."""
+    """Return what the screen of ``watch_status`` shows now: the status, or the message of a transient error."""
     from rich.text import Text
 
     from validation.analysis.status.fleet_status import read_status

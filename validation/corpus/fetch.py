@@ -160,7 +160,7 @@ def _make_segment(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
 
 
 class _Decoded(NamedTuple):
-    """The audio of a segment or its fault, with the last two values of ``DecodedSegment``."""
+    """The fields of a ``DecodedSegment``, without its ``segment``."""
 
     audio: Waveform | Fault
     length_difference_s: Seconds | None = None

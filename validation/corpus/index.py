@@ -197,7 +197,7 @@ def _place_records(records: Sequence[Record], members: Sequence[str | None]) -> 
 
 
 def _ref_span(name: str, record: Record, file: _AudioMatch | None) -> SegmentRef:
-    """Return the segment of a record: a span of its file, or the whole file for a record without a start."""
+    """Return the segment of a record: the whole file for an only record without a start, else a span of the file."""
     if file is None:
         return ref_missing(name, record)
     if file.is_span or record.start_s is not None:

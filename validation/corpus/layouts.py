@@ -25,7 +25,7 @@ from validation.errors import Permanent
 
 _MAX_ID_CHARS = 200
 _MAX_MARGIN_S: Seconds = 0.25
-"""Maximum time before and after the only supervision of a cut with which the segment is the whole cut."""
+"""If at most this time lies before and after the only supervision of a cut, the segment is the whole cut."""
 
 
 class _CutAudio:

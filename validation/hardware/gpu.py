@@ -1,4 +1,4 @@
-"""Query the GPUs and the driver of this machine, allocate page-locked memory, and classify the errors of GPU libraries.
+"""Query the GPUs and the driver of this machine, allocate page-locked memory, and convert the errors of GPU libraries.
 
 Errors are classified by their remedy: a smaller batch, or a new process. This module does not import torch or ONNX
 Runtime, so processes without models and suites without torch can use it.
@@ -45,8 +45,8 @@ _GPU_FAILED = re.compile(
 )
 
 
-def classify_gpu_errors(work: Callable[[], T]) -> T:
-    """Call ``work`` and return its result; replace an error of a GPU library by one of the two errors of this module.
+def convert_gpu_errors(work: Callable[[], T]) -> T:
+    """Call ``work`` and return its result; replace an error of a GPU library by ``GpuOutOfMemory`` or ``GpuLost``.
 
     When GPU memory runs out, the memory of ``work`` and torch's cache are freed before the new error is raised. Other
     libraries cannot use memory that torch caches. The old error is dropped first, because its traceback keeps the
@@ -69,7 +69,7 @@ def classify_gpu_errors(work: Callable[[], T]) -> T:
 
 
 def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
-    """Return the error of this module for an error of a GPU library; None for any other error."""
+    """Return ``GpuOutOfMemory`` or ``GpuLost`` for an error of a GPU library; None for any other error."""
     if isinstance(error, GpuOutOfMemory):
         return GpuOutOfMemory(str(error))
     names, message = {kind.__name__ for kind in type(error).__mro__}, str(error)
@@ -174,7 +174,7 @@ def allocate_pinned_memory(shape: tuple[int, int], dtype: type[np.float32]) -> N
     page-locked memory, so only the first few batches are slower.
 
     Returns:
-        A float32 array of this shape; in ordinary memory of ``dtype`` without torch or without a GPU.
+        A float32 array of this shape. Without torch or a GPU, an array of ``dtype`` in ordinary memory.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():

@@ -23,6 +23,7 @@ class Request:
     client: Hashable
     utterance: Utterance
     arrived_s: Seconds
+    """Time of arrival, by the monotonic clock."""
     crash_count: int = 0
     """Crashes of the server while this segment was in its batch. After the first crash the segment is scored alone."""
 

@@ -68,7 +68,7 @@ class InferenceClient:
         requests = [PendingRequest(f"{prefix}-{number}", utterance) for number, utterance in enumerate(utterances)]
         for request in requests:
             if request.samples > self._arena.capacity:
-                request.answer, request.is_done = self._too_long_answers(request.utterance), True
+                request.answers, request.is_done = self._too_long_answers(request.utterance), True
         self._sender.submit([request for request in requests if not request.is_done])
         return InferenceJob(self._sender, requests)
 
@@ -142,7 +142,7 @@ class InferenceJob:
 
     def answers(self) -> list[Mapping[str, Answer] | None]:
         """Return, for each utterance in order, its answers by model name; None without answers yet."""
-        return [request.answer for request in self._requests]
+        return [request.answers for request in self._requests]
 
     def cancel(self) -> None:
         """Cancel the requests that have no answer yet."""

@@ -148,7 +148,8 @@ class PendingRequest:
 
     id: str
     utterance: Utterance
-    answer: Mapping[str, Answer] | None = None
+    answers: Mapping[str, Answer] | None = None
+    """The answer of each model, by model name; None without answers yet."""
     error: Exception | None = None
     """The error because of which the request gets no answer; None without an error."""
     is_done: bool = False
@@ -277,7 +278,7 @@ class RequestSender:
         request_id, encoded = frame["answer"]
         request = self._forget_request(request_id)
         if request is not None:  # None: it was cancelled in the meantime
-            request.answer, request.is_done = decode_answers(encoded), True
+            request.answers, request.is_done = decode_answers(encoded), True
 
     def _fill_arena(self) -> None:
         """Write the audio of waiting requests into the arena while it has room, and queue the requests for sending."""

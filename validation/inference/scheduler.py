@@ -30,8 +30,7 @@ class CrashLog:
     """A file that counts, per request id, the crashes of the server while that request was being scored.
 
     Before each batch its ids are written to the file. So at the next start the file holds the ids that were being
-    scored at the crash. The executor thread and the thread that stops the server may
-    call the methods concurrently.
+    scored at the crash. The executor thread and the thread that stops the server may call the methods concurrently.
     """
 
     def __init__(self, path: Path) -> None:

@@ -50,9 +50,9 @@ class SegmentModel(Protocol):
     columns: ClassVar[tuple[Column, ...]]
     """One column for every key that the model may put into ``Scored.values``."""
     languages: frozenset[str] | None
-    """Normalised codes of the languages that the model can identify; None for a model without this task."""
+    """Normalised codes of the languages that the model can identify; None if the model identifies no languages."""
     revision: str
-    """A hash that identifies the weights. Every manifest records it."""
+    """The weights and the variant of the computation, such as ``<hash>-float32``. Every manifest records it."""
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Score a batch.

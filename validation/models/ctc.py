@@ -32,7 +32,7 @@ class Alignment:
     log_p: float
     """The log-probability of the alignment, in nats."""
     token_lp: NDArray[np.float64]
-    """(U,) mean log-probability of each token over the frames that are aligned to the token."""
+    """(U,) mean log-probability of each of the U tokens over the frames that are aligned to the token."""
     frame_lp: NDArray[np.float64]
     """(T,) log-probability of the symbol that the alignment emits in each frame."""
     first_frame: int
@@ -99,7 +99,7 @@ def has_alignment(text: Sequence[int], frames: int) -> bool:
 
 
 def collapse(symbols: NDArray[np.int64], *, blank: int) -> tuple[int, ...]:
-    """Convert one symbol per frame to tokens: merge repeated symbols, then remove blanks."""
+    """Convert (T,) symbols, one per frame, to tokens: merge repeated symbols, then remove blanks."""
     changed = np.concatenate([[True], symbols[1:] != symbols[:-1]])
     return tuple(map(int, symbols[changed & (symbols != blank)]))
 

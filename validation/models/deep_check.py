@@ -120,7 +120,7 @@ def _run_published_graphs(
     """Run the published graphs, without patches, on one clip at a time.
 
     Returns:
-        For each clip, (T, 257) log-probabilities of the pieces of the clip's language.
+        For each clip, (T, 257) log-probabilities of the subword pieces of the clip's language.
     """
     sessions = [
         create_onnx_session(graph.proto.SerializeToString(), threads=count_cores(), weights=graph.weights)

@@ -25,7 +25,7 @@ Classifier: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 
 class LanguageLabels:
-    """The labels of a classifier as normalised language codes; ``to_macrolanguage`` replaces a lect by its language.
+    """The labels of a classifier as normalised language codes, after ``to_macrolanguage``.
 
     The probability of a language is the sum over the labels of that language, such as ``swa`` and ``swh``, or ``hin``
     and ``bho``. A label that is not in ISO 639 stays unchanged, so that the label's probability still counts against

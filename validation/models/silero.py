@@ -77,8 +77,9 @@ def measure_gaps(speech: NDArray[np.int64], duration_s: Seconds) -> tuple[Second
         duration_s: the length of the segment.
 
     Returns:
-        The seconds before the first window of speech, the seconds after the last one, and the longest stretch between
-        two of them. Without speech both first values are ``duration_s``, and the third is 0.
+        The seconds before the first window of speech, the seconds after the last one, and the seconds of the longest
+        stretch without speech between two windows of speech. Without speech the first two values are ``duration_s``,
+        and the third is 0.
     """
     if not len(speech):
         return duration_s, duration_s, 0.0

@@ -137,7 +137,7 @@ class Suite(SyncScorerMixin):
         for model in self._run_order:
             rows = batch.rows_for(model.name)
             if self._cascade and self._cascade.skipped_model == model.name:
-                confident = self._cascade.find_confident(batch, answers)
+                confident = self._cascade.find_skipped_rows(batch, answers)
                 for row in confident:
                     answers[row][model.name] = SKIPPED
                 rows = [row for row in rows if row not in confident]

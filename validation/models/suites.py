@@ -42,7 +42,7 @@ class Cascade:
             _confirms(answers[model], language, min_p) for model, min_p in self.min_declared_p.items()
         )
 
-    def find_confident(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
+    def find_skipped_rows(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
         """Find the rows of a batch for which the model is skipped. A row that requests models by name is never skipped.
 
         Args:

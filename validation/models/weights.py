@@ -37,7 +37,7 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All weight files of one model, which packages of the package index contain."""
+    """All weight files of one model whose weights come with packages of the package index."""
 
     model: str
     source: str

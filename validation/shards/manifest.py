@@ -18,14 +18,15 @@ from validation.storage.store import delete_object, get_bytes, list_keys
 
 @dataclass(frozen=True, slots=True)
 class ShardVideo:
-    """A video in a shard."""
+    """A video that has rows in a shard."""
 
     video_id: str
     language: str | None
     segments: int
     """Number of rows of the video in the shard."""
     segments_expected: int | None
-    """The segment count of the queue. A difference from ``segments`` is recorded here and has no other effect."""
+    """The segment count of the video in the queue; None if the queue has none. A difference from ``segments`` has no
+    effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class ShardManifest:
 
     @property
     def receipt(self) -> ShardReceipt:
-        """Return the receipt of the shard, which the ledger stores."""
+        """The receipt of the shard, which a worker sends to the ledger when it commits the shard."""
         provenance = self.provenance
         return ShardReceipt(
             self.key,
@@ -56,6 +57,7 @@ class ShardManifest:
         )
 
     def to_json(self) -> bytes:
+        """Return the manifest as the JSON object that is stored beside the shard."""
         return _MANIFEST_JSON.dump_json(self, indent=2)
 
     @classmethod

@@ -14,7 +14,7 @@ from validation.scoring.text import NORMALISATION_VERSION
 
 
 class ShardRefused(Permanent):
-    """Rows break a rule of the format. No shard was written."""
+    """Rows break a rule of the format, so no shard was written. ``place`` is the row or the column."""
 
     def __init__(self, place: str, problem: str) -> None:
         self.place, self.problem = place, problem
@@ -22,7 +22,10 @@ class ShardRefused(Permanent):
 
 
 class ShardCorrupt(Permanent):
-    """A stored shard or manifest differs from the committed one, or is not readable."""
+    """A stored shard or manifest differs from the committed one, or is not readable.
+
+    ``fact`` is the property that differs, such as ``sha256``; ``expected`` and ``found`` are its two values.
+    """
 
     def __init__(self, key: str, fact: str, *, expected: object, found: object) -> None:
         self.key, self.fact, self.expected, self.found = key, fact, expected, found
@@ -61,7 +64,9 @@ _MARGIN = Column(
 )
 _REASONS = "Why the segment is not accepted, in the order of the rules; empty exactly if it is accepted."
 NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+"""Columns without null, besides ``reasons``."""
 NEVER_NEGATIVE = frozenset({"start_s", "end_s", "duration_s"})
+"""Numeric columns whose values are at least 0."""
 
 _TYPES: dict[ColumnType, pa.DataType] = {
     "float": pa.float64(),
@@ -75,7 +80,7 @@ def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
     """Return all columns of a suite's shards except ``reasons``, in order. Rules may read these columns.
 
     Args:
-        models: the columns of each model under its name, in the suite's order.
+        models: the columns of each model, by the model's name, in the order of the suite.
 
     Raises:
         BadInput: two columns would have the same name.
@@ -111,7 +116,7 @@ class ShardProvenance:
     flow_run_id: UUID | None
     """None for a chunk that was validated outside Prefect."""
     policy: str = "all"
-    """The policy that chose the models per segment: ``all``, or the name of a policy that skips models."""
+    """Which models scored a segment: ``all``, or the name of a cascade that skips some models for some segments."""
     schema_version: int = SCHEMA_VERSION
     normalisation_version: str = NORMALISATION_VERSION
 
@@ -136,6 +141,7 @@ def results_basis(
 
 
 def _model_columns(models: Mapping[str, Sequence[Column]]) -> list[Column]:
+    """Return the columns of all models as they are named in a shard, each model's fault column last."""
     return [
         Column(f"{model}_{column.name}", column.type, column.unit, column.description)
         for model, columns in models.items()
@@ -148,6 +154,7 @@ def _fault_column(model: str) -> Column:
 
 
 def _field(column: Column) -> pa.Field:
+    """Return the Arrow field of a column."""
     return pa.field(
         column.name,
         _TYPES[column.type],

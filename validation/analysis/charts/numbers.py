@@ -37,6 +37,7 @@ def time_ticks(start_s: Seconds, end_s: Seconds, *, max_ticks: int = 8) -> tuple
 
 
 UNKNOWN = "–"
+"""What is written for an unknown number."""
 
 Number = float | Decimal | None
 """A number of a SQL view; None means unknown."""

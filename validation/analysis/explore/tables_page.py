@@ -99,7 +99,7 @@ def _add_groups(app: Dash, context: ExploreContext) -> None:
         if tab != "groups":
             return [], []
         try:
-            return _fill(context.table.group(by, context.read_filter(stored, grid), context.read_rules(rules_json)))
+            return _contents(context.table.group(by, context.read_filter(stored, grid), context.read_rules(rules_json)))
         except BadInput:  # ``overview`` shows the message above the tabs
             return [], []
 
@@ -134,8 +134,8 @@ def _add_words(app: Dash, context: ExploreContext) -> None:
         if tab != "words":
             return [], []
         if kind == CHARACTERS:
-            return _fill(context.table.count_characters(lang))
-        return _fill(context.table.count_words(lang, (search or "").strip().casefold()))
+            return _contents(context.table.count_characters(lang))
+        return _contents(context.table.count_words(lang, (search or "").strip().casefold()))
 
 
 def _add_comparison(app: Dash, context: ExploreContext) -> None:
@@ -161,7 +161,12 @@ def _add_comparison(app: Dash, context: ExploreContext) -> None:
              f"{name} keeps": round(row.kept_before, 3)}
             for row in context.table.compare_hours(rules, other)
         ]  # fmt: skip
-        return (*_fill(changes), *_fill(hours), *_fill(context.table.find_changed(rules, other)), "")
+        return (
+            *_contents(changes),
+            *_contents(hours),
+            *_contents(context.table.find_changed(rules, other)),
+            "",
+        )
 
 
 def _add_revisions(app: Dash, context: ExploreContext, revisions: RevisionComparison) -> None:
@@ -180,7 +185,7 @@ def _add_revisions(app: Dash, context: ExploreContext, revisions: RevisionCompar
              "hours": round(each.hours, 3)}
             for each in revisions.count_changes(rules)
         ]  # fmt: skip
-        return (*_fill(changes), *_fill(revisions.find_changed(rules)))
+        return (*_contents(changes), *_contents(revisions.find_changed(rules)))
 
     @app.callback(
         Output("segment-name", "value", allow_duplicate=True),
@@ -199,7 +204,7 @@ def _add_revisions(app: Dash, context: ExploreContext, revisions: RevisionCompar
 def _add_reviews(app: Dash, context: ExploreContext) -> None:
     @app.callback(*_outputs("reviews-table"), Input("tabs", "value"), Input("reviewed", "data"))
     def list_reviews(_tab: str, _at: Any) -> tuple[Any, Any]:
-        return _fill([asdict(review) for review in context.reviews.all()])
+        return _contents([asdict(review) for review in context.reviews.all()])
 
     @app.callback(Output("reviews-file", "data"), Input("save-reviews", "n_clicks"), prevent_initial_call=True)
     def save(_clicks: int) -> Any:
@@ -208,6 +213,7 @@ def _add_reviews(app: Dash, context: ExploreContext) -> None:
 
 
 def _outputs(table: str) -> tuple[Output, Output]:
+    """Return the outputs of a callback that sets the rows and the columns of a table."""
     return Output(table, "rowData"), Output(table, "columnDefs")
 
 
@@ -224,7 +230,7 @@ def _make_table(name: str) -> dash_ag_grid.AgGrid:
     )
 
 
-def _fill(rows: Sequence[Row]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+def _contents(rows: Sequence[Row]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Return the rows and the column definitions of an AG Grid table. Lists in cells become comma-separated text."""
     shown: list[Mapping[str, Any]] = [
         {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}

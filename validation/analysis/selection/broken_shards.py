@@ -20,6 +20,7 @@ class BrokenShard:
 
     uri: str
     problem: str
+    """A sentence on the first broken rule."""
 
 
 def exclude_broken(source: ShardSource) -> tuple[ShardSource, tuple[BrokenShard, ...]]:
@@ -43,16 +44,17 @@ def exclude_broken(source: ShardSource) -> tuple[ShardSource, tuple[BrokenShard,
         for revision in source.revisions
     ]
     kept = [revision for revision in kept if revision.shards]
-    withheld = tuple(BrokenShard(uri, problem) for uri, problem in sorted(broken.items()))
+    excluded = tuple(BrokenShard(uri, problem) for uri, problem in sorted(broken.items()))
     if not kept:
-        first = withheld[0]
+        first = excluded[0]
         raise BadInput(
             f"every shard of suite {source.suite} breaks the format; the first is {first.uri}: {first.problem}"
         )
-    return replace(source, revisions=tuple(kept)), withheld
+    return replace(source, revisions=tuple(kept)), excluded
 
 
 def _find_broken(revision: RevisionShards, options: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the first broken rule of each broken shard of a revision, by URI."""
     with ThreadPoolExecutor(SCHEMA_READERS) as pool:
         schemas = list(pool.map(partial(read_schema, options=options), revision.shards))
     alike: dict[Hashable, list[ReadableShard]] = {}

@@ -17,14 +17,19 @@ from validation.errors import BadInput
 from validation.scoring.verdict import Decision
 
 CAPPED = "beyond a cap"
-"""Value of the column ``verdict`` for a segment that has a wanted verdict but is left out."""
+"""Value of the column ``verdict`` for a segment that has a wanted verdict but is beyond a cap."""
 MEMORY_LIMIT = "1GB"
 """Memory limit of DuckDB. DuckDB spills data beyond the limit to a temporary folder."""
 BATCH_ROWS = 200_000
+"""Number of rows that are copied to DuckDB at a time."""
 _SPEAKER = pl.col("video_id").hash(1) ^ pl.col("speaker").fill_null("").hash(2)
+"""Hash of a video's speaker."""
 _TEXT = pl.col("text_normalised").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]", "")
+"""The letters, marks and digits of a text in lower case."""
 BANDS_OF_TEXT = tuple(f"text{band}" for band in range(BANDS))
+"""Columns with the hashes of a text (``hash_bands``), each combined with the hash of its language."""
 _KEY = pl.col("video_id").hash(3) ^ pl.col("segment_index").hash(4)
+"""Hash that identifies a segment."""
 _AUDIO = ("duration_s", "rms_dbfs", "edge_start_db", "edge_end_db", "flat_fraction", "bandwidth_hz")
 """Two segments have equal audio if all these signals are equal bit for bit. Shards hold no hash of the audio."""
 
@@ -40,6 +45,7 @@ class Caps:
     """Texts of one language count as the same text if ``near_texts`` finds their letters, marks and digits, ignoring
     case, nearly equal."""
     distinct_audio: bool = False
+    """Whether only one of the segments with equal audio is kept."""
 
     def steps(self) -> Iterator[tuple[str, str]]:
         """Yield a label and an SQL condition per active cap, in the order of application.
@@ -47,14 +53,14 @@ class Caps:
         The label names the segments that the cap leaves out. The condition is true for segments within the cap.
         """
         if self.distinct_audio:
-            yield "equal audio", f"audio IS NULL OR {_count('audio')} = 1"
+            yield "equal audio", f"audio IS NULL OR {_place_in('audio')} = 1"
         if self.segments_per_text is not None:
-            counts = (f"{_count(band)} <= {self.segments_per_text}" for band in BANDS_OF_TEXT)
+            counts = (f"{_place_in(band)} <= {self.segments_per_text}" for band in BANDS_OF_TEXT)
             yield "nearly the same text", f"{BANDS_OF_TEXT[0]} IS NULL OR ({' AND '.join(counts)})"
         if self.hours_per_speaker is not None:
-            yield "more of a speaker", f"{_seconds('speaker')} <= {self.hours_per_speaker * 3600!r}"
+            yield "more of a speaker", f"{_seconds_up_to('speaker')} <= {self.hours_per_speaker * 3600!r}"
         if self.hours_per_video is not None:
-            yield "more of a video", f"{_seconds('video')} <= {self.hours_per_video * 3600!r}"
+            yield "more of a video", f"{_seconds_up_to('video')} <= {self.hours_per_video * 3600!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +122,16 @@ def _find_dropped(narrow: pl.LazyFrame, caps: Caps, folder: Path) -> tuple[npt.N
             TemporaryDirectory(dir=folder, prefix=".caps-") as temporary,
             duckdb.connect(Path(temporary, "caps.duckdb"), config={"memory_limit": MEMORY_LIMIT}) as database,
         ):
-            _fill(database, narrow)
-            summaries = [_cut(database, cap, within) for cap, within in caps.steps()]
+            _fill_wanted(database, narrow)
+            summaries = [_drop_beyond(database, cap, within) for cap, within in caps.steps()]
             keys = database.execute("SELECT key FROM dropped ORDER BY key").fetchnumpy()["key"]
             return np.asarray(keys, np.uint64), summaries
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise BadInput(f"the caps need space for a temporary file in {folder}: {error}") from None
 
 
-def _fill(database: duckdb.DuckDBPyConnection, narrow: pl.LazyFrame) -> None:
+def _fill_wanted(database: duckdb.DuckDBPyConnection, narrow: pl.LazyFrame) -> None:
+    """Write the wanted segments to the table ``wanted``, and create the empty table ``dropped``."""
     bands = ", ".join(f"{band} UBIGINT" for band in BANDS_OF_TEXT)
     database.execute(
         "CREATE TABLE wanted (key UBIGINT, video UBIGINT, speaker UBIGINT, audio UBIGINT, "
@@ -148,7 +155,7 @@ def _hash_texts(batch: pl.DataFrame) -> pl.DataFrame:
     return batch.drop("text", "language").with_columns(columns)
 
 
-def _cut(database: duckdb.DuckDBPyConnection, cap: str, within: str) -> CapSummary:
+def _drop_beyond(database: duckdb.DuckDBPyConnection, cap: str, within: str) -> CapSummary:
     """Move the segments for which the SQL condition ``within`` is false from the table ``wanted`` to ``dropped``."""
     database.execute(f"CREATE TABLE judged AS SELECT *, ({within}) AS within FROM wanted")  # noqa: S608 - from Caps
     database.execute("INSERT INTO dropped SELECT key FROM judged WHERE NOT within")
@@ -159,15 +166,18 @@ def _cut(database: duckdb.DuckDBPyConnection, cap: str, within: str) -> CapSumma
     return CapSummary(cap, segments, seconds / 3600)
 
 
-def _count(group: str) -> str:
+def _place_in(group: str) -> str:
+    """Return SQL for the place of a segment within its group, from 1, by margin."""
     return f"row_number() OVER (PARTITION BY {group} ORDER BY margin, key)"
 
 
-def _seconds(group: str) -> str:
+def _seconds_up_to(group: str) -> str:
+    """Return SQL for the seconds of a segment and of all segments of its group with a lower margin."""
     return f"sum(seconds) OVER (PARTITION BY {group} ORDER BY margin, key ROWS UNBOUNDED PRECEDING)"
 
 
 def _is_among(dropped: npt.NDArray[np.uint64], keys: pl.Series) -> pl.Series:
+    """Return for each key whether it is among the sorted keys ``dropped``."""
     if not len(dropped):
         return pl.Series(np.zeros(len(keys), bool))
     asked = keys.to_numpy()

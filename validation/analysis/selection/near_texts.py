@@ -16,7 +16,9 @@ ROWS = 9
 RUN = 4
 """Number of characters in a run."""
 _BLOCK_TEXTS = 20_000
+"""Number of texts that are hashed at a time."""
 _END = "\0" * (RUN - 1)
+"""Characters between two texts, so that a run at the end of a text has none of the next text."""
 Hashes = npt.NDArray[np.uint64]
 _RANDOM = np.random.default_rng(16)  # fixed: equal texts have equal hashes in every process
 _RUN_FACTORS, _MIX, _JOIN = (_RANDOM.integers(1, 2**63, size, np.uint64) * 2 + 1 for size in (RUN, 2, 1))

@@ -76,7 +76,7 @@ def find_committed_shards(
     if folder:
         for shard in committed:
             _check_copy(folder / shard.shard_key, shard)
-    return _group(suite, committed, root, options)
+    return _group_revisions(suite, committed, root, options)
 
 
 def find_in_catalogue(
@@ -124,7 +124,7 @@ def find_in_catalogue(
     if folder:
         for shard in committed:
             _check_size(folder / shard.shard_key, shard)
-    return _group(suite, committed, root, options)
+    return _group_revisions(suite, committed, root, options)
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
@@ -165,7 +165,7 @@ def _choose(shards: Sequence[CommittedShard], suite: str, up_to: str | None) -> 
     return committed if up_to is None else _drop_later_revisions(committed, up_to)
 
 
-def _group(
+def _group_revisions(
     suite: str, committed: Sequence[CommittedShard], root: str, options: Mapping[str, str] | None
 ) -> ShardSource:
     revisions = []
@@ -180,6 +180,7 @@ def _group(
 
 
 def _day(shard: CommittedShard) -> str:
+    """Return the UTC date of a shard's commit as ``YYYY-MM-DD``."""
     return shard.closed_at.astimezone(UTC).date().isoformat()
 
 
@@ -212,7 +213,9 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
 
 
 def polars_location(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
-    """Return the common prefix of all shard URLs in the results store, and polars' storage options for the store.
+    """Return the URL of the results store as polars reads it, to which a shard's key is added, and its storage options.
+
+    The storage options are None for a local folder.
 
     Raises:
         BadInput: polars cannot read a store with this URL scheme, or an access key is missing.
@@ -275,6 +278,7 @@ def _read_manifest(path: Path) -> ShardManifest:
 
 
 def _drop_later_revisions(committed: Sequence[CommittedShard], revision: str) -> list[CommittedShard]:
+    """Return the shards of ``revision`` and of the revisions that were first committed before it."""
     since = {shard.revision: shard.revision_since for shard in committed}
     if revision not in since:
         raise BadInput(f"no committed shard is of revision {revision!r}; there are {', '.join(since)}")
@@ -291,6 +295,7 @@ def _check_copy(path: Path, shard: CommittedShard) -> None:
 
 
 def _check_size(path: Path, shard: CommittedShard) -> None:
+    """Raise an error if a copied file is missing, or if its size differs from the ledger or the catalogue."""
     if not path.is_file():
         raise BadInput(f"the committed shard {path} is missing: copy the whole results store")
     if shard.shard_bytes != (found := path.stat().st_size):
@@ -298,5 +303,6 @@ def _check_size(path: Path, shard: CommittedShard) -> None:
 
 
 def _require_one(what: str, found: Sequence[str], remedy: str) -> None:
+    """Raise ``BadInput`` if ``found`` has more than one element."""
     if len(found) > 1:
         raise BadInput(f"the shards are of {len(found)} {what} ({'; '.join(found)}): {remedy}")

@@ -15,7 +15,7 @@ _HOURS = (pl.col("seconds").sum() / 3600).alias("hours")
 MANY_REVIEWS = 0.2
 """Share of a language's hours in review from which on the summary says why."""
 ACCEPTED = "nothing: it is accepted"
-"""Reason that the summary lists for accepted segments if the selection does not keep accepted segments."""
+"""The reason of the summary for dropped segments that are accepted, if only other verdicts are kept."""
 
 
 @dataclass(frozen=True, slots=True)

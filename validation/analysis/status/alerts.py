@@ -23,6 +23,7 @@ from validation.ledger.rpc import translate_error
 MAX_EXAMPLES = 3
 """Maximum number of rows that the description of a firing alert lists."""
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+"""Matches a Markdown link; the group is its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def plain_remedy(alert: Alert) -> str:
 
 
 def _evaluate(engine: Engine, alert: Alert) -> list[dict[str, Any]]:
+    """Return the rows of an alert's query."""
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.exec_driver_sql(alert.query).mappings()]
@@ -110,7 +112,7 @@ _HEAD = "# Alert rules for Grafana's provisioning, made from sql/alerts.toml by 
 
 
 def replace_alerts_section(page: str) -> str:
-    """Return the page with a new section on alerts. This section is the last one of the page."""
+    """Replace the section on alerts, which is the last section of the page ``docs/operate.md``."""
     before = page[: page.index(HEADING)]
     sections = [
         f"\n### {alert.name}\n{alert.meaning} Severity: {alert.severity}.\n**What to do.** {alert.remedy}\n"

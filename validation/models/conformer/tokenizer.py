@@ -188,7 +188,7 @@ class SubwordTokenizer:
         return TokenizedTranscript(tuple(tokens), tuple(words), covered / spoken if spoken else None)
 
     def _stretches(self, word: str) -> Iterator[tuple[bool, str]]:
-        """Split a word into stretches; yield for each whether pieces can form it. U+2581 precedes the first stretch."""
+        """Yield the stretches of a word, each after whether pieces can form it. U+2581 precedes the first stretch."""
         lead = _WORD_START
         for known, letters in groupby(word, key=self._alphabet.__contains__):
             stretch = lead + "".join(letters)

@@ -66,7 +66,7 @@ def make_video_failure(video_id: str, error: Exception) -> VideoFailure:
 OUTCOME_FILE_VARIABLE = "VFLEET_OUTCOME_FILE"
 """Environment variable of a flow run with the path of the file to which the run writes its outcome for its worker."""
 STOP_ERRORS = (BoxKeyRejected, StoreRefused, SourceMismatch)
-"""Errors after which the worker stops at once: every further chunk would fail with the same error."""
+"""Errors after which the worker stops at once, because the next chunk would probably fail with the same error."""
 MAX_EQUAL_REFUSALS = 3
 """The worker stops after this many flow runs in a row that ended with the same error."""
 

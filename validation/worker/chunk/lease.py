@@ -47,7 +47,7 @@ class LeaseRenewer:
             progress: returns the progress to report with each renewal.
             period_s: time between renewals.
             requested_at: time of the first request of the claim (monotonic clock); None means the current time. The
-                lease may have started then, because a repeated claim returns the lease of the first one.
+                lease may have started at this time, because a repeated claim returns the lease of the first one.
         """
         self._engine, self._claim, self._progress, self._period_s = engine, claim, progress, period_s
         self._lost: ClaimLost | None = None
