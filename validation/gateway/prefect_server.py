@@ -152,7 +152,9 @@ class Ownership:
         self._box_of_run.put(run, box)
 
     async def owns(self, box: str, run: UUID) -> bool:
-        """Return whether a box took a flow run, and the run is not scheduled again.
+        """Return whether a box took a flow run. A scheduled run, or a run of another pool, belongs to no box.
+
+        The owner of a run is cached, so a run that is scheduled again later still counts as the box's.
 
         Raises:
             httpx.HTTPError: the server does not answer.
