@@ -304,6 +304,6 @@ def _check_size(path: Path, shard: CommittedShard) -> None:
 
 
 def _require_one(what: str, found: Sequence[str], remedy: str) -> None:
-    """Raise ``BadInput`` if ``found`` has more than one element. The message has ``what`` they are and the ``remedy``."""
+    """Raise ``BadInput`` if ``found`` has several elements. The message has ``what`` they are and the ``remedy``."""
     if len(found) > 1:
         raise BadInput(f"the shards are of {len(found)} {what} ({'; '.join(found)}): {remedy}")
