@@ -168,6 +168,7 @@ def _choose(shards: Sequence[CommittedShard], suite: str, up_to: str | None) -> 
 def _group_revisions(
     suite: str, committed: Sequence[CommittedShard], root: str, options: Mapping[str, str] | None
 ) -> ShardSource:
+    """Build the source from committed shards, which are sorted by revision. Shard keys are appended to ``root``."""
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
@@ -303,6 +304,6 @@ def _check_size(path: Path, shard: CommittedShard) -> None:
 
 
 def _require_one(what: str, found: Sequence[str], remedy: str) -> None:
-    """Raise ``BadInput`` if ``found`` has more than one element."""
+    """Raise ``BadInput`` if ``found`` has several elements. The message has ``what`` they are and the ``remedy``."""
     if len(found) > 1:
         raise BadInput(f"the shards are of {len(found)} {what} ({'; '.join(found)}): {remedy}")
