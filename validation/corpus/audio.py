@@ -82,9 +82,7 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
         name = name_other_than_audio(payload[:SNIFFED_BYTES])
         message = f"it is {name}, not audio" if name else str(error).partition("\n")[0]
         raise Undecodable("undecodable", message) from None
-    if not np.isfinite(waveform).all():
-        raise Undecodable("not_finite", "samples are NaN or infinite")
-    return _check_min_length(np.clip(waveform, -1.0, 1.0, out=waveform))
+    return _clip(_check_min_length(waveform))
 
 
 def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: Seconds = 3600.0) -> Waveform:
@@ -114,12 +112,13 @@ class _Mixer:
         if self._channel is not None:
             one: Waveform = np.ascontiguousarray(channels[min(self._channel, len(channels) - 1)], np.float32)
             return one
+        if len(channels) == 1:
+            return np.asarray(channels[0], np.float32)
         with np.errstate(all="ignore"):  # `decode_audio` rejects samples that are not finite
             mono: Waveform = np.asarray(channels.mean(axis=0, dtype=np.float32))
-            if len(channels) > 1:
-                energy = np.square(channels, dtype=np.float64).sum(axis=1)
-                self._mix_energy += float(np.square(mono, dtype=np.float64).sum())
-                self._channel_energy = _add_padded(self._channel_energy, energy)
+            energy = np.square(channels, dtype=np.float64).sum(axis=1)
+            self._mix_energy += float(np.square(mono, dtype=np.float64).sum())
+            self._channel_energy = _add_padded(self._channel_energy, energy)
         return mono
 
     def find_channel(self) -> int | None:
@@ -149,7 +148,8 @@ def _decode(file: AudioFile, limit_s: Seconds) -> Waveform:
 
 
 def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Waveform:
-    resampler, pieces, frames = None, [np.empty(0, np.float32)], 0
+    pieces: list[Waveform] = []
+    resampler, frames = None, 0
     for sample_rate, channels in blocks:
         if not _RATES[0] <= sample_rate <= _RATES[1] or len(channels) > _MAX_CHANNELS:
             raise Undecodable("undecodable", f"its header says {sample_rate} Hz and {len(channels)} channels")
@@ -164,7 +164,15 @@ def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Wavef
         pieces.append(resampler.resample_chunk(samples))
     if resampler:
         pieces.append(resampler.resample_chunk(np.empty(0, np.float32), last=True))
-    return np.concatenate(pieces)
+    return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.float32), *pieces])
+
+
+def _clip(waveform: Waveform) -> Waveform:
+    """Clip samples to [-1, 1] in place. Raise ``Undecodable`` if a sample is NaN or infinite."""
+    low, high = waveform.min(), waveform.max()  # either is NaN if a sample is
+    if not np.isfinite([low, high]).all():
+        raise Undecodable("not_finite", "samples are NaN or infinite")
+    return waveform if low >= -1.0 and high <= 1.0 else np.clip(waveform, -1.0, 1.0, out=waveform)
 
 
 def _check_min_length(waveform: Waveform) -> Waveform:
@@ -191,7 +199,10 @@ def _read_blocks(file: AudioFile) -> Iterator[Block]:
 def _read_with_libsndfile(file: soundfile.SoundFile) -> Iterator[Block]:
     with file:
         frames = 0
-        while len(samples := file.read(_BLOCK_SAMPLES // file.channels, dtype="float32", always_2d=True)):
+        while frames < file.frames:  # each read also seeks, so there is none at the end
+            samples = file.read(_BLOCK_SAMPLES // file.channels, dtype="float32", always_2d=True)
+            if not len(samples):
+                break
             frames += len(samples)
             yield Block(file.samplerate, samples.T)
         if file.frames < _UNKNOWN_FRAMES:

@@ -90,6 +90,15 @@ _MAX_CANDIDATES = 3
 _CRC8_POLYNOMIAL = 0x07
 
 
+def _shift_crc8(crc: int) -> int:
+    for _ in range(8):
+        crc = crc << 1 ^ (_CRC8_POLYNOMIAL if crc & 0x80 else 0)
+    return crc & 0xFF
+
+
+_CRC8_OF_BYTE = bytes(map(_shift_crc8, range(256)))
+
+
 class _Frame(NamedTuple):
     """The header of a frame (RFC 9639, section 9.1)."""
 
@@ -202,8 +211,5 @@ def _rate_of_code(code: int, behind: bytes) -> tuple[int, int]:
 def _crc8(header: bytes) -> int:
     crc = 0
     for byte in header:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc << 1 ^ (_CRC8_POLYNOMIAL if crc & 0x80 else 0)
-        crc &= 0xFF
+        crc = _CRC8_OF_BYTE[crc ^ byte]
     return crc
