@@ -2,8 +2,9 @@
 
     python bench/flow_start.py [--rounds 5]
 
-The programs run in turn, after a first run that compiles all modules, as the image has them compiled. The script prints one row per program: the median of its CPU time, and the ratio of this time
-to that of `prefect.engine`, which every flow process imports.
+The programs run in turn, after a first run that compiles all modules, as the image has them compiled. The script prints
+one row per program: the median of its CPU time, and the ratio of this time to that of `prefect.engine`, which every
+flow process imports.
 """
 
 import argparse

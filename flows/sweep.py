@@ -3,7 +3,7 @@
 from prefect import flow, get_run_logger
 
 from blocks.control import open_control_services
-from tasks.control import ask_ended_runs, log_sweep, publish_report, reconcile_flow_runs
+from tasks.control import ask_ended_runs, log_sweep, publish_sweep, reconcile_flow_runs
 from validation.control.sweep import sweep
 from validation.ledger.queries import (
     read_expired_chunks,
@@ -33,7 +33,7 @@ def sweep_stale_claims(*, orphans: bool = True) -> str:
     expired = read_expired_chunks(control.engine)  # taken back by this sweep, an earlier sweep or a claim
     corrected = reconcile_flow_runs(expired, held, sessions, return_state=True)
     corrections = corrected.result() if corrected.is_completed() else []
-    publish_report(report, corrections)
+    publish_sweep(report, corrections)
     log_sweep(get_run_logger(), report, corrections)
     report.raise_if_incomplete()
     return f"{len(report.swept)} chunks, {len(report.orphans)} orphans, {len(report.stale_workers)} silent workers"

@@ -29,10 +29,10 @@ class TrustedClip:
     """Whether the speech is synthetic. Recognisers make more errors on synthetic speech than on human speech."""
 
 
-def load_trusted(folder: Path) -> list[TrustedClip]:
-    """Read a folder of audio files and its ``manifest.json`` (a list) or ``manifest.jsonl``.
+def load_trusted_clips(folder: Path) -> list[TrustedClip]:
+    """Read the clips of a folder of audio files with a ``manifest.json`` (a list) or ``manifest.jsonl``.
 
-    An entry has ``file``, ``text`` and ``language`` (or ``lang``); other keys are ignored.
+    The manifest has one entry per clip, with ``file``, ``text`` and ``language`` (or ``lang``); other keys are ignored.
 
     Raises:
         BadInput: there is no manifest, or an entry lacks a key, has an unknown language or unreadable audio.

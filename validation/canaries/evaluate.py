@@ -64,7 +64,13 @@ _COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type =
 
 
 def tolerance_for(column: str, value: float, unit: str | None) -> float:
-    """Return the absolute tolerance of one number of a shard. ``unit`` is the unit of its column."""
+    """Return by how much a box's number may differ from the known answer; 0 if it must be equal.
+
+    Args:
+        column: the column of the number.
+        value: the known answer.
+        unit: the unit of the column; None if the column has none.
+    """
     if column in _COMPUTED:
         return ROUNDING_TOLERANCE * (1 + abs(value))
     if unit == "probability":
@@ -199,7 +205,7 @@ class _ShardAnswers:
     """The rows of each video, by video id, in the order of its segments."""
     units: Units
     basis: Mapping[str, str]
-    """Versions on which the answers depend in addition to the models, for example that of the rules."""
+    """The versions on which the answers depend besides the models' revisions (``results_basis``)."""
 
 
 def _evaluate_shard(results: ObjectStore, canaries: Sequence[PendingCanary]) -> list[tuple[Outcome, str | None]]:
@@ -211,11 +217,12 @@ def _evaluate_shard(results: ObjectStore, canaries: Sequence[PendingCanary]) -> 
         return [("inconclusive", f"the video failed: {canary.error}") for canary in canaries]
     if not any(canary.is_comparable for canary in canaries):
         return [OTHER_MODELS for _ in canaries]
-    answers = _read(results, canaries)
+    answers = _read_answers(results, canaries)
     return [_compare(canary, answers) for canary in canaries]
 
 
 def _compare(canary: PendingCanary, answers: _ShardAnswers) -> tuple[Outcome, str | None]:
+    """Return the outcome of one canary, and a finding that explains it; no finding if the canary is right."""
     if not canary.is_comparable:
         return OTHER_MODELS
     if canary.basis != answers.basis:
@@ -235,7 +242,7 @@ def _format_basis(basis: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in basis.items()) or "unknown rules"
 
 
-def _read(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _ShardAnswers:
+def _read_answers(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _ShardAnswers:
     """Read the rows of the canaries from their shard.
 
     Raises:

@@ -95,7 +95,7 @@ def export(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The segments to export."""
+    """The segments to export. They are read from the shards or the selection file when ``freeze`` is called."""
 
     origin: Mapping[str, Any]
     """The fields of the export's plan that describe the source of the segments."""

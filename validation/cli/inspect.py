@@ -82,14 +82,14 @@ def _print(found: "Inspection") -> None:
         say(f"refused: {found.refusal}")
     else:
         say(f"{found.key}: layout {found.layout}")
-        say(f"because {found.reason}")
+        say(f"because {found.layout_reason}")
         print_table(
             ("segment", "member", "video time", "decoded", "language", "text", "fault"), map(_row, found.segments)
         )
         faults = sum(segment.fault is not None for segment in found.segments)
         say(f"{len(found.segments)} segments, {faults} with a fault")
-    if found.passed_over:
-        say("passed over: " + ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.items()))
+    if found.ignored_files:
+        say("ignored files: " + ", ".join(f"{count} {suffix}" for suffix, count in found.ignored_files.items()))
 
 
 def _row(segment: "InspectedSegment") -> tuple[str, ...]:

@@ -30,10 +30,10 @@ from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
 from validation.shards.manifest import ShardManifest, delete_shard, read_manifest
-from validation.shards.naming import compacted_key, sibling_key
+from validation.shards.naming import compacted_key, manifest_key_of
 from validation.shards.reader import group_shards, verify_shard
 from validation.shards.schema import ShardCorrupt, ShardProvenance
-from validation.shards.writer import write_table
+from validation.shards.writer import encode_table
 from validation.storage.store import get_bytes, put_if_absent
 
 COMPACTOR = "compaction"
@@ -77,7 +77,7 @@ def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardM
         raise BadInput(f"video {twice[0]} is in two shards that are to be merged")
     provenance = replace(first, chunk_id=token, worker_id=COMPACTOR, flow_run_id=None)
     table = pa.concat_tables(_take_rows(part) for part in parts)
-    payload = write_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
+    payload = encode_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
     return payload, ShardManifest(
         key=compacted_key(first.suite, token),
         rows=len(table),
@@ -91,6 +91,7 @@ def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardM
 
 
 def _carry_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> tuple[VideoFailure, ...]:
+    """Return the failures in the manifests of the parts, except failures of the videos in ``validated``."""
     failures = {
         failure: None for part in parts for failure in part.manifest.failed if failure.video_id not in validated
     }
@@ -98,6 +99,7 @@ def _carry_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> t
 
 
 def _take_rows(part: ShardPart) -> pa.Table:
+    """Return the rows of a shard without the rows of its superseded videos."""
     table = pq.read_table(pa.BufferReader(part.payload))
     table = table.cast(pa.schema([_own_metadata(field) for field in table.schema]))
     if part.superseded:
@@ -133,13 +135,18 @@ def plan_compactions(
     """
     small = [shard for shard in shards if shard.shard_bytes <= target_bytes // 2]
     with ThreadPoolExecutor(READERS) as pool:
-        manifests = list(pool.map(partial(read_manifest, results), [shard.shard_key for shard in small]))
-    keyed = [(repr(merging_key(m.provenance)), shard) for shard, m in zip(small, manifests, strict=True)]
+        merging = list(pool.map(partial(_read_merging_key, results), [shard.shard_key for shard in small]))
+    keyed = list(zip(merging, small, strict=True))
     keyed.sort(key=lambda item: (item[0], item[1].shard_key))
     groups: list[list[CommittedShard]] = []
     for _, alike in groupby(keyed, key=lambda item: item[0]):
         groups += group_shards([shard for _, shard in alike], lambda shard: shard.shard_bytes, target_bytes)
     return [group for group in groups if len(group) > 1]
+
+
+def _read_merging_key(results: ObjectStore, key: str) -> str:
+    """Read the merging key of a shard. The rest of the manifest is dropped: it has one entry per video."""
+    return repr(merging_key(read_manifest(results, key).provenance))
 
 
 def compact_group(engine: Engine, results: ObjectStore, group: Sequence[CommittedShard]) -> ShardManifest | None:
@@ -166,7 +173,7 @@ def compact_steps(
     started_s = time.monotonic()
     put_if_absent(results, manifest.key, payload)
     yield manifest
-    put_if_absent(results, sibling_key(manifest.key), manifest.to_json())
+    put_if_absent(results, manifest_key_of(manifest.key), manifest.to_json())
     yield manifest
     if time.monotonic() - started_s > COMMIT_TIMEOUT_S or not _commit(engine, manifest):
         delete_shard(results, manifest.key)

@@ -29,6 +29,8 @@ _W64_HEADER_BYTES, _W64_CHUNK_BYTES = 40, 24
 
 
 class _Chunk(NamedTuple):
+    """The place of a chunk in the file."""
+
     start: int
     """Byte position of the chunk's content in the file."""
     size: int
@@ -62,7 +64,9 @@ def read_wav(payload: bytes) -> AudioFile:
 
 
 def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
-    """Return the bytes per frame and the bytes per second that the ``fmt`` chunk declares; else (1, 0).
+    """Return the bytes per frame and the bytes per second of a ``fmt`` chunk; (1, 0) if it is missing or too short.
+
+    If uncompressed or companded samples declare 0 bytes per second, the bytes are computed from rate and frame size.
 
     Raises:
         WrongLength: the numbers of the chunk contradict each other, so one is damaged, possibly the sample rate.
@@ -190,6 +194,7 @@ def _check_size(payload: bytes, riff_bytes: int) -> None:
 
 
 def _check_samples(payload: bytes, data: _Chunk, bytes_per_s: int) -> None:
+    """Raise ``WrongLength`` if samples are cut off, or if more than ``MAX_STRAY_S`` of unknown bytes follow them."""
     stop = data.start + data.size
     if stop > len(payload):
         raise WrongLength(f"its samples have {len(payload) - data.start} of {data.size} bytes")

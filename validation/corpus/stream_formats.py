@@ -50,6 +50,7 @@ def read_ogg(payload: bytes) -> AudioFile:
 
 
 def _cut_ogg_page(payload: bytes, start: int) -> bytes:
+    """Return the page at ``start``; raise ``WrongLength`` if the page is cut off."""
     body = start + _OGG_HEADER.size
     segments = payload[body : body + payload[body - 1]] if body <= len(payload) else b""
     stop = body + len(segments) + sum(segments)
@@ -117,7 +118,7 @@ def read_flac(payload: bytes) -> AudioFile:
     (RFC 9639, section 8.2). libsndfile rejects such a file, so FFmpeg decodes it.
 
     Raises:
-        WrongLength: the last frame ends at another sample, or the frames have another sample rate.
+        WrongLength: the last frame does not end at the declared sample, or STREAMINFO has another sample rate.
     """
     info = int.from_bytes(payload[_STREAMINFO][10:18], "big")
     rate, total = info >> 44, info & ((1 << 36) - 1)
@@ -209,6 +210,7 @@ def _rate_of_code(code: int, behind: bytes) -> tuple[int, int]:
 
 
 def _crc8(header: bytes) -> int:
+    """Return the CRC-8 of a frame header (RFC 9639, section 9.1.8)."""
     crc = 0
     for byte in header:
         crc = _CRC8_OF_BYTE[crc ^ byte]

@@ -60,6 +60,7 @@ def serve(suite: Suite, path: Path, ready_pipe: TextIO) -> None:
 
 
 def describe_suite(suite: Suite) -> SuiteInfo:
+    """Return the properties of a suite that clients need."""
     return SuiteInfo(
         name=suite.name,
         roles=suite.roles,
@@ -78,15 +79,16 @@ def _keep_stdout() -> TextIO:
 
 
 def _notify(ready_pipe: TextIO, message: dict[str, Any]) -> None:
+    """Write a message to the process that started this server, as one line of JSON."""
     ready_pipe.write(json.dumps(message) + "\n")
     ready_pipe.flush()
 
 
-def end(code: int) -> NoReturn:
+def exit_at_once(code: int) -> NoReturn:
     """Exit at once, without joining the executor threads: a batch may be running, and no client waits for it."""
     logging.shutdown()
     os._exit(code)
 
 
 if __name__ == "__main__":
-    end(main())
+    exit_at_once(main())

@@ -15,7 +15,7 @@ _CHECK = "check DATABASE_URL and that Postgres is up"
 
 
 class LedgerRefused(Permanent):
-    """The ledger refused a call that breaks a rule of the ledger. The cause is an error in this program."""
+    """The ledger refused a call: its arguments break a rule, or the box is at a limit. A retry is refused again."""
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -77,7 +77,7 @@ class BoxKeyRejected(BadInput):
 
 
 class WorkerQuarantined(BadInput):
-    """The worker is quarantined, because a canary was wrong or it failed valid videos. It may not claim."""
+    """The worker may not claim: it answered a canary wrongly, or failed videos that other boxes validate."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id

@@ -5,7 +5,7 @@ from functools import cache
 
 import regex
 
-NORMALISATION = "1"
+NORMALISATION_VERSION = "1"
 """Version of ``normalise_text``, written into every shard. Any change of its output needs a new version."""
 
 UNSPACED_LANGUAGES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})

@@ -46,6 +46,14 @@ def format_count(value: Number) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
+def format_short_count(value: int) -> str:
+    """Format a count with at most three digits: ``950``, ``12k``, ``3.4M``."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if value >= 0.9995 * unit:  # what three digits round to the unit
+            return f"{value / unit:.3g}{name}"
+    return str(value)
+
+
 def format_things(count: int, one: str, many: str) -> str:
     """Format a count with its noun, in the singular (``one``) or the plural (``many``)."""
     return f"{format_count(count)} {one if count == 1 else many}"

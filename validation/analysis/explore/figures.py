@@ -8,7 +8,8 @@ from validation.analysis.charts.svg import FONT, LIGHT
 from validation.analysis.explore.audio import compute_envelope, measure_spectrogram
 from validation.analysis.explore.database import BINS
 from validation.analysis.explore.queries import Histogram, LanguageHours
-from validation.domain import Waveform
+from validation.analysis.explore.word_times import WordTime
+from validation.domain import SAMPLE_RATE, Seconds, Waveform
 
 Figure = Mapping[str, Any]
 _PALE = "#cfd6df"
@@ -79,16 +80,23 @@ def draw_hours(hours: Sequence[LanguageHours]) -> Figure:
     }  # fmt: skip
 
 
-def draw_waveform(samples: Waveform) -> Figure:
+def draw_waveform(samples: Waveform, words: Sequence[WordTime] = ()) -> Figure:
+    """Draw the waveform, and above it each word over its time. Neighbouring words are on different lines."""
     times, low, high = compute_envelope(samples)
-    layout = _layout("waveform", height=130)
-    layout["yaxis"] |= {"range": [-1, 1], "fixedrange": True}
+    layout = _layout("waveform, and words at estimated times" if words else "waveform", height=200 if words else 130)
+    layout["yaxis"] |= {"range": [-1, 2.2 if words else 1], "fixedrange": True, "tickvals": [-1, 0, 1]}
+    layout["xaxis"] |= {"range": [0, len(samples) / SAMPLE_RATE]}
+    layout["shapes"] = [_edge(word.start, place) for place, word in enumerate(words)]
     line = {"color": LIGHT["blue"], "width": 1}
     return {
         "data": [
             {"type": "scatter", "mode": "lines", "x": times, "y": low, "line": line, "hoverinfo": "skip"},
             {"type": "scatter", "mode": "lines", "x": times, "y": high, "line": line, "fill": "tonexty",
              "hoverinfo": "skip"},
+            {"type": "scatter", "mode": "text", "x": [word.start for word in words],
+             "y": [_height(place) for place in range(len(words))], "text": [word.word for word in words],
+             "textposition": "middle right", "textfont": {"color": LIGHT["ink"], "size": 12}, "cliponaxis": False,
+             "hovertemplate": "%{text}: from %{x:.2f} s<extra></extra>"},
         ],
         "layout": layout,
     }  # fmt: skip
@@ -106,6 +114,15 @@ def draw_spectrogram(samples: Waveform) -> Figure:
         ],
         "layout": layout,
     }  # fmt: skip
+
+
+def _height(place: int) -> float:
+    return 2.0 - 0.4 * (place % 3)
+
+
+def _edge(x: Seconds, place: int) -> dict[str, Any]:
+    return {"type": "line", "x0": x, "x1": x, "y0": -1, "y1": _height(place), "layer": "below",
+            "line": {"color": LIGHT["grid"], "width": 1}}  # fmt: skip
 
 
 def _layout(title: str, *, height: int) -> dict[str, Any]:

@@ -162,6 +162,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
 
 
 def _change_filter(context: ExploreContext, where: str | None, stored: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Apply the user's last action to the stored filter. Return the new filter and the new text of the SQL field."""
     stored = {"ranges": {}, "values": {}, "where": ""} | dict(stored or {})
     changed, value = ctx.triggered_id, ctx.triggered[0]["value"]
     if changed == "clear":
@@ -189,6 +190,7 @@ def _change_filter(context: ExploreContext, where: str | None, stored: Mapping[s
 
 
 def _read_brush(moved: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the brushed range in Plotly's ``relayoutData``; None if the change was not a brush."""
     if "xaxis.range[0]" in moved:
         return float(moved["xaxis.range[0]"]), float(moved["xaxis.range[1]"])
     return (float(moved["xaxis.range"][0]), float(moved["xaxis.range"][1])) if "xaxis.range" in moved else None

@@ -11,7 +11,10 @@ from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.figures import CONFIG, draw_spectrogram, draw_waveform
 from validation.analysis.explore.queries import Row
 from validation.analysis.explore.reviews import Review
+from validation.analysis.explore.word_times import WordTime, estimate_word_times
+from validation.analysis.segment_address import read_segment
 from validation.analysis.word_diff import diff_words
+from validation.domain import SAMPLE_RATE
 from validation.errors import BadInput
 from validation.scoring.verdict import Rule, Rules
 
@@ -64,6 +67,12 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         State("segment-name", "value"),
         prevent_initial_call=True,
     )(_choose_segment)
+    app.callback(
+        Output("segment-name", "value", allow_duplicate=True),
+        Output("tabs", "value", allow_duplicate=True),
+        Input("address", "search"),
+        prevent_initial_call="initial_duplicate",
+    )(_open_address)
 
     @app.callback(
         Output("segment-body", "children"),
@@ -129,6 +138,14 @@ def _choose_segment(clicked: Any, _previous: int, _next: int, name: str | None) 
     return f"{video_id}/{max(moved, 0)}", no_update
 
 
+def _open_address(query: str | None) -> tuple[str, str]:
+    """Open the segment that the address of the page names, as links of the report do."""
+    name = read_segment(query or "")
+    if name is None:
+        raise PreventUpdate
+    return name, "segment"
+
+
 def _make_review(row: Row, decision: Any, corrected: str | None, note: str | None) -> Review:
     return Review(
         video_id=row["video_id"],
@@ -152,6 +169,7 @@ def _describe(context: ExploreContext, row: Row, rules: Rules) -> Iterator[Any]:
     yield from _show_audio(context, row)
     yield html.H2("Text")
     yield from _show_texts(row)
+    yield from _show_differences(context, row)
     yield html.H2("Signals")
     yield _list_signals(context, row, rules)
 
@@ -163,8 +181,44 @@ def _show_audio(context: ExploreContext, row: Row) -> Iterator[Any]:
         return
     address = "/audio?" + urlencode({"video_id": row["video_id"], "segment": row["segment"]})
     yield html.Audio(src=address, controls=True, id="player")
-    yield dcc.Graph(figure=dict(draw_waveform(samples)), config=CONFIG)
+    words = estimate_word_times(row, len(samples) / SAMPLE_RATE)
+    yield html.P([_make_word(word) for word in words], id="words", title="Click a word to hear it.")
+    yield dcc.Graph(figure=dict(draw_waveform(samples, words)), config=CONFIG)
     yield dcc.Graph(figure=dict(draw_spectrogram(samples)), config=CONFIG)
+    yield html.P(
+        "Times of words are estimated from their lengths and from where speech begins and ends: shards hold no times "
+        "of words. Click a word to hear it.",
+        className="hint",
+    )
+
+
+def _make_word(word: WordTime) -> html.Span:
+    """Make a word that ``explore.js`` plays on a click and marks while it is played."""
+    times: dict[str, Any] = {"data-start": f"{word.start:.3f}", "data-end": f"{word.end:.3f}"}
+    return html.Span(word.word + " ", className="word", **times)
+
+
+def _show_differences(context: ExploreContext, row: Row) -> Iterator[Any]:
+    """Show the columns whose values differ from the earlier revision that the page is compared with."""
+    if context.revisions is None:
+        return
+    yield html.H2(f"Compared with revision {context.revisions.revision}")
+    found = context.revisions.find_differences(row)
+    differences = None if found is None else list(found)
+    if not differences:
+        absent = "That revision has no answer for this segment." if differences is None else "All answers are equal."
+        yield html.P(absent, id="no-differences")
+        return
+    lines = [html.Tr([html.Th("column"), html.Th("then"), html.Th("now")])]
+    lines += [
+        html.Tr([html.Td(each.column), html.Td(_show_value(each.earlier)), html.Td(_show_value(each.now))])
+        for each in differences
+    ]
+    yield html.Table(lines, className="differences", id="differences")
+
+
+def _show_value(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def _show_texts(row: Row) -> Iterator[Any]:
@@ -188,7 +242,7 @@ def _list_signals(context: ExploreContext, row: Row, rules: Rules) -> html.Table
             continue
         unit, description = context.described.get(name, ("", ""))
         reading = [rule for rule in rules.effective if any(condition.column == name for condition in rule.when)]
-        shown = f"{value:.5g}" if isinstance(value, float) else "none" if value is None else str(value)
+        shown = _show_value(value)
         lines.append(
             html.Tr(
                 [

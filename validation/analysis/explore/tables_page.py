@@ -11,6 +11,7 @@ from dash.exceptions import PreventUpdate
 
 from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.queries import GROUPS, Row
+from validation.analysis.explore.revisions import RevisionComparison
 from validation.errors import BadInput
 
 WORDS, CHARACTERS = "words", "characters"
@@ -52,6 +53,21 @@ def make_compare_page(context: ExploreContext) -> html.Div:
     )  # fmt: skip
 
 
+def make_revisions_page(revision: str) -> html.Div:
+    return html.Div(
+        [
+            html.P(
+                f"Both columns of verdicts are by the rules of this page: on the answers as they were at revision "
+                f"{revision}, and on the present answers. One segment shows all of its changed columns.",
+                className="hint",
+            ),
+            html.Div(_make_table("revision-changes"), className="panel"),
+            html.H2("Segments with another verdict or another heard text (the first 200)"),
+            _make_table("revised"),
+        ]
+    )
+
+
 def make_reviews_page(context: ExploreContext) -> html.Div:
     hint = (
         f"Decisions are appended to {context.reviews.path}; the last one on a segment counts. "
@@ -65,6 +81,8 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
     _add_groups(app, context)
     _add_words(app, context)
     _add_comparison(app, context)
+    if context.revisions is not None:
+        _add_revisions(app, context, context.revisions)
     _add_reviews(app, context)
 
 
@@ -146,6 +164,38 @@ def _add_comparison(app: Dash, context: ExploreContext) -> None:
         return (*_fill(changes), *_fill(hours), *_fill(context.table.find_changed(rules, other)), "")
 
 
+def _add_revisions(app: Dash, context: ExploreContext, revisions: RevisionComparison) -> None:
+    @app.callback(
+        *_outputs("revision-changes"),
+        *_outputs("revised"),
+        Input("rules", "data"),
+        Input("tabs", "value"),
+    )
+    def compare(rules_json: Any, tab: str) -> tuple[Any, ...]:
+        if tab != "revisions":
+            return [], [], [], []
+        rules = context.read_rules(rules_json)
+        changes = [
+            {f"at {revisions.revision}": each.earlier, "now": each.now, "segments": each.segments,
+             "hours": round(each.hours, 3)}
+            for each in revisions.count_changes(rules)
+        ]  # fmt: skip
+        return (*_fill(changes), *_fill(revisions.find_changed(rules)))
+
+    @app.callback(
+        Output("segment-name", "value", allow_duplicate=True),
+        Output("tabs", "value", allow_duplicate=True),
+        Input("revised", "cellClicked"),
+        State("revised", "rowData"),
+        prevent_initial_call=True,
+    )
+    def open_revised(clicked: Any, rows: Sequence[Row]) -> tuple[str, str]:
+        if not clicked:
+            raise PreventUpdate
+        row = rows[int(clicked["rowId"])]
+        return f"{row['video_id']}/{row['segment_index']}", "segment"
+
+
 def _add_reviews(app: Dash, context: ExploreContext) -> None:
     @app.callback(*_outputs("reviews-table"), Input("tabs", "value"), Input("reviewed", "data"))
     def list_reviews(_tab: str, _at: Any) -> tuple[Any, Any]:
@@ -168,7 +218,9 @@ def _make_table(name: str) -> dash_ag_grid.AgGrid:
         rowData=[],
         defaultColDef={"sortable": True, "resizable": True, "filter": True, "minWidth": 90},
         dashGridOptions={"rowHeight": 30, "enableCellTextSelection": True, "suppressFieldDotNotation": True},
-        style={"height": "60vh" if name in {"groups", "words-table", "changed", "reviews-table"} else "300px"},
+        style={
+            "height": "60vh" if name in {"groups", "words-table", "changed", "revised", "reviews-table"} else "300px"
+        },
     )
 
 

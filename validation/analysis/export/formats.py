@@ -30,7 +30,11 @@ class ShardWriter(Protocol):
 
 
 class FilesShardWriter:
-    """Writer of a shard with one audio file per sample. The index lines of a shard become parts of the index files."""
+    """Writer of a shard with one audio file per sample.
+
+    ``index`` takes a sample and the path of its audio file, and returns index lines by the name of the index file. The
+    lines of a shard are its part of each index file.
+    """
 
     def __init__(
         self, folder: Path, number: int, suffix: str, index: Callable[[Sample, str], Mapping[str, str]]
@@ -58,8 +62,9 @@ class FilesShardWriter:
 class TarShardWriter:
     """Writer of a shard with one tar of samples.
 
-    ``index`` returns index lines by file path. A path below ``PARTS`` is a part of an index file that is joined at the
-    end; any other path is an index file of this shard alone.
+    ``members`` returns the files of a sample by their names in the tar. ``index`` returns index lines by file path. A
+    path below ``PARTS`` is a part of an index file that is joined at the end; any other path is an index file of this
+    shard alone.
     """
 
     def __init__(

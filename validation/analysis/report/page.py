@@ -23,6 +23,7 @@ from validation.analysis.charts.svg import FONT, SHAPES_CSS, palette_css
 from validation.analysis.report.findings import Findings, Row
 from validation.analysis.report.rule_margin import MARGIN
 from validation.analysis.report.signals import VERDICTS, Signal, describe_distribution
+from validation.analysis.segment_address import segment_address
 from validation.analysis.word_diff import diff_words
 from validation.canaries.evaluate import CanaryTally
 from validation.corpus.fetch import fetch_video
@@ -96,7 +97,7 @@ class Origin:
     written_at: datetime
 
 
-def write_page(
+def render_report(
     origin: Origin,
     findings: Findings,
     signals: list[Signal],
@@ -185,6 +186,7 @@ def _describe_segment(row: Row, rules: Rules, audio: Mapping[SegmentKey, str | F
     sample = audio.get((row["video_id"], row["segment"]))
     return {
         "row": row,
+        "address": segment_address(row["video_id"], row["segment_index"]),
         "margin": _format_margin(row[MARGIN]),
         "sample": None if isinstance(sample, Fault) else sample,
         "no_sample": sample.message if isinstance(sample, Fault) else None,

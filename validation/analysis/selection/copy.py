@@ -27,7 +27,7 @@ COPIES = 8
 def copy_shards(settings: Settings, folder: Path, suite: str | None = None) -> Catalogue:
     """Copy the shards of the results store, without manifests and without rows of superseded videos and canaries.
 
-    A shard that a previous call copied completely is not downloaded again, unless rows were removed from the shard.
+    A shard that an earlier call copied completely is not downloaded again, unless it has rows that must be removed.
     The catalogue of the copy is written last, so a new folder with a catalogue is a complete copy.
 
     Args:
@@ -57,6 +57,10 @@ def copy_shards(settings: Settings, folder: Path, suite: str | None = None) -> C
 
 
 def _copy(store: ObjectStore, folder: Path, shard: CatalogueShard) -> CatalogueShard:
+    """Copy one shard without its withheld rows. Return its entry in the catalogue of the copy.
+
+    If no row is left, no file is written, and the entry has 0 segments.
+    """
     path = folder / shard.key
     if not shard.withheld:
         if not _is_complete(path, shard):

@@ -137,6 +137,7 @@ def _plain(field: pa.Field) -> pa.Field:
     return pa.field(field.name, pa.string() if pa.types.is_large_string(field.type) else field.type)
 
 
+# Reasons why a kept segment is left out of a list for WebDataset; each completes "N segments ...".
 SLICED = "are slices of a longer file"
 SHARED_KEY = "share their key with another segment of their tar (their names agree up to the first dot)"
 NO_KEY = "have no audio file with a name that WebDataset reads"
@@ -192,12 +193,13 @@ def webdataset_key(segments: pl.LazyFrame) -> pl.Expr:
 
 
 def _is_slice(segments: pl.LazyFrame) -> pl.Expr:
+    """Return an expression: whether the segment is a time span of a longer audio file."""
     has_offset = "audio_offset_s" in segments.collect_schema()
     return pl.col("audio_offset_s").is_not_null() if has_offset else pl.lit(value=False)
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """Return two sentences on the kept segments that a list for WebDataset left out, with the number per reason."""
+    """Return two sentences on the kept segments that ``write_selection`` left out. ``left_out`` is what it returned."""
     total = sum(left_out.values())
     reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     return (

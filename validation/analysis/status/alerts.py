@@ -109,8 +109,8 @@ is new or over ([Being woken](#being-woken)). `deploy/grafana/alerts.yaml` has t
 _HEAD = "# Alert rules for Grafana's provisioning, made from sql/alerts.toml by `make docs-alerts`.\n"
 
 
-def render_page(page: str) -> str:
-    """Return the page with a new section on alerts. This section is the last one of the page."""
+def replace_alerts_section(page: str) -> str:
+    """Replace the section on alerts, which is the last section of the page ``docs/operate.md``."""
     before = page[: page.index(HEADING)]
     sections = [
         f"\n### {alert.name}\n{alert.meaning} Severity: {alert.severity}.\n**What to do.** {alert.remedy}\n"
@@ -120,7 +120,7 @@ def render_page(page: str) -> str:
     return before + HEADING + _INTRODUCTION + "".join(sections)
 
 
-def render_rules() -> str:
+def render_grafana_rules() -> str:
     """Return the alert rules of Grafana as YAML, one rule per alert."""
     group = {
         "orgId": 1,
@@ -155,5 +155,5 @@ def _make_rule(alert: Alert) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render_page(PAGE.read_text()))
-    GRAFANA.write_text(render_rules())
+    PAGE.write_text(replace_alerts_section(PAGE.read_text()))
+    GRAFANA.write_text(render_grafana_rules())

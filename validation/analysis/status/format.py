@@ -137,7 +137,7 @@ def worker_state(row: Row) -> str:
     return str(row["status"] if row["status"] == "draining" else row["liveness"])
 
 
-def write_page(status: FleetStatus) -> str:
+def render_status_page(status: FleetStatus) -> str:
     """Return the status as a Markdown page. The charts are data URIs, so no other file has to be served."""
     return "\n\n".join(_page_parts(status)) + "\n"
 

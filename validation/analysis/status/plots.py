@@ -91,6 +91,7 @@ def _points(history: Sequence[Row], value: Callable[[Row], float]) -> list[tuple
 
 
 def _end_s(row: Row) -> float:
+    """Return the end of a step of the history, in epoch seconds."""
     return float(row["starts_at"].timestamp() + row["duration_s"])
 
 
@@ -109,6 +110,7 @@ def _share(row: Row, name: str) -> float | None:
 
 
 def _forecast(status: FleetStatus) -> Forecast | None:
+    """Return the time at which the queue is expected to be empty; None if it is unknown or too far away to be drawn."""
     eta, history = status.eta, status.history
     if not history or not status.seconds_left:
         return None

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from validation.domain import Seconds
 from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTranscript
-from validation.models.ctc import Alignment, align_texts, collapse, is_feasible, one_thread, score_texts
+from validation.models.ctc import Alignment, align_texts, collapse, has_alignment, one_thread, score_texts
 
 MAX_PIECE_S: Seconds = 30.0
-"""A longer segment is cut into pieces. The model was trained on at most 30 s. The cost of attention grows with the
-square of the length, and the exported graph fails beyond about six minutes."""
+"""A longer segment is cut into audio pieces of equal length. The model was trained on at most 30 s. The cost of
+attention grows with the square of the length, and the exported graph fails beyond about six minutes."""
 FRAME_S: Seconds = 0.08
 """The duration of one frame of the network's output."""
 WINDOW_FRAMES = 12
@@ -37,7 +37,7 @@ class EngineOutput:
     """The output of the network for a batch of B items and L languages."""
 
     log_probs: NDArray[np.float32]
-    """(B, T, 257) log-probabilities of the pieces of each item's language, the blank last."""
+    """(B, T, 257) log-probabilities of the subword tokens of each item's language, the blank last."""
     frames: NDArray[np.int64]
     """(B,) number of frames of each item. The ``log_probs`` of later frames have no meaning."""
     best_sums: NDArray[np.float32]
@@ -94,15 +94,16 @@ class SegmentResult:
     transcript: TokenizedTranscript | None
     """The tokens of the transcript; None if ``language`` is None."""
     log_probs: NDArray[np.float32]
-    """(T, 257) log-probabilities of all pieces of the segment, joined in time."""
+    """(T, 257) log-probabilities of all audio pieces of the segment, joined in time."""
     best_sums: NDArray[np.float32]
-    """(L,) as in ``EngineOutput``, summed over all pieces of the segment."""
+    """(L,) as in ``EngineOutput``, summed over all audio pieces of the segment."""
     best_counts: NDArray[np.float32]
-    """(L,) as in ``EngineOutput``, summed over all pieces of the segment."""
+    """(L,) as in ``EngineOutput``, summed over all audio pieces of the segment."""
     transcript_score: TranscriptScore | None = None
 
     @property
     def frames(self) -> int:
+        """The number of frames of the segment."""
         return len(self.log_probs)
 
     @cached_property
@@ -122,12 +123,13 @@ class SegmentResult:
 
     @property
     def transcript_tokens(self) -> tuple[int, ...]:
+        """The tokens of the transcript; empty if the model does not know the declared language."""
         return self.transcript.tokens if self.transcript else ()
 
     @property
-    def is_feasible(self) -> bool:
-        """Whether the transcript has an alignment with the frames: see ``ctc.is_feasible``."""
-        return is_feasible(self.transcript_tokens, self.frames)
+    def has_alignment(self) -> bool:
+        """Whether the transcript has an alignment with the frames: see ``ctc.has_alignment``."""
+        return has_alignment(self.transcript_tokens, self.frames)
 
     @property
     def states(self) -> int:
@@ -138,7 +140,7 @@ class SegmentResult:
     def is_comparable(self) -> bool:
         """Whether the transcript has known tokens, and fits in the frames and in memory."""
         known = self.transcript.known_tokens if self.transcript else 0
-        return known > 0 and self.is_feasible and self.frames * self.states <= MAX_LATTICE_CELLS
+        return known > 0 and self.has_alignment and self.frames * self.states <= MAX_LATTICE_CELLS
 
     @property
     def language_scores(self) -> LanguageScores | None:
@@ -186,10 +188,15 @@ def worst_window_lp(frame_lp: NDArray[np.float64], best_lp: NDArray[np.float64])
 def join_pieces(
     output: EngineOutput, rows: Sequence[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Join the output for the pieces of one segment, which are the items ``rows`` of the batch.
+    """Join the network's output for one segment whose audio was cut into several items of a batch.
+
+    Args:
+        output: the output for the batch.
+        rows: the indices of the segment's items in the batch, in the order of time.
 
     Returns:
-        (T, 257) log-probabilities joined in time, (L,) ``best_sums`` and (L,) ``best_counts``, both summed over pieces.
+        (T, 257) log-probabilities joined in time, and (L,) ``best_sums`` and (L,) ``best_counts`` as in
+        ``EngineOutput`` for L languages, both summed over the items.
     """
     log_probs = np.concatenate([output.log_probs[row, : output.frames[row]] for row in rows])
     return log_probs, output.best_sums[rows].sum(axis=0), output.best_counts[rows].sum(axis=0)
@@ -206,11 +213,11 @@ def score_transcripts(segments: Sequence[SegmentResult], device: str) -> None:
         device: the device to compute on.
     """
     with one_thread():
-        for group in _limit_lattices([segment for segment in segments if segment.is_comparable]):
+        for group in _group_by_lattice_size([segment for segment in segments if segment.is_comparable]):
             _score_group(group, device)
 
 
-def _limit_lattices(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
+def _group_by_lattice_size(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
     """Split segments into groups. The lattices of a group, padded to the largest one, fit in memory together."""
     group: list[SegmentResult] = []
     for segment in segments:
@@ -225,6 +232,7 @@ def _limit_lattices(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentR
 
 
 def _score_group(group: Sequence[SegmentResult], device: str) -> None:
+    """Set the ``transcript_score`` of segments whose lattices fit in memory together."""
     frames = torch.tensor([item.frames for item in group], device=device)
     log_probs = [torch.from_numpy(item.log_probs) for item in group]
     padded = torch.nn.utils.rnn.pad_sequence(log_probs, batch_first=True).to(device)
