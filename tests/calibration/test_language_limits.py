@@ -139,3 +139,5 @@ def test_the_command_writes_limits_from_a_selection(tmp_path, segments, capsys):
     out.unlink()
     assert main(asked) == 2
     assert "has no column text" in capsys.readouterr().err
+    assert main(["calibrate", "--shards", str(tmp_path), "--rules", str(rules)]) == 2
+    assert "is a folder: write its segments to a file with `vfleet select FILE" in capsys.readouterr().err

@@ -18,7 +18,7 @@ MIN_SEGMENTS = 200
 BIN = 0.01
 """Width of the bins in which values are counted."""
 MAX_BIN = 100_000
-"""Largest number of a bin. The outermost bins hold the values beyond."""
+"""Largest number of a bin. The first and the last bin also hold all values beyond them."""
 MAX_SWAPPED = 5000
 """Maximum number of segments per language whose transcripts are swapped. It makes the standard error of a share less
 than 0.01."""
@@ -67,7 +67,7 @@ def propose_language_limits(
             for language, (count, found) in quantiles.items()
             if count >= min_segments
         }
-        swapped = _found_swapped(rows, names, limits) if condition.column == "roman_cer" else {}
+        swapped = _measure_found_swapped(rows, names, limits) if condition.column == "roman_cer" else {}
         for language, limit in limits.items():
             count = quantiles[language][0]
             yield LanguageLimit(place, condition, language, round(limit, 3), count, swapped.get(language))
@@ -120,6 +120,7 @@ def apply_language_limits(rules: Rules, limits: Sequence[LanguageLimit], version
 
 
 def _with_limits(condition: Condition, limits: Mapping[str, float]) -> Condition:
+    """Return the condition with these limits by language. A limit replaces the condition's limit of the language."""
     return Condition(
         column=condition.column,
         op=condition.op,
@@ -129,6 +130,7 @@ def _with_limits(condition: Condition, limits: Mapping[str, float]) -> Condition
 
 
 def _depends_on_language(condition: Condition, names: Collection[str]) -> bool:
+    """Return whether a condition may have limits by language."""
     column = condition.column
     return condition.is_ordered and column in names and column.endswith(BY_LANGUAGE)
 
@@ -145,7 +147,7 @@ def _keep_reject_within(limit: float, rule: Rule, condition: Condition, rules: R
     return max([limit, *rejecting]) if condition.op[0] == "<" else min([limit, *rejecting])
 
 
-def _found_swapped(rows: pl.LazyFrame, names: Sequence[str], limits: Mapping[str, float]) -> dict[str, float]:
+def _measure_found_swapped(rows: pl.LazyFrame, names: Sequence[str], limits: Mapping[str, float]) -> dict[str, float]:
     """Return per language the share of wrong transcripts whose romanised character error rate is at least its limit.
 
     The recognised text of each segment is compared with the stored transcript of the next segment of the language. Only
@@ -164,6 +166,7 @@ def _found_swapped(rows: pl.LazyFrame, names: Sequence[str], limits: Mapping[str
 
 
 def _share_above(texts: Sequence[tuple[str, str | None]], language: str, limit: float) -> float:
+    """Return the share of the pairs of a heard text and the next stored text whose error rate is at least ``limit``."""
     following = [*texts[1:], *texts[:1]]
     rates = [
         agreement.cer

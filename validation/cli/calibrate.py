@@ -83,6 +83,11 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
     )
     from validation.scoring.rules_io import parse_rules, rewrite_rules
 
+    if shards is not None and shards.is_dir():
+        raise BadInput(
+            f"{shards} is a folder: write its segments to a file with "
+            "`vfleet select FILE --keep accept,review,reject --shards FOLDER`, which leaves out superseded ones"
+        )
     try:
         segments = pl.scan_parquet(str(shards))
         names = segments.collect_schema().names()
@@ -98,7 +103,8 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
     limits = list(propose_language_limits(segments.filter(pl.col("fault").is_null()), book, share=loss))
     if not limits:
         raise BadInput(
-            f"no language has {MIN_SEGMENTS} segments with the signals of {book.version}: no limit is proposed"
+            f"none of the {counted} languages in {rows} segments has {MIN_SEGMENTS} segments with the signals of "
+            f"{book.version}: no limit is proposed"
         )
     if quiet:
         for each in limits:

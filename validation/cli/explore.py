@@ -51,7 +51,7 @@ def explore(
     revision: RevisionOption = None,
     against_revision: Annotated[
         str | None,
-        typer.Option("--against-revision", metavar="REVISION", help="Show beside it what this revision answered."),
+        typer.Option("--against-revision", metavar="REVISION", help="Compare the answers with those at this revision."),
     ] = None,
     decisions: DecisionsOption = Path("reviews.jsonl"),
     port: Annotated[

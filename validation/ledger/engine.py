@@ -165,7 +165,7 @@ def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
     """
     if engine.get_execution_options().get(_SETS_BOX_KEY):
         return engine.begin()
-    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
 def describe_address(engine: Engine) -> str:

@@ -24,7 +24,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 from validation.domain import StoreCredential
 from validation.errors import BadInput
 from validation.settings import Settings
-from validation.storage.errors import ObjectMissing, StoreRefused, describe_store_address, store_errors
+from validation.storage.errors import ObjectMissing, StoreRefused, convert_store_errors, describe_store_address
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -93,7 +93,7 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
         return
     try:
         key = f"{folder}/{_PREFLIGHT_KEY}".strip("/")
-        with store_errors(store, key):
+        with convert_store_errors(store, key):
             obstore.get(store, key)
     except ObjectMissing:
         return
@@ -102,7 +102,7 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
 def object_exists(store: ObjectStore, key: str) -> bool:
     """Return whether the store has an object with this key. A missing bucket raises ``StoreRefused``."""
     try:
-        with store_errors(store, key):
+        with convert_store_errors(store, key):
             obstore.head(store, key)
     except ObjectMissing:
         check_store(store)  # a 404 to HEAD has no body, so a missing bucket looks the same as a missing object
@@ -131,7 +131,7 @@ def get_bytes(store: ObjectStore, key: str) -> bytes:
     Raises:
         ObjectMissing: the store has no object with this key.
     """
-    with store_errors(store, key):
+    with convert_store_errors(store, key):
         return obstore.get(store, key).bytes().to_bytes()
 
 
@@ -141,20 +141,20 @@ def put_if_absent(store: ObjectStore, key: str, payload: bytes) -> None:
     Raises:
         ObjectExists: an object with this key exists; it was not changed.
     """
-    with store_errors(store, key):
+    with convert_store_errors(store, key):
         obstore.put(store, key, payload, mode="create", use_multipart=False)  # one request, so the condition is atomic
 
 
 def replace_object(store: ObjectStore, key: str, payload: bytes) -> None:
     """Write an object, and replace any existing object atomically: readers see only the old or only the new bytes."""
-    with store_errors(store, key):
+    with convert_store_errors(store, key):
         obstore.put(store, key, payload, use_multipart=False)
 
 
 def delete_object(store: ObjectStore, key: str) -> None:
     """Delete an object. Do nothing if the object does not exist."""
     try:
-        with store_errors(store, key):
+        with convert_store_errors(store, key):
             obstore.delete(store, key)
     except ObjectMissing:
         return
@@ -176,7 +176,7 @@ def list_objects(store: ObjectStore, prefix: str = "") -> Iterator[StoredObject]
         store: the store.
         prefix: the path of the folder: ``shards`` matches ``shards/a`` and not ``shards2/a``. Empty for all objects.
     """
-    with store_errors(store, prefix):
+    with convert_store_errors(store, prefix):
         for page in obstore.list(store, prefix or None):
             yield from (StoredObject(entry["path"], entry["size"], entry["last_modified"]) for entry in page)
 
@@ -196,7 +196,7 @@ class ObjectStream(io.RawIOBase):
     def __init__(self, store: ObjectStore, key: str, max_whole_bytes: int = 0) -> None:
         super().__init__()
         self._store, self.key = store, key
-        with store_errors(store, key):
+        with convert_store_errors(store, key):
             response = obstore.get(store, key)
         self.size_bytes: int = response.meta["size"]
         self._chunk = memoryview(b"")
@@ -223,7 +223,7 @@ class ObjectStream(io.RawIOBase):
 
     def _next_chunk(self) -> memoryview:
         """Fetch the next block; empty at the end of the object."""
-        with store_errors(self._store, self.key):
+        with convert_store_errors(self._store, self.key):
             return memoryview(next(self._chunks, b""))
 
 

@@ -91,6 +91,7 @@ def _draw_ticks(chart: Distribution, y: float) -> list[str]:
 
 
 def _draw_strip(chart: Distribution, strip: QuantileStrip, y: float) -> list[str]:
+    """Draw the quantiles of one group: a line from the 5th to the 95th percentile, a box and a median."""
     lowest, low, middle, high, highest = map(chart.x_of, strip.quantiles)
     return [
         label(strip.name, LEFT - 8, y + 4, text_anchor="end"),

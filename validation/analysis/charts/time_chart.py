@@ -107,6 +107,7 @@ def _stack(series: Iterable[Series]) -> Iterable[tuple[Series, Sequence[tuple[Se
 def _draw_series(
     series: Series, floor: Sequence[tuple[Seconds, float]] | None, axes: Axes, *, stacked: bool
 ) -> list[str]:
+    """Draw the area of a series above ``floor``, or above 0. If it is not stacked, it has a line and a final dot."""
     upper = [axes.point(*point) for point in series.points]
     lower = [axes.point(*point) for point in floor or [(at, 0.0) for at, _ in series.points]]
     area = path([*upper, *reversed(lower)], class_=f"fill-{series.colour}", fill_opacity=0.85 if stacked else 0.13)
@@ -130,6 +131,7 @@ def _draw_forecast(chart: TimeChart, axes: Axes) -> list[str]:
 
 
 def _grid(axes: Axes, ticks: Sequence[float], format_value: Callable[[float], str]) -> list[str]:
+    """Draw the horizontal lines of the value ticks, and the labels of both axes."""
     across = [axes.point(axes.start_s, value) for value in ticks]
     parts = [path([(LEFT, y), (WIDTH - RIGHT, y)], class_="grid") for _, y in across]
     parts += [

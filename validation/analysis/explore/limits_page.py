@@ -17,6 +17,7 @@ _STEPS = 400
 
 
 def make_limits_page(context: ExploreContext) -> html.Div:
+    """Make the page with a slider per limit, the kept hours per language, and a button to save the rules."""
     sliders = [
         each for place, rule in enumerate(context.rules.rules) if (each := _make_rule_panel(context, place, rule))
     ]
@@ -103,6 +104,7 @@ def render_edited_rules(context: ExploreContext, edited: Rules, version: str) ->
 
 
 def _make_rule_panel(context: ExploreContext, place: int, rule: Rule) -> html.Div | None:
+    """Make the panel of a rule with its sliders; None if no limit of the rule has a slider."""
     sliders = list(_make_sliders(context, place, rule))
     if not sliders:
         return None
@@ -115,6 +117,7 @@ def _make_rule_panel(context: ExploreContext, place: int, rule: Rule) -> html.Di
 
 
 def _make_sliders(context: ExploreContext, place: int, rule: Rule) -> Iterator[html.Div]:
+    """Yield one slider per limit of a rule that can be moved."""
     for number, condition in enumerate(rule.when):
         if _is_movable(context, condition) and isinstance(condition.value, int | float):
             low, high, step = _slider_range(context, condition)
@@ -171,6 +174,7 @@ def _set_limits(context: ExploreContext, rules: Rules, places: Sequence[Any], va
 
 
 def _limit_of(rules: Rules, place: Any) -> float:
+    """Return the limit of the condition to which a slider belongs."""
     return float(rules.rules[place["rule"]].when[place["condition"]].value or 0)
 
 

@@ -19,7 +19,9 @@ GROUPS = {"video_id": "video", "speaker": "speaker", "worker": "worker", "day": 
 _NEAR_ROWS = 5_000
 """Maximum span of row ids that one range scan reads. Rows that are farther apart are read one by one."""
 _MEDIANS = frozenset({"cer", "rms_dbfs", "chars_per_s"})
+"""Columns whose medians ``group`` shows."""
 _JUDGED_BY = "SELECT rule FROM judged_by ORDER BY place"
+"""The rules whose bits the column ``fired`` holds, from bit 0."""
 Row = Mapping[str, Any]
 
 
@@ -253,9 +255,11 @@ class SegmentTable:
         return RuleSql(rules, self._judged_by)
 
     def _where(self, chosen: Filter, *, without: str | None = None) -> str:
+        """Return a filter as an SQL condition, without the range and the values of the column ``without``."""
         return chosen.to_sql([*self.columns, "verdict", "reasons"], without=without)
 
     def _count_bins(self, name: str, where: str, table: str) -> list[int]:
+        """Return the number of rows of ``table`` per bin of a numeric column, for rows that meet ``where``."""
         column, number = quote_name(name), self.numbers[name]
         place = f"floor(({column} - {literal(number.low)}) / {literal(number.bin_width)})"
         sql = (
@@ -266,14 +270,17 @@ class SegmentTable:
         return [int(counts.get(place, 0)) for place in range(BINS)]
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a query, and return its rows as tuples."""
         return self._run(sql).fetchall()
 
     def _dicts(self, sql: str) -> list[Row]:
+        """Run a query, and return its rows by column."""
         cursor = self._run(sql)
         names = [each[0] for each in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
+        """Run a query. Raise ``BadInput`` if the SQL that the user entered is invalid or refused."""
         try:
             return self._database.cursor().execute(sql)
         except (duckdb.ParserException, duckdb.BinderException, duckdb.ConversionException) as error:

@@ -12,6 +12,7 @@ from validation.analysis.explore.sql import RuleSql, literal, quote_name
 from validation.scoring.verdict import Rules
 
 _NOT_COMPARED = frozenset({"fired", "worker", "day", "stored_verdict", "stored_reasons", "stored_margin"})
+"""Columns that do not belong to the answers of models."""
 
 
 class RevisionChange(NamedTuple):
@@ -24,7 +25,7 @@ class RevisionChange(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A column of one segment whose value differs between the revisions."""
+    """A column of one segment whose value differs between the two states of the results."""
 
     column: str
     earlier: Any
@@ -32,7 +33,10 @@ class Difference(NamedTuple):
 
 
 class RevisionComparison:
-    """The DuckDB files of two states of the results. Threads may share one instance."""
+    """A comparison of two states of the results: ``earlier``, at an earlier revision, and ``now``, as on the page.
+
+    Threads may share one instance.
+    """
 
     def __init__(self, revision: str, earlier: Path, now: Path) -> None:
         """Open both files read-only.
@@ -53,7 +57,7 @@ class RevisionComparison:
         self._database.close()
 
     def count_changes(self, rules: Rules) -> list[RevisionChange]:
-        """Count the segments of both revisions per pair of verdicts."""
+        """Count the segments that both states have, per pair of verdicts by ``rules``."""
         found = self._run(
             f"SELECT earlier, now, count(*), coalesce(sum(duration_s), 0) / 3600 FROM ({self._joined(rules)}) "  # noqa: S608 - quoted
             "GROUP BY earlier, now ORDER BY earlier, now"
@@ -61,10 +65,16 @@ class RevisionComparison:
         return [RevisionChange(*row) for row in found]
 
     def find_changed(self, rules: Rules, limit: int = 200) -> list[Row]:
-        """Return segments whose verdict or heard text differs between the revisions, changed verdicts first."""
+        """Return at most ``limit`` segments whose verdict or heard text differs between the states.
+
+        Segments with different verdicts come first.
+        """
         texts = [name for name in self._columns[0] if name.endswith("_text") and name in self._columns[1]]
         differs = " OR ".join(
-            ["earlier <> now", *(f"{_of('earlier', name)} IS DISTINCT FROM {_of('now', name)}" for name in texts)]
+            [
+                "earlier <> now",
+                *(f"{_name('earlier', name)} IS DISTINCT FROM {_name('now', name)}" for name in texts),
+            ]
         )
         cursor = self._run(
             f"SELECT * EXCLUDE duration_s FROM ({self._joined(rules, texts)}) WHERE {differs} "  # noqa: S608 - quoted
@@ -84,9 +94,10 @@ class RevisionComparison:
         return None if found is None else _compare(dict(zip(names, found, strict=True)), row)
 
     def _joined(self, rules: Rules, texts: list[str] | None = None) -> str:
+        """Return a query of the segments that both states have, with both verdicts, and both values of ``texts``."""
         verdict = RuleSql(rules).verdict
-        shown = [f"e.{quote_name(name)} AS {_of('earlier', name)}" for name in texts or ()]
-        shown += [f"s.{quote_name(name)} AS {_of('now', name)}" for name in texts or ()]
+        shown = [f"e.{quote_name(name)} AS {_name('earlier', name)}" for name in texts or ()]
+        shown += [f"s.{quote_name(name)} AS {_name('now', name)}" for name in texts or ()]
         return (
             f"SELECT s.video_id, s.segment_index, s.lang, s.duration_s, e.verdict AS earlier, s.verdict AS now, "  # noqa: S608 - quoted
             f"{', '.join(['s.text', *shown])} FROM (SELECT *, {verdict} AS verdict FROM now.segments) s "
@@ -98,15 +109,18 @@ class RevisionComparison:
         return self._database.cursor().execute(sql)
 
 
-def _of(state: str, column: str) -> str:
+def _name(state: str, column: str) -> str:
+    """Return the quoted name of a column's value in one of the two states."""
     return quote_name(f"{column} {state}")
 
 
 def _columns_of(database: duckdb.DuckDBPyConnection, state: str) -> list[str]:
+    """Return the columns of the segments in one of the two states."""
     return [row[0] for row in database.execute(f"DESCRIBE {state}.segments").fetchall()]
 
 
 def _compare(earlier: Mapping[str, Any], now: Row) -> Iterator[Difference]:
+    """Yield the columns whose values differ between two rows of one segment."""
     for name, value in now.items():
         if name in earlier and name not in _NOT_COMPARED and earlier[name] != value:
             yield Difference(name, earlier[name], value)

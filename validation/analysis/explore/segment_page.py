@@ -19,6 +19,7 @@ from validation.errors import BadInput
 from validation.scoring.verdict import Rule, Rules
 
 _NOT_SIGNALS = frozenset({"id", "fired", "reasons", "verdict", "stored_reasons"})
+"""Columns of a row that the table of signals leaves out."""
 
 
 def make_segment_page() -> html.Div:
@@ -93,7 +94,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
             return [], str(error), "", ""
         review = context.reviews.get(row["video_id"], row["segment_index"])
         return (
-            list(_describe(context, row, rules)),
+            list(_make_body(context, row, rules)),
             "",
             review.corrected_text if review else "",
             review.note if review else "",
@@ -127,6 +128,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
 
 
 def _choose_segment(clicked: Any, _previous: int, _next: int, name: str | None) -> tuple[Any, Any]:
+    """Return the segment and the tab to show after a click on a row, on Previous or on Next."""
     if ctx.triggered_id == "table":
         if not clicked or not clicked.get("rowId"):
             raise PreventUpdate
@@ -147,6 +149,7 @@ def _open_address(query: str | None) -> tuple[str, str]:
 
 
 def _make_review(row: Row, decision: Any, corrected: str | None, note: str | None) -> Review:
+    """Return a review decision on the segment in ``row``. Empty inputs of the form are left out."""
     return Review(
         video_id=row["video_id"],
         segment_index=row["segment_index"],
@@ -159,7 +162,8 @@ def _make_review(row: Row, decision: Any, corrected: str | None, note: str | Non
     )
 
 
-def _describe(context: ExploreContext, row: Row, rules: Rules) -> Iterator[Any]:
+def _make_body(context: ExploreContext, row: Row, rules: Rules) -> Iterator[Any]:
+    """Yield the parts of the page of one segment, from top to bottom."""
     fired = [rule for rule in rules.effective if rule.matches(row)]
     head: list[Any] = [html.Span(row["verdict"], className=f"verdict {row['verdict']}")]
     head += [html.B(f"{row['video_id']}/{row['segment_index']} ({row['segment']})"), html.Span(row["lang"])]
@@ -211,13 +215,14 @@ def _show_differences(context: ExploreContext, row: Row) -> Iterator[Any]:
         return
     lines = [html.Tr([html.Th("column"), html.Th("then"), html.Th("now")])]
     lines += [
-        html.Tr([html.Td(each.column), html.Td(_show_value(each.earlier)), html.Td(_show_value(each.now))])
+        html.Tr([html.Td(each.column), html.Td(_format_value(each.earlier)), html.Td(_format_value(each.now))])
         for each in differences
     ]
     yield html.Table(lines, className="differences", id="differences")
 
 
-def _show_value(value: Any) -> str:
+def _format_value(value: Any) -> str:
+    """Format the value of a column; a float has five significant digits."""
     return f"{value:.5g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
@@ -236,13 +241,14 @@ def _show_texts(row: Row) -> Iterator[Any]:
 
 
 def _list_signals(context: ExploreContext, row: Row, rules: Rules) -> html.Table:
+    """Make the table of a segment's columns, with the rules that read each column."""
     lines = [html.Tr([html.Th("signal"), html.Th("value"), html.Th("rules that read it")])]
     for name, value in row.items():
         if name in _NOT_SIGNALS:
             continue
         unit, description = context.described.get(name, ("", ""))
         reading = [rule for rule in rules.effective if any(condition.column == name for condition in rule.when)]
-        shown = _show_value(value)
+        shown = _format_value(value)
         lines.append(
             html.Tr(
                 [
@@ -256,6 +262,7 @@ def _list_signals(context: ExploreContext, row: Row, rules: Rules) -> html.Table
 
 
 def _describe_rule(rule: Rule, row: Row) -> html.Div:
+    """Describe the conditions of a rule, and whether the rule fires for the segment."""
     conditions = " and ".join(f"{c.column} {c.op}" + ("" if c.value is None else f" {c.value}") for c in rule.when)
     state = "fires" if rule.matches(row) else ""
     return html.Div(f"{rule.reason} ({rule.verdict}) if {conditions}" + (": fires" if state else ""), className=state)

@@ -17,7 +17,9 @@ from validation.analysis.explore.context import ExploreContext
 
 HOST = "127.0.0.1"
 _NAMES = frozenset({HOST, "localhost"})
+"""The host names under which the server answers."""
 _COOKIE = "vfleet-explore"
+"""Start of the name of the cookie with the token; the port follows."""
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -91,6 +93,8 @@ def _make_tabs(context: ExploreContext) -> Sequence[dcc.Tab]:
 
 
 def _serve_audio(server: Flask, context: ExploreContext) -> None:
+    """Add the address ``/audio``, which returns the WAV file of a segment, or status 404 with a reason."""
+
     @server.get("/audio")
     def audio() -> Response:
         samples = context.audio.read(request.args.get("video_id", ""), request.args.get("segment", ""))

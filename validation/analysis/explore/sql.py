@@ -19,6 +19,7 @@ _TEXT_FILTERS = {
     "startsWith": "starts_with(lower({column}), lower({value}))",
     "endsWith": "ends_with(lower({column}), lower({value}))",
 }
+"""SQL per type of AG Grid's text filter."""
 _NUMBER_FILTERS = {
     "equals": "=",
     "notEqual": "<>",
@@ -27,6 +28,7 @@ _NUMBER_FILTERS = {
     "greaterThan": ">",
     "greaterThanOrEqual": ">=",
 }
+"""SQL operator per type of AG Grid's number filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class RuleSql:
         return {reason: self._any_fires(rules) for reason, rules in grouped.items()}
 
     def _any_fires(self, rules: Sequence[Rule]) -> str:
+        """Return an SQL condition: at least one of the rules fires."""
         mask = sum({self._bits.get((rule.when, rule.languages), 0) for rule in rules})
         parts = [f"(fired & {mask}) <> 0"] if mask else []
         return (

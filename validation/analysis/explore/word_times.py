@@ -10,7 +10,7 @@ _EDGES = (("conformer_first_token_s", "conformer_last_token_s"), ("silero_lead_s
 
 
 class WordTime(NamedTuple):
-    """A word with its estimated start and end, from the beginning of the segment."""
+    """A word with its estimated start and end, in seconds from the beginning of the segment."""
 
     word: str
     start: Seconds
@@ -18,9 +18,9 @@ class WordTime(NamedTuple):
 
 
 def estimate_word_times(row: Mapping[str, Any], duration: Seconds) -> list[WordTime]:
-    """Share the spoken time of a segment among the words of its transcript, in proportion to their characters.
+    """Divide the spoken time of a segment among the words of its transcript, in proportion to their characters.
 
-    The spoken time is without the time before the first and after the last word, if a model measured both.
+    The spoken time excludes the time before the first and after the last word, if a model measured both.
 
     Args:
         row: the segment, with ``text`` and the columns of its models.
@@ -29,10 +29,11 @@ def estimate_word_times(row: Mapping[str, Any], duration: Seconds) -> list[WordT
     lead, tail = _find_edges(row, duration)
     words = (row.get("text") or "").split()
     unit = (duration - lead - tail) / max(sum(map(_weigh, words)), 1)
-    return list(_place(words, lead, unit))
+    return list(_place_words(words, lead, unit))
 
 
 def _find_edges(row: Mapping[str, Any], duration: Seconds) -> tuple[Seconds, Seconds]:
+    """Return the seconds before the first word and after the last word; zeros if no model measured both."""
     for first, last in _EDGES:
         lead, tail = row.get(first), row.get(last)
         if lead is not None and tail is not None and lead + tail < duration:
@@ -40,7 +41,8 @@ def _find_edges(row: Mapping[str, Any], duration: Seconds) -> tuple[Seconds, Sec
     return 0.0, 0.0
 
 
-def _place(words: list[str], start: Seconds, unit: Seconds) -> Iterator[WordTime]:
+def _place_words(words: list[str], start: Seconds, unit: Seconds) -> Iterator[WordTime]:
+    """Yield the words one after the other from ``start``. ``unit`` is the seconds per unit of weight."""
     for word in words:
         end = start + unit * _weigh(word)
         yield WordTime(word, start, end)
@@ -48,5 +50,5 @@ def _place(words: list[str], start: Seconds, unit: Seconds) -> Iterator[WordTime
 
 
 def _weigh(word: str) -> int:
-    """Return the characters of a word and one for the gap to the next word."""
+    """Return the weight of a word: its characters, and one for the gap to the next word."""
     return len(word) + 1

@@ -19,9 +19,13 @@ from validation.escape import for_markdown, to_json
 from validation.files import write_atomically
 
 STATE = ".export/state.json"
+"""File with the progress of the export."""
 SELECTION = ".export/selection.parquet"
+"""File with the frozen list of selected segments."""
 STAGING = ".export/staging"
+"""Folder of the shard that is being written."""
 MISSING = "missing.jsonl"
+"""File with the segments without audio, and the reasons."""
 CHECKSUMS = "checksums.sha256"
 
 
@@ -160,6 +164,7 @@ def run_export(
 def _write_shard(
     folder: Path, number: int, samples: Iterator[Sample | MissingSample], plan: ExportPlan, record: ShardRecord
 ) -> ShardRecord:
+    """Write samples to a shard until it has ``plan.shard_bytes`` or no sample is left. Return the completed record."""
     staging = folder / STAGING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -50,6 +50,7 @@ class PairMoments:
         return {(self._names[x], self._names[y]): self._correlate(x, y) for x, y in places}
 
     def _correlate(self, x: int, y: int) -> float | None:
+        """Return Pearson's r of two columns, given by their indexes; None if it is undefined."""
         rows = self._rows[x, y]
         if not rows:
             return None

@@ -63,6 +63,7 @@ class Findings:
         return sum(row[verdict] for row in self.languages)
 
     def hours(self, verdict: str | None = None) -> float:
+        """Return the hours of the segments with a verdict; None for all segments."""
         return float(sum(row[f"{verdict}_hours" if verdict else "hours"] for row in self.languages))
 
 
@@ -96,6 +97,8 @@ def gather_findings(
 def _read_findings(
     found: Mapping[str, pl.DataFrame], rules: Rules, histograms: SignalHistograms, compared: PairMoments
 ) -> Findings:
+    """Build the findings from the results of ``report_queries``, by name, and from the two accumulators."""
+
     def read(prefix: str) -> list[Row]:
         return [row for name in found if name.startswith(prefix) for row in found[name].rows(named=True)]
 

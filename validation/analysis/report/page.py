@@ -72,6 +72,7 @@ def encode_audio(samples: Waveform) -> str:
 
 
 def _fetch_segments(video_id: str, store: ObjectStore, key: str) -> dict[str, Waveform | Fault] | Fault:
+    """Return the audio or the fault of each segment of a video by name, or a fault if the video cannot be read."""
     try:
         decoded = fetch_video(store, key, Video(video_id, None, None))
     except FleetError as error:
@@ -158,6 +159,7 @@ def format_hours(hours: float) -> str:
 
 
 def _sort_votes(findings: Findings) -> list[Row]:
+    """Return the LID votes in the order of the languages, then of the models."""
     order = {row["language"]: number for number, row in enumerate(findings.languages)}
     return sorted(findings.lid_votes, key=lambda row: (order[row["language"]], row["model"]))
 
@@ -171,6 +173,7 @@ def _correlation_rows(findings: Findings) -> Iterator[tuple[str, list[float | No
 
 
 def _draw_signals(findings: Findings, signals: list[Signal], rules: Rules) -> Iterator[dict[str, Any]]:
+    """Yield per signal the chart of its distribution, and the share of segments that have the signal."""
     languages = [row["language"] for row in findings.languages]
     for signal in signals:
         counts = findings.histograms[signal.name]
@@ -200,6 +203,7 @@ def _describe_segment(row: Row, rules: Rules, audio: Mapping[SegmentKey, str | F
 
 
 def _format_margin(margin: float) -> str:
+    """Format a margin with its sign; an infinite margin is an empty text."""
     return "" if margin in {float("inf"), float("-inf")} else f"{margin:+.2f}".replace("-", "−")
 
 

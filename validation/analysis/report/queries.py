@@ -15,6 +15,7 @@ from validation.scoring.verdict import Rule, Rules
 
 _LANGUAGE = LANGUAGE_GROUP.alias("language")
 _ROW = "::row"
+"""Name of a column with the index of a row in its part."""
 Join: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -63,6 +64,7 @@ def lid_models(names: Sequence[str]) -> list[str]:
 
 
 def _sum_by(*keys: str) -> Join:
+    """Return a function that joins results by adding up the rows with equal ``keys``."""
     return lambda answers: answers.group_by(keys, maintain_order=True).agg(pl.all().sum())
 
 
@@ -93,6 +95,7 @@ def _lid_votes(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
 
 
 def _confusions(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    """Plan the counts of segments per declared language and other predicted language."""
     predicted = pl.col(f"{model}_language")
     differs = pl.col(f"{model}_declared_p").is_not_null() & ~matches_declared_language(model)
     keys = (pl.lit(model).alias("model"), pl.col("language_code").alias("declared"), predicted.alias("predicted"))
@@ -100,6 +103,7 @@ def _confusions(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
 
 
 def _lid_pair(one: str, other: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    """Plan the counts ``both`` and ``same`` of two LID models, as ``Findings.lid_pairs`` describes them."""
     a, b = pl.col(f"{one}_language"), pl.col(f"{other}_language")
     both = a.is_not_null() & b.is_not_null()
     counts = {"both": both, "same": both & (a == b)}
@@ -136,10 +140,13 @@ def _nearest(rules: Sequence[Rule], signals: Mapping[str, Signal], count: int) -
 
 
 def _find_few(condition: pl.Expr, margin: pl.Expr, pick: Callable[[pl.LazyFrame], pl.LazyFrame]) -> Query:
-    """Make a query for few segments with every column and their margin.
+    """Make a query for a few segments, with every column and their margin.
 
-    ``pick`` chooses among rows with the columns ``MARGIN, video_id, segment_index``. What it chooses of the rows that
-    it chose in two parts must be what it chooses of both parts.
+    Args:
+        condition: the segments that may be chosen.
+        margin: the expression of the margin.
+        pick: chooses among rows with the columns ``MARGIN, video_id, segment_index``. It runs on each part, and again
+            on the chosen rows of all parts; the result must be the same as that of one run on all rows.
     """
 
     def plan(segments: pl.LazyFrame) -> pl.LazyFrame:
@@ -150,4 +157,5 @@ def _find_few(condition: pl.Expr, margin: pl.Expr, pick: Callable[[pl.LazyFrame]
 
 
 def _take_rows(part: pl.DataFrame, few: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of a part whose indexes ``few`` holds, with their margins."""
     return part[few[_ROW]].with_columns(few[MARGIN])

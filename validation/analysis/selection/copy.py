@@ -84,6 +84,7 @@ def _copy(store: ObjectStore, folder: Path, shard: CatalogueShard) -> CatalogueS
 
 
 def _read(store: ObjectStore, shard: CatalogueShard) -> bytes:
+    """Return the content of a shard. Raise ``ShardCorrupt`` if its SHA-256 differs from the catalogue."""
     payload = get_bytes(store, shard.key)
     if (found := sha256(payload).hexdigest()) != shard.sha256:
         raise ShardCorrupt(shard.key, "sha256", expected=shard.sha256, found=found)
@@ -91,6 +92,7 @@ def _read(store: ObjectStore, shard: CatalogueShard) -> bytes:
 
 
 def _is_complete(path: Path, shard: CatalogueShard) -> bool:
+    """Return whether the file at ``path`` has the size and the SHA-256 of the shard."""
     return (
         path.is_file()
         and path.stat().st_size == shard.size_bytes
@@ -99,6 +101,7 @@ def _is_complete(path: Path, shard: CatalogueShard) -> bool:
 
 
 def _drop_videos(table: pa.Table, videos: Sequence[str]) -> pa.Table:
+    """Return the table without the rows of these videos."""
     return table.filter(pc.invert(pc.is_in(table["video_id"], pa.array(videos, pa.string()))))
 
 

@@ -16,6 +16,7 @@ from validation.analysis.selection.verdicts import VERDICT_COLUMNS, matches_decl
 from validation.scoring.signals import RECOGNITION_SIGNALS, SuiteRoles
 
 KEY = ["video_id", "segment_index"]
+"""The columns that identify a segment."""
 ASR_COLUMNS = frozenset(column.name for column in RECOGNITION_SIGNALS)
 """Columns that are computed from the answer of the ASR model. A newer answer replaces all of them."""
 SKIPPED = "not_asked: no shard of the suite has its answer for this segment"
@@ -86,6 +87,7 @@ class _Pick:
 
 
 def _pick(name: str, in_old: bool, in_new: bool) -> _Pick:
+    """Return the pick of a column that the older revision, the newer revision or both have."""
     old, new = pl.col("::in_old").is_not_null(), pl.col("::in_new").is_not_null()
     if in_old and in_new:
         return _Pick(name, pl.when(new).then(pl.col(name + _NEW)).otherwise(pl.col(name)), old | new)

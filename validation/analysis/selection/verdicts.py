@@ -122,6 +122,7 @@ def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
 
 
 def _fires(rule: Rule) -> pl.Expr:
+    """Return an expression that is true if the rule fires. It is never null."""
     return pl.all_horizontal(is_for(rule), *(_holds(condition) for condition in rule.when))
 
 
@@ -168,4 +169,5 @@ def _holds(condition: Condition) -> pl.Expr:
 
 
 def _any_of(fired: Sequence[tuple[Rule, pl.Expr]], decision: Decision) -> pl.Expr:
+    """Return an expression that is true if a rule with the verdict ``decision`` fires."""
     return pl.any_horizontal(pl.lit(value=False), *(fires for rule, fires in fired if rule.verdict == decision))

@@ -104,6 +104,7 @@ def _probe_free_space(path: Path) -> None:
 
 
 _ENDINGS: Mapping[str, Format] = {".wds.jsonl": "webdataset", ".parquet": "parquet", ".jsonl": "jsonl"}
+"""The format of a selection file, by the ending of its name. The first matching ending counts."""
 
 
 def guess_format(path: Path) -> Format:
@@ -130,10 +131,11 @@ def _write_parquet(kept: pl.LazyFrame, path: Path, fields: Mapping[str, pa.Field
 def arrow_schema(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> pa.Schema:
     """Return the Arrow schema of selected segments: shard fields, and for other columns a field without metadata."""
     empty = pl.DataFrame(schema=segments.collect_schema()).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pa.schema([fields.get(field.name) or _plain(field) for field in empty.schema])
+    return pa.schema([fields.get(field.name) or _without_metadata(field) for field in empty.schema])
 
 
-def _plain(field: pa.Field) -> pa.Field:
+def _without_metadata(field: pa.Field) -> pa.Field:
+    """Return a field without metadata, with Arrow's plain string type."""
     return pa.field(field.name, pa.string() if pa.types.is_large_string(field.type) else field.type)
 
 
@@ -146,6 +148,7 @@ NO_KEY = "have no audio file with a name that WebDataset reads"
 def _write_webdataset(
     segments: pl.LazyFrame, keep: Collection[Decision], path: Path, tar_url: str
 ) -> Mapping[str, int]:
+    """Write one line per tar, and return the number of kept segments that were left out, per reason."""
     before, _, after = tar_url.partition("{video_id}")
     url = pl.concat_str(pl.lit(before), "video_id", pl.lit(after.replace("{video_id}", "")))
     samples = (

@@ -23,6 +23,7 @@ from validation.ledger.rpc import translate_error
 MAX_EXAMPLES = 3
 """Maximum number of rows that the description of a firing alert lists."""
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+"""Matches a Markdown link; the group is its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def plain_remedy(alert: Alert) -> str:
 
 
 def _evaluate(engine: Engine, alert: Alert) -> list[dict[str, Any]]:
+    """Return the rows of an alert's query."""
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.exec_driver_sql(alert.query).mappings()]
