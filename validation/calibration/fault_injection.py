@@ -221,7 +221,7 @@ def append_loop(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> 
 
 
 def mislabel(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Replace the language label by that of another clip. Return None if all clips have the same language."""
+    """Replace the language label by that of a clip in another language. Return None if no clip has another language."""
     others = sorted({other.language for other in clips} - {clip.language})
     return replace(clip, language=others[rng.integers(len(others))]) if others else None
 
@@ -276,6 +276,7 @@ HARMLESS: Mapping[str, Transform] = {
     "pauses around": add_pauses,
     "noise 35 dB below": partial(add_noise, snr_db=35.0),
 }
+"""The changes after which a clip is still sound, by the name of the variant."""
 FAULTS: Mapping[str, Mapping[str, Transform]] = {
     "swapped transcript": {"swapped transcript": swap_transcript},
     "half transcript": {"half transcript": drop_second_half},

@@ -41,6 +41,7 @@ def load_trusted_clips(folder: Path) -> list[TrustedClip]:
 
 
 def _read_entries(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the entries of the manifest, each with its place for error messages."""
     path = next((folder / name for name in ("manifest.json", "manifest.jsonl") if (folder / name).is_file()), None)
     if path is None:
         raise BadInput(
@@ -57,6 +58,7 @@ def _read_entries(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _parse(path: Path) -> Sequence[Any]:
+    """Return the list of entries in a manifest file. Entries are not checked."""
     try:
         text = path.read_text(encoding="utf-8")
         entries = (

@@ -61,6 +61,7 @@ ROUNDING_TOLERANCE = 1e-3
 """Relative tolerance of signals that are computed from audio and text without a model. Only their rounding differs."""
 _FROM_ASR = frozenset(column.name for column in RECOGNITION_SIGNALS)
 _COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type == "float") - _FROM_ASR
+"""Columns of the numbers that are computed without a model."""
 
 
 def tolerance_for(column: str, value: float, unit: str | None) -> float:
@@ -87,6 +88,7 @@ Units: TypeAlias = Mapping[str, str]
 """The unit of each column."""
 
 OTHER_MODELS: tuple[Outcome, str] = ("inconclusive", "scored by other models than the known answers")
+"""Outcome and finding of a canary that other models scored."""
 MIN_DEVIATING_SEGMENTS = 2
 """Minimum number of segments with a deviating number for a canary to be wrong."""
 

@@ -112,6 +112,7 @@ def _choose_from_shards(
     bucket: str | None,
     revision: str | None,
 ) -> _Chosen:
+    """Choose the segments of committed shards to which the rules give one of the verdicts."""
     import polars as pl
 
     from validation.analysis.export.samples import freeze_selection
@@ -139,6 +140,7 @@ def _choose_from_shards(
 
 
 def _choose_from_file(path: Path) -> _Chosen:
+    """Choose all segments of a parquet file that `vfleet select` wrote."""
     import polars as pl
 
     from validation.analysis.export.run import hash_file

@@ -11,6 +11,7 @@ from validation.output import print_json, say
 
 PANEL = "Set up and check"
 DEFAULT_TOKENS = Path("/var/lib/vfleet/boxes")
+"""The token file, unless VFLEET_GATEWAY_TOKENS names another."""
 
 gateway_app = typer.Typer(no_args_is_help=True)
 token_app = typer.Typer(no_args_is_help=True)

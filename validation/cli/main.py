@@ -50,6 +50,7 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
+    """Print the version and end, if the option ``--version`` is given."""
     if wanted:
         from importlib.metadata import version
 
@@ -63,7 +64,7 @@ def _read_global_options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    """Read the options that stand before the name of a command."""
 
 
 for module in (

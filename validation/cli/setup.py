@@ -166,6 +166,7 @@ STEPS = (
         ("check_box_login",),
     ),
 )
+"""The questions of `init`, in order."""
 
 
 def init(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PANEL = "Set up and check"
 AUDIO_SUFFIXES = {".aac", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav", ".webm"}
+"""Suffixes of the files that ``check_precision`` reads as audio."""
 
 weights_app = typer.Typer(no_args_is_help=True)
 

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from validation.corpus.audio_file import MAX_STRAY_S, AudioFile, WrongLength
+from validation.corpus.audio_file import MAX_STRAY_S, AudioFile, DamagedAudio
 from validation.corpus.stream_formats import skip_id3
 from validation.domain import Seconds
 
@@ -55,7 +55,7 @@ def read_mpeg_audio(payload: bytes) -> AudioFile:
     with frames of an unstated bit rate: the decoder reports the errors of such a file.
 
     Raises:
-        WrongLength: unknown bytes lie between two frames; or the last frame is cut off; or the file has fewer frames
+        DamagedAudio: unknown bytes lie between two frames; or the last frame is cut off; or the file has fewer frames
             than its header counts.
     """
     start = _find_first_frame(payload, skip_id3(payload))
@@ -66,7 +66,7 @@ def read_mpeg_audio(payload: bytes) -> AudioFile:
     if header_frames is None:
         return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=totals.duration_s)
     if totals.frames < header_frames:
-        raise WrongLength(f"the file has {totals.frames} of {header_frames} frames")
+        raise DamagedAudio(f"the file has {totals.frames} of {header_frames} frames")
     if totals.frames > header_frames + 2:  # a wrong count, or an appended file: use the frames and drop the header
         first = _parse_frame(payload, start)
         payload = payload[start + (first.size if first else 0) :]
@@ -94,11 +94,11 @@ def _count_frames(payload: bytes, start: int) -> _FrameTotals:
     """Count the frames from ``start`` to the end of the file, and add up their duration. Tags are skipped.
 
     Raises:
-        WrongLength: there is no frame at ``start``; or unknown bytes follow a frame; or the last frame is cut off.
+        DamagedAudio: there is no frame at ``start``; or unknown bytes follow a frame; or the last frame is cut off.
     """
     first, place, frames, samples = _parse_frame(payload, start), start, 0, 0
     if first is None:
-        raise WrongLength(f"the file is damaged at byte {start}")
+        raise DamagedAudio(f"the file is damaged at byte {start}")
     while place < len(payload):
         frame = _parse_frame(payload, place)
         if frame and frame.stream == first.stream:
@@ -112,15 +112,15 @@ def _count_frames(payload: bytes, start: int) -> _FrameTotals:
             break
     else:
         if place - len(payload) > 0 and not payload.startswith(_ID3V1, len(payload) - _ID3V1_BYTES):
-            raise WrongLength(f"the last frame is cut off: {place - len(payload)} bytes are missing")
+            raise DamagedAudio(f"the last frame is cut off: {place - len(payload)} bytes are missing")
     return _FrameTotals(frames, samples / first.rate)
 
 
 def _check_end(payload: bytes, place: int, max_bytes: float) -> None:
-    """Raise ``WrongLength`` if more than ``max_bytes`` follow the last frame and are no tag and not all zero."""
+    """Raise ``DamagedAudio`` if more than ``max_bytes`` follow the last frame and are no tag and not all zero."""
     rest = payload[place:]
     if len(rest) > max_bytes and not rest.startswith(_OTHER_TAGS) and rest.strip(b"\0"):
-        raise WrongLength(f"the file is damaged at byte {place}")
+        raise DamagedAudio(f"the file is damaged at byte {place}")
 
 
 def _read_header_count(payload: bytes, start: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Query the GPUs and the driver of this machine, allocate page-locked memory, and classify the errors of GPU libraries.
+"""Query the GPUs and the driver of this machine, allocate page-locked memory, and convert the errors of GPU libraries.
 
 Errors are classified by their remedy: a smaller batch, or a new process. This module does not import torch or ONNX
 Runtime, so processes without models and suites without torch can use it.
@@ -45,7 +45,7 @@ _GPU_FAILED = re.compile(
 )
 
 
-def classify_gpu_errors(work: Callable[[], T]) -> T:
+def convert_gpu_errors(work: Callable[[], T]) -> T:
     """Call ``work`` and return its result; replace an error of a GPU library by ``GpuOutOfMemory`` or ``GpuLost``.
 
     When GPU memory runs out, the memory of ``work`` and torch's cache are freed before the new error is raised. Other

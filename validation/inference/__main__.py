@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode, exit_code_of
-from validation.hardware.gpu import classify_gpu_errors
+from validation.hardware.gpu import convert_gpu_errors
 from validation.inference.executor import BatchExecutor, warm_up
 from validation.inference.protocol import SuiteInfo, find_socket
 from validation.inference.scheduler import CrashLog, RequestScheduler
@@ -32,7 +32,7 @@ def main() -> int:
     configure_logging("%(asctime)s %(name)s: %(message)s")
     try:
         settings = load_settings()
-        suite = classify_gpu_errors(lambda: load_suite(settings.suite))
+        suite = convert_gpu_errors(lambda: load_suite(settings.suite))
         warm_up(suite)
         check_speech(suite)
         suite.reset_stats()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
 from validation.files import write_atomically
-from validation.hardware.gpu import GpuLost, GpuOutOfMemory, classify_gpu_errors
+from validation.hardware.gpu import GpuLost, GpuOutOfMemory, convert_gpu_errors
 from validation.models.base import Batch, SegmentModel
 from validation.models.weights import default_weights_cache
 
@@ -266,7 +266,7 @@ def _bisect(model: SegmentModel, batch: Batch, on_oom: Callable[[Batch], None], 
 
 def _score_batch(model: SegmentModel, batch: Batch) -> list[Answer]:
     """Score a batch; raise ValueError if the number of answers is wrong."""
-    answers = classify_gpu_errors(lambda: list(model.score(batch)))
+    answers = convert_gpu_errors(lambda: list(model.score(batch)))
     if len(answers) != len(batch):
         raise ValueError(f"{len(answers)} answers to {len(batch)} segments")
     return answers

@@ -224,6 +224,7 @@ def compare_romanised(transcript: Sequence[str], recognised: Sequence[str]) -> A
 
 
 def _worst_word_share(words: Sequence[str], edits_at: NDArray[np.float64]) -> float | None:
+    """Return ``Agreement.worst_word_share``. ``edits_at`` has the number of edits per letter of the joined words."""
     ends = np.cumsum([len(word) for word in words])
     shares = [
         float(edits_at[end - len(word) : end].mean())

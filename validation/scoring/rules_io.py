@@ -19,6 +19,7 @@ from validation.scoring.verdict import LANGUAGE, Condition, Rule, Rules
 
 _FOLDER = files("validation.scoring") / "rules"
 _TYPE_NAMES: dict[ColumnType, str] = {"float": "number", "int": "number", "str": "text", "bool": "bool"}
+"""The type of the values with which rules compare a column, by the type of the column."""
 
 
 class BadRules(BadInput):
@@ -107,6 +108,7 @@ def _describe_misfit(condition: Condition, columns: Mapping[str, ColumnType]) ->
 
 
 def _type_name(value: float | str | bool) -> str:
+    """Return the name of a value's type, as ``_TYPE_NAMES`` has it for columns."""
     if isinstance(value, bool):
         return "bool"
     return "text" if isinstance(value, str) else "number"

@@ -136,6 +136,7 @@ def _refuse_non_finite(answer: Answer) -> Answer:
 
 
 def _text_signals(text: str, language: str | None, duration_s: Seconds | None) -> dict[str, Scalar]:
+    """Compute the signals of the transcript alone. ``duration_s`` is None without audio."""
     normal = normalise_text(text)
     repetition = find_repetition(normal, language)
     return {
@@ -179,7 +180,8 @@ def _recognised_text(answers: Mapping[str, Answer], asr_model: str | None) -> st
 
 
 def _vote_signals(language: str | None, answers: list[Answer]) -> dict[str, Scalar]:
-    votes = count_votes(language, map(_prediction, answers))
+    """Count the votes of the LID models on the declared language, from their answers."""
+    votes = count_votes(language, map(_read_prediction, answers))
     return {
         "language_votes_for": votes.agreeing,
         "language_votes_against": votes.opposing,
@@ -187,13 +189,15 @@ def _vote_signals(language: str | None, answers: list[Answer]) -> dict[str, Scal
     }
 
 
-def _prediction(answer: Answer) -> LidPrediction:
+def _read_prediction(answer: Answer) -> LidPrediction:
+    """Return the prediction in the answer of a LID model; both fields are None if the answer is a fault."""
     values = answer.values if isinstance(answer, Scored) else {}
     top1, p_declared = values.get("language"), values.get("declared_p")
     return LidPrediction(None if top1 is None else str(top1), None if p_declared is None else float(p_declared))
 
 
 def _model_signals(answers: Mapping[str, Answer]) -> dict[str, Scalar]:
+    """Return the columns of each model: ``<model>_<column>`` for its values, and ``<model>_fault``."""
     signals: dict[str, Scalar] = {}
     for model, answer in answers.items():
         if isinstance(answer, Scored):

@@ -122,6 +122,7 @@ def latin_fraction(text: str) -> float | None:
 
 
 def _letter_share(text: str, scripts: frozenset[str]) -> float | None:
+    """Return the share of a text's letters that belong to one of the scripts; None without letters."""
     letters = "".join(filter(str.isalpha, text))
     return len(_pattern_of(scripts).findall(letters)) / len(letters) if letters else None
 

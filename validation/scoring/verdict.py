@@ -45,6 +45,8 @@ class Verdict:
 
 
 class _StrictModel(BaseModel):
+    """Base class of the parts of a rules file. Objects are frozen, and unknown keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -64,6 +66,7 @@ class Condition(_StrictModel):
 
     @model_validator(mode="after")
     def _fit_value_to_operator(self) -> Self:
+        """Raise ``ValueError`` if the operator does not fit the value or the limits by language."""
         if (self.value is None) is not (self.op in {"missing", "present"}):
             raise ValueError(f"operator {self.op} takes {'no' if self.value is not None else 'a'} value")
         if self.by_language and not self.is_ordered:
@@ -73,6 +76,7 @@ class Condition(_StrictModel):
         return self
 
     def _check_value(self, value: Scalar) -> None:
+        """Raise ``ValueError`` for a value that the operator cannot compare, or not exactly."""
         if self.is_ordered and isinstance(value, bool | str):
             raise ValueError(f"operator {self.op} takes a number, not {value!r}")
         if isinstance(value, float) and not isfinite(value):
@@ -238,6 +242,7 @@ def _unsupported_language_rule(model: str) -> Rule:
 
 
 def _not_asked_rule(model: str, reason: str, fault: Fault, sentence: str) -> Rule:
+    """Make the rule for decoded segments for which a model has this fault."""
     return Rule(
         reason=reason,
         verdict="review",

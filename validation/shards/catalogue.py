@@ -15,6 +15,7 @@ CATALOGUE_FORMAT = 1
 """The number of the catalogue's format. It is increased for changes that older readers cannot read; an added key is not
 such a change."""
 CATALOGUE_KEY = f"catalogue/v{CATALOGUE_FORMAT}.json"
+"""The key of the catalogue in the results store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,4 +50,5 @@ def manifest_key_of(shard_key: str) -> str:
 
 
 def _stem(worker_id: str, number: int) -> str:
+    """Return the common part of the keys of a shard and its manifest."""
     return f"{shard_folder(worker_id)}/validation_{worker_id}_shard_{number:04d}"

@@ -42,6 +42,7 @@ _TYPES: Mapping[str, pl.DataType] = {
 }
 _REASONS = pl.List(pl.String())
 _FILE = "file of the shard"
+"""Name of a column with the URI of the shard. No column of a shard has this name."""
 
 
 def group_shards(shards: Iterable[ShardT], size_of: Callable[[ShardT], int], target: int) -> Iterator[list[ShardT]]:
@@ -258,6 +259,7 @@ def _add_missing(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _parse_provenance(source: pa.BufferReader | Path, key: str) -> ShardProvenance:
+    """Read the provenance from the footer of a parquet file. Raises as ``read_provenance`` does."""
     try:
         metadata = pq.read_schema(source).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:  # pyarrow raises OSError for a damaged footer

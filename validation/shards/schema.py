@@ -64,7 +64,9 @@ _MARGIN = Column(
 )
 _REASONS = "Why the segment is not accepted, in the order of the rules; empty exactly if it is accepted."
 NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+"""Columns without null, besides ``reasons``."""
 NEVER_NEGATIVE = frozenset({"start_s", "end_s", "duration_s"})
+"""Numeric columns whose values are at least 0."""
 
 _TYPES: dict[ColumnType, pa.DataType] = {
     "float": pa.float64(),
@@ -139,6 +141,7 @@ def results_basis(
 
 
 def _model_columns(models: Mapping[str, Sequence[Column]]) -> list[Column]:
+    """Return the columns of all models as they are named in a shard, each model's fault column last."""
     return [
         Column(f"{model}_{column.name}", column.type, column.unit, column.description)
         for model, columns in models.items()
@@ -151,6 +154,7 @@ def _fault_column(model: str) -> Column:
 
 
 def _field(column: Column) -> pa.Field:
+    """Return the Arrow field of a column."""
     return pa.field(
         column.name,
         _TYPES[column.type],

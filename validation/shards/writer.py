@@ -102,6 +102,7 @@ def _row_group_bounds(video_ids: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _build_table(ordered: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Return the rows as a table with the columns of the schema. Raise ``ShardRefused`` for an unknown column."""
     known = set(schema.names)
     for row in ordered:
         if unknown := row.keys() - known:
@@ -110,6 +111,7 @@ def _build_table(ordered: Sequence[Row], schema: pa.Schema) -> pa.Table:
 
 
 def _build_column(ordered: Sequence[Row], field: pa.Field) -> pa.Array:
+    """Return the values of one column. Raise ``ShardRefused`` for a value that the format forbids."""
     values = [row.get(field.name) for row in ordered]
     _check_types(values, ordered, field)
     if pa.types.is_string(field.type):

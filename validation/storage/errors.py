@@ -80,7 +80,7 @@ def describe_store_address(store: ObjectStore) -> str:
 
 
 @contextmanager
-def store_errors(store: ObjectStore, key: str) -> Iterator[None]:
+def convert_store_errors(store: ObjectStore, key: str) -> Iterator[None]:
     """Convert errors of the client library inside a ``with`` block to errors of this project.
 
     Args:

@@ -16,6 +16,7 @@ LIGHT: Mapping[str, str] = {
     "reject": "#c03a2b",
     "blue": "#2c62c9",
 }
+"""The colours of light mode, by name."""
 DARK: Mapping[str, str] = {
     "paper": "#171b22",
     "raised": "#1f252e",
@@ -27,6 +28,7 @@ DARK: Mapping[str, str] = {
     "reject": "#f0796a",
     "blue": "#7aa7f5",
 }
+"""The colours of dark mode, by the names of ``LIGHT``."""
 
 FONT = "Inter, ui-sans-serif, system-ui, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 

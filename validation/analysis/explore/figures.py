@@ -15,6 +15,7 @@ Figure = Mapping[str, Any]
 _PALE = "#cfd6df"
 _COLOURS = {"accept": LIGHT["accept"], "review": LIGHT["review"], "reject": LIGHT["reject"]}
 CONFIG: Any = {"displayModeBar": False, "doubleClick": "reset"}
+"""Plotly's options of all figures."""
 
 
 def draw_histogram(found: Histogram, brushed: tuple[float, float] | None, limits: Sequence[float]) -> Figure:

@@ -17,12 +17,17 @@ from validation.scoring.verdict import Rules
 COUNTED = ("verdict", "reasons", "lang", "worker")
 """Columns that have a bar chart with one bar per value."""
 _FIRST = ("review_decision", "verdict", "reasons", "lang", "video_id", "segment_index", "duration_s", "text")
+"""The first columns of the segment table, in this order."""
 _HIDDEN = frozenset({"stored_reasons", "text_normalised", "fired", "language", "language_code"})
+"""Columns that the segment table does not show."""
 _WIDTHS = {"text": 340, "reasons": 180, "video_id": 140, "segment_index": 110, "verdict": 95, "lang": 80}
+"""Widths of columns in pixels."""
 _PREFERRED = ("duration_s", "cer", "rms_dbfs", "script_fraction", "chars_per_s")
+"""Columns whose histograms are shown at the start."""
 
 
 def make_overview(context: ExploreContext) -> html.Div:
+    """Make the first page: the filter, its bar charts and histograms, and the segment table."""
     shown = [name for name in context.table.numbers if name in _PREFERRED or name.endswith("_ovr")][:6]
     picker = dcc.Dropdown(
         options=list(context.table.numbers), value=shown, multi=True, id="shown-columns", placeholder="Columns to draw"

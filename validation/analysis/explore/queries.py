@@ -19,7 +19,9 @@ GROUPS = {"video_id": "video", "speaker": "speaker", "worker": "worker", "day": 
 _NEAR_ROWS = 5_000
 """Maximum span of row ids that one range scan reads. Rows that are farther apart are read one by one."""
 _MEDIANS = frozenset({"cer", "rms_dbfs", "chars_per_s"})
+"""Columns whose medians ``group`` shows."""
 _JUDGED_BY = "SELECT rule FROM judged_by ORDER BY place"
+"""The rules whose bits the column ``fired`` holds, from bit 0."""
 Row = Mapping[str, Any]
 
 
@@ -268,9 +270,11 @@ class SegmentTable:
         return [int(counts.get(place, 0)) for place in range(BINS)]
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a query, and return its rows as tuples."""
         return self._run(sql).fetchall()
 
     def _dicts(self, sql: str) -> list[Row]:
+        """Run a query, and return its rows by column."""
         cursor = self._run(sql)
         names = [each[0] for each in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -12,6 +12,7 @@ from validation.analysis.explore.sql import RuleSql, literal, quote_name
 from validation.scoring.verdict import Rules
 
 _NOT_COMPARED = frozenset({"fired", "worker", "day", "stored_verdict", "stored_reasons", "stored_margin"})
+"""Columns that do not belong to the answers of models."""
 
 
 class RevisionChange(NamedTuple):

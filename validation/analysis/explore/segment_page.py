@@ -19,6 +19,7 @@ from validation.errors import BadInput
 from validation.scoring.verdict import Rule, Rules
 
 _NOT_SIGNALS = frozenset({"id", "fired", "reasons", "verdict", "stored_reasons"})
+"""Columns of a row that the table of signals leaves out."""
 
 
 def make_segment_page() -> html.Div:
@@ -148,6 +149,7 @@ def _open_address(query: str | None) -> tuple[str, str]:
 
 
 def _make_review(row: Row, decision: Any, corrected: str | None, note: str | None) -> Review:
+    """Return a review decision on the segment in ``row``. Empty inputs of the form are left out."""
     return Review(
         video_id=row["video_id"],
         segment_index=row["segment_index"],

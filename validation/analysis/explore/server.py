@@ -17,7 +17,9 @@ from validation.analysis.explore.context import ExploreContext
 
 HOST = "127.0.0.1"
 _NAMES = frozenset({HOST, "localhost"})
+"""The host names under which the server answers."""
 _COOKIE = "vfleet-explore"
+"""Start of the name of the cookie with the token; the port follows."""
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -19,6 +19,7 @@ _TEXT_FILTERS = {
     "startsWith": "starts_with(lower({column}), lower({value}))",
     "endsWith": "ends_with(lower({column}), lower({value}))",
 }
+"""SQL per type of AG Grid's text filter."""
 _NUMBER_FILTERS = {
     "equals": "=",
     "notEqual": "<>",
@@ -27,6 +28,7 @@ _NUMBER_FILTERS = {
     "greaterThan": ">",
     "greaterThanOrEqual": ">=",
 }
+"""SQL operator per type of AG Grid's number filter."""
 
 
 @dataclass(frozen=True, slots=True)

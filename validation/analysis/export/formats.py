@@ -112,7 +112,7 @@ class ParquetShardWriter:
 
     def add(self, sample: Sample) -> int:
         payload = encode_audio(sample, ".flac")
-        self._rows.append({"audio": {"bytes": payload, "path": f"{sample.key}.flac"}, **describe(sample)})
+        self._rows.append({"audio": {"bytes": payload, "path": f"{sample.key}.flac"}, **describe_sample(sample)})
         self._group_bytes += len(payload)
         self._bytes += len(payload)
         if self._group_bytes >= self.ROW_GROUP_BYTES:
@@ -149,9 +149,10 @@ HF_SCHEMA = pa.schema(
     ],
     metadata={"huggingface": json.dumps({"info": {"features": _HF_FEATURES}})},
 )
+"""The columns that Hugging Face ``datasets`` reads, with their description for that library."""
 
 
-def describe(sample: Sample) -> dict[str, Any]:
+def describe_sample(sample: Sample) -> dict[str, Any]:
     """Return the metadata of a sample that every format except Kaldi and Lhotse writes; ``duration`` is in seconds."""
     row = sample.row
     return {
@@ -198,7 +199,7 @@ def open_nemo_tarred(folder: Path, number: int) -> ShardWriter:
 
 def _nemo_entry(sample: Sample, path: str) -> dict[str, Any]:
     """Return the line of a NeMo manifest for a sample whose audio is at ``path``."""
-    described = describe(sample)
+    described = describe_sample(sample)
     return {"audio_filepath": path, "lang": described.pop("language"), **described}
 
 
@@ -209,7 +210,7 @@ def open_webdataset(folder: Path, number: int) -> ShardWriter:
         return {
             f"{sample.key}.flac": encode_audio(sample, ".flac"),
             f"{sample.key}.txt": sample.row.text.encode(),
-            f"{sample.key}.json": _dump(describe(sample)).encode(),
+            f"{sample.key}.json": _dump(describe_sample(sample)).encode(),
         }
 
     return TarShardWriter(folder, number, f"train-{number:06d}.tar", members)
@@ -268,7 +269,10 @@ def _lhotse_cut(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
 def open_hf_audiofolder(folder: Path, number: int) -> ShardWriter:
     """Open a shard for the loader ``audiofolder`` of Hugging Face ``datasets``: FLAC files and ``metadata.jsonl``."""
     return FilesShardWriter(
-        folder, number, ".flac", lambda sample, path: {"metadata.jsonl": _dump({"file_name": path, **describe(sample)})}
+        folder,
+        number,
+        ".flac",
+        lambda sample, path: {"metadata.jsonl": _dump({"file_name": path, **describe_sample(sample)})},
     )
 
 
@@ -301,6 +305,7 @@ FORMATS: Mapping[str, Callable[[Path, int], ShardWriter]] = {
     "webdataset": open_webdataset,
     "kaldi": open_kaldi,
 }
+"""Per format, a function that opens a shard, given the folder and the number of the shard."""
 
 HOW_TO_READ: Mapping[str, str] = {
     "nemo": "`manifest_filepath: manifest.jsonl`; the paths in it are relative to the manifest",

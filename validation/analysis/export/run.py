@@ -19,9 +19,13 @@ from validation.escape import for_markdown, to_json
 from validation.files import write_atomically
 
 STATE = ".export/state.json"
+"""File with the progress of the export."""
 SELECTION = ".export/selection.parquet"
+"""File with the frozen list of selected segments."""
 STAGING = ".export/staging"
+"""Folder of the shard that is being written."""
 MISSING = "missing.jsonl"
+"""File with the segments without audio, and the reasons."""
 CHECKSUMS = "checksums.sha256"
 
 

@@ -43,6 +43,7 @@ COLUMNS = pa.schema(
 )
 """Arrow schema of the frozen list."""
 _REQUIRED = ("video_id", "segment_index", "segment", "text")
+"""Columns that a selection must have. Other columns of the list are null where the selection lacks them."""
 
 
 class SelectedRow(NamedTuple):

@@ -15,6 +15,7 @@ from validation.scoring.verdict import Rule, Rules
 
 _LANGUAGE = LANGUAGE_GROUP.alias("language")
 _ROW = "::row"
+"""Name of a column with the index of a row in its part."""
 Join: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
 
 

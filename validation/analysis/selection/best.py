@@ -16,6 +16,7 @@ STEP = 1e-4
 """Bin width of margins. Margins are compared per bin, so that memory does not grow with the number of segments."""
 Hours: TypeAlias = float
 _BIN = (pl.col("margin") / STEP).floor().cast(pl.Int64)
+"""The number of the bin in which a segment's margin lies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,13 @@ MEMORY_LIMIT = "1GB"
 BATCH_ROWS = 200_000
 """Number of rows that are copied to DuckDB at a time."""
 _SPEAKER = pl.col("video_id").hash(1) ^ pl.col("speaker").fill_null("").hash(2)
+"""Hash of a video's speaker."""
 _TEXT = pl.col("text_normalised").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]", "")
+"""The letters, marks and digits of a text in lower case."""
 BANDS_OF_TEXT = tuple(f"text{band}" for band in range(BANDS))
 """Columns with the hashes of a text (``hash_bands``), each combined with the hash of its language."""
 _KEY = pl.col("video_id").hash(3) ^ pl.col("segment_index").hash(4)
+"""Hash that identifies a segment."""
 _AUDIO = ("duration_s", "rms_dbfs", "edge_start_db", "edge_end_db", "flat_fraction", "bandwidth_hz")
 """Two segments have equal audio if all these signals are equal bit for bit. Shards hold no hash of the audio."""
 

@@ -16,7 +16,9 @@ ROWS = 9
 RUN = 4
 """Number of characters in a run."""
 _BLOCK_TEXTS = 20_000
+"""Number of texts that are hashed at a time."""
 _END = "\0" * (RUN - 1)
+"""Characters between two texts, so that a run at the end of a text has none of the next text."""
 Hashes = npt.NDArray[np.uint64]
 _RANDOM = np.random.default_rng(16)  # fixed: equal texts have equal hashes in every process
 _RUN_FACTORS, _MIX, _JOIN = (_RANDOM.integers(1, 2**63, size, np.uint64) * 2 + 1 for size in (RUN, 2, 1))
@@ -24,7 +26,7 @@ _FACTORS, _SHIFTS = (_RANDOM.integers(0, 2**63, (BANDS, ROWS), np.uint64) * 2 + 
 
 
 def hash_bands(texts: Sequence[str]) -> Hashes:
-    """Return the hashes of texts, of shape ``(texts, BANDS)``. Texts are not empty and hold no null character."""
+    """Return the hashes of texts, of shape ``(texts, BANDS)``. A text must not be empty or hold a null character."""
     blocks = [_hash_block(texts[start : start + _BLOCK_TEXTS]) for start in range(0, len(texts), _BLOCK_TEXTS)]
     return np.concatenate(blocks) if blocks else np.zeros((0, BANDS), np.uint64)
 

@@ -16,6 +16,7 @@ from validation.analysis.selection.verdicts import VERDICT_COLUMNS, matches_decl
 from validation.scoring.signals import RECOGNITION_SIGNALS, SuiteRoles
 
 KEY = ["video_id", "segment_index"]
+"""The columns that identify a segment."""
 ASR_COLUMNS = frozenset(column.name for column in RECOGNITION_SIGNALS)
 """Columns that are computed from the answer of the ASR model. A newer answer replaces all of them."""
 SKIPPED = "not_asked: no shard of the suite has its answer for this segment"

@@ -104,6 +104,7 @@ def _probe_free_space(path: Path) -> None:
 
 
 _ENDINGS: Mapping[str, Format] = {".wds.jsonl": "webdataset", ".parquet": "parquet", ".jsonl": "jsonl"}
+"""The format of a selection file, by the ending of its name. The first matching ending counts."""
 
 
 def guess_format(path: Path) -> Format:

@@ -23,6 +23,7 @@ from validation.ledger.rpc import translate_error
 MAX_EXAMPLES = 3
 """Maximum number of rows that the description of a firing alert lists."""
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+"""Matches a Markdown link; the group is its text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ COLOURS = {
     "quarantined": "red",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
+"""Characters of a spark line, from the lowest to the highest value."""
 ERROR = "last error"
+"""The cell of a worker that is shown below the table of workers."""
 NUMBER_COLUMNS = {"silent", "segments/s", "chunks", "validated", "failed"}
 
 
@@ -42,6 +44,7 @@ def render_status(status: FleetStatus, *, max_workers: int | None = None) -> Ren
 
 
 def _make_facts_table(status: FleetStatus) -> Table:
+    """Return the table of ``facts``, with a spark line of the segments per second."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
