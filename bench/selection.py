@@ -38,7 +38,7 @@ from validation.analysis.selection.broken_shards import exclude_broken
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_in_folder, read_fields
 from validation.analysis.selection.verdicts import apply_rules
-from validation.control.compact import ShardPart, merge_shards, plan_compactions
+from validation.control.compact import SourceShard, merge_shards, plan_compactions
 from validation.ledger.queries import CommittedShard
 from validation.scoring.rules_io import load_rules
 from validation.settings import load_settings
@@ -151,7 +151,7 @@ def compact(shards: Path, out: Path) -> None:
     target = LocalStore(out)
     committed = [_describe(path, shards) for path in sorted(shards.glob("**/*.manifest.json"))]
     for group in plan_compactions(store, committed):
-        parts = [ShardPart(get_bytes(store, each.shard_key), read_manifest(store, each.shard_key)) for each in group]
+        parts = [SourceShard(get_bytes(store, each.shard_key), read_manifest(store, each.shard_key)) for each in group]
         payload, manifest = merge_shards(parts, uuid4())
         put_if_absent(target, manifest.key, payload)
 

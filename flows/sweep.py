@@ -17,11 +17,11 @@ from validation.ledger.queries import (
 def sweep_stale_claims(*, orphans: bool = True) -> str:
     """Take back the chunks of dead workers, and correct the states of their flow runs. Safe to run by hand at any time.
 
-    Releases chunks whose lease expired or whose flow run ended, fails videos that crash their process, marks silent
-    workers stale, evaluates canaries, deletes orphan shards, and marks flow runs without a process Crashed. Expired
-    leases are released first, by the database clock; then Prefect is asked which flow runs ended. If Prefect does not
-    answer, only expired leases are released. A failed step does not stop the other steps; the errors of all steps are
-    raised at the end.
+    Takes back chunks whose lease expired or whose flow run ended, fails videos that crash their process, marks silent
+    workers stale, evaluates canaries, deletes orphan shards, and marks flow runs without a process Crashed. Chunks with
+    an expired lease are taken back first, by the database clock; then Prefect is asked which flow runs ended. If
+    Prefect does not answer, only chunks with an expired lease are taken back. A failed step does not stop the other
+    steps; the errors of all steps are raised at the end.
 
     Args:
         orphans: Whether to look for orphan shards too. The search lists the whole results store.

@@ -221,7 +221,7 @@ def append_loop(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> 
 
 
 def mislabel(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Replace the language label by that of another clip. Return None if all clips have the same language."""
+    """Replace the language label by that of a clip in another language. Return None if no clip has another language."""
     others = sorted({other.language for other in clips} - {clip.language})
     return replace(clip, language=others[rng.integers(len(others))]) if others else None
 

@@ -120,7 +120,7 @@ def apply_language_limits(rules: Rules, limits: Sequence[LanguageLimit], version
 
 
 def _with_limits(condition: Condition, limits: Mapping[str, float]) -> Condition:
-    """Return the condition with these limits by language added to its own, which they replace."""
+    """Return the condition with these limits by language. A limit replaces the condition's limit of the language."""
     return Condition(
         column=condition.column,
         op=condition.op,

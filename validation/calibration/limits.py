@@ -111,8 +111,9 @@ def cross_validate_loss(
 ) -> tuple[Estimate, Estimate]:
     """Estimate the loss of proposed limits on sound variants of unseen clips.
 
-    The estimate is cross-validated by clip with ``FOLDS`` folds. Limits are proposed from four fifths of the clips and
-    applied to the other fifth. The loss on the clips from which limits were proposed would be too low.
+    The estimate is cross-validated by clip with ``FOLDS`` folds, or one fold per clip if there are fewer clips. Limits
+    are proposed from the clips outside a fold and applied to the clips of the fold. The loss on the clips from which
+    limits were proposed would be too low.
 
     Returns:
         The share of the sound variants that is rejected, and the share that is not accepted.

@@ -167,7 +167,7 @@ def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]],
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedShard:
     """The result for one shard: its key, its committed checksum, and its problem (None if it has none)."""
 
     key: str
@@ -177,7 +177,7 @@ class Verified:
 
 def verify_shards(
     engine: Engine, results: ObjectStore, *, log: Path | None = None, readers: int = READERS
-) -> Iterator[Verified]:
+) -> Iterator[VerifiedShard]:
     """Verify every committed shard; yields each result as soon as it is known, in no particular order.
 
     Memory holds one shard per reader. A problem of a shard is a result and does not stop the verification. An
@@ -197,8 +197,8 @@ def verify_shards(
     waiting = [shard for shard in read_committed_shards(engine) if (shard.shard_key, shard.shard_sha256) not in sound]
     segments = read_segment_counts(engine)  # read last: it must cover every shard in ``waiting``
 
-    def verify(shard: CommittedShard) -> Verified:
-        return Verified(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
+    def verify(shard: CommittedShard) -> VerifiedShard:
+        return VerifiedShard(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
 
     pool = ThreadPoolExecutor(readers, thread_name_prefix="verify")
     try:
@@ -223,7 +223,7 @@ def _read_sound_shards(log: Path) -> set[tuple[str, str]]:
         return set()
     whole, newline, _ = log.read_bytes().rpartition(b"\n")
     try:
-        entries = [Verified(**json.loads(line)) for line in whole.splitlines()]
+        entries = [VerifiedShard(**json.loads(line)) for line in whole.splitlines()]
     except (TypeError, ValueError):
         raise BadInput(f"{log} is not a log of `vfleet shards verify`: name another file") from None
     with log.open("r+b") as file:
@@ -231,7 +231,7 @@ def _read_sound_shards(log: Path) -> set[tuple[str, str]]:
     return {(verified.key, verified.sha256) for verified in entries if verified.problem is None}
 
 
-def _append_to_log(log: Path, verified: Verified) -> None:
+def _append_to_log(log: Path, verified: VerifiedShard) -> None:
     """Append one line to the log of a verification."""
     with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(verified)) + "\n")

@@ -41,7 +41,7 @@ COMPACTOR = "compaction"
 
 
 @dataclass(frozen=True, slots=True)
-class ShardPart:
+class SourceShard:
     """A shard to merge, with the ids of its superseded videos, whose rows are left out."""
 
     payload: bytes
@@ -61,22 +61,22 @@ def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
     )
 
 
-def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardManifest]:
+def merge_shards(sources: Sequence[SourceShard], token: UUID) -> tuple[bytes, ShardManifest]:
     """Merge the current rows of several shards. Returns the bytes of the new shard and its manifest.
 
-    The manifest also lists the failed videos of the parts, except videos that have rows in the new shard.
+    The manifest also lists the failed videos of the sources, except videos that have rows in the new shard.
 
     Raises:
-        BadInput: the parts differ in ``merging_key``, or two parts have current rows of the same video.
+        BadInput: the sources differ in ``merging_key``, or two sources have current rows of the same video.
     """
-    first = parts[0].manifest.provenance
-    if len({merging_key(part.manifest.provenance) for part in parts}) > 1:
+    first = sources[0].manifest.provenance
+    if len({merging_key(source.manifest.provenance) for source in sources}) > 1:
         raise BadInput("shards of different suites, revisions or rules cannot be merged")
-    videos = [v for part in parts for v in part.manifest.videos if v.video_id not in part.superseded]
+    videos = [v for source in sources for v in source.manifest.videos if v.video_id not in source.superseded]
     if twice := [video for video, count in Counter(v.video_id for v in videos).items() if count > 1]:
         raise BadInput(f"video {twice[0]} is in two shards that are to be merged")
     provenance = replace(first, chunk_id=token, worker_id=COMPACTOR, flow_run_id=None)
-    table = pa.concat_tables(_take_rows(part) for part in parts)
+    table = pa.concat_tables(_take_rows(source) for source in sources)
     payload = encode_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
     return payload, ShardManifest(
         key=compacted_key(first.suite, token),
@@ -85,25 +85,25 @@ def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardM
         sha256=sha256(payload).hexdigest(),
         provenance=provenance,
         videos=tuple(sorted(videos, key=lambda video: video.video_id)),
-        failed=_carry_failures(parts, {video.video_id for video in videos}),
-        sources=tuple(part.manifest.key for part in parts),
+        failed=_carry_failures(sources, {video.video_id for video in videos}),
+        sources=tuple(source.manifest.key for source in sources),
     )
 
 
-def _carry_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> tuple[VideoFailure, ...]:
-    """Return the failures in the manifests of the parts, except failures of the videos in ``validated``."""
+def _carry_failures(sources: Iterable[SourceShard], validated: Collection[str]) -> tuple[VideoFailure, ...]:
+    """Return the failures in the manifests of the sources, except failures of the videos in ``validated``."""
     failures = {
-        failure: None for part in parts for failure in part.manifest.failed if failure.video_id not in validated
+        failure: None for source in sources for failure in source.manifest.failed if failure.video_id not in validated
     }
     return tuple(sorted(failures, key=attrgetter("video_id")))
 
 
-def _take_rows(part: ShardPart) -> pa.Table:
+def _take_rows(source: SourceShard) -> pa.Table:
     """Return the rows of a shard without the rows of its superseded videos."""
-    table = pq.read_table(pa.BufferReader(part.payload))
+    table = pq.read_table(pa.BufferReader(source.payload))
     table = table.cast(pa.schema([_own_metadata(field) for field in table.schema]))
-    if part.superseded:
-        stale = pc.is_in(table["video_id"], value_set=pa.array(part.superseded, pa.string()))
+    if source.superseded:
+        stale = pc.is_in(table["video_id"], value_set=pa.array(source.superseded, pa.string()))
         table = table.filter(pc.invert(stale))
     return table
 
@@ -168,7 +168,7 @@ def compact_steps(
     Yields:
         The new shard's manifest after each step; None as the last item if nothing was changed.
     """
-    payload, manifest = merge_shards([_read_part(results, shard) for shard in group], uuid4())
+    payload, manifest = merge_shards([_read_source(results, shard) for shard in group], uuid4())
     yield manifest
     started_s = time.monotonic()
     put_if_absent(results, manifest.key, payload)
@@ -211,7 +211,7 @@ def compact_all(
         yield group, compact_group(engine, results, group)
 
 
-def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:
+def _read_source(results: ObjectStore, shard: CommittedShard) -> SourceShard:
     """Read a shard and its manifest.
 
     Raises:
@@ -221,4 +221,4 @@ def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:
     verify_shard(payload, manifest)
     if manifest.sha256 != shard.shard_sha256:
         raise ShardCorrupt(shard.shard_key, "sha256", expected=shard.shard_sha256, found=manifest.sha256)
-    return ShardPart(payload, manifest, shard.superseded)
+    return SourceShard(payload, manifest, shard.superseded)

@@ -24,12 +24,15 @@ class NginxSettings:
     certificate: str
     certificate_key: str
     tokens: str
+    """Path of the token file."""
     listen: str = "443"
+    """Port of nginx, or address and port."""
     server: str = "127.0.0.1:4200"
     """Address of the Prefect server, bound to loopback."""
     proxy: str = "127.0.0.1:4280"
     """Address of the authorizing proxy, bound to loopback."""
     pool: str = "vast-gpu"
+    """The work pool of the boxes."""
     rate: int = 20
     """Requests per second that one box may send; a burst may have five times as many. A box usually sends two."""
     connections: int = 64

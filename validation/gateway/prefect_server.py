@@ -35,7 +35,9 @@ class Run:
     """The fields of a flow run by which the gateway decides which box may change the run."""
 
     state: str
+    """The type of the run's state, such as ``SCHEDULED``."""
     pool: str | None
+    """The name of the run's work pool; None if it has none."""
     worker: str | None
     """The name of the worker that took the run last; None if no worker took the run."""
 
@@ -152,7 +154,9 @@ class Ownership:
         self._box_of_run.put(run, box)
 
     async def owns(self, box: str, run: UUID) -> bool:
-        """Return whether a box took a flow run, and the run is not scheduled again.
+        """Return whether a box took a flow run. A scheduled run, or a run of another pool, belongs to no box.
+
+        The owner of a run is cached, so a run that is scheduled again later still counts as the box's.
 
         Raises:
             httpx.HTTPError: the server does not answer.

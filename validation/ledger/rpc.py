@@ -58,7 +58,7 @@ class CompactionConflict(Transient):
 
 
 class FlowRunAlreadyHoldsChunk(Transient):
-    """A flow run claimed while it holds an open chunk of this worker. The sweep releases chunks of dead processes."""
+    """A flow run claimed while it holds an open chunk of this worker. The sweep takes back chunks of dead processes."""
 
 
 class ShardNotRestored(Permanent):

@@ -141,7 +141,7 @@ class EmbeddedPostgres(EmbeddedService):
 
     @property
     def data_dir(self) -> Path:
-        """Return the folder of the cluster: under `base_dir` if the account of Postgres can enter `base_dir`."""
+        """Return the folder of the cluster, in the folder that `choose_home` returns."""
         return self._home / "pgdata"
 
     def url(self, database: str = "postgres") -> str:

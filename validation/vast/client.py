@@ -40,7 +40,7 @@ RETRYABLE_ERRORS = (Throttled, OutcomeUnknown, Unreachable)
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedInstance:
     """The response to a create that took effect."""
 
     instance_id: int
@@ -78,7 +78,7 @@ class VastClient(VendorApi):
         body = self._send_with_retries("search", "POST", "/api/v0/bundles/", json=dict(query))
         return SearchResult.parse(body.get("offers") or [])
 
-    def create(self, offer_id: int, request: Mapping[str, Any]) -> Created:
+    def create(self, offer_id: int, request: Mapping[str, Any]) -> CreatedInstance:
         """Rent an offer. The request is never retried.
 
         Raises:
@@ -100,7 +100,7 @@ class VastClient(VendorApi):
             raise
         if not isinstance(body.get("new_contract"), int):
             raise OutcomeUnknown(path, "success without an id")
-        return Created(body["new_contract"])
+        return CreatedInstance(body["new_contract"])
 
     def list_instances(self) -> Listing:
         """List all instances of the account. An incomplete listing holds the reason why it is incomplete.

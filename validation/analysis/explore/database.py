@@ -113,7 +113,7 @@ def prepare_database(
                     shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     except (duckdb.IOException, OSError) as error:
         raise BadInput(f"the table of segments cannot be made in {cache}: {error}: set XDG_CACHE_HOME") from None
-    _delete_old(cache)
+    _delete_old_files(cache)
     return path
 
 
@@ -201,7 +201,7 @@ def rule_columns(columns: Mapping[str, str]) -> dict[str, ColumnType]:
 def _find_last_validations(source: ShardSource) -> pl.LazyFrame:
     """Return a frame with ``video_id``, ``worker`` and ``day`` of the last validation of each video."""
     frames = [
-        pl.scan_parquet(shard.uri, storage_options=_options(source))
+        pl.scan_parquet(shard.uri, storage_options=_storage_options(source))
         .select(pl.col("video_id").unique())
         .filter(~pl.col("video_id").is_in(list(shard.withheld)))
         .with_columns(worker=pl.lit(_worker_of(shard.uri)), day=pl.lit(shard.day, pl.String))
@@ -211,7 +211,7 @@ def _find_last_validations(source: ShardSource) -> pl.LazyFrame:
     return pl.concat(frames).unique("video_id", keep="last", maintain_order=True)
 
 
-def _options(source: ShardSource) -> dict[str, str] | None:
+def _storage_options(source: ShardSource) -> dict[str, str] | None:
     return dict(source.storage_options) if source.storage_options else None
 
 
@@ -228,7 +228,7 @@ def _fingerprint(source: ShardSource) -> str:
     return sha256(repr((_FORMAT, source.suite, shards)).encode()).hexdigest()[:16]
 
 
-def _delete_old(cache: Path) -> None:
+def _delete_old_files(cache: Path) -> None:
     """Delete the files of the cache except the ``_KEPT_FILES`` that were used last."""
     files = sorted(cache.glob("*.duckdb"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files[_KEPT_FILES:]:

@@ -17,6 +17,7 @@ _STEPS = 400
 
 
 def make_limits_page(context: ExploreContext) -> html.Div:
+    """Make the page with a slider per limit, the kept hours per language, and a button to save the rules."""
     sliders = [
         each for place, rule in enumerate(context.rules.rules) if (each := _make_rule_panel(context, place, rule))
     ]

@@ -27,6 +27,7 @@ _PREFERRED = ("duration_s", "cer", "rms_dbfs", "script_fraction", "chars_per_s")
 
 
 def make_overview(context: ExploreContext) -> html.Div:
+    """Make the first page: the filter, its bar charts and histograms, and the segment table."""
     shown = [name for name in context.table.numbers if name in _PREFERRED or name.endswith("_ovr")][:6]
     picker = dcc.Dropdown(
         options=list(context.table.numbers), value=shown, multi=True, id="shown-columns", placeholder="Columns to draw"

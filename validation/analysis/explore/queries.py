@@ -270,9 +270,11 @@ class SegmentTable:
         return [int(counts.get(place, 0)) for place in range(BINS)]
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a query, and return its rows as tuples."""
         return self._run(sql).fetchall()
 
     def _dicts(self, sql: str) -> list[Row]:
+        """Run a query, and return its rows by column."""
         cursor = self._run(sql)
         names = [each[0] for each in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

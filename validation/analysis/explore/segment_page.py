@@ -149,6 +149,7 @@ def _open_address(query: str | None) -> tuple[str, str]:
 
 
 def _make_review(row: Row, decision: Any, corrected: str | None, note: str | None) -> Review:
+    """Return a review decision on the segment in ``row``. Empty inputs of the form are left out."""
     return Review(
         video_id=row["video_id"],
         segment_index=row["segment_index"],

@@ -18,6 +18,7 @@ WORDS, CHARACTERS = "words", "characters"
 
 
 def make_groups_page() -> html.Div:
+    """Make the page with one row per video, speaker, worker, day or language."""
     by = dcc.RadioItems(
         id="group-by",
         value="video_id",
@@ -29,6 +30,7 @@ def make_groups_page() -> html.Div:
 
 
 def make_words_page(context: ExploreContext) -> html.Div:
+    """Make the page that counts the words or the characters of a language."""
     languages = [row.lang for row in context.table.compare_hours(context.rules, context.rules)]
     controls = [
         dcc.RadioItems([WORDS, CHARACTERS], WORDS, id="word-kind", inline=True),
@@ -39,6 +41,7 @@ def make_words_page(context: ExploreContext) -> html.Div:
 
 
 def make_compare_page(context: ExploreContext) -> html.Div:
+    """Make the page that compares the verdicts of the page's rules with those of other rules."""
     names = list(context.other_rules)
     choice = dcc.Dropdown(names, names[0] if names else None, id="other-rules", style={"width": "320px"})
     return html.Div(
@@ -54,6 +57,7 @@ def make_compare_page(context: ExploreContext) -> html.Div:
 
 
 def make_revisions_page(revision: str) -> html.Div:
+    """Make the page that compares the present answers with those at an earlier revision."""
     return html.Div(
         [
             html.P(
@@ -69,6 +73,7 @@ def make_revisions_page(revision: str) -> html.Div:
 
 
 def make_reviews_page(context: ExploreContext) -> html.Div:
+    """Make the page that lists the review decisions."""
     hint = (
         f"Decisions are appended to {context.reviews.path}; the last one on a segment counts. "
         "`vfleet reviews clips` writes the accepted and corrected segments with their audio, for `vfleet calibrate`."

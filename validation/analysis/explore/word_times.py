@@ -10,7 +10,7 @@ _EDGES = (("conformer_first_token_s", "conformer_last_token_s"), ("silero_lead_s
 
 
 class WordTime(NamedTuple):
-    """A word with its estimated start and end, from the beginning of the segment."""
+    """A word with its estimated start and end, in seconds from the beginning of the segment."""
 
     word: str
     start: Seconds

@@ -112,7 +112,7 @@ class ParquetShardWriter:
 
     def add(self, sample: Sample) -> int:
         payload = encode_audio(sample, ".flac")
-        self._rows.append({"audio": {"bytes": payload, "path": f"{sample.key}.flac"}, **describe(sample)})
+        self._rows.append({"audio": {"bytes": payload, "path": f"{sample.key}.flac"}, **describe_sample(sample)})
         self._group_bytes += len(payload)
         self._bytes += len(payload)
         if self._group_bytes >= self.ROW_GROUP_BYTES:
@@ -152,7 +152,7 @@ HF_SCHEMA = pa.schema(
 """The columns that Hugging Face ``datasets`` reads, with their description for that library."""
 
 
-def describe(sample: Sample) -> dict[str, Any]:
+def describe_sample(sample: Sample) -> dict[str, Any]:
     """Return the metadata of a sample that every format except Kaldi and Lhotse writes; ``duration`` is in seconds."""
     row = sample.row
     return {
@@ -199,7 +199,7 @@ def open_nemo_tarred(folder: Path, number: int) -> ShardWriter:
 
 def _nemo_entry(sample: Sample, path: str) -> dict[str, Any]:
     """Return the line of a NeMo manifest for a sample whose audio is at ``path``."""
-    described = describe(sample)
+    described = describe_sample(sample)
     return {"audio_filepath": path, "lang": described.pop("language"), **described}
 
 
@@ -210,7 +210,7 @@ def open_webdataset(folder: Path, number: int) -> ShardWriter:
         return {
             f"{sample.key}.flac": encode_audio(sample, ".flac"),
             f"{sample.key}.txt": sample.row.text.encode(),
-            f"{sample.key}.json": _dump(describe(sample)).encode(),
+            f"{sample.key}.json": _dump(describe_sample(sample)).encode(),
         }
 
     return TarShardWriter(folder, number, f"train-{number:06d}.tar", members)
@@ -269,7 +269,10 @@ def _lhotse_cut(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
 def open_hf_audiofolder(folder: Path, number: int) -> ShardWriter:
     """Open a shard for the loader ``audiofolder`` of Hugging Face ``datasets``: FLAC files and ``metadata.jsonl``."""
     return FilesShardWriter(
-        folder, number, ".flac", lambda sample, path: {"metadata.jsonl": _dump({"file_name": path, **describe(sample)})}
+        folder,
+        number,
+        ".flac",
+        lambda sample, path: {"metadata.jsonl": _dump({"file_name": path, **describe_sample(sample)})},
     )
 
 

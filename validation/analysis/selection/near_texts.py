@@ -26,7 +26,7 @@ _FACTORS, _SHIFTS = (_RANDOM.integers(0, 2**63, (BANDS, ROWS), np.uint64) * 2 + 
 
 
 def hash_bands(texts: Sequence[str]) -> Hashes:
-    """Return the hashes of texts, of shape ``(texts, BANDS)``. Texts are not empty and hold no null character."""
+    """Return the hashes of texts, of shape ``(texts, BANDS)``. A text must not be empty or hold a null character."""
     blocks = [_hash_block(texts[start : start + _BLOCK_TEXTS]) for start in range(0, len(texts), _BLOCK_TEXTS)]
     return np.concatenate(blocks) if blocks else np.zeros((0, BANDS), np.uint64)
 

@@ -168,6 +168,7 @@ def _choose(shards: Sequence[CommittedShard], suite: str, up_to: str | None) -> 
 def _group_revisions(
     suite: str, committed: Sequence[CommittedShard], root: str, options: Mapping[str, str] | None
 ) -> ShardSource:
+    """Build the source from committed shards, which are sorted by revision. Shard keys are appended to ``root``."""
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
@@ -213,7 +214,7 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
 
 
 def polars_location(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
-    """Return the URL of the results store as polars reads it, to which a shard's key is added, and its storage options.
+    """Return where polars reads the results store: a URL to which a shard's key is appended, and the storage options.
 
     The storage options are None for a local folder.
 
@@ -303,6 +304,6 @@ def _check_size(path: Path, shard: CommittedShard) -> None:
 
 
 def _require_one(what: str, found: Sequence[str], remedy: str) -> None:
-    """Raise ``BadInput`` if ``found`` has more than one element."""
+    """Raise ``BadInput`` if ``found`` has several elements. The message has ``what`` they are and the ``remedy``."""
     if len(found) > 1:
         raise BadInput(f"the shards are of {len(found)} {what} ({'; '.join(found)}): {remedy}")

@@ -44,6 +44,7 @@ def render_status(status: FleetStatus, *, max_workers: int | None = None) -> Ren
 
 
 def _make_facts_table(status: FleetStatus) -> Table:
+    """Return the table of ``facts``, with a spark line of the segments per second."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
