@@ -26,9 +26,9 @@ from answer_cache import CachedSuite
 from synthetic_speech import speak_sentences
 from truth_report import describe_group, format_languages, format_table, group_clips, group_languages
 
-from validation.calibration.fault_injection import FAULTS, FaultyClip, find_missing_faults, inject_faults
+from validation.calibration.fault_injection import FAULTS, ClipVariant, find_missing_faults, inject_faults
 from validation.calibration.metrics import IndicatorReport, evaluate_clips, measure_indicators
-from validation.calibration.trusted_clips import TrustedClip, load_trusted
+from validation.calibration.trusted_clips import TrustedClip, load_trusted_clips
 from validation.domain import Utterance
 from validation.local.sample_corpus import CLIPS
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="print every indicator of each fault, not the best three")
     parser.add_argument("--by-language", action="store_true", help="print a table of the languages as well")
     options = parser.parse_args()
-    clips = load_trusted(options.trusted) + ([] if options.natural_only else speak_sentences())
+    clips = load_trusted_clips(options.trusted) + ([] if options.natural_only else speak_sentences())
     variants = plan_variants(clips, options.first)
     if options.clip:
         variants = [each for each in variants if each.original in options.clip]
@@ -94,7 +94,7 @@ def main() -> None:
     print(f"\nwritten to {OUT / 'truth.json'}")
 
 
-def plan_variants(clips: Sequence[TrustedClip], most: int | None = None) -> list[FaultyClip]:
+def plan_variants(clips: Sequence[TrustedClip], most: int | None = None) -> list[ClipVariant]:
     """Make the variants to score, of all clips or of at most ``most`` natural and ``most`` synthetic clips.
 
     Clips are chosen by the checksums of their names, so a larger number only adds clips.
@@ -107,7 +107,7 @@ def plan_variants(clips: Sequence[TrustedClip], most: int | None = None) -> list
     return [each for each in variants if each.original in chosen]
 
 
-def _is_planned(synthetic: FaultyClip) -> bool:
+def _is_planned(synthetic: ClipVariant) -> bool:
     first = synthetic.original.endswith("-0")
     return synthetic.fault in TEXT_FAULTS or synthetic.variant in (SYNTHETIC_VARIANTS if first else {"as it is"})
 

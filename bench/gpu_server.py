@@ -66,7 +66,7 @@ def require_alive(server: BaseProcess) -> None:
 
 
 def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
-    from validation.inference.__main__ import end
+    from validation.inference.__main__ import exit_at_once
     from validation.inference.__main__ import serve as serve_suite
     from validation.models.suite import Suite
     from validation.scoring.rules_io import load_rules
@@ -78,4 +78,4 @@ def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
     suite = Suite("bench", nets, roles=roles, rules=load_rules("indic-1"), budget_s=budget_s, min_padded_s=0.5)
     with Path(os.devnull).open("w") as discarded:
         serve_suite(suite, path, discarded)
-    end(0)
+    exit_at_once(0)

@@ -45,24 +45,26 @@ def complete_settings(settings: Settings) -> Settings:
     flow.
     """
     if not settings.database_url.get_secret_value():
-        settings = _read_database(settings)
+        settings = _add_database(settings)
     if not BUCKET_SETTINGS & settings.model_fields_set:
-        settings = _read_bucket(settings)
+        settings = _add_bucket(settings)
     return settings
 
 
-def _read_database(settings: Settings) -> Settings:
+def _add_database(settings: Settings) -> Settings:
+    """Return the settings with the database URL of the block `ledger`; unchanged if there is no such block."""
     from blocks.types import DATABASE_BLOCK, ValidationDatabase, find_block  # noqa: PLC0415 - see complete_settings
 
     database = find_block(ValidationDatabase, DATABASE_BLOCK)
     return settings.model_copy(update={"database_url": database.url}) if database else settings
 
 
-def _read_bucket(settings: Settings) -> Settings:
+def _add_bucket(settings: Settings) -> Settings:
+    """Return the settings with the bucket of the block `validation-results`; unchanged if there is no such block."""
     from prefect_aws import S3Bucket  # noqa: PLC0415 - see complete_settings
 
-    from blocks.bucket import RESULTS, read_bucket  # noqa: PLC0415
+    from blocks.bucket import RESULTS, apply_bucket_block  # noqa: PLC0415
     from blocks.types import find_block  # noqa: PLC0415
 
     bucket = find_block(S3Bucket, RESULTS)
-    return read_bucket(bucket, settings) if bucket else settings
+    return apply_bucket_block(bucket, settings) if bucket else settings

@@ -166,7 +166,7 @@ class VastCredentials(Block):
         return cls(api_key=settings.vast_api_key, url=settings.vast_url)
 
 
-def find_credentials(settings: Settings | None = None) -> VastCredentials:
+def find_vast_account(settings: Settings | None = None) -> VastCredentials:
     """Return the Vast.ai account of the environment, else the account of the block document ``vast``.
 
     If both lack a key, ``open_client`` of the result raises ``VastKeyMissing``.

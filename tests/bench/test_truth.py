@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from validation.calibration.fault_injection import SOUND, FaultyClip
+from validation.calibration.fault_injection import SOUND, ClipVariant
 from validation.calibration.metrics import EvaluatedClip
 from validation.domain import Fault, Scored, Unscored, Utterance
 from validation.scoring.verdict import Condition, Rule, Rules
@@ -27,7 +27,7 @@ RULES = Rules(
 
 def evaluate(clip: str, language: str, fault: str, p: float, *, is_synthetic: bool = False) -> EvaluatedClip:
     audio = np.zeros(1, np.float32)
-    return EvaluatedClip(FaultyClip(clip, fault, fault, audio, "", "xx", language, is_synthetic), {"p": p})
+    return EvaluatedClip(ClipVariant(clip, fault, fault, audio, "", "xx", language, is_synthetic), {"p": p})
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from typing import Any
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.hardware.gpu import GpuOutOfMemory
 from validation.inference import executor
-from validation.inference.__main__ import end, main
+from validation.inference.__main__ import exit_at_once, main
 from validation.models import suite, suites
 from validation.models.base import Batch
 from validation.models.batching import pad_batch
@@ -89,4 +89,4 @@ def prepare_slowly(*args: Any, **options: Any) -> Batch:
 if __name__ == "__main__":
     executor.pad_batch = prepare_slowly
     suite.SUITES = suites.SUITES = {**suites.SUITES, "scripted": SPEC}
-    end(main())
+    exit_at_once(main())

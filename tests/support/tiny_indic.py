@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from simulation.tiny_models.conformer import save_conformer
 from simulation.tiny_models.language_id import save_mms, save_voxlingua
 from validation.domain import SAMPLE_RATE, Utterance, Waveform
-from validation.models.weights_folder import lock_folders, write_lock
+from validation.models.weights_folder import hash_weights_folders, write_lock
 
 LANGUAGES = ("hi", "or", "ta", "kok", "en", "ur", None)
 
@@ -21,7 +21,7 @@ def save_tiny_weights(root: Path) -> Path:
 
 
 def lock(root: Path) -> Path:
-    write_lock(root / "weights.lock", lock_folders(root))
+    write_lock(root / "weights.lock", hash_weights_folders(root))
     return root
 
 

@@ -33,7 +33,7 @@ follow; one of them is empty."""
 
 
 class SubprocessDecoder:
-    """Runs ``decode_audio`` in a subprocess. One subprocess decodes many files; after a crash a new one is started."""
+    """A decoder that runs ``decode_audio`` in a subprocess. After a crash the next file starts a new subprocess."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = command
@@ -73,6 +73,12 @@ def subprocess_decoder() -> Iterator[SubprocessDecoder]:
 
 
 def _request(process: subprocess.Popen[bytes], payload: bytes, limit_s: Seconds) -> Waveform:
+    """Send a file to the subprocess; return the waveform of the response.
+
+    Raises:
+        AudioDecodeError: the fault of the response.
+        BrokenPipeError, EOFError: the subprocess has ended.
+    """
     requests, responses = _pipes(process)
     requests.write(_REQUEST.pack(limit_s, len(payload)) + payload)
     requests.flush()
@@ -98,12 +104,14 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _describe_exit(status: int) -> str:
+    """Return the message for the exit status of a subprocess that ended before its response."""
     if status == -signal.SIGALRM:
         return f"its decoder did not end within {DECODE_TIMEOUT_S} s"
     return f"its decoder died: {signal.Signals(-status).name if status < 0 else f'exit {status}'}"
 
 
 def _read_exactly(stream: IO[bytes], size: int) -> bytes:
+    """Read ``size`` bytes; raise EOFError if the stream ends before."""
     payload = stream.read(size)
     if len(payload) < size:
         raise EOFError

@@ -74,15 +74,18 @@ def inspect_tar(stream: io.RawIOBase, key: str, limits: CorpusLimits | None = No
         decoded = decode_layout(key, layout, Video(key, None, None), limits)
     except Permanent as refusal:
         return Inspection(key, ignored_files=_ignored_files(listing), refusal=str(refusal))
-    segments = tuple(_describe(ref, segment, layout) for ref, segment in zip(layout.segments, decoded, strict=True))
+    segments = tuple(
+        _inspect_segment(ref, segment, layout) for ref, segment in zip(layout.segments, decoded, strict=True)
+    )
     return Inspection(key, layout.kind, LAYOUT_REASONS[layout.kind], segments, _ignored_files(listing))
 
 
 def _ignored_files(listing: TarListing | None) -> Mapping[str, int]:
+    """Return the number of ignored files per suffix, sorted by suffix; empty without a listing."""
     return dict(sorted(listing.ignored_files.items())) if listing else {}
 
 
-def _describe(ref: SegmentRef, decoded: DecodedSegment, layout: Layout) -> InspectedSegment:
+def _inspect_segment(ref: SegmentRef, decoded: DecodedSegment, layout: Layout) -> InspectedSegment:
     span = None if isinstance(ref.audio, Fault) else ref.audio
     fault = decoded.audio if isinstance(decoded.audio, Fault) else None
     return InspectedSegment(

@@ -3,29 +3,27 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 from validation.corpus.index import read_index
 from validation.corpus.pairs import read_pairs
-from validation.corpus.records import Object, Record, read_record
+from validation.corpus.paths import base_name, strip_suffix, to_nfc
+from validation.corpus.records import JsonObject, Record, read_record
 from validation.corpus.segment_refs import (
     BadLayout,
     MemberNames,
     SegmentRef,
     TarListing,
-    natural_order,
+    natural_sort_key,
     ref_audio,
     ref_missing,
     ref_span,
-    strip_suffix,
-    to_nfc,
 )
 from validation.domain import Fault, Seconds
 from validation.errors import Permanent
 
 _MAX_ID_CHARS = 200
 _MAX_MARGIN_S: Seconds = 0.25
-"""Maximum time before and after the only supervision of a cut with which the segment is the whole cut."""
+"""If at most this time lies before and after the only supervision of a cut, the segment is the whole cut."""
 
 
 class _CutAudio:
@@ -42,6 +40,7 @@ class _CutAudio:
         }
 
     def find(self, cut_id: str) -> str | None:
+        """Return the path of the audio file of a cut; None if no audio file matches."""
         return self._by_path.find(cut_id) or self._by_last_part.get(_last_part(cut_id))
 
 
@@ -61,7 +60,8 @@ def read_shar(listing: TarListing) -> list[SegmentRef] | None:
     return [ref for cut in cuts for ref in _ref_cut(cut, audio)] if cuts else None
 
 
-def _read_cuts(listing: TarListing, name: str) -> list[Object]:
+def _read_cuts(listing: TarListing, name: str) -> list[JsonObject]:
+    """Return the cuts in a JSON-lines file; raise ``BadLayout`` for a damaged file or a cut of several tracks."""
     try:
         rows = listing.parse(name)
     except ValueError as error:
@@ -74,7 +74,8 @@ def _read_cuts(listing: TarListing, name: str) -> list[Object]:
     return cuts
 
 
-def _ref_cut(cut: Object, audio: _CutAudio) -> list[SegmentRef]:
+def _ref_cut(cut: JsonObject, audio: _CutAudio) -> list[SegmentRef]:
+    """Return the segments of a cut: one per supervision, or one without a transcript if there is no supervision."""
     cut_id = str(cut.get("id"))
     member = audio.find(cut_id)
     records = [_read_supervision(row) for row in cut["supervisions"] if isinstance(row, Mapping)] or [Record()]
@@ -93,20 +94,22 @@ def _ref_only_supervision(cut_id: str, record: Record, member: str, cut_s: Secon
     return ref_span(cut_id, record, member)
 
 
-def _read_supervision(row: Object) -> Record:
+def _read_supervision(row: JsonObject) -> Record:
     """Read the record of a supervision. Its ``start`` is a position in the audio of the cut, so it is the offset."""
     record = read_record(row)
     return replace(record, offset_s=record.start_s)
 
 
 def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Record]]:
+    """Return each record with the name of its segment: the id of the cut, with a number if there are several."""
     if len(records) == 1:
         return [(cut_id, records[0])]
     return [(f"{cut_id}-{place:03d}", record) for place, record in enumerate(records)]
 
 
 def _last_part(name: str) -> str:
-    return PurePosixPath(to_nfc(name)).name
+    """Return a path without its folders."""
+    return base_name(to_nfc(name))
 
 
 _MAX_NAMES = 3
@@ -151,11 +154,12 @@ def read_layout(listing: TarListing) -> Layout:
     name, count = Counter(segment.name for segment in segments).most_common(1)[0]
     if count > 1:
         raise BadLayout(listing.key, f"{count} segments are called {name!r}")
-    ordered = sorted(segments, key=lambda segment: natural_order(segment.name))
+    ordered = sorted(segments, key=lambda segment: natural_sort_key(segment.name))
     return Layout(kind, tuple(ordered), _find_language(listing), listing.audio)
 
 
 def _find_layout(listing: TarListing) -> tuple[str, list[SegmentRef]]:
+    """Return the name of the first layout that fits, and its segments. ``read_layout`` documents the errors."""
     if (pairs := read_pairs(listing)) is not None:
         return "pairs", pairs
     if (index := read_index(listing)) is not None:
@@ -204,6 +208,7 @@ def _quote(names: Iterable[str]) -> str:
 
 
 def _find_language(listing: TarListing) -> str | None:
+    """Return the language that ``metadata.json`` declares; None if it is missing, unreadable or declares none."""
     if "metadata.json" not in listing.texts:
         return None
     try:

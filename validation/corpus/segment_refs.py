@@ -2,16 +2,22 @@
 
 import io
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
 
-import regex
-
 from validation.corpus.budget import LimitExceeded, ReadBudget, TarLimits
+from validation.corpus.paths import (
+    MAX_MARKS,
+    base_name,
+    folder_of,
+    has_many_marks,
+    strip_suffix,
+    suffix_of,
+    to_nfc,
+    to_path,
+)
 from validation.corpus.records import Record, decode_text, parse_document
 from validation.corpus.tar import Member, TarUnsafe, read_members
 from validation.domain import Fault, Seconds
@@ -25,16 +31,13 @@ AUDIO_SUFFIXES = (
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".3gp")
 """Suffixes of video files. Their audio track is decoded, unless the tar holds an audio file of the same name."""
 TEXT_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".txt")
+_WANTED_SUFFIXES = AUDIO_SUFFIXES + VIDEO_SUFFIXES + TEXT_SUFFIXES
 INDEX_STEMS = ("metadata", "transcription", "transcript", "segments", "manifest")
 """Names, without suffix, of the index file that lists all segments. Earlier names have priority."""
 _DIGITS = re.compile(r"([0-9]+)")
 _MAX_SUFFIX_CHARS = 8
 _MAX_TEXT_CHARS = 200_000
 """Maximum length of a transcript in characters. An hour of fast speech has 80,000 characters."""
-_MAX_MARKS = 30
-"""Maximum number of consecutive combining marks. No language needs more (Unicode UAX #15, stream-safe text), and
-normalising n consecutive marks takes quadratic time."""
-_MARKS = regex.compile(rf"\p{{M}}{{{_MAX_MARKS + 1}}}")
 
 
 class BadLayout(Permanent):
@@ -120,6 +123,7 @@ class TarListing:
         return f"; ignored files: {kinds}" if kinds else ""
 
     def _read(self, name: str, read: Callable[[str, bytes, ReadBudget], Any]) -> Any:
+        """Return the result of ``read`` for a text, or its ValueError."""
         try:
             return read(name, self.texts[name], self._budget)
         except ValueError as error:
@@ -128,10 +132,11 @@ class TarListing:
             raise TarUnsafe(self.key, name, str(refusal)) from None
 
     def _drop_videos(self) -> None:
+        """Ignore each video file for which an audio file of the same name exists."""
         stems = {strip_suffix(name) for name in self.audio if not _is_video(name)}
         for name in [name for name in self.audio if _is_video(name) and strip_suffix(name) in stems]:
             del self.audio[name]
-            self.ignored_files[_suffix_of(name)] += 1
+            self.ignored_files[_describe_suffix(name)] += 1
 
 
 def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListing:
@@ -149,7 +154,7 @@ def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListin
 
     def keep(name: str) -> bool:
         wanted = is_wanted(name)
-        ignored_files.update(() if wanted else (_suffix_of(name),))
+        ignored_files.update(() if wanted else (_describe_suffix(name),))
         return wanted
 
     listing = TarListing(key, read_members(stream, key, budget, keep), budget)
@@ -167,7 +172,7 @@ class MemberNames:
     def __init__(self, key: str, names: Mapping[str, str]) -> None:
         """Index the members of the tar ``key``. ``names`` maps each name to the path of its member."""
         self._key, self._exact = key, names
-        self._by_form = [(form, _group(names, form)) for form in (_to_path, to_nfc)]
+        self._by_form = [(form, _group(names, form)) for form in (to_path, to_nfc)]
 
     def find(self, name: str) -> str | None:
         """Return the path of the member with a name; None if no member matches.
@@ -191,8 +196,7 @@ def is_wanted(name: str) -> bool:
 
     Hidden files are ignored because macOS creates files such as ``._x.flac`` beside ``x.flac``.
     """
-    suffixes = AUDIO_SUFFIXES + VIDEO_SUFFIXES + TEXT_SUFFIXES
-    return not _base_name(name).startswith(".") and name.lower().endswith(suffixes)
+    return name.lower().endswith(_WANTED_SUFFIXES) and not base_name(name).startswith(".")
 
 
 def ref_audio(name: str, record: Record, member: str) -> SegmentRef:
@@ -226,7 +230,7 @@ def ref_missing(name: str, record: Record) -> SegmentRef:
     return SegmentRef(name, record, Fault("no_audio", f"the tar holds no audio for {name}"))
 
 
-def ref_unlisted(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
+def ref_untranscribed(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
     """Return one segment with the fault ``no_transcript`` per audio file without a record.
 
     Only audio files in folders with transcribed audio count as segments. Many tars hold the sound of the whole video in
@@ -251,36 +255,14 @@ def _require_text(ref: SegmentRef) -> SegmentRef:
         return replace(ref, audio=Fault("no_transcript", f"{ref.name} has no transcript"))
     if len(text) > _MAX_TEXT_CHARS:
         problem = f"the transcript has {len(text)} characters, more than {_MAX_TEXT_CHARS}"
-    elif _MARKS.search(text):
-        problem = f"the transcript has more than {_MAX_MARKS} combining marks in a row"
+    elif has_many_marks(text):
+        problem = f"the transcript has more than {MAX_MARKS} combining marks in a row"
     else:
         return ref
     return replace(ref, record=replace(ref.record, text=None), audio=Fault("bad_transcript", problem))
 
 
-def strip_suffix(name: str) -> str:
-    """Return a file's path without its last suffix: ``a/seg_12.34`` for ``a/seg_12.34.flac``."""
-    path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.name else name
-
-
-def stem_of(name: str) -> str:
-    """Return a file's name without its folders and its last suffix. Backslashes also count as separators."""
-    return PurePosixPath(_to_path(name)).stem
-
-
-def folder_of(name: str) -> PurePosixPath:
-    """Return the folder of a file; ``.`` for a file at the top of the tar. Backslashes also count as separators."""
-    return PurePosixPath(_to_path(name)).parent
-
-
-def to_nfc(name: str) -> str:
-    """Return a path with ``/`` as separator in Unicode NFC. A path with more than 30 marks in a row keeps its form."""
-    path = _to_path(name)
-    return path if _MARKS.search(path) else unicodedata.normalize("NFC", path)
-
-
-def natural_order(name: str) -> tuple[tuple[object, ...], str]:
+def natural_sort_key(name: str) -> tuple[tuple[object, ...], str]:
     """Return a sort key that orders numbers in names by value: ``seg_2`` before ``seg_10``."""
     parts = _DIGITS.split(name)  # a word, a number, a word, ...
     return tuple(_numeric_key(part) if place % 2 else part for place, part in enumerate(parts)), name
@@ -292,34 +274,27 @@ def _numeric_key(digits: str) -> tuple[int, str]:
     return len(value), value
 
 
-def _to_path(name: str) -> str:
-    return str(PurePosixPath(name.replace("\\", "/")))
-
-
-def _base_name(name: str) -> str:
-    return PurePosixPath(_to_path(name)).name
-
-
 def _is_video(name: str) -> bool:
     return name.lower().endswith(VIDEO_SUFFIXES)
 
 
-def _suffix_of(name: str) -> str:
+def _describe_suffix(name: str) -> str:
     """Return a file's suffix in lower case; ``hidden`` or ``without a suffix`` for files without a usual suffix."""
-    base = _base_name(name)
-    if base.startswith("."):
+    if base_name(name).startswith("."):
         return "hidden"
-    suffix = PurePosixPath(base).suffix.lower()
+    suffix = suffix_of(name)
     return suffix if 1 < len(suffix) <= _MAX_SUFFIX_CHARS else "without a suffix"
 
 
 def _raise_if_error(value: Any) -> Any:
+    """Return a value; raise it if it is a ValueError."""
     if isinstance(value, ValueError):
         raise value
     return value
 
 
 def _group(names: Iterable[str], form: Callable[[str], str]) -> dict[str, list[str]]:
+    """Group names by the result of ``form``."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(form(name), []).append(name)

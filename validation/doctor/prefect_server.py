@@ -22,7 +22,7 @@ from validation.control.dispatch import CHUNK_DEPLOYMENT, CONTROL_DEPLOYMENT, CO
 from validation.doctor.check import CheckWarning
 from validation.domain import Seconds
 from validation.errors import BadInput, Unreachable
-from validation.gateway.tokens import find_tokens
+from validation.gateway.tokens import find_token_file
 from validation.settings import Settings
 
 POOL = "vast-gpu"
@@ -74,7 +74,7 @@ def check_pool(_settings: Settings) -> str:
 
 def check_tokens(settings: Settings) -> str | None:
     """Check that the token file of the gateway is writable, so that tokens of boxes can be added and revoked."""
-    tokens = find_tokens(settings)
+    tokens = find_token_file(settings)
     if tokens is None:
         return None
     tokens.check_writable()
@@ -262,6 +262,7 @@ def _refuse_placeholders(deployments: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _list_texts(value: Any) -> Iterator[str]:
+    """Yield every string in a value of nested lists and mappings; keys of mappings are not yielded."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

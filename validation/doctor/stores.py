@@ -41,7 +41,7 @@ def check_vast(settings: Settings) -> str | None:
 
 def check_cloudflare(settings: Settings) -> str | None:
     """Check that Cloudflare creates the credentials that a box would get, for both buckets."""
-    engine = open_ledger(settings, check_revision=False)
+    engine = open_ledger(settings, check_migration=False)
     with open_issuer(engine, settings) as issuer:
         if issuer is None:
             return None
@@ -57,7 +57,7 @@ MIN_REMAINING = timedelta(minutes=30)
 
 def check_stores(settings: Settings) -> str:
     """Check that this box can access the source and results stores below its permitted prefixes."""
-    stores = open_box_stores(settings, open_ledger(settings, check_revision=False))
+    stores = open_box_stores(settings, open_ledger(settings, check_migration=False))
     return ", ".join(map(describe_store_address, stores))
 
 
@@ -81,7 +81,7 @@ def check_queued_tars(settings: Settings) -> str:
     One missing object may be a fault of its video. The check therefore tries up to three queued videos, and then up to
     three validated ones, before it reports a wrong address.
     """
-    engine = open_ledger(settings, check_revision=False)
+    engine = open_ledger(settings, check_migration=False)
     queued = peek_videos(engine, settings.worker_id, languages=settings.languages)
     store = open_store(settings.source_url, settings, find_store_credentials(settings, engine, "source"))
     if not queued:
@@ -118,7 +118,7 @@ def _find_readable_tar(store: ObjectStore, settings: Settings, videos: Sequence[
 
 def check_conditional_put(settings: Settings) -> str:
     """Check that the results store accepts an object, refuses to overwrite it, and deletes it. Shards need this."""
-    engine = open_ledger(settings, check_revision=False)
+    engine = open_ledger(settings, check_migration=False)
     store = open_store(settings.results_url, settings, find_store_credentials(settings, engine, "results"))
     key = f"{shard_folder(settings.worker_id)}/vfleet-preflight-{uuid4().hex}"
     try:
@@ -138,7 +138,7 @@ def check_credentials(settings: Settings) -> str | None:
     """Check that the store credentials do not expire soon."""
     if not settings.results_url.startswith("s3://"):
         return None
-    find_credential = find_store_credentials(settings, open_ledger(settings, check_revision=False), "results")
+    find_credential = find_store_credentials(settings, open_ledger(settings, check_migration=False), "results")
     if find_credential is None:
         token = settings.s3_session_token
         if token is None:

@@ -13,22 +13,26 @@ TEMPLATE = Path(__file__).resolve().parents[2] / "deploy/gateway/nginx.conf"
 _UNQUOTED = re.compile(r"[\w./:\[\]*-]+")
 """A value that nginx reads without quotes and that cannot end a directive."""
 BURST_FACTOR = 5
+"""Number of requests that a box may send at once, as a multiple of its rate per second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class NginxSettings:
     """The settings of nginx: its own address and files, the addresses behind nginx, and the limits per box."""
 
     server_name: str
     certificate: str
     certificate_key: str
     tokens: str
+    """Path of the token file."""
     listen: str = "443"
+    """Port of nginx, or address and port."""
     server: str = "127.0.0.1:4200"
     """Address of the Prefect server, bound to loopback."""
     proxy: str = "127.0.0.1:4280"
     """Address of the authorizing proxy, bound to loopback."""
     pool: str = "vast-gpu"
+    """The work pool of the boxes."""
     rate: int = 20
     """Requests per second that one box may send; a burst may have five times as many. A box usually sends two."""
     connections: int = 64

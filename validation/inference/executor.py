@@ -14,13 +14,13 @@ from typing import NoReturn
 
 from validation.domain import Answer, Seconds, Unscored
 from validation.exit_codes import ExitCode
-from validation.hardware.gpu import pinned_memory
+from validation.hardware.gpu import allocate_pinned_memory
 from validation.inference.batch_queue import Request
 from validation.inference.scheduler import CrashLog, RequestScheduler
 from validation.models.base import Batch
 from validation.models.batching import max_batch_size, pad_batch, padded_cost_s, take_rows
 from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch, run_self_test
-from validation.models.suite import Suite, find_fault
+from validation.models.suite import Suite, find_audio_fault
 
 log = logging.getLogger(__name__)
 
@@ -48,21 +48,23 @@ def warm_up(suite: Suite) -> None:
 
 
 def _warm_up_length(suite: Suite, duration_s: Seconds) -> None:
+    """Score a batch of noise that fills the budget with segments of this length."""
     started_s = time.monotonic()
     count = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
-    batch = make_probe_batch(suite.columns, count, duration_s, allocate=pinned_memory)
+    batch = make_probe_batch(suite.columns, count, duration_s, allocate=allocate_pinned_memory)
     for model, fault in find_faults(suite.score_batch(batch)):
         raise SelfTestFailed(model, fault, "before any work")
     log.info("a batch of %d segments of %.0f s took %.1f s", count, duration_s, time.monotonic() - started_s)
 
 
-def models_failing_all(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
+def find_failing_models(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
     """Return the models that failed on every segment of a batch that requested them."""
     requested = {model for own in answers for model in own}
     return [model for model in requested if all(_has_failed(own[model]) for own in answers if model in own)]
 
 
 def _has_failed(answer: Answer) -> bool:
+    """Return whether the model failed on the segment. Other faults are no failures of the model."""
     return isinstance(answer, Unscored) and answer.fault.kind == "model_failed"
 
 
@@ -83,6 +85,7 @@ class ExecutorStats:
     no batch."""
     _wait_started_s: Seconds | None = None
     _waits: tuple[Seconds, Seconds] = (0.0, 0.0)
+    """The result of ``waits`` at the end of the last wait."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -92,7 +95,7 @@ class ExecutorStats:
         return 0.0 if started_s is None else time.monotonic() - started_s
 
     def waits(self) -> tuple[Seconds, Seconds]:
-        """Return how long the executor has waited for a batch, the current wait included.
+        """Return how long the models have waited for a batch, the current wait included.
 
         Returns:
             Seconds in which the queue had no batch, because too few requests were pending; seconds in which a batch
@@ -102,14 +105,17 @@ class ExecutorStats:
             return self._count_waits()
 
     def begin_wait(self) -> None:
+        """Record that the thread of the models begins to wait for a batch."""
         with self._lock:
             self._wait_started_s = time.monotonic()
 
     def end_wait(self) -> None:
+        """Record that this thread has a batch."""
         with self._lock:
             self._waits, self._wait_started_s = self._count_waits(), None
 
     def _count_waits(self) -> tuple[Seconds, Seconds]:
+        """Return the result of ``waits``; the caller holds the lock."""
         if self._wait_started_s is None:
             return self._waits
         now_s, taken_s = time.monotonic(), self.batch_taken_s
@@ -118,13 +124,13 @@ class ExecutorStats:
 
 
 class BatchExecutor:
-    """Scores the scheduler's batches in two threads: one prepares the next batch while the other runs the models.
+    """An executor of the scheduler's batches. One thread prepares the next batch while another runs the models.
 
     Each thread drops its batch before it waits for the next, because a batch keeps the arenas of its clients mapped.
 
     The server process ends on any error of a thread, such as the loss of the GPU. It also ends when a model fails on
-    every segment of a batch and then fails the self-test. The batch in work is then not answered; the next server
-    process, or another box, scores it again.
+    every segment of a batch and then fails the self-test. Then the batch in work is not answered, and the clients
+    send its segments to the next server process.
     """
 
     def __init__(self, suite: Suite, scheduler: RequestScheduler, crash_log: CrashLog) -> None:
@@ -134,17 +140,19 @@ class BatchExecutor:
         self._prepared: Queue[tuple[list[Request], Batch]] = Queue()
 
     def start(self) -> None:
+        """Start both threads."""
         for step in (self._prepare, self._run_batch):
             threading.Thread(target=_repeat, args=(step,), name=step.__name__.strip("_"), daemon=True).start()
 
     def _prepare(self) -> None:
+        """Take a batch from the scheduler, pad it and check its audio. Segments with a fault are answered here."""
         self._free_slots.acquire()
         self.stats.batch_taken_s = None
         requests = self._scheduler.next_batch()
         self.stats.batch_taken_s = time.monotonic()
-        batch = pad_batch([request.utterance for request in requests], allocate=pinned_memory)
+        batch = pad_batch([request.utterance for request in requests], allocate=allocate_pinned_memory)
         # The padded copy is checked, because a client may still write to its arena after the check.
-        faults = [find_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
+        faults = [find_audio_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
         for request, fault in zip(requests, faults, strict=True):
             if fault:
                 self._scheduler.fail(request, fault)
@@ -157,6 +165,7 @@ class BatchExecutor:
             self._free_slots.release()
 
     def _run_batch(self) -> None:
+        """Wait for a prepared batch and score it."""
         self.stats.begin_wait()
         requests, batch = self._prepared.get()
         self.stats.end_wait()  # before the slot is released, because ``_prepare`` then resets `batch_taken_s`
@@ -164,11 +173,12 @@ class BatchExecutor:
         self._score(requests, batch)
 
     def _score(self, requests: list[Request], batch: Batch) -> None:
+        """Score a batch and return its answers; test the models that failed on all of its segments."""
         ids = [request.id for request in requests]
         self._crash_log.mark_started(ids)
         started_s = self.stats.batch_started_s = time.monotonic()
         answers = self._suite.score_batch(batch)
-        if failing := models_failing_all(answers):
+        if failing := find_failing_models(answers):
             run_self_test(self._suite, failing)
         self.stats.batch_started_s = None
         self.stats.busy_s += time.monotonic() - started_s

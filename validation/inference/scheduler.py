@@ -22,51 +22,53 @@ from validation.models.suite import Suite
 log = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
-"""Number of crashes after which a segment is not scored any more. After the first crash the segment is scored alone. A
-later crash has another cause only if something else killed the server at that moment, which is unlikely twice."""
+"""Number of crashes after which a segment is not scored any more. After the first crash the segment is scored alone, so
+the segment itself probably causes the later crashes."""
 
 
 class CrashLog:
-    """Counts, per request id, the crashes of the server while that request was being scored.
+    """A file that counts, per request id, the crashes of the server while that request was being scored.
 
-    The ids are written to a file before each batch; the file outlives the process. At the next start, the ids in the
-    file are those that were being scored at the crash. The executor thread and the thread that stops the server may
-    call the methods concurrently.
+    Before each batch its ids are written to the file. So at the next start the file holds the ids that were being
+    scored at the crash. The executor thread and the thread that stops the server may call the methods concurrently.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
         self._closed = False
-        self._crashes, running = _read(path)
+        self._crashes, running = _read_crash_log(path)
         for request_id in running:
             self._crashes[request_id] = self._crashes.get(request_id, 0) + 1
-        self._write(())
+        self._write_running(())
 
     def crash_count(self, request_id: str) -> int:
+        """Return how often the server crashed while this request was being scored."""
         return self._crashes.get(request_id, 0)
 
     def mark_started(self, request_ids: Sequence[str]) -> None:
         """Record the batch that is being scored now."""
-        self._write(request_ids)
+        self._write_running(request_ids)
 
     def mark_finished(self, request_ids: Sequence[str]) -> None:
         """Record that the server survived a batch; its requests have no crashes any more."""
         for request_id in request_ids:
             self._crashes.pop(request_id, None)
-        self._write(())
+        self._write_running(())
 
     def close(self) -> None:
         """Record an ordinary stop: the requests of the current batch get no crash."""
         with self._lock:
-            self._replace(())
+            self._replace_file(())
             self._closed = True
 
-    def _write(self, running: Sequence[str]) -> None:
+    def _write_running(self, running: Sequence[str]) -> None:
+        """Record the ids that are being scored, unless the log is closed."""
         with self._lock:
             if not self._closed:
-                self._replace(running)
+                self._replace_file(running)
 
-    def _replace(self, running: Sequence[str]) -> None:
+    def _replace_file(self, running: Sequence[str]) -> None:
+        """Replace the file. Log an error of the disk."""
         try:
             write_atomically(self._path, json.dumps({"running": list(running), "crashes": self._crashes}))
         except OSError as error:  # a full disk does not stop the scoring
@@ -80,7 +82,8 @@ def crash_fault(crash_count: int) -> Fault | None:
     return Fault("model_crashed", f"the inference server died {crash_count} times while it scored this segment")
 
 
-def _read(path: Path) -> tuple[dict[str, int], list[str]]:
+def _read_crash_log(path: Path) -> tuple[dict[str, int], list[str]]:
+    """Return the crash counts by request id, and the ids that were being scored; both are empty without a file."""
     try:
         recorded = json.loads(path.read_text())
         return dict(recorded["crashes"]), list(recorded["running"])
@@ -93,8 +96,8 @@ MAX_BATCH_WAIT_S: Seconds = 0.05
 full. The requests of one group of videos arrive within a shorter time."""
 MAX_INFLIGHT_BATCHES_PER_CLIENT = 32
 """Limit of one client's unanswered audio, in full batches. With 32 batches, enough segments of similar length are
-pending that padding is 3 % of a batch; with 8 batches it is 7 %. On a GPU with a large batch budget the size of the
-client's arena is the lower limit."""
+pending that padding is 3 % of a batch; with 8 batches it is 7 %. On a GPU with a large batch budget the client's arena
+holds less than this limit."""
 RESPONSE_CACHE_SIZE = 4096
 """Number of answers that are kept for clients that lost their connection and send their requests again."""
 
@@ -106,16 +109,16 @@ class QueueStats:
     segments: int
     audio_s: Seconds
     oldest_s: Seconds
-    """Age of the oldest pending request."""
+    """Age of the oldest pending request; 0 if no request is pending."""
 
 
 class RequestScheduler:
-    """Passes requests and answers between the thread that serves clients and the threads that run models.
+    """A scheduler between the thread that serves clients and the threads of the executor.
 
     Args:
         suite: gives the batch budget, and the models that the answer to a failed request lists.
         crash_count: returns how often the server crashed while it scored the request with an id.
-        on_completed: called, by any thread, when ``drain_completed`` has a new answer.
+        on_completed: called, by any thread, when ``pop_completed`` has a new answer.
     """
 
     def __init__(self, suite: Suite, crash_count: Callable[[str], int], on_completed: Callable[[], None]) -> None:
@@ -124,15 +127,18 @@ class RequestScheduler:
         self._requests: dict[str, Request] = {}
         """Pending and running requests by id."""
         self._running = 0
+        """Number of requests whose batch was taken and is not answered yet."""
         self._inflight_s: dict[Hashable, Seconds] = {}
         """Unanswered audio per connected client."""
         self._completed: list[tuple[Hashable, str, Answers]] = []
+        """Answers that ``pop_completed`` has not returned yet."""
         self._response_cache: OrderedDict[str, Answers] = OrderedDict()
         self._changed = threading.Condition()
 
     # --- called by the server -----------------------------------------------------------------------------------------
 
     def add_client(self, client: Hashable) -> None:
+        """Add a connected client, which has no requests yet."""
         with self._changed:
             self._inflight_s[client] = 0.0
 
@@ -182,7 +188,7 @@ class RequestScheduler:
                 del self._requests[request.id]
             self._inflight_s.pop(client, None)
 
-    def drain_completed(self) -> list[tuple[Hashable, str, Answers]]:
+    def pop_completed(self) -> list[tuple[Hashable, str, Answers]]:
         """Remove and return the completed answers, each with its client and request id."""
         with self._changed:
             completed, self._completed = self._completed, []
@@ -220,6 +226,7 @@ class RequestScheduler:
         self.complete([request], [self._all_unscored(fault)])
 
     def stats(self) -> QueueStats:
+        """Return the number, the audio and the greatest age of the pending requests."""
         with self._changed:
             oldest_s = self._queue.oldest_arrival_s()
             age_s = 0.0 if oldest_s is None else time.monotonic() - oldest_s
@@ -228,6 +235,7 @@ class RequestScheduler:
     # --- internal, under the lock -------------------------------------------------------------------------------------
 
     def _has_batch(self) -> bool:
+        """Return whether ``next_batch`` may hand out a batch now."""
         oldest_s = self._queue.oldest_arrival_s()
         if oldest_s is None:
             return False
@@ -235,16 +243,20 @@ class RequestScheduler:
         return has_waited or self._queue.has_full_batch(self._suite.budget.seconds)
 
     def _all_unscored(self, fault: Fault) -> Answers:
+        """Make an answer with this fault for every model."""
         return dict.fromkeys(self._suite.columns, Unscored(fault))
 
     def _adjust_inflight(self, client: Hashable, audio_s: Seconds) -> None:
+        """Add seconds, which may be negative, to the unanswered audio of a client."""
         self._inflight_s[client] += audio_s
 
     def _cache_response(self, request_id: str, answers: Answers) -> None:
+        """Keep answers for a client that sends its request again."""
         self._response_cache[request_id] = answers
         while len(self._response_cache) > RESPONSE_CACHE_SIZE:
             self._response_cache.popitem(last=False)
 
     def _enqueue_response(self, client: Hashable, request_id: str, answers: Answers) -> None:
+        """Add answers to those that ``pop_completed`` returns."""
         self._completed.append((client, request_id, answers))
         self._on_completed()

@@ -31,6 +31,7 @@ class RentedInstance:
     """A rented box, or a box that is about to be rented, with the reports of its worker."""
 
     label: str
+    """The label of the rental at the vendor, unique and never used again."""
     slot: int
     worker_id: str
     state: State
@@ -40,21 +41,32 @@ class RentedInstance:
     gpu_name: str
     usd_per_hour: float
     usd_once: float
+    """The part of the price that is due once per rental."""
     boot_timeout_s: int
     instance_id: int | None
+    """The vendor's id of the instance; None until the vendor has told it."""
     requested_at: datetime
     changed_at: datetime
+    """The time of the last change of ``state``."""
     vendor_status: str | None = None
+    """The status in the vendor's last listing that had the box; None before the first."""
     vendor_status_since: datetime | None = None
     absences: int = 0
+    """Number of complete listings in succession that lacked the box, at least 30 s apart."""
     first_running_at: datetime | None = None
     accepted_at: datetime | None = None
+    """When the box became ``working``; None before."""
     slow_since: datetime | None = None
+    """Since when the box is slow (see ``record_observations``); None if it is not."""
     reason: str | None = None
+    """The first reason that was given for a change of state."""
     closed_at: datetime | None = None
+    """When the box became ``gone``; None before."""
     heartbeat_at: datetime | None = None
     segments_per_s: float = 0.0
+    """Segments per second that the worker last reported; 0 before its first report."""
     video_completed_at: datetime | None = None
+    """When the worker last validated a video."""
     open_chunks: int = 0
     gpu_seen: str | None = None
     """The name of the GPU that the driver reported to the worker on the box."""
@@ -68,16 +80,21 @@ class FleetBudget:
 
     fleet: str
     now: datetime
+    """The ledger's time."""
     label_prefix: str
+    """The beginning of the labels of all boxes of the fleet."""
     machines: int
+    """Number of boxes that are ordered."""
     max_usd_per_hour: float
     max_usd: float
     order_json: Mapping[str, Any]
+    """The launch specification, as ``LaunchSpec.to_json`` returns it."""
     usd_per_hour: float
     """Total price of all boxes that are not known to be gone, including rental requests with an unknown outcome."""
     spent_usd: float
     """An upper bound of the cost until now (sql/functions/fleet_spend.sql)."""
     videos_waiting: int
+    """Number of pending videos, without those that wait for a box of another owner while none is online."""
     chunks_open: int
     abandoned: bool
     """Whether the boxes are destroyed without draining."""
@@ -130,6 +147,7 @@ class SpendCheck:
     credit_decrease_usd: float
     recorded_spend_usd: float
     intervals: int
+    """Number of pairs of successive readings that were compared. Pairs with a top-up between them are left out."""
 
 
 def set_target(
@@ -191,9 +209,9 @@ def request_machine(
 def transition_instance(
     engine: Engine, label: str, to: State, *, instance_id: int | None = None, reason: str | None = None
 ) -> bool:
-    """Move a box to another state along one of ``read_transitions``. May be repeated.
+    """Move a box to the state ``to``, if ``read_transitions`` allows the change. May be repeated.
 
-    Returns whether the box is in that state now.
+    Returns whether the box is in the state ``to`` now.
     """
     rows = call_function(engine, "fleet_transition", label=label, to=to, instance_id=instance_id, reason=reason)
     return bool(rows[0][0])

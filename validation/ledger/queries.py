@@ -56,6 +56,7 @@ class CommittedShard:
     models: Mapping[str, str]
     """Model -> revision of the model. ``revision`` is a hash of this mapping."""
     closed_at: datetime
+    """Commit time of the shard."""
     revision_since: datetime
     """Commit time of the first shard of this suite revision. Readers prefer the latest revision."""
     superseded: Sequence[str]
@@ -108,7 +109,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSession:
-    """One life of a worker process: its name in Prefect, its status and its start."""
+    """The latest session of a worker: its name in Prefect, its status and its start."""
 
     worker_id: str
     prefect_worker: str | None
@@ -133,6 +134,7 @@ class InvariantCheck:
     invariant: str
     violations: int
     example: str | None
+    """The key of one violating row; None if there is none."""
 
 
 def read_open_chunks(engine: Engine) -> list[OpenChunk]:

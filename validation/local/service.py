@@ -31,8 +31,8 @@ def is_free(port: int) -> bool:
         return _bind(candidate, port)
 
 
-def free_port() -> int:
-    """Return a random free port for a server. On Linux no other call in any process returns the same port.
+def reserve_port() -> int:
+    """Choose a random free port for a server. On Linux no other call in any process returns the same port.
 
     A bound socket that never listens reserves the port while this process lives. Servers set SO_REUSEADDR, so they can
     bind the reserved port. A second call binds without SO_REUSEADDR, so it cannot.
@@ -51,6 +51,7 @@ def free_port() -> int:
 
 
 def _bind(candidate: socket.socket, port: int) -> bool:
+    """Bind a socket to a port of 127.0.0.1. Return False if the port is taken."""
     try:
         candidate.bind((HOST, port))
     except OSError:
@@ -58,8 +59,8 @@ def _bind(candidate: socket.socket, port: int) -> bool:
     return True
 
 
-def ask_http(port: int, method: str, path: str) -> str | None:
-    """Send one request to a local port. Return a description of the failure; None if the status is 200.
+def try_http(port: int, method: str, path: str) -> str | None:
+    """Send one request to a local port. Return why it failed, as a text; None if the status is 200.
 
     Proxies in the environment are not used, because a proxy would connect to its own 127.0.0.1.
     """
@@ -95,6 +96,7 @@ class EmbeddedService(ABC):
     check: ClassVar[str]
     """The hint for the error message when the server does not start."""
     ready_timeout_s: ClassVar[Seconds]
+    """Time from the launch to the first answer, after which the start has failed."""
     stop_signal: ClassVar[Signals] = SIGTERM
     """The signal for an orderly shutdown."""
     grace_s: ClassVar[Seconds] = 10.0
@@ -105,21 +107,21 @@ class EmbeddedService(ABC):
 
     def __init__(self, base_dir: Path, *, port: int | None = None) -> None:
         self.base_dir = base_dir.resolve()
-        self.port = port or free_port()
+        self.port = port or reserve_port()
         self._child = Child(self.name.lower().replace(" ", "-"), self.base_dir)
         self._launched_at = 0.0
 
     @abstractmethod
     def client_environment(self) -> dict[str, str]:
-        """The environment variables that a client of this server needs."""
+        """Return the environment variables that a client of this server needs."""
 
     @abstractmethod
     def program(self) -> Program:
-        """The program to run."""
+        """Return the command that runs the server, with its environment."""
 
     @abstractmethod
     def why_not_ready(self) -> str | None:
-        """Send one request. Returns why it failed, None if it succeeded."""
+        """Send one request. Return why it failed, as a text; None if it succeeded."""
 
     def prepare(self) -> None:
         """Create the files that the server needs. Called before every launch, while the server does not run."""

@@ -32,7 +32,7 @@ class Alignment:
     log_p: float
     """The log-probability of the alignment, in nats."""
     token_lp: NDArray[np.float64]
-    """(U,) mean log-probability of each token over the frames that are aligned to the token."""
+    """(U,) mean log-probability of each of the U tokens over the frames that are aligned to the token."""
     frame_lp: NDArray[np.float64]
     """(T,) log-probability of the symbol that the alignment emits in each frame."""
     first_frame: int
@@ -42,7 +42,7 @@ class Alignment:
 
 
 def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], *, blank: int) -> list[float]:
-    """Sum the probabilities of all alignments of each text.
+    """Compute the log-probability of each text, which is the sum over all alignments of the text.
 
     Args:
         log_probs: (B, T, V) float log-probabilities.
@@ -53,9 +53,9 @@ def score_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
     Returns:
         B log-probabilities, summed in double precision; minus infinity for a text without an alignment.
     """
-    wild, counts = log_probs.shape[2], _tensor([len(text) for text in texts], log_probs)
+    wild, counts = log_probs.shape[2], _int_tensor([len(text) for text in texts], log_probs)
     with_wild = torch.cat([log_probs, log_probs.amax(dim=2, keepdim=True)], dim=2).double()
-    targets = _tensor([wild if token == WILDCARD else token for text in texts for token in text], log_probs)
+    targets = _int_tensor([wild if token == WILDCARD else token for text in texts for token in text], log_probs)
     losses = functional.ctc_loss(with_wild.transpose(0, 1), targets, frames, counts, blank=blank, reduction="none")
     return (-losses).tolist()
 
@@ -67,12 +67,12 @@ def align_texts(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]
     """
     lattice = _build_lattice(log_probs, frames, texts, blank)
     reached, steps = _advance(lattice)
-    log_p, back = _end(reached, lattice.last).max(dim=0)
+    log_p, back = _end_log_probs(reached, lattice.last).max(dim=0)
     states = _trace_back(lattice.is_frame, steps, lattice.last - back)
     own = lattice.emissions.gather(2, states[:, :, None])[:, :, 0]
     columns = (log_p.tolist(), states.T.cpu().numpy(), own.T.double().cpu().numpy(), frames.tolist(), texts)
     rows = zip(*columns, strict=True)
-    return [_describe(p, path[:count], emitted[:count], len(text)) for p, path, emitted, count, text in rows]
+    return [_make_alignment(p, path[:count], emitted[:count], len(text)) for p, path, emitted, count, text in rows]
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def has_alignment(text: Sequence[int], frames: int) -> bool:
 
 
 def collapse(symbols: NDArray[np.int64], *, blank: int) -> tuple[int, ...]:
-    """Convert one symbol per frame to tokens: merge repeated symbols, then remove blanks."""
+    """Convert (T,) symbols, one per frame, to tokens: merge repeated symbols, then remove blanks."""
     changed = np.concatenate([[True], symbols[1:] != symbols[:-1]])
     return tuple(map(int, symbols[changed & (symbols != blank)]))
 
@@ -119,6 +119,7 @@ class _Lattice:
 
 
 def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
+    """Build the lattices of B texts. ``score_texts`` documents the arguments."""
     states = np.full((len(texts), 2 * max(map(len, texts)) + 1), blank)
     for row, text in zip(states, texts, strict=True):
         row[1 : 2 * len(text) : 2] = text
@@ -130,7 +131,7 @@ def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[i
     may_skip = (symbols[:, 2:] != blank) & (symbols[:, 2:] != symbols[:, :-2])
     skip_lp[:, 2:].masked_fill_(may_skip, 0.0)
     is_frame = torch.arange(len(by_frame), device=frames.device)[:, None] < frames
-    return _Lattice(emissions, skip_lp, is_frame, _tensor([2 * len(text) for text in texts], log_probs))
+    return _Lattice(emissions, skip_lp, is_frame, _int_tensor([2 * len(text) for text in texts], log_probs))
 
 
 def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
@@ -155,8 +156,11 @@ def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
     return reached, steps
 
 
-def _end(reached: Tensor, last: Tensor) -> Tensor:
-    """Return the log-probabilities of the paths that end in the last blank and in the last token, (2, B)."""
+def _end_log_probs(reached: Tensor, last: Tensor) -> Tensor:
+    """Return (2, B) log-probabilities: of the path that ends in the last blank, and of that in the last token.
+
+    An empty text has no last token: its second log-probability is minus infinity.
+    """
     in_blank = reached.gather(1, last[:, None])[:, 0]
     in_token = reached.gather(1, (last - 1).clamp(min=0)[:, None])[:, 0]
     return torch.stack([in_blank, in_token.masked_fill(last == 0, -inf)])
@@ -172,11 +176,13 @@ def _trace_back(is_frame: Tensor, steps: Tensor, state: Tensor) -> Tensor:
     return states
 
 
-def _tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
+def _int_tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
+    """Make an int64 tensor on the device of ``like``."""
     return torch.tensor(numbers, dtype=torch.int64, device=like.device)
 
 
-def _describe(log_p: float, path: NDArray[np.int64], emitted: NDArray[np.float64], tokens: int) -> Alignment:
+def _make_alignment(log_p: float, path: NDArray[np.int64], emitted: NDArray[np.float64], tokens: int) -> Alignment:
+    """Make the alignment of a text of ``tokens`` tokens from the state and the log-probability of each frame."""
     in_token = path % 2 == 1
     of_token = path[in_token] // 2
     sums = np.bincount(of_token, weights=emitted[in_token], minlength=tokens)

@@ -61,7 +61,7 @@ class Dnsmos:
         windows = [cut_windows(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
         rated = self._rate(np.concatenate(windows))
         ends = np.cumsum([len(own) for own in windows])[:-1]
-        return [_describe(own.mean(axis=0)) for own in np.split(rated, ends)]
+        return [_make_answer(own.mean(axis=0)) for own in np.split(rated, ends)]
 
     def _rate(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the (W, 3) ratings of (W, WINDOW_SAMPLES) windows."""
@@ -85,6 +85,7 @@ def cut_windows(audio: Waveform) -> NDArray[np.float32]:
     return np.resize(audio, (count, WINDOW_SAMPLES))
 
 
-def _describe(ratings: NDArray[np.float64]) -> Scored:
+def _make_answer(ratings: NDArray[np.float64]) -> Scored:
+    """Make the answer from the (3,) ratings of one segment."""
     sig, bak, ovr = map(float, ratings)
     return Scored({"sig": sig, "bak": bak, "ovr": ovr})

@@ -26,7 +26,7 @@ from validation.errors import BadInput
 from validation.hardware.gpu import read_gpus
 from validation.models.base import Batch, SegmentModel
 from validation.models.batching import (
-    Budget,
+    BatchBudget,
     PaddingStats,
     batch_cost_s,
     budget_path,
@@ -49,9 +49,13 @@ class ModelStats:
     """Counts and times of one model since the last ``Suite.reset_stats``."""
 
     segments: int = 0
+    """The number of segments that the model was given."""
     faults: int = 0
+    """The number of those segments that the model did not score."""
     audio_s: Seconds = 0.0
+    """Seconds of audio in those segments, without padding."""
     wall_s: Seconds = 0.0
+    """Time that the model took."""
     cpu_s: Seconds = 0.0
     """CPU time of the whole process while the model ran. If other threads work too, this is an upper bound."""
 
@@ -74,7 +78,7 @@ class Suite(SyncScorerMixin):
         self.name, self.roles, self.rules = name, roles, rules
         self.revisions: Mapping[str, str] = {model.name: model.revision for model in models}
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
-        self.budget, self.min_padded_s = Budget(budget_s, path=budget_path), min_padded_s
+        self.budget, self.min_padded_s = BatchBudget(budget_s, path=budget_path), min_padded_s
         self._models, self._cascade = tuple(models), cascade
         # The model that a cascade may skip runs last, because the cascade reads the answers of the other models.
         self._run_order = sorted(models, key=lambda model: cascade is not None and model.name == cascade.skipped_model)
@@ -88,12 +92,13 @@ class Suite(SyncScorerMixin):
         audio on which a model fails (``model_failed``) get the answer ``Unscored`` and raise no error.
 
         Returns:
-            For each utterance, in input order, one answer per requested model, by the model's name.
+            For each utterance, in input order, one answer per requested model, by the model's name. Audio that no model
+            can score has an answer of every model.
 
         Raises:
             GpuLost: this process cannot use the GPU any more.
         """
-        faults = [find_fault(utterance.audio) for utterance in utterances]
+        faults = [find_audio_fault(utterance.audio) for utterance in utterances]
         answers: list[dict[str, Answer]] = [
             dict.fromkeys(self.columns, Unscored(fault)) if fault else {} for fault in faults
         ]
@@ -106,7 +111,7 @@ class Suite(SyncScorerMixin):
         return answers
 
     def score_batch(self, batch: Batch) -> list[dict[str, Answer]]:
-        """Score one batch of utterances for which ``find_fault`` found no fault.
+        """Score one batch of utterances for which ``find_audio_fault`` found no fault.
 
         The caller keeps batches within ``budget``. If GPU memory runs out, the budget shrinks, and the batch is split
         and still answered.
@@ -127,11 +132,12 @@ class Suite(SyncScorerMixin):
         self.padding = PaddingStats()
 
     def _run_models(self, batch: Batch) -> list[dict[str, Answer]]:
+        """Score a batch with every requested model; the model that the cascade may skip comes last."""
         answers: list[dict[str, Answer]] = [{} for _ in range(len(batch))]
         for model in self._run_order:
             rows = batch.rows_for(model.name)
             if self._cascade and self._cascade.skipped_model == model.name:
-                confident = self._cascade.find_confident(batch, answers)
+                confident = self._cascade.find_skipped_rows(batch, answers)
                 for row in confident:
                     answers[row][model.name] = SKIPPED
                 rows = [row for row in rows if row not in confident]
@@ -140,6 +146,7 @@ class Suite(SyncScorerMixin):
         return [{name: own[name] for name in self.columns if name in own} for own in answers]
 
     def _run_model(self, model: SegmentModel, batch: Batch) -> list[Answer]:
+        """Score a batch with one model, and add the batch to the model's stats."""
         stats = self.stats[model.name]
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         answers = score_with_bisection(model, batch, on_oom=self._record_oom)
@@ -151,10 +158,11 @@ class Suite(SyncScorerMixin):
         return answers
 
     def _record_oom(self, batch: Batch) -> None:
+        """Shrink the budget after a batch that did not fit in GPU memory."""
         self.budget.shrink_after_oom(batch_cost_s(batch, min_padded_s=self.min_padded_s))
 
 
-def find_fault(audio: Waveform) -> Fault | None:
+def find_audio_fault(audio: Waveform) -> Fault | None:
     """Return the fault because of which no model can score audio; None if models can score the audio."""
     duration_s = len(audio) / SAMPLE_RATE
     if duration_s < MIN_SEGMENT_S:
@@ -208,6 +216,7 @@ def count_cores() -> int:
 
 
 def _load_model(path: str, extra: str, threads: int) -> SegmentModel:
+    """Load a model by its ``module:callable``; raise ``BadInput`` if a package of its extra is not installed."""
     module, _, name = path.partition(":")
     try:
         model: SegmentModel = getattr(import_module(module), name)(threads=threads)

@@ -43,6 +43,7 @@ COLUMNS = pa.schema(
 )
 """Arrow schema of the frozen list."""
 _REQUIRED = ("video_id", "segment_index", "segment", "text")
+"""Columns that a selection must have. Other columns of the list are null where the selection lacks them."""
 
 
 class SelectedRow(NamedTuple):
@@ -167,9 +168,9 @@ def read_samples(
                 rows, key = list(group), source_key.format(video_id=video_id)
                 ahead.append((rows, pool.submit(_fetch, store, key, video_id, [row.segment for row in rows])))
                 if len(ahead) > MAX_PREFETCHED_VIDEOS:
-                    yield from _match(*ahead.popleft())
+                    yield from _match_audio(*ahead.popleft())
             while ahead:
-                yield from _match(*ahead.popleft())
+                yield from _match_audio(*ahead.popleft())
         finally:
             for _, fetching in ahead:
                 fetching.cancel()
@@ -195,9 +196,10 @@ def _fetch(store: ObjectStore, key: str, video_id: str, names: Sequence[str]) ->
     return {each.segment.name: each.audio for each in decoded.segments if each.segment.name in wanted}
 
 
-def _match(
+def _match_audio(
     rows: Sequence[SelectedRow], fetching: "Future[Mapping[str, Waveform | Fault] | str]"
 ) -> Iterator[Sample | MissingSample]:
+    """Yield the rows of one video with their audio. A row whose audio is missing or has another length is missing."""
     audio = fetching.result()
     for row in rows:
         found = audio if isinstance(audio, str) else audio.get(row.segment, "its tar no longer holds this segment")

@@ -48,9 +48,9 @@ def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
 
 
 def matches_declared_language(model: str) -> pl.Expr:
-    """Return whether the first choice of a LID model counts as the declared language, as ``count_votes`` compares them.
+    """Return an expression: whether a LID model's first choice counts as the declared language, as in ``count_votes``.
 
-    Null if the model has no first choice, or if the segment declares no language.
+    It is null if the model has no first choice, or if the segment declares no language.
     """
     return _macrolanguage(f"{model}_language") == _macrolanguage("language_code")
 
@@ -82,7 +82,7 @@ def reasons_of(rules: Sequence[Rule]) -> pl.Expr:
 
 
 def fired_words(rules: Sequence[Rule]) -> list[pl.Expr]:
-    """Return expressions for the columns ``::fired0``, ``::fired1``, ...: bit masks of the firing rules.
+    """Return expressions for the columns ``::fired0``, ``::fired1``, ...: 64-bit words that mark the firing rules.
 
     Rule ``n`` is bit ``n % WORD_BITS`` of column ``n // WORD_BITS``. Few combinations of firing rules occur. Counts
     per combination therefore need little memory, and all statistics about reasons can be computed from them.
@@ -98,11 +98,12 @@ def fired_words(rules: Sequence[Rule]) -> list[pl.Expr]:
 
 
 def read_fired(words: Sequence[int], rules: Sequence[RuleT]) -> list[RuleT]:
-    """Return the items of ``rules`` whose bits are set in ``words``, in order. The items may be rules or indexes."""
+    """Return the elements of ``rules`` whose bits are set in ``words``, in order. Elements may be rules or indexes."""
     return [rule for place, rule in enumerate(rules) if words[place // WORD_BITS] >> place % WORD_BITS & 1]
 
 
 def _look_up_reasons(rules: Sequence[Rule], fired: pl.Series) -> pl.Series:
+    """Return the reasons of each row of ``fired``, a struct of the columns of ``fired_words``."""
     rows = fired.struct.unnest()
     known = rows.unique()
     reasons = [list(dict.fromkeys(rule.reason for rule in read_fired(words, rules))) for words in known.iter_rows()]
@@ -121,6 +122,7 @@ def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
 
 
 def _fires(rule: Rule) -> pl.Expr:
+    """Return an expression that is true if the rule fires. It is never null."""
     return pl.all_horizontal(is_for(rule), *(_holds(condition) for condition in rule.when))
 
 
@@ -167,4 +169,5 @@ def _holds(condition: Condition) -> pl.Expr:
 
 
 def _any_of(fired: Sequence[tuple[Rule, pl.Expr]], decision: Decision) -> pl.Expr:
+    """Return an expression that is true if a rule with the verdict ``decision`` fires."""
     return pl.any_horizontal(pl.lit(value=False), *(fires for rule, fires in fired if rule.verdict == decision))

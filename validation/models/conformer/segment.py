@@ -14,8 +14,8 @@ from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTransc
 from validation.models.ctc import Alignment, align_texts, collapse, has_alignment, one_thread, score_texts
 
 MAX_PIECE_S: Seconds = 30.0
-"""A longer segment is cut into pieces. The model was trained on at most 30 s. The cost of attention grows with the
-square of the length, and the exported graph fails beyond about six minutes."""
+"""A longer segment is cut into audio pieces of equal length. The model was trained on at most 30 s. The cost of
+attention grows with the square of the length, and the exported graph fails beyond about six minutes."""
 FRAME_S: Seconds = 0.08
 """The duration of one frame of the network's output."""
 WINDOW_FRAMES = 12
@@ -94,15 +94,16 @@ class SegmentResult:
     transcript: TokenizedTranscript | None
     """The tokens of the transcript; None if ``language`` is None."""
     log_probs: NDArray[np.float32]
-    """(T, 257) log-probabilities of all pieces of the segment, joined in time."""
+    """(T, 257) log-probabilities of all audio pieces of the segment, joined in time."""
     best_sums: NDArray[np.float32]
-    """(L,) as in ``EngineOutput``, summed over all pieces of the segment."""
+    """(L,) as in ``EngineOutput``, summed over all audio pieces of the segment."""
     best_counts: NDArray[np.float32]
-    """(L,) as in ``EngineOutput``, summed over all pieces of the segment."""
+    """(L,) as in ``EngineOutput``, summed over all audio pieces of the segment."""
     transcript_score: TranscriptScore | None = None
 
     @property
     def frames(self) -> int:
+        """The number of frames of the segment."""
         return len(self.log_probs)
 
     @cached_property
@@ -122,6 +123,7 @@ class SegmentResult:
 
     @property
     def transcript_tokens(self) -> tuple[int, ...]:
+        """The tokens of the transcript; empty if the model does not know the declared language."""
         return self.transcript.tokens if self.transcript else ()
 
     @property
@@ -211,11 +213,11 @@ def score_transcripts(segments: Sequence[SegmentResult], device: str) -> None:
         device: the device to compute on.
     """
     with one_thread():
-        for group in _limit_lattices([segment for segment in segments if segment.is_comparable]):
+        for group in _group_by_lattice_size([segment for segment in segments if segment.is_comparable]):
             _score_group(group, device)
 
 
-def _limit_lattices(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
+def _group_by_lattice_size(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
     """Split segments into groups. The lattices of a group, padded to the largest one, fit in memory together."""
     group: list[SegmentResult] = []
     for segment in segments:
@@ -230,6 +232,7 @@ def _limit_lattices(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentR
 
 
 def _score_group(group: Sequence[SegmentResult], device: str) -> None:
+    """Set the ``transcript_score`` of segments whose lattices fit in memory together."""
     frames = torch.tensor([item.frames for item in group], device=device)
     log_probs = [torch.from_numpy(item.log_probs) for item in group]
     padded = torch.nn.utils.rnn.pad_sequence(log_probs, batch_first=True).to(device)
