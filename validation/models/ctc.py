@@ -106,16 +106,19 @@ def collapse(symbols: NDArray[np.int64], *, blank: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Lattice:
-    """The CTC lattices of B texts, with S states and T frames each."""
+    """The CTC lattices of B texts, padded to S states and T frames."""
 
     emissions: Tensor
-    """(T, B, S) log-probability of each state's symbol per frame; of ``WILDCARD``, that of the likeliest symbol."""
+    """(T, B, S) log-probability of each state's symbol in each frame.
+
+    A ``WILDCARD`` state has the log-probability of the frame's likeliest symbol.
+    """
     skip_lp: Tensor
     """(B, S) float64: 0 for a state that a path may enter from the state two before it, else minus infinity."""
     is_frame: Tensor
-    """(T, B) bool: True for a frame of the item, False for padding."""
+    """(T, B) bool: True for a frame of the text's audio, False for padding."""
     last: Tensor
-    """(B,) index of each item's last state, which is the blank after the last token."""
+    """(B,) index of each text's last state, which is the blank after the last token."""
 
 
 def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:

@@ -112,7 +112,11 @@ _HEAD = "# Alert rules for Grafana's provisioning, made from sql/alerts.toml by 
 
 
 def replace_alerts_section(page: str) -> str:
-    """Replace the section on alerts, which is the last section of the page ``docs/operate.md``."""
+    """Return the text of ``docs/operate.md`` with its last section, the alerts, generated from ``sql/alerts.toml``.
+
+    Args:
+        page: the present text of the page.
+    """
     before = page[: page.index(HEADING)]
     sections = [
         f"\n### {alert.name}\n{alert.meaning} Severity: {alert.severity}.\n**What to do.** {alert.remedy}\n"
