@@ -1,8 +1,8 @@
 """The Prefect block types for the database, the suite and the Vast.ai account, and functions that load their documents.
 
 The control plane takes from a block document only settings that its environment lacks, so a block document cannot
-redirect a command whose environment is complete. A box takes all settings from its own environment, so it needs no right
-to read blocks. `prefect block register --module blocks.types` registers the types, and so does `vfleet bootstrap`.
+redirect a command whose environment is complete. A box takes all settings from its own environment, so it needs no
+right to read blocks. `prefect block register --module blocks.types` registers the types, and so does `vfleet bootstrap`.
 """
 
 import os

@@ -31,7 +31,7 @@ class LineFormatter(logging.Formatter):
 def configure_logging(line_format: str) -> None:
     """Log to stderr from level INFO, with control characters escaped (``LineFormatter``).
 
-    Programs in which Prefect does not set up logging call this: the bootstrap, the inference server, the gateway's proxy.
+    Programs in which Prefect does not set up logging call this: bootstrap, inference server and gateway proxy.
 
     Args:
         line_format: the format of a line, as for ``logging.Formatter``.
