@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from validation.domain import WorkerProfile
 from validation.hardware.gpu import read_gpus
-from validation.inference.protocol import SuiteInfo, list_session_dirs
+from validation.inference.protocol import SuiteInfo, find_session_dirs
 from validation.ledger.workers import register_worker, retire_worker
 from validation.settings import Settings
 
@@ -83,7 +83,7 @@ def is_confirmed_dead(identity: str) -> bool:
 
 def remove_stale_dirs(worker_id: str) -> None:
     """Delete the temporary folders of ended sessions of a worker. The folder of a running session is kept."""
-    for pid, folder in list_session_dirs(worker_id).items():
+    for pid, folder in find_session_dirs(worker_id).items():
         if pid == os.getpid() or process_start_time(pid) is None:  # an earlier session in a container may have this pid
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -99,7 +99,7 @@ def format_duration(seconds: Seconds | None) -> str:
 
 
 def format_between(low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:
-    """Format an interval, with ``write`` for each bound. If ``low`` is None, both bounds are unknown."""
+    """Format an interval, with ``write`` for each bound. A bound that is None is unknown."""
     if low is None:
         return UNKNOWN
     return f"at least {write(low)}" if high is None else f"{write(low)} to {write(high)}"
