@@ -2,7 +2,8 @@
 
 The control plane takes from a block document only settings that its environment lacks, so a block document cannot
 redirect a command whose environment is complete. A box takes all settings from its own environment, so it needs no
-right to read blocks. `prefect block register --module blocks.types` registers the types, and so does `vfleet bootstrap`.
+right to read blocks. `prefect block register --module blocks.types` registers the types, and so
+does `vfleet bootstrap`.
 """
 
 import os
