@@ -15,8 +15,8 @@ READS = {
     torch.masked_select, torch.Tensor.masked_select,
 }  # fmt: skip
 DISPATCHED_READS = {
-    "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero",
-    "aten::repeat_interleave.Tensor", "aten::unique_consecutive", "aten::_unique2",
+    "aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal",
+    "aten::is_nonzero", "aten::repeat_interleave.Tensor", "aten::unique_consecutive", "aten::_unique2",
 }  # fmt: skip
 """Operations inside of others whose result or shape depends on values."""
 
@@ -74,7 +74,8 @@ class OutsideError(AssertionError):
 class OnlyInside(TorchDispatchMode):
     """Fails on an operation that computes while ``inside`` is false; views are no work."""
 
-    VIEWS = ("aten::slice", "aten::select", "aten::view", "aten::detach", "aten::resolve_")
+    VIEWS = ("aten::slice", "aten::select", "aten::view", "aten::detach", "aten::resolve_", "aten::to.dtype_layout")
+    """Views, and what ``Tensor.numpy`` calls."""
 
     def __init__(self) -> None:
         super().__init__()
